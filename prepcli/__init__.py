@@ -1,0 +1,1 @@
+"""The prep client: a mock interview in the terminal."""

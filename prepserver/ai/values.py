@@ -1,0 +1,130 @@
+"""What goes into a model and what comes out: plain data, and the two protocols of engines."""
+
+from collections.abc import AsyncIterator
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+__all__ = [
+    "ChatTurn",
+    "Delta",
+    "LanguageModel",
+    "ModelInfo",
+    "Prompt",
+    "Segment",
+    "Speech",
+    "SpeechModel",
+    "Usage",
+]
+
+
+class ChatTurn(Struct, frozen=True):
+    role: str
+    """`system`, `user` or `assistant`."""
+    content: str
+
+
+class Prompt(Struct, frozen=True, kw_only=True):
+    """One request to a language model: either `text` to go on from, or a chat in `turns`."""
+
+    text: str = ""
+    turns: tuple[ChatTurn, ...] = ()
+    opening: str = ""
+    """The first words of the reply, decided already: the model goes on from them. They are not
+    repeated in what it gives back."""
+    grammar: str = ""
+    """GBNF that the reply (without `opening`) must match."""
+    schema: dict[str, Any] | None = None
+    """A JSON schema that the reply must match; excludes `grammar`."""
+    stop: tuple[str, ...] = ()
+    max_tokens: int = 256
+    temperature: float = 0.7
+    top_p: float = 0.95
+    top_k: int = 40
+    min_p: float = 0.05
+    repeat_penalty: float = 1.1
+    seed: int = 0
+
+
+class Delta(Struct, frozen=True, tag="delta"):
+    """More text; never part of a character."""
+
+    text: str
+
+
+class Usage(Struct, frozen=True, kw_only=True, tag="usage"):
+    """Last of every reply."""
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    """Of `prompt_tokens`, those that were not computed again."""
+    completion_tokens: int = 0
+    seconds: float = 0.0
+    """From the start of the work to its end, waiting not counted."""
+
+
+class ModelInfo(Struct, frozen=True, kw_only=True):
+    """What a language model is, once it is loaded."""
+
+    name: str
+    parameters: int
+    context: int
+    """Tokens."""
+
+    @property
+    def compact(self) -> bool:
+        """Below about one billion parameters a model follows examples, not instructions."""
+        return self.parameters < 1_000_000_000
+
+
+class Segment(Struct, frozen=True, kw_only=True):
+    """A stretch of speech."""
+
+    start: float
+    """Seconds from the beginning of the recording."""
+    end: float
+    text: str
+    probability: float = 1.0
+    """Geometric mean of the tokens' probabilities, 0 to 1."""
+    why_dropped: str = ""
+    """For a segment that was left out: `silence`, `unlikely` or `repetition`."""
+
+
+class Speech(Struct, frozen=True, kw_only=True):
+    """A transcribed recording."""
+
+    text: str
+    segments: tuple[Segment, ...] = ()
+    dropped: tuple[Segment, ...] = ()
+    seconds: float = 0.0
+    """Of audio."""
+
+
+class LanguageModel(Protocol):
+    """An engine that writes."""
+
+    async def start(self) -> ModelInfo:
+        """Load; again after a failure. Raises InferenceError."""
+
+    def generate(self, prompt: Prompt) -> AsyncIterator[Delta | Usage]:
+        """Deltas, then one Usage. Closing the iterator frees the model at once.
+
+        Raises InferenceError.
+        """
+
+    async def close(self) -> None: ...
+
+
+class SpeechModel(Protocol):
+    """An engine that listens."""
+
+    async def start(self) -> None:
+        """Load; again after a failure. Raises InferenceError."""
+
+    async def transcribe(self, pcm: bytes, vocabulary: str = "") -> Speech:
+        """Write down PCM16 little-endian, 16 kHz, mono; `vocabulary` names words to expect.
+
+        Raises InferenceError.
+        """
+
+    async def close(self) -> None: ...

@@ -1,0 +1,496 @@
+"""The wire: every message between a client and a room, and every body of the REST API.
+
+JSON text frames, one tagged union each way (`type`), plus binary frames for audio. Depends on
+msgspec alone, so a client can import it without anything else of the server.
+
+Binary frames from a client:
+
+- After `audio.start`, each binary message is one numbered frame: `FRAME_HEADER` bytes of
+  big-endian frame number, counted from 0, then PCM16 little-endian, 16 kHz, mono.
+- With no recording open, a binary message is one whole recording: a WAV file, or bare PCM16
+  little-endian, 16 kHz, mono.
+"""
+
+import enum
+import struct
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+PROTOCOL_VERSION = 1
+"""Raised when a client of the previous version would misunderstand the server."""
+
+SAMPLE_RATE = 16_000
+"""Samples a second of all audio on the wire."""
+
+BYTES_PER_SECOND = SAMPLE_RATE * 2
+"""PCM16 mono."""
+
+FRAME_HEADER = 4
+"""Bytes before the samples of a numbered audio frame."""
+
+MAX_TEXT_FRAME = 64 * 1024
+"""Bytes of one text frame; larger ones are answered with an error and closed with 1009."""
+
+MAX_BINARY_FRAME = 4 * 1024 * 1024
+"""Bytes of one binary frame: a whole recording of about two minutes."""
+
+MAX_ANSWER = 16_000
+"""Code points of one typed answer."""
+
+MAX_DOCUMENT = 32_000
+"""Code points of a job description or a resume."""
+
+CLOSE_TOO_BIG = 1009
+CLOSE_RESTART = 1012
+CLOSE_SLOW = 4008
+"""The client did not keep up with the room; it should connect again and take a snapshot."""
+
+Id = Annotated[str, Meta(max_length=64, pattern=r"^[A-Za-z0-9_-]*$")]
+"""An id made by a client: empty when the client does not care to name the message."""
+
+
+class InterviewType(enum.StrEnum):
+    BEHAVIOURAL = "behavioural"
+    TECHNICAL = "technical"
+    SYSTEM_DESIGN = "system-design"
+    MIXED = "mixed"
+
+
+class Level(enum.StrEnum):
+    """How difficult the questions are."""
+
+    JUNIOR = "junior"
+    MID = "mid"
+    SENIOR = "senior"
+
+
+class Phase(enum.StrEnum):
+    """What the interview is doing right now, as clients show it."""
+
+    IDLE = "idle"
+    EXTRACTING = "ai.extracting.skills"
+    TRANSCRIBING = "ai.transcribing.text"
+    GENERATING = "ai.generating.message"
+    HINTING = "ai.generating.hint"
+    REVIEWING = "ai.reviewing"
+
+
+class Status(enum.StrEnum):
+    ACTIVE = "active"
+    COMPLETED = "completed"
+
+
+class Role(enum.StrEnum):
+    INTERVIEWER = "interviewer"
+    CANDIDATE = "candidate"
+
+
+class MessageKind(enum.StrEnum):
+    QUESTION = "question"
+    ANSWER = "answer"
+    HINT = "hint"
+    CLOSING = "closing"
+    SUMMARY = "summary"
+
+
+class Source(enum.StrEnum):
+    """Where the words of a message came from."""
+
+    MODEL = "model"
+    BANK = "bank"
+    SPEECH = "speech"
+    TEXT = "text"
+
+
+# --- Things -----------------------------------------------------------------------------------
+
+
+class InterviewSpec(Struct, frozen=True, kw_only=True):
+    """What a person asks for when an interview is created."""
+
+    role: Annotated[str, Meta(min_length=1, max_length=200)] = "Software Engineer"
+    company: Annotated[str, Meta(max_length=200)] = ""
+    type: InterviewType = InterviewType.MIXED
+    level: Level = Level.MID
+    questions: Annotated[int, Meta(ge=1, le=30)] = 5
+    """How many questions the candidate answers."""
+    job_description: Annotated[str, Meta(max_length=MAX_DOCUMENT)] = ""
+    resume: Annotated[str, Meta(max_length=MAX_DOCUMENT)] = ""
+
+
+class CreateInterview(InterviewSpec, frozen=True, kw_only=True):
+    """Body of `POST /api/interviews`."""
+
+    id: Id = ""
+    """Made by the client so that a repeated request creates one interview; may be empty."""
+
+
+class ChangeInterview(Struct, frozen=True, kw_only=True):
+    """Body of `PATCH /api/interviews/{id}`: what is absent stays as it is."""
+
+    title: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
+
+
+class Interview(Struct, frozen=True, kw_only=True):
+    """One interview as lists show it."""
+
+    id: str
+    title: str
+    role: str
+    company: str
+    type: InterviewType
+    level: Level
+    questions: int
+    asked: int = 0
+    """Questions asked so far."""
+    answered: int = 0
+    status: Status = Status.ACTIVE
+    skills: list[str] = []
+    created_at: float
+    """Seconds since the Unix epoch, UTC, like every time on the wire."""
+    updated_at: float
+
+
+class Message(Struct, frozen=True, kw_only=True):
+    """One thing that was said, whole."""
+
+    id: str
+    role: Role
+    kind: MessageKind
+    text: str
+    source: Source
+    position: int
+    """Counted from 0 within the interview."""
+    created_at: float
+    edited: bool = False
+
+
+class Streaming(Struct, frozen=True, kw_only=True):
+    """A message that is still being said."""
+
+    id: str
+    kind: MessageKind
+    text: str
+    """All of it so far."""
+    offset: int
+    """Code points in `text`: where the next delta is appended."""
+
+
+class Quota(Struct, frozen=True, kw_only=True):
+    """Model requests that a user may still make."""
+
+    limit: int
+    """0 means that nothing is counted."""
+    remaining: int
+    reset: float | None = None
+    """When the window ends; null before the first request of a window."""
+
+
+class Error(Struct, frozen=True, kw_only=True):
+    """What went wrong, wherever it is reported."""
+
+    code: str
+    message: str
+    retryable: bool = False
+    details: dict[str, Any] = {}
+
+
+# --- REST bodies ------------------------------------------------------------------------------
+
+
+class ErrorBody(Struct, frozen=True):
+    error: Error
+
+
+class Token(Struct, frozen=True):
+    token: str
+    expires_at: float
+
+
+class Interviews(Struct, frozen=True):
+    interviews: list[Interview]
+
+
+class Messages(Struct, frozen=True):
+    messages: list[Message]
+
+
+class Health(Struct, frozen=True, kw_only=True):
+    status: Literal["ok", "starting", "unavailable"]
+    version: str
+    models: dict[str, str] = {}
+    """Each model's job and its state: `loading`, `ready` or `failed`."""
+
+
+# --- Server -> client -------------------------------------------------------------------------
+
+
+class ServerMessage(Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=True):
+    """Base of what a room sends."""
+
+
+class Hello(ServerMessage, kw_only=True, tag="hello"):
+    """First on every connection."""
+
+    protocol: int
+    server: str
+    connection: str
+    party: str
+    room: str
+
+
+class Snapshot(ServerMessage, kw_only=True, tag="snapshot"):
+    """The whole truth of a room; a client replaces what it knew with it.
+
+    `interview` and what follows it are of the party `interview`; `interviews` is of the party
+    `user-interviews`.
+    """
+
+    interview: Interview | None = None
+    state: Phase | None = None
+    messages: list[Message] = []
+    streaming: Streaming | None = None
+    hint: Message | None = None
+    """The hint to the question that is open, if one was given."""
+    ratelimit: Quota | None = None
+    failed: Error | None = None
+    """Why the last turn stopped; `turn.retry` tries it again."""
+    interviews: list[Interview] | None = None
+
+
+class InterviewCreated(ServerMessage, kw_only=True, tag="interview.created"):
+    interview: Interview
+
+
+class InterviewUpdated(ServerMessage, kw_only=True, tag="interview.updated"):
+    interview: Interview
+
+
+class InterviewDeleted(ServerMessage, kw_only=True, tag="interview.deleted"):
+    interview_id: str
+
+
+class StateChanged(ServerMessage, kw_only=True, tag="interview.state"):
+    state: Phase
+
+
+class MessageSaid(ServerMessage, kw_only=True, tag="interview.message"):
+    """A whole message: put it in the place of one with the same id, or at the end."""
+
+    message: Message
+
+
+class Delta(ServerMessage, kw_only=True, tag="interview.delta"):
+    """More of a message that is being said."""
+
+    message_id: str
+    kind: MessageKind
+    offset: int
+    """Code points that must already be there; if they are not, ask for a snapshot."""
+    text: str
+
+
+class DeltaDropped(ServerMessage, kw_only=True, tag="interview.delta.dropped"):
+    """The message that was being said will not be finished as it was: forget its text."""
+
+    message_id: str
+
+
+class Caption(ServerMessage, kw_only=True, tag="interview.caption"):
+    """What the candidate seems to be saying; not yet final."""
+
+    text: str
+
+
+class AudioAck(ServerMessage, kw_only=True, tag="audio.ack"):
+    id: str
+    """Of the recording."""
+    frame: int
+    """The highest frame that is stored; -1 when none is. Send what comes after it."""
+
+
+class Accepted(ServerMessage, kw_only=True, tag="accepted"):
+    """The client message with this id is stored and will not be lost."""
+
+    id: str
+
+
+class RateLimit(ServerMessage, kw_only=True, tag="ratelimit"):
+    limit: int
+    remaining: int
+    reset: float | None = None
+
+
+class Failure(ServerMessage, kw_only=True, tag="error"):
+    code: str
+    message: str
+    retryable: bool = False
+    details: dict[str, Any] = {}
+    id: str = ""
+    """The client message it answers, if it answers one."""
+
+
+ServerMessages = (
+    Hello
+    | Snapshot
+    | InterviewCreated
+    | InterviewUpdated
+    | InterviewDeleted
+    | StateChanged
+    | MessageSaid
+    | Delta
+    | DeltaDropped
+    | Caption
+    | AudioAck
+    | Accepted
+    | RateLimit
+    | Failure
+)
+
+
+# --- Client -> server -------------------------------------------------------------------------
+
+
+class ClientMessage(Struct, frozen=True, kw_only=True, tag_field="type"):
+    """Base of what a client sends."""
+
+
+class GetAllMessages(ClientMessage, kw_only=True, tag="get_all_messages"):
+    """Ask for a snapshot."""
+
+
+class UserTyping(ClientMessage, kw_only=True, tag="user.typing"):
+    """The candidate is typing: the hint waits."""
+
+
+class UserRecording(ClientMessage, kw_only=True, tag="user.recording"):
+    """The candidate is speaking: the hint waits."""
+
+
+class UserMessage(ClientMessage, kw_only=True, tag="user.message"):
+    """A typed answer."""
+
+    id: Id = ""
+    text: Annotated[str, Meta(max_length=MAX_ANSWER)]
+
+
+class AudioStart(ClientMessage, kw_only=True, tag="audio.start"):
+    """A recording begins; sent again with the same id after a reconnect, it goes on."""
+
+    id: Annotated[Id, Meta(min_length=1)]
+
+
+class AudioStop(ClientMessage, kw_only=True, tag="audio.stop"):
+    """The recording is whole: answer with it."""
+
+    id: Annotated[Id, Meta(min_length=1)]
+    frames: Annotated[int, Meta(ge=0)]
+    """How many frames were sent; the server waits for all of them."""
+
+
+class AudioCancel(ClientMessage, kw_only=True, tag="audio.cancel"):
+    """Forget the recording."""
+
+    id: Annotated[Id, Meta(min_length=1)]
+
+
+class HintRequest(ClientMessage, kw_only=True, tag="hint.request"):
+    id: Id = ""
+
+
+class TurnStop(ClientMessage, kw_only=True, tag="turn.stop"):
+    """Stop the model."""
+
+    id: Id = ""
+
+
+class TurnRetry(ClientMessage, kw_only=True, tag="turn.retry"):
+    """Try the stopped or failed turn again."""
+
+    id: Id = ""
+
+
+class MessageEdit(ClientMessage, kw_only=True, tag="message.edit"):
+    """Correct one's own answer, above all a transcription."""
+
+    id: Id = ""
+    message_id: str
+    text: Annotated[str, Meta(min_length=1, max_length=MAX_ANSWER)]
+
+
+class InterviewEnd(ClientMessage, kw_only=True, tag="interview.end"):
+    """Come to the end now."""
+
+    id: Id = ""
+
+
+ClientMessages = (
+    GetAllMessages
+    | UserTyping
+    | UserRecording
+    | UserMessage
+    | AudioStart
+    | AudioStop
+    | AudioCancel
+    | HintRequest
+    | TurnStop
+    | TurnRetry
+    | MessageEdit
+    | InterviewEnd
+)
+
+
+# --- Codecs -----------------------------------------------------------------------------------
+
+_encoder = msgspec.json.Encoder()
+_server_decoder = msgspec.json.Decoder(ServerMessages)
+_client_decoder = msgspec.json.Decoder(ClientMessages)
+_frame_number = struct.Struct(">I")
+
+
+def encode(message: ServerMessage | ClientMessage | Struct) -> bytes:
+    """UTF-8 JSON of a message or a REST body."""
+    return _encoder.encode(message)
+
+
+def decode_client(data: str | bytes) -> ClientMessages:
+    """Raises msgspec.DecodeError on bad JSON, msgspec.ValidationError on a bad message."""
+    return _client_decoder.decode(data)
+
+
+def decode_server(data: str | bytes) -> ServerMessages | None:
+    """None for a tag this version does not know: clients skip those.
+
+    Raises msgspec.DecodeError or msgspec.ValidationError on anything else that is wrong.
+    """
+    try:
+        return _server_decoder.decode(data)
+    except msgspec.ValidationError:
+        tag = msgspec.json.decode(data, type=_Tagged).type
+        if tag in _SERVER_TAGS:
+            raise
+        return None
+
+
+class _Tagged(Struct):
+    type: str = ""
+
+
+_SERVER_TAGS = frozenset(
+    t.__struct_config__.tag
+    for t in ServerMessages.__args__  # type: ignore[attr-defined]
+)
+
+
+def pack_frame(number: int, pcm: bytes) -> bytes:
+    """One numbered audio frame."""
+    return _frame_number.pack(number) + pcm
+
+
+def unpack_frame(data: bytes) -> tuple[int, bytes]:
+    """Raises ValueError when the frame has no header or not whole samples."""
+    if len(data) < FRAME_HEADER or len(data) % 2:
+        raise ValueError("an audio frame is a 4-byte number and whole 16-bit samples")
+    return _frame_number.unpack_from(data)[0], data[FRAME_HEADER:]
