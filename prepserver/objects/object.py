@@ -1,0 +1,143 @@
+"""What an application writes: a subclass of DurableObject, and the context it works through.
+
+Handlers are plain functions, so that nothing can wait inside one: a handler reads and writes its
+storage, and what it sends, spawns or tells leaves after its transaction is durable. Work that
+takes time runs beside the object (`spawn`) and comes back as an event (`post`).
+"""
+
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, ClassVar, Protocol
+
+from prepserver.clock import Clock
+from prepserver.objects.connections import Connection
+from prepserver.objects.storage import Storage
+from prepserver.protocol import ServerMessage, encode
+
+__all__ = ["Context", "DurableObject", "Factory"]
+
+
+class Host(Protocol):
+    """The live cell an object runs in: what a context asks of the runtime."""
+
+    def post(self, event: object) -> None: ...
+    def spawn(self, work: Coroutine[Any, Any, None], key: str) -> None: ...
+    def cancel(self, key: str) -> None: ...
+    def tell(self, kind: str, name: str, method: str, arguments: tuple[Any, ...]) -> None: ...
+    def destroy(self) -> None: ...
+    def connected(self) -> Iterable[Connection]: ...
+
+
+class Context:
+    """One object's view of the runtime. Effects wait for the handler's transaction."""
+
+    def __init__(self, name: str, storage: Storage, clock: Clock, host: Host) -> None:
+        self.name = name
+        self.storage = storage
+        self.clock = clock
+        self._host = host
+        self._effects: list[Callable[[], None]] = []
+        self.alarm_changed = False
+
+    # --- Effects ------------------------------------------------------------------------------
+
+    def send(self, connection: Connection, message: ServerMessage) -> None:
+        """To one connection."""
+        frame = encode(message).decode()
+        self._effects.append(lambda: connection.push(frame))
+
+    def broadcast(
+        self, message: ServerMessage, *, exclude: Iterable[str] = (), tag: str | None = None
+    ) -> None:
+        """To every connection but those with an id in `exclude`; encoded once."""
+        frame = encode(message).decode()
+        left_out = frozenset(exclude)
+
+        def push() -> None:
+            for connection in self.connections(tag):
+                if connection.id not in left_out:
+                    connection.push(frame)
+
+        self._effects.append(push)
+
+    def close(self, connection: Connection, code: int, reason: str) -> None:
+        self._effects.append(lambda: connection.close(code, reason))
+
+    def spawn(self, work: Callable[[], Coroutine[Any, Any, None]], key: str) -> None:
+        """Run `work` beside the object; a later `cancel(key)` ends it."""
+        self._effects.append(lambda: self._host.spawn(work(), key))
+
+    def cancel(self, key: str) -> None:
+        self._effects.append(lambda: self._host.cancel(key))
+
+    def tell(self, kind: str, name: str, method: str, *arguments: Any) -> None:
+        """Call another object's method without waiting for it."""
+        self._effects.append(lambda: self._host.tell(kind, name, method, arguments))
+
+    def destroy(self) -> None:
+        """Remove the object and its file once the handler is done."""
+        self._effects.append(self._host.destroy)
+
+    # --- At once ------------------------------------------------------------------------------
+
+    def post(self, event: object) -> None:
+        """Put an event into the object's own mailbox; for the work beside it."""
+        self._host.post(event)
+
+    def connections(self, tag: str | None = None) -> list[Connection]:
+        return [c for c in self._host.connected() if tag is None or tag in c.tags]
+
+    # --- Alarm --------------------------------------------------------------------------------
+
+    def set_alarm(self, due: float) -> None:
+        """Replace the alarm; `due` in seconds since the Unix epoch."""
+        self.storage.set_alarm(due)
+        self.alarm_changed = True
+
+    def get_alarm(self) -> float | None:
+        alarm = self.storage.alarm()
+        return None if alarm is None else alarm.due
+
+    def delete_alarm(self) -> None:
+        self.storage.delete_alarm()
+        self.alarm_changed = True
+
+    # --- For the runtime ----------------------------------------------------------------------
+
+    def release(self) -> None:
+        """The transaction is durable: let everything out, in order."""
+        self.alarm_changed = False
+        effects, self._effects = self._effects, []
+        for effect in effects:
+            effect()
+
+    def discard(self) -> None:
+        """The transaction is gone: so is everything that waited for it."""
+        self._effects.clear()
+        self.alarm_changed = False
+
+
+class DurableObject:
+    """Base of every object. Each hook is one transaction; a raise in it undoes all of it."""
+
+    migrations: ClassVar[tuple[str, ...]] = ()
+    """SQL scripts; the n-th brings the schema from version n to n + 1. Add, never change."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+
+    def on_start(self) -> None:
+        """Before any other event of this instance."""
+
+    def on_connect(self, connection: Connection) -> None: ...
+
+    def on_message(self, connection: Connection, message: str | bytes) -> None: ...
+
+    def on_close(self, connection: Connection) -> None: ...
+
+    def on_event(self, event: object) -> None:
+        """What the work beside the object has posted."""
+
+    def on_alarm(self, retry_count: int) -> None: ...
+
+
+Factory = Callable[[Context], DurableObject]

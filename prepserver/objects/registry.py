@@ -1,0 +1,178 @@
+"""Which objects are alive: one instance for each (kind, name), ever."""
+
+import asyncio
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from prepserver.clock import Clock
+from prepserver.errors import Conflict, PrepServerError
+from prepserver.objects.alarms import AlarmIndex
+from prepserver.objects.cell import Cell, Kind
+from prepserver.objects.connections import Connection
+from prepserver.objects.storage import peek
+from prepserver.protocol import CLOSE_RESTART
+
+__all__ = ["Registry"]
+
+IDLE_SECONDS = 10.0
+ALARM_POLL = 0.25
+"""Seconds between looks at the clock: an alarm fires within 1 s also when the clock is moved."""
+
+log = structlog.get_logger(__name__)
+
+
+class Registry:
+    """Owns a data directory and every object in it."""
+
+    def __init__(self, root: Path, kinds: Iterable[Kind], clock: Clock) -> None:
+        self.root = root
+        self.clock = clock
+        self.executor: Executor = ThreadPoolExecutor(max_workers=8, thread_name_prefix="objects")
+        self.alarms: AlarmIndex
+        self._kinds = {kind.name: kind for kind in kinds}
+        self._cells: dict[tuple[str, str], Cell] = {}
+        self._told: set[asyncio.Task[None]] = set()
+        self._housekeeping: list[asyncio.Task[None]] = []
+        self._lock: int | None = None
+        self._closing = False
+
+    async def start(self) -> None:
+        """Raises Conflict when another process owns the data directory."""
+        self._lock = _lock(self.root)
+        index = self.root / "alarms.sqlite"
+        self.alarms = await asyncio.to_thread(self._open_index, index)
+        self._housekeeping = [
+            asyncio.create_task(self._watch_alarms()),
+            asyncio.create_task(self._release_idle()),
+        ]
+
+    # --- Addressing ---------------------------------------------------------------------------
+
+    def cell(self, kind: str, name: str) -> Cell:
+        if self._closing:
+            raise PrepServerError(
+                "The server is stopping; try again in a moment.", code="stopping", retryable=True
+            )
+        key = (kind, name)
+        if key not in self._cells:
+            self._cells[key] = Cell(self._kinds[kind], name, self._path(kind, name), self)
+        return self._cells[key]
+
+    async def call(self, kind: str, name: str, method: str, *arguments: Any) -> Any:
+        """Call an object's method and wait until what it did is durable."""
+        return await self.cell(kind, name).call(method, arguments)
+
+    def connect(self, kind: str, name: str, connection: Connection) -> Cell:
+        cell = self.cell(kind, name)
+        cell.connect(connection)
+        return cell
+
+    def tell(self, kind: str, name: str, method: str, arguments: tuple[Any, ...]) -> None:
+        async def run() -> None:
+            try:
+                await self.call(kind, name, method, *arguments)
+            except PrepServerError as error:
+                log.warning("object.tell_failed", kind=kind, method=method, code=error.code)
+
+        task = asyncio.create_task(run())
+        self._told.add(task)
+        task.add_done_callback(self._told.discard)
+
+    def gone(self, cell: Cell) -> None:
+        self._cells.pop((cell.kind.name, cell.name), None)
+
+    def _path(self, kind: str, name: str) -> Path:
+        digest = hashlib.sha256(name.encode()).hexdigest()
+        return self.root / "objects" / kind / digest[:2] / f"{digest}.sqlite"
+
+    # --- Alarms -------------------------------------------------------------------------------
+
+    def _open_index(self, path: Path) -> AlarmIndex:
+        missing = not path.exists()
+        index = AlarmIndex(path)
+        if missing:
+            self._rebuild(index)
+        return index
+
+    def _rebuild(self, index: AlarmIndex) -> None:
+        for kind in self._kinds:
+            for path in (self.root / "objects" / kind).glob("*/*.sqlite"):
+                try:
+                    with peek(path) as (name, alarm):
+                        if alarm is not None:
+                            index.put(kind, name, alarm.due)
+                except Exception as error:
+                    log.error("alarm.index_skipped", file=path.name, error=str(error))
+
+    async def _watch_alarms(self) -> None:
+        while True:
+            for kind, name in self.alarms.pop_due(self.clock.now()):
+                task = asyncio.create_task(self._fire(kind, name))
+                self._told.add(task)
+                task.add_done_callback(self._told.discard)
+            await self.clock.sleep(ALARM_POLL)
+
+    async def _fire(self, kind: str, name: str) -> None:
+        try:
+            await self.cell(kind, name).fire()
+        except PrepServerError as error:
+            log.error("alarm.not_delivered", kind=kind, code=error.code)
+            # The object cannot be reached, so its own alarm is as it was: look again later.
+            if not self._closing:
+                await asyncio.to_thread(self.alarms.put, kind, name, self.clock.now() + 2.0)
+
+    # --- Life ---------------------------------------------------------------------------------
+
+    async def _release_idle(self) -> None:
+        while True:
+            await self.clock.sleep(1.0)
+            before = self.clock.monotonic() - IDLE_SECONDS
+            for key, cell in list(self._cells.items()):
+                if cell.idle and cell.last_event <= before:
+                    # Out of the table only when it is closed: until then events find it here.
+                    await cell.close()
+                    if cell.idle and self._cells.get(key) is cell:
+                        del self._cells[key]
+
+    async def close(self) -> None:
+        """Close every socket with 1012, let handlers finish, close every database."""
+        self._closing = True
+        for task in self._housekeeping:
+            task.cancel()
+        for cell in list(self._cells.values()):
+            for connection in cell.connected():
+                connection.close(CLOSE_RESTART, "the server is restarting")
+        await asyncio.gather(*(cell.close() for cell in list(self._cells.values())))
+        for told in list(self._told):
+            told.cancel()
+        self._cells.clear()
+        self.alarms.close()
+        self.executor.shutdown()
+        if self._lock is not None:
+            os.close(self._lock)
+
+
+def _lock(root: Path) -> int:
+    """Take the data directory for this process; the kernel gives it back when the process ends."""
+    root.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(root / "server.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        pid = os.read(descriptor, 32).decode(errors="replace").strip()
+        os.close(descriptor)
+        raise Conflict(
+            f"Another prep-server (process {pid or 'unknown'}) already serves {root}. "
+            "Stop it first, or choose another --data-dir.",
+            code="data_dir_in_use",
+        ) from error
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, f"{os.getpid()}\n".encode())
+    return descriptor
