@@ -1,6 +1,6 @@
 """What goes into a model and what comes out: plain data, and the two protocols of engines."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any, Protocol
 
 from msgspec import Struct
@@ -27,6 +27,8 @@ class ChatTurn(Struct, frozen=True):
 class Prompt(Struct, frozen=True, kw_only=True):
     """One request to a language model: either `text` to go on from, or a chat in `turns`."""
 
+    purpose: str = ""
+    """What it is for; engines may log it, the scripted model plays by it."""
     text: str = ""
     turns: tuple[ChatTurn, ...] = ()
     opening: str = ""
@@ -106,8 +108,8 @@ class LanguageModel(Protocol):
     async def start(self) -> ModelInfo:
         """Load; again after a failure. Raises InferenceError."""
 
-    def generate(self, prompt: Prompt) -> AsyncIterator[Delta | Usage]:
-        """Deltas, then one Usage. Closing the iterator frees the model at once.
+    def generate(self, prompt: Prompt) -> AsyncGenerator[Delta | Usage, None]:
+        """Deltas, then one Usage. Closing the generator frees the model at once.
 
         Raises InferenceError.
         """

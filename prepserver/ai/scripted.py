@@ -1,0 +1,114 @@
+"""Models that play a part: deterministic, instant or slow as asked, for tests and demonstrations.
+
+They stand behind the same protocols as the real engines and go through the same gateway; what
+they say depends on the prompt alone.
+"""
+
+import hashlib
+from array import array
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import msgspec
+
+from prepserver.ai.values import Delta, ModelInfo, Prompt, Segment, Speech, Usage
+from prepserver.clock import Clock
+from prepserver.errors import InferenceError
+from prepserver.protocol import BYTES_PER_SECOND
+
+__all__ = ["ScriptedLanguage", "ScriptedSpeech"]
+
+SILENCE = 200
+"""Peak of 16-bit samples below which a recording counts as silent."""
+
+
+class ScriptedLanguage:
+    """Says what its part asks for, word by word."""
+
+    def __init__(self, clock: Clock, *, delay: float = 0.0) -> None:
+        """`delay` in seconds before each word."""
+        self._clock = clock
+        self._delay = delay
+
+    async def start(self) -> ModelInfo:
+        return ModelInfo(name="scripted", parameters=8_000_000_000, context=8_192)
+
+    async def generate(self, prompt: Prompt) -> AsyncGenerator[Delta | Usage, None]:
+        reply = _json(prompt.schema) if prompt.schema else _line(prompt)
+        words = reply.split(" ")
+        for number, word in enumerate(words):
+            await self._clock.sleep(self._delay)
+            yield Delta(text=word if number == 0 else f" {word}")
+        yield Usage(prompt_tokens=len(_text(prompt).split()), completion_tokens=len(words))
+
+    async def close(self) -> None:
+        return
+
+
+class ScriptedSpeech:
+    """Hears how long a recording is, and tells recordings apart."""
+
+    def __init__(self, clock: Clock, *, delay: float = 0.0) -> None:
+        self._clock = clock
+        self._delay = delay
+
+    async def start(self) -> None:
+        return
+
+    async def transcribe(self, pcm: bytes, vocabulary: str = "") -> Speech:
+        if not pcm or len(pcm) % 2:
+            raise InferenceError(
+                "The recording is not whole 16-bit samples.", code="bad_audio", retryable=False
+            )
+        await self._clock.sleep(self._delay)
+        seconds = len(pcm) / BYTES_PER_SECOND
+        if max(abs(sample) for sample in array("h", pcm)) < SILENCE:
+            silence = Segment(start=0.0, end=seconds, text="", why_dropped="silence")
+            return Speech(text="", dropped=(silence,), seconds=seconds)
+        mark = hashlib.sha256(pcm).hexdigest()[:6]
+        text = f"I spoke for {seconds:.1f} seconds and my mark is {mark}."
+        return Speech(
+            text=text, segments=(Segment(start=0.0, end=seconds, text=text),), seconds=seconds
+        )
+
+    async def close(self) -> None:
+        return
+
+
+def _text(prompt: Prompt) -> str:
+    return prompt.text or "\n".join(turn.content for turn in prompt.turns)
+
+
+def _line(prompt: Prompt) -> str:
+    digest = hashlib.sha256(f"{_text(prompt)}{prompt.seed}".encode()).hexdigest()[:6]
+    match prompt.purpose:
+        case "question":
+            return f"What did you learn while you worked on part {digest} of it?"
+        case "hint":
+            return f"Think of a result that you can name, such as {digest}."
+        case "closing":
+            return "Thank you for your time, that was the last question."
+        case _:
+            return f"You gave clear answers about {digest}."
+
+
+def _json(schema: dict[str, Any]) -> str:
+    """The smallest value of a schema that is not empty."""
+    return msgspec.json.encode(_value(schema)).decode()
+
+
+def _value(schema: dict[str, Any]) -> Any:
+    if "enum" in schema:
+        return schema["enum"][0]
+    match schema.get("type"):
+        case "object":
+            return {name: _value(part) for name, part in schema.get("properties", {}).items()}
+        case "array":
+            items = schema.get("items", {})
+            return items["enum"][:3] if "enum" in items else [_value(items)]
+        case "integer" | "number":
+            return schema.get("minimum", 0)
+        case "boolean":
+            return True
+        case _:
+            return "scripted"

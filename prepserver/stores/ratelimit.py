@@ -1,0 +1,106 @@
+"""How many model requests each user may still make: exact, and remembered across restarts."""
+
+import asyncio
+import threading
+from pathlib import Path
+
+import apsw
+
+from prepserver.clock import Clock
+from prepserver.errors import RateLimited
+from prepserver.protocol import Quota
+
+__all__ = ["RateLimiter"]
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS windows (user TEXT PRIMARY KEY, started REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS charges (
+    user TEXT NOT NULL, request TEXT NOT NULL, PRIMARY KEY (user, request)
+) WITHOUT ROWID;
+"""
+
+
+class RateLimiter:
+    """A fixed window for each user, opened by the first request in it.
+
+    Each request has a name, and the same name is charged once: a turn that is taken up again
+    after a crash costs nothing more.
+    """
+
+    def __init__(self, path: Path, clock: Clock, *, limit: int = 100, window: float = 86_400.0):
+        """`limit` requests in `window` seconds; a limit of 0 counts nothing."""
+        self.limit = limit
+        self.window = window
+        self._clock = clock
+        self._lock = threading.Lock()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._connection = apsw.Connection(str(path))
+        self._connection.set_busy_timeout(5_000)
+        self._connection.pragma("journal_mode", "wal")
+        self._connection.pragma("synchronous", "full")
+        self._connection.execute(_SCHEMA)
+
+    async def charge(self, user: str, request: str) -> Quota:
+        """Count one request. Raises RateLimited when none is left, with the time of the reset."""
+        return await asyncio.to_thread(self._charge, user, request)
+
+    async def quota(self, user: str) -> Quota:
+        """What is left, without using any of it."""
+        return await asyncio.to_thread(self._quota, user)
+
+    def _charge(self, user: str, request: str) -> Quota:
+        if not self.limit:
+            return Quota(limit=0, remaining=0)
+        with self._lock, self._connection:
+            started = self._window(user)
+            if started is None:
+                started = self._clock.now()
+                self._connection.execute("DELETE FROM charges WHERE user = ?", (user,))
+                self._connection.execute(
+                    "INSERT OR REPLACE INTO windows VALUES (?, ?)", (user, started)
+                )
+            used = self._used(user)
+            reset = started + self.window
+            known = self._connection.execute(
+                "SELECT 1 FROM charges WHERE user = ? AND request = ?", (user, request)
+            ).fetchone()
+            if known is None:
+                if used >= self.limit:
+                    raise RateLimited(
+                        f"All {self.limit} model requests of this period are used. "
+                        "Go on when the period ends; the interview is kept.",
+                        details={"limit": self.limit, "remaining": 0, "reset": reset},
+                    )
+                self._connection.execute("INSERT INTO charges VALUES (?, ?)", (user, request))
+                used += 1
+        return Quota(limit=self.limit, remaining=self.limit - used, reset=reset)
+
+    def _quota(self, user: str) -> Quota:
+        if not self.limit:
+            return Quota(limit=0, remaining=0)
+        with self._lock:
+            started = self._window(user)
+            if started is None:
+                return Quota(limit=self.limit, remaining=self.limit)
+            remaining = max(0, self.limit - self._used(user))
+            return Quota(limit=self.limit, remaining=remaining, reset=started + self.window)
+
+    def _window(self, user: str) -> float | None:
+        """When the user's window began; None when there is none or it is over."""
+        row = self._connection.execute(
+            "SELECT started FROM windows WHERE user = ?", (user,)
+        ).fetchone()
+        if row is None:
+            return None
+        started = float(str(row[0]))
+        return started if self._clock.now() < started + self.window else None
+
+    def _used(self, user: str) -> int:
+        row = self._connection.execute(
+            "SELECT count(*) FROM charges WHERE user = ?", (user,)
+        ).fetchone()
+        return 0 if row is None else int(str(row[0]))
+
+    def close(self) -> None:
+        with self._lock:
+            self._connection.close()
