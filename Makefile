@@ -1,0 +1,49 @@
+# prep: `make run` holds an interview, `make test` runs every test.
+# Needs Python 3.11 or newer, a C++ compiler and a package index; all else is fetched.
+
+PYTHON_BIN := .venv/bin/python
+SPEECH := tests/speech
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help run test setup setup-dev models demo check docs clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | awk -F '\t' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+
+run: models ## Set up, fetch the starter models, hold an interview (recorded, without a terminal)
+	@if [ -t 0 ] && [ -t 1 ]; then $(PYTHON_BIN) -m prepcli interview; else $(MAKE) -s --no-print-directory demo; fi
+
+test: setup-dev models ## The same set-up, then the whole test suite on the real models
+	@$(PYTHON_BIN) -m pytest
+
+setup: ## Make .venv with the client and the server
+	@python=$$(packaging/find-python) && "$$python" packaging/install.py server
+
+setup-dev:
+	@python=$$(packaging/find-python) && "$$python" packaging/install.py server dev
+
+models: setup ## Fetch and verify the starter models
+	@$(PYTHON_BIN) -m prepserver models pull starter
+
+demo: models ## A short spoken interview from recordings
+	@$(PYTHON_BIN) -m prepcli interview --plain \
+		--role "Backend Engineer" --type technical --level mid --questions 3 \
+		--audio $(SPEECH)/payments-migration.wav \
+		--audio $(SPEECH)/event-sourcing.wav \
+		--audio $(SPEECH)/conflict.wav
+
+check: setup-dev ## Format, lint, types, import contracts, fast tests
+	@$(PYTHON_BIN) -m ruff format --check .
+	@$(PYTHON_BIN) -m ruff check .
+	@$(PYTHON_BIN) -m mypy
+	@$(PYTHON_BIN) -m mypy packaging/install.py docs/generate.py
+	@.venv/bin/lint-imports
+	@$(PYTHON_BIN) -m pytest -m "not models and not e2e"
+
+docs: setup-dev ## Write docs/reference anew from the code
+	@$(PYTHON_BIN) docs/generate.py
+
+clean: ## Remove caches and build output; .venv and the models stay
+	@rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	@find prepserver prepcli tests docs packaging -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,103 @@
+"""What pip is doing: one line that changes on a terminal, a line now and then elsewhere."""
+
+import os
+import queue
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+__all__ = ["Progress", "follow"]
+
+REPORT_EVERY = 30.0
+"""Seconds between lines where the output is a file or a log."""
+
+REDRAW_EVERY = 0.1
+"""Seconds between changes of the line on a terminal; pip can say hundreds of things in that time."""
+
+STAGES = (
+    (re.compile(r"^\s*Collecting (\S+)"), "collecting {}"),
+    (re.compile(r"^\s*Downloading (\S+ \([^)]*\))"), "downloading {}"),
+    (re.compile(r"^\s*Building wheel for (\S+)"), "building {}"),
+    (re.compile(r"^\s*(?:Attempting|Installing) (?:uninstall|collected packages)"), "installing"),
+)
+STEP = re.compile(r"^\s*\[(\d+)/(\d+)\]")
+"""Ninja's count of compiled files."""
+
+
+class Progress:
+    """The line that says what is going on and for how long."""
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+        self._shown = self._started
+        self._live = sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+        self._live = self._live and not os.environ.get("CI")
+        self.stage = "starting pip"
+        self.step = ""
+
+    def elapsed(self) -> str:
+        """Minutes and seconds since the start, such as `3:07`."""
+        seconds = int(time.monotonic() - self._started)
+        return f"{seconds // 60}:{seconds % 60:02}"
+
+    def read(self, line: str) -> None:
+        """Take in one line of pip's output."""
+        for pattern, stage in STAGES:
+            if found := pattern.match(line):
+                self.stage, self.step = stage.format(*found.groups()), ""
+                if stage.startswith("building") and not self._live:
+                    self._report()
+                return
+        if found := STEP.match(line):
+            self.step = f" {found[1]}/{found[2]}"
+
+    def tick(self) -> None:
+        """Show what there is to show; call it at least once a second."""
+        silent = time.monotonic() - self._shown
+        if self._live and silent >= REDRAW_EVERY:
+            self._shown = time.monotonic()
+            text = self._text()[: shutil.get_terminal_size().columns - 1]
+            print(f"\r{text}\x1b[K", end="", flush=True)
+        elif not self._live and silent >= REPORT_EVERY:
+            self._report()
+
+    def end(self) -> None:
+        """Leave an empty line behind on a terminal."""
+        if self._live:
+            print("\r\x1b[K", end="", flush=True)
+
+    def _report(self) -> None:
+        self._shown = time.monotonic()
+        print(self._text(), flush=True)
+
+    def _text(self) -> str:
+        return f"[{self.elapsed()}] {self.stage}{self.step}"
+
+
+def follow(process: subprocess.Popen[str], log: Path, progress: Progress) -> int:
+    """Copy a process's output to the log and to the progress until it ends; its exit code."""
+    lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+
+    def read() -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            lines.put(line)
+        lines.put(None)
+
+    # A thread, because the elapsed time must move while pip says nothing for minutes.
+    threading.Thread(target=read, daemon=True).start()
+    with log.open("w") as file:
+        while True:
+            progress.tick()
+            try:
+                line = lines.get(timeout=1.0)
+            except queue.Empty:
+                continue
+            if line is None:
+                return process.wait()
+            file.write(line)
+            progress.read(line)
