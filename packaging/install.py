@@ -98,8 +98,8 @@ def set_up(extras: list[str], lock: int) -> int:
     ):
         if _has_compiler():
             print(
-                f"Installing. {COMPILED} is compiled on the first time: 6 to 11 minutes on two"
-                " cores; pip keeps the result.",
+                f"Installing. {COMPILED} is compiled here, which takes 6 to 11 minutes on two"
+                " cores unless pip kept it from an earlier time.",
                 flush=True,
             )
         else:

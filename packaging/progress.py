@@ -16,7 +16,7 @@ REPORT_EVERY = 30.0
 """Seconds between lines where the output is a file or a log."""
 
 REDRAW_EVERY = 0.1
-"""Seconds between changes of the line on a terminal; pip can say hundreds of things in that time."""
+"""Seconds between changes of the line on a terminal: pip says hundreds of things in that time."""
 
 STAGES = (
     (re.compile(r"^\s*Collecting (\S+)"), "collecting {}"),
