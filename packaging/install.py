@@ -185,17 +185,16 @@ def _has_compiler() -> bool:
 
 
 def _explain() -> None:
-    """Tell why pip failed, in a sentence where that is known."""
+    """Tell why pip failed: in a sentence where that is known, else by the end of its log."""
     log = LOG.read_text(errors="replace")
-    print("\n".join(log.splitlines()[-25:]), file=sys.stderr)
-    print(f"\nThe installation failed. The whole log: {LOG}", file=sys.stderr)
-    if not _has_compiler() and COMPILED in log:
-        print(COMPILER_HELP, file=sys.stderr)
-        return
-    for sign, advice in ADVICE:
-        if sign in log:
-            print(advice, file=sys.stderr)
-            return
+    advice = next((advice for sign, advice in ADVICE if sign in log), "")
+    if f"No matching distribution found for {COMPILED}" in log and not _has_compiler():
+        advice = COMPILER_HELP
+    if not advice:
+        print("\n".join(log.splitlines()[-25:]), file=sys.stderr)
+    print(f"The installation failed. The whole log: {LOG}", file=sys.stderr)
+    if advice:
+        print(advice, file=sys.stderr)
 
 
 def _end_session(child: subprocess.Popen[str]) -> None:
