@@ -1,0 +1,465 @@
+"""One interview: a durable object with its transcript, its turns, its alarm and its room."""
+
+import uuid
+from typing import Any
+
+import msgspec
+import structlog
+
+from prepserver import protocol as wire
+from prepserver.ai.gateway import Call, Gateway
+from prepserver.errors import BadRequest, Conflict, InterviewError, PrepServerError
+from prepserver.interview import schema, turn
+from prepserver.interview.hints import Hints
+from prepserver.interview.phases import Step, TurnState, following
+from prepserver.interview.plan import Brief, checked_skills, planned
+from prepserver.interview.questions.bank import Bank
+from prepserver.interview.recordings import FrameGap, Recordings, pcm_of
+from prepserver.interview.room import Room
+from prepserver.interview.summary import summary_text
+from prepserver.interview.transcript import Transcript
+from prepserver.interview.turns import Turn, Turns
+from prepserver.objects.connections import Connection
+from prepserver.objects.object import Context, DurableObject
+
+__all__ = ["Interview", "Settings"]
+
+TURN_GUARD = 5.0
+"""Seconds: while a turn is under way an alarm is never further off, so that after a crash
+somebody looks in and takes the turn up again."""
+
+WORK = "turn"
+"""Key of the work beside the object: one turn at a time."""
+
+log = structlog.get_logger(__name__)
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    hint_after: float
+    """Seconds."""
+    max_recording: float
+    """Seconds."""
+    version: str
+
+
+class Interview(DurableObject):
+    """Matches what arrives, changes the state, and lets the models work beside it."""
+
+    migrations = schema.INTERVIEW
+
+    def __init__(self, context: Context, gateway: Gateway, bank: Bank, settings: Settings) -> None:
+        super().__init__(context)
+        self._gateway = gateway
+        self._bank = bank
+        self._settings = settings
+        self._transcript = Transcript(context.storage)
+        self._turns = Turns(context.storage)
+        self._recordings = Recordings(context.storage, max_seconds=settings.max_recording)
+        self._room = Room(context, self._transcript, self._turns)
+        self._hints = Hints(context, self._transcript, after=settings.hint_after)
+        self._working: tuple[str, Step] | None = None
+
+    # --- Called by other objects and by the edge ----------------------------------------------
+
+    def begin(self, owner: str, spec: dict[str, Any], view: wire.Interview) -> None:
+        """Take over a new interview; again does nothing more."""
+        storage = self.context.storage
+        if storage.get("view", wire.Interview) is None:
+            storage.put("owner", owner)
+            storage.put("spec", msgspec.convert(spec, wire.InterviewSpec))
+            storage.put("view", view)
+            self._begin_turn(Step.EXTRACT)
+        self._room.tell_list()
+
+    def rename(self, title: str) -> wire.Interview:
+        view = msgspec.structs.replace(self._room.view, title=title)
+        self._room.save(view)
+        return self._room.view
+
+    def messages(self) -> list[wire.Message]:
+        return self._transcript.messages()
+
+    def delete(self, owner: str, id: str) -> None:
+        """Remove everything; the list forgets the interview when it is gone."""
+        self.context.tell("user-interviews", owner, "forget", id)
+        self.context.destroy()
+
+    # --- Hooks --------------------------------------------------------------------------------
+
+    def on_start(self) -> None:
+        active = self._turns.active()
+        if active is not None:
+            self._work_on(active)
+
+    def on_connect(self, connection: Connection) -> None:
+        self._room.greet(connection, self._settings.version)
+
+    def on_message(self, connection: Connection, message: str | bytes) -> None:
+        if isinstance(message, bytes):
+            self._on_audio(connection, message)
+            return
+        try:
+            decoded = wire.decode_client(message)
+        except msgspec.DecodeError as error:
+            raise BadRequest(
+                f"The message cannot be understood: {error}", code="bad_message"
+            ) from error
+        id = getattr(decoded, "id", "")
+        try:
+            if id and not isinstance(decoded, wire.AudioStart) and self._was_applied(id):
+                self.context.send(connection, wire.Accepted(id=id))
+                return
+            self._on_decoded(connection, decoded)
+        except PrepServerError as error:
+            if error.status >= 500:
+                raise
+            self._room.refuse(connection, error, id)
+            return
+        if id and not isinstance(decoded, wire.AudioStart | wire.AudioCancel):
+            self.context.storage.sql(
+                "INSERT OR IGNORE INTO applied VALUES (?, ?)", id, self.context.clock.now()
+            )
+            self.context.send(connection, wire.Accepted(id=id))
+
+    def on_alarm(self, retry_count: int) -> None:
+        active = self._turns.active()
+        if active is not None:
+            if self._working is None:
+                self._work_on(active)
+        elif self._hints.due is not None and self._hints.due <= self.context.clock.now():
+            self._hints.clear()
+            if self._transcript.open_question() is not None:
+                self._begin_turn(Step.HINT)
+        self._rearm()
+
+    def on_event(self, event: object) -> None:
+        """What the work of the current turn has come to; anything older is dropped."""
+        if not isinstance(event, turn.Event) or self._working != (event.turn, event.step):
+            return
+        active = self._turns.active()
+        if active is None or active.id != event.turn:
+            return
+        match event:
+            case turn.Said(text=text):
+                self._room.say(active, text)
+            case turn.Restarted():
+                self._room.take_back()
+            case turn.Transcribed(speech=speech, quota=quota):
+                self._room.show_quota(quota)
+                self._heard(active, speech.text.strip())
+            case turn.Extracted(skills=skills, quota=quota):
+                self._room.show_quota(quota)
+                self._prepare(active, skills)
+            case turn.Written(text=text, source=source, quota=quota):
+                self._room.show_quota(quota)
+                self._written(active, text, source)
+            case turn.Failed(error=error):
+                self._stop(active, TurnState.FAILED, error)
+
+    # --- Messages of clients ------------------------------------------------------------------
+
+    def _on_decoded(self, connection: Connection, message: wire.ClientMessages) -> None:
+        match message:
+            case wire.GetAllMessages():
+                self._room.send_snapshot(connection)
+            case wire.UserTyping() | wire.UserRecording():
+                self._postpone_hint()
+            case wire.UserMessage(text=text):
+                self._answer(text)
+            case wire.AudioStart(id=id):
+                self._start_recording(connection, id)
+            case wire.AudioStop(id=id, frames=frames):
+                self._stop_recording(connection, id, frames)
+            case wire.AudioCancel(id=id):
+                self._recordings.forget(id)
+                self._attach(connection, None)
+            case wire.HintRequest():
+                self._require_question()
+                self._begin_turn(Step.HINT)
+            case wire.TurnStop():
+                self._stop_turn()
+            case wire.TurnRetry():
+                self._retry_turn()
+            case wire.MessageEdit(message_id=id, text=text):
+                edited = self._transcript.edit(id, _not_blank(text))
+                self._room.said(edited)
+            case wire.InterviewEnd():
+                self._end()
+
+    def _answer(self, text: str) -> None:
+        answer = _not_blank(text)
+        self._require_question()
+        # Stored in the same transaction as the turn: what is acknowledged is answered.
+        self._begin_turn(self._after_answer(1), answer=answer)
+
+    def _stop_turn(self) -> None:
+        active = self._turns.active()
+        if active is None:
+            raise Conflict("Nothing is under way that could be stopped.", code="nothing_to_stop")
+        stopped = Conflict("You stopped the interviewer.", code="stopped", retryable=True)
+        self._stop(active, TurnState.STOPPED, stopped)
+
+    def _retry_turn(self) -> None:
+        unfinished = self._turns.unfinished()
+        if unfinished is None or self._turns.active() is not None:
+            raise Conflict("There is nothing to try again.", code="nothing_to_retry")
+        self._work_on(self._turns.retry(unfinished))
+        self._room.show_phase()
+
+    def _end(self) -> None:
+        self._require_open()
+        active = self._turns.active()
+        if active is not None:
+            if active.step in (Step.CLOSING, Step.SUMMARY):
+                return
+            self._room.take_back()
+            self._turns.finish(active, TurnState.DONE)
+        self._begin_turn(Step.CLOSING)
+
+    # --- Audio --------------------------------------------------------------------------------
+
+    def _on_audio(self, connection: Connection, data: bytes) -> None:
+        attached = connection.state or {}
+        id = attached.get("recording")
+        try:
+            if id is None:
+                pcm = pcm_of(data)
+                self._require_question()
+                id = uuid.uuid4().hex
+                self._recordings.add_whole(id, pcm)
+                self._begin_turn(Step.TRANSCRIBE, recording=id)
+            elif not attached.get("refused"):
+                self._add_frame(connection, id, data)
+        except PrepServerError as error:
+            if error.status >= 500:
+                raise
+            self._room.refuse(connection, error, id or "")
+
+    def _start_recording(self, connection: Connection, id: str) -> None:
+        if self._was_applied(id):
+            self.context.send(connection, wire.Accepted(id=id))
+            return
+        self._require_open()
+        stored = self._recordings.start(id)
+        self._attach(connection, id)
+        self._postpone_hint()
+        self.context.send(connection, wire.AudioAck(id=id, frame=stored))
+
+    def _add_frame(self, connection: Connection, id: str, data: bytes) -> None:
+        try:
+            number, pcm = wire.unpack_frame(data)
+            stored = self._recordings.add(id, number, pcm)
+        except FrameGap:
+            # Frames were lost with an instance that failed: the client sends them again.
+            self.context.close(connection, wire.CLOSE_RESTART, "send the recording's frames again")
+        except ValueError as error:
+            raise BadRequest(str(error), code="bad_frame") from error
+        except BadRequest:
+            self._attach(connection, id, refused=True)
+            raise
+        else:
+            if stored is not None:
+                self._postpone_hint()
+                self.context.send(connection, wire.AudioAck(id=id, frame=stored))
+
+    def _stop_recording(self, connection: Connection, id: str, frames: int) -> None:
+        self._attach(connection, None)
+        self._require_question()
+        try:
+            self._recordings.stop(id, frames)
+        except FrameGap:
+            raise Conflict(
+                "Frames of the recording are missing: send audio.start and what follows the "
+                "frame it acknowledges, then audio.stop.",
+                code="frames_missing",
+                retryable=True,
+            ) from None
+        self._begin_turn(Step.TRANSCRIBE, recording=id)
+
+    def _attach(self, connection: Connection, id: str | None, *, refused: bool = False) -> None:
+        connection.state = {**(connection.state or {}), "recording": id, "refused": refused}
+
+    # --- Turns --------------------------------------------------------------------------------
+
+    def _begin_turn(
+        self, step: Step, *, recording: str | None = None, answer: str | None = None
+    ) -> None:
+        active = self._turns.active()
+        if active is not None:
+            # Only a hint can be under way here; an answer or the end is worth more.
+            self._room.take_back()
+            self._turns.finish(active, TurnState.DONE)
+        begun = self._turns.begin(step, recording, at=self.context.clock.now())
+        if step is not Step.HINT:
+            self._hints.clear()
+        if answer is not None:
+            self._add_answer(begun, answer, wire.Source.TEXT)
+        self._work_on(begun)
+        self._room.show_phase()
+
+    def _work_on(self, current: Turn) -> None:
+        storage = self.context.storage
+        owner, brief = storage.get("owner", str) or "", self._brief()
+        work = turn.Work(
+            turn=current.id,
+            step=current.step,
+            call=Call(
+                purpose=current.step,
+                user=owner,
+                interview=self.context.name,
+                request=f"{self.context.name}/{current.id}/{current.step}/{current.attempt}",
+            ),
+            brief=brief,
+            seed=current.number * 100 + current.attempt * 10,
+            pcm=self._recordings.pcm(current.recording) if current.recording else b"",
+            vocabulary=", ".join(filter(None, [brief.spec.role, *brief.skills])),
+        )
+        self._working = (current.id, current.step)
+        context = self.context
+        context.spawn(
+            lambda: turn.run(work, self._gateway, self._bank, context.clock, context.post), WORK
+        )
+        self._rearm()
+
+    def _advance(self, current: Turn, step: Step | None) -> None:
+        if step is None:
+            self._turns.finish(current, TurnState.DONE)
+            self._working = None
+            self._rearm()
+        else:
+            self._work_on(self._turns.advance(current, step))
+        self._room.show_phase()
+
+    def _prepare(self, current: Turn, extracted: list[str]) -> None:
+        spec = self._brief().spec
+        skills = checked_skills(self._bank, spec, extracted)
+        # The same interview is planned the same way again after a crash.
+        seed = int.from_bytes(self.context.name.encode()[-4:], "big")
+        questions = planned(self._bank, spec, skills, seed)
+        self.context.storage.put("questions", [question.id for question in questions])
+        self._room.save(msgspec.structs.replace(self._room.view, skills=skills))
+        self._advance(current, self._after_answer(0))
+
+    def _heard(self, current: Turn, text: str) -> None:
+        if current.recording is not None:
+            self._recordings.forget(current.recording)
+        if not text:
+            nothing = InterviewError(
+                "No words were heard in the recording. Speak closer to the microphone and record "
+                "again, or type the answer.",
+                code="nothing_heard",
+            )
+            self._stop(current, TurnState.DONE, nothing)
+            self._postpone_hint()
+            return
+        self._add_answer(current, text, wire.Source.SPEECH)
+        self._advance(current, self._after_answer(0))
+
+    def _written(self, current: Turn, text: str, source: wire.Source) -> None:
+        kind = wire.MessageKind(current.step.value)
+        if kind is wire.MessageKind.SUMMARY:
+            text = summary_text(self._brief(), text)
+        message = self._transcript.add(
+            f"{current.id}-{kind}", kind, text, source, at=self.context.clock.now()
+        )
+        self._room.said(message)
+        match kind:
+            case wire.MessageKind.QUESTION:
+                self._hints.schedule()
+                self._room.count()
+            case wire.MessageKind.SUMMARY:
+                done = msgspec.structs.replace(self._room.view, status=wire.Status.COMPLETED)
+                self._room.save(done)
+        self._advance(current, following(current.step, answered=0, questions=1))
+
+    def _stop(self, current: Turn, state: TurnState, error: PrepServerError) -> None:
+        """End a turn that did not come to its end; what was streamed of it is forgotten."""
+        self.context.cancel(WORK)
+        self._working = None
+        self._room.take_back()
+        if current.step is Step.HINT:
+            state = TurnState.DONE  # the interview does not depend on a hint
+        stored = wire.Error(**error.as_dict())
+        self._turns.finish(current, state, stored)
+        self._rearm()
+        if state is not TurnState.STOPPED:
+            self.context.broadcast(wire.Failure(**error.as_dict()))
+        self._room.show_phase()
+
+    def _after_answer(self, more: int) -> Step:
+        answered = self._transcript.count(wire.MessageKind.ANSWER) + more
+        step = following(Step.TRANSCRIBE, answered=answered, questions=self._room.view.questions)
+        assert step is not None
+        return step
+
+    def _add_answer(self, current: Turn, text: str, source: wire.Source) -> None:
+        message = self._transcript.add(
+            f"{current.id}-answer",
+            wire.MessageKind.ANSWER,
+            text,
+            source,
+            at=self.context.clock.now(),
+        )
+        self._room.said(message)
+        self._room.count()
+
+    def _brief(self) -> Brief:
+        storage = self.context.storage
+        ids = storage.get("questions", list[str]) or []
+        return Brief(
+            spec=storage.get("spec", wire.InterviewSpec) or wire.InterviewSpec(),
+            skills=tuple(self._room.view.skills),
+            questions=tuple(self._bank.by_id[id] for id in ids if id in self._bank.by_id),
+            messages=tuple(self._transcript.messages()),
+        )
+
+    def _postpone_hint(self) -> None:
+        if self._hints.postpone():
+            self._rearm()
+
+    def _rearm(self) -> None:
+        """One alarm for two purposes: the guard of a turn under way, and the hint."""
+        times = []
+        if self._turns.active() is not None:
+            times.append(self.context.clock.now() + TURN_GUARD)
+        if self._hints.due is not None:
+            times.append(self._hints.due)
+        due = min(times, default=None)
+        if due is not None:
+            self.context.set_alarm(due)
+        elif self.context.get_alarm() is not None:
+            self.context.delete_alarm()
+
+    # --- Checks -------------------------------------------------------------------------------
+
+    def _require_open(self) -> None:
+        if self._room.view.status is wire.Status.COMPLETED:
+            raise Conflict("The interview is over. Start a new one.", code="completed")
+
+    def _require_question(self) -> None:
+        self._require_open()
+        active = self._turns.active()
+        if active is not None and active.step is not Step.HINT:
+            raise Conflict(
+                "The interviewer is at work. Wait for the question, or stop the turn first.",
+                code="busy",
+                retryable=True,
+            )
+        if self._transcript.open_question() is None:
+            raise Conflict(
+                "No question is open. Try the stopped turn again with turn.retry.",
+                code="no_question",
+            )
+
+    def _was_applied(self, id: str) -> bool:
+        return self.context.storage.row("SELECT 1 FROM applied WHERE id = ?", id) is not None
+
+    def _refuse(self, connection: Connection, error: PrepServerError, id: str) -> None:
+        self.context.send(connection, wire.Failure(**error.as_dict(), id=id))
+
+
+def _not_blank(text: str) -> str:
+    stripped = text.strip()
+    if not stripped:
+        raise BadRequest("The answer is empty: say something.", code="empty_answer")
+    return stripped

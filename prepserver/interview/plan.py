@@ -1,0 +1,90 @@
+"""What the interview is about: skills, main questions from the bank, and what comes when."""
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from prepserver.interview.phrases import same_question
+from prepserver.interview.questions.bank import Bank, Question
+from prepserver.protocol import InterviewSpec, Message, MessageKind
+
+__all__ = ["Brief", "acceptable", "checked_skills", "planned", "skill_choices"]
+
+MAX_SKILLS = 6
+
+FOLLOW_UPS = 2
+"""After each main question from the bank, the model writes this many of its own."""
+
+SHORTEST_QUESTION, LONGEST_QUESTION = 15, 400
+"""Characters of an acceptable question."""
+
+
+class Brief(Struct, frozen=True, kw_only=True):
+    """All that a prompt is made of."""
+
+    spec: InterviewSpec
+    skills: tuple[str, ...]
+    questions: tuple[Question, ...]
+    """Main questions, in the order of preference."""
+    messages: tuple[Message, ...]
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        return tuple(m.text for m in self.messages if m.kind is MessageKind.QUESTION)
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        return tuple(m.text for m in self.messages if m.kind is MessageKind.ANSWER)
+
+    @property
+    def main_next(self) -> bool:
+        """Whether the next question opens a new topic."""
+        return len(self.asked) % (FOLLOW_UPS + 1) == 0
+
+    @property
+    def unasked(self) -> tuple[Question, ...]:
+        """Main questions that are still to be asked."""
+        return tuple(q for q in self.questions if not any(q.text in text for text in self.asked))
+
+    @property
+    def current(self) -> Question | None:
+        """The main question that the conversation is on."""
+        for text in reversed(self.asked):
+            for question in self.questions:
+                if question.text in text:
+                    return question
+        return None
+
+
+def skill_choices(bank: Bank, spec: InterviewSpec) -> list[str]:
+    """Skills that the documents name, the most frequent first."""
+    return bank.find_skills(f"{spec.role}\n{spec.job_description}\n{spec.resume}")
+
+
+def checked_skills(bank: Bank, spec: InterviewSpec, extracted: Sequence[str]) -> list[str]:
+    """The model's choice first, as far as the documents bear it out, then what it left out.
+
+    A skill that neither the documents nor the question bank know is dropped.
+    """
+    named = skill_choices(bank, spec)
+    chosen = [skill.strip().lower() for skill in extracted]
+    known = [skill for skill in chosen if (skill in named if named else skill in bank.skills)]
+    return list(dict.fromkeys([*known, *named]))[:MAX_SKILLS]
+
+
+def planned(
+    bank: Bank, spec: InterviewSpec, skills: Sequence[str], seed: int
+) -> tuple[Question, ...]:
+    """Main questions for the whole interview, with some to choose from."""
+    count = min(30, max(6, spec.questions))
+    return tuple(bank.select(spec.type, spec.level, skills, count, seed))
+
+
+def acceptable(text: str, asked: Sequence[str]) -> bool:
+    """One question, of a sensible length, that was not asked before."""
+    return (
+        SHORTEST_QUESTION <= len(text) <= LONGEST_QUESTION
+        and text.endswith("?")
+        and text.count("?") == 1
+        and not any(same_question(text, earlier) for earlier in asked)
+    )

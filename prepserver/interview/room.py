@@ -1,0 +1,126 @@
+"""What the clients of one interview see: its view, its phase, and the message being said."""
+
+import msgspec
+
+from prepserver import protocol as wire
+from prepserver.errors import Conflict, PrepServerError
+from prepserver.interview.phases import phase_of
+from prepserver.interview.transcript import Transcript
+from prepserver.interview.turns import Turn, Turns
+from prepserver.objects.connections import Connection
+from prepserver.objects.object import Context
+
+__all__ = ["Room"]
+
+
+class Room:
+    """Keeps the shown state and broadcasts its changes."""
+
+    def __init__(self, context: Context, transcript: Transcript, turns: Turns) -> None:
+        self._context = context
+        self._transcript = transcript
+        self._turns = turns
+        self._streaming: wire.Streaming | None = None
+        self._quota: wire.Quota | None = None
+
+    # --- The interview as lists show it -------------------------------------------------------
+
+    @property
+    def view(self) -> wire.Interview:
+        """Raises Conflict (`not_ready`) before the interview is begun."""
+        view = self._context.storage.get("view", wire.Interview)
+        if view is None:
+            raise Conflict(
+                "The interview is still being set up: connect again in a moment.",
+                code="not_ready",
+                retryable=True,
+            )
+        return view
+
+    def save(self, view: wire.Interview) -> None:
+        changed = msgspec.structs.replace(view, updated_at=self._context.clock.now())
+        self._context.storage.put("view", changed)
+        self._context.broadcast(wire.InterviewUpdated(interview=changed))
+        self.tell_list()
+
+    def count(self) -> None:
+        """Bring the numbers of questions and answers up to date."""
+        asked = self._transcript.count(wire.MessageKind.QUESTION)
+        answered = self._transcript.count(wire.MessageKind.ANSWER)
+        self.save(msgspec.structs.replace(self.view, asked=asked, answered=answered))
+
+    def tell_list(self) -> None:
+        owner = self._context.storage.get("owner", str)
+        if owner is not None:
+            self._context.tell("user-interviews", owner, "update", self.view)
+
+    # --- What is being said -------------------------------------------------------------------
+
+    def say(self, turn: Turn, text: str) -> None:
+        """More of the message that the turn is writing."""
+        kind = wire.MessageKind(turn.step.value)
+        so_far = self._streaming or wire.Streaming(
+            id=f"{turn.id}-{kind}", kind=kind, text="", offset=0
+        )
+        self._context.broadcast(
+            wire.Delta(message_id=so_far.id, kind=kind, offset=so_far.offset, text=text)
+        )
+        self._streaming = msgspec.structs.replace(
+            so_far, text=so_far.text + text, offset=so_far.offset + len(text)
+        )
+
+    def take_back(self) -> None:
+        """What was being said does not count."""
+        if self._streaming is not None:
+            self._context.broadcast(wire.DeltaDropped(message_id=self._streaming.id))
+            self._streaming = None
+
+    def said(self, message: wire.Message) -> None:
+        """A message is whole and stored."""
+        if self._streaming is not None and self._streaming.id == message.id:
+            self._streaming = None
+        self._context.broadcast(wire.MessageSaid(message=message))
+
+    # --- State --------------------------------------------------------------------------------
+
+    def show_phase(self) -> None:
+        active = self._turns.active()
+        self._context.broadcast(wire.StateChanged(state=phase_of(active.step if active else None)))
+
+    def show_quota(self, quota: wire.Quota) -> None:
+        self._quota = quota
+        self._context.broadcast(
+            wire.RateLimit(limit=quota.limit, remaining=quota.remaining, reset=quota.reset)
+        )
+
+    def greet(self, connection: Connection, version: str) -> None:
+        """Hello and the whole truth, first on every connection."""
+        attached = connection.state or {}
+        if attached.get("quota"):
+            self._quota = msgspec.convert(attached["quota"], wire.Quota)
+        hello = wire.Hello(
+            protocol=wire.PROTOCOL_VERSION,
+            server=version,
+            connection=connection.id,
+            party="interview",
+            room=self._context.name,
+        )
+        self._context.send(connection, hello)
+        self.send_snapshot(connection)
+
+    def send_snapshot(self, connection: Connection) -> None:
+        active, unfinished = self._turns.active(), self._turns.unfinished()
+        snapshot = wire.Snapshot(
+            interview=self.view,
+            state=phase_of(active.step if active else None),
+            messages=self._transcript.messages(),
+            streaming=self._streaming,
+            hint=self._transcript.hint(),
+            ratelimit=self._quota,
+            failed=unfinished.error if unfinished is not None and active is None else None,
+        )
+        self._context.send(connection, snapshot)
+
+    def refuse(self, connection: Connection, error: PrepServerError, id: str) -> None:
+        """Answer one client's message with an error."""
+        self._context.send(connection, wire.Failure(**error.as_dict(), id=id))

@@ -1,0 +1,43 @@
+"""What stands at the end: facts counted from the transcript, and the model's one sentence."""
+
+import re
+
+from prepserver.interview.plan import Brief
+from prepserver.protocol import MessageKind
+
+__all__ = ["summary_text"]
+
+MAX_QUOTE = 120
+"""Characters of each answer that are quoted."""
+
+
+def summary_text(brief: Brief, sentence: str) -> str:
+    """Markdown. Everything but `sentence` is counted or quoted, never generated."""
+    words = [len(answer.split()) for answer in brief.answers]
+    lines = [
+        "## Summary",
+        "",
+        sentence,
+        "",
+        f"- Questions answered: {len(words)} of {brief.spec.questions}",
+    ]
+    if words:
+        lines.append(f"- Words in an answer: {sum(words) // len(words)} on average")
+    if brief.skills:
+        lines.append(f"- Skills in focus: {', '.join(brief.skills)}")
+    question = ""
+    for message in brief.messages:
+        if message.kind is MessageKind.QUESTION:
+            question = _last_sentence(message.text)
+        elif message.kind is MessageKind.ANSWER:
+            lines += ["", f"**{question}**", "", f"> {_opening(message.text)}"]
+    return "\n".join(lines)
+
+
+def _last_sentence(text: str) -> str:
+    return re.split(r"(?<=[.!])\s+", text.strip())[-1]
+
+
+def _opening(text: str) -> str:
+    line = re.sub(r"\s+", " ", text).strip()
+    return line if len(line) <= MAX_QUOTE else line[:MAX_QUOTE].rsplit(" ", 1)[0] + " …"

@@ -1,0 +1,103 @@
+"""What was said, in order, and its SQL."""
+
+from prepserver.errors import NotFound
+from prepserver.objects.storage import Storage
+from prepserver.protocol import Message, MessageKind, Role, Source
+
+__all__ = ["Transcript"]
+
+_COLUMNS = "id, role, kind, text, source, position, created_at, edited"
+
+
+class Transcript:
+    """The messages of one interview."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+
+    def messages(self) -> list[Message]:
+        rows = self._storage.sql(f"SELECT {_COLUMNS} FROM messages ORDER BY position")
+        return [_message(*row) for row in rows]
+
+    def add(self, id: str, kind: MessageKind, text: str, source: Source, *, at: float) -> Message:
+        """Append a message, or give the one with this id its final text."""
+        role = Role.CANDIDATE if kind is MessageKind.ANSWER else Role.INTERVIEWER
+        self._storage.sql(
+            "INSERT INTO messages (id, position, role, kind, text, source, created_at)"
+            " VALUES (?, (SELECT coalesce(max(position) + 1, 0) FROM messages), ?, ?, ?, ?, ?)"
+            " ON CONFLICT (id) DO UPDATE SET text = excluded.text, source = excluded.source",
+            id,
+            role,
+            kind,
+            text,
+            source,
+            at,
+        )
+        return self._get(id)
+
+    def edit(self, id: str, text: str) -> Message:
+        """Correct an answer. Raises NotFound when there is no answer with this id."""
+        changed = self._storage.sql(
+            "UPDATE messages SET text = ?, edited = 1 WHERE id = ? AND kind = ? RETURNING id",
+            text,
+            id,
+            MessageKind.ANSWER,
+        )
+        if not changed:
+            raise NotFound("There is no answer of yours with this id.", code="no_such_message")
+        return self._get(id)
+
+    def count(self, kind: MessageKind) -> int:
+        row = self._storage.row("SELECT count(*) FROM messages WHERE kind = ?", kind)
+        return 0 if row is None else int(row[0])
+
+    def open_question(self) -> Message | None:
+        """The question that waits for an answer."""
+        last = self._storage.row(
+            f"SELECT {_COLUMNS} FROM messages WHERE kind IN (?, ?, ?) ORDER BY position DESC",
+            MessageKind.QUESTION,
+            MessageKind.ANSWER,
+            MessageKind.CLOSING,
+        )
+        message = None if last is None else _message(*last)
+        return message if message and message.kind is MessageKind.QUESTION else None
+
+    def hint(self) -> Message | None:
+        """The latest hint to the open question."""
+        question = self.open_question()
+        if question is None:
+            return None
+        row = self._storage.row(
+            f"SELECT {_COLUMNS} FROM messages WHERE kind = ? AND position > ?"
+            " ORDER BY position DESC",
+            MessageKind.HINT,
+            question.position,
+        )
+        return None if row is None else _message(*row)
+
+    def _get(self, id: str) -> Message:
+        row = self._storage.row(f"SELECT {_COLUMNS} FROM messages WHERE id = ?", id)
+        assert row is not None
+        return _message(*row)
+
+
+def _message(
+    id: str,
+    role: str,
+    kind: str,
+    text: str,
+    source: str,
+    position: int,
+    created_at: float,
+    edited: int,
+) -> Message:
+    return Message(
+        id=id,
+        role=Role(role),
+        kind=MessageKind(kind),
+        text=text,
+        source=Source(source),
+        position=position,
+        created_at=created_at,
+        edited=bool(edited),
+    )

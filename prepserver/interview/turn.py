@@ -1,0 +1,210 @@
+"""One cancellable exchange with the models. Runs beside the interview and reports by events."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+
+import msgspec
+import structlog
+from msgspec import Struct
+
+from prepserver.ai.gateway import Call, Gateway
+from prepserver.ai.values import Delta, Speech, Usage
+from prepserver.clock import Clock
+from prepserver.errors import InferenceError, PrepServerError
+from prepserver.interview.phases import Step
+from prepserver.interview.plan import Brief, acceptable
+from prepserver.interview.prompts import prompt_for
+from prepserver.interview.questions.bank import Bank
+from prepserver.protocol import Quota, Source
+
+__all__ = [
+    "Event",
+    "Extracted",
+    "Failed",
+    "Restarted",
+    "Said",
+    "Transcribed",
+    "Work",
+    "Written",
+    "run",
+]
+
+COALESCE = 0.04
+"""Seconds: tokens that arrive this soon after the last frame share the next one."""
+
+ATTEMPTS = 3
+"""How often a reply is begun before the turn fails or the question bank steps in."""
+
+log = structlog.get_logger(__name__)
+
+
+class Work(Struct, frozen=True, kw_only=True):
+    """What to do; `turn` and `step` tell whether a result is still wanted."""
+
+    turn: str
+    step: Step
+    call: Call
+    brief: Brief
+    seed: int
+    pcm: bytes = b""
+    vocabulary: str = ""
+
+
+class Event(Struct, frozen=True, kw_only=True):
+    """Something that the work has come to."""
+
+    turn: str
+    step: Step
+
+
+class Said(Event, frozen=True, kw_only=True):
+    """More text of the reply."""
+
+    text: str
+
+
+class Restarted(Event, frozen=True, kw_only=True):
+    """The reply begins anew; what was said of it does not count."""
+
+
+class Written(Event, frozen=True, kw_only=True):
+    """The reply is whole."""
+
+    text: str
+    source: Source
+    quota: Quota
+
+
+class Transcribed(Event, frozen=True, kw_only=True):
+    speech: Speech
+    quota: Quota
+
+
+class Extracted(Event, frozen=True, kw_only=True):
+    skills: list[str]
+    quota: Quota
+
+
+class Failed(Event, frozen=True, kw_only=True):
+    error: PrepServerError
+
+
+class _Skills(Struct):
+    skills: list[str]
+
+
+async def run(
+    work: Work, gateway: Gateway, bank: Bank, clock: Clock, post: Callable[[Event], None]
+) -> None:
+    """Do the work and post what comes of it; a failure is posted too."""
+    try:
+        match work.step:
+            case Step.TRANSCRIBE:
+                speech = await gateway.transcribe(work.call, work.pcm, work.vocabulary)
+                quota = await gateway.quota(work.call.user)
+                post(Transcribed(turn=work.turn, step=work.step, speech=speech, quota=quota))
+            case Step.EXTRACT:
+                skills = await _extract(work, gateway, bank)
+                quota = await gateway.quota(work.call.user)
+                post(Extracted(turn=work.turn, step=work.step, skills=skills, quota=quota))
+            case _:
+                text, source = await _write(work, gateway, bank, clock, post)
+                quota = await gateway.quota(work.call.user)
+                post(Written(turn=work.turn, step=work.step, text=text, source=source, quota=quota))
+    except PrepServerError as error:
+        post(Failed(turn=work.turn, step=work.step, error=error))
+    except Exception:
+        log.exception("turn.failed", step=work.step)
+        unknown = InferenceError("The interviewer could not go on. Try again.", code="turn_failed")
+        post(Failed(turn=work.turn, step=work.step, error=unknown))
+
+
+async def _extract(work: Work, gateway: Gateway, bank: Bank) -> list[str]:
+    prompt, _ = prompt_for(work.step, await gateway.info(), bank, work.brief, work.seed)
+    parts: list[str] = []
+    async with aclosing(gateway.generate(work.call, prompt)) as events:
+        async for event in events:
+            if isinstance(event, Delta):
+                parts.append(event.text)
+    try:
+        return msgspec.json.decode("".join(parts), type=_Skills).skills
+    except msgspec.DecodeError:
+        # The grammar keeps the reply to the schema unless it ran out of tokens; the documents
+        # themselves name the skills well enough.
+        log.warning("turn.skills_unreadable")
+        return []
+
+
+async def _write(
+    work: Work, gateway: Gateway, bank: Bank, clock: Clock, post: Callable[[Event], None]
+) -> tuple[str, Source]:
+    """Stream a reply; begin anew when the engine dies or the question does not hold up."""
+    info = await gateway.info()
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            post(Restarted(turn=work.turn, step=work.step))
+        prompt, source = prompt_for(work.step, info, bank, work.brief, work.seed + attempt)
+        spoken: list[str] = []
+        try:
+            async with (
+                aclosing(gateway.generate(work.call, prompt)) as events,
+                aclosing(_pieces(events, prompt.opening, clock)) as pieces,
+            ):
+                async for piece in pieces:
+                    spoken.append(piece)
+                    post(Said(turn=work.turn, step=work.step, text=piece))
+        except InferenceError as error:
+            if not error.retryable or attempt == ATTEMPTS - 1:
+                raise
+            log.warning("turn.begun_anew", step=work.step, code=error.code)
+            continue
+        text = "".join(spoken).rstrip()
+        if acceptable(text, work.brief.asked) if work.step is Step.QUESTION else text:
+            return text, source
+        log.info("turn.reply_refused", step=work.step, attempt=attempt)
+    if work.step is Step.QUESTION:
+        for question in work.brief.unasked:
+            if acceptable(question.text, work.brief.asked):
+                post(Restarted(turn=work.turn, step=work.step))
+                return question.text, Source.BANK
+    raise InferenceError("The interviewer found no words. Try again.", code="no_reply")
+
+
+async def _pieces(
+    events: AsyncGenerator[Delta | Usage, None], opening: str, clock: Clock
+) -> AsyncGenerator[str, None]:
+    """The text of a reply: its first words at once, later ones at most every `COALESCE`."""
+
+    async def following() -> Delta | Usage | None:
+        return await anext(events, None)
+
+    if opening:
+        yield opening.lstrip()
+    begun, pending, last = bool(opening), "", -COALESCE
+    upcoming = asyncio.create_task(following())
+    try:
+        while True:
+            if pending:
+                pause = asyncio.create_task(clock.sleep(last + COALESCE - clock.monotonic()))
+                await asyncio.wait({upcoming, pause}, return_when=asyncio.FIRST_COMPLETED)
+                pause.cancel()
+                if not upcoming.done():
+                    yield pending
+                    pending, last = "", clock.monotonic()
+                    continue
+            event = await upcoming
+            if event is None:
+                break
+            upcoming = asyncio.create_task(following())
+            if isinstance(event, Delta):
+                pending += event.text if begun else event.text.lstrip()
+                begun = begun or bool(pending)
+                if pending and clock.monotonic() - last >= COALESCE:
+                    yield pending
+                    pending, last = "", clock.monotonic()
+        if pending:
+            yield pending
+    finally:
+        upcoming.cancel()
+        await asyncio.gather(upcoming, return_exceptions=True)
