@@ -1,0 +1,6 @@
+"""`python -m prepserver` is `prep-server`."""
+
+from prepserver.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""The only place where the parts of the server are put together."""
+
+from importlib.metadata import version
+from pathlib import Path
+
+from litestar import Litestar, asgi
+from litestar.di import Provide
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.types import Receive, Scope, Send
+
+from prepserver.ai.gateway import Gateway
+from prepserver.ai.llama.model import LlamaModel
+from prepserver.ai.models.store import ModelStore
+from prepserver.ai.scripted import ScriptedLanguage, ScriptedSpeech
+from prepserver.ai.values import LanguageModel, SpeechModel
+from prepserver.ai.whisper.model import WhisperModel
+from prepserver.clock import Clock, SystemClock
+from prepserver.config import Config
+from prepserver.identity.tokens import Tokens, signing_key
+from prepserver.identity.users import Users
+from prepserver.interview.interview import Interview, Settings
+from prepserver.interview.questions import bank
+from prepserver.interview.user_interviews import UserInterviews
+from prepserver.objects.cell import Kind
+from prepserver.objects.registry import Registry
+from prepserver.routes import auth, failures, health
+from prepserver.routes.interviews import InterviewController, ratelimit
+from prepserver.routes.rooms import rooms
+from prepserver.routes.services import Services
+from prepserver.stores.ratelimit import RateLimiter
+
+__all__ = ["VERSION", "create_app", "create_services", "open_users"]
+
+VERSION = version("prep-interview")
+
+SCRIPTED = "scripted"
+"""Name of the models that play a part."""
+
+MAX_BODY = 512 * 1024
+"""Bytes of a request: two documents of the longest kind and room to spare."""
+
+
+def create_services(config: Config, clock: Clock | None = None) -> Services:
+    """Wire everything but the edge. Raises NotFound when a model is not there."""
+    clock = clock or SystemClock()
+    limiter = RateLimiter(
+        config.data_dir / "ratelimit.sqlite",
+        clock,
+        limit=config.rate_limit,
+        window=config.rate_window,
+    )
+    gateway = Gateway(_language(config, clock), _speech(config, clock), limiter, clock)
+    questions = bank.load()
+    settings = Settings(
+        hint_after=config.hint_after, max_recording=config.max_recording, version=VERSION
+    )
+    kinds = (
+        Kind(
+            "interview",
+            lambda context: Interview(context, gateway, questions, settings),
+            Interview.migrations,
+        ),
+        Kind(
+            "user-interviews",
+            lambda context: UserInterviews(context, VERSION),
+            UserInterviews.migrations,
+        ),
+    )
+    return Services(
+        clock=clock,
+        registry=Registry(config.data_dir, kinds, clock),
+        gateway=gateway,
+        users=open_users(config, clock),
+        tokens=Tokens(signing_key(config.data_dir / "signing.key"), clock),
+        limiter=limiter,
+        version=VERSION,
+    )
+
+
+def open_users(config: Config, clock: Clock | None = None) -> Users:
+    return Users(config.data_dir / "users.sqlite", clock or SystemClock())
+
+
+def create_app(services: Services) -> Litestar:
+    """The edge over services that the caller starts and closes."""
+    room = rooms(services)
+
+    @asgi(["/parties", "/party"], is_mount=True, copy_scope=True)
+    async def room_endpoint(scope: Scope, receive: Receive, send: Send) -> None:
+        await room(scope, receive, send)
+
+    return Litestar(
+        route_handlers=[
+            health.live,
+            health.ready,
+            auth.token,
+            InterviewController,
+            ratelimit,
+            room_endpoint,
+        ],
+        dependencies={"services": Provide(lambda: services, sync_to_thread=False)},
+        exception_handlers=failures.handlers,
+        openapi_config=OpenAPIConfig(
+            title="prep", version=VERSION, path="/schema", render_plugins=[JsonRenderPlugin()]
+        ),
+        request_max_body_size=MAX_BODY,
+        logging_config=None,
+    )
+
+
+def _language(config: Config, clock: Clock) -> LanguageModel:
+    if config.model == SCRIPTED:
+        return ScriptedLanguage(clock, delay=config.scripted_delay)
+    path: Path = ModelStore(config.models_dir).resolve(config.model)
+    return LlamaModel(path, clock, n_ctx=config.context, n_threads=config.threads)
+
+
+def _speech(config: Config, clock: Clock) -> SpeechModel:
+    if config.stt_model == SCRIPTED:
+        return ScriptedSpeech(clock, delay=config.scripted_delay)
+    path: Path = ModelStore(config.models_dir).resolve(config.stt_model)
+    return WhisperModel(path, clock, engine=config.stt_engine, n_threads=config.threads)

@@ -1,0 +1,54 @@
+"""Errors on their way out: one shape, whatever raised them."""
+
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+import structlog
+from litestar import Request, Response
+from litestar.exceptions import HTTPException, ValidationException
+
+from prepserver.errors import PrepServerError, RateLimited
+from prepserver.protocol import Error, ErrorBody
+
+__all__ = ["error_body", "handlers"]
+
+log = structlog.get_logger(__name__)
+
+
+def error_body(error: PrepServerError) -> bytes:
+    return msgspec.json.encode(ErrorBody(Error(**error.as_dict())))
+
+
+def _respond(status: int, error: Error, headers: dict[str, str] | None = None) -> Response[Any]:
+    return Response(
+        content=ErrorBody(error), status_code=status, media_type="application/json", headers=headers
+    )
+
+
+def _of_ours(request: Request[Any, Any, Any], error: PrepServerError) -> Response[Any]:
+    headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}
+    if isinstance(error, RateLimited) and "reset" in error.details:
+        headers["X-RateLimit-Reset"] = str(int(error.details["reset"]))
+    return _respond(error.status, Error(**error.as_dict()), headers)
+
+
+def _of_litestar(request: Request[Any, Any, Any], error: HTTPException) -> Response[Any]:
+    """What the framework refuses: no route, no method, a body that does not fit."""
+    try:
+        code = HTTPStatus(error.status_code).name.lower()
+    except ValueError:
+        code = "error"
+    details: dict[str, Any] = {}
+    if isinstance(error, ValidationException) and error.extra:
+        details = {"problems": error.extra}
+    return _respond(error.status_code, Error(code=code, message=error.detail, details=details))
+
+
+def _of_nobody(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+    log.exception("request.failed", path=request.url.path)
+    ours = PrepServerError("The server could not do this. Try again.", retryable=True)
+    return _respond(500, Error(**ours.as_dict()))
+
+
+handlers: Any = {PrepServerError: _of_ours, HTTPException: _of_litestar, Exception: _of_nobody}

@@ -1,0 +1,120 @@
+"""Run the application under uvicorn until a signal says stop."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Generator
+from pathlib import Path
+
+import structlog
+import uvicorn
+
+from prepserver import protocol
+from prepserver.app import VERSION, create_app, create_services
+from prepserver.config import Config
+from prepserver.errors import Conflict
+
+__all__ = ["serve"]
+
+DRAIN_SECONDS = 5
+"""For handlers and sockets to finish after SIGTERM, within the 10 s a supervisor grants."""
+
+PING_SECONDS = 20.0
+
+
+def serve(config: Config) -> None:
+    """Serve until SIGTERM or SIGINT. Raises Conflict when the data directory is taken."""
+    _log_to_stderr(config.log_level)
+    asyncio.run(_serve(config))
+
+
+async def _serve(config: Config) -> None:
+    services = create_services(config)
+    await services.start()
+    try:
+        await _Server(config, create_app(services)).serve()
+    finally:
+        await services.close()
+        if config.ready_file is not None:
+            config.ready_file.unlink(missing_ok=True)
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: Config, app: object) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,  # type: ignore[arg-type]
+                host=config.host,
+                port=config.port,
+                ws="websockets-sansio",
+                # A little over what is allowed, so that a frame just over it gets its answer.
+                ws_max_size=2 * protocol.MAX_BINARY_FRAME,
+                ws_ping_interval=PING_SECONDS,
+                ws_ping_timeout=PING_SECONDS,
+                ws_per_message_deflate=False,
+                timeout_graceful_shutdown=DRAIN_SECONDS,
+                lifespan="off",
+                # Its access log would hold the tokens of rooms' addresses.
+                access_log=False,
+                log_config=None,
+                server_header=False,
+            )
+        )
+        self._settings = config
+
+    async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
+        try:
+            await super().startup()
+        except SystemExit as error:
+            raise Conflict(
+                f"Port {self._settings.port} of {self._settings.host} cannot be listened on. "
+                "Choose another with --port, or 0 for any free one.",
+                code="port_in_use",
+            ) from error
+        host, port = self.servers[0].sockets[0].getsockname()[:2]
+        url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        structlog.get_logger(__name__).info("server.ready", url=url, pid=os.getpid())
+        if self._settings.ready_file is not None:
+            _write_atomically(
+                self._settings.ready_file, {"url": url, "pid": os.getpid(), "version": VERSION}
+            )
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Stop on SIGTERM and SIGINT and exit 0: uvicorn itself would die of the signal."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+
+def _write_atomically(path: Path, content: dict[str, object]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    new.write_text(json.dumps(content) + "\n")
+    new.replace(path)
+
+
+def _log_to_stderr(level: str) -> None:
+    number = logging.getLevelNamesMapping()[level.upper()]
+    # uvicorn and websockets log addresses, which hold tokens, at info.
+    logging.basicConfig(stream=sys.stderr, level=max(number, logging.WARNING))
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.format_exc_info,
+            structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"]),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
