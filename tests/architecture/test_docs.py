@@ -1,0 +1,139 @@
+"""The pages: fresh, reachable, and true about the commands that they show."""
+
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+import prepcli.cli
+import prepserver.cli
+from tests.architecture import sources
+
+DOCS = sources.ROOT / "docs"
+PAGES = [
+    path
+    for path in sources.files(".md")
+    if path.is_relative_to(DOCS) or path.parent == sources.ROOT
+]
+
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+SPAN = re.compile(r"`((?:prep|prep-server|make) [^`]+)`")
+COMMANDS = {"prep": prepcli.cli, "prep-server": prepserver.cli}
+
+
+def shown_commands(page: Path) -> Iterator[list[str]]:
+    """The words of each command line that a page shows, in a block of shell or in a sentence."""
+    text = page.read_text("utf-8")
+    blocks = [body for language, body in FENCE.findall(text) if language in ("sh", "console")]
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    for line in [*lines, *SPAN.findall(FENCE.sub("", text))]:
+        words = shlex.split(line.removeprefix("$ "), comments=True)
+        if "|" in words:
+            words = words[: words.index("|")]
+        while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
+            del words[0]
+        if words and (words[0] == "make" or Path(words[0]).name in COMMANDS):
+            yield [Path(words[0]).name, *words[1:]]
+
+
+def command_of(name: str) -> click.Command:
+    """The click command behind one of the two names."""
+    return next(
+        value
+        for attribute in ("main", "cli")
+        if isinstance(value := getattr(COMMANDS[name], attribute, None), click.Command)
+    )
+
+
+def what_is_wrong(words: list[str]) -> str:
+    """Why a shown command would be refused; empty when it would not."""
+    command = command_of(words[0])
+    context = click.Context(command, info_name=words[0])
+    rest = words[1:]
+    while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
+        child = command.get_command(context, rest[0])
+        if child is None:
+            return f"no command {rest[0]}"
+        context, command, rest = click.Context(child, parent=context), child, rest[1:]
+    options = {
+        option
+        for parameter in command.get_params(context)
+        for option in (*parameter.opts, *parameter.secondary_opts)
+    }
+    unknown = [word for word in rest if word.startswith("-") and word.split("=")[0] not in options]
+    return f"no option {', '.join(unknown)}" if unknown else ""
+
+
+def anchors(page: Path) -> set[str]:
+    """Where a link into a page can land."""
+    found: set[str] = set()
+    for heading in HEADING.findall(FENCE.sub("", page.read_text("utf-8"))):
+        slug = re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+        while slug in found:
+            slug += "-1"
+        found.add(slug)
+    return found
+
+
+def test_the_reference_is_fresh() -> None:
+    """The generated pages say what the code says now."""
+    done = subprocess.run(
+        [sys.executable, str(DOCS / "generate.py"), "--check"],
+        cwd=sources.ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_page_is_linked_from_the_index() -> None:
+    """A page that the index does not name is found by nobody."""
+    index = DOCS / "index.md"
+    linked = {(DOCS / target).resolve() for target in LINK.findall(index.read_text("utf-8"))}
+    assert [sources.name(page) for page in PAGES if page not in linked | {index}] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=sources.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    """A link to a file of the project, or to a heading in it, has something to land on."""
+    broken = []
+    for target in LINK.findall(FENCE.sub("", page.read_text("utf-8"))):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        if not file.is_file() or (anchor and anchor not in anchors(file)):
+            broken.append(target)
+    assert broken == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=sources.name)
+def test_shown_commands_exist(page: Path) -> None:
+    """Every `prep`, `prep-server` and `make` that a page shows is a command with those options."""
+    makefile = (sources.ROOT / "Makefile").read_text("utf-8")
+    targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
+    wrong = []
+    for words in shown_commands(page):
+        if words[0] == "make":
+            unknown = [word for word in words[1:] if "=" not in word and word not in targets]
+            reason = f"no target {', '.join(unknown)}" if unknown else ""
+        else:
+            reason = what_is_wrong(words)
+        if reason:
+            wrong.append(f"{shlex.join(words)}: {reason}")
+    assert wrong == []
+
+
+def test_commands_are_found_in_pages() -> None:
+    """The search for commands finds some: were the pages' form to change, this would tell."""
+    found = {tuple(words[:2]) for page in PAGES for words in shown_commands(page)}
+    assert {("make", "run"), ("make", "test"), ("prep", "interview")} <= found
+    assert ("prep-server", "serve") in found
