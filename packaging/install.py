@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-from progress import Progress, follow
+from progress import Progress, follow, is_live
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
@@ -81,7 +81,7 @@ def is_ready(extras: list[str]) -> bool:
         fresh = stamp["key"] == _key() and set(extras) <= set(stamp["extras"])
     except (OSError, ValueError, KeyError, TypeError):
         return False
-    return fresh and _runs("-c", "import prepserver, prepcli")
+    return fresh and _runs("-c", "import importlib.metadata as m; m.version('prep-interview')")
 
 
 def set_up(extras: list[str], lock: int) -> int:
@@ -108,7 +108,7 @@ def set_up(extras: list[str], lock: int) -> int:
 
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
     environment.setdefault("CMAKE_ARGS", CMAKE_ARGS)
-    progress = Progress()
+    progress = Progress(live=is_live(sys.stdout))
     # A session of its own, so that an interruption also ends the compilers that pip started. The
     # lock goes along: should this process be killed, the next one waits until pip has ended.
     pip = subprocess.Popen(

@@ -5,12 +5,13 @@ import queue
 import re
 import shutil
 import subprocess
-import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TextIO
 
-__all__ = ["Progress", "follow"]
+__all__ = ["Progress", "follow", "is_live"]
 
 REPORT_EVERY = 30.0
 """Seconds between lines where the output is a file or a log."""
@@ -28,20 +29,26 @@ STEP = re.compile(r"^\s*\[(\d+)/(\d+)\]")
 """Ninja's count of compiled files."""
 
 
+def is_live(stream: TextIO) -> bool:
+    """Whether a stream shows a line that changes as one."""
+    dumb = os.environ.get("TERM", "dumb") == "dumb" or bool(os.environ.get("CI"))
+    return stream.isatty() and not dumb
+
+
 class Progress:
     """The line that says what is going on and for how long."""
 
-    def __init__(self) -> None:
-        self._started = time.monotonic()
-        self._shown = self._started
-        self._live = sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
-        self._live = self._live and not os.environ.get("CI")
+    def __init__(self, *, live: bool, now: Callable[[], float] = time.monotonic) -> None:
+        """`live` changes one line; otherwise lines follow one another."""
+        self._now = now
+        self._started = self._shown = now()
+        self._live = live
         self.stage = "starting pip"
         self.step = ""
 
     def elapsed(self) -> str:
         """Minutes and seconds since the start, such as `3:07`."""
-        seconds = int(time.monotonic() - self._started)
+        seconds = int(self._now() - self._started)
         return f"{seconds // 60}:{seconds % 60:02}"
 
     def read(self, line: str) -> None:
@@ -57,9 +64,9 @@ class Progress:
 
     def tick(self) -> None:
         """Show what there is to show; call it at least once a second."""
-        silent = time.monotonic() - self._shown
+        silent = self._now() - self._shown
         if self._live and silent >= REDRAW_EVERY:
-            self._shown = time.monotonic()
+            self._shown = self._now()
             text = self._text()[: shutil.get_terminal_size().columns - 1]
             print(f"\r{text}\x1b[K", end="", flush=True)
         elif not self._live and silent >= REPORT_EVERY:
@@ -71,7 +78,7 @@ class Progress:
             print("\r\x1b[K", end="", flush=True)
 
     def _report(self) -> None:
-        self._shown = time.monotonic()
+        self._shown = self._now()
         print(self._text(), flush=True)
 
     def _text(self) -> str:

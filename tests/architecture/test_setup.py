@@ -1,0 +1,157 @@
+"""What `make` does before anything is installed."""
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from tests.architecture import sources
+
+PACKAGING = sources.ROOT / "packaging"
+
+
+def load(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """A module of the folder, which is no package because it runs before there is one."""
+    monkeypatch.syspath_prepend(PACKAGING)
+    spec = importlib.util.spec_from_file_location(name, PACKAGING / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def fake_python(folder: Path, name: str, code: str) -> None:
+    """A command that stands in for a Python."""
+    folder.mkdir(exist_ok=True)
+    command = folder / name
+    command.write_text(f"#!/bin/sh\n{code}\n")
+    command.chmod(0o755)
+
+
+def find_python(*folders: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the search with nothing else on the path."""
+    path = os.pathsep.join(str(folder) for folder in folders)
+    return subprocess.run(
+        ["/bin/sh", str(PACKAGING / "find-python")],
+        env={"PATH": path, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+OLD = 'case "$2" in *print*) echo 3.9 ;; *sys*) exit 1 ;; esac'
+WITHOUT_VENV = 'case "$2" in *print*) echo 3.12 ;; *venv*) exit 1 ;; esac'
+REAL = f'exec "{sys.executable}" "$@"'
+
+
+def test_a_newer_python_is_found_beside_an_old_one(tmp_path: Path) -> None:
+    """Where `python3` is too old, one of the names with a version is taken."""
+    fake_python(tmp_path / "bin", "python3", OLD)
+    fake_python(tmp_path / "bin", "python3.12", REAL)
+    assert find_python(tmp_path / "bin").stdout.strip() == "python3.12"
+
+
+def test_a_shim_that_does_not_run_is_passed_over(tmp_path: Path) -> None:
+    """A version manager's command for a version that is not installed counts for nothing."""
+    fake_python(tmp_path / "bin", "python3", "echo 'not installed' >&2; exit 127")
+    fake_python(tmp_path / "bin", "python3.11", REAL)
+    assert find_python(tmp_path / "bin").stdout.strip() == "python3.11"
+
+
+def test_the_python_that_was_named_comes_first(tmp_path: Path) -> None:
+    """`make PYTHON=...` decides, when that one is new enough."""
+    fake_python(tmp_path / "bin", "python3", REAL)
+    fake_python(tmp_path / "bin", "mine", REAL)
+    assert find_python(tmp_path / "bin", PYTHON="mine").stdout.strip() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("code", "wanted"), [(OLD, "python3 is 3.9"), (WITHOUT_VENV, "apt-get install python3-venv")]
+)
+def test_a_python_that_cannot_do_it_is_explained(tmp_path: Path, code: str, wanted: str) -> None:
+    """Somebody whose Python is too old or stripped reads what is wrong and what to install."""
+    fake_python(tmp_path / "bin", "python3", code)
+    done = find_python(tmp_path / "bin")
+    assert done.returncode == 1
+    assert wanted in done.stderr
+    assert "3.11 or newer" in done.stderr
+
+
+def test_progress_in_a_log_is_a_line_every_half_minute(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A build's log shows that the compile goes on, and is not flooded by it."""
+    now = 0.0
+    progress = load("progress", monkeypatch).Progress(live=False, now=lambda: now)
+    progress.read("  Building wheel for llama-cpp-python (pyproject.toml): started\n")
+    for step in range(140):
+        now += 3.0
+        progress.read(f"  [{step + 1}/140] Building CXX object some.cpp.o\n")
+        progress.tick()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "[0:00] building llama-cpp-python"
+    assert lines[1] == "[0:30] building llama-cpp-python 10/140"
+    assert lines[-1] == "[7:00] building llama-cpp-python 140/140"
+    assert len(lines) == 15
+
+
+def test_progress_on_a_terminal_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On a terminal the line is drawn over itself and leaves nothing behind."""
+    now = 0.0
+    progress = load("progress", monkeypatch).Progress(live=True, now=lambda: now)
+    for line in ("Collecting httpx>=0.28\n", "  Downloading apsw-3.54.whl (3.7 MB)\n"):
+        now += 1.0
+        progress.read(line)
+        progress.tick()
+    progress.end()
+    shown = capsys.readouterr().out
+    assert "\n" not in shown
+    assert "downloading apsw-3.54.whl (3.7 MB)" in shown
+    assert shown.endswith("\r\x1b[K")
+
+
+def test_an_installation_is_stale_once_pyproject_changes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The stamp holds for this pyproject.toml, this folder, this Python and these extras only."""
+    install = load("install", monkeypatch)
+    venv = tmp_path / ".venv"
+    (venv / "bin").mkdir(parents=True)
+    (venv / "bin" / "python").symlink_to(sys.executable)
+    (venv / "pyvenv.cfg").write_text("version = 3.11.7\n")
+    pyproject = tmp_path / "pyproject.toml"
+    pyproject.write_text("[project]\n")
+    monkeypatch.setattr(install, "ROOT", tmp_path)
+    monkeypatch.setattr(install, "VENV", venv)
+    monkeypatch.setattr(install, "PYTHON", venv / "bin" / "python")
+    monkeypatch.setattr(install, "STAMP", venv / "stamp.json")
+    assert not install.is_ready(["server"])
+
+    install.STAMP.write_text(json.dumps({"key": install._key(), "extras": ["dev", "server"]}))
+    assert install.is_ready(["server"])
+    assert not install.is_ready(["server", "whispercpp"])
+    install.STAMP.write_text("{")
+    assert not install.is_ready(["server"])
+
+    install.STAMP.write_text(json.dumps({"key": install._key(), "extras": ["server"]}))
+    pyproject.write_text("[project]\nname = 'another'\n")
+    assert not install.is_ready(["server"])
+
+
+def test_plain_make_lists_what_there_is() -> None:
+    """Whoever types `make` sees every target with a sentence."""
+    done = subprocess.run(
+        ["make"], cwd=sources.ROOT, capture_output=True, text=True, check=True, timeout=60
+    )
+    shown = set(re.findall(r"^ +make (\S+) +\S", done.stdout, re.MULTILINE))
+    assert {"run", "test", "setup", "demo", "check", "models", "docs", "clean"} <= shown
