@@ -126,8 +126,8 @@ def test_an_installation_is_stale_once_pyproject_changes(
     """The stamp holds for this pyproject.toml, this folder, this Python and these extras only."""
     install = load("install", monkeypatch)
     venv = tmp_path / ".venv"
-    (venv / "bin").mkdir(parents=True)
-    (venv / "bin" / "python").symlink_to(sys.executable)
+    venv.mkdir()
+    fake_python(venv / "bin", "python", "exit 0")
     (venv / "pyvenv.cfg").write_text("version = 3.11.7\n")
     pyproject = tmp_path / "pyproject.toml"
     pyproject.write_text("[project]\n")
@@ -140,11 +140,14 @@ def test_an_installation_is_stale_once_pyproject_changes(
     install.STAMP.write_text(json.dumps({"key": install._key(), "extras": ["dev", "server"]}))
     assert install.is_ready(["server"])
     assert not install.is_ready(["server", "whispercpp"])
-    install.STAMP.write_text("{")
-    assert not install.is_ready(["server"])
 
-    install.STAMP.write_text(json.dumps({"key": install._key(), "extras": ["server"]}))
+    fake_python(venv / "bin", "python", "exit 127")
+    assert not install.is_ready(["server"])
+    fake_python(venv / "bin", "python", "exit 0")
+    assert install.is_ready(["server"])
     pyproject.write_text("[project]\nname = 'another'\n")
+    assert not install.is_ready(["server"])
+    install.STAMP.write_text("{")
     assert not install.is_ready(["server"])
 
 
