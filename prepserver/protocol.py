@@ -231,7 +231,7 @@ class ServerMessage(Struct, frozen=True, kw_only=True, tag_field="type", omit_de
     """Base of what a room sends."""
 
 
-class Hello(ServerMessage, kw_only=True, tag="hello"):
+class Hello(ServerMessage, frozen=True, kw_only=True, tag="hello"):
     """First on every connection."""
 
     protocol: int
@@ -241,7 +241,7 @@ class Hello(ServerMessage, kw_only=True, tag="hello"):
     room: str
 
 
-class Snapshot(ServerMessage, kw_only=True, tag="snapshot"):
+class Snapshot(ServerMessage, frozen=True, kw_only=True, tag="snapshot"):
     """The whole truth of a room; a client replaces what it knew with it.
 
     `interview` and what follows it are of the party `interview`; `interviews` is of the party
@@ -260,29 +260,29 @@ class Snapshot(ServerMessage, kw_only=True, tag="snapshot"):
     interviews: list[Interview] | None = None
 
 
-class InterviewCreated(ServerMessage, kw_only=True, tag="interview.created"):
+class InterviewCreated(ServerMessage, frozen=True, kw_only=True, tag="interview.created"):
     interview: Interview
 
 
-class InterviewUpdated(ServerMessage, kw_only=True, tag="interview.updated"):
+class InterviewUpdated(ServerMessage, frozen=True, kw_only=True, tag="interview.updated"):
     interview: Interview
 
 
-class InterviewDeleted(ServerMessage, kw_only=True, tag="interview.deleted"):
+class InterviewDeleted(ServerMessage, frozen=True, kw_only=True, tag="interview.deleted"):
     interview_id: str
 
 
-class StateChanged(ServerMessage, kw_only=True, tag="interview.state"):
+class StateChanged(ServerMessage, frozen=True, kw_only=True, tag="interview.state"):
     state: Phase
 
 
-class MessageSaid(ServerMessage, kw_only=True, tag="interview.message"):
+class MessageSaid(ServerMessage, frozen=True, kw_only=True, tag="interview.message"):
     """A whole message: put it in the place of one with the same id, or at the end."""
 
     message: Message
 
 
-class Delta(ServerMessage, kw_only=True, tag="interview.delta"):
+class Delta(ServerMessage, frozen=True, kw_only=True, tag="interview.delta"):
     """More of a message that is being said."""
 
     message_id: str
@@ -292,38 +292,38 @@ class Delta(ServerMessage, kw_only=True, tag="interview.delta"):
     text: str
 
 
-class DeltaDropped(ServerMessage, kw_only=True, tag="interview.delta.dropped"):
+class DeltaDropped(ServerMessage, frozen=True, kw_only=True, tag="interview.delta.dropped"):
     """The message that was being said will not be finished as it was: forget its text."""
 
     message_id: str
 
 
-class Caption(ServerMessage, kw_only=True, tag="interview.caption"):
+class Caption(ServerMessage, frozen=True, kw_only=True, tag="interview.caption"):
     """What the candidate seems to be saying; not yet final."""
 
     text: str
 
 
-class AudioAck(ServerMessage, kw_only=True, tag="audio.ack"):
+class AudioAck(ServerMessage, frozen=True, kw_only=True, tag="audio.ack"):
     id: str
     """Of the recording."""
     frame: int
     """The highest frame that is stored; -1 when none is. Send what comes after it."""
 
 
-class Accepted(ServerMessage, kw_only=True, tag="accepted"):
+class Accepted(ServerMessage, frozen=True, kw_only=True, tag="accepted"):
     """The client message with this id is stored and will not be lost."""
 
     id: str
 
 
-class RateLimit(ServerMessage, kw_only=True, tag="ratelimit"):
+class RateLimit(ServerMessage, frozen=True, kw_only=True, tag="ratelimit"):
     limit: int
     remaining: int
     reset: float | None = None
 
 
-class Failure(ServerMessage, kw_only=True, tag="error"):
+class Failure(ServerMessage, frozen=True, kw_only=True, tag="error"):
     code: str
     message: str
     retryable: bool = False
@@ -353,36 +353,38 @@ ServerMessages = (
 # --- Client -> server -------------------------------------------------------------------------
 
 
-class ClientMessage(Struct, frozen=True, kw_only=True, tag_field="type"):
+class ClientMessage(Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=True):
     """Base of what a client sends."""
 
+    id: Id = ""
+    """With an id, what the message asks for is done once, however often it is sent."""
 
-class GetAllMessages(ClientMessage, kw_only=True, tag="get_all_messages"):
+
+class GetAllMessages(ClientMessage, frozen=True, kw_only=True, tag="get_all_messages"):
     """Ask for a snapshot."""
 
 
-class UserTyping(ClientMessage, kw_only=True, tag="user.typing"):
+class UserTyping(ClientMessage, frozen=True, kw_only=True, tag="user.typing"):
     """The candidate is typing: the hint waits."""
 
 
-class UserRecording(ClientMessage, kw_only=True, tag="user.recording"):
+class UserRecording(ClientMessage, frozen=True, kw_only=True, tag="user.recording"):
     """The candidate is speaking: the hint waits."""
 
 
-class UserMessage(ClientMessage, kw_only=True, tag="user.message"):
+class UserMessage(ClientMessage, frozen=True, kw_only=True, tag="user.message"):
     """A typed answer."""
 
-    id: Id = ""
     text: Annotated[str, Meta(max_length=MAX_ANSWER)]
 
 
-class AudioStart(ClientMessage, kw_only=True, tag="audio.start"):
+class AudioStart(ClientMessage, frozen=True, kw_only=True, tag="audio.start"):
     """A recording begins; sent again with the same id after a reconnect, it goes on."""
 
     id: Annotated[Id, Meta(min_length=1)]
 
 
-class AudioStop(ClientMessage, kw_only=True, tag="audio.stop"):
+class AudioStop(ClientMessage, frozen=True, kw_only=True, tag="audio.stop"):
     """The recording is whole: answer with it."""
 
     id: Annotated[Id, Meta(min_length=1)]
@@ -390,40 +392,33 @@ class AudioStop(ClientMessage, kw_only=True, tag="audio.stop"):
     """How many frames were sent; the server waits for all of them."""
 
 
-class AudioCancel(ClientMessage, kw_only=True, tag="audio.cancel"):
+class AudioCancel(ClientMessage, frozen=True, kw_only=True, tag="audio.cancel"):
     """Forget the recording."""
 
     id: Annotated[Id, Meta(min_length=1)]
 
 
-class HintRequest(ClientMessage, kw_only=True, tag="hint.request"):
-    id: Id = ""
+class HintRequest(ClientMessage, frozen=True, kw_only=True, tag="hint.request"):
+    """Ask for a hint to the open question."""
 
 
-class TurnStop(ClientMessage, kw_only=True, tag="turn.stop"):
+class TurnStop(ClientMessage, frozen=True, kw_only=True, tag="turn.stop"):
     """Stop the model."""
 
-    id: Id = ""
 
-
-class TurnRetry(ClientMessage, kw_only=True, tag="turn.retry"):
+class TurnRetry(ClientMessage, frozen=True, kw_only=True, tag="turn.retry"):
     """Try the stopped or failed turn again."""
 
-    id: Id = ""
 
-
-class MessageEdit(ClientMessage, kw_only=True, tag="message.edit"):
+class MessageEdit(ClientMessage, frozen=True, kw_only=True, tag="message.edit"):
     """Correct one's own answer, above all a transcription."""
 
-    id: Id = ""
     message_id: str
     text: Annotated[str, Meta(min_length=1, max_length=MAX_ANSWER)]
 
 
-class InterviewEnd(ClientMessage, kw_only=True, tag="interview.end"):
+class InterviewEnd(ClientMessage, frozen=True, kw_only=True, tag="interview.end"):
     """Come to the end now."""
-
-    id: Id = ""
 
 
 ClientMessages = (
@@ -445,8 +440,8 @@ ClientMessages = (
 # --- Codecs -----------------------------------------------------------------------------------
 
 _encoder = msgspec.json.Encoder()
-_server_decoder = msgspec.json.Decoder(ServerMessages)
-_client_decoder = msgspec.json.Decoder(ClientMessages)
+_server_decoder: msgspec.json.Decoder[ServerMessages] = msgspec.json.Decoder(ServerMessages)
+_client_decoder: msgspec.json.Decoder[ClientMessages] = msgspec.json.Decoder(ClientMessages)
 _frame_number = struct.Struct(">I")
 
 
@@ -460,6 +455,14 @@ def decode_client(data: str | bytes) -> ClientMessages:
     return _client_decoder.decode(data)
 
 
+def id_of(data: str | bytes) -> str:
+    """The client-made id in a message that is otherwise bad; empty when there is none."""
+    try:
+        return msgspec.json.decode(data, type=_Envelope).id
+    except msgspec.DecodeError:
+        return ""
+
+
 def decode_server(data: str | bytes) -> ServerMessages | None:
     """None for a tag this version does not know: clients skip those.
 
@@ -468,20 +471,18 @@ def decode_server(data: str | bytes) -> ServerMessages | None:
     try:
         return _server_decoder.decode(data)
     except msgspec.ValidationError:
-        tag = msgspec.json.decode(data, type=_Tagged).type
+        tag = msgspec.json.decode(data, type=_Envelope).type
         if tag in _SERVER_TAGS:
             raise
         return None
 
 
-class _Tagged(Struct):
+class _Envelope(Struct):
     type: str = ""
+    id: Id = ""
 
 
-_SERVER_TAGS = frozenset(
-    t.__struct_config__.tag
-    for t in ServerMessages.__args__  # type: ignore[attr-defined]
-)
+_SERVER_TAGS = frozenset(t.__struct_config__.tag for t in ServerMessages.__args__)
 
 
 def pack_frame(number: int, pcm: bytes) -> bytes:

@@ -21,6 +21,10 @@ __all__ = ["ScriptedLanguage", "ScriptedSpeech"]
 SILENCE = 200
 """Peak of 16-bit samples below which a recording counts as silent."""
 
+_WORDS = (
+    "time work size speed cost trust doubt order chance change growth rest luck need risk play"
+).split()
+
 
 class ScriptedLanguage:
     """Says what its part asks for, word by word."""
@@ -83,7 +87,8 @@ def _line(prompt: Prompt) -> str:
     digest = hashlib.sha256(f"{_text(prompt)}{prompt.seed}".encode()).hexdigest()[:6]
     match prompt.purpose:
         case "question":
-            return f"What did you learn while you worked on part {digest} of it?"
+            subject, view = _WORDS[int(digest[0], 16)], _WORDS[int(digest[1], 16)]
+            return f"What did {subject} teach you about {view} {digest}?"
         case "hint":
             return f"Think of a result that you can name, such as {digest}."
         case "closing":

@@ -101,9 +101,9 @@ class Interview(DurableObject):
         try:
             decoded = wire.decode_client(message)
         except msgspec.DecodeError as error:
-            raise BadRequest(
-                f"The message cannot be understood: {error}", code="bad_message"
-            ) from error
+            bad = BadRequest(f"The message cannot be understood: {error}", code="bad_message")
+            self._room.refuse(connection, bad, wire.id_of(message))
+            return
         id = getattr(decoded, "id", "")
         try:
             if id and not isinstance(decoded, wire.AudioStart) and self._was_applied(id):

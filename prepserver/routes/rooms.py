@@ -46,6 +46,7 @@ def rooms(services: Services) -> ASGIApp:
             party, room, connection = await _admit(services, scope)
         except PrepServerError as error:
             await _refuse(send, error, "websocket.http.response")
+            await receive()  # until the client is gone: uvicorn counts on it
             return
         await send({"type": "websocket.accept", "subprotocol": None, "headers": []})
         await _serve(services, party, room, connection, receive, send)
