@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from prepserver.ai.models.commands import models
 from prepserver.config import load
 from prepserver.errors import PrepServerError
 
@@ -27,6 +28,9 @@ CONFIG = click.option(
 @click.version_option(package_name="prep-interview", prog_name="prep-server")
 def cli() -> None:
     """Hold interviews and run the models for `prep`."""
+
+
+cli.add_command(models)
 
 
 @cli.command()
