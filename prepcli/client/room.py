@@ -1,0 +1,324 @@
+"""A room of the server, followed across lost connections.
+
+    async with Room(address) as room:
+        await room.send(UserMessage(text="…"))
+        async for event in room:
+            state = apply(state, event)
+
+One background task connects, reads, and connects again; it sees acknowledgements before the
+iterator does, so `Recording.stop` may be awaited by whoever likes.
+"""
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import random
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit
+
+import msgspec
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import (
+    ConnectionClosed,
+    InvalidStatus,
+    InvalidURI,
+    WebSocketException,
+)
+
+from prepcli.client.backoff import Backoff
+from prepcli.client.outbox import Outbox
+from prepcli.client.recording import Recording
+from prepcli.client.state import ConnectionChanged, ConnectionStatus, RoomEvent
+from prepcli.errors import NotAuthorised, NotFound, PrepError, ServerUnreachable, UsageError
+from prepserver.protocol import (
+    Accepted,
+    AudioAck,
+    ClientMessages,
+    Failure,
+    ServerMessages,
+    decode_server,
+)
+
+__all__ = ["Address", "Room", "is_loopback"]
+
+Address = Callable[[bool], Awaitable[str]]
+"""Computes the room's address anew for every attempt: a ws:// or wss:// URL with a fresh token.
+
+The argument says that the token of the last attempt was refused: get a new one. Raises PrepError;
+ServerUnreachable is tried again, everything else ends the room.
+"""
+
+CONNECT_TIMEOUT = 4.0
+"""Seconds for one attempt, the handshake included."""
+
+STABLE_SECONDS = 5.0
+"""A connection that lived so long was good: the next wait is short again."""
+
+MAX_EVENTS = 1024
+"""Events that wait for a slow reader; then the server's are left in the socket."""
+
+MAX_SIZE = 8 * 1024 * 1024
+"""Bytes of one message of the server: the snapshot of a long interview."""
+
+_TRY_AGAIN = frozenset({408, 425, 429})
+"""Client errors that a later handshake may not meet; so are all of the server's, 5xx."""
+
+_log = logging.getLogger(__name__)
+# At its debug level websockets writes the request line, and the token with it.
+_silent = logging.getLogger(f"{__name__}.websockets")
+_silent.setLevel(logging.WARNING)
+
+
+class Room:
+    """One room. Enter it once; iterate it for `ConnectionChanged` and the server's messages.
+
+    The iteration ends when the room is left. It raises NotAuthorised when the server does not
+    accept a fresh token, NotFound when there is no such room for this user, or what `address`
+    raised; never because a connection was lost.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        *,
+        on_frame: Callable[[str], None] | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        monotonic: Callable[[], float] = time.monotonic,
+        rng: random.Random | None = None,
+        connect_timeout: float = CONNECT_TIMEOUT,
+    ) -> None:
+        """`on_frame` is given every text frame of the server as it came, unknown ones too."""
+        self._address = address
+        self._on_frame = on_frame
+        self._sleep = sleep
+        self._monotonic = monotonic
+        self._backoff = Backoff(rng or random.Random())
+        self._connect_timeout = connect_timeout
+        self._outbox = Outbox()
+        self._wake = asyncio.Event()
+        self._events: asyncio.Queue[RoomEvent | None] = asyncio.Queue(MAX_EVENTS)
+        self._error: BaseException | None = None
+        self._left = False
+        self._task: asyncio.Task[None] | None = None
+
+    # --- For whoever is in the room -----------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        if self._task is not None:
+            raise RuntimeError("a room is entered once: make a new Room")
+        self._task = asyncio.create_task(self._run(), name="room")
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._left = True
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        # Whoever iterates in another task is let go; with a full queue nobody waits.
+        with contextlib.suppress(asyncio.QueueFull):
+            self._events.put_nowait(None)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> RoomEvent:
+        if self._left:
+            raise StopAsyncIteration
+        event = await self._events.get()
+        if event is not None:
+            return event
+        self._left = True
+        if self._error is not None:
+            raise self._error
+        raise StopAsyncIteration
+
+    async def send(self, message: ClientMessages) -> None:
+        """Queue a message; a message that can have an id and has none gets one.
+
+        It leaves at once or after the reconnect, in order, and is repeated until the server has
+        answered it with `accepted` or `error`. Raises QueueFull when too much waits already,
+        UsageError when the message is too long for the server, what ended the room when it has
+        ended.
+        """
+        self._require_open()
+        self._outbox.put(message, uuid.uuid4().hex)
+        self._wake.set()
+
+    def recording(self) -> Recording:
+        """Begin a spoken answer: `feed` it, then `stop` or `cancel` it. One after the other."""
+        self._require_open()
+        recording = Recording(uuid.uuid4().hex, self._wake.set)
+        self._outbox.add(recording)
+        self._wake.set()
+        return recording
+
+    @property
+    def waiting(self) -> int:
+        """Messages and recordings that the server has not acknowledged."""
+        return len(self._outbox)
+
+    def _require_open(self) -> None:
+        if self._left or (self._task is not None and self._task.done()):
+            raise self._error if isinstance(self._error, PrepError) else _left_room()
+
+    # --- The background task ------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        try:
+            await self._follow()
+        except PrepError as error:
+            refused = isinstance(error, NotAuthorised)
+            status = ConnectionStatus.UNAUTHORIZED if refused else ConnectionStatus.CLOSED
+            self._error = error
+            await self._events.put(ConnectionChanged(status))
+        except Exception as error:
+            self._error = error
+        finally:
+            waiting = self._error if isinstance(self._error, PrepError) else _left_room()
+            self._outbox.abandon(waiting)
+            if self._error is not None:
+                await self._events.put(None)
+
+    async def _follow(self) -> None:
+        """Connect, read until the connection is lost, wait, and again. Raises PrepError."""
+        refused = False
+        while True:
+            await self._events.put(ConnectionChanged(ConnectionStatus.CONNECTING))
+            try:
+                async with await self._connect(refused) as connection:
+                    refused = False
+                    await self._live(connection)
+            except InvalidStatus as error:
+                status = error.response.status_code
+                if status == 401 and not refused:
+                    refused = True
+                    continue
+                _raise_if_final(status)
+                refused = False
+                _log.info("the room refused the connection with %d", status)
+            except InvalidURI:
+                raise UsageError("The server's address is not one of a server.") from None
+            except (OSError, TimeoutError, WebSocketException, ServerUnreachable) as error:
+                _log.info("the room cannot be reached: %s", type(error).__name__)
+            delay = self._backoff.next()
+            await self._events.put(ConnectionChanged(ConnectionStatus.OFFLINE, delay))
+            await self._sleep(delay)
+
+    async def _connect(self, renew: bool) -> ClientConnection:
+        url = await self._address(renew)
+        return await connect(
+            url,
+            compression=None,
+            open_timeout=self._connect_timeout,
+            close_timeout=2,
+            ping_interval=20,
+            max_size=MAX_SIZE,
+            logger=_silent,
+            proxy=None if is_loopback(url) else True,
+        )
+
+    async def _live(self, connection: ClientConnection) -> None:
+        """Read and write until the connection is lost."""
+        began = self._monotonic()
+        self._outbox.restart()
+        await self._events.put(ConnectionChanged(ConnectionStatus.ONLINE))
+        async with asyncio.TaskGroup() as tasks:
+            sender = tasks.create_task(self._send_all(connection))
+            await self._read_all(connection)
+            sender.cancel()
+        _log.info("the connection was lost: code %s", connection.close_code)
+        if self._monotonic() - began >= STABLE_SECONDS:
+            self._backoff.reset()
+
+    async def _send_all(self, connection: ClientConnection) -> None:
+        try:
+            while True:
+                data = self._outbox.next()
+                if data is None:
+                    # Nothing is awaited between the two, so no wake-up is lost.
+                    self._wake.clear()
+                    await self._wake.wait()
+                else:
+                    await connection.send(data)
+        except ConnectionClosed:
+            return
+
+    async def _read_all(self, connection: ClientConnection) -> None:
+        try:
+            while True:
+                data = await connection.recv()
+                if isinstance(data, bytes):
+                    _log.warning("skipped a binary message of the server")
+                    continue
+                if self._on_frame is not None:
+                    self._on_frame(data)
+                message = _decoded(data)
+                if message is not None:
+                    self._take(message)
+                    await self._events.put(message)
+        except ConnectionClosed:
+            return
+
+    def _take(self, message: ServerMessages) -> None:
+        match message:
+            case Accepted(id=id):
+                self._outbox.accepted(id)
+            case AudioAck(id=id, frame=frame):
+                self._outbox.acknowledged(id, frame)
+            case Failure(id=id) if id:
+                self._outbox.refused(message)
+            case _:
+                return
+        self._wake.set()
+
+
+def is_loopback(url: str) -> bool:
+    """Whether a URL names this machine, where no proxy has a place."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _decoded(data: str) -> ServerMessages | None:
+    """None for what a newer or a broken server may send: it is skipped."""
+    try:
+        message = decode_server(data)
+    except msgspec.DecodeError as error:
+        _log.warning("skipped a message that cannot be understood: %s", error)
+        return None
+    if message is None:
+        _log.info("skipped a message of a kind that this version does not know")
+    return message
+
+
+def _raise_if_final(status: int) -> None:
+    """Raise for an answer to the handshake that trying again would not change."""
+    if status == 401:
+        raise NotAuthorised(
+            "The server does not accept your access key any more. Log in again: prep login URL"
+        )
+    if status in (403, 404):
+        raise NotFound(
+            "There is no such interview on this server, or it is not yours. To see yours: prep list"
+        )
+    if status < 500 and status not in _TRY_AGAIN:
+        raise ServerUnreachable(
+            f"What answers at this address is not a prep server: it said {status}. "
+            "Check the address."
+        )
+
+
+def _left_room() -> PrepError:
+    return ServerUnreachable("The room was left before everything had reached the server.")

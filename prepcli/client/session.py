@@ -1,0 +1,86 @@
+"""A server that somebody is logged in to: their own one far away, or one that prep starts here.
+
+session = await open_session(SessionOptions(server=None), print)
+try:
+    interview = await session.rest.create(InterviewSpec(role="Backend Engineer"))
+    async with session.room("interview", interview.id) as room: …
+finally:
+    await session.close()
+"""
+
+from collections.abc import Callable
+from urllib.parse import quote
+
+from msgspec import Struct
+
+from prepcli.client.private import PrivateServer
+from prepcli.client.rest import Rest
+from prepcli.client.room import Room
+from prepcli.errors import ServerUnreachable
+from prepserver.protocol import InterviewSpec
+
+__all__ = ["Session", "SessionOptions", "open_session"]
+
+
+class SessionOptions(Struct, frozen=True, kw_only=True):
+    """What the command line asks for."""
+
+    server: str | None = None
+    """The server's URL; None for one that prep starts on this machine and stops at the end."""
+    spec: InterviewSpec = InterviewSpec()
+    """The interview to begin, or what the form for a new one says at first."""
+    begin: bool = False
+    """Begin an interview from `spec` at once: something about it was said on the command line."""
+    interview_id: str | None = None
+    """The interview to go on with."""
+    resume_last: bool = False
+    """Go on with the interview that was changed last among those that are not completed."""
+
+
+class Session:
+    """One server, one person. Close it at the end."""
+
+    def __init__(self, rest: Rest, private: PrivateServer | None = None) -> None:
+        self.rest = rest
+        self._private = private
+
+    def room(self, party: str, name: str, *, on_frame: Callable[[str], None] | None = None) -> Room:
+        """A room to enter: `interview` and its id, or `user-interviews` and `me`.
+
+        `on_frame` is given every text frame of the server as it came.
+        """
+        base = self.rest.url.replace("http", "ws", 1)
+        path = f"/parties/{quote(party, safe='')}/{quote(name, safe='')}"
+
+        async def address(renew: bool) -> str:
+            # Rooms have a backoff of their own: one attempt, so that it is in charge.
+            try:
+                token = await self.rest.token(renew=renew, attempts=1)
+            except ServerUnreachable:
+                self._require_running()
+                raise
+            return f"{base}{path}?token={quote(token, safe='')}"
+
+        return Room(address, on_frame=on_frame)
+
+    async def close(self) -> None:
+        """Hang up, and stop a private server."""
+        await self.rest.close()
+        if self._private is not None:
+            await self._private.stop()
+
+    def _require_running(self) -> None:
+        """A private server that has ended will not come back by waiting."""
+
+
+async def open_session(
+    options: SessionOptions,
+    on_progress: Callable[[str], None],
+    *,
+    wait_for_models: bool = True,
+) -> Session:
+    """Log in, or start a private server and wait until its models are loaded.
+
+    `on_progress` is told, in short lines, what is being waited for. Raises PrepError.
+    """
+    raise NotImplementedError
