@@ -102,8 +102,10 @@ class QueueFull(ServerUnreachable):
     """So much waits to be sent that no more is taken."""
 
 
-class PrivateServerFailed(ServerUnreachable):
-    """The server that prep started for itself did not start, or ended."""
+class PrivateServerFailed(PrepError):
+    """The server that prep started for itself did not start, or ended: waiting is of no use."""
+
+    exit_code = 3
 
 
 class NotAuthorised(PrepError):

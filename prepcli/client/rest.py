@@ -118,7 +118,7 @@ class Rest:
         body = CreateInterview(id=uuid.uuid4().hex, **msgspec.structs.asdict(spec))
         return await self._call(Interview, "POST", "/api/interviews", body, attempts=ATTEMPTS)
 
-    async def list(self) -> list[Interview]:
+    async def interviews(self) -> list[Interview]:
         """The user's interviews, as the server orders them."""
         return (await self._call(Interviews, "GET", "/api/interviews")).interviews
 
@@ -136,7 +136,7 @@ class Rest:
         except NotFound:
             return
 
-    async def messages(self, interview_id: str) -> "list[Message]":
+    async def messages(self, interview_id: str) -> list[Message]:
         """All that was said, in order."""
         said = (await self._call(Messages, "GET", f"{_path(interview_id)}/messages")).messages
         return sorted(said, key=lambda message: message.position)

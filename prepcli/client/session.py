@@ -13,9 +13,11 @@ from urllib.parse import quote
 
 from msgspec import Struct
 
+from prepcli.client.credentials import access_key
 from prepcli.client.private import PrivateServer
 from prepcli.client.rest import Rest
 from prepcli.client.room import Room
+from prepcli.config import normalised
 from prepcli.errors import ServerUnreachable
 from prepserver.protocol import InterviewSpec
 
@@ -57,7 +59,9 @@ class Session:
             try:
                 token = await self.rest.token(renew=renew, attempts=1)
             except ServerUnreachable:
-                self._require_running()
+                # A private server that has ended does not come back by waiting.
+                if self._private is not None:
+                    self._private.require_running()
                 raise
             return f"{base}{path}?token={quote(token, safe='')}"
 
@@ -68,9 +72,6 @@ class Session:
         await self.rest.close()
         if self._private is not None:
             await self._private.stop()
-
-    def _require_running(self) -> None:
-        """A private server that has ended will not come back by waiting."""
 
 
 async def open_session(
@@ -83,4 +84,16 @@ async def open_session(
 
     `on_progress` is told, in short lines, what is being waited for. Raises PrepError.
     """
-    raise NotImplementedError
+    if options.server is not None:
+        url = normalised(options.server)
+        return Session(Rest(url, access_key(url)))
+    private = PrivateServer()
+    await private.start(on_progress)
+    session = Session(Rest(private.url, private.access_key), private)
+    try:
+        if wait_for_models:
+            await private.wait_for_models(session.rest, on_progress)
+    except BaseException:
+        await session.close()
+        raise
+    return session
