@@ -1,0 +1,309 @@
+"""One interview: the conversation, its live state, and the candidate's answer."""
+
+import time
+import uuid
+from collections.abc import MutableMapping
+from typing import ClassVar
+
+from msgspec import Struct
+from textual import work
+from textual.app import ComposeResult
+from textual.binding import BindingType
+
+from prepcli.client.state import is_completed, open_question
+from prepcli.errors import NotAuthorised
+from prepcli.keys import (
+    DISCARD,
+    END,
+    FINISH,
+    HINT,
+    LOBBY,
+    RECORD,
+    RETRY,
+    SCROLL_DOWN,
+    SCROLL_UP,
+    STOP,
+)
+from prepcli.messages import (
+    AnswerSubmitted,
+    AnswerTyped,
+    ConnectionLost,
+    ConnectionRestored,
+    FailureReported,
+    LevelMeasured,
+    RecordingBegan,
+    RecordingDelivered,
+    RecordingEnded,
+    RoomChanged,
+    RoomLeft,
+)
+from prepcli.screens.confirm import ConfirmScreen
+from prepcli.screens.conversation import answers, why_not_answer
+from prepcli.screens.interview_view import InterviewView
+from prepcli.screens.recorder import MicrophoneFactory, Recorder
+from prepcli.screens.room import RoomScreen
+from prepcli.screens.server import SessionLink
+from prepcli.widgets.clock import Seconds, length
+from prepcli.widgets.printable import printable
+from prepserver.protocol import (
+    MAX_ANSWER,
+    HintRequest,
+    InterviewEnd,
+    Phase,
+    TurnRetry,
+    TurnStop,
+    UserMessage,
+    UserTyping,
+)
+
+DISCARD_UNASKED = 3.0
+"""Seconds of a recording that may be thrown away without asking."""
+
+
+class Pending(Struct, frozen=True):
+    """An answer that was sent and is not in the transcript yet."""
+
+    id: str
+    text: str
+    answers_before: int
+
+
+class InterviewScreen(RoomScreen):
+    """What the candidate sees while being interviewed, and afterwards."""
+
+    CSS_PATH = "interview.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        RECORD.binding(priority=True),
+        FINISH.binding(priority=True),
+        HINT.binding(),
+        RETRY.binding(),
+        STOP.binding(),
+        DISCARD.binding(),
+        END.binding(),
+        LOBBY.binding(),
+        SCROLL_UP.binding(show=False, priority=True),
+        SCROLL_DOWN.binding(show=False, priority=True),
+    ]
+
+    def __init__(
+        self,
+        session: SessionLink,
+        interview_id: str,
+        *,
+        microphone: MicrophoneFactory,
+        drafts: MutableMapping[str, str] | None = None,
+        monotonic: Seconds = time.monotonic,
+    ) -> None:
+        """`drafts` keeps, by interview, what was written and not sent."""
+        super().__init__(session, "interview", interview_id)
+        self.interview_id = interview_id
+        self._drafts: MutableMapping[str, str] = {} if drafts is None else drafts
+        self._monotonic = monotonic
+        self._pending: Pending | None = None
+        self._recorder = Recorder(microphone, self.post_message)
+
+    def compose(self) -> ComposeResult:
+        self._view = InterviewView(self._monotonic)
+        yield self._view
+
+    def on_mount(self) -> None:
+        self._view.box.put(self._drafts.pop(self.interview_id, ""))
+
+    def on_unmount(self) -> None:
+        draft = self._view.box.text
+        if self._pending:
+            draft = "\n".join(text for text in (self._pending.text, draft) if text)
+        if draft.strip() and not is_completed(self.state):
+            self._drafts[self.interview_id] = draft
+
+    # --- What happened ------------------------------------------------------------------------
+
+    async def on_room_changed(self, event: RoomChanged) -> None:
+        self.state = event.state
+        if self.state.deleted:
+            self.app.notify("This interview was deleted.", severity="warning")
+            self.leave()
+            return
+        if self._pending and answers(self.state) > self._pending.answers_before:
+            self._pending = None
+        await self._show()
+
+    def on_connection_lost(self, event: ConnectionLost) -> None:
+        self._view.banner.lost(event.retry_in)
+
+    def on_connection_restored(self, _: ConnectionRestored) -> None:
+        self._view.banner.restored()
+
+    def on_room_left(self, event: RoomLeft) -> None:
+        if not isinstance(event.error, NotAuthorised):
+            self.app.notify(printable(str(event.error)), severity="warning", markup=False)
+            self.leave()
+
+    async def on_failure_reported(self, event: FailureReported) -> None:
+        """An answer that was not taken comes back into the box."""
+        pending = self._pending
+        if pending is None or event.failure.id != pending.id:
+            return
+        self._pending = None
+        self._view.box.put("\n".join(text for text in (pending.text, self._view.box.text) if text))
+        await self._show()
+
+    async def on_answer_typed(self, _: AnswerTyped) -> None:
+        if not is_completed(self.state):
+            await self.send(UserTyping())
+
+    async def on_answer_submitted(self, event: AnswerSubmitted) -> None:
+        text = event.text.strip()
+        if not text:
+            return
+        if len(text) > MAX_ANSWER:
+            self.complain(f"An answer has at most {MAX_ANSWER:,} characters: shorten it.")
+            return
+        if not self._may_answer():
+            return
+        message = UserMessage(id=uuid.uuid4().hex, text=text)
+        if await self.send(message):
+            self._pending = Pending(message.id, text, answers(self.state))
+            self._view.box.put("")
+            self._view.transcript.follow()
+            await self._show()
+
+    def on_level_measured(self, event: LevelMeasured) -> None:
+        self._view.meter.level = event.level
+        self._view.meter.seconds = int(event.seconds)
+
+    async def on_recording_began(self, _: RecordingBegan) -> None:
+        await self._show()
+
+    async def on_recording_delivered(self, _: RecordingDelivered) -> None:
+        await self._show()
+
+    async def on_recording_ended(self, event: RecordingEnded) -> None:
+        if event.reason:
+            self.complain(event.reason)
+        await self._show()
+
+    async def _show(self) -> None:
+        await self._view.show(
+            self.state,
+            pending=self._pending.text if self._pending else "",
+            active=self._recorder.active,
+            running=self._recorder.running,
+        )
+        self.refresh_bindings()
+
+    # --- Keys ---------------------------------------------------------------------------------
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Only the keys that do something now are offered; a faint one will do so later."""
+        state = self.state
+        over = is_completed(state)
+        asked = open_question(state) is not None
+        recording = self._recorder.active
+        match action:
+            case "record":
+                return not over and not recording
+            case "finish" | "discard":
+                return recording
+            case "stop":
+                return not recording and state.phase is not Phase.IDLE
+            case "hint":
+                if over or recording:
+                    return False
+                return True if asked else None
+            case "retry":
+                return state.failed is not None
+            case "end":
+                return not over and not recording
+        return True
+
+    def _may_answer(self) -> bool:
+        reason = why_not_answer(self.state)
+        if self._pending or self._recorder.running:
+            reason = "Your last answer is still on its way."
+        if reason:
+            self.complain(reason)
+        return not reason
+
+    def action_record(self) -> None:
+        """Start speaking."""
+        if self._may_answer():
+            self._view.transcript.follow()
+            self._record()
+
+    async def action_finish(self) -> None:
+        """End the recording and answer with it."""
+        self._recorder.finish()
+        await self._show()
+
+    @work(exclusive=True, group="recording")
+    async def _record(self) -> None:
+        await self._recorder.run(self.room)
+
+    async def action_stop(self) -> None:
+        """Stop the interviewer."""
+        await self.send(TurnStop(id=uuid.uuid4().hex))
+
+    @work(exclusive=True, group="question")
+    async def action_discard(self) -> None:
+        """Forget the recording."""
+        if await self._sure_to_discard():
+            self._recorder.discard()
+
+    async def _sure_to_discard(self) -> bool:
+        if self._recorder.seconds < DISCARD_UNASKED:
+            return True
+        return await self.app.push_screen_wait(
+            ConfirmScreen(
+                "Discard the recording?",
+                f"{length(self._recorder.seconds)} of speech is lost. The recording goes on.",
+                yes="Discard",
+                no="Go on speaking",
+            )
+        )
+
+    async def action_hint(self) -> None:
+        await self.send(HintRequest(id=uuid.uuid4().hex))
+
+    async def action_retry(self) -> None:
+        await self.send(TurnRetry(id=uuid.uuid4().hex))
+
+    @work(exclusive=True, group="question")
+    async def action_end(self) -> None:
+        sure = await self.app.push_screen_wait(
+            ConfirmScreen(
+                "End the interview now?",
+                "The interviewer closes it and sums up what you answered so far.",
+                yes="End it",
+                no="Go on",
+            )
+        )
+        if sure:
+            self._recorder.discard()
+            await self.send(InterviewEnd(id=uuid.uuid4().hex))
+
+    @work(exclusive=True, group="question")
+    async def action_lobby(self) -> None:
+        if self._recorder.active:
+            sure = await self._sure_to_discard()
+        else:
+            sure = not self._recorder.running or await self._sure_to_leave()
+        if sure:
+            self._recorder.discard()
+            self.leave()
+
+    async def _sure_to_leave(self) -> bool:
+        return await self.app.push_screen_wait(
+            ConfirmScreen(
+                "Leave before your answer has arrived?",
+                "What you said is still on its way to the server and would be lost.",
+                yes="Leave",
+                no="Stay",
+            )
+        )
+
+    def action_scroll_transcript(self, direction: int) -> None:
+        if direction < 0:
+            self._view.transcript.scroll_page_up(animate=False)
+        else:
+            self._view.transcript.scroll_page_down(animate=False)
