@@ -6,15 +6,15 @@ SPEECH := tests/speech
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test setup setup-dev models demo check docs clean
+.PHONY: help run test setup setup-dev models starters demo check docs clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | awk -F '\t' '{ printf "  make %-10s %s\n", $$1, $$2 }'
 
-run: models ## Set up, fetch the starter models, hold an interview (recorded, without a terminal)
+run: starters ## Set up, fetch the starter models, hold an interview (recorded, without a terminal)
 	@if [ -t 0 ] && [ -t 1 ]; then $(PYTHON_BIN) -m prepcli interview; else $(MAKE) -s --no-print-directory demo; fi
 
-test: setup-dev models ## The same set-up, then the whole test suite on the real models
+test: setup-dev starters ## The same set-up, then the whole test suite on the real models
 	@$(PYTHON_BIN) -m pytest
 
 setup: ## Make .venv with the client and the server
@@ -23,10 +23,13 @@ setup: ## Make .venv with the client and the server
 setup-dev:
 	@python=$$(packaging/find-python) && "$$python" packaging/install.py server dev
 
-models: setup ## Fetch and verify the starter models
+models: setup ## Fetch and verify the starter models, and say where they are
 	@$(PYTHON_BIN) -m prepserver models pull starter
 
-demo: models ## A short spoken interview from recordings
+starters: setup
+	@$(PYTHON_BIN) -m prepserver models pull starter >/dev/null
+
+demo: starters ## A short spoken interview from recordings
 	@$(PYTHON_BIN) -m prepcli interview --plain \
 		--role "Backend Engineer" --type technical --level mid --questions 3 \
 		--audio $(SPEECH)/payments-migration.wav \
