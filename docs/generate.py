@@ -23,6 +23,7 @@ from msgspec import inspect as kinds
 
 from prepcli import keys
 from prepserver import config, errors, protocol
+from prepserver.ai.models import catalogue
 
 REFERENCE = Path(__file__).resolve().parent / "reference"
 NOTICE = "<!-- Written by `make docs` from {}; change that, not this page. -->\n"
@@ -36,6 +37,7 @@ def pages() -> dict[str, str]:
         "settings.md": settings_page(),
         "cli.md": cli_page(),
         "keys.md": keys_page(),
+        "models.md": models_page(),
     }
 
 
@@ -241,6 +243,20 @@ def keys_page() -> str:
             names = " or ".join(f"`{keys.spelled(name)}`" for name in key.keys.split(","))
             lines.append(f"| {names} | {one_line(key.help)} |")
         lines.append("\n")
+    return _joined(lines)
+
+
+def models_page() -> str:
+    """The catalogue of models."""
+    lines = [NOTICE.format("prepserver/ai/models/catalogue.toml"), "# Models\n"]
+    lines += ["What `prep-server models pull NAME` knows; `starter` is the first two.\n"]
+    lines += ["| name | job | size | licence | |", "| --- | --- | --- | --- | --- |"]
+    jobs = {"llm": "interviewer", "stt": "ears"}
+    for entry in catalogue.built_in().models:
+        size = f"{entry.size / 1e6:,.0f} MB"
+        lines.append(
+            f"| `{entry.name}` | {jobs[entry.kind]} | {size} | {entry.licence} | {entry.about} |"
+        )
     return _joined(lines)
 
 

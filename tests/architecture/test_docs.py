@@ -1,5 +1,6 @@
 """The pages: fresh, reachable, and true about the commands that they show."""
 
+import ast
 import re
 import shlex
 import subprocess
@@ -137,3 +138,39 @@ def test_commands_are_found_in_pages() -> None:
     found = {tuple(words[:2]) for page in PAGES for words in shown_commands(page)}
     assert {("make", "run"), ("make", "test"), ("prep", "interview")} <= found
     assert ("prep-server", "serve") in found
+
+
+def test_the_trace_names_what_is_there() -> None:
+    """The walk through the code in architecture.md stops at functions that exist."""
+    text = (DOCS / "architecture.md").read_text("utf-8")
+    rows = re.findall(r"^\| \d+ \| `([\w/.]+)` \| `([\w.]+)` \|", text, re.MULTILINE)
+    assert len(rows) > 10
+    lost = [f"{file}: {name}" for file, name in rows if name not in defined_in(file)]
+    assert lost == []
+
+
+def test_named_files_exist() -> None:
+    """A source file that a page names is where the page says."""
+    named = re.compile(r"`((?:prepserver|prepcli|tests|docs|packaging)/[\w/.-]*)`")
+    lost = [
+        f"{sources.name(page)}: {path}"
+        for page in PAGES
+        for path in named.findall(page.read_text("utf-8"))
+        if not (sources.ROOT / path).exists()
+    ]
+    assert lost == []
+
+
+def defined_in(file: str) -> set[str]:
+    """Functions, classes, and methods as `Class.method`."""
+    names: set[str] = set()
+    for node in ast.parse((sources.ROOT / file).read_text("utf-8")).body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+        if isinstance(node, ast.ClassDef):
+            names |= {
+                f"{node.name}.{child.name}"
+                for child in node.body
+                if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef)
+            }
+    return names
