@@ -38,7 +38,6 @@ STEMS = (
     "How did other people react to",
     "How did you check",
     "What alternatives did you weigh against",
-    "What would you do first about",
     "How long did it take to sort out",
     "Who else depended on",
     "What did you measure to judge",
@@ -46,6 +45,18 @@ STEMS = (
     "How would a beginner misunderstand",
     "What made you decide on",
 )
+PEOPLE_STEMS = (
+    "How did you work with",
+    "What did you learn from",
+    "What would have helped",
+    "How did you come to an agreement with",
+    "What did it mean for",
+    "What would you say today to",
+    "How did you earn the trust of",
+    "What did you need from",
+)
+"""Ways of asking about somebody."""
+
 NEUTRAL_STEMS = (
     "What do you already know about",
     "How would you find out more about",
@@ -54,13 +65,31 @@ NEUTRAL_STEMS = (
     "What would you want to learn first about",
     "Who would you ask for help with",
 )
+"""Ways of asking about something that the candidate has not spoken of."""
+
 HINT_STEMS = ("You could begin with", "Try to mention", "Think about", "Say a few words about")
 
+MOMENT_STEMS = (
+    "Give one number about",
+    "Describe one moment with",
+    "Begin with what was at stake with",
+    "Say what you would do again about",
+)
+"""Hints for a question about the candidate's own story."""
+
+_PEOPLE = frozenset(
+    """
+    auditor boss candidate client colleague customer designer developer director engineer head
+    lead leader manager nurse owner parent partner patient people person reviewer stakeholder
+    student supplier support teacher team teammate tester user vendor
+    """.split()
+)
+
 _TAIL = r"""
-tail ::= " " joint (" " word){1,6}
-joint ::= "in" | "on" | "for" | "with" | "to" | "when" | "while" | "before" | "after" | where
-where ::= "over" | "during" | "without" | "between" | "across"
-word ::= [a-zA-Z] [a-zA-Z'-]{0,13}
+tail ::= " " joint " " owner " " word (" " word)?
+joint ::= "in" | "on" | "for" | "with" | "during" | "before" | "after"
+owner ::= "the" | "your" | "that"
+word ::= [a-z] [a-z]{2,12}
 """
 
 _EXAMPLES = {
@@ -124,14 +153,32 @@ def question(bank: Bank, brief: Brief, seed: int) -> tuple[Prompt, Source]:
     phrases = () if brief.main_next else _phrases(bank, brief.answers[-1:])
     if brief.main_next and brief.unasked:
         return _main(brief, brief.unasked[:MAIN_CHOICES], seed), Source.BANK
-    stems: Sequence[str] = _unused(STEMS, brief.asked)
-    if not phrases:
-        # Nothing to hold on to, as in "I don't know": stay with the topic of the main question.
-        current = brief.current
-        phrases = (current.topic,) if current else brief.skills[:3] or ("this role",)
-        stems = _unused(NEUTRAL_STEMS, brief.asked)
-    grammar = f'root ::= " " stem " " phrase tail? "?"\nstem ::= {_any(stems)}\n{_said(phrases)}'
+    if phrases:
+        return _prompt(brief, "question", grammar=_follow_up(brief, phrases), seed=seed), (
+            Source.MODEL
+        )
+    # Nothing to hold on to, as in "I don't know": stay with the topic of the main question.
+    current = brief.current
+    topics = (current.topic,) if current else brief.skills[:3] or ("this role",)
+    stems = _any(_unused(NEUTRAL_STEMS, brief.asked))
+    grammar = f'root ::= " " stem " " topic "?"\nstem ::= {stems}\ntopic ::= {_any(topics)}\n'
     return _prompt(brief, "question", grammar=grammar, seed=seed), Source.MODEL
+
+
+def _follow_up(brief: Brief, phrases: Sequence[str]) -> str:
+    """GBNF: a way of asking that fits what it asks about, people or things."""
+    people = [p for p in phrases if p.split()[-1].lower().removesuffix("s") in _PEOPLE]
+    things = [p for p in phrases if p not in people]
+    rules, frames = [_TAIL], []
+    for name, stems, subjects in (
+        ("thing", STEMS, things),
+        ("person", PEOPLE_STEMS, people),
+    ):
+        if subjects:
+            frames.append(f'{name}stem " " {name}')
+            rules.append(f"{name}stem ::= {_any(_unused(stems, brief.asked))}")
+            rules.append(f"{name} ::= {_any(subjects)}")
+    return f'root ::= " " ({" | ".join(frames)}) tail? "?"\n' + "\n".join(rules)
 
 
 def _main(brief: Brief, choices: Sequence[Question], seed: int) -> Prompt:
@@ -147,41 +194,40 @@ def _main(brief: Brief, choices: Sequence[Question], seed: int) -> Prompt:
 def hint(bank: Bank, brief: Brief, seed: int) -> Prompt:
     """A nudge towards what a good answer has, from the bank or from the question itself."""
     current = brief.current
-    from_bank = current is not None and bool(brief.asked) and current.text in brief.asked[-1]
-    if current is not None and from_bank:
-        return _hint(brief, current.listen_for, "", seed)
-    phrases = _phrases(bank, brief.asked[-1:]) or ("an example from your own work",)
-    return _hint(brief, phrases, " tail?", seed)
-
-
-def _hint(brief: Brief, phrases: Sequence[str], tail: str, seed: int) -> Prompt:
-    grammar = f'root ::= " " stem " " phrase{tail} "."\nstem ::= {_any(HINT_STEMS)}\n'
+    if current is not None and brief.asked and current.text in brief.asked[-1]:
+        stems, subjects = HINT_STEMS, tuple(current.listen_for)
+    else:
+        stems = MOMENT_STEMS
+        subjects = _phrases(bank, brief.asked[-1:]) or ("an example from your own work",)
+    grammar = f'root ::= " " stem " " subject "."\nstem ::= {_any(stems)}\n'
     ask = "\n\nHint for the candidate:"
-    return _prompt(brief, "hint", ask=ask, grammar=grammar + _said(phrases), seed=seed)
+    rules = f"subject ::= {_any(subjects)}\n"
+    return _prompt(brief, "hint", ask=ask, grammar=grammar + rules, seed=seed)
 
 
 def closing(bank: Bank, brief: Brief, seed: int) -> Prompt:
-    phrases = _phrases(bank, brief.answers) or ("your work",)
+    subjects = _phrases(bank, brief.answers) or ("your work",)
     return _prompt(
         brief,
         "closing",
         opening=" That was my last question. Thank you for your time. I was glad to hear about",
-        grammar=f'root ::= " " phrase tail? "."\n{_said(phrases)}',
+        grammar=f'root ::= " " subject "."\nsubject ::= {_any(subjects)}\n',
         seed=seed,
     )
 
 
 def summary(bank: Bank, brief: Brief, seed: int) -> Prompt:
-    phrases = _phrases(bank, brief.answers)
-    if len(phrases) < 2:
-        phrases = (*phrases, "this role", "your work")[:2]
+    """One sentence on what was spoken about; every name in it was said by the candidate."""
+    subjects = _phrases(bank, brief.answers) or ("this role",)
+    # Two rules without a common phrase: nothing is named twice.
+    one, other = subjects[::2], subjects[1::2]
+    rules = f"one ::= {_any(one)}\n"
+    if other:
+        rules = f'root ::= " " one " and " other "."\n{rules}other ::= {_any(other)}\n'
+    else:
+        rules = f'root ::= " " one "."\n{rules}'
     return _prompt(
-        brief,
-        "summary",
-        ask="\n\nSummary:",
-        opening=" You spoke about",
-        grammar=f'root ::= " " phrase " and " phrase "."\n{_said(phrases)}',
-        seed=seed,
+        brief, "summary", ask="\n\nSummary:", opening=" You spoke about", grammar=rules, seed=seed
     )
 
 
@@ -200,7 +246,7 @@ def _prompt(
         opening=opening,
         grammar=grammar,
         max_tokens=120,
-        temperature=0.4,
+        temperature=0.6,
         top_p=0.9,
         min_p=0.1,
         repeat_penalty=1.05,
@@ -243,7 +289,3 @@ def _any(texts: Iterable[str]) -> str:
     return " | ".join(
         json.dumps(re.sub(r"[\x00-\x1f]+", " ", t), ensure_ascii=False) for t in texts
     )
-
-
-def _said(phrases: Iterable[str]) -> str:
-    return f"phrase ::= {_any(phrases)}\n{_TAIL}"

@@ -44,6 +44,8 @@ _FUNCTION_WORDS = frozenset(
     """.split()
 )
 
+_SUPERLATIVES = frozenset("best biggest clearest easiest hardest largest most worst".split())
+
 _VERBS = frozenset(
     """
     use used using need needed want wanted say said think thought know knew see saw find found
@@ -85,7 +87,8 @@ def _phrase_after(words: Sequence[str], opener: int) -> str:
     taken: list[str] = []
     for word in words[opener + 1 : opener + 1 + MAX_WORDS]:
         lower = word.lower()
-        if lower in _FUNCTION_WORDS or lower in _VERBS or (taken and lower.endswith("ed")):
+        verb = lower in _VERBS or (taken and lower.endswith("ed"))
+        if verb or lower in _FUNCTION_WORDS or lower in _SUPERLATIVES:
             break
         taken.append(word)
     while taken and (taken[-1].lower().endswith("ly") or len(taken[-1]) < 3):
