@@ -40,7 +40,7 @@ check: setup-dev ## Format, lint, types, import contracts, fast tests
 	@$(PYTHON_BIN) -m ruff format --check .
 	@$(PYTHON_BIN) -m ruff check .
 	@$(PYTHON_BIN) -m mypy
-	@$(PYTHON_BIN) -m mypy packaging/install.py docs/generate.py
+	@$(PYTHON_BIN) -m mypy packaging/*.py docs/*.py
 	@.venv/bin/lint-imports
 	@$(PYTHON_BIN) -m pytest -m "not models and not e2e"
 
