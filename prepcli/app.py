@@ -1,5 +1,6 @@
 """The application: opens a session with a server and shows the screens."""
 
+import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -10,6 +11,8 @@ from textual import work
 from textual.app import App
 from textual.binding import Binding, BindingType
 
+from prepcli.audio.capture import Microphone
+from prepcli.client.session import Session, SessionOptions, open_session
 from prepcli.errors import NotAuthorised, PrepError
 from prepcli.keys import APPEARANCE, HELP, QUIT
 from prepcli.messages import RoomLeft, SessionOpened, StartupFailed, StartupProgressed
@@ -85,7 +88,7 @@ class PrepApp(App[int]):
             self.session = session = await self._connect(progressed)
             interview_id = self._interview_id
             if self._resume_last and not interview_id:
-                interview_id = last_worked_on(await session.rest.list())
+                interview_id = last_worked_on(await session.rest.interviews())
             elif self._begin:
                 progressed("Preparing the interview…")
                 interview_id = (await session.rest.create(self._spec)).id
@@ -140,3 +143,29 @@ def last_worked_on(interviews: Sequence[Interview]) -> str:
     """The id of the newest interview that is not completed; empty when there is none."""
     active = [each for each in interviews if each.status is Status.ACTIVE]
     return max(active, key=lambda each: each.updated_at).id if active else ""
+
+
+def run_app(options: SessionOptions) -> int:
+    """Show the screens until the person leaves; the exit code of the command."""
+    return asyncio.run(_run(options))
+
+
+async def _run(options: SessionOptions) -> int:
+    async def connect(on_progress: Callable[[str], None]) -> Session:
+        return await open_session(options, on_progress)
+
+    app = PrepApp(
+        connect,
+        microphone=Microphone().record,
+        interview_id=options.interview_id or "",
+        resume_last=options.resume_last,
+        spec=options.spec,
+        begin=options.begin,
+    )
+    try:
+        code = await app.run_async()
+    finally:
+        # With the terminal given back: a private server may take seconds to stop.
+        if app.session is not None:
+            await app.session.close()
+    return app.return_code or 0 if code is None else code

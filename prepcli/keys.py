@@ -52,7 +52,7 @@ SCROLL_DOWN = Key("pagedown", "scroll_transcript(1)", "Forward", "come back to t
 
 # --- List of interviews -----------------------------------------------------------------------
 
-OPEN = Key("enter", "open", "Open", "open the interview, or go on with it")
+OPEN = Key("enter", "select", "Open", "open the interview, or go on with it")
 NEW = Key("n,ctrl+n", "new", "New", "begin a new interview")
 DELETE = Key("d,delete", "delete", "Delete", "delete the interview; you are asked first")
 QUIT_LETTER = Key("q", "app.quit", "Quit", "leave prep")

@@ -10,7 +10,7 @@ from textual.containers import Vertical
 from textual.widgets import Footer, OptionList, Static
 
 from prepcli.errors import PrepError
-from prepcli.keys import DELETE, HELP_SIGN, NEW, OPEN, QUIT_LETTER
+from prepcli.keys import DELETE, HELP_SIGN, NEW, QUIT_LETTER
 from prepcli.messages import ConnectionLost, ConnectionRestored, RoomChanged
 from prepcli.screens.confirm import ConfirmScreen
 from prepcli.screens.interview import InterviewScreen
@@ -33,7 +33,6 @@ class LobbyScreen(RoomScreen):
 
     CSS_PATH = "lobby.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
-        OPEN.binding(),
         NEW.binding(),
         DELETE.binding(),
         QUIT_LETTER.binding(),
@@ -94,11 +93,6 @@ class LobbyScreen(RoomScreen):
     def _open_selected(self, event: OptionList.OptionSelected) -> None:
         if event.option_id:
             self.open_interview(event.option_id)
-
-    def action_open(self) -> None:
-        chosen = self.query_one(InterviewList).chosen
-        if chosen is not None:
-            self.open_interview(chosen.id)
 
     def open_interview(self, interview_id: str) -> None:
         self.app.push_screen(

@@ -1,12 +1,15 @@
 """The list of a user's interviews, newest first, two lines each."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from rich.table import Table
 from rich.text import Text
+from textual.binding import BindingType
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
+from prepcli.keys import OPEN
 from prepcli.widgets.clock import ago
 from prepcli.widgets.printable import one_line
 from prepserver.protocol import Interview, InterviewType, Status
@@ -44,7 +47,7 @@ class InterviewList(OptionList):
         border: none;
         background: $background;
         padding: 0 1;
-        &:focus { border: none; }
+        &:focus { border: none; background-tint: $background 0%; }
         & > .option-list--option { padding: 0 1; }
         & > .option-list--separator { color: $foreground 10%; }
         & > .option-list--option-highlighted,
@@ -55,6 +58,8 @@ class InterviewList(OptionList):
         }
     }
     """
+
+    BINDINGS: ClassVar[list[BindingType]] = [OPEN.binding()]
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)

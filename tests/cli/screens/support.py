@@ -157,13 +157,13 @@ class FakeRest:
 
     def __init__(self, lobby: FakeRoom, interviews: Sequence[Interview]) -> None:
         self._lobby = lobby
-        self.interviews = list(interviews)
+        self._interviews = list(interviews)
         self.created: list[InterviewSpec] = []
         self.deleted: list[str] = []
         self.error: PrepError | None = None
 
-    async def list(self) -> Sequence[Interview]:
-        return self.interviews
+    async def interviews(self) -> Sequence[Interview]:
+        return self._interviews
 
     async def create(self, spec: InterviewSpec) -> Interview:
         if self.error:
