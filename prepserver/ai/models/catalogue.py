@@ -12,7 +12,7 @@ from msgspec import Meta, Struct
 
 from prepserver.ai.models.failures import ModelNotFound
 
-__all__ = ["Catalogue", "Entry", "HubSource", "Kind", "PackageSource", "built_in", "parse"]
+__all__ = ["Catalogue", "Entry", "HubSource", "Kind", "PackageSource", "built_in", "check"]
 
 Kind = Literal["llm", "stt"]
 """Writes (llama.cpp reads it) or listens (whisper.cpp reads it)."""
@@ -62,7 +62,7 @@ class Entry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     size: Annotated[int, Meta(gt=0)]
     """Bytes of that file."""
     licence: str
-    sha256: Sha256 | Literal[""]
+    sha256: Annotated[str, Meta(pattern=r"\A([0-9a-f]{64})?\Z")]
     """Of that file; empty: the one that the hub states."""
     source: PackageSource | HubSource
     about: str = ""
@@ -101,13 +101,12 @@ class Catalogue(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         )
 
 
-def parse(text: str | bytes) -> Catalogue:
-    """A catalogue from TOML.
+def check(catalogue: Catalogue) -> Catalogue:
+    """The same catalogue, if it does not contradict itself.
 
-    Raises ValueError when it is not one: a wrong type, a name twice, a file outside the store, an
-    alias for nothing, a package without a hash.
+    Raises ValueError for a name twice, a file outside the store, an alias for nothing, a package
+    without a hash.
     """
-    catalogue = msgspec.toml.decode(text, type=Catalogue)
     for what, values in (
         ("name", [entry.name for entry in catalogue.models] + list(catalogue.aliases)),
         ("file", [entry.file for entry in catalogue.models]),
@@ -126,7 +125,8 @@ def parse(text: str | bytes) -> Catalogue:
 @functools.cache
 def built_in() -> Catalogue:
     """The catalogue that ships with the program."""
-    return parse(resources.files("prepserver.ai.models").joinpath("catalogue.toml").read_bytes())
+    text = resources.files("prepserver.ai.models").joinpath("catalogue.toml").read_bytes()
+    return check(msgspec.toml.decode(text, type=Catalogue))
 
 
 def _check(entry: Entry) -> None:

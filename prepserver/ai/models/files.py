@@ -12,7 +12,16 @@ from typing import IO
 
 from prepserver.ai.models.failures import ModelError
 
-__all__ = ["copy", "digest", "disk_errors", "lock", "replace", "require_space", "sync"]
+__all__ = [
+    "clear",
+    "copy",
+    "digest",
+    "disk_errors",
+    "lock",
+    "replace",
+    "require_space",
+    "sync",
+]
 
 _CHUNK_BYTES = 1 << 20
 _SPARE_BYTES = 32 << 20
@@ -45,6 +54,16 @@ def copy(source: IO[bytes], target: Path, step: Step = lambda done: None) -> str
             step(done)
         sync(out)
     return sha256.hexdigest()
+
+
+def clear(folder: Path, keep: str = "") -> None:
+    """Remove what is in `folder`, but for the file called `keep`."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            # A pip whose parent was killed may still be writing there; it cannot be waited for.
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name != keep:
+            path.unlink(missing_ok=True)
 
 
 def sync(file: IO[bytes]) -> None:

