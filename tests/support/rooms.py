@@ -1,0 +1,200 @@
+"""A server without an edge: its objects on a folder, scripted models, and clients in its rooms."""
+
+import asyncio
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+from prepserver import protocol as wire
+from prepserver.ai.gateway import Gateway
+from prepserver.ai.scripted import ScriptedLanguage, ScriptedSpeech
+from prepserver.ai.values import LanguageModel, SpeechModel
+from prepserver.interview.interview import Interview, Settings
+from prepserver.interview.questions import bank
+from prepserver.interview.user_interviews import UserInterviews
+from prepserver.objects.cell import Cell, Kind
+from prepserver.objects.connections import Close, Connection
+from prepserver.objects.registry import Registry
+from prepserver.stores.ratelimit import RateLimiter
+from tests.support.clock import ManualClock
+
+__all__ = ["Client", "Rooms"]
+
+PATIENCE = 10.0
+"""Real seconds that a client waits for what a test expects."""
+
+USER = "user-1"
+
+M = TypeVar("M")
+
+
+class Rooms:
+    """`async with Rooms(tmp_path) as rooms:` starts everything and ends it again.
+
+    A second one on the same folder, after the first has ended, is the server after a restart.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        clock: ManualClock | None = None,
+        language: LanguageModel | None = None,
+        speech: SpeechModel | None = None,
+        delay: float = 0.0,
+        hint_after: float = 180.0,
+        max_recording: float = 600.0,
+        rate_limit: int = 100,
+    ) -> None:
+        """`delay` in virtual seconds between the scripted model's words."""
+        self.clock = clock or ManualClock()
+        self.limiter = RateLimiter(root / "ratelimit.sqlite", self.clock, limit=rate_limit)
+        self.gateway = Gateway(
+            language or ScriptedLanguage(self.clock, delay=delay),
+            speech or ScriptedSpeech(self.clock, delay=delay),
+            self.limiter,
+            self.clock,
+        )
+        settings = Settings(hint_after=hint_after, max_recording=max_recording, version="test")
+        questions = bank.load()
+        kinds = (
+            Kind(
+                "interview",
+                lambda context: Interview(context, self.gateway, questions, settings),
+                Interview.migrations,
+            ),
+            Kind(
+                "user-interviews",
+                lambda context: UserInterviews(context, "test"),
+                UserInterviews.migrations,
+            ),
+        )
+        self.registry = Registry(root, kinds, self.clock)
+        self._clients: list[Client] = []
+
+    async def __aenter__(self) -> "Rooms":
+        await self.registry.start()
+        self.gateway.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for client in self._clients:
+            await client.leave()
+        await self.registry.close()
+        await self.gateway.close()
+        self.limiter.close()
+
+    async def create(self, user: str = USER, **spec: Any) -> wire.Interview:
+        """Begin an interview as the edge does."""
+        request = wire.CreateInterview(**spec)
+        view: wire.Interview = await self.registry.call("user-interviews", user, "create", request)
+        fields = {name: getattr(request, name) for name in wire.InterviewSpec.__struct_fields__}
+        await self.registry.call("interview", view.id, "begin", user, fields, view)
+        return view
+
+    async def join(
+        self, room: str, *, party: str = "interview", user: str = USER, id: str = ""
+    ) -> "Client":
+        """A client in a room, as after a handshake; nothing is awaited of the room yet."""
+        connection = Connection(id or uuid.uuid4().hex)
+        connection.state = {"user": user, "quota": await self.limiter.quota(user)}
+        client = Client(connection, self.registry.connect(party, room, connection))
+        self._clients.append(client)
+        return client
+
+
+class Client:
+    """What a person's program would see and send, without a socket."""
+
+    def __init__(self, connection: Connection, cell: Cell) -> None:
+        self.connection = connection
+        self.messages: list[wire.ServerMessages] = []
+        """Everything received so far."""
+        self.closed: Close | None = None
+        """How the server ended the connection, if it did."""
+        self._cell = cell
+        self._looked_at = 0
+        self._arrived = asyncio.Event()
+        self._reader = asyncio.create_task(self._read())
+
+    async def _read(self) -> None:
+        while self.closed is None:
+            frame = await self.connection.next_frame()
+            if isinstance(frame, Close):
+                self.closed = frame
+            else:
+                message = wire.decode_server(frame)
+                assert message is not None, f"an unknown tag: {frame}"
+                self.messages.append(message)
+            self._arrived.set()
+
+    async def send(self, message: wire.ClientMessage | str | bytes) -> None:
+        """Deliver one frame and wait until its handler is done; bytes are a binary frame."""
+        if isinstance(message, wire.ClientMessage):
+            message = wire.encode(message).decode()
+        await asyncio.wait([self._cell.deliver(self.connection, message)])
+
+    async def until(
+        self, predicate: Callable[[wire.ServerMessages], bool], *, limit: float = PATIENCE
+    ) -> wire.ServerMessages:
+        """The next message that fits, after the last one this returned.
+
+        Raises AssertionError, with what came instead, after `limit` real seconds.
+        """
+        try:
+            async with asyncio.timeout(limit):
+                while True:
+                    while self._looked_at < len(self.messages):
+                        message = self.messages[self._looked_at]
+                        self._looked_at += 1
+                        if predicate(message):
+                            return message
+                    self._arrived.clear()
+                    await self._arrived.wait()
+        except TimeoutError:
+            seen = "\n".join(map(str, self.messages[-20:]))
+            raise AssertionError(
+                f"what was awaited did not come within {limit:g} s; closed: {self.closed}; "
+                f"the last messages were:\n{seen}"
+            ) from None
+
+    async def next(self, kind: type[M]) -> M:
+        """The next message of a type, after the last one that was returned."""
+        message = await self.until(lambda m: isinstance(m, kind))
+        assert isinstance(message, kind)
+        return message
+
+    async def said(self, kind: wire.MessageKind) -> wire.Message:
+        """The next whole message of a kind."""
+        message = await self.until(
+            lambda m: isinstance(m, wire.MessageSaid) and m.message.kind is kind
+        )
+        assert isinstance(message, wire.MessageSaid)
+        return message.message
+
+    async def state(self, phase: wire.Phase) -> None:
+        """Wait until the room is in a phase; it may have been since the last snapshot."""
+        await self.until(
+            lambda m: isinstance(m, wire.StateChanged | wire.Snapshot) and m.state is phase
+        )
+
+    async def end(self, *, limit: float = PATIENCE) -> Close:
+        """Wait until the server ends the connection."""
+        async with asyncio.timeout(limit):
+            while self.closed is None:
+                self._arrived.clear()
+                await self._arrived.wait()
+        return self.closed
+
+    async def leave(self) -> None:
+        """Vanish, as when a cable is pulled."""
+        self._cell.disconnect(self.connection)
+        self._reader.cancel()
+        await asyncio.wait([self._reader])

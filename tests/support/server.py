@@ -1,0 +1,174 @@
+"""A real server in a process of its own, on loopback, with scripted models."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+from urllib.parse import urlencode
+
+import msgspec
+
+from prepserver.clock import SystemClock
+from prepserver.identity.users import Users
+
+__all__ = ["Reply", "Server"]
+
+START_SECONDS = 60.0
+STOP_SECONDS = 20.0
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """An answer over HTTP, whatever its status."""
+
+    status: int
+    body: Any
+    """Decoded JSON; None when there is none."""
+    headers: dict[str, str]
+
+
+class Server:
+    """`with Server(tmp_path) as server:` starts it; leaving ends it by its own process id.
+
+    `kill` and `start` again is a crash and a restart: same data, same port.
+    """
+
+    def __init__(self, folder: Path, *args: str) -> None:
+        """`args` are more flags of `prep-server serve`."""
+        self.data_dir = folder / "server-data"
+        self.ready_file = folder / "ready.json"
+        self.log_file = folder / "server.log"
+        self.url = ""
+        self.port = 0
+        self._args = args
+        self._process: subprocess.Popen[bytes] | None = None
+
+    # --- The process --------------------------------------------------------------------------
+
+    def __enter__(self) -> "Server":
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self.kill()
+                raise
+
+    def start(self) -> None:
+        """Start and wait until it accepts connections."""
+        self.ready_file.unlink(missing_ok=True)
+        self._process = self.launch(
+            "--port", str(self.port), "--ready-file", str(self.ready_file), *self._args
+        )
+        until = time.monotonic() + START_SECONDS
+        while not self.ready_file.exists():
+            if self._process.poll() is not None or time.monotonic() > until:
+                self.kill()
+                raise AssertionError(f"the server did not start:\n{self.log}")
+            time.sleep(0.02)
+        ready = json.loads(self.ready_file.read_text())
+        assert ready["pid"] == self._process.pid
+        self.url = ready["url"]
+        self.port = int(self.url.rpartition(":")[2])
+
+    def launch(self, *args: str) -> subprocess.Popen[bytes]:
+        """A process of the command on this server's folder; whoever launches it ends it."""
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("PREP_SERVER_")}
+        with self.log_file.open("ab") as log:
+            return subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "prepserver", "serve"),
+                    *("--data-dir", str(self.data_dir)),
+                    *("--model", "scripted", "--stt-model", "scripted", *args),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=inherited,
+            )
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def log(self) -> str:
+        """All that every run has written to standard output and standard error."""
+        return self.log_file.read_text("utf-8") if self.log_file.exists() else ""
+
+    def kill(self) -> None:
+        """End it as a crash does, with SIGKILL."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def terminate(self, *, limit: float = STOP_SECONDS) -> int:
+        """Ask it to end with SIGTERM; its exit code."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+        return self._process.wait(limit)
+
+    # --- Callers ------------------------------------------------------------------------------
+
+    def add_user(self, name: str = "somebody") -> str:
+        """A new user's access key."""
+        users = Users(self.data_dir / "users.sqlite", SystemClock())
+        try:
+            return users.add(name).key
+        finally:
+            users.close()
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        key: str = "",
+        body: Any = None,
+        data: bytes | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> Reply:
+        """One request; `body` is sent as JSON, `data` as it is. Never raises for a status."""
+        if body is not None:
+            data = msgspec.json.encode(body)
+        request = urllib.request.Request(f"{self.url}{path}", data, headers or {}, method=method)
+        if data is not None:
+            request.add_header("Content-Type", "application/json")
+        if key:
+            request.add_header("Authorization", f"Bearer {key}")
+        try:
+            with urllib.request.urlopen(request, timeout=30) as response:
+                return _reply(response.status, response.read(), response.headers)
+        except urllib.error.HTTPError as error:
+            with error:
+                return _reply(error.code, error.read(), error.headers)
+
+    def token(self, key: str) -> str:
+        """A fresh token of the user with this key."""
+        return str(self.request("GET", "/auth/token", key=key).body["token"])
+
+    def room(self, party: str, room: str, token: str, **query: str) -> str:
+        """The address of a room."""
+        values = urlencode({"token": token, **query})
+        return f"{self.url.replace('http', 'ws', 1)}/parties/{party}/{room}?{values}"
+
+
+def _reply(status: int, body: bytes, headers: Any) -> Reply:
+    decoded = json.loads(body) if body else None
+    return Reply(status, decoded, {name.lower(): value for name, value in headers.items()})
