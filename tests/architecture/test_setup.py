@@ -27,8 +27,8 @@ def load(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
-def fake_python(folder: Path, name: str, code: str) -> None:
-    """A command that stands in for a Python."""
+def fake_command(folder: Path, name: str, code: str) -> None:
+    """A command that stands in for another."""
     folder.mkdir(exist_ok=True)
     command = folder / name
     command.write_text(f"#!/bin/sh\n{code}\n")
@@ -54,22 +54,22 @@ REAL = f'exec "{sys.executable}" "$@"'
 
 def test_a_newer_python_is_found_beside_an_old_one(tmp_path: Path) -> None:
     """Where `python3` is too old, one of the names with a version is taken."""
-    fake_python(tmp_path / "bin", "python3", OLD)
-    fake_python(tmp_path / "bin", "python3.12", REAL)
+    fake_command(tmp_path / "bin", "python3", OLD)
+    fake_command(tmp_path / "bin", "python3.12", REAL)
     assert find_python(tmp_path / "bin").stdout.strip() == "python3.12"
 
 
 def test_a_shim_that_does_not_run_is_passed_over(tmp_path: Path) -> None:
     """A version manager's command for a version that is not installed counts for nothing."""
-    fake_python(tmp_path / "bin", "python3", "echo 'not installed' >&2; exit 127")
-    fake_python(tmp_path / "bin", "python3.11", REAL)
+    fake_command(tmp_path / "bin", "python3", "echo 'not installed' >&2; exit 127")
+    fake_command(tmp_path / "bin", "python3.11", REAL)
     assert find_python(tmp_path / "bin").stdout.strip() == "python3.11"
 
 
 def test_the_python_that_was_named_comes_first(tmp_path: Path) -> None:
     """`make PYTHON=...` decides, when that one is new enough."""
-    fake_python(tmp_path / "bin", "python3", REAL)
-    fake_python(tmp_path / "bin", "mine", REAL)
+    fake_command(tmp_path / "bin", "python3", REAL)
+    fake_command(tmp_path / "bin", "mine", REAL)
     assert find_python(tmp_path / "bin", PYTHON="mine").stdout.strip() == "mine"
 
 
@@ -78,7 +78,7 @@ def test_the_python_that_was_named_comes_first(tmp_path: Path) -> None:
 )
 def test_a_python_that_cannot_do_it_is_explained(tmp_path: Path, code: str, wanted: str) -> None:
     """Somebody whose Python is too old or stripped reads what is wrong and what to install."""
-    fake_python(tmp_path / "bin", "python3", code)
+    fake_command(tmp_path / "bin", "python3", code)
     done = find_python(tmp_path / "bin")
     assert done.returncode == 1
     assert wanted in done.stderr
@@ -127,7 +127,7 @@ def test_an_installation_is_stale_once_pyproject_changes(
     install = load("install", monkeypatch)
     venv = tmp_path / ".venv"
     venv.mkdir()
-    fake_python(venv / "bin", "python", "exit 0")
+    fake_command(venv / "bin", "python", "exit 0")
     (venv / "pyvenv.cfg").write_text("version = 3.11.7\n")
     pyproject = tmp_path / "pyproject.toml"
     pyproject.write_text("[project]\n")
@@ -141,14 +141,31 @@ def test_an_installation_is_stale_once_pyproject_changes(
     assert install.is_ready(["server"])
     assert not install.is_ready(["server", "whispercpp"])
 
-    fake_python(venv / "bin", "python", "exit 127")
+    fake_command(venv / "bin", "python", "exit 127")
     assert not install.is_ready(["server"])
-    fake_python(venv / "bin", "python", "exit 0")
+    fake_command(venv / "bin", "python", "exit 0")
     assert install.is_ready(["server"])
     pyproject.write_text("[project]\nname = 'another'\n")
     assert not install.is_ready(["server"])
     install.STAMP.write_text("{")
     assert not install.is_ready(["server"])
+
+
+@pytest.mark.parametrize(
+    ("failing", "code"), [("none", 0), ("test", 1), ("check", 1), ("test|check", 1)]
+)
+def test_the_gate_runs_both_halves_and_fails_with_either(
+    tmp_path: Path, failing: str, code: int
+) -> None:
+    """Continuous integration sees everything that is wrong in one run, and is never fooled."""
+    ran = tmp_path / "ran"
+    fake_command(tmp_path, "make", f'echo "$1" >>"{ran}"; case "$1" in {failing}) exit 2 ;; esac')
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        [sources.ROOT / ".ci" / "run"], env=os.environ | {"PATH": path}, cwd=tmp_path, timeout=60
+    )
+    assert done.returncode == code
+    assert ran.read_text().split() == ["test", "check"]
 
 
 def test_plain_make_lists_what_there_is() -> None:
