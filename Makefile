@@ -3,6 +3,11 @@
 
 PYTHON_BIN := .venv/bin/python
 SPEECH := tests/speech
+DEMO = $(PYTHON_BIN) -m prepcli interview --plain \
+	--role "Backend Engineer" --type technical --level mid --questions 3 \
+	--audio $(SPEECH)/payments-migration.wav \
+	--audio $(SPEECH)/event-sourcing.wav \
+	--audio $(SPEECH)/conflict.wav
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -12,7 +17,7 @@ help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | awk -F '\t' '{ printf "  make %-10s %s\n", $$1, $$2 }'
 
 run: starters ## Set up, fetch the starter models, hold an interview (recorded, without a terminal)
-	@if [ -t 0 ] && [ -t 1 ]; then $(PYTHON_BIN) -m prepcli interview; else $(MAKE) -s --no-print-directory demo; fi
+	@if [ -t 0 ] && [ -t 1 ]; then $(PYTHON_BIN) -m prepcli interview; else $(DEMO); fi
 
 test: setup-dev starters ## The same set-up, then the whole test suite on the real models
 	@$(PYTHON_BIN) -m pytest
@@ -30,11 +35,7 @@ starters: setup
 	@$(PYTHON_BIN) -m prepserver models pull starter >/dev/null
 
 demo: starters ## A short spoken interview from recordings
-	@$(PYTHON_BIN) -m prepcli interview --plain \
-		--role "Backend Engineer" --type technical --level mid --questions 3 \
-		--audio $(SPEECH)/payments-migration.wav \
-		--audio $(SPEECH)/event-sourcing.wav \
-		--audio $(SPEECH)/conflict.wav
+	@$(DEMO)
 
 check: setup-dev ## Format, lint, types, import contracts, fast tests
 	@$(PYTHON_BIN) -m ruff format --check .
