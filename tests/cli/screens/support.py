@@ -3,14 +3,17 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from io import StringIO
 from typing import Self
 
+from rich.console import Console
 from textual.pilot import Pilot
 
 from prepcli.app import PrepApp
 from prepcli.client.state import ConnectionChanged, ConnectionStatus, RoomEvent
 from prepcli.errors import PrepError
-from prepcli.screens.recorder import Blocks, MicrophoneFactory
+from prepcli.screens.recorder import Blocks
+from prepcli.widgets.said import Said
 from prepserver.protocol import (
     ClientMessages,
     Delta,
@@ -228,21 +231,29 @@ def streamed(message_id: str, words: Sequence[str], *, start: str = "") -> list[
     return deltas
 
 
-def microphone(*blocks: bytes, error: PrepError | None = None) -> MicrophoneFactory:
-    """Hears these blocks and then waits; or cannot be opened."""
+class Ears:
+    """Hears these blocks and what is said to it later; or cannot be opened."""
 
-    async def hear() -> AsyncIterator[bytes]:
+    def __init__(self, *blocks: bytes, error: PrepError | None = None) -> None:
+        self._blocks = blocks
+        self._error = error
+        self._more: asyncio.Queue[bytes] = asyncio.Queue()
+
+    def say(self, *blocks: bytes) -> None:
         for block in blocks:
-            yield block
-        await asyncio.Event().wait()
+            self._more.put_nowait(block)
 
     @asynccontextmanager
-    async def open_microphone() -> AsyncIterator[Blocks]:
-        if error is not None:
-            raise error
-        yield hear()
+    async def __call__(self) -> AsyncIterator[Blocks]:
+        if self._error is not None:
+            raise self._error
+        yield self._hear()
 
-    return open_microphone
+    async def _hear(self) -> AsyncIterator[bytes]:
+        for block in self._blocks:
+            yield block
+        while True:
+            yield await self._more.get()
 
 
 def drive(
@@ -251,7 +262,7 @@ def drive(
     *,
     size: tuple[int, int] = (80, 24),
     interview_id: str = "",
-    hears: MicrophoneFactory | None = None,
+    hears: Ears | None = None,
     monotonic: Clock | None = None,
 ) -> None:
     """Run the app without a terminal and let `play` press its keys."""
@@ -262,7 +273,7 @@ def drive(
     async def run() -> None:
         app = PrepApp(
             connect,
-            microphone=hears or microphone(),
+            microphone=hears or Ears(),
             interview_id=interview_id,
             now=Clock(NOW),
             monotonic=monotonic or Clock(),
@@ -278,3 +289,27 @@ async def settle(pilot: Pilot[int]) -> None:
     """Let everything that was said and pressed reach the screen."""
     for _ in range(4):
         await pilot.pause()
+
+
+def headings(app: PrepApp) -> list[str]:
+    """The headings in the transcript, top to bottom."""
+    return [each.title for each in app.screen.query(Said)]
+
+
+def words(app: PrepApp) -> list[str]:
+    """What stands under each heading."""
+    return [each.text for each in app.screen.query(Said)]
+
+
+def notices(app: PrepApp) -> list[str]:
+    """The notifications that are on the screen, oldest first."""
+    return [notice.message for notice in app._notifications]
+
+
+def shown(app: PrepApp) -> str:
+    """The characters on the screen, a line each."""
+    width, height = app.size
+    console = Console(width=width, height=height, file=StringIO(), color_system=None)
+    with console.capture() as capture:
+        console.print(app.screen._compositor)
+    return capture.get()
