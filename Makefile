@@ -14,7 +14,7 @@ DEMO = $(PYTHON_BIN) -m prepcli interview --plain \
 .PHONY: help run test setup setup-dev models starters demo check docs clean
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | awk -F '\t' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 run: starters ## Set up, fetch the starter models, hold an interview (recorded, without a terminal)
 	@if [ -t 0 ] && [ -t 1 ]; then $(PYTHON_BIN) -m prepcli interview; else $(DEMO); fi
