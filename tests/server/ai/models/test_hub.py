@@ -174,6 +174,7 @@ def test_a_site_that_knows_no_ranges(hub: Site, tmp_path: Path) -> None:
     (store.work_folder("tiny") / f"{hub.etag}.part").write_bytes(b"x" * 1000)
     pull(store, "tiny")
     assert store.path("tiny").read_bytes() == GOOD
+    assert ranges(hub) == ["bytes=1000-"]
 
 
 def test_a_dead_line_ends_the_attempt(hub: Site, tmp_path: Path) -> None:
