@@ -118,10 +118,6 @@ class Rest:
         body = CreateInterview(id=uuid.uuid4().hex, **msgspec.structs.asdict(spec))
         return await self._call(Interview, "POST", "/api/interviews", body, attempts=ATTEMPTS)
 
-    async def interviews(self) -> list[Interview]:
-        """The user's interviews, as the server orders them."""
-        return (await self._call(Interviews, "GET", "/api/interviews")).interviews
-
     async def get(self, interview_id: str) -> Interview:
         return await self._call(Interview, "GET", _path(interview_id))
 
@@ -140,6 +136,10 @@ class Rest:
         """All that was said, in order."""
         said = (await self._call(Messages, "GET", f"{_path(interview_id)}/messages")).messages
         return sorted(said, key=lambda message: message.position)
+
+    async def list(self) -> list[Interview]:
+        """The user's interviews, as the server orders them."""
+        return (await self._call(Interviews, "GET", "/api/interviews")).interviews
 
     async def ratelimit(self) -> Quota:
         return await self._call(Quota, "GET", "/api/ratelimit")
