@@ -8,7 +8,7 @@ import contextlib
 import os
 import signal
 from collections import deque
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -70,11 +70,18 @@ class EngineProcess:
 
     @classmethod
     async def spawn(
-        cls, argv: Sequence[str], name: str, clock: Clock, grace: float
+        cls,
+        argv: Sequence[str],
+        environment: Mapping[str, str],
+        name: str,
+        clock: Clock,
+        grace: float,
     ) -> "EngineProcess":
+        """Raises InferenceError when the program cannot be started."""
         try:
             process = await asyncio.create_subprocess_exec(
                 *argv,
+                env=environment,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,

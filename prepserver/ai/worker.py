@@ -6,7 +6,8 @@ one retry; the next request starts another.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+import os
+from collections.abc import AsyncGenerator, Mapping, Sequence
 
 from msgspec import Raw, Struct
 
@@ -15,7 +16,12 @@ from prepserver.ai.process import EngineProcess, died, reported
 from prepserver.clock import Clock
 from prepserver.errors import InferenceError
 
-__all__ = ["Worker"]
+__all__ = ["NATIVE_ENVIRONMENT", "Worker"]
+
+NATIVE_ENVIRONMENT = {"OMP_WAIT_POLICY": "passive"}
+"""For engines that compute with OpenMP. By default its threads spin while they wait for each
+other; as soon as anything else wants a processor that is ten times slower (measured on two busy
+cores, a 135M model: 1 to 3 tokens/s, against 13 to 30 when they sleep)."""
 
 FIRST_BACKOFF = 0.1
 """Seconds before the first restart; doubles with each death until a request is answered."""
@@ -32,11 +38,13 @@ class Worker:
         name: str,
         options: Struct,
         clock: Clock,
+        environment: Mapping[str, str] | None = None,
         ready_timeout: float = 300.0,
         stall_timeout: float = 120.0,
         grace: float = 3.0,
     ) -> None:
         """`argv` runs `prepserver.ai.child.serve`; everything else it must know is in `options`.
+        `environment` is added to this process's own, which wins where both say something.
 
         Times in seconds: until the engine is loaded; without a sign of life while requests wait;
         between the request to end and the signal that cannot be refused.
@@ -45,6 +53,7 @@ class Worker:
         self._name = name
         self._options = options
         self._clock = clock
+        self._environment = {**(environment or {}), **os.environ}
         self._ready_timeout = ready_timeout
         self._stall_timeout = stall_timeout
         self._grace = grace
@@ -141,7 +150,9 @@ class Worker:
         if self._deaths:
             await self._clock.sleep(min(MAX_BACKOFF, FIRST_BACKOFF * 2 ** (self._deaths - 1)))
         try:
-            process = await EngineProcess.spawn(self._argv, self._name, self._clock, self._grace)
+            process = await EngineProcess.spawn(
+                self._argv, self._environment, self._name, self._clock, self._grace
+            )
             try:
                 await process.load(self._options, self._ready_timeout)
             except BaseException:
