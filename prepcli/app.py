@@ -1,6 +1,5 @@
 """The application: opens a session with a server and shows the screens."""
 
-import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -12,6 +11,7 @@ from textual.app import App
 from textual.binding import Binding, BindingType
 
 from prepcli.audio.capture import Microphone
+from prepcli.client.running import run
 from prepcli.client.session import Session, SessionOptions, open_session
 from prepcli.errors import NotAuthorised, PrepError
 from prepcli.keys import APPEARANCE, HELP, QUIT
@@ -88,7 +88,7 @@ class PrepApp(App[int]):
             self.session = session = await self._connect(progressed)
             interview_id = self._interview_id
             if self._resume_last and not interview_id:
-                interview_id = last_worked_on(await session.rest.interviews())
+                interview_id = last_worked_on(await session.rest.list())
             elif self._begin:
                 progressed("Preparing the interview…")
                 interview_id = (await session.rest.create(self._spec)).id
@@ -147,7 +147,7 @@ def last_worked_on(interviews: Sequence[Interview]) -> str:
 
 def run_app(options: SessionOptions) -> int:
     """Show the screens until the person leaves; the exit code of the command."""
-    return asyncio.run(_run(options))
+    return run(_run(options))
 
 
 async def _run(options: SessionOptions) -> int:

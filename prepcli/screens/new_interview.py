@@ -1,6 +1,7 @@
 """The form for a new interview: who is interviewed for what, and how hard."""
 
 import asyncio
+from pathlib import Path
 from typing import ClassVar
 
 from textual import on, work
@@ -10,9 +11,9 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import Screen
 from textual.widgets import Footer, Input, Label, Select, Static
 
+from prepcli.client.documents import read_document
 from prepcli.errors import DocumentError
 from prepcli.keys import CLOSE, NEXT_FIELD, START
-from prepcli.screens.documents import read_document
 from prepcli.widgets.interviews import TYPES
 from prepserver.protocol import InterviewSpec, InterviewType, Level
 
@@ -113,9 +114,10 @@ class NewInterviewScreen(Screen[InterviewSpec | None]):
             problems["questions"] = f"A number from {QUESTIONS[0]} to {QUESTIONS[-1]}."
         documents = {"job": self._spec.job_description, "resume": self._spec.resume}
         for name in documents:
+            if not (path := self._text(name)):
+                continue
             try:
-                text = await asyncio.to_thread(read_document, self._text(name))
-                documents[name] = text or documents[name]
+                documents[name] = await asyncio.to_thread(read_document, Path(path).expanduser())
             except DocumentError as error:
                 problems[name] = str(error)
         for name in ("role", "questions", "job", "resume"):

@@ -165,7 +165,7 @@ class FakeRest:
         self.deleted: list[str] = []
         self.error: PrepError | None = None
 
-    async def interviews(self) -> Sequence[Interview]:
+    async def list(self) -> Sequence[Interview]:
         return self._interviews
 
     async def create(self, spec: InterviewSpec) -> Interview:
