@@ -58,12 +58,11 @@ PEOPLE_STEMS = (
 """Ways of asking about somebody."""
 
 NEUTRAL_STEMS = (
-    "What do you already know about",
-    "How would you find out more about",
-    "What makes people struggle with",
-    "Where have you come across",
-    "What would you want to learn first about",
-    "Who would you ask for help with",
+    "What can you say about",
+    "What comes to mind about",
+    "How would you describe",
+    "What would you like to know about",
+    "What would you tell a friend about",
 )
 """Ways of asking about something that the candidate has not spoken of."""
 
@@ -157,9 +156,9 @@ def question(bank: Bank, brief: Brief, seed: int) -> tuple[Prompt, Source]:
         return _prompt(brief, "question", grammar=_follow_up(brief, phrases), seed=seed), (
             Source.MODEL
         )
-    # Nothing to hold on to, as in "I don't know": stay with the topic of the main question.
+    # Nothing to hold on to, as in "I don't know": come to the main question from its parts.
     current = brief.current
-    topics = (current.topic,) if current else brief.skills[:3] or ("this role",)
+    topics = current.listen_for if current else brief.skills[:3] or ("this role",)
     stems = _any(_unused(NEUTRAL_STEMS, brief.asked))
     grammar = f'root ::= " " stem " " topic "?"\nstem ::= {stems}\ntopic ::= {_any(topics)}\n'
     return _prompt(brief, "question", grammar=grammar, seed=seed), Source.MODEL

@@ -409,7 +409,7 @@ class Interview(DurableObject):
         return Brief(
             spec=storage.get("spec", wire.InterviewSpec) or wire.InterviewSpec(),
             skills=tuple(self._room.view.skills),
-            questions=tuple(self._bank.by_id[id] for id in ids if id in self._bank.by_id),
+            questions=self._bank.named(ids),
             messages=tuple(self._transcript.messages()),
         )
 

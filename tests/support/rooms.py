@@ -119,6 +119,7 @@ class Client:
         """Everything received so far."""
         self.closed: Close | None = None
         """How the server ended the connection, if it did."""
+        self.room = cell.name
         self._cell = cell
         self._looked_at = 0
         self._arrived = asyncio.Event()

@@ -1,0 +1,431 @@
+"""An interview from its creation to its summary, on scripted models in virtual time."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from prepserver import protocol as wire
+from prepserver.errors import InferenceError
+from prepserver.interview import turn
+from prepserver.interview.phases import Step
+from prepserver.protocol import MessageKind, Phase
+from tests.support.clock import ManualClock
+from tests.support.loop import asynchronous
+from tests.support.models import CuedLanguage, words
+from tests.support.rooms import Client, Rooms
+
+LOUD = (b"\x00\x40" + b"\x00\xc0") * 8_000
+"""One second that is not silent."""
+
+SILENT = bytes(32_000)
+
+
+def answer(text: str, id: str = "") -> wire.UserMessage:
+    return wire.UserMessage(id=id, text=text)
+
+
+async def open_room(rooms: Rooms, **spec: object) -> Client:
+    """A client in a new interview whose first question has been asked."""
+    view = await rooms.create(**spec)
+    client = await rooms.join(view.id)
+    await ready(client)
+    return client
+
+
+async def ready(client: Client) -> None:
+    await client.until(
+        lambda m: (
+            (isinstance(m, wire.Snapshot) and m.state is Phase.IDLE and len(m.messages) > 0)
+            or (isinstance(m, wire.StateChanged) and m.state is Phase.IDLE)
+        )
+    )
+
+
+async def snapshot(client: Client) -> wire.Snapshot:
+    await client.send(wire.GetAllMessages())
+    return await client.next(wire.Snapshot)
+
+
+def kinds(messages: Sequence[wire.Message]) -> list[str]:
+    return [message.kind.value for message in messages]
+
+
+@asynchronous
+async def test_an_interview_runs_to_its_summary(tmp_path: Path) -> None:
+    """Two questions, two answers, a closing, a summary, and then it is over."""
+    async with Rooms(tmp_path) as rooms:
+        client = await open_room(rooms, questions=2, job_description="Python and SQL.")
+        await client.send(answer("I wrote a service in Python."))
+        await client.said(MessageKind.QUESTION)
+        await client.state(Phase.IDLE)
+        await client.send(answer("I tuned a query in SQL."))
+        await client.said(MessageKind.SUMMARY)
+        await client.state(Phase.IDLE)
+        truth = await snapshot(client)
+    assert kinds(truth.messages) == [
+        "question", "answer", "question", "answer", "closing", "summary",
+    ]  # fmt: skip
+    assert truth.interview is not None
+    assert truth.interview.status is wire.Status.COMPLETED
+    assert (truth.interview.asked, truth.interview.answered) == (2, 2)
+    assert set(truth.interview.skills) == {"python", "sql"}
+    assert "Questions answered: 2 of 2" in truth.messages[-1].text
+    assert "I tuned a query in SQL." in truth.messages[-1].text
+
+
+@asynchronous
+async def test_hello_and_snapshot_come_first(tmp_path: Path) -> None:
+    """A client knows whom it talks to and then the whole truth."""
+    async with Rooms(tmp_path) as rooms:
+        client = await open_room(rooms)
+    hello, first = client.messages[:2]
+    assert isinstance(hello, wire.Hello)
+    assert hello.party == "interview"
+    assert isinstance(first, wire.Snapshot)
+    assert first.ratelimit is not None
+
+
+@asynchronous
+async def test_a_second_client_sees_the_state_and_the_partial_text(tmp_path: Path) -> None:
+    """A refresh while the interviewer speaks loses nothing of what was said."""
+    clock = ManualClock()
+    async with Rooms(tmp_path, clock=clock, delay=1.0) as rooms:
+        view = await rooms.create()
+        first = await rooms.join(view.id)
+        said = []
+        while len(said) < 3:
+            await clock.advance(1.0)
+            said = [m for m in first.messages if isinstance(m, wire.Delta)]
+        second = await rooms.join(view.id)
+        truth = await second.next(wire.Snapshot)
+        assert truth.state is Phase.GENERATING
+        assert truth.streaming is not None
+        assert truth.streaming.text.startswith("".join(d.text for d in said))
+        assert truth.streaming.offset == len(truth.streaming.text)
+        while not any(isinstance(m, wire.MessageSaid) for m in second.messages):
+            await clock.advance(1.0)
+        rest = "".join(m.text for m in second.messages if isinstance(m, wire.Delta))
+        whole = await second.said(MessageKind.QUESTION)
+        assert truth.streaming.text + rest == whole.text
+
+
+@asynchronous
+async def test_a_message_sent_twice_is_applied_once(tmp_path: Path) -> None:
+    """Both copies are acknowledged; one answer is stored."""
+    async with Rooms(tmp_path) as rooms:
+        client = await open_room(rooms)
+        await client.send(answer("Once.", id="m1"))
+        await client.send(answer("Once.", id="m1"))
+        await client.next(wire.Accepted)
+        await client.next(wire.Accepted)
+        await client.said(MessageKind.QUESTION)
+        truth = await snapshot(client)
+    assert kinds(truth.messages).count("answer") == 1
+
+
+@asynchronous
+async def test_an_answer_out_of_turn_is_refused(tmp_path: Path) -> None:
+    """While the interviewer is at work there is nothing to answer."""
+    clock = ManualClock()
+    async with Rooms(tmp_path, clock=clock, delay=1.0) as rooms:
+        view = await rooms.create()
+        client = await rooms.join(view.id)
+        await client.send(answer("Too soon.", id="m1"))
+        failure = await client.next(wire.Failure)
+    assert (failure.code, failure.id, failure.retryable) == ("busy", "m1", True)
+
+
+@pytest.mark.parametrize(
+    ("frame", "code"),
+    [
+        ("{", "bad_message"),
+        ('{"type":"nonsense","id":"m1"}', "bad_message"),
+        ('{"type":"user.message","id":"m1","text":7}', "bad_message"),
+        ('{"type":"user.message","id":"m1","text":" "}', "empty_answer"),
+        ('{"type":"message.edit","id":"m1","message_id":"x","text":"y"}', "no_such_message"),
+        ('{"type":"turn.stop","id":"m1"}', "nothing_to_stop"),
+        ('{"type":"turn.retry","id":"m1"}', "nothing_to_retry"),
+        ('{"type":"audio.stop","id":"r9","frames":1}', "no_such_recording"),
+        (b"", "empty_recording"),
+        (b"\x01", "empty_recording"),
+        (b"%PDF-1.7 and so on", "not_audio"),
+        (b"just some plain text that is no sound", "not_audio"),
+    ],
+    ids=str,
+)
+@asynchronous
+async def test_bad_input_gets_its_error_and_the_room_goes_on(
+    tmp_path: Path, frame: str | bytes, code: str
+) -> None:
+    """Whatever is sent, the next answer is taken as ever."""
+    async with Rooms(tmp_path) as rooms:
+        client = await open_room(rooms)
+        await client.send(frame)
+        failure = await client.next(wire.Failure)
+        assert failure.code == code
+        assert failure.id in ("", "m1", "r9")
+        await client.send(answer("All the same."))
+        await client.said(MessageKind.QUESTION)
+
+
+@asynchronous
+async def test_a_recording_in_frames_is_acknowledged_and_written_down(tmp_path: Path) -> None:
+    """Frames are acknowledged when stored, and the words become the answer."""
+    async with Rooms(tmp_path) as rooms:
+        client = await open_room(rooms)
+        await client.send(wire.AudioStart(id="r1"))
+        assert (await client.next(wire.AudioAck)).frame == -1
+        for number in range(25):
+            pcm = LOUD[number * 1_280 : (number + 1) * 1_280]
+            await client.send(wire.pack_frame(number, pcm))
+        assert (await client.next(wire.AudioAck)).frame == 12
+        await client.send(wire.AudioStop(id="r1", frames=25))
+        await client.state(Phase.TRANSCRIBING)
+        said = await client.said(MessageKind.ANSWER)
+    assert said.source is wire.Source.SPEECH
+    assert said.text.startswith("I spoke for 1.0 seconds")
+
+
+@asynchronous
+async def test_a_recording_goes_on_over_another_connection(tmp_path: Path) -> None:
+    """What was stored before the cut is not asked for again; nothing is doubled."""
+    async with Rooms(tmp_path) as rooms:
+        client = await open_room(rooms)
+        frames = [LOUD[at : at + 1_280] for at in range(0, len(LOUD), 1_280)]
+        await client.send(wire.AudioStart(id="r1"))
+        for number, pcm in enumerate(frames[:20]):
+            await client.send(wire.pack_frame(number, pcm))
+        room = client.room
+        await client.leave()
+        again = await rooms.join(room)
+        await again.send(wire.AudioStart(id="r1"))
+        stored = (await again.next(wire.AudioAck)).frame
+        assert stored == 12
+        for number, pcm in enumerate(frames):
+            if number > stored:
+                await again.send(wire.pack_frame(number, pcm))
+        await again.send(wire.AudioStop(id="r1", frames=len(frames)))
+        said = await again.said(MessageKind.ANSWER)
+    assert said.text.startswith("I spoke for 1.0 seconds")
+
+
+@asynchronous
+async def test_silence_is_no_answer(tmp_path: Path) -> None:
+    """Nothing is invented: the question stays open and the candidate is told."""
+    async with Rooms(tmp_path) as rooms:
+        client = await open_room(rooms)
+        await client.send(SILENT)
+        assert (await client.next(wire.Failure)).code == "nothing_heard"
+        await client.send(answer("In words, then."))
+        await client.said(MessageKind.QUESTION)
+
+
+@asynchronous
+async def test_a_recording_that_is_too_long_is_refused_once(tmp_path: Path) -> None:
+    """The frames that are still under way are not taken for recordings of their own."""
+    async with Rooms(tmp_path, max_recording=0.5) as rooms:
+        client = await open_room(rooms)
+        await client.send(wire.AudioStart(id="r1"))
+        for number in range(25):
+            await client.send(wire.pack_frame(number, LOUD[:1_280]))
+        await client.send(answer("Shorter."))
+        await client.said(MessageKind.QUESTION)
+    failures = [m for m in client.messages if isinstance(m, wire.Failure)]
+    assert [(f.code, f.id) for f in failures] == [("recording_too_long", "r1")]
+
+
+@asynchronous
+async def test_a_hint_comes_after_a_while(tmp_path: Path) -> None:
+    """Three minutes without a sign of life, and the interviewer helps, once."""
+    clock = ManualClock()
+    async with Rooms(tmp_path, clock=clock) as rooms:
+        client = await open_room(rooms)
+        await clock.advance(179.0)
+        truth = await snapshot(client)
+        assert truth.hint is None
+        await clock.advance(2.0)
+        hint = await client.said(MessageKind.HINT)
+        await client.state(Phase.IDLE)
+        await clock.advance(1_000.0)
+        truth = await snapshot(client)
+    assert truth.hint is not None
+    assert truth.hint.text == hint.text
+    assert kinds(truth.messages).count("hint") == 1
+
+
+@pytest.mark.parametrize("sign", [wire.UserTyping(), wire.UserRecording()], ids=str)
+@asynchronous
+async def test_typing_or_recording_puts_the_hint_off(
+    tmp_path: Path, sign: wire.ClientMessage
+) -> None:
+    """The three minutes begin again."""
+    clock = ManualClock()
+    async with Rooms(tmp_path, clock=clock) as rooms:
+        client = await open_room(rooms)
+        await clock.advance(170.0)
+        await client.send(sign)
+        await clock.advance(170.0)
+        assert (await snapshot(client)).hint is None
+        await clock.advance(15.0)
+        await client.said(MessageKind.HINT)
+
+
+@asynchronous
+async def test_the_hint_survives_a_restart(tmp_path: Path) -> None:
+    """The alarm is stored with the interview: nobody has to visit it."""
+    clock = ManualClock()
+    async with Rooms(tmp_path, clock=clock) as rooms:
+        client = await open_room(rooms)
+        room = client.room
+        await clock.advance(100.0)
+    async with Rooms(tmp_path, clock=clock) as rooms:
+        await clock.advance(85.0)
+        client = await rooms.join(room)
+        await client.until(
+            lambda m: (
+                (isinstance(m, wire.Snapshot) and m.hint is not None)
+                or (isinstance(m, wire.MessageSaid) and m.message.kind is MessageKind.HINT)
+            )
+        )
+
+
+@asynchronous
+async def test_an_answer_beats_a_hint(tmp_path: Path) -> None:
+    """An answer that comes while the hint is being written ends the hint."""
+    clock = ManualClock()
+    async with Rooms(tmp_path, clock=clock, delay=1.0) as rooms:
+        view = await rooms.create()
+        client = await rooms.join(view.id)
+        while not any(isinstance(m, wire.MessageSaid) for m in client.messages):
+            await clock.advance(1.0)
+        await client.send(wire.HintRequest())
+        await clock.advance(3.0)
+        await client.send(answer("I have it."))
+        said = await client.said(MessageKind.ANSWER)
+        while sum(isinstance(m, wire.MessageSaid) for m in client.messages) < 3:
+            await clock.advance(1.0)
+        truth = await snapshot(client)
+    assert kinds(truth.messages) == ["question", "answer", "question"]
+    assert said.text == "I have it."
+
+
+@asynchronous
+async def test_a_turn_in_flight_is_finished_after_a_restart(tmp_path: Path) -> None:
+    """The server dies in mid-sentence; the question is there without anyone asking."""
+    clock = ManualClock()
+    async with Rooms(tmp_path, clock=clock, delay=1.0) as rooms:
+        view = await rooms.create()
+        client = await rooms.join(view.id)
+        while not any(isinstance(m, wire.Delta) for m in client.messages):
+            await clock.advance(1.0)
+    async with Rooms(tmp_path, clock=clock) as rooms:
+        await clock.advance(6.0)
+        client = await rooms.join(view.id)
+        await ready(client)
+        truth = await snapshot(client)
+    assert kinds(truth.messages) == ["question"]
+    assert truth.ratelimit is not None
+    assert truth.ratelimit.remaining == 98, "a turn taken up again is not charged again"
+
+
+@asynchronous
+async def test_stop_and_retry(tmp_path: Path) -> None:
+    """A stopped turn leaves nothing half said, and can be tried again."""
+    clock = ManualClock()
+    async with Rooms(tmp_path, clock=clock, delay=1.0) as rooms:
+        view = await rooms.create()
+        client = await rooms.join(view.id)
+        while not any(isinstance(m, wire.Delta) for m in client.messages):
+            await clock.advance(1.0)
+        await client.send(wire.TurnStop(id="s1"))
+        await client.next(wire.DeltaDropped)
+        await client.state(Phase.IDLE)
+        truth = await snapshot(client)
+        assert truth.failed is not None
+        assert truth.failed.code == "stopped"
+        assert truth.streaming is None
+        await clock.advance(30.0)
+        assert not (await snapshot(client)).messages, "nobody takes up what was stopped"
+        await client.send(wire.TurnRetry(id="s2"))
+        while not any(isinstance(m, wire.MessageSaid) for m in client.messages):
+            await clock.advance(1.0)
+        truth = await snapshot(client)
+    assert kinds(truth.messages) == ["question"]
+    assert truth.failed is None
+
+
+@asynchronous
+async def test_a_failed_turn_says_why_and_can_be_tried_again(tmp_path: Path) -> None:
+    """The error is broadcast and kept for those who come later."""
+    clock = ManualClock()
+    broken = InferenceError("No memory.", code="out_of_memory", retryable=False)
+    model = CuedLanguage(clock, [[broken], words('{"skills": []}'), words("What is it like?")])
+    async with Rooms(tmp_path, clock=clock, language=model) as rooms:
+        view = await rooms.create()
+        client = await rooms.join(view.id)
+        await client.until(
+            lambda m: (
+                isinstance(m, wire.Failure)
+                or (isinstance(m, wire.Snapshot) and m.failed is not None)
+            )
+        )
+        truth = await snapshot(client)
+        assert truth.failed is not None
+        assert truth.failed.code == "out_of_memory"
+        await client.send(wire.TurnRetry(id="t1"))
+        said = await client.said(MessageKind.QUESTION)
+    assert said.text == "What is it like?"
+
+
+@asynchronous
+async def test_the_end_can_be_called(tmp_path: Path) -> None:
+    """Whoever has had enough gets the closing and the summary, and no more is taken."""
+    async with Rooms(tmp_path) as rooms:
+        client = await open_room(rooms, questions=9)
+        await client.send(wire.InterviewEnd(id="e1"))
+        await client.said(MessageKind.SUMMARY)
+        await client.state(Phase.IDLE)
+        await client.send(answer("One more thing."))
+        assert (await client.next(wire.Failure)).code == "completed"
+
+
+@asynchronous
+async def test_an_answer_can_be_corrected(tmp_path: Path) -> None:
+    """Everybody sees the new words, marked as edited; questions cannot be changed."""
+    async with Rooms(tmp_path) as rooms:
+        client = await open_room(rooms)
+        await client.send(answer("I used Coffee."))
+        said = await client.said(MessageKind.ANSWER)
+        await client.said(MessageKind.QUESTION)
+        edit = wire.MessageEdit(id="e1", message_id=said.id, text="I used Kafka.")
+        await client.send(edit)
+        edited = await client.said(MessageKind.ANSWER)
+        assert (edited.text, edited.edited, edited.position) == ("I used Kafka.", True, 1)
+        question = (await snapshot(client)).messages[0]
+        await client.send(wire.MessageEdit(id="e2", message_id=question.id, text="Mine now?"))
+        assert (await client.next(wire.Failure)).code == "no_such_message"
+
+
+@asynchronous
+async def test_the_allowance_ends_the_talk_but_keeps_the_interview(tmp_path: Path) -> None:
+    """Over the limit the turn fails with the time of the reset; the answer is kept."""
+    async with Rooms(tmp_path, rate_limit=2) as rooms:
+        client = await open_room(rooms)
+        await client.send(answer("One answer."))
+        failure = await client.next(wire.Failure)
+        truth = await snapshot(client)
+    assert failure.code == "rate_limited"
+    assert failure.details["reset"] > rooms.clock.now()
+    assert kinds(truth.messages) == ["question", "answer"]
+
+
+@asynchronous
+async def test_events_of_another_turn_are_dropped(tmp_path: Path) -> None:
+    """An event of work that is no longer wanted changes nothing."""
+    async with Rooms(tmp_path) as rooms:
+        client = await open_room(rooms)
+        cell = rooms.registry.cell("interview", client.room)
+        cell.post(turn.Said(turn="long-gone", step=Step.QUESTION, text="Boo"))
+        truth = await snapshot(client)
+    assert truth.streaming is None
