@@ -148,7 +148,7 @@ async def test_an_answer_out_of_turn_is_refused(tmp_path: Path) -> None:
         ('{"type":"turn.retry","id":"m1"}', "nothing_to_retry"),
         ('{"type":"audio.stop","id":"r9","frames":1}', "no_such_recording"),
         (b"", "empty_recording"),
-        (b"\x01", "empty_recording"),
+        (b"\x01", "not_audio"),
         (b"%PDF-1.7 and so on", "not_audio"),
         (b"just some plain text that is no sound", "not_audio"),
     ],
@@ -425,7 +425,7 @@ async def test_events_of_another_turn_are_dropped(tmp_path: Path) -> None:
     """An event of work that is no longer wanted changes nothing."""
     async with Rooms(tmp_path) as rooms:
         client = await open_room(rooms)
-        cell = rooms.registry.cell("interview", client.room)
-        cell.post(turn.Said(turn="long-gone", step=Step.QUESTION, text="Boo"))
+        late = turn.Said(turn="long-gone", step=Step.QUESTION, text="Boo")
+        await rooms.registry.call("interview", client.room, "on_event", late)
         truth = await snapshot(client)
     assert truth.streaming is None
