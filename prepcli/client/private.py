@@ -9,6 +9,7 @@ import atexit
 import contextlib
 import fcntl
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -228,7 +229,8 @@ def _command(*arguments: str) -> list[str]:
 
 
 def _not_started(output: str, code: int | None) -> PrivateServerFailed:
-    if "No module named" in output:
+    # A module of prep's own that is missing is a broken installation: its traceback says more.
+    if re.search(r"No module named '?(?!prepserver\.)", output):
         return PrivateServerFailed(
             "A private server needs the server's packages, which are not installed: "
             "pip install 'prep-interview[server]' — or name a server by --server URL."
