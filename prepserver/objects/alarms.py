@@ -7,76 +7,143 @@ left over but never late or missing; the object decides what is due.
 
 import heapq
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import apsw
+import structlog
+
+from prepserver.objects.storage import StorageError
 
 __all__ = ["AlarmIndex"]
 
+_PUT = "INSERT OR REPLACE INTO alarms VALUES (?, ?, ?)"
+
+log = structlog.get_logger(__name__)
+
 
 class AlarmIndex:
-    """Due times by (kind, name). `put` and `drop` wait for the disk: call them from a thread."""
+    """Due times by (kind, name). `put`, `lower`, `drop`, `fill` wait for the disk: call them from
+    a thread. `pop_due` does not, not even while another thread waits."""
 
     def __init__(self, path: Path) -> None:
+        """Open or create; one that is damaged is put aside. `filled` says if it can be trusted."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = threading.Lock()
-        self._connection = apsw.Connection(str(path))
-        self._connection.set_busy_timeout(5_000)
-        self._connection.pragma("journal_mode", "wal")
-        self._connection.pragma("synchronous", "full")
-        self._connection.execute(
-            "CREATE TABLE IF NOT EXISTS alarms (kind TEXT, name TEXT, due REAL NOT NULL,"
-            " PRIMARY KEY (kind, name)) WITHOUT ROWID"
-        )
-        rows = self._connection.execute("SELECT due, kind, name FROM alarms")
-        self._heap: list[tuple[float, str, str]] = [
-            (float(str(due)), str(kind), str(name)) for due, kind, name in rows
-        ]
+        self._disk = threading.Lock()
+        self._memory = threading.Lock()
+        try:
+            self._connection = _open(path)
+        except apsw.Error:
+            for suffix in ("", "-wal", "-shm"):
+                old = path.with_name(path.name + suffix)
+                if old.exists():
+                    old.replace(path.with_name(f"{path.name}.damaged{suffix}"))
+            self._connection = _open(path)
+        rows = self._connection.execute("SELECT kind, name, due FROM alarms")
+        self._stored = {(str(kind), str(name)): float(str(due)) for kind, name, due in rows}
+        self._due = dict(self._stored)
+        self._heap = [(due, *key) for key, due in self._due.items()]
         heapq.heapify(self._heap)
-        self._due = {(kind, name): due for due, kind, name in self._heap}
+
+    @property
+    def filled(self) -> bool:
+        """Whether every object's alarm is in here: not before the first `fill` has ended."""
+        return int(self._connection.pragma("user_version")) >= 1
+
+    def fill(self, alarms: Iterable[tuple[str, str, float]]) -> None:
+        """Take over (kind, name, due) of every object there is, all or nothing."""
+        found = list(alarms)
+        with self._disk:
+            with self._connection:
+                self._connection.executemany(_PUT, found)
+                self._connection.pragma("user_version", 1)
+            for kind, name, due in found:
+                self._stored[kind, name] = due
+                self._remember(kind, name, due)
 
     def lower(self, kind: str, name: str, due: float) -> None:
-        """Like `put`, but never to a later time."""
-        known = self._due.get((kind, name))
+        """Like `put`, but never to a later time. Raises StorageError."""
+        known = self._stored.get((kind, name))
         if known is None or due < known:
-            self.put(kind, name, due)
+            try:
+                self.put(kind, name, due)
+            except apsw.Error as error:
+                raise StorageError(
+                    f"Nothing was saved: the disk refused the alarm ({error})."
+                ) from error
+
+    def settle(self, kind: str, name: str, due: float | None) -> None:
+        """`put`, or `drop` for None, when the object's own alarm is already durable.
+
+        Never raises: an entry that cannot be brought up to date is early or left over.
+        """
+        try:
+            if due is None:
+                self.drop(kind, name)
+            else:
+                self.put(kind, name, due)
+        except apsw.Error as error:
+            log.warning("alarm.index_behind", kind=kind, error=str(error))
+            if due is not None:
+                self._remember(kind, name, due)
 
     def put(self, kind: str, name: str, due: float) -> None:
-        with self._lock:
-            if self._due.get((kind, name)) != due:
-                self._connection.execute(
-                    "INSERT OR REPLACE INTO alarms VALUES (?, ?, ?)", (kind, name, due)
-                )
-                self._due[kind, name] = due
-            heapq.heappush(self._heap, (due, kind, name))
+        with self._disk:
+            if self._stored.get((kind, name)) != due:
+                self._connection.execute(_PUT, (kind, name, due))
+                self._stored[kind, name] = due
+            self._remember(kind, name, due)
 
     def drop(self, kind: str, name: str) -> None:
-        with self._lock:
-            if self._due.pop((kind, name), None) is not None:
+        with self._disk:
+            if (kind, name) in self._stored:
                 self._connection.execute(
                     "DELETE FROM alarms WHERE kind = ? AND name = ?", (kind, name)
                 )
+                del self._stored[kind, name]
+            with self._memory:
+                self._due.pop((kind, name), None)
 
-    def next_due(self) -> float | None:
-        with self._lock:
-            self._skip_stale()
-            return self._heap[0][0] if self._heap else None
+    def later(self, kind: str, name: str, due: float) -> None:
+        """Give an entry that was popped another time in memory alone; the disk keeps the earlier
+        one, so a restart looks at once."""
+        self._remember(kind, name, due)
 
-    def pop_due(self, now: float) -> Iterator[tuple[str, str]]:
+    def pop_due(self, now: float) -> list[tuple[str, str]]:
         """Everything due by `now`, earliest first; it stays on disk until `drop`."""
-        while True:
-            with self._lock:
-                self._skip_stale()
-                if not self._heap or self._heap[0][0] > now:
-                    return
-                _, kind, name = heapq.heappop(self._heap)
-            yield kind, name
+        found = []
+        with self._memory:
+            while self._heap and self._heap[0][0] <= now:
+                due, kind, name = heapq.heappop(self._heap)
+                if self._due.get((kind, name)) == due:
+                    del self._due[kind, name]
+                    found.append((kind, name))
+        return found
 
-    def _skip_stale(self) -> None:
-        while self._heap and self._due.get(self._heap[0][1:]) != self._heap[0][0]:
-            heapq.heappop(self._heap)
+    def _remember(self, kind: str, name: str, due: float) -> None:
+        with self._memory:
+            if self._due.get((kind, name)) != due:
+                self._due[kind, name] = due
+                heapq.heappush(self._heap, (due, kind, name))
 
     def close(self) -> None:
-        with self._lock:
+        with self._disk:
             self._connection.close()
+
+
+def _open(path: Path) -> apsw.Connection:
+    connection = apsw.Connection(str(path))
+    try:
+        connection.set_busy_timeout(5_000)
+        connection.pragma("journal_mode", "wal")
+        connection.pragma("synchronous", "full")
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS alarms (kind TEXT, name TEXT, due REAL NOT NULL,"
+            " PRIMARY KEY (kind, name)) WITHOUT ROWID"
+        )
+        if connection.pragma("quick_check") != "ok":
+            raise apsw.CorruptError("the index of alarms is damaged")
+    except apsw.Error:
+        connection.close()
+        raise
+    return connection

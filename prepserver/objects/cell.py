@@ -4,21 +4,26 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import structlog
 from msgspec import Struct
 
 from prepserver.clock import Clock
-from prepserver.errors import PrepServerError
+from prepserver.errors import NotFound, PrepServerError
 from prepserver.objects.alarms import AlarmIndex
 from prepserver.objects.connections import Connection
 from prepserver.objects.mailbox import Mailbox
 from prepserver.objects.object import Context, DurableObject, Factory
 from prepserver.objects.storage import Storage
-from prepserver.protocol import Failure, encode
+from prepserver.protocol import Failure, encode, id_of
 
-__all__ = ["Cell", "Kind"]
+__all__ = ["DELETED", "STOPPING", "Cell", "Kind", "stopping"]
+
+T = TypeVar("T")
+
+DELETED, STOPPING = "deleted", "stopping"
+"""Codes of the errors that come from the life of an object, not from its code."""
 
 CLOSE_DELETED = 4004
 """The room is gone for good."""
@@ -47,6 +52,8 @@ class Neighbourhood(Protocol):
     def executor(self) -> Executor: ...
     @property
     def alarms(self) -> AlarmIndex: ...
+    @property
+    def closing(self) -> bool: ...
     def tell(self, kind: str, name: str, method: str, arguments: tuple[Any, ...]) -> None: ...
     def gone(self, cell: "Cell") -> None: ...
 
@@ -77,6 +84,11 @@ class Cell:
         """Nothing runs, waits or listens here."""
         return not (self._mailbox.busy or self._tasks or self._connections)
 
+    @property
+    def released(self) -> bool:
+        """Idle, with no instance and no open database: nothing is lost by forgetting it."""
+        return self.idle and self._storage is None
+
     # --- Events -------------------------------------------------------------------------------
 
     def call(self, method: str, arguments: tuple[Any, ...]) -> asyncio.Future[Any]:
@@ -85,69 +97,94 @@ class Cell:
 
     def connect(self, connection: Connection) -> None:
         def handler(instance: DurableObject) -> None:
+            if connection.closing is not None:
+                return  # gone before its turn came
             replaced = self._connections.get(connection.id)
+            self._connections[connection.id] = connection
             if replaced is not None:
                 # A client that comes back before the old socket is known to be dead.
                 replaced.close(1000, "replaced by a newer connection")
-            self._connections[connection.id] = connection
+                instance.on_close(replaced)
             instance.on_connect(connection)
 
-        def refused(future: asyncio.Future[Any]) -> None:
-            if not future.cancelled() and future.exception() is not None:
+        def entered(future: asyncio.Future[Any]) -> None:
+            error = None if future.cancelled() else future.exception()
+            if error is None:
+                return
+            self._unregister(connection)
+            if isinstance(error, NotFound):
+                connection.close(CLOSE_DELETED, "deleted")
+            else:
                 connection.close(1011, "the room could not be opened: connect again")
 
-        self._enqueue(handler, connection).add_done_callback(refused)
+        self._enqueue(handler, connection).add_done_callback(entered)
 
     def deliver(self, connection: Connection, message: str | bytes) -> asyncio.Future[Any]:
-        return self._enqueue(lambda i: i.on_message(connection, message), connection)
+        return self._enqueue(lambda i: i.on_message(connection, message), connection, message)
 
     def disconnect(self, connection: Connection) -> None:
-        if self._connections.get(connection.id) is connection:
-            del self._connections[connection.id]
-        self._enqueue(lambda instance: instance.on_close(connection))
+        """The client is gone, whether or not its `connect` has come to its turn."""
+        connection.close(1000)
+        if self._unregister(connection):
+            self._enqueue(lambda instance: instance.on_close(connection))
 
-    def alarm(self) -> asyncio.Future[Any]:
-        """The index says that the alarm may be due."""
-        return self._enqueue(self._fire)
+    def _unregister(self, connection: Connection) -> bool:
+        known = self._connections.get(connection.id) is connection
+        if known:
+            del self._connections[connection.id]
+        return known
 
     def _enqueue(
-        self, handler: Callable[[DurableObject], Any], connection: Connection | None = None
+        self,
+        handler: Callable[[DurableObject], Any],
+        connection: Connection | None = None,
+        message: str | bytes = b"",
     ) -> asyncio.Future[Any]:
         self.last_event = self._registry.clock.monotonic()
         result: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
         async def run() -> None:
+            value, failure = None, None
             try:
                 value = await self._transact(handler)
             except PrepServerError as error:
-                if connection is not None:
-                    connection.push(encode(Failure(**error.as_dict())).decode())
-                if not result.cancelled():
-                    result.set_exception(error)
-            except BaseException as error:
-                if not result.cancelled():
-                    result.set_exception(error)
-                if isinstance(error, (KeyboardInterrupt, SystemExit)):
-                    raise
+                failure = error
+                self._report(error, connection, message)
+            self.last_event = self._registry.clock.monotonic()
+            if result.cancelled():
+                return
+            if failure is None:
+                result.set_result(value)
             else:
-                if not result.cancelled():
-                    result.set_result(value)
-            if result.done() and not result.cancelled():
+                result.set_exception(failure)
                 # Whoever wants the outcome awaits it; nobody has to.
                 result.exception()
-            self.last_event = self._registry.clock.monotonic()
 
         self._mailbox.put(run)
         return result
 
+    def _report(
+        self, error: PrepServerError, connection: Connection | None, message: str | bytes
+    ) -> None:
+        """To who asked; when the object was reset, to everybody in the room."""
+        if connection is not None:
+            id = id_of(message) if isinstance(message, str) else ""
+            connection.push(encode(Failure(**error.as_dict(), id=id)).decode())
+        if error.status >= 500:
+            failure = encode(Failure(**error.as_dict())).decode()
+            for other in self._connections.values():
+                if other is not connection:
+                    other.push(failure)
+
     # --- One transaction ----------------------------------------------------------------------
 
     async def _transact(self, handler: Callable[[DurableObject], Any]) -> Any:
+        """Raises PrepServerError, whatever the handler raised."""
         try:
             instance, context = await self._activate()
             return await self._within_transaction(context, lambda: handler(instance))
         except PrepServerError as error:
-            if error.status >= 500:
+            if error.status >= 500 or self._instance is None:
                 await self._reset()
             raise
         except Exception as error:
@@ -160,8 +197,8 @@ class Cell:
 
     async def _within_transaction(self, context: Context, handler: Callable[[], Any]) -> Any:
         storage = context.storage
-        storage.begin()
         try:
+            storage.begin()
             value = handler()
             if context.alarm_changed:
                 await self._in_thread(lambda: self._commit_with_alarm(storage))
@@ -181,37 +218,51 @@ class Cell:
         if alarm is not None:
             alarms.lower(kind, self.name, alarm.due)
         storage.commit()
-        if alarm is not None:
-            alarms.put(kind, self.name, alarm.due)
-        else:
-            alarms.drop(kind, self.name)
+        alarms.settle(kind, self.name, None if alarm is None else alarm.due)
 
     async def _activate(self) -> tuple[DurableObject, Context]:
+        if self._destroyed:
+            raise NotFound("This room was deleted.", code=DELETED)
         if self._instance is not None and self._context is not None:
             return self._instance, self._context
-        if self._destroyed:
-            raise PrepServerError("This object was deleted.", code="deleted")
-        storage = await self._in_thread(lambda: Storage(self.path, self.name, self.kind.migrations))
-        context = Context(self.name, storage, self._registry.clock, self)
-        instance = self.kind.factory(context)
-        self._storage, self._context = storage, context
-        await self._within_transaction(context, instance.on_start)
+        if self._registry.closing:
+            raise stopping()
+        self._storage = await self._in_thread(
+            lambda: Storage(self.path, self.name, self.kind.migrations)
+        )
+        self._context = Context(self.name, self._storage, self._registry.clock, self)
+        instance = self.kind.factory(self._context)
+        await self._within_transaction(self._context, instance.on_start)
         self._instance = instance
-        return instance, context
+        return instance, self._context
 
     async def _reset(self) -> None:
-        """Forget everything that is not stored."""
+        """Forget everything that is not stored. Never raises."""
         for key in list(self._tasks):
             self.cancel(key)
         self._instance = self._context = None
         if self._storage is not None:
             storage, self._storage = self._storage, None
-            await self._in_thread(storage.close)
+            try:
+                await self._in_thread(storage.close)
+            except Exception:
+                log.exception("object.close_failed", kind=self.kind.name)
 
-    async def _in_thread(self, work: Callable[[], Any]) -> Any:
+    async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._registry.executor, work)
 
     # --- Alarm --------------------------------------------------------------------------------
+
+    async def fire(self) -> None:
+        """The index says that the alarm may be due: run it and, when it raises, arrange for the
+        retry. Raises PrepServerError when not even that is possible."""
+        try:
+            await self._enqueue(self._fire)
+        except PrepServerError as error:
+            if error.code in (DELETED, STOPPING):
+                raise
+            log.warning("alarm.failed", kind=self.kind.name, code=error.code)
+            await self._enqueue(self._retry_alarm)
 
     def _fire(self, instance: DurableObject) -> None:
         """Delete the alarm and run its handler, in one transaction: its effect happens once."""
@@ -221,36 +272,29 @@ class Cell:
             context.alarm_changed = True  # the index was early: bring it up to date
             return
         context.delete_alarm()
-        try:
-            instance.on_alarm(alarm.retry_count)
-        except Exception:
-            log.exception("alarm.failed", kind=self.kind.name, retry=alarm.retry_count)
-            raise
-
-    async def fire(self) -> None:
-        """Fire and, when the handler raises, arrange for the retry."""
-        try:
-            await self.alarm()
-        except PrepServerError:
-            await self._enqueue(self._retry_alarm)
+        instance.on_alarm(alarm.retry_count)
 
     def _retry_alarm(self, instance: DurableObject) -> None:
-        context = instance.context
+        context, now = instance.context, self._registry.clock.now()
         alarm = context.storage.alarm()
-        if alarm is None:
-            return
+        if alarm is None or alarm.due > now:
+            return  # set anew or deleted meanwhile: that counts
         if alarm.retry_count >= ALARM_RETRIES:
             log.error("alarm.abandoned", kind=self.kind.name, retries=alarm.retry_count)
             context.delete_alarm()
             return
         delay = ALARM_FIRST_RETRY * 2**alarm.retry_count
-        context.storage.set_alarm(self._registry.clock.now() + delay, alarm.retry_count + 1)
+        context.storage.set_alarm(now + delay, alarm.retry_count + 1)
         context.alarm_changed = True
 
     # --- The object's host --------------------------------------------------------------------
 
-    def post(self, event: object) -> None:
-        self._enqueue(lambda instance: instance.on_event(event))
+    def post(self, event: object, sender: Context) -> None:
+        def handler(instance: DurableObject) -> None:
+            if instance.context is sender:
+                instance.on_event(event)
+
+        self._enqueue(handler)
 
     def spawn(self, work: Coroutine[Any, Any, None], key: str) -> None:
         self.cancel(key)
@@ -276,14 +320,14 @@ class Cell:
     def connected(self) -> Iterable[Connection]:
         return self._connections.values()
 
-    def destroy(self) -> None:
+    def destroy(self, then: Callable[[], None]) -> None:
         self._destroyed = True
-        for connection in list(self._connections.values()):
+        for connection in self._connections.values():
             connection.close(CLOSE_DELETED, "deleted")
         self._connections.clear()
-        self._mailbox.put(self._remove)
+        self._mailbox.put(lambda: self._remove(then))
 
-    async def _remove(self) -> None:
+    async def _remove(self, then: Callable[[], None]) -> None:
         await self._reset()
 
         def unlink() -> None:
@@ -291,8 +335,15 @@ class Cell:
             for suffix in ("", "-wal", "-shm"):
                 self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
 
-        await self._in_thread(unlink)
-        self._registry.gone(self)
+        try:
+            await self._in_thread(unlink)
+        except Exception:
+            # Still there: whoever wanted it gone is not told, and asks again.
+            log.exception("object.not_removed", kind=self.kind.name)
+            self._registry.gone(self)
+        else:
+            self._registry.gone(self)
+            then()
 
     async def close(self) -> None:
         """Stop the work beside the object, let the handlers finish, and close the database."""
@@ -300,3 +351,9 @@ class Cell:
             self.cancel(key)
         self._mailbox.put(self._reset)
         await self._mailbox.drain()
+
+
+def stopping() -> PrepServerError:
+    return PrepServerError(
+        "The server is stopping; try again in a moment.", code=STOPPING, retryable=True
+    )

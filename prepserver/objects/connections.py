@@ -18,6 +18,9 @@ MAX_TAGS = 10
 MAX_ATTACHMENT = 16_384
 """Bytes of encoded attachment."""
 
+NEVER_SENT = frozenset({1005, 1006, 1015})
+"""Close codes that a peer is told by its own library."""
+
 
 class Close(Struct, frozen=True):
     code: int
@@ -58,7 +61,7 @@ class Connection:
         """Queue one text frame; closes the connection with 4008 when it is too far behind."""
         if self.closing is not None:
             return
-        size = len(frame)
+        size = _bytes(frame)
         behind = self._queued + size > MAX_QUEUED_BYTES or len(self._frames) >= MAX_QUEUED_MESSAGES
         # One frame larger than the bound still goes to a client that has read all before it.
         if behind and self._frames:
@@ -71,7 +74,12 @@ class Connection:
         self._changed.set()
 
     def close(self, code: int, reason: str = "") -> None:
-        """End the connection after what is queued; the first call counts."""
+        """End the connection after what is queued; the first call counts.
+
+        Raises ValueError for a code that stands for the absence of one and is never sent.
+        """
+        if code in NEVER_SENT:
+            raise ValueError(f"the close code {code} is never sent")
         if self.closing is None:
             self.closing = Close(code, reason)
             self._changed.set()
@@ -81,9 +89,14 @@ class Connection:
         while True:
             if self._frames:
                 frame = self._frames.popleft()
-                self._queued -= len(frame)
+                self._queued -= _bytes(frame)
                 return frame
             if self.closing is not None:
                 return self.closing
             self._changed.clear()
             await self._changed.wait()
+
+
+def _bytes(frame: str) -> int:
+    """As they go over the wire."""
+    return len(frame) if frame.isascii() else len(frame.encode())

@@ -19,11 +19,11 @@ __all__ = ["Context", "DurableObject", "Factory"]
 class Host(Protocol):
     """The live cell an object runs in: what a context asks of the runtime."""
 
-    def post(self, event: object) -> None: ...
+    def post(self, event: object, sender: "Context") -> None: ...
     def spawn(self, work: Coroutine[Any, Any, None], key: str) -> None: ...
     def cancel(self, key: str) -> None: ...
     def tell(self, kind: str, name: str, method: str, arguments: tuple[Any, ...]) -> None: ...
-    def destroy(self) -> None: ...
+    def destroy(self, then: Callable[[], None]) -> None: ...
     def connected(self) -> Iterable[Connection]: ...
 
 
@@ -36,6 +36,8 @@ class Context:
         self.clock = clock
         self._host = host
         self._effects: list[Callable[[], None]] = []
+        self._tells: list[Callable[[], None]] = []
+        self._destroying = False
         self.alarm_changed = False
 
     # --- Effects ------------------------------------------------------------------------------
@@ -71,17 +73,24 @@ class Context:
 
     def tell(self, kind: str, name: str, method: str, *arguments: Any) -> None:
         """Call another object's method without waiting for it."""
-        self._effects.append(lambda: self._host.tell(kind, name, method, arguments))
+        self._tells.append(lambda: self._host.tell(kind, name, method, arguments))
 
     def destroy(self) -> None:
-        """Remove the object and its file once the handler is done."""
-        self._effects.append(self._host.destroy)
+        """Remove the object and its file once the handler is done.
+
+        What the handler tells others leaves when the file is gone, so that nobody forgets an
+        object that a crash has left behind.
+        """
+        self._destroying = True
 
     # --- At once ------------------------------------------------------------------------------
 
     def post(self, event: object) -> None:
-        """Put an event into the object's own mailbox; for the work beside it."""
-        self._host.post(event)
+        """Put an event into the object's own mailbox; for the work beside it.
+
+        It is dropped when the instance that began the work is gone: the next one began anew.
+        """
+        self._host.post(event, self)
 
     def connections(self, tag: str | None = None) -> list[Connection]:
         return [c for c in self._host.connected() if tag is None or tag in c.tags]
@@ -105,15 +114,24 @@ class Context:
 
     def release(self) -> None:
         """The transaction is durable: let everything out, in order."""
-        self.alarm_changed = False
-        effects, self._effects = self._effects, []
+        effects, tells, destroying = self._effects, self._tells, self._destroying
+        self.discard()
         for effect in effects:
             effect()
 
+        def tell() -> None:
+            for one in tells:
+                one()
+
+        if destroying:
+            self._host.destroy(tell)
+        else:
+            tell()
+
     def discard(self) -> None:
         """The transaction is gone: so is everything that waited for it."""
-        self._effects.clear()
-        self.alarm_changed = False
+        self._effects, self._tells = [], []
+        self._destroying = self.alarm_changed = False
 
 
 class DurableObject:

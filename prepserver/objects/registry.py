@@ -4,7 +4,7 @@ import asyncio
 import fcntl
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import structlog
 from prepserver.clock import Clock
 from prepserver.errors import Conflict, PrepServerError
 from prepserver.objects.alarms import AlarmIndex
-from prepserver.objects.cell import Cell, Kind
+from prepserver.objects.cell import DELETED, STOPPING, Cell, Kind, stopping
 from prepserver.objects.connections import Connection
 from prepserver.objects.storage import peek
 from prepserver.protocol import CLOSE_RESTART
@@ -24,6 +24,8 @@ __all__ = ["Registry"]
 IDLE_SECONDS = 10.0
 ALARM_POLL = 0.25
 """Seconds between looks at the clock: an alarm fires within 1 s also when the clock is moved."""
+UNREACHABLE_RETRY = 5.0
+"""Seconds until an alarm is tried again whose object could not even note its failure."""
 
 log = structlog.get_logger(__name__)
 
@@ -41,13 +43,16 @@ class Registry:
         self._told: set[asyncio.Task[None]] = set()
         self._housekeeping: list[asyncio.Task[None]] = []
         self._lock: int | None = None
-        self._closing = False
+        self.closing = False
 
     async def start(self) -> None:
         """Raises Conflict when another process owns the data directory."""
-        self._lock = _lock(self.root)
-        index = self.root / "alarms.sqlite"
-        self.alarms = await asyncio.to_thread(self._open_index, index)
+        self._lock = await asyncio.to_thread(_lock, self.root)
+        try:
+            self.alarms = await asyncio.to_thread(self._open_index)
+        except BaseException:
+            os.close(self._lock)
+            raise
         self._housekeeping = [
             asyncio.create_task(self._watch_alarms()),
             asyncio.create_task(self._release_idle()),
@@ -56,10 +61,8 @@ class Registry:
     # --- Addressing ---------------------------------------------------------------------------
 
     def cell(self, kind: str, name: str) -> Cell:
-        if self._closing:
-            raise PrepServerError(
-                "The server is stopping; try again in a moment.", code="stopping", retryable=True
-            )
+        if self.closing:
+            raise stopping()
         key = (kind, name)
         if key not in self._cells:
             self._cells[key] = Cell(self._kinds[kind], name, self._path(kind, name), self)
@@ -86,7 +89,8 @@ class Registry:
         task.add_done_callback(self._told.discard)
 
     def gone(self, cell: Cell) -> None:
-        self._cells.pop((cell.kind.name, cell.name), None)
+        if self._cells.get((cell.kind.name, cell.name)) is cell:
+            del self._cells[cell.kind.name, cell.name]
 
     def _path(self, kind: str, name: str) -> Path:
         digest = hashlib.sha256(name.encode()).hexdigest()
@@ -94,26 +98,28 @@ class Registry:
 
     # --- Alarms -------------------------------------------------------------------------------
 
-    def _open_index(self, path: Path) -> AlarmIndex:
-        missing = not path.exists()
-        index = AlarmIndex(path)
-        if missing:
-            self._rebuild(index)
+    def _open_index(self) -> AlarmIndex:
+        index = AlarmIndex(self.root / "alarms.sqlite")
+        if not index.filled:
+            index.fill(self._alarms_of_objects())
         return index
 
-    def _rebuild(self, index: AlarmIndex) -> None:
+    def _alarms_of_objects(self) -> Iterator[tuple[str, str, float]]:
         for kind in self._kinds:
             for path in (self.root / "objects" / kind).glob("*/*.sqlite"):
                 try:
                     with peek(path) as (name, alarm):
                         if alarm is not None:
-                            index.put(kind, name, alarm.due)
+                            yield kind, name, alarm.due
                 except Exception as error:
                     log.error("alarm.index_skipped", file=path.name, error=str(error))
 
     async def _watch_alarms(self) -> None:
         while True:
             for kind, name in self.alarms.pop_due(self.clock.now()):
+                if kind not in self._kinds:
+                    log.error("alarm.of_unknown_kind", kind=kind)
+                    continue
                 task = asyncio.create_task(self._fire(kind, name))
                 self._told.add(task)
                 task.add_done_callback(self._told.discard)
@@ -123,10 +129,11 @@ class Registry:
         try:
             await self.cell(kind, name).fire()
         except PrepServerError as error:
+            if error.code in (DELETED, STOPPING):
+                return
             log.error("alarm.not_delivered", kind=kind, code=error.code)
             # The object cannot be reached, so its own alarm is as it was: look again later.
-            if not self._closing:
-                await asyncio.to_thread(self.alarms.put, kind, name, self.clock.now() + 2.0)
+            self.alarms.later(kind, name, self.clock.now() + UNREACHABLE_RETRY)
 
     # --- Life ---------------------------------------------------------------------------------
 
@@ -138,20 +145,24 @@ class Registry:
                 if cell.idle and cell.last_event <= before:
                     # Out of the table only when it is closed: until then events find it here.
                     await cell.close()
-                    if cell.idle and self._cells.get(key) is cell:
+                    # An event that came meanwhile has built the instance again.
+                    if cell.released and self._cells.get(key) is cell:
                         del self._cells[key]
 
     async def close(self) -> None:
         """Close every socket with 1012, let handlers finish, close every database."""
-        self._closing = True
+        self.closing = True
         for task in self._housekeeping:
             task.cancel()
+        await asyncio.gather(*self._housekeeping, return_exceptions=True)
         for cell in list(self._cells.values()):
             for connection in cell.connected():
                 connection.close(CLOSE_RESTART, "the server is restarting")
         await asyncio.gather(*(cell.close() for cell in list(self._cells.values())))
-        for told in list(self._told):
-            told.cancel()
+        told = list(self._told)
+        for task in told:
+            task.cancel()
+        await asyncio.gather(*told, return_exceptions=True)
         self._cells.clear()
         self.alarms.close()
         self.executor.shutdown()

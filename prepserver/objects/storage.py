@@ -5,7 +5,7 @@ touch memory and the page cache; `commit` waits for the disk and is called from 
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -54,14 +54,20 @@ class Storage:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = apsw.Connection(str(path))
+        except (apsw.Error, OSError) as error:
+            raise _cannot_open(path, error) from error
+        try:
             self._connection.set_busy_timeout(5_000)
             self._connection.pragma("journal_mode", "wal")
             # FULL makes each commit in WAL mode wait for the disk: acknowledged means durable.
             self._connection.pragma("synchronous", "full")
             self._connection.pragma("foreign_keys", True)
             self._migrate(name, migrations)
-        except (apsw.Error, OSError) as error:
-            raise StorageError(f"The database {path.name} cannot be opened: {error}") from error
+        except BaseException as error:
+            self._connection.close()
+            if isinstance(error, apsw.Error):
+                raise _cannot_open(path, error) from error
+            raise
 
     def _migrate(self, name: str, migrations: Sequence[str]) -> None:
         version = int(self._connection.pragma("user_version"))
@@ -77,7 +83,8 @@ class Storage:
             self._connection.execute("INSERT OR IGNORE INTO _object VALUES (0, ?)", (name,))
             for script in migrations[version:]:
                 self._connection.execute(script)
-            self._connection.pragma("user_version", len(migrations))
+            if version != len(migrations):
+                self._connection.pragma("user_version", len(migrations))
 
     # --- SQL ----------------------------------------------------------------------------------
 
@@ -135,11 +142,18 @@ class Storage:
             )
 
     def rollback(self) -> None:
-        if self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
+        """Undo the open transaction, if one is open."""
+        # One that cannot be undone now is undone by closing the database, at the latest.
+        with suppress(apsw.Error):
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
 
     def close(self) -> None:
         self._connection.close()
+
+
+def _cannot_open(path: Path, error: Exception) -> StorageError:
+    return StorageError(f"The database {path.name} cannot be opened: {error}")
 
 
 @contextmanager
