@@ -1,5 +1,6 @@
 """One user's list of interviews: a durable object with a row for each, and a room of its own."""
 
+import hashlib
 import uuid
 from typing import Any
 
@@ -30,7 +31,7 @@ class UserInterviews(DurableObject):
 
     def create(self, request: wire.CreateInterview) -> wire.Interview:
         """Again with the same id gives the interview that is there."""
-        id = request.id or uuid.uuid4().hex
+        id = self._id_for(request.id)
         known = self.context.storage.row("SELECT view FROM interviews WHERE id = ?", id)
         if known is not None:
             return self.find(id)
@@ -93,6 +94,8 @@ class UserInterviews(DurableObject):
         encoded = msgspec.json.encode(view)
         if row is None or (row[0] == encoded and row[1] is None):
             return
+        if view.updated_at < msgspec.json.decode(row[0], type=wire.Interview).updated_at:
+            return  # overtaken on its way
         self.context.storage.sql(
             "UPDATE interviews SET view = ?, spec = NULL WHERE id = ?", encoded, view.id
         )
@@ -126,6 +129,8 @@ class UserInterviews(DurableObject):
         if not isinstance(decoded, wire.GetAllMessages):
             raise BadRequest("This room only takes get_all_messages.", code="bad_message")
         self._send_snapshot(connection)
+        if decoded.id:
+            self.context.send(connection, wire.Accepted(id=decoded.id))
 
     def on_alarm(self, retry_count: int) -> None:
         """Take up what a crash cut short between this object and an interview."""
@@ -139,6 +144,14 @@ class UserInterviews(DurableObject):
                     msgspec.json.decode(view, type=wire.Interview), msgspec.json.decode(spec)
                 )
             self.context.set_alarm(self.context.clock.now() + GUARD)
+
+    def _id_for(self, wanted: str) -> str:
+        """An interview's id is its address on the whole server, so it is never what a client
+        says: another user's interview could be entered by naming it. What a client says makes,
+        together with the user, always the same id."""
+        if not wanted:
+            return uuid.uuid4().hex
+        return hashlib.sha256(f"{self.context.name}/{wanted}".encode()).hexdigest()[:32]
 
     def _tell_begin(self, view: wire.Interview, spec: dict[str, Any]) -> None:
         self.context.tell("interview", view.id, "begin", self.context.name, spec, view)
