@@ -22,7 +22,9 @@ class Hints:
 
     @property
     def due(self) -> float | None:
-        """Seconds since the Unix epoch."""
+        """Seconds since the Unix epoch; None also when the open question has its hint."""
+        if self._transcript.hint() is not None:
+            return None
         return self._context.storage.get(_KEY, float)
 
     def schedule(self) -> None:

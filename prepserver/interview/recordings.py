@@ -44,8 +44,10 @@ class Recordings:
     def add(self, id: str, number: int, pcm: bytes) -> int | None:
         """Take a frame; returns the highest frame stored when a piece was written.
 
-        Raises FrameGap, and BadRequest (`recording_too_long`), which forgets the recording.
+        Raises FrameGap, and BadRequest: `recording_too_long` forgets the recording.
         """
+        if len(pcm) > MAX_BINARY_FRAME:
+            raise BadRequest(f"A frame is at most {MAX_BINARY_FRAME} bytes.", code="bad_frame")
         frames, size = self._stored(id)
         waiting = self._waiting.setdefault(id, [])
         expected = frames + len(waiting)
@@ -155,7 +157,8 @@ def _wav(data: bytes) -> bytes:
                     f"{shape[0]} Hz, {shape[1]} channels, {shape[2] * 8} bits.",
                     code="not_audio",
                 )
-            return bytes(file.readframes(file.getnframes()))
+            pcm = bytes(file.readframes(file.getnframes()))
+            return pcm[: len(pcm) // 2 * 2]  # a file cut short may end within a sample
     except (wave.Error, EOFError) as error:
         raise _not_audio() from error
 
