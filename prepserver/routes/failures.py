@@ -1,6 +1,5 @@
 """Errors on their way out: one shape, whatever raised them."""
 
-from http import HTTPStatus
 from typing import Any
 
 import msgspec
@@ -12,6 +11,14 @@ from prepserver.errors import PrepServerError, RateLimited
 from prepserver.protocol import Error, ErrorBody
 
 __all__ = ["error_body", "handlers"]
+
+_CODES = {
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "request_too_large",
+    415: "unsupported_media_type",
+}
+"""What the framework's refusals are called; any other is a bad request."""
 
 log = structlog.get_logger(__name__)
 
@@ -35,10 +42,7 @@ def _of_ours(request: Request[Any, Any, Any], error: PrepServerError) -> Respons
 
 def _of_litestar(request: Request[Any, Any, Any], error: HTTPException) -> Response[Any]:
     """What the framework refuses: no route, no method, a body that does not fit."""
-    try:
-        code = HTTPStatus(error.status_code).name.lower()
-    except ValueError:
-        code = "error"
+    code = _CODES.get(error.status_code, "internal" if error.status_code >= 500 else "bad_request")
     details: dict[str, Any] = {}
     if isinstance(error, ValidationException) and error.extra:
         details = {"problems": error.extra}

@@ -12,6 +12,7 @@ import uuid
 from typing import Any
 from urllib.parse import parse_qs
 
+import structlog
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Receive, Scope, Send
 
@@ -23,6 +24,8 @@ from prepserver.routes.failures import error_body
 from prepserver.routes.services import Services
 
 __all__ = ["rooms"]
+
+log = structlog.get_logger(__name__)
 
 PARTIES = ("interview", "user-interviews")
 
@@ -44,7 +47,10 @@ def rooms(services: Services) -> ASGIApp:
         await receive()  # websocket.connect
         try:
             party, room, connection = await _admit(services, scope)
-        except PrepServerError as error:
+        except Exception as error:
+            if not isinstance(error, PrepServerError):
+                log.exception("room.not_opened")
+                error = PrepServerError("The room could not be opened. Try again.", retryable=True)
             await _refuse(send, error, "websocket.http.response")
             await receive()  # until the client is gone: uvicorn counts on it
             return
@@ -69,8 +75,9 @@ async def _admit(services: Services, scope: Any) -> tuple[str, str, Connection]:
     query = parse_qs(scope["query_string"].decode("ascii", "replace"))
     token = query.get("token", [""])[0]
     if not token:
+        # An access key is for headers: an address ends up in logs of proxies and in histories.
         raise Unauthorized("A room needs ?token=, from GET /auth/token.", code="no_credential")
-    user = await services.user_of(token)
+    user = await services.user_of_token(token)
     if party == "user-interviews":
         if room not in (user, MINE):
             raise Forbidden("This list of interviews is not yours.", code="not_your_room")
@@ -104,10 +111,12 @@ async def _read(cell: Cell, connection: Connection, receive: Receive) -> None:
         event: Any = await receive()
         if event["type"] == "websocket.disconnect":
             return
+        if connection.closing is not None:
+            continue  # nothing that is said after the end can be answered any more
         message = event.get("text")
         if message is None:
             message = event.get("bytes") or b""
-        if isinstance(message, str) and len(message) > wire.MAX_TEXT_FRAME:
+        if isinstance(message, str) and len(message.encode()) > wire.MAX_TEXT_FRAME:
             too_big = BadRequest(
                 f"A text message is at most {wire.MAX_TEXT_FRAME} bytes.", code="message_too_big"
             )

@@ -39,7 +39,11 @@ class Services(Struct, frozen=True, kw_only=True):
         """The user's id behind an access key or a token. Raises Unauthorized."""
         if credential.startswith(f"{PREFIX}_"):
             return await self.users.authenticate(credential)
-        user = self.tokens.verify(credential)
+        return await self.user_of_token(credential)
+
+    async def user_of_token(self, token: str) -> str:
+        """The user's id behind a token; an access key is none. Raises Unauthorized."""
+        user = self.tokens.verify(token)
         if not await asyncio.to_thread(self.users.exists, user):
             raise Unauthorized("The token's user was removed.", code="bad_token")
         return user
