@@ -16,7 +16,7 @@ from prepserver.ai.scripted import ScriptedLanguage, ScriptedSpeech
 from prepserver.ai.values import LanguageModel, SpeechModel
 from prepserver.ai.whisper.model import WhisperModel
 from prepserver.clock import Clock, SystemClock
-from prepserver.config import Config
+from prepserver.config import Config, open_data_dir
 from prepserver.identity.tokens import Tokens, signing_key
 from prepserver.identity.users import Users
 from prepserver.interview.interview import Interview, Settings
@@ -44,8 +44,9 @@ MAX_BODY = 512 * 1024
 def create_services(config: Config, clock: Clock | None = None) -> Services:
     """Wire everything but the edge. Raises NotFound when a model is not there."""
     clock = clock or SystemClock()
+    data_dir = open_data_dir(config)
     limiter = RateLimiter(
-        config.data_dir / "ratelimit.sqlite",
+        data_dir / "ratelimit.sqlite",
         clock,
         limit=config.rate_limit,
         window=config.rate_window,
@@ -69,17 +70,17 @@ def create_services(config: Config, clock: Clock | None = None) -> Services:
     )
     return Services(
         clock=clock,
-        registry=Registry(config.data_dir, kinds, clock),
+        registry=Registry(data_dir, kinds, clock),
         gateway=gateway,
         users=open_users(config, clock),
-        tokens=Tokens(signing_key(config.data_dir / "signing.key"), clock),
+        tokens=Tokens(signing_key(data_dir / "signing.key"), clock),
         limiter=limiter,
         version=VERSION,
     )
 
 
 def open_users(config: Config, clock: Clock | None = None) -> Users:
-    return Users(config.data_dir / "users.sqlite", clock or SystemClock())
+    return Users(open_data_dir(config) / "users.sqlite", clock or SystemClock())
 
 
 def create_app(services: Services) -> Litestar:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from prepserver.ai.models.commands import models
-from prepserver.config import load
+from prepserver.config import load, open_data_dir
 from prepserver.errors import PrepServerError
 
 __all__ = ["main"]
@@ -116,13 +116,14 @@ def list_users(data_dir: Path | None, file: Path | None, as_json: bool) -> None:
     _with_users(data_dir, file, show)
 
 
-def _with_users(data_dir: Path | None, file: Path | None, action: Any) -> None:
+def _with_users(folder: Path | None, file: Path | None, action: Any) -> None:
     from prepserver.clock import SystemClock
     from prepserver.identity.users import Users  # argon2
 
     def run() -> None:
-        flags = {} if data_dir is None else {"data_dir": data_dir}
-        table = Users(load(flags, file=file).data_dir / "users.sqlite", SystemClock())
+        flags = {} if folder is None else {"data_dir": folder}
+        data_dir = open_data_dir(load(flags, file=file))
+        table = Users(data_dir / "users.sqlite", SystemClock())
         try:
             action(table)
         finally:

@@ -4,6 +4,7 @@ A flag beats the environment, the environment beats the file, the file beats the
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +16,7 @@ from msgspec import Meta, Struct
 
 from prepserver.errors import BadRequest
 
-__all__ = ["Config", "load"]
+__all__ = ["Config", "load", "open_data_dir"]
 
 ENVIRONMENT_PREFIX = "PREP_SERVER_"
 
@@ -70,26 +71,54 @@ def load(
     Raises BadRequest, naming the setting and where it came from.
     """
     values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
     if file is not None:
         values.update(_from_file(file))
+        origins.update(dict.fromkeys(values, str(file)))
     for field in msgspec.structs.fields(Config):
-        text = environment.get(ENVIRONMENT_PREFIX + field.name.upper())
-        if text is not None:
-            values[field.name] = text
+        variable = ENVIRONMENT_PREFIX + field.name.upper()
+        if variable in environment:
+            values[field.name] = environment[variable]
+            origins[field.name] = variable
     values.update(flags)
+    origins.update({name: f"--{name.replace('_', '-')}" for name in flags})
     try:
         return msgspec.convert(values, Config, strict=False, dec_hook=_decode)
     except msgspec.ValidationError as error:
-        raise BadRequest(f"A setting is wrong: {error}", code="bad_setting") from error
+        name = re.search(r"`\$\.(\w+)|unknown field `(\w+)", str(error))
+        origin = origins.get(name[1] or name[2]) if name else None
+        where = f", from {origin}" if origin else ""
+        raise _bad_setting(f"A setting is wrong{where}: {error}") from error
+
+
+def open_data_dir(config: Config) -> Path:
+    """The data directory, made if need be, for its owner's eyes only.
+
+    Raises BadRequest when it cannot be written to.
+    """
+    path = config.data_dir
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise _bad_setting(f"The data directory {path} cannot be made: {error.strerror}.") from (
+            error
+        )
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise _bad_setting(f"The data directory {path} cannot be written to.")
+    return path
 
 
 def _from_file(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text("utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise BadRequest(f"The settings file {file} cannot be read: {error}") from error
+        raise _bad_setting(f"The settings file {file} cannot be read: {error}") from error
     except tomllib.TOMLDecodeError as error:
-        raise BadRequest(f"The settings file {file} is not TOML: {error}") from error
+        raise _bad_setting(f"The settings file {file} is not TOML: {error}") from error
+
+
+def _bad_setting(message: str) -> BadRequest:
+    return BadRequest(message, code="bad_setting")
 
 
 def _decode(type: type, value: Any) -> Any:

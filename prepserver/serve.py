@@ -35,12 +35,12 @@ def serve(config: Config) -> None:
 async def _serve(config: Config) -> None:
     services = create_services(config)
     await services.start()
+    server = _Server(config, create_app(services))
     try:
-        await _Server(config, create_app(services)).serve()
+        await server.serve()
     finally:
+        server.unready()
         await services.close()
-        if config.ready_file is not None:
-            config.ready_file.unlink(missing_ok=True)
 
 
 class _Server(uvicorn.Server):
@@ -65,6 +65,7 @@ class _Server(uvicorn.Server):
             )
         )
         self._settings = config
+        self._ready = False
 
     async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
         try:
@@ -82,6 +83,16 @@ class _Server(uvicorn.Server):
             _write_atomically(
                 self._settings.ready_file, {"url": url, "pid": os.getpid(), "version": VERSION}
             )
+            self._ready = True
+
+    def unready(self) -> None:
+        """Take the ready file back, if it is this server's own."""
+        if self._ready and self._settings.ready_file is not None:
+            self._settings.ready_file.unlink(missing_ok=True)
+
+    async def shutdown(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
+        self.unready()
+        await super().shutdown()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:

@@ -55,11 +55,13 @@ class Users:
         # Proven keys by digest, so that a client pays for argon2 once and not at every request.
         # Bound to the stored hash: a removed or rotated key is unknown at once.
         self._proven: dict[bytes, str] = {}
+        # Before SQLite opens it, so that its journal is for the owner's eyes only as well.
+        path.touch(0o600)
         self._connection = apsw.Connection(str(path))
         self._connection.set_busy_timeout(5_000)
         self._connection.pragma("journal_mode", "wal")
+        self._connection.pragma("synchronous", "full")
         self._connection.execute(_SCHEMA)
-        path.chmod(0o600)
 
     def add(self, name: str, *, replace: bool = False) -> NewKey:
         """Create a user, or with `replace` give an existing one a new key.
