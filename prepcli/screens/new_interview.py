@@ -102,7 +102,7 @@ class NewInterviewScreen(Screen[InterviewSpec | None]):
         self.query_one(f"#{name}-problem", Static).update(problem)
         self.query_one(f"#{name}-field").set_class(bool(problem), "-wrong")
 
-    @work(exclusive=True)
+    @work(exclusive=True, group="start")
     async def action_start(self) -> None:
         problems: dict[str, str] = {}
         role = self._text("role")
@@ -117,7 +117,7 @@ class NewInterviewScreen(Screen[InterviewSpec | None]):
             if not (path := self._text(name)):
                 continue
             try:
-                documents[name] = await asyncio.to_thread(read_document, Path(path).expanduser())
+                documents[name] = await asyncio.to_thread(_document, path)
             except DocumentError as error:
                 problems[name] = str(error)
         for name in ("role", "questions", "job", "resume"):
@@ -141,3 +141,12 @@ class NewInterviewScreen(Screen[InterviewSpec | None]):
 
     def action_close(self) -> None:
         self.dismiss(None)
+
+
+def _document(path: str) -> str:
+    """The text of a file that may be named from one's home. Raises DocumentError."""
+    try:
+        file = Path(path).expanduser()
+    except RuntimeError:
+        raise DocumentError(f"{path} begins with a user that is not known here.") from None
+    return read_document(file)

@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from io import StringIO
 from typing import Self
 
 from rich.console import Console
 from textual.pilot import Pilot
+from textual.worker import WorkerCancelled
 
 from prepcli.app import PrepApp
 from prepcli.client.state import ConnectionChanged, ConnectionStatus, RoomEvent
@@ -198,6 +199,10 @@ class FakeSession:
     def interview(self, name: str = "one") -> FakeRoom:
         return self.room("interview", name)
 
+    def silence(self) -> None:
+        """The lobby has said nothing yet."""
+        self.lobby = self.rooms["user-interviews", "me"] = FakeRoom()
+
     async def close(self) -> None:
         """Nothing is open."""
 
@@ -289,6 +294,16 @@ async def settle(pilot: Pilot[int]) -> None:
     """Let everything that was said and pressed reach the screen."""
     for _ in range(4):
         await pilot.pause()
+
+
+async def finish(app: PrepApp, pilot: Pilot[int], group: str) -> None:
+    """Let the workers of a group come to their end, such as those that read files."""
+    await pilot.pause()
+    if workers := [worker for worker in app.workers if worker.group == group]:
+        # A worker that closes its own screen is cancelled at its last step.
+        with suppress(WorkerCancelled):
+            await app.workers.wait_for_complete(workers)
+    await settle(pilot)
 
 
 def headings(app: PrepApp) -> list[str]:
