@@ -72,7 +72,7 @@ def _string(text: str) -> str:
 def normalised(url: str) -> str:
     """The one way of writing a server's address: `host:8400` becomes `https://host:8400`, and a
     name of this machine gets `http://`. Raises UsageError."""
-    text = url.strip().rstrip("/")
+    text = url.strip()
     if "://" not in text:
         local = urlsplit(f"//{text}").hostname in ("localhost", "127.0.0.1", "::1")
         text = f"{'http' if local else 'https'}://{text}"
@@ -90,4 +90,4 @@ def normalised(url: str) -> str:
             "A server's address has no user, password or query: prep asks for the access key."
         )
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return f"{parts.scheme}://{host}{'' if port is None else f':{port}'}{parts.path}"
+    return f"{parts.scheme}://{host}{'' if port is None else f':{port}'}{parts.path.rstrip('/')}"

@@ -230,7 +230,7 @@ def _command(*arguments: str) -> list[str]:
 
 def _not_started(output: str, code: int | None) -> PrivateServerFailed:
     # A module of prep's own that is missing is a broken installation: its traceback says more.
-    if re.search(r"No module named '?(?!prepserver\.)", output):
+    if re.search(r"No module named (?!'?prepserver\.)", output):
         return PrivateServerFailed(
             "A private server needs the server's packages, which are not installed: "
             "pip install 'prep-interview[server]' — or name a server by --server URL."
