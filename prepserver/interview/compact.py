@@ -135,8 +135,8 @@ def skills(bank: Bank, brief: Brief) -> Prompt:
             "properties": {
                 "skills": {
                     "type": "array",
-                    "items": {"type": "string", "enum": choices[:40]},
-                    "minItems": 1,
+                    "items": {"type": "string", "enum": choices},
+                    "minItems": min(3, len(choices)),
                     "maxItems": MAX_SKILLS,
                 }
             },
@@ -144,6 +144,7 @@ def skills(bank: Bank, brief: Brief) -> Prompt:
         },
         max_tokens=120,
         temperature=0.2,
+        repeat_penalty=1.5,  # or it says the same skill again and again
     )
 
 
@@ -166,8 +167,8 @@ def question(bank: Bank, brief: Brief, seed: int) -> tuple[Prompt, Source]:
 
 def _follow_up(brief: Brief, phrases: Sequence[str]) -> str:
     """GBNF: a way of asking that fits what it asks about, people or things."""
-    people = [p for p in phrases if p.split()[-1].lower().removesuffix("s") in _PEOPLE]
-    things = [p for p in phrases if p not in people]
+    things = _things(phrases)
+    people = [phrase for phrase in phrases if phrase not in things]
     rules, frames = [_TAIL], []
     for name, stems, subjects in (
         ("thing", STEMS, things),
@@ -193,7 +194,8 @@ def _main(brief: Brief, choices: Sequence[Question], seed: int) -> Prompt:
 def hint(bank: Bank, brief: Brief, seed: int) -> Prompt:
     """A nudge towards what a good answer has, from the bank or from the question itself."""
     current = brief.current
-    if current is not None and brief.asked and current.text in brief.asked[-1]:
+    last = brief.asked[-1] if brief.asked else ""
+    if current and (current.text in last or any(part in last for part in current.listen_for)):
         stems, subjects = HINT_STEMS, tuple(current.listen_for)
     else:
         stems = MOMENT_STEMS
@@ -205,7 +207,7 @@ def hint(bank: Bank, brief: Brief, seed: int) -> Prompt:
 
 
 def closing(bank: Bank, brief: Brief, seed: int) -> Prompt:
-    subjects = _phrases(bank, brief.answers) or ("your work",)
+    subjects = _things(_phrases(bank, brief.answers)) or ("your work",)
     return _prompt(
         brief,
         "closing",
@@ -272,6 +274,11 @@ def _conversation(brief: Brief) -> str:
 def _phrases(bank: Bank, texts: Sequence[str]) -> tuple[str, ...]:
     text = "\n".join(texts)
     return tuple(key_phrases(text, bank.find_skills(text)))
+
+
+def _things(phrases: Sequence[str]) -> Sequence[str]:
+    """The phrases that do not name people."""
+    return [p for p in phrases if p.split()[-1].lower().removesuffix("s") not in _PEOPLE]
 
 
 def _unused(stems: Sequence[str], asked: Iterable[str]) -> Sequence[str]:

@@ -12,6 +12,9 @@ __all__ = ["Brief", "acceptable", "checked_skills", "planned", "skill_choices"]
 
 MAX_SKILLS = 6
 
+ENOUGH_SKILLS = 3
+"""With fewer named in the documents, the model adds some that go with the role."""
+
 FOLLOW_UPS = 2
 """After each main question from the bank, the model writes this many of its own."""
 
@@ -56,20 +59,27 @@ class Brief(Struct, frozen=True, kw_only=True):
         return None
 
 
-def skill_choices(bank: Bank, spec: InterviewSpec) -> list[str]:
-    """Skills that the documents name, the most frequent first."""
+def named_skills(bank: Bank, spec: InterviewSpec) -> list[str]:
+    """Skills that the role and the documents name, the most frequent first."""
     return bank.find_skills(f"{spec.role}\n{spec.job_description}\n{spec.resume}")
 
 
-def checked_skills(bank: Bank, spec: InterviewSpec, extracted: Sequence[str]) -> list[str]:
-    """The model's choice first, as far as the documents bear it out, then what it left out.
+def skill_choices(bank: Bank, spec: InterviewSpec) -> list[str]:
+    """What a model may choose from: what is named, or where that is little, everything."""
+    named = named_skills(bank, spec)
+    return named if len(named) >= ENOUGH_SKILLS else [*bank.skills]
 
-    A skill that neither the documents nor the question bank know is dropped.
+
+def checked_skills(bank: Bank, spec: InterviewSpec, extracted: Sequence[str]) -> list[str]:
+    """What is named first if it is little, else the model's choice first, then the rest.
+
+    A skill that is not among the choices is dropped.
     """
-    named = skill_choices(bank, spec)
+    named, choices = named_skills(bank, spec), skill_choices(bank, spec)
     chosen = [skill.strip().lower() for skill in extracted]
-    known = [skill for skill in chosen if (skill in named if named else skill in bank.skills)]
-    return list(dict.fromkeys([*known, *named]))[:MAX_SKILLS]
+    known = [skill for skill in chosen if skill in choices]
+    order = [*known, *named] if len(named) >= ENOUGH_SKILLS else [*named, *known]
+    return list(dict.fromkeys(order))[:MAX_SKILLS]
 
 
 def planned(
