@@ -10,12 +10,12 @@ _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2
 
 
 def printable(text: str) -> str:
-    """The text with carriage returns made line ends and other controls replaced by U+FFFD.
+    """The text with each control replaced by U+FFFD; tabs stay, and line ends of every kind.
 
-    Tabs and line ends stay. Marks that change the direction of writing count as controls, for
-    they can make a line read as something else. The length in code points stays as it is.
+    Marks that change the direction of writing count as controls, for they can make a line read
+    as something else.
     """
-    return _CONTROLS.sub(lambda match: "\n" if match[0] == "\r" else "\ufffd", text)
+    return _CONTROLS.sub("\ufffd", text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
 def one_line(text: str) -> str:
