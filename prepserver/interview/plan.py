@@ -1,19 +1,23 @@
 """What the interview is about: skills, main questions from the bank, and what comes when."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from msgspec import Struct
 
 from prepserver.interview.phrases import same_question
 from prepserver.interview.questions.bank import Bank, Question
-from prepserver.protocol import InterviewSpec, Message, MessageKind
+from prepserver.protocol import InterviewSpec, InterviewType, Message, MessageKind
 
 __all__ = ["Brief", "acceptable", "checked_skills", "planned", "skill_choices"]
 
 MAX_SKILLS = 6
 
 ENOUGH_SKILLS = 3
-"""With fewer named in the documents, the model adds some that go with the role."""
+"""With fewer named in the documents, the model adds some that go with them."""
+
+CLOSEST = 8
+"""Skills that it chooses those from."""
 
 FOLLOW_UPS = 2
 """After each main question from the bank, the model writes this many of its own."""
@@ -65,9 +69,26 @@ def named_skills(bank: Bank, spec: InterviewSpec) -> list[str]:
 
 
 def skill_choices(bank: Bank, spec: InterviewSpec) -> list[str]:
-    """What a model may choose from: what is named, or where that is little, everything."""
+    """What a model may choose from: what is named, and where that is little, what goes with it.
+
+    Two skills go together when questions of the bank are about both.
+    """
     named = named_skills(bank, spec)
-    return named if len(named) >= ENOUGH_SKILLS else [*bank.skills]
+    if len(named) >= ENOUGH_SKILLS:
+        return named
+    together = Counter(
+        skill
+        for question in bank.questions
+        if (not set(named).isdisjoint(question.skills) if named else _anybody(question))
+        for skill in question.skills
+        if skill not in named
+    )
+    return [*named, *(skill for skill, _ in together.most_common(CLOSEST))]
+
+
+def _anybody(question: Question) -> bool:
+    """Whether anybody may be asked, whatever the role."""
+    return question.type is InterviewType.BEHAVIOURAL
 
 
 def checked_skills(bank: Bank, spec: InterviewSpec, extracted: Sequence[str]) -> list[str]:
