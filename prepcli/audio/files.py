@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from prepcli.errors import AudioFileError, AudioTooLong, EmptyAudio, NotAudio
-from prepserver.protocol import BYTES_PER_SECOND, SAMPLE_RATE
+from prepserver.protocol import SAMPLE_RATE
 
 __all__ = ["MAX_SECONDS", "read_audio"]
 
@@ -39,10 +39,10 @@ def read_audio(file: Path) -> bytes:
         samples, rate = _read_by_wave(file)
     if samples.shape[0] == 0:
         raise EmptyAudio(f"{file} holds no sound: it has no samples.")
-    return to_pcm(samples, rate)
+    return _to_pcm(samples, rate)
 
 
-def to_pcm(samples: _Samples, rate: int) -> bytes:
+def _to_pcm(samples: _Samples, rate: int) -> bytes:
     """Samples of shape (n, channels) between -1 and 1, mixed, resampled and rounded to PCM16."""
     import soxr  # compiled, and of no use to whoever types
 
@@ -51,11 +51,6 @@ def to_pcm(samples: _Samples, rate: int) -> bytes:
         mono = soxr.resample(mono, rate, SAMPLE_RATE, quality="HQ")
     scaled = np.clip(np.rint(mono * 32768.0), -32768, 32767)
     return bytes(scaled.astype("<i2"))
-
-
-def seconds(pcm: bytes) -> float:
-    """Length of 16 kHz mono PCM16."""
-    return len(pcm) / BYTES_PER_SECOND
 
 
 def _read_by_libsndfile(file: Path) -> tuple[_Samples, int]:

@@ -1,0 +1,191 @@
+import struct
+import sys
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from prepcli.audio.files import read_audio
+from prepcli.audio.level import rms
+from prepcli.errors import AudioFileError, AudioTooLong, EmptyAudio, NotAudio
+
+TONE = 440.0
+
+
+def tone(
+    rate: int, seconds: float = 1.0, channels: int = 1
+) -> "np.ndarray[tuple[int, ...], np.dtype[np.float64]]":
+    """A sine of 440 Hz at half of full scale, shape (n, channels)."""
+    time = np.arange(int(rate * seconds)) / rate
+    wave_form = 0.5 * np.sin(2 * np.pi * TONE * time)
+    return np.repeat(wave_form[:, None], channels, axis=1)
+
+
+def pitch(pcm: bytes) -> float:
+    """The strongest frequency, in Hz, of 16 kHz PCM16."""
+    samples = np.frombuffer(pcm, "<i2").astype(np.float64)
+    return float(np.argmax(np.abs(np.fft.rfft(samples))) * 16_000 / samples.size)
+
+
+def write_wave(file: Path, width: int, rate: int, channels: int = 1) -> None:
+    """A tone by the wave module, in samples of `width` bytes."""
+    values = tone(rate, channels=channels).reshape(-1)
+    full = 2 ** (8 * width - 1) - 1
+    whole = np.rint(values * full).astype("<i8")
+    if width == 1:
+        data = (whole + 128).astype(np.uint8).tobytes()
+    else:
+        data = b"".join(int(value).to_bytes(width, "little", signed=True) for value in whole)
+    with wave.open(str(file), "wb") as sound:
+        sound.setnchannels(channels)
+        sound.setsampwidth(width)
+        sound.setframerate(rate)
+        sound.writeframes(data)
+
+
+@pytest.mark.parametrize("rate", [8_000, 16_000, 22_050, 44_100, 48_000, 96_000])
+@pytest.mark.parametrize("channels", [1, 2, 6])
+def test_every_rate_and_number_of_channels_becomes_16_khz_mono(
+    tmp_path: Path, rate: int, channels: int
+) -> None:
+    """The tone keeps its pitch, its level and its length."""
+    file = tmp_path / "tone.wav"
+    soundfile.write(file, tone(rate, channels=channels), rate)
+    pcm = read_audio(file)
+    assert len(pcm) / 32_000 == pytest.approx(1.0, abs=0.01)
+    assert pitch(pcm) == pytest.approx(TONE, abs=1.0)
+    assert rms(pcm) == pytest.approx(-9.03, abs=0.2)
+
+
+@pytest.mark.parametrize(
+    ("name", "subtype"),
+    [
+        ("a.flac", "PCM_24"),
+        ("a.ogg", "VORBIS"),
+        ("a.opus", "OPUS"),
+        ("a.mp3", None),
+        ("a.aiff", "PCM_16"),
+        ("a.wav", "ULAW"),
+        ("a.wav", "FLOAT"),
+    ],
+)
+def test_every_format_of_libsndfile_is_read(tmp_path: Path, name: str, subtype: str | None) -> None:
+    """Compressed or not, whatever the ending says."""
+    file = tmp_path / name
+    form = "OGG" if name.endswith("opus") else None
+    soundfile.write(file, tone(48_000), 48_000, subtype=subtype, format=form)
+    nameless = file.rename(tmp_path / "recording")
+    assert pitch(read_audio(nameless)) == pytest.approx(TONE, abs=1.5)
+
+
+def test_16_khz_pcm16_passes_unchanged(speech_dir: Path) -> None:
+    """A recording that needs no conversion keeps every sample."""
+    file = speech_dir / "short-answer.wav"
+    with wave.open(str(file)) as sound:
+        assert (sound.getframerate(), sound.getnchannels()) == (16_000, 1)
+        assert read_audio(file) == sound.readframes(sound.getnframes())
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 4])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_wav_is_read_without_libsndfile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int, channels: int
+) -> None:
+    """Where libsndfile is missing the wave module does, at every width of a sample."""
+    monkeypatch.setitem(sys.modules, "soundfile", None)
+    file = tmp_path / "tone.wav"
+    write_wave(file, width, 22_050, channels)
+    pcm = read_audio(file)
+    assert pitch(pcm) == pytest.approx(TONE, abs=1.0)
+    assert rms(pcm) == pytest.approx(-9.03, abs=0.2)
+
+
+@pytest.mark.parametrize("library", [True, False])
+@pytest.mark.parametrize(
+    "data", [b"I am a text, not a recording.\n" * 50, b"RIFF\xff\xff\xff\xffWAVE", b"\x00" * 999]
+)
+def test_what_is_not_audio_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: bool, data: bytes
+) -> None:
+    """The error says which file, and what to do, with libsndfile and without."""
+    if not library:
+        monkeypatch.setitem(sys.modules, "soundfile", None)
+    file = tmp_path / "not.wav"
+    file.write_bytes(data)
+    with pytest.raises(NotAudio, match=r"not\.wav.*Convert"):
+        read_audio(file)
+
+
+def test_a_recording_of_no_numbers_is_not_audio(tmp_path: Path) -> None:
+    """Floats that are not numbers would become noise at full volume."""
+    file = tmp_path / "nan.wav"
+    soundfile.write(file, np.full((100, 1), np.nan), 16_000, subtype="FLOAT")
+    with pytest.raises(NotAudio):
+        read_audio(file)
+
+
+@pytest.mark.parametrize("library", [True, False])
+def test_a_recording_without_samples_is_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: bool
+) -> None:
+    """A file of no bytes and a header without samples say nothing."""
+    if not library:
+        monkeypatch.setitem(sys.modules, "soundfile", None)
+    nothing = tmp_path / "nothing.wav"
+    nothing.touch()
+    header = tmp_path / "header.wav"
+    with wave.open(str(header), "wb") as sound:
+        sound.setparams((1, 2, 16_000, 0, "NONE", ""))
+    for file in (nothing, header):
+        with pytest.raises(EmptyAudio, match=file.name):
+            read_audio(file)
+
+
+@pytest.mark.parametrize("library", [True, False])
+def test_a_recording_over_ten_minutes_is_too_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: bool
+) -> None:
+    """Its length is taken from the header, before two hours of samples are read."""
+    if not library:
+        monkeypatch.setitem(sys.modules, "soundfile", None)
+    file = tmp_path / "long.wav"
+    with wave.open(str(file), "wb") as sound:
+        sound.setparams((1, 2, 8_000, 0, "NONE", ""))
+        sound.writeframes(b"\x00\x00" * 8_000 * 601)
+    with pytest.raises(AudioTooLong, match="10 minutes"):
+        read_audio(file)
+
+
+def test_ten_minutes_are_not_too_long(tmp_path: Path) -> None:
+    """The limit itself is allowed."""
+    file = tmp_path / "long.wav"
+    with wave.open(str(file), "wb") as sound:
+        sound.setparams((1, 2, 8_000, 0, "NONE", ""))
+        sound.writeframes(b"\x00\x00" * 8_000 * 600)
+    assert len(read_audio(file)) == 600 * 32_000
+
+
+def test_a_header_that_lies_about_its_length_is_read_to_the_end(tmp_path: Path) -> None:
+    """A recorder that was cut off leaves a length of four billion bytes behind."""
+    file = tmp_path / "cut.wav"
+    write_wave(file, 2, 16_000)
+    data = bytearray(file.read_bytes())
+    data[4:8] = data[40:44] = struct.pack("<I", 0xFFFFFFFF)
+    file.write_bytes(data)
+    assert len(read_audio(file)) == 32_000
+
+
+def test_loud_samples_are_clipped_and_do_not_wrap(tmp_path: Path) -> None:
+    """Over full scale a sample stays at full scale."""
+    file = tmp_path / "loud.wav"
+    soundfile.write(file, np.full((100, 1), 2.0), 16_000, subtype="FLOAT")
+    assert set(np.frombuffer(read_audio(file), "<i2")) == {32_767}
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    """A mistyped path and a folder are told apart from a broken recording."""
+    for file in (tmp_path / "missing.wav", tmp_path):
+        with pytest.raises(AudioFileError, match="no file"):
+            read_audio(file)
