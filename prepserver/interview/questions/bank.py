@@ -9,6 +9,7 @@ import functools
 import importlib.resources
 import random
 import tomllib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, TypeVar
 
@@ -27,13 +28,13 @@ TYPES = (InterviewType.BEHAVIOURAL, InterviewType.TECHNICAL, InterviewType.SYSTE
 
 _LEVELS = (Level.JUNIOR, Level.MID, Level.SENIOR)
 
-_LEVEL_COST = (0, 1, 3)
+_LEVEL_COST = (0, 2, 5)
 """By the distance between the level asked for and the nearest that a question suits."""
 
 _MATCHED, _COMMON, _SPECIAL = 0, 4, 8
 """Costs by subject: a skill that was asked for, one that anybody may be asked about, another's
 special field. Each earlier question on the same skill costs 1, so that no skill fills a whole
-interview: a matching question of a neighbouring level (1) comes before one on a common skill (4),
+interview: a matching question of a neighbouring level (2) comes before one on a common skill (4),
 and after four questions on one skill a common one is as good as a fifth."""
 
 _LEADING = 3
@@ -67,10 +68,11 @@ class Bank:
         """Raises ValueError for a question on an unknown skill and for an id used twice."""
         self._questions: dict[str, Question] = {}
         self._vocabulary = vocabulary
+        known = frozenset(vocabulary.names)
         for question in questions:
             if question.id in self._questions:
                 raise ValueError(f"two questions have the id {question.id!r}")
-            if unknown := set(question.skills) - set(vocabulary.names):
+            if unknown := set(question.skills) - known:
                 raise ValueError(
                     f"the question {question.id!r} names skills that skills.toml does not know: "
                     f"{', '.join(sorted(unknown))}"
@@ -119,23 +121,25 @@ class Bank:
     def _select(
         self, type: InterviewType, level: Level, wanted: Sequence[str], count: int, seed: int
     ) -> list[Question]:
-        left = [question for question in self._questions.values() if question.type is type]
+        left = [
+            self._candidate(question, level, wanted)
+            for question in self._questions.values()
+            if question.type is type
+        ]
         random.Random(f"{type} {level} {seed}").shuffle(left)
-        asked: dict[str, int] = {}
+        asked: Counter[str] = Counter()
         chosen: list[Question] = []
         while left and len(chosen) < count:
-            candidates = left if chosen else _openers(left, level)
-            best = min(candidates, key=lambda q: self._rank(q, level, wanted, asked))
+            # Among equals the first is taken, so the seeded shuffle decides.
+            best = min(
+                left if chosen else _openers(left, level), key=lambda one: one.rank_after(asked)
+            )
             left.remove(best)
-            chosen.append(best)
-            for name in best.skills:
-                asked[name] = asked.get(name, 0) + 1
+            chosen.append(best.question)
+            asked.update(best.question.skills)
         return chosen
 
-    def _rank(
-        self, question: Question, level: Level, wanted: Sequence[str], asked: dict[str, int]
-    ) -> tuple[int, int, int]:
-        """The lowest is asked next; among equals, the order of a seeded shuffle decides."""
+    def _candidate(self, question: Question, level: Level, wanted: Sequence[str]) -> "_Candidate":
         matched = [name for name in question.skills if name in wanted]
         if matched:
             subject = _MATCHED
@@ -143,10 +147,28 @@ class Bank:
             subject = _COMMON
         else:
             subject = _SPECIAL
-        cost = subject + _LEVEL_COST[_distance(question, level)]
-        repeats = max(asked.get(name, 0) for name in matched or question.skills)
-        importance = min((wanted.index(name) for name in matched), default=0) // _LEADING
-        return cost + repeats, importance, cost
+        return _Candidate(
+            question,
+            cost=subject + _LEVEL_COST[_distance(question, level)],
+            importance=min((wanted.index(name) for name in matched), default=0) // _LEADING,
+            spread=matched or question.skills,
+        )
+
+
+class _Candidate(Struct, frozen=True, eq=False):
+    """A question, weighed for one interview."""
+
+    question: Question
+    cost: int
+    importance: int
+    """0 for the leading skills, and for questions on none of the skills asked for."""
+    spread: Sequence[str]
+    """Skills of which not too much should be asked."""
+
+    def rank_after(self, asked: Counter[str]) -> tuple[int, int, int]:
+        """The lowest is asked next; `asked` counts the questions so far by skill."""
+        repeats = max(asked[name] for name in self.spread)
+        return self.cost + repeats, self.importance, self.cost
 
 
 def parse_skills(data: dict[str, Any]) -> Vocabulary:
@@ -197,6 +219,6 @@ def _distance(question: Question, level: Level) -> int:
     return min(abs(_LEVELS.index(own) - asked_for) for own in question.levels)
 
 
-def _openers(questions: Sequence[Question], level: Level) -> Sequence[Question]:
-    openers = [question for question in questions if question.opener]
-    return [question for question in openers if level in question.levels] or openers or questions
+def _openers(candidates: Sequence[_Candidate], level: Level) -> Sequence[_Candidate]:
+    openers = [one for one in candidates if one.question.opener]
+    return [one for one in openers if level in one.question.levels] or openers or candidates

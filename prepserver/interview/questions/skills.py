@@ -77,6 +77,9 @@ _AFTER = re.compile(
 _NOT_AFTER = re.compile(r"['’]s|-(?!based)\w|\s+(?:19|20)\d\d\b")
 """The rest of "Go-to-market", "C-level", "Spring 2021"."""
 
+_VERB = re.compile(r"\s+to\b")
+"""After a word in lower case: "react to incidents"."""
+
 _LOOK_BACK = 3
 """Words before a word that may introduce it."""
 
@@ -92,10 +95,14 @@ class Vocabulary:
 
     def __init__(self, skills: Iterable[Skill]) -> None:
         """Raises ValueError when two skills claim the same name."""
-        self._skills = {skill.name: skill for skill in skills}
+        known = {skill.name: skill for skill in skills}
+        self.names = tuple(known)
+        """Every skill, in the order of the data."""
+        self.common = frozenset(skill.name for skill in known.values() if skill.common)
+        """Skills that anybody may be asked about."""
         self._certain: dict[str, Skill] = {}
         self._ambiguous: dict[str, Skill] = {}
-        for skill in self._skills.values():
+        for skill in known.values():
             for word in skill.ambiguous:
                 self._claim(self._ambiguous, word, skill)
             ordinary = {word.lower() for word in skill.ambiguous}
@@ -104,16 +111,6 @@ class Vocabulary:
                     self._claim(self._certain, _normal(alias), skill)
         self._longest = max((name.count(" ") + 1 for name in self._certain), default=1)
         self._first_words = {name.split(" ")[0] for name in self._certain}
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Every skill, in the order of the data."""
-        return tuple(self._skills)
-
-    @property
-    def common(self) -> frozenset[str]:
-        """Skills that anybody may be asked about."""
-        return frozenset(name for name, skill in self._skills.items() if skill.common)
 
     def find(self, text: str) -> list[str]:
         """Skills that a text names, the most frequent first, then the first mentioned.
@@ -161,7 +158,7 @@ class Vocabulary:
                     if skill:
                         return _Mention(first.start, run[length - 1].end, skill, True), length
         skill = self._ambiguous.get(first.text)
-        if skill and not _NOT_AFTER.match(text, first.end) and not _hyphenated(text, first.start):
+        if skill and _stands_alone(text, first):
             lead = words[max(0, position - _LOOK_BACK)].start
             certain = _introduced(text, first, lead)
             return _Mention(first.start, first.end, skill, certain), 1
@@ -177,9 +174,13 @@ def _singular(word: str) -> set[str]:
     return {word, word[:-1]} if len(word) > 3 and word.endswith("s") else {word}
 
 
-def _hyphenated(text: str, start: int) -> bool:
-    """Whether a word is the end of a longer one: "touch-and-Go"."""
-    return start > 1 and text[start - 1] in "-'’" and text[start - 2].isalnum()
+def _stands_alone(text: str, word: _Word) -> bool:
+    """Whether an ordinary word can be a name here: no part of a longer one, no verb, no date."""
+    if word.start > 1 and text[word.start - 1] in "-'’" and text[word.start - 2].isalnum():
+        return False
+    if word.text.islower() and _VERB.match(text, word.end):
+        return False
+    return _NOT_AFTER.match(text, word.end) is None
 
 
 def _introduced(text: str, word: _Word, lead: int) -> bool:
