@@ -5,6 +5,7 @@ import contextlib
 import uuid
 
 import msgspec
+from msgspec.structs import replace
 
 from prepcli.client.answers import Answer, Answers, Spoken, Typed
 from prepcli.client.output import Output
@@ -136,7 +137,9 @@ class Conversation:
             case Snapshot():
                 self._known = True
             case Accepted(id=id) if id == self._retry_id:
+                # The turn is under way again, whether its state has been seen yet or not.
                 self._retry_id = ""
+                self._state = replace(self._state, failed=None)
             case Failure():
                 self._refused(event)
         self._output.show(self._state)
