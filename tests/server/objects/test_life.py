@@ -1,0 +1,321 @@
+"""How an object comes to life, is released, comes back, and goes for good."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from prepserver.errors import Conflict, NotFound, PrepServerError
+from prepserver.objects.connections import Connection
+from prepserver.objects.object import Context, DurableObject
+from prepserver.objects.registry import Registry
+from prepserver.objects.storage import Storage
+from prepserver.protocol import CLOSE_RESTART, Caption
+from tests.support.clock import ManualClock
+from tests.support.loop import asynchronous
+from tests.support.objects import Gate, alive, eventually, join
+
+
+class Diary(DurableObject):
+    """Writes down what happens to it, in memory and in its database."""
+
+    migrations = ("CREATE TABLE lines (text TEXT NOT NULL);",)
+    born = 0
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        Diary.born += 1
+        self.memory: list[str] = []
+
+    def write(self, text: str) -> list[str]:
+        self.memory.append(text)
+        self.context.storage.sql("INSERT INTO lines VALUES (?)", text)
+        return self.memory
+
+    def stored(self) -> list[str]:
+        return [row[0] for row in self.context.storage.sql("SELECT text FROM lines ORDER BY rowid")]
+
+    def burn(self) -> None:
+        self.context.tell("Diary", "neighbour", "write", "it is gone")
+        self.context.destroy()
+
+    def on_connect(self, connection: Connection) -> None:
+        self.context.send(connection, Caption(text="welcome"))
+
+    def on_close(self, connection: Connection) -> None:
+        self.write(f"{connection.id} left")
+
+
+@pytest.fixture(autouse=True)
+def _nobody_born() -> None:
+    Diary.born = 0
+
+
+@asynchronous
+async def test_handlers_run_one_after_the_other_in_the_order_of_arrival(tmp_path: Path) -> None:
+    """A hundred calls at once are as a hundred calls in a row."""
+    async with alive(tmp_path, Diary) as registry:
+        calls = [registry.call("Diary", "a", "write", str(n)) for n in range(100)]
+        await asyncio.gather(*calls)
+        assert await registry.call("Diary", "a", "stored") == [str(n) for n in range(100)]
+
+
+@asynchronous
+async def test_racing_activations_make_one_instance(tmp_path: Path) -> None:
+    """Two hundred events that find the object asleep wake it once."""
+    async with alive(tmp_path, Diary) as registry:
+        await asyncio.gather(*(registry.call("Diary", "a", "stored") for _ in range(200)))
+        assert Diary.born == 1
+
+
+@asynchronous
+async def test_names_are_never_paths(tmp_path: Path) -> None:
+    """A name full of slashes and dots stays inside the data directory, and names do not collide."""
+    async with alive(tmp_path / "data", Diary) as registry:
+        for name in ("../../escape", "/etc/passwd", "a/b", "a b", "ü", ""):
+            await registry.call("Diary", name, "write", name)
+        for name in ("../../escape", "/etc/passwd", "a/b", "a b", "ü", ""):
+            assert await registry.call("Diary", name, "stored") == [name]
+    assert _names(tmp_path) == ["data"]
+
+
+def _names(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
+
+
+@asynchronous
+async def test_nothing_is_served_before_on_start_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Events wait for the first transaction to be durable."""
+
+    class Starting(Diary):
+        def on_start(self) -> None:
+            self.write("started")
+
+    async with alive(tmp_path, Starting) as registry:
+        gate = Gate(monkeypatch, "a")
+        call = asyncio.create_task(registry.call("Starting", "a", "write", "called"))
+        await asyncio.to_thread(gate.reached.wait, 10)
+        assert not call.done()
+        gate.open()
+        assert await call == ["started", "called"]
+
+
+@pytest.mark.parametrize("kind_of_error", [RuntimeError, Conflict])
+@asynchronous
+async def test_a_failed_start_is_tried_again_by_the_next_event(
+    tmp_path: Path, kind_of_error: type[Exception]
+) -> None:
+    """A start that raises leaves no half-made instance and no open database behind."""
+    fails = [True]
+
+    class Stubborn(Diary):
+        def on_start(self) -> None:
+            self.write("started")
+            if fails.pop() if fails else False:
+                raise kind_of_error("not yet")
+
+    async with alive(tmp_path, Stubborn) as registry:
+        with pytest.raises(PrepServerError):
+            await registry.call("Stubborn", "a", "stored")
+        cell = registry.cell("Stubborn", "a")
+        await eventually(lambda: cell.released)
+        assert await registry.call("Stubborn", "a", "stored") == ["started"]
+
+
+@asynchronous
+async def test_an_idle_object_is_released_and_comes_back(tmp_path: Path) -> None:
+    """After ten seconds of nothing the instance is gone; the next event finds what was stored."""
+    clock = ManualClock()
+    async with alive(tmp_path, Diary, clock=clock) as registry:
+        await registry.call("Diary", "a", "write", "one")
+        cell = registry.cell("Diary", "a")
+        await clock.advance(9)
+        assert not cell.released
+        await clock.advance(3)
+        await eventually(lambda: cell.released)
+        await clock.advance(1)
+        await eventually(lambda: registry.cell("Diary", "a") is not cell)
+        assert await registry.call("Diary", "a", "write", "two") == ["two"]
+        assert await registry.call("Diary", "a", "stored") == ["one", "two"]
+        assert Diary.born == 2
+
+
+@asynchronous
+async def test_an_event_during_the_release_finds_the_one_instance(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An object that is being released when an event comes is not forgotten while it is alive."""
+    clock = ManualClock()
+    async with alive(tmp_path, Diary, clock=clock) as registry:
+        await registry.call("Diary", "a", "write", "one")
+        cell = registry.cell("Diary", "a")
+        close = Storage.close
+        late: list[Future[Any]] = []
+
+        def close_as_an_event_comes(storage: Storage) -> None:
+            close(storage)
+            if not late:
+                future = asyncio.run_coroutine_threadsafe(
+                    registry.call("Diary", "a", "stored"), loop
+                )
+                late.append(future)
+
+        loop = asyncio.get_running_loop()
+        monkeypatch.setattr(Storage, "close", close_as_an_event_comes)
+        await clock.advance(11)
+        await eventually(lambda: bool(late))
+        assert await asyncio.wrap_future(late[0]) == ["one"]
+        await clock.advance(0.5)
+        assert registry.cell("Diary", "a") is cell
+
+
+@asynchronous
+async def test_a_connected_client_keeps_the_object(tmp_path: Path) -> None:
+    """While somebody is in the room, its instance stays."""
+    clock = ManualClock()
+    async with alive(tmp_path, Diary, clock=clock) as registry:
+        client = join(registry, Diary, "a", Connection("c"))
+        await client.next(Caption)
+        await clock.advance(60)
+        await registry.call("Diary", "a", "stored")
+        assert Diary.born == 1
+
+
+@asynchronous
+async def test_a_client_that_is_gone_before_its_turn_is_never_in_the_room(tmp_path: Path) -> None:
+    """A socket that opens and closes at once leaves nothing that keeps the object alive."""
+    async with alive(tmp_path, Diary) as registry:
+        client = join(registry, Diary, "a", Connection("c"))
+        await client.leave()
+        assert await registry.call("Diary", "a", "stored") == []
+        await eventually(lambda: registry.cell("Diary", "a").idle)
+
+
+@asynchronous
+async def test_a_client_that_returns_replaces_its_old_connection(tmp_path: Path) -> None:
+    """The same connection id twice is one client: the old socket is ended, the new one served."""
+    async with alive(tmp_path, Diary) as registry:
+        old = join(registry, Diary, "a", Connection("same"))
+        await old.next(Caption)
+        new = join(registry, Diary, "a", Connection("same"))
+        await new.next(Caption)
+        assert (await old.end()).code == 1000
+        assert await registry.call("Diary", "a", "stored") == ["same left"]
+        await old.leave()
+        assert await registry.call("Diary", "a", "stored") == ["same left"]
+        assert new.closed is None
+
+
+@asynchronous
+async def test_a_destroyed_object_leaves_nothing_and_ends_its_clients(tmp_path: Path) -> None:
+    """Its file is gone before others hear of it; later events begin a new, empty object."""
+    async with alive(tmp_path, Diary) as registry:
+        client = join(registry, Diary, "a", Connection("c"))
+        await registry.call("Diary", "a", "write", "secret")
+        await registry.call("Diary", "neighbour", "stored")
+        path = registry.cell("Diary", "a").path
+        still_there: list[bool] = []
+        write = Diary.write
+
+        def look(self: Diary, text: str) -> list[str]:
+            still_there.append(path.exists())
+            return write(self, text)
+
+        Diary.write = look  # type: ignore[method-assign]
+        try:
+            await registry.call("Diary", "a", "burn")
+            assert (await client.end()).code == 4004
+            await eventually(lambda: bool(still_there))
+        finally:
+            Diary.write = write  # type: ignore[method-assign]
+        assert still_there == [False]
+        assert not list(path.parent.glob(f"{path.name}*"))
+        assert await registry.call("Diary", "neighbour", "stored") == ["it is gone"]
+        assert await registry.call("Diary", "a", "stored") == []
+
+
+@asynchronous
+async def test_an_event_that_comes_too_late_is_told_that_the_object_is_gone(
+    tmp_path: Path,
+) -> None:
+    """What was queued behind the removal is refused as not found, not served from a dead file."""
+    async with alive(tmp_path, Diary) as registry:
+        await registry.call("Diary", "a", "write", "one")
+        burning = registry.cell("Diary", "a").call("burn", ())
+        late = registry.cell("Diary", "a").call("stored", ())
+        await burning
+        with pytest.raises(NotFound) as caught:
+            await late
+        assert caught.value.code == "deleted"
+
+
+@asynchronous
+async def test_stopping_ends_every_client_so_that_it_comes_back(tmp_path: Path) -> None:
+    """Close code 1012 tells clients to reconnect, and later events are refused."""
+    async with alive(tmp_path, Diary) as registry:
+        client = join(registry, Diary, "a", Connection("c"))
+        await client.next(Caption)
+        await registry.close()
+        assert (await client.end()).code == CLOSE_RESTART
+        with pytest.raises(PrepServerError) as caught:
+            await registry.call("Diary", "a", "stored")
+        assert caught.value.code == "stopping"
+        await client.leave()  # as the socket does after its end: no object is woken
+        assert Diary.born == 1
+
+
+@asynchronous
+async def test_stopping_lets_what_was_begun_become_durable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A handler whose commit is under way when the server stops is not lost."""
+    async with alive(tmp_path, Diary) as registry:
+        await registry.call("Diary", "a", "stored")
+        gate = Gate(monkeypatch, "a")
+        call = asyncio.create_task(registry.call("Diary", "a", "write", "last words"))
+        await asyncio.to_thread(gate.reached.wait, 10)
+        closing = asyncio.create_task(registry.close())
+        await asyncio.sleep(0)
+        gate.open()
+        await closing
+        assert await call == ["last words"]
+    async with alive(tmp_path, Diary) as registry:
+        assert await registry.call("Diary", "a", "stored") == ["last words"]
+
+
+@asynchronous
+async def test_a_second_registry_in_the_directory_is_refused(tmp_path: Path) -> None:
+    """One data directory has one owner, who is named to whoever comes second."""
+    async with alive(tmp_path, Diary):
+        with pytest.raises(Conflict, match=f"process {os.getpid()}") as caught:
+            await Registry(tmp_path, (), ManualClock()).start()
+        assert caught.value.code == "data_dir_in_use"
+
+
+def test_a_killed_owner_leaves_the_directory_free(tmp_path: Path) -> None:
+    """The lock ends with its process, however that ends."""
+    hold = (
+        "import asyncio, os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from prepserver.clock import SystemClock\n"
+        "from prepserver.objects.registry import Registry\n"
+        "async def main():\n"
+        "    await Registry(Path(sys.argv[1]), (), SystemClock()).start()\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "asyncio.run(main())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", hold, str(tmp_path)], check=False, timeout=60)
+    assert done.returncode == -9
+
+    async def take() -> None:
+        async with alive(tmp_path, Diary):
+            pass
+
+    asyncio.run(take())

@@ -1,0 +1,276 @@
+"""A handler is one transaction, and nothing leaves before it is durable."""
+
+import asyncio
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+
+from prepserver.errors import BadRequest, PrepServerError
+from prepserver.objects.connections import Connection
+from prepserver.objects.object import Context, DurableObject
+from prepserver.objects.storage import Storage
+from prepserver.protocol import Caption, Failure
+from tests.support.loop import asynchronous
+from tests.support.objects import Gate, alive, join
+
+
+class Ledger(DurableObject):
+    """Adds up, and tells its room the sum."""
+
+    migrations = ("CREATE TABLE entries (amount INTEGER NOT NULL);",)
+
+    def add(self, *amounts: int) -> int:
+        for amount in amounts:
+            self.context.storage.sql("INSERT INTO entries VALUES (?)", amount)
+        self.context.broadcast(Caption(text=str(self.total())))
+        return self.total()
+
+    def add_and_fail(self, amount: int, error: Exception) -> None:
+        self.add(amount)
+        self.context.tell("Ledger", "other", "add", amount)
+        self.context.spawn(self._work, "work")
+        self.context.set_alarm(self.context.clock.now() + 1)
+        self.context.destroy()
+        raise error
+
+    def total(self) -> int:
+        row = self.context.storage.row("SELECT coalesce(sum(amount), 0) FROM entries")
+        assert row is not None
+        return int(row[0])
+
+    def on_message(self, connection: Connection, message: str | bytes) -> None:
+        self.context.send(connection, Caption(text="before"))
+        self.add(int(message))
+
+    async def _work(self) -> None:
+        self.context.post("work was begun")
+
+    def on_event(self, event: object) -> None:
+        raise AssertionError("work of a handler that failed was begun")
+
+
+@asynchronous
+async def test_a_raise_undoes_every_write_of_the_handler(tmp_path: Path) -> None:
+    """What a failed handler wrote is gone, and what was there before is not."""
+    async with alive(tmp_path, Ledger) as registry:
+        assert await registry.call("Ledger", "a", "add", 1, 2) == 3
+        with pytest.raises(PrepServerError):
+            await registry.call("Ledger", "a", "add_and_fail", 40, RuntimeError("oh"))
+        assert await registry.call("Ledger", "a", "total") == 3
+
+
+@pytest.mark.parametrize("error", [RuntimeError("oh"), BadRequest("no")], ids=["bug", "refusal"])
+@asynchronous
+async def test_a_raise_discards_what_waited_to_leave(tmp_path: Path, error: Exception) -> None:
+    """No send, tell, work, alarm or removal of a failed handler takes place."""
+    async with alive(tmp_path, Ledger) as registry:
+        client = join(registry, Ledger, "a", Connection("c"))
+        with pytest.raises(PrepServerError):
+            await registry.call("Ledger", "a", "add_and_fail", 40, error)
+        await registry.call("Ledger", "a", "add", 1)
+        await client.until(lambda m: m == Caption(text="1"))
+        assert await registry.call("Ledger", "other", "total") == 0
+        assert Caption(text="40") not in client.messages
+        assert registry.alarms.pop_due(float("inf")) == []
+
+
+@asynchronous
+async def test_a_bug_is_told_as_a_typed_error_without_its_text(tmp_path: Path) -> None:
+    """A stack trace or the text of an exception never reaches a caller."""
+    async with alive(tmp_path, Ledger) as registry:
+        with pytest.raises(PrepServerError) as caught:
+            await registry.call("Ledger", "a", "add_and_fail", 1, RuntimeError("secret detail"))
+        assert caught.value.code == "internal"
+        assert caught.value.retryable
+        assert "secret" not in caught.value.message
+
+
+@asynchronous
+async def test_effects_leave_only_when_the_commit_is_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the disk has not confirmed, the wire shows nothing; afterwards everything, in order."""
+    async with alive(tmp_path, Ledger) as registry:
+        client = join(registry, Ledger, "a", Connection("c"))
+        await registry.call("Ledger", "a", "total")
+        gate = Gate(monkeypatch, "a")
+        sending = asyncio.create_task(client.send("7"))
+        await asyncio.to_thread(gate.reached.wait, 10)
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert client.messages == []
+        gate.open()
+        await sending
+        await client.until(lambda m: m == Caption(text="7"))
+        assert client.messages == [Caption(text="before"), Caption(text="7")]
+
+
+@asynchronous
+async def test_a_slow_commit_of_one_object_does_not_hold_up_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The event loop serves other objects while a disk takes its time."""
+    async with alive(tmp_path, Ledger) as registry:
+        gate = Gate(monkeypatch, "slow")
+        slow = asyncio.create_task(registry.call("Ledger", "slow", "add", 1))
+        await asyncio.to_thread(gate.reached.wait, 10)
+        assert await asyncio.wait_for(registry.call("Ledger", "quick", "add", 2), 5) == 2
+        assert not slow.done()
+        gate.open()
+        assert await slow == 1
+
+
+@asynchronous
+async def test_a_refused_commit_is_a_typed_error_and_the_object_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk costs the handler its effect, tells the whole room, and nothing more."""
+    commit = Storage.commit
+
+    def refuse(storage: Storage) -> None:
+        monkeypatch.setattr(Storage, "commit", commit)
+
+        class Full:
+            in_transaction = False
+
+            def execute(self, *_: Any) -> None:
+                raise apsw.FullError("database or disk is full")
+
+        connection = storage._connection
+        storage._connection = Full()  # type: ignore[assignment]
+        try:
+            commit(storage)
+        finally:
+            storage._connection = connection
+
+    async with alive(tmp_path, Ledger) as registry:
+        asking = join(registry, Ledger, "a", Connection("asking"))
+        beside = join(registry, Ledger, "a", Connection("beside"))
+        await registry.call("Ledger", "a", "total")
+        monkeypatch.setattr(Storage, "commit", refuse)
+        await asking.send("5")
+        for client in (asking, beside):
+            failure = await client.next(Failure)
+            assert (failure.code, failure.retryable) == ("storage", True)
+            assert len(client.messages) == 1
+        assert await registry.call("Ledger", "a", "total") == 0
+        await asking.send("6")
+        await beside.until(lambda m: m == Caption(text="6"))
+
+
+@asynchronous
+async def test_a_statement_that_the_database_refuses_leaves_nothing_open(tmp_path: Path) -> None:
+    """A handler that breaks on bad SQL does not spoil the next one."""
+
+    class Clumsy(Ledger):
+        def stumble(self) -> None:
+            self.add(1)
+            self.context.storage.sql("INSERT INTO nowhere VALUES (1)")
+
+    async with alive(tmp_path, Clumsy) as registry:
+        with pytest.raises(PrepServerError, match="saved before is safe"):
+            await registry.call("Clumsy", "a", "stumble")
+        assert await registry.call("Clumsy", "a", "add", 2) == 2
+
+
+@asynchronous
+async def test_what_was_acknowledged_is_in_the_file(tmp_path: Path) -> None:
+    """Another process sees a write as soon as the caller has its answer."""
+    async with alive(tmp_path, Ledger) as registry:
+        await registry.call("Ledger", "a", "add", 5)
+        reader = sqlite3.connect(registry.cell("Ledger", "a").path)
+        try:
+            assert reader.execute("SELECT amount FROM entries").fetchall() == [(5,)]
+        finally:
+            reader.close()
+
+
+@asynchronous
+async def test_a_handler_that_only_reads_waits_for_no_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading and sending cost no commit."""
+    async with alive(tmp_path, Ledger) as registry:
+        await registry.call("Ledger", "a", "add", 1)
+        gate = Gate(monkeypatch, "a")
+        assert await registry.call("Ledger", "a", "total") == 1
+        assert not gate.reached.is_set()
+
+
+@asynchronous
+async def test_a_tell_arrives_when_its_handler_is_durable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One object calls another only after its own transaction is on disk."""
+
+    class Teller(Ledger):
+        def pass_on(self, amount: int) -> None:
+            self.add(amount)
+            self.context.tell("Ledger", "b", "add", amount)
+
+    async with alive(tmp_path, Ledger, Teller) as registry:
+        gate = Gate(monkeypatch, "a")
+        passing = asyncio.create_task(registry.call("Teller", "a", "pass_on", 3))
+        await asyncio.to_thread(gate.reached.wait, 10)
+        assert await registry.call("Ledger", "b", "total") == 0
+        gate.open()
+        await passing
+        heard: list[int] = []
+
+        async def listen() -> None:
+            while not heard:
+                if await registry.call("Ledger", "b", "total") == 3:
+                    heard.append(3)
+
+        await asyncio.wait_for(listen(), 10)
+
+
+class Resuming(DurableObject):
+    """Begins work when it starts; counts what its work has posted."""
+
+    instances = 0
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        Resuming.instances += 1
+        self.number = Resuming.instances
+        self.heard: list[object] = []
+
+    def on_start(self) -> None:
+        self.context.spawn(self._work, "work")
+
+    async def _work(self) -> None:
+        self.context.post(self.number)
+        await asyncio.Event().wait()
+
+    def on_event(self, event: object) -> None:
+        self.heard.append(event)
+
+    def what_was_heard(self) -> list[object]:
+        return [self.number, *self.heard]
+
+    def stumble(self) -> None:
+        # The work posts once more before it is stopped: too late for this instance.
+        self.context.post("stale")
+        raise RuntimeError("oh")
+
+
+@asynchronous
+async def test_work_of_an_earlier_instance_is_not_heard_by_the_next(tmp_path: Path) -> None:
+    """After a reset the object begins anew; what its former work posted is dropped."""
+    Resuming.instances = 0
+    async with alive(tmp_path, Resuming) as registry:
+        await registry.call("Resuming", "a", "what_was_heard")
+        with pytest.raises(PrepServerError):
+            await registry.call("Resuming", "a", "stumble")
+        heard: list[object] = []
+
+        async def listen() -> None:
+            while len(heard) < 2:
+                heard[:] = await registry.call("Resuming", "a", "what_was_heard")
+
+        await asyncio.wait_for(listen(), 10)
+        assert heard == [2, 2]
