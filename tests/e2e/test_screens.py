@@ -1,0 +1,164 @@
+"""The screens against a real server: from the empty list to a completed interview."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from textual.pilot import Pilot
+from textual.widgets import Input
+
+from prepcli.app import PrepApp
+from prepcli.client.rest import Rest
+from prepcli.client.session import Session
+from prepcli.client.state import is_completed, open_question
+from prepcli.screens.interview import InterviewScreen
+from prepcli.screens.lobby import LobbyScreen
+from prepcli.screens.new_interview import NewInterviewScreen
+from prepcli.widgets.answer import AnswerBox
+from prepcli.widgets.connection import ConnectionBanner
+from prepcli.widgets.interviews import InterviewList
+from prepserver.protocol import Message, MessageKind, Phase
+from tests.cli.screens.support import Ears, shown, words
+from tests.support.server import Server
+
+pytestmark = pytest.mark.e2e
+
+WAIT_SECONDS = 30.0
+"""For anything that the server does; a busy machine needs some of it."""
+
+
+async def until(pilot: Pilot[int], true: Callable[[], bool]) -> None:
+    """Wait for something to become true on the screen."""
+    async with asyncio.timeout(WAIT_SECONDS):
+        while not true():
+            await pilot.pause(0.02)
+    await pilot.pause()
+
+
+def drive(
+    server: Server,
+    play: Callable[[PrepApp, Pilot[int]], Awaitable[None]],
+    *,
+    hears: Ears | None = None,
+) -> None:
+    """Run the app, logged in to the server, and let `play` press its keys."""
+    key = server.add_user()
+
+    async def run() -> None:
+        session = Session(Rest(server.url, key))
+
+        async def connect(_: Callable[[str], None]) -> Session:
+            return session
+
+        app = PrepApp(connect, microphone=hears or Ears())
+        try:
+            async with app.run_test(size=(100, 30)) as pilot:
+                await play(app, pilot)
+        finally:
+            await session.close()
+
+    asyncio.run(run())
+
+
+async def begin(app: PrepApp, pilot: Pilot[int], questions: int) -> InterviewScreen:
+    """A new interview, from the empty list; returns when the first question is open."""
+    await until(pilot, lambda: "No interviews yet" in shown(app))
+    await pilot.press("n")
+    await until(pilot, lambda: isinstance(app.screen, NewInterviewScreen))
+    app.screen.query_one("#questions", Input).value = str(questions)
+    await pilot.press("ctrl+s")
+    await until(pilot, lambda: isinstance(app.screen, InterviewScreen))
+    screen = app.screen
+    assert isinstance(screen, InterviewScreen)
+    await until(pilot, lambda: open_question(screen.state) is not None)
+    await until(pilot, lambda: screen.state.phase is Phase.IDLE)
+    return screen
+
+
+def said(screen: InterviewScreen, kind: MessageKind) -> list[Message]:
+    return [message for message in screen.state.messages if message.kind is kind]
+
+
+def test_typed_interview_to_its_end(tmp_path: Path) -> None:
+    """From the empty list, by keys alone, an interview is held and found completed in the list."""
+
+    async def play(app: PrepApp, pilot: Pilot[int]) -> None:
+        screen = await begin(app, pilot, questions=2)
+        await pilot.press(*"I moved it behind a queue.", "enter")
+        await until(pilot, lambda: len(said(screen, MessageKind.QUESTION)) == 2)
+        await until(pilot, lambda: screen.state.phase is Phase.IDLE)
+        first, second = said(screen, MessageKind.QUESTION)
+        assert words(app) == [first.text, "I moved it behind a queue.", second.text]
+        await pilot.press(*"I measured it.", "enter")
+        await until(pilot, lambda: is_completed(screen.state))
+        await until(pilot, lambda: bool(said(screen, MessageKind.SUMMARY)))
+        await until(pilot, lambda: "Interview completed" in shown(app))
+        assert "2 of 2 answered" in shown(app)
+        await pilot.press("ctrl+l")
+        await until(pilot, lambda: isinstance(app.screen, LobbyScreen))
+        await until(pilot, lambda: "completed" in shown(app))
+
+    with Server(tmp_path) as server:
+        drive(server, play)
+
+
+def test_spoken_answer(tmp_path: Path) -> None:
+    """What is recorded reaches the server, and comes back as the candidate's words."""
+
+    async def play(app: PrepApp, pilot: Pilot[int]) -> None:
+        screen = await begin(app, pilot, questions=2)
+        await pilot.press("ctrl+r")
+        await until(pilot, lambda: "Listening…" in shown(app))
+        await pilot.press("ctrl+r")
+        ears.say(second)
+        await until(pilot, lambda: len(said(screen, MessageKind.QUESTION)) == 2)
+        [answer] = said(screen, MessageKind.ANSWER)
+        assert answer.text
+        assert answer.text in words(app)
+        assert "You · spoken" in shown(app)
+
+    second = b"\x00\x20\x00\xe0" * 8000
+    ears = Ears(second)
+    with Server(tmp_path) as server:
+        drive(server, play, hears=ears)
+
+
+def test_killed_server_is_waited_for(tmp_path: Path) -> None:
+    """When the server dies while it asks, the screen says so, keeps the draft, and goes on."""
+
+    async def play(app: PrepApp, pilot: Pilot[int]) -> None:
+        screen = await begin(app, pilot, questions=3)
+        banner = screen.query_one(ConnectionBanner)
+        await pilot.press(*"I moved it.", "enter")
+        await until(pilot, lambda: screen.state.phase is Phase.GENERATING)
+        server.kill()
+        await until(pilot, lambda: banner.display)
+        assert "Connection lost" in shown(app)
+        await pilot.press(*"draft")
+        await asyncio.to_thread(server.start)
+        await until(pilot, lambda: not banner.display)
+        await until(pilot, lambda: len(said(screen, MessageKind.QUESTION)) == 2)
+        await until(pilot, lambda: screen.state.phase is Phase.IDLE)
+        assert [message.text for message in said(screen, MessageKind.ANSWER)] == ["I moved it."]
+        assert screen.query_one(AnswerBox).text == "draft"
+
+    with Server(tmp_path, "--scripted-delay", "0.5") as server:
+        drive(server, play)
+
+
+def test_deleted_in_the_list(tmp_path: Path) -> None:
+    """An interview that is deleted leaves the list because the server says that it has gone."""
+
+    async def play(app: PrepApp, pilot: Pilot[int]) -> None:
+        await begin(app, pilot, questions=2)
+        await pilot.press("ctrl+l")
+        await until(pilot, lambda: isinstance(app.screen, LobbyScreen))
+        await until(pilot, lambda: app.screen.query_one(InterviewList).option_count == 1)
+        await pilot.press("d")
+        await until(pilot, lambda: "y  Delete" in shown(app))
+        await pilot.press("y")
+        await until(pilot, lambda: "No interviews yet" in shown(app))
+
+    with Server(tmp_path) as server:
+        drive(server, play)
