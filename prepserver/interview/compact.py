@@ -240,7 +240,10 @@ def _prompt(
     seed: int,
     opening: str = "",
     ask: str = "\nInterviewer:",
+    penalty: float = 1.05,
 ) -> Prompt:
+    """`penalty` is on repetition: 1 where whole sentences are given, which it would only split
+    into odd tokens."""
     return Prompt(
         purpose=purpose,
         text=_conversation(brief) + ask,
@@ -250,7 +253,7 @@ def _prompt(
         temperature=0.6,
         top_p=0.9,
         min_p=0.1,
-        repeat_penalty=1.05,
+        repeat_penalty=penalty,
         seed=seed,
     )
 
