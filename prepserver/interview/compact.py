@@ -85,10 +85,10 @@ _PEOPLE = frozenset(
 )
 
 _TAIL = r"""
-tail ::= " " joint " " owner " " word (" " word)?
+tail ::= " " joint " " owner " " word
 joint ::= "in" | "on" | "for" | "with" | "during" | "before" | "after"
 owner ::= "the" | "your" | "that"
-word ::= [a-z] [a-z]{2,12}
+word ::= [a-z] [a-z]{3,12}
 """
 
 _EXAMPLES = {
