@@ -18,7 +18,7 @@ from prepserver.ai.frames import HEADER
 from prepserver.ai.worker import Worker
 from prepserver.errors import InferenceError
 from tests.support.echo_worker import Echo, EchoOptions, Order
-from tests.support.manual_clock import ManualClock
+from tests.support.skipping_clock import SkippingClock
 
 ECHO = (sys.executable, "-P", str(Path(__file__).parents[2] / "support" / "echo_worker.py"))
 
@@ -29,7 +29,7 @@ GRACE = 50.0
 
 @asynccontextmanager
 async def echoing(
-    clock: ManualClock | None = None,
+    clock: SkippingClock | None = None,
     options: EchoOptions | None = None,
     argv: tuple[str, ...] = ECHO,
 ) -> AsyncIterator[Worker]:
@@ -37,7 +37,7 @@ async def echoing(
         argv,
         name="echo",
         options=options or EchoOptions(),
-        clock=clock or ManualClock(skip=10),
+        clock=clock or SkippingClock(skip=10),
         ready_timeout=READY,
         stall_timeout=STALL,
         grace=GRACE,
@@ -207,7 +207,7 @@ def test_restarts_wait_longer_each_time_until_a_request_is_answered() -> None:
     """0.1 s, doubling to 5 s at most; an answered request begins the count anew."""
 
     async def scenario() -> None:
-        clock = ManualClock(skip=10)
+        clock = SkippingClock(skip=10)
         async with echoing(clock) as worker:
             for _ in range(8):
                 with pytest.raises(InferenceError):
@@ -227,7 +227,7 @@ def test_an_engine_that_hangs_is_killed_when_its_time_is_up() -> None:
     """Silence while a request waits counts as death; silence before that does not."""
 
     async def scenario() -> None:
-        clock = ManualClock(skip=10)
+        clock = SkippingClock(skip=10)
         async with echoing(clock) as worker:
             await worker.start()
             clock.advance(STALL * 3)
@@ -262,7 +262,7 @@ def test_an_engine_that_cannot_load_says_why_and_is_not_started_again_by_itself(
     """One attempt for each time it is asked for, each with the cause."""
 
     async def scenario() -> None:
-        clock = ManualClock(skip=10)
+        clock = SkippingClock(skip=10)
         async with echoing(clock, options) as worker:
             for _ in range(2):
                 with pytest.raises(InferenceError, match=cause) as caught:
@@ -278,7 +278,7 @@ def test_an_engine_that_is_never_ready_is_given_up() -> None:
     """Loading has its own time-out, after which the process is gone."""
 
     async def scenario() -> None:
-        clock = ManualClock()
+        clock = SkippingClock()
         async with echoing(clock, EchoOptions(load_hang=True)) as worker:
             starting = asyncio.create_task(worker.start())
             await clock.sleeper(READY)
@@ -341,7 +341,7 @@ def test_close_while_the_engine_loads_gives_up_loading() -> None:
     """Whoever waits for the engine is told; its process does not stay behind."""
 
     async def scenario() -> None:
-        clock = ManualClock(skip=10)
+        clock = SkippingClock(skip=10)
         async with echoing(clock, EchoOptions(load_hang=True)) as worker:
             starting = asyncio.create_task(worker.start())
             await clock.sleeper(READY)
@@ -356,7 +356,7 @@ def test_close_kills_an_engine_that_does_not_let_go() -> None:
     """A stopped process cannot see the pipe close; after the grace it is killed."""
 
     async def scenario() -> None:
-        clock = ManualClock(skip=10)
+        clock = SkippingClock(skip=10)
         async with echoing(clock) as worker:
             await worker.start()
             pid = worker.pid

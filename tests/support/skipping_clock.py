@@ -1,9 +1,9 @@
-"""A clock that moves when a test says so."""
+"""A clock for tests with real processes: they take real time, and only waiting is virtual."""
 
 import asyncio
 
 
-class ManualClock:
+class SkippingClock:
     """Short sleeps pass at once and are noted in `slept`; longer ones wait for `advance`."""
 
     def __init__(self, *, skip: float = 0.0) -> None:
