@@ -88,7 +88,7 @@ _TAIL = r"""
 tail ::= " " joint " " owner " " word
 joint ::= "in" | "on" | "for" | "with" | "during" | "before" | "after"
 owner ::= "the" | "your" | "that"
-word ::= [a-z] [a-z]{3,12}
+word ::= [a-z]{2,18}
 """
 
 _EXAMPLES = {
