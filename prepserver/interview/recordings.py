@@ -159,7 +159,7 @@ def _wav(data: bytes) -> bytes:
                 )
             pcm = bytes(file.readframes(file.getnframes()))
             return pcm[: len(pcm) // 2 * 2]  # a file cut short may end within a sample
-    except (wave.Error, EOFError) as error:
+    except (wave.Error, EOFError, RuntimeError) as error:  # the last for a chunk out of bounds
         raise _not_audio() from error
 
 
