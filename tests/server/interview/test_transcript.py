@@ -1,0 +1,123 @@
+"""What was said, in order."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from prepserver.errors import NotFound
+from prepserver.interview import schema
+from prepserver.interview.transcript import Transcript
+from prepserver.objects.storage import Storage
+from prepserver.protocol import MessageKind, Role, Source
+
+QUESTION, ANSWER, HINT, CLOSING = (
+    MessageKind.QUESTION,
+    MessageKind.ANSWER,
+    MessageKind.HINT,
+    MessageKind.CLOSING,
+)
+
+
+@pytest.fixture
+def transcript(tmp_path: Path) -> Iterator[Transcript]:
+    storage = Storage(tmp_path / "a.sqlite", "a", schema.INTERVIEW)
+    storage.begin()
+    yield Transcript(storage)
+    storage.close()
+
+
+def say(transcript: Transcript, *kinds: MessageKind) -> None:
+    for kind in kinds:
+        number = len(transcript.messages())
+        transcript.add(f"m{number}", kind, f"{kind} {number}", Source.MODEL, at=float(number))
+
+
+def test_messages_are_numbered_in_the_order_they_were_said(transcript: Transcript) -> None:
+    """Positions count from 0, and whose words they are follows from the kind."""
+    say(transcript, QUESTION, ANSWER, HINT)
+    messages = transcript.messages()
+    assert [message.position for message in messages] == [0, 1, 2]
+    assert [message.role for message in messages] == [
+        Role.INTERVIEWER,
+        Role.CANDIDATE,
+        Role.INTERVIEWER,
+    ]
+    assert [message.created_at for message in messages] == [0.0, 1.0, 2.0]
+
+
+def test_the_same_id_again_replaces_the_text_in_its_place(transcript: Transcript) -> None:
+    """A turn that is taken up again says its message once."""
+    say(transcript, QUESTION, ANSWER)
+    again = transcript.add("m0", QUESTION, "final?", Source.BANK, at=9.0)
+    assert (again.position, again.text, again.source, again.created_at) == (
+        0,
+        "final?",
+        Source.BANK,
+        0.0,
+    )
+    assert [message.id for message in transcript.messages()] == ["m0", "m1"]
+
+
+def test_an_answer_can_be_corrected(transcript: Transcript) -> None:
+    """Its words change and are marked; everything else stays."""
+    say(transcript, QUESTION, ANSWER)
+    edited = transcript.edit("m1", "what I meant")
+    assert (edited.text, edited.edited, edited.position) == ("what I meant", True, 1)
+    assert transcript.messages()[1] == edited
+
+
+@pytest.mark.parametrize("id", ["m0", "m2", "nothing", ""])
+def test_nobody_corrects_the_interviewer(transcript: Transcript, id: str) -> None:
+    """Only answers can be edited; anything else is not found."""
+    say(transcript, QUESTION, ANSWER, HINT)
+    before = transcript.messages()
+    with pytest.raises(NotFound) as caught:
+        transcript.edit(id, "hacked")
+    assert caught.value.code == "no_such_message"
+    assert transcript.messages() == before
+
+
+@pytest.mark.parametrize(
+    ("said", "open"),
+    [
+        ((), None),
+        ((QUESTION,), "m0"),
+        ((QUESTION, HINT), "m0"),
+        ((QUESTION, ANSWER), None),
+        ((QUESTION, ANSWER, QUESTION), "m2"),
+        ((QUESTION, ANSWER, QUESTION, CLOSING), None),
+    ],
+)
+def test_the_open_question_is_the_one_without_an_answer(
+    transcript: Transcript, said: tuple[MessageKind, ...], open: str | None
+) -> None:
+    """A hint does not answer it; an answer or the end does."""
+    say(transcript, *said)
+    question = transcript.open_question()
+    assert (question and question.id) == open
+
+
+@pytest.mark.parametrize(
+    ("said", "hint"),
+    [
+        ((QUESTION,), None),
+        ((QUESTION, HINT), "m1"),
+        ((QUESTION, HINT, HINT), "m2"),
+        ((QUESTION, HINT, ANSWER), None),
+        ((QUESTION, HINT, ANSWER, QUESTION), None),
+    ],
+)
+def test_the_hint_belongs_to_the_open_question(
+    transcript: Transcript, said: tuple[MessageKind, ...], hint: str | None
+) -> None:
+    """The latest one counts, and the next question starts without."""
+    say(transcript, *said)
+    found = transcript.hint()
+    assert (found and found.id) == hint
+
+
+def test_messages_are_counted_by_kind(transcript: Transcript) -> None:
+    """For the numbers that lists show."""
+    say(transcript, QUESTION, ANSWER, QUESTION, HINT)
+    assert [transcript.count(kind) for kind in (QUESTION, ANSWER, HINT, CLOSING)] == [2, 1, 1, 0]
