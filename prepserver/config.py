@@ -126,4 +126,4 @@ def _decode(type: type, value: Any) -> Any:
         return Path(value).expanduser()
     if isinstance(value, type):
         return value
-    raise msgspec.ValidationError(f"Expected `{type.__name__}`, got `{value!r}`")
+    raise ValueError(f"Expected `{type.__name__}`, got `{value!r}`")
