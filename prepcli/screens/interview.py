@@ -73,8 +73,8 @@ class InterviewScreen(RoomScreen):
 
     CSS_PATH = "interview.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
-        RECORD.binding(priority=True),
-        FINISH.binding(priority=True),
+        RECORD.binding(),
+        FINISH.binding(),
         HINT.binding(),
         RETRY.binding(),
         STOP.binding(),
@@ -101,6 +101,7 @@ class InterviewScreen(RoomScreen):
         self._monotonic = monotonic
         self._pending: Pending | None = None
         self._recorder = Recorder(microphone, self.post_message)
+        self._offered_before: dict[str, bool | None] = {}
 
     def compose(self) -> ComposeResult:
         self._view = InterviewView(self._monotonic)
@@ -164,7 +165,7 @@ class InterviewScreen(RoomScreen):
         message = UserMessage(id=uuid.uuid4().hex, text=text)
         if await self.send(message):
             self._pending = Pending(message.id, text, answers(self.state))
-            self._view.box.put("")
+            self._view.box.take(event.text)
             self._view.transcript.follow()
             await self._show()
 
@@ -190,32 +191,31 @@ class InterviewScreen(RoomScreen):
             active=self._recorder.active,
             running=self._recorder.running,
         )
-        self.refresh_bindings()
+        # The footer is made anew each time, which is too much for every word of a stream.
+        offered = self._offered()
+        if offered != self._offered_before:
+            self._offered_before = offered
+            self.refresh_bindings()
 
     # --- Keys ---------------------------------------------------------------------------------
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Only the keys that do something now are offered; a faint one will do so later."""
+        return self._offered().get(action, True)
+
+    def _offered(self) -> dict[str, bool | None]:
         state = self.state
-        over = is_completed(state)
-        asked = open_question(state) is not None
+        going = not is_completed(state)
         recording = self._recorder.active
-        match action:
-            case "record":
-                return not over and not recording
-            case "finish" | "discard":
-                return recording
-            case "stop":
-                return not recording and state.phase is not Phase.IDLE
-            case "hint":
-                if over or recording:
-                    return False
-                return True if asked else None
-            case "retry":
-                return state.failed is not None
-            case "end":
-                return not over and not recording
-        return True
+        return {
+            "record": going and not recording,
+            "finish": recording,
+            "discard": recording,
+            "hint": going and not recording and (True if open_question(state) else None),
+            "stop": not recording and state.phase is not Phase.IDLE,
+            "retry": state.failed is not None,
+            "end": going and not recording,
+        }
 
     def _may_answer(self) -> bool:
         reason = why_not_answer(self.state)

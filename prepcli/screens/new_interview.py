@@ -29,7 +29,7 @@ class NewInterviewScreen(Screen[InterviewSpec | None]):
 
     CSS_PATH = "new_interview.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
-        START.binding(priority=True),
+        START.binding(),
         NEXT_FIELD.binding(),
         CLOSE.binding(),
     ]

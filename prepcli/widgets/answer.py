@@ -3,6 +3,7 @@
 from typing import ClassVar
 
 from textual.binding import BindingType
+from textual.events import Key
 from textual.widgets import TextArea
 
 from prepcli.keys import NEWLINE, SEND
@@ -50,8 +51,8 @@ class AnswerBox(TextArea):
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        SEND.binding(priority=True),
-        NEWLINE.binding(priority=True, show=False),
+        SEND.binding(),
+        NEWLINE.binding(show=False),
     ]
 
     def __init__(self, monotonic: Seconds, *, id: str | None = None) -> None:
@@ -71,6 +72,23 @@ class AnswerBox(TextArea):
         self._shown = text
         self.text = text
         self.move_cursor(self.document.end)
+
+    def take(self, text: str) -> None:
+        """Remove `text` from the beginning: it was sent. What was typed since stays."""
+        if self.text.startswith(text):
+            self.put(self.text.removeprefix(text))
+
+    async def _on_key(self, event: Key) -> None:
+        # Here rather than as a binding with priority, which would run before the keys that are
+        # still on their way to the box: a fast typist would send half an answer.
+        if event.key in SEND.keys.split(","):
+            self.action_send()
+        elif event.key in NEWLINE.keys.split(","):
+            self.action_newline()
+        else:
+            return
+        event.stop()
+        event.prevent_default()
 
     def on_text_area_changed(self, event: TextArea.Changed) -> None:
         if self.text == self._shown:

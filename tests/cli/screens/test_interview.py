@@ -1,5 +1,6 @@
 """An interview on the screen, as the candidate sees and drives it."""
 
+from textual.events import Key
 from textual.pilot import Pilot
 from textual.widgets import Markdown, Static
 
@@ -187,6 +188,24 @@ def test_ctrl_j_begins_a_new_line() -> None:
         await pilot.press("ctrl+s")
         await settle(pilot)
         assert texts(room) == ["a\nb"]
+
+    drive(watch, session, interview_id="one")
+
+
+def test_burst_of_keys_is_taken_in_order() -> None:
+    """Keys that come faster than the screen keeps up with end up where they were meant."""
+    session, room = ready()
+
+    async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
+        for character in "ab":
+            app.post_message(Key(character, character))
+        app.post_message(Key("ctrl+j", "\n"))
+        app.post_message(Key("c", "c"))
+        app.post_message(Key("enter", "\r"))
+        app.post_message(Key("d", "d"))
+        await settle(pilot)
+        assert texts(room) == ["ab\nc"]
+        assert box(app).text == "d"
 
     drive(watch, session, interview_id="one")
 
