@@ -12,7 +12,7 @@ from prepserver.errors import BadRequest, Conflict, InterviewError, PrepServerEr
 from prepserver.interview import schema, turn
 from prepserver.interview.hints import Hints
 from prepserver.interview.phases import Step, TurnState, following
-from prepserver.interview.plan import Brief, checked_skills, planned
+from prepserver.interview.plan import Brief, checked_skills, planned, vocabulary
 from prepserver.interview.questions.bank import Bank
 from prepserver.interview.recordings import FrameGap, Recordings, pcm_of
 from prepserver.interview.room import Room
@@ -312,7 +312,7 @@ class Interview(DurableObject):
             brief=brief,
             seed=current.number * 100 + current.attempt * 10,
             pcm=self._recordings.pcm(current.recording) if current.recording else b"",
-            vocabulary=", ".join(filter(None, [brief.spec.role, *brief.skills])),
+            vocabulary=vocabulary(brief),
         )
         self._working = (current.id, current.step)
         context = self.context

@@ -9,7 +9,7 @@ from prepserver.interview.phrases import same_question
 from prepserver.interview.questions.bank import Bank, Question
 from prepserver.protocol import InterviewSpec, InterviewType, Message, MessageKind
 
-__all__ = ["Brief", "acceptable", "checked_skills", "planned", "skill_choices"]
+__all__ = ["Brief", "acceptable", "checked_skills", "planned", "skill_choices", "vocabulary"]
 
 MAX_SKILLS = 6
 
@@ -101,6 +101,17 @@ def checked_skills(bank: Bank, spec: InterviewSpec, extracted: Sequence[str]) ->
     known = [skill for skill in chosen if skill in choices]
     order = [*known, *named] if len(named) >= ENOUGH_SKILLS else [*named, *known]
     return list(dict.fromkeys(order))[:MAX_SKILLS]
+
+
+def vocabulary(brief: Brief) -> str:
+    """Words for the ears to expect, as sentences; empty when no document names any.
+
+    whisper.cpp goes on in the style of this text: on the bundled recordings a bare list of words
+    cost capitals, commas and once the whole first sentence; a sentence did not.
+    """
+    if not (brief.spec.job_description or brief.spec.resume) or not brief.skills:
+        return ""
+    return f"A job interview for the role of {brief.spec.role}. Topics: {', '.join(brief.skills)}."
 
 
 def planned(
