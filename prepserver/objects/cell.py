@@ -80,9 +80,14 @@ class Cell:
         self.last_event = registry.clock.monotonic()
 
     @property
+    def busy(self) -> bool:
+        """A handler runs or waits."""
+        return self._mailbox.busy
+
+    @property
     def idle(self) -> bool:
         """Nothing runs, waits or listens here."""
-        return not (self._mailbox.busy or self._tasks or self._connections)
+        return not (self.busy or self._tasks or self._connections)
 
     @property
     def released(self) -> bool:

@@ -60,6 +60,11 @@ class Registry:
 
     # --- Addressing ---------------------------------------------------------------------------
 
+    @property
+    def busy(self) -> bool:
+        """A handler of some object runs or waits."""
+        return any(cell.busy for cell in self._cells.values())
+
     def cell(self, kind: str, name: str) -> Cell:
         if self.closing:
             raise stopping()

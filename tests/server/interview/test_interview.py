@@ -95,7 +95,7 @@ async def test_a_second_client_sees_the_state_and_the_partial_text(tmp_path: Pat
         first = await rooms.join(view.id)
         said = []
         while len(said) < 3:
-            await clock.advance(1.0)
+            await rooms.advance(1.0)
             said = [m for m in first.messages if isinstance(m, wire.Delta)]
         second = await rooms.join(view.id)
         truth = await second.next(wire.Snapshot)
@@ -104,7 +104,7 @@ async def test_a_second_client_sees_the_state_and_the_partial_text(tmp_path: Pat
         assert truth.streaming.text.startswith("".join(d.text for d in said))
         assert truth.streaming.offset == len(truth.streaming.text)
         while not any(isinstance(m, wire.MessageSaid) for m in second.messages):
-            await clock.advance(1.0)
+            await rooms.advance(1.0)
         rest = "".join(m.text for m in second.messages if isinstance(m, wire.Delta))
         whole = await second.said(MessageKind.QUESTION)
         assert truth.streaming.text + rest == whole.text
@@ -241,13 +241,13 @@ async def test_a_hint_comes_after_a_while(tmp_path: Path) -> None:
     clock = ManualClock()
     async with Rooms(tmp_path, clock=clock) as rooms:
         client = await open_room(rooms)
-        await clock.advance(179.0)
+        await rooms.advance(179.0)
         truth = await snapshot(client)
         assert truth.hint is None
-        await clock.advance(2.0)
+        await rooms.advance(2.0)
         hint = await client.said(MessageKind.HINT)
         await client.state(Phase.IDLE)
-        await clock.advance(1_000.0)
+        await rooms.advance(1_000.0)
         truth = await snapshot(client)
     assert truth.hint is not None
     assert truth.hint.text == hint.text
@@ -263,11 +263,11 @@ async def test_typing_or_recording_puts_the_hint_off(
     clock = ManualClock()
     async with Rooms(tmp_path, clock=clock) as rooms:
         client = await open_room(rooms)
-        await clock.advance(170.0)
+        await rooms.advance(170.0)
         await client.send(sign)
-        await clock.advance(170.0)
+        await rooms.advance(170.0)
         assert (await snapshot(client)).hint is None
-        await clock.advance(15.0)
+        await rooms.advance(15.0)
         await client.said(MessageKind.HINT)
 
 
@@ -278,9 +278,9 @@ async def test_the_hint_survives_a_restart(tmp_path: Path) -> None:
     async with Rooms(tmp_path, clock=clock) as rooms:
         client = await open_room(rooms)
         room = client.room
-        await clock.advance(100.0)
+        await rooms.advance(100.0)
     async with Rooms(tmp_path, clock=clock) as rooms:
-        await clock.advance(85.0)
+        await rooms.advance(85.0)
         client = await rooms.join(room)
         await client.until(
             lambda m: (
@@ -298,13 +298,13 @@ async def test_an_answer_beats_a_hint(tmp_path: Path) -> None:
         view = await rooms.create()
         client = await rooms.join(view.id)
         while not any(isinstance(m, wire.MessageSaid) for m in client.messages):
-            await clock.advance(1.0)
+            await rooms.advance(1.0)
         await client.send(wire.HintRequest())
-        await clock.advance(3.0)
+        await rooms.advance(3.0)
         await client.send(answer("I have it."))
         said = await client.said(MessageKind.ANSWER)
         while sum(isinstance(m, wire.MessageSaid) for m in client.messages) < 3:
-            await clock.advance(1.0)
+            await rooms.advance(1.0)
         truth = await snapshot(client)
     assert kinds(truth.messages) == ["question", "answer", "question"]
     assert said.text == "I have it."
@@ -318,9 +318,9 @@ async def test_a_turn_in_flight_is_finished_after_a_restart(tmp_path: Path) -> N
         view = await rooms.create()
         client = await rooms.join(view.id)
         while not any(isinstance(m, wire.Delta) for m in client.messages):
-            await clock.advance(1.0)
+            await rooms.advance(1.0)
     async with Rooms(tmp_path, clock=clock) as rooms:
-        await clock.advance(6.0)
+        await rooms.advance(6.0)
         client = await rooms.join(view.id)
         await ready(client)
         truth = await snapshot(client)
@@ -337,7 +337,7 @@ async def test_stop_and_retry(tmp_path: Path) -> None:
         view = await rooms.create()
         client = await rooms.join(view.id)
         while not any(isinstance(m, wire.Delta) for m in client.messages):
-            await clock.advance(1.0)
+            await rooms.advance(1.0)
         await client.send(wire.TurnStop(id="s1"))
         await client.next(wire.DeltaDropped)
         await client.state(Phase.IDLE)
@@ -345,11 +345,11 @@ async def test_stop_and_retry(tmp_path: Path) -> None:
         assert truth.failed is not None
         assert truth.failed.code == "stopped"
         assert truth.streaming is None
-        await clock.advance(30.0)
+        await rooms.advance(30.0)
         assert not (await snapshot(client)).messages, "nobody takes up what was stopped"
         await client.send(wire.TurnRetry(id="s2"))
         while not any(isinstance(m, wire.MessageSaid) for m in client.messages):
-            await clock.advance(1.0)
+            await rooms.advance(1.0)
         truth = await snapshot(client)
     assert kinds(truth.messages) == ["question"]
     assert truth.failed is None
