@@ -1,0 +1,31 @@
+"""One real server for all tests of the edge, with two users who share nothing."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.server import Server
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with Server(tmp_path_factory.mktemp("edge"), "--rate-limit", "1000") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def ada(server: Server) -> str:
+    """An access key."""
+    return server.add_user("ada")
+
+
+@pytest.fixture(scope="session")
+def bob(server: Server) -> str:
+    """Another user's access key."""
+    return server.add_user("bob")
+
+
+@pytest.fixture
+def interview(server: Server, ada: str) -> str:
+    """The id of a new interview of Ada's."""
+    return str(server.request("POST", "/api/interviews", key=ada, body={}).body["id"])
