@@ -152,7 +152,7 @@ def question(bank: Bank, brief: Brief, seed: int) -> tuple[Prompt, Source]:
     """Either one of the next main questions, or a follow-up on the last answer."""
     phrases = () if brief.main_next else _phrases(bank, brief.answers[-1:])
     if brief.main_next and brief.unasked:
-        return _main(brief, brief.unasked[:MAIN_CHOICES], seed), Source.BANK
+        return _main(brief, _candidates(brief), seed), Source.BANK
     if phrases:
         return _prompt(brief, "question", grammar=_follow_up(brief, phrases), seed=seed), (
             Source.MODEL
@@ -179,6 +179,12 @@ def _follow_up(brief: Brief, phrases: Sequence[str]) -> str:
             rules.append(f"{name}stem ::= {_any(_unused(stems, brief.asked))}")
             rules.append(f"{name} ::= {_any(subjects)}")
     return f'root ::= " " ({" | ".join(frames)}) tail? "?"\n' + "\n".join(rules)
+
+
+def _candidates(brief: Brief) -> Sequence[Question]:
+    """Main questions to choose from: openers to begin with, and only then."""
+    fit = [q for q in brief.unasked if q.opener is not bool(brief.asked)]
+    return (fit or brief.unasked)[:MAIN_CHOICES]
 
 
 def _main(brief: Brief, choices: Sequence[Question], seed: int) -> Prompt:
