@@ -4,10 +4,11 @@
 PYTHON_BIN := .venv/bin/python
 SPEECH := tests/speech
 DEMO = $(PYTHON_BIN) -m prepcli interview --plain \
-	--role "Backend Engineer" --type technical --level mid --questions 3 \
+	--role "Backend Engineer" --type technical --level mid --questions 5 \
 	--audio $(SPEECH)/payments-migration.wav \
 	--audio $(SPEECH)/event-sourcing.wav \
-	--audio $(SPEECH)/conflict.wav
+	--audio $(SPEECH)/conflict.wav \
+	--audio $(SPEECH)/short-answer.wav
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
