@@ -21,7 +21,7 @@ from prepcli.client.headless import Conversation, choose_interview
 from prepcli.client.output import JsonOutput, Output, PlainOutput
 from prepcli.client.rest import Rest
 from prepcli.client.room import is_loopback
-from prepcli.client.running import exit_on_signals, run
+from prepcli.client.running import run
 from prepcli.client.session import Session, SessionOptions, open_session
 from prepcli.client.transcripts import markdown, printable
 from prepcli.errors import PrepError, UsageError
@@ -30,6 +30,24 @@ from prepserver.protocol import Interview, InterviewSpec, InterviewType, Level, 
 __all__ = ["cli", "main"]
 
 FILE = click.Path(path_type=Path)
+
+
+class _Line(click.ParamType[str]):
+    """A role or a company: something, and not a whole advertisement."""
+
+    name = "text"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        line = " ".join(value.split())
+        if not 1 <= len(line) <= MAX_LINE:
+            self.fail(f"it has 1 to {MAX_LINE} characters.", param, ctx)
+        return line
+
+
+MAX_LINE = 200
+"""Code points of a role or a company."""
+
+LINE = _Line()
 
 server_option = click.option(
     "--server",
@@ -75,8 +93,10 @@ def cli() -> None:
 
 @cli.command(cls=_InterviewCommand)
 @server_option
-@click.option("--role", metavar="R", help="What you apply for.  [default: Software Engineer]")
-@click.option("--company", metavar="C", help="Where you apply.")
+@click.option(
+    "--role", type=LINE, metavar="R", help="What you apply for.  [default: Software Engineer]"
+)
+@click.option("--company", type=LINE, metavar="C", help="Where you apply.")
 @click.option("--type", "kind", type=click.Choice([each.value for each in InterviewType]))
 @click.option("--level", type=click.Choice([each.value for each in Level]))
 @click.option("--questions", type=click.IntRange(1, 30), help="How many.  [default: 5]")
@@ -132,10 +152,7 @@ def interview(
         raise click.UsageError("--id and --resume-last both name the interview: give one.")
     if asked and (interview_id is not None or resume_last):
         raise click.UsageError("An interview that you go on with keeps its role and questions.")
-    try:
-        spec = msgspec.convert(asked, InterviewSpec)
-    except msgspec.ValidationError as error:
-        raise click.UsageError(f"The interview cannot be so: {error}.") from None
+    spec = msgspec.convert(asked, InterviewSpec)
     options = SessionOptions(
         server=None if server is None else config.normalised(server),
         spec=spec,
@@ -150,7 +167,6 @@ def interview(
     if screen:
         from prepcli.app import run_app  # Textual is a quarter of a second
 
-        exit_on_signals()
         sys.exit(run_app(options))
     # A script that brings its answers has said all; otherwise they are typed or piped in.
     more = None if prepared and not _is_terminal(sys.stdin) else DescriptorLines(0)

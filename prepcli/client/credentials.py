@@ -82,10 +82,12 @@ def _keyring() -> ModuleType:
 
 
 def _no_keyring(error: Exception) -> SettingsError:
+    reason = str(error).partition("\n")[0].rstrip(".")
+    if isinstance(error, _keyring().errors.NoKeyringError) or not reason:
+        reason = "there is none"  # its own words advise on packages that prep cannot vouch for
     return SettingsError(
-        f"The system's keyring cannot be used ({str(error).splitlines()[0] or 'no reason given'})."
-        " Keep the key in a file instead: prep login URL --insecure-file PATH, or set"
-        f" {ENVIRONMENT}."
+        f"The system's keyring cannot be used ({reason}). Keep the key in a file instead, "
+        f"prep login URL --insecure-file PATH, or set {ENVIRONMENT}."
     )
 
 

@@ -127,9 +127,7 @@ class PlainOutput(_Notes):
             return
         asking = self._asking
         self._end_line()
-        who = speaker(message.kind, message.role)
-        gap = "\n" if message.kind is MessageKind.SUMMARY else " "
-        self._write(f"{who}{' (corrected)' if again else ''}:{gap}{text}\n")
+        self._write(f"{_lead(message.kind, message.role, text, again=again)}{text}\n")
         if asking:
             self.ask()
 
@@ -142,9 +140,7 @@ class PlainOutput(_Notes):
         # What is not printable may come in halves, so the text need not have grown by a delta.
         if streaming.id != self._open or not text.startswith(self._open_text):
             self._end_line()
-            who = speaker(streaming.kind, Role.INTERVIEWER)
-            gap = "\n" if streaming.kind is MessageKind.SUMMARY else " "
-            self._write(f"{who}:{gap}")
+            self._write(_lead(streaming.kind, Role.INTERVIEWER, text))
             self._open, self._open_text = streaming.id, ""
         self._write(text[len(self._open_text) :])
         self._open_text = text
@@ -158,3 +154,10 @@ class PlainOutput(_Notes):
     def _write(self, text: str) -> None:
         self._out.write(text)
         self._out.flush()
+
+
+def _lead(kind: MessageKind, role: Role, text: str, *, again: bool = False) -> str:
+    """What stands before the words of a message. A text with a title of its own needs none."""
+    if kind is MessageKind.SUMMARY:
+        return "\n" if text.startswith("#") else "\nSummary:\n"
+    return f"{speaker(kind, role)}{' (corrected)' if again else ''}: "

@@ -43,7 +43,7 @@ STOP_SECONDS = 10.0
 
 POLL_SECONDS = 0.1
 
-_JOBS = {"llm": "the interviewer", "stt": "the speech recogniser"}
+_JOBS = {"interviewer": "the interviewer", "ears": "the speech recogniser"}
 
 
 class _Ready(Struct, frozen=True):
@@ -184,7 +184,7 @@ class PrivateServer:
         self.url = ready.url
 
     def _spawn(self, ready_file: Path) -> "subprocess.Popen[bytes]":
-        arguments = ["--port", "0", "--data-dir", str(self._directory)]
+        arguments = ["--host", "127.0.0.1", "--port", "0", "--data-dir", str(self._directory)]
         arguments += ["--ready-file", str(ready_file), "--rate-limit", "0"]
         arguments += shlex.split(os.environ.get(ARGUMENTS, ""))
         with self.log.open("wb") as log:

@@ -2,12 +2,10 @@
 
 import asyncio
 import signal
-import sys
 from collections.abc import Coroutine
-from types import FrameType
 from typing import Any, TypeVar
 
-__all__ = ["exit_on_signals", "run"]
+__all__ = ["run"]
 
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 """Asked to end, or the terminal window was closed."""
@@ -39,14 +37,3 @@ def run(work: Coroutine[Any, Any, _T]) -> _T:
         if received:
             raise SystemExit(128 + received[0]) from None
         raise
-
-
-def exit_on_signals() -> None:
-    """For work that runs its own event loop: what is registered with atexit runs on SIGTERM and
-    SIGHUP as well."""
-
-    def end(number: int, frame: FrameType | None) -> None:
-        sys.exit(128 + number)
-
-    for number in _SIGNALS:
-        signal.signal(number, end)

@@ -34,6 +34,8 @@ def markdown(interview: Interview, messages: Sequence[Message]) -> str:
     if interview.skills:
         lines += ["", f"Skills: {', '.join(interview.skills)}"]
     for message in messages:
-        edited = " (corrected)" if message.edited else ""
-        lines += ["", f"**{speaker(message.kind, message.role)}{edited}:**", "", message.text]
+        if not message.text.startswith("#"):  # it has a title of its own
+            edited = " (corrected)" if message.edited else ""
+            lines += ["", f"**{speaker(message.kind, message.role)}{edited}:**"]
+        lines += ["", message.text]
     return printable("\n".join(lines)) + "\n"

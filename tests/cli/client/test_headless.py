@@ -121,6 +121,7 @@ def test_an_interview_is_held_from_its_first_question_to_its_end() -> None:
         "Interviewer: And how?",
         "You: Slowly.",
         "Interviewer: Thank you.",
+        "",
         "Summary:",
         "You did well.",
     ]

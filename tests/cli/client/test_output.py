@@ -53,7 +53,8 @@ def test_the_conversation_is_lines() -> None:
         MessageSaid(message=said(4, MessageKind.SUMMARY, "- a\n- b")),
     )
     assert text == (
-        "Interviewer: Why?\nHint: Think.\nYou: Because.\nInterviewer: Thanks.\nSummary:\n- a\n- b\n"
+        "Interviewer: Why?\nHint: Think.\nYou: Because.\nInterviewer: Thanks.\n"
+        "\nSummary:\n- a\n- b\n"
     )
 
 
