@@ -1,5 +1,6 @@
 """The application: opens a session with a server and shows the screens."""
 
+import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -19,6 +20,7 @@ from prepcli.messages import RoomLeft, SessionOpened, StartupFailed, StartupProg
 from prepcli.screens.help import HelpScreen
 from prepcli.screens.lobby import LobbyScreen
 from prepcli.screens.recorder import MicrophoneFactory
+from prepcli.screens.room import RoomScreen
 from prepcli.screens.server import SessionLink
 from prepcli.screens.starting import StartingScreen
 from prepcli.widgets.clock import Seconds
@@ -135,7 +137,12 @@ class PrepApp(App[int]):
         """`enter` rather than its sign, which many fonts lack."""
         return "enter" if binding.key == "enter" else super().get_key_display(binding)
 
-    async def action_quit(self) -> None:
+    @work(exclusive=True, group="question")
+    async def action_quit_prep(self) -> None:
+        """Leave, unless an answer would be lost by it and the person wants to stay."""
+        for screen in self.screen_stack:
+            if isinstance(screen, RoomScreen) and not await screen.sure_to_leave(prep=True):
+                return
         self.exit(0)
 
 
@@ -168,4 +175,8 @@ async def _run(options: SessionOptions) -> int:
         # With the terminal given back: a private server may take seconds to stop.
         if app.session is not None:
             await app.session.close()
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        # Textual takes a cancellation for a wish to leave; whoever cancelled expects this.
+        raise asyncio.CancelledError
     return app.return_code or 0 if code is None else code

@@ -32,7 +32,7 @@ class Key(Struct, frozen=True):
 HELP = Key("f1", "show_help", "Help", "show the keys")
 HELP_SIGN = Key("question_mark", "app.show_help", "Help", "show the keys, outside a text box")
 APPEARANCE = Key("f9", "toggle_appearance", "Light or dark", "change between light and dark")
-QUIT = Key("ctrl+q", "quit", "Quit", "leave prep; every interview is kept as it is")
+QUIT = Key("ctrl+q", "quit_prep", "Quit", "leave prep; every interview is kept as it is")
 CLOSE = Key("escape", "close", "Close", "close this screen")
 
 # --- Interview --------------------------------------------------------------------------------
@@ -55,7 +55,7 @@ SCROLL_DOWN = Key("pagedown", "scroll_transcript(1)", "Forward", "come back to t
 OPEN = Key("enter", "select", "Open", "open the interview, or go on with it")
 NEW = Key("n,ctrl+n", "new", "New", "begin a new interview")
 DELETE = Key("d,delete", "delete", "Delete", "delete the interview; you are asked first")
-QUIT_LETTER = Key("q", "app.quit", "Quit", "leave prep")
+QUIT_LETTER = Key("q", "app.quit_prep", "Quit", "leave prep")
 
 # --- New interview ----------------------------------------------------------------------------
 

@@ -31,19 +31,16 @@ from prepcli.messages import (
     ConnectionRestored,
     FailureReported,
     LevelMeasured,
-    RecordingBegan,
-    RecordingDelivered,
-    RecordingEnded,
     RoomChanged,
     RoomLeft,
 )
 from prepcli.screens.confirm import ConfirmScreen
 from prepcli.screens.conversation import answers, why_not_answer
 from prepcli.screens.interview_view import InterviewView
-from prepcli.screens.recorder import MicrophoneFactory, Recorder
-from prepcli.screens.room import RoomScreen
+from prepcli.screens.recorder import MicrophoneFactory
 from prepcli.screens.server import SessionLink
-from prepcli.widgets.clock import Seconds, length
+from prepcli.screens.speaking import SpeakingScreen
+from prepcli.widgets.clock import Seconds
 from prepcli.widgets.printable import printable
 from prepserver.protocol import (
     MAX_ANSWER,
@@ -56,9 +53,6 @@ from prepserver.protocol import (
     UserTyping,
 )
 
-DISCARD_UNASKED = 3.0
-"""Seconds of a recording that may be thrown away without asking."""
-
 
 class Pending(Struct, frozen=True):
     """An answer that was sent and is not in the transcript yet."""
@@ -68,7 +62,7 @@ class Pending(Struct, frozen=True):
     answers_before: int
 
 
-class InterviewScreen(RoomScreen):
+class InterviewScreen(SpeakingScreen):
     """What the candidate sees while being interviewed, and afterwards."""
 
     CSS_PATH = "interview.tcss"
@@ -95,12 +89,11 @@ class InterviewScreen(RoomScreen):
         monotonic: Seconds = time.monotonic,
     ) -> None:
         """`drafts` keeps, by interview, what was written and not sent."""
-        super().__init__(session, "interview", interview_id)
+        super().__init__(session, "interview", interview_id, microphone)
         self.interview_id = interview_id
         self._drafts: MutableMapping[str, str] = {} if drafts is None else drafts
         self._monotonic = monotonic
         self._pending: Pending | None = None
-        self._recorder = Recorder(microphone, self.post_message)
         self._offered_before: dict[str, bool | None] = {}
 
     def compose(self) -> ComposeResult:
@@ -111,10 +104,7 @@ class InterviewScreen(RoomScreen):
         self._view.box.put(self._drafts.pop(self.interview_id, ""))
 
     def on_unmount(self) -> None:
-        draft = self._view.box.text
-        if self._pending:
-            draft = "\n".join(text for text in (self._pending.text, draft) if text)
-        if draft.strip() and not is_completed(self.state):
+        if (draft := self._draft()).strip():
             self._drafts[self.interview_id] = draft
 
     # --- What happened ------------------------------------------------------------------------
@@ -127,7 +117,7 @@ class InterviewScreen(RoomScreen):
             return
         if self._pending and answers(self.state) > self._pending.answers_before:
             self._pending = None
-        await self._show()
+        await self.refresh_view()
 
     def on_connection_lost(self, event: ConnectionLost) -> None:
         self._view.banner.lost(event.retry_in)
@@ -145,9 +135,9 @@ class InterviewScreen(RoomScreen):
         pending = self._pending
         if pending is None or event.failure.id != pending.id:
             return
+        self._view.box.put(self._draft())
         self._pending = None
-        self._view.box.put("\n".join(text for text in (pending.text, self._view.box.text) if text))
-        await self._show()
+        await self.refresh_view()
 
     async def on_answer_typed(self, _: AnswerTyped) -> None:
         if not is_completed(self.state):
@@ -160,36 +150,26 @@ class InterviewScreen(RoomScreen):
         if len(text) > MAX_ANSWER:
             self.complain(f"An answer has at most {MAX_ANSWER:,} characters: shorten it.")
             return
-        if not self._may_answer():
+        if not self.may_answer():
             return
         message = UserMessage(id=uuid.uuid4().hex, text=text)
         if await self.send(message):
             self._pending = Pending(message.id, text, answers(self.state))
             self._view.box.take(event.text)
             self._view.transcript.follow()
-            await self._show()
+            await self.refresh_view()
 
     def on_level_measured(self, event: LevelMeasured) -> None:
         self._view.meter.level = event.level
         self._view.meter.seconds = int(event.seconds)
 
-    async def on_recording_began(self, _: RecordingBegan) -> None:
-        await self._show()
-
-    async def on_recording_delivered(self, _: RecordingDelivered) -> None:
-        await self._show()
-
-    async def on_recording_ended(self, event: RecordingEnded) -> None:
-        if event.reason:
-            self.complain(event.reason)
-        await self._show()
-
-    async def _show(self) -> None:
+    async def refresh_view(self) -> None:
+        """Show the state, and offer the keys that do something in it."""
         await self._view.show(
             self.state,
             pending=self._pending.text if self._pending else "",
-            active=self._recorder.active,
-            running=self._recorder.running,
+            active=self.recorder.active,
+            running=self.recorder.running,
         )
         # The footer is made anew each time, which is too much for every word of a stream.
         offered = self._offered()
@@ -206,7 +186,7 @@ class InterviewScreen(RoomScreen):
     def _offered(self) -> dict[str, bool | None]:
         state = self.state
         going = not is_completed(state)
-        recording = self._recorder.active
+        recording = self.recorder.active
         return {
             "record": going and not recording,
             "finish": recording,
@@ -217,50 +197,17 @@ class InterviewScreen(RoomScreen):
             "end": going and not recording,
         }
 
-    def _may_answer(self) -> bool:
+    def may_answer(self) -> bool:
         reason = why_not_answer(self.state)
-        if self._pending or self._recorder.running:
+        if self._pending or self.recorder.running:
             reason = "Your last answer is still on its way."
         if reason:
             self.complain(reason)
         return not reason
 
-    def action_record(self) -> None:
-        """Start speaking."""
-        if self._may_answer():
-            self._view.transcript.follow()
-            self._record()
-
-    async def action_finish(self) -> None:
-        """End the recording and answer with it."""
-        self._recorder.finish()
-        await self._show()
-
-    @work(exclusive=True, group="recording")
-    async def _record(self) -> None:
-        await self._recorder.run(self.room)
-
     async def action_stop(self) -> None:
         """Stop the interviewer."""
         await self.send(TurnStop(id=uuid.uuid4().hex))
-
-    @work(exclusive=True, group="question")
-    async def action_discard(self) -> None:
-        """Forget the recording."""
-        if await self._sure_to_discard():
-            self._recorder.discard()
-
-    async def _sure_to_discard(self) -> bool:
-        if self._recorder.seconds < DISCARD_UNASKED:
-            return True
-        return await self.app.push_screen_wait(
-            ConfirmScreen(
-                "Discard the recording?",
-                f"{length(self._recorder.seconds)} of speech is lost. The recording goes on.",
-                yes="Discard",
-                no="Go on speaking",
-            )
-        )
 
     async def action_hint(self) -> None:
         await self.send(HintRequest(id=uuid.uuid4().hex))
@@ -279,28 +226,36 @@ class InterviewScreen(RoomScreen):
             )
         )
         if sure:
-            self._recorder.discard()
+            self.recorder.discard()
             await self.send(InterviewEnd(id=uuid.uuid4().hex))
 
     @work(exclusive=True, group="question")
     async def action_lobby(self) -> None:
-        if self._recorder.active:
-            sure = await self._sure_to_discard()
-        else:
-            sure = not self._recorder.running or await self._sure_to_leave()
-        if sure:
-            self._recorder.discard()
+        if await self.sure_to_leave():
+            self.recorder.discard()
             self.leave()
 
-    async def _sure_to_leave(self) -> bool:
+    async def sure_to_leave(self, *, prep: bool = False) -> bool:
+        if not await super().sure_to_leave(prep=prep):
+            return False
+        # Going to the list keeps what was written; nothing outlives the application.
+        if not prep or not self._draft().strip():
+            return True
         return await self.app.push_screen_wait(
             ConfirmScreen(
-                "Leave before your answer has arrived?",
-                "What you said is still on its way to the server and would be lost.",
+                "Leave without sending your answer?",
+                "The interview is kept, but not what you wrote and have not sent.",
                 yes="Leave",
                 no="Stay",
             )
         )
+
+    def _draft(self) -> str:
+        """What was written and is not known to have arrived."""
+        if is_completed(self.state):
+            return ""
+        sent = self._pending.text if self._pending else ""
+        return "\n".join(text for text in (sent, self._view.box.text) if text)
 
     def action_scroll_transcript(self, direction: int) -> None:
         if direction < 0:

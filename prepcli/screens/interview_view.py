@@ -24,6 +24,7 @@ class InterviewView(Vertical):
         super().__init__()
         self._monotonic = monotonic
         self._opened = monotonic()
+        self._known = False
         self._over = False
         self._title = Static("", id="title", markup=False)
         self._failure = Static("", id="failure", markup=False)
@@ -60,7 +61,9 @@ class InterviewView(Vertical):
         `pending` is an answer on its way. `active`: the candidate is being recorded; `running`:
         or the recording is still being delivered.
         """
+        self._known = state.interview is not None
         self._over = is_completed(state)
+        self._tick()
         await self.transcript.show(scene(state, pending, hearing=running))
         self._status.activity = activity(
             state.phase,
@@ -94,5 +97,5 @@ class InterviewView(Vertical):
                 self.transcript.focus()
 
     def _tick(self) -> None:
-        if not self._over:
+        if self._known and not self._over:
             self._status.elapsed = int(self._monotonic() - self._opened)

@@ -47,20 +47,23 @@ class RoomScreen(Screen[None]):
                 async for event in room:
                     if needs_snapshot(state, event):
                         await room.send(GetAllMessages())
-                    state = apply(state, event)
                     if isinstance(event, Failure):
                         self.post_message(FailureReported(event))
                     if isinstance(event, ConnectionChanged):
-                        self._report(event)
+                        self._report(event, before=state.connection)
+                    state = apply(state, event)
                     self.post_message(RoomChanged(state))
         except PrepError as error:
             self.post_message(RoomLeft(error))
 
-    def _report(self, event: ConnectionChanged) -> None:
-        if event.status is ConnectionStatus.ONLINE:
-            self.post_message(ConnectionRestored())
-        elif event.status is ConnectionStatus.OFFLINE:
-            self.post_message(ConnectionLost(event.retry_in or 0.0))
+    def _report(self, event: ConnectionChanged, before: ConnectionStatus) -> None:
+        match event.status:
+            case ConnectionStatus.ONLINE:
+                self.post_message(ConnectionRestored())
+            case ConnectionStatus.OFFLINE:
+                self.post_message(ConnectionLost(event.retry_in or 0.0))
+            case ConnectionStatus.CONNECTING if before is ConnectionStatus.OFFLINE:
+                self.post_message(ConnectionLost(0.0))
 
     async def send(self, message: ClientMessages) -> bool:
         """Queue a message for the server; whether there was room for it."""
@@ -77,6 +80,12 @@ class RoomScreen(Screen[None]):
 
     async def on_failure_reported(self, event: FailureReported) -> None:
         self.complain(event.failure.message)
+
+    async def sure_to_leave(self, *, prep: bool = False) -> bool:
+        """Whether nothing is lost by leaving this screen, or with `prep` the whole application,
+        or else the person does not mind. Runs in a worker, for it may ask.
+        """
+        return True
 
     def leave(self) -> None:
         """Close this screen, and whatever is open on top of it."""

@@ -12,7 +12,7 @@ HEADINGS = {
     MessageKind.ANSWER: "You",
     MessageKind.HINT: "Hint",
     MessageKind.CLOSING: "Interviewer",
-    MessageKind.SUMMARY: "Summary",
+    MessageKind.SUMMARY: "How it went",
 }
 
 
@@ -47,7 +47,9 @@ class Said(Vertical):
         &.-growing { border-left: thick $primary; }
         &.-provisional { border-left: thick $foreground 20%; }
         &.-provisional > .said--words { color: $text-muted; text-style: italic; }
+        Markdown > MarkdownBlock:first-child { margin-top: 0; }
         Markdown > MarkdownBlock:last-child { margin-bottom: 0; }
+        MarkdownHeader { margin: 1 0 0 0; padding: 0; content-align: left middle; }
     }
     """
 

@@ -121,8 +121,8 @@ class StatusLine(Widget):
     activity: reactive[Activity] = reactive(Activity("Connecting…", busy=True))
     progress = reactive("")
     allowance = reactive("")
-    elapsed = reactive(0)
-    """Seconds since the screen was opened."""
+    elapsed: reactive[int | None] = reactive(None)
+    """Seconds since the screen was opened; None where they mean nothing."""
     _frame = reactive(0)
 
     def on_mount(self) -> None:
@@ -152,7 +152,7 @@ class StatusLine(Widget):
 
     def facts(self, room: int) -> str:
         """What fits into `room` cells of progress, allowance and elapsed time."""
-        time = length(self.elapsed)
+        time = "" if self.elapsed is None else length(self.elapsed)
         for parts in (
             (self.progress, self.allowance, time),
             (self.progress, time),

@@ -521,7 +521,7 @@ def test_completed() -> None:
         screen = shown(app)
         assert "Interview completed" in screen
         assert "5 of 5 answered" in screen
-        assert headings(app)[-2:] == ["Interviewer", "Summary"]
+        assert headings(app)[-2:] == ["Interviewer", "How it went"]
         assert not box(app).display
         assert "Record" not in screen
         await pilot.press("ctrl+r", "x", "enter")
@@ -546,6 +546,24 @@ def test_draft_is_kept_when_the_interview_is_left() -> None:
         await settle(pilot)
         assert isinstance(app.screen, InterviewScreen)
         assert box(app).text == "draft"
+
+    drive(watch, session, interview_id="one")
+
+
+def test_quitting_does_not_lose_an_answer_by_accident() -> None:
+    """With an unsent answer in the box prep asks before it ends; without one it just ends."""
+    session, _ = ready()
+
+    async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
+        await pilot.press("x", "ctrl+q")
+        await settle(pilot)
+        assert isinstance(app.screen, ConfirmScreen)
+        await pilot.press("n")
+        await settle(pilot)
+        assert box(app).text == "x"
+        await pilot.press("backspace", "ctrl+q")
+        await settle(pilot)
+        assert app.return_value == 0
 
     drive(watch, session, interview_id="one")
 
