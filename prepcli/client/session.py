@@ -18,7 +18,6 @@ from prepcli.client.private import PrivateServer
 from prepcli.client.rest import Rest
 from prepcli.client.room import Room
 from prepcli.config import normalised
-from prepcli.errors import ServerUnreachable
 from prepserver.protocol import InterviewSpec
 
 __all__ = ["Session", "SessionOptions", "open_session"]
@@ -55,14 +54,10 @@ class Session:
         path = f"/parties/{quote(party, safe='')}/{quote(name, safe='')}"
 
         async def address(renew: bool) -> str:
+            if self._private is not None:
+                self._private.require_running()  # if it has ended, waiting is of no use
             # Rooms have a backoff of their own: one attempt, so that it is in charge.
-            try:
-                token = await self.rest.token(renew=renew, attempts=1)
-            except ServerUnreachable:
-                # A private server that has ended does not come back by waiting.
-                if self._private is not None:
-                    self._private.require_running()
-                raise
+            token = await self.rest.token(renew=renew, attempts=1)
             return f"{base}{path}?token={quote(token, safe='')}"
 
         return Room(address, on_frame=on_frame)
