@@ -258,7 +258,4 @@ class InterviewScreen(SpeakingScreen):
         return "\n".join(text for text in (sent, self._view.box.text) if text)
 
     def action_scroll_transcript(self, direction: int) -> None:
-        if direction < 0:
-            self._view.transcript.scroll_page_up(animate=False)
-        else:
-            self._view.transcript.scroll_page_down(animate=False)
+        self._view.transcript.turn_page(direction)

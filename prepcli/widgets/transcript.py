@@ -51,6 +51,15 @@ class Transcript(VerticalScroll):
         """Go to the newest words and stay with them."""
         self.anchor()
 
+    def turn_page(self, direction: int) -> None:
+        """Back by a page with -1; forward with 1, and at the end stay with the newest words."""
+        if direction < 0:
+            self.scroll_page_up(animate=False)
+        elif self.scroll_y + self.scrollable_content_region.height >= self.max_scroll_y:
+            self.follow()
+        else:
+            self.scroll_page_down(animate=False)
+
     async def show(self, scene: Scene) -> None:
         """Make the screen match the scene. One call at a time."""
         lines = list(_lines(scene))

@@ -292,7 +292,7 @@ def drive(
 
 async def settle(pilot: Pilot[int]) -> None:
     """Let everything that was said and pressed reach the screen."""
-    for _ in range(4):
+    for _ in range(3):
         await pilot.pause()
 
 

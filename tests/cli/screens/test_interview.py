@@ -14,6 +14,7 @@ from prepcli.widgets.answer import AnswerBox
 from prepcli.widgets.connection import ConnectionBanner
 from prepcli.widgets.level import LevelMeter
 from prepcli.widgets.status import StatusLine
+from prepcli.widgets.transcript import Transcript
 from prepserver.protocol import (
     BYTES_PER_SECOND,
     MAX_ANSWER,
@@ -615,6 +616,35 @@ def test_candidate_words_are_shown_as_written() -> None:
         assert words(app)[-1] == "*a* [b](c) \ufffd[31mred"
         assert "*a* [b](c)" in shown(app)
         assert "\x1b" not in shown(app)
+
+    drive(watch, session, interview_id="one")
+
+
+def test_reader_who_went_back_is_left_there() -> None:
+    """Page up reads what was said before while new words come; page down follows them again."""
+    told = [
+        message
+        for place in range(0, 12, 2)
+        for message in (question(place), answer(place + 1, "Because. " * 40))
+    ]
+    session, room = ready(asked_once(messages=told, state=Phase.GENERATING))
+
+    async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
+        transcript = app.screen.query_one(Transcript)
+        assert transcript.scroll_y == transcript.max_scroll_y > 20
+        await pilot.press("pageup", "pageup")
+        await settle(pilot)
+        there = transcript.scroll_y
+        assert there < transcript.max_scroll_y - 10
+        room.say(*streamed("q", ["Why? "] * 60))
+        await settle(pilot)
+        assert transcript.scroll_y == there
+        await pilot.press(*["pagedown"] * 5)
+        await settle(pilot)
+        assert transcript.scroll_y == transcript.max_scroll_y
+        room.say(*streamed("q", ["Really? "] * 60, start="Why? " * 60))
+        await settle(pilot)
+        assert transcript.scroll_y == transcript.max_scroll_y
 
     drive(watch, session, interview_id="one")
 
