@@ -14,6 +14,7 @@ from prepserver.ai.llama.model import LlamaModel
 from prepserver.ai.models.store import ModelStore
 from prepserver.ai.scripted import ScriptedLanguage, ScriptedSpeech
 from prepserver.ai.values import LanguageModel, SpeechModel
+from prepserver.ai.whisper.model import WhisperModel
 from prepserver.clock import Clock, SystemClock
 from prepserver.config import Config, open_data_dir
 from prepserver.identity.tokens import Tokens, signing_key
@@ -120,6 +121,4 @@ def _speech(config: Config, clock: Clock) -> SpeechModel:
     if config.stt_model == SCRIPTED:
         return ScriptedSpeech(clock, delay=config.scripted_delay)
     path: Path = ModelStore(config.models_dir).resolve(config.stt_model)
-    from prepserver.ai.whisper.model import WhisperModel  # numpy
-
     return WhisperModel(path, clock, engine=config.stt_engine, n_threads=config.threads)

@@ -84,6 +84,10 @@ class Cell:
         """A handler runs or waits."""
         return self._mailbox.busy
 
+    async def settled(self) -> None:
+        """Return when no handler runs or waits."""
+        await self._mailbox.drain()
+
     @property
     def idle(self) -> bool:
         """Nothing runs, waits or listens here."""

@@ -60,10 +60,10 @@ class Registry:
 
     # --- Addressing ---------------------------------------------------------------------------
 
-    @property
-    def busy(self) -> bool:
-        """A handler of some object runs or waits."""
-        return any(cell.busy for cell in self._cells.values())
+    async def settled(self) -> None:
+        """Return when no handler of any object runs or waits."""
+        while busy := [cell for cell in self._cells.values() if cell.busy]:
+            await asyncio.gather(*(cell.settled() for cell in busy))
 
     def cell(self, kind: str, name: str) -> Cell:
         if self.closing:

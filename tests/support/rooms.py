@@ -97,8 +97,7 @@ class Rooms:
         Time that goes on while a commit is in its thread would overtake what the commit holds up.
         """
         await self.clock.advance(seconds)
-        while self.registry.busy:
-            await asyncio.sleep(0.001)
+        await self.registry.settled()
 
     async def create(self, user: str = USER, **spec: Any) -> wire.Interview:
         """Begin an interview as the edge does."""

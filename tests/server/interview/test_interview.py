@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,7 @@ def answer(text: str, id: str = "") -> wire.UserMessage:
     return wire.UserMessage(id=id, text=text)
 
 
-async def open_room(rooms: Rooms, **spec: object) -> Client:
+async def open_room(rooms: Rooms, **spec: Any) -> Client:
     """A client in a new interview whose first question has been asked."""
     view = await rooms.create(**spec)
     client = await rooms.join(view.id)
@@ -93,7 +94,7 @@ async def test_a_second_client_sees_the_state_and_the_partial_text(tmp_path: Pat
     async with Rooms(tmp_path, clock=clock, delay=1.0) as rooms:
         view = await rooms.create()
         first = await rooms.join(view.id)
-        said = []
+        said: list[wire.Delta] = []
         while len(said) < 3:
             await rooms.advance(1.0)
             said = [m for m in first.messages if isinstance(m, wire.Delta)]
