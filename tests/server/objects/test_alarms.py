@@ -256,6 +256,45 @@ async def test_an_index_that_cannot_be_written_after_the_commit_is_no_failure(
 
 
 @asynchronous
+async def test_an_alarm_set_in_its_handler_fires_though_the_index_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The entry that woke the object is used up, and the new one is remembered all the same."""
+
+    def refuse(*_: object) -> None:
+        raise apsw.FullError("database or disk is full")
+
+    Bell.again = 4
+    clock = ManualClock()
+    async with alive(tmp_path, Bell, clock=clock) as registry:
+        await registry.call("Bell", "a", "wind", 2)
+        with monkeypatch.context() as patch:
+            patch.setattr(AlarmIndex, "put", refuse)
+            await pass_seconds(clock, registry, 3)
+        await pass_seconds(clock, registry, 5)
+        assert [round(at) for at, _ in Bell.rung] == [2, 6]
+
+
+@asynchronous
+async def test_a_crash_between_the_commit_and_the_index_loses_no_alarm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it was set for the first time, sooner or later: after the restart it fires at its
+    time, because an earlier time is in the index before the commit."""
+    with monkeypatch.context() as patch:
+        async with alive(tmp_path, Bell) as registry:
+            for name in ("sooner", "later", "deleted"):
+                await registry.call("Bell", name, "wind", 20)
+            patch.setattr(AlarmIndex, "settle", lambda *_: None)
+            for name, seconds in (("first", 5), ("sooner", 10), ("later", 30), ("deleted", None)):
+                await registry.call("Bell", name, "wind", seconds)
+    clock = ManualClock()
+    async with alive(tmp_path, Bell, clock=clock) as registry:
+        await pass_seconds(clock, registry, 40)
+        assert [round(at) for at, _ in Bell.rung] == [5, 10, 30]
+
+
+@asynchronous
 async def test_an_alarm_set_anew_after_a_failure_is_not_overwritten_by_the_retry(
     tmp_path: Path,
 ) -> None:

@@ -262,10 +262,14 @@ async def test_stopping_ends_every_client_so_that_it_comes_back(tmp_path: Path) 
     async with alive(tmp_path, Diary) as registry:
         client = join(registry, Diary, "a", Connection("c"))
         await client.next(Caption)
+        cell = registry.cell("Diary", "a")
         await registry.close()
         assert (await client.end()).code == CLOSE_RESTART
         with pytest.raises(PrepServerError) as caught:
             await registry.call("Diary", "a", "stored")
+        assert caught.value.code == "stopping"
+        with pytest.raises(PrepServerError) as caught:
+            await cell.call("stored", ())
         assert caught.value.code == "stopping"
         await client.leave()  # as the socket does after its end: no object is woken
         assert Diary.born == 1
