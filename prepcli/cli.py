@@ -17,10 +17,10 @@ from prepcli import config, paths
 from prepcli.client import credentials
 from prepcli.client.answers import Answer, Answers, DescriptorLines, Spoken, Typed
 from prepcli.client.documents import read_answers, read_document
+from prepcli.client.handshake import is_loopback
 from prepcli.client.headless import Conversation, choose_interview
 from prepcli.client.output import JsonOutput, Output, PlainOutput
 from prepcli.client.rest import Rest
-from prepcli.client.room import is_loopback
 from prepcli.client.running import run
 from prepcli.client.session import Session, SessionOptions, open_session
 from prepcli.client.transcripts import markdown, printable

@@ -24,6 +24,7 @@ import msgspec
 from msgspec import Struct
 
 from prepcli import paths
+from prepcli.client.orphans import end_orphan
 from prepcli.client.rest import Rest
 from prepcli.errors import PrivateServerFailed, ServerUnreachable
 
@@ -76,11 +77,17 @@ class PrivateServer:
         """What the server has written since it started."""
         return self._directory / "server.log"
 
+    @property
+    def _pid_file(self) -> Path:
+        return self._directory / "server.pid"
+
     async def start(self, on_progress: Callable[[str], None]) -> None:
         """Return when it accepts connections. Raises PrivateServerFailed."""
         try:
             on_progress("Starting a private server")
             self._take_lock()
+            # Whoever has the lock is alone here, so a server that still runs is nobody's.
+            await asyncio.to_thread(end_orphan, self._pid_file, str(self._directory))
             self.access_key = await self._new_key()
             with tempfile.TemporaryDirectory(prefix="prep-") as folder:
                 await self._launch(Path(folder) / "ready.json")
@@ -196,6 +203,7 @@ class PrivateServer:
                 stderr=log,
                 process_group=0,
             )
+        self._pid_file.write_text(str(self._process.pid))
         # For an end that passes by `stop`: no server may outlive the prep that started it.
         atexit.register(self._end)
         return self._process
@@ -204,6 +212,7 @@ class PrivateServer:
         process, self._process = self._process, None
         if process is not None:
             _end(process)
+            self._pid_file.unlink(missing_ok=True)
 
     def _failure(self, what: str) -> PrivateServerFailed:
         return PrivateServerFailed(f"{what}. Its log, {self.log}, ends with:\n{self._tail()}")

@@ -13,7 +13,7 @@ import httpx
 import msgspec
 import stamina
 
-from prepcli.client.room import is_loopback
+from prepcli.client.handshake import is_loopback
 from prepcli.errors import (
     InferenceFailed,
     NotAuthorised,

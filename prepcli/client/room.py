@@ -11,7 +11,6 @@ iterator does, so `Recording.stop` may be awaited by whoever likes.
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
 import random
 import time
@@ -19,10 +18,9 @@ import uuid
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self
-from urllib.parse import urlsplit
 
 import msgspec
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import (
     ConnectionClosed,
     InvalidStatus,
@@ -31,10 +29,11 @@ from websockets.exceptions import (
 )
 
 from prepcli.client.backoff import Backoff
+from prepcli.client.handshake import open_connection, raise_if_final
 from prepcli.client.outbox import Outbox
 from prepcli.client.recording import Recording
 from prepcli.client.state import ConnectionChanged, ConnectionStatus, RoomEvent
-from prepcli.errors import NotAuthorised, NotFound, PrepError, ServerUnreachable, UsageError
+from prepcli.errors import NotAuthorised, PrepError, ServerUnreachable, UsageError
 from prepserver.protocol import (
     Accepted,
     AudioAck,
@@ -44,7 +43,7 @@ from prepserver.protocol import (
     decode_server,
 )
 
-__all__ = ["Address", "Room", "is_loopback"]
+__all__ = ["Address", "Room"]
 
 Address = Callable[[bool], Awaitable[str]]
 """Computes the room's address anew for every attempt: a ws:// or wss:// URL with a fresh token.
@@ -62,16 +61,7 @@ STABLE_SECONDS = 5.0
 MAX_EVENTS = 1024
 """Events that wait for a slow reader; then the server's are left in the socket."""
 
-MAX_SIZE = 8 * 1024 * 1024
-"""Bytes of one message of the server: the snapshot of a long interview."""
-
-_TRY_AGAIN = frozenset({408, 425, 429})
-"""Client errors that a later handshake may not meet; so are all of the server's, 5xx."""
-
 _log = logging.getLogger(__name__)
-# At its debug level websockets writes the request line, and the token with it.
-_silent = logging.getLogger(f"{__name__}.websockets")
-_silent.setLevel(logging.WARNING)
 
 
 class Room:
@@ -203,7 +193,7 @@ class Room:
                 if status == 401 and not refused:
                     refused = True
                     continue
-                _raise_if_final(status)
+                raise_if_final(status)
                 refused = False
                 _log.info("the room refused the connection with %d", status)
             except InvalidURI:
@@ -215,17 +205,7 @@ class Room:
             await self._sleep(delay)
 
     async def _connect(self, renew: bool) -> ClientConnection:
-        url = await self._address(renew)
-        return await connect(
-            url,
-            compression=None,
-            open_timeout=self._connect_timeout,
-            close_timeout=2,
-            ping_interval=20,
-            max_size=MAX_SIZE,
-            logger=_silent,
-            proxy=None if is_loopback(url) else True,
-        )
+        return await open_connection(await self._address(renew), self._connect_timeout)
 
     async def _live(self, connection: ClientConnection) -> None:
         """Read and write until the connection is lost."""
@@ -282,15 +262,6 @@ class Room:
         self._wake.set()
 
 
-def is_loopback(url: str) -> bool:
-    """Whether a URL names this machine, where no proxy has a place."""
-    host = urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def _decoded(data: str) -> ServerMessages | None:
     """None for what a newer or a broken server may send: it is skipped."""
     try:
@@ -301,23 +272,6 @@ def _decoded(data: str) -> ServerMessages | None:
     if message is None:
         _log.info("skipped a message of a kind that this version does not know")
     return message
-
-
-def _raise_if_final(status: int) -> None:
-    """Raise for an answer to the handshake that trying again would not change."""
-    if status == 401:
-        raise NotAuthorised(
-            "The server does not accept your access key any more. Log in again: prep login URL"
-        )
-    if status in (403, 404):
-        raise NotFound(
-            "There is no such interview on this server, or it is not yours. To see yours: prep list"
-        )
-    if status < 500 and status not in _TRY_AGAIN:
-        raise ServerUnreachable(
-            f"What answers at this address is not a prep server: it said {status}. "
-            "Check the address."
-        )
 
 
 def _left_room() -> PrepError:

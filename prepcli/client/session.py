@@ -18,6 +18,7 @@ from prepcli.client.private import PrivateServer
 from prepcli.client.rest import Rest
 from prepcli.client.room import Room
 from prepcli.config import normalised
+from prepcli.errors import NotAuthorised
 from prepserver.protocol import InterviewSpec
 
 __all__ = ["Session", "SessionOptions", "open_session"]
@@ -81,7 +82,7 @@ async def open_session(
     """
     if options.server is not None:
         url = normalised(options.server)
-        return Session(Rest(url, access_key(url)))
+        return Session(Rest(url, await _key_for(url)))
     private = PrivateServer()
     await private.start(on_progress)
     session = Session(Rest(private.url, private.access_key), private)
@@ -92,3 +93,13 @@ async def open_session(
         await session.close()
         raise
     return session
+
+
+async def _key_for(url: str) -> str:
+    try:
+        return access_key(url)
+    except NotAuthorised:
+        # That nobody answers there says more than that nobody has logged in there.
+        async with Rest(url, "") as stranger:
+            await stranger.health()
+        raise

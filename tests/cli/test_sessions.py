@@ -107,11 +107,13 @@ def until_line(process: subprocess.Popen[str], start: str) -> str:
 
 
 def is_running(pid: int) -> bool:
+    """Not so when it has ended and nobody has asked for its exit code."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    return True
+    stat = Path(f"/proc/{pid}/stat")
+    return not (stat.exists() and stat.read_text().rpartition(")")[2].split()[0] == "Z")
 
 
 def pid_of_private(folder: Path) -> int:
@@ -212,6 +214,18 @@ def test_a_private_server_that_dies_is_reported(private: Path, begin: Begin) -> 
     assert process.returncode == 3
     errors = process.communicate()[1]
     assert "The private server has ended" in errors
+
+
+def test_a_server_that_outlived_its_prep_is_ended_by_the_next(private: Path, begin: Begin) -> None:
+    """After a SIGKILL nobody has to look for a process."""
+    process = begin("interview", "--plain", "--questions", "1")
+    until_line(process, "Interviewer: ")
+    orphan = pid_of_private(private)
+    process.kill()
+    process.communicate()
+    assert "active" in prep("list").stdout
+    assert pid_of_private(private) != orphan
+    assert not is_running(orphan)
 
 
 def test_a_second_prep_leaves_the_first_ones_server_alone(private: Path, begin: Begin) -> None:
