@@ -71,6 +71,12 @@ class Socket:
         self.until(lambda m: isinstance(m, wire.StateChanged) and m.state is wire.Phase.IDLE)
         return text
 
+    def goes_on(self) -> None:
+        """The room still takes an answer and asks the next question."""
+        self.send(wire.UserMessage(text="I would measure first.", id="proof"))
+        assert self.next(wire.Accepted).id == "proof"
+        assert self.said(wire.MessageKind.QUESTION).text.endswith("?")
+
     def end(self) -> int:
         """Read until the server ends the connection; the close code that it sent."""
         with pytest.raises(ConnectionClosed) as ended:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.server import Server
+from tests.support.sockets import Socket, entered
 
 
 @pytest.fixture(scope="session")
@@ -29,3 +30,11 @@ def bob(server: Server) -> str:
 def interview(server: Server, ada: str) -> str:
     """The id of a new interview of Ada's."""
     return str(server.request("POST", "/api/interviews", key=ada, body={}).body["id"])
+
+
+@pytest.fixture
+def room(server: Server, ada: str, interview: str) -> Iterator[Socket]:
+    """Ada in her new interview, the first question asked."""
+    with entered(server.room("interview", interview, server.token(ada))) as socket:
+        socket.question()
+        yield socket

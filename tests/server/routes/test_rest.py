@@ -1,6 +1,9 @@
 """The REST API of a real server: what it does, and how every refusal looks."""
 
+import json
 import time
+from contextlib import closing
+from http.client import HTTPConnection
 from typing import Any
 
 import msgspec
@@ -183,14 +186,27 @@ class _Past(SystemClock):
         (b'{"questions": "five"}', 400, "bad_request"),
         (b'{"id": "../../etc"}', 400, "bad_request"),
         (b'{"resume": "' + b"x" * 32_001 + b'"}', 400, "bad_request"),
-        (b'{"resume": "' + b"x" * 600_000 + b'"}', 413, "request_too_large"),
     ],
 )
 def test_a_body_that_does_not_fit_is_told_in_the_same_shape(
     server: Server, ada: str, data: bytes, status: int, code: str
 ) -> None:
-    """Not JSON, wrong types, out of bounds, too large."""
+    """Not JSON, wrong types, out of bounds."""
     assert_error(server.request("POST", "/api/interviews", key=ada, data=data), status, code)
+
+
+def test_a_body_that_is_too_large_is_refused_before_it_is_sent(server: Server, ada: str) -> None:
+    """Its announced length is enough to know."""
+    with closing(HTTPConnection("127.0.0.1", server.port, timeout=30)) as connection:
+        connection.putrequest("POST", "/api/interviews")
+        connection.putheader("Authorization", f"Bearer {ada}")
+        connection.putheader("Content-Type", "application/json")
+        connection.putheader("Content-Length", "600000")
+        connection.endheaders()
+        with connection.getresponse() as response:
+            body = json.loads(response.read())
+            reply = Reply(response.status, body, {"content-type": response.headers["content-type"]})
+    assert_error(reply, 413, "request_too_large")
 
 
 def test_the_longest_documents_are_accepted(server: Server, ada: str) -> None:
