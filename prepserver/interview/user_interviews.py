@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from prepserver import protocol as wire
-from prepserver.errors import BadRequest, NotFound
+from prepserver.errors import BadRequest, Conflict, NotFound
 from prepserver.interview import schema
 from prepserver.objects.connections import Connection
 from prepserver.objects.object import Context, DurableObject
@@ -30,10 +30,19 @@ class UserInterviews(DurableObject):
     # --- Called by the edge -------------------------------------------------------------------
 
     def create(self, request: wire.CreateInterview) -> wire.Interview:
-        """Again with the same id gives the interview that is there."""
+        """Again with the same id gives the interview that is there.
+
+        Raises Conflict (`being_removed`) while the one with this id is on its way out.
+        """
         id = self._id_for(request.id)
-        known = self.context.storage.row("SELECT view FROM interviews WHERE id = ?", id)
+        known = self.context.storage.row("SELECT deleting FROM interviews WHERE id = ?", id)
         if known is not None:
+            if known[0]:
+                raise Conflict(
+                    "The interview with this id is being removed: try again in a moment.",
+                    code="being_removed",
+                    retryable=True,
+                )
             return self.find(id)
         now = self.context.clock.now()
         spec = {field: getattr(request, field) for field in wire.InterviewSpec.__struct_fields__}

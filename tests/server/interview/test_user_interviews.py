@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from prepserver import protocol as wire
-from prepserver.errors import NotFound
+from prepserver.errors import Conflict, NotFound
 from prepserver.objects.cell import Kind
 from prepserver.objects.connections import Connection
 from prepserver.objects.object import DurableObject
@@ -170,7 +170,9 @@ async def test_a_creation_and_a_removal_that_were_cut_short_are_taken_up_again(
     )
     first = Registry(tmp_path, kinds, clock)
     await first.start()
-    view = await first.call("user-interviews", "u", "create", wire.CreateInterview(role="SRE"))
+    view = await first.call(
+        "user-interviews", "u", "create", wire.CreateInterview(role="SRE", id="i")
+    )
     await eventually(lambda: Witness.heard == [("begin", "SRE")])
     await first.close()
 
@@ -187,6 +189,9 @@ async def test_a_creation_and_a_removal_that_were_cut_short_are_taken_up_again(
     await client.next(wire.Snapshot)
     Witness.silent, Witness.heard = True, []
     await second.call("user-interviews", "u", "delete", view.id)
+    with pytest.raises(Conflict) as caught:
+        await second.call("user-interviews", "u", "create", wire.CreateInterview(id="i"))
+    assert caught.value.code == "being_removed"
     await eventually(lambda: Witness.heard == [("delete", view.id)])
     Witness.silent = False
     await clock.advance(6)
