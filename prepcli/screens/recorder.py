@@ -1,6 +1,7 @@
 """A recording, from the key that starts it to the key that ends it."""
 
 import asyncio
+import enum
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, suppress
 
@@ -35,6 +36,15 @@ RECORDING_SECONDS = 2.0
 STALLED = "The microphone stopped. What was heard until then was sent."
 
 
+class _Phase(enum.Enum):
+    IDLE = enum.auto()
+    OPENING = enum.auto()
+    """The microphone is being opened."""
+    HEARING = enum.auto()
+    DELIVERING = enum.auto()
+    """The last words are being recorded, or some of it has not arrived."""
+
+
 class Recorder:
     """One recording at a time. `run` is a worker's; the other methods tell it what to do."""
 
@@ -43,31 +53,37 @@ class Recorder:
         microphone: MicrophoneFactory,
         post: Callable[[Message], object],
         *,
-        stall: float = STALL,
+        stall: float | None = None,
     ) -> None:
         self._microphone = microphone
         self._post = post
-        self._stall = stall
+        self._stall = STALL if stall is None else stall
         self._ends_at: float | None = None
-        self._keep = True
-        self.running = False
-        """Whether a recording is under way, its last words and its delivery included."""
-        self.active = False
-        """Whether the candidate is heard right now."""
+        self._phase = _Phase.IDLE
+        self._run = 0
         self.seconds = 0.0
         """Length of the recording so far."""
+
+    @property
+    def active(self) -> bool:
+        """Whether the candidate is heard right now."""
+        return self._phase is _Phase.HEARING
+
+    @property
+    def running(self) -> bool:
+        """Whether a recording is under way, its delivery included; not one that is forgotten."""
+        return self._phase is not _Phase.IDLE
 
     def finish(self) -> None:
         """End the recording, after a moment, and answer with it."""
         if self.active:
-            self.active = False
+            self._phase = _Phase.DELIVERING
             self._ends_at = self.seconds + POST_ROLL
 
     def discard(self) -> None:
         """End the recording and forget it."""
-        self._keep = False
+        self._phase = _Phase.IDLE
         self._ends_at = self.seconds
-        self.active = False
 
     async def run(self, room: RoomLink) -> None:
         """Record until told to end, and wait until the server has it all.
@@ -75,10 +91,11 @@ class Recorder:
         Posts RecordingBegan, LevelMeasured, RecordingEnded when the microphone is closed, and
         RecordingDelivered when nothing is left to be sent.
         """
+        self._run += 1
+        run = self._run
         self._ends_at = None
-        self._keep = True
+        self._phase = _Phase.OPENING
         self.seconds = 0.0
-        self.running = True
         try:
             recording = await self._record(room)
             if recording is not None:
@@ -86,7 +103,9 @@ class Recorder:
                 with suppress(RecordingRefused):
                     await recording.stop()
         finally:
-            self.active = self.running = False
+            # One that was discarded may end after the next has begun.
+            if run == self._run:
+                self._phase = _Phase.IDLE
             self._post(RecordingDelivered())
 
     async def _record(self, room: RoomLink) -> RecordingLink | None:
@@ -101,7 +120,7 @@ class Recorder:
         try:
             async with self._microphone() as blocks:
                 recording = room.recording()
-                self.active = True
+                self._phase = _Phase.HEARING
                 self._post(RecordingBegan())
                 await self._feed(blocks, recording, room)
             whole = True
@@ -117,9 +136,10 @@ class Recorder:
             reason = str(error)
         finally:
             # A cancelled worker means that the screen was left: nobody said that this was all.
-            self.active = False
-            keep = whole and self._keep and self.seconds > 0
-            if recording is not None and not keep:
+            keep = whole and self.running and self.seconds > 0
+            if keep:
+                self._phase = _Phase.DELIVERING
+            elif recording is not None:
                 recording.cancel()
             self._post(RecordingEnded(reason))
         return recording if keep else None

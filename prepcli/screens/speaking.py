@@ -68,6 +68,7 @@ class SpeakingScreen(RoomScreen):
         """Forget the recording."""
         if await self._sure_to_discard():
             self.recorder.discard()
+            await self.refresh_view()
 
     async def sure_to_leave(self, *, prep: bool = False) -> bool:
         if self.recorder.active:

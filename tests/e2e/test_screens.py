@@ -19,8 +19,10 @@ from prepcli.widgets.answer import AnswerBox
 from prepcli.widgets.connection import ConnectionBanner
 from prepcli.widgets.interviews import InterviewList
 from prepserver.protocol import Message, MessageKind, Phase
-from tests.cli.screens.support import Ears, shown, words
+from tests.cli.screens.support import Ears, patient, shown, words
 from tests.support.server import Server
+
+__all__ = ["patient"]
 
 pytestmark = pytest.mark.e2e
 

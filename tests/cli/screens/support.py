@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager, suppress
 from io import StringIO
 from typing import Self
 
+import pytest
 from rich.console import Console
 from textual.pilot import Pilot
 from textual.worker import WorkerCancelled
@@ -13,6 +14,7 @@ from textual.worker import WorkerCancelled
 from prepcli.app import PrepApp
 from prepcli.client.state import ConnectionChanged, ConnectionStatus, RoomEvent
 from prepcli.errors import PrepError
+from prepcli.screens import recorder
 from prepcli.screens.recorder import Blocks
 from prepcli.widgets.said import Said
 from prepserver.protocol import (
@@ -237,7 +239,10 @@ def streamed(message_id: str, words: Sequence[str], *, start: str = "") -> list[
 
 
 class Ears:
-    """Hears these blocks and what is said to it later; or cannot be opened."""
+    """Hears these blocks and what is said to it later; or cannot be opened.
+
+    It may be silent for as long as a test takes: see `patient`.
+    """
 
     def __init__(self, *blocks: bytes, error: PrepError | None = None) -> None:
         self._blocks = blocks
@@ -288,6 +293,12 @@ def drive(
             await play(app, pilot)
 
     asyncio.run(run())
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A microphone that says nothing is waited for: a busy machine makes real time unequal."""
+    monkeypatch.setattr(recorder, "STALL", 3600.0)
 
 
 async def settle(pilot: Pilot[int]) -> None:

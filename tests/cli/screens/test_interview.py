@@ -332,6 +332,8 @@ def test_short_recording_is_discarded_by_escape() -> None:
         await pilot.press("ctrl+r")
         await settle(pilot)
         await pilot.press("escape")
+        await settle(pilot)
+        assert status(app) == "Your turn"
         ears.say(SECOND)
         await settle(pilot)
         assert [recording.ended for recording in room.recordings] == ["cancelled"]
