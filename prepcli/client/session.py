@@ -100,6 +100,6 @@ async def _key_for(url: str) -> str:
         return access_key(url)
     except NotAuthorised:
         # That nobody answers there says more than that nobody has logged in there.
-        async with Rest(url, "") as stranger:
+        async with Rest(url, "nobody") as stranger:
             await stranger.health()
         raise

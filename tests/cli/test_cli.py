@@ -112,16 +112,8 @@ def test_one_audio_option_takes_several_files_in_order(
 
     monkeypatch.setattr("prepcli.audio.files.read_audio", note)
     monkeypatch.setenv("PREP_SERVER", "http://127.0.0.1:9")
-    assert prep("interview", *arguments, monkeypatch=monkeypatch) == 4
+    assert prep("interview", *arguments, monkeypatch=monkeypatch) == 3
     assert read == ["a", "b", "c"]
-
-
-def test_a_server_without_a_key_asks_for_the_login(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Exit code 4, and the command that helps."""
-    assert prep("list", "--server", "prep.test", monkeypatch=monkeypatch) == 4
-    assert "prep login https://prep.test" in capsys.readouterr().err
 
 
 def test_a_server_that_is_not_there_is_named(
