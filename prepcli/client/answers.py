@@ -10,6 +10,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from prepcli.errors import UsageError
 from prepserver.protocol import MAX_ANSWER
 
 __all__ = ["Answer", "Answers", "DescriptorLines", "Lines", "Spoken", "Typed"]
@@ -63,14 +64,22 @@ class Answers:
         self._prepared.appendleft(answer)
 
     async def next(self) -> Answer | None:
-        """None when there are no more. Blank lines are skipped, long ones cut."""
+        """None when there are no more. Blank lines are skipped.
+
+        Raises UsageError for a line of more than `MAX_ANSWER` code points: nothing is cut off.
+        """
         if self._prepared:
             return self._prepared.popleft()
         if self._lines is None:
             return None
         while (line := await self._lines.next()) is not None:
-            if text := line.strip():
-                return Typed(text[:MAX_ANSWER], echoed=self._lines.interactive)
+            if len(text := line.strip()) > MAX_ANSWER:
+                raise UsageError(
+                    f"An answer of {len(text):,} characters is too long: the longest has "
+                    f"{MAX_ANSWER:,}. The interview is kept; come back with a shorter one."
+                )
+            if text:
+                return Typed(text, echoed=self._lines.interactive)
         return None
 
 

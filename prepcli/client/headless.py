@@ -63,6 +63,10 @@ async def choose_interview(session: Session, options: SessionOptions) -> str:
     return (await session.rest.create(options.spec)).id
 
 
+class _Left(Exception):
+    """Nobody has answered anything, so the interview stays as it is."""
+
+
 class Conversation:
     """One interview, from wherever it stands to its end."""
 
@@ -86,6 +90,7 @@ class Conversation:
         """Id of the question that has its answer, as far as this side knows."""
         self._given: Answer | None = None
         self._given_id = ""
+        self._given_any = False
         self._repeats = 0
         self._retry_id = ""
         self._retried_at = -1
@@ -94,7 +99,7 @@ class Conversation:
         self._answering: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
-        """Return when the interview is completed.
+        """Return when the interview is completed, or when there was no answer to begin with.
 
         Raises PrepError when it cannot be: RateLimited, InferenceFailed, ServerUnreachable, …
         """
@@ -104,7 +109,9 @@ class Conversation:
                 if self._answering is not None:
                     self._answering.cancel()
         except ExceptionGroup as group:
-            raise group.exceptions[0] from None
+            if not isinstance(group.exceptions[0], _Left):
+                raise group.exceptions[0] from None
+            self._output.note("no answers: the interview is left as it is")
         if left := self._answers.left:
             self._output.note(f"not needed any more: {left} of the answers")
 
@@ -206,7 +213,10 @@ class Conversation:
             self._output.ask()
         answer = await self._answers.next()
         self._given = answer
+        self._given_any = self._given_any or answer is not None
         match answer:
+            case None if not self._given_any:
+                raise _Left
             case None:
                 self._ending = True
                 self._output.note("no more answers: ending the interview")

@@ -2,7 +2,10 @@ import asyncio
 import os
 from pathlib import Path
 
+import pytest
+
 from prepcli.client.answers import Answer, Answers, DescriptorLines, Spoken, Typed
+from prepcli.errors import UsageError
 from prepserver.protocol import MAX_ANSWER
 
 
@@ -41,10 +44,17 @@ def test_an_answer_that_is_put_back_is_next() -> None:
     assert all_of(answers) == [Typed("again"), Typed("a"), Typed("b")]
 
 
-def test_blank_lines_are_no_answers_and_long_ones_are_cut() -> None:
-    """Enter pressed by mistake says nothing; a line never exceeds what the server takes."""
-    answers = Answers((), FakeLines("\n", "  \n", "x" * (MAX_ANSWER + 5)))
+def test_blank_lines_are_no_answers() -> None:
+    """Somebody who only presses enter has said nothing."""
+    answers = Answers((), FakeLines("\n", "  \n", "x" * MAX_ANSWER))
     assert all_of(answers) == [Typed("x" * MAX_ANSWER)]
+
+
+def test_a_line_that_is_too_long_is_refused_whole() -> None:
+    """Half an answer would be worse than none."""
+    answers = Answers((), FakeLines("x" * (MAX_ANSWER + 1)))
+    with pytest.raises(UsageError, match="too long"):
+        all_of(answers)
 
 
 def test_a_person_is_asked_only_when_nothing_is_prepared() -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import pytest
+from websockets.exceptions import ConnectionClosed
 
 from prepcli.client.answers import Answer, Answers, Spoken, Typed
 from prepcli.client.headless import Conversation
@@ -160,12 +161,30 @@ def test_without_more_answers_the_interview_is_ended() -> None:
     async def script(fake: FakeRoom) -> None:
         peer = await fake.peer()
         await peer.greet(open_room(said(0)))
+        message = await peer.accept()
+        assert isinstance(message, UserMessage)
+        await peer.send(MessageSaid(message=said(1, ANSWER, message.text)))
+        await ask(peer, 2, "And how?")
         assert isinstance(await peer.accept(), InterviewEnd)
-        await finish(peer, 1)
+        await finish(peer, 3)
+
+    played = converse(script, [Typed("Because.")])
+    assert played.error is None
+    assert "Thank you." in played.out.getvalue()
+
+
+def test_without_any_answer_the_interview_is_left_as_it_is() -> None:
+    """Looking in, as a script does with nothing on its standard input, ends nothing."""
+
+    async def script(fake: FakeRoom) -> None:
+        peer = await fake.peer()
+        await peer.greet(open_room(said(0)))
+        with pytest.raises(ConnectionClosed):
+            raise AssertionError(await peer.receive())
 
     played = converse(script)
     assert played.error is None
-    assert "Thank you." in played.out.getvalue()
+    assert "left as it is" in played.err.getvalue()
 
 
 def test_a_recording_is_spoken_into_the_room() -> None:
