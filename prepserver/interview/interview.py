@@ -8,7 +8,7 @@ import structlog
 
 from prepserver import protocol as wire
 from prepserver.ai.gateway import Call, Gateway
-from prepserver.errors import BadRequest, Conflict, InterviewError, PrepServerError
+from prepserver.errors import BadRequest, Conflict, InterviewError, NotFound, PrepServerError
 from prepserver.interview import schema, turn
 from prepserver.interview.hints import Hints
 from prepserver.interview.phases import Step, TurnState, following
@@ -27,6 +27,17 @@ __all__ = ["Interview", "Settings"]
 TURN_GUARD = 5.0
 """Seconds: while a turn is under way an alarm is never further off, so that after a crash
 somebody looks in and takes the turn up again."""
+
+_ONCE = (
+    wire.UserMessage,
+    wire.AudioStop,
+    wire.HintRequest,
+    wire.TurnStop,
+    wire.TurnRetry,
+    wire.MessageEdit,
+    wire.InterviewEnd,
+)
+"""Messages whose effect must not be had twice; the ids of others are not kept."""
 
 WORK = "turn"
 """Key of the work beside the object: one turn at a time."""
@@ -62,8 +73,10 @@ class Interview(DurableObject):
     # --- Called by other objects and by the edge ----------------------------------------------
 
     def begin(self, owner: str, spec: dict[str, Any], view: wire.Interview) -> None:
-        """Take over a new interview; again does nothing more."""
+        """Take over a new interview; again does nothing more. Raises NotFound for another's."""
         storage = self.context.storage
+        if storage.get("owner", str) not in (None, owner):
+            raise NotFound("You have no interview with this id.", code="no_such_interview")
         if storage.get("view", wire.Interview) is None:
             storage.put("owner", owner)
             storage.put("spec", msgspec.convert(spec, wire.InterviewSpec))
@@ -104,9 +117,9 @@ class Interview(DurableObject):
             bad = BadRequest(f"The message cannot be understood: {error}", code="bad_message")
             self._room.refuse(connection, bad, wire.id_of(message))
             return
-        id = getattr(decoded, "id", "")
+        id = decoded.id
         try:
-            if id and not isinstance(decoded, wire.AudioStart) and self._was_applied(id):
+            if id and isinstance(decoded, _ONCE) and self._was_applied(id):
                 self.context.send(connection, wire.Accepted(id=id))
                 return
             self._on_decoded(connection, decoded)
@@ -115,10 +128,11 @@ class Interview(DurableObject):
                 raise
             self._room.refuse(connection, error, id)
             return
-        if id and not isinstance(decoded, wire.AudioStart | wire.AudioCancel):
+        if id and isinstance(decoded, _ONCE):
             self.context.storage.sql(
                 "INSERT OR IGNORE INTO applied VALUES (?, ?)", id, self.context.clock.now()
             )
+        if id and not isinstance(decoded, wire.AudioStart):
             self.context.send(connection, wire.Accepted(id=id))
 
     def on_alarm(self, retry_count: int) -> None:
@@ -292,6 +306,7 @@ class Interview(DurableObject):
         begun = self._turns.begin(step, recording, at=self.context.clock.now())
         if step is not Step.HINT:
             self._hints.clear()
+            self._recordings.forget_others(recording)
         if answer is not None:
             self._add_answer(begun, answer, wire.Source.TEXT)
         self._work_on(begun)

@@ -3,7 +3,7 @@
 import io
 import wave
 
-from prepserver.errors import BadRequest
+from prepserver.errors import BadRequest, Conflict
 from prepserver.objects.storage import Storage
 from prepserver.protocol import BYTES_PER_SECOND, MAX_BINARY_FRAME, SAMPLE_RATE
 
@@ -14,6 +14,9 @@ FLUSH_BYTES = BYTES_PER_SECOND // 2
 
 SHORTEST = BYTES_PER_SECOND // 10
 """Less than a tenth of a second is a slip of the finger."""
+
+MAX_OPEN = 4
+"""Recordings of one interview under way at once: one person, on a few devices."""
 
 _NOT_AUDIO = (
     b"%PDF", b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"PK\x03\x04", b"\x1f\x8b", b"\x7fELF",
@@ -36,7 +39,16 @@ class Recordings:
         self._waiting: dict[str, list[bytes]] = {}
 
     def start(self, id: str) -> int:
-        """Open, or go on with, a recording; returns the highest frame stored, -1 for none."""
+        """Open, or go on with, a recording; returns the highest frame stored, -1 for none.
+
+        Raises Conflict when too many are open.
+        """
+        row = self._storage.row("SELECT count(*) FROM recordings WHERE id != ?", id)
+        if row is not None and row[0] >= MAX_OPEN:
+            raise Conflict(
+                f"There are {MAX_OPEN} recordings open already: stop or cancel one of them.",
+                code="too_many_recordings",
+            )
         self._waiting.setdefault(id, [])
         self._storage.sql("INSERT OR IGNORE INTO recordings VALUES (?, 0, 0)", id)
         return self._stored(id)[0] - 1
@@ -90,6 +102,12 @@ class Recordings:
         self._waiting.pop(id, None)
         self._storage.sql("DELETE FROM audio WHERE recording = ?", id)
         self._storage.sql("DELETE FROM recordings WHERE id = ?", id)
+
+    def forget_others(self, kept: str | None) -> None:
+        """The question they were for has its answer: no recording but `kept` is wanted."""
+        for (id,) in self._storage.sql("SELECT id FROM recordings"):
+            if id != kept:
+                self.forget(id)
 
     def _flush(self, id: str) -> int:
         frames, size = self._stored(id)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from prepserver import protocol as wire
-from prepserver.errors import InferenceError
+from prepserver.errors import InferenceError, NotFound
 from prepserver.interview import turn
 from prepserver.interview.phases import Step
 from prepserver.protocol import MessageKind, Phase
@@ -430,3 +430,29 @@ async def test_events_of_another_turn_are_dropped(tmp_path: Path) -> None:
         await rooms.registry.call("interview", client.room, "on_event", late)
         truth = await snapshot(client)
     assert truth.streaming is None
+
+
+@asynchronous
+async def test_recordings_that_nobody_stops_do_not_pile_up(tmp_path: Path) -> None:
+    """A handful may be open; the answer to the question makes the others moot."""
+    async with Rooms(tmp_path) as rooms:
+        client = await open_room(rooms)
+        for number in range(4):
+            await client.send(wire.AudioStart(id=f"r{number}"))
+            await client.next(wire.AudioAck)
+        await client.send(wire.AudioStart(id="r4"))
+        failure = await client.next(wire.Failure)
+        assert (failure.code, failure.id) == ("too_many_recordings", "r4")
+        await client.send(answer("In words."))
+        await client.said(MessageKind.QUESTION)
+        await client.send(wire.AudioStart(id="r4"))
+        assert (await client.next(wire.AudioAck)).frame == -1
+
+
+@asynchronous
+async def test_nobody_takes_over_another_s_interview(tmp_path: Path) -> None:
+    """Not even who knows its id and asks the object itself."""
+    async with Rooms(tmp_path) as rooms:
+        view = await rooms.create()
+        with pytest.raises(NotFound):
+            await rooms.registry.call("interview", view.id, "begin", "user-2", {}, view)
