@@ -15,7 +15,7 @@ from prepserver.interview.phases import Step, TurnState, following
 from prepserver.interview.plan import Brief, checked_skills, planned, vocabulary
 from prepserver.interview.questions.bank import Bank
 from prepserver.interview.recordings import FrameGap, Recordings, pcm_of
-from prepserver.interview.room import Room
+from prepserver.interview.room import Listed, Room
 from prepserver.interview.summary import summary_text
 from prepserver.interview.transcript import Transcript
 from prepserver.interview.turns import Turn, Turns
@@ -24,9 +24,9 @@ from prepserver.objects.object import Context, DurableObject
 
 __all__ = ["Interview", "Settings"]
 
-TURN_GUARD = 5.0
-"""Seconds: while a turn is under way an alarm is never further off, so that after a crash
-somebody looks in and takes the turn up again."""
+GUARD = 5.0
+"""Seconds: while a turn is under way, or news for the user's list, an alarm is never further off,
+so that after a crash somebody looks in and takes it up again."""
 
 _ONCE = (
     wire.UserMessage,
@@ -87,6 +87,7 @@ class Interview(DurableObject):
     def rename(self, title: str) -> wire.Interview:
         view = msgspec.structs.replace(self._room.view, title=title)
         self._room.save(view)
+        self._rearm()
         return self._room.view
 
     def messages(self) -> list[wire.Message]:
@@ -136,6 +137,8 @@ class Interview(DurableObject):
             self.context.send(connection, wire.Accepted(id=id))
 
     def on_alarm(self, retry_count: int) -> None:
+        if self._room.unlisted:
+            self._room.tell_list()
         active = self._turns.active()
         if active is not None:
             if self._working is None:
@@ -148,6 +151,10 @@ class Interview(DurableObject):
 
     def on_event(self, event: object) -> None:
         """What the work of the current turn has come to; anything older is dropped."""
+        if isinstance(event, Listed):
+            self._room.listed(event)
+            self._rearm()
+            return
         if not isinstance(event, turn.Event) or self._working != (event.turn, event.step):
             return
         active = self._turns.active()
@@ -433,10 +440,10 @@ class Interview(DurableObject):
             self._rearm()
 
     def _rearm(self) -> None:
-        """One alarm for two purposes: the guard of a turn under way, and the hint."""
+        """One alarm for several purposes: the guard of what is under way, and the hint."""
         times = []
-        if self._turns.active() is not None:
-            times.append(self.context.clock.now() + TURN_GUARD)
+        if self._turns.active() is not None or self._room.unlisted:
+            times.append(self.context.clock.now() + GUARD)
         if self._hints.due is not None:
             times.append(self._hints.due)
         due = min(times, default=None)

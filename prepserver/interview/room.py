@@ -1,6 +1,7 @@
 """What the clients of one interview see: its view, its phase, and the message being said."""
 
 import msgspec
+from msgspec import Struct
 
 from prepserver import protocol as wire
 from prepserver.errors import Conflict, PrepServerError
@@ -10,7 +11,16 @@ from prepserver.interview.turns import Turn, Turns
 from prepserver.objects.connections import Connection
 from prepserver.objects.object import Context
 
-__all__ = ["Room"]
+__all__ = ["Listed", "Room"]
+
+
+_UNLISTED = "unlisted"
+
+
+class Listed(Struct, frozen=True):
+    """The user's list has taken over the view of this time."""
+
+    updated_at: float
 
 
 class Room:
@@ -40,6 +50,7 @@ class Room:
     def save(self, view: wire.Interview) -> None:
         changed = msgspec.structs.replace(view, updated_at=self._context.clock.now())
         self._context.storage.put("view", changed)
+        self._context.storage.put(_UNLISTED, True)
         self._context.broadcast(wire.InterviewUpdated(interview=changed))
         self.tell_list()
 
@@ -52,7 +63,18 @@ class Room:
     def tell_list(self) -> None:
         owner = self._context.storage.get("owner", str)
         if owner is not None:
-            self._context.tell("user-interviews", owner, "update", self.view)
+            news = Listed(self.view.updated_at)
+            self._context.tell("user-interviews", owner, "update", self.view, then=news)
+
+    @property
+    def unlisted(self) -> bool:
+        """The user's list may not know the latest yet."""
+        return self._context.storage.get(_UNLISTED, bool) is not None
+
+    def listed(self, news: Listed) -> None:
+        """The list knows what it was told; that may have been overtaken."""
+        if news.updated_at == self.view.updated_at:
+            self._context.storage.delete(_UNLISTED)
 
     # --- What is being said -------------------------------------------------------------------
 

@@ -54,7 +54,14 @@ class Neighbourhood(Protocol):
     def alarms(self) -> AlarmIndex: ...
     @property
     def closing(self) -> bool: ...
-    def tell(self, kind: str, name: str, method: str, arguments: tuple[Any, ...]) -> None: ...
+    def tell(
+        self,
+        kind: str,
+        name: str,
+        method: str,
+        arguments: tuple[Any, ...],
+        done: Callable[[], None],
+    ) -> None: ...
     def gone(self, cell: "Cell") -> None: ...
 
 
@@ -323,8 +330,15 @@ class Cell:
         if task is not None:
             task.cancel()
 
-    def tell(self, kind: str, name: str, method: str, arguments: tuple[Any, ...]) -> None:
-        self._registry.tell(kind, name, method, arguments)
+    def tell(
+        self,
+        kind: str,
+        name: str,
+        method: str,
+        arguments: tuple[Any, ...],
+        done: Callable[[], None],
+    ) -> None:
+        self._registry.tell(kind, name, method, arguments, done)
 
     def connected(self) -> Iterable[Connection]:
         return self._connections.values()

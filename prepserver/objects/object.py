@@ -22,7 +22,14 @@ class Host(Protocol):
     def post(self, event: object, sender: "Context") -> None: ...
     def spawn(self, work: Coroutine[Any, Any, None], key: str) -> None: ...
     def cancel(self, key: str) -> None: ...
-    def tell(self, kind: str, name: str, method: str, arguments: tuple[Any, ...]) -> None: ...
+    def tell(
+        self,
+        kind: str,
+        name: str,
+        method: str,
+        arguments: tuple[Any, ...],
+        done: Callable[[], None],
+    ) -> None: ...
     def destroy(self, then: Callable[[], None]) -> None: ...
     def connected(self) -> Iterable[Connection]: ...
 
@@ -71,9 +78,18 @@ class Context:
     def cancel(self, key: str) -> None:
         self._effects.append(lambda: self._host.cancel(key))
 
-    def tell(self, kind: str, name: str, method: str, *arguments: Any) -> None:
-        """Call another object's method without waiting for it."""
-        self._tells.append(lambda: self._host.tell(kind, name, method, arguments))
+    def tell(self, kind: str, name: str, method: str, *arguments: Any, then: object = None) -> None:
+        """Call another object's method without waiting for it.
+
+        `then` comes back as an event when what the other did is durable; it does not come when
+        that fails or the process ends first.
+        """
+
+        def done() -> None:
+            if then is not None:
+                self.post(then)
+
+        self._tells.append(lambda: self._host.tell(kind, name, method, arguments, done))
 
     def destroy(self) -> None:
         """Remove the object and its file once the handler is done.

@@ -4,7 +4,7 @@ import asyncio
 import fcntl
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -82,10 +82,18 @@ class Registry:
         cell.connect(connection)
         return cell
 
-    def tell(self, kind: str, name: str, method: str, arguments: tuple[Any, ...]) -> None:
+    def tell(
+        self,
+        kind: str,
+        name: str,
+        method: str,
+        arguments: tuple[Any, ...],
+        done: Callable[[], None],
+    ) -> None:
         async def run() -> None:
             try:
                 await self.call(kind, name, method, *arguments)
+                done()
             except PrepServerError as error:
                 log.warning("object.tell_failed", kind=kind, method=method, code=error.code)
 
@@ -156,10 +164,13 @@ class Registry:
 
     async def close(self) -> None:
         """Close every socket with 1012, let handlers finish, close every database."""
-        self.closing = True
         for task in self._housekeeping:
             task.cancel()
         await asyncio.gather(*self._housekeeping, return_exceptions=True)
+        # What objects have told each other is delivered first; what that leads to is not waited
+        # for, and comes up again at the next start.
+        await asyncio.gather(*list(self._told), return_exceptions=True)
+        self.closing = True
         for cell in list(self._cells.values()):
             for connection in cell.connected():
                 connection.close(CLOSE_RESTART, "the server is restarting")

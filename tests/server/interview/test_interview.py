@@ -10,11 +10,12 @@ from prepserver import protocol as wire
 from prepserver.errors import InferenceError, NotFound
 from prepserver.interview import turn
 from prepserver.interview.phases import Step
+from prepserver.objects.registry import Registry
 from prepserver.protocol import MessageKind, Phase
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
 from tests.support.models import CuedLanguage, words
-from tests.support.rooms import Client, Rooms
+from tests.support.rooms import USER, Client, Rooms
 
 LOUD = (b"\x00\x40" + b"\x00\xc0") * 8_000
 """One second that is not silent."""
@@ -456,3 +457,36 @@ async def test_nobody_takes_over_another_s_interview(tmp_path: Path) -> None:
         view = await rooms.create()
         with pytest.raises(NotFound):
             await rooms.registry.call("interview", view.id, "begin", "user-2", {}, view)
+
+
+@asynchronous
+async def test_news_that_the_list_missed_reach_it_after_a_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server dies between the interview's commit and the list's: the list catches up."""
+    clock = ManualClock()
+    with monkeypatch.context() as lost:
+        lost.setattr(Registry, "tell", lambda *_: None)
+        async with Rooms(tmp_path, clock=clock) as rooms:
+            client = await open_room(rooms, questions=1)
+            await client.send(answer("That is all."))
+            await client.said(MessageKind.SUMMARY)
+            await client.state(Phase.IDLE)
+            (listed,) = await rooms.registry.call("user-interviews", USER, "list")
+            assert listed.status is wire.Status.ACTIVE
+    async with Rooms(tmp_path, clock=clock) as rooms:
+        await rooms.advance(6.0)
+        watcher = await rooms.join(USER, party="user-interviews")
+        await watcher.until(
+            lambda m: (
+                (isinstance(m, wire.Snapshot) and done(m.interviews or []))
+                or (isinstance(m, wire.InterviewUpdated) and done([m.interview]))
+            )
+        )
+        await rooms.registry.settled()
+        await rooms.advance(10.0)
+        assert rooms.registry.alarms.pop_due(clock.now() + 1_000.0) == [], "nothing is left to tell"
+
+
+def done(interviews: Sequence[wire.Interview]) -> bool:
+    return any(interview.status is wire.Status.COMPLETED for interview in interviews)
