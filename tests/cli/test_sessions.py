@@ -155,11 +155,13 @@ def test_recordings_are_spoken(server: Server, speech_dir: Path, answers: Path) 
     assert said[1] == "You: I led a team of four."
 
 
-def test_without_answers_the_interview_ends_with_a_summary(server: Server) -> None:
-    """A script without input gets the first question, the closing and an exit code of 0."""
+def test_without_answers_the_interview_is_left_as_it_is(server: Server) -> None:
+    """A script without input gets the first question and an exit code of 0; nothing is ended."""
     done = prep("interview", "--plain")
     assert done.stdout.startswith("Interviewer: ")
-    assert "Summary" in done.stdout
+    assert done.stdout.count("\n") == 1
+    listed = json.loads(prep("list", "--json").stdout)["interviews"]
+    assert [interview["status"] for interview in listed] == ["active"]
 
 
 def test_answers_can_be_piped_in(server: Server) -> None:
