@@ -452,14 +452,17 @@ def encode(message: ServerMessage | ClientMessage | Struct) -> bytes:
 
 def decode_client(data: str | bytes) -> ClientMessages:
     """Raises msgspec.DecodeError on bad JSON, msgspec.ValidationError on a bad message."""
-    return _client_decoder.decode(data)
+    try:
+        return _client_decoder.decode(data)
+    except RecursionError:
+        raise msgspec.DecodeError("it is nested too deeply") from None
 
 
 def id_of(data: str | bytes) -> str:
     """The client-made id in a message that is otherwise bad; empty when there is none."""
     try:
         return msgspec.json.decode(data, type=_Envelope).id
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return ""
 
 

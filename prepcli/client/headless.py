@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 import uuid
 
 import msgspec
@@ -86,6 +87,9 @@ class Conversation:
         self._state = RoomState()
         self._known = False
         """Whether the room has told how things stand since the connection was made."""
+        self._known_once = False
+        self._found_failed = False
+        """Whether the turn had failed before this side came."""
         self._answered = ""
         """Id of the question that has its answer, as far as this side knows."""
         self._given: Answer | None = None
@@ -109,8 +113,11 @@ class Conversation:
                 if self._answering is not None:
                     self._answering.cancel()
         except ExceptionGroup as group:
-            if not isinstance(group.exceptions[0], _Left):
-                raise group.exceptions[0] from None
+            first: Exception = group
+            while isinstance(first, ExceptionGroup):
+                first = first.exceptions[0]
+            if not isinstance(first, _Left):
+                raise first from None
             self._output.note("no answers: the interview is left as it is")
         if left := self._answers.left:
             self._output.note(f"not needed any more: {left} of the answers")
@@ -141,8 +148,9 @@ class Conversation:
         match event:
             case ConnectionChanged():
                 self._known = False
-            case Snapshot():
-                self._known = True
+            case Snapshot(failed=failed):
+                self._found_failed = failed is not None and not self._known_once
+                self._known = self._known_once = True
             case Accepted(id=id) if id == self._retry_id:
                 # The turn is under way again, whether its state has been seen yet or not.
                 self._retry_id = ""
@@ -158,10 +166,12 @@ class Conversation:
             self._retry_id = ""  # somebody else was quicker
         elif failure.id and failure.id == self._given_id:
             self._answer_refused(failure)
-        elif not failure.id and not failure.retryable:
-            # The answer came to nothing: no words were heard in it.
+        elif not failure.id and failure.code == "nothing_heard":
+            # The answer came to nothing; the question waits for another one.
             self._output.note(failure.message)
             self._answered = ""
+        elif not failure.id and not failure.retryable and self._state.phase is not Phase.HINTING:
+            raise InferenceFailed(failure.message)
         elif not self._ending:
             self._output.note(failure.message)
 
@@ -199,9 +209,13 @@ class Conversation:
         return False
 
     async def _retry(self, failed: Error) -> None:
-        if failed.code == "rate_limited":
+        # What failed some time ago may go well by now: the period is over, the model mended.
+        found, self._found_failed = self._found_failed, False
+        over = found and float(failed.details.get("reset", 0.0)) <= time.time()
+        if failed.code == "rate_limited" and not over:
             raise rate_limited(failed)
-        if not failed.retryable or self._retried_at == len(self._state.messages):
+        hopeless = not failed.retryable and not found
+        if hopeless or self._retried_at == len(self._state.messages):
             raise InferenceFailed(failed.message)
         self._retried_at = len(self._state.messages)
         self._retry_id = uuid.uuid4().hex

@@ -23,6 +23,9 @@ from prepserver.protocol import Quota
 
 __all__ = ["Call", "Gateway", "Limiter"]
 
+INTERVIEWER, EARS = "interviewer", "ears"
+"""What the models are for."""
+
 RETRIES = 3
 FIRST_RETRY = 0.2
 """Seconds; doubles with each retry."""
@@ -59,7 +62,7 @@ class Gateway:
         self._clock = clock
         self._info: asyncio.Future[ModelInfo] | None = None
         self._loading: set[asyncio.Task[None]] = set()
-        self.states = {"interviewer": "loading", "ears": "loading"}
+        self.states = {INTERVIEWER: "loading", EARS: "loading"}
         """Each model's job and its state: `loading`, `ready` or `failed`."""
         self.failures: dict[str, str] = {}
         """Why a model did not load."""
@@ -69,30 +72,47 @@ class Gateway:
     def start(self) -> None:
         """Begin to load the models; calls made meanwhile wait for them."""
         self._info = asyncio.get_running_loop().create_future()
-        for job, load in (("interviewer", self._load_language), ("ears", self._speech.start)):
+        for job, load in ((INTERVIEWER, self._load_language), (EARS, self._speech.start)):
             task = asyncio.create_task(self._load(job, load))
             self._loading.add(task)
             task.add_done_callback(self._loading.discard)
 
     async def _load(self, job: str, load: Callable[[], Awaitable[None]]) -> None:
+        attempt = 0
+        while (failure := await self._try_to_load(load)) is not None:
+            if not failure.retryable or attempt >= RETRIES:
+                break
+            log.warning("model.retried", job=job, code=failure.code)
+            await self._clock.sleep(FIRST_RETRY * 2**attempt)
+            attempt += 1
+        if failure is None:
+            self.states[job] = "ready"
+            log.info("model.ready", job=job)
+            return
+        self.states[job] = "failed"
+        self.failures[job] = failure.message
+        log.error("model.failed", job=job, code=failure.code, message=failure.message)
+        if job == INTERVIEWER and self._info is not None:
+            self._info.set_exception(failure)
+            self._info.exception()  # each call that waits for it raises it anew
+
+    async def _try_to_load(self, load: Callable[[], Awaitable[None]]) -> PrepServerError | None:
         try:
             await load()
         except PrepServerError as error:
-            self.states[job] = "failed"
-            self.failures[job] = error.message
-            log.error("model.failed", job=job, code=error.code, message=error.message)
-        else:
-            self.states[job] = "ready"
-            log.info("model.ready", job=job)
+            return error
+        except Exception:
+            log.exception("model.load_failed")
+            return InferenceError(
+                "A model could not be loaded; the server's log says why.",
+                code="model_not_loaded",
+                retryable=False,
+            )
+        return None
 
     async def _load_language(self) -> None:
         assert self._info is not None
-        try:
-            self._info.set_result(await self._language.start())
-        except PrepServerError as error:
-            self._info.set_exception(error)
-            self._info.exception()  # each call that waits for it raises it anew
-            raise
+        self._info.set_result(await self._language.start())
 
     async def info(self) -> ModelInfo:
         """The interviewer's model, once it is loaded. Raises InferenceError."""

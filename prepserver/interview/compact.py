@@ -20,10 +20,6 @@ __all__ = ["closing", "hint", "question", "skills", "summary"]
 MAIN_CHOICES = 3
 """Main questions that the model chooses from."""
 
-LONGEST_TURN = 1_200
-"""Characters of one answer in the prompt: a small model loses itself in longer ones. The cut is
-the same each time, so the prompt stays append-only."""
-
 STEMS = (
     "What was the hardest part of",
     "What would you change about",
@@ -272,11 +268,11 @@ def _conversation(brief: Brief) -> str:
     for answer, follow_up in examples:
         lines += [f"Candidate: {answer}", f"Interviewer: {follow_up}", ""]
     lines.append(f"The next interview is for the role of {_line(brief.spec.role)}.")
-    for message in brief.messages:
+    for message in brief.shown:
         if message.kind is MessageKind.QUESTION:
             lines += [f"Interviewer: {_line(message.text)}", ""]
-        elif message.kind is MessageKind.ANSWER:
-            lines.append(f"Candidate: {_line(message.text)[:LONGEST_TURN]}")
+        else:
+            lines.append(f"Candidate: {_line(message.text)}")
     return "\n".join(lines)
 
 

@@ -5,6 +5,7 @@ them is good for the whole interview.
 """
 
 from prepserver.ai.values import ChatTurn, Prompt
+from prepserver.interview.budget import shortened
 from prepserver.interview.plan import MAX_SKILLS, Brief
 from prepserver.interview.questions.bank import Bank
 from prepserver.protocol import MessageKind, Source
@@ -80,11 +81,9 @@ def _chat(brief: Brief, purpose: str, ask: str, grammar: str, seed: int) -> Prom
 
 def _conversation(brief: Brief) -> list[ChatTurn]:
     turns = [_system(brief)]
-    for message in brief.messages:
-        if message.kind is MessageKind.QUESTION:
-            turns.append(ChatTurn("assistant", message.text))
-        elif message.kind is MessageKind.ANSWER:
-            turns.append(ChatTurn("user", message.text))
+    for message in brief.shown:
+        speaker = "assistant" if message.kind is MessageKind.QUESTION else "user"
+        turns.append(ChatTurn(speaker, message.text))
     return turns
 
 
@@ -108,7 +107,9 @@ def _system(brief: Brief) -> ChatTurn:
         "twice. Speak plainly and kindly, in at most two sentences.",
     ]
     if spec.job_description:
-        lines.append(f"Job description:\n{spec.job_description}")
+        text = shortened(spec.job_description, brief.document_tokens)
+        lines.append(f"Job description:\n{text}")
     if spec.resume:
-        lines.append(f"The candidate's resume:\n{spec.resume}")
+        text = shortened(spec.resume, brief.document_tokens)
+        lines.append(f"The candidate's resume:\n{text}")
     return ChatTurn("system", "\n\n".join(lines))

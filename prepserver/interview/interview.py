@@ -235,7 +235,11 @@ class Interview(DurableObject):
                 return
             self._room.take_back()
             self._turns.finish(active, TurnState.DONE)
-        self._begin_turn(Step.CLOSING)
+        unfinished = self._turns.unfinished()
+        if unfinished is not None and unfinished.step in (Step.CLOSING, Step.SUMMARY):
+            self._retry_turn()  # the end had begun: nobody says goodbye twice
+        else:
+            self._begin_turn(Step.CLOSING)
 
     # --- Audio --------------------------------------------------------------------------------
 
@@ -243,13 +247,14 @@ class Interview(DurableObject):
         attached = connection.state or {}
         id = attached.get("recording")
         try:
-            if id is None:
+            refused = attached.get("refused")
+            if id is None or (refused and data[:4] == b"RIFF"):
                 pcm = pcm_of(data)
                 self._require_question()
                 id = uuid.uuid4().hex
                 self._recordings.add_whole(id, pcm)
                 self._begin_turn(Step.TRANSCRIBE, recording=id)
-            elif not attached.get("refused"):
+            elif not refused:
                 self._add_frame(connection, id, data)
         except PrepServerError as error:
             if error.status >= 500:
@@ -260,8 +265,12 @@ class Interview(DurableObject):
         if self._was_applied(id):
             self.context.send(connection, wire.Accepted(id=id))
             return
+        # Until it is taken: frames on their way must not pass for recordings of their own.
+        self._attach(connection, id, refused=True)
         self._require_open()
-        stored = self._recordings.start(id)
+        others = (each.state for each in self.context.connections() if each is not connection)
+        in_use = {state.get("recording") for state in others if state}
+        stored = self._recordings.start(id, in_use)
         self._attach(connection, id)
         self._postpone_hint()
         self.context.send(connection, wire.AudioAck(id=id, frame=stored))

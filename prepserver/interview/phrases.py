@@ -68,8 +68,8 @@ def key_phrases(text: str, known: Sequence[str] = (), *, limit: int = 6) -> list
     for name in known:
         if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text, re.IGNORECASE):
             found.setdefault(name, 2.0)
-    for sentence in re.split(r"[.,;:!?\n()]+", text):
-        words = re.findall(r"[A-Za-z][A-Za-z'-]*", sentence)
+    for sentence in re.split(r"[.,;:!?\n()]+", text.replace("’", "'")):
+        words = re.findall(r"[^\W_][\w'-]*", sentence)
         for position, word in enumerate(words):
             if word.lower() in _OPENERS:
                 phrase = _phrase_after(words, position)
@@ -78,9 +78,11 @@ def key_phrases(text: str, known: Sequence[str] = (), *, limit: int = 6) -> list
     ranked = sorted(found, key=lambda phrase: -found[phrase])
     kept: list[str] = []
     for phrase in ranked:
+        if len(kept) == limit:
+            break
         if not any(_bare(phrase) in _bare(other) for other in kept):
             kept.append(phrase)
-    return kept[:limit]
+    return kept
 
 
 def _phrase_after(words: Sequence[str], opener: int) -> str:

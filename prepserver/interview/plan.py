@@ -34,6 +34,11 @@ class Brief(Struct, frozen=True, kw_only=True):
     questions: tuple[Question, ...]
     """Main questions, in the order of preference."""
     messages: tuple[Message, ...]
+    """Everything that was said."""
+    shown: tuple[Message, ...] = ()
+    """Questions and answers that a prompt shows, shortened to fit the model's context."""
+    document_tokens: int = 600
+    """Of the job description, and of the resume, in a prompt."""
 
     @property
     def asked(self) -> tuple[str, ...]:

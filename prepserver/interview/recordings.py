@@ -2,6 +2,7 @@
 
 import io
 import wave
+from collections.abc import Collection
 
 from prepserver.errors import BadRequest, Conflict
 from prepserver.objects.storage import Storage
@@ -38,17 +39,22 @@ class Recordings:
         self._max_seconds = max_seconds
         self._waiting: dict[str, list[bytes]] = {}
 
-    def start(self, id: str) -> int:
+    def start(self, id: str, in_use: Collection[str | None] = ()) -> int:
         """Open, or go on with, a recording; returns the highest frame stored, -1 for none.
 
-        Raises Conflict when too many are open.
+        When too many are open, one that is not `in_use` is forgotten: nobody is left to stop it.
+        Raises Conflict when all are.
         """
-        row = self._storage.row("SELECT count(*) FROM recordings WHERE id != ?", id)
-        if row is not None and row[0] >= MAX_OPEN:
-            raise Conflict(
-                f"There are {MAX_OPEN} recordings open already: stop or cancel one of them.",
-                code="too_many_recordings",
-            )
+        others = [row[0] for row in self._storage.sql("SELECT id FROM recordings")]
+        others = [other for other in others if other != id]
+        if len(others) >= MAX_OPEN:
+            left = [other for other in others if other not in in_use]
+            if not left:
+                raise Conflict(
+                    f"There are {MAX_OPEN} recordings open already: stop or cancel one of them.",
+                    code="too_many_recordings",
+                )
+            self.forget(left[0])
         self._waiting.setdefault(id, [])
         self._storage.sql("INSERT OR IGNORE INTO recordings VALUES (?, 0, 0)", id)
         return self._stored(id)[0] - 1

@@ -155,6 +155,8 @@ async def _write(
                     spoken.append(piece)
                     post(Said(turn=work.turn, step=work.step, text=piece))
         except InferenceError as error:
+            if error.code == "context_overflow" and work.step is Step.QUESTION:
+                break  # the bank's questions need no context
             if not error.retryable or attempt == ATTEMPTS - 1:
                 raise
             log.warning("turn.begun_anew", step=work.step, code=error.code)

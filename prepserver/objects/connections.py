@@ -61,16 +61,15 @@ class Connection:
         """Queue one text frame; closes the connection with 4008 when it is too far behind."""
         if self.closing is not None:
             return
-        size = _bytes(frame)
-        behind = self._queued + size > MAX_QUEUED_BYTES or len(self._frames) >= MAX_QUEUED_MESSAGES
-        # One frame larger than the bound still goes to a client that has read all before it.
-        if behind and self._frames:
+        # The bound is on what waits already: one frame larger than it, such as a long snapshot,
+        # still goes to a client that keeps up.
+        if self._queued >= MAX_QUEUED_BYTES or len(self._frames) >= MAX_QUEUED_MESSAGES:
             self._frames.clear()
             self._queued = 0
             self.close(CLOSE_SLOW, "too far behind: connect again to resume from a snapshot")
             return
         self._frames.append(frame)
-        self._queued += size
+        self._queued += _bytes(frame)
         self._changed.set()
 
     def close(self, code: int, reason: str = "") -> None:

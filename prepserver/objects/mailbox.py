@@ -4,7 +4,11 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 
+import structlog
+
 __all__ = ["Mailbox"]
+
+log = structlog.get_logger(__name__)
 
 Handler = Callable[[], Awaitable[None]]
 
@@ -29,7 +33,11 @@ class Mailbox:
     async def _run(self) -> None:
         try:
             while self._waiting:
-                await self._waiting.popleft()()
+                try:
+                    await self._waiting.popleft()()
+                except Exception:
+                    # Whatever it was, those behind it in the queue have nothing to do with it.
+                    log.exception("mailbox.handler_failed")
         finally:
             self._task = None
 

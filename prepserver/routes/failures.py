@@ -55,4 +55,13 @@ def _of_nobody(request: Request[Any, Any, Any], error: Exception) -> Response[An
     return _respond(500, Error(**ours.as_dict()))
 
 
-handlers: Any = {PrepServerError: _of_ours, HTTPException: _of_litestar, Exception: _of_nobody}
+def _of_nesting(request: Request[Any, Any, Any], error: RecursionError) -> Response[Any]:
+    return _respond(400, Error(code="bad_request", message="The body is nested too deeply."))
+
+
+handlers: Any = {
+    PrepServerError: _of_ours,
+    HTTPException: _of_litestar,
+    RecursionError: _of_nesting,
+    Exception: _of_nobody,
+}

@@ -1,5 +1,6 @@
 """What the models are asked: the same beginning each time, and nothing that may not be said."""
 
+import itertools
 import json
 import re
 from collections.abc import Sequence
@@ -7,6 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from prepserver.ai.values import ModelInfo, Prompt
+from prepserver.interview.budget import estimate
 from prepserver.interview.phases import Step
 from prepserver.interview.plan import Brief, acceptable, checked_skills, planned
 from prepserver.interview.prompts import prompt_for
@@ -149,6 +151,32 @@ def test_a_huge_answer_is_cut_in_the_same_place_each_time() -> None:
     two = ask(Step.QUESTION, COMPACT, brief_after([huge, "More."]))
     assert len(one.text) < 4_000
     assert two.text.startswith(one.text.removesuffix("\nInterviewer:"))
+
+
+@PROFILES
+@pytest.mark.parametrize("word", ["word ", "слово ", "言葉", "🙂"], ids=["en", "ru", "ja", "emoji"])
+def test_a_prompt_fits_the_context_however_much_was_said(info: ModelInfo, word: str) -> None:
+    """Thirty answers of the greatest length in any script, and both documents."""
+    huge = (word * 16_000)[:16_000]
+    spec = InterviewSpec(role="R" * 200, questions=30, job_description=huge, resume=huge)
+    brief = brief_after([huge] * 28, spec)
+    for step in (Step.QUESTION, Step.HINT, Step.CLOSING, Step.SUMMARY):
+        prompt = ask(step, info, brief)
+        text = prompt.text + prompt.opening + "".join(turn.content for turn in prompt.turns)
+        assert estimate(text) + prompt.max_tokens <= info.context
+        assert huge[:50] in text
+
+
+def test_what_is_left_out_of_a_prompt_goes_in_blocks() -> None:
+    """Most turns only add to the prompt, so the cache of its beginning stays good."""
+    long = "I moved the ledger out of the monolith. " * 40
+    prompts = [ask(Step.QUESTION, COMPACT, brief_after([long] * count)) for count in range(1, 10)]
+    kept = [
+        later.text.startswith(earlier.text.removesuffix("\nInterviewer:"))
+        for earlier, later in itertools.pairwise(prompts)
+    ]
+    assert kept.count(True) >= len(kept) // 2
+    assert not all(kept)
 
 
 def test_skills_must_be_borne_out() -> None:

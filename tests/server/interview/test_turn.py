@@ -157,9 +157,18 @@ async def test_an_engine_that_keeps_dying_fails_the_turn(tmp_path: Path) -> None
 @asynchronous
 async def test_what_cannot_be_retried_is_not(tmp_path: Path) -> None:
     """A prompt that is too long stays too long."""
-    events, model = await events_of(work(Step.QUESTION), [[BROKEN]], tmp_path)
+    events, model = await events_of(work(Step.CLOSING), [[BROKEN]], tmp_path)
     assert len(model.prompts) == 1
     assert isinstance(events[-1], turn.Failed)
+
+
+@asynchronous
+async def test_a_prompt_that_does_not_fit_gives_way_to_the_bank(tmp_path: Path) -> None:
+    """The interview goes on: a main question needs no context."""
+    events, model = await events_of(work(Step.QUESTION), [[BROKEN]], tmp_path)
+    assert len(model.prompts) == 1
+    assert isinstance(events[-1], turn.Written)
+    assert events[-1].source is Source.BANK
 
 
 @pytest.mark.parametrize(
