@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -12,45 +11,11 @@ from prepserver.interview import turn
 from prepserver.interview.phases import Step
 from prepserver.objects.registry import Registry
 from prepserver.protocol import MessageKind, Phase
+from tests.server.interview.talk import answer, kinds, open_room, ready, snapshot
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
 from tests.support.models import CuedLanguage, words
-from tests.support.rooms import USER, Client, Rooms
-
-LOUD = (b"\x00\x40" + b"\x00\xc0") * 8_000
-"""One second that is not silent."""
-
-SILENT = bytes(32_000)
-
-
-def answer(text: str, id: str = "") -> wire.UserMessage:
-    return wire.UserMessage(id=id, text=text)
-
-
-async def open_room(rooms: Rooms, **spec: Any) -> Client:
-    """A client in a new interview whose first question has been asked."""
-    view = await rooms.create(**spec)
-    client = await rooms.join(view.id)
-    await ready(client)
-    return client
-
-
-async def ready(client: Client) -> None:
-    await client.until(
-        lambda m: (
-            (isinstance(m, wire.Snapshot) and m.state is Phase.IDLE and len(m.messages) > 0)
-            or (isinstance(m, wire.StateChanged) and m.state is Phase.IDLE)
-        )
-    )
-
-
-async def snapshot(client: Client) -> wire.Snapshot:
-    await client.send(wire.GetAllMessages())
-    return await client.next(wire.Snapshot)
-
-
-def kinds(messages: Sequence[wire.Message]) -> list[str]:
-    return [message.kind.value for message in messages]
+from tests.support.rooms import USER, Rooms
 
 
 @asynchronous
@@ -143,6 +108,7 @@ async def test_an_answer_out_of_turn_is_refused(tmp_path: Path) -> None:
     [
         ("{", "bad_message"),
         ('{"type":"nonsense","id":"m1"}', "bad_message"),
+        ('{"type":"user.typing","x":' + "[" * 9_000 + "]" * 9_000 + "}", "bad_message"),
         ('{"type":"user.message","id":"m1","text":7}', "bad_message"),
         ('{"type":"user.message","id":"m1","text":" "}', "empty_answer"),
         ('{"type":"message.edit","id":"m1","message_id":"x","text":"y"}', "no_such_message"),
@@ -169,72 +135,6 @@ async def test_bad_input_gets_its_error_and_the_room_goes_on(
         assert failure.id in ("", "m1", "r9")
         await client.send(answer("All the same."))
         await client.said(MessageKind.QUESTION)
-
-
-@asynchronous
-async def test_a_recording_in_frames_is_acknowledged_and_written_down(tmp_path: Path) -> None:
-    """Frames are acknowledged when stored, and the words become the answer."""
-    async with Rooms(tmp_path) as rooms:
-        client = await open_room(rooms)
-        await client.send(wire.AudioStart(id="r1"))
-        assert (await client.next(wire.AudioAck)).frame == -1
-        for number in range(25):
-            pcm = LOUD[number * 1_280 : (number + 1) * 1_280]
-            await client.send(wire.pack_frame(number, pcm))
-        assert (await client.next(wire.AudioAck)).frame == 12
-        await client.send(wire.AudioStop(id="r1", frames=25))
-        await client.state(Phase.TRANSCRIBING)
-        said = await client.said(MessageKind.ANSWER)
-    assert said.source is wire.Source.SPEECH
-    assert said.text.startswith("I spoke for 1.0 seconds")
-
-
-@asynchronous
-async def test_a_recording_goes_on_over_another_connection(tmp_path: Path) -> None:
-    """What was stored before the cut is not asked for again; nothing is doubled."""
-    async with Rooms(tmp_path) as rooms:
-        client = await open_room(rooms)
-        frames = [LOUD[at : at + 1_280] for at in range(0, len(LOUD), 1_280)]
-        await client.send(wire.AudioStart(id="r1"))
-        for number, pcm in enumerate(frames[:20]):
-            await client.send(wire.pack_frame(number, pcm))
-        room = client.room
-        await client.leave()
-        again = await rooms.join(room)
-        await again.send(wire.AudioStart(id="r1"))
-        stored = (await again.next(wire.AudioAck)).frame
-        assert stored == 12
-        for number, pcm in enumerate(frames):
-            if number > stored:
-                await again.send(wire.pack_frame(number, pcm))
-        await again.send(wire.AudioStop(id="r1", frames=len(frames)))
-        said = await again.said(MessageKind.ANSWER)
-    assert said.text.startswith("I spoke for 1.0 seconds")
-
-
-@asynchronous
-async def test_silence_is_no_answer(tmp_path: Path) -> None:
-    """Nothing is invented: the question stays open and the candidate is told."""
-    async with Rooms(tmp_path) as rooms:
-        client = await open_room(rooms)
-        await client.send(SILENT)
-        assert (await client.next(wire.Failure)).code == "nothing_heard"
-        await client.send(answer("In words, then."))
-        await client.said(MessageKind.QUESTION)
-
-
-@asynchronous
-async def test_a_recording_that_is_too_long_is_refused_once(tmp_path: Path) -> None:
-    """The frames that are still under way are not taken for recordings of their own."""
-    async with Rooms(tmp_path, max_recording=0.5) as rooms:
-        client = await open_room(rooms)
-        await client.send(wire.AudioStart(id="r1"))
-        for number in range(25):
-            await client.send(wire.pack_frame(number, LOUD[:1_280]))
-        await client.send(answer("Shorter."))
-        await client.said(MessageKind.QUESTION)
-    failures = [m for m in client.messages if isinstance(m, wire.Failure)]
-    assert [(f.code, f.id) for f in failures] == [("recording_too_long", "r1")]
 
 
 @asynchronous
@@ -393,6 +293,27 @@ async def test_the_end_can_be_called(tmp_path: Path) -> None:
 
 
 @asynchronous
+async def test_nobody_says_goodbye_twice(tmp_path: Path) -> None:
+    """The end is called again after its summary was stopped: the summary is taken up."""
+    clock = ManualClock()
+    async with Rooms(tmp_path, clock=clock, delay=1.0) as rooms:
+        view = await rooms.create()
+        client = await rooms.join(view.id)
+        await client.next(wire.Snapshot)
+        await client.send(wire.InterviewEnd(id="e1"))
+        while not any(isinstance(m, wire.Delta) and m.kind == "summary" for m in client.messages):
+            await rooms.advance(1.0)
+        await client.send(wire.TurnStop(id="s1"))
+        await client.send(wire.InterviewEnd(id="e2"))
+        while not any(
+            isinstance(m, wire.MessageSaid) and m.message.kind == "summary" for m in client.messages
+        ):
+            await rooms.advance(1.0)
+        truth = await snapshot(client)
+    assert kinds(truth.messages) == ["closing", "summary"]
+
+
+@asynchronous
 async def test_an_answer_can_be_corrected(tmp_path: Path) -> None:
     """Everybody sees the new words, marked as edited; questions cannot be changed."""
     async with Rooms(tmp_path) as rooms:
@@ -431,23 +352,6 @@ async def test_events_of_another_turn_are_dropped(tmp_path: Path) -> None:
         await rooms.registry.call("interview", client.room, "on_event", late)
         truth = await snapshot(client)
     assert truth.streaming is None
-
-
-@asynchronous
-async def test_recordings_that_nobody_stops_do_not_pile_up(tmp_path: Path) -> None:
-    """A handful may be open; the answer to the question makes the others moot."""
-    async with Rooms(tmp_path) as rooms:
-        client = await open_room(rooms)
-        for number in range(4):
-            await client.send(wire.AudioStart(id=f"r{number}"))
-            await client.next(wire.AudioAck)
-        await client.send(wire.AudioStart(id="r4"))
-        failure = await client.next(wire.Failure)
-        assert (failure.code, failure.id) == ("too_many_recordings", "r4")
-        await client.send(answer("In words."))
-        await client.said(MessageKind.QUESTION)
-        await client.send(wire.AudioStart(id="r4"))
-        assert (await client.next(wire.AudioAck)).frame == -1
 
 
 @asynchronous

@@ -94,3 +94,23 @@ def test_the_same_question_in_almost_the_same_words(one: str, other: str, same: 
     """Nine words of ten, in either order of the two."""
     assert same_question(one, other) is same
     assert same_question(other, one) is same
+
+
+@pytest.mark.parametrize(
+    ("text", "phrase"),
+    [
+        ("I watched the p99 latency.", "the p99 latency"),
+        ("I sent my résumé.", "your résumé"),
+        ("It was for the B2B customers.", "the B2B customers"),
+        ("We met our team’s deadline.", "your team's deadline"),
+    ],
+)
+def test_words_stay_whole(text: str, phrase: str) -> None:
+    """Digits, accents and curly apostrophes belong to the word they stand in."""
+    assert phrase in key_phrases(text)
+
+
+def test_a_very_long_answer_costs_little() -> None:
+    """Only as many phrases are compared as are kept."""
+    words = " ".join(f"the widget{number} of the gadget{number}" for number in range(20_000))
+    assert len(key_phrases(words, limit=6)) == 6
