@@ -392,3 +392,40 @@ def test_a_lost_connection_does_not_answer_twice() -> None:
         await finish(peer, 4)
 
     assert converse(script, [Typed("one"), Typed("two")]).error is None
+
+
+@pytest.mark.parametrize(
+    "failed",
+    [
+        Error(code="rate_limited", message="Used up.", retryable=True, details={"reset": 1.0}),
+        Error(code="model_not_loaded", message="No such file.", retryable=False),
+    ],
+    ids=["the period is over", "the model may be mended"],
+)
+def test_a_turn_that_failed_some_time_ago_is_tried_again(failed: Error) -> None:
+    """Whoever comes back to an interview is not sent away for what was wrong then."""
+
+    async def script(fake: FakeRoom) -> None:
+        peer = await fake.peer()
+        await peer.greet(open_room(said(0), said(1, ANSWER, "Because."), failed=failed))
+        assert isinstance(await peer.accept(), TurnRetry)
+        await finish(peer, 2)
+
+    assert converse(script).error is None
+
+
+def test_broken_ears_do_not_eat_the_recordings() -> None:
+    """A failure that trying again cannot mend ends the run; no further answer is given away."""
+
+    async def script(fake: FakeRoom) -> None:
+        peer = await fake.peer()
+        await peer.greet(open_room(said(0)))
+        assert isinstance(await peer.accept(), UserMessage)
+        await peer.send(
+            BUSY, Failure(code="model_not_loaded", message="No such file.", retryable=False)
+        )
+        with pytest.raises(ConnectionClosed):
+            raise AssertionError(await peer.receive())
+
+    played = converse(script, [Typed("One."), Typed("Two.")])
+    assert isinstance(played.error, InferenceFailed)
