@@ -1,8 +1,8 @@
 """The engine's side of the pipe: what an engine's process runs.
 
-The main thread works on one request after the other; a second thread reads the pipe, so that a
-cancellation is seen while native code computes, and so that the process ends at once when the
-server is gone.
+The main thread works, a little at a time, on all requests that are open; a second thread reads the
+pipe, so that a cancellation is seen while native code computes, and so that the process ends at
+once when the server is gone.
 """
 
 import ctypes
@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 import traceback
+from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import closing
 from io import BufferedReader, FileIO
@@ -29,6 +30,8 @@ from prepserver.ai.frames import (
     Down,
     Event,
     Failed,
+    Feed,
+    Finish,
     Ready,
     Request,
     Up,
@@ -38,42 +41,87 @@ from prepserver.ai.frames import (
 )
 from prepserver.errors import InferenceError
 
-__all__ = ["Call", "Engine", "serve"]
+__all__ = ["Call", "Engine", "Serial", "serve"]
 
 PR_SET_PDEATHSIG = 1
 """From linux/prctl.h: the signal to get when the parent dies."""
 
 
 class Call:
-    """One request, as the engine that works on it sees it."""
+    """One request, as the engine that works on it sees it. Ends with `done` or `fail`."""
 
     def __init__(self, request: Request, send: Callable[[Up], None]) -> None:
         self.id = request.id
         self.payload: Raw = request.payload
-        self._send = send
-        self._cancelled = threading.Event()
-
-    @property
-    def cancelled(self) -> bool:
+        self.fed: deque[Raw] = deque()
+        """Input that came after the request; the engine takes it out."""
+        self.finished = False
+        """Whether no more input will come. True only after the last of it is in `fed`."""
+        self.cancelled = False
         """Whether nobody waits for the result any more."""
-        return self._cancelled.is_set()
+        self.ended = False
+        """Whether `done` or `fail` was called; what comes after that is not sent."""
+        self._send = send
 
-    def cancel(self) -> None:
-        self._cancelled.set()
+    def event(self, event: Struct) -> None:
+        """Tell something of the work to whoever asked."""
+        if not self.ended and not self.cancelled:
+            self._send(Event(self.id, encode(event)))
 
     def alive(self) -> None:
         """Say that work goes on; to be called every few seconds at least."""
         self._send(Alive())
 
+    def done(self) -> None:
+        """The request is answered, or was cancelled."""
+        if not self.ended:
+            self.ended = True
+            self._send(Done(self.id))
+
+    def fail(self, error: InferenceError) -> None:
+        if not self.ended:
+            self.ended = True
+            self._send(_failed(self.id, error))
+
 
 class Engine(Protocol):
-    """Native code behind a request."""
+    """Native code behind requests. It is called from one thread only."""
 
-    def run(self, call: Call) -> Generator[Struct, None, None]:
-        """Work on a request; each value is sent as one event. Raises InferenceError.
+    def admit(self, call: Call) -> None:
+        """Take a request. Raises InferenceError when it cannot be worked on."""
 
-        The generator is closed when the request is cancelled.
-        """
+    def step(self) -> bool:
+        """Do a little of the open work; False when there is nothing to do until news come: a
+        request, more input, a cancellation. What it raises fails every request that is open."""
+
+
+class Serial:
+    """An engine that works on one request after the other, each by a generator of events."""
+
+    def __init__(self, run: Callable[[Call], Generator[Struct, None, None]]) -> None:
+        """The generator is closed when its request is cancelled."""
+        self._run = run
+        self._waiting: deque[Call] = deque()
+
+    def admit(self, call: Call) -> None:
+        self._waiting.append(call)
+
+    def step(self) -> bool:
+        if not self._waiting:
+            return False
+        call = self._waiting.popleft()
+        try:
+            if not call.cancelled:
+                with closing(self._run(call)) as events:
+                    for event in events:
+                        if call.cancelled:
+                            break
+                        call.event(event)
+        except Exception as error:
+            call.fail(_of_engine(error))
+        else:
+            call.done()
+        return True
 
 
 class Pipe:
@@ -113,63 +161,82 @@ class Pipe:
 
 
 class Desk:
-    """The requests that wait and the one that is worked on."""
+    """The requests that are open, and the news of them."""
 
     def __init__(self, pipe: Pipe) -> None:
         self._pipe = pipe
-        self._waiting: queue.SimpleQueue[Call] = queue.SimpleQueue()
+        self._news: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
+        """New requests; None for news of one that is known."""
         self._calls: dict[int, Call] = {}
         self._lock = threading.Lock()
 
     def read(self) -> None:
         """Take in frames until the server is gone, then end the process."""
         try:
-            while True:
-                match self._pipe.read():
-                    case Request() as request:
-                        call = Call(request, self._pipe.send)
-                        with self._lock:
-                            self._calls[call.id] = call
-                        self._waiting.put(call)
-                    case Cancel(id=number):
-                        with self._lock:
-                            cancelled = self._calls.get(number)
-                        if cancelled is not None:
-                            cancelled.cancel()
-                    case Configure():
-                        break
+            while (frame := self._pipe.read()) is not None:
+                self._take(frame)
         except (EOFError, OSError):
             pass
-        except DecodeError:
+        except (DecodeError, ValueError):
             traceback.print_exc()
         # Native code may be deep in a computation that nobody wants any more.
         os._exit(0)
 
+    def _take(self, frame: Down) -> None:
+        match frame:
+            case Request() as request:
+                call = Call(request, self._pipe.send)
+                with self._lock:
+                    self._calls[call.id] = call
+                self._news.put(call)
+                return
+            case Configure():
+                raise ValueError("an engine is configured once")
+            case Cancel() | Feed() | Finish():
+                with self._lock:
+                    known = self._calls.get(frame.id)
+        if known is None:
+            return
+        match frame:
+            case Feed(payload=payload):
+                known.fed.append(payload)
+            case Finish():
+                known.finished = True
+            case Cancel():
+                known.cancelled = True
+        self._news.put(None)
+
     def work(self, engine: Engine) -> None:
-        """Answer requests, first come, first served, for ever."""
+        """Let the engine work whenever there is something to do, for ever."""
+        busy = False
         while True:
-            call = self._waiting.get()
+            self._admit(engine, wait=not busy)
             try:
-                last = self._answer(engine, call)
-            finally:
+                busy = engine.step()
+            except Exception as error:
+                for call in self._open():
+                    call.fail(_of_engine(error))
+            self._forget_ended()
+
+    def _admit(self, engine: Engine, *, wait: bool) -> None:
+        """Hand over the requests that have come; waits for news if there is nothing else."""
+        while wait or not self._news.empty():
+            call, wait = self._news.get(), False
+            if call is not None:
+                try:
+                    engine.admit(call)
+                except Exception as error:
+                    call.fail(_of_engine(error))
+
+    def _open(self) -> list[Call]:
+        with self._lock:
+            return list(self._calls.values())
+
+    def _forget_ended(self) -> None:
+        for call in self._open():
+            if call.ended:
                 with self._lock:
                     del self._calls[call.id]
-            self._pipe.send(last)
-
-    def _answer(self, engine: Engine, call: Call) -> Up:
-        try:
-            if not call.cancelled:
-                with closing(engine.run(call)) as events:
-                    for event in events:
-                        if call.cancelled:
-                            break
-                        self._pipe.send(Event(call.id, encode(event)))
-        except InferenceError as error:
-            return _failed(call.id, error)
-        except Exception as error:
-            traceback.print_exc()
-            return _failed(call.id, InferenceError(f"The engine failed: {error}"))
-        return Done(call.id)
 
 
 def serve(load: Callable[[Raw], tuple[Struct, Engine]]) -> None:
@@ -200,6 +267,13 @@ def serve(load: Callable[[Raw], tuple[Struct, Engine]]) -> None:
         return
     pipe.send(Ready(encode(info)))
     desk.work(engine)
+
+
+def _of_engine(error: Exception) -> InferenceError:
+    if isinstance(error, InferenceError):
+        return error
+    traceback.print_exception(error)
+    return InferenceError(f"The engine failed: {error}")
 
 
 def _failed(number: int, error: InferenceError) -> Failed:

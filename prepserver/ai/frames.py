@@ -22,6 +22,8 @@ __all__ = [
     "Down",
     "Event",
     "Failed",
+    "Feed",
+    "Finish",
     "Ready",
     "Request",
     "Up",
@@ -56,7 +58,20 @@ class Cancel(Struct, frozen=True, tag="cancel"):
     id: int
 
 
-Down = Configure | Request | Cancel
+class Feed(Struct, frozen=True, tag="feed"):
+    """More input of a request that is open, such as what was said since the last one."""
+
+    id: int
+    payload: Raw
+
+
+class Finish(Struct, frozen=True, tag="finish"):
+    """The input of a request is whole."""
+
+    id: int
+
+
+Down = Configure | Request | Feed | Finish | Cancel
 """Server to engine."""
 
 

@@ -33,7 +33,7 @@ from prepserver.ai.frames import (
 from prepserver.clock import Clock
 from prepserver.errors import InferenceError
 
-__all__ = ["EngineProcess", "died", "reported"]
+__all__ = ["Answers", "EngineProcess", "died", "reported"]
 
 KEPT_LINES = 40
 """Lines of the engine's own output that are kept to explain a death."""
@@ -43,7 +43,7 @@ LONGEST_LINE = 65_536
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
-Answers = asyncio.Queue[Up | InferenceError]
+Answers = asyncio.Queue[Up | Exception]
 
 
 class EngineProcess:

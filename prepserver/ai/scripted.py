@@ -6,12 +6,12 @@ they say depends on the prompt alone.
 
 import hashlib
 from array import array
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterable
 from typing import Any
 
 import msgspec
 
-from prepserver.ai.values import Delta, ModelInfo, Prompt, Segment, Speech, Usage
+from prepserver.ai.values import Caption, Delta, ModelInfo, Prompt, Segment, Speech, Usage
 from prepserver.clock import Clock
 from prepserver.errors import InferenceError
 from prepserver.protocol import BYTES_PER_SECOND
@@ -45,6 +45,15 @@ class ScriptedLanguage:
             yield Delta(text=word if number == 0 else f" {word}")
         yield Usage(prompt_tokens=len(_text(prompt).split()), completion_tokens=len(words))
 
+    async def prefill(self, prompt: Prompt) -> None:
+        return
+
+    async def park(self, conversation: str) -> None:
+        return
+
+    async def forget(self, conversation: str) -> None:
+        return
+
     async def close(self) -> None:
         return
 
@@ -74,6 +83,19 @@ class ScriptedSpeech:
         return Speech(
             text=text, segments=(Segment(start=0.0, end=seconds, text=text),), seconds=seconds
         )
+
+    async def listen(
+        self, audio: AsyncIterable[bytes], vocabulary: str = ""
+    ) -> AsyncGenerator[Caption | Speech, None]:
+        """A caption for each second, then what `transcribe` gives."""
+        pcm, captions = bytearray(), 0
+        async for piece in audio:
+            pcm += piece
+            while len(pcm) >= (captions + 1) * BYTES_PER_SECOND:
+                captions += 1
+                heard = f"{captions - 1} s" if captions > 1 else ""
+                yield Caption(final="", stable=heard, tentative=f"{captions} s")
+        yield await self.transcribe(bytes(pcm), vocabulary)
 
     async def close(self) -> None:
         return

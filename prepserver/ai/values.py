@@ -1,21 +1,35 @@
 """What goes into a model and what comes out: plain data, and the two protocols of engines."""
 
-from collections.abc import AsyncGenerator
+import enum
+from collections.abc import AsyncGenerator, AsyncIterable
 from typing import Any, Protocol
 
 from msgspec import Struct
 
 __all__ = [
+    "Caption",
     "ChatTurn",
     "Delta",
     "LanguageModel",
     "ModelInfo",
+    "Priority",
     "Prompt",
     "Segment",
     "Speech",
     "SpeechModel",
     "Usage",
+    "Word",
 ]
+
+
+class Priority(enum.IntEnum):
+    """Who goes first when there is more to compute than can be done at once."""
+
+    ANSWER = 0
+    """Somebody waits for the next words."""
+    REVIEW = 1
+    PREFILL = 2
+    """Nobody waits: it is work done ahead."""
 
 
 class ChatTurn(Struct, frozen=True):
@@ -29,6 +43,10 @@ class Prompt(Struct, frozen=True, kw_only=True):
 
     purpose: str = ""
     """What it is for; engines may log it, the scripted model plays by it."""
+    conversation: str = ""
+    """Names the interview whose cached keys and values this prompt goes on from, also after they
+    were parked on disk. Empty: nothing is kept for it."""
+    priority: Priority = Priority.ANSWER
     text: str = ""
     turns: tuple[ChatTurn, ...] = ()
     opening: str = ""
@@ -79,6 +97,16 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
         return self.parameters < 1_000_000_000
 
 
+class Word(Struct, frozen=True, kw_only=True):
+    """One word and when it was said."""
+
+    start: float
+    """Seconds from the beginning of the recording."""
+    end: float
+    text: str
+    probability: float = 1.0
+
+
 class Segment(Struct, frozen=True, kw_only=True):
     """A stretch of speech."""
 
@@ -90,9 +118,21 @@ class Segment(Struct, frozen=True, kw_only=True):
     """Geometric mean of the tokens' probabilities, 0 to 1."""
     why_dropped: str = ""
     """For a segment that was left out: `silence`, `unlikely` or `repetition`."""
+    words: tuple[Word, ...] = ()
 
 
-class Speech(Struct, frozen=True, kw_only=True):
+class Caption(Struct, frozen=True, kw_only=True, tag="caption"):
+    """What was heard so far of a recording that goes on."""
+
+    final: str
+    """Of finished segments: it will be in the transcript as it is, and only grows."""
+    stable: str = ""
+    """Of the segment that is being spoken, what two passes in a row agreed on."""
+    tentative: str = ""
+    """The rest of it, which may still change."""
+
+
+class Speech(Struct, frozen=True, kw_only=True, tag="speech"):
     """A transcribed recording."""
 
     text: str
@@ -114,6 +154,16 @@ class LanguageModel(Protocol):
         Raises InferenceError.
         """
 
+    async def prefill(self, prompt: Prompt) -> None:
+        """Read a prompt of a conversation ahead of its `generate`; what a later prompt has in
+        common with it need not be computed then. Raises InferenceError."""
+
+    async def park(self, conversation: str) -> None:
+        """Move what is kept for a conversation to disk, until a prompt goes on from it."""
+
+    async def forget(self, conversation: str) -> None:
+        """Remove what is kept for a conversation, from disk too."""
+
     async def close(self) -> None: ...
 
 
@@ -125,6 +175,15 @@ class SpeechModel(Protocol):
 
     async def transcribe(self, pcm: bytes, vocabulary: str = "") -> Speech:
         """Write down PCM16 little-endian, 16 kHz, mono; `vocabulary` names words to expect.
+
+        Raises InferenceError.
+        """
+
+    def listen(
+        self, audio: AsyncIterable[bytes], vocabulary: str = ""
+    ) -> AsyncGenerator[Caption | Speech, None]:
+        """Write down while it is spoken: `audio` gives pieces of PCM as they come and ends with
+        the recording. Captions, then one Speech. Closing the generator frees the model.
 
         Raises InferenceError.
         """

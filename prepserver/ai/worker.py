@@ -7,12 +7,12 @@ one retry; the next request starts another.
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Mapping, Sequence
 
 from msgspec import Raw, Struct
 
-from prepserver.ai.frames import Done, Event, Failed, Request, encode
-from prepserver.ai.process import EngineProcess, died, reported
+from prepserver.ai.frames import Done, Event, Failed, Feed, Finish, Request, encode
+from prepserver.ai.process import Answers, EngineProcess, died, reported
 from prepserver.clock import Clock
 from prepserver.errors import InferenceError
 
@@ -77,18 +77,23 @@ class Worker:
         """
         return (await self._ready()).info
 
-    async def request(self, payload: Struct) -> AsyncGenerator[Raw, None]:
-        """The events that answer a request, in msgpack.
+    async def request(
+        self, payload: Struct, feed: AsyncIterable[Struct] | None = None
+    ) -> AsyncGenerator[Raw, None]:
+        """The events that answer a request, in msgpack; `feed` is input that comes later.
 
         Closing the generator cancels the request. Raises InferenceError: what the engine
-        reports, or `worker_died`.
+        reports, or `worker_died`; and whatever `feed` raises.
         """
         process = await self._ready()
         number, self._next_id = self._next_id, self._next_id + 1
         events = process.open(number)
         finished = False
+        feeding: asyncio.Task[None] | None = None
         try:
             await process.send(Request(number, encode(payload)))
+            if feed is not None:
+                feeding = asyncio.create_task(_feed(process, number, feed, events))
             while True:
                 match await events.get():
                     case Event(payload=event):
@@ -100,10 +105,13 @@ class Worker:
                     case Failed() as failed:
                         finished = True
                         raise reported(failed)
-                    case InferenceError() as error:
-                        finished = True
+                    case Exception() as error:
+                        finished = process.cause is not None
                         raise error
         finally:
+            if feeding is not None:
+                feeding.cancel()
+                await asyncio.gather(feeding, return_exceptions=True)
             process.forget(number, cancel=not finished)
 
     async def close(self) -> None:
@@ -164,3 +172,14 @@ class Worker:
         process.watch(self._stall_timeout)
         self._process = process
         return process
+
+
+async def _feed(
+    process: EngineProcess, number: int, feed: AsyncIterable[Struct], events: Answers
+) -> None:
+    try:
+        async for part in feed:
+            await process.send(Feed(number, encode(part)))
+        await process.send(Finish(number))
+    except Exception as error:
+        events.put_nowait(error)

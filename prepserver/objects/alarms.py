@@ -26,19 +26,19 @@ class AlarmIndex:
     """Due times by (kind, name). `put`, `lower`, `drop`, `fill` wait for the disk: call them from
     a thread. `pop_due` does not, not even while another thread waits."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, vfs: str | None = None) -> None:
         """Open or create; one that is damaged is put aside. `filled` says if it can be trusted."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self._disk = threading.Lock()
         self._memory = threading.Lock()
         try:
-            self._connection = _open(path)
+            self._connection = _open(path, vfs)
         except apsw.Error:
             for suffix in ("", "-wal", "-shm"):
                 old = path.with_name(path.name + suffix)
                 if old.exists():
                     old.replace(path.with_name(f"{path.name}.damaged{suffix}"))
-            self._connection = _open(path)
+            self._connection = _open(path, vfs)
         rows = self._connection.execute("SELECT kind, name, due FROM alarms")
         self._stored = {(str(kind), str(name)): float(str(due)) for kind, name, due in rows}
         self._due = dict(self._stored)
@@ -131,8 +131,8 @@ class AlarmIndex:
             self._connection.close()
 
 
-def _open(path: Path) -> apsw.Connection:
-    connection = apsw.Connection(str(path))
+def _open(path: Path, vfs: str | None) -> apsw.Connection:
+    connection = apsw.Connection(str(path), vfs=vfs)
     try:
         connection.set_busy_timeout(5_000)
         connection.pragma("journal_mode", "wal")

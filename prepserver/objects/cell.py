@@ -51,6 +51,8 @@ class Neighbourhood(Protocol):
     @property
     def executor(self) -> Executor: ...
     @property
+    def vfs(self) -> str | None: ...
+    @property
     def alarms(self) -> AlarmIndex: ...
     @property
     def closing(self) -> bool: ...
@@ -244,7 +246,7 @@ class Cell:
         if self._registry.closing:
             raise stopping()
         self._storage = await self._in_thread(
-            lambda: Storage(self.path, self.name, self.kind.migrations)
+            lambda: Storage(self.path, self.name, self.kind.migrations, vfs=self._registry.vfs)
         )
         self._context = Context(self.name, self._storage, self._registry.clock, self)
         instance = self.kind.factory(self._context)

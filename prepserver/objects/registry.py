@@ -33,8 +33,12 @@ log = structlog.get_logger(__name__)
 class Registry:
     """Owns a data directory and every object in it."""
 
-    def __init__(self, root: Path, kinds: Iterable[Kind], clock: Clock) -> None:
+    def __init__(
+        self, root: Path, kinds: Iterable[Kind], clock: Clock, *, vfs: str | None = None
+    ) -> None:
+        """`vfs` names the file system that SQLite goes through; None is its own."""
         self.root = root
+        self.vfs = vfs
         self.clock = clock
         self.executor: Executor = ThreadPoolExecutor(max_workers=8, thread_name_prefix="objects")
         self.alarms: AlarmIndex
@@ -112,7 +116,7 @@ class Registry:
     # --- Alarms -------------------------------------------------------------------------------
 
     def _open_index(self) -> AlarmIndex:
-        index = AlarmIndex(self.root / "alarms.sqlite")
+        index = AlarmIndex(self.root / "alarms.sqlite", vfs=self.vfs)
         if not index.filled:
             index.fill(self._alarms_of_objects())
         return index
@@ -121,7 +125,7 @@ class Registry:
         for kind in self._kinds:
             for path in (self.root / "objects" / kind).glob("*/*.sqlite"):
                 try:
-                    with peek(path) as (name, alarm):
+                    with peek(path, vfs=self.vfs) as (name, alarm):
                         if alarm is not None:
                             yield kind, name, alarm.due
                 except Exception as error:

@@ -45,15 +45,18 @@ class Alarm(Struct, frozen=True):
 class Storage:
     """An open database. Not for use from two tasks at once: the mailbox sees to that."""
 
-    def __init__(self, path: Path, name: str, migrations: Sequence[str]) -> None:
-        """Open or create `path`; runs the migrations that it has not seen, each in order.
+    def __init__(
+        self, path: Path, name: str, migrations: Sequence[str], *, vfs: str | None = None
+    ) -> None:
+        """Open or create `path`; runs the migrations that it has not seen, each in order. `vfs`
+        names the file system that SQLite goes through; None is its own.
 
         Blocks on the disk, so it is called from a thread. Raises StorageError.
         """
         self.path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = apsw.Connection(str(path))
+            self._connection = apsw.Connection(str(path), vfs=vfs)
         except (apsw.Error, OSError) as error:
             raise _cannot_open(path, error) from error
         try:
@@ -157,9 +160,9 @@ def _cannot_open(path: Path, error: Exception) -> StorageError:
 
 
 @contextmanager
-def peek(path: Path) -> Iterator[tuple[str, Alarm | None]]:
+def peek(path: Path, *, vfs: str | None = None) -> Iterator[tuple[str, Alarm | None]]:
     """An object's name and alarm, read from its file without activating it."""
-    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs)
     try:
         name = connection.execute("SELECT name FROM _object").fetchone()
         alarm = connection.execute("SELECT due, retry_count FROM _alarm").fetchone()

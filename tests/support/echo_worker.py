@@ -8,7 +8,7 @@ from collections.abc import Generator
 import msgspec
 from msgspec import Raw, Struct
 
-from prepserver.ai.child import Call, serve
+from prepserver.ai.child import Call, Serial, serve
 from prepserver.errors import InferenceError
 
 
@@ -86,7 +86,7 @@ def _pipe(call: Call) -> int:
     return pipe._out
 
 
-def load(options: Raw) -> tuple[Struct, EchoEngine]:
+def load(options: Raw) -> tuple[Struct, Serial]:
     wanted = msgspec.msgpack.decode(options, type=EchoOptions)
     if wanted.load_error:
         raise InferenceError(wanted.load_error, code="model_not_loaded", retryable=False)
@@ -95,7 +95,7 @@ def load(options: Raw) -> tuple[Struct, EchoEngine]:
         os._exit(wanted.load_exit)
     if wanted.load_hang:
         threading.Event().wait()
-    return Echo(wanted.name), EchoEngine()
+    return Echo(wanted.name), Serial(EchoEngine().run)
 
 
 if __name__ == "__main__":

@@ -47,6 +47,15 @@ class CuedLanguage:
             if not finished:
                 self.closed_early += 1
 
+    async def prefill(self, prompt: Prompt) -> None:
+        return
+
+    async def park(self, conversation: str) -> None:
+        return
+
+    async def forget(self, conversation: str) -> None:
+        return
+
     async def close(self) -> None:
         return
 

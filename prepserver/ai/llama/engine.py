@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Raw
 
-from prepserver.ai.child import Call
+from prepserver.ai.child import Call, Serial
 from prepserver.ai.llama.chat import ChatTemplate, Mask
 from prepserver.ai.llama.kept import Kept
 from prepserver.ai.llama.native import BATCH, Native
@@ -141,7 +141,7 @@ class LlamaEngine:
         return complete
 
 
-def load(options: Raw) -> tuple[ModelInfo, LlamaEngine]:
+def load(options: Raw) -> tuple[ModelInfo, Serial]:
     """Raises InferenceError, code `model_not_loaded`."""
     wanted = msgspec.msgpack.decode(options, type=LlamaOptions)
     path = Path(wanted.path)
@@ -153,4 +153,4 @@ def load(options: Raw) -> tuple[ModelInfo, LlamaEngine]:
         )
     native = Native(wanted)
     info = ModelInfo(name=path.stem, parameters=native.parameters, context=native.n_ctx)
-    return info, LlamaEngine(native, wanted.conversations, SystemClock())
+    return info, Serial(LlamaEngine(native, wanted.conversations, SystemClock()).run)

@@ -70,5 +70,14 @@ class LlamaModel:
             async for event in events:
                 yield _events.decode(event)
 
+    async def prefill(self, prompt: Prompt) -> None:
+        return
+
+    async def park(self, conversation: str) -> None:
+        return
+
+    async def forget(self, conversation: str) -> None:
+        return
+
     async def close(self) -> None:
         await self._worker.close()

@@ -9,7 +9,7 @@ import numpy as np
 from msgspec import Raw
 from numpy.typing import NDArray
 
-from prepserver.ai.child import Call
+from prepserver.ai.child import Call, Serial
 from prepserver.ai.values import Segment, Speech
 from prepserver.ai.whisper.binding import Ears, Heard, unloadable
 from prepserver.ai.whisper.doubts import judge
@@ -83,7 +83,7 @@ class WhisperEngine:
         return kept, dropped
 
 
-def load(options: Raw) -> tuple[Loaded, WhisperEngine]:
+def load(options: Raw) -> tuple[Loaded, Serial]:
     """Raises InferenceError, code `model_not_loaded`."""
     wanted = msgspec.msgpack.decode(options, type=WhisperOptions)
     path = Path(wanted.path)
@@ -96,7 +96,7 @@ def load(options: Raw) -> tuple[Loaded, WhisperEngine]:
             raise unloadable(f"The file {path} is not a ggml model of Whisper.")
     if path.stat().st_size < SMALLEST:
         raise unloadable(f"The file {path} was cut short: it has no weights. Fetch it again.")
-    return Loaded(wanted.binding), WhisperEngine(_ears(wanted), Voice())
+    return Loaded(wanted.binding), Serial(WhisperEngine(_ears(wanted), Voice()).run)
 
 
 def _ears(options: WhisperOptions) -> Ears:

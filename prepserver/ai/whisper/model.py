@@ -1,12 +1,13 @@
 """A speech model in whisper.cpp, in a process of its own."""
 
 import sys
+from collections.abc import AsyncGenerator, AsyncIterable
 from contextlib import aclosing
 from pathlib import Path
 
 import msgspec
 
-from prepserver.ai.values import Speech
+from prepserver.ai.values import Caption, Speech
 from prepserver.ai.whisper.options import Binding, Recording, WhisperOptions
 from prepserver.ai.worker import NATIVE_ENVIRONMENT, Worker
 from prepserver.clock import Clock
@@ -77,6 +78,12 @@ class WhisperModel:
             async for event in events:
                 return _speech.decode(event)
         raise InferenceError("The speech model gave no answer.")
+
+    async def listen(
+        self, audio: AsyncIterable[bytes], vocabulary: str = ""
+    ) -> AsyncGenerator[Caption | Speech, None]:
+        pcm = b"".join([piece async for piece in audio])
+        yield await self.transcribe(pcm, vocabulary)
 
     async def close(self) -> None:
         await self._worker.close()

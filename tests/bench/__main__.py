@@ -1,0 +1,37 @@
+"""`python -m tests.bench [NAME ...] [--json FILE] [--quick]`: run benchmarks, print their tables.
+
+A benchmark NAME is a module of this package with `run(quick: bool) -> list[Row]`.
+"""
+
+import argparse
+import importlib
+import sys
+from pathlib import Path
+
+from tests.bench.report import machine, table, write_json
+
+NAMES = ("rooms",)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; all")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here too")
+    parser.add_argument("--quick", action="store_true", help="fewer repetitions: a smoke test")
+    options = parser.parse_args()
+    unknown = [name for name in options.names if name not in NAMES]
+    if unknown:
+        parser.error(f"there is no benchmark {', '.join(unknown)}; there are {', '.join(NAMES)}")
+    rows = []
+    print(", ".join(f"{key} {value}" for key, value in machine().items()), flush=True)
+    for name in options.names or NAMES:
+        found = importlib.import_module(f"tests.bench.{name}").run(options.quick)
+        print(f"\n## {name}\n\n{table(found)}", flush=True)
+        rows += found
+    if options.json is not None:
+        write_json(options.json, " ".join(options.names or NAMES), rows)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
