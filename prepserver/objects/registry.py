@@ -34,13 +34,20 @@ class Registry:
     """Owns a data directory and every object in it."""
 
     def __init__(
-        self, root: Path, kinds: Iterable[Kind], clock: Clock, *, vfs: str | None = None
+        self,
+        root: Path,
+        kinds: Iterable[Kind],
+        clock: Clock,
+        *,
+        vfs: str | None = None,
+        executor: Executor | None = None,
     ) -> None:
-        """`vfs` names the file system that SQLite goes through; None is its own."""
+        """`vfs` names the file system that SQLite goes through; None is its own. `executor` runs
+        what waits for the disk, and is shut down with the registry; None is a pool of threads."""
         self.root = root
         self.vfs = vfs
         self.clock = clock
-        self.executor: Executor = ThreadPoolExecutor(max_workers=8, thread_name_prefix="objects")
+        self.executor = executor or ThreadPoolExecutor(max_workers=8, thread_name_prefix="objects")
         self.alarms: AlarmIndex
         self._kinds = {kind.name: kind for kind in kinds}
         self._cells: dict[tuple[str, str], Cell] = {}

@@ -3,6 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import Callable
+from concurrent.futures import Executor
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -47,8 +48,10 @@ class Rooms:
         hint_after: float = 180.0,
         max_recording: float = 600.0,
         rate_limit: int = 100,
+        executor: Executor | None = None,
     ) -> None:
-        """`delay` in virtual seconds between the scripted model's words."""
+        """`delay` in virtual seconds between the scripted model's words; `executor` runs what
+        waits for the disk."""
         self.clock = clock or ManualClock()
         self.limiter = RateLimiter(root / "ratelimit.sqlite", self.clock, limit=rate_limit)
         self.gateway = Gateway(
@@ -71,7 +74,7 @@ class Rooms:
                 UserInterviews.migrations,
             ),
         )
-        self.registry = Registry(root, kinds, self.clock)
+        self.registry = Registry(root, kinds, self.clock, executor=executor)
         self._clients: list[Client] = []
 
     async def __aenter__(self) -> "Rooms":
