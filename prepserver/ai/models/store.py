@@ -11,7 +11,7 @@ from msgspec import Struct
 from prepserver.ai.models import files
 from prepserver.ai.models.catalogue import Catalogue, Entry, Kind, built_in
 from prepserver.ai.models.failures import ModelError, ModelNotFound
-from prepserver.ai.models.ggml import GGML_MAGIC, GGUF_MAGIC
+from prepserver.ai.models.formats import GGML_MAGIC, GGUF_MAGIC
 from prepserver.ai.models.progress import Progress, Report, silent
 from prepserver.errors import Conflict
 

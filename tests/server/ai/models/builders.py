@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prepserver.ai.models.catalogue import Catalogue, check
-from prepserver.ai.models.ggml import GGUF_MAGIC
+from prepserver.ai.models.formats import GGUF_MAGIC
 
 STATE = 4
 """Width of the tiny Whisper."""

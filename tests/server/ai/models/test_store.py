@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from prepserver.ai.models.failures import ModelError, ModelNotFound
-from prepserver.ai.models.ggml import GGML_MAGIC
+from prepserver.ai.models.formats import GGML_MAGIC
 from prepserver.ai.models.progress import Progress
 from prepserver.ai.models.store import ModelStore, kind_of
 from prepserver.errors import Conflict
