@@ -1,6 +1,7 @@
 """Which objects are alive: one instance for each (kind, name), ever."""
 
 import asyncio
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -16,7 +17,7 @@ from prepserver.errors import Conflict, PrepServerError
 from prepserver.objects.alarms import AlarmIndex
 from prepserver.objects.cell import DELETED, STOPPING, Cell, Kind, stopping
 from prepserver.objects.connections import Connection
-from prepserver.objects.storage import peek
+from prepserver.objects.storage import StorageError, peek
 from prepserver.protocol import CLOSE_RESTART
 
 __all__ = ["Registry"]
@@ -198,12 +199,32 @@ class Registry:
 
 
 def _lock(root: Path) -> int:
-    """Take the data directory for this process; the kernel gives it back when the process ends."""
+    """Take the data directory for this process; the kernel gives it back when the process ends.
+
+    Raises Conflict when another has it, StorageError where files cannot be locked.
+    """
     root.mkdir(parents=True, exist_ok=True)
+    # One at a time tries, and writes down that it got it: whoever is refused reads the pid of the
+    # owner, not of one before it.
+    turnstile = os.open(root, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(turnstile, fcntl.LOCK_EX)
+        return _locked(root)
+    except OSError as error:
+        raise StorageError(
+            f"The data directory {root} cannot be locked ({error.strerror}). "
+            "Choose a --data-dir on a disk of this machine.",
+            retryable=False,
+        ) from error
+    finally:
+        os.close(turnstile)
+
+
+def _locked(root: Path) -> int:
     descriptor = os.open(root / "server.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    except BlockingIOError as error:
         pid = os.read(descriptor, 32).decode(errors="replace").strip()
         os.close(descriptor)
         raise Conflict(
@@ -211,6 +232,10 @@ def _lock(root: Path) -> int:
             "Stop it first, or choose another --data-dir.",
             code="data_dir_in_use",
         ) from error
-    os.ftruncate(descriptor, 0)
-    os.write(descriptor, f"{os.getpid()}\n".encode())
+    except OSError:
+        os.close(descriptor)
+        raise
+    with contextlib.suppress(OSError):  # a full disk: then nobody can be told who owns it
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
     return descriptor

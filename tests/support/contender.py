@@ -1,0 +1,65 @@
+"""A process that wants to own a data directory: `python -m tests.support.contender FOLDER`.
+
+It reads words from standard input, one a line, and answers each with a line of JSON: `take` tries
+to start a registry, `call` makes its object count one more, `drop` closes the registry.
+"""
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+
+from prepserver.clock import SystemClock
+from prepserver.errors import PrepServerError
+from prepserver.objects.cell import Kind
+from prepserver.objects.object import DurableObject
+from prepserver.objects.registry import Registry
+
+__all__ = ["Tally"]
+
+
+class Tally(DurableObject):
+    """Counts in memory what it has read from its storage once: a second instance would be seen,
+    because one of the two would forget what the other has counted."""
+
+    def on_start(self) -> None:
+        self._count = self.context.storage.get("count", int) or 0
+
+    def add(self) -> int:
+        self._count += 1
+        self.context.storage.put("count", self._count)
+        return self._count
+
+    def count(self) -> int:
+        return self._count
+
+
+async def _contend(folder: Path) -> None:
+    mark = folder / "owned"
+    registry: Registry | None = None
+    for line in iter(sys.stdin.readline, ""):
+        answer: dict[str, object] = {"pid": os.getpid()}
+        try:
+            match line.strip():
+                case "take":
+                    candidate = Registry(folder, [Kind("Tally", Tally, ())], SystemClock())
+                    await candidate.start()
+                    registry = candidate
+                    # A witness of its own: two owners at once cannot both make the file.
+                    os.close(os.open(mark, os.O_CREAT | os.O_EXCL))
+                case "call":
+                    assert registry is not None
+                    answer["count"] = await registry.call("Tally", "a", "add")
+                case "drop":
+                    assert registry is not None
+                    mark.unlink()
+                    await registry.close()
+                    registry = None
+        except PrepServerError as error:
+            answer |= error.as_dict()
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(_contend(Path(sys.argv[1])))
