@@ -12,7 +12,7 @@ DEMO = $(PYTHON_BIN) -m prepcli interview --plain \
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test setup setup-dev models starters demo check bench docs clean
+.PHONY: help run test setup setup-dev models starters demo check chaos bench docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -45,6 +45,9 @@ check: setup-dev ## Format, lint, types, import contracts, fast tests
 	@$(PYTHON_BIN) -m mypy packaging/*.py docs/*.py
 	@.venv/bin/lint-imports
 	@$(PYTHON_BIN) -m pytest -m "not models and not e2e"
+
+chaos: setup-dev ## The long forms of the crash tests, many minutes: make chaos NAMES="power"
+	@$(PYTHON_BIN) -m pytest --chaos -rP -k "$(NAMES)"
 
 bench: setup-dev starters ## Speed and memory beside peers, in one run: make bench NAMES="rooms"
 	@$(PYTHON_BIN) -m tests.bench $(NAMES)

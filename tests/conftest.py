@@ -29,6 +29,20 @@ class TimeLimitExceeded(BaseException):
     """Not an Exception, so that no handler in the code under test takes it for its own."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--chaos", action="store_true", help="run the long forms (mark `chaos`) and nothing else"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The long forms take minutes each, so they run only when they are asked for."""
+    asked = config.getoption("--chaos")
+    left_out = [item for item in items if (item.get_closest_marker("chaos") is not None) != asked]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "time_limit(seconds): this test may take that long")
     # Taken while pytest captures nothing yet, so that the last traceback is seen.

@@ -4,6 +4,7 @@ A handler is one transaction. `begin` and the statements run on the event loop, 
 touch memory and the page cache; `commit` waits for the disk and is called from a thread.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -55,7 +56,7 @@ class Storage:
         """
         self.path = path
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            _make_folder(path.parent)
             self._connection = apsw.Connection(str(path), vfs=vfs)
         except (apsw.Error, OSError) as error:
             raise _cannot_open(path, error) from error
@@ -153,6 +154,19 @@ class Storage:
 
     def close(self) -> None:
         self._connection.close()
+
+
+def _make_folder(folder: Path) -> None:
+    """With its parents, and durably: SQLite sees to a file's own folder, not to those above."""
+    if folder.is_dir():
+        return
+    _make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    descriptor = os.open(folder.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _cannot_open(path: Path, error: Exception) -> StorageError:

@@ -1,0 +1,319 @@
+"""Ledgers, their clerks, and histories of power cuts: what was acknowledged must be in the book.
+
+A clerk sends orders to one ledger and notes which were acknowledged before the power went. When it
+is back, the clerk sends again what was not, as a client does. A ledger's book can be recomputed
+from the orders alone, so that anything lost, doubled, reordered or half-applied shows.
+"""
+
+import asyncio
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from prepserver.errors import PrepServerError
+from prepserver.objects.cell import Kind
+from prepserver.objects.connections import Close, Connection
+from prepserver.objects.object import DurableObject
+from prepserver.objects.registry import Registry
+from prepserver.protocol import Accepted, decode_server
+from tests.support.clock import ManualClock
+from tests.support.databases import damage
+from tests.support.power import Disk
+
+__all__ = ["History", "Ledger", "Order", "Outcome", "endure"]
+
+LEDGERS = ("a", "b", "c")
+CUTS_PER_DISK = 20
+"""After that many cuts a history begins anew on an empty disk, so that files stay small."""
+ALARM_WITHIN = 60.0
+"""Seconds."""
+
+SMALL = (*[200] * 8, 10_000, 100_000)
+LARGE = (200, 200, 20_000, 1_000_000)
+"""Letters of an entry at most; each is as likely as the others."""
+
+
+class Order(Struct, frozen=True):
+    """What a clerk wants done. `number`: how many letters the entry has, or see `verb`."""
+
+    id: str
+    verb: str
+    """`add`; `trim`: blank all but the last `number` entries; `alarm`: in `number` seconds; `pass`:
+    to the next ledger as well."""
+    number: int
+
+    @property
+    def text(self) -> str:
+        return (self.id * (self.number // len(self.id) + 1))[: self.number]
+
+
+class Passed(Struct, frozen=True):
+    id: str
+
+
+class Ledger(DurableObject):
+    """A book of entries. Whether an order was carried out is not left to a constraint of the
+    table: what is done twice is to be seen."""
+
+    migrations = (
+        """
+        CREATE TABLE entries (position INTEGER PRIMARY KEY, id TEXT NOT NULL, text TEXT NOT NULL);
+        CREATE INDEX entries_by_id ON entries (id);
+        """,
+    )
+
+    def on_message(self, connection: Connection, message: str | bytes) -> None:
+        order = msgspec.json.decode(message, type=Order)
+        if not self._knows(order.id):
+            self._carry_out(order)
+        self.context.send(connection, Accepted(id=order.id))
+
+    def _carry_out(self, order: Order) -> None:
+        self._add(order.id, order.text)
+        match order.verb:
+            case "trim":
+                self.context.storage.sql(
+                    "UPDATE entries SET text = ''"
+                    " WHERE position <= (SELECT max(position) FROM entries) - ?",
+                    order.number,
+                )
+            case "alarm":
+                self.context.storage.put("alarm", order.id)
+                self.context.set_alarm(self.context.clock.now() + order.number)
+            case "pass":
+                other = LEDGERS[(LEDGERS.index(self.context.name) + 1) % len(LEDGERS)]
+                self.context.tell("ledger", other, "receive", order.id, then=Passed(order.id))
+
+    def receive(self, id: str) -> None:
+        if not self._knows(f"from:{id}"):
+            self._add(f"from:{id}", "")
+
+    def on_event(self, event: object) -> None:
+        assert isinstance(event, Passed)
+        self._add(f"passed:{event.id}", "")
+        self.context.broadcast(Accepted(id=f"passed:{event.id}"))
+
+    def on_alarm(self, retry_count: int) -> None:
+        id = self.context.storage.get("alarm", str)
+        self._add(f"rang:{id}", "")
+        self.context.broadcast(Accepted(id=f"rang:{id}"))
+
+    def book(self) -> tuple[list[tuple[str, str]], float | None]:
+        """Every entry, and when the alarm is due."""
+        rows = self.context.storage.sql("SELECT id, text FROM entries ORDER BY position")
+        return [(str(id), str(text)) for id, text in rows], self.context.get_alarm()
+
+    def _knows(self, id: str) -> bool:
+        return self.context.storage.row("SELECT 1 FROM entries WHERE id = ?", id) is not None
+
+    def _add(self, id: str, text: str) -> None:
+        self.context.storage.sql("INSERT INTO entries (id, text) VALUES (?, ?)", id, text)
+
+
+class Clerk:
+    """One client of one ledger."""
+
+    def __init__(self, ledger: str, random: Random, sizes: tuple[int, ...]) -> None:
+        self.ledger = ledger
+        self.sent: list[Order] = []
+        self.acknowledged: set[str] = set()
+        """What had left the server before a cut."""
+        self.heard: list[str] = []
+        """The same of the present boot."""
+        self._random = random
+        self._sizes = sizes
+
+    def freeze(self) -> None:
+        """The power goes: what is heard from now on does not count."""
+        self.acknowledged.update(tuple(self.heard))
+        self.heard = []
+
+    async def work(self, registry: Registry, disk: Disk) -> None:
+        """Send again what was not acknowledged, and then new orders; without waiting for most."""
+        connection = Connection(f"clerk-{self.ledger}")
+        cell = registry.connect("ledger", self.ledger, connection)
+        reader = asyncio.create_task(self._read(connection, disk))
+        try:
+            known = self.acknowledged.union(self.heard)
+            again = [order for order in self.sent if order.id not in known]
+            new = [self._order() for _ in range(self._random.randrange(2, 30))]
+            pending: list[asyncio.Future[Any]] = []
+            for order in [*again, *new]:
+                if not disk.on:
+                    break
+                if order not in again:
+                    self.sent.append(order)
+                pending.append(cell.deliver(connection, msgspec.json.encode(order).decode()))
+                if self._random.random() < 0.3:
+                    await asyncio.wait(pending)
+                elif self._random.random() < 0.5:
+                    await asyncio.sleep(0)
+            if self._random.random() < 0.5:
+                await asyncio.wait(pending)
+        finally:
+            cell.disconnect(connection)
+            reader.cancel()
+            await asyncio.wait([reader])
+
+    async def _read(self, connection: Connection, disk: Disk) -> None:
+        while not isinstance(frame := await connection.next_frame(), Close):
+            message = decode_server(frame)
+            if isinstance(message, Accepted) and disk.on:
+                self.heard.append(message.id)
+
+    def _order(self) -> Order:
+        random = self._random
+        id = f"{self.ledger}{len(self.sent)}-{random.randrange(1_000_000)}"
+        verb = random.choices(("add", "trim", "alarm", "pass"), (70, 10, 10, 10))[0]
+        match verb:
+            case "add":
+                return Order(id, verb, random.randrange(random.choice(self._sizes)))
+            case "trim":
+                return Order(id, verb, random.randrange(20))
+            case "alarm":
+                return Order(id, verb, random.randrange(1, int(ALARM_WITHIN)))
+        return Order(id, verb, 0)
+
+    def faults(self, book: list[tuple[str, str]], due: float | None) -> list[str]:
+        """What is in the book and should not be, and the other way round."""
+        ids = [id for id, _ in book]
+        found = [f"{id}: acknowledged, and lost" for id in self.acknowledged - set(ids)]
+        found += [f"{id}: there more than once" for id in sorted(set(ids)) if ids.count(id) > 1]
+        own = [id for id in ids if ":" not in id]
+        if own != [order.id for order in self.sent[: len(own)]]:
+            found.append("the orders are not those that were sent, in their order")
+        return found or self._misapplied(book, due)
+
+    def _misapplied(self, book: list[tuple[str, str]], due: float | None) -> list[str]:
+        orders = {order.id: order for order in self.sent}
+        texts: list[str] = []
+        alarm = None
+        for id, _ in book:
+            order = orders.get(id)
+            texts.append(order.text if order else "")
+            if order and order.verb == "trim":
+                blank = max(0, len(texts) - order.number)
+                texts[:blank] = [""] * blank
+            elif order and order.verb == "alarm":
+                alarm = id
+            elif id == f"rang:{alarm}":
+                alarm = None
+        found = []
+        if texts != [text for _, text in book]:
+            found.append("an order was carried out in part")
+        if (alarm is None) != (due is None):
+            found.append(f"the alarm of {alarm} is due at {due}")
+        return found
+
+
+class Outcome(Struct):
+    """What came of a number of cuts."""
+
+    cuts: int = 0
+    acknowledged: int = 0
+    kept: int = 0
+    """Pieces of unsynced writes that survived a cut."""
+    lost: int = 0
+    violations: list[str] = msgspec.field(default_factory=list)
+
+
+class History:
+    """One disk through power cut after power cut."""
+
+    def __init__(self, folder: Path, random: Random, *, deaf: bool = False) -> None:
+        self.clock = ManualClock()
+        self.disk = Disk(folder, random, deaf=deaf)
+        self.disk.at_cut = self._freeze
+        self._random = random
+        # In every third history the journals grow so long that they are moved while in use.
+        sizes = random.choice((SMALL, SMALL, LARGE))
+        self._clerks = {name: Clerk(name, random, sizes) for name in LEDGERS}
+        self._kinds = [Kind("ledger", Ledger, Ledger.migrations)]
+
+    def _freeze(self) -> None:
+        for clerk in self._clerks.values():
+            clerk.freeze()
+
+    @property
+    def acknowledged(self) -> int:
+        return sum(len(clerk.acknowledged) for clerk in self._clerks.values())
+
+    async def live(self) -> list[str]:
+        """From one boot to the next cut; gives what the boot found to be wrong."""
+        found = damage(self.disk.root)
+        registry = Registry(self.disk.root, self._kinds, self.clock, vfs=self.disk.vfs)
+        if not found and self._random.random() < 0.1:
+            # The power goes again while everything is opened and repaired.
+            self.disk.cut_after(self._random.randrange(1, 30))
+        await registry.start()
+        try:
+            found += await self._inspect(registry)
+            if not found:
+                await self._work(registry)
+        except PrepServerError as error:
+            found.append(f"an object failed: {error}")
+        finally:
+            self.disk.cut()
+            await registry.close()
+        self.disk.restart()
+        return found
+
+    async def _inspect(self, registry: Registry) -> list[str]:
+        found, passed, received = [], set(), set()
+        rings = self._random.random() < 0.3
+        if rings:
+            # Nobody has touched the ledgers: what rings is what the index knows of.
+            await self.clock.advance(ALARM_WITHIN)
+            await registry.settled()
+        for name, clerk in self._clerks.items():
+            book, due = await registry.call("ledger", name, "book")
+            found += [f"ledger {name}, {fault}" for fault in clerk.faults(book, due)]
+            if rings and due is not None:
+                found.append(f"ledger {name}: the alarm did not ring")
+            passed |= {id[7:] for id, _ in book if id.startswith("passed:")}
+            received |= {id[5:] for id, _ in book if id.startswith("from:")}
+        return found + [f"{id}: passed on, and lost" for id in passed - received]
+
+    async def _work(self, registry: Registry) -> None:
+        self.disk.cut_after(self._random.randrange(1, 400))
+        while self.disk.on:
+            await asyncio.gather(
+                *(clerk.work(registry, self.disk) for clerk in self._clerks.values())
+            )
+            if self._random.random() < 0.5:
+                return
+            # Alarms ring; idle ledgers are released, which moves their journals into the files.
+            await self.clock.advance(self._random.choice((1.0, 15.0, ALARM_WITHIN)))
+            await registry.settled()
+
+
+async def endure(
+    folder: Path,
+    seed: int,
+    cuts: int,
+    *,
+    deaf: bool = False,
+    until_violated: bool = False,
+) -> Outcome:
+    """Cut the power that often; `until_violated` stops at the first violation."""
+    outcome = Outcome()
+    while outcome.cuts < cuts and not (until_violated and outcome.violations):
+        number = outcome.cuts // CUTS_PER_DISK
+        history = History(
+            folder / f"disk-{seed}-{number}", Random(seed * 1_000_000 + number), deaf=deaf
+        )
+        with history.disk.syncing():
+            for _ in range(min(CUTS_PER_DISK, cuts - outcome.cuts)):
+                found = await history.live()
+                outcome.cuts += 1
+                outcome.violations += [f"seed {seed}, cut {outcome.cuts}: {one}" for one in found]
+                if found:
+                    break  # what follows from a loss is not another one
+        outcome.acknowledged += history.acknowledged
+        outcome.kept += history.disk.tally["kept"]
+        outcome.lost += history.disk.tally["lost"]
+        history.disk.remove()
+    return outcome

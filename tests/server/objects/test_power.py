@@ -1,0 +1,143 @@
+"""The power is cut at random moments: what was acknowledged is there afterwards, once, in order."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from random import Random
+
+import apsw
+import pytest
+
+from prepserver.objects.connections import Connection
+from prepserver.objects.object import Context
+from prepserver.protocol import ServerMessage, encode
+from tests.server.objects.ledgers import Outcome, endure
+from tests.support.loop import asynchronous
+from tests.support.power import Disk
+
+
+def told(outcome: Outcome) -> str:
+    return (
+        f"{outcome.cuts} cuts, {outcome.acknowledged} orders acknowledged; of what was not synced "
+        f"{outcome.kept} pieces were kept and {outcome.lost} lost; "
+        f"{len(outcome.violations)} violations\n" + "\n".join(outcome.violations[:10])
+    )
+
+
+def let_out_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the output gate away: what a handler sends does not wait for its transaction."""
+
+    def send(context: Context, connection: Connection, message: ServerMessage) -> None:
+        connection.push(encode(message).decode())
+
+    def broadcast(
+        context: Context,
+        message: ServerMessage,
+        *,
+        exclude: Iterable[str] = (),
+        tag: str | None = None,
+    ) -> None:
+        for connection in context.connections(tag):
+            send(context, connection, message)
+
+    monkeypatch.setattr(Context, "send", send)
+    monkeypatch.setattr(Context, "broadcast", broadcast)
+
+
+@asynchronous
+async def test_nothing_acknowledged_is_lost_when_the_power_is_cut(tmp_path: Path) -> None:
+    """Every order that was acknowledged is in the book, no file is damaged, each alarm rings."""
+    outcome = await endure(tmp_path, 1, 150)
+    print(told(outcome))
+    assert not outcome.violations, told(outcome)
+    assert outcome.cuts == 150
+    # The test would show nothing if little was at stake.
+    assert outcome.acknowledged > 1_000
+    assert min(outcome.kept, outcome.lost) > 500
+
+
+@asynchronous
+async def test_without_the_output_gate_acknowledged_orders_are_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The test can fail: effects that do not wait for the commit are found out."""
+    let_out_at_once(monkeypatch)
+    outcome = await endure(tmp_path, 1, 150, until_violated=True)
+    print(told(outcome))
+    assert any("acknowledged, and lost" in one for one in outcome.violations), told(outcome)
+
+
+@asynchronous
+async def test_without_waiting_for_the_sync_acknowledged_orders_are_lost(tmp_path: Path) -> None:
+    """The test can fail: commits that do not reach the disk are found out."""
+    outcome = await endure(tmp_path, 1, 150, deaf=True, until_violated=True)
+    print(told(outcome))
+    assert any("acknowledged, and lost" in one for one in outcome.violations), told(outcome)
+
+
+@pytest.mark.chaos
+@pytest.mark.time_limit(1800)
+@pytest.mark.parametrize("seed", range(1, 6))
+@asynchronous
+async def test_nothing_acknowledged_is_lost_in_a_thousand_cuts(tmp_path: Path, seed: int) -> None:
+    """The long form."""
+    outcome = await endure(tmp_path, seed, 1_000)
+    print(told(outcome))
+    assert not outcome.violations, told(outcome)
+    assert outcome.cuts == 1_000
+
+
+# --- The disk itself ------------------------------------------------------------------------------
+
+
+def open_database(disk: Disk) -> apsw.Connection:
+    connection = apsw.Connection(str(disk.root / "a.sqlite"), vfs=disk.vfs)
+    connection.pragma("journal_mode", "wal")
+    return connection
+
+
+def rows_after_a_cut(folder: Path, seed: int, *, synchronous: str) -> list[object]:
+    disk = Disk(folder, Random(seed))
+    connection = open_database(disk)
+    connection.pragma("synchronous", "full")
+    connection.execute("CREATE TABLE numbers (n)")
+    connection.pragma("synchronous", synchronous)
+    for number in range(4):
+        connection.execute("INSERT INTO numbers VALUES (?)", (number,))
+    disk.cut()
+    connection.close()
+    disk.restart()
+    connection = open_database(disk)
+    rows: list[object] = [row[0] for row in connection.execute("SELECT n FROM numbers")]
+    connection.close()
+    return rows
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_what_was_synced_survives(tmp_path: Path, seed: int) -> None:
+    """The disk keeps what it promised to keep."""
+    rows = rows_after_a_cut(tmp_path / "disk", seed, synchronous="full")
+    assert rows == [0, 1, 2, 3]
+
+
+def test_what_was_not_synced_survives_by_chance(tmp_path: Path) -> None:
+    """Without syncing, sometimes all of it is there and sometimes not, but never out of order."""
+    found = {
+        len(rows_after_a_cut(tmp_path / f"disk-{seed}", seed, synchronous="off"))
+        for seed in range(60)
+    }
+    assert len(found) > 2
+
+
+def test_a_file_whose_folder_was_not_synced_survives_by_chance(tmp_path: Path) -> None:
+    """Syncing a file does not make its name durable."""
+    found = set()
+    for seed in range(20):
+        disk = Disk(tmp_path / f"disk-{seed}", Random(seed))
+        with disk.syncing(), (disk.root / "note").open("wb") as file:
+            file.write(b"remember")
+        disk.restart()
+        note = disk.root / "note"
+        found.add(note.read_bytes() if note.exists() else None)
+    assert found <= {None, b"", b"remember"}
+    assert None in found
+    assert len(found) > 1

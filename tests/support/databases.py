@@ -1,0 +1,37 @@
+"""What SQLite itself says of the files in a folder."""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import apsw
+
+__all__ = ["damage"]
+
+
+def damage(root: Path) -> list[str]:
+    """A line for each database under `root` that cannot be read or is not intact.
+
+    Copies are looked at: opening a file repairs it, and that is for the code under test to do.
+    """
+    found = []
+    with tempfile.TemporaryDirectory(dir=root.parent) as folder:
+        for path in sorted(root.rglob("*.sqlite")):
+            for suffix in ("", "-wal", "-journal"):
+                part = path.with_name(path.name + suffix)
+                if part.exists():
+                    shutil.copyfile(part, Path(folder) / part.name)
+            connection = apsw.Connection(str(Path(folder) / path.name))
+            try:
+                answer = connection.execute("PRAGMA integrity_check").fetchall()
+                if answer != [("ok",)]:
+                    found.append(f"{path.name[:12]}: integrity_check says {answer[0][0]}")
+                for (table,) in connection.execute(
+                    "SELECT name FROM sqlite_schema WHERE type = 'table'"
+                ).fetchall():
+                    connection.execute(f'SELECT * FROM "{table}"').fetchall()
+            except apsw.Error as error:
+                found.append(f"{path.name[:12]} cannot be read: {error}")
+            finally:
+                connection.close()
+    return found
