@@ -11,7 +11,16 @@ from typing import Any
 
 import msgspec
 
-from prepserver.ai.values import Caption, Delta, ModelInfo, Prompt, Segment, Speech, Usage
+from prepserver.ai.values import (
+    Caption,
+    Delta,
+    EngineStats,
+    ModelInfo,
+    Prompt,
+    Segment,
+    Speech,
+    Usage,
+)
 from prepserver.clock import Clock
 from prepserver.errors import InferenceError
 from prepserver.protocol import BYTES_PER_SECOND
@@ -53,6 +62,9 @@ class ScriptedLanguage:
 
     async def forget(self, conversation: str) -> None:
         return
+
+    async def stats(self) -> EngineStats:
+        return EngineStats()
 
     async def close(self) -> None:
         return

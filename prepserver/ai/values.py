@@ -10,6 +10,7 @@ __all__ = [
     "Caption",
     "ChatTurn",
     "Delta",
+    "EngineStats",
     "LanguageModel",
     "ModelInfo",
     "Priority",
@@ -97,6 +98,36 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
         return self.parameters < 1_000_000_000
 
 
+class EngineStats(Struct, frozen=True, kw_only=True, tag="stats"):
+    """What a language engine has done since its process started, and does at the moment."""
+
+    sequences: int = 0
+    """Prompts that can be worked on at the same time."""
+    active: int = 0
+    """Prompts that are worked on now."""
+    waiting: int = 0
+    """Prompts that wait for a sequence."""
+    steps: int = 0
+    """Computations; each is one batch."""
+    rows: int = 0
+    """Tokens in all these batches; `rows / steps` is the mean size of a batch."""
+    seconds: float = 0.0
+    """Spent on them."""
+    prompt_tokens: int = 0
+    """Of all prompts, those that were read and those that were not read again."""
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    tokens_per_second: float = 0.0
+    """Written by all replies together, over the last steps in which any were."""
+    evictions: int = 0
+    """Conversations that were moved out of the cache for want of room."""
+    restorations: int = 0
+    """Conversations that came back from disk."""
+    parked: int = 0
+    """Conversations on disk."""
+    parked_bytes: int = 0
+
+
 class Word(Struct, frozen=True, kw_only=True):
     """One word and when it was said."""
 
@@ -163,6 +194,9 @@ class LanguageModel(Protocol):
 
     async def forget(self, conversation: str) -> None:
         """Remove what is kept for a conversation, from disk too."""
+
+    async def stats(self) -> EngineStats:
+        """All zero when the engine does not run, or keeps no count. Raises InferenceError."""
 
     async def close(self) -> None: ...
 

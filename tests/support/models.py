@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Sequence
 
-from prepserver.ai.values import Delta, ModelInfo, Prompt, Usage
+from prepserver.ai.values import Delta, EngineStats, ModelInfo, Prompt, Usage
 from prepserver.clock import Clock
 
 Reply = Sequence[str | Exception]
@@ -55,6 +55,9 @@ class CuedLanguage:
 
     async def forget(self, conversation: str) -> None:
         return
+
+    async def stats(self) -> EngineStats:
+        return EngineStats()
 
     async def close(self) -> None:
         return

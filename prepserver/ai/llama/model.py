@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from prepserver.ai.llama.options import LlamaOptions
-from prepserver.ai.values import Delta, ModelInfo, Prompt, Usage
+from prepserver.ai.values import Delta, EngineStats, ModelInfo, Prompt, Usage
 from prepserver.ai.worker import NATIVE_ENVIRONMENT, Worker
 from prepserver.clock import Clock
 
@@ -78,6 +78,9 @@ class LlamaModel:
 
     async def forget(self, conversation: str) -> None:
         return
+
+    async def stats(self) -> EngineStats:
+        return EngineStats()
 
     async def close(self) -> None:
         await self._worker.close()
