@@ -61,11 +61,13 @@ def create_services(config: Config, clock: Clock | None = None) -> Services:
             "interview",
             lambda context: Interview(context, gateway, questions, settings),
             Interview.migrations,
+            hears_close=False,
         ),
         Kind(
             "user-interviews",
             lambda context: UserInterviews(context, VERSION),
             UserInterviews.migrations,
+            hears_close=False,
         ),
     )
     return Services(

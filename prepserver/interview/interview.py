@@ -1,6 +1,5 @@
 """One interview: a durable object with its transcript, its turns, its alarm and its room."""
 
-import uuid
 from typing import Any
 
 import msgspec
@@ -10,11 +9,12 @@ from prepserver import protocol as wire
 from prepserver.ai.gateway import Call, Gateway
 from prepserver.errors import BadRequest, Conflict, InterviewError, NotFound, PrepServerError
 from prepserver.interview import schema, turn
+from prepserver.interview.dictation import Dictation, recording_of
 from prepserver.interview.hints import Hints
 from prepserver.interview.phases import Step, TurnState, following
 from prepserver.interview.plan import Brief, checked_skills, planned, vocabulary
 from prepserver.interview.questions.bank import Bank
-from prepserver.interview.recordings import FrameGap, Recordings, pcm_of
+from prepserver.interview.recordings import Recordings, pcm_of
 from prepserver.interview.room import Listed, Room
 from prepserver.interview.summary import summary_text
 from prepserver.interview.transcript import Transcript
@@ -66,6 +66,7 @@ class Interview(DurableObject):
         self._transcript = Transcript(context.storage)
         self._turns = Turns(context.storage)
         self._recordings = Recordings(context.storage, max_seconds=settings.max_recording)
+        self._dictation = Dictation(context, self._recordings)
         self._room = Room(context, self._transcript, self._turns)
         self._hints = Hints(context, self._transcript, after=settings.hint_after)
         self._working: tuple[str, Step] | None = None
@@ -149,6 +150,9 @@ class Interview(DurableObject):
                 self._begin_turn(Step.HINT)
         self._rearm()
 
+    def on_hibernate(self) -> None:
+        self._dictation.flush()
+
     def on_event(self, event: object) -> None:
         """What the work of the current turn has come to; anything older is dropped."""
         if isinstance(event, Listed):
@@ -192,8 +196,7 @@ class Interview(DurableObject):
             case wire.AudioStop(id=id, frames=frames):
                 self._stop_recording(connection, id, frames)
             case wire.AudioCancel(id=id):
-                self._recordings.forget(id)
-                self._attach(connection, None)
+                self._dictation.cancel(connection, id)
             case wire.HintRequest():
                 self._require_question()
                 self._begin_turn(Step.HINT)
@@ -244,70 +247,32 @@ class Interview(DurableObject):
     # --- Audio --------------------------------------------------------------------------------
 
     def _on_audio(self, connection: Connection, data: bytes) -> None:
-        attached = connection.state or {}
-        id = attached.get("recording")
         try:
-            refused = attached.get("refused")
-            if id is None or (refused and data[:4] == b"RIFF"):
+            if self._dictation.is_whole(connection, data):
                 pcm = pcm_of(data)
                 self._require_question()
-                id = uuid.uuid4().hex
-                self._recordings.add_whole(id, pcm)
-                self._begin_turn(Step.TRANSCRIBE, recording=id)
-            elif not refused:
-                self._add_frame(connection, id, data)
+                self._begin_turn(Step.TRANSCRIBE, recording=self._dictation.add_whole(pcm))
+            elif self._dictation.add_frame(connection, data):
+                self._postpone_hint()
         except PrepServerError as error:
             if error.status >= 500:
                 raise
-            self._room.refuse(connection, error, id or "")
+            self._room.refuse(connection, error, recording_of(connection))
 
     def _start_recording(self, connection: Connection, id: str) -> None:
         if self._was_applied(id):
             self.context.send(connection, wire.Accepted(id=id))
             return
-        # Until it is taken: frames on their way must not pass for recordings of their own.
-        self._attach(connection, id, refused=True)
+        self._dictation.refuse(connection, id)  # until it is taken
         self._require_open()
-        others = (each.state for each in self.context.connections() if each is not connection)
-        in_use = {state.get("recording") for state in others if state}
-        stored = self._recordings.start(id, in_use)
-        self._attach(connection, id)
+        self._dictation.start(connection, id)
         self._postpone_hint()
-        self.context.send(connection, wire.AudioAck(id=id, frame=stored))
-
-    def _add_frame(self, connection: Connection, id: str, data: bytes) -> None:
-        try:
-            number, pcm = wire.unpack_frame(data)
-            stored = self._recordings.add(id, number, pcm)
-        except FrameGap:
-            # Frames were lost with an instance that failed: the client sends them again.
-            self.context.close(connection, wire.CLOSE_RESTART, "send the recording's frames again")
-        except ValueError as error:
-            raise BadRequest(str(error), code="bad_frame") from error
-        except BadRequest:
-            self._attach(connection, id, refused=True)
-            raise
-        else:
-            if stored is not None:
-                self._postpone_hint()
-                self.context.send(connection, wire.AudioAck(id=id, frame=stored))
 
     def _stop_recording(self, connection: Connection, id: str, frames: int) -> None:
-        self._attach(connection, None)
+        self._dictation.leave(connection)
         self._require_question()
-        try:
-            self._recordings.stop(id, frames)
-        except FrameGap:
-            raise Conflict(
-                "Frames of the recording are missing: send audio.start and what follows the "
-                "frame it acknowledges, then audio.stop.",
-                code="frames_missing",
-                retryable=True,
-            ) from None
+        self._dictation.stop(id, frames)
         self._begin_turn(Step.TRANSCRIBE, recording=id)
-
-    def _attach(self, connection: Connection, id: str | None, *, refused: bool = False) -> None:
-        connection.state = {**(connection.state or {}), "recording": id, "refused": refused}
 
     # --- Turns --------------------------------------------------------------------------------
 

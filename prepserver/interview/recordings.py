@@ -80,6 +80,10 @@ class Recordings:
             raise too_long(self._max_seconds)
         return self._flush(id) if held >= FLUSH_BYTES else None
 
+    def flush(self) -> dict[str, int]:
+        """Store the frames that wait; the highest frame stored of each recording they are of."""
+        return {id: self._flush(id) for id in [id for id, held in self._waiting.items() if held]}
+
     def stop(self, id: str, frames: int) -> None:
         """The recording is whole. Raises FrameGap when frames are missing, BadRequest when it
         is empty or was never started."""

@@ -3,8 +3,12 @@
 The truth is in each object's database. An earlier time is written here before the object's
 transaction commits and a later one after it, so whatever is cut short, an entry may be early or
 left over but never late or missing; the object decides what is due.
+
+The index does not wait for the disk: what was written survives the death of the process, and after
+the death of the machine, which another boot id gives away, it is filled anew from the objects.
 """
 
+import contextlib
 import heapq
 import threading
 from collections.abc import Iterable
@@ -15,20 +19,25 @@ import structlog
 
 from prepserver.objects.storage import StorageError
 
-__all__ = ["AlarmIndex"]
+__all__ = ["AlarmIndex", "boot_id"]
 
 _PUT = "INSERT OR REPLACE INTO alarms VALUES (?, ?, ?)"
+
+_CLOSED = "closed"
+"""In the place of a boot id: the index was complete and durable when it was closed."""
 
 log = structlog.get_logger(__name__)
 
 
 class AlarmIndex:
-    """Due times by (kind, name). `put`, `lower`, `drop`, `fill` wait for the disk: call them from
-    a thread. `pop_due` does not, not even while another thread waits."""
+    """Due times by (kind, name). `put`, `lower`, `drop`, `fill` use the disk: call them from a
+    thread. `pop_due` does not, not even while another thread waits."""
 
-    def __init__(self, path: Path, *, vfs: str | None = None) -> None:
-        """Open or create; one that is damaged is put aside. `filled` says if it can be trusted."""
+    def __init__(self, path: Path, *, boot: str, vfs: str | None = None) -> None:
+        """Open or create; one that is damaged is put aside. `boot` tells one life of the machine
+        from the next, empty where nothing does. `filled` says if the index can be trusted."""
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._boot = boot
         self._disk = threading.Lock()
         self._memory = threading.Lock()
         try:
@@ -39,16 +48,31 @@ class AlarmIndex:
                 if old.exists():
                     old.replace(path.with_name(f"{path.name}.damaged{suffix}"))
             self._connection = _open(path, vfs)
+        self.filled = self._whole()
+        """Whether every object's alarm is in here; `fill` sees to it."""
+        if not self.filled:
+            with self._connection:
+                self._connection.execute("DELETE FROM alarms")
+                self._connection.pragma("user_version", 0)
+        self._write_life(boot)
+        self._connection.pragma("synchronous", "off")
         rows = self._connection.execute("SELECT kind, name, due FROM alarms")
         self._stored = {(str(kind), str(name)): float(str(due)) for kind, name, due in rows}
         self._due = dict(self._stored)
         self._heap = [(due, *key) for key, due in self._due.items()]
         heapq.heapify(self._heap)
 
-    @property
-    def filled(self) -> bool:
-        """Whether every object's alarm is in here: not before the first `fill` has ended."""
-        return int(self._connection.pragma("user_version")) >= 1
+    def _whole(self) -> bool:
+        """Whether the index lost nothing since it was filled."""
+        if int(self._connection.pragma("user_version")) < 1:
+            return False
+        life = self._connection.execute("SELECT boot FROM life").fetchone()
+        return life is not None and life[0] in (_CLOSED, self._boot or _CLOSED)
+
+    def _write_life(self, boot: str) -> None:
+        """Durably: from now on the index can be trusted within this boot only, or again always."""
+        self._connection.pragma("synchronous", "full")
+        self._connection.execute("INSERT OR REPLACE INTO life VALUES (0, ?)", (boot,))
 
     def fill(self, alarms: Iterable[tuple[str, str, float]]) -> None:
         """Take over (kind, name, due) of every object there is, all or nothing."""
@@ -60,6 +84,7 @@ class AlarmIndex:
             for kind, name, due in found:
                 self._stored[kind, name] = due
                 self._remember(kind, name, due)
+            self.filled = True
 
     def lower(self, kind: str, name: str, due: float) -> None:
         """Like `put`, but never to a later time. Raises StorageError."""
@@ -128,18 +153,25 @@ class AlarmIndex:
 
     def close(self) -> None:
         with self._disk:
+            if self.filled:
+                # One that is not marked as closed is filled anew after a boot: no harm is done.
+                with contextlib.suppress(apsw.Error):
+                    self._write_life(_CLOSED)
             self._connection.close()
 
 
 def _open(path: Path, vfs: str | None) -> apsw.Connection:
     connection = apsw.Connection(str(path), vfs=vfs)
     try:
-        connection.set_busy_timeout(5_000)
+        connection.pragma("locking_mode", "exclusive")
         connection.pragma("journal_mode", "wal")
         connection.pragma("synchronous", "full")
         connection.execute(
             "CREATE TABLE IF NOT EXISTS alarms (kind TEXT, name TEXT, due REAL NOT NULL,"
             " PRIMARY KEY (kind, name)) WITHOUT ROWID"
+        )
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS life (id INTEGER PRIMARY KEY CHECK (id = 0), boot TEXT)"
         )
         if connection.pragma("quick_check") != "ok":
             raise apsw.CorruptError("the index of alarms is damaged")
@@ -147,3 +179,11 @@ def _open(path: Path, vfs: str | None) -> apsw.Connection:
         connection.close()
         raise
     return connection
+
+
+def boot_id() -> str:
+    """Tells this life of the machine from any other; empty where the system does not say."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""

@@ -1,8 +1,9 @@
-"""A live object: its instance, its database, its mailbox, and the clients in its room."""
+"""A live object: its instance, its database, its events, and the clients in its room."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Collection, Coroutine
 from concurrent.futures import Executor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -16,6 +17,7 @@ from prepserver.objects.connections import Connection
 from prepserver.objects.mailbox import Mailbox
 from prepserver.objects.object import Context, DurableObject, Factory
 from prepserver.objects.storage import Storage
+from prepserver.objects.transaction import Event, Transaction
 from prepserver.protocol import Failure, encode, id_of
 
 __all__ = ["DELETED", "STOPPING", "Cell", "Kind", "stopping"]
@@ -41,6 +43,8 @@ class Kind(Struct, frozen=True):
     name: str
     factory: Factory
     migrations: tuple[str, ...]
+    hears_close: bool = True
+    """Whether `on_close` does something: if not, a client that leaves wakes nobody."""
 
 
 class Neighbourhood(Protocol):
@@ -64,6 +68,7 @@ class Neighbourhood(Protocol):
         arguments: tuple[Any, ...],
         done: Callable[[], None],
     ) -> None: ...
+    def detach(self, work: Coroutine[Any, Any, None]) -> None: ...
     def gone(self, cell: "Cell") -> None: ...
 
 
@@ -71,15 +76,31 @@ class Cell:
     """Everything an object does passes through here, one event after the other.
 
     The instance is built when an event needs it and thrown away when a handler fails in a way
-    nobody foresaw, so that the next event starts from what is stored.
+    nobody foresaw, so that the next event starts from what is stored. Events that are waiting
+    when their turn comes share one transaction, and so one wait for the disk.
     """
+
+    __slots__ = (
+        "_connections",
+        "_context",
+        "_destroyed",
+        "_instance",
+        "_mailbox",
+        "_registry",
+        "_storage",
+        "_tasks",
+        "kind",
+        "last_event",
+        "name",
+        "path",
+    )
 
     def __init__(self, kind: Kind, name: str, path: Path, registry: Neighbourhood) -> None:
         self.kind = kind
         self.name = name
         self.path = path
         self._registry = registry
-        self._mailbox = Mailbox()
+        self._mailbox = Mailbox(self)
         self._connections: dict[str, Connection] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._storage: Storage | None = None
@@ -99,13 +120,18 @@ class Cell:
 
     @property
     def idle(self) -> bool:
-        """Nothing runs, waits or listens here."""
-        return not (self.busy or self._tasks or self._connections)
+        """Nothing runs or waits here; clients may be connected."""
+        return not (self.busy or self._tasks)
+
+    @property
+    def hibernating(self) -> bool:
+        """No instance and no open database; the next event builds them again."""
+        return self.idle and self._storage is None
 
     @property
     def released(self) -> bool:
-        """Idle, with no instance and no open database: nothing is lost by forgetting it."""
-        return self.idle and self._storage is None
+        """Hibernating, with nobody connected: nothing is lost by forgetting the cell."""
+        return self.hibernating and not self._connections
 
     # --- Events -------------------------------------------------------------------------------
 
@@ -143,7 +169,7 @@ class Cell:
     def disconnect(self, connection: Connection) -> None:
         """The client is gone, whether or not its `connect` has come to its turn."""
         connection.close(1000)
-        if self._unregister(connection):
+        if self._unregister(connection) and self.kind.hears_close:
             self._enqueue(lambda instance: instance.on_close(connection))
 
     def _unregister(self, connection: Connection) -> bool:
@@ -160,76 +186,59 @@ class Cell:
     ) -> asyncio.Future[Any]:
         self.last_event = self._registry.clock.monotonic()
         result: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-
-        async def run() -> None:
-            value, failure = None, None
-            try:
-                value = await self._transact(handler)
-            except PrepServerError as error:
-                failure = error
-                self._report(error, connection, message)
-            self.last_event = self._registry.clock.monotonic()
-            if result.cancelled():
-                return
-            if failure is None:
-                result.set_result(value)
-            else:
-                result.set_exception(failure)
-                # Whoever wants the outcome awaits it; nobody has to.
-                result.exception()
-
-        self._mailbox.put(run)
+        self._mailbox.put(Event(handler, result, connection, message))
         return result
 
-    def _report(
-        self, error: PrepServerError, connection: Connection | None, message: str | bytes
-    ) -> None:
-        """To who asked; when the object was reset, to everybody in the room."""
-        if connection is not None:
-            id = id_of(message) if isinstance(message, str) else ""
-            connection.push(encode(Failure(**error.as_dict(), id=id)).decode())
-        if error.status >= 500:
-            failure = encode(Failure(**error.as_dict())).decode()
-            for other in self._connections.values():
-                if other is not connection:
-                    other.push(failure)
+    # --- Transactions: what the mailbox asks of its object --------------------------------------
 
-    # --- One transaction ----------------------------------------------------------------------
+    @property
+    def awake(self) -> bool:
+        return self._instance is not None and not self._destroyed
 
-    async def _transact(self, handler: Callable[[DurableObject], Any]) -> Any:
-        """Raises PrepServerError, whatever the handler raised."""
+    async def wake(self) -> None:
+        """Build the instance and run `on_start`. Raises PrepServerError."""
+        if self._destroyed:
+            raise NotFound("This room was deleted.", code=DELETED)
+        if self._registry.closing:
+            raise stopping()
         try:
-            instance, context = await self._activate()
-            return await self._within_transaction(context, lambda: handler(instance))
-        except PrepServerError as error:
-            if error.status >= 500 or self._instance is None:
-                await self._reset()
+            self._storage = await self._in_thread(
+                lambda: Storage(self.path, self.name, self.kind.migrations, vfs=self._registry.vfs)
+            )
+            self._context = Context(self.name, self._storage, self._registry.clock, self)
+            instance = self.kind.factory(self._context)
+            start = Transaction(instance, self._context)
+            start.run(Event(lambda started: started.on_start()))
+            if error := start.handled[0].error:
+                raise error
+            await self.commit(start)
+        except BaseException:
+            await self.reset()
             raise
-        except Exception as error:
-            log.exception("object.handler_failed", kind=self.kind.name, object=self.path.stem[:12])
-            await self._reset()
-            raise PrepServerError(
-                "The server could not do this; what was saved before is safe. Try again.",
-                retryable=True,
-            ) from error
+        self._instance = instance
+        start.release(self)
 
-    async def _within_transaction(self, context: Context, handler: Callable[[], Any]) -> Any:
-        storage = context.storage
+    def begin(self) -> Transaction:
+        assert self._instance is not None
+        assert self._context is not None
+        return Transaction(self._instance, self._context)
+
+    async def commit(self, transaction: Transaction) -> None:
+        """Make it durable. Raises PrepServerError, with nothing kept and the object reset."""
+        storage = transaction.storage
+        if not transaction.needs_disk:
+            storage.rollback()
+            return
         try:
-            storage.begin()
-            value = handler()
-            if context.alarm_changed:
+            transaction.require_whole()
+            if transaction.alarm_changed:
                 await self._in_thread(lambda: self._commit_with_alarm(storage))
-            elif storage.wrote:
-                await self._in_thread(storage.commit)
             else:
-                storage.rollback()
+                await self._in_thread(storage.commit)
         except BaseException:
             storage.rollback()
-            context.discard()
+            await self.reset()
             raise
-        context.release()
-        return value
 
     def _commit_with_alarm(self, storage: Storage) -> None:
         alarms, kind, alarm = self._registry.alarms, self.kind.name, storage.alarm()
@@ -238,23 +247,20 @@ class Cell:
         storage.commit()
         alarms.settle(kind, self.name, None if alarm is None else alarm.due)
 
-    async def _activate(self) -> tuple[DurableObject, Context]:
-        if self._destroyed:
-            raise NotFound("This room was deleted.", code=DELETED)
-        if self._instance is not None and self._context is not None:
-            return self._instance, self._context
-        if self._registry.closing:
-            raise stopping()
-        self._storage = await self._in_thread(
-            lambda: Storage(self.path, self.name, self.kind.migrations, vfs=self._registry.vfs)
-        )
-        self._context = Context(self.name, self._storage, self._registry.clock, self)
-        instance = self.kind.factory(self._context)
-        await self._within_transaction(self._context, instance.on_start)
-        self._instance = instance
-        return instance, self._context
+    def told(self, event: Event, error: PrepServerError) -> None:
+        """An event failed: tell who asked."""
+        connection, message = event.connection, event.message
+        if connection is not None:
+            id = id_of(message) if isinstance(message, str) else ""
+            connection.push(encode(Failure(**error.as_dict(), id=id)).decode())
+        if error.status >= 500:
+            # The object was reset: everybody in the room is concerned.
+            failure = encode(Failure(**error.as_dict())).decode()
+            for other in self._connections.values():
+                if other is not connection:
+                    other.push(failure)
 
-    async def _reset(self) -> None:
+    async def reset(self) -> None:
         """Forget everything that is not stored. Never raises."""
         for key in list(self._tasks):
             self.cancel(key)
@@ -332,6 +338,9 @@ class Cell:
         if task is not None:
             task.cancel()
 
+    def detach(self, work: Coroutine[Any, Any, None]) -> None:
+        self._registry.detach(work)
+
     def tell(
         self,
         kind: str,
@@ -342,8 +351,10 @@ class Cell:
     ) -> None:
         self._registry.tell(kind, name, method, arguments, done)
 
-    def connected(self) -> Iterable[Connection]:
+    def connected(self) -> Collection[Connection]:
         return self._connections.values()
+
+    # --- The end ------------------------------------------------------------------------------
 
     def destroy(self, then: Callable[[], None]) -> None:
         self._destroyed = True
@@ -353,7 +364,7 @@ class Cell:
         self._mailbox.put(lambda: self._remove(then))
 
     async def _remove(self, then: Callable[[], None]) -> None:
-        await self._reset()
+        await self.reset()
 
         def unlink() -> None:
             self._registry.alarms.drop(self.kind.name, self.name)
@@ -370,11 +381,22 @@ class Cell:
             self._registry.gone(self)
             then()
 
+    async def hibernate(self) -> None:
+        """Release the instance and its database; connections stay. Nothing happens when an event
+        came before it could be done."""
+        if not self.awake or not self.idle:
+            return
+        with suppress(PrepServerError):
+            await self._enqueue(lambda instance: instance.on_hibernate())
+        if self.idle:
+            self._mailbox.put(self.reset)
+            await self._mailbox.drain()
+
     async def close(self) -> None:
         """Stop the work beside the object, let the handlers finish, and close the database."""
         for key in list(self._tasks):
             self.cancel(key)
-        self._mailbox.put(self._reset)
+        self._mailbox.put(self.reset)
         await self._mailbox.drain()
 
 

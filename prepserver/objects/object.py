@@ -5,15 +5,17 @@ storage, and what it sends, spawns or tells leaves after its transaction is dura
 takes time runs beside the object (`spawn`) and comes back as an event (`post`).
 """
 
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from typing import Any, ClassVar, Protocol
+
+from msgspec import Struct
 
 from prepserver.clock import Clock
 from prepserver.objects.connections import Connection
 from prepserver.objects.storage import Storage
 from prepserver.protocol import ServerMessage, encode
 
-__all__ = ["Context", "DurableObject", "Factory"]
+__all__ = ["Context", "DurableObject", "Factory", "Outcome"]
 
 
 class Host(Protocol):
@@ -22,6 +24,7 @@ class Host(Protocol):
     def post(self, event: object, sender: "Context") -> None: ...
     def spawn(self, work: Coroutine[Any, Any, None], key: str) -> None: ...
     def cancel(self, key: str) -> None: ...
+    def detach(self, work: Coroutine[Any, Any, None]) -> None: ...
     def tell(
         self,
         kind: str,
@@ -31,7 +34,16 @@ class Host(Protocol):
         done: Callable[[], None],
     ) -> None: ...
     def destroy(self, then: Callable[[], None]) -> None: ...
-    def connected(self) -> Iterable[Connection]: ...
+    def connected(self) -> Collection[Connection]: ...
+
+
+class Outcome(Struct, frozen=True):
+    """What one handler lets out when its transaction is durable."""
+
+    effects: list[Callable[[], None]]
+    tells: list[Callable[[], None]]
+    destroying: bool
+    alarm_changed: bool
 
 
 class Context:
@@ -57,14 +69,18 @@ class Context:
     def broadcast(
         self, message: ServerMessage, *, exclude: Iterable[str] = (), tag: str | None = None
     ) -> None:
-        """To every connection but those with an id in `exclude`; encoded once."""
+        """To every connection but those with an id in `exclude`; encoded once.
+
+        It goes to those who are in the room now: who comes later, be it before this is durable,
+        has it in the snapshot.
+        """
         frame = encode(message).decode()
         left_out = frozenset(exclude)
+        present = [c for c in self.connections(tag) if c.id not in left_out]
 
         def push() -> None:
-            for connection in self.connections(tag):
-                if connection.id not in left_out:
-                    connection.push(frame)
+            for connection in present:
+                connection.push(frame)
 
         self._effects.append(push)
 
@@ -77,6 +93,11 @@ class Context:
 
     def cancel(self, key: str) -> None:
         self._effects.append(lambda: self._host.cancel(key))
+
+    def detach(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run `work` that nothing depends on and that outlives this instance, such as tidying up
+        after it."""
+        self._effects.append(lambda: self._host.detach(work()))
 
     def tell(self, kind: str, name: str, method: str, *arguments: Any, then: object = None) -> None:
         """Call another object's method without waiting for it.
@@ -128,26 +149,12 @@ class Context:
 
     # --- For the runtime ----------------------------------------------------------------------
 
-    def release(self) -> None:
-        """The transaction is durable: let everything out, in order."""
-        effects, tells, destroying = self._effects, self._tells, self._destroying
-        self.discard()
-        for effect in effects:
-            effect()
-
-        def tell() -> None:
-            for one in tells:
-                one()
-
-        if destroying:
-            self._host.destroy(tell)
-        else:
-            tell()
-
-    def discard(self) -> None:
-        """The transaction is gone: so is everything that waited for it."""
+    def take(self) -> Outcome:
+        """What the handler that has just ended asked for."""
+        outcome = Outcome(self._effects, self._tells, self._destroying, self.alarm_changed)
         self._effects, self._tells = [], []
         self._destroying = self.alarm_changed = False
+        return outcome
 
 
 class DurableObject:
@@ -172,6 +179,10 @@ class DurableObject:
         """What the work beside the object has posted."""
 
     def on_alarm(self, retry_count: int) -> None: ...
+
+    def on_hibernate(self) -> None:
+        """Nothing has happened for a while: the instance and its database are about to be
+        released, its connections stay. What must last goes into storage or an attachment."""
 
 
 Factory = Callable[[Context], DurableObject]

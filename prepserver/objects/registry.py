@@ -5,22 +5,24 @@ import contextlib
 import fcntl
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import structlog
+from msgspec import Struct
 
 from prepserver.clock import Clock
 from prepserver.errors import Conflict, PrepServerError
-from prepserver.objects.alarms import AlarmIndex
+from prepserver.objects.alarms import AlarmIndex, boot_id
 from prepserver.objects.cell import DELETED, STOPPING, Cell, Kind, stopping
 from prepserver.objects.connections import Connection
+from prepserver.objects.freeing import give_back_memory
 from prepserver.objects.storage import StorageError, peek
 from prepserver.protocol import CLOSE_RESTART
 
-__all__ = ["Registry"]
+__all__ = ["Counts", "Registry"]
 
 IDLE_SECONDS = 10.0
 ALARM_POLL = 0.25
@@ -29,6 +31,14 @@ UNREACHABLE_RETRY = 5.0
 """Seconds until an alarm is tried again whose object could not even note its failure."""
 
 log = structlog.get_logger(__name__)
+
+
+class Counts(Struct, frozen=True, kw_only=True):
+    live: int
+    """Objects with an instance and an open database."""
+    hibernating: int
+    """Objects that only have clients."""
+    connections: int
 
 
 class Registry:
@@ -42,9 +52,11 @@ class Registry:
         *,
         vfs: str | None = None,
         executor: Executor | None = None,
+        boot: str | None = None,
     ) -> None:
         """`vfs` names the file system that SQLite goes through; None is its own. `executor` runs
-        what waits for the disk, and is shut down with the registry; None is a pool of threads."""
+        what waits for the disk, and is shut down with the registry; None is a pool of threads.
+        `boot` tells one life of the machine from the next; None asks the system."""
         self.root = root
         self.vfs = vfs
         self.clock = clock
@@ -55,6 +67,7 @@ class Registry:
         self._told: set[asyncio.Task[None]] = set()
         self._housekeeping: list[asyncio.Task[None]] = []
         self._lock: int | None = None
+        self._boot = boot_id() if boot is None else boot
         self.closing = False
 
     async def start(self) -> None:
@@ -67,10 +80,21 @@ class Registry:
             raise
         self._housekeeping = [
             asyncio.create_task(self._watch_alarms()),
-            asyncio.create_task(self._release_idle()),
+            asyncio.create_task(self._hibernate_idle()),
         ]
 
     # --- Addressing ---------------------------------------------------------------------------
+
+    @property
+    def counts(self) -> Counts:
+        """How many objects there are in memory, for those who watch the server."""
+        cells = list(self._cells.values())
+        hibernating = sum(cell.hibernating for cell in cells)
+        return Counts(
+            live=len(cells) - hibernating,
+            hibernating=hibernating,
+            connections=sum(len(cell.connected()) for cell in cells),
+        )
 
     async def settled(self) -> None:
         """Return when no handler of any object runs or waits."""
@@ -109,6 +133,17 @@ class Registry:
             except PrepServerError as error:
                 log.warning("object.tell_failed", kind=kind, method=method, code=error.code)
 
+        self.detach(run())
+
+    def detach(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run `work` beside all objects; what it raises is logged."""
+
+        async def run() -> None:
+            try:
+                await work
+            except Exception:
+                log.exception("object.work_failed")
+
         task = asyncio.create_task(run())
         self._told.add(task)
         task.add_done_callback(self._told.discard)
@@ -124,7 +159,7 @@ class Registry:
     # --- Alarms -------------------------------------------------------------------------------
 
     def _open_index(self) -> AlarmIndex:
-        index = AlarmIndex(self.root / "alarms.sqlite", vfs=self.vfs)
+        index = AlarmIndex(self.root / "alarms.sqlite", boot=self._boot, vfs=self.vfs)
         if not index.filled:
             index.fill(self._alarms_of_objects())
         return index
@@ -145,9 +180,7 @@ class Registry:
                 if kind not in self._kinds:
                     log.error("alarm.of_unknown_kind", kind=kind)
                     continue
-                task = asyncio.create_task(self._fire(kind, name))
-                self._told.add(task)
-                task.add_done_callback(self._told.discard)
+                self.detach(self._fire(kind, name))
             await self.clock.sleep(ALARM_POLL)
 
     async def _fire(self, kind: str, name: str) -> None:
@@ -162,17 +195,23 @@ class Registry:
 
     # --- Life ---------------------------------------------------------------------------------
 
-    async def _release_idle(self) -> None:
+    async def _hibernate_idle(self) -> None:
         while True:
             await self.clock.sleep(1.0)
             before = self.clock.monotonic() - IDLE_SECONDS
+            closed = 0
             for key, cell in list(self._cells.items()):
-                if cell.idle and cell.last_event <= before:
-                    # Out of the table only when it is closed: until then events find it here.
-                    await cell.close()
-                    # An event that came meanwhile has built the instance again.
-                    if cell.released and self._cells.get(key) is cell:
-                        del self._cells[key]
+                if cell.last_event > before or not cell.idle:
+                    continue
+                if not cell.hibernating:
+                    await cell.hibernate()
+                    closed += 1
+                # Out of the table only when nothing of it is left: until then events and clients
+                # find it here, and an event that came meanwhile has built the instance again.
+                if cell.released and self._cells.get(key) is cell:
+                    del self._cells[key]
+            if closed:
+                await asyncio.get_running_loop().run_in_executor(self.executor, give_back_memory)
 
     async def close(self) -> None:
         """Close every socket with 1012, let handlers finish, close every database."""

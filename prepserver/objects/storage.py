@@ -1,7 +1,9 @@
 """One object's own SQLite database: SQL, key-value, and the alarm that belongs to the state.
 
-A handler is one transaction. `begin` and the statements run on the event loop, where they only
-touch memory and the page cache; `commit` waits for the disk and is called from a thread.
+Handlers run in a transaction that begins with their first statement. Statements run on the event
+loop, where they only touch memory and the page cache; `commit` waits for the disk and is called
+from a thread. Several handlers may share a transaction: what one of them wrote is undone alone by
+`mark` and `undo`.
 """
 
 import os
@@ -27,6 +29,23 @@ CREATE TABLE IF NOT EXISTS _alarm (
     id INTEGER PRIMARY KEY CHECK (id = 0), due REAL NOT NULL, retry_count INTEGER NOT NULL
 );
 """
+
+
+_MARK = "handler"
+"""Name of the savepoint before a handler."""
+
+_OF_THE_DISK = (
+    apsw.FullError,
+    apsw.IOError,
+    apsw.CorruptError,
+    apsw.NotADBError,
+    apsw.CantOpenError,
+    apsw.ReadOnlyError,
+    apsw.BusyError,
+    apsw.LockedError,
+    apsw.NoMemError,
+)
+"""Errors that come from outside and not from the statement."""
 
 
 class StorageError(PrepServerError):
@@ -60,8 +79,11 @@ class Storage:
             self._connection = apsw.Connection(str(path), vfs=vfs)
         except (apsw.Error, OSError) as error:
             raise _cannot_open(path, error) from error
+        self._begun = False
         try:
-            self._connection.set_busy_timeout(5_000)
+            # One process owns the data directory, so the lock need not be taken for each
+            # statement, and the index of the journal can be on the heap: no -shm file.
+            self._connection.pragma("locking_mode", "exclusive")
             self._connection.pragma("journal_mode", "wal")
             # FULL makes each commit in WAL mode wait for the disk: acknowledged means durable.
             self._connection.pragma("synchronous", "full")
@@ -82,19 +104,33 @@ class Storage:
                 code="schema_too_new",
                 retryable=False,
             )
+        if version == len(migrations) and self._named():
+            return
         with self._connection:
             self._connection.execute(_SYSTEM)
             self._connection.execute("INSERT OR IGNORE INTO _object VALUES (0, ?)", (name,))
             for script in migrations[version:]:
                 self._connection.execute(script)
-            if version != len(migrations):
-                self._connection.pragma("user_version", len(migrations))
+            self._connection.pragma("user_version", len(migrations))
+
+    def _named(self) -> bool:
+        """Whether the file is an object's already; a new one has no tables."""
+        query = "SELECT 1 FROM sqlite_schema WHERE name = '_object'"
+        return self._connection.execute(query).fetchone() is not None
 
     # --- SQL ----------------------------------------------------------------------------------
 
     def sql(self, query: str, *bindings: Any) -> list[tuple[Any, ...]]:
-        """Run one statement and return all its rows."""
-        return self._connection.execute(query, bindings).fetchall()
+        """Run one statement and return all its rows. Raises StorageError when the disk refuses;
+        what is wrong with the statement itself is raised as apsw has it."""
+        try:
+            if not self._begun:
+                self._connection.execute("BEGIN")
+                self._begun = True
+            self._require_whole()
+            return self._connection.execute(query, bindings).fetchall()
+        except _OF_THE_DISK as error:
+            raise _refused(error) from error
 
     def row(self, query: str, *bindings: Any) -> tuple[Any, ...] | None:
         """The first row, or None."""
@@ -127,23 +163,57 @@ class Storage:
 
     # --- Transactions -------------------------------------------------------------------------
 
-    def begin(self) -> None:
-        self._connection.execute("BEGIN")
-
     @property
     def wrote(self) -> bool:
         """Whether the open transaction changed anything."""
-        return self._connection.txn_state("main") == apsw.SQLITE_TXN_WRITE
+        return self._begun and self._connection.txn_state("main") == apsw.SQLITE_TXN_WRITE
+
+    def mark(self) -> bool:
+        """Remember this point of the transaction for `undo`; False: its beginning is meant, since
+        none is open. Raises StorageError."""
+        if not self._begun:
+            return False
+        try:
+            self._connection.execute(f"SAVEPOINT {_MARK}")
+        except _OF_THE_DISK as error:
+            raise _refused(error) from error
+        return True
+
+    def undo(self, marked: bool) -> None:
+        """Take back what was written since the last `mark`, which gave `marked`.
+
+        Raises StorageError when what was written before it is lost as well: SQLite itself rolls
+        a whole transaction back when the disk is full or broken.
+        """
+        if not marked:
+            self.rollback()
+            return
+        self._require_whole()
+        try:
+            self._connection.execute(f"ROLLBACK TO {_MARK}")
+            self._connection.execute(f"RELEASE {_MARK}")
+        except apsw.Error as error:
+            raise _refused(error) from error
+
+    def keep(self, marked: bool) -> None:
+        """Forget the last `mark`, which gave `marked`; what was written since stays.
+
+        Raises StorageError when it is lost, although the handler took no notice.
+        """
+        self._require_whole()
+        if marked:
+            self._connection.execute(f"RELEASE {_MARK}")
 
     def commit(self) -> None:
         """Make the open transaction durable. Raises StorageError, with nothing committed."""
         try:
-            self._connection.execute("COMMIT")
-        except apsw.Error as error:
+            if self._begun:
+                self._require_whole()
+                self._connection.execute("COMMIT")
+                self._begun = False
+        except (apsw.Error, StorageError) as error:
             self.rollback()
-            raise StorageError(f"Nothing was saved: the disk refused the write ({error}).") from (
-                error
-            )
+            raise _refused(error) from error
 
     def rollback(self) -> None:
         """Undo the open transaction, if one is open."""
@@ -151,6 +221,13 @@ class Storage:
         with suppress(apsw.Error):
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
+        self._begun = False
+
+    def _require_whole(self) -> None:
+        """SQLite itself rolls a transaction back when the disk is full or broken; what comes after
+        that must not be taken for a part of it. Raises StorageError."""
+        if self._begun and not self._connection.in_transaction:
+            raise StorageError("Nothing was saved: the disk refused the write. Try again.")
 
     def close(self) -> None:
         self._connection.close()
@@ -167,6 +244,10 @@ def _make_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _refused(error: Exception) -> StorageError:
+    return StorageError(f"Nothing was saved: the disk refused ({error}). Try again.")
 
 
 def _cannot_open(path: Path, error: Exception) -> StorageError:

@@ -1,6 +1,7 @@
 """The runtime of objects with a test's own small objects in it."""
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -16,7 +17,7 @@ from prepserver.objects.storage import Storage
 from tests.support.clock import ManualClock
 from tests.support.rooms import Client
 
-__all__ = ["Gate", "alive", "eventually", "join"]
+__all__ = ["Gate", "alive", "eventually", "in_time", "join"]
 
 
 @asynccontextmanager
@@ -46,6 +47,18 @@ async def eventually(condition: Callable[[], bool], *, limit: float = 10.0) -> N
     async with asyncio.timeout(limit):
         while not condition():  # noqa: ASYNC110 - what it waits for says nothing when it is done
             await asyncio.sleep(0.001)
+
+
+async def in_time(clock: ManualClock, condition: Callable[[], bool], *, seconds: int = 60) -> None:
+    """Let at most so many virtual seconds pass, one by one, until the condition holds; work in
+    threads gets a little real time after each."""
+    for _ in range(seconds):
+        if condition():
+            return
+        await clock.advance(1)
+        with contextlib.suppress(TimeoutError):
+            await eventually(condition, limit=0.02)
+    assert condition(), f"it did not come about in {seconds} s"
 
 
 class Gate:

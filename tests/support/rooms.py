@@ -67,11 +67,13 @@ class Rooms:
                 "interview",
                 lambda context: Interview(context, self.gateway, questions, settings),
                 Interview.migrations,
+                hears_close=False,
             ),
             Kind(
                 "user-interviews",
                 lambda context: UserInterviews(context, "test"),
                 UserInterviews.migrations,
+                hears_close=False,
             ),
         )
         self.registry = Registry(root, kinds, self.clock, executor=executor)

@@ -25,7 +25,6 @@ class Desk:
     def __init__(self, folder: Path) -> None:
         self.clock = ManualClock()
         self.storage = Storage(folder / "a.sqlite", "a", schema.INTERVIEW)
-        self.storage.begin()
         self.transcript = Transcript(self.storage)
         self.context = Context("a", self.storage, self.clock, None)  # type: ignore[arg-type]
         self.hints = Hints(self.context, self.transcript, after=AFTER)

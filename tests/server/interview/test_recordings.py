@@ -25,7 +25,6 @@ PER_PIECE = -(-FLUSH_BYTES // FRAME)
 @pytest.fixture
 def storage(tmp_path: Path) -> Iterator[Storage]:
     storage = Storage(tmp_path / "a.sqlite", "a", schema.INTERVIEW)
-    storage.begin()
     yield storage
     storage.close()
 

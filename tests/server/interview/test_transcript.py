@@ -22,7 +22,6 @@ QUESTION, ANSWER, HINT, CLOSING = (
 @pytest.fixture
 def transcript(tmp_path: Path) -> Iterator[Transcript]:
     storage = Storage(tmp_path / "a.sqlite", "a", schema.INTERVIEW)
-    storage.begin()
     yield Transcript(storage)
     storage.close()
 

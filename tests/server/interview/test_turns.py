@@ -17,7 +17,6 @@ WHY = Error(code="inference", message="The model is gone.", retryable=True, deta
 @pytest.fixture
 def turns(tmp_path: Path) -> Iterator[Turns]:
     storage = Storage(tmp_path / "a.sqlite", "a", schema.INTERVIEW)
-    storage.begin()
     yield Turns(storage)
     storage.close()
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import shutil
 import threading
 from pathlib import Path
 
@@ -338,7 +339,7 @@ def test_looking_for_alarms_never_waits_for_a_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The event loop reads the index while another thread is still writing to it."""
-    index = AlarmIndex(tmp_path / "alarms.sqlite")
+    index = AlarmIndex(tmp_path / "alarms.sqlite", boot="1")
     index.put("Bell", "a", 5.0)
     with index._disk:  # as `put` holds it while it waits for the disk
         found: list[tuple[str, str]] = []
@@ -351,7 +352,7 @@ def test_looking_for_alarms_never_waits_for_a_disk(
 
 def test_the_index_gives_each_entry_once_and_in_order(tmp_path: Path) -> None:
     """Set twice is due once; the earliest comes first; dropped ones do not come."""
-    index = AlarmIndex(tmp_path / "alarms.sqlite")
+    index = AlarmIndex(tmp_path / "alarms.sqlite", boot="1")
     index.put("Bell", "late", 9.0)
     index.put("Bell", "early", 1.0)
     index.lower("Bell", "late", 5.0)
@@ -365,10 +366,55 @@ def test_the_index_gives_each_entry_once_and_in_order(tmp_path: Path) -> None:
     index.close()
 
 
+@pytest.mark.parametrize(
+    ("closed", "before", "after", "filled"),
+    [
+        (False, "one", "one", True),
+        (False, "one", "two", False),
+        (False, "", "", False),
+        (True, "one", "two", True),
+        (True, "", "", True),
+    ],
+)
+def test_the_index_is_trusted_only_as_long_as_nothing_of_it_can_be_lost(
+    tmp_path: Path, closed: bool, before: str, after: str, filled: bool
+) -> None:
+    """It does not wait for the disk, so after a boot that it was not closed for it is filled anew;
+    the death of the process alone costs nothing."""
+    path = tmp_path / "alarms.sqlite"
+    index = AlarmIndex(path, boot=before)
+    assert not index.filled
+    index.fill([("Bell", "a", 1.0)])
+    index.put("Bell", "b", 2.0)
+    if closed:
+        index.close()
+    else:
+        for file in list(tmp_path.iterdir()):  # as a process that is killed leaves them
+            shutil.copy(file, file.with_name(f"left-{file.name}"))
+        path = tmp_path / "left-alarms.sqlite"
+    again = AlarmIndex(path, boot=after)
+    assert again.filled is filled
+    assert again.pop_due(9.0) == ([("Bell", "a"), ("Bell", "b")] if filled else [])
+    again.close()
+
+
+def test_a_fill_that_was_cut_short_is_not_taken_for_a_whole_one(tmp_path: Path) -> None:
+    """The process dies between emptying the index and filling it: it is filled next time."""
+    path = tmp_path / "alarms.sqlite"
+    first = AlarmIndex(path, boot="one")
+    first.fill([("Bell", "a", 1.0)])
+    first._connection.close()  # killed
+    second = AlarmIndex(path, boot="two")
+    assert not second.filled
+    second._connection.close()  # killed again, before `fill`
+    third = AlarmIndex(path, boot="two")
+    assert not third.filled
+    third.close()
+
+
 def test_a_file_tells_its_name_and_alarm_without_being_woken(tmp_path: Path) -> None:
     """The index is made anew from closed files."""
     storage = Storage(tmp_path / "one.sqlite", "some/name", ())
-    storage.begin()
     storage.set_alarm(12.5, 3)
     storage.commit()
     storage.close()

@@ -123,6 +123,7 @@ async def test_a_slow_client_does_not_hold_up_the_others(tmp_path: Path) -> None
         await quick.next(Caption)
         for number in range(20):
             await registry.call("Speaker", "a", "say", f"{number} {'x' * 100_000}")
+            await asyncio.sleep(0)  # the quick one reads
         await quick.until(lambda m: isinstance(m, Caption) and m.text.startswith("19 "))
         assert slow.closing is not None
         assert slow.closing.code == CLOSE_SLOW

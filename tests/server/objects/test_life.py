@@ -13,12 +13,12 @@ import pytest
 from prepserver.errors import Conflict, NotFound, PrepServerError
 from prepserver.objects.connections import Connection
 from prepserver.objects.object import Context, DurableObject
-from prepserver.objects.registry import Registry
+from prepserver.objects.registry import Counts, Registry
 from prepserver.objects.storage import Storage
 from prepserver.protocol import CLOSE_RESTART, Caption
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
-from tests.support.objects import Gate, alive, eventually, join
+from tests.support.objects import Gate, alive, eventually, in_time, join
 
 
 class Diary(DurableObject):
@@ -43,6 +43,20 @@ class Diary(DurableObject):
     def burn(self) -> None:
         self.context.tell("Diary", "neighbour", "write", "it is gone")
         self.context.destroy()
+
+    def greet(self, tag: str) -> list[tuple[str, Any]]:
+        self.context.broadcast(Caption(text="good morning"), tag=tag)
+        return [(each.id, each.state) for each in self.context.connections(tag)]
+
+    def work(self, seconds: float) -> None:
+        async def worked() -> None:
+            await self.context.clock.sleep(seconds)
+            self.context.post("worked")
+
+        self.context.spawn(worked, "work")
+
+    def on_event(self, event: object) -> None:
+        self.write(str(event))
 
     def on_connect(self, connection: Connection) -> None:
         self.context.send(connection, Caption(text="welcome"))
@@ -138,10 +152,8 @@ async def test_an_idle_object_is_released_and_comes_back(tmp_path: Path) -> None
         cell = registry.cell("Diary", "a")
         await clock.advance(9)
         assert not cell.released
-        await clock.advance(3)
-        await eventually(lambda: cell.released)
-        await clock.advance(1)
-        await eventually(lambda: registry.cell("Diary", "a") is not cell)
+        await in_time(clock, lambda: cell.released)
+        await in_time(clock, lambda: registry.counts.live + registry.counts.hibernating == 0)
         assert await registry.call("Diary", "a", "write", "two") == ["two"]
         assert await registry.call("Diary", "a", "stored") == ["one", "two"]
         assert Diary.born == 2
@@ -177,15 +189,59 @@ async def test_an_event_during_the_release_finds_the_one_instance(
 
 
 @asynchronous
-async def test_a_connected_client_keeps_the_object(tmp_path: Path) -> None:
-    """While somebody is in the room, its instance stays."""
+async def test_an_idle_object_hibernates_under_its_open_sockets(tmp_path: Path) -> None:
+    """Instance and database go, clients and what is attached to them stay, and the next event
+    finds the room as it was."""
     clock = ManualClock()
     async with alive(tmp_path, Diary, clock=clock) as registry:
-        client = join(registry, Diary, "a", Connection("c"))
+        client = join(registry, Diary, "a", Connection("c", tags=("phone",)))
         await client.next(Caption)
+        client.connection.state = {"user": "u"}
+        await registry.call("Diary", "a", "write", "one")
+        cell = registry.cell("Diary", "a")
+        await clock.advance(9)
+        assert not cell.hibernating
+        await in_time(clock, lambda: cell.hibernating)
         await clock.advance(60)
-        await registry.call("Diary", "a", "stored")
-        assert Diary.born == 1
+        assert registry.cell("Diary", "a") is cell
+        assert client.closed is None
+        assert registry.counts == Counts(live=0, hibernating=1, connections=1)
+        assert await registry.call("Diary", "a", "greet", "phone") == [("c", {"user": "u"})]
+        await client.until(lambda m: m == Caption(text="good morning"))
+        assert Diary.born == 2
+
+
+@asynchronous
+async def test_an_object_at_work_does_not_hibernate(tmp_path: Path) -> None:
+    """Work beside the object keeps its instance, however long it takes."""
+    clock = ManualClock()
+    async with alive(tmp_path, Diary, clock=clock) as registry:
+        await registry.call("Diary", "a", "work", 60.0)
+        cell = registry.cell("Diary", "a")
+        await clock.advance(59)
+        assert not cell.hibernating
+        await in_time(clock, lambda: cell.hibernating)
+        assert await registry.call("Diary", "a", "stored") == ["worked"]
+
+
+@asynchronous
+async def test_an_object_may_store_what_must_last_before_it_hibernates(tmp_path: Path) -> None:
+    """`on_hibernate` is a handler like any other; one that fails does not keep the object."""
+
+    class Tidy(Diary):
+        def on_hibernate(self) -> None:
+            self.write(f"good night {len(self.stored())}")
+            if len(self.stored()) > 1:
+                raise RuntimeError("cannot sleep")
+
+    clock = ManualClock()
+    async with alive(tmp_path, Tidy, clock=clock) as registry:
+        await registry.call("Tidy", "a", "stored")
+        for _ in range(2):
+            born = Diary.born
+            await in_time(clock, lambda: registry.counts.live == 0)
+            assert await registry.call("Tidy", "a", "stored") == ["good night 0"]
+            assert Diary.born > born
 
 
 @asynchronous
@@ -309,7 +365,7 @@ def test_a_killed_owner_leaves_the_directory_free(tmp_path: Path) -> None:
         "import asyncio, os, signal, sys\n"
         "from pathlib import Path\n"
         "from prepserver.clock import SystemClock\n"
-        "from prepserver.objects.registry import Registry\n"
+        "from prepserver.objects.registry import Counts, Registry\n"
         "async def main():\n"
         "    await Registry(Path(sys.argv[1]), (), SystemClock()).start()\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"

@@ -24,7 +24,6 @@ def test_migrations_run_once_each_and_in_order(tmp_path: Path) -> None:
     """A database of an earlier version gets what it lacks, and keeps its rows."""
     path = tmp_path / "a.sqlite"
     storage = Storage(path, "a", (FIRST,))
-    storage.begin()
     storage.sql("INSERT INTO things VALUES (?)", "cup")
     storage.commit()
     storage.close()
@@ -77,7 +76,6 @@ def test_a_folder_that_cannot_be_made_is_a_typed_error(tmp_path: Path) -> None:
 def test_values_come_back_as_their_type(tmp_path: Path) -> None:
     """Key-value pairs are encoded, replaced and deleted."""
     storage = Storage(tmp_path / "a.sqlite", "a", ())
-    storage.begin()
     assert storage.get("thing", Thing) is None
     storage.put("thing", Thing("cup", [1]))
     storage.put("thing", Thing("jug", [1, 2]))
@@ -90,7 +88,6 @@ def test_values_come_back_as_their_type(tmp_path: Path) -> None:
 def test_only_a_transaction_that_changed_something_counts_as_written(tmp_path: Path) -> None:
     """Reading costs no commit."""
     storage = Storage(tmp_path / "a.sqlite", "a", (FIRST,))
-    storage.begin()
     storage.sql("SELECT * FROM things")
     assert not storage.wrote
     storage.sql("INSERT INTO things VALUES ('cup')")

@@ -1,6 +1,7 @@
 """A handler is one transaction, and nothing leaves before it is durable."""
 
 import asyncio
+import shutil
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from prepserver.errors import BadRequest, PrepServerError
 from prepserver.objects.connections import Connection
 from prepserver.objects.object import Context, DurableObject
-from prepserver.objects.storage import Storage
+from prepserver.objects.storage import Storage, StorageError
 from prepserver.protocol import Caption, Failure
 from tests.support.loop import asynchronous
 from tests.support.objects import Gate, alive, join
@@ -178,10 +179,13 @@ async def test_a_statement_that_the_database_refuses_leaves_nothing_open(tmp_pat
 
 @asynchronous
 async def test_what_was_acknowledged_is_in_the_file(tmp_path: Path) -> None:
-    """Another process sees a write as soon as the caller has its answer."""
-    async with alive(tmp_path, Ledger) as registry:
+    """Whoever looks at the files as soon as the caller has its answer finds the write."""
+    async with alive(tmp_path / "data", Ledger) as registry:
         await registry.call("Ledger", "a", "add", 5)
-        reader = sqlite3.connect(registry.cell("Ledger", "a").path)
+        path = registry.cell("Ledger", "a").path
+        for file in path.parent.iterdir():
+            shutil.copy(file, tmp_path)
+        reader = sqlite3.connect(tmp_path / path.name)
         try:
             assert reader.execute("SELECT amount FROM entries").fetchall() == [(5,)]
         finally:
@@ -274,3 +278,117 @@ async def test_work_of_an_earlier_instance_is_not_heard_by_the_next(tmp_path: Pa
 
         await asyncio.wait_for(listen(), 10)
         assert heard == [2, 2]
+
+
+@asynchronous
+async def test_events_that_wait_together_share_one_wait_for_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a commit is under way others gather; one more commit makes all of them durable."""
+    async with alive(tmp_path, Ledger) as registry:
+        await registry.call("Ledger", "a", "total")
+        gate = Gate(monkeypatch, "a")
+        commits = 0
+        commit = Storage.commit
+
+        def counted(storage: Storage) -> None:
+            nonlocal commits
+            commits += 1
+            commit(storage)
+
+        monkeypatch.setattr(Storage, "commit", counted)
+        cell = registry.cell("Ledger", "a")
+        first = cell.call("add", (1,))
+        await asyncio.to_thread(gate.reached.wait, 10)
+        others = [cell.call("add", (10,)) for _ in range(5)]
+        assert not first.done()
+        gate.open()
+        assert await asyncio.gather(first, *others) == [1, 11, 21, 31, 41, 51]
+        assert commits == 2
+
+
+@asynchronous
+async def test_a_refused_handler_undoes_only_its_own_writes_among_those_that_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others' writes become durable and their messages leave, in the order they came."""
+    async with alive(tmp_path, Ledger) as registry:
+        client = join(registry, Ledger, "a", Connection("c"))
+        await registry.call("Ledger", "a", "total")
+        gate = Gate(monkeypatch, "a")
+        cell = registry.cell("Ledger", "a")
+        first = cell.call("add", (1,))
+        await asyncio.to_thread(gate.reached.wait, 10)
+        calls = [
+            cell.call("add", (10,)),
+            cell.call("add_and_fail", (100, BadRequest("no"))),
+            cell.call("add", (1_000,)),
+            cell.call("add_and_fail", (10_000, RuntimeError("a bug"))),
+            cell.call("add", (100_000,)),
+        ]
+        gate.open()
+        results = await asyncio.gather(first, *calls, return_exceptions=True)
+        kinds = [r if isinstance(r, int) else type(r) for r in results]
+        assert kinds == [1, 11, BadRequest, 1_011, PrepServerError, 101_011]
+        await client.until(lambda m: m == Caption(text="101011"))
+        shown = [m.text for m in client.messages if isinstance(m, Caption)]
+        assert shown == ["1", "11", "1011", "101011"]
+        assert await registry.call("Ledger", "a", "total") == 101_011
+
+
+@asynchronous
+async def test_a_disk_that_refuses_takes_back_all_that_shared_the_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each sender gets the typed error, the room hears of it, and nothing else leaves."""
+    async with alive(tmp_path, Ledger) as registry:
+        client = join(registry, Ledger, "a", Connection("c"))
+        await registry.call("Ledger", "a", "add", 1)
+        gate = Gate(monkeypatch, "a")
+        cell = registry.cell("Ledger", "a")
+        first = cell.call("add", (1,))
+        await asyncio.to_thread(gate.reached.wait, 10)
+        with monkeypatch.context() as patch:
+            commit = Storage.commit
+
+            def refuse(storage: Storage) -> None:
+                storage.rollback()
+                raise StorageError("the disk is full")
+
+            calls = [cell.call("add", (10,)), cell.deliver(client.connection, "100")]
+            patch.setattr(Storage, "commit", refuse)
+            gate.open()
+            assert await first == 2
+            results = await asyncio.gather(*calls, return_exceptions=True)
+            assert [type(r) for r in results] == [StorageError, StorageError]
+            patch.setattr(Storage, "commit", commit)
+        await client.until(lambda m: isinstance(m, Failure) and m.code == "storage")
+        assert await registry.call("Ledger", "a", "total") == 2
+        shown = [m.text for m in client.messages if isinstance(m, Caption)]
+        assert shown == ["1", "2"]
+
+
+@asynchronous
+async def test_what_sqlite_itself_rolled_back_is_not_taken_for_saved(tmp_path: Path) -> None:
+    """A full disk undoes a whole transaction in the middle of a handler; a handler that takes no
+    notice must not pass for one that was stored, nor those before it."""
+
+    class Careless(Ledger):
+        def spill(self) -> str:
+            storage = self.context.storage
+            storage.sql("INSERT INTO entries VALUES (1)")
+            storage._connection.execute("ROLLBACK")  # as SQLite does when it cannot write
+            try:
+                storage.sql("INSERT INTO entries VALUES (2)")
+            except StorageError:
+                return "no harm done"
+            return "written outside of any transaction"
+
+    async with alive(tmp_path, Careless) as registry:
+        await registry.call("Careless", "a", "add", 5)
+        cell = registry.cell("Careless", "a")
+        held = cell.call("add", (1,))  # its commit is under way when the next two are put in
+        before, spilled = cell.call("add", (10,)), cell.call("spill", ())
+        results = await asyncio.gather(held, before, spilled, return_exceptions=True)
+        assert [type(r) for r in results] == [int, StorageError, StorageError]
+        assert await registry.call("Careless", "a", "total") == 6

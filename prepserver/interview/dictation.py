@@ -1,0 +1,111 @@
+"""Speech as it comes in: from which connection, for which recording, up to which frame."""
+
+import uuid
+
+from prepserver import protocol as wire
+from prepserver.errors import BadRequest, Conflict
+from prepserver.interview.recordings import FrameGap, Recordings
+from prepserver.objects.connections import Connection
+from prepserver.objects.object import Context
+
+__all__ = ["Dictation", "recording_of"]
+
+
+class Dictation:
+    """The recordings that clients of one interview have under way. A connection carries one at a
+    time; which one is attached to it, so that it is known after hibernation too."""
+
+    def __init__(self, context: Context, recordings: Recordings) -> None:
+        self._context = context
+        self._recordings = recordings
+
+    def start(self, connection: Connection, id: str) -> None:
+        """Begin, or go on after a reconnect, and say which frames are stored.
+
+        Raises Conflict when too many are open.
+        """
+        others = (each.state for each in self._context.connections() if each is not connection)
+        in_use = {state.get("recording") for state in others if state}
+        stored = self._recordings.start(id, in_use)
+        self._attach(connection, id)
+        self._context.send(connection, wire.AudioAck(id=id, frame=stored))
+
+    def refuse(self, connection: Connection, id: str) -> None:
+        """Frames that are on their way for a recording that is not taken must not pass for
+        recordings of their own."""
+        self._attach(connection, id, refused=True)
+
+    def is_whole(self, connection: Connection, data: bytes) -> bool:
+        """Whether a binary message is a recording of its own and not a frame."""
+        attached = connection.state or {}
+        return attached.get("recording") is None or (
+            bool(attached.get("refused")) and data[:4] == b"RIFF"
+        )
+
+    def add_whole(self, pcm: bytes) -> str:
+        """Store a recording that came in one piece; its id. Raises BadRequest."""
+        id = uuid.uuid4().hex
+        self._recordings.add_whole(id, pcm)
+        return id
+
+    def add_frame(self, connection: Connection, data: bytes) -> bool:
+        """Take a numbered frame; True when a piece was stored, and so will be acknowledged.
+
+        Raises PrepServerError, to be answered under the recording's id.
+        """
+        attached = connection.state or {}
+        id = attached["recording"]
+        if attached.get("refused"):
+            return False
+        try:
+            number, pcm = wire.unpack_frame(data)
+            stored = self._recordings.add(id, number, pcm)
+        except FrameGap:
+            # Frames were lost with an instance that failed: the client sends them again.
+            self._context.close(connection, wire.CLOSE_RESTART, "send the recording's frames again")
+            return False
+        except ValueError as error:
+            raise BadRequest(str(error), code="bad_frame") from error
+        except BadRequest:
+            self.refuse(connection, id)
+            raise
+        if stored is not None:
+            self._context.send(connection, wire.AudioAck(id=id, frame=stored))
+        return stored is not None
+
+    def stop(self, id: str, frames: int) -> None:
+        """The recording is whole. Raises Conflict when frames of it are missing, BadRequest when
+        it is empty or unknown."""
+        try:
+            self._recordings.stop(id, frames)
+        except FrameGap:
+            raise Conflict(
+                "Frames of the recording are missing: send audio.start and what follows the "
+                "frame it acknowledges, then audio.stop.",
+                code="frames_missing",
+                retryable=True,
+            ) from None
+
+    def cancel(self, connection: Connection, id: str) -> None:
+        self._recordings.forget(id)
+        self.leave(connection)
+
+    def leave(self, connection: Connection) -> None:
+        """The connection carries no recording any more."""
+        self._attach(connection, None)
+
+    def flush(self) -> None:
+        """Store the frames that wait in memory: a speaker who pauses loses nothing when the
+        instance goes."""
+        for id, stored in self._recordings.flush().items():
+            for connection in self._context.connections():
+                if recording_of(connection) == id:
+                    self._context.send(connection, wire.AudioAck(id=id, frame=stored))
+
+    def _attach(self, connection: Connection, id: str | None, *, refused: bool = False) -> None:
+        connection.state = {**(connection.state or {}), "recording": id, "refused": refused}
+
+
+def recording_of(connection: Connection) -> str:
+    """The id of the recording that a connection carries, or nothing."""
+    return (connection.state or {}).get("recording") or ""
