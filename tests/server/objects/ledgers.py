@@ -244,7 +244,8 @@ class History:
     async def live(self) -> list[str]:
         """From one boot to the next cut; gives what the boot found to be wrong."""
         found = damage(self.disk.root)
-        registry = Registry(self.disk.root, self._kinds, self.clock, vfs=self.disk.vfs)
+        boot = f"boot {self.disk.cuts}"
+        registry = Registry(self.disk.root, self._kinds, self.clock, vfs=self.disk.vfs, boot=boot)
         if not found and self._random.random() < 0.1:
             # The power goes again while everything is opened and repaired.
             self.disk.cut_after(self._random.randrange(1, 30))
