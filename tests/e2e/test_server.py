@@ -3,8 +3,8 @@
 import contextlib
 import json
 import os
+import signal
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from prepserver import protocol as wire
 from prepserver.app import VERSION
 from prepserver.clock import SystemClock
 from prepserver.identity.tokens import Tokens, signing_key
-from tests.support.server import Server
+from tests.support.server import Process, Server
 from tests.support.sockets import Socket, entered, refusal
 
 pytestmark = pytest.mark.e2e
@@ -42,12 +42,12 @@ def kinds(server: Server, key: str, id: str) -> list[str]:
     return [message["kind"] for message in reply.body["messages"]]
 
 
-def failure_of(process: subprocess.Popen[bytes]) -> int:
+def failure_of(process: Process) -> int:
     """The exit code of a server that does not start."""
     try:
         return process.wait(60)
     finally:
-        process.kill()
+        process.send_signal(signal.SIGKILL)
         process.wait()
 
 

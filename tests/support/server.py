@@ -10,7 +10,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlencode
 
 import msgspec
@@ -18,7 +18,7 @@ import msgspec
 from prepserver.clock import SystemClock
 from prepserver.identity.users import Users
 
-__all__ = ["Reply", "Server"]
+__all__ = ["Process", "Reply", "Server"]
 
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
@@ -31,6 +31,16 @@ class Reply(msgspec.Struct, frozen=True):
     body: Any
     """Decoded JSON; None when there is none."""
     headers: dict[str, str]
+
+
+class Process(Protocol):
+    """As much of subprocess.Popen as is needed of a server's process."""
+
+    pid: int
+
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def send_signal(self, sig: int) -> None: ...
 
 
 class Server:
@@ -47,7 +57,7 @@ class Server:
         self.url = ""
         self.port = 0
         self._args = args
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Process | None = None
 
     # --- The process --------------------------------------------------------------------------
 
@@ -62,7 +72,7 @@ class Server:
         trace: TracebackType | None,
     ) -> None:
         if self._process is not None and self._process.poll() is None:
-            self._process.terminate()
+            self._process.send_signal(signal.SIGTERM)
             try:
                 self._process.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
@@ -71,10 +81,12 @@ class Server:
 
     def start(self) -> None:
         """Start and wait until it accepts connections."""
-        self.ready_file.unlink(missing_ok=True)
-        self._process = self.launch(
-            "--port", str(self.port), "--ready-file", str(self.ready_file), *self._args
-        )
+        self.spawn()
+        self.wait_until_ready()
+
+    def wait_until_ready(self) -> None:
+        """Wait until the process that was spawned accepts connections."""
+        assert self._process is not None
         until = time.monotonic() + START_SECONDS
         while not self.ready_file.exists():
             if self._process.poll() is not None or time.monotonic() > until:
@@ -86,21 +98,31 @@ class Server:
         self.url = ready["url"]
         self.port = int(self.url.rpartition(":")[2])
 
-    def launch(self, *args: str) -> subprocess.Popen[bytes]:
+    def spawn(self) -> None:
+        """Start, and wait for nothing."""
+        self.ready_file.unlink(missing_ok=True)
+        self._process = self.launch(
+            "--port", str(self.port), "--ready-file", str(self.ready_file), *self._args
+        )
+
+    def launch(self, *args: str) -> Process:
         """A process of the command on this server's folder; whoever launches it ends it."""
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("PREP_SERVER_")}
         with self.log_file.open("ab") as log:
             return subprocess.Popen(
-                [
-                    *(sys.executable, "-m", "prepserver", "serve"),
-                    *("--data-dir", str(self.data_dir)),
-                    *("--model", "scripted", "--stt-model", "scripted", *args),
-                ],
+                [sys.executable, "-m", "prepserver", *self.flags(*args)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 env=inherited,
             )
+
+    def flags(self, *args: str) -> list[str]:
+        """The command line after the name of the command."""
+        return [
+            *("serve", "--data-dir", str(self.data_dir)),
+            *("--model", "scripted", "--stt-model", "scripted", *args),
+        ]
 
     @property
     def pid(self) -> int:
@@ -115,7 +137,7 @@ class Server:
     def kill(self) -> None:
         """End it as a crash does, with SIGKILL."""
         assert self._process is not None
-        self._process.kill()
+        self._process.send_signal(signal.SIGKILL)
         self._process.wait()
 
     def terminate(self, *, limit: float = STOP_SECONDS) -> int:
