@@ -17,7 +17,7 @@ from pathlib import Path
 import apsw
 import structlog
 
-from prepserver.objects.storage import StorageError
+from prepserver.objects.storage import StorageError, make_folder
 
 __all__ = ["AlarmIndex", "boot_id"]
 
@@ -36,7 +36,7 @@ class AlarmIndex:
     def __init__(self, path: Path, *, boot: str, vfs: str | None = None) -> None:
         """Open or create; one that is damaged is put aside. `boot` tells one life of the machine
         from the next, empty where nothing does. `filled` says if the index can be trusted."""
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         self._boot = boot
         self._disk = threading.Lock()
         self._memory = threading.Lock()

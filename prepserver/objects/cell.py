@@ -16,7 +16,7 @@ from prepserver.objects.alarms import AlarmIndex
 from prepserver.objects.connections import Connection
 from prepserver.objects.mailbox import Mailbox
 from prepserver.objects.object import Context, DurableObject, Factory
-from prepserver.objects.storage import Storage
+from prepserver.objects.storage import Storage, sync_folder
 from prepserver.objects.transaction import Event, Transaction
 from prepserver.protocol import Failure, encode, id_of
 
@@ -370,6 +370,9 @@ class Cell:
             self._registry.alarms.drop(self.kind.name, self.name)
             for suffix in ("", "-wal", "-shm"):
                 self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+            if self.path.parent.is_dir():
+                # Whoever is told that it is gone forgets it: it must not come back.
+                sync_folder(self.path.parent)
 
         try:
             await self._in_thread(unlink)

@@ -19,7 +19,7 @@ from prepserver.objects.alarms import AlarmIndex, boot_id
 from prepserver.objects.cell import DELETED, STOPPING, Cell, Kind, stopping
 from prepserver.objects.connections import Connection
 from prepserver.objects.freeing import give_back_memory
-from prepserver.objects.storage import StorageError, peek
+from prepserver.objects.storage import StorageError, make_folder, peek
 from prepserver.protocol import CLOSE_RESTART
 
 __all__ = ["Counts", "Registry"]
@@ -242,7 +242,7 @@ def _lock(root: Path) -> int:
 
     Raises Conflict when another has it, StorageError where files cannot be locked.
     """
-    root.mkdir(parents=True, exist_ok=True)
+    make_folder(root)
     # One at a time tries, and writes down that it got it: whoever is refused reads the pid of the
     # owner, not of one before it.
     turnstile = os.open(root, os.O_RDONLY | os.O_CLOEXEC)

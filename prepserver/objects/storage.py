@@ -7,6 +7,7 @@ from a thread. Several handlers may share a transaction: what one of them wrote 
 """
 
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,7 +19,7 @@ from msgspec import Struct
 
 from prepserver.errors import PrepServerError
 
-__all__ = ["Alarm", "Storage", "StorageError", "peek"]
+__all__ = ["Alarm", "Storage", "StorageError", "make_folder", "peek", "sync_folder"]
 
 T = TypeVar("T")
 
@@ -30,6 +31,8 @@ CREATE TABLE IF NOT EXISTS _alarm (
 );
 """
 
+
+_making = threading.Lock()
 
 _MARK = "handler"
 """Name of the savepoint before a handler."""
@@ -75,7 +78,7 @@ class Storage:
         """
         self.path = path
         try:
-            _make_folder(path.parent)
+            make_folder(path.parent)
             self._connection = apsw.Connection(str(path), vfs=vfs)
         except (apsw.Error, OSError) as error:
             raise _cannot_open(path, error) from error
@@ -233,13 +236,20 @@ class Storage:
         self._connection.close()
 
 
-def _make_folder(folder: Path) -> None:
-    """With its parents, and durably: SQLite sees to a file's own folder, not to those above."""
-    if folder.is_dir():
-        return
-    _make_folder(folder.parent)
-    folder.mkdir(exist_ok=True)
-    descriptor = os.open(folder.parent, os.O_RDONLY)
+def make_folder(folder: Path) -> None:
+    """With its parents, and durably: SQLite sees to a file's own folder, not to those above.
+    Blocks on the disk; raises OSError."""
+    # Nobody takes a folder for durable that another thread is still making.
+    with _making:
+        missing = [one for one in (folder, *folder.parents) if not one.is_dir()]
+        for one in reversed(missing):
+            one.mkdir(exist_ok=True)
+            sync_folder(one.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make durable which names are in it. Blocks on the disk; raises OSError."""
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -15,7 +15,7 @@ def damage(root: Path) -> list[str]:
     Copies are looked at: opening a file repairs it, and that is for the code under test to do.
     """
     found = []
-    with tempfile.TemporaryDirectory(dir=root.parent) as folder:
+    with tempfile.TemporaryDirectory() as folder:
         for path in sorted(root.rglob("*.sqlite")):
             for suffix in ("", "-wal", "-journal"):
                 part = path.with_name(path.name + suffix)

@@ -27,7 +27,7 @@ import shutil
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from random import Random
 from unittest import mock
@@ -115,6 +115,7 @@ class Disk:
         self._countdown: int | None = None
         self._survivors: dict[Path, bytes | None] = {}
         self._nodes: dict[tuple[int, int], _File | _Folder] = {}
+        self._held = ExitStack()
         self.root.mkdir(parents=True)
         self._boot()
 
@@ -146,6 +147,7 @@ class Disk:
         shutil.rmtree(old)
         self._countdown = None
         self._nodes.clear()
+        self._held.close()
         self.root.mkdir()
         for path, content in self._survivors.items():
             target = self.root / path
@@ -155,8 +157,7 @@ class Disk:
                 target.write_bytes(content)
         for path, content in self._survivors.items():
             target = self.root / path
-            node = _Folder() if content is None else _File(content)
-            self._nodes[_inode(target)] = node
+            node = self._know(target, _Folder() if content is None else _File(content))
             parent = self._node(target.parent)
             assert isinstance(parent, _Folder)
             parent.synced[target.name] = node
@@ -165,6 +166,7 @@ class Disk:
 
     def remove(self) -> None:
         """Away with all of it."""
+        self._held.close()
         shutil.rmtree(self._folder)
 
     @contextmanager
@@ -190,21 +192,20 @@ class Disk:
     # --- What is on it ------------------------------------------------------------------------
 
     def _node(self, path: Path) -> "_File | _Folder":
-        key = _inode(path)
-        if key not in self._nodes:
-            if path.is_dir():
-                self._nodes[key] = _Folder()
-            else:
-                self._nodes[key] = _File(foreign=True)
-        return self._nodes[key]
+        node = self._nodes.get(_inode(path))
+        return node or self._know(path, _Folder() if path.is_dir() else _File(foreign=True))
+
+    def _know(self, path: Path, node: "_File | _Folder") -> "_File | _Folder":
+        # Held open, so that its number is not given to another file when it is deleted.
+        self._held.callback(os.close, os.open(path, os.O_RDONLY))
+        self._nodes[_inode(path)] = node
+        return node
 
     def _entries(self, folder: Path) -> dict[str, "_File | _Folder"]:
         return {path.name: self._node(path) for path in folder.iterdir()}
 
     def opened(self, path: Path, *, new: bool) -> _File:
-        if new:
-            self._nodes[_inode(path)] = _File()
-        node = self._node(path)
+        node = self._know(path, _File()) if new else self._node(path)
         assert isinstance(node, _File)
         return node
 
@@ -227,7 +228,7 @@ class Disk:
                     if path.is_dir():
                         self.sync_folder(path)
                     else:
-                        self._nodes[_inode(path)] = _File(path.read_bytes(), foreign=True)
+                        self._know(path, _File(path.read_bytes(), foreign=True))
 
     def operation(self) -> bool:
         """Something is about to reach the disk; False when the power is off."""

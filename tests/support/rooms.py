@@ -49,11 +49,17 @@ class Rooms:
         max_recording: float = 600.0,
         rate_limit: int = 100,
         executor: Executor | None = None,
+        elsewhere: Path | None = None,
+        vfs: str | None = None,
+        boot: str | None = None,
     ) -> None:
         """`delay` in virtual seconds between the scripted model's words; `executor` runs what
-        waits for the disk."""
+        waits for the disk. `elsewhere` is the folder of what belongs to no object; `vfs` and
+        `boot` are for the registry."""
         self.clock = clock or ManualClock()
-        self.limiter = RateLimiter(root / "ratelimit.sqlite", self.clock, limit=rate_limit)
+        self.limiter = RateLimiter(
+            (elsewhere or root) / "ratelimit.sqlite", self.clock, limit=rate_limit
+        )
         self.gateway = Gateway(
             language or ScriptedLanguage(self.clock, delay=delay),
             speech or ScriptedSpeech(self.clock, delay=delay),
@@ -76,7 +82,7 @@ class Rooms:
                 hears_close=False,
             ),
         )
-        self.registry = Registry(root, kinds, self.clock, executor=executor)
+        self.registry = Registry(root, kinds, self.clock, executor=executor, vfs=vfs, boot=boot)
         self._clients: list[Client] = []
 
     async def __aenter__(self) -> "Rooms":

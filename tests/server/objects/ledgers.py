@@ -23,11 +23,9 @@ from tests.support.clock import ManualClock
 from tests.support.databases import damage
 from tests.support.power import Disk
 
-__all__ = ["History", "Ledger", "Order", "Outcome", "endure"]
+__all__ = ["History"]
 
 LEDGERS = ("a", "b", "c")
-CUTS_PER_DISK = 20
-"""After that many cuts a history begins anew on an empty disk, so that files stay small."""
 ALARM_WITHIN = 60.0
 """Seconds."""
 
@@ -209,17 +207,6 @@ class Clerk:
         return found
 
 
-class Outcome(Struct):
-    """What came of a number of cuts."""
-
-    cuts: int = 0
-    acknowledged: int = 0
-    kept: int = 0
-    """Pieces of unsynced writes that survived a cut."""
-    lost: int = 0
-    violations: list[str] = msgspec.field(default_factory=list)
-
-
 class History:
     """One disk through power cut after power cut."""
 
@@ -233,6 +220,11 @@ class History:
         self._clerks = {name: Clerk(name, random, sizes) for name in LEDGERS}
         self._kinds = [Kind("ledger", Ledger, Ledger.migrations)]
 
+    @property
+    def _data(self) -> Path:
+        """The data directory; the server makes it."""
+        return self.disk.root / "data"
+
     def _freeze(self) -> None:
         for clerk in self._clerks.values():
             clerk.freeze()
@@ -243,9 +235,9 @@ class History:
 
     async def live(self) -> list[str]:
         """From one boot to the next cut; gives what the boot found to be wrong."""
-        found = damage(self.disk.root)
+        found = damage(self._data / "objects")
         boot = f"boot {self.disk.cuts}"
-        registry = Registry(self.disk.root, self._kinds, self.clock, vfs=self.disk.vfs, boot=boot)
+        registry = Registry(self._data, self._kinds, self.clock, vfs=self.disk.vfs, boot=boot)
         if not found and self._random.random() < 0.1:
             # The power goes again while everything is opened and repaired.
             self.disk.cut_after(self._random.randrange(1, 30))
@@ -289,32 +281,3 @@ class History:
             # Alarms ring; idle ledgers are released, which moves their journals into the files.
             await self.clock.advance(self._random.choice((1.0, 15.0, ALARM_WITHIN)))
             await registry.settled()
-
-
-async def endure(
-    folder: Path,
-    seed: int,
-    cuts: int,
-    *,
-    deaf: bool = False,
-    until_violated: bool = False,
-) -> Outcome:
-    """Cut the power that often; `until_violated` stops at the first violation."""
-    outcome = Outcome()
-    while outcome.cuts < cuts and not (until_violated and outcome.violations):
-        number = outcome.cuts // CUTS_PER_DISK
-        history = History(
-            folder / f"disk-{seed}-{number}", Random(seed * 1_000_000 + number), deaf=deaf
-        )
-        with history.disk.syncing():
-            for _ in range(min(CUTS_PER_DISK, cuts - outcome.cuts)):
-                found = await history.live()
-                outcome.cuts += 1
-                outcome.violations += [f"seed {seed}, cut {outcome.cuts}: {one}" for one in found]
-                if found:
-                    break  # what follows from a loss is not another one
-        outcome.acknowledged += history.acknowledged
-        outcome.kept += history.disk.tally["kept"]
-        outcome.lost += history.disk.tally["lost"]
-        history.disk.remove()
-    return outcome

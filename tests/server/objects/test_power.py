@@ -10,17 +10,15 @@ import pytest
 from prepserver.objects.connections import Connection
 from prepserver.objects.object import Context
 from prepserver.protocol import ServerMessage, encode
-from tests.server.objects.ledgers import Outcome, endure
+from tests.server.objects.ledgers import History
+from tests.support.histories import endure
 from tests.support.loop import asynchronous
 from tests.support.power import Disk
 
 
-def told(outcome: Outcome) -> str:
-    return (
-        f"{outcome.cuts} cuts, {outcome.acknowledged} orders acknowledged; of what was not synced "
-        f"{outcome.kept} pieces were kept and {outcome.lost} lost; "
-        f"{len(outcome.violations)} violations\n" + "\n".join(outcome.violations[:10])
-    )
+def deaf(folder: Path, random: Random) -> History:
+    """On a disk that does not wait."""
+    return History(folder, random, deaf=True)
 
 
 def let_out_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,9 +44,8 @@ def let_out_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 @asynchronous
 async def test_nothing_acknowledged_is_lost_when_the_power_is_cut(tmp_path: Path) -> None:
     """Every order that was acknowledged is in the book, no file is damaged, each alarm rings."""
-    outcome = await endure(tmp_path, 1, 150)
-    print(told(outcome))
-    assert not outcome.violations, told(outcome)
+    outcome = await endure(History, tmp_path, 1, 150)
+    assert not outcome.violations, outcome
     assert outcome.cuts == 150
     # The test would show nothing if little was at stake.
     assert outcome.acknowledged > 1_000
@@ -61,17 +58,15 @@ async def test_without_the_output_gate_acknowledged_orders_are_lost(
 ) -> None:
     """The test can fail: effects that do not wait for the commit are found out."""
     let_out_at_once(monkeypatch)
-    outcome = await endure(tmp_path, 1, 150, until_violated=True)
-    print(told(outcome))
-    assert any("acknowledged, and lost" in one for one in outcome.violations), told(outcome)
+    outcome = await endure(History, tmp_path, 1, 150, until_violated=True)
+    assert any("acknowledged, and lost" in one for one in outcome.violations), outcome
 
 
 @asynchronous
 async def test_without_waiting_for_the_sync_acknowledged_orders_are_lost(tmp_path: Path) -> None:
     """The test can fail: commits that do not reach the disk are found out."""
-    outcome = await endure(tmp_path, 1, 150, deaf=True, until_violated=True)
-    print(told(outcome))
-    assert any("acknowledged, and lost" in one for one in outcome.violations), told(outcome)
+    outcome = await endure(deaf, tmp_path, 1, 150, until_violated=True)
+    assert any("acknowledged, and lost" in one for one in outcome.violations), outcome
 
 
 @pytest.mark.chaos
@@ -80,9 +75,8 @@ async def test_without_waiting_for_the_sync_acknowledged_orders_are_lost(tmp_pat
 @asynchronous
 async def test_nothing_acknowledged_is_lost_in_a_thousand_cuts(tmp_path: Path, seed: int) -> None:
     """The long form."""
-    outcome = await endure(tmp_path, seed, 1_000)
-    print(told(outcome))
-    assert not outcome.violations, told(outcome)
+    outcome = await endure(History, tmp_path, seed, 1_000)
+    assert not outcome.violations, outcome
     assert outcome.cuts == 1_000
 
 
