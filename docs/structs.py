@@ -79,7 +79,7 @@ def spelled(kind: kinds.Type) -> str:
             return " or ".join(f"`{json.dumps(value)}`" for value in kind.values)
         case kinds.EnumType() | kinds.StructType():
             return f"[{kind.cls.__name__}](#{anchor(kind.cls)})"
-        case kinds.ListType():
+        case kinds.ListType() | kinds.VarTupleType():
             return f"list of {spelled(kind.item_type)}" + _length(kind)
         case kinds.DictType():
             return f"object of {spelled(kind.value_type)}"
@@ -102,7 +102,7 @@ def _messages() -> tuple[Any, ...]:
     return typing.get_args(protocol.ServerMessages) + typing.get_args(protocol.ClientMessages)
 
 
-def _length(kind: kinds.StrType | kinds.ListType) -> str:
+def _length(kind: kinds.StrType | kinds.ListType | kinds.VarTupleType) -> str:
     at_least = f", at least {kind.min_length}" if kind.min_length else ""
     return at_least + (f", at most {kind.max_length:,}" if kind.max_length else "")
 

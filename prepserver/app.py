@@ -9,7 +9,8 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.types import Receive, Scope, Send
 
-from prepserver.ai.gateway import Gateway
+from prepserver.ai.chain import Retries
+from prepserver.ai.gateway import Gateway, Policy
 from prepserver.ai.llama.model import LlamaModel
 from prepserver.ai.models.store import ModelStore
 from prepserver.ai.scripted import ScriptedLanguage, ScriptedSpeech
@@ -51,7 +52,15 @@ def create_services(config: Config, clock: Clock | None = None) -> Services:
         limit=config.rate_limit,
         window=config.rate_window,
     )
-    gateway = Gateway(_language(config, clock), _speech(config, clock), limiter, clock)
+    gateway = Gateway(
+        _language(config.model, config, clock),
+        _speech(config.stt_model, config, clock),
+        limiter,
+        clock,
+        _policy(config),
+        fallback=[_language(name, config, clock) for name in config.fallback],
+        speech_fallback=[_speech(name, config, clock) for name in config.stt_fallback],
+    )
     questions = bank.load()
     settings = Settings(
         hint_after=config.hint_after, max_recording=config.max_recording, version=VERSION
@@ -112,15 +121,25 @@ def create_app(services: Services) -> Litestar:
     )
 
 
-def _language(config: Config, clock: Clock) -> LanguageModel:
-    if config.model == SCRIPTED:
+def _policy(config: Config) -> Policy:
+    return Policy(
+        retries=Retries(limit=config.retries, delay=config.retry_delay, growth=config.retry_growth),
+        first_token_timeout=config.first_token_timeout,
+        parallel=config.parallel,
+        listeners=config.listeners,
+        queue=config.queue,
+    )
+
+
+def _language(name: str, config: Config, clock: Clock) -> LanguageModel:
+    if name == SCRIPTED:
         return ScriptedLanguage(clock, delay=config.scripted_delay)
-    path: Path = ModelStore(config.models_dir).resolve(config.model)
+    path: Path = ModelStore(config.models_dir).resolve(name)
     return LlamaModel(path, clock, n_ctx=config.context, n_threads=config.threads)
 
 
-def _speech(config: Config, clock: Clock) -> SpeechModel:
-    if config.stt_model == SCRIPTED:
+def _speech(name: str, config: Config, clock: Clock) -> SpeechModel:
+    if name == SCRIPTED:
         return ScriptedSpeech(clock, delay=config.scripted_delay)
-    path: Path = ModelStore(config.models_dir).resolve(config.stt_model)
+    path: Path = ModelStore(config.models_dir).resolve(name)
     return WhisperModel(path, clock, engine=config.stt_engine, n_threads=config.threads)

@@ -45,6 +45,7 @@ cli.add_command(models)
 )
 @click.option("--model", help="The interviewer: a catalogue name, a .gguf file, or `scripted`.")
 @click.option("--stt-model", help="The ears: a catalogue name, a ggml .bin file, or `scripted`.")
+@click.option("--fallback", multiple=True, help="A model that steps in for a failed one.")
 @click.option("--stt-engine", help="pywhispercpp or whispercpp.")
 @click.option("--models-dir", type=click.Path(path_type=Path), help="Where models are kept.")
 @click.option("--threads", type=int, help="Of each engine; 0 means one for each core.")
@@ -57,7 +58,7 @@ def serve(file: Path | None, **flags: Any) -> None:
     """Serve interviews until told to stop."""
     from prepserver.serve import serve as run  # Litestar and uvicorn take a second to import
 
-    typed = {name: value for name, value in flags.items() if value is not None}
+    typed = {name: value for name, value in flags.items() if value not in (None, ())}
     _or_fail(lambda: run(load(typed, file=file)))
 
 

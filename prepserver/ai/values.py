@@ -91,6 +91,8 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     parameters: int
     context: int
     """Tokens."""
+    parallel: int = 1
+    """How many prompts it works on at once; more wait at the gateway, by priority."""
 
     @property
     def compact(self) -> bool:
@@ -203,6 +205,10 @@ class LanguageModel(Protocol):
 
 class SpeechModel(Protocol):
     """An engine that listens."""
+
+    @property
+    def name(self) -> str:
+        """Of the model, for logs and figures."""
 
     async def start(self) -> None:
         """Load; again after a failure. Raises InferenceError."""

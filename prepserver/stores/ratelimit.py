@@ -42,15 +42,17 @@ class RateLimiter:
 
     async def charge(self, user: str, request: str) -> Quota:
         """Count one request. Raises RateLimited when none is left, with the time of the reset."""
+        if not self.limit:
+            return Quota(limit=0, remaining=0)
         return await asyncio.to_thread(self._charge, user, request)
 
     async def quota(self, user: str) -> Quota:
         """What is left, without using any of it."""
+        if not self.limit:
+            return Quota(limit=0, remaining=0)
         return await asyncio.to_thread(self._quota, user)
 
     def _charge(self, user: str, request: str) -> Quota:
-        if not self.limit:
-            return Quota(limit=0, remaining=0)
         with self._lock, self._connection:
             started = self._window(user)
             if started is None:
@@ -76,8 +78,6 @@ class RateLimiter:
         return Quota(limit=self.limit, remaining=self.limit - used, reset=reset)
 
     def _quota(self, user: str) -> Quota:
-        if not self.limit:
-            return Quota(limit=0, remaining=0)
         with self._lock:
             started = self._window(user)
             if started is None:

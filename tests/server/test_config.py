@@ -121,3 +121,13 @@ def test_a_data_directory_that_cannot_be_made_is_told(tmp_path: Path) -> None:
         with pytest.raises(BadRequest, match=str(path)) as caught:
             open_data_dir(Config(data_dir=path))
         assert caught.value.code == "bad_setting"
+
+
+def test_a_list_is_parted_by_commas_in_the_environment(tmp_path: Path) -> None:
+    """In the file it is a list; blanks and nothing between commas do not count."""
+    environment = {"PREP_SERVER_FALLBACK": "llama-3.2-3b-instruct, scripted,,"}
+    assert load({}, environment=environment).fallback == ("llama-3.2-3b-instruct", "scripted")
+    file = tmp_path / "prep.toml"
+    file.write_text('fallback = ["a", "b"]\n')
+    assert load({}, file=file, environment={}).fallback == ("a", "b")
+    assert load({"fallback": ("c",)}, file=file, environment={}).fallback == ("c",)

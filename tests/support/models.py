@@ -1,9 +1,14 @@
 """Language models for tests that need one to misbehave on cue."""
 
-from collections.abc import AsyncGenerator, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Coroutine, Sequence
+from typing import Any, TypeVar
 
 from prepserver.ai.values import Delta, EngineStats, ModelInfo, Prompt, Usage
 from prepserver.clock import Clock
+from tests.support.clock import ManualClock
+
+T = TypeVar("T")
 
 Reply = Sequence[str | Exception]
 """Words to say, each after a pause; an error is raised in its place."""
@@ -19,16 +24,24 @@ class CuedLanguage:
         *,
         pause: float = 0.0,
         parameters: int = 8_000_000_000,
+        parallel: int = 1,
     ) -> None:
         self.prompts: list[Prompt] = []
+        self.prefilled: list[Prompt] = []
+        """Those that were read ahead to their end."""
+        self.kept: list[tuple[str, str]] = []
+        """What was asked for conversations: `park` or `forget`, and which."""
         self.closed_early = 0
         self._clock = clock
         self._replies = replies
         self._pause = pause
         self._parameters = parameters
+        self._parallel = parallel
 
     async def start(self) -> ModelInfo:
-        return ModelInfo(name="cued", parameters=self._parameters, context=4_096)
+        return ModelInfo(
+            name="cued", parameters=self._parameters, context=4_096, parallel=self._parallel
+        )
 
     async def generate(self, prompt: Prompt) -> AsyncGenerator[Delta | Usage, None]:
         reply = self._replies[min(len(self.prompts), len(self._replies) - 1)]
@@ -48,13 +61,14 @@ class CuedLanguage:
                 self.closed_early += 1
 
     async def prefill(self, prompt: Prompt) -> None:
-        return
+        await self._clock.sleep(self._pause)
+        self.prefilled.append(prompt)
 
     async def park(self, conversation: str) -> None:
-        return
+        self.kept.append(("park", conversation))
 
     async def forget(self, conversation: str) -> None:
-        return
+        self.kept.append(("forget", conversation))
 
     async def stats(self) -> EngineStats:
         return EngineStats()
@@ -67,3 +81,13 @@ def words(text: str) -> Reply:
     """A reply that is said word by word."""
     first, *rest = text.split(" ")
     return [first, *(f" {word}" for word in rest)]
+
+
+async def finished(work: Coroutine[Any, Any, T], clock: ManualClock, *, step: float = 0.25) -> T:
+    """What some work comes to, time passing by as it goes: also while it waits for a thread."""
+    task = asyncio.create_task(work)
+    while not task.done():
+        await clock.advance(0)
+        if not task.done():
+            await clock.advance(step)
+    return task.result()

@@ -39,6 +39,7 @@ class WhisperModel:
         The engine `whispercpp` takes no vocabulary, and cannot be interrupted: a recording that
         nobody waits for any more holds up the next one. The time-outs are those of `Worker`.
         """
+        self._name = path.stem
         self._worker = Worker(
             (sys.executable, "-P", "-m", "prepserver.ai.whisper"),
             name="speech model",
@@ -48,6 +49,10 @@ class WhisperModel:
             ready_timeout=ready_timeout,
             stall_timeout=stall_timeout,
         )
+
+    @property
+    def name(self) -> str:
+        return self._name
 
     @property
     def pid(self) -> int | None:
