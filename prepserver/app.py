@@ -3,11 +3,10 @@
 from importlib.metadata import version
 from pathlib import Path
 
-from litestar import Litestar, asgi
+from litestar import Litestar
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
-from litestar.types import Receive, Scope, Send
 
 from prepserver.ai.chain import Retries
 from prepserver.ai.gateway import Gateway, Policy
@@ -27,7 +26,7 @@ from prepserver.objects.cell import Kind
 from prepserver.objects.registry import Registry
 from prepserver.routes import auth, failures, health
 from prepserver.routes.interviews import InterviewController, ratelimit
-from prepserver.routes.rooms import rooms
+from prepserver.routes.rooms import not_a_socket
 from prepserver.routes.services import Services
 from prepserver.stores.ratelimit import RateLimiter
 
@@ -96,12 +95,6 @@ def open_users(config: Config, clock: Clock | None = None) -> Users:
 
 def create_app(services: Services) -> Litestar:
     """The edge over services that the caller starts and closes."""
-    room = rooms(services)
-
-    @asgi(["/parties", "/party"], is_mount=True, copy_scope=True)
-    async def room_endpoint(scope: Scope, receive: Receive, send: Send) -> None:
-        await room(scope, receive, send)
-
     return Litestar(
         route_handlers=[
             health.live,
@@ -109,7 +102,7 @@ def create_app(services: Services) -> Litestar:
             auth.token,
             InterviewController,
             ratelimit,
-            room_endpoint,
+            not_a_socket,
         ],
         dependencies={"services": Provide(lambda: services, sync_to_thread=False)},
         exception_handlers=failures.handlers,

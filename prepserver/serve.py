@@ -13,17 +13,16 @@ from pathlib import Path
 import structlog
 import uvicorn
 
-from prepserver import protocol
 from prepserver.app import VERSION, create_app, create_services
 from prepserver.config import Config
 from prepserver.errors import Conflict
+from prepserver.routes.rooms import Rooms
+from prepserver.routes.sockets import Sockets
 
 __all__ = ["serve"]
 
 DRAIN_SECONDS = 5
 """For handlers and sockets to finish after SIGTERM, within the 10 s a supervisor grants."""
-
-PING_SECONDS = 20.0
 
 
 def serve(config: Config) -> None:
@@ -35,27 +34,25 @@ def serve(config: Config) -> None:
 async def _serve(config: Config) -> None:
     services = create_services(config)
     await services.start()
-    server = _Server(config, create_app(services))
+    sockets = Sockets(Rooms(services).admit, services.clock)
+    server = _Server(config, create_app(services), sockets)
+    watching = asyncio.create_task(sockets.watch())
     try:
         await server.serve()
     finally:
+        watching.cancel()
         server.unready()
         await services.close()
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: Config, app: object) -> None:
+    def __init__(self, config: Config, app: object, sockets: Sockets) -> None:
         super().__init__(
             uvicorn.Config(
                 app,  # type: ignore[arg-type]
                 host=config.host,
                 port=config.port,
-                ws="websockets-sansio",
-                # A little over what is allowed, so that a frame just over it gets its answer.
-                ws_max_size=2 * protocol.MAX_BINARY_FRAME,
-                ws_ping_interval=PING_SECONDS,
-                ws_ping_timeout=PING_SECONDS,
-                ws_per_message_deflate=False,
+                ws=sockets.protocol,  # type: ignore[arg-type]
                 timeout_graceful_shutdown=DRAIN_SECONDS,
                 lifespan="off",
                 # Its access log would hold the tokens of rooms' addresses.

@@ -252,10 +252,10 @@ class Cell:
         connection, message = event.connection, event.message
         if connection is not None:
             id = id_of(message) if isinstance(message, str) else ""
-            connection.push(encode(Failure(**error.as_dict(), id=id)).decode())
+            connection.push(encode(Failure(**error.as_dict(), id=id)))
         if error.status >= 500:
             # The object was reset: everybody in the room is concerned.
-            failure = encode(Failure(**error.as_dict())).decode()
+            failure = encode(Failure(**error.as_dict()))
             for other in self._connections.values():
                 if other is not connection:
                     other.push(failure)

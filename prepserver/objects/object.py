@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Protocol
 from msgspec import Struct
 
 from prepserver.clock import Clock
-from prepserver.objects.connections import Connection
+from prepserver.objects.connections import Close, Connection
 from prepserver.objects.storage import Storage
 from prepserver.protocol import ServerMessage, encode
 
@@ -63,8 +63,8 @@ class Context:
 
     def send(self, connection: Connection, message: ServerMessage) -> None:
         """To one connection."""
-        frame = encode(message).decode()
-        self._effects.append(lambda: connection.push(frame))
+        encoded = encode(message)
+        self._effects.append(lambda: connection.push(encoded))
 
     def broadcast(
         self, message: ServerMessage, *, exclude: Iterable[str] = (), tag: str | None = None
@@ -74,18 +74,19 @@ class Context:
         It goes to those who are in the room now: who comes later, be it before this is durable,
         has it in the snapshot.
         """
-        frame = encode(message).decode()
+        encoded = encode(message)
         left_out = frozenset(exclude)
         present = [c for c in self.connections(tag) if c.id not in left_out]
 
         def push() -> None:
             for connection in present:
-                connection.push(frame)
+                connection.push(encoded)
 
         self._effects.append(push)
 
     def close(self, connection: Connection, code: int, reason: str) -> None:
-        self._effects.append(lambda: connection.close(code, reason))
+        ending = Close(code, reason)  # a code that is never sent fails the handler, not the commit
+        self._effects.append(lambda: connection.close(ending.code, ending.reason))
 
     def spawn(self, work: Callable[[], Coroutine[Any, Any, None]], key: str) -> None:
         """Run `work` beside the object; a later `cancel(key)` ends it."""

@@ -20,6 +20,7 @@ from prepserver.objects.connections import Close, Connection
 from prepserver.objects.registry import Registry
 from prepserver.stores.ratelimit import RateLimiter
 from tests.support.clock import ManualClock
+from tests.support.sink import Sink
 
 __all__ = ["Client", "Rooms"]
 
@@ -142,16 +143,16 @@ class Client:
         self._cell = cell
         self._looked_at = 0
         self._arrived = asyncio.Event()
-        self._reader = asyncio.create_task(self._read())
+        self._reader = asyncio.create_task(self._read(Sink(connection)))
 
-    async def _read(self) -> None:
+    async def _read(self, sink: Sink) -> None:
         while self.closed is None:
-            frame = await self.connection.next_frame()
+            frame = await sink.next()
             if isinstance(frame, Close):
                 self.closed = frame
             else:
                 message = wire.decode_server(frame)
-                assert message is not None, f"an unknown tag: {frame}"
+                assert message is not None, f"an unknown tag: {frame!r}"
                 self.messages.append(message)
             self._arrived.set()
 

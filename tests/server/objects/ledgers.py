@@ -22,6 +22,7 @@ from prepserver.protocol import Accepted, decode_server
 from tests.support.clock import ManualClock
 from tests.support.databases import damage
 from tests.support.power import Disk
+from tests.support.sink import Sink
 
 __all__ = ["History"]
 
@@ -133,7 +134,7 @@ class Clerk:
         """Send again what was not acknowledged, and then new orders; without waiting for most."""
         connection = Connection(f"clerk-{self.ledger}")
         cell = registry.connect("ledger", self.ledger, connection)
-        reader = asyncio.create_task(self._read(connection, disk))
+        reader = asyncio.create_task(self._read(Sink(connection), disk))
         try:
             known = self.acknowledged.union(self.heard)
             again = [order for order in self.sent if order.id not in known]
@@ -156,8 +157,8 @@ class Clerk:
             reader.cancel()
             await asyncio.wait([reader])
 
-    async def _read(self, connection: Connection, disk: Disk) -> None:
-        while not isinstance(frame := await connection.next_frame(), Close):
+    async def _read(self, sink: Sink, disk: Disk) -> None:
+        while not isinstance(frame := await sink.next(), Close):
             message = decode_server(frame)
             if isinstance(message, Accepted) and disk.on:
                 self.heard.append(message.id)

@@ -1,11 +1,13 @@
 """A client's socket as an object sees it: bounded, tagged, with a small attachment."""
 
 import asyncio
+import sys
 from pathlib import Path
+from typing import cast
 
 import pytest
 
-from prepserver.errors import BadRequest
+from prepserver.errors import BadRequest, PrepServerError
 from prepserver.objects.connections import (
     MAX_ATTACHMENT,
     MAX_QUEUED_BYTES,
@@ -17,6 +19,7 @@ from prepserver.objects.object import DurableObject
 from prepserver.protocol import CLOSE_SLOW, Caption
 from tests.support.loop import asynchronous
 from tests.support.objects import alive, join
+from tests.support.sink import Sink
 
 
 class Speaker(DurableObject):
@@ -27,6 +30,11 @@ class Speaker(DurableObject):
 
     def tagged(self, tag: str) -> list[str]:
         return sorted(connection.id for connection in self.context.connections(tag))
+
+    def hang_up(self, code: int) -> None:
+        self.context.broadcast(Caption(text="goodbye"))
+        for connection in self.context.connections():
+            self.context.close(connection, code, "")
 
     def on_connect(self, connection: Connection) -> None:
         self.context.send(connection, Caption(text="welcome"))
@@ -81,36 +89,62 @@ def test_an_attachment_is_plain_data_of_at_most_16_kib() -> None:
 
 
 @pytest.mark.parametrize(
-    "frame",
-    ["x" * (MAX_QUEUED_BYTES // 10), "ü" * (MAX_QUEUED_BYTES // 20), "x"],
-    ids=["long", "long and not ASCII", "short"],
+    "message",
+    [b"x" * (MAX_QUEUED_BYTES // 10), b"x"],
+    ids=["long", "short"],
 )
 @asynchronous
-async def test_a_slow_client_is_closed_with_a_code_that_tells_it_to_resume(frame: str) -> None:
+async def test_a_slow_client_is_closed_with_a_code_that_tells_it_to_resume(message: bytes) -> None:
     """Its outbox is bounded in bytes and in messages, and emptied at the bound."""
     connection = Connection("c")
+    sink = Sink(connection, room=1)
+    connection.push(b"fills the socket")
     pushed = 0
     while connection.closing is None:
-        connection.push(frame)
+        connection.push(message)
         pushed += 1
         assert pushed <= MAX_QUEUED_MESSAGES + 1
     # The one that crosses the bound is taken, the next one is too much.
-    assert pushed == (12 if len(frame) > 1 else MAX_QUEUED_MESSAGES + 1)
-    connection.push("after the end")
-    assert await connection.next_frame() == connection.closing
+    assert pushed == (12 if len(message) > 1 else MAX_QUEUED_MESSAGES + 1)
+    connection.push(b"after the end")
+    assert await sink.next() == b"fills the socket"
+    assert await sink.next() == connection.closing
     assert connection.closing.code == CLOSE_SLOW
+    assert "resume" in connection.closing.reason
+
+
+def test_what_many_slow_clients_wait_for_is_held_once() -> None:
+    """Each holds a reference to the message, not a copy of it."""
+    message = b"x" * 1_000
+    before = sys.getrefcount(message)
+    waiting = [Connection(str(number)) for number in range(100)]
+    for connection in waiting:
+        connection.push(message)
+    assert sys.getrefcount(message) == before + 100
 
 
 @asynchronous
-async def test_a_client_that_keeps_up_gets_even_a_frame_larger_than_the_bound(
-    tmp_path: Path,
-) -> None:
+async def test_a_client_that_keeps_up_gets_even_a_message_larger_than_the_bound() -> None:
     """A long transcript's snapshot goes to whoever has read all before it."""
     connection = Connection("c")
+    sink = Sink(connection, room=1)
     for _ in range(3):
-        connection.push("x" * (MAX_QUEUED_BYTES + 1))
-        assert len(str(await connection.next_frame())) == MAX_QUEUED_BYTES + 1
+        connection.push(b"x" * (MAX_QUEUED_BYTES + 1))
+        assert len(cast(bytes, await sink.next())) == MAX_QUEUED_BYTES + 1
     assert connection.closing is None
+
+
+@asynchronous
+async def test_messages_keep_their_order_around_a_full_socket() -> None:
+    """What waits leaves before what comes later, however often the socket fills up."""
+    connection = Connection("c")
+    connection.push(b"0")
+    sink = Sink(connection, room=2)
+    for number in range(1, 10):
+        connection.push(b"%d" % number)
+        if number % 3 == 0:
+            assert await sink.next() == b"%d" % (number // 3 - 1)
+    assert [await sink.next() for _ in range(7)] == [b"%d" % n for n in range(3, 10)]
 
 
 @asynchronous
@@ -132,15 +166,26 @@ async def test_a_slow_client_does_not_hold_up_the_others(tmp_path: Path) -> None
 
 @asynchronous
 async def test_a_close_comes_after_what_was_sent_and_the_first_one_counts() -> None:
-    """Nothing that was queued is lost by closing, and nothing is queued after it."""
+    """Nothing that waits is lost by closing, and nothing is taken after it."""
     connection = Connection("c")
-    connection.push("one")
+    connection.push(b"one")
     connection.close(1000, "done")
     connection.close(1011, "too late")
-    connection.push("two")
-    assert await connection.next_frame() == "one"
-    assert await connection.next_frame() == Close(1000, "done")
-    assert await connection.next_frame() == Close(1000, "done")
+    connection.push(b"two")
+    sink = Sink(connection)
+    assert await sink.next() == b"one"
+    assert await sink.next() == Close(1000, "done")
+    connection.drain()
+    connection.close(1000)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(sink.next(), 0)
+
+
+def test_a_long_reason_is_cut_between_characters() -> None:
+    """A close frame holds 123 bytes of reason; the close itself is never lost."""
+    connection = Connection("c")
+    connection.close(1011, "ü" * 100)
+    assert connection.closing == Close(1011, "ü" * 61)
 
 
 @pytest.mark.parametrize("code", [1005, 1006, 1015])
@@ -151,11 +196,31 @@ def test_codes_that_stand_for_no_code_are_never_sent(code: int) -> None:
 
 
 @asynchronous
-async def test_whoever_waits_for_a_frame_is_woken() -> None:
-    """The edge sleeps until there is something to write."""
+async def test_a_handler_that_closes_with_such_a_code_fails_before_anything_leaves(
+    tmp_path: Path,
+) -> None:
+    """The transaction is undone; the object and its connections go on."""
+    async with alive(tmp_path, Speaker) as registry:
+        client = join(registry, Speaker, "a", Connection("c"))
+        await client.next(Caption)
+        with pytest.raises(PrepServerError):
+            await registry.call("Speaker", "a", "hang_up", 1006)
+        await registry.call("Speaker", "a", "say", "still here")
+        await client.until(lambda m: m == Caption(text="still here"))
+        assert Caption(text="goodbye") not in client.messages
+
+
+@asynchronous
+async def test_a_client_that_is_gone_is_written_to_no_more() -> None:
+    """What waited is forgotten, and what comes is dropped."""
     connection = Connection("c")
-    waiting = asyncio.create_task(connection.next_frame())
-    await asyncio.sleep(0)
-    assert not waiting.done()
-    connection.push("now")
-    assert await waiting == "now"
+    sink = Sink(connection, room=1)
+    connection.push(b"one")
+    connection.push(b"two")
+    connection.detach()
+    connection.push(b"three")
+    connection.drain()
+    connection.close(1011)
+    assert await sink.next() == b"one"
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(sink.next(), 0)

@@ -25,7 +25,7 @@ def let_out_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take the output gate away: what a handler sends does not wait for its transaction."""
 
     def send(context: Context, connection: Connection, message: ServerMessage) -> None:
-        connection.push(encode(message).decode())
+        connection.push(encode(message))
 
     def broadcast(
         context: Context,

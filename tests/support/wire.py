@@ -1,0 +1,124 @@
+"""The two ends of a room's WebSocket without a network: the server's socket, and a client made of
+the same protocol library's other half."""
+
+import asyncio
+from typing import Any
+
+from uvicorn.server import ServerState
+from websockets.client import ClientProtocol
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Response
+from websockets.uri import parse_uri
+
+from prepserver.routes.sockets import RoomSocket, Sockets
+
+__all__ = ["Wire"]
+
+
+class Wire(asyncio.Transport):
+    """The transport between the two: what the server writes arrives when `receive` is called."""
+
+    def __init__(self, sockets: Sockets, target: str = "/parties/a/b?token=t") -> None:
+        super().__init__()
+        self.state = ServerState()
+        self.socket: RoomSocket = sockets.protocol(None, self.state, None)
+        self.client = ClientProtocol(parse_uri(f"ws://here{target}"), max_size=None)
+        self.response: Response | None = None
+        self.frames: list[Frame] = []
+        """All that the client has received."""
+        self.stuck = False
+        """Nobody reads: what is written stays in the transport."""
+        self.reading = True
+        self.closed = self.aborted = False
+        self.unread = bytearray()
+        self.socket.connection_made(self)
+
+    # --- The client ---------------------------------------------------------------------------
+
+    async def enter(self) -> None:
+        """Shake hands."""
+        self.client.send_request(self.client.connect())
+        self.send_raw(b"".join(self.client.data_to_send()))
+        await asyncio.gather(*self.state.tasks)
+        self.receive()
+
+    def send(self, *messages: str | bytes) -> None:
+        """All of them in one piece of data."""
+        for message in messages:
+            if isinstance(message, str):
+                self.client.send_text(message.encode())
+            else:
+                self.client.send_binary(message)
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what the protocol has to say."""
+        self.send_raw(b"".join(self.client.data_to_send()))
+
+    def send_raw(self, data: bytes) -> None:
+        if data and not self.closed:
+            self.socket.data_received(data)
+
+    def receive(self) -> list[Frame]:
+        """Read what was written; only the new frames. Pings are not answered until `flush`."""
+        data, self.unread = bytes(self.unread), bytearray()
+        self.client.receive_data(data)
+        new: list[Frame] = []
+        for event in self.client.events_received():
+            if isinstance(event, Response):
+                self.response = event
+            elif isinstance(event, Frame):
+                new.append(event)
+        self.frames += new
+        if self.stuck and data:
+            self.stuck = False
+            self.socket.resume_writing()
+        return new
+
+    @property
+    def texts(self) -> list[str]:
+        """The text messages received."""
+        return [bytes(f.data).decode() for f in self.frames if f.opcode is Opcode.TEXT]
+
+    @property
+    def ended(self) -> tuple[int, str] | None:
+        """The server's close frame."""
+        close = self.client.close_rcvd
+        return None if close is None else (close.code, close.reason)
+
+    def vanish(self) -> None:
+        """The connection breaks."""
+        if not self.closed:
+            self.closed = True
+            asyncio.get_running_loop().call_soon(self.socket.connection_lost, None)
+
+    # --- The transport of the server ----------------------------------------------------------
+
+    def write(self, data: Any) -> None:
+        if self.closed:
+            return
+        self.unread += data
+        if self.stuck:
+            self.socket.pause_writing()
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def close(self) -> None:
+        if not self.stuck:
+            self.vanish()
+
+    def abort(self) -> None:
+        self.aborted = True
+        self.vanish()
+
+    def pause_reading(self) -> None:
+        assert self.reading
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        assert not self.reading
+        self.reading = True
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        assert high == 0, "nothing is copied into the transport that does not leave at once"
