@@ -19,7 +19,7 @@ import msgspec
 from structs import documented, fields_table, one_line, own_doc
 
 from prepcli import keys
-from prepserver import config, errors, protocol
+from prepserver import bodies, config, errors, protocol
 from prepserver.ai.models import catalogue
 
 REFERENCE = Path(__file__).resolve().parent / "reference"
@@ -42,7 +42,7 @@ def pages() -> dict[str, str]:
 
 
 def protocol_page() -> str:
-    """Every message and body of prepserver/protocol.py."""
+    """Every message and body of prepserver/protocol.py and prepserver/bodies.py."""
     tree = ast.parse(inspect.getsource(protocol))
     texts = documented(tree)
     to_client = typing.get_args(protocol.ServerMessages)
@@ -50,14 +50,15 @@ def protocol_page() -> str:
     apart = {*to_client, *to_server, protocol.ServerMessage, protocol.ClientMessage}
     own = [
         value
-        for value in vars(protocol).values()
+        for module in (protocol, bodies)
+        for value in vars(module).values()
         if isinstance(value, type)
-        and value.__module__ == protocol.__name__
+        and value.__module__ == module.__name__
         and not value.__name__.startswith("_")
     ]
     enums = [cls for cls in own if issubclass(cls, enum.Enum)]
     things = [cls for cls in own if issubclass(cls, msgspec.Struct) and cls not in apart]
-    lines = [NOTICE.format("prepserver/protocol.py"), "# The wire protocol\n"]
+    lines = [NOTICE.format("prepserver/protocol.py and bodies.py"), "# The wire protocol\n"]
     lines += [inspect.cleandoc(protocol.__doc__ or "") + "\n", "## Numbers\n"]
     lines += ["| name | value | |", "| --- | --- | --- |"]
     for name, value in vars(protocol).items():

@@ -25,7 +25,8 @@ from prepcli.client.running import run
 from prepcli.client.session import Session, SessionOptions, open_session
 from prepcli.client.transcripts import markdown, printable
 from prepcli.errors import PrepError, UsageError
-from prepserver.protocol import Interview, InterviewSpec, InterviewType, Level, Messages
+from prepserver.bodies import Messages
+from prepserver.protocol import Interview, InterviewSpec, InterviewType, Level
 
 __all__ = ["cli", "main"]
 

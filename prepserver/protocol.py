@@ -1,4 +1,4 @@
-"""The wire: every message between a client and a room, and every body of the REST API.
+"""The wire: every message between a client and a room, and the things they speak of.
 
 JSON text frames, one tagged union each way (`type`), plus binary frames for audio. Depends on
 msgspec alone, so a client can import it without anything else of the server.
@@ -13,7 +13,7 @@ Binary frames from a client:
 
 import enum
 import struct
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct
@@ -197,33 +197,6 @@ class Error(Struct, frozen=True, kw_only=True):
     details: dict[str, Any] = {}
 
 
-# --- REST bodies ------------------------------------------------------------------------------
-
-
-class ErrorBody(Struct, frozen=True):
-    error: Error
-
-
-class Token(Struct, frozen=True):
-    token: str
-    expires_at: float
-
-
-class Interviews(Struct, frozen=True):
-    interviews: list[Interview]
-
-
-class Messages(Struct, frozen=True):
-    messages: list[Message]
-
-
-class Health(Struct, frozen=True, kw_only=True):
-    status: Literal["ok", "starting", "unavailable"]
-    version: str
-    models: dict[str, str] = {}
-    """Each model's job and its state: `loading`, `ready` or `failed`."""
-
-
 # --- Server -> client -------------------------------------------------------------------------
 
 
@@ -302,6 +275,8 @@ class Caption(ServerMessage, frozen=True, kw_only=True, tag="interview.caption")
     """What the candidate seems to be saying; not yet final."""
 
     text: str
+    stable: int = 0
+    """Code points of `text` that will hardly change any more."""
 
 
 class AudioAck(ServerMessage, frozen=True, kw_only=True, tag="audio.ack"):
@@ -366,6 +341,9 @@ class GetAllMessages(ClientMessage, frozen=True, kw_only=True, tag="get_all_mess
 
 class UserTyping(ClientMessage, frozen=True, kw_only=True, tag="user.typing"):
     """The candidate is typing: the hint waits."""
+
+    draft: Annotated[str, Meta(max_length=MAX_ANSWER)] = ""
+    """What stands there so far, if the model may read it ahead; it is not stored."""
 
 
 class UserRecording(ClientMessage, frozen=True, kw_only=True, tag="user.recording"):

@@ -23,19 +23,15 @@ from prepcli.errors import (
     RequestRefused,
     ServerUnreachable,
 )
+from prepserver.bodies import ErrorBody, Health, Interviews, Messages, Token
 from prepserver.protocol import (
     ChangeInterview,
     CreateInterview,
     Error,
-    ErrorBody,
-    Health,
     Interview,
-    Interviews,
     InterviewSpec,
     Message,
-    Messages,
     Quota,
-    Token,
     encode,
 )
 

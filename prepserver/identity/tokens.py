@@ -7,9 +7,9 @@ from pathlib import Path
 
 import jwt
 
+from prepserver.bodies import Token
 from prepserver.clock import Clock
 from prepserver.errors import Unauthorized
-from prepserver.protocol import Token
 
 __all__ = ["Tokens", "signing_key"]
 

@@ -3,7 +3,7 @@
 from litestar import get
 from litestar.di import Provide
 
-from prepserver.protocol import Token
+from prepserver.bodies import Token
 from prepserver.routes.caller import access_key
 from prepserver.routes.services import Services
 

@@ -7,8 +7,9 @@ import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 
+from prepserver.bodies import ErrorBody
 from prepserver.errors import PrepServerError, RateLimited
-from prepserver.protocol import Error, ErrorBody
+from prepserver.protocol import Error
 
 __all__ = ["error_body", "handlers"]
 

@@ -2,7 +2,7 @@
 
 from litestar import Response, get
 
-from prepserver.protocol import Health
+from prepserver.bodies import Health
 from prepserver.routes.services import Services
 
 __all__ = ["live", "ready"]

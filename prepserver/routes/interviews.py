@@ -3,15 +3,8 @@
 from litestar import Controller, delete, get, patch, post
 from litestar.di import Provide
 
-from prepserver.protocol import (
-    ChangeInterview,
-    CreateInterview,
-    Interview,
-    Interviews,
-    InterviewSpec,
-    Messages,
-    Quota,
-)
+from prepserver.bodies import Interviews, Messages
+from prepserver.protocol import ChangeInterview, CreateInterview, Interview, InterviewSpec, Quota
 from prepserver.routes.caller import caller
 from prepserver.routes.services import Services
 

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from prepserver import bodies
 from prepserver import protocol as wire
 from prepserver.clock import SystemClock
 from prepserver.identity.tokens import Tokens, signing_key
@@ -270,12 +271,12 @@ def test_answers_of_the_api_decode_as_the_contract_says(
 ) -> None:
     """Every body is the struct that the wire names."""
     for path, kind in (
-        ("/auth/token", wire.Token),
-        ("/api/interviews", wire.Interviews),
+        ("/auth/token", bodies.Token),
+        ("/api/interviews", bodies.Interviews),
         (f"/api/interviews/{interview}", wire.Interview),
-        (f"/api/interviews/{interview}/messages", wire.Messages),
+        (f"/api/interviews/{interview}/messages", bodies.Messages),
         ("/api/ratelimit", wire.Quota),
-        ("/health/live", wire.Health),
+        ("/health/live", bodies.Health),
     ):
         msgspec.convert(server.request("GET", path, key=ada).body, kind)
     assert_error(server.request("GET", "/api/interviews/x", key=ada), 404, "no_such_interview")
