@@ -35,6 +35,7 @@ from prepcli.client.recording import Recording
 from prepcli.client.state import ConnectionChanged, ConnectionStatus, RoomEvent
 from prepcli.errors import NotAuthorised, PrepError, ServerUnreachable, UsageError
 from prepserver.protocol import (
+    CLOSE_RESTART,
     Accepted,
     AudioAck,
     ClientMessages,
@@ -219,6 +220,8 @@ class Room:
         _log.info("the connection was lost: code %s", connection.close_code)
         if self._monotonic() - began >= STABLE_SECONDS:
             self._backoff.reset()
+        if connection.close_code == CLOSE_RESTART:
+            self._backoff.expect_restart()
 
     async def _send_all(self, connection: ClientConnection) -> None:
         try:

@@ -30,3 +30,24 @@ def test_the_jitter_is_full() -> None:
     waits = [backoff.next() for _ in range(500)]
     assert min(waits) < 1.0
     assert max(waits) > 9.0
+
+
+def test_an_announced_restart_keeps_the_waits_short_for_a_while() -> None:
+    """At most two seconds between attempts, thirty times; then the server is just not there."""
+    backoff = Backoff(Ceiling())
+    for _ in range(12):
+        backoff.next()
+    backoff.expect_restart()
+    waits = [backoff.next() for _ in range(36)]
+    assert waits[:31] == [2.0] * 31
+    assert waits[-1] == 10.0
+
+
+def test_announcing_a_restart_again_and_again_is_no_reason_to_hurry() -> None:
+    """A server that sends everybody away at once is asked less and less often."""
+    backoff = Backoff(Ceiling())
+    waits = []
+    for _ in range(6):
+        backoff.expect_restart()
+        waits.append(backoff.next())
+    assert waits == pytest.approx([0.25, 0.4, 0.64, 1.024, 1.6384, 2.0])

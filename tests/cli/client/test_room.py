@@ -368,6 +368,33 @@ def test_only_a_connection_that_lived_resets_the_backoff() -> None:
     assert sleeper.slept == pytest.approx([0.25, 0.4, 0.25, 0.4])
 
 
+def test_a_restart_that_was_announced_is_waited_for_in_short_steps() -> None:
+    """After 1012 no wait is longer than two seconds, even when the start takes its time."""
+    sleeper = Sleeper()
+    failures: list[ServerUnreachable] = []
+
+    class Ceiling(random.Random):
+        def uniform(self, a: float, b: float) -> float:
+            return b
+
+    async def test(fake: FakeRoom) -> None:
+        async def address(renew: bool) -> str:
+            if failures:
+                raise failures.pop()
+            return await fake.address(renew)
+
+        async with Room(address, sleep=sleeper, rng=Ceiling()) as room:
+            peer = await fake.peer()
+            failures.extend([ServerUnreachable("away")] * 9)
+            await peer.close(CLOSE_RESTART)
+            await (await fake.peer()).greet()
+            await Listener(room).until_a(Snapshot)
+
+    play(test)
+    assert len(sleeper.slept) == 10
+    assert max(sleeper.slept) == 2.0
+
+
 def test_an_address_that_cannot_be_had_is_tried_again() -> None:
     """The token comes from the same server, which may be away."""
     failures = [ServerUnreachable("away"), ServerUnreachable("away")]
