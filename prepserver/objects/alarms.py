@@ -70,9 +70,12 @@ class AlarmIndex:
         return life is not None and life[0] in (_CLOSED, self._boot or _CLOSED)
 
     def _write_life(self, boot: str) -> None:
-        """Durably: from now on the index can be trusted within this boot only, or again always."""
+        """Durably, in the file itself: from now on the index can be trusted within this boot only,
+        or again always. What stands in the journal alone would be lost with it, since the journal
+        is moved into the file and begun anew without waiting for either."""
         self._connection.pragma("synchronous", "full")
         self._connection.execute("INSERT OR REPLACE INTO life VALUES (0, ?)", (boot,))
+        self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
     def fill(self, alarms: Iterable[tuple[str, str, float]]) -> None:
         """Take over (kind, name, due) of every object there is, all or nothing."""
@@ -156,6 +159,7 @@ class AlarmIndex:
             if self.filled:
                 # One that is not marked as closed is filled anew after a boot: no harm is done.
                 with contextlib.suppress(apsw.Error):
+                    self._write_life(self._boot)  # everything is durable before that is said
                     self._write_life(_CLOSED)
             self._connection.close()
 

@@ -7,6 +7,7 @@ from random import Random
 import apsw
 import pytest
 
+from prepserver.objects.alarms import AlarmIndex
 from prepserver.objects.connections import Connection
 from prepserver.objects.object import Context
 from prepserver.protocol import ServerMessage, encode
@@ -78,6 +79,61 @@ async def test_nothing_acknowledged_is_lost_in_a_thousand_cuts(tmp_path: Path, s
     outcome = await endure(History, tmp_path, seed, 1_000)
     assert not outcome.violations, outcome
     assert outcome.cuts == 1_000
+
+
+# --- The index of alarms --------------------------------------------------------------------------
+
+
+def index_on(disk: Disk) -> AlarmIndex:
+    boot = f"boot {disk.cuts}"
+    return AlarmIndex(disk.root / "alarms.sqlite", boot=boot, vfs=disk.vfs)
+
+
+def index_in_use(disk: Disk) -> AlarmIndex:
+    """One that was whole and durable, and in which so much was changed since that its journal has
+    been moved into the file without waiting."""
+    index = index_on(disk)
+    index.fill([])
+    index.close()
+    index = index_on(disk)
+    assert index.filled
+    for number in range(1_200):
+        index.put("ledger", str(number % 40), float(number))
+    return index
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_an_index_that_lost_something_is_not_trusted(tmp_path: Path, seed: int) -> None:
+    """It does not wait for the disk: what the power leaves of it never passes for the whole."""
+    disk = Disk(tmp_path / "disk", Random(seed))
+    index = index_in_use(disk)
+    disk.cut()
+    index.close()
+    disk.restart()
+    index = index_on(disk)
+    assert not index.filled
+    index.close()
+
+
+def test_an_index_is_trusted_when_it_was_closed_and_not_before_it_is_durable(
+    tmp_path: Path,
+) -> None:
+    """Wherever the power is cut while it is closed: either it is all there or it is filled anew."""
+    trusted = []
+    for operations in range(1, 60):
+        disk = Disk(tmp_path / f"disk-{operations}", Random(operations))
+        index = index_in_use(disk)
+        disk.cut_after(operations)
+        index.close()
+        disk.restart()
+        index = index_on(disk)
+        trusted.append(index.filled)
+        if index.filled:
+            assert len(index.pop_due(float("inf"))) == 40
+        index.close()
+        disk.remove()
+    assert trusted[-1], "an index that was closed before the cut is trusted"
+    assert not trusted[0]
 
 
 # --- The disk itself ------------------------------------------------------------------------------
