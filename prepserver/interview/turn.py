@@ -150,8 +150,9 @@ async def _write(
             async with (
                 aclosing(gateway.generate(work.call, prompt)) as events,
                 aclosing(_pieces(events, prompt.opening, clock)) as pieces,
+                aclosing(_one_question(pieces)) as first,
             ):
-                async for piece in pieces:
+                async for piece in first if work.step is Step.QUESTION else pieces:
                     spoken.append(piece)
                     post(Said(turn=work.turn, step=work.step, text=piece))
         except InferenceError as error:
@@ -171,6 +172,18 @@ async def _write(
                 post(Restarted(turn=work.turn, step=work.step))
                 return question.text, Source.BANK
     raise InferenceError("The interviewer found no words. Try again.", code="no_reply")
+
+
+async def _one_question(pieces: AsyncGenerator[str, None]) -> AsyncGenerator[str, None]:
+    """A reply up to its first question mark; a model that no grammar holds goes on behind it."""
+    async for piece in pieces:
+        head, mark, _ = piece.partition("?")
+        yield head + mark
+        if mark:
+            break
+    async for piece in pieces:
+        if piece.strip():
+            return
 
 
 async def _pieces(

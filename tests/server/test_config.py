@@ -131,3 +131,17 @@ def test_a_list_is_parted_by_commas_in_the_environment(tmp_path: Path) -> None:
     file.write_text('fallback = ["a", "b"]\n')
     assert load({}, file=file, environment={}).fallback == ("a", "b")
     assert load({"fallback": ("c",)}, file=file, environment={}).fallback == ("c",)
+
+
+@pytest.mark.parametrize("name", ["openai_api_key", "stt_openai_api_key"])
+def test_a_key_is_not_shown(name: str, tmp_path: Path) -> None:
+    """Not when the settings are printed, and not in an error about it."""
+    config = load({}, environment={f"PREP_SERVER_{name.upper()}": " sk-secret\n"})
+    assert getattr(config, name) == "sk-secret"
+    assert "sk-secret" not in repr(config)
+    file = tmp_path / "server.toml"
+    file.write_text(f"{name} = [123454321]\n")
+    with pytest.raises(BadRequest) as caught:
+        load({}, file=file, environment={})
+    assert name in caught.value.message
+    assert "123454321" not in caught.value.message

@@ -114,6 +114,18 @@ async def test_a_question_streams_and_then_is_written_whole(tmp_path: Path) -> N
     assert events[-1].source is Source.MODEL
 
 
+@asynchronous
+async def test_a_question_ends_with_its_question_mark(tmp_path: Path) -> None:
+    """A model elsewhere, that no grammar holds, goes on talking; nobody hears it."""
+    reply = words(f"{QUESTION} I would love to hear more. Is that fine?")
+    events, model = await events_of(
+        work(Step.QUESTION, "How are you today?"), [reply], tmp_path, pause=0.1
+    )
+    assert isinstance(events[-1], turn.Written)
+    assert events[-1].text == QUESTION == spoken(events)
+    assert model.closed_early == 1
+
+
 @pytest.mark.parametrize(
     ("pause", "frames"), [(0.0, {2, 3, 4, 5}), (0.01, {4}), (1.0, {12})], ids=["all", "10ms", "1s"]
 )

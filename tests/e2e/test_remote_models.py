@@ -1,0 +1,60 @@
+"""An interview whose interviewer is elsewhere: llama-cpp-python's own server."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from prepserver import protocol as wire
+from prepserver.protocol import MessageKind
+from tests.support.llama_cpp_server import LlamaCppServer
+from tests.support.server import Server
+from tests.support.sockets import entered
+
+pytestmark = [pytest.mark.e2e, pytest.mark.models]
+
+KEY = "sk-not-to-be-seen"
+
+
+def arguments(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+
+
+def test_an_interview_with_a_model_elsewhere(
+    tmp_path: Path, models_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It asks, listens, asks on and closes; the log says where the words go, and never the key."""
+    settings = tmp_path / "server.toml"
+    settings.write_text(f'openai_api_key = "{KEY}"\n')
+    model = models_dir / "smollm2-135m-instruct.q4_1.gguf"
+    flags = ("--api_key", KEY, "--interrupt_requests", "false", "--n_ctx", "4096")
+    with (
+        LlamaCppServer(tmp_path, model, *flags) as peer,
+        Server(
+            tmp_path,
+            "--config",
+            str(settings),
+            "--model",
+            f"openai:{peer.url}",
+            "--rate-limit",
+            "0",
+        ) as server,
+    ):
+        key = server.add_user()
+        spec = {"role": "Backend Engineer", "type": "technical", "questions": 2}
+        reply = server.request("POST", "/api/interviews", key=key, body=spec)
+        assert reply.status == 201
+        id = reply.body["id"]
+        with entered(server.room("interview", id, server.token(key))) as socket:
+            for number in range(2):
+                question = socket.said(MessageKind.QUESTION)
+                assert question.text.endswith("?")
+                answer = "I moved the ledger out of the monolith, because it was the clearest part."
+                socket.send(wire.UserMessage(id=f"m{number}", text=answer))
+            assert socket.said(MessageKind.CLOSING).text
+        if os.name == "posix" and Path("/proc").is_dir():
+            assert KEY not in arguments(server.pid)
+        assert "POST /v1/chat/completions" in peer.log
+        origin = peer.url.removesuffix("/v1")
+        assert f"model.elsewhere job=interviewer endpoint={origin}" in server.log.replace("'", "")
+        assert KEY not in server.log
