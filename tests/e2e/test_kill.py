@@ -3,16 +3,13 @@
 import asyncio
 import contextlib
 import random
-import time
 from pathlib import Path
 
-import apsw
 import pytest
 
-from prepcli.client.rest import Rest
-from prepserver.protocol import Interview, Message, MessageKind, Status
-from tests.support.candidates import Candidate, Promised
+from tests.support.candidates import Candidate
 from tests.support.loop import asynchronous
+from tests.support.promises import all_ended, kept
 from tests.support.server import Server
 from tests.support.warm import WarmServer
 
@@ -23,8 +20,8 @@ LIFE = 0.15
 """Seconds that a server serves before it is killed, on average."""
 STILLBIRTHS = 0.25
 """The share that is killed while it starts."""
-REPAIR = 15.0
-"""Seconds until an alarm has mended what a crash cut off between two objects; it is due after 5."""
+LONGEST_WAIT = 0.25
+"""Seconds between two attempts to connect: a person's backoff is for servers that live longer."""
 SETTLING = 60.0
 """Seconds, at most, from the last start until everybody has come to the end of a turn."""
 
@@ -45,7 +42,9 @@ async def killed_again_and_again(
     not_ready = 0
     async with contextlib.AsyncExitStack() as stack:
         candidates = [
-            await stack.enter_async_context(Candidate(server.url, key, seed=number))
+            await stack.enter_async_context(
+                Candidate(server.url, key, seed=number, longest_wait=LONGEST_WAIT)
+            )
             for number, key in enumerate(keys)
         ]
         async with asyncio.TaskGroup() as talking:
@@ -65,66 +64,10 @@ async def killed_again_and_again(
             async with asyncio.timeout(SETTLING):
                 await asyncio.wait(talks)
         for key, one in zip(keys, candidates, strict=True):
-            await compared(server, key, one.promised)
+            await kept(server, key, one.promised)
     assert server.terminate() == 0
-    every_turn_has_ended(server)
+    all_ended(server)
     report(kills, not_ready, candidates)
-
-
-async def compared(server: Server, key: str, promised: dict[str, Promised]) -> None:
-    """Everything one candidate was promised is on the server, once and in order, and nothing
-    else; and their own client has seen the same."""
-    async with Rest(server.url, key) as rest:
-        until = time.monotonic() + REPAIR
-        while True:
-            listed = await rest.list()
-            said = {one.id: await rest.messages(one.id) for one in listed}
-            # An interview that was created while the server died, and one whose news for the list
-            # were cut off, are taken up again by an alarm.
-            if all(_settled(one, said[one.id]) for one in listed) or time.monotonic() > until:
-                break
-            await asyncio.sleep(0.2)
-    assert promised.keys() <= said.keys()
-    for interview in listed:
-        whole(interview, said[interview.id], promised.get(interview.id))
-
-
-def _settled(interview: Interview, said: list[Message]) -> bool:
-    answers = sum(one.kind is MessageKind.ANSWER for one in said)
-    return bool(said) and interview.answered == answers
-
-
-def whole(interview: Interview, said: list[Message], promised: Promised | None) -> None:
-    """What was promised of one interview, and nothing else. None is promised of one whose id
-    never reached its candidate."""
-    answers = [one.text for one in said if one.kind is MessageKind.ANSWER]
-    if promised is None:
-        assert answers == []
-    else:
-        assert answers == promised.answers
-        assert tuple(said) == promised.seen, "the client saw something else"
-    assert [one.position for one in said] == list(range(len(said)))
-    assert interview.answered == len(answers), "the list knows of every answer"
-    kinds = [one.kind for one in said if one.kind is not MessageKind.HINT]
-    talk = [MessageKind.QUESTION, MessageKind.ANSWER] * len(answers)
-    if interview.status is Status.COMPLETED:
-        assert kinds == [*talk, MessageKind.CLOSING, MessageKind.SUMMARY]
-    else:
-        assert kinds == [*talk, MessageKind.QUESTION]
-
-
-def every_turn_has_ended(server: Server) -> None:
-    """Seen in the files of a server that has stopped: they are whole, and nothing waits in them."""
-    for path in (server.data_dir / "objects").rglob("*.sqlite"):
-        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
-        try:
-            assert connection.pragma("integrity_check") == "ok", path
-            if path.parent.parent.name == "interview":
-                states = connection.execute("SELECT DISTINCT state FROM turns").fetchall()
-                assert states == [("done",)], path
-                assert connection.execute("SELECT count(*) FROM recordings").get == 0, path
-        finally:
-            connection.close()
 
 
 def report(kills: int, not_ready: int, candidates: list[Candidate]) -> None:

@@ -46,9 +46,6 @@ from prepserver.protocol import (
 
 __all__ = ["Candidate", "Promised"]
 
-LONGEST_WAIT = 0.25
-"""Seconds between two attempts to connect: a person's backoff is for servers that live longer."""
-
 QUESTIONS = 8
 """Of one interview; then the candidate begins another."""
 
@@ -69,7 +66,8 @@ class Candidate:
     """One person with one client. Raises AssertionError when the server refuses what it must
     take."""
 
-    def __init__(self, url: str, key: str, *, seed: int) -> None:
+    def __init__(self, url: str, key: str, *, seed: int, longest_wait: float = 10.0) -> None:
+        """`longest_wait` in seconds between two attempts to connect."""
         self.promised: dict[str, Promised] = {}
         """By interview."""
         self.connections = 0
@@ -78,6 +76,7 @@ class Candidate:
         """How often it did with something on its way that the server had not acknowledged."""
         self.begun = asyncio.Event()
         """The first question was asked."""
+        self._longest_wait = longest_wait
         self._rest = Rest(url, key)
         self._rng = random.Random(seed)
         self._name = f"c{seed}"
@@ -113,7 +112,7 @@ class Candidate:
             token = await self._rest.token(renew=renew, attempts=1)
             return f"{base}/parties/interview/{id}?token={token}"
 
-        async with Room(address, sleep=_short, rng=self._rng) as room:
+        async with Room(address, sleep=self._pause, rng=self._rng) as room:
             visit = _Visit(room)
             following = asyncio.create_task(self._follow(visit))
             try:
@@ -172,6 +171,9 @@ class Candidate:
         # The room's task knows it first; the state has to have come as far.
         await visit.until(lambda: recording.id in visit.acknowledged)
         return (await ScriptedSpeech(SystemClock()).transcribe(bytes(pcm))).text
+
+    async def _pause(self, seconds: float) -> None:
+        await asyncio.sleep(min(seconds, self._longest_wait))
 
     def _new_id(self) -> str:
         self._said += 1
@@ -242,7 +244,3 @@ class _Visit:
     def _asked(self) -> bool:
         open_ = open_question(self.state) is not None
         return open_ and self.state.phase in (Phase.IDLE, Phase.HINTING)
-
-
-async def _short(seconds: float) -> None:
-    await asyncio.sleep(min(seconds, LONGEST_WAIT))

@@ -140,11 +140,20 @@ class Server:
         self._process.send_signal(signal.SIGKILL)
         self._process.wait()
 
-    def terminate(self, *, limit: float = STOP_SECONDS) -> int:
-        """Ask it to end with SIGTERM; its exit code."""
+    def signal(self) -> None:
+        """Ask it to end with SIGTERM, and wait for nothing."""
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
+
+    def wait(self, limit: float) -> int:
+        """Its exit code, after so many seconds at most."""
+        assert self._process is not None
         return self._process.wait(limit)
+
+    def terminate(self, *, limit: float = STOP_SECONDS) -> int:
+        """Ask it to end with SIGTERM; its exit code."""
+        self.signal()
+        return self.wait(limit)
 
     # --- Callers ------------------------------------------------------------------------------
 
