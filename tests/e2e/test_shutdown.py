@@ -59,7 +59,7 @@ async def test_restarts_under_people_who_talk_lose_nothing(tmp_path: Path) -> No
 
 @asynchronous
 async def test_clients_are_back_within_three_seconds_of_the_start(tmp_path: Path) -> None:
-    """Twenty rooms of prep's own client, after two seconds without a server: each has its snapshot."""
+    """Twenty rooms of prep's own client, and two seconds without a server: all have a snapshot."""
     with WarmServer(tmp_path) as server:
         key = server.add_user()
         async with Rest(server.url, key) as rest, contextlib.AsyncExitStack() as stack:
