@@ -10,6 +10,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import apsw
 import structlog
 from msgspec import Struct
 
@@ -19,7 +20,7 @@ from prepserver.objects.alarms import AlarmIndex, boot_id
 from prepserver.objects.cell import DELETED, STOPPING, Cell, Kind, stopping
 from prepserver.objects.connections import Connection
 from prepserver.objects.freeing import give_back_memory
-from prepserver.objects.storage import StorageError, make_folder, peek
+from prepserver.objects.storage import StorageError, cannot_open, make_folder, peek
 from prepserver.protocol import CLOSE_RESTART
 
 __all__ = ["Counts", "Registry"]
@@ -71,7 +72,8 @@ class Registry:
         self.closing = False
 
     async def start(self) -> None:
-        """Raises Conflict when another process owns the data directory."""
+        """Raises Conflict when another process owns the data directory, StorageError when the disk
+        fails."""
         self._lock = await asyncio.to_thread(_lock, self.root)
         try:
             self.alarms = await asyncio.to_thread(self._open_index)
@@ -159,9 +161,13 @@ class Registry:
     # --- Alarms -------------------------------------------------------------------------------
 
     def _open_index(self) -> AlarmIndex:
-        index = AlarmIndex(self.root / "alarms.sqlite", boot=self._boot, vfs=self.vfs)
-        if not index.filled:
-            index.fill(self._alarms_of_objects())
+        path = self.root / "alarms.sqlite"
+        try:
+            index = AlarmIndex(path, boot=self._boot, vfs=self.vfs)
+            if not index.filled:
+                index.fill(self._alarms_of_objects())
+        except (apsw.Error, OSError) as error:
+            raise cannot_open(path, error) from error
         return index
 
     def _alarms_of_objects(self) -> Iterator[tuple[str, str, float]]:

@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from prepserver.errors import PrepServerError
 
-__all__ = ["Alarm", "Storage", "StorageError", "make_folder", "peek", "sync_folder"]
+__all__ = ["Alarm", "Storage", "StorageError", "cannot_open", "make_folder", "peek", "sync_folder"]
 
 T = TypeVar("T")
 
@@ -81,7 +81,7 @@ class Storage:
             make_folder(path.parent)
             self._connection = apsw.Connection(str(path), vfs=vfs)
         except (apsw.Error, OSError) as error:
-            raise _cannot_open(path, error) from error
+            raise cannot_open(path, error) from error
         self._begun = False
         try:
             # One process owns the data directory, so the lock need not be taken for each
@@ -95,7 +95,7 @@ class Storage:
         except BaseException as error:
             self._connection.close()
             if isinstance(error, apsw.Error):
-                raise _cannot_open(path, error) from error
+                raise cannot_open(path, error) from error
             raise
 
     def _migrate(self, name: str, migrations: Sequence[str]) -> None:
@@ -216,7 +216,14 @@ class Storage:
                 self._begun = False
         except (apsw.Error, StorageError) as error:
             self.rollback()
+            self._bury()
             raise _refused(error) from error
+
+    def _bury(self) -> None:
+        """What a failed sync leaves in the journal is whole, and would count as committed when the
+        file is next opened: write something in its place that changes nothing."""
+        with suppress(apsw.Error):
+            self._connection.pragma("user_version", int(self._connection.pragma("user_version")))
 
     def rollback(self) -> None:
         """Undo the open transaction, if one is open."""
@@ -260,7 +267,8 @@ def _refused(error: Exception) -> StorageError:
     return StorageError(f"Nothing was saved: the disk refused ({error}). Try again.")
 
 
-def _cannot_open(path: Path, error: Exception) -> StorageError:
+def cannot_open(path: Path, error: Exception) -> StorageError:
+    """What to raise when it was `error` that came of opening the file."""
     return StorageError(f"The database {path.name} cannot be opened: {error}")
 
 

@@ -12,19 +12,18 @@ from typing import Any, Literal
 
 import apsw
 
-__all__ = ["FULL", "IO", "Faults"]
+__all__ = ["FULL", "IO", "Fault", "Faults", "Operation"]
 
 Operation = Literal["open", "read", "write", "sync", "truncate", "delete"]
 
-FULL: tuple[type[apsw.Error], str, int] = (
-    apsw.FullError,
-    "database or disk is full",
-    apsw.SQLITE_FULL,
-)
+Fault = tuple[type[apsw.Error], str, int]
+"""An error as SQLite raises it: its class, its words, its code."""
+
+FULL: Fault = (apsw.FullError, "database or disk is full", apsw.SQLITE_FULL)
 """ENOSPC, as SQLite tells it of a write."""
-IO: tuple[type[apsw.Error], str, int] = (apsw.IOError, "disk I/O error", apsw.SQLITE_IOERR)
+IO: Fault = (apsw.IOError, "disk I/O error", apsw.SQLITE_IOERR)
 """EIO."""
-_CANNOT_OPEN = (apsw.CantOpenError, "unable to open database file", apsw.SQLITE_CANTOPEN)
+_CANNOT_OPEN: Fault = (apsw.CantOpenError, "unable to open database file", apsw.SQLITE_CANTOPEN)
 
 _serial = itertools.count()
 
@@ -36,15 +35,14 @@ class Faults(apsw.VFS):
         self.name = f"faults-{next(_serial)}"
         self.hits = 0
         """How often a fault was injected."""
-        self._failing: dict[tuple[Operation, str], tuple[tuple[type[apsw.Error], str, int], int]]
-        self._failing = {}
+        self._failing: dict[tuple[Operation, str], tuple[Fault, int]] = {}
         super().__init__(self.name, "")
 
     def fail(
         self,
         operation: Operation,
         file: str = "",
-        error: tuple[type[apsw.Error], str, int] = IO,
+        error: Fault = IO,
         *,
         after: int = 0,
     ) -> None:

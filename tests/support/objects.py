@@ -22,11 +22,14 @@ __all__ = ["Gate", "alive", "eventually", "in_time", "join"]
 
 @asynccontextmanager
 async def alive(
-    root: Path, *classes: type[DurableObject], clock: ManualClock | None = None
+    root: Path,
+    *classes: type[DurableObject],
+    clock: ManualClock | None = None,
+    vfs: str | None = None,
 ) -> AsyncIterator[Registry]:
     """A registry of these classes, each a kind by its own name."""
     kinds = [Kind(one.__name__, one, one.migrations) for one in classes]
-    registry = Registry(root, kinds, clock or ManualClock())
+    registry = Registry(root, kinds, clock or ManualClock(), vfs=vfs)
     await registry.start()
     try:
         yield registry
