@@ -4,9 +4,7 @@ import asyncio
 import shutil
 import sqlite3
 from pathlib import Path
-from typing import Any
 
-import apsw
 import pytest
 
 from prepserver.errors import BadRequest, PrepServerError
@@ -122,44 +120,6 @@ async def test_a_slow_commit_of_one_object_does_not_hold_up_another(
         assert not slow.done()
         gate.open()
         assert await slow == 1
-
-
-@asynchronous
-async def test_a_refused_commit_is_a_typed_error_and_the_object_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A full disk costs the handler its effect, tells the whole room, and nothing more."""
-    commit = Storage.commit
-
-    def refuse(storage: Storage) -> None:
-        monkeypatch.setattr(Storage, "commit", commit)
-
-        class Full:
-            in_transaction = False
-
-            def execute(self, *_: Any) -> None:
-                raise apsw.FullError("database or disk is full")
-
-        connection = storage._connection
-        storage._connection = Full()  # type: ignore[assignment]
-        try:
-            commit(storage)
-        finally:
-            storage._connection = connection
-
-    async with alive(tmp_path, Ledger) as registry:
-        asking = join(registry, Ledger, "a", Connection("asking"))
-        beside = join(registry, Ledger, "a", Connection("beside"))
-        await registry.call("Ledger", "a", "total")
-        monkeypatch.setattr(Storage, "commit", refuse)
-        await asking.send("5")
-        for client in (asking, beside):
-            failure = await client.next(Failure)
-            assert (failure.code, failure.retryable) == ("storage", True)
-            assert len(client.messages) == 1
-        assert await registry.call("Ledger", "a", "total") == 0
-        await asking.send("6")
-        await beside.until(lambda m: m == Caption(text="6"))
 
 
 @asynchronous
