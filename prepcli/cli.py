@@ -23,10 +23,10 @@ from prepcli.client.output import JsonOutput, Output, PlainOutput
 from prepcli.client.rest import Rest
 from prepcli.client.running import run
 from prepcli.client.session import Session, SessionOptions, open_session
-from prepcli.client.transcripts import markdown, printable
-from prepcli.errors import PrepError, UsageError
-from prepserver.bodies import Messages
-from prepserver.protocol import Interview, InterviewSpec, InterviewType, Level
+from prepcli.client.transcripts import heard_lines, markdown, printable
+from prepcli.errors import NotFound, PrepError, UsageError
+from prepserver.bodies import HeardSpeech, Messages
+from prepserver.protocol import Interview, InterviewSpec, InterviewType, Level, Message, Source
 
 __all__ = ["cli", "main"]
 
@@ -274,8 +274,13 @@ def list_interviews(server: str | None, as_json: bool) -> None:
 @cli.command()
 @server_option
 @click.argument("interview_id", metavar="ID")
-def show(server: str | None, interview_id: str) -> None:
+@click.option("--heard", is_flag=True, help="Print how spoken answers were heard, and when.")
+def show(server: str | None, interview_id: str, heard: bool) -> None:
     """Print an interview."""
+    if heard:
+        for message, speech in run(_fetch_heard(server, interview_id)):
+            click.echo(heard_lines(message, speech), nl=False)
+        return
     found, said = run(_fetch(server, interview_id))
     click.echo(markdown(found, said.messages), nl=False)
 
@@ -306,6 +311,19 @@ async def _fetch(server: str | None, interview_id: str) -> tuple[Interview, Mess
     async with _session(_to(server), _note, wait_for_models=False) as session:
         found = await session.rest.get(interview_id)
         return found, Messages(await session.rest.messages(interview_id))
+
+
+async def _fetch_heard(server: str | None, interview_id: str) -> list[tuple[Message, HeardSpeech]]:
+    """The spoken answers, with what is known of how they were heard."""
+    found = []
+    async with _session(_to(server), _note, wait_for_models=False) as session:
+        for message in await session.rest.messages(interview_id):
+            if message.source is Source.SPEECH:
+                # An answer of before this was kept has none.
+                with contextlib.suppress(NotFound):
+                    speech = await session.rest.speech(interview_id, message.id)
+                    found.append((message, speech))
+    return found
 
 
 # --- Shared -----------------------------------------------------------------------------------

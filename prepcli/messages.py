@@ -14,6 +14,11 @@ from prepserver.protocol import Failure
 class AnswerTyped(Message):
     """The candidate is writing; posted at most once in a while."""
 
+    def __init__(self, text: str) -> None:
+        """`text` is what stands in the box."""
+        super().__init__()
+        self.text = text
+
 
 class AnswerSubmitted(Message):
     """The candidate asked to send the answer; whether it goes is the screen's decision."""

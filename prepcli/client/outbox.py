@@ -56,8 +56,7 @@ class Outbox:
         if isinstance(message, AudioStart | AudioStop | AudioCancel):
             raise ValueError("a recording sends its own messages: use Room.recording()")
         if isinstance(message, _PASSING):
-            if not any(self._waits(entry, type(message)) for entry in self._entries):
-                self._entries.append(_Letter("", type(message), encode(message)))
+            self._put_passing(message)
             return
         if not message.id:
             message = replace(message, id=new_id)
@@ -72,6 +71,17 @@ class Outbox:
                 "Too much waits for the connection to come back. Try again when it is back."
             )
         self._entries.append(_Letter(message.id, type(message), data))
+
+    def _put_passing(self, message: ClientMessages) -> None:
+        """The latest of its kind stands for those that wait."""
+        data = encode(message)
+        if isinstance(message, UserTyping) and len(data) > MAX_TEXT_FRAME:
+            data = encode(UserTyping())  # that somebody types is what matters
+        for entry in self._entries:
+            if isinstance(entry, _Letter) and entry.kind is type(message) and not entry.sent:
+                entry.data = data
+                return
+        self._entries.append(_Letter("", type(message), data))
 
     def add(self, recording: Recording) -> None:
         """Queue a recording: its frames leave as they come."""
@@ -142,7 +152,3 @@ class Outbox:
 
     def _with(self, id: str) -> list[_Letter | Recording]:
         return [entry for entry in self._entries if id and entry.id == id]
-
-    @staticmethod
-    def _waits(entry: _Letter | Recording, kind: type) -> bool:
-        return isinstance(entry, _Letter) and entry.kind is kind and not entry.sent

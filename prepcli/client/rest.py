@@ -23,7 +23,7 @@ from prepcli.errors import (
     RequestRefused,
     ServerUnreachable,
 )
-from prepserver.bodies import ErrorBody, Health, Interviews, Messages, Token
+from prepserver.bodies import ErrorBody, Health, HeardSpeech, Interviews, Messages, Token
 from prepserver.protocol import (
     ChangeInterview,
     CreateInterview,
@@ -132,6 +132,11 @@ class Rest:
         """All that was said, in order."""
         said = (await self._call(Messages, "GET", f"{_path(interview_id)}/messages")).messages
         return sorted(said, key=lambda message: message.position)
+
+    async def speech(self, interview_id: str, message_id: str) -> HeardSpeech:
+        """How a spoken answer was heard. Raises NotFound for one that was typed."""
+        path = f"{_path(interview_id)}/messages/{quote(message_id, safe='')}/speech"
+        return await self._call(HeardSpeech, "GET", path)
 
     async def list(self) -> list[Interview]:
         """The user's interviews, as the server orders them."""

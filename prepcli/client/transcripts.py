@@ -3,9 +3,10 @@
 import re
 from collections.abc import Sequence
 
+from prepserver.bodies import HeardSpeech
 from prepserver.protocol import Interview, Message, MessageKind, Role
 
-__all__ = ["markdown", "printable", "speaker"]
+__all__ = ["heard_lines", "markdown", "printable", "speaker"]
 
 # C0 and C1 controls but for tab and line feed: what a model or a server says must not move the
 # cursor, set the title or clear the screen of whoever reads it.
@@ -25,6 +26,16 @@ def speaker(kind: MessageKind, role: Role) -> str:
         case MessageKind.SUMMARY:
             return "Summary"
     return "You" if role is Role.CANDIDATE else "Interviewer"
+
+
+def heard_lines(message: Message, speech: HeardSpeech) -> str:
+    """A spoken answer by its segments, in the order of the recording; what was set aside says
+    why."""
+    lines = [f"{speaker(message.kind, message.role)} ({speech.seconds:.1f} s):"]
+    for each in sorted((*speech.segments, *speech.dropped), key=lambda segment: segment.start):
+        why = f"set aside, {each.why_dropped}: " if each.why_dropped else ""
+        lines.append(f"  {each.start:6.1f}-{each.end:.1f}  {why}{each.text or '(no words)'}")
+    return printable("\n".join(lines)) + "\n"
 
 
 def markdown(interview: Interview, messages: Sequence[Message]) -> str:

@@ -139,9 +139,9 @@ class InterviewScreen(SpeakingScreen):
         self._pending = None
         await self.refresh_view()
 
-    async def on_answer_typed(self, _: AnswerTyped) -> None:
+    async def on_answer_typed(self, event: AnswerTyped) -> None:
         if not is_completed(self.state):
-            await self.send(UserTyping())
+            await self.send(UserTyping(draft=event.text[:MAX_ANSWER]))
 
     async def on_answer_submitted(self, event: AnswerSubmitted) -> None:
         text = event.text.strip()

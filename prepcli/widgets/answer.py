@@ -98,7 +98,7 @@ class AnswerBox(TextArea):
         self.border_subtitle = f"{over:,} characters too long" if over > 0 else ""
         self.set_class(over > 0, "-too-long")
         if self._throttle():
-            self.post_message(AnswerTyped())
+            self.post_message(AnswerTyped(self.text))
 
     def action_newline(self) -> None:
         self.insert("\n")

@@ -15,7 +15,10 @@ from prepserver.interview.plan import MAX_SKILLS, Brief, skill_choices
 from prepserver.interview.questions.bank import Bank, Question
 from prepserver.protocol import InterviewType, MessageKind, Source
 
-__all__ = ["closing", "hint", "question", "skills", "summary"]
+__all__ = ["closing", "condense", "hint", "question", "reading", "skills", "summary"]
+
+CONDENSED = 4
+"""Subjects that stand for the exchanges that a prompt has no room for, each time."""
 
 MAIN_CHOICES = 3
 """Main questions that the model chooses from."""
@@ -234,6 +237,28 @@ def summary(bank: Bank, brief: Brief, seed: int) -> Prompt:
     )
 
 
+def condense(bank: Bank, brief: Brief, seed: int) -> Prompt:
+    """What the candidate spoke about in a part of the interview, in the candidate's own phrases."""
+    subjects = _phrases(bank, brief.answers) or ("this role",)
+    names = " ".join(f'" and " n{n}' for n in range(1, min(CONDENSED, len(subjects))))
+    # Each name is chosen from phrases of its own, so that none comes twice.
+    rules = "\n".join(
+        f"n{n} ::= {_any(subjects[n::CONDENSED])}" for n in range(min(CONDENSED, len(subjects)))
+    )
+    return _prompt(
+        brief,
+        "condense",
+        ask="\n\nSummary:",
+        opening=" They spoke about",
+        grammar=f'root ::= " " n0 {names} "."\n{rules}\n',
+        seed=seed,
+    )
+
+
+def reading(brief: Brief) -> Prompt:
+    return Prompt(purpose="prefill", text=_conversation(brief))
+
+
 def _prompt(
     brief: Brief,
     purpose: str,
@@ -268,6 +293,8 @@ def _conversation(brief: Brief) -> str:
     for answer, follow_up in examples:
         lines += [f"Candidate: {answer}", f"Interviewer: {follow_up}", ""]
     lines.append(f"The next interview is for the role of {_line(brief.spec.role)}.")
+    if brief.condensed.text:
+        lines.append(f"So far: {_line(brief.condensed.text)}")
     for message in brief.shown:
         if message.kind is MessageKind.QUESTION:
             lines += [f"Interviewer: {_line(message.text)}", ""]

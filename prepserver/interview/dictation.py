@@ -1,23 +1,45 @@
-"""Speech as it comes in: from which connection, for which recording, up to which frame."""
+"""Speech as it comes in: from which connection, for which recording, up to which frame; and the
+ears that follow it."""
 
 import uuid
+from collections import Counter
+from collections.abc import Callable
 
 from prepserver import protocol as wire
+from prepserver.ai.gateway import Call, Gateway
 from prepserver.errors import BadRequest, Conflict
+from prepserver.interview.listening import Listening
 from prepserver.interview.recordings import FrameGap, Recordings
 from prepserver.objects.connections import Connection
 from prepserver.objects.object import Context
 
 __all__ = ["Dictation", "recording_of"]
 
+_LISTEN = "listen"
+"""Key of the work of ears, before the recording's id."""
+
+MOST_LOSSES = 2
+"""How often the ears may lose a recording and be given it again while it is spoken."""
+
 
 class Dictation:
     """The recordings that clients of one interview have under way. A connection carries one at a
     time; which one is attached to it, so that it is known after hibernation too."""
 
-    def __init__(self, context: Context, recordings: Recordings) -> None:
+    def __init__(
+        self,
+        context: Context,
+        recordings: Recordings,
+        gateway: Gateway,
+        asked: Callable[[str], tuple[Call, str]],
+    ) -> None:
+        """`asked` gives the call and the vocabulary to listen to a recording with."""
         self._context = context
         self._recordings = recordings
+        self._gateway = gateway
+        self._asked = asked
+        self._listening: dict[str, Listening] = {}
+        self._losses: Counter[str] = Counter()
 
     def start(self, connection: Connection, id: str) -> None:
         """Begin, or go on after a reconnect, and say which frames are stored.
@@ -29,6 +51,46 @@ class Dictation:
         stored = self._recordings.start(id, in_use)
         self._attach(connection, id)
         self._context.send(connection, wire.AudioAck(id=id, frame=stored))
+        self._follow(id)
+
+    def _follow(self, id: str) -> None:
+        """Let the ears follow a recording, from its beginning. One that they fail at again and
+        again is transcribed when it is whole."""
+        if id in self._listening or self._losses[id] > MOST_LOSSES:
+            return
+        listening = Listening(id, self._context.clock)
+        self._listening[id] = listening
+        if heard := self._recordings.so_far(id):
+            listening.feed(heard)
+        call, vocabulary = self._asked(id)
+        context, gateway = self._context, self._gateway
+        context.spawn(
+            lambda: listening.run(gateway, call, vocabulary, context.post), f"{_LISTEN} {id}"
+        )
+
+    def lost(self, id: str) -> None:
+        """The ears lost what they had heard."""
+        if id in self._listening:
+            self.deafen(id)
+            self._losses[id] += 1
+            self._follow(id)
+
+    def followed(self, id: str) -> Listening | None:
+        """The ears that follow a recording that is whole now, if any do."""
+        listening = self._listening.get(id)
+        if listening is not None:
+            listening.finish()
+        return listening
+
+    def deafen_all(self, but: str | None = None) -> None:
+        """No recording but this one is wanted any more."""
+        for id in [id for id in self._listening if id != but]:
+            self.deafen(id)
+
+    def deafen(self, id: str) -> None:
+        """The ears need not follow this recording any more."""
+        if self._listening.pop(id, None) is not None:
+            self._context.cancel(f"{_LISTEN} {id}")
 
     def refuse(self, connection: Connection, id: str) -> None:
         """Frames that are on their way for a recording that is not taken must not pass for
@@ -59,7 +121,7 @@ class Dictation:
             return False
         try:
             number, pcm = wire.unpack_frame(data)
-            stored = self._recordings.add(id, number, pcm)
+            taken, stored = self._recordings.add(id, number, pcm)
         except FrameGap:
             # Frames were lost with an instance that failed: the client sends them again.
             self._context.close(connection, wire.CLOSE_RESTART, "send the recording's frames again")
@@ -68,7 +130,12 @@ class Dictation:
             raise BadRequest(str(error), code="bad_frame") from error
         except BadRequest:
             self.refuse(connection, id)
+            self.deafen(id)
             raise
+        if taken and (listening := self._listening.get(id)) is not None:
+            listening.feed(pcm)
+        elif taken:
+            self._follow(id)
         if stored is not None:
             self._context.send(connection, wire.AudioAck(id=id, frame=stored))
         return stored is not None
@@ -88,6 +155,7 @@ class Dictation:
 
     def cancel(self, connection: Connection, id: str) -> None:
         self._recordings.forget(id)
+        self.deafen(id)
         self.leave(connection)
 
     def leave(self, connection: Connection) -> None:

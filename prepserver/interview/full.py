@@ -10,7 +10,7 @@ from prepserver.interview.plan import MAX_SKILLS, Brief
 from prepserver.interview.questions.bank import Bank
 from prepserver.protocol import MessageKind, Source
 
-__all__ = ["closing", "hint", "question", "skills", "summary"]
+__all__ = ["closing", "condense", "hint", "question", "reading", "skills", "summary"]
 
 ONE_QUESTION = r'root ::= [^?\n]{14,350} "?"'
 """GBNF: whatever is said, it ends with its only question mark."""
@@ -65,6 +65,18 @@ def summary(bank: Bank, brief: Brief, seed: int) -> Prompt:
     return _chat(brief, "summary", ask, r'root ::= [^?\n]{10,600} "."', seed)
 
 
+def condense(bank: Bank, brief: Brief, seed: int) -> Prompt:
+    ask = (
+        "(Sum up in at most four sentences what was asked and answered above. Keep names and "
+        "numbers, invent nothing, do not ask.)"
+    )
+    return _chat(brief, "condense", ask, r'root ::= [^?\n]{10,800} "."', seed)
+
+
+def reading(brief: Brief) -> Prompt:
+    return Prompt(purpose="prefill", turns=tuple(_conversation(brief)))
+
+
 def _chat(brief: Brief, purpose: str, ask: str, grammar: str, seed: int) -> Prompt:
     turns = _conversation(brief)
     turns.append(ChatTurn("user", ask))
@@ -81,6 +93,8 @@ def _chat(brief: Brief, purpose: str, ask: str, grammar: str, seed: int) -> Prom
 
 def _conversation(brief: Brief) -> list[ChatTurn]:
     turns = [_system(brief)]
+    if brief.condensed.text:
+        turns.append(ChatTurn("user", f"(What was said before: {brief.condensed.text})"))
     for message in brief.shown:
         speaker = "assistant" if message.kind is MessageKind.QUESTION else "user"
         turns.append(ChatTurn(speaker, message.text))

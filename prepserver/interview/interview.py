@@ -7,15 +7,19 @@ import structlog
 
 from prepserver import protocol as wire
 from prepserver.ai.gateway import Call, Gateway
+from prepserver.ai.values import Speech
 from prepserver.errors import BadRequest, Conflict, InterviewError, NotFound, PrepServerError
-from prepserver.interview import schema, turn
+from prepserver.interview import ahead, schema, turn
+from prepserver.interview.asking import Asking
 from prepserver.interview.dictation import Dictation, recording_of
 from prepserver.interview.hints import Hints
+from prepserver.interview.listening import Abandoned, Heard, Lost
 from prepserver.interview.phases import Step, TurnState, following
-from prepserver.interview.plan import Brief, checked_skills, planned, vocabulary
+from prepserver.interview.plan import checked_skills, planned, vocabulary
 from prepserver.interview.questions.bank import Bank
 from prepserver.interview.recordings import Recordings, pcm_of
 from prepserver.interview.room import Listed, Room
+from prepserver.interview.rules import Rules, not_blank
 from prepserver.interview.summary import summary_text
 from prepserver.interview.transcript import Transcript
 from prepserver.interview.turns import Turn, Turns
@@ -28,19 +32,11 @@ GUARD = 5.0
 """Seconds: while a turn is under way, or news for the user's list, an alarm is never further off,
 so that after a crash somebody looks in and takes it up again."""
 
-_ONCE = (
-    wire.UserMessage,
-    wire.AudioStop,
-    wire.HintRequest,
-    wire.TurnStop,
-    wire.TurnRetry,
-    wire.MessageEdit,
-    wire.InterviewEnd,
-)
-"""Messages whose effect must not be had twice; the ids of others are not kept."""
-
 WORK = "turn"
 """Key of the work beside the object: one turn at a time."""
+
+_AHEAD = "ahead"
+"""Key of what is read ahead."""
 
 log = structlog.get_logger(__name__)
 
@@ -66,8 +62,10 @@ class Interview(DurableObject):
         self._transcript = Transcript(context.storage)
         self._turns = Turns(context.storage)
         self._recordings = Recordings(context.storage, max_seconds=settings.max_recording)
-        self._dictation = Dictation(context, self._recordings)
+        self._dictation = Dictation(context, self._recordings, gateway, self._listening_call)
         self._room = Room(context, self._transcript, self._turns)
+        self._rules = Rules(context, self._room, self._transcript, self._turns)
+        self._asking = Asking(context, self._room, self._transcript, bank)
         self._hints = Hints(context, self._transcript, after=settings.hint_after)
         self._working: tuple[str, Step] | None = None
 
@@ -94,8 +92,13 @@ class Interview(DurableObject):
     def messages(self) -> list[wire.Message]:
         return self._transcript.messages()
 
+    def speech(self, message: str) -> Speech:
+        """How a spoken answer was heard. Raises NotFound."""
+        return self._transcript.speech(message)
+
     def delete(self, owner: str, id: str) -> None:
         """Remove everything; the list forgets the interview when it is gone."""
+        self.context.detach(lambda: self._gateway.forget(self.context.name))
         self.context.tell("user-interviews", owner, "forget", id)
         self.context.destroy()
 
@@ -121,7 +124,7 @@ class Interview(DurableObject):
             return
         id = decoded.id
         try:
-            if id and isinstance(decoded, _ONCE) and self._was_applied(id):
+            if self._rules.was_applied(decoded):
                 self.context.send(connection, wire.Accepted(id=id))
                 return
             self._on_decoded(connection, decoded)
@@ -130,10 +133,7 @@ class Interview(DurableObject):
                 raise
             self._room.refuse(connection, error, id)
             return
-        if id and isinstance(decoded, _ONCE):
-            self.context.storage.sql(
-                "INSERT OR IGNORE INTO applied VALUES (?, ?)", id, self.context.clock.now()
-            )
+        self._rules.note(decoded)
         if id and not isinstance(decoded, wire.AudioStart):
             self.context.send(connection, wire.Accepted(id=id))
 
@@ -152,6 +152,7 @@ class Interview(DurableObject):
 
     def on_hibernate(self) -> None:
         self._dictation.flush()
+        self.context.detach(lambda: self._gateway.park(self.context.name))
 
     def on_event(self, event: object) -> None:
         """What the work of the current turn has come to; anything older is dropped."""
@@ -159,19 +160,33 @@ class Interview(DurableObject):
             self._room.listed(event)
             self._rearm()
             return
+        match event:
+            case Heard():
+                self._show_caption(event)
+            case Lost(recording=recording):
+                self._dictation.lost(recording)
+            case Abandoned(recording=recording):
+                self._dictation.deafen(recording)
         if not isinstance(event, turn.Event) or self._working != (event.turn, event.step):
+            return
+        if isinstance(event, turn.Said):
+            # Often, and so without a look at the database.
+            self._room.say(event.turn, event.step, event.text)
             return
         active = self._turns.active()
         if active is None or active.id != event.turn:
             return
         match event:
-            case turn.Said(text=text):
-                self._room.say(active, text)
             case turn.Restarted():
                 self._room.take_back()
             case turn.Transcribed(speech=speech, quota=quota):
                 self._room.show_quota(quota)
-                self._heard(active, speech.text.strip())
+                self._heard(active, speech)
+            case turn.Unheard():
+                self._dictation.deafen_all()
+                self._work_on(active)
+            case turn.Shortened(condensed=condensed):
+                self._asking.condense(condensed)
             case turn.Extracted(skills=skills, quota=quota):
                 self._room.show_quota(quota)
                 self._prepare(active, skills)
@@ -187,7 +202,10 @@ class Interview(DurableObject):
         match message:
             case wire.GetAllMessages():
                 self._room.send_snapshot(connection)
-            case wire.UserTyping() | wire.UserRecording():
+            case wire.UserTyping(draft=draft):
+                self._postpone_hint()
+                self._read_ahead(draft)
+            case wire.UserRecording():
                 self._postpone_hint()
             case wire.UserMessage(text=text):
                 self._answer(text)
@@ -198,21 +216,21 @@ class Interview(DurableObject):
             case wire.AudioCancel(id=id):
                 self._dictation.cancel(connection, id)
             case wire.HintRequest():
-                self._require_question()
+                self._rules.require_question()
                 self._begin_turn(Step.HINT)
             case wire.TurnStop():
                 self._stop_turn()
             case wire.TurnRetry():
                 self._retry_turn()
             case wire.MessageEdit(message_id=id, text=text):
-                edited = self._transcript.edit(id, _not_blank(text))
+                edited = self._transcript.edit(id, not_blank(text))
                 self._room.said(edited)
             case wire.InterviewEnd():
                 self._end()
 
     def _answer(self, text: str) -> None:
-        answer = _not_blank(text)
-        self._require_question()
+        answer = not_blank(text)
+        self._rules.require_question()
         # Stored in the same transaction as the turn: what is acknowledged is answered.
         self._begin_turn(self._after_answer(1), answer=answer)
 
@@ -231,7 +249,7 @@ class Interview(DurableObject):
         self._room.show_phase()
 
     def _end(self) -> None:
-        self._require_open()
+        self._rules.require_open()
         active = self._turns.active()
         if active is not None:
             if active.step in (Step.CLOSING, Step.SUMMARY):
@@ -250,7 +268,7 @@ class Interview(DurableObject):
         try:
             if self._dictation.is_whole(connection, data):
                 pcm = pcm_of(data)
-                self._require_question()
+                self._rules.require_question()
                 self._begin_turn(Step.TRANSCRIBE, recording=self._dictation.add_whole(pcm))
             elif self._dictation.add_frame(connection, data):
                 self._postpone_hint()
@@ -260,19 +278,35 @@ class Interview(DurableObject):
             self._room.refuse(connection, error, recording_of(connection))
 
     def _start_recording(self, connection: Connection, id: str) -> None:
-        if self._was_applied(id):
-            self.context.send(connection, wire.Accepted(id=id))
-            return
         self._dictation.refuse(connection, id)  # until it is taken
-        self._require_open()
+        self._rules.require_open()
         self._dictation.start(connection, id)
         self._postpone_hint()
 
     def _stop_recording(self, connection: Connection, id: str, frames: int) -> None:
         self._dictation.leave(connection)
-        self._require_question()
+        self._rules.require_question()
         self._dictation.stop(id, frames)
         self._begin_turn(Step.TRANSCRIBE, recording=id)
+
+    def _listening_call(self, recording: str) -> tuple[Call, str]:
+        call = self._asking.call(Step.TRANSCRIBE, f"{recording}/0")
+        return call, vocabulary(self._asking.brief())
+
+    def _show_caption(self, heard: Heard) -> None:
+        caption = heard.caption
+        certain = " ".join(part for part in (caption.final, caption.stable) if part)
+        text = " ".join(part for part in (certain, caption.tentative) if part)
+        self.context.broadcast(wire.Caption(text=text, stable=len(certain)))
+        self._read_ahead(certain)
+
+    def _read_ahead(self, draft: str) -> None:
+        """Let the model read what is certain already of an answer; a later call replaces this."""
+        if self._turns.active() is not None or self._transcript.open_question() is None:
+            return
+        gateway, brief = self._gateway, self._asking.brief()
+        call = self._asking.call("prefill", "")
+        self.context.spawn(lambda: ahead.read(gateway, call, brief, draft), _AHEAD)
 
     # --- Turns --------------------------------------------------------------------------------
 
@@ -288,27 +322,26 @@ class Interview(DurableObject):
         if step is not Step.HINT:
             self._hints.clear()
             self._recordings.forget_others(recording)
+            self._dictation.deafen_all(but=recording)
         if answer is not None:
             self._add_answer(begun, answer, wire.Source.TEXT)
         self._work_on(begun)
         self._room.show_phase()
 
     def _work_on(self, current: Turn) -> None:
-        storage = self.context.storage
-        owner, brief = storage.get("owner", str) or "", self._brief()
+        recording, brief = current.recording, self._asking.brief()
+        listening = self._dictation.followed(recording) if recording else None
+        # A recording is charged once, whether the ears followed it or are given the whole.
+        request = recording or f"{current.id}/{current.step}"
         work = turn.Work(
             turn=current.id,
             step=current.step,
-            call=Call(
-                purpose=current.step,
-                user=owner,
-                interview=self.context.name,
-                request=f"{self.context.name}/{current.id}/{current.step}/{current.attempt}",
-            ),
+            call=self._asking.call(current.step, f"{request}/{current.attempt}"),
             brief=brief,
             seed=current.number * 100 + current.attempt * 10,
-            pcm=self._recordings.pcm(current.recording) if current.recording else b"",
+            pcm=self._recordings.pcm(recording) if recording and listening is None else b"",
             vocabulary=vocabulary(brief),
+            listening=listening,
         )
         self._working = (current.id, current.step)
         context = self.context
@@ -322,12 +355,13 @@ class Interview(DurableObject):
             self._turns.finish(current, TurnState.DONE)
             self._working = None
             self._rearm()
+            self._read_ahead("")
         else:
             self._work_on(self._turns.advance(current, step))
         self._room.show_phase()
 
     def _prepare(self, current: Turn, extracted: list[str]) -> None:
-        spec = self._brief().spec
+        spec = self._asking.brief().spec
         skills = checked_skills(self._bank, spec, extracted)
         # The same interview is planned the same way again after a crash.
         seed = int.from_bytes(self.context.name.encode()[-4:], "big")
@@ -336,7 +370,9 @@ class Interview(DurableObject):
         self._room.save(msgspec.structs.replace(self._room.view, skills=skills))
         self._advance(current, self._after_answer(0))
 
-    def _heard(self, current: Turn, text: str) -> None:
+    def _heard(self, current: Turn, speech: Speech) -> None:
+        text = speech.text.strip()
+        self._dictation.deafen_all()
         if current.recording is not None:
             self._recordings.forget(current.recording)
         if not text:
@@ -348,13 +384,13 @@ class Interview(DurableObject):
             self._stop(current, TurnState.DONE, nothing)
             self._postpone_hint()
             return
-        self._add_answer(current, text, wire.Source.SPEECH)
+        self._add_answer(current, text, wire.Source.SPEECH, speech)
         self._advance(current, self._after_answer(0))
 
     def _written(self, current: Turn, text: str, source: wire.Source) -> None:
         kind = wire.MessageKind(current.step.value)
         if kind is wire.MessageKind.SUMMARY:
-            text = summary_text(self._brief(), text)
+            text = summary_text(self._asking.brief(), text)
         message = self._transcript.add(
             f"{current.id}-{kind}", kind, text, source, at=self.context.clock.now()
         )
@@ -388,7 +424,9 @@ class Interview(DurableObject):
         assert step is not None
         return step
 
-    def _add_answer(self, current: Turn, text: str, source: wire.Source) -> None:
+    def _add_answer(
+        self, current: Turn, text: str, source: wire.Source, speech: Speech | None = None
+    ) -> None:
         message = self._transcript.add(
             f"{current.id}-answer",
             wire.MessageKind.ANSWER,
@@ -396,18 +434,10 @@ class Interview(DurableObject):
             source,
             at=self.context.clock.now(),
         )
+        if speech is not None:
+            self._transcript.add_speech(message.id, speech)
         self._room.said(message)
         self._room.count()
-
-    def _brief(self) -> Brief:
-        storage = self.context.storage
-        ids = storage.get("questions", list[str]) or []
-        return Brief(
-            spec=storage.get("spec", wire.InterviewSpec) or wire.InterviewSpec(),
-            skills=tuple(self._room.view.skills),
-            questions=self._bank.named(ids),
-            messages=tuple(self._transcript.messages()),
-        )
 
     def _postpone_hint(self) -> None:
         if self._hints.postpone():
@@ -425,37 +455,3 @@ class Interview(DurableObject):
             self.context.set_alarm(due)
         elif self.context.get_alarm() is not None:
             self.context.delete_alarm()
-
-    # --- Checks -------------------------------------------------------------------------------
-
-    def _require_open(self) -> None:
-        if self._room.view.status is wire.Status.COMPLETED:
-            raise Conflict("The interview is over. Start a new one.", code="completed")
-
-    def _require_question(self) -> None:
-        self._require_open()
-        active = self._turns.active()
-        if active is not None and active.step is not Step.HINT:
-            raise Conflict(
-                "The interviewer is at work. Wait for the question, or stop the turn first.",
-                code="busy",
-                retryable=True,
-            )
-        if self._transcript.open_question() is None:
-            raise Conflict(
-                "No question is open. Try the stopped turn again with turn.retry.",
-                code="no_question",
-            )
-
-    def _was_applied(self, id: str) -> bool:
-        return self.context.storage.row("SELECT 1 FROM applied WHERE id = ?", id) is not None
-
-    def _refuse(self, connection: Connection, error: PrepServerError, id: str) -> None:
-        self.context.send(connection, wire.Failure(**error.as_dict(), id=id))
-
-
-def _not_blank(text: str) -> str:
-    stripped = text.strip()
-    if not stripped:
-        raise BadRequest("The answer is empty: say something.", code="empty_answer")
-    return stripped

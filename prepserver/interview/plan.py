@@ -9,7 +9,15 @@ from prepserver.interview.phrases import same_question
 from prepserver.interview.questions.bank import Bank, Question
 from prepserver.protocol import InterviewSpec, InterviewType, Message, MessageKind
 
-__all__ = ["Brief", "acceptable", "checked_skills", "planned", "skill_choices", "vocabulary"]
+__all__ = [
+    "Brief",
+    "Condensed",
+    "acceptable",
+    "checked_skills",
+    "planned",
+    "skill_choices",
+    "vocabulary",
+]
 
 MAX_SKILLS = 6
 
@@ -26,6 +34,14 @@ SHORTEST_QUESTION, LONGEST_QUESTION = 15, 400
 """Characters of an acceptable question."""
 
 
+class Condensed(Struct, frozen=True, kw_only=True):
+    """The beginning of a long interview, in short."""
+
+    upto: int = 0
+    """How many of the oldest questions and answers it stands for."""
+    text: str = ""
+
+
 class Brief(Struct, frozen=True, kw_only=True):
     """All that a prompt is made of."""
 
@@ -37,6 +53,8 @@ class Brief(Struct, frozen=True, kw_only=True):
     """Everything that was said."""
     shown: tuple[Message, ...] = ()
     """Questions and answers that a prompt shows, shortened to fit the model's context."""
+    condensed: Condensed = Condensed()
+    """What stands for the questions and answers before those."""
     document_tokens: int = 600
     """Of the job description, and of the resume, in a prompt."""
 

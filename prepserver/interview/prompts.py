@@ -5,15 +5,15 @@ from typing import Protocol
 import msgspec
 import structlog
 
-from prepserver.ai.values import ModelInfo, Prompt
+from prepserver.ai.values import ModelInfo, Priority, Prompt
 from prepserver.interview import compact, full
 from prepserver.interview.budget import recent, shortened
 from prepserver.interview.phases import Step
-from prepserver.interview.plan import Brief
+from prepserver.interview.plan import Brief, Condensed
 from prepserver.interview.questions.bank import Bank
-from prepserver.protocol import MessageKind, Source
+from prepserver.protocol import Message, MessageKind, Role, Source
 
-__all__ = ["prompt_for"]
+__all__ = ["condensing_prompt", "outgrown", "prompt_for", "reading_for"]
 
 LONGEST_ANSWER = 400
 """Tokens of one answer in a prompt: a small model loses itself in longer ones."""
@@ -29,6 +29,8 @@ class Profile(Protocol):
     def hint(self, bank: Bank, brief: Brief, seed: int) -> Prompt: ...
     def closing(self, bank: Bank, brief: Brief, seed: int) -> Prompt: ...
     def summary(self, bank: Bank, brief: Brief, seed: int) -> Prompt: ...
+    def condense(self, bank: Bank, brief: Brief, seed: int) -> Prompt: ...
+    def reading(self, brief: Brief) -> Prompt: ...
 
 
 def prompt_for(
@@ -36,7 +38,7 @@ def prompt_for(
 ) -> tuple[Prompt, Source]:
     """What to ask the model at this step, and whose words the reply will be."""
     brief = _fitted(brief, info)
-    profile: Profile = compact if info.compact else full
+    profile = _profile(info)
     match step:
         case Step.QUESTION:
             return profile.question(bank, brief, seed)
@@ -52,22 +54,69 @@ def prompt_for(
             raise AssertionError("speech needs no prompt")
 
 
+def reading_for(info: ModelInfo, brief: Brief, draft: str, conversation: str) -> Prompt:
+    """What every next prompt of the interview begins with, as far as it is known: what was said,
+    and the beginning of the answer, which may be empty. Nothing is to be written."""
+    if words := draft.strip():
+        said = Message(
+            id="",
+            role=Role.CANDIDATE,
+            kind=MessageKind.ANSWER,
+            text=words,
+            source=Source.TEXT,
+            position=len(brief.messages),
+            created_at=0.0,
+        )
+        brief = msgspec.structs.replace(brief, messages=(*brief.messages, said))
+    prompt = _profile(info).reading(_fitted(brief, info))
+    return msgspec.structs.replace(
+        prompt, conversation=conversation, priority=Priority.PREFILL, max_tokens=0
+    )
+
+
+def outgrown(info: ModelInfo, brief: Brief) -> int:
+    """How many of the oldest questions and answers a prompt has no room for."""
+    return recent([message.text for message in _said(brief, info)], info.context // 2)
+
+
+def condensing_prompt(info: ModelInfo, bank: Bank, brief: Brief, upto: int, seed: int) -> Prompt:
+    """Ask for a short account of the questions and answers up to `upto` that none covers yet."""
+    said = _said(brief, info)[brief.condensed.upto : upto]
+    part = msgspec.structs.replace(
+        brief, messages=tuple(said), shown=tuple(said), document_tokens=info.context // 5
+    )
+    return _profile(info).condense(bank, part, seed)
+
+
+def _profile(info: ModelInfo) -> Profile:
+    return compact if info.compact else full
+
+
 def _fitted(brief: Brief, info: ModelInfo) -> Brief:
     """Half of the context is for the conversation, and a fifth for each document.
 
-    Long answers are shown by their beginning and the oldest exchanges go first. That is a prompt's
-    view alone: the transcript keeps every word.
+    Long answers are shown by their beginning, and the oldest exchanges by their summary. That is
+    a prompt's view alone: the transcript keeps every word.
     """
+    said = _said(brief, info)
+    left_out = recent([message.text for message in said], info.context // 2)
+    if left_out > brief.condensed.upto:
+        log.warning("prompt.shortened", messages=len(said), left_out=left_out)
+    condensed = brief.condensed if left_out else Condensed()
+    return msgspec.structs.replace(
+        brief,
+        shown=tuple(said[left_out:]),
+        condensed=condensed,
+        document_tokens=info.context // 5,
+    )
+
+
+def _said(brief: Brief, info: ModelInfo) -> list[Message]:
+    """Questions and answers, long ones by their beginning."""
     room = info.context // 2
     longest = min(LONGEST_ANSWER, room // 3) if info.compact else room // 3
-    said = [
+    return [
         msgspec.structs.replace(message, text=shortened(message.text, longest))
         for message in brief.messages
         if message.kind in (MessageKind.QUESTION, MessageKind.ANSWER)
     ]
-    left_out = recent([message.text for message in said], room)
-    if left_out:
-        log.info("prompt.shortened", messages=len(said), left_out=left_out)
-    return msgspec.structs.replace(
-        brief, shown=tuple(said[left_out:]), document_tokens=info.context // 5
-    )

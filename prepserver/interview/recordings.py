@@ -59,8 +59,8 @@ class Recordings:
         self._storage.sql("INSERT OR IGNORE INTO recordings VALUES (?, 0, 0)", id)
         return self._stored(id)[0] - 1
 
-    def add(self, id: str, number: int, pcm: bytes) -> int | None:
-        """Take a frame; returns the highest frame stored when a piece was written.
+    def add(self, id: str, number: int, pcm: bytes) -> tuple[bool, int | None]:
+        """Take a frame; whether it is new, and the highest frame stored if a piece was written.
 
         Raises FrameGap, and BadRequest: `recording_too_long` forgets the recording.
         """
@@ -70,7 +70,7 @@ class Recordings:
         waiting = self._waiting.setdefault(id, [])
         expected = frames + len(waiting)
         if number < expected:
-            return None  # sent again; it is here
+            return False, None  # sent again; it is here
         if number > expected:
             raise FrameGap
         waiting.append(pcm)
@@ -78,7 +78,7 @@ class Recordings:
         if size + held > self._max_bytes:
             self.forget(id)
             raise too_long(self._max_seconds)
-        return self._flush(id) if held >= FLUSH_BYTES else None
+        return True, self._flush(id) if held >= FLUSH_BYTES else None
 
     def flush(self) -> dict[str, int]:
         """Store the frames that wait; the highest frame stored of each recording they are of."""
@@ -107,6 +107,10 @@ class Recordings:
     def pcm(self, id: str) -> bytes:
         rows = self._storage.sql("SELECT pcm FROM audio WHERE recording = ? ORDER BY first", id)
         return b"".join(row[0] for row in rows)
+
+    def so_far(self, id: str) -> bytes:
+        """All samples that came, those that are not stored yet included."""
+        return self.pcm(id) + b"".join(self._waiting.get(id, []))
 
     def forget(self, id: str) -> None:
         self._waiting.pop(id, None)

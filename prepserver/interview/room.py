@@ -5,9 +5,9 @@ from msgspec import Struct
 
 from prepserver import protocol as wire
 from prepserver.errors import Conflict, PrepServerError
-from prepserver.interview.phases import phase_of
+from prepserver.interview.phases import Step, phase_of
 from prepserver.interview.transcript import Transcript
-from prepserver.interview.turns import Turn, Turns
+from prepserver.interview.turns import Turns
 from prepserver.objects.connections import Connection
 from prepserver.objects.object import Context
 
@@ -78,11 +78,11 @@ class Room:
 
     # --- What is being said -------------------------------------------------------------------
 
-    def say(self, turn: Turn, text: str) -> None:
-        """More of the message that the turn is writing."""
-        kind = wire.MessageKind(turn.step.value)
+    def say(self, turn: str, step: Step, text: str) -> None:
+        """More of the message that the turn of this id is writing."""
+        kind = wire.MessageKind(step.value)
         so_far = self._streaming or wire.Streaming(
-            id=f"{turn.id}-{kind}", kind=kind, text="", offset=0
+            id=f"{turn}-{kind}", kind=kind, text="", offset=0
         )
         self._context.broadcast(
             wire.Delta(message_id=so_far.id, kind=kind, offset=so_far.offset, text=text)

@@ -40,6 +40,10 @@ INTERVIEW = (
     -- Ids of client messages that took effect: a resend is answered, not applied.
     CREATE TABLE applied (id TEXT PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID;
     """,
+    """
+    -- How a spoken answer was heard: words and when they were said, and what was set aside.
+    CREATE TABLE speeches (message TEXT PRIMARY KEY, speech BLOB NOT NULL) WITHOUT ROWID;
+    """,
 )
 
 USER_INTERVIEWS = (

@@ -1,5 +1,8 @@
 """What was said, in order, and its SQL."""
 
+import msgspec
+
+from prepserver.ai.values import Speech
 from prepserver.errors import NotFound
 from prepserver.objects.storage import Storage
 from prepserver.protocol import Message, MessageKind, Role, Source
@@ -34,6 +37,19 @@ class Transcript:
             at,
         )
         return self._get(id)
+
+    def add_speech(self, message: str, speech: Speech) -> None:
+        """Keep how a spoken answer was heard."""
+        self._storage.sql(
+            "INSERT OR REPLACE INTO speeches VALUES (?, ?)", message, msgspec.json.encode(speech)
+        )
+
+    def speech(self, message: str) -> Speech:
+        """Raises NotFound for a message that was not spoken."""
+        row = self._storage.row("SELECT speech FROM speeches WHERE message = ?", message)
+        if row is None:
+            raise NotFound("There is no spoken answer with this id.", code="no_such_message")
+        return msgspec.json.decode(row[0], type=Speech)
 
     def edit(self, id: str, text: str) -> Message:
         """Correct an answer. Raises NotFound when there is no answer with this id."""

@@ -12,8 +12,10 @@ from prepserver.ai.gateway import Call, Gateway
 from prepserver.ai.values import Delta, Speech, Usage
 from prepserver.clock import Clock
 from prepserver.errors import InferenceError, PrepServerError
+from prepserver.interview.condensing import condense
+from prepserver.interview.listening import Listening
 from prepserver.interview.phases import Step
-from prepserver.interview.plan import Brief, acceptable
+from prepserver.interview.plan import Brief, Condensed, acceptable
 from prepserver.interview.prompts import prompt_for
 from prepserver.interview.questions.bank import Bank
 from prepserver.protocol import Quota, Source
@@ -24,7 +26,9 @@ __all__ = [
     "Failed",
     "Restarted",
     "Said",
+    "Shortened",
     "Transcribed",
+    "Unheard",
     "Work",
     "Written",
     "run",
@@ -49,6 +53,8 @@ class Work(Struct, frozen=True, kw_only=True):
     seed: int
     pcm: bytes = b""
     vocabulary: str = ""
+    listening: Listening | None = None
+    """Ears that follow the recording already; without them `pcm` is transcribed."""
 
 
 class Event(Struct, frozen=True, kw_only=True):
@@ -81,6 +87,16 @@ class Transcribed(Event, frozen=True, kw_only=True):
     quota: Quota
 
 
+class Unheard(Event, frozen=True, kw_only=True):
+    """The ears that followed the recording failed: it is to be transcribed from its beginning."""
+
+
+class Shortened(Event, frozen=True, kw_only=True):
+    """The beginning of the interview was condensed."""
+
+    condensed: Condensed
+
+
 class Extracted(Event, frozen=True, kw_only=True):
     skills: list[str]
     quota: Quota
@@ -101,7 +117,10 @@ async def run(
     try:
         match work.step:
             case Step.TRANSCRIBE:
-                speech = await gateway.transcribe(work.call, work.pcm, work.vocabulary)
+                speech = await _transcribe(work, gateway)
+                if speech is None:
+                    post(Unheard(turn=work.turn, step=work.step))
+                    return
                 quota = await gateway.quota(work.call.user)
                 post(Transcribed(turn=work.turn, step=work.step, speech=speech, quota=quota))
             case Step.EXTRACT:
@@ -118,6 +137,18 @@ async def run(
         log.exception("turn.failed", step=work.step)
         unknown = InferenceError("The interviewer could not go on. Try again.", code="turn_failed")
         post(Failed(turn=work.turn, step=work.step, error=unknown))
+
+
+async def _transcribe(work: Work, gateway: Gateway) -> Speech | None:
+    """What was said; None when those who listened have failed."""
+    if work.listening is None:
+        return await gateway.transcribe(work.call, work.pcm, work.vocabulary)
+    try:
+        # Shielded: the turn may be stopped, and the future belongs to the listening.
+        return await asyncio.shield(work.listening.speech)
+    except InferenceError as error:
+        log.warning("turn.unheard", interview=work.call.interview, code=error.code)
+        return None
 
 
 async def _extract(work: Work, gateway: Gateway, bank: Bank) -> list[str]:
@@ -140,11 +171,16 @@ async def _write(
     work: Work, gateway: Gateway, bank: Bank, clock: Clock, post: Callable[[Event], None]
 ) -> tuple[str, Source]:
     """Stream a reply; begin anew when the engine dies or the question does not hold up."""
-    info = await gateway.info()
+    info, brief = await gateway.info(), work.brief
+    condensed = await condense(gateway, work.call, info, bank, brief, work.seed)
+    if condensed is not None:
+        post(Shortened(turn=work.turn, step=work.step, condensed=condensed))
+        brief = msgspec.structs.replace(brief, condensed=condensed)
     for attempt in range(ATTEMPTS):
         if attempt:
             post(Restarted(turn=work.turn, step=work.step))
-        prompt, source = prompt_for(work.step, info, bank, work.brief, work.seed + attempt)
+        prompt, source = prompt_for(work.step, info, bank, brief, work.seed + attempt)
+        prompt = msgspec.structs.replace(prompt, conversation=work.call.interview)
         spoken: list[str] = []
         try:
             async with (

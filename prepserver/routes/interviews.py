@@ -1,9 +1,10 @@
 """Interviews over REST: every path goes through the caller's own list."""
 
+import msgspec
 from litestar import Controller, delete, get, patch, post
 from litestar.di import Provide
 
-from prepserver.bodies import Interviews, Messages
+from prepserver.bodies import HeardSpeech, Interviews, Messages
 from prepserver.protocol import ChangeInterview, CreateInterview, Interview, InterviewSpec, Quota
 from prepserver.routes.caller import caller
 from prepserver.routes.services import Services
@@ -49,6 +50,12 @@ class InterviewController(Controller):
     async def messages(self, services: Services, user: str, id: str) -> Messages:
         await owned(services, user, id)
         return Messages(await services.registry.call("interview", id, "messages"))
+
+    @get("/{id:str}/messages/{message:str}/speech", summary="How a spoken answer was heard")
+    async def speech(self, services: Services, user: str, id: str, message: str) -> HeardSpeech:
+        await owned(services, user, id)
+        heard = await services.registry.call("interview", id, "speech", message)
+        return msgspec.convert(heard, HeardSpeech, from_attributes=True)
 
 
 @get(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -282,6 +283,17 @@ def test_interviews_are_listed_shown_and_exported(
     assert [each["kind"] for each in whole["messages"]][:2] == ["question", "answer"]
     prep("show", "nobodys", code=2)
     prep("export", id, "--output", tmp_path / "no" / "folder", code=2)
+
+
+def test_what_was_heard_is_shown_on_request(server: Server, speech_dir: Path) -> None:
+    """Spoken answers by their segments; a typed one has none."""
+    recording = speech_dir / "short-answer.wav"
+    prep("interview", "--questions", "1", "--audio", recording)
+    id = prep("list").stdout.split()[0]
+    heard = prep("show", id, "--heard").stdout.splitlines()
+    assert re.fullmatch(r"You \(3\.\d s\):", heard[0])
+    assert heard[1].split()[0].startswith("0.0-")
+    assert "I spoke for 3" in heard[1]
 
 
 def test_a_login_lasts_until_the_logout(

@@ -43,8 +43,11 @@ class CuedLanguage:
             name="cued", parameters=self._parameters, context=4_096, parallel=self._parallel
         )
 
+    def next_reply(self, prompt: Prompt) -> Reply:
+        return self._replies[min(len(self.prompts), len(self._replies) - 1)]
+
     async def generate(self, prompt: Prompt) -> AsyncGenerator[Delta | Usage, None]:
-        reply = self._replies[min(len(self.prompts), len(self._replies) - 1)]
+        reply = self.next_reply(prompt)
         self.prompts.append(prompt)
         finished = False
         try:

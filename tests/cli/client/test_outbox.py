@@ -90,6 +90,16 @@ def test_what_is_true_of_the_moment_is_queued_once() -> None:
     assert drained(outbox) == [UserTyping()]
 
 
+def test_the_latest_draft_stands_for_those_before_it() -> None:
+    """One that would not pass as a text frame is left out: that somebody types still passes."""
+    outbox = Outbox()
+    outbox.put(UserTyping(draft="We"), "x")
+    outbox.put(UserTyping(draft="We moved"), "x")
+    assert drained(outbox) == [UserTyping(draft="We moved")]
+    outbox.put(UserTyping(draft="\U0001f600\n" * 16_000), "x")
+    assert drained(outbox) == [UserTyping()]
+
+
 def test_the_queue_is_bounded() -> None:
     """A full queue refuses the next message and keeps the others."""
     outbox = Outbox(limit=2)

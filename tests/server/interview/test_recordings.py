@@ -45,8 +45,11 @@ def code_of(error: pytest.ExceptionInfo[BadRequest]) -> str:
 def test_frames_become_one_recording(recordings: Recordings) -> None:
     """In order, whole, the last unwritten piece included."""
     assert recordings.start("r") == -1
-    acknowledged = [recordings.add("r", n, frame(n)) for n in range(PER_PIECE + 2)]
+    taken = [recordings.add("r", n, frame(n)) for n in range(PER_PIECE + 2)]
+    assert all(new for new, _ in taken)
+    acknowledged = [stored for _, stored in taken]
     assert acknowledged == [None] * (PER_PIECE - 1) + [PER_PIECE - 1] + [None] * 2
+    assert recordings.so_far("r") == b"".join(frame(n) for n in range(PER_PIECE + 2))
     recordings.stop("r", PER_PIECE + 2)
     assert recordings.pcm("r") == b"".join(frame(n) for n in range(PER_PIECE + 2))
 

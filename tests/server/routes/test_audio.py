@@ -4,10 +4,12 @@ import contextlib
 import wave
 from pathlib import Path
 
+import msgspec
 import pytest
 from websockets.exceptions import ConnectionClosed
 
 from prepserver import protocol as wire
+from prepserver.bodies import HeardSpeech
 from tests.support.server import Server
 from tests.support.sockets import Socket, entered
 
@@ -33,6 +35,22 @@ def test_a_recording_in_one_message_is_an_answer(room: Socket, speech_dir: Path)
         seconds = recording.getnframes() / recording.getframerate()
     assert f"{seconds:.1f} seconds" in room.said(wire.MessageKind.ANSWER).text
     assert room.said(wire.MessageKind.QUESTION).text.endswith("?")
+
+
+def test_how_an_answer_was_heard_can_be_asked_for(
+    server: Server, room: Socket, ada: str, bob: str, interview: str
+) -> None:
+    """By the owner alone, and of spoken answers alone."""
+    room.send(tone(1.0))
+    said = room.said(wire.MessageKind.ANSWER)
+    question = room.said(wire.MessageKind.QUESTION)
+    path = f"/api/interviews/{interview}/messages/{said.id}/speech"
+    heard = msgspec.convert(server.request("GET", path, key=ada).body, HeardSpeech)
+    assert heard.text == said.text
+    assert heard.seconds == pytest.approx(1.0)
+    assert server.request("GET", path, key=bob).status == 404
+    typed = path.replace(said.id, question.id)
+    assert server.request("GET", typed, key=ada).body["error"]["code"] == "no_such_message"
 
 
 @pytest.mark.parametrize(

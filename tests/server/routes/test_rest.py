@@ -23,6 +23,7 @@ PATHS = {
     "/api/interviews": {"get", "post"},
     "/api/interviews/{id}": {"get", "patch", "delete"},
     "/api/interviews/{id}/messages": {"get"},
+    "/api/interviews/{id}/messages/{message}/speech": {"get"},
     "/api/ratelimit": {"get"},
     "/health/live": {"get"},
     "/health/ready": {"get"},

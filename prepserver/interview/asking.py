@@ -1,0 +1,49 @@
+"""What the models are asked with: who asks, for which interview, and what it is about."""
+
+from prepserver import protocol as wire
+from prepserver.ai.gateway import Call
+from prepserver.interview.plan import Brief, Condensed
+from prepserver.interview.questions.bank import Bank
+from prepserver.interview.room import Room
+from prepserver.interview.transcript import Transcript
+from prepserver.objects.object import Context
+
+__all__ = ["Asking"]
+
+_CONDENSED = "condensed"
+"""Key of what stands for the beginning of a long interview in prompts."""
+
+
+class Asking:
+    """Reads what is stored of one interview; every call is charged to its owner."""
+
+    def __init__(self, context: Context, room: Room, transcript: Transcript, bank: Bank) -> None:
+        self._context = context
+        self._room = room
+        self._transcript = transcript
+        self._bank = bank
+
+    def call(self, purpose: str, request: str) -> Call:
+        """`request` names it within the interview; what has the same name is charged once."""
+        name = self._context.name
+        return Call(
+            purpose=purpose,
+            user=self._context.storage.get("owner", str) or "",
+            interview=name,
+            request=f"{name}/{request}",
+        )
+
+    def brief(self) -> Brief:
+        storage = self._context.storage
+        ids = storage.get("questions", list[str]) or []
+        return Brief(
+            spec=storage.get("spec", wire.InterviewSpec) or wire.InterviewSpec(),
+            skills=tuple(self._room.view.skills),
+            questions=self._bank.named(ids),
+            messages=tuple(self._transcript.messages()),
+            condensed=storage.get(_CONDENSED, Condensed) or Condensed(),
+        )
+
+    def condense(self, condensed: Condensed) -> None:
+        """From now on this stands for the beginning of the interview."""
+        self._context.storage.put(_CONDENSED, condensed)
