@@ -7,23 +7,40 @@ commit that reports an error for one that may have taken place.
 """
 
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 import apsw
 
-__all__ = ["FULL", "IO", "Fault", "Faults", "Operation"]
+__all__ = ["Fault", "Faults", "Operation", "broken", "full"]
 
 Operation = Literal["open", "read", "write", "sync", "truncate", "delete"]
 
-Fault = tuple[type[apsw.Error], str, int]
-"""An error as SQLite raises it: its class, its words, its code."""
+Fault = Callable[[], apsw.Error]
+"""Makes an error as SQLite raises it."""
 
-FULL: Fault = (apsw.FullError, "database or disk is full", apsw.SQLITE_FULL)
-"""ENOSPC, as SQLite tells it of a write."""
-IO: Fault = (apsw.IOError, "disk I/O error", apsw.SQLITE_IOERR)
-"""EIO."""
-_CANNOT_OPEN: Fault = (apsw.CantOpenError, "unable to open database file", apsw.SQLITE_CANTOPEN)
+
+def full() -> apsw.Error:
+    """ENOSPC, as SQLite tells it of a write."""
+    return _error(apsw.FullError("database or disk is full"), apsw.SQLITE_FULL)
+
+
+def broken() -> apsw.Error:
+    """EIO."""
+    return _error(apsw.IOError("disk I/O error"), apsw.SQLITE_IOERR)
+
+
+def cannot_open() -> apsw.Error:
+    """What SQLite makes of any failure to open a file."""
+    return _error(apsw.CantOpenError("unable to open database file"), apsw.SQLITE_CANTOPEN)
+
+
+def _error(error: Any, code: int) -> apsw.Error:
+    error.extendedresult = code
+    assert isinstance(error, apsw.Error)
+    return error
+
 
 _serial = itertools.count()
 
@@ -42,13 +59,13 @@ class Faults(apsw.VFS):
         self,
         operation: Operation,
         file: str = "",
-        error: Fault = IO,
+        error: Fault = broken,
         *,
         after: int = 0,
     ) -> None:
         """From now on, until `mend`, that operation fails on files whose name contains `file`;
         the first `after` of them do not yet."""
-        self._failing[operation, file] = (_CANNOT_OPEN if operation == "open" else error, after)
+        self._failing[operation, file] = (cannot_open if operation == "open" else error, after)
 
     def mend(self) -> None:
         """All is well again."""
@@ -62,10 +79,7 @@ class Faults(apsw.VFS):
                 self._failing[failing, part] = (error, after - 1)
                 continue
             self.hits += 1
-            kind, sentence, code = error
-            raised: Any = kind(sentence)
-            raised.extendedresult = code
-            raise raised
+            raise error()
 
     def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> apsw.VFSFile:
         path = name.filename() if isinstance(name, apsw.URIFilename) else name

@@ -108,6 +108,8 @@ class Disk:
         self.root = folder / "boot-0"
         self.at_cut: Callable[[], None] = lambda: None
         """Called at the instant of the cut, in whichever thread it happens."""
+        self.before: Callable[[], None] = lambda: None
+        """Called before whatever SQLite does to the disk; what it raises is what SQLite gets."""
         self._folder = folder
         self._random = random
         self._deaf = deaf
@@ -267,9 +269,16 @@ class _PowerVFS(apsw.VFS):
             if syncdir and alive:
                 self.disk.sync_folder(Path(name).parent)
 
+    def excepthook(self, *_: object) -> bool:
+        return True
+
     def alive(self) -> bool:
-        """Whether what is about to be done is done on the disk, and not after a cut."""
-        return self.disk.root == self.root and self.disk.operation()
+        """Whether what is about to be done is done on the disk, and not after a cut. Raises what
+        `Disk.before` does."""
+        if self.disk.root != self.root or not self.disk.operation():
+            return False
+        self.disk.before()
+        return True
 
 
 class _PowerFile(apsw.VFSFile):
@@ -304,3 +313,6 @@ class _PowerFile(apsw.VFSFile):
                 if self.syncs_folder:
                     self.vfs.disk.sync_folder(self.folder)
                     self.syncs_folder = False
+
+    def excepthook(self, *_: object) -> bool:
+        return True

@@ -13,7 +13,7 @@ from prepserver.objects.storage import StorageError
 from prepserver.protocol import Accepted, Caption, Failure
 from tests.support.clock import ManualClock
 from tests.support.databases import damage
-from tests.support.faults import FULL, IO, Fault, Faults, Operation
+from tests.support.faults import Fault, Faults, Operation, broken, full
 from tests.support.loop import asynchronous
 from tests.support.objects import alive, in_time, join
 
@@ -21,10 +21,10 @@ BIG = 4 * 1024 * 1024
 """Letters that SQLite does not keep in memory until the commit."""
 
 COMMIT = [
-    pytest.param("write", "-wal", FULL, id="write-ENOSPC"),
-    pytest.param("write", "-wal", IO, id="write-EIO"),
-    pytest.param("sync", "-wal", FULL, id="sync-ENOSPC"),
-    pytest.param("sync", "-wal", IO, id="sync-EIO"),
+    pytest.param("write", "-wal", full, id="write-ENOSPC"),
+    pytest.param("write", "-wal", broken, id="write-EIO"),
+    pytest.param("sync", "-wal", full, id="sync-ENOSPC"),
+    pytest.param("sync", "-wal", broken, id="sync-EIO"),
 ]
 """What can go wrong in a commit."""
 
@@ -114,7 +114,7 @@ async def test_a_commit_that_fails_lets_nothing_out_and_keeps_nothing(
     assert damage(tmp_path) == []
 
 
-@pytest.mark.parametrize("fault", [FULL, IO], ids=["ENOSPC", "EIO"])
+@pytest.mark.parametrize("fault", [full, broken], ids=["ENOSPC", "EIO"])
 @asynchronous
 async def test_a_write_that_fails_within_a_handler_undoes_all_of_it(
     tmp_path: Path, faults: Faults, fault: Fault
@@ -243,7 +243,7 @@ async def test_an_alarm_that_the_index_cannot_take_is_not_set(
     clock = ManualClock()
     async with alive(tmp_path, Note, clock=clock, vfs=faults.name) as registry:
         await registry.call("Note", "a", "add", "kept")
-        faults.fail("write", "alarms.sqlite", FULL)
+        faults.fail("write", "alarms.sqlite", full)
         with pytest.raises(PrepServerError) as caught:
             await registry.call("Note", "a", "remind", "lost", 5.0)
         refused(caught)

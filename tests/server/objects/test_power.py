@@ -22,6 +22,11 @@ def deaf(folder: Path, random: Random) -> History:
     return History(folder, random, deaf=True)
 
 
+def faulty(folder: Path, random: Random) -> History:
+    """On a disk that fails now and then."""
+    return History(folder, random, faulty=True)
+
+
 def let_out_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take the output gate away: what a handler sends does not wait for its transaction."""
 
@@ -68,6 +73,25 @@ async def test_without_waiting_for_the_sync_acknowledged_orders_are_lost(tmp_pat
     """The test can fail: commits that do not reach the disk are found out."""
     outcome = await endure(deaf, tmp_path, 1, 150, until_violated=True)
     assert any("acknowledged, and lost" in one for one in outcome.violations), outcome
+
+
+@asynchronous
+async def test_nothing_acknowledged_is_lost_when_the_disk_fails_as_well(tmp_path: Path) -> None:
+    """Full and broken disks between the cuts: what was refused has left nothing behind, and every
+    ledger works again as soon as its disk does."""
+    outcome = await endure(faulty, tmp_path, 2, 60)
+    assert not outcome.violations, outcome
+    assert outcome.acknowledged > 400
+
+
+@pytest.mark.chaos
+@pytest.mark.time_limit(1800)
+@pytest.mark.parametrize("seed", range(1, 6))
+@asynchronous
+async def test_nothing_acknowledged_is_lost_in_cuts_and_failures(tmp_path: Path, seed: int) -> None:
+    """The long form."""
+    outcome = await endure(faulty, tmp_path, seed, 300)
+    assert not outcome.violations, outcome
 
 
 @pytest.mark.chaos
