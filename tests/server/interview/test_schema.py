@@ -10,7 +10,7 @@ from prepserver import protocol as wire
 from prepserver.interview.interview import Interview
 from prepserver.interview.user_interviews import UserInterviews
 from prepserver.protocol import MessageKind, Phase
-from tests.server.interview.fixtures import FIXTURES, FOLDER, HALF, restore
+from tests.server.interview.stored import FIXTURES, FOLDER, HALF, restore
 from tests.server.interview.talk import answer, snapshot
 from tests.support.databases import damage
 from tests.support.loop import asynchronous
@@ -52,7 +52,7 @@ def version(root: Path, party: str = "interview") -> int:
 
 @pytest.mark.parametrize("party", FIXTURES)
 def test_every_version_has_a_stored_fixture(party: str) -> None:
-    """Whoever adds a version keeps an interview of it: python -m tests.server.interview.fixtures"""
+    """Whoever adds a version keeps an interview of it: python -m tests.server.interview.stored"""
     kept = sorted(int(path.stem.rpartition("-")[2]) for path in FOLDER.glob(f"{party}-*.sql"))
     assert kept == list(range(1, FIXTURES[party] + 1))
 
