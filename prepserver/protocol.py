@@ -247,6 +247,8 @@ class InterviewDeleted(ServerMessage, frozen=True, kw_only=True, tag="interview.
 
 class StateChanged(ServerMessage, frozen=True, kw_only=True, tag="interview.state"):
     state: Phase
+    failed: Error | None = None
+    """Why the last turn stopped, when it did; `turn.retry` tries it again."""
 
 
 class MessageSaid(ServerMessage, frozen=True, kw_only=True, tag="interview.message"):

@@ -158,6 +158,7 @@ class Recording:
         if self._open:
             return
         if frame + 1 < self._first:
+            self._cancelled = True  # or the server keeps what it has just begun anew
             self.abandon(
                 RecordingRefused("The server has lost the beginning of the recording: repeat it.")
             )

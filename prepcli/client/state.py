@@ -5,7 +5,6 @@
 
 import enum
 
-import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -125,8 +124,9 @@ def apply(state: RoomState, event: RoomEvent) -> RoomState:
             return replace(state, connection=status, retry_in=retry_in, stale=False)
         case Snapshot():
             return _renewed(state, event)
-        case StateChanged(state=phase):
-            return _in_phase(state, phase)
+        case StateChanged(state=phase, failed=failed):
+            caption = state.caption if phase is Phase.TRANSCRIBING else ""
+            return replace(state, phase=phase, failed=failed, caption=caption)
         case MessageSaid(message=message):
             return _said(state, message)
         case Delta():
@@ -145,21 +145,15 @@ def apply(state: RoomState, event: RoomEvent) -> RoomState:
         case InterviewDeleted(interview_id=id):
             return _without(state, id)
         case Failure():
-            return _failed(state, event)
+            return replace(state, last_error=event)
         case _:
             return state
 
 
 def _misses(state: RoomState, event: RoomEvent) -> bool:
-    match event:
-        case Delta():
-            return not _fits(state, event) and not _is_whole(state, event.message_id)
-        case StateChanged(state=Phase.IDLE):
-            # The turn ended and nobody said why: it was stopped, perhaps by another client.
-            unexplained = state.interview is not None and state.failed is None
-            return unexplained and not is_completed(state) and open_question(state) is None
-        case _:
-            return False
+    if not isinstance(event, Delta):
+        return False
+    return not _fits(state, event) and not _is_whole(state, event.message_id)
 
 
 def _fits(state: RoomState, delta: Delta) -> bool:
@@ -192,16 +186,6 @@ def _renewed(state: RoomState, snapshot: Snapshot) -> RoomState:
     )
 
 
-def _in_phase(state: RoomState, phase: Phase) -> RoomState:
-    busy = phase not in (Phase.IDLE, Phase.HINTING)
-    return replace(
-        state,
-        phase=phase,
-        failed=None if busy else state.failed,
-        caption=state.caption if phase is Phase.TRANSCRIBING else "",
-    )
-
-
 def _said(state: RoomState, message: Message) -> RoomState:
     others = [other for other in state.messages if other.id != message.id]
     streaming = state.streaming
@@ -212,9 +196,9 @@ def _said(state: RoomState, message: Message) -> RoomState:
         case MessageKind.HINT:
             changes["hint"] = message
         case MessageKind.ANSWER if not _is_whole(state, message.id):
-            changes.update(hint=None, caption="", failed=None)
+            changes.update(hint=None, caption="")
         case MessageKind.QUESTION | MessageKind.CLOSING:
-            changes.update(hint=None, failed=None)
+            changes.update(hint=None)
     return replace(state, messages=_ordered([*others, message]), streaming=streaming, **changes)
 
 
@@ -225,15 +209,6 @@ def _more(state: RoomState, delta: Delta) -> RoomState:
     text = before + delta.text
     streaming = Streaming(id=delta.message_id, kind=delta.kind, text=text, offset=len(text))
     return replace(state, streaming=streaming)
-
-
-def _failed(state: RoomState, failure: Failure) -> RoomState:
-    state = replace(state, last_error=failure)
-    if failure.id or not failure.retryable or state.phase is Phase.HINTING:
-        return state
-    # It answers no message, so it is the turn that failed. A hint is not worth a retry.
-    error = msgspec.convert(failure, Error, from_attributes=True)
-    return replace(state, failed=error, streaming=None)
 
 
 def _ordered(messages: list[Message]) -> tuple[Message, ...]:

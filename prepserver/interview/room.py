@@ -106,8 +106,16 @@ class Room:
     # --- State --------------------------------------------------------------------------------
 
     def show_phase(self) -> None:
+        phase, failed = self._standing()
+        self._context.broadcast(wire.StateChanged(state=phase, failed=failed))
+
+    def _standing(self) -> tuple[wire.Phase, wire.Error | None]:
+        """What is under way; when nothing is, why the last turn stopped, if it did."""
         active = self._turns.active()
-        self._context.broadcast(wire.StateChanged(state=phase_of(active.step if active else None)))
+        if active is not None:
+            return phase_of(active.step), None
+        unfinished = self._turns.unfinished()
+        return phase_of(None), None if unfinished is None else unfinished.error
 
     def show_quota(self, quota: wire.Quota) -> None:
         self._quota = quota
@@ -131,15 +139,15 @@ class Room:
         self.send_snapshot(connection)
 
     def send_snapshot(self, connection: Connection) -> None:
-        active, unfinished = self._turns.active(), self._turns.unfinished()
+        phase, failed = self._standing()
         snapshot = wire.Snapshot(
             interview=self.view,
-            state=phase_of(active.step if active else None),
+            state=phase,
             messages=self._transcript.messages(),
             streaming=self._streaming,
             hint=self._transcript.hint(),
             ratelimit=self._quota,
-            failed=unfinished.error if unfinished is not None and active is None else None,
+            failed=failed,
         )
         self._context.send(connection, snapshot)
 

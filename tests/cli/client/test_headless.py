@@ -3,6 +3,7 @@ import io
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
+import msgspec
 import pytest
 from websockets.exceptions import ConnectionClosed
 
@@ -276,13 +277,20 @@ def fail(code: str, *, retryable: bool = True, **details: Any) -> Failure:
     return Failure(code=code, message="It did not work.", retryable=retryable, details=details)
 
 
+def failed_turn(code: str) -> tuple[Failure, StateChanged]:
+    """What the room says when a turn fails."""
+    failure = fail(code)
+    error = msgspec.convert(failure, Error, from_attributes=True)
+    return failure, StateChanged(state=Phase.IDLE, failed=error)
+
+
 def test_a_failed_turn_is_tried_again_once() -> None:
     """A model that fails once does not end the interview."""
 
     async def script(fake: FakeRoom) -> None:
         peer = await fake.peer()
         await peer.greet(open_room())
-        await peer.send(BUSY, fail("inference"), IDLE)
+        await peer.send(BUSY, *failed_turn("inference"))
         retry = await peer.receive()
         assert isinstance(retry, TurnRetry)
         await peer.send(BUSY, Accepted(id=retry.id))
@@ -299,10 +307,10 @@ def test_a_turn_that_fails_again_ends_with_the_models_error() -> None:
     async def script(fake: FakeRoom) -> None:
         peer = await fake.peer()
         await peer.greet(open_room())
-        await peer.send(BUSY, fail("inference"), IDLE)
+        await peer.send(BUSY, *failed_turn("inference"))
         retry = await peer.receive()
         assert isinstance(retry, TurnRetry)
-        await peer.send(BUSY, Accepted(id=retry.id), fail("inference"), IDLE)
+        await peer.send(BUSY, Accepted(id=retry.id), *failed_turn("inference"))
 
     error = converse(script).error
     assert isinstance(error, InferenceFailed)

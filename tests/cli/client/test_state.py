@@ -135,37 +135,28 @@ def test_a_hint_belongs_to_the_open_question() -> None:
 
 
 def test_a_failed_turn_can_be_tried_again_until_work_goes_on() -> None:
-    """A failure that answers no message is the turn's; the next turn clears it."""
+    """The state that ends a turn says why it stopped, and the next turn clears it."""
+    error = Error(code="inference", message="No.", retryable=True)
     state = after(
         StateChanged(state=Phase.GENERATING),
         Failure(code="inference", message="No.", retryable=True),
-        StateChanged(state=Phase.IDLE),
+        StateChanged(state=Phase.IDLE, failed=error),
     )
-    assert state.failed == Error(code="inference", message="No.", retryable=True)
+    assert state.failed == error
     assert apply(state, StateChanged(state=Phase.GENERATING)).failed is None
 
 
-def test_a_failed_hint_and_a_refused_message_are_no_failed_turns() -> None:
-    """Only a turn is worth a retry."""
-    hint = after(
+def test_a_failure_alone_is_no_failed_turn() -> None:
+    """A refused message and a hint that failed are shown, and leave nothing to try again."""
+    state = after(
         StateChanged(state=Phase.HINTING),
         Failure(code="inference", message="No.", retryable=True),
+        StateChanged(state=Phase.IDLE),
+        Failure(code="busy", message="Wait.", retryable=True, id="mine"),
     )
-    refused = after(Failure(code="busy", message="Wait.", retryable=True, id="mine"))
-    for state in (hint, refused):
-        assert state.failed is None
-        assert state.last_error is not None
-
-
-def test_a_turn_that_ends_without_a_word_asks_for_a_snapshot() -> None:
-    """Idle with nothing asked means that somebody stopped the turn: the snapshot tells."""
-    idle = StateChanged(state=Phase.IDLE)
-    answered = after(Snapshot(interview=interview(), messages=[said(0), said(1, ANSWER)]))
-    assert needs_snapshot(answered, idle)
-    asked = after(Snapshot(interview=interview(), messages=[said(0)]))
-    assert not needs_snapshot(asked, idle)
-    done = after(Snapshot(interview=interview(status=Status.COMPLETED), messages=[said(0)]))
-    assert not needs_snapshot(done, idle)
+    assert state.failed is None
+    assert state.last_error is not None
+    assert state.last_error.code == "busy"
 
 
 def test_the_open_question_is_the_last_thing_said_hints_aside() -> None:

@@ -12,7 +12,7 @@ from prepcli.screens.lobby import LobbyScreen
 from prepcli.widgets.connection import ConnectionBanner
 from prepcli.widgets.transcript import Transcript
 from prepserver.protocol import (
-    Failure,
+    Error,
     HintRequest,
     InterviewDeleted,
     InterviewEnd,
@@ -74,8 +74,8 @@ def test_failed_turn_offers_to_try_again() -> None:
     session, room = ready(asked_once(messages=[question(0), answer(1)], state=Phase.GENERATING))
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
-        room.say(Failure(code="inference", message="The model did not answer.", retryable=True))
-        room.say(StateChanged(state=Phase.IDLE))
+        error = Error(code="inference", message="The model did not answer.", retryable=True)
+        room.say(StateChanged(state=Phase.IDLE, failed=error))
         await settle(pilot)
         failure = str(app.screen.query_one("#failure", Static).render())
         assert failure == "The model did not answer. Press ctrl+g to try again."

@@ -1,0 +1,156 @@
+"""What is stored, read from the files by other code than the server's own."""
+
+from pathlib import Path
+from typing import Any
+
+import apsw
+import msgspec
+from msgspec import Struct
+
+from prepserver.interview.phases import Step, TurnState, phase_of
+from prepserver.protocol import (
+    Error,
+    Interview,
+    Message,
+    MessageKind,
+    Phase,
+    Role,
+    Source,
+)
+
+__all__ = ["StoredTurn", "Truth", "read_interviews", "read_list"]
+
+
+class StoredTurn(Struct, frozen=True):
+    id: str
+    step: Step
+    state: TurnState
+    attempt: int
+    recording: str | None
+    error: Error | None
+
+
+class Truth(Struct, frozen=True, kw_only=True):
+    """One interview as it stands on disk."""
+
+    name: str
+    view: Interview | None
+    messages: tuple[Message, ...]
+    turns: tuple[StoredTurn, ...]
+    alarm: float | None
+    unlisted: bool
+    recordings: frozenset[str]
+
+    @property
+    def active(self) -> StoredTurn | None:
+        found = [turn for turn in self.turns if turn.state is TurnState.ACTIVE]
+        return found[-1] if found else None
+
+    @property
+    def phase(self) -> Phase:
+        return phase_of(self.active.step if self.active else None)
+
+    @property
+    def failed(self) -> Error | None:
+        """Why the last turn stopped, when it did and none is under way."""
+        proper = [turn for turn in self.turns if turn.step is not Step.HINT]
+        if self.active or not proper or proper[-1].state is TurnState.DONE:
+            return None
+        return proper[-1].error
+
+    @property
+    def hint(self) -> Message | None:
+        """The last hint since the open question."""
+        hint = None
+        for message in self.messages:
+            match message.kind:
+                case MessageKind.HINT:
+                    hint = message
+                case MessageKind.QUESTION:
+                    hint, is_open = None, True
+                case MessageKind.ANSWER | MessageKind.CLOSING:
+                    is_open = False
+        return hint if hint is not None and is_open else None
+
+
+def read_interviews(root: Path) -> dict[str, Truth]:
+    """Every interview there is a file of, by its id."""
+    found = {}
+    for path in root.glob("objects/interview/*/*.sqlite"):
+        truth = _read_interview(path)
+        if truth is not None:
+            found[truth.name] = truth
+    return found
+
+
+def read_list(root: Path) -> list[Interview]:
+    """The user's interviews as their list shows them: the newest first."""
+    for path in root.glob("objects/user-interviews/*/*.sqlite"):
+        with _opened(path) as connection:
+            rows = connection.execute(
+                "SELECT view FROM interviews WHERE NOT deleting ORDER BY created_at DESC, id"
+            ).fetchall()
+        return [msgspec.json.decode(row[0], type=Interview) for row in rows]
+    return []
+
+
+class _opened:
+    def __init__(self, path: Path) -> None:
+        self._connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+
+    def __enter__(self) -> apsw.Connection:
+        # One snapshot for all that is read.
+        self._connection.execute("BEGIN")
+        return self._connection
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+
+def _read_interview(path: Path) -> Truth | None:
+    with _opened(path) as connection:
+        if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'turns'").fetchall():
+            return None  # not laid out yet
+        name = connection.execute("SELECT name FROM _object").fetchone()
+        kept = dict(connection.execute("SELECT key, value FROM _kv").fetchall())
+        messages = connection.execute(
+            "SELECT id, role, kind, text, source, position, created_at, edited"
+            " FROM messages ORDER BY position"
+        ).fetchall()
+        turns = connection.execute(
+            "SELECT id, step, state, attempt, recording, error FROM turns ORDER BY number"
+        ).fetchall()
+        alarm = connection.execute("SELECT due FROM _alarm").fetchone()
+        recordings = connection.execute("SELECT id FROM recordings").fetchall()
+    if name is None:
+        return None
+    view: Any = kept.get("view")
+    return Truth(
+        name=str(name[0]),
+        view=None if view is None else msgspec.json.decode(view, type=Interview),
+        messages=tuple(map(_message, messages)),
+        turns=tuple(map(_turn, turns)),
+        alarm=None if alarm is None else float(str(alarm[0])),
+        unlisted="unlisted" in kept,
+        recordings=frozenset(str(row[0]) for row in recordings),
+    )
+
+
+def _message(row: Any) -> Message:
+    id, role, kind, text, source, position, created_at, edited = row
+    return Message(
+        id=id,
+        role=Role(role),
+        kind=MessageKind(kind),
+        text=text,
+        source=Source(source),
+        position=position,
+        created_at=created_at,
+        edited=bool(edited),
+    )
+
+
+def _turn(row: Any) -> StoredTurn:
+    id, step, state, attempt, recording, error = row
+    stored = None if error is None else msgspec.json.decode(error, type=Error)
+    return StoredTurn(id, Step(step), TurnState(state), attempt, recording, stored)
