@@ -446,9 +446,10 @@ class Interview(DurableObject):
     def _rearm(self) -> None:
         """One alarm for several purposes: the guard of what is under way, and the hint."""
         times = []
-        if self._turns.active() is not None or self._room.unlisted:
+        active = self._turns.active()
+        if active is not None or self._room.unlisted:
             times.append(self.context.clock.now() + GUARD)
-        if self._hints.due is not None:
+        if active is None and self._hints.due is not None:
             times.append(self._hints.due)
         due = min(times, default=None)
         if due is not None:

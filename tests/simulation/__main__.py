@@ -4,6 +4,7 @@ steps that go wrong; `python -m tests.simulation 0:5000` tries many.
 
 import sys
 import time
+from collections import Counter
 
 from tests.simulation import steps
 from tests.simulation.simulation import Violation, run, shrink
@@ -33,14 +34,16 @@ def one(seed: int) -> int:
 
 def many(seeds: range) -> int:
     began, failed = time.monotonic(), []
+    seen: Counter[str] = Counter()
     for seed in seeds:
         try:
-            run(seed)
+            seen += run(seed).seen
         except Violation as violation:
             failed.append(seed)
             print(
                 f"seed {seed}, step {len(violation.done) - 1}: {violation.what[:300]}", flush=True
             )
+    print("\n".join(f"{count:7} {what}" for what, count in sorted(seen.items())))
     seconds = time.monotonic() - began
     print(f"{len(seeds)} seeds in {seconds:.0f} s, {len(failed)} failed: {failed[:40]}")
     return 1 if failed else 0

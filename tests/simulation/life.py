@@ -6,14 +6,18 @@ import contextvars
 import os
 import random
 import shutil
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+from uvicorn.server import ServerState
+
 from prepserver.errors import Unauthorized
 from prepserver.objects.object import DurableObject
-from prepserver.routes.rooms import rooms
+from prepserver.routes.rooms import Rooms as Lobby
 from prepserver.routes.services import Services
+from prepserver.routes.sockets import Sockets
+from prepserver.serve import DRAIN_SECONDS
 from tests.simulation.loop import TASKS, Disk, VirtualLoop
 from tests.simulation.models import Director, Language, SpeechWriter
 from tests.simulation.steps import Setup
@@ -65,7 +69,9 @@ class Life:
         setup: Setup,
     ) -> None:
         self.root = root
+        self.director = director
         self.over = False
+        self._clock = clock
         self.disk = Disk(rng)
         self.complaints: list[str] = []
         """What must never be logged, and was."""
@@ -86,21 +92,26 @@ class Life:
             executor=self.disk,
         )
         standing: Any = tokens
-        self.endpoint = rooms(
-            Services(
-                clock=clock,
-                registry=self.rooms.registry,
-                gateway=self.rooms.gateway,
-                users=standing,
-                tokens=standing,
-                limiter=self.rooms.limiter,
-                version="simulated",
-            )
+        services = Services(
+            clock=clock,
+            registry=self.rooms.registry,
+            gateway=self.rooms.gateway,
+            users=standing,
+            tokens=standing,
+            limiter=self.rooms.limiter,
+            version="simulated",
         )
+        self.sockets = Sockets(Lobby(services).admit, clock)
+        self.state = ServerState()
 
     def spawn(self, coro: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run something as a part of the server."""
         return asyncio.get_running_loop().create_task(coro, context=self._context.copy())
+
+    def call_soon(self, callback: Callable[..., object], *arguments: Any) -> None:
+        """The same for a callback; a process that is gone calls nothing."""
+        if not self.over:
+            self._loop().call_soon(callback, *arguments, context=self._context.copy())
 
     def _loop(self) -> VirtualLoop:
         loop = asyncio.get_running_loop()
@@ -114,10 +125,16 @@ class Life:
         started = self.spawn(self.rooms.__aenter__())
         await self.settle()
         started.result()
+        self.spawn(self.sockets.watch())
 
     async def stop(self) -> None:
-        """A clean end, as after SIGTERM."""
+        """A clean end, as after SIGTERM: what uvicorn does, then what `serve` does."""
         self.disk.held = False
+        for connection in list(self.state.connections):
+            self.call_soon(connection.shutdown)
+        await self.settle()
+        if self.state.connections or self.state.tasks:
+            await self._clock.advance(DRAIN_SECONDS)
         stopped = self.spawn(self.rooms.__aexit__(None, None, None))
         await self.settle()
         stopped.result()

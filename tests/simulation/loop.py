@@ -71,8 +71,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             tasks.append(task)
         return task
 
-    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:
-        return super().run_in_executor(executor or self.disk, func, *args)  # type: ignore[func-returns-value]
+    def run_in_executor(  # type: ignore[override]
+        self, executor: Executor | None, func: Callable[..., Any], *args: Any
+    ) -> asyncio.Future[Any]:
+        return super().run_in_executor(executor or self.disk, func, *args)
 
     def _write_to_self(self) -> None:
         """Nobody sleeps in the selector, so nobody has to be woken."""
@@ -90,6 +92,8 @@ class Disk(Executor):
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
         self._waiting: list[tuple[Future[Any], Callable[[], Any]]] = []
+        self.done = 0
+        """Pieces of work done so far: as long as it stays the same, the files do."""
         self.held = False
         """A disk so slow that nothing comes back until it is not."""
 
@@ -106,6 +110,7 @@ class Disk(Executor):
         """Do one piece of what waits; whether there was one."""
         if not self._waiting:
             return False
+        self.done += 1
         future, work = self._waiting.pop(self._rng.randrange(len(self._waiting)))
         if future.set_running_or_notify_cancel():
             try:

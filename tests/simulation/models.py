@@ -50,8 +50,15 @@ class Director:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    async def change_of_mood(self) -> None:
-        await self._changed.wait()
+    def begin(self, prompt: Prompt) -> Speaking:
+        """Nothing but the opening of a reply is said."""
+        said = self.speaking[_role(prompt)] = Speaking(prompt.opening.lstrip())
+        return said
+
+    async def change_of(self, mood: Mood) -> None:
+        """Return when neither model is in this mood any more."""
+        while mood is self.mood or mood is self.hearing:
+            await self._changed.wait()
 
 
 class Language(ScriptedLanguage):
@@ -69,9 +76,7 @@ class Language(ScriptedLanguage):
 
     async def generate(self, prompt: Prompt) -> AsyncGenerator[Delta | Usage, None]:
         mood = self._director.mood
-        said = self._director.speaking[_role(prompt)] = Speaking(
-            prompt.opening.lstrip(), self._time.monotonic()
-        )
+        said = self._director.begin(prompt)
         spoken = 0
         async for event in super().generate(prompt):
             if isinstance(event, Delta):
@@ -88,7 +93,7 @@ class Language(ScriptedLanguage):
             elif mood.way in ("answers", "rambles"):
                 yield event
         if mood.way == "hangs":
-            await self._director.change_of_mood()
+            await self._director.change_of(mood)
         if mood.way not in ("answers", "rambles"):
             raise _failure(mood)
 
@@ -105,7 +110,7 @@ class SpeechWriter(ScriptedSpeech):
         mood = self._director.hearing
         await self._time.sleep(mood.delay)
         if mood.way == "hangs":
-            await self._director.change_of_mood()
+            await self._director.change_of(mood)
         if mood.way in ("answers", "rambles"):
             return await super().transcribe(pcm, vocabulary)
         raise _failure(mood)

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable
 
 from msgspec import Struct
@@ -75,6 +76,7 @@ class Person:
         self.ended: PrepError | None = None
         self.sent: dict[str, Sent] = {}
         self.failures: list[Failure] = []
+        self.happened: Counter[str] = Counter()
         self._room_name = room
         self._clock = clock
         self._issue = token
@@ -107,13 +109,16 @@ class Person:
             async with room:
                 async for event in room:
                     if needs_snapshot(self.state, event):
+                        self.happened["gap in the deltas"] += 1
                         await room.send(GetAllMessages())
                     match event:
                         case ConnectionChanged():
                             self.known = False
-                        case Snapshot():
+                        case Snapshot(streaming=streaming):
                             self.known = True
+                            self.happened["snapshot in mid-sentence"] += streaming is not None
                         case Accepted(id=id):
+                            self.happened["accepted twice"] += self.sent[id].accepted
                             self.sent[id].accepted = True
                         case AudioAck(id=id) if id not in self.sent:
                             raise AssertionError("somebody else's recording is acknowledged here")

@@ -7,21 +7,26 @@ shrink(seed)       the fewest steps that still go wrong
 import asyncio
 import contextlib
 import gc
+import hashlib
 import random
 import re
 import shutil
 import tempfile
 import uuid
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import msgspec
 import structlog
+from msgspec import Struct
 
 from prepcli.client import room
 from prepserver import protocol as wire
-from prepserver.errors import PrepServerError
+from prepserver.ai.gateway import Call, Gateway
+from prepserver.ai.values import Prompt
 from prepserver.interview.interview import Interview
 from prepserver.interview.user_interviews import UserInterviews
 from prepserver.objects import connections
@@ -34,13 +39,17 @@ from tests.simulation.network import CAPACITY, Network
 from tests.simulation.people import Person
 from tests.support.clock import ManualClock
 
-__all__ = ["LENGTH", "Violation", "run", "shrink"]
+__all__ = ["LENGTH", "Report", "Violation", "run", "shrink"]
 
 LENGTH = 70
 """Steps of a schedule."""
 
 PATIENCE = 90.0
 """Virtual seconds after which everything is done, when all troubles are over."""
+
+
+_ID = re.compile(r'"type":"(?:user.message|audio.stop|turn.retry)","id":"[^"]+"')
+"""Of a client's message that must take effect once."""
 
 
 class Violation(AssertionError):
@@ -60,6 +69,15 @@ class Violation(AssertionError):
         return re.sub(r"[0-9a-f-]*\d[0-9a-f-]*|^\w+: ", "", self.what.partition("\n")[0])[:30]
 
 
+class Report(Struct, frozen=True):
+    """What a run came to."""
+
+    trace: str
+    """A digest of all that every client ever showed: the same for the same seed."""
+    seen: Counter[str]
+    """How often each thing happened that simulations are for."""
+
+
 class SettlingClock(ManualClock):
     """Lets everything that a moment sets going come to rest before the next moment."""
 
@@ -72,7 +90,7 @@ class SettlingClock(ManualClock):
         await self.settle()
 
 
-def run(seed: int, schedule: tuple[steps.Step, ...] | None = None) -> None:
+def run(seed: int, schedule: tuple[steps.Step, ...] | None = None) -> Report:
     """Raises Violation."""
     schedule = steps.schedule(seed, LENGTH) if schedule is None else schedule
     ids = random.Random(f"ids {seed}")
@@ -95,6 +113,7 @@ def run(seed: int, schedule: tuple[steps.Step, ...] | None = None) -> None:
                 what = str(error) if isinstance(error, AssertionError) else repr(error)
                 done = schedule[: simulation.number + 1]
                 raise Violation(what, seed, done) from error
+            return simulation.report()
     finally:
         shutil.rmtree(folder)
         gc.collect()
@@ -159,9 +178,19 @@ class Simulation:
         self._rooms: list[str] = []
         self._roles: dict[str, str] = {}
         """The role that each interview is for."""
+        self._doomed: set[str] = set()
+        """Interviews that somebody asked to delete."""
         self._deleted: set[str] = set()
+        """Those that the server said were deleted."""
+        self._trace = hashlib.sha256()
+        self._happened: Counter[str] = Counter()
+        self._read: truth.Stored | None = None
+        self._read_at: tuple[Life | None, int | None] | None = None
         self._smooth_since = 0.0
         """Since when, on the clock, the server has been running and its disk quick."""
+
+    def report(self) -> Report:
+        return Report(self._trace.hexdigest(), self._happened)
 
     # --- Playing ------------------------------------------------------------------------------
 
@@ -182,11 +211,12 @@ class Simulation:
                 await self._close()
 
     async def _open(self) -> None:
+        self._director.change(mood=Mood(delay=self._setup.pace))
         await self._start()
         for number in range(self._setup.interviews):
             role = f"Keeper {'ABCDEF'[number]}"
             request = wire.CreateInterview(role=role, questions=self._setup.questions)
-            view = await self._call("user-interviews", USER, "create", request)
+            view = (await self._call("user-interviews", USER, "create", request)).result()
             self._rooms.append(view.id)
             self._roles[view.id] = role
         for number, which in enumerate(self._setup.people):
@@ -219,17 +249,12 @@ class Simulation:
         await self._life.start()
         self._smooth_since = self._clock.now()
 
-    async def _call(self, kind: str, name: str, method: str, *arguments: Any) -> Any:
-        """Call an object as the REST edge does; None when the server could not."""
+    async def _call(self, kind: str, name: str, method: str, *arguments: Any) -> asyncio.Task[Any]:
+        """Call an object as the REST edge does; when the disk is held, nobody waits for it."""
         assert self._life is not None
         asked = self._life.spawn(self._life.rooms.registry.call(kind, name, method, *arguments))
         await self._settle()
-        if not asked.done():
-            return None  # the disk is held; nobody waits for the answer
-        try:
-            return asked.result()
-        except PrepServerError:
-            return None
+        return asked
 
     # --- Steps --------------------------------------------------------------------------------
 
@@ -261,6 +286,7 @@ class Simulation:
             case _ if life is None:
                 return
             case steps.Crash(done=done, lost=lost):
+                self._count_crash()
                 self._lives += 1
                 copy = self._folder / str(self._lives)
                 self._life = None
@@ -272,12 +298,13 @@ class Simulation:
                 life.disk.held = held
             case steps.Rename(which=which):
                 id = self._rooms[which % len(self._rooms)]
-                if await self._call("user-interviews", USER, "find", id) is not None:
+                if _went_well(await self._call("user-interviews", USER, "find", id)):
                     await self._call("interview", id, "rename", f"Title {self.number}")
             case steps.Delete(which=which):
                 id = self._rooms[which % len(self._rooms)]
-                self._deleted.add(id)
-                await self._call("user-interviews", USER, "delete", id)
+                self._doomed.add(id)
+                if _went_well(await self._call("user-interviews", USER, "delete", id)):
+                    self._deleted.add(id)
 
     async def _do_to_person(self, person: Person, action: steps.Action) -> None:
         link = self._network.links.get(person.name)
@@ -289,9 +316,8 @@ class Simulation:
                     person.name, arriving=arriving, unnoticed=unnoticed, outage=outage
                 )
             case steps.Freeze(frozen=frozen):
-                if link is not None and link.frozen is not frozen:
-                    link.frozen, link.given = frozen, 0
-                    link.change()
+                if link is not None:
+                    link.freeze(frozen)
             case _ if person.party != "interview" or person.ended is not None:
                 return
             case steps.Say():
@@ -318,19 +344,26 @@ class Simulation:
             person.deliver()
             link = self._network.links.get(person.name)
             if link is not None:
-                link.frozen = False
-                link.change()
+                link.freeze(False)
         self._network.unreachable.clear()
         await self._settle()
         await self._clock.advance(PATIENCE)
         self._check(resting=True)
-        for id, one in truth.read_interviews(self._root).items():
-            if id not in self._deleted:
+        self._count()
+        for id, one in self._stored().interviews.items():
+            if id not in self._doomed:
                 self._demand(checks.finished(one, self._in(id)))
-            elif one.view is not None:
+            elif id in self._deleted and one.view is not None:
                 raise AssertionError(f"the deleted interview {id} is still there")
 
     # --- Looking ------------------------------------------------------------------------------
+
+    def _stored(self) -> truth.Stored:
+        """What the files say; they are read again when the disk has worked."""
+        state = (self._life, None if self._life is None else self._life.disk.done)
+        if self._read is None or self._read_at != state:
+            self._read, self._read_at = truth.read(self._root), state
+        return self._read
 
     def _in(self, id: str) -> list[Person]:
         return [
@@ -342,13 +375,14 @@ class Simulation:
     def _check(self, *, resting: bool) -> None:
         for person in self._people:
             person.check()
+            self._trace.update(msgspec.json.encode(person.state))
             self._demand(checks.each_client(person), person.name)
         life = self._life
         if life is not None and life.complaints:
             raise AssertionError("\n".join(life.complaints))
-        stored = truth.read_interviews(self._root)
+        stored = self._stored().interviews
         for id, one in stored.items():
-            if id not in self._deleted:
+            if id not in self._doomed:
                 self._demand(checks.always(one, self._in(id)))
         if life is None or life.disk.held:
             self._smooth_since = self._clock.now()
@@ -364,12 +398,39 @@ class Simulation:
                     self._demand(seen, person.name)
         for person in self._people:
             if person.party == "user-interviews" and self._informed(person):
-                listed = truth.read_list(self._root)
+                listed = self._stored().listed
                 if list(person.state.interviews) != listed:
                     raise AssertionError(
                         f"{person.name}: the list shows\n  {person.state.interviews}\n"
                         f"and stored is\n  {listed}"
                     )
+
+    def _count(self) -> None:
+        """What this run has come past, so that somebody can ask whether runs do at all."""
+        happened = self._happened
+        for person in self._people:
+            happened.update(person.happened)
+            for sent in person.sent.values():
+                how = "accepted" if sent.accepted else "refused" if sent.refused else "given up"
+                happened[f"{sent.kind.__name__} {how}"] += 1
+        happened.update(f"closed with {code}" for code in self._network.codes)
+        happened["given up by the server"] = self._network.aborted
+        again = Counter(found[0] for data in self._network.carried if (found := _ID.search(data)))
+        happened["sent again"] = sum(count - 1 for count in again.values())
+        for one in self._stored().interviews.values():
+            happened.update(f"turn {turn.step} {turn.state}" for turn in one.turns)
+            happened.update(f"answer from {m.source}" for m in one.messages if m.kind == "answer")
+            happened["answer edited"] += sum(message.edited for message in one.messages)
+
+    def _count_crash(self) -> None:
+        life = self._life
+        assert life is not None
+        if any(one.active for one in self._stored().interviews.values()):
+            self._happened["crash during a turn"] += 1
+        if life.disk.waiting:
+            self._happened["crash during a commit"] += 1
+        if life.rooms.registry.counts.hibernating:
+            self._happened["crash while an object hibernates under its clients"] += 1
 
     def _informed(self, person: Person) -> bool:
         """Whether a client has received all that the server has to say to it."""
@@ -381,6 +442,10 @@ class Simulation:
     def _demand(self, complaints: Iterable[str], name: str = "") -> None:
         for complaint in complaints:
             raise AssertionError(f"{name}: {complaint}" if name else complaint)
+
+
+def _went_well(asked: asyncio.Task[Any]) -> bool:
+    return asked.done() and not asked.cancelled() and asked.exception() is None
 
 
 def _loop() -> VirtualLoop:
@@ -406,6 +471,7 @@ def _watched() -> Iterator[None]:
                 life.born(instance)
 
         patches.enter_context(patch.object(DurableObject, "__init__", __init__))
+        patches.enter_context(patch.object(Gateway, "generate", _announced(Gateway.generate)))
         for kind in (Interview, UserInterviews):
             for hook in _HOOKS:
                 patches.enter_context(patch.object(kind, hook, _noticed(getattr(kind, hook))))
@@ -414,6 +480,17 @@ def _watched() -> Iterator[None]:
         processors[:] = [_listen]
         patches.callback(processors.__setitem__, slice(None), usual)
         yield
+
+
+def _announced(generate: Callable[..., Any]) -> Callable[..., Any]:
+    """The opening of a reply is shown before its turn at the model has come."""
+
+    def announce(gateway: Gateway, call: Call, prompt: Prompt, *others: Any, **more: Any) -> Any:
+        if (life := LIFE.get()) is not None:
+            life.director.begin(prompt)
+        return generate(gateway, call, prompt, *others, **more)
+
+    return announce
 
 
 def _noticed(hook: Callable[..., None]) -> Callable[..., None]:

@@ -154,6 +154,8 @@ class Setup(Struct, frozen=True, kw_only=True):
     rate_limit: int
     outbox: int
     """Messages that may wait for a slow reader."""
+    pace: float
+    """Virtual seconds that the language model needs for a word at first."""
 
 
 def setup(seed: int) -> Setup:
@@ -165,10 +167,11 @@ def setup(seed: int) -> Setup:
     return Setup(
         interviews=interviews,
         people=tuple(people),
-        questions=rng.randint(1, 4),
+        questions=rng.choice((1, 2, 3, 5, 8)),
         compact=rng.random() < 0.3,
         rate_limit=rng.choice((0, 0, 0, 3, 12)),
-        outbox=rng.choice((1024, 24)),
+        outbox=rng.choice((1024, 8)),
+        pace=rng.choice((0.0, 0.03, 0.2)),
     )
 
 
@@ -200,8 +203,8 @@ def _action(rng: random.Random, who: int, trouble: float) -> Action:
         "ears": 2.0,
         "rename": 0.5,
         "drop": 4.0 * trouble,
-        "freeze": 1.5 * trouble,
-        "thaw": 2.0 * trouble,
+        "freeze": 2.5 * trouble,
+        "thaw": 3.0 * trouble,
         "return": 0.7 * trouble,
         "expire": 0.5 * trouble,
         "crash": 2.0 * trouble,
@@ -225,7 +228,8 @@ def _action(rng: random.Random, who: int, trouble: float) -> Action:
         case "edit":
             return Edit(who, rng.randrange(8))
         case "advance":
-            return Advance(rng.choice((0.01, 0.05, 0.3, 0.3, 1.0, 1.0, 2.5, 6.0, 11.0, 25.0)))
+            seconds = (0.01, 0.05, 0.05, 0.3, 0.3, 0.3, 1.0, 1.0, 2.5, 2.5, 6.0, 11.0, 25.0)
+            return Advance(rng.choice(seconds))
         case "brain":
             return Brain(_mood(rng))
         case "ears":
@@ -259,7 +263,7 @@ def _action(rng: random.Random, who: int, trouble: float) -> Action:
 
 def _mood(rng: random.Random) -> Mood:
     ways = ("answers",) * 8 + ("fails", "dies", "dies", "hangs", "rambles")
-    return Mood(rng.choice(ways), rng.choice((0.0, 0.0, 0.01, 0.05, 0.7)), rng.randrange(6))
+    return Mood(rng.choice(ways), rng.choice((0.0, 0.01, 0.05, 0.2, 0.7)), rng.randrange(6))
 
 
 def described(steps: tuple[Step, ...]) -> str:

@@ -1,6 +1,10 @@
 """What is stored, read from the files by other code than the server's own."""
 
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import apsw
@@ -18,7 +22,7 @@ from prepserver.protocol import (
     Source,
 )
 
-__all__ = ["StoredTurn", "Truth", "read_interviews", "read_list"]
+__all__ = ["Stored", "StoredTurn", "Truth", "read"]
 
 
 class StoredTurn(Struct, frozen=True):
@@ -73,38 +77,47 @@ class Truth(Struct, frozen=True, kw_only=True):
         return hint if hint is not None and is_open else None
 
 
-def read_interviews(root: Path) -> dict[str, Truth]:
+class Stored(Struct, frozen=True):
+    interviews: dict[str, Truth]
     """Every interview there is a file of, by its id."""
-    found = {}
-    for path in root.glob("objects/interview/*/*.sqlite"):
-        truth = _read_interview(path)
-        if truth is not None:
-            found[truth.name] = truth
-    return found
-
-
-def read_list(root: Path) -> list[Interview]:
+    listed: list[Interview]
     """The user's interviews as their list shows them: the newest first."""
-    for path in root.glob("objects/user-interviews/*/*.sqlite"):
-        with _opened(path) as connection:
-            rows = connection.execute(
-                "SELECT view FROM interviews WHERE NOT deleting ORDER BY created_at DESC, id"
-            ).fetchall()
-        return [msgspec.json.decode(row[0], type=Interview) for row in rows]
-    return []
 
 
-class _opened:
-    def __init__(self, path: Path) -> None:
-        self._connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+def read(root: Path) -> Stored:
+    """Everything in a data directory."""
+    truths = [_read_interview(path) for path in root.glob("objects/interview/*/*.sqlite")]
+    lists = [_read_list(path) for path in root.glob("objects/user-interviews/*/*.sqlite")]
+    return Stored(
+        {truth.name: truth for truth in truths if truth is not None}, lists[0] if lists else []
+    )
 
-    def __enter__(self) -> apsw.Connection:
-        # One snapshot for all that is read.
-        self._connection.execute("BEGIN")
-        return self._connection
 
-    def __exit__(self, *_: object) -> None:
-        self._connection.close()
+@contextmanager
+def _opened(path: Path) -> Iterator[apsw.Connection]:
+    """A copy, as a crash would leave it: the server has locked the file for itself."""
+    with TemporaryDirectory(dir=path.parent) as folder:
+        copy = Path(folder) / "copy"
+        for suffix in ("", "-wal"):
+            if (part := path.with_name(path.name + suffix)).exists():
+                shutil.copyfile(part, f"{copy}{suffix}")
+        connection = apsw.Connection(str(copy), flags=apsw.SQLITE_OPEN_READWRITE)
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+
+def _read_list(path: Path) -> list[Interview]:
+    with _opened(path) as connection:
+        if not connection.execute(
+            "SELECT 1 FROM sqlite_schema WHERE name = 'interviews'"
+        ).fetchall():
+            return []
+        rows: list[Any] = connection.execute(
+            "SELECT view FROM interviews WHERE NOT deleting ORDER BY created_at DESC, id"
+        ).fetchall()
+    return [msgspec.json.decode(row[0], type=Interview) for row in rows]
 
 
 def _read_interview(path: Path) -> Truth | None:
@@ -112,7 +125,7 @@ def _read_interview(path: Path) -> Truth | None:
         if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'turns'").fetchall():
             return None  # not laid out yet
         name = connection.execute("SELECT name FROM _object").fetchone()
-        kept = dict(connection.execute("SELECT key, value FROM _kv").fetchall())
+        pairs: list[Any] = connection.execute("SELECT key, value FROM _kv").fetchall()
         messages = connection.execute(
             "SELECT id, role, kind, text, source, position, created_at, edited"
             " FROM messages ORDER BY position"
@@ -124,7 +137,8 @@ def _read_interview(path: Path) -> Truth | None:
         recordings = connection.execute("SELECT id FROM recordings").fetchall()
     if name is None:
         return None
-    view: Any = kept.get("view")
+    kept: dict[str, Any] = dict(pairs)
+    view = kept.get("view")
     return Truth(
         name=str(name[0]),
         view=None if view is None else msgspec.json.decode(view, type=Interview),
