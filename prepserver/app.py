@@ -12,6 +12,7 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from prepserver.ai.chain import Retries
 from prepserver.ai.gateway import Gateway, Policy
 from prepserver.ai.llama.model import LlamaModel
+from prepserver.ai.llama.options import LlamaOptions
 from prepserver.ai.models.store import ModelStore
 from prepserver.ai.remote.endpoint import PREFIX, Endpoint
 from prepserver.ai.scripted import ScriptedLanguage, ScriptedSpeech
@@ -137,7 +138,18 @@ def _language(name: str, config: Config, clock: Clock) -> LanguageModel:
         endpoint, key = _elsewhere("interviewer", name, config)
         return RemoteLanguage(endpoint, clock, key=key, context=config.context)
     path: Path = ModelStore(config.models_dir).resolve(name)
-    return LlamaModel(path, clock, n_ctx=config.context, n_threads=config.threads)
+    options = LlamaOptions(
+        path=str(path),
+        n_ctx=config.context,
+        n_threads=config.threads,
+        parallel=config.parallel,
+        n_gpu_layers=config.gpu_layers,
+        flash_attention=config.flash_attention,
+        cache_type=config.cache_type,
+        cache_dir=str(open_data_dir(config) / "parked"),
+        cache_bytes=config.parked_limit * 1_000_000,
+    )
+    return LlamaModel(options, clock)
 
 
 def _speech(name: str, config: Config, clock: Clock) -> SpeechModel:

@@ -77,7 +77,8 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     no limit. After it the call is tried again, and then the next model."""
     parallel: Annotated[int, Meta(ge=0, le=1_024)] = 0
     """Replies that are written at once; more wait, an answer before a review. 0 means as many as
-    the model can."""
+    the model can; one on this machine as many as an eighth of its memory has room for, each with a
+    `context` of its own, from 1 to 8."""
     listeners: Annotated[int, Meta(ge=1, le=1_024)] = 16
     """Recordings that are written down at once; more wait."""
     queue: Annotated[int, Meta(ge=0)] = 64
@@ -85,7 +86,16 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     threads: Annotated[int, Meta(ge=0, le=256)] = 0
     """Of each engine; 0 means one for each core."""
     context: Annotated[int, Meta(ge=512)] = 4_096
-    """Tokens of context of the interviewer, at most what the model was trained with."""
+    """Tokens of context of one interview, at most what the model was trained with."""
+    gpu_layers: Annotated[int, Meta(ge=-1)] = -1
+    """Layers of the interviewer that a GPU computes, where llama.cpp was built for one; -1 means
+    all."""
+    flash_attention: Literal["auto", "on", "off"] = "auto"
+    """Of the interviewer. `auto` is on with a GPU or a quantised cache, off otherwise."""
+    cache_type: Literal["f32", "f16", "q8_0", "q4_0"] = "f16"
+    """Numbers in which the interviewer keeps what it has read; smaller ones need less memory."""
+    parked_limit: Annotated[int, Meta(ge=0)] = 2_048
+    """Megabytes of disk for what the interviewer has read of interviews that rest."""
     hint_after: Annotated[float, Meta(gt=0)] = 180.0
     """Seconds without typing, speech or an answer before a hint is given."""
     rate_limit: Annotated[int, Meta(ge=0)] = 100

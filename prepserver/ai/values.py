@@ -91,9 +91,11 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     parameters: int
     """0 when nobody tells, as of a model elsewhere."""
     context: int
-    """Tokens."""
+    """Tokens of one conversation."""
     parallel: int = 1
     """How many prompts it works on at once; more wait at the gateway, by priority."""
+    computes_on: str = ""
+    """For people: how many threads, and whether a GPU."""
 
     @property
     def compact(self) -> bool:

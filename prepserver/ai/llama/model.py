@@ -3,11 +3,11 @@
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from pathlib import Path
 
 import msgspec
+from msgspec import Struct
 
-from prepserver.ai.llama.options import LlamaOptions
+from prepserver.ai.llama.options import Forget, Generate, LlamaOptions, Park, Prefill, Report
 from prepserver.ai.values import Delta, EngineStats, ModelInfo, Prompt, Usage
 from prepserver.ai.worker import NATIVE_ENVIRONMENT, Worker
 from prepserver.clock import Clock
@@ -15,34 +15,31 @@ from prepserver.clock import Clock
 __all__ = ["LlamaModel"]
 
 _info: msgspec.msgpack.Decoder[ModelInfo] = msgspec.msgpack.Decoder(ModelInfo)
+_stats: msgspec.msgpack.Decoder[EngineStats] = msgspec.msgpack.Decoder(EngineStats)
 _events: msgspec.msgpack.Decoder[Delta | Usage] = msgspec.msgpack.Decoder(Delta | Usage)
 
 
 class LlamaModel:
     """Implements `prepserver.ai.values.LanguageModel`.
 
-    Prompts are answered one at a time, in the order they come. What prompts have in common with
-    earlier ones at their beginning is not computed again (`Usage.cached_tokens`).
+    Prompts are answered side by side, as many as there are sequences; others wait their turn. What
+    a prompt has in common with an earlier one at its beginning is not computed again
+    (`Usage.cached_tokens`).
     """
 
     def __init__(
         self,
-        path: Path,
+        options: LlamaOptions,
         clock: Clock,
         *,
-        n_ctx: int = 4_096,
-        n_threads: int = 0,
         ready_timeout: float = 300.0,
         stall_timeout: float = 120.0,
     ) -> None:
-        """`path` is a .gguf file; `n_ctx` in tokens; 0 threads is one for each processor.
-
-        The time-outs are those of `Worker`.
-        """
+        """The time-outs are those of `Worker`."""
         self._worker = Worker(
             (sys.executable, "-P", "-m", "prepserver.ai.llama"),
             name="language model",
-            options=LlamaOptions(path=str(path), n_ctx=n_ctx, n_threads=n_threads),
+            options=options,
             clock=clock,
             environment=NATIVE_ENVIRONMENT,
             ready_timeout=ready_timeout,
@@ -62,25 +59,42 @@ class LlamaModel:
         return _info.decode(await self._worker.start())
 
     async def generate(self, prompt: Prompt) -> AsyncGenerator[Delta | Usage, None]:
-        """Deltas, then one Usage. Closing the generator frees the model within one token.
+        """Deltas, then one Usage. Closing the generator frees its sequence within one step.
 
         Raises InferenceError: `context_overflow`, `bad_grammar`, `bad_chat`, or `worker_died`.
         """
-        async with aclosing(self._worker.request(prompt)) as events:
+        async with aclosing(self._worker.request(Generate(prompt))) as events:
             async for event in events:
                 yield _events.decode(event)
 
     async def prefill(self, prompt: Prompt) -> None:
-        return
+        """Returns when the prompt was read, or when a later request for its conversation, or one
+        that somebody waits for, took its place. Raises as `generate` does."""
+        await self._told(Prefill(prompt))
 
     async def park(self, conversation: str) -> None:
-        return
+        """Raises InferenceError, `worker_died`."""
+        if self._worker.pid is not None:
+            await self._told(Park(conversation))
 
     async def forget(self, conversation: str) -> None:
-        return
+        """What is on disk is removed when the engine runs: start it if need be. Raises
+        InferenceError."""
+        await self._told(Forget(conversation))
 
     async def stats(self) -> EngineStats:
-        return EngineStats()
+        if self._worker.pid is None:
+            return EngineStats()
+        found = EngineStats()
+        async with aclosing(self._worker.request(Report())) as events:
+            async for event in events:
+                found = _stats.decode(event)
+        return found
+
+    async def _told(self, order: Struct) -> None:
+        async with aclosing(self._worker.request(order)) as events:
+            async for _ in events:
+                pass
 
     async def close(self) -> None:
         await self._worker.close()

@@ -6,25 +6,55 @@ Importing this loads the native library: only the engine's own process does.
 import ctypes
 import os
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from importlib.metadata import version
 from typing import Any
 
 import llama_cpp.llama_cpp as lib
+from msgspec import Struct
 
-from prepserver.ai.llama.options import LlamaOptions
+from prepserver.ai.llama.machine import cores, memory
+from prepserver.ai.llama.options import CacheType, LlamaOptions
 from prepserver.errors import InferenceError
 
-__all__ = ["Native"]
+__all__ = ["BATCH", "Native", "Rows"]
 
 BATCH = 256
-"""Tokens that are computed in one go."""
+"""Tokens of prompts that are computed in one go, at most."""
+MOST_PARALLEL = 8
+"""Sequences that are opened unless somebody asks for more."""
+MOST_SEQUENCES = 64
+"""llama.cpp itself would take 256."""
 ERROR = 3
 """ggml_log_level of errors."""
 WARNING = 2
+CACHE_TYPES = {
+    "f32": lib.GGML_TYPE_F32,
+    "f16": lib.GGML_TYPE_F16,
+    "q8_0": lib.GGML_TYPE_Q8_0,
+    "q4_0": lib.GGML_TYPE_Q4_0,
+}
+BYTES = {"f32": 4.0, "f16": 2.0, "q8_0": 34 / 32, "q4_0": 18 / 32}
+"""Of one number in the cache."""
+
+
+class Rows(Struct, frozen=True):
+    """Tokens of one sequence, to be computed in a batch with those of others."""
+
+    sequence: int
+    position: int
+    tokens: Sequence[int]
+    last: bool
+    """Whether the logits after the last one are wanted."""
 
 
 class Native:
-    """A model, its vocabulary, and one cache that holds several sequences."""
+    """A model, its vocabulary, and one cache that holds several sequences.
+
+    Each sequence has a buffer of its own (`kv_unified` is off): a token attends to its own
+    conversation only, not past the cells of all others, and what it comes to does not depend on
+    where in a common buffer these happen to be.
+    """
 
     def __init__(self, options: LlamaOptions) -> None:
         """Raises InferenceError, code `model_not_loaded`."""
@@ -32,30 +62,58 @@ class Native:
         self._log = lib.llama_log_callback(self._hear)
         lib.llama_log_set(self._log, None)
         lib.llama_backend_init()
-        self.model = lib.llama_model_load_from_file(
-            os.fsencode(options.path), lib.llama_model_default_params()
-        )
+        self.offloads = bool(lib.llama_supports_gpu_offload()) and options.n_gpu_layers != 0
+        params = lib.llama_model_default_params()
+        params.n_gpu_layers = options.n_gpu_layers if self.offloads else 0
+        self.model = lib.llama_model_load_from_file(os.fsencode(options.path), params)
         if not self.model:
             raise self._unloadable(f"The file {options.path} is not a model that llama.cpp reads")
         self.vocabulary = lib.llama_model_get_vocab(self.model)
         self.n_vocab = int(lib.llama_vocab_n_tokens(self.vocabulary))
         self.parameters = int(lib.llama_model_n_params(self.model))
         trained = int(lib.llama_model_n_ctx_train(self.model))
-        threads = options.n_threads or _processors()
-        params = lib.llama_context_default_params()
-        params.n_ctx = min(options.n_ctx, trained) if trained > 0 else options.n_ctx
-        params.n_batch = params.n_ubatch = BATCH
-        params.n_seq_max = options.conversations
-        params.n_threads = params.n_threads_batch = threads
-        params.kv_unified = True
-        self.context = lib.llama_init_from_model(self.model, params)
+        self.n_ctx = min(options.n_ctx, trained) if trained > 0 else options.n_ctx
+        self.parallel = min(MOST_SEQUENCES, options.parallel) or self._parallel(options.cache_type)
+        self.threads = options.n_threads or cores()
+        wanted = self._context_params(options)
+        self.flash_attention = int(wanted.flash_attn_type)
+        self.context = lib.llama_init_from_model(self.model, wanted)
         if not self.context:
-            raise self._unloadable(f"There is no room for a context of {params.n_ctx} tokens")
-        self.n_ctx = int(lib.llama_n_ctx(self.context))
+            raise self._unloadable(
+                f"There is no room for {self.parallel} contexts of {self.n_ctx} tokens"
+            )
         self._memory = lib.llama_get_memory(self.context)
-        self._batch = lib.llama_batch_init(BATCH, 0, 1)
+        self._batch = lib.llama_batch_init(BATCH + self.parallel, 0, 1)
         self._piece = ctypes.create_string_buffer(256)
-        self._abort: Any = None
+
+    def _context_params(self, options: LlamaOptions) -> Any:
+        quantised = options.cache_type not in ("f32", "f16")
+        flash = {
+            "on": lib.LLAMA_FLASH_ATTN_TYPE_ENABLED,
+            "off": lib.LLAMA_FLASH_ATTN_TYPE_DISABLED,
+            "auto": lib.LLAMA_FLASH_ATTN_TYPE_AUTO
+            if self.offloads or quantised
+            else lib.LLAMA_FLASH_ATTN_TYPE_DISABLED,
+        }
+        params = lib.llama_context_default_params()
+        params.n_ctx = self.n_ctx * self.parallel
+        params.n_batch = params.n_ubatch = BATCH + self.parallel
+        params.n_seq_max = self.parallel
+        params.n_outputs_max = self.parallel
+        params.n_threads = params.n_threads_batch = self.threads
+        params.flash_attn_type = flash[options.flash_attention]
+        params.type_k = params.type_v = CACHE_TYPES[options.cache_type]
+        params.kv_unified = False
+        return params
+
+    def _parallel(self, cache_type: CacheType) -> int:
+        """As many sequences as fit into an eighth of the memory, and at least one."""
+        per_layer = int(lib.llama_model_n_embd(self.model)) * (
+            int(lib.llama_model_n_head_kv(self.model)) / int(lib.llama_model_n_head(self.model))
+        )
+        layers = int(lib.llama_model_n_layer(self.model))
+        each = 2 * layers * per_layer * BYTES[cache_type] * self.n_ctx
+        return max(1, min(MOST_PARALLEL, int(memory() / 8 / each)))
 
     # --- Vocabulary ---------------------------------------------------------------------------
 
@@ -120,7 +178,7 @@ class Native:
     # --- Cache --------------------------------------------------------------------------------
 
     def copy(self, source: int, target: int) -> None:
-        """Let a sequence hold what another one does; the cells are shared."""
+        """Let a sequence hold what another one does."""
         self.empty(target)
         lib.llama_memory_seq_cp(self._memory, source, target, -1, -1)
 
@@ -138,41 +196,59 @@ class Native:
     def clear(self) -> None:
         lib.llama_memory_clear(self._memory, True)
 
+    def state(self, sequence: int) -> bytes:
+        """All that is kept of a sequence, for this model, this build and this type of cache."""
+        size = int(lib.llama_state_seq_get_size(self.context, sequence))
+        buffer = (ctypes.c_uint8 * size)()
+        written = int(lib.llama_state_seq_get_data(self.context, buffer, size, sequence))
+        return bytes(memoryview(buffer)[:written])
+
+    def set_state(self, sequence: int, state: bytes) -> bool:
+        """False, and the sequence is empty, when the state does not fit."""
+        self.empty(sequence)
+        buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
+        if lib.llama_state_seq_set_data(self.context, buffer, len(state), sequence):
+            return True
+        self.empty(sequence)
+        return False
+
     # --- Computing ----------------------------------------------------------------------------
 
-    def decode(self, tokens: Sequence[int], position: int, sequence: int) -> bool:
-        """Compute at most `BATCH` tokens; the last one's logits are what is sampled next.
-
-        False when it was aborted; the sequence is then as it was. Raises InferenceError.
-        """
+    def decode(self, parts: Sequence[Rows]) -> list[int]:
+        """Compute at most `BATCH` tokens and one for each sequence. For each part, the row whose
+        logits are those after its last token. Raises InferenceError; the cache is empty then."""
         batch = self._batch
-        for n, token in enumerate(tokens):
-            batch.token[n] = token
-            batch.pos[n] = position + n
-            batch.n_seq_id[n] = 1
-            batch.seq_id[n][0] = sequence
-            batch.logits[n] = n == len(tokens) - 1
-        batch.n_tokens = len(tokens)
+        n = 0
+        rows: list[int] = []
+        for part in parts:
+            for position, token in enumerate(part.tokens, part.position):
+                batch.token[n] = token
+                batch.pos[n] = position
+                batch.n_seq_id[n] = 1
+                batch.seq_id[n][0] = part.sequence
+                batch.logits[n] = False
+                n += 1
+            batch.logits[n - 1] = part.last
+            rows.append(n - 1)
+        batch.n_tokens = n
         code = lib.llama_decode(self.context, batch)
-        if code == 0:
-            return True
-        if code == 2:
-            self.cut(sequence, position)
-            return False
-        self.clear()
-        raise InferenceError(
-            f"The model could not compute (llama_decode gave {code}).", code="decode_failed"
-        )
+        if code != 0:
+            self.clear()
+            raise InferenceError(
+                f"The model could not compute (llama_decode gave {code}).", code="decode_failed"
+            )
+        return rows
 
-    def abort_when(self, wanted: Callable[[], bool] | None) -> None:
-        """Ask this often during a computation whether to give it up; None: do not ask."""
-        if wanted is None:
-            callback = lib.ggml_abort_callback()
-        else:
-            ask = wanted
-            callback = lib.ggml_abort_callback(lambda _: ask())
-        lib.llama_set_abort_callback(self.context, callback, None)
-        self._abort = callback  # native code keeps a pointer to it
+    @property
+    def computes_on(self) -> str:
+        """For people."""
+        threads = f"{self.threads} thread{'s' if self.threads != 1 else ''}"
+        return f"GPU and {threads}" if self.offloads else threads
+
+    @property
+    def build(self) -> str:
+        """Of the library: what it keeps of a sequence is for itself alone."""
+        return f"{version('llama-cpp-python')} {lib.llama_print_system_info().decode()}"
 
     # --- What the library says ----------------------------------------------------------------
 
@@ -186,9 +262,3 @@ class Native:
     def _unloadable(self, what: str) -> InferenceError:
         said = f" ({'; '.join(self._complaints)})" if self._complaints else ""
         return InferenceError(f"{what}{said}.", code="model_not_loaded", retryable=False)
-
-
-def _processors() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

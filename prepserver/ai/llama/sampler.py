@@ -46,21 +46,21 @@ class Sampler:
         # A chain owns what is in it, so the strict one holds the grammar and the free chain.
         self._strict = None if self._grammar is None else _chain(self._grammar, self._free)
 
-    def sample(self) -> int:
-        """Draw from the logits of the last token that was decoded."""
+    def sample(self, row: int) -> int:
+        """Draw from the logits of a row of the last batch."""
         context = self._native.context
         if self._grammar is None:
-            return int(lib.llama_sampler_sample(self._free, context, -1))
+            return int(lib.llama_sampler_sample(self._free, context, row))
         before = lib.llama_sampler_clone(self._penalties)
         try:
-            token = int(lib.llama_sampler_sample(self._free, context, -1))
+            token = int(lib.llama_sampler_sample(self._free, context, row))
             if self._allows(token):
                 lib.llama_sampler_accept(self._grammar, token)
                 return token
             lib.llama_sampler_copy(before, self._penalties)
         finally:
             lib.llama_sampler_free(before)
-        return int(lib.llama_sampler_sample(self._strict, context, -1))
+        return int(lib.llama_sampler_sample(self._strict, context, row))
 
     def close(self) -> None:
         lib.llama_sampler_free(self._strict or self._free)

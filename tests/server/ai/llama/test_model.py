@@ -6,16 +6,17 @@ import os
 import re
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from pathlib import Path
 
 import pytest
 
 from prepserver.ai.llama.model import LlamaModel
-from prepserver.ai.values import ChatTurn, Delta, Prompt, Usage
+from prepserver.ai.llama.options import LlamaOptions
+from prepserver.ai.values import ChatTurn, Prompt
 from prepserver.clock import SystemClock
 from prepserver.errors import InferenceError
+from tests.server.ai.llama.running import loaded, run, write
 
 pytestmark = pytest.mark.models
 
@@ -30,39 +31,6 @@ ASK = Prompt(
     max_tokens=24,
 )
 QUESTION = r"""root ::= " " [A-Z] [a-zA-Z0-9 ,'-]{12,120} "?" """
-
-
-@asynccontextmanager
-async def loaded(models_dir: Path, *, n_ctx: int = 1_024) -> AsyncIterator[LlamaModel]:
-    model = LlamaModel(models_dir / "smollm2-135m-instruct.q4_1.gguf", SystemClock(), n_ctx=n_ctx)
-    try:
-        await model.start()
-        yield model
-    finally:
-        await model.close()
-
-
-async def write(model: LlamaModel, prompt: Prompt) -> tuple[list[str], Usage]:
-    """The deltas and the usage; checks that the usage comes once and last."""
-    deltas: list[str] = []
-    usage: list[Usage] = []
-    async for event in model.generate(prompt):
-        assert not usage
-        match event:
-            case Delta(text=text):
-                assert text
-                deltas.append(text)
-            case Usage():
-                usage.append(event)
-    return deltas, usage[0]
-
-
-def run(models_dir: Path, scenario: Callable[[LlamaModel], Awaitable[None]]) -> None:
-    async def with_model() -> None:
-        async with loaded(models_dir) as model:
-            await scenario(model)
-
-    asyncio.run(with_model())
 
 
 def test_the_model_says_what_it_is(models_dir: Path) -> None:
@@ -334,7 +302,7 @@ def test_a_file_that_is_no_model_is_refused_with_its_name(
         path.write_bytes(content)
 
     async def scenario() -> None:
-        model = LlamaModel(path, SystemClock())
+        model = LlamaModel(LlamaOptions(path=str(path)), SystemClock())
         try:
             with pytest.raises(InferenceError, match=re.escape(str(path))) as caught:
                 await model.start()
