@@ -1,5 +1,6 @@
 """A client that shakes hands and then reads nothing, as a stopped process or a dead host would."""
 
+import contextlib
 import socket
 from types import TracebackType
 from typing import Self
@@ -31,7 +32,7 @@ class Deaf:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, HELD_BY_KERNEL)
         self._socket.settimeout(PATIENCE)
         self._socket.connect((address.hostname, address.port))
-        self._protocol = ClientProtocol(parse_uri(url))
+        self._protocol = ClientProtocol(parse_uri(url), max_size=None)
         self._protocol.send_request(self._protocol.connect())
         self._flush()
         while True:
@@ -65,12 +66,21 @@ class Deaf:
             return True
         return False
 
-    def read_rest(self) -> bytes:
-        """All that the server had sent, up to the end of the connection."""
-        rest = bytearray()
-        while data := self._socket.recv(65_536):
-            rest += data
-        return bytes(rest)
+    def read(self, size: int) -> int:
+        """Read up to so many bytes; 0 when the connection has ended."""
+        try:
+            return len(self._socket.recv(size))
+        except ConnectionResetError:
+            return 0
+
+    def ending(self) -> int | None:
+        """Read all that has come, to the close frame; its code, None when there is none yet."""
+        self._socket.settimeout(1.0)
+        with contextlib.suppress(TimeoutError, ConnectionResetError):
+            while self._protocol.close_rcvd is None and (data := self._socket.recv(65_536)):
+                self._protocol.receive_data(data)
+        close = self._protocol.close_rcvd
+        return None if close is None else close.code
 
     def _flush(self) -> None:
         self._socket.sendall(b"".join(self._protocol.data_to_send()))
