@@ -1,0 +1,158 @@
+"""Interviews on a disk that is full or broken: the candidate is told, and it passes."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from prepserver import protocol as wire
+from prepserver.objects.storage import StorageError
+from prepserver.protocol import MessageKind, Phase
+from tests.server.interview.talk import LOUD, answer, kinds, open_room, ready, snapshot
+from tests.support.clock import ManualClock
+from tests.support.databases import damage
+from tests.support.faults import Fault, Faults, Operation, broken, full
+from tests.support.loop import asynchronous
+from tests.support.objects import eventually, in_time
+from tests.support.rooms import USER, Rooms
+
+FAULTS = [
+    pytest.param("write", full, id="write-ENOSPC"),
+    pytest.param("write", broken, id="write-EIO"),
+    pytest.param("sync", broken, id="sync-EIO"),
+]
+
+
+def file(name: str) -> str:
+    """What the file of an object is called."""
+    return hashlib.sha256(name.encode()).hexdigest()
+
+
+@pytest.fixture
+def faults() -> Faults:
+    return Faults()
+
+
+@pytest.mark.parametrize(("operation", "fault"), FAULTS)
+@asynchronous
+async def test_an_answer_that_cannot_be_stored_is_refused_and_can_be_sent_again(
+    tmp_path: Path, faults: Faults, operation: Operation, fault: Fault
+) -> None:
+    """The client's message is named in the error; sent again under its id it counts once."""
+    async with Rooms(tmp_path, vfs=faults.name) as rooms:
+        client = await open_room(rooms)
+        before = await snapshot(client)
+        faults.fail(operation, file(client.room), fault)
+        for _ in range(2):
+            await client.send(answer("I measured it.", "mine"))
+            refused = await client.until(lambda m: isinstance(m, wire.Failure) and m.id == "mine")
+            assert isinstance(refused, wire.Failure)
+            assert (refused.code, refused.retryable) == ("storage", True)
+        assert not [m for m in client.messages if isinstance(m, wire.Accepted)]
+        faults.mend()
+        assert (await snapshot(client)).messages == before.messages
+        for _ in range(2):
+            await client.send(answer("I measured it.", "mine"))
+            await client.until(lambda m: m == wire.Accepted(id="mine"))
+        await client.state(Phase.IDLE)
+        assert kinds((await snapshot(client)).messages) == ["question", "answer", "question"]
+    assert damage(tmp_path) == []
+
+
+@pytest.mark.parametrize(("operation", "fault"), FAULTS)
+@asynchronous
+async def test_sound_that_cannot_be_stored_is_not_acknowledged(
+    tmp_path: Path, faults: Faults, operation: Operation, fault: Fault
+) -> None:
+    """Frames count only when they are stored; the client begins again behind the last that was."""
+    frames = [LOUD[at : at + 1_280] for at in range(0, len(LOUD), 1_280)]
+    async with Rooms(tmp_path, vfs=faults.name) as rooms:
+        client = await open_room(rooms)
+        await client.send(wire.AudioStart(id="r"))
+        assert (await client.next(wire.AudioAck)).frame == -1
+        faults.fail(operation, file(client.room), fault)
+        for number, frame in enumerate(frames):
+            await client.send(wire.pack_frame(number, frame))
+        await client.next(wire.Failure)
+        acknowledged = [m.frame for m in client.messages if isinstance(m, wire.AudioAck)]
+        assert acknowledged == [-1]
+        faults.mend()
+        await client.leave()
+        again = await rooms.join(client.room)
+        await again.send(wire.AudioStart(id="r"))
+        stored = (await again.next(wire.AudioAck)).frame
+        for number, frame in enumerate(frames):
+            if number > stored:
+                await again.send(wire.pack_frame(number, frame))
+        await again.send(wire.AudioStop(id="r", frames=len(frames)))
+        said = await again.said(MessageKind.ANSWER)
+    assert said.text.startswith("I spoke for 1.0 seconds")
+
+
+@pytest.mark.parametrize(("operation", "fault"), FAULTS)
+@asynchronous
+async def test_a_turn_whose_end_cannot_be_stored_is_finished_later(
+    tmp_path: Path, faults: Faults, operation: Operation, fault: Fault
+) -> None:
+    """The room is told; when the disk is well the alarm takes the turn up again, unasked."""
+    clock = ManualClock()
+    async with Rooms(tmp_path, clock=clock, delay=1.0, vfs=faults.name) as rooms:
+        view = await rooms.create()
+        client = await rooms.join(view.id)
+        await client.next(wire.Snapshot)
+        faults.fail(operation, file(client.room), fault)
+        await in_time(clock, lambda: any(isinstance(m, wire.Failure) for m in client.messages))
+        assert faults.hits > 0
+        faults.mend()
+        await in_time(clock, lambda: any(isinstance(m, wire.MessageSaid) for m in client.messages))
+        truth = await snapshot(client)
+        assert kinds(truth.messages) == ["question"]
+
+
+@pytest.mark.parametrize(("operation", "fault"), FAULTS)
+@asynchronous
+async def test_an_interview_whose_beginning_fails_begins_later(
+    tmp_path: Path, faults: Faults, operation: Operation, fault: Fault
+) -> None:
+    """It is on the list already: its list begins it when the disk is well."""
+    clock = ManualClock()
+    async with Rooms(tmp_path, clock=clock, vfs=faults.name) as rooms:
+        lists = file(USER)
+        faults.fail(operation, lists, fault)
+        with pytest.raises(StorageError):
+            await rooms.create(id="wanted")
+        faults.mend()
+        assert await rooms.registry.call("user-interviews", USER, "list") == []
+        # The list takes it, and then the interview's own file cannot be made.
+        request = wire.CreateInterview(id="wanted")
+        id = hashlib.sha256(f"{USER}/wanted".encode()).hexdigest()[:32]
+        faults.fail(operation, file(id), fault)
+        await rooms.registry.call("user-interviews", USER, "create", request)
+        await in_time(clock, lambda: faults.hits > 3)
+        faults.mend()
+        for _ in range(12):
+            await rooms.advance(1)
+        client = await rooms.join(id)
+        await ready(client)
+        assert kinds((await snapshot(client)).messages) == ["question"]
+
+
+@asynchronous
+async def test_an_interview_that_cannot_be_removed_is_removed_later(
+    tmp_path: Path, faults: Faults
+) -> None:
+    """It is off the list at once, and its file goes when the disk lets it."""
+    clock = ManualClock()
+    async with Rooms(tmp_path, clock=clock, vfs=faults.name) as rooms:
+        client = await open_room(rooms)
+        files = tmp_path / "objects/interview"
+        await rooms.registry.call("user-interviews", USER, "delete", client.room)
+        faults.fail("write", "alarms.sqlite")
+        for _ in range(12):
+            await rooms.advance(1)
+        assert await rooms.registry.call("user-interviews", USER, "list") == []
+        assert list(files.glob("*/*.sqlite"))
+        faults.mend()
+        for _ in range(20):
+            await rooms.advance(1)
+        await eventually(lambda: not list(files.glob("*/*.sqlite")))
