@@ -77,17 +77,19 @@ class AlarmIndex:
         self._connection.execute("INSERT OR REPLACE INTO life VALUES (0, ?)", (boot,))
         self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
-    def fill(self, alarms: Iterable[tuple[str, str, float]]) -> None:
-        """Take over (kind, name, due) of every object there is, all or nothing."""
+    def fill(self, alarms: Iterable[tuple[str, str, float]], *, whole: bool = True) -> None:
+        """Take over (kind, name, due) of every object there is, all or nothing; `whole` says that
+        none was left out, so that the index can be trusted at the next start."""
         found = list(alarms)
         with self._disk:
             with self._connection:
                 self._connection.executemany(_PUT, found)
-                self._connection.pragma("user_version", 1)
+                if whole:
+                    self._connection.pragma("user_version", 1)
             for kind, name, due in found:
                 self._stored[kind, name] = due
                 self._remember(kind, name, due)
-            self.filled = True
+            self.filled = whole
 
     def lower(self, kind: str, name: str, due: float) -> None:
         """Like `put`, but never to a later time. Raises StorageError."""

@@ -67,6 +67,8 @@ class Registry:
         self._cells: dict[tuple[str, str], Cell] = {}
         self._told: set[asyncio.Task[None]] = set()
         self._housekeeping: list[asyncio.Task[None]] = []
+        self._unread: list[tuple[str, Path]] = []
+        """Kinds and files of objects that may have alarms which the index does not know."""
         self._lock: int | None = None
         self._boot = boot_id() if boot is None else boot
         self.closing = False
@@ -83,6 +85,7 @@ class Registry:
         self._housekeeping = [
             asyncio.create_task(self._watch_alarms()),
             asyncio.create_task(self._hibernate_idle()),
+            asyncio.create_task(self._read_again()),
         ]
 
     # --- Addressing ---------------------------------------------------------------------------
@@ -165,20 +168,46 @@ class Registry:
         try:
             index = AlarmIndex(path, boot=self._boot, vfs=self.vfs)
             if not index.filled:
-                index.fill(self._alarms_of_objects())
+                alarms = [*self._alarms_of(self._files())]
+                index.fill(alarms, whole=not self._unread)
         except (apsw.Error, OSError) as error:
             raise cannot_open(path, error) from error
         return index
 
-    def _alarms_of_objects(self) -> Iterator[tuple[str, str, float]]:
+    def _files(self) -> Iterator[tuple[str, Path]]:
         for kind in self._kinds:
             for path in (self.root / "objects" / kind).glob("*/*.sqlite"):
-                try:
-                    with peek(path, vfs=self.vfs) as (name, alarm):
-                        if alarm is not None:
-                            yield kind, name, alarm.due
-                except Exception as error:
-                    log.error("alarm.index_skipped", file=path.name, error=str(error))
+                yield kind, path
+
+    def _alarms_of(self, files: Iterable[tuple[str, Path]]) -> Iterator[tuple[str, str, float]]:
+        """Read from the files; those that cannot be read now are kept in `_unread`."""
+        for kind, path in files:
+            try:
+                with peek(path, vfs=self.vfs) as (name, alarm):
+                    if alarm is not None:
+                        yield kind, name, alarm.due
+            except apsw.SQLError:
+                continue  # nothing was stored in it yet
+            except (apsw.Error, OSError) as error:
+                self._unread.append((kind, path))
+                log.error("alarm.file_unread", file=path.name, error=str(error))
+
+    async def _read_again(self) -> None:
+        """A disk that failed at the start hides no alarm for longer than it fails."""
+
+        def read() -> None:
+            unread, self._unread = self._unread, []
+            found = [*self._alarms_of(one for one in unread if one[1].exists())]
+            try:
+                for alarm in found:
+                    self.alarms.lower(*alarm)  # the object may have set another one meanwhile
+            except StorageError as error:
+                self._unread = unread
+                log.error("alarm.not_indexed", error=error.message)
+
+        while self._unread:
+            await self.clock.sleep(UNREACHABLE_RETRY)
+            await asyncio.get_running_loop().run_in_executor(self.executor, read)
 
     async def _watch_alarms(self) -> None:
         while True:

@@ -235,6 +235,30 @@ async def test_a_registry_whose_index_cannot_be_opened_does_not_start(
         await in_time(clock, lambda: Note.rung == ["a"])
 
 
+@pytest.mark.parametrize("mended", ["while it runs", "before the next start"])
+@asynchronous
+async def test_a_file_that_cannot_be_read_at_the_start_hides_its_alarm_no_longer_than_that(
+    tmp_path: Path, faults: Faults, mended: str
+) -> None:
+    """An index that was filled without it is not taken for whole."""
+    clock = ManualClock()
+    async with alive(tmp_path, Note, clock=clock, vfs=faults.name) as registry:
+        for name in ("a", "b"):
+            await registry.call("Note", name, "remind", "kept", 10.0)
+        file = registry.cell("Note", "a").path.name
+    for path in tmp_path.glob("alarms.sqlite*"):  # noqa: ASYNC240 - nobody else is here
+        path.unlink()
+    faults.fail("read", file)
+    async with alive(tmp_path, Note, clock=clock, vfs=faults.name):
+        await in_time(clock, lambda: Note.rung == ["b"])
+        if mended == "while it runs":
+            faults.mend()
+            await in_time(clock, lambda: Note.rung == ["b", "a"])
+    faults.mend()
+    async with alive(tmp_path, Note, clock=clock, vfs=faults.name):
+        await in_time(clock, lambda: Note.rung == ["b", "a"])
+
+
 @asynchronous
 async def test_an_alarm_that_the_index_cannot_take_is_not_set(
     tmp_path: Path, faults: Faults
