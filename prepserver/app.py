@@ -131,7 +131,7 @@ def _policy(config: Config) -> Policy:
 
 def _language(name: str, config: Config, clock: Clock) -> LanguageModel:
     if name == SCRIPTED:
-        return ScriptedLanguage(clock, delay=config.scripted_delay)
+        return ScriptedLanguage(clock, delay=config.scripted_delay, words=config.scripted_words)
     if name.startswith(PREFIX):
         from prepserver.ai.remote.language import RemoteLanguage  # a client of HTTP
 

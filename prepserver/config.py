@@ -106,6 +106,8 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Seconds of one spoken answer."""
     scripted_delay: Annotated[float, Meta(ge=0, le=10)] = 0.0
     """Seconds between the words of the scripted model."""
+    scripted_words: Annotated[int, Meta(ge=0, le=10_000)] = 0
+    """The least number of words in a hint of the scripted model."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
 

@@ -7,6 +7,7 @@ they say depends on the prompt alone.
 import hashlib
 from array import array
 from collections.abc import AsyncGenerator, AsyncIterable
+from itertools import cycle, islice
 from typing import Any
 
 import msgspec
@@ -40,10 +41,11 @@ _WORDS = (
 class ScriptedLanguage:
     """Says what its part asks for, word by word."""
 
-    def __init__(self, clock: Clock, *, delay: float = 0.0) -> None:
-        """`delay` in seconds before each word."""
+    def __init__(self, clock: Clock, *, delay: float = 0.0, words: int = 0) -> None:
+        """`delay` in seconds before each word; `words` is the least length of a hint."""
         self._clock = clock
         self._delay = delay
+        self._least = words
 
     async def start(self) -> ModelInfo:
         return ModelInfo(name=NAME, parameters=8_000_000_000, context=8_192, parallel=64)
@@ -51,6 +53,8 @@ class ScriptedLanguage:
     async def generate(self, prompt: Prompt) -> AsyncGenerator[Delta | Usage, None]:
         reply = _json(prompt.schema) if prompt.schema else _line(prompt)
         words = reply.split(" ")
+        if prompt.purpose == "hint":
+            words += islice(cycle(_WORDS), max(0, self._least - len(words)))
         for number, word in enumerate(words):
             await self._clock.sleep(self._delay)
             yield Delta(text=word if number == 0 else f" {word}")

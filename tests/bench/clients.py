@@ -1,0 +1,157 @@
+"""Clients that cost little, so that many of them can be driven from one core."""
+
+import asyncio
+import base64
+import json
+import os
+import struct
+import time
+from collections import deque
+from typing import Any
+
+__all__ = ["Client", "Rest", "connect"]
+
+
+class Client(asyncio.Protocol):
+    """A WebSocket that counts what it receives, and keeps it only while somebody asks for it."""
+
+    def __init__(self, target: str, host: str) -> None:
+        self.messages = 0
+        self.bytes = 0
+        """Of messages, with the headers of their frames."""
+        self.open: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._target = target
+        self._host = host
+        self._data = b""
+        self._kept: deque[tuple[float, bytes]] | None = deque()
+        self._arrived = asyncio.Event()
+        self._transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        key = base64.b64encode(os.urandom(16)).decode()
+        head = (
+            f"GET {self._target} HTTP/1.1\r\nHost: {self._host}\r\nUpgrade: websocket\r\n"
+            f"Connection: Upgrade\r\nSec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        )
+        transport.write(head.encode())
+
+    def data_received(self, data: bytes) -> None:
+        data = self._data + data
+        position = 0
+        if not self.open.done():
+            head, found, rest = data.partition(b"\r\n\r\n")
+            if not found:
+                self._data = data
+                return
+            if b" 101 " not in head.partition(b"\r\n")[0]:
+                self.open.set_exception(ConnectionError(head.decode()))
+                return
+            self.open.set_result(None)
+            data = rest
+        end = len(data)
+        while end - position >= 2:
+            size, start = data[position + 1], position + 2
+            if size == 126 and end - start >= 2:
+                (size,) = struct.unpack_from(">H", data, start)
+                start += 2
+            elif size == 127 and end - start >= 8:
+                (size,) = struct.unpack_from(">Q", data, start)
+                start += 8
+            elif size > 125:
+                break
+            if end - start < size:
+                break
+            opcode = data[position] & 0x0F
+            if opcode == 1:
+                self.messages += 1
+                self.bytes += start + size - position
+                if self._kept is not None:
+                    self._kept.append((time.perf_counter(), data[start : start + size]))
+                    self._arrived.set()
+            elif opcode == 9:
+                self._send(0x8A, data[start : start + size])
+            position = start + size
+        self._data = data[position:]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.open.done():
+            self.open.set_exception(ConnectionError("the server hung up in the handshake"))
+        if not self.lost.done():
+            self.lost.set_result(None)
+
+    def send(self, text: bytes) -> None:
+        self._send(0x81, text)
+
+    async def close(self) -> None:
+        """Say goodbye and wait until the server has ended the connection."""
+        self._send(0x88, struct.pack(">H", 1000))
+        await self.lost
+
+    async def next(self, *tags: str) -> tuple[float, bytes]:
+        """The next message with one of these tags, after the last one this returned, and when it
+        came in seconds of `time.perf_counter`."""
+        beginnings = tuple(f'{{"type":"{tag}"'.encode() for tag in tags)
+        assert self._kept is not None, "this client only counts"
+        while True:
+            while self._kept:
+                when, message = self._kept.popleft()
+                if message.startswith(beginnings):
+                    return when, message
+            self._arrived.clear()
+            await self._arrived.wait()
+
+    def only_count(self) -> None:
+        """Keep nothing from now on."""
+        self._kept = None
+
+    def _send(self, head: int, data: bytes) -> None:
+        # A mask of zeros is a mask.
+        if len(data) < 126:
+            header = bytes((head, 0x80 | len(data)))
+        else:
+            header = struct.pack(">BBH", head, 0xFE, len(data))
+        self._transport.write(header + bytes(4) + data)
+
+
+async def connect(port: int, target: str) -> Client:
+    """A client whose handshake is accepted. Raises ConnectionError with the answer otherwise."""
+    loop = asyncio.get_running_loop()
+    _, client = await loop.create_connection(
+        lambda: Client(target, f"127.0.0.1:{port}"), "127.0.0.1", port
+    )
+    await client.open
+    return client
+
+
+class Rest:
+    """Requests of one user, one after the other, over one connection that is kept open."""
+
+    def __init__(self, port: int, key: str) -> None:
+        self._port = port
+        self._key = key
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def post(self, path: str, body: dict[str, Any]) -> Any:
+        """The decoded answer."""
+        if self._streams is None or self._streams[0].at_eof():
+            self.close()  # the server ends a connection that is not used for five seconds
+            self._streams = await asyncio.open_connection("127.0.0.1", self._port)
+        reader, writer = self._streams
+        data = json.dumps(body).encode()
+        writer.write(
+            f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {self._key}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n".encode()
+            + data
+        )
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        length = int(head.partition("content-length: ")[2].partition("\r\n")[0])
+        answer = json.loads(await reader.readexactly(length))
+        assert head.startswith("http/1.1 2"), f"{head}{answer}"
+        return answer
+
+    def close(self) -> None:
+        if self._streams is not None:
+            self._streams[1].close()
