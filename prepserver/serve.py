@@ -36,6 +36,7 @@ async def _serve(config: Config) -> None:
     await services.start()
     sockets = Sockets(Rooms(services).admit, services.clock)
     server = _Server(config, create_app(services), sockets)
+    _forget_killed(config.ready_file)
     watching = asyncio.create_task(sockets.watch())
     try:
         await server.serve()
@@ -102,6 +103,26 @@ class _Server(uvicorn.Server):
         finally:
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.remove_signal_handler(number)
+
+
+def _forget_killed(ready_file: Path | None) -> None:
+    """Remove the ready file of a server that had no chance to: nobody must connect there."""
+    if ready_file is None:
+        return
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError, OverflowError):
+        pid = int(json.loads(ready_file.read_text())["pid"])
+        if pid == os.getpid() or not _runs(pid):  # in containers the pid is always the same
+            ready_file.unlink()
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _write_atomically(path: Path, content: dict[str, object]) -> None:

@@ -19,6 +19,7 @@ from prepserver.clock import SystemClock
 from prepserver.identity.tokens import Tokens, signing_key
 from tests.support.server import Process, Server
 from tests.support.sockets import Socket, entered, refusal
+from tests.support.warm import WarmServer
 
 pytestmark = pytest.mark.e2e
 
@@ -125,18 +126,31 @@ def test_a_second_server_on_the_same_data_is_refused(tmp_path: Path) -> None:
         assert server.request("GET", "/health/live").status == 200
 
 
-def test_a_port_that_is_taken_is_told_in_a_sentence(tmp_path: Path) -> None:
-    """Exit code 1 and what to do; the ready file of another server stays."""
+@pytest.mark.parametrize(
+    ("content", "stays"),
+    [
+        ("somebody else's", True),
+        ('{"pid": "none"}', True),
+        ("[]", True),
+        (json.dumps({"pid": os.getpid()}), True),
+        (json.dumps({"pid": 2**22 + 1}), False),
+    ],
+)
+def test_a_port_that_is_taken_is_told_in_a_sentence(
+    tmp_path: Path, content: str, stays: bool
+) -> None:
+    """Exit code 1 and what to do. The ready file of another server stays, but not that of one
+    that was killed: whoever waits for this one must not connect there."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        server = Server(tmp_path)
-        server.ready_file.write_text("somebody else's")
+        server = WarmServer(tmp_path)
+        server.ready_file.write_text(content)
         process = server.launch("--port", str(port), "--ready-file", str(server.ready_file))
         assert failure_of(process) == 1
         assert f"Port {port} of 127.0.0.1 cannot be listened on" in server.log
         assert "--port" in server.log
         assert "Traceback" not in server.log
-        assert server.ready_file.read_text() == "somebody else's"
+        assert server.ready_file.exists() == stays
 
 
 @pytest.mark.parametrize(

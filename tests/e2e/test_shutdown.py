@@ -48,8 +48,7 @@ async def test_restarts_under_people_who_talk_lose_nothing(tmp_path: Path) -> No
                     await asyncio.to_thread(server.start)
                     await asyncio.sleep(1.0)
                 stop.set()
-            for key, one in zip(keys, candidates, strict=True):
-                await kept(server, key, one.promised)
+            await kept(server, dict(zip(keys, candidates, strict=True)))
         assert server.terminate(limit=STOP) == 0
         all_ended(server)
         assert sum(len(p.answers) for one in candidates for p in one.promised.values()) > 30

@@ -46,8 +46,11 @@ from prepserver.protocol import (
 
 __all__ = ["Candidate", "Promised"]
 
-QUESTIONS = 8
-"""Of one interview; then the candidate begins another."""
+QUESTIONS = 5
+"""Of one interview, at most; then the candidate begins another."""
+
+DELETED = 0.3
+"""The share of finished interviews that the candidate removes."""
 
 
 class Promised(Struct):
@@ -70,6 +73,8 @@ class Candidate:
         """`longest_wait` in seconds between two attempts to connect."""
         self.promised: dict[str, Promised] = {}
         """By interview."""
+        self.deleted: set[str] = set()
+        """Interviews that the server has said are gone."""
         self.connections = 0
         """How often a room came online."""
         self.resumed = 0
@@ -97,12 +102,26 @@ class Candidate:
         """Answer questions, in one interview after the other, until `stop`; then wait until the
         turn that is under way has come to its end."""
         while not stop.is_set():
+            spec = InterviewSpec(questions=self._rng.randint(1, QUESTIONS))
             try:
-                interview = await self._rest.create(InterviewSpec(questions=QUESTIONS))
+                interview = await self._rest.create(spec)
             except ServerUnreachable:
                 continue  # whether or not it was made, this one is not gone on with
             self.promised[interview.id] = Promised()
             await self._hold(interview.id, stop)
+            if not stop.is_set() and self._rng.random() < DELETED:
+                await self._delete(interview.id)
+
+    async def _delete(self, id: str) -> None:
+        """Ask until it is done: nobody knows what came of an attempt that had no answer."""
+        while True:
+            try:
+                await self._rest.delete(id)
+            except ServerUnreachable:
+                continue
+            del self.promised[id]
+            self.deleted.add(id)
+            return
 
     async def _hold(self, id: str, stop: asyncio.Event) -> None:
         promised = self.promised[id]

@@ -2,12 +2,13 @@
 
 import asyncio
 import time
+from pathlib import Path
 
 import apsw
 
 from prepcli.client.rest import Rest
 from prepserver.protocol import Interview, Message, MessageKind, Status
-from tests.support.candidates import Promised
+from tests.support.candidates import Candidate, Promised
 from tests.support.server import Server
 
 __all__ = ["all_ended", "kept"]
@@ -16,9 +17,19 @@ REPAIR = 15.0
 """Seconds until an alarm has mended what a crash cut off between two objects; it is due after 5."""
 
 
-async def kept(server: Server, key: str, promised: dict[str, Promised]) -> None:
-    """Everything one candidate was promised is on the server, once and in order, and nothing
-    else; and their own client has seen the same."""
+async def kept(server: Server, people: dict[str, Candidate]) -> None:
+    """Everything that the candidates, by their keys, were promised is on the server, once and in
+    order, and nothing else; their own clients have seen the same; what they deleted is gone."""
+    listed = [await _kept(server, key, one) for key, one in people.items()]
+    until = time.monotonic() + REPAIR
+    while len(_files(server, "interview")) != sum(listed):
+        assert time.monotonic() < until, "what is in no list is still on the disk"
+        await asyncio.sleep(0.2)
+
+
+async def _kept(server: Server, key: str, candidate: Candidate) -> int:
+    """How many interviews there are."""
+    promised = candidate.promised
     async with Rest(server.url, key) as rest:
         until = time.monotonic() + REPAIR
         while True:
@@ -30,8 +41,10 @@ async def kept(server: Server, key: str, promised: dict[str, Promised]) -> None:
                 break
             await asyncio.sleep(0.2)
     assert promised.keys() <= said.keys()
+    assert not candidate.deleted & said.keys()
     for interview in listed:
         _whole(interview, said[interview.id], promised.get(interview.id))
+    return len(listed)
 
 
 def _settled(interview: Interview, said: list[Message]) -> bool:
@@ -60,13 +73,23 @@ def _whole(interview: Interview, said: list[Message], promised: Promised | None)
 
 def all_ended(server: Server) -> None:
     """Seen in the files of a server that has stopped: they are whole, and nothing waits in them."""
-    for path in (server.data_dir / "objects").rglob("*.sqlite"):
-        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
-        try:
-            assert connection.pragma("integrity_check") == "ok", path
-            if path.parent.parent.name == "interview":
-                states = connection.execute("SELECT DISTINCT state FROM turns").fetchall()
-                assert states == [("done",)], path
-                assert connection.execute("SELECT count(*) FROM recordings").get == 0, path
-        finally:
-            connection.close()
+    for path in _files(server, "interview"):
+        assert _rows(path, "SELECT DISTINCT state FROM turns") == [("done",)], path
+        assert _rows(path, "SELECT * FROM recordings") == [], path
+    for path in _files(server, "user-interviews"):
+        assert _rows(path, "SELECT * FROM interviews WHERE deleting OR spec IS NOT NULL") == [], (
+            path
+        )
+
+
+def _files(server: Server, kind: str) -> list[Path]:
+    return list((server.data_dir / "objects" / kind).rglob("*.sqlite"))
+
+
+def _rows(path: Path, query: str) -> list[tuple[object, ...]]:
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+    try:
+        assert connection.pragma("integrity_check") == "ok", path
+        return list(connection.execute(query))
+    finally:
+        connection.close()
