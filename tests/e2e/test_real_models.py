@@ -1,5 +1,7 @@
 """Interviews on the real models: spoken, killed half-way, taken up again."""
 
+import contextlib
+import functools
 import os
 import signal
 import subprocess
@@ -18,6 +20,8 @@ from tests.support.sockets import Socket, entered
 from tests.support.wer import wer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.models]
+
+EIGHT = 8
 
 PATIENCE = 90.0
 """Real seconds, for a machine that has other things to do."""
@@ -99,23 +103,42 @@ def test_a_server_killed_while_it_generates_finishes_the_turn(server: Server) ->
 
 
 @pytest.mark.parametrize("job", ["interviewer", "ears"])
-def test_a_killed_engine_costs_a_retry(server: Server, speech_dir: Path, job: str) -> None:
-    """kill -9 of the engine at work: the turn finishes, no text doubled, the server stays up."""
+def test_a_killed_engine_costs_every_interview_a_retry(
+    server: Server, speech_dir: Path, job: str
+) -> None:
+    """kill -9 of the engine while it works for eight: each turn finishes, no text is doubled, and
+    the server stays up."""
     key = server.add_user()
-    id = begin(server, key)
-    first_question(server, key, id)
-    with entered(room(server, key, id)) as socket:
-        socket.next(wire.Snapshot)
+    ids = [begin(server, key) for _ in range(EIGHT)]
+    with contextlib.ExitStack() as opened:
+        sockets = []
+        for id in ids:
+            first_question(server, key, id)
+            socket = opened.enter_context(entered(room(server, key, id)))
+            socket.next(wire.Snapshot)
+            sockets.append(socket)
+        for socket in sockets:
+            if job == "ears":
+                socket.send((speech_dir / "short-answer.wav").read_bytes())
+            else:
+                socket.send(wire.UserMessage(id="m1", text=ANSWER))
         if job == "ears":
-            socket.send((speech_dir / "conflict.wav").read_bytes())
-            socket.until(
+            sockets[-1].until(
                 lambda m: isinstance(m, wire.StateChanged) and m.state is wire.Phase.TRANSCRIBING
             )
         else:
-            socket.send(wire.UserMessage(id="m1", text=ANSWER))
-            socket.next(wire.Delta)
+            sockets[0].next(wire.Delta)
         os.kill(engine(server, "whisper" if job == "ears" else "llama"), signal.SIGKILL)
-        whole = eventually(lambda: question_said(socket))
+        for socket in sockets:
+            whole = eventually(functools.partial(question_said, socket))
+            assert streamed(socket) == whole.text
+    for id in ids:
+        assert kinds(server, key, id) == ["question", "answer", "question"]
+    assert server.request("GET", "/health/live").status == 200
+
+
+def streamed(socket: Socket) -> str:
+    """What the pieces of the question come to, each put where it says."""
     text = ""
     for message in socket.messages:
         if isinstance(message, wire.DeltaDropped):
@@ -123,9 +146,7 @@ def test_a_killed_engine_costs_a_retry(server: Server, speech_dir: Path, job: st
         elif isinstance(message, wire.Delta):
             assert message.offset == len(text)
             text += message.text
-    assert text == whole.text
-    assert kinds(server, key, id) == ["question", "answer", "question"]
-    assert server.request("GET", "/health/live").status == 200
+    return text
 
 
 def question_said(socket: Socket) -> wire.Message | None:

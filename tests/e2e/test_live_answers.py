@@ -1,0 +1,98 @@
+"""Answers on the real models while they are still being given."""
+
+import itertools
+import wave
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from prepserver import protocol as wire
+from prepserver.protocol import MessageKind
+from tests.e2e.test_real_models import begin, first_question, room
+from tests.support.server import Server
+from tests.support.sockets import Socket, entered
+from tests.support.wer import wer
+
+pytestmark = [pytest.mark.e2e, pytest.mark.models]
+
+FRAME = wire.BYTES_PER_SECOND // 25
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, models_dir: Path) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("live")
+    models = ("--model", "smollm2-135m-instruct", "--stt-model", "whisper-tiny.en")
+    with Server(folder, *models, "--models-dir", str(models_dir)) as running:
+        yield running
+
+
+def pcm_of(recording: Path) -> bytes:
+    with wave.open(str(recording)) as file:
+        return bytes(file.readframes(file.getnframes()))
+
+
+def transcript(recording: Path) -> str:
+    lines = (recording.parent / "transcripts.tsv").read_text("utf-8").splitlines()
+    return dict(line.split("\t") for line in lines)[recording.stem]
+
+
+def speak(socket: Socket, pcm: bytes, begin: int = 0) -> int:
+    """Frames from number `begin` on, as fast as they are taken; how many there are now."""
+    pieces = [pcm[at : at + FRAME] for at in range(0, len(pcm), FRAME)]
+    for number, piece in enumerate(pieces, begin):
+        socket.send(wire.pack_frame(number, piece))
+    return begin + len(pieces)
+
+
+def test_words_appear_before_the_answer_ends(server: Server, speech_dir: Path) -> None:
+    """Captions grow while frames come; what was certain in them is in the answer, which is as good
+    as that of a whole recording, and how it was heard is kept word by word."""
+    key = server.add_user("ada")
+    id = begin(server, key)
+    first_question(server, key, id)
+    recording = speech_dir / "event-sourcing.wav"
+    with entered(room(server, key, id)) as socket:
+        socket.next(wire.Snapshot)
+        socket.send(wire.AudioStart(id="r1"))
+        frames = speak(socket, pcm_of(recording))
+        caption = socket.until(lambda m: isinstance(m, wire.Caption) and m.stable > 20)
+        assert isinstance(caption, wire.Caption)
+        socket.send(wire.AudioStop(id="r1", frames=frames))
+        answer = socket.said(MessageKind.ANSWER)
+        question = socket.said(MessageKind.QUESTION)
+    assert wer(transcript(recording), answer.text) < 0.2
+    assert wer(caption.text[: caption.stable], answer.text[: caption.stable]) < 0.35
+    assert question.text.endswith("?")
+    path = f"/api/interviews/{id}/messages/{answer.id}/speech"
+    heard = server.request("GET", path, key=key).body
+    words = [word for segment in heard["segments"] for word in segment["words"]]
+    assert len(words) >= 20
+    assert all(a["start"] <= b["start"] for a, b in itertools.pairwise(words))
+
+
+def test_a_recording_outlives_the_server_that_listened(server: Server, speech_dir: Path) -> None:
+    """kill -9 in the middle of an answer: the frames that were acknowledged are still there, the
+    client sends the rest, and the words are all there."""
+    key = server.add_user("bob")
+    id = begin(server, key)
+    first_question(server, key, id)
+    recording = speech_dir / "conflict.wav"
+    pcm = pcm_of(recording)
+    half = len(pcm) // FRAME // 2
+    with entered(room(server, key, id)) as socket:
+        socket.next(wire.Snapshot)
+        socket.send(wire.AudioStart(id="r1"))
+        speak(socket, pcm[: half * FRAME])
+        socket.until(lambda m: isinstance(m, wire.AudioAck) and m.frame > half // 2)
+        server.kill()
+    server.start()
+    with entered(room(server, key, id)) as socket:
+        socket.send(wire.AudioStart(id="r1"))
+        stored = socket.next(wire.AudioAck).frame
+        assert stored > half // 2
+        frames = speak(socket, pcm[(stored + 1) * FRAME :], stored + 1)
+        socket.until(lambda m: isinstance(m, wire.Caption) and m.stable > 0)
+        socket.send(wire.AudioStop(id="r1", frames=frames))
+        answer = socket.said(MessageKind.ANSWER)
+    assert wer(transcript(recording), answer.text) < 0.2
