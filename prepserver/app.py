@@ -9,10 +9,12 @@ from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 
+from prepserver.ai.calllog import CallLog, call_log_path
 from prepserver.ai.chain import Retries
 from prepserver.ai.gateway import Gateway, Policy
 from prepserver.ai.llama.model import LlamaModel
 from prepserver.ai.llama.options import LlamaOptions
+from prepserver.ai.metrics import Metrics
 from prepserver.ai.models.store import ModelStore
 from prepserver.ai.remote.endpoint import PREFIX, Endpoint
 from prepserver.ai.scripted import ScriptedLanguage, ScriptedSpeech
@@ -28,9 +30,12 @@ from prepserver.interview.user_interviews import UserInterviews
 from prepserver.objects.cell import Kind
 from prepserver.objects.registry import Registry
 from prepserver.routes import auth, failures, health
+from prepserver.routes import gateway as gateway_routes
+from prepserver.routes import metrics as metrics_routes
 from prepserver.routes.interviews import InterviewController, ratelimit
 from prepserver.routes.rooms import not_a_socket
 from prepserver.routes.services import Services
+from prepserver.stores.budgets import Budgets
 from prepserver.stores.ratelimit import RateLimiter
 
 __all__ = ["VERSION", "create_app", "create_services", "open_users"]
@@ -56,6 +61,21 @@ def create_services(config: Config, clock: Clock | None = None) -> Services:
         limit=config.rate_limit,
         window=config.rate_window,
     )
+    budgets = Budgets(
+        data_dir / "budgets.sqlite",
+        clock,
+        tokens=config.token_budget,
+        seconds=config.compute_budget,
+        window=config.rate_window,
+    )
+    calls = CallLog(
+        call_log_path(data_dir),
+        clock,
+        keep_text=config.log_text,
+        max_age=config.log_days * 86_400.0,
+        max_bytes=round(config.log_megabytes * 1_000_000),
+    )
+    metrics = Metrics()
     gateway = Gateway(
         _language(config.model, config, clock),
         _speech(config.stt_model, config, clock),
@@ -64,6 +84,9 @@ def create_services(config: Config, clock: Clock | None = None) -> Services:
         _policy(config),
         fallback=[_language(name, config, clock) for name in config.fallback],
         speech_fallback=[_speech(name, config, clock) for name in config.stt_fallback],
+        spending=budgets,
+        calls=calls,
+        observers=(metrics.observe,),
     )
     questions = bank.load()
     settings = Settings(
@@ -90,6 +113,10 @@ def create_services(config: Config, clock: Clock | None = None) -> Services:
         users=open_users(config, clock),
         tokens=Tokens(signing_key(data_dir / "signing.key"), clock),
         limiter=limiter,
+        budgets=budgets,
+        calls=calls,
+        metrics=metrics,
+        metrics_access=config.metrics,
         version=VERSION,
     )
 
@@ -107,6 +134,8 @@ def create_app(services: Services) -> Litestar:
             auth.token,
             InterviewController,
             ratelimit,
+            gateway_routes.stats,
+            metrics_routes.metrics,
             not_a_socket,
         ],
         dependencies={"services": Provide(lambda: services, sync_to_thread=False)},
@@ -126,6 +155,8 @@ def _policy(config: Config) -> Policy:
         parallel=config.parallel,
         listeners=config.listeners,
         queue=config.queue,
+        cache_purposes=frozenset(config.cache_purposes),
+        cache_ttl=config.cache_ttl,
     )
 
 

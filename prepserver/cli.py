@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from prepserver.ai.models.commands import models
+from prepserver.clock import SystemClock
 from prepserver.config import load, open_data_dir
 from prepserver.errors import PrepServerError
 
@@ -76,12 +77,20 @@ def users() -> None:
 @DATA_DIR
 @CONFIG
 @click.option("--replace", is_flag=True, help="Give an existing user a new key.")
+@click.option("--admin", is_flag=True, help="They may see the server's figures.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def add_user(
-    name: str, data_dir: Path | None, file: Path | None, replace: bool, as_json: bool
+    name: str,
+    data_dir: Path | None,
+    file: Path | None,
+    replace: bool,
+    admin: bool,
+    as_json: bool,
 ) -> None:
     """Add a user and print the access key, once."""
-    _with_users(data_dir, file, lambda u: _print_key(u.add(name, replace=replace), as_json))
+    _with_users(
+        data_dir, file, lambda u: _print_key(u.add(name, replace=replace, admin=admin), as_json)
+    )
 
 
 @users.command("rotate")
@@ -92,6 +101,24 @@ def add_user(
 def rotate_user(name: str, data_dir: Path | None, file: Path | None, as_json: bool) -> None:
     """Give a user a new access key; the old one is refused from now on."""
     _with_users(data_dir, file, lambda u: _print_key(u.rotate(name), as_json))
+
+
+@users.command("promote")
+@click.argument("name")
+@DATA_DIR
+@CONFIG
+def promote_user(name: str, data_dir: Path | None, file: Path | None) -> None:
+    """Make a user an administrator, who may see the server's figures."""
+    _with_users(data_dir, file, lambda u: u.set_admin(name, True))
+
+
+@users.command("demote")
+@click.argument("name")
+@DATA_DIR
+@CONFIG
+def demote_user(name: str, data_dir: Path | None, file: Path | None) -> None:
+    """Make an administrator a user like others."""
+    _with_users(data_dir, file, lambda u: u.set_admin(name, False))
 
 
 @users.command("remove")
@@ -111,18 +138,37 @@ def list_users(data_dir: Path | None, file: Path | None, as_json: bool) -> None:
     """Show who may use this server."""
 
     def show(table: Any) -> None:
-        rows = [{"id": u.id, "name": u.name, "created_at": u.created_at} for u in table.list()]
+        rows = [
+            {"id": u.id, "name": u.name, "created_at": u.created_at, "admin": u.admin}
+            for u in table.list()
+        ]
         if as_json:
             click.echo(json.dumps(rows))
         else:
             for row in rows:
-                click.echo(row["name"])
+                click.echo(row["name"] + (" (administrator)" if row["admin"] else ""))
 
     _with_users(data_dir, file, show)
 
 
+@cli.command()
+@click.option("--since", default="24h", show_default=True, help="How far back: 30m, 24h, 7d.")
+@DATA_DIR
+@CONFIG
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def stats(since: str, data_dir: Path | None, file: Path | None, as_json: bool) -> None:
+    """Show how the models did, also while a server runs: calls, failures, tokens, times."""
+    from prepserver.ai.report import report  # SQLite
+
+    def run() -> None:
+        flags = {} if data_dir is None else {"data_dir": data_dir}
+        config = load(flags, file=file)
+        click.echo(report(config.data_dir, since, as_json=as_json, now=SystemClock().now()))
+
+    _or_fail(run)
+
+
 def _with_users(folder: Path | None, file: Path | None, action: Any) -> None:
-    from prepserver.clock import SystemClock
     from prepserver.identity.users import Users  # argon2
 
     def run() -> None:

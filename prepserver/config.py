@@ -102,6 +102,26 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Model requests of one user in one window; 0 means that nothing is counted."""
     rate_window: Annotated[float, Meta(gt=0)] = 86_400.0
     """Seconds."""
+    token_budget: Annotated[int, Meta(ge=0)] = 0
+    """Tokens of one user in the same window, of prompts (without what was still cached) and of
+    replies; 0 means no limit."""
+    compute_budget: Annotated[float, Meta(ge=0)] = 0.0
+    """Seconds of one user in the same window that models work for them; 0 means no limit."""
+    cache_purposes: tuple[str, ...] = ()
+    """Purposes whose replies are kept and given again to an equal request of the same user:
+    `extract`, `question`, `hint`, `closing` or `summary`. In memory only."""
+    cache_ttl: Annotated[float, Meta(ge=60, le=2_678_400)] = 3_600.0
+    """Seconds that they are kept: a minute to a month."""
+    metrics: Literal["administrators", "open", "off"] = "administrators"
+    """Who may read `/metrics`: administrators with their access key, everybody who reaches the
+    server, or nobody."""
+    log_text: bool = False
+    """Whether the log of calls keeps what was sent to the models and what they said. Without it
+    the log has figures alone."""
+    log_days: Annotated[float, Meta(gt=0)] = 30.0
+    """Days that the log of calls goes back."""
+    log_megabytes: Annotated[float, Meta(ge=1)] = 256.0
+    """Size of the log of calls; the oldest go first."""
     max_recording: Annotated[float, Meta(gt=0, le=3_600)] = 600.0
     """Seconds of one spoken answer."""
     scripted_delay: Annotated[float, Meta(ge=0, le=10)] = 0.0

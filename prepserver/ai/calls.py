@@ -68,6 +68,10 @@ class Record(Struct, kw_only=True):
     """Waited until a model took it up."""
     first: float | None = None
     """From its beginning to the first words; None when there were none."""
+    lag: float | None = None
+    """From the end of the sound to its transcript, for one that was listened to."""
+    caption_lag: float | None = None
+    """Of sound that had come and was not in a caption yet when that was shown, at most."""
     duration: float = 0.0
     compute: float = 0.0
     """The model worked on it; nothing for a reply that was shared."""

@@ -13,12 +13,29 @@ from prepserver.ai.values import ModelInfo, Priority
 from prepserver.clock import Clock
 from prepserver.errors import InferenceError, PrepServerError
 
-__all__ = ["Chain", "Effort", "Link", "Retries"]
+__all__ = ["Chain", "Effort", "Link", "Retries", "within"]
 
 LONGEST_PAUSE = 5.0
 """Seconds between two attempts, at most; also between two attempts to load."""
 
+T = TypeVar("T")
+
 log = structlog.get_logger(__name__)
+
+
+async def within(clock: Clock, work: Awaitable[T], seconds: float) -> T:
+    """What some work gives. Raises TimeoutError after so long, when the work was cancelled."""
+    working = asyncio.ensure_future(work)
+    pause = asyncio.create_task(clock.sleep(seconds))
+    try:
+        await asyncio.wait({working, pause}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+    finally:
+        pause.cancel()
+        working.cancel()
+        await asyncio.gather(working, pause, return_exceptions=True)
+    raise TimeoutError
 
 
 class Engine(Protocol):
@@ -29,7 +46,6 @@ class Engine(Protocol):
 
 
 E = TypeVar("E", bound=Engine)
-T = TypeVar("T")
 
 
 class Retries(Struct, frozen=True, kw_only=True):
@@ -242,7 +258,7 @@ class Chain(Generic[E]):
         for done in range(self._retries.limit + 1):
             try:
                 async with aclosing(work(link.engine)) as events:
-                    if (event := await self._in_time(anext(events, None), timeout)) is not None:
+                    if (event := await self._first(events, timeout)) is not None:
                         effort.first = effort.first or self._clock.monotonic()
                         yield event
                         async for event in events:
@@ -256,22 +272,15 @@ class Chain(Generic[E]):
                 effort.retries += 1
                 await self._clock.sleep(self._retries.pause(done))
 
-    async def _in_time(self, upcoming: Awaitable[T | None], timeout: float) -> T | None:
-        if not timeout:
-            return await upcoming
-        waiting = asyncio.ensure_future(upcoming)
-        pause = asyncio.create_task(self._clock.sleep(timeout))
+    async def _first(self, events: AsyncGenerator[T, None], timeout: float) -> T | None:
+        upcoming = anext(events, None)
         try:
-            await asyncio.wait({waiting, pause}, return_when=asyncio.FIRST_COMPLETED)
-            if waiting.done():
-                return waiting.result()
-        finally:
-            pause.cancel()
-            waiting.cancel()
-            await asyncio.gather(waiting, pause, return_exceptions=True)
-        raise InferenceError(
-            f"The model said nothing for {timeout:g} s. Try again.", code="first_token_timeout"
-        )
+            return await within(self._clock, upcoming, timeout) if timeout else await upcoming
+        except TimeoutError:
+            raise InferenceError(
+                f"The model said nothing for {timeout:g} s. Try again.",
+                code="first_token_timeout",
+            ) from None
 
     async def close(self) -> None:
         await asyncio.gather(*(link.close() for link in self.links))

@@ -1,30 +1,36 @@
 """Every call of a model passes here: charged to its user, admitted, retried, timed, recorded."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Sequence
-from contextlib import aclosing, contextmanager
-from typing import Literal, Protocol
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Sequence
+from contextlib import aclosing
+from typing import Literal
 
 import structlog
 from msgspec import Struct
 
+from prepserver.ai.account import Account, Limiter, Spending
 from prepserver.ai.admission import Admission
-from prepserver.ai.calls import CANCELLED, DROPPED, Call, Kind, Record
-from prepserver.ai.chain import Chain, Effort, Link, Retries
+from prepserver.ai.answers import Answers, key_of
+from prepserver.ai.calllog import CallLog
+from prepserver.ai.calls import DROPPED, Call, Record
+from prepserver.ai.chain import Chain, Effort, Link, Retries, within
+from prepserver.ai.ears import Ears
 from prepserver.ai.prefills import Prefills
+from prepserver.ai.recorder import Recorder
+from prepserver.ai.statistics import Load
 from prepserver.ai.values import (
     Caption,
     Delta,
+    EngineStats,
     LanguageModel,
     ModelInfo,
-    Priority,
     Prompt,
     Speech,
     SpeechModel,
     Usage,
 )
 from prepserver.clock import Clock
-from prepserver.errors import InferenceError, PrepServerError
+from prepserver.errors import InferenceError
 from prepserver.protocol import Quota
 
 __all__ = ["Call", "Gateway", "Limiter", "Policy"]
@@ -32,14 +38,10 @@ __all__ = ["Call", "Gateway", "Limiter", "Policy"]
 INTERVIEWER, EARS = "interviewer", "ears"
 """What the models are for."""
 
+STATS_SECONDS = 2.0
+"""That an engine may take to say how it does."""
+
 log = structlog.get_logger(__name__)
-
-
-class Limiter(Protocol):
-    """Counts requests. `charge` raises RateLimited."""
-
-    async def charge(self, user: str, request: str) -> Quota: ...
-    async def quota(self, user: str) -> Quota: ...
 
 
 class Policy(Struct, frozen=True, kw_only=True):
@@ -51,6 +53,8 @@ class Policy(Struct, frozen=True, kw_only=True):
     """0: as many as the model says."""
     listeners: int = 16
     queue: int = 64
+    cache_purposes: frozenset[str] = frozenset()
+    cache_ttl: float = 3_600.0
 
 
 class Gateway:
@@ -66,9 +70,12 @@ class Gateway:
         *,
         fallback: Sequence[LanguageModel] = (),
         speech_fallback: Sequence[SpeechModel] = (),
+        spending: Spending | None = None,
+        calls: CallLog | None = None,
+        observers: Sequence[Callable[[Record], None]] = (),
     ) -> None:
-        """The fallbacks step in, in their order, for a model that fails."""
-        self._limiter = limiter
+        """The fallbacks step in, in their order, for a model that fails. `observers` are told of
+        every call that has ended, as the log is. Of what is handed in the models are closed."""
         self._clock = clock
         self._policy = policy = policy or Policy()
         self._language = Chain(
@@ -79,7 +86,7 @@ class Gateway:
             clock,
             policy.retries,
         )
-        self._speech = Chain(
+        ears = Chain(
             [
                 Link(model, model.name, clock, policy.retries, self._door(policy.listeners))
                 for model in (speech, *speech_fallback)
@@ -88,6 +95,15 @@ class Gateway:
             policy.retries,
         )
         self._prefills = Prefills()
+        self._answers = Answers(clock)
+        self._calls = calls
+        self._account = Account(limiter, spending)
+        self._recorder = Recorder(
+            clock,
+            observers if calls is None else (calls.add, *observers),
+            keep_text=calls is not None and calls.keep_text,
+        )
+        self._ears = Ears(ears, self._account, self._recorder, clock)
 
     def _door(self, parallel: int) -> Admission:
         return Admission(self._clock, parallel=parallel, limit=self._policy.queue)
@@ -96,18 +112,44 @@ class Gateway:
 
     def start(self) -> None:
         """Begin to load the models; calls made meanwhile wait for them."""
-        for chain in (self._language, self._speech):
+        for chain in (self._language, self._ears.chain):
             chain.start()
 
     @property
     def states(self) -> dict[str, str]:
         """Each model's job and its state: `loading`, `ready` or `failed`."""
-        return {INTERVIEWER: self._language.state, EARS: self._speech.state}
+        return {INTERVIEWER: self._language.state, EARS: self._ears.chain.state}
 
-    @property
-    def running(self) -> int:
-        """How many calls the language models work on."""
-        return sum(link.admission.running for link in self._language.links)
+    def loads(self) -> list[Load]:
+        """How busy each model is, the first of each chain first."""
+        return [
+            Load(
+                job=job,
+                model=link.name,
+                state=link.state,
+                parallel=link.admission.parallel,
+                running=link.admission.running,
+                waiting=link.admission.waiting,
+                wait=link.admission.estimate().seconds,
+            )
+            for job, links in ((INTERVIEWER, self._language.links), (EARS, self._ears.chain.links))
+            for link in links
+        ]
+
+    async def engines(self) -> list[tuple[str, EngineStats]]:
+        """What the engines of the language models that are loaded count, by the models' names;
+        one that does not answer is left out."""
+        found = []
+        for link in self._language.links:
+            if link.state != "ready":
+                continue
+            try:
+                stats = await within(self._clock, link.engine.stats(), STATS_SECONDS)
+            except (InferenceError, TimeoutError) as error:
+                log.warning("stats.not_given", model=link.name, error=str(error))
+            else:
+                found.append((link.name, stats))
+        return found
 
     async def info(self) -> ModelInfo:
         """The model that prompts are to be made for: the first that is loaded.
@@ -121,80 +163,83 @@ class Gateway:
     # --- Calls --------------------------------------------------------------------------------
 
     async def quota(self, user: str) -> Quota:
-        return await self._limiter.quota(user)
+        return await self._account.quota(user)
 
     async def generate(self, call: Call, prompt: Prompt) -> AsyncGenerator[Delta | Usage, None]:
         """Deltas, then one Usage.
 
         A retryable failure is retried while no text has left; after that it is the caller's to
-        start over. Raises RateLimited, InferenceError.
+        start over. Equal requests of a user share one reply. Raises RateLimited, and
+        InferenceError: `overloaded`, `first_token_timeout`, and what the models report.
         """
-        with self._recorded(call, "generate") as (record, effort):
-            await self._limiter.charge(call.user, call.request)
+        with self._recorder.recording(call, "generate", _text(prompt)) as entry:
+            record, started = entry.record, self._clock.monotonic()
+            await self._account.charge(call)
+            model = (await self._language.first()).name
             await self._prefills.stop(prompt.conversation)
-            events = self._language.run(
-                lambda model: model.generate(prompt),
-                effort,
-                prompt.priority,
-                timeout=self._policy.first_token_timeout,
+            reading = self._answers.read(
+                key_of(call.user, model, prompt),
+                call.interview,
+                self._policy.cache_ttl if call.purpose in self._policy.cache_purposes else 0.0,
+                lambda effort: self._written(call.user, prompt, effort),
             )
-            async with aclosing(events):
+            entry.effort, record.shared = reading.effort, reading.shared
+            async with aclosing(reading.events) as events:
                 async for event in events:
-                    if isinstance(event, Usage):
+                    if isinstance(event, Delta):
+                        if record.first is None:
+                            record.first = self._clock.monotonic() - started
+                        if record.reply is not None:
+                            record.reply += event.text
+                    elif not record.shared:
                         record.prompt_tokens = event.prompt_tokens
                         record.cached_tokens = event.cached_tokens
                         record.completion_tokens = event.completion_tokens
                         record.compute = event.seconds
                     yield event
 
+    async def _written(
+        self, user: str, prompt: Prompt, effort: Effort
+    ) -> AsyncGenerator[Delta | Usage, None]:
+        """The reply of a model; what it cost is counted also when it is given up."""
+        pieces, usage, failed = 0, None, False
+        events = self._language.run(
+            lambda model: model.generate(prompt),
+            effort,
+            prompt.priority,
+            timeout=self._policy.first_token_timeout,
+        )
+        try:
+            async with aclosing(events):
+                async for event in events:
+                    if isinstance(event, Usage):
+                        usage = event
+                    else:
+                        pieces += 1
+                    yield event
+        except Exception:
+            failed = True
+            raise
+        finally:
+            if usage is not None:
+                computed = usage.prompt_tokens - usage.cached_tokens + usage.completion_tokens
+                await self._account.bill(user, computed, usage.seconds)
+            elif effort.begun is not None and not failed:
+                # A piece of text is one token, or more.
+                await self._account.bill(user, pieces, self._clock.monotonic() - effort.begun)
+
     async def transcribe(self, call: Call, pcm: bytes, vocabulary: str = "") -> Speech:
         """Write down a recording (PCM16 little-endian, 16 kHz, mono).
 
         Raises RateLimited, InferenceError.
         """
+        return await self._ears.transcribe(call, pcm, vocabulary)
 
-        async def written(model: SpeechModel) -> AsyncGenerator[Speech, None]:
-            yield await model.transcribe(pcm, vocabulary)
-
-        with self._recorded(call, "transcribe") as (record, effort):
-            await self._limiter.charge(call.user, call.request)
-            async with aclosing(self._speech.run(written, effort, Priority.ANSWER)) as events:
-                speech = await anext(events)
-            record.audio = speech.seconds
-            return speech
-
-    async def listen(
+    def listen(
         self, call: Call, audio: Callable[[], AsyncIterable[bytes]], vocabulary: str = ""
     ) -> AsyncGenerator[Caption | Speech, None]:
-        """Write down while it is spoken: captions, then one Speech.
-
-        `audio()` gives the recording from its beginning, as far as there is, and then what comes
-        until it ends. It is asked again when the engine dies; captions that say less than was
-        said already, or otherwise, are then held back, and the Speech is what counts.
-        Raises RateLimited, InferenceError, and what the source raises.
-        """
-
-        async def heard(model: SpeechModel) -> AsyncGenerator[Caption | Speech, None]:
-            async with (
-                aclosing(_pieces(audio())) as pieces,
-                aclosing(model.listen(pieces, vocabulary)) as events,
-            ):
-                async for event in events:
-                    yield event
-
-        with self._recorded(call, "listen") as (record, effort):
-            await self._limiter.charge(call.user, call.request)
-            final = ""
-            events = self._speech.run(heard, effort, Priority.ANSWER, repeatable=True)
-            async with aclosing(events):
-                async for event in events:
-                    if isinstance(event, Speech):
-                        record.audio = event.seconds
-                    elif event.final.startswith(final):
-                        final = event.final
-                    else:
-                        continue
-                    yield event
+        """Write down while it is spoken: captions, then one Speech. See `Ears.listen`."""
+        return self._ears.listen(call, audio, vocabulary)
 
     # --- What is kept for a conversation ------------------------------------------------------
 
@@ -207,10 +252,10 @@ class Gateway:
         """
         link = self._language.links[0]
         try:
-            with self._recorded(call, "prefill") as (record, effort):
-                effort.model, effort.begun = link.name, self._clock.monotonic()
+            with self._recorder.recording(call, "prefill", _text(prompt)) as entry:
+                entry.effort.model, entry.effort.begun = link.name, self._clock.monotonic()
                 if not await self._prefills.run(link, prompt):
-                    record.outcome = DROPPED
+                    entry.record.outcome = DROPPED
         except asyncio.CancelledError:
             current = asyncio.current_task()
             if current is not None and current.cancelling():
@@ -229,6 +274,9 @@ class Gateway:
         """Have what is kept for a conversation removed; a failure is logged, not raised."""
         await self._prefills.stop(conversation)
         await self._tell("forget", conversation)
+        self._answers.forget(conversation)
+        if self._calls is not None:
+            await self._calls.forget(conversation)
 
     async def _tell(self, what: Literal["park", "forget"], conversation: str) -> None:
         for link in self._language.links:
@@ -245,71 +293,13 @@ class Gateway:
             except Exception:
                 log.exception(f"conversation.{what}_failed", model=link.name)
 
-    # --- Records ------------------------------------------------------------------------------
-
-    @contextmanager
-    def _recorded(self, call: Call, kind: Kind) -> Generator[tuple[Record, Effort], None, None]:
-        """A record that is closed, with the outcome, when the call ends in whatever way."""
-        started = self._clock.monotonic()
-        effort = Effort()
-        record = Record(
-            at=self._clock.now(),
-            kind=kind,
-            purpose=call.purpose,
-            user=call.user,
-            interview=call.interview,
-            request=call.request,
-            metadata=call.metadata,
-        )
-        try:
-            yield record, effort
-        except PrepServerError as error:
-            record.outcome = error.code
-            raise
-        except (asyncio.CancelledError, GeneratorExit):
-            record.outcome = CANCELLED
-            raise
-        except Exception:
-            record.outcome = PrepServerError.default_code
-            raise
-        finally:
-            ended = self._clock.monotonic()
-            record.model, record.step = effort.model, effort.step
-            record.retries, record.queued = effort.retries, effort.queued
-            record.duration = ended - started
-            if effort.first is not None and kind == "generate":
-                record.first = effort.first - started
-            if effort.begun is not None and not record.compute:
-                record.compute = ended - effort.begun
-            self._log(record)
-
-    def _log(self, record: Record) -> None:
-        log.info(
-            "call.done",
-            kind=record.kind,
-            purpose=record.purpose,
-            interview=record.interview,
-            outcome=record.outcome,
-            step=record.step,
-            retries=record.retries,
-            seconds=round(record.duration, 3),
-            queued=round(record.queued, 3),
-            first_token=None if record.first is None else round(record.first, 3),
-            prompt_tokens=record.prompt_tokens,
-            cached_tokens=record.cached_tokens,
-            completion_tokens=record.completion_tokens,
-        )
-
     async def close(self) -> None:
         await self._prefills.close()
-        await asyncio.gather(self._language.close(), self._speech.close())
+        await asyncio.gather(self._language.close(), self._ears.chain.close())
+        await self._account.close()
 
 
-async def _pieces(source: AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]:
-    """A source that can be closed, whatever it is made of."""
-    try:
-        async for piece in source:
-            yield piece
-    finally:
-        if isinstance(source, AsyncGenerator):
-            await source.aclose()
+def _text(prompt: Prompt) -> str:
+    """All that the model is given to read."""
+    turns = "".join(f"<{turn.role}>\n{turn.content}\n" for turn in prompt.turns)
+    return f"{turns}{prompt.text}{prompt.opening}"

@@ -5,6 +5,7 @@ import hashlib
 import secrets
 import threading
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 
 import apsw
@@ -23,7 +24,7 @@ PREFIX = "prep"
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS users (
     id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, key_id TEXT NOT NULL UNIQUE,
-    key_hash TEXT NOT NULL, created_at REAL NOT NULL
+    key_hash TEXT NOT NULL, created_at REAL NOT NULL, admin INTEGER NOT NULL DEFAULT 0
 );
 """
 
@@ -32,6 +33,8 @@ class User(Struct, frozen=True, kw_only=True):
     id: str
     name: str
     created_at: float
+    admin: bool = False
+    """May see how the server does; other people's interviews are closed to them too."""
 
 
 class NewKey(Struct, frozen=True, kw_only=True):
@@ -61,12 +64,22 @@ class Users:
         self._connection.set_busy_timeout(5_000)
         self._connection.pragma("journal_mode", "wal")
         self._connection.pragma("synchronous", "full")
-        self._connection.execute(_SCHEMA)
+        with self._connection:
+            self._migrate()
 
-    def add(self, name: str, *, replace: bool = False) -> NewKey:
+    def _migrate(self) -> None:
+        self._connection.execute(_SCHEMA)
+        columns = {str(row[1]) for row in self._connection.execute("PRAGMA table_info(users)")}
+        if "admin" not in columns:
+            self._connection.execute(
+                "ALTER TABLE users ADD COLUMN admin INTEGER NOT NULL DEFAULT 0"
+            )
+
+    def add(self, name: str, *, replace: bool = False, admin: bool = False) -> NewKey:
         """Create a user, or with `replace` give an existing one a new key.
 
-        Raises Conflict when the name is taken, BadRequest when it is no name.
+        With `admin` they are an administrator from now on; without it an existing one stays what
+        they are. Raises Conflict when the name is taken, BadRequest when it is no name.
         """
         if not name.strip() or len(name) > 100 or not name.isprintable():
             raise BadRequest("A user's name is 1 to 100 printable characters.")
@@ -74,6 +87,8 @@ class Users:
             known = self._find(name)
         if known is not None:
             if replace:
+                if admin:
+                    self.set_admin(name, True)
                 return self.rotate(name)
             raise Conflict(
                 f"There is a user named {name}. `prep-server users rotate {name}` makes a new key.",
@@ -84,8 +99,8 @@ class Users:
         with self._lock:
             try:
                 self._connection.execute(
-                    "INSERT INTO users VALUES (?, ?, ?, ?, ?)",
-                    (user_id, name, key_id, key_hash, self._clock.now()),
+                    "INSERT INTO users VALUES (?, ?, ?, ?, ?, ?)",
+                    (user_id, name, key_id, key_hash, self._clock.now(), admin),
                 )
             except apsw.ConstraintError as error:
                 raise Conflict(f"There is a user named {name}.", code="user_exists") from error
@@ -104,6 +119,13 @@ class Users:
             )
         return NewKey(id=user.id, name=name, key=key)
 
+    def set_admin(self, name: str, admin: bool) -> None:
+        """Make a user an administrator, or one no longer. Raises NotFound."""
+        with self._lock:
+            if self._find(name) is None:
+                raise _no_user(name)
+            self._connection.execute("UPDATE users SET admin = ? WHERE name = ?", (admin, name))
+
     def remove(self, name: str) -> None:
         """Raises NotFound."""
         with self._lock:
@@ -114,15 +136,23 @@ class Users:
     def list(self) -> list[User]:
         with self._lock:
             rows = self._connection.execute(
-                "SELECT id, name, created_at FROM users ORDER BY name"
+                "SELECT id, name, created_at, admin FROM users ORDER BY name"
             ).fetchall()
-        return [User(id=str(i), name=str(n), created_at=float(str(c))) for i, n, c in rows]
+        return [_user(row) for row in rows]
 
     def exists(self, user_id: str) -> bool:
         """Whether a token's user is still here."""
         with self._lock:
             row = self._connection.execute("SELECT 1 FROM users WHERE id = ?", (user_id,))
             return row.fetchone() is not None
+
+    def is_admin(self, user_id: str) -> bool:
+        """Whether a user is an administrator; somebody who was removed is none."""
+        with self._lock:
+            row = self._connection.execute(
+                "SELECT 1 FROM users WHERE id = ? AND admin", (user_id,)
+            ).fetchone()
+        return row is not None
 
     async def authenticate(self, key: str) -> str:
         """The id of the user with this access key. Raises Unauthorized."""
@@ -155,15 +185,18 @@ class Users:
 
     def _find(self, name: str) -> User | None:
         row = self._connection.execute(
-            "SELECT id, name, created_at FROM users WHERE name = ?", (name,)
+            "SELECT id, name, created_at, admin FROM users WHERE name = ?", (name,)
         ).fetchone()
-        if row is None:
-            return None
-        return User(id=str(row[0]), name=str(row[1]), created_at=float(str(row[2])))
+        return None if row is None else _user(row)
 
     def close(self) -> None:
         with self._lock:
             self._connection.close()
+
+
+def _user(row: Sequence[object]) -> User:
+    id, name, created_at, admin = row
+    return User(id=str(id), name=str(name), created_at=float(str(created_at)), admin=bool(admin))
 
 
 def _no_user(name: str) -> NotFound:

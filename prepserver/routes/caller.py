@@ -8,7 +8,7 @@ from prepserver.errors import Unauthorized
 from prepserver.identity.users import PREFIX
 from prepserver.routes.services import Services
 
-__all__ = ["access_key", "caller"]
+__all__ = ["access_key", "administrator", "bearer", "caller"]
 
 
 def bearer(request: Request[Any, Any, Any]) -> str:
@@ -23,6 +23,11 @@ def bearer(request: Request[Any, Any, Any]) -> str:
 async def caller(request: Request[Any, Any, Any], services: Services) -> str:
     """Dependency: the user's id, by access key or token. Raises Unauthorized."""
     return await services.user_of(bearer(request))
+
+
+async def administrator(request: Request[Any, Any, Any], services: Services) -> str:
+    """Dependency: the user's id, who is an administrator. Raises Unauthorized, Forbidden."""
+    return await services.admin_of(bearer(request))
 
 
 async def access_key(request: Request[Any, Any, Any], services: Services) -> str:

@@ -4,12 +4,15 @@ import asyncio
 
 from msgspec import Struct
 
+from prepserver.ai.calllog import CallLog
 from prepserver.ai.gateway import Gateway
+from prepserver.ai.metrics import Metrics
 from prepserver.clock import Clock
-from prepserver.errors import Unauthorized
+from prepserver.errors import Forbidden, Unauthorized
 from prepserver.identity.tokens import Tokens
 from prepserver.identity.users import PREFIX, Users
 from prepserver.objects.registry import Registry
+from prepserver.stores.budgets import Budgets
 from prepserver.stores.ratelimit import RateLimiter
 
 __all__ = ["Services"]
@@ -22,16 +25,23 @@ class Services(Struct, frozen=True, kw_only=True):
     users: Users
     tokens: Tokens
     limiter: RateLimiter
+    budgets: Budgets
+    calls: CallLog
+    metrics: Metrics
+    metrics_access: str
     version: str
 
     async def start(self) -> None:
         """Take the data directory and begin to load the models. Raises Conflict."""
         await self.registry.start()
+        self.calls.start()
         self.gateway.start()
 
     async def close(self) -> None:
         await self.registry.close()
         await self.gateway.close()
+        await self.calls.close()
+        self.budgets.close()
         self.limiter.close()
         self.users.close()
 
@@ -40,6 +50,19 @@ class Services(Struct, frozen=True, kw_only=True):
         if credential.startswith(f"{PREFIX}_"):
             return await self.users.authenticate(credential)
         return await self.user_of_token(credential)
+
+    async def admin_of(self, credential: str) -> str:
+        """The administrator's id behind an access key or a token.
+
+        Raises Unauthorized, and Forbidden when it is somebody else's.
+        """
+        user = await self.user_of(credential)
+        if not await asyncio.to_thread(self.users.is_admin, user):
+            raise Forbidden(
+                "Only administrators may see this: `prep-server users promote NAME` makes one.",
+                code="not_an_administrator",
+            )
+        return user
 
     async def user_of_token(self, token: str) -> str:
         """The user's id behind a token; an access key is none. Raises Unauthorized."""

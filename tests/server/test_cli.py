@@ -123,3 +123,29 @@ def test_a_flag_chooses_the_data_directory(data_dir: Path, tmp_path: Path) -> No
 def test_it_knows_its_version() -> None:
     """The one of the installed distribution."""
     assert run("--version").stdout.strip().endswith(VERSION)
+
+
+def test_administrators_are_added_promoted_and_demoted(data_dir: Path) -> None:
+    """And the list says who is one."""
+    printed("users", "add", "ada", "--admin")
+    printed("users", "add", "bob")
+    assert run("users", "list").stdout == "ada (administrator)\nbob\n"
+    assert run("users", "promote", "bob").exit_code == 0
+    assert run("users", "demote", "ada").exit_code == 0
+    assert [(u["name"], u["admin"]) for u in printed("users", "list")] == [
+        ("ada", False),
+        ("bob", True),
+    ]
+    unknown = run("users", "promote", "nobody")
+    assert unknown.exit_code == 1
+    assert "no user named nobody" in unknown.stderr
+
+
+def test_stats_without_a_server_say_what_is_missing(data_dir: Path) -> None:
+    """A wrong span is told apart from a log that is not there."""
+    missing = run("stats")
+    assert missing.exit_code == 1
+    assert "no log of calls" in missing.stderr
+    wrong = run("stats", "--since", "yesterday")
+    assert wrong.exit_code == 1
+    assert "write 30m, 24h or 7d" in wrong.stderr

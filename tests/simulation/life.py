@@ -99,6 +99,10 @@ class Life:
             users=standing,
             tokens=standing,
             limiter=self.rooms.limiter,
+            budgets=standing,
+            calls=standing,
+            metrics=standing,
+            metrics_access="off",
             version="simulated",
         )
         self.sockets = Sockets(Lobby(services).admit, clock)

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from prepserver.ai.calls import Record
 from prepserver.ai.gateway import Call, Gateway
 from prepserver.ai.scripted import ScriptedSpeech
 from prepserver.ai.values import Caption, Speech
 from prepserver.errors import InferenceError
+from prepserver.protocol import BYTES_PER_SECOND, Quota
 from prepserver.stores.ratelimit import RateLimiter
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
@@ -45,6 +47,16 @@ class CuedSpeech(ScriptedSpeech):
             if isinstance(event, Exception):
                 raise event
             yield event
+
+
+class Unlimited:
+    """Counts nothing."""
+
+    async def charge(self, user: str, request: str) -> Quota:
+        return await self.quota(user)
+
+    async def quota(self, user: str) -> Quota:
+        return Quota(limit=0, remaining=0)
 
 
 class Source:
@@ -188,3 +200,32 @@ async def test_leaving_frees_the_engine_and_the_source(tmp_path: Path) -> None:
     assert released.is_set()
     await gateway.close()
     limiter.close()
+
+
+@asynchronous
+async def test_the_worst_lag_of_the_captions_is_recorded() -> None:
+    """Sound that had come when a caption was shown, less the sound that it was made from."""
+    clock = ManualClock()
+    hearing = [Caption(final="a" * n, seconds=n - lag) for n, lag in ((1, 0.25), (2, 0.75), (3, 0))]
+    model = CuedSpeech(clock, [[*hearing, Speech(text="All.", seconds=4)]])
+    records: list[Record] = []
+    gateway = Gateway(
+        CuedLanguage(clock, [words("Fine.")]),
+        model,
+        Unlimited(),
+        clock,
+        observers=[records.append],
+    )
+    gateway.start()
+
+    async def second_by_second() -> AsyncGenerator[bytes, None]:
+        for _ in range(4):
+            yield bytes(BYTES_PER_SECOND)
+
+    async def collect() -> None:
+        async for _ in gateway.listen(CALL, second_by_second):
+            pass
+
+    await finished(collect(), clock)
+    assert [(record.caption_lag, record.audio) for record in records] == [(0.75, 4.0)]
+    await gateway.close()

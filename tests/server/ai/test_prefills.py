@@ -132,7 +132,7 @@ async def test_many_at_once_leave_one(tmp_path: Path) -> None:
 
     await finished(done(), desk.clock)
     assert [prompt.text for prompt in desk.model.prefilled] == ["9"]
-    assert desk.gateway.running == 0
+    assert desk.gateway.loads()[0].running == 0
     await desk.close()
 
 
@@ -155,7 +155,7 @@ async def test_a_failure_is_nobodys_business(tmp_path: Path, failure: Exception)
     await (await desk.prefill("i1"))
     await desk.gateway.park("i1")
     await desk.gateway.forget("i1")
-    assert desk.gateway.running == 0
+    assert desk.gateway.loads()[0].running == 0
     assert await finished(desk.answer("i1"), desk.clock) == "One two."
     await desk.close()
 
@@ -170,7 +170,7 @@ async def test_whoever_asked_can_take_it_back(tmp_path: Path) -> None:
         await task
     await desk.clock.advance(1)
     assert desk.model.prefilled == []
-    assert desk.gateway.running == 0
+    assert desk.gateway.loads()[0].running == 0
     await desk.close()
 
 

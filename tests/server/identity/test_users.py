@@ -169,3 +169,49 @@ async def test_another_process_sees_changes_at_once(users: Users, tmp_path: Path
         await running.authenticate(new.key)
     running.close()
     users.close()
+
+
+def test_an_administrator_is_made_and_unmade(users: Users) -> None:
+    """By name; nobody is one unless somebody said so, and who was removed is none."""
+    ada, bob = users.add("ada", admin=True), users.add("bob")
+    assert (users.is_admin(ada.id), users.is_admin(bob.id)) == (True, False)
+    users.set_admin("ada", False)
+    users.set_admin("bob", True)
+    assert [(user.name, user.admin) for user in users.list()] == [("ada", False), ("bob", True)]
+    users.remove("bob")
+    assert not users.is_admin(bob.id)
+    users.add("bob")
+    assert [user.admin for user in users.list()] == [False, False]
+    with pytest.raises(NotFound):
+        users.set_admin("nobody", True)
+    users.close()
+
+
+@asynchronous
+async def test_a_new_key_changes_nobodys_standing(users: Users) -> None:
+    """Neither rotating nor replacing takes an administrator's right, or gives it unasked."""
+    ada = users.add("ada", admin=True)
+    users.rotate("ada")
+    users.add("ada", replace=True)
+    assert users.is_admin(ada.id)
+    bob = users.add("bob")
+    users.add("bob", replace=True)
+    assert not users.is_admin(bob.id)
+    users.add("bob", replace=True, admin=True)
+    assert users.is_admin(bob.id)
+    users.close()
+
+
+@asynchronous
+async def test_a_table_from_before_there_were_administrators_is_taken_on(
+    users: Users, tmp_path: Path
+) -> None:
+    """Everybody keeps their key, and nobody becomes an administrator by it."""
+    new = users.add("ada")
+    users._connection.execute("ALTER TABLE users DROP COLUMN admin")
+    users.close()
+    for _ in range(2):
+        later = Users(tmp_path / "users.sqlite", ManualClock())
+        assert await later.authenticate(new.key) == new.id
+        assert [user.admin for user in later.list()] == [False]
+        later.close()

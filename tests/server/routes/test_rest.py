@@ -24,9 +24,11 @@ PATHS = {
     "/api/interviews/{id}": {"get", "patch", "delete"},
     "/api/interviews/{id}/messages": {"get"},
     "/api/interviews/{id}/messages/{message}/speech": {"get"},
+    "/api/gateway/stats": {"get"},
     "/api/ratelimit": {"get"},
     "/health/live": {"get"},
     "/health/ready": {"get"},
+    "/metrics": {"get"},
 }
 
 
