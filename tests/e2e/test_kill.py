@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import random
+import time
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,13 @@ from tests.support.candidates import Candidate
 from tests.support.loop import asynchronous
 from tests.support.promises import all_ended, kept
 from tests.support.server import Server
+from tests.support.sockets import entered
 from tests.support.warm import WarmServer
 
 pytestmark = pytest.mark.e2e
 
 CLIENTS = 20
-LIFE = 0.15
+LIFE = 0.12
 """Seconds that a server serves before it is killed, on average."""
 STILLBIRTHS = 0.25
 """The share that is killed while it starts."""
@@ -103,6 +105,23 @@ async def test_300_kills_lose_and_double_nothing(tmp_path: Path) -> None:
     there once, in order; every turn comes to its end."""
     with WarmServer(tmp_path, *FLAGS) as server:
         await killed_again_and_again(server, 300, start=0.1, life=LIFE, seed=1)
+
+
+def test_a_server_that_is_killed_in_its_first_start_starts_again(tmp_path: Path) -> None:
+    """At six moments of making a data directory: the next start takes what is there, and a
+    user, an interview and a token are made in it."""
+    for number in range(6):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        server = WarmServer(folder)
+        server.spawn()
+        time.sleep(number * 0.02)
+        server.kill()
+        with server:
+            key = server.add_user()
+            reply = server.request("POST", "/api/interviews", key=key, body={})
+            with entered(server.room("interview", reply.body["id"], server.token(key))) as room:
+                room.question()
 
 
 @pytest.mark.chaos

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import signal
 import time
 from pathlib import Path
 
@@ -146,3 +147,19 @@ def test_a_client_in_the_middle_of_a_recording_is_told_to_come_back(tmp_path: Pa
         with entered(server.room("interview", id, server.token(key))) as room:
             room.send(wire.AudioStart(id="r"))
             assert room.next(wire.AudioAck).frame >= acknowledged
+
+
+def test_a_stop_that_comes_during_the_start(tmp_path: Path) -> None:
+    """At twelve moments: it ends at once, of the signal as long as nothing is served, with no
+    traceback and no ready file."""
+    codes = []
+    for number in range(12):
+        server = WarmServer(tmp_path)
+        server.spawn()
+        time.sleep(number * 0.015)
+        codes.append(server.terminate(limit=STOP))
+        assert not server.ready_file.exists()
+    assert set(codes) <= {0, -signal.SIGTERM}
+    assert "Traceback" not in server.log
+    with WarmServer(tmp_path) as server:
+        assert server.request("GET", "/health/live").status == 200

@@ -22,8 +22,9 @@ PRELOADED = [
     "litestar.plugins.attrs",
     "uvicorn.lifespan.off",
     "uvicorn.loops.asyncio",
-    "uvicorn.protocols.http.h11_impl",
-    "uvicorn.protocols.websockets.websockets_sansio_impl",
+    "uvicorn.protocols.http.auto",
+    "litestar.exceptions.responses",
+    "litestar.middleware._internal.exceptions.middleware",
 ]
 """Those that are not installed are skipped."""
 
