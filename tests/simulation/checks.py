@@ -121,18 +121,21 @@ def shown(state: RoomState, truth: Truth, speaking: Speaking | None, time: float
     ):
         if seen != stored:
             yield f"it shows as {name}\n      {seen}\n    and stored is\n      {stored}"
+    whole = "" if speaking is None else speaking.text
+    current = speaking is not None and time - speaking.at > 2 * COALESCE
     streaming = state.streaming
     if streaming is None:
+        if speaking is not None and speaking.going_on and whole and current:
+            yield f"it shows nothing of {whole!r} that is being said"
         return
     active = truth.active
     if active is None or streaming.id != f"{active.id}-{active.step}":
         yield f"it shows {streaming.id} being said and the turn is {active and active.id}"
     if streaming.offset != len(streaming.text):
         yield "the offset of what is being said is not its length"
-    whole = "" if speaking is None else speaking.text
     if not whole.startswith(streaming.text):
         yield f"it shows {streaming.text!r} of {whole!r} that was said"
-    elif speaking and time - speaking.at > 2 * COALESCE and whole != streaming.text:
+    elif current and whole != streaming.text:
         yield f"it still shows {streaming.text!r} of {whole!r} that was said"
 
 

@@ -32,6 +32,7 @@ class Speaking(Struct):
     text: str = ""
     at: float = 0.0
     """When it last said something."""
+    going_on: bool = False
 
 
 class Director:
@@ -52,7 +53,9 @@ class Director:
 
     def begin(self, prompt: Prompt) -> Speaking:
         """Nothing but the opening of a reply is said."""
-        said = self.speaking[_role(prompt)] = Speaking(prompt.opening.lstrip())
+        said = Speaking(prompt.opening.lstrip())
+        if prompt.purpose in ("question", "hint", "closing", "summary"):
+            self.speaking[_role(prompt)] = said
         return said
 
     async def change_of(self, mood: Mood) -> None:
@@ -77,25 +80,29 @@ class Language(ScriptedLanguage):
     async def generate(self, prompt: Prompt) -> AsyncGenerator[Delta | Usage, None]:
         mood = self._director.mood
         said = self._director.begin(prompt)
+        said.going_on = True
         spoken = 0
-        async for event in super().generate(prompt):
-            if isinstance(event, Delta):
-                if mood.way in ("fails", "dies", "hangs") and spoken >= mood.words:
-                    break
-                await self._time.sleep(mood.delay)
-                spoken += 1
-                said.text += event.text if said.text else event.text.lstrip()
-                said.at = self._time.monotonic()
-                yield event
-                if mood.way == "rambles":
-                    said.text += "?"
-                    yield Delta("?")
-            elif mood.way in ("answers", "rambles"):
-                yield event
-        if mood.way == "hangs":
-            await self._director.change_of(mood)
-        if mood.way not in ("answers", "rambles"):
-            raise _failure(mood)
+        try:
+            async for event in super().generate(prompt):
+                if isinstance(event, Delta):
+                    if mood.way in ("fails", "dies", "hangs") and spoken >= mood.words:
+                        break
+                    await self._time.sleep(mood.delay)
+                    spoken += 1
+                    said.text += event.text if said.text else event.text.lstrip()
+                    said.at = self._time.monotonic()
+                    yield event
+                    if mood.way == "rambles":
+                        said.text += "?"
+                        yield Delta("?")
+                elif mood.way in ("answers", "rambles"):
+                    yield event
+            if mood.way == "hangs":
+                await self._director.change_of(mood)
+            if mood.way not in ("answers", "rambles"):
+                raise _failure(mood)
+        finally:
+            said.going_on = False
 
 
 class SpeechWriter(ScriptedSpeech):

@@ -23,7 +23,7 @@ from prepserver.routes.sockets import Sockets
 
 __all__ = ["CAPACITY", "Link", "Network"]
 
-CAPACITY = 8
+CAPACITY = 4
 """Writes of the server that the kernels hold for a client that does not read."""
 
 

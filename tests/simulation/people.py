@@ -17,6 +17,7 @@ from prepcli.client.state import (
     apply,
     is_completed,
     needs_snapshot,
+    open_question,
 )
 from prepcli.errors import PrepError, QueueFull, RecordingRefused
 from prepserver.protocol import (
@@ -29,6 +30,7 @@ from prepserver.protocol import (
     InterviewEnd,
     MessageEdit,
     MessageKind,
+    Phase,
     Snapshot,
     TurnRetry,
     TurnStop,
@@ -165,6 +167,11 @@ class Person:
         return self._room.waiting
 
     @property
+    def asked(self) -> bool:
+        """Whether an answer is what the room waits for, as far as is known here."""
+        return self.state.phase in (Phase.IDLE, Phase.HINTING) and bool(open_question(self.state))
+
+    @property
     def recording(self) -> str:
         """The id of the recording that is open; empty when none is."""
         return "" if self._recording is None else self._recording.id
@@ -175,6 +182,18 @@ class Person:
         id = self._id()
         text = f"Answer {id} about queues."
         await self._send(UserMessage(text=text, id=id), Sent(id, UserMessage, text))
+
+    def would_press(self, key: str) -> bool:
+        """Whether a screen would offer it."""
+        match key:
+            case "hint":
+                return self.asked
+            case "stop":
+                return self.state.phase is not Phase.IDLE
+            case "retry":
+                return self.state.failed is not None
+            case _:
+                return True
 
     async def press(self, key: str) -> None:
         message: ClientMessages

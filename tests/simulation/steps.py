@@ -11,9 +11,10 @@ __all__ = ["Action", "Setup", "Step", "described", "schedule", "setup"]
 
 
 class Say(Struct, frozen=True):
-    """A typed answer."""
+    """A typed answer; a `patient` person answers only when there is a question."""
 
     who: int
+    patient: bool
 
 
 class Speak(Struct, frozen=True):
@@ -21,6 +22,7 @@ class Speak(Struct, frozen=True):
 
     who: int
     frames: int
+    patient: bool
 
 
 class Deliver(Struct, frozen=True):
@@ -36,11 +38,12 @@ class Withdraw(Struct, frozen=True):
 
 
 class Press(Struct, frozen=True):
-    """One of the messages without content."""
+    """One of the messages without content; a `patient` person only where it makes sense."""
 
     who: int
     key: str
     """`type`, `hint`, `stop`, `retry`, `end`, `look`."""
+    patient: bool
 
 
 class Edit(Struct, frozen=True):
@@ -170,7 +173,7 @@ def setup(seed: int) -> Setup:
         questions=rng.choice((1, 2, 3, 5, 8)),
         compact=rng.random() < 0.3,
         rate_limit=rng.choice((0, 0, 0, 3, 12)),
-        outbox=rng.choice((1024, 8)),
+        outbox=rng.choice((1024, 4)),
         pace=rng.choice((0.0, 0.03, 0.2)),
     )
 
@@ -192,18 +195,18 @@ def schedule(seed: int, length: int) -> tuple[Step, ...]:
 
 def _action(rng: random.Random, who: int, trouble: float) -> Action:
     kinds = {
-        "say": 14.0,
-        "speak": 10.0,
-        "deliver": 5.0,
+        "say": 20.0,
+        "speak": 14.0,
+        "deliver": 8.0,
         "withdraw": 0.7,
-        "press": 7.0,
+        "press": 12.0,
         "edit": 3.0,
-        "advance": 22.0,
+        "advance": 26.0,
         "brain": 5.0,
         "ears": 2.0,
         "rename": 0.5,
         "drop": 4.0 * trouble,
-        "freeze": 2.5 * trouble,
+        "freeze": 3.5 * trouble,
         "thaw": 3.0 * trouble,
         "return": 0.7 * trouble,
         "expire": 0.5 * trouble,
@@ -211,20 +214,21 @@ def _action(rng: random.Random, who: int, trouble: float) -> Action:
         "restart": 2.5 * trouble,
         "hold": 1.0 * trouble,
         "flow": 2.0 * trouble,
-        "delete": 0.1,
+        "delete": 0.25,
     }
     match rng.choices(list(kinds), list(kinds.values()))[0]:
         case "say":
-            return Say(who)
+            return Say(who, rng.random() < 0.8)
         case "speak":
-            return Speak(who, rng.choice((1, 3, 12, 13, 14, 30)))
+            return Speak(who, rng.choice((1, 3, 12, 13, 14, 30)), rng.random() < 0.8)
         case "deliver":
             return Deliver(who)
         case "withdraw":
             return Withdraw(who)
         case "press":
             keys = ("type", "hint", "hint", "stop", "stop", "retry", "retry", "retry", "look")
-            return Press(who, "end" if rng.random() < 0.04 else rng.choice(keys))
+            key = "end" if rng.random() < 0.04 else rng.choice(keys)
+            return Press(who, key, rng.random() < 0.8)
         case "edit":
             return Edit(who, rng.randrange(8))
         case "advance":
@@ -262,7 +266,7 @@ def _action(rng: random.Random, who: int, trouble: float) -> Action:
 
 
 def _mood(rng: random.Random) -> Mood:
-    ways = ("answers",) * 8 + ("fails", "dies", "dies", "hangs", "rambles")
+    ways = ("answers",) * 12 + ("fails", "dies", "dies", "hangs", "rambles")
     return Mood(rng.choice(ways), rng.choice((0.0, 0.01, 0.05, 0.2, 0.7)), rng.randrange(6))
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from tests.simulation import simulation, steps
 
-SEEDS = 160
+SEEDS = 120
 """Of the short form."""
 
 MANY = 5_000
