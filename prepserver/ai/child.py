@@ -13,8 +13,7 @@ import sys
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, Generator
-from contextlib import closing
+from collections.abc import Callable
 from io import BufferedReader, FileIO
 from typing import BinaryIO, Protocol
 
@@ -41,7 +40,7 @@ from prepserver.ai.frames import (
 )
 from prepserver.errors import InferenceError
 
-__all__ = ["Call", "Engine", "Serial", "serve"]
+__all__ = ["Call", "Engine", "serve"]
 
 PR_SET_PDEATHSIG = 1
 """From linux/prctl.h: the signal to get when the parent dies."""
@@ -93,35 +92,6 @@ class Engine(Protocol):
     def step(self) -> bool:
         """Do a little of the open work; False when there is nothing to do until news come: a
         request, more input, a cancellation. What it raises fails every request that is open."""
-
-
-class Serial:
-    """An engine that works on one request after the other, each by a generator of events."""
-
-    def __init__(self, run: Callable[[Call], Generator[Struct, None, None]]) -> None:
-        """The generator is closed when its request is cancelled."""
-        self._run = run
-        self._waiting: deque[Call] = deque()
-
-    def admit(self, call: Call) -> None:
-        self._waiting.append(call)
-
-    def step(self) -> bool:
-        if not self._waiting:
-            return False
-        call = self._waiting.popleft()
-        try:
-            if not call.cancelled:
-                with closing(self._run(call)) as events:
-                    for event in events:
-                        if call.cancelled:
-                            break
-                        call.event(event)
-        except Exception as error:
-            call.fail(_of_engine(error))
-        else:
-            call.done()
-        return True
 
 
 class Pipe:

@@ -3,12 +3,14 @@
 import os
 import signal
 import threading
-from collections.abc import Generator
+from collections import deque
+from collections.abc import Callable, Generator
+from contextlib import closing
 
 import msgspec
 from msgspec import Raw, Struct
 
-from prepserver.ai.child import Call, Serial, serve
+from prepserver.ai.child import Call, serve
 from prepserver.errors import InferenceError
 
 
@@ -30,6 +32,37 @@ class Order(Struct, frozen=True):
 
 class Echo(Struct, frozen=True):
     text: str
+
+
+class Serial:
+    """An engine that works on one request after the other, each by a generator of events."""
+
+    def __init__(self, run: Callable[[Call], Generator[Struct, None, None]]) -> None:
+        """The generator is closed when its request is cancelled."""
+        self._run = run
+        self._waiting: deque[Call] = deque()
+
+    def admit(self, call: Call) -> None:
+        self._waiting.append(call)
+
+    def step(self) -> bool:
+        if not self._waiting:
+            return False
+        call = self._waiting.popleft()
+        try:
+            if not call.cancelled:
+                with closing(self._run(call)) as events:
+                    for event in events:
+                        if call.cancelled:
+                            break
+                        call.event(event)
+        except Exception as error:
+            if not isinstance(error, InferenceError):
+                error = InferenceError(f"The engine failed: {error}")
+            call.fail(error)
+        else:
+            call.done()
+        return True
 
 
 class EchoEngine:

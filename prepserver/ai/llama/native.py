@@ -25,9 +25,8 @@ MOST_PARALLEL = 8
 """Sequences that are opened unless somebody asks for more."""
 MOST_SEQUENCES = 64
 """llama.cpp itself would take 256."""
-ERROR = 3
-"""ggml_log_level of errors."""
-WARNING = 2
+WARNING, ERROR = 3, 4
+"""Of ggml_log_level."""
 CACHE_TYPES = {
     "f32": lib.GGML_TYPE_F32,
     "f16": lib.GGML_TYPE_F16,
@@ -108,11 +107,12 @@ class Native:
 
     def _parallel(self, cache_type: CacheType) -> int:
         """As many sequences as fit into an eighth of the memory, and at least one."""
+        heads = max(1, int(lib.llama_model_n_head(self.model)))
         per_layer = int(lib.llama_model_n_embd(self.model)) * (
-            int(lib.llama_model_n_head_kv(self.model)) / int(lib.llama_model_n_head(self.model))
+            int(lib.llama_model_n_head_kv(self.model)) / heads
         )
         layers = int(lib.llama_model_n_layer(self.model))
-        each = 2 * layers * per_layer * BYTES[cache_type] * self.n_ctx
+        each = max(1.0, 2 * layers * per_layer * BYTES[cache_type] * self.n_ctx)
         return max(1, min(MOST_PARALLEL, int(memory() / 8 / each)))
 
     # --- Vocabulary ---------------------------------------------------------------------------

@@ -92,14 +92,25 @@ class ModelStore:
     def resolve(self, name_or_path: str) -> Path:
         """The file of a model by its name, or by the path of a .gguf or ggml .bin file anywhere.
 
-        Raises ModelNotFound, and ModelError when the file is not a model.
+        A model of the catalogue is read if its file changed since that was last done. Raises
+        ModelNotFound, and ModelError when the file is not a model, or not the one of that name.
         """
         path = Path(name_or_path).expanduser()
         is_here = self.catalogue.find(name_or_path) or (
             path.name == name_or_path and (self.root / path).is_file()
         )
         if is_here:
-            return self.path(name_or_path)
+            found = self.path(name_or_path)
+            entry = self.catalogue.find(name_or_path)
+            if entry is not None and self._is_another(entry):
+                raise ModelError(
+                    f"{found} is not {name_or_path}: its hash is another one, so it was damaged or "
+                    f"exchanged. Fetch it again: `prep-server models pull {name_or_path}`; to use "
+                    "the file as it is, give its path instead of the name.",
+                    code="model_hash",
+                    details={"name": name_or_path},
+                )
+            return found
         if path.is_file():
             kind_of(path)
             return path.resolve()
@@ -188,9 +199,21 @@ class ModelStore:
                 path, lambda done: report(Progress(entry.name, "verifying", done, entry.size))
             )
             if entry.sha256 and sha256 == entry.sha256:
-                self._write_receipt(path, sha256)
+                # It only saves time, and the folder may be for reading alone.
+                with contextlib.suppress(OSError):
+                    self._write_receipt(path, sha256)
             return bool(entry.sha256) and sha256 == entry.sha256
         return not entry.sha256 or receipt.sha256 == entry.sha256
+
+    def _is_another(self, entry: Entry) -> bool:
+        """Whether the file has not the hash it should have, where one is known."""
+        with files.disk_errors(self.root):
+            if self.is_intact(entry):
+                return False
+            receipt = self._receipt(self._file(entry))
+            if entry.sha256 or receipt is None:
+                return bool(entry.sha256)
+            return files.digest(self._file(entry)) != receipt.sha256
 
     def install(self, temporary: Path, file: str, sha256: str) -> Path:
         """Put a synced, verified file of the work folder in its place; call it with the lock."""

@@ -155,6 +155,33 @@ def test_verify_notices_one_changed_byte(store: ModelStore) -> None:
     assert path.exists()
 
 
+def test_a_file_with_another_hash_is_not_started_by_name(store: ModelStore) -> None:
+    """A file of the right size that is not the catalogue's is refused, again and again; by its
+    path it may be used."""
+    path = put(store, GOOD)
+    assert store.resolve("tiny") == path
+    path.write_bytes(GOOD[:-1] + b"!")
+    os.utime(path, ns=(1, 1))
+    for _ in range(2):
+        with pytest.raises(ModelError, match=r"is not tiny.*`prep-server models pull tiny`") as got:
+            store.resolve("tiny")
+        assert got.value.code == "model_hash"
+    assert store.resolve(str(path)) == path
+
+
+def test_a_model_in_a_folder_for_reading_alone(
+    store: ModelStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That it was found whole cannot be noted there, and need not be."""
+    path = put(store, GOOD)
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(ModelStore, "_write_receipt", refuse)
+    assert store.resolve("tiny") == path
+
+
 def test_damage_found_once_is_not_forgotten(store: ModelStore) -> None:
     """After verify failed, a fetch does not go by the old receipt, even if the time was kept."""
     path = put(store, GOOD)
