@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import io
 import json
 import logging
 import os
@@ -132,6 +133,16 @@ def _write_atomically(path: Path, content: dict[str, object]) -> None:
     new.replace(path)
 
 
+class _StandardError(io.StringIO):
+    """Where the log goes. What a full disk does not take is lost, and costs nothing else: no
+    handler fails because of the line that says what it did."""
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            os.write(2, text.encode("utf-8", "backslashreplace"))
+        return len(text)
+
+
 def _log_to_stderr(level: str) -> None:
     number = logging.getLevelNamesMapping()[level.upper()]
     # uvicorn and websockets log addresses, which hold tokens, at info.
@@ -144,6 +155,6 @@ def _log_to_stderr(level: str) -> None:
             structlog.processors.format_exc_info,
             structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"]),
         ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(_StandardError()),
         cache_logger_on_first_use=True,
     )
