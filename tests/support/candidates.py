@@ -69,8 +69,17 @@ class Candidate:
     """One person with one client. Raises AssertionError when the server refuses what it must
     take."""
 
-    def __init__(self, url: str, key: str, *, seed: int, longest_wait: float = 10.0) -> None:
-        """`longest_wait` in seconds between two attempts to connect."""
+    def __init__(
+        self,
+        url: str,
+        key: str,
+        *,
+        seed: int,
+        longest_wait: float = 10.0,
+        heard: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`longest_wait` in seconds between two attempts to connect; `heard` is called with each
+        event of a room."""
         self.promised: dict[str, Promised] = {}
         """By interview."""
         self.deleted: set[str] = set()
@@ -81,6 +90,7 @@ class Candidate:
         """How often it did with something on its way that the server had not acknowledged."""
         self.begun = asyncio.Event()
         """The first question was asked."""
+        self._heard = heard
         self._longest_wait = longest_wait
         self._rest = Rest(url, key)
         self._rng = random.Random(seed)
@@ -146,6 +156,7 @@ class Candidate:
 
     async def _follow(self, visit: "_Visit") -> None:
         async for event in visit.room:
+            self._heard()
             match event:
                 case ConnectionChanged(status=ConnectionStatus.ONLINE):
                     self.connections += 1
