@@ -48,8 +48,14 @@ async def _kept(server: Server, key: str, candidate: Candidate) -> int:
 
 
 def _settled(interview: Interview, said: list[Message]) -> bool:
-    answers = sum(one.kind is MessageKind.ANSWER for one in said)
-    return bool(said) and interview.answered == answers
+    """Whether the list knows how far the interview has come."""
+    kinds = [one.kind for one in said]
+    completed = interview.status is Status.COMPLETED
+    return (
+        bool(said)
+        and interview.answered == kinds.count(MessageKind.ANSWER)
+        and completed == (MessageKind.SUMMARY in kinds)
+    )
 
 
 def _whole(interview: Interview, said: list[Message], promised: Promised | None) -> None:
@@ -62,7 +68,7 @@ def _whole(interview: Interview, said: list[Message], promised: Promised | None)
         assert answers == promised.answers
         assert tuple(said) == promised.seen, "the client saw something else"
     assert [one.position for one in said] == list(range(len(said)))
-    assert interview.answered == len(answers), "the list knows of every answer"
+    assert _settled(interview, said), "the list is behind"
     kinds = [one.kind for one in said if one.kind is not MessageKind.HINT]
     talk = [MessageKind.QUESTION, MessageKind.ANSWER] * len(answers)
     if interview.status is Status.COMPLETED:
