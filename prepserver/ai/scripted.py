@@ -20,6 +20,7 @@ from prepserver.ai.values import (
     Prompt,
     Segment,
     Speech,
+    SpeechStats,
     Usage,
 )
 from prepserver.clock import Clock
@@ -116,6 +117,9 @@ class ScriptedSpeech:
                 heard = f"{captions - 1} s" if captions > 1 else ""
                 yield Caption(final="", stable=heard, tentative=f"{captions} s")
         yield await self.transcribe(bytes(pcm), vocabulary)
+
+    async def stats(self) -> SpeechStats:
+        return SpeechStats()
 
     async def close(self) -> None:
         return

@@ -183,8 +183,8 @@ class Speech(Struct, frozen=True, kw_only=True, tag="speech"):
     """Of audio."""
 
 
-class SpeechStats(Struct, frozen=True, kw_only=True):
-    """How busy an engine that listens is."""
+class SpeechStats(Struct, frozen=True, kw_only=True, tag="stats"):
+    """How busy an engine that listens is at the moment."""
 
     recordings: int = 0
     """That are open."""
@@ -247,5 +247,8 @@ class SpeechModel(Protocol):
 
         Raises InferenceError.
         """
+
+    async def stats(self) -> SpeechStats:
+        """All zero when the engine does not run, or keeps no count. Raises InferenceError."""
 
     async def close(self) -> None: ...

@@ -14,7 +14,7 @@ from prepserver.ai.remote.connection import Connection
 from prepserver.ai.remote.endpoint import Endpoint
 from prepserver.ai.remote.events import bad_reply
 from prepserver.ai.remote.served import look_up
-from prepserver.ai.values import Caption, Segment, Speech, Word
+from prepserver.ai.values import Caption, Segment, Speech, SpeechStats, Word
 from prepserver.ai.whisper.binding import Heard
 from prepserver.ai.whisper.doubts import judge
 from prepserver.errors import InferenceError
@@ -136,6 +136,10 @@ class RemoteSpeech:
         """One Speech, when the recording has ended."""
         pcm = b"".join([piece async for piece in audio])
         yield await self.transcribe(pcm, vocabulary)
+
+    async def stats(self) -> SpeechStats:
+        """All zero: what the endpoint does is not known."""
+        return SpeechStats()
 
     async def close(self) -> None:
         await self._connection.close()

@@ -1,18 +1,20 @@
 """Loads the ears, after a look at the file that no native code should have to survive."""
 
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from prepserver.ai.models.ggml_check import NotWhole, check_whisper
 from prepserver.ai.whisper.binding import Ears, unloadable
 from prepserver.ai.whisper.options import WhisperOptions
 
 __all__ = ["loaded"]
 
-GGML = b"lmgg"
-"""How a whisper.cpp model begins."""
-SMALLEST = 2_000_000
-"""Bytes. A file that ends before its first weights is less, and whisper.cpp takes it for a model
-that was made for its own tests."""
+GPUS = ("/dev/nvidiactl", "/dev/kfd")
+SPARE = 2 << 30
+"""Bytes of memory beside four times the model's file that loading it may take."""
 
 
 def loaded(options: WhisperOptions) -> Ears:
@@ -22,12 +24,39 @@ def loaded(options: WhisperOptions) -> Ears:
         raise unloadable(
             f"There is no model file {path}. Pull one with `prep-server models pull starter`."
         )
-    with path.open("rb") as file:
-        if file.read(len(GGML)) != GGML:
-            raise unloadable(f"The file {path} is not a ggml model of Whisper.")
-    if path.stat().st_size < SMALLEST:
-        raise unloadable(f"The file {path} was cut short: it has no weights. Fetch it again.")
-    return _ears(options)
+    try:
+        check_whisper(path)
+    except NotWhole as error:
+        raise unloadable(
+            f"The file {path} is not a whole ggml model of Whisper: {error}. Fetch it again."
+        ) from error
+    except OSError as error:
+        raise unloadable(f"The file {path} cannot be read: {error}.") from error
+    with _bounded(4 * path.stat().st_size + SPARE):
+        return _ears(options)
+
+
+@contextmanager
+def _bounded(more: int) -> Iterator[None]:
+    """Lets this process take so many more bytes of memory, where the system can say so: the last
+    resort against a file that looks whole and makes native code ask for the whole machine."""
+    if not sys.platform.startswith("linux") or any(map(os.path.exists, GPUS)):
+        # A library for a GPU reserves more addresses than there is memory.
+        yield
+        return
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    wanted = pages * resource.getpagesize() + more
+    hard = before[1]
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (wanted, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 def _ears(options: WhisperOptions) -> Ears:
