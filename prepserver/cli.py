@@ -168,6 +168,60 @@ def stats(since: str, data_dir: Path | None, file: Path | None, as_json: bool) -
     _or_fail(run)
 
 
+@cli.command()
+@click.option("--since", default="24h", show_default=True, help="How far back: 30m, 24h, 7d.")
+@click.option("--user", help="Of the user with this name.")
+@click.option("--interview", default="", help="Of the interview with this id.")
+@click.option("--purpose", default="", help="Such as question, hint or transcribe.")
+@click.option("--limit", type=click.IntRange(1, 1_000), default=50, show_default=True)
+@DATA_DIR
+@CONFIG
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with all that is logged.")
+def calls(
+    since: str,
+    user: str | None,
+    interview: str,
+    purpose: str,
+    limit: int,
+    data_dir: Path | None,
+    file: Path | None,
+    as_json: bool,
+) -> None:
+    """Show single calls of the models from the log, the newest first."""
+    from prepserver.ai.report import listing  # SQLite
+
+    def run() -> None:
+        flags = {} if data_dir is None else {"data_dir": data_dir}
+        folder = load(flags, file=file).data_dir
+        text = listing(
+            folder,
+            since,
+            user="" if user is None else _id_of(folder, user),
+            interview=interview,
+            purpose=purpose,
+            limit=limit,
+            as_json=as_json,
+            now=SystemClock().now(),
+        )
+        click.echo(text)
+
+    _or_fail(run)
+
+
+def _id_of(data_dir: Path, name: str) -> str:
+    """A user's id; what is no name may be the id of one who was removed."""
+    from prepserver.identity.users import Users  # argon2
+
+    path = data_dir / "users.sqlite"
+    if not path.is_file():
+        return name
+    table = Users(path, SystemClock())
+    try:
+        return next((user.id for user in table.list() if user.name == name), name)
+    finally:
+        table.close()
+
+
 def _with_users(folder: Path | None, file: Path | None, action: Any) -> None:
     from prepserver.identity.users import Users  # argon2
 

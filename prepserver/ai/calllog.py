@@ -19,7 +19,7 @@ from prepserver.ai.calls import Record
 from prepserver.clock import Clock
 from prepserver.errors import NotFound
 
-__all__ = ["CallLog", "Query", "call_log_path", "read"]
+__all__ = ["CallLog", "Query", "call_log_path", "find", "read"]
 
 FLUSH_SECONDS = 1.0
 PRUNE_SECONDS = 600.0
@@ -196,14 +196,7 @@ class CallLog:
 
     async def find(self, query: Query) -> list[Record]:
         """The calls that fit, the newest first; those of the last second may be missing."""
-        return await asyncio.to_thread(self._find, query)
-
-    def _find(self, query: Query) -> list[Record]:
-        connection = read(self.path)
-        try:
-            return _found(connection, query)
-        finally:
-            connection.close()
+        return await asyncio.to_thread(find, self.path, query)
 
     async def close(self) -> None:
         """Write what is still to be written."""
@@ -248,6 +241,18 @@ def read(path: Path) -> apsw.Connection:
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
     connection.set_busy_timeout(5_000)
     return connection
+
+
+def find(path: Path, query: Query) -> list[Record]:
+    """The calls that fit, the newest first, also of a server that runs.
+
+    Waits for the disk: call it from a thread. Raises NotFound when there is no log.
+    """
+    connection = read(path)
+    try:
+        return _found(connection, query)
+    finally:
+        connection.close()
 
 
 def _found(connection: apsw.Connection, query: Query) -> list[Record]:

@@ -1,7 +1,7 @@
 """Every call of a model passes here: charged to its user, admitted, retried, timed, recorded."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Literal
 
@@ -27,6 +27,7 @@ from prepserver.ai.values import (
     Prompt,
     Speech,
     SpeechModel,
+    SpeechStats,
     Usage,
 )
 from prepserver.clock import Clock
@@ -136,20 +137,26 @@ class Gateway:
             for link in links
         ]
 
-    async def engines(self) -> list[tuple[str, EngineStats]]:
-        """What the engines of the language models that are loaded count, by the models' names;
-        one that does not answer is left out."""
-        found = []
-        for link in self._language.links:
-            if link.state != "ready":
-                continue
-            try:
-                stats = await within(self._clock, link.engine.stats(), STATS_SECONDS)
-            except (InferenceError, TimeoutError) as error:
-                log.warning("stats.not_given", model=link.name, error=str(error))
-            else:
-                found.append((link.name, stats))
-        return found
+    async def engines(self) -> list[tuple[str, EngineStats | SpeechStats]]:
+        """What the engines that are loaded count, by the names of their models; one that does
+        not answer soon is left out."""
+        links: list[Link[LanguageModel] | Link[SpeechModel]]
+        links = [*self._language.links, *self._ears.chain.links]
+        return [
+            (link.name, stats)
+            for link in links
+            if link.state == "ready" and (stats := await self._stats(link)) is not None
+        ]
+
+    async def _stats(
+        self, link: Link[LanguageModel] | Link[SpeechModel]
+    ) -> EngineStats | SpeechStats | None:
+        asked: Awaitable[EngineStats | SpeechStats] = link.engine.stats()
+        try:
+            return await within(self._clock, asked, STATS_SECONDS)
+        except (InferenceError, TimeoutError) as error:
+            log.warning("stats.not_given", model=link.name, error=str(error))
+            return None
 
     async def info(self) -> ModelInfo:
         """The model that prompts are to be made for: the first that is loaded.

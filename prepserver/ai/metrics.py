@@ -11,7 +11,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from prepserver.ai.calls import Record
 from prepserver.ai.statistics import Load
-from prepserver.ai.values import EngineStats
+from prepserver.ai.values import EngineStats, SpeechStats
 
 __all__ = ["Metrics"]
 
@@ -37,6 +37,11 @@ _ENGINE_COUNTERS = {
     "completion_tokens": "Of all replies.",
     "evictions": "Conversations that were moved out of the cache.",
     "restorations": "Conversations that came back from disk.",
+}
+_EARS_GAUGES = {
+    "recordings": "That are open.",
+    "waiting": "Finished segments that are still to be written down.",
+    "caption_lag": "Seconds of sound not yet in a caption, the most of those who speak now.",
 }
 
 
@@ -142,7 +147,7 @@ class Metrics:
     def page(
         self,
         loads: Iterable[Load],
-        engines: Iterable[tuple[str, EngineStats]],
+        engines: Iterable[tuple[str, EngineStats | SpeechStats]],
         gauges: Iterable[tuple[str, str, float]],
     ) -> bytes:
         """Everything, in the text that Prometheus reads.
@@ -152,7 +157,7 @@ class Metrics:
         """
         self._moment[:] = [
             *_of_loads(loads),
-            *_of_engines(list(engines)),
+            *_of_engines(engines),
             *(GaugeMetricFamily(name, text, value) for name, text, value in gauges),
         ]
         return generate_latest(self._registry)
@@ -181,13 +186,16 @@ def _of_loads(loads: Iterable[Load]) -> Iterable[Metric]:
     return running, waiting, ready
 
 
-def _of_engines(engines: list[tuple[str, EngineStats]]) -> Iterable[Metric]:
-    for kind, texts in (
-        (GaugeMetricFamily, _ENGINE_GAUGES),
-        (CounterMetricFamily, _ENGINE_COUNTERS),
+def _of_engines(engines: Iterable[tuple[str, EngineStats | SpeechStats]]) -> Iterable[Metric]:
+    figures = list(engines)
+    for stats_type, kind, prefix, texts in (
+        (EngineStats, GaugeMetricFamily, "prep_engine", _ENGINE_GAUGES),
+        (EngineStats, CounterMetricFamily, "prep_engine", _ENGINE_COUNTERS),
+        (SpeechStats, GaugeMetricFamily, "prep_ears", _EARS_GAUGES),
     ):
         for field, text in texts.items():
-            family = kind(f"prep_engine_{field}", text, labels=("model",))
-            for model, stats in engines:
-                family.add_metric((model,), getattr(stats, field))
+            family = kind(f"{prefix}_{field}", text, labels=("model",))
+            for model, stats in figures:
+                if isinstance(stats, stats_type):
+                    family.add_metric((model,), getattr(stats, field))
             yield family

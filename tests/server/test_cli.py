@@ -8,6 +8,8 @@ import argon2
 import pytest
 from click.testing import CliRunner, Result
 
+from prepserver.ai.calllog import CallLog
+from prepserver.ai.calls import Record
 from prepserver.app import VERSION
 from prepserver.cli import cli
 from prepserver.clock import SystemClock
@@ -149,3 +151,29 @@ def test_stats_without_a_server_say_what_is_missing(data_dir: Path) -> None:
     wrong = run("stats", "--since", "yesterday")
     assert wrong.exit_code == 1
     assert "write 30m, 24h or 7d" in wrong.stderr
+
+
+@asynchronous
+async def test_calls_are_found_by_the_name_of_their_user(data_dir: Path) -> None:
+    """Also those of one who was removed, by the id."""
+    ada, bob = printed("users", "add", "ada"), printed("users", "add", "bob")
+    clock = SystemClock()
+    log = CallLog(data_dir / "calls.sqlite", clock)
+    for user in (ada, bob):
+        log.add(
+            Record(
+                at=clock.now() - 60,
+                kind="generate",
+                purpose="question",
+                user=user["id"],
+                interview="i",
+                request=f"for {user['name']}",
+            )
+        )
+    await log.close()
+    assert printed("calls", "--user", "ada")["request"] == "for ada"
+    run("users", "remove", "ada")
+    assert printed("calls", "--user", ada["id"])["request"] == "for ada"
+    assert "no such calls" in run("calls", "--user", "nobody").stdout
+    assert "no such calls" in run("calls", "--since", "5s").stdout
+    assert len(run("calls").stdout.splitlines()) == 3

@@ -295,6 +295,7 @@ async def test_the_metrics_say_what_the_records_do() -> None:
     assert 'prep_first_token_seconds_bucket{le="1.0",purpose="question"} 1.0' in text
     assert 'prep_model_queue{job="interviewer",model="cued"} 0.0' in text
     assert 'prep_engine_steps_total{model="cued"} 0.0' in text
+    assert 'prep_ears_waiting{model="scripted"} 0.0' in text
     assert "prep_x 3.0" in text
     assert metrics.page([], [], []).decode().count("prep_model_queue{") == 0
     await office.gateway.close()

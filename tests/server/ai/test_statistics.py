@@ -8,7 +8,7 @@ import pytest
 
 from prepserver.ai.calllog import CallLog
 from prepserver.ai.calls import Record
-from prepserver.ai.report import report
+from prepserver.ai.report import listing, report
 from prepserver.ai.statistics import Line, parse_span, statistics
 from prepserver.errors import BadRequest, NotFound
 from tests.support.clock import ManualClock
@@ -150,3 +150,28 @@ def test_what_is_no_span_is_refused(text: str) -> None:
         parse_span(text)
     assert told.value.code == "bad_span"
     assert "24h" in told.value.message
+
+
+@asynchronous
+async def test_single_calls_are_listed_the_newest_first(tmp_path: Path) -> None:
+    """Those that were asked for; JSON has every field of each on a line of its own."""
+    now = ManualClock().now()
+    records = some_records(7, 60, now)
+    log = await log_of(tmp_path, records)
+
+    def listed(**query: str) -> list[str]:
+        chosen = {"user": "", "interview": "", "purpose": "", **query}
+        text = listing(tmp_path, "1h", **chosen, limit=1_000, as_json=True, now=now)
+        return [json.loads(line)["request"] for line in text.splitlines()]
+
+    newest = sorted(records, key=lambda r: (r.at, records.index(r)), reverse=True)
+    assert listed() == [record.request for record in newest]
+    assert listed(purpose="hint") == [r.request for r in newest if r.purpose == "hint"]
+    assert listed(user="u", interview="another") == []
+    table = listing(
+        tmp_path, "1h", user="", interview="", purpose="", limit=3, as_json=False, now=now
+    ).splitlines()
+    assert len(table) == 4
+    assert table[0].startswith("when (UTC)")
+    assert table[1].startswith("2023-11-14 ")
+    await log.close()
