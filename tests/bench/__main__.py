@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.bench.report import machine, table, write_json
 
-NAMES = ("rooms",)
+NAMES = ("rooms", "language", "spoken")
 
 
 def main() -> int:

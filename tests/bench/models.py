@@ -1,0 +1,196 @@
+"""The models that are measured: prep's own, by way of its gateway, and the peers.
+
+Each side runs in processes of its own, on all cores, with the same model file and as many threads,
+and only one side works at a time.
+"""
+
+import asyncio
+import json
+import os
+import sys
+import time
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+from msgspec import Struct
+
+from prepserver.ai.gateway import Call, Gateway
+from prepserver.ai.remote.endpoint import Endpoint
+from prepserver.ai.remote.language import RemoteLanguage
+from prepserver.ai.values import Delta, ModelInfo, Prompt, Usage
+from prepserver.ai.worker import NATIVE_ENVIRONMENT
+from prepserver.app import create_services
+from prepserver.clock import SystemClock
+from prepserver.config import Config
+from tests.bench.talks import Talk
+from tests.support.llama_cpp_server import LlamaCppServer
+
+__all__ = ["CONTEXT", "LANGUAGE", "SPEECH", "THREADS", "Ours", "Peer", "Plain", "Reply"]
+
+MODELS = Path(os.environ.get("PREP_MODELS_DIR") or platformdirs.user_data_path("prep") / "models")
+LANGUAGE = MODELS / "smollm2-135m-instruct.q4_1.gguf"
+SPEECH = MODELS / "whisper-tiny.en.bin"
+
+THREADS = len(os.sched_getaffinity(0))
+CONTEXT = 4_096
+"""Tokens, the server's default."""
+
+
+class Reply(Struct, frozen=True, kw_only=True):
+    first: float
+    """Seconds from the request to the first text."""
+    seconds: float
+    """From the request to the end."""
+    tokens: int
+    text: str
+    prompt: int = 0
+    """Tokens, as far as they are told."""
+    cached: int = 0
+
+    @property
+    def rate(self) -> float:
+        """Tokens a second, the first one not counted."""
+        return (self.tokens - 1) / (self.seconds - self.first)
+
+
+async def timed(events: AsyncGenerator[Delta | Usage, None]) -> Reply:
+    """Read a reply to its end."""
+    started, first, text, usage = time.perf_counter(), 0.0, "", Usage()
+    async for event in events:
+        match event:
+            case Delta(text=more):
+                first = first or time.perf_counter() - started
+                text += more
+            case Usage():
+                usage = event
+    assert text, "the model wrote nothing"
+    return Reply(
+        first=first,
+        seconds=time.perf_counter() - started,
+        tokens=usage.completion_tokens,
+        text=text,
+        prompt=usage.prompt_tokens,
+        cached=usage.cached_tokens,
+    )
+
+
+class Ours:
+    """prep's gateway and what is behind it, wired as the server wires it."""
+
+    def __init__(self, gateway: Gateway, info: ModelInfo) -> None:
+        self.gateway = gateway
+        self.info = info
+        self._requests = 0
+
+    @classmethod
+    @asynccontextmanager
+    async def running(cls, folder: Path) -> AsyncIterator["Ours"]:
+        config = Config(
+            data_dir=folder / "data",
+            model=str(LANGUAGE),
+            stt_model=str(SPEECH),
+            threads=THREADS,
+            context=CONTEXT,
+            rate_limit=0,
+        )
+        services = create_services(config)
+        await services.start()
+        try:
+            yield cls(services.gateway, await services.gateway.info())
+        finally:
+            await services.close()
+
+    async def ask(self, prompt: Prompt) -> Reply:
+        return await timed(self.gateway.generate(self.call(prompt), prompt))
+
+    async def read(self, prompt: Prompt) -> None:
+        await self.gateway.prefill(self.call(prompt), prompt)
+
+    async def next_question(self, talk: Talk, *, ahead: bool) -> Reply:
+        """The turn's question; `ahead` has the answer read while it is typed."""
+        if ahead:
+            for reading in talk.readings(self.info):
+                await self.read(reading)
+        return await self.ask(talk.prompt(self.info))
+
+    def call(self, prompt: Prompt) -> Call:
+        self._requests += 1
+        return Call(
+            purpose=prompt.purpose or "bench",
+            user="bench",
+            interview=prompt.conversation,
+            request=f"r{self._requests}",
+        )
+
+
+class Peer:
+    """llama_cpp.server with its prompt cache."""
+
+    def __init__(self, model: RemoteLanguage, info: ModelInfo) -> None:
+        """`info` is what our side says of the model, so that both get the same prompts."""
+        self._model = model
+        self._info = info
+
+    @classmethod
+    @asynccontextmanager
+    async def running(cls, folder: Path, info: ModelInfo) -> AsyncIterator["Peer"]:
+        """As its documentation has it, but for two defaults that would only make it slower: logits
+        for every token of a prompt, and a new request that breaks off the one before."""
+        flags = {
+            "n_ctx": CONTEXT,
+            "n_threads": THREADS,
+            "n_threads_batch": THREADS,
+            "cache": "true",
+            "logits_all": "false",
+            "interrupt_requests": "false",
+        }
+        arguments = [text for name, value in flags.items() for text in (f"--{name}", str(value))]
+        with LlamaCppServer(folder, LANGUAGE, *arguments) as server:
+            model = RemoteLanguage(Endpoint.parse(f"openai:{server.url}"), SystemClock())
+            try:
+                await model.start()
+                yield cls(model, info)
+            finally:
+                await model.close()
+
+    async def next_question(self, talk: Talk, *, ahead: bool) -> Reply:
+        """The turn's question; nothing can be read ahead."""
+        return await timed(self._model.generate(talk.prompt(self._info)))
+
+
+class Plain:
+    """A program of the usual kind on a library, in a process of its own."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    @classmethod
+    @asynccontextmanager
+    async def running(cls, module: str, *arguments: str) -> AsyncIterator["Plain"]:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", f"tests.bench.{module}", *arguments),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            env={**NATIVE_ENVIRONMENT, **os.environ},
+            limit=2**24,
+        )
+        try:
+            yield cls(process)
+        finally:
+            assert process.stdin is not None
+            process.stdin.close()
+            await process.wait()
+
+    async def ask(self, **request: Any) -> dict[str, Any]:
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin is not None
+        assert stdout is not None
+        stdin.write(json.dumps(request).encode() + b"\n")
+        answer = await stdout.readline()
+        assert answer, "the peer has died"
+        found = json.loads(answer)
+        assert isinstance(found, dict)
+        return found
