@@ -5,8 +5,11 @@ A benchmark NAME is a module of this package with `run(quick: bool) -> list[Row]
 
 import argparse
 import importlib
+import logging
 import sys
 from pathlib import Path
+
+import structlog
 
 from tests.bench.report import machine, table, write_json
 
@@ -22,6 +25,10 @@ def main() -> int:
     unknown = [name for name in options.names if name not in NAMES]
     if unknown:
         parser.error(f"there is no benchmark {', '.join(unknown)}; there are {', '.join(NAMES)}")
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
     rows = []
     print(", ".join(f"{key} {value}" for key, value in machine().items()), flush=True)
     for name in options.names or NAMES:

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from prepserver.ai.values import Prompt
-from tests.bench.models import CONTEXT, LANGUAGE, THREADS, Ours, Peer, Plain, Reply
+from tests.bench.models import CONTEXT, LANGUAGE, THREADS, Ours, Peer, Plain, Reply, sampling
 from tests.bench.report import Row, row
 from tests.bench.talks import TURNS, Talk
 
@@ -84,7 +84,8 @@ async def _together(ours: Ours, folder: Path, repetitions: int) -> list[Row]:
     found: dict[bool, tuple[list[float], list[float]]] = {True: ([], []), False: ([], [])}
     async with Peer.running(folder, ours.info) as server:
         mine, theirs = ([Talk(n).until(MIDDLE) for n in range(TOGETHER)] for _ in range(2))
-        for model, talks in ((ours, mine), (server, theirs)):
+        sides: tuple[tuple[Ours | Peer, list[Talk]], ...] = ((ours, mine), (server, theirs))
+        for model, talks in sides:
             for talk in talks:
                 _go_on(talk, await model.next_question(talk, ahead=False))
         for n in range(2 * math.ceil(repetitions / 2)):
@@ -93,9 +94,7 @@ async def _together(ours: Ours, folder: Path, repetitions: int) -> list[Row]:
                 for talk in mine:
                     for reading in talk.readings(ours.info):
                         await ours.read(reading)
-            for (model, talks), waits in zip(
-                ((ours, mine), (server, theirs)), found[ahead], strict=True
-            ):
+            for (model, talks), waits in zip(sides, found[ahead], strict=True):
                 replies = await asyncio.gather(
                     *(model.next_question(talk, ahead=False) for talk in talks)
                 )
@@ -138,7 +137,9 @@ async def _rates(ours: Ours, folder: Path, repetitions: int) -> list[Row]:
             together.append(_rate(await asyncio.gather(*(ours.ask(each) for each in prompts))))
             streams.append((await ours.ask(_long(prompts[0]))).rate)
             for low_level, rates in plain.items():
-                answer = await loop.ask(low_level=low_level, uncached=False, **_request(prompts[0]))
+                answer = await loop.ask(
+                    low_level=low_level, uncached=False, **sampling(_long(prompts[0]))
+                )
                 rates.append(Reply(text="", **answer).rate)
     return [
         row(
@@ -181,21 +182,6 @@ def _free(prompt: Prompt, *, seed: int) -> Prompt:
 
 def _long(prompt: Prompt) -> Prompt:
     return msgspec.structs.replace(prompt, max_tokens=2 * FREE_TOKENS)
-
-
-def _request(prompt: Prompt) -> dict[str, object]:
-    prompt = _long(prompt)
-    return {
-        "prompt": prompt.text,
-        "grammar": prompt.grammar,
-        "max_tokens": prompt.max_tokens,
-        "seed": prompt.seed,
-        "temperature": prompt.temperature,
-        "top_k": prompt.top_k,
-        "top_p": prompt.top_p,
-        "min_p": prompt.min_p,
-        "repeat_penalty": prompt.repeat_penalty,
-    }
 
 
 def _rate(replies: Sequence[Reply]) -> float:

@@ -28,7 +28,7 @@ from prepserver.config import Config
 from tests.bench.talks import Talk
 from tests.support.llama_cpp_server import LlamaCppServer
 
-__all__ = ["CONTEXT", "LANGUAGE", "SPEECH", "THREADS", "Ours", "Peer", "Plain", "Reply"]
+__all__ = ["CONTEXT", "LANGUAGE", "SPEECH", "THREADS", "Ours", "Peer", "Plain", "Reply", "sampling"]
 
 MODELS = Path(os.environ.get("PREP_MODELS_DIR") or platformdirs.user_data_path("prep") / "models")
 LANGUAGE = MODELS / "smollm2-135m-instruct.q4_1.gguf"
@@ -194,3 +194,18 @@ class Plain:
         found = json.loads(answer)
         assert isinstance(found, dict)
         return found
+
+
+def sampling(prompt: Prompt) -> dict[str, Any]:
+    """A prompt as llama-cpp-python takes it."""
+    return {
+        "prompt": prompt.text + prompt.opening,
+        "grammar": prompt.grammar,
+        "max_tokens": prompt.max_tokens,
+        "seed": prompt.seed,
+        "temperature": prompt.temperature,
+        "top_k": prompt.top_k,
+        "top_p": prompt.top_p,
+        "min_p": prompt.min_p,
+        "repeat_penalty": prompt.repeat_penalty,
+    }
