@@ -6,9 +6,11 @@ A benchmark NAME is a module of this package with `run(quick: bool) -> list[Row]
 import argparse
 import importlib
 import logging
+import os
 import sys
 from pathlib import Path
 
+import msgspec
 import structlog
 
 from tests.bench.report import machine, table, write_json
@@ -31,12 +33,14 @@ def main() -> int:
     )
     rows = []
     print(", ".join(f"{key} {value}" for key, value in machine().items()), flush=True)
+    cores = os.sched_getaffinity(0)
     for name in options.names or NAMES:
         found = importlib.import_module(f"tests.bench.{name}").run(options.quick)
+        os.sched_setaffinity(0, cores)  # a benchmark may have bound itself to one
         print(f"\n## {name}\n\n{table(found)}", flush=True)
-        rows += found
+        rows += [msgspec.structs.replace(row, benchmark=name) for row in found]
     if options.json is not None:
-        write_json(options.json, " ".join(options.names or NAMES), rows)
+        write_json(options.json, rows)
     return 0
 
 

@@ -17,7 +17,13 @@ def main() -> None:
     path, threads = sys.argv[1], int(sys.argv[2])
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what the library prints is not an answer
-    model = Model(path, n_threads=threads, print_progress=False, print_realtime=False)
+    model = Model(
+        path,
+        n_threads=threads,
+        print_progress=False,
+        print_realtime=False,
+        redirect_whispercpp_logs_to=None,
+    )
     for line in sys.stdin:
         clip = np.concatenate(
             [soundfile.read(each, dtype="float32")[0] for each in json.loads(line)["files"]]

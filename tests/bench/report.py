@@ -31,6 +31,8 @@ class Row(Struct, frozen=True, kw_only=True):
     ours_runs: tuple[float, ...] = ()
     peer_runs: tuple[float, ...] = ()
     note: str = ""
+    benchmark: str = ""
+    """Which one found it."""
 
     @property
     def met(self) -> bool | None:
@@ -102,6 +104,6 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def write_json(path: Path, benchmark: str, rows: Sequence[Row]) -> None:
-    found = {"benchmark": benchmark, "machine": machine(), "rows": msgspec.to_builtins(rows)}
+def write_json(path: Path, rows: Sequence[Row]) -> None:
+    found = {"machine": machine(), "rows": msgspec.to_builtins(rows)}
     path.write_text(json.dumps(found, indent=2) + "\n")
