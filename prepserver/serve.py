@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import io
 import json
 import logging
@@ -39,6 +40,9 @@ async def _serve(config: Config) -> None:
     server = _Server(config, create_app(services), sockets)
     _forget_killed(config.ready_file)
     watching = asyncio.create_task(sockets.watch())
+    # What was loaded stays: the collector need not look through all of it again and again.
+    gc.collect()
+    gc.freeze()
     try:
         await server.serve()
     finally:

@@ -23,6 +23,16 @@ class Listed(Struct, frozen=True):
     updated_at: float
 
 
+class _Saying(Struct):
+    """A message that is being said, in the pieces that have left."""
+
+    id: str
+    kind: wire.MessageKind
+    pieces: list[str]
+    offset: int
+    """Code points in the pieces."""
+
+
 class Room:
     """Keeps the shown state and broadcasts its changes."""
 
@@ -30,7 +40,7 @@ class Room:
         self._context = context
         self._transcript = transcript
         self._turns = turns
-        self._streaming: wire.Streaming | None = None
+        self._saying: _Saying | None = None
         self._quota: wire.Quota | None = None
 
     # --- The interview as lists show it -------------------------------------------------------
@@ -80,28 +90,35 @@ class Room:
 
     def say(self, turn: str, step: Step, text: str) -> None:
         """More of the message that the turn of this id is writing."""
-        kind = wire.MessageKind(step.value)
-        so_far = self._streaming or wire.Streaming(
-            id=f"{turn}-{kind}", kind=kind, text="", offset=0
-        )
+        saying = self._saying
+        if saying is None:
+            kind = wire.MessageKind(step.value)
+            saying = self._saying = _Saying(id=f"{turn}-{kind}", kind=kind, pieces=[], offset=0)
         self._context.broadcast(
-            wire.Delta(message_id=so_far.id, kind=kind, offset=so_far.offset, text=text)
+            wire.Delta(message_id=saying.id, kind=saying.kind, offset=saying.offset, text=text)
         )
-        self._streaming = msgspec.structs.replace(
-            so_far, text=so_far.text + text, offset=so_far.offset + len(text)
-        )
+        saying.pieces.append(text)
+        saying.offset += len(text)
 
     def take_back(self) -> None:
         """What was being said does not count."""
-        if self._streaming is not None:
-            self._context.broadcast(wire.DeltaDropped(message_id=self._streaming.id))
-            self._streaming = None
+        if self._saying is not None:
+            self._context.broadcast(wire.DeltaDropped(message_id=self._saying.id))
+            self._saying = None
 
     def said(self, message: wire.Message) -> None:
         """A message is whole and stored."""
-        if self._streaming is not None and self._streaming.id == message.id:
-            self._streaming = None
+        if self._saying is not None and self._saying.id == message.id:
+            self._saying = None
         self._context.broadcast(wire.MessageSaid(message=message))
+
+    @property
+    def _streaming(self) -> wire.Streaming | None:
+        saying = self._saying
+        if saying is None:
+            return None
+        text = "".join(saying.pieces)
+        return wire.Streaming(id=saying.id, kind=saying.kind, text=text, offset=saying.offset)
 
     # --- State --------------------------------------------------------------------------------
 

@@ -233,29 +233,39 @@ async def _pieces(
     if opening:
         yield opening.lstrip()
     begun, pending, last = bool(opening), "", -COALESCE
-    upcoming = asyncio.create_task(following())
+    upcoming: asyncio.Task[Delta | Usage | None] | None = None
+    pause: asyncio.Task[None] | None = None
     try:
         while True:
             if pending:
-                pause = asyncio.create_task(clock.sleep(last + COALESCE - clock.monotonic()))
+                upcoming = upcoming or asyncio.create_task(following())
+                pause = pause or asyncio.create_task(
+                    clock.sleep(last + COALESCE - clock.monotonic())
+                )
                 await asyncio.wait({upcoming, pause}, return_when=asyncio.FIRST_COMPLETED)
-                pause.cancel()
                 if not upcoming.done():
                     yield pending
-                    pending, last = "", clock.monotonic()
+                    pending, last, pause = "", clock.monotonic(), None
                     continue
-            event = await upcoming
+                event, upcoming = upcoming.result(), None
+            elif upcoming is not None:
+                event, upcoming = await upcoming, None
+            else:
+                event = await anext(events, None)  # nothing is held back: no need for a task
             if event is None:
                 break
-            upcoming = asyncio.create_task(following())
             if isinstance(event, Delta):
                 pending += event.text if begun else event.text.lstrip()
                 begun = begun or bool(pending)
                 if pending and clock.monotonic() - last >= COALESCE:
+                    if pause is not None:
+                        pause.cancel()
                     yield pending
-                    pending, last = "", clock.monotonic()
+                    pending, last, pause = "", clock.monotonic(), None
         if pending:
             yield pending
     finally:
-        upcoming.cancel()
-        await asyncio.gather(upcoming, return_exceptions=True)
+        unfinished = [task for task in (upcoming, pause) if task is not None]
+        for task in unfinished:
+            task.cancel()
+        await asyncio.gather(*unfinished, return_exceptions=True)

@@ -318,7 +318,9 @@ class Cell:
             if instance.context is sender:
                 instance.on_event(event)
 
-        self._enqueue(handler)
+        # Nobody waits for what comes of it, and it is the most frequent event of all.
+        self.last_event = self._registry.clock.monotonic()
+        self._mailbox.put(Event(handler))
 
     def spawn(self, work: Coroutine[Any, Any, None], key: str) -> None:
         self.cancel(key)

@@ -45,6 +45,10 @@ class Outcome(Struct, frozen=True):
     destroying: bool
     alarm_changed: bool
 
+    def tell(self) -> None:
+        for one in self.tells:
+            one()
+
 
 class Context:
     """One object's view of the runtime. Effects wait for the handler's transaction."""
@@ -75,8 +79,9 @@ class Context:
         has it in the snapshot.
         """
         encoded = encode(message)
-        left_out = frozenset(exclude)
-        present = [c for c in self.connections(tag) if c.id not in left_out]
+        present = self.connections(tag)
+        if left_out := frozenset(exclude):
+            present = [c for c in present if c.id not in left_out]
 
         def push() -> None:
             for connection in present:
@@ -131,7 +136,8 @@ class Context:
         self._host.post(event, self)
 
     def connections(self, tag: str | None = None) -> list[Connection]:
-        return [c for c in self._host.connected() if tag is None or tag in c.tags]
+        connected = self._host.connected()
+        return list(connected) if tag is None else [c for c in connected if tag in c.tags]
 
     # --- Alarm --------------------------------------------------------------------------------
 

@@ -227,6 +227,8 @@ class Storage:
 
     def rollback(self) -> None:
         """Undo the open transaction, if one is open."""
+        if not self._begun:
+            return
         # One that cannot be undone now is undone by closing the database, at the latest.
         with suppress(apsw.Error):
             if self._connection.in_transaction:

@@ -154,14 +154,10 @@ def _let_out(outcome: Outcome, resident: Resident) -> None:
             # It is stored: what is behind it in the queue must still leave.
             log.exception("object.effect_failed")
 
-    def tell() -> None:
-        for one in outcome.tells:
-            one()
-
     if outcome.destroying:
-        resident.destroy(tell)
+        resident.destroy(outcome.tell)
     else:
-        tell()
+        outcome.tell()
 
 
 def typed(error: Exception) -> PrepServerError:

@@ -62,9 +62,9 @@ def the_snapshot_leaves_out_what_is_being_said(patch: Patch) -> None:
     snapshot = Room.send_snapshot
 
     def shorter(room: Room, connection: Connection) -> None:
-        streaming, room._streaming = room._streaming, None
+        saying, room._saying = room._saying, None
         snapshot(room, connection)
-        room._streaming = streaming
+        room._saying = saying
 
     patch.setattr(Room, "send_snapshot", shorter)
 
