@@ -56,5 +56,5 @@ docs: setup-dev ## Write docs/reference anew from the code
 	@$(PYTHON_BIN) docs/generate.py
 
 clean: ## Remove caches and build output; .venv and the models stay
-	@rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	@rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find prepserver prepcli tests docs packaging -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -44,6 +44,8 @@ MAX_DOCUMENT = 32_000
 
 CLOSE_TOO_BIG = 1009
 CLOSE_RESTART = 1012
+CLOSE_DELETED = 4004
+"""The room is gone for good."""
 CLOSE_SLOW = 4008
 """The client did not keep up with the room; it should connect again and take a snapshot."""
 

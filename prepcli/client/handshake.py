@@ -4,9 +4,12 @@ import ipaddress
 import logging
 from urllib.parse import urlsplit
 
+import msgspec
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.http11 import Response
 
 from prepcli.errors import NotAuthorised, NotFound, ServerUnreachable
+from prepserver.bodies import ErrorBody
 
 __all__ = ["is_loopback", "open_connection", "raise_if_final"]
 
@@ -44,8 +47,15 @@ def is_loopback(url: str) -> bool:
         return host == "localhost"
 
 
-def raise_if_final(status: int) -> None:
-    """Raise for an answer to the handshake that trying again would not change."""
+def raise_if_final(response: Response, *, known: bool) -> None:
+    """Raise for an answer to the handshake that trying again would not change.
+
+    `known`: the room has been entered before. Then an answer that is not in the server's own words
+    is a proxy's, or the network's at a new place, and passes.
+    """
+    status = response.status_code
+    if known and not _is_ours(response):
+        return
     if status == 401:
         raise NotAuthorised(
             "The server does not accept your access key any more. Log in again: prep login URL"
@@ -59,3 +69,11 @@ def raise_if_final(status: int) -> None:
             f"What answers at this address is not a prep server: it said {status}. "
             "Check the address."
         )
+
+
+def _is_ours(response: Response) -> bool:
+    try:
+        msgspec.json.decode(response.body or b"", type=ErrorBody)
+    except msgspec.DecodeError:
+        return False
+    return True

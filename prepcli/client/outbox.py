@@ -2,7 +2,7 @@
 
 from msgspec.structs import replace
 
-from prepcli.client.recording import Recording
+from prepcli.client.recording import MAX_WAITING, Recording
 from prepcli.errors import PrepError, QueueFull, UsageError
 from prepserver.protocol import (
     MAX_TEXT_FRAME,
@@ -67,9 +67,7 @@ class Outbox:
                 "Shorten it."
             )
         if len(self._entries) >= self._limit:
-            raise QueueFull(
-                "Too much waits for the connection to come back. Try again when it is back."
-            )
+            raise _full()
         self._entries.append(_Letter(message.id, type(message), data))
 
     def _put_passing(self, message: ClientMessages) -> None:
@@ -84,7 +82,11 @@ class Outbox:
         self._entries.append(_Letter("", type(message), data))
 
     def add(self, recording: Recording) -> None:
-        """Queue a recording: its frames leave as they come."""
+        """Queue a recording: its frames leave as they come. Raises QueueFull when other
+        recordings, ten minutes together, or too many messages wait already."""
+        waiting = sum(each.waiting for each in self._entries if isinstance(each, Recording))
+        if waiting >= MAX_WAITING or len(self._entries) >= self._limit:
+            raise _full()
         self._entries.append(recording)
 
     def restart(self) -> None:
@@ -137,6 +139,17 @@ class Outbox:
                     continue
             self._entries.remove(entry)
 
+    def drop_oldest_sent(self) -> str:
+        """Take out the first message that has left and was not answered; its id, if there is one.
+
+        Messages are answered in order, so this is the one that the server stopped at.
+        """
+        for entry in self._entries:
+            if isinstance(entry, _Letter) and entry.sent:
+                self._entries.remove(entry)
+                return entry.id
+        return ""
+
     def acknowledged(self, id: str, frame: int) -> None:
         """The server has stored this recording up to a frame."""
         for entry in self._with(id):
@@ -152,3 +165,7 @@ class Outbox:
 
     def _with(self, id: str) -> list[_Letter | Recording]:
         return [entry for entry in self._entries if id and entry.id == id]
+
+
+def _full() -> QueueFull:
+    return QueueFull("Too much waits for the connection to come back. Try again when it is back.")

@@ -109,6 +109,11 @@ class Recording:
     # --- For the outbox -----------------------------------------------------------------------
 
     @property
+    def waiting(self) -> int:
+        """Frames that the server has not stored."""
+        return len(self._frames)
+
+    @property
     def over(self) -> bool:
         """Nothing is left to send or to wait for."""
         return self._done.is_set() and not self._owes_cancel

@@ -33,9 +33,16 @@ from prepcli.client.handshake import open_connection, raise_if_final
 from prepcli.client.outbox import Outbox
 from prepcli.client.recording import Recording
 from prepcli.client.state import ConnectionChanged, ConnectionStatus, RoomEvent
-from prepcli.errors import NotAuthorised, PrepError, ServerUnreachable, UsageError
+from prepcli.errors import (
+    NotAuthorised,
+    NotFound,
+    PrepError,
+    RateLimited,
+    ServerUnreachable,
+    UsageError,
+)
+from prepserver import protocol
 from prepserver.protocol import (
-    CLOSE_RESTART,
     Accepted,
     AudioAck,
     ClientMessages,
@@ -50,11 +57,11 @@ Address = Callable[[bool], Awaitable[str]]
 """Computes the room's address anew for every attempt: a ws:// or wss:// URL with a fresh token.
 
 The argument says that the token of the last attempt was refused: get a new one. Raises PrepError;
-ServerUnreachable is tried again, everything else ends the room.
+ServerUnreachable and RateLimited are tried again, everything else ends the room.
 """
 
 CONNECT_TIMEOUT = 4.0
-"""Seconds for one attempt, the handshake included."""
+"""Seconds to open a connection, the handshake included."""
 
 STABLE_SECONDS = 5.0
 """A connection that lived so long was good: the next wait is short again."""
@@ -69,8 +76,8 @@ class Room:
     """One room. Enter it once; iterate it for `ConnectionChanged` and the server's messages.
 
     The iteration ends when the room is left. It raises NotAuthorised when the server does not
-    accept a fresh token, NotFound when there is no such room for this user, or what `address`
-    raised; never because a connection was lost.
+    accept a fresh token, NotFound when there is no such room for this user or no longer, or what
+    `address` raised; never because a connection was lost.
     """
 
     def __init__(
@@ -182,24 +189,24 @@ class Room:
 
     async def _follow(self) -> None:
         """Connect, read until the connection is lost, wait, and again. Raises PrepError."""
-        refused = False
+        refused = known = False
         while True:
             await self._events.put(ConnectionChanged(ConnectionStatus.CONNECTING))
             try:
                 async with await self._connect(refused) as connection:
-                    refused = False
+                    refused, known = False, True
                     await self._live(connection)
             except InvalidStatus as error:
                 status = error.response.status_code
                 if status == 401 and not refused:
                     refused = True
                     continue
-                raise_if_final(status)
+                raise_if_final(error.response, known=known)
                 refused = False
                 _log.info("the room refused the connection with %d", status)
             except InvalidURI:
                 raise UsageError("The server's address is not one of a server.") from None
-            except (OSError, TimeoutError, WebSocketException, ServerUnreachable) as error:
+            except (OSError, WebSocketException, ServerUnreachable, RateLimited) as error:
                 _log.info("the room cannot be reached: %s", type(error).__name__)
             delay = self._backoff.next()
             await self._events.put(ConnectionChanged(ConnectionStatus.OFFLINE, delay))
@@ -209,19 +216,25 @@ class Room:
         return await open_connection(await self._address(renew), self._connect_timeout)
 
     async def _live(self, connection: ClientConnection) -> None:
-        """Read and write until the connection is lost."""
+        """Read and write until the connection is lost. Raises NotFound when the room is deleted."""
         began = self._monotonic()
         self._outbox.restart()
         await self._events.put(ConnectionChanged(ConnectionStatus.ONLINE))
         async with asyncio.TaskGroup() as tasks:
             sender = tasks.create_task(self._send_all(connection))
-            await self._read_all(connection)
+            code = await self._read_all(connection)
             sender.cancel()
-        _log.info("the connection was lost: code %s", connection.close_code)
+        _log.info("the connection was lost: code %s", code)
         if self._monotonic() - began >= STABLE_SECONDS:
             self._backoff.reset()
-        if connection.close_code == CLOSE_RESTART:
-            self._backoff.expect_restart()
+        match code:
+            case protocol.CLOSE_RESTART:
+                self._backoff.expect_restart()
+            case protocol.CLOSE_DELETED:
+                raise NotFound("The interview has been deleted.")
+            case protocol.CLOSE_TOO_BIG if id := self._outbox.drop_oldest_sent():
+                # It would be refused on every connection to come, and what is behind it with it.
+                await self._events.put(_too_big(id))
 
     async def _send_all(self, connection: ClientConnection) -> None:
         try:
@@ -236,7 +249,8 @@ class Room:
         except ConnectionClosed:
             return
 
-    async def _read_all(self, connection: ClientConnection) -> None:
+    async def _read_all(self, connection: ClientConnection) -> int | None:
+        """Read until the connection is lost; the close code, if the server closed it."""
         try:
             while True:
                 data = await connection.recv()
@@ -249,8 +263,10 @@ class Room:
                 if message is not None:
                     self._take(message)
                     await self._events.put(message)
-        except ConnectionClosed:
-            return
+        except ConnectionClosed as closed:
+            # What this side closed first comes back as if it were the server's.
+            close = closed.rcvd if closed.rcvd_then_sent is not False else None
+            return None if close is None else close.code
 
     def _take(self, message: ServerMessages) -> None:
         match message:
@@ -275,6 +291,14 @@ def _decoded(data: str) -> ServerMessages | None:
     if message is None:
         _log.info("skipped a message of a kind that this version does not know")
     return message
+
+
+def _too_big(id: str) -> Failure:
+    return Failure(
+        code="message_too_big",
+        message="This was too long for the server, or for something on the way. Shorten it.",
+        id=id,
+    )
 
 
 def _left_room() -> PrepError:

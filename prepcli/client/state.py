@@ -126,7 +126,8 @@ def apply(state: RoomState, event: RoomEvent) -> RoomState:
             return _renewed(state, event)
         case StateChanged(state=phase, failed=failed):
             caption = state.caption if phase is Phase.TRANSCRIBING else ""
-            return replace(state, phase=phase, failed=failed, caption=caption)
+            streaming = None if phase is Phase.IDLE else state.streaming
+            return replace(state, phase=phase, failed=failed, caption=caption, streaming=streaming)
         case MessageSaid(message=message):
             return _said(state, message)
         case Delta():

@@ -18,7 +18,7 @@ from prepserver.objects.mailbox import Mailbox
 from prepserver.objects.object import Context, DurableObject, Factory
 from prepserver.objects.storage import Storage, sync_folder
 from prepserver.objects.transaction import Event, Transaction
-from prepserver.protocol import Failure, encode, id_of
+from prepserver.protocol import CLOSE_DELETED, Failure, encode, id_of
 
 __all__ = ["DELETED", "STOPPING", "Cell", "Kind", "stopping"]
 
@@ -26,9 +26,6 @@ T = TypeVar("T")
 
 DELETED, STOPPING = "deleted", "stopping"
 """Codes of the errors that come from the life of an object, not from its code."""
-
-CLOSE_DELETED = 4004
-"""The room is gone for good."""
 
 ALARM_RETRIES = 6
 ALARM_FIRST_RETRY = 2.0

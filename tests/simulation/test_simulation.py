@@ -6,7 +6,7 @@ import pytest
 
 from tests.simulation import simulation, steps
 
-SEEDS = 120
+SEEDS = 400
 """Of the short form."""
 
 MANY = 5_000

@@ -80,6 +80,8 @@ class FakeRoom:
 
     def __init__(self) -> None:
         self.statuses: list[int] = []
+        self.body = "refused\n"
+        """Of the answers that are none of 101."""
         self.stalled = False
         """Whether handshakes are left without an answer."""
         self.paths: list[str] = []
@@ -126,7 +128,7 @@ class FakeRoom:
         status = self.statuses.pop(0) if self.statuses else 101
         if status == 101:
             return None
-        return connection.respond(http.HTTPStatus(status), "refused\n")
+        return connection.respond(http.HTTPStatus(status), self.body)
 
     async def _connected(self, connection: ServerConnection) -> None:
         peer = Peer(connection)

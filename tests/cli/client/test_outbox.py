@@ -295,3 +295,28 @@ def test_leaving_the_room_ends_the_wait_for_a_recording() -> None:
             await task
 
     asyncio.run(run())
+
+
+def test_recordings_that_wait_are_bounded_together() -> None:
+    """However long somebody is offline, no new recording begins while ten minutes wait."""
+    outbox = Outbox()
+    first = Recording("first", lambda: None)
+    outbox.add(first)
+    first.feed(FRAME * (MAX_WAITING - 1))
+    outbox.add(Recording("second", lambda: None))
+    first.feed(FRAME)
+    with pytest.raises(QueueFull):
+        outbox.add(Recording("third", lambda: None))
+    first.cancel()
+    outbox.add(Recording("third", lambda: None))
+
+
+def test_only_what_has_left_can_have_been_too_big() -> None:
+    """The first message on its way is taken out; what has not left stays."""
+    outbox = Outbox()
+    outbox.put(UserMessage(id="a", text="one"), "")
+    outbox.put(UserMessage(id="b", text="two"), "")
+    assert outbox.drop_oldest_sent() == ""
+    assert outbox.next() is not None
+    assert outbox.drop_oldest_sent() == "a"
+    assert drained(outbox) == [UserMessage(id="b", text="two")]

@@ -10,21 +10,26 @@ import pytest
 from prepcli.client.recording import FRAME_BYTES
 from prepcli.client.room import Room
 from prepcli.client.state import ConnectionChanged, ConnectionStatus, RoomEvent
-from prepcli.errors import NotAuthorised, NotFound, ServerUnreachable, UsageError
+from prepcli.errors import NotAuthorised, NotFound, RateLimited, ServerUnreachable, UsageError
+from prepserver.bodies import ErrorBody
 from prepserver.protocol import (
+    CLOSE_DELETED,
     CLOSE_RESTART,
     CLOSE_SLOW,
+    CLOSE_TOO_BIG,
     Accepted,
     AudioAck,
     AudioStart,
     AudioStop,
     Caption,
+    Error,
     Failure,
     GetAllMessages,
     Hello,
     Snapshot,
     UserMessage,
     UserTyping,
+    encode,
 )
 from tests.support.fake_room import PATIENCE, FakeRoom
 
@@ -462,3 +467,93 @@ def test_the_token_is_in_no_log(caplog: pytest.LogCaptureFixture) -> None:
     ours = [record for record in caplog.records if record.name.startswith("prepcli")]
     assert ours
     assert not [record for record in ours if "token=" in record.getMessage()]
+
+
+def test_a_deleted_room_is_left_for_good() -> None:
+    """4004 is the server's last word: nobody connects again, and what waited is told why."""
+
+    async def test(fake: FakeRoom) -> None:
+        async with entered(fake) as (room, listener):
+            recording = room.recording()
+            stopping = asyncio.create_task(recording.stop())
+            await (await fake.peer()).close(CLOSE_DELETED)
+            await listener.until_status(ConnectionStatus.CLOSED)
+            with pytest.raises(NotFound, match="deleted"):
+                await anext(room)
+            with pytest.raises(NotFound, match="deleted"):
+                await stopping
+        assert len(fake.paths) == 1
+
+    play(test)
+
+
+def test_a_message_that_is_too_big_for_somebody_does_not_hold_up_the_rest() -> None:
+    """1009 takes out the message that it is about, says so, and the others arrive."""
+
+    async def test(fake: FakeRoom) -> None:
+        async with entered(fake) as (room, listener):
+            for id in ("a", "b", "c"):
+                await room.send(UserMessage(id=id, text=id))
+            peer = await fake.peer()
+            await peer.accept()
+            await peer.receive()
+            await peer.close(CLOSE_TOO_BIG)
+            failure = await listener.until_a(Failure)
+            assert (failure.id, failure.code) == ("b", "message_too_big")
+            assert await (await fake.peer()).accept() == UserMessage(id="c", text="c")
+            await listener.until(lambda event: event == Accepted(id="c"))
+            assert room.waiting == 0
+
+    play(test)
+
+
+def test_an_address_that_is_asked_for_too_often_is_tried_again() -> None:
+    """A server that limits how often tokens are given is not one that refuses them."""
+    failures = [RateLimited("slowly")]
+
+    async def test(fake: FakeRoom) -> None:
+        async def address(renew: bool) -> str:
+            if failures:
+                raise failures.pop()
+            return await fake.address(renew)
+
+        async with Room(address, sleep=Sleeper()) as room:
+            await (await fake.peer()).greet()
+            await Listener(room).until_a(Snapshot)
+
+    play(test)
+
+
+@pytest.mark.parametrize("status", [403, 404, 400, 200])
+def test_what_a_proxy_says_does_not_end_a_room_that_was_entered(status: int) -> None:
+    """While a server is replaced its proxy says that nothing is there; the room goes on."""
+
+    async def test(fake: FakeRoom) -> None:
+        async with entered(fake) as (room, listener):
+            peer = await fake.peer()
+            await peer.greet()
+            await listener.until_a(Snapshot)
+            await room.send(UserMessage(id="a", text="a"))
+            fake.statuses = [status, status]
+            await peer.drop()
+            assert await (await fake.peer()).accept() == UserMessage(id="a", text="a")
+
+    play(test)
+
+
+def test_what_the_server_says_ends_a_room_that_was_entered() -> None:
+    """The server's own 404 is the truth: the interview was deleted meanwhile."""
+
+    async def test(fake: FakeRoom) -> None:
+        async with entered(fake) as (room, listener):
+            peer = await fake.peer()
+            await peer.greet()
+            await listener.until_a(Snapshot)
+            fake.statuses = [404]
+            fake.body = encode(ErrorBody(Error(code="no_such_interview", message="No."))).decode()
+            await peer.drop()
+            await listener.until_status(ConnectionStatus.CLOSED)
+            with pytest.raises(NotFound):
+                await anext(room)
+
+    play(test)

@@ -159,6 +159,13 @@ def test_a_failure_alone_is_no_failed_turn() -> None:
     assert state.last_error.code == "busy"
 
 
+def test_nothing_is_being_said_when_nothing_is_under_way() -> None:
+    """A turn that is over leaves no half sentence on the screen."""
+    state = after(StateChanged(state=Phase.GENERATING), delta(0, "Wh"))
+    assert apply(state, StateChanged(state=Phase.HINTING)).streaming is not None
+    assert apply(state, StateChanged(state=Phase.IDLE)).streaming is None
+
+
 def test_the_open_question_is_the_last_thing_said_hints_aside() -> None:
     """Nothing is open before the first question, after an answer, or in a completed interview."""
     assert open_question(RoomState()) is None
