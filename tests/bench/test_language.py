@@ -7,7 +7,12 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.models
+pytestmark = [
+    pytest.mark.models,
+    # Minutes even in the quick form: it runs with the long forms.
+    pytest.mark.chaos,
+    pytest.mark.time_limit(1_800),
+]
 
 
 @pytest.mark.parametrize(("name", "targets"), [("language", 6), ("spoken", 1)])
