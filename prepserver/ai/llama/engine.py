@@ -304,6 +304,14 @@ def load(options: Raw) -> tuple[ModelInfo, LlamaEngine]:
         identity(path, native.build, wanted.cache_type, str(native.flash_attention)),
         wanted.cache_bytes,
     )
+    try:
+        engine = LlamaEngine(native, parked, SystemClock())
+    except InferenceError as error:
+        raise InferenceError(
+            f"The file {path} cannot be used: {error.message}",
+            code="model_not_loaded",
+            retryable=False,
+        ) from error
     info = ModelInfo(
         name=path.stem,
         parameters=native.parameters,
@@ -311,4 +319,4 @@ def load(options: Raw) -> tuple[ModelInfo, LlamaEngine]:
         parallel=native.parallel,
         computes_on=native.computes_on,
     )
-    return info, LlamaEngine(native, parked, SystemClock())
+    return info, engine
