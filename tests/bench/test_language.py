@@ -15,7 +15,7 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize(("name", "targets"), [("language", 6), ("spoken", 1)])
+@pytest.mark.parametrize(("name", "targets"), [("language", 6), ("spoken", 1), ("memory", 3)])
 def test_a_benchmark_runs_and_says_what_it_measured(
     name: str, targets: int, tmp_path: Path
 ) -> None:

@@ -100,7 +100,7 @@ class Parked:
         packed = array("i", tokens)
         header = msgspec.msgpack.encode(_Header(self._identity, packed.tobytes(), len(state)))
         size = len(MAGIC) + LENGTH.size + len(header) + len(state) + DIGEST
-        self.forget(conversation)
+        self._remove(path.name)
         if size > self._limit:
             return False
         self._prune(self._limit - size)
@@ -162,8 +162,15 @@ class Parked:
         return Unpacked(_unpacked(header.tokens).tolist(), data[begin:end])
 
     def forget(self, conversation: str) -> None:
-        if self._folder is not None and conversation:
-            self._remove(self._path(conversation).name)
+        """Remove a conversation, in such a way that it does not come back after a power cut."""
+        if self._folder is None or not conversation:
+            return
+        path = self._path(conversation)
+        # Also one that is not known here: another process may have parked it.
+        if path.exists():
+            self._remove(path.name)
+            with contextlib.suppress(OSError):
+                _sync(self._folder)
 
     def _open(self, folder: Path) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -221,3 +228,11 @@ def _unpacked(tokens: bytes) -> "array[int]":
 
 def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
