@@ -31,10 +31,6 @@ class Agreement(Struct, frozen=True):
             agreed += 1
         return Agreement(words, agreed)
 
-    def after(self, count: int) -> "Agreement":
-        """Without the first `count` words."""
-        return Agreement(self.words[count:], max(0, self.agreed - count))
-
     @property
     def stable(self) -> str:
         return " ".join(self.words[: self.agreed])

@@ -6,7 +6,7 @@ from typing import Protocol
 
 import msgspec
 import numpy as np
-from msgspec import Raw, Struct, structs
+from msgspec import Raw, Struct
 from numpy.typing import NDArray
 
 from prepserver.ai.child import Call
@@ -32,9 +32,6 @@ SHARE = 2.0
 captions leave half of the machine, and more, to others."""
 TAKEN = 2 * SAMPLE_RATE
 """Samples that are looked through for a voice in one go; it takes some 60 ms."""
-SENTENCE = 2 * SAMPLE_RATE
-"""Samples that are worth being cut off as sentences of their own."""
-SENTENCE_ENDS = (".", "?", "!")
 ALIVE_EVERY = 1.0
 """Seconds."""
 
@@ -58,23 +55,6 @@ class Draft(Struct, frozen=True):
     def covers(self, span: Span) -> bool:
         """Whether another pass over a finished span would hear nothing else."""
         return not self.verdict.doubtful and _same_voice(self.span, span)
-
-    @property
-    def sentences(self) -> int:
-        """How many of its segments will not change any more: two passes agree on all their words,
-        and they end a sentence that something follows."""
-        if self.verdict.doubtful:
-            return 0
-        settled = words = 0
-        for count, segment in enumerate(self.verdict.kept[:-1], 1):
-            words += len(segment.text.split())
-            if words > self.agreement.agreed:
-                break
-            if segment.text.endswith(SENTENCE_ENDS) and (
-                segment.end * SAMPLE_RATE - self.span.begin >= SENTENCE
-            ):
-                settled = count
-        return settled
 
 
 class Listening:
@@ -207,15 +187,12 @@ class Listening:
             return
         self._finished.popleft()
         self._draft = None
-        self._keep(verdict)
-        if not self.complete:
-            self._caption(span.end)
-
-    def _keep(self, verdict: Verdict) -> None:
         verdict = verdict.after(self._written)
         self._kept += verdict.kept
         self._dropped += verdict.dropped
         self._written = max([self._written, *(segment.end for segment in verdict.kept)])
+        if not self.complete:
+            self._caption(span.end)
 
     def _pass_over(self, hearing: Hearing) -> None:
         span = self._segmenter.open
@@ -236,25 +213,7 @@ class Listening:
         else:
             agreement = before.agreement
         self._draft = Draft(span, verdict, agreement.heard(verdict.text))
-        self._settle(self._draft)
         self._caption(position)
-
-    def _settle(self, draft: Draft) -> None:
-        """Make final the sentences that two passes agree on and that another one follows: they
-        were heard with what comes after them, and need not be heard again."""
-        count = draft.sentences
-        if not count:
-            return
-        span = self._segmenter.part(round(draft.verdict.kept[count - 1].end * SAMPLE_RATE))
-        if span is None:
-            return
-        self._keep(Verdict(draft.verdict.kept[:count], ()))
-        rest = Verdict(draft.verdict.kept[count:], ())
-        self._draft = Draft(
-            structs.replace(draft.span, begin=span.end),
-            rest,
-            draft.agreement.after(len(draft.verdict.text.split()) - len(rest.text.split())),
-        )
 
     def _proceed(self) -> bool:
         if self._clock() - self._said > ALIVE_EVERY:

@@ -38,8 +38,6 @@ LONGEST = chunks(26.0)
 """Speech without a pause is cut here at the latest; whisper looks at 30 s together."""
 HUSH = chunks(0.16)
 """What is averaged to find the quietest point."""
-REACH = chunks(0.35)
-"""How far from where whisper says that a sentence ends its end is looked for."""
 
 
 class Span(Struct, frozen=True, kw_only=True):
@@ -115,17 +113,8 @@ class Segmenter:
         if not self._speaking and self._count - self._last >= _patience(self._last - self._first):
             return self._close()
         if self._count - self._first >= LONGEST:
-            return self._cut(self._first, LONGEST // 2, self._last - self._first)
+            return self._cut(self._first)
         return None
-
-    def part(self, position: int) -> Span | None:
-        """End the open span at the quietest point near a position where one sentence gives way to
-        the next, and go on with the rest; None if there is no such point in it."""
-        if self._first is None:
-            return None
-        near = position // CHUNK - self._first
-        begin, end = max(HUSH, near - REACH), min(near + REACH, self._last - self._first)
-        return self._cut(self._first, begin, end) if end - begin >= HUSH else None
 
     def end(self, length: int) -> Span | None:
         """The recording is over, after `length` samples; the rest of it, if there is speech."""
@@ -152,10 +141,10 @@ class Segmenter:
         self._first, self._free = None, span.voiced
         return span
 
-    def _cut(self, first: int, begin: int, end: int) -> Span:
-        """Where it is quietest between two chunks of the open span; the rest is the beginning of
-        the next."""
-        cut = first + begin + quietest(self._levels[begin:end], HUSH)
+    def _cut(self, first: int) -> Span:
+        """Where it was quietest in the second half; the rest is the beginning of the next."""
+        half = LONGEST // 2
+        cut = first + half + quietest(self._levels[half : self._last - first], HUSH)
         span = Span(begin=self._begin, end=cut * CHUNK, voiced=cut * CHUNK)
         self._levels = self._levels[cut - first :]
         self._first, self._free = cut, cut * CHUNK
