@@ -6,6 +6,7 @@ from the orders alone, so that anything lost, doubled, reordered or half-applied
 """
 
 import asyncio
+import itertools
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -124,6 +125,7 @@ class Clerk:
         self.heard: list[str] = []
         """The same of the present boot."""
         self._random = random
+        self._numbers = itertools.count()
         self._sizes = sizes
         self._faulty = faulty
 
@@ -167,7 +169,7 @@ class Clerk:
 
     def _order(self) -> Order:
         random = self._random
-        id = f"{self.ledger}{len(self.sent)}-{random.randrange(1_000_000)}"
+        id = f"{self.ledger}{next(self._numbers)}"
         verb = random.choices(("add", "trim", "alarm", "pass"), (70, 10, 10, 10))[0]
         match verb:
             case "add":
