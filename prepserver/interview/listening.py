@@ -8,6 +8,7 @@ from contextlib import aclosing
 import structlog
 from msgspec import Struct
 
+from prepserver.ai.chain import within
 from prepserver.ai.gateway import Call, Gateway
 from prepserver.ai.values import Caption, Speech
 from prepserver.clock import Clock
@@ -112,19 +113,7 @@ class Listening:
             if self._whole:
                 return
             self._news.clear()
-            await self._wait()
-
-    async def _wait(self) -> None:
-        """For more sound. Raises TimeoutError when none comes."""
-        news = asyncio.ensure_future(self._news.wait())
-        patience = asyncio.ensure_future(self._clock.sleep(PATIENCE))
-        try:
-            await asyncio.wait({news, patience}, return_when=asyncio.FIRST_COMPLETED)
-            if not news.done():
-                raise TimeoutError
-        finally:
-            news.cancel()
-            patience.cancel()
+            await within(self._clock, self._news.wait(), PATIENCE)
 
 
 class _Taken(Exception):
