@@ -2,9 +2,12 @@
 
 import asyncio
 import time
-from typing import Protocol
+from collections.abc import Awaitable
+from typing import Protocol, TypeVar
 
-__all__ = ["Clock", "SystemClock"]
+__all__ = ["Clock", "SystemClock", "within"]
+
+T = TypeVar("T")
 
 
 class Clock(Protocol):
@@ -31,3 +34,18 @@ class SystemClock:
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(max(0.0, seconds))
+
+
+async def within(clock: Clock, work: Awaitable[T], seconds: float) -> T:
+    """What some work gives. Raises TimeoutError after so long, when the work was cancelled."""
+    working = asyncio.ensure_future(work)
+    pause = asyncio.create_task(clock.sleep(seconds))
+    try:
+        await asyncio.wait({working, pause}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+    finally:
+        pause.cancel()
+        working.cancel()
+        await asyncio.gather(working, pause, return_exceptions=True)
+    raise TimeoutError

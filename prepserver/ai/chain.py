@@ -1,7 +1,7 @@
 """The models that do one job: the first, and those that step in for it, one after the other."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Generic, Literal, Protocol, TypeVar
 
@@ -10,10 +10,10 @@ from msgspec import Struct
 
 from prepserver.ai.admission import Admission
 from prepserver.ai.values import ModelInfo, Priority
-from prepserver.clock import Clock
+from prepserver.clock import Clock, within
 from prepserver.errors import InferenceError, PrepServerError
 
-__all__ = ["Chain", "Effort", "Link", "Retries", "within"]
+__all__ = ["Chain", "Effort", "Link", "Retries"]
 
 LONGEST_PAUSE = 5.0
 """Seconds between two attempts, at most; also between two attempts to load."""
@@ -21,21 +21,6 @@ LONGEST_PAUSE = 5.0
 T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
-
-
-async def within(clock: Clock, work: Awaitable[T], seconds: float) -> T:
-    """What some work gives. Raises TimeoutError after so long, when the work was cancelled."""
-    working = asyncio.ensure_future(work)
-    pause = asyncio.create_task(clock.sleep(seconds))
-    try:
-        await asyncio.wait({working, pause}, return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return working.result()
-    finally:
-        pause.cancel()
-        working.cancel()
-        await asyncio.gather(working, pause, return_exceptions=True)
-    raise TimeoutError
 
 
 class Engine(Protocol):

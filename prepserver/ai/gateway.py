@@ -13,7 +13,7 @@ from prepserver.ai.admission import Admission
 from prepserver.ai.answers import Answers, key_of
 from prepserver.ai.calllog import CallLog
 from prepserver.ai.calls import DROPPED, Call, Record
-from prepserver.ai.chain import Chain, Effort, Link, Retries, within
+from prepserver.ai.chain import Chain, Effort, Link, Retries
 from prepserver.ai.ears import Ears
 from prepserver.ai.prefills import Prefills
 from prepserver.ai.recorder import Recorder
@@ -30,7 +30,7 @@ from prepserver.ai.values import (
     SpeechStats,
     Usage,
 )
-from prepserver.clock import Clock
+from prepserver.clock import Clock, within
 from prepserver.errors import InferenceError
 from prepserver.protocol import Quota
 

@@ -8,8 +8,7 @@ import contextlib
 import os
 import signal
 from collections import deque
-from collections.abc import Awaitable, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Mapping, Sequence
 
 import msgspec
 import structlog
@@ -30,7 +29,7 @@ from prepserver.ai.frames import (
     encode,
     pack,
 )
-from prepserver.clock import Clock
+from prepserver.clock import Clock, within
 from prepserver.errors import InferenceError
 
 __all__ = ["Answers", "EngineProcess", "died", "reported"]
@@ -42,7 +41,6 @@ LONGEST_LINE = 65_536
 
 log = structlog.get_logger(__name__)
 
-T = TypeVar("T")
 Answers = asyncio.Queue[Up | Exception]
 
 
@@ -101,15 +99,16 @@ class EngineProcess:
     async def load(self, options: Struct, timeout: float) -> None:
         """Raises InferenceError."""
         await self.send(Configure(encode(options)))
-        answer = await _within(self._clock, timeout, asyncio.shield(self._loaded))
+        try:
+            answer = await within(self._clock, asyncio.shield(self._loaded), timeout)
+        except TimeoutError:
+            raise _unloadable(self._name, f"it was not ready after {timeout:g} s") from None
         match answer:
             case Ready(info=info):
                 self.info = info
                 self._log.info("engine.ready")
             case Failed() as failed:
                 raise reported(failed)
-            case None:
-                raise _unloadable(self._name, f"it was not ready after {timeout:g} s")
 
     def watch(self, stall_timeout: float) -> None:
         """From now on, take silence while requests wait for death."""
@@ -120,17 +119,19 @@ class EngineProcess:
         self.cause = self.cause or cause
         assert self._process.stdin is not None
         self._process.stdin.close()
-        if await _within(self._clock, self._grace, asyncio.shield(self._supervisor)) is None:
+        try:
+            await within(self._clock, asyncio.shield(self._supervisor), self._grace)
+        except TimeoutError:
             self._kill()
-        await self._supervisor
+            await self._supervisor
 
     def _kill(self) -> None:
         # Its whole group: an engine may have started helpers.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
 
-    async def _supervise(self) -> bool:
-        """Read until the process ends, then tell everybody that it did; True when done."""
+    async def _supervise(self) -> None:
+        """Read until the process ends, then tell everybody that it did."""
         complaints = asyncio.create_task(self._read_stderr())
         try:
             await self._read_frames()
@@ -157,15 +158,14 @@ class EngineProcess:
             self._loaded.exception()  # nobody may be waiting any more
         for answers in self._open.values():
             answers.put_nowait(died(self._name, self.cause))
-        return True
 
     async def _settled(self) -> int:
         """The exit code, at most a grace after the pipe was closed."""
-        code = await _within(self._clock, self._grace, self._process.wait())
-        if code is None:
+        try:
+            return await within(self._clock, self._process.wait(), self._grace)
+        except TimeoutError:
             self._kill()
-            code = await self._process.wait()
-        return code
+            return await self._process.wait()
 
     def _reason(self, code: int) -> str:
         if code < 0:
@@ -255,19 +255,6 @@ class EngineProcess:
             self.cause = f"gave no sign of life for {timeout:g} s"
             self._kill()
             return
-
-
-async def _within(clock: Clock, seconds: float, work: Awaitable[T]) -> T | None:
-    """What `work` gives, or None, and `work` cancelled, when it takes longer."""
-    task = asyncio.ensure_future(work)
-    alarm = asyncio.ensure_future(clock.sleep(seconds))
-    try:
-        await asyncio.wait({task, alarm}, return_when=asyncio.FIRST_COMPLETED)
-        return task.result() if task.done() else None
-    finally:
-        for future in (task, alarm):
-            future.cancel()
-        await asyncio.gather(task, alarm, return_exceptions=True)
 
 
 def reported(failed: Failed) -> InferenceError:

@@ -8,10 +8,9 @@ from contextlib import aclosing
 import structlog
 from msgspec import Struct
 
-from prepserver.ai.chain import within
 from prepserver.ai.gateway import Call, Gateway
 from prepserver.ai.values import Caption, Speech
-from prepserver.clock import Clock
+from prepserver.clock import Clock, within
 from prepserver.errors import InferenceError, PrepServerError
 
 __all__ = ["Abandoned", "Heard", "Listening", "Lost"]
