@@ -11,12 +11,13 @@ import structlog
 from msgspec import Struct
 
 from prepserver.clock import Clock
+from prepserver.disk import sync_folder
 from prepserver.errors import NotFound, PrepServerError
 from prepserver.objects.alarms import AlarmIndex
 from prepserver.objects.connections import Connection
 from prepserver.objects.mailbox import Mailbox
 from prepserver.objects.object import Context, DurableObject, Factory
-from prepserver.objects.storage import Storage, sync_folder
+from prepserver.objects.storage import Storage
 from prepserver.objects.transaction import Event, Transaction
 from prepserver.protocol import CLOSE_DELETED, Failure, encode, id_of
 

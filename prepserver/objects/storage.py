@@ -6,7 +6,6 @@ from a thread. Several handlers may share a transaction: what one of them wrote 
 `mark` and `undo`.
 """
 
-import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -17,9 +16,10 @@ import apsw
 import msgspec
 from msgspec import Struct
 
+from prepserver.disk import sync_folder
 from prepserver.errors import PrepServerError
 
-__all__ = ["Alarm", "Storage", "StorageError", "cannot_open", "make_folder", "peek", "sync_folder"]
+__all__ = ["Alarm", "Storage", "StorageError", "cannot_open", "make_folder", "peek"]
 
 T = TypeVar("T")
 
@@ -254,15 +254,6 @@ def make_folder(folder: Path) -> None:
         for one in reversed(missing):
             one.mkdir(exist_ok=True)
             sync_folder(one.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make durable which names are in it. Blocks on the disk; raises OSError."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _refused(error: Exception) -> StorageError:

@@ -18,6 +18,8 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from prepserver.disk import sync_folder
+
 __all__ = ["Parked", "Unpacked", "identity"]
 
 MAGIC = b"prepkv1\n"
@@ -170,7 +172,7 @@ class Parked:
         if path.exists():
             self._remove(path.name)
             with contextlib.suppress(OSError):
-                _sync(self._folder)
+                sync_folder(self._folder)
 
     def _open(self, folder: Path) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -228,11 +230,3 @@ def _unpacked(tokens: bytes) -> "array[int]":
 
 def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

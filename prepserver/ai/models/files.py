@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from prepserver.ai.models.failures import ModelError
+from prepserver.disk import sync_folder
 
 __all__ = [
     "clear",
@@ -78,11 +79,7 @@ def replace(temporary: Path, final: Path) -> None:
     Both must be on one file system. The name is on the disk when this returns.
     """
     temporary.replace(final)
-    folder = os.open(final.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_folder(final.parent)
 
 
 @contextlib.contextmanager
