@@ -13,8 +13,8 @@ from typing import Any
 import llama_cpp.llama_cpp as lib
 from msgspec import Struct
 
-from prepserver.ai.llama.machine import cores, memory
 from prepserver.ai.llama.options import CacheType, LlamaOptions
+from prepserver.ai.machine import cores, memory
 from prepserver.errors import InferenceError
 
 __all__ = ["BATCH", "Native", "Rows"]

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from prepserver.ai.machine import cores
 from prepserver.ai.models.ggml_check import NotWhole, check_whisper
 from prepserver.ai.whisper.binding import Ears, unloadable
 from prepserver.ai.whisper.options import WhisperOptions
@@ -60,7 +61,7 @@ def _bounded(more: int) -> Iterator[None]:
 
 
 def _ears(options: WhisperOptions) -> Ears:
-    threads = options.n_threads or _processors()
+    threads = options.n_threads or cores()
     # Each brings its own native library with it: only one of them may be loaded.
     if options.binding == "pywhispercpp":
         from prepserver.ai.whisper.pywhispercpp_ears import PywhispercppEars
@@ -75,9 +76,3 @@ def _ears(options: WhisperOptions) -> Ears:
             "--stt-engine pywhispercpp."
         ) from error
     return WhispercppEars(options.path, threads)
-
-
-def _processors() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

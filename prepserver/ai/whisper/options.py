@@ -17,7 +17,7 @@ class WhisperOptions(Struct, frozen=True, kw_only=True):
     """Of a ggml .bin file."""
     binding: Binding = "pywhispercpp"
     n_threads: int = 0
-    """0 means one for each processor this process may use."""
+    """0 means one for each core this process may use."""
 
 
 class Loaded(Struct, frozen=True):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from prepserver.ai.llama.machine import cores, memory
+from prepserver.ai.machine import cores, memory
 
 
 def machine(root: Path, siblings: dict[int, str], quota: str = "") -> Path:
