@@ -6,6 +6,7 @@ That is several times quicker for a short span, and now and then loses its way.
 
 import math
 from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 import numpy as np
 from msgspec import Struct, structs
@@ -32,6 +33,9 @@ it hears nothing of that, and the same every time."""
 SHORTEST = round(1.1 * SAMPLE_RATE)
 """Samples; whisper.cpp hears nothing in less than a second."""
 
+Piece = TypeVar("Piece", Segment, Heard)
+"""What has a time, and words that have."""
+
 
 class Verdict(Struct, frozen=True):
     """What was heard in a span, times in seconds from the beginning of the recording."""
@@ -45,10 +49,11 @@ class Verdict(Struct, frozen=True):
 
     def after(self, time: float) -> "Verdict":
         """With nothing before `time`: the breath between two spans belongs to both."""
-        return Verdict(
-            tuple(_after(segment, time) for segment in self.kept),
-            tuple(_after(segment, time) for segment in self.dropped),
-        )
+
+        def place(seconds: float) -> float:
+            return max(time, seconds)
+
+        return Verdict(_placed(self.kept, place), _placed(self.dropped, place))
 
     @property
     def doubtful(self) -> bool:
@@ -81,7 +86,7 @@ class Hearing:
         proceed: Callable[[], bool],
     ) -> Verdict | None:
         """The same, and a thorough look where the quick one is doubtful."""
-        quick = self._look(samples, begin, vocabulary, proceed, thorough=False)
+        quick = self.glance(samples, begin, vocabulary, proceed)
         if quick is None or not quick.doubtful:
             return quick
         return self._look(samples, begin, vocabulary, proceed, thorough=True)
@@ -107,30 +112,15 @@ class Hearing:
         )
         if heard is None:
             return None
-        end = begin + len(samples)
-        return Verdict(*judge(_placed(heard, begin / SAMPLE_RATE, end / SAMPLE_RATE)))
+        start, end = begin / SAMPLE_RATE, (begin + len(samples)) / SAMPLE_RATE
+        # In the recording, and none of it beyond the span.
+        return Verdict(*judge(_placed(heard, lambda time: min(start + max(0.0, time), end))))
 
 
-def _after(segment: Segment, time: float) -> Segment:
-    return structs.replace(
-        segment,
-        start=max(time, segment.start),
-        end=max(time, segment.end),
-        words=tuple(
-            structs.replace(word, start=max(time, word.start), end=max(time, word.end))
-            for word in segment.words
-        ),
-    )
-
-
-def _placed(heard: Iterable[Heard], begin: float, end: float) -> Iterable[Heard]:
-    """With times in the recording, none of them beyond the span."""
-
-    def place(seconds: float) -> float:
-        return min(begin + max(0.0, seconds), end)
-
-    for each in heard:
-        yield structs.replace(
+def _placed(pieces: Iterable[Piece], place: Callable[[float], float]) -> tuple[Piece, ...]:
+    """The same, and its words, at other times."""
+    return tuple(
+        structs.replace(
             each,
             start=place(each.start),
             end=place(each.end),
@@ -139,3 +129,5 @@ def _placed(heard: Iterable[Heard], begin: float, end: float) -> Iterable[Heard]
                 for word in each.words
             ),
         )
+        for each in pieces
+    )
