@@ -50,7 +50,11 @@ CLOSE_SLOW = 4008
 """The client did not keep up with the room; it should connect again and take a snapshot."""
 
 Id = Annotated[str, Meta(max_length=64, pattern=r"^[A-Za-z0-9_-]*$")]
-"""An id made by a client: empty when the client does not care to name the message."""
+"""An id made by a client: empty when the client does not care to name the message.
+
+A message is answered once: sent again with the same id it gets the same answer, also when it was
+refused. Only a recording of which frames are missing is sent again under its id.
+"""
 
 
 class InterviewType(enum.StrEnum):
@@ -260,10 +264,12 @@ class MessageSaid(ServerMessage, frozen=True, kw_only=True, tag="interview.messa
 
 
 class Delta(ServerMessage, frozen=True, kw_only=True, tag="interview.delta"):
-    """More of a message that is being said."""
+    """More of the message that is being said: one at a time in a room."""
 
-    message_id: str
-    kind: MessageKind
+    message_id: str = ""
+    """With the first text of a message; more of it has none, since it comes many times a second."""
+    kind: MessageKind | None = None
+    """With the first text, as the id."""
     offset: int
     """Code points that must already be there; if they are not, ask for a snapshot."""
     text: str

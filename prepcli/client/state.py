@@ -154,13 +154,19 @@ def apply(state: RoomState, event: RoomEvent) -> RoomState:
 def _misses(state: RoomState, event: RoomEvent) -> bool:
     if not isinstance(event, Delta):
         return False
-    return not _fits(state, event) and not _is_whole(state, event.message_id)
+    return _extended(state.streaming, event) is None and not _is_whole(state, event.message_id)
 
 
-def _fits(state: RoomState, delta: Delta) -> bool:
-    if state.streaming is not None and state.streaming.id == delta.message_id:
-        return delta.offset == state.streaming.offset
-    return delta.offset == 0
+def _extended(streaming: Streaming | None, delta: Delta) -> Streaming | None:
+    """What is being said, with the delta; None when the delta does not fit to it."""
+    if delta.offset == 0 and delta.kind is not None:
+        return Streaming(
+            id=delta.message_id, kind=delta.kind, text=delta.text, offset=len(delta.text)
+        )
+    if streaming is None or streaming.offset != delta.offset:
+        return None
+    text = streaming.text + delta.text
+    return replace(streaming, text=text, offset=len(text))
 
 
 def _is_whole(state: RoomState, id: str) -> bool:
@@ -204,12 +210,10 @@ def _said(state: RoomState, message: Message) -> RoomState:
 
 
 def _more(state: RoomState, delta: Delta) -> RoomState:
-    if _is_whole(state, delta.message_id) or not _fits(state, delta):
+    extended = _extended(state.streaming, delta)
+    if extended is None or _is_whole(state, delta.message_id):
         return state
-    before = state.streaming.text if state.streaming is not None and delta.offset else ""
-    text = before + delta.text
-    streaming = Streaming(id=delta.message_id, kind=delta.kind, text=text, offset=len(text))
-    return replace(state, streaming=streaming)
+    return replace(state, streaming=extended)
 
 
 def _ordered(messages: list[Message]) -> tuple[Message, ...]:

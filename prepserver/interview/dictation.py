@@ -13,7 +13,10 @@ from prepserver.interview.recordings import FrameGap, Recordings
 from prepserver.objects.connections import Connection
 from prepserver.objects.object import Context
 
-__all__ = ["Dictation", "recording_of"]
+__all__ = ["FRAMES_MISSING", "Dictation", "recording_of"]
+
+FRAMES_MISSING = "frames_missing"
+"""Code of the refusal that asks for the same recording again."""
 
 _LISTEN = "listen"
 """Key of the work of ears, before the recording's id."""
@@ -149,7 +152,7 @@ class Dictation:
             raise Conflict(
                 "Frames of the recording are missing: send audio.start and what follows the "
                 "frame it acknowledges, then audio.stop.",
-                code="frames_missing",
+                code=FRAMES_MISSING,
                 retryable=True,
             ) from None
 

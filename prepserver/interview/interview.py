@@ -124,13 +124,16 @@ class Interview(DurableObject):
             return
         id = decoded.id
         try:
-            if self._rules.was_applied(decoded):
-                self.context.send(connection, wire.Accepted(id=id))
+            if (answered := self._rules.answered(decoded)) is not None:
+                if isinstance(decoded, wire.AudioStart) and isinstance(answered, wire.Failure):
+                    self._dictation.refuse(connection, id)
+                self.context.send(connection, answered)
                 return
             self._on_decoded(connection, decoded)
         except PrepServerError as error:
             if error.status >= 500:
                 raise
+            self._rules.note_refusal(decoded, error)
             self._room.refuse(connection, error, id)
             return
         self._rules.note(decoded)
@@ -382,7 +385,6 @@ class Interview(DurableObject):
                 code="nothing_heard",
             )
             self._stop(current, TurnState.DONE, nothing)
-            self._postpone_hint()
             return
         self._add_answer(current, text, wire.Source.SPEECH, speech)
         self._advance(current, self._after_answer(0))
@@ -413,6 +415,8 @@ class Interview(DurableObject):
             state = TurnState.DONE  # the interview does not depend on a hint
         stored = wire.Error(**error.as_dict())
         self._turns.finish(current, state, stored)
+        if current.step is Step.TRANSCRIBE:
+            self._hints.postpone()  # the question is open again
         self._rearm()
         if state is not TurnState.STOPPED:
             self.context.broadcast(wire.Failure(**error.as_dict()))

@@ -94,9 +94,10 @@ class Room:
         if saying is None:
             kind = wire.MessageKind(step.value)
             saying = self._saying = _Saying(id=f"{turn}-{kind}", kind=kind, pieces=[], offset=0)
-        self._context.broadcast(
-            wire.Delta(message_id=saying.id, kind=saying.kind, offset=saying.offset, text=text)
-        )
+            delta = wire.Delta(message_id=saying.id, kind=kind, offset=0, text=text)
+        else:
+            delta = wire.Delta(offset=saying.offset, text=text)
+        self._context.broadcast(delta)
         saying.pieces.append(text)
         saying.offset += len(text)
 

@@ -1,7 +1,10 @@
 """What a client may ask for at this point of an interview."""
 
+import msgspec
+
 from prepserver import protocol as wire
-from prepserver.errors import BadRequest, Conflict
+from prepserver.errors import BadRequest, Conflict, PrepServerError
+from prepserver.interview.dictation import FRAMES_MISSING
 from prepserver.interview.phases import Step
 from prepserver.interview.room import Room
 from prepserver.interview.transcript import Transcript
@@ -20,6 +23,9 @@ _ONCE = (
     wire.InterviewEnd,
 )
 """Messages whose effect must not be had twice; the ids of others are not kept."""
+
+REFUSALS_KEPT = 256
+"""Of each interview: as many messages as a client of prep may have waiting for an answer."""
 
 
 class Rules:
@@ -50,10 +56,23 @@ class Rules:
                 code="no_question",
             )
 
-    def was_applied(self, message: wire.ClientMessage) -> bool:
-        """Whether a message with this id has had its effect already."""
-        once = isinstance(message, (*_ONCE, wire.AudioStart))
-        return bool(message.id) and once and self._known(message.id)
+    def answered(self, message: wire.ClientMessage) -> wire.Accepted | wire.Failure | None:
+        """The answer that a message with this id has had already.
+
+        A refusal stands too. A client that did not hear of it sends the message again behind a
+        later one that was taken: what could not be said then would now be said out of order.
+        """
+        id = message.id
+        if not id or not isinstance(message, (*_ONCE, wire.AudioStart)):
+            return None
+        storage = self._context.storage
+        if storage.row("SELECT 1 FROM applied WHERE id = ?", id) is not None:
+            return wire.Accepted(id=id)
+        refused = storage.row("SELECT error FROM refused WHERE id = ?", id)
+        if refused is None:
+            return None
+        error = msgspec.json.decode(refused[0], type=wire.Error)
+        return wire.Failure(**msgspec.structs.asdict(error), id=id)
 
     def note(self, message: wire.ClientMessage) -> None:
         """The message has its effect in this transaction."""
@@ -62,9 +81,17 @@ class Rules:
                 "INSERT OR IGNORE INTO applied VALUES (?, ?)", message.id, self._context.clock.now()
             )
 
-    def _known(self, id: str) -> bool:
+    def note_refusal(self, message: wire.ClientMessage, error: PrepServerError) -> None:
+        """The message has no effect, now or when it is sent again."""
+        if not message.id or not isinstance(message, _ONCE) or error.code == FRAMES_MISSING:
+            return
         storage = self._context.storage
-        return storage.row("SELECT 1 FROM applied WHERE id = ?", id) is not None
+        stored = msgspec.json.encode(wire.Error(**error.as_dict()))
+        storage.sql("INSERT OR IGNORE INTO refused (id, error) VALUES (?, ?)", message.id, stored)
+        storage.sql(
+            "DELETE FROM refused WHERE number <= (SELECT max(number) FROM refused) - ?",
+            REFUSALS_KEPT,
+        )
 
 
 def not_blank(text: str) -> str:

@@ -44,6 +44,14 @@ INTERVIEW = (
     -- How a spoken answer was heard: words and when they were said, and what was set aside.
     CREATE TABLE speeches (message TEXT PRIMARY KEY, speech BLOB NOT NULL) WITHOUT ROWID;
     """,
+    """
+    -- The latest client messages that were refused, and with what error: a resend is refused again.
+    CREATE TABLE refused (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        id TEXT NOT NULL UNIQUE,
+        error BLOB NOT NULL
+    );
+    """,
 )
 
 USER_INTERVIEWS = (

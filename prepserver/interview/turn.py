@@ -34,8 +34,9 @@ __all__ = [
     "run",
 ]
 
-COALESCE = 0.04
-"""Seconds: tokens that arrive this soon after the last frame share the next one."""
+COALESCE = 0.08
+"""Seconds: tokens that arrive this soon after the last frame share the next one. Twelve frames a
+second look fluent, and what draws them may be the computer that the model runs on."""
 
 ATTEMPTS = 3
 """How often a reply is begun before the turn fails or the question bank steps in."""

@@ -25,8 +25,10 @@ from tests.bench.report import Row, row
 
 __all__ = ["run"]
 
-EVERY = 0.05
+EVERY = 0.1
 """Seconds between the words of the scripted model: each is a message of its own."""
+RATES = (20, 100)
+"""Tokens a second of the answers that are weighed: a slow model and a quick one."""
 PEER = "websockets"
 
 MAX_RATIO = 1.5
@@ -155,9 +157,9 @@ async def _measure(pid: int, clients: Sequence[Client], seconds: float) -> tuple
 async def _answer(folder: Path, sizes: Sizes) -> list[Row]:
     """Bytes that one client receives of an answer, from its first word to its whole."""
     rows = []
-    for every in (0.01, EVERY):
+    for rate in RATES:
         with serving(
-            folder / str(every), scripted_delay=every, scripted_words=sizes.words
+            folder / str(rate), scripted_delay=1 / rate, scripted_words=sizes.words
         ) as house:
             room = await house.interview()
             await room.asked()
@@ -167,7 +169,7 @@ async def _answer(folder: Path, sizes: Sizes) -> list[Row]:
             spent = (room.client.bytes - before) / 1024
         rows.append(
             row(
-                f"on the wire for an answer of {sizes.words} tokens, {1 / every:g} a second",
+                f"on the wire for an answer of {sizes.words} tokens, {rate} a second",
                 "KiB",
                 [spent],
                 target=MAX_ANSWER,

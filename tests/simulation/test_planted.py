@@ -32,7 +32,7 @@ def mistake(plant: Callable[[Patch], None]) -> Callable[[Patch], None]:
 
 @mistake
 def ids_are_not_remembered(patch: Patch) -> None:
-    patch.setattr(Rules, "was_applied", lambda rules, message: False)
+    patch.setattr(Rules, "answered", lambda rules, message: None)
 
 
 @mistake

@@ -36,7 +36,8 @@ def deltas(pieces: Iterable[str]) -> list[RoomEvent]:
     events: list[RoomEvent] = []
     offset = 0
     for piece in pieces:
-        events.append(Delta(message_id="m0", kind=QUESTION, offset=offset, text=piece))
+        first = Delta(message_id="m0", kind=QUESTION, offset=0, text=piece)
+        events.append(Delta(offset=offset, text=piece) if offset else first)
         offset += len(piece)
     return events
 

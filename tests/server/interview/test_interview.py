@@ -9,8 +9,10 @@ from prepserver import protocol as wire
 from prepserver.errors import InferenceError, NotFound
 from prepserver.interview import turn
 from prepserver.interview.phases import Step
+from prepserver.interview.rules import REFUSALS_KEPT
 from prepserver.objects.registry import Registry
 from prepserver.protocol import MessageKind, Phase
+from tests.server.interview.stored import stored
 from tests.server.interview.talk import answer, kinds, open_room, ready, snapshot
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
@@ -101,6 +103,42 @@ async def test_an_answer_out_of_turn_is_refused(tmp_path: Path) -> None:
         await client.send(answer("Too soon.", id="m1"))
         failure = await client.next(wire.Failure)
     assert (failure.code, failure.id, failure.retryable) == ("busy", "m1", True)
+
+
+@asynchronous
+async def test_what_was_refused_is_refused_again(tmp_path: Path) -> None:
+    """An answer that came too soon, sent again because nobody heard that it was refused, does not
+    become the answer to a later question; not after a restart either."""
+    clock = ManualClock()
+    async with Rooms(tmp_path, clock=clock, delay=1.0) as rooms:
+        view = await rooms.create()
+        client = await rooms.join(view.id)
+        await client.send(answer("Too soon.", id="m1"))
+        refused = await client.next(wire.Failure)
+    async with Rooms(tmp_path, clock=clock) as rooms:
+        client = await rooms.join(view.id)
+        await client.said(MessageKind.QUESTION)
+        await client.send(answer("In time.", id="m2"))
+        await client.next(wire.Accepted)
+        await client.said(MessageKind.QUESTION)
+        await client.send(answer("Too soon.", id="m1"))
+        assert await client.next(wire.Failure) == refused
+        truth = await snapshot(client)
+    assert [m.text for m in truth.messages if m.kind is MessageKind.ANSWER] == ["In time."]
+
+
+@asynchronous
+async def test_the_latest_refusals_are_remembered_and_no_more(tmp_path: Path) -> None:
+    """A client that is refused again and again does not fill the disk."""
+    clock = ManualClock()
+    async with Rooms(tmp_path, clock=clock, delay=1.0) as rooms:
+        view = await rooms.create()
+        client = await rooms.join(view.id)
+        for number in range(REFUSALS_KEPT + 10):
+            await client.send(answer("Too soon.", id=f"m{number}"))
+        await rooms.registry.settled()
+    kept = stored(tmp_path, "SELECT id FROM refused ORDER BY number")
+    assert kept == [(f"m{number}",) for number in range(10, REFUSALS_KEPT + 10)]
 
 
 @pytest.mark.parametrize(

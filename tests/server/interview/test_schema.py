@@ -2,7 +2,6 @@
 
 import sqlite3
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -10,7 +9,7 @@ from prepserver import protocol as wire
 from prepserver.interview.interview import Interview
 from prepserver.interview.user_interviews import UserInterviews
 from prepserver.protocol import MessageKind, Phase
-from tests.server.interview.stored import FIXTURES, FOLDER, HALF, restore
+from tests.server.interview.stored import FIXTURES, FOLDER, HALF, file, restore, stored
 from tests.server.interview.talk import answer, snapshot
 from tests.support.databases import damage
 from tests.support.loop import asynchronous
@@ -29,21 +28,6 @@ CREATE TABLE alarms (
 PRAGMA user_version = 1;
 """
 """An index of alarms, complete by its own account, as the first version wrote it."""
-
-
-def file(root: Path, party: str) -> Path:
-    """The one object of its kind in the data directory."""
-    (path,) = root.glob(f"objects/{party}/*/*.sqlite")
-    return path
-
-
-def stored(root: Path, query: str, party: str = "interview") -> list[Any]:
-    """What it holds, read without this code."""
-    connection = sqlite3.connect(file(root, party))
-    try:
-        return connection.execute(query).fetchall()
-    finally:
-        connection.close()
 
 
 def version(root: Path, party: str = "interview") -> int:
