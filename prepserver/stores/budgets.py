@@ -1,14 +1,13 @@
 """How much of the models' work each user may still have: tokens, and seconds of computing."""
 
 import asyncio
-import threading
 from pathlib import Path
 
-import apsw
 from msgspec import Struct
 
 from prepserver.clock import Clock
 from prepserver.errors import RateLimited
+from prepserver.stores.database import Database
 
 __all__ = ["Budgets", "Spent"]
 
@@ -43,13 +42,7 @@ class Budgets:
         self.seconds = seconds
         self.window = window
         self._clock = clock
-        self._lock = threading.Lock()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._connection = apsw.Connection(str(path))
-        self._connection.set_busy_timeout(5_000)
-        self._connection.pragma("journal_mode", "wal")
-        self._connection.pragma("synchronous", "full")
-        self._connection.execute(_SCHEMA)
+        self._database = Database(path, _SCHEMA)
 
     async def check(self, user: str) -> None:
         """Raises RateLimited, code `budget_spent`, when a budget is used up."""
@@ -78,8 +71,8 @@ class Budgets:
             await asyncio.to_thread(self._spend, user, tokens, seconds)
 
     def _spent(self, user: str) -> Spent:
-        with self._lock:
-            row = self._connection.execute(
+        with self._database.transaction() as connection:
+            row = connection.execute(
                 "SELECT tokens, seconds, started + ? FROM spent WHERE user = ? AND started + ? > ?",
                 (self.window, user, self.window, self._clock.now()),
             ).fetchone()
@@ -90,16 +83,15 @@ class Budgets:
 
     def _spend(self, user: str, tokens: int, seconds: float) -> None:
         now = self._clock.now()
-        with self._lock, self._connection:
-            self._connection.execute(
+        with self._database.transaction() as connection:
+            connection.execute(
                 "DELETE FROM spent WHERE user = ? AND started + ? <= ?", (user, self.window, now)
             )
-            self._connection.execute(
+            connection.execute(
                 "INSERT INTO spent VALUES (?, ?, ?, ?) ON CONFLICT (user) DO UPDATE"
                 " SET tokens = tokens + excluded.tokens, seconds = seconds + excluded.seconds",
                 (user, now, tokens, seconds),
             )
 
     def close(self) -> None:
-        with self._lock:
-            self._connection.close()
+        self._database.close()

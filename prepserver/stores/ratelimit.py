@@ -1,7 +1,6 @@
 """How many model requests each user may still make: exact, and remembered across restarts."""
 
 import asyncio
-import threading
 from pathlib import Path
 
 import apsw
@@ -9,6 +8,7 @@ import apsw
 from prepserver.clock import Clock
 from prepserver.errors import RateLimited
 from prepserver.protocol import Quota
+from prepserver.stores.database import Database
 
 __all__ = ["RateLimiter"]
 
@@ -32,13 +32,7 @@ class RateLimiter:
         self.limit = limit
         self.window = window
         self._clock = clock
-        self._lock = threading.Lock()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._connection = apsw.Connection(str(path))
-        self._connection.set_busy_timeout(5_000)
-        self._connection.pragma("journal_mode", "wal")
-        self._connection.pragma("synchronous", "full")
-        self._connection.execute(_SCHEMA)
+        self._database = Database(path, _SCHEMA)
 
     async def charge(self, user: str, request: str) -> Quota:
         """Count one request. Raises RateLimited when none is left, with the time of the reset."""
@@ -53,17 +47,15 @@ class RateLimiter:
         return await asyncio.to_thread(self._quota, user)
 
     def _charge(self, user: str, request: str) -> Quota:
-        with self._lock, self._connection:
-            started = self._window(user)
+        with self._database.transaction() as connection:
+            started = self._window(connection, user)
             if started is None:
                 started = self._clock.now()
-                self._connection.execute("DELETE FROM charges WHERE user = ?", (user,))
-                self._connection.execute(
-                    "INSERT OR REPLACE INTO windows VALUES (?, ?)", (user, started)
-                )
-            used = self._used(user)
+                connection.execute("DELETE FROM charges WHERE user = ?", (user,))
+                connection.execute("INSERT OR REPLACE INTO windows VALUES (?, ?)", (user, started))
+            used = _used(connection, user)
             reset = started + self.window
-            known = self._connection.execute(
+            known = connection.execute(
                 "SELECT 1 FROM charges WHERE user = ? AND request = ?", (user, request)
             ).fetchone()
             if known is None:
@@ -73,34 +65,30 @@ class RateLimiter:
                         "Go on when the period ends; the interview is kept.",
                         details={"limit": self.limit, "remaining": 0, "reset": reset},
                     )
-                self._connection.execute("INSERT INTO charges VALUES (?, ?)", (user, request))
+                connection.execute("INSERT INTO charges VALUES (?, ?)", (user, request))
                 used += 1
         return Quota(limit=self.limit, remaining=self.limit - used, reset=reset)
 
     def _quota(self, user: str) -> Quota:
-        with self._lock:
-            started = self._window(user)
+        with self._database.transaction() as connection:
+            started = self._window(connection, user)
             if started is None:
                 return Quota(limit=self.limit, remaining=self.limit)
-            remaining = max(0, self.limit - self._used(user))
+            remaining = max(0, self.limit - _used(connection, user))
             return Quota(limit=self.limit, remaining=remaining, reset=started + self.window)
 
-    def _window(self, user: str) -> float | None:
+    def _window(self, connection: apsw.Connection, user: str) -> float | None:
         """When the user's window began; None when there is none or it is over."""
-        row = self._connection.execute(
-            "SELECT started FROM windows WHERE user = ?", (user,)
-        ).fetchone()
+        row = connection.execute("SELECT started FROM windows WHERE user = ?", (user,)).fetchone()
         if row is None:
             return None
         started = float(str(row[0]))
         return started if self._clock.now() < started + self.window else None
 
-    def _used(self, user: str) -> int:
-        row = self._connection.execute(
-            "SELECT count(*) FROM charges WHERE user = ?", (user,)
-        ).fetchone()
-        return 0 if row is None else int(str(row[0]))
-
     def close(self) -> None:
-        with self._lock:
-            self._connection.close()
+        self._database.close()
+
+
+def _used(connection: apsw.Connection, user: str) -> int:
+    row = connection.execute("SELECT count(*) FROM charges WHERE user = ?", (user,)).fetchone()
+    return 0 if row is None else int(str(row[0]))
