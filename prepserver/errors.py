@@ -8,7 +8,8 @@
     ├── Conflict               409  conflict
     ├── InterviewError         422  interview
     ├── RateLimited            429  rate_limited
-    └── InferenceError         503  inference
+    ├── InferenceError         503  inference
+    └── StorageError           503  storage
 
 Each carries a stable `code` (a subclass gives the default, a raise may name a finer one), a
 sentence a person can act on, and whether trying the same again can help.
@@ -25,6 +26,7 @@ __all__ = [
     "NotFound",
     "PrepServerError",
     "RateLimited",
+    "StorageError",
     "Unauthorized",
 ]
 
@@ -114,5 +116,13 @@ class InferenceError(PrepServerError):
     """A model could not answer."""
 
     default_code = "inference"
+    status = 503
+    default_retryable = True
+
+
+class StorageError(PrepServerError):
+    """The disk refused; what waited for the write was discarded."""
+
+    default_code = "storage"
     status = 503
     default_retryable = True

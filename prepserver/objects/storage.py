@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Struct
 
 from prepserver.disk import sync_folder
-from prepserver.errors import PrepServerError
+from prepserver.errors import StorageError
 
 __all__ = ["Alarm", "Storage", "StorageError", "cannot_open", "make_folder", "peek"]
 
@@ -49,14 +49,6 @@ _OF_THE_DISK = (
     apsw.NoMemError,
 )
 """Errors that come from outside and not from the statement."""
-
-
-class StorageError(PrepServerError):
-    """The disk refused; what waited for the write was discarded."""
-
-    default_code = "storage"
-    status = 503
-    default_retryable = True
 
 
 class Alarm(Struct, frozen=True):

@@ -35,14 +35,25 @@ class Budgets:
     """
 
     def __init__(
-        self, path: Path, clock: Clock, *, tokens: int = 0, seconds: float = 0.0, window: float
+        self,
+        path: Path,
+        clock: Clock,
+        *,
+        tokens: int = 0,
+        seconds: float = 0.0,
+        window: float,
+        vfs: str | None = None,
     ) -> None:
-        """Of each user in `window` seconds; a budget of 0 has no end."""
+        """Of each user in `window` seconds; a budget of 0 has no end. `vfs` names the file system
+        that SQLite goes through; None is its own.
+
+        Raises StorageError, as all methods do when the disk fails.
+        """
         self.tokens = tokens
         self.seconds = seconds
         self.window = window
         self._clock = clock
-        self._database = Database(path, _SCHEMA)
+        self._database = Database(path, _SCHEMA, vfs=vfs)
 
     async def check(self, user: str) -> None:
         """Raises RateLimited, code `budget_spent`, when a budget is used up."""

@@ -2,10 +2,12 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import apsw
+
+from prepserver.errors import StorageError
 
 __all__ = ["Database"]
 
@@ -13,23 +15,50 @@ __all__ = ["Database"]
 class Database:
     """Its methods wait for the disk: call them from a thread."""
 
-    def __init__(self, path: Path, schema: str) -> None:
-        """Open or create; `schema` may be run any number of times."""
+    def __init__(self, path: Path, schema: str, *, vfs: str | None = None) -> None:
+        """Open or create; `schema` may be run any number of times. `vfs` names the file system
+        that SQLite goes through; None is its own. Raises StorageError."""
         self._lock = threading.Lock()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._connection = apsw.Connection(str(path))
-        self._connection.set_busy_timeout(5_000)
-        self._connection.pragma("journal_mode", "wal")
-        # Each commit waits for the disk: what was counted stays counted.
-        self._connection.pragma("synchronous", "full")
-        self._connection.execute(schema)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._connection = apsw.Connection(str(path), vfs=vfs)
+        except (apsw.Error, OSError) as error:
+            raise _cannot_open(path, error) from error
+        try:
+            self._connection.set_busy_timeout(5_000)
+            self._connection.pragma("journal_mode", "wal")
+            # Each commit waits for the disk: what was counted stays counted.
+            self._connection.pragma("synchronous", "full")
+            self._connection.execute(schema)
+        except apsw.Error as error:
+            self._connection.close()
+            raise _cannot_open(path, error) from error
 
     @contextmanager
     def transaction(self) -> Iterator[apsw.Connection]:
-        """Durable at its end; undone when something is raised in it."""
-        with self._lock, self._connection:
-            yield self._connection
+        """Durable at its end; undone when something is raised in it. Raises StorageError, with
+        nothing kept, when the disk refuses."""
+        with self._lock:
+            try:
+                with self._connection:
+                    yield self._connection
+            except apsw.Error as error:
+                self._bury()
+                raise StorageError(
+                    f"Nothing was saved: the disk refused ({error}). Try again."
+                ) from error
+
+    def _bury(self) -> None:
+        """What a failed sync leaves in the journal is whole, and would count as committed when the
+        file is next opened: write something in its place that changes nothing."""
+        with suppress(apsw.Error):
+            self._connection.pragma("user_version", int(self._connection.pragma("user_version")))
 
     def close(self) -> None:
-        with self._lock:
+        # All is in the journal, also when it cannot be moved into the file now.
+        with self._lock, suppress(apsw.Error):
             self._connection.close()
+
+
+def _cannot_open(path: Path, error: Exception) -> StorageError:
+    return StorageError(f"The database {path.name} cannot be opened: {error}")

@@ -27,12 +27,24 @@ class RateLimiter:
     after a crash costs nothing more.
     """
 
-    def __init__(self, path: Path, clock: Clock, *, limit: int = 100, window: float = 86_400.0):
-        """`limit` requests in `window` seconds; a limit of 0 counts nothing."""
+    def __init__(
+        self,
+        path: Path,
+        clock: Clock,
+        *,
+        limit: int = 100,
+        window: float = 86_400.0,
+        vfs: str | None = None,
+    ) -> None:
+        """`limit` requests in `window` seconds; a limit of 0 counts nothing. `vfs` names the file
+        system that SQLite goes through; None is its own.
+
+        Raises StorageError, as all methods do when the disk fails.
+        """
         self.limit = limit
         self.window = window
         self._clock = clock
-        self._database = Database(path, _SCHEMA)
+        self._database = Database(path, _SCHEMA, vfs=vfs)
 
     async def charge(self, user: str, request: str) -> Quota:
         """Count one request. Raises RateLimited when none is left, with the time of the reset."""
