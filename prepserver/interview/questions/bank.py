@@ -127,13 +127,11 @@ class Bank:
             if question.type is type
         ]
         random.Random(f"{type} {level} {seed}").shuffle(left)
+        left.sort(key=lambda one: (one.cost, one.importance))
         asked: Counter[str] = Counter()
         chosen: list[Question] = []
         while left and len(chosen) < count:
-            # Among equals the first is taken, so the seeded shuffle decides.
-            best = min(
-                left if chosen else _openers(left, level), key=lambda one: one.rank_after(asked)
-            )
+            best = _best(left if chosen else _openers(left, level), asked)
             left.remove(best)
             chosen.append(best.question)
             asked.update(best.question.skills)
@@ -169,6 +167,18 @@ class _Candidate(Struct, frozen=True, eq=False):
         """The lowest is asked next; `asked` counts the questions so far by skill."""
         repeats = max(asked[name] for name in self.spread)
         return self.cost + repeats, self.importance, self.cost
+
+
+def _best(candidates: Sequence[_Candidate], asked: Counter[str]) -> _Candidate:
+    """Among equals the first, so that the seeded shuffle decides; they come by rising cost, which
+    no rank is below, so most of them need not be looked at."""
+    best, lowest = candidates[0], candidates[0].rank_after(asked)
+    for one in candidates[1:]:
+        if one.cost > lowest[0]:
+            break
+        if (rank := one.rank_after(asked)) < lowest:
+            best, lowest = one, rank
+    return best
 
 
 def parse_skills(data: dict[str, Any]) -> Vocabulary:
