@@ -35,6 +35,9 @@ so that after a crash somebody looks in and takes it up again."""
 WORK = "turn"
 """Key of the work beside the object: one turn at a time."""
 
+_ENDING = "ending"
+"""Key of what is stored when the end is to follow the answer that is being written down."""
+
 _AHEAD = "ahead"
 """Key of what is read ahead."""
 
@@ -257,6 +260,9 @@ class Interview(DurableObject):
         if active is not None:
             if active.step in (Step.CLOSING, Step.SUMMARY):
                 return
+            if active.step is Step.TRANSCRIBE:
+                self.context.storage.put(_ENDING, True)  # what was said before still counts
+                return
             self._room.take_back()
             self._turns.finish(active, TurnState.DONE)
         unfinished = self._turns.unfinished()
@@ -420,9 +426,18 @@ class Interview(DurableObject):
         self._rearm()
         if state is not TurnState.STOPPED:
             self.context.broadcast(wire.Failure(**error.as_dict()))
-        self._room.show_phase()
+        if current.step is Step.TRANSCRIBE and self._ending:
+            self._begin_turn(Step.CLOSING)
+        else:
+            self._room.show_phase()
+
+    @property
+    def _ending(self) -> bool:
+        return self.context.storage.get(_ENDING, bool) is not None
 
     def _after_answer(self, more: int) -> Step:
+        if self._ending:
+            return Step.CLOSING
         answered = self._transcript.count(wire.MessageKind.ANSWER) + more
         step = following(Step.TRANSCRIBE, answered=answered, questions=self._room.view.questions)
         assert step is not None

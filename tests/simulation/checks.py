@@ -70,12 +70,11 @@ def _kept(truth: Truth, person: Person) -> Iterable[str]:
 
 
 def _underway(truth: Truth, sent: Sent) -> bool:
-    """The recording waits to be written down; or it is not wanted any more, which somebody said
-    by ending the interview or by giving another answer after stopping the turn."""
-    if any(turn.recording == sent.id and turn.state is not TurnState.DONE for turn in truth.turns):
-        return True
-    return any(turn.recording == sent.id for turn in truth.turns) and (
-        any(turn.step in (Step.CLOSING, Step.SUMMARY) for turn in truth.turns)
+    """The recording waits to be written down; or it could not be, or somebody stopped that and
+    gave another answer or ended the interview."""
+    return any(
+        turn.recording == sent.id and (turn.state is not TurnState.DONE or turn.error is not None)
+        for turn in truth.turns
     )
 
 

@@ -2,9 +2,13 @@
 
 from pathlib import Path
 
+import pytest
+
 from prepserver import protocol as wire
+from prepserver.ai.scripted import ScriptedSpeech
 from prepserver.protocol import MessageKind, Phase
 from tests.server.interview.talk import LOUD, SILENT, answer, kinds, open_room, snapshot
+from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
 from tests.support.rooms import Rooms
 
@@ -48,6 +52,38 @@ async def test_a_recording_goes_on_over_another_connection(tmp_path: Path) -> No
         await again.send(wire.AudioStop(id="r1", frames=len(frames)))
         said = await again.said(MessageKind.ANSWER)
     assert said.text.startswith("I spoke for 1.0 seconds")
+
+
+@pytest.mark.parametrize(
+    ("sound", "expected"),
+    [
+        (LOUD, ["question", "answer", "closing", "summary"]),
+        (SILENT, ["question", "closing", "summary"]),
+    ],
+    ids=["words", "silence"],
+)
+@asynchronous
+async def test_an_interview_ends_after_what_was_said(
+    tmp_path: Path, sound: bytes, expected: list[str]
+) -> None:
+    """The end is called while an answer is being written down, and the server dies before it is:
+    the answer counts, and no question follows it."""
+    clock = ManualClock()
+    async with Rooms(tmp_path, clock=clock) as rooms:
+        client = await open_room(rooms, questions=9)
+    async with Rooms(tmp_path, clock=clock, speech=ScriptedSpeech(clock, delay=1.0)) as rooms:
+        client = await rooms.join(client.room)
+        await client.send(sound)
+        await client.state(Phase.TRANSCRIBING)
+        for id in ("e1", "e2"):
+            await client.send(wire.InterviewEnd(id=id))
+            await client.next(wire.Accepted)
+    async with Rooms(tmp_path, clock=clock) as rooms:
+        client = await rooms.join(client.room)
+        await client.said(MessageKind.SUMMARY)
+        await client.state(Phase.IDLE)
+        truth = await snapshot(client)
+    assert kinds(truth.messages) == expected
 
 
 @asynchronous

@@ -112,7 +112,7 @@ async def test_a_dead_peer_is_gone_within_forty_seconds(tmp_path: Path) -> None:
         dead = await it.wire()
         await it.clock.advance(5)
         dead.send("my last words")
-        await it.clock.advance(37)
+        await it.clock.advance(34)
         assert not dead.closed
         await it.clock.advance(3)
         assert dead.aborted
