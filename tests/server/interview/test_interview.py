@@ -10,6 +10,8 @@ from prepserver.errors import InferenceError, NotFound
 from prepserver.interview import turn
 from prepserver.interview.phases import Step
 from prepserver.interview.rules import REFUSALS_KEPT
+from prepserver.objects import connections
+from prepserver.objects.connections import Connection
 from prepserver.objects.registry import Registry
 from prepserver.protocol import MessageKind, Phase
 from tests.server.interview.stored import stored
@@ -366,6 +368,27 @@ async def test_an_answer_can_be_corrected(tmp_path: Path) -> None:
         question = (await snapshot(client)).messages[0]
         await client.send(wire.MessageEdit(id="e2", message_id=question.id, text="Mine now?"))
         assert (await client.next(wire.Failure)).code == "no_such_message"
+
+
+@asynchronous
+async def test_a_slow_reader_that_comes_back_costs_one_snapshot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing that it missed is sent after it: the snapshot says it all."""
+    monkeypatch.setattr(connections, "MAX_QUEUED_MESSAGES", 4)
+    async with Rooms(tmp_path) as rooms:
+        client = await open_room(rooms)
+        slow = Connection("slow")
+        rooms.registry.connect("interview", client.room, slow)
+        for number in range(3):
+            await client.send(answer(f"Answer {number}."))
+            await client.said(MessageKind.QUESTION)
+        assert slow.closing is not None
+        assert slow.closing.code == wire.CLOSE_SLOW
+        again = await rooms.join(client.room, id="slow")
+        assert await again.next(wire.Snapshot) == await snapshot(client)
+        await rooms.registry.settled()
+        assert [type(message) for message in again.messages] == [wire.Hello, wire.Snapshot]
 
 
 @asynchronous
