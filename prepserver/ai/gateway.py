@@ -250,8 +250,9 @@ class Gateway:
 
     # --- What is kept for a conversation ------------------------------------------------------
 
-    async def prefill(self, call: Call, prompt: Prompt) -> None:
-        """Have a prompt of a conversation read ahead of its `generate`, if there is time for it.
+    async def prefill(self, call: Call, prompt: Prompt) -> bool:
+        """Have a prompt of a conversation read ahead of its `generate`, if there is time for it;
+        whether there was.
 
         Never charged. Dropped when every place at the engine is taken, when somebody else needs
         its place, when a later prompt of the conversation comes, and when it fails: nothing of
@@ -261,8 +262,9 @@ class Gateway:
         try:
             with self._recorder.recording(call, "prefill", _text(prompt)) as entry:
                 entry.effort.model, entry.effort.begun = link.name, self._clock.monotonic()
-                if not await self._prefills.run(link, prompt):
-                    entry.record.outcome = DROPPED
+                if await self._prefills.run(link, prompt):
+                    return True
+                entry.record.outcome = DROPPED
         except asyncio.CancelledError:
             current = asyncio.current_task()
             if current is not None and current.cancelling():
@@ -271,6 +273,7 @@ class Gateway:
             log.info("prefill.failed", interview=call.interview, code=error.code)
         except Exception:
             log.exception("prefill.failed", interview=call.interview)
+        return False
 
     async def park(self, conversation: str) -> None:
         """Have what is kept for a conversation moved to disk; a failure is logged, not raised."""

@@ -9,7 +9,8 @@ from prepserver import protocol as wire
 from prepserver.ai.gateway import Call, Gateway
 from prepserver.ai.values import Speech
 from prepserver.errors import BadRequest, Conflict, InterviewError, NotFound, PrepServerError
-from prepserver.interview import ahead, schema, turn
+from prepserver.interview import schema, turn
+from prepserver.interview.ahead import Ahead, Unread
 from prepserver.interview.asking import Asking
 from prepserver.interview.dictation import Dictation, recording_of
 from prepserver.interview.hints import Hints
@@ -37,9 +38,6 @@ WORK = "turn"
 
 _ENDING = "ending"
 """Key of what is stored when the end is to follow the answer that is being written down."""
-
-_AHEAD = "ahead"
-"""Key of what is read ahead."""
 
 log = structlog.get_logger(__name__)
 
@@ -69,6 +67,7 @@ class Interview(DurableObject):
         self._room = Room(context, self._transcript, self._turns)
         self._rules = Rules(context, self._room, self._transcript, self._turns)
         self._asking = Asking(context, self._room, self._transcript, bank)
+        self._ahead = Ahead(context, gateway, self._asking, self._transcript, self._turns)
         self._hints = Hints(context, self._transcript, after=settings.hint_after)
         self._working: tuple[str, Step] | None = None
 
@@ -173,6 +172,8 @@ class Interview(DurableObject):
                 self._dictation.lost(recording)
             case Abandoned(recording=recording):
                 self._dictation.deafen(recording)
+            case Unread():
+                self._ahead.unread(event)
         if not isinstance(event, turn.Event) or self._working != (event.turn, event.step):
             return
         if isinstance(event, turn.Said):
@@ -210,7 +211,7 @@ class Interview(DurableObject):
                 self._room.send_snapshot(connection)
             case wire.UserTyping(draft=draft):
                 self._postpone_hint()
-                self._read_ahead(draft)
+                self._ahead.read(draft)
             case wire.UserRecording():
                 self._postpone_hint()
             case wire.UserMessage(text=text):
@@ -230,6 +231,7 @@ class Interview(DurableObject):
                 self._retry_turn()
             case wire.MessageEdit(message_id=id, text=text):
                 edited = self._transcript.edit(id, not_blank(text))
+                self._ahead.begin_anew()
                 self._room.said(edited)
             case wire.InterviewEnd():
                 self._end()
@@ -307,15 +309,7 @@ class Interview(DurableObject):
         certain = " ".join(part for part in (caption.final, caption.stable) if part)
         text = " ".join(part for part in (certain, caption.tentative) if part)
         self.context.broadcast(wire.Caption(text=text, stable=len(certain)))
-        self._read_ahead(certain)
-
-    def _read_ahead(self, draft: str) -> None:
-        """Let the model read what is certain already of an answer; a later call replaces this."""
-        if self._turns.active() is not None or self._transcript.open_question() is None:
-            return
-        gateway, brief = self._gateway, self._asking.brief()
-        call = self._asking.call("prefill", "")
-        self.context.spawn(lambda: ahead.read(gateway, call, brief, draft), _AHEAD)
+        self._ahead.read(certain)
 
     # --- Turns --------------------------------------------------------------------------------
 
@@ -353,6 +347,7 @@ class Interview(DurableObject):
             listening=listening,
         )
         self._working = (current.id, current.step)
+        self._ahead.begin_anew()
         context = self.context
         context.spawn(
             lambda: turn.run(work, self._gateway, self._bank, context.clock, context.post), WORK
@@ -364,7 +359,7 @@ class Interview(DurableObject):
             self._turns.finish(current, TurnState.DONE)
             self._working = None
             self._rearm()
-            self._read_ahead("")
+            self._ahead.read("")
         else:
             self._work_on(self._turns.advance(current, step))
         self._room.show_phase()

@@ -38,14 +38,14 @@ class Desk:
             self.clock,
             Policy(parallel=parallel),
         )
-        self.tasks: list[asyncio.Task[None]] = []
+        self.tasks: list[asyncio.Task[bool]] = []
 
     async def open(self) -> "Desk":
         self.gateway.start()
         await self.gateway.info()
         return self
 
-    async def prefill(self, conversation: str, text: str = "ahead") -> asyncio.Task[None]:
+    async def prefill(self, conversation: str, text: str = "ahead") -> asyncio.Task[bool]:
         """Begin to read ahead."""
         call = Call(purpose="prefill", user="u", interview=conversation, request="never charged")
         prompt = Prompt(conversation=conversation, text=text)
@@ -70,7 +70,7 @@ async def test_a_prompt_is_read_ahead_and_not_charged(tmp_path: Path) -> None:
     desk = await Desk(tmp_path, limit=1).open()
     task = await desk.prefill("i1")
     await desk.clock.advance(1)
-    await task
+    assert await task
     assert [prompt.text for prompt in desk.model.prefilled] == ["ahead"]
     assert await finished(desk.answer("i1"), desk.clock) == "One two."
     await desk.close()
@@ -84,7 +84,7 @@ async def test_reading_ahead_gives_way_to_an_answer_at_once(tmp_path: Path) -> N
     begun = desk.clock.monotonic()
     assert await finished(desk.answer("i2"), desk.clock) == "One two."
     assert desk.clock.monotonic() - begun == 2.0
-    await task
+    assert not await task
     assert desk.model.prefilled == []
     await desk.close()
 
@@ -97,7 +97,7 @@ async def test_nothing_is_read_ahead_while_every_place_is_taken(tmp_path: Path) 
     while not desk.model.prompts:
         await desk.clock.advance(0)
     task = await desk.prefill("i2")
-    await task
+    assert not await task
     await desk.clock.advance(2)
     assert await answer == "One two."
     assert desk.model.prefilled == []

@@ -1,12 +1,14 @@
 """What the model reads while the candidate is still at it, and what is kept for an interview."""
 
+from collections.abc import AsyncGenerator, AsyncIterable
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from prepserver import protocol as wire
-from prepserver.ai.values import ModelInfo, Prompt
+from prepserver.ai.scripted import ScriptedSpeech
+from prepserver.ai.values import Caption, ModelInfo, Priority, Prompt, Speech
 from prepserver.interview.phases import Step
 from prepserver.interview.prompts import reading_for
 from prepserver.protocol import MessageKind
@@ -26,6 +28,24 @@ def asking(clock: ManualClock, questions: int = 4) -> CuedLanguage:
 
 def shown(prompt: Prompt) -> str:
     return prompt.text or "\n".join(turn.content for turn in prompt.turns)
+
+
+class Hesitating(ScriptedSpeech):
+    """Is certain of two words and guesses on."""
+
+    async def listen(
+        self, audio: AsyncIterable[bytes], vocabulary: str = ""
+    ) -> AsyncGenerator[Caption | Speech, None]:
+        async for piece in audio:
+            yield Caption(final="", stable="We think", tentative=f"{len(piece)}")
+
+
+def drafts(model: CuedLanguage) -> list[str]:
+    """What was read ahead of answers, in order: of each the answer alone."""
+    return [
+        prompt.turns[-1].content if prompt.turns[-1].role == "user" else ""
+        for prompt in model.prefilled
+    ]
 
 
 @asynchronous
@@ -62,13 +82,78 @@ async def test_what_is_heard_for_certain_is_read_while_the_rest_is_spoken(tmp_pa
 
 
 @asynchronous
+async def test_what_was_read_is_not_read_again(tmp_path: Path) -> None:
+    """Captions and keystrokes that add nothing certain cost the model nothing, nor the database."""
+    clock = ManualClock()
+    model = asking(clock)
+    ears = Hesitating(clock)
+    async with Rooms(tmp_path, clock=clock, language=model, speech=ears) as rooms:
+        client = await open_room(rooms)
+        await eventually(lambda: drafts(model) == [""])
+        for _ in range(3):
+            await client.send(wire.UserTyping(draft="We moved to "))
+            await rooms.registry.settled()
+        await eventually(lambda: drafts(model) == ["", "We moved to"])
+        await client.send(wire.AudioStart(id="r1"))
+        for number in range(75):
+            await client.send(wire.pack_frame(number, LOUD[:1_280]))
+        await eventually(lambda: sum(isinstance(m, wire.Caption) for m in client.messages) >= 10)
+        await eventually(lambda: drafts(model) == ["", "We moved to", "We think"])
+
+
+@asynchronous
+async def test_the_same_draft_is_read_again_when_what_was_said_before_it_has_changed(
+    tmp_path: Path,
+) -> None:
+    """After the next question, and after an answer was corrected."""
+    clock = ManualClock()
+    model = asking(clock)
+    async with Rooms(tmp_path, clock=clock, language=model) as rooms:
+        client = await open_room(rooms)
+        await eventually(lambda: drafts(model) == [""])
+        await client.send(wire.UserTyping(draft="Well"))
+        await eventually(lambda: drafts(model) == ["", "Well"])
+        await client.send(answer("Well, it depends."))
+        await client.state(wire.Phase.IDLE)
+        await eventually(lambda: drafts(model) == ["", "Well", ""])
+        await client.send(wire.UserTyping(draft="Well"))
+        await eventually(lambda: drafts(model) == ["", "Well", "", "Well"])
+        said = await rooms.registry.call("interview", client.room, "messages")
+        id = next(m.id for m in said if m.kind is MessageKind.ANSWER)
+        await client.send(wire.MessageEdit(id="e1", message_id=id, text="Well, it did."))
+        await client.send(wire.UserTyping(draft="Well"))
+        await eventually(lambda: drafts(model) == ["", "Well", "", "Well", "Well"])
+    assert "Well, it did." in shown(model.prefilled[-1])
+
+
+@asynchronous
+async def test_a_draft_that_there_was_no_time_for_is_read_later(tmp_path: Path) -> None:
+    """Whoever needs the model now comes first; the next keystroke tries again."""
+    clock = ManualClock()
+    model = asking(clock)
+    async with Rooms(tmp_path, clock=clock, language=model) as rooms:
+        client = await open_room(rooms)
+        await eventually(lambda: drafts(model) == [""])
+        door = rooms.gateway._language.links[0].admission
+        async with door.admitted(Priority.ANSWER):
+            await client.send(wire.UserTyping(draft="Well"))
+            await clock.advance(0)
+            await rooms.registry.settled()
+        assert drafts(model) == [""]
+        await client.send(wire.UserTyping(draft="Well"))
+        await eventually(lambda: drafts(model) == ["", "Well"])
+
+
+@asynchronous
 async def test_a_question_is_read_as_soon_as_it_was_asked(tmp_path: Path) -> None:
     """Then only the answer is left to read."""
     clock = ManualClock()
     model = asking(clock)
     async with Rooms(tmp_path, clock=clock, language=model) as rooms:
-        await open_room(rooms)
+        client = await open_room(rooms)
         await eventually(lambda: any("What is number 0 like?" in shown(p) for p in model.prefilled))
+        await client.send(answer("Not bad."))
+        await eventually(lambda: any("What is number 1 like?" in shown(p) for p in model.prefilled))
 
 
 @asynchronous
