@@ -41,6 +41,13 @@ second look fluent, and what draws them may be the computer that the model runs 
 ATTEMPTS = 3
 """How often a reply is begun before the turn fails or the question bank steps in."""
 
+FIRST_PAUSE = 1.0
+"""Seconds before a reply is begun anew because the models are busy, when nobody knows for how long;
+twice as many before the next attempt."""
+
+LONGEST_PAUSE = 10.0
+"""Seconds of such a pause, at most: whoever waits should soon hear that it may take long."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -197,7 +204,10 @@ async def _write(
                 break  # the bank's questions need no context
             if not error.retryable or attempt == ATTEMPTS - 1:
                 raise
-            log.warning("turn.begun_anew", step=work.step, code=error.code)
+            pause = _pause(error, attempt)
+            log.warning("turn.begun_anew", step=work.step, code=error.code, pause=pause)
+            if pause:
+                await clock.sleep(pause)
             continue
         text = "".join(spoken).rstrip()
         if acceptable(text, work.brief.asked) if work.step is Step.QUESTION else text:
@@ -209,6 +219,15 @@ async def _write(
                 post(Restarted(turn=work.turn, step=work.step))
                 return question.text, Source.BANK
     raise InferenceError("The interviewer found no words. Try again.", code="no_reply")
+
+
+def _pause(error: InferenceError, attempt: int) -> float:
+    """Seconds before the next attempt: as long as a full queue or a busy endpoint is expected to
+    stay so. What else fails was tried again with pauses already, by the gateway."""
+    expected = error.details.get("wait") or error.details.get("retry_after")
+    if expected is None and error.code == "overloaded":
+        expected = FIRST_PAUSE * 2**attempt
+    return min(LONGEST_PAUSE, expected or 0.0)
 
 
 async def _one_question(pieces: AsyncGenerator[str, None]) -> AsyncGenerator[str, None]:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from prepserver.ai.gateway import Call, Gateway
+from prepserver.ai.gateway import Call, Gateway, Policy
 from prepserver.ai.scripted import ScriptedSpeech
+from prepserver.ai.values import Prompt
 from prepserver.errors import InferenceError, PrepServerError
 from prepserver.interview import turn
 from prepserver.interview.phases import Step
@@ -24,7 +25,7 @@ from prepserver.protocol import (
 from prepserver.stores.ratelimit import RateLimiter
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
-from tests.support.models import CuedLanguage, Reply, words
+from tests.support.models import CuedLanguage, Reply, finished, words
 
 QUESTION = "How did you keep both systems in step during those six weeks?"
 DIED = InferenceError("The engine has died.", code="worker_died", retryable=True)
@@ -239,6 +240,68 @@ async def test_a_used_up_allowance_fails_with_its_reset(tmp_path: Path) -> None:
     assert isinstance(events[-1], turn.Failed)
     assert events[-1].error.code == "rate_limited"
     assert events[-1].error.details["reset"] > 0
+
+
+async def refused_at(
+    tmp_path: Path, *, before: int, busy: int
+) -> tuple[list[float], list[turn.Event]]:
+    """Of a turn that finds the models busy for so many seconds, and no room to wait: when it began
+    anew, in seconds from its beginning, and what it reported. A call of `before` seconds has told
+    the gateway how long one takes."""
+    clock = ManualClock()
+    replies: list[Reply] = [["one"] * seconds for seconds in (before, busy) if seconds]
+    model = CuedLanguage(clock, [*replies, words(QUESTION)], pause=1.0)
+    limiter = RateLimiter(tmp_path / "limit.sqlite", clock, limit=0)
+    gateway = Gateway(model, ScriptedSpeech(clock), limiter, clock, Policy(queue=0))
+    gateway.start()
+    await gateway.info()
+
+    async def occupy(request: str) -> None:
+        call = Call(purpose="hint", user="v", interview="j", request=request)
+        async for _ in gateway.generate(call, Prompt(text=request)):
+            pass
+
+    if before:
+        await finished(occupy("before"), clock)
+    occupant = asyncio.create_task(occupy("busy"))
+    await clock.advance(0.5)
+    begun, posted, times = clock.monotonic(), list[turn.Event](), list[float]()
+
+    def post(event: turn.Event) -> None:
+        posted.append(event)
+        if isinstance(event, turn.Restarted):
+            times.append(clock.monotonic() - begun)
+
+    await finished(turn.run(work(Step.QUESTION), gateway, bank.load(), clock, post), clock)
+    occupant.cancel()
+    await asyncio.wait([occupant])
+    await gateway.close()
+    limiter.close()
+    return times, posted
+
+
+@pytest.mark.parametrize(
+    ("before", "expected"), [(0, [1, 3]), (2, [2, 4]), (60, [10, 20])], ids=["unknown", "2s", "60s"]
+)
+@asynchronous
+async def test_a_turn_that_finds_the_models_busy_waits_before_it_tries_again(
+    tmp_path: Path, before: int, expected: list[float]
+) -> None:
+    """As long as the gateway expects, within bounds; longer each time when nobody knows. Who has
+    tried three times is told."""
+    times, events = await refused_at(tmp_path, before=before, busy=100)
+    assert times == pytest.approx(expected)
+    assert isinstance(events[-1], turn.Failed)
+    assert (events[-1].error.code, events[-1].error.retryable) == ("overloaded", True)
+
+
+@asynchronous
+async def test_a_turn_goes_on_when_the_models_have_become_free(tmp_path: Path) -> None:
+    """Nobody has to ask again."""
+    times, events = await refused_at(tmp_path, before=2, busy=3)
+    assert times == pytest.approx([2, 4])
+    assert isinstance(events[-1], turn.Written)
+    assert events[-1].text == QUESTION == spoken(events)
 
 
 @asynchronous
