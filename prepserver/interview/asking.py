@@ -8,10 +8,19 @@ from prepserver.interview.room import Room
 from prepserver.interview.transcript import Transcript
 from prepserver.objects.object import Context
 
-__all__ = ["Asking"]
+__all__ = ["Asking", "request_name"]
 
 _CONDENSED = "condensed"
 """Key of what stands for the beginning of a long interview in prompts."""
+
+
+def request_name(what: str, attempt: int = 0) -> str:
+    """Names a request within its interview: `what` is a recording, or a step of a turn.
+
+    A recording has one name, and so is charged once, whether the ears follow it or are given the
+    whole; each time that it is tried again it has another.
+    """
+    return f"{what}/{attempt}"
 
 
 class Asking:
@@ -24,7 +33,7 @@ class Asking:
         self._bank = bank
 
     def call(self, purpose: str, request: str) -> Call:
-        """`request` names it within the interview; what has the same name is charged once."""
+        """What has the same `request_name` is charged once."""
         name = self._context.name
         return Call(
             purpose=purpose,

@@ -11,7 +11,7 @@ from prepserver.ai.values import Speech
 from prepserver.errors import BadRequest, Conflict, InterviewError, NotFound, PrepServerError
 from prepserver.interview import schema, turn
 from prepserver.interview.ahead import Ahead, Unread
-from prepserver.interview.asking import Asking
+from prepserver.interview.asking import Asking, request_name
 from prepserver.interview.dictation import Dictation, recording_of
 from prepserver.interview.hints import Hints
 from prepserver.interview.listening import Abandoned, Heard, Lost
@@ -301,7 +301,7 @@ class Interview(DurableObject):
         self._begin_turn(Step.TRANSCRIBE, recording=id)
 
     def _listening_call(self, recording: str) -> tuple[Call, str]:
-        call = self._asking.call(Step.TRANSCRIBE, f"{recording}/0")
+        call = self._asking.call(Step.TRANSCRIBE, request_name(recording))
         return call, vocabulary(self._asking.brief())
 
     def _show_caption(self, heard: Heard) -> None:
@@ -334,12 +334,11 @@ class Interview(DurableObject):
     def _work_on(self, current: Turn) -> None:
         recording, brief = current.recording, self._asking.brief()
         listening = self._dictation.followed(recording) if recording else None
-        # A recording is charged once, whether the ears followed it or are given the whole.
-        request = recording or f"{current.id}/{current.step}"
+        request = request_name(recording or f"{current.id}/{current.step}", current.attempt)
         work = turn.Work(
             turn=current.id,
             step=current.step,
-            call=self._asking.call(current.step, f"{request}/{current.attempt}"),
+            call=self._asking.call(current.step, request),
             brief=brief,
             seed=current.number * 100 + current.attempt * 10,
             pcm=self._recordings.pcm(recording) if recording and listening is None else b"",
