@@ -6,6 +6,7 @@ has been used that is used at all. What grows after that grows with the number o
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import tempfile
@@ -14,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from prepserver import protocol as wire
+from tests.bench.clients import Rest
 from tests.bench.house import House
 from tests.bench.models import LANGUAGE, SPEECH
 from tests.bench.processes import resident
@@ -81,7 +83,8 @@ async def _interviews(house: House, numbers: range, turns: int) -> None:
 
     async def hold(number: int) -> None:
         async with places:
-            room = await house.interview(questions=turns + 1, role=f"Engineer {number}")
+            with contextlib.closing(Rest(house.port, house.key)) as rest:
+                room = await house.interview(rest, questions=turns + 1, role=f"Engineer {number}")
             await room.asked()
             for turn in range(turns):
                 text = f"{ANSWERS[turn % len(ANSWERS)]} That was in year {number}."
