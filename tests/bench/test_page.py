@@ -4,7 +4,7 @@ import msgspec
 
 from tests.bench.__main__ import NAMES
 from tests.bench.page import FIGURES, MARK, PAGE, written
-from tests.bench.report import row
+from tests.bench.report import row, table
 
 
 def test_the_page_shows_the_committed_figures() -> None:
@@ -35,3 +35,12 @@ def test_a_table_replaces_the_one_before() -> None:
     assert "| wait | 2 s | 1 s (other) | 2.00x | <= 0.5 | no |" in once
     assert "Not measured yet." in once
     assert written(once, found) == once
+
+
+def test_a_difference_is_held_to_its_target_where_a_ratio_would_say_little() -> None:
+    """Percentage points, or seconds more: with a sign, in the same column."""
+    wrong = row("words wrong", "%", [4.0], [2.5], peer_name="other", target=1.0, difference=True)
+    assert wrong.difference == 1.5
+    assert wrong.ratio is None
+    assert wrong.met is False
+    assert "| words wrong | 4 % | 2.5 % (other) | +1.50 | <= +1 | no |" in table([wrong])
