@@ -15,7 +15,7 @@ import structlog
 
 from tests.bench.report import machine, table, write_json
 
-NAMES = ("rooms", "language", "spoken", "memory")
+NAMES = ("rooms", "language", "spoken", "speech", "memory")
 
 
 def main() -> int:

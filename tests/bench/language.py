@@ -11,17 +11,32 @@ import msgspec
 
 from prepserver.ai.values import Prompt
 from tests.bench.models import CONTEXT, LANGUAGE, THREADS, Ours, Peer, Plain, Reply, sampling
-from tests.bench.report import Row, row
+from tests.bench.report import Row, p95, row
 from tests.bench.talks import TURNS, Talk
 
 __all__ = ["run"]
 
-TOGETHER = 8
-"""Interviews at once."""
-MIDDLE = 8
-"""The turn that they are at."""
-FREE_TOKENS = 64
-"""Of a reply that no grammar ends."""
+
+class Sizes(msgspec.Struct, frozen=True, kw_only=True):
+    repetitions: int = 3
+    """Which take turns; figures are their medians."""
+    turns: int = TURNS
+    """Of a long interview."""
+    outgrown: int = 12
+    """A turn not long before the context is outgrown."""
+    context: int = CONTEXT
+    """Of the model whose context is outgrown."""
+    together: int = 8
+    """Interviews at once."""
+    middle: int = 8
+    """The turn that they are at."""
+    tokens: int = 64
+    """Of a reply that no grammar ends."""
+
+
+QUICK = Sizes(
+    repetitions=1, turns=6, outgrown=2, context=CONTEXT // 4, together=3, middle=2, tokens=16
+)
 
 SERVER = "llama_cpp.server"
 TYPED = "the answer read while it is typed, all but its last words"
@@ -29,14 +44,14 @@ WHOLE = "nothing read before the answer is sent"
 
 
 def run(quick: bool) -> list[Row]:
-    return asyncio.run(_run(1 if quick else 5))
+    return asyncio.run(_run(QUICK if quick else Sizes()))
 
 
-async def _run(repetitions: int) -> list[Row]:
+async def _run(sizes: Sizes) -> list[Row]:
     rows = []
-    for measure in (_turns, _together, _rates, _returns):
+    for measure in (_turns, _condensing, _together, _rates, _returns):
         async with _folder() as folder, Ours.running(folder) as ours:
-            rows += await measure(ours, folder, repetitions)
+            rows += await measure(ours, folder, sizes)
     return rows
 
 
@@ -46,22 +61,32 @@ async def _folder() -> AsyncIterator[Path]:
         yield Path(name)
 
 
-# --- The wait at the 20th turn ------------------------------------------------------------------
+# --- The wait for a question ---------------------------------------------------------------------
 
 
-async def _turns(ours: Ours, folder: Path, repetitions: int) -> list[Row]:
+async def _turns(ours: Ours, folder: Path, sizes: Sizes) -> list[Row]:
     last: list[float] = []
     unread: list[float] = []
     begun: list[float] = []
     theirs: list[float] = []
-    async with Peer.running(folder, ours.info) as server:
-        for n in range(repetitions):
+    async with Peer.running(folder) as server:
+
+        async def at_last(model: Ours | Peer, seed: int, *, ahead: bool) -> float:
+            """Seconds to the first token; the turn before it is in the cache already."""
+            talk = Talk(seed, ours.info).until(sizes.turns - 1)
+            _go_on(talk, await model.next_question(talk, ahead=False))
+            return (await model.next_question(talk, ahead=ahead)).first
+
+        for n in range(sizes.repetitions):
             # The first turn comes after other interviews, so what all have in common is cached.
-            begun.append((await ours.next_question(Talk(10 * n + 1).until(1), ahead=True)).first)
-            last.append(await _at_last(ours, 10 * n + 2, ahead=True))
-            theirs.append(await _at_last(server, 10 * n + 2, ahead=False))
-            unread.append(await _at_last(ours, 10 * n + 3, ahead=False))
-    name = f"time to first token, turn {TURNS}"
+            first = Talk(10 * n + 1, ours.info).until(1)
+            begun.append((await ours.next_question(first, ahead=True)).first)
+            last.append(await at_last(ours, 10 * n + 2, ahead=True))
+            theirs.append(await at_last(server, 10 * n + 2, ahead=False))
+            # The same talk again, as if nobody had ever held it.
+            await ours.gateway.forget(Talk(10 * n + 2, ours.info).name)
+            unread.append(await at_last(ours, 10 * n + 2, ahead=False))
+    name = f"time to first token, turn {sizes.turns}"
     return [
         row(name, "s", last, theirs, peer_name=SERVER, target=0.5, note=TYPED),
         row(name, "s", unread, theirs, peer_name=SERVER, note=WHOLE),
@@ -69,43 +94,57 @@ async def _turns(ours: Ours, folder: Path, repetitions: int) -> list[Row]:
     ]
 
 
-async def _at_last(model: Ours | Peer, seed: int, *, ahead: bool) -> float:
-    """Seconds to the first token of the last turn; the turn before it was asked the same way."""
-    talk = Talk(seed).until(TURNS - 1)
-    _go_on(talk, await model.next_question(talk, ahead=False))
-    return (await model.next_question(talk, ahead=ahead)).first
+async def _condensing(ours: Ours, folder: Path, sizes: Sizes) -> list[Row]:
+    """The turn that has to condense the oldest exchanges before its question."""
+    info = msgspec.structs.replace(ours.info, context=sizes.context)
+    mine: list[float] = []
+    theirs: list[float] = []
+    async with Peer.running(folder) as server:
+        for n in range(sizes.repetitions):
+            model: Ours | Peer
+            for model, waits in ((ours, mine), (server, theirs)):
+                talk = Talk(200 + n, info).until(sizes.outgrown)
+                while talk.condensing() is None:
+                    _go_on(talk, await model.next_question(talk, ahead=False))
+                waits.append((await model.next_question(talk, ahead=model is ours)).first)
+    name = "time to first token, a turn at which the context is outgrown"
+    return [row(name, "s", mine, theirs, peer_name=SERVER, note=TYPED)]
 
 
 # --- Eight at once ------------------------------------------------------------------------------
 
 
-async def _together(ours: Ours, folder: Path, repetitions: int) -> list[Row]:
+async def _together(ours: Ours, folder: Path, sizes: Sizes) -> list[Row]:
     """Everybody's answer is sent at the same moment."""
     found: dict[bool, tuple[list[float], list[float]]] = {True: ([], []), False: ([], [])}
-    async with Peer.running(folder, ours.info) as server:
-        mine, theirs = ([Talk(n).until(MIDDLE) for n in range(TOGETHER)] for _ in range(2))
+    async with Peer.running(folder) as server:
+        mine, theirs = (_talks(ours, sizes), _talks(ours, sizes))
         sides: tuple[tuple[Ours | Peer, list[Talk]], ...] = ((ours, mine), (server, theirs))
         for model, talks in sides:
             for talk in talks:
                 _go_on(talk, await model.next_question(talk, ahead=False))
-        for n in range(2 * math.ceil(repetitions / 2)):
+        for n in range(2 * math.ceil(sizes.repetitions / 2)):
             ahead = n % 2 == 0
             if ahead:
                 for talk in mine:
-                    for reading in talk.readings(ours.info):
+                    for reading in talk.readings():
                         await ours.read(reading)
             for (model, talks), waits in zip(sides, found[ahead], strict=True):
                 replies = await asyncio.gather(
                     *(model.next_question(talk, ahead=False) for talk in talks)
                 )
-                waits.append(_p95([reply.first for reply in replies]))
+                waits.append(p95([reply.first for reply in replies]))
                 for talk, reply in zip(talks, replies, strict=True):
                     _go_on(talk, reply)
-    name = f"p95 time to first token, {TOGETHER} interviews answering at once"
+    name = f"p95 time to first token, {sizes.together} interviews answering at once"
     return [
         row(name, "s", *found[True], peer_name=SERVER, target=0.25, note=TYPED),
         row(name, "s", *found[False], peer_name=SERVER, note=WHOLE),
     ]
+
+
+def _talks(ours: Ours, sizes: Sizes) -> list[Talk]:
+    return [Talk(n, ours.info).until(sizes.middle) for n in range(sizes.together)]
 
 
 def _go_on(talk: Talk, reply: Reply) -> None:
@@ -113,37 +152,31 @@ def _go_on(talk: Talk, reply: Reply) -> None:
     talk.answer(talk.words())
 
 
-def _p95(values: Sequence[float]) -> float:
-    """By nearest rank."""
-    return sorted(values)[math.ceil(0.95 * len(values)) - 1]
-
-
 # --- Tokens a second ----------------------------------------------------------------------------
 
 
-async def _rates(ours: Ours, folder: Path, repetitions: int) -> list[Row]:
+async def _rates(ours: Ours, folder: Path, sizes: Sizes) -> list[Row]:
     """Replies of a fixed length to prompts that were read already."""
     alone: list[float] = []
     together: list[float] = []
     streams: list[float] = []
     plain: dict[bool, list[float]] = {True: [], False: []}
-    talks = [Talk(n).until(MIDDLE) for n in range(TOGETHER)]
+    talks = _talks(ours, sizes)
     async with Plain.running("plain_llama", str(LANGUAGE), str(THREADS), str(CONTEXT)) as loop:
-        for n in range(repetitions):
-            prompts = [_free(talk.prompt(ours.info), seed=n) for talk in talks]
+        for n in range(sizes.repetitions):
+            prompts = [_free(talk.prompt(), sizes.tokens, seed=n) for talk in talks]
             for prompt in prompts:
                 await ours.ask(msgspec.structs.replace(prompt, max_tokens=1))
             alone.append(_rate([await ours.ask(prompts[0])]))
             together.append(_rate(await asyncio.gather(*(ours.ask(each) for each in prompts))))
-            streams.append((await ours.ask(_long(prompts[0]))).rate)
+            long = msgspec.structs.replace(prompts[0], max_tokens=2 * sizes.tokens)
+            streams.append((await ours.ask(long)).rate)
             for low_level, rates in plain.items():
-                answer = await loop.ask(
-                    low_level=low_level, uncached=False, **sampling(_long(prompts[0]))
-                )
+                answer = await loop.ask(low_level=low_level, uncached=False, **sampling(long))
                 rates.append(Reply(text="", **answer).rate)
     return [
         row(
-            f"tokens/s of {TOGETHER} interviews in all",
+            f"tokens/s of {sizes.together} interviews in all",
             "tokens/s",
             together,
             alone,
@@ -170,18 +203,9 @@ async def _rates(ours: Ours, folder: Path, repetitions: int) -> list[Row]:
     ]
 
 
-def _free(prompt: Prompt, *, seed: int) -> Prompt:
+def _free(prompt: Prompt, tokens: int, *, seed: int) -> Prompt:
     """Without a grammar, so that the reply is as long as is asked for."""
-    return Prompt(
-        text=prompt.text,
-        conversation=prompt.conversation,
-        max_tokens=FREE_TOKENS,
-        seed=seed,
-    )
-
-
-def _long(prompt: Prompt) -> Prompt:
-    return msgspec.structs.replace(prompt, max_tokens=2 * FREE_TOKENS)
+    return Prompt(text=prompt.text, conversation=prompt.conversation, max_tokens=tokens, seed=seed)
 
 
 def _rate(replies: Sequence[Reply]) -> float:
@@ -192,20 +216,20 @@ def _rate(replies: Sequence[Reply]) -> float:
 # --- Coming back --------------------------------------------------------------------------------
 
 
-async def _returns(ours: Ours, folder: Path, repetitions: int) -> list[Row]:
+async def _returns(ours: Ours, folder: Path, sizes: Sizes) -> list[Row]:
     """The interview was parked on disk, or its cache was lost; then the next answer is sent."""
     parked: list[float] = []
     lost: list[float] = []
-    for n in range(repetitions):
+    for n in range(sizes.repetitions):
         for leave, waits in ((ours.gateway.park, parked), (ours.gateway.forget, lost)):
-            talk = Talk(100 + n).until(TURNS - 1)
+            talk = Talk(100 + n, ours.info).until(sizes.turns - 1)
             _go_on(talk, await ours.next_question(talk, ahead=False))
             await leave(talk.name)
             waits.append((await ours.next_question(talk, ahead=False)).first)
             await ours.gateway.forget(talk.name)
     return [
         row(
-            f"return to a hibernated interview of {TURNS} turns, to the first token",
+            f"return to a hibernated interview of {sizes.turns} turns, to the first token",
             "s",
             parked,
             lost,

@@ -9,11 +9,12 @@ import json
 import os
 import sys
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import platformdirs
 from msgspec import Struct
 
@@ -77,6 +78,19 @@ async def timed(events: AsyncGenerator[Delta | Usage, None]) -> Reply:
     )
 
 
+async def asked(talk: Talk, ask: Callable[[Prompt], Awaitable[Reply]]) -> Reply:
+    """The turn's question; that the beginning has to be condensed first is part of the wait."""
+    waited = 0.0
+    if (condensing := talk.condensing()) is not None:
+        summary = await ask(condensing)
+        waited = summary.seconds
+        talk.condense(summary.text)
+    reply = await ask(talk.prompt())
+    return msgspec.structs.replace(
+        reply, first=waited + reply.first, seconds=waited + reply.seconds
+    )
+
+
 class Ours:
     """prep's gateway and what is behind it, wired as the server wires it."""
 
@@ -112,9 +126,9 @@ class Ours:
     async def next_question(self, talk: Talk, *, ahead: bool) -> Reply:
         """The turn's question; `ahead` has the answer read while it is typed."""
         if ahead:
-            for reading in talk.readings(self.info):
+            for reading in talk.readings():
                 await self.read(reading)
-        return await self.ask(talk.prompt(self.info))
+        return await asked(talk, self.ask)
 
     def call(self, prompt: Prompt) -> Call:
         self._requests += 1
@@ -129,14 +143,12 @@ class Ours:
 class Peer:
     """llama_cpp.server with its prompt cache."""
 
-    def __init__(self, model: RemoteLanguage, info: ModelInfo) -> None:
-        """`info` is what our side says of the model, so that both get the same prompts."""
+    def __init__(self, model: RemoteLanguage) -> None:
         self._model = model
-        self._info = info
 
     @classmethod
     @asynccontextmanager
-    async def running(cls, folder: Path, info: ModelInfo) -> AsyncIterator["Peer"]:
+    async def running(cls, folder: Path) -> AsyncIterator["Peer"]:
         """As its documentation has it, but for two defaults that would only make it slower: logits
         for every token of a prompt, and a new request that breaks off the one before."""
         flags = {
@@ -152,13 +164,13 @@ class Peer:
             model = RemoteLanguage(Endpoint.parse(f"openai:{server.url}"), SystemClock())
             try:
                 await model.start()
-                yield cls(model, info)
+                yield cls(model)
             finally:
                 await model.close()
 
     async def next_question(self, talk: Talk, *, ahead: bool) -> Reply:
         """The turn's question; nothing can be read ahead."""
-        return await timed(self._model.generate(talk.prompt(self._info)))
+        return await asked(talk, lambda prompt: timed(self._model.generate(prompt)))
 
 
 class Plain:

@@ -2,26 +2,19 @@
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
 
-import soundfile
-
 from prepserver.ai.gateway import Call
 from prepserver.ai.values import Caption, Speech
-from prepserver.protocol import SAMPLE_RATE
+from prepserver.protocol import BYTES_PER_SECOND
 from tests.bench.models import CONTEXT, LANGUAGE, SPEECH, THREADS, Ours, Plain, sampling
 from tests.bench.report import Row, row
+from tests.bench.sounds import CLIP, Player, files, pcm
 from tests.bench.talks import Talk
 
 __all__ = ["run"]
 
-FOLDER = Path(__file__).parent.parent / "speech"
-CLIP = tuple(str(FOLDER / f"{name}.wav") for name in ("payments-migration", "short-answer"))
-"""Two bundled recordings, one behind the other: 21 s."""
-FRAME = 0.04
-"""Seconds of sound that a client sends at once."""
 TURN = 5
 """Of the interview, which has five questions by default."""
 
@@ -33,7 +26,7 @@ def run(quick: bool) -> list[Row]:
 async def _run(repetitions: int) -> list[Row]:
     mine: list[float] = []
     theirs: list[float] = []
-    pcm = b"".join(soundfile.read(name, dtype="int16")[0].tobytes() for name in CLIP)
+    recording = pcm(CLIP)
     with tempfile.TemporaryDirectory(prefix="prep-bench-") as folder:
         async with (
             Ours.running(Path(folder)) as ours,
@@ -41,20 +34,20 @@ async def _run(repetitions: int) -> list[Row]:
             Plain.running("plain_llama", str(LANGUAGE), str(THREADS), str(CONTEXT)) as writer,
         ):
             for n in range(repetitions):
-                talk = Talk(n).until(TURN - 1)
+                talk = Talk(n, ours.info).until(TURN - 1)
                 talk.ask((await ours.next_question(talk, ahead=False)).text)
-                mine.append(await _ours(ours, talk, pcm))
-                heard = await ears.ask(files=CLIP)
-                talk = Talk(n).until(TURN - 1)
+                mine.append(await _ours(ours, talk, recording))
+                heard = await ears.ask(files=files(CLIP))
+                talk = Talk(n, ours.info).until(TURN - 1)
                 talk.ask("What was your own part in the migration?")
                 talk.answer(heard["text"])
-                prompt = talk.prompt(ours.info)
+                prompt = talk.prompt()
                 reply = await writer.ask(low_level=False, uncached=True, **sampling(prompt))
                 theirs.append(heard["seconds"] + reply["first"])
     return [
         row(
-            f"end of an answer of {len(pcm) / 2 / SAMPLE_RATE:.0f} s to the next question's first "
-            "token",
+            f"end of an answer of {len(recording) / BYTES_PER_SECOND:.0f} s to the next "
+            "question's first token",
             "s",
             mine,
             theirs,
@@ -65,33 +58,23 @@ async def _run(repetitions: int) -> list[Row]:
     ]
 
 
-async def _ours(ours: Ours, talk: Talk, pcm: bytes) -> float:
+async def _ours(ours: Ours, talk: Talk, recording: bytes) -> float:
     """Hear the answer at the pace it is spoken, read ahead what is certain, ask on."""
-    loop = asyncio.get_running_loop()
-    ended = 0.0
-
-    async def spoken() -> AsyncIterator[bytes]:
-        nonlocal ended
-        started, size = loop.time(), 2 * round(FRAME * SAMPLE_RATE)
-        for n, begin in enumerate(range(0, len(pcm), size), 1):
-            await asyncio.sleep(started + n * FRAME - loop.time())
-            yield pcm[begin : begin + size]
-        ended = loop.time()
-
+    player = Player(recording)
     call = Call(purpose="transcribe", user="bench", interview=talk.name, request=f"{talk.name}/0")
     reading: asyncio.Task[None] | None = None
-    async with aclosing(ours.gateway.listen(call, spoken)) as events:
+    async with aclosing(ours.gateway.listen(call, player.play)) as events:
         async for event in events:
             match event:
                 case Caption(final=final, stable=stable):
                     if reading is not None:
                         reading.cancel()
                     draft = " ".join(part for part in (final, stable) if part)
-                    reading = asyncio.create_task(ours.read(talk.reading(ours.info, draft)))
+                    reading = asyncio.create_task(ours.read(talk.reading(draft)))
                 case Speech(text=text):
                     talk.answer(text)
     reply = await ours.next_question(talk, ahead=False)
-    waited = loop.time() - ended - (reply.seconds - reply.first)
+    waited = asyncio.get_running_loop().time() - player.ended - (reply.seconds - reply.first)
     if reading is not None:
         await asyncio.gather(reading, return_exceptions=True)
     return waited

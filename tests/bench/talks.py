@@ -1,5 +1,7 @@
 """Interviews to measure with: the product's own prompts, over questions from its bank and answers
-made of what is said in the bundled recordings. The same seed gives the same interview."""
+made of what is said in the bundled recordings. The same seed gives the same interview.
+
+What outgrows the model's context is condensed as the product does it, and with its prompts."""
 
 import random
 import re
@@ -9,10 +11,11 @@ from pathlib import Path
 import msgspec
 
 from prepserver.ai.values import ModelInfo, Prompt
-from prepserver.interview.compact import STEMS
+from prepserver.interview.compact import CONDENSED, STEMS
 from prepserver.interview.phases import Step
-from prepserver.interview.plan import Brief, planned
-from prepserver.interview.prompts import prompt_for, reading_for
+from prepserver.interview.phrases import key_phrases
+from prepserver.interview.plan import Brief, Condensed, planned
+from prepserver.interview.prompts import condensing_prompt, outgrown, prompt_for, reading_for
 from prepserver.interview.questions import bank
 from prepserver.protocol import InterviewSpec, InterviewType, Message, MessageKind, Role, Source
 
@@ -31,7 +34,7 @@ UNSEEN = 3
 
 _BANK = bank.load()
 _SENTENCES = [
-    sentence
+    sentence.strip()
     for line in TRANSCRIPTS.read_text("utf-8").splitlines()
     for sentence in re.findall(r"[^.]+\.", line.split("\t")[1])
 ]
@@ -40,8 +43,10 @@ _SENTENCES = [
 class Talk:
     """One interview; its n-th turn is the question behind the n-th answer."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, info: ModelInfo) -> None:
+        """`info` is of the model that prompts are made for."""
         self.name = f"talk-{seed}"
+        self._info = info
         self._random = random.Random(seed)
         self._seed = seed
         spec = InterviewSpec(role="Backend Engineer", type=InterviewType.TECHNICAL, questions=TURNS)
@@ -58,20 +63,21 @@ class Talk:
         return len(self._brief.answers)
 
     def until(self, turn: int) -> "Talk":
-        """Let it go on to the answer of a turn, with questions that nobody had to write."""
-        while True:
+        """Let it go on to the answer of a turn, with questions and summaries that nobody had to
+        write."""
+        while self.turn < turn:
             if len(self._brief.asked) == self.turn:
+                if self.condensing() is not None:
+                    self.condense(self._summary())
                 self.ask(self._question())
-            if self.turn == turn - 1:
-                self.answer(self.words())
-                return self
             self.answer(self.words())
+        return self
 
     def words(self) -> str:
         """An answer."""
         wanted, said = self._random.randint(*WORDS), ""
         while len(said.split()) < wanted:
-            said += self._random.choice(_SENTENCES)
+            said = f"{said} {self._random.choice(_SENTENCES)}"
         return said.strip()
 
     def ask(self, text: str) -> None:
@@ -80,23 +86,41 @@ class Talk:
     def answer(self, text: str) -> None:
         self._add(MessageKind.ANSWER, text)
 
-    def prompt(self, info: ModelInfo) -> Prompt:
+    def prompt(self) -> Prompt:
         """For the next question, as the interview asks for it."""
-        prompt, _ = prompt_for(Step.QUESTION, info, _BANK, self._brief, self._seed + self.turn)
+        seed = self._seed + self.turn
+        prompt, _ = prompt_for(Step.QUESTION, self._info, _BANK, self._brief, seed)
         return msgspec.structs.replace(prompt, conversation=self.name)
 
-    def readings(self, info: ModelInfo) -> Iterator[Prompt]:
+    def condensing(self) -> Prompt | None:
+        """What the interview asks before that when it has outgrown the context; most times None."""
+        upto = outgrown(self._info, self._brief)
+        if upto <= self._brief.condensed.upto:
+            return None
+        return condensing_prompt(self._info, _BANK, self._brief, upto, self._seed + self.turn)
+
+    def condense(self, reply: str) -> None:
+        """Go on with the reply to `condensing`, as `prepserver.interview.condensing` does."""
+        prompt = self.condensing()
+        assert prompt is not None, "there is nothing to condense"
+        condensed = Condensed(
+            upto=outgrown(self._info, self._brief),
+            text=" ".join(f"{self._brief.condensed.text} {prompt.opening}{reply}".split()),
+        )
+        self._brief = msgspec.structs.replace(self._brief, condensed=condensed)
+
+    def readings(self) -> Iterator[Prompt]:
         """What the interview has read ahead while the last answer is typed."""
         *before, answer = self._brief.messages
         brief = msgspec.structs.replace(self._brief, messages=tuple(before))
         words = answer.text.split(" ")
         last = max(0, len(words) - UNSEEN)
         for count in (*range(0, last, STEP), last):
-            yield reading_for(info, brief, " ".join(words[:count]), self.name)
+            yield reading_for(self._info, brief, " ".join(words[:count]), self.name)
 
-    def reading(self, info: ModelInfo, draft: str) -> Prompt:
+    def reading(self, draft: str) -> Prompt:
         """What the interview has read ahead of an answer that begins with `draft`."""
-        return reading_for(info, self._brief, draft, self.name)
+        return reading_for(self._info, self._brief, draft, self.name)
 
     def _question(self) -> str:
         unasked = self._brief.unasked
@@ -104,6 +128,11 @@ class Talk:
             return unasked[0].text
         word = self._random.choice([w for w in self._brief.answers[-1].split() if w.isalpha()])
         return f"{self._random.choice(STEMS)} the {word.lower()}?"
+
+    def _summary(self) -> str:
+        """As the grammar has it: a few of the candidate's own phrases."""
+        said = key_phrases("\n".join(self._brief.answers), [])
+        return f" {' and '.join(self._random.sample(said, CONDENSED))}."
 
     def _add(self, kind: MessageKind, text: str) -> None:
         position = len(self._brief.messages)
