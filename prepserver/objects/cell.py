@@ -17,7 +17,7 @@ from prepserver.objects.alarms import AlarmIndex
 from prepserver.objects.connections import Connection
 from prepserver.objects.mailbox import Mailbox
 from prepserver.objects.object import Context, DurableObject, Factory
-from prepserver.objects.storage import Storage
+from prepserver.objects.storage import Storage, remove_files
 from prepserver.objects.transaction import Event, Transaction
 from prepserver.protocol import CLOSE_DELETED, Failure, encode, id_of
 
@@ -266,7 +266,7 @@ class Cell:
         if self._storage is not None:
             storage, self._storage = self._storage, None
             try:
-                await self._in_thread(storage.close)
+                await self._in_thread(storage.release)
             except Exception:
                 log.exception("object.close_failed", kind=self.kind.name)
 
@@ -368,8 +368,7 @@ class Cell:
 
         def unlink() -> None:
             self._registry.alarms.drop(self.kind.name, self.name)
-            for suffix in ("", "-wal", "-shm"):
-                self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+            remove_files(self.path)
             if self.path.parent.is_dir():
                 # Whoever is told that it is gone forgets it: it must not come back.
                 sync_folder(self.path.parent)

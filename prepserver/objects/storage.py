@@ -19,7 +19,7 @@ from msgspec import Struct
 from prepserver.disk import sync_folder
 from prepserver.errors import StorageError
 
-__all__ = ["Alarm", "Storage", "StorageError", "cannot_open", "make_folder", "peek"]
+__all__ = ["Alarm", "Storage", "StorageError", "cannot_open", "make_folder", "peek", "remove_files"]
 
 T = TypeVar("T")
 
@@ -75,6 +75,8 @@ class Storage:
         except (apsw.Error, OSError) as error:
             raise cannot_open(path, error) from error
         self._begun = False
+        self._blank = False
+        """Whether this opening has made the file, and nothing was stored in it since."""
         try:
             # One process owns the data directory, so the lock need not be taken for each
             # statement, and the index of the journal can be on the heap: no -shm file.
@@ -101,12 +103,14 @@ class Storage:
             )
         if version == len(migrations) and self._named():
             return
+        new = version == 0 and not self._named()
         with self._connection:
             self._connection.execute(_SYSTEM)
             self._connection.execute("INSERT OR IGNORE INTO _object VALUES (0, ?)", (name,))
             for script in migrations[version:]:
                 self._connection.execute(script)
             self._connection.pragma("user_version", len(migrations))
+        self._blank = new
 
     def _named(self) -> bool:
         """Whether the file is an object's already; a new one has no tables."""
@@ -204,6 +208,8 @@ class Storage:
         try:
             if self._begun:
                 self._require_whole()
+                # Before it is known how it ends: one that failed may have taken place.
+                self._blank = self._blank and not self.wrote
                 self._connection.execute("COMMIT")
                 self._begun = False
         except (apsw.Error, StorageError) as error:
@@ -236,6 +242,13 @@ class Storage:
     def close(self) -> None:
         self._connection.close()
 
+    def release(self) -> None:
+        """Close, and leave no file of an object that stored nothing: of one that somebody asked for
+        when it was gone already, say. Blocks on the disk; raises OSError and apsw.Error."""
+        self.close()
+        if self._blank:
+            remove_files(self.path)
+
 
 def make_folder(folder: Path) -> None:
     """With its parents, and durably: SQLite sees to a file's own folder, not to those above.
@@ -246,6 +259,12 @@ def make_folder(folder: Path) -> None:
         for one in reversed(missing):
             one.mkdir(exist_ok=True)
             sync_folder(one.parent)
+
+
+def remove_files(path: Path) -> None:
+    """A database that nobody has open, and its journal. Blocks on the disk; raises OSError."""
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 def _refused(error: Exception) -> StorageError:

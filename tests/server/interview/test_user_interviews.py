@@ -13,7 +13,7 @@ from prepserver.objects.object import DurableObject
 from prepserver.objects.registry import Registry
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
-from tests.support.objects import eventually
+from tests.support.objects import eventually, in_time
 from tests.support.rooms import Client, Rooms
 
 
@@ -91,6 +91,27 @@ async def test_a_deleted_interview_is_gone_with_its_file(tmp_path: Path) -> None
         await eventually(lambda: not path.exists())
         with pytest.raises(NotFound):
             await rooms.registry.call("user-interviews", "user-1", "delete", view.id)
+
+
+@asynchronous
+async def test_a_client_that_enters_while_an_interview_is_deleted_leaves_no_file(
+    tmp_path: Path,
+) -> None:
+    """The handshake found the interview in the list; when the room is entered it is gone. The
+    client is sent away to ask again, and then hears that there is none."""
+    async with Rooms(tmp_path) as rooms:
+        view = await rooms.create()
+        await rooms.registry.settled()
+        path = rooms.registry.cell("interview", view.id).path
+        await rooms.registry.call("user-interviews", "user-1", "delete", view.id)
+        await eventually(lambda: not path.exists())
+        late = await rooms.join(view.id)
+        assert (await late.next(wire.Failure)).code == "not_ready"
+        assert (await late.end()).code == 1011
+        await in_time(rooms.clock, lambda: rooms.registry.counts.live == 0)
+        assert not list(path.parent.iterdir())
+        with pytest.raises(NotFound):
+            await rooms.registry.call("user-interviews", "user-1", "find", view.id)
 
 
 @asynchronous

@@ -160,6 +160,28 @@ async def test_an_idle_object_is_released_and_comes_back(tmp_path: Path) -> None
 
 
 @asynchronous
+async def test_an_object_that_stored_nothing_leaves_no_file(tmp_path: Path) -> None:
+    """Whoever names one that never was, or is gone, does not fill the disk; what is stored in it
+    later stays."""
+    clock = ManualClock()
+    async with alive(tmp_path, Diary, clock=clock) as registry:
+        assert await registry.call("Diary", "a", "stored") == []
+        client = join(registry, Diary, "a", Connection("c"))
+        await client.next(Caption)
+        cell = registry.cell("Diary", "a")
+        await in_time(clock, lambda: cell.hibernating)
+        assert not cell.path.exists()
+        assert await registry.call("Diary", "a", "write", "one") == ["one"]
+        await in_time(clock, lambda: cell.hibernating)
+        assert cell.path.exists()
+        assert await registry.call("Diary", "a", "stored") == ["one"]
+        await registry.call("Diary", "b", "stored")
+        other = registry.cell("Diary", "b").path
+    assert cell.path.exists()
+    assert not other.exists()
+
+
+@asynchronous
 async def test_an_event_during_the_release_finds_the_one_instance(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -104,3 +104,28 @@ def test_a_commit_waits_for_the_disk(tmp_path: Path) -> None:
     assert storage.row("PRAGMA synchronous") == (2,)
     assert storage.row("PRAGMA journal_mode") == ("wal",)
     storage.close()
+
+
+def test_a_database_that_nothing_was_stored_in_leaves_no_file(tmp_path: Path) -> None:
+    """Reading is not storing, nor is what was taken back."""
+    path = tmp_path / "a.sqlite"
+    storage = Storage(path, "a", (FIRST,))
+    assert storage.sql("SELECT * FROM things") == []
+    storage.commit()
+    storage.put("key", 1)
+    storage.rollback()
+    storage.release()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_database_that_something_was_stored_in_stays(tmp_path: Path) -> None:
+    """Also when nothing is left of it, and when it is opened again only to be read."""
+    path = tmp_path / "a.sqlite"
+    storage = Storage(path, "a", (FIRST,))
+    storage.put("key", 1)
+    storage.commit()
+    storage.release()
+    storage = Storage(path, "a", (FIRST, SECOND))
+    assert storage.get("key", int) == 1
+    storage.release()
+    assert [each.name for each in tmp_path.iterdir()] == ["a.sqlite"]
