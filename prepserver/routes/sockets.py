@@ -258,17 +258,21 @@ class RoomSocket(asyncio.BufferedProtocol):
             self._read(True)
 
     def _deliver(self, cell: Cell, connection: Connection, text: bool, data: bytes) -> None:
+        """To the room. Behind one that ends the connection nothing counts, also if the client has
+        left meanwhile."""
         if text and len(data) > wire.MAX_TEXT_FRAME:
             too_big = BadRequest(
                 f"A text message is at most {wire.MAX_TEXT_FRAME} bytes.", code="message_too_big"
             )
             connection.push(wire.encode(wire.Failure(**too_big.as_dict())))
             connection.close(wire.CLOSE_TOO_BIG, too_big.message)
+            self._inbox.clear()
             return
         try:
             message = data.decode() if text else data
         except UnicodeDecodeError:
             connection.close(CLOSE_INVALID, "a text message is UTF-8")
+            self._inbox.clear()
             return
         delivered = cell.deliver(connection, message)
         if not delivered.done():
@@ -325,6 +329,8 @@ class RoomSocket(asyncio.BufferedProtocol):
         if not self._gone:
             self._gone = True
             if self._connection is not None:
+                if self._connection.closing is not None:
+                    self._inbox.clear()  # said after the server's last word
                 self._connection.detach()
             self._pump()
 

@@ -230,6 +230,43 @@ async def test_a_close_that_is_not_answered_ends_all_the_same(tmp_path: Path) ->
 
 
 @asynchronous
+async def test_what_is_said_after_the_servers_close_counts_no_more_when_the_client_goes(
+    tmp_path: Path,
+) -> None:
+    """The message was on its way when the close came, and arrives in one piece with the answer."""
+    async with edge(tmp_path) as it:
+        client = await it.wire()
+        it.connections[0].close(1000, "done")
+        late = masked(b"too late")
+        client.receive()
+        assert client.ended == (1000, "done")
+        client.send_raw(late + b"".join(client.client.data_to_send()))
+        assert client.closed
+        await it.registry.settled()
+        assert await it.heard() == []
+        assert await it.clients() == 0
+
+
+@pytest.mark.parametrize("bad", [b"x" * (wire.MAX_TEXT_FRAME + 1), b"\xff"], ids=["big", "bytes"])
+@asynchronous
+async def test_what_follows_a_message_that_ends_the_connection_counts_no_more(
+    tmp_path: Path, bad: bytes
+) -> None:
+    """Also when the client leaves in the same breath; what came before it does."""
+    async with edge(tmp_path) as it:
+        client = await it.wire()
+        client.client.send_text(b"before")
+        client.client.send_text(bad)
+        client.client.send_text(b"after")
+        client.client.send_close(1000, "bye")
+        client.flush()
+        assert client.closed
+        await it.registry.settled()
+        assert await it.heard() == ["before"]
+        assert await it.clients() == 0
+
+
+@asynchronous
 async def test_a_close_behind_a_full_socket_ends_all_the_same(tmp_path: Path) -> None:
     """It waits for what was sent before it, but not for ever."""
     async with edge(tmp_path) as it:
