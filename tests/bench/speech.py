@@ -25,6 +25,8 @@ PYWHISPERCPP = "pywhispercpp on the whole clip"
 
 class Sizes(msgspec.Struct, frozen=True, kw_only=True):
     repetitions: int = 5
+    answer: tuple[str, ...] = CLIP
+    """Recordings, one behind the other."""
     recordings: tuple[str, ...] = tuple(WORDS)
     """Whose words are counted."""
     long: float = 600.0
@@ -33,7 +35,9 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds at its beginning, and at its end, that are compared."""
 
 
-QUICK = Sizes(repetitions=1, recordings=("short-answer",), long=20.0, part=8.0)
+QUICK = Sizes(
+    repetitions=1, answer=("short-answer",), recordings=("short-answer",), long=20.0, part=8.0
+)
 
 
 class Heard(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,10 +72,10 @@ async def _end(ours: Ours, ears: Plain, sizes: Sizes) -> list[Row]:
     """The wait for the transcript."""
     mine: list[float] = []
     theirs: list[float] = []
-    answer = pcm(CLIP)
+    answer = pcm(sizes.answer)
     for n in range(sizes.repetitions):
         mine.append((await heard(ours, f"answer {n}", answer)).waited)
-        theirs.append((await ears.ask(files=files(CLIP)))["seconds"])
+        theirs.append((await ears.ask(files=files(sizes.answer)))["seconds"])
     return [
         row(
             f"end of an answer of {len(answer) / BYTES_PER_SECOND:.0f} s to its transcript",

@@ -7,12 +7,8 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [
-    pytest.mark.models,
-    # Minutes even in the quick form: it runs with the long forms.
-    pytest.mark.chaos,
-    pytest.mark.time_limit(1_800),
-]
+# Under a minute on two cores that have nothing else to do.
+pytestmark = [pytest.mark.models, pytest.mark.time_limit(600)]
 
 
 @pytest.mark.parametrize(
