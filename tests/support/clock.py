@@ -3,11 +3,51 @@
 import asyncio
 import heapq
 import itertools
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
-__all__ = ["ManualClock"]
+__all__ = ["ManualClock", "Threads"]
 
 TURNS = 10
 """Turns of the loop that woken tasks get before time goes on."""
+
+
+class Threads(ThreadPoolExecutor):
+    """Threads whose work can be waited for."""
+
+    def __init__(self) -> None:
+        super().__init__(max_workers=8)
+        self._working: set[Future[None]] = set()
+        self._rested = True
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        result: Future[Any] = Future()
+        done: Future[None] = Future()
+        self._working.add(done)
+        self._rested = False
+
+        def work() -> None:
+            if result.set_running_or_notify_cancel():
+                try:
+                    value = fn(*args, **kwargs)
+                except BaseException as error:
+                    result.set_exception(error)
+                else:
+                    result.set_result(value)
+            # Only now: whoever awaits the result has been told.
+            self._working.discard(done)
+            done.set_result(None)
+
+        super().submit(work)
+        return result
+
+    async def rest(self) -> bool:
+        """Return when nothing is under way; whether there was something since the last time."""
+        rested, self._rested = self._rested, True
+        while working := list(self._working):
+            await asyncio.wait([asyncio.wrap_future(done) for done in working])
+        return not rested
 
 
 class ManualClock:
@@ -19,6 +59,14 @@ class ManualClock:
         self._passed = 0.0
         self._order = itertools.count()
         self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
+        self._threads: list[Threads] = []
+        self._overtaking = False
+
+    def threads(self) -> Threads:
+        """Threads that time does not overtake: `advance` waits for their work."""
+        threads = Threads()
+        self._threads.append(threads)
+        return threads
 
     def now(self) -> float:
         return self._start + self._passed
@@ -35,11 +83,12 @@ class ManualClock:
         heapq.heappush(self._sleepers, (self._passed + seconds, next(self._order), woken))
         await woken
 
-    async def advance(self, seconds: float) -> None:
+    async def advance(self, seconds: float, *, overtaking: bool = False) -> None:
         """Let time pass, waking each sleeper at its time and in its order.
 
-        Work in threads is not waited for: await what it leads to.
+        `overtaking` says that work in `threads` is not waited for, as that in others never is.
         """
+        self._overtaking = overtaking
         end = self._passed + seconds
         while self._sleepers and self._sleepers[0][0] <= end:
             due, _, woken = heapq.heappop(self._sleepers)
@@ -52,5 +101,10 @@ class ManualClock:
         await self._settle()
 
     async def _settle(self) -> None:
-        for _ in range(TURNS):
-            await asyncio.sleep(0)
+        working = True
+        while working:
+            for _ in range(TURNS):
+                await asyncio.sleep(0)
+            working = False
+            if not self._overtaking:
+                working = any([await threads.rest() for threads in self._threads])

@@ -1,7 +1,6 @@
 """The runtime of objects with a test's own small objects in it."""
 
 import asyncio
-import contextlib
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -29,7 +28,8 @@ async def alive(
 ) -> AsyncIterator[Registry]:
     """A registry of these classes, each a kind by its own name."""
     kinds = [Kind(one.__name__, one, one.migrations) for one in classes]
-    registry = Registry(root, kinds, clock or ManualClock(), vfs=vfs)
+    clock = clock or ManualClock()
+    registry = Registry(root, kinds, clock, vfs=vfs, executor=clock.threads())
     await registry.start()
     try:
         yield registry
@@ -53,14 +53,11 @@ async def eventually(condition: Callable[[], bool], *, limit: float = 10.0) -> N
 
 
 async def in_time(clock: ManualClock, condition: Callable[[], bool], *, seconds: int = 60) -> None:
-    """Let at most so many virtual seconds pass, one by one, until the condition holds; work in
-    threads gets a little real time after each."""
+    """Let at most so many virtual seconds pass, one by one, until the condition holds."""
     for _ in range(seconds):
         if condition():
             return
         await clock.advance(1)
-        with contextlib.suppress(TimeoutError):
-            await eventually(condition, limit=0.02)
     assert condition(), f"it did not come about in {seconds} s"
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import Callable
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -83,12 +83,18 @@ class Rooms:
                 hears_close=False,
             ),
         )
-        self.registry = Registry(root, kinds, self.clock, executor=executor, vfs=vfs, boot=boot)
+        self.registry = Registry(
+            root,
+            kinds,
+            self.clock,
+            executor=executor or self.clock.threads(),
+            vfs=vfs,
+            boot=boot,
+        )
         self._clients: list[Client] = []
 
     async def __aenter__(self) -> "Rooms":
-        # The limiter's work would take real time, of which a clock that is moved knows nothing.
-        asyncio.get_running_loop().set_default_executor(AtOnce())
+        asyncio.get_running_loop().set_default_executor(self.clock.threads())
         await self.registry.start()
         self.gateway.start()
         return self
@@ -130,18 +136,6 @@ class Rooms:
         client = Client(connection, self.registry.connect(party, room, connection))
         self._clients.append(client)
         return client
-
-
-class AtOnce(ThreadPoolExecutor):
-    """Threads that are none: what they are given is done on the spot."""
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        done: Future[Any] = Future()
-        try:
-            done.set_result(fn(*args, **kwargs))
-        except BaseException as error:
-            done.set_exception(error)
-        return done
 
 
 class Client:

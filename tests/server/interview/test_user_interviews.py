@@ -105,6 +105,7 @@ async def test_a_client_that_enters_while_an_interview_is_deleted_leaves_no_file
         path = rooms.registry.cell("interview", view.id).path
         await rooms.registry.call("user-interviews", "user-1", "delete", view.id)
         await eventually(lambda: not path.exists())
+        await rooms.registry.settled()
         late = await rooms.join(view.id)
         assert (await late.next(wire.Failure)).code == "not_ready"
         assert (await late.end()).code == 1011
@@ -189,7 +190,7 @@ async def test_a_creation_and_a_removal_that_were_cut_short_are_taken_up_again(
         Kind("interview", Witness, ()),
         next(k for k in real.registry._kinds.values() if k.name == "user-interviews"),
     )
-    first = Registry(tmp_path, kinds, clock)
+    first = Registry(tmp_path, kinds, clock, executor=clock.threads())
     await first.start()
     view = await first.call(
         "user-interviews", "u", "create", wire.CreateInterview(role="SRE", id="i")
@@ -197,7 +198,7 @@ async def test_a_creation_and_a_removal_that_were_cut_short_are_taken_up_again(
     await eventually(lambda: Witness.heard == [("begin", "SRE")])
     await first.close()
 
-    second = Registry(tmp_path, kinds, clock)
+    second = Registry(tmp_path, kinds, clock, executor=clock.threads())
     await second.start()
     await clock.advance(6)
     await eventually(lambda: Witness.heard == [("begin", "SRE")] * 2)

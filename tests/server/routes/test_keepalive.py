@@ -153,7 +153,7 @@ async def test_a_client_whose_message_is_being_handled_is_not_dead(
         gate = Gate(monkeypatch, "a")
         client.send("one", "two")
         await eventually(gate.reached.is_set)
-        await it.clock.advance(60)
+        await it.clock.advance(60, overtaking=True)
         assert not client.closed
         gate.open()
         await eventually(lambda: client.reading)
