@@ -9,6 +9,7 @@ import jwt
 
 from prepserver.bodies import Token
 from prepserver.clock import Clock
+from prepserver.disk import sync_folder
 from prepserver.errors import Unauthorized
 
 __all__ = ["Tokens", "signing_key"]
@@ -38,6 +39,7 @@ def signing_key(path: Path) -> bytes:
         with contextlib.suppress(FileExistsError):
             os.link(new, path)
         new.unlink()
+        sync_folder(path.parent)
     key = path.read_bytes()
     if len(key) < KEY_BYTES:
         raise Unauthorized(

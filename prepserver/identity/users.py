@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import secrets
-import threading
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from msgspec import Struct
 
 from prepserver.clock import Clock
+from prepserver.database import Database
 from prepserver.errors import BadRequest, Conflict, NotFound, Unauthorized
 
 __all__ = ["NewKey", "User", "Users"]
@@ -50,30 +50,21 @@ class Users:
     """The table of users. Its methods wait for the disk and for argon2: call them from a thread,
     or use `authenticate`, which does."""
 
-    def __init__(self, path: Path, clock: Clock) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    def __init__(self, path: Path, clock: Clock, *, vfs: str | None = None) -> None:
+        """`vfs` names the file system that SQLite goes through; None is its own.
+
+        Raises StorageError, as all methods do when the disk fails.
+        """
         self._clock = clock
-        self._lock = threading.Lock()
         self._hasher = PasswordHasher()
         # Proven keys by digest, so that a client pays for argon2 once and not at every request.
         # Bound to the stored hash: a removed or rotated key is unknown at once.
         self._proven: dict[bytes, str] = {}
-        # Before SQLite opens it, so that its journal is for the owner's eyes only as well.
-        path.touch(0o600)
-        self._connection = apsw.Connection(str(path))
-        self._connection.set_busy_timeout(5_000)
-        self._connection.pragma("journal_mode", "wal")
-        self._connection.pragma("synchronous", "full")
-        with self._connection:
-            self._migrate()
-
-    def _migrate(self) -> None:
-        self._connection.execute(_SCHEMA)
-        columns = {str(row[1]) for row in self._connection.execute("PRAGMA table_info(users)")}
-        if "admin" not in columns:
-            self._connection.execute(
-                "ALTER TABLE users ADD COLUMN admin INTEGER NOT NULL DEFAULT 0"
-            )
+        self._database = Database(path, _SCHEMA, private=True, vfs=vfs)
+        with self._database.transaction() as table:
+            columns = {str(row[1]) for row in table.execute("PRAGMA table_info(users)")}
+            if "admin" not in columns:
+                table.execute("ALTER TABLE users ADD COLUMN admin INTEGER NOT NULL DEFAULT 0")
 
     def add(self, name: str, *, replace: bool = False, admin: bool = False) -> NewKey:
         """Create a user, or with `replace` give an existing one a new key.
@@ -83,8 +74,8 @@ class Users:
         """
         if not name.strip() or len(name) > 100 or not name.isprintable():
             raise BadRequest("A user's name is 1 to 100 printable characters.")
-        with self._lock:
-            known = self._find(name)
+        with self._database.transaction() as table:
+            known = _find(table, name)
         if known is not None:
             if replace:
                 if admin:
@@ -96,9 +87,9 @@ class Users:
             )
         user_id = uuid.uuid4().hex
         key, key_id, key_hash = self._make_key()
-        with self._lock:
+        with self._database.transaction() as table:
             try:
-                self._connection.execute(
+                table.execute(
                     "INSERT INTO users VALUES (?, ?, ?, ?, ?, ?)",
                     (user_id, name, key_id, key_hash, self._clock.now(), admin),
                 )
@@ -109,11 +100,11 @@ class Users:
     def rotate(self, name: str) -> NewKey:
         """A new key for a user; the old one is refused from now on. Raises NotFound."""
         key, key_id, key_hash = self._make_key()
-        with self._lock:
-            user = self._find(name)
+        with self._database.transaction() as table:
+            user = _find(table, name)
             if user is None:
                 raise _no_user(name)
-            self._connection.execute(
+            table.execute(
                 "UPDATE users SET key_id = ?, key_hash = ? WHERE id = ?",
                 (key_id, key_hash, user.id),
             )
@@ -121,37 +112,35 @@ class Users:
 
     def set_admin(self, name: str, admin: bool) -> None:
         """Make a user an administrator, or one no longer. Raises NotFound."""
-        with self._lock:
-            if self._find(name) is None:
+        with self._database.transaction() as table:
+            if _find(table, name) is None:
                 raise _no_user(name)
-            self._connection.execute("UPDATE users SET admin = ? WHERE name = ?", (admin, name))
+            table.execute("UPDATE users SET admin = ? WHERE name = ?", (admin, name))
 
     def remove(self, name: str) -> None:
         """Raises NotFound."""
-        with self._lock:
-            if self._find(name) is None:
+        with self._database.transaction() as table:
+            if _find(table, name) is None:
                 raise _no_user(name)
-            self._connection.execute("DELETE FROM users WHERE name = ?", (name,))
+            table.execute("DELETE FROM users WHERE name = ?", (name,))
 
     def list(self) -> list[User]:
-        with self._lock:
-            rows = self._connection.execute(
+        with self._database.transaction() as table:
+            rows = table.execute(
                 "SELECT id, name, created_at, admin FROM users ORDER BY name"
             ).fetchall()
         return [_user(row) for row in rows]
 
     def exists(self, user_id: str) -> bool:
         """Whether a token's user is still here."""
-        with self._lock:
-            row = self._connection.execute("SELECT 1 FROM users WHERE id = ?", (user_id,))
+        with self._database.transaction() as table:
+            row = table.execute("SELECT 1 FROM users WHERE id = ?", (user_id,))
             return row.fetchone() is not None
 
     def is_admin(self, user_id: str) -> bool:
         """Whether a user is an administrator; somebody who was removed is none."""
-        with self._lock:
-            row = self._connection.execute(
-                "SELECT 1 FROM users WHERE id = ? AND admin", (user_id,)
-            ).fetchone()
+        with self._database.transaction() as table:
+            row = table.execute("SELECT 1 FROM users WHERE id = ? AND admin", (user_id,)).fetchone()
         return row is not None
 
     async def authenticate(self, key: str) -> str:
@@ -162,8 +151,8 @@ class Users:
         parts = key.split("_")
         if len(parts) != 3 or parts[0] != PREFIX:
             raise _bad_key()
-        with self._lock:
-            row = self._connection.execute(
+        with self._database.transaction() as table:
+            row = table.execute(
                 "SELECT id, key_hash FROM users WHERE key_id = ?", (parts[1],)
             ).fetchone()
         if row is None:
@@ -183,20 +172,20 @@ class Users:
         key = f"{PREFIX}_{key_id}_{secrets.token_hex(24)}"
         return key, key_id, self._hasher.hash(key)
 
-    def _find(self, name: str) -> User | None:
-        row = self._connection.execute(
-            "SELECT id, name, created_at, admin FROM users WHERE name = ?", (name,)
-        ).fetchone()
-        return None if row is None else _user(row)
-
     def close(self) -> None:
-        with self._lock:
-            self._connection.close()
+        self._database.close()
 
 
 def _user(row: Sequence[object]) -> User:
     id, name, created_at, admin = row
     return User(id=str(id), name=str(name), created_at=float(str(created_at)), admin=bool(admin))
+
+
+def _find(table: apsw.Connection, name: str) -> User | None:
+    row = table.execute(
+        "SELECT id, name, created_at, admin FROM users WHERE name = ?", (name,)
+    ).fetchone()
+    return None if row is None else _user(row)
 
 
 def _no_user(name: str) -> NotFound:

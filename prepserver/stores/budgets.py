@@ -6,8 +6,8 @@ from pathlib import Path
 from msgspec import Struct
 
 from prepserver.clock import Clock
+from prepserver.database import Database
 from prepserver.errors import RateLimited
-from prepserver.stores.database import Database
 
 __all__ = ["Budgets", "Spent"]
 

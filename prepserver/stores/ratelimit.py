@@ -6,9 +6,9 @@ from pathlib import Path
 import apsw
 
 from prepserver.clock import Clock
+from prepserver.database import Database
 from prepserver.errors import RateLimited
 from prepserver.protocol import Quota
-from prepserver.stores.database import Database
 
 __all__ = ["RateLimiter"]
 

@@ -208,7 +208,8 @@ async def test_a_table_from_before_there_were_administrators_is_taken_on(
 ) -> None:
     """Everybody keeps their key, and nobody becomes an administrator by it."""
     new = users.add("ada")
-    users._connection.execute("ALTER TABLE users DROP COLUMN admin")
+    with users._database.transaction() as table:
+        table.execute("ALTER TABLE users DROP COLUMN admin")
     users.close()
     for _ in range(2):
         later = Users(tmp_path / "users.sqlite", ManualClock())

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from prepserver.errors import PrepServerError, StorageError
+from prepserver.identity.users import Users
 from prepserver.protocol import Quota
 from prepserver.stores.budgets import Budgets, Spent
 from prepserver.stores.ratelimit import RateLimiter
@@ -130,3 +131,23 @@ async def test_what_cannot_be_counted_of_a_budget_is_not(
     await store.spend("u", tokens=30)
     assert await store.spent("u") == Spent(tokens=40, reset=reset)
     store.close()
+
+
+@pytest.mark.parametrize(("operation", "fault"), COMMIT)
+def test_a_user_who_cannot_be_stored_is_none(
+    tmp_path: Path, faults: Faults, operation: Operation, fault: Fault
+) -> None:
+    """The key of a user whose row was refused opens nothing, and the name is still free."""
+    path = tmp_path / "users.sqlite"
+    users = Users(path, ManualClock(), vfs=faults.name)
+    users.add("ada")
+    faults.fail(operation, "-wal", fault)
+    with pytest.raises(PrepServerError) as caught:
+        users.add("bob")
+    refused(caught)
+    users.close()
+    faults.mend()
+    users = Users(path, ManualClock(), vfs=faults.name)
+    assert [user.name for user in users.list()] == ["ada"]
+    users.add("bob")
+    users.close()

@@ -15,12 +15,17 @@ __all__ = ["Database"]
 class Database:
     """Its methods wait for the disk: call them from a thread."""
 
-    def __init__(self, path: Path, schema: str, *, vfs: str | None = None) -> None:
-        """Open or create; `schema` may be run any number of times. `vfs` names the file system
-        that SQLite goes through; None is its own. Raises StorageError."""
+    def __init__(
+        self, path: Path, schema: str, *, private: bool = False, vfs: str | None = None
+    ) -> None:
+        """Open or create; `schema` may be run any number of times. `private` makes a new file for
+        the owner's eyes only. `vfs` names the file system that SQLite goes through; None is its
+        own. Raises StorageError."""
         self._lock = threading.Lock()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            if private:
+                path.touch(0o600)  # before SQLite does: its journal takes after it
             self._connection = apsw.Connection(str(path), vfs=vfs)
         except (apsw.Error, OSError) as error:
             raise _cannot_open(path, error) from error
