@@ -6,6 +6,7 @@ from prepserver.interview.plan import Brief, Condensed
 from prepserver.interview.questions.bank import Bank
 from prepserver.interview.room import Room
 from prepserver.interview.transcript import Transcript
+from prepserver.interview.turns import Turn
 from prepserver.objects.object import Context
 
 __all__ = ["Asking", "request_name"]
@@ -41,6 +42,11 @@ class Asking:
             interview=name,
             request=f"{name}/{request}",
         )
+
+    def condensing_call(self, asked: Turn) -> Call:
+        """For what is done behind the question of a turn. It has the name of what was charged for
+        the question, so it costs no request of its own."""
+        return self.call("condense", request_name(f"{asked.id}/{asked.step}", asked.attempt))
 
     def brief(self) -> Brief:
         storage = self._context.storage

@@ -10,7 +10,7 @@ import msgspec
 import structlog
 
 from prepserver.ai.gateway import Call, Gateway
-from prepserver.ai.values import Delta, ModelInfo
+from prepserver.ai.values import Delta, ModelInfo, Priority
 from prepserver.errors import InferenceError
 from prepserver.interview.plan import Brief, Condensed
 from prepserver.interview.prompts import condensing_prompt, outgrown
@@ -22,15 +22,28 @@ log = structlog.get_logger(__name__)
 
 
 async def condense(
-    gateway: Gateway, call: Call, info: ModelInfo, bank: Bank, brief: Brief, seed: int
+    gateway: Gateway,
+    call: Call,
+    info: ModelInfo,
+    bank: Bank,
+    brief: Brief,
+    seed: int,
+    *,
+    ahead: bool = False,
 ) -> Condensed | None:
     """A summary of what does not fit into a prompt any more, or None when all of it does, or is
-    condensed already. A model that fails costs the summary, not the turn: None, and a warning."""
-    upto = outgrown(info, brief)
+    condensed already. A model that fails costs the summary, not the turn: None, and a warning.
+
+    `ahead` is for when the next answer is still to come: there has to be room for it too, and
+    everybody who waits for the model goes first.
+    """
+    upto = outgrown(info, brief, ahead=ahead)
     known = brief.condensed
     if upto <= known.upto:
         return None
     prompt = condensing_prompt(info, bank, brief, upto, seed)
+    if ahead:
+        prompt = msgspec.structs.replace(prompt, priority=Priority.PREFILL)
     parts = [prompt.opening]
     charged = msgspec.structs.replace(call, purpose="condense")
     try:
@@ -42,5 +55,11 @@ async def condense(
         log.warning("prompt.not_condensed", interview=call.interview, code=error.code)
         return None
     text = " ".join(f"{known.text} {''.join(parts)}".split())
-    log.info("prompt.condensed", interview=call.interview, messages=upto, characters=len(text))
+    log.info(
+        "prompt.condensed",
+        interview=call.interview,
+        messages=upto,
+        characters=len(text),
+        ahead=ahead,
+    )
     return Condensed(upto=upto, text=text)

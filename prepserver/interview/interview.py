@@ -10,7 +10,7 @@ from prepserver.ai.gateway import Call, Gateway
 from prepserver.ai.values import Speech
 from prepserver.errors import BadRequest, Conflict, InterviewError, NotFound, PrepServerError
 from prepserver.interview import schema, turn
-from prepserver.interview.ahead import Ahead, Unread
+from prepserver.interview.ahead import Abridged, Ahead, Unread
 from prepserver.interview.asking import Asking, request_name
 from prepserver.interview.dictation import Dictation, recording_of
 from prepserver.interview.hints import Hints
@@ -67,7 +67,7 @@ class Interview(DurableObject):
         self._room = Room(context, self._transcript, self._turns)
         self._rules = Rules(context, self._room, self._transcript, self._turns)
         self._asking = Asking(context, self._room, self._transcript, bank)
-        self._ahead = Ahead(context, gateway, self._asking, self._transcript, self._turns)
+        self._ahead = Ahead(context, gateway, bank, self._asking, self._transcript, self._turns)
         self._hints = Hints(context, self._transcript, after=settings.hint_after)
         self._working: tuple[str, Step] | None = None
 
@@ -174,6 +174,8 @@ class Interview(DurableObject):
                 self._dictation.deafen(recording)
             case Unread():
                 self._ahead.unread(event)
+            case Abridged():
+                self._ahead.abridged(event)
         if not isinstance(event, turn.Event) or self._working != (event.turn, event.step):
             return
         if isinstance(event, turn.Said):

@@ -7,9 +7,9 @@ import structlog
 
 from prepserver.ai.values import ModelInfo, Priority, Prompt
 from prepserver.interview import compact, full
-from prepserver.interview.budget import recent, shortened
+from prepserver.interview.budget import estimate, recent, shortened
 from prepserver.interview.phases import Step
-from prepserver.interview.plan import Brief, Condensed
+from prepserver.interview.plan import Brief
 from prepserver.interview.questions.bank import Bank
 from prepserver.protocol import Message, MessageKind, Role, Source
 
@@ -17,6 +17,10 @@ __all__ = ["condensing_prompt", "outgrown", "prompt_for", "reading_for"]
 
 LONGEST_ANSWER = 400
 """Tokens of one answer in a prompt: a small model loses itself in longer ones."""
+
+LIKELY_ANSWER = 600
+"""Tokens, as `estimate` has them, of two minutes of speech: 300 words of six letters each, with the
+space. Few answers are longer, and one that is may be condensed for while the candidate waits."""
 
 log = structlog.get_logger(__name__)
 
@@ -74,9 +78,16 @@ def reading_for(info: ModelInfo, brief: Brief, draft: str, conversation: str) ->
     )
 
 
-def outgrown(info: ModelInfo, brief: Brief) -> int:
-    """How many of the oldest questions and answers a prompt has no room for."""
-    return recent([message.text for message in _said(brief, info)], info.context // 2)
+def outgrown(info: ModelInfo, brief: Brief, *, ahead: bool = False) -> int:
+    """How many of the oldest questions and answers a prompt has no room for, at least those that
+    are condensed already; with `ahead`, when an answer of a likely length has come too."""
+    texts = [message.text for message in _said(brief, info)]
+    known, room = brief.condensed.upto, info.context // 2
+    if ahead:
+        room -= min(LIKELY_ANSWER, _longest(info))
+    if sum(map(estimate, texts[known:])) <= room:
+        return known
+    return max(known, recent(texts, room))
 
 
 def condensing_prompt(info: ModelInfo, bank: Bank, brief: Brief, upto: int, seed: int) -> Prompt:
@@ -98,25 +109,25 @@ def _fitted(brief: Brief, info: ModelInfo) -> Brief:
     Long answers are shown by their beginning, and the oldest exchanges by their summary. That is
     a prompt's view alone: the transcript keeps every word.
     """
-    said = _said(brief, info)
-    left_out = recent([message.text for message in said], info.context // 2)
+    said, left_out = _said(brief, info), outgrown(info, brief)
     if left_out > brief.condensed.upto:
         log.warning("prompt.shortened", messages=len(said), left_out=left_out)
-    condensed = brief.condensed if left_out else Condensed()
     return msgspec.structs.replace(
-        brief,
-        shown=tuple(said[left_out:]),
-        condensed=condensed,
-        document_tokens=info.context // 5,
+        brief, shown=tuple(said[left_out:]), document_tokens=info.context // 5
     )
 
 
 def _said(brief: Brief, info: ModelInfo) -> list[Message]:
     """Questions and answers, long ones by their beginning."""
-    room = info.context // 2
-    longest = min(LONGEST_ANSWER, room // 3) if info.compact else room // 3
+    longest = _longest(info)
     return [
         msgspec.structs.replace(message, text=shortened(message.text, longest))
         for message in brief.messages
         if message.kind in (MessageKind.QUESTION, MessageKind.ANSWER)
     ]
+
+
+def _longest(info: ModelInfo) -> int:
+    """Tokens of one message in a prompt, at most."""
+    most = info.context // 6
+    return min(LONGEST_ANSWER, most) if info.compact else most

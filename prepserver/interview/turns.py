@@ -41,6 +41,10 @@ class Turns:
             return None
         return latest
 
+    def asked(self) -> Turn | None:
+        """The latest turn for a question."""
+        return self._one("WHERE step = ? ORDER BY number DESC LIMIT 1", Step.QUESTION)
+
     def begin(self, step: Step, recording: str | None, *, at: float) -> Turn:
         self._storage.sql(
             "INSERT INTO turns (id, step, state, attempt, recording, created_at)"
