@@ -39,6 +39,9 @@ def always(truth: Truth, people: Iterable[Person]) -> Iterable[str]:
         yield "a turn is active and no alarm guards it"
     if [m.position for m in truth.messages] != list(range(len(truth.messages))):
         yield "the positions in the transcript have a gap"
+    said = sum(m.kind in (MessageKind.QUESTION, MessageKind.ANSWER) for m in truth.messages)
+    if truth.condensed.upto and truth.condensed.upto >= said:
+        yield f"a summary stands for {truth.condensed.upto} of {said} questions and answers"
     people = list(people)
     for person in people:
         yield from _kept(truth, person)

@@ -84,7 +84,7 @@ class Life:
         self.rooms = Rooms(
             root,
             clock=clock,
-            language=Language(clock, director, compact=setup.compact),
+            language=Language(clock, director, compact=setup.compact, context=setup.context),
             speech=SpeechWriter(clock, director),
             hint_after=HINT_AFTER,
             max_recording=20.0,

@@ -67,15 +67,16 @@ class Director:
 class Language(ScriptedLanguage):
     """The scripted interviewer in one of these moods."""
 
-    def __init__(self, clock: Clock, director: Director, *, compact: bool) -> None:
+    def __init__(self, clock: Clock, director: Director, *, compact: bool, context: int) -> None:
         super().__init__(clock)
         self._time = clock
         self._director = director
         self._compact = compact
+        self._context = context
 
     async def start(self) -> ModelInfo:
         parameters = 100_000_000 if self._compact else 8_000_000_000
-        return ModelInfo(name="simulated", parameters=parameters, context=8_192)
+        return ModelInfo(name="simulated", parameters=parameters, context=self._context)
 
     async def generate(self, prompt: Prompt) -> AsyncGenerator[Delta | Usage, None]:
         mood = self._director.mood

@@ -159,6 +159,8 @@ class Setup(Struct, frozen=True, kw_only=True):
     """Messages that may wait for a slow reader."""
     pace: float
     """Virtual seconds that the language model needs for a word at first."""
+    context: int
+    """Tokens; in the smaller one an interview of some answers has no room."""
 
 
 def setup(seed: int) -> Setup:
@@ -175,6 +177,7 @@ def setup(seed: int) -> Setup:
         rate_limit=rng.choice((0, 0, 0, 3, 12)),
         outbox=rng.choice((1024, 4)),
         pace=rng.choice((0.0, 0.03, 0.2)),
+        context=rng.choice((8_192, 200)),
     )
 
 

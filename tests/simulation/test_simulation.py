@@ -26,6 +26,7 @@ SOUGHT = (
     "answer from text",
     "answer from speech",
     "answer edited",
+    "condensed",
     "sent again",
     "snapshot in mid-sentence",
     "crash during a turn",

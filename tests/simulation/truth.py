@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from prepserver.interview.phases import Step, TurnState, phase_of
+from prepserver.interview.plan import Condensed
 from prepserver.protocol import (
     Error,
     Interview,
@@ -44,6 +45,7 @@ class Truth(Struct, frozen=True, kw_only=True):
     alarm: float | None
     unlisted: bool
     recordings: frozenset[str]
+    condensed: Condensed
 
     @property
     def active(self) -> StoredTurn | None:
@@ -147,6 +149,7 @@ def _read_interview(path: Path) -> Truth | None:
         alarm=None if alarm is None else float(str(alarm[0])),
         unlisted="unlisted" in kept,
         recordings=frozenset(str(row[0]) for row in recordings),
+        condensed=msgspec.json.decode(kept.get("condensed", b"{}"), type=Condensed),
     )
 
 
