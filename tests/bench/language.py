@@ -22,7 +22,7 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
     """Which take turns; figures are their medians."""
     turns: int = TURNS
     """Of a long interview."""
-    outgrown: int = 12
+    outgrown: int = 11
     """A turn not long before the context is outgrown."""
     context: int = CONTEXT
     """Of the model whose context is outgrown."""
@@ -95,7 +95,8 @@ async def _turns(ours: Ours, folder: Path, sizes: Sizes) -> list[Row]:
 
 
 async def _condensing(ours: Ours, folder: Path, sizes: Sizes) -> list[Row]:
-    """The turn that has to condense the oldest exchanges before its question."""
+    """The turn before whose question the oldest exchanges have to be condensed: ours does that
+    before the answer, and reads the prompt that is new from its beginning; the peer in the turn."""
     info = msgspec.structs.replace(ours.info, context=sizes.context)
     mine: list[float] = []
     theirs: list[float] = []

@@ -78,17 +78,13 @@ async def timed(events: AsyncGenerator[Delta | Usage, None]) -> Reply:
     )
 
 
-async def asked(talk: Talk, ask: Callable[[Prompt], Awaitable[Reply]]) -> Reply:
-    """The turn's question; that the beginning has to be condensed first is part of the wait."""
-    waited = 0.0
-    if (condensing := talk.condensing()) is not None:
-        summary = await ask(condensing)
-        waited = summary.seconds
-        talk.condense(summary.text)
-    reply = await ask(talk.prompt())
-    return msgspec.structs.replace(
-        reply, first=waited + reply.first, seconds=waited + reply.seconds
-    )
+async def condensed(talk: Talk, ask: Callable[[Prompt], Awaitable[Reply]]) -> float:
+    """Have the beginning of a talk condensed if it has to be; the seconds that it took."""
+    if (condensing := talk.condensing()) is None:
+        return 0.0
+    summary = await ask(condensing)
+    talk.condense(summary.text)
+    return summary.seconds
 
 
 class Ours:
@@ -124,11 +120,13 @@ class Ours:
         await self.gateway.prefill(self.call(prompt), prompt)
 
     async def next_question(self, talk: Talk, *, ahead: bool) -> Reply:
-        """The turn's question; `ahead` has the answer read while it is typed."""
+        """The turn's question; `ahead` has the answer read while it is typed. What has to be
+        condensed is before that, while the candidate thinks."""
+        await condensed(talk, self.ask)
         if ahead:
             for reading in talk.readings():
                 await self.read(reading)
-        return await asked(talk, self.ask)
+        return await self.ask(talk.prompt())
 
     def call(self, prompt: Prompt) -> Call:
         self._requests += 1
@@ -169,8 +167,16 @@ class Peer:
                 await model.close()
 
     async def next_question(self, talk: Talk, *, ahead: bool) -> Reply:
-        """The turn's question; nothing can be read ahead."""
-        return await asked(talk, lambda prompt: timed(self._model.generate(prompt)))
+        """The turn's question; nothing can be read ahead. That the beginning has to be condensed
+        first is part of the wait."""
+        waited = await condensed(talk, self._ask)
+        reply = await self._ask(talk.prompt())
+        return msgspec.structs.replace(
+            reply, first=waited + reply.first, seconds=waited + reply.seconds
+        )
+
+    async def _ask(self, prompt: Prompt) -> Reply:
+        return await timed(self._model.generate(prompt))
 
 
 class Plain:

@@ -1,7 +1,8 @@
 """Interviews to measure with: the product's own prompts, over questions from its bank and answers
 made of what is said in the bundled recordings. The same seed gives the same interview.
 
-What outgrows the model's context is condensed as the product does it, and with its prompts."""
+What outgrows the model's context is condensed as the product does it, and with its prompts: ahead,
+when the next answer might have no room."""
 
 import random
 import re
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from prepserver.ai.values import ModelInfo, Prompt
+from prepserver.ai.values import ModelInfo, Priority, Prompt
 from prepserver.interview.compact import CONDENSED, STEMS
 from prepserver.interview.phases import Step
 from prepserver.interview.phrases import key_phrases
@@ -88,32 +89,33 @@ class Talk:
 
     def prompt(self) -> Prompt:
         """For the next question, as the interview asks for it."""
+        assert outgrown(self._info, self._brief) == self._brief.condensed.upto, "condense first"
         seed = self._seed + self.turn
         prompt, _ = prompt_for(Step.QUESTION, self._info, _BANK, self._brief, seed)
         return msgspec.structs.replace(prompt, conversation=self.name)
 
     def condensing(self) -> Prompt | None:
-        """What the interview asks before that when it has outgrown the context; most times None."""
-        upto = outgrown(self._info, self._brief)
-        if upto <= self._brief.condensed.upto:
+        """What the interview asks before the last answer comes, when that might outgrow the
+        context; most times None."""
+        brief, upto = self._asked, self._due
+        if upto == brief.condensed.upto:
             return None
-        return condensing_prompt(self._info, _BANK, self._brief, upto, self._seed + self.turn)
+        prompt = condensing_prompt(self._info, _BANK, brief, upto, self._seed + self.turn)
+        return msgspec.structs.replace(prompt, priority=Priority.PREFILL)
 
     def condense(self, reply: str) -> None:
         """Go on with the reply to `condensing`, as `prepserver.interview.condensing` does."""
         prompt = self.condensing()
         assert prompt is not None, "there is nothing to condense"
         condensed = Condensed(
-            upto=outgrown(self._info, self._brief),
+            upto=self._due,
             text=" ".join(f"{self._brief.condensed.text} {prompt.opening}{reply}".split()),
         )
         self._brief = msgspec.structs.replace(self._brief, condensed=condensed)
 
     def readings(self) -> Iterator[Prompt]:
         """What the interview has read ahead while the last answer is typed."""
-        *before, answer = self._brief.messages
-        brief = msgspec.structs.replace(self._brief, messages=tuple(before))
-        words = answer.text.split(" ")
+        brief, words = self._asked, self._brief.messages[-1].text.split(" ")
         last = max(0, len(words) - UNSEEN)
         for count in (*range(0, last, STEP), last):
             yield reading_for(self._info, brief, " ".join(words[:count]), self.name)
@@ -121,6 +123,16 @@ class Talk:
     def reading(self, draft: str) -> Prompt:
         """What the interview has read ahead of an answer that begins with `draft`."""
         return reading_for(self._info, self._brief, draft, self.name)
+
+    @property
+    def _asked(self) -> Brief:
+        """What there was when the last answer had not come yet."""
+        return msgspec.structs.replace(self._brief, messages=self._brief.messages[:-1])
+
+    @property
+    def _due(self) -> int:
+        """How much is condensed then."""
+        return outgrown(self._info, self._asked, ahead=True)
 
     def _question(self) -> str:
         unasked = self._brief.unasked
