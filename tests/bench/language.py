@@ -41,6 +41,7 @@ QUICK = Sizes(
 SERVER = "llama_cpp.server"
 TYPED = "the answer read while it is typed, all but its last words"
 WHOLE = "nothing read before the answer is sent"
+HASTY = "the answer sent as soon as the summary is there, nothing read after it"
 
 
 def run(quick: bool) -> list[Row]:
@@ -95,21 +96,30 @@ async def _turns(ours: Ours, folder: Path, sizes: Sizes) -> list[Row]:
 
 
 async def _condensing(ours: Ours, folder: Path, sizes: Sizes) -> list[Row]:
-    """The turn before whose question the oldest exchanges have to be condensed: ours does that
-    before the answer, and reads the prompt that is new from its beginning; the peer in the turn."""
+    """The oldest exchanges have to be condensed: by ours before the answer, by the peer after."""
     info = msgspec.structs.replace(ours.info, context=sizes.context)
-    mine: list[float] = []
+    typed: list[float] = []
+    hasty: list[float] = []
     theirs: list[float] = []
     async with Peer.running(folder) as server:
+
+        async def outgrown(model: Ours | Peer, seed: int, *, ahead: bool) -> float:
+            """As above."""
+            talk = Talk(seed, info).until(sizes.outgrown)
+            while talk.condensing() is None:
+                _go_on(talk, await model.next_question(talk, ahead=False))
+            return (await model.next_question(talk, ahead=ahead)).first
+
         for n in range(sizes.repetitions):
-            model: Ours | Peer
-            for model, waits in ((ours, mine), (server, theirs)):
-                talk = Talk(200 + n, info).until(sizes.outgrown)
-                while talk.condensing() is None:
-                    _go_on(talk, await model.next_question(talk, ahead=False))
-                waits.append((await model.next_question(talk, ahead=model is ours)).first)
+            typed.append(await outgrown(ours, 200 + n, ahead=True))
+            theirs.append(await outgrown(server, 200 + n, ahead=False))
+            await ours.gateway.forget(Talk(200 + n, info).name)
+            hasty.append(await outgrown(ours, 200 + n, ahead=False))
     name = "time to first token, a turn at which the context is outgrown"
-    return [row(name, "s", mine, theirs, peer_name=SERVER, note=TYPED)]
+    return [
+        row(name, "s", typed, theirs, peer_name=SERVER, note=TYPED),
+        row(name, "s", hasty, theirs, peer_name=SERVER, note=HASTY),
+    ]
 
 
 # --- Eight at once ------------------------------------------------------------------------------
