@@ -34,8 +34,9 @@ LONGEST_PAUSE, SHORTEST_PAUSE = chunks(0.6), chunks(0.2)
 LONG = chunks(6.0)
 """From this length on a segment ends with the shortest pause. Half of it or less asks for the
 longest: words need some others around them to be heard right."""
-LONGEST = chunks(26.0)
-"""Speech without a pause is cut here at the latest; whisper looks at 30 s together."""
+LONGEST = chunks(12.0)
+"""Speech without a pause is cut here at the latest. Whisper could look at 30 s together, but what
+is left to be heard when somebody stops is what they wait for."""
 HUSH = chunks(0.16)
 """What is averaged to find the quietest point."""
 

@@ -104,15 +104,15 @@ def test_what_is_open_grows_with_what_is_said() -> None:
 
 
 def test_speech_without_a_pause_is_cut_where_it_is_quietest() -> None:
-    """A minute in one breath: no segment longer than whisper's window, nothing lost between."""
+    """Nearly a minute in one breath: no segment longer than it may be, nothing lost between."""
     segmenter = Segmenter()
-    spans = fed(segmenter, (20, 0.9))
+    spans = fed(segmenter, (9, 0.9))
     spans += fed(segmenter, (0.2, 0.9), level=0.01)
     spans += fed(segmenter, (40, 0.9))
     rest = segmenter.end(segmenter.position)
     assert rest is not None
     spans.append(rest)
-    assert 20 * SAMPLE_RATE <= spans[0].end <= 20.2 * SAMPLE_RATE
+    assert 9 * SAMPLE_RATE <= spans[0].end <= 9.2 * SAMPLE_RATE
     assert all((span.end - span.begin) / CHUNK <= LONGEST for span in spans)
     assert all(a.end == b.begin for a, b in itertools.pairwise(spans))
     assert (spans[0].begin, spans[-1].end) == (0, segmenter.position)
