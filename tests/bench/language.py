@@ -32,10 +32,19 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
     """The turn that they are at."""
     tokens: int = 64
     """Of a reply that no grammar ends."""
+    streams: int = 3
+    """Measurements of one stream in each repetition: they are short, and differ by little."""
 
 
 QUICK = Sizes(
-    repetitions=1, turns=6, outgrown=2, context=CONTEXT // 4, together=3, middle=2, tokens=16
+    repetitions=1,
+    turns=6,
+    outgrown=2,
+    context=CONTEXT // 4,
+    together=3,
+    middle=2,
+    tokens=16,
+    streams=1,
 )
 
 SERVER = "llama_cpp.server"
@@ -181,10 +190,11 @@ async def _rates(ours: Ours, folder: Path, sizes: Sizes) -> list[Row]:
             alone.append(_rate([await ours.ask(prompts[0])]))
             together.append(_rate(await asyncio.gather(*(ours.ask(each) for each in prompts))))
             long = msgspec.structs.replace(prompts[0], max_tokens=2 * sizes.tokens)
-            streams.append((await ours.ask(long)).rate)
-            for low_level, rates in plain.items():
-                answer = await loop.ask(low_level=low_level, uncached=False, **sampling(long))
-                rates.append(Reply(text="", **answer).rate)
+            for _ in range(sizes.streams):
+                streams.append((await ours.ask(long)).rate)
+                for low_level, rates in plain.items():
+                    answer = await loop.ask(low_level=low_level, uncached=False, **sampling(long))
+                    rates.append(Reply(text="", **answer).rate)
     return [
         row(
             f"tokens/s of {sizes.together} interviews in all",
