@@ -1,7 +1,6 @@
 """How long a candidate waits for the next question, and how many can be served at once."""
 
 import asyncio
-import math
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -10,7 +9,17 @@ from pathlib import Path
 import msgspec
 
 from prepserver.ai.values import Prompt
-from tests.bench.models import CONTEXT, LANGUAGE, THREADS, Ours, Peer, Plain, Reply, sampling
+from tests.bench.models import (
+    CONTEXT,
+    LANGUAGE,
+    THREADS,
+    Ours,
+    Peer,
+    Plain,
+    Reply,
+    condensed,
+    sampling,
+)
 from tests.bench.report import Row, p95, row
 from tests.bench.talks import TURNS, Talk
 
@@ -143,12 +152,14 @@ async def _together(ours: Ours, folder: Path, sizes: Sizes) -> list[Row]:
         for model, talks in sides:
             for talk in talks:
                 _go_on(talk, await model.next_question(talk, ahead=False))
-        for n in range(2 * math.ceil(sizes.repetitions / 2)):
+        for n in range(2 * sizes.repetitions):
             ahead = n % 2 == 0
-            if ahead:
-                for talk in mine:
-                    for reading in talk.readings():
-                        await ours.read(reading)
+            for model, talks in sides:
+                for talk in talks:
+                    await condensed(talk, model.ask)  # in nobody's wait here
+            for talk in mine if ahead else ():
+                for reading in talk.readings():
+                    await ours.read(reading)
             for (model, talks), waits in zip(sides, found[ahead], strict=True):
                 replies = await asyncio.gather(
                     *(model.next_question(talk, ahead=False) for talk in talks)

@@ -29,7 +29,18 @@ from prepserver.config import Config
 from tests.bench.talks import Talk
 from tests.support.llama_cpp_server import LlamaCppServer
 
-__all__ = ["CONTEXT", "LANGUAGE", "SPEECH", "THREADS", "Ours", "Peer", "Plain", "Reply", "sampling"]
+__all__ = [
+    "CONTEXT",
+    "LANGUAGE",
+    "SPEECH",
+    "THREADS",
+    "Ours",
+    "Peer",
+    "Plain",
+    "Reply",
+    "condensed",
+    "sampling",
+]
 
 MODELS = Path(os.environ.get("PREP_MODELS_DIR") or platformdirs.user_data_path("prep") / "models")
 LANGUAGE = MODELS / "smollm2-135m-instruct.q4_1.gguf"
@@ -169,13 +180,13 @@ class Peer:
     async def next_question(self, talk: Talk, *, ahead: bool) -> Reply:
         """The turn's question; nothing can be read ahead. That the beginning has to be condensed
         first is part of the wait."""
-        waited = await condensed(talk, self._ask)
-        reply = await self._ask(talk.prompt())
+        waited = await condensed(talk, self.ask)
+        reply = await self.ask(talk.prompt())
         return msgspec.structs.replace(
             reply, first=waited + reply.first, seconds=waited + reply.seconds
         )
 
-    async def _ask(self, prompt: Prompt) -> Reply:
+    async def ask(self, prompt: Prompt) -> Reply:
         return await timed(self._model.generate(prompt))
 
 
