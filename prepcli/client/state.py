@@ -154,19 +154,14 @@ def apply(state: RoomState, event: RoomEvent) -> RoomState:
 def _misses(state: RoomState, event: RoomEvent) -> bool:
     if not isinstance(event, Delta):
         return False
-    return _extended(state.streaming, event) is None and not _is_whole(state, event.message_id)
+    return _continued(state.streaming, event) is None and not _is_whole(state, event.message_id)
 
 
-def _extended(streaming: Streaming | None, delta: Delta) -> Streaming | None:
-    """What is being said, with the delta; None when the delta does not fit to it."""
+def _continued(streaming: Streaming | None, delta: Delta) -> Streaming | None:
+    """What a delta goes on from: nothing yet, or what is being said; None when it does not fit."""
     if delta.offset == 0 and delta.kind is not None:
-        return Streaming(
-            id=delta.message_id, kind=delta.kind, text=delta.text, offset=len(delta.text)
-        )
-    if streaming is None or streaming.offset != delta.offset:
-        return None
-    text = streaming.text + delta.text
-    return replace(streaming, text=text, offset=len(text))
+        return Streaming(id=delta.message_id, kind=delta.kind, text="", offset=0)
+    return streaming if streaming is not None and streaming.offset == delta.offset else None
 
 
 def _is_whole(state: RoomState, id: str) -> bool:
@@ -210,10 +205,11 @@ def _said(state: RoomState, message: Message) -> RoomState:
 
 
 def _more(state: RoomState, delta: Delta) -> RoomState:
-    extended = _extended(state.streaming, delta)
-    if extended is None or _is_whole(state, delta.message_id):
+    before = _continued(state.streaming, delta)
+    if before is None or _is_whole(state, delta.message_id):
         return state
-    return replace(state, streaming=extended)
+    text = before.text + delta.text
+    return replace(state, streaming=replace(before, text=text, offset=len(text)))
 
 
 def _ordered(messages: list[Message]) -> tuple[Message, ...]:
