@@ -9,7 +9,7 @@ from prepserver.interview.transcript import Transcript
 from prepserver.interview.turns import Turn
 from prepserver.objects.object import Context
 
-__all__ = ["Asking", "request_name"]
+__all__ = ["Asking", "request_name", "request_of"]
 
 _CONDENSED = "condensed"
 """Key of what stands for the beginning of a long interview in prompts."""
@@ -22,6 +22,11 @@ def request_name(what: str, attempt: int = 0) -> str:
     whole; each time that it is tried again it has another.
     """
     return f"{what}/{attempt}"
+
+
+def request_of(turn: Turn) -> str:
+    """Names what a turn asks for as it stands."""
+    return request_name(turn.recording or f"{turn.id}/{turn.step}", turn.attempt)
 
 
 class Asking:
@@ -46,7 +51,7 @@ class Asking:
     def condensing_call(self, asked: Turn) -> Call:
         """For what is done behind the question of a turn. It has the name of what was charged for
         the question, so it costs no request of its own."""
-        return self.call("condense", request_name(f"{asked.id}/{asked.step}", asked.attempt))
+        return self.call("condense", request_of(asked))
 
     def brief(self) -> Brief:
         storage = self._context.storage

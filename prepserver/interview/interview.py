@@ -11,7 +11,7 @@ from prepserver.ai.values import Speech
 from prepserver.errors import BadRequest, Conflict, InterviewError, NotFound, PrepServerError
 from prepserver.interview import schema, turn
 from prepserver.interview.ahead import Abridged, Ahead, Unread
-from prepserver.interview.asking import Asking, request_name
+from prepserver.interview.asking import Asking, request_name, request_of
 from prepserver.interview.dictation import Dictation, recording_of
 from prepserver.interview.hints import Hints
 from prepserver.interview.listening import Abandoned, Heard, Lost
@@ -336,11 +336,10 @@ class Interview(DurableObject):
     def _work_on(self, current: Turn) -> None:
         recording, brief = current.recording, self._asking.brief()
         listening = self._dictation.followed(recording) if recording else None
-        request = request_name(recording or f"{current.id}/{current.step}", current.attempt)
         work = turn.Work(
             turn=current.id,
             step=current.step,
-            call=self._asking.call(current.step, request),
+            call=self._asking.call(current.step, request_of(current)),
             brief=brief,
             seed=current.number * 100 + current.attempt * 10,
             pcm=self._recordings.pcm(recording) if recording and listening is None else b"",

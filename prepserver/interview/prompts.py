@@ -1,5 +1,6 @@
 """Transcript -> model input, in the profile that suits the model's size."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
@@ -81,10 +82,16 @@ def reading_for(info: ModelInfo, brief: Brief, draft: str, conversation: str) ->
 def outgrown(info: ModelInfo, brief: Brief, *, ahead: bool = False) -> int:
     """How many of the oldest questions and answers a prompt has no room for, at least those that
     are condensed already; with `ahead`, when an answer of a likely length has come too."""
-    texts = [message.text for message in _said(brief, info)]
-    known, room = brief.condensed.upto, info.context // 2
+    room = info.context // 2
     if ahead:
         room -= min(LIKELY_ANSWER, _longest(info))
+    return _left_out(_said(brief, info), brief.condensed.upto, room)
+
+
+def _left_out(said: Sequence[Message], known: int, room: int) -> int:
+    """How many of the oldest do not fit into so many tokens, with the `known` that are condensed
+    already left out."""
+    texts = [message.text for message in said]
     if sum(map(estimate, texts[known:])) <= room:
         return known
     return max(known, recent(texts, room))
@@ -109,7 +116,8 @@ def _fitted(brief: Brief, info: ModelInfo) -> Brief:
     Long answers are shown by their beginning, and the oldest exchanges by their summary. That is
     a prompt's view alone: the transcript keeps every word.
     """
-    said, left_out = _said(brief, info), outgrown(info, brief)
+    said = _said(brief, info)
+    left_out = _left_out(said, brief.condensed.upto, info.context // 2)
     if left_out > brief.condensed.upto:
         log.warning("prompt.shortened", messages=len(said), left_out=left_out)
     return msgspec.structs.replace(
