@@ -9,7 +9,7 @@ import apsw
 
 from prepserver.errors import StorageError
 
-__all__ = ["Database"]
+__all__ = ["Database", "bury", "cannot_open", "refused"]
 
 
 class Database:
@@ -28,7 +28,7 @@ class Database:
                 path.touch(0o600)  # before SQLite does: its journal takes after it
             self._connection = apsw.Connection(str(path), vfs=vfs)
         except (apsw.Error, OSError) as error:
-            raise _cannot_open(path, error) from error
+            raise cannot_open(path, error) from error
         try:
             self._connection.set_busy_timeout(5_000)
             self._connection.pragma("journal_mode", "wal")
@@ -37,7 +37,7 @@ class Database:
             self._connection.execute(schema)
         except apsw.Error as error:
             self._connection.close()
-            raise _cannot_open(path, error) from error
+            raise cannot_open(path, error) from error
 
     @contextmanager
     def transaction(self) -> Iterator[apsw.Connection]:
@@ -48,16 +48,8 @@ class Database:
                 with self._connection:
                     yield self._connection
             except apsw.Error as error:
-                self._bury()
-                raise StorageError(
-                    f"Nothing was saved: the disk refused ({error}). Try again."
-                ) from error
-
-    def _bury(self) -> None:
-        """What a failed sync leaves in the journal is whole, and would count as committed when the
-        file is next opened: write something in its place that changes nothing."""
-        with suppress(apsw.Error):
-            self._connection.pragma("user_version", int(self._connection.pragma("user_version")))
+                bury(self._connection)
+                raise refused(error) from error
 
     def close(self) -> None:
         # All is in the journal, also when it cannot be moved into the file now.
@@ -65,5 +57,18 @@ class Database:
             self._connection.close()
 
 
-def _cannot_open(path: Path, error: Exception) -> StorageError:
+def bury(connection: apsw.Connection) -> None:
+    """What a failed sync leaves in the journal is whole, and would count as committed when the file
+    is next opened: write something in its place that changes nothing."""
+    with suppress(apsw.Error):
+        connection.pragma("user_version", int(connection.pragma("user_version")))
+
+
+def refused(error: Exception) -> StorageError:
+    """What to raise when it was `error` that came of a write."""
+    return StorageError(f"Nothing was saved: the disk refused ({error}). Try again.")
+
+
+def cannot_open(path: Path, error: Exception) -> StorageError:
+    """What to raise when it was `error` that came of opening the file."""
     return StorageError(f"The database {path.name} cannot be opened: {error}")

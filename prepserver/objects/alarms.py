@@ -17,7 +17,8 @@ from pathlib import Path
 import apsw
 import structlog
 
-from prepserver.objects.storage import StorageError, make_folder
+from prepserver.errors import StorageError
+from prepserver.objects.storage import make_folder
 
 __all__ = ["AlarmIndex", "boot_id"]
 

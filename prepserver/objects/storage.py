@@ -16,10 +16,11 @@ import apsw
 import msgspec
 from msgspec import Struct
 
+from prepserver.database import bury, cannot_open, refused
 from prepserver.disk import sync_folder
 from prepserver.errors import StorageError
 
-__all__ = ["Alarm", "Storage", "StorageError", "cannot_open", "make_folder", "peek", "remove_files"]
+__all__ = ["Alarm", "Storage", "make_folder", "peek", "remove_files"]
 
 T = TypeVar("T")
 
@@ -101,16 +102,16 @@ class Storage:
                 code="schema_too_new",
                 retryable=False,
             )
-        if version == len(migrations) and self._named():
+        named = self._named()
+        if version == len(migrations) and named:
             return
-        new = version == 0 and not self._named()
         with self._connection:
             self._connection.execute(_SYSTEM)
             self._connection.execute("INSERT OR IGNORE INTO _object VALUES (0, ?)", (name,))
             for script in migrations[version:]:
                 self._connection.execute(script)
             self._connection.pragma("user_version", len(migrations))
-        self._blank = new
+        self._blank = version == 0 and not named
 
     def _named(self) -> bool:
         """Whether the file is an object's already; a new one has no tables."""
@@ -129,7 +130,7 @@ class Storage:
             self._require_whole()
             return self._connection.execute(query, bindings).fetchall()
         except _OF_THE_DISK as error:
-            raise _refused(error) from error
+            raise refused(error) from error
 
     def row(self, query: str, *bindings: Any) -> tuple[Any, ...] | None:
         """The first row, or None."""
@@ -175,7 +176,7 @@ class Storage:
         try:
             self._connection.execute(f"SAVEPOINT {_MARK}")
         except _OF_THE_DISK as error:
-            raise _refused(error) from error
+            raise refused(error) from error
         return True
 
     def undo(self, marked: bool) -> None:
@@ -192,7 +193,7 @@ class Storage:
             self._connection.execute(f"ROLLBACK TO {_MARK}")
             self._connection.execute(f"RELEASE {_MARK}")
         except apsw.Error as error:
-            raise _refused(error) from error
+            raise refused(error) from error
 
     def keep(self, marked: bool) -> None:
         """Forget the last `mark`, which gave `marked`; what was written since stays.
@@ -214,14 +215,8 @@ class Storage:
                 self._begun = False
         except (apsw.Error, StorageError) as error:
             self.rollback()
-            self._bury()
-            raise _refused(error) from error
-
-    def _bury(self) -> None:
-        """What a failed sync leaves in the journal is whole, and would count as committed when the
-        file is next opened: write something in its place that changes nothing."""
-        with suppress(apsw.Error):
-            self._connection.pragma("user_version", int(self._connection.pragma("user_version")))
+            bury(self._connection)
+            raise refused(error) from error
 
     def rollback(self) -> None:
         """Undo the open transaction, if one is open."""
@@ -265,15 +260,6 @@ def remove_files(path: Path) -> None:
     """A database that nobody has open, and its journal. Blocks on the disk; raises OSError."""
     for suffix in ("", "-wal", "-shm"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
-
-
-def _refused(error: Exception) -> StorageError:
-    return StorageError(f"Nothing was saved: the disk refused ({error}). Try again.")
-
-
-def cannot_open(path: Path, error: Exception) -> StorageError:
-    """What to raise when it was `error` that came of opening the file."""
-    return StorageError(f"The database {path.name} cannot be opened: {error}")
 
 
 @contextmanager

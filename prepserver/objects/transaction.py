@@ -6,10 +6,10 @@ from typing import Any, Protocol
 
 import structlog
 
-from prepserver.errors import PrepServerError
+from prepserver.errors import PrepServerError, StorageError
 from prepserver.objects.connections import Connection
 from prepserver.objects.object import Context, DurableObject, Outcome
-from prepserver.objects.storage import Storage, StorageError
+from prepserver.objects.storage import Storage
 
 __all__ = ["Event", "Resident", "Transaction", "typed"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from prepserver import protocol as wire
-from prepserver.objects.storage import StorageError
+from prepserver.errors import StorageError
 from prepserver.protocol import MessageKind, Phase
 from tests.server.interview.talk import LOUD, answer, kinds, open_room, ready, snapshot
 from tests.support.clock import ManualClock

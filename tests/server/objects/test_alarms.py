@@ -9,11 +9,11 @@ from pathlib import Path
 import apsw
 import pytest
 
-from prepserver.errors import BadRequest, PrepServerError
+from prepserver.errors import BadRequest, PrepServerError, StorageError
 from prepserver.objects.alarms import AlarmIndex
 from prepserver.objects.object import Context, DurableObject
 from prepserver.objects.registry import Registry
-from prepserver.objects.storage import Storage, StorageError, peek
+from prepserver.objects.storage import Storage, peek
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
 from tests.support.objects import alive, eventually

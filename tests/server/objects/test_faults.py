@@ -6,10 +6,9 @@ from typing import Any, ClassVar
 
 import pytest
 
-from prepserver.errors import PrepServerError
+from prepserver.errors import PrepServerError, StorageError
 from prepserver.objects.connections import Connection
 from prepserver.objects.object import DurableObject
-from prepserver.objects.storage import StorageError
 from prepserver.protocol import Accepted, Caption, Failure
 from tests.support.clock import ManualClock
 from tests.support.databases import damage

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from msgspec import Struct
 
-from prepserver.objects.storage import Storage, StorageError
+from prepserver.errors import StorageError
+from prepserver.objects.storage import Storage
 
 FIRST = "CREATE TABLE things (name TEXT);"
 SECOND = "ALTER TABLE things ADD COLUMN size INTEGER NOT NULL DEFAULT 0;"
