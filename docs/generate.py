@@ -18,9 +18,10 @@ import click
 import msgspec
 from structs import documented, fields_table, one_line, own_doc
 
-from prepcli import keys
-from prepserver import bodies, config, errors, protocol
-from prepserver.ai.models import catalogue
+from prepcli.tui import keys
+from prepserver import config, errors
+from prepserver.models import catalogue
+from prepserver.wire import protocol, rest
 
 REFERENCE = Path(__file__).resolve().parent / "reference"
 NOTICE = "<!-- Written by `make docs` from {}; change that, not this page. -->\n"
@@ -42,7 +43,7 @@ def pages() -> dict[str, str]:
 
 
 def protocol_page() -> str:
-    """Every message and body of prepserver/protocol.py and prepserver/bodies.py."""
+    """Every message and body of prepserver/wire/protocol.py and prepserver/wire/rest.py."""
     tree = ast.parse(inspect.getsource(protocol))
     texts = documented(tree)
     to_client = typing.get_args(protocol.ServerMessages)
@@ -50,7 +51,7 @@ def protocol_page() -> str:
     apart = {*to_client, *to_server, protocol.ServerMessage, protocol.ClientMessage}
     own = [
         value
-        for module in (protocol, bodies)
+        for module in (protocol, rest)
         for value in vars(module).values()
         if isinstance(value, type)
         and value.__module__ == module.__name__
@@ -58,7 +59,7 @@ def protocol_page() -> str:
     ]
     enums = [cls for cls in own if issubclass(cls, enum.Enum)]
     things = [cls for cls in own if issubclass(cls, msgspec.Struct) and cls not in apart]
-    lines = [NOTICE.format("prepserver/protocol.py and bodies.py"), "# The wire protocol\n"]
+    lines = [NOTICE.format("prepserver/wire/protocol.py and bodies.py"), "# The wire protocol\n"]
     lines += [inspect.cleandoc(protocol.__doc__ or "") + "\n", "## Numbers\n"]
     lines += ["| name | value | |", "| --- | --- | --- |"]
     for name, value in vars(protocol).items():
@@ -113,7 +114,7 @@ def settings_page() -> str:
 
 def keys_page() -> str:
     """The keys of the screens."""
-    lines = [NOTICE.format("prepcli/keys.py"), "# Keys\n"]
+    lines = [NOTICE.format("prepcli/tui/keys.py"), "# Keys\n"]
     for section in keys.SECTIONS:
         lines += [f"## {section.title}\n", "| keys | |", "| --- | --- |"]
         for key in section.keys:
@@ -125,7 +126,7 @@ def keys_page() -> str:
 
 def models_page() -> str:
     """The catalogue of models."""
-    lines = [NOTICE.format("prepserver/ai/models/catalogue.toml"), "# Models\n"]
+    lines = [NOTICE.format("prepserver/models/catalogue.toml"), "# Models\n"]
     lines += ["What `prep-server models pull NAME` knows; `starter` is the first two.\n"]
     lines += ["| name | job | size | licence | |", "| --- | --- | --- | --- | --- |"]
     jobs = {"llm": "interviewer", "stt": "ears"}

@@ -11,7 +11,7 @@ import msgspec
 import platformdirs
 from msgspec import inspect as kinds
 
-from prepserver import protocol
+from prepserver.wire import protocol
 
 __all__ = ["documented", "fields_table", "one_line", "own_doc"]
 

@@ -13,20 +13,19 @@ import click
 import msgspec
 import stamina.instrumentation
 
-from prepcli import config, paths
-from prepcli.client import credentials
-from prepcli.client.answers import Answer, Answers, DescriptorLines, Spoken, Typed
-from prepcli.client.documents import read_answers, read_document
+from prepcli import config, credentials, paths
 from prepcli.client.handshake import is_loopback
-from prepcli.client.headless import Conversation, choose_interview
-from prepcli.client.output import JsonOutput, Output, PlainOutput
 from prepcli.client.rest import Rest
 from prepcli.client.running import run
 from prepcli.client.session import Session, SessionOptions, open_session
-from prepcli.client.transcripts import heard_lines, markdown, printable
 from prepcli.errors import NotFound, PrepError, UsageError
-from prepserver.bodies import HeardSpeech, Messages
-from prepserver.protocol import Interview, InterviewSpec, InterviewType, Level, Message, Source
+from prepcli.headless.answers import Answer, Answers, DescriptorLines, Spoken, Typed
+from prepcli.headless.conversation import Conversation, choose_interview
+from prepcli.headless.documents import read_answers, read_document
+from prepcli.headless.export import heard_lines, markdown, printable
+from prepcli.headless.output import JsonOutput, Output, PlainOutput
+from prepserver.wire.protocol import Interview, InterviewSpec, InterviewType, Level, Message, Source
+from prepserver.wire.rest import HeardSpeech, Messages
 
 __all__ = ["cli", "main"]
 
@@ -166,7 +165,7 @@ def interview(
         not (plain or as_json or prepared) and _is_terminal(sys.stdin) and _is_terminal(sys.stdout)
     )
     if screen:
-        from prepcli.app import run_app  # Textual is a quarter of a second
+        from prepcli.tui.app import run_app  # Textual is a quarter of a second
 
         sys.exit(run_app(options))
     # A script that brings its answers has said all; otherwise they are typed or piped in.

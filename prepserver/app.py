@@ -9,34 +9,34 @@ from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 
-from prepserver.ai.calllog import CallLog, call_log_path
-from prepserver.ai.chain import Retries
-from prepserver.ai.gateway import Gateway, Policy
-from prepserver.ai.llama.model import LlamaModel
-from prepserver.ai.llama.options import LlamaOptions
-from prepserver.ai.metrics import Metrics
-from prepserver.ai.models.store import ModelStore
-from prepserver.ai.remote.endpoint import PREFIX, Endpoint
-from prepserver.ai.scripted import ScriptedLanguage, ScriptedSpeech
-from prepserver.ai.values import LanguageModel, SpeechModel
-from prepserver.ai.whisper.model import WhisperModel
+from prepserver.accounts.budgets import Budgets
+from prepserver.accounts.rate_limits import RateLimiter
+from prepserver.accounts.tokens import Tokens, signing_key
+from prepserver.accounts.users import Users
 from prepserver.clock import Clock, SystemClock
 from prepserver.config import Config, Secret, open_data_dir
-from prepserver.identity.tokens import Tokens, signing_key
-from prepserver.identity.users import Users
+from prepserver.engines.llama.model import LlamaModel
+from prepserver.engines.llama.options import LlamaOptions
+from prepserver.engines.openai.endpoint import PREFIX, Endpoint
+from prepserver.engines.scripted import ScriptedLanguage, ScriptedSpeech
+from prepserver.engines.types import LanguageModel, SpeechModel
+from prepserver.engines.whisper.model import WhisperModel
+from prepserver.gateway.fallback import Retries
+from prepserver.gateway.gateway import Gateway, Policy
+from prepserver.http import auth, failures, health
+from prepserver.http import gateway as gateway_routes
+from prepserver.http import metrics as metrics_routes
+from prepserver.http.interviews import InterviewController, ratelimit
+from prepserver.http.rooms import not_a_socket
+from prepserver.http.services import Services
 from prepserver.interview.interview import Interview, Settings
 from prepserver.interview.questions import bank
 from prepserver.interview.user_interviews import UserInterviews
-from prepserver.objects.cell import Kind
+from prepserver.models.store import ModelStore
+from prepserver.objects.instance import Kind
 from prepserver.objects.registry import Registry
-from prepserver.routes import auth, failures, health
-from prepserver.routes import gateway as gateway_routes
-from prepserver.routes import metrics as metrics_routes
-from prepserver.routes.interviews import InterviewController, ratelimit
-from prepserver.routes.rooms import not_a_socket
-from prepserver.routes.services import Services
-from prepserver.stores.budgets import Budgets
-from prepserver.stores.ratelimit import RateLimiter
+from prepserver.telemetry.call_log import CallLog, call_log_path
+from prepserver.telemetry.metrics import Metrics
 
 __all__ = ["VERSION", "create_app", "create_services", "open_users"]
 
@@ -164,7 +164,7 @@ def _language(name: str, config: Config, clock: Clock) -> LanguageModel:
     if name == SCRIPTED:
         return ScriptedLanguage(clock, delay=config.scripted_delay, words=config.scripted_words)
     if name.startswith(PREFIX):
-        from prepserver.ai.remote.language import RemoteLanguage  # a client of HTTP
+        from prepserver.engines.openai.language import RemoteLanguage  # a client of HTTP
 
         endpoint, key = _elsewhere("interviewer", name, config)
         return RemoteLanguage(endpoint, clock, key=key, context=config.context)
@@ -187,7 +187,7 @@ def _speech(name: str, config: Config, clock: Clock) -> SpeechModel:
     if name == SCRIPTED:
         return ScriptedSpeech(clock, delay=config.scripted_delay)
     if name.startswith(PREFIX):
-        from prepserver.ai.remote.speech import RemoteSpeech  # a client of HTTP, and numpy
+        from prepserver.engines.openai.speech import RemoteSpeech  # a client of HTTP, and numpy
 
         endpoint, key = _elsewhere("ears", name, config)
         return RemoteSpeech(endpoint, key=key)

@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
-from prepserver.ai.models.commands import models
 from prepserver.clock import SystemClock
 from prepserver.config import load, open_data_dir
 from prepserver.errors import PrepServerError
+from prepserver.models.commands import models
 
 __all__ = ["main"]
 
@@ -158,7 +158,7 @@ def list_users(data_dir: Path | None, file: Path | None, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def stats(since: str, data_dir: Path | None, file: Path | None, as_json: bool) -> None:
     """Show how the models did, also while a server runs: calls, failures, tokens, times."""
-    from prepserver.ai.report import report  # SQLite
+    from prepserver.telemetry.report import report  # SQLite
 
     def run() -> None:
         flags = {} if data_dir is None else {"data_dir": data_dir}
@@ -188,7 +188,7 @@ def calls(
     as_json: bool,
 ) -> None:
     """Show single calls of the models from the log, the newest first."""
-    from prepserver.ai.report import listing  # SQLite
+    from prepserver.telemetry.report import listing  # SQLite
 
     def run() -> None:
         flags = {} if data_dir is None else {"data_dir": data_dir}
@@ -210,7 +210,7 @@ def calls(
 
 def _id_of(data_dir: Path, name: str) -> str:
     """A user's id; what is no name may be the id of one who was removed."""
-    from prepserver.identity.users import Users  # argon2
+    from prepserver.accounts.users import Users  # argon2
 
     path = data_dir / "users.sqlite"
     if not path.is_file():
@@ -223,7 +223,7 @@ def _id_of(data_dir: Path, name: str) -> str:
 
 
 def _with_users(folder: Path | None, file: Path | None, action: Any) -> None:
-    from prepserver.identity.users import Users  # argon2
+    from prepserver.accounts.users import Users  # argon2
 
     def run() -> None:
         flags = {} if folder is None else {"data_dir": folder}

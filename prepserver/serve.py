@@ -18,8 +18,8 @@ import uvicorn
 from prepserver.app import VERSION, create_app, create_services
 from prepserver.config import Config
 from prepserver.errors import Conflict
-from prepserver.routes.rooms import Rooms
-from prepserver.routes.sockets import Sockets
+from prepserver.http.rooms import Rooms
+from prepserver.http.sockets import Sockets
 
 __all__ = ["serve"]
 

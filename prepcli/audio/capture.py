@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from prepcli.errors import MicrophoneUnavailable
-from prepserver.protocol import SAMPLE_RATE
+from prepserver.wire.protocol import SAMPLE_RATE
 
 __all__ = ["BLOCK_SECONDS", "Microphone"]
 

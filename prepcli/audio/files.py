@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from prepcli.errors import AudioFileError, AudioTooLong, EmptyAudio, NotAudio
-from prepserver.protocol import SAMPLE_RATE
+from prepserver.wire.protocol import SAMPLE_RATE
 
 __all__ = ["MAX_SECONDS", "read_audio"]
 

@@ -9,7 +9,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.http11 import Response
 
 from prepcli.errors import NotAuthorised, NotFound, ServerUnreachable
-from prepserver.bodies import ErrorBody
+from prepserver.wire.rest import ErrorBody
 
 __all__ = ["is_loopback", "open_connection", "raise_if_final"]
 

@@ -4,7 +4,7 @@ from msgspec.structs import replace
 
 from prepcli.client.recording import MAX_WAITING, Recording
 from prepcli.errors import PrepError, QueueFull, UsageError
-from prepserver.protocol import (
+from prepserver.wire.protocol import (
     MAX_TEXT_FRAME,
     AudioCancel,
     AudioStart,

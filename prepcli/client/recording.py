@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 
 from prepcli.errors import PrepError, QueueFull, RecordingRefused
-from prepserver.protocol import (
+from prepserver.wire.protocol import (
     BYTES_PER_SECOND,
     AudioCancel,
     AudioStart,

@@ -23,8 +23,7 @@ from prepcli.errors import (
     RequestRefused,
     ServerUnreachable,
 )
-from prepserver.bodies import ErrorBody, Health, HeardSpeech, Interviews, Messages, Token
-from prepserver.protocol import (
+from prepserver.wire.protocol import (
     ChangeInterview,
     CreateInterview,
     Error,
@@ -34,6 +33,7 @@ from prepserver.protocol import (
     Quota,
     encode,
 )
+from prepserver.wire.rest import ErrorBody, Health, HeardSpeech, Interviews, Messages, Token
 
 __all__ = ["Rest", "error_of", "until"]
 

@@ -41,8 +41,8 @@ from prepcli.errors import (
     ServerUnreachable,
     UsageError,
 )
-from prepserver import protocol
-from prepserver.protocol import (
+from prepserver.wire import protocol
+from prepserver.wire.protocol import (
     Accepted,
     AudioAck,
     ClientMessages,

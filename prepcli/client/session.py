@@ -13,13 +13,13 @@ from urllib.parse import quote
 
 from msgspec import Struct
 
-from prepcli.client.credentials import access_key
-from prepcli.client.private import PrivateServer
 from prepcli.client.rest import Rest
 from prepcli.client.room import Room
 from prepcli.config import normalised
+from prepcli.credentials import access_key
 from prepcli.errors import NotAuthorised
-from prepserver.protocol import InterviewSpec
+from prepcli.local_server.private import PrivateServer
+from prepserver.wire.protocol import InterviewSpec
 
 __all__ = ["Session", "SessionOptions", "open_session"]
 

@@ -8,7 +8,7 @@ import enum
 from msgspec import Struct
 from msgspec.structs import replace
 
-from prepserver.protocol import (
+from prepserver.wire.protocol import (
     Caption,
     Delta,
     DeltaDropped,

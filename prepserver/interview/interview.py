@@ -5,27 +5,27 @@ from typing import Any
 import msgspec
 import structlog
 
-from prepserver import protocol as wire
-from prepserver.ai.gateway import Call, Gateway
-from prepserver.ai.values import Speech
+from prepserver.engines.types import Speech
 from prepserver.errors import BadRequest, Conflict, InterviewError, NotFound, PrepServerError
-from prepserver.interview import schema, turn
-from prepserver.interview.ahead import Abridged, Ahead, Unread
-from prepserver.interview.asking import Asking, request_name, request_of
-from prepserver.interview.dictation import Dictation, recording_of
+from prepserver.gateway.gateway import Call, Gateway
+from prepserver.interview import schema
 from prepserver.interview.hints import Hints
-from prepserver.interview.listening import Abandoned, Heard, Lost
-from prepserver.interview.phases import Step, TurnState, following
-from prepserver.interview.plan import checked_skills, planned, vocabulary
+from prepserver.interview.prompts.context import Asking, request_name, request_of
+from prepserver.interview.prompts.prefill import Abridged, Ahead, Unread
 from prepserver.interview.questions.bank import Bank
-from prepserver.interview.recordings import Recordings, pcm_of
+from prepserver.interview.questions.plan import checked_skills, planned, vocabulary
 from prepserver.interview.room import Listed, Room
 from prepserver.interview.rules import Rules, not_blank
+from prepserver.interview.speech.ingest import Dictation, recording_of
+from prepserver.interview.speech.live_transcription import Abandoned, Heard, Lost
+from prepserver.interview.speech.recordings import Recordings, pcm_of
 from prepserver.interview.summary import summary_text
 from prepserver.interview.transcript import Transcript
-from prepserver.interview.turns import Turn, Turns
-from prepserver.objects.connections import Connection
+from prepserver.interview.turns.steps import Step, TurnState, following
+from prepserver.interview.turns.store import Turn, Turns, runner
+from prepserver.objects.connection import Connection
 from prepserver.objects.object import Context, DurableObject
+from prepserver.wire import protocol as wire
 
 __all__ = ["Interview", "Settings"]
 
@@ -176,9 +176,9 @@ class Interview(DurableObject):
                 self._ahead.unread(event)
             case Abridged():
                 self._ahead.abridged(event)
-        if not isinstance(event, turn.Event) or self._working != (event.turn, event.step):
+        if not isinstance(event, runner.Event) or self._working != (event.turn, event.step):
             return
-        if isinstance(event, turn.Said):
+        if isinstance(event, runner.Said):
             # Often, and so without a look at the database.
             self._room.say(event.turn, event.step, event.text)
             return
@@ -186,23 +186,23 @@ class Interview(DurableObject):
         if active is None or active.id != event.turn:
             return
         match event:
-            case turn.Restarted():
+            case runner.Restarted():
                 self._room.take_back()
-            case turn.Transcribed(speech=speech, quota=quota):
+            case runner.Transcribed(speech=speech, quota=quota):
                 self._room.show_quota(quota)
                 self._heard(active, speech)
-            case turn.Unheard():
+            case runner.Unheard():
                 self._dictation.deafen_all()
                 self._work_on(active)
-            case turn.Shortened(condensed=condensed):
+            case runner.Shortened(condensed=condensed):
                 self._asking.condense(condensed)
-            case turn.Extracted(skills=skills, quota=quota):
+            case runner.Extracted(skills=skills, quota=quota):
                 self._room.show_quota(quota)
                 self._prepare(active, skills)
-            case turn.Written(text=text, source=source, quota=quota):
+            case runner.Written(text=text, source=source, quota=quota):
                 self._room.show_quota(quota)
                 self._written(active, text, source)
-            case turn.Failed(error=error):
+            case runner.Failed(error=error):
                 self._stop(active, TurnState.FAILED, error)
 
     # --- Messages of clients ------------------------------------------------------------------
@@ -336,7 +336,7 @@ class Interview(DurableObject):
     def _work_on(self, current: Turn) -> None:
         recording, brief = current.recording, self._asking.brief()
         listening = self._dictation.followed(recording) if recording else None
-        work = turn.Work(
+        work = runner.Work(
             turn=current.id,
             step=current.step,
             call=self._asking.call(current.step, request_of(current)),
@@ -350,7 +350,7 @@ class Interview(DurableObject):
         self._ahead.begin_anew()
         context = self.context
         context.spawn(
-            lambda: turn.run(work, self._gateway, self._bank, context.clock, context.post), WORK
+            lambda: runner.run(work, self._gateway, self._bank, context.clock, context.post), WORK
         )
         self._rearm()
 

@@ -3,13 +3,13 @@
 import msgspec
 from msgspec import Struct
 
-from prepserver import protocol as wire
 from prepserver.errors import Conflict, PrepServerError
-from prepserver.interview.phases import Step, phase_of
 from prepserver.interview.transcript import Transcript
-from prepserver.interview.turns import Turns
-from prepserver.objects.connections import Connection
+from prepserver.interview.turns.steps import Step, phase_of
+from prepserver.interview.turns.store import Turns
+from prepserver.objects.connection import Connection
 from prepserver.objects.object import Context
+from prepserver.wire import protocol as wire
 
 __all__ = ["Listed", "Room"]
 

@@ -2,14 +2,14 @@
 
 import msgspec
 
-from prepserver import protocol as wire
 from prepserver.errors import BadRequest, Conflict, PrepServerError
-from prepserver.interview.dictation import FRAMES_MISSING
-from prepserver.interview.phases import Step
 from prepserver.interview.room import Room
+from prepserver.interview.speech.ingest import FRAMES_MISSING
 from prepserver.interview.transcript import Transcript
-from prepserver.interview.turns import Turns
+from prepserver.interview.turns.steps import Step
+from prepserver.interview.turns.store import Turns
 from prepserver.objects.object import Context
+from prepserver.wire import protocol as wire
 
 __all__ = ["Rules", "not_blank"]
 

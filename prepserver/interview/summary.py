@@ -2,8 +2,8 @@
 
 import re
 
-from prepserver.interview.plan import Brief
-from prepserver.protocol import MessageKind
+from prepserver.interview.questions.plan import Brief
+from prepserver.wire.protocol import MessageKind
 
 __all__ = ["summary_text"]
 

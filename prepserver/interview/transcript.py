@@ -2,10 +2,10 @@
 
 import msgspec
 
-from prepserver.ai.values import Speech
+from prepserver.engines.types import Speech
 from prepserver.errors import NotFound
 from prepserver.objects.storage import Storage
-from prepserver.protocol import Message, MessageKind, Role, Source
+from prepserver.wire.protocol import Message, MessageKind, Role, Source
 
 __all__ = ["Transcript"]
 

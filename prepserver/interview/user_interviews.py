@@ -6,11 +6,11 @@ from typing import Any
 
 import msgspec
 
-from prepserver import protocol as wire
 from prepserver.errors import BadRequest, Conflict, NotFound
 from prepserver.interview import schema
-from prepserver.objects.connections import Connection
+from prepserver.objects.connection import Connection
 from prepserver.objects.object import Context, DurableObject
+from prepserver.wire import protocol as wire
 
 __all__ = ["UserInterviews"]
 

@@ -11,9 +11,9 @@ from typing import Any, ClassVar, Protocol
 from msgspec import Struct
 
 from prepserver.clock import Clock
-from prepserver.objects.connections import Close, Connection
+from prepserver.objects.connection import Close, Connection
 from prepserver.objects.storage import Storage
-from prepserver.protocol import ServerMessage, encode
+from prepserver.wire.protocol import ServerMessage, encode
 
 __all__ = ["Context", "DurableObject", "Factory", "Outcome"]
 

@@ -15,14 +15,14 @@ import structlog
 from msgspec import Struct
 
 from prepserver.clock import Clock
-from prepserver.database import cannot_open
 from prepserver.errors import Conflict, PrepServerError, StorageError
 from prepserver.objects.alarms import AlarmIndex, boot_id
-from prepserver.objects.cell import DELETED, STOPPING, Cell, Kind, stopping
-from prepserver.objects.connections import Connection
+from prepserver.objects.connection import Connection
 from prepserver.objects.freeing import give_back_memory
+from prepserver.objects.instance import DELETED, STOPPING, Cell, Kind, stopping
 from prepserver.objects.storage import make_folder, peek
-from prepserver.protocol import CLOSE_RESTART
+from prepserver.storage.sqlite import cannot_open
+from prepserver.wire.protocol import CLOSE_RESTART
 
 __all__ = ["Counts", "Registry"]
 

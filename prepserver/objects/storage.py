@@ -16,9 +16,9 @@ import apsw
 import msgspec
 from msgspec import Struct
 
-from prepserver.database import bury, cannot_open, refused
-from prepserver.disk import sync_folder
 from prepserver.errors import StorageError
+from prepserver.storage.files import sync_folder
+from prepserver.storage.sqlite import bury, cannot_open, refused
 
 __all__ = ["Alarm", "Storage", "make_folder", "peek", "remove_files"]
 

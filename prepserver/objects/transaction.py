@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import structlog
 
 from prepserver.errors import PrepServerError, StorageError
-from prepserver.objects.connections import Connection
+from prepserver.objects.connection import Connection
 from prepserver.objects.object import Context, DurableObject, Outcome
 from prepserver.objects.storage import Storage
 

@@ -96,7 +96,7 @@ print(*sorted(name for name in sys.modules if name.startswith('prepserver')))
 """
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["prepserver", "prepserver.bodies", "prepserver.protocol"]
+    assert done.stdout.split() == ["prepserver", "prepserver.wire.rest", "prepserver.wire.protocol"]
 
 
 def test_the_wire_is_cheap_to_import() -> None:
@@ -105,7 +105,7 @@ def test_the_wire_is_cheap_to_import() -> None:
         """
 import sys
 before = set(sys.modules)
-import prepserver.bodies, prepserver.protocol
+import prepserver.wire.rest, prepserver.wire.protocol
 names = {name.partition('.')[0] for name in set(sys.modules) - before}
 print(*sorted(names - set(sys.stdlib_module_names)))
 """

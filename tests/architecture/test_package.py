@@ -42,9 +42,9 @@ def test_every_file_of_the_packages_is_in_the_wheel(wheel: zipfile.ZipFile) -> N
     [
         "prepserver/py.typed",
         "prepcli/py.typed",
-        "prepserver/ai/models/catalogue.toml",
+        "prepserver/models/catalogue.toml",
         "prepserver/interview/questions/technical.toml",
-        "prepcli/screens/interview.tcss",
+        "prepcli/tui/screens/interview.tcss",
     ],
 )
 def test_the_wheel_holds_its_data(wheel: zipfile.ZipFile, wanted: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from prepserver.ai.values import Prompt
+from prepserver.engines.types import Prompt
 from tests.bench.models import (
     CONTEXT,
     LANGUAGE,

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from prepserver import protocol as wire
+from prepserver.wire import protocol as wire
 from tests.bench.clients import Rest
 from tests.bench.house import House
 from tests.bench.models import LANGUAGE, SPEECH

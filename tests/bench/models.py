@@ -18,14 +18,14 @@ import msgspec
 import platformdirs
 from msgspec import Struct
 
-from prepserver.ai.gateway import Call, Gateway
-from prepserver.ai.remote.endpoint import Endpoint
-from prepserver.ai.remote.language import RemoteLanguage
-from prepserver.ai.values import Delta, ModelInfo, Prompt, Usage
-from prepserver.ai.worker import NATIVE_ENVIRONMENT
 from prepserver.app import create_services
 from prepserver.clock import SystemClock
 from prepserver.config import Config
+from prepserver.engines.ipc.supervisor import NATIVE_ENVIRONMENT
+from prepserver.engines.openai.endpoint import Endpoint
+from prepserver.engines.openai.language import RemoteLanguage
+from prepserver.engines.types import Delta, ModelInfo, Prompt, Usage
+from prepserver.gateway.gateway import Call, Gateway
 from tests.bench.talks import Talk
 from tests.support.llama_cpp_server import LlamaCppServer
 

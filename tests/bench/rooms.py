@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from prepserver import protocol as wire
+from prepserver.wire import protocol as wire
 from tests.bench.clients import Client, Rest, connect
 from tests.bench.house import House, serving
 from tests.bench.processes import cores, cpu_seconds, pin, resident

@@ -5,8 +5,8 @@ import random
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from itertools import cycle
 
-from prepserver.protocol import BYTES_PER_SECOND, SAMPLE_RATE
-from tests.server.ai.whisper.sounds import SPEECH, spoken
+from prepserver.wire.protocol import BYTES_PER_SECOND, SAMPLE_RATE
+from tests.server.engines.whisper.sounds import SPEECH, spoken
 
 __all__ = ["CLIP", "Player", "files", "long_answer", "pcm"]
 

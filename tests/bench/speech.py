@@ -8,13 +8,13 @@ from pathlib import Path
 
 import msgspec
 
-from prepserver.ai.gateway import Call
-from prepserver.ai.values import Caption, Speech
-from prepserver.protocol import BYTES_PER_SECOND
+from prepserver.engines.types import Caption, Speech
+from prepserver.gateway.gateway import Call
+from prepserver.wire.protocol import BYTES_PER_SECOND
 from tests.bench.models import SPEECH, THREADS, Ours, Plain
 from tests.bench.report import Row, p95, row
 from tests.bench.sounds import CLIP, Player, files, long_answer, pcm
-from tests.server.ai.whisper.sounds import words_of
+from tests.server.engines.whisper.sounds import words_of
 from tests.support.wer import normalised, wer
 
 __all__ = ["run"]

@@ -5,9 +5,9 @@ import tempfile
 from contextlib import aclosing
 from pathlib import Path
 
-from prepserver.ai.gateway import Call
-from prepserver.ai.values import Caption, Speech
-from prepserver.protocol import BYTES_PER_SECOND
+from prepserver.engines.types import Caption, Speech
+from prepserver.gateway.gateway import Call
+from prepserver.wire.protocol import BYTES_PER_SECOND
 from tests.bench.models import CONTEXT, LANGUAGE, SPEECH, THREADS, Ours, Plain, sampling
 from tests.bench.report import Row, row
 from tests.bench.sounds import CLIP, Player, files, pcm

@@ -11,14 +11,21 @@ from pathlib import Path
 
 import msgspec
 
-from prepserver.ai.values import ModelInfo, Priority, Prompt
-from prepserver.interview.compact import CONDENSED, STEMS
-from prepserver.interview.phases import Step
-from prepserver.interview.phrases import key_phrases
-from prepserver.interview.plan import Brief, Condensed, planned
-from prepserver.interview.prompts import condensing_prompt, outgrown, prompt_for, reading_for
+from prepserver.engines.types import ModelInfo, Priority, Prompt
+from prepserver.interview.prompts.build import condensing_prompt, outgrown, prompt_for, reading_for
+from prepserver.interview.prompts.few_shot import CONDENSED, STEMS
+from prepserver.interview.prompts.phrases import key_phrases
 from prepserver.interview.questions import bank
-from prepserver.protocol import InterviewSpec, InterviewType, Message, MessageKind, Role, Source
+from prepserver.interview.questions.plan import Brief, Condensed, planned
+from prepserver.interview.turns.steps import Step
+from prepserver.wire.protocol import (
+    InterviewSpec,
+    InterviewType,
+    Message,
+    MessageKind,
+    Role,
+    Source,
+)
 
 __all__ = ["Talk"]
 
@@ -104,7 +111,7 @@ class Talk:
         return msgspec.structs.replace(prompt, priority=Priority.PREFILL)
 
     def condense(self, reply: str) -> None:
-        """Go on with the reply to `condensing`, as `prepserver.interview.condensing` does."""
+        """Go on with the reply to `condensing`, as `prepserver.interview.prompts.history_summary` does."""
         prompt = self.condensing()
         assert prompt is not None, "there is nothing to condense"
         condensed = Condensed(

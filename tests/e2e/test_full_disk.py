@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from prepserver import protocol as wire
+from prepserver.wire import protocol as wire
 from tests.support.server import Server
 from tests.support.sockets import Socket, entered
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from prepserver import protocol as wire
-from prepserver.protocol import MessageKind
+from prepserver.wire import protocol as wire
+from prepserver.wire.protocol import MessageKind
 from tests.e2e.test_real_models import begin, first_question, room
 from tests.support.server import Server
 from tests.support.sockets import Socket, entered

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from prepserver import protocol as wire
+from prepserver.wire import protocol as wire
 from tests.e2e.test_server import interview
 from tests.support.server import Server
 

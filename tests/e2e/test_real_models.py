@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from prepserver import protocol as wire
-from prepserver.protocol import MessageKind
+from prepserver.wire import protocol as wire
+from prepserver.wire.protocol import MessageKind
 from tests.support.server import Server
 from tests.support.sockets import Socket, entered
 from tests.support.wer import wer

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from prepserver import protocol as wire
-from prepserver.protocol import MessageKind
+from prepserver.wire import protocol as wire
+from prepserver.wire.protocol import MessageKind
 from tests.support.llama_cpp_server import LlamaCppServer
 from tests.support.server import Server
 from tests.support.sockets import entered

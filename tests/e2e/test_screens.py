@@ -8,18 +8,18 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input
 
-from prepcli.app import PrepApp
 from prepcli.client.rest import Rest
 from prepcli.client.session import Session
 from prepcli.client.state import is_completed, open_question
-from prepcli.screens.interview import InterviewScreen
-from prepcli.screens.lobby import LobbyScreen
-from prepcli.screens.new_interview import NewInterviewScreen
-from prepcli.widgets.answer import AnswerBox
-from prepcli.widgets.connection import ConnectionBanner
-from prepcli.widgets.interviews import InterviewList
-from prepserver.protocol import Message, MessageKind, Phase
-from tests.cli.screens.support import Ears, patient, shown, words
+from prepcli.tui.app import PrepApp
+from prepcli.tui.screens.interview import InterviewScreen
+from prepcli.tui.screens.lobby import LobbyScreen
+from prepcli.tui.screens.new_interview import NewInterviewScreen
+from prepcli.tui.widgets.answer import AnswerBox
+from prepcli.tui.widgets.connection import ConnectionBanner
+from prepcli.tui.widgets.interviews import InterviewList
+from prepserver.wire.protocol import Message, MessageKind, Phase
+from tests.cli.tui.screens.support import Ears, patient, shown, words
 from tests.support.server import Server
 
 __all__ = ["patient"]

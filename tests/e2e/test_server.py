@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
-from prepserver import protocol as wire
+from prepserver.accounts.tokens import Tokens, signing_key
 from prepserver.app import VERSION
 from prepserver.clock import SystemClock
-from prepserver.identity.tokens import Tokens, signing_key
+from prepserver.wire import protocol as wire
 from tests.support.server import Process, Server
 from tests.support.sockets import Socket, entered, refusal
 from tests.support.warm import WarmServer

@@ -10,7 +10,7 @@ import pytest
 
 from prepcli.client.rest import Rest
 from prepcli.client.room import Room
-from prepserver import protocol as wire
+from prepserver.wire import protocol as wire
 from tests.e2e.test_server import interview
 from tests.support.candidates import Candidate
 from tests.support.deaf import Deaf

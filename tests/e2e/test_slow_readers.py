@@ -18,7 +18,7 @@ from typing import Self
 import pytest
 from msgspec import Struct
 
-from prepserver import protocol as wire
+from prepserver.wire import protocol as wire
 from tests.e2e.test_server import interview
 from tests.support.deaf import Deaf
 from tests.support.server import Server

@@ -8,12 +8,12 @@ import argon2
 import pytest
 from click.testing import CliRunner, Result
 
-from prepserver.ai.calllog import CallLog
-from prepserver.ai.calls import Record
+from prepserver.accounts.users import Users
 from prepserver.app import VERSION
 from prepserver.cli import cli
 from prepserver.clock import SystemClock
-from prepserver.identity.users import Users
+from prepserver.telemetry.call_log import CallLog
+from prepserver.telemetry.calls import Record
 from tests.support.loop import asynchronous
 
 
@@ -22,7 +22,7 @@ def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PREP_SERVER_DATA_DIR", str(tmp_path / "server"))
     # The product's own cost is for attackers; here it would only be waited for.
     cheap = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
-    monkeypatch.setattr("prepserver.identity.users.PasswordHasher", lambda: cheap)
+    monkeypatch.setattr("prepserver.accounts.users.PasswordHasher", lambda: cheap)
     return tmp_path / "server"
 
 

@@ -7,9 +7,9 @@ from prepcli.client.outbox import MAX_MESSAGES
 from prepcli.client.recording import Recording
 from prepcli.client.state import RoomState
 from prepserver.interview.interview import GUARD
-from prepserver.interview.phases import Step, TurnState
-from prepserver.interview.turn import COALESCE
-from prepserver.protocol import (
+from prepserver.interview.turns.runner import COALESCE
+from prepserver.interview.turns.steps import Step, TurnState
+from prepserver.wire.protocol import (
     HintRequest,
     InterviewEnd,
     MessageEdit,

@@ -13,10 +13,10 @@ from typing import Any
 from uvicorn.server import ServerState
 
 from prepserver.errors import Unauthorized
+from prepserver.http.rooms import Rooms as Lobby
+from prepserver.http.services import Services
+from prepserver.http.sockets import Sockets
 from prepserver.objects.object import DurableObject
-from prepserver.routes.rooms import Rooms as Lobby
-from prepserver.routes.services import Services
-from prepserver.routes.sockets import Sockets
 from prepserver.serve import DRAIN_SECONDS
 from tests.simulation.loop import TASKS, Disk, VirtualLoop
 from tests.simulation.models import Director, Language, SpeechWriter

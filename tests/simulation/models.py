@@ -6,9 +6,9 @@ from collections.abc import AsyncGenerator
 
 from msgspec import Struct
 
-from prepserver.ai.scripted import ScriptedLanguage, ScriptedSpeech
-from prepserver.ai.values import Delta, ModelInfo, Prompt, Speech, Usage
 from prepserver.clock import Clock
+from prepserver.engines.scripted import ScriptedLanguage, ScriptedSpeech
+from prepserver.engines.types import Delta, ModelInfo, Prompt, Speech, Usage
 from prepserver.errors import InferenceError
 
 __all__ = ["Director", "Language", "Mood", "Speaking", "SpeechWriter"]

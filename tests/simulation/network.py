@@ -19,7 +19,7 @@ from websockets.http11 import Response
 from websockets.uri import parse_uri
 
 from prepserver.clock import Clock
-from prepserver.routes.sockets import Sockets
+from prepserver.http.sockets import Sockets
 
 __all__ = ["CAPACITY", "Link", "Network"]
 

@@ -20,7 +20,7 @@ from prepcli.client.state import (
     open_question,
 )
 from prepcli.errors import PrepError, QueueFull, RecordingRefused
-from prepserver.protocol import (
+from prepserver.wire.protocol import (
     Accepted,
     AudioAck,
     ClientMessages,

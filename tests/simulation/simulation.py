@@ -22,8 +22,8 @@ import msgspec
 from msgspec import Struct
 
 from prepcli.client import room
-from prepserver import protocol as wire
-from prepserver.objects import connections
+from prepserver.objects import connection
+from prepserver.wire import protocol as wire
 from tests.simulation import checks, steps, truth
 from tests.simulation.life import USER, Life, Tokens
 from tests.simulation.loop import VirtualLoop
@@ -96,7 +96,7 @@ def run(seed: int, schedule: tuple[steps.Step, ...] | None = None) -> Report:
     try:
         with (
             patch("uuid.uuid4", uuid4),
-            patch.object(connections, "MAX_QUEUED_MESSAGES", steps.setup(seed).outbox),
+            patch.object(connection, "MAX_QUEUED_MESSAGES", steps.setup(seed).outbox),
             watched(),
             asyncio.Runner(loop_factory=VirtualLoop) as runner,
         ):

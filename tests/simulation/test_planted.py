@@ -8,12 +8,12 @@ import pytest
 from prepcli.client.outbox import Outbox
 from prepcli.client.recording import Recording
 from prepserver.interview.interview import Interview
-from prepserver.interview.recordings import Recordings
 from prepserver.interview.room import Room
 from prepserver.interview.rules import Rules
+from prepserver.interview.speech.recordings import Recordings
 from prepserver.objects.alarms import AlarmIndex
-from prepserver.objects.cell import Cell
-from prepserver.objects.connections import Connection
+from prepserver.objects.connection import Connection
+from prepserver.objects.instance import Cell
 from prepserver.objects.mailbox import Mailbox
 from prepserver.objects.transaction import Transaction
 from tests.simulation import simulation

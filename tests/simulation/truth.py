@@ -11,9 +11,9 @@ import apsw
 import msgspec
 from msgspec import Struct
 
-from prepserver.interview.phases import Step, TurnState, phase_of
-from prepserver.interview.plan import Condensed
-from prepserver.protocol import (
+from prepserver.interview.questions.plan import Condensed
+from prepserver.interview.turns.steps import Step, TurnState, phase_of
+from prepserver.wire.protocol import (
     Error,
     Interview,
     Message,

@@ -7,8 +7,8 @@ from unittest.mock import patch
 
 import structlog
 
-from prepserver.ai.gateway import Call, Gateway
-from prepserver.ai.values import Prompt
+from prepserver.engines.types import Prompt
+from prepserver.gateway.gateway import Call, Gateway
 from prepserver.interview.interview import Interview
 from prepserver.interview.user_interviews import UserInterviews
 from prepserver.objects.object import Context, DurableObject

@@ -29,9 +29,9 @@ from prepcli.client.state import (
     open_question,
 )
 from prepcli.errors import ServerUnreachable
-from prepserver.ai.scripted import SILENCE, ScriptedSpeech
 from prepserver.clock import SystemClock
-from prepserver.protocol import (
+from prepserver.engines.scripted import SILENCE, ScriptedSpeech
+from prepserver.wire.protocol import (
     Accepted,
     Failure,
     GetAllMessages,

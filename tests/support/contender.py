@@ -12,7 +12,7 @@ from pathlib import Path
 
 from prepserver.clock import SystemClock
 from prepserver.errors import PrepServerError
-from prepserver.objects.cell import Kind
+from prepserver.objects.instance import Kind
 from prepserver.objects.object import DurableObject
 from prepserver.objects.registry import Registry
 

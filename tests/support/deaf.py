@@ -10,7 +10,7 @@ from websockets.client import ClientProtocol
 from websockets.http11 import Response
 from websockets.uri import parse_uri
 
-from prepserver import protocol as wire
+from prepserver.wire import protocol as wire
 
 __all__ = ["Deaf"]
 

@@ -10,7 +10,7 @@ from contextlib import closing
 import msgspec
 from msgspec import Raw, Struct
 
-from prepserver.ai.child import Call, serve
+from prepserver.engines.ipc.runner import Call, serve
 from prepserver.errors import InferenceError
 
 

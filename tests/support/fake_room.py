@@ -17,7 +17,7 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
-from prepserver.protocol import (
+from prepserver.wire.protocol import (
     Accepted,
     ClientMessages,
     Hello,

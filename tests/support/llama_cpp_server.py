@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from types import TracebackType
 
-from prepserver.ai.worker import NATIVE_ENVIRONMENT
+from prepserver.engines.ipc.supervisor import NATIVE_ENVIRONMENT
 
 __all__ = ["LlamaCppServer"]
 

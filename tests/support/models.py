@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import AsyncGenerator, Coroutine, Sequence
 from typing import Any, TypeVar
 
-from prepserver.ai.values import Delta, EngineStats, ModelInfo, Prompt, Usage
 from prepserver.clock import Clock
+from prepserver.engines.types import Delta, EngineStats, ModelInfo, Prompt, Usage
 from tests.support.clock import ManualClock
 
 T = TypeVar("T")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from prepserver.objects.cell import Kind
-from prepserver.objects.connections import Connection
+from prepserver.objects.connection import Connection
+from prepserver.objects.instance import Kind
 from prepserver.objects.object import DurableObject
 from prepserver.objects.registry import Registry
 from prepserver.objects.storage import Storage

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from websockets.frames import Frame, Opcode
 
-from prepserver import protocol as wire
 from prepserver.errors import Forbidden
-from prepserver.objects.cell import Cell
-from prepserver.objects.connections import Connection
+from prepserver.http.sockets import Sockets
+from prepserver.objects.connection import Connection
+from prepserver.objects.instance import Cell
 from prepserver.objects.object import DurableObject
 from prepserver.objects.registry import Registry
-from prepserver.routes.sockets import Sockets
+from prepserver.wire import protocol as wire
 from tests.support.clock import ManualClock
 from tests.support.objects import alive
 from tests.support.wire import Wire

@@ -7,7 +7,7 @@ from pathlib import Path
 import apsw
 
 from prepcli.client.rest import Rest
-from prepserver.protocol import Interview, Message, MessageKind, Status
+from prepserver.wire.protocol import Interview, Message, MessageKind, Status
 from tests.support.candidates import Candidate, Promised
 from tests.support.server import Server
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from prepserver.clock import SystemClock
-from prepserver.objects.cell import Kind
+from prepserver.objects.instance import Kind
 from prepserver.objects.object import DurableObject
 from prepserver.objects.registry import Registry
 

@@ -8,17 +8,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from prepserver import protocol as wire
-from prepserver.ai.gateway import Gateway
-from prepserver.ai.scripted import ScriptedLanguage, ScriptedSpeech
-from prepserver.ai.values import LanguageModel, SpeechModel
+from prepserver.accounts.rate_limits import RateLimiter
+from prepserver.engines.scripted import ScriptedLanguage, ScriptedSpeech
+from prepserver.engines.types import LanguageModel, SpeechModel
+from prepserver.gateway.gateway import Gateway
 from prepserver.interview.interview import Interview, Settings
 from prepserver.interview.questions import bank
 from prepserver.interview.user_interviews import UserInterviews
-from prepserver.objects.cell import Cell, Kind
-from prepserver.objects.connections import Close, Connection
+from prepserver.objects.connection import Close, Connection
+from prepserver.objects.instance import Cell, Kind
 from prepserver.objects.registry import Registry
-from prepserver.stores.ratelimit import RateLimiter
+from prepserver.wire import protocol as wire
 from tests.support.clock import ManualClock
 from tests.support.sink import Sink
 

@@ -15,8 +15,8 @@ from urllib.parse import urlencode
 
 import msgspec
 
+from prepserver.accounts.users import Users
 from prepserver.clock import SystemClock
-from prepserver.identity.users import Users
 
 __all__ = ["Process", "Reply", "Server"]
 

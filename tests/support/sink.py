@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 
-from prepserver.objects.connections import Close, Connection
+from prepserver.objects.connection import Close, Connection
 
 __all__ = ["Sink"]
 

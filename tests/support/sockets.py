@@ -10,7 +10,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from prepserver import protocol as wire
+from prepserver.wire import protocol as wire
 from tests.support.server import Reply
 
 __all__ = ["Socket", "entered", "refusal"]

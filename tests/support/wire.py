@@ -10,7 +10,7 @@ from websockets.frames import Frame, Opcode
 from websockets.http11 import Response
 from websockets.uri import parse_uri
 
-from prepserver.routes.sockets import RoomSocket, Sockets
+from prepserver.http.sockets import RoomSocket, Sockets
 
 __all__ = ["Wire"]
 

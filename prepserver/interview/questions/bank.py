@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from prepserver.interview.questions.skills import Skill, Vocabulary
-from prepserver.protocol import InterviewType, Level
+from prepserver.wire.protocol import InterviewType, Level
 
 __all__ = ["Bank", "Question", "load", "parse_questions", "parse_skills"]
 

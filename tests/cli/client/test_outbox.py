@@ -5,7 +5,7 @@ import pytest
 from prepcli.client.outbox import Outbox
 from prepcli.client.recording import FRAME_BYTES, MAX_WAITING, Recording
 from prepcli.errors import QueueFull, RecordingRefused, ServerUnreachable, UsageError
-from prepserver.protocol import (
+from prepserver.wire.protocol import (
     AudioCancel,
     AudioStart,
     AudioStop,

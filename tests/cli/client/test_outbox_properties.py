@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from prepcli.client.outbox import Outbox
 from prepcli.client.recording import FRAME_BYTES, Recording
-from prepserver.protocol import (
+from prepserver.wire.protocol import (
     Accepted,
     AudioAck,
     AudioStart,

@@ -17,7 +17,7 @@ from prepcli.errors import (
     RequestRefused,
     ServerUnreachable,
 )
-from prepserver.protocol import Interview, InterviewSpec, Message, encode
+from prepserver.wire.protocol import Interview, InterviewSpec, Message, encode
 from tests.cli.client.things import interview, said
 
 URL = "http://prep.test"

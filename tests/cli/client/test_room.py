@@ -7,7 +7,7 @@ import pytest
 from prepcli.client.room import Room
 from prepcli.client.state import ConnectionChanged, ConnectionStatus
 from prepcli.errors import ServerUnreachable, UsageError
-from prepserver.protocol import (
+from prepserver.wire.protocol import (
     CLOSE_RESTART,
     CLOSE_SLOW,
     Accepted,

@@ -7,8 +7,7 @@ import pytest
 from prepcli.client.room import Room
 from prepcli.client.state import ConnectionStatus
 from prepcli.errors import NotAuthorised, NotFound, RateLimited, ServerUnreachable
-from prepserver.bodies import ErrorBody
-from prepserver.protocol import (
+from prepserver.wire.protocol import (
     CLOSE_DELETED,
     CLOSE_TOO_BIG,
     Accepted,
@@ -19,6 +18,7 @@ from prepserver.protocol import (
     UserTyping,
     encode,
 )
+from prepserver.wire.rest import ErrorBody
 from tests.cli.client.listener import Listener, Sleeper, entered, play
 from tests.support.fake_room import FakeRoom
 

@@ -8,7 +8,7 @@ from prepcli.client.state import (
     needs_snapshot,
     open_question,
 )
-from prepserver.protocol import (
+from prepserver.wire.protocol import (
     Accepted,
     Caption,
     Delta,

@@ -6,7 +6,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from prepcli.client.state import RoomEvent, RoomState, apply, needs_snapshot
-from prepserver.protocol import (
+from prepserver.wire.protocol import (
     Delta,
     DeltaDropped,
     MessageKind,

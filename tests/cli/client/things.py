@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from prepserver.protocol import (
+from prepserver.wire.protocol import (
     Interview,
     InterviewType,
     Level,

@@ -11,9 +11,9 @@ from random import Random
 
 from msgspec import Struct
 
-from prepserver import protocol as wire
 from prepserver.errors import NotFound
-from prepserver.protocol import MessageKind, Phase
+from prepserver.wire import protocol as wire
+from prepserver.wire.protocol import MessageKind, Phase
 from tests.server.interview.talk import ready, snapshot
 from tests.support.clock import ManualClock
 from tests.support.databases import damage

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from prepserver import protocol as wire
-from prepserver.protocol import Phase
+from prepserver.wire import protocol as wire
+from prepserver.wire.protocol import Phase
 from tests.support.rooms import Client, Rooms
 
 LOUD = (b"\x00\x40" + b"\x00\xc0") * 8_000

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from prepserver import protocol as wire
 from prepserver.errors import StorageError
-from prepserver.protocol import MessageKind, Phase
+from prepserver.wire import protocol as wire
+from prepserver.wire.protocol import MessageKind, Phase
 from tests.server.interview.talk import LOUD, answer, kinds, open_room, ready, snapshot
 from tests.support.clock import ManualClock
 from tests.support.databases import damage

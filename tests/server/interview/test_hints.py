@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from prepserver import protocol as wire
 from prepserver.interview import schema
 from prepserver.interview.hints import COARSENESS, Hints
 from prepserver.interview.transcript import Transcript
 from prepserver.objects.object import Context
 from prepserver.objects.storage import Storage
-from prepserver.protocol import MessageKind, Phase, Source
+from prepserver.wire import protocol as wire
+from prepserver.wire.protocol import MessageKind, Phase, Source
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
 from tests.support.rooms import Rooms

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from prepserver import protocol as wire
 from prepserver.errors import InferenceError, NotFound
-from prepserver.interview import turn
-from prepserver.interview.phases import Step
 from prepserver.interview.rules import REFUSALS_KEPT
-from prepserver.objects import connections
-from prepserver.objects.connections import Connection
+from prepserver.interview.turns import runner
+from prepserver.interview.turns.steps import Step
+from prepserver.objects import connection
+from prepserver.objects.connection import Connection
 from prepserver.objects.registry import Registry
-from prepserver.protocol import MessageKind, Phase
+from prepserver.wire import protocol as wire
+from prepserver.wire.protocol import MessageKind, Phase
 from tests.server.interview.stored import stored
 from tests.server.interview.talk import answer, kinds, open_room, ready, snapshot
 from tests.support.clock import ManualClock
@@ -375,7 +375,7 @@ async def test_a_slow_reader_that_comes_back_costs_one_snapshot(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing that it missed is sent after it: the snapshot says it all."""
-    monkeypatch.setattr(connections, "MAX_QUEUED_MESSAGES", 4)
+    monkeypatch.setattr(connection, "MAX_QUEUED_MESSAGES", 4)
     async with Rooms(tmp_path) as rooms:
         client = await open_room(rooms)
         slow = Connection("slow")
@@ -409,7 +409,7 @@ async def test_events_of_another_turn_are_dropped(tmp_path: Path) -> None:
     """An event of work that is no longer wanted changes nothing."""
     async with Rooms(tmp_path) as rooms:
         client = await open_room(rooms)
-        late = turn.Said(turn="long-gone", step=Step.QUESTION, text="Boo")
+        late = runner.Said(turn="long-gone", step=Step.QUESTION, text="Boo")
         await rooms.registry.call("interview", client.room, "on_event", late)
         truth = await snapshot(client)
     assert truth.streaming is None

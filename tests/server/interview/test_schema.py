@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from prepserver import protocol as wire
 from prepserver.interview.interview import Interview
 from prepserver.interview.user_interviews import UserInterviews
-from prepserver.protocol import MessageKind, Phase
+from prepserver.wire import protocol as wire
+from prepserver.wire.protocol import MessageKind, Phase
 from tests.server.interview.stored import FIXTURES, FOLDER, HALF, file, restore, stored
 from tests.server.interview.talk import answer, snapshot
 from tests.support.databases import damage

@@ -9,7 +9,7 @@ from prepserver.errors import NotFound
 from prepserver.interview import schema
 from prepserver.interview.transcript import Transcript
 from prepserver.objects.storage import Storage
-from prepserver.protocol import MessageKind, Role, Source
+from prepserver.wire.protocol import MessageKind, Role, Source
 
 QUESTION, ANSWER, HINT, CLOSING = (
     MessageKind.QUESTION,

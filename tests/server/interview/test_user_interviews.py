@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from prepserver import protocol as wire
 from prepserver.errors import Conflict, NotFound
-from prepserver.objects.cell import Kind
-from prepserver.objects.connections import Connection
+from prepserver.objects.connection import Connection
+from prepserver.objects.instance import Kind
 from prepserver.objects.object import DurableObject
 from prepserver.objects.registry import Registry
+from prepserver.wire import protocol as wire
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
 from tests.support.objects import eventually, in_time

@@ -15,11 +15,11 @@ import msgspec
 from msgspec import Struct
 
 from prepserver.errors import PrepServerError
-from prepserver.objects.cell import Kind
-from prepserver.objects.connections import Close, Connection
+from prepserver.objects.connection import Close, Connection
+from prepserver.objects.instance import Kind
 from prepserver.objects.object import DurableObject
 from prepserver.objects.registry import Registry
-from prepserver.protocol import Accepted, decode_server
+from prepserver.wire.protocol import Accepted, decode_server
 from tests.support.clock import ManualClock
 from tests.support.databases import damage
 from tests.support.faults import broken, full

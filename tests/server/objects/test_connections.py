@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 
 from prepserver.errors import BadRequest, PrepServerError
-from prepserver.objects.connections import (
+from prepserver.objects.connection import (
     MAX_ATTACHMENT,
     MAX_QUEUED_BYTES,
     MAX_QUEUED_MESSAGES,
@@ -16,7 +16,7 @@ from prepserver.objects.connections import (
     Connection,
 )
 from prepserver.objects.object import DurableObject
-from prepserver.protocol import CLOSE_SLOW, Caption
+from prepserver.wire.protocol import CLOSE_SLOW, Caption
 from tests.support.loop import asynchronous
 from tests.support.objects import alive, join
 from tests.support.sink import Sink

@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 import pytest
 
 from prepserver.errors import PrepServerError, StorageError
-from prepserver.objects.connections import Connection
+from prepserver.objects.connection import Connection
 from prepserver.objects.object import DurableObject
-from prepserver.protocol import Accepted, Caption, Failure
+from prepserver.wire.protocol import Accepted, Caption, Failure
 from tests.support.clock import ManualClock
 from tests.support.databases import damage
 from tests.support.faults import Fault, Faults, Operation, broken, full

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from prepserver.errors import Conflict, NotFound, PrepServerError
-from prepserver.objects.connections import Connection
+from prepserver.objects.connection import Connection
 from prepserver.objects.object import Context, DurableObject
 from prepserver.objects.registry import Counts, Registry
 from prepserver.objects.storage import Storage
-from prepserver.protocol import CLOSE_RESTART, Caption
+from prepserver.wire.protocol import CLOSE_RESTART, Caption
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
 from tests.support.objects import Gate, alive, eventually, in_time, join

@@ -8,9 +8,9 @@ import apsw
 import pytest
 
 from prepserver.objects.alarms import AlarmIndex
-from prepserver.objects.connections import Connection
+from prepserver.objects.connection import Connection
 from prepserver.objects.object import Context
-from prepserver.protocol import ServerMessage, encode
+from prepserver.wire.protocol import ServerMessage, encode
 from tests.server.objects.ledgers import History
 from tests.support.histories import endure
 from tests.support.loop import asynchronous

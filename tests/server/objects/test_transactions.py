@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from prepserver.errors import BadRequest, PrepServerError, StorageError
-from prepserver.objects.connections import Connection
+from prepserver.objects.connection import Connection
 from prepserver.objects.object import Context, DurableObject
 from prepserver.objects.storage import Storage
-from prepserver.protocol import Caption, Failure
+from prepserver.wire.protocol import Caption, Failure
 from tests.support.loop import asynchronous
 from tests.support.objects import Gate, alive, join
 

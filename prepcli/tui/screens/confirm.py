@@ -1,0 +1,41 @@
+"""A question that is answered with yes or no."""
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Static
+
+from prepcli.tui.keys import NO, YES, spelled
+
+
+class ConfirmScreen(ModalScreen[bool]):
+    """Dismissed with True for yes. Escape means no."""
+
+    CSS_PATH = "confirm.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [YES.binding(), NO.binding()]
+
+    def __init__(self, question: str, consequence: str, *, yes: str, no: str) -> None:
+        """`yes` and `no` say what each of them does, in a word or two."""
+        super().__init__()
+        self._question = question
+        self._consequence = consequence
+        self._yes = yes
+        self._no = no
+
+    def compose(self) -> ComposeResult:
+        with Vertical(id="box"):
+            yield Static(self._question, id="question", markup=False)
+            yield Static(self._consequence, id="consequence", markup=False)
+            first, second = (spelled(key.keys.split(",")[0]) for key in (YES, NO))
+            yield Static(
+                f"{first}  {self._yes}      {second}  {self._no}", id="choice", markup=False
+            )
+
+    def action_yes(self) -> None:
+        self.dismiss(True)
+
+    def action_no(self) -> None:
+        self.dismiss(False)

@@ -1,0 +1,101 @@
+"""How an interview looks: the parts of its screen, top to bottom, and what each one shows."""
+
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.widgets import Footer, Static
+
+from prepcli.client.state import RoomState, is_completed, open_question
+from prepcli.terminal_text import one_line
+from prepcli.tui.screens.conversation import scene
+from prepcli.tui.text import Seconds
+from prepcli.tui.widgets.answer import AnswerBox
+from prepcli.tui.widgets.connection import ConnectionBanner
+from prepcli.tui.widgets.interviews import TYPES
+from prepcli.tui.widgets.level import LevelMeter
+from prepcli.tui.widgets.status import StatusLine, activity, allowance, progress
+from prepcli.tui.widgets.transcript import Transcript
+from prepserver.wire.protocol import Interview, Status
+
+
+class InterviewView(Vertical):
+    """Shows a `RoomState`; decides nothing."""
+
+    def __init__(self, monotonic: Seconds) -> None:
+        super().__init__()
+        self._monotonic = monotonic
+        self._opened = monotonic()
+        self._known = False
+        self._over = False
+        self._title = Static("", id="title", markup=False)
+        self._failure = Static("", id="failure", markup=False)
+        self._status = StatusLine()
+        self._facts = Static("", id="completed-facts", markup=False)
+        self.banner = ConnectionBanner(monotonic)
+        self.transcript = Transcript()
+        self.meter = LevelMeter()
+        self.box = AnswerBox(monotonic)
+
+    def compose(self) -> ComposeResult:
+        yield self._title
+        yield self.banner
+        yield self.transcript
+        yield self._failure
+        yield self.meter
+        yield self._status
+        yield self.box
+        with Vertical(id="completed"):
+            yield Static("Interview completed", id="completed-title")
+            yield self._facts
+        yield Footer(show_command_palette=False)
+
+    def on_mount(self) -> None:
+        self.meter.display = False
+        self.box.focus()
+        self.set_interval(1.0, self._tick)
+
+    async def show(
+        self, state: RoomState, *, pending: str = "", active: bool = False, running: bool = False
+    ) -> None:
+        """Make every part match the state. One call at a time.
+
+        `pending` is an answer on its way. `active`: the candidate is being recorded; `running`:
+        or the recording is still being delivered.
+        """
+        self._known = state.interview is not None
+        self._over = is_completed(state)
+        self._tick()
+        await self.transcript.show(scene(state, pending, hearing=running))
+        self._status.activity = activity(
+            state.phase,
+            streaming=state.streaming,
+            recording=active,
+            failed=state.failed is not None,
+            completed=self._over,
+            asked=open_question(state) is not None,
+            sending=bool(pending) or running,
+            known=state.interview is not None,
+        )
+        self._status.allowance = allowance(state.quota)
+        self._failure.display = state.failed is not None
+        if state.failed is not None:
+            self._failure.update(f"{one_line(state.failed.message)} Press ctrl+g to try again.")
+        self.meter.display = active
+        self.box.display = not self._over
+        self.query_one("#completed").display = self._over
+        if state.interview is not None:
+            self._describe(state.interview)
+
+    def _describe(self, interview: Interview) -> None:
+        kind = f"{TYPES[interview.type]}, {interview.level.value}"
+        self._title.update(f"{one_line(interview.title)} · {kind}")
+        self._status.progress = progress(interview)
+        if interview.status is Status.COMPLETED:
+            self._facts.update(f"{progress(interview)} · ctrl+l goes back to your interviews")
+            # Nothing is left to be written: the arrow keys read the transcript.
+            self.transcript.can_focus = True
+            if self.screen.focused in (None, self.box):
+                self.transcript.focus()
+
+    def _tick(self) -> None:
+        if self._known and not self._over:
+            self._status.elapsed = int(self._monotonic() - self._opened)

@@ -1,0 +1,141 @@
+"""The list of a user's interviews, live: open one, begin one, delete one."""
+
+import time
+from typing import ClassVar
+
+from textual import on, work
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Vertical
+from textual.widgets import Footer, OptionList, Static
+
+from prepcli.errors import PrepError
+from prepcli.terminal_text import one_line
+from prepcli.tui.keys import DELETE, HELP_SIGN, NEW, QUIT_LETTER
+from prepcli.tui.messages import ConnectionLost, ConnectionRestored, RoomChanged
+from prepcli.tui.screens.confirm import ConfirmScreen
+from prepcli.tui.screens.interview import InterviewScreen
+from prepcli.tui.screens.new_interview import NewInterviewScreen
+from prepcli.tui.screens.recorder import MicrophoneFactory
+from prepcli.tui.screens.room import RoomScreen
+from prepcli.tui.screens.server import SessionLink
+from prepcli.tui.text import Seconds
+from prepcli.tui.widgets.connection import ConnectionBanner
+from prepcli.tui.widgets.interviews import InterviewList
+from prepserver.wire.protocol import InterviewSpec
+
+REFRESH_SECONDS = 30.0
+"""How often `3 minutes ago` is written anew."""
+
+
+class LobbyScreen(RoomScreen):
+    """Where prep begins and where an interview comes back to."""
+
+    CSS_PATH = "lobby.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        NEW.binding(),
+        DELETE.binding(),
+        QUIT_LETTER.binding(),
+        HELP_SIGN.binding(show=False),
+    ]
+
+    def __init__(
+        self,
+        session: SessionLink,
+        *,
+        microphone: MicrophoneFactory,
+        spec: InterviewSpec | None = None,
+        now: Seconds = time.time,
+        monotonic: Seconds = time.monotonic,
+    ) -> None:
+        """`spec` is what the form for a new interview says at first."""
+        super().__init__(session, "user-interviews", "me")
+        self._microphone = microphone
+        self._drafts: dict[str, str] = {}
+        self._spec = spec
+        self._now = now
+        self._monotonic = monotonic
+
+    def compose(self) -> ComposeResult:
+        yield Static("Your interviews", id="title")
+        yield ConnectionBanner(self._monotonic)
+        yield InterviewList()
+        with Vertical(id="empty"):
+            yield Static("No interviews yet", id="empty-title")
+            yield Static("Press n to begin the first one.", id="empty-hint")
+        yield Footer(show_command_palette=False)
+
+    def on_mount(self) -> None:
+        self.set_interval(REFRESH_SECONDS, self._show)
+        self.query_one("#empty").display = False
+
+    def on_room_changed(self, event: RoomChanged) -> None:
+        self.state = event.state
+        self._show()
+
+    def on_connection_lost(self, event: ConnectionLost) -> None:
+        self.query_one(ConnectionBanner).lost(event.retry_in)
+
+    def on_connection_restored(self, _: ConnectionRestored) -> None:
+        self.query_one(ConnectionBanner).restored()
+
+    def _show(self) -> None:
+        interviews = self.state.interviews
+        self.query_one(InterviewList).show(interviews, self._now())
+        self.query_one(InterviewList).display = bool(interviews)
+        self.query_one("#empty").display = not interviews
+        if interviews and self.focused is None:
+            self.query_one(InterviewList).focus()
+
+    # --- Keys ---------------------------------------------------------------------------------
+
+    @on(OptionList.OptionSelected)
+    def _open_selected(self, event: OptionList.OptionSelected) -> None:
+        if event.option_id:
+            self.open_interview(event.option_id)
+
+    def open_interview(self, interview_id: str) -> None:
+        self.app.push_screen(
+            InterviewScreen(
+                self.session,
+                interview_id,
+                microphone=self._microphone,
+                drafts=self._drafts,
+                monotonic=self._monotonic,
+            )
+        )
+
+    @work(exclusive=True, group="change")
+    async def action_new(self) -> None:
+        spec = await self.app.push_screen_wait(NewInterviewScreen(self._spec))
+        if spec is not None:
+            await self._create(spec)
+
+    async def _create(self, spec: InterviewSpec) -> None:
+        try:
+            interview = await self.session.rest.create(spec)
+        except PrepError as error:
+            self._spec = spec
+            self.complain(str(error))
+        else:
+            self.open_interview(interview.id)
+
+    @work(exclusive=True, group="change")
+    async def action_delete(self) -> None:
+        chosen = self.query_one(InterviewList).chosen
+        if chosen is None:
+            return
+        sure = await self.app.push_screen_wait(
+            ConfirmScreen(
+                f"Delete “{one_line(chosen.title)}”?",
+                "Everything that was said in it is lost for good.",
+                yes="Delete",
+                no="Keep",
+            )
+        )
+        if not sure:
+            return
+        try:
+            await self.session.rest.delete(chosen.id)
+        except PrepError as error:
+            self.complain(str(error))

@@ -1,0 +1,152 @@
+"""The form for a new interview: who is interviewed for what, and how hard."""
+
+import asyncio
+from pathlib import Path
+from typing import ClassVar
+
+from textual import on, work
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.screen import Screen
+from textual.widgets import Footer, Input, Label, Select, Static
+
+from prepcli.errors import DocumentError
+from prepcli.headless.documents import read_document
+from prepcli.tui.keys import CLOSE, NEXT_FIELD, START
+from prepcli.tui.widgets.interviews import TYPES
+from prepserver.wire.protocol import InterviewSpec, InterviewType, Level
+
+QUESTIONS = range(1, 31)
+"""How many questions an interview may have."""
+
+LONGEST = 200
+"""Characters of a role or a company."""
+
+
+class NewInterviewScreen(Screen[InterviewSpec | None]):
+    """Dismissed with what to create, or None. A wrong field says what is wrong with it."""
+
+    CSS_PATH = "new_interview.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        START.binding(),
+        NEXT_FIELD.binding(),
+        CLOSE.binding(),
+    ]
+
+    def __init__(self, spec: InterviewSpec | None = None) -> None:
+        """`spec` is what the form says at first."""
+        super().__init__()
+        self._spec = spec or InterviewSpec()
+
+    def compose(self) -> ComposeResult:
+        spec = self._spec
+        yield Static("New interview", id="title")
+        with VerticalScroll(id="form", can_focus=False):
+            yield from self._field("role", "Role", Input(spec.role, max_length=LONGEST))
+            yield from self._field(
+                "company", "Company", Input(spec.company, "optional", max_length=LONGEST)
+            )
+            yield from self._field(
+                "type",
+                "Kind",
+                Select(
+                    [(name, kind) for kind, name in TYPES.items()],
+                    value=spec.type,
+                    allow_blank=False,
+                ),
+            )
+            yield from self._field(
+                "level",
+                "Level",
+                Select(
+                    [(level.value, level) for level in Level], value=spec.level, allow_blank=False
+                ),
+            )
+            yield from self._field(
+                "questions", "Questions", Input(str(spec.questions), max_length=2)
+            )
+            given = "given already" if spec.job_description else "path of a text file, optional"
+            yield from self._field("job", "Job description", Input("", given))
+            given = "given already" if spec.resume else "path of a text file, optional"
+            yield from self._field("resume", "Resume", Input("", given))
+        yield Footer(show_command_palette=False)
+
+    def _field(
+        self, name: str, label: str, entry: Input | Select[InterviewType] | Select[Level]
+    ) -> ComposeResult:
+        entry.id = name
+        entry.compact = True
+        with Horizontal(id=f"{name}-field", classes="field"):
+            yield Label(label, classes="label")
+            with Vertical(classes="entry"):
+                yield entry
+                yield Static("", id=f"{name}-problem", classes="problem", markup=False)
+
+    def on_mount(self) -> None:
+        self.query_one("#role", Input).focus()
+
+    @on(Input.Submitted)
+    def _go_on(self) -> None:
+        self.focus_next()
+
+    @on(Input.Changed)
+    def _forgive(self, event: Input.Changed) -> None:
+        """What was wrong may be right now: it is looked at again at the start."""
+        self._complain(event.input.id or "", "")
+
+    def _text(self, name: str) -> str:
+        return self.query_one(f"#{name}", Input).value.strip()
+
+    def _complain(self, name: str, problem: str) -> None:
+        self.query_one(f"#{name}-problem", Static).update(problem)
+        self.query_one(f"#{name}-field").set_class(bool(problem), "-wrong")
+
+    @work(exclusive=True, group="start")
+    async def action_start(self) -> None:
+        problems: dict[str, str] = {}
+        role = self._text("role")
+        if not role:
+            problems["role"] = "Name the role, such as Backend Engineer."
+        number = self._text("questions")
+        questions = int(number) if number.isascii() and number.isdigit() else 0
+        if questions not in QUESTIONS:
+            problems["questions"] = f"A number from {QUESTIONS[0]} to {QUESTIONS[-1]}."
+        documents = {"job": self._spec.job_description, "resume": self._spec.resume}
+        for name in documents:
+            if not (path := self._text(name)):
+                continue
+            try:
+                documents[name] = await asyncio.to_thread(_document, path)
+            except DocumentError as error:
+                problems[name] = str(error)
+        for name in ("role", "questions", "job", "resume"):
+            self._complain(name, problems.get(name, ""))
+        if problems:
+            self.query_one(f"#{next(iter(problems))}").focus()
+            return
+        kind = str(self.query_one("#type", Select).value)
+        level = str(self.query_one("#level", Select).value)
+        self.dismiss(
+            InterviewSpec(
+                role=role,
+                company=self._text("company"),
+                type=InterviewType(kind),
+                level=Level(level),
+                questions=questions,
+                job_description=documents["job"],
+                resume=documents["resume"],
+            )
+        )
+
+    def action_close(self) -> None:
+        self.dismiss(None)
+
+
+def _document(path: str) -> str:
+    """The text of a file that may be named from one's home. Raises DocumentError."""
+    try:
+        file = Path(path).expanduser()
+    except RuntimeError:
+        raise DocumentError(f"{path} begins with a user that is not known here.") from None
+    return read_document(file)

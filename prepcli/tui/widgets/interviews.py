@@ -1,0 +1,102 @@
+"""The list of a user's interviews, newest first, two lines each."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from rich.table import Table
+from rich.text import Text
+from textual.binding import BindingType
+from textual.widgets import OptionList
+from textual.widgets.option_list import Option
+
+from prepcli.terminal_text import one_line
+from prepcli.tui.keys import OPEN
+from prepcli.tui.text import ago
+from prepserver.wire.protocol import Interview, InterviewType, Status
+
+TYPES = {
+    InterviewType.BEHAVIOURAL: "behavioural",
+    InterviewType.TECHNICAL: "technical",
+    InterviewType.SYSTEM_DESIGN: "system design",
+    InterviewType.MIXED: "mixed",
+}
+
+
+def standing(interview: Interview) -> str:
+    """`completed`, `not begun` or `2 of 5 answered`."""
+    if interview.status is Status.COMPLETED:
+        return "completed"
+    if not interview.answered:
+        return "not begun"
+    return f"{interview.answered} of {interview.questions} answered"
+
+
+def details(interview: Interview, now: float) -> str:
+    """`technical · senior · 3 minutes ago`."""
+    return " · ".join(
+        (TYPES[interview.type], interview.level.value, ago(interview.updated_at, now))
+    )
+
+
+class InterviewList(OptionList):
+    """Posts OptionList.OptionSelected with the interview's id as the option's id."""
+
+    DEFAULT_CSS = """
+    InterviewList {
+        height: 1fr;
+        border: none;
+        background: $background;
+        padding: 0 1;
+        &:focus { border: none; background-tint: $background 0%; }
+        & > .option-list--option { padding: 0 1; }
+        & > .option-list--separator { color: $foreground 10%; }
+        & > .option-list--option-highlighted,
+        &:focus > .option-list--option-highlighted {
+            background: $primary 25%;
+            color: $foreground;
+            text-style: none;
+        }
+    }
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [OPEN.binding()]
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._interviews: dict[str, Interview] = {}
+
+    @property
+    def chosen(self) -> Interview | None:
+        """The interview under the highlight."""
+        if self.highlighted is None:
+            return None
+        key = self.get_option_at_index(self.highlighted).id
+        return self._interviews.get(key) if key else None
+
+    def show(self, interviews: Sequence[Interview], now: float) -> None:
+        """Show these interviews; the highlight stays on the interview, or else on its place."""
+        place = self.highlighted or 0
+        before = self.chosen
+        ordered = sorted(interviews, key=lambda each: (-each.created_at, each.id))
+        self._interviews = {each.id: each for each in ordered}
+        options: list[Option | None] = []
+        for each in ordered:
+            # None is a line between two of them.
+            options += [None] if options else []
+            options.append(Option(_row(each, now), id=each.id))
+        self.set_options(options)
+        if not ordered:
+            self.highlighted = None
+        elif before is not None and before.id in self._interviews:
+            self.highlighted = self.get_option_index(before.id)
+        else:
+            self.highlighted = min(place, len(ordered) - 1)
+
+
+def _row(interview: Interview, now: float) -> Table:
+    row = Table.grid(expand=True, padding=(0, 1))
+    row.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
+    row.add_column(justify="right", no_wrap=True)
+    row.add_row(Text(one_line(interview.title), style="bold"), standing(interview))
+    row.add_row(Text(details(interview, now), style="dim"), "")
+    return row

@@ -1,0 +1,97 @@
+"""One thing that was said, or is being said: a heading and its words."""
+
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.widgets import Markdown, Static
+
+from prepcli.terminal_text import printable
+from prepserver.wire.protocol import MessageKind, Role, Source
+
+HEADINGS = {
+    MessageKind.QUESTION: "Interviewer",
+    MessageKind.ANSWER: "You",
+    MessageKind.HINT: "Hint",
+    MessageKind.CLOSING: "Interviewer",
+    MessageKind.SUMMARY: "How it went",
+}
+
+
+def heading(kind: MessageKind, *, number: int = 0, source: Source | None = None) -> str:
+    """`Interviewer · question 2`, `You · spoken`."""
+    name = HEADINGS[kind]
+    if kind is MessageKind.QUESTION and number:
+        return f"{name} · question {number}"
+    if kind is MessageKind.ANSWER and source is Source.SPEECH:
+        return f"{name} · spoken"
+    return name
+
+
+class Said(Vertical):
+    """A message in the transcript. Its words may grow; what the model says is Markdown.
+
+    A candidate's words are shown letter by letter as they were typed or heard.
+    """
+
+    DEFAULT_CSS = """
+    Said {
+        height: auto;
+        margin: 0 0 1 0;
+        padding: 0 1;
+        border-left: thick $primary-muted;
+        & > .said--heading { color: $text-muted; text-style: bold; }
+        & > .said--words { padding: 0; height: auto; }
+        &.-answer { border-left: thick $success-muted; }
+        &.-hint { border-left: wide $warning; background: $warning 8%; }
+        &.-hint > .said--heading { color: $text-warning; }
+        &.-summary { border-left: thick $accent; }
+        &.-growing { border-left: thick $primary; }
+        &.-provisional { border-left: thick $foreground 20%; }
+        &.-provisional > .said--words { color: $text-muted; text-style: italic; }
+        Markdown > MarkdownBlock:first-child { margin-top: 0; }
+        Markdown > MarkdownBlock:last-child { margin-bottom: 0; }
+        MarkdownHeader { margin: 1 0 0 0; padding: 0; content-align: left middle; }
+    }
+    """
+
+    def __init__(
+        self, kind: MessageKind, title: str, text: str = "", *, growing: bool = False
+    ) -> None:
+        super().__init__(classes=f"-{kind.value}")
+        self.kind = kind
+        self.title = title
+        self.text = printable(text)
+        self._heading = Static(title, classes="said--heading", markup=False)
+        self._plain = Static(self.text, classes="said--words", markup=False)
+        self._markdown = Markdown(self.text, classes="said--words", open_links=False)
+        self.set_class(growing, "-growing")
+
+    @property
+    def role(self) -> Role:
+        return Role.CANDIDATE if self.kind is MessageKind.ANSWER else Role.INTERVIEWER
+
+    def compose(self) -> ComposeResult:
+        yield self._heading
+        yield self._plain if self.role is Role.CANDIDATE else self._markdown
+
+    def entitle(self, title: str) -> None:
+        if title != self.title:
+            self.title = title
+            self._heading.update(title)
+
+    async def say(self, text: str, *, growing: bool = False) -> None:
+        """Show `text`, all of it; what is there already is not laid out again.
+
+        Must be awaited by one caller at a time, so that pieces stay in order.
+        """
+        self.set_class(growing, "-growing")
+        text = printable(text)
+        if text == self.text:
+            return
+        grown = text.removeprefix(self.text) if text.startswith(self.text) else None
+        self.text = text
+        if self.role is Role.CANDIDATE:
+            self._plain.update(text)
+        elif grown is None or not growing:
+            await self._markdown.update(text)
+        else:
+            await self._markdown.append(grown)

@@ -1,0 +1,7 @@
+"""The process of a language model: `python -m prepserver.engines.llama`."""
+
+from prepserver.engines.ipc.runner import serve
+from prepserver.engines.llama.engine import load
+
+if __name__ == "__main__":
+    serve(load)

@@ -1,0 +1,165 @@
+"""Models that play a part: deterministic, instant or slow as asked, for tests and demonstrations.
+
+They stand behind the same protocols as the real engines and go through the same gateway; what
+they say depends on the prompt alone.
+"""
+
+import hashlib
+from array import array
+from collections.abc import AsyncGenerator, AsyncIterable
+from itertools import cycle, islice
+from typing import Any
+
+import msgspec
+
+from prepserver.clock import Clock
+from prepserver.engines.types import (
+    Caption,
+    Delta,
+    EngineStats,
+    ModelInfo,
+    Prompt,
+    Segment,
+    Speech,
+    SpeechStats,
+    Usage,
+)
+from prepserver.errors import InferenceError
+from prepserver.wire.protocol import BYTES_PER_SECOND
+
+__all__ = ["ScriptedLanguage", "ScriptedSpeech"]
+
+NAME = "scripted"
+
+SILENCE = 200
+"""Peak of 16-bit samples below which a recording counts as silent."""
+
+_WORDS = (
+    "time work size speed cost trust doubt order chance change growth rest luck need risk play"
+).split()
+
+
+class ScriptedLanguage:
+    """Says what its part asks for, word by word."""
+
+    def __init__(self, clock: Clock, *, delay: float = 0.0, words: int = 0) -> None:
+        """`delay` in seconds before each word; `words` is the least length of a hint."""
+        self._clock = clock
+        self._delay = delay
+        self._least = words
+
+    async def start(self) -> ModelInfo:
+        return ModelInfo(name=NAME, parameters=8_000_000_000, context=8_192, parallel=64)
+
+    async def generate(self, prompt: Prompt) -> AsyncGenerator[Delta | Usage, None]:
+        reply = _json(prompt.schema) if prompt.schema else _line(prompt)
+        words = reply.split(" ")
+        if prompt.purpose == "hint":
+            words += islice(cycle(_WORDS), max(0, self._least - len(words)))
+        for number, word in enumerate(words):
+            await self._clock.sleep(self._delay)
+            yield Delta(text=word if number == 0 else f" {word}")
+        yield Usage(prompt_tokens=len(_text(prompt).split()), completion_tokens=len(words))
+
+    async def prefill(self, prompt: Prompt) -> None:
+        return
+
+    async def park(self, conversation: str) -> None:
+        return
+
+    async def forget(self, conversation: str) -> None:
+        return
+
+    async def stats(self) -> EngineStats:
+        return EngineStats()
+
+    async def close(self) -> None:
+        return
+
+
+class ScriptedSpeech:
+    """Hears how long a recording is, and tells recordings apart."""
+
+    name = NAME
+
+    def __init__(self, clock: Clock, *, delay: float = 0.0) -> None:
+        self._clock = clock
+        self._delay = delay
+
+    async def start(self) -> None:
+        return
+
+    async def transcribe(self, pcm: bytes, vocabulary: str = "") -> Speech:
+        if not pcm or len(pcm) % 2:
+            raise InferenceError(
+                "The recording is not whole 16-bit samples.", code="bad_audio", retryable=False
+            )
+        await self._clock.sleep(self._delay)
+        seconds = len(pcm) / BYTES_PER_SECOND
+        if max(abs(sample) for sample in array("h", pcm)) < SILENCE:
+            silence = Segment(start=0.0, end=seconds, text="", why_dropped="silence")
+            return Speech(text="", dropped=(silence,), seconds=seconds)
+        mark = hashlib.sha256(pcm).hexdigest()[:6]
+        text = f"I spoke for {seconds:.1f} seconds and my mark is {mark}."
+        return Speech(
+            text=text, segments=(Segment(start=0.0, end=seconds, text=text),), seconds=seconds
+        )
+
+    async def listen(
+        self, audio: AsyncIterable[bytes], vocabulary: str = ""
+    ) -> AsyncGenerator[Caption | Speech, None]:
+        """A caption for each second, then what `transcribe` gives."""
+        pcm, captions = bytearray(), 0
+        async for piece in audio:
+            pcm += piece
+            while len(pcm) >= (captions + 1) * BYTES_PER_SECOND:
+                captions += 1
+                heard = f"{captions - 1} s" if captions > 1 else ""
+                yield Caption(final="", stable=heard, tentative=f"{captions} s")
+        yield await self.transcribe(bytes(pcm), vocabulary)
+
+    async def stats(self) -> SpeechStats:
+        return SpeechStats()
+
+    async def close(self) -> None:
+        return
+
+
+def _text(prompt: Prompt) -> str:
+    return prompt.text or "\n".join(turn.content for turn in prompt.turns)
+
+
+def _line(prompt: Prompt) -> str:
+    digest = hashlib.sha256(f"{_text(prompt)}{prompt.seed}".encode()).hexdigest()[:6]
+    match prompt.purpose:
+        case "question":
+            subject, view = _WORDS[int(digest[0], 16)], _WORDS[int(digest[1], 16)]
+            return f"What did {subject} teach you about {view} {digest}?"
+        case "hint":
+            return f"Think of a result that you can name, such as {digest}."
+        case "closing":
+            return "Thank you for your time, that was the last question."
+        case _:
+            return f"You gave clear answers about {digest}."
+
+
+def _json(schema: dict[str, Any]) -> str:
+    """The smallest value of a schema that is not empty."""
+    return msgspec.json.encode(_value(schema)).decode()
+
+
+def _value(schema: dict[str, Any]) -> Any:
+    if "enum" in schema:
+        return schema["enum"][0]
+    match schema.get("type"):
+        case "object":
+            return {name: _value(part) for name, part in schema.get("properties", {}).items()}
+        case "array":
+            items = schema.get("items", {})
+            return items["enum"][:3] if "enum" in items else [_value(items)]
+        case "integer" | "number":
+            return schema.get("minimum", 0)
+        case "boolean":
+            return True
+        case _:
+            return "scripted"

@@ -1,0 +1,102 @@
+"""The speech model's work on all recordings that are open, in the engine's own process."""
+
+import time
+from collections.abc import Callable
+
+import msgspec
+from msgspec import Raw, structs
+
+from prepserver.engines.ipc.runner import Call
+from prepserver.engines.types import SpeechStats
+from prepserver.engines.whisper.loading import loaded
+from prepserver.engines.whisper.options import Listen, Loaded, Measure, WhisperOptions
+from prepserver.engines.whisper.recording import Detector, Listening
+from prepserver.engines.whisper.scheduler import first
+from prepserver.engines.whisper.span_transcriber import Hearing
+from prepserver.engines.whisper.transcriber import Ears
+from prepserver.engines.whisper.voice_activity import Voice
+from prepserver.errors import InferenceError
+
+__all__ = ["WhisperEngine", "load"]
+
+LONGEST_HINT = 600
+"""Code points of vocabulary. Whisper reads at most 224 tokens of it, and the last ones."""
+
+_asked: msgspec.msgpack.Decoder[Listen | Measure] = msgspec.msgpack.Decoder(Listen | Measure)
+
+
+class WhisperEngine:
+    """Implements `prepserver.engines.ipc.runner.Engine`: spans of all recordings, one at a time, by one
+    pair of ears."""
+
+    def __init__(
+        self,
+        ears: Ears,
+        voice: Callable[[], Detector] = Voice,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`voice` makes a detector for a recording; `clock` gives seconds that only ever grow."""
+        self._hearing = Hearing(ears)
+        self._voice = voice
+        self._clock = clock
+        self._open: list[Listening] = []
+
+    def admit(self, call: Call) -> None:
+        match _asked.decode(call.payload):
+            case Measure():
+                call.event(self._stats())
+                call.done()
+            case Listen() as asked:
+                asked = structs.replace(asked, vocabulary=_hint(asked.vocabulary))
+                self._open.append(Listening(call, asked, self._voice(), self._clock))
+
+    def step(self) -> bool:
+        more = False
+        for each in tuple(self._open):
+            with_it = self._attempt(each, each.take)
+            more = more or bool(with_it)
+        turns = [each.turn() for each in self._open]
+        chosen = first(turns)
+        if chosen is not None:
+            listening = self._open[chosen]
+            self._attempt(listening, lambda: listening.work(self._hearing))
+        for each in tuple(self._open):
+            if each.complete:
+                each.call.event(each.speech())
+                self._close(each)
+        return more or chosen is not None
+
+    def _attempt(self, listening: Listening, work: Callable[[], bool | None]) -> bool | None:
+        """What fails costs one recording, and leaves the others alone."""
+        try:
+            if not listening.call.cancelled and not listening.call.ended:
+                return work()
+        except InferenceError as error:
+            listening.call.fail(error)
+        self._close(listening)
+        return False
+
+    def _close(self, listening: Listening) -> None:
+        listening.call.done()
+        if listening in self._open:
+            self._open.remove(listening)
+
+    def _stats(self) -> SpeechStats:
+        lags = [each.lag for each in self._open if each.lag is not None]
+        return SpeechStats(
+            recordings=len(self._open),
+            waiting=sum(each.waiting for each in self._open),
+            caption_lag=max(lags, default=0.0),
+        )
+
+
+def load(options: Raw) -> tuple[Loaded, WhisperEngine]:
+    """Raises InferenceError, code `model_not_loaded`."""
+    wanted = msgspec.msgpack.decode(options, type=WhisperOptions)
+    return Loaded(wanted.binding), WhisperEngine(loaded(wanted))
+
+
+def _hint(vocabulary: str) -> str:
+    """Whole words of the vocabulary, as much as whisper reads."""
+    hint = " ".join(vocabulary.split())
+    return hint if len(hint) <= LONGEST_HINT else hint[:LONGEST_HINT].rpartition(" ")[0]

@@ -1,0 +1,79 @@
+"""Interviews over REST: every path goes through the caller's own list."""
+
+import msgspec
+from litestar import Controller, delete, get, patch, post
+from litestar.di import Provide
+
+from prepserver.http.caller import caller
+from prepserver.http.services import Services
+from prepserver.wire.protocol import (
+    ChangeInterview,
+    CreateInterview,
+    Interview,
+    InterviewSpec,
+    Quota,
+)
+from prepserver.wire.rest import HeardSpeech, Interviews, Messages
+
+__all__ = ["InterviewController", "ratelimit"]
+
+
+class InterviewController(Controller):
+    path = "/api/interviews"
+    dependencies = {"user": Provide(caller)}  # noqa: RUF012 - the framework's own idiom
+
+    @get(summary="The caller's interviews, the newest first")
+    async def list_all(self, services: Services, user: str) -> Interviews:
+        return Interviews(await services.registry.call("user-interviews", user, "list"))
+
+    @post(summary="Begin an interview; again with the same id gives the same one")
+    async def create(self, services: Services, user: str, data: CreateInterview) -> Interview:
+        view: Interview = await services.registry.call("user-interviews", user, "create", data)
+        spec = {name: getattr(data, name) for name in InterviewSpec.__struct_fields__}
+        await services.registry.call("interview", view.id, "begin", user, spec, view)
+        return view
+
+    @get("/{id:str}", summary="One interview")
+    async def read(self, services: Services, user: str, id: str) -> Interview:
+        return await owned(services, user, id)
+
+    @patch("/{id:str}", summary="Rename an interview")
+    async def change(
+        self, services: Services, user: str, id: str, data: ChangeInterview
+    ) -> Interview:
+        view = await owned(services, user, id)
+        if data.title is None:
+            return view
+        changed: Interview = await services.registry.call("interview", id, "rename", data.title)
+        await services.registry.call("user-interviews", user, "update", changed)
+        return changed
+
+    @delete("/{id:str}", summary="Remove an interview and everything that was said in it")
+    async def remove(self, services: Services, user: str, id: str) -> None:
+        await services.registry.call("user-interviews", user, "delete", id)
+
+    @get("/{id:str}/messages", summary="What was said, in order")
+    async def messages(self, services: Services, user: str, id: str) -> Messages:
+        await owned(services, user, id)
+        return Messages(await services.registry.call("interview", id, "messages"))
+
+    @get("/{id:str}/messages/{message:str}/speech", summary="How a spoken answer was heard")
+    async def speech(self, services: Services, user: str, id: str, message: str) -> HeardSpeech:
+        await owned(services, user, id)
+        heard = await services.registry.call("interview", id, "speech", message)
+        return msgspec.convert(heard, HeardSpeech, from_attributes=True)
+
+
+@get(
+    "/api/ratelimit",
+    dependencies={"user": Provide(caller)},
+    summary="How many model requests are left",
+)
+async def ratelimit(services: Services, user: str) -> Quota:
+    return await services.limiter.quota(user)
+
+
+async def owned(services: Services, user: str, id: str) -> Interview:
+    """The caller's interview with this id. Raises NotFound, whoever else's it may be."""
+    view: Interview = await services.registry.call("user-interviews", user, "find", id)
+    return view

@@ -1,0 +1,129 @@
+"""Prompts for models that follow instructions.
+
+The system message and every turn before the last stay as they were, so that a model's cache of
+them is good for the whole interview.
+"""
+
+from prepserver.engines.types import ChatTurn, Prompt
+from prepserver.interview.prompts.token_budget import shortened
+from prepserver.interview.questions.bank import Bank
+from prepserver.interview.questions.plan import MAX_SKILLS, Brief
+from prepserver.wire.protocol import MessageKind, Source
+
+__all__ = ["closing", "condense", "hint", "question", "reading", "skills", "summary"]
+
+ONE_QUESTION = r'root ::= [^?\n]{14,350} "?"'
+"""GBNF: whatever is said, it ends with its only question mark."""
+
+
+def skills(bank: Bank, brief: Brief) -> Prompt:
+    """Name the skills that the documents ask for; the reply is `{"skills": [...]}`."""
+    return Prompt(
+        purpose="skills",
+        turns=(
+            _system(brief),
+            ChatTurn(
+                "user",
+                f"List the {MAX_SKILLS} skills that matter most in this interview, as JSON. Use "
+                "words from the job description and the resume where there are any.",
+            ),
+        ),
+        schema={
+            "type": "object",
+            "properties": {
+                "skills": {
+                    "type": "array",
+                    "items": {"type": "string", "maxLength": 40},
+                    "minItems": 1,
+                    "maxItems": MAX_SKILLS,
+                }
+            },
+            "required": ["skills"],
+        },
+        max_tokens=200,
+        temperature=0.2,
+    )
+
+
+def question(bank: Bank, brief: Brief, seed: int) -> tuple[Prompt, Source]:
+    """The next question, streamed as it is written."""
+    return _chat(brief, "question", _direction(brief), ONE_QUESTION, seed), Source.MODEL
+
+
+def hint(bank: Bank, brief: Brief, seed: int) -> Prompt:
+    ask = "(The candidate is stuck. Give one short hint: not the answer, and no question.)"
+    return _chat(brief, "hint", ask, r'root ::= [^?\n]{10,300} "."', seed)
+
+
+def closing(bank: Bank, brief: Brief, seed: int) -> Prompt:
+    ask = "(The interview is over. Thank the candidate in one or two spoken sentences; do not ask.)"
+    return _chat(brief, "closing", ask, r'root ::= [^?\n]{10,300} "."', seed)
+
+
+def summary(bank: Bank, brief: Brief, seed: int) -> Prompt:
+    ask = "(Sum up in two or three sentences what the candidate said. Invent nothing; do not ask.)"
+    return _chat(brief, "summary", ask, r'root ::= [^?\n]{10,600} "."', seed)
+
+
+def condense(bank: Bank, brief: Brief, seed: int) -> Prompt:
+    ask = (
+        "(Sum up in at most four sentences what was asked and answered above. Keep names and "
+        "numbers, invent nothing, do not ask.)"
+    )
+    return _chat(brief, "condense", ask, r'root ::= [^?\n]{10,800} "."', seed)
+
+
+def reading(brief: Brief) -> Prompt:
+    return Prompt(purpose="prefill", turns=tuple(_conversation(brief)))
+
+
+def _chat(brief: Brief, purpose: str, ask: str, grammar: str, seed: int) -> Prompt:
+    turns = _conversation(brief)
+    turns.append(ChatTurn("user", ask))
+    return Prompt(
+        purpose=purpose,
+        turns=tuple(turns),
+        grammar=grammar,
+        max_tokens=300,
+        temperature=0.6,
+        repeat_penalty=1.05,
+        seed=seed,
+    )
+
+
+def _conversation(brief: Brief) -> list[ChatTurn]:
+    turns = [_system(brief)]
+    if brief.condensed.text:
+        turns.append(ChatTurn("user", f"(What was said before: {brief.condensed.text})"))
+    for message in brief.shown:
+        speaker = "assistant" if message.kind is MessageKind.QUESTION else "user"
+        turns.append(ChatTurn(speaker, message.text))
+    return turns
+
+
+def _direction(brief: Brief) -> str:
+    if not brief.asked:
+        start = f"such as: {brief.unasked[0].text}" if brief.unasked else ""
+        return f"(Greet the candidate in a few words and ask the first question, {start})"
+    if brief.main_next and brief.unasked:
+        main = brief.unasked[0]
+        return f"(Move on to {main.topic}. Ask one question, such as: {main.text})"
+    return "(Ask one follow-up question about what the candidate just said.)"
+
+
+def _system(brief: Brief) -> ChatTurn:
+    spec = brief.spec
+    lines = [
+        f"You are interviewing a candidate for the role of {spec.role}"
+        + (f" at {spec.company}." if spec.company else "."),
+        f"It is a {spec.type} interview at {spec.level} level with {spec.questions} questions.",
+        "Ask one question at a time. Never answer for the candidate. Never ask the same thing "
+        "twice. Speak plainly and kindly, in at most two sentences.",
+    ]
+    if spec.job_description:
+        text = shortened(spec.job_description, brief.document_tokens)
+        lines.append(f"Job description:\n{text}")
+    if spec.resume:
+        text = shortened(spec.resume, brief.document_tokens)
+        lines.append(f"The candidate's resume:\n{text}")
+    return ChatTurn("system", "\n\n".join(lines))

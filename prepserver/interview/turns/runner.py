@@ -1,0 +1,291 @@
+"""One cancellable exchange with the models. Runs beside the interview and reports by events."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+
+import msgspec
+import structlog
+from msgspec import Struct
+
+from prepserver.clock import Clock
+from prepserver.engines.types import Delta, Speech, Usage
+from prepserver.errors import InferenceError, PrepServerError
+from prepserver.gateway.gateway import Call, Gateway
+from prepserver.interview.prompts.build import prompt_for
+from prepserver.interview.prompts.history_summary import condense
+from prepserver.interview.questions.bank import Bank
+from prepserver.interview.questions.plan import Brief, Condensed, acceptable
+from prepserver.interview.speech.live_transcription import Listening
+from prepserver.interview.turns.steps import Step
+from prepserver.wire.protocol import Quota, Source
+
+__all__ = [
+    "Event",
+    "Extracted",
+    "Failed",
+    "Restarted",
+    "Said",
+    "Shortened",
+    "Transcribed",
+    "Unheard",
+    "Work",
+    "Written",
+    "run",
+]
+
+COALESCE = 0.08
+"""Seconds: tokens that arrive this soon after the last frame share the next one. Twelve frames a
+second look fluent, and what draws them may be the computer that the model runs on."""
+
+ATTEMPTS = 3
+"""How often a reply is begun before the turn fails or the question bank steps in."""
+
+FIRST_PAUSE = 1.0
+"""Seconds before a reply is begun anew because the models are busy, when nobody knows for how long;
+twice as many before the next attempt."""
+
+LONGEST_PAUSE = 10.0
+"""Seconds of such a pause, at most: whoever waits should soon hear that it may take long."""
+
+log = structlog.get_logger(__name__)
+
+
+class Work(Struct, frozen=True, kw_only=True):
+    """What to do; `turn` and `step` tell whether a result is still wanted."""
+
+    turn: str
+    step: Step
+    call: Call
+    brief: Brief
+    seed: int
+    pcm: bytes = b""
+    vocabulary: str = ""
+    listening: Listening | None = None
+    """Ears that follow the recording already; without them `pcm` is transcribed."""
+
+
+class Event(Struct, frozen=True, kw_only=True):
+    """Something that the work has come to."""
+
+    turn: str
+    step: Step
+
+
+class Said(Event, frozen=True, kw_only=True):
+    """More text of the reply."""
+
+    text: str
+
+
+class Restarted(Event, frozen=True, kw_only=True):
+    """The reply begins anew; what was said of it does not count."""
+
+
+class Written(Event, frozen=True, kw_only=True):
+    """The reply is whole."""
+
+    text: str
+    source: Source
+    quota: Quota
+
+
+class Transcribed(Event, frozen=True, kw_only=True):
+    speech: Speech
+    quota: Quota
+
+
+class Unheard(Event, frozen=True, kw_only=True):
+    """The ears that followed the recording failed: it is to be transcribed from its beginning."""
+
+
+class Shortened(Event, frozen=True, kw_only=True):
+    """The beginning of the interview was condensed."""
+
+    condensed: Condensed
+
+
+class Extracted(Event, frozen=True, kw_only=True):
+    skills: list[str]
+    quota: Quota
+
+
+class Failed(Event, frozen=True, kw_only=True):
+    error: PrepServerError
+
+
+class _Skills(Struct):
+    skills: list[str]
+
+
+async def run(
+    work: Work, gateway: Gateway, bank: Bank, clock: Clock, post: Callable[[Event], None]
+) -> None:
+    """Do the work and post what comes of it; a failure is posted too."""
+    try:
+        match work.step:
+            case Step.TRANSCRIBE:
+                speech = await _transcribe(work, gateway)
+                if speech is None:
+                    post(Unheard(turn=work.turn, step=work.step))
+                    return
+                quota = await gateway.quota(work.call.user)
+                post(Transcribed(turn=work.turn, step=work.step, speech=speech, quota=quota))
+            case Step.EXTRACT:
+                skills = await _extract(work, gateway, bank)
+                quota = await gateway.quota(work.call.user)
+                post(Extracted(turn=work.turn, step=work.step, skills=skills, quota=quota))
+            case _:
+                text, source = await _write(work, gateway, bank, clock, post)
+                quota = await gateway.quota(work.call.user)
+                post(Written(turn=work.turn, step=work.step, text=text, source=source, quota=quota))
+    except PrepServerError as error:
+        post(Failed(turn=work.turn, step=work.step, error=error))
+    except Exception:
+        log.exception("turn.failed", step=work.step)
+        unknown = InferenceError("The interviewer could not go on. Try again.", code="turn_failed")
+        post(Failed(turn=work.turn, step=work.step, error=unknown))
+
+
+async def _transcribe(work: Work, gateway: Gateway) -> Speech | None:
+    """What was said; None when those who listened have failed."""
+    if work.listening is None:
+        return await gateway.transcribe(work.call, work.pcm, work.vocabulary)
+    try:
+        # Shielded: the turn may be stopped, and the future belongs to the listening.
+        return await asyncio.shield(work.listening.speech)
+    except InferenceError as error:
+        log.warning("turn.unheard", interview=work.call.interview, code=error.code)
+        return None
+
+
+async def _extract(work: Work, gateway: Gateway, bank: Bank) -> list[str]:
+    prompt, _ = prompt_for(work.step, await gateway.info(), bank, work.brief, work.seed)
+    parts: list[str] = []
+    async with aclosing(gateway.generate(work.call, prompt)) as events:
+        async for event in events:
+            if isinstance(event, Delta):
+                parts.append(event.text)
+    try:
+        return msgspec.json.decode("".join(parts), type=_Skills).skills
+    except msgspec.DecodeError:
+        # The grammar keeps the reply to the schema unless it ran out of tokens; the documents
+        # themselves name the skills well enough.
+        log.warning("turn.skills_unreadable")
+        return []
+
+
+async def _write(
+    work: Work, gateway: Gateway, bank: Bank, clock: Clock, post: Callable[[Event], None]
+) -> tuple[str, Source]:
+    """Stream a reply; begin anew when the engine dies or the question does not hold up."""
+    info, brief = await gateway.info(), work.brief
+    condensed = await condense(gateway, work.call, info, bank, brief, work.seed)
+    if condensed is not None:
+        post(Shortened(turn=work.turn, step=work.step, condensed=condensed))
+        brief = msgspec.structs.replace(brief, condensed=condensed)
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            post(Restarted(turn=work.turn, step=work.step))
+        prompt, source = prompt_for(work.step, info, bank, brief, work.seed + attempt)
+        prompt = msgspec.structs.replace(prompt, conversation=work.call.interview)
+        spoken: list[str] = []
+        try:
+            async with (
+                aclosing(gateway.generate(work.call, prompt)) as events,
+                aclosing(_pieces(events, prompt.opening, clock)) as pieces,
+                aclosing(_one_question(pieces)) as first,
+            ):
+                async for piece in first if work.step is Step.QUESTION else pieces:
+                    spoken.append(piece)
+                    post(Said(turn=work.turn, step=work.step, text=piece))
+        except InferenceError as error:
+            if error.code == "context_overflow" and work.step is Step.QUESTION:
+                break  # the bank's questions need no context
+            if not error.retryable or attempt == ATTEMPTS - 1:
+                raise
+            pause = _pause(error, attempt)
+            log.warning("turn.begun_anew", step=work.step, code=error.code, pause=pause)
+            if pause:
+                await clock.sleep(pause)
+            continue
+        text = "".join(spoken).rstrip()
+        if acceptable(text, work.brief.asked) if work.step is Step.QUESTION else text:
+            return text, source
+        log.info("turn.reply_refused", step=work.step, attempt=attempt)
+    if work.step is Step.QUESTION:
+        for question in work.brief.unasked:
+            if acceptable(question.text, work.brief.asked):
+                post(Restarted(turn=work.turn, step=work.step))
+                return question.text, Source.BANK
+    raise InferenceError("The interviewer found no words. Try again.", code="no_reply")
+
+
+def _pause(error: InferenceError, attempt: int) -> float:
+    """Seconds before the next attempt: as long as a full queue or a busy endpoint is expected to
+    stay so. What else fails was tried again with pauses already, by the gateway."""
+    expected = error.details.get("wait") or error.details.get("retry_after")
+    if expected is None and error.code == "overloaded":
+        expected = FIRST_PAUSE * 2**attempt
+    return min(LONGEST_PAUSE, expected or 0.0)
+
+
+async def _one_question(pieces: AsyncGenerator[str, None]) -> AsyncGenerator[str, None]:
+    """A reply up to its first question mark; a model that no grammar holds goes on behind it."""
+    async for piece in pieces:
+        head, mark, _ = piece.partition("?")
+        yield head + mark
+        if mark:
+            break
+    async for piece in pieces:
+        if piece.strip():
+            return
+
+
+async def _pieces(
+    events: AsyncGenerator[Delta | Usage, None], opening: str, clock: Clock
+) -> AsyncGenerator[str, None]:
+    """The text of a reply: its first words at once, later ones at most every `COALESCE`."""
+
+    async def following() -> Delta | Usage | None:
+        return await anext(events, None)
+
+    if opening:
+        yield opening.lstrip()
+    begun, pending, last = bool(opening), "", -COALESCE
+    upcoming: asyncio.Task[Delta | Usage | None] | None = None
+    pause: asyncio.Task[None] | None = None
+    try:
+        while True:
+            if pending:
+                upcoming = upcoming or asyncio.create_task(following())
+                pause = pause or asyncio.create_task(
+                    clock.sleep(last + COALESCE - clock.monotonic())
+                )
+                await asyncio.wait({upcoming, pause}, return_when=asyncio.FIRST_COMPLETED)
+                if not upcoming.done():
+                    yield pending
+                    pending, last, pause = "", clock.monotonic(), None
+                    continue
+                event, upcoming = upcoming.result(), None
+            elif upcoming is not None:
+                event, upcoming = await upcoming, None
+            else:
+                event = await anext(events, None)  # nothing is held back: no need for a task
+            if event is None:
+                break
+            if isinstance(event, Delta):
+                pending += event.text if begun else event.text.lstrip()
+                begun = begun or bool(pending)
+                if pending and clock.monotonic() - last >= COALESCE:
+                    if pause is not None:
+                        pause.cancel()
+                    yield pending
+                    pending, last, pause = "", clock.monotonic(), None
+        if pending:
+            yield pending
+    finally:
+        unfinished = [task for task in (upcoming, pause) if task is not None]
+        for task in unfinished:
+            task.cancel()
+        await asyncio.gather(*unfinished, return_exceptions=True)

@@ -1,0 +1,77 @@
+"""Bodies of the REST API that are not things of the protocol themselves.
+
+Like the protocol it depends on msgspec alone, and clients import it.
+"""
+
+from typing import Literal
+
+from msgspec import Struct
+
+from prepserver.wire.protocol import Error, Interview, Message
+
+__all__ = [
+    "ErrorBody",
+    "Health",
+    "HeardSegment",
+    "HeardSpeech",
+    "HeardWord",
+    "Interviews",
+    "Messages",
+    "Token",
+]
+
+
+class ErrorBody(Struct, frozen=True):
+    error: Error
+
+
+class Token(Struct, frozen=True):
+    token: str
+    expires_at: float
+
+
+class Interviews(Struct, frozen=True):
+    interviews: list[Interview]
+
+
+class Messages(Struct, frozen=True):
+    messages: list[Message]
+
+
+class HeardWord(Struct, frozen=True, kw_only=True):
+    start: float
+    """Seconds from the beginning of the recording."""
+    end: float
+    text: str
+    probability: float = 1.0
+
+
+class HeardSegment(Struct, frozen=True, kw_only=True):
+    start: float
+    """Seconds from the beginning of the recording."""
+    end: float
+    text: str
+    probability: float = 1.0
+    """Geometric mean of the tokens' probabilities."""
+    why_dropped: str = ""
+    """For a segment that was set aside: `silence`, `unlikely` or `repetition`."""
+    words: list[HeardWord] = []
+
+
+class HeardSpeech(Struct, frozen=True, kw_only=True):
+    """How a spoken answer was heard."""
+
+    text: str
+    seconds: float
+    """Of the recording."""
+    segments: list[HeardSegment] = []
+    """What the answer is made of."""
+    dropped: list[HeardSegment] = []
+    """What was taken for invented and set aside."""
+
+
+class Health(Struct, frozen=True, kw_only=True):
+    status: Literal["ok", "starting", "unavailable"]
+    version: str
+    models: dict[str, str] = {}
+    """Each model's job and its state: `loading`, `ready` or `failed`."""

@@ -1,5 +1,0 @@
-"""What every test of the screens gets."""
-
-from tests.cli.screens.support import patient
-
-__all__ = ["patient"]

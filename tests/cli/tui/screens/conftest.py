@@ -1,0 +1,5 @@
+"""What every test of the screens gets."""
+
+from tests.cli.tui.screens.support import patient
+
+__all__ = ["patient"]

@@ -1,0 +1,341 @@
+"""A session that a test plays: rooms whose events it sends, and a record of what they heard."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from io import StringIO
+from typing import Self
+
+import pytest
+from rich.console import Console
+from textual.pilot import Pilot
+from textual.worker import WorkerCancelled
+
+from prepcli.client.state import ConnectionChanged, ConnectionStatus, RoomEvent
+from prepcli.errors import PrepError
+from prepcli.tui.app import PrepApp
+from prepcli.tui.screens import recorder
+from prepcli.tui.screens.recorder import Blocks
+from prepcli.tui.widgets.message import Said
+from prepserver.wire.protocol import (
+    ClientMessages,
+    Delta,
+    Hello,
+    Interview,
+    InterviewCreated,
+    InterviewDeleted,
+    InterviewSpec,
+    InterviewType,
+    Level,
+    Message,
+    MessageKind,
+    Phase,
+    Quota,
+    Role,
+    Snapshot,
+    Source,
+    Status,
+)
+
+NOW = 1_790_000_000.0
+"""When the tests play, in seconds since the Unix epoch."""
+
+
+class Clock:
+    """Time that stands still until a test moves it."""
+
+    def __init__(self, start: float = 0.0) -> None:
+        self.time = start
+
+    def __call__(self) -> float:
+        return self.time
+
+
+def interview(
+    interview_id: str = "one",
+    *,
+    title: str = "Backend Engineer at Acme",
+    asked: int = 1,
+    answered: int = 0,
+    status: Status = Status.ACTIVE,
+    created_at: float = NOW - 7200,
+    updated_at: float = NOW - 180,
+) -> Interview:
+    return Interview(
+        id=interview_id,
+        title=title,
+        role="Backend Engineer",
+        company="Acme",
+        type=InterviewType.TECHNICAL,
+        level=Level.SENIOR,
+        questions=5,
+        asked=asked,
+        answered=answered,
+        status=status,
+        created_at=created_at,
+        updated_at=updated_at,
+    )
+
+
+def said(
+    position: int,
+    kind: MessageKind,
+    text: str,
+    *,
+    source: Source = Source.TEXT,
+    message_id: str = "",
+) -> Message:
+    return Message(
+        id=message_id or f"m{position}",
+        role=Role.CANDIDATE if kind is MessageKind.ANSWER else Role.INTERVIEWER,
+        kind=kind,
+        text=text,
+        source=source,
+        position=position,
+        created_at=NOW,
+    )
+
+
+def question(position: int, text: str = "How do you test a migration?") -> Message:
+    return said(position, MessageKind.QUESTION, text, source=Source.MODEL)
+
+
+def answer(position: int, text: str = "On a copy of the real data.") -> Message:
+    return said(position, MessageKind.ANSWER, text)
+
+
+class FakeRecording:
+    """Remembers what it was fed and how it ended: `stopped`, `cancelled` or not at all."""
+
+    def __init__(self) -> None:
+        self.pcm = b""
+        self.ended = ""
+
+    def feed(self, pcm: bytes) -> None:
+        self.pcm += pcm
+
+    async def stop(self) -> None:
+        self.ended = "stopped"
+
+    def cancel(self) -> None:
+        self.ended = "cancelled"
+
+
+class FakeRoom:
+    """A room that says what the test tells it to."""
+
+    def __init__(self) -> None:
+        self._events: asyncio.Queue[RoomEvent | PrepError] = asyncio.Queue()
+        self.sent: list[ClientMessages] = []
+        self.recordings: list[FakeRecording] = []
+        self.entered = False
+
+    def say(self, *events: RoomEvent | PrepError) -> None:
+        for event in events:
+            self._events.put_nowait(event)
+
+    async def __aenter__(self) -> Self:
+        self.entered = True
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.entered = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> RoomEvent:
+        event = await self._events.get()
+        if isinstance(event, PrepError):
+            raise event
+        return event
+
+    async def send(self, message: ClientMessages) -> None:
+        self.sent.append(message)
+
+    def recording(self) -> FakeRecording:
+        self.recordings.append(FakeRecording())
+        return self.recordings[-1]
+
+
+class FakeRest:
+    """Creates and deletes, and says so in the lobby as a server would."""
+
+    def __init__(self, lobby: FakeRoom, interviews: Sequence[Interview]) -> None:
+        self._lobby = lobby
+        self._interviews = list(interviews)
+        self.created: list[InterviewSpec] = []
+        self.deleted: list[str] = []
+        self.error: PrepError | None = None
+
+    async def list(self) -> Sequence[Interview]:
+        return self._interviews
+
+    async def create(self, spec: InterviewSpec) -> Interview:
+        if self.error:
+            raise self.error
+        self.created.append(spec)
+        made = interview("new", title=spec.role, asked=0, created_at=NOW, updated_at=NOW)
+        self._lobby.say(InterviewCreated(interview=made))
+        return made
+
+    async def delete(self, interview_id: str) -> None:
+        if self.error:
+            raise self.error
+        self.deleted.append(interview_id)
+        self._lobby.say(InterviewDeleted(interview_id=interview_id))
+
+
+class FakeSession:
+    """A server with these interviews."""
+
+    def __init__(self, interviews: Sequence[Interview] = ()) -> None:
+        self.rooms: dict[tuple[str, str], FakeRoom] = {}
+        self.lobby = self.room("user-interviews", "me")
+        self.rest = FakeRest(self.lobby, interviews)
+        self.lobby.say(*joined(Snapshot(interviews=list(interviews))))
+
+    def room(self, party: str, name: str) -> FakeRoom:
+        return self.rooms.setdefault((party, name), FakeRoom())
+
+    def interview(self, name: str = "one") -> FakeRoom:
+        return self.room("interview", name)
+
+    def silence(self) -> None:
+        """The lobby has said nothing yet."""
+        self.lobby = self.rooms["user-interviews", "me"] = FakeRoom()
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+def joined(snapshot: Snapshot) -> tuple[RoomEvent, ...]:
+    """What every connection begins with."""
+    hello = Hello(protocol=1, server="test", connection="c", party="p", room="r")
+    return ConnectionChanged(status=ConnectionStatus.ONLINE), hello, snapshot
+
+
+def asked_once(**changes: object) -> Snapshot:
+    """An interview with one open question, as the server describes it."""
+    snapshot = {
+        "interview": interview(),
+        "state": Phase.IDLE,
+        "messages": [question(0)],
+        "ratelimit": Quota(limit=100, remaining=87),
+    }
+    return Snapshot(**{**snapshot, **changes})  # type: ignore[arg-type]
+
+
+def streamed(message_id: str, words: Sequence[str], *, start: str = "") -> list[RoomEvent]:
+    """Deltas of a question, each with the offset that fits."""
+    text = start
+    deltas: list[RoomEvent] = []
+    for word in words:
+        deltas.append(
+            Delta(message_id=message_id, kind=MessageKind.QUESTION, offset=len(text), text=word)
+        )
+        text += word
+    return deltas
+
+
+class Ears:
+    """Hears these blocks and what is said to it later; or cannot be opened.
+
+    It may be silent for as long as a test takes: see `patient`.
+    """
+
+    def __init__(self, *blocks: bytes, error: PrepError | None = None) -> None:
+        self._blocks = blocks
+        self._error = error
+        self._more: asyncio.Queue[bytes] = asyncio.Queue()
+
+    def say(self, *blocks: bytes) -> None:
+        for block in blocks:
+            self._more.put_nowait(block)
+
+    @asynccontextmanager
+    async def __call__(self) -> AsyncIterator[Blocks]:
+        if self._error is not None:
+            raise self._error
+        yield self._hear()
+
+    async def _hear(self) -> AsyncIterator[bytes]:
+        for block in self._blocks:
+            yield block
+        while True:
+            yield await self._more.get()
+
+
+def drive(
+    play: Callable[[PrepApp, Pilot[int]], Awaitable[None]],
+    session: FakeSession,
+    *,
+    size: tuple[int, int] = (80, 24),
+    interview_id: str = "",
+    hears: Ears | None = None,
+    monotonic: Clock | None = None,
+) -> None:
+    """Run the app without a terminal and let `play` press its keys."""
+
+    async def connect(_: Callable[[str], None]) -> FakeSession:
+        return session
+
+    async def run() -> None:
+        app = PrepApp(
+            connect,
+            microphone=hears or Ears(),
+            interview_id=interview_id,
+            now=Clock(NOW),
+            monotonic=monotonic or Clock(),
+        )
+        async with app.run_test(size=size) as pilot:
+            await settle(pilot)
+            await play(app, pilot)
+
+    asyncio.run(run())
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A microphone that says nothing is waited for: a busy machine makes real time unequal."""
+    monkeypatch.setattr(recorder, "STALL", 3600.0)
+
+
+async def settle(pilot: Pilot[int]) -> None:
+    """Let everything that was said and pressed reach the screen."""
+    for _ in range(3):
+        await pilot.pause()
+
+
+async def finish(app: PrepApp, pilot: Pilot[int], group: str) -> None:
+    """Let the workers of a group come to their end, such as those that read files."""
+    await pilot.pause()
+    if workers := [worker for worker in app.workers if worker.group == group]:
+        # A worker that closes its own screen is cancelled at its last step.
+        with suppress(WorkerCancelled):
+            await app.workers.wait_for_complete(workers)
+    await settle(pilot)
+
+
+def headings(app: PrepApp) -> list[str]:
+    """The headings in the transcript, top to bottom."""
+    return [each.title for each in app.screen.query(Said)]
+
+
+def words(app: PrepApp) -> list[str]:
+    """What stands under each heading."""
+    return [each.text for each in app.screen.query(Said)]
+
+
+def notices(app: PrepApp) -> list[str]:
+    """The notifications that are on the screen, oldest first."""
+    return [notice.message for notice in app._notifications]
+
+
+def shown(app: PrepApp) -> str:
+    """The characters on the screen, a line each."""
+    width, height = app.size
+    console = Console(width=width, height=height, file=StringIO(), color_system=None)
+    with console.capture() as capture:
+        console.print(app.screen._compositor)
+    return capture.get()

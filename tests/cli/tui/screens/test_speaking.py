@@ -1,0 +1,131 @@
+"""Answers that are spoken into an interview on the screen."""
+
+from textual.pilot import Pilot
+
+from prepcli.errors import MicrophoneUnavailable
+from prepcli.tui.app import PrepApp
+from prepcli.tui.screens.confirm import ConfirmScreen
+from prepcli.tui.screens.lobby import LobbyScreen
+from prepcli.tui.widgets.level import LevelMeter
+from prepserver.wire.protocol import (
+    Caption,
+    TurnStop,
+    UserRecording,
+)
+from tests.cli.tui.screens.interviews import SECOND, ready, status, texts
+from tests.cli.tui.screens.support import (
+    Ears,
+    drive,
+    headings,
+    notices,
+    settle,
+)
+
+
+def test_recording() -> None:
+    """One key records and shows the level, the same key stops and sends what was heard."""
+    session, room = ready()
+
+    async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
+        await pilot.press("ctrl+r")
+        await settle(pilot)
+        meter = app.screen.query_one(LevelMeter)
+        assert meter.display
+        assert meter.seconds == 1
+        assert -20 < meter.level < -15
+        assert status(app) == "Listening…"
+        assert UserRecording() in room.sent
+        room.say(Caption(text="On a copy"))
+        await settle(pilot)
+        assert headings(app)[-1] == "You · speaking"
+        await pilot.press("ctrl+r")
+        ears.say(SECOND)
+        await settle(pilot)
+        [recording] = room.recordings
+        assert recording.pcm == SECOND * 2
+        assert recording.ended == "stopped"
+        assert not meter.display
+        assert headings(app) == ["Interviewer · question 1"]
+
+    ears = Ears(SECOND)
+    drive(watch, session, interview_id="one", hears=ears)
+
+
+def test_short_recording_is_discarded_by_escape() -> None:
+    """Escape forgets a recording of a moment without a question."""
+    session, room = ready()
+
+    async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
+        await pilot.press("ctrl+r")
+        await settle(pilot)
+        await pilot.press("escape")
+        await settle(pilot)
+        assert status(app) == "Your turn"
+        ears.say(SECOND)
+        await settle(pilot)
+        assert [recording.ended for recording in room.recordings] == ["cancelled"]
+        assert not app.screen.query_one(LevelMeter).display
+        assert not any(isinstance(message, TurnStop) for message in room.sent)
+
+    ears = Ears(SECOND)
+    drive(watch, session, interview_id="one", hears=ears)
+
+
+def test_long_recording_is_not_discarded_by_accident() -> None:
+    """Before a long recording is forgotten, prep asks, and records on meanwhile."""
+    session, room = ready()
+
+    async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
+        await pilot.press("ctrl+r")
+        await settle(pilot)
+        await pilot.press("escape")
+        await settle(pilot)
+        assert isinstance(app.screen, ConfirmScreen)
+        await pilot.press("n")
+        ears.say(SECOND)
+        await settle(pilot)
+        assert room.recordings[0].pcm == SECOND * 5
+        assert room.recordings[0].ended == ""
+        await pilot.press("escape")
+        await settle(pilot)
+        await pilot.press("y")
+        ears.say(SECOND)
+        await settle(pilot)
+        assert room.recordings[0].ended == "cancelled"
+
+    ears = Ears(*[SECOND] * 4)
+    drive(watch, session, interview_id="one", hears=ears)
+
+
+def test_leaving_forgets_a_recording() -> None:
+    """A recording whose screen is left is cancelled, not sent half."""
+    session, room = ready()
+
+    async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
+        await pilot.press("ctrl+r")
+        await settle(pilot)
+        await pilot.press("ctrl+l")
+        await settle(pilot)
+        assert isinstance(app.screen, LobbyScreen)
+        assert [recording.ended for recording in room.recordings] == ["cancelled"]
+
+    drive(watch, session, interview_id="one", hears=Ears(SECOND))
+
+
+def test_no_microphone() -> None:
+    """Without a microphone the key says why, and answers can still be typed."""
+    session, room = ready()
+    reason = "The microphone needs PortAudio, which is not installed."
+
+    async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
+        await pilot.press("ctrl+r")
+        await settle(pilot)
+        assert notices(app) == [reason]
+        assert room.recordings == []
+        assert status(app) == "Your turn"
+        await pilot.press(*"typed", "enter")
+        await settle(pilot)
+        assert texts(room) == ["typed"]
+
+    ears = Ears(error=MicrophoneUnavailable(reason))
+    drive(watch, session, interview_id="one", hears=ears)

@@ -1,0 +1,118 @@
+"""Tokens: issued for five minutes, refused when expired, forged or foreign."""
+
+import base64
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+
+from prepserver.accounts.tokens import AUDIENCE, ISSUER, LIFETIME, TYPE, Tokens, signing_key
+from prepserver.errors import Unauthorized
+from tests.support.clock import ManualClock
+from tests.support.loop import asynchronous
+
+KEY = b"k" * 32
+
+
+def claims(**changed: Any) -> dict[str, Any]:
+    now = int(ManualClock().now())
+    good = {
+        "iss": ISSUER,
+        "aud": AUDIENCE,
+        "typ": TYPE,
+        "jti": "1",
+        "sub": "user-1",
+        "iat": now,
+        "exp": now + 300,
+    }
+    return {name: value for name, value in {**good, **changed}.items() if value is not None}
+
+
+def forged(key: bytes = KEY, algorithm: str = "HS256", **changed: Any) -> str:
+    return jwt.encode(claims(**changed), key, algorithm=algorithm)
+
+
+def test_a_token_leads_to_its_user() -> None:
+    """What is issued is accepted, and a well-made claim by hand too, so that the tests below
+    fail for the reason they name."""
+    tokens = Tokens(KEY, ManualClock())
+    assert tokens.verify(tokens.issue("user-1").token) == "user-1"
+    assert tokens.verify(forged()) == "user-1"
+
+
+def test_tokens_are_told_apart() -> None:
+    """Two tokens of one user in one second differ by their jti."""
+    tokens = Tokens(KEY, ManualClock())
+    assert tokens.issue("u").token != tokens.issue("u").token
+
+
+@asynchronous
+async def test_a_token_lives_five_minutes() -> None:
+    """A second before its end it is good, at its end it has expired, and says so."""
+    clock = ManualClock()
+    tokens = Tokens(KEY, clock)
+    token = tokens.issue("user-1")
+    assert token.expires_at == clock.now() + LIFETIME == clock.now() + 300
+    await clock.advance(299)
+    assert tokens.verify(token.token) == "user-1"
+    await clock.advance(1)
+    with pytest.raises(Unauthorized) as caught:
+        tokens.verify(token.token)
+    assert caught.value.code == "token_expired"
+
+
+def _unsigned() -> str:
+    def part(value: Any) -> str:
+        return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=").decode()
+
+    return f"{part({'alg': 'none', 'typ': 'JWT'})}.{part(claims())}."
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        pytest.param(forged(b"x" * 32), id="signed with another key"),
+        pytest.param(_unsigned(), id="alg none"),
+        pytest.param(forged(b"k" * 64, "HS512"), id="another algorithm"),
+        pytest.param(forged(iss="somebody"), id="another issuer"),
+        pytest.param(forged(aud="something"), id="another audience"),
+        pytest.param(forged(typ="refresh"), id="another type"),
+        *(
+            pytest.param(jwt.encode(claims(**{name: None}), KEY), id=f"without {name}")
+            for name in ("iss", "aud", "typ", "jti", "sub", "iat", "exp")
+        ),
+        pytest.param(forged(exp="tomorrow"), id="expiry is no number"),
+        pytest.param(forged()[:-4] + "AAAA", id="signature changed"),
+        pytest.param("", id="empty"),
+        pytest.param("a.b.c", id="no token"),
+        pytest.param("ü.ü.ü", id="not ASCII"),
+        pytest.param("x" * 100_000, id="long"),
+    ],
+)
+def test_a_token_that_is_not_ours_is_refused(token: str) -> None:
+    """Whatever is wrong with it, the answer is the same."""
+    with pytest.raises(Unauthorized) as caught:
+        Tokens(KEY, ManualClock()).verify(token)
+    assert caught.value.code == "bad_token"
+
+
+def test_the_signing_key_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
+    """The second start finds the key of the first; nobody else can read it."""
+    path = tmp_path / "data" / "signing.key"
+    key = signing_key(path)
+    assert len(key) == 32
+    assert signing_key(path) == key
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [one.name for one in path.parent.iterdir()] == ["signing.key"]
+    assert signing_key(tmp_path / "other.key") != key
+
+
+def test_a_damaged_signing_key_is_not_used(tmp_path: Path) -> None:
+    """A short key would be guessable; the error says what to do."""
+    path = tmp_path / "signing.key"
+    path.write_bytes(b"short")
+    with pytest.raises(Unauthorized, match="Remove the file"):
+        signing_key(path)

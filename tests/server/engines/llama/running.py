@@ -1,0 +1,60 @@
+"""The starter model in its own process, and what it wrote."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from prepserver.clock import SystemClock
+from prepserver.engines.llama.model import LlamaModel
+from prepserver.engines.llama.options import LlamaOptions
+from prepserver.engines.types import Delta, Prompt, Usage
+
+STARTER = "smollm2-135m-instruct.q4_1.gguf"
+
+
+@asynccontextmanager
+async def loaded(
+    models_dir: Path, *, n_ctx: int = 1_024, parallel: int = 4, cache_dir: Path | None = None
+) -> AsyncIterator[LlamaModel]:
+    options = LlamaOptions(
+        path=str(models_dir / STARTER),
+        n_ctx=n_ctx,
+        parallel=parallel,
+        cache_dir=str(cache_dir or ""),
+    )
+    model = LlamaModel(options, SystemClock())
+    try:
+        await model.start()
+        yield model
+    finally:
+        await model.close()
+
+
+async def write(model: LlamaModel, prompt: Prompt) -> tuple[list[str], Usage]:
+    """The deltas and the usage; checks that the usage comes once and last."""
+    deltas: list[str] = []
+    usage: list[Usage] = []
+    async for event in model.generate(prompt):
+        assert not usage
+        match event:
+            case Delta(text=text):
+                assert text
+                deltas.append(text)
+            case Usage():
+                usage.append(event)
+    return deltas, usage[0]
+
+
+def run(
+    models_dir: Path,
+    scenario: Callable[[LlamaModel], Awaitable[None]],
+    *,
+    parallel: int = 4,
+    cache_dir: Path | None = None,
+) -> None:
+    async def with_model() -> None:
+        async with loaded(models_dir, parallel=parallel, cache_dir=cache_dir) as model:
+            await scenario(model)
+
+    asyncio.run(with_model())

@@ -1,0 +1,60 @@
+"""The address of a model elsewhere."""
+
+import pytest
+
+from prepserver.engines.openai.endpoint import Endpoint
+from prepserver.errors import BadRequest
+from tests.server.engines.openai.replies import KEY
+
+
+def test_an_address_and_a_name() -> None:
+    """The name follows the #; a slash at the end of the address does not matter."""
+    endpoint = Endpoint.parse("openai:http://127.0.0.1:9000/v1/#meta/llama-3.1:8b")
+    assert endpoint == Endpoint("http://127.0.0.1:9000/v1", "meta/llama-3.1:8b")
+    assert endpoint.origin == "http://127.0.0.1:9000"
+    assert Endpoint.parse("openai:https://ai.example.com").model == ""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "openai:",
+        "openai:#gpt",
+        "openai:127.0.0.1:9000#gpt",
+        "openai:ftp://host/v1#gpt",
+        "openai:http:///v1#gpt",
+        "openai:http://host:99999/v1#gpt",
+        "openai:http://[::1/v1#gpt",
+        "openai:http://host/v1?key=x#gpt",
+        "openai:http://ho st/v1#gpt",
+        "openai:http://höst/v1#gpt",
+        "openai:http://host/v1\n#gpt",
+    ],
+)
+def test_an_address_that_is_none(text: str) -> None:
+    """The error says what an address looks like."""
+    with pytest.raises(BadRequest, match="openai:URL#NAME") as caught:
+        Endpoint.parse(text)
+    assert caught.value.code == "bad_setting"
+
+
+def test_a_password_in_an_address_is_refused_and_not_repeated() -> None:
+    """It would be in the arguments of a process for everybody to read."""
+    with pytest.raises(BadRequest, match="openai_api_key") as caught:
+        Endpoint.parse(f"openai:http://me:{KEY}@host/v1#gpt")
+    assert KEY not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "private"),
+    [
+        ("https://ai.example.com/v1", True),
+        ("http://127.0.0.1:9000/v1", True),
+        ("http://localhost/v1", True),
+        ("http://192.168.1.5/v1", False),
+        ("http://127.evil.example/v1", False),
+    ],
+)
+def test_who_can_read_a_key_on_its_way(url: str, private: bool) -> None:
+    """TLS keeps it, and so does a connection within the machine."""
+    assert Endpoint.parse(f"openai:{url}#gpt").private is private

@@ -1,0 +1,261 @@
+"""Rooms of a real server: who gets in, and what a room answers to whatever is sent."""
+
+import json
+import time
+
+import pytest
+
+from prepserver.accounts.tokens import Tokens, signing_key
+from prepserver.accounts.users import Users
+from prepserver.clock import SystemClock
+from prepserver.wire import protocol as wire
+from tests.support.server import Server
+from tests.support.sockets import Socket, entered, refusal
+
+pytestmark = pytest.mark.e2e
+
+
+# --- The handshake ------------------------------------------------------------------------------
+
+
+class _Past(SystemClock):
+    def now(self) -> float:
+        return super().now() - 301
+
+
+@pytest.mark.parametrize("party", ["interview", "user-interviews"])
+def test_a_bad_token_is_refused_at_the_handshake(
+    server: Server, ada: str, interview: str, party: str
+) -> None:
+    """No token, rubbish, an expired, a forged and a foreign one, an access key: 401 before the
+    socket opens, in the shape of every error."""
+    key = signing_key(server.data_dir / "signing.key")
+    user = Tokens(key, SystemClock()).verify(server.token(ada))
+    room = interview if party == "interview" else user
+    head, body, _ = server.token(ada).split(".")
+    for token, code in (
+        ("", "no_credential"),
+        ("rubbish", "bad_token"),
+        (Tokens(key, _Past()).issue(user).token, "token_expired"),
+        (Tokens(b"x" * 32, SystemClock()).issue(user).token, "bad_token"),
+        (f"{head}.{body}.", "bad_token"),
+        (Tokens(key, SystemClock()).issue("nobody").token, "bad_token"),
+        (ada, "bad_token"),
+    ):
+        reply = refusal(server.room(party, room, token))
+        assert reply.status == 401
+        assert reply.body["error"]["code"] == code
+
+
+def test_a_removed_users_token_is_refused_at_the_handshake(server: Server) -> None:
+    """Even in the five minutes that it would have lived."""
+    token = server.token(server.add_user("dan"))
+    with entered(server.room("user-interviews", "me", token)) as socket:
+        socket.next(wire.Hello)
+    users = Users(server.data_dir / "users.sqlite", SystemClock())
+    users.remove("dan")
+    users.close()
+    assert refusal(server.room("user-interviews", "me", token)).status == 401
+
+
+def test_anothers_rooms_are_refused_at_the_handshake(
+    server: Server, ada: str, bob: str, interview: str
+) -> None:
+    """An interview of somebody else is not found, like one that is not there; a list is closed."""
+    token = server.token(bob)
+    foreign = refusal(server.room("interview", interview, token))
+    unknown = refusal(server.room("interview", "unknown", token))
+    assert foreign.status == 404
+    assert foreign.body == unknown.body
+    hers = Tokens(signing_key(server.data_dir / "signing.key"), SystemClock()).verify(
+        server.token(ada)
+    )
+    assert refusal(server.room("user-interviews", hers, token)).status == 403
+
+
+def test_a_party_that_is_none_is_refused_at_the_handshake(server: Server, ada: str) -> None:
+    """The error says which there are."""
+    reply = refusal(server.room("poker", "x", server.token(ada)))
+    assert reply.status == 404
+    assert "user-interviews" in reply.body["error"]["message"]
+
+
+def test_both_addresses_lead_to_the_room(server: Server, ada: str, interview: str) -> None:
+    """/parties and /party, with the connection's id chosen by the client."""
+    url = server.room("interview", interview, server.token(ada), _pk="my-connection")
+    for address in (url, url.replace("/parties/", "/party/")):
+        with entered(address) as socket:
+            hello = socket.next(wire.Hello)
+            assert (hello.connection, hello.room, hello.party, hello.protocol) == (
+                "my-connection",
+                interview,
+                "interview",
+                wire.PROTOCOL_VERSION,
+            )
+
+
+def test_a_connections_id_that_is_none_is_replaced(
+    server: Server, ada: str, interview: str
+) -> None:
+    """The server makes one up."""
+    url = server.room("interview", interview, server.token(ada), _pk="no good / id")
+    with entered(url) as socket:
+        made = socket.next(wire.Hello).connection
+        assert made.isalnum()
+        assert len(made) == 32
+
+
+# --- What is sent -------------------------------------------------------------------------------
+
+
+def test_hello_and_a_snapshot_come_first(server: Server, ada: str, room: Socket) -> None:
+    """Whoever comes later sees what was said."""
+    room.send(wire.UserMessage(text="My answer.", id="a"))
+    room.said(wire.MessageKind.QUESTION)
+    assert isinstance(room.messages[0], wire.Hello)
+    with entered(server.room("interview", room.messages[0].room, server.token(ada))) as late:
+        late.next(wire.Snapshot)
+        hello, snapshot = late.messages
+        assert isinstance(hello, wire.Hello)
+        assert isinstance(snapshot, wire.Snapshot)
+        assert [m.kind for m in snapshot.messages] == ["question", "answer", "question"]
+        assert snapshot.ratelimit is not None
+
+
+@pytest.mark.parametrize(
+    ("message", "id"),
+    [
+        ('{"type":"no.such.tag","id":"m1"}', "m1"),
+        ('{"type":"user.message","text":5,"id":"m2"}', "m2"),
+        ('{"type":"user.message","id":"m3"}', "m3"),
+        ('{"type":"audio.stop","id":"m4","frames":-1}', "m4"),
+        ('{"type":"user.typing","id":"not an id!"}', ""),
+        ('{"id":"m5"}', "m5"),
+        ('["user.typing"]', ""),
+        ("{", ""),
+        ("", ""),
+        ("null", ""),
+        ('{"type":"user.message","text":"' + "x" * 16_001 + '","id":"m6"}', "m6"),
+    ],
+)
+def test_a_message_that_cannot_be_understood_is_answered_by_its_id(
+    room: Socket, message: str, id: str
+) -> None:
+    """Unknown tags, wrong types, missing fields, no JSON at all: a typed error, and on it goes."""
+    room.send(message)
+    failure = room.next(wire.Failure)
+    assert (failure.code, failure.id, failure.retryable) == ("bad_message", id, False)
+    assert failure.message
+    room.goes_on()
+
+
+def test_unknown_fields_are_skipped(room: Socket) -> None:
+    """A newer client may say more."""
+    room.send('{"type":"user.message","text":"Hello.","id":"m","mood":"good"}')
+    assert room.next(wire.Accepted).id == "m"
+
+
+@pytest.mark.parametrize("text", ["", "   ", "\n\t"])
+def test_an_empty_answer_is_refused(room: Socket, text: str) -> None:
+    """By its id, and the question stays open."""
+    room.send(wire.UserMessage(text=text, id="m"))
+    failure = room.next(wire.Failure)
+    assert (failure.code, failure.id) == ("empty_answer", "m")
+    room.goes_on()
+
+
+def test_the_longest_answer_is_accepted(room: Socket) -> None:
+    """Sixteen thousand characters of four bytes each fit into one text message."""
+    room.send(wire.UserMessage(text="𝄞" * wire.MAX_ANSWER, id="m"))
+    assert room.next(wire.Accepted).id == "m"
+
+
+@pytest.mark.parametrize("character", ["x", "ü"])
+def test_a_megabyte_of_text_ends_the_socket_and_not_the_room(
+    server: Server, ada: str, room: Socket, character: str
+) -> None:
+    """A typed error, close code 1009, and everybody else goes on."""
+    hello = room.messages[0]
+    assert isinstance(hello, wire.Hello)
+    size = 1_000_000 if character == "x" else wire.MAX_TEXT_FRAME // 2
+    with entered(server.room("interview", hello.room, server.token(ada))) as loud:
+        loud.next(wire.Snapshot)
+        loud.send(
+            json.dumps({"type": "user.message", "text": character * size}, ensure_ascii=False)
+        )
+        assert loud.next(wire.Failure).code == "message_too_big"
+        assert loud.end() == wire.CLOSE_TOO_BIG
+    room.goes_on()
+
+
+def test_what_follows_a_message_that_is_too_big_is_not_applied(
+    server: Server, ada: str, room: Socket
+) -> None:
+    """After the end of a socket nothing of it counts: the client could not hear the answer."""
+    hello = room.messages[0]
+    assert isinstance(hello, wire.Hello)
+    with entered(server.room("interview", hello.room, server.token(ada))) as loud:
+        loud.next(wire.Snapshot)
+        loud.send("x" * 100_000)
+        loud.send(wire.UserMessage(text="too late"))
+        loud.end()
+    room.goes_on()
+    assert not any(
+        isinstance(m, wire.MessageSaid) and "late" in m.message.text for m in room.messages
+    )
+
+
+def test_an_answer_sent_twice_counts_once(room: Socket) -> None:
+    """A client that did not hear `accepted` sends again, and hears it."""
+    for _ in range(3):
+        room.send(wire.UserMessage(text="Once.", id="same"))
+        assert room.next(wire.Accepted).id == "same"
+    room.send(wire.GetAllMessages())
+    snapshot = room.next(wire.Snapshot)
+    assert [m.text for m in snapshot.messages if m.kind == "answer"] == ["Once."]
+
+
+def test_an_answer_without_an_open_question_is_refused(room: Socket) -> None:
+    """While the model works it is told to wait."""
+    room.send(wire.UserMessage(text="One.", id="1"))
+    room.send(wire.UserMessage(text="Two.", id="2"))
+    outcome = room.until(lambda m: isinstance(m, wire.Failure | wire.Accepted) and m.id == "2")
+    if isinstance(outcome, wire.Failure):  # the scripted model may have been quicker
+        assert outcome.code == "busy"
+        assert outcome.retryable
+
+
+def test_a_client_that_returns_with_its_id_replaces_itself(
+    server: Server, ada: str, interview: str
+) -> None:
+    """The old socket is ended by the server; the new one is served."""
+    url = server.room("interview", interview, server.token(ada), _pk="same")
+    with entered(url) as old:
+        old.next(wire.Snapshot)
+        with entered(url) as new:
+            new.next(wire.Snapshot)
+            assert old.end() == 1000
+            new.send(wire.GetAllMessages())
+            new.next(wire.Snapshot)
+
+
+def test_a_deleted_interview_ends_its_sockets(server: Server, ada: str, room: Socket) -> None:
+    """With a code that tells clients not to come back."""
+    hello = room.messages[0]
+    assert isinstance(hello, wire.Hello)
+    server.request("DELETE", f"/api/interviews/{hello.room}", key=ada)
+    assert room.end() == 4004
+    assert refusal(server.room("interview", hello.room, server.token(ada))).status == 404
+
+
+def test_the_list_shows_what_happens_to_interviews(server: Server) -> None:
+    """Created, changed and deleted over REST, seen on the socket of the list."""
+    key = server.add_user(f"eve-{time.monotonic_ns()}")
+    with entered(server.room("user-interviews", "me", server.token(key))) as lobby:
+        assert lobby.next(wire.Snapshot).interviews == []
+        id = server.request("POST", "/api/interviews", key=key, body={}).body["id"]
+        assert lobby.next(wire.InterviewCreated).interview.id == id
+        server.request("PATCH", f"/api/interviews/{id}", key=key, body={"title": "New"})
+        lobby.until(lambda m: isinstance(m, wire.InterviewUpdated) and m.interview.title == "New")
+        server.request("DELETE", f"/api/interviews/{id}", key=key)
+        assert lobby.next(wire.InterviewDeleted).interview_id == id

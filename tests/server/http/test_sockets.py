@@ -1,0 +1,324 @@
+"""A room's socket: the handshake, what is sent, and every way to end."""
+
+import asyncio
+from pathlib import Path
+
+import msgspec
+import pytest
+from websockets.frames import Opcode
+
+from prepserver.errors import Forbidden
+from prepserver.http.sockets import CLOSE_SECONDS, READ_SIZE, STOP_SECONDS, Sockets
+from prepserver.objects.connection import Connection
+from prepserver.objects.instance import Cell
+from prepserver.wire import protocol as wire
+from tests.support.clock import ManualClock
+from tests.support.loop import asynchronous
+from tests.support.objects import Gate, eventually
+from tests.support.parrot import caption, edge, masked, opcodes
+from tests.support.wire import Wire
+
+# --- The handshake ------------------------------------------------------------------------------
+
+
+@asynchronous
+async def test_a_refusal_is_an_http_response(tmp_path: Path) -> None:
+    """With the status and the body of every error, and then the connection ends."""
+    async with edge(tmp_path) as it:
+        refused = Wire(it.sockets, "/parties/forbidden/x")
+        await refused.enter()
+        assert refused.response is not None
+        assert refused.response.status_code == 403
+        assert refused.response.body is not None
+        assert msgspec.json.decode(refused.response.body)["error"]["message"] == "Not yours."
+        assert refused.closed
+        assert not it.sockets.open
+
+
+@asynchronous
+async def test_what_is_sent_before_the_room_is_open_is_delivered(tmp_path: Path) -> None:
+    """A client that does not wait for the answer to its handshake loses nothing."""
+    async with edge(tmp_path) as it:
+        it.door.clear()
+        early = Wire(it.sockets)
+        early.client.send_request(early.client.connect())
+        early.flush()
+        await asyncio.sleep(0)
+        early.send_raw(masked(b"early"))
+        assert not early.reading, "a second one waits in the client's own socket"
+        it.door.set()
+        await asyncio.gather(*early.state.tasks)
+        await it.registry.settled()
+        early.receive()
+        assert early.texts == [caption("early")]
+
+
+@asynchronous
+async def test_a_client_that_vanishes_in_the_handshake_leaves_nothing(tmp_path: Path) -> None:
+    """The room forgets it when the door opens at last."""
+    async with edge(tmp_path) as it:
+        it.door.clear()
+        hasty = Wire(it.sockets)
+        hasty.client.send_request(hasty.client.connect())
+        hasty.flush()
+        await asyncio.sleep(0)
+        hasty.vanish()
+        it.door.set()
+        await asyncio.gather(*hasty.state.tasks)
+        assert await it.clients() == 0
+        assert not it.sockets.open
+        assert not hasty.state.connections
+
+
+# --- Messages -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [0, 87, 88, 89, 65_497, 65_498, 65_499, 300_000])
+@asynchronous
+async def test_a_message_of_any_length_arrives_whole(tmp_path: Path, size: int) -> None:
+    """Around each length at which the frame's header changes."""
+    async with edge(tmp_path) as it:
+        client = await it.wire()
+        await it.registry.call("Parrot", "a", "say", "x" * size)
+        client.receive()
+        assert client.texts == [caption("x" * size)]
+
+
+@asynchronous
+async def test_a_message_in_pieces_is_one_message(tmp_path: Path) -> None:
+    """Fragments are put together, with a ping in between, and what follows is not mixed in."""
+    async with edge(tmp_path) as it:
+        client = await it.wire()
+        client.client.send_text(b"in ", fin=False)
+        client.client.send_ping(b"still there?")
+        client.client.send_continuation("drei Stück".encode()[:7], fin=False)
+        client.client.send_continuation("drei Stück".encode()[7:], fin=True)
+        client.client.send_binary(b"12", fin=False)
+        client.client.send_continuation(b"345", fin=True)
+        client.flush()
+        await eventually(lambda: len(client.receive() and client.texts) == 2)
+        assert await it.heard() == ["in drei Stück", "5 bytes"]
+        assert opcodes(client.frames).count(Opcode.PONG) == 1
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (b"\x81\x02hi", 1002),
+        (b"\xf1\x80\x00\x00\x00\x00", 1002),
+        (b"\x80\x80\x00\x00\x00\x00", 1002),
+        (b"\x82\xff\x00\x00\x00\x00\x7f\xff\xff\xff\x00\x00\x00\x00", 1009),
+        (b"\x81\x81\x00\x00\x00\x00\xff", 1007),
+    ],
+    ids=["not masked", "reserved bits", "a continuation of nothing", "too long", "not UTF-8"],
+)
+@asynchronous
+async def test_what_is_no_websocket_ends_with_the_code_for_it(
+    tmp_path: Path, data: bytes, code: int
+) -> None:
+    """The object hears nothing of it and nobody else is disturbed."""
+    async with edge(tmp_path) as it:
+        client, other = await it.wire(), await it.wire()
+        client.send_raw(data)
+        client.receive()
+        assert client.ended is not None
+        assert client.ended[0] == code
+        other.send("fine")
+        assert await it.heard() == ["fine"]
+
+
+@asynchronous
+async def test_text_that_is_too_long_is_answered_after_what_came_before(tmp_path: Path) -> None:
+    """In whole or in pieces: a typed error, 1009, and nothing that follows counts."""
+    async with edge(tmp_path) as it:
+        client = await it.wire()
+        client.send("before")
+        client.client.send_text(b"x" * wire.MAX_TEXT_FRAME, fin=False)
+        client.client.send_continuation(b"x", fin=True)
+        client.client.send_text(b"after")
+        client.flush()
+        await eventually(lambda: bool(client.receive()) and client.ended is not None)
+        before, failure = map(wire.decode_server, client.texts)
+        assert before == wire.Caption(text="before")
+        assert isinstance(failure, wire.Failure)
+        assert failure.code == "message_too_big"
+        assert client.ended is not None
+        assert client.ended[0] == wire.CLOSE_TOO_BIG
+        assert await it.heard() == ["before"]
+
+
+@asynchronous
+async def test_a_flood_waits_in_the_clients_own_socket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a message is being handled no more is read; then all arrive, once and in order."""
+    async with edge(tmp_path) as it:
+        client = await it.wire()
+        gate = Gate(monkeypatch, "a")
+        sent = [str(number) for number in range(50)]
+        client.send(sent[0])
+        await eventually(gate.reached.is_set)
+        assert client.reading, "one message at a time costs no pause"
+        client.send(*sent[1:])
+        assert not client.reading
+        gate.open()
+        await eventually(lambda: client.reading)
+        assert await it.heard() == sent
+        client.receive()
+        assert client.texts == [caption(text) for text in sent]
+
+
+def test_no_more_is_read_at_once_than_a_bounded_piece(tmp_path: Path) -> None:
+    """The buffer is one for all sockets."""
+    sockets = Sockets(_nobody, ManualClock())
+    one, two = Wire(sockets).socket, Wire(sockets).socket
+    assert one.get_buffer(-1) is two.get_buffer(1_000_000)
+    assert len(one.get_buffer(-1)) == READ_SIZE
+
+
+# --- The end ------------------------------------------------------------------------------------
+
+
+@asynchronous
+async def test_what_a_client_said_before_it_left_is_heard(tmp_path: Path) -> None:
+    """Messages and the close frame in one piece of data: the messages count."""
+    async with edge(tmp_path) as it:
+        client = await it.wire()
+        client.client.send_text(b"one")
+        client.client.send_text(b"two")
+        client.client.send_close(1000, "bye")
+        client.flush()
+        assert client.closed
+        assert not client.aborted
+        client.receive()
+        assert client.ended == (1000, "bye")
+        await it.registry.settled()
+        assert await it.heard() == ["one", "two"]
+        assert await it.clients() == 0
+
+
+@pytest.mark.parametrize("how", ["vanish", "eof"])
+@asynchronous
+async def test_a_client_that_breaks_off_is_disconnected_after_what_it_said(
+    tmp_path: Path, how: str
+) -> None:
+    """A broken connection and a half-closed one are the same."""
+    async with edge(tmp_path) as it:
+        client = await it.wire()
+        client.send("one", "two")
+        if how == "eof":
+            client.socket.eof_received()
+        client.vanish()
+        await it.registry.settled()
+        assert await it.heard() == ["one", "two"]
+        assert await it.clients() == 0
+        assert not client.state.connections
+
+
+@asynchronous
+async def test_a_close_that_is_not_answered_ends_all_the_same(tmp_path: Path) -> None:
+    """The client has ten seconds, and nothing it says in them is taken for a message."""
+    async with edge(tmp_path) as it:
+        client = await it.wire()
+        it.connections[0].close(1000, "done")
+        client.send_raw(masked(b"too late"))
+        await it.clock.advance(CLOSE_SECONDS - 1)
+        assert not client.aborted
+        await it.clock.advance(2)
+        assert client.aborted
+        assert await it.heard() == []
+
+
+@asynchronous
+async def test_what_is_said_after_the_servers_close_counts_no_more_when_the_client_goes(
+    tmp_path: Path,
+) -> None:
+    """The message was on its way when the close came, and arrives in one piece with the answer."""
+    async with edge(tmp_path) as it:
+        client = await it.wire()
+        it.connections[0].close(1000, "done")
+        late = masked(b"too late")
+        client.receive()
+        assert client.ended == (1000, "done")
+        client.send_raw(late + b"".join(client.client.data_to_send()))
+        assert client.closed
+        await it.registry.settled()
+        assert await it.heard() == []
+        assert await it.clients() == 0
+
+
+@pytest.mark.parametrize("bad", [b"x" * (wire.MAX_TEXT_FRAME + 1), b"\xff"], ids=["big", "bytes"])
+@asynchronous
+async def test_what_follows_a_message_that_ends_the_connection_counts_no_more(
+    tmp_path: Path, bad: bytes
+) -> None:
+    """Also when the client leaves in the same breath; what came before it does."""
+    async with edge(tmp_path) as it:
+        client = await it.wire()
+        client.client.send_text(b"before")
+        client.client.send_text(bad)
+        client.client.send_text(b"after")
+        client.client.send_close(1000, "bye")
+        client.flush()
+        assert client.closed
+        await it.registry.settled()
+        assert await it.heard() == ["before"]
+        assert await it.clients() == 0
+
+
+@asynchronous
+async def test_a_close_behind_a_full_socket_ends_all_the_same(tmp_path: Path) -> None:
+    """It waits for what was sent before it, but not for ever."""
+    async with edge(tmp_path) as it:
+        client = await it.wire()
+        client.stuck = True
+        for text in ("fills the socket", "waits"):
+            await it.registry.call("Parrot", "a", "say", text)
+        it.connections[0].close(1000, "done")
+        await it.clock.advance(CLOSE_SECONDS - 1)
+        assert not client.aborted
+        await it.clock.advance(3)
+        assert client.aborted
+
+
+@asynchronous
+async def test_stopping_answers_the_last_message_before_the_close(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No further one is taken; an idle client is closed at once; each is told to come back."""
+    async with edge(tmp_path) as it:
+        busy, idle = await it.wire(), await it.wire()
+        gate = Gate(monkeypatch, "a")
+        busy.send("the last")
+        await eventually(gate.reached.is_set)
+        for one in (busy, idle):
+            one.socket.shutdown()
+        idle.receive()
+        busy.receive()
+        assert idle.ended == (wire.CLOSE_RESTART, "the server is restarting")
+        assert busy.ended is None
+        assert not busy.reading
+        gate.open()
+        await eventually(lambda: busy.reading)
+        busy.receive()
+        assert busy.texts == [caption("the last")]
+        assert busy.ended == idle.ended
+        busy.flush()
+        assert busy.closed
+        await it.clock.advance(STOP_SECONDS + 1)
+        assert idle.aborted, "it did not answer"
+
+
+@asynchronous
+async def test_stopping_does_not_wait_for_a_close_that_hangs(tmp_path: Path) -> None:
+    """A client that had ten seconds to answer has three from now on."""
+    async with edge(tmp_path) as it:
+        client = await it.wire()
+        it.connections[0].close(1000, "done")
+        client.socket.shutdown()
+        await it.clock.advance(STOP_SECONDS + 1)
+        assert client.aborted
+
+
+async def _nobody(target: str) -> tuple[Connection, Cell]:
+    raise Forbidden("Nobody is let in.")

@@ -1,0 +1,128 @@
+"""What a server tells of itself, and to whom."""
+
+import json
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from prepserver.accounts.users import Users
+from prepserver.clock import SystemClock
+from tests.support.server import Server
+from tests.support.sockets import entered
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A server of its own: the figures are its users' alone."""
+    with Server(tmp_path_factory.mktemp("watched")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def eve(watched: Server) -> str:
+    """The access key of a user like others, who has been asked one question."""
+    key = watched.add_user("eve")
+    interview = watched.request("POST", "/api/interviews", key=key, body={}).body["id"]
+    with entered(watched.room("interview", interview, watched.token(key))) as socket:
+        socket.question()
+    return key
+
+
+@pytest.fixture(scope="module")
+def root(watched: Server) -> str:
+    """The access key of an administrator."""
+    users = Users(watched.data_dir / "users.sqlite", SystemClock())
+    try:
+        return users.add("root", admin=True).key
+    finally:
+        users.close()
+
+
+def text(server: Server, path: str, key: str) -> tuple[int, str]:
+    """A page that is no JSON."""
+    request = urllib.request.Request(f"{server.url}{path}")
+    request.add_header("Authorization", f"Bearer {key}")
+    with urllib.request.urlopen(request, timeout=30) as response:
+        return response.status, response.read().decode()
+
+
+@pytest.mark.parametrize("path", ["/api/gateway/stats", "/metrics"])
+def test_figures_are_for_administrators(watched: Server, eve: str, path: str) -> None:
+    """Not for nobody, who calls from this very machine, and not for a user."""
+    assert watched.request("GET", path).status == 401
+    refused = watched.request("GET", path, key=eve)
+    assert (refused.status, refused.body["error"]["code"]) == (403, "not_an_administrator")
+    token = watched.token(eve)
+    assert watched.request("GET", path, key=token).status == 403
+
+
+def test_an_administrator_sees_the_calls(watched: Server, eve: str, root: str) -> None:
+    """Those of everybody, as soon as they have ended, and how busy the models are."""
+    stats = watched.request("GET", "/api/gateway/stats?since=1h", key=root)
+    assert stats.status == 200
+    lines = {line["purpose"]: line for line in stats.body["lines"]}
+    assert lines["question"]["calls"] >= 1
+    assert lines["question"]["errors"] == 0
+    assert lines["question"]["completion_tokens"] > 0
+    assert [(m["job"], m["state"], m["waiting"]) for m in stats.body["models"]] == [
+        ("interviewer", "ready", 0),
+        ("ears", "ready", 0),
+    ]
+    wrong = watched.request("GET", "/api/gateway/stats?since=always", key=root)
+    assert (wrong.status, wrong.body["error"]["code"]) == (400, "bad_span")
+
+
+def test_an_administrator_sees_no_interview_of_others(watched: Server, eve: str, root: str) -> None:
+    """The right is to figures; what people said stays theirs."""
+    interviews = watched.request("GET", "/api/interviews", key=eve).body["interviews"]
+    assert len(interviews) == 1
+    path = f"/api/interviews/{interviews[0]['id']}"
+    assert watched.request("GET", path, key=root).status == 404
+
+
+def test_prometheus_reads_the_metrics(watched: Server, eve: str, root: str) -> None:
+    """Calls, queue and objects, in its own format; nobody's name or interview is in it."""
+    status, page = text(watched, "/metrics", root)
+    assert status == 200
+    assert 'prep_model_ready{job="interviewer",model="scripted"} 1.0' in page
+    assert 'outcome="ok",purpose="question"' in page
+    assert "prep_objects_live " in page
+    assert "prep_connections " in page
+    interviews = watched.request("GET", "/api/interviews", key=eve).body["interviews"]
+    assert interviews[0]["id"] not in page
+    assert "eve" not in page
+
+
+def test_the_command_reads_the_log_while_the_server_runs(watched: Server, eve: str) -> None:
+    """Within a second or two of a call, from another process."""
+    lines: list[dict[str, Any]] = []
+    while not any(line["purpose"] == "question" for line in lines):
+        command = [sys.executable, "-m", "prepserver", "stats", "--json", "--since", "1h"]
+        done = subprocess.run(
+            [*command, "--data-dir", str(watched.data_dir)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stderr
+        lines = json.loads(done.stdout)["lines"]
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize(("setting", "status"), [("open", 200), ("off", 404)])
+def test_metrics_can_be_open_or_off(tmp_path: Path, setting: str, status: int) -> None:
+    """For a network where nobody else reaches the server, or where nobody wants them."""
+    file = tmp_path / "prep.toml"
+    file.write_text(f'metrics = "{setting}"\n')
+    with Server(tmp_path, "--config", str(file)) as server:
+        if status == 200:
+            assert "prep_model_ready" in text(server, "/metrics", "")[1]
+        else:
+            assert server.request("GET", "/metrics").status == status

@@ -1,0 +1,237 @@
+"""Spoken answers on their way: frames without gaps or doubles, and what is no recording."""
+
+import contextlib
+import io
+import struct
+import wave
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from prepserver.errors import BadRequest
+from prepserver.interview import schema
+from prepserver.interview.speech.recordings import FLUSH_BYTES, FrameGap, Recordings, pcm_of
+from prepserver.objects.storage import Storage
+from prepserver.wire.protocol import BYTES_PER_SECOND, MAX_BINARY_FRAME
+
+FRAME = BYTES_PER_SECOND // 25
+"""Bytes of 40 ms."""
+
+PER_PIECE = -(-FLUSH_BYTES // FRAME)
+"""Frames until a piece is written."""
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Iterator[Storage]:
+    storage = Storage(tmp_path / "a.sqlite", "a", schema.INTERVIEW)
+    yield storage
+    storage.close()
+
+
+@pytest.fixture
+def recordings(storage: Storage) -> Recordings:
+    return Recordings(storage, max_seconds=10)
+
+
+def frame(number: int) -> bytes:
+    return struct.pack("<h", number) * (FRAME // 2)
+
+
+def code_of(error: pytest.ExceptionInfo[BadRequest]) -> str:
+    return error.value.code
+
+
+def test_frames_become_one_recording(recordings: Recordings) -> None:
+    """In order, whole, the last unwritten piece included."""
+    assert recordings.start("r") == -1
+    taken = [recordings.add("r", n, frame(n)) for n in range(PER_PIECE + 2)]
+    assert all(new for new, _ in taken)
+    acknowledged = [stored for _, stored in taken]
+    assert acknowledged == [None] * (PER_PIECE - 1) + [PER_PIECE - 1] + [None] * 2
+    assert recordings.so_far("r") == b"".join(frame(n) for n in range(PER_PIECE + 2))
+    recordings.stop("r", PER_PIECE + 2)
+    assert recordings.pcm("r") == b"".join(frame(n) for n in range(PER_PIECE + 2))
+
+
+def test_a_frame_sent_again_counts_once(recordings: Recordings) -> None:
+    """After a reconnect a client repeats what was not acknowledged."""
+    recordings.start("r")
+    for number in [0, 1, 2, 1, 2, 3, 0, *range(4, PER_PIECE), 2]:
+        recordings.add("r", number, frame(number))
+    recordings.stop("r", PER_PIECE)
+    assert recordings.pcm("r") == b"".join(frame(n) for n in range(PER_PIECE))
+
+
+def test_a_missing_frame_is_noticed(recordings: Recordings) -> None:
+    """Both when a later one comes and when the recording ends."""
+    recordings.start("r")
+    for number in range(5):
+        recordings.add("r", number, frame(number))
+    with pytest.raises(FrameGap):
+        recordings.add("r", 6, frame(6))
+    with pytest.raises(FrameGap):
+        recordings.stop("r", 7)
+    recordings.add("r", 5, frame(5))
+    recordings.add("r", 6, frame(6))
+    recordings.stop("r", 7)
+    assert len(recordings.pcm("r")) == 7 * FRAME
+
+
+def test_a_recording_goes_on_from_the_highest_stored_frame(storage: Storage) -> None:
+    """A new instance knows what was written, not what waited in memory."""
+    first = Recordings(storage, max_seconds=10)
+    first.start("r")
+    for number in range(PER_PIECE + 3):
+        first.add("r", number, frame(number))
+    second = Recordings(storage, max_seconds=10)
+    assert second.start("r") == PER_PIECE - 1
+    for number in range(PER_PIECE, PER_PIECE + 5):
+        second.add("r", number, frame(number))
+    second.stop("r", PER_PIECE + 5)
+    assert second.pcm("r") == b"".join(frame(n) for n in range(PER_PIECE + 5))
+
+
+def test_a_recording_that_grows_too_long_is_forgotten(recordings: Recordings) -> None:
+    """The error says how long an answer may be."""
+    recordings.start("r")
+    for number in range(250):
+        recordings.add("r", number, frame(number))
+    with pytest.raises(BadRequest) as caught:
+        recordings.add("r", 250, frame(250))
+    assert caught.value.code == "recording_too_long"
+    assert caught.value.details == {"seconds": 10}
+    assert recordings.pcm("r") == b""
+    with pytest.raises(BadRequest) as caught:
+        recordings.add("r", 251, frame(251))
+    assert code_of(caught) == "no_such_recording"
+
+
+def test_the_longest_recording_is_accepted(recordings: Recordings) -> None:
+    """Ten seconds of ten."""
+    recordings.start("r")
+    for number in range(250):
+        recordings.add("r", number, frame(number))
+    recordings.stop("r", 250)
+    assert len(recordings.pcm("r")) == 10 * BYTES_PER_SECOND
+
+
+def test_a_frame_larger_than_any_recording_is_refused(recordings: Recordings) -> None:
+    """One message cannot fill the memory."""
+    recordings.start("r")
+    with pytest.raises(BadRequest) as caught:
+        recordings.add("r", 0, bytes(MAX_BINARY_FRAME + 2))
+    assert code_of(caught) == "bad_frame"
+
+
+@pytest.mark.parametrize("frames", [0, 1])
+def test_a_slip_of_the_finger_is_no_recording(recordings: Recordings, frames: int) -> None:
+    """Nothing, or less than a tenth of a second, is told as empty."""
+    recordings.start("r")
+    for number in range(frames):
+        recordings.add("r", number, frame(number))
+    with pytest.raises(BadRequest) as caught:
+        recordings.stop("r", frames)
+    assert code_of(caught) == "empty_recording"
+
+
+def test_frames_without_a_start_are_refused(recordings: Recordings) -> None:
+    """So is stopping what never began."""
+    with pytest.raises(BadRequest) as caught:
+        recordings.add("r", 0, frame(0))
+    assert code_of(caught) == "no_such_recording"
+    with pytest.raises(BadRequest) as caught:
+        recordings.stop("r", 0)
+    assert code_of(caught) == "no_such_recording"
+
+
+def test_a_cancelled_recording_leaves_nothing(recordings: Recordings, storage: Storage) -> None:
+    """Neither rows nor memory: started again it begins at frame 0."""
+    recordings.start("r")
+    for number in range(PER_PIECE + 1):
+        recordings.add("r", number, frame(number))
+    recordings.forget("r")
+    assert storage.row("SELECT count(*) FROM audio") == (0,)
+    assert recordings.start("r") == -1
+
+
+def test_a_whole_recording_obeys_the_same_bounds(recordings: Recordings) -> None:
+    """Neither too short nor too long."""
+    recordings.add_whole("w", bytes(BYTES_PER_SECOND))
+    assert recordings.pcm("w") == bytes(BYTES_PER_SECOND)
+    for size, code in ((100, "empty_recording"), (11 * BYTES_PER_SECOND, "recording_too_long")):
+        with pytest.raises(BadRequest) as caught:
+            recordings.add_whole("x", bytes(size))
+        assert code_of(caught) == code
+
+
+# --- One recording in one message ---------------------------------------------------------------
+
+
+def wav(pcm: bytes, rate: int = 16_000, channels: int = 1, width: int = 2) -> bytes:
+    file = io.BytesIO()
+    with wave.open(file, "wb") as writer:
+        writer.setframerate(rate)
+        writer.setnchannels(channels)
+        writer.setsampwidth(width)
+        writer.writeframes(pcm)
+    return file.getvalue()
+
+
+SPEECH = struct.pack("<8000h", *(n % 3_000 - 1_500 for n in range(8_000)))
+
+
+def test_wav_and_bare_samples_are_the_same() -> None:
+    """A header is taken off; without one the bytes are the samples."""
+    assert pcm_of(wav(SPEECH)) == SPEECH
+    assert pcm_of(SPEECH) == SPEECH
+
+
+def test_the_recordings_of_this_repository_are_accepted(speech_dir: Path) -> None:
+    """Real files, as a simple client would send them."""
+    files = sorted(speech_dir.glob("*.wav"))
+    assert files
+    for file in files:
+        assert len(pcm_of(file.read_bytes())) > BYTES_PER_SECOND
+
+
+def test_a_wav_file_cut_short_gives_whole_samples() -> None:
+    """An upload that ended early is used as far as it goes."""
+    assert pcm_of(wav(SPEECH)[:-3]) == SPEECH[:-4]
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        pytest.param(b"", "empty_recording", id="nothing"),
+        pytest.param(bytes(MAX_BINARY_FRAME + 1), "recording_too_long", id="too long"),
+        pytest.param(b"Dear interviewer, this is my answer.", "not_audio", id="text"),
+        pytest.param(b"%PDF-1.7\n" + bytes(1_000), "not_audio", id="PDF"),
+        pytest.param(b"\x89PNG\r\n\x1a\n" + bytes(1_000), "not_audio", id="PNG"),
+        pytest.param(b"OggS" + bytes(1_000), "not_audio", id="Ogg"),
+        pytest.param(b"fLaC" + bytes(1_000), "not_audio", id="FLAC"),
+        pytest.param(bytes(1_001), "not_audio", id="half a sample"),
+        pytest.param(b"RIFF", "not_audio", id="RIFF alone"),
+        pytest.param(b"RIFF\xff\xff\xff\xffAVI LIST", "not_audio", id="AVI"),
+        pytest.param(b"RIFF" + bytes(500), "not_audio", id="RIFF and zeros"),
+        pytest.param(wav(SPEECH, rate=44_100), "not_audio", id="44.1 kHz"),
+        pytest.param(wav(SPEECH, channels=2), "not_audio", id="stereo"),
+        pytest.param(wav(SPEECH, width=1), "not_audio", id="8 bits"),
+    ],
+)
+def test_what_is_no_recording_is_told_what_is_wrong(data: bytes, code: str) -> None:
+    """A typed error for each, never an exception of a library."""
+    with pytest.raises(BadRequest) as caught:
+        pcm_of(data)
+    assert code_of(caught) == code
+
+
+def test_no_damage_to_a_header_escapes_as_another_error() -> None:
+    """Every byte of a WAV header, changed every which way, gives samples or a typed error."""
+    good = wav(SPEECH[:200])
+    for position in range(44):
+        for value in (0, 1, 0x7F, 0x80, 0xFF):
+            damaged = bytearray(good)
+            damaged[position] = value
+            with contextlib.suppress(BadRequest):
+                assert len(pcm_of(bytes(damaged))) % 2 == 0

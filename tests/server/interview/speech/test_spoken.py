@@ -1,0 +1,131 @@
+"""Spoken answers, from their first frame to the words."""
+
+from pathlib import Path
+
+import pytest
+
+from prepserver.engines.scripted import ScriptedSpeech
+from prepserver.wire import protocol as wire
+from prepserver.wire.protocol import MessageKind, Phase
+from tests.server.interview.talk import LOUD, SILENT, answer, kinds, open_room, snapshot
+from tests.support.clock import ManualClock
+from tests.support.loop import asynchronous
+from tests.support.rooms import Rooms
+
+
+@asynchronous
+async def test_a_recording_in_frames_is_acknowledged_and_written_down(tmp_path: Path) -> None:
+    """Frames are acknowledged when stored, and the words become the answer."""
+    async with Rooms(tmp_path) as rooms:
+        client = await open_room(rooms)
+        await client.send(wire.AudioStart(id="r1"))
+        assert (await client.next(wire.AudioAck)).frame == -1
+        for number in range(25):
+            pcm = LOUD[number * 1_280 : (number + 1) * 1_280]
+            await client.send(wire.pack_frame(number, pcm))
+        assert (await client.next(wire.AudioAck)).frame == 12
+        await client.send(wire.AudioStop(id="r1", frames=25))
+        await client.state(Phase.TRANSCRIBING)
+        said = await client.said(MessageKind.ANSWER)
+    assert said.source is wire.Source.SPEECH
+    assert said.text.startswith("I spoke for 1.0 seconds")
+
+
+@asynchronous
+async def test_a_recording_goes_on_over_another_connection(tmp_path: Path) -> None:
+    """What was stored before the cut is not asked for again; nothing is doubled."""
+    async with Rooms(tmp_path) as rooms:
+        client = await open_room(rooms)
+        frames = [LOUD[at : at + 1_280] for at in range(0, len(LOUD), 1_280)]
+        await client.send(wire.AudioStart(id="r1"))
+        for number, pcm in enumerate(frames[:20]):
+            await client.send(wire.pack_frame(number, pcm))
+        room = client.room
+        await client.leave()
+        again = await rooms.join(room)
+        await again.send(wire.AudioStart(id="r1"))
+        stored = (await again.next(wire.AudioAck)).frame
+        assert stored == 12
+        for number, pcm in enumerate(frames):
+            if number > stored:
+                await again.send(wire.pack_frame(number, pcm))
+        await again.send(wire.AudioStop(id="r1", frames=len(frames)))
+        said = await again.said(MessageKind.ANSWER)
+    assert said.text.startswith("I spoke for 1.0 seconds")
+
+
+@pytest.mark.parametrize(
+    ("sound", "expected"),
+    [
+        (LOUD, ["question", "answer", "closing", "summary"]),
+        (SILENT, ["question", "closing", "summary"]),
+    ],
+    ids=["words", "silence"],
+)
+@asynchronous
+async def test_an_interview_ends_after_what_was_said(
+    tmp_path: Path, sound: bytes, expected: list[str]
+) -> None:
+    """The end is called while an answer is being written down, and the server dies before it is:
+    the answer counts, and no question follows it."""
+    clock = ManualClock()
+    async with Rooms(tmp_path, clock=clock) as rooms:
+        client = await open_room(rooms, questions=9)
+    async with Rooms(tmp_path, clock=clock, speech=ScriptedSpeech(clock, delay=1.0)) as rooms:
+        client = await rooms.join(client.room)
+        await client.send(sound)
+        await client.state(Phase.TRANSCRIBING)
+        for id in ("e1", "e2"):
+            await client.send(wire.InterviewEnd(id=id))
+            await client.next(wire.Accepted)
+    async with Rooms(tmp_path, clock=clock) as rooms:
+        client = await rooms.join(client.room)
+        await client.said(MessageKind.SUMMARY)
+        await client.state(Phase.IDLE)
+        truth = await snapshot(client)
+    assert kinds(truth.messages) == expected
+
+
+@asynchronous
+async def test_silence_is_no_answer(tmp_path: Path) -> None:
+    """Nothing is invented: the question stays open and the candidate is told."""
+    async with Rooms(tmp_path) as rooms:
+        client = await open_room(rooms)
+        await client.send(SILENT)
+        assert (await client.next(wire.Failure)).code == "nothing_heard"
+        await client.send(answer("In words, then."))
+        await client.said(MessageKind.QUESTION)
+
+
+@asynchronous
+async def test_a_recording_that_is_too_long_is_refused_once(tmp_path: Path) -> None:
+    """The frames that are still under way are not taken for recordings of their own."""
+    async with Rooms(tmp_path, max_recording=0.5) as rooms:
+        client = await open_room(rooms)
+        await client.send(wire.AudioStart(id="r1"))
+        for number in range(25):
+            await client.send(wire.pack_frame(number, LOUD[:1_280]))
+        await client.send(answer("Shorter."))
+        await client.said(MessageKind.QUESTION)
+    failures = [m for m in client.messages if isinstance(m, wire.Failure)]
+    assert [(f.code, f.id) for f in failures] == [("recording_too_long", "r1")]
+
+
+@asynchronous
+async def test_recordings_that_nobody_stops_do_not_pile_up(tmp_path: Path) -> None:
+    """A handful may be open; one that nobody is there to stop makes room for the next."""
+    async with Rooms(tmp_path) as rooms:
+        client = await open_room(rooms)
+        speakers = [client, *[await rooms.join(client.room) for _ in range(4)]]
+        for number, speaker in enumerate(speakers[:4]):
+            await speaker.send(wire.AudioStart(id=f"r{number}"))
+            await speaker.next(wire.AudioAck)
+        await speakers[4].send(wire.AudioStart(id="r4"))
+        failure = await speakers[4].next(wire.Failure)
+        assert (failure.code, failure.id) == ("too_many_recordings", "r4")
+        await speakers[4].send(wire.pack_frame(0, LOUD))
+        await speakers[3].leave()
+        await speakers[4].send(wire.AudioStart(id="r4"))
+        assert (await speakers[4].next(wire.AudioAck)).frame == -1
+        truth = await snapshot(client)
+    assert kinds(truth.messages) == ["question"], "a frame of a refused recording is no answer"

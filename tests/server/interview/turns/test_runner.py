@@ -1,0 +1,339 @@
+"""One exchange with the models, and what it reports."""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from prepserver.accounts.rate_limits import RateLimiter
+from prepserver.engines.scripted import ScriptedSpeech
+from prepserver.engines.types import Prompt
+from prepserver.errors import InferenceError, PrepServerError
+from prepserver.gateway.gateway import Call, Gateway, Policy
+from prepserver.interview.questions import bank
+from prepserver.interview.questions.plan import Brief, planned
+from prepserver.interview.turns import runner
+from prepserver.interview.turns.steps import Step
+from prepserver.wire.protocol import (
+    InterviewSpec,
+    Message,
+    MessageKind,
+    Role,
+    Source,
+)
+from tests.support.clock import ManualClock
+from tests.support.loop import asynchronous
+from tests.support.models import CuedLanguage, Reply, finished, words
+
+QUESTION = "How did you keep both systems in step during those six weeks?"
+DIED = InferenceError("The engine has died.", code="worker_died", retryable=True)
+BROKEN = InferenceError("The prompt is too long.", code="context_overflow", retryable=False)
+
+
+def message(position: int, kind: MessageKind, text: str) -> Message:
+    return Message(
+        id=f"m{position}",
+        role=Role.CANDIDATE if kind is MessageKind.ANSWER else Role.INTERVIEWER,
+        kind=kind,
+        text=text,
+        source=Source.TEXT,
+        position=position,
+        created_at=0.0,
+    )
+
+
+def work(step: Step, *asked: str) -> runner.Work:
+    spec = InterviewSpec(role="Backend Engineer", questions=5)
+    said = [message(2 * i, MessageKind.QUESTION, text) for i, text in enumerate(asked)]
+    said += [
+        message(2 * i + 1, MessageKind.ANSWER, "We moved the ledger first.")
+        for i in range(len(asked))
+    ]
+    return runner.Work(
+        turn="t1",
+        step=step,
+        call=Call(purpose=step, user="u", interview="i", request="i/t1"),
+        brief=Brief(
+            spec=spec,
+            skills=("python",),
+            questions=planned(bank.load(), spec, ("python",), 1),
+            messages=tuple(sorted(said, key=lambda m: m.position)),
+        ),
+        seed=100,
+    )
+
+
+async def gateway_of(
+    model: CuedLanguage, clock: ManualClock, tmp_path: Path, *, limit: int = 0
+) -> tuple[Gateway, RateLimiter]:
+    limiter = RateLimiter(tmp_path / "limit.sqlite", clock, limit=limit)
+    gateway = Gateway(model, ScriptedSpeech(clock), limiter, clock)
+    gateway.start()
+    await gateway.info()
+    return gateway, limiter
+
+
+async def events_of(
+    job: runner.Work,
+    replies: Sequence[Reply],
+    tmp_path: Path,
+    *,
+    pause: float = 0.0,
+    limit: int = 0,
+) -> tuple[list[runner.Event], CuedLanguage]:
+    """Run a job to its end, time passing by as it goes."""
+    clock = ManualClock()
+    model = CuedLanguage(clock, replies, pause=pause)
+    gateway, limiter = await gateway_of(model, clock, tmp_path, limit=limit)
+    posted: list[runner.Event] = []
+    running = asyncio.create_task(runner.run(job, gateway, bank.load(), clock, posted.append))
+    while not running.done():
+        await clock.advance(0.005)
+    await running
+    await gateway.close()
+    limiter.close()
+    return posted, model
+
+
+def spoken(events: Sequence[runner.Event]) -> str:
+    """What a client would have on its screen at the end."""
+    text = ""
+    for event in events:
+        match event:
+            case runner.Said(text=more):
+                text += more
+            case runner.Restarted():
+                text = ""
+    return text
+
+
+@asynchronous
+async def test_a_question_streams_and_then_is_written_whole(tmp_path: Path) -> None:
+    """What was streamed and what is written are the same text."""
+    events, _ = await events_of(
+        work(Step.QUESTION, "How are you today?"), [words(QUESTION)], tmp_path
+    )
+    assert isinstance(events[-1], runner.Written)
+    assert events[-1].text == QUESTION == spoken(events)
+    assert events[-1].source is Source.MODEL
+
+
+@asynchronous
+async def test_a_question_ends_with_its_question_mark(tmp_path: Path) -> None:
+    """A model elsewhere, that no grammar holds, goes on talking; nobody hears it."""
+    reply = words(f"{QUESTION} I would love to hear more. Is that fine?")
+    events, model = await events_of(
+        work(Step.QUESTION, "How are you today?"), [reply], tmp_path, pause=0.1
+    )
+    assert isinstance(events[-1], runner.Written)
+    assert events[-1].text == QUESTION == spoken(events)
+    assert model.closed_early == 1
+
+
+@pytest.mark.parametrize(
+    ("pause", "frames"), [(0.0, {2, 3, 4, 5}), (0.01, {3}), (1.0, {12})], ids=["all", "10ms", "1s"]
+)
+@asynchronous
+async def test_words_within_eighty_milliseconds_share_a_frame(
+    tmp_path: Path, pause: float, frames: set[int]
+) -> None:
+    """Twelve words: each alone when they come slowly, some together when they come fast."""
+    events, _ = await events_of(work(Step.QUESTION), [words(QUESTION)], tmp_path, pause=pause)
+    said = [event for event in events if isinstance(event, runner.Said)]
+    assert said[0].text == "How"
+    assert len(said) in frames
+
+
+@asynchronous
+async def test_an_engine_that_dies_half_way_doubles_no_text(tmp_path: Path) -> None:
+    """The reply begins anew; what was said before the death is taken back."""
+    replies: list[Reply] = [["How", " did", DIED], words(QUESTION)]
+    events, _ = await events_of(work(Step.QUESTION), replies, tmp_path)
+    assert any(isinstance(event, runner.Restarted) for event in events)
+    assert spoken(events) == QUESTION
+    assert isinstance(events[-1], runner.Written)
+
+
+@asynchronous
+async def test_an_engine_that_dies_before_the_first_word_is_retried_unseen(tmp_path: Path) -> None:
+    """The gateway tries again by itself while nothing has been shown."""
+    events, model = await events_of(work(Step.QUESTION), [[DIED], words(QUESTION)], tmp_path)
+    assert len(model.prompts) == 2
+    assert not any(isinstance(event, runner.Restarted) for event in events)
+
+
+@asynchronous
+async def test_an_engine_that_keeps_dying_fails_the_turn(tmp_path: Path) -> None:
+    """After the last attempt the error of the engine is what clients hear."""
+    events, _ = await events_of(work(Step.QUESTION), [["How", DIED]], tmp_path)
+    assert isinstance(events[-1], runner.Failed)
+    assert events[-1].error.code == "worker_died"
+
+
+@asynchronous
+async def test_what_cannot_be_retried_is_not(tmp_path: Path) -> None:
+    """A prompt that is too long stays too long."""
+    events, model = await events_of(work(Step.CLOSING), [[BROKEN]], tmp_path)
+    assert len(model.prompts) == 1
+    assert isinstance(events[-1], runner.Failed)
+
+
+@asynchronous
+async def test_a_prompt_that_does_not_fit_gives_way_to_the_bank(tmp_path: Path) -> None:
+    """The interview goes on: a main question needs no context."""
+    events, model = await events_of(work(Step.QUESTION), [[BROKEN]], tmp_path)
+    assert len(model.prompts) == 1
+    assert isinstance(events[-1], runner.Written)
+    assert events[-1].source is Source.BANK
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [QUESTION, "I would say yes.", "Why?", "One? And two more of them?"],
+    ids=["asked before", "no question", "too short", "two at once"],
+)
+@asynchronous
+async def test_a_bad_question_gives_way_to_the_bank(tmp_path: Path, bad: str) -> None:
+    """After three bad ones the next main question is asked, and marked as the bank's."""
+    job = work(Step.QUESTION, QUESTION)
+    events, model = await events_of(job, [words(bad)], tmp_path)
+    assert len(model.prompts) == 3
+    assert isinstance(events[-1], runner.Written)
+    assert events[-1].source is Source.BANK
+    assert events[-1].text == job.brief.unasked[0].text
+    assert spoken(events) == ""
+
+
+@asynchronous
+async def test_the_attempts_differ(tmp_path: Path) -> None:
+    """The same seed would only repeat what was refused."""
+    _, model = await events_of(work(Step.QUESTION, QUESTION), [words(QUESTION)], tmp_path)
+    assert len({prompt.seed for prompt in model.prompts}) == 3
+
+
+@asynchronous
+async def test_skills_are_read_from_json(tmp_path: Path) -> None:
+    """The reply to the extraction is an object with a list."""
+    events, _ = await events_of(work(Step.EXTRACT), [['{"skills": ', '["sql"]}']], tmp_path)
+    assert isinstance(events[-1], runner.Extracted)
+    assert events[-1].skills == ["sql"]
+
+
+@asynchronous
+async def test_unreadable_skills_are_none(tmp_path: Path) -> None:
+    """A reply cut short does not stop the interview: the documents name skills too."""
+    events, _ = await events_of(work(Step.EXTRACT), [['{"skills": ["s']], tmp_path)
+    assert isinstance(events[-1], runner.Extracted)
+    assert events[-1].skills == []
+
+
+@asynchronous
+async def test_a_used_up_allowance_fails_with_its_reset(tmp_path: Path) -> None:
+    """The candidate hears when to go on."""
+    job = work(Step.CLOSING)
+    events, _ = await events_of(job, [words("Thank you.")], tmp_path, limit=1)
+    assert isinstance(events[-1], runner.Written)
+    other = runner.Work(
+        **{
+            **{name: getattr(job, name) for name in job.__struct_fields__},
+            "call": Call(purpose="closing", user="u", interview="i", request="i/t2"),
+        }
+    )
+    events, _ = await events_of(other, [words("Thank you.")], tmp_path, limit=1)
+    assert isinstance(events[-1], runner.Failed)
+    assert events[-1].error.code == "rate_limited"
+    assert events[-1].error.details["reset"] > 0
+
+
+async def refused_at(
+    tmp_path: Path, *, before: int, busy: int
+) -> tuple[list[float], list[runner.Event]]:
+    """Of a turn that finds the models busy for so many seconds, and no room to wait: when it began
+    anew, in seconds from its beginning, and what it reported. A call of `before` seconds has told
+    the gateway how long one takes."""
+    clock = ManualClock()
+    replies: list[Reply] = [["one"] * seconds for seconds in (before, busy) if seconds]
+    model = CuedLanguage(clock, [*replies, words(QUESTION)], pause=1.0)
+    limiter = RateLimiter(tmp_path / "limit.sqlite", clock, limit=0)
+    gateway = Gateway(model, ScriptedSpeech(clock), limiter, clock, Policy(queue=0))
+    gateway.start()
+    await gateway.info()
+
+    async def occupy(request: str) -> None:
+        call = Call(purpose="hint", user="v", interview="j", request=request)
+        async for _ in gateway.generate(call, Prompt(text=request)):
+            pass
+
+    if before:
+        await finished(occupy("before"), clock)
+    occupant = asyncio.create_task(occupy("busy"))
+    await clock.advance(0.5)
+    begun, posted, times = clock.monotonic(), list[runner.Event](), list[float]()
+
+    def post(event: runner.Event) -> None:
+        posted.append(event)
+        if isinstance(event, runner.Restarted):
+            times.append(clock.monotonic() - begun)
+
+    await finished(runner.run(work(Step.QUESTION), gateway, bank.load(), clock, post), clock)
+    occupant.cancel()
+    await asyncio.wait([occupant])
+    await gateway.close()
+    limiter.close()
+    return times, posted
+
+
+@pytest.mark.parametrize(
+    ("before", "expected"), [(0, [1, 3]), (2, [2, 4]), (60, [10, 20])], ids=["unknown", "2s", "60s"]
+)
+@asynchronous
+async def test_a_turn_that_finds_the_models_busy_waits_before_it_tries_again(
+    tmp_path: Path, before: int, expected: list[float]
+) -> None:
+    """As long as the gateway expects, within bounds; longer each time when nobody knows. Who has
+    tried three times is told."""
+    times, events = await refused_at(tmp_path, before=before, busy=100)
+    assert times == pytest.approx(expected)
+    assert isinstance(events[-1], runner.Failed)
+    assert (events[-1].error.code, events[-1].error.retryable) == ("overloaded", True)
+
+
+@asynchronous
+async def test_a_turn_goes_on_when_the_models_have_become_free(tmp_path: Path) -> None:
+    """Nobody has to ask again."""
+    times, events = await refused_at(tmp_path, before=2, busy=3)
+    assert times == pytest.approx([2, 4])
+    assert isinstance(events[-1], runner.Written)
+    assert events[-1].text == QUESTION == spoken(events)
+
+
+@asynchronous
+async def test_a_cancelled_turn_frees_the_model(tmp_path: Path) -> None:
+    """Closing reaches the engine's generator, so that nobody computes for nobody."""
+    clock = ManualClock()
+    model = CuedLanguage(clock, [words(QUESTION)], pause=1.0)
+    gateway, limiter = await gateway_of(model, clock, tmp_path)
+    said = asyncio.Event()
+    running = asyncio.create_task(
+        runner.run(work(Step.QUESTION), gateway, bank.load(), clock, lambda event: said.set())
+    )
+    while not said.is_set():
+        await clock.advance(1.0)
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+    await gateway.close()
+    limiter.close()
+    assert model.closed_early == 1
+
+
+@asynchronous
+async def test_an_unknown_failure_is_an_error_of_the_tree(tmp_path: Path) -> None:
+    """A bug in an engine ends the turn, not the interview."""
+    broken: Reply = [ZeroDivisionError("a bug")]
+    events, _ = await events_of(work(Step.QUESTION), [broken], tmp_path)
+    assert isinstance(events[-1], runner.Failed)
+    assert isinstance(events[-1].error, PrepServerError)
+    assert events[-1].error.code == "turn_failed"

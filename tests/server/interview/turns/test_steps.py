@@ -1,0 +1,75 @@
+"""The state machine of a turn."""
+
+import pytest
+
+from prepserver.interview.turns.steps import Step, following, phase_of
+from prepserver.wire.protocol import Phase
+
+
+@pytest.mark.parametrize(
+    ("step", "phase"),
+    [
+        (None, "idle"),
+        (Step.EXTRACT, "ai.extracting.skills"),
+        (Step.TRANSCRIBE, "ai.transcribing.text"),
+        (Step.QUESTION, "ai.generating.message"),
+        (Step.HINT, "ai.generating.hint"),
+        (Step.CLOSING, "ai.generating.message"),
+        (Step.SUMMARY, "ai.generating.message"),
+    ],
+)
+def test_clients_see_what_a_step_does(step: Step | None, phase: str) -> None:
+    """Each step is shown as one of the states of the wire."""
+    assert phase_of(step) is Phase(phase)
+
+
+def test_every_step_is_shown() -> None:
+    """A new step must choose its phase."""
+    for step in Step:
+        assert phase_of(step) is not Phase.IDLE
+
+
+@pytest.mark.parametrize("step", [Step.EXTRACT, Step.TRANSCRIBE])
+@pytest.mark.parametrize(
+    ("answered", "questions", "then"),
+    [
+        (0, 1, Step.QUESTION),
+        (1, 1, Step.CLOSING),
+        (4, 5, Step.QUESTION),
+        (5, 5, Step.CLOSING),
+        (6, 5, Step.CLOSING),
+    ],
+)
+def test_the_last_answer_leads_to_the_closing(
+    step: Step, answered: int, questions: int, then: Step
+) -> None:
+    """Before it to the next question, after it to the end."""
+    assert following(step, answered=answered, questions=questions) is then
+
+
+def test_the_closing_leads_to_the_summary() -> None:
+    """Words of thanks first, then what is written down."""
+    assert following(Step.CLOSING, answered=5, questions=5) is Step.SUMMARY
+
+
+@pytest.mark.parametrize("step", [Step.QUESTION, Step.HINT, Step.SUMMARY])
+def test_a_question_a_hint_and_the_summary_end_their_turn(step: Step) -> None:
+    """Then it is the candidate's turn, or the end."""
+    assert following(step, answered=0, questions=5) is None
+
+
+@pytest.mark.parametrize("questions", [1, 5, 30])
+def test_an_interview_of_any_length_comes_to_its_end(questions: int) -> None:
+    """As many questions as were planned, then closing, then summary, then nothing."""
+    step: Step | None = following(Step.EXTRACT, answered=0, questions=questions)
+    asked = answered = 0
+    while step is Step.QUESTION:
+        asked += 1
+        assert following(step, answered=answered, questions=questions) is None
+        answered += 1
+        step = following(Step.TRANSCRIBE, answered=answered, questions=questions)
+    assert asked == questions
+    assert step is Step.CLOSING
+    step = following(step, answered=answered, questions=questions)
+    assert step is Step.SUMMARY
+    assert following(step, answered=answered, questions=questions) is None

@@ -1,0 +1,80 @@
+"""Turns as they are stored."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from prepserver.interview import schema
+from prepserver.interview.turns.steps import Step, TurnState
+from prepserver.interview.turns.store import Turns
+from prepserver.objects.storage import Storage
+from prepserver.wire.protocol import Error
+
+WHY = Error(code="inference", message="The model is gone.", retryable=True, details={"n": 1})
+
+
+@pytest.fixture
+def turns(tmp_path: Path) -> Iterator[Turns]:
+    storage = Storage(tmp_path / "a.sqlite", "a", schema.INTERVIEW)
+    yield Turns(storage)
+    storage.close()
+
+
+def test_a_begun_turn_is_the_active_one(turns: Turns) -> None:
+    """With its step, its recording and a number of its own."""
+    assert turns.active() is None
+    turn = turns.begin(Step.TRANSCRIBE, "recording-1", at=1.0)
+    assert turns.active() == turn
+    assert (turn.number, turn.step, turn.recording, turn.attempt) == (
+        1,
+        Step.TRANSCRIBE,
+        "recording-1",
+        0,
+    )
+
+
+def test_a_turn_goes_from_step_to_step(turns: Turns) -> None:
+    """It stays the same turn; the recording is done with."""
+    begun = turns.begin(Step.TRANSCRIBE, "recording-1", at=1.0)
+    advanced = turns.advance(begun, Step.QUESTION)
+    assert turns.active() == advanced
+    assert (advanced.id, advanced.step, advanced.recording) == (begun.id, Step.QUESTION, None)
+
+
+def test_a_finished_turn_is_neither_active_nor_unfinished(turns: Turns) -> None:
+    """Done is done."""
+    turns.finish(turns.begin(Step.QUESTION, None, at=1.0), TurnState.DONE)
+    assert turns.active() is None
+    assert turns.unfinished() is None
+
+
+@pytest.mark.parametrize("state", [TurnState.FAILED, TurnState.STOPPED])
+def test_a_failed_or_stopped_turn_can_be_tried_again(turns: Turns, state: TurnState) -> None:
+    """It keeps why it ended, and comes back as a new request of the same turn."""
+    begun = turns.begin(Step.QUESTION, None, at=1.0)
+    turns.finish(begun, state, WHY)
+    unfinished = turns.unfinished()
+    assert unfinished is not None
+    assert (unfinished.id, unfinished.error) == (begun.id, WHY)
+    again = turns.retry(unfinished)
+    assert turns.active() == again
+    assert (again.id, again.attempt, again.error) == (begun.id, 1, None)
+    assert turns.unfinished() is None
+
+
+def test_only_the_latest_turn_is_unfinished(turns: Turns) -> None:
+    """A failure that the interview has left behind is no offer any more."""
+    turns.finish(turns.begin(Step.QUESTION, None, at=1.0), TurnState.FAILED, WHY)
+    turns.finish(turns.begin(Step.CLOSING, None, at=2.0), TurnState.DONE)
+    assert turns.unfinished() is None
+
+
+def test_a_hint_does_not_hide_an_unfinished_turn(turns: Turns) -> None:
+    """The interview does not depend on hints."""
+    failed = turns.begin(Step.QUESTION, None, at=1.0)
+    turns.finish(failed, TurnState.FAILED, WHY)
+    turns.finish(turns.begin(Step.HINT, None, at=2.0), TurnState.DONE)
+    unfinished = turns.unfinished()
+    assert unfinished is not None
+    assert unfinished.id == failed.id

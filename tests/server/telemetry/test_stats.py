@@ -1,0 +1,177 @@
+"""What the log says together, against a plain count of the same records."""
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from prepserver.errors import BadRequest, NotFound
+from prepserver.telemetry.call_log import CallLog
+from prepserver.telemetry.calls import Record
+from prepserver.telemetry.report import listing, report
+from prepserver.telemetry.stats import Line, parse_span, statistics
+from tests.support.clock import ManualClock
+from tests.support.loop import asynchronous
+
+OUTCOMES = ("ok", "ok", "ok", "cancelled", "worker_died", "dropped")
+
+
+def some_records(seed: int, count: int, now: float) -> list[Record]:
+    dice = random.Random(seed)
+    return [
+        Record(
+            at=now - dice.randint(0, 100),
+            kind=dice.choice(("generate", "prefill")),
+            purpose=dice.choice(("question", "hint")),
+            user="u",
+            interview="i",
+            request=str(number),
+            model=dice.choice(("", "small", "large")),
+            step=dice.choice((0, 0, 1)),
+            prompt_tokens=dice.randint(0, 100),
+            cached_tokens=dice.randint(0, 50),
+            completion_tokens=dice.randint(0, 30),
+            audio=dice.randint(0, 8) / 4,
+            first=dice.choice((None, dice.randint(0, 400) / 4)),
+            duration=dice.randint(0, 4_000) / 4,
+            compute=dice.randint(0, 8) / 4,
+            retries=dice.randint(0, 2),
+            shared=dice.choice(("", "", "cache", "flight")),
+            outcome=dice.choice(OUTCOMES),
+        )
+        for number in range(count)
+    ]
+
+
+def percentile(values: list[float], share: float) -> float | None:
+    """By nearest rank."""
+    ordered = sorted(values)
+    rank = next((n for n in range(1, len(ordered) + 1) if n >= share * len(ordered)), None)
+    return None if rank is None else ordered[rank - 1]
+
+
+def counted(records: list[Record], since: float) -> list[Line]:
+    groups: dict[tuple[str, str, str], list[Record]] = {}
+    for record in records:
+        if record.at >= since:
+            groups.setdefault((record.model, record.kind, record.purpose), []).append(record)
+    lines = []
+    for (model, kind, purpose), group in sorted(groups.items()):
+        firsts = [record.first for record in group if record.first is not None]
+        durations = [record.duration for record in group if record.outcome == "ok"]
+        lines.append(
+            Line(
+                model=model,
+                kind=kind,
+                purpose=purpose,
+                calls=len(group),
+                errors=sum(record.outcome == "worker_died" for record in group),
+                cancelled=sum(record.outcome == "cancelled" for record in group),
+                dropped=sum(record.outcome == "dropped" for record in group),
+                retries=sum(record.retries for record in group),
+                fallbacks=sum(record.step > 0 for record in group),
+                shared=sum(record.shared != "" for record in group),
+                prompt_tokens=sum(record.prompt_tokens for record in group),
+                cached_tokens=sum(record.cached_tokens for record in group),
+                completion_tokens=sum(record.completion_tokens for record in group),
+                audio=sum(record.audio for record in group),
+                compute=sum(record.compute for record in group),
+                first_p50=percentile(firsts, 0.5),
+                first_p95=percentile(firsts, 0.95),
+                duration_p50=percentile(durations, 0.5),
+                duration_p95=percentile(durations, 0.95),
+            )
+        )
+    return lines
+
+
+async def log_of(tmp_path: Path, records: list[Record]) -> CallLog:
+    log = CallLog(tmp_path / "calls.sqlite", ManualClock())
+    for record in records:
+        log.add(record)
+    await log.flush()
+    return log
+
+
+@pytest.mark.parametrize(("seed", "count"), [(1, 1), (2, 2), (3, 20), (4, 21), (5, 400)])
+@asynchronous
+async def test_the_figures_are_those_of_a_plain_count(
+    tmp_path: Path, seed: int, count: int
+) -> None:
+    """Sums, percentiles by nearest rank, and nothing from before the span."""
+    now = ManualClock().now()
+    records = some_records(seed, count, now)
+    log = await log_of(tmp_path, records)
+    for since in (0.0, now - 50):
+        assert statistics(log.path, since) == counted(records, since)
+    await log.close()
+
+
+@asynchronous
+async def test_the_report_reads_the_log_of_a_server_that_runs(tmp_path: Path) -> None:
+    """While the log is open for writing; as a table and as JSON."""
+    now = ManualClock().now()
+    records = some_records(6, 50, now)
+    log = await log_of(tmp_path, records)
+    told = json.loads(report(tmp_path, "1h", as_json=True, now=now))
+    assert (told["since"], told["until"]) == (now - 3_600, now)
+    assert [(line["model"], line["calls"]) for line in told["lines"]] == [
+        (line.model, line.calls) for line in counted(records, 0.0)
+    ]
+    table = report(tmp_path, "1h", as_json=False, now=now).splitlines()
+    assert table[0].split()[:2] == ["model", "what"]
+    assert len(table) == 1 + len(counted(records, 0.0))
+    assert any(row.startswith("(none)") for row in table)
+    assert "no calls" in report(tmp_path, "1s", as_json=False, now=now + 1_000)
+    await log.close()
+
+
+def test_without_a_log_the_report_says_where_it_looked(tmp_path: Path) -> None:
+    """And makes no file."""
+    with pytest.raises(NotFound) as told:
+        report(tmp_path, "24h", as_json=False, now=0.0)
+    assert str(tmp_path) in told.value.message
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("30m", 1_800), ("24h", 86_400), (" 1.5D ", 129_600)]
+)
+def test_spans_are_read(text: str, seconds: float) -> None:
+    """A number and one of four units."""
+    assert parse_span(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "24", "h", "-1h", "1w", "1h30m", "0s", "٣h", "9" * 50 + "d"])
+def test_what_is_no_span_is_refused(text: str) -> None:
+    """With a sentence that says what to write instead."""
+    with pytest.raises(BadRequest) as told:
+        parse_span(text)
+    assert told.value.code == "bad_span"
+    assert "24h" in told.value.message
+
+
+@asynchronous
+async def test_single_calls_are_listed_the_newest_first(tmp_path: Path) -> None:
+    """Those that were asked for; JSON has every field of each on a line of its own."""
+    now = ManualClock().now()
+    records = some_records(7, 60, now)
+    log = await log_of(tmp_path, records)
+
+    def listed(**query: str) -> list[str]:
+        chosen = {"user": "", "interview": "", "purpose": "", **query}
+        text = listing(tmp_path, "1h", **chosen, limit=1_000, as_json=True, now=now)
+        return [json.loads(line)["request"] for line in text.splitlines()]
+
+    newest = sorted(records, key=lambda r: (r.at, records.index(r)), reverse=True)
+    assert listed() == [record.request for record in newest]
+    assert listed(purpose="hint") == [r.request for r in newest if r.purpose == "hint"]
+    assert listed(user="u", interview="another") == []
+    table = listing(
+        tmp_path, "1h", user="", interview="", purpose="", limit=3, as_json=False, now=now
+    ).splitlines()
+    assert len(table) == 4
+    assert table[0].startswith("when (UTC)")
+    assert table[1].startswith("2023-11-14 ")
+    await log.close()
