@@ -59,7 +59,7 @@ def protocol_page() -> str:
     ]
     enums = [cls for cls in own if issubclass(cls, enum.Enum)]
     things = [cls for cls in own if issubclass(cls, msgspec.Struct) and cls not in apart]
-    lines = [NOTICE.format("prepserver/wire/protocol.py and bodies.py"), "# The wire protocol\n"]
+    lines = [NOTICE.format("prepserver/wire/protocol.py and rest.py"), "# The wire protocol\n"]
     lines += [inspect.cleandoc(protocol.__doc__ or "") + "\n", "## Numbers\n"]
     lines += ["| name | value | |", "| --- | --- | --- |"]
     for name, value in vars(protocol).items():

@@ -14,18 +14,19 @@ import msgspec
 import stamina.instrumentation
 
 from prepcli import config, credentials, paths
+from prepcli.client.documents import read_answers, read_document
 from prepcli.client.handshake import is_loopback
 from prepcli.client.rest import Rest
 from prepcli.client.running import run
-from prepcli.client.session import Session, SessionOptions, open_session
+from prepcli.client.session import Session, SessionOptions
 from prepcli.errors import NotFound, PrepError, UsageError
 from prepcli.headless.answers import Answer, Answers, DescriptorLines, Spoken, Typed
 from prepcli.headless.conversation import Conversation, choose_interview
-from prepcli.headless.documents import read_answers, read_document
 from prepcli.headless.export import heard_lines, markdown, printable
 from prepcli.headless.output import JsonOutput, Output, PlainOutput
+from prepcli.local_server.sessions import open_session
 from prepserver.wire.protocol import Interview, InterviewSpec, InterviewType, Level, Message, Source
-from prepserver.wire.rest import HeardSpeech, Messages
+from prepserver.wire.rest import Messages, SpokenAnswer
 
 __all__ = ["cli", "main"]
 
@@ -312,7 +313,7 @@ async def _fetch(server: str | None, interview_id: str) -> tuple[Interview, Mess
         return found, Messages(await session.rest.messages(interview_id))
 
 
-async def _fetch_heard(server: str | None, interview_id: str) -> list[tuple[Message, HeardSpeech]]:
+async def _fetch_heard(server: str | None, interview_id: str) -> list[tuple[Message, SpokenAnswer]]:
     """The spoken answers, with what is known of how they were heard."""
     found = []
     async with _session(_to(server), _note, wait_for_models=False) as session:

@@ -18,7 +18,7 @@ from prepserver.config import Config, Secret, open_data_dir
 from prepserver.engines.llama.model import LlamaModel
 from prepserver.engines.llama.options import LlamaOptions
 from prepserver.engines.openai.endpoint import PREFIX, Endpoint
-from prepserver.engines.scripted import ScriptedLanguage, ScriptedSpeech
+from prepserver.engines.scripted import ScriptedLanguageModel, ScriptedSpeechModel
 from prepserver.engines.types import LanguageModel, SpeechModel
 from prepserver.engines.whisper.model import WhisperModel
 from prepserver.gateway.fallback import Retries
@@ -29,7 +29,7 @@ from prepserver.http import metrics as metrics_routes
 from prepserver.http.interviews import InterviewController, ratelimit
 from prepserver.http.rooms import not_a_socket
 from prepserver.http.services import Services
-from prepserver.interview.interview import Interview, Settings
+from prepserver.interview.interview import InterviewObject, InterviewSettings
 from prepserver.interview.questions import bank
 from prepserver.interview.user_interviews import UserInterviews
 from prepserver.models.store import ModelStore
@@ -89,14 +89,14 @@ def create_services(config: Config, clock: Clock | None = None) -> Services:
         observers=(metrics.observe,),
     )
     questions = bank.load()
-    settings = Settings(
+    settings = InterviewSettings(
         hint_after=config.hint_after, max_recording=config.max_recording, version=VERSION
     )
     kinds = (
         Kind(
             "interview",
-            lambda context: Interview(context, gateway, questions, settings),
-            Interview.migrations,
+            lambda context: InterviewObject(context, gateway, questions, settings),
+            InterviewObject.migrations,
             hears_close=False,
         ),
         Kind(
@@ -162,12 +162,14 @@ def _policy(config: Config) -> Policy:
 
 def _language(name: str, config: Config, clock: Clock) -> LanguageModel:
     if name == SCRIPTED:
-        return ScriptedLanguage(clock, delay=config.scripted_delay, words=config.scripted_words)
+        return ScriptedLanguageModel(
+            clock, delay=config.scripted_delay, words=config.scripted_words
+        )
     if name.startswith(PREFIX):
-        from prepserver.engines.openai.language import RemoteLanguage  # a client of HTTP
+        from prepserver.engines.openai.language import OpenAILanguageModel  # a client of HTTP
 
         endpoint, key = _elsewhere("interviewer", name, config)
-        return RemoteLanguage(endpoint, clock, key=key, context=config.context)
+        return OpenAILanguageModel(endpoint, clock, key=key, context=config.context)
     path: Path = ModelStore(config.models_dir).resolve(name)
     options = LlamaOptions(
         path=str(path),
@@ -185,12 +187,14 @@ def _language(name: str, config: Config, clock: Clock) -> LanguageModel:
 
 def _speech(name: str, config: Config, clock: Clock) -> SpeechModel:
     if name == SCRIPTED:
-        return ScriptedSpeech(clock, delay=config.scripted_delay)
+        return ScriptedSpeechModel(clock, delay=config.scripted_delay)
     if name.startswith(PREFIX):
-        from prepserver.engines.openai.speech import RemoteSpeech  # a client of HTTP, and numpy
+        from prepserver.engines.openai.speech import (
+            OpenAISpeechModel,  # a client of HTTP, and numpy
+        )
 
         endpoint, key = _elsewhere("ears", name, config)
-        return RemoteSpeech(endpoint, key=key)
+        return OpenAISpeechModel(endpoint, key=key)
     path: Path = ModelStore(config.models_dir).resolve(name)
     return WhisperModel(path, clock, engine=config.stt_engine, n_threads=config.threads)
 

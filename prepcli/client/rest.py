@@ -33,7 +33,7 @@ from prepserver.wire.protocol import (
     Quota,
     encode,
 )
-from prepserver.wire.rest import ErrorBody, Health, HeardSpeech, Interviews, Messages, Token
+from prepserver.wire.rest import ErrorBody, Health, Interviews, Messages, RoomToken, SpokenAnswer
 
 __all__ = ["Rest", "error_of", "until"]
 
@@ -76,7 +76,7 @@ class Rest:
         """`transport` replaces the network."""
         self.url = url.rstrip("/")
         self._now = now
-        self._token: Token | None = None
+        self._token: RoomToken | None = None
         self._fetching = asyncio.Lock()
         self._http = httpx.AsyncClient(
             base_url=self.url,
@@ -105,7 +105,7 @@ class Rest:
         async with self._fetching:
             token = self._token
             if renew or token is None or token.expires_at - TOKEN_MARGIN <= self._now():
-                token = await self._call(Token, "GET", "/auth/token", attempts=attempts)
+                token = await self._call(RoomToken, "GET", "/auth/token", attempts=attempts)
                 self._token = token
             return token.token
 
@@ -133,10 +133,10 @@ class Rest:
         said = (await self._call(Messages, "GET", f"{_path(interview_id)}/messages")).messages
         return sorted(said, key=lambda message: message.position)
 
-    async def speech(self, interview_id: str, message_id: str) -> HeardSpeech:
+    async def speech(self, interview_id: str, message_id: str) -> SpokenAnswer:
         """How a spoken answer was heard. Raises NotFound for one that was typed."""
         path = f"{_path(interview_id)}/messages/{quote(message_id, safe='')}/speech"
-        return await self._call(HeardSpeech, "GET", path)
+        return await self._call(SpokenAnswer, "GET", path)
 
     async def list(self) -> list[Interview]:
         """The user's interviews, as the server orders them."""

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 
 from prepserver.wire.protocol import Interview, Message, MessageKind, Role
-from prepserver.wire.rest import HeardSpeech
+from prepserver.wire.rest import SpokenAnswer
 
 __all__ = ["heard_lines", "markdown", "printable", "speaker"]
 
@@ -28,7 +28,7 @@ def speaker(kind: MessageKind, role: Role) -> str:
     return "You" if role is Role.CANDIDATE else "Interviewer"
 
 
-def heard_lines(message: Message, speech: HeardSpeech) -> str:
+def heard_lines(message: Message, speech: SpokenAnswer) -> str:
     """A spoken answer by its segments, in the order of the recording; what was set aside says
     why."""
     lines = [f"{speaker(message.kind, message.role)} ({speech.seconds:.1f} s):"]

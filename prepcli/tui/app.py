@@ -13,8 +13,9 @@ from textual.binding import Binding, BindingType
 
 from prepcli.audio.capture import Microphone
 from prepcli.client.running import run
-from prepcli.client.session import Session, SessionOptions, open_session
+from prepcli.client.session import Session, SessionOptions
 from prepcli.errors import NotAuthorised, PrepError
+from prepcli.local_server.sessions import open_session
 from prepcli.terminal_text import printable
 from prepcli.tui.keys import APPEARANCE, HELP, QUIT
 from prepcli.tui.messages import RoomLeft, SessionOpened, StartupFailed, StartupProgressed

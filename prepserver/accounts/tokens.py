@@ -10,7 +10,7 @@ import jwt
 from prepserver.clock import Clock
 from prepserver.errors import Unauthorized
 from prepserver.storage.files import sync_folder
-from prepserver.wire.rest import Token
+from prepserver.wire.rest import RoomToken
 
 __all__ = ["Tokens", "signing_key"]
 
@@ -56,7 +56,7 @@ class Tokens:
         self._key = key
         self._clock = clock
 
-    def issue(self, user_id: str) -> Token:
+    def issue(self, user_id: str) -> RoomToken:
         now = self._clock.now()
         claims = {
             "iss": ISSUER,
@@ -68,7 +68,7 @@ class Tokens:
             "exp": int(now + LIFETIME),
         }
         token = jwt.encode(claims, self._key, algorithm="HS256")
-        return Token(token=token, expires_at=float(int(now + LIFETIME)))
+        return RoomToken(token=token, expires_at=float(int(now + LIFETIME)))
 
     def verify(self, token: str) -> str:
         """The user's id. Raises Unauthorized for a token that is expired, forged or foreign."""

@@ -14,20 +14,20 @@ import msgspec
 
 from prepserver.clock import Clock
 from prepserver.engines.types import (
-    Caption,
-    Delta,
     EngineStats,
     ModelInfo,
+    PartialTranscript,
     Prompt,
     Segment,
-    Speech,
     SpeechStats,
+    TextDelta,
+    Transcription,
     Usage,
 )
 from prepserver.errors import InferenceError
 from prepserver.wire.protocol import BYTES_PER_SECOND
 
-__all__ = ["ScriptedLanguage", "ScriptedSpeech"]
+__all__ = ["ScriptedLanguageModel", "ScriptedSpeechModel"]
 
 NAME = "scripted"
 
@@ -39,7 +39,7 @@ _WORDS = (
 ).split()
 
 
-class ScriptedLanguage:
+class ScriptedLanguageModel:
     """Says what its part asks for, word by word."""
 
     def __init__(self, clock: Clock, *, delay: float = 0.0, words: int = 0) -> None:
@@ -51,14 +51,14 @@ class ScriptedLanguage:
     async def start(self) -> ModelInfo:
         return ModelInfo(name=NAME, parameters=8_000_000_000, context=8_192, parallel=64)
 
-    async def generate(self, prompt: Prompt) -> AsyncGenerator[Delta | Usage, None]:
+    async def generate(self, prompt: Prompt) -> AsyncGenerator[TextDelta | Usage, None]:
         reply = _json(prompt.schema) if prompt.schema else _line(prompt)
         words = reply.split(" ")
         if prompt.purpose == "hint":
             words += islice(cycle(_WORDS), max(0, self._least - len(words)))
         for number, word in enumerate(words):
             await self._clock.sleep(self._delay)
-            yield Delta(text=word if number == 0 else f" {word}")
+            yield TextDelta(text=word if number == 0 else f" {word}")
         yield Usage(prompt_tokens=len(_text(prompt).split()), completion_tokens=len(words))
 
     async def prefill(self, prompt: Prompt) -> None:
@@ -77,7 +77,7 @@ class ScriptedLanguage:
         return
 
 
-class ScriptedSpeech:
+class ScriptedSpeechModel:
     """Hears how long a recording is, and tells recordings apart."""
 
     name = NAME
@@ -89,7 +89,7 @@ class ScriptedSpeech:
     async def start(self) -> None:
         return
 
-    async def transcribe(self, pcm: bytes, vocabulary: str = "") -> Speech:
+    async def transcribe(self, pcm: bytes, vocabulary: str = "") -> Transcription:
         if not pcm or len(pcm) % 2:
             raise InferenceError(
                 "The recording is not whole 16-bit samples.", code="bad_audio", retryable=False
@@ -98,16 +98,16 @@ class ScriptedSpeech:
         seconds = len(pcm) / BYTES_PER_SECOND
         if max(abs(sample) for sample in array("h", pcm)) < SILENCE:
             silence = Segment(start=0.0, end=seconds, text="", why_dropped="silence")
-            return Speech(text="", dropped=(silence,), seconds=seconds)
+            return Transcription(text="", dropped=(silence,), seconds=seconds)
         mark = hashlib.sha256(pcm).hexdigest()[:6]
         text = f"I spoke for {seconds:.1f} seconds and my mark is {mark}."
-        return Speech(
+        return Transcription(
             text=text, segments=(Segment(start=0.0, end=seconds, text=text),), seconds=seconds
         )
 
     async def listen(
         self, audio: AsyncIterable[bytes], vocabulary: str = ""
-    ) -> AsyncGenerator[Caption | Speech, None]:
+    ) -> AsyncGenerator[PartialTranscript | Transcription, None]:
         """A caption for each second, then what `transcribe` gives."""
         pcm, captions = bytearray(), 0
         async for piece in audio:
@@ -115,7 +115,7 @@ class ScriptedSpeech:
             while len(pcm) >= (captions + 1) * BYTES_PER_SECOND:
                 captions += 1
                 heard = f"{captions - 1} s" if captions > 1 else ""
-                yield Caption(final="", stable=heard, tentative=f"{captions} s")
+                yield PartialTranscript(final="", stable=heard, tentative=f"{captions} s")
         yield await self.transcribe(bytes(pcm), vocabulary)
 
     async def stats(self) -> SpeechStats:

@@ -10,9 +10,9 @@ from collections.abc import Iterable
 
 from prepserver.engines.types import Segment, Word
 from prepserver.engines.whisper.timing import spread
-from prepserver.engines.whisper.transcriber import Heard
+from prepserver.engines.whisper.transcriber import RawSegment
 
-__all__ = ["judge", "repeats", "without_marks"]
+__all__ = ["filter_hallucinations", "repeats", "without_marks"]
 
 UNLIKELY = 0.35
 """Mean probability of a token below which a segment is set aside. Whisper's own threshold for
@@ -28,7 +28,9 @@ _MARK = re.compile(r"\[[^\]]*\]|\([^)]*\)|\*[^*]*\*|♪[^♪]*♪?")
 _WORD = re.compile(r"[\w']+")
 
 
-def judge(heard: Iterable[Heard]) -> tuple[tuple[Segment, ...], tuple[Segment, ...]]:
+def filter_hallucinations(
+    heard: Iterable[RawSegment],
+) -> tuple[tuple[Segment, ...], tuple[Segment, ...]]:
     """What is kept and what is set aside, both in the order of the recording."""
     kept: list[Segment] = []
     dropped: list[Segment] = []

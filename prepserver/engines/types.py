@@ -7,18 +7,18 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 __all__ = [
-    "Caption",
     "ChatTurn",
-    "Delta",
     "EngineStats",
     "LanguageModel",
     "ModelInfo",
+    "PartialTranscript",
     "Priority",
     "Prompt",
     "Segment",
-    "Speech",
     "SpeechModel",
     "SpeechStats",
+    "TextDelta",
+    "Transcription",
     "Usage",
     "Word",
 ]
@@ -68,7 +68,7 @@ class Prompt(Struct, frozen=True, kw_only=True):
     seed: int = 0
 
 
-class Delta(Struct, frozen=True, tag="delta"):
+class TextDelta(Struct, frozen=True, tag="delta"):
     """More text; never part of a character."""
 
     text: str
@@ -160,7 +160,7 @@ class Segment(Struct, frozen=True, kw_only=True):
     goes by its length."""
 
 
-class Caption(Struct, frozen=True, kw_only=True, tag="caption"):
+class PartialTranscript(Struct, frozen=True, kw_only=True, tag="caption"):
     """What was heard so far of a recording that goes on."""
 
     final: str
@@ -173,7 +173,7 @@ class Caption(Struct, frozen=True, kw_only=True, tag="caption"):
     """Of the recording, those that it was made from."""
 
 
-class Speech(Struct, frozen=True, kw_only=True, tag="speech"):
+class Transcription(Struct, frozen=True, kw_only=True, tag="speech"):
     """A transcribed recording."""
 
     text: str
@@ -201,7 +201,7 @@ class LanguageModel(Protocol):
     async def start(self) -> ModelInfo:
         """Load; again after a failure. Raises InferenceError."""
 
-    def generate(self, prompt: Prompt) -> AsyncGenerator[Delta | Usage, None]:
+    def generate(self, prompt: Prompt) -> AsyncGenerator[TextDelta | Usage, None]:
         """Deltas, then one Usage. Closing the generator frees the model at once.
 
         Raises InferenceError.
@@ -233,7 +233,7 @@ class SpeechModel(Protocol):
     async def start(self) -> None:
         """Load; again after a failure. Raises InferenceError."""
 
-    async def transcribe(self, pcm: bytes, vocabulary: str = "") -> Speech:
+    async def transcribe(self, pcm: bytes, vocabulary: str = "") -> Transcription:
         """Write down PCM16 little-endian, 16 kHz, mono; `vocabulary` names words to expect.
 
         Raises InferenceError.
@@ -241,7 +241,7 @@ class SpeechModel(Protocol):
 
     def listen(
         self, audio: AsyncIterable[bytes], vocabulary: str = ""
-    ) -> AsyncGenerator[Caption | Speech, None]:
+    ) -> AsyncGenerator[PartialTranscript | Transcription, None]:
         """Write down while it is spoken: `audio` gives pieces of PCM as they come and ends with
         the recording. Captions, then one Speech. Closing the generator frees the model.
 

@@ -12,8 +12,9 @@ from prepserver.clock import Clock, within
 from prepserver.engines.types import ModelInfo, Priority
 from prepserver.errors import InferenceError, PrepServerError
 from prepserver.gateway.admission import Admission
+from prepserver.telemetry.calls import CallStats
 
-__all__ = ["Chain", "Effort", "Link", "Retries"]
+__all__ = ["Backend", "FallbackChain", "Retries"]
 
 LONGEST_PAUSE = 5.0
 """Seconds between two attempts, at most; also between two attempts to load."""
@@ -23,14 +24,14 @@ T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 
-class Engine(Protocol):
+class Model(Protocol):
     """What a language model and a speech model have in common."""
 
     async def start(self) -> ModelInfo | None: ...
     async def close(self) -> None: ...
 
 
-E = TypeVar("E", bound=Engine)
+E = TypeVar("E", bound=Model)
 
 
 class Retries(Struct, frozen=True, kw_only=True):
@@ -54,21 +55,7 @@ class Retries(Struct, frozen=True, kw_only=True):
         return min(LONGEST_PAUSE, self.delay * factor)
 
 
-class Effort(Struct, kw_only=True):
-    """What one run through a chain has come to; filled in while it goes on."""
-
-    model: str = ""
-    step: int = 0
-    retries: int = 0
-    queued: float = 0.0
-    """Seconds waited for a place at an engine."""
-    begun: float | None = None
-    """On the monotonic clock: when an engine took it up."""
-    first: float | None = None
-    """On the monotonic clock: when the first event came."""
-
-
-class Link(Generic[E]):
+class Backend(Generic[E]):
     """One model of a chain, with its door."""
 
     def __init__(
@@ -162,10 +149,10 @@ class Link(Generic[E]):
         await self.engine.close()
 
 
-class Chain(Generic[E]):
+class FallbackChain(Generic[E]):
     """Tries a call on each link until one answers."""
 
-    def __init__(self, links: Sequence[Link[E]], clock: Clock, retries: Retries) -> None:
+    def __init__(self, links: Sequence[Backend[E]], clock: Clock, retries: Retries) -> None:
         """At least one link."""
         self.links = tuple(links)
         self._clock = clock
@@ -181,7 +168,7 @@ class Chain(Generic[E]):
         """`ready` as soon as the first is, or one that steps in when the first has failed."""
         return next((link.state for link in self.links if link.state != "failed"), "failed")
 
-    async def first(self) -> Link[E]:
+    async def first(self) -> Backend[E]:
         """The first link that is loaded. Raises InferenceError when none can be."""
         failure: InferenceError | None = None
         for link in self.links:
@@ -197,7 +184,7 @@ class Chain(Generic[E]):
     async def run(
         self,
         work: Callable[[E], AsyncGenerator[T, None]],
-        effort: Effort,
+        effort: CallStats,
         priority: Priority,
         *,
         timeout: float = 0.0,
@@ -234,9 +221,9 @@ class Chain(Generic[E]):
 
     async def _attempts(
         self,
-        link: Link[E],
+        link: Backend[E],
         work: Callable[[E], AsyncGenerator[T, None]],
-        effort: Effort,
+        effort: CallStats,
         timeout: float,
         repeatable: bool,
     ) -> AsyncGenerator[T, None]:

@@ -5,10 +5,10 @@ from collections.abc import AsyncGenerator, AsyncIterable
 from prepserver.clock import Clock
 from prepserver.wire.protocol import BYTES_PER_SECOND
 
-__all__ = ["Feed"]
+__all__ = ["AudioFeed"]
 
 
-class Feed:
+class AudioFeed:
     """A source of sound that is counted, and can be closed whatever it is made of."""
 
     def __init__(self, source: AsyncIterable[bytes], clock: Clock) -> None:

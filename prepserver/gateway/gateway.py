@@ -10,26 +10,26 @@ from msgspec import Struct
 
 from prepserver.clock import Clock, within
 from prepserver.engines.types import (
-    Caption,
-    Delta,
     EngineStats,
     LanguageModel,
     ModelInfo,
+    PartialTranscript,
     Prompt,
-    Speech,
     SpeechModel,
     SpeechStats,
+    TextDelta,
+    Transcription,
     Usage,
 )
 from prepserver.errors import InferenceError
 from prepserver.gateway.admission import Admission
-from prepserver.gateway.fallback import Chain, Effort, Link, Retries
-from prepserver.gateway.prefill import Prefills
-from prepserver.gateway.reply_cache import Answers, key_of
-from prepserver.gateway.speech import Ears
-from prepserver.gateway.usage import Account, Limiter, Spending
+from prepserver.gateway.fallback import Backend, FallbackChain, Retries
+from prepserver.gateway.prefill import PrefillTasks
+from prepserver.gateway.reply_cache import ReplyCache, key_of
+from prepserver.gateway.speech import SpeechGateway
+from prepserver.gateway.usage import Limiter, Spending, UsageMeter
 from prepserver.telemetry.call_log import CallLog
-from prepserver.telemetry.calls import DROPPED, Call, Record
+from prepserver.telemetry.calls import DROPPED, Call, CallRecord, CallStats
 from prepserver.telemetry.recorder import Recorder
 from prepserver.telemetry.stats import Load
 from prepserver.wire.protocol import Quota
@@ -73,38 +73,38 @@ class Gateway:
         speech_fallback: Sequence[SpeechModel] = (),
         spending: Spending | None = None,
         calls: CallLog | None = None,
-        observers: Sequence[Callable[[Record], None]] = (),
+        observers: Sequence[Callable[[CallRecord], None]] = (),
     ) -> None:
         """The fallbacks step in, in their order, for a model that fails. `observers` are told of
         every call that has ended, as the log is. Of what is handed in the models are closed."""
         self._clock = clock
         self._policy = policy = policy or Policy()
-        self._language = Chain(
+        self._language = FallbackChain(
             [
-                Link(model, INTERVIEWER, clock, policy.retries, self._door(policy.parallel))
+                Backend(model, INTERVIEWER, clock, policy.retries, self._door(policy.parallel))
                 for model in (language, *fallback)
             ],
             clock,
             policy.retries,
         )
-        ears = Chain(
+        ears = FallbackChain(
             [
-                Link(model, model.name, clock, policy.retries, self._door(policy.listeners))
+                Backend(model, model.name, clock, policy.retries, self._door(policy.listeners))
                 for model in (speech, *speech_fallback)
             ],
             clock,
             policy.retries,
         )
-        self._prefills = Prefills()
-        self._answers = Answers(clock)
+        self._prefills = PrefillTasks()
+        self._answers = ReplyCache(clock)
         self._calls = calls
-        self._account = Account(limiter, spending)
+        self._account = UsageMeter(limiter, spending)
         self._recorder = Recorder(
             clock,
             observers if calls is None else (calls.add, *observers),
             keep_text=calls is not None and calls.keep_text,
         )
-        self._ears = Ears(ears, self._account, self._recorder, clock)
+        self._ears = SpeechGateway(ears, self._account, self._recorder, clock)
 
     def _door(self, parallel: int) -> Admission:
         return Admission(self._clock, parallel=parallel, limit=self._policy.queue)
@@ -140,7 +140,7 @@ class Gateway:
     async def engines(self) -> list[tuple[str, EngineStats | SpeechStats]]:
         """What the engines that are loaded count, by the names of their models; one that does
         not answer soon is left out."""
-        links: list[Link[LanguageModel] | Link[SpeechModel]]
+        links: list[Backend[LanguageModel] | Backend[SpeechModel]]
         links = [*self._language.links, *self._ears.chain.links]
         return [
             (link.name, stats)
@@ -149,7 +149,7 @@ class Gateway:
         ]
 
     async def _stats(
-        self, link: Link[LanguageModel] | Link[SpeechModel]
+        self, link: Backend[LanguageModel] | Backend[SpeechModel]
     ) -> EngineStats | SpeechStats | None:
         asked: Awaitable[EngineStats | SpeechStats] = link.engine.stats()
         try:
@@ -172,7 +172,7 @@ class Gateway:
     async def quota(self, user: str) -> Quota:
         return await self._account.quota(user)
 
-    async def generate(self, call: Call, prompt: Prompt) -> AsyncGenerator[Delta | Usage, None]:
+    async def generate(self, call: Call, prompt: Prompt) -> AsyncGenerator[TextDelta | Usage, None]:
         """Deltas, then one Usage.
 
         A retryable failure is retried while no text has left; after that it is the caller's to
@@ -193,7 +193,7 @@ class Gateway:
             entry.effort, record.shared = reading.effort, reading.shared
             async with aclosing(reading.events) as events:
                 async for event in events:
-                    if isinstance(event, Delta):
+                    if isinstance(event, TextDelta):
                         if record.first is None:
                             record.first = self._clock.monotonic() - started
                         if record.reply is not None:
@@ -206,8 +206,8 @@ class Gateway:
                     yield event
 
     async def _written(
-        self, user: str, prompt: Prompt, effort: Effort
-    ) -> AsyncGenerator[Delta | Usage, None]:
+        self, user: str, prompt: Prompt, effort: CallStats
+    ) -> AsyncGenerator[TextDelta | Usage, None]:
         """The reply of a model; what it cost is counted also when it is given up."""
         pieces, usage, failed = 0, None, False
         events = self._language.run(
@@ -235,7 +235,7 @@ class Gateway:
                 # A piece of text is one token, or more.
                 await self._account.bill(user, pieces, self._clock.monotonic() - effort.begun)
 
-    async def transcribe(self, call: Call, pcm: bytes, vocabulary: str = "") -> Speech:
+    async def transcribe(self, call: Call, pcm: bytes, vocabulary: str = "") -> Transcription:
         """Write down a recording (PCM16 little-endian, 16 kHz, mono).
 
         Raises RateLimited, InferenceError.
@@ -244,8 +244,8 @@ class Gateway:
 
     def listen(
         self, call: Call, audio: Callable[[], AsyncIterable[bytes]], vocabulary: str = ""
-    ) -> AsyncGenerator[Caption | Speech, None]:
-        """Write down while it is spoken: captions, then one Speech. See `Ears.listen`."""
+    ) -> AsyncGenerator[PartialTranscript | Transcription, None]:
+        """Write down while it is spoken: captions, then one Speech. See `SpeechGateway.listen`."""
         return self._ears.listen(call, audio, vocabulary)
 
     # --- What is kept for a conversation ------------------------------------------------------

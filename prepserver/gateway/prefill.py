@@ -3,18 +3,18 @@
 import asyncio
 
 from prepserver.engines.types import LanguageModel, Prompt
-from prepserver.gateway.fallback import Link
+from prepserver.gateway.fallback import Backend
 
-__all__ = ["Prefills"]
+__all__ = ["PrefillTasks"]
 
 
-class Prefills:
+class PrefillTasks:
     """What is being read ahead now."""
 
     def __init__(self) -> None:
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
-    async def run(self, link: Link[LanguageModel], prompt: Prompt) -> bool:
+    async def run(self, link: Backend[LanguageModel], prompt: Prompt) -> bool:
         """Read a prompt; False when there is no room for it, or nobody to keep it for.
 
         It ends early, as cancelled, when somebody needs its place or `stop` is called. Raises

@@ -16,18 +16,18 @@ import msgspec
 from msgspec import Struct
 
 from prepserver.clock import Clock
-from prepserver.engines.types import Delta, Prompt, Usage
+from prepserver.engines.types import Prompt, TextDelta, Usage
 from prepserver.errors import InferenceError, PrepServerError
-from prepserver.gateway.fallback import Effort
+from prepserver.telemetry.calls import CallStats
 
-__all__ = ["Answers", "Reading", "key_of"]
+__all__ = ["ReplyCache", "SharedReply", "key_of"]
 
 MOST_BYTES = 16 * 1024 * 1024
 """Of kept replies; those that were not asked for the longest go first."""
 OVERHEAD = 500
 """Bytes that a kept reply takes beyond its text."""
 
-Events = AsyncGenerator[Delta | Usage, None]
+Events = AsyncGenerator[TextDelta | Usage, None]
 
 
 def key_of(user: str, model: str, prompt: Prompt) -> bytes:
@@ -36,11 +36,11 @@ def key_of(user: str, model: str, prompt: Prompt) -> bytes:
     return hashlib.sha256(msgspec.msgpack.encode((user, model, request))).digest()
 
 
-class Reading(Struct, frozen=True, kw_only=True):
+class SharedReply(Struct, frozen=True, kw_only=True):
     """One call's view of a reply."""
 
     events: Events
-    effort: Effort
+    effort: CallStats
     """Of the computation behind it; empty when there is none."""
     shared: Literal["", "cache", "flight"]
 
@@ -59,23 +59,23 @@ class _Kept(Struct, frozen=True, kw_only=True):
 
     async def events(self) -> Events:
         if self.text:
-            yield Delta(self.text)
+            yield TextDelta(self.text)
         yield self.usage
 
 
-class Answers:
+class ReplyCache:
     """Those that are being computed, and those that are kept."""
 
     def __init__(self, clock: Clock, *, most_bytes: int = MOST_BYTES) -> None:
         self._clock = clock
         self._most_bytes = most_bytes
-        self._flights: dict[bytes, _Flight] = {}
+        self._flights: dict[bytes, InFlightReply] = {}
         self._kept: OrderedDict[bytes, _Kept] = OrderedDict()
         self._bytes = 0
 
     def read(
-        self, key: bytes, interview: str, keep: float, compute: Callable[[Effort], Events]
-    ) -> Reading:
+        self, key: bytes, interview: str, keep: float, compute: Callable[[CallStats], Events]
+    ) -> SharedReply:
         """A reply that is kept, or in flight, or else computed now and then kept for so many
         seconds; 0 keeps and takes nothing kept.
 
@@ -83,21 +83,21 @@ class Answers:
         """
         kept = self._fresh(key) if keep else None
         if kept is not None:
-            effort = Effort(model=kept.model)
-            return Reading(events=kept.events(), effort=effort, shared="cache")
+            effort = CallStats(model=kept.model)
+            return SharedReply(events=kept.events(), effort=effort, shared="cache")
         flight = self._flights.get(key)
         if flight is not None:
-            return Reading(events=flight.read(), effort=flight.effort, shared="flight")
+            return SharedReply(events=flight.read(), effort=flight.effort, shared="flight")
 
-        def ended(flight: _Flight) -> None:
+        def ended(flight: InFlightReply) -> None:
             if self._flights.get(key) is flight:
                 del self._flights[key]
             if keep and flight.whole and not flight.effort.step:
                 self._keep(key, interview, keep, flight)
 
-        effort = Effort()
-        flight = self._flights[key] = _Flight(compute(effort), effort, ended)
-        return Reading(events=flight.read(), effort=effort, shared="")
+        effort = CallStats()
+        flight = self._flights[key] = InFlightReply(compute(effort), effort, ended)
+        return SharedReply(events=flight.read(), effort=effort, shared="")
 
     def forget(self, interview: str) -> None:
         """Drop what is kept of an interview."""
@@ -114,12 +114,12 @@ class Answers:
         self._kept.move_to_end(key)
         return kept
 
-    def _keep(self, key: bytes, interview: str, seconds: float, flight: "_Flight") -> None:
+    def _keep(self, key: bytes, interview: str, seconds: float, flight: "InFlightReply") -> None:
         usage = flight.events[-1]
         assert isinstance(usage, Usage)
         self._drop(key)
         kept = self._kept[key] = _Kept(
-            text="".join(event.text for event in flight.events if isinstance(event, Delta)),
+            text="".join(event.text for event in flight.events if isinstance(event, TextDelta)),
             usage=msgspec.structs.replace(usage, cached_tokens=usage.prompt_tokens, seconds=0.0),
             model=flight.effort.model,
             interview=interview,
@@ -134,12 +134,14 @@ class Answers:
             self._bytes -= kept.size
 
 
-class _Flight:
+class InFlightReply:
     """A reply that is being computed, for all who read it."""
 
-    def __init__(self, source: Events, effort: Effort, ended: Callable[["_Flight"], None]) -> None:
+    def __init__(
+        self, source: Events, effort: CallStats, ended: Callable[["InFlightReply"], None]
+    ) -> None:
         self.effort = effort
-        self.events: list[Delta | Usage] = []
+        self.events: list[TextDelta | Usage] = []
         self.whole = False
         """Came to its Usage without an error."""
         self._source = source

@@ -4,34 +4,38 @@ from collections.abc import AsyncGenerator, AsyncIterable, Callable
 from contextlib import aclosing
 
 from prepserver.clock import Clock
-from prepserver.engines.types import Caption, Priority, Speech, SpeechModel
-from prepserver.gateway.fallback import Chain
-from prepserver.gateway.feed import Feed
-from prepserver.gateway.usage import Account
-from prepserver.telemetry.calls import Call, Record
+from prepserver.engines.types import PartialTranscript, Priority, SpeechModel, Transcription
+from prepserver.gateway.fallback import FallbackChain
+from prepserver.gateway.feed import AudioFeed
+from prepserver.gateway.usage import UsageMeter
+from prepserver.telemetry.calls import Call, CallRecord
 from prepserver.telemetry.recorder import Recorder
 
-__all__ = ["Ears"]
+__all__ = ["SpeechGateway"]
 
 
-class Ears:
+class SpeechGateway:
     """The half of the gateway that listens."""
 
     def __init__(
-        self, chain: Chain[SpeechModel], account: Account, recorder: Recorder, clock: Clock
+        self,
+        chain: FallbackChain[SpeechModel],
+        account: UsageMeter,
+        recorder: Recorder,
+        clock: Clock,
     ) -> None:
         self.chain = chain
         self._account = account
         self._recorder = recorder
         self._clock = clock
 
-    async def transcribe(self, call: Call, pcm: bytes, vocabulary: str = "") -> Speech:
+    async def transcribe(self, call: Call, pcm: bytes, vocabulary: str = "") -> Transcription:
         """Write down a recording (PCM16 little-endian, 16 kHz, mono).
 
         Raises RateLimited, InferenceError.
         """
 
-        async def written(model: SpeechModel) -> AsyncGenerator[Speech, None]:
+        async def written(model: SpeechModel) -> AsyncGenerator[Transcription, None]:
             yield await model.transcribe(pcm, vocabulary)
 
         with self._recorder.recording(call, "transcribe", vocabulary) as entry:
@@ -46,7 +50,7 @@ class Ears:
 
     async def listen(
         self, call: Call, audio: Callable[[], AsyncIterable[bytes]], vocabulary: str = ""
-    ) -> AsyncGenerator[Caption | Speech, None]:
+    ) -> AsyncGenerator[PartialTranscript | Transcription, None]:
         """Write down while it is spoken: captions, then one Speech.
 
         `audio()` gives the recording from its beginning, as far as there is, and then what comes
@@ -54,10 +58,12 @@ class Ears:
         said already, or otherwise, are then held back, and the Speech is what counts.
         Raises RateLimited, InferenceError, and what the source raises.
         """
-        feeds: list[Feed] = []
+        feeds: list[AudioFeed] = []
 
-        async def heard(model: SpeechModel) -> AsyncGenerator[Caption | Speech, None]:
-            feeds.append(Feed(audio(), self._clock))
+        async def heard(
+            model: SpeechModel,
+        ) -> AsyncGenerator[PartialTranscript | Transcription, None]:
+            feeds.append(AudioFeed(audio(), self._clock))
             async with (
                 aclosing(feeds[-1].pieces()) as pieces,
                 aclosing(model.listen(pieces, vocabulary)) as events,
@@ -72,7 +78,7 @@ class Ears:
             try:
                 async with aclosing(events):
                     async for event in events:
-                        if isinstance(event, Speech):
+                        if isinstance(event, Transcription):
                             _note(entry.record, event)
                             if feeds[-1].ended is not None:
                                 entry.record.lag = self._clock.monotonic() - feeds[-1].ended
@@ -96,7 +102,7 @@ class Ears:
                     await self._account.bill(call.user, 0, longest)
 
 
-def _note(record: Record, speech: Speech) -> None:
+def _note(record: CallRecord, speech: Transcription) -> None:
     record.audio = speech.seconds
     if record.reply is not None:
         record.reply = speech.text

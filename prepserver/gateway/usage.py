@@ -6,7 +6,7 @@ from typing import Protocol
 from prepserver.telemetry.calls import Call
 from prepserver.wire.protocol import Quota
 
-__all__ = ["Account", "Limiter", "Spending"]
+__all__ = ["Limiter", "Spending", "UsageMeter"]
 
 
 class Limiter(Protocol):
@@ -23,7 +23,7 @@ class Spending(Protocol):
     async def spend(self, user: str, *, tokens: int = 0, seconds: float = 0.0) -> None: ...
 
 
-class Account:
+class UsageMeter:
     """Asks before a call, and counts after it."""
 
     def __init__(self, limiter: Limiter, spending: Spending | None) -> None:

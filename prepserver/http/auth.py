@@ -5,7 +5,7 @@ from litestar.di import Provide
 
 from prepserver.http.caller import access_key
 from prepserver.http.services import Services
-from prepserver.wire.rest import Token
+from prepserver.wire.rest import RoomToken
 
 __all__ = ["token"]
 
@@ -16,5 +16,5 @@ __all__ = ["token"]
     summary="A token of five minutes for a room's address",
     sync_to_thread=False,
 )
-def token(services: Services, user: str) -> Token:
+def token(services: Services, user: str) -> RoomToken:
     return services.tokens.issue(user)

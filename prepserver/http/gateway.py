@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from prepserver.http.caller import administrator
 from prepserver.http.services import Services
-from prepserver.telemetry.stats import Line, Load, parse_span, statistics
+from prepserver.telemetry.stats import Load, StatsLine, parse_span, statistics
 
 __all__ = ["GatewayStats", "stats"]
 
@@ -19,7 +19,7 @@ class GatewayStats(Struct, frozen=True, kw_only=True):
     since: float
     """Seconds since the Unix epoch, as is `until`."""
     until: float
-    lines: list[Line]
+    lines: list[StatsLine]
     models: list[Load]
 
 

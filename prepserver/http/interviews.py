@@ -13,7 +13,7 @@ from prepserver.wire.protocol import (
     InterviewSpec,
     Quota,
 )
-from prepserver.wire.rest import HeardSpeech, Interviews, Messages
+from prepserver.wire.rest import Interviews, Messages, SpokenAnswer
 
 __all__ = ["InterviewController", "ratelimit"]
 
@@ -58,10 +58,10 @@ class InterviewController(Controller):
         return Messages(await services.registry.call("interview", id, "messages"))
 
     @get("/{id:str}/messages/{message:str}/speech", summary="How a spoken answer was heard")
-    async def speech(self, services: Services, user: str, id: str, message: str) -> HeardSpeech:
+    async def speech(self, services: Services, user: str, id: str, message: str) -> SpokenAnswer:
         await owned(services, user, id)
         heard = await services.registry.call("interview", id, "speech", message)
-        return msgspec.convert(heard, HeardSpeech, from_attributes=True)
+        return msgspec.convert(heard, SpokenAnswer, from_attributes=True)
 
 
 @get(

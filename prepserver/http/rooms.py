@@ -14,7 +14,7 @@ from litestar import route
 from prepserver.errors import BadRequest, Forbidden, NotFound, Unauthorized
 from prepserver.http.services import Services
 from prepserver.objects.connection import Connection
-from prepserver.objects.instance import Cell
+from prepserver.objects.instance import Instance
 
 __all__ = ["Rooms", "not_a_socket"]
 
@@ -48,7 +48,7 @@ class Rooms:
     def __init__(self, services: Services) -> None:
         self._services = services
 
-    async def admit(self, target: str) -> tuple[Connection, Cell]:
+    async def admit(self, target: str) -> tuple[Connection, Instance]:
         """Check token and ownership of a request's target, and connect the client to the room.
 
         Raises Unauthorized, Forbidden, NotFound.

@@ -23,7 +23,7 @@ from prepserver.clock import Clock
 from prepserver.errors import BadRequest, PrepServerError
 from prepserver.http.failures import error_body
 from prepserver.objects.connection import Connection
-from prepserver.objects.instance import Cell
+from prepserver.objects.instance import Instance
 from prepserver.wire import protocol as wire
 
 __all__ = ["Admit", "RoomSocket", "Sockets"]
@@ -50,7 +50,7 @@ READ_SIZE = 32 * 1024
 _buffer = memoryview(bytearray(READ_SIZE))
 """Where all sockets read: what is in it is taken out before the next one reads."""
 
-Admit = Callable[[str], Awaitable[tuple[Connection, Cell]]]
+Admit = Callable[[str], Awaitable[tuple[Connection, Instance]]]
 """Checks who asks for an address and connects them to its room; raises PrepServerError."""
 
 log = structlog.get_logger(__name__)
@@ -109,7 +109,7 @@ class RoomSocket(asyncio.BufferedProtocol):
         self._ws = ServerProtocol(max_size=MAX_MESSAGE)
         self._transport: asyncio.Transport
         self._connection: Connection | None = None
-        self._cell: Cell | None = None
+        self._cell: Instance | None = None
         self._inbox: deque[tuple[bool, bytes]] = deque()
         self._text = False
         self._parts: list[bytes] = []
@@ -257,7 +257,7 @@ class RoomSocket(asyncio.BufferedProtocol):
         else:
             self._read(True)
 
-    def _deliver(self, cell: Cell, connection: Connection, text: bool, data: bytes) -> None:
+    def _deliver(self, cell: Instance, connection: Connection, text: bool, data: bytes) -> None:
         """To the room. Behind one that ends the connection nothing counts, also if the client has
         left meanwhile."""
         if text and len(data) > wire.MAX_TEXT_FRAME:

@@ -5,29 +5,30 @@ from typing import Any
 import msgspec
 import structlog
 
-from prepserver.engines.types import Speech
+from prepserver.engines.types import Transcription
 from prepserver.errors import BadRequest, Conflict, InterviewError, NotFound, PrepServerError
 from prepserver.gateway.gateway import Call, Gateway
 from prepserver.interview import schema
 from prepserver.interview.hints import Hints
-from prepserver.interview.prompts.context import Asking, request_name, request_of
-from prepserver.interview.prompts.prefill import Abridged, Ahead, Unread
+from prepserver.interview.prompts.context import ContextReader, request_name, request_of
+from prepserver.interview.prompts.prefill import HistorySummarizedAhead, Prefetcher, PrefillDropped
 from prepserver.interview.questions.bank import Bank
 from prepserver.interview.questions.plan import checked_skills, planned, vocabulary
-from prepserver.interview.room import Listed, Room
+from prepserver.interview.room import ListUpdated, Room
 from prepserver.interview.rules import Rules, not_blank
-from prepserver.interview.speech.ingest import Dictation, recording_of
-from prepserver.interview.speech.live_transcription import Abandoned, Heard, Lost
-from prepserver.interview.speech.recordings import Recordings, pcm_of
+from prepserver.interview.speech.ingest import AudioIngest, recording_of
+from prepserver.interview.speech.live_transcription import CaptionUpdated, TimedOut, WorkerLost
+from prepserver.interview.speech.recordings import RecordingStore, pcm_of
 from prepserver.interview.summary import summary_text
 from prepserver.interview.transcript import Transcript
+from prepserver.interview.turns import runner
 from prepserver.interview.turns.steps import Step, TurnState, following
-from prepserver.interview.turns.store import Turn, Turns, runner
+from prepserver.interview.turns.store import Turn, TurnStore
 from prepserver.objects.connection import Connection
 from prepserver.objects.object import Context, DurableObject
 from prepserver.wire import protocol as wire
 
-__all__ = ["Interview", "Settings"]
+__all__ = ["InterviewObject", "InterviewSettings"]
 
 GUARD = 5.0
 """Seconds: while a turn is under way, or news for the user's list, an alarm is never further off,
@@ -42,7 +43,7 @@ _ENDING = "ending"
 log = structlog.get_logger(__name__)
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
+class InterviewSettings(msgspec.Struct, frozen=True, kw_only=True):
     hint_after: float
     """Seconds."""
     max_recording: float
@@ -50,24 +51,28 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     version: str
 
 
-class Interview(DurableObject):
+class InterviewObject(DurableObject):
     """Matches what arrives, changes the state, and lets the models work beside it."""
 
     migrations = schema.INTERVIEW
 
-    def __init__(self, context: Context, gateway: Gateway, bank: Bank, settings: Settings) -> None:
+    def __init__(
+        self, context: Context, gateway: Gateway, bank: Bank, settings: InterviewSettings
+    ) -> None:
         super().__init__(context)
         self._gateway = gateway
         self._bank = bank
         self._settings = settings
         self._transcript = Transcript(context.storage)
-        self._turns = Turns(context.storage)
-        self._recordings = Recordings(context.storage, max_seconds=settings.max_recording)
-        self._dictation = Dictation(context, self._recordings, gateway, self._listening_call)
+        self._turns = TurnStore(context.storage)
+        self._recordings = RecordingStore(context.storage, max_seconds=settings.max_recording)
+        self._dictation = AudioIngest(context, self._recordings, gateway, self._listening_call)
         self._room = Room(context, self._transcript, self._turns)
         self._rules = Rules(context, self._room, self._transcript, self._turns)
-        self._asking = Asking(context, self._room, self._transcript, bank)
-        self._ahead = Ahead(context, gateway, bank, self._asking, self._transcript, self._turns)
+        self._asking = ContextReader(context, self._room, self._transcript, bank)
+        self._ahead = Prefetcher(
+            context, gateway, bank, self._asking, self._transcript, self._turns
+        )
         self._hints = Hints(context, self._transcript, after=settings.hint_after)
         self._working: tuple[str, Step] | None = None
 
@@ -94,7 +99,7 @@ class Interview(DurableObject):
     def messages(self) -> list[wire.Message]:
         return self._transcript.messages()
 
-    def speech(self, message: str) -> Speech:
+    def speech(self, message: str) -> Transcription:
         """How a spoken answer was heard. Raises NotFound."""
         return self._transcript.speech(message)
 
@@ -161,24 +166,24 @@ class Interview(DurableObject):
 
     def on_event(self, event: object) -> None:
         """What the work of the current turn has come to; anything older is dropped."""
-        if isinstance(event, Listed):
+        if isinstance(event, ListUpdated):
             self._room.listed(event)
             self._rearm()
             return
         match event:
-            case Heard():
+            case CaptionUpdated():
                 self._show_caption(event)
-            case Lost(recording=recording):
+            case WorkerLost(recording=recording):
                 self._dictation.lost(recording)
-            case Abandoned(recording=recording):
+            case TimedOut(recording=recording):
                 self._dictation.deafen(recording)
-            case Unread():
+            case PrefillDropped():
                 self._ahead.unread(event)
-            case Abridged():
+            case HistorySummarizedAhead():
                 self._ahead.abridged(event)
-        if not isinstance(event, runner.Event) or self._working != (event.turn, event.step):
+        if not isinstance(event, runner.TurnEvent) or self._working != (event.turn, event.step):
             return
-        if isinstance(event, runner.Said):
+        if isinstance(event, runner.TextProduced):
             # Often, and so without a look at the database.
             self._room.say(event.turn, event.step, event.text)
             return
@@ -186,23 +191,23 @@ class Interview(DurableObject):
         if active is None or active.id != event.turn:
             return
         match event:
-            case runner.Restarted():
+            case runner.ReplyRestarted():
                 self._room.take_back()
-            case runner.Transcribed(speech=speech, quota=quota):
+            case runner.AnswerTranscribed(speech=speech, quota=quota):
                 self._room.show_quota(quota)
                 self._heard(active, speech)
-            case runner.Unheard():
+            case runner.TranscriptionFailed():
                 self._dictation.deafen_all()
                 self._work_on(active)
-            case runner.Shortened(condensed=condensed):
+            case runner.HistorySummarized(condensed=condensed):
                 self._asking.condense(condensed)
-            case runner.Extracted(skills=skills, quota=quota):
+            case runner.SkillsExtracted(skills=skills, quota=quota):
                 self._room.show_quota(quota)
                 self._prepare(active, skills)
-            case runner.Written(text=text, source=source, quota=quota):
+            case runner.ReplyCompleted(text=text, source=source, quota=quota):
                 self._room.show_quota(quota)
                 self._written(active, text, source)
-            case runner.Failed(error=error):
+            case runner.TurnFailed(error=error):
                 self._stop(active, TurnState.FAILED, error)
 
     # --- Messages of clients ------------------------------------------------------------------
@@ -306,7 +311,7 @@ class Interview(DurableObject):
         call = self._asking.call(Step.TRANSCRIBE, request_name(recording))
         return call, vocabulary(self._asking.brief())
 
-    def _show_caption(self, heard: Heard) -> None:
+    def _show_caption(self, heard: CaptionUpdated) -> None:
         caption = heard.caption
         certain = " ".join(part for part in (caption.final, caption.stable) if part)
         text = " ".join(part for part in (certain, caption.tentative) if part)
@@ -336,7 +341,7 @@ class Interview(DurableObject):
     def _work_on(self, current: Turn) -> None:
         recording, brief = current.recording, self._asking.brief()
         listening = self._dictation.followed(recording) if recording else None
-        work = runner.Work(
+        work = runner.TurnWork(
             turn=current.id,
             step=current.step,
             call=self._asking.call(current.step, request_of(current)),
@@ -374,7 +379,7 @@ class Interview(DurableObject):
         self._room.save(msgspec.structs.replace(self._room.view, skills=skills))
         self._advance(current, self._after_answer(0))
 
-    def _heard(self, current: Turn, speech: Speech) -> None:
+    def _heard(self, current: Turn, speech: Transcription) -> None:
         text = speech.text.strip()
         self._dictation.deafen_all()
         if current.recording is not None:
@@ -439,7 +444,7 @@ class Interview(DurableObject):
         return step
 
     def _add_answer(
-        self, current: Turn, text: str, source: wire.Source, speech: Speech | None = None
+        self, current: Turn, text: str, source: wire.Source, speech: Transcription | None = None
     ) -> None:
         message = self._transcript.add(
             f"{current.id}-answer",

@@ -6,24 +6,24 @@ from msgspec import Struct
 from prepserver.errors import Conflict, PrepServerError
 from prepserver.interview.transcript import Transcript
 from prepserver.interview.turns.steps import Step, phase_of
-from prepserver.interview.turns.store import Turns
+from prepserver.interview.turns.store import TurnStore
 from prepserver.objects.connection import Connection
 from prepserver.objects.object import Context
 from prepserver.wire import protocol as wire
 
-__all__ = ["Listed", "Room"]
+__all__ = ["ListUpdated", "Room"]
 
 
 _UNLISTED = "unlisted"
 
 
-class Listed(Struct, frozen=True):
+class ListUpdated(Struct, frozen=True):
     """The user's list has taken over the view of this time."""
 
     updated_at: float
 
 
-class _Saying(Struct):
+class _StreamedMessage(Struct):
     """A message that is being said, in the pieces that have left."""
 
     id: str
@@ -36,11 +36,11 @@ class _Saying(Struct):
 class Room:
     """Keeps the shown state and broadcasts its changes."""
 
-    def __init__(self, context: Context, transcript: Transcript, turns: Turns) -> None:
+    def __init__(self, context: Context, transcript: Transcript, turns: TurnStore) -> None:
         self._context = context
         self._transcript = transcript
         self._turns = turns
-        self._saying: _Saying | None = None
+        self._saying: _StreamedMessage | None = None
         self._quota: wire.Quota | None = None
 
     # --- The interview as lists show it -------------------------------------------------------
@@ -73,7 +73,7 @@ class Room:
     def tell_list(self) -> None:
         owner = self._context.storage.get("owner", str)
         if owner is not None:
-            news = Listed(self.view.updated_at)
+            news = ListUpdated(self.view.updated_at)
             self._context.tell("user-interviews", owner, "update", self.view, then=news)
 
     @property
@@ -81,7 +81,7 @@ class Room:
         """The user's list may not know the latest yet."""
         return self._context.storage.get(_UNLISTED, bool) is not None
 
-    def listed(self, news: Listed) -> None:
+    def listed(self, news: ListUpdated) -> None:
         """The list knows what it was told; that may have been overtaken."""
         if news.updated_at == self.view.updated_at:
             self._context.storage.delete(_UNLISTED)
@@ -93,7 +93,9 @@ class Room:
         saying = self._saying
         if saying is None:
             kind = wire.MessageKind(step.value)
-            saying = self._saying = _Saying(id=f"{turn}-{kind}", kind=kind, pieces=[], offset=0)
+            saying = self._saying = _StreamedMessage(
+                id=f"{turn}-{kind}", kind=kind, pieces=[], offset=0
+            )
             delta = wire.Delta(message_id=saying.id, kind=kind, offset=0, text=text)
         else:
             delta = wire.Delta(offset=saying.offset, text=text)

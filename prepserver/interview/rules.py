@@ -7,7 +7,7 @@ from prepserver.interview.room import Room
 from prepserver.interview.speech.ingest import FRAMES_MISSING
 from prepserver.interview.transcript import Transcript
 from prepserver.interview.turns.steps import Step
-from prepserver.interview.turns.store import Turns
+from prepserver.interview.turns.store import TurnStore
 from prepserver.objects.object import Context
 from prepserver.wire import protocol as wire
 
@@ -31,7 +31,9 @@ REFUSALS_KEPT = 256
 class Rules:
     """Each `require` raises Conflict with what to do instead."""
 
-    def __init__(self, context: Context, room: Room, transcript: Transcript, turns: Turns) -> None:
+    def __init__(
+        self, context: Context, room: Room, transcript: Transcript, turns: TurnStore
+    ) -> None:
         self._context = context
         self._room = room
         self._transcript = transcript

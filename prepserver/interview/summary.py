@@ -2,7 +2,7 @@
 
 import re
 
-from prepserver.interview.questions.plan import Brief
+from prepserver.interview.questions.plan import PromptContext
 from prepserver.wire.protocol import MessageKind
 
 __all__ = ["summary_text"]
@@ -11,7 +11,7 @@ MAX_QUOTE = 120
 """Characters of each answer that are quoted."""
 
 
-def summary_text(brief: Brief, sentence: str) -> str:
+def summary_text(brief: PromptContext, sentence: str) -> str:
     """Markdown. Everything but `sentence` is counted or quoted, never generated."""
     words = [len(answer.split()) for answer in brief.answers]
     lines = [

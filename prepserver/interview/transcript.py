@@ -2,7 +2,7 @@
 
 import msgspec
 
-from prepserver.engines.types import Speech
+from prepserver.engines.types import Transcription
 from prepserver.errors import NotFound
 from prepserver.objects.storage import Storage
 from prepserver.wire.protocol import Message, MessageKind, Role, Source
@@ -38,18 +38,18 @@ class Transcript:
         )
         return self._get(id)
 
-    def add_speech(self, message: str, speech: Speech) -> None:
+    def add_speech(self, message: str, speech: Transcription) -> None:
         """Keep how a spoken answer was heard."""
         self._storage.sql(
             "INSERT OR REPLACE INTO speeches VALUES (?, ?)", message, msgspec.json.encode(speech)
         )
 
-    def speech(self, message: str) -> Speech:
+    def speech(self, message: str) -> Transcription:
         """Raises NotFound for a message that was not spoken."""
         row = self._storage.row("SELECT speech FROM speeches WHERE message = ?", message)
         if row is None:
             raise NotFound("There is no spoken answer with this id.", code="no_such_message")
-        return msgspec.json.decode(row[0], type=Speech)
+        return msgspec.json.decode(row[0], type=Transcription)
 
     def edit(self, id: str, text: str) -> Message:
         """Correct an answer. Raises NotFound when there is no answer with this id."""

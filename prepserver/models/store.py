@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from prepserver.errors import Conflict
 from prepserver.models import files
-from prepserver.models.catalogue import Catalogue, Entry, Kind, built_in
+from prepserver.models.catalogue import Catalogue, CatalogueEntry, Kind, built_in
 from prepserver.models.errors import ModelError, ModelNotFound
 from prepserver.models.formats import GGML_MAGIC, GGUF_MAGIC
 from prepserver.models.progress import Progress, Report, silent
@@ -176,7 +176,7 @@ class ModelStore:
                 self.clear_work_folder(path.name)
         return name
 
-    def is_installed(self, entry: Entry) -> bool:
+    def is_installed(self, entry: CatalogueEntry) -> bool:
         """Whether the file is here and has its size."""
         path = self._file(entry)
         receipt = self._receipt(path)
@@ -184,7 +184,7 @@ class ModelStore:
         size = entry.size if entry.sha256 or receipt is None else receipt.size
         return path.is_file() and path.stat().st_size == size
 
-    def is_intact(self, entry: Entry, report: Report = silent) -> bool:
+    def is_intact(self, entry: CatalogueEntry, report: Report = silent) -> bool:
         """Whether the file is here with the right hash; read only if it changed since last time."""
         path = self._file(entry)
         if not self.is_installed(entry):
@@ -205,7 +205,7 @@ class ModelStore:
             return bool(entry.sha256) and sha256 == entry.sha256
         return not entry.sha256 or receipt.sha256 == entry.sha256
 
-    def _is_another(self, entry: Entry) -> bool:
+    def _is_another(self, entry: CatalogueEntry) -> bool:
         """Whether the file has not the hash it should have, where one is known."""
         with files.disk_errors(self.root):
             if self.is_intact(entry):
@@ -240,7 +240,7 @@ class ModelStore:
         """Remove what is left of the work on a model."""
         shutil.rmtree(self.root / ".work" / name, ignore_errors=True)
 
-    def _file(self, entry: Entry) -> Path:
+    def _file(self, entry: CatalogueEntry) -> Path:
         return self.root / entry.file
 
     def _brought(self) -> Iterator[StoredModel]:

@@ -17,11 +17,11 @@ from prepserver.objects.connection import Connection
 from prepserver.objects.mailbox import Mailbox
 from prepserver.objects.object import Context, DurableObject, Factory
 from prepserver.objects.storage import Storage, remove_files
-from prepserver.objects.transaction import Event, Transaction
+from prepserver.objects.transaction import QueuedEvent, Transaction
 from prepserver.storage.files import sync_folder
 from prepserver.wire.protocol import CLOSE_DELETED, Failure, encode, id_of
 
-__all__ = ["DELETED", "STOPPING", "Cell", "Kind", "stopping"]
+__all__ = ["DELETED", "STOPPING", "Instance", "Kind", "stopping"]
 
 T = TypeVar("T")
 
@@ -45,7 +45,7 @@ class Kind(Struct, frozen=True):
     """Whether `on_close` does something: if not, a client that leaves wakes nobody."""
 
 
-class Neighbourhood(Protocol):
+class Runtime(Protocol):
     """What a cell needs of the registry."""
 
     @property
@@ -67,10 +67,10 @@ class Neighbourhood(Protocol):
         done: Callable[[], None],
     ) -> None: ...
     def detach(self, work: Coroutine[Any, Any, None]) -> None: ...
-    def gone(self, cell: "Cell") -> None: ...
+    def gone(self, cell: "Instance") -> None: ...
 
 
-class Cell:
+class Instance:
     """Everything an object does passes through here, one event after the other.
 
     The instance is built when an event needs it and thrown away when a handler fails in a way
@@ -93,7 +93,7 @@ class Cell:
         "path",
     )
 
-    def __init__(self, kind: Kind, name: str, path: Path, registry: Neighbourhood) -> None:
+    def __init__(self, kind: Kind, name: str, path: Path, registry: Runtime) -> None:
         self.kind = kind
         self.name = name
         self.path = path
@@ -184,7 +184,7 @@ class Cell:
     ) -> asyncio.Future[Any]:
         self.last_event = self._registry.clock.monotonic()
         result: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._mailbox.put(Event(handler, result, connection, message))
+        self._mailbox.put(QueuedEvent(handler, result, connection, message))
         return result
 
     # --- Transactions: what the mailbox asks of its object --------------------------------------
@@ -206,7 +206,7 @@ class Cell:
             self._context = Context(self.name, self._storage, self._registry.clock, self)
             instance = self.kind.factory(self._context)
             start = Transaction(instance, self._context)
-            start.run(Event(lambda started: started.on_start()))
+            start.run(QueuedEvent(lambda started: started.on_start()))
             if error := start.handled[0].error:
                 raise error
             await self.commit(start)
@@ -245,7 +245,7 @@ class Cell:
         storage.commit()
         alarms.settle(kind, self.name, None if alarm is None else alarm.due)
 
-    def told(self, event: Event, error: PrepServerError) -> None:
+    def told(self, event: QueuedEvent, error: PrepServerError) -> None:
         """An event failed: tell who asked."""
         connection, message = event.connection, event.message
         if connection is not None:
@@ -318,7 +318,7 @@ class Cell:
 
         # Nobody waits for what comes of it, and it is the most frequent event of all.
         self.last_event = self._registry.clock.monotonic()
-        self._mailbox.put(Event(handler))
+        self._mailbox.put(QueuedEvent(handler))
 
     def spawn(self, work: Coroutine[Any, Any, None], key: str) -> None:
         self.cancel(key)

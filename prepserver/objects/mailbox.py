@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from prepserver.objects.transaction import Event, Resident, Transaction, typed
+from prepserver.objects.transaction import MailboxOwner, QueuedEvent, Transaction, typed
 
 __all__ = ["Mailbox"]
 
@@ -30,9 +30,9 @@ class Mailbox:
 
     __slots__ = ("_handling", "_resident", "_task", "_waiting")
 
-    def __init__(self, resident: Resident) -> None:
+    def __init__(self, resident: MailboxOwner) -> None:
         self._resident = resident
-        self._waiting: deque[Event | Work] = deque()
+        self._waiting: deque[QueuedEvent | Work] = deque()
         self._handling = False
         self._task: asyncio.Task[None] | None = None
 
@@ -40,7 +40,7 @@ class Mailbox:
     def busy(self) -> bool:
         return self._task is not None or self._handling or bool(self._waiting)
 
-    def put(self, item: Event | Work) -> None:
+    def put(self, item: QueuedEvent | Work) -> None:
         self._waiting.append(item)
         if self._task is None and not self._handling:
             self._handling = True
@@ -58,7 +58,7 @@ class Mailbox:
         """Handle what can be handled without waiting, and leave the rest to a task."""
         resident = self._resident
         transaction: Transaction | None = None
-        while self._waiting and resident.awake and isinstance(self._waiting[0], Event):
+        while self._waiting and resident.awake and isinstance(self._waiting[0], QueuedEvent):
             transaction = self._handle()
             if transaction.needs_disk or transaction.reset:
                 break
@@ -73,7 +73,7 @@ class Mailbox:
         transaction = self._resident.begin()
         while (
             self._waiting
-            and isinstance(event := self._waiting[0], Event)
+            and isinstance(event := self._waiting[0], QueuedEvent)
             and not transaction.ended
             and len(transaction.handled) < MOST_TOGETHER
         ):
@@ -99,7 +99,7 @@ class Mailbox:
     async def _next(self) -> Transaction | None:
         """Take what is first: events, in a transaction that is to be completed, or else."""
         first = self._waiting[0]
-        if not isinstance(first, Event):
+        if not isinstance(first, QueuedEvent):
             self._waiting.popleft()
             await first()
             return None

@@ -19,12 +19,12 @@ from prepserver.errors import Conflict, PrepServerError, StorageError
 from prepserver.objects.alarms import AlarmIndex, boot_id
 from prepserver.objects.connection import Connection
 from prepserver.objects.freeing import give_back_memory
-from prepserver.objects.instance import DELETED, STOPPING, Cell, Kind, stopping
+from prepserver.objects.instance import DELETED, STOPPING, Instance, Kind, stopping
 from prepserver.objects.storage import make_folder, peek
 from prepserver.storage.sqlite import cannot_open
 from prepserver.wire.protocol import CLOSE_RESTART
 
-__all__ = ["Counts", "Registry"]
+__all__ = ["Registry", "RegistryCounts"]
 
 IDLE_SECONDS = 10.0
 ALARM_POLL = 0.25
@@ -35,7 +35,7 @@ UNREACHABLE_RETRY = 5.0
 log = structlog.get_logger(__name__)
 
 
-class Counts(Struct, frozen=True, kw_only=True):
+class RegistryCounts(Struct, frozen=True, kw_only=True):
     live: int
     """Objects with an instance and an open database."""
     hibernating: int
@@ -65,7 +65,7 @@ class Registry:
         self.executor = executor or ThreadPoolExecutor(max_workers=8, thread_name_prefix="objects")
         self.alarms: AlarmIndex
         self._kinds = {kind.name: kind for kind in kinds}
-        self._cells: dict[tuple[str, str], Cell] = {}
+        self._cells: dict[tuple[str, str], Instance] = {}
         self._told: set[asyncio.Task[None]] = set()
         self._housekeeping: list[asyncio.Task[None]] = []
         self._unread: list[tuple[str, Path]] = []
@@ -92,11 +92,11 @@ class Registry:
     # --- Addressing ---------------------------------------------------------------------------
 
     @property
-    def counts(self) -> Counts:
+    def counts(self) -> RegistryCounts:
         """How many objects there are in memory, for those who watch the server."""
         cells = list(self._cells.values())
         hibernating = sum(cell.hibernating for cell in cells)
-        return Counts(
+        return RegistryCounts(
             live=len(cells) - hibernating,
             hibernating=hibernating,
             connections=sum(len(cell.connected()) for cell in cells),
@@ -107,19 +107,19 @@ class Registry:
         while busy := [cell for cell in self._cells.values() if cell.busy]:
             await asyncio.gather(*(cell.settled() for cell in busy))
 
-    def cell(self, kind: str, name: str) -> Cell:
+    def cell(self, kind: str, name: str) -> Instance:
         if self.closing:
             raise stopping()
         key = (kind, name)
         if key not in self._cells:
-            self._cells[key] = Cell(self._kinds[kind], name, self._path(kind, name), self)
+            self._cells[key] = Instance(self._kinds[kind], name, self._path(kind, name), self)
         return self._cells[key]
 
     async def call(self, kind: str, name: str, method: str, *arguments: Any) -> Any:
         """Call an object's method and wait until what it did is durable."""
         return await self.cell(kind, name).call(method, arguments)
 
-    def connect(self, kind: str, name: str, connection: Connection) -> Cell:
+    def connect(self, kind: str, name: str, connection: Connection) -> Instance:
         cell = self.cell(kind, name)
         cell.connect(connection)
         return cell
@@ -154,7 +154,7 @@ class Registry:
         self._told.add(task)
         task.add_done_callback(self._told.discard)
 
-    def gone(self, cell: Cell) -> None:
+    def gone(self, cell: Instance) -> None:
         if self._cells.get((cell.kind.name, cell.name)) is cell:
             del self._cells[cell.kind.name, cell.name]
 

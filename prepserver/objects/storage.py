@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from prepserver.errors import StorageError
 from prepserver.storage.files import sync_folder
-from prepserver.storage.sqlite import bury, cannot_open, refused
+from prepserver.storage.sqlite import cannot_open, invalidate, refused
 
 __all__ = ["Alarm", "Storage", "make_folder", "peek", "remove_files"]
 
@@ -215,7 +215,7 @@ class Storage:
                 self._begun = False
         except (apsw.Error, StorageError) as error:
             self.rollback()
-            bury(self._connection)
+            invalidate(self._connection)
             raise refused(error) from error
 
     def rollback(self) -> None:

@@ -11,12 +11,12 @@ from prepserver.objects.connection import Connection
 from prepserver.objects.object import Context, DurableObject, Outcome
 from prepserver.objects.storage import Storage
 
-__all__ = ["Event", "Resident", "Transaction", "typed"]
+__all__ = ["MailboxOwner", "QueuedEvent", "Transaction", "typed"]
 
 log = structlog.get_logger(__name__)
 
 
-class Resident(Protocol):
+class MailboxOwner(Protocol):
     """Whose mailbox it is."""
 
     @property
@@ -26,10 +26,10 @@ class Resident(Protocol):
     async def commit(self, transaction: "Transaction") -> None: ...
     async def reset(self) -> None: ...
     def destroy(self, then: Callable[[], None]) -> None: ...
-    def told(self, event: "Event", error: PrepServerError) -> None: ...
+    def told(self, event: "QueuedEvent", error: PrepServerError) -> None: ...
 
 
-class Event:
+class QueuedEvent:
     """Something for the object to handle, and where its result goes."""
 
     __slots__ = ("_result", "connection", "handler", "message")
@@ -47,7 +47,7 @@ class Event:
         self.message = message
         self._result = result
 
-    def settle(self, resident: Resident, value: Any, error: PrepServerError | None) -> None:
+    def settle(self, resident: MailboxOwner, value: Any, error: PrepServerError | None) -> None:
         """It was handled, or failed."""
         if error is not None:
             resident.told(self, error)
@@ -61,12 +61,12 @@ class Event:
             self._result.exception()
 
 
-class Handled:
+class HandledEvent:
     """An event and what its handler came to: a value and an outcome, or an error."""
 
     __slots__ = ("error", "event", "outcome", "value")
 
-    def __init__(self, event: Event) -> None:
+    def __init__(self, event: QueuedEvent) -> None:
         self.event = event
         self.value: Any = None
         self.outcome: Outcome | None = None
@@ -86,7 +86,7 @@ class Transaction:
         self._instance = instance
         self._context = context
         self._lost: StorageError | None = None
-        self.handled: list[Handled] = []
+        self.handled: list[HandledEvent] = []
         self.alarm_changed = False
         self.ended = False
         """Whether no other handler may join: the object is to go, or to be reset."""
@@ -102,9 +102,9 @@ class Transaction:
         """Whether there is something to commit."""
         return self.alarm_changed or self._lost is not None or self._context.storage.wrote
 
-    def run(self, event: Event) -> None:
+    def run(self, event: QueuedEvent) -> None:
         """Run one handler; never raises."""
-        handled = Handled(event)
+        handled = HandledEvent(event)
         self.handled.append(handled)
         storage, context = self._context.storage, self._context
         marked: bool | None = None
@@ -133,20 +133,20 @@ class Transaction:
         if self._lost is not None:
             raise self._lost
 
-    def release(self, resident: Resident) -> None:
+    def release(self, resident: MailboxOwner) -> None:
         """It is durable: let everything out, in order."""
         for handled in self.handled:
             if handled.outcome is not None:
                 _let_out(handled.outcome, resident)
             handled.event.settle(resident, handled.value, handled.error)
 
-    def discard(self, resident: Resident, error: PrepServerError) -> None:
+    def discard(self, resident: MailboxOwner, error: PrepServerError) -> None:
         """It is gone: nothing leaves but the error, to everybody who asked."""
         for handled in self.handled:
             handled.event.settle(resident, None, handled.error or error)
 
 
-def _let_out(outcome: Outcome, resident: Resident) -> None:
+def _let_out(outcome: Outcome, resident: MailboxOwner) -> None:
     for effect in outcome.effects:
         try:
             effect()

@@ -9,7 +9,7 @@ import apsw
 
 from prepserver.errors import StorageError
 
-__all__ = ["Database", "bury", "cannot_open", "refused"]
+__all__ = ["Database", "cannot_open", "invalidate", "refused"]
 
 
 class Database:
@@ -48,7 +48,7 @@ class Database:
                 with self._connection:
                     yield self._connection
             except apsw.Error as error:
-                bury(self._connection)
+                invalidate(self._connection)
                 raise refused(error) from error
 
     def close(self) -> None:
@@ -57,7 +57,7 @@ class Database:
             self._connection.close()
 
 
-def bury(connection: apsw.Connection) -> None:
+def invalidate(connection: apsw.Connection) -> None:
     """What a failed sync leaves in the journal is whole, and would count as committed when the file
     is next opened: write something in its place that changes nothing."""
     with suppress(apsw.Error):

@@ -17,9 +17,9 @@ from msgspec import Struct
 
 from prepserver.clock import Clock
 from prepserver.errors import NotFound
-from prepserver.telemetry.calls import Record
+from prepserver.telemetry.calls import CallRecord
 
-__all__ = ["CallLog", "Query", "call_log_path", "find", "read"]
+__all__ = ["CallLog", "CallQuery", "call_log_path", "find", "read"]
 
 FLUSH_SECONDS = 1.0
 PRUNE_SECONDS = 600.0
@@ -29,7 +29,7 @@ PRUNED_AT_ONCE = 1_000
 LONGEST_ANSWER = 1_000
 """Records that a query gives, at most."""
 
-COLUMNS = tuple(field.name for field in msgspec.structs.fields(Record))
+COLUMNS = tuple(field.name for field in msgspec.structs.fields(CallRecord))
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS calls (
     at REAL NOT NULL, kind TEXT NOT NULL, purpose TEXT NOT NULL, user TEXT NOT NULL,
@@ -49,7 +49,7 @@ INSERT = f"INSERT INTO calls VALUES ({', '.join('?' * len(COLUMNS))})"
 log = structlog.get_logger(__name__)
 
 
-class Query(Struct, frozen=True, kw_only=True):
+class CallQuery(Struct, frozen=True, kw_only=True):
     """Which calls to show; what is empty or None does not matter."""
 
     user: str = ""
@@ -79,7 +79,7 @@ class CallLog:
         self._clock = clock
         self._max_age = max_age
         self._max_bytes = max_bytes
-        self._pending: list[Record] = []
+        self._pending: list[CallRecord] = []
         self._forgotten: set[str] = set()
         self._lock = threading.Lock()
         self._writing = asyncio.Lock()
@@ -100,7 +100,7 @@ class CallLog:
         """Begin to write what is added."""
         self._writer = asyncio.create_task(self._write_regularly())
 
-    def add(self, record: Record) -> None:
+    def add(self, record: CallRecord) -> None:
         """Note a call that has ended; it is written within a second."""
         if record.interview in self._forgotten:
             record.prompt = record.reply = None
@@ -129,7 +129,7 @@ class CallLog:
                 self._pending = [*records, *self._pending][-MOST_PENDING:]
                 log.error("calllog.not_written", error=str(error), waiting=len(self._pending))
 
-    def _insert(self, records: Sequence[Record]) -> None:
+    def _insert(self, records: Sequence[CallRecord]) -> None:
         with self._lock, self._connection:
             self._connection.executemany(INSERT, (_row(record) for record in records))
 
@@ -194,7 +194,7 @@ class CallLog:
             if self._connection.changes():
                 self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
-    async def find(self, query: Query) -> list[Record]:
+    async def find(self, query: CallQuery) -> list[CallRecord]:
         """The calls that fit, the newest first; those of the last second may be missing."""
         return await asyncio.to_thread(find, self.path, query)
 
@@ -243,7 +243,7 @@ def read(path: Path) -> apsw.Connection:
     return connection
 
 
-def find(path: Path, query: Query) -> list[Record]:
+def find(path: Path, query: CallQuery) -> list[CallRecord]:
     """The calls that fit, the newest first, also of a server that runs.
 
     Waits for the disk: call it from a thread. Raises NotFound when there is no log.
@@ -255,7 +255,7 @@ def find(path: Path, query: Query) -> list[Record]:
         connection.close()
 
 
-def _found(connection: apsw.Connection, query: Query) -> list[Record]:
+def _found(connection: apsw.Connection, query: CallQuery) -> list[CallRecord]:
     conditions, values = ["1"], []
     for condition, value in (
         ("user = ?", query.user or None),
@@ -275,13 +275,13 @@ def _found(connection: apsw.Connection, query: Query) -> list[Record]:
     return [_record(row) for row in rows]
 
 
-def _row(record: Record) -> tuple[object, ...]:
+def _row(record: CallRecord) -> tuple[object, ...]:
     values = msgspec.structs.asdict(record)
     values["metadata"] = msgspec.json.encode(record.metadata).decode()
     return tuple(values[name] for name in COLUMNS)
 
 
-def _record(row: Sequence[object]) -> Record:
+def _record(row: Sequence[object]) -> CallRecord:
     values = dict(zip(COLUMNS, row, strict=True))
     values["metadata"] = msgspec.json.decode(str(values["metadata"]))
-    return msgspec.convert(values, Record)
+    return msgspec.convert(values, CallRecord)

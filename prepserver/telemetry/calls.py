@@ -7,7 +7,7 @@ from msgspec import Struct, field
 
 from prepserver.errors import BadRequest
 
-__all__ = ["CANCELLED", "DROPPED", "OK", "Call", "Kind", "Record"]
+__all__ = ["CANCELLED", "DROPPED", "OK", "Call", "CallRecord", "CallStats", "Kind"]
 
 METADATA_PAIRS = 5
 METADATA_LENGTH = 200
@@ -41,7 +41,7 @@ class Call(Struct, frozen=True, kw_only=True):
             )
 
 
-class Record(Struct, kw_only=True):
+class CallRecord(Struct, kw_only=True):
     """What is known of a call; filled in while it goes on, and logged at its end.
 
     All times in seconds.
@@ -82,3 +82,17 @@ class Record(Struct, kw_only=True):
     prompt: str | None = None
     """Its text and the reply's, if texts are logged at all."""
     reply: str | None = None
+
+
+class CallStats(Struct, kw_only=True):
+    """What one run through a chain has come to; filled in while it goes on."""
+
+    model: str = ""
+    step: int = 0
+    retries: int = 0
+    queued: float = 0.0
+    """Seconds waited for a place at an engine."""
+    begun: float | None = None
+    """On the monotonic clock: when an engine took it up."""
+    first: float | None = None
+    """On the monotonic clock: when the first event came."""

@@ -10,7 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from prepserver.engines.types import EngineStats, SpeechStats
-from prepserver.telemetry.calls import Record
+from prepserver.telemetry.calls import CallRecord
 from prepserver.telemetry.stats import Load
 
 __all__ = ["Metrics"]
@@ -115,7 +115,7 @@ class Metrics:
         self._moment: list[Metric] = []
         registry.register(_Moment(self._moment))
 
-    def observe(self, record: Record) -> None:
+    def observe(self, record: CallRecord) -> None:
         """Count a call that has ended."""
         self._calls.labels(record.kind, record.purpose, record.model, record.outcome).inc()
         for what, tokens in (

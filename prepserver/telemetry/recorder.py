@@ -9,19 +9,18 @@ from msgspec import Struct
 
 from prepserver.clock import Clock
 from prepserver.errors import PrepServerError
-from prepserver.gateway.fallback import Effort
-from prepserver.telemetry.calls import CANCELLED, Call, Kind, Record
+from prepserver.telemetry.calls import CANCELLED, Call, CallRecord, CallStats, Kind
 
-__all__ = ["Entry", "Recorder"]
+__all__ = ["OpenCall", "Recorder"]
 
 log = structlog.get_logger(__name__)
 
 
-class Entry(Struct, kw_only=True):
+class OpenCall(Struct, kw_only=True):
     """A call that goes on."""
 
-    record: Record
-    effort: Effort
+    record: CallRecord
+    effort: CallStats
     """What its run has come to; empty for a reply that is shared."""
 
 
@@ -29,17 +28,17 @@ class Recorder:
     """Hands each record, when its call has ended, to whoever keeps or counts them."""
 
     def __init__(
-        self, clock: Clock, takers: Sequence[Callable[[Record], None]], *, keep_text: bool
+        self, clock: Clock, takers: Sequence[Callable[[CallRecord], None]], *, keep_text: bool
     ) -> None:
         self._clock = clock
         self._takers = tuple(takers)
         self._keep_text = keep_text
 
     @contextmanager
-    def recording(self, call: Call, kind: Kind, prompt: str) -> Generator[Entry, None, None]:
+    def recording(self, call: Call, kind: Kind, prompt: str) -> Generator[OpenCall, None, None]:
         """The entry of a call, while it goes on; `prompt` is its text."""
         started = self._clock.monotonic()
-        record = Record(
+        record = CallRecord(
             at=self._clock.now(),
             kind=kind,
             purpose=call.purpose,
@@ -50,7 +49,7 @@ class Recorder:
             prompt=prompt if self._keep_text else None,
             reply="" if self._keep_text else None,
         )
-        entry = Entry(record=record, effort=Effort())
+        entry = OpenCall(record=record, effort=CallStats())
         try:
             yield entry
         except PrepServerError as error:
@@ -65,7 +64,7 @@ class Recorder:
         finally:
             self._close(entry, started, self._clock.monotonic())
 
-    def _close(self, entry: Entry, started: float, ended: float) -> None:
+    def _close(self, entry: OpenCall, started: float, ended: float) -> None:
         record, effort = entry.record, entry.effort
         record.duration = ended - started
         record.model, record.step = effort.model, effort.step

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import msgspec
 
-from prepserver.telemetry.call_log import Query, call_log_path, find
-from prepserver.telemetry.calls import Record
-from prepserver.telemetry.stats import Line, parse_span, statistics
+from prepserver.telemetry.call_log import CallQuery, call_log_path, find
+from prepserver.telemetry.calls import CallRecord
+from prepserver.telemetry.stats import StatsLine, parse_span, statistics
 
 __all__ = ["listing", "report"]
 
@@ -61,7 +61,7 @@ def listing(
 
     Raises as `report` does.
     """
-    query = Query(
+    query = CallQuery(
         user=user,
         interview=interview,
         purpose=purpose,
@@ -76,7 +76,7 @@ def listing(
     return _table([CALLS, *(_call(record) for record in records)], words=5)
 
 
-def _call(record: Record) -> tuple[str, ...]:
+def _call(record: CallRecord) -> tuple[str, ...]:
     return (
         f"{datetime.fromtimestamp(record.at, UTC):%Y-%m-%d %H:%M:%S}",
         record.model or "(none)",
@@ -96,7 +96,7 @@ def _seconds(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f} s"
 
 
-def _cells(line: Line) -> tuple[str, ...]:
+def _cells(line: StatsLine) -> tuple[str, ...]:
     return (
         line.model or "(none)",
         _purpose(line.kind, line.purpose),

@@ -9,7 +9,7 @@ from msgspec import Struct
 from prepserver.errors import BadRequest
 from prepserver.telemetry.call_log import read
 
-__all__ = ["Line", "Load", "parse_span", "statistics"]
+__all__ = ["Load", "StatsLine", "parse_span", "statistics"]
 
 UNITS = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 LONGEST_SPAN = 3_660 * UNITS["d"]
@@ -66,7 +66,7 @@ class Load(Struct, frozen=True, kw_only=True):
     """Seconds that one more would have to wait; null while nothing has been measured."""
 
 
-class Line(Struct, frozen=True, kw_only=True):
+class StatsLine(Struct, frozen=True, kw_only=True):
     """The calls of one model for one purpose. Times in seconds; null when there were none."""
 
     model: str
@@ -108,7 +108,7 @@ class Line(Struct, frozen=True, kw_only=True):
         return self.cached_tokens / self.prompt_tokens if self.prompt_tokens else 0.0
 
 
-def statistics(path: Path, since: float) -> list[Line]:
+def statistics(path: Path, since: float) -> list[StatsLine]:
     """The log's calls since then (seconds since the Unix epoch), by model, kind and purpose.
 
     Waits for the disk: call it from a thread. Raises NotFound when there is no log.
@@ -118,8 +118,8 @@ def statistics(path: Path, since: float) -> list[Line]:
         rows = connection.execute(_STATISTICS, {"since": since}).fetchall()
     finally:
         connection.close()
-    names = Line.__struct_fields__
-    return [msgspec.convert(dict(zip(names, row, strict=True)), Line) for row in rows]
+    names = StatsLine.__struct_fields__
+    return [msgspec.convert(dict(zip(names, row, strict=True)), StatsLine) for row in rows]
 
 
 def parse_span(text: str) -> float:

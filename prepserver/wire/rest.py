@@ -13,11 +13,11 @@ __all__ = [
     "ErrorBody",
     "Health",
     "HeardSegment",
-    "HeardSpeech",
     "HeardWord",
     "Interviews",
     "Messages",
-    "Token",
+    "RoomToken",
+    "SpokenAnswer",
 ]
 
 
@@ -25,7 +25,7 @@ class ErrorBody(Struct, frozen=True):
     error: Error
 
 
-class Token(Struct, frozen=True):
+class RoomToken(Struct, frozen=True):
     token: str
     expires_at: float
 
@@ -58,7 +58,7 @@ class HeardSegment(Struct, frozen=True, kw_only=True):
     words: list[HeardWord] = []
 
 
-class HeardSpeech(Struct, frozen=True, kw_only=True):
+class SpokenAnswer(Struct, frozen=True, kw_only=True):
     """How a spoken answer was heard."""
 
     text: str

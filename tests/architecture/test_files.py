@@ -12,7 +12,7 @@ BELONGS_TO_ONE_MACHINE = re.compile(
     r"|\bpypi\.org/simple|\bpythonhosted\.org"
     r"|\bissues? #?\d+\b"
 )
-BINARY = {".wav", ".png", ".gguf", ".bin", ".tsv"}
+BINARY = {".gz", ".wav", ".png", ".gguf", ".bin", ".tsv"}
 
 
 def test_no_file_is_too_long() -> None:

@@ -96,7 +96,12 @@ print(*sorted(name for name in sys.modules if name.startswith('prepserver')))
 """
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["prepserver", "prepserver.wire.rest", "prepserver.wire.protocol"]
+    assert done.stdout.split() == [
+        "prepserver",
+        "prepserver.wire",
+        "prepserver.wire.protocol",
+        "prepserver.wire.rest",
+    ]
 
 
 def test_the_wire_is_cheap_to_import() -> None:

@@ -111,7 +111,7 @@ def _memory(server: int) -> dict[str, int]:
             command = (path / "cmdline").read_bytes()
         except (FileNotFoundError, ProcessLookupError):
             continue  # ended meanwhile
-        if parent == server and b"prepserver.ai." in command:
+        if parent == server and b"prepserver.engines." in command:
             part = "language engine" if b".llama" in command else "speech engine"
             found[part] = resident(int(path.name))
     return found

@@ -23,8 +23,8 @@ from prepserver.clock import SystemClock
 from prepserver.config import Config
 from prepserver.engines.ipc.supervisor import NATIVE_ENVIRONMENT
 from prepserver.engines.openai.endpoint import Endpoint
-from prepserver.engines.openai.language import RemoteLanguage
-from prepserver.engines.types import Delta, ModelInfo, Prompt, Usage
+from prepserver.engines.openai.language import OpenAILanguageModel
+from prepserver.engines.types import ModelInfo, Prompt, TextDelta, Usage
 from prepserver.gateway.gateway import Call, Gateway
 from tests.bench.talks import Talk
 from tests.support.llama_cpp_server import LlamaCppServer
@@ -68,12 +68,12 @@ class Reply(Struct, frozen=True, kw_only=True):
         return (self.tokens - 1) / (self.seconds - self.first)
 
 
-async def timed(events: AsyncGenerator[Delta | Usage, None]) -> Reply:
+async def timed(events: AsyncGenerator[TextDelta | Usage, None]) -> Reply:
     """Read a reply to its end."""
     started, first, text, usage = time.perf_counter(), 0.0, "", Usage()
     async for event in events:
         match event:
-            case Delta(text=more):
+            case TextDelta(text=more):
                 first = first or time.perf_counter() - started
                 text += more
             case Usage():
@@ -152,7 +152,7 @@ class Ours:
 class Peer:
     """llama_cpp.server with its prompt cache."""
 
-    def __init__(self, model: RemoteLanguage) -> None:
+    def __init__(self, model: OpenAILanguageModel) -> None:
         self._model = model
 
     @classmethod
@@ -170,7 +170,7 @@ class Peer:
         }
         arguments = [text for name, value in flags.items() for text in (f"--{name}", str(value))]
         with LlamaCppServer(folder, LANGUAGE, *arguments) as server:
-            model = RemoteLanguage(Endpoint.parse(f"openai:{server.url}"), SystemClock())
+            model = OpenAILanguageModel(Endpoint.parse(f"openai:{server.url}"), SystemClock())
             try:
                 await model.start()
                 yield cls(model)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from prepserver.engines.types import Caption, Speech
+from prepserver.engines.types import PartialTranscript, Transcription
 from prepserver.gateway.gateway import Call
 from prepserver.wire.protocol import BYTES_PER_SECOND
 from tests.bench.models import SPEECH, THREADS, Ours, Plain
@@ -141,9 +141,9 @@ async def heard(ours: Ours, name: str, recording: bytes) -> Heard:
     async with aclosing(ours.gateway.listen(call, player.play)) as events:
         async for event in events:
             match event:
-                case Caption(seconds=end):
+                case PartialTranscript(seconds=end):
                     lags.append((end, loop.time() - player.began - end))
-                case Speech(text=text):
+                case Transcription(text=text):
                     waited = loop.time() - player.ended
                     return Heard(text=text, waited=waited, lags=tuple(lags))
     raise AssertionError("there was no transcript")

@@ -5,7 +5,7 @@ import tempfile
 from contextlib import aclosing
 from pathlib import Path
 
-from prepserver.engines.types import Caption, Speech
+from prepserver.engines.types import PartialTranscript, Transcription
 from prepserver.gateway.gateway import Call
 from prepserver.wire.protocol import BYTES_PER_SECOND
 from tests.bench.models import CONTEXT, LANGUAGE, SPEECH, THREADS, Ours, Plain, sampling
@@ -66,12 +66,12 @@ async def _ours(ours: Ours, talk: Talk, recording: bytes) -> float:
     async with aclosing(ours.gateway.listen(call, player.play)) as events:
         async for event in events:
             match event:
-                case Caption(final=final, stable=stable):
+                case PartialTranscript(final=final, stable=stable):
                     if reading is not None:
                         reading.cancel()
                     draft = " ".join(part for part in (final, stable) if part)
                     reading = asyncio.create_task(ours.read(talk.reading(draft)))
-                case Speech(text=text):
+                case Transcription(text=text):
                     talk.answer(text)
     reply = await ours.next_question(talk, ahead=False)
     waited = asyncio.get_running_loop().time() - player.ended - (reply.seconds - reply.first)

@@ -16,7 +16,7 @@ from prepserver.interview.prompts.build import condensing_prompt, outgrown, prom
 from prepserver.interview.prompts.few_shot import CONDENSED, STEMS
 from prepserver.interview.prompts.phrases import key_phrases
 from prepserver.interview.questions import bank
-from prepserver.interview.questions.plan import Brief, Condensed, planned
+from prepserver.interview.questions.plan import HistorySummary, PromptContext, planned
 from prepserver.interview.turns.steps import Step
 from prepserver.wire.protocol import (
     InterviewSpec,
@@ -59,7 +59,7 @@ class Talk:
         self._seed = seed
         spec = InterviewSpec(role="Backend Engineer", type=InterviewType.TECHNICAL, questions=TURNS)
         skills = ("python", "sql", "kafka")
-        self._brief = Brief(
+        self._brief = PromptContext(
             spec=spec,
             skills=skills,
             questions=planned(_BANK, spec, skills, seed),
@@ -111,10 +111,10 @@ class Talk:
         return msgspec.structs.replace(prompt, priority=Priority.PREFILL)
 
     def condense(self, reply: str) -> None:
-        """Go on with the reply to `condensing`, as `prepserver.interview.prompts.history_summary` does."""
+        """Continue with the reply to `condensing`, as the interview does."""
         prompt = self.condensing()
         assert prompt is not None, "there is nothing to condense"
-        condensed = Condensed(
+        condensed = HistorySummary(
             upto=self._due,
             text=" ".join(f"{self._brief.condensed.text} {prompt.opening}{reply}".split()),
         )
@@ -132,7 +132,7 @@ class Talk:
         return reading_for(self._info, self._brief, draft, self.name)
 
     @property
-    def _asked(self) -> Brief:
+    def _asked(self) -> PromptContext:
         """What there was when the last answer had not come yet."""
         return msgspec.structs.replace(self._brief, messages=self._brief.messages[:-1])
 

@@ -166,7 +166,7 @@ def engine(server: Server, name: str) -> int:
                 parent = (path.parent / "stat").read_text().rpartition(")")[2].split()[1]
             except (OSError, IndexError):
                 continue  # it ended while it was looked at
-            if int(parent) == server.pid and f"prepserver.ai.{name}".encode() in line:
+            if int(parent) == server.pid and f"prepserver.engines.{name}".encode() in line:
                 return int(path.parent.name)
         return 0
 

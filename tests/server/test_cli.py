@@ -13,7 +13,7 @@ from prepserver.app import VERSION
 from prepserver.cli import cli
 from prepserver.clock import SystemClock
 from prepserver.telemetry.call_log import CallLog
-from prepserver.telemetry.calls import Record
+from prepserver.telemetry.calls import CallRecord
 from tests.support.loop import asynchronous
 
 
@@ -161,7 +161,7 @@ async def test_calls_are_found_by_the_name_of_their_user(data_dir: Path) -> None
     log = CallLog(data_dir / "calls.sqlite", clock)
     for user in (ada, bob):
         log.add(
-            Record(
+            CallRecord(
                 at=clock.now() - 60,
                 kind="generate",
                 purpose="question",

@@ -7,8 +7,8 @@ from collections.abc import AsyncGenerator
 from msgspec import Struct
 
 from prepserver.clock import Clock
-from prepserver.engines.scripted import ScriptedLanguage, ScriptedSpeech
-from prepserver.engines.types import Delta, ModelInfo, Prompt, Speech, Usage
+from prepserver.engines.scripted import ScriptedLanguageModel, ScriptedSpeechModel
+from prepserver.engines.types import ModelInfo, Prompt, TextDelta, Transcription, Usage
 from prepserver.errors import InferenceError
 
 __all__ = ["Director", "Language", "Mood", "Speaking", "SpeechWriter"]
@@ -64,7 +64,7 @@ class Director:
             await self._changed.wait()
 
 
-class Language(ScriptedLanguage):
+class Language(ScriptedLanguageModel):
     """The scripted interviewer in one of these moods."""
 
     def __init__(self, clock: Clock, director: Director, *, compact: bool, context: int) -> None:
@@ -78,14 +78,14 @@ class Language(ScriptedLanguage):
         parameters = 100_000_000 if self._compact else 8_000_000_000
         return ModelInfo(name="simulated", parameters=parameters, context=self._context)
 
-    async def generate(self, prompt: Prompt) -> AsyncGenerator[Delta | Usage, None]:
+    async def generate(self, prompt: Prompt) -> AsyncGenerator[TextDelta | Usage, None]:
         mood = self._director.mood
         said = self._director.begin(prompt)
         said.going_on = True
         spoken = 0
         try:
             async for event in super().generate(prompt):
-                if isinstance(event, Delta):
+                if isinstance(event, TextDelta):
                     if mood.way in ("fails", "dies", "hangs") and spoken >= mood.words:
                         break
                     await self._time.sleep(mood.delay)
@@ -95,7 +95,7 @@ class Language(ScriptedLanguage):
                     yield event
                     if mood.way == "rambles":
                         said.text += "?"
-                        yield Delta("?")
+                        yield TextDelta("?")
                 elif mood.way in ("answers", "rambles"):
                     yield event
             if mood.way == "hangs":
@@ -106,7 +106,7 @@ class Language(ScriptedLanguage):
             said.going_on = False
 
 
-class SpeechWriter(ScriptedSpeech):
+class SpeechWriter(ScriptedSpeechModel):
     """The scripted ears in one of these moods."""
 
     def __init__(self, clock: Clock, director: Director) -> None:
@@ -114,7 +114,7 @@ class SpeechWriter(ScriptedSpeech):
         self._time = clock
         self._director = director
 
-    async def transcribe(self, pcm: bytes, vocabulary: str = "") -> Speech:
+    async def transcribe(self, pcm: bytes, vocabulary: str = "") -> Transcription:
         mood = self._director.hearing
         await self._time.sleep(mood.delay)
         if mood.way == "hangs":

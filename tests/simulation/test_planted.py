@@ -7,13 +7,13 @@ import pytest
 
 from prepcli.client.outbox import Outbox
 from prepcli.client.recording import Recording
-from prepserver.interview.interview import Interview
+from prepserver.interview.interview import InterviewObject
 from prepserver.interview.room import Room
 from prepserver.interview.rules import Rules
-from prepserver.interview.speech.recordings import Recordings
+from prepserver.interview.speech.recordings import RecordingStore
 from prepserver.objects.alarms import AlarmIndex
 from prepserver.objects.connection import Connection
-from prepserver.objects.instance import Cell
+from prepserver.objects.instance import Instance
 from prepserver.objects.mailbox import Mailbox
 from prepserver.objects.transaction import Transaction
 from tests.simulation import simulation
@@ -49,7 +49,7 @@ def messages_leave_before_the_commit(patch: Patch) -> None:
 
 @mistake
 def no_alarm_guards_a_turn(patch: Patch) -> None:
-    patch.setattr(Interview, "_rearm", lambda interview: None)
+    patch.setattr(InterviewObject, "_rearm", lambda interview: None)
 
 
 @mistake
@@ -99,14 +99,14 @@ def slow_readers_are_waited_for(patch: Patch) -> None:
 
 @mistake
 def frames_that_come_again_are_stored_again(patch: Patch) -> None:
-    add = Recordings.add
+    add = RecordingStore.add
 
-    def careless(recordings: Recordings, id: str, number: int, pcm: bytes) -> Any:
+    def careless(recordings: RecordingStore, id: str, number: int, pcm: bytes) -> Any:
         stored, _ = recordings._stored(id)
         waiting = recordings._waiting.get(id, [])
         return add(recordings, id, stored + len(waiting), pcm)
 
-    patch.setattr(Recordings, "add", careless)
+    patch.setattr(RecordingStore, "add", careless)
 
 
 @mistake
@@ -144,11 +144,11 @@ def the_client_skips_a_frame_after_a_reconnect(patch: Patch) -> None:
 
 @mistake
 def a_deletion_leaves_the_file(patch: Patch) -> None:
-    def kept(cell: Cell, then: Callable[[], None]) -> None:
+    def kept(cell: Instance, then: Callable[[], None]) -> None:
         cell._registry.gone(cell)
         then()
 
-    patch.setattr(Cell, "destroy", kept)
+    patch.setattr(Instance, "destroy", kept)
 
 
 def search() -> None:

@@ -9,7 +9,7 @@ import structlog
 
 from prepserver.engines.types import Prompt
 from prepserver.gateway.gateway import Call, Gateway
-from prepserver.interview.interview import Interview
+from prepserver.interview.interview import InterviewObject
 from prepserver.interview.user_interviews import UserInterviews
 from prepserver.objects.object import Context, DurableObject
 from tests.simulation.life import LIFE
@@ -32,7 +32,7 @@ def watched() -> Iterator[None]:
 
         patches.enter_context(patch.object(DurableObject, "__init__", __init__))
         patches.enter_context(patch.object(Gateway, "generate", _announced(Gateway.generate)))
-        for kind in (Interview, UserInterviews):
+        for kind in (InterviewObject, UserInterviews):
             for hook in _HOOKS:
                 patches.enter_context(patch.object(kind, hook, _noticed(getattr(kind, hook))))
         processors = structlog.get_config()["processors"]

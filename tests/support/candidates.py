@@ -30,7 +30,7 @@ from prepcli.client.state import (
 )
 from prepcli.errors import ServerUnreachable
 from prepserver.clock import SystemClock
-from prepserver.engines.scripted import SILENCE, ScriptedSpeech
+from prepserver.engines.scripted import SILENCE, ScriptedSpeechModel
 from prepserver.wire.protocol import (
     Accepted,
     Failure,
@@ -200,7 +200,7 @@ class Candidate:
         await recording.stop()
         # The room's task knows it first; the state has to have come as far.
         await visit.until(lambda: recording.id in visit.acknowledged)
-        return (await ScriptedSpeech(SystemClock()).transcribe(bytes(pcm))).text
+        return (await ScriptedSpeechModel(SystemClock()).transcribe(bytes(pcm))).text
 
     async def _pause(self, seconds: float) -> None:
         await asyncio.sleep(min(seconds, self._longest_wait))

@@ -10,7 +10,7 @@ from contextlib import closing
 import msgspec
 from msgspec import Raw, Struct
 
-from prepserver.engines.ipc.runner import Call, serve
+from prepserver.engines.ipc.runner import EngineCall, serve
 from prepserver.errors import InferenceError
 
 
@@ -37,12 +37,12 @@ class Echo(Struct, frozen=True):
 class Serial:
     """An engine that works on one request after the other, each by a generator of events."""
 
-    def __init__(self, run: Callable[[Call], Generator[Struct, None, None]]) -> None:
+    def __init__(self, run: Callable[[EngineCall], Generator[Struct, None, None]]) -> None:
         """The generator is closed when its request is cancelled."""
         self._run = run
-        self._waiting: deque[Call] = deque()
+        self._waiting: deque[EngineCall] = deque()
 
-    def admit(self, call: Call) -> None:
+    def admit(self, call: EngineCall) -> None:
         self._waiting.append(call)
 
     def step(self) -> bool:
@@ -69,7 +69,7 @@ class EchoEngine:
     def __init__(self) -> None:
         self.cancelled = 0
 
-    def run(self, call: Call) -> Generator[Echo, None, None]:
+    def run(self, call: EngineCall) -> Generator[Echo, None, None]:
         order = msgspec.msgpack.decode(call.payload, type=Order)
         match order.verb:
             case "say":
@@ -102,7 +102,7 @@ class EchoEngine:
                 os.write(_pipe(call), b"Segmentation fault, said the library\n")
                 threading.Event().wait()
 
-    def _count(self, call: Call) -> Generator[Echo, None, None]:
+    def _count(self, call: EngineCall) -> Generator[Echo, None, None]:
         number = 0
         try:
             while not call.cancelled:
@@ -112,7 +112,7 @@ class EchoEngine:
             self.cancelled += 1
 
 
-def _pipe(call: Call) -> int:
+def _pipe(call: EngineCall) -> int:
     """Where frames are written: what a library would have to find to write between them."""
     pipe = call._send.__self__  # type: ignore[attr-defined]
     assert isinstance(pipe._out, int)

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from prepserver.clock import Clock
-from prepserver.engines.types import Delta, EngineStats, ModelInfo, Prompt, Usage
+from prepserver.engines.types import EngineStats, ModelInfo, Prompt, TextDelta, Usage
 from tests.support.clock import ManualClock
 
 T = TypeVar("T")
@@ -46,7 +46,7 @@ class CuedLanguage:
     def next_reply(self, prompt: Prompt) -> Reply:
         return self._replies[min(len(self.prompts), len(self._replies) - 1)]
 
-    async def generate(self, prompt: Prompt) -> AsyncGenerator[Delta | Usage, None]:
+    async def generate(self, prompt: Prompt) -> AsyncGenerator[TextDelta | Usage, None]:
         reply = self.next_reply(prompt)
         self.prompts.append(prompt)
         finished = False
@@ -56,7 +56,7 @@ class CuedLanguage:
                 if isinstance(word, Exception):
                     finished = True
                     raise word
-                yield Delta(text=word)
+                yield TextDelta(text=word)
             finished = True
             yield Usage(completion_tokens=len(reply))
         finally:

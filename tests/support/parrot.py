@@ -11,7 +11,7 @@ from websockets.frames import Frame, Opcode
 from prepserver.errors import Forbidden
 from prepserver.http.sockets import Sockets
 from prepserver.objects.connection import Connection
-from prepserver.objects.instance import Cell
+from prepserver.objects.instance import Instance
 from prepserver.objects.object import DurableObject
 from prepserver.objects.registry import Registry
 from prepserver.wire import protocol as wire
@@ -53,7 +53,7 @@ class Edge:
         self.door.set()
         self.connections: list[Connection] = []
 
-    async def admit(self, target: str) -> tuple[Connection, Cell]:
+    async def admit(self, target: str) -> tuple[Connection, Instance]:
         await self.door.wait()
         if "forbidden" in target:
             raise Forbidden("Not yours.")

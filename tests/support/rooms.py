@@ -9,14 +9,14 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from prepserver.accounts.rate_limits import RateLimiter
-from prepserver.engines.scripted import ScriptedLanguage, ScriptedSpeech
+from prepserver.engines.scripted import ScriptedLanguageModel, ScriptedSpeechModel
 from prepserver.engines.types import LanguageModel, SpeechModel
 from prepserver.gateway.gateway import Gateway
-from prepserver.interview.interview import Interview, Settings
+from prepserver.interview.interview import InterviewObject, InterviewSettings
 from prepserver.interview.questions import bank
 from prepserver.interview.user_interviews import UserInterviews
 from prepserver.objects.connection import Close, Connection
-from prepserver.objects.instance import Cell, Kind
+from prepserver.objects.instance import Instance, Kind
 from prepserver.objects.registry import Registry
 from prepserver.wire import protocol as wire
 from tests.support.clock import ManualClock
@@ -62,18 +62,20 @@ class Rooms:
             (elsewhere or root) / "ratelimit.sqlite", self.clock, limit=rate_limit
         )
         self.gateway = Gateway(
-            language or ScriptedLanguage(self.clock, delay=delay),
-            speech or ScriptedSpeech(self.clock, delay=delay),
+            language or ScriptedLanguageModel(self.clock, delay=delay),
+            speech or ScriptedSpeechModel(self.clock, delay=delay),
             self.limiter,
             self.clock,
         )
-        settings = Settings(hint_after=hint_after, max_recording=max_recording, version="test")
+        settings = InterviewSettings(
+            hint_after=hint_after, max_recording=max_recording, version="test"
+        )
         questions = bank.load()
         kinds = (
             Kind(
                 "interview",
-                lambda context: Interview(context, self.gateway, questions, settings),
-                Interview.migrations,
+                lambda context: InterviewObject(context, self.gateway, questions, settings),
+                InterviewObject.migrations,
                 hears_close=False,
             ),
             Kind(
@@ -141,7 +143,7 @@ class Rooms:
 class Client:
     """What a person's program would see and send, without a socket."""
 
-    def __init__(self, connection: Connection, cell: Cell) -> None:
+    def __init__(self, connection: Connection, cell: Instance) -> None:
         self.connection = connection
         self.messages: list[wire.ServerMessages] = []
         """Everything received so far."""

@@ -11,8 +11,8 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import Screen
 from textual.widgets import Footer, Input, Label, Select, Static
 
+from prepcli.client.documents import read_document
 from prepcli.errors import DocumentError
-from prepcli.headless.documents import read_document
 from prepcli.tui.keys import CLOSE, NEXT_FIELD, START
 from prepcli.tui.widgets.interviews import TYPES
 from prepserver.wire.protocol import InterviewSpec, InterviewType, Level

@@ -18,15 +18,15 @@ from prepserver.clock import Clock, within
 from prepserver.engines.ipc.frames import (
     HEADER,
     MAX_FRAME,
-    Cancel,
-    Configure,
-    Done,
-    Down,
-    Event,
-    Failed,
-    Ready,
-    Up,
-    decode_up,
+    CancelFrame,
+    Command,
+    ConfigureFrame,
+    DoneFrame,
+    EventFrame,
+    FailedFrame,
+    ReadyFrame,
+    Reply,
+    decode_reply,
     encode,
     pack,
 )
@@ -41,7 +41,7 @@ LONGEST_LINE = 65_536
 
 log = structlog.get_logger(__name__)
 
-Answers = asyncio.Queue[Up | Exception]
+Answers = asyncio.Queue[Reply | Exception]
 
 
 class EngineProcess:
@@ -59,7 +59,9 @@ class EngineProcess:
         self._open: dict[int, Answers] = {}
         self._busy = asyncio.Event()
         self._heard = clock.monotonic()
-        self._loaded: asyncio.Future[Ready | Failed] = asyncio.get_running_loop().create_future()
+        self._loaded: asyncio.Future[ReadyFrame | FailedFrame] = (
+            asyncio.get_running_loop().create_future()
+        )
         self._supervisor = asyncio.create_task(self._supervise())
         self._watcher: asyncio.Task[None] | None = None
         self.info = Raw(b"")
@@ -98,16 +100,16 @@ class EngineProcess:
 
     async def load(self, options: Struct, timeout: float) -> None:
         """Raises InferenceError."""
-        await self.send(Configure(encode(options)))
+        await self.send(ConfigureFrame(encode(options)))
         try:
             answer = await within(self._clock, asyncio.shield(self._loaded), timeout)
         except TimeoutError:
             raise _unloadable(self._name, f"it was not ready after {timeout:g} s") from None
         match answer:
-            case Ready(info=info):
+            case ReadyFrame(info=info):
                 self.info = info
                 self._log.info("engine.ready")
-            case Failed() as failed:
+            case FailedFrame() as failed:
                 raise reported(failed)
 
     def watch(self, stall_timeout: float) -> None:
@@ -190,9 +192,9 @@ class EngineProcess:
             self._busy.clear()
         assert self._process.stdin is not None
         if cancel and self.cause is None and not self._process.stdin.is_closing():
-            self._process.stdin.write(pack(Cancel(number)))
+            self._process.stdin.write(pack(CancelFrame(number)))
 
-    async def send(self, frame: Down) -> None:
+    async def send(self, frame: Command) -> None:
         """Raises InferenceError when the frame is too long; a dead process is told elsewhere."""
         try:
             data = pack(frame)
@@ -215,16 +217,16 @@ class EngineProcess:
                 (length,) = HEADER.unpack(await stream.readexactly(HEADER.size))
                 if length > MAX_FRAME:
                     raise ValueError(f"a length of {length} bytes")
-                frame = decode_up(await stream.readexactly(length))
+                frame = decode_reply(await stream.readexactly(length))
             except asyncio.IncompleteReadError:
                 return
             self._heard = self._clock.monotonic()
             match frame:
-                case Event(id=number) | Done(id=number) if number in self._open:
+                case EventFrame(id=number) | DoneFrame(id=number) if number in self._open:
                     self._open[number].put_nowait(frame)
-                case Failed(id=number) if number in self._open:
+                case FailedFrame(id=number) if number in self._open:
                     self._open[number].put_nowait(frame)
-                case Ready() | Failed(id=0) if not self._loaded.done():
+                case ReadyFrame() | FailedFrame(id=0) if not self._loaded.done():
                     self._loaded.set_result(frame)
                 case _:
                     continue  # a sign of life, or the answer to a cancelled request
@@ -257,7 +259,7 @@ class EngineProcess:
             return
 
 
-def reported(failed: Failed) -> InferenceError:
+def reported(failed: FailedFrame) -> InferenceError:
     return InferenceError(
         failed.message, code=failed.code, retryable=failed.retryable, details=failed.details
     )

@@ -22,34 +22,34 @@ from msgspec import DecodeError, Raw, Struct
 from prepserver.engines.ipc.frames import (
     HEADER,
     MAX_FRAME,
-    Alive,
-    Cancel,
-    Configure,
-    Done,
-    Down,
-    Event,
-    Failed,
-    Feed,
-    Finish,
-    Ready,
-    Request,
-    Up,
-    decode_down,
+    CancelFrame,
+    Command,
+    ConfigureFrame,
+    DoneFrame,
+    EndOfInputFrame,
+    EventFrame,
+    FailedFrame,
+    HeartbeatFrame,
+    InputFrame,
+    ReadyFrame,
+    Reply,
+    RequestFrame,
+    decode_command,
     encode,
     pack,
 )
 from prepserver.errors import InferenceError
 
-__all__ = ["Call", "Engine", "serve"]
+__all__ = ["Engine", "EngineCall", "serve"]
 
 PR_SET_PDEATHSIG = 1
 """From linux/prctl.h: the signal to get when the parent dies."""
 
 
-class Call:
+class EngineCall:
     """One request, as the engine that works on it sees it. Ends with `done` or `fail`."""
 
-    def __init__(self, request: Request, send: Callable[[Up], None]) -> None:
+    def __init__(self, request: RequestFrame, send: Callable[[Reply], None]) -> None:
         self.id = request.id
         self.payload: Raw = request.payload
         self.fed: deque[Raw] = deque()
@@ -65,17 +65,17 @@ class Call:
     def event(self, event: Struct) -> None:
         """Tell something of the work to whoever asked."""
         if not self.ended and not self.cancelled:
-            self._send(Event(self.id, encode(event)))
+            self._send(EventFrame(self.id, encode(event)))
 
     def alive(self) -> None:
         """Say that work goes on; to be called every few seconds at least."""
-        self._send(Alive())
+        self._send(HeartbeatFrame())
 
     def done(self) -> None:
         """The request is answered, or was cancelled."""
         if not self.ended:
             self.ended = True
-            self._send(Done(self.id))
+            self._send(DoneFrame(self.id))
 
     def fail(self, error: InferenceError) -> None:
         if not self.ended:
@@ -86,7 +86,7 @@ class Call:
 class Engine(Protocol):
     """Native code behind requests. It is called from one thread only."""
 
-    def admit(self, call: Call) -> None:
+    def admit(self, call: EngineCall) -> None:
         """Take a request. Raises InferenceError when it cannot be worked on."""
 
     def step(self) -> bool:
@@ -107,7 +107,7 @@ class Pipe:
         os.close(nothing)
         self._lock = threading.Lock()
 
-    def read(self) -> Down:
+    def read(self) -> Command:
         """Raises EOFError when the server is gone."""
         header = self._in.read(HEADER.size)
         if len(header) < HEADER.size:
@@ -118,9 +118,9 @@ class Pipe:
         body = self._in.read(length)
         if len(body) < length:
             raise EOFError
-        return decode_down(body)
+        return decode_command(body)
 
-    def send(self, frame: Up) -> None:
+    def send(self, frame: Reply) -> None:
         data = memoryview(pack(frame))
         with self._lock:
             try:
@@ -130,14 +130,14 @@ class Pipe:
                 os._exit(0)
 
 
-class Desk:
+class EngineLoop:
     """The requests that are open, and the news of them."""
 
     def __init__(self, pipe: Pipe) -> None:
         self._pipe = pipe
-        self._news: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
+        self._news: queue.SimpleQueue[EngineCall | None] = queue.SimpleQueue()
         """New requests; None for news of one that is known."""
-        self._calls: dict[int, Call] = {}
+        self._calls: dict[int, EngineCall] = {}
         self._lock = threading.Lock()
 
     def read(self) -> None:
@@ -152,27 +152,27 @@ class Desk:
         # Native code may be deep in a computation that nobody wants any more.
         os._exit(0)
 
-    def _take(self, frame: Down) -> None:
+    def _take(self, frame: Command) -> None:
         match frame:
-            case Request() as request:
-                call = Call(request, self._pipe.send)
+            case RequestFrame() as request:
+                call = EngineCall(request, self._pipe.send)
                 with self._lock:
                     self._calls[call.id] = call
                 self._news.put(call)
                 return
-            case Configure():
+            case ConfigureFrame():
                 raise ValueError("an engine is configured once")
-            case Cancel() | Feed() | Finish():
+            case CancelFrame() | InputFrame() | EndOfInputFrame():
                 with self._lock:
                     known = self._calls.get(frame.id)
         if known is None:
             return
         match frame:
-            case Feed(payload=payload):
+            case InputFrame(payload=payload):
                 known.fed.append(payload)
-            case Finish():
+            case EndOfInputFrame():
                 known.finished = True
-            case Cancel():
+            case CancelFrame():
                 known.cancelled = True
         self._news.put(None)
 
@@ -198,7 +198,7 @@ class Desk:
                 except Exception as error:
                     call.fail(_of_engine(error))
 
-    def _open(self) -> list[Call]:
+    def _open(self) -> list[EngineCall]:
         with self._lock:
             return list(self._calls.values())
 
@@ -212,7 +212,7 @@ class Desk:
 def serve(load: Callable[[Raw], tuple[Struct, Engine]]) -> None:
     """Run an engine on standard input and output until the server goes away.
 
-    `load` gets the options of the `Configure` frame and gives back what is told of the engine,
+    `load` gets the options of the `ConfigureFrame` frame and gives back what is told of the engine,
     and the engine; it raises InferenceError when the engine cannot be loaded.
     """
     _end_with_parent()
@@ -221,9 +221,9 @@ def serve(load: Callable[[Raw], tuple[Struct, Engine]]) -> None:
         first = pipe.read()
     except EOFError:
         return
-    if not isinstance(first, Configure):
+    if not isinstance(first, ConfigureFrame):
         raise SystemExit("the first frame must be Configure")
-    desk = Desk(pipe)
+    desk = EngineLoop(pipe)
     threading.Thread(target=desk.read, name="frames", daemon=True).start()
     try:
         info, engine = load(first.options)
@@ -235,7 +235,7 @@ def serve(load: Callable[[Raw], tuple[Struct, Engine]]) -> None:
             )
         pipe.send(_failed(0, error))
         return
-    pipe.send(Ready(encode(info)))
+    pipe.send(ReadyFrame(encode(info)))
     desk.work(engine)
 
 
@@ -246,8 +246,8 @@ def _of_engine(error: Exception) -> InferenceError:
     return InferenceError(f"The engine failed: {error}")
 
 
-def _failed(number: int, error: InferenceError) -> Failed:
-    return Failed(
+def _failed(number: int, error: InferenceError) -> FailedFrame:
+    return FailedFrame(
         id=number,
         code=error.code,
         message=error.message,

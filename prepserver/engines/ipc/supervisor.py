@@ -12,11 +12,19 @@ from collections.abc import AsyncGenerator, AsyncIterable, Mapping, Sequence
 from msgspec import Raw, Struct
 
 from prepserver.clock import Clock
-from prepserver.engines.ipc.frames import Done, Event, Failed, Feed, Finish, Request, encode
+from prepserver.engines.ipc.frames import (
+    DoneFrame,
+    EndOfInputFrame,
+    EventFrame,
+    FailedFrame,
+    InputFrame,
+    RequestFrame,
+    encode,
+)
 from prepserver.engines.ipc.process import Answers, EngineProcess, died, reported
 from prepserver.errors import InferenceError
 
-__all__ = ["NATIVE_ENVIRONMENT", "Worker"]
+__all__ = ["NATIVE_ENVIRONMENT", "EngineSupervisor"]
 
 NATIVE_ENVIRONMENT = {"OMP_WAIT_POLICY": "passive"}
 """For engines that compute with OpenMP. By default its threads spin while they wait for each
@@ -28,7 +36,7 @@ FIRST_BACKOFF = 0.1
 MAX_BACKOFF = 5.0
 
 
-class Worker:
+class EngineSupervisor:
     """An engine in a process of its own, started when it is needed."""
 
     def __init__(
@@ -43,7 +51,7 @@ class Worker:
         stall_timeout: float = 120.0,
         grace: float = 3.0,
     ) -> None:
-        """`argv` runs `prepserver.engines.ipc.runner.serve`; everything else it must know is in `options`.
+        """`argv` runs `prepserver.engines.ipc.runner.serve`; `options` configures the engine.
         `environment` is added to this process's own, which wins where both say something.
 
         Times in seconds: until the engine is loaded; without a sign of life while requests wait;
@@ -91,18 +99,18 @@ class Worker:
         finished = False
         feeding: asyncio.Task[None] | None = None
         try:
-            await process.send(Request(number, encode(payload)))
+            await process.send(RequestFrame(number, encode(payload)))
             if feed is not None:
                 feeding = asyncio.create_task(_feed(process, number, feed, events))
             while True:
                 match await events.get():
-                    case Event(payload=event):
+                    case EventFrame(payload=event):
                         yield event
-                    case Done():
+                    case DoneFrame():
                         finished = True
                         self._deaths = 0
                         return
-                    case Failed() as failed:
+                    case FailedFrame() as failed:
                         finished = True
                         raise reported(failed)
                     case Exception() as error:
@@ -179,7 +187,7 @@ async def _feed(
 ) -> None:
     try:
         async for part in feed:
-            await process.send(Feed(number, encode(part)))
-        await process.send(Finish(number))
+            await process.send(InputFrame(number, encode(part)))
+        await process.send(EndOfInputFrame(number))
     except Exception as error:
         events.put_nowait(error)

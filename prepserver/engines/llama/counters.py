@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from prepserver.engines.llama.job import Job
-from prepserver.engines.llama.kv_slots import Sequences
-from prepserver.engines.llama.kv_store import Parked
-from prepserver.engines.llama.schedule import Piece
+from prepserver.engines.llama.kv_slots import KvSlots
+from prepserver.engines.llama.kv_store import KvStore
+from prepserver.engines.llama.schedule import PrefillChunk
 from prepserver.engines.types import EngineStats
 
 __all__ = ["Counters"]
@@ -33,7 +33,7 @@ class Counters:
         self._prompt_tokens += len(job.prompt)
         self._cached_tokens += job.cached
 
-    def computed(self, pieces: Sequence[Piece], seconds: float) -> None:
+    def computed(self, pieces: Sequence[PrefillChunk], seconds: float) -> None:
         self._steps += 1
         self._rows += sum(len(piece.tokens) for piece in pieces)
         self._seconds += seconds
@@ -42,7 +42,7 @@ class Counters:
             self._lately_written += LATELY * (written - self._lately_written)
             self._lately_seconds += LATELY * (seconds - self._lately_seconds)
 
-    def report(self, sequences: Sequences, waiting: Sequence[Job], parked: Parked) -> EngineStats:
+    def report(self, sequences: KvSlots, waiting: Sequence[Job], parked: KvStore) -> EngineStats:
         lately = self._lately_seconds
         return EngineStats(
             sequences=len(sequences.all),

@@ -3,10 +3,10 @@
 import codecs
 from collections.abc import Sequence
 
-__all__ = ["Streaming"]
+__all__ = ["Detokenizer"]
 
 
-class Streaming:
+class Detokenizer:
     """Holds back what may turn out to be half a character or the beginning of a stop string."""
 
     def __init__(self, stop: Sequence[str]) -> None:

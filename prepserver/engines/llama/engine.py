@@ -6,26 +6,26 @@ import msgspec
 from msgspec import Raw
 
 from prepserver.clock import Clock, SystemClock
-from prepserver.engines.ipc.runner import Call
+from prepserver.engines.ipc.runner import EngineCall
 from prepserver.engines.llama.counters import Counters
-from prepserver.engines.llama.detokenizer import Streaming
+from prepserver.engines.llama.detokenizer import Detokenizer
 from prepserver.engines.llama.job import Job
-from prepserver.engines.llama.kv_slots import SHORT, Sequence, Sequences, common
-from prepserver.engines.llama.kv_store import Parked, identity
-from prepserver.engines.llama.native import BATCH, Native, Rows
+from prepserver.engines.llama.kv_slots import SHORT, KvSlot, KvSlots, common
+from prepserver.engines.llama.kv_store import KvStore, identity
+from prepserver.engines.llama.native import BATCH, BatchTokens, LlamaContext
 from prepserver.engines.llama.options import (
-    Forget,
+    Discard,
     Generate,
+    GetEngineStats,
     LlamaOptions,
+    Offload,
     Order,
-    Park,
     Prefill,
-    Report,
 )
 from prepserver.engines.llama.sampler import Sampler
-from prepserver.engines.llama.schedule import PATIENCE, Pace, compose, in_turn
-from prepserver.engines.llama.tokenizer import Reading
-from prepserver.engines.types import Delta, ModelInfo, Prompt, Usage
+from prepserver.engines.llama.schedule import PATIENCE, TokenBudget, in_turn, plan_batches
+from prepserver.engines.llama.tokenizer import PromptTokenizer
+from prepserver.engines.types import ModelInfo, Prompt, TextDelta, Usage
 from prepserver.errors import InferenceError
 
 __all__ = ["LlamaEngine", "load"]
@@ -39,13 +39,13 @@ _orders: msgspec.msgpack.Decoder[Order] = msgspec.msgpack.Decoder(Order)
 class LlamaEngine:
     """Implements `prepserver.engines.ipc.runner.Engine`."""
 
-    def __init__(self, native: Native, parked: Parked, clock: Clock) -> None:
+    def __init__(self, native: LlamaContext, parked: KvStore, clock: Clock) -> None:
         self._native = native
         self._parked = parked
         self._clock = clock
-        self._reading = Reading(native)
-        self._sequences = Sequences(native.parallel)
-        self._pace = Pace(BATCH)
+        self._reading = PromptTokenizer(native)
+        self._sequences = KvSlots(native.parallel)
+        self._pace = TokenBudget(BATCH)
         self._counters = Counters()
         self._waiting: list[Job] = []
         self._active: list[Job] = []
@@ -55,25 +55,25 @@ class LlamaEngine:
 
     # --- Requests -----------------------------------------------------------------------------
 
-    def admit(self, call: Call) -> None:
+    def admit(self, call: EngineCall) -> None:
         """Raises InferenceError."""
         match _orders.decode(call.payload):
             case Generate(prompt=prompt):
                 self._enter(self._job(call, prompt, ahead=False))
             case Prefill(prompt=prompt):
                 self._enter(self._job(call, prompt, ahead=True))
-            case Park(conversation=conversation):
+            case Offload(conversation=conversation):
                 self._park(conversation)
                 call.done()
-            case Forget(conversation=conversation):
+            case Discard(conversation=conversation):
                 self._forget(conversation)
                 call.done()
-            case Report():
+            case GetEngineStats():
                 self._drop_cancelled()
                 call.event(self._counters.report(self._sequences, self._waiting, self._parked))
                 call.done()
 
-    def _job(self, call: Call, prompt: Prompt, *, ahead: bool) -> Job:
+    def _job(self, call: EngineCall, prompt: Prompt, *, ahead: bool) -> Job:
         tokens = self._reading.tokens(prompt)
         room = self._native.n_ctx - len(tokens)
         wanted = 0 if ahead else prompt.max_tokens
@@ -105,7 +105,7 @@ class LlamaEngine:
             if not sequence.busy:
                 self._empty(sequence)
 
-    def _save(self, sequence: Sequence) -> None:
+    def _save(self, sequence: KvSlot) -> None:
         if self._parked.is_open and len(sequence.tokens) > SHORT:
             # Most often it has not changed since it was brought back.
             if self._parked.tokens(sequence.conversation) == sequence.tokens:
@@ -124,7 +124,7 @@ class LlamaEngine:
         else:
             self._empty(sequence)
 
-    def _empty(self, sequence: Sequence) -> None:
+    def _empty(self, sequence: KvSlot) -> None:
         self._native.empty(sequence.number)
         sequence.tokens, sequence.conversation = [], ""
 
@@ -179,7 +179,7 @@ class LlamaEngine:
             return
         job.started = self._clock.monotonic()
         job.sampler = sampler
-        job.streaming = Streaming(job.wanted.stop)
+        job.streaming = Detokenizer(job.wanted.stop)
         job.sequence, job.cached = self._take_up(job)
         self._waiting.remove(job)
         self._active.append(job)
@@ -187,7 +187,7 @@ class LlamaEngine:
         if job.ahead and job.done == len(job.prompt) - 1:
             self._end(job)  # all of it is there, but for the token that is never taken from there
 
-    def _take_up(self, job: Job) -> tuple[Sequence, int]:
+    def _take_up(self, job: Job) -> tuple[KvSlot, int]:
         """Prepare a sequence for a prompt; and how many of its tokens are there already."""
         native, sequences = self._native, self._sequences
         parked = common(self._parked.tokens(job.conversation), job.prompt)
@@ -211,12 +211,12 @@ class LlamaEngine:
 
     def _compute(self) -> None:
         jobs = list(self._active)
-        for pieces in compose(jobs, self._pace):
-            parts: list[Rows] = []
+        for pieces in plan_batches(jobs, self._pace):
+            parts: list[BatchTokens] = []
             for piece in pieces:
                 job = jobs[piece.job]
                 assert job.sequence is not None
-                parts.append(Rows(job.sequence.number, job.done, piece.tokens, piece.last))
+                parts.append(BatchTokens(job.sequence.number, job.done, piece.tokens, piece.last))
             began = self._clock.monotonic()
             rows = self._native.decode(parts)
             seconds = self._clock.monotonic() - began
@@ -248,7 +248,7 @@ class LlamaEngine:
         job.written += 1
         self._counters.completion_tokens += 1
         if text := job.streaming.feed(self._native.piece(token)):
-            job.call.event(Delta(text))
+            job.call.event(TextDelta(text))
         job.upcoming = token
         if job.streaming.stopped or job.written >= job.budget:
             self._end(job)
@@ -264,7 +264,7 @@ class LlamaEngine:
         if not job.ahead and not job.call.cancelled:
             assert job.streaming is not None
             if text := job.streaming.finish():
-                job.call.event(Delta(text))
+                job.call.event(TextDelta(text))
             job.call.event(
                 Usage(
                     prompt_tokens=len(job.prompt),
@@ -306,8 +306,8 @@ def load(options: Raw) -> tuple[ModelInfo, LlamaEngine]:
             code="model_not_loaded",
             retryable=False,
         )
-    native = Native(wanted)
-    parked = Parked(
+    native = LlamaContext(wanted)
+    parked = KvStore(
         Path(wanted.cache_dir) if wanted.cache_dir else None,
         identity(path, native.build, wanted.cache_type, str(native.flash_attention)),
         wanted.cache_bytes,

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from prepserver.engines.ipc.runner import Call
-from prepserver.engines.llama.detokenizer import Streaming
-from prepserver.engines.llama.kv_slots import Sequence as CacheSequence
+from prepserver.engines.ipc.runner import EngineCall
+from prepserver.engines.llama.detokenizer import Detokenizer
+from prepserver.engines.llama.kv_slots import KvSlot
 from prepserver.engines.llama.sampler import Sampler
 from prepserver.engines.types import Priority, Prompt
 
@@ -16,7 +16,7 @@ __all__ = ["Job"]
 class Job:
     """Implements `prepserver.engines.llama.schedule.Reader`."""
 
-    call: Call
+    call: EngineCall
     wanted: Prompt
     prompt: Sequence[int]
     """Its tokens."""
@@ -26,10 +26,10 @@ class Job:
     ahead: bool = False
     """Whether it is a prefill, which nobody waits for."""
     started: float = 0.0
-    sequence: CacheSequence | None = None
+    sequence: KvSlot | None = None
     """Where it is worked on; None while it waits."""
     sampler: Sampler | None = None
-    streaming: Streaming | None = None
+    streaming: Detokenizer | None = None
     upcoming: int | None = None
     cached: int = 0
     written: int = 0

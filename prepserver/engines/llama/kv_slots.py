@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 
 from msgspec import Struct
 
-__all__ = ["SHORT", "Sequence", "Sequences", "Step", "common"]
+__all__ = ["SHORT", "KvSlot", "KvSlots", "SlotPlan", "common"]
 
 SHORT = 64
 """Tokens that are cheaper to compute again than to keep a sequence for: a reply or so."""
 
 
 @dataclass(kw_only=True)
-class Sequence:
+class KvSlot:
     """One line of tokens in the cache."""
 
     number: int
@@ -33,7 +33,7 @@ class Sequence:
     """When it was last taken, in takings of any sequence."""
 
 
-class Step(Struct, frozen=True, kw_only=True):
+class SlotPlan(Struct, frozen=True, kw_only=True):
     """What to do to the cache before a prompt is computed, in this order."""
 
     sequence: int
@@ -49,14 +49,14 @@ class Step(Struct, frozen=True, kw_only=True):
     """Keep so many tokens of what is there then."""
 
 
-class Sequences:
+class KvSlots:
     """All sequences of the cache."""
 
     def __init__(self, count: int) -> None:
-        self.all = tuple(Sequence(number=number) for number in range(count))
+        self.all = tuple(KvSlot(number=number) for number in range(count))
         self._now = 0
 
-    def __getitem__(self, number: int) -> Sequence:
+    def __getitem__(self, number: int) -> KvSlot:
         return self.all[number]
 
     @property
@@ -64,12 +64,12 @@ class Sequences:
         """How many are not being worked in."""
         return sum(not each.busy for each in self.all)
 
-    def of(self, conversation: str) -> Sequence | None:
+    def of(self, conversation: str) -> KvSlot | None:
         """Where a conversation is, if it is in the cache."""
         found = (s for s in self.all if conversation and s.conversation == conversation)
         return next(found, None)
 
-    def plan(self, conversation: str, prompt: Tokens[int], parked: int = 0) -> Step | None:
+    def plan(self, conversation: str, prompt: Tokens[int], parked: int = 0) -> SlotPlan | None:
         """Choose for a prompt; None when every sequence is busy.
 
         `parked` is how many of its tokens the disk has. The last token of the prompt is never
@@ -87,13 +87,15 @@ class Sequences:
         own = shared[target.number] if target.conversation == conversation else 0
         evict = bool(target.conversation) and target.conversation != conversation
         if min(parked, most) > keep:
-            return Step(sequence=target.number, evict=evict, restore=True, keep=min(parked, most))
+            return SlotPlan(
+                sequence=target.number, evict=evict, restore=True, keep=min(parked, most)
+            )
         if best is target or own >= keep:
-            return Step(sequence=target.number, evict=evict, keep=shared[target.number])
+            return SlotPlan(sequence=target.number, evict=evict, keep=shared[target.number])
         copy_from = best.number if keep else None
-        return Step(sequence=target.number, evict=evict, copy_from=copy_from, keep=keep)
+        return SlotPlan(sequence=target.number, evict=evict, copy_from=copy_from, keep=keep)
 
-    def take(self, step: Step, conversation: str, tokens: Tokens[int]) -> Sequence:
+    def take(self, step: SlotPlan, conversation: str, tokens: Tokens[int]) -> KvSlot:
         """Note that the step was carried out, and that `tokens` are in its sequence now."""
         own = self.of(conversation)
         taken = self.all[step.sequence]
@@ -110,7 +112,7 @@ class Sequences:
         for each in self.all:
             each.tokens, each.conversation, each.busy = [], "", False
 
-    def _target(self, conversation: str, best: Sequence, keep: int) -> Sequence | None:
+    def _target(self, conversation: str, best: KvSlot, keep: int) -> KvSlot | None:
         own = self.of(conversation)
         if own is not None and not own.busy:
             return own

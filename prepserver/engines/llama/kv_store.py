@@ -20,7 +20,7 @@ from msgspec import Struct
 
 from prepserver.storage.files import sync_folder
 
-__all__ = ["Parked", "Unpacked", "identity"]
+__all__ = ["KvStore", "StoredKv", "identity"]
 
 MAGIC = b"prepkv1\n"
 LENGTH = struct.Struct("<I")
@@ -31,7 +31,7 @@ SAMPLE = 1024 * 1024
 SUFFIX = ".kv"
 
 
-class Unpacked(Struct, frozen=True):
+class StoredKv(Struct, frozen=True):
     """A conversation as it was parked."""
 
     tokens: list[int]
@@ -63,7 +63,7 @@ def identity(model: Path, *parts: str) -> str:
     return digest.hexdigest()
 
 
-class Parked:
+class KvStore:
     """The folder of parked conversations. Its files are named by hash and for its owner alone."""
 
     def __init__(self, folder: Path | None, identity: str, limit: int) -> None:
@@ -141,7 +141,7 @@ class Parked:
             self._tokens[path.name] = _unpacked(header.tokens)
         return self._tokens[path.name].tolist()
 
-    def load(self, conversation: str) -> Unpacked | None:
+    def load(self, conversation: str) -> StoredKv | None:
         """A parked conversation, if it is there and whole and for this model. It stays there: it
         is right until something else is parked in its place."""
         if self._folder is None or not conversation:
@@ -161,7 +161,7 @@ class Parked:
         self._sizes[path.name] = self._sizes.pop(path.name, len(data))
         with contextlib.suppress(OSError):
             os.utime(path)
-        return Unpacked(_unpacked(header.tokens).tolist(), data[begin:end])
+        return StoredKv(_unpacked(header.tokens).tolist(), data[begin:end])
 
     def forget(self, conversation: str) -> None:
         """Remove a conversation, in such a way that it does not come back after a power cut."""

@@ -8,15 +8,22 @@ import msgspec
 from msgspec import Struct
 
 from prepserver.clock import Clock
-from prepserver.engines.ipc.supervisor import NATIVE_ENVIRONMENT, Worker
-from prepserver.engines.llama.options import Forget, Generate, LlamaOptions, Park, Prefill, Report
-from prepserver.engines.types import Delta, EngineStats, ModelInfo, Prompt, Usage
+from prepserver.engines.ipc.supervisor import NATIVE_ENVIRONMENT, EngineSupervisor
+from prepserver.engines.llama.options import (
+    Discard,
+    Generate,
+    GetEngineStats,
+    LlamaOptions,
+    Offload,
+    Prefill,
+)
+from prepserver.engines.types import EngineStats, ModelInfo, Prompt, TextDelta, Usage
 
 __all__ = ["LlamaModel"]
 
 _info: msgspec.msgpack.Decoder[ModelInfo] = msgspec.msgpack.Decoder(ModelInfo)
 _stats: msgspec.msgpack.Decoder[EngineStats] = msgspec.msgpack.Decoder(EngineStats)
-_events: msgspec.msgpack.Decoder[Delta | Usage] = msgspec.msgpack.Decoder(Delta | Usage)
+_events: msgspec.msgpack.Decoder[TextDelta | Usage] = msgspec.msgpack.Decoder(TextDelta | Usage)
 
 
 class LlamaModel:
@@ -35,8 +42,8 @@ class LlamaModel:
         ready_timeout: float = 300.0,
         stall_timeout: float = 120.0,
     ) -> None:
-        """The time-outs are those of `Worker`."""
-        self._worker = Worker(
+        """The time-outs are those of `EngineSupervisor`."""
+        self._worker = EngineSupervisor(
             (sys.executable, "-P", "-m", "prepserver.engines.llama"),
             name="language model",
             options=options,
@@ -58,7 +65,7 @@ class LlamaModel:
         """
         return _info.decode(await self._worker.start())
 
-    async def generate(self, prompt: Prompt) -> AsyncGenerator[Delta | Usage, None]:
+    async def generate(self, prompt: Prompt) -> AsyncGenerator[TextDelta | Usage, None]:
         """Deltas, then one Usage. Closing the generator frees its sequence within one step.
 
         Raises InferenceError: `context_overflow`, `bad_grammar`, `bad_chat`, or `worker_died`.
@@ -75,18 +82,18 @@ class LlamaModel:
     async def park(self, conversation: str) -> None:
         """Raises InferenceError, `worker_died`."""
         if self._worker.pid is not None:
-            await self._told(Park(conversation))
+            await self._told(Offload(conversation))
 
     async def forget(self, conversation: str) -> None:
         """What is on disk is removed when the engine runs: start it if need be. Raises
         InferenceError."""
-        await self._told(Forget(conversation))
+        await self._told(Discard(conversation))
 
     async def stats(self) -> EngineStats:
         if self._worker.pid is None:
             return EngineStats()
         found = EngineStats()
-        async with aclosing(self._worker.request(Report())) as events:
+        async with aclosing(self._worker.request(GetEngineStats())) as events:
             async for event in events:
                 found = _stats.decode(event)
         return found

@@ -17,7 +17,7 @@ from prepserver.engines.hardware import cores, memory
 from prepserver.engines.llama.options import CacheType, LlamaOptions
 from prepserver.errors import InferenceError
 
-__all__ = ["BATCH", "Native", "Rows"]
+__all__ = ["BATCH", "BatchTokens", "LlamaContext"]
 
 BATCH = 256
 """Tokens of prompts that are computed in one go, at most."""
@@ -37,7 +37,7 @@ BYTES = {"f32": 4.0, "f16": 2.0, "q8_0": 34 / 32, "q4_0": 18 / 32}
 """Of one number in the cache."""
 
 
-class Rows(Struct, frozen=True):
+class BatchTokens(Struct, frozen=True):
     """Tokens of one sequence, to be computed in a batch with those of others."""
 
     sequence: int
@@ -47,7 +47,7 @@ class Rows(Struct, frozen=True):
     """Whether the logits after the last one are wanted."""
 
 
-class Native:
+class LlamaContext:
     """A model, its vocabulary, and one cache that holds several sequences.
 
     Each sequence has a buffer of its own (`kv_unified` is off): a token attends to its own
@@ -214,7 +214,7 @@ class Native:
 
     # --- Computing ----------------------------------------------------------------------------
 
-    def decode(self, parts: Sequence[Rows]) -> list[int]:
+    def decode(self, parts: Sequence[BatchTokens]) -> list[int]:
         """Compute at most `BATCH` tokens and one for each sequence. For each part, the row whose
         logits are those after its last token. Raises InferenceError; the cache is empty then."""
         batch = self._batch

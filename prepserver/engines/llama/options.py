@@ -8,14 +8,14 @@ from prepserver.engines.types import Prompt
 
 __all__ = [
     "CacheType",
+    "Discard",
     "FlashAttention",
-    "Forget",
     "Generate",
+    "GetEngineStats",
     "LlamaOptions",
+    "Offload",
     "Order",
-    "Park",
     "Prefill",
-    "Report",
 ]
 
 CacheType = Literal["f32", "f16", "q8_0", "q4_0"]
@@ -55,16 +55,16 @@ class Prefill(Struct, frozen=True, tag="prefill"):
     prompt: Prompt
 
 
-class Park(Struct, frozen=True, tag="park"):
+class Offload(Struct, frozen=True, tag="park"):
     conversation: str
 
 
-class Forget(Struct, frozen=True, tag="forget"):
+class Discard(Struct, frozen=True, tag="forget"):
     conversation: str
 
 
-class Report(Struct, frozen=True, tag="report"):
+class GetEngineStats(Struct, frozen=True, tag="report"):
     """Answered by EngineStats."""
 
 
-Order = Generate | Prefill | Park | Forget | Report
+Order = Generate | Prefill | Offload | Discard | GetEngineStats

@@ -16,7 +16,7 @@ from typing import Any
 import llama_cpp.llama_cpp as lib
 from llama_cpp.llama_grammar import json_schema_to_gbnf
 
-from prepserver.engines.llama.native import Native
+from prepserver.engines.llama.native import LlamaContext
 from prepserver.engines.types import Prompt
 from prepserver.errors import InferenceError
 
@@ -31,7 +31,7 @@ SEEDS = 0xFFFF_FFFF
 class Sampler:
     """The samplers of one reply. To be closed."""
 
-    def __init__(self, native: Native, prompt: Prompt, tokens: Sequence[int]) -> None:
+    def __init__(self, native: LlamaContext, prompt: Prompt, tokens: Sequence[int]) -> None:
         """`tokens` is what the model has read, the prompt. Raises InferenceError, code
         `bad_grammar`."""
         self._native = native
@@ -91,7 +91,7 @@ def _draw(prompt: Prompt) -> list[Any]:
     ]
 
 
-def _grammar(native: Native, prompt: Prompt) -> Any:
+def _grammar(native: LlamaContext, prompt: Prompt) -> Any:
     source = prompt.grammar
     if prompt.schema is not None:
         if source:

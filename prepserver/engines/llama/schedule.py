@@ -14,7 +14,15 @@ from msgspec import Struct
 
 from prepserver.engines.types import Priority
 
-__all__ = ["PATIENCE", "Pace", "Piece", "Reader", "compose", "in_turn", "urgency"]
+__all__ = [
+    "PATIENCE",
+    "PrefillChunk",
+    "ScheduledJob",
+    "TokenBudget",
+    "in_turn",
+    "plan_batches",
+    "urgency",
+]
 
 PATIENCE = {Priority.ANSWER: 0.0, Priority.REVIEW: 20.0, Priority.PREFILL: 120.0}
 """Seconds that an answer goes ahead of such a prompt that came earlier. Finite, so that nothing
@@ -31,7 +39,7 @@ FIRST_GUESS = 1 / 200
 """Seconds to read a token, before it was measured."""
 
 
-class Pace:
+class TokenBudget:
     """How many tokens can be read in a step, from how long earlier steps took."""
 
     def __init__(self, most: int) -> None:
@@ -49,7 +57,7 @@ class Pace:
         return int(min(self._most - 1, max(SMALLEST, wanted)))
 
 
-class Reader(Protocol):
+class ScheduledJob(Protocol):
     """A prompt or reply in a sequence, as far as the schedule is concerned."""
 
     @property
@@ -69,10 +77,10 @@ class Reader(Protocol):
         """Seconds on some clock."""
 
 
-AnyReader = TypeVar("AnyReader", bound=Reader)
+AnyReader = TypeVar("AnyReader", bound=ScheduledJob)
 
 
-class Piece(Struct, frozen=True):
+class PrefillChunk(Struct, frozen=True):
     """Tokens of one job, to be computed in the next batch."""
 
     job: int
@@ -82,12 +90,12 @@ class Piece(Struct, frozen=True):
     """Whether a token is drawn after them: the reply's next."""
 
 
-def urgency(job: Reader) -> float:
+def urgency(job: ScheduledJob) -> float:
     """Least goes first."""
     return job.arrived + PATIENCE[job.priority]
 
 
-def compose(jobs: Sequence[Reader], pace: Pace) -> list[list[Piece]]:
+def plan_batches(jobs: Sequence[ScheduledJob], pace: TokenBudget) -> list[list[PrefillChunk]]:
     """The next batches: one of all replies that are written, then one for each part of a prompt.
 
     A token that is computed alone and one that is computed in a row with others of its sequence
@@ -96,13 +104,13 @@ def compose(jobs: Sequence[Reader], pace: Pace) -> list[list[Piece]]:
     and the last one of each prompt; and no others, which is why a prompt is not read in one batch
     with replies, and why no part of it is left with a single token.
     """
-    writing: list[Piece] = []
+    writing: list[PrefillChunk] = []
     readers: list[int] = []
     for index, job in enumerate(jobs):
         if job.upcoming is not None:
-            writing.append(Piece(index, (job.upcoming,), True))
+            writing.append(PrefillChunk(index, (job.upcoming,), True))
         elif len(job.prompt) - job.done == 1:
-            writing.append(Piece(index, job.prompt[-1:], True))
+            writing.append(PrefillChunk(index, job.prompt[-1:], True))
         else:
             readers.append(index)
     batches = [writing] if writing else []
@@ -115,7 +123,7 @@ def compose(jobs: Sequence[Reader], pace: Pace) -> list[list[Piece]]:
             size = rest
         if size < min(2, rest):
             break
-        batches.append([Piece(index, job.prompt[job.done : job.done + size], False)])
+        batches.append([PrefillChunk(index, job.prompt[job.done : job.done + size], False)])
         left -= size
     return batches
 

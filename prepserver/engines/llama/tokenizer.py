@@ -3,17 +3,17 @@
 import msgspec
 
 from prepserver.engines.llama.chat import ChatTemplate, Mask
-from prepserver.engines.llama.native import Native
+from prepserver.engines.llama.native import LlamaContext
 from prepserver.engines.types import Prompt
 from prepserver.errors import InferenceError
 
-__all__ = ["Reading"]
+__all__ = ["PromptTokenizer"]
 
 
-class Reading:
+class PromptTokenizer:
     """Chats through the model's own template; what people wrote stays text."""
 
-    def __init__(self, native: Native) -> None:
+    def __init__(self, native: LlamaContext) -> None:
         self._native = native
         self._mask = Mask(native.control_texts())
         source = native.chat_template

@@ -15,7 +15,7 @@ from prepserver.engines.openai.endpoint import Endpoint
 from prepserver.engines.openai.refusals import refusal
 from prepserver.errors import BadRequest, InferenceError
 
-__all__ = ["Connection"]
+__all__ = ["EndpointClient"]
 
 CONNECT_SECONDS = 10.0
 MAX_BODY = 8 * 2**20
@@ -26,7 +26,7 @@ MAX_REFUSAL = 64 * 2**10
 log = structlog.get_logger(__name__)
 
 
-class Connection:
+class EndpointClient:
     """Requests to one endpoint."""
 
     def __init__(

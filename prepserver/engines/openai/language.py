@@ -7,15 +7,15 @@ import httpx
 
 from prepserver.clock import Clock
 from prepserver.engines.openai import dialects
-from prepserver.engines.openai.client import Connection
+from prepserver.engines.openai.client import EndpointClient
 from prepserver.engines.openai.endpoint import Endpoint
 from prepserver.engines.openai.events import bad_reply, events
-from prepserver.engines.openai.replies import Counts, JsonPart, piece
+from prepserver.engines.openai.replies import JsonPart, TokenCounts, piece
 from prepserver.engines.openai.served import look_up
-from prepserver.engines.types import Delta, EngineStats, ModelInfo, Prompt, Usage
+from prepserver.engines.types import EngineStats, ModelInfo, Prompt, TextDelta, Usage
 from prepserver.errors import InferenceError
 
-__all__ = ["RemoteLanguage"]
+__all__ = ["OpenAILanguageModel"]
 
 SILENCE = 120.0
 """Seconds without a byte after which the endpoint is given up."""
@@ -25,7 +25,7 @@ LONGEST_TOKEN = 64
 """Characters of a reply for each token that was asked for: more is no reply to it."""
 
 
-class RemoteLanguage:
+class OpenAILanguageModel:
     """Implements `prepserver.engines.types.LanguageModel`.
 
     Several prompts are under way at once, if the endpoint can; what it keeps of earlier ones is its
@@ -45,7 +45,7 @@ class RemoteLanguage:
     ) -> None:
         """`context` in tokens, at most what the endpoint offers. Raises BadRequest for a key that
         cannot be one."""
-        self._connection = Connection(endpoint, key, silence=SILENCE, transport=transport)
+        self._connection = EndpointClient(endpoint, key, silence=SILENCE, transport=transport)
         self._clock = clock
         self._context = context
         self._model = endpoint.model
@@ -63,7 +63,7 @@ class RemoteLanguage:
             parallel=PARALLEL,
         )
 
-    async def generate(self, prompt: Prompt) -> AsyncGenerator[Delta | Usage, None]:
+    async def generate(self, prompt: Prompt) -> AsyncGenerator[TextDelta | Usage, None]:
         """Deltas, then one Usage. Closing the generator closes the connection.
 
         An endpoint that does not count tokens is taken to send one with each event. Raises
@@ -74,7 +74,7 @@ class RemoteLanguage:
             return
         started = self._clock.monotonic()
         part = None if prompt.schema is None else JsonPart(prompt.schema)
-        counts, count, room, finish = Counts(), 0, prompt.max_tokens * LONGEST_TOKEN, ""
+        counts, count, room, finish = TokenCounts(), 0, prompt.max_tokens * LONGEST_TOKEN, ""
         async with (
             self._answer(prompt) as chunks,
             aclosing(chunks),
@@ -90,7 +90,7 @@ class RemoteLanguage:
                 if room < 0:
                     raise bad_reply("it does not end")
                 if text := part.feed(said.text) if part else said.text:
-                    yield Delta(text)
+                    yield TextDelta(text)
         _check(finish)
         yield Usage(
             prompt_tokens=counts.prompt_tokens,

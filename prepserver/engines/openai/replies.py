@@ -9,7 +9,7 @@ from prepserver.engines.openai.events import bad_reply
 from prepserver.engines.openai.refusals import context_overflow, error_text, overflow
 from prepserver.errors import InferenceError
 
-__all__ = ["Counts", "JsonPart", "Piece", "piece"]
+__all__ = ["JsonPart", "ReplyChunk", "TokenCounts", "piece"]
 
 
 class _Content(Struct):
@@ -26,7 +26,7 @@ class _Details(Struct):
     cached_tokens: int | None = None
 
 
-class Counts(Struct):
+class TokenCounts(Struct):
     """Tokens, as the endpoint counts them."""
 
     prompt_tokens: int = 0
@@ -41,22 +41,22 @@ class Counts(Struct):
 
 class _Chunk(Struct):
     choices: list[_Choice] | None = None
-    usage: Counts | None = None
+    usage: TokenCounts | None = None
     error: Any = None
 
 
-class Piece(Struct, frozen=True):
+class ReplyChunk(Struct, frozen=True):
     """What one event says."""
 
     text: str = ""
     finish: str = ""
-    counts: Counts | None = None
+    counts: TokenCounts | None = None
 
 
 _chunks: msgspec.json.Decoder[_Chunk] = msgspec.json.Decoder(_Chunk)
 
 
-def piece(data: str) -> Piece:
+def piece(data: str) -> ReplyChunk:
     """Raises InferenceError."""
     try:
         chunk = _chunks.decode(data)
@@ -72,7 +72,7 @@ def piece(data: str) -> Piece:
         )
     choice = chunk.choices[0] if chunk.choices else _Choice()
     text = choice.text if choice.delta is None else choice.delta.content
-    return Piece(text or "", choice.finish_reason or "", chunk.usage)
+    return ReplyChunk(text or "", choice.finish_reason or "", chunk.usage)
 
 
 class JsonPart:

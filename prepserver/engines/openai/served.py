@@ -4,7 +4,7 @@ import msgspec
 import structlog
 from msgspec import Struct
 
-from prepserver.engines.openai.client import Connection
+from prepserver.engines.openai.client import EndpointClient
 from prepserver.errors import InferenceError
 
 __all__ = ["Served", "look_up"]
@@ -44,7 +44,7 @@ class _List(Struct):
     data: list[Served]
 
 
-async def look_up(connection: Connection) -> Served:
+async def look_up(connection: EndpointClient) -> Served:
     """The model that the endpoint was named with.
 
     An endpoint need not list its models, nor list all of them. Raises InferenceError: when it

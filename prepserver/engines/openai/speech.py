@@ -10,17 +10,17 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from prepserver.engines.openai.client import Connection
+from prepserver.engines.openai.client import EndpointClient
 from prepserver.engines.openai.endpoint import Endpoint
 from prepserver.engines.openai.events import bad_reply
 from prepserver.engines.openai.served import look_up
-from prepserver.engines.transcripts import judge
-from prepserver.engines.types import Caption, Segment, Speech, SpeechStats, Word
-from prepserver.engines.whisper.transcriber import Heard
+from prepserver.engines.transcripts import filter_hallucinations
+from prepserver.engines.types import PartialTranscript, Segment, SpeechStats, Transcription, Word
+from prepserver.engines.whisper.transcriber import RawSegment
 from prepserver.errors import InferenceError
 from prepserver.wire.protocol import BYTES_PER_SECOND, SAMPLE_RATE
 
-__all__ = ["RemoteSpeech"]
+__all__ = ["OpenAISpeechModel"]
 
 SILENCE = 300.0
 """Seconds without a byte after which the endpoint is given up: it writes down everything first."""
@@ -35,7 +35,7 @@ class _Segment(Struct):
     avg_logprob: float | None = None
 
 
-class _Word(Struct):
+class _TimedWord(Struct):
     word: str
     start: float
     end: float
@@ -44,10 +44,10 @@ class _Word(Struct):
 class _Transcription(Struct):
     text: str
     segments: list[_Segment] | None = None
-    words: list[_Word] | None = None
+    words: list[_TimedWord] | None = None
 
 
-class RemoteSpeech:
+class OpenAISpeechModel:
     """Implements `prepserver.engines.types.SpeechModel`.
 
     The protocol takes whole recordings, so there are no captions while somebody speaks.
@@ -61,7 +61,7 @@ class RemoteSpeech:
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         """Raises BadRequest for a key that cannot be one."""
-        self._connection = Connection(endpoint, key, silence=SILENCE, transport=transport)
+        self._connection = EndpointClient(endpoint, key, silence=SILENCE, transport=transport)
         self._model = endpoint.model
         self._detailed = True
 
@@ -74,11 +74,11 @@ class RemoteSpeech:
         """See that the endpoint is there. Raises InferenceError."""
         self._model = (await look_up(self._connection)).id
 
-    async def transcribe(self, pcm: bytes, vocabulary: str = "") -> Speech:
+    async def transcribe(self, pcm: bytes, vocabulary: str = "") -> Transcription:
         """Write down PCM16 little-endian, 16 kHz, mono; `vocabulary` names words to expect.
 
-        What was probably invented is in `Speech.dropped`, as far as the endpoint tells how sure it
-        is. Raises InferenceError.
+        Probable hallucinations go to `Transcription.dropped`, as far as the endpoint reports its
+        confidence. Raises InferenceError.
         """
         if not pcm or len(pcm) % 2:
             raise InferenceError(
@@ -90,11 +90,11 @@ class RemoteSpeech:
         samples = np.frombuffer(pcm, dtype="<i2")
         if samples.max() < QUIET and samples.min() > -QUIET:
             silence = Segment(start=0.0, end=seconds, text="", why_dropped="silence")
-            return Speech(text="", dropped=(silence,), seconds=seconds)
+            return Transcription(text="", dropped=(silence,), seconds=seconds)
         heard = await self._ask(pcm, vocabulary)
-        kept, dropped = judge(_heard(heard, seconds))
+        kept, dropped = filter_hallucinations(_heard(heard, seconds))
         kept = tuple(_with_words(segment, heard.words or []) for segment in kept)
-        return Speech(
+        return Transcription(
             text=" ".join(segment.text for segment in kept),
             segments=kept,
             dropped=dropped,
@@ -132,7 +132,7 @@ class RemoteSpeech:
 
     async def listen(
         self, audio: AsyncIterable[bytes], vocabulary: str = ""
-    ) -> AsyncGenerator[Caption | Speech, None]:
+    ) -> AsyncGenerator[PartialTranscript | Transcription, None]:
         """One Speech, when the recording has ended."""
         pcm = b"".join([piece async for piece in audio])
         yield await self.transcribe(pcm, vocabulary)
@@ -155,12 +155,12 @@ def _wav(pcm: bytes) -> bytes:
     return file.getvalue()
 
 
-def _heard(answer: _Transcription, seconds: float) -> list[Heard]:
+def _heard(answer: _Transcription, seconds: float) -> list[RawSegment]:
     """The segments; one for everything when there are none."""
     if not answer.segments:
-        return [Heard(0.0, seconds, answer.text, 1.0)]
+        return [RawSegment(0.0, seconds, answer.text, 1.0)]
     return [
-        Heard(
+        RawSegment(
             each.start,
             each.end,
             each.text,
@@ -170,7 +170,7 @@ def _heard(answer: _Transcription, seconds: float) -> list[Heard]:
     ]
 
 
-def _with_words(segment: Segment, words: list[_Word]) -> Segment:
+def _with_words(segment: Segment, words: list[_TimedWord]) -> Segment:
     """Each word belongs to the segment that it begins in."""
     inside = tuple(
         Word(start=word.start, end=word.end, text=word.word.strip())

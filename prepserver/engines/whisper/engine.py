@@ -6,15 +6,15 @@ from collections.abc import Callable
 import msgspec
 from msgspec import Raw, structs
 
-from prepserver.engines.ipc.runner import Call
+from prepserver.engines.ipc.runner import EngineCall
 from prepserver.engines.types import SpeechStats
 from prepserver.engines.whisper.loading import loaded
-from prepserver.engines.whisper.options import Listen, Loaded, Measure, WhisperOptions
-from prepserver.engines.whisper.recording import Detector, Listening
+from prepserver.engines.whisper.options import GetSpeechStats, Loaded, Transcribe, WhisperOptions
+from prepserver.engines.whisper.recording import RecordingTranscription, VoiceDetector
 from prepserver.engines.whisper.scheduler import first
-from prepserver.engines.whisper.span_transcriber import Hearing
-from prepserver.engines.whisper.transcriber import Ears
-from prepserver.engines.whisper.voice_activity import Voice
+from prepserver.engines.whisper.span_transcriber import SpanTranscriber
+from prepserver.engines.whisper.transcriber import Transcriber
+from prepserver.engines.whisper.voice_activity import VoiceActivityDetector
 from prepserver.errors import InferenceError
 
 __all__ = ["WhisperEngine", "load"]
@@ -22,33 +22,35 @@ __all__ = ["WhisperEngine", "load"]
 LONGEST_HINT = 600
 """Code points of vocabulary. Whisper reads at most 224 tokens of it, and the last ones."""
 
-_asked: msgspec.msgpack.Decoder[Listen | Measure] = msgspec.msgpack.Decoder(Listen | Measure)
+_asked: msgspec.msgpack.Decoder[Transcribe | GetSpeechStats] = msgspec.msgpack.Decoder(
+    Transcribe | GetSpeechStats
+)
 
 
 class WhisperEngine:
-    """Implements `prepserver.engines.ipc.runner.Engine`: spans of all recordings, one at a time, by one
-    pair of ears."""
+    """Implements `prepserver.engines.ipc.runner.Engine`: transcribes the spans of all open
+    recordings, one at a time."""
 
     def __init__(
         self,
-        ears: Ears,
-        voice: Callable[[], Detector] = Voice,
+        ears: Transcriber,
+        voice: Callable[[], VoiceDetector] = VoiceActivityDetector,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`voice` makes a detector for a recording; `clock` gives seconds that only ever grow."""
-        self._hearing = Hearing(ears)
+        self._hearing = SpanTranscriber(ears)
         self._voice = voice
         self._clock = clock
-        self._open: list[Listening] = []
+        self._open: list[RecordingTranscription] = []
 
-    def admit(self, call: Call) -> None:
+    def admit(self, call: EngineCall) -> None:
         match _asked.decode(call.payload):
-            case Measure():
+            case GetSpeechStats():
                 call.event(self._stats())
                 call.done()
-            case Listen() as asked:
+            case Transcribe() as asked:
                 asked = structs.replace(asked, vocabulary=_hint(asked.vocabulary))
-                self._open.append(Listening(call, asked, self._voice(), self._clock))
+                self._open.append(RecordingTranscription(call, asked, self._voice(), self._clock))
 
     def step(self) -> bool:
         more = False
@@ -66,7 +68,9 @@ class WhisperEngine:
                 self._close(each)
         return more or chosen is not None
 
-    def _attempt(self, listening: Listening, work: Callable[[], bool | None]) -> bool | None:
+    def _attempt(
+        self, listening: RecordingTranscription, work: Callable[[], bool | None]
+    ) -> bool | None:
         """What fails costs one recording, and leaves the others alone."""
         try:
             if not listening.call.cancelled and not listening.call.ended:
@@ -76,7 +80,7 @@ class WhisperEngine:
         self._close(listening)
         return False
 
-    def _close(self, listening: Listening) -> None:
+    def _close(self, listening: RecordingTranscription) -> None:
         listening.call.done()
         if listening in self._open:
             self._open.remove(listening)

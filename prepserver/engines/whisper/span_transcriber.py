@@ -12,13 +12,13 @@ import numpy as np
 from msgspec import Struct, structs
 from numpy.typing import NDArray
 
-from prepserver.engines.transcripts import judge
+from prepserver.engines.transcripts import filter_hallucinations
 from prepserver.engines.types import Segment
-from prepserver.engines.whisper.transcriber import Ears, Heard
+from prepserver.engines.whisper.transcriber import RawSegment, Transcriber
 from prepserver.engines.whisper.voice_activity import scaled
 from prepserver.wire.protocol import SAMPLE_RATE
 
-__all__ = ["Hearing", "Verdict"]
+__all__ = ["SpanTranscriber", "TranscriptionResult"]
 
 WINDOW = 30.0
 """Seconds that whisper looks at together."""
@@ -33,11 +33,11 @@ it hears nothing of that, and the same every time."""
 SHORTEST = round(1.1 * SAMPLE_RATE)
 """Samples; whisper.cpp hears nothing in less than a second."""
 
-Piece = TypeVar("Piece", Segment, Heard)
+Piece = TypeVar("Piece", Segment, RawSegment)
 """What has a time, and words that have."""
 
 
-class Verdict(Struct, frozen=True):
+class TranscriptionResult(Struct, frozen=True):
     """What was heard in a span, times in seconds from the beginning of the recording."""
 
     kept: tuple[Segment, ...]
@@ -47,13 +47,13 @@ class Verdict(Struct, frozen=True):
     def text(self) -> str:
         return " ".join(segment.text for segment in self.kept)
 
-    def after(self, time: float) -> "Verdict":
+    def after(self, time: float) -> "TranscriptionResult":
         """With nothing before `time`: the breath between two spans belongs to both."""
 
         def place(seconds: float) -> float:
             return max(time, seconds)
 
-        return Verdict(_placed(self.kept, place), _placed(self.dropped, place))
+        return TranscriptionResult(_placed(self.kept, place), _placed(self.dropped, place))
 
     @property
     def doubtful(self) -> bool:
@@ -61,10 +61,10 @@ class Verdict(Struct, frozen=True):
         return bool(self.dropped) or not self.kept
 
 
-class Hearing:
+class SpanTranscriber:
     """Hears spans through one pair of ears."""
 
-    def __init__(self, ears: Ears) -> None:
+    def __init__(self, ears: Transcriber) -> None:
         self._ears = ears
 
     def glance(
@@ -73,7 +73,7 @@ class Hearing:
         begin: int,
         vocabulary: str,
         proceed: Callable[[], bool],
-    ) -> Verdict | None:
+    ) -> TranscriptionResult | None:
         """What a quick look finds in samples that begin at sample `begin` of the recording; None
         when `proceed` said no."""
         return self._look(samples, begin, vocabulary, proceed, thorough=False)
@@ -84,7 +84,7 @@ class Hearing:
         begin: int,
         vocabulary: str,
         proceed: Callable[[], bool],
-    ) -> Verdict | None:
+    ) -> TranscriptionResult | None:
         """The same, and a thorough look where the quick one is doubtful."""
         quick = self.glance(samples, begin, vocabulary, proceed)
         if quick is None or not quick.doubtful:
@@ -99,7 +99,7 @@ class Hearing:
         proceed: Callable[[], bool],
         *,
         thorough: bool,
-    ) -> Verdict | None:
+    ) -> TranscriptionResult | None:
         padded = np.pad(samples, (0, max(0, SHORTEST - len(samples))))
         needed = len(padded) / SAMPLE_RATE * CONTEXT / WINDOW + MARGIN
         context = math.ceil(needed / STEP) * STEP
@@ -114,7 +114,9 @@ class Hearing:
             return None
         start, end = begin / SAMPLE_RATE, (begin + len(samples)) / SAMPLE_RATE
         # In the recording, and none of it beyond the span.
-        return Verdict(*judge(_placed(heard, lambda time: min(start + max(0.0, time), end))))
+        return TranscriptionResult(
+            *filter_hallucinations(_placed(heard, lambda time: min(start + max(0.0, time), end)))
+        )
 
 
 def _placed(pieces: Iterable[Piece], place: Callable[[float], float]) -> tuple[Piece, ...]:

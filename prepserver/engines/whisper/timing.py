@@ -7,10 +7,10 @@ from msgspec import Struct
 from prepserver.engines.types import Word
 from prepserver.engines.whisper.transcriber import geometric_mean
 
-__all__ = ["Token", "spread", "words"]
+__all__ = ["TimedToken", "spread", "words"]
 
 
-class Token(Struct, frozen=True):
+class TimedToken(Struct, frozen=True):
     """A piece of a word, or a word and the space before it."""
 
     text: bytes
@@ -22,9 +22,9 @@ class Token(Struct, frozen=True):
     probability: float
 
 
-def words(tokens: Iterable[Token]) -> tuple[Word, ...]:
+def words(tokens: Iterable[TimedToken]) -> tuple[Word, ...]:
     """Tokens put together up to the next space; times never run backwards."""
-    groups: list[list[Token]] = []
+    groups: list[list[TimedToken]] = []
     for token in tokens:
         if groups and not token.text.startswith(b" "):
             groups[-1].append(token)

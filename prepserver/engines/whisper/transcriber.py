@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from prepserver.engines.types import Word
 from prepserver.errors import InferenceError
 
-__all__ = ["Ears", "Heard", "geometric_mean", "unloadable"]
+__all__ = ["RawSegment", "Transcriber", "geometric_mean", "unloadable"]
 
 
-class Heard(Struct, frozen=True):
+class RawSegment(Struct, frozen=True):
     """What whisper.cpp calls a segment, before anybody has looked at it."""
 
     start: float
@@ -27,7 +27,7 @@ class Heard(Struct, frozen=True):
     know, none."""
 
 
-class Ears(Protocol):
+class Transcriber(Protocol):
     """One loaded model. What is asked of it leaves nothing behind for the next request."""
 
     def hear(
@@ -38,7 +38,7 @@ class Ears(Protocol):
         context: int,
         patient: bool,
         proceed: Callable[[], bool],
-    ) -> list[Heard] | None:
+    ) -> list[RawSegment] | None:
         """Write down samples between -1 and 1 at 16 kHz, in English.
 
         `context` in positions of 20 ms that the encoder looks at, at most 1500; 0 means all.

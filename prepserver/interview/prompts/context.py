@@ -2,14 +2,14 @@
 
 from prepserver.gateway.gateway import Call
 from prepserver.interview.questions.bank import Bank
-from prepserver.interview.questions.plan import Brief, Condensed
+from prepserver.interview.questions.plan import HistorySummary, PromptContext
 from prepserver.interview.room import Room
 from prepserver.interview.transcript import Transcript
 from prepserver.interview.turns.store import Turn
 from prepserver.objects.object import Context
 from prepserver.wire import protocol as wire
 
-__all__ = ["Asking", "request_name", "request_of"]
+__all__ = ["ContextReader", "request_name", "request_of"]
 
 _CONDENSED = "condensed"
 """Key of what stands for the beginning of a long interview in prompts."""
@@ -29,7 +29,7 @@ def request_of(turn: Turn) -> str:
     return request_name(turn.recording or f"{turn.id}/{turn.step}", turn.attempt)
 
 
-class Asking:
+class ContextReader:
     """Reads what is stored of one interview; every call is charged to its owner."""
 
     def __init__(self, context: Context, room: Room, transcript: Transcript, bank: Bank) -> None:
@@ -53,17 +53,17 @@ class Asking:
         the question, so it costs no request of its own."""
         return self.call("condense", request_of(asked))
 
-    def brief(self) -> Brief:
+    def brief(self) -> PromptContext:
         storage = self._context.storage
         ids = storage.get("questions", list[str]) or []
-        return Brief(
+        return PromptContext(
             spec=storage.get("spec", wire.InterviewSpec) or wire.InterviewSpec(),
             skills=tuple(self._room.view.skills),
             questions=self._bank.named(ids),
             messages=tuple(self._transcript.messages()),
-            condensed=storage.get(_CONDENSED, Condensed) or Condensed(),
+            condensed=storage.get(_CONDENSED, HistorySummary) or HistorySummary(),
         )
 
-    def condense(self, condensed: Condensed) -> None:
+    def condense(self, condensed: HistorySummary) -> None:
         """From now on this stands for the beginning of the interview."""
         self._context.storage.put(_CONDENSED, condensed)

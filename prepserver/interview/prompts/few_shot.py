@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from prepserver.engines.types import Prompt
 from prepserver.interview.prompts.phrases import key_phrases
 from prepserver.interview.questions.bank import Bank, Question
-from prepserver.interview.questions.plan import MAX_SKILLS, Brief, skill_choices
+from prepserver.interview.questions.plan import MAX_SKILLS, PromptContext, skill_choices
 from prepserver.wire.protocol import InterviewType, MessageKind, Source
 
 __all__ = ["closing", "condense", "hint", "question", "reading", "skills", "summary"]
@@ -118,7 +118,7 @@ _EXAMPLES = {
 }  # fmt: skip
 
 
-def skills(bank: Bank, brief: Brief) -> Prompt:
+def skills(bank: Bank, brief: PromptContext) -> Prompt:
     """Choose the skills that matter for the role; the reply is `{"skills": [...]}`."""
     choices = skill_choices(bank, brief.spec) or sorted(bank.skills)
     text = (
@@ -147,7 +147,7 @@ def skills(bank: Bank, brief: Brief) -> Prompt:
     )
 
 
-def question(bank: Bank, brief: Brief, seed: int) -> tuple[Prompt, Source]:
+def question(bank: Bank, brief: PromptContext, seed: int) -> tuple[Prompt, Source]:
     """Either one of the next main questions, or a follow-up on the last answer."""
     phrases = () if brief.main_next else _phrases(bank, brief.answers[-1:])
     if brief.main_next and brief.unasked:
@@ -164,7 +164,7 @@ def question(bank: Bank, brief: Brief, seed: int) -> tuple[Prompt, Source]:
     return _prompt(brief, "question", grammar=grammar, seed=seed), Source.MODEL
 
 
-def _follow_up(brief: Brief, phrases: Sequence[str]) -> str:
+def _follow_up(brief: PromptContext, phrases: Sequence[str]) -> str:
     """GBNF: a way of asking that fits what it asks about, people or things."""
     things = _things(phrases)
     people = [phrase for phrase in phrases if phrase not in things]
@@ -180,13 +180,13 @@ def _follow_up(brief: Brief, phrases: Sequence[str]) -> str:
     return f'root ::= " " ({" | ".join(frames)}) tail? "?"\n' + "\n".join(rules)
 
 
-def _candidates(brief: Brief) -> Sequence[Question]:
+def _candidates(brief: PromptContext) -> Sequence[Question]:
     """Main questions to choose from: openers to begin with, and only then."""
     fit = [q for q in brief.unasked if q.opener is not bool(brief.asked)]
     return (fit or brief.unasked)[:MAIN_CHOICES]
 
 
-def _main(brief: Brief, choices: Sequence[Question], seed: int) -> Prompt:
+def _main(brief: PromptContext, choices: Sequence[Question], seed: int) -> Prompt:
     if not brief.asked:
         opening = f" Hello, and welcome. We will talk about the role of {_line(brief.spec.role)}."
         texts = [f" {q.text}" for q in choices]
@@ -196,7 +196,7 @@ def _main(brief: Brief, choices: Sequence[Question], seed: int) -> Prompt:
     return _prompt(brief, "question", opening=opening, grammar=f"root ::= {_any(texts)}", seed=seed)
 
 
-def hint(bank: Bank, brief: Brief, seed: int) -> Prompt:
+def hint(bank: Bank, brief: PromptContext, seed: int) -> Prompt:
     """A nudge towards what a good answer has, from the bank or from the question itself."""
     current = brief.current
     last = brief.asked[-1] if brief.asked else ""
@@ -211,7 +211,7 @@ def hint(bank: Bank, brief: Brief, seed: int) -> Prompt:
     return _prompt(brief, "hint", ask=ask, grammar=grammar + rules, seed=seed)
 
 
-def closing(bank: Bank, brief: Brief, seed: int) -> Prompt:
+def closing(bank: Bank, brief: PromptContext, seed: int) -> Prompt:
     subjects = _things(_phrases(bank, brief.answers)) or ("your work",)
     return _prompt(
         brief,
@@ -222,7 +222,7 @@ def closing(bank: Bank, brief: Brief, seed: int) -> Prompt:
     )
 
 
-def summary(bank: Bank, brief: Brief, seed: int) -> Prompt:
+def summary(bank: Bank, brief: PromptContext, seed: int) -> Prompt:
     """One sentence on what was spoken about; every name in it was said by the candidate."""
     subjects = _phrases(bank, brief.answers) or ("this role",)
     # Two rules without a common phrase: nothing is named twice.
@@ -237,7 +237,7 @@ def summary(bank: Bank, brief: Brief, seed: int) -> Prompt:
     )
 
 
-def condense(bank: Bank, brief: Brief, seed: int) -> Prompt:
+def condense(bank: Bank, brief: PromptContext, seed: int) -> Prompt:
     """What the candidate spoke about in a part of the interview, in the candidate's own phrases."""
     subjects = _phrases(bank, brief.answers) or ("this role",)
     names = " ".join(f'" and " n{n}' for n in range(1, min(CONDENSED, len(subjects))))
@@ -255,12 +255,12 @@ def condense(bank: Bank, brief: Brief, seed: int) -> Prompt:
     )
 
 
-def reading(brief: Brief) -> Prompt:
+def reading(brief: PromptContext) -> Prompt:
     return Prompt(purpose="prefill", text=_conversation(brief))
 
 
 def _prompt(
-    brief: Brief,
+    brief: PromptContext,
     purpose: str,
     *,
     grammar: str,
@@ -285,7 +285,7 @@ def _prompt(
     )
 
 
-def _conversation(brief: Brief) -> str:
+def _conversation(brief: PromptContext) -> str:
     """Examples and what was said so far: each turn only adds to it."""
     kind = brief.spec.type
     examples = _EXAMPLES.get(kind) or [e[0] for e in _EXAMPLES.values()]

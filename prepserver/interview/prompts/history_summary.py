@@ -9,12 +9,12 @@ from contextlib import aclosing
 import msgspec
 import structlog
 
-from prepserver.engines.types import Delta, ModelInfo, Priority
+from prepserver.engines.types import ModelInfo, Priority, TextDelta
 from prepserver.errors import InferenceError
 from prepserver.gateway.gateway import Call, Gateway
 from prepserver.interview.prompts.build import condensing_prompt, outgrown
 from prepserver.interview.questions.bank import Bank
-from prepserver.interview.questions.plan import Brief, Condensed
+from prepserver.interview.questions.plan import HistorySummary, PromptContext
 
 __all__ = ["condense"]
 
@@ -26,11 +26,11 @@ async def condense(
     call: Call,
     info: ModelInfo,
     bank: Bank,
-    brief: Brief,
+    brief: PromptContext,
     seed: int,
     *,
     ahead: bool = False,
-) -> Condensed | None:
+) -> HistorySummary | None:
     """A summary of what does not fit into a prompt any more, or None when all of it does, or is
     condensed already. A model that fails costs the summary, not the turn: None, and a warning.
 
@@ -49,7 +49,7 @@ async def condense(
     try:
         async with aclosing(gateway.generate(charged, prompt)) as events:
             async for event in events:
-                if isinstance(event, Delta):
+                if isinstance(event, TextDelta):
                     parts.append(event.text)
     except InferenceError as error:
         log.warning("prompt.not_condensed", interview=call.interview, code=error.code)
@@ -62,4 +62,4 @@ async def condense(
         characters=len(text),
         ahead=ahead,
     )
-    return Condensed(upto=upto, text=text)
+    return HistorySummary(upto=upto, text=text)

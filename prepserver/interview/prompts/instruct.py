@@ -7,7 +7,7 @@ them is good for the whole interview.
 from prepserver.engines.types import ChatTurn, Prompt
 from prepserver.interview.prompts.token_budget import shortened
 from prepserver.interview.questions.bank import Bank
-from prepserver.interview.questions.plan import MAX_SKILLS, Brief
+from prepserver.interview.questions.plan import MAX_SKILLS, PromptContext
 from prepserver.wire.protocol import MessageKind, Source
 
 __all__ = ["closing", "condense", "hint", "question", "reading", "skills", "summary"]
@@ -16,7 +16,7 @@ ONE_QUESTION = r'root ::= [^?\n]{14,350} "?"'
 """GBNF: whatever is said, it ends with its only question mark."""
 
 
-def skills(bank: Bank, brief: Brief) -> Prompt:
+def skills(bank: Bank, brief: PromptContext) -> Prompt:
     """Name the skills that the documents ask for; the reply is `{"skills": [...]}`."""
     return Prompt(
         purpose="skills",
@@ -45,27 +45,27 @@ def skills(bank: Bank, brief: Brief) -> Prompt:
     )
 
 
-def question(bank: Bank, brief: Brief, seed: int) -> tuple[Prompt, Source]:
+def question(bank: Bank, brief: PromptContext, seed: int) -> tuple[Prompt, Source]:
     """The next question, streamed as it is written."""
     return _chat(brief, "question", _direction(brief), ONE_QUESTION, seed), Source.MODEL
 
 
-def hint(bank: Bank, brief: Brief, seed: int) -> Prompt:
+def hint(bank: Bank, brief: PromptContext, seed: int) -> Prompt:
     ask = "(The candidate is stuck. Give one short hint: not the answer, and no question.)"
     return _chat(brief, "hint", ask, r'root ::= [^?\n]{10,300} "."', seed)
 
 
-def closing(bank: Bank, brief: Brief, seed: int) -> Prompt:
+def closing(bank: Bank, brief: PromptContext, seed: int) -> Prompt:
     ask = "(The interview is over. Thank the candidate in one or two spoken sentences; do not ask.)"
     return _chat(brief, "closing", ask, r'root ::= [^?\n]{10,300} "."', seed)
 
 
-def summary(bank: Bank, brief: Brief, seed: int) -> Prompt:
+def summary(bank: Bank, brief: PromptContext, seed: int) -> Prompt:
     ask = "(Sum up in two or three sentences what the candidate said. Invent nothing; do not ask.)"
     return _chat(brief, "summary", ask, r'root ::= [^?\n]{10,600} "."', seed)
 
 
-def condense(bank: Bank, brief: Brief, seed: int) -> Prompt:
+def condense(bank: Bank, brief: PromptContext, seed: int) -> Prompt:
     ask = (
         "(Sum up in at most four sentences what was asked and answered above. Keep names and "
         "numbers, invent nothing, do not ask.)"
@@ -73,11 +73,11 @@ def condense(bank: Bank, brief: Brief, seed: int) -> Prompt:
     return _chat(brief, "condense", ask, r'root ::= [^?\n]{10,800} "."', seed)
 
 
-def reading(brief: Brief) -> Prompt:
+def reading(brief: PromptContext) -> Prompt:
     return Prompt(purpose="prefill", turns=tuple(_conversation(brief)))
 
 
-def _chat(brief: Brief, purpose: str, ask: str, grammar: str, seed: int) -> Prompt:
+def _chat(brief: PromptContext, purpose: str, ask: str, grammar: str, seed: int) -> Prompt:
     turns = _conversation(brief)
     turns.append(ChatTurn("user", ask))
     return Prompt(
@@ -91,7 +91,7 @@ def _chat(brief: Brief, purpose: str, ask: str, grammar: str, seed: int) -> Prom
     )
 
 
-def _conversation(brief: Brief) -> list[ChatTurn]:
+def _conversation(brief: PromptContext) -> list[ChatTurn]:
     turns = [_system(brief)]
     if brief.condensed.text:
         turns.append(ChatTurn("user", f"(What was said before: {brief.condensed.text})"))
@@ -101,7 +101,7 @@ def _conversation(brief: Brief) -> list[ChatTurn]:
     return turns
 
 
-def _direction(brief: Brief) -> str:
+def _direction(brief: PromptContext) -> str:
     if not brief.asked:
         start = f"such as: {brief.unasked[0].text}" if brief.unasked else ""
         return f"(Greet the candidate in a few words and ask the first question, {start})"
@@ -111,7 +111,7 @@ def _direction(brief: Brief) -> str:
     return "(Ask one follow-up question about what the candidate just said.)"
 
 
-def _system(brief: Brief) -> ChatTurn:
+def _system(brief: PromptContext) -> ChatTurn:
     spec = brief.spec
     lines = [
         f"You are interviewing a candidate for the role of {spec.role}"

@@ -6,15 +6,15 @@ from msgspec import Struct
 from prepserver.errors import InferenceError, PrepServerError
 from prepserver.gateway.gateway import Call, Gateway
 from prepserver.interview.prompts.build import reading_for
-from prepserver.interview.prompts.context import Asking
+from prepserver.interview.prompts.context import ContextReader
 from prepserver.interview.prompts.history_summary import condense
 from prepserver.interview.questions.bank import Bank
-from prepserver.interview.questions.plan import Brief, Condensed
+from prepserver.interview.questions.plan import HistorySummary, PromptContext
 from prepserver.interview.transcript import Transcript
-from prepserver.interview.turns.store import Turns
+from prepserver.interview.turns.store import TurnStore
 from prepserver.objects.object import Context
 
-__all__ = ["Abridged", "Ahead", "Unread"]
+__all__ = ["HistorySummarizedAhead", "Prefetcher", "PrefillDropped"]
 
 _AHEAD = "ahead"
 """Key of the work beside the object: one reading at a time."""
@@ -23,21 +23,21 @@ _ABRIDGING = "abridging"
 """Key of the other work: captions come while it goes on, and must not end it."""
 
 
-class Unread(Struct, frozen=True):
+class PrefillDropped(Struct, frozen=True):
     """Event: the model had no time for this draft."""
 
     draft: str
 
 
-class Abridged(Struct, frozen=True):
+class HistorySummarizedAhead(Struct, frozen=True):
     """Event: the beginning of the interview was condensed before that had to be."""
 
-    condensed: Condensed
+    condensed: HistorySummary
     standing: int
-    """Of the interview when that was begun; see `Ahead.begin_anew`."""
+    """Of the interview when that was begun; see `Prefetcher.begin_anew`."""
 
 
-class Ahead:
+class Prefetcher:
     """Lets the model read the interview so far and a draft, the beginning of the answer.
 
     Captions and keystrokes come often and mostly add nothing that is certain: what the model has
@@ -53,9 +53,9 @@ class Ahead:
         context: Context,
         gateway: Gateway,
         bank: Bank,
-        asking: Asking,
+        asking: ContextReader,
         transcript: Transcript,
-        turns: Turns,
+        turns: TurnStore,
     ) -> None:
         self._context = context
         self._gateway = gateway
@@ -100,19 +100,19 @@ class Ahead:
             self._looked = False
             self._context.cancel(_ABRIDGING)
 
-    def unread(self, event: Unread) -> None:
+    def unread(self, event: PrefillDropped) -> None:
         """The same draft may be given to read again."""
         if self._draft == event.draft:
             self._draft = None
 
-    def abridged(self, event: Abridged) -> None:
+    def abridged(self, event: HistorySummarizedAhead) -> None:
         """Keep the summary, and let the model read what prompts begin with from now on."""
         if event.standing == self._standing:
             self._asking.condense(event.condensed)
             draft, self._draft = self._draft or "", None
             self.read(draft)
 
-    async def _read(self, call: Call, brief: Brief, draft: str) -> None:
+    async def _read(self, call: Call, brief: PromptContext, draft: str) -> None:
         """It costs the user nothing and is dropped when somebody waits for the model."""
         try:
             info = await self._gateway.info()
@@ -122,9 +122,9 @@ class Ahead:
             prompt = reading_for(info, brief, draft, call.interview)
             read = await self._gateway.prefill(call, prompt)
         if not read:
-            self._context.post(Unread(draft))
+            self._context.post(PrefillDropped(draft))
 
-    async def _abridge(self, call: Call, brief: Brief, standing: int) -> None:
+    async def _abridge(self, call: Call, brief: PromptContext, standing: int) -> None:
         """Nothing comes of it when there is no need, or the user may not ask for more."""
         # The same interview is condensed in the same words again after a crash.
         seed = len(brief.messages)
@@ -136,4 +136,4 @@ class Ahead:
         except PrepServerError:
             return  # the turn that has need of it is told
         if condensed is not None:
-            self._context.post(Abridged(condensed, standing))
+            self._context.post(HistorySummarizedAhead(condensed, standing))

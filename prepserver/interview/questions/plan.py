@@ -10,8 +10,8 @@ from prepserver.interview.questions.bank import Bank, Question
 from prepserver.wire.protocol import InterviewSpec, InterviewType, Message, MessageKind
 
 __all__ = [
-    "Brief",
-    "Condensed",
+    "HistorySummary",
+    "PromptContext",
     "acceptable",
     "checked_skills",
     "planned",
@@ -34,7 +34,7 @@ SHORTEST_QUESTION, LONGEST_QUESTION = 15, 400
 """Characters of an acceptable question."""
 
 
-class Condensed(Struct, frozen=True, kw_only=True):
+class HistorySummary(Struct, frozen=True, kw_only=True):
     """The beginning of a long interview, in short."""
 
     upto: int = 0
@@ -42,7 +42,7 @@ class Condensed(Struct, frozen=True, kw_only=True):
     text: str = ""
 
 
-class Brief(Struct, frozen=True, kw_only=True):
+class PromptContext(Struct, frozen=True, kw_only=True):
     """All that a prompt is made of."""
 
     spec: InterviewSpec
@@ -53,7 +53,7 @@ class Brief(Struct, frozen=True, kw_only=True):
     """Everything that was said."""
     shown: tuple[Message, ...] = ()
     """Questions and answers that a prompt shows, shortened to fit the model's context."""
-    condensed: Condensed = Condensed()
+    condensed: HistorySummary = HistorySummary()
     """What stands for the questions and answers before those."""
     document_tokens: int = 600
     """Of the job description, and of the resume, in a prompt."""
@@ -126,7 +126,7 @@ def checked_skills(bank: Bank, spec: InterviewSpec, extracted: Sequence[str]) ->
     return list(dict.fromkeys(order))[:MAX_SKILLS]
 
 
-def vocabulary(brief: Brief) -> str:
+def vocabulary(brief: PromptContext) -> str:
     """Words for the ears to expect, as sentences; empty when no document names any.
 
     whisper.cpp goes on in the style of this text: on the bundled recordings a bare list of words

@@ -7,13 +7,13 @@ from collections.abc import Callable
 
 from prepserver.errors import BadRequest, Conflict
 from prepserver.gateway.gateway import Call, Gateway
-from prepserver.interview.speech.live_transcription import Listening
-from prepserver.interview.speech.recordings import FrameGap, Recordings
+from prepserver.interview.speech.live_transcription import LiveTranscription
+from prepserver.interview.speech.recordings import FrameGap, RecordingStore
 from prepserver.objects.connection import Connection
 from prepserver.objects.object import Context
 from prepserver.wire import protocol as wire
 
-__all__ = ["FRAMES_MISSING", "Dictation", "recording_of"]
+__all__ = ["FRAMES_MISSING", "AudioIngest", "recording_of"]
 
 FRAMES_MISSING = "frames_missing"
 """Code of the refusal that asks for the same recording again."""
@@ -25,14 +25,14 @@ MOST_LOSSES = 2
 """How often the ears may lose a recording and be given it again while it is spoken."""
 
 
-class Dictation:
+class AudioIngest:
     """The recordings that clients of one interview have under way. A connection carries one at a
     time; which one is attached to it, so that it is known after hibernation too."""
 
     def __init__(
         self,
         context: Context,
-        recordings: Recordings,
+        recordings: RecordingStore,
         gateway: Gateway,
         asked: Callable[[str], tuple[Call, str]],
     ) -> None:
@@ -41,7 +41,7 @@ class Dictation:
         self._recordings = recordings
         self._gateway = gateway
         self._asked = asked
-        self._listening: dict[str, Listening] = {}
+        self._listening: dict[str, LiveTranscription] = {}
         self._losses: Counter[str] = Counter()
 
     def start(self, connection: Connection, id: str) -> None:
@@ -61,7 +61,7 @@ class Dictation:
         again is transcribed when it is whole."""
         if id in self._listening or self._losses[id] > MOST_LOSSES:
             return
-        listening = Listening(id, self._context.clock)
+        listening = LiveTranscription(id, self._context.clock)
         self._listening[id] = listening
         if heard := self._recordings.so_far(id):
             listening.feed(heard)
@@ -78,7 +78,7 @@ class Dictation:
             self._losses[id] += 1
             self._follow(id)
 
-    def followed(self, id: str) -> Listening | None:
+    def followed(self, id: str) -> LiveTranscription | None:
         """The ears that follow a recording that is whole now, if any do."""
         listening = self._listening.get(id)
         if listening is not None:

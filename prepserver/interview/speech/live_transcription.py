@@ -9,11 +9,11 @@ import structlog
 from msgspec import Struct
 
 from prepserver.clock import Clock, within
-from prepserver.engines.types import Caption, Speech
+from prepserver.engines.types import PartialTranscript, Transcription
 from prepserver.errors import InferenceError, PrepServerError
 from prepserver.gateway.gateway import Call, Gateway
 
-__all__ = ["Abandoned", "Heard", "Listening", "Lost"]
+__all__ = ["CaptionUpdated", "LiveTranscription", "TimedOut", "WorkerLost"]
 
 PATIENCE = 30.0
 """Seconds without a sound of a recording that is not whole, as when its speaker has gone, before
@@ -22,26 +22,26 @@ the ears are free again."""
 log = structlog.get_logger(__name__)
 
 
-class Heard(Struct, frozen=True, kw_only=True):
+class CaptionUpdated(Struct, frozen=True, kw_only=True):
     """Event: a caption of a recording."""
 
     recording: str
-    caption: Caption
+    caption: PartialTranscript
 
 
-class Lost(Struct, frozen=True, kw_only=True):
+class WorkerLost(Struct, frozen=True, kw_only=True):
     """Event: the ears died, and what they had heard with them; they must hear it all again."""
 
     recording: str
 
 
-class Abandoned(Struct, frozen=True, kw_only=True):
+class TimedOut(Struct, frozen=True, kw_only=True):
     """Event: no sound came for a while, and the ears were given to somebody else."""
 
     recording: str
 
 
-class Listening:
+class LiveTranscription:
     """Sound goes in by `feed`, captions come out by `run`, and `speech` has the whole at the end.
 
     Sound that the ears have taken is not kept here: it is in the interview's database.
@@ -50,7 +50,7 @@ class Listening:
     def __init__(self, recording: str, clock: Clock) -> None:
         self.recording = recording
         self._clock = clock
-        self.speech: asyncio.Future[Speech] = asyncio.get_running_loop().create_future()
+        self.speech: asyncio.Future[Transcription] = asyncio.get_running_loop().create_future()
         """What was said. Raises PrepServerError."""
         self._pieces: deque[bytes] = deque()
         self._whole = False
@@ -71,20 +71,20 @@ class Listening:
         gateway: Gateway,
         call: Call,
         vocabulary: str,
-        post: Callable[[Heard | Lost | Abandoned], None],
+        post: Callable[[CaptionUpdated | WorkerLost | TimedOut], None],
     ) -> None:
         try:
             async with aclosing(gateway.listen(call, self._audio, vocabulary)) as events:
                 async for event in events:
-                    if isinstance(event, Speech):
+                    if isinstance(event, Transcription):
                         self._settle(event)
                     else:
-                        post(Heard(recording=self.recording, caption=event))
-        except _Taken:
+                        post(CaptionUpdated(recording=self.recording, caption=event))
+        except _AudioConsumed:
             log.info("listening.lost", interview=call.interview)
-            post(Lost(recording=self.recording))
+            post(WorkerLost(recording=self.recording))
         except TimeoutError:
-            post(Abandoned(recording=self.recording))
+            post(TimedOut(recording=self.recording))
         except PrepServerError as error:
             self._settle(error)
         except Exception:
@@ -93,10 +93,10 @@ class Listening:
         finally:
             self._settle(InferenceError("Listening was given up.", code="not_heard"))
 
-    def _settle(self, outcome: Speech | PrepServerError) -> None:
+    def _settle(self, outcome: Transcription | PrepServerError) -> None:
         if self.speech.done():
             return
-        if isinstance(outcome, Speech):
+        if isinstance(outcome, Transcription):
             self.speech.set_result(outcome)
         else:
             self.speech.set_exception(outcome)
@@ -104,7 +104,7 @@ class Listening:
 
     async def _audio(self) -> AsyncGenerator[bytes, None]:
         if self._begun:
-            raise _Taken
+            raise _AudioConsumed
         self._begun = True
         while True:
             while self._pieces:
@@ -115,5 +115,5 @@ class Listening:
             await within(self._clock, self._news.wait(), PATIENCE)
 
 
-class _Taken(Exception):
+class _AudioConsumed(Exception):
     """The sound was given to ears that are gone."""

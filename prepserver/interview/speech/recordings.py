@@ -8,7 +8,7 @@ from prepserver.errors import BadRequest, Conflict
 from prepserver.objects.storage import Storage
 from prepserver.wire.protocol import BYTES_PER_SECOND, MAX_BINARY_FRAME, SAMPLE_RATE
 
-__all__ = ["FrameGap", "Recordings", "pcm_of"]
+__all__ = ["FrameGap", "RecordingStore", "pcm_of"]
 
 FLUSH_BYTES = BYTES_PER_SECOND // 2
 """A piece is written, and acknowledged, when half a second has come together."""
@@ -30,7 +30,7 @@ class FrameGap(Exception):
     """A frame came before the one that must precede it."""
 
 
-class Recordings:
+class RecordingStore:
     """The recordings of one interview. Frames wait in memory until half a second is together."""
 
     def __init__(self, storage: Storage, *, max_seconds: float) -> None:

@@ -9,28 +9,28 @@ import structlog
 from msgspec import Struct
 
 from prepserver.clock import Clock
-from prepserver.engines.types import Delta, Speech, Usage
+from prepserver.engines.types import TextDelta, Transcription, Usage
 from prepserver.errors import InferenceError, PrepServerError
 from prepserver.gateway.gateway import Call, Gateway
 from prepserver.interview.prompts.build import prompt_for
 from prepserver.interview.prompts.history_summary import condense
 from prepserver.interview.questions.bank import Bank
-from prepserver.interview.questions.plan import Brief, Condensed, acceptable
-from prepserver.interview.speech.live_transcription import Listening
+from prepserver.interview.questions.plan import HistorySummary, PromptContext, acceptable
+from prepserver.interview.speech.live_transcription import LiveTranscription
 from prepserver.interview.turns.steps import Step
 from prepserver.wire.protocol import Quota, Source
 
 __all__ = [
-    "Event",
-    "Extracted",
-    "Failed",
-    "Restarted",
-    "Said",
-    "Shortened",
-    "Transcribed",
-    "Unheard",
-    "Work",
-    "Written",
+    "AnswerTranscribed",
+    "HistorySummarized",
+    "ReplyCompleted",
+    "ReplyRestarted",
+    "SkillsExtracted",
+    "TextProduced",
+    "TranscriptionFailed",
+    "TurnEvent",
+    "TurnFailed",
+    "TurnWork",
     "run",
 ]
 
@@ -51,38 +51,38 @@ LONGEST_PAUSE = 10.0
 log = structlog.get_logger(__name__)
 
 
-class Work(Struct, frozen=True, kw_only=True):
+class TurnWork(Struct, frozen=True, kw_only=True):
     """What to do; `turn` and `step` tell whether a result is still wanted."""
 
     turn: str
     step: Step
     call: Call
-    brief: Brief
+    brief: PromptContext
     seed: int
     pcm: bytes = b""
     vocabulary: str = ""
-    listening: Listening | None = None
+    listening: LiveTranscription | None = None
     """Ears that follow the recording already; without them `pcm` is transcribed."""
 
 
-class Event(Struct, frozen=True, kw_only=True):
+class TurnEvent(Struct, frozen=True, kw_only=True):
     """Something that the work has come to."""
 
     turn: str
     step: Step
 
 
-class Said(Event, frozen=True, kw_only=True):
+class TextProduced(TurnEvent, frozen=True, kw_only=True):
     """More text of the reply."""
 
     text: str
 
 
-class Restarted(Event, frozen=True, kw_only=True):
+class ReplyRestarted(TurnEvent, frozen=True, kw_only=True):
     """The reply begins anew; what was said of it does not count."""
 
 
-class Written(Event, frozen=True, kw_only=True):
+class ReplyCompleted(TurnEvent, frozen=True, kw_only=True):
     """The reply is whole."""
 
     text: str
@@ -90,27 +90,27 @@ class Written(Event, frozen=True, kw_only=True):
     quota: Quota
 
 
-class Transcribed(Event, frozen=True, kw_only=True):
-    speech: Speech
+class AnswerTranscribed(TurnEvent, frozen=True, kw_only=True):
+    speech: Transcription
     quota: Quota
 
 
-class Unheard(Event, frozen=True, kw_only=True):
+class TranscriptionFailed(TurnEvent, frozen=True, kw_only=True):
     """The ears that followed the recording failed: it is to be transcribed from its beginning."""
 
 
-class Shortened(Event, frozen=True, kw_only=True):
+class HistorySummarized(TurnEvent, frozen=True, kw_only=True):
     """The beginning of the interview was condensed."""
 
-    condensed: Condensed
+    condensed: HistorySummary
 
 
-class Extracted(Event, frozen=True, kw_only=True):
+class SkillsExtracted(TurnEvent, frozen=True, kw_only=True):
     skills: list[str]
     quota: Quota
 
 
-class Failed(Event, frozen=True, kw_only=True):
+class TurnFailed(TurnEvent, frozen=True, kw_only=True):
     error: PrepServerError
 
 
@@ -119,7 +119,7 @@ class _Skills(Struct):
 
 
 async def run(
-    work: Work, gateway: Gateway, bank: Bank, clock: Clock, post: Callable[[Event], None]
+    work: TurnWork, gateway: Gateway, bank: Bank, clock: Clock, post: Callable[[TurnEvent], None]
 ) -> None:
     """Do the work and post what comes of it; a failure is posted too."""
     try:
@@ -127,27 +127,31 @@ async def run(
             case Step.TRANSCRIBE:
                 speech = await _transcribe(work, gateway)
                 if speech is None:
-                    post(Unheard(turn=work.turn, step=work.step))
+                    post(TranscriptionFailed(turn=work.turn, step=work.step))
                     return
                 quota = await gateway.quota(work.call.user)
-                post(Transcribed(turn=work.turn, step=work.step, speech=speech, quota=quota))
+                post(AnswerTranscribed(turn=work.turn, step=work.step, speech=speech, quota=quota))
             case Step.EXTRACT:
                 skills = await _extract(work, gateway, bank)
                 quota = await gateway.quota(work.call.user)
-                post(Extracted(turn=work.turn, step=work.step, skills=skills, quota=quota))
+                post(SkillsExtracted(turn=work.turn, step=work.step, skills=skills, quota=quota))
             case _:
                 text, source = await _write(work, gateway, bank, clock, post)
                 quota = await gateway.quota(work.call.user)
-                post(Written(turn=work.turn, step=work.step, text=text, source=source, quota=quota))
+                post(
+                    ReplyCompleted(
+                        turn=work.turn, step=work.step, text=text, source=source, quota=quota
+                    )
+                )
     except PrepServerError as error:
-        post(Failed(turn=work.turn, step=work.step, error=error))
+        post(TurnFailed(turn=work.turn, step=work.step, error=error))
     except Exception:
         log.exception("turn.failed", step=work.step)
         unknown = InferenceError("The interviewer could not go on. Try again.", code="turn_failed")
-        post(Failed(turn=work.turn, step=work.step, error=unknown))
+        post(TurnFailed(turn=work.turn, step=work.step, error=unknown))
 
 
-async def _transcribe(work: Work, gateway: Gateway) -> Speech | None:
+async def _transcribe(work: TurnWork, gateway: Gateway) -> Transcription | None:
     """What was said; None when those who listened have failed."""
     if work.listening is None:
         return await gateway.transcribe(work.call, work.pcm, work.vocabulary)
@@ -159,12 +163,12 @@ async def _transcribe(work: Work, gateway: Gateway) -> Speech | None:
         return None
 
 
-async def _extract(work: Work, gateway: Gateway, bank: Bank) -> list[str]:
+async def _extract(work: TurnWork, gateway: Gateway, bank: Bank) -> list[str]:
     prompt, _ = prompt_for(work.step, await gateway.info(), bank, work.brief, work.seed)
     parts: list[str] = []
     async with aclosing(gateway.generate(work.call, prompt)) as events:
         async for event in events:
-            if isinstance(event, Delta):
+            if isinstance(event, TextDelta):
                 parts.append(event.text)
     try:
         return msgspec.json.decode("".join(parts), type=_Skills).skills
@@ -176,17 +180,17 @@ async def _extract(work: Work, gateway: Gateway, bank: Bank) -> list[str]:
 
 
 async def _write(
-    work: Work, gateway: Gateway, bank: Bank, clock: Clock, post: Callable[[Event], None]
+    work: TurnWork, gateway: Gateway, bank: Bank, clock: Clock, post: Callable[[TurnEvent], None]
 ) -> tuple[str, Source]:
     """Stream a reply; begin anew when the engine dies or the question does not hold up."""
     info, brief = await gateway.info(), work.brief
     condensed = await condense(gateway, work.call, info, bank, brief, work.seed)
     if condensed is not None:
-        post(Shortened(turn=work.turn, step=work.step, condensed=condensed))
+        post(HistorySummarized(turn=work.turn, step=work.step, condensed=condensed))
         brief = msgspec.structs.replace(brief, condensed=condensed)
     for attempt in range(ATTEMPTS):
         if attempt:
-            post(Restarted(turn=work.turn, step=work.step))
+            post(ReplyRestarted(turn=work.turn, step=work.step))
         prompt, source = prompt_for(work.step, info, bank, brief, work.seed + attempt)
         prompt = msgspec.structs.replace(prompt, conversation=work.call.interview)
         spoken: list[str] = []
@@ -198,7 +202,7 @@ async def _write(
             ):
                 async for piece in first if work.step is Step.QUESTION else pieces:
                     spoken.append(piece)
-                    post(Said(turn=work.turn, step=work.step, text=piece))
+                    post(TextProduced(turn=work.turn, step=work.step, text=piece))
         except InferenceError as error:
             if error.code == "context_overflow" and work.step is Step.QUESTION:
                 break  # the bank's questions need no context
@@ -216,7 +220,7 @@ async def _write(
     if work.step is Step.QUESTION:
         for question in work.brief.unasked:
             if acceptable(question.text, work.brief.asked):
-                post(Restarted(turn=work.turn, step=work.step))
+                post(ReplyRestarted(turn=work.turn, step=work.step))
                 return question.text, Source.BANK
     raise InferenceError("The interviewer found no words. Try again.", code="no_reply")
 
@@ -243,17 +247,17 @@ async def _one_question(pieces: AsyncGenerator[str, None]) -> AsyncGenerator[str
 
 
 async def _pieces(
-    events: AsyncGenerator[Delta | Usage, None], opening: str, clock: Clock
+    events: AsyncGenerator[TextDelta | Usage, None], opening: str, clock: Clock
 ) -> AsyncGenerator[str, None]:
     """The text of a reply: its first words at once, later ones at most every `COALESCE`."""
 
-    async def following() -> Delta | Usage | None:
+    async def following() -> TextDelta | Usage | None:
         return await anext(events, None)
 
     if opening:
         yield opening.lstrip()
     begun, pending, last = bool(opening), "", -COALESCE
-    upcoming: asyncio.Task[Delta | Usage | None] | None = None
+    upcoming: asyncio.Task[TextDelta | Usage | None] | None = None
     pause: asyncio.Task[None] | None = None
     try:
         while True:
@@ -274,7 +278,7 @@ async def _pieces(
                 event = await anext(events, None)  # nothing is held back: no need for a task
             if event is None:
                 break
-            if isinstance(event, Delta):
+            if isinstance(event, TextDelta):
                 pending += event.text if begun else event.text.lstrip()
                 begun = begun or bool(pending)
                 if pending and clock.monotonic() - last >= COALESCE:

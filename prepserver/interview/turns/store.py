@@ -9,7 +9,7 @@ from prepserver.interview.turns.steps import Step, TurnState
 from prepserver.objects.storage import Storage
 from prepserver.wire.protocol import Error
 
-__all__ = ["Turn", "Turns"]
+__all__ = ["Turn", "TurnStore"]
 
 _COLUMNS = "number, id, step, state, attempt, recording, error"
 
@@ -25,7 +25,7 @@ class Turn(Struct, frozen=True, kw_only=True):
     error: Error | None
 
 
-class Turns:
+class TurnStore:
     """The turns of one interview; at most one is active."""
 
     def __init__(self, storage: Storage) -> None:

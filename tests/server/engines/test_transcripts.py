@@ -2,12 +2,12 @@
 
 import pytest
 
-from prepserver.engines.transcripts import UNLIKELY, judge, repeats, without_marks
-from prepserver.engines.whisper.transcriber import Heard
+from prepserver.engines.transcripts import UNLIKELY, filter_hallucinations, repeats, without_marks
+from prepserver.engines.whisper.transcriber import RawSegment
 
 
-def heard(text: str, probability: float = 0.9, start: float = 0.0) -> Heard:
-    return Heard(start, start + 1.0, text, probability)
+def heard(text: str, probability: float = 0.9, start: float = 0.0) -> RawSegment:
+    return RawSegment(start, start + 1.0, text, probability)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_how_people_speak_is_no_repetition(text: str) -> None:
 
 def test_each_doubt_has_its_reason_and_the_rest_is_kept_in_order() -> None:
     """Silence, low probability and loops are told apart."""
-    kept, dropped = judge(
+    kept, dropped = filter_hallucinations(
         [
             heard(" I would add an index.", start=0),
             heard("[BLANK_AUDIO]", start=1),
@@ -82,7 +82,9 @@ def test_each_doubt_has_its_reason_and_the_rest_is_kept_in_order() -> None:
 
 def test_a_sentence_said_again_at_once_is_a_loop_and_a_short_word_is_not() -> None:
     """Whisper repeats whole segments; people repeat "yes"."""
-    kept, dropped = judge([heard("We shipped on Monday."), heard("we shipped on Monday")])
+    kept, dropped = filter_hallucinations(
+        [heard("We shipped on Monday."), heard("we shipped on Monday")]
+    )
     assert (len(kept), dropped[0].why_dropped) == (1, "repetition")
-    kept, dropped = judge([heard("Yes."), heard("Yes.")])
+    kept, dropped = filter_hallucinations([heard("Yes."), heard("Yes.")])
     assert (len(kept), len(dropped)) == (2, 0)

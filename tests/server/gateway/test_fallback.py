@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from prepserver.engines.types import Delta, LanguageModel, ModelInfo, Priority, Prompt, Usage
+from prepserver.engines.types import LanguageModel, ModelInfo, Priority, Prompt, TextDelta, Usage
 from prepserver.errors import InferenceError
 from prepserver.gateway.admission import Admission
-from prepserver.gateway.fallback import Chain, Effort, Link, Retries
+from prepserver.gateway.fallback import Backend, FallbackChain, Retries
+from prepserver.telemetry.calls import CallStats
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
 from tests.support.models import CuedLanguage, Reply, finished, words
@@ -49,10 +50,10 @@ class Run:
     ) -> None:
         retries = retries or Retries()
         self.clock = clock
-        self.effort = Effort()
-        self.chain: Chain[LanguageModel] = Chain(
+        self.effort = CallStats()
+        self.chain: FallbackChain[LanguageModel] = FallbackChain(
             [
-                Link(model, "", clock, retries, Admission(clock, parallel=1, limit=limit))
+                Backend(model, "", clock, retries, Admission(clock, parallel=1, limit=limit))
                 for model in models
             ],
             clock,
@@ -61,7 +62,7 @@ class Run:
         self.timeout = timeout
         self.heard = ""
 
-    def events(self) -> AsyncGenerator[Delta | Usage, None]:
+    def events(self) -> AsyncGenerator[TextDelta | Usage, None]:
         return self.chain.run(
             lambda model: model.generate(Prompt()),
             self.effort,
@@ -73,7 +74,7 @@ class Run:
         """Run to the end; `heard` is what came before a failure."""
         async with aclosing(self.events()) as events:
             async for event in events:
-                if isinstance(event, Delta):
+                if isinstance(event, TextDelta):
                     self.heard += event.text
         return self.heard
 
@@ -105,7 +106,7 @@ async def test_the_pauses_grow_as_asked_and_never_beyond_five_seconds(
     times: list[float] = []
 
     class Timed(CuedLanguage):
-        async def generate(self, prompt: Prompt) -> AsyncGenerator[Delta | Usage, None]:
+        async def generate(self, prompt: Prompt) -> AsyncGenerator[TextDelta | Usage, None]:
             times.append(clock.monotonic())
             async for event in super().generate(prompt):
                 yield event
@@ -229,7 +230,7 @@ async def test_a_full_queue_sends_calls_to_the_next_model() -> None:
     await run.chain.first()
     slow = asyncio.create_task(run.said())
     await clock.advance(0)
-    run.effort = Effort()
+    run.effort = CallStats()
     assert await finished(run.said(), clock) == "Free."
     assert run.effort.step == 1
     slow.cancel()

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from prepserver.accounts.rate_limits import RateLimiter
-from prepserver.engines.scripted import ScriptedSpeech
-from prepserver.engines.types import Delta, ModelInfo, Prompt
+from prepserver.engines.scripted import ScriptedSpeechModel
+from prepserver.engines.types import ModelInfo, Prompt, TextDelta
 from prepserver.errors import InferenceError, RateLimited
 from prepserver.gateway.gateway import Call, Gateway
 from tests.support.clock import ManualClock
@@ -38,7 +38,7 @@ def call(request: str) -> Call:
 
 async def said(gateway: Gateway, request: str = "r1") -> str:
     events = gateway.generate(call(request), Prompt(text="Go on"))
-    return "".join([event.text async for event in events if isinstance(event, Delta)])
+    return "".join([event.text async for event in events if isinstance(event, TextDelta)])
 
 
 async def settled(gateway: Gateway, clock: ManualClock) -> str:
@@ -53,7 +53,7 @@ async def test_an_engine_that_dies_while_it_loads_is_started_again(tmp_path: Pat
     clock = ManualClock()
     model = Loading(clock, [DIED, DIED])
     limiter = RateLimiter(tmp_path / "limit.sqlite", clock, limit=0)
-    gateway = Gateway(model, ScriptedSpeech(clock), limiter, clock)
+    gateway = Gateway(model, ScriptedSpeechModel(clock), limiter, clock)
     gateway.start()
     assert await settled(gateway, clock) == "ready"
     assert model.tries == 3
@@ -71,7 +71,7 @@ async def test_a_model_that_cannot_be_loaded_is_said_to_be(
     clock = ManualClock()
     model = Loading(clock, [failure])
     limiter = RateLimiter(tmp_path / "limit.sqlite", clock, limit=0)
-    gateway = Gateway(model, ScriptedSpeech(clock), limiter, clock)
+    gateway = Gateway(model, ScriptedSpeechModel(clock), limiter, clock)
     gateway.start()
     assert await settled(gateway, clock) == "failed"
     assert model.tries == 1
@@ -88,7 +88,7 @@ async def test_a_request_is_charged_once_and_the_next_one_again(tmp_path: Path) 
     clock = ManualClock()
     replies: list[Reply] = [words("Fine.")]
     limiter = RateLimiter(tmp_path / "limit.sqlite", clock, limit=1)
-    gateway = Gateway(CuedLanguage(clock, replies), ScriptedSpeech(clock), limiter, clock)
+    gateway = Gateway(CuedLanguage(clock, replies), ScriptedSpeechModel(clock), limiter, clock)
     gateway.start()
     assert await said(gateway) == "Fine."
     assert await said(gateway) == "Fine."

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from prepserver.accounts.rate_limits import RateLimiter
-from prepserver.engines.scripted import ScriptedSpeech
-from prepserver.engines.types import Delta, Prompt
+from prepserver.engines.scripted import ScriptedSpeechModel
+from prepserver.engines.types import Prompt, TextDelta
 from prepserver.errors import InferenceError
 from prepserver.gateway.gateway import Call, Gateway, Policy
 from tests.support.clock import ManualClock
@@ -33,7 +33,7 @@ class Desk:
         self.limiter = RateLimiter(tmp_path / "limit.sqlite", self.clock, limit=limit)
         self.gateway = Gateway(
             self.model,
-            ScriptedSpeech(self.clock),
+            ScriptedSpeechModel(self.clock),
             self.limiter,
             self.clock,
             Policy(parallel=parallel),
@@ -57,7 +57,7 @@ class Desk:
         call = Call(purpose="question", user="u", interview=conversation, request=request)
         prompt = Prompt(conversation=conversation, text="now")
         events = self.gateway.generate(call, prompt)
-        return "".join([event.text async for event in events if isinstance(event, Delta)])
+        return "".join([event.text async for event in events if isinstance(event, TextDelta)])
 
     async def close(self) -> None:
         await self.gateway.close()

@@ -8,15 +8,15 @@ from contextlib import aclosing
 import msgspec
 import pytest
 
-from prepserver.engines.types import ChatTurn, Delta, Priority, Prompt, Usage
+from prepserver.engines.types import ChatTurn, Priority, Prompt, TextDelta, Usage
 from prepserver.errors import InferenceError
-from prepserver.gateway.fallback import Effort
-from prepserver.gateway.reply_cache import Answers, Reading, key_of
+from prepserver.gateway.reply_cache import ReplyCache, SharedReply, key_of
+from prepserver.telemetry.calls import CallStats
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
 
 WORDS = ("One", " two", " three", " four")
-Compute = Callable[[Effort], AsyncGenerator[Delta | Usage, None]]
+Compute = Callable[[CallStats], AsyncGenerator[TextDelta | Usage, None]]
 DIED = InferenceError("The engine has died.", code="worker_died", details={"why": "test"})
 
 
@@ -25,13 +25,13 @@ class Press:
 
     def __init__(self, clock: ManualClock, *, fails_after: int | None = None) -> None:
         self.clock = clock
-        self.answers = Answers(clock)
+        self.answers = ReplyCache(clock)
         self.begun = 0
         self.finished = 0
         self.given_up = 0
         self._fails_after = fails_after
 
-    async def compute(self, effort: Effort) -> AsyncGenerator[Delta | Usage, None]:
+    async def compute(self, effort: CallStats) -> AsyncGenerator[TextDelta | Usage, None]:
         self.begun += 1
         effort.model = "press"
         try:
@@ -39,26 +39,26 @@ class Press:
                 await self.clock.sleep(1)
                 if number == self._fails_after:
                     raise DIED
-                yield Delta(word)
+                yield TextDelta(word)
             self.finished += 1
             yield Usage(prompt_tokens=7, cached_tokens=2, completion_tokens=4, seconds=4.0)
         except (asyncio.CancelledError, GeneratorExit):
             self.given_up += 1
             raise
 
-    def read(self, key: bytes = b"k", keep: float = 0.0, interview: str = "i") -> Reading:
+    def read(self, key: bytes = b"k", keep: float = 0.0, interview: str = "i") -> SharedReply:
         return self.answers.read(key, interview, keep, self.compute)
 
     def reader(self, key: bytes = b"k", keep: float = 0.0) -> asyncio.Task[str]:
         return asyncio.create_task(text_of(self.read(key, keep)))
 
 
-async def text_of(reading: Reading) -> str:
+async def text_of(reading: SharedReply) -> str:
     """All that one reader gets; the Usage must come last."""
     async with aclosing(reading.events) as events:
         got = [event async for event in events]
     assert isinstance(got[-1], Usage)
-    return "".join(event.text for event in got if isinstance(event, Delta))
+    return "".join(event.text for event in got if isinstance(event, TextDelta))
 
 
 @asynchronous
@@ -86,7 +86,7 @@ async def test_who_comes_late_gets_at_once_what_was_said_already() -> None:
     late = press.read()
     assert late.shared == "flight"
     async with aclosing(late.events) as events:
-        assert [await anext(events) for _ in range(2)] == [Delta("One"), Delta(" two")]
+        assert [await anext(events) for _ in range(2)] == [TextDelta("One"), TextDelta(" two")]
         upcoming = asyncio.create_task(text_of_rest(events))
         await clock.advance(2)
         assert await upcoming == " three four"
@@ -94,8 +94,8 @@ async def test_who_comes_late_gets_at_once_what_was_said_already() -> None:
     assert press.begun == 1
 
 
-async def text_of_rest(events: AsyncGenerator[Delta | Usage, None]) -> str:
-    return "".join([event.text async for event in events if isinstance(event, Delta)])
+async def text_of_rest(events: AsyncGenerator[TextDelta | Usage, None]) -> str:
+    return "".join([event.text async for event in events if isinstance(event, TextDelta)])
 
 
 @asynchronous
@@ -151,7 +151,7 @@ async def test_a_kept_reply_is_given_until_its_time_is_over() -> None:
     assert (kept.shared, kept.effort.model) == ("cache", "press")
     async with aclosing(kept.events) as events:
         assert [event async for event in events] == [
-            Delta("".join(WORDS)),
+            TextDelta("".join(WORDS)),
             Usage(prompt_tokens=7, cached_tokens=7, completion_tokens=4, seconds=0.0),
         ]
     await clock.advance(1)
@@ -179,7 +179,7 @@ async def test_a_reply_of_a_model_that_stepped_in_is_not_kept() -> None:
     clock = ManualClock()
     press = Press(clock)
 
-    async def stand_in(effort: Effort) -> AsyncGenerator[Delta | Usage, None]:
+    async def stand_in(effort: CallStats) -> AsyncGenerator[TextDelta | Usage, None]:
         effort.step = 1
         async for event in press.compute(effort):
             yield event
@@ -196,7 +196,7 @@ async def test_kept_replies_are_bounded_and_can_be_forgotten() -> None:
     """What was not asked for the longest goes first; an interview that is gone leaves nothing."""
     clock = ManualClock()
     press = Press(clock)
-    press.answers = Answers(clock, most_bytes=1_200)
+    press.answers = ReplyCache(clock, most_bytes=1_200)
     for key in (b"a", b"b"):
         reader = press.reader(key, 60.0)
         await clock.advance(0)
@@ -265,7 +265,7 @@ async def test_however_readers_come_and_go_each_sees_one_whole_reply() -> None:
         def source(
             key: bytes, press: Press = press, running: dict[bytes, int] = running
         ) -> Compute:
-            async def compute(effort: Effort) -> AsyncGenerator[Delta | Usage, None]:
+            async def compute(effort: CallStats) -> AsyncGenerator[TextDelta | Usage, None]:
                 running[key] = running.get(key, 0) + 1
                 assert running[key] == 1
                 try:

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from prepserver.accounts.rate_limits import RateLimiter
-from prepserver.engines.scripted import ScriptedSpeech
-from prepserver.engines.types import Caption, Speech
+from prepserver.engines.scripted import ScriptedSpeechModel
+from prepserver.engines.types import PartialTranscript, Transcription
 from prepserver.errors import InferenceError
 from prepserver.gateway.gateway import Call, Gateway
-from prepserver.telemetry.calls import Record
+from prepserver.telemetry.calls import CallRecord
 from prepserver.wire.protocol import BYTES_PER_SECOND, Quota
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
@@ -21,14 +21,14 @@ from tests.support.models import CuedLanguage, finished, words
 DIED = InferenceError("The engine has died.", code="worker_died", retryable=True)
 CALL = Call(purpose="transcribe", user="u", interview="i", request="r1")
 
-Hearing = Sequence[Caption | Speech | Exception]
+Hearing = Sequence[PartialTranscript | Transcription | Exception]
 
 
-def caption(final: str) -> Caption:
-    return Caption(final=final)
+def caption(final: str) -> PartialTranscript:
+    return PartialTranscript(final=final)
 
 
-class CuedSpeech(ScriptedSpeech):
+class CuedSpeech(ScriptedSpeechModel):
     """Hears what it is told to, a piece of sound for each; remembers the sound it was given."""
 
     def __init__(self, clock: ManualClock, hearings: Sequence[Hearing]) -> None:
@@ -38,7 +38,7 @@ class CuedSpeech(ScriptedSpeech):
 
     async def listen(
         self, audio: AsyncIterable[bytes], vocabulary: str = ""
-    ) -> AsyncGenerator[Caption | Speech, None]:
+    ) -> AsyncGenerator[PartialTranscript | Transcription, None]:
         hearing, sound = self._hearings.pop(0), len(self.sounds)
         self.sounds.append(b"")
         pieces = aiter(audio)
@@ -78,14 +78,14 @@ class Source:
 
 async def heard(
     tmp_path: Path, hearings: Sequence[Hearing], source: Source
-) -> tuple[list[Caption | Speech], CuedSpeech]:
+) -> tuple[list[PartialTranscript | Transcription], CuedSpeech]:
     """Everything that comes out of one recording."""
     clock = ManualClock()
     model = CuedSpeech(clock, hearings)
     limiter = RateLimiter(tmp_path / "limit.sqlite", clock, limit=1)
     gateway = Gateway(CuedLanguage(clock, [words("Fine.")]), model, limiter, clock)
     gateway.start()
-    events: list[Caption | Speech] = []
+    events: list[PartialTranscript | Transcription] = []
 
     async def collect() -> None:
         async with aclosing(gateway.listen(CALL, source)) as heard:
@@ -105,10 +105,10 @@ async def heard(
 async def test_captions_and_then_the_whole(tmp_path: Path) -> None:
     """As the engine gives them; the recording is charged as one request."""
     source = Source()
-    hearing: list[Caption | Speech] = [
+    hearing: list[PartialTranscript | Transcription] = [
         caption("One."),
         caption("One. Two."),
-        Speech(text="One. Two. Three."),
+        Transcription(text="One. Two. Three."),
     ]
     events, _ = await heard(tmp_path, [hearing], source)
     assert events == hearing
@@ -125,7 +125,12 @@ async def test_after_a_death_the_recording_starts_anew_and_nothing_is_taken_back
         tmp_path,
         [
             [caption("One."), caption("One. Two."), DIED],
-            [caption(""), caption("One."), caption("One. Two. Three."), Speech(text="All of it.")],
+            [
+                caption(""),
+                caption("One."),
+                caption("One. Two. Three."),
+                Transcription(text="All of it."),
+            ],
         ],
         source,
     )
@@ -133,7 +138,7 @@ async def test_after_a_death_the_recording_starts_anew_and_nothing_is_taken_back
         caption("One."),
         caption("One. Two."),
         caption("One. Two. Three."),
-        Speech(text="All of it."),
+        Transcription(text="All of it."),
     ]
     assert model.sounds == [b"012", b"0123"]
     assert (source.begun, source.closed) == (2, 2)
@@ -146,11 +151,11 @@ async def test_what_would_contradict_a_caption_is_held_back(tmp_path: Path) -> N
         tmp_path,
         [
             [caption("At Acme."), DIED],
-            [caption("At Acme, then."), Speech(text="At Acme, then more.")],
+            [caption("At Acme, then."), Transcription(text="At Acme, then more.")],
         ],
         Source(),
     )
-    assert events == [caption("At Acme."), Speech(text="At Acme, then more.")]
+    assert events == [caption("At Acme."), Transcription(text="At Acme, then more.")]
 
 
 @asynchronous
@@ -193,10 +198,12 @@ async def test_leaving_frees_the_engine_and_the_source(tmp_path: Path) -> None:
             released.set()
 
     limiter = RateLimiter(tmp_path / "limit.sqlite", clock, limit=0)
-    gateway = Gateway(CuedLanguage(clock, [words("Fine.")]), ScriptedSpeech(clock), limiter, clock)
+    gateway = Gateway(
+        CuedLanguage(clock, [words("Fine.")]), ScriptedSpeechModel(clock), limiter, clock
+    )
     gateway.start()
     async with aclosing(gateway.listen(CALL, endless)) as events:
-        assert isinstance(await anext(events), Caption)
+        assert isinstance(await anext(events), PartialTranscript)
     assert released.is_set()
     await gateway.close()
     limiter.close()
@@ -206,9 +213,12 @@ async def test_leaving_frees_the_engine_and_the_source(tmp_path: Path) -> None:
 async def test_the_worst_lag_of_the_captions_is_recorded() -> None:
     """Sound that had come when a caption was shown, less the sound that it was made from."""
     clock = ManualClock()
-    hearing = [Caption(final="a" * n, seconds=n - lag) for n, lag in ((1, 0.25), (2, 0.75), (3, 0))]
-    model = CuedSpeech(clock, [[*hearing, Speech(text="All.", seconds=4)]])
-    records: list[Record] = []
+    hearing = [
+        PartialTranscript(final="a" * n, seconds=n - lag)
+        for n, lag in ((1, 0.25), (2, 0.75), (3, 0))
+    ]
+    model = CuedSpeech(clock, [[*hearing, Transcription(text="All.", seconds=4)]])
+    records: list[CallRecord] = []
     gateway = Gateway(
         CuedLanguage(clock, [words("Fine.")]),
         model,

@@ -9,7 +9,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from prepserver.wire import protocol as wire
-from prepserver.wire.rest import HeardSpeech
+from prepserver.wire.rest import SpokenAnswer
 from tests.support.server import Server
 from tests.support.sockets import Socket, entered
 
@@ -45,7 +45,7 @@ def test_how_an_answer_was_heard_can_be_asked_for(
     said = room.said(wire.MessageKind.ANSWER)
     question = room.said(wire.MessageKind.QUESTION)
     path = f"/api/interviews/{interview}/messages/{said.id}/speech"
-    heard = msgspec.convert(server.request("GET", path, key=ada).body, HeardSpeech)
+    heard = msgspec.convert(server.request("GET", path, key=ada).body, SpokenAnswer)
     assert heard.text == said.text
     assert heard.seconds == pytest.approx(1.0)
     assert server.request("GET", path, key=bob).status == 404

@@ -274,7 +274,7 @@ def test_answers_of_the_api_decode_as_the_contract_says(
 ) -> None:
     """Every body is the struct that the wire names."""
     for path, kind in (
-        ("/auth/token", rest.Token),
+        ("/auth/token", rest.RoomToken),
         ("/api/interviews", rest.Interviews),
         (f"/api/interviews/{interview}", wire.Interview),
         (f"/api/interviews/{interview}/messages", rest.Messages),

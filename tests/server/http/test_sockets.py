@@ -10,7 +10,7 @@ from websockets.frames import Opcode
 from prepserver.errors import Forbidden
 from prepserver.http.sockets import CLOSE_SECONDS, READ_SIZE, STOP_SECONDS, Sockets
 from prepserver.objects.connection import Connection
-from prepserver.objects.instance import Cell
+from prepserver.objects.instance import Instance
 from prepserver.wire import protocol as wire
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
@@ -320,5 +320,5 @@ async def test_stopping_does_not_wait_for_a_close_that_hangs(tmp_path: Path) -> 
         assert client.aborted
 
 
-async def _nobody(target: str) -> tuple[Connection, Cell]:
+async def _nobody(target: str) -> tuple[Connection, Instance]:
     raise Forbidden("Nobody is let in.")

@@ -409,7 +409,7 @@ async def test_events_of_another_turn_are_dropped(tmp_path: Path) -> None:
     """An event of work that is no longer wanted changes nothing."""
     async with Rooms(tmp_path) as rooms:
         client = await open_room(rooms)
-        late = runner.Said(turn="long-gone", step=Step.QUESTION, text="Boo")
+        late = runner.TextProduced(turn="long-gone", step=Step.QUESTION, text="Boo")
         await rooms.registry.call("interview", client.room, "on_event", late)
         truth = await snapshot(client)
     assert truth.streaming is None

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from prepserver.interview.interview import Interview
+from prepserver.interview.interview import InterviewObject
 from prepserver.interview.user_interviews import UserInterviews
 from prepserver.wire import protocol as wire
 from prepserver.wire.protocol import MessageKind, Phase
@@ -86,7 +86,7 @@ async def test_an_interview_of_an_earlier_version_goes_on(tmp_path: Path, fixtur
         await client.send(wire.InterviewEnd(id="end"))
         await client.said(MessageKind.SUMMARY)
         await client.state(Phase.IDLE)
-    assert version(tmp_path) == len(Interview.migrations)
+    assert version(tmp_path) == len(InterviewObject.migrations)
     assert damage(tmp_path) == []
 
 

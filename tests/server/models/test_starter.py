@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from prepserver.models.catalogue import Entry, built_in
+from prepserver.models.catalogue import CatalogueEntry, built_in
 from prepserver.models.commands import default_models_dir
 from prepserver.models.store import ModelStore, kind_of
 
-SPEECH = Path(__file__).parents[3] / "speech"
+SPEECH = Path(__file__).parents[2] / "speech"
 
 # Each engine carries a ggml of its own, so each is loaded in a process of its own.
 TRANSCRIBE = """
@@ -36,7 +36,7 @@ def run(script: str, *arguments: str | Path) -> str:
 
 
 @pytest.mark.parametrize("entry", built_in().expand("starter"), ids=lambda entry: entry.name)
-def test_the_file_is_the_pinned_one(entry: Entry) -> None:
+def test_the_file_is_the_pinned_one(entry: CatalogueEntry) -> None:
     """Its hash is read from the disk; its kind is the catalogue's."""
     store = ModelStore(default_models_dir())
     store.verify(entry.name)

@@ -13,7 +13,7 @@ import pytest
 from prepserver.errors import Conflict, NotFound, PrepServerError
 from prepserver.objects.connection import Connection
 from prepserver.objects.object import Context, DurableObject
-from prepserver.objects.registry import Counts, Registry
+from prepserver.objects.registry import Registry, RegistryCounts
 from prepserver.objects.storage import Storage
 from prepserver.wire.protocol import CLOSE_RESTART, Caption
 from tests.support.clock import ManualClock
@@ -227,7 +227,7 @@ async def test_an_idle_object_hibernates_under_its_open_sockets(tmp_path: Path) 
         await clock.advance(60)
         assert registry.cell("Diary", "a") is cell
         assert client.closed is None
-        assert registry.counts == Counts(live=0, hibernating=1, connections=1)
+        assert registry.counts == RegistryCounts(live=0, hibernating=1, connections=1)
         assert await registry.call("Diary", "a", "greet", "phone") == [("c", {"user": "u"})]
         await client.until(lambda m: m == Caption(text="good morning"))
         assert Diary.born == 2
@@ -387,7 +387,7 @@ def test_a_killed_owner_leaves_the_directory_free(tmp_path: Path) -> None:
         "import asyncio, os, signal, sys\n"
         "from pathlib import Path\n"
         "from prepserver.clock import SystemClock\n"
-        "from prepserver.objects.registry import Counts, Registry\n"
+        "from prepserver.objects.registry import Registry\n"
         "async def main():\n"
         "    await Registry(Path(sys.argv[1]), (), SystemClock()).start()\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"

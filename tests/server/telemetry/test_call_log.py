@@ -9,15 +9,15 @@ import msgspec
 import pytest
 
 from prepserver.errors import NotFound
-from prepserver.telemetry.call_log import LONGEST_ANSWER, CallLog, Query
-from prepserver.telemetry.calls import Record
+from prepserver.telemetry.call_log import LONGEST_ANSWER, CallLog, CallQuery
+from prepserver.telemetry.calls import CallRecord
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
 
 DAY = 86_400.0
 
 
-def record(at: float = 0.0, **fields: Any) -> Record:
+def record(at: float = 0.0, **fields: Any) -> CallRecord:
     values = {
         "kind": "generate",
         "purpose": "question",
@@ -26,7 +26,7 @@ def record(at: float = 0.0, **fields: Any) -> Record:
         "request": "r",
         **fields,
     }
-    return Record(at=at, **values)
+    return CallRecord(at=at, **values)
 
 
 def log_at(tmp_path: Path, clock: ManualClock | None = None, **options: Any) -> CallLog:
@@ -40,7 +40,7 @@ def files_of(folder: Path) -> list[Path]:
 
 async def purposes(log: CallLog, **query: Any) -> list[str]:
     """Of the calls that a query finds, the newest first."""
-    return [found.purpose for found in await log.find(Query(**query))]
+    return [found.purpose for found in await log.find(CallQuery(**query))]
 
 
 @asynchronous
@@ -74,7 +74,7 @@ async def test_what_was_written_is_found_as_it_was(tmp_path: Path) -> None:
     ] == ["at", "kind", "purpose", "user", "interview", "request"]
     log.add(written)
     await log.flush()
-    assert await log.find(Query()) == [written]
+    assert await log.find(CallQuery()) == [written]
     await log.close()
 
 
@@ -175,9 +175,9 @@ async def test_text_of_an_interview_that_is_no_more_is_removed_everywhere(tmp_pa
     await log.forget("gone")
     log.add(record(interview="gone", prompt=secret, reply=secret))
     await log.flush()
-    gone = await log.find(Query(interview="gone"))
+    gone = await log.find(CallQuery(interview="gone"))
     assert [(found.prompt, found.reply) for found in gone] == [(None, None)] * 3
-    assert [found.prompt for found in await log.find(Query(interview="stays"))] == [
+    assert [found.prompt for found in await log.find(CallQuery(interview="stays"))] == [
         f"stays: {secret}"
     ]
     await log.forget("stays")
@@ -214,7 +214,7 @@ async def test_a_damaged_log_is_set_aside(tmp_path: Path) -> None:
     log = log_at(tmp_path)
     log.add(record(1.0))
     await log.flush()
-    assert len(await log.find(Query())) == 1
+    assert len(await log.find(CallQuery())) == 1
     assert (tmp_path / "calls.sqlite.damaged").read_bytes().startswith(b"this is no")
     await log.close()
 
@@ -239,6 +239,6 @@ async def test_a_query_without_a_log_says_so(tmp_path: Path) -> None:
     for path in files_of(tmp_path):
         path.unlink()
     with pytest.raises(NotFound) as told:
-        await log.find(Query())
+        await log.find(CallQuery())
     assert told.value.code == "no_call_log"
     assert files_of(tmp_path) == []

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from prepserver.engines.scripted import ScriptedSpeech
-from prepserver.engines.types import ChatTurn, Delta, Prompt
+from prepserver.engines.scripted import ScriptedSpeechModel
+from prepserver.engines.types import ChatTurn, Prompt, TextDelta
 from prepserver.errors import BadRequest, InferenceError, RateLimited
 from prepserver.gateway.gateway import Call, Gateway, Policy
 from prepserver.telemetry.call_log import CallLog
-from prepserver.telemetry.calls import Record
+from prepserver.telemetry.calls import CallRecord
 from prepserver.telemetry.metrics import Metrics
 from prepserver.wire.protocol import Quota
 from tests.support.clock import ManualClock
@@ -56,12 +56,12 @@ class Office:
     def __init__(self, replies: Sequence[Reply], *, pause: float = 1.0, **options: Any) -> None:
         self.clock = ManualClock()
         self.purse = Purse(requests=options.pop("requests", 100))
-        self.records: list[Record] = []
+        self.records: list[CallRecord] = []
         self.model = CuedLanguage(self.clock, replies, pause=pause)
         fallback = [CuedLanguage(self.clock, r, pause=pause) for r in options.pop("fallback", [])]
         self.gateway = Gateway(
             self.model,
-            ScriptedSpeech(self.clock, delay=pause),
+            ScriptedSpeechModel(self.clock, delay=pause),
             self.purse,
             self.clock,
             Policy(**options.pop("policy", {})),
@@ -75,7 +75,7 @@ class Office:
     async def say(self, request: str = "r1", purpose: str = "question", **fields: Any) -> str:
         call = Call(purpose=purpose, user="u", interview="i", request=request, **fields)
         async with aclosing(self.gateway.generate(call, PROMPT)) as events:
-            return "".join([e.text async for e in events if isinstance(e, Delta)])
+            return "".join([e.text async for e in events if isinstance(e, TextDelta)])
 
     async def said(self, request: str = "r1", purpose: str = "question", **fields: Any) -> str:
         text: str = await finished(self.say(request, purpose, **fields), self.clock)
@@ -88,7 +88,7 @@ async def test_a_good_call() -> None:
     office = Office([words("Three words long.")])
     await office.said(metadata={"question": "2"})
     (record,) = office.records
-    assert record == Record(
+    assert record == CallRecord(
         at=record.at,
         kind="generate",
         purpose="question",

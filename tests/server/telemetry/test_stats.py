@@ -8,19 +8,19 @@ import pytest
 
 from prepserver.errors import BadRequest, NotFound
 from prepserver.telemetry.call_log import CallLog
-from prepserver.telemetry.calls import Record
+from prepserver.telemetry.calls import CallRecord
 from prepserver.telemetry.report import listing, report
-from prepserver.telemetry.stats import Line, parse_span, statistics
+from prepserver.telemetry.stats import StatsLine, parse_span, statistics
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
 
 OUTCOMES = ("ok", "ok", "ok", "cancelled", "worker_died", "dropped")
 
 
-def some_records(seed: int, count: int, now: float) -> list[Record]:
+def some_records(seed: int, count: int, now: float) -> list[CallRecord]:
     dice = random.Random(seed)
     return [
-        Record(
+        CallRecord(
             at=now - dice.randint(0, 100),
             kind=dice.choice(("generate", "prefill")),
             purpose=dice.choice(("question", "hint")),
@@ -51,8 +51,8 @@ def percentile(values: list[float], share: float) -> float | None:
     return None if rank is None else ordered[rank - 1]
 
 
-def counted(records: list[Record], since: float) -> list[Line]:
-    groups: dict[tuple[str, str, str], list[Record]] = {}
+def counted(records: list[CallRecord], since: float) -> list[StatsLine]:
+    groups: dict[tuple[str, str, str], list[CallRecord]] = {}
     for record in records:
         if record.at >= since:
             groups.setdefault((record.model, record.kind, record.purpose), []).append(record)
@@ -61,7 +61,7 @@ def counted(records: list[Record], since: float) -> list[Line]:
         firsts = [record.first for record in group if record.first is not None]
         durations = [record.duration for record in group if record.outcome == "ok"]
         lines.append(
-            Line(
+            StatsLine(
                 model=model,
                 kind=kind,
                 purpose=purpose,
@@ -86,7 +86,7 @@ def counted(records: list[Record], since: float) -> list[Line]:
     return lines
 
 
-async def log_of(tmp_path: Path, records: list[Record]) -> CallLog:
+async def log_of(tmp_path: Path, records: list[CallRecord]) -> CallLog:
     log = CallLog(tmp_path / "calls.sqlite", ManualClock())
     for record in records:
         log.add(record)

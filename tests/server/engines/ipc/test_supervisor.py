@@ -15,12 +15,12 @@ import pytest
 from msgspec import Raw
 
 from prepserver.engines.ipc.frames import HEADER
-from prepserver.engines.ipc.supervisor import Worker
+from prepserver.engines.ipc.supervisor import EngineSupervisor
 from prepserver.errors import InferenceError
 from tests.support.echo_worker import Echo, EchoOptions, Order
 from tests.support.skipping_clock import SkippingClock
 
-ECHO = (sys.executable, "-P", str(Path(__file__).parents[2] / "support" / "echo_worker.py"))
+ECHO = (sys.executable, "-P", str(Path(__file__).parents[3] / "support" / "echo_worker.py"))
 
 READY = 1_000.0
 STALL = 500.0
@@ -32,8 +32,8 @@ async def echoing(
     clock: SkippingClock | None = None,
     options: EchoOptions | None = None,
     argv: tuple[str, ...] = ECHO,
-) -> AsyncIterator[Worker]:
-    worker = Worker(
+) -> AsyncIterator[EngineSupervisor]:
+    worker = EngineSupervisor(
         argv,
         name="echo",
         options=options or EchoOptions(),
@@ -48,11 +48,11 @@ async def echoing(
         await worker.close()
 
 
-async def ask(worker: Worker, verb: str, *words: str) -> list[str]:
+async def ask(worker: EngineSupervisor, verb: str, *words: str) -> list[str]:
     return [text async for text in answers(worker, verb, *words)]
 
 
-async def answers(worker: Worker, verb: str, *words: str) -> AsyncIterator[str]:
+async def answers(worker: EngineSupervisor, verb: str, *words: str) -> AsyncIterator[str]:
     async with aclosing(worker.request(Order(verb, words))) as events:
         async for event in events:
             yield msgspec.msgpack.decode(event, type=Echo).text
@@ -383,7 +383,7 @@ def test_an_engine_ends_with_the_server() -> None:
         "        await asyncio.Event().wait()\n"
         "asyncio.run(main())\n"
     )
-    root = Path(__file__).parents[3]
+    root = Path(__file__).parents[4]
     with subprocess.Popen(
         (sys.executable, "-c", program), stdout=subprocess.PIPE, cwd=root
     ) as server:

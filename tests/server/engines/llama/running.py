@@ -8,7 +8,7 @@ from pathlib import Path
 from prepserver.clock import SystemClock
 from prepserver.engines.llama.model import LlamaModel
 from prepserver.engines.llama.options import LlamaOptions
-from prepserver.engines.types import Delta, Prompt, Usage
+from prepserver.engines.types import Prompt, TextDelta, Usage
 
 STARTER = "smollm2-135m-instruct.q4_1.gguf"
 
@@ -38,7 +38,7 @@ async def write(model: LlamaModel, prompt: Prompt) -> tuple[list[str], Usage]:
     async for event in model.generate(prompt):
         assert not usage
         match event:
-            case Delta(text=text):
+            case TextDelta(text=text):
                 assert text
                 deltas.append(text)
             case Usage():

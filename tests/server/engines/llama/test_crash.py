@@ -13,7 +13,7 @@ import pytest
 from prepserver.clock import SystemClock
 from prepserver.engines.llama.model import LlamaModel
 from prepserver.engines.llama.options import LlamaOptions
-from prepserver.engines.types import Delta, Prompt
+from prepserver.engines.types import Prompt, TextDelta
 from prepserver.errors import InferenceError
 from tests.server.engines.llama.running import STARTER, loaded, write
 
@@ -57,7 +57,7 @@ def test_a_killed_engine_costs_eight_conversations_one_retry(models_dir: Path) -
             async def interrupted(number: int) -> InferenceError:
                 try:
                     async for event in model.generate(prompts[number]):
-                        assert isinstance(event, Delta), "it was to be killed before the end"
+                        assert isinstance(event, TextDelta), "it was to be killed before the end"
                         heard[number] += event.text
                         if all(heard) and not killed.is_set():
                             killed.set()

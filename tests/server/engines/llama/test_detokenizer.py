@@ -2,11 +2,11 @@
 
 import pytest
 
-from prepserver.engines.llama.detokenizer import Streaming
+from prepserver.engines.llama.detokenizer import Detokenizer
 
 
 def pieces(stop: tuple[str, ...], *data: bytes) -> list[str]:
-    streaming = Streaming(stop)
+    streaming = Detokenizer(stop)
     return [*(streaming.feed(part) for part in data), streaming.finish()]
 
 
@@ -34,7 +34,7 @@ def test_bytes_that_are_no_text_are_marked_and_do_not_stop_the_stream() -> None:
 
 def test_a_stop_string_is_cut_off_with_what_follows() -> None:
     """What comes after the stop string in the same piece is gone too."""
-    streaming = Streaming(("\n",))
+    streaming = Detokenizer(("\n",))
     assert streaming.feed(b"A question?\nCandidate: yes") == "A question?"
     assert streaming.stopped
     assert streaming.feed(b"more") == ""

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from prepserver.engines.llama.kv_store import SAMPLE, Parked, Unpacked, identity
+from prepserver.engines.llama.kv_store import SAMPLE, KvStore, StoredKv, identity
 
 TOKENS = list(range(500))
 STATE = bytes(range(256)) * 40
 LIMIT = 1_000_000
 
 
-def opened(folder: Path, *, model: str = "model", limit: int = LIMIT) -> Parked:
-    return Parked(folder, model, limit)
+def opened(folder: Path, *, model: str = "model", limit: int = LIMIT) -> KvStore:
+    return KvStore(folder, model, limit)
 
 
 def files(folder: Path) -> list[Path]:
@@ -27,7 +27,7 @@ def test_what_was_parked_comes_back(tmp_path: Path) -> None:
     assert opened(tmp_path).save("a", TOKENS, STATE)
     later = opened(tmp_path)
     assert later.tokens("a") == TOKENS
-    assert later.load("a") == later.load("a") == Unpacked(TOKENS, STATE)
+    assert later.load("a") == later.load("a") == StoredKv(TOKENS, STATE)
     assert later.tokens("b") == []
     assert later.load("b") is None
 
@@ -37,7 +37,7 @@ def test_the_last_one_counts(tmp_path: Path) -> None:
     parked = opened(tmp_path)
     parked.save("a", TOKENS, STATE)
     parked.save("a", [1, 2, 3], b"other")
-    assert parked.load("a") == Unpacked([1, 2, 3], b"other")
+    assert parked.load("a") == StoredKv([1, 2, 3], b"other")
     assert parked.count == len(files(tmp_path)) == 1
 
 
@@ -54,7 +54,7 @@ def test_names_do_not_become_paths(tmp_path: Path) -> None:
     parked = opened(folder)
     for name in ("../../escape", "/etc/passwd", "a" * 5_000, "\0", "größe"):
         assert parked.save(name, TOKENS, STATE)
-        assert parked.load(name) == Unpacked(TOKENS, STATE)
+        assert parked.load(name) == StoredKv(TOKENS, STATE)
     assert files(tmp_path) == [folder]
     assert all(len(path.stem) == 64 for path in files(folder))
 
@@ -151,7 +151,7 @@ def test_a_disk_that_refuses_costs_only_the_parking(tmp_path: Path) -> None:
 
 def test_nothing_is_parked_without_a_folder_or_a_name(tmp_path: Path) -> None:
     """A prompt of no conversation is not kept."""
-    assert not Parked(None, "model", LIMIT).save("a", TOKENS, STATE)
+    assert not KvStore(None, "model", LIMIT).save("a", TOKENS, STATE)
     assert not opened(tmp_path).save("", TOKENS, STATE)
     assert files(tmp_path) == []
 

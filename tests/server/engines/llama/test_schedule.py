@@ -7,10 +7,10 @@ from prepserver.engines.llama.schedule import (
     PATIENCE,
     SMALLEST,
     SMOOTH,
-    Pace,
-    Piece,
-    compose,
+    PrefillChunk,
+    TokenBudget,
     in_turn,
+    plan_batches,
 )
 from prepserver.engines.types import Priority
 
@@ -32,19 +32,19 @@ def test_every_reply_gets_a_token_in_each_step() -> None:
     """However many are written, and however much there is to read."""
     jobs = [Prompted(done=100, upcoming=n) for n in range(8)]
     jobs.append(Prompted(prompt=list(range(4_000))))
-    writing, reading = compose(jobs, Pace(BATCH))
-    assert writing == [Piece(n, (n,), True) for n in range(8)]
+    writing, reading = plan_batches(jobs, TokenBudget(BATCH))
+    assert writing == [PrefillChunk(n, (n,), True) for n in range(8)]
     assert [piece.job for piece in reading] == [8]
 
 
 def test_a_long_prompt_is_read_in_parts_that_do_not_stall_a_stream() -> None:
     """Beside a reply a part is what can be read in the time a reader does not notice."""
-    pace = Pace(BATCH)
+    pace = TokenBudget(BATCH)
     for _ in range(50):
         pace.measured(100, 0.5)
     reading = Prompted(prompt=list(range(4_000)))
-    ((alone,),) = compose([reading], pace)
-    _, (beside,) = compose([reading, Prompted(done=100, upcoming=7)], pace)
+    ((alone,),) = plan_batches([reading], pace)
+    _, (beside,) = plan_batches([reading, Prompted(done=100, upcoming=7)], pace)
     assert len(alone.tokens) > len(beside.tokens)
     assert abs(len(beside.tokens) - SMOOTH / 0.005) <= 1
 
@@ -54,11 +54,11 @@ def test_the_parts_of_a_prompt_are_the_prompt() -> None:
     other does, whatever the length and the pace."""
     for length in range(4, 300):
         job = Prompted(prompt=list(range(length)))
-        pace = Pace(BATCH)
+        pace = TokenBudget(BATCH)
         pace.measured(100, 0.1 + length % 7)
         read: list[int] = []
         while job.done < length:
-            ((piece,),) = compose([job], pace)
+            ((piece,),) = plan_batches([job], pace)
             assert len(piece.tokens) <= BATCH
             assert piece.last == (job.done == length - 1) == (len(piece.tokens) == 1)
             read += piece.tokens
@@ -68,7 +68,7 @@ def test_the_parts_of_a_prompt_are_the_prompt() -> None:
 
 def test_a_slow_machine_still_reads() -> None:
     """A step never reads less than some tokens, and never more than a batch holds."""
-    slow, fast = Pace(BATCH), Pace(BATCH)
+    slow, fast = TokenBudget(BATCH), TokenBudget(BATCH)
     for _ in range(50):
         slow.measured(16, 60.0)
         fast.measured(256, 0.001)
@@ -78,7 +78,7 @@ def test_a_slow_machine_still_reads() -> None:
 
 def test_a_step_that_read_next_to_nothing_says_nothing_about_reading() -> None:
     """The time of a step that only wrote does not count as the time of reading."""
-    pace = Pace(BATCH)
+    pace = TokenBudget(BATCH)
     before = pace.budget(streaming=False)
     pace.measured(0, 100.0)
     pace.measured(1, 100.0)
@@ -89,8 +89,11 @@ def test_who_waits_longest_is_read_first() -> None:
     """One prompt after the other: half of two prompts is of use to nobody."""
     short = list(range(31))
     jobs = [Prompted(short, arrived=arrived) for arrived in (3.0, 1.0, 2.0)]
-    pace = Pace(41)
-    assert compose(jobs, pace) == [[Piece(1, short[:30], False)], [Piece(2, short[:10], False)]]
+    pace = TokenBudget(41)
+    assert plan_batches(jobs, pace) == [
+        [PrefillChunk(1, short[:30], False)],
+        [PrefillChunk(2, short[:10], False)],
+    ]
 
 
 def test_a_live_answer_goes_before_a_review_before_reading_ahead() -> None:

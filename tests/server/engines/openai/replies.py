@@ -7,8 +7,8 @@ from typing import Any
 import httpx
 
 from prepserver.engines.openai.endpoint import Endpoint
-from prepserver.engines.openai.language import RemoteLanguage
-from prepserver.engines.types import ChatTurn, Delta, Prompt, Usage
+from prepserver.engines.openai.language import OpenAILanguageModel
+from prepserver.engines.types import ChatTurn, Prompt, TextDelta, Usage
 from tests.support.clock import ManualClock
 
 KEY = "sk-very-secret"
@@ -34,8 +34,8 @@ class Script:
         return [json.loads(request.content) for request in self.requests]
 
 
-def language(answer: Answer, **options: Any) -> RemoteLanguage:
-    return RemoteLanguage(
+def language(answer: Answer, **options: Any) -> OpenAILanguageModel:
+    return OpenAILanguageModel(
         Endpoint.parse("openai:http://endpoint.test/v1#gpt"),
         ManualClock(),
         transport=httpx.MockTransport(answer),
@@ -85,13 +85,13 @@ def refused(status: int, body: Any = None, **headers: str) -> httpx.Response:
     return httpx.Response(status, json=body, headers=headers)
 
 
-async def reply(model: RemoteLanguage, prompt: Prompt = CHAT) -> tuple[str, Usage]:
+async def reply(model: OpenAILanguageModel, prompt: Prompt = CHAT) -> tuple[str, Usage]:
     """The text and the usage; the model is closed."""
     text, usage = "", None
     try:
         async for part in model.generate(prompt):
             match part:
-                case Delta(text=more):
+                case TextDelta(text=more):
                     text += more
                 case Usage():
                     assert usage is None

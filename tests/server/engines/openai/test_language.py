@@ -9,8 +9,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from prepserver.engines.openai.endpoint import Endpoint
-from prepserver.engines.openai.language import RemoteLanguage
-from prepserver.engines.types import ChatTurn, Delta, Prompt
+from prepserver.engines.openai.language import OpenAILanguageModel
+from prepserver.engines.types import ChatTurn, Prompt, TextDelta
 from prepserver.errors import InferenceError
 from tests.server.engines.openai.replies import (
     CHAT,
@@ -260,7 +260,7 @@ async def test_closing_the_reply_closes_the_connection() -> None:
     stream = Stream([said("a"), said("b")] + [said("c")] * 100)
     model = language(Script(httpx.Response(200, stream=stream)))
     events = model.generate(CHAT)
-    assert await anext(events) == Delta("a")
+    assert await anext(events) == TextDelta("a")
     assert not stream.closed
     await events.aclose()
     assert stream.closed
@@ -342,7 +342,7 @@ async def test_a_model_of_unknown_size_follows_instructions() -> None:
 async def test_an_endpoint_that_serves_one_model_need_not_be_told_its_name() -> None:
     """It is taken from the list."""
     script = Script(models({"id": "only"}), spoken("Fine."))
-    model = RemoteLanguage(
+    model = OpenAILanguageModel(
         Endpoint.parse("openai:http://endpoint.test/v1"),
         ManualClock(),
         transport=httpx.MockTransport(script),
@@ -356,7 +356,7 @@ async def test_an_endpoint_that_serves_one_model_need_not_be_told_its_name() -> 
 @asynchronous
 async def test_a_name_is_asked_for_where_one_is_needed(answer: httpx.Response) -> None:
     """The error says how to give it."""
-    model = RemoteLanguage(
+    model = OpenAILanguageModel(
         Endpoint.parse("openai:http://endpoint.test/v1"),
         ManualClock(),
         transport=httpx.MockTransport(Script(answer)),

@@ -11,8 +11,8 @@ import pytest
 
 from prepserver.clock import SystemClock
 from prepserver.engines.openai.endpoint import Endpoint
-from prepserver.engines.openai.language import RemoteLanguage
-from prepserver.engines.types import ChatTurn, Delta, ModelInfo, Prompt, Usage
+from prepserver.engines.openai.language import OpenAILanguageModel
+from prepserver.engines.types import ChatTurn, ModelInfo, Prompt, TextDelta, Usage
 from prepserver.errors import InferenceError
 from tests.server.engines.openai.replies import KEY
 from tests.support.llama_cpp_server import LlamaCppServer
@@ -41,19 +41,19 @@ def peer(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 @asynccontextmanager
 async def connected(
     peer: LlamaCppServer, name: str = "smollm2", key: str = KEY
-) -> AsyncIterator[RemoteLanguage]:
-    model = RemoteLanguage(Endpoint.parse(f"openai:{peer.url}#{name}"), SystemClock(), key=key)
+) -> AsyncIterator[OpenAILanguageModel]:
+    model = OpenAILanguageModel(Endpoint.parse(f"openai:{peer.url}#{name}"), SystemClock(), key=key)
     try:
         yield model
     finally:
         await model.close()
 
 
-async def replied(model: RemoteLanguage, prompt: Prompt) -> tuple[list[str], Usage]:
+async def replied(model: OpenAILanguageModel, prompt: Prompt) -> tuple[list[str], Usage]:
     events = [event async for event in model.generate(prompt)]
     usage = events.pop()
     assert isinstance(usage, Usage)
-    return [event.text for event in events if isinstance(event, Delta)], usage
+    return [event.text for event in events if isinstance(event, TextDelta)], usage
 
 
 @asynchronous
@@ -130,7 +130,7 @@ async def test_closing_the_reply_frees_the_server(peer: LlamaCppServer) -> None:
     long = msgspec.structs.replace(CHAT, max_tokens=1_500, temperature=1.0)
     async with connected(peer) as model:
         async with aclosing(model.generate(long)) as events:
-            assert isinstance(await anext(events), Delta)
+            assert isinstance(await anext(events), TextDelta)
         texts, _ = await asyncio.wait_for(replied(model, CHAT), 20.0)
     assert texts
 
@@ -141,7 +141,7 @@ async def test_a_reply_that_another_request_cut_off_is_an_error(peer: LlamaCppSe
     long = msgspec.structs.replace(CHAT, max_tokens=1_500, temperature=1.5, min_p=0.0)
     async with connected(peer) as model:
         async with aclosing(model.generate(long)) as events:
-            assert isinstance(await anext(events), Delta)
+            assert isinstance(await anext(events), TextDelta)
             other = asyncio.create_task(replied(model, CHAT))
             with pytest.raises(InferenceError) as caught:
                 async for _ in events:
@@ -161,7 +161,7 @@ async def test_a_server_that_is_killed_breaks_its_reply_off(
         async with connected(peer, "") as model:
             await model.start()
             reply = model.generate(long)
-            assert isinstance(await anext(reply), Delta)
+            assert isinstance(await anext(reply), TextDelta)
             peer.kill()
             with pytest.raises(InferenceError) as cut:
                 async for _ in reply:

@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from prepserver.engines.openai.endpoint import Endpoint
-from prepserver.engines.openai.speech import RemoteSpeech
-from prepserver.engines.types import Speech
+from prepserver.engines.openai.speech import OpenAISpeechModel
+from prepserver.engines.types import Transcription
 from prepserver.errors import InferenceError
 from tests.server.engines.openai.replies import KEY, Script, refused
 from tests.support.loop import asynchronous
@@ -21,15 +21,15 @@ PCM = b"\x00\x10" * 16_000
 TEXT = {"text": " We moved it."}
 
 
-def speech(script: Script) -> RemoteSpeech:
-    return RemoteSpeech(
+def speech(script: Script) -> OpenAISpeechModel:
+    return OpenAISpeechModel(
         Endpoint.parse("openai:http://endpoint.test/v1#whisper-1"),
         key=KEY,
         transport=httpx.MockTransport(script),
     )
 
 
-async def heard(script: Script, pcm: bytes = PCM, vocabulary: str = "") -> Speech:
+async def heard(script: Script, pcm: bytes = PCM, vocabulary: str = "") -> Transcription:
     model = speech(script)
     try:
         return await model.transcribe(pcm, vocabulary)
@@ -160,6 +160,6 @@ async def test_listening_ends_in_what_the_whole_recording_says() -> None:
     model = speech(script)
     found = [event async for event in model.listen(pieces())]
     await model.close()
-    assert [type(event) for event in found] == [Speech]
+    assert [type(event) for event in found] == [Transcription]
     with wave.open(io.BytesIO(form(script.requests[0])["file"][0])) as file:
         assert file.readframes(file.getnframes()) == PCM

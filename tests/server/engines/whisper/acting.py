@@ -10,13 +10,20 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from prepserver.engines.ipc.frames import Done, Event, Failed, Request, Up, encode
-from prepserver.engines.ipc.runner import Call
-from prepserver.engines.types import Caption, Speech, Word
+from prepserver.engines.ipc.frames import (
+    DoneFrame,
+    EventFrame,
+    FailedFrame,
+    Reply,
+    RequestFrame,
+    encode,
+)
+from prepserver.engines.ipc.runner import EngineCall
+from prepserver.engines.types import PartialTranscript, Transcription, Word
 from prepserver.engines.whisper.engine import WhisperEngine
-from prepserver.engines.whisper.options import Listen, Sound
-from prepserver.engines.whisper.transcriber import Heard
-from prepserver.engines.whisper.voice_activity import CHUNK, Chunk
+from prepserver.engines.whisper.options import AudioChunk, Transcribe
+from prepserver.engines.whisper.transcriber import RawSegment
+from prepserver.engines.whisper.voice_activity import CHUNK, VoiceChunk
 from prepserver.wire.protocol import SAMPLE_RATE
 
 WORD = 0.32
@@ -60,14 +67,14 @@ class ActedVoice:
     def __init__(self) -> None:
         self._rest: NDArray[np.int16] = np.zeros(0, np.int16)
 
-    def hear(self, samples: NDArray[np.int16]) -> list[Chunk]:
+    def hear(self, samples: NDArray[np.int16]) -> list[VoiceChunk]:
         samples = np.concatenate((self._rest, samples))
         whole = len(samples) // CHUNK * CHUNK
         self._rest = samples[whole:]
         pieces = (samples[n : n + CHUNK] for n in range(0, whole, CHUNK))
-        return [Chunk(float(bool(piece.any())), float(bool(piece.any()))) for piece in pieces]
+        return [VoiceChunk(float(bool(piece.any())), float(bool(piece.any()))) for piece in pieces]
 
-    def end(self) -> list[Chunk]:
+    def end(self) -> list[VoiceChunk]:
         return self.hear(np.zeros(CHUNK - len(self._rest), np.int16)) if len(self._rest) else []
 
 
@@ -92,7 +99,7 @@ class ActedEars:
         context: int,
         patient: bool,
         proceed: Callable[[], bool],
-    ) -> list[Heard] | None:
+    ) -> list[RawSegment] | None:
         self.clock.now += self.cost * len(samples) / SAMPLE_RATE
         self.meanwhile()
         if not proceed():
@@ -113,7 +120,7 @@ class ActedEars:
         if not found:
             return []
         return [
-            Heard(
+            RawSegment(
                 words[0].start,
                 words[-1].end,
                 " ".join(word.text for word in words),
@@ -134,40 +141,40 @@ class Speaker:
         whole: bool = False,
         clock: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        self.frames: list[Up] = []
-        self.captions: list[Caption] = []
+        self.frames: list[Reply] = []
+        self.captions: list[PartialTranscript] = []
         self.lags: list[float] = []
         """Seconds from when the sound of each caption was whole to when it came, on the engine's
         clock, for one who began to speak at 0."""
         self._clock = clock
-        self._speech: Speech | None = None
-        self.call = Call(Request(number, encode(Listen(whole=whole))), self._take)
+        self._speech: Transcription | None = None
+        self.call = EngineCall(RequestFrame(number, encode(Transcribe(whole=whole))), self._take)
         engine.admit(self.call)
 
     def say(self, *samples: NDArray[np.int16]) -> None:
         for begin in range(0, len(whole := np.concatenate(samples)), 640):
-            self.call.fed.append(encode(Sound(whole[begin : begin + 640].tobytes())))
+            self.call.fed.append(encode(AudioChunk(whole[begin : begin + 640].tobytes())))
 
     def stop(self) -> None:
         self.call.finished = True
 
     @property
-    def speech(self) -> Speech:
+    def speech(self) -> Transcription:
         assert self._speech is not None
-        assert isinstance(self.frames[-1], Done)
+        assert isinstance(self.frames[-1], DoneFrame)
         return self._speech
 
     @property
-    def failure(self) -> Failed:
-        (failed,) = (frame for frame in self.frames if isinstance(frame, Failed))
+    def failure(self) -> FailedFrame:
+        (failed,) = (frame for frame in self.frames if isinstance(frame, FailedFrame))
         return failed
 
-    def _take(self, frame: Up) -> None:
+    def _take(self, frame: Reply) -> None:
         self.frames.append(frame)
-        if isinstance(frame, Event):
-            event = msgspec.msgpack.decode(frame.payload, type=Caption | Speech)
+        if isinstance(frame, EventFrame):
+            event = msgspec.msgpack.decode(frame.payload, type=PartialTranscript | Transcription)
             assert self._speech is None
-            if isinstance(event, Caption):
+            if isinstance(event, PartialTranscript):
                 self.captions.append(event)
                 self.lags.append(self._clock() - event.seconds)
             else:

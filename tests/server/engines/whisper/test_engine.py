@@ -6,11 +6,11 @@ import msgspec
 import numpy as np
 import pytest
 
-from prepserver.engines.ipc.frames import Done, Event, Request, Up, encode
-from prepserver.engines.ipc.runner import Call
+from prepserver.engines.ipc.frames import DoneFrame, EventFrame, Reply, RequestFrame, encode
+from prepserver.engines.ipc.runner import EngineCall
 from prepserver.engines.types import SpeechStats
 from prepserver.engines.whisper.engine import WhisperEngine
-from prepserver.engines.whisper.options import Measure, Sound
+from prepserver.engines.whisper.options import AudioChunk, GetSpeechStats
 from prepserver.errors import InferenceError
 from tests.server.engines.whisper.acting import (
     ActedEars,
@@ -282,7 +282,7 @@ def test_a_cancelled_recording_makes_way() -> None:
     other.say(said(301, 3))
     other.stop()
     exhaust(engine)
-    assert isinstance(given_up.frames[-1], Done)
+    assert isinstance(given_up.frames[-1], DoneFrame)
     assert [first for first, _, _ in ears.heard] == [301]
 
 
@@ -298,14 +298,14 @@ def test_a_recording_that_is_given_up_while_it_is_heard_ends_the_look() -> None:
     ears.meanwhile = gives_up
     exhaust(engine)
     assert ears.heard == []
-    assert isinstance(speaker.frames[-1], Done)
+    assert isinstance(speaker.frames[-1], DoneFrame)
 
 
 def test_sound_that_is_none_costs_its_own_recording_only() -> None:
     """Half a sample, and what is no sound at all: a typed error; the other one is written down."""
     engine, _, _ = made()
     broken, foreign, other = (Speaker(engine, n) for n in (1, 2, 3))
-    broken.call.fed.append(encode(Sound(b"\0\0\0")))
+    broken.call.fed.append(encode(AudioChunk(b"\0\0\0")))
     foreign.call.fed.append(encode("hello"))
     other.say(said(1, 3))
     other.stop()
@@ -355,11 +355,11 @@ def test_the_engine_says_how_busy_it_is() -> None:
     ears.meanwhile = goes_on
     speaker.say(said(1, 3))
     engine.step()
-    frames: list[Up] = []
-    engine.admit(Call(Request(9, encode(Measure())), frames.append))
+    frames: list[Reply] = []
+    engine.admit(EngineCall(RequestFrame(9, encode(GetSpeechStats())), frames.append))
     event, done = frames
-    assert isinstance(event, Event)
-    assert isinstance(done, Done)
+    assert isinstance(event, EventFrame)
+    assert isinstance(done, DoneFrame)
     stats = msgspec.msgpack.decode(event.payload, type=SpeechStats)
     assert (stats.recordings, stats.waiting) == (1, 0)
     assert stats.caption_lag == pytest.approx(3 * 0.32, abs=0.05)

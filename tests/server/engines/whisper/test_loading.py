@@ -18,8 +18,8 @@ def test_ears_have_a_thread_for_each_core_unless_told_otherwise(
 ) -> None:
     """Of four processors that are two cores, two: as many as the language model has."""
     given: list[int] = []
-    acted = ModuleType("pywhispercpp_ears")
-    acted.__dict__["PywhispercppEars"] = lambda path, threads: given.append(threads)
+    acted = ModuleType("pywhispercpp_transcriber")
+    acted.__dict__["PywhispercppTranscriber"] = lambda path, threads: given.append(threads)
     monkeypatch.setitem(sys.modules, "prepserver.engines.whisper.pywhispercpp_transcriber", acted)
     monkeypatch.setattr(loading, "check_whisper", lambda path: None)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)

@@ -18,7 +18,7 @@ import pytest
 from msgspec import Raw
 
 from prepserver.clock import SystemClock
-from prepserver.engines.types import Caption, Speech, SpeechStats
+from prepserver.engines.types import PartialTranscript, SpeechStats, Transcription
 from prepserver.engines.whisper.engine import load
 from prepserver.engines.whisper.model import WhisperModel
 from prepserver.engines.whisper.options import Binding, WhisperOptions
@@ -145,15 +145,15 @@ def test_captions_come_while_somebody_speaks_and_what_is_final_stays(models_dir:
     async def scenario(model: WhisperModel) -> None:
         names = ("short-answer", "conflict")
         audio = b"".join(pcm(name) + bytes(BYTES_PER_SECOND) for name in names)
-        captions: list[Caption] = []
-        speech: Speech | None = None
+        captions: list[PartialTranscript] = []
+        speech: Transcription | None = None
         async with aclosing(model.listen(at_speech_pace(audio))) as events:
             async for event in events:
                 assert speech is None
                 match event:
-                    case Caption():
+                    case PartialTranscript():
                         captions.append(event)
-                    case Speech():
+                    case Transcription():
                         speech = event
         assert speech is not None
         assert wer(" ".join(words_of()[name] for name in names), speech.text) < BOUND, speech.text
@@ -178,7 +178,7 @@ def test_a_long_recording_leaves_another_speaker_captions(models_dir: Path) -> N
         captions = 0
         async with aclosing(model.listen(at_speech_pace(pcm("conflict")))) as events:
             async for event in events:
-                if isinstance(event, Speech):
+                if isinstance(event, Transcription):
                     assert wer(words_of()["conflict"], event.text) < BOUND, event.text
                 else:
                     captions += 1

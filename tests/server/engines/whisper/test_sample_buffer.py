@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from prepserver.engines.whisper.sample_buffer import GROWTH, Tape
+from prepserver.engines.whisper.sample_buffer import GROWTH, SampleBuffer
 
 
 def counted(begin: int, end: int) -> np.ndarray[tuple[int], np.dtype[np.int16]]:
@@ -11,7 +11,7 @@ def counted(begin: int, end: int) -> np.ndarray[tuple[int], np.dtype[np.int16]]:
 
 def test_parts_are_found_under_their_positions() -> None:
     """However it came in, and whatever was forgotten before."""
-    tape = Tape()
+    tape = SampleBuffer()
     for begin in range(0, 3 * GROWTH, 700):
         tape.add(counted(begin, min(3 * GROWTH, begin + 700)))
     assert tape.end == 3 * GROWTH
@@ -23,7 +23,7 @@ def test_parts_are_found_under_their_positions() -> None:
 
 def test_what_is_not_there_is_left_out() -> None:
     """Beyond the end, before the beginning, and of nothing at all."""
-    tape = Tape()
+    tape = SampleBuffer()
     assert tape.part(0, 10).tolist() == []
     tape.add(counted(0, 2 * GROWTH))
     tape.forget(2 * GROWTH)
@@ -34,7 +34,7 @@ def test_what_is_not_there_is_left_out() -> None:
 
 def test_a_part_is_a_copy() -> None:
     """What comes later does not change what was taken."""
-    tape = Tape()
+    tape = SampleBuffer()
     tape.add(counted(0, 10))
     part = tape.part(0, 10)
     tape.forget(10)
@@ -44,7 +44,7 @@ def test_a_part_is_a_copy() -> None:
 
 def test_half_an_hour_does_not_stay_in_memory() -> None:
     """What is forgotten makes room for what comes."""
-    tape = Tape()
+    tape = SampleBuffer()
     for second in range(1_800):
         tape.add(np.zeros(16_000, np.int16))
         tape.forget((second - 5) * 16_000)
@@ -53,7 +53,7 @@ def test_half_an_hour_does_not_stay_in_memory() -> None:
 
 def test_forgetting_what_was_never_there_is_harmless() -> None:
     """Before the beginning, or beyond the end."""
-    tape = Tape()
+    tape = SampleBuffer()
     tape.forget(-5)
     tape.forget(100)
     tape.add(counted(0, 3))

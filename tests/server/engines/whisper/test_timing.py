@@ -1,17 +1,17 @@
 """Tokens become words with times."""
 
 from prepserver.engines.types import Word
-from prepserver.engines.whisper.timing import Token, spread, words
+from prepserver.engines.whisper.timing import TimedToken, spread, words
 
 
 def test_tokens_are_put_together_up_to_the_next_space() -> None:
     """Pieces of a word, its comma, and the time from the first to the last."""
     found = words(
         [
-            Token(b" mon", 1.0, 1.2, 0.5),
-            Token(b"olith", 1.2, 1.5, 0.5),
-            Token(b",", 1.5, 1.6, 0.5),
-            Token(b" to", 1.7, 1.8, 0.25),
+            TimedToken(b" mon", 1.0, 1.2, 0.5),
+            TimedToken(b"olith", 1.2, 1.5, 0.5),
+            TimedToken(b",", 1.5, 1.6, 0.5),
+            TimedToken(b" to", 1.7, 1.8, 0.25),
         ]
     )
     assert [(word.text, word.start, word.end) for word in found] == [
@@ -24,21 +24,23 @@ def test_tokens_are_put_together_up_to_the_next_space() -> None:
 def test_a_character_may_be_in_two_tokens() -> None:
     """Half a character is none; together they are one, and what never becomes one is marked."""
     accent = "é".encode()
-    (cafe,) = words([Token(b" caf" + accent[:1], 0, 1, 1.0), Token(accent[1:], 1, 2, 1.0)])
+    (cafe,) = words(
+        [TimedToken(b" caf" + accent[:1], 0, 1, 1.0), TimedToken(accent[1:], 1, 2, 1.0)]
+    )
     assert cafe.text == "café"
-    (broken,) = words([Token(b" caf" + accent[:1], 0, 1, 1.0)])
+    (broken,) = words([TimedToken(b" caf" + accent[:1], 0, 1, 1.0)])
     assert broken.text == "caf\ufffd"
 
 
 def test_times_never_run_backwards() -> None:
     """Whisper's guesses may; a word begins where the last one ended at the earliest."""
-    found = words([Token(b" a", 1.0, 2.0, 1.0), Token(b" b", 1.5, 1.4, 1.0)])
+    found = words([TimedToken(b" a", 1.0, 2.0, 1.0), TimedToken(b" b", 1.5, 1.4, 1.0)])
     assert [(word.start, word.end) for word in found] == [(1.0, 2.0), (2.0, 2.0)]
 
 
 def test_tokens_without_text_are_no_words() -> None:
     """Nor is a space."""
-    assert words([Token(b"", 0, 1, 1.0), Token(b" ", 1, 2, 1.0)]) == ()
+    assert words([TimedToken(b"", 0, 1, 1.0), TimedToken(b" ", 1, 2, 1.0)]) == ()
 
 
 def test_words_without_times_share_the_time_of_their_segment() -> None:

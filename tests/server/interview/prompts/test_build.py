@@ -11,7 +11,7 @@ from prepserver.engines.types import ModelInfo, Prompt
 from prepserver.interview.prompts.build import prompt_for
 from prepserver.interview.prompts.token_budget import estimate
 from prepserver.interview.questions import bank
-from prepserver.interview.questions.plan import Brief, acceptable, checked_skills, planned
+from prepserver.interview.questions.plan import PromptContext, acceptable, checked_skills, planned
 from prepserver.interview.turns.steps import Step
 from prepserver.wire.protocol import (
     InterviewSpec,
@@ -35,7 +35,7 @@ ANSWERS = (
 )
 
 
-def brief_after(answers: Sequence[str], spec: InterviewSpec | None = None) -> Brief:
+def brief_after(answers: Sequence[str], spec: InterviewSpec | None = None) -> PromptContext:
     """An interview in which the n-th question was the n-th of the plan."""
     spec = spec or InterviewSpec(role="Backend Engineer", questions=9)
     skills = ("sql", "messaging")
@@ -57,10 +57,10 @@ def brief_after(answers: Sequence[str], spec: InterviewSpec | None = None) -> Br
                     created_at=0.0,
                 )
             )
-    return Brief(spec=spec, skills=skills, questions=questions, messages=tuple(messages))
+    return PromptContext(spec=spec, skills=skills, questions=questions, messages=tuple(messages))
 
 
-def ask(step: Step, info: ModelInfo, brief: Brief, seed: int = 1) -> Prompt:
+def ask(step: Step, info: ModelInfo, brief: PromptContext, seed: int = 1) -> Prompt:
     return prompt_for(step, info, bank.load(), brief, seed)[0]
 
 
@@ -113,7 +113,7 @@ def test_a_way_of_asking_is_not_used_twice() -> None:
         created_at=0.0,
     )
     answered = brief.messages[1]
-    brief = Brief(
+    brief = PromptContext(
         spec=brief.spec,
         skills=brief.skills,
         questions=brief.questions,

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from prepserver.accounts.rate_limits import RateLimiter
-from prepserver.engines.scripted import ScriptedSpeech
+from prepserver.engines.scripted import ScriptedSpeechModel
 from prepserver.engines.types import ModelInfo, Prompt
 from prepserver.errors import InferenceError
 from prepserver.gateway.gateway import Call, Gateway
@@ -14,7 +14,7 @@ from prepserver.interview.prompts.build import condensing_prompt, outgrown, prom
 from prepserver.interview.prompts.history_summary import condense
 from prepserver.interview.prompts.token_budget import BLOCK
 from prepserver.interview.questions import bank
-from prepserver.interview.questions.plan import Condensed
+from prepserver.interview.questions.plan import HistorySummary
 from prepserver.interview.turns.steps import Step
 from prepserver.wire import protocol as wire
 from prepserver.wire.protocol import MessageKind
@@ -51,7 +51,7 @@ def test_what_a_prompt_has_no_room_for_is_shown_condensed(profile: str) -> None:
     assert upto >= BLOCK
     assert outgrown(msgspec.structs.replace(info, context=32_000), brief) == 0
     condensed = msgspec.structs.replace(
-        brief, condensed=Condensed(upto=upto, text="They spoke about airships.")
+        brief, condensed=HistorySummary(upto=upto, text="They spoke about airships.")
     )
     prompt, _ = prompt_for(Step.CLOSING, info, BANK, condensed, 1)
     assert "They spoke about airships." in text_of(prompt)
@@ -63,7 +63,9 @@ def test_what_a_prompt_has_no_room_for_is_shown_condensed(profile: str) -> None:
 def test_a_summary_is_asked_of_what_none_covers_yet(profile: str) -> None:
     """What was condensed before is not read again."""
     info = TIGHT[profile]
-    brief = msgspec.structs.replace(brief_after(LONG), condensed=Condensed(upto=4, text="Earlier."))
+    brief = msgspec.structs.replace(
+        brief_after(LONG), condensed=HistorySummary(upto=4, text="Earlier.")
+    )
     prompt = condensing_prompt(info, BANK, brief, 8, 1)
     assert brief.messages[3].text not in text_of(prompt)
     assert brief.messages[4].text in text_of(prompt)
@@ -74,7 +76,7 @@ def gateway_of(tmp_path: Path, reply: Reply) -> tuple[Gateway, CuedLanguage]:
     clock = ManualClock()
     model = CuedLanguage(clock, [reply])
     limiter = RateLimiter(tmp_path / "limits.sqlite", clock, limit=0)
-    return Gateway(model, ScriptedSpeech(clock), limiter, clock), model
+    return Gateway(model, ScriptedSpeechModel(clock), limiter, clock), model
 
 
 CALL = Call(purpose="question", user="u", interview="i", request="i/1")
@@ -88,10 +90,10 @@ async def test_a_summary_grows_with_the_interview(tmp_path: Path) -> None:
     info, brief = TIGHT["full"], brief_after(LONG)
     first = await condense(gateway, CALL, info, BANK, brief, 1)
     assert first is not None
-    assert first == Condensed(upto=outgrown(info, brief), text="They built airships.")
+    assert first == HistorySummary(upto=outgrown(info, brief), text="They built airships.")
     known = msgspec.structs.replace(brief, condensed=first)
     assert await condense(gateway, CALL, info, BANK, known, 1) is None
-    earlier = msgspec.structs.replace(brief, condensed=Condensed(upto=2, text="Before."))
+    earlier = msgspec.structs.replace(brief, condensed=HistorySummary(upto=2, text="Before."))
     second = await condense(gateway, CALL, info, BANK, earlier, 1)
     assert second is not None
     assert second.text == "Before. They built airships."

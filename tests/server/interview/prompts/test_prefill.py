@@ -6,8 +6,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from prepserver.engines.scripted import ScriptedSpeech
-from prepserver.engines.types import Caption, ModelInfo, Priority, Prompt, Speech
+from prepserver.engines.scripted import ScriptedSpeechModel
+from prepserver.engines.types import ModelInfo, PartialTranscript, Priority, Prompt, Transcription
 from prepserver.interview.prompts.build import reading_for
 from prepserver.interview.turns.steps import Step
 from prepserver.wire import protocol as wire
@@ -30,14 +30,14 @@ def shown(prompt: Prompt) -> str:
     return prompt.text or "\n".join(turn.content for turn in prompt.turns)
 
 
-class Hesitating(ScriptedSpeech):
+class Hesitating(ScriptedSpeechModel):
     """Is certain of two words and guesses on."""
 
     async def listen(
         self, audio: AsyncIterable[bytes], vocabulary: str = ""
-    ) -> AsyncGenerator[Caption | Speech, None]:
+    ) -> AsyncGenerator[PartialTranscript | Transcription, None]:
         async for piece in audio:
-            yield Caption(final="", stable="We think", tentative=f"{len(piece)}")
+            yield PartialTranscript(final="", stable="We think", tentative=f"{len(piece)}")
 
 
 def drafts(model: CuedLanguage) -> list[str]:

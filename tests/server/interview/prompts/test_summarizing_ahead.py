@@ -7,10 +7,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from prepserver.engines.types import Delta, ModelInfo, Priority, Prompt, Usage
+from prepserver.engines.types import ModelInfo, Priority, Prompt, TextDelta, Usage
 from prepserver.interview.prompts.build import outgrown, prompt_for, reading_for
 from prepserver.interview.questions import bank
-from prepserver.interview.questions.plan import Condensed
+from prepserver.interview.questions.plan import HistorySummary
 from prepserver.interview.turns.steps import Step
 from prepserver.wire import protocol as wire
 from prepserver.wire.protocol import MessageKind
@@ -57,7 +57,7 @@ class Interviewer(CuedLanguage):
             case _:
                 return words(f"What is point {len(self.prompts)} about?")
 
-    async def generate(self, prompt: Prompt) -> AsyncGenerator[Delta | Usage, None]:
+    async def generate(self, prompt: Prompt) -> AsyncGenerator[TextDelta | Usage, None]:
         async for event in super().generate(prompt):
             if prompt.purpose == "condense":
                 try:
@@ -105,7 +105,7 @@ def test_a_summary_stands_for_what_there_would_still_be_room_for(profile: str) -
     """From the moment when it is there: what was read ahead with it is of use."""
     info, brief = TIGHT[profile], brief_after(LONG[:2])
     assert outgrown(info, brief) == 0
-    condensed = msgspec.structs.replace(brief, condensed=Condensed(upto=2, text=SUMMARY))
+    condensed = msgspec.structs.replace(brief, condensed=HistorySummary(upto=2, text=SUMMARY))
     assert outgrown(info, condensed) == 2
     prompt, _ = prompt_for(Step.QUESTION, info, BANK, condensed, 1)
     for text in (text_of(prompt), text_of(reading_for(info, condensed, "", "i"))):

@@ -3,8 +3,8 @@
 from collections.abc import AsyncGenerator, AsyncIterable
 from pathlib import Path
 
-from prepserver.engines.scripted import ScriptedSpeech
-from prepserver.engines.types import Caption, Speech
+from prepserver.engines.scripted import ScriptedSpeechModel
+from prepserver.engines.types import PartialTranscript, Transcription
 from prepserver.errors import InferenceError
 from prepserver.interview.speech.live_transcription import PATIENCE
 from prepserver.wire import protocol as wire
@@ -18,7 +18,7 @@ FRAME = 1_280
 """Bytes of 40 ms."""
 
 
-class FrailSpeech(ScriptedSpeech):
+class FrailSpeech(ScriptedSpeechModel):
     """Dies as often as it is told to, each time after its first caption."""
 
     def __init__(self, clock: ManualClock, deaths: int) -> None:
@@ -28,14 +28,14 @@ class FrailSpeech(ScriptedSpeech):
 
     async def listen(
         self, audio: AsyncIterable[bytes], vocabulary: str = ""
-    ) -> AsyncGenerator[Caption | Speech, None]:
+    ) -> AsyncGenerator[PartialTranscript | Transcription, None]:
         async for event in super().listen(audio, vocabulary):
             yield event
-            if self.deaths and isinstance(event, Caption):
+            if self.deaths and isinstance(event, PartialTranscript):
                 self.deaths -= 1
                 raise InferenceError("The ears died.", code="worker_died", retryable=True)
 
-    async def transcribe(self, pcm: bytes, vocabulary: str = "") -> Speech:
+    async def transcribe(self, pcm: bytes, vocabulary: str = "") -> Transcription:
         self.heard_whole += 1
         return await super().transcribe(pcm, vocabulary)
 
@@ -180,6 +180,6 @@ async def test_how_an_answer_was_heard_is_kept(tmp_path: Path) -> None:
         await client.send(LOUD)
         said = await client.said(MessageKind.ANSWER)
         speech = await rooms.registry.call("interview", client.room, "speech", said.id)
-    assert isinstance(speech, Speech)
+    assert isinstance(speech, Transcription)
     assert speech.text == said.text
     assert [segment.text for segment in speech.segments] == [said.text]

@@ -11,7 +11,7 @@ import pytest
 
 from prepserver.errors import BadRequest
 from prepserver.interview import schema
-from prepserver.interview.speech.recordings import FLUSH_BYTES, FrameGap, Recordings, pcm_of
+from prepserver.interview.speech.recordings import FLUSH_BYTES, FrameGap, RecordingStore, pcm_of
 from prepserver.objects.storage import Storage
 from prepserver.wire.protocol import BYTES_PER_SECOND, MAX_BINARY_FRAME
 
@@ -30,8 +30,8 @@ def storage(tmp_path: Path) -> Iterator[Storage]:
 
 
 @pytest.fixture
-def recordings(storage: Storage) -> Recordings:
-    return Recordings(storage, max_seconds=10)
+def recordings(storage: Storage) -> RecordingStore:
+    return RecordingStore(storage, max_seconds=10)
 
 
 def frame(number: int) -> bytes:
@@ -42,7 +42,7 @@ def code_of(error: pytest.ExceptionInfo[BadRequest]) -> str:
     return error.value.code
 
 
-def test_frames_become_one_recording(recordings: Recordings) -> None:
+def test_frames_become_one_recording(recordings: RecordingStore) -> None:
     """In order, whole, the last unwritten piece included."""
     assert recordings.start("r") == -1
     taken = [recordings.add("r", n, frame(n)) for n in range(PER_PIECE + 2)]
@@ -54,7 +54,7 @@ def test_frames_become_one_recording(recordings: Recordings) -> None:
     assert recordings.pcm("r") == b"".join(frame(n) for n in range(PER_PIECE + 2))
 
 
-def test_a_frame_sent_again_counts_once(recordings: Recordings) -> None:
+def test_a_frame_sent_again_counts_once(recordings: RecordingStore) -> None:
     """After a reconnect a client repeats what was not acknowledged."""
     recordings.start("r")
     for number in [0, 1, 2, 1, 2, 3, 0, *range(4, PER_PIECE), 2]:
@@ -63,7 +63,7 @@ def test_a_frame_sent_again_counts_once(recordings: Recordings) -> None:
     assert recordings.pcm("r") == b"".join(frame(n) for n in range(PER_PIECE))
 
 
-def test_a_missing_frame_is_noticed(recordings: Recordings) -> None:
+def test_a_missing_frame_is_noticed(recordings: RecordingStore) -> None:
     """Both when a later one comes and when the recording ends."""
     recordings.start("r")
     for number in range(5):
@@ -80,11 +80,11 @@ def test_a_missing_frame_is_noticed(recordings: Recordings) -> None:
 
 def test_a_recording_goes_on_from_the_highest_stored_frame(storage: Storage) -> None:
     """A new instance knows what was written, not what waited in memory."""
-    first = Recordings(storage, max_seconds=10)
+    first = RecordingStore(storage, max_seconds=10)
     first.start("r")
     for number in range(PER_PIECE + 3):
         first.add("r", number, frame(number))
-    second = Recordings(storage, max_seconds=10)
+    second = RecordingStore(storage, max_seconds=10)
     assert second.start("r") == PER_PIECE - 1
     for number in range(PER_PIECE, PER_PIECE + 5):
         second.add("r", number, frame(number))
@@ -92,7 +92,7 @@ def test_a_recording_goes_on_from_the_highest_stored_frame(storage: Storage) -> 
     assert second.pcm("r") == b"".join(frame(n) for n in range(PER_PIECE + 5))
 
 
-def test_a_recording_that_grows_too_long_is_forgotten(recordings: Recordings) -> None:
+def test_a_recording_that_grows_too_long_is_forgotten(recordings: RecordingStore) -> None:
     """The error says how long an answer may be."""
     recordings.start("r")
     for number in range(250):
@@ -107,7 +107,7 @@ def test_a_recording_that_grows_too_long_is_forgotten(recordings: Recordings) ->
     assert code_of(caught) == "no_such_recording"
 
 
-def test_the_longest_recording_is_accepted(recordings: Recordings) -> None:
+def test_the_longest_recording_is_accepted(recordings: RecordingStore) -> None:
     """Ten seconds of ten."""
     recordings.start("r")
     for number in range(250):
@@ -116,7 +116,7 @@ def test_the_longest_recording_is_accepted(recordings: Recordings) -> None:
     assert len(recordings.pcm("r")) == 10 * BYTES_PER_SECOND
 
 
-def test_a_frame_larger_than_any_recording_is_refused(recordings: Recordings) -> None:
+def test_a_frame_larger_than_any_recording_is_refused(recordings: RecordingStore) -> None:
     """One message cannot fill the memory."""
     recordings.start("r")
     with pytest.raises(BadRequest) as caught:
@@ -125,7 +125,7 @@ def test_a_frame_larger_than_any_recording_is_refused(recordings: Recordings) ->
 
 
 @pytest.mark.parametrize("frames", [0, 1])
-def test_a_slip_of_the_finger_is_no_recording(recordings: Recordings, frames: int) -> None:
+def test_a_slip_of_the_finger_is_no_recording(recordings: RecordingStore, frames: int) -> None:
     """Nothing, or less than a tenth of a second, is told as empty."""
     recordings.start("r")
     for number in range(frames):
@@ -135,7 +135,7 @@ def test_a_slip_of_the_finger_is_no_recording(recordings: Recordings, frames: in
     assert code_of(caught) == "empty_recording"
 
 
-def test_frames_without_a_start_are_refused(recordings: Recordings) -> None:
+def test_frames_without_a_start_are_refused(recordings: RecordingStore) -> None:
     """So is stopping what never began."""
     with pytest.raises(BadRequest) as caught:
         recordings.add("r", 0, frame(0))
@@ -145,7 +145,7 @@ def test_frames_without_a_start_are_refused(recordings: Recordings) -> None:
     assert code_of(caught) == "no_such_recording"
 
 
-def test_a_cancelled_recording_leaves_nothing(recordings: Recordings, storage: Storage) -> None:
+def test_a_cancelled_recording_leaves_nothing(recordings: RecordingStore, storage: Storage) -> None:
     """Neither rows nor memory: started again it begins at frame 0."""
     recordings.start("r")
     for number in range(PER_PIECE + 1):
@@ -155,7 +155,7 @@ def test_a_cancelled_recording_leaves_nothing(recordings: Recordings, storage: S
     assert recordings.start("r") == -1
 
 
-def test_a_whole_recording_obeys_the_same_bounds(recordings: Recordings) -> None:
+def test_a_whole_recording_obeys_the_same_bounds(recordings: RecordingStore) -> None:
     """Neither too short nor too long."""
     recordings.add_whole("w", bytes(BYTES_PER_SECOND))
     assert recordings.pcm("w") == bytes(BYTES_PER_SECOND)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from prepserver.engines.scripted import ScriptedSpeech
+from prepserver.engines.scripted import ScriptedSpeechModel
 from prepserver.wire import protocol as wire
 from prepserver.wire.protocol import MessageKind, Phase
 from tests.server.interview.talk import LOUD, SILENT, answer, kinds, open_room, snapshot
@@ -71,7 +71,7 @@ async def test_an_interview_ends_after_what_was_said(
     clock = ManualClock()
     async with Rooms(tmp_path, clock=clock) as rooms:
         client = await open_room(rooms, questions=9)
-    async with Rooms(tmp_path, clock=clock, speech=ScriptedSpeech(clock, delay=1.0)) as rooms:
+    async with Rooms(tmp_path, clock=clock, speech=ScriptedSpeechModel(clock, delay=1.0)) as rooms:
         client = await rooms.join(client.room)
         await client.send(sound)
         await client.state(Phase.TRANSCRIBING)

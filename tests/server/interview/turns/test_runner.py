@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from prepserver.accounts.rate_limits import RateLimiter
-from prepserver.engines.scripted import ScriptedSpeech
+from prepserver.engines.scripted import ScriptedSpeechModel
 from prepserver.engines.types import Prompt
 from prepserver.errors import InferenceError, PrepServerError
 from prepserver.gateway.gateway import Call, Gateway, Policy
 from prepserver.interview.questions import bank
-from prepserver.interview.questions.plan import Brief, planned
+from prepserver.interview.questions.plan import PromptContext, planned
 from prepserver.interview.turns import runner
 from prepserver.interview.turns.steps import Step
 from prepserver.wire.protocol import (
@@ -44,18 +44,18 @@ def message(position: int, kind: MessageKind, text: str) -> Message:
     )
 
 
-def work(step: Step, *asked: str) -> runner.Work:
+def work(step: Step, *asked: str) -> runner.TurnWork:
     spec = InterviewSpec(role="Backend Engineer", questions=5)
     said = [message(2 * i, MessageKind.QUESTION, text) for i, text in enumerate(asked)]
     said += [
         message(2 * i + 1, MessageKind.ANSWER, "We moved the ledger first.")
         for i in range(len(asked))
     ]
-    return runner.Work(
+    return runner.TurnWork(
         turn="t1",
         step=step,
         call=Call(purpose=step, user="u", interview="i", request="i/t1"),
-        brief=Brief(
+        brief=PromptContext(
             spec=spec,
             skills=("python",),
             questions=planned(bank.load(), spec, ("python",), 1),
@@ -69,25 +69,25 @@ async def gateway_of(
     model: CuedLanguage, clock: ManualClock, tmp_path: Path, *, limit: int = 0
 ) -> tuple[Gateway, RateLimiter]:
     limiter = RateLimiter(tmp_path / "limit.sqlite", clock, limit=limit)
-    gateway = Gateway(model, ScriptedSpeech(clock), limiter, clock)
+    gateway = Gateway(model, ScriptedSpeechModel(clock), limiter, clock)
     gateway.start()
     await gateway.info()
     return gateway, limiter
 
 
 async def events_of(
-    job: runner.Work,
+    job: runner.TurnWork,
     replies: Sequence[Reply],
     tmp_path: Path,
     *,
     pause: float = 0.0,
     limit: int = 0,
-) -> tuple[list[runner.Event], CuedLanguage]:
+) -> tuple[list[runner.TurnEvent], CuedLanguage]:
     """Run a job to its end, time passing by as it goes."""
     clock = ManualClock()
     model = CuedLanguage(clock, replies, pause=pause)
     gateway, limiter = await gateway_of(model, clock, tmp_path, limit=limit)
-    posted: list[runner.Event] = []
+    posted: list[runner.TurnEvent] = []
     running = asyncio.create_task(runner.run(job, gateway, bank.load(), clock, posted.append))
     while not running.done():
         await clock.advance(0.005)
@@ -97,14 +97,14 @@ async def events_of(
     return posted, model
 
 
-def spoken(events: Sequence[runner.Event]) -> str:
+def spoken(events: Sequence[runner.TurnEvent]) -> str:
     """What a client would have on its screen at the end."""
     text = ""
     for event in events:
         match event:
-            case runner.Said(text=more):
+            case runner.TextProduced(text=more):
                 text += more
-            case runner.Restarted():
+            case runner.ReplyRestarted():
                 text = ""
     return text
 
@@ -115,7 +115,7 @@ async def test_a_question_streams_and_then_is_written_whole(tmp_path: Path) -> N
     events, _ = await events_of(
         work(Step.QUESTION, "How are you today?"), [words(QUESTION)], tmp_path
     )
-    assert isinstance(events[-1], runner.Written)
+    assert isinstance(events[-1], runner.ReplyCompleted)
     assert events[-1].text == QUESTION == spoken(events)
     assert events[-1].source is Source.MODEL
 
@@ -127,7 +127,7 @@ async def test_a_question_ends_with_its_question_mark(tmp_path: Path) -> None:
     events, model = await events_of(
         work(Step.QUESTION, "How are you today?"), [reply], tmp_path, pause=0.1
     )
-    assert isinstance(events[-1], runner.Written)
+    assert isinstance(events[-1], runner.ReplyCompleted)
     assert events[-1].text == QUESTION == spoken(events)
     assert model.closed_early == 1
 
@@ -141,7 +141,7 @@ async def test_words_within_eighty_milliseconds_share_a_frame(
 ) -> None:
     """Twelve words: each alone when they come slowly, some together when they come fast."""
     events, _ = await events_of(work(Step.QUESTION), [words(QUESTION)], tmp_path, pause=pause)
-    said = [event for event in events if isinstance(event, runner.Said)]
+    said = [event for event in events if isinstance(event, runner.TextProduced)]
     assert said[0].text == "How"
     assert len(said) in frames
 
@@ -151,9 +151,9 @@ async def test_an_engine_that_dies_half_way_doubles_no_text(tmp_path: Path) -> N
     """The reply begins anew; what was said before the death is taken back."""
     replies: list[Reply] = [["How", " did", DIED], words(QUESTION)]
     events, _ = await events_of(work(Step.QUESTION), replies, tmp_path)
-    assert any(isinstance(event, runner.Restarted) for event in events)
+    assert any(isinstance(event, runner.ReplyRestarted) for event in events)
     assert spoken(events) == QUESTION
-    assert isinstance(events[-1], runner.Written)
+    assert isinstance(events[-1], runner.ReplyCompleted)
 
 
 @asynchronous
@@ -161,14 +161,14 @@ async def test_an_engine_that_dies_before_the_first_word_is_retried_unseen(tmp_p
     """The gateway tries again by itself while nothing has been shown."""
     events, model = await events_of(work(Step.QUESTION), [[DIED], words(QUESTION)], tmp_path)
     assert len(model.prompts) == 2
-    assert not any(isinstance(event, runner.Restarted) for event in events)
+    assert not any(isinstance(event, runner.ReplyRestarted) for event in events)
 
 
 @asynchronous
 async def test_an_engine_that_keeps_dying_fails_the_turn(tmp_path: Path) -> None:
     """After the last attempt the error of the engine is what clients hear."""
     events, _ = await events_of(work(Step.QUESTION), [["How", DIED]], tmp_path)
-    assert isinstance(events[-1], runner.Failed)
+    assert isinstance(events[-1], runner.TurnFailed)
     assert events[-1].error.code == "worker_died"
 
 
@@ -177,7 +177,7 @@ async def test_what_cannot_be_retried_is_not(tmp_path: Path) -> None:
     """A prompt that is too long stays too long."""
     events, model = await events_of(work(Step.CLOSING), [[BROKEN]], tmp_path)
     assert len(model.prompts) == 1
-    assert isinstance(events[-1], runner.Failed)
+    assert isinstance(events[-1], runner.TurnFailed)
 
 
 @asynchronous
@@ -185,7 +185,7 @@ async def test_a_prompt_that_does_not_fit_gives_way_to_the_bank(tmp_path: Path) 
     """The interview goes on: a main question needs no context."""
     events, model = await events_of(work(Step.QUESTION), [[BROKEN]], tmp_path)
     assert len(model.prompts) == 1
-    assert isinstance(events[-1], runner.Written)
+    assert isinstance(events[-1], runner.ReplyCompleted)
     assert events[-1].source is Source.BANK
 
 
@@ -200,7 +200,7 @@ async def test_a_bad_question_gives_way_to_the_bank(tmp_path: Path, bad: str) ->
     job = work(Step.QUESTION, QUESTION)
     events, model = await events_of(job, [words(bad)], tmp_path)
     assert len(model.prompts) == 3
-    assert isinstance(events[-1], runner.Written)
+    assert isinstance(events[-1], runner.ReplyCompleted)
     assert events[-1].source is Source.BANK
     assert events[-1].text == job.brief.unasked[0].text
     assert spoken(events) == ""
@@ -217,7 +217,7 @@ async def test_the_attempts_differ(tmp_path: Path) -> None:
 async def test_skills_are_read_from_json(tmp_path: Path) -> None:
     """The reply to the extraction is an object with a list."""
     events, _ = await events_of(work(Step.EXTRACT), [['{"skills": ', '["sql"]}']], tmp_path)
-    assert isinstance(events[-1], runner.Extracted)
+    assert isinstance(events[-1], runner.SkillsExtracted)
     assert events[-1].skills == ["sql"]
 
 
@@ -225,7 +225,7 @@ async def test_skills_are_read_from_json(tmp_path: Path) -> None:
 async def test_unreadable_skills_are_none(tmp_path: Path) -> None:
     """A reply cut short does not stop the interview: the documents name skills too."""
     events, _ = await events_of(work(Step.EXTRACT), [['{"skills": ["s']], tmp_path)
-    assert isinstance(events[-1], runner.Extracted)
+    assert isinstance(events[-1], runner.SkillsExtracted)
     assert events[-1].skills == []
 
 
@@ -234,22 +234,22 @@ async def test_a_used_up_allowance_fails_with_its_reset(tmp_path: Path) -> None:
     """The candidate hears when to go on."""
     job = work(Step.CLOSING)
     events, _ = await events_of(job, [words("Thank you.")], tmp_path, limit=1)
-    assert isinstance(events[-1], runner.Written)
-    other = runner.Work(
+    assert isinstance(events[-1], runner.ReplyCompleted)
+    other = runner.TurnWork(
         **{
             **{name: getattr(job, name) for name in job.__struct_fields__},
             "call": Call(purpose="closing", user="u", interview="i", request="i/t2"),
         }
     )
     events, _ = await events_of(other, [words("Thank you.")], tmp_path, limit=1)
-    assert isinstance(events[-1], runner.Failed)
+    assert isinstance(events[-1], runner.TurnFailed)
     assert events[-1].error.code == "rate_limited"
     assert events[-1].error.details["reset"] > 0
 
 
 async def refused_at(
     tmp_path: Path, *, before: int, busy: int
-) -> tuple[list[float], list[runner.Event]]:
+) -> tuple[list[float], list[runner.TurnEvent]]:
     """Of a turn that finds the models busy for so many seconds, and no room to wait: when it began
     anew, in seconds from its beginning, and what it reported. A call of `before` seconds has told
     the gateway how long one takes."""
@@ -257,7 +257,7 @@ async def refused_at(
     replies: list[Reply] = [["one"] * seconds for seconds in (before, busy) if seconds]
     model = CuedLanguage(clock, [*replies, words(QUESTION)], pause=1.0)
     limiter = RateLimiter(tmp_path / "limit.sqlite", clock, limit=0)
-    gateway = Gateway(model, ScriptedSpeech(clock), limiter, clock, Policy(queue=0))
+    gateway = Gateway(model, ScriptedSpeechModel(clock), limiter, clock, Policy(queue=0))
     gateway.start()
     await gateway.info()
 
@@ -270,11 +270,11 @@ async def refused_at(
         await finished(occupy("before"), clock)
     occupant = asyncio.create_task(occupy("busy"))
     await clock.advance(0.5)
-    begun, posted, times = clock.monotonic(), list[runner.Event](), list[float]()
+    begun, posted, times = clock.monotonic(), list[runner.TurnEvent](), list[float]()
 
-    def post(event: runner.Event) -> None:
+    def post(event: runner.TurnEvent) -> None:
         posted.append(event)
-        if isinstance(event, runner.Restarted):
+        if isinstance(event, runner.ReplyRestarted):
             times.append(clock.monotonic() - begun)
 
     await finished(runner.run(work(Step.QUESTION), gateway, bank.load(), clock, post), clock)
@@ -296,7 +296,7 @@ async def test_a_turn_that_finds_the_models_busy_waits_before_it_tries_again(
     tried three times is told."""
     times, events = await refused_at(tmp_path, before=before, busy=100)
     assert times == pytest.approx(expected)
-    assert isinstance(events[-1], runner.Failed)
+    assert isinstance(events[-1], runner.TurnFailed)
     assert (events[-1].error.code, events[-1].error.retryable) == ("overloaded", True)
 
 
@@ -305,7 +305,7 @@ async def test_a_turn_goes_on_when_the_models_have_become_free(tmp_path: Path) -
     """Nobody has to ask again."""
     times, events = await refused_at(tmp_path, before=2, busy=3)
     assert times == pytest.approx([2, 4])
-    assert isinstance(events[-1], runner.Written)
+    assert isinstance(events[-1], runner.ReplyCompleted)
     assert events[-1].text == QUESTION == spoken(events)
 
 
@@ -334,6 +334,6 @@ async def test_an_unknown_failure_is_an_error_of_the_tree(tmp_path: Path) -> Non
     """A bug in an engine ends the turn, not the interview."""
     broken: Reply = [ZeroDivisionError("a bug")]
     events, _ = await events_of(work(Step.QUESTION), [broken], tmp_path)
-    assert isinstance(events[-1], runner.Failed)
+    assert isinstance(events[-1], runner.TurnFailed)
     assert isinstance(events[-1].error, PrepServerError)
     assert events[-1].error.code == "turn_failed"

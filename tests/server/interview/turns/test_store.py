@@ -7,7 +7,7 @@ import pytest
 
 from prepserver.interview import schema
 from prepserver.interview.turns.steps import Step, TurnState
-from prepserver.interview.turns.store import Turns
+from prepserver.interview.turns.store import TurnStore
 from prepserver.objects.storage import Storage
 from prepserver.wire.protocol import Error
 
@@ -15,13 +15,13 @@ WHY = Error(code="inference", message="The model is gone.", retryable=True, deta
 
 
 @pytest.fixture
-def turns(tmp_path: Path) -> Iterator[Turns]:
+def turns(tmp_path: Path) -> Iterator[TurnStore]:
     storage = Storage(tmp_path / "a.sqlite", "a", schema.INTERVIEW)
-    yield Turns(storage)
+    yield TurnStore(storage)
     storage.close()
 
 
-def test_a_begun_turn_is_the_active_one(turns: Turns) -> None:
+def test_a_begun_turn_is_the_active_one(turns: TurnStore) -> None:
     """With its step, its recording and a number of its own."""
     assert turns.active() is None
     turn = turns.begin(Step.TRANSCRIBE, "recording-1", at=1.0)
@@ -34,7 +34,7 @@ def test_a_begun_turn_is_the_active_one(turns: Turns) -> None:
     )
 
 
-def test_a_turn_goes_from_step_to_step(turns: Turns) -> None:
+def test_a_turn_goes_from_step_to_step(turns: TurnStore) -> None:
     """It stays the same turn; the recording is done with."""
     begun = turns.begin(Step.TRANSCRIBE, "recording-1", at=1.0)
     advanced = turns.advance(begun, Step.QUESTION)
@@ -42,7 +42,7 @@ def test_a_turn_goes_from_step_to_step(turns: Turns) -> None:
     assert (advanced.id, advanced.step, advanced.recording) == (begun.id, Step.QUESTION, None)
 
 
-def test_a_finished_turn_is_neither_active_nor_unfinished(turns: Turns) -> None:
+def test_a_finished_turn_is_neither_active_nor_unfinished(turns: TurnStore) -> None:
     """Done is done."""
     turns.finish(turns.begin(Step.QUESTION, None, at=1.0), TurnState.DONE)
     assert turns.active() is None
@@ -50,7 +50,7 @@ def test_a_finished_turn_is_neither_active_nor_unfinished(turns: Turns) -> None:
 
 
 @pytest.mark.parametrize("state", [TurnState.FAILED, TurnState.STOPPED])
-def test_a_failed_or_stopped_turn_can_be_tried_again(turns: Turns, state: TurnState) -> None:
+def test_a_failed_or_stopped_turn_can_be_tried_again(turns: TurnStore, state: TurnState) -> None:
     """It keeps why it ended, and comes back as a new request of the same turn."""
     begun = turns.begin(Step.QUESTION, None, at=1.0)
     turns.finish(begun, state, WHY)
@@ -63,14 +63,14 @@ def test_a_failed_or_stopped_turn_can_be_tried_again(turns: Turns, state: TurnSt
     assert turns.unfinished() is None
 
 
-def test_only_the_latest_turn_is_unfinished(turns: Turns) -> None:
+def test_only_the_latest_turn_is_unfinished(turns: TurnStore) -> None:
     """A failure that the interview has left behind is no offer any more."""
     turns.finish(turns.begin(Step.QUESTION, None, at=1.0), TurnState.FAILED, WHY)
     turns.finish(turns.begin(Step.CLOSING, None, at=2.0), TurnState.DONE)
     assert turns.unfinished() is None
 
 
-def test_a_hint_does_not_hide_an_unfinished_turn(turns: Turns) -> None:
+def test_a_hint_does_not_hide_an_unfinished_turn(turns: TurnStore) -> None:
     """The interview does not depend on hints."""
     failed = turns.begin(Step.QUESTION, None, at=1.0)
     turns.finish(failed, TurnState.FAILED, WHY)

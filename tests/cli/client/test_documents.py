@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from prepcli.client.documents import read_answers, read_document
 from prepcli.errors import DocumentError
-from prepcli.headless.documents import read_answers, read_document
 from prepserver.wire.protocol import MAX_ANSWER, MAX_DOCUMENT
 
 
