@@ -16,12 +16,12 @@ from pathlib import Path
 
 import click
 import msgspec
-from structs import documented, fields_table, one_line, own_doc
+from structs import attributes, documented, fields_table, one_line, own_doc
 
 from prepcli.tui import keys
 from prepserver import config, errors
 from prepserver.models import catalogue
-from prepserver.wire import protocol, rest
+from prepserver.wire import error_codes, protocol, rest
 
 REFERENCE = Path(__file__).resolve().parent / "reference"
 NOTICE = "<!-- Written by `make docs` from {}; change that, not this page. -->\n"
@@ -82,21 +82,22 @@ def protocol_page() -> str:
 
 
 def errors_page() -> str:
-    """The error tree."""
-    lines = [NOTICE.format("prepserver/errors.py"), "# Errors\n"]
+    """The HTTP statuses and every error code."""
+    lines = [NOTICE.format("prepserver/wire/error_codes.py and prepserver/errors.py"), "# Errors\n"]
     lines += [
         'Over REST an error is the body `{"error": {"code", "message", "retryable",'
-        ' "details"}}` with the status below; in a room it is a message'
-        " [`error`](protocol.md#error) with the same fields.\n"
+        ' "details"}}`; in a room it is the message [`error`](protocol.md#error) with the same'
+        " fields. `code` is one of the codes below. A client must accept unknown codes: a newer"
+        " server may send them.\n"
     ]
-    lines += ["| status | code | may help to repeat | meaning |", "| --- | --- | --- | --- |"]
+    lines += ["## Statuses\n", "| status | default code | retryable | meaning |"]
+    lines += ["| --- | --- | --- | --- |"]
     for cls in sorted((getattr(errors, name) for name in errors.__all__), key=lambda e: e.status):
         again = "yes" if cls.default_retryable else "no"
         lines.append(f"| {cls.status} | `{cls.default_code}` | {again} | {one_line(cls.__doc__)} |")
-    lines += [
-        "\nThe code may be a finer one, such as `bad_setting` for a `bad_request`; the status then"
-        " says which of these it belongs to.\n"
-    ]
+    texts = attributes(error_codes.ErrorCode)
+    lines += ["\n## Codes\n", "| code | meaning |", "| --- | --- |"]
+    lines += [f"| `{code}` | {one_line(texts[code.name])} |" for code in error_codes.ErrorCode]
     return _joined(lines)
 
 

@@ -13,7 +13,7 @@ from msgspec import inspect as kinds
 
 from prepserver.wire import protocol
 
-__all__ = ["documented", "fields_table", "one_line", "own_doc"]
+__all__ = ["attributes", "documented", "fields_table", "one_line", "own_doc"]
 
 
 # --- What the source says beside the values -----------------------------------------------------

@@ -11,6 +11,7 @@ from prepserver.clock import SystemClock
 from prepserver.config import load, open_data_dir
 from prepserver.errors import PrepServerError
 from prepserver.models.commands import models
+from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["main"]
 
@@ -249,7 +250,7 @@ def _or_fail(action: Any) -> None:
         action()
     except PrepServerError as error:
         click.echo(f"prep-server: {error.message}", err=True)
-        sys.exit(2 if error.code == "bad_setting" else 1)
+        sys.exit(2 if error.code == ErrorCode.BAD_SETTING else 1)
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ import platformdirs
 from msgspec import Meta, Struct
 
 from prepserver.errors import BadRequest
+from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["Config", "Secret", "load", "open_data_dir"]
 
@@ -196,7 +197,7 @@ def _from_text(text: str, type: Any) -> str | list[str]:
 
 
 def _bad_setting(message: str) -> BadRequest:
-    return BadRequest(message, code="bad_setting")
+    return BadRequest(message, code=ErrorCode.BAD_SETTING)
 
 
 def _decode(type: type, value: Any) -> Any:

@@ -17,6 +17,8 @@ sentence a person can act on, and whether trying the same again can help.
 
 from typing import Any, ClassVar
 
+from prepserver.wire.error_codes import ErrorCode
+
 __all__ = [
     "BadRequest",
     "Conflict",
@@ -34,7 +36,7 @@ __all__ = [
 class PrepServerError(Exception):
     """Base of every error that the server shows to somebody."""
 
-    default_code: ClassVar[str] = "internal"
+    default_code: ClassVar[ErrorCode] = ErrorCode.INTERNAL
     status: ClassVar[int] = 500
     default_retryable: ClassVar[bool] = False
 
@@ -42,7 +44,7 @@ class PrepServerError(Exception):
         self,
         message: str,
         *,
-        code: str | None = None,
+        code: ErrorCode | None = None,
         retryable: bool | None = None,
         details: dict[str, Any] | None = None,
     ) -> None:
@@ -65,49 +67,49 @@ class PrepServerError(Exception):
 class BadRequest(PrepServerError):
     """What was sent cannot be understood or is out of bounds."""
 
-    default_code = "bad_request"
+    default_code = ErrorCode.BAD_REQUEST
     status = 400
 
 
 class Unauthorized(PrepServerError):
     """Nobody, or nobody known, is calling."""
 
-    default_code = "unauthorized"
+    default_code = ErrorCode.UNAUTHORIZED
     status = 401
 
 
 class Forbidden(PrepServerError):
     """The caller is known and may not do this."""
 
-    default_code = "forbidden"
+    default_code = ErrorCode.FORBIDDEN
     status = 403
 
 
 class NotFound(PrepServerError):
     """There is no such thing, or it is somebody else's: the caller cannot tell which."""
 
-    default_code = "not_found"
+    default_code = ErrorCode.NOT_FOUND
     status = 404
 
 
 class Conflict(PrepServerError):
     """The request is sound but the state of things does not allow it."""
 
-    default_code = "conflict"
+    default_code = ErrorCode.CONFLICT
     status = 409
 
 
 class InterviewError(PrepServerError):
     """The interview cannot take this step."""
 
-    default_code = "interview"
+    default_code = ErrorCode.INTERVIEW
     status = 422
 
 
 class RateLimited(PrepServerError):
     """The user's allowance of model requests is used up; `details.reset` says until when."""
 
-    default_code = "rate_limited"
+    default_code = ErrorCode.RATE_LIMITED
     status = 429
     default_retryable = True
 
@@ -115,7 +117,7 @@ class RateLimited(PrepServerError):
 class InferenceError(PrepServerError):
     """A model could not answer."""
 
-    default_code = "inference"
+    default_code = ErrorCode.INFERENCE
     status = 503
     default_retryable = True
 
@@ -123,6 +125,6 @@ class InferenceError(PrepServerError):
 class StorageError(PrepServerError):
     """The disk refused; what waited for the write was discarded."""
 
-    default_code = "storage"
+    default_code = ErrorCode.STORAGE
     status = 503
     default_retryable = True

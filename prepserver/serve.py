@@ -20,6 +20,7 @@ from prepserver.config import Config
 from prepserver.errors import Conflict
 from prepserver.http.rooms import Rooms
 from prepserver.http.sockets import Sockets
+from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["serve"]
 
@@ -77,7 +78,7 @@ class _Server(uvicorn.Server):
             raise Conflict(
                 f"Port {self._settings.port} of {self._settings.host} cannot be listened on. "
                 "Choose another with --port, or 0 for any free one.",
-                code="port_in_use",
+                code=ErrorCode.PORT_IN_USE,
             ) from error
         host, port = self.servers[0].sockets[0].getsockname()[:2]
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

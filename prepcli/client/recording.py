@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 
 from prepcli.errors import PrepError, QueueFull, RecordingRefused
+from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import (
     BYTES_PER_SECOND,
     AudioCancel,
@@ -178,7 +179,7 @@ class Recording:
 
     def refused(self, failure: Failure) -> None:
         """The server answered with an error."""
-        if failure.code == "frames_missing" and self._repairs < MAX_REPAIRS:
+        if failure.code == ErrorCode.FRAMES_MISSING and self._repairs < MAX_REPAIRS:
             self._repairs += 1
             self.restart()
         else:

@@ -42,6 +42,7 @@ from prepcli.errors import (
     UsageError,
 )
 from prepserver.wire import protocol
+from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import (
     Accepted,
     AudioAck,
@@ -295,7 +296,7 @@ def _decoded(data: str) -> ServerMessages | None:
 
 def _too_big(id: str) -> Failure:
     return Failure(
-        code="message_too_big",
+        code=ErrorCode.MESSAGE_TOO_BIG,
         message="This was too long for the server, or for something on the way. Shorten it.",
         id=id,
     )

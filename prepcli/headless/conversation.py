@@ -30,6 +30,7 @@ from prepcli.errors import (
 )
 from prepcli.headless.answers import Answer, Answers, Spoken, Typed
 from prepcli.headless.output import Output
+from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import (
     Accepted,
     Error,
@@ -160,13 +161,13 @@ class Conversation:
         self._output.show(self._state)
 
     def _refused(self, failure: Failure) -> None:
-        if failure.code == "rate_limited":
+        if failure.code == ErrorCode.RATE_LIMITED:
             raise rate_limited(msgspec.convert(failure, Error, from_attributes=True))
         if failure.id and failure.id == self._retry_id:
             self._retry_id = ""  # somebody else was quicker
         elif failure.id and failure.id == self._given_id:
             self._answer_refused(failure)
-        elif not failure.id and failure.code == "nothing_heard":
+        elif not failure.id and failure.code == ErrorCode.NOTHING_HEARD:
             # The answer came to nothing; the question waits for another one.
             self._output.note(failure.message)
             self._answered = ""
@@ -177,7 +178,7 @@ class Conversation:
 
     def _answer_refused(self, failure: Failure) -> None:
         """Give it again if it only came at a wrong moment, else go on with the next one."""
-        if failure.code == "frames_missing":
+        if failure.code == ErrorCode.FRAMES_MISSING:
             return  # the recording sends them again by itself
         if failure.retryable and self._given is not None and self._repeats < MAX_REPEATS:
             self._repeats += 1
@@ -212,7 +213,7 @@ class Conversation:
         # What failed some time ago may go well by now: the period is over, the model mended.
         found, self._found_failed = self._found_failed, False
         over = found and float(failed.details.get("reset", 0.0)) <= time.time()
-        if failed.code == "rate_limited" and not over:
+        if failed.code == ErrorCode.RATE_LIMITED and not over:
             raise rate_limited(failed)
         hopeless = not failed.retryable and not found
         if hopeless or self._retried_at == len(self._state.messages):

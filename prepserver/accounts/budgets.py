@@ -8,6 +8,7 @@ from msgspec import Struct
 from prepserver.clock import Clock
 from prepserver.errors import RateLimited
 from prepserver.storage.sqlite import Database
+from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["Budgets", "Spent"]
 
@@ -68,7 +69,7 @@ class Budgets:
                 raise RateLimited(
                     f"All {budget:g} {unit} of this period are used. Go on when the period ends; "
                     "the interview is kept.",
-                    code="budget_spent",
+                    code=ErrorCode.BUDGET_SPENT,
                     details={"budget": name, "limit": budget, "used": used, "reset": spent.reset},
                 )
 

@@ -10,6 +10,7 @@ import jwt
 from prepserver.clock import Clock
 from prepserver.errors import Unauthorized
 from prepserver.storage.files import sync_folder
+from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.rest import RoomToken
 
 __all__ = ["Tokens", "signing_key"]
@@ -44,7 +45,7 @@ def signing_key(path: Path) -> bytes:
     if len(key) < KEY_BYTES:
         raise Unauthorized(
             f"The signing key {path} is damaged. Remove the file; clients fetch new tokens.",
-            code="bad_signing_key",
+            code=ErrorCode.BAD_SIGNING_KEY,
         )
     return key
 
@@ -91,9 +92,11 @@ class Tokens:
         if claims.get("typ") != TYPE or not isinstance(claims["exp"], int):
             raise _bad_token()
         if claims["exp"] <= self._clock.now():
-            raise Unauthorized("The token has expired; fetch a new one.", code="token_expired")
+            raise Unauthorized(
+                "The token has expired; fetch a new one.", code=ErrorCode.TOKEN_EXPIRED
+            )
         return str(claims["sub"])
 
 
 def _bad_token() -> Unauthorized:
-    return Unauthorized("The token was not issued by this server.", code="bad_token")
+    return Unauthorized("The token was not issued by this server.", code=ErrorCode.BAD_TOKEN)

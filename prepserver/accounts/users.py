@@ -15,6 +15,7 @@ from msgspec import Struct
 from prepserver.clock import Clock
 from prepserver.errors import BadRequest, Conflict, NotFound, Unauthorized
 from prepserver.storage.sqlite import Database
+from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["NewKey", "User", "Users"]
 
@@ -83,7 +84,7 @@ class Users:
                 return self.rotate(name)
             raise Conflict(
                 f"There is a user named {name}. `prep-server users rotate {name}` makes a new key.",
-                code="user_exists",
+                code=ErrorCode.USER_EXISTS,
             )
         user_id = uuid.uuid4().hex
         key, key_id, key_hash = self._make_key()
@@ -94,7 +95,9 @@ class Users:
                     (user_id, name, key_id, key_hash, self._clock.now(), admin),
                 )
             except apsw.ConstraintError as error:
-                raise Conflict(f"There is a user named {name}.", code="user_exists") from error
+                raise Conflict(
+                    f"There is a user named {name}.", code=ErrorCode.USER_EXISTS
+                ) from error
         return NewKey(id=user_id, name=name, key=key)
 
     def rotate(self, name: str) -> NewKey:
@@ -195,5 +198,5 @@ def _no_user(name: str) -> NotFound:
 def _bad_key() -> Unauthorized:
     return Unauthorized(
         "The access key is not known here. Ask for a new one: `prep-server users rotate NAME`.",
-        code="bad_access_key",
+        code=ErrorCode.BAD_ACCESS_KEY,
     )

@@ -25,6 +25,7 @@ from prepserver.engines.types import (
     Usage,
 )
 from prepserver.errors import InferenceError
+from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import BYTES_PER_SECOND
 
 __all__ = ["ScriptedLanguageModel", "ScriptedSpeechModel"]
@@ -92,7 +93,9 @@ class ScriptedSpeechModel:
     async def transcribe(self, pcm: bytes, vocabulary: str = "") -> Transcription:
         if not pcm or len(pcm) % 2:
             raise InferenceError(
-                "The recording is not whole 16-bit samples.", code="bad_audio", retryable=False
+                "The recording is not whole 16-bit samples.",
+                code=ErrorCode.BAD_AUDIO,
+                retryable=False,
             )
         await self._clock.sleep(self._delay)
         seconds = len(pcm) / BYTES_PER_SECOND

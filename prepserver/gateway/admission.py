@@ -15,6 +15,7 @@ from msgspec import Struct
 from prepserver.clock import Clock
 from prepserver.engines.types import Priority
 from prepserver.errors import InferenceError
+from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["Admission", "Estimate"]
 
@@ -122,7 +123,7 @@ class Admission:
         when = "in a moment" if estimate.seconds is None else f"in about {estimate.seconds:.0f} s"
         return InferenceError(
             f"The models are busy: {self.waiting} requests are waiting already. Try again {when}.",
-            code="overloaded",
+            code=ErrorCode.OVERLOADED,
             details={"position": estimate.position, "wait": estimate.seconds},
         )
 

@@ -13,6 +13,7 @@ from prepserver.engines.types import ModelInfo, Priority
 from prepserver.errors import InferenceError, PrepServerError
 from prepserver.gateway.admission import Admission
 from prepserver.telemetry.calls import CallStats
+from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["Backend", "FallbackChain", "Retries"]
 
@@ -100,7 +101,9 @@ class Backend(Generic[E]):
             await asyncio.shield(loading)
         except asyncio.CancelledError:
             if loading.cancelled():
-                raise InferenceError("The server is stopping.", code="worker_closed") from None
+                raise InferenceError(
+                    "The server is stopping.", code=ErrorCode.WORKER_CLOSED
+                ) from None
             raise
         if self.failure is not None:
             raise _again(self.failure)
@@ -134,7 +137,7 @@ class Backend(Generic[E]):
             log.exception("model.load_failed")
             return InferenceError(
                 "A model could not be loaded; the server's log says why.",
-                code="model_not_loaded",
+                code=ErrorCode.MODEL_NOT_LOADED,
                 retryable=False,
             )
         if self.info is not None:
@@ -251,7 +254,7 @@ class FallbackChain(Generic[E]):
         except TimeoutError:
             raise InferenceError(
                 f"The model said nothing for {timeout:g} s. Try again.",
-                code="first_token_timeout",
+                code=ErrorCode.FIRST_TOKEN_TIMEOUT,
             ) from None
 
     async def close(self) -> None:

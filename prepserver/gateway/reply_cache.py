@@ -19,6 +19,7 @@ from prepserver.clock import Clock
 from prepserver.engines.types import Prompt, TextDelta, Usage
 from prepserver.errors import InferenceError, PrepServerError
 from prepserver.telemetry.calls import CallStats
+from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["ReplyCache", "SharedReply", "key_of"]
 
@@ -184,7 +185,9 @@ class InFlightReply:
                     self._wake()
             self.whole = bool(self.events) and isinstance(self.events[-1], Usage)
         except asyncio.CancelledError:
-            self._error = InferenceError("The reply was given up. Try again.", code="given_up")
+            self._error = InferenceError(
+                "The reply was given up. Try again.", code=ErrorCode.GIVEN_UP
+            )
             raise
         except Exception as error:
             self._error = error

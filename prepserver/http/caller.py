@@ -7,6 +7,7 @@ from litestar import Request
 from prepserver.accounts.users import PREFIX
 from prepserver.errors import Unauthorized
 from prepserver.http.services import Services
+from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["access_key", "administrator", "bearer", "caller"]
 
@@ -15,7 +16,8 @@ def bearer(request: Request[Any, Any, Any]) -> str:
     scheme, _, credential = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not credential.strip():
         raise Unauthorized(
-            "Say who you are: send `Authorization: Bearer ACCESS_KEY`.", code="no_credential"
+            "Say who you are: send `Authorization: Bearer ACCESS_KEY`.",
+            code=ErrorCode.NO_CREDENTIAL,
         )
     return credential.strip()
 
@@ -34,5 +36,5 @@ async def access_key(request: Request[Any, Any, Any], services: Services) -> str
     """Dependency: the user's id, by access key alone: a token cannot make tokens."""
     credential = bearer(request)
     if not credential.startswith(f"{PREFIX}_"):
-        raise Unauthorized("Tokens are made from an access key.", code="bad_access_key")
+        raise Unauthorized("Tokens are made from an access key.", code=ErrorCode.BAD_ACCESS_KEY)
     return await services.users.authenticate(credential)

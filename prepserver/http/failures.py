@@ -8,16 +8,17 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 
 from prepserver.errors import PrepServerError, RateLimited
+from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import Error
 from prepserver.wire.rest import ErrorBody
 
 __all__ = ["error_body", "handlers"]
 
 _CODES = {
-    404: "not_found",
-    405: "method_not_allowed",
-    413: "request_too_large",
-    415: "unsupported_media_type",
+    404: ErrorCode.NOT_FOUND,
+    405: ErrorCode.METHOD_NOT_ALLOWED,
+    413: ErrorCode.REQUEST_TOO_LARGE,
+    415: ErrorCode.UNSUPPORTED_MEDIA_TYPE,
 }
 """What the framework's refusals are called; any other is a bad request."""
 
@@ -43,7 +44,9 @@ def _of_ours(request: Request[Any, Any, Any], error: PrepServerError) -> Respons
 
 def _of_litestar(request: Request[Any, Any, Any], error: HTTPException) -> Response[Any]:
     """What the framework refuses: no route, no method, a body that does not fit."""
-    code = _CODES.get(error.status_code, "internal" if error.status_code >= 500 else "bad_request")
+    code = _CODES.get(
+        error.status_code, ErrorCode.INTERNAL if error.status_code >= 500 else ErrorCode.BAD_REQUEST
+    )
     details: dict[str, Any] = {}
     if isinstance(error, ValidationException) and error.extra:
         details = {"problems": error.extra}
@@ -57,7 +60,9 @@ def _of_nobody(request: Request[Any, Any, Any], error: Exception) -> Response[An
 
 
 def _of_nesting(request: Request[Any, Any, Any], error: RecursionError) -> Response[Any]:
-    return _respond(400, Error(code="bad_request", message="The body is nested too deeply."))
+    return _respond(
+        400, Error(code=ErrorCode.BAD_REQUEST, message="The body is nested too deeply.")
+    )
 
 
 handlers: Any = {

@@ -15,6 +15,7 @@ from prepserver.errors import BadRequest, Forbidden, NotFound, Unauthorized
 from prepserver.http.services import Services
 from prepserver.objects.connection import Connection
 from prepserver.objects.instance import Instance
+from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["Rooms", "not_a_socket"]
 
@@ -39,7 +40,7 @@ class UpgradeRequired(BadRequest):
     sync_to_thread=False,
 )
 def not_a_socket() -> None:
-    raise UpgradeRequired("This address is a room: open a WebSocket.", code="not_websocket")
+    raise UpgradeRequired("This address is a room: open a WebSocket.", code=ErrorCode.NOT_WEBSOCKET)
 
 
 class Rooms:
@@ -59,18 +60,22 @@ class Rooms:
         if address is None or address[1] not in PARTIES:
             raise NotFound(
                 f"Rooms are at /parties/{{party}}/{{room}}; parties are {', '.join(PARTIES)}.",
-                code="no_such_party",
+                code=ErrorCode.NO_SUCH_PARTY,
             )
         party, room = address[1], address[2]
         query = parse_qs(query_string)
         token = query.get("token", [""])[0]
         if not token:
             # An access key is for headers: an address ends up in logs of proxies and in histories.
-            raise Unauthorized("A room needs ?token=, from GET /auth/token.", code="no_credential")
+            raise Unauthorized(
+                "A room needs ?token=, from GET /auth/token.", code=ErrorCode.NO_CREDENTIAL
+            )
         user = await services.user_of_token(token)
         if party == "user-interviews":
             if room not in (user, MINE):
-                raise Forbidden("This list of interviews is not yours.", code="not_your_room")
+                raise Forbidden(
+                    "This list of interviews is not yours.", code=ErrorCode.NOT_YOUR_ROOM
+                )
             room = user
         else:
             await services.registry.call("user-interviews", user, "find", room)

@@ -14,6 +14,7 @@ from prepserver.gateway.gateway import Gateway
 from prepserver.objects.registry import Registry
 from prepserver.telemetry.call_log import CallLog
 from prepserver.telemetry.metrics import Metrics
+from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["Services"]
 
@@ -60,7 +61,7 @@ class Services(Struct, frozen=True, kw_only=True):
         if not await asyncio.to_thread(self.users.is_admin, user):
             raise Forbidden(
                 "Only administrators may see this: `prep-server users promote NAME` makes one.",
-                code="not_an_administrator",
+                code=ErrorCode.NOT_AN_ADMINISTRATOR,
             )
         return user
 
@@ -68,5 +69,5 @@ class Services(Struct, frozen=True, kw_only=True):
         """The user's id behind a token; an access key is none. Raises Unauthorized."""
         user = self.tokens.verify(token)
         if not await asyncio.to_thread(self.users.exists, user):
-            raise Unauthorized("The token's user was removed.", code="bad_token")
+            raise Unauthorized("The token's user was removed.", code=ErrorCode.BAD_TOKEN)
         return user

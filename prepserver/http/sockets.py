@@ -25,6 +25,7 @@ from prepserver.http.failures import error_body
 from prepserver.objects.connection import Connection
 from prepserver.objects.instance import Instance
 from prepserver.wire import protocol as wire
+from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["Admit", "RoomSocket", "Sockets"]
 
@@ -262,7 +263,8 @@ class RoomSocket(asyncio.BufferedProtocol):
         left meanwhile."""
         if text and len(data) > wire.MAX_TEXT_FRAME:
             too_big = BadRequest(
-                f"A text message is at most {wire.MAX_TEXT_FRAME} bytes.", code="message_too_big"
+                f"A text message is at most {wire.MAX_TEXT_FRAME} bytes.",
+                code=ErrorCode.MESSAGE_TOO_BIG,
             )
             connection.push(wire.encode(wire.Failure(**too_big.as_dict())))
             connection.close(wire.CLOSE_TOO_BIG, too_big.message)

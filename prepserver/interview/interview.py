@@ -27,6 +27,7 @@ from prepserver.interview.turns.store import Turn, TurnStore
 from prepserver.objects.connection import Connection
 from prepserver.objects.object import Context, DurableObject
 from prepserver.wire import protocol as wire
+from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["InterviewObject", "InterviewSettings"]
 
@@ -82,7 +83,7 @@ class InterviewObject(DurableObject):
         """Take over a new interview; again does nothing more. Raises NotFound for another's."""
         storage = self.context.storage
         if storage.get("owner", str) not in (None, owner):
-            raise NotFound("You have no interview with this id.", code="no_such_interview")
+            raise NotFound("You have no interview with this id.", code=ErrorCode.NO_SUCH_INTERVIEW)
         if storage.get("view", wire.Interview) is None:
             storage.put("owner", owner)
             storage.put("spec", msgspec.convert(spec, wire.InterviewSpec))
@@ -126,7 +127,9 @@ class InterviewObject(DurableObject):
         try:
             decoded = wire.decode_client(message)
         except msgspec.DecodeError as error:
-            bad = BadRequest(f"The message cannot be understood: {error}", code="bad_message")
+            bad = BadRequest(
+                f"The message cannot be understood: {error}", code=ErrorCode.BAD_MESSAGE
+            )
             self._room.refuse(connection, bad, wire.id_of(message))
             return
         id = decoded.id
@@ -252,14 +255,16 @@ class InterviewObject(DurableObject):
     def _stop_turn(self) -> None:
         active = self._turns.active()
         if active is None:
-            raise Conflict("Nothing is under way that could be stopped.", code="nothing_to_stop")
-        stopped = Conflict("You stopped the interviewer.", code="stopped", retryable=True)
+            raise Conflict(
+                "Nothing is under way that could be stopped.", code=ErrorCode.NOTHING_TO_STOP
+            )
+        stopped = Conflict("You stopped the interviewer.", code=ErrorCode.STOPPED, retryable=True)
         self._stop(active, TurnState.STOPPED, stopped)
 
     def _retry_turn(self) -> None:
         unfinished = self._turns.unfinished()
         if unfinished is None or self._turns.active() is not None:
-            raise Conflict("There is nothing to try again.", code="nothing_to_retry")
+            raise Conflict("There is nothing to try again.", code=ErrorCode.NOTHING_TO_RETRY)
         self._work_on(self._turns.retry(unfinished))
         self._room.show_phase()
 
@@ -388,7 +393,7 @@ class InterviewObject(DurableObject):
             nothing = InterviewError(
                 "No words were heard in the recording. Speak closer to the microphone and record "
                 "again, or type the answer.",
-                code="nothing_heard",
+                code=ErrorCode.NOTHING_HEARD,
             )
             self._stop(current, TurnState.DONE, nothing)
             return

@@ -10,6 +10,7 @@ from prepserver.interview.turns.store import TurnStore
 from prepserver.objects.connection import Connection
 from prepserver.objects.object import Context
 from prepserver.wire import protocol as wire
+from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["ListUpdated", "Room"]
 
@@ -52,7 +53,7 @@ class Room:
         if view is None:
             raise Conflict(
                 "The interview is still being set up: connect again in a moment.",
-                code="not_ready",
+                code=ErrorCode.NOT_READY,
                 retryable=True,
             )
         return view

@@ -4,12 +4,12 @@ import msgspec
 
 from prepserver.errors import BadRequest, Conflict, PrepServerError
 from prepserver.interview.room import Room
-from prepserver.interview.speech.ingest import FRAMES_MISSING
 from prepserver.interview.transcript import Transcript
 from prepserver.interview.turns.steps import Step
 from prepserver.interview.turns.store import TurnStore
 from prepserver.objects.object import Context
 from prepserver.wire import protocol as wire
+from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["Rules", "not_blank"]
 
@@ -41,7 +41,7 @@ class Rules:
 
     def require_open(self) -> None:
         if self._room.view.status is wire.Status.COMPLETED:
-            raise Conflict("The interview is over. Start a new one.", code="completed")
+            raise Conflict("The interview is over. Start a new one.", code=ErrorCode.COMPLETED)
 
     def require_question(self) -> None:
         self.require_open()
@@ -49,13 +49,13 @@ class Rules:
         if active is not None and active.step is not Step.HINT:
             raise Conflict(
                 "The interviewer is at work. Wait for the question, or stop the turn first.",
-                code="busy",
+                code=ErrorCode.BUSY,
                 retryable=True,
             )
         if self._transcript.open_question() is None:
             raise Conflict(
                 "No question is open. Try the stopped turn again with turn.retry.",
-                code="no_question",
+                code=ErrorCode.NO_QUESTION,
             )
 
     def answered(self, message: wire.ClientMessage) -> wire.Accepted | wire.Failure | None:
@@ -85,7 +85,11 @@ class Rules:
 
     def note_refusal(self, message: wire.ClientMessage, error: PrepServerError) -> None:
         """The message has no effect, now or when it is sent again."""
-        if not message.id or not isinstance(message, _ONCE) or error.code == FRAMES_MISSING:
+        if (
+            not message.id
+            or not isinstance(message, _ONCE)
+            or error.code == ErrorCode.FRAMES_MISSING
+        ):
             return
         storage = self._context.storage
         stored = msgspec.json.encode(wire.Error(**error.as_dict()))
@@ -100,5 +104,5 @@ def not_blank(text: str) -> str:
     """The text without what surrounds it. Raises BadRequest when nothing is left."""
     stripped = text.strip()
     if not stripped:
-        raise BadRequest("The answer is empty: say something.", code="empty_answer")
+        raise BadRequest("The answer is empty: say something.", code=ErrorCode.EMPTY_ANSWER)
     return stripped

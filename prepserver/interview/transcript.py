@@ -5,6 +5,7 @@ import msgspec
 from prepserver.engines.types import Transcription
 from prepserver.errors import NotFound
 from prepserver.objects.storage import Storage
+from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import Message, MessageKind, Role, Source
 
 __all__ = ["Transcript"]
@@ -48,7 +49,9 @@ class Transcript:
         """Raises NotFound for a message that was not spoken."""
         row = self._storage.row("SELECT speech FROM speeches WHERE message = ?", message)
         if row is None:
-            raise NotFound("There is no spoken answer with this id.", code="no_such_message")
+            raise NotFound(
+                "There is no spoken answer with this id.", code=ErrorCode.NO_SUCH_MESSAGE
+            )
         return msgspec.json.decode(row[0], type=Transcription)
 
     def edit(self, id: str, text: str) -> Message:
@@ -60,7 +63,9 @@ class Transcript:
             MessageKind.ANSWER,
         )
         if not changed:
-            raise NotFound("There is no answer of yours with this id.", code="no_such_message")
+            raise NotFound(
+                "There is no answer of yours with this id.", code=ErrorCode.NO_SUCH_MESSAGE
+            )
         return self._get(id)
 
     def count(self, kind: MessageKind) -> int:

@@ -11,6 +11,7 @@ from prepserver.interview import schema
 from prepserver.objects.connection import Connection
 from prepserver.objects.object import Context, DurableObject
 from prepserver.wire import protocol as wire
+from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["UserInterviews"]
 
@@ -40,7 +41,7 @@ class UserInterviews(DurableObject):
             if known[0]:
                 raise Conflict(
                     "The interview with this id is being removed: try again in a moment.",
-                    code="being_removed",
+                    code=ErrorCode.BEING_REMOVED,
                     retryable=True,
                 )
             return self.find(id)
@@ -75,7 +76,7 @@ class UserInterviews(DurableObject):
             "SELECT view FROM interviews WHERE id = ? AND NOT deleting", id
         )
         if row is None:
-            raise NotFound("You have no interview with this id.", code="no_such_interview")
+            raise NotFound("You have no interview with this id.", code=ErrorCode.NO_SUCH_INTERVIEW)
         return msgspec.json.decode(row[0], type=wire.Interview)
 
     def list(self) -> list[wire.Interview]:
@@ -128,15 +129,15 @@ class UserInterviews(DurableObject):
 
     def on_message(self, connection: Connection, message: str | bytes) -> None:
         if isinstance(message, bytes):
-            raise BadRequest("This room takes no audio.", code="bad_message")
+            raise BadRequest("This room takes no audio.", code=ErrorCode.BAD_MESSAGE)
         try:
             decoded = wire.decode_client(message)
         except msgspec.DecodeError as error:
             raise BadRequest(
-                f"The message cannot be understood: {error}", code="bad_message"
+                f"The message cannot be understood: {error}", code=ErrorCode.BAD_MESSAGE
             ) from error
         if not isinstance(decoded, wire.GetAllMessages):
-            raise BadRequest("This room only takes get_all_messages.", code="bad_message")
+            raise BadRequest("This room only takes get_all_messages.", code=ErrorCode.BAD_MESSAGE)
         self._send_snapshot(connection)
         if decoded.id:
             self.context.send(connection, wire.Accepted(id=decoded.id))

@@ -20,6 +20,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from prepserver.models.errors import ModelError
+from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["BINARY_VERSION", "DTYPES", "Variable", "VariableFile"]
 
@@ -166,5 +167,5 @@ class VariableFile:
         return ModelError(
             f"{self._path.name} is not a CTranslate2 model that can be converted: {why}. "
             "Fetch it again.",
-            code="model_conversion",
+            code=ErrorCode.MODEL_CONVERSION,
         )

@@ -12,6 +12,7 @@ from typing import IO
 
 from prepserver.models.errors import ModelError
 from prepserver.storage.files import sync_folder
+from prepserver.wire.error_codes import ErrorCode
 
 __all__ = [
     "clear",
@@ -118,12 +119,12 @@ def disk_errors(folder: Path) -> Iterator[None]:
             raise ModelError(
                 f"{error.filename or folder} cannot be used: {reason}. Change its permissions, or "
                 "choose another folder for models with --models-dir or PREP_MODELS_DIR.",
-                code="model_folder",
+                code=ErrorCode.MODEL_FOLDER,
             ) from error
         raise ModelError(
             f"The disk failed at {error.filename or folder}: {reason}. Nothing that was installed "
             "has changed; try again.",
-            code="model_disk",
+            code=ErrorCode.MODEL_DISK,
             retryable=True,
         ) from error
 
@@ -132,6 +133,6 @@ def _no_space(folder: Path, why: str) -> ModelError:
     return ModelError(
         f"There is no room for the model in {folder}: {why}. Make room, or choose another folder "
         "with --models-dir or PREP_MODELS_DIR, and pull again.",
-        code="no_space",
+        code=ErrorCode.NO_SPACE,
         details={"folder": str(folder)},
     )

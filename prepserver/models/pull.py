@@ -7,6 +7,7 @@ from prepserver.models.catalogue import CatalogueEntry, HubSource, PackageSource
 from prepserver.models.errors import ModelError
 from prepserver.models.progress import Progress, Report, silent
 from prepserver.models.store import ModelStore
+from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["pull"]
 
@@ -54,7 +55,7 @@ def _pull(store: ModelStore, entry: CatalogueEntry, report: Report) -> Path:
                 f"{expected[:12]}…. It was thrown away, and what is installed has not changed. "
                 "Try again; if it stays so, the source has changed: pull another model, or bring "
                 "this one: `prep-server models import PATH`.",
-                code="model_hash",
+                code=ErrorCode.MODEL_HASH,
                 details={"name": entry.name, "expected": expected, "found": found},
             )
         installed = store.install(path, entry.file, found)

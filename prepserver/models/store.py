@@ -14,6 +14,7 @@ from prepserver.models.catalogue import Catalogue, CatalogueEntry, Kind, built_i
 from prepserver.models.errors import ModelError, ModelNotFound
 from prepserver.models.formats import GGML_MAGIC, GGUF_MAGIC
 from prepserver.models.progress import Progress, Report, silent
+from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["ModelStore", "StoredModel", "kind_of"]
 
@@ -84,7 +85,7 @@ class ModelStore:
             raise ModelError(
                 f"{path} has not the size of {name}: it was cut short or changed. Fetch it again: "
                 f"`prep-server models pull {name}`.",
-                code="model_damaged",
+                code=ErrorCode.MODEL_DAMAGED,
                 details={"name": name},
             )
         return path
@@ -107,7 +108,7 @@ class ModelStore:
                     f"{found} is not {name_or_path}: its hash is another one, so it was damaged or "
                     f"exchanged. Fetch it again: `prep-server models pull {name_or_path}`; to use "
                     "the file as it is, give its path instead of the name.",
-                    code="model_hash",
+                    code=ErrorCode.MODEL_HASH,
                     details={"name": name_or_path},
                 )
             return found
@@ -141,7 +142,7 @@ class ModelStore:
         raise ModelError(
             f"{path} is damaged: its hash is {found[:12]}…, not {expected[:12] or 'known'}…. Put "
             f"a good one in its place: {remedy}.",
-            code="model_hash",
+            code=ErrorCode.MODEL_HASH,
             details={"name": name, "expected": expected, "found": found},
         )
 
@@ -269,7 +270,7 @@ class ModelStore:
             raise Conflict(
                 f"Another model is called {file}, and it was left alone. Rename the file that you "
                 "bring, and import it again.",
-                code="model_exists",
+                code=ErrorCode.MODEL_EXISTS,
             )
 
     def _receipt(self, path: Path) -> _Receipt | None:
@@ -304,5 +305,5 @@ def kind_of(path: Path) -> Kind:
     raise ModelError(
         f"{path} is not a model: it begins with neither GGUF (llama.cpp) nor ggml's number "
         f"(whisper.cpp). It looks like {likely.get(magic, 'another format')}; download it again.",
-        code="model_format",
+        code=ErrorCode.MODEL_FORMAT,
     )

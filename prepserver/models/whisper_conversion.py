@@ -18,6 +18,7 @@ from prepserver.models.ctranslate2 import Variable, VariableFile
 from prepserver.models.errors import ModelError
 from prepserver.models.ggml import Hyperparameters, write_header, write_tensor
 from prepserver.models.mel import filter_bank
+from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["convert", "vocabulary"]
 
@@ -209,5 +210,5 @@ def _failed(why: str) -> ModelError:
     return ModelError(
         f"The speech model cannot be converted: {why}. Fetch it again; if that does not help, "
         "pull another one (`prep-server models list`).",
-        code="model_conversion",
+        code=ErrorCode.MODEL_CONVERSION,
     )

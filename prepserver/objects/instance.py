@@ -19,14 +19,12 @@ from prepserver.objects.object import Context, DurableObject, Factory
 from prepserver.objects.storage import Storage, remove_files
 from prepserver.objects.transaction import QueuedEvent, Transaction
 from prepserver.storage.files import sync_folder
+from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import CLOSE_DELETED, Failure, encode, id_of
 
-__all__ = ["DELETED", "STOPPING", "Instance", "Kind", "stopping"]
+__all__ = ["Instance", "Kind", "stopping"]
 
 T = TypeVar("T")
-
-DELETED, STOPPING = "deleted", "stopping"
-"""Codes of the errors that come from the life of an object, not from its code."""
 
 ALARM_RETRIES = 6
 ALARM_FIRST_RETRY = 2.0
@@ -196,7 +194,7 @@ class Instance:
     async def wake(self) -> None:
         """Build the instance and run `on_start`. Raises PrepServerError."""
         if self._destroyed:
-            raise NotFound("This room was deleted.", code=DELETED)
+            raise NotFound("This room was deleted.", code=ErrorCode.DELETED)
         if self._registry.closing:
             raise stopping()
         try:
@@ -281,7 +279,7 @@ class Instance:
         try:
             await self._enqueue(self._fire)
         except PrepServerError as error:
-            if error.code in (DELETED, STOPPING):
+            if error.code in (ErrorCode.DELETED, ErrorCode.STOPPING):
                 raise
             log.warning("alarm.failed", kind=self.kind.name, code=error.code)
             await self._enqueue(self._retry_alarm)
@@ -404,5 +402,5 @@ class Instance:
 
 def stopping() -> PrepServerError:
     return PrepServerError(
-        "The server is stopping; try again in a moment.", code=STOPPING, retryable=True
+        "The server is stopping; try again in a moment.", code=ErrorCode.STOPPING, retryable=True
     )

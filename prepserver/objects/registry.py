@@ -19,9 +19,10 @@ from prepserver.errors import Conflict, PrepServerError, StorageError
 from prepserver.objects.alarms import AlarmIndex, boot_id
 from prepserver.objects.connection import Connection
 from prepserver.objects.freeing import give_back_memory
-from prepserver.objects.instance import DELETED, STOPPING, Instance, Kind, stopping
+from prepserver.objects.instance import Instance, Kind, stopping
 from prepserver.objects.storage import make_folder, peek
 from prepserver.storage.sqlite import cannot_open
+from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import CLOSE_RESTART
 
 __all__ = ["Registry", "RegistryCounts"]
@@ -223,7 +224,7 @@ class Registry:
         try:
             await self.cell(kind, name).fire()
         except PrepServerError as error:
-            if error.code in (DELETED, STOPPING):
+            if error.code in (ErrorCode.DELETED, ErrorCode.STOPPING):
                 return
             log.error("alarm.not_delivered", kind=kind, code=error.code)
             # The object cannot be reached, so its own alarm is as it was: look again later.
@@ -305,7 +306,7 @@ def _locked(root: Path) -> int:
         raise Conflict(
             f"Another prep-server (process {pid or 'unknown'}) already serves {root}. "
             "Stop it first, or choose another --data-dir.",
-            code="data_dir_in_use",
+            code=ErrorCode.DATA_DIR_IN_USE,
         ) from error
     except OSError:
         os.close(descriptor)

@@ -19,6 +19,7 @@ from msgspec import Struct
 from prepserver.errors import StorageError
 from prepserver.storage.files import sync_folder
 from prepserver.storage.sqlite import cannot_open, invalidate, refused
+from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["Alarm", "Storage", "make_folder", "peek", "remove_files"]
 
@@ -99,7 +100,7 @@ class Storage:
             raise StorageError(
                 f"The database {self.path.name} was written by a newer version of prep-server "
                 f"(schema {version}, this one knows {len(migrations)}). Upgrade prep-server.",
-                code="schema_too_new",
+                code=ErrorCode.SCHEMA_TOO_NEW,
                 retryable=False,
             )
         named = self._named()

@@ -18,6 +18,7 @@ from msgspec import Struct
 from prepserver.clock import Clock
 from prepserver.errors import NotFound
 from prepserver.telemetry.calls import CallRecord
+from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["CallLog", "CallQuery", "call_log_path", "find", "read"]
 
@@ -236,7 +237,7 @@ def read(path: Path) -> apsw.Connection:
         raise NotFound(
             f"There is no log of calls at {path}. A server that is started with this data "
             "directory writes one.",
-            code="no_call_log",
+            code=ErrorCode.NO_CALL_LOG,
         )
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
     connection.set_busy_timeout(5_000)

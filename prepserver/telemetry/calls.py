@@ -6,6 +6,7 @@ from typing import Literal
 from msgspec import Struct, field
 
 from prepserver.errors import BadRequest
+from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["CANCELLED", "DROPPED", "OK", "Call", "CallRecord", "CallStats", "Kind"]
 
@@ -37,7 +38,7 @@ class Call(Struct, frozen=True, kw_only=True):
             raise BadRequest(
                 f"A call takes at most {METADATA_PAIRS} pairs of metadata, each name and value of "
                 f"at most {METADATA_LENGTH} characters.",
-                code="bad_metadata",
+                code=ErrorCode.BAD_METADATA,
             )
 
 

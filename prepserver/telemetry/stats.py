@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from prepserver.errors import BadRequest
 from prepserver.telemetry.call_log import read
+from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["Load", "StatsLine", "parse_span", "statistics"]
 
@@ -129,6 +130,6 @@ def parse_span(text: str) -> float:
     if not 0 < seconds <= LONGEST_SPAN:
         raise BadRequest(
             f"`{text[:40]}` is no span of time; write 30m, 24h or 7d, at most ten years.",
-            code="bad_span",
+            code=ErrorCode.BAD_SPAN,
         )
     return seconds

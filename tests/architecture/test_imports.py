@@ -99,6 +99,7 @@ print(*sorted(name for name in sys.modules if name.startswith('prepserver')))
     assert done.stdout.split() == [
         "prepserver",
         "prepserver.wire",
+        "prepserver.wire.error_codes",
         "prepserver.wire.protocol",
         "prepserver.wire.rest",
     ]

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from prepserver.wire import protocol as wire
+from prepserver.wire.error_codes import ErrorCode
 from tests.support.server import Server
 from tests.support.sockets import Socket, entered
 
@@ -85,7 +86,7 @@ def test_a_turn_that_ends_on_a_full_disk_is_finished_when_there_is_room(tmp_path
             socket.until(lambda m: m == wire.Accepted(id="mine"))
             with nothing_fits(server):
                 failure = socket.next(wire.Failure)
-                assert failure.code == "storage"
+                assert failure.code == ErrorCode.STORAGE
             assert socket.said(wire.MessageKind.QUESTION).text.endswith("?")
         assert server.terminate() == 0
 

@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 from prepserver.app import create_services
 from prepserver.config import Config, Secret
 from prepserver.errors import BadRequest, InferenceError
+from prepserver.wire.error_codes import ErrorCode
 from tests.support.loop import asynchronous
 
 KEYS = {"openai_api_key": Secret("sk-one"), "stt_openai_api_key": Secret("sk-two")}
@@ -94,4 +95,4 @@ async def test_an_endpoint_that_is_not_there_is_said_to_be(tmp_path: Path) -> No
     with pytest.raises(InferenceError) as caught:
         await services.gateway.info()
     await services.close()
-    assert caught.value.code == "endpoint_unreachable"
+    assert caught.value.code == ErrorCode.ENDPOINT_UNREACHABLE

@@ -7,6 +7,7 @@ import pytest
 
 from prepserver.config import Config, load, open_data_dir
 from prepserver.errors import BadRequest
+from prepserver.wire.error_codes import ErrorCode
 
 
 @pytest.fixture
@@ -68,7 +69,7 @@ def test_a_wrong_setting_is_named_with_its_origin(name: str, value: object) -> N
     """Whoever typed it knows where to correct it."""
     with pytest.raises(BadRequest, match=f"from --{name.replace('_', '-')}.*{name}") as caught:
         load({name: value}, environment={})
-    assert caught.value.code == "bad_setting"
+    assert caught.value.code == ErrorCode.BAD_SETTING
 
 
 def test_a_wrong_variable_is_named() -> None:
@@ -94,14 +95,14 @@ def test_a_wrong_file_is_named(tmp_path: Path, content: bytes, says: str) -> Non
     with pytest.raises(BadRequest, match=says) as caught:
         load({}, file=path, environment={})
     assert str(path) in caught.value.message
-    assert caught.value.code == "bad_setting"
+    assert caught.value.code == ErrorCode.BAD_SETTING
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     """The same error as for one that cannot be read."""
     with pytest.raises(BadRequest, match="cannot be read") as caught:
         load({}, file=tmp_path / "none.toml", environment={})
-    assert caught.value.code == "bad_setting"
+    assert caught.value.code == ErrorCode.BAD_SETTING
 
 
 def test_the_data_directory_is_made_for_its_owner_alone(tmp_path: Path) -> None:
@@ -120,7 +121,7 @@ def test_a_data_directory_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     for path in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(BadRequest, match=str(path)) as caught:
             open_data_dir(Config(data_dir=path))
-        assert caught.value.code == "bad_setting"
+        assert caught.value.code == ErrorCode.BAD_SETTING
 
 
 def test_a_list_is_parted_by_commas_in_the_environment(tmp_path: Path) -> None:

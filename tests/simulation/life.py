@@ -18,6 +18,7 @@ from prepserver.http.services import Services
 from prepserver.http.sockets import Sockets
 from prepserver.objects.object import DurableObject
 from prepserver.serve import DRAIN_SECONDS
+from prepserver.wire.error_codes import ErrorCode
 from tests.simulation.loop import TASKS, Disk, VirtualLoop
 from tests.simulation.models import Director, Language, SpeechWriter
 from tests.simulation.steps import Setup
@@ -49,7 +50,7 @@ class Tokens:
 
     def verify(self, token: str) -> str:
         if token != self.fresh():
-            raise Unauthorized("The token has expired.", code="token_expired")
+            raise Unauthorized("The token has expired.", code=ErrorCode.TOKEN_EXPIRED)
         return USER
 
     def exists(self, user: str) -> bool:

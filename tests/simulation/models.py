@@ -10,6 +10,7 @@ from prepserver.clock import Clock
 from prepserver.engines.scripted import ScriptedLanguageModel, ScriptedSpeechModel
 from prepserver.engines.types import ModelInfo, Prompt, TextDelta, Transcription, Usage
 from prepserver.errors import InferenceError
+from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["Director", "Language", "Mood", "Speaking", "SpeechWriter"]
 
@@ -126,8 +127,10 @@ class SpeechWriter(ScriptedSpeechModel):
 
 def _failure(mood: Mood) -> InferenceError:
     if mood.way == "fails":
-        return InferenceError("The model cannot do this.", code="refused", retryable=False)
-    return InferenceError("The model's process ended.", code="engine_died")
+        return InferenceError(
+            "The model cannot do this.", code=ErrorCode.INFERENCE, retryable=False
+        )
+    return InferenceError("The model's process ended.", code=ErrorCode.WORKER_DIED)
 
 
 def _role(prompt: Prompt) -> str:

@@ -20,6 +20,7 @@ from prepcli.client.state import (
     open_question,
 )
 from prepcli.errors import PrepError, QueueFull, RecordingRefused
+from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import (
     Accepted,
     AudioAck,
@@ -126,7 +127,7 @@ class Person:
                             raise AssertionError("somebody else's recording is acknowledged here")
                         case Failure():
                             self.failures.append(event)
-                            if event.id in self.sent and event.code != "frames_missing":
+                            if event.id in self.sent and event.code != ErrorCode.FRAMES_MISSING:
                                 self.sent[event.id].refused = event.code
                     self.state = apply(self.state, event)
         except PrepError as error:

@@ -12,6 +12,7 @@ from msgspec import Raw, Struct
 
 from prepserver.engines.ipc.runner import EngineCall, serve
 from prepserver.errors import InferenceError
+from prepserver.wire.error_codes import ErrorCode
 
 
 class EchoOptions(Struct, frozen=True, kw_only=True):
@@ -84,7 +85,7 @@ class EchoEngine:
                 yield Echo(str(self.cancelled))
             case "refuse":
                 yield Echo("first")
-                raise InferenceError("I refuse.", code="refused", retryable=False)
+                raise InferenceError("I refuse.", code=ErrorCode.INFERENCE, retryable=False)
             case "break":
                 raise KeyError("broken")
             case "exit":
@@ -122,7 +123,7 @@ def _pipe(call: EngineCall) -> int:
 def load(options: Raw) -> tuple[Struct, Serial]:
     wanted = msgspec.msgpack.decode(options, type=EchoOptions)
     if wanted.load_error:
-        raise InferenceError(wanted.load_error, code="model_not_loaded", retryable=False)
+        raise InferenceError(wanted.load_error, code=ErrorCode.MODEL_NOT_LOADED, retryable=False)
     if wanted.load_exit is not None:
         os.write(2, b"no such library\n")
         os._exit(wanted.load_exit)

@@ -12,6 +12,8 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
+from prepserver.wire.error_codes import ErrorCode
+
 __all__ = [
     "HEADER",
     "MAX_FRAME",
@@ -100,7 +102,7 @@ class FailedFrame(Struct, frozen=True, kw_only=True, tag="failed"):
     """The last frame of a request that did not go well; of id 0, the engine cannot be loaded."""
 
     id: int
-    code: str
+    code: ErrorCode
     message: str
     retryable: bool
     details: dict[str, Any] = {}

@@ -31,6 +31,7 @@ from prepserver.engines.ipc.frames import (
     pack,
 )
 from prepserver.errors import InferenceError
+from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["Answers", "EngineProcess", "died", "reported"]
 
@@ -201,7 +202,7 @@ class EngineProcess:
         except ValueError as error:
             raise InferenceError(
                 f"The request is too long for the {self._name}: {error}.",
-                code="request_too_long",
+                code=ErrorCode.REQUEST_TOO_LONG,
                 retryable=False,
             ) from error
         assert self._process.stdin is not None
@@ -267,11 +268,13 @@ def reported(failed: FailedFrame) -> InferenceError:
 
 def died(name: str, cause: str) -> InferenceError:
     return InferenceError(
-        f"The {name} {cause}. Trying again starts it anew.", code="worker_died", retryable=True
+        f"The {name} {cause}. Trying again starts it anew.",
+        code=ErrorCode.WORKER_DIED,
+        retryable=True,
     )
 
 
 def _unloadable(name: str, cause: str) -> InferenceError:
     return InferenceError(
-        f"The {name} cannot be loaded: {cause}.", code="model_not_loaded", retryable=False
+        f"The {name} cannot be loaded: {cause}.", code=ErrorCode.MODEL_NOT_LOADED, retryable=False
     )

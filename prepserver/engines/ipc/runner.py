@@ -39,6 +39,7 @@ from prepserver.engines.ipc.frames import (
     pack,
 )
 from prepserver.errors import InferenceError
+from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["Engine", "EngineCall", "serve"]
 
@@ -231,7 +232,9 @@ def serve(load: Callable[[Raw], tuple[Struct, Engine]]) -> None:
         if not isinstance(error, InferenceError):
             traceback.print_exc()
             error = InferenceError(
-                f"The engine cannot be loaded: {error}", code="model_not_loaded", retryable=False
+                f"The engine cannot be loaded: {error}",
+                code=ErrorCode.MODEL_NOT_LOADED,
+                retryable=False,
             )
         pipe.send(_failed(0, error))
         return

@@ -23,6 +23,7 @@ from prepserver.engines.ipc.frames import (
 )
 from prepserver.engines.ipc.process import Answers, EngineProcess, died, reported
 from prepserver.errors import InferenceError
+from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["NATIVE_ENVIRONMENT", "EngineSupervisor"]
 
@@ -136,7 +137,7 @@ class EngineSupervisor:
     async def _ready(self) -> EngineProcess:
         if self._closed:
             raise InferenceError(
-                f"The {self._name} was closed.", code="worker_closed", retryable=False
+                f"The {self._name} was closed.", code=ErrorCode.WORKER_CLOSED, retryable=False
             )
         process = self._process
         if process is not None and process.cause is None:

@@ -15,6 +15,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from prepserver.engines.types import ChatTurn
 from prepserver.errors import InferenceError
+from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["ChatTemplate", "Mask"]
 
@@ -70,4 +71,4 @@ def _refuse(message: Any) -> NoReturn:
 
 
 def _bad_chat(message: str) -> InferenceError:
-    return InferenceError(message, code="bad_chat", retryable=False)
+    return InferenceError(message, code=ErrorCode.BAD_CHAT, retryable=False)

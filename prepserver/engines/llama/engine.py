@@ -27,6 +27,7 @@ from prepserver.engines.llama.schedule import PATIENCE, TokenBudget, in_turn, pl
 from prepserver.engines.llama.tokenizer import PromptTokenizer
 from prepserver.engines.types import ModelInfo, Prompt, TextDelta, Usage
 from prepserver.errors import InferenceError
+from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["LlamaEngine", "load"]
 
@@ -82,7 +83,7 @@ class LlamaEngine:
             raise InferenceError(
                 f"The prompt has {len(tokens)} tokens and the model's context {self._native.n_ctx}"
                 "; shorten the prompt, or set a larger context if the model has one.",
-                code="context_overflow",
+                code=ErrorCode.CONTEXT_OVERFLOW,
                 retryable=False,
                 details={"tokens": len(tokens), "context": self._native.n_ctx},
             )
@@ -303,7 +304,7 @@ def load(options: Raw) -> tuple[ModelInfo, LlamaEngine]:
     if not path.is_file():
         raise InferenceError(
             f"There is no model file {path}. Pull one with `prep-server models pull starter`.",
-            code="model_not_loaded",
+            code=ErrorCode.MODEL_NOT_LOADED,
             retryable=False,
         )
     native = LlamaContext(wanted)
@@ -317,7 +318,7 @@ def load(options: Raw) -> tuple[ModelInfo, LlamaEngine]:
     except InferenceError as error:
         raise InferenceError(
             f"The file {path} cannot be used: {error.message}",
-            code="model_not_loaded",
+            code=ErrorCode.MODEL_NOT_LOADED,
             retryable=False,
         ) from error
     info = ModelInfo(

@@ -16,6 +16,7 @@ from msgspec import Struct
 from prepserver.engines.hardware import cores, memory
 from prepserver.engines.llama.options import CacheType, LlamaOptions
 from prepserver.errors import InferenceError
+from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["BATCH", "BatchTokens", "LlamaContext"]
 
@@ -235,7 +236,8 @@ class LlamaContext:
         if code != 0:
             self.clear()
             raise InferenceError(
-                f"The model could not compute (llama_decode gave {code}).", code="decode_failed"
+                f"The model could not compute (llama_decode gave {code}).",
+                code=ErrorCode.DECODE_FAILED,
             )
         return rows
 
@@ -261,4 +263,4 @@ class LlamaContext:
 
     def _unloadable(self, what: str) -> InferenceError:
         said = f" ({'; '.join(self._complaints)})" if self._complaints else ""
-        return InferenceError(f"{what}{said}.", code="model_not_loaded", retryable=False)
+        return InferenceError(f"{what}{said}.", code=ErrorCode.MODEL_NOT_LOADED, retryable=False)

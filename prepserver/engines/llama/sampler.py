@@ -19,6 +19,7 @@ from llama_cpp.llama_grammar import json_schema_to_gbnf
 from prepserver.engines.llama.native import LlamaContext
 from prepserver.engines.types import Prompt
 from prepserver.errors import InferenceError
+from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["Sampler"]
 
@@ -111,4 +112,4 @@ def _grammar(native: LlamaContext, prompt: Prompt) -> Any:
 
 
 def _bad_grammar(message: str) -> InferenceError:
-    return InferenceError(message, code="bad_grammar", retryable=False)
+    return InferenceError(message, code=ErrorCode.BAD_GRAMMAR, retryable=False)

@@ -6,6 +6,7 @@ from prepserver.engines.llama.chat import ChatTemplate, Mask
 from prepserver.engines.llama.native import LlamaContext
 from prepserver.engines.types import Prompt
 from prepserver.errors import InferenceError
+from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["PromptTokenizer"]
 
@@ -32,7 +33,7 @@ class PromptTokenizer:
         if self._template is None:
             raise InferenceError(
                 "This model's file has no chat template; give it text to go on from instead.",
-                code="bad_chat",
+                code=ErrorCode.BAD_CHAT,
                 retryable=False,
             )
         turns = [msgspec.structs.replace(t, content=self._mask(t.content)) for t in prompt.turns]

@@ -14,6 +14,7 @@ import structlog
 from prepserver.engines.openai.endpoint import Endpoint
 from prepserver.engines.openai.refusals import refusal
 from prepserver.errors import BadRequest, InferenceError
+from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["EndpointClient"]
 
@@ -45,7 +46,7 @@ class EndpointClient:
             raise BadRequest(
                 "The API key for the endpoint has characters that no key has: a line break or a "
                 "space, perhaps. Set it again.",
-                code="bad_setting",
+                code=ErrorCode.BAD_SETTING,
             )
         self.endpoint = endpoint
         self._key = key
@@ -90,11 +91,15 @@ class EndpointClient:
                     raise await self._refused(path, response)
                 yield response
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-            raise self._failed(error, "unreachable", "cannot be reached") from error
+            raise self._failed(
+                error, ErrorCode.ENDPOINT_UNREACHABLE, "cannot be reached"
+            ) from error
         except httpx.TimeoutException as error:
-            raise self._failed(error, "timeout", "has said nothing for too long") from error
+            raise self._failed(
+                error, ErrorCode.ENDPOINT_TIMEOUT, "has said nothing for too long"
+            ) from error
         except httpx.HTTPError as error:
-            raise self._failed(error, "cut", "broke off its answer") from error
+            raise self._failed(error, ErrorCode.ENDPOINT_CUT, "broke off its answer") from error
 
     async def _refused(self, path: str, response: httpx.Response) -> InferenceError:
         body = bytearray()
@@ -118,14 +123,14 @@ class EndpointClient:
         log.debug("endpoint.said", endpoint=self.endpoint.origin, said=said)
         return error
 
-    def _failed(self, error: httpx.HTTPError, code: str, what: str) -> InferenceError:
+    def _failed(self, error: httpx.HTTPError, code: ErrorCode, what: str) -> InferenceError:
         log.warning(
             "endpoint.failed",
             endpoint=self.endpoint.origin,
             failure=type(error).__name__,
             said=str(error),
         )
-        return InferenceError(f"The model's endpoint {what}. Try again.", code=f"endpoint_{code}")
+        return InferenceError(f"The model's endpoint {what}. Try again.", code=code)
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -143,7 +148,7 @@ async def _read(response: httpx.Response, limit: int) -> bytes:
         if len(body) > limit:
             raise InferenceError(
                 "The model's endpoint gave an answer that is far too long.",
-                code="bad_reply",
+                code=ErrorCode.BAD_REPLY,
                 retryable=False,
             )
     return bytes(body)

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from prepserver.engines.types import Prompt
 from prepserver.errors import InferenceError
+from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["Dialect", "body", "ladder", "path"]
 
@@ -90,7 +91,7 @@ def _words(prompt: Prompt, dialect: Dialect) -> dict[str, Any]:
     if prompt.opening:
         raise InferenceError(
             "A chat with a model elsewhere cannot be given the first words of the reply.",
-            code="bad_chat",
+            code=ErrorCode.BAD_CHAT,
             retryable=False,
         )
     messages = [{"role": turn.role, "content": turn.content} for turn in prompt.turns]

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 
 from prepserver.errors import BadRequest
+from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["PREFIX", "Endpoint"]
 
@@ -61,5 +62,5 @@ def _bad_endpoint(why: str) -> BadRequest:
     return BadRequest(
         f"A model elsewhere is named {PREFIX}URL#NAME, such as "
         f"{PREFIX}http://127.0.0.1:9000/v1#llama-3.1-8b; {why}.",
-        code="bad_setting",
+        code=ErrorCode.BAD_SETTING,
     )

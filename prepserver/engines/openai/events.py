@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, AsyncIterable
 
 from prepserver.errors import InferenceError
+from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["MAX_EVENT", "events"]
 
@@ -57,5 +58,5 @@ async def _lines(chunks: AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]:
 def bad_reply(why: str) -> InferenceError:
     return InferenceError(
         f"The model's endpoint gave a reply that cannot be understood: {why}. Try again.",
-        code="bad_reply",
+        code=ErrorCode.BAD_REPLY,
     )

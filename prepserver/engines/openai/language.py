@@ -14,6 +14,7 @@ from prepserver.engines.openai.replies import JsonPart, TokenCounts, piece
 from prepserver.engines.openai.served import look_up
 from prepserver.engines.types import EngineStats, ModelInfo, Prompt, TextDelta, Usage
 from prepserver.errors import InferenceError
+from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["OpenAILanguageModel"]
 
@@ -115,7 +116,7 @@ class OpenAILanguageModel:
                 return
             except InferenceError as error:
                 rung += 1
-                if opened or error.code != "endpoint_refused" or rung == len(ladder):
+                if opened or error.code != ErrorCode.ENDPOINT_REFUSED or rung == len(ladder):
                     raise
 
     async def prefill(self, prompt: Prompt) -> None:
@@ -139,10 +140,12 @@ def _check(finish: str) -> None:
     """Whether a reply that has ended is one."""
     if finish == "content_filter":
         raise InferenceError(
-            "The model's endpoint will not reply to this.", code="reply_refused", retryable=False
+            "The model's endpoint will not reply to this.",
+            code=ErrorCode.REPLY_REFUSED,
+            retryable=False,
         )
     if not finish:
         # llama-cpp-python's server, for one, ends a stream so when another request comes.
         raise InferenceError(
-            "The model's endpoint broke off its reply. Try again.", code="endpoint_cut"
+            "The model's endpoint broke off its reply. Try again.", code=ErrorCode.ENDPOINT_CUT
         )

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from prepserver.errors import InferenceError
+from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["error_text", "overflow", "refusal"]
 
@@ -24,17 +25,19 @@ def refusal(status: int, body: bytes, headers: Mapping[str, str]) -> tuple[Infer
     if status in (401, 403):
         # Some quote the key that they refuse, or parts of it.
         return _fixed(
-            "endpoint_unauthorized",
+            ErrorCode.ENDPOINT_UNAUTHORIZED,
             "The model's endpoint refuses the API key, or there is none. Whoever runs the server "
             "sets it as PREP_SERVER_OPENAI_API_KEY.",
         ), ""
     if code == "insufficient_quota" or status == 402:
-        return _fixed("endpoint_unpaid", "The account at the model's endpoint is used up."), said
+        return _fixed(
+            ErrorCode.ENDPOINT_UNPAID, "The account at the model's endpoint is used up."
+        ), said
     if overflow(code, said):
         return context_overflow(), said
     if code == "model_not_found" or status == 404:
         return _fixed(
-            "model_not_found",
+            ErrorCode.MODEL_NOT_FOUND,
             "The model's endpoint does not have this model, or not for this kind of request. "
             "Check the address and the name of the model.",
         ), said
@@ -43,19 +46,21 @@ def refusal(status: int, body: bytes, headers: Mapping[str, str]) -> tuple[Infer
         details = {"retry_after": seconds} if (seconds := _retry_after(headers)) else {}
         return InferenceError(
             f"The model's endpoint cannot answer now (status {status}). Try again later.",
-            code="endpoint_busy",
+            code=ErrorCode.ENDPOINT_BUSY,
             details=details,
         ), said
     if status == 413:
-        return _fixed("request_too_long", "The model's endpoint takes no request so long."), said
+        return _fixed(
+            ErrorCode.REQUEST_TOO_LONG, "The model's endpoint takes no request so long."
+        ), said
     if 300 <= status < 400:
         return _fixed(
-            "endpoint_moved",
+            ErrorCode.ENDPOINT_MOVED,
             "The model's endpoint points to another address. Whoever runs the server sets the "
             "right one.",
         ), said
     return _fixed(
-        "endpoint_refused", f"The model's endpoint refuses the request (status {status})."
+        ErrorCode.ENDPOINT_REFUSED, f"The model's endpoint refuses the request (status {status})."
     ), said
 
 
@@ -84,7 +89,7 @@ def overflow(code: str, said: str) -> bool:
 
 def context_overflow() -> InferenceError:
     return _fixed(
-        "context_overflow",
+        ErrorCode.CONTEXT_OVERFLOW,
         "The prompt is longer than what the model at the endpoint can read. Set `context` to the "
         "tokens that the endpoint offers.",
     )
@@ -102,5 +107,5 @@ def _json(body: bytes) -> Any:
         return {"message": body.decode("utf-8", "replace")}
 
 
-def _fixed(code: str, message: str) -> InferenceError:
+def _fixed(code: ErrorCode, message: str) -> InferenceError:
     return InferenceError(message, code=code, retryable=False)

@@ -8,6 +8,7 @@ from msgspec import Struct
 from prepserver.engines.openai.events import bad_reply
 from prepserver.engines.openai.refusals import context_overflow, error_text, overflow
 from prepserver.errors import InferenceError
+from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["JsonPart", "ReplyChunk", "TokenCounts", "piece"]
 
@@ -68,7 +69,7 @@ def piece(data: str) -> ReplyChunk:
             raise context_overflow()
         raise InferenceError(
             "The model's endpoint failed in the middle of its reply. Try again.",
-            code="endpoint_failed",
+            code=ErrorCode.ENDPOINT_FAILED,
         )
     choice = chunk.choices[0] if chunk.choices else _Choice()
     text = choice.text if choice.delta is None else choice.delta.content

@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from prepserver.engines.openai.client import EndpointClient
 from prepserver.errors import InferenceError
+from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["Served", "look_up"]
 
@@ -57,7 +58,7 @@ async def look_up(connection: EndpointClient) -> Served:
     except msgspec.DecodeError:
         log.warning("endpoint.models_unreadable", endpoint=connection.endpoint.origin)
     except InferenceError as error:
-        if error.code not in ("model_not_found", "endpoint_refused"):
+        if error.code not in (ErrorCode.MODEL_NOT_FOUND, ErrorCode.ENDPOINT_REFUSED):
             raise
     for model in models:
         if model.id == wanted or (not wanted and len(models) == 1):
@@ -68,6 +69,6 @@ async def look_up(connection: EndpointClient) -> Served:
     raise InferenceError(
         "The model's endpoint serves several models, or does not list them: put the name of one "
         "behind the address, after a #.",
-        code="model_not_loaded",
+        code=ErrorCode.MODEL_NOT_LOADED,
         retryable=False,
     )

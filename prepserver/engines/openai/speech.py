@@ -18,6 +18,7 @@ from prepserver.engines.transcripts import filter_hallucinations
 from prepserver.engines.types import PartialTranscript, Segment, SpeechStats, Transcription, Word
 from prepserver.engines.whisper.transcriber import RawSegment
 from prepserver.errors import InferenceError
+from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import BYTES_PER_SECOND, SAMPLE_RATE
 
 __all__ = ["OpenAISpeechModel"]
@@ -83,7 +84,7 @@ class OpenAISpeechModel:
         if not pcm or len(pcm) % 2:
             raise InferenceError(
                 "The recording is empty or ends within a sample; record it again.",
-                code="bad_audio",
+                code=ErrorCode.BAD_AUDIO,
                 retryable=False,
             )
         seconds = len(pcm) / BYTES_PER_SECOND
@@ -116,7 +117,7 @@ class OpenAISpeechModel:
                 return await self._post(fields | more, files)
             except InferenceError as error:
                 # Not every model can say when each word was spoken.
-                if error.code != "endpoint_refused":
+                if error.code != ErrorCode.ENDPOINT_REFUSED:
                     raise
                 self._detailed = False
         return await self._post(fields | {"response_format": "json"}, files)

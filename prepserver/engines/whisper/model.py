@@ -19,6 +19,7 @@ from prepserver.engines.whisper.options import (
     WhisperOptions,
 )
 from prepserver.errors import InferenceError
+from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import BYTES_PER_SECOND
 
 __all__ = ["WhisperModel"]
@@ -143,7 +144,7 @@ async def _sounds(audio: AsyncIterable[bytes]) -> AsyncGenerator[AudioChunk, Non
         if length > LONGEST * BYTES_PER_SECOND:
             raise InferenceError(
                 f"A recording may last {LONGEST // 60} minutes; record the rest of it anew.",
-                code="request_too_long",
+                code=ErrorCode.REQUEST_TOO_LONG,
                 retryable=False,
             )
         data = half + piece
@@ -157,5 +158,5 @@ async def _sounds(audio: AsyncIterable[bytes]) -> AsyncGenerator[AudioChunk, Non
 
 def _bad(how: str) -> InferenceError:
     return InferenceError(
-        f"The recording {how}; record it again.", code="bad_audio", retryable=False
+        f"The recording {how}; record it again.", code=ErrorCode.BAD_AUDIO, retryable=False
     )

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from prepserver.engines.whisper.timing import TimedToken, words
 from prepserver.engines.whisper.transcriber import RawSegment, geometric_mean, unloadable
 from prepserver.errors import InferenceError
+from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["PywhispercppTranscriber"]
 
@@ -69,7 +70,7 @@ class PywhispercppTranscriber:
         if code != 0:
             raise InferenceError(
                 f"The recording could not be transcribed (whisper_full gave {code}).",
-                code="transcription_failed",
+                code=ErrorCode.TRANSCRIPTION_FAILED,
             )
         return [self._segment(n) for n in range(lib.whisper_full_n_segments(self._context))]
 

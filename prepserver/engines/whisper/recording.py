@@ -19,6 +19,7 @@ from prepserver.engines.whisper.segmenter import Segmenter, Span
 from prepserver.engines.whisper.span_transcriber import SpanTranscriber, TranscriptionResult
 from prepserver.engines.whisper.voice_activity import VoiceChunk
 from prepserver.errors import InferenceError
+from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import SAMPLE_RATE
 
 __all__ = ["RecordingTranscription", "VoiceDetector"]
@@ -125,7 +126,7 @@ class RecordingTranscription:
             if self._tape.end > LONGEST * SAMPLE_RATE:
                 raise InferenceError(
                     f"A recording may last {LONGEST // 60} minutes; record the rest of it anew.",
-                    code="request_too_long",
+                    code=ErrorCode.REQUEST_TOO_LONG,
                     retryable=False,
                 )
             self._note(self._voice.hear(samples))
@@ -271,5 +272,5 @@ def _samples(raw: Raw) -> NDArray[np.int16]:
 
 def _bad(how: str) -> InferenceError:
     return InferenceError(
-        f"The recording {how}; record it again.", code="bad_audio", retryable=False
+        f"The recording {how}; record it again.", code=ErrorCode.BAD_AUDIO, retryable=False
     )

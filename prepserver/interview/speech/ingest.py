@@ -12,11 +12,9 @@ from prepserver.interview.speech.recordings import FrameGap, RecordingStore
 from prepserver.objects.connection import Connection
 from prepserver.objects.object import Context
 from prepserver.wire import protocol as wire
+from prepserver.wire.error_codes import ErrorCode
 
-__all__ = ["FRAMES_MISSING", "AudioIngest", "recording_of"]
-
-FRAMES_MISSING = "frames_missing"
-"""Code of the refusal that asks for the same recording again."""
+__all__ = ["AudioIngest", "recording_of"]
 
 _LISTEN = "listen"
 """Key of the work of ears, before the recording's id."""
@@ -130,7 +128,7 @@ class AudioIngest:
             self._context.close(connection, wire.CLOSE_RESTART, "send the recording's frames again")
             return False
         except ValueError as error:
-            raise BadRequest(str(error), code="bad_frame") from error
+            raise BadRequest(str(error), code=ErrorCode.BAD_FRAME) from error
         except BadRequest:
             self.refuse(connection, id)
             self.deafen(id)
@@ -152,7 +150,7 @@ class AudioIngest:
             raise Conflict(
                 "Frames of the recording are missing: send audio.start and what follows the "
                 "frame it acknowledges, then audio.stop.",
-                code=FRAMES_MISSING,
+                code=ErrorCode.FRAMES_MISSING,
                 retryable=True,
             ) from None
 

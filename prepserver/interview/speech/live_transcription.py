@@ -12,6 +12,7 @@ from prepserver.clock import Clock, within
 from prepserver.engines.types import PartialTranscript, Transcription
 from prepserver.errors import InferenceError, PrepServerError
 from prepserver.gateway.gateway import Call, Gateway
+from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["CaptionUpdated", "LiveTranscription", "TimedOut", "WorkerLost"]
 
@@ -91,7 +92,7 @@ class LiveTranscription:
             log.exception("listening.failed", interview=call.interview)
             self._settle(InferenceError("The recording could not be followed."))
         finally:
-            self._settle(InferenceError("Listening was given up.", code="not_heard"))
+            self._settle(InferenceError("Listening was given up.", code=ErrorCode.NOT_HEARD))
 
     def _settle(self, outcome: Transcription | PrepServerError) -> None:
         if self.speech.done():

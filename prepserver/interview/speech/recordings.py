@@ -6,6 +6,7 @@ from collections.abc import Collection
 
 from prepserver.errors import BadRequest, Conflict
 from prepserver.objects.storage import Storage
+from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import BYTES_PER_SECOND, MAX_BINARY_FRAME, SAMPLE_RATE
 
 __all__ = ["FrameGap", "RecordingStore", "pcm_of"]
@@ -52,7 +53,7 @@ class RecordingStore:
             if not left:
                 raise Conflict(
                     f"There are {MAX_OPEN} recordings open already: stop or cancel one of them.",
-                    code="too_many_recordings",
+                    code=ErrorCode.TOO_MANY_RECORDINGS,
                 )
             self.forget(left[0])
         self._waiting.setdefault(id, [])
@@ -65,7 +66,9 @@ class RecordingStore:
         Raises FrameGap, and BadRequest: `recording_too_long` forgets the recording.
         """
         if len(pcm) > MAX_BINARY_FRAME:
-            raise BadRequest(f"A frame is at most {MAX_BINARY_FRAME} bytes.", code="bad_frame")
+            raise BadRequest(
+                f"A frame is at most {MAX_BINARY_FRAME} bytes.", code=ErrorCode.BAD_FRAME
+            )
         frames, size = self._stored(id)
         waiting = self._waiting.setdefault(id, [])
         expected = frames + len(waiting)
@@ -140,19 +143,20 @@ class RecordingStore:
         row = self._storage.row("SELECT frames, bytes FROM recordings WHERE id = ?", id)
         if row is None:
             raise BadRequest(
-                "There is no such recording: begin with audio.start.", code="no_such_recording"
+                "There is no such recording: begin with audio.start.",
+                code=ErrorCode.NO_SUCH_RECORDING,
             )
         return int(row[0]), int(row[1])
 
 
 def empty() -> BadRequest:
-    return BadRequest("The recording is empty: record again.", code="empty_recording")
+    return BadRequest("The recording is empty: record again.", code=ErrorCode.EMPTY_RECORDING)
 
 
 def too_long(seconds: float) -> BadRequest:
     return BadRequest(
         f"A spoken answer is at most {seconds / 60:g} minutes. Answer in a shorter recording.",
-        code="recording_too_long",
+        code=ErrorCode.RECORDING_TOO_LONG,
         details={"seconds": seconds},
     )
 
@@ -168,7 +172,7 @@ def pcm_of(data: bytes) -> bytes:
         raise BadRequest(
             f"A recording in one message is at most {MAX_BINARY_FRAME} bytes. Send numbered "
             "frames after audio.start instead.",
-            code="recording_too_long",
+            code=ErrorCode.RECORDING_TOO_LONG,
         )
     if data[:4] == b"RIFF":
         return _wav(data)
@@ -187,7 +191,7 @@ def _wav(data: bytes) -> bytes:
                 raise BadRequest(
                     "A WAV recording must be 16 kHz, mono, 16 bits; this one is "
                     f"{shape[0]} Hz, {shape[1]} channels, {shape[2] * 8} bits.",
-                    code="not_audio",
+                    code=ErrorCode.NOT_AUDIO,
                 )
             pcm = bytes(file.readframes(file.getnframes()))
             return pcm[: len(pcm) // 2 * 2]  # a file cut short may end within a sample
@@ -196,4 +200,6 @@ def _wav(data: bytes) -> bytes:
 
 
 def _not_audio() -> BadRequest:
-    return BadRequest("This is not a recording: send WAV or PCM16, 16 kHz, mono.", code="not_audio")
+    return BadRequest(
+        "This is not a recording: send WAV or PCM16, 16 kHz, mono.", code=ErrorCode.NOT_AUDIO
+    )

@@ -18,6 +18,7 @@ from prepserver.interview.questions.bank import Bank
 from prepserver.interview.questions.plan import HistorySummary, PromptContext, acceptable
 from prepserver.interview.speech.live_transcription import LiveTranscription
 from prepserver.interview.turns.steps import Step
+from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import Quota, Source
 
 __all__ = [
@@ -147,7 +148,9 @@ async def run(
         post(TurnFailed(turn=work.turn, step=work.step, error=error))
     except Exception:
         log.exception("turn.failed", step=work.step)
-        unknown = InferenceError("The interviewer could not go on. Try again.", code="turn_failed")
+        unknown = InferenceError(
+            "The interviewer could not go on. Try again.", code=ErrorCode.TURN_FAILED
+        )
         post(TurnFailed(turn=work.turn, step=work.step, error=unknown))
 
 
@@ -204,7 +207,7 @@ async def _write(
                     spoken.append(piece)
                     post(TextProduced(turn=work.turn, step=work.step, text=piece))
         except InferenceError as error:
-            if error.code == "context_overflow" and work.step is Step.QUESTION:
+            if error.code == ErrorCode.CONTEXT_OVERFLOW and work.step is Step.QUESTION:
                 break  # the bank's questions need no context
             if not error.retryable or attempt == ATTEMPTS - 1:
                 raise
@@ -222,14 +225,14 @@ async def _write(
             if acceptable(question.text, work.brief.asked):
                 post(ReplyRestarted(turn=work.turn, step=work.step))
                 return question.text, Source.BANK
-    raise InferenceError("The interviewer found no words. Try again.", code="no_reply")
+    raise InferenceError("The interviewer found no words. Try again.", code=ErrorCode.NO_REPLY)
 
 
 def _pause(error: InferenceError, attempt: int) -> float:
     """Seconds before the next attempt: as long as a full queue or a busy endpoint is expected to
     stay so. What else fails was tried again with pauses already, by the gateway."""
     expected = error.details.get("wait") or error.details.get("retry_after")
-    if expected is None and error.code == "overloaded":
+    if expected is None and error.code == ErrorCode.OVERLOADED:
         expected = FIRST_PAUSE * 2**attempt
     return min(LONGEST_PAUSE, expected or 0.0)
 

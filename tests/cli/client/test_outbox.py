@@ -5,6 +5,7 @@ import pytest
 from prepcli.client.outbox import Outbox
 from prepcli.client.recording import FRAME_BYTES, MAX_WAITING, Recording
 from prepcli.errors import QueueFull, RecordingRefused, ServerUnreachable, UsageError
+from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import (
     AudioCancel,
     AudioStart,
@@ -67,7 +68,7 @@ def test_what_is_not_acknowledged_leaves_again_after_a_reconnect() -> None:
         outbox.put(UserMessage(id=id, text=id), "")
     drained(outbox)
     outbox.accepted("b")
-    outbox.refused(Failure(code="bad_request", message="No.", id="c"))
+    outbox.refused(Failure(code=ErrorCode.BAD_REQUEST, message="No.", id="c"))
     outbox.restart()
     assert drained(outbox) == [UserMessage(id="a", text="a"), UserMessage(id="d", text="d")]
 
@@ -185,7 +186,7 @@ def test_frames_that_the_server_lost_are_sent_again_a_few_times() -> None:
         outbox = Outbox()
         recording = recorded(outbox, 1)
         task = await stopping(recording)
-        missing = Failure(code="frames_missing", message="Again.", id="rec", retryable=True)
+        missing = Failure(code=ErrorCode.FRAMES_MISSING, message="Again.", id="rec", retryable=True)
         for _ in range(4):
             assert drained(outbox) == [AudioStart(id="rec")]
             outbox.acknowledged("rec", -1)
@@ -216,7 +217,7 @@ def test_a_refused_recording_says_why_to_whoever_feeds_it() -> None:
     outbox = Outbox()
     recording = recorded(outbox, 1)
     outbox.next()
-    outbox.refused(Failure(code="completed", message="It is over.", id="rec"))
+    outbox.refused(Failure(code=ErrorCode.COMPLETED, message="It is over.", id="rec"))
     with pytest.raises(RecordingRefused, match="It is over"):
         recording.feed(FRAME)
     assert drained(outbox) == []

@@ -7,6 +7,7 @@ import pytest
 from prepcli.client.room import Room
 from prepcli.client.state import ConnectionChanged, ConnectionStatus
 from prepcli.errors import ServerUnreachable, UsageError
+from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import (
     CLOSE_RESTART,
     CLOSE_SLOW,
@@ -144,7 +145,7 @@ def test_a_refused_message_is_not_repeated() -> None:
             await room.send(UserMessage(id="a", text="x"))
             peer = await fake.peer()
             await peer.receive()
-            await peer.send(Failure(code="busy", message="Wait.", id="a"))
+            await peer.send(Failure(code=ErrorCode.BUSY, message="Wait.", id="a"))
             await listener.until_a(Failure)
             await peer.drop()
             peer = await fake.peer()

@@ -7,6 +7,7 @@ import pytest
 from prepcli.client.room import Room
 from prepcli.client.state import ConnectionStatus
 from prepcli.errors import NotAuthorised, NotFound, RateLimited, ServerUnreachable
+from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import (
     CLOSE_DELETED,
     CLOSE_TOO_BIG,
@@ -191,7 +192,9 @@ def test_what_the_server_says_ends_a_room_that_was_entered() -> None:
             await peer.greet()
             await listener.until_a(Snapshot)
             fake.statuses = [404]
-            fake.body = encode(ErrorBody(Error(code="no_such_interview", message="No."))).decode()
+            fake.body = encode(
+                ErrorBody(Error(code=ErrorCode.NO_SUCH_INTERVIEW, message="No."))
+            ).decode()
             await peer.drop()
             await listener.until_status(ConnectionStatus.CLOSED)
             with pytest.raises(NotFound):

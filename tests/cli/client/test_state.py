@@ -8,6 +8,7 @@ from prepcli.client.state import (
     needs_snapshot,
     open_question,
 )
+from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import (
     Accepted,
     Caption,
@@ -60,7 +61,7 @@ def test_a_snapshot_replaces_everything_and_orders_the_messages() -> None:
             messages=[said(1, ANSWER), said(0)],
             streaming=streaming,
             ratelimit=quota,
-            failed=Error(code="inference", message="No."),
+            failed=Error(code=ErrorCode.INFERENCE, message="No."),
         ),
     )
     assert [message.position for message in state.messages] == [0, 1]
@@ -139,10 +140,10 @@ def test_a_hint_belongs_to_the_open_question() -> None:
 
 def test_a_failed_turn_can_be_tried_again_until_work_goes_on() -> None:
     """The state that ends a turn says why it stopped, and the next turn clears it."""
-    error = Error(code="inference", message="No.", retryable=True)
+    error = Error(code=ErrorCode.INFERENCE, message="No.", retryable=True)
     state = after(
         StateChanged(state=Phase.GENERATING),
-        Failure(code="inference", message="No.", retryable=True),
+        Failure(code=ErrorCode.INFERENCE, message="No.", retryable=True),
         StateChanged(state=Phase.IDLE, failed=error),
     )
     assert state.failed == error
@@ -153,13 +154,13 @@ def test_a_failure_alone_is_no_failed_turn() -> None:
     """A refused message and a hint that failed are shown, and leave nothing to try again."""
     state = after(
         StateChanged(state=Phase.HINTING),
-        Failure(code="inference", message="No.", retryable=True),
+        Failure(code=ErrorCode.INFERENCE, message="No.", retryable=True),
         StateChanged(state=Phase.IDLE),
-        Failure(code="busy", message="Wait.", retryable=True, id="mine"),
+        Failure(code=ErrorCode.BUSY, message="Wait.", retryable=True, id="mine"),
     )
     assert state.failed is None
     assert state.last_error is not None
-    assert state.last_error.code == "busy"
+    assert state.last_error.code == ErrorCode.BUSY
 
 
 def test_nothing_is_being_said_when_nothing_is_under_way() -> None:

@@ -12,6 +12,7 @@ from prepcli.errors import InferenceFailed, NotFound, PrepError, RateLimited, Se
 from prepcli.headless.answers import Answer, Answers, Spoken, Typed
 from prepcli.headless.conversation import Conversation
 from prepcli.headless.output import PlainOutput
+from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import (
     Accepted,
     AudioAck,
@@ -224,7 +225,7 @@ def test_a_recording_without_words_makes_room_for_the_next_answer() -> None:
         assert first.text == "one"
         await peer.send(
             StateChanged(state=Phase.TRANSCRIBING),
-            Failure(code="nothing_heard", message="No words were heard."),
+            Failure(code=ErrorCode.NOTHING_HEARD, message="No words were heard."),
             IDLE,
         )
         second = await peer.accept()
@@ -245,7 +246,7 @@ def test_an_answer_at_a_wrong_moment_is_given_again() -> None:
         await peer.greet(open_room(said(0)))
         first = await peer.receive()
         assert isinstance(first, UserMessage)
-        await peer.send(Failure(code="busy", message="Wait.", retryable=True, id=first.id))
+        await peer.send(Failure(code=ErrorCode.BUSY, message="Wait.", retryable=True, id=first.id))
         second = await peer.accept()
         assert isinstance(second, UserMessage)
         assert (second.text, second.id != first.id) == ("one", True)
@@ -264,7 +265,9 @@ def test_an_answer_that_is_never_taken_is_skipped() -> None:
             message = await peer.receive()
             assert isinstance(message, UserMessage)
             assert message.text == "one"
-            await peer.send(Failure(code="busy", message="Wait.", retryable=True, id=message.id))
+            await peer.send(
+                Failure(code=ErrorCode.BUSY, message="Wait.", retryable=True, id=message.id)
+            )
         message = await peer.accept()
         assert isinstance(message, UserMessage)
         assert message.text == "two"
@@ -322,7 +325,7 @@ def test_a_failure_that_stands_in_the_snapshot_is_tried_again() -> None:
 
     async def script(fake: FakeRoom) -> None:
         peer = await fake.peer()
-        failed = Error(code="inference", message="No.", retryable=True)
+        failed = Error(code=ErrorCode.INFERENCE, message="No.", retryable=True)
         await peer.greet(open_room(failed=failed))
         retry = await peer.accept()
         assert isinstance(retry, TurnRetry)
@@ -405,8 +408,10 @@ def test_a_lost_connection_does_not_answer_twice() -> None:
 @pytest.mark.parametrize(
     "failed",
     [
-        Error(code="rate_limited", message="Used up.", retryable=True, details={"reset": 1.0}),
-        Error(code="model_not_loaded", message="No such file.", retryable=False),
+        Error(
+            code=ErrorCode.RATE_LIMITED, message="Used up.", retryable=True, details={"reset": 1.0}
+        ),
+        Error(code=ErrorCode.MODEL_NOT_LOADED, message="No such file.", retryable=False),
     ],
     ids=["the period is over", "the model may be mended"],
 )
@@ -430,7 +435,7 @@ def test_broken_ears_do_not_eat_the_recordings() -> None:
         await peer.greet(open_room(said(0)))
         assert isinstance(await peer.accept(), UserMessage)
         await peer.send(
-            BUSY, Failure(code="model_not_loaded", message="No such file.", retryable=False)
+            BUSY, Failure(code=ErrorCode.MODEL_NOT_LOADED, message="No such file.", retryable=False)
         )
         with pytest.raises(ConnectionClosed):
             raise AssertionError(await peer.receive())

@@ -7,6 +7,7 @@ import pytest
 
 from prepserver.accounts.budgets import Budgets, Spent
 from prepserver.errors import RateLimited
+from prepserver.wire.error_codes import ErrorCode
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
 
@@ -32,7 +33,7 @@ async def test_who_has_used_a_budget_up_is_refused_until_the_window_ends(
     await store.spend("u", tokens=5, seconds=5.0)
     with pytest.raises(RateLimited) as told:
         await store.check("u")
-    assert told.value.code == "budget_spent"
+    assert told.value.code == ErrorCode.BUDGET_SPENT
     reset = clock.now() + HOUR
     assert told.value.details == {"budget": name, "limit": 100, "used": 104, "reset": reset}
     await store.check("v")

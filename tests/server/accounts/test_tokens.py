@@ -11,6 +11,7 @@ import pytest
 
 from prepserver.accounts.tokens import AUDIENCE, ISSUER, LIFETIME, TYPE, Tokens, signing_key
 from prepserver.errors import Unauthorized
+from prepserver.wire.error_codes import ErrorCode
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
 
@@ -61,7 +62,7 @@ async def test_a_token_lives_five_minutes() -> None:
     await clock.advance(1)
     with pytest.raises(Unauthorized) as caught:
         tokens.verify(token.token)
-    assert caught.value.code == "token_expired"
+    assert caught.value.code == ErrorCode.TOKEN_EXPIRED
 
 
 def _unsigned() -> str:
@@ -96,7 +97,7 @@ def test_a_token_that_is_not_ours_is_refused(token: str) -> None:
     """Whatever is wrong with it, the answer is the same."""
     with pytest.raises(Unauthorized) as caught:
         Tokens(KEY, ManualClock()).verify(token)
-    assert caught.value.code == "bad_token"
+    assert caught.value.code == ErrorCode.BAD_TOKEN
 
 
 def test_the_signing_key_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:

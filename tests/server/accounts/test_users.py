@@ -8,6 +8,7 @@ import pytest
 
 from prepserver.accounts.users import PREFIX, Users
 from prepserver.errors import BadRequest, Conflict, NotFound, Unauthorized
+from prepserver.wire.error_codes import ErrorCode
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
 
@@ -124,7 +125,7 @@ def test_a_name_is_taken_once(users: Users) -> None:
     first = users.add("ada")
     with pytest.raises(Conflict) as caught:
         users.add("ada")
-    assert caught.value.code == "user_exists"
+    assert caught.value.code == ErrorCode.USER_EXISTS
     again = users.add("ada", replace=True)
     assert again.id == first.id
     assert again.key != first.key

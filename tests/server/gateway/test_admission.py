@@ -10,6 +10,7 @@ from msgspec import Struct
 from prepserver.engines.types import Priority
 from prepserver.errors import InferenceError
 from prepserver.gateway.admission import Admission, Estimate
+from prepserver.wire.error_codes import ErrorCode
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
 
@@ -65,7 +66,7 @@ async def test_who_finds_the_queue_full_is_told_how_long_it_would_take() -> None
     assert visitors.door.estimate() == Estimate(position=3, seconds=15.0)
     with pytest.raises(InferenceError) as told:
         await visitors.come("too many")
-    assert told.value.code == "overloaded"
+    assert told.value.code == ErrorCode.OVERLOADED
     assert told.value.retryable
     assert told.value.details == {"position": 3, "wait": 15.0}
     assert "in about 15 s" in told.value.message
@@ -99,7 +100,7 @@ async def test_an_answer_takes_a_reviews_place_in_a_full_queue() -> None:
     await visitors.clock.advance(0)
     with pytest.raises(InferenceError) as told:
         await displaced
-    assert told.value.code == "overloaded"
+    assert told.value.code == ErrorCode.OVERLOADED
     await visitors.clock.advance(60)
     await asyncio.gather(*visits)
     assert visitors.inside == ["busy", "a1", "r1"]

@@ -13,12 +13,13 @@ from prepserver.errors import InferenceError
 from prepserver.gateway.admission import Admission
 from prepserver.gateway.fallback import Backend, FallbackChain, Retries
 from prepserver.telemetry.calls import CallStats
+from prepserver.wire.error_codes import ErrorCode
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
 from tests.support.models import CuedLanguage, Reply, finished, words
 
-DIED = InferenceError("The engine has died.", code="worker_died", retryable=True)
-BROKEN = InferenceError("The file is damaged.", code="model_not_loaded", retryable=False)
+DIED = InferenceError("The engine has died.", code=ErrorCode.WORKER_DIED, retryable=True)
+BROKEN = InferenceError("The file is damaged.", code=ErrorCode.MODEL_NOT_LOADED, retryable=False)
 
 
 class Unloadable(CuedLanguage):
@@ -126,7 +127,7 @@ async def test_no_retry_after_a_word_has_left() -> None:
     run = Run(clock, [first, second])
     with pytest.raises(InferenceError) as told:
         await run.finish()
-    assert told.value.code == "worker_died"
+    assert told.value.code == ErrorCode.WORKER_DIED
     assert run.heard == "Half"
     assert (len(first.prompts), len(second.prompts)) == (1, 0)
 
@@ -146,7 +147,7 @@ async def test_the_next_model_steps_in_when_retries_are_used_up() -> None:
 async def test_what_cannot_be_mended_is_not_tried_again_on_the_same_model() -> None:
     """The next one may be able to: it has a longer context, say."""
     clock = ManualClock()
-    overflow = InferenceError("Too long.", code="context_overflow", retryable=False)
+    overflow = InferenceError("Too long.", code=ErrorCode.CONTEXT_OVERFLOW, retryable=False)
     first, second = replying(clock, [overflow]), replying(clock, words("Long."))
     run = Run(clock, [first, second])
     assert await run.finish() == "Long."
@@ -157,11 +158,11 @@ async def test_what_cannot_be_mended_is_not_tried_again_on_the_same_model() -> N
 async def test_when_all_fail_the_first_ones_failure_is_told() -> None:
     """It is the model that the server was set up for."""
     clock = ManualClock()
-    overflow = InferenceError("Too long.", code="context_overflow", retryable=False)
+    overflow = InferenceError("Too long.", code=ErrorCode.CONTEXT_OVERFLOW, retryable=False)
     run = Run(clock, [replying(clock, [overflow]), replying(clock, [DIED])])
     with pytest.raises(InferenceError) as told:
         await run.finish()
-    assert told.value.code == "context_overflow"
+    assert told.value.code == ErrorCode.CONTEXT_OVERFLOW
 
 
 @asynchronous

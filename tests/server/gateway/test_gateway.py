@@ -9,12 +9,13 @@ from prepserver.engines.scripted import ScriptedSpeechModel
 from prepserver.engines.types import ModelInfo, Prompt, TextDelta
 from prepserver.errors import InferenceError, RateLimited
 from prepserver.gateway.gateway import Call, Gateway
+from prepserver.wire.error_codes import ErrorCode
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
 from tests.support.models import CuedLanguage, Reply, words
 
-DIED = InferenceError("The engine has died.", code="worker_died", retryable=True)
-BROKEN = InferenceError("The file is damaged.", code="model_not_loaded", retryable=False)
+DIED = InferenceError("The engine has died.", code=ErrorCode.WORKER_DIED, retryable=True)
+BROKEN = InferenceError("The file is damaged.", code=ErrorCode.MODEL_NOT_LOADED, retryable=False)
 
 
 class Loading(CuedLanguage):
@@ -77,7 +78,7 @@ async def test_a_model_that_cannot_be_loaded_is_said_to_be(
     assert model.tries == 1
     with pytest.raises(InferenceError) as told:
         await said(gateway)
-    assert told.value.code == "model_not_loaded"
+    assert told.value.code == ErrorCode.MODEL_NOT_LOADED
     await gateway.close()
     limiter.close()
 

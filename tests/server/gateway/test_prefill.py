@@ -10,11 +10,12 @@ from prepserver.engines.scripted import ScriptedSpeechModel
 from prepserver.engines.types import Prompt, TextDelta
 from prepserver.errors import InferenceError
 from prepserver.gateway.gateway import Call, Gateway, Policy
+from prepserver.wire.error_codes import ErrorCode
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
 from tests.support.models import CuedLanguage, finished, words
 
-DIED = InferenceError("The engine has died.", code="worker_died", retryable=True)
+DIED = InferenceError("The engine has died.", code=ErrorCode.WORKER_DIED, retryable=True)
 
 
 class Desk:

@@ -12,12 +12,13 @@ from prepserver.engines.types import ChatTurn, Priority, Prompt, TextDelta, Usag
 from prepserver.errors import InferenceError
 from prepserver.gateway.reply_cache import ReplyCache, SharedReply, key_of
 from prepserver.telemetry.calls import CallStats
+from prepserver.wire.error_codes import ErrorCode
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
 
 WORDS = ("One", " two", " three", " four")
 Compute = Callable[[CallStats], AsyncGenerator[TextDelta | Usage, None]]
-DIED = InferenceError("The engine has died.", code="worker_died", details={"why": "test"})
+DIED = InferenceError("The engine has died.", code=ErrorCode.WORKER_DIED, details={"why": "test"})
 
 
 class Press:

@@ -13,12 +13,13 @@ from prepserver.engines.types import PartialTranscript, Transcription
 from prepserver.errors import InferenceError
 from prepserver.gateway.gateway import Call, Gateway
 from prepserver.telemetry.calls import CallRecord
+from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import BYTES_PER_SECOND, Quota
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
 from tests.support.models import CuedLanguage, finished, words
 
-DIED = InferenceError("The engine has died.", code="worker_died", retryable=True)
+DIED = InferenceError("The engine has died.", code=ErrorCode.WORKER_DIED, retryable=True)
 CALL = Call(purpose="transcribe", user="u", interview="i", request="r1")
 
 Hearing = Sequence[PartialTranscript | Transcription | Exception]
@@ -164,7 +165,7 @@ async def test_an_engine_that_dies_every_time_is_an_error_in_the_end(tmp_path: P
     source = Source()
     with pytest.raises(InferenceError) as told:
         await heard(tmp_path, [[caption("One."), DIED]] * 4, source)
-    assert told.value.code == "worker_died"
+    assert told.value.code == ErrorCode.WORKER_DIED
     assert (source.begun, source.closed) == (4, 4)
 
 

@@ -9,6 +9,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from prepserver.wire import protocol as wire
+from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.rest import SpokenAnswer
 from tests.support.server import Server
 from tests.support.sockets import Socket, entered
@@ -50,7 +51,7 @@ def test_how_an_answer_was_heard_can_be_asked_for(
     assert heard.seconds == pytest.approx(1.0)
     assert server.request("GET", path, key=bob).status == 404
     typed = path.replace(said.id, question.id)
-    assert server.request("GET", typed, key=ada).body["error"]["code"] == "no_such_message"
+    assert server.request("GET", typed, key=ada).body["error"]["code"] == ErrorCode.NO_SUCH_MESSAGE
 
 
 @pytest.mark.parametrize(
@@ -95,7 +96,7 @@ def test_a_message_larger_than_any_recording_ends_the_socket_and_not_the_room(
 def test_silence_is_told_as_such(room: Socket) -> None:
     """No words are invented; the question stays open."""
     room.send(bytes(wire.BYTES_PER_SECOND))
-    assert room.next(wire.Failure).code == "nothing_heard"
+    assert room.next(wire.Failure).code == ErrorCode.NOTHING_HEARD
     room.until(lambda m: isinstance(m, wire.StateChanged) and m.state is wire.Phase.IDLE)
     room.goes_on()
 
@@ -204,7 +205,7 @@ def test_a_frame_that_is_none_is_told(room: Socket, frame: bytes) -> None:
     """Shorter than its header, or half a sample."""
     room.send(wire.AudioStart(id="r"))
     room.send(frame)
-    assert room.next(wire.Failure).code == "bad_frame"
+    assert room.next(wire.Failure).code == ErrorCode.BAD_FRAME
     room.send(wire.AudioCancel(id="r"))
     room.goes_on()
 

@@ -9,6 +9,7 @@ from prepserver.accounts.tokens import Tokens, signing_key
 from prepserver.accounts.users import Users
 from prepserver.clock import SystemClock
 from prepserver.wire import protocol as wire
+from prepserver.wire.error_codes import ErrorCode
 from tests.support.server import Server
 from tests.support.sockets import Socket, entered, refusal
 
@@ -183,7 +184,7 @@ def test_a_megabyte_of_text_ends_the_socket_and_not_the_room(
         loud.send(
             json.dumps({"type": "user.message", "text": character * size}, ensure_ascii=False)
         )
-        assert loud.next(wire.Failure).code == "message_too_big"
+        assert loud.next(wire.Failure).code == ErrorCode.MESSAGE_TOO_BIG
         assert loud.end() == wire.CLOSE_TOO_BIG
     room.goes_on()
 
@@ -221,7 +222,7 @@ def test_an_answer_without_an_open_question_is_refused(room: Socket) -> None:
     room.send(wire.UserMessage(text="Two.", id="2"))
     outcome = room.until(lambda m: isinstance(m, wire.Failure | wire.Accepted) and m.id == "2")
     if isinstance(outcome, wire.Failure):  # the scripted model may have been quicker
-        assert outcome.code == "busy"
+        assert outcome.code == ErrorCode.BUSY
         assert outcome.retryable
 
 

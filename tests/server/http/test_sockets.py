@@ -12,6 +12,7 @@ from prepserver.http.sockets import CLOSE_SECONDS, READ_SIZE, STOP_SECONDS, Sock
 from prepserver.objects.connection import Connection
 from prepserver.objects.instance import Instance
 from prepserver.wire import protocol as wire
+from prepserver.wire.error_codes import ErrorCode
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
 from tests.support.objects import Gate, eventually
@@ -141,7 +142,7 @@ async def test_text_that_is_too_long_is_answered_after_what_came_before(tmp_path
         before, failure = map(wire.decode_server, client.texts)
         assert before == wire.Caption(text="before")
         assert isinstance(failure, wire.Failure)
-        assert failure.code == "message_too_big"
+        assert failure.code == ErrorCode.MESSAGE_TOO_BIG
         assert client.ended is not None
         assert client.ended[0] == wire.CLOSE_TOO_BIG
         assert await it.heard() == ["before"]

@@ -13,6 +13,7 @@ from prepserver.objects import connection
 from prepserver.objects.connection import Connection
 from prepserver.objects.registry import Registry
 from prepserver.wire import protocol as wire
+from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import MessageKind, Phase
 from tests.server.interview.stored import stored
 from tests.server.interview.talk import answer, kinds, open_room, ready, snapshot
@@ -285,7 +286,7 @@ async def test_stop_and_retry(tmp_path: Path) -> None:
         await client.state(Phase.IDLE)
         truth = await snapshot(client)
         assert truth.failed is not None
-        assert truth.failed.code == "stopped"
+        assert truth.failed.code == ErrorCode.STOPPED
         assert truth.streaming is None
         await rooms.advance(30.0)
         assert not (await snapshot(client)).messages, "nobody takes up what was stopped"
@@ -301,7 +302,7 @@ async def test_stop_and_retry(tmp_path: Path) -> None:
 async def test_a_failed_turn_says_why_and_can_be_tried_again(tmp_path: Path) -> None:
     """The error is broadcast and kept for those who come later."""
     clock = ManualClock()
-    broken = InferenceError("No memory.", code="out_of_memory", retryable=False)
+    broken = InferenceError("No memory.", code=ErrorCode.INFERENCE, retryable=False)
     model = CuedLanguage(clock, [[broken], words('{"skills": []}'), words("What is it like?")])
     async with Rooms(tmp_path, clock=clock, language=model) as rooms:
         view = await rooms.create()
@@ -314,7 +315,7 @@ async def test_a_failed_turn_says_why_and_can_be_tried_again(tmp_path: Path) -> 
         )
         truth = await snapshot(client)
         assert truth.failed is not None
-        assert truth.failed.code == "out_of_memory"
+        assert truth.failed.code == ErrorCode.INFERENCE
         await client.send(wire.TurnRetry(id="t1"))
         said = await client.said(MessageKind.QUESTION)
     assert said.text == "What is it like?"
@@ -329,7 +330,7 @@ async def test_the_end_can_be_called(tmp_path: Path) -> None:
         await client.said(MessageKind.SUMMARY)
         await client.state(Phase.IDLE)
         await client.send(answer("One more thing."))
-        assert (await client.next(wire.Failure)).code == "completed"
+        assert (await client.next(wire.Failure)).code == ErrorCode.COMPLETED
 
 
 @asynchronous
@@ -367,7 +368,7 @@ async def test_an_answer_can_be_corrected(tmp_path: Path) -> None:
         assert (edited.text, edited.edited, edited.position) == ("I used Kafka.", True, 1)
         question = (await snapshot(client)).messages[0]
         await client.send(wire.MessageEdit(id="e2", message_id=question.id, text="Mine now?"))
-        assert (await client.next(wire.Failure)).code == "no_such_message"
+        assert (await client.next(wire.Failure)).code == ErrorCode.NO_SUCH_MESSAGE
 
 
 @asynchronous
@@ -399,7 +400,7 @@ async def test_the_allowance_ends_the_talk_but_keeps_the_interview(tmp_path: Pat
         await client.send(answer("One answer."))
         failure = await client.next(wire.Failure)
         truth = await snapshot(client)
-    assert failure.code == "rate_limited"
+    assert failure.code == ErrorCode.RATE_LIMITED
     assert failure.details["reset"] > rooms.clock.now()
     assert kinds(truth.messages) == ["question", "answer"]
 

@@ -9,6 +9,7 @@ from prepserver.errors import NotFound
 from prepserver.interview import schema
 from prepserver.interview.transcript import Transcript
 from prepserver.objects.storage import Storage
+from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import MessageKind, Role, Source
 
 QUESTION, ANSWER, HINT, CLOSING = (
@@ -73,7 +74,7 @@ def test_nobody_corrects_the_interviewer(transcript: Transcript, id: str) -> Non
     before = transcript.messages()
     with pytest.raises(NotFound) as caught:
         transcript.edit(id, "hacked")
-    assert caught.value.code == "no_such_message"
+    assert caught.value.code == ErrorCode.NO_SUCH_MESSAGE
     assert transcript.messages() == before
 
 

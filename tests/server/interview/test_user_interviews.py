@@ -11,6 +11,7 @@ from prepserver.objects.instance import Kind
 from prepserver.objects.object import DurableObject
 from prepserver.objects.registry import Registry
 from prepserver.wire import protocol as wire
+from prepserver.wire.error_codes import ErrorCode
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
 from tests.support.objects import eventually, in_time
@@ -107,7 +108,7 @@ async def test_a_client_that_enters_while_an_interview_is_deleted_leaves_no_file
         await eventually(lambda: not path.exists())
         await rooms.registry.settled()
         late = await rooms.join(view.id)
-        assert (await late.next(wire.Failure)).code == "not_ready"
+        assert (await late.next(wire.Failure)).code == ErrorCode.NOT_READY
         assert (await late.end()).code == 1011
         await in_time(rooms.clock, lambda: rooms.registry.counts.live == 0)
         assert not list(path.parent.iterdir())
@@ -213,7 +214,7 @@ async def test_a_creation_and_a_removal_that_were_cut_short_are_taken_up_again(
     await second.call("user-interviews", "u", "delete", view.id)
     with pytest.raises(Conflict) as caught:
         await second.call("user-interviews", "u", "create", wire.CreateInterview(id="i"))
-    assert caught.value.code == "being_removed"
+    assert caught.value.code == ErrorCode.BEING_REMOVED
     await eventually(lambda: Witness.heard == [("delete", view.id)])
     Witness.silent = False
     await clock.advance(6)

@@ -10,6 +10,7 @@ from prepserver.models.errors import ModelError, ModelNotFound
 from prepserver.models.formats import GGML_MAGIC
 from prepserver.models.progress import Progress
 from prepserver.models.store import ModelStore, kind_of
+from prepserver.wire.error_codes import ErrorCode
 from tests.server.models.builders import catalogue, code_of, gguf, hub_entry
 
 GOOD = gguf(b"good")
@@ -165,7 +166,7 @@ def test_a_file_with_another_hash_is_not_started_by_name(store: ModelStore) -> N
     for _ in range(2):
         with pytest.raises(ModelError, match=r"is not tiny.*`prep-server models pull tiny`") as got:
             store.resolve("tiny")
-        assert got.value.code == "model_hash"
+        assert got.value.code == ErrorCode.MODEL_HASH
     assert store.resolve(str(path)) == path
 
 

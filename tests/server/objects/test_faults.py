@@ -9,6 +9,7 @@ import pytest
 from prepserver.errors import PrepServerError, StorageError
 from prepserver.objects.connection import Connection
 from prepserver.objects.object import DurableObject
+from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import Accepted, Caption, Failure
 from tests.support.clock import ManualClock
 from tests.support.databases import damage
@@ -180,7 +181,7 @@ async def test_a_read_that_fails_is_a_typed_error_and_passes(
         with pytest.raises(PrepServerError) as caught:
             await registry.call("Note", "a", "notes")
         refused(caught)
-        assert (await client.next(Failure)).code == "storage"
+        assert (await client.next(Failure)).code == ErrorCode.STORAGE
         faults.mend()
         assert await registry.call("Note", "a", "notes") == ["x" * 20]
 
@@ -366,7 +367,7 @@ async def test_a_damaged_file_takes_nobody_else_down(tmp_path: Path, harm: Any) 
         client = join(registry, Note, "a", Connection("c"))
         await client.send("more")
         failure = await client.next(Failure)
-        assert failure.code == "storage"
+        assert failure.code == ErrorCode.STORAGE
         assert await registry.call("Note", "b", "notes") == ["x" * 20, "b is kept"]
     path.write_bytes(content)
     async with alive(tmp_path, Note) as registry:

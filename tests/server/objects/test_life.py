@@ -15,6 +15,7 @@ from prepserver.objects.connection import Connection
 from prepserver.objects.object import Context, DurableObject
 from prepserver.objects.registry import Registry, RegistryCounts
 from prepserver.objects.storage import Storage
+from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import CLOSE_RESTART, Caption
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
@@ -331,7 +332,7 @@ async def test_an_event_that_comes_too_late_is_told_that_the_object_is_gone(
         await burning
         with pytest.raises(NotFound) as caught:
             await late
-        assert caught.value.code == "deleted"
+        assert caught.value.code == ErrorCode.DELETED
 
 
 @asynchronous
@@ -345,10 +346,10 @@ async def test_stopping_ends_every_client_so_that_it_comes_back(tmp_path: Path) 
         assert (await client.end()).code == CLOSE_RESTART
         with pytest.raises(PrepServerError) as caught:
             await registry.call("Diary", "a", "stored")
-        assert caught.value.code == "stopping"
+        assert caught.value.code == ErrorCode.STOPPING
         with pytest.raises(PrepServerError) as caught:
             await cell.call("stored", ())
-        assert caught.value.code == "stopping"
+        assert caught.value.code == ErrorCode.STOPPING
         await client.leave()  # as the socket does after its end: no object is woken
         assert Diary.born == 1
 
@@ -378,7 +379,7 @@ async def test_a_second_registry_in_the_directory_is_refused(tmp_path: Path) -> 
     async with alive(tmp_path, Diary):
         with pytest.raises(Conflict, match=f"process {os.getpid()}") as caught:
             await Registry(tmp_path, (), ManualClock()).start()
-        assert caught.value.code == "data_dir_in_use"
+        assert caught.value.code == ErrorCode.DATA_DIR_IN_USE
 
 
 def test_a_killed_owner_leaves_the_directory_free(tmp_path: Path) -> None:

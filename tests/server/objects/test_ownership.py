@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from prepserver.objects.object import Context
+from prepserver.wire.error_codes import ErrorCode
 from tests.support.clock import ManualClock
 from tests.support.contender import Tally
 from tests.support.loop import asynchronous
@@ -87,7 +88,7 @@ def test_of_two_processes_one_owns_the_directory_and_the_other_is_told_which(
                 one for one, answer in zip(two, answers, strict=True) if "code" not in answer
             ]
             [refused] = [answer for answer in answers if "code" in answer]
-            assert refused["code"] == "data_dir_in_use"
+            assert refused["code"] == ErrorCode.DATA_DIR_IN_USE
             assert f"(process {owner.pid})" in refused["message"]
             assert owner.ask("call")["count"] == race + 1
             owner.ask("drop")

@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from prepserver.errors import StorageError
 from prepserver.objects.storage import Storage
+from prepserver.wire.error_codes import ErrorCode
 
 FIRST = "CREATE TABLE things (name TEXT);"
 SECOND = "ALTER TABLE things ADD COLUMN size INTEGER NOT NULL DEFAULT 0;"
@@ -52,7 +53,7 @@ def test_a_database_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     Storage(path, "a", (FIRST, SECOND)).close()
     with pytest.raises(StorageError, match="Upgrade") as caught:
         Storage(path, "a", (FIRST,))
-    assert caught.value.code == "schema_too_new"
+    assert caught.value.code == ErrorCode.SCHEMA_TOO_NEW
     assert not caught.value.retryable
     Storage(path, "a", (FIRST, SECOND)).close()
 

@@ -11,6 +11,7 @@ from prepserver.errors import BadRequest, PrepServerError, StorageError
 from prepserver.objects.connection import Connection
 from prepserver.objects.object import Context, DurableObject
 from prepserver.objects.storage import Storage
+from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import Caption, Failure
 from tests.support.loop import asynchronous
 from tests.support.objects import Gate, alive, join
@@ -82,7 +83,7 @@ async def test_a_bug_is_told_as_a_typed_error_without_its_text(tmp_path: Path) -
     async with alive(tmp_path, Ledger) as registry:
         with pytest.raises(PrepServerError) as caught:
             await registry.call("Ledger", "a", "add_and_fail", 1, RuntimeError("secret detail"))
-        assert caught.value.code == "internal"
+        assert caught.value.code == ErrorCode.INTERNAL
         assert caught.value.retryable
         assert "secret" not in caught.value.message
 
@@ -322,7 +323,7 @@ async def test_a_disk_that_refuses_takes_back_all_that_shared_the_commit(
             results = await asyncio.gather(*calls, return_exceptions=True)
             assert [type(r) for r in results] == [StorageError, StorageError]
             patch.setattr(Storage, "commit", commit)
-        await client.until(lambda m: isinstance(m, Failure) and m.code == "storage")
+        await client.until(lambda m: isinstance(m, Failure) and m.code == ErrorCode.STORAGE)
         assert await registry.call("Ledger", "a", "total") == 2
         shown = [m.text for m in client.messages if isinstance(m, Caption)]
         assert shown == ["1", "2"]

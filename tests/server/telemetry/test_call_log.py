@@ -11,6 +11,7 @@ import pytest
 from prepserver.errors import NotFound
 from prepserver.telemetry.call_log import LONGEST_ANSWER, CallLog, CallQuery
 from prepserver.telemetry.calls import CallRecord
+from prepserver.wire.error_codes import ErrorCode
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
 
@@ -240,5 +241,5 @@ async def test_a_query_without_a_log_says_so(tmp_path: Path) -> None:
         path.unlink()
     with pytest.raises(NotFound) as told:
         await log.find(CallQuery())
-    assert told.value.code == "no_call_log"
+    assert told.value.code == ErrorCode.NO_CALL_LOG
     assert files_of(tmp_path) == []

@@ -15,12 +15,13 @@ from prepserver.gateway.gateway import Call, Gateway, Policy
 from prepserver.telemetry.call_log import CallLog
 from prepserver.telemetry.calls import CallRecord
 from prepserver.telemetry.metrics import Metrics
+from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import Quota
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
 from tests.support.models import CuedLanguage, Reply, finished, words
 
-DIED = InferenceError("The engine has died.", code="worker_died", retryable=True)
+DIED = InferenceError("The engine has died.", code=ErrorCode.WORKER_DIED, retryable=True)
 PROMPT = Prompt(turns=(ChatTurn("user", "I moved the ledger."),), opening="Why")
 
 
@@ -44,7 +45,7 @@ class Purse:
 
     async def check(self, user: str) -> None:
         if self.empty:
-            raise RateLimited("All spent.", code="budget_spent")
+            raise RateLimited("All spent.", code=ErrorCode.BUDGET_SPENT)
 
     async def spend(self, user: str, *, tokens: int = 0, seconds: float = 0.0) -> None:
         self.bills.append((user, tokens, seconds))
@@ -179,7 +180,7 @@ async def test_a_refused_request_reaches_no_model_and_is_recorded() -> None:
     office.purse.empty = True
     with pytest.raises(RateLimited) as told:
         await office.said("r1")
-    assert told.value.code == "budget_spent"
+    assert told.value.code == ErrorCode.BUDGET_SPENT
     assert [record.outcome for record in office.records] == ["ok", "rate_limited", "budget_spent"]
     assert len(office.model.prompts) == 1
     await office.gateway.close()

@@ -11,6 +11,7 @@ from prepserver.telemetry.call_log import CallLog
 from prepserver.telemetry.calls import CallRecord
 from prepserver.telemetry.report import listing, report
 from prepserver.telemetry.stats import StatsLine, parse_span, statistics
+from prepserver.wire.error_codes import ErrorCode
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
 
@@ -148,7 +149,7 @@ def test_what_is_no_span_is_refused(text: str) -> None:
     """With a sentence that says what to write instead."""
     with pytest.raises(BadRequest) as told:
         parse_span(text)
-    assert told.value.code == "bad_span"
+    assert told.value.code == ErrorCode.BAD_SPAN
     assert "24h" in told.value.message
 
 

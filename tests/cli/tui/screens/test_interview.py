@@ -5,6 +5,7 @@ from textual.pilot import Pilot
 from textual.widgets import Markdown
 
 from prepcli.tui.app import PrepApp
+from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import (
     MAX_ANSWER,
     DeltaDropped,
@@ -212,7 +213,7 @@ def test_refused_answer_comes_back() -> None:
         await pilot.press(*"first", "enter", *"next")
         await settle(pilot)
         [sent] = [m for m in room.sent if isinstance(m, UserMessage)]
-        room.say(Failure(code="rate_limited", message="Come back tomorrow.", id=sent.id))
+        room.say(Failure(code=ErrorCode.RATE_LIMITED, message="Come back tomorrow.", id=sent.id))
         await settle(pilot)
         assert box(app).text == "first\nnext"
         assert notices(app)[-1] == "Come back tomorrow."

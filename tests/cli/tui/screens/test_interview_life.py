@@ -11,6 +11,7 @@ from prepcli.tui.screens.interview import InterviewScreen
 from prepcli.tui.screens.lobby import LobbyScreen
 from prepcli.tui.widgets.connection import ConnectionBanner
 from prepcli.tui.widgets.transcript import Transcript
+from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import (
     Error,
     HintRequest,
@@ -74,7 +75,7 @@ def test_failed_turn_offers_to_try_again() -> None:
     session, room = ready(asked_once(messages=[question(0), answer(1)], state=Phase.GENERATING))
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
-        error = Error(code="inference", message="The model did not answer.", retryable=True)
+        error = Error(code=ErrorCode.INFERENCE, message="The model did not answer.", retryable=True)
         room.say(StateChanged(state=Phase.IDLE, failed=error))
         await settle(pilot)
         failure = str(app.screen.query_one("#failure", Static).render())

@@ -17,6 +17,7 @@ from msgspec import Raw
 from prepserver.engines.ipc.frames import HEADER
 from prepserver.engines.ipc.supervisor import EngineSupervisor
 from prepserver.errors import InferenceError
+from prepserver.wire.error_codes import ErrorCode
 from tests.support.echo_worker import Echo, EchoOptions, Order
 from tests.support.skipping_clock import SkippingClock
 
@@ -131,7 +132,7 @@ def test_an_engine_that_refuses_keeps_running() -> None:
             assert await anext(refusing) == "first"
             with pytest.raises(InferenceError, match="I refuse") as caught:
                 await anext(refusing)
-            assert (caught.value.code, caught.value.retryable) == ("refused", False)
+            assert (caught.value.code, caught.value.retryable) == (ErrorCode.INFERENCE, False)
             with pytest.raises(InferenceError, match="broken") as caught:
                 await ask(worker, "break")
             assert (caught.value.code, caught.value.retryable) == ("inference", True)
@@ -287,7 +288,7 @@ def test_an_engine_that_is_never_ready_is_given_up() -> None:
             clock.advance(GRACE)
             with pytest.raises(InferenceError, match="not ready after 1000 s") as caught:
                 await starting
-            assert caught.value.code == "model_not_loaded"
+            assert caught.value.code == ErrorCode.MODEL_NOT_LOADED
 
     asyncio.run(scenario())
 
@@ -299,7 +300,7 @@ def test_a_program_that_does_not_exist_is_an_inference_error() -> None:
         async with echoing(argv=("/nonexistent/engine",)) as worker:
             with pytest.raises(InferenceError, match="cannot be started") as caught:
                 await worker.start()
-            assert caught.value.code == "model_not_loaded"
+            assert caught.value.code == ErrorCode.MODEL_NOT_LOADED
 
     asyncio.run(scenario())
 

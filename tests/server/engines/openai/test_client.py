@@ -7,6 +7,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from prepserver.errors import BadRequest, InferenceError
+from prepserver.wire.error_codes import ErrorCode
 from tests.server.engines.openai.replies import KEY, Script, language, refused, reply
 from tests.support.loop import asynchronous
 
@@ -18,7 +19,7 @@ def test_a_key_that_cannot_be_sent_is_refused_and_not_repeated(key: str) -> None
     """A header would be broken by it; the error does not show it."""
     with pytest.raises(BadRequest) as caught:
         language(lambda request: httpx.Response(200), key=key)
-    assert caught.value.code == "bad_setting"
+    assert caught.value.code == ErrorCode.BAD_SETTING
     assert key not in str(caught.value)
 
 
@@ -95,7 +96,7 @@ async def test_a_refusal_without_end_is_not_read_to_its_end() -> None:
 
     with pytest.raises(InferenceError) as caught:
         await reply(language(lambda request: httpx.Response(500, content=endless())))
-    assert caught.value.code == "endpoint_busy"
+    assert caught.value.code == ErrorCode.ENDPOINT_BUSY
     assert read < 20
 
 

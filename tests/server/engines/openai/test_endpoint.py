@@ -4,6 +4,7 @@ import pytest
 
 from prepserver.engines.openai.endpoint import Endpoint
 from prepserver.errors import BadRequest
+from prepserver.wire.error_codes import ErrorCode
 from tests.server.engines.openai.replies import KEY
 
 
@@ -35,7 +36,7 @@ def test_an_address_that_is_none(text: str) -> None:
     """The error says what an address looks like."""
     with pytest.raises(BadRequest, match="openai:URL#NAME") as caught:
         Endpoint.parse(text)
-    assert caught.value.code == "bad_setting"
+    assert caught.value.code == ErrorCode.BAD_SETTING
 
 
 def test_a_password_in_an_address_is_refused_and_not_repeated() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from prepserver.engines.openai.events import MAX_EVENT, events
 from prepserver.errors import InferenceError
+from prepserver.wire.error_codes import ErrorCode
 from tests.support.loop import asynchronous
 
 STREAM = 'data: {"a": 1}\n\n: ping\n\nevent: x\ndata:two\ndata: lines\n\ndata: é→🙂\n\n'.encode()
@@ -52,7 +53,7 @@ async def test_what_is_not_text_is_refused() -> None:
     """A broken character is not guessed at."""
     with pytest.raises(InferenceError) as caught:
         await found(b"data: \xff\xfe\n\n")
-    assert caught.value.code == "bad_reply"
+    assert caught.value.code == ErrorCode.BAD_REPLY
 
 
 @pytest.mark.parametrize("chunk", [b"x" * 65_536, b"data: " + b"x" * 65_530 + b"\n"])
@@ -70,5 +71,5 @@ async def test_an_event_without_end_is_refused(chunk: bytes) -> None:
     with pytest.raises(InferenceError) as caught:
         async for _ in events(endless()):
             pass
-    assert caught.value.code == "bad_reply"
+    assert caught.value.code == ErrorCode.BAD_REPLY
     assert given < 2 * MAX_EVENT

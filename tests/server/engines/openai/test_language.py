@@ -12,6 +12,7 @@ from prepserver.engines.openai.endpoint import Endpoint
 from prepserver.engines.openai.language import OpenAILanguageModel
 from prepserver.engines.types import ChatTurn, Prompt, TextDelta
 from prepserver.errors import InferenceError
+from prepserver.wire.error_codes import ErrorCode
 from tests.server.engines.openai.replies import (
     CHAT,
     DONE,
@@ -395,7 +396,7 @@ async def test_a_list_without_end_is_not_read_to_its_end() -> None:
     with pytest.raises(InferenceError) as caught:
         await model.start()
     await model.close()
-    assert caught.value.code == "bad_reply"
+    assert caught.value.code == ErrorCode.BAD_REPLY
 
 
 @asynchronous

@@ -14,6 +14,7 @@ from prepserver.engines.openai.endpoint import Endpoint
 from prepserver.engines.openai.language import OpenAILanguageModel
 from prepserver.engines.types import ChatTurn, ModelInfo, Prompt, TextDelta, Usage
 from prepserver.errors import InferenceError
+from prepserver.wire.error_codes import ErrorCode
 from tests.server.engines.openai.replies import KEY
 from tests.support.llama_cpp_server import LlamaCppServer
 from tests.support.loop import asynchronous
@@ -72,7 +73,7 @@ async def test_a_wrong_key_is_refused(peer: LlamaCppServer) -> None:
     async with connected(peer, key="sk-wrong") as model:
         with pytest.raises(InferenceError) as caught:
             await replied(model, CHAT)
-    assert caught.value.code == "endpoint_unauthorized"
+    assert caught.value.code == ErrorCode.ENDPOINT_UNAUTHORIZED
 
 
 @asynchronous

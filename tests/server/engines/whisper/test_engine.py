@@ -12,6 +12,7 @@ from prepserver.engines.types import SpeechStats
 from prepserver.engines.whisper.engine import WhisperEngine
 from prepserver.engines.whisper.options import AudioChunk, GetSpeechStats
 from prepserver.errors import InferenceError
+from prepserver.wire.error_codes import ErrorCode
 from tests.server.engines.whisper.acting import (
     ActedEars,
     ActedVoice,
@@ -311,7 +312,7 @@ def test_sound_that_is_none_costs_its_own_recording_only() -> None:
     other.stop()
     exhaust(engine)
     assert (broken.failure.code, broken.failure.retryable) == ("bad_audio", False)
-    assert foreign.failure.code == "bad_audio"
+    assert foreign.failure.code == ErrorCode.BAD_AUDIO
     assert other.speech.text == text(1, 3)
 
 
@@ -332,7 +333,7 @@ def test_ears_that_fail_cost_one_recording() -> None:
 
     def fails() -> None:
         ears.meanwhile = lambda: None
-        raise InferenceError("Out of luck.", code="transcription_failed")
+        raise InferenceError("Out of luck.", code=ErrorCode.TRANSCRIPTION_FAILED)
 
     ears.meanwhile = fails
     for speaker in (first, second):

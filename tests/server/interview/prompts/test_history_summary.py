@@ -17,6 +17,7 @@ from prepserver.interview.questions import bank
 from prepserver.interview.questions.plan import HistorySummary
 from prepserver.interview.turns.steps import Step
 from prepserver.wire import protocol as wire
+from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import MessageKind
 from tests.server.interview.prompts.test_build import brief_after
 from tests.server.interview.talk import answer, open_room
@@ -104,7 +105,7 @@ async def test_a_summary_grows_with_the_interview(tmp_path: Path) -> None:
 @asynchronous
 async def test_a_summary_that_fails_costs_no_question(tmp_path: Path) -> None:
     """The interview goes on without it."""
-    broken = InferenceError("No.", code="out_of_memory", retryable=False)
+    broken = InferenceError("No.", code=ErrorCode.INFERENCE, retryable=False)
     gateway, _ = gateway_of(tmp_path, [broken])
     gateway.start()
     assert await condense(gateway, CALL, TIGHT["full"], BANK, brief_after(LONG), 1) is None

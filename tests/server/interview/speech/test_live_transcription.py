@@ -8,6 +8,7 @@ from prepserver.engines.types import PartialTranscript, Transcription
 from prepserver.errors import InferenceError
 from prepserver.interview.speech.live_transcription import PATIENCE
 from prepserver.wire import protocol as wire
+from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import MessageKind
 from tests.server.interview.talk import LOUD, open_room
 from tests.support.clock import ManualClock
@@ -33,7 +34,7 @@ class FrailSpeech(ScriptedSpeechModel):
             yield event
             if self.deaths and isinstance(event, PartialTranscript):
                 self.deaths -= 1
-                raise InferenceError("The ears died.", code="worker_died", retryable=True)
+                raise InferenceError("The ears died.", code=ErrorCode.WORKER_DIED, retryable=True)
 
     async def transcribe(self, pcm: bytes, vocabulary: str = "") -> Transcription:
         self.heard_whole += 1

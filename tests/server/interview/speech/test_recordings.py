@@ -13,6 +13,7 @@ from prepserver.errors import BadRequest
 from prepserver.interview import schema
 from prepserver.interview.speech.recordings import FLUSH_BYTES, FrameGap, RecordingStore, pcm_of
 from prepserver.objects.storage import Storage
+from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import BYTES_PER_SECOND, MAX_BINARY_FRAME
 
 FRAME = BYTES_PER_SECOND // 25
@@ -99,7 +100,7 @@ def test_a_recording_that_grows_too_long_is_forgotten(recordings: RecordingStore
         recordings.add("r", number, frame(number))
     with pytest.raises(BadRequest) as caught:
         recordings.add("r", 250, frame(250))
-    assert caught.value.code == "recording_too_long"
+    assert caught.value.code == ErrorCode.RECORDING_TOO_LONG
     assert caught.value.details == {"seconds": 10}
     assert recordings.pcm("r") == b""
     with pytest.raises(BadRequest) as caught:

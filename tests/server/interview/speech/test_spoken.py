@@ -6,6 +6,7 @@ import pytest
 
 from prepserver.engines.scripted import ScriptedSpeechModel
 from prepserver.wire import protocol as wire
+from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import MessageKind, Phase
 from tests.server.interview.talk import LOUD, SILENT, answer, kinds, open_room, snapshot
 from tests.support.clock import ManualClock
@@ -92,7 +93,7 @@ async def test_silence_is_no_answer(tmp_path: Path) -> None:
     async with Rooms(tmp_path) as rooms:
         client = await open_room(rooms)
         await client.send(SILENT)
-        assert (await client.next(wire.Failure)).code == "nothing_heard"
+        assert (await client.next(wire.Failure)).code == ErrorCode.NOTHING_HEARD
         await client.send(answer("In words, then."))
         await client.said(MessageKind.QUESTION)
 

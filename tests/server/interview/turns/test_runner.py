@@ -16,6 +16,7 @@ from prepserver.interview.questions import bank
 from prepserver.interview.questions.plan import PromptContext, planned
 from prepserver.interview.turns import runner
 from prepserver.interview.turns.steps import Step
+from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import (
     InterviewSpec,
     Message,
@@ -28,8 +29,8 @@ from tests.support.loop import asynchronous
 from tests.support.models import CuedLanguage, Reply, finished, words
 
 QUESTION = "How did you keep both systems in step during those six weeks?"
-DIED = InferenceError("The engine has died.", code="worker_died", retryable=True)
-BROKEN = InferenceError("The prompt is too long.", code="context_overflow", retryable=False)
+DIED = InferenceError("The engine has died.", code=ErrorCode.WORKER_DIED, retryable=True)
+BROKEN = InferenceError("The prompt is too long.", code=ErrorCode.CONTEXT_OVERFLOW, retryable=False)
 
 
 def message(position: int, kind: MessageKind, text: str) -> Message:
@@ -169,7 +170,7 @@ async def test_an_engine_that_keeps_dying_fails_the_turn(tmp_path: Path) -> None
     """After the last attempt the error of the engine is what clients hear."""
     events, _ = await events_of(work(Step.QUESTION), [["How", DIED]], tmp_path)
     assert isinstance(events[-1], runner.TurnFailed)
-    assert events[-1].error.code == "worker_died"
+    assert events[-1].error.code == ErrorCode.WORKER_DIED
 
 
 @asynchronous
@@ -243,7 +244,7 @@ async def test_a_used_up_allowance_fails_with_its_reset(tmp_path: Path) -> None:
     )
     events, _ = await events_of(other, [words("Thank you.")], tmp_path, limit=1)
     assert isinstance(events[-1], runner.TurnFailed)
-    assert events[-1].error.code == "rate_limited"
+    assert events[-1].error.code == ErrorCode.RATE_LIMITED
     assert events[-1].error.details["reset"] > 0
 
 
@@ -336,4 +337,4 @@ async def test_an_unknown_failure_is_an_error_of_the_tree(tmp_path: Path) -> Non
     events, _ = await events_of(work(Step.QUESTION), [broken], tmp_path)
     assert isinstance(events[-1], runner.TurnFailed)
     assert isinstance(events[-1].error, PrepServerError)
-    assert events[-1].error.code == "turn_failed"
+    assert events[-1].error.code == ErrorCode.TURN_FAILED

@@ -9,9 +9,12 @@ from prepserver.interview import schema
 from prepserver.interview.turns.steps import Step, TurnState
 from prepserver.interview.turns.store import TurnStore
 from prepserver.objects.storage import Storage
+from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import Error
 
-WHY = Error(code="inference", message="The model is gone.", retryable=True, details={"n": 1})
+WHY = Error(
+    code=ErrorCode.INFERENCE, message="The model is gone.", retryable=True, details={"n": 1}
+)
 
 
 @pytest.fixture
