@@ -10,7 +10,7 @@ GENERATED = ROOT / "docs" / "reference"
 
 def files(*suffixes: str) -> Iterator[Path]:
     """Every file with one of these suffixes, all when there are none; caches left out."""
-    found = [path for path in ROOT.iterdir() if path.is_file()]
+    found = [path for path in ROOT.iterdir() if path.is_file() and path.name != ".git"]
     for folder in FOLDERS:
         found += [path for path in (ROOT / folder).rglob("*") if path.is_file()]
     for path in sorted(found):
