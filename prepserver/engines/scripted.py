@@ -100,7 +100,7 @@ class ScriptedSpeechModel:
         await self._clock.sleep(self._delay)
         seconds = len(pcm) / BYTES_PER_SECOND
         if max(abs(sample) for sample in array("h", pcm)) < SILENCE:
-            silence = Segment(start=0.0, end=seconds, text="", why_dropped="silence")
+            silence = Segment(start=0.0, end=seconds, text="", drop_reason="silence")
             return Transcription(text="", dropped=(silence,), seconds=seconds)
         mark = hashlib.sha256(pcm).hexdigest()[:6]
         text = f"I spoke for {seconds:.1f} seconds and my mark is {mark}."
@@ -108,7 +108,7 @@ class ScriptedSpeechModel:
             text=text, segments=(Segment(start=0.0, end=seconds, text=text),), seconds=seconds
         )
 
-    async def listen(
+    async def transcribe_live(
         self, audio: AsyncIterable[bytes], vocabulary: str = ""
     ) -> AsyncGenerator[PartialTranscript | Transcription, None]:
         """A caption for each second, then what `transcribe` gives."""
@@ -118,7 +118,7 @@ class ScriptedSpeechModel:
             while len(pcm) >= (captions + 1) * BYTES_PER_SECOND:
                 captions += 1
                 heard = f"{captions - 1} s" if captions > 1 else ""
-                yield PartialTranscript(final="", stable=heard, tentative=f"{captions} s")
+                yield PartialTranscript(final="", committed=heard, interim=f"{captions} s")
         yield await self.transcribe(bytes(pcm), vocabulary)
 
     async def stats(self) -> SpeechStats:

@@ -52,7 +52,7 @@ def filter_hallucinations(
             end=each.end,
             text=text if words else each.text.strip(),
             probability=each.probability,
-            why_dropped=why,
+            drop_reason=why,
             words=_spoken(each.words) or spread(text, each.start, each.end),
         )
         (dropped if why else kept).append(segment)

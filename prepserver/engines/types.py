@@ -153,7 +153,7 @@ class Segment(Struct, frozen=True, kw_only=True):
     text: str
     probability: float = 1.0
     """Geometric mean of the tokens' probabilities, 0 to 1."""
-    why_dropped: str = ""
+    drop_reason: str = ""
     """For a segment that was left out: `silence`, `unlikely` or `repetition`."""
     words: tuple[Word, ...] = ()
     """In order. Where an engine does not know when each was said, its share of the segment's time
@@ -165,9 +165,9 @@ class PartialTranscript(Struct, frozen=True, kw_only=True, tag="caption"):
 
     final: str
     """Of finished segments: it will be in the transcript as it is, and only grows."""
-    stable: str = ""
+    committed: str = ""
     """Of the segment that is being spoken, what two passes in a row agreed on."""
-    tentative: str = ""
+    interim: str = ""
     """The rest of it, which may still change."""
     seconds: float = 0.0
     """Of the recording, those that it was made from."""
@@ -239,7 +239,7 @@ class SpeechModel(Protocol):
         Raises InferenceError.
         """
 
-    def listen(
+    def transcribe_live(
         self, audio: AsyncIterable[bytes], vocabulary: str = ""
     ) -> AsyncGenerator[PartialTranscript | Transcription, None]:
         """Write down while it is spoken: `audio` gives pieces of PCM as they come and ends with

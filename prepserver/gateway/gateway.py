@@ -242,11 +242,11 @@ class Gateway:
         """
         return await self._ears.transcribe(call, pcm, vocabulary)
 
-    def listen(
+    def transcribe_live(
         self, call: Call, audio: Callable[[], AsyncIterable[bytes]], vocabulary: str = ""
     ) -> AsyncGenerator[PartialTranscript | Transcription, None]:
-        """Write down while it is spoken: captions, then one Speech. See `SpeechGateway.listen`."""
-        return self._ears.listen(call, audio, vocabulary)
+        """Transcribe a recording while it arrives. See `SpeechGateway.transcribe_live`."""
+        return self._ears.transcribe_live(call, audio, vocabulary)
 
     # --- What is kept for a conversation ------------------------------------------------------
 

@@ -48,7 +48,7 @@ class SpeechGateway:
             await self._account.bill(call.user, 0, entry.record.compute)
             return speech
 
-    async def listen(
+    async def transcribe_live(
         self, call: Call, audio: Callable[[], AsyncIterable[bytes]], vocabulary: str = ""
     ) -> AsyncGenerator[PartialTranscript | Transcription, None]:
         """Write down while it is spoken: captions, then one Speech.
@@ -66,7 +66,7 @@ class SpeechGateway:
             feeds.append(AudioFeed(audio(), self._clock))
             async with (
                 aclosing(feeds[-1].pieces()) as pieces,
-                aclosing(model.listen(pieces, vocabulary)) as events,
+                aclosing(model.transcribe_live(pieces, vocabulary)) as events,
             ):
                 async for event in events:
                     yield event

@@ -318,8 +318,8 @@ class InterviewObject(DurableObject):
 
     def _show_caption(self, heard: CaptionUpdated) -> None:
         caption = heard.caption
-        certain = " ".join(part for part in (caption.final, caption.stable) if part)
-        text = " ".join(part for part in (certain, caption.tentative) if part)
+        certain = " ".join(part for part in (caption.final, caption.committed) if part)
+        text = " ".join(part for part in (certain, caption.interim) if part)
         self.context.broadcast(wire.Caption(text=text, stable=len(certain)))
         self._ahead.read(certain)
 

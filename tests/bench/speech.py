@@ -138,7 +138,7 @@ async def heard(ours: Ours, name: str, recording: bytes) -> Heard:
     player = Player(recording)
     lags = []
     call = Call(purpose="transcribe", user="bench", interview="speech", request=f"speech/{name}")
-    async with aclosing(ours.gateway.listen(call, player.play)) as events:
+    async with aclosing(ours.gateway.transcribe_live(call, player.play)) as events:
         async for event in events:
             match event:
                 case PartialTranscript(seconds=end):

@@ -63,13 +63,13 @@ async def _ours(ours: Ours, talk: Talk, recording: bytes) -> float:
     player = Player(recording)
     call = Call(purpose="transcribe", user="bench", interview=talk.name, request=f"{talk.name}/0")
     reading: asyncio.Task[None] | None = None
-    async with aclosing(ours.gateway.listen(call, player.play)) as events:
+    async with aclosing(ours.gateway.transcribe_live(call, player.play)) as events:
         async for event in events:
             match event:
-                case PartialTranscript(final=final, stable=stable):
+                case PartialTranscript(final=final, committed=committed):
                     if reading is not None:
                         reading.cancel()
-                    draft = " ".join(part for part in (final, stable) if part)
+                    draft = " ".join(part for part in (final, committed) if part)
                     reading = asyncio.create_task(ours.read(talk.reading(draft)))
                 case Transcription(text=text):
                     talk.answer(text)

@@ -90,7 +90,7 @@ class OpenAISpeechModel:
         seconds = len(pcm) / BYTES_PER_SECOND
         samples = np.frombuffer(pcm, dtype="<i2")
         if samples.max() < QUIET and samples.min() > -QUIET:
-            silence = Segment(start=0.0, end=seconds, text="", why_dropped="silence")
+            silence = Segment(start=0.0, end=seconds, text="", drop_reason="silence")
             return Transcription(text="", dropped=(silence,), seconds=seconds)
         heard = await self._ask(pcm, vocabulary)
         kept, dropped = filter_hallucinations(_heard(heard, seconds))
@@ -131,7 +131,7 @@ class OpenAISpeechModel:
         except msgspec.DecodeError as error:
             raise bad_reply("it is no transcription") from error
 
-    async def listen(
+    async def transcribe_live(
         self, audio: AsyncIterable[bytes], vocabulary: str = ""
     ) -> AsyncGenerator[PartialTranscript | Transcription, None]:
         """One Speech, when the recording has ended."""

@@ -32,11 +32,11 @@ class Agreement(Struct, frozen=True):
         return Agreement(words, agreed)
 
     @property
-    def stable(self) -> str:
+    def committed(self) -> str:
         return " ".join(self.words[: self.agreed])
 
     @property
-    def tentative(self) -> str:
+    def interim(self) -> str:
         return " ".join(self.words[self.agreed :])
 
 

@@ -98,7 +98,7 @@ class WhisperModel:
                     return event
         raise InferenceError("The speech model gave no answer.")
 
-    async def listen(
+    async def transcribe_live(
         self, audio: AsyncIterable[bytes], vocabulary: str = ""
     ) -> AsyncGenerator[PartialTranscript | Transcription, None]:
         """Write down while it is spoken: captions, then one Speech.

@@ -104,7 +104,7 @@ class RecordingTranscription:
         seconds = self._tape.end / SAMPLE_RATE
         dropped = tuple(self._dropped)
         if not self._kept and not dropped:
-            dropped = (Segment(start=0.0, end=seconds, text="", why_dropped="silence"),)
+            dropped = (Segment(start=0.0, end=seconds, text="", drop_reason="silence"),)
         return Transcription(
             text=self._final, segments=tuple(self._kept), dropped=dropped, seconds=seconds
         )
@@ -239,8 +239,8 @@ class RecordingTranscription:
         self.call.event(
             PartialTranscript(
                 final=self._final,
-                stable=agreement.stable,
-                tentative=agreement.tentative,
+                committed=agreement.committed,
+                interim=agreement.interim,
                 seconds=position / SAMPLE_RATE,
             )
         )

@@ -75,7 +75,7 @@ class LiveTranscription:
         post: Callable[[CaptionUpdated | WorkerLost | TimedOut], None],
     ) -> None:
         try:
-            async with aclosing(gateway.listen(call, self._audio, vocabulary)) as events:
+            async with aclosing(gateway.transcribe_live(call, self._audio, vocabulary)) as events:
                 async for event in events:
                     if isinstance(event, Transcription):
                         self._settle(event)

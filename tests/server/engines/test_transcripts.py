@@ -72,12 +72,12 @@ def test_each_doubt_has_its_reason_and_the_rest_is_kept_in_order() -> None:
         ]
     )
     assert [segment.text for segment in kept] == ["I would add an index.", "On the identifier."]
-    assert [(segment.start, segment.text, segment.why_dropped) for segment in dropped] == [
+    assert [(segment.start, segment.text, segment.drop_reason) for segment in dropped] == [
         (1, "[BLANK_AUDIO]", "silence"),
         (2, "Thanks for watching!", "unlikely"),
         (3, "on on on on on on on", "repetition"),
     ]
-    assert all(segment.why_dropped == "" for segment in kept)
+    assert all(segment.drop_reason == "" for segment in kept)
 
 
 def test_a_sentence_said_again_at_once_is_a_loop_and_a_short_word_is_not() -> None:
@@ -85,6 +85,6 @@ def test_a_sentence_said_again_at_once_is_a_loop_and_a_short_word_is_not() -> No
     kept, dropped = filter_hallucinations(
         [heard("We shipped on Monday."), heard("we shipped on Monday")]
     )
-    assert (len(kept), dropped[0].why_dropped) == (1, "repetition")
+    assert (len(kept), dropped[0].drop_reason) == (1, "repetition")
     kept, dropped = filter_hallucinations([heard("Yes."), heard("Yes.")])
     assert (len(kept), len(dropped)) == (2, 0)

@@ -37,7 +37,7 @@ class CuedSpeech(ScriptedSpeechModel):
         self.sounds: list[bytes] = []
         self._hearings = list(hearings)
 
-    async def listen(
+    async def transcribe_live(
         self, audio: AsyncIterable[bytes], vocabulary: str = ""
     ) -> AsyncGenerator[PartialTranscript | Transcription, None]:
         hearing, sound = self._hearings.pop(0), len(self.sounds)
@@ -89,7 +89,7 @@ async def heard(
     events: list[PartialTranscript | Transcription] = []
 
     async def collect() -> None:
-        async with aclosing(gateway.listen(CALL, source)) as heard:
+        async with aclosing(gateway.transcribe_live(CALL, source)) as heard:
             async for event in heard:
                 events.append(event)
 
@@ -203,7 +203,7 @@ async def test_leaving_frees_the_engine_and_the_source(tmp_path: Path) -> None:
         CuedLanguage(clock, [words("Fine.")]), ScriptedSpeechModel(clock), limiter, clock
     )
     gateway.start()
-    async with aclosing(gateway.listen(CALL, endless)) as events:
+    async with aclosing(gateway.transcribe_live(CALL, endless)) as events:
         assert isinstance(await anext(events), PartialTranscript)
     assert released.is_set()
     await gateway.close()
@@ -234,7 +234,7 @@ async def test_the_worst_lag_of_the_captions_is_recorded() -> None:
             yield bytes(BYTES_PER_SECOND)
 
     async def collect() -> None:
-        async for _ in gateway.listen(CALL, second_by_second):
+        async for _ in gateway.transcribe_live(CALL, second_by_second):
             pass
 
     await finished(collect(), clock)

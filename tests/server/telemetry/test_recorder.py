@@ -233,7 +233,7 @@ async def test_a_transcript_is_recorded_and_paid_for_by_time() -> None:
             yield pcm[:32_000]
 
     async def listen() -> None:
-        async for _ in office.gateway.listen(call, source):
+        async for _ in office.gateway.transcribe_live(call, source):
             pass
 
     await finished(listen(), office.clock)

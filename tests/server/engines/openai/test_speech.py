@@ -87,7 +87,7 @@ async def test_what_the_endpoint_doubts_is_set_aside() -> None:
     answer = {"text": "We moved it. Thank you.", "segments": segments, "words": words}
     speech = await heard(answered(answer))
     assert speech.text == "We moved it."
-    assert [(s.text, s.why_dropped) for s in speech.dropped] == [("Thank you.", "unlikely")]
+    assert [(s.text, s.drop_reason) for s in speech.dropped] == [("Thank you.", "unlikely")]
     (kept,) = speech.segments
     assert math.isclose(kept.probability, math.exp(-0.1))
     assert [word.text for word in kept.words] == ["We", "moved", "it."]
@@ -114,7 +114,7 @@ async def test_silence_stays_here() -> None:
     """Whisper invents text for it, so it is not even sent."""
     script = answered({"text": "Thank you."})
     speech = await heard(script, b"\x05\x00\xfb\xff" * 8_000)
-    assert (speech.text, [each.why_dropped for each in speech.dropped]) == ("", ["silence"])
+    assert (speech.text, [each.drop_reason for each in speech.dropped]) == ("", ["silence"])
     assert script.requests == []
 
 
@@ -158,7 +158,7 @@ async def test_listening_ends_in_what_the_whole_recording_says() -> None:
 
     script = answered(TEXT)
     model = speech(script)
-    found = [event async for event in model.listen(pieces())]
+    found = [event async for event in model.transcribe_live(pieces())]
     await model.close()
     assert [type(event) for event in found] == [Transcription]
     with wave.open(io.BytesIO(form(script.requests[0])["file"][0])) as file:

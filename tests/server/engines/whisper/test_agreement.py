@@ -10,7 +10,7 @@ def after(*texts: str) -> tuple[str, str]:
     agreement = Agreement()
     for text in texts:
         agreement = agreement.heard(text)
-    return agreement.stable, agreement.tentative
+    return agreement.committed, agreement.interim
 
 
 @pytest.mark.parametrize(

@@ -70,9 +70,9 @@ def test_captions_grow_from_tentative_to_stable_to_final() -> None:
     speaker = Speaker(engine)
     live(engine, clock, [(speaker, np.concatenate([said(1, 8), pause(2), said(9, 4), pause(2)]))])
     captions = speaker.captions
-    assert captions[0].tentative.startswith(text(1, 1))
-    assert captions[0].stable == captions[0].final == ""
-    assert any(caption.stable.startswith(text(1, 2)) for caption in captions)
+    assert captions[0].interim.startswith(text(1, 1))
+    assert captions[0].committed == captions[0].final == ""
+    assert any(caption.committed.startswith(text(1, 2)) for caption in captions)
     assert any(caption.final == text(1, 8) for caption in captions)
     for before, after in itertools.pairwise(captions):
         assert after.final.startswith(before.final)
@@ -182,10 +182,10 @@ def test_what_stays_doubtful_is_set_aside_and_kept() -> None:
     exhaust(engine)
     speaker.stop()
     exhaust(engine)
-    assert {(c.final, c.stable, c.tentative) for c in speaker.captions} == {("", "", "")}
+    assert {(c.final, c.committed, c.interim) for c in speaker.captions} == {("", "", "")}
     speech = speaker.speech
     assert (speech.text, speech.segments) == ("", ())
-    assert [(s.text, s.why_dropped) for s in speech.dropped] == [(text(1, 5), "unlikely")]
+    assert [(s.text, s.drop_reason) for s in speech.dropped] == [(text(1, 5), "unlikely")]
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.01, 5.0])
@@ -197,7 +197,7 @@ def test_silence_is_never_listened_to(seconds: float) -> None:
     speaker.stop()
     exhaust(engine)
     assert ears.heard == []
-    assert [s.why_dropped for s in speaker.speech.dropped] == ["silence"]
+    assert [s.drop_reason for s in speaker.speech.dropped] == ["silence"]
     assert speaker.speech.dropped[0].end == speaker.speech.seconds == pytest.approx(seconds)
 
 

@@ -147,7 +147,7 @@ def test_captions_come_while_somebody_speaks_and_what_is_final_stays(models_dir:
         audio = b"".join(pcm(name) + bytes(BYTES_PER_SECOND) for name in names)
         captions: list[PartialTranscript] = []
         speech: Transcription | None = None
-        async with aclosing(model.listen(at_speech_pace(audio))) as events:
+        async with aclosing(model.transcribe_live(at_speech_pace(audio))) as events:
             async for event in events:
                 assert speech is None
                 match event:
@@ -164,7 +164,7 @@ def test_captions_come_while_somebody_speaks_and_what_is_final_stays(models_dir:
             assert after.seconds >= before.seconds
         assert speech.text.startswith(captions[-1].final)
         assert captions[-1].final
-        assert any(caption.stable for caption in captions)
+        assert any(caption.committed for caption in captions)
         assert (await model.stats()) == SpeechStats()
 
     run(models_dir, scenario)
@@ -176,7 +176,7 @@ def test_a_long_recording_leaves_another_speaker_captions(models_dir: Path) -> N
     async def scenario(model: WhisperModel) -> None:
         whole = asyncio.create_task(model.transcribe(pcm("event-sourcing") * 16))
         captions = 0
-        async with aclosing(model.listen(at_speech_pace(pcm("conflict")))) as events:
+        async with aclosing(model.transcribe_live(at_speech_pace(pcm("conflict")))) as events:
             async for event in events:
                 if isinstance(event, Transcription):
                     assert wer(words_of()["conflict"], event.text) < BOUND, event.text
@@ -244,7 +244,7 @@ def test_a_live_recording_is_refused_like_a_whole_one(models_dir: Path) -> None:
     async def scenario(model: WhisperModel) -> None:
         pid = model.pid
         with pytest.raises(InferenceError) as caught:
-            async for _ in model.listen(halves()):
+            async for _ in model.transcribe_live(halves()):
                 pass
         assert (caught.value.code, caught.value.retryable) == ("bad_audio", False)
         assert model.pid == pid

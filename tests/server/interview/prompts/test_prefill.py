@@ -33,11 +33,11 @@ def shown(prompt: Prompt) -> str:
 class Hesitating(ScriptedSpeechModel):
     """Is certain of two words and guesses on."""
 
-    async def listen(
+    async def transcribe_live(
         self, audio: AsyncIterable[bytes], vocabulary: str = ""
     ) -> AsyncGenerator[PartialTranscript | Transcription, None]:
         async for piece in audio:
-            yield PartialTranscript(final="", stable="We think", tentative=f"{len(piece)}")
+            yield PartialTranscript(final="", committed="We think", interim=f"{len(piece)}")
 
 
 def drafts(model: CuedLanguage) -> list[str]:

@@ -27,10 +27,10 @@ class FrailSpeech(ScriptedSpeechModel):
         self.deaths = deaths
         self.heard_whole = 0
 
-    async def listen(
+    async def transcribe_live(
         self, audio: AsyncIterable[bytes], vocabulary: str = ""
     ) -> AsyncGenerator[PartialTranscript | Transcription, None]:
-        async for event in super().listen(audio, vocabulary):
+        async for event in super().transcribe_live(audio, vocabulary):
             yield event
             if self.deaths and isinstance(event, PartialTranscript):
                 self.deaths -= 1
