@@ -1,10 +1,10 @@
-"""Makes `.venv` and keeps it in step with pyproject.toml, showing what takes time.
+"""Creates `.venv` from pyproject.toml and updates it when that file changes.
 
     python packaging/install.py EXTRA...
 
-Runs before anything is installed, so it uses the standard library alone. A stamp inside `.venv`
-makes the second run quick. The same command goes on after an interruption: pip keeps what it has
-downloaded and what it has compiled.
+This script runs before anything is installed, so it uses the standard library alone. A stamp in
+`.venv` makes later runs fast. After an interruption the same command continues: pip caches its
+downloads and builds.
 """
 
 import fcntl
@@ -27,33 +27,39 @@ STAMP = VENV / "prep-stamp.json"
 LOG = VENV / "install.log"
 
 COMPILED = "llama-cpp-python"
-"""Ships as source only, so pip compiles it."""
+"""Published as source only, so pip compiles it."""
 
 CMAKE_ARGS = "-DLLAVA_BUILD=OFF"
-"""Leaves out llama.cpp's vision library: prep never loads it and it is a third of the compile."""
+"""Skips llama.cpp's vision library: prep never loads it, and it takes a third of the build."""
 
 COMPILER_HELP = (
-    f"{COMPILED} is compiled here and there is no C++ compiler. Install one and repeat:\n"
+    f"{COMPILED} must be compiled, but no C++ compiler was found. Install one and try again:\n"
     "    sudo apt-get install build-essential"
 )
 PORTAUDIO_HELP = (
-    "PortAudio is missing, so the microphone is disabled; all else works. To speak your answers: "
-    "sudo apt-get install libportaudio2"
+    "PortAudio is not installed, so the microphone is disabled. To speak your answers, install it; "
+    "on Debian or Ubuntu: sudo apt-get install libportaudio2"
 )
 
 ADVICE = (
     ("No space left on device", "The disk is full: the environment needs about 1 GB."),
-    ("Temporary failure in name resolution", "The package index cannot be reached."),
-    ("Failed to establish a new connection", "The package index cannot be reached."),
+    (
+        "Temporary failure in name resolution",
+        "The package index cannot be reached.",
+    ),
+    (
+        "Failed to establish a new connection",
+        "The package index cannot be reached.",
+    ),
     ("CMAKE_CXX_COMPILER", COMPILER_HELP),
-    ("Killed signal terminated program", "The compiler ran out of memory: about 2 GB are needed."),
-    ("CMake build failed", f"{COMPILED} did not compile; the log says why."),
+    ("Killed signal terminated program", "The compiler ran out of memory; it needs about 2 GB."),
+    ("CMake build failed", f"{COMPILED} failed to compile; the log has the details."),
 )
-"""What a line in pip's log means for the person who reads it."""
+"""Text in pip's log, and the advice to print for it."""
 
 
 def main(extras: list[str]) -> int:
-    """Bring `.venv` up to date with these extras; the exit code."""
+    """Bring `.venv` up to date with these extras and return the exit code."""
     signal.signal(signal.SIGTERM, _interrupt)
     if is_ready(extras):
         return 0
@@ -62,20 +68,23 @@ def main(extras: list[str]) -> int:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print("Another set-up of this folder is running; waiting for it.", flush=True)
+            print(
+                "Waiting for another installation in this folder to finish.",
+                flush=True,
+            )
             fcntl.flock(lock, fcntl.LOCK_EX)
         if is_ready(extras):
             return 0
         return set_up(extras, lock)
     except KeyboardInterrupt:
-        print("\nInterrupted. The same command goes on from here.", file=sys.stderr)
+        print("\nInterrupted. Run the same command to continue.", file=sys.stderr)
         return 130
     finally:
         os.close(lock)
 
 
 def is_ready(extras: list[str]) -> bool:
-    """Whether the stamp says that this very pyproject.toml is installed, and Python still runs."""
+    """Return True if this pyproject.toml is installed with these extras and Python still runs."""
     try:
         stamp = json.loads(STAMP.read_text())
         fresh = stamp["key"] == _key() and set(extras) <= set(stamp["extras"])
@@ -85,9 +94,9 @@ def is_ready(extras: list[str]) -> bool:
 
 
 def set_up(extras: list[str], lock: int) -> int:
-    """Make the environment if it is missing or broken, then install; the exit code."""
+    """Create the environment if it is missing or broken, install, and return the exit code."""
     if not _runs("-m", "pip", "--version") or not _wanted_version():
-        print(f"Making .venv with Python {sys.version.split()[0]}", flush=True)
+        print(f"Creating .venv with Python {sys.version.split()[0]}", flush=True)
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(VENV)], check=True)
     STAMP.unlink(missing_ok=True)
 
@@ -98,8 +107,8 @@ def set_up(extras: list[str], lock: int) -> int:
     ):
         if _has_compiler():
             print(
-                f"Installing. {COMPILED} is compiled here, which takes 6 to 11 minutes on two"
-                " cores unless pip kept it from an earlier time.",
+                f"Installing. Compiling {COMPILED} takes 4 to 11 minutes on two cores, unless pip"
+                " has cached an earlier build.",
                 flush=True,
             )
         else:
@@ -109,8 +118,8 @@ def set_up(extras: list[str], lock: int) -> int:
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
     environment.setdefault("CMAKE_ARGS", CMAKE_ARGS)
     progress = Progress(live=is_live(sys.stdout))
-    # A session of its own, so that an interruption also ends the compilers that pip started. The
-    # lock goes along: should this process be killed, the next one waits until pip has ended.
+    # A new session, so that an interruption also ends the compilers that pip started. pip inherits
+    # the lock: if this process is killed, the next one waits until pip has finished.
     pip = subprocess.Popen(
         command,
         cwd=ROOT,
@@ -141,7 +150,7 @@ def set_up(extras: list[str], lock: int) -> int:
 
 
 def _key() -> str:
-    """Changes with whatever makes an installed environment stale, the folder's place included."""
+    """Return a hash of everything that makes an environment stale when it changes."""
     digest = hashlib.sha256(str(ROOT).encode())
     digest.update((ROOT / "pyproject.toml").read_bytes())
     digest.update(_venv_version().encode())
@@ -157,7 +166,7 @@ def _venv_version() -> str:
 
 
 def _wanted_version() -> bool:
-    """An environment is kept as long as it is new enough, unless another Python was asked for."""
+    """Return True if the environment's Python is the requested one, or new enough by default."""
     version = tuple(int(part) for part in _venv_version().split(".")[:2])
     if os.environ.get("PYTHON"):
         return version == sys.version_info[:2]
@@ -165,7 +174,7 @@ def _wanted_version() -> bool:
 
 
 def _runs(*arguments: str) -> bool:
-    """Whether the environment's Python succeeds with these arguments."""
+    """Return True if the environment's Python succeeds with these arguments."""
     try:
         done = subprocess.run(
             [str(PYTHON), *arguments],
@@ -185,20 +194,20 @@ def _has_compiler() -> bool:
 
 
 def _explain() -> None:
-    """Tell why pip failed: in a sentence where that is known, else by the end of its log."""
+    """Print why pip failed: advice where the cause is known, otherwise the end of the log."""
     log = LOG.read_text(errors="replace")
     advice = next((advice for sign, advice in ADVICE if sign in log), "")
     if f"No matching distribution found for {COMPILED}" in log and not _has_compiler():
         advice = COMPILER_HELP
     if not advice:
         print("\n".join(log.splitlines()[-25:]), file=sys.stderr)
-    print(f"The installation failed. The whole log: {LOG}", file=sys.stderr)
+    print(f"The installation failed. Full log: {LOG}", file=sys.stderr)
     if advice:
         print(advice, file=sys.stderr)
 
 
 def _end_session(child: subprocess.Popen[str]) -> None:
-    """End a child and all that it started; pip removes its temporary folders when interrupted."""
+    """End a child and its descendants; on SIGINT pip removes its temporary folders."""
     for number, seconds in ((signal.SIGINT, 10), (signal.SIGKILL, 10)):
         try:
             os.killpg(child.pid, number)

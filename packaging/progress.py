@@ -1,4 +1,4 @@
-"""What pip is doing: one line that changes on a terminal, a line now and then elsewhere."""
+"""Shows pip's progress: a live line on a terminal, a line every half minute elsewhere."""
 
 import os
 import queue
@@ -14,10 +14,10 @@ from typing import TextIO
 __all__ = ["Progress", "follow", "is_live"]
 
 REPORT_EVERY = 30.0
-"""Seconds between lines where the output is a file or a log."""
+"""Seconds between lines when the output is not a terminal."""
 
 REDRAW_EVERY = 0.1
-"""Seconds between changes of the line on a terminal: pip says hundreds of things in that time."""
+"""Seconds between updates of the live line; pip prints far more often."""
 
 STAGES = (
     (re.compile(r"^\s*Collecting (\S+)"), "collecting {}"),
@@ -26,20 +26,20 @@ STAGES = (
     (re.compile(r"^\s*(?:Attempting|Installing) (?:uninstall|collected packages)"), "installing"),
 )
 STEP = re.compile(r"^\s*\[(\d+)/(\d+)\]")
-"""Ninja's count of compiled files."""
+"""Ninja's counter of build steps."""
 
 
 def is_live(stream: TextIO) -> bool:
-    """Whether a stream shows a line that changes as one."""
+    """Return True if the stream is a terminal that can redraw a line."""
     dumb = os.environ.get("TERM", "dumb") == "dumb" or bool(os.environ.get("CI"))
     return stream.isatty() and not dumb
 
 
 class Progress:
-    """The line that says what is going on and for how long."""
+    """The current stage of the installation and the time elapsed."""
 
     def __init__(self, *, live: bool, now: Callable[[], float] = time.monotonic) -> None:
-        """`live` changes one line; otherwise lines follow one another."""
+        """Redraw one line if `live`, otherwise print a new line for each report."""
         self._now = now
         self._started = self._shown = now()
         self._live = live
@@ -47,12 +47,12 @@ class Progress:
         self.step = ""
 
     def elapsed(self) -> str:
-        """Minutes and seconds since the start, such as `3:07`."""
+        """Return the time since the start as minutes and seconds, such as `3:07`."""
         seconds = int(self._now() - self._started)
         return f"{seconds // 60}:{seconds % 60:02}"
 
     def read(self, line: str) -> None:
-        """Take in one line of pip's output."""
+        """Update the stage from one line of pip's output."""
         for pattern, stage in STAGES:
             if found := pattern.match(line):
                 self.stage, self.step = stage.format(*found.groups()), ""
@@ -63,7 +63,7 @@ class Progress:
             self.step = f" {found[1]}/{found[2]}"
 
     def tick(self) -> None:
-        """Show what there is to show; call it at least once a second."""
+        """Show the stage if it is due; call this at least once a second."""
         silent = self._now() - self._shown
         if self._live and silent >= REDRAW_EVERY:
             self._shown = self._now()
@@ -73,7 +73,7 @@ class Progress:
             self._report()
 
     def end(self) -> None:
-        """Leave an empty line behind on a terminal."""
+        """Clear the live line."""
         if self._live:
             print("\r\x1b[K", end="", flush=True)
 
@@ -86,7 +86,7 @@ class Progress:
 
 
 def follow(process: subprocess.Popen[str], log: Path, progress: Progress) -> int:
-    """Copy a process's output to the log and to the progress until it ends; its exit code."""
+    """Copy a process's output to the log and to the progress, and return its exit code."""
     lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
 
     def read() -> None:
@@ -95,7 +95,7 @@ def follow(process: subprocess.Popen[str], log: Path, progress: Progress) -> int
             lines.put(line)
         lines.put(None)
 
-    # A thread, because the elapsed time must move while pip says nothing for minutes.
+    # A thread, because the elapsed time must keep moving while pip prints nothing for minutes.
     threading.Thread(target=read, daemon=True).start()
     with log.open("w") as file:
         while True:

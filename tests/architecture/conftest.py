@@ -1,4 +1,4 @@
-"""The list of files that are on their way to being too long, under the results."""
+"""Lists files of more than 250 lines below the test results."""
 
 import pytest
 

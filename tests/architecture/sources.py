@@ -1,4 +1,4 @@
-"""Where the project's own files are."""
+"""The project's own files."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +9,7 @@ GENERATED = ROOT / "docs" / "reference"
 
 
 def files(*suffixes: str) -> Iterator[Path]:
-    """Every file with one of these suffixes, all when there are none; caches left out."""
+    """Yield every file with one of these suffixes, or every file, except caches."""
     found = [path for path in ROOT.iterdir() if path.is_file() and path.name != ".git"]
     for folder in FOLDERS:
         found += [path for path in (ROOT / folder).rglob("*") if path.is_file()]
@@ -19,5 +19,5 @@ def files(*suffixes: str) -> Iterator[Path]:
 
 
 def name(path: Path) -> str:
-    """How a report names a file."""
+    """Return a file's path relative to the project root."""
     return path.relative_to(ROOT).as_posix()

@@ -1,4 +1,4 @@
-"""The pages: fresh, reachable, and true about the commands that they show."""
+"""The documentation is up to date, linked, and shows only commands that exist."""
 
 import ast
 import re
@@ -30,7 +30,7 @@ COMMANDS = {"prep": prepcli.cli, "prep-server": prepserver.cli}
 
 
 def shown_commands(page: Path) -> Iterator[list[str]]:
-    """The words of each command line that a page shows, in a block of shell or in a sentence."""
+    """Yield the words of each command line that a page shows, in a code block or inline."""
     text = page.read_text("utf-8")
     blocks = [body for language, body in FENCE.findall(text) if language in ("sh", "console")]
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
@@ -45,7 +45,7 @@ def shown_commands(page: Path) -> Iterator[list[str]]:
 
 
 def command_of(name: str) -> click.Command:
-    """The click command behind one of the two names."""
+    """Return the click command of `prep` or `prep-server`."""
     return next(
         value
         for attribute in ("main", "cli")
@@ -53,8 +53,8 @@ def command_of(name: str) -> click.Command:
     )
 
 
-def what_is_wrong(words: list[str]) -> str:
-    """Why a shown command would be refused; empty when it would not."""
+def rejection(words: list[str]) -> str:
+    """Return why a shown command would be rejected, or an empty string."""
     command = command_of(words[0])
     context = click.Context(command, info_name=words[0])
     rest = words[1:]
@@ -73,7 +73,7 @@ def what_is_wrong(words: list[str]) -> str:
 
 
 def anchors(page: Path) -> set[str]:
-    """Where a link into a page can land."""
+    """Return the anchors of a page's headings."""
     found: set[str] = set()
     for heading in HEADING.findall(FENCE.sub("", page.read_text("utf-8"))):
         slug = re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
@@ -84,7 +84,7 @@ def anchors(page: Path) -> set[str]:
 
 
 def test_the_reference_is_fresh() -> None:
-    """The generated pages say what the code says now."""
+    """The generated reference pages match the code."""
     done = subprocess.run(
         [sys.executable, str(DOCS / "generate.py"), "--check"],
         cwd=sources.ROOT,
@@ -96,15 +96,15 @@ def test_the_reference_is_fresh() -> None:
 
 
 def test_every_page_is_linked_from_the_index() -> None:
-    """A page that the index does not name is found by nobody."""
+    """The index links to every page."""
     index = DOCS / "index.md"
     linked = {(DOCS / target).resolve() for target in LINK.findall(index.read_text("utf-8"))}
     assert [sources.name(page) for page in PAGES if page not in linked | {index}] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=sources.name)
-def test_links_lead_somewhere(page: Path) -> None:
-    """A link to a file of the project, or to a heading in it, has something to land on."""
+def test_links_have_targets(page: Path) -> None:
+    """Every link to a file or heading of the project has a target."""
     broken = []
     for target in LINK.findall(FENCE.sub("", page.read_text("utf-8"))):
         if re.match(r"[a-z]+:", target):
@@ -118,7 +118,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=sources.name)
 def test_shown_commands_exist(page: Path) -> None:
-    """Every `prep`, `prep-server` and `make` that a page shows is a command with those options."""
+    """Every `prep`, `prep-server` and `make` command on a page exists with those options."""
     makefile = (sources.ROOT / "Makefile").read_text("utf-8")
     targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
     wrong = []
@@ -127,21 +127,21 @@ def test_shown_commands_exist(page: Path) -> None:
             unknown = [word for word in words[1:] if "=" not in word and word not in targets]
             reason = f"no target {', '.join(unknown)}" if unknown else ""
         else:
-            reason = what_is_wrong(words)
+            reason = rejection(words)
         if reason:
             wrong.append(f"{shlex.join(words)}: {reason}")
     assert wrong == []
 
 
 def test_commands_are_found_in_pages() -> None:
-    """The search for commands finds some: were the pages' form to change, this would tell."""
+    """The search for shown commands finds the best-known ones, so it cannot silently find none."""
     found = {tuple(words[:2]) for page in PAGES for words in shown_commands(page)}
     assert {("make", "run"), ("make", "test"), ("prep", "interview")} <= found
     assert ("prep-server", "serve") in found
 
 
-def test_the_trace_names_what_is_there() -> None:
-    """The walk through the code in architecture.md stops at functions that exist."""
+def test_the_trace_names_existing_functions() -> None:
+    """Every function that the trace in architecture.md names exists in the file it names."""
     text = (DOCS / "architecture.md").read_text("utf-8")
     rows = re.findall(r"^\| \d+ \| `([\w/.]+)` \| `([\w.]+)` \|", text, re.MULTILINE)
     assert len(rows) > 10
@@ -150,7 +150,7 @@ def test_the_trace_names_what_is_there() -> None:
 
 
 def test_named_files_exist() -> None:
-    """A source file that a page names is where the page says."""
+    """Every source file that a page names exists."""
     named = re.compile(r"`((?:prepserver|prepcli|tests|docs|packaging)/[\w/.-]*)`")
     lost = [
         f"{sources.name(page)}: {path}"
@@ -162,7 +162,7 @@ def test_named_files_exist() -> None:
 
 
 def defined_in(file: str) -> set[str]:
-    """Functions, classes, and methods as `Class.method`."""
+    """Return the names of functions, classes, and methods (as `Class.method`) of a file."""
     names: set[str] = set()
     for node in ast.parse((sources.ROOT / file).read_text("utf-8")).body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):

@@ -1,7 +1,9 @@
-"""The shape of the files: their length, their names, and what they must not say."""
+"""Rules for source files: length, names and forbidden content."""
 
 import ast
 import re
+
+import pytest
 
 from tests.architecture import sources
 
@@ -16,7 +18,7 @@ BINARY = {".gz", ".wav", ".png", ".gguf", ".bin", ".tsv"}
 
 
 def test_no_file_is_too_long() -> None:
-    """A source file or page that grew past five hundred lines must be taken apart."""
+    """No source file or page is longer than 500 lines."""
     too_long = {
         sources.name(path): count
         for path in sources.files(".py", ".tcss", ".md")
@@ -26,14 +28,14 @@ def test_no_file_is_too_long() -> None:
     assert too_long == {}
 
 
-def test_no_module_is_named_for_anything_and_everything() -> None:
-    """Modules are nouns: a name like utils says only that nobody decided where things belong."""
+def test_no_module_has_a_catch_all_name() -> None:
+    """No module has a catch-all name such as utils."""
     vague = {"utils.py", "util.py", "helpers.py", "misc.py", "common.py"}
     assert [sources.name(path) for path in sources.files(".py") if path.name in vague] == []
 
 
 def test_no_file_speaks_of_one_machine() -> None:
-    """A path, an index or a ticket of the place where something was written helps nobody else."""
+    """No file contains a path, package index or ticket number of one workplace."""
     found = [
         f"{sources.name(path)}:{number}: {match[0]}"
         for path in sources.files()
@@ -44,8 +46,8 @@ def test_no_file_speaks_of_one_machine() -> None:
     assert found == []
 
 
-def test_every_test_says_what_it_shows() -> None:
-    """A test without a sentence leaves the reader to guess what broke."""
+def test_every_test_has_a_docstring() -> None:
+    """Every test has a docstring that states the behaviour it checks."""
     silent = [
         f"{sources.name(path)}::{node.name}"
         for path in sources.files(".py")
@@ -59,7 +61,7 @@ def test_every_test_says_what_it_shows() -> None:
 
 
 def test_package_roots_export_nothing() -> None:
-    """A package's root holds a docstring at most, so that importing it is cheap."""
+    """A package's __init__.py holds at most a docstring and a version."""
     busy = [
         sources.name(path)
         for path in sources.files(".py")
@@ -71,3 +73,15 @@ def test_package_roots_export_nothing() -> None:
         )
     ]
     assert busy == []
+
+
+@pytest.mark.parametrize("package", ["prepserver", "prepcli"])
+def test_no_class_name_occurs_twice_in_a_package(package: str) -> None:
+    """Every class of a package has a name of its own, so that a search finds one definition."""
+    definitions: dict[str, list[str]] = {}
+    for path in sources.files(".py"):
+        if sources.name(path).startswith(f"{package}/"):
+            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+                if isinstance(node, ast.ClassDef):
+                    definitions.setdefault(node.name, []).append(sources.name(path))
+    assert {name: files for name, files in definitions.items() if len(files) > 1} == {}

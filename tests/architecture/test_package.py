@@ -1,4 +1,4 @@
-"""The wheel that people install, built and looked into."""
+"""The contents of the built wheel."""
 
 import subprocess
 import sys
@@ -27,7 +27,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
 
 
 def test_every_file_of_the_packages_is_in_the_wheel(wheel: zipfile.ZipFile) -> None:
-    """Style sheets, the catalogue and the question bank travel with the code that reads them."""
+    """Style sheets, the catalogue and the question bank are packaged with the code."""
     packaged = {
         sources.name(path)
         for path in sources.files(".py", *DATA)
@@ -48,19 +48,19 @@ def test_every_file_of_the_packages_is_in_the_wheel(wheel: zipfile.ZipFile) -> N
     ],
 )
 def test_the_wheel_holds_its_data(wheel: zipfile.ZipFile, wanted: str) -> None:
-    """The files that only a checkout would have, were they forgotten, are there by name."""
+    """Data files that packaging could easily omit are present."""
     assert wanted in wheel.namelist()
 
 
 def test_the_wheel_carries_the_licence(wheel: zipfile.ZipFile) -> None:
-    """Whoever gets the package gets its terms."""
+    """The wheel contains exactly one licence file."""
     licence = [name for name in wheel.namelist() if Path(name).name == "LICENSE"]
     assert len(licence) == 1
     assert b"Apache License" in wheel.read(licence[0])
 
 
 def test_the_wheel_installs_both_commands(wheel: zipfile.ZipFile) -> None:
-    """`prep` and `prep-server` are on the path after an installation."""
+    """Installing the wheel puts `prep` and `prep-server` on the PATH."""
     entry_points = next(name for name in wheel.namelist() if name.endswith("entry_points.txt"))
     text = wheel.read(entry_points).decode()
     assert "prep = prepcli.cli:main" in text
