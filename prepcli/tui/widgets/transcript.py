@@ -74,7 +74,7 @@ class Transcript(VerticalScroll):
         self._sending = await self._provisional(self._sending, "You · on its way", scene.sending)
         self._caption = await self._provisional(self._caption, "You · speaking", scene.caption)
 
-    async def _mount(self, lines: list["_Line"]) -> None:
+    async def _mount(self, lines: list["_TranscriptLine"]) -> None:
         """Put in what is missing, each run of missing lines in one go."""
         missing: list[Said] = []
         for line in lines:
@@ -103,7 +103,7 @@ class Transcript(VerticalScroll):
         return said
 
 
-class _Line(Struct, frozen=True):
+class _TranscriptLine(Struct, frozen=True):
     key: str
     kind: MessageKind
     title: str
@@ -111,15 +111,15 @@ class _Line(Struct, frozen=True):
     growing: bool
 
 
-def _lines(scene: Scene) -> Iterator[_Line]:
+def _lines(scene: Scene) -> Iterator[_TranscriptLine]:
     """One line a message, then the one that is being said unless it is there already."""
     asked = 0
     for message in scene.messages:
         asked += message.kind is MessageKind.QUESTION
         title = heading(message.kind, number=asked, source=message.source)
-        yield _Line(message.id, message.kind, title, message.text, False)
+        yield _TranscriptLine(message.id, message.kind, title, message.text, False)
     growing = scene.streaming
     if growing is not None and all(message.id != growing.id for message in scene.messages):
-        yield _Line(
+        yield _TranscriptLine(
             growing.id, growing.kind, heading(growing.kind, number=asked + 1), growing.text, True
         )
