@@ -33,7 +33,7 @@ def heard_lines(message: Message, speech: SpokenAnswer) -> str:
     why."""
     lines = [f"{speaker(message.kind, message.role)} ({speech.seconds:.1f} s):"]
     for each in sorted((*speech.segments, *speech.dropped), key=lambda segment: segment.start):
-        why = f"set aside, {each.why_dropped}: " if each.why_dropped else ""
+        why = f"set aside, {each.drop_reason}: " if each.drop_reason else ""
         lines.append(f"  {each.start:6.1f}-{each.end:.1f}  {why}{each.text or '(no words)'}")
     return printable("\n".join(lines)) + "\n"
 

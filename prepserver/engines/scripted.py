@@ -65,10 +65,10 @@ class ScriptedLanguageModel:
     async def prefill(self, prompt: Prompt) -> None:
         return
 
-    async def park(self, conversation: str) -> None:
+    async def offload(self, conversation: str) -> None:
         return
 
-    async def forget(self, conversation: str) -> None:
+    async def discard(self, conversation: str) -> None:
         return
 
     async def stats(self) -> EngineStats:

@@ -99,7 +99,7 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     """For people: how many threads, and whether a GPU."""
 
     @property
-    def compact(self) -> bool:
+    def few_shot(self) -> bool:
         """Below about one billion parameters a model follows examples, not instructions."""
         return 0 < self.parameters < 1_000_000_000
 
@@ -107,16 +107,16 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
 class EngineStats(Struct, frozen=True, kw_only=True, tag="stats"):
     """What a language engine has done since its process started, and does at the moment."""
 
-    sequences: int = 0
+    slots: int = 0
     """Prompts that can be worked on at the same time."""
     active: int = 0
     """Prompts that are worked on now."""
     waiting: int = 0
     """Prompts that wait for a sequence."""
-    steps: int = 0
+    batches: int = 0
     """Computations; each is one batch."""
-    rows: int = 0
-    """Tokens in all these batches; `rows / steps` is the mean size of a batch."""
+    batch_tokens: int = 0
+    """Tokens in all these batches; `batch_tokens / batches` is the mean size of a batch."""
     seconds: float = 0.0
     """Spent on them."""
     prompt_tokens: int = 0
@@ -127,11 +127,11 @@ class EngineStats(Struct, frozen=True, kw_only=True, tag="stats"):
     """Written by all replies together, over the last steps in which any were."""
     evictions: int = 0
     """Conversations that were moved out of the cache for want of room."""
-    restorations: int = 0
+    restores: int = 0
     """Conversations that came back from disk."""
-    parked: int = 0
+    offloaded: int = 0
     """Conversations on disk."""
-    parked_bytes: int = 0
+    offloaded_bytes: int = 0
 
 
 class Word(Struct, frozen=True, kw_only=True):
@@ -211,10 +211,10 @@ class LanguageModel(Protocol):
         """Read a prompt of a conversation ahead of its `generate`; what a later prompt has in
         common with it need not be computed then. Raises InferenceError."""
 
-    async def park(self, conversation: str) -> None:
+    async def offload(self, conversation: str) -> None:
         """Move what is kept for a conversation to disk, until a prompt goes on from it."""
 
-    async def forget(self, conversation: str) -> None:
+    async def discard(self, conversation: str) -> None:
         """Remove what is kept for a conversation, from disk too."""
 
     async def stats(self) -> EngineStats:

@@ -275,29 +275,29 @@ class Gateway:
             log.exception("prefill.failed", interview=call.interview)
         return False
 
-    async def park(self, conversation: str) -> None:
+    async def offload(self, conversation: str) -> None:
         """Have what is kept for a conversation moved to disk; a failure is logged, not raised."""
         await self._prefills.stop(conversation)
-        await self._tell("park", conversation)
+        await self._tell("offload", conversation)
 
-    async def forget(self, conversation: str) -> None:
+    async def discard(self, conversation: str) -> None:
         """Have what is kept for a conversation removed; a failure is logged, not raised."""
         await self._prefills.stop(conversation)
-        await self._tell("forget", conversation)
+        await self._tell("discard", conversation)
         self._answers.forget(conversation)
         if self._calls is not None:
             await self._calls.forget(conversation)
 
-    async def _tell(self, what: Literal["park", "forget"], conversation: str) -> None:
+    async def _tell(self, what: Literal["offload", "discard"], conversation: str) -> None:
         for link in self._language.links:
             if link.state != "ready":
                 continue
             try:
                 match what:
-                    case "park":
-                        await link.engine.park(conversation)
-                    case "forget":
-                        await link.engine.forget(conversation)
+                    case "offload":
+                        await link.engine.offload(conversation)
+                    case "discard":
+                        await link.engine.discard(conversation)
             except InferenceError as error:
                 log.warning(f"conversation.{what}_failed", model=link.name, code=error.code)
             except Exception:

@@ -106,7 +106,7 @@ class InterviewObject(DurableObject):
 
     def delete(self, owner: str, id: str) -> None:
         """Remove everything; the list forgets the interview when it is gone."""
-        self.context.detach(lambda: self._gateway.forget(self.context.name))
+        self.context.detach(lambda: self._gateway.discard(self.context.name))
         self.context.tell("user-interviews", owner, "forget", id)
         self.context.destroy()
 
@@ -165,7 +165,7 @@ class InterviewObject(DurableObject):
 
     def on_hibernate(self) -> None:
         self._dictation.flush()
-        self.context.detach(lambda: self._gateway.park(self.context.name))
+        self.context.detach(lambda: self._gateway.offload(self.context.name))
 
     def on_event(self, event: object) -> None:
         """What the work of the current turn has come to; anything older is dropped."""

@@ -21,22 +21,22 @@ LONG = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 180.0, 600.0)
 """Seconds: buckets for whole calls."""
 
 _ENGINE_GAUGES = {
-    "sequences": "Prompts that the engine can work on at the same time.",
+    "slots": "Prompts that the engine can work on at the same time.",
     "active": "Prompts that the engine works on.",
-    "waiting": "Prompts that wait for a sequence of the engine.",
+    "waiting": "Prompts that wait for a slot of the engine.",
     "tokens_per_second": "Written by all replies together, over the last steps.",
-    "parked": "Conversations on disk.",
-    "parked_bytes": "Their size.",
+    "offloaded": "Conversations on disk.",
+    "offloaded_bytes": "Their size.",
 }
 _ENGINE_COUNTERS = {
-    "steps": "Batches that were computed.",
-    "rows": "Tokens in all batches; divided by the steps, the mean size of a batch.",
+    "batches": "Batches that were computed.",
+    "batch_tokens": "Tokens in all batches; divided by the batches, the mean size of a batch.",
     "seconds": "Spent on batches.",
     "prompt_tokens": "Of all prompts.",
     "cached_tokens": "Of all prompts, those that were not computed again.",
     "completion_tokens": "Of all replies.",
     "evictions": "Conversations that were moved out of the cache.",
-    "restorations": "Conversations that came back from disk.",
+    "restores": "Conversations that came back from disk.",
 }
 _EARS_GAUGES = {
     "recordings": "That are open.",

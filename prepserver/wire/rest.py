@@ -53,7 +53,7 @@ class HeardSegment(Struct, frozen=True, kw_only=True):
     text: str
     probability: float = 1.0
     """Geometric mean of the tokens' probabilities."""
-    why_dropped: str = ""
+    drop_reason: str = ""
     """For a segment that was set aside: `silence`, `unlikely` or `repetition`."""
     words: list[HeardWord] = []
 

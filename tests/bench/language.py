@@ -103,7 +103,7 @@ async def _turns(ours: Ours, folder: Path, sizes: Sizes) -> list[Row]:
             last.append(await at_last(ours, 10 * n + 2, ahead=True))
             theirs.append(await at_last(server, 10 * n + 2, ahead=False))
             # The same talk again, as if nobody had ever held it.
-            await ours.gateway.forget(Talk(10 * n + 2, ours.info).name)
+            await ours.gateway.discard(Talk(10 * n + 2, ours.info).name)
             unread.append(await at_last(ours, 10 * n + 2, ahead=False))
     name = f"time to first token, turn {sizes.turns}"
     return [
@@ -131,7 +131,7 @@ async def _condensing(ours: Ours, folder: Path, sizes: Sizes) -> list[Row]:
         for n in range(sizes.repetitions):
             typed.append(await outgrown(ours, 200 + n, ahead=True))
             theirs.append(await outgrown(server, 200 + n, ahead=False))
-            await ours.gateway.forget(Talk(200 + n, info).name)
+            await ours.gateway.discard(Talk(200 + n, info).name)
             hasty.append(await outgrown(ours, 200 + n, ahead=False))
     name = "time to first token, a turn at which the context is outgrown"
     return [
@@ -253,12 +253,12 @@ async def _returns(ours: Ours, folder: Path, sizes: Sizes) -> list[Row]:
     parked: list[float] = []
     lost: list[float] = []
     for n in range(sizes.repetitions):
-        for leave, waits in ((ours.gateway.park, parked), (ours.gateway.forget, lost)):
+        for leave, waits in ((ours.gateway.offload, parked), (ours.gateway.discard, lost)):
             talk = Talk(100 + n, ours.info).until(sizes.turns - 1)
             _go_on(talk, await ours.next_question(talk, ahead=False))
             await leave(talk.name)
             waits.append((await ours.next_question(talk, ahead=False)).first)
-            await ours.gateway.forget(talk.name)
+            await ours.gateway.discard(talk.name)
     return [
         row(
             f"return to a hibernated interview of {sizes.turns} turns, to the first token",

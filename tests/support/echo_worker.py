@@ -43,10 +43,10 @@ class Serial:
         self._run = run
         self._waiting: deque[EngineCall] = deque()
 
-    def admit(self, call: EngineCall) -> None:
+    def submit(self, call: EngineCall) -> None:
         self._waiting.append(call)
 
-    def step(self) -> bool:
+    def run_step(self) -> bool:
         if not self._waiting:
             return False
         call = self._waiting.popleft()
@@ -56,13 +56,13 @@ class Serial:
                     for event in events:
                         if call.cancelled:
                             break
-                        call.event(event)
+                        call.send_event(event)
         except Exception as error:
             if not isinstance(error, InferenceError):
                 error = InferenceError(f"The engine failed: {error}")
             call.fail(error)
         else:
-            call.done()
+            call.complete()
         return True
 
 

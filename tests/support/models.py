@@ -30,7 +30,7 @@ class CuedLanguage:
         self.prefilled: list[Prompt] = []
         """Those that were read ahead to their end."""
         self.kept: list[tuple[str, str]] = []
-        """What was asked for conversations: `park` or `forget`, and which."""
+        """What was asked for conversations: `offload` or `discard`, and which."""
         self.closed_early = 0
         self._clock = clock
         self._replies = replies
@@ -67,11 +67,11 @@ class CuedLanguage:
         await self._clock.sleep(self._pause)
         self.prefilled.append(prompt)
 
-    async def park(self, conversation: str) -> None:
-        self.kept.append(("park", conversation))
+    async def offload(self, conversation: str) -> None:
+        self.kept.append(("offload", conversation))
 
-    async def forget(self, conversation: str) -> None:
-        self.kept.append(("forget", conversation))
+    async def discard(self, conversation: str) -> None:
+        self.kept.append(("discard", conversation))
 
     async def stats(self) -> EngineStats:
         return EngineStats()

@@ -48,49 +48,49 @@ PR_SET_PDEATHSIG = 1
 
 
 class EngineCall:
-    """One request, as the engine that works on it sees it. Ends with `done` or `fail`."""
+    """One request, as the engine that works on it sees it. Ends with `complete` or `fail`."""
 
     def __init__(self, request: RequestFrame, send: Callable[[Reply], None]) -> None:
         self.id = request.id
         self.payload: Raw = request.payload
-        self.fed: deque[Raw] = deque()
+        self.inputs: deque[Raw] = deque()
         """Input that came after the request; the engine takes it out."""
-        self.finished = False
-        """Whether no more input will come. True only after the last of it is in `fed`."""
+        self.input_ended = False
+        """Whether no more input will come. True only after the last of it is in `inputs`."""
         self.cancelled = False
         """Whether nobody waits for the result any more."""
-        self.ended = False
-        """Whether `done` or `fail` was called; what comes after that is not sent."""
+        self.completed = False
+        """Whether `complete` or `fail` was called; what comes after that is not sent."""
         self._send = send
 
-    def event(self, event: Struct) -> None:
+    def send_event(self, event: Struct) -> None:
         """Tell something of the work to whoever asked."""
-        if not self.ended and not self.cancelled:
+        if not self.completed and not self.cancelled:
             self._send(EventFrame(self.id, encode(event)))
 
-    def alive(self) -> None:
+    def send_heartbeat(self) -> None:
         """Say that work goes on; to be called every few seconds at least."""
         self._send(HeartbeatFrame())
 
-    def done(self) -> None:
+    def complete(self) -> None:
         """The request is answered, or was cancelled."""
-        if not self.ended:
-            self.ended = True
+        if not self.completed:
+            self.completed = True
             self._send(DoneFrame(self.id))
 
     def fail(self, error: InferenceError) -> None:
-        if not self.ended:
-            self.ended = True
+        if not self.completed:
+            self.completed = True
             self._send(_failed(self.id, error))
 
 
 class Engine(Protocol):
     """Native code behind requests. It is called from one thread only."""
 
-    def admit(self, call: EngineCall) -> None:
+    def submit(self, call: EngineCall) -> None:
         """Take a request. Raises InferenceError when it cannot be worked on."""
 
-    def step(self) -> bool:
+    def run_step(self) -> bool:
         """Do a little of the open work; False when there is nothing to do until news come: a
         request, more input, a cancellation. What it raises fails every request that is open."""
 
@@ -170,9 +170,9 @@ class EngineLoop:
             return
         match frame:
             case InputFrame(payload=payload):
-                known.fed.append(payload)
+                known.inputs.append(payload)
             case EndOfInputFrame():
-                known.finished = True
+                known.input_ended = True
             case CancelFrame():
                 known.cancelled = True
         self._news.put(None)
@@ -183,7 +183,7 @@ class EngineLoop:
         while True:
             self._admit(engine, wait=not busy)
             try:
-                busy = engine.step()
+                busy = engine.run_step()
             except Exception as error:
                 for call in self._open():
                     call.fail(_of_engine(error))
@@ -195,7 +195,7 @@ class EngineLoop:
             call, wait = self._news.get(), False
             if call is not None:
                 try:
-                    engine.admit(call)
+                    engine.submit(call)
                 except Exception as error:
                     call.fail(_of_engine(error))
 
@@ -205,7 +205,7 @@ class EngineLoop:
 
     def _forget_ended(self) -> None:
         for call in self._open():
-            if call.ended:
+            if call.completed:
                 with self._lock:
                     del self._calls[call.id]
 

@@ -19,7 +19,7 @@ class Counters:
 
     def __init__(self) -> None:
         self.evictions = 0
-        self.restorations = 0
+        self.restores = 0
         self.completion_tokens = 0
         self._steps = 0
         self._rows = 0
@@ -45,18 +45,18 @@ class Counters:
     def report(self, sequences: KvSlots, waiting: Sequence[Job], parked: KvStore) -> EngineStats:
         lately = self._lately_seconds
         return EngineStats(
-            sequences=len(sequences.all),
+            slots=len(sequences.all),
             active=len(sequences.all) - sequences.idle,
             waiting=len(waiting),
-            steps=self._steps,
-            rows=self._rows,
+            batches=self._steps,
+            batch_tokens=self._rows,
             seconds=self._seconds,
             prompt_tokens=self._prompt_tokens,
             cached_tokens=self._cached_tokens,
             completion_tokens=self.completion_tokens,
             tokens_per_second=self._lately_written / lately if lately else 0.0,
             evictions=self.evictions,
-            restorations=self.restorations,
-            parked=parked.count,
-            parked_bytes=parked.size,
+            restores=self.restores,
+            offloaded=parked.count,
+            offloaded_bytes=parked.size,
         )

@@ -56,7 +56,7 @@ class LlamaEngine:
 
     # --- Requests -----------------------------------------------------------------------------
 
-    def admit(self, call: EngineCall) -> None:
+    def submit(self, call: EngineCall) -> None:
         """Raises InferenceError."""
         match _orders.decode(call.payload):
             case Generate(prompt=prompt):
@@ -65,14 +65,14 @@ class LlamaEngine:
                 self._enter(self._job(call, prompt, ahead=True))
             case Offload(conversation=conversation):
                 self._park(conversation)
-                call.done()
+                call.complete()
             case Discard(conversation=conversation):
                 self._forget(conversation)
-                call.done()
+                call.complete()
             case GetEngineStats():
                 self._drop_cancelled()
-                call.event(self._counters.report(self._sequences, self._waiting, self._parked))
-                call.done()
+                call.send_event(self._counters.report(self._sequences, self._waiting, self._parked))
+                call.complete()
 
     def _job(self, call: EngineCall, prompt: Prompt, *, ahead: bool) -> Job:
         tokens = self._reading.tokens(prompt)
@@ -131,7 +131,7 @@ class LlamaEngine:
 
     # --- Work ---------------------------------------------------------------------------------
 
-    def step(self) -> bool:
+    def run_step(self) -> bool:
         """Compute a batch or two. False when there is nothing to compute."""
         self._drop_cancelled()
         self._make_way()
@@ -204,7 +204,7 @@ class LlamaEngine:
                 self._parked.forget(job.conversation)
                 self._empty(target)
                 return self._take_up(job)
-            self._counters.restorations += 1
+            self._counters.restores += 1
         elif step.copy_from is not None:
             native.copy(step.copy_from, target.number)
         keep = step.keep if native.cut(target.number, step.keep) else 0
@@ -233,7 +233,7 @@ class LlamaEngine:
                     self._end(job)
         if self._clock.monotonic() - self._heard > QUIET:
             self._heard = self._clock.monotonic()
-            jobs[0].call.alive()
+            jobs[0].call.send_heartbeat()
 
     def _draw(self, job: Job, row: int) -> None:
         """The next token of a reply, from the logits of a row of the batch."""
@@ -249,7 +249,7 @@ class LlamaEngine:
         job.written += 1
         self._counters.completion_tokens += 1
         if text := job.streaming.feed(self._native.piece(token)):
-            job.call.event(TextDelta(text))
+            job.call.send_event(TextDelta(text))
         job.upcoming = token
         if job.streaming.stopped or job.written >= job.budget:
             self._end(job)
@@ -258,15 +258,15 @@ class LlamaEngine:
         """A job is finished, or nobody wants it any more."""
         if job in self._waiting:
             self._waiting.remove(job)
-            job.call.done()
+            job.call.complete()
             return
         self._active.remove(job)
         self._release(job)
         if not job.ahead and not job.call.cancelled:
             assert job.streaming is not None
             if text := job.streaming.finish():
-                job.call.event(TextDelta(text))
-            job.call.event(
+                job.call.send_event(TextDelta(text))
+            job.call.send_event(
                 Usage(
                     prompt_tokens=len(job.prompt),
                     cached_tokens=job.cached,
@@ -274,7 +274,7 @@ class LlamaEngine:
                     seconds=self._clock.monotonic() - job.started,
                 )
             )
-        job.call.done()
+        job.call.complete()
 
     def _release(self, job: Job) -> None:
         assert job.sequence is not None

@@ -79,12 +79,12 @@ class LlamaModel:
         that somebody waits for, took its place. Raises as `generate` does."""
         await self._told(Prefill(prompt))
 
-    async def park(self, conversation: str) -> None:
+    async def offload(self, conversation: str) -> None:
         """Raises InferenceError, `worker_died`."""
         if self._worker.pid is not None:
             await self._told(Offload(conversation))
 
-    async def forget(self, conversation: str) -> None:
+    async def discard(self, conversation: str) -> None:
         """What is on disk is removed when the engine runs: start it if need be. Raises
         InferenceError."""
         await self._told(Discard(conversation))

@@ -55,11 +55,11 @@ class Prefill(Struct, frozen=True, tag="prefill"):
     prompt: Prompt
 
 
-class Offload(Struct, frozen=True, tag="park"):
+class Offload(Struct, frozen=True, tag="offload"):
     conversation: str
 
 
-class Discard(Struct, frozen=True, tag="forget"):
+class Discard(Struct, frozen=True, tag="discard"):
     conversation: str
 
 

@@ -122,10 +122,10 @@ class OpenAILanguageModel:
     async def prefill(self, prompt: Prompt) -> None:
         """Nothing: the protocol has no such request, and a paid one is not made in vain."""
 
-    async def park(self, conversation: str) -> None:
+    async def offload(self, conversation: str) -> None:
         """Nothing: what the endpoint keeps is its own affair."""
 
-    async def forget(self, conversation: str) -> None:
+    async def discard(self, conversation: str) -> None:
         """Nothing: what the endpoint keeps is its own affair."""
 
     async def stats(self) -> EngineStats:

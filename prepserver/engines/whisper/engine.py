@@ -43,16 +43,16 @@ class WhisperEngine:
         self._clock = clock
         self._open: list[RecordingTranscription] = []
 
-    def admit(self, call: EngineCall) -> None:
+    def submit(self, call: EngineCall) -> None:
         match _asked.decode(call.payload):
             case GetSpeechStats():
-                call.event(self._stats())
-                call.done()
+                call.send_event(self._stats())
+                call.complete()
             case Transcribe() as asked:
                 asked = structs.replace(asked, vocabulary=_hint(asked.vocabulary))
                 self._open.append(RecordingTranscription(call, asked, self._voice(), self._clock))
 
-    def step(self) -> bool:
+    def run_step(self) -> bool:
         more = False
         for each in tuple(self._open):
             with_it = self._attempt(each, each.take)
@@ -64,7 +64,7 @@ class WhisperEngine:
             self._attempt(listening, lambda: listening.work(self._hearing))
         for each in tuple(self._open):
             if each.complete:
-                each.call.event(each.speech())
+                each.call.send_event(each.speech())
                 self._close(each)
         return more or chosen is not None
 
@@ -73,7 +73,7 @@ class WhisperEngine:
     ) -> bool | None:
         """What fails costs one recording, and leaves the others alone."""
         try:
-            if not listening.call.cancelled and not listening.call.ended:
+            if not listening.call.cancelled and not listening.call.completed:
                 return work()
         except InferenceError as error:
             listening.call.fail(error)
@@ -81,7 +81,7 @@ class WhisperEngine:
         return False
 
     def _close(self, listening: RecordingTranscription) -> None:
-        listening.call.done()
+        listening.call.complete()
         if listening in self._open:
             self._open.remove(listening)
 

@@ -118,7 +118,7 @@ class RecordingTranscription:
         """
         # In this order: what is fed before the end is there when the end is.
         self._proceed()
-        ends, fed, taken = self.call.finished, self.call.fed, 0
+        ends, fed, taken = self.call.input_ended, self.call.inputs, 0
         while fed and taken < TAKEN:
             samples = _samples(fed.popleft())
             taken += len(samples)
@@ -151,7 +151,7 @@ class RecordingTranscription:
         """Whether a pass over the open span would say something new."""
         span = self._segmenter.open
         # What is over needs no captions, and with more sound there a pass would be late already.
-        if span is None or self._whole or self.call.finished or self.call.fed:
+        if span is None or self._whole or self.call.input_ended or self.call.inputs:
             return False
         draft = self._draft
         heard = span.begin if draft is None or draft.span.begin != span.begin else draft.span.voiced
@@ -219,13 +219,13 @@ class RecordingTranscription:
     def _proceed(self) -> bool:
         if self._clock() - self._said > ALIVE_EVERY:
             self._said = self._clock()
-            self.call.alive()
+            self.call.send_heartbeat()
         return not self.call.cancelled
 
     def _useful(self, span: Span) -> bool:
         """Whether a pass over a span is still worth being ended: when the speaker has stopped and
         said something after the pass began, it only delays the one that counts."""
-        if self.call.finished and not self._over:
+        if self.call.input_ended and not self._over:
             self.take()
         if not self._over:
             return True
@@ -233,10 +233,10 @@ class RecordingTranscription:
 
     def _caption(self, position: int) -> None:
         agreement = self._draft.agreement if self._draft is not None else Agreement()
-        if not self.call.finished:
-            there = self._tape.end + sum(len(_samples(raw)) for raw in tuple(self.call.fed))
+        if not self.call.input_ended:
+            there = self._tape.end + sum(len(_samples(raw)) for raw in tuple(self.call.inputs))
             self.lag = max(0.0, (there - position) / SAMPLE_RATE)
-        self.call.event(
+        self.call.send_event(
             PartialTranscript(
                 final=self._final,
                 committed=agreement.committed,

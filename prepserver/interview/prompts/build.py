@@ -109,7 +109,7 @@ def condensing_prompt(
 
 
 def _profile(info: ModelInfo) -> Profile:
-    return few_shot if info.compact else instruct
+    return few_shot if info.few_shot else instruct
 
 
 def _fitted(brief: PromptContext, info: ModelInfo) -> PromptContext:
@@ -140,4 +140,4 @@ def _said(brief: PromptContext, info: ModelInfo) -> list[Message]:
 def _longest(info: ModelInfo) -> int:
     """Tokens of one message in a prompt, at most."""
     most = info.context // 6
-    return min(LONGEST_ANSWER, most) if info.compact else most
+    return min(LONGEST_ANSWER, most) if info.few_shot else most

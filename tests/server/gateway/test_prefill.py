@@ -146,16 +146,16 @@ async def test_a_failure_is_nobodys_business(tmp_path: Path, failure: Exception)
         async def prefill(self, prompt: Prompt) -> None:
             raise failure
 
-        async def park(self, conversation: str) -> None:
+        async def offload(self, conversation: str) -> None:
             raise failure
 
-        async def forget(self, conversation: str) -> None:
+        async def discard(self, conversation: str) -> None:
             raise failure
 
     desk = await Desk(tmp_path, Failing).open()
     await (await desk.prefill("i1"))
-    await desk.gateway.park("i1")
-    await desk.gateway.forget("i1")
+    await desk.gateway.offload("i1")
+    await desk.gateway.discard("i1")
     assert desk.gateway.loads()[0].running == 0
     assert await finished(desk.answer("i1"), desk.clock) == "One two."
     await desk.close()
@@ -180,11 +180,11 @@ async def test_parking_and_forgetting_reach_the_model(tmp_path: Path) -> None:
     """And what is being read for the conversation ends first."""
     desk = await Desk(tmp_path).open()
     task = await desk.prefill("i1")
-    await desk.gateway.park("i1")
+    await desk.gateway.offload("i1")
     assert task.done() or not desk.model.prefilled
-    await desk.gateway.forget("i1")
+    await desk.gateway.discard("i1")
     await task
-    assert desk.model.kept == [("park", "i1"), ("forget", "i1")]
+    assert desk.model.kept == [("offload", "i1"), ("discard", "i1")]
     assert desk.model.prefilled == []
     await desk.close()
 

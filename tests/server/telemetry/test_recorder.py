@@ -258,7 +258,7 @@ async def test_text_is_logged_only_when_asked(tmp_path: Path, keep: bool) -> Non
     for text in (b"I moved the ledger.", b"A secret reply."):
         assert (text in on_disk) == keep
     assert [record.prompt is not None for record in office.records] == [keep]
-    await office.gateway.forget("i")
+    await office.gateway.discard("i")
     await office.gateway.close()
     await calls.close()
     on_disk = b"".join(path.read_bytes() for path in sorted(tmp_path.glob("calls.sqlite*")))  # noqa: ASYNC240
@@ -295,7 +295,7 @@ async def test_the_metrics_say_what_the_records_do() -> None:
     assert 'prep_retries_total{model="cued"} 3.0' in text
     assert 'prep_first_token_seconds_bucket{le="1.0",purpose="question"} 1.0' in text
     assert 'prep_model_queue{job="interviewer",model="cued"} 0.0' in text
-    assert 'prep_engine_steps_total{model="cued"} 0.0' in text
+    assert 'prep_engine_batches_total{model="cued"} 0.0' in text
     assert 'prep_ears_waiting{model="scripted"} 0.0' in text
     assert "prep_x 3.0" in text
     assert metrics.page([], [], []).decode().count("prep_model_queue{") == 0

@@ -59,7 +59,7 @@ def test_the_same_seed_gives_the_same_text_alone_and_among_others(models_dir: Pa
     async def scenario(model: LlamaModel) -> None:
         together = await asyncio.gather(*(write(model, prompt) for prompt in prompts()))
         for prompt in prompts():
-            await model.forget(prompt.conversation)
+            await model.discard(prompt.conversation)
         for prompt, (deltas, _) in zip(prompts(), together, strict=True):
             alone, usage = await write(model, prompt)
             assert "".join(deltas) == "".join(alone)
@@ -77,7 +77,7 @@ def test_replies_are_written_side_by_side(models_dir: Path) -> None:
         await write(model, Prompt(text="One, two,", max_tokens=3))
         assert not long.done()
         stats = await model.stats()
-        assert (stats.sequences, stats.active) == (4, 1)
+        assert (stats.slots, stats.active) == (4, 1)
         long.cancel()
         await asyncio.wait([long])
 
@@ -145,8 +145,8 @@ def test_a_conversation_that_made_way_comes_back_from_disk(
             assert usage.cached_tokens == usage.prompt_tokens - 1
         stats = await model.stats()
         assert stats.evictions >= 3
-        assert stats.restorations >= 3
-        assert stats.parked_bytes == size(tmp_path)
+        assert stats.restores >= 3
+        assert stats.offloaded_bytes == size(tmp_path)
 
     run(models_dir, scenario, parallel=2, cache_dir=tmp_path)
 
@@ -158,8 +158,8 @@ def test_a_parked_conversation_survives_the_process(models_dir: Path, tmp_path: 
 
     async def park(model: LlamaModel) -> None:
         written.append((await write(model, prompt))[0])
-        await model.park(prompt.conversation)
-        assert (await model.stats()).parked == 1
+        await model.offload(prompt.conversation)
+        assert (await model.stats()).offloaded == 1
 
     async def take_up(model: LlamaModel) -> None:
         deltas, usage = await write(model, prompt)
@@ -176,7 +176,7 @@ def test_a_damaged_parked_conversation_is_read_again(models_dir: Path, tmp_path:
 
     async def scenario(model: LlamaModel) -> None:
         before, _ = await write(model, prompt)
-        await model.park(prompt.conversation)
+        await model.offload(prompt.conversation)
         (path,) = files(tmp_path)
         data = bytearray(path.read_bytes())
         data[len(data) // 2] ^= 16
@@ -195,17 +195,17 @@ def test_a_forgotten_conversation_leaves_nothing(models_dir: Path, tmp_path: Pat
     async def scenario(model: LlamaModel) -> None:
         for prompt in prompts()[:2]:
             await write(model, prompt)
-            await model.park(prompt.conversation)
-            await model.forget(prompt.conversation)
+            await model.offload(prompt.conversation)
+            await model.discard(prompt.conversation)
             assert files(tmp_path) == []
             assert (await write(model, prompt))[1].cached_tokens <= 80
-            await model.forget(prompt.conversation)
+            await model.discard(prompt.conversation)
         async with aclosing(model.generate(prompts()[0])) as reply:
             await anext(reply)
-            await model.forget(prompts()[0].conversation)
+            await model.discard(prompts()[0].conversation)
             async for _ in reply:
                 pass
-        await model.park(prompts()[0].conversation)
+        await model.offload(prompts()[0].conversation)
         assert files(tmp_path) == []
         assert (await write(model, prompts()[0]))[1].cached_tokens == 0
 

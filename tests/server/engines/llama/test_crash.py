@@ -50,7 +50,7 @@ def test_a_killed_engine_costs_eight_conversations_one_retry(models_dir: Path) -
         async with loaded(models_dir, parallel=CONVERSATIONS) as model:
             undisturbed = await asyncio.gather(*(write(model, prompt) for prompt in prompts))
             for prompt in prompts:
-                await model.forget(prompt.conversation)
+                await model.discard(prompt.conversation)
             heard = [""] * CONVERSATIONS
             killed = asyncio.Event()
 

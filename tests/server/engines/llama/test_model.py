@@ -39,7 +39,7 @@ def test_the_model_says_what_it_is(models_dir: Path) -> None:
     async def scenario(model: LlamaModel) -> None:
         info = await model.start()
         assert info.parameters == 134_515_008
-        assert info.compact
+        assert info.few_shot
         assert info.context == 1_024
 
     run(models_dir, scenario)

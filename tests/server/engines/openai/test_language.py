@@ -108,8 +108,8 @@ async def test_reading_ahead_and_parking_ask_nothing() -> None:
     script = Script(spoken("x"))
     model = language(script)
     await model.prefill(CHAT)
-    await model.park("i")
-    await model.forget("i")
+    await model.offload("i")
+    await model.discard("i")
     await model.close()
     assert script.requests == []
 
@@ -335,7 +335,7 @@ async def test_what_is_known_of_the_model(
 async def test_a_model_of_unknown_size_follows_instructions() -> None:
     """Nobody puts a tiny one behind an endpoint without saying so."""
     model = language(Script(models({"id": "gpt"})))
-    assert not (await model.start()).compact
+    assert not (await model.start()).few_shot
     await model.close()
 
 

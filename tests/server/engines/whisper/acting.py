@@ -149,14 +149,14 @@ class Speaker:
         self._clock = clock
         self._speech: Transcription | None = None
         self.call = EngineCall(RequestFrame(number, encode(Transcribe(whole=whole))), self._take)
-        engine.admit(self.call)
+        engine.submit(self.call)
 
     def say(self, *samples: NDArray[np.int16]) -> None:
         for begin in range(0, len(whole := np.concatenate(samples)), 640):
-            self.call.fed.append(encode(AudioChunk(whole[begin : begin + 640].tobytes())))
+            self.call.inputs.append(encode(AudioChunk(whole[begin : begin + 640].tobytes())))
 
     def stop(self) -> None:
-        self.call.finished = True
+        self.call.input_ended = True
 
     @property
     def speech(self) -> Transcription:
@@ -184,7 +184,7 @@ class Speaker:
 def exhaust(engine: WhisperEngine) -> None:
     """Let it work until there is nothing left to do."""
     for _ in range(10_000):
-        if not engine.step():
+        if not engine.run_step():
             return
     raise AssertionError("the engine never rests")
 
@@ -207,8 +207,8 @@ def live(
             if due == len(samples):
                 speaker.stop()
         before = clock.now
-        worked = engine.step()
-        if all(speaker.call.ended for speaker, _ in scripts):
+        worked = engine.run_step()
+        if all(speaker.call.completed for speaker, _ in scripts):
             return
         if not worked or clock.now == before:
             clock.now += frame

@@ -237,7 +237,7 @@ def test_a_long_recording_does_not_hold_up_anothers_captions() -> None:
     live(alone, other, [(unhindered, said(1, 30))])
     clock.now = 0.0
     live(engine, clock, [(speaker, said(1, 30))])
-    assert not whole.call.ended, "it was not long enough to be in the way"
+    assert not whole.call.completed, "it was not long enough to be in the way"
     assert speaker.speech.text == text(1, 30)
     segment = 0.1 * (20 * 0.32 + 1)
     gaps = [b.seconds - a.seconds for a, b in itertools.pairwise(speaker.captions)]
@@ -266,10 +266,10 @@ def test_who_has_stopped_does_not_wait_for_captions() -> None:
     speakers = [Speaker(engine, n) for n in range(1, 9)]
     for speaker in speakers:
         speaker.say(said(1, 5))
-    engine.step()
+    engine.run_step()
     speakers[-1].stop()
     began = clock.now
-    engine.step()
+    engine.run_step()
     assert speakers[-1].speech.text == text(1, 5)
     assert clock.now - began <= 0.1 * 2.0
 
@@ -306,8 +306,8 @@ def test_sound_that_is_none_costs_its_own_recording_only() -> None:
     """Half a sample, and what is no sound at all: a typed error; the other one is written down."""
     engine, _, _ = made()
     broken, foreign, other = (Speaker(engine, n) for n in (1, 2, 3))
-    broken.call.fed.append(encode(AudioChunk(b"\0\0\0")))
-    foreign.call.fed.append(encode("hello"))
+    broken.call.inputs.append(encode(AudioChunk(b"\0\0\0")))
+    foreign.call.inputs.append(encode("hello"))
     other.say(said(1, 3))
     other.stop()
     exhaust(engine)
@@ -355,9 +355,9 @@ def test_the_engine_says_how_busy_it_is() -> None:
 
     ears.meanwhile = goes_on
     speaker.say(said(1, 3))
-    engine.step()
+    engine.run_step()
     frames: list[Reply] = []
-    engine.admit(EngineCall(RequestFrame(9, encode(GetSpeechStats())), frames.append))
+    engine.submit(EngineCall(RequestFrame(9, encode(GetSpeechStats())), frames.append))
     event, done = frames
     assert isinstance(event, EventFrame)
     assert isinstance(done, DoneFrame)

@@ -165,12 +165,12 @@ async def test_an_interview_that_rests_is_parked_and_one_that_is_deleted_forgott
     model = asking(clock)
     async with Rooms(tmp_path, clock=clock, language=model, hint_after=3_600) as rooms:
         client = await open_room(rooms)
-        await in_time(clock, lambda: ("park", client.room) in model.kept)
+        await in_time(clock, lambda: ("offload", client.room) in model.kept)
         assert client.closed is None
         await client.send(wire.UserTyping(draft="Back again"))
         await eventually(lambda: any("Back again" in shown(p) for p in model.prefilled))
         await rooms.registry.call("user-interviews", "user-1", "delete", client.room)
-        await eventually(lambda: ("forget", client.room) in model.kept)
+        await eventually(lambda: ("discard", client.room) in model.kept)
 
 
 @PROFILES
