@@ -21,7 +21,7 @@ from structs import attributes, documented, fields_table, one_line, own_doc
 from prepcli.tui import keys
 from prepserver import config, errors
 from prepserver.models import catalogue
-from prepserver.wire import error_codes, protocol, rest
+from prepserver.wire import error_codes, limits, protocol, rest
 
 REFERENCE = Path(__file__).resolve().parent / "reference"
 NOTICE = "<!-- Written by `make docs` from {}; change that, not this page. -->\n"
@@ -44,8 +44,6 @@ def pages() -> dict[str, str]:
 
 def protocol_page() -> str:
     """Every message and body of prepserver/wire/protocol.py and prepserver/wire/rest.py."""
-    tree = ast.parse(inspect.getsource(protocol))
-    texts = documented(tree)
     to_client = typing.get_args(protocol.ServerMessages)
     to_server = typing.get_args(protocol.ClientMessages)
     apart = {*to_client, *to_server, protocol.ServerMessage, protocol.ClientMessage}
@@ -62,9 +60,11 @@ def protocol_page() -> str:
     lines = [NOTICE.format("prepserver/wire/protocol.py and rest.py"), "# The wire protocol\n"]
     lines += [inspect.cleandoc(protocol.__doc__ or "") + "\n", "## Numbers\n"]
     lines += ["| name | value | |", "| --- | --- | --- |"]
-    for name, value in vars(protocol).items():
-        if name.isupper() and isinstance(value, int) and not name.startswith("_"):
-            lines.append(f"| `{name}` | {value} | {one_line(texts.get(name, ''))} |")
+    for module in (protocol, limits):
+        texts = documented(ast.parse(inspect.getsource(module)))
+        for name, text in texts.items():
+            if name.isupper():
+                lines.append(f"| `{name}` | {getattr(module, name)} | {one_line(text)} |")
     lines += ["\n## From the server\n"]
     for cls in to_client:
         lines += [f"### {cls.__struct_config__.tag}\n", own_doc(cls), fields_table(cls)]

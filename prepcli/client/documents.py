@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from prepcli.errors import DocumentError
-from prepserver.wire.protocol import MAX_ANSWER, MAX_DOCUMENT
+from prepserver.wire.limits import MAX_ANSWER, MAX_DOCUMENT
 
 __all__ = ["read_answers", "read_document"]
 

@@ -4,8 +4,8 @@ from msgspec.structs import replace
 
 from prepcli.client.recording import MAX_WAITING, Recording
 from prepcli.errors import PrepError, QueueFull, UsageError
+from prepserver.wire.limits import MAX_TEXT_FRAME
 from prepserver.wire.protocol import (
-    MAX_TEXT_FRAME,
     AudioCancel,
     AudioStart,
     AudioStop,

@@ -11,7 +11,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from prepcli.errors import UsageError
-from prepserver.wire.protocol import MAX_ANSWER
+from prepserver.wire.limits import MAX_ANSWER
 
 __all__ = ["Answer", "Answers", "DescriptorLines", "Lines", "Spoken", "Typed"]
 

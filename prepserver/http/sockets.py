@@ -24,6 +24,7 @@ from prepserver.errors import BadRequest, PrepServerError
 from prepserver.http.failures import error_body
 from prepserver.objects.connection import Connection
 from prepserver.objects.instance import Instance
+from prepserver.wire import limits
 from prepserver.wire import protocol as wire
 from prepserver.wire.error_codes import ErrorCode
 
@@ -40,7 +41,7 @@ CLOSE_SECONDS = 10.0
 STOP_SECONDS = 3.0
 """The same when the server is stopping."""
 
-MAX_MESSAGE = 2 * wire.MAX_BINARY_FRAME
+MAX_MESSAGE = 2 * limits.MAX_BINARY_FRAME
 """Bytes: a little over what is allowed, so that a message just over it gets its answer."""
 
 CLOSE_INVALID = 1007
@@ -261,9 +262,9 @@ class RoomSocket(asyncio.BufferedProtocol):
     def _deliver(self, cell: Instance, connection: Connection, text: bool, data: bytes) -> None:
         """To the room. Behind one that ends the connection nothing counts, also if the client has
         left meanwhile."""
-        if text and len(data) > wire.MAX_TEXT_FRAME:
+        if text and len(data) > limits.MAX_TEXT_FRAME:
             too_big = BadRequest(
-                f"A text message is at most {wire.MAX_TEXT_FRAME} bytes.",
+                f"A text message is at most {limits.MAX_TEXT_FRAME} bytes.",
                 code=ErrorCode.MESSAGE_TOO_BIG,
             )
             connection.push(wire.encode(wire.Failure(**too_big.as_dict())))

@@ -18,6 +18,16 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
+from prepserver.wire.limits import (
+    MAX_ANSWER,
+    MAX_COMPANY,
+    MAX_DOCUMENT,
+    MAX_ID,
+    MAX_QUESTIONS,
+    MAX_ROLE,
+    MAX_TITLE,
+)
+
 PROTOCOL_VERSION = 1
 """Raised when a client of the previous version would misunderstand the server."""
 
@@ -30,26 +40,19 @@ BYTES_PER_SECOND = SAMPLE_RATE * 2
 FRAME_HEADER = 4
 """Bytes before the samples of a numbered audio frame."""
 
-MAX_TEXT_FRAME = 64 * 1024
-"""Bytes of one text frame; larger ones are answered with an error and closed with 1009."""
-
-MAX_BINARY_FRAME = 4 * 1024 * 1024
-"""Bytes of one binary frame: a whole recording of about two minutes."""
-
-MAX_ANSWER = 16_000
-"""Code points of one typed answer."""
-
-MAX_DOCUMENT = 32_000
-"""Code points of a job description or a resume."""
-
 CLOSE_TOO_BIG = 1009
-CLOSE_RESTART = 1012
-CLOSE_DELETED = 4004
-"""The room is gone for good."""
-CLOSE_SLOW = 4008
-"""The client did not keep up with the room; it should connect again and take a snapshot."""
+"""A message from the client exceeds its size limit."""
 
-Id = Annotated[str, Meta(max_length=64, pattern=r"^[A-Za-z0-9_-]*$")]
+CLOSE_RESTART = 1012
+"""The server is shutting down; the client reconnects in a moment."""
+
+CLOSE_DELETED = 4004
+"""The room was deleted; the client must not reconnect."""
+
+CLOSE_SLOW = 4008
+"""The client fell behind the room; it reconnects and receives a snapshot."""
+
+Id = Annotated[str, Meta(max_length=MAX_ID, pattern=r"^[A-Za-z0-9_-]*$")]
 """An id made by a client: empty when the client does not care to name the message.
 
 A message is answered once: sent again with the same id it gets the same answer, also when it was
@@ -116,11 +119,11 @@ class Source(enum.StrEnum):
 class InterviewSpec(Struct, frozen=True, kw_only=True):
     """What a person asks for when an interview is created."""
 
-    role: Annotated[str, Meta(min_length=1, max_length=200)] = "Software Engineer"
-    company: Annotated[str, Meta(max_length=200)] = ""
+    role: Annotated[str, Meta(min_length=1, max_length=MAX_ROLE)] = "Software Engineer"
+    company: Annotated[str, Meta(max_length=MAX_COMPANY)] = ""
     type: InterviewType = InterviewType.MIXED
     level: Level = Level.MID
-    questions: Annotated[int, Meta(ge=1, le=30)] = 5
+    questions: Annotated[int, Meta(ge=1, le=MAX_QUESTIONS)] = 5
     """How many questions the candidate answers."""
     job_description: Annotated[str, Meta(max_length=MAX_DOCUMENT)] = ""
     resume: Annotated[str, Meta(max_length=MAX_DOCUMENT)] = ""
@@ -136,7 +139,7 @@ class CreateInterview(InterviewSpec, frozen=True, kw_only=True):
 class ChangeInterview(Struct, frozen=True, kw_only=True):
     """Body of `PATCH /api/interviews/{id}`: what is absent stays as it is."""
 
-    title: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
+    title: Annotated[str, Meta(min_length=1, max_length=MAX_TITLE)] | None = None
 
 
 class Interview(Struct, frozen=True, kw_only=True):

@@ -10,6 +10,7 @@ import pytest
 
 from prepcli.client.rest import Rest
 from prepcli.client.room import Room
+from prepserver.wire import limits
 from prepserver.wire import protocol as wire
 from tests.e2e.test_server import interview
 from tests.support.candidates import Candidate
@@ -115,7 +116,7 @@ def test_a_client_that_reads_nothing_does_not_delay_the_end(tmp_path: Path, full
         url = server.room("interview", id, server.token(key))
         with Deaf(url) as deaf, entered(url) as room:
             room.question()
-            room.send(wire.UserMessage(text="x" * wire.MAX_ANSWER, id="1"))
+            room.send(wire.UserMessage(text="x" * limits.MAX_ANSWER, id="1"))
             room.until(lambda m: isinstance(m, wire.Delta))
             for _ in range(500 if full else 0):
                 deaf.send(wire.GetAllMessages())  # each answer is as long as the transcript

@@ -18,6 +18,7 @@ from typing import Self
 import pytest
 from msgspec import Struct
 
+from prepserver.wire import limits
 from prepserver.wire import protocol as wire
 from tests.e2e.test_server import interview
 from tests.support.deaf import Deaf
@@ -74,7 +75,7 @@ class Talk:
         while due < end:
             time.sleep(max(0.0, due - time.monotonic()))
             due += PACE
-            text = f"{next(self._numbers)} ".ljust(wire.MAX_ANSWER, "☃")  # three bytes each
+            text = f"{next(self._numbers)} ".ljust(limits.MAX_ANSWER, "☃")  # three bytes each
             begun = time.monotonic()
             self._writer.send(wire.MessageEdit(message_id=self._answer, text=text))
             self._reader.until(lambda m, text=text: said(m) == text)  # type: ignore[misc]

@@ -42,8 +42,8 @@ from prepcli.tui.screens.recorder import MicrophoneFactory
 from prepcli.tui.screens.server import SessionLink
 from prepcli.tui.screens.speaking import SpeakingScreen
 from prepcli.tui.text import Seconds
+from prepserver.wire.limits import MAX_ANSWER
 from prepserver.wire.protocol import (
-    MAX_ANSWER,
     HintRequest,
     InterviewEnd,
     Phase,

@@ -9,7 +9,7 @@ from textual.widgets import TextArea
 from prepcli.tui.keys import NEWLINE, SEND
 from prepcli.tui.messages import AnswerSubmitted, AnswerTyped
 from prepcli.tui.text import Seconds
-from prepserver.wire.protocol import MAX_ANSWER
+from prepserver.wire.limits import MAX_ANSWER
 
 TYPING_SECONDS = 2.0
 """At most one `AnswerTyped` in so many seconds: the room only needs to know that someone is."""

@@ -7,7 +7,8 @@ from collections.abc import Collection
 from prepserver.errors import BadRequest, Conflict
 from prepserver.objects.storage import Storage
 from prepserver.wire.error_codes import ErrorCode
-from prepserver.wire.protocol import BYTES_PER_SECOND, MAX_BINARY_FRAME, SAMPLE_RATE
+from prepserver.wire.limits import MAX_BINARY_FRAME
+from prepserver.wire.protocol import BYTES_PER_SECOND, SAMPLE_RATE
 
 __all__ = ["FrameGap", "RecordingStore", "pcm_of"]
 

@@ -4,7 +4,7 @@ import pytest
 
 from prepcli.client.documents import read_answers, read_document
 from prepcli.errors import DocumentError
-from prepserver.wire.protocol import MAX_ANSWER, MAX_DOCUMENT
+from prepserver.wire.limits import MAX_ANSWER, MAX_DOCUMENT
 
 
 def test_a_document_is_its_text(tmp_path: Path) -> None:

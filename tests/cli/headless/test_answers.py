@@ -6,7 +6,7 @@ import pytest
 
 from prepcli.errors import UsageError
 from prepcli.headless.answers import Answer, Answers, DescriptorLines, Spoken, Typed
-from prepserver.wire.protocol import MAX_ANSWER
+from prepserver.wire.limits import MAX_ANSWER
 
 
 class FakeLines:

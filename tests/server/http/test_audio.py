@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from websockets.exceptions import ConnectionClosed
 
+from prepserver.wire import limits
 from prepserver.wire import protocol as wire
 from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.rest import SpokenAnswer
@@ -62,7 +63,7 @@ def test_how_an_answer_was_heard_can_be_asked_for(
         pytest.param(b"%PDF-1.7 and so on" * 100, "not_audio", id="a PDF"),
         pytest.param(b"My answer, as text in a binary message.", "not_audio", id="text"),
         pytest.param(b"RIFF" + b"\x00" * 1_000, "not_audio", id="a broken WAV"),
-        pytest.param(bytes(wire.MAX_BINARY_FRAME + 2), "recording_too_long", id="over 4 MiB"),
+        pytest.param(bytes(limits.MAX_BINARY_FRAME + 2), "recording_too_long", id="over 4 MiB"),
     ],
 )
 def test_a_message_that_is_no_recording_is_told_why(room: Socket, data: bytes, code: str) -> None:
@@ -74,7 +75,7 @@ def test_a_message_that_is_no_recording_is_told_why(room: Socket, data: bytes, c
 
 def test_the_longest_recording_in_one_message_is_taken(room: Socket) -> None:
     """Four MiB, two minutes."""
-    room.send(tone(wire.MAX_BINARY_FRAME / wire.BYTES_PER_SECOND))
+    room.send(tone(limits.MAX_BINARY_FRAME / wire.BYTES_PER_SECOND))
     assert "131.1 seconds" in room.said(wire.MessageKind.ANSWER).text
 
 
@@ -87,7 +88,7 @@ def test_a_message_larger_than_any_recording_ends_the_socket_and_not_the_room(
     with entered(server.room("interview", hello.room, server.token(ada))) as loud:
         loud.next(wire.Snapshot)
         with contextlib.suppress(ConnectionClosed):  # if it hangs up before all is written
-            loud.send(bytes(3 * wire.MAX_BINARY_FRAME))
+            loud.send(bytes(3 * limits.MAX_BINARY_FRAME))
         with pytest.raises(ConnectionClosed):
             loud.until(lambda m: False)
     room.goes_on()

@@ -8,6 +8,7 @@ import pytest
 from prepserver.accounts.tokens import Tokens, signing_key
 from prepserver.accounts.users import Users
 from prepserver.clock import SystemClock
+from prepserver.wire import limits
 from prepserver.wire import protocol as wire
 from prepserver.wire.error_codes import ErrorCode
 from tests.support.server import Server
@@ -167,7 +168,7 @@ def test_an_empty_answer_is_refused(room: Socket, text: str) -> None:
 
 def test_the_longest_answer_is_accepted(room: Socket) -> None:
     """Sixteen thousand characters of four bytes each fit into one text message."""
-    room.send(wire.UserMessage(text="𝄞" * wire.MAX_ANSWER, id="m"))
+    room.send(wire.UserMessage(text="𝄞" * limits.MAX_ANSWER, id="m"))
     assert room.next(wire.Accepted).id == "m"
 
 
@@ -178,7 +179,7 @@ def test_a_megabyte_of_text_ends_the_socket_and_not_the_room(
     """A typed error, close code 1009, and everybody else goes on."""
     hello = room.messages[0]
     assert isinstance(hello, wire.Hello)
-    size = 1_000_000 if character == "x" else wire.MAX_TEXT_FRAME // 2
+    size = 1_000_000 if character == "x" else limits.MAX_TEXT_FRAME // 2
     with entered(server.room("interview", hello.room, server.token(ada))) as loud:
         loud.next(wire.Snapshot)
         loud.send(

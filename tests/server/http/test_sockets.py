@@ -11,6 +11,7 @@ from prepserver.errors import Forbidden
 from prepserver.http.sockets import CLOSE_SECONDS, READ_SIZE, STOP_SECONDS, Sockets
 from prepserver.objects.connection import Connection
 from prepserver.objects.instance import Instance
+from prepserver.wire import limits
 from prepserver.wire import protocol as wire
 from prepserver.wire.error_codes import ErrorCode
 from tests.support.clock import ManualClock
@@ -134,7 +135,7 @@ async def test_text_that_is_too_long_is_answered_after_what_came_before(tmp_path
     async with edge(tmp_path) as it:
         client = await it.wire()
         client.send("before")
-        client.client.send_text(b"x" * wire.MAX_TEXT_FRAME, fin=False)
+        client.client.send_text(b"x" * limits.MAX_TEXT_FRAME, fin=False)
         client.client.send_continuation(b"x", fin=True)
         client.client.send_text(b"after")
         client.flush()
@@ -248,7 +249,7 @@ async def test_what_is_said_after_the_servers_close_counts_no_more_when_the_clie
         assert await it.clients() == 0
 
 
-@pytest.mark.parametrize("bad", [b"x" * (wire.MAX_TEXT_FRAME + 1), b"\xff"], ids=["big", "bytes"])
+@pytest.mark.parametrize("bad", [b"x" * (limits.MAX_TEXT_FRAME + 1), b"\xff"], ids=["big", "bytes"])
 @asynchronous
 async def test_what_follows_a_message_that_ends_the_connection_counts_no_more(
     tmp_path: Path, bad: bytes

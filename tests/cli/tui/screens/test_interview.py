@@ -6,8 +6,8 @@ from textual.widgets import Markdown
 
 from prepcli.tui.app import PrepApp
 from prepserver.wire.error_codes import ErrorCode
+from prepserver.wire.limits import MAX_ANSWER
 from prepserver.wire.protocol import (
-    MAX_ANSWER,
     DeltaDropped,
     Failure,
     GetAllMessages,

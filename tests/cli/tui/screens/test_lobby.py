@@ -14,8 +14,8 @@ from prepcli.tui.screens.interview import InterviewScreen
 from prepcli.tui.screens.lobby import LobbyScreen
 from prepcli.tui.screens.new_interview import NewInterviewScreen
 from prepcli.tui.widgets.interviews import InterviewList
+from prepserver.wire.limits import MAX_DOCUMENT
 from prepserver.wire.protocol import (
-    MAX_DOCUMENT,
     InterviewCreated,
     InterviewDeleted,
     InterviewSpec,

@@ -14,7 +14,8 @@ from prepserver.interview import schema
 from prepserver.interview.speech.recordings import FLUSH_BYTES, FrameGap, RecordingStore, pcm_of
 from prepserver.objects.storage import Storage
 from prepserver.wire.error_codes import ErrorCode
-from prepserver.wire.protocol import BYTES_PER_SECOND, MAX_BINARY_FRAME
+from prepserver.wire.limits import MAX_BINARY_FRAME
+from prepserver.wire.protocol import BYTES_PER_SECOND
 
 FRAME = BYTES_PER_SECOND // 25
 """Bytes of 40 ms."""
