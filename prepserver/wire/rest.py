@@ -5,19 +5,19 @@ Like the protocol it depends on msgspec alone, and clients import it.
 
 from typing import Literal
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from prepserver.wire.protocol import Error, Interview, Message
 
 __all__ = [
     "ErrorBody",
     "Health",
-    "HeardSegment",
-    "HeardWord",
     "Interviews",
     "Messages",
     "RoomToken",
     "SpokenAnswer",
+    "TranscribedSegment",
+    "TranscribedWord",
 ]
 
 
@@ -38,7 +38,7 @@ class Messages(Struct, frozen=True):
     messages: list[Message]
 
 
-class HeardWord(Struct, frozen=True, kw_only=True):
+class TranscribedWord(Struct, frozen=True, kw_only=True):
     start: float
     """Seconds from the beginning of the recording."""
     end: float
@@ -46,16 +46,16 @@ class HeardWord(Struct, frozen=True, kw_only=True):
     probability: float = 1.0
 
 
-class HeardSegment(Struct, frozen=True, kw_only=True):
+class TranscribedSegment(Struct, frozen=True, kw_only=True):
     start: float
     """Seconds from the beginning of the recording."""
     end: float
     text: str
     probability: float = 1.0
     """Geometric mean of the tokens' probabilities."""
-    drop_reason: str = ""
+    drop_reason: str = field(default="", name="why_dropped")
     """For a segment that was set aside: `silence`, `unlikely` or `repetition`."""
-    words: list[HeardWord] = []
+    words: list[TranscribedWord] = []
 
 
 class SpokenAnswer(Struct, frozen=True, kw_only=True):
@@ -64,9 +64,9 @@ class SpokenAnswer(Struct, frozen=True, kw_only=True):
     text: str
     seconds: float
     """Of the recording."""
-    segments: list[HeardSegment] = []
+    segments: list[TranscribedSegment] = []
     """What the answer is made of."""
-    dropped: list[HeardSegment] = []
+    dropped: list[TranscribedSegment] = []
     """What was taken for invented and set aside."""
 
 

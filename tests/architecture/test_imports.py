@@ -100,6 +100,7 @@ print(*sorted(name for name in sys.modules if name.startswith('prepserver')))
         "prepserver",
         "prepserver.wire",
         "prepserver.wire.error_codes",
+        "prepserver.wire.limits",
         "prepserver.wire.protocol",
         "prepserver.wire.rest",
     ]
