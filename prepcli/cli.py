@@ -26,7 +26,7 @@ from prepcli.headless.export import heard_lines, markdown, printable
 from prepcli.headless.output import JsonOutput, Output, PlainOutput
 from prepcli.local_server.sessions import open_session
 from prepserver.wire.protocol import Interview, InterviewSpec, InterviewType, Level, Message, Source
-from prepserver.wire.rest import Messages, SpokenAnswer
+from prepserver.wire.rest import MessageList, SpokenAnswer
 
 __all__ = ["cli", "main"]
 
@@ -307,10 +307,10 @@ def export(server: str | None, interview_id: str, form: str, output: Path | None
         raise UsageError(f"{output} cannot be written: {error.strerror}.") from None
 
 
-async def _fetch(server: str | None, interview_id: str) -> tuple[Interview, Messages]:
+async def _fetch(server: str | None, interview_id: str) -> tuple[Interview, MessageList]:
     async with _session(_to(server), _note, wait_for_models=False) as session:
         found = await session.rest.get(interview_id)
-        return found, Messages(await session.rest.messages(interview_id))
+        return found, MessageList(await session.rest.messages(interview_id))
 
 
 async def _fetch_heard(server: str | None, interview_id: str) -> list[tuple[Message, SpokenAnswer]]:

@@ -11,7 +11,7 @@ from litestar.openapi.plugins import JsonRenderPlugin
 
 from prepserver.accounts.budgets import Budgets
 from prepserver.accounts.rate_limits import RateLimiter
-from prepserver.accounts.tokens import Tokens, signing_key
+from prepserver.accounts.tokens import Tokens, load_signing_key
 from prepserver.accounts.users import Users
 from prepserver.clock import Clock, SystemClock
 from prepserver.config import Config, Secret, open_data_dir
@@ -71,9 +71,9 @@ def create_services(config: Config, clock: Clock | None = None) -> Services:
     calls = CallLog(
         call_log_path(data_dir),
         clock,
-        keep_text=config.log_text,
-        max_age=config.log_days * 86_400.0,
-        max_bytes=round(config.log_megabytes * 1_000_000),
+        keep_text=config.call_log_text,
+        max_age=config.call_log_days * 86_400.0,
+        max_bytes=round(config.call_log_megabytes * 1_000_000),
     )
     metrics = Metrics()
     gateway = Gateway(
@@ -111,7 +111,7 @@ def create_services(config: Config, clock: Clock | None = None) -> Services:
         registry=Registry(data_dir, kinds, clock),
         gateway=gateway,
         users=open_users(config, clock),
-        tokens=Tokens(signing_key(data_dir / "signing.key"), clock),
+        tokens=Tokens(load_signing_key(data_dir / "signing.key"), clock),
         limiter=limiter,
         budgets=budgets,
         calls=calls,
@@ -150,13 +150,15 @@ def create_app(services: Services) -> Litestar:
 
 def _policy(config: Config) -> Policy:
     return Policy(
-        retries=Retries(limit=config.retries, delay=config.retry_delay, growth=config.retry_growth),
+        retries=Retries(
+            limit=config.retries, delay=config.retry_delay, growth=config.retry_backoff
+        ),
         first_token_timeout=config.first_token_timeout,
         parallel=config.parallel,
-        listeners=config.listeners,
-        queue=config.queue,
-        cache_purposes=frozenset(config.cache_purposes),
-        cache_ttl=config.cache_ttl,
+        listeners=config.max_transcriptions,
+        queue=config.max_queue,
+        cache_purposes=frozenset(config.reply_cache_purposes),
+        cache_ttl=config.reply_cache_ttl,
     )
 
 
@@ -178,9 +180,9 @@ def _language(name: str, config: Config, clock: Clock) -> LanguageModel:
         parallel=config.parallel,
         n_gpu_layers=config.gpu_layers,
         flash_attention=config.flash_attention,
-        cache_type=config.cache_type,
-        cache_dir=str(open_data_dir(config) / "parked"),
-        cache_bytes=config.parked_limit * 1_000_000,
+        cache_type=config.kv_cache_type,
+        cache_dir=str(open_data_dir(config) / "kv"),
+        cache_bytes=config.kv_store_megabytes * 1_000_000,
     )
     return LlamaModel(options, clock)
 

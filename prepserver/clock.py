@@ -5,7 +5,7 @@ import time
 from collections.abc import Awaitable
 from typing import Protocol, TypeVar
 
-__all__ = ["Clock", "SystemClock", "within"]
+__all__ = ["Clock", "SystemClock", "wait_for"]
 
 T = TypeVar("T")
 
@@ -36,7 +36,7 @@ class SystemClock:
         await asyncio.sleep(max(0.0, seconds))
 
 
-async def within(clock: Clock, work: Awaitable[T], seconds: float) -> T:
+async def wait_for(clock: Clock, work: Awaitable[T], seconds: float) -> T:
     """What some work gives. Raises TimeoutError after so long, when the work was cancelled."""
     working = asyncio.ensure_future(work)
     pause = asyncio.create_task(clock.sleep(seconds))

@@ -71,7 +71,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How often a call is tried again on the same model while nothing of its reply has left."""
     retry_delay: Annotated[float, Meta(ge=0, le=5)] = 0.2
     """Seconds before the first of them; no later one waits more than 5 s."""
-    retry_growth: Literal["constant", "linear", "exponential"] = "exponential"
+    retry_backoff: Literal["constant", "linear", "exponential"] = "exponential"
     """Of the delay."""
     first_token_timeout: Annotated[float, Meta(ge=0)] = 300.0
     """Seconds that a model may take to its first word, waiting in the queue not counted; 0 means
@@ -80,9 +80,9 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Replies that are written at once; more wait, an answer before a review. 0 means as many as
     the model can; one on this machine as many as an eighth of its memory has room for, each with a
     `context` of its own, from 1 to 8."""
-    listeners: Annotated[int, Meta(ge=1, le=1_024)] = 16
+    max_transcriptions: Annotated[int, Meta(ge=1, le=1_024)] = 16
     """Recordings that are written down at once; more wait."""
-    queue: Annotated[int, Meta(ge=0)] = 64
+    max_queue: Annotated[int, Meta(ge=0)] = 64
     """Calls that may wait for a model; one more is refused with the code `overloaded`."""
     threads: Annotated[int, Meta(ge=0, le=256)] = 0
     """Of each engine; 0 means one for each core."""
@@ -93,9 +93,9 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     all."""
     flash_attention: Literal["auto", "on", "off"] = "auto"
     """Of the interviewer. `auto` is on with a GPU or a quantised cache, off otherwise."""
-    cache_type: Literal["f32", "f16", "q8_0", "q4_0"] = "f16"
+    kv_cache_type: Literal["f32", "f16", "q8_0", "q4_0"] = "f16"
     """Numbers in which the interviewer keeps what it has read; smaller ones need less memory."""
-    parked_limit: Annotated[int, Meta(ge=0)] = 2_048
+    kv_store_megabytes: Annotated[int, Meta(ge=0)] = 2_048
     """Megabytes of disk for what the interviewer has read of interviews that rest."""
     hint_after: Annotated[float, Meta(gt=0)] = 180.0
     """Seconds without typing, speech or an answer before a hint is given."""
@@ -108,20 +108,20 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     replies; 0 means no limit."""
     compute_budget: Annotated[float, Meta(ge=0)] = 0.0
     """Seconds of one user in the same window that models work for them; 0 means no limit."""
-    cache_purposes: tuple[str, ...] = ()
+    reply_cache_purposes: tuple[str, ...] = ()
     """Purposes whose replies are kept and given again to an equal request of the same user:
     `extract`, `question`, `hint`, `closing` or `summary`. In memory only."""
-    cache_ttl: Annotated[float, Meta(ge=60, le=2_678_400)] = 3_600.0
+    reply_cache_ttl: Annotated[float, Meta(ge=60, le=2_678_400)] = 3_600.0
     """Seconds that they are kept: a minute to a month."""
     metrics: Literal["administrators", "open", "off"] = "administrators"
     """Who may read `/metrics`: administrators with their access key, everybody who reaches the
     server, or nobody."""
-    log_text: bool = False
+    call_log_text: bool = False
     """Whether the log of calls keeps what was sent to the models and what they said. Without it
     the log has figures alone."""
-    log_days: Annotated[float, Meta(gt=0)] = 30.0
+    call_log_days: Annotated[float, Meta(gt=0)] = 30.0
     """Days that the log of calls goes back."""
-    log_megabytes: Annotated[float, Meta(ge=1)] = 256.0
+    call_log_megabytes: Annotated[float, Meta(ge=1)] = 256.0
     """Size of the log of calls; the oldest go first."""
     max_recording: Annotated[float, Meta(gt=0, le=3_600)] = 600.0
     """Seconds of one spoken answer."""

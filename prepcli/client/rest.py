@@ -33,7 +33,14 @@ from prepserver.wire.protocol import (
     Quota,
     encode,
 )
-from prepserver.wire.rest import ErrorBody, Health, Interviews, Messages, RoomToken, SpokenAnswer
+from prepserver.wire.rest import (
+    ErrorBody,
+    Health,
+    InterviewList,
+    MessageList,
+    RoomToken,
+    SpokenAnswer,
+)
 
 __all__ = ["Rest", "error_of", "until"]
 
@@ -130,7 +137,7 @@ class Rest:
 
     async def messages(self, interview_id: str) -> list[Message]:
         """All that was said, in order."""
-        said = (await self._call(Messages, "GET", f"{_path(interview_id)}/messages")).messages
+        said = (await self._call(MessageList, "GET", f"{_path(interview_id)}/messages")).messages
         return sorted(said, key=lambda message: message.position)
 
     async def speech(self, interview_id: str, message_id: str) -> SpokenAnswer:
@@ -140,7 +147,7 @@ class Rest:
 
     async def list(self) -> list[Interview]:
         """The user's interviews, as the server orders them."""
-        return (await self._call(Interviews, "GET", "/api/interviews")).interviews
+        return (await self._call(InterviewList, "GET", "/api/interviews")).interviews
 
     async def ratelimit(self) -> Quota:
         return await self._call(Quota, "GET", "/api/ratelimit")

@@ -17,10 +17,10 @@ from prepserver.wire.protocol import (
     Interview,
     InterviewCreated,
     InterviewDeleted,
+    InterviewMessage,
     InterviewUpdated,
     Message,
     MessageKind,
-    MessageSaid,
     Phase,
     Quota,
     RateLimit,
@@ -28,7 +28,7 @@ from prepserver.wire.protocol import (
     Snapshot,
     StateChanged,
     Status,
-    Streaming,
+    StreamingMessage,
 )
 
 __all__ = [
@@ -72,7 +72,7 @@ class RoomState(Struct, frozen=True, kw_only=True):
     phase: Phase = Phase.IDLE
     messages: tuple[Message, ...] = ()
     """Ordered by position."""
-    streaming: Streaming | None = None
+    streaming: StreamingMessage | None = None
     """The message that is being said."""
     hint: Message | None = None
     """The hint to the open question."""
@@ -128,7 +128,7 @@ def apply(state: RoomState, event: RoomEvent) -> RoomState:
             caption = state.caption if phase is Phase.TRANSCRIBING else ""
             streaming = None if phase is Phase.IDLE else state.streaming
             return replace(state, phase=phase, failed=failed, caption=caption, streaming=streaming)
-        case MessageSaid(message=message):
+        case InterviewMessage(message=message):
             return _said(state, message)
         case Delta():
             return _more(state, event)
@@ -157,10 +157,10 @@ def _misses(state: RoomState, event: RoomEvent) -> bool:
     return _continued(state.streaming, event) is None and not _is_whole(state, event.message_id)
 
 
-def _continued(streaming: Streaming | None, delta: Delta) -> Streaming | None:
+def _continued(streaming: StreamingMessage | None, delta: Delta) -> StreamingMessage | None:
     """What a delta goes on from: nothing yet, or what is being said; None when it does not fit."""
     if delta.offset == 0 and delta.kind is not None:
-        return Streaming(id=delta.message_id, kind=delta.kind, text="", offset=0)
+        return StreamingMessage(id=delta.message_id, kind=delta.kind, text="", offset=0)
     return streaming if streaming is not None and streaming.offset == delta.offset else None
 
 

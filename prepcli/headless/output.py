@@ -4,7 +4,7 @@ from typing import Protocol, TextIO
 
 from prepcli.client.state import ConnectionStatus, RoomState
 from prepcli.headless.export import printable, speaker
-from prepserver.wire.protocol import Message, MessageKind, Phase, Role, Streaming
+from prepserver.wire.protocol import Message, MessageKind, Phase, Role, StreamingMessage
 
 __all__ = ["JsonOutput", "Output", "PlainOutput"]
 
@@ -131,7 +131,7 @@ class PlainOutput(_Notes):
         if asking:
             self.ask()
 
-    def _stream(self, streaming: Streaming | None) -> None:
+    def _stream(self, streaming: StreamingMessage | None) -> None:
         if streaming is None:
             if self._open:
                 self._end_line()  # what was being said has been taken back

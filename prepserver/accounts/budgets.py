@@ -10,7 +10,7 @@ from prepserver.errors import RateLimited
 from prepserver.storage.sqlite import Database
 from prepserver.wire.error_codes import ErrorCode
 
-__all__ = ["Budgets", "Spent"]
+__all__ = ["BudgetUsage", "Budgets"]
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS spent (
@@ -19,7 +19,7 @@ CREATE TABLE IF NOT EXISTS spent (
 """
 
 
-class Spent(Struct, frozen=True, kw_only=True):
+class BudgetUsage(Struct, frozen=True, kw_only=True):
     """What a user has had in the window that goes on."""
 
     tokens: int = 0
@@ -73,7 +73,7 @@ class Budgets:
                     details={"budget": name, "limit": budget, "used": used, "reset": spent.reset},
                 )
 
-    async def spent(self, user: str) -> Spent:
+    async def spent(self, user: str) -> BudgetUsage:
         """What was used, without using any."""
         return await asyncio.to_thread(self._spent, user)
 
@@ -82,16 +82,18 @@ class Budgets:
         if (self.tokens or self.seconds) and (tokens or seconds):
             await asyncio.to_thread(self._spend, user, tokens, seconds)
 
-    def _spent(self, user: str) -> Spent:
+    def _spent(self, user: str) -> BudgetUsage:
         with self._database.transaction() as connection:
             row = connection.execute(
                 "SELECT tokens, seconds, started + ? FROM spent WHERE user = ? AND started + ? > ?",
                 (self.window, user, self.window, self._clock.now()),
             ).fetchone()
         if row is None:
-            return Spent()
+            return BudgetUsage()
         tokens, seconds, reset = row
-        return Spent(tokens=int(str(tokens)), seconds=float(str(seconds)), reset=float(str(reset)))
+        return BudgetUsage(
+            tokens=int(str(tokens)), seconds=float(str(seconds)), reset=float(str(reset))
+        )
 
     def _spend(self, user: str, tokens: int, seconds: float) -> None:
         now = self._clock.now()

@@ -13,7 +13,7 @@ from prepserver.storage.files import sync_folder
 from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.rest import RoomToken
 
-__all__ = ["Tokens", "signing_key"]
+__all__ = ["Tokens", "load_signing_key"]
 
 LIFETIME = 300.0
 """Seconds."""
@@ -25,7 +25,7 @@ TYPE = "room"
 KEY_BYTES = 32
 
 
-def signing_key(path: Path) -> bytes:
+def load_signing_key(path: Path) -> bytes:
     """The server's secret of 32 random bytes, made on first use, for the owner's eyes only."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():

@@ -19,7 +19,7 @@ from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["NewKey", "User", "Users"]
 
-PREFIX = "prep"
+KEY_PREFIX = "prep"
 """Opens every access key, so that secret scanners and people recognise one."""
 
 _SCHEMA = """
@@ -152,7 +152,7 @@ class Users:
 
     def _authenticate(self, key: str) -> str:
         parts = key.split("_")
-        if len(parts) != 3 or parts[0] != PREFIX:
+        if len(parts) != 3 or parts[0] != KEY_PREFIX:
             raise _bad_key()
         with self._database.transaction() as table:
             row = table.execute(
@@ -172,7 +172,7 @@ class Users:
 
     def _make_key(self) -> tuple[str, str, str]:
         key_id = secrets.token_hex(8)
-        key = f"{PREFIX}_{key_id}_{secrets.token_hex(24)}"
+        key = f"{KEY_PREFIX}_{key_id}_{secrets.token_hex(24)}"
         return key, key_id, self._hasher.hash(key)
 
     def close(self) -> None:

@@ -8,7 +8,7 @@ from typing import Generic, Literal, Protocol, TypeVar
 import structlog
 from msgspec import Struct
 
-from prepserver.clock import Clock, within
+from prepserver.clock import Clock, wait_for
 from prepserver.engines.types import ModelInfo, Priority
 from prepserver.errors import InferenceError, PrepServerError
 from prepserver.gateway.admission import Admission
@@ -250,7 +250,7 @@ class FallbackChain(Generic[E]):
     async def _first(self, events: AsyncGenerator[T, None], timeout: float) -> T | None:
         upcoming = anext(events, None)
         try:
-            return await within(self._clock, upcoming, timeout) if timeout else await upcoming
+            return await wait_for(self._clock, upcoming, timeout) if timeout else await upcoming
         except TimeoutError:
             raise InferenceError(
                 f"The model said nothing for {timeout:g} s. Try again.",

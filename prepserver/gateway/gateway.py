@@ -8,7 +8,7 @@ from typing import Literal
 import structlog
 from msgspec import Struct
 
-from prepserver.clock import Clock, within
+from prepserver.clock import Clock, wait_for
 from prepserver.engines.types import (
     EngineStats,
     LanguageModel,
@@ -153,7 +153,7 @@ class Gateway:
     ) -> EngineStats | SpeechStats | None:
         asked: Awaitable[EngineStats | SpeechStats] = link.engine.stats()
         try:
-            return await within(self._clock, asked, STATS_SECONDS)
+            return await wait_for(self._clock, asked, STATS_SECONDS)
         except (InferenceError, TimeoutError) as error:
             log.warning("stats.not_given", model=link.name, error=str(error))
             return None

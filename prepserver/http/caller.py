@@ -4,7 +4,7 @@ from typing import Any
 
 from litestar import Request
 
-from prepserver.accounts.users import PREFIX
+from prepserver.accounts.users import KEY_PREFIX
 from prepserver.errors import Unauthorized
 from prepserver.http.services import Services
 from prepserver.wire.error_codes import ErrorCode
@@ -35,6 +35,6 @@ async def administrator(request: Request[Any, Any, Any], services: Services) -> 
 async def access_key(request: Request[Any, Any, Any], services: Services) -> str:
     """Dependency: the user's id, by access key alone: a token cannot make tokens."""
     credential = bearer(request)
-    if not credential.startswith(f"{PREFIX}_"):
+    if not credential.startswith(f"{KEY_PREFIX}_"):
         raise Unauthorized("Tokens are made from an access key.", code=ErrorCode.BAD_ACCESS_KEY)
     return await services.users.authenticate(credential)

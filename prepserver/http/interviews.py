@@ -13,7 +13,7 @@ from prepserver.wire.protocol import (
     InterviewSpec,
     Quota,
 )
-from prepserver.wire.rest import Interviews, Messages, SpokenAnswer
+from prepserver.wire.rest import InterviewList, MessageList, SpokenAnswer
 
 __all__ = ["InterviewController", "ratelimit"]
 
@@ -23,8 +23,8 @@ class InterviewController(Controller):
     dependencies = {"user": Provide(caller)}  # noqa: RUF012 - the framework's own idiom
 
     @get(summary="The caller's interviews, the newest first")
-    async def list_all(self, services: Services, user: str) -> Interviews:
-        return Interviews(await services.registry.call("user-interviews", user, "list"))
+    async def list_all(self, services: Services, user: str) -> InterviewList:
+        return InterviewList(await services.registry.call("user-interviews", user, "list"))
 
     @post(summary="Begin an interview; again with the same id gives the same one")
     async def create(self, services: Services, user: str, data: CreateInterview) -> Interview:
@@ -53,9 +53,9 @@ class InterviewController(Controller):
         await services.registry.call("user-interviews", user, "delete", id)
 
     @get("/{id:str}/messages", summary="What was said, in order")
-    async def messages(self, services: Services, user: str, id: str) -> Messages:
+    async def messages(self, services: Services, user: str, id: str) -> MessageList:
         await owned(services, user, id)
-        return Messages(await services.registry.call("interview", id, "messages"))
+        return MessageList(await services.registry.call("interview", id, "messages"))
 
     @get("/{id:str}/messages/{message:str}/speech", summary="How a spoken answer was heard")
     async def speech(self, services: Services, user: str, id: str, message: str) -> SpokenAnswer:

@@ -7,7 +7,7 @@ from msgspec import Struct
 from prepserver.accounts.budgets import Budgets
 from prepserver.accounts.rate_limits import RateLimiter
 from prepserver.accounts.tokens import Tokens
-from prepserver.accounts.users import PREFIX, Users
+from prepserver.accounts.users import KEY_PREFIX, Users
 from prepserver.clock import Clock
 from prepserver.errors import Forbidden, Unauthorized
 from prepserver.gateway.gateway import Gateway
@@ -48,7 +48,7 @@ class Services(Struct, frozen=True, kw_only=True):
 
     async def user_of(self, credential: str) -> str:
         """The user's id behind an access key or a token. Raises Unauthorized."""
-        if credential.startswith(f"{PREFIX}_"):
+        if credential.startswith(f"{KEY_PREFIX}_"):
             return await self.users.authenticate(credential)
         return await self.user_of_token(credential)
 

@@ -130,7 +130,7 @@ class InterviewObject(DurableObject):
             bad = BadRequest(
                 f"The message cannot be understood: {error}", code=ErrorCode.BAD_MESSAGE
             )
-            self._room.refuse(connection, bad, wire.id_of(message))
+            self._room.refuse(connection, bad, wire.decode_message_id(message))
             return
         id = decoded.id
         try:

@@ -114,15 +114,17 @@ class Room:
         """A message is whole and stored."""
         if self._saying is not None and self._saying.id == message.id:
             self._saying = None
-        self._context.broadcast(wire.MessageSaid(message=message))
+        self._context.broadcast(wire.InterviewMessage(message=message))
 
     @property
-    def _streaming(self) -> wire.Streaming | None:
+    def _streaming(self) -> wire.StreamingMessage | None:
         saying = self._saying
         if saying is None:
             return None
         text = "".join(saying.pieces)
-        return wire.Streaming(id=saying.id, kind=saying.kind, text=text, offset=saying.offset)
+        return wire.StreamingMessage(
+            id=saying.id, kind=saying.kind, text=text, offset=saying.offset
+        )
 
     # --- State --------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from prepserver.objects.storage import Storage, remove_files
 from prepserver.objects.transaction import QueuedEvent, Transaction
 from prepserver.storage.files import sync_folder
 from prepserver.wire.error_codes import ErrorCode
-from prepserver.wire.protocol import CLOSE_DELETED, Failure, encode, id_of
+from prepserver.wire.protocol import CLOSE_DELETED, Failure, decode_message_id, encode
 
 __all__ = ["Instance", "Kind", "stopping"]
 
@@ -247,7 +247,7 @@ class Instance:
         """An event failed: tell who asked."""
         connection, message = event.connection, event.message
         if connection is not None:
-            id = id_of(message) if isinstance(message, str) else ""
+            id = decode_message_id(message) if isinstance(message, str) else ""
             connection.push(encode(Failure(**error.as_dict(), id=id)))
         if error.status >= 500:
             # The object was reset: everybody in the room is concerned.

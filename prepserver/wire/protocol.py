@@ -176,7 +176,7 @@ class Message(Struct, frozen=True, kw_only=True):
     edited: bool = False
 
 
-class Streaming(Struct, frozen=True, kw_only=True):
+class StreamingMessage(Struct, frozen=True, kw_only=True):
     """A message that is still being said."""
 
     id: str
@@ -233,7 +233,7 @@ class Snapshot(ServerMessage, frozen=True, kw_only=True, tag="snapshot"):
     interview: Interview | None = None
     state: Phase | None = None
     messages: list[Message] = []
-    streaming: Streaming | None = None
+    streaming: StreamingMessage | None = None
     hint: Message | None = None
     """The hint to the question that is open, if one was given."""
     ratelimit: Quota | None = None
@@ -260,7 +260,7 @@ class StateChanged(ServerMessage, frozen=True, kw_only=True, tag="interview.stat
     """Why the last turn stopped, when it did; `turn.retry` tries it again."""
 
 
-class MessageSaid(ServerMessage, frozen=True, kw_only=True, tag="interview.message"):
+class InterviewMessage(ServerMessage, frozen=True, kw_only=True, tag="interview.message"):
     """A whole message: put it in the place of one with the same id, or at the end."""
 
     message: Message
@@ -327,7 +327,7 @@ ServerMessages = (
     | InterviewUpdated
     | InterviewDeleted
     | StateChanged
-    | MessageSaid
+    | InterviewMessage
     | Delta
     | DeltaDropped
     | Caption
@@ -449,7 +449,7 @@ def decode_client(data: str | bytes) -> ClientMessages:
         raise msgspec.DecodeError("it is nested too deeply") from None
 
 
-def id_of(data: str | bytes) -> str:
+def decode_message_id(data: str | bytes) -> str:
     """The client-made id in a message that is otherwise bad; empty when there is none."""
     try:
         return msgspec.json.decode(data, type=_Envelope).id

@@ -12,8 +12,8 @@ from prepserver.wire.protocol import Error, Interview, Message
 __all__ = [
     "ErrorBody",
     "Health",
-    "Interviews",
-    "Messages",
+    "InterviewList",
+    "MessageList",
     "RoomToken",
     "SpokenAnswer",
     "TranscribedSegment",
@@ -30,11 +30,11 @@ class RoomToken(Struct, frozen=True):
     expires_at: float
 
 
-class Interviews(Struct, frozen=True):
+class InterviewList(Struct, frozen=True):
     interviews: list[Interview]
 
 
-class Messages(Struct, frozen=True):
+class MessageList(Struct, frozen=True):
     messages: list[Message]
 
 

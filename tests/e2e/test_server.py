@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
-from prepserver.accounts.tokens import Tokens, signing_key
+from prepserver.accounts.tokens import Tokens, load_signing_key
 from prepserver.app import VERSION
 from prepserver.clock import SystemClock
 from prepserver.wire import protocol as wire
@@ -285,7 +285,7 @@ def test_no_key_and_no_token_is_in_the_log_or_on_the_disk(tmp_path: Path) -> Non
             server.request("GET", path, key=forged)
         server.request("POST", "/api/interviews", key=key, data=b"{")
         command = Path(f"/proc/{server.pid}/cmdline").read_bytes()
-        secret = signing_key(server.data_dir / "signing.key")
+        secret = load_signing_key(server.data_dir / "signing.key")
         assert server.terminate() == 0
         written = server.log.encode() + command
         for file in server.data_dir.rglob("*"):

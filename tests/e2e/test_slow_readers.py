@@ -91,7 +91,7 @@ class Talk:
 
 
 def said(message: wire.ServerMessages) -> str:
-    return message.message.text if isinstance(message, wire.MessageSaid) else ""
+    return message.message.text if isinstance(message, wire.InterviewMessage) else ""
 
 
 class Crowd:

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from prepserver.clock import within
+from prepserver.clock import wait_for
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
 
@@ -17,7 +17,7 @@ async def test_work_that_is_done_in_time_gives_its_result() -> None:
     async def work() -> None:
         await clock.sleep(2)
 
-    waiting = asyncio.create_task(within(clock, work(), 3))
+    waiting = asyncio.create_task(wait_for(clock, work(), 3))
     await clock.advance(0)
     await clock.advance(2)
     assert waiting.done()
@@ -37,7 +37,7 @@ async def test_work_that_takes_too_long_is_cancelled() -> None:
             await asyncio.sleep(0)
             cleaned.append(clock.monotonic())
 
-    waiting = asyncio.create_task(within(clock, work(), 3))
+    waiting = asyncio.create_task(wait_for(clock, work(), 3))
     await clock.advance(0)
     await clock.advance(2.9)
     assert not waiting.done()
@@ -52,7 +52,7 @@ async def test_work_that_is_shielded_outlives_the_limit() -> None:
     """For waiting again, or for somebody else who waits."""
     clock = ManualClock()
     outcome: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    waiting = asyncio.create_task(within(clock, asyncio.shield(outcome), 3))
+    waiting = asyncio.create_task(wait_for(clock, asyncio.shield(outcome), 3))
     await clock.advance(0)
     await clock.advance(3)
     with pytest.raises(TimeoutError):
@@ -68,4 +68,4 @@ async def test_the_failure_of_the_work_is_what_is_raised() -> None:
         raise ValueError("no")
 
     with pytest.raises(ValueError, match="no"):
-        await within(ManualClock(), work(), 3)
+        await wait_for(ManualClock(), work(), 3)

@@ -205,9 +205,9 @@ class Client:
     async def said(self, kind: wire.MessageKind) -> wire.Message:
         """The next whole message of a kind."""
         message = await self.until(
-            lambda m: isinstance(m, wire.MessageSaid) and m.message.kind is kind
+            lambda m: isinstance(m, wire.InterviewMessage) and m.message.kind is kind
         )
-        assert isinstance(message, wire.MessageSaid)
+        assert isinstance(message, wire.InterviewMessage)
         return message.message
 
     async def state(self, phase: wire.Phase) -> None:

@@ -56,8 +56,10 @@ class Socket:
 
     def said(self, kind: wire.MessageKind) -> wire.Message:
         """The next whole message of a kind."""
-        message = self.until(lambda m: isinstance(m, wire.MessageSaid) and m.message.kind is kind)
-        assert isinstance(message, wire.MessageSaid)
+        message = self.until(
+            lambda m: isinstance(m, wire.InterviewMessage) and m.message.kind is kind
+        )
+        assert isinstance(message, wire.InterviewMessage)
         return message.message
 
     def question(self) -> str:

@@ -9,7 +9,7 @@ from textual.timer import Timer
 from textual.widget import Widget
 
 from prepcli.tui.text import length
-from prepserver.wire.protocol import Interview, MessageKind, Phase, Quota, Status, Streaming
+from prepserver.wire.protocol import Interview, MessageKind, Phase, Quota, Status, StreamingMessage
 
 FRAMES = ("●··", "·●·", "··●", "·●·")
 """Of the animation while the model works."""
@@ -31,7 +31,7 @@ class Activity(Struct, frozen=True):
 def activity(
     phase: Phase,
     *,
-    streaming: Streaming | None = None,
+    streaming: StreamingMessage | None = None,
     recording: bool = False,
     failed: bool = False,
     completed: bool = False,

@@ -6,7 +6,7 @@ from msgspec import Struct
 from textual.containers import VerticalScroll
 
 from prepcli.tui.widgets.message import Said, heading
-from prepserver.wire.protocol import Message, MessageKind, Streaming
+from prepserver.wire.protocol import Message, MessageKind, StreamingMessage
 
 
 class Scene(Struct, frozen=True, kw_only=True):
@@ -14,7 +14,7 @@ class Scene(Struct, frozen=True, kw_only=True):
 
     messages: tuple[Message, ...] = ()
     """In their order."""
-    streaming: Streaming | None = None
+    streaming: StreamingMessage | None = None
     caption: str = ""
     """What the candidate seems to be saying."""
     sending: str = ""

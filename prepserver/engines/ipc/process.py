@@ -14,7 +14,7 @@ import msgspec
 import structlog
 from msgspec import Raw, Struct
 
-from prepserver.clock import Clock, within
+from prepserver.clock import Clock, wait_for
 from prepserver.engines.ipc.frames import (
     HEADER,
     MAX_FRAME,
@@ -103,7 +103,7 @@ class EngineProcess:
         """Raises InferenceError."""
         await self.send(ConfigureFrame(encode(options)))
         try:
-            answer = await within(self._clock, asyncio.shield(self._loaded), timeout)
+            answer = await wait_for(self._clock, asyncio.shield(self._loaded), timeout)
         except TimeoutError:
             raise _unloadable(self._name, f"it was not ready after {timeout:g} s") from None
         match answer:
@@ -123,7 +123,7 @@ class EngineProcess:
         assert self._process.stdin is not None
         self._process.stdin.close()
         try:
-            await within(self._clock, asyncio.shield(self._supervisor), self._grace)
+            await wait_for(self._clock, asyncio.shield(self._supervisor), self._grace)
         except TimeoutError:
             self._kill()
             await self._supervisor
@@ -165,7 +165,7 @@ class EngineProcess:
     async def _settled(self) -> int:
         """The exit code, at most a grace after the pipe was closed."""
         try:
-            return await within(self._clock, self._process.wait(), self._grace)
+            return await wait_for(self._clock, self._process.wait(), self._grace)
         except TimeoutError:
             self._kill()
             return await self._process.wait()

@@ -8,7 +8,7 @@ from contextlib import aclosing
 import structlog
 from msgspec import Struct
 
-from prepserver.clock import Clock, within
+from prepserver.clock import Clock, wait_for
 from prepserver.engines.types import PartialTranscript, Transcription
 from prepserver.errors import InferenceError, PrepServerError
 from prepserver.gateway.gateway import Call, Gateway
@@ -113,7 +113,7 @@ class LiveTranscription:
             if self._whole:
                 return
             self._news.clear()
-            await within(self._clock, self._news.wait(), PATIENCE)
+            await wait_for(self._clock, self._news.wait(), PATIENCE)
 
 
 class _AudioConsumed(Exception):

@@ -18,16 +18,16 @@ from prepserver.wire.protocol import (
     Failure,
     InterviewCreated,
     InterviewDeleted,
+    InterviewMessage,
     InterviewUpdated,
     MessageKind,
-    MessageSaid,
     Phase,
     Quota,
     RateLimit,
     Snapshot,
     StateChanged,
     Status,
-    Streaming,
+    StreamingMessage,
 )
 from tests.cli.client.things import interview, said
 
@@ -50,8 +50,8 @@ def delta(offset: int, text: str, id: str = "m1") -> Delta:
 
 def test_a_snapshot_replaces_everything_and_orders_the_messages() -> None:
     """What was known before a snapshot is gone, and messages stand by position."""
-    before = after(MessageSaid(message=said(7)), delta(0, "old"))
-    streaming = Streaming(id="m2", kind=QUESTION, text="Wh", offset=2)
+    before = after(InterviewMessage(message=said(7)), delta(0, "old"))
+    streaming = StreamingMessage(id="m2", kind=QUESTION, text="Wh", offset=2)
     quota = Quota(limit=100, remaining=3, reset=9.0)
     state = apply(
         before,
@@ -73,7 +73,7 @@ def test_a_snapshot_replaces_everything_and_orders_the_messages() -> None:
 def test_deltas_grow_the_message_that_is_being_said() -> None:
     """Each delta that fits is appended and moves the offset by its code points."""
     state = after(delta(0, "Why 𝒳"), delta(5, "?"))
-    assert state.streaming == Streaming(id="m1", kind=QUESTION, text="Why 𝒳?", offset=6)
+    assert state.streaming == StreamingMessage(id="m1", kind=QUESTION, text="Why 𝒳?", offset=6)
 
 
 def test_a_delta_after_a_gap_is_not_appended_and_asks_once_for_a_snapshot() -> None:
@@ -97,7 +97,7 @@ def test_a_lost_connection_forgets_that_a_snapshot_was_asked_for() -> None:
 
 def test_the_whole_message_takes_the_place_of_its_deltas() -> None:
     """When a message is whole, nothing is being said; if it begins again, that changes nothing."""
-    state = after(delta(0, "Wh"), MessageSaid(message=said(1, text="Why?")))
+    state = after(delta(0, "Wh"), InterviewMessage(message=said(1, text="Why?")))
     assert state.streaming is None
     assert [message.text for message in state.messages] == ["Why?"]
     assert not needs_snapshot(state, delta(0, "Wh"))
@@ -107,10 +107,10 @@ def test_the_whole_message_takes_the_place_of_its_deltas() -> None:
 def test_a_message_with_a_known_id_replaces_the_old_one() -> None:
     """A corrected answer stands where the answer stood."""
     state = after(
-        MessageSaid(message=said(0)),
-        MessageSaid(message=said(1, ANSWER, "wrong")),
-        MessageSaid(message=said(2)),
-        MessageSaid(message=said(1, ANSWER, "right")),
+        InterviewMessage(message=said(0)),
+        InterviewMessage(message=said(1, ANSWER, "wrong")),
+        InterviewMessage(message=said(2)),
+        InterviewMessage(message=said(1, ANSWER, "right")),
     )
     assert [message.text for message in state.messages] == ["Why?", "right", "Why?"]
 
@@ -126,16 +126,18 @@ def test_captions_live_until_the_words_are_written_down() -> None:
     """A caption stays during the transcription and goes when the answer is there."""
     state = after(Caption(text="I led"), StateChanged(state=Phase.TRANSCRIBING))
     assert state.caption == "I led"
-    assert apply(state, MessageSaid(message=said(1, ANSWER))).caption == ""
+    assert apply(state, InterviewMessage(message=said(1, ANSWER))).caption == ""
     assert apply(state, StateChanged(state=Phase.IDLE)).caption == ""
 
 
 def test_a_hint_belongs_to_the_open_question() -> None:
     """A hint is there until the question is answered."""
-    state = after(MessageSaid(message=said(0)), MessageSaid(message=said(1, HINT, "Think.")))
+    state = after(
+        InterviewMessage(message=said(0)), InterviewMessage(message=said(1, HINT, "Think."))
+    )
     assert state.hint is not None
     assert open_question(state) == said(0)
-    assert apply(state, MessageSaid(message=said(2, ANSWER))).hint is None
+    assert apply(state, InterviewMessage(message=said(2, ANSWER))).hint is None
 
 
 def test_a_failed_turn_can_be_tried_again_until_work_goes_on() -> None:
@@ -175,7 +177,7 @@ def test_the_open_question_is_the_last_thing_said_hints_aside() -> None:
     assert open_question(RoomState()) is None
     state = after(Snapshot(interview=interview(), messages=[said(0), said(1, HINT)]))
     assert open_question(state) == said(0)
-    assert open_question(apply(state, MessageSaid(message=said(2, ANSWER)))) is None
+    assert open_question(apply(state, InterviewMessage(message=said(2, ANSWER)))) is None
     done = apply(state, InterviewUpdated(interview=interview(status=Status.COMPLETED)))
     assert is_completed(done)
     assert open_question(done) is None

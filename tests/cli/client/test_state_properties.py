@@ -9,12 +9,12 @@ from prepcli.client.state import RoomEvent, RoomState, apply, needs_snapshot
 from prepserver.wire.protocol import (
     Delta,
     DeltaDropped,
+    InterviewMessage,
     MessageKind,
-    MessageSaid,
     Phase,
     Snapshot,
     StateChanged,
-    Streaming,
+    StreamingMessage,
 )
 from tests.cli.client.things import said
 
@@ -52,10 +52,10 @@ def conversations(draw: st.DrawFn) -> list[Moment]:
                 text += piece
                 happen(
                     delta,
-                    streaming=Streaming(id=id, kind=QUESTION, text=text, offset=len(text)),
+                    streaming=StreamingMessage(id=id, kind=QUESTION, text=text, offset=len(text)),
                 )
         whole = said(position, QUESTION, text)
-        happen(MessageSaid(message=whole), messages=[*truth.messages, whole], streaming=None)
+        happen(InterviewMessage(message=whole), messages=[*truth.messages, whole], streaming=None)
         happen(StateChanged(state=Phase.IDLE), state=Phase.IDLE)
     return moments
 
@@ -77,7 +77,7 @@ def test_what_is_shown_is_true_or_a_snapshot_is_asked_for(
     asked, late = False, 0
     for moment in moments:
         event = moment.event
-        if isinstance(event, DeltaDropped | MessageSaid):
+        if isinstance(event, DeltaDropped | InterviewMessage):
             earlier.clear()  # of what is being said now, nothing has come yet that could come twice
         repeated = data.draw(st.sampled_from([None, *earlier]))
         lost = isinstance(event, Delta) and data.draw(st.booleans())

@@ -23,10 +23,10 @@ from prepserver.wire.protocol import (
     Failure,
     InterviewDeleted,
     InterviewEnd,
+    InterviewMessage,
     InterviewUpdated,
     Message,
     MessageKind,
-    MessageSaid,
     Phase,
     Snapshot,
     StateChanged,
@@ -85,7 +85,7 @@ async def ask(peer: Peer, position: int, text: str = "Why?") -> None:
         BUSY,
         Delta(message_id=id, kind=QUESTION, offset=0, text=text[:2]),
         Delta(message_id=id, kind=QUESTION, offset=2, text=text[2:]),
-        MessageSaid(message=said(position, text=text)),
+        InterviewMessage(message=said(position, text=text)),
         IDLE,
     )
 
@@ -94,8 +94,8 @@ async def finish(peer: Peer, position: int) -> None:
     """Closing, summary, completed."""
     await peer.send(
         BUSY,
-        MessageSaid(message=said(position, MessageKind.CLOSING, "Thank you.")),
-        MessageSaid(message=said(position + 1, MessageKind.SUMMARY, "You did well.")),
+        InterviewMessage(message=said(position, MessageKind.CLOSING, "Thank you.")),
+        InterviewMessage(message=said(position + 1, MessageKind.SUMMARY, "You did well.")),
         InterviewUpdated(interview=interview(status=Status.COMPLETED)),
         IDLE,
     )
@@ -111,7 +111,7 @@ def test_an_interview_is_held_from_its_first_question_to_its_end() -> None:
         for position in (1, 3):
             message = await peer.accept()
             assert isinstance(message, UserMessage)
-            await peer.send(MessageSaid(message=said(position, ANSWER, message.text)))
+            await peer.send(InterviewMessage(message=said(position, ANSWER, message.text)))
             if position == 1:
                 await ask(peer, 2, "And how?")
         await finish(peer, 4)
@@ -165,7 +165,7 @@ def test_without_more_answers_the_interview_is_ended() -> None:
         await peer.greet(open_room(said(0)))
         message = await peer.accept()
         assert isinstance(message, UserMessage)
-        await peer.send(MessageSaid(message=said(1, ANSWER, message.text)))
+        await peer.send(InterviewMessage(message=said(1, ANSWER, message.text)))
         await ask(peer, 2, "And how?")
         assert isinstance(await peer.accept(), InterviewEnd)
         await finish(peer, 3)
@@ -207,7 +207,7 @@ def test_a_recording_is_spoken_into_the_room() -> None:
         await peer.send(
             Accepted(id=start.id),
             StateChanged(state=Phase.TRANSCRIBING),
-            MessageSaid(message=said(1, ANSWER, "I led a team.")),
+            InterviewMessage(message=said(1, ANSWER, "I led a team.")),
         )
         await finish(peer, 2)
 
@@ -395,7 +395,7 @@ def test_a_lost_connection_does_not_answer_twice() -> None:
         peer = await fake.peer()
         await peer.greet(open_room(said(0)))
         assert await peer.accept() == first
-        await peer.send(MessageSaid(message=said(1, ANSWER, "one")))
+        await peer.send(InterviewMessage(message=said(1, ANSWER, "one")))
         await ask(peer, 2)
         second = await peer.accept()
         assert isinstance(second, UserMessage)

@@ -6,8 +6,8 @@ from prepcli.headless.output import JsonOutput, PlainOutput
 from prepserver.wire.protocol import (
     Delta,
     DeltaDropped,
+    InterviewMessage,
     MessageKind,
-    MessageSaid,
     Phase,
     Snapshot,
     StateChanged,
@@ -47,11 +47,11 @@ def test_the_conversation_is_lines() -> None:
     terminal = Terminal(live=False)
     text = terminal.play(
         *deltas(["Wh"]),
-        MessageSaid(message=said(0)),
-        MessageSaid(message=said(1, HINT, "Think.")),
-        MessageSaid(message=said(2, ANSWER, "Because.")),
-        MessageSaid(message=said(3, MessageKind.CLOSING, "Thanks.")),
-        MessageSaid(message=said(4, MessageKind.SUMMARY, "- a\n- b")),
+        InterviewMessage(message=said(0)),
+        InterviewMessage(message=said(1, HINT, "Think.")),
+        InterviewMessage(message=said(2, ANSWER, "Because.")),
+        InterviewMessage(message=said(3, MessageKind.CLOSING, "Thanks.")),
+        InterviewMessage(message=said(4, MessageKind.SUMMARY, "- a\n- b")),
     )
     assert text == (
         "Interviewer: Why?\nHint: Think.\nYou: Because.\nInterviewer: Thanks.\n"
@@ -65,14 +65,14 @@ def test_a_terminal_sees_each_word_as_it_comes() -> None:
     first, second = deltas(["Wh", "y"])
     assert terminal.play(first) == "Interviewer: Wh"
     assert terminal.play(second) == "Interviewer: Why"
-    assert terminal.play(MessageSaid(message=said(0))) == "Interviewer: Why?\n"
+    assert terminal.play(InterviewMessage(message=said(0))) == "Interviewer: Why?\n"
 
 
 def test_a_message_that_is_taken_back_ends_its_line() -> None:
     """What comes after it begins on a new line and is printed whole."""
     terminal = Terminal(live=True)
     text = terminal.play(
-        *deltas(["Wha"]), DeltaDropped(message_id="m0"), MessageSaid(message=said(0))
+        *deltas(["Wha"]), DeltaDropped(message_id="m0"), InterviewMessage(message=said(0))
     )
     assert text == "Interviewer: Wha\nInterviewer: Why?\n"
 
@@ -80,14 +80,14 @@ def test_a_message_that_is_taken_back_ends_its_line() -> None:
 def test_a_message_that_turned_out_otherwise_is_printed_again() -> None:
     """What was streamed is not what is stored: the stored one counts."""
     terminal = Terminal(live=True)
-    text = terminal.play(*deltas(["Wha"]), MessageSaid(message=said(0)))
+    text = terminal.play(*deltas(["Wha"]), InterviewMessage(message=said(0)))
     assert text == "Interviewer: Wha\nInterviewer: Why?\n"
 
 
 def test_a_snapshot_prints_only_what_is_new() -> None:
     """After a reconnect nothing is said twice, and nothing is missing."""
     terminal = Terminal(live=False)
-    terminal.play(MessageSaid(message=said(0)))
+    terminal.play(InterviewMessage(message=said(0)))
     text = terminal.play(
         Snapshot(interview=interview(), messages=[said(0), said(1, ANSWER, "A."), said(2)])
     )
@@ -98,7 +98,8 @@ def test_a_corrected_answer_says_that_it_is_one() -> None:
     """A correction from another client is seen."""
     terminal = Terminal(live=False)
     text = terminal.play(
-        MessageSaid(message=said(1, ANSWER, "wrong")), MessageSaid(message=said(1, ANSWER, "right"))
+        InterviewMessage(message=said(1, ANSWER, "wrong")),
+        InterviewMessage(message=said(1, ANSWER, "right")),
     )
     assert text == "You: wrong\nYou (corrected): right\n"
 
@@ -106,20 +107,22 @@ def test_a_corrected_answer_says_that_it_is_one() -> None:
 def test_what_was_typed_at_the_prompt_is_not_printed_again() -> None:
     """The terminal shows it already; other answers are printed."""
     terminal = Terminal(live=True)
-    terminal.play(MessageSaid(message=said(0)))
+    terminal.play(InterviewMessage(message=said(0)))
     terminal.output.ask()
     terminal.out.write("Because.\n")  # the echo
     terminal.output.typed("Because.")
-    text = terminal.play(MessageSaid(message=said(1, ANSWER, "Because.")))
+    text = terminal.play(InterviewMessage(message=said(1, ANSWER, "Because.")))
     assert text == "Interviewer: Why?\nYou: Because.\n"
-    assert terminal.play(MessageSaid(message=said(3, ANSWER, "Because."))).count("Because.") == 2
+    assert (
+        terminal.play(InterviewMessage(message=said(3, ANSWER, "Because."))).count("Because.") == 2
+    )
 
 
 def test_a_hint_at_the_prompt_leaves_a_prompt() -> None:
     """Whoever thinks about an answer gets the hint on a line of its own, and the prompt again."""
     terminal = Terminal(live=True)
     terminal.output.ask()
-    text = terminal.play(MessageSaid(message=said(1, HINT, "Think.")))
+    text = terminal.play(InterviewMessage(message=said(1, HINT, "Think.")))
     assert text == "You: \nHint: Think.\nYou: "
 
 
@@ -127,7 +130,7 @@ def test_terminals_are_not_obeyed() -> None:
     """Words that would move the cursor or set the title are only words."""
     terminal = Terminal(live=True)
     evil = "Wh\x1b]0;owned\x07y\x9b2J?\r"
-    text = terminal.play(*deltas([evil]), MessageSaid(message=said(0, text=evil)))
+    text = terminal.play(*deltas([evil]), InterviewMessage(message=said(0, text=evil)))
     assert text == "Interviewer: Wh]0;ownedy2J?\n"
 
 

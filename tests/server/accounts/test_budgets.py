@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from prepserver.accounts.budgets import Budgets, Spent
+from prepserver.accounts.budgets import Budgets, BudgetUsage
 from prepserver.errors import RateLimited
 from prepserver.wire.error_codes import ErrorCode
 from tests.support.clock import ManualClock
@@ -42,9 +42,9 @@ async def test_who_has_used_a_budget_up_is_refused_until_the_window_ends(
         await store.check("u")
     await clock.advance(1)
     await store.check("u")
-    assert await store.spent("u") == Spent()
+    assert await store.spent("u") == BudgetUsage()
     await store.spend("u", tokens=1)
-    assert await store.spent("u") == Spent(tokens=1, reset=clock.now() + HOUR)
+    assert await store.spent("u") == BudgetUsage(tokens=1, reset=clock.now() + HOUR)
     store.close()
 
 
@@ -77,5 +77,5 @@ async def test_without_budgets_nothing_is_counted(tmp_path: Path) -> None:
     store = budgets(tmp_path, ManualClock())
     await store.spend("u", tokens=10**9, seconds=1e9)
     await store.check("u")
-    assert await store.spent("u") == Spent()
+    assert await store.spent("u") == BudgetUsage()
     store.close()

@@ -9,7 +9,7 @@ from typing import Any
 import jwt
 import pytest
 
-from prepserver.accounts.tokens import AUDIENCE, ISSUER, LIFETIME, TYPE, Tokens, signing_key
+from prepserver.accounts.tokens import AUDIENCE, ISSUER, LIFETIME, TYPE, Tokens, load_signing_key
 from prepserver.errors import Unauthorized
 from prepserver.wire.error_codes import ErrorCode
 from tests.support.clock import ManualClock
@@ -103,12 +103,12 @@ def test_a_token_that_is_not_ours_is_refused(token: str) -> None:
 def test_the_signing_key_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
     """The second start finds the key of the first; nobody else can read it."""
     path = tmp_path / "data" / "signing.key"
-    key = signing_key(path)
+    key = load_signing_key(path)
     assert len(key) == 32
-    assert signing_key(path) == key
+    assert load_signing_key(path) == key
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert [one.name for one in path.parent.iterdir()] == ["signing.key"]
-    assert signing_key(tmp_path / "other.key") != key
+    assert load_signing_key(tmp_path / "other.key") != key
 
 
 def test_a_damaged_signing_key_is_not_used(tmp_path: Path) -> None:
@@ -116,4 +116,4 @@ def test_a_damaged_signing_key_is_not_used(tmp_path: Path) -> None:
     path = tmp_path / "signing.key"
     path.write_bytes(b"short")
     with pytest.raises(Unauthorized, match="Remove the file"):
-        signing_key(path)
+        load_signing_key(path)

@@ -6,7 +6,7 @@ from pathlib import Path
 import argon2
 import pytest
 
-from prepserver.accounts.users import PREFIX, Users
+from prepserver.accounts.users import KEY_PREFIX, Users
 from prepserver.errors import BadRequest, Conflict, NotFound, Unauthorized
 from prepserver.wire.error_codes import ErrorCode
 from tests.support.clock import ManualClock
@@ -25,7 +25,7 @@ def users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Users:
 async def test_a_new_users_key_opens(users: Users) -> None:
     """Adding gives a key that leads to the user's id, again and again."""
     new = users.add("ada")
-    assert new.key.startswith(f"{PREFIX}_")
+    assert new.key.startswith(f"{KEY_PREFIX}_")
     for _ in range(2):
         assert await users.authenticate(new.key) == new.id
     assert users.exists(new.id)

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from prepserver.accounts.tokens import Tokens, signing_key
+from prepserver.accounts.tokens import Tokens, load_signing_key
 from prepserver.accounts.users import Users
 from prepserver.clock import SystemClock
 from prepserver.wire import protocol as wire
@@ -156,7 +156,7 @@ def test_a_token_opens_the_api_but_makes_no_tokens(server: Server, ada: str) -> 
 
 def test_an_expired_token_and_a_removed_users_are_refused(server: Server) -> None:
     """Each with its own code, so that a client knows whether a new token helps."""
-    key = signing_key(server.data_dir / "signing.key")
+    key = load_signing_key(server.data_dir / "signing.key")
     old = Tokens(key, _Past())
     mallory = server.add_user("mallory")
     token = server.token(mallory)
@@ -275,9 +275,9 @@ def test_answers_of_the_api_decode_as_the_contract_says(
     """Every body is the struct that the wire names."""
     for path, kind in (
         ("/auth/token", rest.RoomToken),
-        ("/api/interviews", rest.Interviews),
+        ("/api/interviews", rest.InterviewList),
         (f"/api/interviews/{interview}", wire.Interview),
-        (f"/api/interviews/{interview}/messages", rest.Messages),
+        (f"/api/interviews/{interview}/messages", rest.MessageList),
         ("/api/ratelimit", wire.Quota),
         ("/health/live", rest.Health),
     ):

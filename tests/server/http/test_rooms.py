@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from prepserver.accounts.tokens import Tokens, signing_key
+from prepserver.accounts.tokens import Tokens, load_signing_key
 from prepserver.accounts.users import Users
 from prepserver.clock import SystemClock
 from prepserver.wire import limits
@@ -31,7 +31,7 @@ def test_a_bad_token_is_refused_at_the_handshake(
 ) -> None:
     """No token, rubbish, an expired, a forged and a foreign one, an access key: 401 before the
     socket opens, in the shape of every error."""
-    key = signing_key(server.data_dir / "signing.key")
+    key = load_signing_key(server.data_dir / "signing.key")
     user = Tokens(key, SystemClock()).verify(server.token(ada))
     room = interview if party == "interview" else user
     head, body, _ = server.token(ada).split(".")
@@ -69,7 +69,7 @@ def test_anothers_rooms_are_refused_at_the_handshake(
     unknown = refusal(server.room("interview", "unknown", token))
     assert foreign.status == 404
     assert foreign.body == unknown.body
-    hers = Tokens(signing_key(server.data_dir / "signing.key"), SystemClock()).verify(
+    hers = Tokens(load_signing_key(server.data_dir / "signing.key"), SystemClock()).verify(
         server.token(ada)
     )
     assert refusal(server.room("user-interviews", hers, token)).status == 403
@@ -203,7 +203,7 @@ def test_what_follows_a_message_that_is_too_big_is_not_applied(
         loud.end()
     room.goes_on()
     assert not any(
-        isinstance(m, wire.MessageSaid) and "late" in m.message.text for m in room.messages
+        isinstance(m, wire.InterviewMessage) and "late" in m.message.text for m in room.messages
     )
 
 

@@ -68,7 +68,7 @@ class Candidate:
                     for answer in self.answers:
                         if answer.id == id:
                             answer.stored = max(answer.stored, frame)
-                case wire.MessageSaid(message=said):
+                case wire.InterviewMessage(message=said):
                     self.said[said.id] = said
 
     def forget(self) -> None:

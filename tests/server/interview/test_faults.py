@@ -104,7 +104,9 @@ async def test_a_turn_whose_end_cannot_be_stored_is_finished_later(
         await in_time(clock, lambda: any(isinstance(m, wire.Failure) for m in client.messages))
         assert faults.hits > 0
         faults.mend()
-        await in_time(clock, lambda: any(isinstance(m, wire.MessageSaid) for m in client.messages))
+        await in_time(
+            clock, lambda: any(isinstance(m, wire.InterviewMessage) for m in client.messages)
+        )
         truth = await snapshot(client)
         assert kinds(truth.messages) == ["question"]
 

@@ -75,7 +75,7 @@ async def test_a_second_client_sees_the_state_and_the_partial_text(tmp_path: Pat
         assert truth.streaming is not None
         assert truth.streaming.text.startswith("".join(d.text for d in said))
         assert truth.streaming.offset == len(truth.streaming.text)
-        while not any(isinstance(m, wire.MessageSaid) for m in second.messages):
+        while not any(isinstance(m, wire.InterviewMessage) for m in second.messages):
             await rooms.advance(1.0)
         rest = "".join(m.text for m in second.messages if isinstance(m, wire.Delta))
         whole = await second.said(MessageKind.QUESTION)
@@ -228,7 +228,7 @@ async def test_the_hint_survives_a_restart(tmp_path: Path) -> None:
         await client.until(
             lambda m: (
                 (isinstance(m, wire.Snapshot) and m.hint is not None)
-                or (isinstance(m, wire.MessageSaid) and m.message.kind is MessageKind.HINT)
+                or (isinstance(m, wire.InterviewMessage) and m.message.kind is MessageKind.HINT)
             )
         )
 
@@ -240,13 +240,13 @@ async def test_an_answer_beats_a_hint(tmp_path: Path) -> None:
     async with Rooms(tmp_path, clock=clock, delay=1.0) as rooms:
         view = await rooms.create()
         client = await rooms.join(view.id)
-        while not any(isinstance(m, wire.MessageSaid) for m in client.messages):
+        while not any(isinstance(m, wire.InterviewMessage) for m in client.messages):
             await rooms.advance(1.0)
         await client.send(wire.HintRequest())
         await rooms.advance(3.0)
         await client.send(answer("I have it."))
         said = await client.said(MessageKind.ANSWER)
-        while sum(isinstance(m, wire.MessageSaid) for m in client.messages) < 3:
+        while sum(isinstance(m, wire.InterviewMessage) for m in client.messages) < 3:
             await rooms.advance(1.0)
         truth = await snapshot(client)
     assert kinds(truth.messages) == ["question", "answer", "question"]
@@ -291,7 +291,7 @@ async def test_stop_and_retry(tmp_path: Path) -> None:
         await rooms.advance(30.0)
         assert not (await snapshot(client)).messages, "nobody takes up what was stopped"
         await client.send(wire.TurnRetry(id="s2"))
-        while not any(isinstance(m, wire.MessageSaid) for m in client.messages):
+        while not any(isinstance(m, wire.InterviewMessage) for m in client.messages):
             await rooms.advance(1.0)
         truth = await snapshot(client)
     assert kinds(truth.messages) == ["question"]
@@ -347,7 +347,8 @@ async def test_nobody_says_goodbye_twice(tmp_path: Path) -> None:
         await client.send(wire.TurnStop(id="s1"))
         await client.send(wire.InterviewEnd(id="e2"))
         while not any(
-            isinstance(m, wire.MessageSaid) and m.message.kind == "summary" for m in client.messages
+            isinstance(m, wire.InterviewMessage) and m.message.kind == "summary"
+            for m in client.messages
         ):
             await rooms.advance(1.0)
         truth = await snapshot(client)

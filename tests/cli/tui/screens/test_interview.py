@@ -11,11 +11,11 @@ from prepserver.wire.protocol import (
     DeltaDropped,
     Failure,
     GetAllMessages,
+    InterviewMessage,
     MessageKind,
-    MessageSaid,
     Phase,
     StateChanged,
-    Streaming,
+    StreamingMessage,
     UserMessage,
     UserTyping,
 )
@@ -59,7 +59,9 @@ def test_whole_message_takes_the_place_of_what_streamed() -> None:
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
         room.say(*streamed("q", ["Why a ", "queu"]))
         await settle(pilot)
-        room.say(MessageSaid(message=said(0, MessageKind.QUESTION, "Why a queue?", message_id="q")))
+        room.say(
+            InterviewMessage(message=said(0, MessageKind.QUESTION, "Why a queue?", message_id="q"))
+        )
         room.say(StateChanged(state=Phase.IDLE))
         await settle(pilot)
         assert words(app) == ["Why a queue?"]
@@ -85,7 +87,7 @@ def test_dropped_stream_disappears() -> None:
 
 def test_refresh_in_the_middle_of_a_stream() -> None:
     """Who joins while the model speaks sees what it said so far and then the rest."""
-    half = Streaming(id="q", kind=MessageKind.QUESTION, text="Why a ", offset=6)
+    half = StreamingMessage(id="q", kind=MessageKind.QUESTION, text="Why a ", offset=6)
     session, room = ready(asked_once(state=Phase.GENERATING, streaming=half))
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
@@ -122,7 +124,7 @@ def test_enter_sends_the_answer() -> None:
         assert box(app).text == ""
         assert headings(app)[-1] == "You · on its way"
         assert words(app)[-1] == "on a copy"
-        room.say(MessageSaid(message=answer(1, "on a copy")))
+        room.say(InterviewMessage(message=answer(1, "on a copy")))
         await settle(pilot)
         assert headings(app)[-1] == "You"
         assert words(app) == ["How do you test a migration?", "on a copy"]

@@ -17,8 +17,8 @@ from prepserver.wire.protocol import (
     HintRequest,
     InterviewDeleted,
     InterviewEnd,
+    InterviewMessage,
     MessageKind,
-    MessageSaid,
     Phase,
     StateChanged,
     Status,
@@ -120,7 +120,7 @@ def test_hint() -> None:
         room.say(StateChanged(state=Phase.HINTING))
         await settle(pilot)
         assert status(app) == "Thinking of a hint…"
-        room.say(MessageSaid(message=said(1, MessageKind.HINT, "Think of rollback.")))
+        room.say(InterviewMessage(message=said(1, MessageKind.HINT, "Think of rollback.")))
         room.say(StateChanged(state=Phase.IDLE))
         await settle(pilot)
         assert headings(app)[-1] == "Hint"

@@ -11,7 +11,7 @@ from prepserver.wire.protocol import (
     Phase,
     Quota,
     Status,
-    Streaming,
+    StreamingMessage,
 )
 
 
@@ -50,7 +50,7 @@ def test_every_phase_of_work_has_words_and_moves(phase: Phase, words: str) -> No
 @pytest.mark.parametrize("kind", list(MessageKind))
 def test_whatever_is_being_said_has_words(kind: MessageKind) -> None:
     """A message of any kind that streams in is more than thinking."""
-    streaming = Streaming(id="m", kind=kind, text="W", offset=1)
+    streaming = StreamingMessage(id="m", kind=kind, text="W", offset=1)
     said = activity(Phase.GENERATING, streaming=streaming)
     assert said.busy
     assert said.words != "Thinking…"
