@@ -10,10 +10,11 @@ from prepserver.errors import BadRequest, Conflict, InterviewError, NotFound, Pr
 from prepserver.gateway.gateway import Call, Gateway
 from prepserver.interview import schema
 from prepserver.interview.hints import Hints
-from prepserver.interview.prompts.context import ContextReader, request_name, request_of
+from prepserver.interview.prompts.build import transcriber_vocabulary
+from prepserver.interview.prompts.context_store import ContextStore, request_name, turn_request_name
 from prepserver.interview.prompts.prefill import HistorySummarizedAhead, Prefetcher, PrefillDropped
 from prepserver.interview.questions.bank import Bank
-from prepserver.interview.questions.plan import checked_skills, planned, vocabulary
+from prepserver.interview.questions.plan import merge_skills, select_main_questions
 from prepserver.interview.room import ListUpdated, Room
 from prepserver.interview.rules import Rules, not_blank
 from prepserver.interview.speech.ingest import AudioIngest, recording_of
@@ -70,9 +71,9 @@ class InterviewObject(DurableObject):
         self._dictation = AudioIngest(context, self._recordings, gateway, self._listening_call)
         self._room = Room(context, self._transcript, self._turns)
         self._rules = Rules(context, self._room, self._transcript, self._turns)
-        self._asking = ContextReader(context, self._room, self._transcript, bank)
-        self._ahead = Prefetcher(
-            context, gateway, bank, self._asking, self._transcript, self._turns
+        self._context_store = ContextStore(context, self._room, self._transcript, bank)
+        self._prefetcher = Prefetcher(
+            context, gateway, bank, self._context_store, self._transcript, self._turns
         )
         self._hints = Hints(context, self._transcript, after=settings.hint_after)
         self._working: tuple[str, Step] | None = None
@@ -181,9 +182,9 @@ class InterviewObject(DurableObject):
             case TimedOut(recording=recording):
                 self._dictation.deafen(recording)
             case PrefillDropped():
-                self._ahead.unread(event)
+                self._prefetcher.on_prefill_dropped(event)
             case HistorySummarizedAhead():
-                self._ahead.abridged(event)
+                self._prefetcher.on_history_summarised(event)
         if not isinstance(event, runner.TurnEvent) or self._working != (event.turn, event.step):
             return
         if isinstance(event, runner.TextProduced):
@@ -202,8 +203,8 @@ class InterviewObject(DurableObject):
             case runner.TranscriptionFailed():
                 self._dictation.deafen_all()
                 self._work_on(active)
-            case runner.HistorySummarized(condensed=condensed):
-                self._asking.condense(condensed)
+            case runner.HistorySummarized(summary=summary):
+                self._context_store.save_history_summary(summary)
             case runner.SkillsExtracted(skills=skills, quota=quota):
                 self._room.show_quota(quota)
                 self._prepare(active, skills)
@@ -221,7 +222,7 @@ class InterviewObject(DurableObject):
                 self._room.send_snapshot(connection)
             case wire.UserTyping(draft=draft):
                 self._postpone_hint()
-                self._ahead.read(draft)
+                self._prefetcher.prefill(draft)
             case wire.UserRecording():
                 self._postpone_hint()
             case wire.UserMessage(text=text):
@@ -241,7 +242,7 @@ class InterviewObject(DurableObject):
                 self._retry_turn()
             case wire.MessageEdit(message_id=id, text=text):
                 edited = self._transcript.edit(id, not_blank(text))
-                self._ahead.begin_anew()
+                self._prefetcher.invalidate()
                 self._room.said(edited)
             case wire.InterviewEnd():
                 self._end()
@@ -313,15 +314,15 @@ class InterviewObject(DurableObject):
         self._begin_turn(Step.TRANSCRIBE, recording=id)
 
     def _listening_call(self, recording: str) -> tuple[Call, str]:
-        call = self._asking.call(Step.TRANSCRIBE, request_name(recording))
-        return call, vocabulary(self._asking.brief())
+        call = self._context_store.create_call(Step.TRANSCRIBE, request_name(recording))
+        return call, transcriber_vocabulary(self._context_store.load())
 
     def _show_caption(self, heard: CaptionUpdated) -> None:
         caption = heard.caption
         certain = " ".join(part for part in (caption.final, caption.committed) if part)
         text = " ".join(part for part in (certain, caption.interim) if part)
         self.context.broadcast(wire.Caption(text=text, stable=len(certain)))
-        self._ahead.read(certain)
+        self._prefetcher.prefill(certain)
 
     # --- Turns --------------------------------------------------------------------------------
 
@@ -344,20 +345,20 @@ class InterviewObject(DurableObject):
         self._room.show_phase()
 
     def _work_on(self, current: Turn) -> None:
-        recording, brief = current.recording, self._asking.brief()
+        recording, prompt_context = current.recording, self._context_store.load()
         listening = self._dictation.followed(recording) if recording else None
         work = runner.TurnWork(
             turn=current.id,
             step=current.step,
-            call=self._asking.call(current.step, request_of(current)),
-            brief=brief,
+            call=self._context_store.create_call(current.step, turn_request_name(current)),
+            prompt_context=prompt_context,
             seed=current.number * 100 + current.attempt * 10,
             pcm=self._recordings.pcm(recording) if recording and listening is None else b"",
-            vocabulary=vocabulary(brief),
+            vocabulary=transcriber_vocabulary(prompt_context),
             listening=listening,
         )
         self._working = (current.id, current.step)
-        self._ahead.begin_anew()
+        self._prefetcher.invalidate()
         context = self.context
         context.spawn(
             lambda: runner.run(work, self._gateway, self._bank, context.clock, context.post), WORK
@@ -369,17 +370,17 @@ class InterviewObject(DurableObject):
             self._turns.finish(current, TurnState.DONE)
             self._working = None
             self._rearm()
-            self._ahead.read("")
+            self._prefetcher.prefill("")
         else:
             self._work_on(self._turns.advance(current, step))
         self._room.show_phase()
 
     def _prepare(self, current: Turn, extracted: list[str]) -> None:
-        spec = self._asking.brief().spec
-        skills = checked_skills(self._bank, spec, extracted)
+        spec = self._context_store.load().spec
+        skills = merge_skills(self._bank, spec, extracted)
         # The same interview is planned the same way again after a crash.
         seed = int.from_bytes(self.context.name.encode()[-4:], "big")
-        questions = planned(self._bank, spec, skills, seed)
+        questions = select_main_questions(self._bank, spec, skills, seed)
         self.context.storage.put("questions", [question.id for question in questions])
         self._room.save(msgspec.structs.replace(self._room.view, skills=skills))
         self._advance(current, self._after_answer(0))
@@ -403,7 +404,7 @@ class InterviewObject(DurableObject):
     def _written(self, current: Turn, text: str, source: wire.Source) -> None:
         kind = wire.MessageKind(current.step.value)
         if kind is wire.MessageKind.SUMMARY:
-            text = summary_text(self._asking.brief(), text)
+            text = summary_text(self._context_store.load(), text)
         message = self._transcript.add(
             f"{current.id}-{kind}", kind, text, source, at=self.context.clock.now()
         )

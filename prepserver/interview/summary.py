@@ -2,7 +2,7 @@
 
 import re
 
-from prepserver.interview.questions.plan import PromptContext
+from prepserver.interview.prompts.context import PromptContext
 from prepserver.wire.protocol import MessageKind
 
 __all__ = ["summary_text"]
@@ -11,22 +11,22 @@ MAX_QUOTE = 120
 """Characters of each answer that are quoted."""
 
 
-def summary_text(brief: PromptContext, sentence: str) -> str:
+def summary_text(context: PromptContext, sentence: str) -> str:
     """Markdown. Everything but `sentence` is counted or quoted, never generated."""
-    words = [len(answer.split()) for answer in brief.answers]
+    words = [len(answer.split()) for answer in context.answers]
     lines = [
         "## Summary",
         "",
         sentence,
         "",
-        f"- Questions answered: {len(words)} of {brief.spec.questions}",
+        f"- Questions answered: {len(words)} of {context.spec.questions}",
     ]
     if words:
         lines.append(f"- Words in an answer: {sum(words) // len(words)} on average")
-    if brief.skills:
-        lines.append(f"- Skills in focus: {', '.join(brief.skills)}")
+    if context.skills:
+        lines.append(f"- Skills in focus: {', '.join(context.skills)}")
     question = ""
-    for message in brief.messages:
+    for message in context.messages:
         if message.kind is MessageKind.QUESTION:
             question = _last_sentence(message.text)
         elif message.kind is MessageKind.ANSWER:

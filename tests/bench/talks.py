@@ -12,11 +12,17 @@ from pathlib import Path
 import msgspec
 
 from prepserver.engines.types import ModelInfo, Priority, Prompt
-from prepserver.interview.prompts.build import condensing_prompt, outgrown, prompt_for, reading_for
-from prepserver.interview.prompts.few_shot import CONDENSED, STEMS
+from prepserver.interview.prompts.build import (
+    build_history_summary_prompt,
+    build_prefill_prompt,
+    build_prompt,
+    count_outgrown_messages,
+)
+from prepserver.interview.prompts.context import HistorySummary, PromptContext
+from prepserver.interview.prompts.few_shot import STEMS, SUMMARY_SUBJECTS
 from prepserver.interview.prompts.phrases import key_phrases
 from prepserver.interview.questions import bank
-from prepserver.interview.questions.plan import HistorySummary, PromptContext, planned
+from prepserver.interview.questions.plan import select_main_questions
 from prepserver.interview.turns.steps import Step
 from prepserver.wire.protocol import (
     InterviewSpec,
@@ -59,22 +65,22 @@ class Talk:
         self._seed = seed
         spec = InterviewSpec(role="Backend Engineer", type=InterviewType.TECHNICAL, questions=TURNS)
         skills = ("python", "sql", "kafka")
-        self._brief = PromptContext(
+        self._context = PromptContext(
             spec=spec,
             skills=skills,
-            questions=planned(_BANK, spec, skills, seed),
+            main_questions=select_main_questions(_BANK, spec, skills, seed),
             messages=(),
         )
 
     @property
     def turn(self) -> int:
-        return len(self._brief.answers)
+        return len(self._context.answers)
 
     def until(self, turn: int) -> "Talk":
         """Let it go on to the answer of a turn, with questions and summaries that nobody had to
         write."""
         while self.turn < turn:
-            if len(self._brief.asked) == self.turn:
+            if len(self._context.asked_questions) == self.turn:
                 if self.condensing() is not None:
                     self.condense(self._summary())
                 self.ask(self._question())
@@ -96,18 +102,23 @@ class Talk:
 
     def prompt(self) -> Prompt:
         """For the next question, as the interview asks for it."""
-        assert outgrown(self._info, self._brief) == self._brief.condensed.upto, "condense first"
+        assert (
+            count_outgrown_messages(self._info, self._context)
+            == self._context.history_summary.covered
+        ), "condense first"
         seed = self._seed + self.turn
-        prompt, _ = prompt_for(Step.QUESTION, self._info, _BANK, self._brief, seed)
+        prompt, _ = build_prompt(Step.QUESTION, self._info, _BANK, self._context, seed)
         return msgspec.structs.replace(prompt, conversation=self.name)
 
     def condensing(self) -> Prompt | None:
         """What the interview asks before the last answer comes, when that might outgrow the
         context; most times None."""
-        brief, upto = self._asked, self._due
-        if upto == brief.condensed.upto:
+        context, covered = self._asked, self._due
+        if covered == context.history_summary.covered:
             return None
-        prompt = condensing_prompt(self._info, _BANK, brief, upto, self._seed + self.turn)
+        prompt = build_history_summary_prompt(
+            self._info, _BANK, context, covered, self._seed + self.turn
+        )
         return msgspec.structs.replace(prompt, priority=Priority.PREFILL)
 
     def condense(self, reply: str) -> None:
@@ -115,46 +126,46 @@ class Talk:
         prompt = self.condensing()
         assert prompt is not None, "there is nothing to condense"
         condensed = HistorySummary(
-            upto=self._due,
-            text=" ".join(f"{self._brief.condensed.text} {prompt.opening}{reply}".split()),
+            covered=self._due,
+            text=" ".join(f"{self._context.history_summary.text} {prompt.opening}{reply}".split()),
         )
-        self._brief = msgspec.structs.replace(self._brief, condensed=condensed)
+        self._context = msgspec.structs.replace(self._context, history_summary=condensed)
 
     def readings(self) -> Iterator[Prompt]:
         """What the interview has read ahead while the last answer is typed."""
-        brief, words = self._asked, self._brief.messages[-1].text.split(" ")
+        context, words = self._asked, self._context.messages[-1].text.split(" ")
         last = max(0, len(words) - UNSEEN)
         for count in (*range(0, last, STEP), last):
-            yield reading_for(self._info, brief, " ".join(words[:count]), self.name)
+            yield build_prefill_prompt(self._info, context, " ".join(words[:count]), self.name)
 
     def reading(self, draft: str) -> Prompt:
         """What the interview has read ahead of an answer that begins with `draft`."""
-        return reading_for(self._info, self._brief, draft, self.name)
+        return build_prefill_prompt(self._info, self._context, draft, self.name)
 
     @property
     def _asked(self) -> PromptContext:
         """What there was when the last answer had not come yet."""
-        return msgspec.structs.replace(self._brief, messages=self._brief.messages[:-1])
+        return msgspec.structs.replace(self._context, messages=self._context.messages[:-1])
 
     @property
     def _due(self) -> int:
         """How much is condensed then."""
-        return outgrown(self._info, self._asked, ahead=True)
+        return count_outgrown_messages(self._info, self._asked, ahead=True)
 
     def _question(self) -> str:
-        unasked = self._brief.unasked
-        if self._brief.main_next and unasked:
+        unasked = self._context.unasked_questions
+        if self._context.main_question_next and unasked:
             return unasked[0].text
-        word = self._random.choice([w for w in self._brief.answers[-1].split() if w.isalpha()])
+        word = self._random.choice([w for w in self._context.answers[-1].split() if w.isalpha()])
         return f"{self._random.choice(STEMS)} the {word.lower()}?"
 
     def _summary(self) -> str:
         """As the grammar has it: a few of the candidate's own phrases."""
-        said = key_phrases("\n".join(self._brief.answers), [])
-        return f" {' and '.join(self._random.sample(said, CONDENSED))}."
+        said = key_phrases("\n".join(self._context.answers), [])
+        return f" {' and '.join(self._random.sample(said, SUMMARY_SUBJECTS))}."
 
     def _add(self, kind: MessageKind, text: str) -> None:
-        position = len(self._brief.messages)
+        position = len(self._context.messages)
         message = Message(
             id=f"m{position}",
             role=Role.CANDIDATE if kind is MessageKind.ANSWER else Role.INTERVIEWER,
@@ -164,6 +175,6 @@ class Talk:
             position=position,
             created_at=0.0,
         )
-        self._brief = msgspec.structs.replace(
-            self._brief, messages=(*self._brief.messages, message)
+        self._context = msgspec.structs.replace(
+            self._context, messages=(*self._context.messages, message)
         )

@@ -40,8 +40,8 @@ def always(truth: Truth, people: Iterable[Person]) -> Iterable[str]:
     if [m.position for m in truth.messages] != list(range(len(truth.messages))):
         yield "the positions in the transcript have a gap"
     said = sum(m.kind in (MessageKind.QUESTION, MessageKind.ANSWER) for m in truth.messages)
-    if truth.condensed.upto and truth.condensed.upto >= said:
-        yield f"a summary stands for {truth.condensed.upto} of {said} questions and answers"
+    if truth.condensed.covered and truth.condensed.covered >= said:
+        yield f"a summary stands for {truth.condensed.covered} of {said} questions and answers"
     people = list(people)
     for person in people:
         yield from _kept(truth, person)

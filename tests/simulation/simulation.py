@@ -418,7 +418,7 @@ class Simulation:
         for one in self._stored().interviews.values():
             happened.update(f"turn {turn.step} {turn.state}" for turn in one.turns)
             happened.update(f"answer from {m.source}" for m in one.messages if m.kind == "answer")
-            happened["condensed"] += one.condensed.upto > 0
+            happened["condensed"] += one.condensed.covered > 0
             happened["answer edited"] += sum(message.edited for message in one.messages)
 
     def _count_crash(self) -> None:

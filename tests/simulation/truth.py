@@ -11,7 +11,7 @@ import apsw
 import msgspec
 from msgspec import Struct
 
-from prepserver.interview.questions.plan import HistorySummary
+from prepserver.interview.prompts.context import HistorySummary
 from prepserver.interview.turns.steps import Step, TurnState, phase_of
 from prepserver.wire.protocol import (
     Error,
@@ -149,7 +149,7 @@ def _read_interview(path: Path) -> Truth | None:
         alarm=None if alarm is None else float(str(alarm[0])),
         unlisted="unlisted" in kept,
         recordings=frozenset(str(row[0]) for row in recordings),
-        condensed=msgspec.json.decode(kept.get("condensed", b"{}"), type=HistorySummary),
+        condensed=msgspec.json.decode(kept.get("history_summary", b"{}"), type=HistorySummary),
     )
 
 

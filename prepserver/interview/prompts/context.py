@@ -1,69 +1,62 @@
-"""What the models are asked with: who asks, for which interview, and what it is about."""
+"""The context of a prompt: everything that the model's input is built from."""
 
-from prepserver.gateway.gateway import Call
-from prepserver.interview.questions.bank import Bank
-from prepserver.interview.questions.plan import HistorySummary, PromptContext
-from prepserver.interview.room import Room
-from prepserver.interview.transcript import Transcript
-from prepserver.interview.turns.store import Turn
-from prepserver.objects.object import Context
-from prepserver.wire import protocol as wire
+from msgspec import Struct
 
-__all__ = ["ContextReader", "request_name", "request_of"]
+from prepserver.interview.questions.bank import Question
+from prepserver.interview.questions.plan import FOLLOW_UPS
+from prepserver.wire.protocol import InterviewSpec, Message, MessageKind
 
-_CONDENSED = "condensed"
-"""Key of what stands for the beginning of a long interview in prompts."""
+__all__ = ["HistorySummary", "PromptContext"]
 
 
-def request_name(what: str, attempt: int = 0) -> str:
-    """Names a request within its interview: `what` is a recording, or a step of a turn.
+class HistorySummary(Struct, frozen=True, kw_only=True):
+    """The short text that replaces the oldest exchanges of a long interview."""
 
-    A recording has one name, and so is charged once, whether the ears follow it or are given the
-    whole; each time that it is tried again it has another.
-    """
-    return f"{what}/{attempt}"
-
-
-def request_of(turn: Turn) -> str:
-    """Names what a turn asks for as it stands."""
-    return request_name(turn.recording or f"{turn.id}/{turn.step}", turn.attempt)
+    covered: int = 0
+    """Number of questions and answers, from the first one, that the text replaces."""
+    text: str = ""
 
 
-class ContextReader:
-    """Reads what is stored of one interview; every call is charged to its owner."""
+class PromptContext(Struct, frozen=True, kw_only=True):
+    """The specification, the plan and the conversation of one interview."""
 
-    def __init__(self, context: Context, room: Room, transcript: Transcript, bank: Bank) -> None:
-        self._context = context
-        self._room = room
-        self._transcript = transcript
-        self._bank = bank
+    spec: InterviewSpec
+    skills: tuple[str, ...]
+    main_questions: tuple[Question, ...]
+    """Bank questions of the plan, the preferred ones first."""
+    messages: tuple[Message, ...]
+    """The whole transcript."""
+    visible_messages: tuple[Message, ...] = ()
+    """Questions and answers that the prompt contains, truncated to fit the model's context."""
+    history_summary: HistorySummary = HistorySummary()
+    """Replacement for the questions and answers before `visible_messages`."""
+    document_tokens: int = 600
+    """Maximum tokens of the job description in a prompt, and of the resume."""
 
-    def call(self, purpose: str, request: str) -> Call:
-        """What has the same `request_name` is charged once."""
-        name = self._context.name
-        return Call(
-            purpose=purpose,
-            user=self._context.storage.get("owner", str) or "",
-            interview=name,
-            request=f"{name}/{request}",
-        )
+    @property
+    def asked_questions(self) -> tuple[str, ...]:
+        return tuple(m.text for m in self.messages if m.kind is MessageKind.QUESTION)
 
-    def condensing_call(self, asked: Turn) -> Call:
-        """For what is done behind the question of a turn. It has the name of what was charged for
-        the question, so it costs no request of its own."""
-        return self.call("condense", request_of(asked))
+    @property
+    def answers(self) -> tuple[str, ...]:
+        return tuple(m.text for m in self.messages if m.kind is MessageKind.ANSWER)
 
-    def brief(self) -> PromptContext:
-        storage = self._context.storage
-        ids = storage.get("questions", list[str]) or []
-        return PromptContext(
-            spec=storage.get("spec", wire.InterviewSpec) or wire.InterviewSpec(),
-            skills=tuple(self._room.view.skills),
-            questions=self._bank.named(ids),
-            messages=tuple(self._transcript.messages()),
-            condensed=storage.get(_CONDENSED, HistorySummary) or HistorySummary(),
-        )
+    @property
+    def main_question_next(self) -> bool:
+        """True while the next question is a main question, which opens a new topic."""
+        return len(self.asked_questions) % (FOLLOW_UPS + 1) == 0
 
-    def condense(self, condensed: HistorySummary) -> None:
-        """From now on this stands for the beginning of the interview."""
-        self._context.storage.put(_CONDENSED, condensed)
+    @property
+    def unasked_questions(self) -> tuple[Question, ...]:
+        """Main questions that the interviewer has not asked yet."""
+        asked = self.asked_questions
+        return tuple(q for q in self.main_questions if not any(q.text in text for text in asked))
+
+    @property
+    def current_question(self) -> Question | None:
+        """The main question that was asked last."""
+        for text in reversed(self.asked_questions):
+            for question in self.main_questions:
+                if question.text in text:
+                    return question
+        return None

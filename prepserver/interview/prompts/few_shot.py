@@ -10,14 +10,23 @@ import re
 from collections.abc import Iterable, Sequence
 
 from prepserver.engines.types import Prompt
+from prepserver.interview.prompts.context import PromptContext
 from prepserver.interview.prompts.phrases import key_phrases
 from prepserver.interview.questions.bank import Bank, Question
-from prepserver.interview.questions.plan import MAX_SKILLS, PromptContext, skill_choices
+from prepserver.interview.questions.plan import MAX_SKILLS, skill_choices
 from prepserver.wire.protocol import InterviewType, MessageKind, Source
 
-__all__ = ["closing", "condense", "hint", "question", "reading", "skills", "summary"]
+__all__ = [
+    "closing_prompt",
+    "hint_prompt",
+    "history_summary_prompt",
+    "prefill_prompt",
+    "question_prompt",
+    "skills_prompt",
+    "summary_prompt",
+]
 
-CONDENSED = 4
+SUMMARY_SUBJECTS = 4
 """Subjects that stand for the exchanges that a prompt has no room for, each time."""
 
 MAIN_CHOICES = 3
@@ -118,13 +127,13 @@ _EXAMPLES = {
 }  # fmt: skip
 
 
-def skills(bank: Bank, brief: PromptContext) -> Prompt:
+def skills_prompt(bank: Bank, context: PromptContext) -> Prompt:
     """Choose the skills that matter for the role; the reply is `{"skills": [...]}`."""
-    choices = skill_choices(bank, brief.spec) or sorted(bank.skills)
+    choices = skill_choices(bank, context.spec) or sorted(bank.skills)
     text = (
         "Role: Frontend Developer\nSkills: javascript, accessibility, testing\n\n"
         "Role: Data Engineer\nSkills: sql, python, data engineering\n\n"
-        f"Role: {_line(brief.spec.role)}\nSkills as JSON: "
+        f"Role: {_line(context.spec.role)}\nSkills as JSON: "
     )
     return Prompt(
         purpose="skills",
@@ -147,24 +156,24 @@ def skills(bank: Bank, brief: PromptContext) -> Prompt:
     )
 
 
-def question(bank: Bank, brief: PromptContext, seed: int) -> tuple[Prompt, Source]:
+def question_prompt(bank: Bank, context: PromptContext, seed: int) -> tuple[Prompt, Source]:
     """Either one of the next main questions, or a follow-up on the last answer."""
-    phrases = () if brief.main_next else _phrases(bank, brief.answers[-1:])
-    if brief.main_next and brief.unasked:
-        return _main(brief, _candidates(brief), seed), Source.BANK
+    phrases = () if context.main_question_next else _phrases(bank, context.answers[-1:])
+    if context.main_question_next and context.unasked_questions:
+        return _main(context, _candidates(context), seed), Source.BANK
     if phrases:
-        return _prompt(brief, "question", grammar=_follow_up(brief, phrases), seed=seed), (
+        return _prompt(context, "question", grammar=_follow_up(context, phrases), seed=seed), (
             Source.MODEL
         )
     # Nothing to hold on to, as in "I don't know": come to the main question from its parts.
-    current = brief.current
-    topics = current.listen_for if current else brief.skills[:3] or ("this role",)
-    stems = _any(_unused(NEUTRAL_STEMS, brief.asked))
+    current = context.current_question
+    topics = current.listen_for if current else context.skills[:3] or ("this role",)
+    stems = _any(_unused(NEUTRAL_STEMS, context.asked_questions))
     grammar = f'root ::= " " stem " " topic "?"\nstem ::= {stems}\ntopic ::= {_any(topics)}\n'
-    return _prompt(brief, "question", grammar=grammar, seed=seed), Source.MODEL
+    return _prompt(context, "question", grammar=grammar, seed=seed), Source.MODEL
 
 
-def _follow_up(brief: PromptContext, phrases: Sequence[str]) -> str:
+def _follow_up(context: PromptContext, phrases: Sequence[str]) -> str:
     """GBNF: a way of asking that fits what it asks about, people or things."""
     things = _things(phrases)
     people = [phrase for phrase in phrases if phrase not in things]
@@ -175,46 +184,50 @@ def _follow_up(brief: PromptContext, phrases: Sequence[str]) -> str:
     ):
         if subjects:
             frames.append(f'{name}stem " " {name}')
-            rules.append(f"{name}stem ::= {_any(_unused(stems, brief.asked))}")
+            rules.append(f"{name}stem ::= {_any(_unused(stems, context.asked_questions))}")
             rules.append(f"{name} ::= {_any(subjects)}")
     return f'root ::= " " ({" | ".join(frames)}) tail? "?"\n' + "\n".join(rules)
 
 
-def _candidates(brief: PromptContext) -> Sequence[Question]:
+def _candidates(context: PromptContext) -> Sequence[Question]:
     """Main questions to choose from: openers to begin with, and only then."""
-    fit = [q for q in brief.unasked if q.opener is not bool(brief.asked)]
-    return (fit or brief.unasked)[:MAIN_CHOICES]
+    fit = [q for q in context.unasked_questions if q.opener is not bool(context.asked_questions)]
+    return (fit or context.unasked_questions)[:MAIN_CHOICES]
 
 
-def _main(brief: PromptContext, choices: Sequence[Question], seed: int) -> Prompt:
-    if not brief.asked:
-        opening = f" Hello, and welcome. We will talk about the role of {_line(brief.spec.role)}."
+def _main(context: PromptContext, choices: Sequence[Question], seed: int) -> Prompt:
+    if not context.asked_questions:
+        opening = f" Hello, and welcome. We will talk about the role of {_line(context.spec.role)}."
         texts = [f" {q.text}" for q in choices]
     else:
         opening = " Thank you."
         texts = [f" Let us talk about {q.topic}. {q.text}" for q in choices]
-    return _prompt(brief, "question", opening=opening, grammar=f"root ::= {_any(texts)}", seed=seed)
+    return _prompt(
+        context, "question", opening=opening, grammar=f"root ::= {_any(texts)}", seed=seed
+    )
 
 
-def hint(bank: Bank, brief: PromptContext, seed: int) -> Prompt:
+def hint_prompt(bank: Bank, context: PromptContext, seed: int) -> Prompt:
     """A nudge towards what a good answer has, from the bank or from the question itself."""
-    current = brief.current
-    last = brief.asked[-1] if brief.asked else ""
+    current = context.current_question
+    last = context.asked_questions[-1] if context.asked_questions else ""
     if current and (current.text in last or any(part in last for part in current.listen_for)):
         stems, subjects = HINT_STEMS, tuple(current.listen_for)
     else:
         stems = MOMENT_STEMS
-        subjects = _phrases(bank, brief.asked[-1:]) or ("an example from your own work",)
+        subjects = _phrases(bank, context.asked_questions[-1:]) or (
+            "an example from your own work",
+        )
     grammar = f'root ::= " " stem " " subject "."\nstem ::= {_any(stems)}\n'
     ask = "\n\nHint for the candidate:"
     rules = f"subject ::= {_any(subjects)}\n"
-    return _prompt(brief, "hint", ask=ask, grammar=grammar + rules, seed=seed)
+    return _prompt(context, "hint", ask=ask, grammar=grammar + rules, seed=seed)
 
 
-def closing(bank: Bank, brief: PromptContext, seed: int) -> Prompt:
-    subjects = _things(_phrases(bank, brief.answers)) or ("your work",)
+def closing_prompt(bank: Bank, context: PromptContext, seed: int) -> Prompt:
+    subjects = _things(_phrases(bank, context.answers)) or ("your work",)
     return _prompt(
-        brief,
+        context,
         "closing",
         opening=" That was my last question. Thank you for your time. I was glad to hear about",
         grammar=f'root ::= " " subject "."\nsubject ::= {_any(subjects)}\n',
@@ -222,9 +235,9 @@ def closing(bank: Bank, brief: PromptContext, seed: int) -> Prompt:
     )
 
 
-def summary(bank: Bank, brief: PromptContext, seed: int) -> Prompt:
+def summary_prompt(bank: Bank, context: PromptContext, seed: int) -> Prompt:
     """One sentence on what was spoken about; every name in it was said by the candidate."""
-    subjects = _phrases(bank, brief.answers) or ("this role",)
+    subjects = _phrases(bank, context.answers) or ("this role",)
     # Two rules without a common phrase: nothing is named twice.
     one, other = subjects[::2], subjects[1::2]
     rules = f"one ::= {_any(one)}\n"
@@ -233,21 +246,22 @@ def summary(bank: Bank, brief: PromptContext, seed: int) -> Prompt:
     else:
         rules = f'root ::= " " one "."\n{rules}'
     return _prompt(
-        brief, "summary", ask="\n\nSummary:", opening=" You spoke about", grammar=rules, seed=seed
+        context, "summary", ask="\n\nSummary:", opening=" You spoke about", grammar=rules, seed=seed
     )
 
 
-def condense(bank: Bank, brief: PromptContext, seed: int) -> Prompt:
+def history_summary_prompt(bank: Bank, context: PromptContext, seed: int) -> Prompt:
     """What the candidate spoke about in a part of the interview, in the candidate's own phrases."""
-    subjects = _phrases(bank, brief.answers) or ("this role",)
-    names = " ".join(f'" and " n{n}' for n in range(1, min(CONDENSED, len(subjects))))
+    subjects = _phrases(bank, context.answers) or ("this role",)
+    names = " ".join(f'" and " n{n}' for n in range(1, min(SUMMARY_SUBJECTS, len(subjects))))
     # Each name is chosen from phrases of its own, so that none comes twice.
     rules = "\n".join(
-        f"n{n} ::= {_any(subjects[n::CONDENSED])}" for n in range(min(CONDENSED, len(subjects)))
+        f"n{n} ::= {_any(subjects[n::SUMMARY_SUBJECTS])}"
+        for n in range(min(SUMMARY_SUBJECTS, len(subjects)))
     )
     return _prompt(
-        brief,
-        "condense",
+        context,
+        "history_summary",
         ask="\n\nSummary:",
         opening=" They spoke about",
         grammar=f'root ::= " " n0 {names} "."\n{rules}\n',
@@ -255,12 +269,12 @@ def condense(bank: Bank, brief: PromptContext, seed: int) -> Prompt:
     )
 
 
-def reading(brief: PromptContext) -> Prompt:
-    return Prompt(purpose="prefill", text=_conversation(brief))
+def prefill_prompt(context: PromptContext) -> Prompt:
+    return Prompt(purpose="prefill", text=_conversation(context))
 
 
 def _prompt(
-    brief: PromptContext,
+    context: PromptContext,
     purpose: str,
     *,
     grammar: str,
@@ -273,7 +287,7 @@ def _prompt(
     into odd tokens."""
     return Prompt(
         purpose=purpose,
-        text=_conversation(brief) + ask,
+        text=_conversation(context) + ask,
         opening=opening,
         grammar=grammar,
         max_tokens=120,
@@ -285,17 +299,17 @@ def _prompt(
     )
 
 
-def _conversation(brief: PromptContext) -> str:
+def _conversation(context: PromptContext) -> str:
     """Examples and what was said so far: each turn only adds to it."""
-    kind = brief.spec.type
+    kind = context.spec.type
     examples = _EXAMPLES.get(kind) or [e[0] for e in _EXAMPLES.values()]
     lines = ["A job interviewer asks one short question about what the candidate just said.", ""]
     for answer, follow_up in examples:
         lines += [f"Candidate: {answer}", f"Interviewer: {follow_up}", ""]
-    lines.append(f"The next interview is for the role of {_line(brief.spec.role)}.")
-    if brief.condensed.text:
-        lines.append(f"So far: {_line(brief.condensed.text)}")
-    for message in brief.shown:
+    lines.append(f"The next interview is for the role of {_line(context.spec.role)}.")
+    if context.history_summary.text:
+        lines.append(f"So far: {_line(context.history_summary.text)}")
+    for message in context.visible_messages:
         if message.kind is MessageKind.QUESTION:
             lines += [f"Interviewer: {_line(message.text)}", ""]
         else:

@@ -12,21 +12,21 @@ import structlog
 from prepserver.engines.types import ModelInfo, Priority, TextDelta
 from prepserver.errors import InferenceError
 from prepserver.gateway.gateway import Call, Gateway
-from prepserver.interview.prompts.build import condensing_prompt, outgrown
+from prepserver.interview.prompts.build import build_history_summary_prompt, count_outgrown_messages
+from prepserver.interview.prompts.context import HistorySummary, PromptContext
 from prepserver.interview.questions.bank import Bank
-from prepserver.interview.questions.plan import HistorySummary, PromptContext
 
-__all__ = ["condense"]
+__all__ = ["summarise_history"]
 
 log = structlog.get_logger(__name__)
 
 
-async def condense(
+async def summarise_history(
     gateway: Gateway,
     call: Call,
     info: ModelInfo,
     bank: Bank,
-    brief: PromptContext,
+    context: PromptContext,
     seed: int,
     *,
     ahead: bool = False,
@@ -37,15 +37,15 @@ async def condense(
     `ahead` is for when the next answer is still to come: there has to be room for it too, and
     everybody who waits for the model goes first.
     """
-    upto = outgrown(info, brief, ahead=ahead)
-    known = brief.condensed
-    if upto <= known.upto:
+    upto = count_outgrown_messages(info, context, ahead=ahead)
+    known = context.history_summary
+    if upto <= known.covered:
         return None
-    prompt = condensing_prompt(info, bank, brief, upto, seed)
+    prompt = build_history_summary_prompt(info, bank, context, upto, seed)
     if ahead:
         prompt = msgspec.structs.replace(prompt, priority=Priority.PREFILL)
     parts = [prompt.opening]
-    charged = msgspec.structs.replace(call, purpose="condense")
+    charged = msgspec.structs.replace(call, purpose="history_summary")
     try:
         async with aclosing(gateway.generate(charged, prompt)) as events:
             async for event in events:
@@ -56,10 +56,10 @@ async def condense(
         return None
     text = " ".join(f"{known.text} {''.join(parts)}".split())
     log.info(
-        "prompt.condensed",
+        "prompt.history_summary",
         interview=call.interview,
         messages=upto,
         characters=len(text),
         ahead=ahead,
     )
-    return HistorySummary(upto=upto, text=text)
+    return HistorySummary(covered=upto, text=text)

@@ -5,23 +5,32 @@ them is good for the whole interview.
 """
 
 from prepserver.engines.types import ChatTurn, Prompt
-from prepserver.interview.prompts.token_budget import shortened
+from prepserver.interview.prompts.context import PromptContext
+from prepserver.interview.prompts.token_budget import truncate
 from prepserver.interview.questions.bank import Bank
-from prepserver.interview.questions.plan import MAX_SKILLS, PromptContext
+from prepserver.interview.questions.plan import MAX_SKILLS
 from prepserver.wire.protocol import MessageKind, Source
 
-__all__ = ["closing", "condense", "hint", "question", "reading", "skills", "summary"]
+__all__ = [
+    "closing_prompt",
+    "hint_prompt",
+    "history_summary_prompt",
+    "prefill_prompt",
+    "question_prompt",
+    "skills_prompt",
+    "summary_prompt",
+]
 
 ONE_QUESTION = r'root ::= [^?\n]{14,350} "?"'
 """GBNF: whatever is said, it ends with its only question mark."""
 
 
-def skills(bank: Bank, brief: PromptContext) -> Prompt:
+def skills_prompt(bank: Bank, context: PromptContext) -> Prompt:
     """Name the skills that the documents ask for; the reply is `{"skills": [...]}`."""
     return Prompt(
         purpose="skills",
         turns=(
-            _system(brief),
+            _system(context),
             ChatTurn(
                 "user",
                 f"List the {MAX_SKILLS} skills that matter most in this interview, as JSON. Use "
@@ -45,40 +54,40 @@ def skills(bank: Bank, brief: PromptContext) -> Prompt:
     )
 
 
-def question(bank: Bank, brief: PromptContext, seed: int) -> tuple[Prompt, Source]:
+def question_prompt(bank: Bank, context: PromptContext, seed: int) -> tuple[Prompt, Source]:
     """The next question, streamed as it is written."""
-    return _chat(brief, "question", _direction(brief), ONE_QUESTION, seed), Source.MODEL
+    return _chat(context, "question", _direction(context), ONE_QUESTION, seed), Source.MODEL
 
 
-def hint(bank: Bank, brief: PromptContext, seed: int) -> Prompt:
+def hint_prompt(bank: Bank, context: PromptContext, seed: int) -> Prompt:
     ask = "(The candidate is stuck. Give one short hint: not the answer, and no question.)"
-    return _chat(brief, "hint", ask, r'root ::= [^?\n]{10,300} "."', seed)
+    return _chat(context, "hint", ask, r'root ::= [^?\n]{10,300} "."', seed)
 
 
-def closing(bank: Bank, brief: PromptContext, seed: int) -> Prompt:
+def closing_prompt(bank: Bank, context: PromptContext, seed: int) -> Prompt:
     ask = "(The interview is over. Thank the candidate in one or two spoken sentences; do not ask.)"
-    return _chat(brief, "closing", ask, r'root ::= [^?\n]{10,300} "."', seed)
+    return _chat(context, "closing", ask, r'root ::= [^?\n]{10,300} "."', seed)
 
 
-def summary(bank: Bank, brief: PromptContext, seed: int) -> Prompt:
+def summary_prompt(bank: Bank, context: PromptContext, seed: int) -> Prompt:
     ask = "(Sum up in two or three sentences what the candidate said. Invent nothing; do not ask.)"
-    return _chat(brief, "summary", ask, r'root ::= [^?\n]{10,600} "."', seed)
+    return _chat(context, "summary", ask, r'root ::= [^?\n]{10,600} "."', seed)
 
 
-def condense(bank: Bank, brief: PromptContext, seed: int) -> Prompt:
+def history_summary_prompt(bank: Bank, context: PromptContext, seed: int) -> Prompt:
     ask = (
         "(Sum up in at most four sentences what was asked and answered above. Keep names and "
         "numbers, invent nothing, do not ask.)"
     )
-    return _chat(brief, "condense", ask, r'root ::= [^?\n]{10,800} "."', seed)
+    return _chat(context, "history_summary", ask, r'root ::= [^?\n]{10,800} "."', seed)
 
 
-def reading(brief: PromptContext) -> Prompt:
-    return Prompt(purpose="prefill", turns=tuple(_conversation(brief)))
+def prefill_prompt(context: PromptContext) -> Prompt:
+    return Prompt(purpose="prefill", turns=tuple(_conversation(context)))
 
 
-def _chat(brief: PromptContext, purpose: str, ask: str, grammar: str, seed: int) -> Prompt:
-    turns = _conversation(brief)
+def _chat(context: PromptContext, purpose: str, ask: str, grammar: str, seed: int) -> Prompt:
+    turns = _conversation(context)
     turns.append(ChatTurn("user", ask))
     return Prompt(
         purpose=purpose,
@@ -91,28 +100,28 @@ def _chat(brief: PromptContext, purpose: str, ask: str, grammar: str, seed: int)
     )
 
 
-def _conversation(brief: PromptContext) -> list[ChatTurn]:
-    turns = [_system(brief)]
-    if brief.condensed.text:
-        turns.append(ChatTurn("user", f"(What was said before: {brief.condensed.text})"))
-    for message in brief.shown:
+def _conversation(context: PromptContext) -> list[ChatTurn]:
+    turns = [_system(context)]
+    if context.history_summary.text:
+        turns.append(ChatTurn("user", f"(What was said before: {context.history_summary.text})"))
+    for message in context.visible_messages:
         speaker = "assistant" if message.kind is MessageKind.QUESTION else "user"
         turns.append(ChatTurn(speaker, message.text))
     return turns
 
 
-def _direction(brief: PromptContext) -> str:
-    if not brief.asked:
-        start = f"such as: {brief.unasked[0].text}" if brief.unasked else ""
+def _direction(context: PromptContext) -> str:
+    if not context.asked_questions:
+        start = f"such as: {context.unasked_questions[0].text}" if context.unasked_questions else ""
         return f"(Greet the candidate in a few words and ask the first question, {start})"
-    if brief.main_next and brief.unasked:
-        main = brief.unasked[0]
+    if context.main_question_next and context.unasked_questions:
+        main = context.unasked_questions[0]
         return f"(Move on to {main.topic}. Ask one question, such as: {main.text})"
     return "(Ask one follow-up question about what the candidate just said.)"
 
 
-def _system(brief: PromptContext) -> ChatTurn:
-    spec = brief.spec
+def _system(context: PromptContext) -> ChatTurn:
+    spec = context.spec
     lines = [
         f"You are interviewing a candidate for the role of {spec.role}"
         + (f" at {spec.company}." if spec.company else "."),
@@ -121,9 +130,9 @@ def _system(brief: PromptContext) -> ChatTurn:
         "twice. Speak plainly and kindly, in at most two sentences.",
     ]
     if spec.job_description:
-        text = shortened(spec.job_description, brief.document_tokens)
+        text = truncate(spec.job_description, context.document_tokens)
         lines.append(f"Job description:\n{text}")
     if spec.resume:
-        text = shortened(spec.resume, brief.document_tokens)
+        text = truncate(spec.resume, context.document_tokens)
         lines.append(f"The candidate's resume:\n{text}")
     return ChatTurn("system", "\n\n".join(lines))

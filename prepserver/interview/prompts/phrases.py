@@ -7,7 +7,7 @@ ends before the next function word, so it is always a piece of what was really s
 import re
 from collections.abc import Sequence
 
-__all__ = ["key_phrases", "same_question"]
+__all__ = ["key_phrases"]
 
 MAX_WORDS = 3
 
@@ -111,16 +111,3 @@ def _phrase_after(words: Sequence[str], opener: int) -> str:
 
 def _bare(phrase: str) -> str:
     return re.sub(r"^(the|your) ", "", phrase.lower())
-
-
-def same_question(one: str, other: str) -> bool:
-    """Whether two questions ask the same: nine tenths of their words are shared."""
-    first, second = _content(one), _content(other)
-    if not first or not second:
-        return one.strip().lower() == other.strip().lower()
-    shared = len(first & second)
-    return shared >= 0.9 * max(len(first), len(second))
-
-
-def _content(text: str) -> frozenset[str]:
-    return frozenset(re.findall(r"[a-z0-9']+", text.lower()))

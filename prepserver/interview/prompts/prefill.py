@@ -1,51 +1,54 @@
-"""Work done while the candidate thinks and answers, so that little is left at the end of it: the
-model reads what is certain already, and sums up what the next prompt will have no room for."""
+"""Work done while the candidate thinks and answers, to shorten the wait for the next question.
+
+The model prefills the part of the next prompt that is already certain, and summarises the history
+that the next prompt will have no room for.
+"""
 
 from msgspec import Struct
 
 from prepserver.errors import InferenceError, PrepServerError
 from prepserver.gateway.gateway import Call, Gateway
-from prepserver.interview.prompts.build import reading_for
-from prepserver.interview.prompts.context import ContextReader
-from prepserver.interview.prompts.history_summary import condense
+from prepserver.interview.prompts.build import build_prefill_prompt
+from prepserver.interview.prompts.context import HistorySummary, PromptContext
+from prepserver.interview.prompts.context_store import ContextStore
+from prepserver.interview.prompts.history_summary import summarise_history
 from prepserver.interview.questions.bank import Bank
-from prepserver.interview.questions.plan import HistorySummary, PromptContext
 from prepserver.interview.transcript import Transcript
 from prepserver.interview.turns.store import TurnStore
 from prepserver.objects.object import Context
 
 __all__ = ["HistorySummarizedAhead", "Prefetcher", "PrefillDropped"]
 
-_AHEAD = "ahead"
-"""Key of the work beside the object: one reading at a time."""
+_PREFILL_TASK = "prefill"
+"""Key of the background task that prefills; a new one replaces the one that runs."""
 
-_ABRIDGING = "abridging"
-"""Key of the other work: captions come while it goes on, and must not end it."""
+_SUMMARY_TASK = "history_summary"
+"""Key of the background task that summarises. It has a key of its own so that a new caption, which
+replaces the prefill, does not cancel it."""
 
 
 class PrefillDropped(Struct, frozen=True):
-    """Event: the model had no time for this draft."""
+    """Event: the model did not prefill this draft, because other calls needed it."""
 
     draft: str
 
 
 class HistorySummarizedAhead(Struct, frozen=True):
-    """Event: the beginning of the interview was condensed before that had to be."""
+    """Event: the history was summarised before the turn that needs the summary."""
 
-    condensed: HistorySummary
-    standing: int
-    """Of the interview when that was begun; see `Prefetcher.begin_anew`."""
+    summary: HistorySummary
+    epoch: int
+    """Epoch of the prefetcher when the work started; see `Prefetcher.invalidate`."""
 
 
 class Prefetcher:
-    """Lets the model read the interview so far and a draft, the beginning of the answer.
+    """Prefills the conversation so far and the draft, which is the beginning of the answer.
 
-    Captions and keystrokes come often and mostly add nothing that is certain: what the model has
-    read just so is not put together from the database again.
+    Captions and keystrokes arrive often, and most of them leave the committed text as it was. A
+    draft equal to the last one is ignored before anything is loaded from the database.
 
-    Whether the beginning has to be condensed is looked at once for each question, with the first
-    draft; right after the question that is the empty one. It does not survive a crash, nor needs
-    to: the next life looks at it with its first draft.
+    The first draft after a question, usually the empty one, decides once whether the history has
+    to be summarised. That decision is not stored: after a crash the next draft makes it again.
     """
 
     def __init__(
@@ -53,25 +56,28 @@ class Prefetcher:
         context: Context,
         gateway: Gateway,
         bank: Bank,
-        asking: ContextReader,
+        context_store: ContextStore,
         transcript: Transcript,
         turns: TurnStore,
     ) -> None:
         self._context = context
         self._gateway = gateway
         self._bank = bank
-        self._asking = asking
+        self._context_store = context_store
         self._transcript = transcript
         self._turns = turns
         self._draft: str | None = None
-        """The last one that was given to read, after all that was said before it."""
-        self._standing = 0
-        """Counts what makes pointless what was begun before."""
-        self._looked = False
-        """Whether it was looked at if there is something to condense."""
+        """The draft that was prefilled last, or None when the prompt before it has changed."""
+        self._epoch = 0
+        """Number of invalidations; a result from an earlier epoch is discarded."""
+        self._summary_checked = False
+        """True once the need for a summary was decided for the current question."""
 
-    def read(self, draft: str) -> None:
-        """A later call replaces this. Nothing is read while the interviewer is at work."""
+    def prefill(self, draft: str) -> None:
+        """Start to prefill the conversation with `draft`, in place of any earlier draft.
+
+        Does nothing while a turn is active or no question is open.
+        """
         draft = draft.strip()
         if (
             draft == self._draft
@@ -80,60 +86,68 @@ class Prefetcher:
         ):
             return
         self._draft = draft
-        call, brief = self._asking.call("prefill", ""), self._asking.brief()
-        self._context.spawn(lambda: self._read(call, brief, draft), _AHEAD)
-        if not self._looked and (asked := self._turns.asked()) is not None:
-            self._looked = True
-            paid, standing = self._asking.condensing_call(asked), self._standing
-            self._context.spawn(lambda: self._abridge(paid, brief, standing), _ABRIDGING)
+        call = self._context_store.create_call("prefill", "")
+        prompt_context = self._context_store.load()
+        self._context.spawn(lambda: self._prefill(call, prompt_context, draft), _PREFILL_TASK)
+        if not self._summary_checked and (turn := self._turns.asked()) is not None:
+            self._summary_checked = True
+            summary_call = self._context_store.create_history_summary_call(turn)
+            epoch = self._epoch
+            self._context.spawn(
+                lambda: self._summarise(summary_call, prompt_context, epoch), _SUMMARY_TASK
+            )
 
-    def begin_anew(self) -> None:
-        """What was said before the draft has changed, or is about to.
+    def invalidate(self) -> None:
+        """Discard all work in progress: the prompt before the draft has changed or is about to.
 
-        A summary that is not ready is given up. A turn begins that most often has no need of it:
-        an answer that comes as soon after its question is short. If it has, that turn condenses,
-        and no more is lost than what was written of the summary: the model has read the text.
+        An unfinished summary is cancelled. The turn that starts rarely needs it, since an answer
+        that arrives so soon after its question is short. If the turn does need a summary, it
+        writes one itself, and only the words generated so far are lost: the prompt of the summary
+        is already in the KV cache.
         """
         self._draft = None
-        self._standing += 1
-        if self._looked:
-            self._looked = False
-            self._context.cancel(_ABRIDGING)
+        self._epoch += 1
+        if self._summary_checked:
+            self._summary_checked = False
+            self._context.cancel(_SUMMARY_TASK)
 
-    def unread(self, event: PrefillDropped) -> None:
-        """The same draft may be given to read again."""
+    def on_prefill_dropped(self, event: PrefillDropped) -> None:
+        """Allow the dropped draft to be prefilled again."""
         if self._draft == event.draft:
             self._draft = None
 
-    def abridged(self, event: HistorySummarizedAhead) -> None:
-        """Keep the summary, and let the model read what prompts begin with from now on."""
-        if event.standing == self._standing:
-            self._asking.condense(event.condensed)
+    def on_history_summarised(self, event: HistorySummarizedAhead) -> None:
+        """Store the summary and prefill the prompt that now begins with it."""
+        if event.epoch == self._epoch:
+            self._context_store.save_history_summary(event.summary)
             draft, self._draft = self._draft or "", None
-            self.read(draft)
+            self.prefill(draft)
 
-    async def _read(self, call: Call, brief: PromptContext, draft: str) -> None:
-        """It costs the user nothing and is dropped when somebody waits for the model."""
+    async def _prefill(self, call: Call, prompt_context: PromptContext, draft: str) -> None:
+        """Prefill at the lowest priority; the user is not charged."""
         try:
             info = await self._gateway.info()
         except InferenceError:
-            read = False  # whoever needs the model is told
+            done = False  # the next turn reports the error
         else:
-            prompt = reading_for(info, brief, draft, call.interview)
-            read = await self._gateway.prefill(call, prompt)
-        if not read:
+            prompt = build_prefill_prompt(info, prompt_context, draft, call.interview)
+            done = await self._gateway.prefill(call, prompt)
+        if not done:
             self._context.post(PrefillDropped(draft))
 
-    async def _abridge(self, call: Call, brief: PromptContext, standing: int) -> None:
-        """Nothing comes of it when there is no need, or the user may not ask for more."""
-        # The same interview is condensed in the same words again after a crash.
-        seed = len(brief.messages)
+    async def _summarise(self, call: Call, prompt_context: PromptContext, epoch: int) -> None:
+        """Summarise the history if the next answer may not fit, and post the summary.
+
+        Posts nothing when everything fits, or when the call is refused.
+        """
+        # A seed from the transcript alone gives the same summary again after a crash.
+        seed = len(prompt_context.messages)
         try:
             info = await self._gateway.info()
-            condensed = await condense(
-                self._gateway, call, info, self._bank, brief, seed, ahead=True
+            summary = await summarise_history(
+                self._gateway, call, info, self._bank, prompt_context, seed, ahead=True
             )
         except PrepServerError:
-            return  # the turn that has need of it is told
-        if condensed is not None:
-            self._context.post(HistorySummarizedAhead(condensed, standing))
+            return  # the turn that needs the summary reports the error
+        if summary is not None:
+            self._context.post(HistorySummarizedAhead(summary, epoch))

@@ -7,34 +7,36 @@ English a token, and one token for each byte of anything else. (Measured with th
 
 from collections.abc import Sequence
 
-__all__ = ["estimate", "recent", "shortened"]
+__all__ = ["count_omitted", "estimate_tokens", "truncate"]
 
 BLOCK = 8
 """Messages are left out this many at a time, so that the beginning of the prompt, and with it the
 model's cache of it, changes rarely."""
 
 
-def estimate(text: str) -> int:
+def estimate_tokens(text: str) -> int:
     """Tokens that a text has at most."""
     plain = sum(character.isascii() for character in text)
     return plain // 3 + len(text.encode("utf-8", "replace")) - plain + 1
 
 
-def shortened(text: str, tokens: int) -> str:
+def truncate(text: str, tokens: int) -> str:
     """The beginning of a text that fits; the same text is always cut in the same place."""
-    if estimate(text) <= tokens:
+    if estimate_tokens(text) <= tokens:
         return text
     low, high = 0, len(text)
     while low < high:
         middle = (low + high + 1) // 2
-        low, high = (middle, high) if estimate(text[:middle]) <= tokens else (low, middle - 1)
+        low, high = (
+            (middle, high) if estimate_tokens(text[:middle]) <= tokens else (low, middle - 1)
+        )
     return text[:low]
 
 
-def recent(texts: Sequence[str], tokens: int) -> int:
+def count_omitted(texts: Sequence[str], tokens: int) -> int:
     """How many of the oldest texts to leave out so that the rest fits; a multiple of `BLOCK`, or
     all but the last."""
-    costs = [estimate(text) for text in texts]
+    costs = [estimate_tokens(text) for text in texts]
     for start in range(0, len(texts), BLOCK):
         if sum(costs[start:]) <= tokens:
             return start

@@ -1,22 +1,18 @@
 """What the interview is about: skills, main questions from the bank, and what comes when."""
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 
-from msgspec import Struct
-
-from prepserver.interview.prompts.phrases import same_question
 from prepserver.interview.questions.bank import Bank, Question
-from prepserver.wire.protocol import InterviewSpec, InterviewType, Message, MessageKind
+from prepserver.wire.protocol import InterviewSpec, InterviewType
 
 __all__ = [
-    "HistorySummary",
-    "PromptContext",
-    "acceptable",
-    "checked_skills",
-    "planned",
+    "is_acceptable_question",
+    "is_same_question",
+    "merge_skills",
+    "select_main_questions",
     "skill_choices",
-    "vocabulary",
 ]
 
 MAX_SKILLS = 6
@@ -32,58 +28,6 @@ FOLLOW_UPS = 2
 
 SHORTEST_QUESTION, LONGEST_QUESTION = 15, 400
 """Characters of an acceptable question."""
-
-
-class HistorySummary(Struct, frozen=True, kw_only=True):
-    """The beginning of a long interview, in short."""
-
-    upto: int = 0
-    """How many of the oldest questions and answers it stands for."""
-    text: str = ""
-
-
-class PromptContext(Struct, frozen=True, kw_only=True):
-    """All that a prompt is made of."""
-
-    spec: InterviewSpec
-    skills: tuple[str, ...]
-    questions: tuple[Question, ...]
-    """Main questions, in the order of preference."""
-    messages: tuple[Message, ...]
-    """Everything that was said."""
-    shown: tuple[Message, ...] = ()
-    """Questions and answers that a prompt shows, shortened to fit the model's context."""
-    condensed: HistorySummary = HistorySummary()
-    """What stands for the questions and answers before those."""
-    document_tokens: int = 600
-    """Of the job description, and of the resume, in a prompt."""
-
-    @property
-    def asked(self) -> tuple[str, ...]:
-        return tuple(m.text for m in self.messages if m.kind is MessageKind.QUESTION)
-
-    @property
-    def answers(self) -> tuple[str, ...]:
-        return tuple(m.text for m in self.messages if m.kind is MessageKind.ANSWER)
-
-    @property
-    def main_next(self) -> bool:
-        """Whether the next question opens a new topic."""
-        return len(self.asked) % (FOLLOW_UPS + 1) == 0
-
-    @property
-    def unasked(self) -> tuple[Question, ...]:
-        """Main questions that are still to be asked."""
-        return tuple(q for q in self.questions if not any(q.text in text for text in self.asked))
-
-    @property
-    def current(self) -> Question | None:
-        """The main question that the conversation is on."""
-        for text in reversed(self.asked):
-            for question in self.questions:
-                if question.text in text:
-                    return question
-        return None
 
 
 def named_skills(bank: Bank, spec: InterviewSpec) -> list[str]:
@@ -114,7 +58,7 @@ def _anybody(question: Question) -> bool:
     return question.type is InterviewType.BEHAVIOURAL
 
 
-def checked_skills(bank: Bank, spec: InterviewSpec, extracted: Sequence[str]) -> list[str]:
+def merge_skills(bank: Bank, spec: InterviewSpec, extracted: Sequence[str]) -> list[str]:
     """What is named first if it is little, else the model's choice first, then the rest.
 
     A skill that is not among the choices is dropped.
@@ -126,18 +70,7 @@ def checked_skills(bank: Bank, spec: InterviewSpec, extracted: Sequence[str]) ->
     return list(dict.fromkeys(order))[:MAX_SKILLS]
 
 
-def vocabulary(brief: PromptContext) -> str:
-    """Words for the ears to expect, as sentences; empty when no document names any.
-
-    whisper.cpp goes on in the style of this text: on the bundled recordings a bare list of words
-    cost capitals, commas and once the whole first sentence; a sentence did not.
-    """
-    if not (brief.spec.job_description or brief.spec.resume) or not brief.skills:
-        return ""
-    return f"A job interview for the role of {brief.spec.role}. Topics: {', '.join(brief.skills)}."
-
-
-def planned(
+def select_main_questions(
     bank: Bank, spec: InterviewSpec, skills: Sequence[str], seed: int
 ) -> tuple[Question, ...]:
     """Main questions for the whole interview, with some to choose from."""
@@ -145,11 +78,24 @@ def planned(
     return tuple(bank.select(spec.type, spec.level, skills, count, seed))
 
 
-def acceptable(text: str, asked: Sequence[str]) -> bool:
+def is_acceptable_question(text: str, asked: Sequence[str]) -> bool:
     """One question, of a sensible length, that was not asked before."""
     return (
         SHORTEST_QUESTION <= len(text) <= LONGEST_QUESTION
         and text.endswith("?")
         and text.count("?") == 1
-        and not any(same_question(text, earlier) for earlier in asked)
+        and not any(is_same_question(text, earlier) for earlier in asked)
     )
+
+
+def is_same_question(one: str, other: str) -> bool:
+    """Whether two questions ask the same: nine tenths of their words are shared."""
+    first, second = _content(one), _content(other)
+    if not first or not second:
+        return one.strip().lower() == other.strip().lower()
+    shared = len(first & second)
+    return shared >= 0.9 * max(len(first), len(second))
+
+
+def _content(text: str) -> frozenset[str]:
+    return frozenset(re.findall(r"[a-z0-9']+", text.lower()))

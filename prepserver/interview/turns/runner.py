@@ -12,10 +12,11 @@ from prepserver.clock import Clock
 from prepserver.engines.types import TextDelta, Transcription, Usage
 from prepserver.errors import InferenceError, PrepServerError
 from prepserver.gateway.gateway import Call, Gateway
-from prepserver.interview.prompts.build import prompt_for
-from prepserver.interview.prompts.history_summary import condense
+from prepserver.interview.prompts.build import build_prompt
+from prepserver.interview.prompts.context import HistorySummary, PromptContext
+from prepserver.interview.prompts.history_summary import summarise_history
 from prepserver.interview.questions.bank import Bank
-from prepserver.interview.questions.plan import HistorySummary, PromptContext, acceptable
+from prepserver.interview.questions.plan import is_acceptable_question
 from prepserver.interview.speech.live_transcription import LiveTranscription
 from prepserver.interview.turns.steps import Step
 from prepserver.wire.error_codes import ErrorCode
@@ -58,7 +59,7 @@ class TurnWork(Struct, frozen=True, kw_only=True):
     turn: str
     step: Step
     call: Call
-    brief: PromptContext
+    prompt_context: PromptContext
     seed: int
     pcm: bytes = b""
     vocabulary: str = ""
@@ -103,7 +104,7 @@ class TranscriptionFailed(TurnEvent, frozen=True, kw_only=True):
 class HistorySummarized(TurnEvent, frozen=True, kw_only=True):
     """The beginning of the interview was condensed."""
 
-    condensed: HistorySummary
+    summary: HistorySummary
 
 
 class SkillsExtracted(TurnEvent, frozen=True, kw_only=True):
@@ -167,7 +168,7 @@ async def _transcribe(work: TurnWork, gateway: Gateway) -> Transcription | None:
 
 
 async def _extract(work: TurnWork, gateway: Gateway, bank: Bank) -> list[str]:
-    prompt, _ = prompt_for(work.step, await gateway.info(), bank, work.brief, work.seed)
+    prompt, _ = build_prompt(work.step, await gateway.info(), bank, work.prompt_context, work.seed)
     parts: list[str] = []
     async with aclosing(gateway.generate(work.call, prompt)) as events:
         async for event in events:
@@ -186,15 +187,15 @@ async def _write(
     work: TurnWork, gateway: Gateway, bank: Bank, clock: Clock, post: Callable[[TurnEvent], None]
 ) -> tuple[str, Source]:
     """Stream a reply; begin anew when the engine dies or the question does not hold up."""
-    info, brief = await gateway.info(), work.brief
-    condensed = await condense(gateway, work.call, info, bank, brief, work.seed)
-    if condensed is not None:
-        post(HistorySummarized(turn=work.turn, step=work.step, condensed=condensed))
-        brief = msgspec.structs.replace(brief, condensed=condensed)
+    info, prompt_context = await gateway.info(), work.prompt_context
+    summary = await summarise_history(gateway, work.call, info, bank, prompt_context, work.seed)
+    if summary is not None:
+        post(HistorySummarized(turn=work.turn, step=work.step, summary=summary))
+        prompt_context = msgspec.structs.replace(prompt_context, history_summary=summary)
     for attempt in range(ATTEMPTS):
         if attempt:
             post(ReplyRestarted(turn=work.turn, step=work.step))
-        prompt, source = prompt_for(work.step, info, bank, brief, work.seed + attempt)
+        prompt, source = build_prompt(work.step, info, bank, prompt_context, work.seed + attempt)
         prompt = msgspec.structs.replace(prompt, conversation=work.call.interview)
         spoken: list[str] = []
         try:
@@ -217,12 +218,16 @@ async def _write(
                 await clock.sleep(pause)
             continue
         text = "".join(spoken).rstrip()
-        if acceptable(text, work.brief.asked) if work.step is Step.QUESTION else text:
+        if (
+            is_acceptable_question(text, work.prompt_context.asked_questions)
+            if work.step is Step.QUESTION
+            else text
+        ):
             return text, source
         log.info("turn.reply_refused", step=work.step, attempt=attempt)
     if work.step is Step.QUESTION:
-        for question in work.brief.unasked:
-            if acceptable(question.text, work.brief.asked):
+        for question in work.prompt_context.unasked_questions:
+            if is_acceptable_question(question.text, work.prompt_context.asked_questions):
                 post(ReplyRestarted(turn=work.turn, step=work.step))
                 return question.text, Source.BANK
     raise InferenceError("The interviewer found no words. Try again.", code=ErrorCode.NO_REPLY)

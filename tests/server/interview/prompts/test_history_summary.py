@@ -10,16 +10,20 @@ from prepserver.engines.scripted import ScriptedSpeechModel
 from prepserver.engines.types import ModelInfo, Prompt
 from prepserver.errors import InferenceError
 from prepserver.gateway.gateway import Call, Gateway
-from prepserver.interview.prompts.build import condensing_prompt, outgrown, prompt_for
-from prepserver.interview.prompts.history_summary import condense
+from prepserver.interview.prompts.build import (
+    build_history_summary_prompt,
+    build_prompt,
+    count_outgrown_messages,
+)
+from prepserver.interview.prompts.context import HistorySummary
+from prepserver.interview.prompts.history_summary import summarise_history
 from prepserver.interview.prompts.token_budget import BLOCK
 from prepserver.interview.questions import bank
-from prepserver.interview.questions.plan import HistorySummary
 from prepserver.interview.turns.steps import Step
 from prepserver.wire import protocol as wire
 from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import MessageKind
-from tests.server.interview.prompts.test_build import brief_after
+from tests.server.interview.prompts.test_build import context_after
 from tests.server.interview.talk import answer, open_room
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
@@ -47,30 +51,30 @@ def text_of(prompt: Prompt) -> str:
 def test_what_a_prompt_has_no_room_for_is_shown_condensed(profile: str) -> None:
     """The oldest exchanges go, a few at a time, and their summary stands in their place; as long
     as everything fits there is none."""
-    info, brief = TIGHT[profile], brief_after(LONG)
-    upto = outgrown(info, brief)
+    info, context = TIGHT[profile], context_after(LONG)
+    upto = count_outgrown_messages(info, context)
     assert upto >= BLOCK
-    assert outgrown(msgspec.structs.replace(info, context=32_000), brief) == 0
+    assert count_outgrown_messages(msgspec.structs.replace(info, context=32_000), context) == 0
     condensed = msgspec.structs.replace(
-        brief, condensed=HistorySummary(upto=upto, text="They spoke about airships.")
+        context, history_summary=HistorySummary(covered=upto, text="They spoke about airships.")
     )
-    prompt, _ = prompt_for(Step.CLOSING, info, BANK, condensed, 1)
+    prompt, _ = build_prompt(Step.CLOSING, info, BANK, condensed, 1)
     assert "They spoke about airships." in text_of(prompt)
-    assert brief.messages[upto - 1].text not in text_of(prompt)
-    assert brief.messages[-1].text in text_of(prompt)
+    assert context.messages[upto - 1].text not in text_of(prompt)
+    assert context.messages[-1].text in text_of(prompt)
 
 
 @pytest.mark.parametrize("profile", list(TIGHT))
 def test_a_summary_is_asked_of_what_none_covers_yet(profile: str) -> None:
     """What was condensed before is not read again."""
     info = TIGHT[profile]
-    brief = msgspec.structs.replace(
-        brief_after(LONG), condensed=HistorySummary(upto=4, text="Earlier.")
+    context = msgspec.structs.replace(
+        context_after(LONG), history_summary=HistorySummary(covered=4, text="Earlier.")
     )
-    prompt = condensing_prompt(info, BANK, brief, 8, 1)
-    assert brief.messages[3].text not in text_of(prompt)
-    assert brief.messages[4].text in text_of(prompt)
-    assert brief.messages[8].text not in text_of(prompt)
+    prompt = build_history_summary_prompt(info, BANK, context, 8, 1)
+    assert context.messages[3].text not in text_of(prompt)
+    assert context.messages[4].text in text_of(prompt)
+    assert context.messages[8].text not in text_of(prompt)
 
 
 def gateway_of(tmp_path: Path, reply: Reply) -> tuple[Gateway, CuedLanguage]:
@@ -88,17 +92,21 @@ async def test_a_summary_grows_with_the_interview(tmp_path: Path) -> None:
     """What is condensed later is added to what was condensed before."""
     gateway, model = gateway_of(tmp_path, words("They built airships."))
     gateway.start()
-    info, brief = TIGHT["full"], brief_after(LONG)
-    first = await condense(gateway, CALL, info, BANK, brief, 1)
+    info, context = TIGHT["full"], context_after(LONG)
+    first = await summarise_history(gateway, CALL, info, BANK, context, 1)
     assert first is not None
-    assert first == HistorySummary(upto=outgrown(info, brief), text="They built airships.")
-    known = msgspec.structs.replace(brief, condensed=first)
-    assert await condense(gateway, CALL, info, BANK, known, 1) is None
-    earlier = msgspec.structs.replace(brief, condensed=HistorySummary(upto=2, text="Before."))
-    second = await condense(gateway, CALL, info, BANK, earlier, 1)
+    assert first == HistorySummary(
+        covered=count_outgrown_messages(info, context), text="They built airships."
+    )
+    known = msgspec.structs.replace(context, history_summary=first)
+    assert await summarise_history(gateway, CALL, info, BANK, known, 1) is None
+    earlier = msgspec.structs.replace(
+        context, history_summary=HistorySummary(covered=2, text="Before.")
+    )
+    second = await summarise_history(gateway, CALL, info, BANK, earlier, 1)
     assert second is not None
     assert second.text == "Before. They built airships."
-    assert [prompt.purpose for prompt in model.prompts] == ["condense"] * 2
+    assert [prompt.purpose for prompt in model.prompts] == ["history_summary"] * 2
     await gateway.close()
 
 
@@ -108,7 +116,9 @@ async def test_a_summary_that_fails_costs_no_question(tmp_path: Path) -> None:
     broken = InferenceError("No.", code=ErrorCode.INFERENCE, retryable=False)
     gateway, _ = gateway_of(tmp_path, [broken])
     gateway.start()
-    assert await condense(gateway, CALL, TIGHT["full"], BANK, brief_after(LONG), 1) is None
+    assert (
+        await summarise_history(gateway, CALL, TIGHT["full"], BANK, context_after(LONG), 1) is None
+    )
     await gateway.close()
 
 
@@ -130,7 +140,7 @@ async def test_a_long_interview_keeps_its_beginning_in_short(tmp_path: Path) -> 
             match prompt.purpose:
                 case "skills":
                     return words('{"skills": []}')
-                case "condense":
+                case "history_summary":
                     return words("They spoke of airships.")
                 case _:
                     return words(f"What is point {len(self.prompts)} about?")
@@ -142,7 +152,7 @@ async def test_a_long_interview_keeps_its_beginning_in_short(tmp_path: Path) -> 
             await client.send(answer(text))
             await client.said(MessageKind.QUESTION)
         room = client.room
-    assert "condense" in [prompt.purpose for prompt in model.prompts]
+    assert "history_summary" in [prompt.purpose for prompt in model.prompts]
     again = Interviewer(clock, [])
     async with Rooms(tmp_path, clock=clock, language=again) as rooms:
         client = await rooms.join(room)

@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from prepserver.interview.prompts.phrases import MAX_WORDS, key_phrases, same_question
+from prepserver.interview.prompts.phrases import MAX_WORDS, key_phrases
+from prepserver.interview.questions.plan import is_same_question
 
 ANSWERS = (
     "We moved the payment service from a monolith to event sourcing, and I led the migration "
@@ -92,8 +93,8 @@ def test_no_more_than_asked_for() -> None:
 )
 def test_the_same_question_in_almost_the_same_words(one: str, other: str, same: bool) -> None:
     """Nine words of ten, in either order of the two."""
-    assert same_question(one, other) is same
-    assert same_question(other, one) is same
+    assert is_same_question(one, other) is same
+    assert is_same_question(other, one) is same
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ import pytest
 
 from prepserver.engines.scripted import ScriptedSpeechModel
 from prepserver.engines.types import ModelInfo, PartialTranscript, Priority, Prompt, Transcription
-from prepserver.interview.prompts.build import reading_for
+from prepserver.interview.prompts.build import build_prefill_prompt
 from prepserver.interview.turns.steps import Step
 from prepserver.wire import protocol as wire
 from prepserver.wire.protocol import MessageKind
-from tests.server.interview.prompts.test_build import PROFILES, ask, brief_after
+from tests.server.interview.prompts.test_build import PROFILES, ask, context_after
 from tests.server.interview.talk import LOUD, answer, open_room
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
@@ -179,17 +179,17 @@ def test_what_was_read_ahead_is_the_beginning_of_the_next_prompt(
     info: ModelInfo, step: Step
 ) -> None:
     """Whatever is asked next, and however far the draft had come."""
-    answered = brief_after(["A payment service for shops."])
+    answered = context_after(["A payment service for shops."])
     opened = msgspec.structs.replace(answered, messages=answered.messages[:1])
     prompt = ask(step, info, answered)
     for draft in ("", "A payment", "A payment service for"):
-        assert shown(prompt).startswith(shown(reading_for(info, opened, draft, "i")))
+        assert shown(prompt).startswith(shown(build_prefill_prompt(info, opened, draft, "i")))
 
 
 @PROFILES
 def test_a_hint_begins_with_what_was_read_of_its_question(info: ModelInfo) -> None:
     """The question is read once, for the hint and for what comes after the answer."""
-    answered = brief_after(["A payment service for shops."])
+    answered = context_after(["A payment service for shops."])
     opened = msgspec.structs.replace(answered, messages=answered.messages[:1])
     hint = ask(Step.HINT, info, opened)
-    assert shown(hint).startswith(shown(reading_for(info, opened, "", "i")))
+    assert shown(hint).startswith(shown(build_prefill_prompt(info, opened, "", "i")))

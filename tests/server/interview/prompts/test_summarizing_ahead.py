@@ -8,13 +8,17 @@ import msgspec
 import pytest
 
 from prepserver.engines.types import ModelInfo, Priority, Prompt, TextDelta, Usage
-from prepserver.interview.prompts.build import outgrown, prompt_for, reading_for
+from prepserver.interview.prompts.build import (
+    build_prefill_prompt,
+    build_prompt,
+    count_outgrown_messages,
+)
+from prepserver.interview.prompts.context import HistorySummary
 from prepserver.interview.questions import bank
-from prepserver.interview.questions.plan import HistorySummary
 from prepserver.interview.turns.steps import Step
 from prepserver.wire import protocol as wire
 from prepserver.wire.protocol import MessageKind
-from tests.server.interview.prompts.test_build import PROFILES, brief_after
+from tests.server.interview.prompts.test_build import PROFILES, context_after
 from tests.server.interview.prompts.test_history_summary import LONG, TIGHT, text_of
 from tests.server.interview.talk import answer, open_room
 from tests.support.clock import ManualClock
@@ -52,14 +56,14 @@ class Interviewer(CuedLanguage):
         match prompt.purpose:
             case "skills":
                 return words('{"skills": []}')
-            case "condense":
+            case "history_summary":
                 return words(SUMMARY)
             case _:
                 return words(f"What is point {len(self.prompts)} about?")
 
     async def generate(self, prompt: Prompt) -> AsyncGenerator[TextDelta | Usage, None]:
         async for event in super().generate(prompt):
-            if prompt.purpose == "condense":
+            if prompt.purpose == "history_summary":
                 try:
                     await self.allowed.wait()
                 except asyncio.CancelledError:
@@ -88,13 +92,18 @@ async def talk(rooms: Rooms, answers: int) -> Client:
 @PROFILES
 def test_a_prompt_is_outgrown_earlier_when_an_answer_is_still_to_come(info: ModelInfo) -> None:
     """By an answer of two minutes, or as much of one as a prompt shows."""
-    brief = brief_after([text * 9 for text in LONG])
+    context = context_after([text * 9 for text in LONG])
     due = []
-    for count in range(1, len(brief.messages), 2):
-        asked = msgspec.structs.replace(brief, messages=brief.messages[:count])
-        likely = msgspec.structs.replace(brief.messages[1], text="speech " * 257)
+    for count in range(1, len(context.messages), 2):
+        asked = msgspec.structs.replace(context, messages=context.messages[:count])
+        likely = msgspec.structs.replace(context.messages[1], text="speech " * 257)
         answered = msgspec.structs.replace(asked, messages=(*asked.messages, likely))
-        due.append((bool(outgrown(info, asked, ahead=True)), bool(outgrown(info, answered))))
+        due.append(
+            (
+                bool(count_outgrown_messages(info, asked, ahead=True)),
+                bool(count_outgrown_messages(info, answered)),
+            )
+        )
     assert due[0] == (False, False)
     assert due[-1] == (True, True)
     assert all(ahead == later for ahead, later in due)
@@ -103,12 +112,14 @@ def test_a_prompt_is_outgrown_earlier_when_an_answer_is_still_to_come(info: Mode
 @pytest.mark.parametrize("profile", list(TIGHT))
 def test_a_summary_stands_for_what_there_would_still_be_room_for(profile: str) -> None:
     """From the moment when it is there: what was read ahead with it is of use."""
-    info, brief = TIGHT[profile], brief_after(LONG[:2])
-    assert outgrown(info, brief) == 0
-    condensed = msgspec.structs.replace(brief, condensed=HistorySummary(upto=2, text=SUMMARY))
-    assert outgrown(info, condensed) == 2
-    prompt, _ = prompt_for(Step.QUESTION, info, BANK, condensed, 1)
-    for text in (text_of(prompt), text_of(reading_for(info, condensed, "", "i"))):
+    info, context = TIGHT[profile], context_after(LONG[:2])
+    assert count_outgrown_messages(info, context) == 0
+    condensed = msgspec.structs.replace(
+        context, history_summary=HistorySummary(covered=2, text=SUMMARY)
+    )
+    assert count_outgrown_messages(info, condensed) == 2
+    prompt, _ = build_prompt(Step.QUESTION, info, BANK, condensed, 1)
+    for text in (text_of(prompt), text_of(build_prefill_prompt(info, condensed, "", "i"))):
         assert SUMMARY in text
         assert LONG[0] not in text
         assert LONG[1] in text
@@ -124,12 +135,12 @@ async def test_what_the_next_prompt_has_no_room_for_is_condensed_before_the_answ
     async with model.rooms(tmp_path) as rooms:
         client = await talk(rooms, 4)
         await eventually(lambda: model.read(SUMMARY))
-        assert model.purposes() == ["question"] * 5 + ["condense"]
+        assert model.purposes() == ["question"] * 5 + ["history_summary"]
         assert model.prompts[-1].priority is Priority.PREFILL
         assert not model.prompts[-1].conversation
         await client.send(answer(LONG[4]))
         await client.said(MessageKind.QUESTION)
-    assert model.purposes() == ["question"] * 5 + ["condense", "question"]
+    assert model.purposes() == ["question"] * 5 + ["history_summary", "question"]
     assert SUMMARY in text_of(model.prompts[-1])
     assert LONG[0] not in text_of(model.prompts[-1])
 
@@ -151,7 +162,7 @@ async def test_captions_and_keystrokes_begin_no_other_summary(tmp_path: Path) ->
         assert "So we went" in last
         await client.send(wire.UserTyping(draft="So we went on"))
         await eventually(lambda: model.read("So we went on"))
-    assert model.purposes().count("condense") == 1
+    assert model.purposes().count("history_summary") == 1
     assert model.given_up == 0
 
 
@@ -161,15 +172,15 @@ async def test_an_answer_does_not_wait_for_a_summary_that_it_does_not_need(tmp_p
     model = Interviewer(allowed=False)
     async with model.rooms(tmp_path) as rooms:
         client = await talk(rooms, 4)
-        await eventually(lambda: model.purposes()[-1] == "condense")
+        await eventually(lambda: model.purposes()[-1] == "history_summary")
         await client.send(answer("Yes."))
         await client.said(MessageKind.QUESTION)
         await eventually(lambda: model.given_up == 1)
         assert LONG[0] in text_of(model.prompts[7])
-        await eventually(lambda: model.purposes()[-1] == "condense")
+        await eventually(lambda: model.purposes()[-1] == "history_summary")
         model.allowed.set()
         await eventually(lambda: model.read(SUMMARY))
-    assert model.purposes() == ["question"] * 5 + ["condense", "question", "condense"]
+    assert model.purposes() == ["question"] * 5 + ["history_summary", "question", "history_summary"]
 
 
 @asynchronous
@@ -180,14 +191,14 @@ async def test_an_answer_that_outgrows_the_context_is_condensed_for_in_its_turn(
     model = Interviewer(allowed=False)
     async with model.rooms(tmp_path) as rooms:
         client = await talk(rooms, 4)
-        await eventually(lambda: model.purposes()[-1] == "condense")
+        await eventually(lambda: model.purposes()[-1] == "history_summary")
         await client.send(answer(LONG[4] * 2))
-        await eventually(lambda: model.purposes()[-2:] == ["condense"] * 2)
+        await eventually(lambda: model.purposes()[-2:] == ["history_summary"] * 2)
         await eventually(lambda: model.given_up == 1)
         assert model.prompts[-1].priority is Priority.ANSWER
         model.allowed.set()
         await client.said(MessageKind.QUESTION)
-    assert model.purposes() == ["question"] * 5 + ["condense"] * 2 + ["question"]
+    assert model.purposes() == ["question"] * 5 + ["history_summary"] * 2 + ["question"]
     assert text_of(model.prompts[-1]).count(SUMMARY) == 1
 
 
@@ -197,7 +208,7 @@ async def test_a_summary_of_what_was_corrected_meanwhile_is_not_kept(tmp_path: P
     model = Interviewer(allowed=False)
     async with model.rooms(tmp_path) as rooms:
         client = await talk(rooms, 4)
-        await eventually(lambda: model.purposes()[-1] == "condense")
+        await eventually(lambda: model.purposes()[-1] == "history_summary")
         said = await rooms.registry.call("interview", client.room, "messages")
         first = next(m for m in said if m.kind is MessageKind.ANSWER)
         corrected = first.text.replace("Zeppelin", "Blimp")
@@ -207,7 +218,7 @@ async def test_a_summary_of_what_was_corrected_meanwhile_is_not_kept(tmp_path: P
         await client.send(wire.UserTyping(draft="Well"))
         await eventually(lambda: model.read(SUMMARY))
     assert "Blimp" in text_of(model.prompts[-1])
-    assert model.purposes()[-2:] == ["condense"] * 2
+    assert model.purposes()[-2:] == ["history_summary"] * 2
 
 
 @asynchronous
@@ -219,7 +230,7 @@ async def test_a_summary_that_was_cut_short_is_written_in_the_next_life(
     model = Interviewer(allowed=False)
     async with model.rooms(tmp_path) as rooms:
         client = await talk(rooms, 4)
-        await eventually(lambda: model.purposes()[-1] == "condense")
+        await eventually(lambda: model.purposes()[-1] == "history_summary")
         room = client.room
     lives = []
     for _ in range(2):
@@ -229,7 +240,7 @@ async def test_a_summary_that_was_cut_short_is_written_in_the_next_life(
             client = await rooms.join(room)
             await client.send(wire.UserTyping(draft="Well"))
             await eventually(lambda again=again: again.read(SUMMARY))  # type: ignore[misc]
-    assert [p.purpose for p in lives[0].prompts] == ["condense"]
+    assert [p.purpose for p in lives[0].prompts] == ["history_summary"]
     assert lives[0].prompts[0] == model.prompts[-1]
     assert lives[1].prompts == []
 

@@ -12,8 +12,9 @@ from prepserver.engines.scripted import ScriptedSpeechModel
 from prepserver.engines.types import Prompt
 from prepserver.errors import InferenceError, PrepServerError
 from prepserver.gateway.gateway import Call, Gateway, Policy
+from prepserver.interview.prompts.context import PromptContext
 from prepserver.interview.questions import bank
-from prepserver.interview.questions.plan import PromptContext, planned
+from prepserver.interview.questions.plan import select_main_questions
 from prepserver.interview.turns import runner
 from prepserver.interview.turns.steps import Step
 from prepserver.wire.error_codes import ErrorCode
@@ -56,10 +57,10 @@ def work(step: Step, *asked: str) -> runner.TurnWork:
         turn="t1",
         step=step,
         call=Call(purpose=step, user="u", interview="i", request="i/t1"),
-        brief=PromptContext(
+        prompt_context=PromptContext(
             spec=spec,
             skills=("python",),
-            questions=planned(bank.load(), spec, ("python",), 1),
+            main_questions=select_main_questions(bank.load(), spec, ("python",), 1),
             messages=tuple(sorted(said, key=lambda m: m.position)),
         ),
         seed=100,
@@ -203,7 +204,7 @@ async def test_a_bad_question_gives_way_to_the_bank(tmp_path: Path, bad: str) ->
     assert len(model.prompts) == 3
     assert isinstance(events[-1], runner.ReplyCompleted)
     assert events[-1].source is Source.BANK
-    assert events[-1].text == job.brief.unasked[0].text
+    assert events[-1].text == job.prompt_context.unasked_questions[0].text
     assert spoken(events) == ""
 
 

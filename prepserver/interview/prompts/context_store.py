@@ -1,0 +1,70 @@
+"""The stored prompt context of one interview, and the names under which its calls are charged."""
+
+from prepserver.gateway.gateway import Call
+from prepserver.interview.prompts.context import HistorySummary, PromptContext
+from prepserver.interview.questions.bank import Bank
+from prepserver.interview.room import Room
+from prepserver.interview.transcript import Transcript
+from prepserver.interview.turns.store import Turn
+from prepserver.objects.object import Context
+from prepserver.wire import protocol as wire
+
+__all__ = ["ContextStore", "request_name", "turn_request_name"]
+
+_HISTORY_SUMMARY = "history_summary"
+"""Storage key of the history summary."""
+
+
+def request_name(subject: str, attempt: int = 0) -> str:
+    """Return the name under which the gateway charges a request, unique within the interview.
+
+    `subject` is a recording, or a step of a turn. Live and final transcription of one recording
+    share a name and are charged once; each retry has a name of its own.
+    """
+    return f"{subject}/{attempt}"
+
+
+def turn_request_name(turn: Turn) -> str:
+    """Return the request name of the turn's current step and attempt."""
+    return request_name(turn.recording or f"{turn.id}/{turn.step}", turn.attempt)
+
+
+class ContextStore:
+    """Loads the prompt context from storage and creates gateway calls charged to the owner."""
+
+    def __init__(self, context: Context, room: Room, transcript: Transcript, bank: Bank) -> None:
+        self._context = context
+        self._room = room
+        self._transcript = transcript
+        self._bank = bank
+
+    def create_call(self, purpose: str, request: str) -> Call:
+        """Create a gateway call; all calls with the same `request` name are charged once."""
+        name = self._context.name
+        return Call(
+            purpose=purpose,
+            user=self._context.storage.get("owner", str) or "",
+            interview=name,
+            request=f"{name}/{request}",
+        )
+
+    def create_history_summary_call(self, turn: Turn) -> Call:
+        """Create the call that summarises the history after the question of `turn`.
+
+        It shares the question's request name, so the owner is not charged for it again.
+        """
+        return self.create_call("history_summary", turn_request_name(turn))
+
+    def load(self) -> PromptContext:
+        storage = self._context.storage
+        question_ids = storage.get("questions", list[str]) or []
+        return PromptContext(
+            spec=storage.get("spec", wire.InterviewSpec) or wire.InterviewSpec(),
+            skills=tuple(self._room.view.skills),
+            main_questions=self._bank.named(question_ids),
+            messages=tuple(self._transcript.messages()),
+            history_summary=storage.get(_HISTORY_SUMMARY, HistorySummary) or HistorySummary(),
+        )
+
+    def save_history_summary(self, summary: HistorySummary) -> None:
+        self._context.storage.put(_HISTORY_SUMMARY, summary)
