@@ -3,15 +3,15 @@
 from prepserver.interview.transcript import Transcript
 from prepserver.objects.object import Context
 
-__all__ = ["Hints"]
+__all__ = ["HintTimer"]
 
-COARSENESS = 5.0
+MIN_POSTPONEMENT = 5.0
 """Seconds: typing moves the stored time at most this often, so that a keystroke costs no write."""
 
 _KEY = "hint_due"
 
 
-class Hints:
+class HintTimer:
     """The hint of the open question; its time is stored, so it survives a restart."""
 
     def __init__(self, context: Context, transcript: Transcript, *, after: float) -> None:
@@ -41,7 +41,7 @@ class Hints:
         if self._transcript.open_question() is None or self._transcript.hint() is not None:
             return False
         due, new = self.due, self._context.clock.now() + self._after
-        if due is not None and new - due < min(COARSENESS, self._after / 10):
+        if due is not None and new - due < min(MIN_POSTPONEMENT, self._after / 10):
             return False
         self.schedule()
         return True

@@ -9,7 +9,7 @@ from prepserver.engines.types import Transcription
 from prepserver.errors import BadRequest, Conflict, InterviewError, NotFound, PrepServerError
 from prepserver.gateway.gateway import Call, Gateway
 from prepserver.interview import schema
-from prepserver.interview.hints import Hints
+from prepserver.interview.hints import HintTimer
 from prepserver.interview.prompts.build import transcriber_vocabulary
 from prepserver.interview.prompts.context_store import ContextStore, request_name, turn_request_name
 from prepserver.interview.prompts.prefill import HistorySummarizedAhead, Prefetcher, PrefillDropped
@@ -17,13 +17,13 @@ from prepserver.interview.questions.bank import Bank
 from prepserver.interview.questions.plan import merge_skills, select_main_questions
 from prepserver.interview.room import ListUpdated, Room
 from prepserver.interview.rules import Rules, not_blank
-from prepserver.interview.speech.ingest import AudioIngest, recording_of
+from prepserver.interview.speech.ingest import AudioIngest, current_recording
 from prepserver.interview.speech.live_transcription import CaptionUpdated, TimedOut, WorkerLost
-from prepserver.interview.speech.recordings import RecordingStore, pcm_of
+from prepserver.interview.speech.recordings import RecordingStore, decode_recording
 from prepserver.interview.summary import summary_text
 from prepserver.interview.transcript import Transcript
 from prepserver.interview.turns import runner
-from prepserver.interview.turns.steps import Step, TurnState, following
+from prepserver.interview.turns.steps import Step, TurnState, next_step
 from prepserver.interview.turns.store import Turn, TurnStore
 from prepserver.objects.connection import Connection
 from prepserver.objects.object import Context, DurableObject
@@ -32,11 +32,11 @@ from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["InterviewObject", "InterviewSettings"]
 
-GUARD = 5.0
+RECOVERY_DELAY = 5.0
 """Seconds: while a turn is under way, or news for the user's list, an alarm is never further off,
 so that after a crash somebody looks in and takes it up again."""
 
-WORK = "turn"
+TURN_TASK = "turn"
 """Key of the work beside the object: one turn at a time."""
 
 _ENDING = "ending"
@@ -75,7 +75,7 @@ class InterviewObject(DurableObject):
         self._prefetcher = Prefetcher(
             context, gateway, bank, self._context_store, self._transcript, self._turns
         )
-        self._hints = Hints(context, self._transcript, after=settings.hint_after)
+        self._hints = HintTimer(context, self._transcript, after=settings.hint_after)
         self._working: tuple[str, Step] | None = None
 
     # --- Called by other objects and by the edge ----------------------------------------------
@@ -291,7 +291,7 @@ class InterviewObject(DurableObject):
     def _on_audio(self, connection: Connection, data: bytes) -> None:
         try:
             if self._dictation.is_whole(connection, data):
-                pcm = pcm_of(data)
+                pcm = decode_recording(data)
                 self._rules.require_question()
                 self._begin_turn(Step.TRANSCRIBE, recording=self._dictation.add_whole(pcm))
             elif self._dictation.add_frame(connection, data):
@@ -299,7 +299,7 @@ class InterviewObject(DurableObject):
         except PrepServerError as error:
             if error.status >= 500:
                 raise
-            self._room.refuse(connection, error, recording_of(connection))
+            self._room.refuse(connection, error, current_recording(connection))
 
     def _start_recording(self, connection: Connection, id: str) -> None:
         self._dictation.refuse(connection, id)  # until it is taken
@@ -361,7 +361,8 @@ class InterviewObject(DurableObject):
         self._prefetcher.invalidate()
         context = self.context
         context.spawn(
-            lambda: runner.run(work, self._gateway, self._bank, context.clock, context.post), WORK
+            lambda: runner.run(work, self._gateway, self._bank, context.clock, context.post),
+            TURN_TASK,
         )
         self._rearm()
 
@@ -416,11 +417,11 @@ class InterviewObject(DurableObject):
             case wire.MessageKind.SUMMARY:
                 done = msgspec.structs.replace(self._room.view, status=wire.Status.COMPLETED)
                 self._room.save(done)
-        self._advance(current, following(current.step, answered=0, questions=1))
+        self._advance(current, next_step(current.step, answered=0, questions=1))
 
     def _stop(self, current: Turn, state: TurnState, error: PrepServerError) -> None:
         """End a turn that did not come to its end; what was streamed of it is forgotten."""
-        self.context.cancel(WORK)
+        self.context.cancel(TURN_TASK)
         self._working = None
         self._room.take_back()
         if current.step is Step.HINT:
@@ -445,7 +446,7 @@ class InterviewObject(DurableObject):
         if self._ending:
             return Step.CLOSING
         answered = self._transcript.count(wire.MessageKind.ANSWER) + more
-        step = following(Step.TRANSCRIBE, answered=answered, questions=self._room.view.questions)
+        step = next_step(Step.TRANSCRIBE, answered=answered, questions=self._room.view.questions)
         assert step is not None
         return step
 
@@ -473,7 +474,7 @@ class InterviewObject(DurableObject):
         times = []
         active = self._turns.active()
         if active is not None or self._room.unlisted:
-            times.append(self.context.clock.now() + GUARD)
+            times.append(self.context.clock.now() + RECOVERY_DELAY)
         if active is None and self._hints.due is not None:
             times.append(self._hints.due)
         due = min(times, default=None)

@@ -24,7 +24,7 @@ _ONCE = (
 )
 """Messages whose effect must not be had twice; the ids of others are not kept."""
 
-REFUSALS_KEPT = 256
+MAX_REJECTIONS = 256
 """Of each interview: as many messages as a client of prep may have waiting for an answer."""
 
 
@@ -96,7 +96,7 @@ class Rules:
         storage.sql("INSERT OR IGNORE INTO refused (id, error) VALUES (?, ?)", message.id, stored)
         storage.sql(
             "DELETE FROM refused WHERE number <= (SELECT max(number) FROM refused) - ?",
-            REFUSALS_KEPT,
+            MAX_REJECTIONS,
         )
 
 

@@ -7,7 +7,7 @@ from prepserver.wire.protocol import MessageKind
 
 __all__ = ["summary_text"]
 
-MAX_QUOTE = 120
+MAX_QUOTE_LENGTH = 120
 """Characters of each answer that are quoted."""
 
 
@@ -40,4 +40,6 @@ def _last_sentence(text: str) -> str:
 
 def _opening(text: str) -> str:
     line = re.sub(r"\s+", " ", text).strip()
-    return line if len(line) <= MAX_QUOTE else line[:MAX_QUOTE].rsplit(" ", 1)[0] + " …"
+    return (
+        line if len(line) <= MAX_QUOTE_LENGTH else line[:MAX_QUOTE_LENGTH].rsplit(" ", 1)[0] + " …"
+    )

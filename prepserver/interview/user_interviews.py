@@ -15,7 +15,7 @@ from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["UserInterviews"]
 
-GUARD = 5.0
+RECOVERY_DELAY = 5.0
 """Seconds after which a creation or removal that was cut short is taken up again."""
 
 
@@ -65,7 +65,7 @@ class UserInterviews(DurableObject):
             msgspec.json.encode(view),
             msgspec.json.encode(spec),
         )
-        self.context.set_alarm(now + GUARD)
+        self.context.set_alarm(now + RECOVERY_DELAY)
         self._tell_begin(view, spec)
         self.context.broadcast(wire.InterviewCreated(interview=view))
         return view
@@ -90,7 +90,7 @@ class UserInterviews(DurableObject):
         """Raises NotFound. The row stays, hidden, until the interview itself is gone."""
         self.find(id)
         self.context.storage.sql("UPDATE interviews SET deleting = 1 WHERE id = ?", id)
-        self.context.set_alarm(self.context.clock.now() + GUARD)
+        self.context.set_alarm(self.context.clock.now() + RECOVERY_DELAY)
         self.context.tell("interview", id, "delete", self.context.name, id)
         self.context.broadcast(wire.InterviewDeleted(interview_id=id))
 
@@ -153,7 +153,7 @@ class UserInterviews(DurableObject):
                 self._tell_begin(
                     msgspec.json.decode(view, type=wire.Interview), msgspec.json.decode(spec)
                 )
-            self.context.set_alarm(self.context.clock.now() + GUARD)
+            self.context.set_alarm(self.context.clock.now() + RECOVERY_DELAY)
 
     def _id_for(self, wanted: str) -> str:
         """An interview's id is its address on the whole server, so it is never what a client

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from prepcli.client.outbox import MAX_MESSAGES
 from prepcli.client.recording import Recording
 from prepcli.client.state import RoomState
-from prepserver.interview.interview import GUARD
-from prepserver.interview.turns.runner import COALESCE
+from prepserver.interview.interview import RECOVERY_DELAY
+from prepserver.interview.turns.runner import DELTA_INTERVAL
 from prepserver.interview.turns.steps import Step, TurnState
 from prepserver.wire.protocol import (
     HintRequest,
@@ -106,7 +106,7 @@ def at_rest(truth: Truth, now: float, smooth_since: float) -> Iterable[str]:
     """True when the server runs, its disk is quick, and everything has come to rest."""
     if truth.alarm is not None and max(truth.alarm, smooth_since) < now - LATE:
         yield f"an alarm is {now - truth.alarm:.2f} s late"
-    if truth.active is not None and truth.alarm is not None and truth.alarm > now + GUARD:
+    if truth.active is not None and truth.alarm is not None and truth.alarm > now + RECOVERY_DELAY:
         yield f"the alarm that guards a turn is {truth.alarm - now:.1f} s off"
 
 
@@ -124,7 +124,7 @@ def shown(state: RoomState, truth: Truth, speaking: Speaking | None, time: float
         if seen != stored:
             yield f"it shows as {name}\n      {seen}\n    and stored is\n      {stored}"
     whole = "" if speaking is None else speaking.text
-    current = speaking is not None and time - speaking.at > 2 * COALESCE
+    current = speaking is not None and time - speaking.at > 2 * DELTA_INTERVAL
     streaming = state.streaming
     if streaming is None:
         if speaking is not None and speaking.going_on and whole and current:

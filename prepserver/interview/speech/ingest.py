@@ -14,12 +14,12 @@ from prepserver.objects.object import Context
 from prepserver.wire import protocol as wire
 from prepserver.wire.error_codes import ErrorCode
 
-__all__ = ["AudioIngest", "recording_of"]
+__all__ = ["AudioIngest", "current_recording"]
 
 _LISTEN = "listen"
 """Key of the work of ears, before the recording's id."""
 
-MOST_LOSSES = 2
+MAX_WORKER_LOSSES = 2
 """How often the ears may lose a recording and be given it again while it is spoken."""
 
 
@@ -57,7 +57,7 @@ class AudioIngest:
     def _follow(self, id: str) -> None:
         """Let the ears follow a recording, from its beginning. One that they fail at again and
         again is transcribed when it is whole."""
-        if id in self._listening or self._losses[id] > MOST_LOSSES:
+        if id in self._listening or self._losses[id] > MAX_WORKER_LOSSES:
             return
         listening = LiveTranscription(id, self._context.clock)
         self._listening[id] = listening
@@ -168,13 +168,13 @@ class AudioIngest:
         instance goes."""
         for id, stored in self._recordings.flush().items():
             for connection in self._context.connections():
-                if recording_of(connection) == id:
+                if current_recording(connection) == id:
                     self._context.send(connection, wire.AudioAck(id=id, frame=stored))
 
     def _attach(self, connection: Connection, id: str | None, *, refused: bool = False) -> None:
         connection.state = {**(connection.state or {}), "recording": id, "refused": refused}
 
 
-def recording_of(connection: Connection) -> str:
+def current_recording(connection: Connection) -> str:
     """The id of the recording that a connection carries, or nothing."""
     return (connection.state or {}).get("recording") or ""

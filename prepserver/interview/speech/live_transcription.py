@@ -16,7 +16,7 @@ from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["CaptionUpdated", "LiveTranscription", "TimedOut", "WorkerLost"]
 
-PATIENCE = 30.0
+AUDIO_TIMEOUT = 30.0
 """Seconds without a sound of a recording that is not whole, as when its speaker has gone, before
 the ears are free again."""
 
@@ -113,7 +113,7 @@ class LiveTranscription:
             if self._whole:
                 return
             self._news.clear()
-            await wait_for(self._clock, self._news.wait(), PATIENCE)
+            await wait_for(self._clock, self._news.wait(), AUDIO_TIMEOUT)
 
 
 class _AudioConsumed(Exception):

@@ -10,15 +10,15 @@ from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.limits import MAX_BINARY_FRAME
 from prepserver.wire.protocol import BYTES_PER_SECOND, SAMPLE_RATE
 
-__all__ = ["FrameGap", "RecordingStore", "pcm_of"]
+__all__ = ["FrameGap", "RecordingStore", "decode_recording"]
 
 FLUSH_BYTES = BYTES_PER_SECOND // 2
 """A piece is written, and acknowledged, when half a second has come together."""
 
-SHORTEST = BYTES_PER_SECOND // 10
+MIN_BYTES = BYTES_PER_SECOND // 10
 """Less than a tenth of a second is a slip of the finger."""
 
-MAX_OPEN = 4
+MAX_OPEN_RECORDINGS = 4
 """Recordings of one interview under way at once: one person, on a few devices."""
 
 _NOT_AUDIO = (
@@ -49,11 +49,11 @@ class RecordingStore:
         """
         others = [row[0] for row in self._storage.sql("SELECT id FROM recordings")]
         others = [other for other in others if other != id]
-        if len(others) >= MAX_OPEN:
+        if len(others) >= MAX_OPEN_RECORDINGS:
             left = [other for other in others if other not in in_use]
             if not left:
                 raise Conflict(
-                    f"There are {MAX_OPEN} recordings open already: stop or cancel one of them.",
+                    f"{MAX_OPEN_RECORDINGS} recordings are already open. Stop or cancel one.",
                     code=ErrorCode.TOO_MANY_RECORDINGS,
                 )
             self.forget(left[0])
@@ -81,7 +81,7 @@ class RecordingStore:
         held = sum(map(len, waiting))
         if size + held > self._max_bytes:
             self.forget(id)
-            raise too_long(self._max_seconds)
+            raise recording_too_long(self._max_seconds)
         return True, self._flush(id) if held >= FLUSH_BYTES else None
 
     def flush(self) -> dict[str, int]:
@@ -95,16 +95,16 @@ class RecordingStore:
         stored, size = self._stored(id)
         if stored < frames:
             raise FrameGap
-        if size < SHORTEST:
+        if size < MIN_BYTES:
             self.forget(id)
-            raise empty()
+            raise empty_recording()
 
     def add_whole(self, id: str, pcm: bytes) -> None:
         """A recording that came in one piece. Raises BadRequest."""
-        if len(pcm) < SHORTEST:
-            raise empty()
+        if len(pcm) < MIN_BYTES:
+            raise empty_recording()
         if len(pcm) > self._max_bytes:
-            raise too_long(self._max_seconds)
+            raise recording_too_long(self._max_seconds)
         self._storage.sql("INSERT INTO recordings VALUES (?, 1, ?)", id, len(pcm))
         self._storage.sql("INSERT INTO audio VALUES (?, 0, ?)", id, pcm)
 
@@ -150,11 +150,11 @@ class RecordingStore:
         return int(row[0]), int(row[1])
 
 
-def empty() -> BadRequest:
+def empty_recording() -> BadRequest:
     return BadRequest("The recording is empty: record again.", code=ErrorCode.EMPTY_RECORDING)
 
 
-def too_long(seconds: float) -> BadRequest:
+def recording_too_long(seconds: float) -> BadRequest:
     return BadRequest(
         f"A spoken answer is at most {seconds / 60:g} minutes. Answer in a shorter recording.",
         code=ErrorCode.RECORDING_TOO_LONG,
@@ -162,13 +162,13 @@ def too_long(seconds: float) -> BadRequest:
     )
 
 
-def pcm_of(data: bytes) -> bytes:
+def decode_recording(data: bytes) -> bytes:
     """The samples of a recording in one message: WAV, or bare PCM16; 16 kHz, mono.
 
     Raises BadRequest (`empty_recording`, `not_audio`, `recording_too_long`).
     """
     if not data:
-        raise empty()
+        raise empty_recording()
     if len(data) > MAX_BINARY_FRAME:
         raise BadRequest(
             f"A recording in one message is at most {MAX_BINARY_FRAME} bytes. Send numbered "

@@ -36,18 +36,18 @@ __all__ = [
     "run",
 ]
 
-COALESCE = 0.08
+DELTA_INTERVAL = 0.08
 """Seconds: tokens that arrive this soon after the last frame share the next one. Twelve frames a
 second look fluent, and what draws them may be the computer that the model runs on."""
 
-ATTEMPTS = 3
+MAX_ATTEMPTS = 3
 """How often a reply is begun before the turn fails or the question bank steps in."""
 
-FIRST_PAUSE = 1.0
+FIRST_RETRY_DELAY = 1.0
 """Seconds before a reply is begun anew because the models are busy, when nobody knows for how long;
 twice as many before the next attempt."""
 
-LONGEST_PAUSE = 10.0
+MAX_RETRY_DELAY = 10.0
 """Seconds of such a pause, at most: whoever waits should soon hear that it may take long."""
 
 log = structlog.get_logger(__name__)
@@ -127,18 +127,18 @@ async def run(
     try:
         match work.step:
             case Step.TRANSCRIBE:
-                speech = await _transcribe(work, gateway)
+                speech = await _transcribe_recording(work, gateway)
                 if speech is None:
                     post(TranscriptionFailed(turn=work.turn, step=work.step))
                     return
                 quota = await gateway.quota(work.call.user)
                 post(AnswerTranscribed(turn=work.turn, step=work.step, speech=speech, quota=quota))
             case Step.EXTRACT:
-                skills = await _extract(work, gateway, bank)
+                skills = await _extract_skills(work, gateway, bank)
                 quota = await gateway.quota(work.call.user)
                 post(SkillsExtracted(turn=work.turn, step=work.step, skills=skills, quota=quota))
             case _:
-                text, source = await _write(work, gateway, bank, clock, post)
+                text, source = await _generate_reply(work, gateway, bank, clock, post)
                 quota = await gateway.quota(work.call.user)
                 post(
                     ReplyCompleted(
@@ -155,7 +155,7 @@ async def run(
         post(TurnFailed(turn=work.turn, step=work.step, error=unknown))
 
 
-async def _transcribe(work: TurnWork, gateway: Gateway) -> Transcription | None:
+async def _transcribe_recording(work: TurnWork, gateway: Gateway) -> Transcription | None:
     """What was said; None when those who listened have failed."""
     if work.listening is None:
         return await gateway.transcribe(work.call, work.pcm, work.vocabulary)
@@ -167,7 +167,7 @@ async def _transcribe(work: TurnWork, gateway: Gateway) -> Transcription | None:
         return None
 
 
-async def _extract(work: TurnWork, gateway: Gateway, bank: Bank) -> list[str]:
+async def _extract_skills(work: TurnWork, gateway: Gateway, bank: Bank) -> list[str]:
     prompt, _ = build_prompt(work.step, await gateway.info(), bank, work.prompt_context, work.seed)
     parts: list[str] = []
     async with aclosing(gateway.generate(work.call, prompt)) as events:
@@ -183,7 +183,7 @@ async def _extract(work: TurnWork, gateway: Gateway, bank: Bank) -> list[str]:
         return []
 
 
-async def _write(
+async def _generate_reply(
     work: TurnWork, gateway: Gateway, bank: Bank, clock: Clock, post: Callable[[TurnEvent], None]
 ) -> tuple[str, Source]:
     """Stream a reply; begin anew when the engine dies or the question does not hold up."""
@@ -192,7 +192,7 @@ async def _write(
     if summary is not None:
         post(HistorySummarized(turn=work.turn, step=work.step, summary=summary))
         prompt_context = msgspec.structs.replace(prompt_context, history_summary=summary)
-    for attempt in range(ATTEMPTS):
+    for attempt in range(MAX_ATTEMPTS):
         if attempt:
             post(ReplyRestarted(turn=work.turn, step=work.step))
         prompt, source = build_prompt(work.step, info, bank, prompt_context, work.seed + attempt)
@@ -201,8 +201,8 @@ async def _write(
         try:
             async with (
                 aclosing(gateway.generate(work.call, prompt)) as events,
-                aclosing(_pieces(events, prompt.opening, clock)) as pieces,
-                aclosing(_one_question(pieces)) as first,
+                aclosing(coalesce_deltas(events, prompt.opening, clock)) as pieces,
+                aclosing(first_question(pieces)) as first,
             ):
                 async for piece in first if work.step is Step.QUESTION else pieces:
                     spoken.append(piece)
@@ -210,9 +210,9 @@ async def _write(
         except InferenceError as error:
             if error.code == ErrorCode.CONTEXT_OVERFLOW and work.step is Step.QUESTION:
                 break  # the bank's questions need no context
-            if not error.retryable or attempt == ATTEMPTS - 1:
+            if not error.retryable or attempt == MAX_ATTEMPTS - 1:
                 raise
-            pause = _pause(error, attempt)
+            pause = _retry_delay(error, attempt)
             log.warning("turn.begun_anew", step=work.step, code=error.code, pause=pause)
             if pause:
                 await clock.sleep(pause)
@@ -233,16 +233,16 @@ async def _write(
     raise InferenceError("The interviewer found no words. Try again.", code=ErrorCode.NO_REPLY)
 
 
-def _pause(error: InferenceError, attempt: int) -> float:
+def _retry_delay(error: InferenceError, attempt: int) -> float:
     """Seconds before the next attempt: as long as a full queue or a busy endpoint is expected to
     stay so. What else fails was tried again with pauses already, by the gateway."""
     expected = error.details.get("wait") or error.details.get("retry_after")
     if expected is None and error.code == ErrorCode.OVERLOADED:
-        expected = FIRST_PAUSE * 2**attempt
-    return min(LONGEST_PAUSE, expected or 0.0)
+        expected = FIRST_RETRY_DELAY * 2**attempt
+    return min(MAX_RETRY_DELAY, expected or 0.0)
 
 
-async def _one_question(pieces: AsyncGenerator[str, None]) -> AsyncGenerator[str, None]:
+async def first_question(pieces: AsyncGenerator[str, None]) -> AsyncGenerator[str, None]:
     """A reply up to its first question mark; a model that no grammar holds goes on behind it."""
     async for piece in pieces:
         head, mark, _ = piece.partition("?")
@@ -254,17 +254,17 @@ async def _one_question(pieces: AsyncGenerator[str, None]) -> AsyncGenerator[str
             return
 
 
-async def _pieces(
+async def coalesce_deltas(
     events: AsyncGenerator[TextDelta | Usage, None], opening: str, clock: Clock
 ) -> AsyncGenerator[str, None]:
-    """The text of a reply: its first words at once, later ones at most every `COALESCE`."""
+    """The text of a reply: its first words at once, later ones at most every `DELTA_INTERVAL`."""
 
     async def following() -> TextDelta | Usage | None:
         return await anext(events, None)
 
     if opening:
         yield opening.lstrip()
-    begun, pending, last = bool(opening), "", -COALESCE
+    begun, pending, last = bool(opening), "", -DELTA_INTERVAL
     upcoming: asyncio.Task[TextDelta | Usage | None] | None = None
     pause: asyncio.Task[None] | None = None
     try:
@@ -272,7 +272,7 @@ async def _pieces(
             if pending:
                 upcoming = upcoming or asyncio.create_task(following())
                 pause = pause or asyncio.create_task(
-                    clock.sleep(last + COALESCE - clock.monotonic())
+                    clock.sleep(last + DELTA_INTERVAL - clock.monotonic())
                 )
                 await asyncio.wait({upcoming, pause}, return_when=asyncio.FIRST_COMPLETED)
                 if not upcoming.done():
@@ -289,7 +289,7 @@ async def _pieces(
             if isinstance(event, TextDelta):
                 pending += event.text if begun else event.text.lstrip()
                 begun = begun or bool(pending)
-                if pending and clock.monotonic() - last >= COALESCE:
+                if pending and clock.monotonic() - last >= DELTA_INTERVAL:
                     if pause is not None:
                         pause.cancel()
                     yield pending

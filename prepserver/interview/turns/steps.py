@@ -4,7 +4,7 @@ import enum
 
 from prepserver.wire.protocol import Phase
 
-__all__ = ["Step", "TurnState", "following", "phase_of"]
+__all__ = ["Step", "TurnState", "next_step", "phase_of"]
 
 
 class Step(enum.StrEnum):
@@ -40,7 +40,7 @@ def phase_of(step: Step | None) -> Phase:
     return Phase.IDLE if step is None else _PHASES[step]
 
 
-def following(step: Step, *, answered: int, questions: int) -> Step | None:
+def next_step(step: Step, *, answered: int, questions: int) -> Step | None:
     """The step after `step`, or None when the turn is done.
 
     `answered` counts the answers stored so far, of `questions` planned ones.

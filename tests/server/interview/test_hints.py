@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from prepserver.interview import schema
-from prepserver.interview.hints import COARSENESS, Hints
+from prepserver.interview.hints import MIN_POSTPONEMENT, HintTimer
 from prepserver.interview.transcript import Transcript
 from prepserver.objects.object import Context
 from prepserver.objects.storage import Storage
@@ -27,7 +27,7 @@ class Desk:
         self.storage = Storage(folder / "a.sqlite", "a", schema.INTERVIEW)
         self.transcript = Transcript(self.storage)
         self.context = Context("a", self.storage, self.clock, None)  # type: ignore[arg-type]
-        self.hints = Hints(self.context, self.transcript, after=AFTER)
+        self.hints = HintTimer(self.context, self.transcript, after=AFTER)
 
     def say(self, kind: MessageKind) -> None:
         self.transcript.add(kind, kind, "words", Source.MODEL, at=0.0)
@@ -45,7 +45,7 @@ def test_a_hint_is_due_a_while_after_the_question(desk: Desk) -> None:
     desk.say(MessageKind.QUESTION)
     desk.hints.schedule()
     assert desk.hints.due == desk.clock.now() + AFTER
-    assert Hints(desk.context, desk.transcript, after=AFTER).due == desk.hints.due
+    assert HintTimer(desk.context, desk.transcript, after=AFTER).due == desk.hints.due
     desk.hints.clear()
     assert desk.hints.due is None
 
@@ -55,7 +55,7 @@ def test_being_busy_counts_the_time_anew(desk: Desk) -> None:
     desk.say(MessageKind.QUESTION)
     desk.hints.schedule()
     due = desk.hints.due
-    desk.clock._passed += COARSENESS - 1
+    desk.clock._passed += MIN_POSTPONEMENT - 1
     assert not desk.hints.postpone()
     assert desk.hints.due == due
     desk.clock._passed += 2

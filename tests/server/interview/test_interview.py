@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from prepserver.errors import InferenceError, NotFound
-from prepserver.interview.rules import REFUSALS_KEPT
+from prepserver.interview.rules import MAX_REJECTIONS
 from prepserver.interview.turns import runner
 from prepserver.interview.turns.steps import Step
 from prepserver.objects import connection
@@ -137,11 +137,11 @@ async def test_the_latest_refusals_are_remembered_and_no_more(tmp_path: Path) ->
     async with Rooms(tmp_path, clock=clock, delay=1.0) as rooms:
         view = await rooms.create()
         client = await rooms.join(view.id)
-        for number in range(REFUSALS_KEPT + 10):
+        for number in range(MAX_REJECTIONS + 10):
             await client.send(answer("Too soon.", id=f"m{number}"))
         await rooms.registry.settled()
     kept = stored(tmp_path, "SELECT id FROM refused ORDER BY number")
-    assert kept == [(f"m{number}",) for number in range(10, REFUSALS_KEPT + 10)]
+    assert kept == [(f"m{number}",) for number in range(10, MAX_REJECTIONS + 10)]
 
 
 @pytest.mark.parametrize(

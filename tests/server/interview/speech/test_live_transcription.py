@@ -6,7 +6,7 @@ from pathlib import Path
 from prepserver.engines.scripted import ScriptedSpeechModel
 from prepserver.engines.types import PartialTranscript, Transcription
 from prepserver.errors import InferenceError
-from prepserver.interview.speech.live_transcription import PATIENCE
+from prepserver.interview.speech.live_transcription import AUDIO_TIMEOUT
 from prepserver.wire import protocol as wire
 from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import MessageKind
@@ -126,7 +126,7 @@ async def test_a_speaker_who_vanishes_frees_the_ears(tmp_path: Path) -> None:
         await client.send(wire.AudioStart(id="r1"))
         await speak(client, 1)
         await caption(client, "1 s")
-        await rooms.advance(PATIENCE - 1)
+        await rooms.advance(AUDIO_TIMEOUT - 1)
         assert not cell.idle
         await rooms.advance(2)
         assert cell.idle

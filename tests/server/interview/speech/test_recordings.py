@@ -11,7 +11,12 @@ import pytest
 
 from prepserver.errors import BadRequest
 from prepserver.interview import schema
-from prepserver.interview.speech.recordings import FLUSH_BYTES, FrameGap, RecordingStore, pcm_of
+from prepserver.interview.speech.recordings import (
+    FLUSH_BYTES,
+    FrameGap,
+    RecordingStore,
+    decode_recording,
+)
 from prepserver.objects.storage import Storage
 from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.limits import MAX_BINARY_FRAME
@@ -185,8 +190,8 @@ SPEECH = struct.pack("<8000h", *(n % 3_000 - 1_500 for n in range(8_000)))
 
 def test_wav_and_bare_samples_are_the_same() -> None:
     """A header is taken off; without one the bytes are the samples."""
-    assert pcm_of(wav(SPEECH)) == SPEECH
-    assert pcm_of(SPEECH) == SPEECH
+    assert decode_recording(wav(SPEECH)) == SPEECH
+    assert decode_recording(SPEECH) == SPEECH
 
 
 def test_the_recordings_of_this_repository_are_accepted(speech_dir: Path) -> None:
@@ -194,12 +199,12 @@ def test_the_recordings_of_this_repository_are_accepted(speech_dir: Path) -> Non
     files = sorted(speech_dir.glob("*.wav"))
     assert files
     for file in files:
-        assert len(pcm_of(file.read_bytes())) > BYTES_PER_SECOND
+        assert len(decode_recording(file.read_bytes())) > BYTES_PER_SECOND
 
 
 def test_a_wav_file_cut_short_gives_whole_samples() -> None:
     """An upload that ended early is used as far as it goes."""
-    assert pcm_of(wav(SPEECH)[:-3]) == SPEECH[:-4]
+    assert decode_recording(wav(SPEECH)[:-3]) == SPEECH[:-4]
 
 
 @pytest.mark.parametrize(
@@ -224,7 +229,7 @@ def test_a_wav_file_cut_short_gives_whole_samples() -> None:
 def test_what_is_no_recording_is_told_what_is_wrong(data: bytes, code: str) -> None:
     """A typed error for each, never an exception of a library."""
     with pytest.raises(BadRequest) as caught:
-        pcm_of(data)
+        decode_recording(data)
     assert code_of(caught) == code
 
 
@@ -236,4 +241,4 @@ def test_no_damage_to_a_header_escapes_as_another_error() -> None:
             damaged = bytearray(good)
             damaged[position] = value
             with contextlib.suppress(BadRequest):
-                assert len(pcm_of(bytes(damaged))) % 2 == 0
+                assert len(decode_recording(bytes(damaged))) % 2 == 0

@@ -2,7 +2,7 @@
 
 import pytest
 
-from prepserver.interview.turns.steps import Step, following, phase_of
+from prepserver.interview.turns.steps import Step, next_step, phase_of
 from prepserver.wire.protocol import Phase
 
 
@@ -44,32 +44,32 @@ def test_the_last_answer_leads_to_the_closing(
     step: Step, answered: int, questions: int, then: Step
 ) -> None:
     """Before it to the next question, after it to the end."""
-    assert following(step, answered=answered, questions=questions) is then
+    assert next_step(step, answered=answered, questions=questions) is then
 
 
 def test_the_closing_leads_to_the_summary() -> None:
     """Words of thanks first, then what is written down."""
-    assert following(Step.CLOSING, answered=5, questions=5) is Step.SUMMARY
+    assert next_step(Step.CLOSING, answered=5, questions=5) is Step.SUMMARY
 
 
 @pytest.mark.parametrize("step", [Step.QUESTION, Step.HINT, Step.SUMMARY])
 def test_a_question_a_hint_and_the_summary_end_their_turn(step: Step) -> None:
     """Then it is the candidate's turn, or the end."""
-    assert following(step, answered=0, questions=5) is None
+    assert next_step(step, answered=0, questions=5) is None
 
 
 @pytest.mark.parametrize("questions", [1, 5, 30])
 def test_an_interview_of_any_length_comes_to_its_end(questions: int) -> None:
     """As many questions as were planned, then closing, then summary, then nothing."""
-    step: Step | None = following(Step.EXTRACT, answered=0, questions=questions)
+    step: Step | None = next_step(Step.EXTRACT, answered=0, questions=questions)
     asked = answered = 0
     while step is Step.QUESTION:
         asked += 1
-        assert following(step, answered=answered, questions=questions) is None
+        assert next_step(step, answered=answered, questions=questions) is None
         answered += 1
-        step = following(Step.TRANSCRIBE, answered=answered, questions=questions)
+        step = next_step(Step.TRANSCRIBE, answered=answered, questions=questions)
     assert asked == questions
     assert step is Step.CLOSING
-    step = following(step, answered=answered, questions=questions)
+    step = next_step(step, answered=answered, questions=questions)
     assert step is Step.SUMMARY
-    assert following(step, answered=answered, questions=questions) is None
+    assert next_step(step, answered=answered, questions=questions) is None
