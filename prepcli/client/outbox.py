@@ -4,6 +4,7 @@ from msgspec.structs import replace
 
 from prepcli.client.recording import MAX_WAITING, Recording
 from prepcli.errors import PrepError, QueueFull, UsageError
+from prepserver.wire.codec import encode
 from prepserver.wire.limits import MAX_TEXT_FRAME
 from prepserver.wire.protocol import (
     AudioCancel,
@@ -14,7 +15,6 @@ from prepserver.wire.protocol import (
     GetAllMessages,
     UserRecording,
     UserTyping,
-    encode,
 )
 
 __all__ = ["MAX_MESSAGES", "Outbox"]

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 
 from prepcli.errors import PrepError, QueueFull, RecordingRefused
+from prepserver.wire.codec import encode, pack_frame
 from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import (
     BYTES_PER_SECOND,
@@ -16,8 +17,6 @@ from prepserver.wire.protocol import (
     AudioStart,
     AudioStop,
     Failure,
-    encode,
-    pack_frame,
 )
 
 __all__ = ["FRAME_BYTES", "Recording"]

@@ -23,6 +23,7 @@ from prepcli.errors import (
     RequestRefused,
     ServerUnreachable,
 )
+from prepserver.wire.codec import encode
 from prepserver.wire.protocol import (
     ChangeInterview,
     CreateInterview,
@@ -31,7 +32,6 @@ from prepserver.wire.protocol import (
     InterviewSpec,
     Message,
     Quota,
-    encode,
 )
 from prepserver.wire.rest import (
     ErrorBody,

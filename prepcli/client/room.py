@@ -42,6 +42,7 @@ from prepcli.errors import (
     UsageError,
 )
 from prepserver.wire import protocol
+from prepserver.wire.codec import decode_server
 from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import (
     Accepted,
@@ -49,7 +50,6 @@ from prepserver.wire.protocol import (
     ClientMessages,
     Failure,
     ServerMessages,
-    decode_server,
 )
 
 __all__ = ["Address", "Room"]

@@ -24,7 +24,7 @@ from prepserver.errors import BadRequest, PrepServerError
 from prepserver.http.failures import error_body
 from prepserver.objects.connection import Connection
 from prepserver.objects.instance import Instance
-from prepserver.wire import limits
+from prepserver.wire import codec, limits
 from prepserver.wire import protocol as wire
 from prepserver.wire.error_codes import ErrorCode
 
@@ -267,7 +267,7 @@ class RoomSocket(asyncio.BufferedProtocol):
                 f"A text message is at most {limits.MAX_TEXT_FRAME} bytes.",
                 code=ErrorCode.MESSAGE_TOO_BIG,
             )
-            connection.push(wire.encode(wire.Failure(**too_big.as_dict())))
+            connection.push(codec.encode(wire.Failure(**too_big.as_dict())))
             connection.close(wire.CLOSE_TOO_BIG, too_big.message)
             self._inbox.clear()
             return

@@ -27,6 +27,7 @@ from prepserver.interview.turns.steps import Step, TurnState, next_step
 from prepserver.interview.turns.store import Turn, TurnStore
 from prepserver.objects.connection import Connection
 from prepserver.objects.object import Context, DurableObject
+from prepserver.wire import codec
 from prepserver.wire import protocol as wire
 from prepserver.wire.error_codes import ErrorCode
 
@@ -126,12 +127,12 @@ class InterviewObject(DurableObject):
             self._on_audio(connection, message)
             return
         try:
-            decoded = wire.decode_client(message)
+            decoded = codec.decode_client(message)
         except msgspec.DecodeError as error:
             bad = BadRequest(
                 f"The message cannot be understood: {error}", code=ErrorCode.BAD_MESSAGE
             )
-            self._room.refuse(connection, bad, wire.decode_message_id(message))
+            self._room.refuse(connection, bad, codec.decode_message_id(message))
             return
         id = decoded.id
         try:
@@ -321,7 +322,7 @@ class InterviewObject(DurableObject):
         caption = heard.caption
         certain = " ".join(part for part in (caption.final, caption.committed) if part)
         text = " ".join(part for part in (certain, caption.interim) if part)
-        self.context.broadcast(wire.Caption(text=text, stable=len(certain)))
+        self.context.broadcast(wire.Caption(text=text, committed=len(certain)))
         self._prefetcher.prefill(certain)
 
     # --- Turns --------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from prepserver.errors import BadRequest, Conflict, NotFound
 from prepserver.interview import schema
 from prepserver.objects.connection import Connection
 from prepserver.objects.object import Context, DurableObject
+from prepserver.wire import codec
 from prepserver.wire import protocol as wire
 from prepserver.wire.error_codes import ErrorCode
 
@@ -131,7 +132,7 @@ class UserInterviews(DurableObject):
         if isinstance(message, bytes):
             raise BadRequest("This room takes no audio.", code=ErrorCode.BAD_MESSAGE)
         try:
-            decoded = wire.decode_client(message)
+            decoded = codec.decode_client(message)
         except msgspec.DecodeError as error:
             raise BadRequest(
                 f"The message cannot be understood: {error}", code=ErrorCode.BAD_MESSAGE

@@ -19,8 +19,9 @@ from prepserver.objects.object import Context, DurableObject, Factory
 from prepserver.objects.storage import Storage, remove_files
 from prepserver.objects.transaction import QueuedEvent, Transaction
 from prepserver.storage.files import sync_folder
+from prepserver.wire.codec import decode_message_id, encode
 from prepserver.wire.error_codes import ErrorCode
-from prepserver.wire.protocol import CLOSE_DELETED, Failure, decode_message_id, encode
+from prepserver.wire.protocol import CLOSE_DELETED, Failure
 
 __all__ = ["Instance", "Kind", "stopping"]
 

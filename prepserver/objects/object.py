@@ -13,7 +13,8 @@ from msgspec import Struct
 from prepserver.clock import Clock
 from prepserver.objects.connection import Close, Connection
 from prepserver.objects.storage import Storage
-from prepserver.wire.protocol import ServerMessage, encode
+from prepserver.wire.codec import encode
+from prepserver.wire.protocol import ServerMessage
 
 __all__ = ["Context", "DurableObject", "Factory", "Outcome"]
 

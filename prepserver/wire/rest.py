@@ -1,7 +1,4 @@
-"""Bodies of the REST API that are not things of the protocol themselves.
-
-Like the protocol it depends on msgspec alone, and clients import it.
-"""
+"""Request and response bodies of the REST API, beyond the structs of the room protocol."""
 
 from typing import Literal
 
@@ -22,56 +19,75 @@ __all__ = [
 
 
 class ErrorBody(Struct, frozen=True):
+    """Body of every response with a status of 400 or above."""
+
     error: Error
 
 
 class RoomToken(Struct, frozen=True):
+    """Body of `GET /auth/token`."""
+
     token: str
+    """Value of the query parameter `token` in a room's address."""
     expires_at: float
+    """Seconds since the Unix epoch."""
 
 
 class InterviewList(Struct, frozen=True):
+    """Body of `GET /api/interviews`: the caller's interviews, newest first."""
+
     interviews: list[Interview]
 
 
 class MessageList(Struct, frozen=True):
+    """Body of `GET /api/interviews/{id}/messages`: the transcript, in order."""
+
     messages: list[Message]
 
 
 class TranscribedWord(Struct, frozen=True, kw_only=True):
+    """One word of a transcription."""
+
     start: float
-    """Seconds from the beginning of the recording."""
+    """Seconds from the start of the recording, as is `end`."""
     end: float
     text: str
     probability: float = 1.0
+    """Confidence of the speech model, from 0 to 1."""
 
 
 class TranscribedSegment(Struct, frozen=True, kw_only=True):
+    """One stretch of speech in a transcription."""
+
     start: float
-    """Seconds from the beginning of the recording."""
+    """Seconds from the start of the recording, as is `end`."""
     end: float
     text: str
     probability: float = 1.0
-    """Geometric mean of the tokens' probabilities."""
+    """Geometric mean of the token probabilities."""
     drop_reason: str = field(default="", name="why_dropped")
-    """For a segment that was set aside: `silence`, `unlikely` or `repetition`."""
+    """Reason why the segment was dropped: `silence`, `unlikely` or `repetition`; empty if it was
+    kept."""
     words: list[TranscribedWord] = []
 
 
 class SpokenAnswer(Struct, frozen=True, kw_only=True):
-    """How a spoken answer was heard."""
+    """Body of `GET /api/interviews/{id}/messages/{message}/speech`: an answer's transcription."""
 
     text: str
+    """Text of the answer."""
     seconds: float
-    """Of the recording."""
+    """Length of the recording in seconds."""
     segments: list[TranscribedSegment] = []
-    """What the answer is made of."""
+    """Segments that make up the answer."""
     dropped: list[TranscribedSegment] = []
-    """What was taken for invented and set aside."""
+    """Segments that were dropped as hallucinations of the speech model."""
 
 
 class Health(Struct, frozen=True, kw_only=True):
+    """Body of `GET /health/live` and `GET /health/ready`."""
+
     status: Literal["ok", "starting", "unavailable"]
     version: str
     models: dict[str, str] = {}
-    """Each model's job and its state: `loading`, `ready` or `failed`."""
+    """State of each model by its job: `loading`, `ready` or `failed`."""

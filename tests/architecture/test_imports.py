@@ -99,6 +99,7 @@ print(*sorted(name for name in sys.modules if name.startswith('prepserver')))
     assert done.stdout.split() == [
         "prepserver",
         "prepserver.wire",
+        "prepserver.wire.codec",
         "prepserver.wire.error_codes",
         "prepserver.wire.limits",
         "prepserver.wire.protocol",
@@ -112,7 +113,7 @@ def test_the_wire_is_cheap_to_import() -> None:
         """
 import sys
 before = set(sys.modules)
-import prepserver.wire.rest, prepserver.wire.protocol
+import prepserver.wire.rest, prepserver.wire.codec
 names = {name.partition('.')[0] for name in set(sys.modules) - before}
 print(*sorted(names - set(sys.stdlib_module_names)))
 """

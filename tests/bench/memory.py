@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from prepserver.wire import codec
 from prepserver.wire import protocol as wire
 from tests.bench.clients import Rest
 from tests.bench.house import House
@@ -89,7 +90,7 @@ async def _interviews(house: House, numbers: range, turns: int) -> None:
             for turn in range(turns):
                 text = f"{ANSWERS[turn % len(ANSWERS)]} That was in year {number}."
                 message = wire.UserMessage(text=text, id=os.urandom(8).hex())
-                room.client.send(wire.encode(message))
+                room.client.send(codec.encode(message))
                 await room.client.next("accepted")
                 _, question = await room.client.next("interview.message")
                 while json.loads(question)["message"]["role"] != "interviewer":

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from prepserver.wire import codec
 from prepserver.wire import protocol as wire
 from tests.bench.clients import Client, Rest, connect
 from tests.bench.house import House, serving
@@ -193,7 +194,7 @@ async def _storing(folder: Path, sizes: Sizes) -> list[Row]:
             for _ in range(min(29, sizes.samples - len(first))):
                 message = wire.UserMessage(text="I measured.", id=os.urandom(8).hex())
                 sent = time.perf_counter()
-                room.client.send(wire.encode(message))
+                room.client.send(codec.encode(message))
                 accepted.append(((await room.client.next("accepted"))[0] - sent) * 1e3)
                 first.append(((await room.client.next("interview.delta"))[0] - sent) * 1e3)
                 await room.idle()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from prepserver.wire import codec
 from prepserver.wire import protocol as wire
 from prepserver.wire.protocol import MessageKind
 from tests.e2e.test_real_models import begin, first_question, room
@@ -41,7 +42,7 @@ def speak(socket: Socket, pcm: bytes, begin: int = 0) -> int:
     """Frames from number `begin` on, as fast as they are taken; how many there are now."""
     pieces = [pcm[at : at + FRAME] for at in range(0, len(pcm), FRAME)]
     for number, piece in enumerate(pieces, begin):
-        socket.send(wire.pack_frame(number, piece))
+        socket.send(codec.pack_frame(number, piece))
     return begin + len(pieces)
 
 
@@ -56,13 +57,13 @@ def test_words_appear_before_the_answer_ends(server: Server, speech_dir: Path) -
         socket.next(wire.Snapshot)
         socket.send(wire.AudioStart(id="r1"))
         frames = speak(socket, pcm_of(recording))
-        caption = socket.until(lambda m: isinstance(m, wire.Caption) and m.stable > 20)
+        caption = socket.until(lambda m: isinstance(m, wire.Caption) and m.committed > 20)
         assert isinstance(caption, wire.Caption)
         socket.send(wire.AudioStop(id="r1", frames=frames))
         answer = socket.said(MessageKind.ANSWER)
         question = socket.said(MessageKind.QUESTION)
     assert wer(transcript(recording), answer.text) < 0.2
-    assert wer(caption.text[: caption.stable], answer.text[: caption.stable]) < 0.35
+    assert wer(caption.text[: caption.committed], answer.text[: caption.committed]) < 0.35
     assert question.text.endswith("?")
     path = f"/api/interviews/{id}/messages/{answer.id}/speech"
     heard = server.request("GET", path, key=key).body
@@ -92,7 +93,7 @@ def test_a_recording_outlives_the_server_that_listened(server: Server, speech_di
         stored = socket.next(wire.AudioAck).frame
         assert stored > half // 2
         frames = speak(socket, pcm[(stored + 1) * FRAME :], stored + 1)
-        socket.until(lambda m: isinstance(m, wire.Caption) and m.stable > 0)
+        socket.until(lambda m: isinstance(m, wire.Caption) and m.committed > 0)
         socket.send(wire.AudioStop(id="r1", frames=frames))
         answer = socket.said(MessageKind.ANSWER)
     assert wer(transcript(recording), answer.text) < 0.2

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from prepserver.wire import codec
 from prepserver.wire import protocol as wire
 from tests.e2e.test_server import interview
 from tests.support.server import Server
@@ -66,7 +67,7 @@ class Visit:
 
     def send(self, message: dict[str, Any] | wire.ClientMessage) -> None:
         assert self._process.stdin is not None
-        text = json.dumps(message) if isinstance(message, dict) else wire.encode(message).decode()
+        text = json.dumps(message) if isinstance(message, dict) else codec.encode(message).decode()
         self._process.stdin.write(f"{text}\n")
         self._process.stdin.flush()
 

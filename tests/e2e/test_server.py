@@ -16,6 +16,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from prepserver.accounts.tokens import Tokens, load_signing_key
 from prepserver.app import VERSION
 from prepserver.clock import SystemClock
+from prepserver.wire import codec
 from prepserver.wire import protocol as wire
 from tests.support.server import Process, Server
 from tests.support.sockets import Socket, entered, refusal
@@ -212,7 +213,7 @@ def test_an_interview_killed_at_its_creation_comes_to_its_first_question(tmp_pat
 def test_a_recording_that_was_acknowledged_survives_a_crash(tmp_path: Path) -> None:
     """The client sends on from the acknowledged frame, to the next process."""
     size = wire.BYTES_PER_SECOND // 25
-    frames = [wire.pack_frame(n, b"\x00\x10\x00\xf0" * (size // 4)) for n in range(75)]
+    frames = [codec.pack_frame(n, b"\x00\x10\x00\xf0" * (size // 4)) for n in range(75)]
     with Server(tmp_path) as server:
         key = server.add_user()
         id = interview(server, key)

@@ -10,7 +10,7 @@ import pytest
 
 from prepcli.client.rest import Rest
 from prepcli.client.room import Room
-from prepserver.wire import limits
+from prepserver.wire import codec, limits
 from prepserver.wire import protocol as wire
 from tests.e2e.test_server import interview
 from tests.support.candidates import Candidate
@@ -139,7 +139,7 @@ def test_a_client_in_the_middle_of_a_recording_is_told_to_come_back(tmp_path: Pa
             room.question()
             room.send(wire.AudioStart(id="r"))
             for number in range(50):
-                room.send(wire.pack_frame(number, frame))
+                room.send(codec.pack_frame(number, frame))
             while (acknowledged := room.next(wire.AudioAck).frame) < 30:
                 pass
             assert server.terminate(limit=STOP) == 0

@@ -1,4 +1,4 @@
-"""Settings: where each comes from, and what is wrong with one that is wrong."""
+"""Settings: their precedence, their validation and the data directory."""
 
 import stat
 from pathlib import Path
@@ -17,24 +17,24 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def test_without_anything_the_defaults_hold() -> None:
-    """A server of one's own on loopback, with the starter models."""
+def test_defaults() -> None:
+    """Without any setting the server listens on loopback with the starter models' limits."""
     config = load({}, environment={})
     assert config == Config()
     assert (config.host, config.port, config.hint_after) == ("127.0.0.1", 8400, 180)
     assert (config.rate_limit, config.rate_window) == (100, 86_400)
 
 
-def test_a_flag_beats_the_environment_beats_the_file_beats_the_default(file: Path) -> None:
-    """Each setting is looked up in that order."""
+def test_precedence_of_flag_environment_file_and_default(file: Path) -> None:
+    """A flag beats the environment, the environment the file, and the file the default."""
     environment = {"PREP_SERVER_PORT": "2", "PREP_SERVER_HOST": "environment"}
     config = load({"port": 3}, file=file, environment=environment)
     assert (config.port, config.host, config.hint_after) == (3, "environment", 30)
     assert config.rate_limit == 100
 
 
-def test_the_environment_holds_every_setting_as_text(tmp_path: Path) -> None:
-    """Numbers and paths are read from their text."""
+def test_environment_variables_are_parsed(tmp_path: Path) -> None:
+    """Numbers and paths are parsed from the text of the variable."""
     environment = {
         "PREP_SERVER_PORT": "0",
         "PREP_SERVER_HINT_AFTER": "1.5",
@@ -65,15 +65,15 @@ def test_the_environment_holds_every_setting_as_text(tmp_path: Path) -> None:
         ("data_dir", 5),
     ],
 )
-def test_a_wrong_setting_is_named_with_its_origin(name: str, value: object) -> None:
-    """Whoever typed it knows where to correct it."""
+def test_an_invalid_flag_is_named_in_the_error(name: str, value: object) -> None:
+    """The error for an out-of-range value names the setting and its flag."""
     with pytest.raises(BadRequest, match=f"from --{name.replace('_', '-')}.*{name}") as caught:
         load({name: value}, environment={})
     assert caught.value.code == ErrorCode.BAD_SETTING
 
 
-def test_a_wrong_variable_is_named() -> None:
-    """The name in the error is the one in the environment."""
+def test_an_invalid_variable_is_named_in_the_error() -> None:
+    """The error for an invalid variable gives the name used in the environment."""
     with pytest.raises(BadRequest, match="from PREP_SERVER_PORT"):
         load({}, environment={"PREP_SERVER_PORT": "many"})
 
@@ -81,15 +81,15 @@ def test_a_wrong_variable_is_named() -> None:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"port = ", "is not TOML"),
-        (b"\xff\xfe", "cannot be read"),
+        (b"port = ", "TOML"),
+        (b"\xff\xfe", "decode"),
         (b"prot = 80", "prot"),
         (b"port = 99999", "port"),
         (b"[port]\nnumber = 1", "port"),
     ],
 )
-def test_a_wrong_file_is_named(tmp_path: Path, content: bytes, says: str) -> None:
-    """Not TOML, a name nobody knows, a value out of bounds: each is told with the file."""
+def test_an_invalid_settings_file_is_named(tmp_path: Path, content: bytes, says: str) -> None:
+    """Invalid TOML, unknown keys and out-of-range values raise an error that names the file."""
     path = tmp_path / "server.toml"
     path.write_bytes(content)
     with pytest.raises(BadRequest, match=says) as caught:
@@ -98,15 +98,15 @@ def test_a_wrong_file_is_named(tmp_path: Path, content: bytes, says: str) -> Non
     assert caught.value.code == ErrorCode.BAD_SETTING
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    """The same error as for one that cannot be read."""
-    with pytest.raises(BadRequest, match="cannot be read") as caught:
+def test_a_missing_settings_file_is_named(tmp_path: Path) -> None:
+    """A missing settings file raises the same error as an unreadable one."""
+    with pytest.raises(BadRequest, match=r"none\.toml") as caught:
         load({}, file=tmp_path / "none.toml", environment={})
     assert caught.value.code == ErrorCode.BAD_SETTING
 
 
-def test_the_data_directory_is_made_for_its_owner_alone(tmp_path: Path) -> None:
-    """Transcripts are nobody else's business; one that is there is taken as it is."""
+def test_a_new_data_directory_is_private(tmp_path: Path) -> None:
+    """A new data directory has mode 0700; the mode of an existing one is left alone."""
     config = Config(data_dir=tmp_path / "a" / "b")
     assert open_data_dir(config) == config.data_dir
     assert stat.S_IMODE(config.data_dir.stat().st_mode) == 0o700
@@ -115,8 +115,8 @@ def test_the_data_directory_is_made_for_its_owner_alone(tmp_path: Path) -> None:
     assert stat.S_IMODE(config.data_dir.stat().st_mode) == 0o750
 
 
-def test_a_data_directory_that_cannot_be_made_is_told(tmp_path: Path) -> None:
-    """A file in its way gives a sentence, not a traceback."""
+def test_a_data_directory_that_cannot_be_created(tmp_path: Path) -> None:
+    """A file in place of the data directory raises `bad_setting` with the path."""
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(BadRequest, match=str(path)) as caught:
@@ -124,8 +124,8 @@ def test_a_data_directory_that_cannot_be_made_is_told(tmp_path: Path) -> None:
         assert caught.value.code == ErrorCode.BAD_SETTING
 
 
-def test_a_list_is_parted_by_commas_in_the_environment(tmp_path: Path) -> None:
-    """In the file it is a list; blanks and nothing between commas do not count."""
+def test_list_settings(tmp_path: Path) -> None:
+    """A list is separated by commas in the environment, without its empty entries."""
     environment = {"PREP_SERVER_FALLBACK": "llama-3.2-3b-instruct, scripted,,"}
     assert load({}, environment=environment).fallback == ("llama-3.2-3b-instruct", "scripted")
     file = tmp_path / "prep.toml"
@@ -135,8 +135,8 @@ def test_a_list_is_parted_by_commas_in_the_environment(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["openai_api_key", "stt_openai_api_key"])
-def test_a_key_is_not_shown(name: str, tmp_path: Path) -> None:
-    """Not when the settings are printed, and not in an error about it."""
+def test_secrets_are_masked(name: str, tmp_path: Path) -> None:
+    """An API key appears neither in the settings' `repr` nor in an error about it."""
     config = load({}, environment={f"PREP_SERVER_{name.upper()}": " sk-secret\n"})
     assert getattr(config, name) == "sk-secret"
     assert "sk-secret" not in repr(config)

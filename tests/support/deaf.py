@@ -10,6 +10,7 @@ from websockets.client import ClientProtocol
 from websockets.http11 import Response
 from websockets.uri import parse_uri
 
+from prepserver.wire import codec
 from prepserver.wire import protocol as wire
 
 __all__ = ["Deaf"]
@@ -55,7 +56,7 @@ class Deaf:
         self._socket.close()
 
     def send(self, message: wire.ClientMessage) -> None:
-        self._protocol.send_text(wire.encode(message))
+        self._protocol.send_text(codec.encode(message))
         self._flush()
 
     def is_cut_off(self) -> bool:

@@ -17,15 +17,13 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
+from prepserver.wire.codec import decode_client, encode, unpack_frame
 from prepserver.wire.protocol import (
     Accepted,
     ClientMessages,
     Hello,
     ServerMessage,
     Snapshot,
-    decode_client,
-    encode,
-    unpack_frame,
 )
 
 PATIENCE = 10.0

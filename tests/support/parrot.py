@@ -14,6 +14,7 @@ from prepserver.objects.connection import Connection
 from prepserver.objects.instance import Instance
 from prepserver.objects.object import DurableObject
 from prepserver.objects.registry import Registry
+from prepserver.wire import codec
 from prepserver.wire import protocol as wire
 from tests.support.clock import ManualClock
 from tests.support.objects import alive
@@ -96,7 +97,7 @@ def opcodes(frames: list[Frame]) -> list[Opcode]:
 
 
 def caption(text: str) -> str:
-    return wire.encode(wire.Caption(text=text)).decode()
+    return codec.encode(wire.Caption(text=text)).decode()
 
 
 def masked(text: bytes) -> bytes:

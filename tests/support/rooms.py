@@ -18,6 +18,7 @@ from prepserver.interview.user_interviews import UserInterviews
 from prepserver.objects.connection import Close, Connection
 from prepserver.objects.instance import Instance, Kind
 from prepserver.objects.registry import Registry
+from prepserver.wire import codec
 from prepserver.wire import protocol as wire
 from tests.support.clock import ManualClock
 from tests.support.sink import Sink
@@ -161,7 +162,7 @@ class Client:
             if isinstance(frame, Close):
                 self.closed = frame
             else:
-                message = wire.decode_server(frame)
+                message = codec.decode_server(frame)
                 assert message is not None, f"an unknown tag: {frame!r}"
                 self.messages.append(message)
             self._arrived.set()
@@ -169,7 +170,7 @@ class Client:
     async def send(self, message: wire.ClientMessage | str | bytes) -> None:
         """Deliver one frame and wait until its handler is done; bytes are a binary frame."""
         if isinstance(message, wire.ClientMessage):
-            message = wire.encode(message).decode()
+            message = codec.encode(message).decode()
         await asyncio.wait([self._cell.deliver(self.connection, message)])
 
     async def until(

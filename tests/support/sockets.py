@@ -10,6 +10,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
+from prepserver.wire import codec
 from prepserver.wire import protocol as wire
 from tests.support.server import Reply
 
@@ -30,7 +31,7 @@ class Socket:
 
     def send(self, message: wire.ClientMessage | str | bytes) -> None:
         if isinstance(message, wire.ClientMessage):
-            message = wire.encode(message).decode()
+            message = codec.encode(message).decode()
         self.connection.send(message)
 
     def until(self, predicate: Callable[[wire.ServerMessages], bool]) -> wire.ServerMessages:
@@ -42,7 +43,7 @@ class Socket:
             except TimeoutError:
                 seen = "\n".join(map(str, self.messages[-20:]))
                 raise AssertionError(f"it did not come; the last messages were:\n{seen}") from None
-            message = wire.decode_server(data)
+            message = codec.decode_server(data)
             assert message is not None, f"an unknown tag: {data!r}"
             self.messages.append(message)
             if predicate(message):

@@ -11,6 +11,7 @@ from prepserver.interview.speech.live_transcription import LiveTranscription
 from prepserver.interview.speech.recordings import FrameGap, RecordingStore
 from prepserver.objects.connection import Connection
 from prepserver.objects.object import Context
+from prepserver.wire import codec
 from prepserver.wire import protocol as wire
 from prepserver.wire.error_codes import ErrorCode
 
@@ -121,7 +122,7 @@ class AudioIngest:
         if attached.get("refused"):
             return False
         try:
-            number, pcm = wire.unpack_frame(data)
+            number, pcm = codec.unpack_frame(data)
             taken, stored = self._recordings.add(id, number, pcm)
         except FrameGap:
             # Frames were lost with an instance that failed: the client sends them again.

@@ -5,6 +5,7 @@ import pytest
 from prepcli.client.outbox import Outbox
 from prepcli.client.recording import FRAME_BYTES, MAX_WAITING, Recording
 from prepcli.errors import QueueFull, RecordingRefused, ServerUnreachable, UsageError
+from prepserver.wire.codec import decode_client, unpack_frame
 from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import (
     AudioCancel,
@@ -17,8 +18,6 @@ from prepserver.wire.protocol import (
     TurnStop,
     UserMessage,
     UserTyping,
-    decode_client,
-    unpack_frame,
 )
 
 FRAME = b"\x01\x02" * (FRAME_BYTES // 2)

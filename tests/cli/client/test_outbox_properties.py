@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from prepcli.client.outbox import Outbox
 from prepcli.client.recording import FRAME_BYTES, Recording
+from prepserver.wire.codec import decode_client, unpack_frame
 from prepserver.wire.protocol import (
     Accepted,
     AudioAck,
@@ -15,8 +16,6 @@ from prepserver.wire.protocol import (
     AudioStop,
     ServerMessage,
     UserMessage,
-    decode_client,
-    unpack_frame,
 )
 
 STORED_TOGETHER = 3

@@ -17,7 +17,8 @@ from prepcli.errors import (
     RequestRefused,
     ServerUnreachable,
 )
-from prepserver.wire.protocol import Interview, InterviewSpec, Message, encode
+from prepserver.wire.codec import encode
+from prepserver.wire.protocol import Interview, InterviewSpec, Message
 from tests.cli.client.things import interview, said
 
 URL = "http://prep.test"

@@ -7,6 +7,7 @@ import pytest
 from prepcli.client.room import Room
 from prepcli.client.state import ConnectionStatus
 from prepcli.errors import NotAuthorised, NotFound, RateLimited, ServerUnreachable
+from prepserver.wire.codec import encode
 from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import (
     CLOSE_DELETED,
@@ -17,7 +18,6 @@ from prepserver.wire.protocol import (
     Snapshot,
     UserMessage,
     UserTyping,
-    encode,
 )
 from prepserver.wire.rest import ErrorBody
 from tests.cli.client.listener import Listener, Sleeper, entered, play

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from prepserver.wire import limits
+from prepserver.wire import codec, limits
 from prepserver.wire import protocol as wire
 from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.rest import SpokenAnswer
@@ -26,7 +26,7 @@ def tone(seconds: float) -> bytes:
 def frames(pcm: bytes) -> list[bytes]:
     size = wire.BYTES_PER_SECOND // 25
     pieces = [pcm[start : start + size] for start in range(0, len(pcm), size)]
-    return [wire.pack_frame(number, piece) for number, piece in enumerate(pieces)]
+    return [codec.pack_frame(number, piece) for number, piece in enumerate(pieces)]
 
 
 def test_a_recording_in_one_message_is_an_answer(room: Socket, speech_dir: Path) -> None:
@@ -216,7 +216,7 @@ def test_a_recording_of_two_hours_is_cut_off_early(room: Socket) -> None:
     room.send(wire.AudioStart(id="r"))
     second = tone(60.0)
     for number in range(14):  # minutes, of ten that are allowed
-        room.send(wire.pack_frame(number, second))
+        room.send(codec.pack_frame(number, second))
     failure = room.next(wire.Failure)
     assert (failure.code, failure.id) == ("recording_too_long", "r")
     assert failure.details == {"seconds": 600}

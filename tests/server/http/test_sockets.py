@@ -11,7 +11,7 @@ from prepserver.errors import Forbidden
 from prepserver.http.sockets import CLOSE_SECONDS, READ_SIZE, STOP_SECONDS, Sockets
 from prepserver.objects.connection import Connection
 from prepserver.objects.instance import Instance
-from prepserver.wire import limits
+from prepserver.wire import codec, limits
 from prepserver.wire import protocol as wire
 from prepserver.wire.error_codes import ErrorCode
 from tests.support.clock import ManualClock
@@ -140,7 +140,7 @@ async def test_text_that_is_too_long_is_answered_after_what_came_before(tmp_path
         client.client.send_text(b"after")
         client.flush()
         await eventually(lambda: bool(client.receive()) and client.ended is not None)
-        before, failure = map(wire.decode_server, client.texts)
+        before, failure = map(codec.decode_server, client.texts)
         assert before == wire.Caption(text="before")
         assert isinstance(failure, wire.Failure)
         assert failure.code == ErrorCode.MESSAGE_TOO_BIG

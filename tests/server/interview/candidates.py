@@ -12,6 +12,7 @@ from random import Random
 from msgspec import Struct
 
 from prepserver.errors import NotFound
+from prepserver.wire import codec
 from prepserver.wire import protocol as wire
 from prepserver.wire.protocol import MessageKind, Phase
 from tests.server.interview.talk import ready, snapshot
@@ -143,7 +144,7 @@ class Candidate:
                 )
             for number, frame in enumerate(frames):
                 if number > reply.frame and disk.on:
-                    await client.send(wire.pack_frame(number, frame))
+                    await client.send(codec.pack_frame(number, frame))
         await client.send(wire.AudioStop(id=answer.id, frames=len(frames)))
 
     def _next(self) -> Answer:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from prepserver.errors import StorageError
+from prepserver.wire import codec
 from prepserver.wire import protocol as wire
 from prepserver.wire.protocol import MessageKind, Phase
 from tests.server.interview.talk import LOUD, answer, kinds, open_room, ready, snapshot
@@ -72,7 +73,7 @@ async def test_sound_that_cannot_be_stored_is_not_acknowledged(
         assert (await client.next(wire.AudioAck)).frame == -1
         faults.fail(operation, file(client.room), fault)
         for number, frame in enumerate(frames):
-            await client.send(wire.pack_frame(number, frame))
+            await client.send(codec.pack_frame(number, frame))
         await client.next(wire.Failure)
         acknowledged = [m.frame for m in client.messages if isinstance(m, wire.AudioAck)]
         assert acknowledged == [-1]
@@ -83,7 +84,7 @@ async def test_sound_that_cannot_be_stored_is_not_acknowledged(
         stored = (await again.next(wire.AudioAck)).frame
         for number, frame in enumerate(frames):
             if number > stored:
-                await again.send(wire.pack_frame(number, frame))
+                await again.send(codec.pack_frame(number, frame))
         await again.send(wire.AudioStop(id="r", frames=len(frames)))
         said = await again.said(MessageKind.ANSWER)
     assert said.text.startswith("I spoke for 1.0 seconds")

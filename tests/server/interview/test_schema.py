@@ -7,6 +7,7 @@ import pytest
 
 from prepserver.interview.interview import InterviewObject
 from prepserver.interview.user_interviews import UserInterviews
+from prepserver.wire import codec
 from prepserver.wire import protocol as wire
 from prepserver.wire.protocol import MessageKind, Phase
 from tests.server.interview.stored import FIXTURES, FOLDER, HALF, file, restore, stored
@@ -78,7 +79,7 @@ async def test_an_interview_of_an_earlier_version_goes_on(tmp_path: Path, fixtur
         await client.send(wire.AudioStart(id=HALF))
         ack = await client.next(wire.AudioAck)
         assert ack.frame == 12
-        await client.send(wire.pack_frame(13, FRAME))
+        await client.send(codec.pack_frame(13, FRAME))
         await client.send(wire.AudioStop(id=HALF, frames=14))
         heard = await client.said(MessageKind.ANSWER)
         assert heard.text.startswith("I spoke for 0.6 seconds")

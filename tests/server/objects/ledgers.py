@@ -19,7 +19,8 @@ from prepserver.objects.connection import Close, Connection
 from prepserver.objects.instance import Kind
 from prepserver.objects.object import DurableObject
 from prepserver.objects.registry import Registry
-from prepserver.wire.protocol import Accepted, decode_server
+from prepserver.wire.codec import decode_server
+from prepserver.wire.protocol import Accepted
 from tests.support.clock import ManualClock
 from tests.support.databases import damage
 from tests.support.faults import broken, full

@@ -10,7 +10,8 @@ import pytest
 from prepserver.objects.alarms import AlarmIndex
 from prepserver.objects.connection import Connection
 from prepserver.objects.object import Context
-from prepserver.wire.protocol import ServerMessage, encode
+from prepserver.wire.codec import encode
+from prepserver.wire.protocol import ServerMessage
 from tests.server.objects.ledgers import History
 from tests.support.histories import endure
 from tests.support.loop import asynchronous

@@ -10,6 +10,7 @@ from prepserver.engines.scripted import ScriptedSpeechModel
 from prepserver.engines.types import ModelInfo, PartialTranscript, Priority, Prompt, Transcription
 from prepserver.interview.prompts.build import build_prefill_prompt
 from prepserver.interview.turns.steps import Step
+from prepserver.wire import codec
 from prepserver.wire import protocol as wire
 from prepserver.wire.protocol import MessageKind
 from tests.server.interview.prompts.test_build import PROFILES, ask, context_after
@@ -76,7 +77,7 @@ async def test_what_is_heard_for_certain_is_read_while_the_rest_is_spoken(tmp_pa
         client = await open_room(rooms)
         await client.send(wire.AudioStart(id="r1"))
         for number in range(75):
-            await client.send(wire.pack_frame(number, LOUD[:1_280]))
+            await client.send(codec.pack_frame(number, LOUD[:1_280]))
         await eventually(lambda: any("2 s" in shown(p) for p in model.prefilled))
         assert not any("3 s" in shown(p) for p in model.prefilled)
 
@@ -96,7 +97,7 @@ async def test_what_was_read_is_not_read_again(tmp_path: Path) -> None:
         await eventually(lambda: drafts(model) == ["", "We moved to"])
         await client.send(wire.AudioStart(id="r1"))
         for number in range(75):
-            await client.send(wire.pack_frame(number, LOUD[:1_280]))
+            await client.send(codec.pack_frame(number, LOUD[:1_280]))
         await eventually(lambda: sum(isinstance(m, wire.Caption) for m in client.messages) >= 10)
         await eventually(lambda: drafts(model) == ["", "We moved to", "We think"])
 

@@ -7,6 +7,7 @@ from prepserver.engines.scripted import ScriptedSpeechModel
 from prepserver.engines.types import PartialTranscript, Transcription
 from prepserver.errors import InferenceError
 from prepserver.interview.speech.live_transcription import AUDIO_TIMEOUT
+from prepserver.wire import codec
 from prepserver.wire import protocol as wire
 from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import MessageKind
@@ -44,7 +45,7 @@ class FrailSpeech(ScriptedSpeechModel):
 async def speak(client: Client, seconds: int, *, begin: int = 0) -> None:
     """Whole seconds of sound, in frames."""
     for number in range(begin * 25, (begin + seconds) * 25):
-        await client.send(wire.pack_frame(number, LOUD[:FRAME]))
+        await client.send(codec.pack_frame(number, LOUD[:FRAME]))
 
 
 async def caption(client: Client, text: str) -> wire.Caption:
@@ -60,10 +61,10 @@ async def test_captions_come_while_the_candidate_speaks(tmp_path: Path) -> None:
         client = await open_room(rooms)
         await client.send(wire.AudioStart(id="r1"))
         await speak(client, 1)
-        assert (await caption(client, "1 s")).stable == 0
+        assert (await caption(client, "1 s")).committed == 0
         await speak(client, 2, begin=1)
         third = await caption(client, "2 s 3 s")
-        assert third.text[: third.stable] == "2 s"
+        assert third.text[: third.committed] == "2 s"
         await client.send(wire.AudioStop(id="r1", frames=75))
         assert (await client.said(MessageKind.ANSWER)).text.startswith("I spoke for 3.0 seconds")
 
@@ -151,7 +152,7 @@ async def test_a_recording_goes_on_with_captions_after_a_restart(tmp_path: Path)
         stored = (await client.next(wire.AudioAck)).frame
         assert stored >= 38
         for number in range(stored + 1, 100):
-            await client.send(wire.pack_frame(number, LOUD[:FRAME]))
+            await client.send(codec.pack_frame(number, LOUD[:FRAME]))
         await caption(client, "3 s 4 s")
         await client.send(wire.AudioStop(id="r1", frames=100))
         assert (await client.said(MessageKind.ANSWER)).text.startswith("I spoke for 4.0 seconds")

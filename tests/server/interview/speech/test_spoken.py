@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from prepserver.engines.scripted import ScriptedSpeechModel
+from prepserver.wire import codec
 from prepserver.wire import protocol as wire
 from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import MessageKind, Phase
@@ -23,7 +24,7 @@ async def test_a_recording_in_frames_is_acknowledged_and_written_down(tmp_path: 
         assert (await client.next(wire.AudioAck)).frame == -1
         for number in range(25):
             pcm = LOUD[number * 1_280 : (number + 1) * 1_280]
-            await client.send(wire.pack_frame(number, pcm))
+            await client.send(codec.pack_frame(number, pcm))
         assert (await client.next(wire.AudioAck)).frame == 12
         await client.send(wire.AudioStop(id="r1", frames=25))
         await client.state(Phase.TRANSCRIBING)
@@ -40,7 +41,7 @@ async def test_a_recording_goes_on_over_another_connection(tmp_path: Path) -> No
         frames = [LOUD[at : at + 1_280] for at in range(0, len(LOUD), 1_280)]
         await client.send(wire.AudioStart(id="r1"))
         for number, pcm in enumerate(frames[:20]):
-            await client.send(wire.pack_frame(number, pcm))
+            await client.send(codec.pack_frame(number, pcm))
         room = client.room
         await client.leave()
         again = await rooms.join(room)
@@ -49,7 +50,7 @@ async def test_a_recording_goes_on_over_another_connection(tmp_path: Path) -> No
         assert stored == 12
         for number, pcm in enumerate(frames):
             if number > stored:
-                await again.send(wire.pack_frame(number, pcm))
+                await again.send(codec.pack_frame(number, pcm))
         await again.send(wire.AudioStop(id="r1", frames=len(frames)))
         said = await again.said(MessageKind.ANSWER)
     assert said.text.startswith("I spoke for 1.0 seconds")
@@ -105,7 +106,7 @@ async def test_a_recording_that_is_too_long_is_refused_once(tmp_path: Path) -> N
         client = await open_room(rooms)
         await client.send(wire.AudioStart(id="r1"))
         for number in range(25):
-            await client.send(wire.pack_frame(number, LOUD[:1_280]))
+            await client.send(codec.pack_frame(number, LOUD[:1_280]))
         await client.send(answer("Shorter."))
         await client.said(MessageKind.QUESTION)
     failures = [m for m in client.messages if isinstance(m, wire.Failure)]
@@ -124,7 +125,7 @@ async def test_recordings_that_nobody_stops_do_not_pile_up(tmp_path: Path) -> No
         await speakers[4].send(wire.AudioStart(id="r4"))
         failure = await speakers[4].next(wire.Failure)
         assert (failure.code, failure.id) == ("too_many_recordings", "r4")
-        await speakers[4].send(wire.pack_frame(0, LOUD))
+        await speakers[4].send(codec.pack_frame(0, LOUD))
         await speakers[3].leave()
         await speakers[4].send(wire.AudioStart(id="r4"))
         assert (await speakers[4].next(wire.AudioAck)).frame == -1

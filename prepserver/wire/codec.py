@@ -1,0 +1,90 @@
+"""Encoding and decoding of protocol messages and audio frames."""
+
+import struct
+
+import msgspec
+from msgspec import Struct
+
+from prepserver.wire.protocol import (
+    FRAME_HEADER,
+    ClientMessage,
+    ClientMessages,
+    Id,
+    ServerMessage,
+    ServerMessages,
+)
+
+__all__ = [
+    "decode_client",
+    "decode_message_id",
+    "decode_server",
+    "encode",
+    "pack_frame",
+    "unpack_frame",
+]
+
+_encoder = msgspec.json.Encoder()
+_server_decoder: msgspec.json.Decoder[ServerMessages] = msgspec.json.Decoder(ServerMessages)
+_client_decoder: msgspec.json.Decoder[ClientMessages] = msgspec.json.Decoder(ClientMessages)
+_frame_number = struct.Struct(">I")
+
+
+def encode(message: ServerMessage | ClientMessage | Struct) -> bytes:
+    """Encode a message or a REST body as UTF-8 JSON."""
+    return _encoder.encode(message)
+
+
+def decode_client(data: str | bytes) -> ClientMessages:
+    """Decode a client message.
+
+    Raises msgspec.DecodeError for invalid JSON, msgspec.ValidationError for an invalid message.
+    """
+    try:
+        return _client_decoder.decode(data)
+    except RecursionError:
+        raise msgspec.DecodeError("nested too deeply") from None
+
+
+def decode_message_id(data: str | bytes) -> str:
+    """Return the id in a message that is otherwise invalid, or an empty string."""
+    try:
+        return msgspec.json.decode(data, type=_Envelope).id
+    except (msgspec.DecodeError, RecursionError):
+        return ""
+
+
+def decode_server(data: str | bytes) -> ServerMessages | None:
+    """Decode a server message; return None if its type is unknown, so that the client skips it.
+
+    Raises msgspec.DecodeError or msgspec.ValidationError if the message is invalid.
+    """
+    try:
+        return _server_decoder.decode(data)
+    except msgspec.ValidationError:
+        tag = msgspec.json.decode(data, type=_Envelope).type
+        if tag in _SERVER_TAGS:
+            raise
+        return None
+
+
+class _Envelope(Struct):
+    type: str = ""
+    id: Id = ""
+
+
+_SERVER_TAGS = frozenset(t.__struct_config__.tag for t in ServerMessages.__args__)
+
+
+def pack_frame(number: int, pcm: bytes) -> bytes:
+    """Build a numbered audio frame from PCM16 samples."""
+    return _frame_number.pack(number) + pcm
+
+
+def unpack_frame(data: bytes) -> tuple[int, bytes]:
+    """Split an audio frame into its number and its PCM16 samples.
+
+    Raises ValueError if the header is incomplete or a sample is cut in half.
+    """
+    if len(data) < FRAME_HEADER or len(data) % 2:
+        raise ValueError("an audio frame is a 4-byte number followed by 16-bit samples")
+    return _frame_number.unpack_from(data)[0], data[FRAME_HEADER:]
