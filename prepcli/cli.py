@@ -16,13 +16,19 @@ import stamina.instrumentation
 from prepcli import config, credentials, paths
 from prepcli.client.documents import read_answers, read_document
 from prepcli.client.handshake import is_loopback
-from prepcli.client.rest import Rest
-from prepcli.client.running import run
+from prepcli.client.rest import RestClient
 from prepcli.client.session import Session, SessionOptions
+from prepcli.client.signals import run_until_signal
 from prepcli.errors import NotFound, PrepError, UsageError
-from prepcli.headless.answers import Answer, Answers, DescriptorLines, Spoken, Typed
+from prepcli.headless.answers import (
+    Answer,
+    AnswerQueue,
+    DescriptorReader,
+    RecordedAnswer,
+    TypedAnswer,
+)
 from prepcli.headless.conversation import Conversation, choose_interview
-from prepcli.headless.export import heard_lines, markdown, printable
+from prepcli.headless.export import markdown, printable, spoken_answer_lines
 from prepcli.headless.output import JsonOutput, Output, PlainOutput
 from prepcli.local_server.sessions import open_session
 from prepserver.wire.protocol import Interview, InterviewSpec, InterviewType, Level, Message, Source
@@ -155,9 +161,9 @@ def interview(
         raise click.UsageError("An interview that you go on with keeps its role and questions.")
     spec = msgspec.convert(asked, InterviewSpec)
     options = SessionOptions(
-        server=None if server is None else config.normalised(server),
+        server=None if server is None else config.normalise_url(server),
         spec=spec,
-        begin=bool(asked),
+        start_new=bool(asked),
         interview_id=interview_id,
         resume_last=resume_last,
     )
@@ -170,13 +176,13 @@ def interview(
 
         sys.exit(run_app(options))
     # A script that brings its answers has said all; otherwise they are typed or piped in.
-    more = None if prepared and not _is_terminal(sys.stdin) else DescriptorLines(0)
+    more = None if prepared and not _is_terminal(sys.stdin) else DescriptorReader(0)
     output: Output
     if as_json:
         output = JsonOutput(sys.stdout, sys.stderr)
     else:
         output = PlainOutput(sys.stdout, sys.stderr, live=_is_terminal(sys.stdout))
-    run(_converse(options, Answers(prepared, more), output))
+    run_until_signal(_converse(options, AnswerQueue(prepared, more), output))
 
 
 def _prepared(audio: tuple[Path, ...], answers: Path | None) -> list[Answer]:
@@ -185,13 +191,13 @@ def _prepared(audio: tuple[Path, ...], answers: Path | None) -> list[Answer]:
     if audio:
         from prepcli.audio.files import read_audio  # numpy is a tenth of a second
 
-        prepared += [Spoken(file.name, read_audio(file)) for file in audio]
+        prepared += [RecordedAnswer(file.name, read_audio(file)) for file in audio]
     if answers is not None:
-        prepared += [Typed(text) for text in read_answers(answers)]
+        prepared += [TypedAnswer(text) for text in read_answers(answers)]
     return prepared
 
 
-async def _converse(options: SessionOptions, answers: Answers, output: Output) -> None:
+async def _converse(options: SessionOptions, answers: AnswerQueue, output: Output) -> None:
     began = ""
     try:
         async with _session(options, output.note) as session:
@@ -218,18 +224,18 @@ async def _converse(options: SessionOptions, answers: Answers, output: Output) -
 )
 def login(url: str, insecure_file: Path | None) -> None:
     """Log in to a server: asks for the access key that its keeper gave you."""
-    address = config.normalised(url)
+    address = config.normalise_url(url)
     if address.startswith("http://") and not is_loopback(address):
         click.echo("Note: over http:// everybody on the way can read your key.", err=True)
-    key = os.environ.get(credentials.ENVIRONMENT, "").strip()
+    key = os.environ.get(credentials.ACCESS_KEY_VARIABLE, "").strip()
     key = key or click.prompt("Access key", hide_input=True, err=True).strip()
 
     async def check() -> None:
-        async with Rest(address, key) as rest:
-            await rest.token()
+        async with RestClient(address, key) as rest:
+            await rest.get_room_token()
 
-    run(check())
-    credentials.keep(address, key, insecure_file)
+    run_until_signal(check())
+    credentials.save_access_key(address, key, insecure_file)
     click.echo(f"Logged in to {address}.", err=True)
 
 
@@ -238,9 +244,9 @@ def login(url: str, insecure_file: Path | None) -> None:
 def logout(url: str | None) -> None:
     """Forget the access key of a server, or of all servers."""
     known = [server.url for server in config.load(paths.settings_file()).servers]
-    urls = known if url is None else [config.normalised(url)]
+    urls = known if url is None else [config.normalise_url(url)]
     for each in urls:
-        if not credentials.forget(each):
+        if not credentials.delete_access_key(each):
             raise UsageError(f"You are not logged in to {each}.")
         click.echo(f"Logged out of {each}.", err=True)
     if not urls:
@@ -258,9 +264,9 @@ def list_interviews(server: str | None, as_json: bool) -> None:
 
     async def fetch() -> list[Interview]:
         async with _session(_to(server), _note, wait_for_models=False) as session:
-            return await session.rest.list()
+            return await session.rest.list_interviews()
 
-    interviews = run(fetch())
+    interviews = run_until_signal(fetch())
     if as_json:
         click.echo(msgspec.json.encode({"interviews": interviews}))
         return
@@ -278,10 +284,10 @@ def list_interviews(server: str | None, as_json: bool) -> None:
 def show(server: str | None, interview_id: str, heard: bool) -> None:
     """Print an interview."""
     if heard:
-        for message, speech in run(_fetch_heard(server, interview_id)):
-            click.echo(heard_lines(message, speech), nl=False)
+        for message, speech in run_until_signal(_fetch_heard(server, interview_id)):
+            click.echo(spoken_answer_lines(message, speech), nl=False)
         return
-    found, said = run(_fetch(server, interview_id))
+    found, said = run_until_signal(_fetch(server, interview_id))
     click.echo(markdown(found, said.messages), nl=False)
 
 
@@ -292,7 +298,7 @@ def show(server: str | None, interview_id: str, heard: bool) -> None:
 @click.option("--output", type=FILE, metavar="FILE", help="Write here, not to the terminal.")
 def export(server: str | None, interview_id: str, form: str, output: Path | None) -> None:
     """Write an interview as Markdown or JSON."""
-    found, said = run(_fetch(server, interview_id))
+    found, said = run_until_signal(_fetch(server, interview_id))
     if form == "md":
         data = markdown(found, said.messages).encode()
     else:
@@ -309,19 +315,19 @@ def export(server: str | None, interview_id: str, form: str, output: Path | None
 
 async def _fetch(server: str | None, interview_id: str) -> tuple[Interview, MessageList]:
     async with _session(_to(server), _note, wait_for_models=False) as session:
-        found = await session.rest.get(interview_id)
-        return found, MessageList(await session.rest.messages(interview_id))
+        found = await session.rest.get_interview(interview_id)
+        return found, MessageList(await session.rest.get_messages(interview_id))
 
 
 async def _fetch_heard(server: str | None, interview_id: str) -> list[tuple[Message, SpokenAnswer]]:
     """The spoken answers, with what is known of how they were heard."""
     found = []
     async with _session(_to(server), _note, wait_for_models=False) as session:
-        for message in await session.rest.messages(interview_id):
+        for message in await session.rest.get_messages(interview_id):
             if message.source is Source.SPEECH:
                 # An answer of before this was kept has none.
                 with contextlib.suppress(NotFound):
-                    speech = await session.rest.speech(interview_id, message.id)
+                    speech = await session.rest.get_spoken_answer(interview_id, message.id)
                     found.append((message, speech))
     return found
 
@@ -330,7 +336,7 @@ async def _fetch_heard(server: str | None, interview_id: str) -> list[tuple[Mess
 
 
 def _to(server: str | None) -> SessionOptions:
-    return SessionOptions(server=None if server is None else config.normalised(server))
+    return SessionOptions(server=None if server is None else config.normalise_url(server))
 
 
 @contextlib.asynccontextmanager

@@ -11,22 +11,22 @@ from msgspec import Struct
 
 from prepcli.errors import SettingsError, UsageError
 
-__all__ = ["Config", "Server", "load", "normalised", "save"]
+__all__ = ["Config", "KnownServer", "load", "normalise_url", "save"]
 
 
-class Server(Struct, frozen=True, forbid_unknown_fields=True):
+class KnownServer(Struct, frozen=True, forbid_unknown_fields=True):
     url: str
     insecure_file: str | None = None
     """Where the access key is kept, when it is not in the system's keyring."""
 
 
 class Config(Struct, frozen=True, forbid_unknown_fields=True):
-    servers: tuple[Server, ...] = ()
+    servers: tuple[KnownServer, ...] = ()
 
-    def server(self, url: str) -> Server | None:
+    def server(self, url: str) -> KnownServer | None:
         return next((server for server in self.servers if server.url == url), None)
 
-    def with_server(self, server: Server) -> "Config":
+    def with_server(self, server: KnownServer) -> "Config":
         """The same with this server last, in place of an entry for the same URL."""
         return Config((*self.without(server.url).servers, server))
 
@@ -69,7 +69,7 @@ def _string(text: str) -> str:
     return json.dumps(text).replace("\x7f", "\\u007f")
 
 
-def normalised(url: str) -> str:
+def normalise_url(url: str) -> str:
     """The one way of writing a server's address: `host:8400` becomes `https://host:8400`, and a
     name of this machine gets `http://`. Raises UsageError."""
     text = url.strip()

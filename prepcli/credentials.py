@@ -14,17 +14,17 @@ import msgspec
 from prepcli import config, paths
 from prepcli.errors import NotAuthorised, SettingsError
 
-__all__ = ["ENVIRONMENT", "access_key", "forget", "keep"]
+__all__ = ["ACCESS_KEY_VARIABLE", "delete_access_key", "load_access_key", "save_access_key"]
 
-ENVIRONMENT = "PREP_ACCESS_KEY"
+ACCESS_KEY_VARIABLE = "PREP_ACCESS_KEY"
 
 SERVICE = "prep"
 """The name under which keyrings show the entries."""
 
 
-def access_key(url: str) -> str:
+def load_access_key(url: str) -> str:
     """The key for a server. Raises NotAuthorised when there is none, SettingsError."""
-    if key := os.environ.get(ENVIRONMENT, "").strip():
+    if key := os.environ.get(ACCESS_KEY_VARIABLE, "").strip():
         return key
     server = config.load(paths.settings_file()).server(url)
     if server is not None and server.insecure_file is not None:
@@ -36,20 +36,20 @@ def access_key(url: str) -> str:
     return found
 
 
-def keep(url: str, key: str, insecure_file: Path | None = None) -> None:
+def save_access_key(url: str, key: str, insecure_file: Path | None = None) -> None:
     """Remember a key and the server. Raises SettingsError when there is no keyring."""
     if insecure_file is None:
         _to_keyring(url, key)
-        server = config.Server(url)
+        server = config.KnownServer(url)
     else:
         file = insecure_file.expanduser().absolute()
         _write(file, {**_read(file, missing_ok=True), url: key})
-        server = config.Server(url, insecure_file=str(file))
+        server = config.KnownServer(url, insecure_file=str(file))
     settings = paths.settings_file()
     config.save(config.load(settings).with_server(server), settings)
 
 
-def forget(url: str) -> bool:
+def delete_access_key(url: str) -> bool:
     """Remove the key and the server; whether there was one. Raises SettingsError."""
     settings = paths.settings_file()
     known = config.load(settings)
@@ -87,7 +87,7 @@ def _no_keyring(error: Exception) -> SettingsError:
         reason = "there is none"  # its own words advise on packages that prep cannot vouch for
     return SettingsError(
         f"The system's keyring cannot be used ({reason}). Keep the key in a file instead, "
-        f"prep login URL --insecure-file PATH, or set {ENVIRONMENT}."
+        f"prep login URL --insecure-file PATH, or set {ACCESS_KEY_VARIABLE}."
     )
 
 

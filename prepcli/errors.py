@@ -28,12 +28,12 @@ __all__ = [
     "DocumentError",
     "EmptyAudio",
     "InferenceFailed",
+    "LocalServerFailed",
     "MicrophoneUnavailable",
     "NotAudio",
     "NotAuthorised",
     "NotFound",
     "PrepError",
-    "PrivateServerFailed",
     "QueueFull",
     "RateLimited",
     "RecordingRefused",
@@ -102,7 +102,7 @@ class QueueFull(ServerUnreachable):
     """So much waits to be sent that no more is taken."""
 
 
-class PrivateServerFailed(PrepError):
+class LocalServerFailed(PrepError):
     """The server that prep started for itself did not start, or ended: waiting is of no use."""
 
     exit_code = 3

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import platformdirs
 
-__all__ = ["config_dir", "data_dir", "private_dir", "settings_file"]
+__all__ = ["config_dir", "data_dir", "local_server_dir", "settings_file"]
 
 
 def config_dir() -> Path:
@@ -25,6 +25,6 @@ def settings_file() -> Path:
     return config_dir() / "config.toml"
 
 
-def private_dir() -> Path:
+def local_server_dir() -> Path:
     """The data of the server that prep starts for itself: interviews are found there again."""
-    return data_dir() / "private"
+    return data_dir() / "local-server"

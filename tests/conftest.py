@@ -108,7 +108,7 @@ def _own_folders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     # Where the models are does not depend on the two folders above.
     monkeypatch.setenv("PREP_MODELS_DIR", str(_models_dir()))
     monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.fail.Keyring")
-    for name in ("PREP_ACCESS_KEY", "PREP_SERVER", "PREP_PRIVATE_ARGS"):
+    for name in ("PREP_ACCESS_KEY", "PREP_SERVER", "PREP_LOCAL_SERVER_ARGS"):
         monkeypatch.delenv(name, raising=False)
 
 

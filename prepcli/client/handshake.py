@@ -11,17 +11,17 @@ from websockets.http11 import Response
 from prepcli.errors import NotAuthorised, NotFound, ServerUnreachable
 from prepserver.wire.rest import ErrorBody
 
-__all__ = ["is_loopback", "open_connection", "raise_if_final"]
+__all__ = ["is_loopback", "open_connection", "raise_if_permanent"]
 
 MAX_SIZE = 8 * 1024 * 1024
 """Bytes of one message of the server: the snapshot of a long interview."""
 
-_TRY_AGAIN = frozenset({408, 425, 429})
+_RETRYABLE_STATUSES = frozenset({408, 425, 429})
 """Client errors that a later handshake may not meet; so are all of the server's, 5xx."""
 
 # At its debug level websockets writes the request line, and the token with it.
-_silent = logging.getLogger(f"{__name__}.websockets")
-_silent.setLevel(logging.WARNING)
+_websockets_log = logging.getLogger(f"{__name__}.websockets")
+_websockets_log.setLevel(logging.WARNING)
 
 
 async def open_connection(url: str, timeout: float) -> ClientConnection:
@@ -33,7 +33,7 @@ async def open_connection(url: str, timeout: float) -> ClientConnection:
         close_timeout=2,
         ping_interval=20,
         max_size=MAX_SIZE,
-        logger=_silent,
+        logger=_websockets_log,
         proxy=None if is_loopback(url) else True,
     )
 
@@ -47,14 +47,14 @@ def is_loopback(url: str) -> bool:
         return host == "localhost"
 
 
-def raise_if_final(response: Response, *, known: bool) -> None:
+def raise_if_permanent(response: Response, *, known: bool) -> None:
     """Raise for an answer to the handshake that trying again would not change.
 
     `known`: the room has been entered before. Then an answer that is not in the server's own words
     is a proxy's, or the network's at a new place, and passes.
     """
     status = response.status_code
-    if known and not _is_ours(response):
+    if known and not _is_error_body(response):
         return
     if status == 401:
         raise NotAuthorised(
@@ -64,14 +64,14 @@ def raise_if_final(response: Response, *, known: bool) -> None:
         raise NotFound(
             "There is no such interview on this server, or it is not yours. To see yours: prep list"
         )
-    if status < 500 and status not in _TRY_AGAIN:
+    if status < 500 and status not in _RETRYABLE_STATUSES:
         raise ServerUnreachable(
             f"What answers at this address is not a prep server: it said {status}. "
             "Check the address."
         )
 
 
-def _is_ours(response: Response) -> bool:
+def _is_error_body(response: Response) -> bool:
     try:
         msgspec.json.decode(response.body or b"", type=ErrorBody)
     except msgspec.DecodeError:

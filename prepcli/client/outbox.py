@@ -22,11 +22,11 @@ __all__ = ["MAX_MESSAGES", "Outbox"]
 MAX_MESSAGES = 256
 """Messages that may wait; a person who types offline never gets near."""
 
-_PASSING = (GetAllMessages, UserTyping, UserRecording)
+EPHEMERAL = (GetAllMessages, UserTyping, UserRecording)
 """True at the moment only: not repeated after a reconnect, which brings a snapshot anyway."""
 
 
-class _Letter:
+class QueuedMessage:
     """A message that waits to be acknowledged, or just to be sent when it has no id."""
 
     def __init__(self, id: str, kind: type, data: bytes) -> None:
@@ -41,22 +41,22 @@ class Outbox:
 
     def __init__(self, *, limit: int = MAX_MESSAGES) -> None:
         self._limit = limit
-        self._entries: list[_Letter | Recording] = []
+        self._entries: list[QueuedMessage | Recording] = []
 
     def __len__(self) -> int:
         """Entries that are not acknowledged."""
         return len(self._entries)
 
-    def put(self, message: ClientMessages, new_id: str) -> None:
+    def queue_message(self, message: ClientMessages, new_id: str) -> None:
         """Queue a message; `new_id` becomes its id if it can have one and has none.
 
         Raises QueueFull, UsageError for a message that the server would not take for its size,
         ValueError for those that belong to a Recording.
         """
         if isinstance(message, AudioStart | AudioStop | AudioCancel):
-            raise ValueError("a recording sends its own messages: use Room.recording()")
-        if isinstance(message, _PASSING):
-            self._put_passing(message)
+            raise ValueError("a recording sends its own messages: use Room.start_recording()")
+        if isinstance(message, EPHEMERAL):
+            self._queue_ephemeral(message)
             return
         if not message.id:
             message = replace(message, id=new_id)
@@ -68,53 +68,52 @@ class Outbox:
             )
         if len(self._entries) >= self._limit:
             raise _full()
-        self._entries.append(_Letter(message.id, type(message), data))
+        self._entries.append(QueuedMessage(message.id, type(message), data))
 
-    def _put_passing(self, message: ClientMessages) -> None:
+    def _queue_ephemeral(self, message: ClientMessages) -> None:
         """The latest of its kind stands for those that wait."""
         data = encode(message)
         if isinstance(message, UserTyping) and len(data) > MAX_TEXT_FRAME:
             data = encode(UserTyping())  # that somebody types is what matters
         for entry in self._entries:
-            if isinstance(entry, _Letter) and entry.kind is type(message) and not entry.sent:
+            if isinstance(entry, QueuedMessage) and entry.kind is type(message) and not entry.sent:
                 entry.data = data
                 return
-        self._entries.append(_Letter("", type(message), data))
+        self._entries.append(QueuedMessage("", type(message), data))
 
-    def add(self, recording: Recording) -> None:
+    def queue_recording(self, recording: Recording) -> None:
         """Queue a recording: its frames leave as they come. Raises QueueFull when other
         recordings, ten minutes together, or too many messages wait already."""
-        waiting = sum(each.waiting for each in self._entries if isinstance(each, Recording))
+        waiting = sum(
+            each.unacknowledged_frames for each in self._entries if isinstance(each, Recording)
+        )
         if waiting >= MAX_WAITING or len(self._entries) >= self._limit:
             raise _full()
         self._entries.append(recording)
 
-    def restart(self) -> None:
+    def start_connection(self) -> None:
         """A new connection: all that is not acknowledged leaves again, in order."""
-        kept: list[_Letter | Recording] = []
+        kept: list[QueuedMessage | Recording] = []
         for entry in self._entries:
             if isinstance(entry, Recording):
-                entry.restart()
+                entry.start_connection()
                 kept.append(entry)
             elif entry.id:
                 entry.sent = False
                 kept.append(entry)
         self._entries = kept
 
-    def next(self) -> str | bytes | None:
+    def next_to_send(self) -> str | bytes | None:
         """The next message for this connection: str for text, bytes for binary, None to wait."""
-        self._entries = [e for e in self._entries if not (isinstance(e, Recording) and e.over)]
-        earlier = False
+        self._entries = [e for e in self._entries if not (isinstance(e, Recording) and e.finished)]
+        connection_busy = False
         for entry in self._entries:
             if isinstance(entry, Recording):
                 # A connection carries one recording at a time.
-                if earlier:
-                    continue
-                earlier = True
-                data = entry.next()
-                if data is not None:
+                if not connection_busy and (data := entry.next_to_send()) is not None:
                     return data
-                if entry.holds_up:
+                connection_busy = True
+                if entry.blocks_later_messages:
                     return None
             elif not entry.sent:
                 entry.sent = True
@@ -123,19 +122,19 @@ class Outbox:
                 return entry.data.decode()
         return None
 
-    def accepted(self, id: str) -> None:
+    def mark_accepted(self, id: str) -> None:
         """The server has stored what has this id."""
-        for entry in self._with(id):
+        for entry in self._find(id):
             if isinstance(entry, Recording):
-                entry.delivered()
+                entry.mark_accepted()
             self._entries.remove(entry)
 
-    def refused(self, failure: Failure) -> None:
+    def mark_refused(self, failure: Failure) -> None:
         """The server will not have what the failure names; sending it again would not help."""
-        for entry in self._with(failure.id):
+        for entry in self._find(failure.id):
             if isinstance(entry, Recording):
-                entry.refused(failure)
-                if not entry.over:
+                entry.mark_refused(failure)
+                if not entry.finished:
                     continue
             self._entries.remove(entry)
 
@@ -145,25 +144,25 @@ class Outbox:
         Messages are answered in order, so this is the one that the server stopped at.
         """
         for entry in self._entries:
-            if isinstance(entry, _Letter) and entry.sent:
+            if isinstance(entry, QueuedMessage) and entry.sent:
                 self._entries.remove(entry)
                 return entry.id
         return ""
 
-    def acknowledged(self, id: str, frame: int) -> None:
+    def acknowledge_frames(self, id: str, frame: int) -> None:
         """The server has stored this recording up to a frame."""
-        for entry in self._with(id):
+        for entry in self._find(id):
             if isinstance(entry, Recording):
-                entry.acknowledged(frame)
+                entry.acknowledge_frames(frame)
 
-    def abandon(self, error: PrepError) -> None:
+    def fail_all(self, error: PrepError) -> None:
         """The room is left: whoever waits for a recording learns why it did not arrive."""
         for entry in self._entries:
             if isinstance(entry, Recording):
-                entry.abandon(error)
+                entry.fail(error)
         self._entries.clear()
 
-    def _with(self, id: str) -> list[_Letter | Recording]:
+    def _find(self, id: str) -> list[QueuedMessage | Recording]:
         return [entry for entry in self._entries if id and entry.id == id]
 
 

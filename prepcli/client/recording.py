@@ -109,17 +109,17 @@ class Recording:
     # --- For the outbox -----------------------------------------------------------------------
 
     @property
-    def waiting(self) -> int:
+    def unacknowledged_frames(self) -> int:
         """Frames that the server has not stored."""
         return len(self._frames)
 
     @property
-    def over(self) -> bool:
+    def finished(self) -> bool:
         """Nothing is left to send or to wait for."""
         return self._done.is_set() and not self._owes_cancel
 
     @property
-    def holds_up(self) -> bool:
+    def blocks_later_messages(self) -> bool:
         """What was said after the end of the recording has to wait for it to leave."""
         return self._stopping and not self._stop_sent and not self._done.is_set()
 
@@ -127,7 +127,7 @@ class Recording:
     def _owes_cancel(self) -> bool:
         return self._cancelled and self._announced
 
-    def next(self) -> str | bytes | None:
+    def next_to_send(self) -> str | bytes | None:
         """The next message for this connection: str for text, bytes for a frame."""
         if self._cancelled:
             if not self._owes_cancel:
@@ -151,11 +151,11 @@ class Recording:
             return encode(AudioStop(id=self.id, frames=end)).decode()
         return None
 
-    def restart(self) -> None:
+    def start_connection(self) -> None:
         """There is a new connection: ask the server again where to go on."""
         self._started = self._open = self._stop_sent = False
 
-    def acknowledged(self, frame: int) -> None:
+    def acknowledge_frames(self, frame: int) -> None:
         """The server has stored all frames up to this one."""
         while self._frames and self._first <= frame:
             self._frames.popleft()
@@ -164,27 +164,27 @@ class Recording:
             return
         if frame + 1 < self._first:
             self._cancelled = True  # or the server keeps what it has just begun anew
-            self.abandon(
+            self.fail(
                 RecordingRefused("The server has lost the beginning of the recording: repeat it.")
             )
         else:
             self._open = True
             self._sent = self._first
 
-    def delivered(self) -> None:
+    def mark_accepted(self) -> None:
         """The server has the whole recording."""
         self._frames.clear()
         self._done.set()
 
-    def refused(self, failure: Failure) -> None:
+    def mark_refused(self, failure: Failure) -> None:
         """The server answered with an error."""
         if failure.code == ErrorCode.FRAMES_MISSING and self._repairs < MAX_REPAIRS:
             self._repairs += 1
-            self.restart()
+            self.start_connection()
         else:
-            self.abandon(RecordingRefused(failure.message))
+            self.fail(RecordingRefused(failure.message))
 
-    def abandon(self, error: PrepError) -> None:
+    def fail(self, error: PrepError) -> None:
         """It will never arrive."""
         if not self._done.is_set():
             self._error = error

@@ -42,7 +42,7 @@ from prepserver.wire.rest import (
     SpokenAnswer,
 )
 
-__all__ = ["Rest", "error_of", "until"]
+__all__ = ["RestClient", "error_from_response", "format_local_time"]
 
 TIMEOUT = httpx.Timeout(15.0, connect=4.0)
 """Seconds."""
@@ -53,20 +53,20 @@ TOKEN_MARGIN = 60.0
 ATTEMPTS = 4
 """Of a call that may be repeated, within ten seconds."""
 
-_TRY_AGAIN = frozenset({502, 503, 504})
+_RETRYABLE_STATUSES = frozenset({502, 503, 504})
 _IDEMPOTENT = frozenset({"GET", "DELETE", "PATCH", "PUT"})
 
 _T = TypeVar("_T")
 
 
-class _Unavailable(Exception):
+class _RetryableStatus(Exception):
     """An answer that another attempt may turn into a better one."""
 
     def __init__(self, response: httpx.Response) -> None:
         self.response = response
 
 
-class Rest:
+class RestClient:
     """One server and one access key. Calls raise PrepError and nothing else.
 
     Calls that may be repeated are tried up to four times when the server does not answer.
@@ -107,7 +107,7 @@ class Rest:
     async def close(self) -> None:
         await self._http.aclose()
 
-    async def token(self, *, renew: bool = False, attempts: int = ATTEMPTS) -> str:
+    async def get_room_token(self, *, renew: bool = False, attempts: int = ATTEMPTS) -> str:
         """A token for the rooms, good for some minutes more; `renew` drops the one at hand."""
         async with self._fetching:
             token = self._token
@@ -116,50 +116,50 @@ class Rest:
                 self._token = token
             return token.token
 
-    async def create(self, spec: InterviewSpec) -> Interview:
+    async def create_interview(self, spec: InterviewSpec) -> Interview:
         """Begin an interview. Its id is made here, so a repeated request makes one interview."""
         body = CreateInterview(id=uuid.uuid4().hex, **msgspec.structs.asdict(spec))
         return await self._call(Interview, "POST", "/api/interviews", body, attempts=ATTEMPTS)
 
-    async def get(self, interview_id: str) -> Interview:
+    async def get_interview(self, interview_id: str) -> Interview:
         return await self._call(Interview, "GET", _path(interview_id))
 
     async def rename(self, interview_id: str, title: str) -> Interview:
         body = ChangeInterview(title=title)
         return await self._call(Interview, "PATCH", _path(interview_id), body)
 
-    async def delete(self, interview_id: str) -> None:
+    async def delete_interview(self, interview_id: str) -> None:
         """What is gone already is deleted: a repeated request may meet its own success."""
         try:
             await self._send("DELETE", _path(interview_id), None, ATTEMPTS)
         except NotFound:
             return
 
-    async def messages(self, interview_id: str) -> list[Message]:
+    async def get_messages(self, interview_id: str) -> list[Message]:
         """All that was said, in order."""
         said = (await self._call(MessageList, "GET", f"{_path(interview_id)}/messages")).messages
         return sorted(said, key=lambda message: message.position)
 
-    async def speech(self, interview_id: str, message_id: str) -> SpokenAnswer:
+    async def get_spoken_answer(self, interview_id: str, message_id: str) -> SpokenAnswer:
         """How a spoken answer was heard. Raises NotFound for one that was typed."""
         path = f"{_path(interview_id)}/messages/{quote(message_id, safe='')}/speech"
         return await self._call(SpokenAnswer, "GET", path)
 
-    async def list(self) -> list[Interview]:
+    async def list_interviews(self) -> list[Interview]:
         """The user's interviews, as the server orders them."""
         return (await self._call(InterviewList, "GET", "/api/interviews")).interviews
 
     async def ratelimit(self) -> Quota:
         return await self._call(Quota, "GET", "/api/ratelimit")
 
-    async def health(self) -> Health:
+    async def get_health(self) -> Health:
         """How ready the server is; one attempt, and `starting` is an answer too."""
         try:
             response = await self._http.get("/health/ready")
         except httpx.HTTPError as error:
             raise _unreachable(self.url, error) from None
         if response.status_code not in (200, 503):
-            raise error_of(response, self.url)
+            raise error_from_response(response, self.url)
         return self._decode(Health, response)
 
     async def _call(
@@ -181,7 +181,7 @@ class Rest:
         content = None if body is None else encode(body)
         headers = None if body is None else {"Content-Type": "application/json"}
         tries = stamina.retry_context(
-            on=(httpx.TransportError, _Unavailable),
+            on=(httpx.TransportError, _RetryableStatus),
             attempts=attempts,
             timeout=10.0,
             wait_initial=0.2,
@@ -193,28 +193,28 @@ class Rest:
                     response = await self._http.request(
                         method, path, content=content, headers=headers
                     )
-                    if response.status_code in _TRY_AGAIN:
-                        raise _Unavailable(response)
-        except _Unavailable as error:
-            raise error_of(error.response, self.url) from None
+                    if response.status_code in _RETRYABLE_STATUSES:
+                        raise _RetryableStatus(response)
+        except _RetryableStatus as error:
+            raise error_from_response(error.response, self.url) from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise _unreachable(self.url, error) from None
         if not response.is_success:
-            raise error_of(response, self.url)
+            raise error_from_response(response, self.url)
         return response
 
     def _decode(self, kind: type[_T], response: httpx.Response) -> _T:
         try:
             return msgspec.json.decode(response.content, type=kind)
         except msgspec.DecodeError:
-            raise _stranger(self.url) from None
+            raise _not_a_prep_server(self.url) from None
 
 
 def _path(interview_id: str) -> str:
     return f"/api/interviews/{quote(interview_id, safe='')}"
 
 
-def error_of(response: httpx.Response, url: str) -> PrepError:
+def error_from_response(response: httpx.Response, url: str) -> PrepError:
     """The client's error for an answer that is none of the wanted ones."""
     try:
         error = msgspec.json.decode(response.content, type=ErrorBody).error
@@ -226,14 +226,14 @@ def error_of(response: httpx.Response, url: str) -> PrepError:
                 f"The server at {url} is in trouble (it answered {response.status_code}). "
                 "Try again later."
             )
-        return _stranger(url)
+        return _not_a_prep_server(url)
     match response.status_code:
         case 401:
             return _not_authorised(url)
         case 403 | 404:
             return NotFound(error.message)
         case 429:
-            return rate_limited(error)
+            return rate_limited_error(error)
         case 503 if error.code.startswith("inference"):
             return InferenceFailed(error.message)
         case status if status >= 500:
@@ -242,16 +242,16 @@ def error_of(response: httpx.Response, url: str) -> PrepError:
             return RequestRefused(error.message, code=error.code)
 
 
-def rate_limited(error: Error) -> RateLimited:
+def rate_limited_error(error: Error) -> RateLimited:
     """With the reset time in the person's own time zone."""
     reset: Any = error.details.get("reset")
     if not isinstance(reset, int | float):
         return RateLimited(error.message)
-    sentence = f"The allowance of model requests is used up until {until(reset)}."
+    sentence = f"The allowance of model requests is used up until {format_local_time(reset)}."
     return RateLimited(sentence, reset=float(reset))
 
 
-def until(time: float) -> str:
+def format_local_time(time: float) -> str:
     """A moment, in seconds since the Unix epoch, in local time and to the minute."""
     return datetime.fromtimestamp(time).astimezone().strftime("%Y-%m-%d %H:%M %Z")
 
@@ -270,7 +270,7 @@ def _not_authorised(url: str) -> NotAuthorised:
     )
 
 
-def _stranger(url: str) -> ServerUnreachable:
+def _not_a_prep_server(url: str) -> ServerUnreachable:
     return ServerUnreachable(
         f"What answers at {url} is not a prep server of a version that this client knows. "
         "Check the address."

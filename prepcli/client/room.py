@@ -29,7 +29,7 @@ from websockets.exceptions import (
 )
 
 from prepcli.client.backoff import Backoff
-from prepcli.client.handshake import open_connection, raise_if_final
+from prepcli.client.handshake import open_connection, raise_if_permanent
 from prepcli.client.outbox import Outbox
 from prepcli.client.recording import Recording
 from prepcli.client.state import ConnectionChanged, ConnectionStatus, RoomEvent
@@ -150,19 +150,19 @@ class Room:
         ended.
         """
         self._require_open()
-        self._outbox.put(message, uuid.uuid4().hex)
+        self._outbox.queue_message(message, uuid.uuid4().hex)
         self._wake.set()
 
-    def recording(self) -> Recording:
+    def start_recording(self) -> Recording:
         """Begin a spoken answer: `feed` it, then `stop` or `cancel` it. One after the other."""
         self._require_open()
         recording = Recording(uuid.uuid4().hex, self._wake.set)
-        self._outbox.add(recording)
+        self._outbox.queue_recording(recording)
         self._wake.set()
         return recording
 
     @property
-    def waiting(self) -> int:
+    def unacknowledged(self) -> int:
         """Messages and recordings that the server has not acknowledged."""
         return len(self._outbox)
 
@@ -184,7 +184,7 @@ class Room:
             self._error = error
         finally:
             waiting = self._error if isinstance(self._error, PrepError) else _left_room()
-            self._outbox.abandon(waiting)
+            self._outbox.fail_all(waiting)
             if self._error is not None:
                 await self._events.put(None)
 
@@ -202,7 +202,7 @@ class Room:
                 if status == 401 and not refused:
                     refused = True
                     continue
-                raise_if_final(error.response, known=known)
+                raise_if_permanent(error.response, known=known)
                 refused = False
                 _log.info("the room refused the connection with %d", status)
             except InvalidURI:
@@ -219,7 +219,7 @@ class Room:
     async def _live(self, connection: ClientConnection) -> None:
         """Read and write until the connection is lost. Raises NotFound when the room is deleted."""
         began = self._monotonic()
-        self._outbox.restart()
+        self._outbox.start_connection()
         await self._events.put(ConnectionChanged(ConnectionStatus.ONLINE))
         async with asyncio.TaskGroup() as tasks:
             sender = tasks.create_task(self._send_all(connection))
@@ -240,7 +240,7 @@ class Room:
     async def _send_all(self, connection: ClientConnection) -> None:
         try:
             while True:
-                data = self._outbox.next()
+                data = self._outbox.next_to_send()
                 if data is None:
                     # Nothing is awaited between the two, so no wake-up is lost.
                     self._wake.clear()
@@ -272,11 +272,11 @@ class Room:
     def _take(self, message: ServerMessages) -> None:
         match message:
             case Accepted(id=id):
-                self._outbox.accepted(id)
+                self._outbox.mark_accepted(id)
             case AudioAck(id=id, frame=frame):
-                self._outbox.acknowledged(id, frame)
+                self._outbox.acknowledge_frames(id, frame)
             case Failure(id=id) if id:
-                self._outbox.refused(message)
+                self._outbox.mark_refused(message)
             case _:
                 return
         self._wake.set()

@@ -2,7 +2,7 @@
 
 session = await open_session(SessionOptions(server=None), print)
 try:
-    interview = await session.rest.create(InterviewSpec(role="Backend Engineer"))
+    interview = await session.rest.create_interview(InterviewSpec(role="Backend Engineer"))
     async with session.room("interview", interview.id) as room: …
 finally:
     await session.close()
@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from msgspec import Struct
 
-from prepcli.client.rest import Rest
+from prepcli.client.rest import RestClient
 from prepcli.client.room import Room
 from prepserver.wire.protocol import InterviewSpec
 
@@ -28,7 +28,7 @@ class SessionOptions(Struct, frozen=True, kw_only=True):
     """The server's URL; None for one that prep starts on this machine and stops at the end."""
     spec: InterviewSpec = InterviewSpec()
     """The interview to begin, or what the form for a new one says at first."""
-    begin: bool = False
+    start_new: bool = False
     """Begin an interview from `spec` at once: something about it was said on the command line."""
     interview_id: str | None = None
     """The interview to go on with."""
@@ -48,7 +48,7 @@ class ServerProcess(Protocol):
 class Session:
     """One server, one person. Close it at the end."""
 
-    def __init__(self, rest: Rest, process: ServerProcess | None = None) -> None:
+    def __init__(self, rest: RestClient, process: ServerProcess | None = None) -> None:
         self.rest = rest
         self._process = process
 
@@ -64,7 +64,7 @@ class Session:
             if self._process is not None:
                 self._process.require_running()  # if it has ended, retrying is pointless
             # Rooms have a backoff of their own: one attempt, so that it is in charge.
-            token = await self.rest.token(renew=renew, attempts=1)
+            token = await self.rest.get_room_token(renew=renew, attempts=1)
             return f"{base}{path}?token={quote(token, safe='')}"
 
         return Room(address, on_frame=on_frame)

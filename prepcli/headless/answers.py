@@ -13,26 +13,33 @@ from msgspec import Struct
 from prepcli.errors import UsageError
 from prepserver.wire.limits import MAX_ANSWER
 
-__all__ = ["Answer", "Answers", "DescriptorLines", "Lines", "Spoken", "Typed"]
+__all__ = [
+    "Answer",
+    "AnswerQueue",
+    "DescriptorReader",
+    "LineSource",
+    "RecordedAnswer",
+    "TypedAnswer",
+]
 
 
-class Spoken(Struct, frozen=True):
+class RecordedAnswer(Struct, frozen=True):
     name: str
     """Of the file, to speak of it."""
     pcm: bytes
     """PCM16 little-endian, 16 kHz, mono."""
 
 
-class Typed(Struct, frozen=True):
+class TypedAnswer(Struct, frozen=True):
     text: str
     echoed: bool = False
     """The person sees it already, because they typed it here."""
 
 
-Answer = Spoken | Typed
+Answer = RecordedAnswer | TypedAnswer
 
 
-class Lines(Protocol):
+class LineSource(Protocol):
     """More answers, which may take their time."""
 
     interactive: bool
@@ -42,10 +49,10 @@ class Lines(Protocol):
         """The next line; None after the last one."""
 
 
-class Answers:
+class AnswerQueue:
     """Prepared answers first, in order; then those of `lines`, if there are any."""
 
-    def __init__(self, prepared: Iterable[Answer] = (), lines: Lines | None = None) -> None:
+    def __init__(self, prepared: Iterable[Answer] = (), lines: LineSource | None = None) -> None:
         self._prepared = deque(prepared)
         self._lines = lines
 
@@ -79,11 +86,11 @@ class Answers:
                     f"{MAX_ANSWER:,}. The interview is kept; come back with a shorter one."
                 )
             if text:
-                return Typed(text, echoed=self._lines.interactive)
+                return TypedAnswer(text, echoed=self._lines.interactive)
         return None
 
 
-class DescriptorLines:
+class DescriptorReader:
     """Lines of an open file, such as the standard input.
 
     A thread of its own reads it: a terminal, a pipe and a file have nothing else in common that

@@ -8,7 +8,7 @@ import uuid
 import msgspec
 from msgspec.structs import replace
 
-from prepcli.client.rest import rate_limited
+from prepcli.client.rest import rate_limited_error
 from prepcli.client.room import Room
 from prepcli.client.session import Session, SessionOptions
 from prepcli.client.state import (
@@ -28,7 +28,7 @@ from prepcli.errors import (
     ServerUnreachable,
     UsageError,
 )
-from prepcli.headless.answers import Answer, Answers, Spoken, Typed
+from prepcli.headless.answers import Answer, AnswerQueue, RecordedAnswer, TypedAnswer
 from prepcli.headless.output import Output
 from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import (
@@ -56,13 +56,15 @@ MAX_REPEATS = 3
 async def choose_interview(session: Session, options: SessionOptions) -> str:
     """The id of the interview that was asked for, or of a new one. Raises PrepError."""
     if options.interview_id is not None:
-        return (await session.rest.get(options.interview_id)).id
+        return (await session.rest.get_interview(options.interview_id)).id
     if options.resume_last:
-        active = [each for each in await session.rest.list() if each.status is Status.ACTIVE]
+        active = [
+            each for each in await session.rest.list_interviews() if each.status is Status.ACTIVE
+        ]
         if not active:
             raise UsageError("There is no interview to go on with. Begin one: prep interview")
         return max(active, key=lambda interview: interview.updated_at).id
-    return (await session.rest.create(options.spec)).id
+    return (await session.rest.create_interview(options.spec)).id
 
 
 class _Left(Exception):
@@ -75,7 +77,7 @@ class Conversation:
     def __init__(
         self,
         room: Room,
-        answers: Answers,
+        answers: AnswerQueue,
         output: Output,
         *,
         offline_seconds: float = OFFLINE_SECONDS,
@@ -162,7 +164,7 @@ class Conversation:
 
     def _refused(self, failure: Failure) -> None:
         if failure.code == ErrorCode.RATE_LIMITED:
-            raise rate_limited(msgspec.convert(failure, Error, from_attributes=True))
+            raise rate_limited_error(msgspec.convert(failure, Error, from_attributes=True))
         if failure.id and failure.id == self._retry_id:
             self._retry_id = ""  # somebody else was quicker
         elif failure.id and failure.id == self._given_id:
@@ -214,7 +216,7 @@ class Conversation:
         found, self._found_failed = self._found_failed, False
         over = found and float(failed.details.get("reset", 0.0)) <= time.time()
         if failed.code == ErrorCode.RATE_LIMITED and not over:
-            raise rate_limited(failed)
+            raise rate_limited_error(failed)
         hopeless = not failed.retryable and not found
         if hopeless or self._retried_at == len(self._state.messages):
             raise InferenceFailed(failed.message)
@@ -236,13 +238,13 @@ class Conversation:
                 self._ending = True
                 self._output.note("no more answers: ending the interview")
                 await self._room.send(InterviewEnd(id=uuid.uuid4().hex))
-            case Typed(text=text, echoed=echoed):
+            case TypedAnswer(text=text, echoed=echoed):
                 if echoed:
                     self._output.typed(text)
                 self._given_id = uuid.uuid4().hex
                 await self._room.send(UserMessage(id=self._given_id, text=text))
-            case Spoken(pcm=pcm):
-                recording = self._room.recording()
+            case RecordedAnswer(pcm=pcm):
+                recording = self._room.start_recording()
                 self._given_id = recording.id
                 with contextlib.suppress(RecordingRefused):  # the room tells the reason as well
                     recording.feed(pcm)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from prepserver.wire.protocol import Interview, Message, MessageKind, Role
 from prepserver.wire.rest import SpokenAnswer
 
-__all__ = ["heard_lines", "markdown", "printable", "speaker"]
+__all__ = ["markdown", "printable", "speaker_name", "spoken_answer_lines"]
 
 # C0 and C1 controls but for tab and line feed: what a model or a server says must not move the
 # cursor, set the title or clear the screen of whoever reads it.
@@ -18,7 +18,7 @@ def printable(text: str) -> str:
     return _CONTROLS.sub("", text.replace("\r\n", "\n"))
 
 
-def speaker(kind: MessageKind, role: Role) -> str:
+def speaker_name(kind: MessageKind, role: Role) -> str:
     """Who says a message, as a transcript names them."""
     match kind:
         case MessageKind.HINT:
@@ -28,10 +28,10 @@ def speaker(kind: MessageKind, role: Role) -> str:
     return "You" if role is Role.CANDIDATE else "Interviewer"
 
 
-def heard_lines(message: Message, speech: SpokenAnswer) -> str:
+def spoken_answer_lines(message: Message, speech: SpokenAnswer) -> str:
     """A spoken answer by its segments, in the order of the recording; what was set aside says
     why."""
-    lines = [f"{speaker(message.kind, message.role)} ({speech.seconds:.1f} s):"]
+    lines = [f"{speaker_name(message.kind, message.role)} ({speech.seconds:.1f} s):"]
     for each in sorted((*speech.segments, *speech.dropped), key=lambda segment: segment.start):
         why = f"set aside, {each.drop_reason}: " if each.drop_reason else ""
         lines.append(f"  {each.start:6.1f}-{each.end:.1f}  {why}{each.text or '(no words)'}")
@@ -47,6 +47,6 @@ def markdown(interview: Interview, messages: Sequence[Message]) -> str:
     for message in messages:
         if not message.text.startswith("#"):  # it has a title of its own
             edited = " (corrected)" if message.edited else ""
-            lines += ["", f"**{speaker(message.kind, message.role)}{edited}:**"]
+            lines += ["", f"**{speaker_name(message.kind, message.role)}{edited}:**"]
         lines += ["", message.text]
     return printable("\n".join(lines)) + "\n"

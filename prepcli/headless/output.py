@@ -3,7 +3,7 @@
 from typing import Protocol, TextIO
 
 from prepcli.client.state import ConnectionStatus, RoomState
-from prepcli.headless.export import printable, speaker
+from prepcli.headless.export import printable, speaker_name
 from prepserver.wire.protocol import Message, MessageKind, Phase, Role, StreamingMessage
 
 __all__ = ["JsonOutput", "Output", "PlainOutput"]
@@ -160,4 +160,4 @@ def _lead(kind: MessageKind, role: Role, text: str, *, again: bool = False) -> s
     """What stands before the words of a message. A text with a title of its own needs none."""
     if kind is MessageKind.SUMMARY:
         return "\n" if text.startswith("#") else "\nSummary:\n"
-    return f"{speaker(kind, role)}{' (corrected)' if again else ''}: "
+    return f"{speaker_name(kind, role)}{' (corrected)' if again else ''}: "

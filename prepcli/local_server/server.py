@@ -24,13 +24,13 @@ import msgspec
 from msgspec import Struct
 
 from prepcli import paths
-from prepcli.client.rest import Rest
-from prepcli.errors import PrivateServerFailed, ServerUnreachable
-from prepcli.local_server.orphans import end_orphan
+from prepcli.client.rest import RestClient
+from prepcli.errors import LocalServerFailed, ServerUnreachable
+from prepcli.local_server.stale_server import stop_stale_server
 
-__all__ = ["PrivateServer"]
+__all__ = ["LocalServer"]
 
-ARGUMENTS = "PREP_PRIVATE_ARGS"
+ARGUMENTS = "PREP_LOCAL_SERVER_ARGS"
 """Environment: more arguments for the server, such as `--model PATH`."""
 
 READY_SECONDS = 60.0
@@ -61,12 +61,12 @@ class _NewUser(Struct, frozen=True):
     key: str
 
 
-class PrivateServer:
+class LocalServer:
     """A child process that serves this person alone. `start` it, `stop` it."""
 
     def __init__(self, directory: Path | None = None) -> None:
         """`directory` is where its data is kept; by default the same at every start."""
-        self._directory = directory or paths.private_dir()
+        self._directory = directory or paths.local_server_dir()
         self._process: subprocess.Popen[bytes] | None = None
         self._lock: IO[str] | None = None
         self.url = ""
@@ -87,7 +87,7 @@ class PrivateServer:
             on_progress("Starting a private server")
             self._take_lock()
             # Whoever has the lock is alone here, so a server that still runs is nobody's.
-            await asyncio.to_thread(end_orphan, self._pid_file, str(self._directory))
+            await asyncio.to_thread(stop_stale_server, self._pid_file, str(self._directory))
             self.access_key = await self._new_key()
             with tempfile.TemporaryDirectory(prefix="prep-") as folder:
                 await self._launch(Path(folder) / "ready.json")
@@ -95,14 +95,14 @@ class PrivateServer:
             await self.stop()
             raise
 
-    async def wait_for_models(self, rest: Rest, on_progress: Callable[[str], None]) -> None:
+    async def wait_for_models(self, rest: RestClient, on_progress: Callable[[str], None]) -> None:
         """Return when it can interview. Raises PrivateServerFailed."""
         told = ""
         deadline = time.monotonic() + MODELS_SECONDS
         while True:
             self.require_running()
             try:
-                health = await rest.health()
+                health = await rest.get_health()
             except ServerUnreachable:
                 self.require_running()
                 raise
@@ -141,7 +141,7 @@ class PrivateServer:
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             lock = (self._directory / "client.lock").open("a+")
         except OSError as error:
-            raise PrivateServerFailed(
+            raise LocalServerFailed(
                 f"{self._directory} cannot be used: {error.strerror}."
             ) from None
         try:
@@ -150,7 +150,7 @@ class PrivateServer:
             lock.seek(0)
             owner = lock.read().strip() or "unknown"
             lock.close()
-            raise PrivateServerFailed(
+            raise LocalServerFailed(
                 f"Another prep (process {owner}) is using your private server. End it first."
             ) from None
         lock.truncate(0)
@@ -214,8 +214,8 @@ class PrivateServer:
             _end(process)
             self._pid_file.unlink(missing_ok=True)
 
-    def _failure(self, what: str) -> PrivateServerFailed:
-        return PrivateServerFailed(f"{what}. Its log, {self.log}, ends with:\n{self._tail()}")
+    def _failure(self, what: str) -> LocalServerFailed:
+        return LocalServerFailed(f"{what}. Its log, {self.log}, ends with:\n{self._tail()}")
 
     def _tail(self) -> str:
         return "\n".join(f"  {line}" for line in self._log_text().splitlines()[-8:])
@@ -237,15 +237,15 @@ def _command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "prepserver", *arguments]
 
 
-def _not_started(output: str, code: int | None) -> PrivateServerFailed:
+def _not_started(output: str, code: int | None) -> LocalServerFailed:
     # A module of prep's own that is missing is a broken installation: its traceback says more.
     if re.search(r"No module named (?!'?prepserver\.)", output):
-        return PrivateServerFailed(
+        return LocalServerFailed(
             "A private server needs the server's packages, which are not installed: "
             "pip install 'prep-interview[server]' — or name a server by --server URL."
         )
     said = "\n".join(f"  {line}" for line in output.strip().splitlines()[-8:])
-    return PrivateServerFailed(
+    return LocalServerFailed(
         f"The private server did not start (exit code {code}). It says:\n{said or '  nothing'}"
     )
 

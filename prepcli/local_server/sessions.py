@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 
-from prepcli.client.rest import Rest
+from prepcli.client.rest import RestClient
 from prepcli.client.session import Session, SessionOptions
-from prepcli.config import normalised
-from prepcli.credentials import access_key
+from prepcli.config import normalise_url
+from prepcli.credentials import load_access_key
 from prepcli.errors import NotAuthorised
-from prepcli.local_server.server import PrivateServer
+from prepcli.local_server.server import LocalServer
 
 __all__ = ["open_session"]
 
@@ -23,11 +23,11 @@ async def open_session(
     `on_progress` is told, in short lines, what is being waited for. Raises PrepError.
     """
     if options.server is not None:
-        url = normalised(options.server)
-        return Session(Rest(url, await _key_for(url)))
-    private = PrivateServer()
+        url = normalise_url(options.server)
+        return Session(RestClient(url, await _key_for(url)))
+    private = LocalServer()
     await private.start(on_progress)
-    session = Session(Rest(private.url, private.access_key), private)
+    session = Session(RestClient(private.url, private.access_key), private)
     try:
         if wait_for_models:
             await private.wait_for_models(session.rest, on_progress)
@@ -39,9 +39,9 @@ async def open_session(
 
 async def _key_for(url: str) -> str:
     try:
-        return access_key(url)
+        return load_access_key(url)
     except NotAuthorised:
         # That nobody answers there says more than that nobody has logged in there.
-        async with Rest(url, "nobody") as stranger:
-            await stranger.health()
+        async with RestClient(url, "nobody") as stranger:
+            await stranger.get_health()
         raise

@@ -12,8 +12,8 @@ from textual.app import App
 from textual.binding import Binding, BindingType
 
 from prepcli.audio.capture import Microphone
-from prepcli.client.running import run
 from prepcli.client.session import Session, SessionOptions
+from prepcli.client.signals import run_until_signal
 from prepcli.errors import NotAuthorised, PrepError
 from prepcli.local_server.sessions import open_session
 from prepcli.terminal_text import printable
@@ -91,10 +91,10 @@ class PrepApp(App[int]):
             self.session = session = await self._connect(progressed)
             interview_id = self._interview_id
             if self._resume_last and not interview_id:
-                interview_id = last_worked_on(await session.rest.list())
+                interview_id = last_worked_on(await session.rest.list_interviews())
             elif self._begin:
                 progressed("Preparing the interview…")
-                interview_id = (await session.rest.create(self._spec)).id
+                interview_id = (await session.rest.create_interview(self._spec)).id
         except PrepError as error:
             self.post_message(StartupFailed(error))
         else:
@@ -155,7 +155,7 @@ def last_worked_on(interviews: Sequence[Interview]) -> str:
 
 def run_app(options: SessionOptions) -> int:
     """Show the screens until the person leaves; the exit code of the command."""
-    return run(_run(options))
+    return run_until_signal(_run(options))
 
 
 async def _run(options: SessionOptions) -> int:
@@ -168,7 +168,7 @@ async def _run(options: SessionOptions) -> int:
         interview_id=options.interview_id or "",
         resume_last=options.resume_last,
         spec=options.spec,
-        begin=options.begin,
+        begin=options.start_new,
     )
     try:
         code = await app.run_async()

@@ -27,7 +27,7 @@ def _nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a server was started")
 
-    monkeypatch.setattr("prepcli.local_server.sessions.PrivateServer", refuse)
+    monkeypatch.setattr("prepcli.local_server.sessions.LocalServer", refuse)
 
 
 @pytest.mark.parametrize("arguments", [("--help",), ("interview", "--help"), ("--version",)])

@@ -10,8 +10,8 @@ def test_settings_survive_being_written_and_read(tmp_path: Path) -> None:
     """What is saved is what is loaded, quotes and backslashes included."""
     file = tmp_path / "new" / "config.toml"
     servers = (
-        config.Server("https://a.test"),
-        config.Server("https://b.test", insecure_file='C:\\keys "mine" ü\x7f'),
+        config.KnownServer("https://a.test"),
+        config.KnownServer("https://b.test", insecure_file='C:\\keys "mine" ü\x7f'),
     )
     config.save(config.Config(servers), file)
     assert config.load(file) == config.Config(servers)
@@ -34,11 +34,13 @@ def test_broken_settings_name_the_file(tmp_path: Path, text: str) -> None:
 
 def test_a_server_is_there_once() -> None:
     """Logging in again replaces the entry."""
-    known = config.Config((config.Server("https://a.test"), config.Server("https://b.test")))
-    again = known.with_server(config.Server("https://a.test", "keys"))
+    known = config.Config(
+        (config.KnownServer("https://a.test"), config.KnownServer("https://b.test"))
+    )
+    again = known.with_server(config.KnownServer("https://a.test", "keys"))
     assert again.servers == (
-        config.Server("https://b.test"),
-        config.Server("https://a.test", "keys"),
+        config.KnownServer("https://b.test"),
+        config.KnownServer("https://a.test", "keys"),
     )
 
 
@@ -56,7 +58,7 @@ def test_a_server_is_there_once() -> None:
 )
 def test_addresses_are_written_in_one_way(typed: str, meant: str) -> None:
     """The same server is found again however its address was typed."""
-    assert config.normalised(typed) == meant
+    assert config.normalise_url(typed) == meant
 
 
 @pytest.mark.parametrize(
@@ -65,4 +67,4 @@ def test_addresses_are_written_in_one_way(typed: str, meant: str) -> None:
 def test_what_is_no_address_is_refused(typed: str) -> None:
     """A key in an address would end in the shell's history."""
     with pytest.raises(UsageError, match="address"):
-        config.normalised(typed)
+        config.normalise_url(typed)

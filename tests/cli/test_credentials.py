@@ -52,28 +52,28 @@ def no_ring() -> Iterator[None]:
 
 def test_a_key_is_kept_in_the_keyring_and_nowhere_else(ring: MemoryKeyring) -> None:
     """The settings know the server; only the keyring knows the key."""
-    credentials.keep(URL, "secret")
-    assert credentials.access_key(URL) == "secret"
+    credentials.save_access_key(URL, "secret")
+    assert credentials.load_access_key(URL) == "secret"
     assert ring.kept == {("prep", URL): "secret"}
     assert "secret" not in paths.settings_file().read_text()
-    assert config.load(paths.settings_file()).servers == (config.Server(URL),)
+    assert config.load(paths.settings_file()).servers == (config.KnownServer(URL),)
 
 
 def test_a_key_is_forgotten_with_its_server(ring: MemoryKeyring) -> None:
     """After the logout nothing is left, and a second logout says so."""
-    credentials.keep(URL, "secret")
-    assert credentials.forget(URL)
+    credentials.save_access_key(URL, "secret")
+    assert credentials.delete_access_key(URL)
     assert ring.kept == {}
-    assert not credentials.forget(URL)
+    assert not credentials.delete_access_key(URL)
     with pytest.raises(NotAuthorised, match=f"prep login {URL}"):
-        credentials.access_key(URL)
+        credentials.load_access_key(URL)
 
 
 @pytest.mark.usefixtures("no_ring")
 def test_without_a_keyring_a_file_must_be_named() -> None:
     """Nothing is written in the clear unless somebody asks for it."""
     with pytest.raises(SettingsError, match="--insecure-file"):
-        credentials.keep(URL, "secret")
+        credentials.save_access_key(URL, "secret")
     assert not paths.settings_file().exists()
 
 
@@ -81,14 +81,14 @@ def test_without_a_keyring_a_file_must_be_named() -> None:
 def test_the_file_is_for_its_owner_only(tmp_path: Path) -> None:
     """It has mode 0600 from its first moment, and holds the keys of several servers."""
     file = tmp_path / "new" / "keys"
-    credentials.keep(URL, "secret", file)
-    credentials.keep("https://other.test", "other", file)
+    credentials.save_access_key(URL, "secret", file)
+    credentials.save_access_key("https://other.test", "other", file)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert credentials.access_key(URL) == "secret"
-    assert credentials.access_key("https://other.test") == "other"
-    credentials.forget(URL)
+    assert credentials.load_access_key(URL) == "secret"
+    assert credentials.load_access_key("https://other.test") == "other"
+    credentials.delete_access_key(URL)
     assert "secret" not in file.read_text()
-    credentials.forget("https://other.test")
+    credentials.delete_access_key("https://other.test")
     assert not file.exists()
 
 
@@ -98,20 +98,20 @@ def test_the_file_is_for_its_owner_only(tmp_path: Path) -> None:
 def test_a_file_that_others_can_read_is_refused(tmp_path: Path, mode: int) -> None:
     """A key that others may have seen is not used, and the error says how to mend it."""
     file = tmp_path / "keys"
-    credentials.keep(URL, "secret", file)
+    credentials.save_access_key(URL, "secret", file)
     file.chmod(mode)
     with pytest.raises(SettingsError, match="chmod 600"):
-        credentials.access_key(URL)
+        credentials.load_access_key(URL)
 
 
 @pytest.mark.usefixtures("no_ring")
 def test_a_file_that_went_away_asks_for_the_login(tmp_path: Path) -> None:
     """The settings may outlive the file."""
     file = tmp_path / "keys"
-    credentials.keep(URL, "secret", file)
+    credentials.save_access_key(URL, "secret", file)
     file.unlink()
     with pytest.raises(NotAuthorised, match="prep login"):
-        credentials.access_key(URL)
+        credentials.load_access_key(URL)
 
 
 @pytest.mark.usefixtures("no_ring")
@@ -121,7 +121,7 @@ def test_a_file_of_something_else_is_not_overwritten(tmp_path: Path) -> None:
     file.write_text("It was a dark and stormy night")
     file.chmod(0o600)
     with pytest.raises(SettingsError, match="does not hold access keys"):
-        credentials.keep(URL, "secret", file)
+        credentials.save_access_key(URL, "secret", file)
     assert file.read_text().startswith("It was")
 
 
@@ -129,7 +129,7 @@ def test_a_file_of_something_else_is_not_overwritten(tmp_path: Path) -> None:
 def test_the_environment_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """Scripts need neither a keyring nor a file."""
     monkeypatch.setenv("PREP_ACCESS_KEY", " from-the-environment\n")
-    assert credentials.access_key(URL) == "from-the-environment"
+    assert credentials.load_access_key(URL) == "from-the-environment"
 
 
 def test_a_relative_file_is_found_from_everywhere(
@@ -137,8 +137,8 @@ def test_a_relative_file_is_found_from_everywhere(
 ) -> None:
     """The settings hold the whole path."""
     monkeypatch.chdir(tmp_path)
-    credentials.keep(URL, "secret", Path("keys"))
+    credentials.save_access_key(URL, "secret", Path("keys"))
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    assert credentials.access_key(URL) == "secret"
+    assert credentials.load_access_key(URL) == "secret"
     assert list(Path().iterdir()) == []

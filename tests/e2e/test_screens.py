@@ -8,7 +8,7 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input
 
-from prepcli.client.rest import Rest
+from prepcli.client.rest import RestClient
 from prepcli.client.session import Session
 from prepcli.client.state import is_completed, open_question
 from prepcli.tui.app import PrepApp
@@ -48,7 +48,7 @@ def drive(
     key = server.add_user()
 
     async def run() -> None:
-        session = Session(Rest(server.url, key))
+        session = Session(RestClient(server.url, key))
 
         async def connect(_: Callable[[str], None]) -> Session:
             return session

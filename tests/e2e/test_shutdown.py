@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from prepcli.client.rest import Rest
+from prepcli.client.rest import RestClient
 from prepcli.client.room import Room
 from prepserver.wire import codec, limits
 from prepserver.wire import protocol as wire
@@ -63,11 +63,12 @@ async def test_clients_are_back_within_three_seconds_of_the_start(tmp_path: Path
     """Twenty rooms of prep's own client, and two seconds without a server: all have a snapshot."""
     with WarmServer(tmp_path) as server:
         key = server.add_user()
-        async with Rest(server.url, key) as rest, contextlib.AsyncExitStack() as stack:
+        async with RestClient(server.url, key) as rest, contextlib.AsyncExitStack() as stack:
             base = server.url.replace("http", "ws", 1)
 
             async def address(renew: bool) -> str:
-                return f"{base}/parties/user-interviews/me?token={await rest.token(renew=renew)}"
+                token = await rest.get_room_token(renew=renew)
+                return f"{base}/parties/user-interviews/me?token={token}"
 
             rooms = [await stack.enter_async_context(Room(address)) for _ in range(20)]
             await asyncio.gather(*(snapshot(room) for room in rooms))

@@ -165,7 +165,7 @@ class Person:
 
     @property
     def waiting(self) -> int:
-        return self._room.waiting
+        return self._room.unacknowledged
 
     @property
     def asked(self) -> bool:
@@ -238,7 +238,7 @@ class Person:
         """Sound that is like no other, into the open recording or a new one."""
         try:
             if self._recording is None:
-                self._recording = self._room.recording()
+                self._recording = self._room.start_recording()
                 self._pcm = b""
                 self.sent[self._recording.id] = Sent(self._recording.id, Recording)
             pcm = b"".join(self._frame() for _ in range(frames))

@@ -111,12 +111,12 @@ def frames_that_come_again_are_stored_again(patch: Patch) -> None:
 
 @mistake
 def the_client_does_not_repeat_itself(patch: Patch) -> None:
-    patch.setattr(Outbox, "restart", lambda outbox: None)
+    patch.setattr(Outbox, "start_connection", lambda outbox: None)
 
 
 @mistake
 def the_client_forgets_what_it_sent(patch: Patch) -> None:
-    following = Outbox.next
+    following = Outbox.next_to_send
 
     def careless(outbox: Outbox) -> str | bytes | None:
         data = following(outbox)
@@ -125,21 +125,21 @@ def the_client_forgets_what_it_sent(patch: Patch) -> None:
         ]
         return data
 
-    patch.setattr(Outbox, "next", careless)
+    patch.setattr(Outbox, "next_to_send", careless)
 
 
 @mistake
 def the_client_skips_a_frame_after_a_reconnect(patch: Patch) -> None:
-    acknowledged = Recording.acknowledged
+    acknowledge_frames = Recording.acknowledge_frames
 
     def hasty(recording: Recording, frame: int) -> None:
         opening = not recording._open
-        acknowledged(recording, frame)
+        acknowledge_frames(recording, frame)
         if opening and frame > 0 and recording._frames:
             recording._frames.popleft()
             recording._frames.append(b"\x00\x00" * 640)
 
-    patch.setattr(Recording, "acknowledged", hasty)
+    patch.setattr(Recording, "acknowledge_frames", hasty)
 
 
 @mistake

@@ -16,7 +16,7 @@ from typing import Self
 from msgspec import Struct, field
 
 from prepcli.client.recording import FRAME_BYTES
-from prepcli.client.rest import Rest
+from prepcli.client.rest import RestClient
 from prepcli.client.room import Room
 from prepcli.client.state import (
     ConnectionChanged,
@@ -92,7 +92,7 @@ class Candidate:
         """The first question was asked."""
         self._heard = heard
         self._longest_wait = longest_wait
-        self._rest = Rest(url, key)
+        self._rest = RestClient(url, key)
         self._rng = random.Random(seed)
         self._name = f"c{seed}"
         self._said = 0
@@ -114,7 +114,7 @@ class Candidate:
         while not stop.is_set():
             spec = InterviewSpec(questions=self._rng.randint(1, QUESTIONS))
             try:
-                interview = await self._rest.create(spec)
+                interview = await self._rest.create_interview(spec)
             except ServerUnreachable:
                 continue  # whether or not it was made, this one is not gone on with
             self.promised[interview.id] = Promised()
@@ -126,7 +126,7 @@ class Candidate:
         """Ask until it is done: nobody knows what came of an attempt that had no answer."""
         while True:
             try:
-                await self._rest.delete(id)
+                await self._rest.delete_interview(id)
             except ServerUnreachable:
                 continue
             del self.promised[id]
@@ -138,7 +138,7 @@ class Candidate:
         base = self._rest.url.replace("http", "ws", 1)
 
         async def address(renew: bool) -> str:
-            token = await self._rest.token(renew=renew, attempts=1)
+            token = await self._rest.get_room_token(renew=renew, attempts=1)
             return f"{base}/parties/interview/{id}?token={token}"
 
         async with Room(address, sleep=self._pause, rng=self._rng) as room:
@@ -160,7 +160,7 @@ class Candidate:
             match event:
                 case ConnectionChanged(status=ConnectionStatus.ONLINE):
                     self.connections += 1
-                    self.resumed += visit.room.waiting > 0
+                    self.resumed += visit.room.unacknowledged > 0
             await visit.take(event)
 
     async def _answer(self, visit: "_Visit", promised: Promised) -> None:
@@ -187,7 +187,7 @@ class Candidate:
 
     async def _speak(self, visit: "_Visit") -> str:
         """A recording in uneven pieces; what the scripted ears hear names every sample of it."""
-        recording = visit.room.recording()
+        recording = visit.room.start_recording()
         pcm = bytearray()
         for _ in range(self._rng.randrange(5, 40)):
             samples = self._rng.randbytes(self._rng.randrange(2, 2 * FRAME_BYTES, 2))

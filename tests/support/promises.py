@@ -6,7 +6,7 @@ from pathlib import Path
 
 import apsw
 
-from prepcli.client.rest import Rest
+from prepcli.client.rest import RestClient
 from prepserver.wire.protocol import Interview, Message, MessageKind, Status
 from tests.support.candidates import Candidate, Promised
 from tests.support.server import Server
@@ -30,11 +30,11 @@ async def kept(server: Server, people: dict[str, Candidate]) -> None:
 async def _kept(server: Server, key: str, candidate: Candidate) -> int:
     """How many interviews there are."""
     promised = candidate.promised
-    async with Rest(server.url, key) as rest:
+    async with RestClient(server.url, key) as rest:
         until = time.monotonic() + REPAIR
         while True:
-            listed = await rest.list()
-            said = {one.id: await rest.messages(one.id) for one in listed}
+            listed = await rest.list_interviews()
+            said = {one.id: await rest.get_messages(one.id) for one in listed}
             # An interview that was created while the server died, and one whose news for the list
             # were cut off, are taken up again by an alarm.
             if all(_settled(one, said[one.id]) for one in listed) or time.monotonic() > until:

@@ -113,7 +113,7 @@ class LobbyScreen(RoomScreen):
 
     async def _create(self, spec: InterviewSpec) -> None:
         try:
-            interview = await self.session.rest.create(spec)
+            interview = await self.session.rest.create_interview(spec)
         except PrepError as error:
             self._spec = spec
             self.complain(str(error))
@@ -136,6 +136,6 @@ class LobbyScreen(RoomScreen):
         if not sure:
             return
         try:
-            await self.session.rest.delete(chosen.id)
+            await self.session.rest.delete_interview(chosen.id)
         except PrepError as error:
             self.complain(str(error))

@@ -119,7 +119,7 @@ class Recorder:
         whole = False
         try:
             async with self._microphone() as blocks:
-                recording = room.recording()
+                recording = room.start_recording()
                 self._phase = _Phase.HEARING
                 self._post(RecordingBegan())
                 await self._feed(blocks, recording, room)

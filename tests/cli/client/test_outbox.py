@@ -26,14 +26,14 @@ FRAME = b"\x01\x02" * (FRAME_BYTES // 2)
 def drained(outbox: Outbox) -> list[ClientMessages | int]:
     """All that would be sent now; frames as their numbers."""
     sent: list[ClientMessages | int] = []
-    while (data := outbox.next()) is not None:
+    while (data := outbox.next_to_send()) is not None:
         sent.append(unpack_frame(data)[0] if isinstance(data, bytes) else decode_client(data))
     return sent
 
 
 def recorded(outbox: Outbox, frames: int) -> Recording:
     recording = Recording("rec", lambda: None)
-    outbox.add(recording)
+    outbox.queue_recording(recording)
     recording.feed(FRAME * frames)
     return recording
 
@@ -47,8 +47,8 @@ async def stopping(recording: Recording) -> asyncio.Task[None]:
 def test_messages_leave_once_and_in_order() -> None:
     """Each message is sent once on a connection, in the order of the calls."""
     outbox = Outbox()
-    outbox.put(UserMessage(id="a", text="one"), "")
-    outbox.put(HintRequest(id="b"), "")
+    outbox.queue_message(UserMessage(id="a", text="one"), "")
+    outbox.queue_message(HintRequest(id="b"), "")
     assert drained(outbox) == [UserMessage(id="a", text="one"), HintRequest(id="b")]
     assert drained(outbox) == []
 
@@ -56,7 +56,7 @@ def test_messages_leave_once_and_in_order() -> None:
 def test_a_message_without_an_id_gets_one() -> None:
     """An id is made where the caller did not care for one."""
     outbox = Outbox()
-    outbox.put(TurnStop(), "made")
+    outbox.queue_message(TurnStop(), "made")
     assert drained(outbox) == [TurnStop(id="made")]
 
 
@@ -64,20 +64,20 @@ def test_what_is_not_acknowledged_leaves_again_after_a_reconnect() -> None:
     """Acknowledged and refused messages are done with; the others are repeated in order."""
     outbox = Outbox()
     for id in ("a", "b", "c", "d"):
-        outbox.put(UserMessage(id=id, text=id), "")
+        outbox.queue_message(UserMessage(id=id, text=id), "")
     drained(outbox)
-    outbox.accepted("b")
-    outbox.refused(Failure(code=ErrorCode.BAD_REQUEST, message="No.", id="c"))
-    outbox.restart()
+    outbox.mark_accepted("b")
+    outbox.mark_refused(Failure(code=ErrorCode.BAD_REQUEST, message="No.", id="c"))
+    outbox.start_connection()
     assert drained(outbox) == [UserMessage(id="a", text="a"), UserMessage(id="d", text="d")]
 
 
 def test_what_is_true_of_the_moment_is_not_repeated() -> None:
     """That somebody typed an hour ago is of no interest after the reconnect."""
     outbox = Outbox()
-    outbox.put(UserTyping(), "x")
-    outbox.put(GetAllMessages(), "x")
-    outbox.restart()
+    outbox.queue_message(UserTyping(), "x")
+    outbox.queue_message(GetAllMessages(), "x")
+    outbox.start_connection()
     assert drained(outbox) == []
     assert len(outbox) == 0
 
@@ -86,34 +86,34 @@ def test_what_is_true_of_the_moment_is_queued_once() -> None:
     """Typing while the connection is away does not fill the queue."""
     outbox = Outbox()
     for _ in range(1000):
-        outbox.put(UserTyping(), "x")
+        outbox.queue_message(UserTyping(), "x")
     assert drained(outbox) == [UserTyping()]
 
 
 def test_the_latest_draft_stands_for_those_before_it() -> None:
     """One that would not pass as a text frame is left out: that somebody types still passes."""
     outbox = Outbox()
-    outbox.put(UserTyping(draft="We"), "x")
-    outbox.put(UserTyping(draft="We moved"), "x")
+    outbox.queue_message(UserTyping(draft="We"), "x")
+    outbox.queue_message(UserTyping(draft="We moved"), "x")
     assert drained(outbox) == [UserTyping(draft="We moved")]
-    outbox.put(UserTyping(draft="\U0001f600\n" * 16_000), "x")
+    outbox.queue_message(UserTyping(draft="\U0001f600\n" * 16_000), "x")
     assert drained(outbox) == [UserTyping()]
 
 
 def test_the_queue_is_bounded() -> None:
     """A full queue refuses the next message and keeps the others."""
     outbox = Outbox(limit=2)
-    outbox.put(TurnStop(id="a"), "")
-    outbox.put(TurnStop(id="b"), "")
+    outbox.queue_message(TurnStop(id="a"), "")
+    outbox.queue_message(TurnStop(id="b"), "")
     with pytest.raises(QueueFull):
-        outbox.put(TurnStop(id="c"), "")
+        outbox.queue_message(TurnStop(id="c"), "")
     assert drained(outbox) == [TurnStop(id="a"), TurnStop(id="b")]
 
 
 def test_a_message_that_the_server_would_not_take_is_not_queued() -> None:
     """A frame over the server's limit would close the connection again and again."""
     with pytest.raises(UsageError, match="too long"):
-        Outbox().put(UserMessage(id="a", text="\x00" * 12_000), "")
+        Outbox().queue_message(UserMessage(id="a", text="\x00" * 12_000), "")
 
 
 def test_a_recording_waits_for_the_acknowledgement_of_its_start() -> None:
@@ -121,7 +121,7 @@ def test_a_recording_waits_for_the_acknowledgement_of_its_start() -> None:
     outbox = Outbox()
     recorded(outbox, 3)
     assert drained(outbox) == [AudioStart(id="rec")]
-    outbox.acknowledged("rec", -1)
+    outbox.acknowledge_frames("rec", -1)
     assert drained(outbox) == [0, 1, 2]
 
 
@@ -131,15 +131,15 @@ def test_samples_are_cut_into_frames_of_40_ms_and_the_rest_comes_last() -> None:
     async def run() -> None:
         outbox = Outbox()
         recording = Recording("rec", lambda: None)
-        outbox.add(recording)
+        outbox.queue_recording(recording)
         data = bytes(range(256)) * 12 + b"odd"
         for start in range(0, len(data), 7):
             recording.feed(data[start : start + 7])
         task = await stopping(recording)
-        outbox.next()
-        outbox.acknowledged("rec", -1)
+        outbox.next_to_send()
+        outbox.acknowledge_frames("rec", -1)
         frames = []
-        while isinstance(frame := outbox.next(), bytes):
+        while isinstance(frame := outbox.next_to_send(), bytes):
             frames.append(unpack_frame(frame)[1])
         assert [len(frame) for frame in frames] == [1280, 1280, 514]
         assert b"".join(frames) == data[:-1]
@@ -156,22 +156,22 @@ def test_a_recording_goes_on_after_a_reconnect_from_where_the_server_is() -> Non
     async def run() -> None:
         outbox = Outbox()
         recording = recorded(outbox, 5)
-        outbox.next()
-        outbox.acknowledged("rec", -1)
+        outbox.next_to_send()
+        outbox.acknowledge_frames("rec", -1)
         assert drained(outbox) == [0, 1, 2, 3, 4]
-        outbox.acknowledged("rec", 1)
-        outbox.restart()
+        outbox.acknowledge_frames("rec", 1)
+        outbox.start_connection()
         recording.feed(FRAME)
         task = await stopping(recording)
         assert drained(outbox) == [AudioStart(id="rec")]
-        outbox.acknowledged("rec", 2)
+        outbox.acknowledge_frames("rec", 2)
         assert drained(outbox) == [3, 4, 5, AudioStop(id="rec", frames=6)]
-        outbox.restart()
+        outbox.start_connection()
         assert drained(outbox) == [AudioStart(id="rec")]
-        outbox.acknowledged("rec", 5)
+        outbox.acknowledge_frames("rec", 5)
         assert drained(outbox) == [AudioStop(id="rec", frames=6)]
         assert not task.done()
-        outbox.accepted("rec")
+        outbox.mark_accepted("rec")
         await task
         assert len(outbox) == 0
 
@@ -188,9 +188,9 @@ def test_frames_that_the_server_lost_are_sent_again_a_few_times() -> None:
         missing = Failure(code=ErrorCode.FRAMES_MISSING, message="Again.", id="rec", retryable=True)
         for _ in range(4):
             assert drained(outbox) == [AudioStart(id="rec")]
-            outbox.acknowledged("rec", -1)
+            outbox.acknowledge_frames("rec", -1)
             assert drained(outbox) == [0, AudioStop(id="rec", frames=1)]
-            outbox.refused(missing)
+            outbox.mark_refused(missing)
         with pytest.raises(RecordingRefused, match="Again"):
             await task
         assert drained(outbox) == []
@@ -202,11 +202,11 @@ def test_a_server_that_lost_what_it_had_stored_ends_the_recording() -> None:
     """What is gone on both sides cannot be sent again."""
     outbox = Outbox()
     recording = recorded(outbox, 3)
-    outbox.next()
-    outbox.acknowledged("rec", 1)
-    outbox.restart()
-    outbox.next()
-    outbox.acknowledged("rec", -1)
+    outbox.next_to_send()
+    outbox.acknowledge_frames("rec", 1)
+    outbox.start_connection()
+    outbox.next_to_send()
+    outbox.acknowledge_frames("rec", -1)
     with pytest.raises(RecordingRefused, match="lost"):
         recording.feed(FRAME)
 
@@ -215,8 +215,8 @@ def test_a_refused_recording_says_why_to_whoever_feeds_it() -> None:
     """The server's sentence reaches the one who records."""
     outbox = Outbox()
     recording = recorded(outbox, 1)
-    outbox.next()
-    outbox.refused(Failure(code=ErrorCode.COMPLETED, message="It is over.", id="rec"))
+    outbox.next_to_send()
+    outbox.mark_refused(Failure(code=ErrorCode.COMPLETED, message="It is over.", id="rec"))
     with pytest.raises(RecordingRefused, match="It is over"):
         recording.feed(FRAME)
     assert drained(outbox) == []
@@ -228,12 +228,12 @@ def test_what_is_said_during_a_recording_passes_it_and_what_comes_after_waits() 
     async def run() -> None:
         outbox = Outbox()
         recording = recorded(outbox, 1)
-        outbox.put(TurnStop(id="now"), "")
+        outbox.queue_message(TurnStop(id="now"), "")
         assert drained(outbox) == [AudioStart(id="rec"), TurnStop(id="now")]
         task = await stopping(recording)
-        outbox.put(UserMessage(id="after", text="x"), "")
+        outbox.queue_message(UserMessage(id="after", text="x"), "")
         assert drained(outbox) == []
-        outbox.acknowledged("rec", -1)
+        outbox.acknowledge_frames("rec", -1)
         assert drained(outbox) == [
             0,
             AudioStop(id="rec", frames=1),
@@ -251,12 +251,12 @@ def test_a_second_recording_waits_for_the_first() -> None:
         outbox = Outbox()
         first = recorded(outbox, 1)
         second = Recording("rec2", lambda: None)
-        outbox.add(second)
+        outbox.queue_recording(second)
         task = await stopping(first)
-        outbox.next()
-        outbox.acknowledged("rec", -1)
+        outbox.next_to_send()
+        outbox.acknowledge_frames("rec", -1)
         assert drained(outbox) == [0, AudioStop(id="rec", frames=1)]
-        outbox.accepted("rec")
+        outbox.mark_accepted("rec")
         assert drained(outbox) == [AudioStart(id="rec2")]
         await task
 
@@ -269,7 +269,7 @@ def test_a_cancelled_recording_is_forgotten_on_both_sides() -> None:
     recorded(outbox, 2).cancel()
     assert drained(outbox) == []
     recording = recorded(outbox, 2)
-    outbox.next()
+    outbox.next_to_send()
     recording.cancel()
     assert drained(outbox) == [AudioCancel(id="rec")]
     assert drained(outbox) == []
@@ -290,7 +290,7 @@ def test_leaving_the_room_ends_the_wait_for_a_recording() -> None:
     async def run() -> None:
         outbox = Outbox()
         task = await stopping(recorded(outbox, 1))
-        outbox.abandon(ServerUnreachable("gone"))
+        outbox.fail_all(ServerUnreachable("gone"))
         with pytest.raises(ServerUnreachable, match="gone"):
             await task
 
@@ -301,22 +301,22 @@ def test_recordings_that_wait_are_bounded_together() -> None:
     """However long somebody is offline, no new recording begins while ten minutes wait."""
     outbox = Outbox()
     first = Recording("first", lambda: None)
-    outbox.add(first)
+    outbox.queue_recording(first)
     first.feed(FRAME * (MAX_WAITING - 1))
-    outbox.add(Recording("second", lambda: None))
+    outbox.queue_recording(Recording("second", lambda: None))
     first.feed(FRAME)
     with pytest.raises(QueueFull):
-        outbox.add(Recording("third", lambda: None))
+        outbox.queue_recording(Recording("third", lambda: None))
     first.cancel()
-    outbox.add(Recording("third", lambda: None))
+    outbox.queue_recording(Recording("third", lambda: None))
 
 
 def test_only_what_has_left_can_have_been_too_big() -> None:
     """The first message on its way is taken out; what has not left stays."""
     outbox = Outbox()
-    outbox.put(UserMessage(id="a", text="one"), "")
-    outbox.put(UserMessage(id="b", text="two"), "")
+    outbox.queue_message(UserMessage(id="a", text="one"), "")
+    outbox.queue_message(UserMessage(id="b", text="two"), "")
     assert outbox.drop_oldest_sent() == ""
-    assert outbox.next() is not None
+    assert outbox.next_to_send() is not None
     assert outbox.drop_oldest_sent() == "a"
     assert drained(outbox) == [UserMessage(id="b", text="two")]

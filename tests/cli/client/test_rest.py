@@ -7,7 +7,7 @@ import httpx
 import pytest
 import stamina
 
-from prepcli.client.rest import Rest, until
+from prepcli.client.rest import RestClient, format_local_time
 from prepcli.errors import (
     InferenceFailed,
     NotAuthorised,
@@ -53,11 +53,13 @@ def wrong(status: int, code: str, **details: Any) -> httpx.Response:
 
 
 def call(
-    server: FakeServer, work: Callable[[Rest], Awaitable[Any]], now: Callable[[], float] = float
+    server: FakeServer,
+    work: Callable[[RestClient], Awaitable[Any]],
+    now: Callable[[], float] = float,
 ) -> Any:
     async def run() -> Any:
         transport = httpx.MockTransport(server)
-        async with Rest(URL, "the-key", now=now, transport=transport) as rest:
+        async with RestClient(URL, "the-key", now=now, transport=transport) as rest:
             return await work(rest)
 
     # No waiting between the attempts.
@@ -68,7 +70,7 @@ def call(
 def test_the_access_key_is_sent_as_a_bearer() -> None:
     """Every call carries the key in its header and nowhere else."""
     server = FakeServer(ok({"token": "t", "expires_at": 300.0}))
-    assert call(server, lambda rest: rest.token()) == "t"
+    assert call(server, lambda rest: rest.get_room_token()) == "t"
     assert server.requests[0].headers["Authorization"] == "Bearer the-key"
     assert "the-key" not in str(server.requests[0].url)
 
@@ -80,8 +82,8 @@ def test_a_token_is_kept_until_a_minute_before_it_expires() -> None:
         ok({"token": "one", "expires_at": 300.0}), ok({"token": "two", "expires_at": 600.0})
     )
 
-    async def work(rest: Rest) -> list[str]:
-        return [await rest.token() for _ in range(4)]
+    async def work(rest: RestClient) -> list[str]:
+        return [await rest.get_room_token() for _ in range(4)]
 
     # The first call has no token whose time could be looked at.
     assert call(server, work, lambda: next(times)) == ["one", "one", "one", "two"]
@@ -93,9 +95,9 @@ def test_a_refused_token_is_renewed() -> None:
         ok({"token": "one", "expires_at": 300.0}), ok({"token": "two", "expires_at": 300.0})
     )
 
-    async def work(rest: Rest) -> str:
-        await rest.token()
-        return await rest.token(renew=True)
+    async def work(rest: RestClient) -> str:
+        await rest.get_room_token()
+        return await rest.get_room_token(renew=True)
 
     assert call(server, work) == "two"
 
@@ -104,8 +106,8 @@ def test_rooms_that_ask_at_the_same_time_share_one_token() -> None:
     """Two rooms that connect together cost one request."""
     server = FakeServer(ok({"token": "one", "expires_at": 300.0}))
 
-    async def work(rest: Rest) -> list[str]:
-        return list(await asyncio.gather(rest.token(), rest.token()))
+    async def work(rest: RestClient) -> list[str]:
+        return list(await asyncio.gather(rest.get_room_token(), rest.get_room_token()))
 
     assert call(server, work) == ["one", "one"]
 
@@ -115,7 +117,7 @@ def test_a_repeated_creation_has_the_same_id() -> None:
     server = FakeServer(
         httpx.ReadError("cut"), httpx.Response(502), ok(json.loads(encode(interview("i1"))), 201)
     )
-    made: Interview = call(server, lambda rest: rest.create(InterviewSpec(role="Baker")))
+    made: Interview = call(server, lambda rest: rest.create_interview(InterviewSpec(role="Baker")))
     assert made.id == "i1"
     bodies = [json.loads(request.content) for request in server.requests]
     assert {body["id"] for body in bodies} == {bodies[0]["id"]}
@@ -127,7 +129,7 @@ def test_a_server_that_stays_away_is_given_up_after_four_attempts() -> None:
     """The error names the server and what to check."""
     server = FakeServer(*[httpx.ConnectError("no route") for _ in range(9)])
     with pytest.raises(ServerUnreachable, match=r"prep\.test.*no route"):
-        call(server, lambda rest: rest.list())
+        call(server, lambda rest: rest.list_interviews())
     assert len(server.requests) == 4
 
 
@@ -135,7 +137,7 @@ def test_a_room_asks_for_its_token_once() -> None:
     """A room has its own backoff; two of them would multiply."""
     server = FakeServer(httpx.ConnectError("no"), httpx.ConnectError("no"))
     with pytest.raises(ServerUnreachable):
-        call(server, lambda rest: rest.token(attempts=1))
+        call(server, lambda rest: rest.get_room_token(attempts=1))
     assert len(server.requests) == 1
 
 
@@ -159,7 +161,7 @@ def test_each_answer_becomes_an_error_with_its_exit_code(
 ) -> None:
     """What a server, or something that is none, may say has a type and an exit code."""
     with pytest.raises(error) as raised:
-        call(FakeServer(answer), lambda rest: rest.get("i1"))
+        call(FakeServer(answer), lambda rest: rest.get_interview("i1"))
     assert raised.value.exit_code == exit_code
 
 
@@ -167,20 +169,20 @@ def test_a_model_that_fails_for_good_is_an_inference_error() -> None:
     """A 503 that goes on is reported as what it is."""
     server = FakeServer(*[wrong(503, "inference") for _ in range(4)])
     with pytest.raises(InferenceFailed, match="A sentence"):
-        call(server, lambda rest: rest.list())
+        call(server, lambda rest: rest.list_interviews())
 
 
 def test_the_rate_limit_says_until_when_in_local_time() -> None:
     """The sentence has the moment of the person's own clock, and the error the exact one."""
-    with pytest.raises(RateLimited, match=until(1e9)) as raised:
-        call(FakeServer(wrong(429, "rate_limited", reset=1e9)), lambda rest: rest.list())
+    with pytest.raises(RateLimited, match=format_local_time(1e9)) as raised:
+        call(FakeServer(wrong(429, "rate_limited", reset=1e9)), lambda rest: rest.list_interviews())
     assert raised.value.reset == 1e9
 
 
 def test_a_deletion_that_already_happened_is_done() -> None:
     """The answer to the first request may have been lost."""
     server = FakeServer(httpx.ReadError("cut"), wrong(404, "not_found"))
-    call(server, lambda rest: rest.delete("i1"))
+    call(server, lambda rest: rest.delete_interview("i1"))
     assert server.calls == ["DELETE /api/interviews/i1"] * 2
 
 
@@ -188,14 +190,14 @@ def test_ids_cannot_leave_their_place_in_the_path() -> None:
     """An id from the command line is one segment of the path, whatever is in it."""
     server = FakeServer(wrong(404, "not_found"))
     with pytest.raises(NotFound):
-        call(server, lambda rest: rest.get("../../health/live?x"))
+        call(server, lambda rest: rest.get_interview("../../health/live?x"))
     assert server.requests[0].url.raw_path == b"/api/interviews/..%2F..%2Fhealth%2Flive%3Fx"
 
 
 def test_messages_come_in_order() -> None:
     """Whatever order they are sent in, a transcript is read by position."""
     body = {"messages": [json.loads(encode(said(1))), json.loads(encode(said(0)))]}
-    messages: list[Message] = call(FakeServer(ok(body)), lambda rest: rest.messages("i1"))
+    messages: list[Message] = call(FakeServer(ok(body)), lambda rest: rest.get_messages("i1"))
     assert [message.position for message in messages] == [0, 1]
 
 
@@ -204,5 +206,5 @@ def test_a_server_that_is_not_ready_tells_how_far_it_is(status: int) -> None:
     """503 is an answer here, and is not tried again."""
     body = {"status": "starting", "version": "1", "models": {"llm": "loading"}}
     server = FakeServer(ok(body, status))
-    health = call(server, lambda rest: rest.health())
+    health = call(server, lambda rest: rest.get_health())
     assert health.models == {"llm": "loading"}

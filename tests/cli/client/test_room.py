@@ -117,7 +117,7 @@ def test_an_unanswered_message_is_repeated_after_a_reconnect_in_order() -> None:
             assert await peer.accept() == UserMessage(id="b", text="b")
             assert await peer.accept() == UserMessage(id="c", text="c")
             await listener.until(lambda event: event == Accepted(id="c"))
-            assert room.waiting == 0
+            assert room.unacknowledged == 0
 
     play(test)
 
@@ -161,7 +161,7 @@ def test_a_recording_survives_a_cut_connection() -> None:
 
     async def test(fake: FakeRoom) -> None:
         async with entered(fake) as (room, listener):
-            recording = room.recording()
+            recording = room.start_recording()
             recording.feed(FRAME * 3)
             peer = await fake.peer()
             assert await peer.receive() == AudioStart(id=recording.id)
@@ -292,7 +292,7 @@ def test_leaving_ends_the_iteration_and_the_wait_for_a_recording() -> None:
             peer = await fake.peer()
             await listener.until_status(ConnectionStatus.ONLINE)
             reading = asyncio.create_task(anext(room))
-            stopping = asyncio.create_task(room.recording().stop())
+            stopping = asyncio.create_task(room.start_recording().stop())
             await peer.receive()
         with pytest.raises(StopAsyncIteration):
             await reading

@@ -116,7 +116,7 @@ def test_a_deleted_room_is_left_for_good() -> None:
 
     async def test(fake: FakeRoom) -> None:
         async with entered(fake) as (room, listener):
-            recording = room.recording()
+            recording = room.start_recording()
             stopping = asyncio.create_task(recording.stop())
             await (await fake.peer()).close(CLOSE_DELETED)
             await listener.until_status(ConnectionStatus.CLOSED)
@@ -144,7 +144,7 @@ def test_a_message_that_is_too_big_for_somebody_does_not_hold_up_the_rest() -> N
             assert (failure.id, failure.code) == ("b", "message_too_big")
             assert await (await fake.peer()).accept() == UserMessage(id="c", text="c")
             await listener.until(lambda event: event == Accepted(id="c"))
-            assert room.waiting == 0
+            assert room.unacknowledged == 0
 
     play(test)
 

@@ -5,7 +5,13 @@ from pathlib import Path
 import pytest
 
 from prepcli.errors import UsageError
-from prepcli.headless.answers import Answer, Answers, DescriptorLines, Spoken, Typed
+from prepcli.headless.answers import (
+    Answer,
+    AnswerQueue,
+    DescriptorReader,
+    RecordedAnswer,
+    TypedAnswer,
+)
 from prepserver.wire.limits import MAX_ANSWER
 
 
@@ -20,7 +26,7 @@ class FakeLines:
         return self._lines.pop(0) if self._lines else None
 
 
-def all_of(answers: Answers) -> list[Answer]:
+def all_of(answers: AnswerQueue) -> list[Answer]:
     async def run() -> list[Answer]:
         found = []
         while (answer := await answers.next()) is not None:
@@ -32,27 +38,27 @@ def all_of(answers: Answers) -> list[Answer]:
 
 def test_prepared_answers_come_first_and_in_order() -> None:
     """Recordings and lines of a file, and then what is typed."""
-    spoken, typed = Spoken("a.wav", b"\x00\x00"), Typed("from the file")
-    answers = Answers([spoken, typed], FakeLines("typed\n"))
-    assert all_of(answers) == [spoken, typed, Typed("typed")]
+    spoken, typed = RecordedAnswer("a.wav", b"\x00\x00"), TypedAnswer("from the file")
+    answers = AnswerQueue([spoken, typed], FakeLines("typed\n"))
+    assert all_of(answers) == [spoken, typed, TypedAnswer("typed")]
 
 
 def test_an_answer_that_is_put_back_is_next() -> None:
     """What came at a wrong moment is not lost."""
-    answers = Answers([Typed("a"), Typed("b")])
-    answers.put_back(Typed("again"))
-    assert all_of(answers) == [Typed("again"), Typed("a"), Typed("b")]
+    answers = AnswerQueue([TypedAnswer("a"), TypedAnswer("b")])
+    answers.put_back(TypedAnswer("again"))
+    assert all_of(answers) == [TypedAnswer("again"), TypedAnswer("a"), TypedAnswer("b")]
 
 
 def test_blank_lines_are_no_answers() -> None:
     """Somebody who only presses enter has said nothing."""
-    answers = Answers((), FakeLines("\n", "  \n", "x" * MAX_ANSWER))
-    assert all_of(answers) == [Typed("x" * MAX_ANSWER)]
+    answers = AnswerQueue((), FakeLines("\n", "  \n", "x" * MAX_ANSWER))
+    assert all_of(answers) == [TypedAnswer("x" * MAX_ANSWER)]
 
 
 def test_a_line_that_is_too_long_is_refused_whole() -> None:
     """Half an answer would be worse than none."""
-    answers = Answers((), FakeLines("x" * (MAX_ANSWER + 1)))
+    answers = AnswerQueue((), FakeLines("x" * (MAX_ANSWER + 1)))
     with pytest.raises(UsageError, match="too long"):
         all_of(answers)
 
@@ -60,10 +66,10 @@ def test_a_line_that_is_too_long_is_refused_whole() -> None:
 def test_a_person_is_asked_only_when_nothing_is_prepared() -> None:
     """A prompt for an answer that is already there would be confusing."""
     lines = FakeLines("x", interactive=True)
-    assert not Answers([Typed("a")], lines).will_ask
-    assert Answers((), lines).will_ask
-    assert not Answers((), FakeLines("x")).will_ask
-    assert all_of(Answers((), lines)) == [Typed("x", echoed=True)]
+    assert not AnswerQueue([TypedAnswer("a")], lines).will_ask
+    assert AnswerQueue((), lines).will_ask
+    assert not AnswerQueue((), FakeLines("x")).will_ask
+    assert all_of(AnswerQueue((), lines)) == [TypedAnswer("x", echoed=True)]
 
 
 def test_lines_of_a_file_end(tmp_path: Path) -> None:
@@ -73,7 +79,7 @@ def test_lines_of_a_file_end(tmp_path: Path) -> None:
     descriptor = os.open(file, os.O_RDONLY)
 
     async def run() -> list[str | None]:
-        lines = DescriptorLines(descriptor)
+        lines = DescriptorReader(descriptor)
         assert not lines.interactive
         return [await lines.next() for _ in range(6)]
 
@@ -88,7 +94,7 @@ def test_lines_of_a_pipe_come_as_they_are_written() -> None:
     reading, writing = os.pipe()
 
     async def run() -> None:
-        lines = DescriptorLines(reading)
+        lines = DescriptorReader(reading)
         waiting = asyncio.create_task(lines.next())
         os.write(writing, b"hel")
         await asyncio.sleep(0)
@@ -105,6 +111,6 @@ def test_lines_of_a_pipe_come_as_they_are_written() -> None:
 def test_a_terminal_is_a_person() -> None:
     """Only somebody at a terminal is asked."""
     ours, theirs = os.openpty()
-    assert DescriptorLines(theirs).interactive
+    assert DescriptorReader(theirs).interactive
     os.close(ours)
     os.close(theirs)

@@ -9,7 +9,7 @@ from websockets.exceptions import ConnectionClosed
 
 from prepcli.client.room import Room
 from prepcli.errors import InferenceFailed, NotFound, PrepError, RateLimited, ServerUnreachable
-from prepcli.headless.answers import Answer, Answers, Spoken, Typed
+from prepcli.headless.answers import Answer, AnswerQueue, RecordedAnswer, TypedAnswer
 from prepcli.headless.conversation import Conversation
 from prepcli.headless.output import PlainOutput
 from prepserver.wire.error_codes import ErrorCode
@@ -64,7 +64,7 @@ def converse(
             room = Room(fake.address, sleep=lambda _: asyncio.sleep(0.001))
             try:
                 async with asyncio.timeout(PATIENCE):
-                    await Conversation(room, Answers(answers), output, **options).run()
+                    await Conversation(room, AnswerQueue(answers), output, **options).run()
             except PrepError as error:
                 played.error = error
             async with asyncio.timeout(PATIENCE):
@@ -116,7 +116,9 @@ def test_an_interview_is_held_from_its_first_question_to_its_end() -> None:
                 await ask(peer, 2, "And how?")
         await finish(peer, 4)
 
-    played = converse(script, [Typed("Because."), Typed("Slowly."), Typed("Unused.")])
+    played = converse(
+        script, [TypedAnswer("Because."), TypedAnswer("Slowly."), TypedAnswer("Unused.")]
+    )
     assert played.error is None
     assert played.out.getvalue().splitlines() == [
         "Interviewer: Why?",
@@ -140,7 +142,7 @@ def test_a_question_that_is_open_already_is_answered() -> None:
         assert isinstance(await peer.accept(), UserMessage)
         await finish(peer, 2)
 
-    assert converse(script, [Typed("x")]).error is None
+    assert converse(script, [TypedAnswer("x")]).error is None
 
 
 def test_a_completed_interview_is_printed_and_that_is_all() -> None:
@@ -170,7 +172,7 @@ def test_without_more_answers_the_interview_is_ended() -> None:
         assert isinstance(await peer.accept(), InterviewEnd)
         await finish(peer, 3)
 
-    played = converse(script, [Typed("Because.")])
+    played = converse(script, [TypedAnswer("Because.")])
     assert played.error is None
     assert "Thank you." in played.out.getvalue()
 
@@ -211,7 +213,7 @@ def test_a_recording_is_spoken_into_the_room() -> None:
         )
         await finish(peer, 2)
 
-    assert "You: I led a team." in converse(script, [Spoken("a.wav", pcm)]).out.getvalue()
+    assert "You: I led a team." in converse(script, [RecordedAnswer("a.wav", pcm)]).out.getvalue()
 
 
 def test_a_recording_without_words_makes_room_for_the_next_answer() -> None:
@@ -233,7 +235,7 @@ def test_a_recording_without_words_makes_room_for_the_next_answer() -> None:
         assert second.text == "two"
         await finish(peer, 2)
 
-    played = converse(script, [Typed("one"), Typed("two")])
+    played = converse(script, [TypedAnswer("one"), TypedAnswer("two")])
     assert played.error is None
     assert "No words were heard." in played.err.getvalue()
 
@@ -252,7 +254,7 @@ def test_an_answer_at_a_wrong_moment_is_given_again() -> None:
         assert (second.text, second.id != first.id) == ("one", True)
         await finish(peer, 2)
 
-    assert converse(script, [Typed("one")]).error is None
+    assert converse(script, [TypedAnswer("one")]).error is None
 
 
 def test_an_answer_that_is_never_taken_is_skipped() -> None:
@@ -273,7 +275,7 @@ def test_an_answer_that_is_never_taken_is_skipped() -> None:
         assert message.text == "two"
         await finish(peer, 2)
 
-    assert converse(script, [Typed("one"), Typed("two")]).error is None
+    assert converse(script, [TypedAnswer("one"), TypedAnswer("two")]).error is None
 
 
 def fail(code: str, *, retryable: bool = True, **details: Any) -> Failure:
@@ -301,7 +303,7 @@ def test_a_failed_turn_is_tried_again_once() -> None:
         assert isinstance(await peer.accept(), UserMessage)
         await finish(peer, 2)
 
-    assert converse(script, [Typed("x")]).error is None
+    assert converse(script, [TypedAnswer("x")]).error is None
 
 
 def test_a_turn_that_fails_again_ends_with_the_models_error() -> None:
@@ -355,7 +357,7 @@ def test_the_rate_limit_ends_with_the_time_of_its_reset(answers_a_message: bool)
             )
         )
 
-    error = converse(script, [Typed("x")]).error
+    error = converse(script, [TypedAnswer("x")]).error
     assert isinstance(error, RateLimited)
     assert (error.exit_code, error.reset) == (5, 1e9)
 
@@ -402,7 +404,7 @@ def test_a_lost_connection_does_not_answer_twice() -> None:
         assert second.text == "two"
         await finish(peer, 4)
 
-    assert converse(script, [Typed("one"), Typed("two")]).error is None
+    assert converse(script, [TypedAnswer("one"), TypedAnswer("two")]).error is None
 
 
 @pytest.mark.parametrize(
@@ -440,5 +442,5 @@ def test_broken_ears_do_not_eat_the_recordings() -> None:
         with pytest.raises(ConnectionClosed):
             raise AssertionError(await peer.receive())
 
-    played = converse(script, [Typed("One."), Typed("Two.")])
+    played = converse(script, [TypedAnswer("One."), TypedAnswer("Two.")])
     assert isinstance(played.error, InferenceFailed)

@@ -41,8 +41,8 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 @pytest.fixture
 def private(monkeypatch: pytest.MonkeyPatch) -> Path:
     """Private servers with scripted models; the folder of their data."""
-    monkeypatch.setenv("PREP_PRIVATE_ARGS", f"{SCRIPTED} --scripted-delay 0.02")
-    return Path(os.environ["PREP_DATA_DIR"]) / "private"
+    monkeypatch.setenv("PREP_LOCAL_SERVER_ARGS", f"{SCRIPTED} --scripted-delay 0.02")
+    return Path(os.environ["PREP_DATA_DIR"]) / "local-server"
 
 
 def prep(
@@ -246,7 +246,7 @@ def test_a_private_server_that_does_not_start_says_why(
     private: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its own words are in the error, with exit code 3."""
-    monkeypatch.setenv("PREP_PRIVATE_ARGS", "--no-such-option")
+    monkeypatch.setenv("PREP_LOCAL_SERVER_ARGS", "--no-such-option")
     assert "--no-such-option" in prep("interview", "--plain", code=3).stderr
 
 

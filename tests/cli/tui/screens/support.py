@@ -153,7 +153,7 @@ class FakeRoom:
     async def send(self, message: ClientMessages) -> None:
         self.sent.append(message)
 
-    def recording(self) -> FakeRecording:
+    def start_recording(self) -> FakeRecording:
         self.recordings.append(FakeRecording())
         return self.recordings[-1]
 
@@ -168,10 +168,10 @@ class FakeRest:
         self.deleted: list[str] = []
         self.error: PrepError | None = None
 
-    async def list(self) -> Sequence[Interview]:
+    async def list_interviews(self) -> Sequence[Interview]:
         return self._interviews
 
-    async def create(self, spec: InterviewSpec) -> Interview:
+    async def create_interview(self, spec: InterviewSpec) -> Interview:
         if self.error:
             raise self.error
         self.created.append(spec)
@@ -179,7 +179,7 @@ class FakeRest:
         self._lobby.say(InterviewCreated(interview=made))
         return made
 
-    async def delete(self, interview_id: str) -> None:
+    async def delete_interview(self, interview_id: str) -> None:
         if self.error:
             raise self.error
         self.deleted.append(interview_id)

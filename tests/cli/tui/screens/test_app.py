@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from textual.pilot import Pilot
 
-from prepcli.errors import PrepError, PrivateServerFailed
+from prepcli.errors import LocalServerFailed, PrepError
 from prepcli.tui.app import PrepApp, last_worked_on
 from prepcli.tui.screens.interview import InterviewScreen
 from prepcli.tui.screens.lobby import LobbyScreen
@@ -56,7 +56,7 @@ def test_failed_start_ends_with_its_exit_code(capsys: pytest.CaptureFixture[str]
     """When there is no server, prep ends with the code and the sentence of the error."""
 
     async def connect(_: Callable[[str], None]) -> FakeSession:
-        raise PrivateServerFailed("The server ended at once.")
+        raise LocalServerFailed("The server ended at once.")
 
     async def run() -> PrepApp:
         app = PrepApp(connect, microphone=Ears(), monotonic=Clock())

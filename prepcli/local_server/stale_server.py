@@ -7,13 +7,13 @@ import subprocess
 import time
 from pathlib import Path
 
-__all__ = ["end_orphan"]
+__all__ = ["stop_stale_server"]
 
 STOP_SECONDS = 10.0
 """For it to end when asked; then it is killed."""
 
 
-def end_orphan(pid_file: Path, mark: str) -> bool:
+def stop_stale_server(pid_file: Path, mark: str) -> bool:
     """End the process that the file names, if its command line has `mark` in it.
 
     A process id is given to somebody else after its process has ended; the mark tells them apart.

@@ -5,7 +5,7 @@ import signal
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-__all__ = ["run"]
+__all__ = ["run_until_signal"]
 
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 """Asked to end, or the terminal window was closed."""
@@ -13,7 +13,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 _T = TypeVar("_T")
 
 
-def run(work: Coroutine[Any, Any, _T]) -> _T:
+def run_until_signal(work: Coroutine[Any, Any, _T]) -> _T:
     """The result of the work. SIGTERM and SIGHUP cancel it first and then raise SystemExit with
     128 and the signal's number, as shells count; Ctrl-C raises KeyboardInterrupt likewise."""
     received: list[int] = []

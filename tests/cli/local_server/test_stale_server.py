@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from prepcli.local_server.orphans import end_orphan
+from prepcli.local_server.stale_server import stop_stale_server
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def test_a_process_with_the_mark_is_ended(
     """It is asked to end, and waited for."""
     file = tmp_path / "pid"
     file.write_text(str(stranger.pid))
-    assert end_orphan(file, "a-mark")
+    assert stop_stale_server(file, "a-mark")
     assert stranger.wait(10) != 0
 
 
@@ -37,7 +37,7 @@ def test_a_process_of_somebody_else_is_left_alone(
     """Its id may have been our server's before."""
     file = tmp_path / "pid"
     file.write_text(str(stranger.pid))
-    assert not end_orphan(file, "another-mark")
+    assert not stop_stale_server(file, "another-mark")
     assert stranger.poll() is None
 
 
@@ -47,4 +47,4 @@ def test_a_file_that_names_nobody_ends_nobody(tmp_path: Path, text: str | None) 
     file = tmp_path / "pid"
     if text is not None:
         file.write_text(text)
-    assert not end_orphan(file, "")
+    assert not stop_stale_server(file, "")
