@@ -88,7 +88,7 @@ def create_services(config: Config, clock: Clock | None = None) -> Services:
         calls=calls,
         observers=(metrics.observe,),
     )
-    questions = bank.load()
+    questions = bank.load_bank()
     settings = InterviewSettings(
         hint_after=config.hint_after, max_recording=config.max_recording, version=VERSION
     )

@@ -46,7 +46,7 @@ STEP = 6
 UNSEEN = 3
 """Words that the server has not seen when the answer is sent."""
 
-_BANK = bank.load()
+_BANK = bank.load_bank()
 _SENTENCES = [
     sentence.strip()
     for line in TRANSCRIPTS.read_text("utf-8").splitlines()

@@ -71,7 +71,7 @@ class Rooms:
         settings = InterviewSettings(
             hint_after=hint_after, max_recording=max_recording, version="test"
         )
-        questions = bank.load()
+        questions = bank.load_bank()
         kinds = (
             Kind(
                 "interview",

@@ -1,4 +1,7 @@
-"""Transcript -> model input, in the profile that suits the model's size."""
+"""Builds the model's input from the prompt context, in the profile that suits the model's size.
+
+Models below one billion parameters are prompted by `few_shot`, larger ones by `instruct`.
+"""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -22,18 +25,19 @@ __all__ = [
     "transcriber_vocabulary",
 ]
 
-LONGEST_ANSWER = 400
-"""Tokens of one answer in a prompt: a small model loses itself in longer ones."""
+MAX_ANSWER_TOKENS = 400
+"""Maximum tokens of one message in a prompt for a small model, which loses the thread in longer
+ones."""
 
-LIKELY_ANSWER = 600
-"""Tokens, as `estimate` has them, of two minutes of speech: 300 words of six letters each, with the
-space. Few answers are longer, and one that is may be condensed for while the candidate waits."""
+LIKELY_ANSWER_TOKENS = 600
+"""Tokens, by `estimate_tokens`, of two minutes of speech: 300 words of six letters, space included.
+Few answers are longer. A longer one may need a summary while the candidate waits."""
 
 log = structlog.get_logger(__name__)
 
 
 class Profile(Protocol):
-    """How to ask models of one size."""
+    """Builds the prompts of every step for models of one size."""
 
     def skills_prompt(self, bank: Bank, context: PromptContext) -> Prompt: ...
     def question_prompt(
@@ -49,9 +53,9 @@ class Profile(Protocol):
 def build_prompt(
     step: Step, info: ModelInfo, bank: Bank, context: PromptContext, seed: int
 ) -> tuple[Prompt, Source]:
-    """What to ask the model at this step, and whose words the reply will be."""
-    context = _fitted(context, info)
-    profile = _profile(info)
+    """Build the prompt of a step; the second value is the source of the reply's text."""
+    context = _fit_context(context, info)
+    profile = _select_profile(info)
     match step:
         case Step.QUESTION:
             return profile.question_prompt(bank, context, seed)
@@ -64,68 +68,69 @@ def build_prompt(
         case Step.SUMMARY:
             return profile.summary_prompt(bank, context, seed), Source.MODEL
         case Step.TRANSCRIBE:
-            raise AssertionError("speech needs no prompt")
+            raise AssertionError("transcription takes no prompt")
 
 
 def build_prefill_prompt(
     info: ModelInfo, context: PromptContext, draft: str, conversation: str
 ) -> Prompt:
-    """What every next prompt of the interview begins with, as far as it is known: what was said,
-    and the beginning of the answer, which may be empty. Nothing is to be written."""
-    if words := draft.strip():
-        said = Message(
+    """Build the part that every next prompt of the interview begins with, to fill the KV cache.
+
+    It holds the conversation and `draft`, the beginning of the answer, which may be empty. The
+    model generates no token.
+    """
+    if text := draft.strip():
+        answer = Message(
             id="",
             role=Role.CANDIDATE,
             kind=MessageKind.ANSWER,
-            text=words,
+            text=text,
             source=Source.TEXT,
             position=len(context.messages),
             created_at=0.0,
         )
-        context = msgspec.structs.replace(context, messages=(*context.messages, said))
-    prompt = _profile(info).prefill_prompt(_fitted(context, info))
+        context = msgspec.structs.replace(context, messages=(*context.messages, answer))
+    prompt = _select_profile(info).prefill_prompt(_fit_context(context, info))
     return msgspec.structs.replace(
         prompt, conversation=conversation, priority=Priority.PREFILL, max_tokens=0
     )
 
 
-def count_outgrown_messages(info: ModelInfo, context: PromptContext, *, ahead: bool = False) -> int:
-    """How many of the oldest questions and answers a prompt has no room for, at least those that
-    are condensed already; with `ahead`, when an answer of a likely length has come too."""
-    room = info.context // 2
-    if ahead:
-        room -= min(LIKELY_ANSWER, _longest(info))
-    return _left_out(_said(context, info), context.history_summary.covered, room)
-
-
-def _left_out(said: Sequence[Message], known: int, room: int) -> int:
-    """How many of the oldest do not fit into so many tokens, with the `known` that are condensed
-    already left out."""
-    texts = [message.text for message in said]
-    if sum(map(estimate_tokens, texts[known:])) <= room:
-        return known
-    return max(known, count_omitted(texts, room))
-
-
 def build_history_summary_prompt(
-    info: ModelInfo, bank: Bank, context: PromptContext, upto: int, seed: int
+    info: ModelInfo, bank: Bank, context: PromptContext, end: int, seed: int
 ) -> Prompt:
-    """Ask for a short account of the questions and answers up to `upto` that none covers yet."""
-    said = _said(context, info)[context.history_summary.covered : upto]
+    """Build the request for a summary of the messages before `end` that no summary covers yet.
+
+    `end` counts questions and answers from the first one; see `count_outgrown_messages`.
+    """
+    messages = tuple(_exchanges(context, info)[context.history_summary.covered : end])
     part = msgspec.structs.replace(
         context,
-        messages=tuple(said),
-        visible_messages=tuple(said),
+        messages=messages,
+        visible_messages=messages,
         document_tokens=info.context // 5,
     )
-    return _profile(info).history_summary_prompt(bank, part, seed)
+    return _select_profile(info).history_summary_prompt(bank, part, seed)
+
+
+def count_outgrown_messages(info: ModelInfo, context: PromptContext, *, ahead: bool = False) -> int:
+    """Return the number of oldest questions and answers that a prompt has no room for.
+
+    Messages that a summary already covers always count. With `ahead`, room is reserved for an
+    answer of `LIKELY_ANSWER_TOKENS`.
+    """
+    budget = info.context // 2
+    if ahead:
+        budget -= min(LIKELY_ANSWER_TOKENS, _max_message_tokens(info))
+    return _count_outgrown(_exchanges(context, info), context.history_summary.covered, budget)
 
 
 def transcriber_vocabulary(context: PromptContext) -> str:
-    """Words for the ears to expect, as sentences; empty when no document names any.
+    """Return sentences with the words that the transcriber should expect.
 
-    whisper.cpp goes on in the style of this text: on the bundled recordings a bare list of words
-    cost capitals, commas and once the whole first sentence; a sentence did not.
+    The result is empty unless there is a document and it gave skills. whisper.cpp continues in
+    the style of this text: on the bundled recordings a bare list of words lost capitals, commas
+    and once the whole first sentence; a sentence did not.
     """
     if not (context.spec.job_description or context.spec.resume) or not context.skills:
         return ""
@@ -134,36 +139,47 @@ def transcriber_vocabulary(context: PromptContext) -> str:
     )
 
 
-def _profile(info: ModelInfo) -> Profile:
+def _select_profile(info: ModelInfo) -> Profile:
     return few_shot if info.few_shot else instruct
 
 
-def _fitted(context: PromptContext, info: ModelInfo) -> PromptContext:
-    """Half of the context is for the conversation, and a fifth for each document.
+def _fit_context(context: PromptContext, info: ModelInfo) -> PromptContext:
+    """Return the context with `visible_messages` and `document_tokens` set for the model.
 
-    Long answers are shown by their beginning, and the oldest exchanges by their summary. That is
-    a prompt's view alone: the transcript keeps every word.
+    The conversation gets half of the tokens, each document a fifth. Long answers are truncated,
+    and the history summary replaces the oldest exchanges. The stored transcript stays complete.
     """
-    said = _said(context, info)
-    left_out = _left_out(said, context.history_summary.covered, info.context // 2)
-    if left_out > context.history_summary.covered:
-        log.warning("prompt.shortened", messages=len(said), left_out=left_out)
+    messages = _exchanges(context, info)
+    covered = context.history_summary.covered
+    omitted = _count_outgrown(messages, covered, info.context // 2)
+    if omitted > covered:
+        log.warning("prompt.messages_omitted", messages=len(messages), omitted=omitted)
     return msgspec.structs.replace(
-        context, visible_messages=tuple(said[left_out:]), document_tokens=info.context // 5
+        context, visible_messages=tuple(messages[omitted:]), document_tokens=info.context // 5
     )
 
 
-def _said(context: PromptContext, info: ModelInfo) -> list[Message]:
-    """Questions and answers, long ones by their beginning."""
-    longest = _longest(info)
+def _count_outgrown(messages: Sequence[Message], covered: int, budget: int) -> int:
+    """Return how many of the oldest messages to omit so that the rest fits `budget` tokens.
+
+    The result is at least `covered`, the number of messages that the history summary replaces.
+    """
+    texts = [message.text for message in messages]
+    if sum(map(estimate_tokens, texts[covered:])) <= budget:
+        return covered
+    return max(covered, count_omitted(texts, budget))
+
+
+def _exchanges(context: PromptContext, info: ModelInfo) -> list[Message]:
+    """Return all questions and answers, each truncated to `_max_message_tokens`."""
+    limit = _max_message_tokens(info)
     return [
-        msgspec.structs.replace(message, text=truncate(message.text, longest))
+        msgspec.structs.replace(message, text=truncate(message.text, limit))
         for message in context.messages
         if message.kind in (MessageKind.QUESTION, MessageKind.ANSWER)
     ]
 
 
-def _longest(info: ModelInfo) -> int:
-    """Tokens of one message in a prompt, at most."""
-    most = info.context // 6
-    return min(LONGEST_ANSWER, most) if info.few_shot else most
+def _max_message_tokens(info: ModelInfo) -> int:
+    share = info.context // 6
+    return min(MAX_ANSWER_TOKENS, share) if info.few_shot else share

@@ -61,7 +61,7 @@ class ContextStore:
         return PromptContext(
             spec=storage.get("spec", wire.InterviewSpec) or wire.InterviewSpec(),
             skills=tuple(self._room.view.skills),
-            main_questions=self._bank.named(question_ids),
+            main_questions=self._bank.get_questions(question_ids),
             messages=tuple(self._transcript.messages()),
             history_summary=storage.get(_HISTORY_SUMMARY, HistorySummary) or HistorySummary(),
         )

@@ -1,8 +1,8 @@
-"""Prompts for models below about one billion parameters.
+"""Few-shot prompts for models below about one billion parameters.
 
-Such a model does not follow instructions: it goes on from examples, and it holds to a subject
-only if it must. So a grammar fixes the frame of what it says: it chooses the way of asking from
-those not used yet, chooses a phrase that the candidate really said, and writes the rest.
+Such a model does not follow instructions, but it continues examples, and it stays on a subject only
+when it is forced to. A grammar therefore fixes the form of each reply: the model chooses a question
+stem that was not used yet and a phrase from the candidate's answer, and generates the rest.
 """
 
 import json
@@ -27,10 +27,10 @@ __all__ = [
 ]
 
 SUMMARY_SUBJECTS = 4
-"""Subjects that stand for the exchanges that a prompt has no room for, each time."""
+"""Maximum number of subjects that each history summary names."""
 
 MAIN_CHOICES = 3
-"""Main questions that the model chooses from."""
+"""Number of main questions that the model chooses from."""
 
 STEMS = (
     "What was the hardest part of",
@@ -63,7 +63,7 @@ PEOPLE_STEMS = (
     "How did you earn the trust of",
     "What did you need from",
 )
-"""Ways of asking about somebody."""
+"""Question stems for phrases that name people."""
 
 NEUTRAL_STEMS = (
     "What can you say about",
@@ -72,7 +72,7 @@ NEUTRAL_STEMS = (
     "What would you like to know about",
     "What would you tell a friend about",
 )
-"""Ways of asking about something that the candidate has not spoken of."""
+"""Question stems for subjects that the candidate has not mentioned."""
 
 HINT_STEMS = ("You could begin with", "Try to mention", "Think about", "Say a few words about")
 
@@ -82,7 +82,7 @@ MOMENT_STEMS = (
     "Begin with what was at stake with",
     "Say what you would do again about",
 )
-"""Hints for a question about the candidate's own story."""
+"""Hint stems for follow-up questions, which are about the candidate's own story."""
 
 _PEOPLE = frozenset(
     """
@@ -92,7 +92,7 @@ _PEOPLE = frozenset(
     """.split()
 )
 
-_TAIL = r"""
+_TAIL_RULES = r"""
 tail ::= " " joint " " owner " " word
 joint ::= "in" | "on" | "for" | "with" | "during" | "before" | "after"
 owner ::= "the" | "your" | "that"
@@ -128,12 +128,12 @@ _EXAMPLES = {
 
 
 def skills_prompt(bank: Bank, context: PromptContext) -> Prompt:
-    """Choose the skills that matter for the role; the reply is `{"skills": [...]}`."""
+    """Ask for the skills that matter for the role; the reply is `{"skills": [...]}`."""
     choices = skill_choices(bank, context.spec) or sorted(bank.skills)
     text = (
         "Role: Frontend Developer\nSkills: javascript, accessibility, testing\n\n"
         "Role: Data Engineer\nSkills: sql, python, data engineering\n\n"
-        f"Role: {_line(context.spec.role)}\nSkills as JSON: "
+        f"Role: {_single_line(context.spec.role)}\nSkills as JSON: "
     )
     return Prompt(
         purpose="skills",
@@ -152,117 +152,118 @@ def skills_prompt(bank: Bank, context: PromptContext) -> Prompt:
         },
         max_tokens=120,
         temperature=0.2,
-        repeat_penalty=1.5,  # or it says the same skill again and again
+        repeat_penalty=1.5,  # otherwise the model repeats one skill
     )
 
 
 def question_prompt(bank: Bank, context: PromptContext, seed: int) -> tuple[Prompt, Source]:
-    """Either one of the next main questions, or a follow-up on the last answer."""
-    phrases = () if context.main_question_next else _phrases(bank, context.answers[-1:])
+    """Ask for one of the next main questions, or for a follow-up on the last answer."""
     if context.main_question_next and context.unasked_questions:
-        return _main(context, _candidates(context), seed), Source.BANK
+        return _main_question_prompt(context, seed), Source.BANK
+    phrases = () if context.main_question_next else _find_phrases(bank, context.answers[-1:])
     if phrases:
-        return _prompt(context, "question", grammar=_follow_up(context, phrases), seed=seed), (
-            Source.MODEL
-        )
-    # Nothing to hold on to, as in "I don't know": come to the main question from its parts.
+        grammar = _follow_up_grammar(context, phrases)
+        return _prompt(context, "question", grammar=grammar, seed=seed), Source.MODEL
+    # The answer names nothing, for example "I don't know": ask about a part of the main question.
     current = context.current_question
     topics = current.listen_for if current else context.skills[:3] or ("this role",)
-    stems = _any(_unused(NEUTRAL_STEMS, context.asked_questions))
-    grammar = f'root ::= " " stem " " topic "?"\nstem ::= {stems}\ntopic ::= {_any(topics)}\n'
-    return _prompt(context, "question", grammar=grammar, seed=seed), Source.MODEL
+    stems = _alternatives(_unused_stems(NEUTRAL_STEMS, context.asked_questions))
+    grammar = f'root ::= " " stem " " topic "?"\nstem ::= {stems}\n'
+    rules = f"topic ::= {_alternatives(topics)}\n"
+    return _prompt(context, "question", grammar=grammar + rules, seed=seed), Source.MODEL
 
 
-def _follow_up(context: PromptContext, phrases: Sequence[str]) -> str:
-    """GBNF: a way of asking that fits what it asks about, people or things."""
-    things = _things(phrases)
+def _follow_up_grammar(context: PromptContext, phrases: Sequence[str]) -> str:
+    """Return GBNF that combines a stem with a phrase of the same sort, people or things."""
+    things = _exclude_people(phrases)
     people = [phrase for phrase in phrases if phrase not in things]
-    rules, frames = [_TAIL], []
+    rules, frames = [_TAIL_RULES], []
     for name, stems, subjects in (
         ("thing", STEMS, things),
         ("person", PEOPLE_STEMS, people),
     ):
         if subjects:
             frames.append(f'{name}stem " " {name}')
-            rules.append(f"{name}stem ::= {_any(_unused(stems, context.asked_questions))}")
-            rules.append(f"{name} ::= {_any(subjects)}")
+            unused = _unused_stems(stems, context.asked_questions)
+            rules.append(f"{name}stem ::= {_alternatives(unused)}")
+            rules.append(f"{name} ::= {_alternatives(subjects)}")
     return f'root ::= " " ({" | ".join(frames)}) tail? "?"\n' + "\n".join(rules)
 
 
-def _candidates(context: PromptContext) -> Sequence[Question]:
-    """Main questions to choose from: openers to begin with, and only then."""
+def _main_question_choices(context: PromptContext) -> Sequence[Question]:
+    """Return the next main questions: openers for the first one, others after it."""
     fit = [q for q in context.unasked_questions if q.opener is not bool(context.asked_questions)]
     return (fit or context.unasked_questions)[:MAIN_CHOICES]
 
 
-def _main(context: PromptContext, choices: Sequence[Question], seed: int) -> Prompt:
+def _main_question_prompt(context: PromptContext, seed: int) -> Prompt:
+    choices = _main_question_choices(context)
     if not context.asked_questions:
-        opening = f" Hello, and welcome. We will talk about the role of {_line(context.spec.role)}."
+        role = _single_line(context.spec.role)
+        opening = f" Hello, and welcome. We will talk about the role of {role}."
         texts = [f" {q.text}" for q in choices]
     else:
         opening = " Thank you."
         texts = [f" Let us talk about {q.topic}. {q.text}" for q in choices]
     return _prompt(
-        context, "question", opening=opening, grammar=f"root ::= {_any(texts)}", seed=seed
+        context, "question", opening=opening, grammar=f"root ::= {_alternatives(texts)}", seed=seed
     )
 
 
 def hint_prompt(bank: Bank, context: PromptContext, seed: int) -> Prompt:
-    """A nudge towards what a good answer has, from the bank or from the question itself."""
+    """Ask for a hint at the contents of a good answer, from the bank or the question itself."""
     current = context.current_question
     last = context.asked_questions[-1] if context.asked_questions else ""
     if current and (current.text in last or any(part in last for part in current.listen_for)):
         stems, subjects = HINT_STEMS, tuple(current.listen_for)
     else:
         stems = MOMENT_STEMS
-        subjects = _phrases(bank, context.asked_questions[-1:]) or (
-            "an example from your own work",
-        )
-    grammar = f'root ::= " " stem " " subject "."\nstem ::= {_any(stems)}\n'
-    ask = "\n\nHint for the candidate:"
-    rules = f"subject ::= {_any(subjects)}\n"
-    return _prompt(context, "hint", ask=ask, grammar=grammar + rules, seed=seed)
+        subjects = _find_phrases(bank, [last]) or ("an example from your own work",)
+    grammar = f'root ::= " " stem " " subject "."\nstem ::= {_alternatives(stems)}\n'
+    cue = "\n\nHint for the candidate:"
+    rules = f"subject ::= {_alternatives(subjects)}\n"
+    return _prompt(context, "hint", cue=cue, grammar=grammar + rules, seed=seed)
 
 
 def closing_prompt(bank: Bank, context: PromptContext, seed: int) -> Prompt:
-    subjects = _things(_phrases(bank, context.answers)) or ("your work",)
+    subjects = _exclude_people(_find_phrases(bank, context.answers)) or ("your work",)
     return _prompt(
         context,
         "closing",
         opening=" That was my last question. Thank you for your time. I was glad to hear about",
-        grammar=f'root ::= " " subject "."\nsubject ::= {_any(subjects)}\n',
+        grammar=f'root ::= " " subject "."\nsubject ::= {_alternatives(subjects)}\n',
         seed=seed,
     )
 
 
 def summary_prompt(bank: Bank, context: PromptContext, seed: int) -> Prompt:
-    """One sentence on what was spoken about; every name in it was said by the candidate."""
-    subjects = _phrases(bank, context.answers) or ("this role",)
-    # Two rules without a common phrase: nothing is named twice.
+    """Ask for one sentence that names subjects of the interview in phrases of the candidate."""
+    subjects = _find_phrases(bank, context.answers) or ("this role",)
+    # The two rules share no phrase, so the model cannot name one twice.
     one, other = subjects[::2], subjects[1::2]
-    rules = f"one ::= {_any(one)}\n"
+    rules = f"one ::= {_alternatives(one)}\n"
     if other:
-        rules = f'root ::= " " one " and " other "."\n{rules}other ::= {_any(other)}\n'
+        rules = f'root ::= " " one " and " other "."\n{rules}other ::= {_alternatives(other)}\n'
     else:
         rules = f'root ::= " " one "."\n{rules}'
     return _prompt(
-        context, "summary", ask="\n\nSummary:", opening=" You spoke about", grammar=rules, seed=seed
+        context, "summary", cue="\n\nSummary:", opening=" You spoke about", grammar=rules, seed=seed
     )
 
 
 def history_summary_prompt(bank: Bank, context: PromptContext, seed: int) -> Prompt:
-    """What the candidate spoke about in a part of the interview, in the candidate's own phrases."""
-    subjects = _phrases(bank, context.answers) or ("this role",)
-    names = " ".join(f'" and " n{n}' for n in range(1, min(SUMMARY_SUBJECTS, len(subjects))))
-    # Each name is chosen from phrases of its own, so that none comes twice.
+    """Ask for a summary of a part of the interview in phrases of the candidate."""
+    subjects = _find_phrases(bank, context.answers) or ("this role",)
+    count = min(SUMMARY_SUBJECTS, len(subjects))
+    names = " ".join(f'" and " n{n}' for n in range(1, count))
+    # The rules share no phrase, so the model cannot name one twice.
     rules = "\n".join(
-        f"n{n} ::= {_any(subjects[n::SUMMARY_SUBJECTS])}"
-        for n in range(min(SUMMARY_SUBJECTS, len(subjects)))
+        f"n{n} ::= {_alternatives(subjects[n::SUMMARY_SUBJECTS])}" for n in range(count)
     )
     return _prompt(
         context,
         "history_summary",
-        ask="\n\nSummary:",
+        cue="\n\nSummary:",
         opening=" They spoke about",
         grammar=f'root ::= " " n0 {names} "."\n{rules}\n',
         seed=seed,
@@ -280,64 +281,61 @@ def _prompt(
     grammar: str,
     seed: int,
     opening: str = "",
-    ask: str = "\nInterviewer:",
-    penalty: float = 1.05,
+    cue: str = "\nInterviewer:",
 ) -> Prompt:
-    """`penalty` is on repetition: 1 where whole sentences are given, which it would only split
-    into odd tokens."""
     return Prompt(
         purpose=purpose,
-        text=_conversation(context) + ask,
+        text=_conversation(context) + cue,
         opening=opening,
         grammar=grammar,
         max_tokens=120,
         temperature=0.6,
         top_p=0.9,
         min_p=0.1,
-        repeat_penalty=penalty,
+        repeat_penalty=1.05,
         seed=seed,
     )
 
 
 def _conversation(context: PromptContext) -> str:
-    """Examples and what was said so far: each turn only adds to it."""
+    """Return the examples and the conversation; each turn only appends to this text."""
     kind = context.spec.type
     examples = _EXAMPLES.get(kind) or [e[0] for e in _EXAMPLES.values()]
     lines = ["A job interviewer asks one short question about what the candidate just said.", ""]
     for answer, follow_up in examples:
         lines += [f"Candidate: {answer}", f"Interviewer: {follow_up}", ""]
-    lines.append(f"The next interview is for the role of {_line(context.spec.role)}.")
+    lines.append(f"The next interview is for the role of {_single_line(context.spec.role)}.")
     if context.history_summary.text:
-        lines.append(f"So far: {_line(context.history_summary.text)}")
+        lines.append(f"So far: {_single_line(context.history_summary.text)}")
     for message in context.visible_messages:
         if message.kind is MessageKind.QUESTION:
-            lines += [f"Interviewer: {_line(message.text)}", ""]
+            lines += [f"Interviewer: {_single_line(message.text)}", ""]
         else:
-            lines.append(f"Candidate: {_line(message.text)}")
+            lines.append(f"Candidate: {_single_line(message.text)}")
     return "\n".join(lines)
 
 
-def _phrases(bank: Bank, texts: Sequence[str]) -> tuple[str, ...]:
+def _find_phrases(bank: Bank, texts: Sequence[str]) -> tuple[str, ...]:
     text = "\n".join(texts)
     return tuple(key_phrases(text, bank.find_skills(text)))
 
 
-def _things(phrases: Sequence[str]) -> Sequence[str]:
-    """The phrases that do not name people."""
+def _exclude_people(phrases: Sequence[str]) -> Sequence[str]:
+    """Return the phrases that do not name people."""
     return [p for p in phrases if p.split()[-1].lower().removesuffix("s") not in _PEOPLE]
 
 
-def _unused(stems: Sequence[str], asked: Iterable[str]) -> Sequence[str]:
+def _unused_stems(stems: Sequence[str], asked: Iterable[str]) -> Sequence[str]:
     text = "\n".join(asked)
     return [stem for stem in stems if stem not in text] or stems
 
 
-def _line(text: str) -> str:
+def _single_line(text: str) -> str:
     return re.sub(r"\s+", " ", text).strip()
 
 
-def _any(texts: Iterable[str]) -> str:
-    """GBNF alternatives; a JSON string is a GBNF literal for text without control characters."""
+def _alternatives(texts: Iterable[str]) -> str:
+    """Return GBNF alternatives. A JSON string without control characters is a GBNF literal."""
     return " | ".join(
-        json.dumps(re.sub(r"[\x00-\x1f]+", " ", t), ensure_ascii=False) for t in texts
+        json.dumps(re.sub(r"[\x00-\x1f]+", " ", text), ensure_ascii=False) for text in texts
     )

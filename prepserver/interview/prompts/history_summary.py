@@ -1,7 +1,7 @@
-"""An interview that outgrows the model's context: its oldest exchanges become a summary.
+"""Summarises the oldest exchanges of an interview that outgrows the model's context.
 
-Nothing is cut silently: what a prompt does not show word for word, it shows condensed. The
-transcript keeps every word.
+An exchange that a prompt has no room for is covered by the summary instead. The stored transcript
+stays complete.
 """
 
 from contextlib import aclosing
@@ -31,35 +31,37 @@ async def summarise_history(
     *,
     ahead: bool = False,
 ) -> HistorySummary | None:
-    """A summary of what does not fit into a prompt any more, or None when all of it does, or is
-    condensed already. A model that fails costs the summary, not the turn: None, and a warning.
+    """Generate a summary of the exchanges that a prompt has no room for.
 
-    `ahead` is for when the next answer is still to come: there has to be room for it too, and
-    everybody who waits for the model goes first.
+    Returns None when every exchange fits or is covered by a summary already. When the model fails,
+    a warning is logged and None returned: the turn continues without the summary.
+
+    `ahead` is for use before the next answer arrives: it reserves room for that answer, and runs
+    at prefill priority, behind every call that a user waits for.
     """
-    upto = count_outgrown_messages(info, context, ahead=ahead)
-    known = context.history_summary
-    if upto <= known.covered:
+    outgrown = count_outgrown_messages(info, context, ahead=ahead)
+    previous = context.history_summary
+    if outgrown <= previous.covered:
         return None
-    prompt = build_history_summary_prompt(info, bank, context, upto, seed)
+    prompt = build_history_summary_prompt(info, bank, context, outgrown, seed)
     if ahead:
         prompt = msgspec.structs.replace(prompt, priority=Priority.PREFILL)
     parts = [prompt.opening]
-    charged = msgspec.structs.replace(call, purpose="history_summary")
+    summary_call = msgspec.structs.replace(call, purpose="history_summary")
     try:
-        async with aclosing(gateway.generate(charged, prompt)) as events:
+        async with aclosing(gateway.generate(summary_call, prompt)) as events:
             async for event in events:
                 if isinstance(event, TextDelta):
                     parts.append(event.text)
     except InferenceError as error:
-        log.warning("prompt.not_condensed", interview=call.interview, code=error.code)
+        log.warning("history.summary_failed", interview=call.interview, code=error.code)
         return None
-    text = " ".join(f"{known.text} {''.join(parts)}".split())
+    text = " ".join(f"{previous.text} {''.join(parts)}".split())
     log.info(
-        "prompt.history_summary",
+        "history.summarised",
         interview=call.interview,
-        messages=upto,
+        messages=outgrown,
         characters=len(text),
         ahead=ahead,
     )
-    return HistorySummary(covered=upto, text=text)
+    return HistorySummary(covered=outgrown, text=text)

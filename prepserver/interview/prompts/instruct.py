@@ -1,7 +1,7 @@
-"""Prompts for models that follow instructions.
+"""Chat prompts for models that follow instructions.
 
-The system message and every turn before the last stay as they were, so that a model's cache of
-them is good for the whole interview.
+The system message and every turn before the last never change, so that the cached prefix stays
+valid for the whole interview.
 """
 
 from prepserver.engines.types import ChatTurn, Prompt
@@ -22,15 +22,15 @@ __all__ = [
 ]
 
 ONE_QUESTION = r'root ::= [^?\n]{14,350} "?"'
-"""GBNF: whatever is said, it ends with its only question mark."""
+"""GBNF for a reply that ends with its only question mark."""
 
 
 def skills_prompt(bank: Bank, context: PromptContext) -> Prompt:
-    """Name the skills that the documents ask for; the reply is `{"skills": [...]}`."""
+    """Ask for the skills that the documents name; the reply is `{"skills": [...]}`."""
     return Prompt(
         purpose="skills",
         turns=(
-            _system(context),
+            _system_turn(context),
             ChatTurn(
                 "user",
                 f"List the {MAX_SKILLS} skills that matter most in this interview, as JSON. Use "
@@ -55,40 +55,46 @@ def skills_prompt(bank: Bank, context: PromptContext) -> Prompt:
 
 
 def question_prompt(bank: Bank, context: PromptContext, seed: int) -> tuple[Prompt, Source]:
-    """The next question, streamed as it is written."""
-    return _chat(context, "question", _direction(context), ONE_QUESTION, seed), Source.MODEL
+    instruction = _question_instruction(context)
+    return _chat(context, "question", instruction, ONE_QUESTION, seed), Source.MODEL
 
 
 def hint_prompt(bank: Bank, context: PromptContext, seed: int) -> Prompt:
-    ask = "(The candidate is stuck. Give one short hint: not the answer, and no question.)"
-    return _chat(context, "hint", ask, r'root ::= [^?\n]{10,300} "."', seed)
+    instruction = "(The candidate is stuck. Give one short hint: not the answer, and no question.)"
+    return _chat(context, "hint", instruction, r'root ::= [^?\n]{10,300} "."', seed)
 
 
 def closing_prompt(bank: Bank, context: PromptContext, seed: int) -> Prompt:
-    ask = "(The interview is over. Thank the candidate in one or two spoken sentences; do not ask.)"
-    return _chat(context, "closing", ask, r'root ::= [^?\n]{10,300} "."', seed)
+    instruction = (
+        "(The interview is over. Thank the candidate in one or two spoken sentences; do not ask.)"
+    )
+    return _chat(context, "closing", instruction, r'root ::= [^?\n]{10,300} "."', seed)
 
 
 def summary_prompt(bank: Bank, context: PromptContext, seed: int) -> Prompt:
-    ask = "(Sum up in two or three sentences what the candidate said. Invent nothing; do not ask.)"
-    return _chat(context, "summary", ask, r'root ::= [^?\n]{10,600} "."', seed)
+    instruction = (
+        "(Sum up in two or three sentences what the candidate said. Invent nothing; do not ask.)"
+    )
+    return _chat(context, "summary", instruction, r'root ::= [^?\n]{10,600} "."', seed)
 
 
 def history_summary_prompt(bank: Bank, context: PromptContext, seed: int) -> Prompt:
-    ask = (
+    instruction = (
         "(Sum up in at most four sentences what was asked and answered above. Keep names and "
         "numbers, invent nothing, do not ask.)"
     )
-    return _chat(context, "history_summary", ask, r'root ::= [^?\n]{10,800} "."', seed)
+    return _chat(context, "history_summary", instruction, r'root ::= [^?\n]{10,800} "."', seed)
 
 
 def prefill_prompt(context: PromptContext) -> Prompt:
     return Prompt(purpose="prefill", turns=tuple(_conversation(context)))
 
 
-def _chat(context: PromptContext, purpose: str, ask: str, grammar: str, seed: int) -> Prompt:
+def _chat(
+    context: PromptContext, purpose: str, instruction: str, grammar: str, seed: int
+) -> Prompt:
     turns = _conversation(context)
-    turns.append(ChatTurn("user", ask))
+    turns.append(ChatTurn("user", instruction))
     return Prompt(
         purpose=purpose,
         turns=tuple(turns),
@@ -101,7 +107,7 @@ def _chat(context: PromptContext, purpose: str, ask: str, grammar: str, seed: in
 
 
 def _conversation(context: PromptContext) -> list[ChatTurn]:
-    turns = [_system(context)]
+    turns = [_system_turn(context)]
     if context.history_summary.text:
         turns.append(ChatTurn("user", f"(What was said before: {context.history_summary.text})"))
     for message in context.visible_messages:
@@ -110,7 +116,7 @@ def _conversation(context: PromptContext) -> list[ChatTurn]:
     return turns
 
 
-def _direction(context: PromptContext) -> str:
+def _question_instruction(context: PromptContext) -> str:
     if not context.asked_questions:
         start = f"such as: {context.unasked_questions[0].text}" if context.unasked_questions else ""
         return f"(Greet the candidate in a few words and ask the first question, {start})"
@@ -120,7 +126,7 @@ def _direction(context: PromptContext) -> str:
     return "(Ask one follow-up question about what the candidate just said.)"
 
 
-def _system(context: PromptContext) -> ChatTurn:
+def _system_turn(context: PromptContext) -> ChatTurn:
     spec = context.spec
     lines = [
         f"You are interviewing a candidate for the role of {spec.role}"

@@ -1,7 +1,7 @@
-"""Noun phrases of an answer, found by simple rules: what a follow-up question can be about.
+"""Extracts noun phrases from an answer, the possible subjects of a follow-up question.
 
-English only, and shallow on purpose: a phrase starts after a determiner or a preposition and
-ends before the next function word, so it is always a piece of what was really said.
+The rules cover English alone and are shallow on purpose: a phrase starts after a determiner or a
+preposition and ends before the next function word, so it always quotes the answer.
 """
 
 import re
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 __all__ = ["key_phrases"]
 
 MAX_WORDS = 3
+"""Maximum words of a phrase, without its determiner."""
 
 _OPENERS = frozenset(
     """
@@ -18,11 +19,7 @@ _OPENERS = frozenset(
     """.split()
 )
 _POSSESSIVES = {"my": "your", "our": "your"}
-_ARTICLES = frozenset(
-    """
-    a an the
-    """.split()
-)
+_ARTICLES = frozenset("a an the".split())
 
 _FUNCTION_WORDS = frozenset(
     """
@@ -59,38 +56,39 @@ _VERBS = frozenset(
 
 
 def key_phrases(text: str, known: Sequence[str] = (), *, limit: int = 6) -> list[str]:
-    """Up to `limit` phrases of `text`, the most specific first.
+    """Return up to `limit` phrases of `text`, the most specific first.
 
-    `known` are names (skills, products) that count wherever they occur. A determiner becomes
-    the interviewer's: "my team" is "your team", "a monolith" is "the monolith".
+    `known` holds names, for example of skills, that are phrases wherever they occur. Determiners
+    change to the interviewer's: "my team" becomes "your team", "a monolith" "the monolith".
     """
-    found: dict[str, float] = {}
+    scores: dict[str, float] = {}
     for name in known:
         if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text, re.IGNORECASE):
-            found.setdefault(name, 2.0)
+            scores.setdefault(name, 2.0)
     for sentence in re.split(r"[.,;:!?\n()]+", text.replace("’", "'")):
         words = re.findall(r"[^\W_][\w'-]*", sentence)
         for position, word in enumerate(words):
             if word.lower() in _OPENERS:
                 phrase = _phrase_after(words, position)
                 if phrase:
-                    found[phrase] = max(found.get(phrase, 0.0), float(len(phrase.split())))
-    ranked = sorted(found, key=lambda phrase: -found[phrase])
+                    scores[phrase] = max(scores.get(phrase, 0.0), float(len(phrase.split())))
+    ranked = sorted(scores, key=lambda phrase: -scores[phrase])
     kept: list[str] = []
     for phrase in ranked:
         if len(kept) == limit:
             break
-        if not any(_bare(phrase) in _bare(other) for other in kept):
+        if not any(_without_determiner(phrase) in _without_determiner(other) for other in kept):
             kept.append(phrase)
     return kept
 
 
 def _phrase_after(words: Sequence[str], opener: int) -> str:
+    """Return the phrase after the determiner or preposition at `opener`, or an empty string."""
     taken: list[str] = []
     for word in words[opener + 1 : opener + 1 + MAX_WORDS]:
         lower = word.lower()
-        verb = lower in _VERBS or (taken and lower.endswith("ed"))
-        if verb or lower in _FUNCTION_WORDS or lower in _SUPERLATIVES:
+        is_verb = lower in _VERBS or (taken and lower.endswith("ed"))
+        if is_verb or lower in _FUNCTION_WORDS or lower in _SUPERLATIVES:
             break
         taken.append(word)
     while taken and (taken[-1].lower().endswith("ly") or len(taken[-1]) < 3):
@@ -109,5 +107,5 @@ def _phrase_after(words: Sequence[str], opener: int) -> str:
     return " ".join(taken)
 
 
-def _bare(phrase: str) -> str:
+def _without_determiner(phrase: str) -> str:
     return re.sub(r"^(the|your) ", "", phrase.lower())

@@ -1,8 +1,8 @@
-"""How much of an interview fits into a model's context, without asking the model.
+"""Estimates how much of an interview fits into a model's context, without calling the model.
 
-Tokens are estimated from above, so that what is estimated to fit does: three letters of plain
-English a token, and one token for each byte of anything else. (Measured with the starter model:
-4.3 letters a token of English, 2.1 bytes of Russian, 1.2 of Japanese, 1 of emoji.)
+Estimates are upper bounds, so text that is estimated to fit does fit: one token for every three
+letters of plain English, and one for each byte of anything else. Measured with the starter model:
+4.3 letters per token of English, and per token 2.1 bytes of Russian, 1.2 of Japanese, 1 of emoji.
 """
 
 from collections.abc import Sequence
@@ -10,32 +10,38 @@ from collections.abc import Sequence
 __all__ = ["count_omitted", "estimate_tokens", "truncate"]
 
 BLOCK = 8
-"""Messages are left out this many at a time, so that the beginning of the prompt, and with it the
-model's cache of it, changes rarely."""
+"""Messages are omitted in blocks of this size, so that the beginning of the prompt, and with it the
+cached prefix, rarely changes."""
 
 
 def estimate_tokens(text: str) -> int:
-    """Tokens that a text has at most."""
-    plain = sum(character.isascii() for character in text)
-    return plain // 3 + len(text.encode("utf-8", "replace")) - plain + 1
+    """Return an upper bound for the number of tokens in `text`."""
+    ascii_count = sum(character.isascii() for character in text)
+    return ascii_count // 3 + len(text.encode("utf-8", "replace")) - ascii_count + 1
 
 
 def truncate(text: str, tokens: int) -> str:
-    """The beginning of a text that fits; the same text is always cut in the same place."""
+    """Return the longest beginning of `text` that fits into `tokens`.
+
+    The cut depends on the text and the limit alone, so that cached prompts stay valid.
+    """
     if estimate_tokens(text) <= tokens:
         return text
     low, high = 0, len(text)
     while low < high:
         middle = (low + high + 1) // 2
-        low, high = (
-            (middle, high) if estimate_tokens(text[:middle]) <= tokens else (low, middle - 1)
-        )
+        if estimate_tokens(text[:middle]) <= tokens:
+            low = middle
+        else:
+            high = middle - 1
     return text[:low]
 
 
 def count_omitted(texts: Sequence[str], tokens: int) -> int:
-    """How many of the oldest texts to leave out so that the rest fits; a multiple of `BLOCK`, or
-    all but the last."""
+    """Return how many of the oldest texts to omit so that the rest fits.
+
+    The result is a multiple of `BLOCK`, or all texts but the last.
+    """
     costs = [estimate_tokens(text) for text in texts]
     for start in range(0, len(texts), BLOCK):
         if sum(costs[start:]) <= tokens:

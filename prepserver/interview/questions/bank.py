@@ -1,8 +1,7 @@
-"""The question bank: the backbone of every interview.
+"""The question bank, from which every interview takes its main questions.
 
-The questions are data beside this module, one file for each type of interview. What is picked
-from them depends on the arguments alone, so an interview that is taken up again after a restart
-has the same plan.
+The questions are data files beside this module, one for each type of interview. A selection depends
+on its arguments alone, so an interview that resumes after a restart has the same plan.
 """
 
 import functools
@@ -19,53 +18,54 @@ from msgspec import Meta, Struct
 from prepserver.interview.questions.skills import Skill, Vocabulary
 from prepserver.wire.protocol import InterviewType, Level
 
-__all__ = ["Bank", "Question", "load", "parse_questions", "parse_skills"]
+__all__ = ["Bank", "Question", "load_bank", "parse_questions", "parse_skills"]
 
 T = TypeVar("T")
 
 TYPES = (InterviewType.BEHAVIOURAL, InterviewType.TECHNICAL, InterviewType.SYSTEM_DESIGN)
-"""The types that have questions of their own, in the order in which a mixed interview asks."""
+"""Interview types with questions of their own, in the order of a mixed interview."""
 
 _LEVELS = (Level.JUNIOR, Level.MID, Level.SENIOR)
 
 _LEVEL_COST = (0, 2, 5)
-"""By the distance between the level asked for and the nearest that a question suits."""
+"""Cost of a question by the distance between the requested level and the nearest of its levels."""
 
-_MATCHED, _COMMON, _SPECIAL = 0, 4, 8
-"""Costs by subject: a skill that was asked for, one that anybody may be asked about, another's
-special field. Each earlier question on the same skill costs 1, so that no skill fills a whole
+_MATCHED_COST, _COMMON_COST, _SPECIAL_COST = 0, 4, 8
+"""Cost of a question by its subject: a requested skill, a skill common to all roles, a skill of
+another role. Each earlier question on the same skill adds 1, so that no skill fills a whole
 interview: a matching question of a neighbouring level (2) comes before one on a common skill (4),
-and after four questions on one skill a common one is as good as a fifth."""
+and after four questions on one skill, a common skill costs as much as a fifth."""
 
-_LEADING = 3
-"""Skills at the head of the list that are covered first; among them chance decides."""
+_GROUP_SIZE = 3
+"""Number of requested skills per group. The skills of one group are equally important, and each group
+is covered before the next."""
 
 Phrase = Annotated[str, Meta(min_length=3, max_length=60, pattern=r"^[^.?!;]*[^.?!;\s]$")]
 
 
 class Question(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One question that an interviewer may ask."""
+    """A main question of the bank."""
 
     id: Annotated[str, Meta(max_length=40, pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
-    """Never changed, as stored interviews may refer to it."""
+    """Stable identifier; stored interviews refer to it."""
     type: InterviewType
     text: Annotated[str, Meta(min_length=40, max_length=180, pattern=r"^[^?]+\?$")]
-    """One sentence, as it is spoken."""
+    """One spoken sentence."""
     topic: Annotated[str, Meta(max_length=40, pattern=r"^\S+( \S+){0,4}$")]
-    """Completes "Let us talk about ..."."""
+    """Completion of "Let us talk about ..."."""
     levels: Annotated[tuple[Level, ...], Meta(min_length=1, max_length=3)]
     skills: Annotated[tuple[str, ...], Meta(min_length=1, max_length=4)]
     opener: bool = False
-    """Fit to start an interview."""
+    """True if the question may start an interview."""
     listen_for: Annotated[tuple[Phrase, ...], Meta(min_length=2, max_length=4)]
-    """What a good answer contains; each completes "Think about ..."."""
+    """Contents of a good answer; each phrase completes "Think about ..."."""
 
 
 class Bank:
-    """All the questions there are, and the skills that they are about."""
+    """All questions, and the vocabulary of their skills."""
 
     def __init__(self, questions: Iterable[Question], vocabulary: Vocabulary) -> None:
-        """Raises ValueError for a question on an unknown skill and for an id used twice."""
+        """Raises ValueError if a question names an unknown skill or repeats an id."""
         self._questions: dict[str, Question] = {}
         self._vocabulary = vocabulary
         known = frozenset(vocabulary.names)
@@ -74,117 +74,122 @@ class Bank:
                 raise ValueError(f"two questions have the id {question.id!r}")
             if unknown := set(question.skills) - known:
                 raise ValueError(
-                    f"the question {question.id!r} names skills that skills.toml does not know: "
+                    f"the question {question.id!r} names skills that are not in skills.toml: "
                     f"{', '.join(sorted(unknown))}"
                 )
             if question.type not in TYPES:
-                raise ValueError(f"the question {question.id!r} must be of one type")
+                raise ValueError(
+                    f"the question {question.id!r} must have one of the types {', '.join(TYPES)}"
+                )
             self._questions[question.id] = question
 
     @property
     def questions(self) -> tuple[Question, ...]:
-        """Every question, in the order of the data."""
+        """All questions, in the order of the data files."""
         return tuple(self._questions.values())
 
     @property
     def skills(self) -> tuple[str, ...]:
-        """The canonical name of every skill."""
+        """Canonical names of all skills."""
         return self._vocabulary.names
 
-    def named(self, ids: Iterable[str]) -> tuple[Question, ...]:
-        """The questions with these ids; one that has left the bank is left out."""
+    def get_questions(self, ids: Iterable[str]) -> tuple[Question, ...]:
+        """Return the questions with these ids, without those that have left the bank."""
         return tuple(self._questions[id] for id in ids if id in self._questions)
 
     def find_skills(self, text: str) -> list[str]:
-        """Skills that a text names, the most frequent first, then the first mentioned."""
-        return self._vocabulary.find(text)
+        """Return the skills that `text` names; see `Vocabulary.find_skills`."""
+        return self._vocabulary.find_skills(text)
 
-    def select(
+    def select_questions(
         self, type: InterviewType, level: Level, skills: Sequence[str], count: int, seed: int
     ) -> list[Question]:
-        """Different questions for an interview, the first of them fit to start it.
+        """Select distinct questions for an interview; the first one is an opener.
 
-        `skills` are canonical names, the most important first; unknown ones are ignored.
-        Questions on those skills at that level come first, spread over the skills; then
-        neighbouring levels, common skills and finally anything of the type. A mixed interview
-        takes turns between the types. The same arguments give the same questions. Fewer than
-        `count` come only when the bank has no more of the type.
+        `skills` are canonical names, the most important first; unknown names are ignored.
+        Questions on these skills at this level come first, spread over the skills, followed by
+        neighbouring levels, common skills and finally any question of the type. A mixed interview
+        alternates between the types. Equal arguments give equal questions. The result is shorter
+        than `count` only if the bank has no more questions of the type.
         """
         wanted = [name for name in dict.fromkeys(skills) if name in self._vocabulary.names]
         if type is not InterviewType.MIXED:
-            return self._select(type, level, wanted, count, seed)
-        columns = [self._select(one, level, wanted, count, seed) for one in TYPES]
-        rounds = range(max(map(len, columns), default=0))
-        turns = [column[turn] for turn in rounds for column in columns if turn < len(column)]
-        return turns[:count] if count > 0 else []
+            return self._select_type(type, level, wanted, count, seed)
+        columns = [self._select_type(one, level, wanted, count, seed) for one in TYPES]
+        rows = range(max(map(len, columns), default=0))
+        mixed = [column[row] for row in rows for column in columns if row < len(column)]
+        return mixed[:count] if count > 0 else []
 
-    def _select(
+    def _select_type(
         self, type: InterviewType, level: Level, wanted: Sequence[str], count: int, seed: int
     ) -> list[Question]:
-        left = [
-            self._candidate(question, level, wanted)
+        remaining = [
+            self._weigh(question, level, wanted)
             for question in self._questions.values()
             if question.type is type
         ]
-        random.Random(f"{type} {level} {seed}").shuffle(left)
-        left.sort(key=lambda one: (one.cost, one.importance))
+        random.Random(f"{type} {level} {seed}").shuffle(remaining)
+        remaining.sort(key=lambda each: (each.cost, each.importance))
         asked: Counter[str] = Counter()
         chosen: list[Question] = []
-        while left and len(chosen) < count:
-            best = _best(left if chosen else _openers(left, level), asked)
-            left.remove(best)
+        while remaining and len(chosen) < count:
+            best = _select_best(remaining if chosen else _openers(remaining, level), asked)
+            remaining.remove(best)
             chosen.append(best.question)
             asked.update(best.question.skills)
         return chosen
 
-    def _candidate(self, question: Question, level: Level, wanted: Sequence[str]) -> "_Candidate":
+    def _weigh(self, question: Question, level: Level, wanted: Sequence[str]) -> "_WeighedQuestion":
         matched = [name for name in question.skills if name in wanted]
         if matched:
-            subject = _MATCHED
+            subject_cost = _MATCHED_COST
         elif self._vocabulary.common.issuperset(question.skills):
-            subject = _COMMON
+            subject_cost = _COMMON_COST
         else:
-            subject = _SPECIAL
-        return _Candidate(
+            subject_cost = _SPECIAL_COST
+        return _WeighedQuestion(
             question,
-            cost=subject + _LEVEL_COST[_distance(question, level)],
-            importance=min((wanted.index(name) for name in matched), default=0) // _LEADING,
+            cost=subject_cost + _LEVEL_COST[_level_distance(question, level)],
+            importance=min((wanted.index(name) for name in matched), default=0) // _GROUP_SIZE,
             spread=matched or question.skills,
         )
 
 
-class _Candidate(Struct, frozen=True, eq=False):
-    """A question, weighed for one interview."""
+class _WeighedQuestion(Struct, frozen=True, eq=False):
+    """A question with its cost in one interview; lower costs are selected first."""
 
     question: Question
     cost: int
     importance: int
-    """0 for the leading skills, and for questions on none of the skills asked for."""
+    """Group of its most important requested skill: 0 for the first group, or if there is none."""
     spread: Sequence[str]
-    """Skills of which not too much should be asked."""
+    """Skills whose earlier questions add to the cost."""
 
     def rank_after(self, asked: Counter[str]) -> tuple[int, int, int]:
-        """The lowest is asked next; `asked` counts the questions so far by skill."""
+        """Return the sort key of the next selection; `asked` counts earlier questions by skill."""
         repeats = max(asked[name] for name in self.spread)
         return self.cost + repeats, self.importance, self.cost
 
 
-def _best(candidates: Sequence[_Candidate], asked: Counter[str]) -> _Candidate:
-    """Among equals the first, so that the seeded shuffle decides; they come by rising cost, which
-    no rank is below, so most of them need not be looked at."""
+def _select_best(candidates: Sequence[_WeighedQuestion], asked: Counter[str]) -> _WeighedQuestion:
+    """Return the first candidate of the lowest rank.
+
+    The candidates are sorted by cost, equal ones in the order of the seed. No rank is below its
+    cost, so the search ends early.
+    """
     best, lowest = candidates[0], candidates[0].rank_after(asked)
-    for one in candidates[1:]:
-        if one.cost > lowest[0]:
+    for candidate in candidates[1:]:
+        if candidate.cost > lowest[0]:
             break
-        if (rank := one.rank_after(asked)) < lowest:
-            best, lowest = one, rank
+        if (rank := candidate.rank_after(asked)) < lowest:
+            best, lowest = candidate, rank
     return best
 
 
 def parse_skills(data: dict[str, Any]) -> Vocabulary:
-    """The vocabulary in the form of skills.toml: kind -> name -> the rest of a `Skill`.
+    """Parse a vocabulary in the form of skills.toml: kind -> name -> other fields of `Skill`.
 
-    Raises ValueError for whatever is wrong with it.
+    Raises ValueError if an entry is invalid.
     """
     return Vocabulary(
         _convert({**rest, "name": name, "kind": kind}, Skill, f"the skill {name!r}")
@@ -194,9 +199,9 @@ def parse_skills(data: dict[str, Any]) -> Vocabulary:
 
 
 def parse_questions(data: dict[str, Any], type: InterviewType) -> list[Question]:
-    """Questions of one type in the form of its file: a list of tables named `question`.
+    """Parse the questions of one type in the form of its file: a list of `question` tables.
 
-    Raises ValueError for whatever is wrong with them.
+    Raises ValueError if an entry is invalid.
     """
     return [
         _convert({**entry, "type": type}, Question, f"the question {entry.get('id')!r}")
@@ -205,30 +210,31 @@ def parse_questions(data: dict[str, Any], type: InterviewType) -> list[Question]
 
 
 @functools.cache
-def load() -> Bank:
-    """The questions that come with the program. Raises ValueError when their data is broken."""
-    vocabulary = parse_skills(_read("skills"))
-    questions = [question for one in TYPES for question in parse_questions(_read(one), one)]
+def load_bank() -> Bank:
+    """Load the bank of the package. Raises ValueError if its data is invalid."""
+    vocabulary = parse_skills(_read_toml("skills"))
+    questions = [question for one in TYPES for question in parse_questions(_read_toml(one), one)]
     return Bank(questions, vocabulary)
 
 
-def _read(name: str) -> dict[str, Any]:
+def _read_toml(name: str) -> dict[str, Any]:
     file = importlib.resources.files("prepserver.interview.questions") / f"{name}.toml"
     return tomllib.loads(file.read_text("utf-8"))
 
 
-def _convert(data: dict[str, Any], type: type[T], what: str) -> T:
+def _convert(data: dict[str, Any], type: type[T], subject: str) -> T:
     try:
         return msgspec.convert(data, type)
     except msgspec.ValidationError as error:
-        raise ValueError(f"{what} is not well formed: {error}") from error
+        raise ValueError(f"{subject} is invalid: {error}") from error
 
 
-def _distance(question: Question, level: Level) -> int:
-    asked_for = _LEVELS.index(level)
-    return min(abs(_LEVELS.index(own) - asked_for) for own in question.levels)
+def _level_distance(question: Question, level: Level) -> int:
+    requested = _LEVELS.index(level)
+    return min(abs(_LEVELS.index(own) - requested) for own in question.levels)
 
 
-def _openers(candidates: Sequence[_Candidate], level: Level) -> Sequence[_Candidate]:
-    openers = [one for one in candidates if one.question.opener]
-    return [one for one in openers if level in one.question.levels] or openers or candidates
+def _openers(candidates: Sequence[_WeighedQuestion], level: Level) -> Sequence[_WeighedQuestion]:
+    """Return the openers of this level, else of any level, else all candidates."""
+    openers = [each for each in candidates if each.question.opener]
+    return [each for each in openers if level in each.question.levels] or openers or candidates

@@ -1,4 +1,4 @@
-"""What the interview is about: skills, main questions from the bank, and what comes when."""
+"""The plan of an interview: its skills, its main questions, and the rules for its questions."""
 
 import re
 from collections import Counter
@@ -16,72 +16,75 @@ __all__ = [
 ]
 
 MAX_SKILLS = 6
+"""Maximum number of skills in one interview."""
 
-ENOUGH_SKILLS = 3
-"""With fewer named in the documents, the model adds some that go with them."""
+MIN_NAMED_SKILLS = 3
+"""If the documents name fewer skills, the model may add related ones."""
 
-CLOSEST = 8
-"""Skills that it chooses those from."""
+MAX_RELATED_SKILLS = 8
+"""Number of related skills that the model chooses from."""
 
 FOLLOW_UPS = 2
-"""After each main question from the bank, the model writes this many of its own."""
+"""Number of follow-up questions after each main question."""
 
-SHORTEST_QUESTION, LONGEST_QUESTION = 15, 400
-"""Characters of an acceptable question."""
+MIN_QUESTION_LENGTH, MAX_QUESTION_LENGTH = 15, 400
+"""Limits of an acceptable question, in characters."""
 
 
-def named_skills(bank: Bank, spec: InterviewSpec) -> list[str]:
-    """Skills that the role and the documents name, the most frequent first."""
+def _find_named_skills(bank: Bank, spec: InterviewSpec) -> list[str]:
+    """Return the skills that the role and the documents name, the most frequent first."""
     return bank.find_skills(f"{spec.role}\n{spec.job_description}\n{spec.resume}")
 
 
 def skill_choices(bank: Bank, spec: InterviewSpec) -> list[str]:
-    """What a model may choose from: what is named, and where that is little, what goes with it.
+    """Return the skills that the model may choose from, the named ones first.
 
-    Two skills go together when questions of the bank are about both.
+    When the documents name fewer than `MIN_NAMED_SKILLS`, up to `MAX_RELATED_SKILLS` follow that
+    share the most bank questions with the named ones, or occur in the most behavioural questions
+    when none is named.
     """
-    named = named_skills(bank, spec)
-    if len(named) >= ENOUGH_SKILLS:
+    named = _find_named_skills(bank, spec)
+    if len(named) >= MIN_NAMED_SKILLS:
         return named
-    together = Counter(
+    related = Counter(
         skill
         for question in bank.questions
-        if (not set(named).isdisjoint(question.skills) if named else _anybody(question))
+        if (not set(named).isdisjoint(question.skills) if named else _suits_every_role(question))
         for skill in question.skills
         if skill not in named
     )
-    return [*named, *(skill for skill, _ in together.most_common(CLOSEST))]
+    return [*named, *(skill for skill, _ in related.most_common(MAX_RELATED_SKILLS))]
 
 
-def _anybody(question: Question) -> bool:
-    """Whether anybody may be asked, whatever the role."""
+def _suits_every_role(question: Question) -> bool:
     return question.type is InterviewType.BEHAVIOURAL
 
 
 def merge_skills(bank: Bank, spec: InterviewSpec, extracted: Sequence[str]) -> list[str]:
-    """What is named first if it is little, else the model's choice first, then the rest.
+    """Merge the skills that the documents name with those that the model extracted.
 
-    A skill that is not among the choices is dropped.
+    The model's skills come first, unless the documents name fewer than `MIN_NAMED_SKILLS`; then
+    the named ones do. An extracted skill that is not in `skill_choices` is dropped.
     """
-    named, choices = named_skills(bank, spec), skill_choices(bank, spec)
+    named, choices = _find_named_skills(bank, spec), skill_choices(bank, spec)
     chosen = [skill.strip().lower() for skill in extracted]
-    known = [skill for skill in chosen if skill in choices]
-    order = [*known, *named] if len(named) >= ENOUGH_SKILLS else [*named, *known]
+    allowed = [skill for skill in chosen if skill in choices]
+    order = [*allowed, *named] if len(named) >= MIN_NAMED_SKILLS else [*named, *allowed]
     return list(dict.fromkeys(order))[:MAX_SKILLS]
 
 
 def select_main_questions(
     bank: Bank, spec: InterviewSpec, skills: Sequence[str], seed: int
 ) -> tuple[Question, ...]:
-    """Main questions for the whole interview, with some to choose from."""
+    """Select main questions for the whole interview, with spare ones to choose from."""
     count = min(30, max(6, spec.questions))
-    return tuple(bank.select(spec.type, spec.level, skills, count, seed))
+    return tuple(bank.select_questions(spec.type, spec.level, skills, count, seed))
 
 
 def is_acceptable_question(text: str, asked: Sequence[str]) -> bool:
-    """One question, of a sensible length, that was not asked before."""
+    """Return True if `text` is one question of acceptable length that was not asked before."""
     return (
-        SHORTEST_QUESTION <= len(text) <= LONGEST_QUESTION
+        MIN_QUESTION_LENGTH <= len(text) <= MAX_QUESTION_LENGTH
         and text.endswith("?")
         and text.count("?") == 1
         and not any(is_same_question(text, earlier) for earlier in asked)
@@ -89,13 +92,13 @@ def is_acceptable_question(text: str, asked: Sequence[str]) -> bool:
 
 
 def is_same_question(one: str, other: str) -> bool:
-    """Whether two questions ask the same: nine tenths of their words are shared."""
-    first, second = _content(one), _content(other)
+    """Return True if the two questions share nine tenths of their words."""
+    first, second = _words(one), _words(other)
     if not first or not second:
         return one.strip().lower() == other.strip().lower()
     shared = len(first & second)
     return shared >= 0.9 * max(len(first), len(second))
 
 
-def _content(text: str) -> frozenset[str]:
+def _words(text: str) -> frozenset[str]:
     return frozenset(re.findall(r"[a-z0-9']+", text.lower()))

@@ -1,8 +1,8 @@
-"""The vocabulary of skills, and finding them in what people write.
+"""The vocabulary of skills, and the search for skills in resumes and job descriptions.
 
-Resumes name skills that are ordinary words as well: "Go", "React", "C". Such a word counts only
-where its surroundings say that a skill is meant: in a list beside another skill of its kind, or,
-when it is capitalised, after words such as "written in".
+Some skills have ordinary words for names: "Go", "React", "C". Such a word counts only where the
+context shows that a skill is meant: in a list beside another skill of the same kind, or, when it is
+capitalised, after words such as "written in".
 """
 
 import itertools
@@ -20,16 +20,16 @@ Name = Annotated[str, Meta(min_length=1, max_length=40)]
 
 
 class Skill(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One skill and the names by which people call it."""
+    """A skill and its names."""
 
     name: Name
     kind: Kind
     aliases: tuple[Name, ...] = ()
-    """Count as whole words, in any case."""
+    """Names that count as whole words, in any case."""
     ambiguous: tuple[Name, ...] = ()
-    """Ordinary words too: they count as they are written here, if the surroundings agree."""
+    """Case-sensitive names that are also ordinary words; they count only if the context agrees."""
     common: bool = False
-    """Anybody may be asked about it."""
+    """True if a candidate for any role may be asked about it."""
 
 
 class _Word(Struct, frozen=True):
@@ -39,7 +39,7 @@ class _Word(Struct, frozen=True):
 
 
 class _Mention(Struct):
-    """A place in a text that names a skill, or seems to."""
+    """A place in a text that names a skill, certainly or possibly."""
 
     start: int
     end: int
@@ -49,182 +49,191 @@ class _Mention(Struct):
 
 _WORD = re.compile(r"(?<!\w)\.net\b|[^\W_]+(?:\.[^\W_]+)*[+#]*", re.IGNORECASE)
 
-_JOINT = re.compile(r"[ \t]*[-‐/ \t\n][ \t]*")
-"""Between the words of one name: "code review", "code-review", "CI/CD"."""
+_NAME_SEPARATOR = re.compile(r"[ \t]*[-‐/ \t\n][ \t]*")
+"""Separator between the words of one name: "code review", "code-review", "CI/CD"."""
 
-_LIST = re.compile(r"[\s,;/|•·*+&(\-–]*(?:\b(?:and|or)\b)?[\s,/|•·*+&(\-–]*")
-"""Between the entries of a list."""
+_LIST_SEPARATOR = re.compile(r"[\s,;/|•·*+&(\-–]*(?:\b(?:and|or)\b)?[\s,/|•·*+&(\-–]*")
+"""Separator between the entries of a list."""
 
-_BEFORE = re.compile(
+_LEAD_IN = re.compile(
     r"(?:\b(?:in|using|with|via|write|writes|writing|wrote|know|knows|knowing|learn|learned"
     r"|learning|use|uses|used|idiomatic|modern)\s+"
     r"|\b(?:languages?|skills?|stack|tools?|technolog(?:y|ies)|frameworks?)\s*[:–-]\s*)$",
     re.IGNORECASE,
 )
-_BEFORE_LETTER = re.compile(
+"""Text before a capitalised word that marks it as a skill: "written in Go"."""
+
+_LETTER_LEAD_IN = re.compile(
     r"\b(?:experience|experienced|proficien(?:t|cy)|programming|programs?|written|wrote|writing"
     r"|code|coded|coding|developed|developing|development|fluent|skilled|knowledge)\s"
     r"(?:\w+\s)?(?:in|with|of|using)\s+$"
     r"|\b(?:languages?|skills?|stack|tools?|technolog(?:y|ies))\s*[:–-]\s*$",
     re.IGNORECASE,
 )
-"""A single letter needs stronger words: "written in C", but not "a class in C"."""
+"""Text before a one-letter name that marks it as a skill: "written in C", but not "a class in C"."""
 
-_AFTER = re.compile(
+_LEAD_OUT = re.compile(
     r"\s+(?:developers?|engineers?|programmers?|programming|code|codebase|(?:micro)?services"
     r"|modules?|packages?|components?|hooks|apps?|applications?|compiler|APIs?|endpoints?)\b"
 )
-_NOT_AFTER = re.compile(r"['’]s|-(?!based)\w|\s+(?:19|20)\d\d\b")
-"""The rest of "Go-to-market", "C-level", "Spring 2021"."""
+"""Text after a capitalised word that marks it as a skill: "Go developer"."""
 
-_VERB = re.compile(r"\s+to\b")
-"""After a word in lower case: "react to incidents"."""
+_CONTINUATION = re.compile(r"['’]s|-(?!based)\w|\s+(?:19|20)\d\d\b")
+"""Text after a word that is no skill: "Go-to-market", "C-level", "Spring 2021"."""
 
-_LOOK_BACK = 3
-"""Words before a word that may introduce it."""
+_VERB_COMPLEMENT = re.compile(r"\s+to\b")
+"""Text after a word in lower case that is a verb: "react to incidents"."""
 
-_LONGEST_LEAD = 60
-"""Characters of those words."""
+_LEAD_IN_WORDS = 3
+"""Number of words before a name that are searched for a lead-in."""
 
-_LONGEST_GAP = 20
-"""Characters between two entries of a list, or two words of a name: keeps matching linear."""
+_MAX_LEAD_IN_LENGTH = 60
+"""Maximum characters of those words."""
+
+_MAX_GAP_LENGTH = 20
+"""Maximum characters between two entries of a list, or two words of a name. Keeps the search
+linear."""
 
 
 class Vocabulary:
-    """All the skills there are."""
+    """The closed set of skills, searchable by name."""
 
     def __init__(self, skills: Iterable[Skill]) -> None:
-        """Raises ValueError when two skills claim the same name."""
-        known = {skill.name: skill for skill in skills}
-        self.names = tuple(known)
-        """Every skill, in the order of the data."""
-        self.common = frozenset(skill.name for skill in known.values() if skill.common)
-        """Skills that anybody may be asked about."""
+        """Raises ValueError if two skills have a name in common."""
+        by_name = {skill.name: skill for skill in skills}
+        self.names = tuple(by_name)
+        """Canonical names of all skills, in the order of the data."""
+        self.common = frozenset(skill.name for skill in by_name.values() if skill.common)
+        """Skills that a candidate for any role may be asked about."""
         self._certain: dict[str, Skill] = {}
         self._ambiguous: dict[str, Skill] = {}
-        for skill in known.values():
+        for skill in by_name.values():
             for word in skill.ambiguous:
-                self._claim(self._ambiguous, word, skill)
+                _claim_name(self._ambiguous, word, skill)
             ordinary = {word.lower() for word in skill.ambiguous}
             for alias in dict.fromkeys((skill.name, *skill.aliases)):
                 if alias.lower() not in ordinary:
-                    self._claim(self._certain, _normal(alias), skill)
-        self._longest = max((name.count(" ") + 1 for name in self._certain), default=1)
+                    _claim_name(self._certain, _normalise(alias), skill)
+        self._max_name_words = max((name.count(" ") + 1 for name in self._certain), default=1)
         self._first_words = {name.split(" ")[0] for name in self._certain}
 
-    def find(self, text: str) -> list[str]:
-        """Skills that a text names, the most frequent first, then the first mentioned.
+    def find_skills(self, text: str) -> list[str]:
+        """Return the skills that `text` names, the most frequent first, ties in order of mention.
 
-        Takes time in proportion to the length of the text.
+        The time is linear in the length of the text.
         """
-        mentions = self._mentions(text)
-        _settle(mentions, text)
+        mentions = self._find_mentions(text)
+        _resolve_uncertain(mentions, text)
         counts = Counter(mention.skill.name for mention in mentions if mention.certain)
         return [name for name, _ in counts.most_common()]
 
-    def _claim(self, names: dict[str, Skill], name: str, skill: Skill) -> None:
-        owner = names.setdefault(name, skill)
-        if owner is not skill:
-            raise ValueError(f"both {owner.name!r} and {skill.name!r} are called {name!r}")
-
-    def _mentions(self, text: str) -> list[_Mention]:
+    def _find_mentions(self, text: str) -> list[_Mention]:
         words = [_Word(m.start(), m.end(), m.group()) for m in _WORD.finditer(text)]
         mentions: list[_Mention] = []
         position = 0
         while position < len(words):
-            mention, length = self._longest_name(words, position, text)
+            mention, length = self._match_name(words, position, text)
             if mention:
                 mentions.append(mention)
             position += length
         return mentions
 
-    def _longest_name(
+    def _match_name(
         self, words: list[_Word], position: int, text: str
     ) -> tuple[_Mention | None, int]:
-        """The mention that starts at a word, if one does, and how many words to go on by."""
+        """Match the longest name that starts at a word.
+
+        Returns the mention, if any, and the number of words to advance by.
+        """
         first = words[position]
-        if _singular(first.text.lower()) & self._first_words:
+        if _singular_forms(first.text.lower()) & self._first_words:
             run = [first]
-            while len(run) < self._longest and position + len(run) < len(words):
+            while len(run) < self._max_name_words and position + len(run) < len(words):
                 following = words[position + len(run)]
                 gap = text[run[-1].end : following.start]
-                if len(gap) > _LONGEST_GAP or not _JOINT.fullmatch(gap):
+                if len(gap) > _MAX_GAP_LENGTH or not _NAME_SEPARATOR.fullmatch(gap):
                     break
                 run.append(following)
             for length in range(len(run), 0, -1):
                 *head, last = [word.text.lower() for word in run[:length]]
-                for ending in _singular(last):
+                for ending in _singular_forms(last):
                     skill = self._certain.get(" ".join([*head, ending]))
                     if skill:
                         return _Mention(first.start, run[length - 1].end, skill, True), length
         skill = self._ambiguous.get(first.text)
-        if skill and _stands_alone(text, first):
-            lead = words[max(0, position - _LOOK_BACK)].start
-            certain = _introduced(text, first, lead)
+        if skill and _may_be_name(text, first):
+            lead_start = words[max(0, position - _LEAD_IN_WORDS)].start
+            certain = _has_skill_context(text, first, lead_start)
             return _Mention(first.start, first.end, skill, certain), 1
         return None, 1
 
 
-def _normal(name: str) -> str:
+def _claim_name(names: dict[str, Skill], name: str, skill: Skill) -> None:
+    owner = names.setdefault(name, skill)
+    if owner is not skill:
+        raise ValueError(f"the skills {owner.name!r} and {skill.name!r} share the name {name!r}")
+
+
+def _normalise(name: str) -> str:
     return " ".join(word.lower() for word in _WORD.findall(name))
 
 
-def _singular(word: str) -> set[str]:
-    """The word, and what it may be the plural of."""
+def _singular_forms(word: str) -> set[str]:
+    """Return the word and, if it looks like a plural, its singular."""
     return {word, word[:-1]} if len(word) > 3 and word.endswith("s") else {word}
 
 
-def _stands_alone(text: str, word: _Word) -> bool:
-    """Whether an ordinary word can be a name here: no part of a longer one, no verb, no date."""
+def _may_be_name(text: str, word: _Word) -> bool:
+    """Return True unless the ordinary word is part of a compound, a verb, or part of a date."""
     if word.start > 1 and text[word.start - 1] in "-'’" and text[word.start - 2].isalnum():
         return False
-    if word.text.islower() and _VERB.match(text, word.end):
+    if word.text.islower() and _VERB_COMPLEMENT.match(text, word.end):
         return False
-    return _NOT_AFTER.match(text, word.end) is None
+    return _CONTINUATION.match(text, word.end) is None
 
 
-def _introduced(text: str, word: _Word, lead: int) -> bool:
-    """Whether what stands around a capitalised word says that it is the name of a skill.
+def _has_skill_context(text: str, word: _Word, lead_start: int) -> bool:
+    """Return True if the text around a capitalised word shows that it names a skill.
 
-    `lead` is where the few words before it start.
+    `lead_start` is the position of the first word to search for a lead-in.
     """
     if word.text[0].islower():
         return False
-    before = text[max(lead, word.start - _LONGEST_LEAD) : word.start]
+    before = text[max(lead_start, word.start - _MAX_LEAD_IN_LENGTH) : word.start]
     if len(word.text) == 1:
-        return _BEFORE_LETTER.search(before) is not None
-    if _BEFORE.search(before) or _AFTER.match(text, word.end):
+        return _LETTER_LEAD_IN.search(before) is not None
+    if _LEAD_IN.search(before) or _LEAD_OUT.match(text, word.end):
         return True
     return before.endswith("(") and text.startswith(")", word.end)
 
 
-def _settle(mentions: list[_Mention], text: str) -> None:
-    """Believe an uncertain mention that stands in a list beside a certain one."""
+def _resolve_uncertain(mentions: list[_Mention], text: str) -> None:
+    """Accept uncertain mentions that stand in a list beside a certain one."""
     pairs = list(itertools.pairwise(mentions))
     for left, right in pairs:
         if left.certain and not right.certain:
-            right.certain = _listed(left, right, right, text)
+            right.certain = _share_list(left, right, right, text)
     for left, right in reversed(pairs):
         if right.certain and not left.certain:
-            left.certain = _listed(left, right, left, text)
+            left.certain = _share_list(left, right, left, text)
 
 
-def _listed(left: _Mention, right: _Mention, doubtful: _Mention, text: str) -> bool:
+def _share_list(left: _Mention, right: _Mention, uncertain: _Mention, text: str) -> bool:
     between = text[left.end : right.start]
-    if len(between) > _LONGEST_GAP or not _LIST.fullmatch(between):
+    if len(between) > _MAX_GAP_LENGTH or not _LIST_SEPARATOR.fullmatch(between):
         return False
     if left.skill.kind != right.skill.kind:
         return False
     if not between.strip():
-        if doubtful.end - doubtful.start == 1:
+        if uncertain.end - uncertain.start == 1:
             return False
         if "\n" in between:
-            return _alone(text, doubtful)
+            return _fills_line(text, uncertain)
     return True
 
 
-def _alone(text: str, mention: _Mention) -> bool:
-    """Whether nothing else stands on the line of a mention."""
+def _fills_line(text: str, mention: _Mention) -> bool:
+    """Return True if the mention is the only text on its line."""
     line_start = text.rfind("\n", 0, mention.start) + 1
     line_end = text.find("\n", mention.end)
     line = text[line_start : line_end if line_end >= 0 else len(text)]

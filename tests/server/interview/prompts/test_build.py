@@ -44,7 +44,7 @@ def context_after(answers: Sequence[str], spec: InterviewSpec | None = None) -> 
     """An interview in which the n-th question was the n-th of the plan."""
     spec = spec or InterviewSpec(role="Backend Engineer", questions=9)
     skills = ("sql", "messaging")
-    questions = select_main_questions(bank.load(), spec, skills, 7)
+    questions = select_main_questions(bank.load_bank(), spec, skills, 7)
     messages: list[Message] = []
     for number, answer in enumerate(answers):
         for kind, text in (
@@ -68,7 +68,7 @@ def context_after(answers: Sequence[str], spec: InterviewSpec | None = None) -> 
 
 
 def ask(step: Step, info: ModelInfo, context: PromptContext, seed: int = 1) -> Prompt:
-    return build_prompt(step, info, bank.load(), context, seed)[0]
+    return build_prompt(step, info, bank.load_bank(), context, seed)[0]
 
 
 @PROFILES
@@ -135,11 +135,11 @@ def test_the_first_question_comes_from_the_bank(kind: InterviewType, level: Leve
     """A small model chooses among the plan's openers; each is one whole question."""
     spec = InterviewSpec(role="Nurse", type=kind, level=level)
     prompt, source = build_prompt(
-        Step.QUESTION, COMPACT, bank.load(), context_after((), spec), seed=1
+        Step.QUESTION, COMPACT, bank.load_bank(), context_after((), spec), seed=1
     )
     assert source is Source.BANK
     choices = [json.loads(text) for text in re.findall(r'"(?:[^"\\]|\\.)*"', prompt.grammar)]
-    openers = [q.text for q in bank.load().questions if q.opener]
+    openers = [q.text for q in bank.load_bank().questions if q.opener]
     assert choices
     for choice in choices:
         assert choice.strip() in openers
@@ -191,7 +191,7 @@ def test_what_is_left_out_of_a_prompt_goes_in_blocks() -> None:
 def test_skills_must_be_borne_out() -> None:
     """What neither the documents nor the bank name is dropped; nothing is named twice."""
     spec = InterviewSpec(role="Data Engineer", job_description="Python and SQL, more SQL.")
-    chosen = merge_skills(bank.load(), spec, ["Python", "sky diving", "python"])
+    chosen = merge_skills(bank.load_bank(), spec, ["Python", "sky diving", "python"])
     assert chosen[0] == "python"
     assert "sql" in chosen
     assert "sky diving" not in chosen
@@ -201,7 +201,7 @@ def test_skills_must_be_borne_out() -> None:
 def test_without_documents_the_model_s_choice_stands() -> None:
     """As far as it is a skill that goes with anybody's work."""
     spec = InterviewSpec(role="Somebody")
-    chosen = merge_skills(bank.load(), spec, ["communication", "nonsense", "sql"])
+    chosen = merge_skills(bank.load_bank(), spec, ["communication", "nonsense", "sql"])
     assert chosen == ["communication"]
 
 

@@ -30,7 +30,7 @@ from tests.support.loop import asynchronous
 from tests.support.models import CuedLanguage, Reply, words
 from tests.support.rooms import Rooms
 
-BANK = bank.load()
+BANK = bank.load_bank()
 
 LONG = [
     f"In project {n} we built the Zeppelin{n} service, and the Orchid{n} team ran it for a year. "

@@ -27,7 +27,7 @@ from tests.support.models import CuedLanguage, Reply, words
 from tests.support.objects import eventually
 from tests.support.rooms import Client, Rooms
 
-BANK = bank.load()
+BANK = bank.load_bank()
 
 SUMMARY = "They spoke of airships."
 

@@ -10,13 +10,13 @@ import pytest
 from prepserver.interview.questions.bank import (
     Bank,
     Question,
-    load,
+    load_bank,
     parse_questions,
     parse_skills,
 )
 from prepserver.wire.protocol import InterviewType, Level
 
-BANK = load()
+BANK = load_bank()
 TYPES = (InterviewType.BEHAVIOURAL, InterviewType.TECHNICAL, InterviewType.SYSTEM_DESIGN)
 SEEDS = range(25)
 MOST = 30
@@ -207,7 +207,7 @@ def test_a_choice_is_whole(type: InterviewType, level: Level) -> None:
     """Any length up to the longest is filled with different questions after an opener."""
     for seed, skills in itertools.product(SEEDS, ([], ["python", "sql"], ["nursing"])):
         count = 1 + seed * 29 // 24
-        chosen = BANK.select(type, level, skills, count, seed)
+        chosen = BANK.select_questions(type, level, skills, count, seed)
         assert len(chosen) == count
         assert len({q.id for q in chosen}) == count
         assert chosen[0].opener
@@ -219,22 +219,24 @@ def test_a_choice_is_whole(type: InterviewType, level: Level) -> None:
 def test_no_questions_can_be_asked_for() -> None:
     """Nothing is chosen when nothing is wanted, from one type or from all."""
     for type in InterviewType:
-        assert BANK.select(type, Level.MID, [], 0, 1) == []
+        assert BANK.select_questions(type, Level.MID, [], 0, 1) == []
 
 
 def test_the_same_arguments_choose_the_same() -> None:
     """An interview that is taken up again after a restart goes on with its plan."""
     for seed in SEEDS:
-        once = BANK.select(InterviewType.MIXED, Level.SENIOR, ["go", "leadership"], 12, seed)
-        fresh = load.__wrapped__()
-        assert fresh.select(InterviewType.MIXED, Level.SENIOR, ["go", "leadership"], 12, seed) == (
-            once
+        once = BANK.select_questions(
+            InterviewType.MIXED, Level.SENIOR, ["go", "leadership"], 12, seed
         )
+        fresh = load_bank.__wrapped__()
+        assert fresh.select_questions(
+            InterviewType.MIXED, Level.SENIOR, ["go", "leadership"], 12, seed
+        ) == (once)
 
 
 def test_a_choice_is_the_same_in_every_process() -> None:
     """The seed alone decides, not the hash of strings, which differs in every process."""
-    chosen = bank_of(*({**GOOD, "id": f"q-{n}"} for n in range(8))).select(
+    chosen = bank_of(*({**GOOD, "id": f"q-{n}"} for n in range(8))).select_questions(
         InterviewType.BEHAVIOURAL, Level.MID, [], 8, 7
     )
     assert [q.id for q in chosen] == ["q-5", "q-4", "q-0", "q-6", "q-7", "q-3", "q-1", "q-2"]
@@ -243,15 +245,17 @@ def test_a_choice_is_the_same_in_every_process() -> None:
 def test_a_longer_choice_begins_like_a_shorter_one() -> None:
     """Changing the number of questions keeps those that come first."""
     for seed in SEEDS:
-        long = BANK.select(InterviewType.TECHNICAL, Level.MID, ["java"], MOST, seed)
-        assert BANK.select(InterviewType.TECHNICAL, Level.MID, ["java"], 5, seed) == long[:5]
+        long = BANK.select_questions(InterviewType.TECHNICAL, Level.MID, ["java"], MOST, seed)
+        assert (
+            BANK.select_questions(InterviewType.TECHNICAL, Level.MID, ["java"], 5, seed) == long[:5]
+        )
 
 
 @every_type
 def test_seeds_vary_the_choice(type: InterviewType) -> None:
     """Practising twice is not the same interview twice."""
     choices = {
-        tuple(q.id for q in BANK.select(type, Level.MID, [], 6, seed)) for seed in SEEDS
+        tuple(q.id for q in BANK.select_questions(type, Level.MID, [], 6, seed)) for seed in SEEDS
     }  # fmt: skip
     assert len(choices) == len(SEEDS)
 
@@ -259,7 +263,7 @@ def test_seeds_vary_the_choice(type: InterviewType) -> None:
 def test_a_mixed_interview_takes_turns() -> None:
     """Each three questions in a row are of three types."""
     for seed in SEEDS:
-        chosen = BANK.select(InterviewType.MIXED, Level.JUNIOR, ["react"], MOST, seed)
+        chosen = BANK.select_questions(InterviewType.MIXED, Level.JUNIOR, ["react"], MOST, seed)
         assert [q.type for q in chosen] == list(TYPES) * (MOST // 3)
 
 
@@ -272,7 +276,9 @@ def test_a_mixed_interview_takes_turns() -> None:
 def test_wanted_skills_come_first(skills: list[str], level: Level) -> None:
     """The first questions of a technical interview are on the skills of the job, all of them."""
     for seed in SEEDS:
-        chosen = BANK.select(InterviewType.TECHNICAL, level, skills, 1 + len(skills), seed)
+        chosen = BANK.select_questions(
+            InterviewType.TECHNICAL, level, skills, 1 + len(skills), seed
+        )
         asked = {name for question in chosen for name in question.skills}
         assert all(not asked.isdisjoint(skills) for question in chosen[1:])
         assert asked.issuperset(skills)
@@ -282,14 +288,14 @@ def test_the_first_skills_matter_most() -> None:
     """Of many skills, a short interview takes up the first three."""
     skills = ["rust", "networking", "linux", "java", "mobile", "statistics", "php"]
     for seed in SEEDS:
-        chosen = BANK.select(InterviewType.TECHNICAL, Level.MID, skills, 4, seed)
+        chosen = BANK.select_questions(InterviewType.TECHNICAL, Level.MID, skills, 4, seed)
         assert {"rust", "networking", "linux"} <= {s for q in chosen for s in q.skills}
 
 
 def test_no_skill_fills_the_interview() -> None:
     """After a handful of questions on the one skill that is known, others have their turn."""
     for seed in SEEDS:
-        chosen = BANK.select(InterviewType.TECHNICAL, Level.MID, ["databases"], 12, seed)
+        chosen = BANK.select_questions(InterviewType.TECHNICAL, Level.MID, ["databases"], 12, seed)
         assert 4 <= sum("databases" in question.skills for question in chosen) <= 8
 
 
@@ -297,7 +303,7 @@ def test_nobody_is_asked_about_a_foreign_field() -> None:
     """Without any known skill, a short interview stays with what anybody may be asked."""
     foreign = {"mobile", "r", "nursing", "embedded", "ruby", "sales", "machine learning"}
     for seed, type in itertools.product(SEEDS, TYPES):
-        chosen = BANK.select(type, Level.MID, ["no such skill"], 6, seed)
+        chosen = BANK.select_questions(type, Level.MID, ["no such skill"], 6, seed)
         assert all(foreign.isdisjoint(question.skills) for question in chosen)
 
 
@@ -306,14 +312,14 @@ def test_nobody_is_asked_about_a_foreign_field() -> None:
 def test_levels_are_kept_when_nothing_is_known(type: InterviewType, level: Level) -> None:
     """A beginner is not asked a veteran's questions while there are others."""
     for seed in SEEDS:
-        chosen = BANK.select(type, level, [], 8, seed)
+        chosen = BANK.select_questions(type, level, [], 8, seed)
         assert sum(level in question.levels for question in chosen) >= 7
 
 
 def test_a_small_bank_gives_what_it_has() -> None:
     """Without openers, of another level and too few: still every question, once."""
     bank = bank_of({**GOOD, "levels": ["senior"]}, {**GOOD, "id": "other"})
-    chosen = bank.select(InterviewType.BEHAVIOURAL, Level.JUNIOR, [], 5, 1)
+    chosen = bank.select_questions(InterviewType.BEHAVIOURAL, Level.JUNIOR, [], 5, 1)
     assert [q.id for q in chosen] == ["other", "proud-of"]
 
 

@@ -60,7 +60,7 @@ def work(step: Step, *asked: str) -> runner.TurnWork:
         prompt_context=PromptContext(
             spec=spec,
             skills=("python",),
-            main_questions=select_main_questions(bank.load(), spec, ("python",), 1),
+            main_questions=select_main_questions(bank.load_bank(), spec, ("python",), 1),
             messages=tuple(sorted(said, key=lambda m: m.position)),
         ),
         seed=100,
@@ -90,7 +90,7 @@ async def events_of(
     model = CuedLanguage(clock, replies, pause=pause)
     gateway, limiter = await gateway_of(model, clock, tmp_path, limit=limit)
     posted: list[runner.TurnEvent] = []
-    running = asyncio.create_task(runner.run(job, gateway, bank.load(), clock, posted.append))
+    running = asyncio.create_task(runner.run(job, gateway, bank.load_bank(), clock, posted.append))
     while not running.done():
         await clock.advance(0.005)
     await running
@@ -279,7 +279,7 @@ async def refused_at(
         if isinstance(event, runner.ReplyRestarted):
             times.append(clock.monotonic() - begun)
 
-    await finished(runner.run(work(Step.QUESTION), gateway, bank.load(), clock, post), clock)
+    await finished(runner.run(work(Step.QUESTION), gateway, bank.load_bank(), clock, post), clock)
     occupant.cancel()
     await asyncio.wait([occupant])
     await gateway.close()
@@ -319,7 +319,7 @@ async def test_a_cancelled_turn_frees_the_model(tmp_path: Path) -> None:
     gateway, limiter = await gateway_of(model, clock, tmp_path)
     said = asyncio.Event()
     running = asyncio.create_task(
-        runner.run(work(Step.QUESTION), gateway, bank.load(), clock, lambda event: said.set())
+        runner.run(work(Step.QUESTION), gateway, bank.load_bank(), clock, lambda event: said.set())
     )
     while not said.is_set():
         await clock.advance(1.0)
