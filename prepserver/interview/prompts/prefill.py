@@ -20,7 +20,7 @@ from prepserver.objects.object import Context
 __all__ = ["HistorySummarizedAhead", "Prefetcher", "PrefillDropped"]
 
 _PREFILL_TASK = "prefill"
-"""Key of the background task that prefills; a new one replaces the one that runs."""
+"""Key of the background task that prefills; a new prefill replaces the running one."""
 
 _SUMMARY_TASK = "history_summary"
 """Key of the background task that summarises. It has a key of its own so that a new caption, which
@@ -28,7 +28,7 @@ replaces the prefill, does not cancel it."""
 
 
 class PrefillDropped(Struct, frozen=True):
-    """Event: the model did not prefill this draft, because other calls needed it."""
+    """Event: the prefill of this draft failed, or was dropped in favour of other calls."""
 
     draft: str
 

@@ -37,8 +37,8 @@ interview: a matching question of a neighbouring level (2) comes before one on a
 and after four questions on one skill, a common skill costs as much as a fifth."""
 
 _GROUP_SIZE = 3
-"""Number of requested skills per group. The skills of one group are equally important, and each group
-is covered before the next."""
+"""Number of requested skills per group. Skills in a group are equally important; the groups are
+covered in order."""
 
 Phrase = Annotated[str, Meta(min_length=3, max_length=60, pattern=r"^[^.?!;]*[^.?!;\s]$")]
 

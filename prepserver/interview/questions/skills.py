@@ -70,7 +70,7 @@ _LETTER_LEAD_IN = re.compile(
     r"|\b(?:languages?|skills?|stack|tools?|technolog(?:y|ies))\s*[:–-]\s*$",
     re.IGNORECASE,
 )
-"""Text before a one-letter name that marks it as a skill: "written in C", but not "a class in C"."""
+"""Text before a one-letter name that marks it as a skill: "written in C", not "a class in C"."""
 
 _LEAD_OUT = re.compile(
     r"\s+(?:developers?|engineers?|programmers?|programming|code|codebase|(?:micro)?services"
