@@ -31,6 +31,7 @@ from prepserver.http.rooms import not_a_socket
 from prepserver.http.services import Services
 from prepserver.interview.interview import InterviewObject, InterviewSettings
 from prepserver.interview.questions import bank
+from prepserver.interview.stubs import InterviewStub, UserInterviewsStub
 from prepserver.interview.user_interviews import UserInterviews
 from prepserver.models.store import ModelStore
 from prepserver.objects.instance import Kind
@@ -94,16 +95,16 @@ def create_services(config: Config, clock: Clock | None = None) -> Services:
     )
     kinds = (
         Kind(
-            "interview",
+            InterviewStub.kind,
             lambda context: InterviewObject(context, gateway, questions, settings),
             InterviewObject.migrations,
-            hears_close=False,
+            handles_close=False,
         ),
         Kind(
-            "user-interviews",
+            UserInterviewsStub.kind,
             lambda context: UserInterviews(context, VERSION),
             UserInterviews.migrations,
-            hears_close=False,
+            handles_close=False,
         ),
     )
     return Services(

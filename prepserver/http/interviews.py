@@ -6,6 +6,7 @@ from litestar.di import Provide
 
 from prepserver.http.caller import caller
 from prepserver.http.services import Services
+from prepserver.interview.stubs import InterviewStub, UserInterviewsStub
 from prepserver.wire.protocol import (
     ChangeInterview,
     CreateInterview,
@@ -24,13 +25,13 @@ class InterviewController(Controller):
 
     @get(summary="The caller's interviews, the newest first")
     async def list_all(self, services: Services, user: str) -> InterviewList:
-        return InterviewList(await services.registry.call("user-interviews", user, "list"))
+        return InterviewList(await services.registry.call(UserInterviewsStub(user).list()))
 
     @post(summary="Begin an interview; again with the same id gives the same one")
     async def create(self, services: Services, user: str, data: CreateInterview) -> Interview:
-        view: Interview = await services.registry.call("user-interviews", user, "create", data)
+        view = await services.registry.call(UserInterviewsStub(user).create(data))
         spec = {name: getattr(data, name) for name in InterviewSpec.__struct_fields__}
-        await services.registry.call("interview", view.id, "begin", user, spec, view)
+        await services.registry.call(InterviewStub(view.id).begin(user, spec, view))
         return view
 
     @get("/{id:str}", summary="One interview")
@@ -44,23 +45,23 @@ class InterviewController(Controller):
         view = await owned(services, user, id)
         if data.title is None:
             return view
-        changed: Interview = await services.registry.call("interview", id, "rename", data.title)
-        await services.registry.call("user-interviews", user, "update", changed)
+        changed = await services.registry.call(InterviewStub(id).rename(data.title))
+        await services.registry.call(UserInterviewsStub(user).update(changed))
         return changed
 
     @delete("/{id:str}", summary="Remove an interview and everything that was said in it")
     async def remove(self, services: Services, user: str, id: str) -> None:
-        await services.registry.call("user-interviews", user, "delete", id)
+        await services.registry.call(UserInterviewsStub(user).delete(id))
 
     @get("/{id:str}/messages", summary="What was said, in order")
     async def messages(self, services: Services, user: str, id: str) -> MessageList:
         await owned(services, user, id)
-        return MessageList(await services.registry.call("interview", id, "messages"))
+        return MessageList(await services.registry.call(InterviewStub(id).messages()))
 
     @get("/{id:str}/messages/{message:str}/speech", summary="How a spoken answer was heard")
     async def speech(self, services: Services, user: str, id: str, message: str) -> SpokenAnswer:
         await owned(services, user, id)
-        heard = await services.registry.call("interview", id, "speech", message)
+        heard = await services.registry.call(InterviewStub(id).speech(message))
         return msgspec.convert(heard, SpokenAnswer, from_attributes=True)
 
 
@@ -75,5 +76,4 @@ async def ratelimit(services: Services, user: str) -> Quota:
 
 async def owned(services: Services, user: str, id: str) -> Interview:
     """The caller's interview with this id. Raises NotFound, whoever else's it may be."""
-    view: Interview = await services.registry.call("user-interviews", user, "find", id)
-    return view
+    return await services.registry.call(UserInterviewsStub(user).find(id))

@@ -13,13 +13,14 @@ from litestar import route
 
 from prepserver.errors import BadRequest, Forbidden, NotFound, Unauthorized
 from prepserver.http.services import Services
+from prepserver.interview.stubs import InterviewStub, UserInterviewsStub
 from prepserver.objects.connection import Connection
 from prepserver.objects.instance import Instance
 from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["Rooms", "not_a_socket"]
 
-PARTIES = ("interview", "user-interviews")
+PARTIES = (InterviewStub.kind, UserInterviewsStub.kind)
 
 MINE = "me"
 """A user's own list, for clients that do not know their id."""
@@ -71,14 +72,14 @@ class Rooms:
                 "A room needs ?token=, from GET /auth/token.", code=ErrorCode.NO_CREDENTIAL
             )
         user = await services.user_of_token(token)
-        if party == "user-interviews":
+        if party == UserInterviewsStub.kind:
             if room not in (user, MINE):
                 raise Forbidden(
                     "This list of interviews is not yours.", code=ErrorCode.NOT_YOUR_ROOM
                 )
             room = user
         else:
-            await services.registry.call("user-interviews", user, "find", room)
+            await services.registry.call(UserInterviewsStub(user).find(room))
         wanted = query.get("_pk", [""])[0]
         connection = Connection(wanted if _CONNECTION_ID.match(wanted) else uuid.uuid4().hex)
         quota = await services.limiter.quota(user)

@@ -20,6 +20,7 @@ from prepserver.interview.rules import Rules, not_blank
 from prepserver.interview.speech.ingest import AudioIngest, current_recording
 from prepserver.interview.speech.live_transcription import CaptionUpdated, TimedOut, WorkerLost
 from prepserver.interview.speech.recordings import RecordingStore, decode_recording
+from prepserver.interview.stubs import UserInterviewsStub
 from prepserver.interview.summary import summary_text
 from prepserver.interview.transcript import Transcript
 from prepserver.interview.turns import runner
@@ -109,7 +110,7 @@ class InterviewObject(DurableObject):
     def delete(self, owner: str, id: str) -> None:
         """Remove everything; the list forgets the interview when it is gone."""
         self.context.detach(lambda: self._gateway.discard(self.context.name))
-        self.context.tell("user-interviews", owner, "forget", id)
+        self.context.tell(UserInterviewsStub(owner).forget(id))
         self.context.destroy()
 
     # --- Hooks --------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import msgspec
 from msgspec import Struct
 
 from prepserver.errors import Conflict, PrepServerError
+from prepserver.interview.stubs import UserInterviewsStub
 from prepserver.interview.transcript import Transcript
 from prepserver.interview.turns.steps import Step, phase_of
 from prepserver.interview.turns.store import TurnStore
@@ -75,7 +76,7 @@ class Room:
         owner = self._context.storage.get("owner", str)
         if owner is not None:
             news = ListUpdated(self.view.updated_at)
-            self._context.tell("user-interviews", owner, "update", self.view, then=news)
+            self._context.tell(UserInterviewsStub(owner).update(self.view), then=news)
 
     @property
     def unlisted(self) -> bool:

@@ -8,6 +8,7 @@ import msgspec
 
 from prepserver.errors import BadRequest, Conflict, NotFound
 from prepserver.interview import schema
+from prepserver.interview.stubs import InterviewStub
 from prepserver.objects.connection import Connection
 from prepserver.objects.object import Context, DurableObject
 from prepserver.wire import codec
@@ -92,7 +93,7 @@ class UserInterviews(DurableObject):
         self.find(id)
         self.context.storage.sql("UPDATE interviews SET deleting = 1 WHERE id = ?", id)
         self.context.set_alarm(self.context.clock.now() + RECOVERY_DELAY)
-        self.context.tell("interview", id, "delete", self.context.name, id)
+        self.context.tell(InterviewStub(id).delete(self.context.name, id))
         self.context.broadcast(wire.InterviewDeleted(interview_id=id))
 
     # --- Called by interviews -----------------------------------------------------------------
@@ -149,7 +150,7 @@ class UserInterviews(DurableObject):
             "SELECT id, view, spec, deleting FROM interviews WHERE deleting OR spec IS NOT NULL"
         ):
             if deleting:
-                self.context.tell("interview", id, "delete", self.context.name, id)
+                self.context.tell(InterviewStub(id).delete(self.context.name, id))
             else:
                 self._tell_begin(
                     msgspec.json.decode(view, type=wire.Interview), msgspec.json.decode(spec)
@@ -165,7 +166,7 @@ class UserInterviews(DurableObject):
         return hashlib.sha256(f"{self.context.name}/{wanted}".encode()).hexdigest()[:32]
 
     def _tell_begin(self, view: wire.Interview, spec: dict[str, Any]) -> None:
-        self.context.tell("interview", view.id, "begin", self.context.name, spec, view)
+        self.context.tell(InterviewStub(view.id).begin(self.context.name, spec, view))
 
     def _send_snapshot(self, connection: Connection) -> None:
         self.context.send(connection, wire.Snapshot(interviews=self.list()))

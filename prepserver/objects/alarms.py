@@ -1,149 +1,175 @@
-"""When to wake which object: an index of the alarms that the objects themselves hold.
+"""The alarm index: due times of all objects, so that none has to be opened to find the next one.
 
-The truth is in each object's database. An earlier time is written here before the object's
-transaction commits and a later one after it, so whatever is cut short, an entry may be early or
-left over but never late or missing; the object decides what is due.
+Each object's database is authoritative. An earlier time is written to the index before the
+object's transaction commits, a later one after it. A crash in between can leave an entry that is
+early or superfluous, never one that is late or missing; the object decides whether it is due.
 
-The index does not wait for the disk: what was written survives the death of the process, and after
-the death of the machine, which another boot id gives away, it is filled anew from the objects.
+Writes to the index do not wait for the disk. They survive the end of the process. After the machine
+itself went down, which a different boot id reveals, the index is rebuilt from the objects.
 """
 
-import contextlib
 import heapq
 import threading
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import apsw
 import structlog
 
 from prepserver.errors import StorageError
-from prepserver.objects.storage import make_folder
+from prepserver.storage.files import create_folder
+from prepserver.storage.sqlite import cannot_open, open_database, set_aside, to_storage_error
 
-__all__ = ["AlarmIndex", "boot_id"]
+__all__ = ["AlarmIndex", "read_boot_id"]
 
-_PUT = "INSERT OR REPLACE INTO alarms VALUES (?, ?, ?)"
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS alarms (
+    kind TEXT, name TEXT, due REAL NOT NULL, PRIMARY KEY (kind, name)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS life (id INTEGER PRIMARY KEY CHECK (id = 0), boot TEXT);
+"""
+
+_UPSERT = "INSERT OR REPLACE INTO alarms VALUES (?, ?, ?)"
 
 _CLOSED = "closed"
-"""In the place of a boot id: the index was complete and durable when it was closed."""
+"""Stored in place of a boot id when a complete and durable index was closed."""
 
 log = structlog.get_logger(__name__)
 
 
 class AlarmIndex:
-    """Due times by (kind, name). `put`, `lower`, `drop`, `fill` use the disk: call them from a
-    thread. `pop_due` does not, not even while another thread waits."""
+    """Due times by (kind, name), on disk and in a heap.
+
+    `write`, `lower`, `update`, `remove`, `rebuild` and `close` block on the disk: call them from a
+    thread. `pop_due_alarms` and `postpone` never wait for the disk, not even while another thread
+    does.
+    """
 
     def __init__(self, path: Path, *, boot: str, vfs: str | None = None) -> None:
-        """Open or create; one that is damaged is put aside. `boot` tells one life of the machine
-        from the next, empty where nothing does. `filled` says if the index can be trusted."""
-        make_folder(path.parent)
+        """Open or create the index; a file that cannot be opened is set aside as `NAME.damaged`.
+
+        `boot` identifies the current boot of the machine; empty if the system has no such id.
+        Blocks on the disk. Raises StorageError and OSError.
+        """
+        create_folder(path.parent)
         self._boot = boot
-        self._disk = threading.Lock()
-        self._memory = threading.Lock()
+        self._disk_lock = threading.Lock()
+        self._memory_lock = threading.Lock()
         try:
             self._connection = _open(path, vfs)
-        except apsw.Error:
-            for suffix in ("", "-wal", "-shm"):
-                old = path.with_name(path.name + suffix)
-                if old.exists():
-                    old.replace(path.with_name(f"{path.name}.damaged{suffix}"))
+        except StorageError:
+            set_aside(path)
             self._connection = _open(path, vfs)
-        self.filled = self._whole()
-        """Whether every object's alarm is in here; `fill` sees to it."""
-        if not self.filled:
-            with self._connection:
-                self._connection.execute("DELETE FROM alarms")
-                self._connection.pragma("user_version", 0)
-        self._write_life(boot)
-        self._connection.pragma("synchronous", "off")
-        rows = self._connection.execute("SELECT kind, name, due FROM alarms")
+        try:
+            self.complete = self._is_trusted()
+            """True if the index holds every object's alarm; otherwise `rebuild` is needed."""
+            if not self.complete:
+                with self._connection:
+                    self._connection.execute("DELETE FROM alarms")
+                    self._connection.pragma("user_version", 0)
+            self._write_boot(boot)
+            self._connection.pragma("synchronous", "off")
+            rows = self._connection.execute("SELECT kind, name, due FROM alarms").fetchall()
+        except apsw.Error as error:
+            self._connection.close()
+            raise cannot_open(path, error) from error
         self._stored = {(str(kind), str(name)): float(str(due)) for kind, name, due in rows}
         self._due = dict(self._stored)
         self._heap = [(due, *key) for key, due in self._due.items()]
         heapq.heapify(self._heap)
 
-    def _whole(self) -> bool:
-        """Whether the index lost nothing since it was filled."""
+    def _is_trusted(self) -> bool:
+        """Return True if nothing was lost since the index was last complete."""
         if int(self._connection.pragma("user_version")) < 1:
             return False
-        life = self._connection.execute("SELECT boot FROM life").fetchone()
-        return life is not None and life[0] in (_CLOSED, self._boot or _CLOSED)
+        row = self._connection.execute("SELECT boot FROM life").fetchone()
+        return row is not None and row[0] in (_CLOSED, self._boot or _CLOSED)
 
-    def _write_life(self, boot: str) -> None:
-        """Durably, in the file itself: from now on the index can be trusted within this boot only,
-        or again always. What stands in the journal alone would be lost with it, since the journal
-        is moved into the file and begun anew without waiting for either."""
+    def _write_boot(self, boot: str) -> None:
+        """Store durably in which boot the index can be trusted; `_CLOSED` means in any.
+
+        The checkpoint moves the row into the database file. In the journal alone it could be lost,
+        because later checkpoints truncate the journal without waiting for the disk.
+        """
         self._connection.pragma("synchronous", "full")
         self._connection.execute("INSERT OR REPLACE INTO life VALUES (0, ?)", (boot,))
         self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
-    def fill(self, alarms: Iterable[tuple[str, str, float]], *, whole: bool = True) -> None:
-        """Take over (kind, name, due) of every object there is, all or nothing; `whole` says that
-        none was left out, so that the index can be trusted at the next start."""
+    def rebuild(self, alarms: Iterable[tuple[str, str, float]], *, complete: bool = True) -> None:
+        """Add the (kind, name, due) of every object, all or nothing.
+
+        `complete` states that no object was left out, so that the next start can trust the index.
+        Raises apsw.Error.
+        """
         found = list(alarms)
-        with self._disk:
+        with self._disk_lock:
             with self._connection:
-                self._connection.executemany(_PUT, found)
-                if whole:
+                self._connection.executemany(_UPSERT, found)
+                if complete:
                     self._connection.pragma("user_version", 1)
             for kind, name, due in found:
                 self._stored[kind, name] = due
-                self._remember(kind, name, due)
-            self.filled = whole
+                self._schedule(kind, name, due)
+            self.complete = complete
 
     def lower(self, kind: str, name: str, due: float) -> None:
-        """Like `put`, but never to a later time. Raises StorageError."""
+        """Write an entry unless an earlier one is stored already. Raises StorageError."""
         known = self._stored.get((kind, name))
         if known is None or due < known:
             try:
-                self.put(kind, name, due)
+                self.write(kind, name, due)
             except apsw.Error as error:
-                raise StorageError(
-                    f"Nothing was saved: the disk refused the alarm ({error})."
-                ) from error
+                raise to_storage_error(error) from error
 
-    def settle(self, kind: str, name: str, due: float | None) -> None:
-        """`put`, or `drop` for None, when the object's own alarm is already durable.
+    def update(self, kind: str, name: str, due: float | None) -> None:
+        """Write an entry, or remove it for None, after the object's own alarm became durable.
 
-        Never raises: an entry that cannot be brought up to date is early or left over.
+        Never raises: an entry that cannot be updated is early or superfluous, which is harmless.
         """
         try:
             if due is None:
-                self.drop(kind, name)
+                self.remove(kind, name)
             else:
-                self.put(kind, name, due)
+                self.write(kind, name, due)
         except apsw.Error as error:
-            log.warning("alarm.index_behind", kind=kind, error=str(error))
+            log.warning("alarm.index_outdated", kind=kind, error=str(error))
             if due is not None:
-                self._remember(kind, name, due)
+                self._schedule(kind, name, due)
 
-    def put(self, kind: str, name: str, due: float) -> None:
-        with self._disk:
+    def write(self, kind: str, name: str, due: float) -> None:
+        """Add or replace an entry. Raises apsw.Error."""
+        with self._disk_lock:
             if self._stored.get((kind, name)) != due:
-                self._connection.execute(_PUT, (kind, name, due))
+                self._connection.execute(_UPSERT, (kind, name, due))
                 self._stored[kind, name] = due
-            self._remember(kind, name, due)
+            self._schedule(kind, name, due)
 
-    def drop(self, kind: str, name: str) -> None:
-        with self._disk:
+    def remove(self, kind: str, name: str) -> None:
+        """Remove an entry, if there is one. Raises apsw.Error."""
+        with self._disk_lock:
             if (kind, name) in self._stored:
                 self._connection.execute(
                     "DELETE FROM alarms WHERE kind = ? AND name = ?", (kind, name)
                 )
                 del self._stored[kind, name]
-            with self._memory:
+            with self._memory_lock:
                 self._due.pop((kind, name), None)
 
-    def later(self, kind: str, name: str, due: float) -> None:
-        """Give an entry that was popped another time in memory alone; the disk keeps the earlier
-        one, so a restart looks at once."""
-        self._remember(kind, name, due)
+    def postpone(self, kind: str, name: str, due: float) -> None:
+        """Reschedule a popped entry in memory alone.
 
-    def pop_due(self, now: float) -> list[tuple[str, str]]:
-        """Everything due by `now`, earliest first; it stays on disk until `drop`."""
+        The earlier time stays on disk, so that the alarm is due at once after a restart.
+        """
+        self._schedule(kind, name, due)
+
+    def pop_due_alarms(self, now: float) -> list[tuple[str, str]]:
+        """Return (kind, name) of all alarms due by `now`, earliest first.
+
+        They are popped from the heap and stay on disk until `remove` or `write`.
+        """
         found = []
-        with self._memory:
+        with self._memory_lock:
             while self._heap and self._heap[0][0] <= now:
                 due, kind, name = heapq.heappop(self._heap)
                 if self._due.get((kind, name)) == due:
@@ -151,45 +177,36 @@ class AlarmIndex:
                     found.append((kind, name))
         return found
 
-    def _remember(self, kind: str, name: str, due: float) -> None:
-        with self._memory:
+    def _schedule(self, kind: str, name: str, due: float) -> None:
+        with self._memory_lock:
             if self._due.get((kind, name)) != due:
                 self._due[kind, name] = due
                 heapq.heappush(self._heap, (due, kind, name))
 
     def close(self) -> None:
-        with self._disk:
-            if self.filled:
-                # One that is not marked as closed is filled anew after a boot: no harm is done.
-                with contextlib.suppress(apsw.Error):
-                    self._write_life(self._boot)  # everything is durable before that is said
-                    self._write_life(_CLOSED)
+        with self._disk_lock:
+            if self.complete:
+                # If this fails, the index is rebuilt after the next boot: no harm is done.
+                with suppress(apsw.Error):
+                    self._write_boot(self._boot)  # makes everything durable before saying so
+                    self._write_boot(_CLOSED)
             self._connection.close()
 
 
 def _open(path: Path, vfs: str | None) -> apsw.Connection:
-    connection = apsw.Connection(str(path), vfs=vfs)
+    connection = open_database(path, vfs=vfs, exclusive=True)
     try:
-        connection.pragma("locking_mode", "exclusive")
-        connection.pragma("journal_mode", "wal")
-        connection.pragma("synchronous", "full")
-        connection.execute(
-            "CREATE TABLE IF NOT EXISTS alarms (kind TEXT, name TEXT, due REAL NOT NULL,"
-            " PRIMARY KEY (kind, name)) WITHOUT ROWID"
-        )
-        connection.execute(
-            "CREATE TABLE IF NOT EXISTS life (id INTEGER PRIMARY KEY CHECK (id = 0), boot TEXT)"
-        )
+        connection.execute(_SCHEMA)
         if connection.pragma("quick_check") != "ok":
-            raise apsw.CorruptError("the index of alarms is damaged")
-    except apsw.Error:
+            raise apsw.CorruptError("the alarm index is damaged")
+    except apsw.Error as error:
         connection.close()
-        raise
+        raise cannot_open(path, error) from error
     return connection
 
 
-def boot_id() -> str:
-    """Tells this life of the machine from any other; empty where the system does not say."""
+def read_boot_id() -> str:
+    """Return an id that changes with each boot of the machine; empty if the system has none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:

@@ -1,154 +1,143 @@
-"""A live object: its instance, its database, its events, and the clients in its room."""
+"""A live object: its mailbox, its database, its alarm, and the clients in its room."""
 
 import asyncio
-from collections.abc import Callable, Collection, Coroutine
-from concurrent.futures import Executor
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import structlog
 from msgspec import Struct
 
-from prepserver.clock import Clock
 from prepserver.errors import NotFound, PrepServerError
-from prepserver.objects.alarms import AlarmIndex
 from prepserver.objects.connection import Connection
 from prepserver.objects.mailbox import Mailbox
-from prepserver.objects.object import Context, DurableObject, Factory
-from prepserver.objects.storage import Storage, remove_files
+from prepserver.objects.object import Context, DurableObject, Factory, Runtime
+from prepserver.objects.storage import Storage
 from prepserver.objects.transaction import QueuedEvent, Transaction
 from prepserver.storage.files import sync_folder
+from prepserver.storage.sqlite import remove_database
 from prepserver.wire.codec import decode_message_id, encode
 from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import CLOSE_DELETED, Failure
 
-__all__ = ["Instance", "Kind", "stopping"]
+__all__ = ["Instance", "Kind", "server_stopping"]
 
 T = TypeVar("T")
 
 ALARM_RETRIES = 6
 ALARM_FIRST_RETRY = 2.0
-"""Seconds; doubles with each retry."""
+"""Seconds before the first retry; doubled with each further one."""
 
 log = structlog.get_logger(__name__)
 
 
 class Kind(Struct, frozen=True):
-    """A class of objects: how to address it, build it, and lay out its database."""
+    """A class of objects: its address, its factory, and the schema of its databases."""
 
     name: str
     factory: Factory
     migrations: tuple[str, ...]
-    hears_close: bool = True
-    """Whether `on_close` does something: if not, a client that leaves wakes nobody."""
-
-
-class Runtime(Protocol):
-    """What a cell needs of the registry."""
-
-    @property
-    def clock(self) -> Clock: ...
-    @property
-    def executor(self) -> Executor: ...
-    @property
-    def vfs(self) -> str | None: ...
-    @property
-    def alarms(self) -> AlarmIndex: ...
-    @property
-    def closing(self) -> bool: ...
-    def tell(
-        self,
-        kind: str,
-        name: str,
-        method: str,
-        arguments: tuple[Any, ...],
-        done: Callable[[], None],
-    ) -> None: ...
-    def detach(self, work: Coroutine[Any, Any, None]) -> None: ...
-    def gone(self, cell: "Instance") -> None: ...
+    handles_close: bool = True
+    """False if `on_close` does nothing: a client that leaves then wakes no hibernating object."""
 
 
 class Instance:
-    """Everything an object does passes through here, one event after the other.
+    """The single entry point to an object: one event after the other.
 
-    The instance is built when an event needs it and thrown away when a handler fails in a way
-    nobody foresaw, so that the next event starts from what is stored. Events that are waiting
-    when their turn comes share one transaction, and so one wait for the disk.
+    The application's object is built when an event needs it. It is discarded when a handler fails
+    unexpectedly, so that the next event starts from the stored state. Events that wait together
+    share one transaction, and so one wait for the disk.
     """
 
     __slots__ = (
         "_connections",
         "_context",
         "_destroyed",
-        "_instance",
         "_mailbox",
-        "_registry",
+        "_object",
+        "_on_removed",
+        "_runtime",
         "_storage",
-        "_tasks",
         "kind",
         "last_event",
         "name",
         "path",
     )
 
-    def __init__(self, kind: Kind, name: str, path: Path, registry: Runtime) -> None:
+    def __init__(
+        self,
+        kind: Kind,
+        name: str,
+        path: Path,
+        runtime: Runtime,
+        on_removed: Callable[["Instance"], None],
+    ) -> None:
+        """`on_removed` is called after the object has been destroyed."""
         self.kind = kind
         self.name = name
         self.path = path
-        self._registry = registry
+        self._runtime = runtime
+        self._on_removed = on_removed
         self._mailbox = Mailbox(self)
         self._connections: dict[str, Connection] = {}
-        self._tasks: dict[str, asyncio.Task[None]] = {}
         self._storage: Storage | None = None
         self._context: Context | None = None
-        self._instance: DurableObject | None = None
+        self._object: DurableObject | None = None
         self._destroyed = False
-        self.last_event = registry.clock.monotonic()
+        self.last_event = runtime.clock.monotonic()
+        """Monotonic time of the latest event, in seconds."""
+
+    @property
+    def connections(self) -> Collection[Connection]:
+        """The clients in the room."""
+        return self._connections.values()
 
     @property
     def busy(self) -> bool:
-        """A handler runs or waits."""
+        """True while a handler runs or waits."""
         return self._mailbox.busy
-
-    async def settled(self) -> None:
-        """Return when no handler runs or waits."""
-        await self._mailbox.drain()
 
     @property
     def idle(self) -> bool:
-        """Nothing runs or waits here; clients may be connected."""
-        return not (self.busy or self._tasks)
+        """True while no handler and no work beside the object runs; clients may be connected."""
+        return not (self.busy or (self._context is not None and self._context.has_tasks))
 
     @property
     def hibernating(self) -> bool:
-        """No instance and no open database; the next event builds them again."""
+        """True while idle without an open database; the next event opens it again."""
         return self.idle and self._storage is None
 
     @property
-    def released(self) -> bool:
-        """Hibernating, with nobody connected: nothing is lost by forgetting the cell."""
+    def removable(self) -> bool:
+        """True while hibernating without connections: the registry may drop the instance."""
         return self.hibernating and not self._connections
+
+    async def wait_for_handlers(self) -> None:
+        """Return when no handler runs or waits."""
+        await self._mailbox.drain()
 
     # --- Events -------------------------------------------------------------------------------
 
     def call(self, method: str, arguments: tuple[Any, ...]) -> asyncio.Future[Any]:
-        """Run a method of the object as one transaction; the future has its result."""
-        return self._enqueue(lambda instance: getattr(instance, method)(*arguments))
+        """Run a method of the object in a transaction; the future gets its result."""
+        return self._enqueue(lambda target: getattr(target, method)(*arguments))
 
     def connect(self, connection: Connection) -> None:
-        def handler(instance: DurableObject) -> None:
+        """Add a client to the room and run `on_connect`; if that fails, close the connection."""
+
+        def handler(target: DurableObject) -> None:
             if connection.closing is not None:
-                return  # gone before its turn came
+                return  # the client left before this event was handled
             replaced = self._connections.get(connection.id)
             self._connections[connection.id] = connection
             if replaced is not None:
-                # A client that comes back before the old socket is known to be dead.
+                # The client has reconnected before the server noticed that the old socket is dead.
                 replaced.close(1000, "replaced by a newer connection")
-                instance.on_close(replaced)
-            instance.on_connect(connection)
+                target.on_close(replaced)
+            target.on_connect(connection)
 
-        def entered(future: asyncio.Future[Any]) -> None:
+        def on_done(future: asyncio.Future[Any]) -> None:
             error = None if future.cancelled() else future.exception()
             if error is None:
                 return
@@ -158,16 +147,17 @@ class Instance:
             else:
                 connection.close(1011, "the room could not be opened: connect again")
 
-        self._enqueue(handler, connection).add_done_callback(entered)
+        self._enqueue(handler, connection).add_done_callback(on_done)
 
     def deliver(self, connection: Connection, message: str | bytes) -> asyncio.Future[Any]:
-        return self._enqueue(lambda i: i.on_message(connection, message), connection, message)
+        """Run `on_message` in a transaction; the future is done when its effects are durable."""
+        return self._enqueue(lambda o: o.on_message(connection, message), connection, message)
 
     def disconnect(self, connection: Connection) -> None:
-        """The client is gone, whether or not its `connect` has come to its turn."""
+        """Remove a client that is gone, even if its `connect` has not been handled yet."""
         connection.close(1000)
-        if self._unregister(connection) and self.kind.hears_close:
-            self._enqueue(lambda instance: instance.on_close(connection))
+        if self._unregister(connection) and self.kind.handles_close:
+            self._enqueue(lambda target: target.on_close(connection))
 
     def _unregister(self, connection: Connection) -> bool:
         known = self._connections.get(connection.id) is connection
@@ -181,53 +171,72 @@ class Instance:
         connection: Connection | None = None,
         message: str | bytes = b"",
     ) -> asyncio.Future[Any]:
-        self.last_event = self._registry.clock.monotonic()
+        self.last_event = self._runtime.clock.monotonic()
         result: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._mailbox.put(QueuedEvent(handler, result, connection, message))
+        self._mailbox.enqueue(QueuedEvent(handler, result, connection, message))
         return result
 
-    # --- Transactions: what the mailbox asks of its object --------------------------------------
+    def _deliver_event(self, event: object, sender: Context) -> None:
+        def handler(target: DurableObject) -> None:
+            if target.context is sender:
+                target.on_event(event)
+
+        # Without a future: no caller waits, and this is the most frequent event.
+        self.last_event = self._runtime.clock.monotonic()
+        self._mailbox.enqueue(QueuedEvent(handler))
+
+    # --- Transactions (MailboxOwner) ----------------------------------------------------------
 
     @property
     def awake(self) -> bool:
-        return self._instance is not None and not self._destroyed
+        return self._object is not None and not self._destroyed
 
     async def wake(self) -> None:
-        """Build the instance and run `on_start`. Raises PrepServerError."""
+        """Open the database, build the object and run `on_start`. Raises PrepServerError."""
         if self._destroyed:
             raise NotFound("This room was deleted.", code=ErrorCode.DELETED)
-        if self._registry.closing:
-            raise stopping()
+        if self._runtime.closing:
+            raise server_stopping()
         try:
             self._storage = await self._in_thread(
-                lambda: Storage(self.path, self.name, self.kind.migrations, vfs=self._registry.vfs)
+                lambda: Storage(self.path, self.name, self.kind.migrations, vfs=self._runtime.vfs)
             )
-            self._context = Context(self.name, self._storage, self._registry.clock, self)
-            instance = self.kind.factory(self._context)
-            start = Transaction(instance, self._context)
-            start.run(QueuedEvent(lambda started: started.on_start()))
+            self._context = Context(
+                self.kind.name,
+                self.name,
+                self._storage,
+                self._runtime,
+                self._connections,
+                self._deliver_event,
+            )
+            target = self.kind.factory(self._context)
+            start = Transaction(target, self._context)
+            start.run_handler(QueuedEvent(lambda started: started.on_start()))
             if error := start.handled[0].error:
                 raise error
             await self.commit(start)
         except BaseException:
             await self.reset()
             raise
-        self._instance = instance
-        start.release(self)
+        self._object = target
+        start.flush(self)
 
     def begin(self) -> Transaction:
-        assert self._instance is not None
+        assert self._object is not None
         assert self._context is not None
-        return Transaction(self._instance, self._context)
+        return Transaction(self._object, self._context)
 
     async def commit(self, transaction: Transaction) -> None:
-        """Make it durable. Raises PrepServerError, with nothing kept and the object reset."""
+        """Make a transaction durable.
+
+        Raises PrepServerError; then nothing was kept and the object has been reset.
+        """
         storage = transaction.storage
-        if not transaction.needs_disk:
+        if not transaction.needs_commit:
             storage.rollback()
             return
         try:
-            transaction.require_whole()
+            transaction.require_intact()
             if transaction.alarm_changed:
                 await self._in_thread(lambda: self._commit_with_alarm(storage))
             else:
@@ -238,68 +247,70 @@ class Instance:
             raise
 
     def _commit_with_alarm(self, storage: Storage) -> None:
-        alarms, kind, alarm = self._registry.alarms, self.kind.name, storage.alarm()
+        index, kind, alarm = self._runtime.alarms, self.kind.name, storage.get_alarm()
         if alarm is not None:
-            alarms.lower(kind, self.name, alarm.due)
+            index.lower(kind, self.name, alarm.due)
         storage.commit()
-        alarms.settle(kind, self.name, None if alarm is None else alarm.due)
+        index.update(kind, self.name, None if alarm is None else alarm.due)
 
-    def told(self, event: QueuedEvent, error: PrepServerError) -> None:
-        """An event failed: tell who asked."""
+    def report_failure(self, event: QueuedEvent, error: PrepServerError) -> None:
+        """Send an error to the client that caused it, and to the whole room after a reset."""
         connection, message = event.connection, event.message
         if connection is not None:
             id = decode_message_id(message) if isinstance(message, str) else ""
             connection.push(encode(Failure(**error.as_dict(), id=id)))
         if error.status >= 500:
-            # The object was reset: everybody in the room is concerned.
+            # The object was reset, which concerns every client in the room.
             failure = encode(Failure(**error.as_dict()))
             for other in self._connections.values():
                 if other is not connection:
                     other.push(failure)
 
     async def reset(self) -> None:
-        """Forget everything that is not stored. Never raises."""
-        for key in list(self._tasks):
-            self.cancel(key)
-        self._instance = self._context = None
+        """Discard the object and its work, and close the database. Never raises."""
+        if self._context is not None:
+            self._context.cancel_tasks()
+        self._object = self._context = None
         if self._storage is not None:
             storage, self._storage = self._storage, None
             try:
-                await self._in_thread(storage.release)
+                await self._in_thread(storage.close)
             except Exception:
                 log.exception("object.close_failed", kind=self.kind.name)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._registry.executor, work)
+        return await asyncio.get_running_loop().run_in_executor(self._runtime.executor, work)
 
     # --- Alarm --------------------------------------------------------------------------------
 
-    async def fire(self) -> None:
-        """The index says that the alarm may be due: run it and, when it raises, arrange for the
-        retry. Raises PrepServerError when not even that is possible."""
+    async def fire_alarm(self) -> None:
+        """Run the alarm if it is due, and schedule a retry if its handler fails.
+
+        Raises PrepServerError if the retry cannot be stored either.
+        """
         try:
-            await self._enqueue(self._fire)
+            await self._enqueue(self._run_alarm)
         except PrepServerError as error:
             if error.code in (ErrorCode.DELETED, ErrorCode.STOPPING):
                 raise
             log.warning("alarm.failed", kind=self.kind.name, code=error.code)
             await self._enqueue(self._retry_alarm)
 
-    def _fire(self, instance: DurableObject) -> None:
-        """Delete the alarm and run its handler, in one transaction: its effect happens once."""
-        context = instance.context
-        alarm = context.storage.alarm()
-        if alarm is None or alarm.due > self._registry.clock.now():
-            context.alarm_changed = True  # the index was early: bring it up to date
+    def _run_alarm(self, target: DurableObject) -> None:
+        """Delete the alarm and run its handler in one transaction: it takes effect exactly once."""
+        context = target.context
+        alarm = context.storage.get_alarm()
+        if alarm is None or alarm.due > self._runtime.clock.now():
+            context.alarm_changed = True  # the index entry was early: correct it
             return
         context.delete_alarm()
-        instance.on_alarm(alarm.retry_count)
+        target.on_alarm(alarm.retry_count)
 
-    def _retry_alarm(self, instance: DurableObject) -> None:
-        context, now = instance.context, self._registry.clock.now()
-        alarm = context.storage.alarm()
+    def _retry_alarm(self, target: DurableObject) -> None:
+        context, now = target.context, self._runtime.clock.now()
+        alarm = context.storage.get_alarm()
         if alarm is None or alarm.due > now:
-            return  # set anew or deleted meanwhile: that counts
+            return  # it was replaced or deleted in the meantime
         if alarm.retry_count >= ALARM_RETRIES:
             log.error("alarm.abandoned", kind=self.kind.name, retries=alarm.retry_count)
             context.delete_alarm()
@@ -308,100 +319,59 @@ class Instance:
         context.storage.set_alarm(now + delay, alarm.retry_count + 1)
         context.alarm_changed = True
 
-    # --- The object's host --------------------------------------------------------------------
+    # --- Shutdown -----------------------------------------------------------------------------
 
-    def post(self, event: object, sender: Context) -> None:
-        def handler(instance: DurableObject) -> None:
-            if instance.context is sender:
-                instance.on_event(event)
-
-        # Nobody waits for what comes of it, and it is the most frequent event of all.
-        self.last_event = self._registry.clock.monotonic()
-        self._mailbox.put(QueuedEvent(handler))
-
-    def spawn(self, work: Coroutine[Any, Any, None], key: str) -> None:
-        self.cancel(key)
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks[key] = task
-
-        def finished(done: asyncio.Task[None]) -> None:
-            if self._tasks.get(key) is done:
-                del self._tasks[key]
-            if not done.cancelled() and done.exception() is not None:
-                log.error("object.work_failed", kind=self.kind.name, exc_info=done.exception())
-
-        task.add_done_callback(finished)
-
-    def cancel(self, key: str) -> None:
-        task = self._tasks.pop(key, None)
-        if task is not None:
-            task.cancel()
-
-    def detach(self, work: Coroutine[Any, Any, None]) -> None:
-        self._registry.detach(work)
-
-    def tell(
-        self,
-        kind: str,
-        name: str,
-        method: str,
-        arguments: tuple[Any, ...],
-        done: Callable[[], None],
-    ) -> None:
-        self._registry.tell(kind, name, method, arguments, done)
-
-    def connected(self) -> Collection[Connection]:
-        return self._connections.values()
-
-    # --- The end ------------------------------------------------------------------------------
-
-    def destroy(self, then: Callable[[], None]) -> None:
+    def destroy(self, on_removed: Callable[[], None]) -> None:
+        """Close all connections and remove the database; `on_removed` runs once it is gone."""
         self._destroyed = True
         for connection in self._connections.values():
             connection.close(CLOSE_DELETED, "deleted")
         self._connections.clear()
-        self._mailbox.put(lambda: self._remove(then))
+        self._mailbox.enqueue(lambda: self._remove(on_removed))
 
-    async def _remove(self, then: Callable[[], None]) -> None:
+    async def _remove(self, on_removed: Callable[[], None]) -> None:
         await self.reset()
 
-        def unlink() -> None:
-            self._registry.alarms.drop(self.kind.name, self.name)
-            remove_files(self.path)
+        def remove() -> None:
+            self._runtime.alarms.remove(self.kind.name, self.name)
+            remove_database(self.path)
             if self.path.parent.is_dir():
-                # Whoever is told that it is gone forgets it: it must not come back.
+                # Durable before the owner drops its reference: the file must not reappear.
                 sync_folder(self.path.parent)
 
         try:
-            await self._in_thread(unlink)
+            await self._in_thread(remove)
         except Exception:
-            # Still there: whoever wanted it gone is not told, and asks again.
+            # The file still exists, so `on_removed` is not called, and the owner tries again.
             log.exception("object.not_removed", kind=self.kind.name)
-            self._registry.gone(self)
+            self._on_removed(self)
         else:
-            self._registry.gone(self)
-            then()
+            self._on_removed(self)
+            on_removed()
 
     async def hibernate(self) -> None:
-        """Release the instance and its database; connections stay. Nothing happens when an event
-        came before it could be done."""
+        """Release the object and its database; connections stay open.
+
+        Does nothing if the object is not idle, or if an event arrives first.
+        """
         if not self.awake or not self.idle:
             return
         with suppress(PrepServerError):
-            await self._enqueue(lambda instance: instance.on_hibernate())
+            await self._enqueue(lambda target: target.on_hibernate())
         if self.idle:
-            self._mailbox.put(self.reset)
+            self._mailbox.enqueue(self.reset)
             await self._mailbox.drain()
 
     async def close(self) -> None:
-        """Stop the work beside the object, let the handlers finish, and close the database."""
-        for key in list(self._tasks):
-            self.cancel(key)
-        self._mailbox.put(self.reset)
+        """Cancel the work beside the object, let the handlers finish, and close the database."""
+        if self._context is not None:
+            self._context.cancel_tasks()
+        self._mailbox.enqueue(self.reset)
         await self._mailbox.drain()
 
 
-def stopping() -> PrepServerError:
+def server_stopping() -> PrepServerError:
+    """Return the error for requests that arrive while the server stops."""
     return PrepServerError(
-        "The server is stopping; try again in a moment.", code=ErrorCode.STOPPING, retryable=True
+        "The server is stopping. Try again in a moment.", code=ErrorCode.STOPPING, retryable=True
     )

@@ -1,4 +1,4 @@
-"""One event at a time, in the order of arrival; those that wait together are committed together."""
+"""The queue of an object's events: handled one at a time, committed in groups."""
 
 import asyncio
 from collections import deque
@@ -6,120 +6,127 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from prepserver.objects.transaction import MailboxOwner, QueuedEvent, Transaction, typed
+from prepserver.objects.transaction import (
+    MailboxOwner,
+    QueuedEvent,
+    Transaction,
+    to_server_error,
+)
 
 __all__ = ["Mailbox"]
 
-MOST_TOGETHER = 64
-"""Events that share one transaction, at most: it should not grow without bound."""
+MAX_EVENTS_PER_TRANSACTION = 64
 
 log = structlog.get_logger(__name__)
 
 
 Work = Callable[[], Awaitable[None]]
-"""Something about the object's life that has its turn between events; it does not raise."""
+"""A step of the object's life cycle that runs between events, such as a reset; never raises."""
 
 
 class Mailbox:
-    """Runs what is put in, one after the other.
+    """Runs queued events and work in order of arrival.
 
-    An event that finds the object awake and nothing before it is handled on the stack of whoever
-    put it in, and if it wrote nothing it is done by then. Only what has to be waited for, the disk
-    above all, goes on in a task, which ends when the mailbox is empty.
+    An event that finds the object awake and the queue empty is handled at once, on the caller's
+    stack; if it wrote nothing, it is then complete. Anything that has to wait, such as a commit,
+    continues in a task, which ends when the queue is empty.
     """
 
-    __slots__ = ("_handling", "_resident", "_task", "_waiting")
+    __slots__ = ("_handling", "_owner", "_queue", "_task")
 
-    def __init__(self, resident: MailboxOwner) -> None:
-        self._resident = resident
-        self._waiting: deque[QueuedEvent | Work] = deque()
+    def __init__(self, owner: MailboxOwner) -> None:
+        self._owner = owner
+        self._queue: deque[QueuedEvent | Work] = deque()
         self._handling = False
         self._task: asyncio.Task[None] | None = None
 
     @property
     def busy(self) -> bool:
-        return self._task is not None or self._handling or bool(self._waiting)
+        """True while something runs or waits."""
+        return self._task is not None or self._handling or bool(self._queue)
 
-    def put(self, item: QueuedEvent | Work) -> None:
-        self._waiting.append(item)
+    def enqueue(self, item: QueuedEvent | Work) -> None:
+        """Add an event or work, and start to handle it if nothing else runs."""
+        self._queue.append(item)
         if self._task is None and not self._handling:
             self._handling = True
             try:
-                self._run()
+                self._run_now()
             finally:
                 self._handling = False
 
     async def drain(self) -> None:
-        """Return when everything put in so far has run."""
+        """Wait until everything enqueued so far has run."""
         while self._task is not None:
             await asyncio.wait([self._task])
 
-    def _run(self) -> None:
-        """Handle what can be handled without waiting, and leave the rest to a task."""
-        resident = self._resident
+    def _run_now(self) -> None:
+        """Handle events until one has to wait for the disk; leave the rest to a task."""
+        owner = self._owner
         transaction: Transaction | None = None
-        while self._waiting and resident.awake and isinstance(self._waiting[0], QueuedEvent):
-            transaction = self._handle()
-            if transaction.needs_disk or transaction.reset:
+        while self._queue and owner.awake and isinstance(self._queue[0], QueuedEvent):
+            transaction = self._handle_events()
+            if transaction.needs_commit or transaction.reset:
                 break
             transaction.storage.rollback()
-            transaction.release(resident)
+            transaction.flush(owner)
             transaction = None
-        if transaction is not None or self._waiting:
-            self._task = asyncio.get_running_loop().create_task(self._go_on(transaction))
+        if transaction is not None or self._queue:
+            self._task = asyncio.get_running_loop().create_task(self._run_rest(transaction))
 
-    def _handle(self) -> Transaction:
-        """Run the handlers of the events that wait, in one transaction."""
-        transaction = self._resident.begin()
+    def _handle_events(self) -> Transaction:
+        """Run the handlers of the events at the head of the queue in one transaction."""
+        transaction = self._owner.begin()
         while (
-            self._waiting
-            and isinstance(event := self._waiting[0], QueuedEvent)
+            self._queue
+            and isinstance(event := self._queue[0], QueuedEvent)
             and not transaction.ended
-            and len(transaction.handled) < MOST_TOGETHER
+            and len(transaction.handled) < MAX_EVENTS_PER_TRANSACTION
         ):
-            self._waiting.popleft()
-            transaction.run(event)
+            self._queue.popleft()
+            transaction.run_handler(event)
         return transaction
 
-    async def _go_on(self, transaction: Transaction | None) -> None:
+    async def _run_rest(self, transaction: Transaction | None) -> None:
+        """Complete `transaction`, if there is one, then everything that is queued."""
         try:
-            while transaction is not None or self._waiting:
+            while transaction is not None or self._queue:
                 try:
                     if transaction is None:
-                        transaction = await self._next()
+                        transaction = await self._run_next()
                     if transaction is not None:
                         await self._complete(transaction)
                 except Exception:
-                    # Whatever it was, those behind it in the queue have nothing to do with it.
+                    # The events behind it in the queue are unaffected.
                     log.exception("mailbox.failed")
                 transaction = None
         finally:
             self._task = None
 
-    async def _next(self) -> Transaction | None:
-        """Take what is first: events, in a transaction that is to be completed, or else."""
-        first = self._waiting[0]
+    async def _run_next(self) -> Transaction | None:
+        """Run the head of the queue; return a transaction if events were handled."""
+        first = self._queue[0]
         if not isinstance(first, QueuedEvent):
-            self._waiting.popleft()
+            self._queue.popleft()
             await first()
             return None
-        if self._resident.awake:
-            return self._handle()
+        if self._owner.awake:
+            return self._handle_events()
         try:
-            await self._resident.wake()
+            await self._owner.wake()
         except Exception as error:
-            # The event that needed the object is told; the next one tries again.
-            self._waiting.popleft()
-            first.settle(self._resident, None, typed(error))
+            # Only the first event fails; the next one tries to wake the object again.
+            self._queue.popleft()
+            first.settle(self._owner, None, to_server_error(error))
         return None
 
     async def _complete(self, transaction: Transaction) -> None:
-        """Wait for the disk, then let out what waited for it."""
+        """Commit, then let out the effects."""
         try:
-            await self._resident.commit(transaction)
+            await self._owner.commit(transaction)
         except Exception as error:
-            transaction.discard(self._resident, typed(error))
+            transaction.discard(self._owner, to_server_error(error))
             return
-        transaction.release(self._resident)
+        transaction.flush(self._owner)
         if transaction.reset:
-            await self._resident.reset()
+            await self._owner.reset()

@@ -1,88 +1,122 @@
-"""What an application writes: a subclass of DurableObject, and the context it works through.
+"""The application's interface: DurableObject to subclass, and the context it works through.
 
-Handlers are plain functions, so that nothing can wait inside one: a handler reads and writes its
-storage, and what it sends, spawns or tells leaves after its transaction is durable. Work that
-takes time runs beside the object (`spawn`) and comes back as an event (`post`).
+Handlers are plain functions and cannot wait. A handler reads and writes its storage; what it
+sends, spawns or tells other objects takes effect once its transaction is durable. Work that takes
+time runs beside the object (`spawn`) and reports back with an event (`post`).
 """
 
-from collections.abc import Callable, Collection, Coroutine, Iterable
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from concurrent.futures import Executor
 from typing import Any, ClassVar, Protocol
 
+import structlog
 from msgspec import Struct
 
 from prepserver.clock import Clock
+from prepserver.objects.alarms import AlarmIndex
 from prepserver.objects.connection import Close, Connection
 from prepserver.objects.storage import Storage
+from prepserver.objects.stubs import ObjectCall
 from prepserver.wire.codec import encode
 from prepserver.wire.protocol import ServerMessage
 
-__all__ = ["Context", "DurableObject", "Factory", "Outcome"]
+__all__ = ["Context", "DurableObject", "Factory", "Outcome", "Runtime"]
+
+log = structlog.get_logger(__name__)
 
 
-class Host(Protocol):
-    """The live cell an object runs in: what a context asks of the runtime."""
+class Runtime(Protocol):
+    """What the process provides to its objects; implemented by the registry."""
 
-    def post(self, event: object, sender: "Context") -> None: ...
-    def spawn(self, work: Coroutine[Any, Any, None], key: str) -> None: ...
-    def cancel(self, key: str) -> None: ...
-    def detach(self, work: Coroutine[Any, Any, None]) -> None: ...
-    def tell(
-        self,
-        kind: str,
-        name: str,
-        method: str,
-        arguments: tuple[Any, ...],
-        done: Callable[[], None],
-    ) -> None: ...
-    def destroy(self, then: Callable[[], None]) -> None: ...
-    def connected(self) -> Collection[Connection]: ...
+    @property
+    def clock(self) -> Clock: ...
+
+    @property
+    def executor(self) -> Executor:
+        """Runs work that blocks on the disk."""
+
+    @property
+    def vfs(self) -> str | None:
+        """Name of SQLite's file system; None for its default."""
+
+    @property
+    def alarms(self) -> AlarmIndex: ...
+
+    @property
+    def closing(self) -> bool:
+        """True once no new work is accepted."""
+
+    def tell(self, call: ObjectCall[Any], on_done: Callable[[], None]) -> None:
+        """Start a call; `on_done` runs when its effects are durable, and not if it fails."""
+
+    def detach(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run `work` independently of any object; errors are logged."""
 
 
 class Outcome(Struct, frozen=True):
-    """What one handler lets out when its transaction is durable."""
+    """The effects of one handler, held back until its transaction is durable."""
 
     effects: list[Callable[[], None]]
     tells: list[Callable[[], None]]
     destroying: bool
     alarm_changed: bool
 
-    def tell(self) -> None:
-        for one in self.tells:
-            one()
+    def send_tells(self) -> None:
+        for send in self.tells:
+            send()
 
 
 class Context:
-    """One object's view of the runtime. Effects wait for the handler's transaction."""
+    """An object's access to its storage, its room, its alarm and the runtime.
 
-    def __init__(self, name: str, storage: Storage, clock: Clock, host: Host) -> None:
+    A context lives as long as the object's instance, and owns the work beside it.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        name: str,
+        storage: Storage,
+        runtime: Runtime,
+        connections: Mapping[str, Connection],
+        deliver_event: Callable[[object, "Context"], None],
+    ) -> None:
+        """`connections` is the live room, by connection id. `deliver_event` puts an event that
+        this context has posted into the object's mailbox."""
+        self.kind = kind
         self.name = name
         self.storage = storage
-        self.clock = clock
-        self._host = host
+        self.clock = runtime.clock
+        self.alarm_changed = False
+        self._runtime = runtime
+        self._connections = connections
+        self._deliver_event = deliver_event
+        self._tasks: dict[str, asyncio.Task[None]] = {}
         self._effects: list[Callable[[], None]] = []
         self._tells: list[Callable[[], None]] = []
         self._destroying = False
-        self.alarm_changed = False
 
-    # --- Effects ------------------------------------------------------------------------------
+    # --- Effects: take place once the handler's transaction is durable ------------------------
 
     def send(self, connection: Connection, message: ServerMessage) -> None:
-        """To one connection."""
+        """Send a message to one connection."""
         encoded = encode(message)
         self._effects.append(lambda: connection.push(encoded))
 
     def broadcast(
         self, message: ServerMessage, *, exclude: Iterable[str] = (), tag: str | None = None
     ) -> None:
-        """To every connection but those with an id in `exclude`; encoded once.
+        """Send a message, encoded once, to every connection in the room.
 
-        It goes to those who are in the room now: who comes later, be it before this is durable,
-        has it in the snapshot.
+        `exclude` lists connection ids to leave out; `tag` restricts it to connections with that
+        tag. A client that connects after this call, even before the commit, does not receive the
+        message: its snapshot has the change already.
         """
         encoded = encode(message)
         present = self.connections(tag)
-        if left_out := frozenset(exclude):
-            present = [c for c in present if c.id not in left_out]
+        if excluded := frozenset(exclude):
+            present = [c for c in present if c.id not in excluded]
 
         def push() -> None:
             for connection in present:
@@ -91,64 +125,71 @@ class Context:
         self._effects.append(push)
 
     def close(self, connection: Connection, code: int, reason: str) -> None:
-        ending = Close(code, reason)  # a code that is never sent fails the handler, not the commit
+        """Close a connection. Raises ValueError for a close code that may not be sent."""
+        ending = Close(code, reason)  # validates now, so that the handler fails, not the commit
         self._effects.append(lambda: connection.close(ending.code, ending.reason))
 
     def spawn(self, work: Callable[[], Coroutine[Any, Any, None]], key: str) -> None:
-        """Run `work` beside the object; a later `cancel(key)` ends it."""
-        self._effects.append(lambda: self._host.spawn(work(), key))
+        """Run `work` beside the object, in place of earlier work under the same key.
+
+        It is cancelled by `cancel(key)`, and when the instance is reset or released.
+        """
+        self._effects.append(lambda: self._start_task(work(), key))
 
     def cancel(self, key: str) -> None:
-        self._effects.append(lambda: self._host.cancel(key))
+        """Cancel the work that was spawned under `key`, if it still runs."""
+        self._effects.append(lambda: self._cancel_task(key))
 
     def detach(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run `work` that nothing depends on and that outlives this instance, such as tidying up
-        after it."""
-        self._effects.append(lambda: self._host.detach(work()))
+        """Run `work` that may outlive this instance, such as cleaning up after it."""
+        self._effects.append(lambda: self._runtime.detach(work()))
 
-    def tell(self, kind: str, name: str, method: str, *arguments: Any, then: object = None) -> None:
-        """Call another object's method without waiting for it.
+    def tell(self, call: ObjectCall[Any], *, then: object = None) -> None:
+        """Call another object's method without waiting for the result.
 
-        `then` comes back as an event when what the other did is durable; it does not come when
-        that fails or the process ends first.
+        `then` is posted to this object as an event once the call's effects are durable. It does
+        not arrive if the call fails or the process ends first.
         """
 
-        def done() -> None:
+        def on_done() -> None:
             if then is not None:
                 self.post(then)
 
-        self._tells.append(lambda: self._host.tell(kind, name, method, arguments, done))
+        self._tells.append(lambda: self._runtime.tell(call, on_done))
 
     def destroy(self) -> None:
-        """Remove the object and its file once the handler is done.
+        """Remove the object and its file after the handler.
 
-        What the handler tells others leaves when the file is gone, so that nobody forgets an
-        object that a crash has left behind.
+        Calls that the handler tells are sent once the file is gone, so that an owner never drops
+        its reference to an object that still exists after a crash.
         """
         self._destroying = True
 
-    # --- At once ------------------------------------------------------------------------------
+    # --- Immediate ----------------------------------------------------------------------------
 
     def post(self, event: object) -> None:
-        """Put an event into the object's own mailbox; for the work beside it.
+        """Put an event into the object's own mailbox; for the work beside the object.
 
-        It is dropped when the instance that began the work is gone: the next one began anew.
+        The event is dropped if this instance no longer exists: the next one restarts its work.
         """
-        self._host.post(event, self)
+        self._deliver_event(event, self)
 
     def connections(self, tag: str | None = None) -> list[Connection]:
-        connected = self._host.connected()
-        return list(connected) if tag is None else [c for c in connected if tag in c.tags]
+        """Return the connections in the room, or those with `tag`."""
+        if tag is None:
+            return list(self._connections.values())
+        return [c for c in self._connections.values() if tag in c.tags]
 
     # --- Alarm --------------------------------------------------------------------------------
 
     def set_alarm(self, due: float) -> None:
-        """Replace the alarm; `due` in seconds since the Unix epoch."""
+        """Replace the alarm; `due` is in seconds since the Unix epoch."""
         self.storage.set_alarm(due)
         self.alarm_changed = True
 
     def get_alarm(self) -> float | None:
-        alarm = self.storage.alarm()
+        """Return the time of the alarm in seconds since the Unix epoch, or None."""
+        alarm = self.storage.get_alarm()
         return None if alarm is None else alarm.due
 
     def delete_alarm(self) -> None:
@@ -157,25 +198,53 @@ class Context:
 
     # --- For the runtime ----------------------------------------------------------------------
 
-    def take(self) -> Outcome:
-        """What the handler that has just ended asked for."""
+    @property
+    def has_tasks(self) -> bool:
+        """True while work runs beside the object."""
+        return bool(self._tasks)
+
+    def cancel_tasks(self) -> None:
+        """Cancel all work beside the object."""
+        for key in list(self._tasks):
+            self._cancel_task(key)
+
+    def take_outcome(self) -> Outcome:
+        """Return the effects of the handler that has just ended, and clear them."""
         outcome = Outcome(self._effects, self._tells, self._destroying, self.alarm_changed)
         self._effects, self._tells = [], []
         self._destroying = self.alarm_changed = False
         return outcome
 
+    def _start_task(self, work: Coroutine[Any, Any, None], key: str) -> None:
+        self._cancel_task(key)
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks[key] = task
+
+        def on_done(done: asyncio.Task[None]) -> None:
+            if self._tasks.get(key) is done:
+                del self._tasks[key]
+            if not done.cancelled() and done.exception() is not None:
+                log.error("object.work_failed", kind=self.kind, exc_info=done.exception())
+
+        task.add_done_callback(on_done)
+
+    def _cancel_task(self, key: str) -> None:
+        task = self._tasks.pop(key, None)
+        if task is not None:
+            task.cancel()
+
 
 class DurableObject:
-    """Base of every object. Each hook is one transaction; a raise in it undoes all of it."""
+    """Base class of all objects. Each hook runs in one transaction; an exception rolls it back."""
 
     migrations: ClassVar[tuple[str, ...]] = ()
-    """SQL scripts; the n-th brings the schema from version n to n + 1. Add, never change."""
+    """SQL scripts; the n-th takes the schema from version n to n + 1. Append, never change one."""
 
     def __init__(self, context: Context) -> None:
         self.context = context
 
     def on_start(self) -> None:
-        """Before any other event of this instance."""
+        """Run before any other event of this instance."""
 
     def on_connect(self, connection: Connection) -> None: ...
 
@@ -184,13 +253,15 @@ class DurableObject:
     def on_close(self, connection: Connection) -> None: ...
 
     def on_event(self, event: object) -> None:
-        """What the work beside the object has posted."""
+        """Handle an event that the work beside the object has posted."""
 
     def on_alarm(self, retry_count: int) -> None: ...
 
     def on_hibernate(self) -> None:
-        """Nothing has happened for a while: the instance and its database are about to be
-        released, its connections stay. What must last goes into storage or an attachment."""
+        """Prepare for hibernation: store what must last, in the database or in attachments.
+
+        The instance and its database are released next; connections stay open.
+        """
 
 
 Factory = Callable[[Context], DurableObject]

@@ -1,14 +1,15 @@
-"""Which objects are alive: one instance for each (kind, name), ever."""
+"""The registry of live objects: at most one instance for each (kind, name)."""
 
 import asyncio
-import contextlib
-import fcntl
+import ctypes
 import hashlib
 import os
+import sys
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import apsw
 import structlog
@@ -16,11 +17,12 @@ from msgspec import Struct
 
 from prepserver.clock import Clock
 from prepserver.errors import Conflict, PrepServerError, StorageError
-from prepserver.objects.alarms import AlarmIndex, boot_id
+from prepserver.objects.alarms import AlarmIndex, read_boot_id
 from prepserver.objects.connection import Connection
-from prepserver.objects.freeing import give_back_memory
-from prepserver.objects.instance import Instance, Kind, stopping
-from prepserver.objects.storage import make_folder, peek
+from prepserver.objects.instance import Instance, Kind, server_stopping
+from prepserver.objects.storage import read_stored_alarm
+from prepserver.objects.stubs import ObjectCall
+from prepserver.storage.files import create_folder, hold_lock, lock_file
 from prepserver.storage.sqlite import cannot_open
 from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import CLOSE_RESTART
@@ -28,10 +30,13 @@ from prepserver.wire.protocol import CLOSE_RESTART
 __all__ = ["Registry", "RegistryCounts"]
 
 IDLE_SECONDS = 10.0
+"""Seconds without events until an object hibernates."""
 ALARM_POLL = 0.25
-"""Seconds between looks at the clock: an alarm fires within 1 s also when the clock is moved."""
+"""Seconds between checks for due alarms: one fires within 1 s even when the clock is changed."""
 UNREACHABLE_RETRY = 5.0
-"""Seconds until an alarm is tried again whose object could not even note its failure."""
+"""Seconds until an alarm is fired again if its object could not even store the failure."""
+
+T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
@@ -40,7 +45,7 @@ class RegistryCounts(Struct, frozen=True, kw_only=True):
     live: int
     """Objects with an instance and an open database."""
     hibernating: int
-    """Objects that only have clients."""
+    """Objects that have only connections."""
     connections: int
 
 
@@ -57,28 +62,31 @@ class Registry:
         executor: Executor | None = None,
         boot: str | None = None,
     ) -> None:
-        """`vfs` names the file system that SQLite goes through; None is its own. `executor` runs
-        what waits for the disk, and is shut down with the registry; None is a pool of threads.
-        `boot` tells one life of the machine from the next; None asks the system."""
+        """`vfs` names SQLite's file system; None is its default. `executor` runs work that blocks
+        on the disk, and is shut down with the registry; None creates a pool of threads. `boot`
+        identifies the current boot of the machine; None asks the system."""
         self.root = root
         self.vfs = vfs
         self.clock = clock
         self.executor = executor or ThreadPoolExecutor(max_workers=8, thread_name_prefix="objects")
         self.alarms: AlarmIndex
         self._kinds = {kind.name: kind for kind in kinds}
-        self._cells: dict[tuple[str, str], Instance] = {}
-        self._told: set[asyncio.Task[None]] = set()
+        self._instances: dict[tuple[str, str], Instance] = {}
+        self._detached: set[asyncio.Task[None]] = set()
         self._housekeeping: list[asyncio.Task[None]] = []
         self._unread: list[tuple[str, Path]] = []
-        """Kinds and files of objects that may have alarms which the index does not know."""
+        """Kind and file of objects whose alarms could not be read into the index."""
         self._lock: int | None = None
-        self._boot = boot_id() if boot is None else boot
+        self._boot = read_boot_id() if boot is None else boot
         self.closing = False
 
     async def start(self) -> None:
-        """Raises Conflict when another process owns the data directory, StorageError when the disk
-        fails."""
-        self._lock = await asyncio.to_thread(_lock, self.root)
+        """Lock the data directory, open the alarm index, and start to fire alarms.
+
+        Raises Conflict when another process owns the data directory, StorageError when the disk
+        fails.
+        """
+        self._lock = await asyncio.to_thread(_lock_data_dir, self.root)
         try:
             self.alarms = await asyncio.to_thread(self._open_index)
         except BaseException:
@@ -87,64 +95,77 @@ class Registry:
         self._housekeeping = [
             asyncio.create_task(self._watch_alarms()),
             asyncio.create_task(self._hibernate_idle()),
-            asyncio.create_task(self._read_again()),
+            asyncio.create_task(self._read_missing_alarms()),
         ]
 
     # --- Addressing ---------------------------------------------------------------------------
 
     @property
     def counts(self) -> RegistryCounts:
-        """How many objects there are in memory, for those who watch the server."""
-        cells = list(self._cells.values())
-        hibernating = sum(cell.hibernating for cell in cells)
+        """The number of objects and connections in memory."""
+        instances = list(self._instances.values())
+        hibernating = sum(instance.hibernating for instance in instances)
         return RegistryCounts(
-            live=len(cells) - hibernating,
+            live=len(instances) - hibernating,
             hibernating=hibernating,
-            connections=sum(len(cell.connected()) for cell in cells),
+            connections=sum(len(instance.connections) for instance in instances),
         )
 
-    async def settled(self) -> None:
-        """Return when no handler of any object runs or waits."""
-        while busy := [cell for cell in self._cells.values() if cell.busy]:
-            await asyncio.gather(*(cell.settled() for cell in busy))
-
-    def cell(self, kind: str, name: str) -> Instance:
+    def instance(self, kind: str, name: str) -> Instance:
+        """Return the object's instance; it is created on demand. Raises PrepServerError."""
         if self.closing:
-            raise stopping()
+            raise server_stopping()
         key = (kind, name)
-        if key not in self._cells:
-            self._cells[key] = Instance(self._kinds[kind], name, self._path(kind, name), self)
-        return self._cells[key]
+        if key not in self._instances:
+            self._instances[key] = Instance(
+                self._kinds[kind], name, self._path(kind, name), self, self._drop
+            )
+        return self._instances[key]
 
-    async def call(self, kind: str, name: str, method: str, *arguments: Any) -> Any:
-        """Call an object's method and wait until what it did is durable."""
-        return await self.cell(kind, name).call(method, arguments)
+    async def call(self, call: ObjectCall[T]) -> T:
+        """Call an object's method; return its result once its effects are durable.
+
+        Raises PrepServerError.
+        """
+        target = self.instance(call.kind, call.name)
+        result: T = await target.call(call.method, call.arguments)
+        return result
 
     def connect(self, kind: str, name: str, connection: Connection) -> Instance:
-        cell = self.cell(kind, name)
-        cell.connect(connection)
-        return cell
+        """Add a client to an object's room. Raises PrepServerError."""
+        instance = self.instance(kind, name)
+        instance.connect(connection)
+        return instance
 
-    def tell(
-        self,
-        kind: str,
-        name: str,
-        method: str,
-        arguments: tuple[Any, ...],
-        done: Callable[[], None],
-    ) -> None:
+    async def wait_for_handlers(self) -> None:
+        """Return when no handler of any object runs or waits."""
+        while busy := [each for each in self._instances.values() if each.busy]:
+            await asyncio.gather(*(each.wait_for_handlers() for each in busy))
+
+    def _drop(self, instance: Instance) -> None:
+        key = (instance.kind.name, instance.name)
+        if self._instances.get(key) is instance:
+            del self._instances[key]
+
+    def _path(self, kind: str, name: str) -> Path:
+        digest = hashlib.sha256(name.encode()).hexdigest()
+        return self.root / "objects" / kind / digest[:2] / f"{digest}.sqlite"
+
+    # --- Work for objects (Runtime) -----------------------------------------------------------
+
+    def tell(self, call: ObjectCall[Any], on_done: Callable[[], None]) -> None:
         async def run() -> None:
             try:
-                await self.call(kind, name, method, *arguments)
-                done()
+                await self.call(call)
+                on_done()
             except PrepServerError as error:
-                log.warning("object.tell_failed", kind=kind, method=method, code=error.code)
+                log.warning(
+                    "object.tell_failed", kind=call.kind, method=call.method, code=error.code
+                )
 
         self.detach(run())
 
     def detach(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run `work` beside all objects; what it raises is logged."""
-
         async def run() -> None:
             try:
                 await work
@@ -152,16 +173,8 @@ class Registry:
                 log.exception("object.work_failed")
 
         task = asyncio.create_task(run())
-        self._told.add(task)
-        task.add_done_callback(self._told.discard)
-
-    def gone(self, cell: Instance) -> None:
-        if self._cells.get((cell.kind.name, cell.name)) is cell:
-            del self._cells[cell.kind.name, cell.name]
-
-    def _path(self, kind: str, name: str) -> Path:
-        digest = hashlib.sha256(name.encode()).hexdigest()
-        return self.root / "objects" / kind / digest[:2] / f"{digest}.sqlite"
+        self._detached.add(task)
+        task.add_done_callback(self._detached.discard)
 
     # --- Alarms -------------------------------------------------------------------------------
 
@@ -169,37 +182,38 @@ class Registry:
         path = self.root / "alarms.sqlite"
         try:
             index = AlarmIndex(path, boot=self._boot, vfs=self.vfs)
-            if not index.filled:
-                alarms = [*self._alarms_of(self._files())]
-                index.fill(alarms, whole=not self._unread)
+            if not index.complete:
+                alarms = [*self._read_alarms(self._object_files())]
+                index.rebuild(alarms, complete=not self._unread)
         except (apsw.Error, OSError) as error:
             raise cannot_open(path, error) from error
         return index
 
-    def _files(self) -> Iterator[tuple[str, Path]]:
+    def _object_files(self) -> Iterator[tuple[str, Path]]:
         for kind in self._kinds:
             for path in (self.root / "objects" / kind).glob("*/*.sqlite"):
                 yield kind, path
 
-    def _alarms_of(self, files: Iterable[tuple[str, Path]]) -> Iterator[tuple[str, str, float]]:
-        """Read from the files; those that cannot be read now are kept in `_unread`."""
+    def _read_alarms(self, files: Iterable[tuple[str, Path]]) -> Iterator[tuple[str, str, float]]:
+        """Read alarms from objects' files; files that cannot be read now are kept in `_unread`."""
         for kind, path in files:
             try:
-                with peek(path, vfs=self.vfs) as (name, alarm):
-                    if alarm is not None:
-                        yield kind, name, alarm.due
-            except apsw.SQLError:
-                continue  # nothing was stored in it yet
-            except (apsw.Error, OSError) as error:
+                stored = read_stored_alarm(path, vfs=self.vfs)
+            except StorageError as error:
                 self._unread.append((kind, path))
-                log.error("alarm.file_unread", file=path.name, error=str(error))
+                log.error("alarm.not_read", file=path.name, error=str(error))
+                continue
+            if stored is not None:
+                name, alarm = stored
+                if alarm is not None:
+                    yield kind, name, alarm.due
 
-    async def _read_again(self) -> None:
-        """A disk that failed at the start hides no alarm for longer than it fails."""
+    async def _read_missing_alarms(self) -> None:
+        """Retry files that could not be read at the start, until all alarms are in the index."""
 
         def read() -> None:
             unread, self._unread = self._unread, []
-            found = [*self._alarms_of(one for one in unread if one[1].exists())]
+            found = [*self._read_alarms(one for one in unread if one[1].exists())]
             try:
                 for alarm in found:
                     self.alarms.lower(*alarm)  # the object may have set another one meanwhile
@@ -213,105 +227,110 @@ class Registry:
 
     async def _watch_alarms(self) -> None:
         while True:
-            for kind, name in self.alarms.pop_due(self.clock.now()):
+            for kind, name in self.alarms.pop_due_alarms(self.clock.now()):
                 if kind not in self._kinds:
-                    log.error("alarm.of_unknown_kind", kind=kind)
+                    log.error("alarm.unknown_kind", kind=kind)
                     continue
-                self.detach(self._fire(kind, name))
+                self.detach(self._fire_alarm(kind, name))
             await self.clock.sleep(ALARM_POLL)
 
-    async def _fire(self, kind: str, name: str) -> None:
+    async def _fire_alarm(self, kind: str, name: str) -> None:
         try:
-            await self.cell(kind, name).fire()
+            await self.instance(kind, name).fire_alarm()
         except PrepServerError as error:
             if error.code in (ErrorCode.DELETED, ErrorCode.STOPPING):
                 return
             log.error("alarm.not_delivered", kind=kind, code=error.code)
-            # The object cannot be reached, so its own alarm is as it was: look again later.
-            self.alarms.later(kind, name, self.clock.now() + UNREACHABLE_RETRY)
+            # The object could not be reached, so its own alarm is unchanged: try again later.
+            self.alarms.postpone(kind, name, self.clock.now() + UNREACHABLE_RETRY)
 
-    # --- Life ---------------------------------------------------------------------------------
+    # --- Hibernation and shutdown -------------------------------------------------------------
 
     async def _hibernate_idle(self) -> None:
         while True:
             await self.clock.sleep(1.0)
             before = self.clock.monotonic() - IDLE_SECONDS
             closed = 0
-            for key, cell in list(self._cells.items()):
-                if cell.last_event > before or not cell.idle:
+            for key, instance in list(self._instances.items()):
+                if instance.last_event > before or not instance.idle:
                     continue
-                if not cell.hibernating:
-                    await cell.hibernate()
+                if not instance.hibernating:
+                    await instance.hibernate()
                     closed += 1
-                # Out of the table only when nothing of it is left: until then events and clients
-                # find it here, and an event that came meanwhile has built the instance again.
-                if cell.released and self._cells.get(key) is cell:
-                    del self._cells[key]
+                # Dropped only once it is removable: until then events and clients find it here,
+                # and an event that arrived meanwhile has woken it again.
+                if instance.removable and self._instances.get(key) is instance:
+                    del self._instances[key]
             if closed:
-                await asyncio.get_running_loop().run_in_executor(self.executor, give_back_memory)
+                await asyncio.get_running_loop().run_in_executor(self.executor, trim_heap)
 
     async def close(self) -> None:
-        """Close every socket with 1012, let handlers finish, close every database."""
+        """Close every connection with 1012, let handlers finish, and close every database."""
         for task in self._housekeeping:
             task.cancel()
         await asyncio.gather(*self._housekeeping, return_exceptions=True)
-        # What objects have told each other is delivered first; what that leads to is not waited
-        # for, and comes up again at the next start.
-        await asyncio.gather(*list(self._told), return_exceptions=True)
+        # Calls that objects have told each other are delivered first. Further calls that these
+        # cause are not waited for; the objects repeat them after the next start.
+        await asyncio.gather(*list(self._detached), return_exceptions=True)
         self.closing = True
-        for cell in list(self._cells.values()):
-            for connection in cell.connected():
+        for instance in list(self._instances.values()):
+            for connection in instance.connections:
                 connection.close(CLOSE_RESTART, "the server is restarting")
-        await asyncio.gather(*(cell.close() for cell in list(self._cells.values())))
-        told = list(self._told)
-        for task in told:
+        await asyncio.gather(*(instance.close() for instance in list(self._instances.values())))
+        detached = list(self._detached)
+        for task in detached:
             task.cancel()
-        await asyncio.gather(*told, return_exceptions=True)
-        self._cells.clear()
+        await asyncio.gather(*detached, return_exceptions=True)
+        self._instances.clear()
         self.alarms.close()
         self.executor.shutdown()
         if self._lock is not None:
             os.close(self._lock)
 
 
-def _lock(root: Path) -> int:
-    """Take the data directory for this process; the kernel gives it back when the process ends.
+def trim_heap() -> None:
+    """Return free heap memory to the system, where the C library is glibc.
 
-    Raises Conflict when another has it, StorageError where files cannot be locked.
+    SQLite's page caches consist of many small blocks: after a hundred databases are closed, glibc
+    keeps nearly all of their memory.
     """
-    make_folder(root)
-    # One at a time tries, and writes down that it got it: whoever is refused reads the pid of the
-    # owner, not of one before it.
-    turnstile = os.open(root, os.O_RDONLY | os.O_CLOEXEC)
+    if sys.platform == "linux":
+        malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if malloc_trim is not None:
+            malloc_trim(0)
+
+
+def _lock_data_dir(root: Path) -> int:
+    """Lock the data directory for this process; return the descriptor that holds the lock.
+
+    Raises Conflict when another process holds it, StorageError where files cannot be locked.
+    """
+    create_folder(root)
     try:
-        fcntl.flock(turnstile, fcntl.LOCK_EX)
-        return _locked(root)
+        # One process at a time takes the lock and stores its pid, so that a refused process reads
+        # the pid of the owner, not of an earlier one.
+        with hold_lock(root):
+            return _lock_and_store_pid(root)
     except OSError as error:
         raise StorageError(
             f"The data directory {root} cannot be locked ({error.strerror}). "
-            "Choose a --data-dir on a disk of this machine.",
+            "Choose a --data-dir on a local disk.",
             retryable=False,
         ) from error
-    finally:
-        os.close(turnstile)
 
 
-def _locked(root: Path) -> int:
-    descriptor = os.open(root / "server.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def _lock_and_store_pid(root: Path) -> int:
+    path = root / "server.lock"
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        descriptor = lock_file(path, blocking=False, mode=0o600)
     except BlockingIOError as error:
-        pid = os.read(descriptor, 32).decode(errors="replace").strip()
-        os.close(descriptor)
+        pid = path.read_text(errors="replace").strip()
         raise Conflict(
             f"Another prep-server (process {pid or 'unknown'}) already serves {root}. "
             "Stop it first, or choose another --data-dir.",
             code=ErrorCode.DATA_DIR_IN_USE,
         ) from error
-    except OSError:
-        os.close(descriptor)
-        raise
-    with contextlib.suppress(OSError):  # a full disk: then nobody can be told who owns it
+    with suppress(OSError):  # on a full disk the pid stays unknown
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"{os.getpid()}\n".encode())
     return descriptor

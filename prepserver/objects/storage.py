@@ -1,14 +1,12 @@
-"""One object's own SQLite database: SQL, key-value, and the alarm that belongs to the state.
+"""An object's own SQLite database: SQL, key-value pairs, and the alarm.
 
-Handlers run in a transaction that begins with their first statement. Statements run on the event
-loop, where they only touch memory and the page cache; `commit` waits for the disk and is called
-from a thread. Several handlers may share a transaction: what one of them wrote is undone alone by
-`mark` and `undo`.
+The first statement of a handler begins a transaction. Statements run on the event loop, where they
+touch only memory and the page cache; `commit` waits for the disk and is called from a thread.
+Handlers may share a transaction: savepoints roll back the writes of one handler alone.
 """
 
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,15 +15,21 @@ import msgspec
 from msgspec import Struct
 
 from prepserver.errors import StorageError
-from prepserver.storage.files import sync_folder
-from prepserver.storage.sqlite import cannot_open, invalidate, refused
+from prepserver.storage.files import create_folder
+from prepserver.storage.sqlite import (
+    cannot_open,
+    invalidate,
+    open_database,
+    remove_database,
+    to_storage_error,
+)
 from prepserver.wire.error_codes import ErrorCode
 
-__all__ = ["Alarm", "Storage", "make_folder", "peek", "remove_files"]
+__all__ = ["Alarm", "Storage", "read_stored_alarm"]
 
 T = TypeVar("T")
 
-_SYSTEM = """
+_SYSTEM_SCHEMA = """
 CREATE TABLE IF NOT EXISTS _object (id INTEGER PRIMARY KEY CHECK (id = 0), name TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS _kv (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS _alarm (
@@ -33,13 +37,9 @@ CREATE TABLE IF NOT EXISTS _alarm (
 );
 """
 
+_SAVEPOINT = "handler"
 
-_making = threading.Lock()
-
-_MARK = "handler"
-"""Name of the savepoint before a handler."""
-
-_OF_THE_DISK = (
+_ENVIRONMENT_ERRORS = (
     apsw.FullError,
     apsw.IOError,
     apsw.CorruptError,
@@ -50,7 +50,7 @@ _OF_THE_DISK = (
     apsw.LockedError,
     apsw.NoMemError,
 )
-"""Errors that come from outside and not from the statement."""
+"""Errors of the disk, the file or the machine, as opposed to errors in the statement."""
 
 
 class Alarm(Struct, frozen=True):
@@ -60,32 +60,26 @@ class Alarm(Struct, frozen=True):
 
 
 class Storage:
-    """An open database. Not for use from two tasks at once: the mailbox sees to that."""
+    """An open database. Not safe for concurrent use; the mailbox runs one handler at a time."""
 
     def __init__(
         self, path: Path, name: str, migrations: Sequence[str], *, vfs: str | None = None
     ) -> None:
-        """Open or create `path`; runs the migrations that it has not seen, each in order. `vfs`
-        names the file system that SQLite goes through; None is its own.
+        """Open or create the database at `path`, and run the migrations that it lacks, in order.
 
-        Blocks on the disk, so it is called from a thread. Raises StorageError.
+        `vfs` names SQLite's file system; None is its default. Blocks on the disk, so call it from
+        a thread. Raises StorageError.
         """
         self.path = path
+        self._in_transaction = False
+        self._empty = False
+        """True if this opening created the file and nothing has been stored in it since."""
         try:
-            make_folder(path.parent)
-            self._connection = apsw.Connection(str(path), vfs=vfs)
-        except (apsw.Error, OSError) as error:
+            create_folder(path.parent)
+        except OSError as error:
             raise cannot_open(path, error) from error
-        self._begun = False
-        self._blank = False
-        """Whether this opening has made the file, and nothing was stored in it since."""
+        self._connection = open_database(path, vfs=vfs, exclusive=True)
         try:
-            # One process owns the data directory, so the lock need not be taken for each
-            # statement, and the index of the journal can be on the heap: no -shm file.
-            self._connection.pragma("locking_mode", "exclusive")
-            self._connection.pragma("journal_mode", "wal")
-            # FULL makes each commit in WAL mode wait for the disk: acknowledged means durable.
-            self._connection.pragma("synchronous", "full")
             self._connection.pragma("foreign_keys", True)
             self._migrate(name, migrations)
         except BaseException as error:
@@ -99,42 +93,45 @@ class Storage:
         if version > len(migrations):
             raise StorageError(
                 f"The database {self.path.name} was written by a newer version of prep-server "
-                f"(schema {version}, this one knows {len(migrations)}). Upgrade prep-server.",
+                f"(schema {version}; this version knows {len(migrations)}). Upgrade prep-server.",
                 code=ErrorCode.SCHEMA_TOO_NEW,
                 retryable=False,
             )
-        named = self._named()
-        if version == len(migrations) and named:
+        initialised = self._is_initialised()
+        if version == len(migrations) and initialised:
             return
         with self._connection:
-            self._connection.execute(_SYSTEM)
+            self._connection.execute(_SYSTEM_SCHEMA)
             self._connection.execute("INSERT OR IGNORE INTO _object VALUES (0, ?)", (name,))
             for script in migrations[version:]:
                 self._connection.execute(script)
             self._connection.pragma("user_version", len(migrations))
-        self._blank = version == 0 and not named
+        self._empty = version == 0 and not initialised
 
-    def _named(self) -> bool:
-        """Whether the file is an object's already; a new one has no tables."""
+    def _is_initialised(self) -> bool:
+        """Return True if the file holds an object; a new file has no tables."""
         query = "SELECT 1 FROM sqlite_schema WHERE name = '_object'"
         return self._connection.execute(query).fetchone() is not None
 
     # --- SQL ----------------------------------------------------------------------------------
 
     def sql(self, query: str, *bindings: Any) -> list[tuple[Any, ...]]:
-        """Run one statement and return all its rows. Raises StorageError when the disk refuses;
-        what is wrong with the statement itself is raised as apsw has it."""
+        """Run one statement and return all rows.
+
+        Raises StorageError when the disk fails; an error in the statement itself is raised as
+        apsw.Error.
+        """
         try:
-            if not self._begun:
+            if not self._in_transaction:
                 self._connection.execute("BEGIN")
-                self._begun = True
-            self._require_whole()
+                self._in_transaction = True
+            self._require_open_transaction()
             return self._connection.execute(query, bindings).fetchall()
-        except _OF_THE_DISK as error:
-            raise refused(error) from error
+        except _ENVIRONMENT_ERRORS as error:
+            raise to_storage_error(error) from error
 
     def row(self, query: str, *bindings: Any) -> tuple[Any, ...] | None:
-        """The first row, or None."""
+        """Run one statement and return the first row, or None. Raises like `sql`."""
         rows = self.sql(query, *bindings)
         return rows[0] if rows else None
 
@@ -152,7 +149,7 @@ class Storage:
 
     # --- Alarm --------------------------------------------------------------------------------
 
-    def alarm(self) -> Alarm | None:
+    def get_alarm(self) -> Alarm | None:
         row = self.row("SELECT due, retry_count FROM _alarm")
         return None if row is None else Alarm(*row)
 
@@ -165,113 +162,109 @@ class Storage:
     # --- Transactions -------------------------------------------------------------------------
 
     @property
-    def wrote(self) -> bool:
-        """Whether the open transaction changed anything."""
-        return self._begun and self._connection.txn_state("main") == apsw.SQLITE_TXN_WRITE
+    def has_writes(self) -> bool:
+        """True if the open transaction has changed anything."""
+        return self._in_transaction and self._connection.txn_state("main") == apsw.SQLITE_TXN_WRITE
 
-    def mark(self) -> bool:
-        """Remember this point of the transaction for `undo`; False: its beginning is meant, since
-        none is open. Raises StorageError."""
-        if not self._begun:
+    def savepoint(self) -> bool:
+        """Set the savepoint to which `rollback_to` returns, and return True.
+
+        Without an open transaction nothing is set and False is returned; the savepoint is then
+        the beginning of the transaction. Raises StorageError.
+        """
+        if not self._in_transaction:
             return False
         try:
-            self._connection.execute(f"SAVEPOINT {_MARK}")
-        except _OF_THE_DISK as error:
-            raise refused(error) from error
+            self._connection.execute(f"SAVEPOINT {_SAVEPOINT}")
+        except _ENVIRONMENT_ERRORS as error:
+            raise to_storage_error(error) from error
         return True
 
-    def undo(self, marked: bool) -> None:
-        """Take back what was written since the last `mark`, which gave `marked`.
+    def rollback_to(self, nested: bool) -> None:
+        """Roll back to the last savepoint; `nested` is the value that `savepoint` returned.
 
-        Raises StorageError when what was written before it is lost as well: SQLite itself rolls
-        a whole transaction back when the disk is full or broken.
+        Raises StorageError when earlier writes are lost as well: SQLite rolls back a whole
+        transaction when the disk is full or broken.
         """
-        if not marked:
+        if not nested:
             self.rollback()
             return
-        self._require_whole()
+        self._require_open_transaction()
         try:
-            self._connection.execute(f"ROLLBACK TO {_MARK}")
-            self._connection.execute(f"RELEASE {_MARK}")
+            self._connection.execute(f"ROLLBACK TO {_SAVEPOINT}")
+            self._connection.execute(f"RELEASE {_SAVEPOINT}")
         except apsw.Error as error:
-            raise refused(error) from error
+            raise to_storage_error(error) from error
 
-    def keep(self, marked: bool) -> None:
-        """Forget the last `mark`, which gave `marked`; what was written since stays.
+    def release(self, nested: bool) -> None:
+        """Release the last savepoint and keep the writes since; `nested` is its return value.
 
-        Raises StorageError when it is lost, although the handler took no notice.
+        Raises StorageError when those writes were rolled back by SQLite and the handler has
+        ignored the error.
         """
-        self._require_whole()
-        if marked:
-            self._connection.execute(f"RELEASE {_MARK}")
+        self._require_open_transaction()
+        if nested:
+            self._connection.execute(f"RELEASE {_SAVEPOINT}")
 
     def commit(self) -> None:
         """Make the open transaction durable. Raises StorageError, with nothing committed."""
         try:
-            if self._begun:
-                self._require_whole()
-                # Before it is known how it ends: one that failed may have taken place.
-                self._blank = self._blank and not self.wrote
+            if self._in_transaction:
+                self._require_open_transaction()
+                # Cleared before the commit: one that reports an error may still have been written.
+                self._empty = self._empty and not self.has_writes
                 self._connection.execute("COMMIT")
-                self._begun = False
+                self._in_transaction = False
         except (apsw.Error, StorageError) as error:
             self.rollback()
             invalidate(self._connection)
-            raise refused(error) from error
+            if isinstance(error, StorageError):
+                raise
+            raise to_storage_error(error) from error
 
     def rollback(self) -> None:
-        """Undo the open transaction, if one is open."""
-        if not self._begun:
+        """Roll back the open transaction, if there is one."""
+        if not self._in_transaction:
             return
-        # One that cannot be undone now is undone by closing the database, at the latest.
+        # If the rollback fails now, closing the database rolls back.
         with suppress(apsw.Error):
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
-        self._begun = False
+        self._in_transaction = False
 
-    def _require_whole(self) -> None:
-        """SQLite itself rolls a transaction back when the disk is full or broken; what comes after
-        that must not be taken for a part of it. Raises StorageError."""
-        if self._begun and not self._connection.in_transaction:
-            raise StorageError("Nothing was saved: the disk refused the write. Try again.")
+    def _require_open_transaction(self) -> None:
+        """Raise StorageError if SQLite itself has rolled back the transaction.
+
+        It does so when the disk is full or broken; later statements must not run as if they were
+        part of it.
+        """
+        if self._in_transaction and not self._connection.in_transaction:
+            raise StorageError("Nothing was saved: the disk write failed. Try again.")
 
     def close(self) -> None:
+        """Close the database, and remove its files if nothing was ever stored.
+
+        A call of an object that never existed, or was removed, thus leaves no file. Blocks on the
+        disk. Raises OSError and apsw.Error.
+        """
         self._connection.close()
-
-    def release(self) -> None:
-        """Close, and leave no file of an object that stored nothing: of one that somebody asked for
-        when it was gone already, say. Blocks on the disk; raises OSError and apsw.Error."""
-        self.close()
-        if self._blank:
-            remove_files(self.path)
+        if self._empty:
+            remove_database(self.path)
 
 
-def make_folder(folder: Path) -> None:
-    """With its parents, and durably: SQLite sees to a file's own folder, not to those above.
-    Blocks on the disk; raises OSError."""
-    # Nobody takes a folder for durable that another thread is still making.
-    with _making:
-        missing = [one for one in (folder, *folder.parents) if not one.is_dir()]
-        for one in reversed(missing):
-            one.mkdir(exist_ok=True)
-            sync_folder(one.parent)
+def read_stored_alarm(path: Path, *, vfs: str | None = None) -> tuple[str, Alarm | None] | None:
+    """Read an object's name and alarm from its file without waking it.
 
-
-def remove_files(path: Path) -> None:
-    """A database that nobody has open, and its journal. Blocks on the disk; raises OSError."""
-    for suffix in ("", "-wal", "-shm"):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
-
-
-@contextmanager
-def peek(path: Path, *, vfs: str | None = None) -> Iterator[tuple[str, Alarm | None]]:
-    """An object's name and alarm, read from its file without activating it."""
-    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs)
-    try:
-        name = connection.execute("SELECT name FROM _object").fetchone()
-        alarm = connection.execute("SELECT due, retry_count FROM _alarm").fetchone()
-        if name is None:
-            raise apsw.SQLError("the file holds no object")
-        yield str(name[0]), None if alarm is None else Alarm(*alarm)
-    finally:
-        connection.close()
+    Returns None if the file does not hold an object yet. Blocks on the disk. Raises StorageError.
+    """
+    with closing(open_database(path, vfs=vfs, create=False)) as connection:
+        try:
+            name = connection.execute("SELECT name FROM _object").fetchone()
+            alarm = connection.execute("SELECT due, retry_count FROM _alarm").fetchone()
+        except apsw.SQLError:
+            return None  # no such table
+        except apsw.Error as error:
+            raise cannot_open(path, error) from error
+    if name is None:
+        return None
+    return str(name[0]), None if alarm is None else Alarm(*alarm)

@@ -1,4 +1,4 @@
-"""Handlers that become durable together, and what each of them lets out then."""
+"""A transaction that several handlers share, and the effects held back until it is durable."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,26 +11,28 @@ from prepserver.objects.connection import Connection
 from prepserver.objects.object import Context, DurableObject, Outcome
 from prepserver.objects.storage import Storage
 
-__all__ = ["MailboxOwner", "QueuedEvent", "Transaction", "typed"]
+__all__ = ["MailboxOwner", "QueuedEvent", "Transaction", "to_server_error"]
 
 log = structlog.get_logger(__name__)
 
 
 class MailboxOwner(Protocol):
-    """Whose mailbox it is."""
+    """What a mailbox and its transactions need of the instance that owns them."""
 
     @property
-    def awake(self) -> bool: ...
+    def awake(self) -> bool:
+        """True while the object is built and its database open."""
+
     async def wake(self) -> None: ...
     def begin(self) -> "Transaction": ...
     async def commit(self, transaction: "Transaction") -> None: ...
     async def reset(self) -> None: ...
-    def destroy(self, then: Callable[[], None]) -> None: ...
-    def told(self, event: "QueuedEvent", error: PrepServerError) -> None: ...
+    def destroy(self, on_removed: Callable[[], None]) -> None: ...
+    def report_failure(self, event: "QueuedEvent", error: PrepServerError) -> None: ...
 
 
 class QueuedEvent:
-    """Something for the object to handle, and where its result goes."""
+    """An event for the object to handle, and the future that gets its result."""
 
     __slots__ = ("_result", "connection", "handler", "message")
 
@@ -41,28 +43,28 @@ class QueuedEvent:
         connection: Connection | None = None,
         message: str | bytes = b"",
     ) -> None:
-        """`connection` and `message` say who caused it, and by what."""
+        """`connection` and `message` are the client and the message that caused the event."""
         self.handler = handler
         self.connection = connection
         self.message = message
         self._result = result
 
-    def settle(self, resident: MailboxOwner, value: Any, error: PrepServerError | None) -> None:
-        """It was handled, or failed."""
+    def settle(self, owner: MailboxOwner, value: Any, error: PrepServerError | None) -> None:
+        """Pass on the handler's result, or report its error."""
         if error is not None:
-            resident.told(self, error)
+            owner.report_failure(self, error)
         if self._result is None or self._result.done():
             return
         if error is None:
             self._result.set_result(value)
         else:
             self._result.set_exception(error)
-            # Whoever wants the outcome awaits it; nobody has to.
+            # Marks the exception as retrieved: awaiting the result is optional.
             self._result.exception()
 
 
 class HandledEvent:
-    """An event and what its handler came to: a value and an outcome, or an error."""
+    """An event that has been handled, with its value and outcome or its error."""
 
     __slots__ = ("error", "event", "outcome", "value")
 
@@ -74,97 +76,97 @@ class HandledEvent:
 
 
 class Transaction:
-    """Handlers run one after the other; one that raises takes back only what it wrote itself.
+    """Runs handlers one after the other; a failing handler rolls back only its own writes.
 
-    What they let out waits in order until `release`; errors of refused handlers wait with it, so
-    that a client is answered in the order in which it asked.
+    Effects and errors are held back in order until `flush`, so that clients are answered in the
+    order of their requests.
     """
 
-    __slots__ = ("_context", "_instance", "_lost", "alarm_changed", "ended", "handled", "reset")
+    __slots__ = ("_context", "_lost", "_object", "alarm_changed", "ended", "handled", "reset")
 
-    def __init__(self, instance: DurableObject, context: Context) -> None:
-        self._instance = instance
+    def __init__(self, object: DurableObject, context: Context) -> None:
+        self._object = object
         self._context = context
         self._lost: StorageError | None = None
         self.handled: list[HandledEvent] = []
         self.alarm_changed = False
         self.ended = False
-        """Whether no other handler may join: the object is to go, or to be reset."""
+        """True when no further handler may join: the object is being destroyed or reset."""
         self.reset = False
-        """Whether a handler left the instance in a state that nobody foresaw."""
+        """True after an unexpected error, which may have left the object inconsistent."""
 
     @property
     def storage(self) -> Storage:
         return self._context.storage
 
     @property
-    def needs_disk(self) -> bool:
-        """Whether there is something to commit."""
-        return self.alarm_changed or self._lost is not None or self._context.storage.wrote
+    def needs_commit(self) -> bool:
+        """True if there is something to commit, or a failed rollback to report."""
+        return self.alarm_changed or self._lost is not None or self._context.storage.has_writes
 
-    def run(self, event: QueuedEvent) -> None:
-        """Run one handler; never raises."""
+    def run_handler(self, event: QueuedEvent) -> None:
+        """Run the handler of one event. Never raises."""
         handled = HandledEvent(event)
         self.handled.append(handled)
         storage, context = self._context.storage, self._context
-        marked: bool | None = None
+        nested: bool | None = None
         try:
-            marked = storage.mark()
-            handled.value = event.handler(self._instance)
-            storage.keep(marked)
+            nested = storage.savepoint()
+            handled.value = event.handler(self._object)
+            storage.release(nested)
         except Exception as error:
-            context.take()
-            handled.error = typed(error)
+            context.take_outcome()
+            handled.error = to_server_error(error)
             try:
-                if marked is None and isinstance(error, StorageError):
+                if nested is None and isinstance(error, StorageError):
                     raise
-                storage.undo(bool(marked))
+                storage.rollback_to(bool(nested))
             except StorageError as lost:
                 self._lost = lost
             if handled.error.status >= 500:
                 self.reset = self.ended = True
         else:
-            handled.outcome = context.take()
+            handled.outcome = context.take_outcome()
             self.alarm_changed = self.alarm_changed or handled.outcome.alarm_changed
             self.ended = handled.outcome.destroying
 
-    def require_whole(self) -> None:
-        """Raises StorageError when the disk took back more than the handler that failed wrote."""
+    def require_intact(self) -> None:
+        """Raise StorageError if more was rolled back than the writes of a failed handler."""
         if self._lost is not None:
             raise self._lost
 
-    def release(self, resident: MailboxOwner) -> None:
-        """It is durable: let everything out, in order."""
+    def flush(self, owner: MailboxOwner) -> None:
+        """Let out all effects and results, in order. Call it once the transaction is durable."""
         for handled in self.handled:
             if handled.outcome is not None:
-                _let_out(handled.outcome, resident)
-            handled.event.settle(resident, handled.value, handled.error)
+                _flush_outcome(handled.outcome, owner)
+            handled.event.settle(owner, handled.value, handled.error)
 
-    def discard(self, resident: MailboxOwner, error: PrepServerError) -> None:
-        """It is gone: nothing leaves but the error, to everybody who asked."""
+    def discard(self, owner: MailboxOwner, error: PrepServerError) -> None:
+        """Drop all effects and report `error` to every caller, or the handler's own error."""
         for handled in self.handled:
-            handled.event.settle(resident, None, handled.error or error)
+            handled.event.settle(owner, None, handled.error or error)
 
 
-def _let_out(outcome: Outcome, resident: MailboxOwner) -> None:
+def _flush_outcome(outcome: Outcome, owner: MailboxOwner) -> None:
     for effect in outcome.effects:
         try:
             effect()
         except Exception:
-            # It is stored: what is behind it in the queue must still leave.
+            # The write is durable: one failing effect must not hold up the rest.
             log.exception("object.effect_failed")
 
     if outcome.destroying:
-        resident.destroy(outcome.tell)
+        owner.destroy(outcome.send_tells)
     else:
-        outcome.tell()
+        outcome.send_tells()
 
 
-def typed(error: Exception) -> PrepServerError:
-    """What clients are told of an error: itself, or that something unforeseen happened."""
+def to_server_error(error: Exception) -> PrepServerError:
+    """Return the error to show to clients: `error` itself if typed, else a general one."""
     if isinstance(error, PrepServerError):
         return error
     log.error("object.failed", exc_info=error)
     return PrepServerError(
-        "The server could not do this; what was saved before is safe. Try again.", retryable=True
+        "The server failed to handle the request. Saved data is safe; try again.", retryable=True
     )

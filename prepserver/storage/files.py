@@ -1,15 +1,131 @@
-"""What it takes for files to outlive a loss of power, beside their own content."""
+"""File operations that survive a power loss, and locks between processes. All block on the disk."""
 
+import fcntl
 import os
+import secrets
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
-__all__ = ["sync_folder"]
+__all__ = [
+    "create_folder",
+    "hold_lock",
+    "lock_file",
+    "replace_file",
+    "sync_file",
+    "sync_folder",
+    "write_atomically",
+]
+
+_creating = threading.Lock()
+
+
+def sync_file(file: IO[bytes]) -> None:
+    """Make the content of an open file durable. Raises OSError."""
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:
-    """Make durable which names are in it. Blocks on the disk; raises OSError."""
+    """Make the names in `folder` durable: files created, renamed or removed. Raises OSError."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def create_folder(folder: Path) -> None:
+    """Create `folder` and its missing parents durably. Raises OSError.
+
+    SQLite syncs the folder that holds a database, not the folders above it.
+    """
+    # The lock keeps a second thread from using a folder whose name is not durable yet.
+    with _creating:
+        missing = [one for one in (folder, *folder.parents) if not one.is_dir()]
+        for one in reversed(missing):
+            one.mkdir(exist_ok=True)
+            sync_folder(one.parent)
+
+
+def replace_file(temporary: Path, path: Path) -> None:
+    """Move a synced file to `path` durably; readers see the old file or the new one.
+
+    Both paths must be on one file system. Raises OSError.
+    """
+    temporary.replace(path)
+    sync_folder(path.parent)
+
+
+def write_atomically(
+    path: Path,
+    content: bytes | Iterable[bytes],
+    *,
+    mode: int = 0o666,
+    durable: bool = True,
+    overwrite: bool = True,
+) -> None:
+    """Write a file so that a crash leaves the old content or the new, never a part of it.
+
+    `mode` gives the permissions of the new file, less the umask. Without `durable` the file may be
+    lost or cut short by a power loss, but not by the end of the process. Without `overwrite` an
+    existing file stays as it is, also one that another process creates meanwhile. Raises OSError;
+    the temporary file, `.NAME.RANDOM.new` in the same folder, is removed then.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        with os.fdopen(descriptor, "wb") as file:
+            file.writelines((content,) if isinstance(content, bytes) else content)
+            if durable:
+                sync_file(file)
+        if overwrite:
+            temporary.replace(path)
+        else:
+            with suppress(FileExistsError):
+                os.link(temporary, path)
+            temporary.unlink()
+        if durable:
+            sync_folder(path.parent)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+def lock_file(path: Path, *, blocking: bool = True, mode: int = 0o666) -> int:
+    """Lock a file or folder exclusively against other processes; return its file descriptor.
+
+    A missing file is created with the permissions `mode`. Closing the descriptor releases the
+    lock; the kernel does so when the process ends, however it ends. Never remove the file: a
+    process that waits for the lock would then hold it on a file that no other process can see.
+    Raises BlockingIOError when another process holds the lock and `blocking` is false, OSError
+    when the file system has no locks.
+    """
+    access = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT
+    descriptor = os.open(path, access | os.O_CLOEXEC, mode)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX if blocking else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+@contextmanager
+def hold_lock(path: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Hold the lock of `lock_file` within a `with` block.
+
+    `on_wait` is called once if another process holds the lock. Raises OSError.
+    """
+    try:
+        descriptor = lock_file(path, blocking=False)
+    except BlockingIOError:
+        on_wait()
+        descriptor = lock_file(path)
+    try:
+        yield
     finally:
         os.close(descriptor)

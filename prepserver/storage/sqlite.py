@@ -1,4 +1,4 @@
-"""One database of what is shared between objects. Threads take turns at it."""
+"""Opening SQLite files, the errors that they raise, and databases shared between objects."""
 
 import threading
 from collections.abc import Iterator
@@ -9,31 +9,129 @@ import apsw
 
 from prepserver.errors import StorageError
 
-__all__ = ["Database", "cannot_open", "invalidate", "refused"]
+__all__ = [
+    "CorruptDatabase",
+    "Database",
+    "cannot_open",
+    "invalidate",
+    "open_database",
+    "remove_database",
+    "set_aside",
+    "to_storage_error",
+]
+
+_SUFFIXES = ("", "-wal", "-shm")
+"""Endings of a database's files: the database, its write-ahead log, the index of that log."""
+
+
+class CorruptDatabase(StorageError):
+    """The file is damaged, or is not an SQLite database."""
+
+
+def open_database(
+    path: Path,
+    *,
+    vfs: str | None = None,
+    create: bool = True,
+    read_only: bool = False,
+    private: bool = False,
+    exclusive: bool = False,
+    durable: bool = True,
+    incremental_vacuum: bool = False,
+    busy_timeout: float = 0.0,
+) -> apsw.Connection:
+    """Open an SQLite file, in WAL mode unless it must exist already.
+
+    `vfs` names SQLite's file system; None is its default. Without `create`, or with `read_only`,
+    the file must exist and its settings stay as they are. `private` creates it with mode 0600.
+    `exclusive` holds SQLite's lock until the connection is closed, which saves a lock for each
+    statement and the -shm file. With `durable` a commit waits for the disk; without, a power loss
+    may undo the latest commits. `incremental_vacuum` lets pages be given back to the file system;
+    it takes effect in a new file only. `busy_timeout` is in seconds. Blocks on the disk. Raises
+    StorageError, CorruptDatabase among them.
+    """
+    flags = apsw.SQLITE_OPEN_READONLY if read_only else apsw.SQLITE_OPEN_READWRITE
+    if create and not read_only:
+        flags |= apsw.SQLITE_OPEN_CREATE
+    try:
+        if private:
+            path.touch(0o600)  # before SQLite creates it: the journal gets the same mode
+        connection = apsw.Connection(str(path), flags=flags, vfs=vfs)
+    except (apsw.Error, OSError) as error:
+        raise cannot_open(path, error) from error
+    try:
+        connection.set_busy_timeout(round(busy_timeout * 1_000))
+        if create and not read_only:
+            if incremental_vacuum:
+                connection.pragma("auto_vacuum", "incremental")  # before the first page is written
+            if exclusive:
+                connection.pragma("locking_mode", "exclusive")  # before WAL mode: no -shm file
+            connection.pragma("journal_mode", "wal")
+            connection.pragma("synchronous", "full" if durable else "normal")
+    except apsw.Error as error:
+        connection.close()
+        raise cannot_open(path, error) from error
+    return connection
+
+
+def cannot_open(path: Path, error: Exception) -> StorageError:
+    """Return the error to raise when opening `path` has failed with `error`."""
+    damaged = isinstance(error, apsw.NotADBError | apsw.CorruptError)
+    kind = CorruptDatabase if damaged else StorageError
+    return kind(f"The database {path.name} cannot be opened: {error}")
+
+
+def to_storage_error(error: Exception) -> StorageError:
+    """Return the error to raise when a write has failed with `error`."""
+    return StorageError(f"Nothing was saved: the disk write failed ({error}). Try again.")
+
+
+def invalidate(connection: apsw.Connection) -> None:
+    """Overwrite the commit that a failed sync has left in the journal.
+
+    It is complete there, and would count as committed when the file is next opened. Writing the
+    user version again puts a commit that changes nothing in its place. Never raises.
+    """
+    with suppress(apsw.Error):
+        connection.pragma("user_version", int(connection.pragma("user_version")))
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a damaged database and its journal to `NAME.damaged`; return the new path.
+
+    Blocks on the disk. Raises OSError.
+    """
+    damaged = path.with_name(f"{path.name}.damaged")
+    for suffix in _SUFFIXES:
+        file = path.with_name(path.name + suffix)
+        if file.exists():
+            file.replace(damaged.with_name(damaged.name + suffix))
+    return damaged
+
+
+def remove_database(path: Path) -> None:
+    """Remove a closed database and its journal. Blocks on the disk. Raises OSError."""
+    for suffix in _SUFFIXES:
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 class Database:
-    """Its methods wait for the disk: call them from a thread."""
+    """A database that threads share: one transaction at a time, each durable when it ends."""
 
     def __init__(
         self, path: Path, schema: str, *, private: bool = False, vfs: str | None = None
     ) -> None:
-        """Open or create; `schema` may be run any number of times. `private` makes a new file for
-        the owner's eyes only. `vfs` names the file system that SQLite goes through; None is its
-        own. Raises StorageError."""
+        """Open or create `path`. `schema` is run at each opening, so it must be idempotent.
+
+        `private` and `vfs` are those of `open_database`. Blocks on the disk. Raises StorageError.
+        """
         self._lock = threading.Lock()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            if private:
-                path.touch(0o600)  # before SQLite does: its journal takes after it
-            self._connection = apsw.Connection(str(path), vfs=vfs)
-        except (apsw.Error, OSError) as error:
+        except OSError as error:
             raise cannot_open(path, error) from error
+        self._connection = open_database(path, vfs=vfs, private=private, busy_timeout=5.0)
         try:
-            self._connection.set_busy_timeout(5_000)
-            self._connection.pragma("journal_mode", "wal")
-            # Each commit waits for the disk: what was counted stays counted.
-            self._connection.pragma("synchronous", "full")
             self._connection.execute(schema)
         except apsw.Error as error:
             self._connection.close()
@@ -41,34 +139,20 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[apsw.Connection]:
-        """Durable at its end; undone when something is raised in it. Raises StorageError, with
-        nothing kept, when the disk refuses."""
+        """Run a transaction: durable at its end, rolled back when the block raises.
+
+        Blocks on the disk, so call it from a thread. Raises StorageError, with nothing kept, when
+        the disk fails.
+        """
         with self._lock:
             try:
                 with self._connection:
                     yield self._connection
             except apsw.Error as error:
                 invalidate(self._connection)
-                raise refused(error) from error
+                raise to_storage_error(error) from error
 
     def close(self) -> None:
-        # All is in the journal, also when it cannot be moved into the file now.
+        # Every commit is durable in the journal, even if it cannot be moved into the file now.
         with self._lock, suppress(apsw.Error):
             self._connection.close()
-
-
-def invalidate(connection: apsw.Connection) -> None:
-    """What a failed sync leaves in the journal is whole, and would count as committed when the file
-    is next opened: write something in its place that changes nothing."""
-    with suppress(apsw.Error):
-        connection.pragma("user_version", int(connection.pragma("user_version")))
-
-
-def refused(error: Exception) -> StorageError:
-    """What to raise when it was `error` that came of a write."""
-    return StorageError(f"Nothing was saved: the disk refused ({error}). Try again.")
-
-
-def cannot_open(path: Path, error: Exception) -> StorageError:
-    """What to raise when it was `error` that came of opening the file."""
-    return StorageError(f"The database {path.name} cannot be opened: {error}")

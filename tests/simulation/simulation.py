@@ -15,14 +15,16 @@ import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from unittest.mock import patch
 
 import msgspec
 from msgspec import Struct
 
 from prepcli.client import room
+from prepserver.interview.stubs import InterviewStub, UserInterviewsStub
 from prepserver.objects import connection
+from prepserver.objects.stubs import ObjectCall
 from prepserver.wire import protocol as wire
 from tests.simulation import checks, steps, truth
 from tests.simulation.life import USER, Life, Tokens
@@ -34,6 +36,8 @@ from tests.simulation.watching import watched
 from tests.support.clock import ManualClock
 
 __all__ = ["LENGTH", "Report", "Violation", "run", "shrink"]
+
+T = TypeVar("T")
 
 LENGTH = 70
 """Steps of a schedule."""
@@ -211,7 +215,7 @@ class Simulation:
         for number in range(self._setup.interviews):
             role = f"Keeper {'ABCDEF'[number]}"
             request = wire.CreateInterview(role=role, questions=self._setup.questions)
-            view = (await self._call("user-interviews", USER, "create", request)).result()
+            view = (await self._call(UserInterviewsStub(USER).create(request))).result()
             self._rooms.append(view.id)
             self._roles[view.id] = role
         for number, which in enumerate(self._setup.people):
@@ -244,10 +248,10 @@ class Simulation:
         await self._life.start()
         self._smooth_since = self._clock.now()
 
-    async def _call(self, kind: str, name: str, method: str, *arguments: Any) -> asyncio.Task[Any]:
+    async def _call(self, call: ObjectCall[T]) -> asyncio.Task[T]:
         """Call an object as the REST edge does; when the disk is held, nobody waits for it."""
         assert self._life is not None
-        asked = self._life.spawn(self._life.rooms.registry.call(kind, name, method, *arguments))
+        asked = self._life.spawn(self._life.rooms.registry.call(call))
         await self._settle()
         return asked
 
@@ -293,12 +297,12 @@ class Simulation:
                 life.disk.held = held
             case steps.Rename(which=which):
                 id = self._rooms[which % len(self._rooms)]
-                if _went_well(await self._call("user-interviews", USER, "find", id)):
-                    await self._call("interview", id, "rename", f"Title {self.number}")
+                if _went_well(await self._call(UserInterviewsStub(USER).find(id))):
+                    await self._call(InterviewStub(id).rename(f"Title {self.number}"))
             case steps.Delete(which=which):
                 id = self._rooms[which % len(self._rooms)]
                 self._doomed.add(id)
-                if _went_well(await self._call("user-interviews", USER, "delete", id)):
+                if _went_well(await self._call(UserInterviewsStub(USER).delete(id))):
                     self._deleted.add(id)
 
     async def _do_to_person(self, person: Person, action: steps.Action) -> None:

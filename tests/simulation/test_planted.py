@@ -40,7 +40,7 @@ def messages_leave_before_the_commit(patch: Patch) -> None:
     complete = Mailbox._complete
 
     async def ungated(mailbox: Mailbox, transaction: Transaction) -> None:
-        transaction.release(mailbox._resident)
+        transaction.flush(mailbox._owner)
         transaction.handled.clear()
         await complete(mailbox, transaction)
 
@@ -54,7 +54,7 @@ def no_alarm_guards_a_turn(patch: Patch) -> None:
 
 @mistake
 def the_index_misses_an_alarm(patch: Patch) -> None:
-    patch.setattr(AlarmIndex, "put", lambda index, kind, name, due: None)
+    patch.setattr(AlarmIndex, "write", lambda index, kind, name, due: None)
 
 
 @mistake
@@ -144,11 +144,11 @@ def the_client_skips_a_frame_after_a_reconnect(patch: Patch) -> None:
 
 @mistake
 def a_deletion_leaves_the_file(patch: Patch) -> None:
-    def kept(cell: Instance, then: Callable[[], None]) -> None:
-        cell._registry.gone(cell)
-        then()
+    def destroy(instance: Instance, on_removed: Callable[[], None]) -> None:
+        instance._on_removed(instance)
+        on_removed()
 
-    patch.setattr(Instance, "destroy", kept)
+    patch.setattr(Instance, "destroy", destroy)
 
 
 def search() -> None:

@@ -15,6 +15,7 @@ from prepserver.errors import PrepServerError
 from prepserver.objects.instance import Kind
 from prepserver.objects.object import DurableObject
 from prepserver.objects.registry import Registry
+from prepserver.objects.stubs import ObjectCall
 
 __all__ = ["Tally"]
 
@@ -50,7 +51,7 @@ async def _contend(folder: Path) -> None:
                     os.close(os.open(mark, os.O_CREAT | os.O_EXCL))
                 case "call":
                     assert registry is not None
-                    answer["count"] = await registry.call("Tally", "a", "add")
+                    answer["count"] = await registry.call(ObjectCall("Tally", "a", "add"))
                 case "drop":
                     assert registry is not None
                     mark.unlink()

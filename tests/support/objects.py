@@ -1,10 +1,11 @@
-"""The runtime of objects with a test's own small objects in it."""
+"""A registry of the small objects that a test defines, and helpers to wait for them."""
 
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import pytest
 
@@ -13,10 +14,14 @@ from prepserver.objects.instance import Kind
 from prepserver.objects.object import DurableObject
 from prepserver.objects.registry import Registry
 from prepserver.objects.storage import Storage
+from prepserver.objects.stubs import ObjectCall
 from tests.support.clock import ManualClock
 from tests.support.rooms import Client
 
-__all__ = ["Gate", "alive", "eventually", "in_time", "join"]
+__all__ = ["Gate", "alive", "call_to", "eventually", "in_time", "join"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @asynccontextmanager
@@ -36,6 +41,18 @@ async def alive(
     finally:
         if not registry.closing:
             await registry.close()
+
+
+def call_to(
+    kind: type[DurableObject],
+    name: str,
+    method: Callable[Concatenate[Any, P], T],
+    *arguments: P.args,
+    **keywords: P.kwargs,
+) -> ObjectCall[T]:
+    """Return a call of a method of the object `name`, checked against the method's signature."""
+    assert not keywords, "calls have positional arguments only"
+    return ObjectCall(kind.__name__, name, method.__name__, arguments)
 
 
 def join(

@@ -17,7 +17,7 @@ from prepserver.objects.registry import Registry
 from prepserver.wire import codec
 from prepserver.wire import protocol as wire
 from tests.support.clock import ManualClock
-from tests.support.objects import alive
+from tests.support.objects import alive, call_to
 from tests.support.wire import Wire
 
 __all__ = ["Edge", "Parrot", "caption", "edge", "masked", "opcodes"]
@@ -66,15 +66,15 @@ class Edge:
         """A client in the room."""
         one = Wire(self.sockets)
         await one.enter()
-        await self.registry.settled()
+        await self.registry.wait_for_handlers()
         return one
 
     async def heard(self) -> list[str]:
-        heard: list[str] = await self.registry.call("Parrot", "a", "heard")
+        heard: list[str] = await self.registry.call(call_to(Parrot, "a", Parrot.heard))
         return heard
 
     async def clients(self) -> int:
-        count: int = await self.registry.call("Parrot", "a", "clients")
+        count: int = await self.registry.call(call_to(Parrot, "a", Parrot.clients))
         return count
 
 

@@ -18,6 +18,7 @@ from prepserver.clock import SystemClock
 from prepserver.objects.instance import Kind
 from prepserver.objects.object import DurableObject
 from prepserver.objects.registry import Registry
+from prepserver.objects.stubs import ObjectCall
 
 __all__ = ["Ringer"]
 
@@ -84,10 +85,10 @@ async def _ring(folder: Path, moved: float) -> None:
     async def do(order: dict[str, Any]) -> None:
         if "set" in order:
             due = clock.now() + order["after"]
-            await registry.call("Ringer", order["set"], "set", order["number"], due)
+            await registry.call(ObjectCall("Ringer", order["set"], "set", (order["number"], due)))
             say(said="set", name=order["set"], number=order["number"])
         elif "rings" in order:
-            rings = await registry.call("Ringer", order["rings"], "rings")
+            rings: list[Any] = await registry.call(ObjectCall("Ringer", order["rings"], "rings"))
             say(said="rings", name=order["rings"], rings=rings)
 
     working = set()

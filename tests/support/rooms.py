@@ -14,6 +14,7 @@ from prepserver.engines.types import LanguageModel, SpeechModel
 from prepserver.gateway.gateway import Gateway
 from prepserver.interview.interview import InterviewObject, InterviewSettings
 from prepserver.interview.questions import bank
+from prepserver.interview.stubs import InterviewStub, UserInterviewsStub
 from prepserver.interview.user_interviews import UserInterviews
 from prepserver.objects.connection import Close, Connection
 from prepserver.objects.instance import Instance, Kind
@@ -74,16 +75,16 @@ class Rooms:
         questions = bank.load_bank()
         kinds = (
             Kind(
-                "interview",
+                InterviewStub.kind,
                 lambda context: InterviewObject(context, self.gateway, questions, settings),
                 InterviewObject.migrations,
-                hears_close=False,
+                handles_close=False,
             ),
             Kind(
-                "user-interviews",
+                UserInterviewsStub.kind,
                 lambda context: UserInterviews(context, "test"),
                 UserInterviews.migrations,
-                hears_close=False,
+                handles_close=False,
             ),
         )
         self.registry = Registry(
@@ -120,14 +121,14 @@ class Rooms:
         Time that goes on while a commit is in its thread would overtake what the commit holds up.
         """
         await self.clock.advance(seconds)
-        await self.registry.settled()
+        await self.registry.wait_for_handlers()
 
     async def create(self, user: str = USER, **spec: Any) -> wire.Interview:
         """Begin an interview as the edge does."""
         request = wire.CreateInterview(**spec)
-        view: wire.Interview = await self.registry.call("user-interviews", user, "create", request)
+        view = await self.registry.call(UserInterviewsStub(user).create(request))
         fields = {name: getattr(request, name) for name in wire.InterviewSpec.__struct_fields__}
-        await self.registry.call("interview", view.id, "begin", user, fields, view)
+        await self.registry.call(InterviewStub(view.id).begin(user, fields, view))
         return view
 
     async def join(
@@ -144,14 +145,14 @@ class Rooms:
 class Client:
     """What a person's program would see and send, without a socket."""
 
-    def __init__(self, connection: Connection, cell: Instance) -> None:
+    def __init__(self, connection: Connection, instance: Instance) -> None:
         self.connection = connection
         self.messages: list[wire.ServerMessages] = []
         """Everything received so far."""
         self.closed: Close | None = None
         """How the server ended the connection, if it did."""
-        self.room = cell.name
-        self._cell = cell
+        self.room = instance.name
+        self._instance = instance
         self._looked_at = 0
         self._arrived = asyncio.Event()
         self._reader = asyncio.create_task(self._read(Sink(connection)))
@@ -171,7 +172,7 @@ class Client:
         """Deliver one frame and wait until its handler is done; bytes are a binary frame."""
         if isinstance(message, wire.ClientMessage):
             message = codec.encode(message).decode()
-        await asyncio.wait([self._cell.deliver(self.connection, message)])
+        await asyncio.wait([self._instance.deliver(self.connection, message)])
 
     async def until(
         self, predicate: Callable[[wire.ServerMessages], bool], *, limit: float = PATIENCE
@@ -227,6 +228,6 @@ class Client:
 
     async def leave(self) -> None:
         """Vanish, as when a cable is pulled."""
-        self._cell.disconnect(self.connection)
+        self._instance.disconnect(self.connection)
         self._reader.cancel()
         await asyncio.wait([self._reader])

@@ -9,8 +9,8 @@ from prepserver.http.sockets import CLOSE_SECONDS, PING_AFTER
 from prepserver.objects.connection import MAX_QUEUED_BYTES
 from prepserver.wire import protocol as wire
 from tests.support.loop import asynchronous
-from tests.support.objects import Gate, eventually
-from tests.support.parrot import caption, edge, opcodes
+from tests.support.objects import Gate, call_to, eventually
+from tests.support.parrot import Parrot, caption, edge, opcodes
 
 # --- Slow readers -------------------------------------------------------------------------------
 
@@ -23,7 +23,7 @@ async def test_a_reader_that_stops_is_closed_with_4008_and_then_cut_off(tmp_path
         slow.stuck = True
         for number in range(30):
             await it.registry.call(
-                "Parrot", "a", "say", f"{number} {'x' * (MAX_QUEUED_BYTES // 10)}"
+                call_to(Parrot, "a", Parrot.say, f"{number} {'x' * (MAX_QUEUED_BYTES // 10)}")
             )
         assert len(slow.unread) < MAX_QUEUED_BYTES // 5, "one message and the close frame"
         assert it.connections[0].closing is not None
@@ -44,7 +44,7 @@ async def test_a_slow_reader_that_reads_on_hears_why(tmp_path: Path) -> None:
         slow.stuck = True
         for number in range(12):
             await it.registry.call(
-                "Parrot", "a", "say", f"{number} {'x' * (MAX_QUEUED_BYTES // 9)}"
+                call_to(Parrot, "a", Parrot.say, f"{number} {'x' * (MAX_QUEUED_BYTES // 9)}")
             )
         slow.receive()
         assert len(slow.texts) == 1
@@ -63,9 +63,9 @@ async def test_a_reader_that_catches_up_loses_nothing(tmp_path: Path) -> None:
         client = await it.wire()
         client.stuck = True
         for number in range(5):
-            await it.registry.call("Parrot", "a", "say", str(number))
+            await it.registry.call(call_to(Parrot, "a", Parrot.say, str(number)))
         client.receive()
-        await it.registry.call("Parrot", "a", "say", "5")
+        await it.registry.call(call_to(Parrot, "a", Parrot.say, "5"))
         client.receive()
         assert client.texts == [caption(str(number)) for number in range(6)]
 
@@ -76,7 +76,7 @@ async def test_pings_of_a_client_that_reads_nothing_do_not_pile_up(tmp_path: Pat
     async with edge(tmp_path) as it:
         client = await it.wire()
         client.stuck = True
-        await it.registry.call("Parrot", "a", "say", "fills the socket")
+        await it.registry.call(call_to(Parrot, "a", Parrot.say, "fills the socket"))
         before = len(client.unread)
         for number in range(1_000):
             client.client.send_ping(b"%d" % number)
@@ -102,7 +102,7 @@ async def test_a_silent_client_is_asked_and_lives_when_it_answers(tmp_path: Path
             client.flush()
         assert pings == 1_000 // PING_AFTER
         assert not client.closed
-        assert it.registry.cell("Parrot", "a").hibernating
+        assert it.registry.instance("Parrot", "a").hibernating
 
 
 @asynchronous
@@ -125,7 +125,7 @@ async def test_a_dead_peer_that_is_written_to_is_gone_as_soon(tmp_path: Path) ->
     async with edge(tmp_path) as it:
         dead = await it.wire()
         for _ in range(40):
-            await it.registry.call("Parrot", "a", "say", "hello?")
+            await it.registry.call(call_to(Parrot, "a", Parrot.say, "hello?"))
             await it.clock.advance(1)
         assert dead.aborted
 
@@ -137,7 +137,7 @@ async def test_a_slow_reader_that_makes_way_is_alive(tmp_path: Path) -> None:
         slow = await it.wire()
         for _ in range(10):
             slow.stuck = True
-            await it.registry.call("Parrot", "a", "say", "x")
+            await it.registry.call(call_to(Parrot, "a", Parrot.say, "x"))
             await it.clock.advance(30)
             slow.receive()
         assert not slow.closed
@@ -166,13 +166,13 @@ async def test_a_clients_ping_is_answered_without_waking_the_object(tmp_path: Pa
     async with edge(tmp_path) as it:
         client = await it.wire()
         await it.clock.advance(15)
-        assert it.registry.cell("Parrot", "a").hibernating
+        assert it.registry.instance("Parrot", "a").hibernating
         client.client.send_ping(b"are you there?")
         client.flush()
         (pong,) = client.receive()
         assert (pong.opcode, bytes(pong.data)) == (Opcode.PONG, b"are you there?")
-        await it.registry.settled()
-        assert it.registry.cell("Parrot", "a").hibernating
+        await it.registry.wait_for_handlers()
+        assert it.registry.instance("Parrot", "a").hibernating
         client.send("wake up")
-        await it.registry.settled()
-        assert not it.registry.cell("Parrot", "a").hibernating
+        await it.registry.wait_for_handlers()
+        assert not it.registry.instance("Parrot", "a").hibernating

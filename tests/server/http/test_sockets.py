@@ -16,8 +16,8 @@ from prepserver.wire import protocol as wire
 from prepserver.wire.error_codes import ErrorCode
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
-from tests.support.objects import Gate, eventually
-from tests.support.parrot import caption, edge, masked, opcodes
+from tests.support.objects import Gate, call_to, eventually
+from tests.support.parrot import Parrot, caption, edge, masked, opcodes
 from tests.support.wire import Wire
 
 # --- The handshake ------------------------------------------------------------------------------
@@ -50,7 +50,7 @@ async def test_what_is_sent_before_the_room_is_open_is_delivered(tmp_path: Path)
         assert not early.reading, "a second one waits in the client's own socket"
         it.door.set()
         await asyncio.gather(*early.state.tasks)
-        await it.registry.settled()
+        await it.registry.wait_for_handlers()
         early.receive()
         assert early.texts == [caption("early")]
 
@@ -81,7 +81,7 @@ async def test_a_message_of_any_length_arrives_whole(tmp_path: Path, size: int) 
     """Around each length at which the frame's header changes."""
     async with edge(tmp_path) as it:
         client = await it.wire()
-        await it.registry.call("Parrot", "a", "say", "x" * size)
+        await it.registry.call(call_to(Parrot, "a", Parrot.say, "x" * size))
         client.receive()
         assert client.texts == [caption("x" * size)]
 
@@ -194,7 +194,7 @@ async def test_what_a_client_said_before_it_left_is_heard(tmp_path: Path) -> Non
         assert not client.aborted
         client.receive()
         assert client.ended == (1000, "bye")
-        await it.registry.settled()
+        await it.registry.wait_for_handlers()
         assert await it.heard() == ["one", "two"]
         assert await it.clients() == 0
 
@@ -211,7 +211,7 @@ async def test_a_client_that_breaks_off_is_disconnected_after_what_it_said(
         if how == "eof":
             client.socket.eof_received()
         client.vanish()
-        await it.registry.settled()
+        await it.registry.wait_for_handlers()
         assert await it.heard() == ["one", "two"]
         assert await it.clients() == 0
         assert not client.state.connections
@@ -244,7 +244,7 @@ async def test_what_is_said_after_the_servers_close_counts_no_more_when_the_clie
         assert client.ended == (1000, "done")
         client.send_raw(late + b"".join(client.client.data_to_send()))
         assert client.closed
-        await it.registry.settled()
+        await it.registry.wait_for_handlers()
         assert await it.heard() == []
         assert await it.clients() == 0
 
@@ -263,7 +263,7 @@ async def test_what_follows_a_message_that_ends_the_connection_counts_no_more(
         client.client.send_close(1000, "bye")
         client.flush()
         assert client.closed
-        await it.registry.settled()
+        await it.registry.wait_for_handlers()
         assert await it.heard() == ["before"]
         assert await it.clients() == 0
 
@@ -275,7 +275,7 @@ async def test_a_close_behind_a_full_socket_ends_all_the_same(tmp_path: Path) ->
         client = await it.wire()
         client.stuck = True
         for text in ("fills the socket", "waits"):
-            await it.registry.call("Parrot", "a", "say", text)
+            await it.registry.call(call_to(Parrot, "a", Parrot.say, text))
         it.connections[0].close(1000, "done")
         await it.clock.advance(CLOSE_SECONDS - 1)
         assert not client.aborted

@@ -12,6 +12,7 @@ from random import Random
 from msgspec import Struct
 
 from prepserver.errors import NotFound
+from prepserver.interview.stubs import UserInterviewsStub
 from prepserver.wire import codec
 from prepserver.wire import protocol as wire
 from prepserver.wire.protocol import MessageKind, Phase
@@ -196,7 +197,7 @@ class Candidate:
 async def remove(rooms: Rooms, id: str) -> None:
     """As the edge does; one that is gone already is gone."""
     try:
-        await rooms.registry.call("user-interviews", USER, "delete", id)
+        await rooms.registry.call(UserInterviewsStub(USER).delete(id))
     except NotFound:
         return
 
@@ -253,7 +254,7 @@ class Lives:
     async def _inspect(self, rooms: Rooms) -> list[str]:
         # What was cut short is taken up by alarms, without anybody asking.
         await rooms.advance(TAKEN_UP)
-        views = await rooms.registry.call("user-interviews", USER, "list")
+        views = await rooms.registry.call(UserInterviewsStub(USER).list())
         listed = {view.id for view in views}
         digests = {hashlib.sha256(id.encode()).hexdigest() for id in listed}
         found = []

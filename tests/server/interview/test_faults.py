@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from prepserver.errors import StorageError
+from prepserver.interview.stubs import UserInterviewsStub
 from prepserver.wire import codec
 from prepserver.wire import protocol as wire
 from prepserver.wire.protocol import MessageKind, Phase
@@ -125,12 +126,12 @@ async def test_an_interview_whose_beginning_fails_begins_later(
         with pytest.raises(StorageError):
             await rooms.create(id="wanted")
         faults.mend()
-        assert await rooms.registry.call("user-interviews", USER, "list") == []
+        assert await rooms.registry.call(UserInterviewsStub(USER).list()) == []
         # The list takes it, and then the interview's own file cannot be made.
         request = wire.CreateInterview(id="wanted")
         id = hashlib.sha256(f"{USER}/wanted".encode()).hexdigest()[:32]
         faults.fail(operation, file(id), fault)
-        await rooms.registry.call("user-interviews", USER, "create", request)
+        await rooms.registry.call(UserInterviewsStub(USER).create(request))
         await in_time(clock, lambda: faults.hits > 3)
         faults.mend()
         for _ in range(12):
@@ -149,11 +150,11 @@ async def test_an_interview_that_cannot_be_removed_is_removed_later(
     async with Rooms(tmp_path, clock=clock, vfs=faults.name) as rooms:
         client = await open_room(rooms)
         files = tmp_path / "objects/interview"
-        await rooms.registry.call("user-interviews", USER, "delete", client.room)
+        await rooms.registry.call(UserInterviewsStub(USER).delete(client.room))
         faults.fail("write", "alarms.sqlite")
         for _ in range(12):
             await rooms.advance(1)
-        assert await rooms.registry.call("user-interviews", USER, "list") == []
+        assert await rooms.registry.call(UserInterviewsStub(USER).list()) == []
         assert list(files.glob("*/*.sqlite"))
         faults.mend()
         for _ in range(20):

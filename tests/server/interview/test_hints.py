@@ -2,13 +2,16 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from prepserver.interview import schema
 from prepserver.interview.hints import MIN_POSTPONEMENT, HintTimer
+from prepserver.interview.stubs import InterviewStub
 from prepserver.interview.transcript import Transcript
-from prepserver.objects.object import Context
+from prepserver.objects.object import Context, Runtime
 from prepserver.objects.storage import Storage
 from prepserver.wire import protocol as wire
 from prepserver.wire.protocol import MessageKind, Phase, Source
@@ -26,7 +29,8 @@ class Desk:
         self.clock = ManualClock()
         self.storage = Storage(folder / "a.sqlite", "a", schema.INTERVIEW)
         self.transcript = Transcript(self.storage)
-        self.context = Context("a", self.storage, self.clock, None)  # type: ignore[arg-type]
+        runtime = cast(Runtime, SimpleNamespace(clock=self.clock))
+        self.context = Context("interview", "a", self.storage, runtime, {}, lambda *_: None)
         self.hints = HintTimer(self.context, self.transcript, after=AFTER)
 
     def say(self, kind: MessageKind) -> None:
@@ -136,7 +140,7 @@ async def test_the_hints_clock_survives_a_restart(tmp_path: Path) -> None:
         asked_at = rooms.clock.now()
     async with Rooms(tmp_path, clock=ManualClock(asked_at + 100)) as rooms:
         await rooms.clock.advance(70)
-        assert [m.kind for m in await rooms.registry.call("interview", view.id, "messages")] == [
+        assert [m.kind for m in await rooms.registry.call(InterviewStub(view.id).messages())] == [
             MessageKind.QUESTION
         ]
         await rooms.clock.advance(15)

@@ -7,11 +7,13 @@ import pytest
 
 from prepserver.errors import InferenceError, NotFound
 from prepserver.interview.rules import MAX_REJECTIONS
+from prepserver.interview.stubs import InterviewStub, UserInterviewsStub
 from prepserver.interview.turns import runner
 from prepserver.interview.turns.steps import Step
 from prepserver.objects import connection
 from prepserver.objects.connection import Connection
 from prepserver.objects.registry import Registry
+from prepserver.objects.stubs import ObjectCall
 from prepserver.wire import protocol as wire
 from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import MessageKind, Phase
@@ -139,7 +141,7 @@ async def test_the_latest_refusals_are_remembered_and_no_more(tmp_path: Path) ->
         client = await rooms.join(view.id)
         for number in range(MAX_REJECTIONS + 10):
             await client.send(answer("Too soon.", id=f"m{number}"))
-        await rooms.registry.settled()
+        await rooms.registry.wait_for_handlers()
     kept = stored(tmp_path, "SELECT id FROM refused ORDER BY number")
     assert kept == [(f"m{number}",) for number in range(10, MAX_REJECTIONS + 10)]
 
@@ -389,7 +391,7 @@ async def test_a_slow_reader_that_comes_back_costs_one_snapshot(
         assert slow.closing.code == wire.CLOSE_SLOW
         again = await rooms.join(client.room, id="slow")
         assert await again.next(wire.Snapshot) == await snapshot(client)
-        await rooms.registry.settled()
+        await rooms.registry.wait_for_handlers()
         assert [type(message) for message in again.messages] == [wire.Hello, wire.Snapshot]
 
 
@@ -412,7 +414,7 @@ async def test_events_of_another_turn_are_dropped(tmp_path: Path) -> None:
     async with Rooms(tmp_path) as rooms:
         client = await open_room(rooms)
         late = runner.TextProduced(turn="long-gone", step=Step.QUESTION, text="Boo")
-        await rooms.registry.call("interview", client.room, "on_event", late)
+        await rooms.registry.call(ObjectCall(InterviewStub.kind, client.room, "on_event", (late,)))
         truth = await snapshot(client)
     assert truth.streaming is None
 
@@ -423,7 +425,7 @@ async def test_nobody_takes_over_another_s_interview(tmp_path: Path) -> None:
     async with Rooms(tmp_path) as rooms:
         view = await rooms.create()
         with pytest.raises(NotFound):
-            await rooms.registry.call("interview", view.id, "begin", "user-2", {}, view)
+            await rooms.registry.call(InterviewStub(view.id).begin("user-2", {}, view))
 
 
 @asynchronous
@@ -439,7 +441,7 @@ async def test_news_that_the_list_missed_reach_it_after_a_restart(
             await client.send(answer("That is all."))
             await client.said(MessageKind.SUMMARY)
             await client.state(Phase.IDLE)
-            (listed,) = await rooms.registry.call("user-interviews", USER, "list")
+            (listed,) = await rooms.registry.call(UserInterviewsStub(USER).list())
             assert listed.status is wire.Status.ACTIVE
     async with Rooms(tmp_path, clock=clock) as rooms:
         await rooms.advance(6.0)
@@ -450,9 +452,11 @@ async def test_news_that_the_list_missed_reach_it_after_a_restart(
                 or (isinstance(m, wire.InterviewUpdated) and done([m.interview]))
             )
         )
-        await rooms.registry.settled()
+        await rooms.registry.wait_for_handlers()
         await rooms.advance(10.0)
-        assert rooms.registry.alarms.pop_due(clock.now() + 1_000.0) == [], "nothing is left to tell"
+        assert rooms.registry.alarms.pop_due_alarms(clock.now() + 1_000.0) == [], (
+            "nothing is left to tell"
+        )
 
 
 def done(interviews: Sequence[wire.Interview]) -> bool:

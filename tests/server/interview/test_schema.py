@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from prepserver.interview.interview import InterviewObject
+from prepserver.interview.stubs import UserInterviewsStub
 from prepserver.interview.user_interviews import UserInterviews
 from prepserver.wire import codec
 from prepserver.wire import protocol as wire
@@ -119,12 +120,12 @@ async def test_a_list_of_an_earlier_version_is_whole(tmp_path: Path, fixture: Pa
     before = stored(tmp_path, "SELECT id FROM interviews ORDER BY created_at DESC, id", LIST)
     assert len(before) >= 2
     async with Rooms(tmp_path) as rooms:
-        views = await rooms.registry.call("user-interviews", USER, "list")
+        views = await rooms.registry.call(UserInterviewsStub(USER).list())
         assert [view.id for view in views] == [id for (id,) in before]
         assert {view.role for view in views} == {"Gardener", "Backend Engineer"}
         assert {view.status for view in views} == {wire.Status.COMPLETED, wire.Status.ACTIVE}
         await rooms.create(role="Pilot")
-        views = await rooms.registry.call("user-interviews", USER, "list")
+        views = await rooms.registry.call(UserInterviewsStub(USER).list())
         assert len(views) == len(before) + 1
     assert version(tmp_path, LIST) == len(UserInterviews.migrations)
 

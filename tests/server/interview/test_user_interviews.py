@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from prepserver.errors import Conflict, NotFound
+from prepserver.interview.stubs import InterviewStub, UserInterviewsStub
 from prepserver.objects.connection import Connection
 from prepserver.objects.instance import Kind
 from prepserver.objects.object import DurableObject
@@ -28,7 +29,7 @@ async def test_what_is_created_is_listed_the_newest_first(tmp_path: Path) -> Non
         assert first.title == "SRE at Initech"
         assert second.title == "Data Engineer"
         assert first.questions == 3
-        listed = await rooms.registry.call("user-interviews", "user-1", "list")
+        listed = await rooms.registry.call(UserInterviewsStub("user-1").list())
         assert [view.id for view in listed] == [second.id, first.id]
 
 
@@ -39,7 +40,7 @@ async def test_the_same_request_twice_creates_one_interview(tmp_path: Path) -> N
         one = await rooms.create(id="mine", role="SRE")
         two = await rooms.create(id="mine", role="SRE")
         assert one.id == two.id
-        assert len(await rooms.registry.call("user-interviews", "user-1", "list")) == 1
+        assert len(await rooms.registry.call(UserInterviewsStub("user-1").list())) == 1
 
 
 @asynchronous
@@ -55,7 +56,7 @@ async def test_an_id_made_by_a_client_opens_nothing_of_another_user(tmp_path: Pa
         assert snapshot.interview is not None
         assert snapshot.interview.role == "Thief"
         with pytest.raises(NotFound):
-            await rooms.registry.call("user-interviews", "bob", "find", hers.id)
+            await rooms.registry.call(UserInterviewsStub("bob").find(hers.id))
 
 
 @asynchronous
@@ -72,7 +73,7 @@ async def test_the_room_shows_the_list_and_its_changes(tmp_path: Path) -> None:
             lambda m: isinstance(m, wire.InterviewUpdated) and m.interview.asked == 1
         )
         assert isinstance(changed, wire.InterviewUpdated)
-        await rooms.registry.call("user-interviews", "user-1", "delete", view.id)
+        await rooms.registry.call(UserInterviewsStub("user-1").delete(view.id))
         assert (await client.next(wire.InterviewDeleted)).interview_id == view.id
 
 
@@ -83,15 +84,15 @@ async def test_a_deleted_interview_is_gone_with_its_file(tmp_path: Path) -> None
         view = await rooms.create()
         inside = await rooms.join(view.id)
         await inside.said(wire.MessageKind.QUESTION)
-        path = rooms.registry.cell("interview", view.id).path
+        path = rooms.registry.instance("interview", view.id).path
         assert path.exists()
-        await rooms.registry.call("user-interviews", "user-1", "delete", view.id)
+        await rooms.registry.call(UserInterviewsStub("user-1").delete(view.id))
         with pytest.raises(NotFound):
-            await rooms.registry.call("user-interviews", "user-1", "find", view.id)
+            await rooms.registry.call(UserInterviewsStub("user-1").find(view.id))
         assert (await inside.end()).code == 4004
         await eventually(lambda: not path.exists())
         with pytest.raises(NotFound):
-            await rooms.registry.call("user-interviews", "user-1", "delete", view.id)
+            await rooms.registry.call(UserInterviewsStub("user-1").delete(view.id))
 
 
 @asynchronous
@@ -102,18 +103,18 @@ async def test_a_client_that_enters_while_an_interview_is_deleted_leaves_no_file
     client is sent away to ask again, and then hears that there is none."""
     async with Rooms(tmp_path) as rooms:
         view = await rooms.create()
-        await rooms.registry.settled()
-        path = rooms.registry.cell("interview", view.id).path
-        await rooms.registry.call("user-interviews", "user-1", "delete", view.id)
+        await rooms.registry.wait_for_handlers()
+        path = rooms.registry.instance("interview", view.id).path
+        await rooms.registry.call(UserInterviewsStub("user-1").delete(view.id))
         await eventually(lambda: not path.exists())
-        await rooms.registry.settled()
+        await rooms.registry.wait_for_handlers()
         late = await rooms.join(view.id)
         assert (await late.next(wire.Failure)).code == ErrorCode.NOT_READY
         assert (await late.end()).code == 1011
         await in_time(rooms.clock, lambda: rooms.registry.counts.live == 0)
         assert not list(path.parent.iterdir())
         with pytest.raises(NotFound):
-            await rooms.registry.call("user-interviews", "user-1", "find", view.id)
+            await rooms.registry.call(UserInterviewsStub("user-1").find(view.id))
 
 
 @asynchronous
@@ -125,10 +126,10 @@ async def test_older_news_does_not_replace_newer(tmp_path: Path) -> None:
         await client.said(wire.MessageKind.QUESTION)
         await client.state(wire.Phase.IDLE)
         await rooms.clock.advance(10)
-        newer = await rooms.registry.call("interview", view.id, "rename", "Newer")
-        await rooms.registry.call("user-interviews", "user-1", "update", newer)
-        await rooms.registry.call("user-interviews", "user-1", "update", view)
-        found = await rooms.registry.call("user-interviews", "user-1", "find", view.id)
+        newer = await rooms.registry.call(InterviewStub(view.id).rename("Newer"))
+        await rooms.registry.call(UserInterviewsStub("user-1").update(newer))
+        await rooms.registry.call(UserInterviewsStub("user-1").update(view))
+        found = await rooms.registry.call(UserInterviewsStub("user-1").find(view.id))
         assert found.title == "Newer"
 
 
@@ -166,12 +167,12 @@ class Witness(DurableObject):
     def begin(self, owner: str, spec: dict[str, Any], view: wire.Interview) -> None:
         Witness.heard.append(("begin", spec["role"]))
         self._fail()
-        self.context.tell("user-interviews", owner, "update", view)
+        self.context.tell(UserInterviewsStub(owner).update(view))
 
     def delete(self, owner: str, id: str) -> None:
         Witness.heard.append(("delete", id))
         self._fail()
-        self.context.tell("user-interviews", owner, "forget", id)
+        self.context.tell(UserInterviewsStub(owner).forget(id))
 
     def _fail(self) -> None:
         if Witness.silent:
@@ -194,7 +195,7 @@ async def test_a_creation_and_a_removal_that_were_cut_short_are_taken_up_again(
     first = Registry(tmp_path, kinds, clock, executor=clock.threads())
     await first.start()
     view = await first.call(
-        "user-interviews", "u", "create", wire.CreateInterview(role="SRE", id="i")
+        UserInterviewsStub("u").create(wire.CreateInterview(role="SRE", id="i"))
     )
     await eventually(lambda: Witness.heard == [("begin", "SRE")])
     await first.close()
@@ -211,9 +212,9 @@ async def test_a_creation_and_a_removal_that_were_cut_short_are_taken_up_again(
     )
     await client.next(wire.Snapshot)
     Witness.silent, Witness.heard = True, []
-    await second.call("user-interviews", "u", "delete", view.id)
+    await second.call(UserInterviewsStub("u").delete(view.id))
     with pytest.raises(Conflict) as caught:
-        await second.call("user-interviews", "u", "create", wire.CreateInterview(id="i"))
+        await second.call(UserInterviewsStub("u").create(wire.CreateInterview(id="i")))
     assert caught.value.code == ErrorCode.BEING_REMOVED
     await eventually(lambda: Witness.heard == [("delete", view.id)])
     Witness.silent = False

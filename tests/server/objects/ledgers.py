@@ -19,6 +19,7 @@ from prepserver.objects.connection import Close, Connection
 from prepserver.objects.instance import Kind
 from prepserver.objects.object import DurableObject
 from prepserver.objects.registry import Registry
+from prepserver.objects.stubs import ObjectCall, ObjectStub
 from prepserver.wire.codec import decode_server
 from prepserver.wire.protocol import Accepted
 from tests.support.clock import ManualClock
@@ -56,6 +57,20 @@ class Passed(Struct, frozen=True):
     id: str
 
 
+Book = tuple[list[tuple[str, str]], float | None]
+"""The id and text of every entry, and when the alarm is due."""
+
+
+class LedgerStub(ObjectStub):
+    kind = "ledger"
+
+    def receive(self, id: str) -> ObjectCall[None]:
+        return self._call("receive", id)
+
+    def book(self) -> ObjectCall[Book]:
+        return self._call("book")
+
+
 class Ledger(DurableObject):
     """A book of entries. Whether an order was carried out is not left to a constraint of the
     table: what is done twice is to be seen."""
@@ -87,7 +102,7 @@ class Ledger(DurableObject):
                 self.context.set_alarm(self.context.clock.now() + order.number)
             case "pass":
                 other = LEDGERS[(LEDGERS.index(self.context.name) + 1) % len(LEDGERS)]
-                self.context.tell("ledger", other, "receive", order.id, then=Passed(order.id))
+                self.context.tell(LedgerStub(other).receive(order.id), then=Passed(order.id))
 
     def receive(self, id: str) -> None:
         if not self._knows(f"from:{id}"):
@@ -103,8 +118,7 @@ class Ledger(DurableObject):
         self._add(f"rang:{id}", "")
         self.context.broadcast(Accepted(id=f"rang:{id}"))
 
-    def book(self) -> tuple[list[tuple[str, str]], float | None]:
-        """Every entry, and when the alarm is due."""
+    def book(self) -> Book:
         rows = self.context.storage.sql("SELECT id, text FROM entries ORDER BY position")
         return [(str(id), str(text)) for id, text in rows], self.context.get_alarm()
 
@@ -138,7 +152,7 @@ class Clerk:
     async def work(self, registry: Registry, disk: Disk) -> None:
         """Send again what was not acknowledged, and then new orders; without waiting for most."""
         connection = Connection(f"clerk-{self.ledger}")
-        cell = registry.connect("ledger", self.ledger, connection)
+        instance = registry.connect("ledger", self.ledger, connection)
         reader = asyncio.create_task(self._read(Sink(connection), disk))
         try:
             known = self.acknowledged.union(self.heard)
@@ -150,7 +164,7 @@ class Clerk:
                     break
                 if order not in again:
                     self.sent.append(order)
-                pending.append(cell.deliver(connection, msgspec.json.encode(order).decode()))
+                pending.append(instance.deliver(connection, msgspec.json.encode(order).decode()))
                 if self._random.random() < 0.3:
                     await asyncio.wait(pending)
                 elif self._random.random() < 0.5:
@@ -158,7 +172,7 @@ class Clerk:
             if self._random.random() < 0.5:
                 await asyncio.wait(pending)
         finally:
-            cell.disconnect(connection)
+            instance.disconnect(connection)
             reader.cancel()
             await asyncio.wait([reader])
 
@@ -279,9 +293,9 @@ class History:
         if self._random.random() < 0.3:
             # Nobody has touched the ledgers: what rings is what the index knows of.
             await self.clock.advance(ALARM_WITHIN)
-            await registry.settled()
+            await registry.wait_for_handlers()
             for name in LEDGERS:
-                _, due = await registry.call("ledger", name, "book")
+                _, due = await registry.call(LedgerStub(name).book())
                 if due is not None:
                     return [f"ledger {name}: the alarm did not ring"]
         return await self._compare(registry)
@@ -289,7 +303,7 @@ class History:
     async def _compare(self, registry: Registry) -> list[str]:
         found, passed, received = [], set(), set()
         for name, clerk in self._clerks.items():
-            book, due = await registry.call("ledger", name, "book")
+            book, due = await registry.call(LedgerStub(name).book())
             found += [f"ledger {name}, {fault}" for fault in clerk.faults(book, due)]
             passed |= {id[7:] for id, _ in book if id.startswith("passed:")}
             received |= {id[5:] for id, _ in book if id.startswith("from:")}
@@ -305,12 +319,12 @@ class History:
             if self._failing:
                 # The disk is well again: so must be the ledgers, at once.
                 self._failing = False
-                await registry.settled()
+                await registry.wait_for_handlers()
                 if found := await self._compare(registry):
                     return found
             if self._random.random() < 0.5:
                 break
             # Alarms ring; idle ledgers are released, which moves their journals into the files.
             await self.clock.advance(self._random.choice((1.0, 15.0, ALARM_WITHIN)))
-            await registry.settled()
+            await registry.wait_for_handlers()
         return []

@@ -13,10 +13,10 @@ from prepserver.errors import BadRequest, PrepServerError, StorageError
 from prepserver.objects.alarms import AlarmIndex
 from prepserver.objects.object import Context, DurableObject
 from prepserver.objects.registry import Registry
-from prepserver.objects.storage import Storage, peek
+from prepserver.objects.storage import Alarm, Storage, read_stored_alarm
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
-from tests.support.objects import alive, eventually
+from tests.support.objects import alive, call_to, eventually
 
 START = ManualClock().now()
 
@@ -68,8 +68,8 @@ def _silence() -> None:
 
 async def settled(registry: Registry, name: str = "a") -> None:
     """Wait until what was fired is done: the mailbox is in order."""
-    await eventually(lambda: not registry._told)
-    await registry.call("Bell", name, "nothing")
+    await eventually(lambda: not registry._detached)
+    await registry.call(call_to(Bell, name, Bell.nothing))
 
 
 async def pass_seconds(clock: ManualClock, registry: Registry, seconds: float) -> None:
@@ -84,11 +84,11 @@ async def test_an_alarm_fires_once_at_its_time(tmp_path: Path) -> None:
     """Not before, within a second after, and then there is none."""
     clock = ManualClock()
     async with alive(tmp_path, Bell, clock=clock) as registry:
-        assert await registry.call("Bell", "a", "wind", 30) == START + 30
+        assert await registry.call(call_to(Bell, "a", Bell.wind, 30)) == START + 30
         await pass_seconds(clock, registry, 29)
         assert Bell.rung == []
         await pass_seconds(clock, registry, 2)
-        assert await registry.call("Bell", "a", "due") is None
+        assert await registry.call(call_to(Bell, "a", Bell.due)) is None
         await pass_seconds(clock, registry, 60)
         [(at, retry)] = Bell.rung
         assert 30 <= at <= 31
@@ -103,8 +103,8 @@ async def test_a_new_alarm_replaces_the_earlier_one(
     """Whether it is later or sooner, only the last one set fires."""
     clock = ManualClock()
     async with alive(tmp_path, Bell, clock=clock) as registry:
-        await registry.call("Bell", "a", "wind", first)
-        await registry.call("Bell", "a", "wind", second)
+        await registry.call(call_to(Bell, "a", Bell.wind, first))
+        await registry.call(call_to(Bell, "a", Bell.wind, second))
         await pass_seconds(clock, registry, 30)
         [(at, _)] = Bell.rung
         assert second <= at <= second + 1
@@ -115,8 +115,8 @@ async def test_a_deleted_alarm_does_not_fire(tmp_path: Path) -> None:
     """After delete there is nothing to wait for."""
     clock = ManualClock()
     async with alive(tmp_path, Bell, clock=clock) as registry:
-        await registry.call("Bell", "a", "wind", 5)
-        assert await registry.call("Bell", "a", "wind", None) is None
+        await registry.call(call_to(Bell, "a", Bell.wind, 5))
+        assert await registry.call(call_to(Bell, "a", Bell.wind, None)) is None
         await pass_seconds(clock, registry, 10)
         assert Bell.rung == []
 
@@ -127,7 +127,7 @@ async def test_an_alarm_set_in_its_own_handler_fires_again(tmp_path: Path) -> No
     Bell.again = 4
     clock = ManualClock()
     async with alive(tmp_path, Bell, clock=clock) as registry:
-        await registry.call("Bell", "a", "wind", 2)
+        await registry.call(call_to(Bell, "a", Bell.wind, 2))
         await pass_seconds(clock, registry, 12)
         assert [round(at) for at, _ in Bell.rung] == [2, 6]
 
@@ -141,13 +141,13 @@ async def test_a_failing_alarm_is_retried_after_2_s_doubling_six_times(
     Bell.failures, Bell.error = 100, error
     clock = ManualClock()
     async with alive(tmp_path, Bell, clock=clock) as registry:
-        await registry.call("Bell", "a", "wind", 1)
+        await registry.call(call_to(Bell, "a", Bell.wind, 1))
         await pass_seconds(clock, registry, 300)
         assert [retry for _, retry in Bell.rung] == [0, 1, 2, 3, 4, 5, 6]
         times = [at for at, _ in Bell.rung]
         waits = [round(b - a) for a, b in itertools.pairwise(times)]
         assert waits == [2, 4, 8, 16, 32, 64]
-        assert await registry.call("Bell", "a", "due") is None
+        assert await registry.call(call_to(Bell, "a", Bell.due)) is None
 
 
 @asynchronous
@@ -156,7 +156,7 @@ async def test_a_retry_that_succeeds_is_the_last(tmp_path: Path) -> None:
     Bell.failures = 2
     clock = ManualClock()
     async with alive(tmp_path, Bell, clock=clock) as registry:
-        await registry.call("Bell", "a", "wind", 1)
+        await registry.call(call_to(Bell, "a", Bell.wind, 1))
         await pass_seconds(clock, registry, 60)
         assert [retry for _, retry in Bell.rung] == [0, 1, 2]
 
@@ -165,7 +165,7 @@ async def test_a_retry_that_succeeds_is_the_last(tmp_path: Path) -> None:
 async def test_an_alarm_survives_a_restart(tmp_path: Path) -> None:
     """What was set in one process fires in the next."""
     async with alive(tmp_path, Bell) as registry:
-        await registry.call("Bell", "a", "wind", 30)
+        await registry.call(call_to(Bell, "a", Bell.wind, 30))
     clock = ManualClock()
     async with alive(tmp_path, Bell, clock=clock) as registry:
         await pass_seconds(clock, registry, 31)
@@ -176,8 +176,8 @@ async def test_an_alarm_survives_a_restart(tmp_path: Path) -> None:
 async def test_an_alarm_that_fell_due_while_down_fires_at_the_start(tmp_path: Path) -> None:
     """Nobody has to ask, and five seconds are enough."""
     async with alive(tmp_path, Bell) as registry:
-        await registry.call("Bell", "a", "wind", 30)
-        await registry.call("Bell", "b", "wind", 40)
+        await registry.call(call_to(Bell, "a", Bell.wind, 30))
+        await registry.call(call_to(Bell, "b", Bell.wind, 40))
     clock = ManualClock(START + 3_600)
     async with alive(tmp_path, Bell, clock=clock) as registry:
         await pass_seconds(clock, registry, 5)
@@ -190,8 +190,8 @@ async def test_a_lost_index_is_made_again_from_the_objects(tmp_path: Path, harm:
     """The truth is in the objects: without a good index it is read from there."""
     async with alive(tmp_path, Bell) as registry:
         for name in ("a", "b", "c"):
-            await registry.call("Bell", name, "wind", 30)
-        await registry.call("Bell", "silent", "due")
+            await registry.call(call_to(Bell, name, Bell.wind, 30))
+        await registry.call(call_to(Bell, "silent", Bell.due))
     _harm(tmp_path / "alarms.sqlite", harm)
     clock = ManualClock()
     async with alive(tmp_path, Bell, clock=clock) as registry:
@@ -225,14 +225,14 @@ async def test_a_commit_that_fails_leaves_the_index_no_later_than_the_alarm(
     clock = ManualClock()
     async with alive(tmp_path, Bell, clock=clock) as registry:
         if first is not None:
-            await registry.call("Bell", "a", "wind", first)
+            await registry.call(call_to(Bell, "a", Bell.wind, first))
         for seconds in (10, 60, None):
             with monkeypatch.context() as patch:
                 patch.setattr(Storage, "commit", refuse)
                 with pytest.raises(PrepServerError):
-                    await registry.call("Bell", "a", "wind", seconds)
+                    await registry.call(call_to(Bell, "a", Bell.wind, seconds))
         with pytest.raises(BadRequest):
-            await registry.call("Bell", "a", "wind_and_fail", 5)
+            await registry.call(call_to(Bell, "a", Bell.wind_and_fail, 5))
         await pass_seconds(clock, registry, 62)
         assert [round(at) for at, _ in Bell.rung] == ([] if first is None else [30])
 
@@ -248,10 +248,10 @@ async def test_an_index_that_cannot_be_written_after_the_commit_is_no_failure(
 
     clock = ManualClock()
     async with alive(tmp_path, Bell, clock=clock) as registry:
-        await registry.call("Bell", "a", "wind", 5)
+        await registry.call(call_to(Bell, "a", Bell.wind, 5))
         with monkeypatch.context() as patch:
-            patch.setattr(AlarmIndex, "put", refuse)
-            assert await registry.call("Bell", "a", "wind", 20) == START + 20
+            patch.setattr(AlarmIndex, "write", refuse)
+            assert await registry.call(call_to(Bell, "a", Bell.wind, 20)) == START + 20
         await pass_seconds(clock, registry, 25)
         assert [round(at) for at, _ in Bell.rung] == [20]
 
@@ -268,9 +268,9 @@ async def test_an_alarm_set_in_its_handler_fires_though_the_index_cannot_be_writ
     Bell.again = 4
     clock = ManualClock()
     async with alive(tmp_path, Bell, clock=clock) as registry:
-        await registry.call("Bell", "a", "wind", 2)
+        await registry.call(call_to(Bell, "a", Bell.wind, 2))
         with monkeypatch.context() as patch:
-            patch.setattr(AlarmIndex, "put", refuse)
+            patch.setattr(AlarmIndex, "write", refuse)
             await pass_seconds(clock, registry, 3)
         await pass_seconds(clock, registry, 5)
         assert [round(at) for at, _ in Bell.rung] == [2, 6]
@@ -285,10 +285,10 @@ async def test_a_crash_between_the_commit_and_the_index_loses_no_alarm(
     with monkeypatch.context() as patch:
         async with alive(tmp_path, Bell) as registry:
             for name in ("sooner", "later", "deleted"):
-                await registry.call("Bell", name, "wind", 20)
-            patch.setattr(AlarmIndex, "settle", lambda *_: None)
+                await registry.call(call_to(Bell, name, Bell.wind, 20))
+            patch.setattr(AlarmIndex, "update", lambda *_: None)
             for name, seconds in (("first", 5), ("sooner", 10), ("later", 30), ("deleted", None)):
-                await registry.call("Bell", name, "wind", seconds)
+                await registry.call(call_to(Bell, name, Bell.wind, seconds))
     clock = ManualClock()
     async with alive(tmp_path, Bell, clock=clock) as registry:
         await pass_seconds(clock, registry, 40)
@@ -303,14 +303,14 @@ async def test_an_alarm_set_anew_after_a_failure_is_not_overwritten_by_the_retry
     Bell.failures = 1
     clock = ManualClock()
     async with alive(tmp_path, Bell, clock=clock) as registry:
-        await registry.call("Bell", "a", "wind", 1)
+        await registry.call(call_to(Bell, "a", Bell.wind, 1))
         clock._passed += 1.1
-        cell = registry.cell("Bell", "a")
-        firing = asyncio.create_task(cell.fire())
+        instance = registry.instance("Bell", "a")
+        firing = asyncio.create_task(instance.fire_alarm())
         await asyncio.sleep(0)
-        winding = cell.call("wind", (30,))
+        winding = instance.call("wind", (30,))
         await asyncio.gather(firing, winding)
-        assert await registry.call("Bell", "a", "due") == START + 31.1
+        assert await registry.call(call_to(Bell, "a", Bell.due)) == START + 31.1
 
 
 @asynchronous
@@ -324,7 +324,7 @@ async def test_an_object_that_cannot_be_reached_is_looked_at_again(
 
     clock = ManualClock()
     async with alive(tmp_path, Bell, clock=clock) as registry:
-        await registry.call("Bell", "a", "wind", 1)
+        await registry.call(call_to(Bell, "a", Bell.wind, 1))
         with monkeypatch.context() as patch:
             patch.setattr(Storage, "commit", refuse)
             await pass_seconds(clock, registry, 20)
@@ -332,7 +332,7 @@ async def test_an_object_that_cannot_be_reached_is_looked_at_again(
             assert 2 <= tries <= 6
         await pass_seconds(clock, registry, 6)
         assert len(Bell.rung) == tries + 1
-        assert await registry.call("Bell", "a", "due") is None
+        assert await registry.call(call_to(Bell, "a", Bell.due)) is None
 
 
 def test_looking_for_alarms_never_waits_for_a_disk(
@@ -340,10 +340,12 @@ def test_looking_for_alarms_never_waits_for_a_disk(
 ) -> None:
     """The event loop reads the index while another thread is still writing to it."""
     index = AlarmIndex(tmp_path / "alarms.sqlite", boot="1")
-    index.put("Bell", "a", 5.0)
-    with index._disk:  # as `put` holds it while it waits for the disk
+    index.write("Bell", "a", 5.0)
+    with index._disk_lock:  # as `put` holds it while it waits for the disk
         found: list[tuple[str, str]] = []
-        looking = threading.Thread(target=lambda: found.extend(index.pop_due(10.0)), daemon=True)
+        looking = threading.Thread(
+            target=lambda: found.extend(index.pop_due_alarms(10.0)), daemon=True
+        )
         looking.start()
         looking.join(10)
         assert found == [("Bell", "a")]
@@ -353,16 +355,16 @@ def test_looking_for_alarms_never_waits_for_a_disk(
 def test_the_index_gives_each_entry_once_and_in_order(tmp_path: Path) -> None:
     """Set twice is due once; the earliest comes first; dropped ones do not come."""
     index = AlarmIndex(tmp_path / "alarms.sqlite", boot="1")
-    index.put("Bell", "late", 9.0)
-    index.put("Bell", "early", 1.0)
+    index.write("Bell", "late", 9.0)
+    index.write("Bell", "early", 1.0)
     index.lower("Bell", "late", 5.0)
-    index.put("Bell", "late", 5.0)
+    index.write("Bell", "late", 5.0)
     index.lower("Bell", "late", 8.0)
-    index.put("Bell", "gone", 2.0)
-    index.drop("Bell", "gone")
-    assert index.pop_due(0.5) == []
-    assert index.pop_due(6.0) == [("Bell", "early"), ("Bell", "late")]
-    assert index.pop_due(100.0) == []
+    index.write("Bell", "gone", 2.0)
+    index.remove("Bell", "gone")
+    assert index.pop_due_alarms(0.5) == []
+    assert index.pop_due_alarms(6.0) == [("Bell", "early"), ("Bell", "late")]
+    assert index.pop_due_alarms(100.0) == []
     index.close()
 
 
@@ -383,9 +385,9 @@ def test_the_index_is_trusted_only_as_long_as_nothing_of_it_can_be_lost(
     the death of the process alone costs nothing."""
     path = tmp_path / "alarms.sqlite"
     index = AlarmIndex(path, boot=before)
-    assert not index.filled
-    index.fill([("Bell", "a", 1.0)])
-    index.put("Bell", "b", 2.0)
+    assert not index.complete
+    index.rebuild([("Bell", "a", 1.0)])
+    index.write("Bell", "b", 2.0)
     if closed:
         index.close()
     else:
@@ -393,8 +395,8 @@ def test_the_index_is_trusted_only_as_long_as_nothing_of_it_can_be_lost(
             shutil.copy(file, file.with_name(f"left-{file.name}"))
         path = tmp_path / "left-alarms.sqlite"
     again = AlarmIndex(path, boot=after)
-    assert again.filled is filled
-    assert again.pop_due(9.0) == ([("Bell", "a"), ("Bell", "b")] if filled else [])
+    assert again.complete is filled
+    assert again.pop_due_alarms(9.0) == ([("Bell", "a"), ("Bell", "b")] if filled else [])
     again.close()
 
 
@@ -402,13 +404,13 @@ def test_a_fill_that_was_cut_short_is_not_taken_for_a_whole_one(tmp_path: Path) 
     """The process dies between emptying the index and filling it: it is filled next time."""
     path = tmp_path / "alarms.sqlite"
     first = AlarmIndex(path, boot="one")
-    first.fill([("Bell", "a", 1.0)])
+    first.rebuild([("Bell", "a", 1.0)])
     first._connection.close()  # killed
     second = AlarmIndex(path, boot="two")
-    assert not second.filled
+    assert not second.complete
     second._connection.close()  # killed again, before `fill`
     third = AlarmIndex(path, boot="two")
-    assert not third.filled
+    assert not third.complete
     third.close()
 
 
@@ -418,7 +420,5 @@ def test_a_file_tells_its_name_and_alarm_without_being_woken(tmp_path: Path) -> 
     storage.set_alarm(12.5, 3)
     storage.commit()
     storage.close()
-    with peek(tmp_path / "one.sqlite") as (name, alarm):
-        assert name == "some/name"
-        assert alarm is not None
-        assert (alarm.due, alarm.retry_count) == (12.5, 3)
+    stored = read_stored_alarm(tmp_path / "one.sqlite")
+    assert stored == ("some/name", Alarm(due=12.5, retry_count=3))

@@ -18,7 +18,7 @@ from prepserver.objects.connection import (
 from prepserver.objects.object import DurableObject
 from prepserver.wire.protocol import CLOSE_SLOW, Caption
 from tests.support.loop import asynchronous
-from tests.support.objects import alive, join
+from tests.support.objects import alive, call_to, join
 from tests.support.sink import Sink
 
 
@@ -45,8 +45,8 @@ async def test_a_broadcast_reaches_everybody_but_who_is_excluded(tmp_path: Path)
     """One message, all connections, minus those named."""
     async with alive(tmp_path, Speaker) as registry:
         one, two = (join(registry, Speaker, "a", Connection(id)) for id in ("one", "two"))
-        await registry.call("Speaker", "a", "say", "not for one", ("one",))
-        await registry.call("Speaker", "a", "say", "for all")
+        await registry.call(call_to(Speaker, "a", Speaker.say, "not for one", ("one",)))
+        await registry.call(call_to(Speaker, "a", Speaker.say, "for all"))
         await one.until(lambda m: m == Caption(text="for all"))
         await two.until(lambda m: m == Caption(text="for all"))
         assert Caption(text="not for one") not in one.messages
@@ -59,12 +59,12 @@ async def test_tags_choose_connections(tmp_path: Path) -> None:
     async with alive(tmp_path, Speaker) as registry:
         watching = join(registry, Speaker, "a", Connection("w", tags=("watching", "x")))
         talking = join(registry, Speaker, "a", Connection("t", tags=("talking",)))
-        await registry.call("Speaker", "a", "say", "for watchers", (), "watching")
-        await registry.call("Speaker", "a", "say", "end")
+        await registry.call(call_to(Speaker, "a", Speaker.say, "for watchers", (), "watching"))
+        await registry.call(call_to(Speaker, "a", Speaker.say, "end"))
         await watching.until(lambda m: m == Caption(text="for watchers"))
         await talking.until(lambda m: m == Caption(text="end"))
         assert Caption(text="for watchers") not in talking.messages
-        assert await registry.call("Speaker", "a", "tagged", "x") == ["w"]
+        assert await registry.call(call_to(Speaker, "a", Speaker.tagged, "x")) == ["w"]
 
 
 def test_more_than_ten_tags_are_refused() -> None:
@@ -156,7 +156,7 @@ async def test_a_slow_client_does_not_hold_up_the_others(tmp_path: Path) -> None
         quick = join(registry, Speaker, "a", Connection("quick"))
         await quick.next(Caption)
         for number in range(20):
-            await registry.call("Speaker", "a", "say", f"{number} {'x' * 100_000}")
+            await registry.call(call_to(Speaker, "a", Speaker.say, f"{number} {'x' * 100_000}"))
             await asyncio.sleep(0)  # the quick one reads
         await quick.until(lambda m: isinstance(m, Caption) and m.text.startswith("19 "))
         assert slow.closing is not None
@@ -204,8 +204,8 @@ async def test_a_handler_that_closes_with_such_a_code_fails_before_anything_leav
         client = join(registry, Speaker, "a", Connection("c"))
         await client.next(Caption)
         with pytest.raises(PrepServerError):
-            await registry.call("Speaker", "a", "hang_up", 1006)
-        await registry.call("Speaker", "a", "say", "still here")
+            await registry.call(call_to(Speaker, "a", Speaker.hang_up, 1006))
+        await registry.call(call_to(Speaker, "a", Speaker.say, "still here"))
         await client.until(lambda m: m == Caption(text="still here"))
         assert Caption(text="goodbye") not in client.messages
 

@@ -15,7 +15,7 @@ from tests.support.clock import ManualClock
 from tests.support.databases import damage
 from tests.support.faults import Fault, Faults, Operation, broken, full
 from tests.support.loop import asynchronous
-from tests.support.objects import alive, in_time, join
+from tests.support.objects import alive, call_to, in_time, join
 
 BIG = 4 * 1024 * 1024
 """Letters that SQLite does not keep in memory until the commit."""
@@ -59,10 +59,10 @@ class Note(DurableObject):
 
     def pass_on(self, text: str) -> None:
         self.add(text)
-        self.context.tell("Note", "other", "add", text)
+        self.context.tell(call_to(Note, "other", Note.add, text))
 
     def remove(self) -> None:
-        self.context.tell("Note", "other", "add", f"{self.context.name} is gone")
+        self.context.tell(call_to(Note, "other", Note.add, f"{self.context.name} is gone"))
         self.context.destroy()
 
 
@@ -101,14 +101,14 @@ async def test_a_commit_that_fails_lets_nothing_out_and_keeps_nothing(
                 failure = await client.next(Failure)
                 assert (failure.code, failure.retryable) == ("storage", True)
         with pytest.raises(PrepServerError) as caught:
-            await registry.call("Note", "a", "pass_on", "lost as well")
+            await registry.call(call_to(Note, "a", Note.pass_on, "lost as well"))
         refused(caught)
         assert faults.hits >= 4
         faults.mend()
-        assert await registry.call("Note", "a", "notes") == ["kept"]
+        assert await registry.call(call_to(Note, "a", Note.notes)) == ["kept"]
         await asking.send("kept too")
         await beside.until(lambda m: m == Caption(text="2 notes"))
-        assert await registry.call("Note", "other", "notes") == []
+        assert await registry.call(call_to(Note, "other", Note.notes)) == []
         captions = [m.text for m in beside.messages if isinstance(m, Caption)]
     assert captions == ["1 notes", "2 notes"]
     assert damage(tmp_path) == []
@@ -125,17 +125,17 @@ async def test_a_write_that_fails_within_a_handler_undoes_all_of_it(
         client = join(registry, Note, "a", Connection("c"))
         await client.send("kept")
         faults.fail("write", "-wal", fault)
-        cell = registry.cell("Note", "a")
+        instance = registry.instance("Note", "a")
         sent = ["before", "x" * BIG, "after"]
         outcomes = await asyncio.gather(
-            *(cell.deliver(client.connection, one) for one in sent), return_exceptions=True
+            *(instance.deliver(client.connection, one) for one in sent), return_exceptions=True
         )
         assert all(isinstance(outcome, StorageError) for outcome in outcomes)
         faults.mend()
-        assert await registry.call("Note", "a", "notes") == ["kept"]
+        assert await registry.call(call_to(Note, "a", Note.notes)) == ["kept"]
         assert [m for m in client.messages if isinstance(m, Accepted)] == [Accepted(id="kept")]
         await client.send("after")
-        assert await registry.call("Note", "a", "notes") == ["kept", "after"]
+        assert await registry.call(call_to(Note, "a", Note.notes)) == ["kept", "after"]
 
 
 @pytest.mark.parametrize("operation", ["open", "write", "sync", "read"])
@@ -145,26 +145,28 @@ async def test_a_room_that_cannot_be_opened_is_a_typed_error(
 ) -> None:
     """Whoever enters is told and sent away to try again; no other room is touched."""
     async with alive(tmp_path, Note, vfs=faults.name) as registry:
-        await registry.call("Note", "a", "add", "kept")
-        await registry.call("Note", "b", "add", "kept")
+        await registry.call(call_to(Note, "a", Note.add, "kept"))
+        await registry.call(call_to(Note, "b", Note.add, "kept"))
     async with alive(tmp_path, Note, vfs=faults.name) as registry:
-        assert await registry.call("Note", "b", "notes") == ["kept"]
-        name = registry.cell("Note", "a").path.name
+        assert await registry.call(call_to(Note, "b", Note.notes)) == ["kept"]
+        name = registry.instance("Note", "a").path.name
         faults.fail(operation, name)
         # Reading an object that is there needs no write, so a new one is tried for those.
         room = "a" if operation in ("open", "read") else "new"
-        faults.fail(operation, registry.cell("Note", room).path.name)
+        faults.fail(operation, registry.instance("Note", room).path.name)
         client = join(registry, Note, room, Connection("c"))
         failure = await client.next(Failure)
         assert (failure.code, failure.retryable) == ("storage", True)
         assert (await client.end()).code == 1011
         with pytest.raises(PrepServerError) as caught:
-            await registry.call("Note", room, "notes")
+            await registry.call(call_to(Note, room, Note.notes))
         refused(caught)
-        assert await registry.call("Note", "b", "add", "more") == 2
+        assert await registry.call(call_to(Note, "b", Note.add, "more")) == 2
         faults.mend()
-        assert await registry.call("Note", room, "notes") == (["kept"] if room == "a" else [])
-        assert await registry.call("Note", room, "add", "again") > 0
+        assert await registry.call(call_to(Note, room, Note.notes)) == (
+            ["kept"] if room == "a" else []
+        )
+        assert await registry.call(call_to(Note, room, Note.add, "again")) > 0
 
 
 @asynchronous
@@ -173,17 +175,17 @@ async def test_a_read_that_fails_is_a_typed_error_and_passes(
 ) -> None:
     """What a handler reads comes from the disk whole, or not at all."""
     async with alive(tmp_path, Note, vfs=faults.name) as registry:
-        await registry.call("Note", "a", "add", "x" * BIG)
+        await registry.call(call_to(Note, "a", Note.add, "x" * BIG))
     async with alive(tmp_path, Note, vfs=faults.name) as registry:
         client = join(registry, Note, "a", Connection("c"))
-        await registry.cell("Note", "a").settled()
+        await registry.instance("Note", "a").wait_for_handlers()
         faults.fail("read", ".sqlite")
         with pytest.raises(PrepServerError) as caught:
-            await registry.call("Note", "a", "notes")
+            await registry.call(call_to(Note, "a", Note.notes))
         refused(caught)
         assert (await client.next(Failure)).code == ErrorCode.STORAGE
         faults.mend()
-        assert await registry.call("Note", "a", "notes") == ["x" * 20]
+        assert await registry.call(call_to(Note, "a", Note.notes)) == ["x" * 20]
 
 
 @pytest.mark.parametrize(("operation", "file", "fault"), COMMIT)
@@ -204,15 +206,15 @@ async def test_a_migration_that_fails_changes_nothing(
 
     Note2.__name__ = "Note"
     async with alive(tmp_path, Note, vfs=faults.name) as registry:
-        await registry.call("Note", "a", "add", "kept")
+        await registry.call(call_to(Note, "a", Note.add, "kept"))
     async with alive(tmp_path, Note2, vfs=faults.name) as registry:
         faults.fail(operation, file, fault)
         for _ in range(2):
             with pytest.raises(PrepServerError) as caught:
-                await registry.call("Note", "a", "sizes")
+                await registry.call(call_to(Note2, "a", Note2.sizes))
             refused(caught)
         faults.mend()
-        assert await registry.call("Note", "a", "sizes") == [("kept", 4)]
+        assert await registry.call(call_to(Note2, "a", Note2.sizes)) == [("kept", 4)]
 
 
 @pytest.mark.parametrize("operation", ["open", "write", "sync", "read"])
@@ -223,7 +225,7 @@ async def test_a_registry_whose_index_cannot_be_opened_does_not_start(
     """The error is typed and gives the data directory back, so that the next start can succeed."""
     clock = ManualClock()
     async with alive(tmp_path, Note, clock=clock, vfs=faults.name) as registry:
-        await registry.call("Note", "a", "remind", "kept", 5.0)
+        await registry.call(call_to(Note, "a", Note.remind, "kept", 5.0))
     faults.fail(operation, "alarms.sqlite")
     for _ in range(2):
         with pytest.raises(PrepServerError) as caught:
@@ -244,8 +246,8 @@ async def test_a_file_that_cannot_be_read_at_the_start_hides_its_alarm_no_longer
     clock = ManualClock()
     async with alive(tmp_path, Note, clock=clock, vfs=faults.name) as registry:
         for name in ("a", "b"):
-            await registry.call("Note", name, "remind", "kept", 10.0)
-        file = registry.cell("Note", "a").path.name
+            await registry.call(call_to(Note, name, Note.remind, "kept", 10.0))
+        file = registry.instance("Note", "a").path.name
     for path in tmp_path.glob("alarms.sqlite*"):  # noqa: ASYNC240 - nobody else is here
         path.unlink()
     faults.fail("read", file)
@@ -266,17 +268,17 @@ async def test_an_alarm_that_the_index_cannot_take_is_not_set(
     """An object and its alarm stand or fall together."""
     clock = ManualClock()
     async with alive(tmp_path, Note, clock=clock, vfs=faults.name) as registry:
-        await registry.call("Note", "a", "add", "kept")
+        await registry.call(call_to(Note, "a", Note.add, "kept"))
         faults.fail("write", "alarms.sqlite", full)
         with pytest.raises(PrepServerError) as caught:
-            await registry.call("Note", "a", "remind", "lost", 5.0)
+            await registry.call(call_to(Note, "a", Note.remind, "lost", 5.0))
         refused(caught)
         faults.mend()
-        assert await registry.call("Note", "a", "notes") == ["kept"]
+        assert await registry.call(call_to(Note, "a", Note.notes)) == ["kept"]
         await clock.advance(10)
-        await registry.settled()
+        await registry.wait_for_handlers()
         assert Note.rung == []
-        await registry.call("Note", "a", "remind", "kept too", 5.0)
+        await registry.call(call_to(Note, "a", Note.remind, "kept too", 5.0))
         await in_time(clock, lambda: Note.rung == ["a"])
 
 
@@ -288,7 +290,7 @@ async def test_an_alarm_rings_once_although_its_commits_failed(
     """It is tried again until its effect is stored, and then no more."""
     clock = ManualClock()
     async with alive(tmp_path, Note, clock=clock, vfs=faults.name) as registry:
-        await registry.call("Note", "a", "remind", "later", 5.0)
+        await registry.call(call_to(Note, "a", Note.remind, "later", 5.0))
         faults.fail(operation, file, fault)
         await in_time(clock, lambda: faults.hits >= 3)
         assert faults.hits >= 3
@@ -297,8 +299,8 @@ async def test_an_alarm_rings_once_although_its_commits_failed(
         await in_time(clock, lambda: Note.rung == ["a"])
         for _ in range(30):
             await clock.advance(1)
-            await registry.settled()
-        assert await registry.call("Note", "a", "notes") == ["later", "rang"]
+            await registry.wait_for_handlers()
+        assert await registry.call(call_to(Note, "a", Note.notes)) == ["later", "rang"]
 
 
 @asynchronous
@@ -308,21 +310,21 @@ async def test_an_object_that_cannot_be_removed_is_not_forgotten(
     """Nobody is told that it is gone, it can be asked again, and then it is gone."""
     clock = ManualClock()
     async with alive(tmp_path, Note, clock=clock, vfs=faults.name) as registry:
-        await registry.call("Note", "a", "remind", "kept", 1_000.0)
-        path = registry.cell("Note", "a").path
+        await registry.call(call_to(Note, "a", Note.remind, "kept", 1_000.0))
+        path = registry.instance("Note", "a").path
         faults.fail("write", "alarms.sqlite")
-        await registry.call("Note", "a", "remove")
-        await registry.settled()
+        await registry.call(call_to(Note, "a", Note.remove))
+        await registry.wait_for_handlers()
         assert path.exists()
-        assert await registry.call("Note", "a", "notes") == ["kept"]
-        assert await registry.call("Note", "other", "notes") == []
+        assert await registry.call(call_to(Note, "a", Note.notes)) == ["kept"]
+        assert await registry.call(call_to(Note, "other", Note.notes)) == []
         faults.mend()
-        await registry.call("Note", "a", "remove")
-        await registry.settled()
+        await registry.call(call_to(Note, "a", Note.remove))
+        await registry.wait_for_handlers()
         assert not path.exists()
 
     async with alive(tmp_path, Note, clock=clock, vfs=faults.name) as registry:
-        assert await registry.call("Note", "other", "notes") == ["a is gone"]
+        assert await registry.call(call_to(Note, "other", Note.notes)) == ["a is gone"]
 
 
 # --- Damaged files --------------------------------------------------------------------------------
@@ -332,9 +334,9 @@ async def two_rooms(root: Path, clock: ManualClock | None = None) -> Path:
     """Fills rooms `a` and `b`, closes everything, and gives the path of `a`'s file."""
     async with alive(root, Note, clock=clock) as registry:
         for name in ("a", "b"):
-            await registry.call("Note", name, "add", "x" * 100_000)
-            await registry.call("Note", name, "remind", f"{name} is kept", 60.0)
-        return registry.cell("Note", "a").path
+            await registry.call(call_to(Note, name, Note.add, "x" * 100_000))
+            await registry.call(call_to(Note, name, Note.remind, f"{name} is kept", 60.0))
+        return registry.instance("Note", "a").path
 
 
 def rubbish_first(content: bytes) -> bytes:
@@ -362,16 +364,16 @@ async def test_a_damaged_file_takes_nobody_else_down(tmp_path: Path, harm: Any) 
     path.write_bytes(harm(content))
     async with alive(tmp_path, Note) as registry:
         with pytest.raises(PrepServerError) as caught:
-            await registry.call("Note", "a", "notes")
+            await registry.call(call_to(Note, "a", Note.notes))
         assert (caught.value.code, caught.value.status) == ("storage", 503)
         client = join(registry, Note, "a", Connection("c"))
         await client.send("more")
         failure = await client.next(Failure)
         assert failure.code == ErrorCode.STORAGE
-        assert await registry.call("Note", "b", "notes") == ["x" * 20, "b is kept"]
+        assert await registry.call(call_to(Note, "b", Note.notes)) == ["x" * 20, "b is kept"]
     path.write_bytes(content)
     async with alive(tmp_path, Note) as registry:
-        assert await registry.call("Note", "a", "notes") == ["x" * 20, "a is kept"]
+        assert await registry.call(call_to(Note, "a", Note.notes)) == ["x" * 20, "a is kept"]
 
 
 @pytest.mark.parametrize("harm", [rubbish_first, rubbish_inside, torn, half_a_page, None])
@@ -390,4 +392,4 @@ async def test_a_damaged_index_is_filled_from_the_objects(tmp_path: Path, harm: 
         expected = ["a", "b"] if harm is None else ["b"]
         await in_time(clock, lambda: sorted(Note.rung) == expected, seconds=70)
         assert sorted(Note.rung) == expected
-        assert "rang" in await registry.call("Note", "b", "notes")
+        assert "rang" in await registry.call(call_to(Note, "b", Note.notes))

@@ -19,7 +19,7 @@ from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import CLOSE_RESTART, Caption
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
-from tests.support.objects import Gate, alive, eventually, in_time, join
+from tests.support.objects import Gate, alive, call_to, eventually, in_time, join
 
 
 class Diary(DurableObject):
@@ -42,7 +42,7 @@ class Diary(DurableObject):
         return [row[0] for row in self.context.storage.sql("SELECT text FROM lines ORDER BY rowid")]
 
     def burn(self) -> None:
-        self.context.tell("Diary", "neighbour", "write", "it is gone")
+        self.context.tell(call_to(Diary, "neighbour", Diary.write, "it is gone"))
         self.context.destroy()
 
     def greet(self, tag: str) -> list[tuple[str, Any]]:
@@ -75,16 +75,20 @@ def _nobody_born() -> None:
 async def test_handlers_run_one_after_the_other_in_the_order_of_arrival(tmp_path: Path) -> None:
     """A hundred calls at once are as a hundred calls in a row."""
     async with alive(tmp_path, Diary) as registry:
-        calls = [registry.call("Diary", "a", "write", str(n)) for n in range(100)]
+        calls = [registry.call(call_to(Diary, "a", Diary.write, str(n))) for n in range(100)]
         await asyncio.gather(*calls)
-        assert await registry.call("Diary", "a", "stored") == [str(n) for n in range(100)]
+        assert await registry.call(call_to(Diary, "a", Diary.stored)) == [
+            str(n) for n in range(100)
+        ]
 
 
 @asynchronous
 async def test_racing_activations_make_one_instance(tmp_path: Path) -> None:
     """Two hundred events that find the object asleep wake it once."""
     async with alive(tmp_path, Diary) as registry:
-        await asyncio.gather(*(registry.call("Diary", "a", "stored") for _ in range(200)))
+        await asyncio.gather(
+            *(registry.call(call_to(Diary, "a", Diary.stored)) for _ in range(200))
+        )
         assert Diary.born == 1
 
 
@@ -93,9 +97,9 @@ async def test_names_are_never_paths(tmp_path: Path) -> None:
     """A name full of slashes and dots stays inside the data directory, and names do not collide."""
     async with alive(tmp_path / "data", Diary) as registry:
         for name in ("../../escape", "/etc/passwd", "a/b", "a b", "ü", ""):
-            await registry.call("Diary", name, "write", name)
+            await registry.call(call_to(Diary, name, Diary.write, name))
         for name in ("../../escape", "/etc/passwd", "a/b", "a b", "ü", ""):
-            assert await registry.call("Diary", name, "stored") == [name]
+            assert await registry.call(call_to(Diary, name, Diary.stored)) == [name]
     assert _names(tmp_path) == ["data"]
 
 
@@ -115,7 +119,7 @@ async def test_nothing_is_served_before_on_start_has_ended(
 
     async with alive(tmp_path, Starting) as registry:
         gate = Gate(monkeypatch, "a")
-        call = asyncio.create_task(registry.call("Starting", "a", "write", "called"))
+        call = asyncio.create_task(registry.call(call_to(Starting, "a", Starting.write, "called")))
         await asyncio.to_thread(gate.reached.wait, 10)
         assert not call.done()
         gate.open()
@@ -138,10 +142,10 @@ async def test_a_failed_start_is_tried_again_by_the_next_event(
 
     async with alive(tmp_path, Stubborn) as registry:
         with pytest.raises(PrepServerError):
-            await registry.call("Stubborn", "a", "stored")
-        cell = registry.cell("Stubborn", "a")
-        await eventually(lambda: cell.released)
-        assert await registry.call("Stubborn", "a", "stored") == ["started"]
+            await registry.call(call_to(Stubborn, "a", Stubborn.stored))
+        instance = registry.instance("Stubborn", "a")
+        await eventually(lambda: instance.removable)
+        assert await registry.call(call_to(Stubborn, "a", Stubborn.stored)) == ["started"]
 
 
 @asynchronous
@@ -149,14 +153,14 @@ async def test_an_idle_object_is_released_and_comes_back(tmp_path: Path) -> None
     """After ten seconds of nothing the instance is gone; the next event finds what was stored."""
     clock = ManualClock()
     async with alive(tmp_path, Diary, clock=clock) as registry:
-        await registry.call("Diary", "a", "write", "one")
-        cell = registry.cell("Diary", "a")
+        await registry.call(call_to(Diary, "a", Diary.write, "one"))
+        instance = registry.instance("Diary", "a")
         await clock.advance(9)
-        assert not cell.released
-        await in_time(clock, lambda: cell.released)
+        assert not instance.removable
+        await in_time(clock, lambda: instance.removable)
         await in_time(clock, lambda: registry.counts.live + registry.counts.hibernating == 0)
-        assert await registry.call("Diary", "a", "write", "two") == ["two"]
-        assert await registry.call("Diary", "a", "stored") == ["one", "two"]
+        assert await registry.call(call_to(Diary, "a", Diary.write, "two")) == ["two"]
+        assert await registry.call(call_to(Diary, "a", Diary.stored)) == ["one", "two"]
         assert Diary.born == 2
 
 
@@ -166,19 +170,19 @@ async def test_an_object_that_stored_nothing_leaves_no_file(tmp_path: Path) -> N
     later stays."""
     clock = ManualClock()
     async with alive(tmp_path, Diary, clock=clock) as registry:
-        assert await registry.call("Diary", "a", "stored") == []
+        assert await registry.call(call_to(Diary, "a", Diary.stored)) == []
         client = join(registry, Diary, "a", Connection("c"))
         await client.next(Caption)
-        cell = registry.cell("Diary", "a")
-        await in_time(clock, lambda: cell.hibernating)
-        assert not cell.path.exists()
-        assert await registry.call("Diary", "a", "write", "one") == ["one"]
-        await in_time(clock, lambda: cell.hibernating)
-        assert cell.path.exists()
-        assert await registry.call("Diary", "a", "stored") == ["one"]
-        await registry.call("Diary", "b", "stored")
-        other = registry.cell("Diary", "b").path
-    assert cell.path.exists()
+        instance = registry.instance("Diary", "a")
+        await in_time(clock, lambda: instance.hibernating)
+        assert not instance.path.exists()
+        assert await registry.call(call_to(Diary, "a", Diary.write, "one")) == ["one"]
+        await in_time(clock, lambda: instance.hibernating)
+        assert instance.path.exists()
+        assert await registry.call(call_to(Diary, "a", Diary.stored)) == ["one"]
+        await registry.call(call_to(Diary, "b", Diary.stored))
+        other = registry.instance("Diary", "b").path
+    assert instance.path.exists()
     assert not other.exists()
 
 
@@ -189,8 +193,8 @@ async def test_an_event_during_the_release_finds_the_one_instance(
     """An object that is being released when an event comes is not forgotten while it is alive."""
     clock = ManualClock()
     async with alive(tmp_path, Diary, clock=clock) as registry:
-        await registry.call("Diary", "a", "write", "one")
-        cell = registry.cell("Diary", "a")
+        await registry.call(call_to(Diary, "a", Diary.write, "one"))
+        instance = registry.instance("Diary", "a")
         close = Storage.close
         late: list[Future[Any]] = []
 
@@ -198,7 +202,7 @@ async def test_an_event_during_the_release_finds_the_one_instance(
             close(storage)
             if not late:
                 future = asyncio.run_coroutine_threadsafe(
-                    registry.call("Diary", "a", "stored"), loop
+                    registry.call(call_to(Diary, "a", Diary.stored)), loop
                 )
                 late.append(future)
 
@@ -208,7 +212,7 @@ async def test_an_event_during_the_release_finds_the_one_instance(
         await eventually(lambda: bool(late))
         assert await asyncio.wrap_future(late[0]) == ["one"]
         await clock.advance(0.5)
-        assert registry.cell("Diary", "a") is cell
+        assert registry.instance("Diary", "a") is instance
 
 
 @asynchronous
@@ -220,16 +224,18 @@ async def test_an_idle_object_hibernates_under_its_open_sockets(tmp_path: Path) 
         client = join(registry, Diary, "a", Connection("c", tags=("phone",)))
         await client.next(Caption)
         client.connection.state = {"user": "u"}
-        await registry.call("Diary", "a", "write", "one")
-        cell = registry.cell("Diary", "a")
+        await registry.call(call_to(Diary, "a", Diary.write, "one"))
+        instance = registry.instance("Diary", "a")
         await clock.advance(9)
-        assert not cell.hibernating
-        await in_time(clock, lambda: cell.hibernating)
+        assert not instance.hibernating
+        await in_time(clock, lambda: instance.hibernating)
         await clock.advance(60)
-        assert registry.cell("Diary", "a") is cell
+        assert registry.instance("Diary", "a") is instance
         assert client.closed is None
         assert registry.counts == RegistryCounts(live=0, hibernating=1, connections=1)
-        assert await registry.call("Diary", "a", "greet", "phone") == [("c", {"user": "u"})]
+        assert await registry.call(call_to(Diary, "a", Diary.greet, "phone")) == [
+            ("c", {"user": "u"})
+        ]
         await client.until(lambda m: m == Caption(text="good morning"))
         assert Diary.born == 2
 
@@ -239,12 +245,12 @@ async def test_an_object_at_work_does_not_hibernate(tmp_path: Path) -> None:
     """Work beside the object keeps its instance, however long it takes."""
     clock = ManualClock()
     async with alive(tmp_path, Diary, clock=clock) as registry:
-        await registry.call("Diary", "a", "work", 60.0)
-        cell = registry.cell("Diary", "a")
+        await registry.call(call_to(Diary, "a", Diary.work, 60.0))
+        instance = registry.instance("Diary", "a")
         await clock.advance(59)
-        assert not cell.hibernating
-        await in_time(clock, lambda: cell.hibernating)
-        assert await registry.call("Diary", "a", "stored") == ["worked"]
+        assert not instance.hibernating
+        await in_time(clock, lambda: instance.hibernating)
+        assert await registry.call(call_to(Diary, "a", Diary.stored)) == ["worked"]
 
 
 @asynchronous
@@ -259,11 +265,11 @@ async def test_an_object_may_store_what_must_last_before_it_hibernates(tmp_path:
 
     clock = ManualClock()
     async with alive(tmp_path, Tidy, clock=clock) as registry:
-        await registry.call("Tidy", "a", "stored")
+        await registry.call(call_to(Tidy, "a", Tidy.stored))
         for _ in range(2):
             born = Diary.born
             await in_time(clock, lambda: registry.counts.live == 0)
-            assert await registry.call("Tidy", "a", "stored") == ["good night 0"]
+            assert await registry.call(call_to(Tidy, "a", Tidy.stored)) == ["good night 0"]
             assert Diary.born > born
 
 
@@ -273,8 +279,8 @@ async def test_a_client_that_is_gone_before_its_turn_is_never_in_the_room(tmp_pa
     async with alive(tmp_path, Diary) as registry:
         client = join(registry, Diary, "a", Connection("c"))
         await client.leave()
-        assert await registry.call("Diary", "a", "stored") == []
-        await eventually(lambda: registry.cell("Diary", "a").idle)
+        assert await registry.call(call_to(Diary, "a", Diary.stored)) == []
+        await eventually(lambda: registry.instance("Diary", "a").idle)
 
 
 @asynchronous
@@ -286,9 +292,9 @@ async def test_a_client_that_returns_replaces_its_old_connection(tmp_path: Path)
         new = join(registry, Diary, "a", Connection("same"))
         await new.next(Caption)
         assert (await old.end()).code == 1000
-        assert await registry.call("Diary", "a", "stored") == ["same left"]
+        assert await registry.call(call_to(Diary, "a", Diary.stored)) == ["same left"]
         await old.leave()
-        assert await registry.call("Diary", "a", "stored") == ["same left"]
+        assert await registry.call(call_to(Diary, "a", Diary.stored)) == ["same left"]
         assert new.closed is None
 
 
@@ -297,27 +303,27 @@ async def test_a_destroyed_object_leaves_nothing_and_ends_its_clients(tmp_path: 
     """Its file is gone before others hear of it; later events begin a new, empty object."""
     async with alive(tmp_path, Diary) as registry:
         client = join(registry, Diary, "a", Connection("c"))
-        await registry.call("Diary", "a", "write", "secret")
-        await registry.call("Diary", "neighbour", "stored")
-        path = registry.cell("Diary", "a").path
+        await registry.call(call_to(Diary, "a", Diary.write, "secret"))
+        await registry.call(call_to(Diary, "neighbour", Diary.stored))
+        path = registry.instance("Diary", "a").path
         still_there: list[bool] = []
-        write = Diary.write
+        original = Diary.write
 
-        def look(self: Diary, text: str) -> list[str]:
+        def write(self: Diary, text: str) -> list[str]:
             still_there.append(path.exists())
-            return write(self, text)
+            return original(self, text)
 
-        Diary.write = look  # type: ignore[method-assign]
+        Diary.write = write  # type: ignore[method-assign]
         try:
-            await registry.call("Diary", "a", "burn")
+            await registry.call(call_to(Diary, "a", Diary.burn))
             assert (await client.end()).code == 4004
             await eventually(lambda: bool(still_there))
         finally:
-            Diary.write = write  # type: ignore[method-assign]
+            Diary.write = original  # type: ignore[method-assign]
         assert still_there == [False]
         assert not list(path.parent.glob(f"{path.name}*"))
-        assert await registry.call("Diary", "neighbour", "stored") == ["it is gone"]
-        assert await registry.call("Diary", "a", "stored") == []
+        assert await registry.call(call_to(Diary, "neighbour", Diary.stored)) == ["it is gone"]
+        assert await registry.call(call_to(Diary, "a", Diary.stored)) == []
 
 
 @asynchronous
@@ -326,9 +332,9 @@ async def test_an_event_that_comes_too_late_is_told_that_the_object_is_gone(
 ) -> None:
     """What was queued behind the removal is refused as not found, not served from a dead file."""
     async with alive(tmp_path, Diary) as registry:
-        await registry.call("Diary", "a", "write", "one")
-        burning = registry.cell("Diary", "a").call("burn", ())
-        late = registry.cell("Diary", "a").call("stored", ())
+        await registry.call(call_to(Diary, "a", Diary.write, "one"))
+        burning = registry.instance("Diary", "a").call("burn", ())
+        late = registry.instance("Diary", "a").call("stored", ())
         await burning
         with pytest.raises(NotFound) as caught:
             await late
@@ -341,14 +347,14 @@ async def test_stopping_ends_every_client_so_that_it_comes_back(tmp_path: Path) 
     async with alive(tmp_path, Diary) as registry:
         client = join(registry, Diary, "a", Connection("c"))
         await client.next(Caption)
-        cell = registry.cell("Diary", "a")
+        instance = registry.instance("Diary", "a")
         await registry.close()
         assert (await client.end()).code == CLOSE_RESTART
         with pytest.raises(PrepServerError) as caught:
-            await registry.call("Diary", "a", "stored")
+            await registry.call(call_to(Diary, "a", Diary.stored))
         assert caught.value.code == ErrorCode.STOPPING
         with pytest.raises(PrepServerError) as caught:
-            await cell.call("stored", ())
+            await instance.call("stored", ())
         assert caught.value.code == ErrorCode.STOPPING
         await client.leave()  # as the socket does after its end: no object is woken
         assert Diary.born == 1
@@ -360,9 +366,9 @@ async def test_stopping_lets_what_was_begun_become_durable(
 ) -> None:
     """A handler whose commit is under way when the server stops is not lost."""
     async with alive(tmp_path, Diary) as registry:
-        await registry.call("Diary", "a", "stored")
+        await registry.call(call_to(Diary, "a", Diary.stored))
         gate = Gate(monkeypatch, "a")
-        call = asyncio.create_task(registry.call("Diary", "a", "write", "last words"))
+        call = asyncio.create_task(registry.call(call_to(Diary, "a", Diary.write, "last words")))
         await asyncio.to_thread(gate.reached.wait, 10)
         closing = asyncio.create_task(registry.close())
         await asyncio.sleep(0)
@@ -370,7 +376,7 @@ async def test_stopping_lets_what_was_begun_become_durable(
         await closing
         assert await call == ["last words"]
     async with alive(tmp_path, Diary) as registry:
-        assert await registry.call("Diary", "a", "stored") == ["last words"]
+        assert await registry.call(call_to(Diary, "a", Diary.stored)) == ["last words"]
 
 
 @asynchronous

@@ -17,7 +17,7 @@ from prepserver.wire.error_codes import ErrorCode
 from tests.support.clock import ManualClock
 from tests.support.contender import Tally
 from tests.support.loop import asynchronous
-from tests.support.objects import alive
+from tests.support.objects import alive, call_to
 
 RACES = 500
 RELEASES = 100
@@ -155,8 +155,12 @@ async def test_calls_at_the_same_moment_build_one_instance(tmp_path: Path) -> No
     names = [f"o{number}" for number in range(RACES // 10)]
     async with alive(tmp_path, Counted, clock=clock) as registry:
         for round in range(10):
-            words = ["add", *["count"] * 7]
-            calls = [registry.call("Counted", name, word) for name in names for word in words]
+            methods = [Counted.add, *[Counted.count] * 7]
+            calls = [
+                registry.call(call_to(Counted, name, method))
+                for name in names
+                for method in methods
+            ]
             assert set(await asyncio.gather(*calls)) == {round + 1}
             assert Counted.built == dict.fromkeys(names, round + 1)
             await clock.advance(12)
@@ -175,7 +179,7 @@ async def test_an_object_that_is_released_while_it_is_called_counts_on(tmp_path:
             ending = asyncio.create_task(clock.advance(1))
             for _ in range(rng.randrange(12)):
                 await asyncio.sleep(0)
-            calls = [registry.call("Counted", "a", "add") for _ in range(2)]
+            calls = [registry.call(call_to(Counted, "a", Counted.add)) for _ in range(2)]
             assert await asyncio.gather(*calls) == [counted + 1, counted + 2]
             counted += 2
             await ending

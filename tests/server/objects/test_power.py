@@ -118,12 +118,12 @@ def index_in_use(disk: Disk) -> AlarmIndex:
     """One that was whole and durable, and in which so much was changed since that its journal has
     been moved into the file without waiting."""
     index = index_on(disk)
-    index.fill([])
+    index.rebuild([])
     index.close()
     index = index_on(disk)
-    assert index.filled
+    assert index.complete
     for number in range(1_200):
-        index.put("ledger", str(number % 40), float(number))
+        index.write("ledger", str(number % 40), float(number))
     return index
 
 
@@ -136,7 +136,7 @@ def test_an_index_that_lost_something_is_not_trusted(tmp_path: Path, seed: int) 
     index.close()
     disk.restart()
     index = index_on(disk)
-    assert not index.filled
+    assert not index.complete
     index.close()
 
 
@@ -152,9 +152,9 @@ def test_an_index_is_trusted_when_it_was_closed_and_not_before_it_is_durable(
         index.close()
         disk.restart()
         index = index_on(disk)
-        trusted.append(index.filled)
-        if index.filled:
-            assert len(index.pop_due(float("inf"))) == 40
+        trusted.append(index.complete)
+        if index.complete:
+            assert len(index.pop_due_alarms(float("inf"))) == 40
         index.close()
         disk.remove()
     assert trusted[-1], "an index that was closed before the cut is trusted"

@@ -1,4 +1,4 @@
-"""One object's own database: schema, key-value, typed errors."""
+"""An object's own database: schema migrations, key-value pairs, and typed errors."""
 
 from pathlib import Path
 
@@ -22,13 +22,18 @@ def columns(storage: Storage) -> list[str]:
     return [str(row[1]) for row in storage.sql("PRAGMA table_info(things)")]
 
 
-def test_migrations_run_once_each_and_in_order(tmp_path: Path) -> None:
-    """A database of an earlier version gets what it lacks, and keeps its rows."""
-    path = tmp_path / "a.sqlite"
-    storage = Storage(path, "a", (FIRST,))
-    storage.sql("INSERT INTO things VALUES (?)", "cup")
+def create(path: Path, *migrations: str) -> None:
+    """Create a database with one row; an empty one would be removed when it is closed."""
+    storage = Storage(path, "a", migrations)
+    storage.sql("INSERT INTO things (name) VALUES (?)", "cup")
     storage.commit()
     storage.close()
+
+
+def test_migrations_run_once_each_and_in_order(tmp_path: Path) -> None:
+    """A database of an earlier version runs the missing migrations and keeps its rows."""
+    path = tmp_path / "a.sqlite"
+    create(path, FIRST)
     storage = Storage(path, "a", (FIRST, SECOND))
     assert columns(storage) == ["name", "size"]
     assert storage.sql("SELECT * FROM things") == [("cup", 0)]
@@ -36,10 +41,10 @@ def test_migrations_run_once_each_and_in_order(tmp_path: Path) -> None:
     Storage(path, "a", (FIRST, SECOND)).close()
 
 
-def test_a_migration_that_fails_changes_nothing(tmp_path: Path) -> None:
-    """The schema is at one version or at the next, never between."""
+def test_a_failed_migration_changes_nothing(tmp_path: Path) -> None:
+    """The schema stays at the earlier version when a migration fails."""
     path = tmp_path / "a.sqlite"
-    Storage(path, "a", (FIRST,)).close()
+    create(path, FIRST)
     with pytest.raises(StorageError):
         Storage(path, "a", (FIRST, "ALTER TABLE things ADD COLUMN size; SELECT nonsense;"))
     storage = Storage(path, "a", (FIRST,))
@@ -47,10 +52,10 @@ def test_a_migration_that_fails_changes_nothing(tmp_path: Path) -> None:
     storage.close()
 
 
-def test_a_database_of_a_newer_version_is_refused(tmp_path: Path) -> None:
-    """An older server does not touch what it does not understand, and says what to do."""
+def test_a_newer_schema_is_rejected(tmp_path: Path) -> None:
+    """An older server leaves the database untouched and asks for an upgrade."""
     path = tmp_path / "a.sqlite"
-    Storage(path, "a", (FIRST, SECOND)).close()
+    create(path, FIRST, SECOND)
     with pytest.raises(StorageError, match="Upgrade") as caught:
         Storage(path, "a", (FIRST,))
     assert caught.value.code == ErrorCode.SCHEMA_TOO_NEW
@@ -59,8 +64,8 @@ def test_a_database_of_a_newer_version_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"not a database at all, but some other file " * 100])
-def test_a_file_that_is_no_database_is_a_typed_error(tmp_path: Path, content: bytes) -> None:
-    """The error names the file and leaves it as it is."""
+def test_a_file_that_is_not_a_database_raises_a_typed_error(tmp_path: Path, content: bytes) -> None:
+    """The error names the file; its content is left alone."""
     path = tmp_path / "a.sqlite"
     path.write_bytes(content)
     with pytest.raises(StorageError, match=r"a\.sqlite"):
@@ -68,15 +73,15 @@ def test_a_file_that_is_no_database_is_a_typed_error(tmp_path: Path, content: by
     assert path.read_bytes() == content
 
 
-def test_a_folder_that_cannot_be_made_is_a_typed_error(tmp_path: Path) -> None:
-    """A file in the place of a folder is told in a sentence."""
+def test_a_folder_that_cannot_be_created_raises_a_typed_error(tmp_path: Path) -> None:
+    """A file in the place of the folder raises StorageError."""
     (tmp_path / "objects").write_text("")
     with pytest.raises(StorageError):
         Storage(tmp_path / "objects" / "a.sqlite", "a", ())
 
 
-def test_values_come_back_as_their_type(tmp_path: Path) -> None:
-    """Key-value pairs are encoded, replaced and deleted."""
+def test_key_value_pairs_keep_their_type(tmp_path: Path) -> None:
+    """Values are encoded, replaced and deleted."""
     storage = Storage(tmp_path / "a.sqlite", "a", ())
     assert storage.get("thing", Thing) is None
     storage.put("thing", Thing("cup", [1]))
@@ -87,13 +92,13 @@ def test_values_come_back_as_their_type(tmp_path: Path) -> None:
     storage.close()
 
 
-def test_only_a_transaction_that_changed_something_counts_as_written(tmp_path: Path) -> None:
-    """Reading costs no commit."""
+def test_only_a_transaction_that_changed_something_has_writes(tmp_path: Path) -> None:
+    """A transaction that only reads needs no commit."""
     storage = Storage(tmp_path / "a.sqlite", "a", (FIRST,))
     storage.sql("SELECT * FROM things")
-    assert not storage.wrote
+    assert not storage.has_writes
     storage.sql("INSERT INTO things VALUES ('cup')")
-    assert storage.wrote
+    assert storage.has_writes
     storage.rollback()
     storage.rollback()
     assert storage.row("SELECT * FROM things") is None
@@ -101,33 +106,33 @@ def test_only_a_transaction_that_changed_something_counts_as_written(tmp_path: P
 
 
 def test_a_commit_waits_for_the_disk(tmp_path: Path) -> None:
-    """Acknowledged means durable: the journal is synchronised at every commit."""
+    """SQLite syncs the journal at each commit: WAL mode with synchronous=FULL."""
     storage = Storage(tmp_path / "a.sqlite", "a", ())
     assert storage.row("PRAGMA synchronous") == (2,)
     assert storage.row("PRAGMA journal_mode") == ("wal",)
     storage.close()
 
 
-def test_a_database_that_nothing_was_stored_in_leaves_no_file(tmp_path: Path) -> None:
-    """Reading is not storing, nor is what was taken back."""
+def test_a_database_without_writes_leaves_no_file(tmp_path: Path) -> None:
+    """Reads and rolled-back writes do not count: closing removes the file."""
     path = tmp_path / "a.sqlite"
     storage = Storage(path, "a", (FIRST,))
     assert storage.sql("SELECT * FROM things") == []
     storage.commit()
     storage.put("key", 1)
     storage.rollback()
-    storage.release()
+    storage.close()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_database_that_something_was_stored_in_stays(tmp_path: Path) -> None:
-    """Also when nothing is left of it, and when it is opened again only to be read."""
+def test_a_database_with_writes_stays(tmp_path: Path) -> None:
+    """Closing keeps the file, also after it was opened again only to be read."""
     path = tmp_path / "a.sqlite"
     storage = Storage(path, "a", (FIRST,))
     storage.put("key", 1)
     storage.commit()
-    storage.release()
+    storage.close()
     storage = Storage(path, "a", (FIRST, SECOND))
     assert storage.get("key", int) == 1
-    storage.release()
+    storage.close()
     assert [each.name for each in tmp_path.iterdir()] == ["a.sqlite"]

@@ -9,6 +9,7 @@ import pytest
 from prepserver.engines.scripted import ScriptedSpeechModel
 from prepserver.engines.types import ModelInfo, PartialTranscript, Priority, Prompt, Transcription
 from prepserver.interview.prompts.build import build_prefill_prompt
+from prepserver.interview.stubs import InterviewStub, UserInterviewsStub
 from prepserver.interview.turns.steps import Step
 from prepserver.wire import codec
 from prepserver.wire import protocol as wire
@@ -61,7 +62,7 @@ async def test_a_draft_is_read_while_it_is_typed(tmp_path: Path) -> None:
         assert model.prefilled[-1].conversation == client.room
         await client.send(answer("We moved to Kafka because of the auditors."))
         await client.said(MessageKind.QUESTION)
-        messages = await rooms.registry.call("interview", client.room, "messages")
+        messages = await rooms.registry.call(InterviewStub(client.room).messages())
     assert [m.text for m in messages if m.kind is MessageKind.ANSWER] == [
         "We moved to Kafka because of the auditors."
     ]
@@ -93,7 +94,7 @@ async def test_what_was_read_is_not_read_again(tmp_path: Path) -> None:
         await eventually(lambda: drafts(model) == [""])
         for _ in range(3):
             await client.send(wire.UserTyping(draft="We moved to "))
-            await rooms.registry.settled()
+            await rooms.registry.wait_for_handlers()
         await eventually(lambda: drafts(model) == ["", "We moved to"])
         await client.send(wire.AudioStart(id="r1"))
         for number in range(75):
@@ -119,7 +120,7 @@ async def test_the_same_draft_is_read_again_when_what_was_said_before_it_has_cha
         await eventually(lambda: drafts(model) == ["", "Well", ""])
         await client.send(wire.UserTyping(draft="Well"))
         await eventually(lambda: drafts(model) == ["", "Well", "", "Well"])
-        said = await rooms.registry.call("interview", client.room, "messages")
+        said = await rooms.registry.call(InterviewStub(client.room).messages())
         id = next(m.id for m in said if m.kind is MessageKind.ANSWER)
         await client.send(wire.MessageEdit(id="e1", message_id=id, text="Well, it did."))
         await client.send(wire.UserTyping(draft="Well"))
@@ -139,7 +140,7 @@ async def test_a_draft_that_there_was_no_time_for_is_read_later(tmp_path: Path) 
         async with door.admitted(Priority.ANSWER):
             await client.send(wire.UserTyping(draft="Well"))
             await clock.advance(0)
-            await rooms.registry.settled()
+            await rooms.registry.wait_for_handlers()
         assert drafts(model) == [""]
         await client.send(wire.UserTyping(draft="Well"))
         await eventually(lambda: drafts(model) == ["", "Well"])
@@ -170,7 +171,7 @@ async def test_an_interview_that_rests_is_parked_and_one_that_is_deleted_forgott
         assert client.closed is None
         await client.send(wire.UserTyping(draft="Back again"))
         await eventually(lambda: any("Back again" in shown(p) for p in model.prefilled))
-        await rooms.registry.call("user-interviews", "user-1", "delete", client.room)
+        await rooms.registry.call(UserInterviewsStub("user-1").delete(client.room))
         await eventually(lambda: ("discard", client.room) in model.kept)
 
 

@@ -15,6 +15,7 @@ from prepserver.interview.prompts.build import (
 )
 from prepserver.interview.prompts.context import HistorySummary
 from prepserver.interview.questions import bank
+from prepserver.interview.stubs import InterviewStub
 from prepserver.interview.turns.steps import Step
 from prepserver.wire import protocol as wire
 from prepserver.wire.protocol import MessageKind
@@ -209,7 +210,7 @@ async def test_a_summary_of_what_was_corrected_meanwhile_is_not_kept(tmp_path: P
     async with model.rooms(tmp_path) as rooms:
         client = await talk(rooms, 4)
         await eventually(lambda: model.purposes()[-1] == "history_summary")
-        said = await rooms.registry.call("interview", client.room, "messages")
+        said = await rooms.registry.call(InterviewStub(client.room).messages())
         first = next(m for m in said if m.kind is MessageKind.ANSWER)
         corrected = first.text.replace("Zeppelin", "Blimp")
         await client.send(wire.MessageEdit(id="e1", message_id=first.id, text=corrected))

@@ -7,6 +7,7 @@ from prepserver.engines.scripted import ScriptedSpeechModel
 from prepserver.engines.types import PartialTranscript, Transcription
 from prepserver.errors import InferenceError
 from prepserver.interview.speech.live_transcription import AUDIO_TIMEOUT
+from prepserver.interview.stubs import InterviewStub
 from prepserver.wire import codec
 from prepserver.wire import protocol as wire
 from prepserver.wire.error_codes import ErrorCode
@@ -123,14 +124,14 @@ async def test_a_speaker_who_vanishes_frees_the_ears(tmp_path: Path) -> None:
     clock = ManualClock()
     async with Rooms(tmp_path, clock=clock) as rooms:
         client = await open_room(rooms)
-        cell = rooms.registry.cell("interview", client.room)
+        instance = rooms.registry.instance("interview", client.room)
         await client.send(wire.AudioStart(id="r1"))
         await speak(client, 1)
         await caption(client, "1 s")
         await rooms.advance(AUDIO_TIMEOUT - 1)
-        assert not cell.idle
+        assert not instance.idle
         await rooms.advance(2)
-        assert cell.idle
+        assert instance.idle
         await speak(client, 2, begin=1)
         await caption(client, "2 s 3 s")
         await client.send(wire.AudioStop(id="r1", frames=75))
@@ -181,7 +182,7 @@ async def test_how_an_answer_was_heard_is_kept(tmp_path: Path) -> None:
         client = await open_room(rooms)
         await client.send(LOUD)
         said = await client.said(MessageKind.ANSWER)
-        speech = await rooms.registry.call("interview", client.room, "speech", said.id)
+        speech = await rooms.registry.call(InterviewStub(client.room).speech(said.id))
     assert isinstance(speech, Transcription)
     assert speech.text == said.text
     assert [segment.text for segment in speech.segments] == [said.text]

@@ -1,0 +1,54 @@
+"""Typed stubs of the interview's two kinds of object, for calls from the edge and between them."""
+
+from typing import Any
+
+from prepserver.engines.types import Transcription
+from prepserver.objects.stubs import ObjectCall, ObjectStub
+from prepserver.wire import protocol as wire
+
+__all__ = ["InterviewStub", "UserInterviewsStub"]
+
+
+class InterviewStub(ObjectStub):
+    """An interview, named by its id."""
+
+    kind = "interview"
+
+    def begin(self, owner: str, spec: dict[str, Any], view: wire.Interview) -> ObjectCall[None]:
+        return self._call("begin", owner, spec, view)
+
+    def rename(self, title: str) -> ObjectCall[wire.Interview]:
+        return self._call("rename", title)
+
+    def messages(self) -> ObjectCall[list[wire.Message]]:
+        return self._call("messages")
+
+    def speech(self, message: str) -> ObjectCall[Transcription]:
+        return self._call("speech", message)
+
+    def delete(self, owner: str, id: str) -> ObjectCall[None]:
+        return self._call("delete", owner, id)
+
+
+class UserInterviewsStub(ObjectStub):
+    """A user's list of interviews, named by the user's id."""
+
+    kind = "user-interviews"
+
+    def create(self, request: wire.CreateInterview) -> ObjectCall[wire.Interview]:
+        return self._call("create", request)
+
+    def find(self, id: str) -> ObjectCall[wire.Interview]:
+        return self._call("find", id)
+
+    def list(self) -> ObjectCall[list[wire.Interview]]:
+        return self._call("list")
+
+    def delete(self, id: str) -> ObjectCall[None]:
+        return self._call("delete", id)
+
+    def update(self, view: wire.Interview) -> ObjectCall[None]:
+        return self._call("update", view)
+
+    def forget(self, id: str) -> ObjectCall[None]:
+        return self._call("forget", id)
