@@ -1,4 +1,4 @@
-"""An interview that outgrows the model's context."""
+"""The history summary of an interview that outgrows the model's context."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from prepserver.interview.turns.steps import Step
 from prepserver.wire import protocol as wire
 from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import MessageKind
-from tests.server.interview.prompts.test_build import context_after
+from tests.server.interview.prompts.test_build import context_after, prompt_text
 from tests.server.interview.talk import answer, open_room
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
@@ -32,52 +32,47 @@ from tests.support.rooms import Rooms
 
 BANK = bank.load_bank()
 
-LONG = [
+LONG_ANSWERS = [
     f"In project {n} we built the Zeppelin{n} service, and the Orchid{n} team ran it for a year. "
     "Then the auditors asked for every change of the last decade, and we had to look at it again."
     for n in range(9)
 ]
-TIGHT = {
-    "compact": ModelInfo(name="small", parameters=135_000_000, context=1_000),
-    "full": ModelInfo(name="large", parameters=8_000_000_000, context=1_000),
+SMALL_CONTEXT = {
+    "few_shot": ModelInfo(name="small", parameters=135_000_000, context=1_000),
+    "instruct": ModelInfo(name="large", parameters=8_000_000_000, context=1_000),
 }
 
 
-def text_of(prompt: Prompt) -> str:
-    return prompt.text or "\n".join(turn.content for turn in prompt.turns)
-
-
-@pytest.mark.parametrize("profile", list(TIGHT))
-def test_what_a_prompt_has_no_room_for_is_shown_condensed(profile: str) -> None:
-    """The oldest exchanges go, a few at a time, and their summary stands in their place; as long
-    as everything fits there is none."""
-    info, context = TIGHT[profile], context_after(LONG)
-    upto = count_outgrown_messages(info, context)
-    assert upto >= BLOCK
+@pytest.mark.parametrize("profile", list(SMALL_CONTEXT))
+def test_the_history_summary_replaces_the_oldest_exchanges(profile: str) -> None:
+    """A prompt contains the summary in place of the messages that it covers."""
+    info, context = SMALL_CONTEXT[profile], context_after(LONG_ANSWERS)
+    outgrown = count_outgrown_messages(info, context)
+    assert outgrown >= BLOCK
     assert count_outgrown_messages(msgspec.structs.replace(info, context=32_000), context) == 0
-    condensed = msgspec.structs.replace(
-        context, history_summary=HistorySummary(covered=upto, text="They spoke about airships.")
+    summarised = msgspec.structs.replace(
+        context, history_summary=HistorySummary(covered=outgrown, text="They spoke about airships.")
     )
-    prompt, _ = build_prompt(Step.CLOSING, info, BANK, condensed, 1)
-    assert "They spoke about airships." in text_of(prompt)
-    assert context.messages[upto - 1].text not in text_of(prompt)
-    assert context.messages[-1].text in text_of(prompt)
+    prompt, _ = build_prompt(Step.CLOSING, info, BANK, summarised, 1)
+    assert "They spoke about airships." in prompt_text(prompt)
+    assert context.messages[outgrown - 1].text not in prompt_text(prompt)
+    assert context.messages[-1].text in prompt_text(prompt)
 
 
-@pytest.mark.parametrize("profile", list(TIGHT))
-def test_a_summary_is_asked_of_what_none_covers_yet(profile: str) -> None:
-    """What was condensed before is not read again."""
-    info = TIGHT[profile]
+@pytest.mark.parametrize("profile", list(SMALL_CONTEXT))
+def test_a_new_summary_is_about_messages_that_no_summary_covers(profile: str) -> None:
+    """The prompt contains no message that the previous summary covers."""
+    info = SMALL_CONTEXT[profile]
     context = msgspec.structs.replace(
-        context_after(LONG), history_summary=HistorySummary(covered=4, text="Earlier.")
+        context_after(LONG_ANSWERS), history_summary=HistorySummary(covered=4, text="Earlier.")
     )
     prompt = build_history_summary_prompt(info, BANK, context, 8, 1)
-    assert context.messages[3].text not in text_of(prompt)
-    assert context.messages[4].text in text_of(prompt)
-    assert context.messages[8].text not in text_of(prompt)
+    assert context.messages[3].text not in prompt_text(prompt)
+    assert context.messages[4].text in prompt_text(prompt)
+    assert context.messages[8].text not in prompt_text(prompt)
 
 
-def gateway_of(tmp_path: Path, reply: Reply) -> tuple[Gateway, CuedLanguage]:
+def create_gateway(tmp_path: Path, reply: Reply) -> tuple[Gateway, CuedLanguage]:
     clock = ManualClock()
     model = CuedLanguage(clock, [reply])
     limiter = RateLimiter(tmp_path / "limits.sqlite", clock, limit=0)
@@ -89,17 +84,17 @@ CALL = Call(purpose="question", user="u", interview="i", request="i/1")
 
 @asynchronous
 async def test_a_summary_grows_with_the_interview(tmp_path: Path) -> None:
-    """What is condensed later is added to what was condensed before."""
-    gateway, model = gateway_of(tmp_path, words("They built airships."))
+    """A new summary is appended to the previous one."""
+    gateway, model = create_gateway(tmp_path, words("They built airships."))
     gateway.start()
-    info, context = TIGHT["full"], context_after(LONG)
+    info, context = SMALL_CONTEXT["instruct"], context_after(LONG_ANSWERS)
     first = await summarise_history(gateway, CALL, info, BANK, context, 1)
     assert first is not None
     assert first == HistorySummary(
         covered=count_outgrown_messages(info, context), text="They built airships."
     )
-    known = msgspec.structs.replace(context, history_summary=first)
-    assert await summarise_history(gateway, CALL, info, BANK, known, 1) is None
+    summarised = msgspec.structs.replace(context, history_summary=first)
+    assert await summarise_history(gateway, CALL, info, BANK, summarised, 1) is None
     earlier = msgspec.structs.replace(
         context, history_summary=HistorySummary(covered=2, text="Before.")
     )
@@ -111,31 +106,29 @@ async def test_a_summary_grows_with_the_interview(tmp_path: Path) -> None:
 
 
 @asynchronous
-async def test_a_summary_that_fails_costs_no_question(tmp_path: Path) -> None:
-    """The interview goes on without it."""
+async def test_a_failed_summary_does_not_fail_the_turn(tmp_path: Path) -> None:
+    """A model error gives no summary and raises nothing."""
     broken = InferenceError("No.", code=ErrorCode.INFERENCE, retryable=False)
-    gateway, _ = gateway_of(tmp_path, [broken])
+    gateway, _ = create_gateway(tmp_path, [broken])
     gateway.start()
-    assert (
-        await summarise_history(gateway, CALL, TIGHT["full"], BANK, context_after(LONG), 1) is None
-    )
+    info, context = SMALL_CONTEXT["instruct"], context_after(LONG_ANSWERS)
+    assert await summarise_history(gateway, CALL, info, BANK, context, 1) is None
     await gateway.close()
 
 
-class Narrow(CuedLanguage):
-    """A model with very little room."""
+class SmallContextLanguage(CuedLanguage):
+    """Language model with a context of 700 tokens."""
 
     async def start(self) -> ModelInfo:
         return msgspec.structs.replace(await super().start(), context=700)
 
 
 @asynchronous
-async def test_a_long_interview_keeps_its_beginning_in_short(tmp_path: Path) -> None:
-    """Through the whole room: the summary is stored and later prompts begin with it, also after a
-    restart."""
+async def test_the_history_summary_of_a_long_interview_is_stored(tmp_path: Path) -> None:
+    """Question prompts contain the summary, also after a restart."""
     clock = ManualClock()
 
-    class Interviewer(Narrow):
+    class Interviewer(SmallContextLanguage):
         def next_reply(self, prompt: Prompt) -> Reply:
             match prompt.purpose:
                 case "skills":
@@ -148,16 +141,16 @@ async def test_a_long_interview_keeps_its_beginning_in_short(tmp_path: Path) -> 
     model = Interviewer(clock, [])
     async with Rooms(tmp_path, clock=clock, language=model) as rooms:
         client = await open_room(rooms, questions=20)
-        for text in LONG:
+        for text in LONG_ANSWERS:
             await client.send(answer(text))
             await client.said(MessageKind.QUESTION)
         room = client.room
     assert "history_summary" in [prompt.purpose for prompt in model.prompts]
-    again = Interviewer(clock, [])
-    async with Rooms(tmp_path, clock=clock, language=again) as rooms:
+    restarted = Interviewer(clock, [])
+    async with Rooms(tmp_path, clock=clock, language=restarted) as rooms:
         client = await rooms.join(room)
         await client.next(wire.Snapshot)
         await client.send(answer("And one more."))
         await client.said(MessageKind.QUESTION)
-    asked = [prompt for prompt in again.prompts if prompt.purpose == "question"]
-    assert "They spoke of airships." in text_of(asked[-1])
+    asked = [prompt for prompt in restarted.prompts if prompt.purpose == "question"]
+    assert "They spoke of airships." in prompt_text(asked[-1])

@@ -1,4 +1,4 @@
-"""What the model reads while the candidate is still at it, and what is kept for an interview."""
+"""Prefill while the candidate thinks and answers, and the KV state of an interview."""
 
 from collections.abc import AsyncGenerator, AsyncIterable
 from pathlib import Path
@@ -7,14 +7,14 @@ import msgspec
 import pytest
 
 from prepserver.engines.scripted import ScriptedSpeechModel
-from prepserver.engines.types import ModelInfo, PartialTranscript, Priority, Prompt, Transcription
+from prepserver.engines.types import ModelInfo, PartialTranscript, Priority, Transcription
 from prepserver.interview.prompts.build import build_prefill_prompt
 from prepserver.interview.stubs import InterviewStub, UserInterviewsStub
 from prepserver.interview.turns.steps import Step
 from prepserver.wire import codec
 from prepserver.wire import protocol as wire
 from prepserver.wire.protocol import MessageKind
-from tests.server.interview.prompts.test_build import PROFILES, ask, context_after
+from tests.server.interview.prompts.test_build import PROFILES, build, context_after, prompt_text
 from tests.server.interview.talk import LOUD, answer, open_room
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
@@ -23,17 +23,13 @@ from tests.support.objects import eventually, in_time
 from tests.support.rooms import Rooms
 
 
-def asking(clock: ManualClock, questions: int = 4) -> CuedLanguage:
+def interviewer_model(clock: ManualClock, questions: int = 4) -> CuedLanguage:
     replies = [words(f"What is number {n} like?") for n in range(questions)]
     return CuedLanguage(clock, [words('{"skills": []}'), *replies])
 
 
-def shown(prompt: Prompt) -> str:
-    return prompt.text or "\n".join(turn.content for turn in prompt.turns)
-
-
-class Hesitating(ScriptedSpeechModel):
-    """Is certain of two words and guesses on."""
+class TwoCommittedWords(ScriptedSpeechModel):
+    """Speech model whose captions have two committed words and a changing interim part."""
 
     async def transcribe_live(
         self, audio: AsyncIterable[bytes], vocabulary: str = ""
@@ -42,8 +38,13 @@ class Hesitating(ScriptedSpeechModel):
             yield PartialTranscript(final="", committed="We think", interim=f"{len(piece)}")
 
 
-def drafts(model: CuedLanguage) -> list[str]:
-    """What was read ahead of answers, in order: of each the answer alone."""
+def has_prefilled(model: CuedLanguage, text: str) -> bool:
+    """Return True if a prefilled prompt contains `text`."""
+    return any(text in prompt_text(prompt) for prompt in model.prefilled)
+
+
+def prefilled_drafts(model: CuedLanguage) -> list[str]:
+    """Return the answer at the end of each prefilled prompt, in order."""
     return [
         prompt.turns[-1].content if prompt.turns[-1].role == "user" else ""
         for prompt in model.prefilled
@@ -51,14 +52,14 @@ def drafts(model: CuedLanguage) -> list[str]:
 
 
 @asynchronous
-async def test_a_draft_is_read_while_it_is_typed(tmp_path: Path) -> None:
-    """As the beginning of the answer, for this interview; it is not stored."""
+async def test_a_draft_is_prefilled_while_it_is_typed(tmp_path: Path) -> None:
+    """The draft is prefilled under the interview's conversation and is not stored."""
     clock = ManualClock()
-    model = asking(clock)
+    model = interviewer_model(clock)
     async with Rooms(tmp_path, clock=clock, language=model) as rooms:
         client = await open_room(rooms)
         await client.send(wire.UserTyping(draft="We moved to Kafka"))
-        await eventually(lambda: any("We moved to Kafka" in shown(p) for p in model.prefilled))
+        await eventually(lambda: has_prefilled(model, "We moved to Kafka"))
         assert model.prefilled[-1].conversation == client.room
         await client.send(answer("We moved to Kafka because of the auditors."))
         await client.said(MessageKind.QUESTION)
@@ -70,128 +71,127 @@ async def test_a_draft_is_read_while_it_is_typed(tmp_path: Path) -> None:
 
 
 @asynchronous
-async def test_what_is_heard_for_certain_is_read_while_the_rest_is_spoken(tmp_path: Path) -> None:
-    """The tentative end of a caption is not."""
+async def test_committed_text_is_prefilled_while_the_candidate_speaks(tmp_path: Path) -> None:
+    """The interim part of a caption is not prefilled."""
     clock = ManualClock()
-    model = asking(clock)
+    model = interviewer_model(clock)
     async with Rooms(tmp_path, clock=clock, language=model) as rooms:
         client = await open_room(rooms)
         await client.send(wire.AudioStart(id="r1"))
         for number in range(75):
             await client.send(codec.pack_frame(number, LOUD[:1_280]))
-        await eventually(lambda: any("2 s" in shown(p) for p in model.prefilled))
-        assert not any("3 s" in shown(p) for p in model.prefilled)
+        await eventually(lambda: has_prefilled(model, "2 s"))
+        assert not has_prefilled(model, "3 s")
 
 
 @asynchronous
-async def test_what_was_read_is_not_read_again(tmp_path: Path) -> None:
-    """Captions and keystrokes that add nothing certain cost the model nothing, nor the database."""
+async def test_an_unchanged_draft_is_not_prefilled_again(tmp_path: Path) -> None:
+    """Captions and keystrokes that leave the committed text unchanged start no prefill."""
     clock = ManualClock()
-    model = asking(clock)
-    ears = Hesitating(clock)
-    async with Rooms(tmp_path, clock=clock, language=model, speech=ears) as rooms:
+    model = interviewer_model(clock)
+    transcriber = TwoCommittedWords(clock)
+    async with Rooms(tmp_path, clock=clock, language=model, speech=transcriber) as rooms:
         client = await open_room(rooms)
-        await eventually(lambda: drafts(model) == [""])
+        await eventually(lambda: prefilled_drafts(model) == [""])
         for _ in range(3):
             await client.send(wire.UserTyping(draft="We moved to "))
             await rooms.registry.wait_for_handlers()
-        await eventually(lambda: drafts(model) == ["", "We moved to"])
+        await eventually(lambda: prefilled_drafts(model) == ["", "We moved to"])
         await client.send(wire.AudioStart(id="r1"))
         for number in range(75):
             await client.send(codec.pack_frame(number, LOUD[:1_280]))
         await eventually(lambda: sum(isinstance(m, wire.Caption) for m in client.messages) >= 10)
-        await eventually(lambda: drafts(model) == ["", "We moved to", "We think"])
+        await eventually(lambda: prefilled_drafts(model) == ["", "We moved to", "We think"])
 
 
 @asynchronous
-async def test_the_same_draft_is_read_again_when_what_was_said_before_it_has_changed(
+async def test_a_draft_is_prefilled_again_when_the_conversation_has_changed(
     tmp_path: Path,
 ) -> None:
-    """After the next question, and after an answer was corrected."""
+    """An equal draft is prefilled again after the next question, and after an edited answer."""
     clock = ManualClock()
-    model = asking(clock)
+    model = interviewer_model(clock)
     async with Rooms(tmp_path, clock=clock, language=model) as rooms:
         client = await open_room(rooms)
-        await eventually(lambda: drafts(model) == [""])
+        await eventually(lambda: prefilled_drafts(model) == [""])
         await client.send(wire.UserTyping(draft="Well"))
-        await eventually(lambda: drafts(model) == ["", "Well"])
+        await eventually(lambda: prefilled_drafts(model) == ["", "Well"])
         await client.send(answer("Well, it depends."))
         await client.state(wire.Phase.IDLE)
-        await eventually(lambda: drafts(model) == ["", "Well", ""])
+        await eventually(lambda: prefilled_drafts(model) == ["", "Well", ""])
         await client.send(wire.UserTyping(draft="Well"))
-        await eventually(lambda: drafts(model) == ["", "Well", "", "Well"])
+        await eventually(lambda: prefilled_drafts(model) == ["", "Well", "", "Well"])
         said = await rooms.registry.call(InterviewStub(client.room).messages())
         id = next(m.id for m in said if m.kind is MessageKind.ANSWER)
         await client.send(wire.MessageEdit(id="e1", message_id=id, text="Well, it did."))
         await client.send(wire.UserTyping(draft="Well"))
-        await eventually(lambda: drafts(model) == ["", "Well", "", "Well", "Well"])
-    assert "Well, it did." in shown(model.prefilled[-1])
+        await eventually(lambda: prefilled_drafts(model) == ["", "Well", "", "Well", "Well"])
+    assert "Well, it did." in prompt_text(model.prefilled[-1])
 
 
 @asynchronous
-async def test_a_draft_that_there_was_no_time_for_is_read_later(tmp_path: Path) -> None:
-    """Whoever needs the model now comes first; the next keystroke tries again."""
+async def test_a_dropped_draft_is_prefilled_at_the_next_keystroke(tmp_path: Path) -> None:
+    """A prefill is dropped while an answer needs the model; the next keystroke starts it again."""
     clock = ManualClock()
-    model = asking(clock)
+    model = interviewer_model(clock)
     async with Rooms(tmp_path, clock=clock, language=model) as rooms:
         client = await open_room(rooms)
-        await eventually(lambda: drafts(model) == [""])
-        door = rooms.gateway._language.links[0].admission
-        async with door.admitted(Priority.ANSWER):
+        await eventually(lambda: prefilled_drafts(model) == [""])
+        admission = rooms.gateway._language.links[0].admission
+        async with admission.admitted(Priority.ANSWER):
             await client.send(wire.UserTyping(draft="Well"))
             await clock.advance(0)
             await rooms.registry.wait_for_handlers()
-        assert drafts(model) == [""]
+        assert prefilled_drafts(model) == [""]
         await client.send(wire.UserTyping(draft="Well"))
-        await eventually(lambda: drafts(model) == ["", "Well"])
+        await eventually(lambda: prefilled_drafts(model) == ["", "Well"])
 
 
 @asynchronous
-async def test_a_question_is_read_as_soon_as_it_was_asked(tmp_path: Path) -> None:
-    """Then only the answer is left to read."""
+async def test_a_question_is_prefilled_as_soon_as_it_was_asked(tmp_path: Path) -> None:
+    """The prefill of each question starts before its answer arrives."""
     clock = ManualClock()
-    model = asking(clock)
+    model = interviewer_model(clock)
     async with Rooms(tmp_path, clock=clock, language=model) as rooms:
         client = await open_room(rooms)
-        await eventually(lambda: any("What is number 0 like?" in shown(p) for p in model.prefilled))
+        await eventually(lambda: has_prefilled(model, "What is number 0 like?"))
         await client.send(answer("Not bad."))
-        await eventually(lambda: any("What is number 1 like?" in shown(p) for p in model.prefilled))
+        await eventually(lambda: has_prefilled(model, "What is number 1 like?"))
 
 
 @asynchronous
-async def test_an_interview_that_rests_is_parked_and_one_that_is_deleted_forgotten(
+async def test_an_idle_interview_is_offloaded_and_a_deleted_one_discarded(
     tmp_path: Path,
 ) -> None:
-    """What the model keeps for it goes to disk after ten quiet seconds, and away with it."""
+    """The KV state is offloaded after ten idle seconds, and discarded with the interview."""
     clock = ManualClock()
-    model = asking(clock)
+    model = interviewer_model(clock)
     async with Rooms(tmp_path, clock=clock, language=model, hint_after=3_600) as rooms:
         client = await open_room(rooms)
         await in_time(clock, lambda: ("offload", client.room) in model.kept)
         assert client.closed is None
         await client.send(wire.UserTyping(draft="Back again"))
-        await eventually(lambda: any("Back again" in shown(p) for p in model.prefilled))
+        await eventually(lambda: has_prefilled(model, "Back again"))
         await rooms.registry.call(UserInterviewsStub("user-1").delete(client.room))
         await eventually(lambda: ("discard", client.room) in model.kept)
 
 
 @PROFILES
 @pytest.mark.parametrize("step", [Step.QUESTION, Step.CLOSING, Step.SUMMARY])
-def test_what_was_read_ahead_is_the_beginning_of_the_next_prompt(
-    info: ModelInfo, step: Step
-) -> None:
-    """Whatever is asked next, and however far the draft had come."""
+def test_the_prefilled_prompt_is_a_prefix_of_the_next_prompt(info: ModelInfo, step: Step) -> None:
+    """The prefix matches for every step and every beginning of the answer."""
     answered = context_after(["A payment service for shops."])
     opened = msgspec.structs.replace(answered, messages=answered.messages[:1])
-    prompt = ask(step, info, answered)
+    prompt = build(step, info, answered)
     for draft in ("", "A payment", "A payment service for"):
-        assert shown(prompt).startswith(shown(build_prefill_prompt(info, opened, draft, "i")))
+        prefilled = build_prefill_prompt(info, opened, draft, "i")
+        assert prompt_text(prompt).startswith(prompt_text(prefilled))
 
 
 @PROFILES
-def test_a_hint_begins_with_what_was_read_of_its_question(info: ModelInfo) -> None:
-    """The question is read once, for the hint and for what comes after the answer."""
+def test_the_prefilled_prompt_is_a_prefix_of_the_hint(info: ModelInfo) -> None:
+    """A hint reuses the prefill of its question."""
     answered = context_after(["A payment service for shops."])
     opened = msgspec.structs.replace(answered, messages=answered.messages[:1])
-    hint = ask(Step.HINT, info, opened)
-    assert shown(hint).startswith(shown(build_prefill_prompt(info, opened, "", "i")))
+    hint = build(Step.HINT, info, opened)
+    assert prompt_text(hint).startswith(prompt_text(build_prefill_prompt(info, opened, "", "i")))

@@ -1,0 +1,317 @@
+"""The question bank: its data, the checks of broken data, and the selection."""
+
+import itertools
+import re
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from prepserver.interview.questions.bank import (
+    Bank,
+    Question,
+    load_bank,
+    parse_questions,
+    parse_skills,
+)
+from prepserver.wire.protocol import InterviewType, Level
+
+BANK = load_bank()
+TYPES = (InterviewType.BEHAVIOURAL, InterviewType.TECHNICAL, InterviewType.SYSTEM_DESIGN)
+SEEDS = range(25)
+LONGEST = 30
+"""Questions of the longest interview."""
+
+STOP_WORDS = frozenset(
+    """
+    a an and are as at be been but by can could did do does for from had has have how if in is it
+    its more most not of on one or out so than that the their them then there these they this
+    those to up was were what when where which while who whom why with would you your
+    """.split()
+)
+
+every_type = pytest.mark.parametrize("type", TYPES, ids=str)
+every_level = pytest.mark.parametrize("level", Level, ids=str)
+
+
+def questions_of(type: InterviewType, level: Level) -> list[Question]:
+    return [q for q in BANK.questions if q.type is type and level in q.levels]
+
+
+def content_words(text: str) -> frozenset[str]:
+    return frozenset(re.findall(r"[a-z0-9+#']+", text.lower())) - STOP_WORDS
+
+
+# --- The data ---------------------------------------------------------------------------------
+
+
+def test_there_are_enough_questions() -> None:
+    """The bank has at least 300 questions, and 80 of each type."""
+    assert len(BANK.questions) >= 300
+    for type in TYPES:
+        assert sum(question.type is type for question in BANK.questions) >= 80
+
+
+@every_type
+@every_level
+def test_each_type_and_level_can_fill_an_interview(type: InterviewType, level: Level) -> None:
+    """The longest interview needs no question of another level."""
+    assert len(questions_of(type, level)) >= LONGEST
+
+
+@every_type
+@every_level
+def test_each_type_and_level_has_openers(type: InterviewType, level: Level) -> None:
+    """At least six openers suit every profession."""
+    general = [q for q in questions_of(type, level) if q.opener and not is_professional(q)]
+    assert len(general) >= 6
+
+
+def is_professional(question: Question) -> bool:
+    trades = {"customer support", "data analysis", "design", "marketing", "nursing"}
+    trades |= {"product management", "project management", "sales", "teaching"}
+    return not trades.isdisjoint(question.skills)
+
+
+def test_each_skill_has_questions() -> None:
+    """Each skill of the vocabulary has at least two questions."""
+    counts = Counter(skill for question in BANK.questions for skill in question.skills)
+    assert [skill for skill in BANK.skills if counts[skill] < 2] == []
+
+
+def test_questions_are_single_sentences() -> None:
+    """Each question is one sentence of 40 to 180 characters with one question mark at its end."""
+    for question in BANK.questions:
+        assert re.fullmatch(r"[A-Z][^?.!:;\n]*\?", question.text.replace(".NET", "NET"))
+        assert 40 <= len(question.text) <= 180
+
+
+def test_topics_differ() -> None:
+    """No two questions have the same topic."""
+    topics = Counter(question.topic.lower() for question in BANK.questions)
+    assert [topic for topic, count in topics.items() if count > 1] == []
+
+
+def test_topics_continue_a_sentence() -> None:
+    """A topic completes "Let us talk about": only names are capitalised, no full stop follows."""
+    names = {"GraphQL", "Java's", "Python", "Python's", "R", "React", "SQL"}
+    for question in BANK.questions:
+        assert question.topic[0].islower() or question.topic.split()[0] in names
+        assert not question.topic.endswith(tuple(".,:;!?"))
+
+
+def test_what_to_listen_for_continues_a_sentence() -> None:
+    """Each phrase completes "Think about", and no question repeats one."""
+    for question in BANK.questions:
+        assert len(set(question.listen_for)) == len(question.listen_for)
+        for phrase in question.listen_for:
+            assert phrase[0].islower() or phrase.startswith("None ")
+
+
+def test_no_two_questions_are_nearly_the_same() -> None:
+    """Two questions share less than half of their content words."""
+    words = {question.id: content_words(question.text) for question in BANK.questions}
+    similar = [
+        (one, other)
+        for one, other in itertools.combinations(words, 2)
+        if 2 * len(words[one] & words[other]) >= len(words[one] | words[other])
+    ]
+    assert similar == []
+
+
+# --- Broken data ------------------------------------------------------------------------------
+
+GOOD: dict[str, Any] = {
+    "id": "proud-of",
+    "text": "What is a piece of work that you are proud of today?",
+    "topic": "work you are proud of",
+    "levels": ["mid"],
+    "skills": ["ownership"],
+    "listen_for": ["your own part in it", "the difference it made"],
+}
+SKILLS: dict[str, Any] = {"personal": {"ownership": {"common": True}}}
+
+
+def build_bank(*entries: dict[str, Any]) -> Bank:
+    questions = parse_questions({"question": list(entries)}, InterviewType.BEHAVIOURAL)
+    return Bank(questions, parse_skills(SKILLS))
+
+
+def test_a_valid_question_is_parsed() -> None:
+    """The entry that the next tests break is valid itself."""
+    assert [q.text for q in build_bank(GOOD).questions] == [GOOD["text"]]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"text": "What is a piece of work that you are proud of? And why was it hard?"},
+        {"text": "Tell me about a piece of work that you are proud of."},
+        {"text": "What are you proud of?"},
+        {"text": "What is a piece of work " + "that is good and " * 12 + "done?"},
+        {"topic": "a piece of work that you are proud of"},
+        {"levels": []},
+        {"levels": ["expert"]},
+        {"skills": []},
+        {"skills": ["juggling"]},
+        {"listen_for": ["only one phrase"]},
+        {"listen_for": ["a whole sentence.", "the difference it made"]},
+        {"id": "Proud Of"},
+        {"opener": "yes"},
+        {"comment": "an unknown field"},
+    ],
+    ids=lambda wrong: next(iter(wrong)),
+)
+def test_an_invalid_question_is_rejected(wrong: dict[str, Any]) -> None:
+    """Loading an invalid question raises ValueError with the id of the question."""
+    with pytest.raises(ValueError, match=f"{wrong.get('id', 'proud-of')}'"):
+        build_bank({**GOOD, **wrong})
+
+
+def test_a_repeated_id_is_rejected() -> None:
+    """Two questions with one id raise ValueError, since stored interviews refer to ids."""
+    with pytest.raises(ValueError, match="id 'proud-of'"):
+        build_bank(GOOD, GOOD)
+
+
+@pytest.mark.parametrize(
+    "skills",
+    [
+        {"personal": {"ownership": {}, "accountability": {"aliases": ["Ownership"]}}},
+        {"technical": {"ownership": {"alias": ["typo in the field's name"]}}},
+        {"magical": {"ownership": {}}},
+    ],
+    ids=["name taken", "unknown field", "unknown kind"],
+)
+def test_an_invalid_vocabulary_is_rejected(skills: dict[str, Any]) -> None:
+    """Loading an invalid vocabulary raises ValueError with the name of the skill."""
+    with pytest.raises(ValueError, match="ownership"):
+        parse_skills(skills)
+
+
+# --- Selection --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("type", InterviewType, ids=str)
+@every_level
+def test_a_selection_is_complete(type: InterviewType, level: Level) -> None:
+    """A selection of any length starts with an opener and repeats no question."""
+    for seed, skills in itertools.product(SEEDS, ([], ["python", "sql"], ["nursing"])):
+        count = 1 + seed * 29 // 24
+        selected = BANK.select_questions(type, level, skills, count, seed)
+        assert len(selected) == count
+        assert len({q.id for q in selected}) == count
+        assert selected[0].opener
+        assert level in selected[0].levels
+        if type is not InterviewType.MIXED:
+            assert {q.type for q in selected} == {type}
+
+
+def test_a_selection_may_be_empty() -> None:
+    """A count of zero gives no questions, for each type."""
+    for type in InterviewType:
+        assert BANK.select_questions(type, Level.MID, [], 0, 1) == []
+
+
+def test_equal_arguments_give_equal_selections() -> None:
+    """A freshly loaded bank selects the same questions, as after a restart."""
+    for seed in SEEDS:
+        once = BANK.select_questions(
+            InterviewType.MIXED, Level.SENIOR, ["go", "leadership"], 12, seed
+        )
+        fresh = load_bank.__wrapped__()
+        assert fresh.select_questions(
+            InterviewType.MIXED, Level.SENIOR, ["go", "leadership"], 12, seed
+        ) == (once)
+
+
+def test_a_selection_is_the_same_in_every_process() -> None:
+    """The selection depends on the seed alone, not on string hashes, which vary by process."""
+    selected = build_bank(*({**GOOD, "id": f"q-{n}"} for n in range(8))).select_questions(
+        InterviewType.BEHAVIOURAL, Level.MID, [], 8, 7
+    )
+    assert [q.id for q in selected] == ["q-5", "q-4", "q-0", "q-6", "q-7", "q-3", "q-1", "q-2"]
+
+
+def test_a_longer_selection_begins_with_the_shorter_one() -> None:
+    """The first questions do not depend on the number of questions."""
+    for seed in SEEDS:
+        long = BANK.select_questions(InterviewType.TECHNICAL, Level.MID, ["java"], LONGEST, seed)
+        short = BANK.select_questions(InterviewType.TECHNICAL, Level.MID, ["java"], 5, seed)
+        assert short == long[:5]
+
+
+@every_type
+def test_seeds_vary_the_selection(type: InterviewType) -> None:
+    """Each of 25 seeds gives a different selection."""
+    selections = {
+        tuple(q.id for q in BANK.select_questions(type, Level.MID, [], 6, seed)) for seed in SEEDS
+    }  # fmt: skip
+    assert len(selections) == len(SEEDS)
+
+
+def test_a_mixed_interview_alternates_between_the_types() -> None:
+    """A mixed interview repeats the three types in a fixed order."""
+    for seed in SEEDS:
+        selected = BANK.select_questions(
+            InterviewType.MIXED, Level.JUNIOR, ["react"], LONGEST, seed
+        )
+        assert [q.type for q in selected] == list(TYPES) * (LONGEST // 3)
+
+
+@pytest.mark.parametrize(
+    "skills",
+    [["python", "sql", "testing"], ["react", "accessibility"], ["nursing"], ["go", "kubernetes"]],
+    ids=" ".join,
+)
+@every_level
+def test_wanted_skills_come_first(skills: list[str], level: Level) -> None:
+    """The first questions of a technical interview cover all requested skills."""
+    for seed in SEEDS:
+        selected = BANK.select_questions(
+            InterviewType.TECHNICAL, level, skills, 1 + len(skills), seed
+        )
+        asked = {name for question in selected for name in question.skills}
+        assert all(not asked.isdisjoint(skills) for question in selected[1:])
+        assert asked.issuperset(skills)
+
+
+def test_the_first_skills_matter_most() -> None:
+    """A short interview covers the first three of many skills."""
+    skills = ["rust", "networking", "linux", "java", "mobile", "statistics", "php"]
+    for seed in SEEDS:
+        selected = BANK.select_questions(InterviewType.TECHNICAL, Level.MID, skills, 4, seed)
+        assert {"rust", "networking", "linux"} <= {s for q in selected for s in q.skills}
+
+
+def test_no_skill_fills_the_interview() -> None:
+    """An interview with one requested skill also asks about others."""
+    for seed in SEEDS:
+        selected = BANK.select_questions(
+            InterviewType.TECHNICAL, Level.MID, ["databases"], 12, seed
+        )
+        assert 4 <= sum("databases" in question.skills for question in selected) <= 8
+
+
+def test_special_skills_are_asked_only_on_request() -> None:
+    """A short interview without requested skills avoids skills of particular roles."""
+    special = {"mobile", "r", "nursing", "embedded", "ruby", "sales", "machine learning"}
+    for seed, type in itertools.product(SEEDS, TYPES):
+        selected = BANK.select_questions(type, Level.MID, ["no such skill"], 6, seed)
+        assert all(special.isdisjoint(question.skills) for question in selected)
+
+
+@every_type
+@every_level
+def test_levels_are_kept_without_requested_skills(type: InterviewType, level: Level) -> None:
+    """At least seven of eight questions are of the requested level."""
+    for seed in SEEDS:
+        selected = BANK.select_questions(type, level, [], 8, seed)
+        assert sum(level in question.levels for question in selected) >= 7
+
+
+def test_a_small_bank_gives_all_its_questions() -> None:
+    """A bank without openers, with too few questions of another level, gives each question once."""
+    bank = build_bank({**GOOD, "levels": ["senior"]}, {**GOOD, "id": "other"})
+    selected = bank.select_questions(InterviewType.BEHAVIOURAL, Level.JUNIOR, [], 5, 1)
+    assert [q.id for q in selected] == ["other", "proud-of"]

@@ -1,0 +1,82 @@
+"""The plan of an interview, and the rules for its questions."""
+
+import pytest
+
+from prepserver.interview.questions import bank
+from prepserver.interview.questions.plan import (
+    is_acceptable_question,
+    is_same_question,
+    merge_skills,
+)
+from prepserver.wire.protocol import InterviewSpec
+
+
+def test_an_extracted_skill_that_is_not_a_choice_is_dropped() -> None:
+    """The merged skills contain no unknown name and no duplicate."""
+    spec = InterviewSpec(role="Data Engineer", job_description="Python and SQL, more SQL.")
+    merged = merge_skills(bank.load_bank(), spec, ["Python", "sky diving", "python"])
+    assert merged[0] == "python"
+    assert "sql" in merged
+    assert "sky diving" not in merged
+    assert len(merged) == len(set(merged))
+
+
+def test_without_documents_the_model_may_choose_behavioural_skills() -> None:
+    """Extracted skills that suit every role are kept, all others dropped."""
+    spec = InterviewSpec(role="Somebody")
+    merged = merge_skills(bank.load_bank(), spec, ["communication", "nonsense", "sql"])
+    assert merged == ["communication"]
+
+
+@pytest.mark.parametrize(
+    ("text", "acceptable"),
+    [
+        ("How did you keep both systems in step?", True),
+        ("How did you keep both systems in step", False),
+        ("How? And why did you do it that way?", False),
+        ("Why so?", False),
+        ("What is it " + "that you did " * 40 + "there?", False),
+    ],
+)
+def test_an_acceptable_question_has_one_question_mark_at_its_end(
+    text: str, acceptable: bool
+) -> None:
+    """Statements, double questions, and texts that are too short or too long are rejected."""
+    assert is_acceptable_question(text, ()) is acceptable
+
+
+def test_a_reworded_question_is_not_acceptable() -> None:
+    """Case, word order and punctuation do not make a question new."""
+    asked = ["How did you keep both systems in step?"]
+    assert not is_acceptable_question("How did you keep both systems in step ?", asked)
+    assert not is_acceptable_question("In step: how did you keep both systems?", asked)
+    assert is_acceptable_question("How did you keep the queue in order?", asked)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("What did you learn?", "What did you learn?", True),
+        ("What did you learn?", "what did you LEARN", True),
+        ("What did you learn?", "What did you earn?", False),
+        (
+            "How would you design a queue for ten million jobs a day?",
+            "How would you design the queue for ten million jobs a day?",
+            True,
+        ),
+        (
+            "How would you design a queue for ten million jobs a day?",
+            "How would you test a queue for ten million jobs?",
+            False,
+        ),
+        ("?", "?", True),
+        ("?", "What?", False),
+        ("", "What?", False),
+    ],
+)
+def test_questions_that_share_nine_tenths_of_their_words_are_the_same(
+    one: str, other: str, same: bool
+) -> None:
+    """The comparison is symmetric."""
+    assert is_same_question(one, other) is same
+    assert is_same_question(other, one) is same
