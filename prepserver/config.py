@@ -18,9 +18,15 @@ from msgspec import Meta, Struct
 from prepserver.errors import BadRequest
 from prepserver.wire.error_codes import ErrorCode
 
-__all__ = ["Config", "Secret", "load", "open_data_dir"]
+__all__ = ["Config", "Secret", "default_models_dir", "load", "open_data_dir"]
 
 ENVIRONMENT_PREFIX = "PREP_SERVER_"
+
+
+def default_models_dir() -> Path:
+    """Return `PREP_MODELS_DIR`, or `models` in the user's data directory for prep."""
+    named = os.environ.get("PREP_MODELS_DIR")
+    return Path(named) if named else platformdirs.user_data_path("prep") / "models"
 
 
 class Secret(str):
@@ -42,9 +48,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """TCP port to listen on; 0 picks a free one."""
     data_dir: Path = platformdirs.user_data_path("prep") / "server"
     """Directory of users, interviews, keys and the call log."""
-    models_dir: Path = Path(
-        os.environ.get("PREP_MODELS_DIR") or platformdirs.user_data_path("prep") / "models"
-    )
+    models_dir: Path = default_models_dir()
     """Directory of downloaded models. The environment variable `PREP_MODELS_DIR` changes the
     default."""
     ready_file: Path | None = None

@@ -20,6 +20,7 @@ from prepserver.config import Config
 from prepserver.errors import Conflict
 from prepserver.http.rooms import Rooms
 from prepserver.http.sockets import Sockets
+from prepserver.storage.files import write_atomically
 from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["serve"]
@@ -84,9 +85,9 @@ class _Server(uvicorn.Server):
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         structlog.get_logger(__name__).info("server.ready", url=url, pid=os.getpid())
         if self._settings.ready_file is not None:
-            _write_atomically(
-                self._settings.ready_file, {"url": url, "pid": os.getpid(), "version": VERSION}
-            )
+            content = json.dumps({"url": url, "pid": os.getpid(), "version": VERSION})
+            self._settings.ready_file.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(self._settings.ready_file, f"{content}\n".encode())
             self._ready = True
 
     def unready(self) -> None:
@@ -129,13 +130,6 @@ def _runs(pid: int) -> bool:
     except PermissionError:
         return True
     return True
-
-
-def _write_atomically(path: Path, content: dict[str, object]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    new.write_text(json.dumps(content) + "\n")
-    new.replace(path)
 
 
 class _StandardError(io.StringIO):

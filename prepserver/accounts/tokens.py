@@ -1,7 +1,5 @@
 """Short-lived tokens for a socket's address, where no header can be set."""
 
-import contextlib
-import os
 import secrets
 from pathlib import Path
 
@@ -9,7 +7,7 @@ import jwt
 
 from prepserver.clock import Clock
 from prepserver.errors import Unauthorized
-from prepserver.storage.files import sync_folder
+from prepserver.storage.files import write_atomically
 from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.rest import RoomToken
 
@@ -29,18 +27,8 @@ def load_signing_key(path: Path) -> bytes:
     """The server's secret of 32 random bytes, made on first use, for the owner's eyes only."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        # Linked into place when it is whole: two servers that start at once agree on one key,
-        # and a crash leaves none rather than half of one.
-        new = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(secrets.token_bytes(KEY_BYTES))
-            file.flush()
-            os.fsync(file.fileno())
-        with contextlib.suppress(FileExistsError):
-            os.link(new, path)
-        new.unlink()
-        sync_folder(path.parent)
+        # Without overwriting: two servers that start at once agree on one key.
+        write_atomically(path, secrets.token_bytes(KEY_BYTES), mode=0o600, overwrite=False)
     key = path.read_bytes()
     if len(key) < KEY_BYTES:
         raise Unauthorized(

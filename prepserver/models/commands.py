@@ -1,7 +1,6 @@
 """`prep-server models`: see, fetch, bring and find models."""
 
 import contextlib
-import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,21 +8,15 @@ from typing import Any, Self, TypeVar
 
 import click
 import msgspec
-import platformdirs
 
+from prepserver.config import default_models_dir
 from prepserver.errors import PrepServerError
 from prepserver.models.progress import Progress
 from prepserver.models.store import ModelStore
 
-__all__ = ["default_models_dir", "models"]
+__all__ = ["models"]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
-
-
-def default_models_dir() -> Path:
-    """`PREP_MODELS_DIR`, or `models` in the user's data folder for prep."""
-    named = os.environ.get("PREP_MODELS_DIR")
-    return Path(named) if named else platformdirs.user_data_path("prep") / "models"
 
 
 def _models_dir(command: _Command) -> _Command:

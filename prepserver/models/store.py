@@ -14,6 +14,7 @@ from prepserver.models.catalogue import Catalogue, CatalogueEntry, Kind, built_i
 from prepserver.models.errors import ModelError, ModelNotFound
 from prepserver.models.formats import GGML_MAGIC, GGUF_MAGIC
 from prepserver.models.progress import Progress, Report, silent
+from prepserver.storage.files import hold_lock, replace_file, write_atomically
 from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["ModelStore", "StoredModel", "kind_of"]
@@ -219,7 +220,7 @@ class ModelStore:
     def install(self, temporary: Path, file: str, sha256: str) -> Path:
         """Put a synced, verified file of the work folder in its place; call it with the lock."""
         path = self.root / file
-        files.replace(temporary, path)
+        replace_file(temporary, path)
         self._write_receipt(path, sha256)
         return path
 
@@ -228,7 +229,7 @@ class ModelStore:
         """Be the only process that fetches or brings this model."""
         work = self.root / ".work"
         work.mkdir(parents=True, exist_ok=True)
-        with files.lock(work / f"{name}.lock", waiting):
+        with hold_lock(work / f"{name}.lock", waiting):
             yield
 
     def work_folder(self, name: str) -> Path:
@@ -282,11 +283,7 @@ class ModelStore:
     def _write_receipt(self, path: Path, sha256: str) -> None:
         status = path.stat()
         receipt = _Receipt(sha256=sha256, size=status.st_size, mtime_ns=status.st_mtime_ns)
-        temporary = self._receipt_path(path).with_suffix(".new")
-        with temporary.open("wb") as out:
-            out.write(msgspec.json.encode(receipt))
-            files.sync(out)
-        files.replace(temporary, self._receipt_path(path))
+        write_atomically(self._receipt_path(path), msgspec.json.encode(receipt))
 
     @staticmethod
     def _receipt_path(path: Path) -> Path:

@@ -17,6 +17,12 @@ from msgspec import Struct
 
 from prepserver.clock import Clock
 from prepserver.errors import NotFound
+from prepserver.storage.sqlite import (
+    CorruptDatabase,
+    cannot_open,
+    open_database,
+    set_aside,
+)
 from prepserver.telemetry.calls import CallRecord
 from prepserver.wire.error_codes import ErrorCode
 
@@ -88,13 +94,9 @@ class CallLog:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._connection = _opened(path)
-        except (apsw.NotADBError, apsw.CorruptError) as error:
+        except CorruptDatabase as error:
             # A log is not worth a server that does not start.
-            damaged = path.with_name(f"{path.name}.damaged")
-            log.error("calllog.set_aside", error=str(error), file=damaged.name)
-            path.replace(damaged)
-            for rest in ("-wal", "-shm"):
-                path.with_name(path.name + rest).unlink(missing_ok=True)
+            log.error("calllog.set_aside", error=str(error), file=set_aside(path).name)
             self._connection = _opened(path)
 
     def start(self) -> None:
@@ -210,19 +212,15 @@ class CallLog:
 
 
 def _opened(path: Path) -> apsw.Connection:
-    path.touch(0o600)
-    connection = apsw.Connection(str(path))
+    connection = open_database(
+        path, private=True, durable=False, incremental_vacuum=True, busy_timeout=5.0
+    )
     try:
-        connection.set_busy_timeout(5_000)
-        # Before the first table, or without effect: pages of pruned records go back to the disk.
-        connection.pragma("auto_vacuum", "incremental")
-        connection.pragma("journal_mode", "wal")
-        connection.pragma("synchronous", "normal")
         connection.pragma("secure_delete", True)
         connection.execute(SCHEMA)
-    except BaseException:
+    except apsw.Error as error:
         connection.close()
-        raise
+        raise cannot_open(path, error) from error
     return connection
 
 
@@ -239,9 +237,7 @@ def read(path: Path) -> apsw.Connection:
             "directory writes one.",
             code=ErrorCode.NO_CALL_LOG,
         )
-    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
-    connection.set_busy_timeout(5_000)
-    return connection
+    return open_database(path, read_only=True, busy_timeout=5.0)
 
 
 def find(path: Path, query: CallQuery) -> list[CallRecord]:

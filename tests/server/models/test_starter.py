@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from prepserver.config import default_models_dir
 from prepserver.models.catalogue import CatalogueEntry, built_in
-from prepserver.models.commands import default_models_dir
 from prepserver.models.store import ModelStore, kind_of
 
 SPEECH = Path(__file__).parents[2] / "speech"
