@@ -11,7 +11,6 @@ from prepserver.wire.protocol import (
     ChangeInterview,
     CreateInterview,
     Interview,
-    InterviewSpec,
     Quota,
 )
 from prepserver.wire.rest import InterviewList, MessageList, SpokenAnswer
@@ -29,10 +28,7 @@ class InterviewController(Controller):
 
     @post(summary="Begin an interview; again with the same id gives the same one")
     async def create(self, services: Services, user: str, data: CreateInterview) -> Interview:
-        view = await services.registry.call(UserInterviewsStub(user).create(data))
-        spec = {name: getattr(data, name) for name in InterviewSpec.__struct_fields__}
-        await services.registry.call(InterviewStub(view.id).begin(user, spec, view))
-        return view
+        return await services.registry.call(UserInterviewsStub(user).create(data))
 
     @get("/{id:str}", summary="One interview")
     async def read(self, services: Services, user: str, id: str) -> Interview:
@@ -45,9 +41,7 @@ class InterviewController(Controller):
         view = await owned(services, user, id)
         if data.title is None:
             return view
-        changed = await services.registry.call(InterviewStub(id).rename(data.title))
-        await services.registry.call(UserInterviewsStub(user).update(changed))
-        return changed
+        return await services.registry.call(InterviewStub(id).rename(data.title))
 
     @delete("/{id:str}", summary="Remove an interview and everything that was said in it")
     async def remove(self, services: Services, user: str, id: str) -> None:
@@ -61,7 +55,7 @@ class InterviewController(Controller):
     @get("/{id:str}/messages/{message:str}/speech", summary="How a spoken answer was heard")
     async def speech(self, services: Services, user: str, id: str, message: str) -> SpokenAnswer:
         await owned(services, user, id)
-        heard = await services.registry.call(InterviewStub(id).speech(message))
+        heard = await services.registry.call(InterviewStub(id).transcription(message))
         return msgspec.convert(heard, SpokenAnswer, from_attributes=True)
 
 

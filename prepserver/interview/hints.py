@@ -1,4 +1,4 @@
-"""When a hint is due: a while after a question, counted anew whenever the candidate is at it."""
+"""The timer of the automatic hint, restarted by each sign that the candidate is active."""
 
 from prepserver.interview.transcript import Transcript
 from prepserver.objects.object import Context
@@ -6,37 +6,38 @@ from prepserver.objects.object import Context
 __all__ = ["HintTimer"]
 
 MIN_POSTPONEMENT = 5.0
-"""Seconds: typing moves the stored time at most this often, so that a keystroke costs no write."""
+"""Seconds by which the stored time moves at least, so that a keystroke rarely costs a write."""
 
-_KEY = "hint_due"
+_HINT_DUE = "hint_due"
+"""Storage key of the time at which the hint is due."""
 
 
 class HintTimer:
-    """The hint of the open question; its time is stored, so it survives a restart."""
+    """Holds the time of the open question's hint in storage, where it survives a restart."""
 
     def __init__(self, context: Context, transcript: Transcript, *, after: float) -> None:
-        """`after` in seconds."""
+        """`after` is the delay in seconds."""
         self._context = context
         self._transcript = transcript
         self._after = after
 
     @property
     def due(self) -> float | None:
-        """Seconds since the Unix epoch; None also when the open question has its hint."""
+        """Seconds since the Unix epoch, or None if no hint is due or the question has one."""
         if self._transcript.hint() is not None:
             return None
-        return self._context.storage.get(_KEY, float)
+        return self._context.storage.get(_HINT_DUE, float)
 
     def schedule(self) -> None:
-        self._context.storage.put(_KEY, self._context.clock.now() + self._after)
+        self._context.storage.put(_HINT_DUE, self._context.clock.now() + self._after)
 
     def clear(self) -> None:
-        self._context.storage.delete(_KEY)
+        self._context.storage.delete(_HINT_DUE)
 
     def postpone(self) -> bool:
-        """The candidate is busy with the question; whether the time was moved.
+        """Restart the timer of the open question. Return True if the stored time changed.
 
-        A question gets one hint of its own accord: after it nothing is scheduled.
+        Does nothing for a question that has its hint: it gets no second one automatically.
         """
         if self._transcript.open_question() is None or self._transcript.hint() is not None:
             return False

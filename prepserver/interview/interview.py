@@ -3,22 +3,21 @@
 from typing import Any
 
 import msgspec
-import structlog
 
-from prepserver.engines.types import Transcription
+from prepserver.engines.types import PartialTranscript, Transcription
 from prepserver.errors import BadRequest, Conflict, InterviewError, NotFound, PrepServerError
 from prepserver.gateway.gateway import Call, Gateway
-from prepserver.interview import schema
+from prepserver.interview import events, schema
+from prepserver.interview.events import InterviewEvent
 from prepserver.interview.hints import HintTimer
 from prepserver.interview.prompts.build import transcriber_vocabulary
 from prepserver.interview.prompts.context_store import ContextStore, request_name, turn_request_name
-from prepserver.interview.prompts.prefill import HistorySummarizedAhead, Prefetcher, PrefillDropped
+from prepserver.interview.prompts.prefill import Prefetcher
 from prepserver.interview.questions.bank import Bank
 from prepserver.interview.questions.plan import merge_skills, select_main_questions
-from prepserver.interview.room import ListUpdated, Room
-from prepserver.interview.rules import Rules, not_blank
+from prepserver.interview.room import Room
+from prepserver.interview.rules import Rules, require_text
 from prepserver.interview.speech.ingest import AudioIngest, current_recording
-from prepserver.interview.speech.live_transcription import CaptionUpdated, TimedOut, WorkerLost
 from prepserver.interview.speech.recordings import RecordingStore, decode_recording
 from prepserver.interview.stubs import UserInterviewsStub
 from prepserver.interview.summary import summary_text
@@ -35,28 +34,26 @@ from prepserver.wire.error_codes import ErrorCode
 __all__ = ["InterviewObject", "InterviewSettings"]
 
 RECOVERY_DELAY = 5.0
-"""Seconds: while a turn is under way, or news for the user's list, an alarm is never further off,
-so that after a crash somebody looks in and takes it up again."""
+"""Seconds until the alarm that takes up an active turn, or a pending update of the user's list,
+after a crash."""
 
 TURN_TASK = "turn"
-"""Key of the work beside the object: one turn at a time."""
+"""Key of the background task that runs a turn; there is one at a time."""
 
-_ENDING = "ending"
-"""Key of what is stored when the end is to follow the answer that is being written down."""
-
-log = structlog.get_logger(__name__)
+_END_REQUESTED = "end_requested"
+"""Storage key that is present once the client ended the interview during a transcription."""
 
 
 class InterviewSettings(msgspec.Struct, frozen=True, kw_only=True):
     hint_after: float
-    """Seconds."""
+    """Seconds of inactivity after which the open question gets a hint."""
     max_recording: float
-    """Seconds."""
+    """Longest recording in seconds."""
     version: str
 
 
 class InterviewObject(DurableObject):
-    """Matches what arrives, changes the state, and lets the models work beside it."""
+    """Handles messages, events and alarms: changes the state and starts background tasks."""
 
     migrations = schema.INTERVIEW
 
@@ -70,7 +67,7 @@ class InterviewObject(DurableObject):
         self._transcript = Transcript(context.storage)
         self._turns = TurnStore(context.storage)
         self._recordings = RecordingStore(context.storage, max_seconds=settings.max_recording)
-        self._dictation = AudioIngest(context, self._recordings, gateway, self._listening_call)
+        self._audio = AudioIngest(context, self._recordings, gateway, self._transcription_call)
         self._room = Room(context, self._transcript, self._turns)
         self._rules = Rules(context, self._room, self._transcript, self._turns)
         self._context_store = ContextStore(context, self._room, self._transcript, bank)
@@ -78,12 +75,18 @@ class InterviewObject(DurableObject):
             context, gateway, bank, self._context_store, self._transcript, self._turns
         )
         self._hints = HintTimer(context, self._transcript, after=settings.hint_after)
-        self._working: tuple[str, Step] | None = None
+        self._running: Turn | None = None
+        """The active turn, once its task was started."""
+        self._epoch = 0
+        """Incremented whenever the results of earlier tasks become stale; see `EpochEvent`."""
 
-    # --- Called by other objects and by the edge ----------------------------------------------
+    # --- Called by other objects and by the HTTP routes ---------------------------------------
 
     def begin(self, owner: str, spec: dict[str, Any], view: wire.Interview) -> None:
-        """Take over a new interview; again does nothing more. Raises NotFound for another's."""
+        """Start a new interview with its first turn, and confirm it to the owner's list.
+
+        A repeated call only confirms. Raises NotFound if the interview has another owner.
+        """
         storage = self.context.storage
         if storage.get("owner", str) not in (None, owner):
             raise NotFound("You have no interview with this id.", code=ErrorCode.NO_SUCH_INTERVIEW)
@@ -92,25 +95,24 @@ class InterviewObject(DurableObject):
             storage.put("spec", msgspec.convert(spec, wire.InterviewSpec))
             storage.put("view", view)
             self._begin_turn(Step.EXTRACT)
-        self._room.tell_list()
+        self._room.update_list()
 
     def rename(self, title: str) -> wire.Interview:
-        view = msgspec.structs.replace(self._room.view, title=title)
-        self._room.save(view)
-        self._rearm()
+        self._room.save_view(msgspec.structs.replace(self._room.view, title=title))
+        self._update_alarm()
         return self._room.view
 
     def messages(self) -> list[wire.Message]:
         return self._transcript.messages()
 
-    def speech(self, message: str) -> Transcription:
-        """How a spoken answer was heard. Raises NotFound."""
-        return self._transcript.speech(message)
+    def transcription(self, message_id: str) -> Transcription:
+        """Return the transcription of a spoken answer. Raises NotFound for any other message."""
+        return self._transcript.transcription(message_id)
 
     def delete(self, owner: str, id: str) -> None:
-        """Remove everything; the list forgets the interview when it is gone."""
+        """Delete the interview, and then its row in the owner's list."""
         self.context.detach(lambda: self._gateway.discard(self.context.name))
-        self.context.tell(UserInterviewsStub(owner).forget(id))
+        self.context.tell(UserInterviewsStub(owner).confirm_deleted(id))
         self.context.destroy()
 
     # --- Hooks --------------------------------------------------------------------------------
@@ -118,10 +120,10 @@ class InterviewObject(DurableObject):
     def on_start(self) -> None:
         active = self._turns.active()
         if active is not None:
-            self._work_on(active)
+            self._start_step(active)
 
     def on_connect(self, connection: Connection) -> None:
-        self._room.greet(connection, self._settings.version)
+        self._room.welcome(connection, self._settings.version)
 
     def on_message(self, connection: Connection, message: str | bytes) -> None:
         if isinstance(message, bytes):
@@ -130,101 +132,100 @@ class InterviewObject(DurableObject):
         try:
             decoded = codec.decode_client(message)
         except msgspec.DecodeError as error:
-            bad = BadRequest(
-                f"The message cannot be understood: {error}", code=ErrorCode.BAD_MESSAGE
-            )
-            self._room.refuse(connection, bad, codec.decode_message_id(message))
+            bad = BadRequest(f"The message is not valid: {error}", code=ErrorCode.BAD_MESSAGE)
+            self._room.send_error(connection, bad, codec.decode_message_id(message))
             return
         id = decoded.id
         try:
-            if (answered := self._rules.answered(decoded)) is not None:
-                if isinstance(decoded, wire.AudioStart) and isinstance(answered, wire.Failure):
-                    self._dictation.refuse(connection, id)
-                self.context.send(connection, answered)
+            if (reply := self._rules.previous_reply(decoded)) is not None:
+                if isinstance(decoded, wire.AudioStart) and isinstance(reply, wire.Failure):
+                    self._audio.ignore_frames(connection, id)
+                self.context.send(connection, reply)
                 return
-            self._on_decoded(connection, decoded)
+            self._handle_message(connection, decoded)
         except PrepServerError as error:
             if error.status >= 500:
                 raise
-            self._rules.note_refusal(decoded, error)
-            self._room.refuse(connection, error, id)
+            self._rules.record_rejection(decoded, error)
+            self._room.send_error(connection, error, id)
             return
-        self._rules.note(decoded)
+        self._rules.record_applied(decoded)
         if id and not isinstance(decoded, wire.AudioStart):
             self.context.send(connection, wire.Accepted(id=id))
 
     def on_alarm(self, retry_count: int) -> None:
-        if self._room.unlisted:
-            self._room.tell_list()
+        if self._room.list_update_pending:
+            self._room.update_list()
         active = self._turns.active()
         if active is not None:
-            if self._working is None:
-                self._work_on(active)
+            if self._running is None:
+                self._start_step(active)
         elif self._hints.due is not None and self._hints.due <= self.context.clock.now():
             self._hints.clear()
             if self._transcript.open_question() is not None:
                 self._begin_turn(Step.HINT)
-        self._rearm()
+        self._update_alarm()
 
     def on_hibernate(self) -> None:
-        self._dictation.flush()
+        self._audio.flush()
         self.context.detach(lambda: self._gateway.offload(self.context.name))
 
-    def on_event(self, event: object) -> None:
-        """What the work of the current turn has come to; anything older is dropped."""
-        if isinstance(event, ListUpdated):
-            self._room.listed(event)
-            self._rearm()
+    def on_event(self, event: InterviewEvent) -> None:
+        """Handle an event of a background task; stale events are dropped."""
+        if self._is_stale(event):
             return
         match event:
-            case CaptionUpdated():
-                self._show_caption(event)
-            case WorkerLost(recording=recording):
-                self._dictation.lost(recording)
-            case TimedOut(recording=recording):
-                self._dictation.deafen(recording)
-            case PrefillDropped():
-                self._prefetcher.on_prefill_dropped(event)
-            case HistorySummarizedAhead():
+            case events.TextProduced(text=text):  # the most frequent event: no database access
+                self._room.stream_text(self._turn, text)
+            case events.ReplyRestarted():
+                self._room.drop_stream()
+            case events.ReplyCompleted(text=text, source=source, quota=quota):
+                self._room.broadcast_quota(quota)
+                self._add_reply(self._turn, text, source)
+            case events.SkillsExtracted(skills=skills, quota=quota):
+                self._room.broadcast_quota(quota)
+                self._plan_interview(self._turn, skills)
+            case events.AnswerTranscribed(transcription=transcription, quota=quota):
+                self._room.broadcast_quota(quota)
+                self._add_spoken_answer(self._turn, transcription)
+            case events.TranscriptionFailed():
+                self._audio.stop_transcribing_all()
+                self._start_step(self._turn)
+            case events.TurnFailed(error=error):
+                self._abort_turn(self._turn, TurnState.FAILED, error)
+            case events.HistorySummarized():
                 self._prefetcher.on_history_summarised(event)
-        if not isinstance(event, runner.TurnEvent) or self._working != (event.turn, event.step):
-            return
-        if isinstance(event, runner.TextProduced):
-            # Often, and so without a look at the database.
-            self._room.say(event.turn, event.step, event.text)
-            return
-        active = self._turns.active()
-        if active is None or active.id != event.turn:
-            return
-        match event:
-            case runner.ReplyRestarted():
-                self._room.take_back()
-            case runner.AnswerTranscribed(speech=speech, quota=quota):
-                self._room.show_quota(quota)
-                self._heard(active, speech)
-            case runner.TranscriptionFailed():
-                self._dictation.deafen_all()
-                self._work_on(active)
-            case runner.HistorySummarized(summary=summary):
-                self._context_store.save_history_summary(summary)
-            case runner.SkillsExtracted(skills=skills, quota=quota):
-                self._room.show_quota(quota)
-                self._prepare(active, skills)
-            case runner.ReplyCompleted(text=text, source=source, quota=quota):
-                self._room.show_quota(quota)
-                self._written(active, text, source)
-            case runner.TurnFailed(error=error):
-                self._stop(active, TurnState.FAILED, error)
+            case events.PrefillDropped():
+                self._prefetcher.on_prefill_dropped(event)
+            case events.CaptionUpdated(caption=caption):
+                self._broadcast_caption(caption)
+            case events.WorkerLost(recording=recording):
+                self._audio.restart_transcribing(recording)
+            case events.TimedOut(recording=recording):
+                self._audio.stop_transcribing(recording)
+            case events.ListUpdated():
+                self._room.on_list_updated(event)
+                self._update_alarm()
+
+    def _is_stale(self, event: InterviewEvent) -> bool:
+        """Return True if the event's task started in an earlier epoch."""
+        return isinstance(event, events.EpochEvent) and event.epoch != self._epoch
+
+    @property
+    def _turn(self) -> Turn:
+        """The turn that posted the current event."""
+        assert self._running is not None
+        return self._running
 
     # --- Messages of clients ------------------------------------------------------------------
 
-    def _on_decoded(self, connection: Connection, message: wire.ClientMessages) -> None:
+    def _handle_message(self, connection: Connection, message: wire.ClientMessages) -> None:
         match message:
             case wire.GetAllMessages():
                 self._room.send_snapshot(connection)
             case wire.UserTyping(draft=draft):
                 self._postpone_hint()
-                self._prefetcher.prefill(draft)
+                self._prefetcher.prefill(draft, self._epoch)
             case wire.UserRecording():
                 self._postpone_hint()
             case wire.UserMessage(text=text):
@@ -234,7 +235,7 @@ class InterviewObject(DurableObject):
             case wire.AudioStop(id=id, frames=frames):
                 self._stop_recording(connection, id, frames)
             case wire.AudioCancel(id=id):
-                self._dictation.cancel(connection, id)
+                self._audio.cancel(connection, id)
             case wire.HintRequest():
                 self._rules.require_question()
                 self._begin_turn(Step.HINT)
@@ -243,48 +244,51 @@ class InterviewObject(DurableObject):
             case wire.TurnRetry():
                 self._retry_turn()
             case wire.MessageEdit(message_id=id, text=text):
-                edited = self._transcript.edit(id, not_blank(text))
-                self._prefetcher.invalidate()
-                self._room.said(edited)
+                self._edit_answer(id, text)
             case wire.InterviewEnd():
-                self._end()
+                self._end_interview()
 
     def _answer(self, text: str) -> None:
-        answer = not_blank(text)
+        answer = require_text(text)
         self._rules.require_question()
-        # Stored in the same transaction as the turn: what is acknowledged is answered.
-        self._begin_turn(self._after_answer(1), answer=answer)
+        # The answer is stored in the transaction that starts its turn, so none stays unanswered.
+        self._begin_turn(self._step_after_answers(extra=1), answer=answer)
+
+    def _edit_answer(self, id: str, text: str) -> None:
+        edited = self._transcript.edit(id, require_text(text))
+        self._prefetcher.invalidate()
+        if self._running is None:
+            self._epoch += 1  # drops a summary of the old text
+        self._room.broadcast_message(edited)
 
     def _stop_turn(self) -> None:
         active = self._turns.active()
         if active is None:
-            raise Conflict(
-                "Nothing is under way that could be stopped.", code=ErrorCode.NOTHING_TO_STOP
-            )
+            raise Conflict("No turn is active to stop.", code=ErrorCode.NOTHING_TO_STOP)
         stopped = Conflict("You stopped the interviewer.", code=ErrorCode.STOPPED, retryable=True)
-        self._stop(active, TurnState.STOPPED, stopped)
+        self._abort_turn(active, TurnState.STOPPED, stopped)
 
     def _retry_turn(self) -> None:
         unfinished = self._turns.unfinished()
         if unfinished is None or self._turns.active() is not None:
-            raise Conflict("There is nothing to try again.", code=ErrorCode.NOTHING_TO_RETRY)
-        self._work_on(self._turns.retry(unfinished))
-        self._room.show_phase()
+            raise Conflict("No failed or stopped turn to retry.", code=ErrorCode.NOTHING_TO_RETRY)
+        self._start_step(self._turns.retry(unfinished))
+        self._room.broadcast_state()
 
-    def _end(self) -> None:
+    def _end_interview(self) -> None:
         self._rules.require_open()
         active = self._turns.active()
         if active is not None:
             if active.step in (Step.CLOSING, Step.SUMMARY):
                 return
             if active.step is Step.TRANSCRIBE:
-                self.context.storage.put(_ENDING, True)  # what was said before still counts
+                self.context.storage.put(_END_REQUESTED, True)  # the spoken answer still counts
                 return
-            self._room.take_back()
+            self._room.drop_stream()
             self._turns.finish(active, TurnState.DONE)
         unfinished = self._turns.unfinished()
         if unfinished is not None and unfinished.step in (Step.CLOSING, Step.SUMMARY):
-            self._retry_turn()  # the end had begun: nobody says goodbye twice
+            self._retry_turn()  # a new turn would repeat the closing
         else:
             self._begin_turn(Step.CLOSING)
 
@@ -292,190 +296,194 @@ class InterviewObject(DurableObject):
 
     def _on_audio(self, connection: Connection, data: bytes) -> None:
         try:
-            if self._dictation.is_whole(connection, data):
+            if self._audio.is_complete_recording(connection, data):
                 pcm = decode_recording(data)
                 self._rules.require_question()
-                self._begin_turn(Step.TRANSCRIBE, recording=self._dictation.add_whole(pcm))
-            elif self._dictation.add_frame(connection, data):
+                self._begin_turn(Step.TRANSCRIBE, recording=self._audio.add_complete(pcm))
+            elif self._audio.add_frame(connection, data):
                 self._postpone_hint()
         except PrepServerError as error:
             if error.status >= 500:
                 raise
-            self._room.refuse(connection, error, current_recording(connection))
+            self._room.send_error(connection, error, current_recording(connection))
 
     def _start_recording(self, connection: Connection, id: str) -> None:
-        self._dictation.refuse(connection, id)  # until it is taken
+        self._audio.ignore_frames(connection, id)  # until the recording is accepted
         self._rules.require_open()
-        self._dictation.start(connection, id)
+        self._audio.start(connection, id)
         self._postpone_hint()
 
     def _stop_recording(self, connection: Connection, id: str, frames: int) -> None:
-        self._dictation.leave(connection)
+        self._audio.detach(connection)
         self._rules.require_question()
-        self._dictation.stop(id, frames)
+        self._audio.finish(id, frames)
         self._begin_turn(Step.TRANSCRIBE, recording=id)
 
-    def _listening_call(self, recording: str) -> tuple[Call, str]:
+    def _transcription_call(self, recording: str) -> tuple[Call, str]:
+        """Return the gateway call and the vocabulary for a recording."""
         call = self._context_store.create_call(Step.TRANSCRIBE, request_name(recording))
         return call, transcriber_vocabulary(self._context_store.load())
 
-    def _show_caption(self, heard: CaptionUpdated) -> None:
-        caption = heard.caption
-        certain = " ".join(part for part in (caption.final, caption.committed) if part)
-        text = " ".join(part for part in (certain, caption.interim) if part)
-        self.context.broadcast(wire.Caption(text=text, committed=len(certain)))
-        self._prefetcher.prefill(certain)
+    def _broadcast_caption(self, caption: PartialTranscript) -> None:
+        committed = " ".join(part for part in (caption.final, caption.committed) if part)
+        text = " ".join(part for part in (committed, caption.interim) if part)
+        self.context.broadcast(wire.Caption(text=text, committed=len(committed)))
+        self._prefetcher.prefill(committed, self._epoch)
 
     # --- Turns --------------------------------------------------------------------------------
 
     def _begin_turn(
         self, step: Step, *, recording: str | None = None, answer: str | None = None
     ) -> None:
+        """Store a new turn, with its typed answer if there is one, and start its first step."""
         active = self._turns.active()
         if active is not None:
-            # Only a hint can be under way here; an answer or the end is worth more.
-            self._room.take_back()
+            # Only a hint can be active here; an answer or the end of the interview replaces it.
+            self._room.drop_stream()
             self._turns.finish(active, TurnState.DONE)
-        begun = self._turns.begin(step, recording, at=self.context.clock.now())
+        turn = self._turns.begin(step, recording, at=self.context.clock.now())
         if step is not Step.HINT:
             self._hints.clear()
-            self._recordings.forget_others(recording)
-            self._dictation.deafen_all(but=recording)
+            self._recordings.delete_all(keep=recording)
+            self._audio.stop_transcribing_all(keep=recording)
         if answer is not None:
-            self._add_answer(begun, answer, wire.Source.TEXT)
-        self._work_on(begun)
-        self._room.show_phase()
+            self._add_answer(turn, answer, wire.Source.TEXT)
+        self._start_step(turn)
+        self._room.broadcast_state()
 
-    def _work_on(self, current: Turn) -> None:
-        recording, prompt_context = current.recording, self._context_store.load()
-        listening = self._dictation.followed(recording) if recording else None
+    def _start_step(self, turn: Turn) -> None:
+        """Start the background task of the turn's current step, in a new epoch."""
+        self._running = turn
+        self._epoch += 1
+        recording, prompt_context = turn.recording, self._context_store.load()
+        live = self._audio.finish_transcribing(recording) if recording else None
         work = runner.TurnWork(
-            turn=current.id,
-            step=current.step,
-            call=self._context_store.create_call(current.step, turn_request_name(current)),
+            epoch=self._epoch,
+            step=turn.step,
+            call=self._context_store.create_call(turn.step, turn_request_name(turn)),
             prompt_context=prompt_context,
-            seed=current.number * 100 + current.attempt * 10,
-            pcm=self._recordings.pcm(recording) if recording and listening is None else b"",
+            seed=turn.number * 100 + turn.attempt * 10,
+            pcm=self._recordings.stored_pcm(recording) if recording and live is None else b"",
             vocabulary=transcriber_vocabulary(prompt_context),
-            listening=listening,
+            live_transcription=live,
         )
-        self._working = (current.id, current.step)
         self._prefetcher.invalidate()
         context = self.context
         context.spawn(
             lambda: runner.run(work, self._gateway, self._bank, context.clock, context.post),
             TURN_TASK,
         )
-        self._rearm()
+        self._update_alarm()
 
-    def _advance(self, current: Turn, step: Step | None) -> None:
+    def _advance_turn(self, turn: Turn, step: Step | None) -> None:
+        """Start the next step, or finish the turn for None."""
         if step is None:
-            self._turns.finish(current, TurnState.DONE)
-            self._working = None
-            self._rearm()
-            self._prefetcher.prefill("")
+            self._turns.finish(turn, TurnState.DONE)
+            self._end_epoch()
+            self._update_alarm()
+            self._prefetcher.prefill("", self._epoch)
         else:
-            self._work_on(self._turns.advance(current, step))
-        self._room.show_phase()
+            self._start_step(self._turns.advance(turn, step))
+        self._room.broadcast_state()
 
-    def _prepare(self, current: Turn, extracted: list[str]) -> None:
+    def _abort_turn(self, turn: Turn, state: TurnState, error: PrepServerError) -> None:
+        """End a turn before its last step and discard its streamed text."""
+        self.context.cancel(TURN_TASK)
+        self._end_epoch()
+        self._room.drop_stream()
+        if turn.step is Step.HINT:
+            state = TurnState.DONE  # the interview continues without the hint
+        self._turns.finish(turn, state, wire.Error(**error.as_dict()))
+        if turn.step is Step.TRANSCRIBE:
+            self._hints.postpone()  # the question is open again
+        self._update_alarm()
+        if state is not TurnState.STOPPED:
+            self.context.broadcast(wire.Failure(**error.as_dict()))
+        if turn.step is Step.TRANSCRIBE and self._end_requested:
+            self._begin_turn(Step.CLOSING)
+        else:
+            self._room.broadcast_state()
+
+    def _end_epoch(self) -> None:
+        """Drop what the task of the current turn may still post."""
+        self._running = None
+        self._epoch += 1
+
+    # --- Results of turns ---------------------------------------------------------------------
+
+    def _plan_interview(self, turn: Turn, extracted: list[str]) -> None:
         spec = self._context_store.load().spec
         skills = merge_skills(self._bank, spec, extracted)
-        # The same interview is planned the same way again after a crash.
+        # A seed from the id alone gives the same plan again after a crash.
         seed = int.from_bytes(self.context.name.encode()[-4:], "big")
         questions = select_main_questions(self._bank, spec, skills, seed)
         self.context.storage.put("questions", [question.id for question in questions])
-        self._room.save(msgspec.structs.replace(self._room.view, skills=skills))
-        self._advance(current, self._after_answer(0))
+        self._room.save_view(msgspec.structs.replace(self._room.view, skills=skills))
+        self._advance_turn(turn, self._step_after_answers())
 
-    def _heard(self, current: Turn, speech: Transcription) -> None:
-        text = speech.text.strip()
-        self._dictation.deafen_all()
-        if current.recording is not None:
-            self._recordings.forget(current.recording)
+    def _add_spoken_answer(self, turn: Turn, transcription: Transcription) -> None:
+        text = transcription.text.strip()
+        self._audio.stop_transcribing_all()
+        if turn.recording is not None:
+            self._recordings.delete(turn.recording)
         if not text:
-            nothing = InterviewError(
-                "No words were heard in the recording. Speak closer to the microphone and record "
+            silent = InterviewError(
+                "The recording contains no speech. Speak closer to the microphone and record "
                 "again, or type the answer.",
                 code=ErrorCode.NOTHING_HEARD,
             )
-            self._stop(current, TurnState.DONE, nothing)
+            self._abort_turn(turn, TurnState.DONE, silent)
             return
-        self._add_answer(current, text, wire.Source.SPEECH, speech)
-        self._advance(current, self._after_answer(0))
+        message = self._add_answer(turn, text, wire.Source.SPEECH)
+        self._transcript.add_transcription(message.id, transcription)
+        self._advance_turn(turn, self._step_after_answers())
 
-    def _written(self, current: Turn, text: str, source: wire.Source) -> None:
-        kind = wire.MessageKind(current.step.value)
+    def _add_answer(self, turn: Turn, text: str, source: wire.Source) -> wire.Message:
+        kind, now = wire.MessageKind.ANSWER, self.context.clock.now()
+        message = self._transcript.add(f"{turn.id}-answer", kind, text, source, at=now)
+        self._room.broadcast_message(message)
+        self._room.update_counts()
+        return message
+
+    def _add_reply(self, turn: Turn, text: str, source: wire.Source) -> None:
+        kind, now = wire.MessageKind(turn.step.value), self.context.clock.now()
         if kind is wire.MessageKind.SUMMARY:
             text = summary_text(self._context_store.load(), text)
-        message = self._transcript.add(
-            f"{current.id}-{kind}", kind, text, source, at=self.context.clock.now()
-        )
-        self._room.said(message)
+        message = self._transcript.add(f"{turn.id}-{kind}", kind, text, source, at=now)
+        self._room.broadcast_message(message)
         match kind:
             case wire.MessageKind.QUESTION:
                 self._hints.schedule()
-                self._room.count()
+                self._room.update_counts()
             case wire.MessageKind.SUMMARY:
-                done = msgspec.structs.replace(self._room.view, status=wire.Status.COMPLETED)
-                self._room.save(done)
-        self._advance(current, next_step(current.step, answered=0, questions=1))
-
-    def _stop(self, current: Turn, state: TurnState, error: PrepServerError) -> None:
-        """End a turn that did not come to its end; what was streamed of it is forgotten."""
-        self.context.cancel(TURN_TASK)
-        self._working = None
-        self._room.take_back()
-        if current.step is Step.HINT:
-            state = TurnState.DONE  # the interview does not depend on a hint
-        stored = wire.Error(**error.as_dict())
-        self._turns.finish(current, state, stored)
-        if current.step is Step.TRANSCRIBE:
-            self._hints.postpone()  # the question is open again
-        self._rearm()
-        if state is not TurnState.STOPPED:
-            self.context.broadcast(wire.Failure(**error.as_dict()))
-        if current.step is Step.TRANSCRIBE and self._ending:
-            self._begin_turn(Step.CLOSING)
-        else:
-            self._room.show_phase()
+                view = self._room.view
+                self._room.save_view(msgspec.structs.replace(view, status=wire.Status.COMPLETED))
+        self._advance_turn(turn, next_step(turn.step, answered=0, questions=1))
 
     @property
-    def _ending(self) -> bool:
-        return self.context.storage.get(_ENDING, bool) is not None
+    def _end_requested(self) -> bool:
+        return self.context.storage.get(_END_REQUESTED, bool) is not None
 
-    def _after_answer(self, more: int) -> Step:
-        if self._ending:
+    def _step_after_answers(self, extra: int = 0) -> Step:
+        """Return the step that follows the stored answers and `extra` more."""
+        if self._end_requested:
             return Step.CLOSING
-        answered = self._transcript.count(wire.MessageKind.ANSWER) + more
+        answered = self._transcript.count(wire.MessageKind.ANSWER) + extra
         step = next_step(Step.TRANSCRIBE, answered=answered, questions=self._room.view.questions)
         assert step is not None
         return step
 
-    def _add_answer(
-        self, current: Turn, text: str, source: wire.Source, speech: Transcription | None = None
-    ) -> None:
-        message = self._transcript.add(
-            f"{current.id}-answer",
-            wire.MessageKind.ANSWER,
-            text,
-            source,
-            at=self.context.clock.now(),
-        )
-        if speech is not None:
-            self._transcript.add_speech(message.id, speech)
-        self._room.said(message)
-        self._room.count()
+    # --- Alarm --------------------------------------------------------------------------------
 
     def _postpone_hint(self) -> None:
         if self._hints.postpone():
-            self._rearm()
+            self._update_alarm()
 
-    def _rearm(self) -> None:
-        """One alarm for several purposes: the guard of what is under way, and the hint."""
+    def _update_alarm(self) -> None:
+        """Set the alarm to the earlier of the recovery delay and the hint, or delete it."""
         times = []
         active = self._turns.active()
-        if active is not None or self._room.unlisted:
+        if active is not None or self._room.list_update_pending:
             times.append(self.context.clock.now() + RECOVERY_DELAY)
         if active is None and self._hints.due is not None:
             times.append(self._hints.due)

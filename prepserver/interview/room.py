@@ -1,154 +1,154 @@
-"""What the clients of one interview see: its view, its phase, and the message being said."""
+"""The state that clients of one interview see: its view, its phase and the streamed message."""
 
 import msgspec
 from msgspec import Struct
 
 from prepserver.errors import Conflict, PrepServerError
+from prepserver.interview.events import ListUpdated
 from prepserver.interview.stubs import UserInterviewsStub
 from prepserver.interview.transcript import Transcript
-from prepserver.interview.turns.steps import Step, phase_of
-from prepserver.interview.turns.store import TurnStore
+from prepserver.interview.turns.steps import phase_of
+from prepserver.interview.turns.store import Turn, TurnStore
 from prepserver.objects.connection import Connection
 from prepserver.objects.object import Context
 from prepserver.wire import protocol as wire
 from prepserver.wire.error_codes import ErrorCode
 
-__all__ = ["ListUpdated", "Room"]
+__all__ = ["Room"]
 
-
-_UNLISTED = "unlisted"
-
-
-class ListUpdated(Struct, frozen=True):
-    """The user's list has taken over the view of this time."""
-
-    updated_at: float
+_LIST_UPDATE_PENDING = "list_update_pending"
+"""Storage key that is present until the user's list has stored the latest view."""
 
 
 class _StreamedMessage(Struct):
-    """A message that is being said, in the pieces that have left."""
+    """A message that the model is generating."""
 
     id: str
     kind: wire.MessageKind
     pieces: list[str]
+    """The pieces that were broadcast."""
     offset: int
-    """Code points in the pieces."""
+    """Code points in `pieces`."""
 
 
 class Room:
-    """Keeps the shown state and broadcasts its changes."""
+    """Holds the state that clients see and broadcasts each change of it."""
 
     def __init__(self, context: Context, transcript: Transcript, turns: TurnStore) -> None:
         self._context = context
         self._transcript = transcript
         self._turns = turns
-        self._saying: _StreamedMessage | None = None
+        self._streamed: _StreamedMessage | None = None
         self._quota: wire.Quota | None = None
 
     # --- The interview as lists show it -------------------------------------------------------
 
     @property
     def view(self) -> wire.Interview:
-        """Raises Conflict (`not_ready`) before the interview is begun."""
+        """The interview as lists show it. Raises Conflict (`not_ready`) before `begin`."""
         view = self._context.storage.get("view", wire.Interview)
         if view is None:
             raise Conflict(
-                "The interview is still being set up: connect again in a moment.",
+                "The interview is still being set up. Connect again in a moment.",
                 code=ErrorCode.NOT_READY,
                 retryable=True,
             )
         return view
 
-    def save(self, view: wire.Interview) -> None:
+    def save_view(self, view: wire.Interview) -> None:
+        """Store `view` with a new `updated_at`, and send it to the room and to the user's list."""
         changed = msgspec.structs.replace(view, updated_at=self._context.clock.now())
         self._context.storage.put("view", changed)
-        self._context.storage.put(_UNLISTED, True)
+        self._context.storage.put(_LIST_UPDATE_PENDING, True)
         self._context.broadcast(wire.InterviewUpdated(interview=changed))
-        self.tell_list()
+        self.update_list()
 
-    def count(self) -> None:
-        """Bring the numbers of questions and answers up to date."""
+    def update_counts(self) -> None:
+        """Recount the questions and answers in the view."""
         asked = self._transcript.count(wire.MessageKind.QUESTION)
         answered = self._transcript.count(wire.MessageKind.ANSWER)
-        self.save(msgspec.structs.replace(self.view, asked=asked, answered=answered))
+        self.save_view(msgspec.structs.replace(self.view, asked=asked, answered=answered))
 
-    def tell_list(self) -> None:
+    def update_list(self) -> None:
+        """Send the view to the user's list, which answers with `ListUpdated`."""
         owner = self._context.storage.get("owner", str)
         if owner is not None:
-            news = ListUpdated(self.view.updated_at)
-            self._context.tell(UserInterviewsStub(owner).update(self.view), then=news)
+            view = self.view
+            done = ListUpdated(view.updated_at)
+            self._context.tell(UserInterviewsStub(owner).update(view), then=done)
 
     @property
-    def unlisted(self) -> bool:
-        """The user's list may not know the latest yet."""
-        return self._context.storage.get(_UNLISTED, bool) is not None
+    def list_update_pending(self) -> bool:
+        """True while the user's list may not have the latest view."""
+        return self._context.storage.get(_LIST_UPDATE_PENDING, bool) is not None
 
-    def listed(self, news: ListUpdated) -> None:
-        """The list knows what it was told; that may have been overtaken."""
-        if news.updated_at == self.view.updated_at:
-            self._context.storage.delete(_UNLISTED)
+    def on_list_updated(self, event: ListUpdated) -> None:
+        """Clear the pending update, unless the view has changed since it was sent."""
+        if event.updated_at == self.view.updated_at:
+            self._context.storage.delete(_LIST_UPDATE_PENDING)
 
-    # --- What is being said -------------------------------------------------------------------
+    # --- The streamed message -----------------------------------------------------------------
 
-    def say(self, turn: str, step: Step, text: str) -> None:
-        """More of the message that the turn of this id is writing."""
-        saying = self._saying
-        if saying is None:
-            kind = wire.MessageKind(step.value)
-            saying = self._saying = _StreamedMessage(
-                id=f"{turn}-{kind}", kind=kind, pieces=[], offset=0
+    def stream_text(self, turn: Turn, text: str) -> None:
+        """Broadcast the next piece of the message that `turn` generates."""
+        streamed = self._streamed
+        if streamed is None:
+            kind = wire.MessageKind(turn.step.value)
+            streamed = self._streamed = _StreamedMessage(
+                id=f"{turn.id}-{kind}", kind=kind, pieces=[], offset=0
             )
-            delta = wire.Delta(message_id=saying.id, kind=kind, offset=0, text=text)
+            delta = wire.Delta(message_id=streamed.id, kind=kind, offset=0, text=text)
         else:
-            delta = wire.Delta(offset=saying.offset, text=text)
+            delta = wire.Delta(offset=streamed.offset, text=text)
         self._context.broadcast(delta)
-        saying.pieces.append(text)
-        saying.offset += len(text)
+        streamed.pieces.append(text)
+        streamed.offset += len(text)
 
-    def take_back(self) -> None:
-        """What was being said does not count."""
-        if self._saying is not None:
-            self._context.broadcast(wire.DeltaDropped(message_id=self._saying.id))
-            self._saying = None
+    def drop_stream(self) -> None:
+        """Discard the streamed message, here and on the clients."""
+        if self._streamed is not None:
+            self._context.broadcast(wire.DeltaDropped(message_id=self._streamed.id))
+            self._streamed = None
 
-    def said(self, message: wire.Message) -> None:
-        """A message is whole and stored."""
-        if self._saying is not None and self._saying.id == message.id:
-            self._saying = None
+    def broadcast_message(self, message: wire.Message) -> None:
+        """Broadcast a stored message, which replaces the streamed one with the same id."""
+        if self._streamed is not None and self._streamed.id == message.id:
+            self._streamed = None
         self._context.broadcast(wire.InterviewMessage(message=message))
 
     @property
     def _streaming(self) -> wire.StreamingMessage | None:
-        saying = self._saying
-        if saying is None:
+        """The streamed message as a snapshot contains it."""
+        streamed = self._streamed
+        if streamed is None:
             return None
-        text = "".join(saying.pieces)
+        text = "".join(streamed.pieces)
         return wire.StreamingMessage(
-            id=saying.id, kind=saying.kind, text=text, offset=saying.offset
+            id=streamed.id, kind=streamed.kind, text=text, offset=streamed.offset
         )
 
     # --- State --------------------------------------------------------------------------------
 
-    def show_phase(self) -> None:
-        phase, failed = self._standing()
+    def broadcast_state(self) -> None:
+        phase, failed = self._phase()
         self._context.broadcast(wire.StateChanged(state=phase, failed=failed))
 
-    def _standing(self) -> tuple[wire.Phase, wire.Error | None]:
-        """What is under way; when nothing is, why the last turn stopped, if it did."""
+    def _phase(self) -> tuple[wire.Phase, wire.Error | None]:
+        """Return the phase and, when idle, the error of an unfinished turn."""
         active = self._turns.active()
         if active is not None:
             return phase_of(active.step), None
         unfinished = self._turns.unfinished()
         return phase_of(None), None if unfinished is None else unfinished.error
 
-    def show_quota(self, quota: wire.Quota) -> None:
+    def broadcast_quota(self, quota: wire.Quota) -> None:
         self._quota = quota
         self._context.broadcast(
             wire.RateLimit(limit=quota.limit, remaining=quota.remaining, reset=quota.reset)
         )
 
-    def greet(self, connection: Connection, version: str) -> None:
-        """Hello and the whole truth, first on every connection."""
+    def welcome(self, connection: Connection, version: str) -> None:
+        """Send hello and the snapshot, the first two messages of every connection."""
         attached = connection.state or {}
         if attached.get("quota"):
             self._quota = msgspec.convert(attached["quota"], wire.Quota)
@@ -163,7 +163,7 @@ class Room:
         self.send_snapshot(connection)
 
     def send_snapshot(self, connection: Connection) -> None:
-        phase, failed = self._standing()
+        phase, failed = self._phase()
         snapshot = wire.Snapshot(
             interview=self.view,
             state=phase,
@@ -175,6 +175,6 @@ class Room:
         )
         self._context.send(connection, snapshot)
 
-    def refuse(self, connection: Connection, error: PrepServerError, id: str) -> None:
-        """Answer one client's message with an error."""
+    def send_error(self, connection: Connection, error: PrepServerError, id: str) -> None:
+        """Reject the client's message `id` with an error."""
         self._context.send(connection, wire.Failure(**error.as_dict(), id=id))

@@ -1,4 +1,4 @@
-"""What a client may ask for at this point of an interview."""
+"""Admission of client messages: which requests are valid now, and which were handled before."""
 
 import msgspec
 
@@ -11,9 +11,9 @@ from prepserver.objects.object import Context
 from prepserver.wire import protocol as wire
 from prepserver.wire.error_codes import ErrorCode
 
-__all__ = ["Rules", "not_blank"]
+__all__ = ["Rules", "require_text"]
 
-_ONCE = (
+_APPLIED_ONCE = (
     wire.UserMessage,
     wire.AudioStop,
     wire.HintRequest,
@@ -22,14 +22,17 @@ _ONCE = (
     wire.MessageEdit,
     wire.InterviewEnd,
 )
-"""Messages whose effect must not be had twice; the ids of others are not kept."""
+"""Messages that must not be applied twice; the ids of other messages are not stored."""
 
 MAX_REJECTIONS = 256
-"""Of each interview: as many messages as a client of prep may have waiting for an answer."""
+"""Rejections kept for each interview: as many messages as prep's client keeps in its outbox."""
 
 
 class Rules:
-    """Each `require` raises Conflict with what to do instead."""
+    """Checks requests against the state of the interview, and remembers the replies.
+
+    Each `require_` method raises Conflict with a message that says what to do instead.
+    """
 
     def __init__(
         self, context: Context, room: Room, transcript: Transcript, turns: TurnStore
@@ -40,69 +43,79 @@ class Rules:
         self._turns = turns
 
     def require_open(self) -> None:
+        """Raise Conflict (`completed`) if the interview is over."""
         if self._room.view.status is wire.Status.COMPLETED:
             raise Conflict("The interview is over. Start a new one.", code=ErrorCode.COMPLETED)
 
     def require_question(self) -> None:
+        """Raise Conflict unless a question is open and no turn but a hint is active."""
         self.require_open()
         active = self._turns.active()
         if active is not None and active.step is not Step.HINT:
             raise Conflict(
-                "The interviewer is at work. Wait for the question, or stop the turn first.",
+                "The interviewer is busy. Wait for the question, or stop the turn first.",
                 code=ErrorCode.BUSY,
                 retryable=True,
             )
         if self._transcript.open_question() is None:
             raise Conflict(
-                "No question is open. Try the stopped turn again with turn.retry.",
+                "No question is open. Retry the stopped turn with turn.retry.",
                 code=ErrorCode.NO_QUESTION,
             )
 
-    def answered(self, message: wire.ClientMessage) -> wire.Accepted | wire.Failure | None:
-        """The answer that a message with this id has had already.
+    def previous_reply(self, message: wire.ClientMessage) -> wire.Accepted | wire.Failure | None:
+        """Return the reply to an earlier message with the same id, if there was one.
 
-        A refusal stands too. A client that did not hear of it sends the message again behind a
-        later one that was taken: what could not be said then would now be said out of order.
+        Rejections are final. A client that missed one resends the message behind a later message
+        that was accepted; applying it then would put it out of order.
         """
         id = message.id
-        if not id or not isinstance(message, (*_ONCE, wire.AudioStart)):
+        if not id or not isinstance(message, (*_APPLIED_ONCE, wire.AudioStart)):
             return None
         storage = self._context.storage
-        if storage.row("SELECT 1 FROM applied WHERE id = ?", id) is not None:
+        if storage.row("SELECT 1 FROM applied_messages WHERE id = ?", id) is not None:
             return wire.Accepted(id=id)
-        refused = storage.row("SELECT error FROM refused WHERE id = ?", id)
-        if refused is None:
+        rejected = storage.row("SELECT error FROM rejected_messages WHERE id = ?", id)
+        if rejected is None:
             return None
-        error = msgspec.json.decode(refused[0], type=wire.Error)
+        error = msgspec.json.decode(rejected[0], type=wire.Error)
         return wire.Failure(**msgspec.structs.asdict(error), id=id)
 
-    def note(self, message: wire.ClientMessage) -> None:
-        """The message has its effect in this transaction."""
-        if message.id and isinstance(message, _ONCE):
+    def record_applied(self, message: wire.ClientMessage) -> None:
+        """Store the id of a message, in the transaction that applies it."""
+        if message.id and isinstance(message, _APPLIED_ONCE):
             self._context.storage.sql(
-                "INSERT OR IGNORE INTO applied VALUES (?, ?)", message.id, self._context.clock.now()
+                "INSERT OR IGNORE INTO applied_messages VALUES (?, ?)",
+                message.id,
+                self._context.clock.now(),
             )
 
-    def note_refusal(self, message: wire.ClientMessage, error: PrepServerError) -> None:
-        """The message has no effect, now or when it is sent again."""
+    def record_rejection(self, message: wire.ClientMessage, error: PrepServerError) -> None:
+        """Store the error of a rejected message, so that a resend is rejected too.
+
+        Missing frames are an exception: the client sends them, then repeats the message.
+        """
         if (
             not message.id
-            or not isinstance(message, _ONCE)
+            or not isinstance(message, _APPLIED_ONCE)
             or error.code == ErrorCode.FRAMES_MISSING
         ):
             return
         storage = self._context.storage
         stored = msgspec.json.encode(wire.Error(**error.as_dict()))
-        storage.sql("INSERT OR IGNORE INTO refused (id, error) VALUES (?, ?)", message.id, stored)
         storage.sql(
-            "DELETE FROM refused WHERE number <= (SELECT max(number) FROM refused) - ?",
+            "INSERT OR IGNORE INTO rejected_messages (id, error) VALUES (?, ?)", message.id, stored
+        )
+        storage.sql(
+            "DELETE FROM rejected_messages"
+            " WHERE number <= (SELECT max(number) FROM rejected_messages) - ?",
             MAX_REJECTIONS,
         )
 
 
-def not_blank(text: str) -> str:
-    """The text without what surrounds it. Raises BadRequest when nothing is left."""
+def require_text(text: str) -> str:
+    """Strip an answer. Raises BadRequest (`empty_answer`) when only whitespace is left."""
     stripped = text.strip()
     if not stripped:
-        raise BadRequest("The answer is empty: say something.", code=ErrorCode.EMPTY_ANSWER)
+        raise BadRequest("The answer is empty. Type some text.", code=ErrorCode.EMPTY_ANSWER)
     return stripped

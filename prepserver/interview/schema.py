@@ -1,4 +1,8 @@
-"""Tables of the domain's objects. A script is never changed once released: add the next one."""
+"""SQL schema of the interview objects.
+
+The n-th script migrates a database from version n - 1 to version n. Released scripts are never
+changed; add a new one instead.
+"""
 
 __all__ = ["INTERVIEW", "USER_INTERVIEWS"]
 
@@ -51,6 +55,29 @@ INTERVIEW = (
         id TEXT NOT NULL UNIQUE,
         error BLOB NOT NULL
     );
+    """,
+    """
+    ALTER TABLE applied RENAME TO applied_messages;
+    ALTER TABLE refused RENAME TO rejected_messages;
+
+    -- The transcription of each spoken answer, as JSON.
+    ALTER TABLE speeches RENAME TO transcriptions;
+    ALTER TABLE transcriptions RENAME COLUMN message TO message_id;
+    ALTER TABLE transcriptions RENAME COLUMN speech TO transcription;
+    UPDATE transcriptions SET transcription = CAST(
+        replace(CAST(transcription AS TEXT), '"why_dropped":', '"drop_reason":') AS BLOB
+    );
+
+    ALTER TABLE audio RENAME TO audio_chunks;
+    ALTER TABLE audio_chunks RENAME COLUMN recording TO recording_id;
+    ALTER TABLE audio_chunks RENAME COLUMN first TO first_frame;
+
+    UPDATE _kv SET key = 'list_update_pending' WHERE key = 'unlisted';
+    UPDATE _kv SET key = 'end_requested' WHERE key = 'ending';
+    UPDATE _kv SET
+        key = 'history_summary',
+        value = CAST(replace(CAST(value AS TEXT), '"upto":', '"covered":') AS BLOB)
+    WHERE key = 'condensed';
     """,
 )
 

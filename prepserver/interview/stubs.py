@@ -1,4 +1,4 @@
-"""Typed stubs of the interview's two kinds of object, for calls from the edge and between them."""
+"""Typed stubs of the interview's objects, for the HTTP routes and for calls between objects."""
 
 from typing import Any
 
@@ -23,8 +23,8 @@ class InterviewStub(ObjectStub):
     def messages(self) -> ObjectCall[list[wire.Message]]:
         return self._call("messages")
 
-    def speech(self, message: str) -> ObjectCall[Transcription]:
-        return self._call("speech", message)
+    def transcription(self, message_id: str) -> ObjectCall[Transcription]:
+        return self._call("transcription", message_id)
 
     def delete(self, owner: str, id: str) -> ObjectCall[None]:
         return self._call("delete", owner, id)
@@ -50,5 +50,5 @@ class UserInterviewsStub(ObjectStub):
     def update(self, view: wire.Interview) -> ObjectCall[None]:
         return self._call("update", view)
 
-    def forget(self, id: str) -> ObjectCall[None]:
-        return self._call("forget", id)
+    def confirm_deleted(self, id: str) -> ObjectCall[None]:
+        return self._call("confirm_deleted", id)

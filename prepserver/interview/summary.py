@@ -1,4 +1,4 @@
-"""What stands at the end: facts counted from the transcript, and the model's one sentence."""
+"""The text of the final message: facts from the transcript, and one sentence by the model."""
 
 import re
 
@@ -8,11 +8,11 @@ from prepserver.wire.protocol import MessageKind
 __all__ = ["summary_text"]
 
 MAX_QUOTE_LENGTH = 120
-"""Characters of each answer that are quoted."""
+"""Longest quotation of an answer, in characters."""
 
 
 def summary_text(context: PromptContext, sentence: str) -> str:
-    """Markdown. Everything but `sentence` is counted or quoted, never generated."""
+    """Return the summary as Markdown. Only `sentence` is generated; the rest are facts."""
     words = [len(answer.split()) for answer in context.answers]
     lines = [
         "## Summary",
@@ -22,7 +22,7 @@ def summary_text(context: PromptContext, sentence: str) -> str:
         f"- Questions answered: {len(words)} of {context.spec.questions}",
     ]
     if words:
-        lines.append(f"- Words in an answer: {sum(words) // len(words)} on average")
+        lines.append(f"- Average words per answer: {sum(words) // len(words)}")
     if context.skills:
         lines.append(f"- Skills in focus: {', '.join(context.skills)}")
     question = ""
@@ -30,7 +30,7 @@ def summary_text(context: PromptContext, sentence: str) -> str:
         if message.kind is MessageKind.QUESTION:
             question = _last_sentence(message.text)
         elif message.kind is MessageKind.ANSWER:
-            lines += ["", f"**{question}**", "", f"> {_opening(message.text)}"]
+            lines += ["", f"**{question}**", "", f"> {_excerpt(message.text)}"]
     return "\n".join(lines)
 
 
@@ -38,8 +38,9 @@ def _last_sentence(text: str) -> str:
     return re.split(r"(?<=[.!])\s+", text.strip())[-1]
 
 
-def _opening(text: str) -> str:
+def _excerpt(text: str) -> str:
+    """Return the beginning of `text` on one line, cut at a word."""
     line = re.sub(r"\s+", " ", text).strip()
-    return (
-        line if len(line) <= MAX_QUOTE_LENGTH else line[:MAX_QUOTE_LENGTH].rsplit(" ", 1)[0] + " …"
-    )
+    if len(line) <= MAX_QUOTE_LENGTH:
+        return line
+    return line[:MAX_QUOTE_LENGTH].rsplit(" ", 1)[0] + " …"

@@ -1,4 +1,4 @@
-"""What was said, in order, and its SQL."""
+"""Storage of the transcript: the messages of one interview, in order."""
 
 import msgspec
 
@@ -24,7 +24,10 @@ class Transcript:
         return [_message(*row) for row in rows]
 
     def add(self, id: str, kind: MessageKind, text: str, source: Source, *, at: float) -> Message:
-        """Append a message, or give the one with this id its final text."""
+        """Append a message, or replace the text and source of the one with this id.
+
+        `at` is in seconds since the Unix epoch.
+        """
         role = Role.CANDIDATE if kind is MessageKind.ANSWER else Role.INTERVIEWER
         self._storage.sql(
             "INSERT INTO messages (id, position, role, kind, text, source, created_at)"
@@ -39,23 +42,25 @@ class Transcript:
         )
         return self._get(id)
 
-    def add_speech(self, message: str, speech: Transcription) -> None:
-        """Keep how a spoken answer was heard."""
+    def add_transcription(self, message_id: str, transcription: Transcription) -> None:
+        """Store the transcription of a spoken answer."""
         self._storage.sql(
-            "INSERT OR REPLACE INTO speeches VALUES (?, ?)", message, msgspec.json.encode(speech)
+            "INSERT OR REPLACE INTO transcriptions VALUES (?, ?)",
+            message_id,
+            msgspec.json.encode(transcription),
         )
 
-    def speech(self, message: str) -> Transcription:
-        """Raises NotFound for a message that was not spoken."""
-        row = self._storage.row("SELECT speech FROM speeches WHERE message = ?", message)
+    def transcription(self, message_id: str) -> Transcription:
+        """Return the transcription of a spoken answer. Raises NotFound for any other message."""
+        row = self._storage.row(
+            "SELECT transcription FROM transcriptions WHERE message_id = ?", message_id
+        )
         if row is None:
-            raise NotFound(
-                "There is no spoken answer with this id.", code=ErrorCode.NO_SUCH_MESSAGE
-            )
+            raise NotFound("No spoken answer has this id.", code=ErrorCode.NO_SUCH_MESSAGE)
         return msgspec.json.decode(row[0], type=Transcription)
 
     def edit(self, id: str, text: str) -> Message:
-        """Correct an answer. Raises NotFound when there is no answer with this id."""
+        """Replace the text of an answer and mark it as edited. Raises NotFound for other ids."""
         changed = self._storage.sql(
             "UPDATE messages SET text = ?, edited = 1 WHERE id = ? AND kind = ? RETURNING id",
             text,
@@ -63,9 +68,7 @@ class Transcript:
             MessageKind.ANSWER,
         )
         if not changed:
-            raise NotFound(
-                "There is no answer of yours with this id.", code=ErrorCode.NO_SUCH_MESSAGE
-            )
+            raise NotFound("No answer of yours has this id.", code=ErrorCode.NO_SUCH_MESSAGE)
         return self._get(id)
 
     def count(self, kind: MessageKind) -> int:
@@ -73,7 +76,7 @@ class Transcript:
         return 0 if row is None else int(row[0])
 
     def open_question(self) -> Message | None:
-        """The question that waits for an answer."""
+        """Return the question that has no answer yet, if there is one."""
         last = self._storage.row(
             f"SELECT {_COLUMNS} FROM messages WHERE kind IN (?, ?, ?) ORDER BY position DESC",
             MessageKind.QUESTION,
@@ -84,7 +87,7 @@ class Transcript:
         return message if message and message.kind is MessageKind.QUESTION else None
 
     def hint(self) -> Message | None:
-        """The latest hint to the open question."""
+        """Return the latest hint for the open question, if there is one."""
         question = self.open_question()
         if question is None:
             return None

@@ -18,11 +18,12 @@ from prepserver.wire.error_codes import ErrorCode
 __all__ = ["UserInterviews"]
 
 RECOVERY_DELAY = 5.0
-"""Seconds after which a creation or removal that was cut short is taken up again."""
+"""Seconds until the alarm that repeats a creation or deletion which an interview has not confirmed,
+for example because of a crash."""
 
 
 class UserInterviews(DurableObject):
-    """Creates, lists and removes interviews, and owns the answer to "whose is it?"."""
+    """Creates, lists and deletes the interviews of one user, and so decides who owns which."""
 
     migrations = schema.USER_INTERVIEWS
 
@@ -30,28 +31,37 @@ class UserInterviews(DurableObject):
         super().__init__(context)
         self._version = version
 
-    # --- Called by the edge -------------------------------------------------------------------
+    # --- Called by the HTTP routes ------------------------------------------------------------
 
     def create(self, request: wire.CreateInterview) -> wire.Interview:
-        """Again with the same id gives the interview that is there.
+        """Create an interview and start it. A repeated request returns the existing interview.
 
-        Raises Conflict (`being_removed`) while the one with this id is on its way out.
+        The call that starts the interview is in its mailbox before the caller has the result, so
+        a client that connects at once finds it started.
+
+        Raises Conflict (`being_removed`) while the interview with this id is being deleted.
         """
-        id = self._id_for(request.id)
-        known = self.context.storage.row("SELECT deleting FROM interviews WHERE id = ?", id)
+        id = self._interview_id(request.id)
+        known = self.context.storage.row(
+            "SELECT deleting, view, spec FROM interviews WHERE id = ?", id
+        )
         if known is not None:
-            if known[0]:
+            deleting, encoded, unconfirmed = known
+            if deleting:
                 raise Conflict(
-                    "The interview with this id is being removed: try again in a moment.",
+                    "The interview with this id is being deleted. Try again in a moment.",
                     code=ErrorCode.BEING_REMOVED,
                     retryable=True,
                 )
-            return self.find(id)
+            existing = msgspec.json.decode(encoded, type=wire.Interview)
+            if unconfirmed is not None:
+                self._begin_interview(existing, msgspec.json.decode(unconfirmed))
+            return existing
         now = self.context.clock.now()
         spec = {field: getattr(request, field) for field in wire.InterviewSpec.__struct_fields__}
         view = wire.Interview(
             id=id,
-            title=_title(request),
+            title=_default_title(request),
             role=request.role,
             company=request.company,
             type=request.type,
@@ -68,12 +78,12 @@ class UserInterviews(DurableObject):
             msgspec.json.encode(spec),
         )
         self.context.set_alarm(now + RECOVERY_DELAY)
-        self._tell_begin(view, spec)
+        self._begin_interview(view, spec)
         self.context.broadcast(wire.InterviewCreated(interview=view))
         return view
 
     def find(self, id: str) -> wire.Interview:
-        """Raises NotFound, also for an interview of somebody else."""
+        """Return an interview of this user. Raises NotFound, also for those of other users."""
         row = self.context.storage.row(
             "SELECT view FROM interviews WHERE id = ? AND NOT deleting", id
         )
@@ -82,14 +92,17 @@ class UserInterviews(DurableObject):
         return msgspec.json.decode(row[0], type=wire.Interview)
 
     def list(self) -> list[wire.Interview]:
-        """The newest first."""
+        """Return the interviews, newest first."""
         rows = self.context.storage.sql(
             "SELECT view FROM interviews WHERE NOT deleting ORDER BY created_at DESC, id"
         )
         return [msgspec.json.decode(row[0], type=wire.Interview) for row in rows]
 
     def delete(self, id: str) -> None:
-        """Raises NotFound. The row stays, hidden, until the interview itself is gone."""
+        """Hide an interview and delete it; its row stays until the interview confirms.
+
+        Raises NotFound.
+        """
         self.find(id)
         self.context.storage.sql("UPDATE interviews SET deleting = 1 WHERE id = ?", id)
         self.context.set_alarm(self.context.clock.now() + RECOVERY_DELAY)
@@ -99,21 +112,29 @@ class UserInterviews(DurableObject):
     # --- Called by interviews -----------------------------------------------------------------
 
     def update(self, view: wire.Interview) -> None:
-        """An interview's news; what is already known is not news."""
+        """Store a newer view of an interview, which also confirms that the interview has begun.
+
+        The room is told only if the view has changed. Views that arrive out of order are ignored.
+        """
         row = self.context.storage.row(
             "SELECT view, spec FROM interviews WHERE id = ? AND NOT deleting", view.id
         )
-        encoded = msgspec.json.encode(view)
-        if row is None or (row[0] == encoded and row[1] is None):
+        if row is None:
             return
-        if view.updated_at < msgspec.json.decode(row[0], type=wire.Interview).updated_at:
-            return  # overtaken on its way
-        self.context.storage.sql(
-            "UPDATE interviews SET view = ?, spec = NULL WHERE id = ?", encoded, view.id
-        )
-        self.context.broadcast(wire.InterviewUpdated(interview=view))
+        stored, unconfirmed = row
+        encoded = msgspec.json.encode(view)
+        changed = stored != encoded
+        if view.updated_at < msgspec.json.decode(stored, type=wire.Interview).updated_at:
+            return
+        if changed or unconfirmed is not None:
+            self.context.storage.sql(
+                "UPDATE interviews SET view = ?, spec = NULL WHERE id = ?", encoded, view.id
+            )
+        if changed:
+            self.context.broadcast(wire.InterviewUpdated(interview=view))
 
-    def forget(self, id: str) -> None:
+    def confirm_deleted(self, id: str) -> None:
+        """Remove the row of an interview whose file is gone."""
         self.context.storage.sql("DELETE FROM interviews WHERE id = ? AND deleting", id)
 
     # --- Hooks --------------------------------------------------------------------------------
@@ -131,46 +152,51 @@ class UserInterviews(DurableObject):
 
     def on_message(self, connection: Connection, message: str | bytes) -> None:
         if isinstance(message, bytes):
-            raise BadRequest("This room takes no audio.", code=ErrorCode.BAD_MESSAGE)
+            raise BadRequest(
+                "This room accepts no audio. Send it to an interview's room.",
+                code=ErrorCode.BAD_MESSAGE,
+            )
         try:
             decoded = codec.decode_client(message)
         except msgspec.DecodeError as error:
             raise BadRequest(
-                f"The message cannot be understood: {error}", code=ErrorCode.BAD_MESSAGE
+                f"The message is not valid: {error}", code=ErrorCode.BAD_MESSAGE
             ) from error
         if not isinstance(decoded, wire.GetAllMessages):
-            raise BadRequest("This room only takes get_all_messages.", code=ErrorCode.BAD_MESSAGE)
+            raise BadRequest("This room accepts get_all_messages only.", code=ErrorCode.BAD_MESSAGE)
         self._send_snapshot(connection)
         if decoded.id:
             self.context.send(connection, wire.Accepted(id=decoded.id))
 
     def on_alarm(self, retry_count: int) -> None:
-        """Take up what a crash cut short between this object and an interview."""
+        """Repeat every creation and deletion that its interview has not confirmed."""
         for id, view, spec, deleting in self.context.storage.sql(
             "SELECT id, view, spec, deleting FROM interviews WHERE deleting OR spec IS NOT NULL"
         ):
             if deleting:
                 self.context.tell(InterviewStub(id).delete(self.context.name, id))
             else:
-                self._tell_begin(
+                self._begin_interview(
                     msgspec.json.decode(view, type=wire.Interview), msgspec.json.decode(spec)
                 )
             self.context.set_alarm(self.context.clock.now() + RECOVERY_DELAY)
 
-    def _id_for(self, wanted: str) -> str:
-        """An interview's id is its address on the whole server, so it is never what a client
-        says: another user's interview could be entered by naming it. What a client says makes,
-        together with the user, always the same id."""
-        if not wanted:
-            return uuid.uuid4().hex
-        return hashlib.sha256(f"{self.context.name}/{wanted}".encode()).hexdigest()[:32]
+    def _interview_id(self, requested: str) -> str:
+        """Return the id of an interview, which is its address on the whole server.
 
-    def _tell_begin(self, view: wire.Interview, spec: dict[str, Any]) -> None:
+        A client's id is hashed together with the user's, so that the same request gives the same
+        interview, and naming another user's interview gives no access to it.
+        """
+        if not requested:
+            return uuid.uuid4().hex
+        return hashlib.sha256(f"{self.context.name}/{requested}".encode()).hexdigest()[:32]
+
+    def _begin_interview(self, view: wire.Interview, spec: dict[str, Any]) -> None:
         self.context.tell(InterviewStub(view.id).begin(self.context.name, spec, view))
 
     def _send_snapshot(self, connection: Connection) -> None:
         self.context.send(connection, wire.Snapshot(interviews=self.list()))
 
 
-def _title(request: wire.CreateInterview) -> str:
+def _default_title(request: wire.CreateInterview) -> str:
     return f"{request.role} at {request.company}" if request.company else request.role

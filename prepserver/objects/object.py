@@ -252,7 +252,7 @@ class DurableObject:
 
     def on_close(self, connection: Connection) -> None: ...
 
-    def on_event(self, event: object) -> None:
+    def on_event(self, event: Any) -> None:
         """Handle an event that the work beside the object has posted."""
 
     def on_alarm(self, retry_count: int) -> None: ...

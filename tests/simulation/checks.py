@@ -7,7 +7,7 @@ from prepcli.client.outbox import MAX_MESSAGES
 from prepcli.client.recording import Recording
 from prepcli.client.state import RoomState
 from prepserver.interview.interview import RECOVERY_DELAY
-from prepserver.interview.turns.runner import DELTA_INTERVAL
+from prepserver.interview.turns.deltas import DELTA_INTERVAL
 from prepserver.interview.turns.steps import Step, TurnState
 from prepserver.wire.protocol import (
     HintRequest,
@@ -154,7 +154,7 @@ def finished(truth: Truth, people: Iterable[Person]) -> Iterable[str]:
     """True when all troubles are over and time has passed."""
     if truth.active is not None:
         yield f"the turn {truth.active} is stuck"
-    if truth.unlisted:
+    if truth.list_update_pending:
         yield "the user's list was not brought up to date"
     for person in people:
         if person.ended is not None:

@@ -32,7 +32,7 @@ def mistake(plant: Callable[[Patch], None]) -> Callable[[Patch], None]:
 
 @mistake
 def ids_are_not_remembered(patch: Patch) -> None:
-    patch.setattr(Rules, "answered", lambda rules, message: None)
+    patch.setattr(Rules, "previous_reply", lambda rules, message: None)
 
 
 @mistake
@@ -49,7 +49,7 @@ def messages_leave_before_the_commit(patch: Patch) -> None:
 
 @mistake
 def no_alarm_guards_a_turn(patch: Patch) -> None:
-    patch.setattr(InterviewObject, "_rearm", lambda interview: None)
+    patch.setattr(InterviewObject, "_update_alarm", lambda interview: None)
 
 
 @mistake
@@ -62,22 +62,22 @@ def the_snapshot_leaves_out_what_is_being_said(patch: Patch) -> None:
     snapshot = Room.send_snapshot
 
     def shorter(room: Room, connection: Connection) -> None:
-        saying, room._saying = room._saying, None
+        streamed, room._streamed = room._streamed, None
         snapshot(room, connection)
-        room._saying = saying
+        room._streamed = streamed
 
     patch.setattr(Room, "send_snapshot", shorter)
 
 
 @mistake
 def a_delta_repeats_what_was_said(patch: Patch) -> None:
-    say = Room.say
+    stream_text = Room.stream_text
 
     def twice(room: Room, *arguments: Any) -> None:
-        say(room, *arguments)
-        say(room, *arguments)
+        stream_text(room, *arguments)
+        stream_text(room, *arguments)
 
-    patch.setattr(Room, "say", twice)
+    patch.setattr(Room, "stream_text", twice)
 
 
 @mistake
@@ -99,14 +99,14 @@ def slow_readers_are_waited_for(patch: Patch) -> None:
 
 @mistake
 def frames_that_come_again_are_stored_again(patch: Patch) -> None:
-    add = RecordingStore.add
+    add_frame = RecordingStore.add_frame
 
     def careless(recordings: RecordingStore, id: str, number: int, pcm: bytes) -> Any:
-        stored, _ = recordings._stored(id)
-        waiting = recordings._waiting.get(id, [])
-        return add(recordings, id, stored + len(waiting), pcm)
+        stored, _ = recordings._stored_size(id)
+        pending = recordings._pending.get(id, [])
+        return add_frame(recordings, id, stored + len(pending), pcm)
 
-    patch.setattr(RecordingStore, "add", careless)
+    patch.setattr(RecordingStore, "add_frame", careless)
 
 
 @mistake

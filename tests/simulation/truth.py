@@ -43,7 +43,7 @@ class Truth(Struct, frozen=True, kw_only=True):
     messages: tuple[Message, ...]
     turns: tuple[StoredTurn, ...]
     alarm: float | None
-    unlisted: bool
+    list_update_pending: bool
     recordings: frozenset[str]
     condensed: HistorySummary
 
@@ -147,7 +147,7 @@ def _read_interview(path: Path) -> Truth | None:
         messages=tuple(map(_message, messages)),
         turns=tuple(map(_turn, turns)),
         alarm=None if alarm is None else float(str(alarm[0])),
-        unlisted="unlisted" in kept,
+        list_update_pending="list_update_pending" in kept,
         recordings=frozenset(str(row[0]) for row in recordings),
         condensed=msgspec.json.decode(kept.get("history_summary", b"{}"), type=HistorySummary),
     )

@@ -126,10 +126,7 @@ class Rooms:
     async def create(self, user: str = USER, **spec: Any) -> wire.Interview:
         """Begin an interview as the edge does."""
         request = wire.CreateInterview(**spec)
-        view = await self.registry.call(UserInterviewsStub(user).create(request))
-        fields = {name: getattr(request, name) for name in wire.InterviewSpec.__struct_fields__}
-        await self.registry.call(InterviewStub(view.id).begin(user, fields, view))
-        return view
+        return await self.registry.call(UserInterviewsStub(user).create(request))
 
     async def join(
         self, room: str, *, party: str = "interview", user: str = USER, id: str = ""

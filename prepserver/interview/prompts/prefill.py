@@ -4,12 +4,11 @@ The model prefills the part of the next prompt that is already certain, and summ
 that the next prompt will have no room for.
 """
 
-from msgspec import Struct
-
 from prepserver.errors import InferenceError, PrepServerError
 from prepserver.gateway.gateway import Call, Gateway
+from prepserver.interview.events import HistorySummarized, PrefillDropped
 from prepserver.interview.prompts.build import build_prefill_prompt
-from prepserver.interview.prompts.context import HistorySummary, PromptContext
+from prepserver.interview.prompts.context import PromptContext
 from prepserver.interview.prompts.context_store import ContextStore
 from prepserver.interview.prompts.history_summary import summarise_history
 from prepserver.interview.questions.bank import Bank
@@ -17,7 +16,7 @@ from prepserver.interview.transcript import Transcript
 from prepserver.interview.turns.store import TurnStore
 from prepserver.objects.object import Context
 
-__all__ = ["HistorySummarizedAhead", "Prefetcher", "PrefillDropped"]
+__all__ = ["Prefetcher"]
 
 _PREFILL_TASK = "prefill"
 """Key of the background task that prefills; a new prefill replaces the running one."""
@@ -25,20 +24,6 @@ _PREFILL_TASK = "prefill"
 _SUMMARY_TASK = "history_summary"
 """Key of the background task that summarises. It has a key of its own so that a new caption, which
 replaces the prefill, does not cancel it."""
-
-
-class PrefillDropped(Struct, frozen=True):
-    """Event: the prefill of this draft failed, or was dropped in favour of other calls."""
-
-    draft: str
-
-
-class HistorySummarizedAhead(Struct, frozen=True):
-    """Event: the history was summarised before the turn that needs the summary."""
-
-    summary: HistorySummary
-    epoch: int
-    """Epoch of the prefetcher when the work started; see `Prefetcher.invalidate`."""
 
 
 class Prefetcher:
@@ -68,15 +53,14 @@ class Prefetcher:
         self._turns = turns
         self._draft: str | None = None
         """The draft that was prefilled last, or None when the prompt before it has changed."""
-        self._epoch = 0
-        """Number of invalidations; a result from an earlier epoch is discarded."""
         self._summary_checked = False
         """True once the need for a summary was decided for the current question."""
 
-    def prefill(self, draft: str) -> None:
+    def prefill(self, draft: str, epoch: int) -> None:
         """Start to prefill the conversation with `draft`, in place of any earlier draft.
 
-        Does nothing while a turn is active or no question is open.
+        `epoch` is the interview's current epoch. Does nothing while a turn is active or no
+        question is open.
         """
         draft = draft.strip()
         if (
@@ -89,10 +73,9 @@ class Prefetcher:
         call = self._context_store.create_call("prefill", "")
         prompt_context = self._context_store.load()
         self._context.spawn(lambda: self._prefill(call, prompt_context, draft), _PREFILL_TASK)
-        if not self._summary_checked and (turn := self._turns.asked()) is not None:
+        if not self._summary_checked and (turn := self._turns.latest_question()) is not None:
             self._summary_checked = True
             summary_call = self._context_store.create_history_summary_call(turn)
-            epoch = self._epoch
             self._context.spawn(
                 lambda: self._summarise(summary_call, prompt_context, epoch), _SUMMARY_TASK
             )
@@ -106,7 +89,6 @@ class Prefetcher:
         is already in the KV cache.
         """
         self._draft = None
-        self._epoch += 1
         if self._summary_checked:
             self._summary_checked = False
             self._context.cancel(_SUMMARY_TASK)
@@ -116,12 +98,11 @@ class Prefetcher:
         if self._draft == event.draft:
             self._draft = None
 
-    def on_history_summarised(self, event: HistorySummarizedAhead) -> None:
+    def on_history_summarised(self, event: HistorySummarized) -> None:
         """Store the summary and prefill the prompt that now begins with it."""
-        if event.epoch == self._epoch:
-            self._context_store.save_history_summary(event.summary)
-            draft, self._draft = self._draft or "", None
-            self.prefill(draft)
+        self._context_store.save_history_summary(event.summary)
+        draft, self._draft = self._draft or "", None
+        self.prefill(draft, event.epoch)
 
     async def _prefill(self, call: Call, prompt_context: PromptContext, draft: str) -> None:
         """Prefill at the lowest priority; the user is not charged."""
@@ -150,4 +131,4 @@ class Prefetcher:
         except PrepServerError:
             return  # the turn that needs the summary reports the error
         if summary is not None:
-            self._context.post(HistorySummarizedAhead(summary, epoch))
+            self._context.post(HistorySummarized(epoch=epoch, summary=summary))

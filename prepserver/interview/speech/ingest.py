@@ -1,5 +1,4 @@
-"""Speech as it comes in: from which connection, for which recording, up to which frame; and the
-ears that follow it."""
+"""Audio ingest: frames from connections into stored recordings and live transcriptions."""
 
 import uuid
 from collections import Counter
@@ -17,165 +16,176 @@ from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["AudioIngest", "current_recording"]
 
-_LISTEN = "listen"
-"""Key of the work of ears, before the recording's id."""
-
 MAX_WORKER_LOSSES = 2
-"""How often the ears may lose a recording and be given it again while it is spoken."""
+"""Times that a recording is transcribed again from its start after the speech engine died. After
+one more loss it is transcribed as a whole when it is finished."""
 
 
 class AudioIngest:
-    """The recordings that clients of one interview have under way. A connection carries one at a
-    time; which one is attached to it, so that it is known after hibernation too."""
+    """The recordings that clients of one interview are sending.
+
+    A connection sends one recording at a time. Its id is part of the connection's attached state,
+    which survives hibernation.
+    """
 
     def __init__(
         self,
         context: Context,
         recordings: RecordingStore,
         gateway: Gateway,
-        asked: Callable[[str], tuple[Call, str]],
+        prepare_call: Callable[[str], tuple[Call, str]],
     ) -> None:
-        """`asked` gives the call and the vocabulary to listen to a recording with."""
+        """`prepare_call` returns the call and the vocabulary to transcribe a recording with."""
         self._context = context
         self._recordings = recordings
         self._gateway = gateway
-        self._asked = asked
-        self._listening: dict[str, LiveTranscription] = {}
-        self._losses: Counter[str] = Counter()
+        self._prepare_call = prepare_call
+        self._live: dict[str, LiveTranscription] = {}
+        """Live transcriptions by recording."""
+        self._worker_losses: Counter[str] = Counter()
+
+    # --- Recordings ---------------------------------------------------------------------------
 
     def start(self, connection: Connection, id: str) -> None:
-        """Begin, or go on after a reconnect, and say which frames are stored.
+        """Start a recording, or resume it after a reconnect, and acknowledge its stored frames.
 
-        Raises Conflict when too many are open.
+        Raises Conflict if too many recordings are open.
         """
         others = (each.state for each in self._context.connections() if each is not connection)
         in_use = {state.get("recording") for state in others if state}
-        stored = self._recordings.start(id, in_use)
+        stored = self._recordings.open(id, in_use)
         self._attach(connection, id)
         self._context.send(connection, wire.AudioAck(id=id, frame=stored))
-        self._follow(id)
-
-    def _follow(self, id: str) -> None:
-        """Let the ears follow a recording, from its beginning. One that they fail at again and
-        again is transcribed when it is whole."""
-        if id in self._listening or self._losses[id] > MAX_WORKER_LOSSES:
-            return
-        listening = LiveTranscription(id, self._context.clock)
-        self._listening[id] = listening
-        if heard := self._recordings.so_far(id):
-            listening.feed(heard)
-        call, vocabulary = self._asked(id)
-        context, gateway = self._context, self._gateway
-        context.spawn(
-            lambda: listening.run(gateway, call, vocabulary, context.post), f"{_LISTEN} {id}"
-        )
-
-    def lost(self, id: str) -> None:
-        """The ears lost what they had heard."""
-        if id in self._listening:
-            self.deafen(id)
-            self._losses[id] += 1
-            self._follow(id)
-
-    def followed(self, id: str) -> LiveTranscription | None:
-        """The ears that follow a recording that is whole now, if any do."""
-        listening = self._listening.get(id)
-        if listening is not None:
-            listening.finish()
-        return listening
-
-    def deafen_all(self, but: str | None = None) -> None:
-        """No recording but this one is wanted any more."""
-        for id in [id for id in self._listening if id != but]:
-            self.deafen(id)
-
-    def deafen(self, id: str) -> None:
-        """The ears need not follow this recording any more."""
-        if self._listening.pop(id, None) is not None:
-            self._context.cancel(f"{_LISTEN} {id}")
-
-    def refuse(self, connection: Connection, id: str) -> None:
-        """Frames that are on their way for a recording that is not taken must not pass for
-        recordings of their own."""
-        self._attach(connection, id, refused=True)
-
-    def is_whole(self, connection: Connection, data: bytes) -> bool:
-        """Whether a binary message is a recording of its own and not a frame."""
-        attached = connection.state or {}
-        return attached.get("recording") is None or (
-            bool(attached.get("refused")) and data[:4] == b"RIFF"
-        )
-
-    def add_whole(self, pcm: bytes) -> str:
-        """Store a recording that came in one piece; its id. Raises BadRequest."""
-        id = uuid.uuid4().hex
-        self._recordings.add_whole(id, pcm)
-        return id
+        self._start_transcribing(id)
 
     def add_frame(self, connection: Connection, data: bytes) -> bool:
-        """Take a numbered frame; True when a piece was stored, and so will be acknowledged.
+        """Add a numbered frame. Return True if a chunk was stored, and so will be acknowledged.
 
-        Raises PrepServerError, to be answered under the recording's id.
+        Raises PrepServerError, to be answered with the recording's id.
         """
         attached = connection.state or {}
         id = attached["recording"]
-        if attached.get("refused"):
+        if attached.get("rejected"):
             return False
         try:
             number, pcm = codec.unpack_frame(data)
-            taken, stored = self._recordings.add(id, number, pcm)
+            is_new, stored = self._recordings.add_frame(id, number, pcm)
         except FrameGap:
-            # Frames were lost with an instance that failed: the client sends them again.
+            # Pending frames were lost with a failed instance. The client sends them again.
             self._context.close(connection, wire.CLOSE_RESTART, "send the recording's frames again")
             return False
         except ValueError as error:
             raise BadRequest(str(error), code=ErrorCode.BAD_FRAME) from error
         except BadRequest:
-            self.refuse(connection, id)
-            self.deafen(id)
+            self.ignore_frames(connection, id)
+            self.stop_transcribing(id)
             raise
-        if taken and (listening := self._listening.get(id)) is not None:
-            listening.feed(pcm)
-        elif taken:
-            self._follow(id)
+        if is_new and (live := self._live.get(id)) is not None:
+            live.feed(pcm)
+        elif is_new:
+            self._start_transcribing(id)
         if stored is not None:
             self._context.send(connection, wire.AudioAck(id=id, frame=stored))
         return stored is not None
 
-    def stop(self, id: str, frames: int) -> None:
-        """The recording is whole. Raises Conflict when frames of it are missing, BadRequest when
-        it is empty or unknown."""
+    def finish(self, id: str, frames: int) -> None:
+        """Finish a recording of `frames` frames.
+
+        Raises Conflict if frames are missing, BadRequest if the recording is empty or unknown.
+        """
         try:
-            self._recordings.stop(id, frames)
+            self._recordings.finish(id, frames)
         except FrameGap:
             raise Conflict(
-                "Frames of the recording are missing: send audio.start and what follows the "
-                "frame it acknowledges, then audio.stop.",
+                "Frames of the recording are missing. Send audio.start, the frames after the one "
+                "that it acknowledges, then audio.stop.",
                 code=ErrorCode.FRAMES_MISSING,
                 retryable=True,
             ) from None
 
     def cancel(self, connection: Connection, id: str) -> None:
-        self._recordings.forget(id)
-        self.deafen(id)
-        self.leave(connection)
+        """Delete a recording and detach it from the connection."""
+        self._recordings.delete(id)
+        self.stop_transcribing(id)
+        self.detach(connection)
 
-    def leave(self, connection: Connection) -> None:
-        """The connection carries no recording any more."""
+    def ignore_frames(self, connection: Connection, id: str) -> None:
+        """Ignore the frames of a rejected recording that are still arriving.
+
+        Without this they would be taken for complete recordings.
+        """
+        self._attach(connection, id, rejected=True)
+
+    def detach(self, connection: Connection) -> None:
+        """Mark the connection as sending no recording."""
         self._attach(connection, None)
 
+    def is_complete_recording(self, connection: Connection, data: bytes) -> bool:
+        """Return True if a binary message is a whole recording rather than a frame."""
+        attached = connection.state or {}
+        return attached.get("recording") is None or (
+            bool(attached.get("rejected")) and data[:4] == b"RIFF"
+        )
+
+    def add_complete(self, pcm: bytes) -> str:
+        """Store a recording that arrived in one message; return its id. Raises BadRequest."""
+        id = uuid.uuid4().hex
+        self._recordings.add_complete(id, pcm)
+        return id
+
     def flush(self) -> None:
-        """Store the frames that wait in memory: a speaker who pauses loses nothing when the
-        instance goes."""
+        """Store and acknowledge the pending frames, before the instance is released."""
         for id, stored in self._recordings.flush().items():
             for connection in self._context.connections():
                 if current_recording(connection) == id:
                     self._context.send(connection, wire.AudioAck(id=id, frame=stored))
 
-    def _attach(self, connection: Connection, id: str | None, *, refused: bool = False) -> None:
-        connection.state = {**(connection.state or {}), "recording": id, "refused": refused}
+    def _attach(self, connection: Connection, id: str | None, *, rejected: bool = False) -> None:
+        connection.state = {**(connection.state or {}), "recording": id, "rejected": rejected}
+
+    # --- Live transcription -------------------------------------------------------------------
+
+    def _start_transcribing(self, id: str) -> None:
+        """Transcribe a recording live, from its start, unless the engine was lost too often."""
+        if id in self._live or self._worker_losses[id] > MAX_WORKER_LOSSES:
+            return
+        live = LiveTranscription(id, self._context.clock)
+        self._live[id] = live
+        if received := self._recordings.received_pcm(id):
+            live.feed(received)
+        call, vocabulary = self._prepare_call(id)
+        context, gateway = self._context, self._gateway
+        context.spawn(lambda: live.run(gateway, call, vocabulary, context.post), _task_key(id))
+
+    def restart_transcribing(self, id: str) -> None:
+        """Transcribe a recording again after the speech engine died."""
+        if id in self._live:
+            self.stop_transcribing(id)
+            self._worker_losses[id] += 1
+            self._start_transcribing(id)
+
+    def finish_transcribing(self, id: str) -> LiveTranscription | None:
+        """Return the live transcription of a finished recording, if there is one."""
+        live = self._live.get(id)
+        if live is not None:
+            live.finish()
+        return live
+
+    def stop_transcribing(self, id: str) -> None:
+        """Cancel the live transcription of a recording."""
+        if self._live.pop(id, None) is not None:
+            self._context.cancel(_task_key(id))
+
+    def stop_transcribing_all(self, *, keep: str | None = None) -> None:
+        """Cancel every live transcription but that of `keep`."""
+        for id in [id for id in self._live if id != keep]:
+            self.stop_transcribing(id)
 
 
 def current_recording(connection: Connection) -> str:
-    """The id of the recording that a connection carries, or nothing."""
+    """Return the id of the recording that a connection is sending, or an empty string."""
     return (connection.state or {}).get("recording") or ""
+
+
+def _task_key(recording: str) -> str:
+    return f"transcribe {recording}"

@@ -1,4 +1,4 @@
-"""A recording that is written down while it is spoken. Runs beside the interview."""
+"""Live transcription: a recording is transcribed while it arrives, beside the interview."""
 
 import asyncio
 from collections import deque
@@ -6,66 +6,47 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
 import structlog
-from msgspec import Struct
 
 from prepserver.clock import Clock, wait_for
-from prepserver.engines.types import PartialTranscript, Transcription
+from prepserver.engines.types import Transcription
 from prepserver.errors import InferenceError, PrepServerError
 from prepserver.gateway.gateway import Call, Gateway
+from prepserver.interview.events import CaptionUpdated, TimedOut, WorkerLost
 from prepserver.wire.error_codes import ErrorCode
 
-__all__ = ["CaptionUpdated", "LiveTranscription", "TimedOut", "WorkerLost"]
+__all__ = ["LiveTranscription"]
 
 AUDIO_TIMEOUT = 30.0
-"""Seconds without a sound of a recording that is not whole, as when its speaker has gone, before
-the ears are free again."""
+"""Seconds without audio after which an unfinished recording releases the transcriber, for example
+because the client has disconnected."""
 
 log = structlog.get_logger(__name__)
 
 
-class CaptionUpdated(Struct, frozen=True, kw_only=True):
-    """Event: a caption of a recording."""
-
-    recording: str
-    caption: PartialTranscript
-
-
-class WorkerLost(Struct, frozen=True, kw_only=True):
-    """Event: the ears died, and what they had heard with them; they must hear it all again."""
-
-    recording: str
-
-
-class TimedOut(Struct, frozen=True, kw_only=True):
-    """Event: no sound came for a while, and the ears were given to somebody else."""
-
-    recording: str
-
-
 class LiveTranscription:
-    """Sound goes in by `feed`, captions come out by `run`, and `speech` has the whole at the end.
+    """Transcribes audio passed to `feed`: `run` posts captions, `result` has the transcription.
 
-    Sound that the ears have taken is not kept here: it is in the interview's database.
+    Audio that the engine has consumed is not kept here; the interview's database has it.
     """
 
     def __init__(self, recording: str, clock: Clock) -> None:
         self.recording = recording
         self._clock = clock
-        self.speech: asyncio.Future[Transcription] = asyncio.get_running_loop().create_future()
-        """What was said. Raises PrepServerError."""
-        self._pieces: deque[bytes] = deque()
-        self._whole = False
-        self._news = asyncio.Event()
-        self._begun = False
+        self.result: asyncio.Future[Transcription] = asyncio.get_running_loop().create_future()
+        """The transcription of the finished recording. Raises PrepServerError."""
+        self._chunks: deque[bytes] = deque()
+        self._finished = False
+        self._changed = asyncio.Event()
+        self._consumed = False
 
     def feed(self, pcm: bytes) -> None:
-        self._pieces.append(pcm)
-        self._news.set()
+        self._chunks.append(pcm)
+        self._changed.set()
 
     def finish(self) -> None:
-        """The recording is whole."""
-        self._whole = True
-        self._news.set()
+        """Mark the recording as complete: no more audio follows."""
+        self._finished = True
+        self._changed.set()
 
     async def run(
         self,
@@ -74,47 +55,57 @@ class LiveTranscription:
         vocabulary: str,
         post: Callable[[CaptionUpdated | WorkerLost | TimedOut], None],
     ) -> None:
+        """Transcribe until the recording is finished. Errors are set on `result`, or posted."""
         try:
-            async with aclosing(gateway.transcribe_live(call, self._audio, vocabulary)) as events:
+            async with aclosing(
+                gateway.transcribe_live(call, self._read_audio, vocabulary)
+            ) as events:
                 async for event in events:
                     if isinstance(event, Transcription):
-                        self._settle(event)
+                        self._set_result(event)
                     else:
                         post(CaptionUpdated(recording=self.recording, caption=event))
         except _AudioConsumed:
-            log.info("listening.lost", interview=call.interview)
+            log.info("live_transcription.worker_lost", interview=call.interview)
             post(WorkerLost(recording=self.recording))
         except TimeoutError:
             post(TimedOut(recording=self.recording))
         except PrepServerError as error:
-            self._settle(error)
+            self._set_result(error)
         except Exception:
-            log.exception("listening.failed", interview=call.interview)
-            self._settle(InferenceError("The recording could not be followed."))
+            log.exception("live_transcription.failed", interview=call.interview)
+            self._set_result(InferenceError("Live transcription failed."))
         finally:
-            self._settle(InferenceError("Listening was given up.", code=ErrorCode.NOT_HEARD))
+            self._set_result(
+                InferenceError("Live transcription was stopped.", code=ErrorCode.NOT_HEARD)
+            )
 
-    def _settle(self, outcome: Transcription | PrepServerError) -> None:
-        if self.speech.done():
+    def _set_result(self, result: Transcription | PrepServerError) -> None:
+        """Set `result` unless it is set already."""
+        if self.result.done():
             return
-        if isinstance(outcome, Transcription):
-            self.speech.set_result(outcome)
+        if isinstance(result, Transcription):
+            self.result.set_result(result)
         else:
-            self.speech.set_exception(outcome)
-            self.speech.exception()  # there may be nobody who waits
+            self.result.set_exception(result)
+            self.result.exception()  # mark as retrieved: no turn may be waiting for it
 
-    async def _audio(self) -> AsyncGenerator[bytes, None]:
-        if self._begun:
+    async def _read_audio(self) -> AsyncGenerator[bytes, None]:
+        """Yield the audio as it arrives. The gateway calls this again when it retries.
+
+        Raises _AudioConsumed on a retry, because the audio is gone; TimeoutError without audio.
+        """
+        if self._consumed:
             raise _AudioConsumed
-        self._begun = True
+        self._consumed = True
         while True:
-            while self._pieces:
-                yield self._pieces.popleft()
-            if self._whole:
+            while self._chunks:
+                yield self._chunks.popleft()
+            if self._finished:
                 return
-            self._news.clear()
-            await wait_for(self._clock, self._news.wait(), AUDIO_TIMEOUT)
+            self._changed.clear()
+            await wait_for(self._clock, self._changed.wait(), AUDIO_TIMEOUT)
 
 
 class _AudioConsumed(Exception):
-    """The sound was given to ears that are gone."""
+    """A speech engine that has since died has taken the audio."""

@@ -1,4 +1,4 @@
-"""The state machine of a turn, pure: which step comes next, and what clients see meanwhile."""
+"""The state machine of a turn: the order of its steps, and the phase that clients see."""
 
 import enum
 
@@ -8,9 +8,10 @@ __all__ = ["Step", "TurnState", "next_step", "phase_of"]
 
 
 class Step(enum.StrEnum):
-    """What a turn asks of the models next."""
+    """One request to the models. A turn runs one or more steps in order."""
 
     EXTRACT = "extract"
+    """Extract the skills from the job description and the resume."""
     TRANSCRIBE = "transcribe"
     QUESTION = "question"
     HINT = "hint"
@@ -36,14 +37,14 @@ _PHASES = {
 
 
 def phase_of(step: Step | None) -> Phase:
-    """What clients are shown while a step is under way; idle when none is."""
+    """Return the phase that clients see during a step, or idle for None."""
     return Phase.IDLE if step is None else _PHASES[step]
 
 
 def next_step(step: Step, *, answered: int, questions: int) -> Step | None:
-    """The step after `step`, or None when the turn is done.
+    """Return the step after `step`, or None at the end of the turn.
 
-    `answered` counts the answers stored so far, of `questions` planned ones.
+    `answered` is the number of stored answers, `questions` the planned number of questions.
     """
     match step:
         case Step.EXTRACT | Step.TRANSCRIBE:

@@ -1,4 +1,4 @@
-"""Turns as they are stored: what the interview has asked of the models, and how it went."""
+"""Storage of turns: the state of each exchange with the models, and its error if it failed."""
 
 import uuid
 
@@ -16,36 +16,39 @@ _COLUMNS = "number, id, step, state, attempt, recording, error"
 
 class Turn(Struct, frozen=True, kw_only=True):
     number: int
-    """Counted from 1 within the interview."""
+    """Position within the interview, from 1."""
     id: str
     step: Step
     state: TurnState
     attempt: int
+    """Number of times the client has retried the turn."""
     recording: str | None
+    """Id of the recording to transcribe."""
     error: Error | None
 
 
 class TurnStore:
-    """The turns of one interview; at most one is active."""
+    """The turns of one interview, of which at most one is active."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
 
     def active(self) -> Turn | None:
-        return self._one("WHERE state = ?", TurnState.ACTIVE)
+        return self._select_one("WHERE state = ?", TurnState.ACTIVE)
 
     def unfinished(self) -> Turn | None:
-        """The latest turn, hints aside, if it failed or was stopped."""
-        latest = self._one("WHERE step != ? ORDER BY number DESC LIMIT 1", Step.HINT)
+        """Return the latest turn other than a hint, if it failed or was stopped."""
+        latest = self._select_one("WHERE step != ? ORDER BY number DESC LIMIT 1", Step.HINT)
         if latest is None or latest.state not in (TurnState.FAILED, TurnState.STOPPED):
             return None
         return latest
 
-    def asked(self) -> Turn | None:
-        """The latest turn for a question."""
-        return self._one("WHERE step = ? ORDER BY number DESC LIMIT 1", Step.QUESTION)
+    def latest_question(self) -> Turn | None:
+        """Return the latest turn that generated a question."""
+        return self._select_one("WHERE step = ? ORDER BY number DESC LIMIT 1", Step.QUESTION)
 
     def begin(self, step: Step, recording: str | None, *, at: float) -> Turn:
+        """Insert an active turn. `at` is in seconds since the Unix epoch."""
         self._storage.sql(
             "INSERT INTO turns (id, step, state, attempt, recording, created_at)"
             " VALUES (?, ?, ?, 0, ?, ?)",
@@ -60,6 +63,7 @@ class TurnStore:
         return turn
 
     def advance(self, turn: Turn, step: Step) -> Turn:
+        """Move an active turn to its next step."""
         self._storage.sql(
             "UPDATE turns SET step = ?, recording = NULL WHERE number = ?", step, turn.number
         )
@@ -74,7 +78,7 @@ class TurnStore:
         )
 
     def retry(self, turn: Turn) -> Turn:
-        """Active again, as a new request."""
+        """Make an unfinished turn active again; the new attempt is charged as a new request."""
         self._storage.sql(
             "UPDATE turns SET state = ?, attempt = attempt + 1, error = NULL WHERE number = ?",
             TurnState.ACTIVE,
@@ -84,7 +88,7 @@ class TurnStore:
             turn, state=TurnState.ACTIVE, attempt=turn.attempt + 1, error=None
         )
 
-    def _one(self, condition: str, *bindings: str) -> Turn | None:
+    def _select_one(self, condition: str, *bindings: str) -> Turn | None:
         row = self._storage.row(f"SELECT {_COLUMNS} FROM turns {condition}", *bindings)
         if row is None:
             return None

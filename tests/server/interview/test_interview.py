@@ -1,15 +1,15 @@
 """An interview from its creation to its summary, on scripted models in virtual time."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from prepserver.errors import InferenceError, NotFound
+from prepserver.interview.events import TextProduced
 from prepserver.interview.rules import MAX_REJECTIONS
 from prepserver.interview.stubs import InterviewStub, UserInterviewsStub
-from prepserver.interview.turns import runner
-from prepserver.interview.turns.steps import Step
 from prepserver.objects import connection
 from prepserver.objects.connection import Connection
 from prepserver.objects.registry import Registry
@@ -142,7 +142,7 @@ async def test_the_latest_refusals_are_remembered_and_no_more(tmp_path: Path) ->
         for number in range(MAX_REJECTIONS + 10):
             await client.send(answer("Too soon.", id=f"m{number}"))
         await rooms.registry.wait_for_handlers()
-    kept = stored(tmp_path, "SELECT id FROM refused ORDER BY number")
+    kept = stored(tmp_path, "SELECT id FROM rejected_messages ORDER BY number")
     assert kept == [(f"m{number}",) for number in range(10, MAX_REJECTIONS + 10)]
 
 
@@ -413,7 +413,7 @@ async def test_events_of_another_turn_are_dropped(tmp_path: Path) -> None:
     """An event of work that is no longer wanted changes nothing."""
     async with Rooms(tmp_path) as rooms:
         client = await open_room(rooms)
-        late = runner.TextProduced(turn="long-gone", step=Step.QUESTION, text="Boo")
+        late = TextProduced(epoch=0, text="Boo")
         await rooms.registry.call(ObjectCall(InterviewStub.kind, client.room, "on_event", (late,)))
         truth = await snapshot(client)
     assert truth.streaming is None
@@ -434,8 +434,16 @@ async def test_news_that_the_list_missed_reach_it_after_a_restart(
 ) -> None:
     """The server dies between the interview's commit and the list's: the list catches up."""
     clock = ManualClock()
-    with monkeypatch.context() as lost:
-        lost.setattr(Registry, "tell", lambda *_: None)
+    tell = Registry.tell
+
+    def tell_interviews_only(
+        registry: Registry, call: ObjectCall[Any], on_done: Callable[[], None]
+    ) -> None:
+        if call.kind == InterviewStub.kind:
+            tell(registry, call, on_done)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Registry, "tell", tell_interviews_only)
         async with Rooms(tmp_path, clock=clock) as rooms:
             client = await open_room(rooms, questions=1)
             await client.send(answer("That is all."))

@@ -47,9 +47,11 @@ def test_every_version_has_a_stored_fixture(party: str) -> None:
 def test_a_fixture_is_of_the_version_that_it_says(tmp_path: Path, fixture: Path) -> None:
     """The migrations that follow it are those that run."""
     restore(fixture, tmp_path)
-    assert version(tmp_path) == int(fixture.stem.rpartition("-")[2])
+    number = int(fixture.stem.rpartition("-")[2])
+    audio = "audio" if number < 4 else "audio_chunks"
+    assert version(tmp_path) == number
     assert stored(tmp_path, "SELECT state FROM turns WHERE state = 'active'")
-    assert stored(tmp_path, "SELECT 1 FROM audio")
+    assert stored(tmp_path, f"SELECT 1 FROM {audio}")
 
 
 @pytest.mark.parametrize("fixture", INTERVIEWS, ids=lambda path: path.stem)

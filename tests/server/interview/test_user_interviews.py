@@ -172,7 +172,7 @@ class Witness(DurableObject):
     def delete(self, owner: str, id: str) -> None:
         Witness.heard.append(("delete", id))
         self._fail()
-        self.context.tell(UserInterviewsStub(owner).forget(id))
+        self.context.tell(UserInterviewsStub(owner).confirm_deleted(id))
 
     def _fail(self) -> None:
         if Witness.silent:

@@ -182,7 +182,7 @@ async def test_how_an_answer_was_heard_is_kept(tmp_path: Path) -> None:
         client = await open_room(rooms)
         await client.send(LOUD)
         said = await client.said(MessageKind.ANSWER)
-        speech = await rooms.registry.call(InterviewStub(client.room).speech(said.id))
+        speech = await rooms.registry.call(InterviewStub(client.room).transcription(said.id))
     assert isinstance(speech, Transcription)
     assert speech.text == said.text
     assert [segment.text for segment in speech.segments] == [said.text]

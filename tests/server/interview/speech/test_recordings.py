@@ -51,124 +51,124 @@ def code_of(error: pytest.ExceptionInfo[BadRequest]) -> str:
 
 def test_frames_become_one_recording(recordings: RecordingStore) -> None:
     """In order, whole, the last unwritten piece included."""
-    assert recordings.start("r") == -1
-    taken = [recordings.add("r", n, frame(n)) for n in range(PER_PIECE + 2)]
+    assert recordings.open("r") == -1
+    taken = [recordings.add_frame("r", n, frame(n)) for n in range(PER_PIECE + 2)]
     assert all(new for new, _ in taken)
     acknowledged = [stored for _, stored in taken]
     assert acknowledged == [None] * (PER_PIECE - 1) + [PER_PIECE - 1] + [None] * 2
-    assert recordings.so_far("r") == b"".join(frame(n) for n in range(PER_PIECE + 2))
-    recordings.stop("r", PER_PIECE + 2)
-    assert recordings.pcm("r") == b"".join(frame(n) for n in range(PER_PIECE + 2))
+    assert recordings.received_pcm("r") == b"".join(frame(n) for n in range(PER_PIECE + 2))
+    recordings.finish("r", PER_PIECE + 2)
+    assert recordings.stored_pcm("r") == b"".join(frame(n) for n in range(PER_PIECE + 2))
 
 
 def test_a_frame_sent_again_counts_once(recordings: RecordingStore) -> None:
     """After a reconnect a client repeats what was not acknowledged."""
-    recordings.start("r")
+    recordings.open("r")
     for number in [0, 1, 2, 1, 2, 3, 0, *range(4, PER_PIECE), 2]:
-        recordings.add("r", number, frame(number))
-    recordings.stop("r", PER_PIECE)
-    assert recordings.pcm("r") == b"".join(frame(n) for n in range(PER_PIECE))
+        recordings.add_frame("r", number, frame(number))
+    recordings.finish("r", PER_PIECE)
+    assert recordings.stored_pcm("r") == b"".join(frame(n) for n in range(PER_PIECE))
 
 
 def test_a_missing_frame_is_noticed(recordings: RecordingStore) -> None:
     """Both when a later one comes and when the recording ends."""
-    recordings.start("r")
+    recordings.open("r")
     for number in range(5):
-        recordings.add("r", number, frame(number))
+        recordings.add_frame("r", number, frame(number))
     with pytest.raises(FrameGap):
-        recordings.add("r", 6, frame(6))
+        recordings.add_frame("r", 6, frame(6))
     with pytest.raises(FrameGap):
-        recordings.stop("r", 7)
-    recordings.add("r", 5, frame(5))
-    recordings.add("r", 6, frame(6))
-    recordings.stop("r", 7)
-    assert len(recordings.pcm("r")) == 7 * FRAME
+        recordings.finish("r", 7)
+    recordings.add_frame("r", 5, frame(5))
+    recordings.add_frame("r", 6, frame(6))
+    recordings.finish("r", 7)
+    assert len(recordings.stored_pcm("r")) == 7 * FRAME
 
 
 def test_a_recording_goes_on_from_the_highest_stored_frame(storage: Storage) -> None:
     """A new instance knows what was written, not what waited in memory."""
     first = RecordingStore(storage, max_seconds=10)
-    first.start("r")
+    first.open("r")
     for number in range(PER_PIECE + 3):
-        first.add("r", number, frame(number))
+        first.add_frame("r", number, frame(number))
     second = RecordingStore(storage, max_seconds=10)
-    assert second.start("r") == PER_PIECE - 1
+    assert second.open("r") == PER_PIECE - 1
     for number in range(PER_PIECE, PER_PIECE + 5):
-        second.add("r", number, frame(number))
-    second.stop("r", PER_PIECE + 5)
-    assert second.pcm("r") == b"".join(frame(n) for n in range(PER_PIECE + 5))
+        second.add_frame("r", number, frame(number))
+    second.finish("r", PER_PIECE + 5)
+    assert second.stored_pcm("r") == b"".join(frame(n) for n in range(PER_PIECE + 5))
 
 
 def test_a_recording_that_grows_too_long_is_forgotten(recordings: RecordingStore) -> None:
     """The error says how long an answer may be."""
-    recordings.start("r")
+    recordings.open("r")
     for number in range(250):
-        recordings.add("r", number, frame(number))
+        recordings.add_frame("r", number, frame(number))
     with pytest.raises(BadRequest) as caught:
-        recordings.add("r", 250, frame(250))
+        recordings.add_frame("r", 250, frame(250))
     assert caught.value.code == ErrorCode.RECORDING_TOO_LONG
     assert caught.value.details == {"seconds": 10}
-    assert recordings.pcm("r") == b""
+    assert recordings.stored_pcm("r") == b""
     with pytest.raises(BadRequest) as caught:
-        recordings.add("r", 251, frame(251))
+        recordings.add_frame("r", 251, frame(251))
     assert code_of(caught) == "no_such_recording"
 
 
 def test_the_longest_recording_is_accepted(recordings: RecordingStore) -> None:
     """Ten seconds of ten."""
-    recordings.start("r")
+    recordings.open("r")
     for number in range(250):
-        recordings.add("r", number, frame(number))
-    recordings.stop("r", 250)
-    assert len(recordings.pcm("r")) == 10 * BYTES_PER_SECOND
+        recordings.add_frame("r", number, frame(number))
+    recordings.finish("r", 250)
+    assert len(recordings.stored_pcm("r")) == 10 * BYTES_PER_SECOND
 
 
 def test_a_frame_larger_than_any_recording_is_refused(recordings: RecordingStore) -> None:
     """One message cannot fill the memory."""
-    recordings.start("r")
+    recordings.open("r")
     with pytest.raises(BadRequest) as caught:
-        recordings.add("r", 0, bytes(MAX_BINARY_FRAME + 2))
+        recordings.add_frame("r", 0, bytes(MAX_BINARY_FRAME + 2))
     assert code_of(caught) == "bad_frame"
 
 
 @pytest.mark.parametrize("frames", [0, 1])
 def test_a_slip_of_the_finger_is_no_recording(recordings: RecordingStore, frames: int) -> None:
     """Nothing, or less than a tenth of a second, is told as empty."""
-    recordings.start("r")
+    recordings.open("r")
     for number in range(frames):
-        recordings.add("r", number, frame(number))
+        recordings.add_frame("r", number, frame(number))
     with pytest.raises(BadRequest) as caught:
-        recordings.stop("r", frames)
+        recordings.finish("r", frames)
     assert code_of(caught) == "empty_recording"
 
 
 def test_frames_without_a_start_are_refused(recordings: RecordingStore) -> None:
     """So is stopping what never began."""
     with pytest.raises(BadRequest) as caught:
-        recordings.add("r", 0, frame(0))
+        recordings.add_frame("r", 0, frame(0))
     assert code_of(caught) == "no_such_recording"
     with pytest.raises(BadRequest) as caught:
-        recordings.stop("r", 0)
+        recordings.finish("r", 0)
     assert code_of(caught) == "no_such_recording"
 
 
 def test_a_cancelled_recording_leaves_nothing(recordings: RecordingStore, storage: Storage) -> None:
     """Neither rows nor memory: started again it begins at frame 0."""
-    recordings.start("r")
+    recordings.open("r")
     for number in range(PER_PIECE + 1):
-        recordings.add("r", number, frame(number))
-    recordings.forget("r")
-    assert storage.row("SELECT count(*) FROM audio") == (0,)
-    assert recordings.start("r") == -1
+        recordings.add_frame("r", number, frame(number))
+    recordings.delete("r")
+    assert storage.row("SELECT count(*) FROM audio_chunks") == (0,)
+    assert recordings.open("r") == -1
 
 
 def test_a_whole_recording_obeys_the_same_bounds(recordings: RecordingStore) -> None:
     """Neither too short nor too long."""
-    recordings.add_whole("w", bytes(BYTES_PER_SECOND))
-    assert recordings.pcm("w") == bytes(BYTES_PER_SECOND)
+    recordings.add_complete("w", bytes(BYTES_PER_SECOND))
+    assert recordings.stored_pcm("w") == bytes(BYTES_PER_SECOND)
     for size, code in ((100, "empty_recording"), (11 * BYTES_PER_SECOND, "recording_too_long")):
         with pytest.raises(BadRequest) as caught:
-            recordings.add_whole("x", bytes(size))
+            recordings.add_complete("x", bytes(size))
         assert code_of(caught) == code
 
 

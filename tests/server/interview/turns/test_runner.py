@@ -12,6 +12,14 @@ from prepserver.engines.scripted import ScriptedSpeechModel
 from prepserver.engines.types import Prompt
 from prepserver.errors import InferenceError, PrepServerError
 from prepserver.gateway.gateway import Call, Gateway, Policy
+from prepserver.interview.events import (
+    InterviewEvent,
+    ReplyCompleted,
+    ReplyRestarted,
+    SkillsExtracted,
+    TextProduced,
+    TurnFailed,
+)
 from prepserver.interview.prompts.context import PromptContext
 from prepserver.interview.questions import bank
 from prepserver.interview.questions.plan import select_main_questions
@@ -54,7 +62,7 @@ def work(step: Step, *asked: str) -> runner.TurnWork:
         for i in range(len(asked))
     ]
     return runner.TurnWork(
-        turn="t1",
+        epoch=1,
         step=step,
         call=Call(purpose=step, user="u", interview="i", request="i/t1"),
         prompt_context=PromptContext(
@@ -67,7 +75,7 @@ def work(step: Step, *asked: str) -> runner.TurnWork:
     )
 
 
-async def gateway_of(
+async def start_gateway(
     model: CuedLanguage, clock: ManualClock, tmp_path: Path, *, limit: int = 0
 ) -> tuple[Gateway, RateLimiter]:
     limiter = RateLimiter(tmp_path / "limit.sqlite", clock, limit=limit)
@@ -77,19 +85,19 @@ async def gateway_of(
     return gateway, limiter
 
 
-async def events_of(
+async def run_work(
     job: runner.TurnWork,
     replies: Sequence[Reply],
     tmp_path: Path,
     *,
     pause: float = 0.0,
     limit: int = 0,
-) -> tuple[list[runner.TurnEvent], CuedLanguage]:
+) -> tuple[list[InterviewEvent], CuedLanguage]:
     """Run a job to its end, time passing by as it goes."""
     clock = ManualClock()
     model = CuedLanguage(clock, replies, pause=pause)
-    gateway, limiter = await gateway_of(model, clock, tmp_path, limit=limit)
-    posted: list[runner.TurnEvent] = []
+    gateway, limiter = await start_gateway(model, clock, tmp_path, limit=limit)
+    posted: list[InterviewEvent] = []
     running = asyncio.create_task(runner.run(job, gateway, bank.load_bank(), clock, posted.append))
     while not running.done():
         await clock.advance(0.005)
@@ -99,14 +107,14 @@ async def events_of(
     return posted, model
 
 
-def spoken(events: Sequence[runner.TurnEvent]) -> str:
+def spoken(posted: Sequence[InterviewEvent]) -> str:
     """What a client would have on its screen at the end."""
     text = ""
-    for event in events:
+    for event in posted:
         match event:
-            case runner.TextProduced(text=more):
+            case TextProduced(text=more):
                 text += more
-            case runner.ReplyRestarted():
+            case ReplyRestarted():
                 text = ""
     return text
 
@@ -114,23 +122,23 @@ def spoken(events: Sequence[runner.TurnEvent]) -> str:
 @asynchronous
 async def test_a_question_streams_and_then_is_written_whole(tmp_path: Path) -> None:
     """What was streamed and what is written are the same text."""
-    events, _ = await events_of(
+    posted, _ = await run_work(
         work(Step.QUESTION, "How are you today?"), [words(QUESTION)], tmp_path
     )
-    assert isinstance(events[-1], runner.ReplyCompleted)
-    assert events[-1].text == QUESTION == spoken(events)
-    assert events[-1].source is Source.MODEL
+    assert isinstance(posted[-1], ReplyCompleted)
+    assert posted[-1].text == QUESTION == spoken(posted)
+    assert posted[-1].source is Source.MODEL
 
 
 @asynchronous
 async def test_a_question_ends_with_its_question_mark(tmp_path: Path) -> None:
     """A model elsewhere, that no grammar holds, goes on talking; nobody hears it."""
     reply = words(f"{QUESTION} I would love to hear more. Is that fine?")
-    events, model = await events_of(
+    posted, model = await run_work(
         work(Step.QUESTION, "How are you today?"), [reply], tmp_path, pause=0.1
     )
-    assert isinstance(events[-1], runner.ReplyCompleted)
-    assert events[-1].text == QUESTION == spoken(events)
+    assert isinstance(posted[-1], ReplyCompleted)
+    assert posted[-1].text == QUESTION == spoken(posted)
     assert model.closed_early == 1
 
 
@@ -142,8 +150,8 @@ async def test_words_within_eighty_milliseconds_share_a_frame(
     tmp_path: Path, pause: float, frames: set[int]
 ) -> None:
     """Twelve words: each alone when they come slowly, some together when they come fast."""
-    events, _ = await events_of(work(Step.QUESTION), [words(QUESTION)], tmp_path, pause=pause)
-    said = [event for event in events if isinstance(event, runner.TextProduced)]
+    posted, _ = await run_work(work(Step.QUESTION), [words(QUESTION)], tmp_path, pause=pause)
+    said = [event for event in posted if isinstance(event, TextProduced)]
     assert said[0].text == "How"
     assert len(said) in frames
 
@@ -152,43 +160,43 @@ async def test_words_within_eighty_milliseconds_share_a_frame(
 async def test_an_engine_that_dies_half_way_doubles_no_text(tmp_path: Path) -> None:
     """The reply begins anew; what was said before the death is taken back."""
     replies: list[Reply] = [["How", " did", DIED], words(QUESTION)]
-    events, _ = await events_of(work(Step.QUESTION), replies, tmp_path)
-    assert any(isinstance(event, runner.ReplyRestarted) for event in events)
-    assert spoken(events) == QUESTION
-    assert isinstance(events[-1], runner.ReplyCompleted)
+    posted, _ = await run_work(work(Step.QUESTION), replies, tmp_path)
+    assert any(isinstance(event, ReplyRestarted) for event in posted)
+    assert spoken(posted) == QUESTION
+    assert isinstance(posted[-1], ReplyCompleted)
 
 
 @asynchronous
 async def test_an_engine_that_dies_before_the_first_word_is_retried_unseen(tmp_path: Path) -> None:
     """The gateway tries again by itself while nothing has been shown."""
-    events, model = await events_of(work(Step.QUESTION), [[DIED], words(QUESTION)], tmp_path)
+    posted, model = await run_work(work(Step.QUESTION), [[DIED], words(QUESTION)], tmp_path)
     assert len(model.prompts) == 2
-    assert not any(isinstance(event, runner.ReplyRestarted) for event in events)
+    assert not any(isinstance(event, ReplyRestarted) for event in posted)
 
 
 @asynchronous
 async def test_an_engine_that_keeps_dying_fails_the_turn(tmp_path: Path) -> None:
     """After the last attempt the error of the engine is what clients hear."""
-    events, _ = await events_of(work(Step.QUESTION), [["How", DIED]], tmp_path)
-    assert isinstance(events[-1], runner.TurnFailed)
-    assert events[-1].error.code == ErrorCode.WORKER_DIED
+    posted, _ = await run_work(work(Step.QUESTION), [["How", DIED]], tmp_path)
+    assert isinstance(posted[-1], TurnFailed)
+    assert posted[-1].error.code == ErrorCode.WORKER_DIED
 
 
 @asynchronous
 async def test_what_cannot_be_retried_is_not(tmp_path: Path) -> None:
     """A prompt that is too long stays too long."""
-    events, model = await events_of(work(Step.CLOSING), [[BROKEN]], tmp_path)
+    posted, model = await run_work(work(Step.CLOSING), [[BROKEN]], tmp_path)
     assert len(model.prompts) == 1
-    assert isinstance(events[-1], runner.TurnFailed)
+    assert isinstance(posted[-1], TurnFailed)
 
 
 @asynchronous
 async def test_a_prompt_that_does_not_fit_gives_way_to_the_bank(tmp_path: Path) -> None:
     """The interview goes on: a main question needs no context."""
-    events, model = await events_of(work(Step.QUESTION), [[BROKEN]], tmp_path)
+    posted, model = await run_work(work(Step.QUESTION), [[BROKEN]], tmp_path)
     assert len(model.prompts) == 1
-    assert isinstance(events[-1], runner.ReplyCompleted)
-    assert events[-1].source is Source.BANK
+    assert isinstance(posted[-1], ReplyCompleted)
+    assert posted[-1].source is Source.BANK
 
 
 @pytest.mark.parametrize(
@@ -200,58 +208,58 @@ async def test_a_prompt_that_does_not_fit_gives_way_to_the_bank(tmp_path: Path) 
 async def test_a_bad_question_gives_way_to_the_bank(tmp_path: Path, bad: str) -> None:
     """After three bad ones the next main question is asked, and marked as the bank's."""
     job = work(Step.QUESTION, QUESTION)
-    events, model = await events_of(job, [words(bad)], tmp_path)
+    posted, model = await run_work(job, [words(bad)], tmp_path)
     assert len(model.prompts) == 3
-    assert isinstance(events[-1], runner.ReplyCompleted)
-    assert events[-1].source is Source.BANK
-    assert events[-1].text == job.prompt_context.unasked_questions[0].text
-    assert spoken(events) == ""
+    assert isinstance(posted[-1], ReplyCompleted)
+    assert posted[-1].source is Source.BANK
+    assert posted[-1].text == job.prompt_context.unasked_questions[0].text
+    assert spoken(posted) == ""
 
 
 @asynchronous
 async def test_the_attempts_differ(tmp_path: Path) -> None:
     """The same seed would only repeat what was refused."""
-    _, model = await events_of(work(Step.QUESTION, QUESTION), [words(QUESTION)], tmp_path)
+    _, model = await run_work(work(Step.QUESTION, QUESTION), [words(QUESTION)], tmp_path)
     assert len({prompt.seed for prompt in model.prompts}) == 3
 
 
 @asynchronous
 async def test_skills_are_read_from_json(tmp_path: Path) -> None:
     """The reply to the extraction is an object with a list."""
-    events, _ = await events_of(work(Step.EXTRACT), [['{"skills": ', '["sql"]}']], tmp_path)
-    assert isinstance(events[-1], runner.SkillsExtracted)
-    assert events[-1].skills == ["sql"]
+    posted, _ = await run_work(work(Step.EXTRACT), [['{"skills": ', '["sql"]}']], tmp_path)
+    assert isinstance(posted[-1], SkillsExtracted)
+    assert posted[-1].skills == ["sql"]
 
 
 @asynchronous
 async def test_unreadable_skills_are_none(tmp_path: Path) -> None:
     """A reply cut short does not stop the interview: the documents name skills too."""
-    events, _ = await events_of(work(Step.EXTRACT), [['{"skills": ["s']], tmp_path)
-    assert isinstance(events[-1], runner.SkillsExtracted)
-    assert events[-1].skills == []
+    posted, _ = await run_work(work(Step.EXTRACT), [['{"skills": ["s']], tmp_path)
+    assert isinstance(posted[-1], SkillsExtracted)
+    assert posted[-1].skills == []
 
 
 @asynchronous
 async def test_a_used_up_allowance_fails_with_its_reset(tmp_path: Path) -> None:
     """The candidate hears when to go on."""
     job = work(Step.CLOSING)
-    events, _ = await events_of(job, [words("Thank you.")], tmp_path, limit=1)
-    assert isinstance(events[-1], runner.ReplyCompleted)
+    posted, _ = await run_work(job, [words("Thank you.")], tmp_path, limit=1)
+    assert isinstance(posted[-1], ReplyCompleted)
     other = runner.TurnWork(
         **{
             **{name: getattr(job, name) for name in job.__struct_fields__},
             "call": Call(purpose="closing", user="u", interview="i", request="i/t2"),
         }
     )
-    events, _ = await events_of(other, [words("Thank you.")], tmp_path, limit=1)
-    assert isinstance(events[-1], runner.TurnFailed)
-    assert events[-1].error.code == ErrorCode.RATE_LIMITED
-    assert events[-1].error.details["reset"] > 0
+    posted, _ = await run_work(other, [words("Thank you.")], tmp_path, limit=1)
+    assert isinstance(posted[-1], TurnFailed)
+    assert posted[-1].error.code == ErrorCode.RATE_LIMITED
+    assert posted[-1].error.details["reset"] > 0
 
 
 async def refused_at(
     tmp_path: Path, *, before: int, busy: int
-) -> tuple[list[float], list[runner.TurnEvent]]:
+) -> tuple[list[float], list[InterviewEvent]]:
     """Of a turn that finds the models busy for so many seconds, and no room to wait: when it began
     anew, in seconds from its beginning, and what it reported. A call of `before` seconds has told
     the gateway how long one takes."""
@@ -272,11 +280,11 @@ async def refused_at(
         await finished(occupy("before"), clock)
     occupant = asyncio.create_task(occupy("busy"))
     await clock.advance(0.5)
-    begun, posted, times = clock.monotonic(), list[runner.TurnEvent](), list[float]()
+    begun, posted, times = clock.monotonic(), list[InterviewEvent](), list[float]()
 
-    def post(event: runner.TurnEvent) -> None:
+    def post(event: InterviewEvent) -> None:
         posted.append(event)
-        if isinstance(event, runner.ReplyRestarted):
+        if isinstance(event, ReplyRestarted):
             times.append(clock.monotonic() - begun)
 
     await finished(runner.run(work(Step.QUESTION), gateway, bank.load_bank(), clock, post), clock)
@@ -296,19 +304,19 @@ async def test_a_turn_that_finds_the_models_busy_waits_before_it_tries_again(
 ) -> None:
     """As long as the gateway expects, within bounds; longer each time when nobody knows. Who has
     tried three times is told."""
-    times, events = await refused_at(tmp_path, before=before, busy=100)
+    times, posted = await refused_at(tmp_path, before=before, busy=100)
     assert times == pytest.approx(expected)
-    assert isinstance(events[-1], runner.TurnFailed)
-    assert (events[-1].error.code, events[-1].error.retryable) == ("overloaded", True)
+    assert isinstance(posted[-1], TurnFailed)
+    assert (posted[-1].error.code, posted[-1].error.retryable) == ("overloaded", True)
 
 
 @asynchronous
 async def test_a_turn_goes_on_when_the_models_have_become_free(tmp_path: Path) -> None:
     """Nobody has to ask again."""
-    times, events = await refused_at(tmp_path, before=2, busy=3)
+    times, posted = await refused_at(tmp_path, before=2, busy=3)
     assert times == pytest.approx([2, 4])
-    assert isinstance(events[-1], runner.ReplyCompleted)
-    assert events[-1].text == QUESTION == spoken(events)
+    assert isinstance(posted[-1], ReplyCompleted)
+    assert posted[-1].text == QUESTION == spoken(posted)
 
 
 @asynchronous
@@ -316,7 +324,7 @@ async def test_a_cancelled_turn_frees_the_model(tmp_path: Path) -> None:
     """Closing reaches the engine's generator, so that nobody computes for nobody."""
     clock = ManualClock()
     model = CuedLanguage(clock, [words(QUESTION)], pause=1.0)
-    gateway, limiter = await gateway_of(model, clock, tmp_path)
+    gateway, limiter = await start_gateway(model, clock, tmp_path)
     said = asyncio.Event()
     running = asyncio.create_task(
         runner.run(work(Step.QUESTION), gateway, bank.load_bank(), clock, lambda event: said.set())
@@ -335,7 +343,7 @@ async def test_a_cancelled_turn_frees_the_model(tmp_path: Path) -> None:
 async def test_an_unknown_failure_is_an_error_of_the_tree(tmp_path: Path) -> None:
     """A bug in an engine ends the turn, not the interview."""
     broken: Reply = [ZeroDivisionError("a bug")]
-    events, _ = await events_of(work(Step.QUESTION), [broken], tmp_path)
-    assert isinstance(events[-1], runner.TurnFailed)
-    assert isinstance(events[-1].error, PrepServerError)
-    assert events[-1].error.code == ErrorCode.TURN_FAILED
+    posted, _ = await run_work(work(Step.QUESTION), [broken], tmp_path)
+    assert isinstance(posted[-1], TurnFailed)
+    assert isinstance(posted[-1].error, PrepServerError)
+    assert posted[-1].error.code == ErrorCode.TURN_FAILED

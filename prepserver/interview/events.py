@@ -1,0 +1,132 @@
+"""Events that an interview's background tasks post to it, and that its user's list answers with."""
+
+from msgspec import Struct
+
+from prepserver.engines.types import PartialTranscript, Transcription
+from prepserver.errors import PrepServerError
+from prepserver.interview.prompts.context import HistorySummary
+from prepserver.wire.protocol import Quota, Source
+
+__all__ = [
+    "AnswerTranscribed",
+    "CaptionUpdated",
+    "EpochEvent",
+    "HistorySummarized",
+    "InterviewEvent",
+    "ListUpdated",
+    "PrefillDropped",
+    "ReplyCompleted",
+    "ReplyRestarted",
+    "SkillsExtracted",
+    "TextProduced",
+    "TimedOut",
+    "TranscriptionFailed",
+    "TurnFailed",
+    "WorkerLost",
+]
+
+
+class EpochEvent(Struct, frozen=True, kw_only=True):
+    """An event that counts only in the epoch in which its task started.
+
+    A new epoch starts with each step of a turn, at the end of a turn, and with an edited answer.
+    """
+
+    epoch: int
+
+
+# --- Turns --------------------------------------------------------------------------------------
+
+
+class TextProduced(EpochEvent, frozen=True, kw_only=True):
+    """The next piece of the reply."""
+
+    text: str
+
+
+class ReplyRestarted(EpochEvent, frozen=True, kw_only=True):
+    """The reply starts again from its beginning; discard the text that was streamed."""
+
+
+class ReplyCompleted(EpochEvent, frozen=True, kw_only=True):
+    text: str
+    """The whole reply."""
+    source: Source
+    quota: Quota
+
+
+class SkillsExtracted(EpochEvent, frozen=True, kw_only=True):
+    skills: list[str]
+    quota: Quota
+
+
+class AnswerTranscribed(EpochEvent, frozen=True, kw_only=True):
+    transcription: Transcription
+    quota: Quota
+
+
+class TranscriptionFailed(EpochEvent, frozen=True, kw_only=True):
+    """Live transcription failed; the stored recording has to be transcribed as a whole."""
+
+
+class HistorySummarized(EpochEvent, frozen=True, kw_only=True):
+    """The oldest exchanges were summarised, by a turn or ahead of it."""
+
+    summary: HistorySummary
+
+
+class TurnFailed(EpochEvent, frozen=True, kw_only=True):
+    error: PrepServerError
+
+
+# --- Live transcription -------------------------------------------------------------------------
+
+
+class CaptionUpdated(Struct, frozen=True, kw_only=True):
+    recording: str
+    caption: PartialTranscript
+
+
+class WorkerLost(Struct, frozen=True, kw_only=True):
+    """The speech engine died after it had taken audio; it needs the recording from the start."""
+
+    recording: str
+
+
+class TimedOut(Struct, frozen=True, kw_only=True):
+    """No audio arrived for a while, and the transcriber was released."""
+
+    recording: str
+
+
+# --- Prefill, and the user's list ---------------------------------------------------------------
+
+
+class PrefillDropped(Struct, frozen=True):
+    """The prefill of this draft failed, or was dropped in favour of other calls."""
+
+    draft: str
+
+
+class ListUpdated(Struct, frozen=True):
+    """The user's list has stored the interview as it was at this time."""
+
+    updated_at: float
+
+
+InterviewEvent = (
+    TextProduced
+    | ReplyRestarted
+    | ReplyCompleted
+    | SkillsExtracted
+    | AnswerTranscribed
+    | TranscriptionFailed
+    | HistorySummarized
+    | TurnFailed
+    | CaptionUpdated
+    | WorkerLost
+    | TimedOut
+    | PrefillDropped
+    | ListUpdated
+)
+"""Everything that `InterviewObject.on_event` handles."""

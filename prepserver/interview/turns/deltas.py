@@ -1,0 +1,81 @@
+"""Cutting a model's token stream into the pieces that clients receive."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+from prepserver.clock import Clock
+from prepserver.engines.types import TextDelta, Usage
+
+__all__ = ["DELTA_INTERVAL", "coalesce_deltas", "first_question"]
+
+DELTA_INTERVAL = 0.08
+"""Minimum seconds between two pieces. Tokens that arrive in between share the next piece: twelve
+pieces a second look fluent, and the client that draws them may share its CPU with the model."""
+
+
+async def first_question(pieces: AsyncGenerator[str, None]) -> AsyncGenerator[str, None]:
+    """Yield the reply up to its first question mark.
+
+    A model that no grammar constrains may write on after it. The first further text ends the
+    generator, and with it the model call.
+    """
+    async for piece in pieces:
+        head, mark, _ = piece.partition("?")
+        yield head + mark
+        if mark:
+            break
+    async for piece in pieces:
+        if piece.strip():
+            return
+
+
+async def coalesce_deltas(
+    events: AsyncGenerator[TextDelta | Usage, None], opening: str, clock: Clock
+) -> AsyncGenerator[str, None]:
+    """Yield the text of a reply: the first piece at once, then one per `DELTA_INTERVAL`.
+
+    `opening` is the part of the reply that the prompt already contains; it comes first.
+    """
+
+    async def next_event() -> TextDelta | Usage | None:
+        return await anext(events, None)
+
+    if opening:
+        yield opening.lstrip()
+    started, pending, last = bool(opening), "", -DELTA_INTERVAL
+    upcoming: asyncio.Task[TextDelta | Usage | None] | None = None
+    timer: asyncio.Task[None] | None = None
+    try:
+        while True:
+            if pending:
+                upcoming = upcoming or asyncio.create_task(next_event())
+                timer = timer or asyncio.create_task(
+                    clock.sleep(last + DELTA_INTERVAL - clock.monotonic())
+                )
+                await asyncio.wait({upcoming, timer}, return_when=asyncio.FIRST_COMPLETED)
+                if not upcoming.done():
+                    yield pending
+                    pending, last, timer = "", clock.monotonic(), None
+                    continue
+                event, upcoming = upcoming.result(), None
+            elif upcoming is not None:
+                event, upcoming = await upcoming, None
+            else:
+                event = await anext(events, None)  # no text is pending, so no timer is needed
+            if event is None:
+                break
+            if isinstance(event, TextDelta):
+                pending += event.text if started else event.text.lstrip()
+                started = started or bool(pending)
+                if pending and clock.monotonic() - last >= DELTA_INTERVAL:
+                    if timer is not None:
+                        timer.cancel()
+                    yield pending
+                    pending, last, timer = "", clock.monotonic(), None
+        if pending:
+            yield pending
+    finally:
+        unfinished = [task for task in (upcoming, timer) if task is not None]
+        for task in unfinished:
+            task.cancel()
+        await asyncio.gather(*unfinished, return_exceptions=True)
