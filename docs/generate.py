@@ -130,8 +130,8 @@ def models_page() -> str:
     lines = [NOTICE.format("prepserver/models/catalogue.toml"), "# Models\n"]
     lines += ["What `prep-server models pull NAME` knows; `starter` is the first two.\n"]
     lines += ["| name | job | size | licence | |", "| --- | --- | --- | --- | --- |"]
-    jobs = {"llm": "interviewer", "stt": "ears"}
-    for entry in catalogue.built_in().models:
+    jobs = {"llm": "interviewer", "stt": "transcriber"}
+    for entry in catalogue.builtin_catalogue().models:
         size = f"{entry.size / 1e6:,.0f} MB"
         lines.append(
             f"| `{entry.name}` | {jobs[entry.kind]} | {size} | {entry.licence} | {entry.about} |"

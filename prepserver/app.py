@@ -21,8 +21,8 @@ from prepserver.engines.openai.endpoint import PREFIX, Endpoint
 from prepserver.engines.scripted import ScriptedLanguageModel, ScriptedSpeechModel
 from prepserver.engines.types import LanguageModel, SpeechModel
 from prepserver.engines.whisper.model import WhisperModel
-from prepserver.gateway.fallback import Retries
-from prepserver.gateway.gateway import Gateway, Policy
+from prepserver.gateway.fallback import RetryPolicy
+from prepserver.gateway.gateway import Gateway, GatewayPolicy
 from prepserver.http import auth, failures, health
 from prepserver.http import gateway as gateway_routes
 from prepserver.http import metrics as metrics_routes
@@ -85,9 +85,9 @@ def create_services(config: Config, clock: Clock | None = None) -> Services:
         _policy(config),
         fallback=[_language(name, config, clock) for name in config.fallback],
         speech_fallback=[_speech(name, config, clock) for name in config.stt_fallback],
-        spending=budgets,
-        calls=calls,
-        observers=(metrics.observe,),
+        budget=budgets,
+        call_log=calls,
+        observers=(metrics.observe_call,),
     )
     questions = bank.load_bank()
     settings = InterviewSettings(
@@ -149,17 +149,17 @@ def create_app(services: Services) -> Litestar:
     )
 
 
-def _policy(config: Config) -> Policy:
-    return Policy(
-        retries=Retries(
-            limit=config.retries, delay=config.retry_delay, growth=config.retry_backoff
+def _policy(config: Config) -> GatewayPolicy:
+    return GatewayPolicy(
+        retries=RetryPolicy(
+            limit=config.retries, delay=config.retry_delay, backoff=config.retry_backoff
         ),
         first_token_timeout=config.first_token_timeout,
         parallel=config.parallel,
-        listeners=config.max_transcriptions,
-        queue=config.max_queue,
-        cache_purposes=frozenset(config.reply_cache_purposes),
-        cache_ttl=config.reply_cache_ttl,
+        max_transcriptions=config.max_transcriptions,
+        max_queue=config.max_queue,
+        reply_cache_purposes=frozenset(config.reply_cache_purposes),
+        reply_cache_ttl=config.reply_cache_ttl,
     )
 
 

@@ -159,12 +159,14 @@ def list_users(data_dir: Path | None, file: Path | None, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def stats(since: str, data_dir: Path | None, file: Path | None, as_json: bool) -> None:
     """Show how the models did, also while a server runs: calls, failures, tokens, times."""
-    from prepserver.telemetry.report import report  # SQLite
+    from prepserver.telemetry.report import statistics_report  # SQLite
 
     def run() -> None:
         flags = {} if data_dir is None else {"data_dir": data_dir}
         config = load(flags, file=file)
-        click.echo(report(config.data_dir, since, as_json=as_json, now=SystemClock().now()))
+        click.echo(
+            statistics_report(config.data_dir, since, as_json=as_json, now=SystemClock().now())
+        )
 
     _or_fail(run)
 
@@ -189,12 +191,12 @@ def calls(
     as_json: bool,
 ) -> None:
     """Show single calls of the models from the log, the newest first."""
-    from prepserver.telemetry.report import listing  # SQLite
+    from prepserver.telemetry.report import call_list  # SQLite
 
     def run() -> None:
         flags = {} if data_dir is None else {"data_dir": data_dir}
         folder = load(flags, file=file).data_dir
-        text = listing(
+        text = call_list(
             folder,
             since,
             user="" if user is None else _id_of(folder, user),

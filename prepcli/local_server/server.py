@@ -44,7 +44,7 @@ STOP_SECONDS = 10.0
 
 POLL_SECONDS = 0.1
 
-_JOBS = {"interviewer": "the interviewer", "ears": "the speech recogniser"}
+_JOBS = {"interviewer": "the interviewer", "transcriber": "the transcriber"}
 
 
 class _Ready(Struct, frozen=True):

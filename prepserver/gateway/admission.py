@@ -1,7 +1,7 @@
-"""Who may use an engine now: so many at once, the rest by priority and then by arrival.
+"""Admission control of one model: a limited number of parallel calls and a bounded queue.
 
-The queue is bounded. Whoever finds it full is told so at once, with the wait that the recent
-past suggests, which serves them better than a wait without end.
+Waiting calls are ordered by priority, then by arrival. When the queue is full, a call fails
+immediately with an estimated wait, derived from the durations of recent calls.
 """
 
 import asyncio
@@ -17,103 +17,104 @@ from prepserver.engines.types import Priority
 from prepserver.errors import InferenceError
 from prepserver.wire.error_codes import ErrorCode
 
-__all__ = ["Admission", "Estimate"]
+__all__ = ["Admission", "WaitEstimate"]
 
-MEASURED = 32
-"""Recent uses whose mean duration the estimate is made of."""
+DURATION_SAMPLES = 32
+"""Recent calls whose mean duration is used for estimates."""
 
 
-class Estimate(Struct, frozen=True, kw_only=True):
-    """What somebody who asks now would have to expect."""
+class WaitEstimate(Struct, frozen=True, kw_only=True):
+    """The expected wait of a call that arrives now."""
 
     position: int
-    """In the queue; 0 is taken up at once."""
+    """Position in the queue; 0 if the call would start immediately."""
     seconds: float | None
-    """Until taken up; None while nothing has been measured."""
+    """Seconds until the call starts; None before any call was measured."""
 
 
-class _Waiting(Struct, frozen=True, order=True):
+class _Waiter(Struct, frozen=True, order=True):
     priority: Priority
-    number: int
-    """Of arrival; no two are the same, so the future is never compared."""
+    arrival: int
+    """Unique sequence number, so that comparisons never reach the future."""
     admitted: asyncio.Future[None]
 
 
 class Admission:
-    """The door of one engine."""
+    """The slots and the queue of one model."""
 
-    def __init__(self, clock: Clock, *, parallel: int = 1, limit: int = 64) -> None:
-        """`parallel` at once; at most `limit` wait."""
+    def __init__(self, clock: Clock, *, parallel: int = 1, max_queue: int = 64) -> None:
+        """Run up to `parallel` calls at once and queue up to `max_queue` more."""
         self.parallel = parallel
-        self._clock = clock
-        self._limit = limit
-        self._numbers = itertools.count()
-        self._waiting: list[_Waiting] = []
-        self._evictable: list[Callable[[], None]] = []
-        self._durations: deque[float] = deque(maxlen=MEASURED)
         self.running = 0
-        """How many use the engine now."""
+        """Slots in use."""
+        self._clock = clock
+        self._max_queue = max_queue
+        self._arrivals = itertools.count()
+        self._waiters: list[_Waiter] = []
+        self._preemptible: list[Callable[[], None]] = []
+        self._durations: deque[float] = deque(maxlen=DURATION_SAMPLES)
 
     @property
     def waiting(self) -> int:
-        """How many wait."""
-        return len(self._waiting)
+        """Number of queued calls."""
+        return len(self._waiters)
 
-    def estimate(self, priority: Priority = Priority.ANSWER) -> Estimate:
-        """A place at the engine becomes free every mean duration divided by their number."""
-        if self.running < self.parallel and not self._waiting:
-            return Estimate(position=0, seconds=0.0)
-        position = 1 + sum(each.priority <= priority for each in self._waiting)
+    def estimate(self, priority: Priority = Priority.ANSWER) -> WaitEstimate:
+        """Estimate the wait: one slot is freed every mean duration / `parallel`."""
+        if self.running < self.parallel and not self._waiters:
+            return WaitEstimate(position=0, seconds=0.0)
+        position = 1 + sum(waiter.priority <= priority for waiter in self._waiters)
         if not self._durations:
-            return Estimate(position=position, seconds=None)
+            return WaitEstimate(position=position, seconds=None)
         mean = sum(self._durations) / len(self._durations)
-        return Estimate(position=position, seconds=position * mean / self.parallel)
+        return WaitEstimate(position=position, seconds=position * mean / self.parallel)
 
     @asynccontextmanager
-    async def admitted(self, priority: Priority) -> AsyncIterator[float]:
-        """Wait for a place, and give it back at the end; the seconds waited.
+    async def acquire_slot(self, priority: Priority) -> AsyncIterator[float]:
+        """Hold a slot in the body, after waiting for it; yields the seconds waited.
 
-        Raises InferenceError, code `overloaded`: at once when the queue is full of others that
-        are at least as urgent, and later when something more urgent needs the place in it.
+        Raises InferenceError, code `overloaded`: immediately if the queue is full of calls that
+        are at least as urgent, or later if a more urgent call takes this one's place in the queue.
         """
-        arrived = self._clock.monotonic()
-        await self._enter(priority)
-        begun = self._clock.monotonic()
+        arrived_at = self._clock.monotonic()
+        await self._acquire(priority)
+        started_at = self._clock.monotonic()
         try:
-            yield begun - arrived
+            yield started_at - arrived_at
         finally:
-            self._durations.append(self._clock.monotonic() - begun)
-            self._leave()
+            self._durations.append(self._clock.monotonic() - started_at)
+            self._release()
 
-    async def _enter(self, priority: Priority) -> None:
-        if self.running < self.parallel and not self._waiting:
+    async def _acquire(self, priority: Priority) -> None:
+        if self.running < self.parallel and not self._waiters:
             self.running += 1
             return
-        spare = self._evictable.pop() if self._evictable else None
-        if spare is None and len(self._waiting) >= self._limit:
-            last = max(self._waiting, default=None)
+        preempt = self._preemptible.pop() if self._preemptible else None
+        if preempt is None and len(self._waiters) >= self._max_queue:
+            last = max(self._waiters, default=None)
             if last is None or last.priority <= priority:
                 raise self._overloaded(priority)
-            self._waiting.remove(last)
+            self._waiters.remove(last)
             last.admitted.set_exception(self._overloaded(last.priority))
-        mine = _Waiting(priority, next(self._numbers), asyncio.get_running_loop().create_future())
-        self._waiting.append(mine)
-        if spare is not None:
-            spare()  # its place comes to whoever is first in the queue
+        future = asyncio.get_running_loop().create_future()
+        waiter = _Waiter(priority, next(self._arrivals), future)
+        self._waiters.append(waiter)
+        if preempt is not None:
+            preempt()  # the freed slot goes to the first waiter
         try:
-            await mine.admitted
+            await waiter.admitted
         except asyncio.CancelledError:
-            if mine in self._waiting:
-                self._waiting.remove(mine)
-            elif not mine.admitted.cancelled() and mine.admitted.exception() is None:
-                self._leave()  # the place was given in the same moment
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+            elif not waiter.admitted.cancelled() and waiter.admitted.exception() is None:
+                self._release()  # the slot was granted at the moment of cancellation
             raise
 
-    def _leave(self) -> None:
-        while self._waiting:
-            first = min(self._waiting)
-            self._waiting.remove(first)
-            if not first.admitted.done():  # it gave up, and has not come to say so yet
+    def _release(self) -> None:
+        while self._waiters:
+            first = min(self._waiters)
+            self._waiters.remove(first)
+            if not first.admitted.done():  # a cancelled waiter may not have removed itself yet
                 first.admitted.set_result(None)
                 return
         self.running -= 1
@@ -122,26 +123,27 @@ class Admission:
         estimate = self.estimate(priority)
         when = "in a moment" if estimate.seconds is None else f"in about {estimate.seconds:.0f} s"
         return InferenceError(
-            f"The models are busy: {self.waiting} requests are waiting already. Try again {when}.",
+            f"The models are busy: {self.waiting} requests are waiting. Try again {when}.",
             code=ErrorCode.OVERLOADED,
             details={"position": estimate.position, "wait": estimate.seconds},
         )
 
-    # --- Work that nobody waits for -----------------------------------------------------------
+    # --- Preemptible work ---------------------------------------------------------------------
 
-    def take_spare(self, evict: Callable[[], None]) -> bool:
-        """Take a place only if it is free and nobody waits for one.
+    def try_acquire_idle_slot(self, preempt: Callable[[], None]) -> bool:
+        """Take a slot for preemptible work if one is idle and no call is waiting.
 
-        `evict` is called, once at most, when somebody needs it; `leave_spare` gives it back.
+        `preempt` is called at most once, when a call needs the slot. Return the slot with
+        `release_idle_slot`.
         """
-        if self.running >= self.parallel or self._waiting:
+        if self.running >= self.parallel or self._waiters:
             return False
         self.running += 1
-        self._evictable.append(evict)
+        self._preemptible.append(preempt)
         return True
 
-    def leave_spare(self, evict: Callable[[], None]) -> None:
-        """Give a place of `take_spare` back, evicted or not."""
-        if evict in self._evictable:
-            self._evictable.remove(evict)
-        self._leave()
+    def release_idle_slot(self, preempt: Callable[[], None]) -> None:
+        """Return a slot taken with `try_acquire_idle_slot`, preempted or not."""
+        if preempt in self._preemptible:
+            self._preemptible.remove(preempt)
+        self._release()

@@ -1,4 +1,4 @@
-"""The models that do one job: the first, and those that step in for it, one after the other."""
+"""Fallback chains: the models that share a job, in the order in which a call tries them."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -15,10 +15,10 @@ from prepserver.gateway.admission import Admission
 from prepserver.telemetry.calls import CallStats
 from prepserver.wire.error_codes import ErrorCode
 
-__all__ = ["Backend", "FallbackChain", "Retries"]
+__all__ = ["Backend", "FallbackChain", "RetryPolicy"]
 
-LONGEST_PAUSE = 5.0
-"""Seconds between two attempts, at most; also between two attempts to load."""
+MAX_PAUSE = 5.0
+"""Longest pause in seconds between two attempts, of a call or of loading."""
 
 T = TypeVar("T")
 
@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 
 
 class Model(Protocol):
-    """What a language model and a speech model have in common."""
+    """The methods that language models and speech models share."""
 
     async def start(self) -> ModelInfo | None: ...
     async def close(self) -> None: ...
@@ -35,33 +35,35 @@ class Model(Protocol):
 E = TypeVar("E", bound=Model)
 
 
-class Retries(Struct, frozen=True, kw_only=True):
-    """How often a call is tried again on the same model, and after what pause."""
+class RetryPolicy(Struct, frozen=True, kw_only=True):
+    """How often a call is retried on the same model, and with which pauses."""
 
     limit: int = 3
+    """Retries after the first attempt."""
     delay: float = 0.2
-    """Seconds before the first."""
-    growth: Literal["constant", "linear", "exponential"] = "exponential"
-    """Of the delay with each further one."""
+    """Seconds before the first retry."""
+    backoff: Literal["constant", "linear", "exponential"] = "exponential"
+    """Growth of the delay from one retry to the next."""
 
-    def pause(self, done: int) -> float:
-        """Seconds before the next attempt when `done` were tried again already."""
-        match self.growth:
+    def pause(self, retries: int) -> float:
+        """Return the seconds to wait before the next attempt, after `retries` retries."""
+        match self.backoff:
             case "constant":
                 factor = 1
             case "linear":
-                factor = done + 1
+                factor = retries + 1
             case "exponential":
-                factor = 2**done
-        return min(LONGEST_PAUSE, self.delay * factor)
+                factor = 2**retries
+        return min(MAX_PAUSE, self.delay * factor)
 
 
 class Backend(Generic[E]):
-    """One model of a chain, with its door."""
+    """One model of a fallback chain, with its state and its admission control."""
 
     def __init__(
-        self, engine: E, name: str, clock: Clock, retries: Retries, admission: Admission
+        self, engine: E, name: str, clock: Clock, retries: RetryPolicy, admission: Admission
     ) -> None:
+        """`name` is used until the model has been loaded and reports its own."""
         self.engine = engine
         self.name = name
         self.admission = admission
@@ -75,25 +77,25 @@ class Backend(Generic[E]):
         self._loading: asyncio.Task[None] | None = None
 
     def start(self, retries: int | None = None) -> None:
-        """Begin to load; None tries as often as a call would."""
+        """Start loading the model; by default it is retried as often as a call."""
         self.state = "loading"
         limit = self._retries.limit if retries is None else retries
         self._loading = asyncio.create_task(self._load(limit))
 
-    async def ready(self) -> ModelInfo | None:
-        """Wait until it is loaded; what a language model says of itself.
+    async def wait_ready(self) -> ModelInfo | None:
+        """Wait until the model is loaded and return its description, None for a speech model.
 
-        Raises InferenceError. A model that might load now is tried again, though not all the
-        time: an endpoint that was away when the server started comes back.
+        Loading that failed with a retryable error is tried again, at most every `MAX_PAUSE`
+        seconds: an endpoint may have been down when the server started. Raises InferenceError.
         """
         if self._loading is None:
             raise InferenceError("The models are not being loaded.", retryable=False)
-        rested = self._clock.monotonic() >= self._failed_at + LONGEST_PAUSE
+        paused = self._clock.monotonic() >= self._failed_at + MAX_PAUSE
         if (
             self.state == "failed"
             and self.failure is not None
             and self.failure.retryable
-            and rested
+            and paused
         ):
             self.start(retries=0)
         loading = self._loading
@@ -106,17 +108,17 @@ class Backend(Generic[E]):
                 ) from None
             raise
         if self.failure is not None:
-            raise _again(self.failure)
+            raise _copy_error(self.failure)
         return self.info
 
-    async def _load(self, retries: int) -> None:
-        done = 0
-        while (failure := await self._try_to_load()) is not None:
-            if not failure.retryable or done >= retries:
+    async def _load(self, limit: int) -> None:
+        retries = 0
+        while (failure := await self._try_load()) is not None:
+            if not failure.retryable or retries >= limit:
                 break
-            log.warning("model.retried", model=self.name, code=failure.code)
-            await self._clock.sleep(self._retries.pause(done))
-            done += 1
+            log.warning("model.load_retried", model=self.name, code=failure.code)
+            await self._clock.sleep(self._retries.pause(retries))
+            retries += 1
         self.failure = failure
         if failure is None:
             self.state = "ready"
@@ -126,7 +128,7 @@ class Backend(Generic[E]):
             self._failed_at = self._clock.monotonic()
             log.error("model.failed", model=self.name, code=failure.code, message=failure.message)
 
-    async def _try_to_load(self) -> InferenceError | None:
+    async def _try_load(self) -> InferenceError | None:
         try:
             self.info = await self.engine.start()
         except InferenceError as error:
@@ -136,7 +138,7 @@ class Backend(Generic[E]):
         except Exception:
             log.exception("model.load_failed")
             return InferenceError(
-                "A model could not be loaded; the server's log says why.",
+                "A model could not be loaded. See the server's log for the cause.",
                 code=ErrorCode.MODEL_NOT_LOADED,
                 retryable=False,
             )
@@ -146,6 +148,7 @@ class Backend(Generic[E]):
         return None
 
     async def close(self) -> None:
+        """Stop loading and close the engine."""
         if self._loading is not None:
             self._loading.cancel()
             await asyncio.gather(self._loading, return_exceptions=True)
@@ -153,116 +156,120 @@ class Backend(Generic[E]):
 
 
 class FallbackChain(Generic[E]):
-    """Tries a call on each link until one answers."""
+    """Tries a call on each backend in order until one succeeds."""
 
-    def __init__(self, links: Sequence[Backend[E]], clock: Clock, retries: Retries) -> None:
-        """At least one link."""
-        self.links = tuple(links)
+    def __init__(self, backends: Sequence[Backend[E]], clock: Clock, retries: RetryPolicy) -> None:
+        """`backends` holds the primary model first and must not be empty."""
+        self.backends = tuple(backends)
         self._clock = clock
         self._retries = retries
 
     def start(self) -> None:
-        """Begin to load every one; calls made meanwhile wait."""
-        for link in self.links:
-            link.start()
+        """Start loading every model; calls made in the meantime wait."""
+        for backend in self.backends:
+            backend.start()
 
     @property
     def state(self) -> str:
-        """`ready` as soon as the first is, or one that steps in when the first has failed."""
-        return next((link.state for link in self.links if link.state != "failed"), "failed")
+        """State of the first backend that has not failed, or `failed`."""
+        states = (backend.state for backend in self.backends if backend.state != "failed")
+        return next(states, "failed")
 
-    async def first(self) -> Backend[E]:
-        """The first link that is loaded. Raises InferenceError when none can be."""
+    async def first_ready(self) -> Backend[E]:
+        """Wait for the first backend that loads. Raises InferenceError if none does."""
         failure: InferenceError | None = None
-        for link in self.links:
+        for backend in self.backends:
             try:
-                await link.ready()
+                await backend.wait_ready()
             except InferenceError as error:
                 failure = failure or error
             else:
-                return link
+                return backend
         assert failure is not None
         raise failure
 
-    async def run(
+    async def stream(
         self,
-        work: Callable[[E], AsyncGenerator[T, None]],
-        effort: CallStats,
+        request: Callable[[E], AsyncGenerator[T, None]],
+        stats: CallStats,
         priority: Priority,
         *,
         timeout: float = 0.0,
         repeatable: bool = False,
     ) -> AsyncGenerator[T, None]:
-        """The events of the first link that gives any.
+        """Yield the events of `request` from the first backend that succeeds.
 
-        `timeout` in seconds is for the first event; 0 waits without end. After an event has left
-        there is no other attempt, unless the work is `repeatable`: whoever reads it can do with a
-        beginning that comes twice. Raises InferenceError: what the first link failed with, since
-        that is the one the server was set up for.
+        `timeout` limits the wait for the first event, in seconds; 0 disables it. Once an event has
+        been yielded, the call is not attempted again, unless `repeatable` says that the consumer
+        accepts events a second time. Raises InferenceError: the primary model's failure, because
+        that is the model which the server was configured for.
         """
         failure: InferenceError | None = None
-        for number, link in enumerate(self.links):
+        for index, backend in enumerate(self.backends):
             try:
-                await link.ready()
-                effort.step, effort.model = number, link.name
-                async with link.admission.admitted(priority) as waited:
-                    effort.queued += waited
-                    effort.begun = self._clock.monotonic()
-                    attempts = self._attempts(link, work, effort, timeout, repeatable)
+                await backend.wait_ready()
+                stats.fallback_index, stats.model = index, backend.name
+                async with backend.admission.acquire_slot(priority) as waited:
+                    stats.queued += waited
+                    stats.started_at = self._clock.monotonic()
+                    attempts = self._attempts(backend, request, stats, timeout, repeatable)
                     async with aclosing(attempts) as events:
                         async for event in events:
                             yield event
                 return
             except InferenceError as error:
-                if effort.first is not None and not repeatable:
+                if stats.first_event_at is not None and not repeatable:
                     raise
                 failure = failure or error
-                if number + 1 < len(self.links):
-                    log.warning("call.fell_back", model=link.name, code=error.code)
+                if index + 1 < len(self.backends):
+                    log.warning("call.fell_back", model=backend.name, code=error.code)
         assert failure is not None
         raise failure
 
     async def _attempts(
         self,
-        link: Backend[E],
-        work: Callable[[E], AsyncGenerator[T, None]],
-        effort: CallStats,
+        backend: Backend[E],
+        request: Callable[[E], AsyncGenerator[T, None]],
+        stats: CallStats,
         timeout: float,
         repeatable: bool,
     ) -> AsyncGenerator[T, None]:
-        for done in range(self._retries.limit + 1):
+        for attempt in range(self._retries.limit + 1):
             try:
-                async with aclosing(work(link.engine)) as events:
-                    if (event := await self._first(events, timeout)) is not None:
-                        effort.first = effort.first or self._clock.monotonic()
+                async with aclosing(request(backend.engine)) as events:
+                    if (event := await self._first_event(events, timeout)) is not None:
+                        stats.first_event_at = stats.first_event_at or self._clock.monotonic()
                         yield event
                         async for event in events:
                             yield event
                 return
             except InferenceError as error:
-                spoken = effort.first is not None and not repeatable
-                if spoken or not error.retryable or done == self._retries.limit:
+                yielded = stats.first_event_at is not None and not repeatable
+                if yielded or not error.retryable or attempt == self._retries.limit:
                     raise
-                log.warning("call.retried", model=link.name, code=error.code, attempt=done + 1)
-                effort.retries += 1
-                await self._clock.sleep(self._retries.pause(done))
+                log.warning(
+                    "call.retried", model=backend.name, code=error.code, attempt=attempt + 1
+                )
+                stats.retries += 1
+                await self._clock.sleep(self._retries.pause(attempt))
 
-    async def _first(self, events: AsyncGenerator[T, None], timeout: float) -> T | None:
+    async def _first_event(self, events: AsyncGenerator[T, None], timeout: float) -> T | None:
         upcoming = anext(events, None)
         try:
             return await wait_for(self._clock, upcoming, timeout) if timeout else await upcoming
         except TimeoutError:
             raise InferenceError(
-                f"The model said nothing for {timeout:g} s. Try again.",
+                f"The model did not start its reply within {timeout:g} s. Try again.",
                 code=ErrorCode.FIRST_TOKEN_TIMEOUT,
             ) from None
 
     async def close(self) -> None:
-        await asyncio.gather(*(link.close() for link in self.links))
+        """Close every backend."""
+        await asyncio.gather(*(backend.close() for backend in self.backends))
 
 
-def _again(failure: InferenceError) -> InferenceError:
-    """The same failure for another caller: a raised error collects a traceback of its own."""
+def _copy_error(failure: InferenceError) -> InferenceError:
+    """Copy an error for another caller: raising the same one again would grow its traceback."""
     return InferenceError(
         failure.message,
         code=failure.code,

@@ -1,9 +1,8 @@
-"""Every call of a model passes here: charged to its user, admitted, retried, timed, recorded."""
+"""Gateway: the single path to every model, with accounting, admission, fallback and telemetry."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from typing import Literal
 
 import structlog
 from msgspec import Struct
@@ -23,179 +22,199 @@ from prepserver.engines.types import (
 )
 from prepserver.errors import InferenceError
 from prepserver.gateway.admission import Admission
-from prepserver.gateway.fallback import Backend, FallbackChain, Retries
+from prepserver.gateway.fallback import Backend, FallbackChain, RetryPolicy
 from prepserver.gateway.prefill import PrefillTasks
-from prepserver.gateway.reply_cache import ReplyCache, key_of
+from prepserver.gateway.reply_cache import ReplyCache, request_key
 from prepserver.gateway.speech import SpeechGateway
-from prepserver.gateway.usage import Limiter, Spending, UsageMeter
+from prepserver.gateway.usage import RequestLimiter, UsageBudget, UsageMeter
 from prepserver.telemetry.call_log import CallLog
 from prepserver.telemetry.calls import DROPPED, Call, CallRecord, CallStats
 from prepserver.telemetry.recorder import Recorder
-from prepserver.telemetry.stats import Load
+from prepserver.telemetry.stats import ModelLoad
 from prepserver.wire.protocol import Quota
 
-__all__ = ["Call", "Gateway", "Limiter", "Policy"]
+__all__ = ["Call", "Gateway", "GatewayPolicy", "RequestLimiter"]
 
-INTERVIEWER, EARS = "interviewer", "ears"
-"""What the models are for."""
+INTERVIEWER, TRANSCRIBER = "interviewer", "transcriber"
+"""The jobs of the models."""
 
-STATS_SECONDS = 2.0
-"""That an engine may take to say how it does."""
+STATS_TIMEOUT = 2.0
+"""Seconds that an engine may take to report its statistics."""
 
 log = structlog.get_logger(__name__)
 
 
-class Policy(Struct, frozen=True, kw_only=True):
-    """How calls are handled; the settings of the same names say more."""
+class GatewayPolicy(Struct, frozen=True, kw_only=True):
+    """How calls are handled; see the settings of the same names."""
 
-    retries: Retries = Retries()
+    retries: RetryPolicy = RetryPolicy()
     first_token_timeout: float = 300.0
+    """Seconds; 0 disables the timeout."""
     parallel: int = 0
-    """0: as many as the model says."""
-    listeners: int = 16
-    queue: int = 64
-    cache_purposes: frozenset[str] = frozenset()
-    cache_ttl: float = 3_600.0
+    """Replies that a language model computes at once; 0 uses the model's own number."""
+    max_transcriptions: int = 16
+    """Recordings that a speech model transcribes at once."""
+    max_queue: int = 64
+    """Calls that may wait for a model."""
+    reply_cache_purposes: frozenset[str] = frozenset()
+    reply_cache_ttl: float = 3_600.0
+    """Seconds."""
 
 
 class Gateway:
-    """The only way to a model."""
+    """Runs every call to a model: charges the user, waits for a slot, retries, falls back, logs."""
 
     def __init__(
         self,
         language: LanguageModel,
         speech: SpeechModel,
-        limiter: Limiter,
+        limiter: RequestLimiter,
         clock: Clock,
-        policy: Policy | None = None,
+        policy: GatewayPolicy | None = None,
         *,
         fallback: Sequence[LanguageModel] = (),
         speech_fallback: Sequence[SpeechModel] = (),
-        spending: Spending | None = None,
-        calls: CallLog | None = None,
+        budget: UsageBudget | None = None,
+        call_log: CallLog | None = None,
         observers: Sequence[Callable[[CallRecord], None]] = (),
     ) -> None:
-        """The fallbacks step in, in their order, for a model that fails. `observers` are told of
-        every call that has ended, as the log is. Of what is handed in the models are closed."""
+        """The fallback models are tried in order when the primary model fails.
+
+        `observers` receive the record of every finished call, as the call log does. The gateway
+        owns the models and closes them; limiter, budget and call log remain the caller's.
+        """
         self._clock = clock
-        self._policy = policy = policy or Policy()
+        self._policy = policy = policy or GatewayPolicy()
         self._language = FallbackChain(
             [
-                Backend(model, INTERVIEWER, clock, policy.retries, self._door(policy.parallel))
+                Backend(model, INTERVIEWER, clock, policy.retries, self._admission(policy.parallel))
                 for model in (language, *fallback)
             ],
             clock,
             policy.retries,
         )
-        ears = FallbackChain(
+        speech_chain = FallbackChain(
             [
-                Backend(model, model.name, clock, policy.retries, self._door(policy.listeners))
+                Backend(
+                    model,
+                    model.name,
+                    clock,
+                    policy.retries,
+                    self._admission(policy.max_transcriptions),
+                )
                 for model in (speech, *speech_fallback)
             ],
             clock,
             policy.retries,
         )
         self._prefills = PrefillTasks()
-        self._answers = ReplyCache(clock)
-        self._calls = calls
-        self._account = UsageMeter(limiter, spending)
+        self._reply_cache = ReplyCache(clock)
+        self._call_log = call_log
+        self._usage = UsageMeter(limiter, budget)
         self._recorder = Recorder(
             clock,
-            observers if calls is None else (calls.add, *observers),
-            keep_text=calls is not None and calls.keep_text,
+            observers if call_log is None else (call_log.add, *observers),
+            keep_text=call_log is not None and call_log.keep_text,
         )
-        self._ears = SpeechGateway(ears, self._account, self._recorder, clock)
+        self._speech = SpeechGateway(speech_chain, self._usage, self._recorder, clock)
 
-    def _door(self, parallel: int) -> Admission:
-        return Admission(self._clock, parallel=parallel, limit=self._policy.queue)
+    def _admission(self, parallel: int) -> Admission:
+        return Admission(self._clock, parallel=parallel, max_queue=self._policy.max_queue)
 
-    # --- Loading ------------------------------------------------------------------------------
+    # --- Models -------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin to load the models; calls made meanwhile wait for them."""
-        for chain in (self._language, self._ears.chain):
-            chain.start()
+        """Start loading the models; calls made in the meantime wait for them."""
+        self._language.start()
+        self._speech.fallback_chain.start()
 
     @property
-    def states(self) -> dict[str, str]:
-        """Each model's job and its state: `loading`, `ready` or `failed`."""
-        return {INTERVIEWER: self._language.state, EARS: self._ears.chain.state}
+    def model_states(self) -> dict[str, str]:
+        """State of the models by job: `loading`, `ready` or `failed`."""
+        return {INTERVIEWER: self._language.state, TRANSCRIBER: self._speech.fallback_chain.state}
 
-    def loads(self) -> list[Load]:
-        """How busy each model is, the first of each chain first."""
+    def model_loads(self) -> list[ModelLoad]:
+        """Return the current load of every model, in the order of the fallback chains."""
         return [
-            Load(
+            ModelLoad(
                 job=job,
-                model=link.name,
-                state=link.state,
-                parallel=link.admission.parallel,
-                running=link.admission.running,
-                waiting=link.admission.waiting,
-                wait=link.admission.estimate().seconds,
+                model=backend.name,
+                state=backend.state,
+                parallel=backend.admission.parallel,
+                running=backend.admission.running,
+                waiting=backend.admission.waiting,
+                wait=backend.admission.estimate().seconds,
             )
-            for job, links in ((INTERVIEWER, self._language.links), (EARS, self._ears.chain.links))
-            for link in links
+            for job, backends in (
+                (INTERVIEWER, self._language.backends),
+                (TRANSCRIBER, self._speech.fallback_chain.backends),
+            )
+            for backend in backends
         ]
 
-    async def engines(self) -> list[tuple[str, EngineStats | SpeechStats]]:
-        """What the engines that are loaded count, by the names of their models; one that does
-        not answer soon is left out."""
-        links: list[Backend[LanguageModel] | Backend[SpeechModel]]
-        links = [*self._language.links, *self._ears.chain.links]
+    async def engine_stats(self) -> list[tuple[str, EngineStats | SpeechStats]]:
+        """Return the statistics of every loaded engine with the name of its model.
+
+        An engine that fails or does not answer within `STATS_TIMEOUT` is left out.
+        """
+        backends: list[Backend[LanguageModel] | Backend[SpeechModel]]
+        backends = [*self._language.backends, *self._speech.fallback_chain.backends]
         return [
-            (link.name, stats)
-            for link in links
-            if link.state == "ready" and (stats := await self._stats(link)) is not None
+            (backend.name, stats)
+            for backend in backends
+            if backend.state == "ready" and (stats := await self._stats_of(backend)) is not None
         ]
 
-    async def _stats(
-        self, link: Backend[LanguageModel] | Backend[SpeechModel]
+    async def _stats_of(
+        self, backend: Backend[LanguageModel] | Backend[SpeechModel]
     ) -> EngineStats | SpeechStats | None:
-        asked: Awaitable[EngineStats | SpeechStats] = link.engine.stats()
+        stats: Awaitable[EngineStats | SpeechStats] = backend.engine.stats()
         try:
-            return await wait_for(self._clock, asked, STATS_SECONDS)
+            return await wait_for(self._clock, stats, STATS_TIMEOUT)
         except (InferenceError, TimeoutError) as error:
-            log.warning("stats.not_given", model=link.name, error=str(error))
+            log.warning("engine.stats_failed", model=backend.name, error=str(error))
             return None
 
-    async def info(self) -> ModelInfo:
-        """The model that prompts are to be made for: the first that is loaded.
+    async def model_info(self) -> ModelInfo:
+        """Describe the model to build prompts for: the first that is loaded.
 
         Raises InferenceError.
         """
-        info = (await self._language.first()).info
+        info = (await self._language.first_ready()).info
         assert info is not None
         return info
 
     # --- Calls --------------------------------------------------------------------------------
 
     async def quota(self, user: str) -> Quota:
-        return await self._account.quota(user)
+        """Return the requests that the user may still make."""
+        return await self._usage.quota(user)
 
     async def generate(self, call: Call, prompt: Prompt) -> AsyncGenerator[TextDelta | Usage, None]:
-        """Deltas, then one Usage.
+        """Generate a reply: text deltas, then one Usage.
 
-        A retryable failure is retried while no text has left; after that it is the caller's to
-        start over. Equal requests of a user share one reply. Raises RateLimited, and
-        InferenceError: `overloaded`, `first_token_timeout`, and what the models report.
+        A retryable failure is retried until the first delta has been yielded; after that the
+        caller has to start again. Equal requests of a user share one reply. Raises RateLimited,
+        and InferenceError: `overloaded`, `first_token_timeout`, and the errors of the models.
         """
-        with self._recorder.recording(call, "generate", _text(prompt)) as entry:
-            record, started = entry.record, self._clock.monotonic()
-            await self._account.charge(call)
-            model = (await self._language.first()).name
-            await self._prefills.stop(prompt.conversation)
-            reading = self._answers.read(
-                key_of(call.user, model, prompt),
+        with self._recorder.record_call(call, "generate", _prompt_text(prompt)) as open_call:
+            record, started_at = open_call.record, self._clock.monotonic()
+            await self._usage.charge_request(call)
+            model = (await self._language.first_ready()).name
+            await self._prefills.cancel_prefill(prompt.conversation)
+            cacheable = call.purpose in self._policy.reply_cache_purposes
+            reply = self._reply_cache.open_reply(
+                request_key(call.user, model, prompt),
                 call.interview,
-                self._policy.cache_ttl if call.purpose in self._policy.cache_purposes else 0.0,
-                lambda effort: self._written(call.user, prompt, effort),
+                self._policy.reply_cache_ttl if cacheable else 0.0,
+                lambda stats: self._compute_reply(call.user, prompt, stats),
             )
-            entry.effort, record.shared = reading.effort, reading.shared
-            async with aclosing(reading.events) as events:
+            open_call.stats, record.shared = reply.stats, reply.shared
+            async with aclosing(reply.events) as events:
                 async for event in events:
                     if isinstance(event, TextDelta):
-                        if record.first is None:
-                            record.first = self._clock.monotonic() - started
+                        if record.first_token is None:
+                            record.first_token = self._clock.monotonic() - started_at
                         if record.reply is not None:
                             record.reply += event.text
                     elif not record.shared:
@@ -205,24 +224,24 @@ class Gateway:
                         record.compute = event.seconds
                     yield event
 
-    async def _written(
-        self, user: str, prompt: Prompt, effort: CallStats
+    async def _compute_reply(
+        self, user: str, prompt: Prompt, stats: CallStats
     ) -> AsyncGenerator[TextDelta | Usage, None]:
-        """The reply of a model; what it cost is counted also when it is given up."""
-        pieces, usage, failed = 0, None, False
-        events = self._language.run(
+        """Compute a reply and record its usage, also if it is cancelled."""
+        deltas, usage, failed = 0, None, False
+        stream = self._language.stream(
             lambda model: model.generate(prompt),
-            effort,
+            stats,
             prompt.priority,
             timeout=self._policy.first_token_timeout,
         )
         try:
-            async with aclosing(events):
+            async with aclosing(stream) as events:
                 async for event in events:
                     if isinstance(event, Usage):
                         usage = event
                     else:
-                        pieces += 1
+                        deltas += 1
                     yield event
         except Exception:
             failed = True
@@ -230,41 +249,41 @@ class Gateway:
         finally:
             if usage is not None:
                 computed = usage.prompt_tokens - usage.cached_tokens + usage.completion_tokens
-                await self._account.bill(user, computed, usage.seconds)
-            elif effort.begun is not None and not failed:
-                # A piece of text is one token, or more.
-                await self._account.bill(user, pieces, self._clock.monotonic() - effort.begun)
+                await self._usage.record_usage(user, computed, usage.seconds)
+            elif stats.started_at is not None and not failed:
+                # A cancelled reply has no Usage. Each of its deltas is at least one token.
+                seconds = self._clock.monotonic() - stats.started_at
+                await self._usage.record_usage(user, deltas, seconds)
 
     async def transcribe(self, call: Call, pcm: bytes, vocabulary: str = "") -> Transcription:
-        """Write down a recording (PCM16 little-endian, 16 kHz, mono).
+        """Transcribe a recording (PCM16 little-endian, 16 kHz, mono).
 
         Raises RateLimited, InferenceError.
         """
-        return await self._ears.transcribe(call, pcm, vocabulary)
+        return await self._speech.transcribe(call, pcm, vocabulary)
 
     def transcribe_live(
         self, call: Call, audio: Callable[[], AsyncIterable[bytes]], vocabulary: str = ""
     ) -> AsyncGenerator[PartialTranscript | Transcription, None]:
         """Transcribe a recording while it arrives. See `SpeechGateway.transcribe_live`."""
-        return self._ears.transcribe_live(call, audio, vocabulary)
+        return self._speech.transcribe_live(call, audio, vocabulary)
 
-    # --- What is kept for a conversation ------------------------------------------------------
+    # --- Conversation state -------------------------------------------------------------------
 
     async def prefill(self, call: Call, prompt: Prompt) -> bool:
-        """Have a prompt of a conversation read ahead of its `generate`, if there is time for it;
-        whether there was.
+        """Compute the KV cache of a prompt before its `generate`; return True if it was done.
 
-        Never charged. Dropped when every place at the engine is taken, when somebody else needs
-        its place, when a later prompt of the conversation comes, and when it fails: nothing of
-        that is raised.
+        Free of charge. The prefill is dropped if no slot is idle, if a call needs its slot, if a
+        later prompt of the conversation arrives, and if it fails; none of this is raised.
         """
-        link = self._language.links[0]
+        backend = self._language.backends[0]
         try:
-            with self._recorder.recording(call, "prefill", _text(prompt)) as entry:
-                entry.effort.model, entry.effort.begun = link.name, self._clock.monotonic()
-                if await self._prefills.run(link, prompt):
+            with self._recorder.record_call(call, "prefill", _prompt_text(prompt)) as open_call:
+                open_call.stats.model = backend.name
+                open_call.stats.started_at = self._clock.monotonic()
+                if await self._prefills.run_prefill(backend, prompt):
                     return True
-                entry.record.outcome = DROPPED
+                open_call.record.outcome = DROPPED
         except asyncio.CancelledError:
             current = asyncio.current_task()
             if current is not None and current.cancelling():
@@ -276,40 +295,42 @@ class Gateway:
         return False
 
     async def offload(self, conversation: str) -> None:
-        """Have what is kept for a conversation moved to disk; a failure is logged, not raised."""
-        await self._prefills.stop(conversation)
-        await self._tell("offload", conversation)
+        """Move the KV state of a conversation to disk. Failures are logged, not raised."""
+        await self._prefills.cancel_prefill(conversation)
+        await self._on_ready_models("offload", lambda model: model.offload(conversation))
 
     async def discard(self, conversation: str) -> None:
-        """Have what is kept for a conversation removed; a failure is logged, not raised."""
-        await self._prefills.stop(conversation)
-        await self._tell("discard", conversation)
-        self._answers.forget(conversation)
-        if self._calls is not None:
-            await self._calls.forget(conversation)
+        """Discard the KV state, the cached replies and the logged text of a conversation.
 
-    async def _tell(self, what: Literal["offload", "discard"], conversation: str) -> None:
-        for link in self._language.links:
-            if link.state != "ready":
+        Failures are logged, not raised.
+        """
+        await self._prefills.cancel_prefill(conversation)
+        await self._on_ready_models("discard", lambda model: model.discard(conversation))
+        self._reply_cache.discard_interview(conversation)
+        if self._call_log is not None:
+            await self._call_log.erase_text(conversation)
+
+    async def _on_ready_models(
+        self, name: str, action: Callable[[LanguageModel], Awaitable[None]]
+    ) -> None:
+        for backend in self._language.backends:
+            if backend.state != "ready":
                 continue
             try:
-                match what:
-                    case "offload":
-                        await link.engine.offload(conversation)
-                    case "discard":
-                        await link.engine.discard(conversation)
+                await action(backend.engine)
             except InferenceError as error:
-                log.warning(f"conversation.{what}_failed", model=link.name, code=error.code)
+                log.warning(f"conversation.{name}_failed", model=backend.name, code=error.code)
             except Exception:
-                log.exception(f"conversation.{what}_failed", model=link.name)
+                log.exception(f"conversation.{name}_failed", model=backend.name)
 
     async def close(self) -> None:
+        """Cancel prefills, close the models and wait for pending accounting."""
         await self._prefills.close()
-        await asyncio.gather(self._language.close(), self._ears.chain.close())
-        await self._account.close()
+        await asyncio.gather(self._language.close(), self._speech.fallback_chain.close())
+        await self._usage.close()
 
 
-def _text(prompt: Prompt) -> str:
-    """All that the model is given to read."""
+def _prompt_text(prompt: Prompt) -> str:
+    """Return the prompt's text for the call log."""
     turns = "".join(f"<{turn.role}>\n{turn.content}\n" for turn in prompt.turns)
     return f"{turns}{prompt.text}{prompt.opening}"

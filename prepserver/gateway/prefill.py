@@ -1,4 +1,4 @@
-"""Prompts that are read ahead while there is room for it, one for each conversation."""
+"""Speculative prefills: at most one per conversation, run only on idle model slots."""
 
 import asyncio
 
@@ -9,45 +9,47 @@ __all__ = ["PrefillTasks"]
 
 
 class PrefillTasks:
-    """What is being read ahead now."""
+    """The prefills in progress, by conversation."""
 
     def __init__(self) -> None:
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
-    async def run(self, link: Backend[LanguageModel], prompt: Prompt) -> bool:
-        """Read a prompt; False when there is no room for it, or nobody to keep it for.
+    async def run_prefill(self, backend: Backend[LanguageModel], prompt: Prompt) -> bool:
+        """Prefill a prompt and return True, or return False if no slot is idle or the prompt
+        belongs to no conversation.
 
-        It ends early, as cancelled, when somebody needs its place or `stop` is called. Raises
-        what the model raises, and CancelledError.
+        Replaces the conversation's prefill in progress. Raises CancelledError if the prefill is
+        preempted by a call or stopped by `cancel_prefill`, and what the model raises.
         """
         if not prompt.conversation:
             return False
-        await self.stop(prompt.conversation)
+        await self.cancel_prefill(prompt.conversation)
 
-        def evict() -> None:
+        def preempt() -> None:
             task.cancel()
 
-        if link.state != "ready" or not link.admission.take_spare(evict):
+        if backend.state != "ready" or not backend.admission.try_acquire_idle_slot(preempt):
             return False
         try:
-            task = asyncio.create_task(link.engine.prefill(prompt))
+            task = asyncio.create_task(backend.engine.prefill(prompt))
             self._tasks[prompt.conversation] = task
             task.add_done_callback(lambda done: self._remove(prompt.conversation, done))
             await task
             return True
         finally:
-            link.admission.leave_spare(evict)
+            backend.admission.release_idle_slot(preempt)
 
     def _remove(self, conversation: str, task: asyncio.Task[None]) -> None:
         if self._tasks.get(conversation) is task:
             del self._tasks[conversation]
 
-    async def stop(self, conversation: str) -> None:
-        """End what is being read for a conversation: a newer prompt has made it pointless."""
+    async def cancel_prefill(self, conversation: str) -> None:
+        """Cancel the conversation's prefill, if there is one, and wait until it has ended."""
         while (task := self._tasks.get(conversation)) is not None:
             task.cancel()
             await asyncio.wait({task})
 
     async def close(self) -> None:
+        """Cancel all prefills."""
         for conversation in list(self._tasks):
-            await self.stop(conversation)
+            await self.cancel_prefill(conversation)

@@ -1,8 +1,8 @@
-"""Replies that several calls share: equal ones in flight, and those that are kept for a while.
+"""Reply cache: equal calls share one reply, in flight or cached after it is complete.
 
-Equal means the same user, the same model and the same prompt with every setting of the sampling,
-the seed among them; so sharing changes nothing but the time that it takes. Replies are kept in
-memory only: what a candidate said has no second copy on disk, and a restart forgets it.
+Calls are equal if the user, the model and the prompt are, including every sampling setting and the
+seed, so sharing changes nothing but the latency. Cached replies live in memory only: no second copy
+of what a candidate said is written to disk, and a restart empties the cache.
 """
 
 import asyncio
@@ -21,18 +21,21 @@ from prepserver.errors import InferenceError, PrepServerError
 from prepserver.telemetry.calls import CallStats
 from prepserver.wire.error_codes import ErrorCode
 
-__all__ = ["ReplyCache", "SharedReply", "key_of"]
+__all__ = ["ReplyCache", "SharedReply", "request_key"]
 
-MOST_BYTES = 16 * 1024 * 1024
-"""Of kept replies; those that were not asked for the longest go first."""
-OVERHEAD = 500
-"""Bytes that a kept reply takes beyond its text."""
+MAX_BYTES = 16 * 1024 * 1024
+"""Capacity of the cache; the least recently used replies are evicted first."""
+ENTRY_OVERHEAD = 500
+"""Bytes accounted for a cached reply in addition to its text."""
 
 Events = AsyncGenerator[TextDelta | Usage, None]
 
 
-def key_of(user: str, model: str, prompt: Prompt) -> bytes:
-    """What makes two requests equal. Whose cached prefix they go on from does not."""
+def request_key(user: str, model: str, prompt: Prompt) -> bytes:
+    """Return a hash that equal requests share.
+
+    The conversation is left out: it selects a cached prefix and does not affect the reply.
+    """
     request = msgspec.structs.replace(prompt, conversation="")
     return hashlib.sha256(msgspec.msgpack.encode((user, model, request))).digest()
 
@@ -41,22 +44,23 @@ class SharedReply(Struct, frozen=True, kw_only=True):
     """One call's view of a reply."""
 
     events: Events
-    effort: CallStats
-    """Of the computation behind it; empty when there is none."""
-    shared: Literal["", "cache", "flight"]
+    stats: CallStats
+    """Statistics of the computation; only the model's name for a cached reply."""
+    shared: Literal["", "cache", "in_flight"]
+    """Origin of the reply; empty if it is computed for this call."""
 
 
-class _Kept(Struct, frozen=True, kw_only=True):
+class _CachedReply(Struct, frozen=True, kw_only=True):
     text: str
     usage: Usage
     model: str
     interview: str
-    until: float
-    """On the monotonic clock."""
+    expires_at: float
+    """Monotonic time."""
 
     @property
     def size(self) -> int:
-        return len(self.text.encode()) + OVERHEAD
+        return len(self.text.encode()) + ENTRY_OVERHEAD
 
     async def events(self) -> Events:
         if self.text:
@@ -65,144 +69,145 @@ class _Kept(Struct, frozen=True, kw_only=True):
 
 
 class ReplyCache:
-    """Those that are being computed, and those that are kept."""
+    """Replies that are being computed and replies that are cached."""
 
-    def __init__(self, clock: Clock, *, most_bytes: int = MOST_BYTES) -> None:
+    def __init__(self, clock: Clock, *, max_bytes: int = MAX_BYTES) -> None:
         self._clock = clock
-        self._most_bytes = most_bytes
-        self._flights: dict[bytes, InFlightReply] = {}
-        self._kept: OrderedDict[bytes, _Kept] = OrderedDict()
+        self._max_bytes = max_bytes
+        self._in_flight: dict[bytes, InFlightReply] = {}
+        self._cached: OrderedDict[bytes, _CachedReply] = OrderedDict()
         self._bytes = 0
 
-    def read(
-        self, key: bytes, interview: str, keep: float, compute: Callable[[CallStats], Events]
+    def open_reply(
+        self, key: bytes, interview: str, ttl: float, compute: Callable[[CallStats], Events]
     ) -> SharedReply:
-        """A reply that is kept, or in flight, or else computed now and then kept for so many
-        seconds; 0 keeps and takes nothing kept.
+        """Return a cached reply, join one in flight, or compute a new one.
 
-        The computation ends when the last who reads it leaves.
+        A new reply is cached for `ttl` seconds; with 0 the cache is neither read nor written. A
+        computation is cancelled when its last reader leaves.
         """
-        kept = self._fresh(key) if keep else None
-        if kept is not None:
-            effort = CallStats(model=kept.model)
-            return SharedReply(events=kept.events(), effort=effort, shared="cache")
-        flight = self._flights.get(key)
-        if flight is not None:
-            return SharedReply(events=flight.read(), effort=flight.effort, shared="flight")
+        cached = self._lookup(key) if ttl else None
+        if cached is not None:
+            stats = CallStats(model=cached.model)
+            return SharedReply(events=cached.events(), stats=stats, shared="cache")
+        reply = self._in_flight.get(key)
+        if reply is not None:
+            return SharedReply(events=reply.subscribe(), stats=reply.stats, shared="in_flight")
 
-        def ended(flight: InFlightReply) -> None:
-            if self._flights.get(key) is flight:
-                del self._flights[key]
-            if keep and flight.whole and not flight.effort.step:
-                self._keep(key, interview, keep, flight)
+        def on_end(reply: InFlightReply) -> None:
+            if self._in_flight.get(key) is reply:
+                del self._in_flight[key]
+            if ttl and reply.complete and not reply.stats.fallback_index:
+                self._store(key, interview, ttl, reply)
 
-        effort = CallStats()
-        flight = self._flights[key] = InFlightReply(compute(effort), effort, ended)
-        return SharedReply(events=flight.read(), effort=effort, shared="")
+        stats = CallStats()
+        reply = self._in_flight[key] = InFlightReply(compute(stats), stats, on_end)
+        return SharedReply(events=reply.subscribe(), stats=stats, shared="")
 
-    def forget(self, interview: str) -> None:
-        """Drop what is kept of an interview."""
-        for key in [key for key, kept in self._kept.items() if kept.interview == interview]:
-            self._drop(key)
+    def discard_interview(self, interview: str) -> None:
+        """Discard the cached replies of an interview."""
+        for key in [key for key, reply in self._cached.items() if reply.interview == interview]:
+            self._evict(key)
 
-    def _fresh(self, key: bytes) -> _Kept | None:
-        kept = self._kept.get(key)
-        if kept is None:
+    def _lookup(self, key: bytes) -> _CachedReply | None:
+        cached = self._cached.get(key)
+        if cached is None:
             return None
-        if kept.until <= self._clock.monotonic():
-            self._drop(key)
+        if cached.expires_at <= self._clock.monotonic():
+            self._evict(key)
             return None
-        self._kept.move_to_end(key)
-        return kept
+        self._cached.move_to_end(key)
+        return cached
 
-    def _keep(self, key: bytes, interview: str, seconds: float, flight: "InFlightReply") -> None:
-        usage = flight.events[-1]
+    def _store(self, key: bytes, interview: str, ttl: float, reply: "InFlightReply") -> None:
+        usage = reply.events[-1]
         assert isinstance(usage, Usage)
-        self._drop(key)
-        kept = self._kept[key] = _Kept(
-            text="".join(event.text for event in flight.events if isinstance(event, TextDelta)),
+        self._evict(key)
+        cached = self._cached[key] = _CachedReply(
+            text="".join(event.text for event in reply.events if isinstance(event, TextDelta)),
             usage=msgspec.structs.replace(usage, cached_tokens=usage.prompt_tokens, seconds=0.0),
-            model=flight.effort.model,
+            model=reply.stats.model,
             interview=interview,
-            until=self._clock.monotonic() + seconds,
+            expires_at=self._clock.monotonic() + ttl,
         )
-        self._bytes += kept.size
-        while self._bytes > self._most_bytes:
-            self._drop(next(iter(self._kept)))
+        self._bytes += cached.size
+        while self._bytes > self._max_bytes:
+            self._evict(next(iter(self._cached)))
 
-    def _drop(self, key: bytes) -> None:
-        if (kept := self._kept.pop(key, None)) is not None:
-            self._bytes -= kept.size
+    def _evict(self, key: bytes) -> None:
+        if (cached := self._cached.pop(key, None)) is not None:
+            self._bytes -= cached.size
 
 
 class InFlightReply:
-    """A reply that is being computed, for all who read it."""
+    """A reply that is being computed for any number of readers."""
 
     def __init__(
-        self, source: Events, effort: CallStats, ended: Callable[["InFlightReply"], None]
+        self, source: Events, stats: CallStats, on_end: Callable[["InFlightReply"], None]
     ) -> None:
-        self.effort = effort
+        """`on_end` is called when the computation ends or is about to be cancelled."""
+        self.stats = stats
         self.events: list[TextDelta | Usage] = []
-        self.whole = False
-        """Came to its Usage without an error."""
+        self.complete = False
+        """True once the reply has ended with its Usage, without an error."""
         self._source = source
-        self._ended = ended
-        self._over = False
+        self._on_end = on_end
+        self._ended = False
         self._error: Exception | None = None
-        self._more = asyncio.Event()
+        self._changed = asyncio.Event()
         self._readers = 0
         self._computing: asyncio.Task[None] | None = None
 
-    async def read(self) -> Events:
-        """All events from the first; whoever comes late gets what was said already at once."""
+    async def subscribe(self) -> Events:
+        """Yield all events from the first; a late reader receives the past ones immediately."""
         self._readers += 1
         if self._computing is None:
             self._computing = asyncio.create_task(self._compute())
         position = 0
         try:
             while True:
-                more = self._more
+                changed = self._changed
                 while position < len(self.events):
                     position += 1
                     yield self.events[position - 1]
-                if self._over:
+                if self._ended:
                     break
-                await more.wait()
+                await changed.wait()
         finally:
             self._readers -= 1
-            if not self._readers and not self._over:
-                self._ended(self)  # nobody joins what is being given up
+            if not self._readers and not self._ended:
+                self._on_end(self)  # first, so that no new reader joins a cancelled reply
                 self._computing.cancel()
                 await asyncio.wait({self._computing})
         if self._error is not None:
-            raise _copied(self._error)
+            raise _copy_error(self._error)
 
     async def _compute(self) -> None:
         try:
             async with aclosing(self._source) as events:
                 async for event in events:
                     self.events.append(event)
-                    self._wake()
-            self.whole = bool(self.events) and isinstance(self.events[-1], Usage)
+                    self._notify_readers()
+            self.complete = bool(self.events) and isinstance(self.events[-1], Usage)
         except asyncio.CancelledError:
             self._error = InferenceError(
-                "The reply was given up. Try again.", code=ErrorCode.GIVEN_UP
+                "The reply was cancelled. Try again.", code=ErrorCode.GIVEN_UP
             )
             raise
         except Exception as error:
             self._error = error
         finally:
-            self._over = True
-            self._ended(self)
-            self._wake()
+            self._ended = True
+            self._on_end(self)
+            self._notify_readers()
 
-    def _wake(self) -> None:
-        self._more.set()
-        self._more = asyncio.Event()
+    def _notify_readers(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
 
 
-def _copied(error: Exception) -> Exception:
-    """The same error for each who reads: a raised one collects its own traceback."""
+def _copy_error(error: Exception) -> Exception:
+    """Copy an error for each reader: raising the same one again would grow its traceback."""
     if not isinstance(error, PrepServerError):
         return error
     return type(error)(

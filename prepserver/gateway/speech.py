@@ -1,4 +1,4 @@
-"""Calls of the speech models."""
+"""Gateway for speech models: calls that transcribe recordings, whole or while they arrive."""
 
 from collections.abc import AsyncGenerator, AsyncIterable, Callable
 from contextlib import aclosing
@@ -6,87 +6,93 @@ from contextlib import aclosing
 from prepserver.clock import Clock
 from prepserver.engines.types import PartialTranscript, Priority, SpeechModel, Transcription
 from prepserver.gateway.fallback import FallbackChain
-from prepserver.gateway.feed import AudioFeed
 from prepserver.gateway.usage import UsageMeter
 from prepserver.telemetry.calls import Call, CallRecord
 from prepserver.telemetry.recorder import Recorder
+from prepserver.wire.protocol import BYTES_PER_SECOND
 
 __all__ = ["SpeechGateway"]
 
 
 class SpeechGateway:
-    """The half of the gateway that listens."""
+    """The path to the speech models: accounting, fallback, telemetry."""
 
     def __init__(
         self,
-        chain: FallbackChain[SpeechModel],
-        account: UsageMeter,
+        fallback_chain: FallbackChain[SpeechModel],
+        usage: UsageMeter,
         recorder: Recorder,
         clock: Clock,
     ) -> None:
-        self.chain = chain
-        self._account = account
+        self.fallback_chain = fallback_chain
+        self._usage = usage
         self._recorder = recorder
         self._clock = clock
 
     async def transcribe(self, call: Call, pcm: bytes, vocabulary: str = "") -> Transcription:
-        """Write down a recording (PCM16 little-endian, 16 kHz, mono).
+        """Transcribe a recording (PCM16 little-endian, 16 kHz, mono).
 
         Raises RateLimited, InferenceError.
         """
 
-        async def written(model: SpeechModel) -> AsyncGenerator[Transcription, None]:
+        async def request(model: SpeechModel) -> AsyncGenerator[Transcription, None]:
             yield await model.transcribe(pcm, vocabulary)
 
-        with self._recorder.recording(call, "transcribe", vocabulary) as entry:
-            await self._account.charge(call)
-            async with aclosing(self.chain.run(written, entry.effort, Priority.ANSWER)) as events:
-                speech = await anext(events)
-            _note(entry.record, speech)
-            assert entry.effort.begun is not None
-            entry.record.compute = self._clock.monotonic() - entry.effort.begun
-            await self._account.bill(call.user, 0, entry.record.compute)
-            return speech
+        with self._recorder.record_call(call, "transcribe", vocabulary) as open_call:
+            record, stats = open_call.record, open_call.stats
+            await self._usage.charge_request(call)
+            stream = self.fallback_chain.stream(request, stats, Priority.ANSWER)
+            async with aclosing(stream) as events:
+                transcription = await anext(events)
+            _record_transcription(record, transcription)
+            assert stats.started_at is not None
+            record.compute = self._clock.monotonic() - stats.started_at
+            await self._usage.record_usage(call.user, 0, record.compute)
+            return transcription
 
     async def transcribe_live(
         self, call: Call, audio: Callable[[], AsyncIterable[bytes]], vocabulary: str = ""
     ) -> AsyncGenerator[PartialTranscript | Transcription, None]:
-        """Write down while it is spoken: captions, then one Speech.
+        """Transcribe a recording while it arrives: partial transcripts, then one Transcription.
 
-        `audio()` gives the recording from its beginning, as far as there is, and then what comes
-        until it ends. It is asked again when the engine dies; captions that say less than was
-        said already, or otherwise, are then held back, and the Speech is what counts.
-        Raises RateLimited, InferenceError, and what the source raises.
+        `audio()` returns the recording from its beginning: first the stored part, then new audio
+        until the recording ends. It is called again if the engine dies; partial transcripts that
+        would shorten or contradict the final text already shown are then suppressed, and the
+        Transcription is authoritative. Raises RateLimited, InferenceError, and what the source
+        raises.
         """
-        feeds: list[AudioFeed] = []
+        feeds: list[_AudioFeed] = []
 
-        async def heard(
+        async def request(
             model: SpeechModel,
         ) -> AsyncGenerator[PartialTranscript | Transcription, None]:
-            feeds.append(AudioFeed(audio(), self._clock))
+            feeds.append(_AudioFeed(audio(), self._clock))
             async with (
-                aclosing(feeds[-1].pieces()) as pieces,
-                aclosing(model.transcribe_live(pieces, vocabulary)) as events,
+                aclosing(feeds[-1].chunks()) as chunks,
+                aclosing(model.transcribe_live(chunks, vocabulary)) as events,
             ):
                 async for event in events:
                     yield event
 
-        with self._recorder.recording(call, "listen", vocabulary) as entry:
-            await self._account.charge(call)
+        with self._recorder.record_call(call, "transcribe_live", vocabulary) as open_call:
+            record = open_call.record
+            await self._usage.charge_request(call)
             final, failed = "", False
-            events = self.chain.run(heard, entry.effort, Priority.ANSWER, repeatable=True)
+            stream = self.fallback_chain.stream(
+                request, open_call.stats, Priority.ANSWER, repeatable=True
+            )
             try:
-                async with aclosing(events):
+                async with aclosing(stream) as events:
                     async for event in events:
                         if isinstance(event, Transcription):
-                            _note(entry.record, event)
-                            if feeds[-1].ended is not None:
-                                entry.record.lag = self._clock.monotonic() - feeds[-1].ended
+                            _record_transcription(record, event)
+                            if feeds[-1].ended_at is not None:
+                                record.transcript_lag = self._clock.monotonic() - feeds[-1].ended_at
                         elif event.final.startswith(final):
                             final = event.final
                             if event.seconds:
                                 lag = feeds[-1].seconds - event.seconds
-                                entry.record.caption_lag = max(entry.record.caption_lag or 0, lag)
+                                record.caption_lag = max(record.caption_lag or 0, lag)
                         else:
                             continue
                         yield event
@@ -94,15 +100,41 @@ class SpeechGateway:
                 failed = True
                 raise
             finally:
-                # How long the engine worked for this speaker among others is not known; no longer
-                # than they spoke, or it would not keep up.
-                longest = max((feed.seconds for feed in feeds), default=0.0)
-                entry.record.audio = entry.record.compute = longest
+                # The engine's share of work for this recording is unknown. The duration of the
+                # audio is an upper bound, or the engine would not keep up.
+                seconds = max((feed.seconds for feed in feeds), default=0.0)
+                record.audio = record.compute = seconds
                 if not failed:
-                    await self._account.bill(call.user, 0, longest)
+                    await self._usage.record_usage(call.user, 0, seconds)
 
 
-def _note(record: CallRecord, speech: Transcription) -> None:
-    record.audio = speech.seconds
+class _AudioFeed:
+    """An audio source that counts its bytes and closes the underlying generator."""
+
+    def __init__(self, source: AsyncIterable[bytes], clock: Clock) -> None:
+        self.ended_at: float | None = None
+        """Monotonic time at which the source was exhausted."""
+        self._source = source
+        self._clock = clock
+        self._bytes = 0
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of audio received so far."""
+        return self._bytes / BYTES_PER_SECOND
+
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
+        try:
+            async for chunk in self._source:
+                self._bytes += len(chunk)
+                yield chunk
+            self.ended_at = self._clock.monotonic()
+        finally:
+            if isinstance(self._source, AsyncGenerator):
+                await self._source.aclose()
+
+
+def _record_transcription(record: CallRecord, transcription: Transcription) -> None:
+    record.audio = transcription.seconds
     if record.reply is not None:
-        record.reply = speech.text
+        record.reply = transcription.text

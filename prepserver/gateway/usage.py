@@ -1,4 +1,4 @@
-"""Whose calls they are, and what they have cost."""
+"""Usage accounting: rate limits and budgets of the users whose calls reach the models."""
 
 import asyncio
 from typing import Protocol
@@ -6,51 +6,56 @@ from typing import Protocol
 from prepserver.telemetry.calls import Call
 from prepserver.wire.protocol import Quota
 
-__all__ = ["Limiter", "Spending", "UsageMeter"]
+__all__ = ["RequestLimiter", "UsageBudget", "UsageMeter"]
 
 
-class Limiter(Protocol):
-    """Counts requests. `charge` raises RateLimited."""
+class RequestLimiter(Protocol):
+    """A limit on the number of requests. `charge` raises RateLimited."""
 
     async def charge(self, user: str, request: str) -> Quota: ...
     async def quota(self, user: str) -> Quota: ...
 
 
-class Spending(Protocol):
-    """Counts what calls cost. `check` raises RateLimited."""
+class UsageBudget(Protocol):
+    """A limit on tokens and compute time. `check` raises RateLimited."""
 
     async def check(self, user: str) -> None: ...
     async def spend(self, user: str, *, tokens: int = 0, seconds: float = 0.0) -> None: ...
 
 
 class UsageMeter:
-    """Asks before a call, and counts after it."""
+    """Checks a user's limits before a call and records the call's usage after it."""
 
-    def __init__(self, limiter: Limiter, spending: Spending | None) -> None:
+    def __init__(self, limiter: RequestLimiter, budget: UsageBudget | None) -> None:
         self._limiter = limiter
-        self._spending = spending
-        self._bills: set[asyncio.Task[None]] = set()
+        self._budget = budget
+        self._recordings: set[asyncio.Task[None]] = set()
 
     async def quota(self, user: str) -> Quota:
-        """Requests that a user may still make."""
+        """Return the requests that the user may still make."""
         return await self._limiter.quota(user)
 
-    async def charge(self, call: Call) -> None:
-        """Count a request, once for its name. Raises RateLimited, also when what earlier calls
-        have cost leaves nothing."""
-        if self._spending is not None:
-            await self._spending.check(call.user)
+    async def charge_request(self, call: Call) -> None:
+        """Charge the user for a request; the same request is charged once.
+
+        Raises RateLimited if the allowance of requests or the budget is used up.
+        """
+        if self._budget is not None:
+            await self._budget.check(call.user)
         await self._limiter.charge(call.user, call.request)
 
-    async def bill(self, user: str, tokens: int, seconds: float) -> None:
-        """Count what a call has cost, to the end even when the call is cancelled meanwhile."""
-        if self._spending is None:
+    async def record_usage(self, user: str, tokens: int, seconds: float) -> None:
+        """Deduct tokens and compute seconds from the user's budget.
+
+        The deduction completes even if the caller is cancelled.
+        """
+        if self._budget is None:
             return
-        bill = asyncio.create_task(self._spending.spend(user, tokens=tokens, seconds=seconds))
-        self._bills.add(bill)
-        bill.add_done_callback(self._bills.discard)
-        await asyncio.shield(bill)
+        recording = asyncio.create_task(self._budget.spend(user, tokens=tokens, seconds=seconds))
+        self._recordings.add(recording)
+        recording.add_done_callback(self._recordings.discard)
+        await asyncio.shield(recording)
 
     async def close(self) -> None:
-        """Wait until everything is counted."""
-        await asyncio.gather(*self._bills, return_exceptions=True)
+        """Wait for pending deductions."""
+        await asyncio.gather(*self._recordings, return_exceptions=True)

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from prepserver.http.caller import administrator
 from prepserver.http.services import Services
-from prepserver.telemetry.stats import Load, StatsLine, parse_span, statistics
+from prepserver.telemetry.stats import ModelLoad, StatsLine, call_statistics, parse_duration
 
 __all__ = ["GatewayStats", "stats"]
 
@@ -20,7 +20,7 @@ class GatewayStats(Struct, frozen=True, kw_only=True):
     """Seconds since the Unix epoch, as is `until`."""
     until: float
     lines: list[StatsLine]
-    models: list[Load]
+    models: list[ModelLoad]
 
 
 @get(
@@ -31,7 +31,9 @@ class GatewayStats(Struct, frozen=True, kw_only=True):
 async def stats(services: Services, admin: str, since: str = "24h") -> GatewayStats:
     """`since` is how far back, such as 30m, 24h or 7d."""
     until = services.clock.now()
-    begin = until - parse_span(since)
+    begin = until - parse_duration(since)
     await services.calls.flush()
-    lines = await asyncio.to_thread(statistics, services.calls.path, begin)
-    return GatewayStats(since=begin, until=until, lines=lines, models=services.gateway.loads())
+    lines = await asyncio.to_thread(call_statistics, services.calls.path, begin)
+    return GatewayStats(
+        since=begin, until=until, lines=lines, models=services.gateway.model_loads()
+    )

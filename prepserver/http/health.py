@@ -16,7 +16,7 @@ def live(services: Services) -> Health:
 @get("/health/ready", summary="The models are loaded", sync_to_thread=False)
 def ready(services: Services) -> Response[Health]:
     """200 when every model is ready, 503 with each one's state until then."""
-    states = services.gateway.states
+    states = services.gateway.model_states
     if "failed" in states.values():
         health = Health(status="unavailable", version=services.version, models=states)
     elif "loading" in states.values():

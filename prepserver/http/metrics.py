@@ -11,7 +11,7 @@ from prepserver.http.services import Services
 __all__ = ["metrics"]
 
 
-@get("/metrics", summary="Figures for Prometheus", media_type="text/plain")
+@get("/metrics", summary="Prometheus metrics", media_type="text/plain")
 async def metrics(services: Services, request: Request[Any, Any, Any]) -> Response[bytes]:
     """For administrators, unless the setting `metrics` says otherwise.
 
@@ -22,13 +22,17 @@ async def metrics(services: Services, request: Request[Any, Any, Any]) -> Respon
     if services.metrics_access != "open":
         await services.admin_of(bearer(request))
     counts = services.registry.counts
-    page = services.metrics.page(
-        services.gateway.loads(),
-        await services.gateway.engines(),
+    page = services.metrics.render(
+        services.gateway.model_loads(),
+        await services.gateway.engine_stats(),
         [
-            ("prep_objects_live", "Objects in memory that are awake.", counts.live),
-            ("prep_objects_hibernating", "Objects that sleep under sockets.", counts.hibernating),
-            ("prep_connections", "Open sockets.", counts.connections),
+            ("prep_objects_live", "Objects with an instance in memory.", counts.live),
+            (
+                "prep_objects_hibernating",
+                "Hibernating objects with open connections.",
+                counts.hibernating,
+            ),
+            ("prep_connections", "Open WebSocket connections.", counts.connections),
         ],
     )
     return Response(page, headers={"content-type": services.metrics.content_type})

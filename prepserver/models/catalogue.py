@@ -12,7 +12,15 @@ from msgspec import Meta, Struct
 
 from prepserver.models.errors import ModelNotFound
 
-__all__ = ["Catalogue", "CatalogueEntry", "HubSource", "Kind", "PackageSource", "built_in", "check"]
+__all__ = [
+    "Catalogue",
+    "CatalogueEntry",
+    "HubSource",
+    "Kind",
+    "PackageSource",
+    "builtin_catalogue",
+    "validate",
+]
 
 Kind = Literal["llm", "stt"]
 """Writes (llama.cpp reads it) or listens (whisper.cpp reads it)."""
@@ -101,7 +109,7 @@ class Catalogue(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         )
 
 
-def check(catalogue: Catalogue) -> Catalogue:
+def validate(catalogue: Catalogue) -> Catalogue:
     """The same catalogue, if it does not contradict itself.
 
     Raises ValueError for a name twice, a file outside the store, an alias for nothing, a package
@@ -123,10 +131,10 @@ def check(catalogue: Catalogue) -> Catalogue:
 
 
 @functools.cache
-def built_in() -> Catalogue:
+def builtin_catalogue() -> Catalogue:
     """The catalogue that ships with the program."""
     text = resources.files("prepserver.models").joinpath("catalogue.toml").read_bytes()
-    return check(msgspec.toml.decode(text, type=Catalogue))
+    return validate(msgspec.toml.decode(text, type=Catalogue))
 
 
 def _check(entry: CatalogueEntry) -> None:

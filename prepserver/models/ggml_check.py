@@ -14,7 +14,7 @@ from typing import BinaryIO
 from prepserver.models.formats import GGML_MAGIC
 from prepserver.models.ggml import Hyperparameters
 
-__all__ = ["NotWhole", "check_whisper"]
+__all__ = ["InvalidGgml", "validate_whisper"]
 
 BOUNDS = {
     "n_vocab": (51_864, 51_866),
@@ -51,19 +51,19 @@ BLOCKS = {
 """How many weights of each ggml type make a block, and its bytes (ggml's `type_traits`)."""
 
 
-class NotWhole(ValueError):
+class InvalidGgml(ValueError):
     """The sentence says what is wrong, for a person."""
 
 
-def check_whisper(path: Path) -> None:
+def validate_whisper(path: Path) -> None:
     """Raises NotWhole, and OSError."""
     with path.open("rb") as file:
         if file.read(len(GGML_MAGIC)) != GGML_MAGIC:
-            raise NotWhole("it is not a ggml model of Whisper")
+            raise InvalidGgml("it is not a ggml model of Whisper")
         shape = Hyperparameters(**dict(zip(_NAMES, _numbers(file, len(_NAMES)), strict=True)))
         _check_shape(shape)
         if _numbers(file, 2) != (shape.n_mels, BINS):
-            raise NotWhole("its filters are not those of its shape")
+            raise InvalidGgml("its filters are not those of its shape")
         _skip(file, 4 * shape.n_mels * BINS)
         (tokens,) = _numbers(file, 1)
         _check(0 < tokens <= shape.n_vocab, f"it says that it has {tokens} tokens")
@@ -113,7 +113,7 @@ def _least_weights(shape: Hyperparameters) -> int:
 
 def _check(fine: bool, otherwise: str) -> None:
     if not fine:
-        raise NotWhole(otherwise)
+        raise InvalidGgml(otherwise)
 
 
 def _numbers(file: BinaryIO, count: int) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ from msgspec import Struct
 from prepserver.models import files
 from prepserver.models.catalogue import HubSource
 from prepserver.models.errors import ModelError
-from prepserver.models.progress import Progress, Report
+from prepserver.models.progress import Progress, ProgressCallback
 from prepserver.storage.files import sync_file
 from prepserver.wire.error_codes import ErrorCode
 
@@ -32,7 +32,7 @@ class _Remote(Struct, frozen=True, kw_only=True):
 
 
 def fetch_file(
-    model: str, source: HubSource, expected: str, work: Path, report: Report
+    model: str, source: HubSource, expected: str, work: Path, report: ProgressCallback
 ) -> tuple[Path, str]:
     """The file, synced, in `work`, and the SHA-256 it should have: `expected`, or the hub's.
 
@@ -60,7 +60,7 @@ def fetch_file(
 
 
 def _receive(
-    client: httpx.Client, model: str, remote: _Remote, partial: Path, report: Report
+    client: httpx.Client, model: str, remote: _Remote, partial: Path, report: ProgressCallback
 ) -> None:
     """Go on from the end of `partial`, as far as the connection lasts."""
     done = partial.stat().st_size if partial.exists() else 0

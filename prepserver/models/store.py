@@ -10,14 +10,14 @@ from msgspec import Struct
 
 from prepserver.errors import Conflict
 from prepserver.models import files
-from prepserver.models.catalogue import Catalogue, CatalogueEntry, Kind, built_in
+from prepserver.models.catalogue import Catalogue, CatalogueEntry, Kind, builtin_catalogue
 from prepserver.models.errors import ModelError, ModelNotFound
 from prepserver.models.formats import GGML_MAGIC, GGUF_MAGIC
-from prepserver.models.progress import Progress, Report, silent
+from prepserver.models.progress import Progress, ProgressCallback, ignore_progress
 from prepserver.storage.files import hold_lock, replace_file, write_atomically
 from prepserver.wire.error_codes import ErrorCode
 
-__all__ = ["ModelStore", "StoredModel", "kind_of"]
+__all__ = ["ModelStore", "StoredModel", "detect_kind"]
 
 
 class StoredModel(Struct, frozen=True, kw_only=True):
@@ -51,7 +51,7 @@ class ModelStore:
 
     def __init__(self, root: Path, catalogue: Catalogue | None = None) -> None:
         self.root = root
-        self.catalogue = catalogue or built_in()
+        self.catalogue = catalogue or builtin_catalogue()
 
     def list(self) -> tuple[StoredModel, ...]:
         """The catalogue in its order, then the files that were brought, by name."""
@@ -114,7 +114,7 @@ class ModelStore:
                 )
             return found
         if path.is_file():
-            kind_of(path)
+            detect_kind(path)
             return path.resolve()
         if path.name != name_or_path or path.suffix in {".gguf", ".bin"}:
             raise ModelNotFound(
@@ -123,7 +123,7 @@ class ModelStore:
             )
         raise self.catalogue.unknown(name_or_path)
 
-    def verify(self, name: str, report: Report = silent) -> None:
+    def verify(self, name: str, report: ProgressCallback = ignore_progress) -> None:
         """Read a model of the catalogue and compare its hash.
 
         Raises ModelNotFound, and ModelError when it is damaged; it is not removed.
@@ -147,7 +147,7 @@ class ModelStore:
             details={"name": name, "expected": expected, "found": found},
         )
 
-    def import_(self, path: Path, report: Report = silent) -> str:
+    def import_(self, path: Path, report: ProgressCallback = ignore_progress) -> str:
         """Copy a .gguf or ggml .bin file into the store; the name that it has from now on.
 
         A file that is a model of the catalogue, by its hash, becomes that model. Raises
@@ -156,7 +156,7 @@ class ModelStore:
         """
         if not path.is_file():
             raise ModelNotFound(f"There is no file {path}. Check the path.")
-        kind_of(path)
+        detect_kind(path)
         with files.disk_errors(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
             size = path.stat().st_size
@@ -186,7 +186,7 @@ class ModelStore:
         size = entry.size if entry.sha256 or receipt is None else receipt.size
         return path.is_file() and path.stat().st_size == size
 
-    def is_intact(self, entry: CatalogueEntry, report: Report = silent) -> bool:
+    def is_intact(self, entry: CatalogueEntry, report: ProgressCallback = ignore_progress) -> bool:
         """Whether the file is here with the right hash; read only if it changed since last time."""
         path = self._file(entry)
         if not self.is_installed(entry):
@@ -254,7 +254,7 @@ class ModelStore:
                 continue
             with contextlib.suppress(ModelError):
                 yield StoredModel(
-                    name=path.name, kind=kind_of(path), size=path.stat().st_size, path=str(path)
+                    name=path.name, kind=detect_kind(path), size=path.stat().st_size, path=str(path)
                 )
 
     def _brought_path(self, name: str) -> Path:
@@ -290,7 +290,7 @@ class ModelStore:
         return path.with_name(f".{path.name}.json")
 
 
-def kind_of(path: Path) -> Kind:
+def detect_kind(path: Path) -> Kind:
     """What a model file is for, by its first four bytes. Raises ModelError if it is not one."""
     with files.disk_errors(path.parent), path.open("rb") as file:
         magic = file.read(len(GGUF_MAGIC))

@@ -20,7 +20,7 @@ from prepserver.models.ggml import Hyperparameters, write_header, write_tensor
 from prepserver.models.mel import filter_bank
 from prepserver.wire.error_codes import ErrorCode
 
-__all__ = ["convert", "vocabulary"]
+__all__ = ["convert", "read_vocabulary"]
 
 _MOST_TOKENS = 1_000_000
 _LARGEST_TOKENIZER = 64 << 20
@@ -88,7 +88,7 @@ def convert(
     `progress` is told tensors written, tensors in all. Raises ModelError when either file is not
     what it should be.
     """
-    tokens = vocabulary(tokenizer)
+    tokens = read_vocabulary(tokenizer)
     with VariableFile(model) as source:
         if source.specification != "WhisperSpec":
             raise _failed(f"{model.name} holds a {source.specification}, not a Whisper")
@@ -103,7 +103,7 @@ def convert(
         progress(len(targets), len(targets))
 
 
-def vocabulary(tokenizer: Path) -> list[bytes]:
+def read_vocabulary(tokenizer: Path) -> list[bytes]:
     """The base vocabulary of a `tokenizer.json`, in the order of its ids, as raw bytes.
 
     The special tokens `<|...|>` are left out: whisper.cpp makes them up itself. Raises ModelError.

@@ -1,8 +1,8 @@
-"""What became of every call, in a database beside the interviews.
+"""Call log: the outcome of every model call, in a SQLite database beside the interviews.
 
-Records are collected and written together off the event loop, once a second: a crash may lose the
-last second of them, and no call ever waits for them or fails because of them. The text of prompts
-and replies is kept only when that was asked for.
+Records are buffered and written once a second, off the event loop: a crash may lose the last second
+of records, and no call ever waits for the log or fails because of it. The text of prompts and
+replies is stored only if the server is configured to do so.
 """
 
 import asyncio
@@ -26,50 +26,60 @@ from prepserver.storage.sqlite import (
 from prepserver.telemetry.calls import CallRecord
 from prepserver.wire.error_codes import ErrorCode
 
-__all__ = ["CallLog", "CallQuery", "call_log_path", "find", "read"]
+__all__ = ["CallLog", "CallQuery", "call_log_path", "find_calls", "open_read_only"]
 
 FLUSH_SECONDS = 1.0
 PRUNE_SECONDS = 600.0
-MOST_PENDING = 10_000
-"""Records that wait to be written; the oldest go when a disk does not take them."""
-PRUNED_AT_ONCE = 1_000
-LONGEST_ANSWER = 1_000
-"""Records that a query gives, at most."""
+MAX_PENDING = 10_000
+"""Records buffered while the disk refuses writes; beyond that the oldest are discarded."""
+PRUNE_BATCH = 1_000
+"""Records deleted per transaction."""
+MAX_QUERY_ROWS = 1_000
 
 COLUMNS = tuple(field.name for field in msgspec.structs.fields(CallRecord))
+SCHEMA_VERSION = 1
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS calls (
     at REAL NOT NULL, kind TEXT NOT NULL, purpose TEXT NOT NULL, user TEXT NOT NULL,
     interview TEXT NOT NULL, request TEXT NOT NULL, metadata TEXT NOT NULL, model TEXT NOT NULL,
-    step INTEGER NOT NULL, prompt_tokens INTEGER NOT NULL, cached_tokens INTEGER NOT NULL,
-    completion_tokens INTEGER NOT NULL, audio REAL NOT NULL, queued REAL NOT NULL, first REAL,
-    lag REAL, caption_lag REAL, duration REAL NOT NULL, compute REAL NOT NULL,
-    retries INTEGER NOT NULL, shared TEXT NOT NULL, outcome TEXT NOT NULL, prompt TEXT, reply TEXT
+    fallback_index INTEGER NOT NULL, prompt_tokens INTEGER NOT NULL,
+    cached_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, audio REAL NOT NULL,
+    queued REAL NOT NULL, first_token REAL, transcript_lag REAL, caption_lag REAL,
+    duration REAL NOT NULL, compute REAL NOT NULL, retries INTEGER NOT NULL, shared TEXT NOT NULL,
+    outcome TEXT NOT NULL, prompt TEXT, reply TEXT
 );
 CREATE INDEX IF NOT EXISTS calls_by_time ON calls (at);
 CREATE INDEX IF NOT EXISTS calls_by_user ON calls (user, at);
 CREATE INDEX IF NOT EXISTS calls_by_interview ON calls (interview, at);
 CREATE INDEX IF NOT EXISTS calls_by_purpose ON calls (purpose, at);
 """
-INSERT = f"INSERT INTO calls VALUES ({', '.join('?' * len(COLUMNS))})"
+UPGRADE_FROM_0 = """
+ALTER TABLE calls RENAME COLUMN step TO fallback_index;
+ALTER TABLE calls RENAME COLUMN first TO first_token;
+ALTER TABLE calls RENAME COLUMN lag TO transcript_lag;
+UPDATE calls SET kind = 'transcribe_live' WHERE kind = 'listen';
+UPDATE calls SET shared = 'in_flight' WHERE shared = 'flight';
+"""
+INSERT = f"INSERT INTO calls ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
 
 log = structlog.get_logger(__name__)
 
 
 class CallQuery(Struct, frozen=True, kw_only=True):
-    """Which calls to show; what is empty or None does not matter."""
+    """A filter for calls; empty strings and None match every call."""
 
     user: str = ""
     interview: str = ""
     purpose: str = ""
     since: float | None = None
-    """Seconds since the Unix epoch; `until` is no longer part of it."""
+    """First second to include, since the Unix epoch."""
     until: float | None = None
+    """First second to exclude, since the Unix epoch."""
     limit: int = 100
 
 
 class CallLog:
-    """The log of one server."""
+    """The call log of one server."""
 
     def __init__(
         self,
@@ -80,113 +90,117 @@ class CallLog:
         max_age: float = 30 * 86_400.0,
         max_bytes: int = 256 * 1024 * 1024,
     ) -> None:
-        """`max_age` in seconds; `max_bytes` of the database without its journal."""
+        """Open or create the database at `path`.
+
+        `max_age` is in seconds; `max_bytes` limits the database without its journal. A damaged
+        database is renamed to `*.damaged` and replaced with an empty one.
+        """
         self.path = path
         self.keep_text = keep_text
         self._clock = clock
         self._max_age = max_age
         self._max_bytes = max_bytes
         self._pending: list[CallRecord] = []
-        self._forgotten: set[str] = set()
+        self._erased_interviews: set[str] = set()
         self._lock = threading.Lock()
-        self._writing = asyncio.Lock()
+        self._flush_lock = asyncio.Lock()
         self._writer: asyncio.Task[None] | None = None
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            self._connection = _opened(path)
+            self._connection = _open(path)
         except CorruptDatabase as error:
-            # A log is not worth a server that does not start.
-            log.error("calllog.set_aside", error=str(error), file=set_aside(path).name)
-            self._connection = _opened(path)
+            # A damaged log must not keep the server from starting.
+            log.error("call_log.set_aside", error=str(error), file=set_aside(path).name)
+            self._connection = _open(path)
 
     def start(self) -> None:
-        """Begin to write what is added."""
-        self._writer = asyncio.create_task(self._write_regularly())
+        """Start the background writer."""
+        self._writer = asyncio.create_task(self._write_periodically())
 
     def add(self, record: CallRecord) -> None:
-        """Note a call that has ended; it is written within a second."""
-        if record.interview in self._forgotten:
+        """Buffer the record of a finished call; it is written within a second."""
+        if record.interview in self._erased_interviews:
             record.prompt = record.reply = None
         self._pending.append(record)
-        if len(self._pending) > MOST_PENDING:
+        if len(self._pending) > MAX_PENDING:
             del self._pending[0]
 
-    async def _write_regularly(self) -> None:
-        pruned = float("-inf")
+    async def _write_periodically(self) -> None:
+        pruned_at = float("-inf")
         while True:
             await self._clock.sleep(FLUSH_SECONDS)
             await self.flush()
-            if self._clock.monotonic() >= pruned + PRUNE_SECONDS:
-                pruned = self._clock.monotonic()
+            if self._clock.monotonic() >= pruned_at + PRUNE_SECONDS:
+                pruned_at = self._clock.monotonic()
                 await self.prune()
 
     async def flush(self) -> None:
-        """Write what was added; what the disk does not take is tried again the next time."""
-        async with self._writing:
+        """Write the buffered records. Failed writes are retried at the next flush."""
+        async with self._flush_lock:
             records, self._pending = self._pending, []
             if not records:
                 return
             try:
                 await asyncio.to_thread(self._insert, records)
             except apsw.Error as error:
-                self._pending = [*records, *self._pending][-MOST_PENDING:]
-                log.error("calllog.not_written", error=str(error), waiting=len(self._pending))
+                self._pending = [*records, *self._pending][-MAX_PENDING:]
+                log.error("call_log.write_failed", error=str(error), pending=len(self._pending))
 
     def _insert(self, records: Sequence[CallRecord]) -> None:
         with self._lock, self._connection:
-            self._connection.executemany(INSERT, (_row(record) for record in records))
+            self._connection.executemany(INSERT, (_to_row(record) for record in records))
 
     async def prune(self) -> None:
-        """Remove what is too old, and the oldest of what is too much."""
+        """Delete records older than `max_age`, then the oldest while the log is too large."""
         try:
-            removed = await asyncio.to_thread(self._prune)
+            deleted = await asyncio.to_thread(self._prune)
         except apsw.Error as error:
-            log.error("calllog.not_pruned", error=str(error))
+            log.error("call_log.prune_failed", error=str(error))
         else:
-            if removed:
-                log.info("calllog.pruned", records=removed)
+            if deleted:
+                log.info("call_log.pruned", records=deleted)
 
     def _prune(self) -> int:
         with self._lock, self._connection:
             self._connection.execute(
                 "DELETE FROM calls WHERE at < ?", (self._clock.now() - self._max_age,)
             )
-            removed = self._connection.changes()
-        # In portions: the lock is free between them for what is to be written meanwhile.
+            deleted = self._connection.changes()
+        # Delete in batches, so that writes can take the lock in between.
         while True:
             with self._lock, self._connection:
                 self._connection.execute("PRAGMA incremental_vacuum").fetchall()
-                if self._bytes() <= self._max_bytes:
-                    return removed
+                if self._used_bytes() <= self._max_bytes:
+                    return deleted
                 self._connection.execute(
                     "DELETE FROM calls WHERE rowid IN"
                     " (SELECT rowid FROM calls ORDER BY at, rowid LIMIT ?)",
-                    (PRUNED_AT_ONCE,),
+                    (PRUNE_BATCH,),
                 )
                 if not self._connection.changes():
-                    return removed  # nothing is left but the tables themselves
-                removed += self._connection.changes()
+                    return deleted  # only empty tables remain
+                deleted += self._connection.changes()
 
-    def _bytes(self) -> int:
+    def _used_bytes(self) -> int:
         pages, free, size = (
             int(str(self._connection.pragma(name)))
             for name in ("page_count", "freelist_count", "page_size")
         )
         return (pages - free) * size
 
-    async def forget(self, interview: str) -> None:
-        """Remove the text that was logged of an interview that is no more; the figures stay."""
-        self._forgotten.add(interview)  # also of its calls that are still to end
-        async with self._writing:
+    async def erase_text(self, interview: str) -> None:
+        """Erase the logged text of a deleted interview; its statistics stay."""
+        self._erased_interviews.add(interview)  # covers calls that are still running
+        async with self._flush_lock:
             for record in self._pending:
                 if record.interview == interview:
                     record.prompt = record.reply = None
             try:
-                await asyncio.to_thread(self._forget, interview)
+                await asyncio.to_thread(self._erase_text, interview)
             except apsw.Error as error:
-                log.error("calllog.text_not_removed", interview=interview, error=str(error))
+                log.error("call_log.erase_failed", interview=interview, error=str(error))
 
-    def _forget(self, interview: str) -> None:
+    def _erase_text(self, interview: str) -> None:
         with self._lock, self._connection:
             self._connection.execute(
                 "UPDATE calls SET prompt = NULL, reply = NULL WHERE interview = ?"
@@ -198,11 +212,11 @@ class CallLog:
                 self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     async def find(self, query: CallQuery) -> list[CallRecord]:
-        """The calls that fit, the newest first; those of the last second may be missing."""
-        return await asyncio.to_thread(find, self.path, query)
+        """Return the calls that match, newest first. Calls of the last second may be missing."""
+        return await asyncio.to_thread(find_calls, self.path, query)
 
     async def close(self) -> None:
-        """Write what is still to be written."""
+        """Write the buffered records and close the database."""
         if self._writer is not None:
             self._writer.cancel()
             await asyncio.gather(self._writer, return_exceptions=True)
@@ -211,48 +225,74 @@ class CallLog:
             self._connection.close()
 
 
-def _opened(path: Path) -> apsw.Connection:
+def _open(path: Path) -> apsw.Connection:
     connection = open_database(
         path, private=True, durable=False, incremental_vacuum=True, busy_timeout=5.0
     )
     try:
         connection.pragma("secure_delete", True)
-        connection.execute(SCHEMA)
+        _create_or_upgrade(connection)
     except apsw.Error as error:
         connection.close()
         raise cannot_open(path, error) from error
     return connection
 
 
+def _create_or_upgrade(connection: apsw.Connection) -> None:
+    connection.execute("BEGIN IMMEDIATE")  # two processes may open the log at once
+    try:
+        if connection.pragma("user_version") == 0 and connection.table_exists("main", "calls"):
+            connection.execute(UPGRADE_FROM_0)
+        connection.execute(SCHEMA)
+        connection.pragma("user_version", SCHEMA_VERSION)
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+
+
 def call_log_path(data_dir: Path) -> Path:
-    """Where a server with this data directory writes its log."""
+    """Return the path of the call log of a server with this data directory."""
     return data_dir / "calls.sqlite"
 
 
-def read(path: Path) -> apsw.Connection:
-    """The log's database, also of a server that runs. Raises NotFound when there is none."""
+def open_read_only(path: Path) -> apsw.Connection:
+    """Open the call log for reading; the server that writes it may be running.
+
+    A log of an earlier version is upgraded first. Raises NotFound if there is no log.
+    """
     if not path.is_file():
         raise NotFound(
-            f"There is no log of calls at {path}. A server that is started with this data "
-            "directory writes one.",
+            f"There is no call log at {path}. Start a server with this data directory to create "
+            "one.",
             code=ErrorCode.NO_CALL_LOG,
         )
-    return open_database(path, read_only=True, busy_timeout=5.0)
-
-
-def find(path: Path, query: CallQuery) -> list[CallRecord]:
-    """The calls that fit, the newest first, also of a server that runs.
-
-    Waits for the disk: call it from a thread. Raises NotFound when there is no log.
-    """
-    connection = read(path)
+    connection = open_database(path, read_only=True, busy_timeout=5.0)
     try:
-        return _found(connection, query)
+        version = connection.pragma("user_version")
+    except apsw.Error as error:
+        connection.close()
+        raise cannot_open(path, error) from error
+    if version == 0:
+        connection.close()
+        _open(path).close()
+        connection = open_database(path, read_only=True, busy_timeout=5.0)
+    return connection
+
+
+def find_calls(path: Path, query: CallQuery) -> list[CallRecord]:
+    """Return the calls that match, newest first; the server that writes the log may be running.
+
+    Blocks on the disk: call it from a thread. Raises NotFound if there is no log.
+    """
+    connection = open_read_only(path)
+    try:
+        return _select(connection, query)
     finally:
         connection.close()
 
 
-def _found(connection: apsw.Connection, query: CallQuery) -> list[CallRecord]:
+def _select(connection: apsw.Connection, query: CallQuery) -> list[CallRecord]:
     conditions, values = ["1"], []
     for condition, value in (
         ("user = ?", query.user or None),
@@ -267,18 +307,18 @@ def _found(connection: apsw.Connection, query: CallQuery) -> list[CallRecord]:
     rows = connection.execute(
         f"SELECT {', '.join(COLUMNS)} FROM calls WHERE {' AND '.join(conditions)}"
         " ORDER BY at DESC, rowid DESC LIMIT ?",
-        (*values, max(0, min(query.limit, LONGEST_ANSWER))),
+        (*values, max(0, min(query.limit, MAX_QUERY_ROWS))),
     )
-    return [_record(row) for row in rows]
+    return [_from_row(row) for row in rows]
 
 
-def _row(record: CallRecord) -> tuple[object, ...]:
+def _to_row(record: CallRecord) -> tuple[object, ...]:
     values = msgspec.structs.asdict(record)
     values["metadata"] = msgspec.json.encode(record.metadata).decode()
     return tuple(values[name] for name in COLUMNS)
 
 
-def _record(row: Sequence[object]) -> CallRecord:
+def _from_row(row: Sequence[object]) -> CallRecord:
     values = dict(zip(COLUMNS, row, strict=True))
     values["metadata"] = msgspec.json.decode(str(values["metadata"]))
     return msgspec.convert(values, CallRecord)

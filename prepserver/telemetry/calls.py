@@ -1,4 +1,4 @@
-"""One call of a model: who asks for what, and what became of it."""
+"""Model calls: the request, the record that is logged, and the statistics of its execution."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -8,92 +8,94 @@ from msgspec import Struct, field
 from prepserver.errors import BadRequest
 from prepserver.wire.error_codes import ErrorCode
 
-__all__ = ["CANCELLED", "DROPPED", "OK", "Call", "CallRecord", "CallStats", "Kind"]
+__all__ = ["CANCELLED", "DROPPED", "OK", "Call", "CallKind", "CallRecord", "CallStats"]
 
-METADATA_PAIRS = 5
-METADATA_LENGTH = 200
-"""Characters of a name or a value of metadata."""
+MAX_METADATA_PAIRS = 5
+MAX_METADATA_LENGTH = 200
+"""Characters of a metadata name or value."""
 
 OK, CANCELLED, DROPPED = "ok", "cancelled", "dropped"
-"""Outcomes; any other is the code of an error. Dropped is a prefill that there was no room for."""
+"""Outcomes; any other outcome is an error code. Only a prefill can be dropped, for lack of an idle
+slot."""
 
-Kind = Literal["generate", "transcribe", "listen", "prefill"]
+CallKind = Literal["generate", "transcribe", "transcribe_live", "prefill"]
 
 
 class Call(Struct, frozen=True, kw_only=True):
-    """Who asks a model for what, and why."""
+    """The origin and the purpose of a request to a model."""
 
     purpose: str
     user: str
     interview: str
     request: str
-    """Names the request: the same name is charged once, however often it is tried."""
+    """Name of the request. Retries under the same name are charged once."""
     metadata: Mapping[str, str] = field(default_factory=dict)
-    """Up to five pairs that are logged with the call."""
+    """Up to five name-value pairs, logged with the call."""
 
     def __post_init__(self) -> None:
-        """Raises BadRequest when there is more metadata than a log should hold."""
+        """Raise BadRequest if the metadata exceeds its limits."""
         words = (*self.metadata, *self.metadata.values())
-        if len(self.metadata) > METADATA_PAIRS or any(len(w) > METADATA_LENGTH for w in words):
+        if len(self.metadata) > MAX_METADATA_PAIRS or any(
+            len(word) > MAX_METADATA_LENGTH for word in words
+        ):
             raise BadRequest(
-                f"A call takes at most {METADATA_PAIRS} pairs of metadata, each name and value of "
-                f"at most {METADATA_LENGTH} characters.",
+                f"A call accepts at most {MAX_METADATA_PAIRS} metadata pairs, with names and "
+                f"values of at most {MAX_METADATA_LENGTH} characters.",
                 code=ErrorCode.BAD_METADATA,
             )
 
 
 class CallRecord(Struct, kw_only=True):
-    """What is known of a call; filled in while it goes on, and logged at its end.
-
-    All times in seconds.
-    """
+    """The logged outcome of a call, filled in while the call runs. Durations are in seconds."""
 
     at: float
-    """When it began, since the Unix epoch."""
-    kind: Kind
+    """Start of the call, in seconds since the Unix epoch."""
+    kind: CallKind
     purpose: str
     user: str
     interview: str
     request: str
     metadata: Mapping[str, str] = field(default_factory=dict)
     model: str = ""
-    """The last one that was tried."""
-    step: int = 0
-    """Its place in the fallback chain; 0 is the first."""
+    """The last model that was tried; empty if the call reached none."""
+    fallback_index: int = 0
+    """Position of `model` in the fallback chain; 0 is the primary model."""
     prompt_tokens: int = 0
     cached_tokens: int = 0
+    """Prompt tokens that were served from the KV cache."""
     completion_tokens: int = 0
     audio: float = 0.0
-    """Of sound."""
+    """Duration of the audio."""
     queued: float = 0.0
-    """Waited until a model took it up."""
-    first: float | None = None
-    """From its beginning to the first words; None when there were none."""
-    lag: float | None = None
-    """From the end of the sound to its transcript, for one that was listened to."""
+    """Time spent in the model's queue."""
+    first_token: float | None = None
+    """Time from the start of the call to the first text; None if there was none."""
+    transcript_lag: float | None = None
+    """Time from the end of the audio to the transcript, for a live transcription."""
     caption_lag: float | None = None
-    """Of sound that had come and was not in a caption yet when that was shown, at most."""
+    """Largest amount of received audio that a caption did not cover yet when it was sent."""
     duration: float = 0.0
     compute: float = 0.0
-    """The model worked on it; nothing for a reply that was shared."""
+    """Time that the model worked on the call; 0 for a shared reply."""
     retries: int = 0
-    shared: Literal["", "cache", "flight"] = ""
-    """Where the reply came from when no model was asked for it."""
+    shared: Literal["", "cache", "in_flight"] = ""
+    """Origin of a reply that was not computed for this call."""
     outcome: str = OK
     prompt: str | None = None
-    """Its text and the reply's, if texts are logged at all."""
+    """Text of the prompt; None unless texts are logged."""
     reply: str | None = None
+    """Text of the reply; None unless texts are logged."""
 
 
 class CallStats(Struct, kw_only=True):
-    """What one run through a chain has come to; filled in while it goes on."""
+    """Statistics of one pass through a fallback chain, filled in while it runs."""
 
     model: str = ""
-    step: int = 0
+    fallback_index: int = 0
     retries: int = 0
     queued: float = 0.0
-    """Seconds waited for a place at an engine."""
-    begun: float | None = None
-    """On the monotonic clock: when an engine took it up."""
-    first: float | None = None
-    """On the monotonic clock: when the first event came."""
+    """Seconds spent in queues."""
+    started_at: float | None = None
+    """Monotonic time at which a model started work."""
+    first_event_at: float | None = None
+    """Monotonic time of the first event."""

@@ -1,52 +1,149 @@
-"""Figures for Prometheus, in a registry of their own.
+"""Prometheus metrics of the server, in a registry of their own.
 
-No figure names a user or an interview.
+No metric names a user or an interview.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any, Generic, TypeVar
 
+from msgspec import Struct
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from prepserver.engines.types import EngineStats, SpeechStats
-from prepserver.telemetry.calls import CallRecord
-from prepserver.telemetry.stats import Load
+from prepserver.telemetry.calls import OK, CallRecord
+from prepserver.telemetry.stats import ModelLoad
 
 __all__ = ["Metrics"]
 
-SHORT = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-"""Seconds: buckets for what somebody waits for."""
-LONG = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 180.0, 600.0)
-"""Seconds: buckets for whole calls."""
+LATENCY_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+"""Seconds, for the waits that a candidate notices."""
+DURATION_BUCKETS = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 180.0, 600.0)
+"""Seconds, for whole calls."""
 
-_ENGINE_GAUGES = {
-    "slots": "Prompts that the engine can work on at the same time.",
-    "active": "Prompts that the engine works on.",
-    "waiting": "Prompts that wait for a slot of the engine.",
-    "tokens_per_second": "Written by all replies together, over the last steps.",
-    "offloaded": "Conversations on disk.",
-    "offloaded_bytes": "Their size.",
-}
-_ENGINE_COUNTERS = {
-    "batches": "Batches that were computed.",
-    "batch_tokens": "Tokens in all batches; divided by the batches, the mean size of a batch.",
-    "seconds": "Spent on batches.",
-    "prompt_tokens": "Of all prompts.",
-    "cached_tokens": "Of all prompts, those that were not computed again.",
-    "completion_tokens": "Of all replies.",
-    "evictions": "Conversations that were moved out of the cache.",
-    "restores": "Conversations that came back from disk.",
-}
-_EARS_GAUGES = {
-    "recordings": "That are open.",
-    "waiting": "Finished segments that are still to be written down.",
-    "caption_lag": "Seconds of sound not yet in a caption, the most of those who speak now.",
-}
+S = TypeVar("S", EngineStats, SpeechStats)
+
+
+class _EngineMetric(Struct, Generic[S], frozen=True):
+    """A metric that an engine reports."""
+
+    family: type[GaugeMetricFamily | CounterMetricFamily]
+    name: str
+    help: str
+    read: Callable[[S], float]
+
+
+_LANGUAGE_METRICS: tuple[_EngineMetric[EngineStats], ...] = (
+    _EngineMetric(
+        GaugeMetricFamily,
+        "prep_engine_slots",
+        "KV slots: prompts that the engine can process at once.",
+        lambda stats: stats.slots,
+    ),
+    _EngineMetric(
+        GaugeMetricFamily,
+        "prep_engine_active_prompts",
+        "Prompts that the engine is processing.",
+        lambda stats: stats.active,
+    ),
+    _EngineMetric(
+        GaugeMetricFamily,
+        "prep_engine_waiting_prompts",
+        "Prompts that wait for a KV slot.",
+        lambda stats: stats.waiting,
+    ),
+    _EngineMetric(
+        GaugeMetricFamily,
+        "prep_engine_tokens_per_second",
+        "Recent generation throughput, over all replies.",
+        lambda stats: stats.tokens_per_second,
+    ),
+    _EngineMetric(
+        GaugeMetricFamily,
+        "prep_engine_offloaded_conversations",
+        "Conversations whose KV state is on disk.",
+        lambda stats: stats.offloaded,
+    ),
+    _EngineMetric(
+        GaugeMetricFamily,
+        "prep_engine_offloaded_bytes",
+        "Disk space used by the KV state of offloaded conversations.",
+        lambda stats: stats.offloaded_bytes,
+    ),
+    _EngineMetric(
+        CounterMetricFamily,
+        "prep_engine_batches",
+        "Batches computed.",
+        lambda stats: stats.batches,
+    ),
+    _EngineMetric(
+        CounterMetricFamily,
+        "prep_engine_batch_tokens",
+        "Tokens in all batches; divide by the batches for the mean batch size.",
+        lambda stats: stats.batch_tokens,
+    ),
+    _EngineMetric(
+        CounterMetricFamily,
+        "prep_engine_batch_seconds",
+        "Time spent computing batches.",
+        lambda stats: stats.seconds,
+    ),
+    _EngineMetric(
+        CounterMetricFamily,
+        "prep_engine_prompt_tokens",
+        "Prompt tokens, computed or served from the KV cache.",
+        lambda stats: stats.prompt_tokens,
+    ),
+    _EngineMetric(
+        CounterMetricFamily,
+        "prep_engine_cached_prompt_tokens",
+        "Prompt tokens served from the KV cache.",
+        lambda stats: stats.cached_tokens,
+    ),
+    _EngineMetric(
+        CounterMetricFamily,
+        "prep_engine_completion_tokens",
+        "Tokens generated.",
+        lambda stats: stats.completion_tokens,
+    ),
+    _EngineMetric(
+        CounterMetricFamily,
+        "prep_engine_evictions",
+        "Conversations evicted from their KV slot to make room.",
+        lambda stats: stats.evictions,
+    ),
+    _EngineMetric(
+        CounterMetricFamily,
+        "prep_engine_restores",
+        "Conversations restored from disk.",
+        lambda stats: stats.restores,
+    ),
+)
+_SPEECH_METRICS: tuple[_EngineMetric[SpeechStats], ...] = (
+    _EngineMetric(
+        GaugeMetricFamily,
+        "prep_transcriber_recordings",
+        "Recordings being transcribed live.",
+        lambda stats: stats.recordings,
+    ),
+    _EngineMetric(
+        GaugeMetricFamily,
+        "prep_transcriber_waiting_spans",
+        "Finished spans of speech that wait to be transcribed.",
+        lambda stats: stats.waiting,
+    ),
+    _EngineMetric(
+        GaugeMetricFamily,
+        "prep_transcriber_caption_lag_seconds",
+        "Received audio not yet covered by a caption; the maximum over the current speakers.",
+        lambda stats: stats.caption_lag,
+    ),
+)
 
 
 class Metrics:
-    """Counts the calls that it is told of, and shows what a moment looks like."""
+    """Counts finished calls and renders them together with the current state of the server."""
 
     content_type = CONTENT_TYPE_LATEST
 
@@ -54,148 +151,159 @@ class Metrics:
         self._registry = registry = CollectorRegistry()
         self._calls = Counter(
             "prep_calls",
-            "Calls of models, by how they ended.",
+            "Model calls, by outcome.",
             ("kind", "purpose", "model", "outcome"),
             registry=registry,
         )
         self._tokens = Counter(
             "prep_tokens",
-            "Tokens of calls; `cached` are those of the prompts that were not computed again.",
-            ("model", "what"),
+            "Tokens of model calls, by type: `prompt`, `completion`, and `cached`, the prompt"
+            " tokens served from the KV cache.",
+            ("model", "type"),
             registry=registry,
         )
         self._compute = Counter(
-            "prep_compute_seconds", "Models worked for calls.", ("model",), registry=registry
+            "prep_compute_seconds",
+            "Time models spent computing calls.",
+            ("model",),
+            registry=registry,
         )
         self._retries = Counter(
-            "prep_retries", "Further attempts of calls.", ("model",), registry=registry
+            "prep_retries", "Retries of failed calls.", ("model",), registry=registry
         )
         self._fallbacks = Counter(
-            "prep_fallbacks", "Calls that a model stepped in for.", ("model",), registry=registry
+            "prep_fallbacks", "Calls handled by a fallback model.", ("model",), registry=registry
         )
-        self._shared = Counter(
+        self._shared_replies = Counter(
             "prep_shared_replies",
-            "Replies from the cache, or shared with an equal call in flight.",
-            ("where",),
+            "Replies served from the reply cache (`cache`) or by an equal call (`in_flight`).",
+            ("source",),
             registry=registry,
         )
-        self._first = Histogram(
-            "prep_first_token_seconds",
-            "From a call to the first words of its reply.",
+        self._first_token = Histogram(
+            "prep_time_to_first_token_seconds",
+            "Time from the start of a call to the first text of its reply.",
             ("purpose",),
-            buckets=SHORT,
+            buckets=LATENCY_BUCKETS,
             registry=registry,
         )
-        self._queued = Histogram(
-            "prep_queue_seconds",
-            "That calls waited for a place at a model.",
+        self._queue_time = Histogram(
+            "prep_queue_time_seconds",
+            "Time calls spent queued.",
             ("kind",),
-            buckets=SHORT,
+            buckets=LATENCY_BUCKETS,
             registry=registry,
         )
         self._duration = Histogram(
-            "prep_call_seconds",
-            "Of whole calls that ended well.",
+            "prep_call_duration_seconds",
+            "Duration of successful calls.",
             ("kind", "purpose"),
-            buckets=LONG,
+            buckets=DURATION_BUCKETS,
             registry=registry,
         )
-        self._lag = Histogram(
+        self._transcript_lag = Histogram(
             "prep_transcript_lag_seconds",
-            "From the end of the sound to its transcript.",
-            buckets=SHORT,
+            "Time from the end of a recording to its transcript.",
+            buckets=LATENCY_BUCKETS,
             registry=registry,
         )
         self._caption_lag = Histogram(
             "prep_caption_lag_seconds",
-            "Of sound not yet in a caption when it was shown; the most of each recording.",
-            buckets=SHORT,
+            "Received audio not yet covered by a caption when it was sent; the maximum of each"
+            " recording.",
+            buckets=LATENCY_BUCKETS,
             registry=registry,
         )
-        self._moment: list[Metric] = []
-        registry.register(_Moment(self._moment))
+        self._current = _CurrentState()
+        registry.register(self._current)
 
-    def observe(self, record: CallRecord) -> None:
-        """Count a call that has ended."""
+    def observe_call(self, record: CallRecord) -> None:
+        """Count a finished call."""
         self._calls.labels(record.kind, record.purpose, record.model, record.outcome).inc()
-        for what, tokens in (
+        for token_type, tokens in (
             ("prompt", record.prompt_tokens),
             ("cached", record.cached_tokens),
             ("completion", record.completion_tokens),
         ):
             if tokens:
-                self._tokens.labels(record.model, what).inc(tokens)
+                self._tokens.labels(record.model, token_type).inc(tokens)
         if record.compute > 0:
             self._compute.labels(record.model).inc(record.compute)
         if record.retries:
             self._retries.labels(record.model).inc(record.retries)
-        if record.step:
+        if record.fallback_index:
             self._fallbacks.labels(record.model).inc()
         if record.shared:
-            self._shared.labels(record.shared).inc()
+            self._shared_replies.labels(record.shared).inc()
         elif record.kind != "prefill" and record.model:
-            self._queued.labels(record.kind).observe(record.queued)
-        if record.first is not None:
-            self._first.labels(record.purpose).observe(record.first)
-        if record.outcome == "ok":
+            self._queue_time.labels(record.kind).observe(record.queued)
+        if record.first_token is not None:
+            self._first_token.labels(record.purpose).observe(record.first_token)
+        if record.outcome == OK:
             self._duration.labels(record.kind, record.purpose).observe(record.duration)
-        if record.lag is not None:
-            self._lag.observe(record.lag)
+        if record.transcript_lag is not None:
+            self._transcript_lag.observe(record.transcript_lag)
         if record.caption_lag is not None:
             self._caption_lag.observe(record.caption_lag)
 
-    def page(
+    def render(
         self,
-        loads: Iterable[Load],
+        loads: Iterable[ModelLoad],
         engines: Iterable[tuple[str, EngineStats | SpeechStats]],
         gauges: Iterable[tuple[str, str, float]],
     ) -> bytes:
-        """Everything, in the text that Prometheus reads.
+        """Return all metrics in the Prometheus text format.
 
-        `engines` by the names of their models; `gauges` are names, explanations and values of
-        what else there is to see.
+        `engines` pairs the name of a model with its engine's statistics; `gauges` holds the name,
+        help text and value of further gauges.
         """
-        self._moment[:] = [
-            *_of_loads(loads),
-            *_of_engines(engines),
+        self._current.families = [
+            *_load_metrics(loads),
+            *_engine_metrics(engines),
             *(GaugeMetricFamily(name, text, value) for name, text, value in gauges),
         ]
         return generate_latest(self._registry)
 
 
-class _Moment:
-    """What is set anew for every page."""
+class _CurrentState:
+    """Collector of the metrics that are set at every scrape."""
 
-    def __init__(self, families: list[Metric]) -> None:
-        self._families = families
+    def __init__(self) -> None:
+        self.families: list[Metric] = []
 
     def collect(self) -> Iterable[Metric]:
-        return list(self._families)
+        return self.families
 
 
-def _of_loads(loads: Iterable[Load]) -> Iterable[Metric]:
+def _load_metrics(loads: Iterable[ModelLoad]) -> Iterable[Metric]:
     names = ("job", "model")
-    running = GaugeMetricFamily("prep_model_running", "Calls that it works on.", labels=names)
-    waiting = GaugeMetricFamily("prep_model_queue", "Calls that wait for it.", labels=names)
-    ready = GaugeMetricFamily("prep_model_ready", "1 when it is loaded.", labels=names)
+    running = GaugeMetricFamily("prep_model_calls_running", "Calls in progress.", labels=names)
+    queued = GaugeMetricFamily("prep_model_calls_queued", "Calls in the queue.", labels=names)
+    ready = GaugeMetricFamily(
+        "prep_model_ready", "1 if the model is loaded, otherwise 0.", labels=names
+    )
     for load in loads:
         labels = (load.job, load.model)
         running.add_metric(labels, load.running)
-        waiting.add_metric(labels, load.waiting)
+        queued.add_metric(labels, load.waiting)
         ready.add_metric(labels, load.state == "ready")
-    return running, waiting, ready
+    return running, queued, ready
 
 
-def _of_engines(engines: Iterable[tuple[str, EngineStats | SpeechStats]]) -> Iterable[Metric]:
-    figures = list(engines)
-    for stats_type, kind, prefix, texts in (
-        (EngineStats, GaugeMetricFamily, "prep_engine", _ENGINE_GAUGES),
-        (EngineStats, CounterMetricFamily, "prep_engine", _ENGINE_COUNTERS),
-        (SpeechStats, GaugeMetricFamily, "prep_ears", _EARS_GAUGES),
-    ):
-        for field, text in texts.items():
-            family = kind(f"{prefix}_{field}", text, labels=("model",))
-            for model, stats in figures:
-                if isinstance(stats, stats_type):
-                    family.add_metric((model,), getattr(stats, field))
-            yield family
+def _engine_metrics(engines: Iterable[tuple[str, EngineStats | SpeechStats]]) -> Iterable[Metric]:
+    language: list[tuple[str, EngineStats]] = []
+    speech: list[tuple[str, SpeechStats]] = []
+    for model, stats in engines:
+        if isinstance(stats, EngineStats):
+            language.append((model, stats))
+        else:
+            speech.append((model, stats))
+    yield from (_family(metric, language) for metric in _LANGUAGE_METRICS)
+    yield from (_family(metric, speech) for metric in _SPEECH_METRICS)
+
+
+def _family(metric: _EngineMetric[S], engines: Iterable[tuple[str, S]]) -> Metric:
+    family: Any = metric.family(metric.name, metric.help, labels=("model",))
+    for model, stats in engines:
+        family.add_metric((model,), metric.read(stats))
+    return family  # type: ignore[no-any-return]

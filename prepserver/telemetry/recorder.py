@@ -1,4 +1,4 @@
-"""Closes a record of every call, however it ends."""
+"""Recorder of model calls: opens a record per call and closes it however the call ends."""
 
 import asyncio
 from collections.abc import Callable, Generator, Sequence
@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from prepserver.clock import Clock
 from prepserver.errors import PrepServerError
-from prepserver.telemetry.calls import CANCELLED, Call, CallRecord, CallStats, Kind
+from prepserver.telemetry.calls import CANCELLED, Call, CallKind, CallRecord, CallStats
 
 __all__ = ["OpenCall", "Recorder"]
 
@@ -17,27 +17,30 @@ log = structlog.get_logger(__name__)
 
 
 class OpenCall(Struct, kw_only=True):
-    """A call that goes on."""
+    """A call in progress."""
 
     record: CallRecord
-    effort: CallStats
-    """What its run has come to; empty for a reply that is shared."""
+    stats: CallStats
+    """Statistics of the execution; those of the original call if the reply is shared."""
 
 
 class Recorder:
-    """Hands each record, when its call has ended, to whoever keeps or counts them."""
+    """Passes the record of every finished call to its observers."""
 
     def __init__(
-        self, clock: Clock, takers: Sequence[Callable[[CallRecord], None]], *, keep_text: bool
+        self, clock: Clock, observers: Sequence[Callable[[CallRecord], None]], *, keep_text: bool
     ) -> None:
+        """`keep_text` records the text of prompts and replies."""
         self._clock = clock
-        self._takers = tuple(takers)
+        self._observers = tuple(observers)
         self._keep_text = keep_text
 
     @contextmanager
-    def recording(self, call: Call, kind: Kind, prompt: str) -> Generator[OpenCall, None, None]:
-        """The entry of a call, while it goes on; `prompt` is its text."""
-        started = self._clock.monotonic()
+    def record_call(
+        self, call: Call, kind: CallKind, prompt: str
+    ) -> Generator[OpenCall, None, None]:
+        """Record the call that runs in the body; `prompt` is its text."""
+        started_at = self._clock.monotonic()
         record = CallRecord(
             at=self._clock.now(),
             kind=kind,
@@ -49,9 +52,9 @@ class Recorder:
             prompt=prompt if self._keep_text else None,
             reply="" if self._keep_text else None,
         )
-        entry = OpenCall(record=record, effort=CallStats())
+        open_call = OpenCall(record=record, stats=CallStats())
         try:
-            yield entry
+            yield open_call
         except PrepServerError as error:
             record.outcome = error.code
             raise
@@ -62,32 +65,33 @@ class Recorder:
             record.outcome = PrepServerError.default_code
             raise
         finally:
-            self._close(entry, started, self._clock.monotonic())
+            self._close(open_call, started_at, self._clock.monotonic())
 
-    def _close(self, entry: OpenCall, started: float, ended: float) -> None:
-        record, effort = entry.record, entry.effort
-        record.duration = ended - started
-        record.model, record.step = effort.model, effort.step
+    def _close(self, open_call: OpenCall, started_at: float, ended_at: float) -> None:
+        record, stats = open_call.record, open_call.stats
+        record.duration = ended_at - started_at
+        record.model, record.fallback_index = stats.model, stats.fallback_index
         if not record.shared:
-            record.retries, record.queued = effort.retries, effort.queued
-            if effort.begun is not None and not record.compute:
-                record.compute = ended - effort.begun
-        tell = log.debug if record.kind == "prefill" else log.info  # one for every few words
-        tell(
+            record.retries, record.queued = stats.retries, stats.queued
+            if stats.started_at is not None and not record.compute:
+                record.compute = ended_at - stats.started_at
+        # While a candidate speaks, there is a prefill every few words.
+        write = log.debug if record.kind == "prefill" else log.info
+        write(
             "call.done",
             kind=record.kind,
             purpose=record.purpose,
             interview=record.interview,
             outcome=record.outcome,
-            step=record.step,
+            fallback_index=record.fallback_index,
             retries=record.retries,
             shared=record.shared,
             seconds=round(record.duration, 3),
             queued=round(record.queued, 3),
-            first_token=None if record.first is None else round(record.first, 3),
+            first_token=None if record.first_token is None else round(record.first_token, 3),
             prompt_tokens=record.prompt_tokens,
             cached_tokens=record.cached_tokens,
             completion_tokens=record.completion_tokens,
         )
-        for take in self._takers:
-            take(record)
+        for observe in self._observers:
+            observe(record)

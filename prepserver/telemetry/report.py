@@ -1,4 +1,4 @@
-"""The statistics of calls as people and programs read them in a terminal."""
+"""Reports on model calls for `prep-server stats` and `prep-server calls`: text tables and JSON."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -6,46 +6,55 @@ from pathlib import Path
 
 import msgspec
 
-from prepserver.telemetry.call_log import CallQuery, call_log_path, find
+from prepserver.telemetry.call_log import CallQuery, call_log_path, find_calls
 from prepserver.telemetry.calls import CallRecord
-from prepserver.telemetry.stats import StatsLine, parse_span, statistics
+from prepserver.telemetry.stats import StatsLine, call_statistics, parse_duration
 
-__all__ = ["listing", "report"]
+__all__ = ["call_list", "statistics_report"]
 
-STATISTICS = (
+STATISTICS_HEADINGS = (
     "model",
-    "what for",
+    "purpose",
     "calls",
     "errors",
-    "stepped in",
+    "fallback",
     "shared",
-    "tokens in",
+    "prompt tokens",
     "cached",
-    "tokens out",
-    "first p50",
+    "reply tokens",
+    "first token p50",
     "p95",
-    "all p50",
+    "total p50",
     "p95",
 )
-CALLS = ("when (UTC)", "model", "what for", "interview", "outcome", "out", "queue", "first", "all")
-"""Headings of the two tables. Columns of words are to the left, those of figures to the right."""
+CALL_HEADINGS = (
+    "time (UTC)",
+    "model",
+    "purpose",
+    "interview",
+    "outcome",
+    "tokens",
+    "queued",
+    "first token",
+    "total",
+)
 
 
-def report(data_dir: Path, since: str, *, as_json: bool, now: float) -> str:
-    """A table, or JSON, of the calls in the span of time that ends now.
+def statistics_report(data_dir: Path, since: str, *, as_json: bool, now: float) -> str:
+    """Return the statistics of the calls in the last `since`, such as `24h`, as a table or JSON.
 
-    Raises BadRequest when it is no span, NotFound when there is no log.
+    Raises BadRequest if `since` is not a duration, NotFound if there is no call log.
     """
-    begin = now - parse_span(since)
-    lines = statistics(call_log_path(data_dir), begin)
+    start = now - parse_duration(since)
+    lines = call_statistics(call_log_path(data_dir), start)
     if as_json:
-        return msgspec.json.encode({"since": begin, "until": now, "lines": lines}).decode()
+        return msgspec.json.encode({"since": start, "until": now, "lines": lines}).decode()
     if not lines:
-        return f"There were no calls of a model in the last {since}."
-    return _table([STATISTICS, *(_cells(line) for line in lines)], words=2)
+        return f"No model calls in the last {since}."
+    return _table([STATISTICS_HEADINGS, *(_statistics_row(line) for line in lines)], text_columns=2)
 
 
-def listing(
+def call_list(
     data_dir: Path,
     since: str,
     *,
@@ -56,27 +65,27 @@ def listing(
     as_json: bool,
     now: float,
 ) -> str:
-    """Single calls in the span of time that ends now, the newest first; `user` is an id, and what
-    is empty does not matter. JSON has a call on each line, with all that was logged.
+    """Return the single calls in the last `since`, newest first, as a table or as JSON lines.
 
-    Raises as `report` does.
+    `user` is an id. Empty filters match every call. JSON holds all fields of a call, one call per
+    line. Raises BadRequest if `since` is not a duration, NotFound if there is no call log.
     """
     query = CallQuery(
         user=user,
         interview=interview,
         purpose=purpose,
-        since=now - parse_span(since),
+        since=now - parse_duration(since),
         limit=limit,
     )
-    records = find(call_log_path(data_dir), query)
+    records = find_calls(call_log_path(data_dir), query)
     if as_json:
         return "\n".join(msgspec.json.encode(record).decode() for record in records)
     if not records:
-        return f"There were no such calls in the last {since}."
-    return _table([CALLS, *(_call(record) for record in records)], words=5)
+        return f"No matching calls in the last {since}."
+    return _table([CALL_HEADINGS, *(_call_row(record) for record in records)], text_columns=5)
 
 
-def _call(record: CallRecord) -> tuple[str, ...]:
+def _call_row(record: CallRecord) -> tuple[str, ...]:
     return (
         f"{datetime.fromtimestamp(record.at, UTC):%Y-%m-%d %H:%M:%S}",
         record.model or "(none)",
@@ -84,7 +93,23 @@ def _call(record: CallRecord) -> tuple[str, ...]:
         record.interview,
         record.outcome,
         str(record.completion_tokens),
-        *(_seconds(value) for value in (record.queued, record.first, record.duration)),
+        *(_seconds(value) for value in (record.queued, record.first_token, record.duration)),
+    )
+
+
+def _statistics_row(line: StatsLine) -> tuple[str, ...]:
+    times = (line.first_token_p50, line.first_token_p95, line.duration_p50, line.duration_p95)
+    return (
+        line.model or "(none)",
+        _purpose(line.kind, line.purpose),
+        str(line.calls),
+        str(line.errors),
+        str(line.fallbacks),
+        f"{line.shared_rate:.0%}",
+        str(line.prompt_tokens),
+        f"{line.prompt_cache_rate:.0%}",
+        str(line.completion_tokens),
+        *(_seconds(value) for value in times),
     )
 
 
@@ -96,30 +121,13 @@ def _seconds(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f} s"
 
 
-def _cells(line: StatsLine) -> tuple[str, ...]:
-    return (
-        line.model or "(none)",
-        _purpose(line.kind, line.purpose),
-        str(line.calls),
-        str(line.errors),
-        str(line.fallbacks),
-        f"{line.cache_rate:.0%}",
-        str(line.prompt_tokens),
-        f"{line.prefix_rate:.0%}",
-        str(line.completion_tokens),
-        *(
-            _seconds(value)
-            for value in (line.first_p50, line.first_p95, line.duration_p50, line.duration_p95)
-        ),
-    )
-
-
-def _table(rows: Sequence[Sequence[str]], *, words: int) -> str:
+def _table(rows: Sequence[Sequence[str]], *, text_columns: int) -> str:
+    """Align the first `text_columns` columns to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(
-            cell.ljust(width) if number < words else cell.rjust(width)
-            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+            cell.ljust(width) if column < text_columns else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows
     )

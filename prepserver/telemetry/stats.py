@@ -1,4 +1,4 @@
-"""What the log of calls says together: how many, how fast, how often in vain."""
+"""Statistics of model calls, aggregated from the call log."""
 
 import re
 from pathlib import Path
@@ -7,22 +7,22 @@ import msgspec
 from msgspec import Struct
 
 from prepserver.errors import BadRequest
-from prepserver.telemetry.call_log import read
+from prepserver.telemetry.call_log import open_read_only
 from prepserver.wire.error_codes import ErrorCode
 
-__all__ = ["Load", "StatsLine", "parse_span", "statistics"]
+__all__ = ["ModelLoad", "StatsLine", "call_statistics", "parse_duration"]
 
-UNITS = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
-LONGEST_SPAN = 3_660 * UNITS["d"]
+UNIT_SECONDS = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
+MAX_DURATION = 3_660 * UNIT_SECONDS["d"]
 
-# A percentile by nearest rank: the smallest value that at least that share of all does not exceed.
+# Percentiles by nearest rank: the smallest value that is not below the given share of all values.
 _STATISTICS = """
 WITH chosen AS (SELECT * FROM calls WHERE at >= :since),
-firsts AS (
-    SELECT model, kind, purpose, first,
-        row_number() OVER (PARTITION BY model, kind, purpose ORDER BY first) AS rank,
+first_tokens AS (
+    SELECT model, kind, purpose, first_token,
+        row_number() OVER (PARTITION BY model, kind, purpose ORDER BY first_token) AS rank,
         count(*) OVER (PARTITION BY model, kind, purpose) AS total
-    FROM chosen WHERE first IS NOT NULL
+    FROM chosen WHERE first_token IS NOT NULL
 ),
 durations AS (
     SELECT model, kind, purpose, duration,
@@ -30,10 +30,10 @@ durations AS (
         count(*) OVER (PARTITION BY model, kind, purpose) AS total
     FROM chosen WHERE outcome = 'ok'
 ),
-first_percentiles AS (
-    SELECT model, kind, purpose, min(first) FILTER (WHERE rank >= 0.5 * total) AS p50,
-        min(first) FILTER (WHERE rank >= 0.95 * total) AS p95
-    FROM firsts GROUP BY model, kind, purpose
+first_token_percentiles AS (
+    SELECT model, kind, purpose, min(first_token) FILTER (WHERE rank >= 0.5 * total) AS p50,
+        min(first_token) FILTER (WHERE rank >= 0.95 * total) AS p95
+    FROM first_tokens GROUP BY model, kind, purpose
 ),
 duration_percentiles AS (
     SELECT model, kind, purpose, min(duration) FILTER (WHERE rank >= 0.5 * total) AS p50,
@@ -43,78 +43,83 @@ duration_percentiles AS (
 SELECT model, kind, purpose, count(*),
     count(*) FILTER (WHERE outcome NOT IN ('ok', 'cancelled', 'dropped')),
     count(*) FILTER (WHERE outcome = 'cancelled'), count(*) FILTER (WHERE outcome = 'dropped'),
-    sum(retries), count(*) FILTER (WHERE step > 0), count(*) FILTER (WHERE shared <> ''),
+    sum(retries), count(*) FILTER (WHERE fallback_index > 0), count(*) FILTER (WHERE shared <> ''),
     sum(prompt_tokens), sum(cached_tokens), sum(completion_tokens), sum(audio), sum(compute),
     min(f.p50), min(f.p95), min(d.p50), min(d.p95)
-FROM chosen LEFT JOIN first_percentiles f USING (model, kind, purpose)
+FROM chosen LEFT JOIN first_token_percentiles f USING (model, kind, purpose)
 LEFT JOIN duration_percentiles d USING (model, kind, purpose)
 GROUP BY model, kind, purpose ORDER BY model, kind, purpose
 """
 
 
-class Load(Struct, frozen=True, kw_only=True):
-    """How busy one model is now."""
+class ModelLoad(Struct, frozen=True, kw_only=True):
+    """The current load of one model."""
 
     job: str
-    """`interviewer` or `ears`."""
+    """`interviewer` or `transcriber`."""
     model: str
     state: str
     """`loading`, `ready` or `failed`."""
     parallel: int
+    """Calls that the model can run at once."""
     running: int
+    """Calls that the model is running."""
     waiting: int
+    """Calls in the model's queue."""
     wait: float | None
-    """Seconds that one more would have to wait; null while nothing has been measured."""
+    """Estimated wait of another call, in seconds; null before any call was measured."""
 
 
 class StatsLine(Struct, frozen=True, kw_only=True):
-    """The calls of one model for one purpose. Times in seconds; null when there were none."""
+    """Statistics of one model's calls for one purpose. Times are in seconds; null if no call
+    has such a time."""
 
     model: str
-    """Empty for calls that came to none, such as those over a limit."""
+    """Empty for calls that reached no model, such as those over a limit."""
     kind: str
     purpose: str
     calls: int
     errors: int
     cancelled: int
     dropped: int
-    """Read ahead no further, since there was no room."""
+    """Prefills dropped for lack of an idle slot."""
     retries: int
     fallbacks: int
-    """Answered, or refused, by a model that stepped in."""
+    """Calls that reached a fallback model, including those that failed there."""
     shared: int
-    """Answered from the cache or together with an equal one."""
+    """Calls answered from the cache or by a reply in flight."""
     prompt_tokens: int
     cached_tokens: int
-    """Of `prompt_tokens`, those that were not computed again."""
+    """Prompt tokens that were served from the KV cache."""
     completion_tokens: int
     audio: float
-    """Of sound."""
+    """Total duration of the audio."""
     compute: float
-    first_p50: float | None
-    """From the call to its first words."""
-    first_p95: float | None
+    """Total time that the model worked."""
+    first_token_p50: float | None
+    """Median time from the start of a call to its first text."""
+    first_token_p95: float | None
     duration_p50: float | None
-    """Of the calls that came to a good end."""
+    """Median duration of successful calls."""
     duration_p95: float | None
 
     @property
-    def cache_rate(self) -> float:
-        """Share of the calls that needed no model."""
+    def shared_rate(self) -> float:
+        """Fraction of the calls that were answered without a model."""
         return self.shared / self.calls if self.calls else 0.0
 
     @property
-    def prefix_rate(self) -> float:
-        """Share of the prompts' tokens that were not computed again."""
+    def prompt_cache_rate(self) -> float:
+        """Fraction of the prompt tokens that were served from the KV cache."""
         return self.cached_tokens / self.prompt_tokens if self.prompt_tokens else 0.0
 
 
-def statistics(path: Path, since: float) -> list[StatsLine]:
-    """The log's calls since then (seconds since the Unix epoch), by model, kind and purpose.
+def call_statistics(path: Path, since: float) -> list[StatsLine]:
+    """Aggregate the logged calls since `since` (Unix time) by model, kind and purpose.
 
-    Waits for the disk: call it from a thread. Raises NotFound when there is no log.
+    Blocks on the disk: call it from a thread. Raises NotFound if there is no log.
     """
-    connection = read(path)
+    connection = open_read_only(path)
     try:
         rows = connection.execute(_STATISTICS, {"since": since}).fetchall()
     finally:
@@ -123,13 +128,17 @@ def statistics(path: Path, since: float) -> list[StatsLine]:
     return [msgspec.convert(dict(zip(names, row, strict=True)), StatsLine) for row in rows]
 
 
-def parse_span(text: str) -> float:
-    """Seconds in a span such as `90s`, `30m`, `24h` or `7d`. Raises BadRequest."""
-    found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?)([smhd])", text.strip().lower(), re.ASCII)
-    seconds = float(found[1]) * UNITS[found[2]] if found else 0.0
-    if not 0 < seconds <= LONGEST_SPAN:
+def parse_duration(text: str) -> float:
+    """Return the seconds in a duration such as `90s`, `30m`, `24h` or `7d`.
+
+    Raises BadRequest, code `bad_span`.
+    """
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?)([smhd])", text.strip().lower(), re.ASCII)
+    seconds = float(match[1]) * UNIT_SECONDS[match[2]] if match else 0.0
+    if not 0 < seconds <= MAX_DURATION:
         raise BadRequest(
-            f"`{text[:40]}` is no span of time; write 30m, 24h or 7d, at most ten years.",
+            f"`{text[:40]}` is not a valid duration. Use a number and a unit, such as 30m, 24h or "
+            "7d; the maximum is ten years.",
             code=ErrorCode.BAD_SPAN,
         )
     return seconds

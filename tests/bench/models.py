@@ -120,7 +120,7 @@ class Ours:
         services = create_services(config)
         await services.start()
         try:
-            yield cls(services.gateway, await services.gateway.info())
+            yield cls(services.gateway, await services.gateway.model_info())
         finally:
             await services.close()
 

@@ -93,6 +93,6 @@ async def test_an_endpoint_that_is_not_there_is_said_to_be(tmp_path: Path) -> No
     services = create_services(config(tmp_path, model=ONE))
     await services.start()
     with pytest.raises(InferenceError) as caught:
-        await services.gateway.info()
+        await services.gateway.model_info()
     await services.close()
     assert caught.value.code == ErrorCode.ENDPOINT_UNREACHABLE

@@ -1,4 +1,4 @@
-"""Language models for tests that need one to misbehave on cue."""
+"""Language models for tests: replies, pauses and failures on cue."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Coroutine, Sequence
@@ -11,11 +11,11 @@ from tests.support.clock import ManualClock
 T = TypeVar("T")
 
 Reply = Sequence[str | Exception]
-"""Words to say, each after a pause; an error is raised in its place."""
+"""Deltas to yield, each after a pause; an exception is raised instead."""
 
 
-class CuedLanguage:
-    """Gives its replies in order, the last one again and again; remembers what it was asked."""
+class CuedLanguageModel:
+    """Yields the given replies in order, then repeats the last one; records its calls."""
 
     def __init__(
         self,
@@ -26,12 +26,14 @@ class CuedLanguage:
         parameters: int = 8_000_000_000,
         parallel: int = 1,
     ) -> None:
+        """`pause` in virtual seconds, before each delta and during a prefill."""
         self.prompts: list[Prompt] = []
         self.prefilled: list[Prompt] = []
-        """Those that were read ahead to their end."""
-        self.kept: list[tuple[str, str]] = []
-        """What was asked for conversations: `offload` or `discard`, and which."""
+        """Prompts of completed prefills."""
+        self.conversation_calls: list[tuple[str, str]] = []
+        """Calls of `offload` and `discard`, with the conversation."""
         self.closed_early = 0
+        """Replies that were closed before their end."""
         self._clock = clock
         self._replies = replies
         self._pause = pause
@@ -68,10 +70,10 @@ class CuedLanguage:
         self.prefilled.append(prompt)
 
     async def offload(self, conversation: str) -> None:
-        self.kept.append(("offload", conversation))
+        self.conversation_calls.append(("offload", conversation))
 
     async def discard(self, conversation: str) -> None:
-        self.kept.append(("discard", conversation))
+        self.conversation_calls.append(("discard", conversation))
 
     async def stats(self) -> EngineStats:
         return EngineStats()
@@ -80,14 +82,19 @@ class CuedLanguage:
         return
 
 
-def words(text: str) -> Reply:
-    """A reply that is said word by word."""
+def split_words(text: str) -> Reply:
+    """Split a text into one delta per word."""
     first, *rest = text.split(" ")
     return [first, *(f" {word}" for word in rest)]
 
 
-async def finished(work: Coroutine[Any, Any, T], clock: ManualClock, *, step: float = 0.25) -> T:
-    """What some work comes to, time passing by as it goes: also while it waits for a thread."""
+async def advance_until_done(
+    work: Coroutine[Any, Any, T], clock: ManualClock, *, step: float = 0.25
+) -> T:
+    """Run `work` and return its result, advancing the clock by `step` seconds until it is done.
+
+    The clock also advances while `work` waits for a thread.
+    """
     task = asyncio.create_task(work)
     while not task.done():
         await clock.advance(0)

@@ -9,7 +9,7 @@ from pathlib import Path
 from prepserver.engines.hardware import cores
 from prepserver.engines.whisper.options import WhisperOptions
 from prepserver.engines.whisper.transcriber import Transcriber, unloadable
-from prepserver.models.ggml_check import NotWhole, check_whisper
+from prepserver.models.ggml_check import InvalidGgml, validate_whisper
 
 __all__ = ["loaded"]
 
@@ -26,8 +26,8 @@ def loaded(options: WhisperOptions) -> Transcriber:
             f"There is no model file {path}. Pull one with `prep-server models pull starter`."
         )
     try:
-        check_whisper(path)
-    except NotWhole as error:
+        validate_whisper(path)
+    except InvalidGgml as error:
         raise unloadable(
             f"The file {path} is not a whole ggml model of Whisper: {error}. Fetch it again."
         ) from error

@@ -107,7 +107,7 @@ class Prefetcher:
     async def _prefill(self, call: Call, prompt_context: PromptContext, draft: str) -> None:
         """Prefill at the lowest priority; the user is not charged."""
         try:
-            info = await self._gateway.info()
+            info = await self._gateway.model_info()
         except InferenceError:
             done = False  # the next turn reports the error
         else:
@@ -124,7 +124,7 @@ class Prefetcher:
         # A seed from the transcript alone gives the same summary again after a crash.
         seed = len(prompt_context.messages)
         try:
-            info = await self._gateway.info()
+            info = await self._gateway.model_info()
             summary = await summarise_history(
                 self._gateway, call, info, self._bank, prompt_context, seed, ahead=True
             )

@@ -118,7 +118,9 @@ async def _transcribe_recording(work: TurnWork, gateway: Gateway) -> Transcripti
 
 
 async def _extract_skills(work: TurnWork, gateway: Gateway, bank: Bank) -> list[str]:
-    prompt, _ = build_prompt(work.step, await gateway.info(), bank, work.prompt_context, work.seed)
+    prompt, _ = build_prompt(
+        work.step, await gateway.model_info(), bank, work.prompt_context, work.seed
+    )
     parts: list[str] = []
     async with aclosing(gateway.generate(work.call, prompt)) as events:
         async for event in events:
@@ -141,7 +143,7 @@ async def _generate_reply(
     Starts again when the engine dies or the question is not acceptable, and falls back to the
     question bank after `MAX_ATTEMPTS`. Raises PrepServerError.
     """
-    info, prompt_context = await gateway.info(), work.prompt_context
+    info, prompt_context = await gateway.model_info(), work.prompt_context
     asked = prompt_context.asked_questions
     summary = await summarise_history(gateway, work.call, info, bank, prompt_context, work.seed)
     if summary is not None:

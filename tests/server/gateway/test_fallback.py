@@ -1,4 +1,4 @@
-"""A chain of models: retries, time-outs, and the one that steps in."""
+"""Fallback chains: retries, timeouts, and models that take over."""
 
 import asyncio
 import itertools
@@ -11,87 +11,91 @@ import pytest
 from prepserver.engines.types import LanguageModel, ModelInfo, Priority, Prompt, TextDelta, Usage
 from prepserver.errors import InferenceError
 from prepserver.gateway.admission import Admission
-from prepserver.gateway.fallback import Backend, FallbackChain, Retries
+from prepserver.gateway.fallback import Backend, FallbackChain, RetryPolicy
 from prepserver.telemetry.calls import CallStats
 from prepserver.wire.error_codes import ErrorCode
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
-from tests.support.models import CuedLanguage, Reply, finished, words
+from tests.support.models import CuedLanguageModel, Reply, advance_until_done, split_words
 
 DIED = InferenceError("The engine has died.", code=ErrorCode.WORKER_DIED, retryable=True)
 BROKEN = InferenceError("The file is damaged.", code=ErrorCode.MODEL_NOT_LOADED, retryable=False)
+TOO_LONG = InferenceError("Too long.", code=ErrorCode.CONTEXT_OVERFLOW, retryable=False)
 
 
-class Unloadable(CuedLanguage):
-    """Fails to load as often as it has failures, and then loads."""
+class FailingToLoad(CuedLanguageModel):
+    """A model whose loading raises the given failures in turn, then succeeds."""
 
     def __init__(self, clock: ManualClock, failures: list[Exception]) -> None:
-        super().__init__(clock, [words("Here I am.")])
+        super().__init__(clock, [split_words("Here I am.")])
         self.failures = failures
-        self.tries = 0
+        self.attempts = 0
 
     async def start(self) -> ModelInfo:
-        self.tries += 1
+        self.attempts += 1
         if self.failures:
             raise self.failures.pop(0)
         return await super().start()
 
 
-class Run:
-    """A chain of models and what its runs have come to."""
+class ChainRun:
+    """A fallback chain, and the text and statistics of one call through it."""
 
     def __init__(
         self,
         clock: ManualClock,
         models: Sequence[LanguageModel],
         *,
-        retries: Retries | None = None,
+        retries: RetryPolicy | None = None,
         timeout: float = 0.0,
-        limit: int = 64,
+        max_queue: int = 64,
     ) -> None:
-        retries = retries or Retries()
+        retries = retries or RetryPolicy()
         self.clock = clock
-        self.effort = CallStats()
-        self.chain: FallbackChain[LanguageModel] = FallbackChain(
+        self.stats = CallStats()
+        self.fallback_chain: FallbackChain[LanguageModel] = FallbackChain(
             [
-                Backend(model, "", clock, retries, Admission(clock, parallel=1, limit=limit))
+                Backend(
+                    model, "", clock, retries, Admission(clock, parallel=1, max_queue=max_queue)
+                )
                 for model in models
             ],
             clock,
             retries,
         )
         self.timeout = timeout
-        self.heard = ""
+        self.text = ""
+        """Text received so far, also by a call that failed."""
 
-    def events(self) -> AsyncGenerator[TextDelta | Usage, None]:
-        return self.chain.run(
+    def stream(self) -> AsyncGenerator[TextDelta | Usage, None]:
+        return self.fallback_chain.stream(
             lambda model: model.generate(Prompt()),
-            self.effort,
+            self.stats,
             Priority.ANSWER,
             timeout=self.timeout,
         )
 
-    async def said(self) -> str:
-        """Run to the end; `heard` is what came before a failure."""
-        async with aclosing(self.events()) as events:
+    async def read_reply(self) -> str:
+        async with aclosing(self.stream()) as events:
             async for event in events:
                 if isinstance(event, TextDelta):
-                    self.heard += event.text
-        return self.heard
+                    self.text += event.text
+        return self.text
 
     async def finish(self) -> str:
-        self.chain.start()
-        text: str = await finished(self.said(), self.clock)
-        await self.chain.close()
+        """Load the models, read one reply and close the chain."""
+        self.fallback_chain.start()
+        text: str = await advance_until_done(self.read_reply(), self.clock)
+        await self.fallback_chain.close()
         return text
 
 
-def replying(clock: ManualClock, *replies: Reply, **options: Any) -> CuedLanguage:
-    return CuedLanguage(clock, replies, **options)
+def model_of(clock: ManualClock, *replies: Reply, **options: Any) -> CuedLanguageModel:
+    return CuedLanguageModel(clock, replies, **options)
 
 
 @pytest.mark.parametrize(
-    ("growth", "delay", "pauses"),
+    ("backoff", "delay", "pauses"),
     [
         ("constant", 2.0, [2, 2, 2, 2, 2]),
         ("linear", 1.5, [1.5, 3, 4.5, 5, 5]),
@@ -99,142 +103,141 @@ def replying(clock: ManualClock, *replies: Reply, **options: Any) -> CuedLanguag
     ],
 )
 @asynchronous
-async def test_the_pauses_grow_as_asked_and_never_beyond_five_seconds(
-    growth: Any, delay: float, pauses: list[float]
+async def test_pauses_between_retries_grow_up_to_five_seconds(
+    backoff: Any, delay: float, pauses: list[float]
 ) -> None:
-    """Five retries, measured on the clock between the model's attempts."""
+    """The pauses between five retries follow the configured backoff, limited to five seconds."""
     clock = ManualClock()
     times: list[float] = []
 
-    class Timed(CuedLanguage):
+    class Timed(CuedLanguageModel):
         async def generate(self, prompt: Prompt) -> AsyncGenerator[TextDelta | Usage, None]:
             times.append(clock.monotonic())
             async for event in super().generate(prompt):
                 yield event
 
-    model = Timed(clock, [[DIED]] * 5 + [words("At last.")])
-    run = Run(clock, [model], retries=Retries(limit=5, delay=delay, growth=growth))
+    model = Timed(clock, [[DIED]] * 5 + [split_words("At last.")])
+    run = ChainRun(clock, [model], retries=RetryPolicy(limit=5, delay=delay, backoff=backoff))
     assert await run.finish() == "At last."
     assert [later - earlier for earlier, later in itertools.pairwise(times)] == pauses
-    assert run.effort.retries == 5
+    assert run.stats.retries == 5
 
 
 @asynchronous
-async def test_no_retry_after_a_word_has_left() -> None:
-    """A reader would see the beginning twice; not even the next model is asked."""
+async def test_a_call_is_not_retried_after_its_first_text() -> None:
+    """A retry, even on the next model, would repeat text that the reader has already seen."""
     clock = ManualClock()
-    first, second = replying(clock, ["Half", DIED]), replying(clock, words("Another."))
-    run = Run(clock, [first, second])
-    with pytest.raises(InferenceError) as told:
+    first, second = model_of(clock, ["Half", DIED]), model_of(clock, split_words("Another."))
+    run = ChainRun(clock, [first, second])
+    with pytest.raises(InferenceError) as error:
         await run.finish()
-    assert told.value.code == ErrorCode.WORKER_DIED
-    assert run.heard == "Half"
+    assert error.value.code == ErrorCode.WORKER_DIED
+    assert run.text == "Half"
     assert (len(first.prompts), len(second.prompts)) == (1, 0)
 
 
 @asynchronous
-async def test_the_next_model_steps_in_when_retries_are_used_up() -> None:
-    """And which one it was is known."""
+async def test_the_next_model_takes_over_when_the_retries_are_used_up() -> None:
+    """The statistics name the fallback model and count the retries of the primary model."""
     clock = ManualClock()
-    first, second = replying(clock, [DIED]), replying(clock, words("Mine."))
-    run = Run(clock, [first, second], retries=Retries(limit=2))
+    first, second = model_of(clock, [DIED]), model_of(clock, split_words("Mine."))
+    run = ChainRun(clock, [first, second], retries=RetryPolicy(limit=2))
     assert await run.finish() == "Mine."
     assert (len(first.prompts), len(second.prompts)) == (3, 1)
-    assert (run.effort.step, run.effort.model, run.effort.retries) == (1, "cued", 2)
+    assert (run.stats.fallback_index, run.stats.model, run.stats.retries) == (1, "cued", 2)
 
 
 @asynchronous
-async def test_what_cannot_be_mended_is_not_tried_again_on_the_same_model() -> None:
-    """The next one may be able to: it has a longer context, say."""
+async def test_a_permanent_error_is_not_retried_on_the_same_model() -> None:
+    """The next model is tried at once: it may have a longer context, for example."""
     clock = ManualClock()
-    overflow = InferenceError("Too long.", code=ErrorCode.CONTEXT_OVERFLOW, retryable=False)
-    first, second = replying(clock, [overflow]), replying(clock, words("Long."))
-    run = Run(clock, [first, second])
+    first, second = model_of(clock, [TOO_LONG]), model_of(clock, split_words("Long."))
+    run = ChainRun(clock, [first, second])
     assert await run.finish() == "Long."
-    assert (len(first.prompts), run.effort.retries) == (1, 0)
+    assert (len(first.prompts), run.stats.retries) == (1, 0)
 
 
 @asynchronous
-async def test_when_all_fail_the_first_ones_failure_is_told() -> None:
-    """It is the model that the server was set up for."""
+async def test_when_every_model_fails_the_primary_models_error_is_raised() -> None:
+    """The server was configured for the primary model, so its failure is the one to report."""
     clock = ManualClock()
-    overflow = InferenceError("Too long.", code=ErrorCode.CONTEXT_OVERFLOW, retryable=False)
-    run = Run(clock, [replying(clock, [overflow]), replying(clock, [DIED])])
-    with pytest.raises(InferenceError) as told:
+    run = ChainRun(clock, [model_of(clock, [TOO_LONG]), model_of(clock, [DIED])])
+    with pytest.raises(InferenceError) as error:
         await run.finish()
-    assert told.value.code == ErrorCode.CONTEXT_OVERFLOW
+    assert error.value.code == ErrorCode.CONTEXT_OVERFLOW
 
 
 @asynchronous
-async def test_a_model_that_says_nothing_in_time_is_given_up() -> None:
-    """It is freed at once; later words may take as long as they like."""
+async def test_a_model_that_exceeds_the_first_token_timeout_is_cancelled() -> None:
+    """The model is freed at once; the timeout does not apply to later text."""
     clock = ManualClock()
-    first = replying(clock, words("Too late."), pause=11.0)
-    second = replying(clock, words("In good time."), pause=9.0)
-    run = Run(clock, [first, second], retries=Retries(limit=1), timeout=10.0)
+    first = model_of(clock, split_words("Too late."), pause=11.0)
+    second = model_of(clock, split_words("In good time."), pause=9.0)
+    run = ChainRun(clock, [first, second], retries=RetryPolicy(limit=1), timeout=10.0)
     assert await run.finish() == "In good time."
     assert (len(first.prompts), first.closed_early) == (2, 2)
 
 
 @asynchronous
-async def test_alone_a_model_that_says_nothing_is_an_error() -> None:
-    """With a code of its own, and worth another try."""
+async def test_a_first_token_timeout_without_a_fallback_is_a_retryable_error() -> None:
+    """A timeout of the only model has a code of its own."""
     clock = ManualClock()
-    model = replying(clock, words("Too late."), pause=11.0)
-    run = Run(clock, [model], retries=Retries(limit=0), timeout=10.0)
-    with pytest.raises(InferenceError) as told:
+    model = model_of(clock, split_words("Too late."), pause=11.0)
+    run = ChainRun(clock, [model], retries=RetryPolicy(limit=0), timeout=10.0)
+    with pytest.raises(InferenceError) as error:
         await run.finish()
-    assert (told.value.code, told.value.retryable) == ("first_token_timeout", True)
+    assert (error.value.code, error.value.retryable) == ("first_token_timeout", True)
     assert clock.monotonic() == 10.0
 
 
 @asynchronous
-async def test_another_model_takes_over_from_one_that_does_not_load() -> None:
-    """The chain is ready when the second is, and its calls go there."""
+async def test_a_fallback_model_takes_over_from_one_that_does_not_load() -> None:
+    """The chain is ready when its second model is, and calls go to that model."""
     clock = ManualClock()
-    run = Run(clock, [Unloadable(clock, [BROKEN]), replying(clock, words("Second."))])
+    second = model_of(clock, split_words("Second."))
+    run = ChainRun(clock, [FailingToLoad(clock, [BROKEN]), second])
     assert await run.finish() == "Second."
-    assert run.effort.step == 1
-    assert run.chain.state == "ready"
+    assert run.stats.fallback_index == 1
+    assert run.fallback_chain.state == "ready"
 
 
 @asynchronous
-async def test_a_model_that_was_away_at_the_start_comes_back() -> None:
-    """A call tries to load it again, but not more often than every five seconds."""
+async def test_a_model_that_failed_to_load_is_loaded_again_by_a_later_call() -> None:
+    """Calls try to load the model again, but at most every five seconds."""
     clock = ManualClock()
-    model = Unloadable(clock, [DIED] * 3)
-    run = Run(clock, [model], retries=Retries(limit=1))
-    run.chain.start()
+    model = FailingToLoad(clock, [DIED] * 3)
+    run = ChainRun(clock, [model], retries=RetryPolicy(limit=1))
+    run.fallback_chain.start()
     with pytest.raises(InferenceError):
-        await finished(run.said(), clock)
-    assert (model.tries, run.chain.state) == (2, "failed")
+        await advance_until_done(run.read_reply(), clock)
+    assert (model.attempts, run.fallback_chain.state) == (2, "failed")
     with pytest.raises(InferenceError):
-        await finished(run.said(), clock)
-    assert model.tries == 2
+        await advance_until_done(run.read_reply(), clock)
+    assert model.attempts == 2
     await clock.advance(5)
     with pytest.raises(InferenceError):
-        await finished(run.said(), clock)
-    assert model.tries == 3
+        await advance_until_done(run.read_reply(), clock)
+    assert model.attempts == 3
     await clock.advance(5)
-    assert await finished(run.said(), clock) == "Here I am."
-    assert run.chain.state == "ready"
-    await run.chain.close()
+    assert await advance_until_done(run.read_reply(), clock) == "Here I am."
+    assert run.fallback_chain.state == "ready"
+    await run.fallback_chain.close()
 
 
 @asynchronous
 async def test_a_full_queue_sends_calls_to_the_next_model() -> None:
-    """A busy model is a model that cannot answer now."""
+    """An overloaded model counts as one that cannot answer now."""
     clock = ManualClock()
-    first = replying(clock, words("Slow."), pause=50.0)
-    run = Run(clock, [first, replying(clock, words("Free."))], limit=0)
-    run.chain.start()
-    await run.chain.first()
-    slow = asyncio.create_task(run.said())
+    first = model_of(clock, split_words("Slow."), pause=50.0)
+    run = ChainRun(clock, [first, model_of(clock, split_words("Idle."))], max_queue=0)
+    run.fallback_chain.start()
+    await run.fallback_chain.first_ready()
+    slow = asyncio.create_task(run.read_reply())
     await clock.advance(0)
-    run.effort = CallStats()
-    assert await finished(run.said(), clock) == "Free."
-    assert run.effort.step == 1
+    run.stats = CallStats()
+    assert await advance_until_done(run.read_reply(), clock) == "Idle."
+    assert run.stats.fallback_index == 1
     slow.cancel()
     await asyncio.wait({slow})
     assert first.closed_early == 1
-    await run.chain.close()
+    await run.fallback_chain.close()

@@ -1,4 +1,4 @@
-"""The way to a model: loading, charging, retrying."""
+"""The gateway: loading models and charging requests."""
 
 from pathlib import Path
 
@@ -12,88 +12,85 @@ from prepserver.gateway.gateway import Call, Gateway
 from prepserver.wire.error_codes import ErrorCode
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
-from tests.support.models import CuedLanguage, Reply, words
+from tests.support.models import CuedLanguageModel, Reply, split_words
 
 DIED = InferenceError("The engine has died.", code=ErrorCode.WORKER_DIED, retryable=True)
 BROKEN = InferenceError("The file is damaged.", code=ErrorCode.MODEL_NOT_LOADED, retryable=False)
 
 
-class Loading(CuedLanguage):
-    """Fails to load in the ways of `failures`, one after the other, and then loads."""
+class LoadingModel(CuedLanguageModel):
+    """A model whose loading raises the given failures in turn, then succeeds."""
 
     def __init__(self, clock: ManualClock, failures: list[Exception]) -> None:
-        super().__init__(clock, [words("Fine.")])
+        super().__init__(clock, [split_words("Fine.")])
         self.failures = failures
-        self.tries = 0
+        self.attempts = 0
 
     async def start(self) -> ModelInfo:
-        self.tries += 1
+        self.attempts += 1
         if self.failures:
             raise self.failures.pop(0)
         return await super().start()
 
 
-def call(request: str) -> Call:
-    return Call(purpose="question", user="u", interview="i", request=request)
-
-
-async def said(gateway: Gateway, request: str = "r1") -> str:
-    events = gateway.generate(call(request), Prompt(text="Go on"))
+async def read_reply(gateway: Gateway, request: str = "r1") -> str:
+    call = Call(purpose="question", user="u", interview="i", request=request)
+    events = gateway.generate(call, Prompt(text="Go on"))
     return "".join([event.text async for event in events if isinstance(event, TextDelta)])
 
 
-async def settled(gateway: Gateway, clock: ManualClock) -> str:
-    while gateway.states["interviewer"] == "loading":
+async def state_after_loading(gateway: Gateway, clock: ManualClock) -> str:
+    while gateway.model_states["interviewer"] == "loading":
         await clock.advance(0.1)
-    return gateway.states["interviewer"]
+    return gateway.model_states["interviewer"]
 
 
 @asynchronous
-async def test_an_engine_that_dies_while_it_loads_is_started_again(tmp_path: Path) -> None:
-    """kill -9 at the wrong moment costs a retry, as at any other."""
+async def test_an_engine_that_dies_while_loading_is_restarted(tmp_path: Path) -> None:
+    """An engine killed during loading is retried like one killed during a call."""
     clock = ManualClock()
-    model = Loading(clock, [DIED, DIED])
+    model = LoadingModel(clock, [DIED, DIED])
     limiter = RateLimiter(tmp_path / "limit.sqlite", clock, limit=0)
     gateway = Gateway(model, ScriptedSpeechModel(clock), limiter, clock)
     gateway.start()
-    assert await settled(gateway, clock) == "ready"
-    assert model.tries == 3
-    assert await said(gateway) == "Fine."
+    assert await state_after_loading(gateway, clock) == "ready"
+    assert model.attempts == 3
+    assert await read_reply(gateway) == "Fine."
     await gateway.close()
     limiter.close()
 
 
 @pytest.mark.parametrize("failure", [BROKEN, ZeroDivisionError("a bug")], ids=["broken", "bug"])
 @asynchronous
-async def test_a_model_that_cannot_be_loaded_is_said_to_be(
+async def test_calls_to_a_model_that_cannot_be_loaded_fail_with_the_cause(
     tmp_path: Path, failure: Exception
 ) -> None:
-    """Once is enough, and every call hears why instead of waiting."""
+    """A permanent failure is not retried, and every call fails at once instead of waiting."""
     clock = ManualClock()
-    model = Loading(clock, [failure])
+    model = LoadingModel(clock, [failure])
     limiter = RateLimiter(tmp_path / "limit.sqlite", clock, limit=0)
     gateway = Gateway(model, ScriptedSpeechModel(clock), limiter, clock)
     gateway.start()
-    assert await settled(gateway, clock) == "failed"
-    assert model.tries == 1
-    with pytest.raises(InferenceError) as told:
-        await said(gateway)
-    assert told.value.code == ErrorCode.MODEL_NOT_LOADED
+    assert await state_after_loading(gateway, clock) == "failed"
+    assert model.attempts == 1
+    with pytest.raises(InferenceError) as error:
+        await read_reply(gateway)
+    assert error.value.code == ErrorCode.MODEL_NOT_LOADED
     await gateway.close()
     limiter.close()
 
 
 @asynchronous
-async def test_a_request_is_charged_once_and_the_next_one_again(tmp_path: Path) -> None:
-    """By its name: what is tried again costs nothing more."""
+async def test_a_retried_request_is_charged_once(tmp_path: Path) -> None:
+    """Calls under the same request name are charged once, another name is charged again."""
     clock = ManualClock()
-    replies: list[Reply] = [words("Fine.")]
+    replies: list[Reply] = [split_words("Fine.")]
     limiter = RateLimiter(tmp_path / "limit.sqlite", clock, limit=1)
-    gateway = Gateway(CuedLanguage(clock, replies), ScriptedSpeechModel(clock), limiter, clock)
+    gateway = Gateway(CuedLanguageModel(clock, replies), ScriptedSpeechModel(clock), limiter, clock)
     gateway.start()
-    assert await said(gateway) == "Fine."
-    assert await said(gateway) == "Fine."
+    assert await read_reply(gateway) == "Fine."
+    assert await read_reply(gateway) == "Fine."
     with pytest.raises(RateLimited):
-        await said(gateway, "r2")
+        await read_reply(gateway, "r2")
     await gateway.close()
     limiter.close()

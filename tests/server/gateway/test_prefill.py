@@ -1,4 +1,4 @@
-"""Reading ahead, parking and forgetting, through the gateway."""
+"""Prefilling, offloading and discarding conversations through the gateway."""
 
 import asyncio
 from pathlib import Path
@@ -9,56 +9,62 @@ from prepserver.accounts.rate_limits import RateLimiter
 from prepserver.engines.scripted import ScriptedSpeechModel
 from prepserver.engines.types import Prompt, TextDelta
 from prepserver.errors import InferenceError
-from prepserver.gateway.gateway import Call, Gateway, Policy
+from prepserver.gateway.gateway import Call, Gateway, GatewayPolicy
 from prepserver.wire.error_codes import ErrorCode
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
-from tests.support.models import CuedLanguage, finished, words
+from tests.support.models import CuedLanguageModel, advance_until_done, split_words
 
 DIED = InferenceError("The engine has died.", code=ErrorCode.WORKER_DIED, retryable=True)
 
 
-class Desk:
+class PrefillHarness:
     """A gateway to one model that takes a second for each word and each prefill."""
 
     def __init__(
         self,
         tmp_path: Path,
-        model: type[CuedLanguage] = CuedLanguage,
+        model: type[CuedLanguageModel] = CuedLanguageModel,
         *,
         parallel: int = 1,
         limit: int = 0,
     ) -> None:
         self.clock = ManualClock()
-        self.model = model(self.clock, [words("One two.")], pause=1.0)
+        self.model = model(self.clock, [split_words("One two.")], pause=1.0)
         self.limiter = RateLimiter(tmp_path / "limit.sqlite", self.clock, limit=limit)
         self.gateway = Gateway(
             self.model,
             ScriptedSpeechModel(self.clock),
             self.limiter,
             self.clock,
-            Policy(parallel=parallel),
+            GatewayPolicy(parallel=parallel),
         )
-        self.tasks: list[asyncio.Task[bool]] = []
 
-    async def open(self) -> "Desk":
+    async def start(self) -> "PrefillHarness":
         self.gateway.start()
-        await self.gateway.info()
+        await self.gateway.model_info()
         return self
 
-    async def prefill(self, conversation: str, text: str = "ahead") -> asyncio.Task[bool]:
-        """Begin to read ahead."""
+    async def start_prefill(self, conversation: str, text: str = "ahead") -> asyncio.Task[bool]:
         call = Call(purpose="prefill", user="u", interview=conversation, request="never charged")
         prompt = Prompt(conversation=conversation, text=text)
         task = asyncio.create_task(self.gateway.prefill(call, prompt))
         await self.clock.advance(0)
         return task
 
-    async def answer(self, conversation: str, request: str = "r1") -> str:
+    async def generate(self, conversation: str, request: str = "r1") -> str:
         call = Call(purpose="question", user="u", interview=conversation, request=request)
         prompt = Prompt(conversation=conversation, text="now")
         events = self.gateway.generate(call, prompt)
         return "".join([event.text async for event in events if isinstance(event, TextDelta)])
+
+    async def reply(self, conversation: str) -> str:
+        """Generate a reply, letting time pass until it is complete."""
+        text: str = await advance_until_done(self.generate(conversation), self.clock)
+        return text
+
+    def prefilled_texts(self) -> list[str]:
+        return [prompt.text for prompt in self.model.prefilled]
 
     async def close(self) -> None:
         await self.gateway.close()
@@ -66,83 +72,85 @@ class Desk:
 
 
 @asynchronous
-async def test_a_prompt_is_read_ahead_and_not_charged(tmp_path: Path) -> None:
-    """The user's only request is still there afterwards."""
-    desk = await Desk(tmp_path, limit=1).open()
-    task = await desk.prefill("i1")
-    await desk.clock.advance(1)
+async def test_a_prefill_is_free_of_charge(tmp_path: Path) -> None:
+    """After a prefill the user's only request is still available."""
+    harness = await PrefillHarness(tmp_path, limit=1).start()
+    task = await harness.start_prefill("i1")
+    await harness.clock.advance(1)
     assert await task
-    assert [prompt.text for prompt in desk.model.prefilled] == ["ahead"]
-    assert await finished(desk.answer("i1"), desk.clock) == "One two."
-    await desk.close()
+    assert harness.prefilled_texts() == ["ahead"]
+    assert await harness.reply("i1") == "One two."
+    await harness.close()
 
 
 @asynchronous
-async def test_reading_ahead_gives_way_to_an_answer_at_once(tmp_path: Path) -> None:
-    """The answer takes its two seconds, as if nobody had been there."""
-    desk = await Desk(tmp_path).open()
-    task = await desk.prefill("i1")
-    begun = desk.clock.monotonic()
-    assert await finished(desk.answer("i2"), desk.clock) == "One two."
-    assert desk.clock.monotonic() - begun == 2.0
+async def test_a_call_preempts_a_prefill_at_once(tmp_path: Path) -> None:
+    """The reply takes its two seconds, as if there had been no prefill."""
+    harness = await PrefillHarness(tmp_path).start()
+    task = await harness.start_prefill("i1")
+    started_at = harness.clock.monotonic()
+    assert await harness.reply("i2") == "One two."
+    assert harness.clock.monotonic() - started_at == 2.0
     assert not await task
-    assert desk.model.prefilled == []
-    await desk.close()
+    assert harness.model.prefilled == []
+    await harness.close()
 
 
 @asynchronous
-async def test_nothing_is_read_ahead_while_every_place_is_taken(tmp_path: Path) -> None:
-    """It is dropped, not put into the queue."""
-    desk = await Desk(tmp_path).open()
-    answer = asyncio.create_task(desk.answer("i1"))
-    while not desk.model.prompts:
-        await desk.clock.advance(0)
-    task = await desk.prefill("i2")
+async def test_a_prefill_is_dropped_while_every_slot_is_taken(tmp_path: Path) -> None:
+    """A prefill never enters the queue."""
+    harness = await PrefillHarness(tmp_path).start()
+    reply = asyncio.create_task(harness.generate("i1"))
+    while not harness.model.prompts:
+        await harness.clock.advance(0)
+    task = await harness.start_prefill("i2")
     assert not await task
-    await desk.clock.advance(2)
-    assert await answer == "One two."
-    assert desk.model.prefilled == []
-    await desk.close()
+    await harness.clock.advance(2)
+    assert await reply == "One two."
+    assert harness.model.prefilled == []
+    await harness.close()
 
 
 @asynchronous
-async def test_a_newer_prompt_of_a_conversation_replaces_an_older_one(tmp_path: Path) -> None:
-    """A prefill replaces a prefill, an answer replaces it too; other conversations are left."""
-    desk = await Desk(tmp_path, parallel=8).open()
-    tasks = [await desk.prefill("i1", "old"), await desk.prefill("i2", "other")]
-    tasks.append(await desk.prefill("i1", "new"))
-    await desk.clock.advance(1)
-    assert [prompt.text for prompt in desk.model.prefilled] == ["other", "new"]
-    tasks.append(await desk.prefill("i1", "too late"))
-    assert await finished(desk.answer("i1"), desk.clock) == "One two."
+async def test_a_newer_prompt_replaces_the_conversations_prefill(tmp_path: Path) -> None:
+    """A prefill or a call replaces the conversation's prefill; other conversations keep theirs."""
+    harness = await PrefillHarness(tmp_path, parallel=8).start()
+    tasks = [await harness.start_prefill("i1", "old"), await harness.start_prefill("i2", "other")]
+    tasks.append(await harness.start_prefill("i1", "new"))
+    await harness.clock.advance(1)
+    assert harness.prefilled_texts() == ["other", "new"]
+    tasks.append(await harness.start_prefill("i1", "too late"))
+    assert await harness.reply("i1") == "One two."
     await asyncio.gather(*tasks)
-    assert [prompt.text for prompt in desk.model.prefilled] == ["other", "new"]
-    await desk.close()
+    assert harness.prefilled_texts() == ["other", "new"]
+    await harness.close()
 
 
 @asynchronous
-async def test_many_at_once_leave_one(tmp_path: Path) -> None:
-    """Ten prompts of one conversation in the same moment: the last is read, no place is lost."""
-    desk = await Desk(tmp_path, parallel=3).open()
+async def test_of_simultaneous_prefills_only_the_last_is_run(tmp_path: Path) -> None:
+    """Ten prefills of one conversation at the same moment run the last one and leak no slot."""
+    harness = await PrefillHarness(tmp_path, parallel=3).start()
     prompts = [Prompt(conversation="i1", text=str(number)) for number in range(10)]
     call = Call(purpose="prefill", user="u", interview="i1", request="")
-    tasks = [asyncio.create_task(desk.gateway.prefill(call, prompt)) for prompt in prompts]
+    tasks = [asyncio.create_task(harness.gateway.prefill(call, prompt)) for prompt in prompts]
 
-    async def done() -> None:
+    async def all_done() -> None:
         await asyncio.gather(*tasks)
 
-    await finished(done(), desk.clock)
-    assert [prompt.text for prompt in desk.model.prefilled] == ["9"]
-    assert desk.gateway.loads()[0].running == 0
-    await desk.close()
+    await advance_until_done(all_done(), harness.clock)
+    assert harness.prefilled_texts() == ["9"]
+    assert harness.gateway.model_loads()[0].running == 0
+    await harness.close()
 
 
 @pytest.mark.parametrize("failure", [DIED, ZeroDivisionError("a bug")], ids=["died", "bug"])
 @asynchronous
-async def test_a_failure_is_nobodys_business(tmp_path: Path, failure: Exception) -> None:
-    """Work done ahead, parking and forgetting do not fail what they are for."""
+async def test_failures_of_prefill_offload_and_discard_are_not_raised(
+    tmp_path: Path, failure: Exception
+) -> None:
+    """The next call of the conversation succeeds, and no slot is leaked."""
 
-    class Failing(CuedLanguage):
+    class Failing(CuedLanguageModel):
         async def prefill(self, prompt: Prompt) -> None:
             raise failure
 
@@ -152,47 +160,47 @@ async def test_a_failure_is_nobodys_business(tmp_path: Path, failure: Exception)
         async def discard(self, conversation: str) -> None:
             raise failure
 
-    desk = await Desk(tmp_path, Failing).open()
-    await (await desk.prefill("i1"))
-    await desk.gateway.offload("i1")
-    await desk.gateway.discard("i1")
-    assert desk.gateway.loads()[0].running == 0
-    assert await finished(desk.answer("i1"), desk.clock) == "One two."
-    await desk.close()
+    harness = await PrefillHarness(tmp_path, Failing).start()
+    await (await harness.start_prefill("i1"))
+    await harness.gateway.offload("i1")
+    await harness.gateway.discard("i1")
+    assert harness.gateway.model_loads()[0].running == 0
+    assert await harness.reply("i1") == "One two."
+    await harness.close()
 
 
 @asynchronous
-async def test_whoever_asked_can_take_it_back(tmp_path: Path) -> None:
-    """Cancelling is passed on to the model, and still is a cancellation."""
-    desk = await Desk(tmp_path).open()
-    task = await desk.prefill("i1")
+async def test_a_caller_can_cancel_its_prefill(tmp_path: Path) -> None:
+    """Cancellation reaches the model and is raised to the caller."""
+    harness = await PrefillHarness(tmp_path).start()
+    task = await harness.start_prefill("i1")
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await desk.clock.advance(1)
-    assert desk.model.prefilled == []
-    assert desk.gateway.loads()[0].running == 0
-    await desk.close()
+    await harness.clock.advance(1)
+    assert harness.model.prefilled == []
+    assert harness.gateway.model_loads()[0].running == 0
+    await harness.close()
 
 
 @asynchronous
-async def test_parking_and_forgetting_reach_the_model(tmp_path: Path) -> None:
-    """And what is being read for the conversation ends first."""
-    desk = await Desk(tmp_path).open()
-    task = await desk.prefill("i1")
-    await desk.gateway.offload("i1")
-    assert task.done() or not desk.model.prefilled
-    await desk.gateway.discard("i1")
+async def test_offload_and_discard_cancel_the_prefill_and_reach_the_model(tmp_path: Path) -> None:
+    """The conversation's prefill ends before the model offloads or discards its state."""
+    harness = await PrefillHarness(tmp_path).start()
+    task = await harness.start_prefill("i1")
+    await harness.gateway.offload("i1")
+    assert task.done() or not harness.model.prefilled
+    await harness.gateway.discard("i1")
     await task
-    assert desk.model.kept == [("offload", "i1"), ("discard", "i1")]
-    assert desk.model.prefilled == []
-    await desk.close()
+    assert harness.model.conversation_calls == [("offload", "i1"), ("discard", "i1")]
+    assert harness.model.prefilled == []
+    await harness.close()
 
 
 @asynchronous
-async def test_nothing_is_read_ahead_for_nobody(tmp_path: Path) -> None:
-    """Without a conversation there is nothing to keep it for."""
-    desk = await Desk(tmp_path).open()
-    await (await desk.prefill(""))
-    assert desk.model.prefilled == []
-    await desk.close()
+async def test_a_prompt_without_a_conversation_is_not_prefilled(tmp_path: Path) -> None:
+    """Without a conversation the KV state could not be found again."""
+    harness = await PrefillHarness(tmp_path).start()
+    await (await harness.start_prefill(""))
+    assert harness.model.prefilled == []
+    await harness.close()

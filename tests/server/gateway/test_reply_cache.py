@@ -1,4 +1,4 @@
-"""Replies that calls share: in flight, and kept for a while."""
+"""The reply cache: replies shared in flight, and cached ones."""
 
 import asyncio
 import random
@@ -10,7 +10,7 @@ import pytest
 
 from prepserver.engines.types import ChatTurn, Priority, Prompt, TextDelta, Usage
 from prepserver.errors import InferenceError
-from prepserver.gateway.reply_cache import ReplyCache, SharedReply, key_of
+from prepserver.gateway.reply_cache import ReplyCache, SharedReply, request_key
 from prepserver.telemetry.calls import CallStats
 from prepserver.wire.error_codes import ErrorCode
 from tests.support.clock import ManualClock
@@ -21,20 +21,20 @@ Compute = Callable[[CallStats], AsyncGenerator[TextDelta | Usage, None]]
 DIED = InferenceError("The engine has died.", code=ErrorCode.WORKER_DIED, details={"why": "test"})
 
 
-class Press:
-    """Computes replies, a word a second; counts what it began, finished and gave up."""
+class CacheHarness:
+    """A cache of replies that take a second per word; counts the computations."""
 
     def __init__(self, clock: ManualClock, *, fails_after: int | None = None) -> None:
         self.clock = clock
-        self.answers = ReplyCache(clock)
-        self.begun = 0
+        self.cache = ReplyCache(clock)
+        self.started = 0
         self.finished = 0
-        self.given_up = 0
+        self.cancelled = 0
         self._fails_after = fails_after
 
-    async def compute(self, effort: CallStats) -> AsyncGenerator[TextDelta | Usage, None]:
-        self.begun += 1
-        effort.model = "press"
+    async def compute(self, stats: CallStats) -> AsyncGenerator[TextDelta | Usage, None]:
+        self.started += 1
+        stats.model = "harness"
         try:
             for number, word in enumerate(WORDS):
                 await self.clock.sleep(1)
@@ -44,89 +44,93 @@ class Press:
             self.finished += 1
             yield Usage(prompt_tokens=7, cached_tokens=2, completion_tokens=4, seconds=4.0)
         except (asyncio.CancelledError, GeneratorExit):
-            self.given_up += 1
+            self.cancelled += 1
             raise
 
-    def read(self, key: bytes = b"k", keep: float = 0.0, interview: str = "i") -> SharedReply:
-        return self.answers.read(key, interview, keep, self.compute)
+    def open_reply(self, key: bytes = b"k", ttl: float = 0.0, interview: str = "i") -> SharedReply:
+        return self.cache.open_reply(key, interview, ttl, self.compute)
 
-    def reader(self, key: bytes = b"k", keep: float = 0.0) -> asyncio.Task[str]:
-        return asyncio.create_task(text_of(self.read(key, keep)))
+    def start_reader(self, key: bytes = b"k", ttl: float = 0.0) -> asyncio.Task[str]:
+        return asyncio.create_task(read_text(self.open_reply(key, ttl)))
+
+    async def finish_reply(self, key: bytes = b"k", ttl: float = 0.0) -> str:
+        """Read one reply to its end, which takes four seconds."""
+        reader = self.start_reader(key, ttl)
+        await self.clock.advance(0)
+        await self.clock.advance(4)
+        return await reader
 
 
-async def text_of(reading: SharedReply) -> str:
-    """All that one reader gets; the Usage must come last."""
-    async with aclosing(reading.events) as events:
-        got = [event async for event in events]
-    assert isinstance(got[-1], Usage)
-    return "".join(event.text for event in got if isinstance(event, TextDelta))
+async def read_text(reply: SharedReply) -> str:
+    """Read a reply to its end, which must be its Usage."""
+    async with aclosing(reply.events) as events:
+        received = [event async for event in events]
+    assert isinstance(received[-1], Usage)
+    return "".join(event.text for event in received if isinstance(event, TextDelta))
 
 
 @asynchronous
 async def test_equal_requests_in_flight_share_one_computation() -> None:
-    """All read the same text; another request has its own."""
+    """All readers receive the same text; a different request is computed separately."""
     clock = ManualClock()
-    press = Press(clock)
-    readers = [press.reader() for _ in range(5)]
-    other = press.reader(b"other")
+    harness = CacheHarness(clock)
+    readers = [harness.start_reader() for _ in range(5)]
+    other = harness.start_reader(b"other")
     await clock.advance(0)
     await clock.advance(4)
     assert await asyncio.gather(*readers) == ["".join(WORDS)] * 5
     assert await other == "".join(WORDS)
-    assert (press.begun, press.finished) == (2, 2)
+    assert (harness.started, harness.finished) == (2, 2)
 
 
 @asynchronous
-async def test_who_comes_late_gets_at_once_what_was_said_already() -> None:
-    """And the rest as it comes."""
+async def test_a_late_reader_receives_the_past_text_at_once() -> None:
+    """A late reader receives what was generated so far, then the rest as it is generated."""
     clock = ManualClock()
-    press = Press(clock)
-    first = press.reader()
+    harness = CacheHarness(clock)
+    first = harness.start_reader()
     await clock.advance(0)
     await clock.advance(2)
-    late = press.read()
-    assert late.shared == "flight"
+    late = harness.open_reply()
+    assert late.shared == "in_flight"
     async with aclosing(late.events) as events:
         assert [await anext(events) for _ in range(2)] == [TextDelta("One"), TextDelta(" two")]
-        upcoming = asyncio.create_task(text_of_rest(events))
+        rest = asyncio.create_task(read_rest(events))
         await clock.advance(2)
-        assert await upcoming == " three four"
+        assert await rest == " three four"
     assert await first == "One two three four"
-    assert press.begun == 1
+    assert harness.started == 1
 
 
-async def text_of_rest(events: AsyncGenerator[TextDelta | Usage, None]) -> str:
+async def read_rest(events: AsyncGenerator[TextDelta | Usage, None]) -> str:
     return "".join([event.text async for event in events if isinstance(event, TextDelta)])
 
 
 @asynchronous
-async def test_the_computation_ends_only_when_the_last_leaves() -> None:
-    """Whoever comes after that begins a new one."""
+async def test_a_computation_is_cancelled_when_its_last_reader_leaves() -> None:
+    """A request after the cancellation starts a new computation."""
     clock = ManualClock()
-    press = Press(clock)
-    readers = [press.reader() for _ in range(3)]
+    harness = CacheHarness(clock)
+    readers = [harness.start_reader() for _ in range(3)]
     await clock.advance(0)
     await clock.advance(1)
     for reader in readers[:2]:
         reader.cancel()
     await asyncio.wait(readers[:2])
-    assert press.given_up == 0
+    assert harness.cancelled == 0
     readers[2].cancel()
     await asyncio.wait(readers)
-    assert press.given_up == 1
-    again = press.reader()
-    await clock.advance(0)
-    await clock.advance(4)
-    assert await again == "".join(WORDS)
-    assert (press.begun, press.finished) == (2, 1)
+    assert harness.cancelled == 1
+    assert await harness.finish_reply() == "".join(WORDS)
+    assert (harness.started, harness.finished) == (2, 1)
 
 
 @asynchronous
-async def test_a_failure_is_everybodys_and_not_kept() -> None:
-    """Each gets an error of its own, after the words that came; the next request tries again."""
+async def test_a_failure_reaches_every_reader_and_is_not_cached() -> None:
+    """Each reader gets its own copy of the error, and the next request computes again."""
     clock = ManualClock()
-    press = Press(clock, fails_after=1)
-    readers = [press.reader(keep=60.0) for _ in range(2)]
+    harness = CacheHarness(clock, fails_after=1)
+    readers = [harness.start_reader(ttl=60.0) for _ in range(2)]
     await clock.advance(0)
     await clock.advance(2)
     errors = await asyncio.gather(*readers, return_exceptions=True)
@@ -135,84 +139,73 @@ async def test_a_failure_is_everybodys_and_not_kept() -> None:
     for error in errors:
         assert isinstance(error, InferenceError)
         assert error.as_dict() == DIED.as_dict()
-    assert press.read(keep=60.0).shared == ""
+    assert harness.open_reply(ttl=60.0).shared == ""
 
 
 @asynchronous
-async def test_a_kept_reply_is_given_until_its_time_is_over() -> None:
-    """In one piece, with the figures of the first one and nothing computed."""
+async def test_a_cached_reply_is_served_until_it_expires() -> None:
+    """A cached reply is one delta, with the usage of the original and no computed tokens."""
     clock = ManualClock()
-    press = Press(clock)
-    first = press.reader(keep=60.0)
-    await clock.advance(0)
-    await clock.advance(4)
-    await first
+    harness = CacheHarness(clock)
+    await harness.finish_reply(ttl=60.0)
     await clock.advance(59)
-    kept = press.read(keep=60.0)
-    assert (kept.shared, kept.effort.model) == ("cache", "press")
-    async with aclosing(kept.events) as events:
+    cached = harness.open_reply(ttl=60.0)
+    assert (cached.shared, cached.stats.model) == ("cache", "harness")
+    async with aclosing(cached.events) as events:
         assert [event async for event in events] == [
             TextDelta("".join(WORDS)),
             Usage(prompt_tokens=7, cached_tokens=7, completion_tokens=4, seconds=0.0),
         ]
     await clock.advance(1)
-    assert press.read(keep=60.0).shared == ""
-    assert press.begun == 1
+    assert harness.open_reply(ttl=60.0).shared == ""
+    assert harness.started == 1
 
 
 @asynchronous
-async def test_what_is_not_asked_to_be_kept_is_not() -> None:
-    """Neither kept nor taken from what another request has kept."""
+async def test_a_request_without_a_ttl_bypasses_the_cache() -> None:
+    """Without a time to live the cache is neither written nor read."""
     clock = ManualClock()
-    press = Press(clock)
-    for keep in (0.0, 60.0):
-        reader = press.reader(keep=keep)
-        await clock.advance(0)
-        await clock.advance(4)
-        await reader
-    assert press.begun == 2
-    assert press.read(keep=0.0).shared == ""
+    harness = CacheHarness(clock)
+    for ttl in (0.0, 60.0):
+        await harness.finish_reply(ttl=ttl)
+    assert harness.started == 2
+    assert harness.open_reply(ttl=0.0).shared == ""
 
 
 @asynchronous
-async def test_a_reply_of_a_model_that_stepped_in_is_not_kept() -> None:
-    """It would outlive the failure that it made up for."""
+async def test_a_reply_of_a_fallback_model_is_not_cached() -> None:
+    """A cached fallback reply would outlive the failure of the primary model."""
     clock = ManualClock()
-    press = Press(clock)
+    harness = CacheHarness(clock)
 
-    async def stand_in(effort: CallStats) -> AsyncGenerator[TextDelta | Usage, None]:
-        effort.step = 1
-        async for event in press.compute(effort):
+    async def compute_by_fallback(stats: CallStats) -> AsyncGenerator[TextDelta | Usage, None]:
+        stats.fallback_index = 1
+        async for event in harness.compute(stats):
             yield event
 
-    reader = asyncio.create_task(text_of(press.answers.read(b"k", "i", 60.0, stand_in)))
+    reply = harness.cache.open_reply(b"k", "i", 60.0, compute_by_fallback)
+    reader = asyncio.create_task(read_text(reply))
     await clock.advance(0)
     await clock.advance(4)
     await reader
-    assert press.read(keep=60.0).shared == ""
+    assert harness.open_reply(ttl=60.0).shared == ""
 
 
 @asynchronous
-async def test_kept_replies_are_bounded_and_can_be_forgotten() -> None:
-    """What was not asked for the longest goes first; an interview that is gone leaves nothing."""
+async def test_the_cache_is_bounded_and_an_interviews_replies_can_be_discarded() -> None:
+    """The least recently used reply is evicted first; discarding affects one interview."""
     clock = ManualClock()
-    press = Press(clock)
-    press.answers = ReplyCache(clock, most_bytes=1_200)
+    harness = CacheHarness(clock)
+    harness.cache = ReplyCache(clock, max_bytes=1_200)
     for key in (b"a", b"b"):
-        reader = press.reader(key, 60.0)
-        await clock.advance(0)
-        await clock.advance(4)
-        await reader
-    assert press.read(b"a", 60.0).shared == "cache"
-    reader = press.reader(b"c", 60.0)
-    await clock.advance(0)
-    await clock.advance(4)
-    await reader
-    assert [press.read(key, 60.0).shared for key in (b"a", b"c")] == ["cache", "cache"]
-    press.answers.forget("another")
-    assert press.read(b"a", 60.0).shared == "cache"
-    press.answers.forget("i")
-    assert press.read(b"a", 60.0).shared == ""
+        await harness.finish_reply(key, 60.0)
+    assert harness.open_reply(b"a", 60.0).shared == "cache"
+    await harness.finish_reply(b"c", 60.0)
+    assert [harness.open_reply(key, 60.0).shared for key in (b"a", b"c")] == ["cache", "cache"]
+    harness.cache.discard_interview("another")
+    assert harness.open_reply(b"a", 60.0).shared == "cache"
+    harness.cache.discard_interview("i")
+    assert harness.open_reply(b"a", 60.0).shared == ""
 
 
 CHANGES = {
@@ -235,58 +228,58 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("field", [f for f in Prompt.__struct_fields__ if f != "conversation"])
-def test_every_field_of_a_prompt_makes_another_request(field: str) -> None:
-    """A field that somebody adds must be given another value here, or this test fails."""
+def test_every_field_of_a_prompt_changes_the_request_key(field: str) -> None:
+    """Fails for a new field of Prompt until `CHANGES` holds a value for it."""
     prompt = Prompt(text="Go on")
     changed = msgspec.structs.replace(prompt, **{field: CHANGES[field]})
-    assert key_of("u", "m", changed) != key_of("u", "m", prompt)
+    assert request_key("u", "m", changed) != request_key("u", "m", prompt)
 
 
-def test_users_and_models_share_nothing_and_conversations_do_not_matter() -> None:
-    """The conversation only names what is cached of the prompt."""
+def test_the_request_key_depends_on_user_and_model_but_not_on_the_conversation() -> None:
+    """Users and models share no replies; the conversation only selects a cached prefix."""
     prompt = Prompt(text="Go on")
-    key = key_of("u", "m", prompt)
-    assert key_of("v", "m", prompt) != key
-    assert key_of("u", "n", prompt) != key
-    assert key_of("um", "", prompt) != key_of("u", "m", prompt)
-    assert key_of("u", "m", msgspec.structs.replace(prompt, conversation="c")) == key
+    key = request_key("u", "m", prompt)
+    assert request_key("v", "m", prompt) != key
+    assert request_key("u", "n", prompt) != key
+    assert request_key("um", "", prompt) != request_key("u", "m", prompt)
+    assert request_key("u", "m", msgspec.structs.replace(prompt, conversation="c")) == key
 
 
 @asynchronous
-async def test_however_readers_come_and_go_each_sees_one_whole_reply() -> None:
-    """Random arrivals and departures: never two computations of one key at once, each reader who
-    stays gets every word once and in order, none goes on for nobody."""
+async def test_random_readers_always_receive_one_complete_reply() -> None:
+    """Under random arrivals and departures, a key has at most one computation at a time, each
+    reader who stays receives every word once and in order, and no computation lacks a reader."""
     joined = 0
     for seed in range(150):
         dice = random.Random(seed)
         clock = ManualClock()
-        press = Press(clock)
+        harness = CacheHarness(clock)
         running: dict[bytes, int] = {}
 
-        def source(
-            key: bytes, press: Press = press, running: dict[bytes, int] = running
+        def computation_of(
+            key: bytes, harness: CacheHarness = harness, running: dict[bytes, int] = running
         ) -> Compute:
-            async def compute(effort: CallStats) -> AsyncGenerator[TextDelta | Usage, None]:
+            async def compute(stats: CallStats) -> AsyncGenerator[TextDelta | Usage, None]:
                 running[key] = running.get(key, 0) + 1
                 assert running[key] == 1
                 try:
-                    async for event in press.compute(effort):
+                    async for event in harness.compute(stats):
                         yield event
                 finally:
                     running[key] -= 1
 
             return compute
 
-        async def person(dice: random.Random = dice, press: Press = press) -> None:
+        async def caller(dice: random.Random = dice, harness: CacheHarness = harness) -> None:
             nonlocal joined
-            await press.clock.sleep(dice.randint(0, 30) / 2)
+            await harness.clock.sleep(dice.randint(0, 30) / 2)
             key, patience = bytes([dice.randint(0, 2)]), dice.choice((0.5, 1.5, 3, 99, 99))
-            reading = press.answers.read(key, "i", 0.0, source(key))
-            joined += reading.shared == "flight"
-            reader = asyncio.create_task(text_of(reading))
-            leaving = asyncio.create_task(press.clock.sleep(patience))
-            await asyncio.wait({reader, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            leaving.cancel()
+            reply = harness.cache.open_reply(key, "i", 0.0, computation_of(key))
+            joined += reply.shared == "in_flight"
+            reader = asyncio.create_task(read_text(reply))
+            timeout = asyncio.create_task(harness.clock.sleep(patience))
+            await asyncio.wait({reader, timeout}, return_when=asyncio.FIRST_COMPLETED)
+            timeout.cancel()
             if reader.done():
                 assert reader.result() == "".join(WORDS)
             else:
@@ -294,10 +287,10 @@ async def test_however_readers_come_and_go_each_sees_one_whole_reply() -> None:
                 await asyncio.wait({reader})
                 assert patience < 99
 
-        people = [asyncio.create_task(person()) for _ in range(25)]
+        callers = [asyncio.create_task(caller()) for _ in range(25)]
         for _ in range(60):
             await clock.advance(0.5)
-        await asyncio.gather(*people)
-        assert press.begun == press.finished + press.given_up, seed
+        await asyncio.gather(*callers)
+        assert harness.started == harness.finished + harness.cancelled, seed
         assert not any(running.values()), seed
     assert joined > 500

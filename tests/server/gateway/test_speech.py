@@ -1,4 +1,4 @@
-"""Writing down while somebody speaks, through the gateway: what an engine's death may show."""
+"""Live transcription through the gateway, across deaths of the engine."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Sequence
@@ -17,41 +17,42 @@ from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import BYTES_PER_SECOND, Quota
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
-from tests.support.models import CuedLanguage, finished, words
+from tests.support.models import CuedLanguageModel, advance_until_done, split_words
 
 DIED = InferenceError("The engine has died.", code=ErrorCode.WORKER_DIED, retryable=True)
 CALL = Call(purpose="transcribe", user="u", interview="i", request="r1")
 
-Hearing = Sequence[PartialTranscript | Transcription | Exception]
+Events = Sequence[PartialTranscript | Transcription | Exception]
 
 
 def caption(final: str) -> PartialTranscript:
     return PartialTranscript(final=final)
 
 
-class CuedSpeech(ScriptedSpeechModel):
-    """Hears what it is told to, a piece of sound for each; remembers the sound it was given."""
+class CuedSpeechModel(ScriptedSpeechModel):
+    """Yields one list of events per call, each after a chunk of audio; records the audio."""
 
-    def __init__(self, clock: ManualClock, hearings: Sequence[Hearing]) -> None:
+    def __init__(self, clock: ManualClock, calls: Sequence[Events]) -> None:
         super().__init__(clock)
-        self.sounds: list[bytes] = []
-        self._hearings = list(hearings)
+        self.received: list[bytes] = []
+        """Audio of each call."""
+        self._calls = list(calls)
 
     async def transcribe_live(
         self, audio: AsyncIterable[bytes], vocabulary: str = ""
     ) -> AsyncGenerator[PartialTranscript | Transcription, None]:
-        hearing, sound = self._hearings.pop(0), len(self.sounds)
-        self.sounds.append(b"")
-        pieces = aiter(audio)
-        for event in hearing:
-            self.sounds[sound] += await anext(pieces, b"")
+        call, number = self._calls.pop(0), len(self.received)
+        self.received.append(b"")
+        chunks = aiter(audio)
+        for event in call:
+            self.received[number] += await anext(chunks, b"")
             if isinstance(event, Exception):
                 raise event
             yield event
 
 
 class Unlimited:
-    """Counts nothing."""
+    """A limiter without a limit."""
 
     async def charge(self, user: str, request: str) -> Quota:
         return await self.quota(user)
@@ -60,69 +61,68 @@ class Unlimited:
         return Quota(limit=0, remaining=0)
 
 
-class Source:
-    """A recording of numbered pieces; counts how often it was begun and closed."""
+class AudioSource:
+    """A recording of numbered chunks; counts how often it was opened and closed."""
 
-    def __init__(self, pieces: int = 9) -> None:
-        self.begun = 0
+    def __init__(self, chunks: int = 9) -> None:
+        self.opened = 0
         self.closed = 0
-        self._pieces = pieces
+        self._chunks = chunks
 
     async def __call__(self) -> AsyncGenerator[bytes, None]:
-        self.begun += 1
+        self.opened += 1
         try:
-            for number in range(self._pieces):
+            for number in range(self._chunks):
                 yield b"%d" % number
         finally:
             self.closed += 1
 
 
-async def heard(
-    tmp_path: Path, hearings: Sequence[Hearing], source: Source
-) -> tuple[list[PartialTranscript | Transcription], CuedSpeech]:
-    """Everything that comes out of one recording."""
+async def transcribe_live(
+    tmp_path: Path, calls: Sequence[Events], source: AudioSource
+) -> tuple[list[PartialTranscript | Transcription], CuedSpeechModel]:
+    """Transcribe one recording through a gateway; return its events and the model."""
     clock = ManualClock()
-    model = CuedSpeech(clock, hearings)
+    model = CuedSpeechModel(clock, calls)
     limiter = RateLimiter(tmp_path / "limit.sqlite", clock, limit=1)
-    gateway = Gateway(CuedLanguage(clock, [words("Fine.")]), model, limiter, clock)
+    gateway = Gateway(CuedLanguageModel(clock, [split_words("Fine.")]), model, limiter, clock)
     gateway.start()
-    events: list[PartialTranscript | Transcription] = []
+    received: list[PartialTranscript | Transcription] = []
 
     async def collect() -> None:
-        async with aclosing(gateway.transcribe_live(CALL, source)) as heard:
-            async for event in heard:
-                events.append(event)
+        async with aclosing(gateway.transcribe_live(CALL, source)) as events:
+            async for event in events:
+                received.append(event)
 
     try:
-        await finished(collect(), clock)
+        await advance_until_done(collect(), clock)
         assert (await limiter.quota("u")).remaining == 0
     finally:
         await gateway.close()
         limiter.close()
-    return events, model
+    return received, model
 
 
 @asynchronous
-async def test_captions_and_then_the_whole(tmp_path: Path) -> None:
-    """As the engine gives them; the recording is charged as one request."""
-    source = Source()
-    hearing: list[PartialTranscript | Transcription] = [
+async def test_captions_are_followed_by_the_transcription(tmp_path: Path) -> None:
+    """Events pass unchanged, and the recording is charged as one request."""
+    source = AudioSource()
+    events: list[PartialTranscript | Transcription] = [
         caption("One."),
         caption("One. Two."),
         Transcription(text="One. Two. Three."),
     ]
-    events, _ = await heard(tmp_path, [hearing], source)
-    assert events == hearing
-    assert (source.begun, source.closed) == (1, 1)
+    received, _ = await transcribe_live(tmp_path, [events], source)
+    assert received == events
+    assert (source.opened, source.closed) == (1, 1)
 
 
 @asynchronous
-async def test_after_a_death_the_recording_starts_anew_and_nothing_is_taken_back(
-    tmp_path: Path,
-) -> None:
-    """The second engine hears everything; what it says less than the first had is held back."""
-    source = Source()
-    events, model = await heard(
+async def test_after_an_engines_death_captions_never_shrink(tmp_path: Path) -> None:
+    """The new engine receives the recording from its start; captions that say less than the last
+    one are suppressed."""
+    source = AudioSource()
+    received, model = await transcribe_live(
         tmp_path,
         [
             [caption("One."), caption("One. Two."), DIED],
@@ -135,59 +135,59 @@ async def test_after_a_death_the_recording_starts_anew_and_nothing_is_taken_back
         ],
         source,
     )
-    assert events == [
+    assert received == [
         caption("One."),
         caption("One. Two."),
         caption("One. Two. Three."),
         Transcription(text="All of it."),
     ]
-    assert model.sounds == [b"012", b"0123"]
-    assert (source.begun, source.closed) == (2, 2)
+    assert model.received == [b"012", b"0123"]
+    assert (source.opened, source.closed) == (2, 2)
 
 
 @asynchronous
-async def test_what_would_contradict_a_caption_is_held_back(tmp_path: Path) -> None:
-    """Final words stay as they were shown; the whole, at the end, is what counts."""
-    events, _ = await heard(
+async def test_captions_that_contradict_an_earlier_one_are_suppressed(tmp_path: Path) -> None:
+    """Final text stays as it was shown; the transcription at the end is authoritative."""
+    received, _ = await transcribe_live(
         tmp_path,
         [
             [caption("At Acme."), DIED],
             [caption("At Acme, then."), Transcription(text="At Acme, then more.")],
         ],
-        Source(),
+        AudioSource(),
     )
-    assert events == [caption("At Acme."), Transcription(text="At Acme, then more.")]
+    assert received == [caption("At Acme."), Transcription(text="At Acme, then more.")]
 
 
 @asynchronous
-async def test_an_engine_that_dies_every_time_is_an_error_in_the_end(tmp_path: Path) -> None:
-    """After as many retries as any other call gets."""
-    source = Source()
-    with pytest.raises(InferenceError) as told:
-        await heard(tmp_path, [[caption("One."), DIED]] * 4, source)
-    assert told.value.code == ErrorCode.WORKER_DIED
-    assert (source.begun, source.closed) == (4, 4)
+async def test_an_engine_that_dies_at_every_attempt_raises_its_error(tmp_path: Path) -> None:
+    """A live transcription is retried as often as any other call."""
+    source = AudioSource()
+    with pytest.raises(InferenceError) as error:
+        await transcribe_live(tmp_path, [[caption("One."), DIED]] * 4, source)
+    assert error.value.code == ErrorCode.WORKER_DIED
+    assert (source.opened, source.closed) == (4, 4)
 
 
 @asynchronous
-async def test_a_source_that_fails_is_not_the_engines_fault(tmp_path: Path) -> None:
-    """Its error comes through as it is, and nothing is tried again."""
+async def test_an_error_of_the_audio_source_is_not_retried(tmp_path: Path) -> None:
+    """The source's error is raised unchanged."""
 
-    class Broken(Source):
+    class FailingSource(AudioSource):
         async def __call__(self) -> AsyncGenerator[bytes, None]:
-            self.begun += 1
+            self.opened += 1
             yield b"0"
             raise OSError("the disk is gone")
 
-    source = Broken()
+    source = FailingSource()
     with pytest.raises(OSError, match="the disk is gone"):
-        await heard(tmp_path, [[caption("One."), caption("One. Two.")]], source)
-    assert source.begun == 1
+        await transcribe_live(tmp_path, [[caption("One."), caption("One. Two.")]], source)
+    assert source.opened == 1
 
 
 @asynchronous
-async def test_leaving_frees_the_engine_and_the_source(tmp_path: Path) -> None:
-    """In the middle of a recording that would go on for ever."""
+async def test_closing_the_stream_frees_the_engine_and_the_source(tmp_path: Path) -> None:
+    """A reader may leave in the middle of an endless recording."""
     clock = ManualClock()
     released = asyncio.Event()
 
@@ -200,7 +200,7 @@ async def test_leaving_frees_the_engine_and_the_source(tmp_path: Path) -> None:
 
     limiter = RateLimiter(tmp_path / "limit.sqlite", clock, limit=0)
     gateway = Gateway(
-        CuedLanguage(clock, [words("Fine.")]), ScriptedSpeechModel(clock), limiter, clock
+        CuedLanguageModel(clock, [split_words("Fine.")]), ScriptedSpeechModel(clock), limiter, clock
     )
     gateway.start()
     async with aclosing(gateway.transcribe_live(CALL, endless)) as events:
@@ -211,17 +211,17 @@ async def test_leaving_frees_the_engine_and_the_source(tmp_path: Path) -> None:
 
 
 @asynchronous
-async def test_the_worst_lag_of_the_captions_is_recorded() -> None:
-    """Sound that had come when a caption was shown, less the sound that it was made from."""
+async def test_the_largest_caption_lag_is_recorded() -> None:
+    """The lag is the audio received when a caption is sent, minus the audio that it covers."""
     clock = ManualClock()
-    hearing = [
+    captions = [
         PartialTranscript(final="a" * n, seconds=n - lag)
         for n, lag in ((1, 0.25), (2, 0.75), (3, 0))
     ]
-    model = CuedSpeech(clock, [[*hearing, Transcription(text="All.", seconds=4)]])
+    model = CuedSpeechModel(clock, [[*captions, Transcription(text="All.", seconds=4)]])
     records: list[CallRecord] = []
     gateway = Gateway(
-        CuedLanguage(clock, [words("Fine.")]),
+        CuedLanguageModel(clock, [split_words("Fine.")]),
         model,
         Unlimited(),
         clock,
@@ -229,14 +229,14 @@ async def test_the_worst_lag_of_the_captions_is_recorded() -> None:
     )
     gateway.start()
 
-    async def second_by_second() -> AsyncGenerator[bytes, None]:
+    async def four_seconds() -> AsyncGenerator[bytes, None]:
         for _ in range(4):
             yield bytes(BYTES_PER_SECOND)
 
     async def collect() -> None:
-        async for _ in gateway.transcribe_live(CALL, second_by_second):
+        async for _ in gateway.transcribe_live(CALL, four_seconds):
             pass
 
-    await finished(collect(), clock)
+    await advance_until_done(collect(), clock)
     assert [(record.caption_lag, record.audio) for record in records] == [(0.75, 4.0)]
     await gateway.close()

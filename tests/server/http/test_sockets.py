@@ -15,9 +15,9 @@ from prepserver.wire import codec, limits
 from prepserver.wire import protocol as wire
 from prepserver.wire.error_codes import ErrorCode
 from tests.support.clock import ManualClock
+from tests.support.echo_room import EchoRoom, caption, echo_server, masked_text_frame, opcodes
 from tests.support.loop import asynchronous
 from tests.support.objects import Gate, call_to, eventually
-from tests.support.parrot import Parrot, caption, edge, masked, opcodes
 from tests.support.wire import Wire
 
 # --- The handshake ------------------------------------------------------------------------------
@@ -26,7 +26,7 @@ from tests.support.wire import Wire
 @asynchronous
 async def test_a_refusal_is_an_http_response(tmp_path: Path) -> None:
     """With the status and the body of every error, and then the connection ends."""
-    async with edge(tmp_path) as it:
+    async with echo_server(tmp_path) as it:
         refused = Wire(it.sockets, "/parties/forbidden/x")
         await refused.enter()
         assert refused.response is not None
@@ -40,15 +40,15 @@ async def test_a_refusal_is_an_http_response(tmp_path: Path) -> None:
 @asynchronous
 async def test_what_is_sent_before_the_room_is_open_is_delivered(tmp_path: Path) -> None:
     """A client that does not wait for the answer to its handshake loses nothing."""
-    async with edge(tmp_path) as it:
-        it.door.clear()
+    async with echo_server(tmp_path) as it:
+        it.admitting.clear()
         early = Wire(it.sockets)
         early.client.send_request(early.client.connect())
         early.flush()
         await asyncio.sleep(0)
-        early.send_raw(masked(b"early"))
+        early.send_raw(masked_text_frame(b"early"))
         assert not early.reading, "a second one waits in the client's own socket"
-        it.door.set()
+        it.admitting.set()
         await asyncio.gather(*early.state.tasks)
         await it.registry.wait_for_handlers()
         early.receive()
@@ -58,16 +58,16 @@ async def test_what_is_sent_before_the_room_is_open_is_delivered(tmp_path: Path)
 @asynchronous
 async def test_a_client_that_vanishes_in_the_handshake_leaves_nothing(tmp_path: Path) -> None:
     """The room forgets it when the door opens at last."""
-    async with edge(tmp_path) as it:
-        it.door.clear()
+    async with echo_server(tmp_path) as it:
+        it.admitting.clear()
         hasty = Wire(it.sockets)
         hasty.client.send_request(hasty.client.connect())
         hasty.flush()
         await asyncio.sleep(0)
         hasty.vanish()
-        it.door.set()
+        it.admitting.set()
         await asyncio.gather(*hasty.state.tasks)
-        assert await it.clients() == 0
+        assert await it.client_count() == 0
         assert not it.sockets.open
         assert not hasty.state.connections
 
@@ -79,9 +79,9 @@ async def test_a_client_that_vanishes_in_the_handshake_leaves_nothing(tmp_path: 
 @asynchronous
 async def test_a_message_of_any_length_arrives_whole(tmp_path: Path, size: int) -> None:
     """Around each length at which the frame's header changes."""
-    async with edge(tmp_path) as it:
-        client = await it.wire()
-        await it.registry.call(call_to(Parrot, "a", Parrot.say, "x" * size))
+    async with echo_server(tmp_path) as it:
+        client = await it.connect_client()
+        await it.registry.call(call_to(EchoRoom, "a", EchoRoom.broadcast, "x" * size))
         client.receive()
         assert client.texts == [caption("x" * size)]
 
@@ -89,8 +89,8 @@ async def test_a_message_of_any_length_arrives_whole(tmp_path: Path, size: int) 
 @asynchronous
 async def test_a_message_in_pieces_is_one_message(tmp_path: Path) -> None:
     """Fragments are put together, with a ping in between, and what follows is not mixed in."""
-    async with edge(tmp_path) as it:
-        client = await it.wire()
+    async with echo_server(tmp_path) as it:
+        client = await it.connect_client()
         client.client.send_text(b"in ", fin=False)
         client.client.send_ping(b"still there?")
         client.client.send_continuation("drei Stück".encode()[:7], fin=False)
@@ -99,7 +99,7 @@ async def test_a_message_in_pieces_is_one_message(tmp_path: Path) -> None:
         client.client.send_continuation(b"345", fin=True)
         client.flush()
         await eventually(lambda: len(client.receive() and client.texts) == 2)
-        assert await it.heard() == ["in drei Stück", "5 bytes"]
+        assert await it.received() == ["in drei Stück", "5 bytes"]
         assert opcodes(client.frames).count(Opcode.PONG) == 1
 
 
@@ -119,21 +119,21 @@ async def test_what_is_no_websocket_ends_with_the_code_for_it(
     tmp_path: Path, data: bytes, code: int
 ) -> None:
     """The object hears nothing of it and nobody else is disturbed."""
-    async with edge(tmp_path) as it:
-        client, other = await it.wire(), await it.wire()
+    async with echo_server(tmp_path) as it:
+        client, other = await it.connect_client(), await it.connect_client()
         client.send_raw(data)
         client.receive()
         assert client.ended is not None
         assert client.ended[0] == code
         other.send("fine")
-        assert await it.heard() == ["fine"]
+        assert await it.received() == ["fine"]
 
 
 @asynchronous
 async def test_text_that_is_too_long_is_answered_after_what_came_before(tmp_path: Path) -> None:
     """In whole or in pieces: a typed error, 1009, and nothing that follows counts."""
-    async with edge(tmp_path) as it:
-        client = await it.wire()
+    async with echo_server(tmp_path) as it:
+        client = await it.connect_client()
         client.send("before")
         client.client.send_text(b"x" * limits.MAX_TEXT_FRAME, fin=False)
         client.client.send_continuation(b"x", fin=True)
@@ -146,7 +146,7 @@ async def test_text_that_is_too_long_is_answered_after_what_came_before(tmp_path
         assert failure.code == ErrorCode.MESSAGE_TOO_BIG
         assert client.ended is not None
         assert client.ended[0] == wire.CLOSE_TOO_BIG
-        assert await it.heard() == ["before"]
+        assert await it.received() == ["before"]
 
 
 @asynchronous
@@ -154,8 +154,8 @@ async def test_a_flood_waits_in_the_clients_own_socket(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While a message is being handled no more is read; then all arrive, once and in order."""
-    async with edge(tmp_path) as it:
-        client = await it.wire()
+    async with echo_server(tmp_path) as it:
+        client = await it.connect_client()
         gate = Gate(monkeypatch, "a")
         sent = [str(number) for number in range(50)]
         client.send(sent[0])
@@ -165,7 +165,7 @@ async def test_a_flood_waits_in_the_clients_own_socket(
         assert not client.reading
         gate.open()
         await eventually(lambda: client.reading)
-        assert await it.heard() == sent
+        assert await it.received() == sent
         client.receive()
         assert client.texts == [caption(text) for text in sent]
 
@@ -184,8 +184,8 @@ def test_no_more_is_read_at_once_than_a_bounded_piece(tmp_path: Path) -> None:
 @asynchronous
 async def test_what_a_client_said_before_it_left_is_heard(tmp_path: Path) -> None:
     """Messages and the close frame in one piece of data: the messages count."""
-    async with edge(tmp_path) as it:
-        client = await it.wire()
+    async with echo_server(tmp_path) as it:
+        client = await it.connect_client()
         client.client.send_text(b"one")
         client.client.send_text(b"two")
         client.client.send_close(1000, "bye")
@@ -195,8 +195,8 @@ async def test_what_a_client_said_before_it_left_is_heard(tmp_path: Path) -> Non
         client.receive()
         assert client.ended == (1000, "bye")
         await it.registry.wait_for_handlers()
-        assert await it.heard() == ["one", "two"]
-        assert await it.clients() == 0
+        assert await it.received() == ["one", "two"]
+        assert await it.client_count() == 0
 
 
 @pytest.mark.parametrize("how", ["vanish", "eof"])
@@ -205,30 +205,30 @@ async def test_a_client_that_breaks_off_is_disconnected_after_what_it_said(
     tmp_path: Path, how: str
 ) -> None:
     """A broken connection and a half-closed one are the same."""
-    async with edge(tmp_path) as it:
-        client = await it.wire()
+    async with echo_server(tmp_path) as it:
+        client = await it.connect_client()
         client.send("one", "two")
         if how == "eof":
             client.socket.eof_received()
         client.vanish()
         await it.registry.wait_for_handlers()
-        assert await it.heard() == ["one", "two"]
-        assert await it.clients() == 0
+        assert await it.received() == ["one", "two"]
+        assert await it.client_count() == 0
         assert not client.state.connections
 
 
 @asynchronous
 async def test_a_close_that_is_not_answered_ends_all_the_same(tmp_path: Path) -> None:
     """The client has ten seconds, and nothing it says in them is taken for a message."""
-    async with edge(tmp_path) as it:
-        client = await it.wire()
+    async with echo_server(tmp_path) as it:
+        client = await it.connect_client()
         it.connections[0].close(1000, "done")
-        client.send_raw(masked(b"too late"))
+        client.send_raw(masked_text_frame(b"too late"))
         await it.clock.advance(CLOSE_SECONDS - 1)
         assert not client.aborted
         await it.clock.advance(2)
         assert client.aborted
-        assert await it.heard() == []
+        assert await it.received() == []
 
 
 @asynchronous
@@ -236,17 +236,17 @@ async def test_what_is_said_after_the_servers_close_counts_no_more_when_the_clie
     tmp_path: Path,
 ) -> None:
     """The message was on its way when the close came, and arrives in one piece with the answer."""
-    async with edge(tmp_path) as it:
-        client = await it.wire()
+    async with echo_server(tmp_path) as it:
+        client = await it.connect_client()
         it.connections[0].close(1000, "done")
-        late = masked(b"too late")
+        late = masked_text_frame(b"too late")
         client.receive()
         assert client.ended == (1000, "done")
         client.send_raw(late + b"".join(client.client.data_to_send()))
         assert client.closed
         await it.registry.wait_for_handlers()
-        assert await it.heard() == []
-        assert await it.clients() == 0
+        assert await it.received() == []
+        assert await it.client_count() == 0
 
 
 @pytest.mark.parametrize("bad", [b"x" * (limits.MAX_TEXT_FRAME + 1), b"\xff"], ids=["big", "bytes"])
@@ -255,8 +255,8 @@ async def test_what_follows_a_message_that_ends_the_connection_counts_no_more(
     tmp_path: Path, bad: bytes
 ) -> None:
     """Also when the client leaves in the same breath; what came before it does."""
-    async with edge(tmp_path) as it:
-        client = await it.wire()
+    async with echo_server(tmp_path) as it:
+        client = await it.connect_client()
         client.client.send_text(b"before")
         client.client.send_text(bad)
         client.client.send_text(b"after")
@@ -264,18 +264,18 @@ async def test_what_follows_a_message_that_ends_the_connection_counts_no_more(
         client.flush()
         assert client.closed
         await it.registry.wait_for_handlers()
-        assert await it.heard() == ["before"]
-        assert await it.clients() == 0
+        assert await it.received() == ["before"]
+        assert await it.client_count() == 0
 
 
 @asynchronous
 async def test_a_close_behind_a_full_socket_ends_all_the_same(tmp_path: Path) -> None:
     """It waits for what was sent before it, but not for ever."""
-    async with edge(tmp_path) as it:
-        client = await it.wire()
+    async with echo_server(tmp_path) as it:
+        client = await it.connect_client()
         client.stuck = True
         for text in ("fills the socket", "waits"):
-            await it.registry.call(call_to(Parrot, "a", Parrot.say, text))
+            await it.registry.call(call_to(EchoRoom, "a", EchoRoom.broadcast, text))
         it.connections[0].close(1000, "done")
         await it.clock.advance(CLOSE_SECONDS - 1)
         assert not client.aborted
@@ -288,8 +288,8 @@ async def test_stopping_answers_the_last_message_before_the_close(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No further one is taken; an idle client is closed at once; each is told to come back."""
-    async with edge(tmp_path) as it:
-        busy, idle = await it.wire(), await it.wire()
+    async with echo_server(tmp_path) as it:
+        busy, idle = await it.connect_client(), await it.connect_client()
         gate = Gate(monkeypatch, "a")
         busy.send("the last")
         await eventually(gate.reached.is_set)
@@ -314,8 +314,8 @@ async def test_stopping_answers_the_last_message_before_the_close(
 @asynchronous
 async def test_stopping_does_not_wait_for_a_close_that_hangs(tmp_path: Path) -> None:
     """A client that had ten seconds to answer has three from now on."""
-    async with edge(tmp_path) as it:
-        client = await it.wire()
+    async with echo_server(tmp_path) as it:
+        client = await it.connect_client()
         it.connections[0].close(1000, "done")
         client.socket.shutdown()
         await it.clock.advance(STOP_SECONDS + 1)

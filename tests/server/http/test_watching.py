@@ -73,7 +73,7 @@ def test_an_administrator_sees_the_calls(watched: Server, eve: str, root: str) -
     assert lines["question"]["completion_tokens"] > 0
     assert [(m["job"], m["state"], m["waiting"]) for m in stats.body["models"]] == [
         ("interviewer", "ready", 0),
-        ("ears", "ready", 0),
+        ("transcriber", "ready", 0),
     ]
     wrong = watched.request("GET", "/api/gateway/stats?since=always", key=root)
     assert (wrong.status, wrong.body["error"]["code"]) == (400, "bad_span")

@@ -21,7 +21,7 @@ from tests.server.interview.stored import stored
 from tests.server.interview.talk import answer, kinds, open_room, ready, snapshot
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
-from tests.support.models import CuedLanguage, words
+from tests.support.models import CuedLanguageModel, split_words
 from tests.support.rooms import USER, Rooms
 
 
@@ -305,7 +305,9 @@ async def test_a_failed_turn_says_why_and_can_be_tried_again(tmp_path: Path) -> 
     """The error is broadcast and kept for those who come later."""
     clock = ManualClock()
     broken = InferenceError("No memory.", code=ErrorCode.INFERENCE, retryable=False)
-    model = CuedLanguage(clock, [[broken], words('{"skills": []}'), words("What is it like?")])
+    model = CuedLanguageModel(
+        clock, [[broken], split_words('{"skills": []}'), split_words("What is it like?")]
+    )
     async with Rooms(tmp_path, clock=clock, language=model) as rooms:
         view = await rooms.create()
         client = await rooms.join(view.id)

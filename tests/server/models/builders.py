@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from prepserver.models.catalogue import Catalogue, check
+from prepserver.models.catalogue import Catalogue, validate
 from prepserver.models.formats import GGUF_MAGIC
 
 STATE = 4
@@ -164,7 +164,7 @@ def hub_entry(name: str, final: bytes, **changes: Any) -> dict[str, Any]:
 
 
 def catalogue(*entries: dict[str, Any], **aliases: list[str]) -> Catalogue:
-    return check(msgspec.convert({"models": entries, "aliases": aliases}, Catalogue))
+    return validate(msgspec.convert({"models": entries, "aliases": aliases}, Catalogue))
 
 
 def code_of(error: Any) -> str:

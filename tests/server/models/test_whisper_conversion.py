@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from prepserver.models.errors import ModelError
 from prepserver.models.mel import filter_bank
-from prepserver.models.whisper_conversion import convert, vocabulary
+from prepserver.models.whisper_conversion import convert, read_vocabulary
 from tests.server.models.builders import (
     STATE,
     Variables,
@@ -211,7 +211,7 @@ def test_a_broken_vocabulary_is_refused(tmp_path: Path, text: bytes, why: str) -
     path = tmp_path / "tokenizer.json"
     path.write_bytes(text)
     with pytest.raises(ModelError, match=why):
-        vocabulary(path)
+        read_vocabulary(path)
 
 
 def test_every_byte_has_a_letter(tmp_path: Path) -> None:
@@ -220,6 +220,6 @@ def test_every_byte_has_a_letter(tmp_path: Path) -> None:
     letters = [chr(byte) for byte in kept] + [chr(256 + index) for index in range(68)]
     path = tmp_path / "tokenizer.json"
     path.write_bytes(tokenizer_json(letters))
-    tokens = vocabulary(path)
+    tokens = read_vocabulary(path)
     assert sorted(tokens) == [bytes([byte]) for byte in range(256)]
     assert tokens[kept.index(ord("A"))] == b"A"

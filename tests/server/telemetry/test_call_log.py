@@ -1,6 +1,7 @@
-"""The log of calls: what is written, found, pruned and forgotten."""
+"""The call log: writing, queries, pruning, erasing text, and upgrades."""
 
 import stat
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,16 @@ import msgspec
 import pytest
 
 from prepserver.errors import NotFound
-from prepserver.telemetry.call_log import LONGEST_ANSWER, CallLog, CallQuery
+from prepserver.telemetry.call_log import MAX_QUERY_ROWS, CallLog, CallQuery, find_calls
 from prepserver.telemetry.calls import CallRecord
+from prepserver.telemetry.stats import call_statistics
 from prepserver.wire.error_codes import ErrorCode
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
 
 DAY = 86_400.0
+VERSION_0 = Path(__file__).parents[1] / "fixtures" / "data-directory-1.tar.gz"
+"""A data directory whose call log has no schema version: 15 calls of two interviews."""
 
 
 def record(at: float = 0.0, **fields: Any) -> CallRecord:
@@ -30,40 +34,40 @@ def record(at: float = 0.0, **fields: Any) -> CallRecord:
     return CallRecord(at=at, **values)
 
 
-def log_at(tmp_path: Path, clock: ManualClock | None = None, **options: Any) -> CallLog:
+def open_log(tmp_path: Path, clock: ManualClock | None = None, **options: Any) -> CallLog:
     return CallLog(tmp_path / "calls.sqlite", clock or ManualClock(), **options)
 
 
-def files_of(folder: Path) -> list[Path]:
-    """The log's database and its journals."""
+def log_files(folder: Path) -> list[Path]:
+    """Return the database and its journals."""
     return list(folder.glob("calls.sqlite*"))
 
 
 async def purposes(log: CallLog, **query: Any) -> list[str]:
-    """Of the calls that a query finds, the newest first."""
+    """Return the purposes of the calls that match, newest first."""
     return [found.purpose for found in await log.find(CallQuery(**query))]
 
 
 @asynchronous
-async def test_what_was_written_is_found_as_it_was(tmp_path: Path) -> None:
-    """Every field, also the pairs of metadata and a text that is not English."""
-    log = log_at(tmp_path)
+async def test_a_record_is_read_back_unchanged(tmp_path: Path) -> None:
+    """Every field survives, including metadata and non-English text."""
+    log = open_log(tmp_path)
     written = record(
         metadata={"question": "3", "größe": "ß"},
         model="m",
-        step=1,
+        fallback_index=1,
         prompt_tokens=3,
         cached_tokens=2,
         completion_tokens=1,
         audio=1.5,
         queued=0.5,
-        first=0.25,
-        lag=0.125,
+        first_token=0.25,
+        transcript_lag=0.125,
         caption_lag=0.75,
         duration=2.0,
         compute=1.0,
         retries=2,
-        shared="flight",
+        shared="in_flight",
         outcome="worker_died",
         prompt="Warum?",
         reply="Darüm ✓",
@@ -80,29 +84,29 @@ async def test_what_was_written_is_found_as_it_was(tmp_path: Path) -> None:
 
 
 @asynchronous
-async def test_records_are_written_once_a_second_and_at_the_end(tmp_path: Path) -> None:
-    """Until then they wait; nothing is lost when the server is stopped."""
+async def test_records_are_written_every_second_and_on_close(tmp_path: Path) -> None:
+    """Records wait in memory until the next flush, and a regular stop loses none."""
     clock = ManualClock()
-    log = log_at(tmp_path, clock)
+    log = open_log(tmp_path, clock)
     log.start()
     await clock.advance(0)
     log.add(record(clock.now(), purpose="first"))
     await clock.advance(0.5)
     assert await purposes(log) == []
     await clock.advance(0.5)
-    while await purposes(log) != ["first"]:  # it is being written, in a thread
+    while await purposes(log) != ["first"]:  # a thread is writing it
         pass
     log.add(record(clock.now(), purpose="last"))
     await log.close()
-    again = log_at(tmp_path, clock)
-    assert set(await purposes(again)) == {"first", "last"}
-    await again.close()
+    reopened = open_log(tmp_path, clock)
+    assert set(await purposes(reopened)) == {"first", "last"}
+    await reopened.close()
 
 
 @asynchronous
-async def test_queries_by_user_interview_purpose_and_time(tmp_path: Path) -> None:
-    """Alone and together, the newest first, and never without end."""
-    log = log_at(tmp_path)
+async def test_queries_filter_by_user_interview_purpose_and_time(tmp_path: Path) -> None:
+    """Filters combine, the newest call comes first, and the number of rows is limited."""
+    log = open_log(tmp_path)
     log.add(record(1.0, purpose="a", user="u1", interview="i1"))
     log.add(record(2.0, purpose="b", user="u1", interview="i2"))
     log.add(record(3.0, purpose="c", user="u2", interview="i3"))
@@ -117,18 +121,18 @@ async def test_queries_by_user_interview_purpose_and_time(tmp_path: Path) -> Non
     assert await purposes(log, user="' OR 1 --") == []
     assert await purposes(log, limit=1) == ["c"]
     assert await purposes(log, limit=-1) == []
-    for number in range(LONGEST_ANSWER + 1):
+    for number in range(MAX_QUERY_ROWS + 1):
         log.add(record(10.0 + number))
     await log.flush()
-    assert len(await purposes(log, limit=10**9)) == LONGEST_ANSWER
+    assert len(await purposes(log, limit=10**9)) == MAX_QUERY_ROWS
     await log.close()
 
 
 @asynchronous
-async def test_old_records_are_pruned(tmp_path: Path) -> None:
-    """By themselves, while the server runs."""
+async def test_old_records_are_pruned_in_the_background(tmp_path: Path) -> None:
+    """Records older than the maximum age disappear while the server runs."""
     clock = ManualClock()
-    log = log_at(tmp_path, clock, max_age=DAY)
+    log = open_log(tmp_path, clock, max_age=DAY)
     log.add(record(clock.now() - DAY - 60, purpose="old"))
     log.add(record(clock.now() - DAY + 60, purpose="young"))
     log.start()
@@ -140,23 +144,23 @@ async def test_old_records_are_pruned(tmp_path: Path) -> None:
 
 
 @asynchronous
-async def test_a_log_that_is_too_large_loses_its_oldest_records(tmp_path: Path) -> None:
-    """The file itself becomes smaller; the newest records stay."""
+async def test_a_log_over_its_size_limit_loses_its_oldest_records(tmp_path: Path) -> None:
+    """The file shrinks below the limit, and the newest records stay."""
     clock = ManualClock()
-    log = log_at(tmp_path, clock, keep_text=True, max_bytes=2_000_000)
+    log = open_log(tmp_path, clock, keep_text=True, max_bytes=2_000_000)
     for number in range(5_000):
         log.add(record(clock.now() + number, purpose=str(number), prompt="x" * 1_000))
     await log.flush()
-    assert size_of(log) > 5_000_000
+    assert file_size(log) > 5_000_000
     await log.prune()
-    assert 1_000_000 < size_of(log) <= 2_000_000
+    assert 1_000_000 < file_size(log) <= 2_000_000
     assert (await purposes(log, limit=2)) == ["4999", "4998"]
     assert await purposes(log, until=clock.now() + 3_000) == []
     await log.close()
 
 
-def size_of(log: CallLog) -> int:
-    """Bytes of the file, once the journal is in it."""
+def file_size(log: CallLog) -> int:
+    """Return the bytes of the file after a checkpoint of its journal."""
     connection = apsw.Connection(str(log.path))
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     connection.close()
@@ -164,16 +168,16 @@ def size_of(log: CallLog) -> int:
 
 
 @asynchronous
-async def test_text_of_an_interview_that_is_no_more_is_removed_everywhere(tmp_path: Path) -> None:
-    """From the records that are written, from those that wait, and from those still to come; not
-    even the file's free space holds it, and the figures stay."""
-    log = log_at(tmp_path, keep_text=True)
+async def test_the_text_of_a_deleted_interview_is_erased_everywhere(tmp_path: Path) -> None:
+    """Text disappears from written, pending and later records and from the file's free pages; the
+    statistics stay."""
+    log = open_log(tmp_path, keep_text=True)
     secret = "my former employer cheated"
     for interview in ("gone", "stays"):
         log.add(record(interview=interview, prompt=f"{interview}: {secret}", reply="Oh."))
     await log.flush()
     log.add(record(interview="gone", prompt=secret, reply=secret))
-    await log.forget("gone")
+    await log.erase_text("gone")
     log.add(record(interview="gone", prompt=secret, reply=secret))
     await log.flush()
     gone = await log.find(CallQuery(interview="gone"))
@@ -181,15 +185,15 @@ async def test_text_of_an_interview_that_is_no_more_is_removed_everywhere(tmp_pa
     assert [found.prompt for found in await log.find(CallQuery(interview="stays"))] == [
         f"stays: {secret}"
     ]
-    await log.forget("stays")
+    await log.erase_text("stays")
     await log.close()
-    assert [p.name for p in files_of(tmp_path) if secret.encode() in p.read_bytes()] == []
+    assert [p.name for p in log_files(tmp_path) if secret.encode() in p.read_bytes()] == []
 
 
 @asynchronous
-async def test_a_disk_that_takes_nothing_fails_no_call(tmp_path: Path) -> None:
-    """Records wait, the oldest go when there are too many, and are written when it takes them."""
-    log = log_at(tmp_path)
+async def test_failed_writes_are_retried_and_raise_nothing(tmp_path: Path) -> None:
+    """While the database is locked, records stay buffered; they are written once it is free."""
+    log = open_log(tmp_path)
     blocker = apsw.Connection(str(log.path))
     log._connection.set_busy_timeout(10)
     blocker.execute("BEGIN IMMEDIATE")
@@ -198,7 +202,7 @@ async def test_a_disk_that_takes_nothing_fails_no_call(tmp_path: Path) -> None:
     log.add(record(2.0, purpose="b"))
     await log.flush()
     assert await purposes(log) == []
-    await log.forget("i")
+    await log.erase_text("i")
     await log.prune()
     blocker.execute("ROLLBACK")
     blocker.close()
@@ -209,10 +213,10 @@ async def test_a_disk_that_takes_nothing_fails_no_call(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_a_damaged_log_is_set_aside(tmp_path: Path) -> None:
-    """The server starts with a new one, and the old one is still there to be looked at."""
+    """The server starts with a new log and keeps the damaged file for inspection."""
     path = tmp_path / "calls.sqlite"
     path.write_bytes(b"this is no database" * 500)
-    log = log_at(tmp_path)
+    log = open_log(tmp_path)
     log.add(record(1.0))
     await log.flush()
     assert len(await log.find(CallQuery())) == 1
@@ -221,25 +225,73 @@ async def test_a_damaged_log_is_set_aside(tmp_path: Path) -> None:
 
 
 @asynchronous
-async def test_the_log_is_for_its_owner_alone(tmp_path: Path) -> None:
-    """It may hold what candidates said."""
-    log = log_at(tmp_path)
+async def test_only_the_owner_can_read_the_log(tmp_path: Path) -> None:
+    """The log and its journals may hold what candidates said, so their mode is 0600."""
+    log = open_log(tmp_path)
     log.add(record())
     await log.flush()
-    files = files_of(tmp_path)
+    files = log_files(tmp_path)
     assert len(files) > 1
     assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
     await log.close()
 
 
 @asynchronous
-async def test_a_query_without_a_log_says_so(tmp_path: Path) -> None:
-    """Instead of making an empty one."""
-    log = log_at(tmp_path)
+async def test_a_query_without_a_log_raises_not_found(tmp_path: Path) -> None:
+    """A query never creates an empty log."""
+    log = open_log(tmp_path)
     await log.close()
-    for path in files_of(tmp_path):
+    for path in log_files(tmp_path):
         path.unlink()
-    with pytest.raises(NotFound) as told:
+    with pytest.raises(NotFound) as error:
         await log.find(CallQuery())
-    assert told.value.code == ErrorCode.NO_CALL_LOG
-    assert files_of(tmp_path) == []
+    assert error.value.code == ErrorCode.NO_CALL_LOG
+    assert log_files(tmp_path) == []
+
+
+@pytest.fixture
+def version_0(tmp_path: Path) -> Path:
+    """Return the path of a call log of version 0."""
+    with tarfile.open(VERSION_0) as archive:
+        archive.extractall(tmp_path, filter="data")
+    return tmp_path / "server-data" / "calls.sqlite"
+
+
+@asynchronous
+async def test_a_log_of_version_0_is_upgraded_when_a_server_opens_it(version_0: Path) -> None:
+    """Old rows are readable under the new names, and new rows can be added; reopening the log
+    changes nothing."""
+    log = CallLog(version_0, ManualClock())
+    old = await log.find(CallQuery())
+    assert len(old) == 15
+    assert {call.model for call in old} == {"scripted"}
+    assert {call.fallback_index for call in old} == {0}
+    assert [call.purpose for call in old if call.kind == "transcribe_live"] == ["transcribe"]
+    assert all((call.first_token is not None) == (call.kind == "generate") for call in old)
+    (spoken,) = (call for call in old if call.transcript_lag is not None)
+    assert (spoken.kind, spoken.audio, round(spoken.transcript_lag or 0, 6)) == (
+        "transcribe_live",
+        2.0,
+        0.001566,
+    )
+    new = record(2e9, fallback_index=1, first_token=0.5, transcript_lag=0.25, shared="in_flight")
+    log.add(new)
+    await log.close()
+    reopened = CallLog(version_0, ManualClock())
+    assert await reopened.find(CallQuery()) == [new, *old]
+    await reopened.close()
+
+
+def test_a_log_of_version_0_is_upgraded_by_its_first_reader(version_0: Path) -> None:
+    """The statistics of an old data directory can be read before a new server has used it."""
+    assert sum(line.calls for line in call_statistics(version_0, 0.0)) == 15
+    assert len(find_calls(version_0, CallQuery())) == 15
+
+
+def test_a_shared_reply_of_version_0_is_upgraded(version_0: Path) -> None:
+    """The stored origin `flight` becomes `in_flight`."""
+    connection = apsw.Connection(str(version_0))
+    connection.execute("UPDATE calls SET shared = 'flight' WHERE purpose = 'hint'")
+    connection.close()
+    (hint,) = find_calls(version_0, CallQuery(purpose="hint"))
+    assert hint.shared == "in_flight"

@@ -1,4 +1,4 @@
-"""What the log says together, against a plain count of the same records."""
+"""Statistics of the call log, compared with a plain count of the same records."""
 
 import json
 import random
@@ -9,8 +9,8 @@ import pytest
 from prepserver.errors import BadRequest, NotFound
 from prepserver.telemetry.call_log import CallLog
 from prepserver.telemetry.calls import CallRecord
-from prepserver.telemetry.report import listing, report
-from prepserver.telemetry.stats import StatsLine, parse_span, statistics
+from prepserver.telemetry.report import call_list, statistics_report
+from prepserver.telemetry.stats import StatsLine, call_statistics, parse_duration
 from prepserver.wire.error_codes import ErrorCode
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
@@ -18,7 +18,7 @@ from tests.support.loop import asynchronous
 OUTCOMES = ("ok", "ok", "ok", "cancelled", "worker_died", "dropped")
 
 
-def some_records(seed: int, count: int, now: float) -> list[CallRecord]:
+def random_records(seed: int, count: int, now: float) -> list[CallRecord]:
     dice = random.Random(seed)
     return [
         CallRecord(
@@ -29,16 +29,16 @@ def some_records(seed: int, count: int, now: float) -> list[CallRecord]:
             interview="i",
             request=str(number),
             model=dice.choice(("", "small", "large")),
-            step=dice.choice((0, 0, 1)),
+            fallback_index=dice.choice((0, 0, 1)),
             prompt_tokens=dice.randint(0, 100),
             cached_tokens=dice.randint(0, 50),
             completion_tokens=dice.randint(0, 30),
             audio=dice.randint(0, 8) / 4,
-            first=dice.choice((None, dice.randint(0, 400) / 4)),
+            first_token=dice.choice((None, dice.randint(0, 400) / 4)),
             duration=dice.randint(0, 4_000) / 4,
             compute=dice.randint(0, 8) / 4,
             retries=dice.randint(0, 2),
-            shared=dice.choice(("", "", "cache", "flight")),
+            shared=dice.choice(("", "", "cache", "in_flight")),
             outcome=dice.choice(OUTCOMES),
         )
         for number in range(count)
@@ -46,20 +46,20 @@ def some_records(seed: int, count: int, now: float) -> list[CallRecord]:
 
 
 def percentile(values: list[float], share: float) -> float | None:
-    """By nearest rank."""
+    """Return a percentile by nearest rank."""
     ordered = sorted(values)
     rank = next((n for n in range(1, len(ordered) + 1) if n >= share * len(ordered)), None)
     return None if rank is None else ordered[rank - 1]
 
 
-def counted(records: list[CallRecord], since: float) -> list[StatsLine]:
+def expected_statistics(records: list[CallRecord], since: float) -> list[StatsLine]:
     groups: dict[tuple[str, str, str], list[CallRecord]] = {}
     for record in records:
         if record.at >= since:
             groups.setdefault((record.model, record.kind, record.purpose), []).append(record)
     lines = []
     for (model, kind, purpose), group in sorted(groups.items()):
-        firsts = [record.first for record in group if record.first is not None]
+        first_tokens = [call.first_token for call in group if call.first_token is not None]
         durations = [record.duration for record in group if record.outcome == "ok"]
         lines.append(
             StatsLine(
@@ -71,15 +71,15 @@ def counted(records: list[CallRecord], since: float) -> list[StatsLine]:
                 cancelled=sum(record.outcome == "cancelled" for record in group),
                 dropped=sum(record.outcome == "dropped" for record in group),
                 retries=sum(record.retries for record in group),
-                fallbacks=sum(record.step > 0 for record in group),
+                fallbacks=sum(record.fallback_index > 0 for record in group),
                 shared=sum(record.shared != "" for record in group),
                 prompt_tokens=sum(record.prompt_tokens for record in group),
                 cached_tokens=sum(record.cached_tokens for record in group),
                 completion_tokens=sum(record.completion_tokens for record in group),
                 audio=sum(record.audio for record in group),
                 compute=sum(record.compute for record in group),
-                first_p50=percentile(firsts, 0.5),
-                first_p95=percentile(firsts, 0.95),
+                first_token_p50=percentile(first_tokens, 0.5),
+                first_token_p95=percentile(first_tokens, 0.95),
                 duration_p50=percentile(durations, 0.5),
                 duration_p95=percentile(durations, 0.95),
             )
@@ -87,7 +87,7 @@ def counted(records: list[CallRecord], since: float) -> list[StatsLine]:
     return lines
 
 
-async def log_of(tmp_path: Path, records: list[CallRecord]) -> CallLog:
+async def write_log(tmp_path: Path, records: list[CallRecord]) -> CallLog:
     log = CallLog(tmp_path / "calls.sqlite", ManualClock())
     for record in records:
         log.add(record)
@@ -97,82 +97,80 @@ async def log_of(tmp_path: Path, records: list[CallRecord]) -> CallLog:
 
 @pytest.mark.parametrize(("seed", "count"), [(1, 1), (2, 2), (3, 20), (4, 21), (5, 400)])
 @asynchronous
-async def test_the_figures_are_those_of_a_plain_count(
-    tmp_path: Path, seed: int, count: int
-) -> None:
-    """Sums, percentiles by nearest rank, and nothing from before the span."""
+async def test_statistics_equal_a_plain_count(tmp_path: Path, seed: int, count: int) -> None:
+    """Sums and nearest-rank percentiles agree, and calls before the period are excluded."""
     now = ManualClock().now()
-    records = some_records(seed, count, now)
-    log = await log_of(tmp_path, records)
+    records = random_records(seed, count, now)
+    log = await write_log(tmp_path, records)
     for since in (0.0, now - 50):
-        assert statistics(log.path, since) == counted(records, since)
+        assert call_statistics(log.path, since) == expected_statistics(records, since)
     await log.close()
 
 
 @asynchronous
-async def test_the_report_reads_the_log_of_a_server_that_runs(tmp_path: Path) -> None:
-    """While the log is open for writing; as a table and as JSON."""
+async def test_the_report_reads_the_log_of_a_running_server(tmp_path: Path) -> None:
+    """While the log is open for writing, it can be reported as a table and as JSON."""
     now = ManualClock().now()
-    records = some_records(6, 50, now)
-    log = await log_of(tmp_path, records)
-    told = json.loads(report(tmp_path, "1h", as_json=True, now=now))
-    assert (told["since"], told["until"]) == (now - 3_600, now)
-    assert [(line["model"], line["calls"]) for line in told["lines"]] == [
-        (line.model, line.calls) for line in counted(records, 0.0)
+    records = random_records(6, 50, now)
+    log = await write_log(tmp_path, records)
+    parsed = json.loads(statistics_report(tmp_path, "1h", as_json=True, now=now))
+    assert (parsed["since"], parsed["until"]) == (now - 3_600, now)
+    assert [(line["model"], line["calls"]) for line in parsed["lines"]] == [
+        (line.model, line.calls) for line in expected_statistics(records, 0.0)
     ]
-    table = report(tmp_path, "1h", as_json=False, now=now).splitlines()
-    assert table[0].split()[:2] == ["model", "what"]
-    assert len(table) == 1 + len(counted(records, 0.0))
+    table = statistics_report(tmp_path, "1h", as_json=False, now=now).splitlines()
+    assert table[0].split()[:2] == ["model", "purpose"]
+    assert len(table) == 1 + len(expected_statistics(records, 0.0))
     assert any(row.startswith("(none)") for row in table)
-    assert "no calls" in report(tmp_path, "1s", as_json=False, now=now + 1_000)
+    assert "No model calls" in statistics_report(tmp_path, "1s", as_json=False, now=now + 1_000)
     await log.close()
 
 
-def test_without_a_log_the_report_says_where_it_looked(tmp_path: Path) -> None:
-    """And makes no file."""
-    with pytest.raises(NotFound) as told:
-        report(tmp_path, "24h", as_json=False, now=0.0)
-    assert str(tmp_path) in told.value.message
+def test_a_report_without_a_log_names_the_missing_file(tmp_path: Path) -> None:
+    """The error names the data directory, and no file is created."""
+    with pytest.raises(NotFound) as error:
+        statistics_report(tmp_path, "24h", as_json=False, now=0.0)
+    assert str(tmp_path) in error.value.message
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
     ("text", "seconds"), [("90s", 90), ("30m", 1_800), ("24h", 86_400), (" 1.5D ", 129_600)]
 )
-def test_spans_are_read(text: str, seconds: float) -> None:
-    """A number and one of four units."""
-    assert parse_span(text) == seconds
+def test_durations_are_parsed(text: str, seconds: float) -> None:
+    """A duration is a number and one of four units."""
+    assert parse_duration(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "24", "h", "-1h", "1w", "1h30m", "0s", "٣h", "9" * 50 + "d"])
-def test_what_is_no_span_is_refused(text: str) -> None:
-    """With a sentence that says what to write instead."""
-    with pytest.raises(BadRequest) as told:
-        parse_span(text)
-    assert told.value.code == ErrorCode.BAD_SPAN
-    assert "24h" in told.value.message
+def test_an_invalid_duration_is_rejected(text: str) -> None:
+    """The error gives an example of a valid duration."""
+    with pytest.raises(BadRequest) as error:
+        parse_duration(text)
+    assert error.value.code == ErrorCode.BAD_SPAN
+    assert "24h" in error.value.message
 
 
 @asynchronous
-async def test_single_calls_are_listed_the_newest_first(tmp_path: Path) -> None:
-    """Those that were asked for; JSON has every field of each on a line of its own."""
+async def test_single_calls_are_listed_newest_first(tmp_path: Path) -> None:
+    """Filters select calls; JSON output holds one call with all its fields per line."""
     now = ManualClock().now()
-    records = some_records(7, 60, now)
-    log = await log_of(tmp_path, records)
+    records = random_records(7, 60, now)
+    log = await write_log(tmp_path, records)
 
-    def listed(**query: str) -> list[str]:
+    def listed_requests(**query: str) -> list[str]:
         chosen = {"user": "", "interview": "", "purpose": "", **query}
-        text = listing(tmp_path, "1h", **chosen, limit=1_000, as_json=True, now=now)
+        text = call_list(tmp_path, "1h", **chosen, limit=1_000, as_json=True, now=now)
         return [json.loads(line)["request"] for line in text.splitlines()]
 
     newest = sorted(records, key=lambda r: (r.at, records.index(r)), reverse=True)
-    assert listed() == [record.request for record in newest]
-    assert listed(purpose="hint") == [r.request for r in newest if r.purpose == "hint"]
-    assert listed(user="u", interview="another") == []
-    table = listing(
+    assert listed_requests() == [record.request for record in newest]
+    assert listed_requests(purpose="hint") == [r.request for r in newest if r.purpose == "hint"]
+    assert listed_requests(user="u", interview="another") == []
+    table = call_list(
         tmp_path, "1h", user="", interview="", purpose="", limit=3, as_json=False, now=now
     ).splitlines()
     assert len(table) == 4
-    assert table[0].startswith("when (UTC)")
+    assert table[0].startswith("time (UTC)")
     assert table[1].startswith("2023-11-14 ")
     await log.close()

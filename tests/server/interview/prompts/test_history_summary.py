@@ -27,7 +27,7 @@ from tests.server.interview.prompts.test_build import context_after, prompt_text
 from tests.server.interview.talk import answer, open_room
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
-from tests.support.models import CuedLanguage, Reply, words
+from tests.support.models import CuedLanguageModel, Reply, split_words
 from tests.support.rooms import Rooms
 
 BANK = bank.load_bank()
@@ -72,9 +72,9 @@ def test_a_new_summary_is_about_messages_that_no_summary_covers(profile: str) ->
     assert context.messages[8].text not in prompt_text(prompt)
 
 
-def create_gateway(tmp_path: Path, reply: Reply) -> tuple[Gateway, CuedLanguage]:
+def create_gateway(tmp_path: Path, reply: Reply) -> tuple[Gateway, CuedLanguageModel]:
     clock = ManualClock()
-    model = CuedLanguage(clock, [reply])
+    model = CuedLanguageModel(clock, [reply])
     limiter = RateLimiter(tmp_path / "limits.sqlite", clock, limit=0)
     return Gateway(model, ScriptedSpeechModel(clock), limiter, clock), model
 
@@ -85,7 +85,7 @@ CALL = Call(purpose="question", user="u", interview="i", request="i/1")
 @asynchronous
 async def test_a_summary_grows_with_the_interview(tmp_path: Path) -> None:
     """A new summary is appended to the previous one."""
-    gateway, model = create_gateway(tmp_path, words("They built airships."))
+    gateway, model = create_gateway(tmp_path, split_words("They built airships."))
     gateway.start()
     info, context = SMALL_CONTEXT["instruct"], context_after(LONG_ANSWERS)
     first = await summarise_history(gateway, CALL, info, BANK, context, 1)
@@ -116,7 +116,7 @@ async def test_a_failed_summary_does_not_fail_the_turn(tmp_path: Path) -> None:
     await gateway.close()
 
 
-class SmallContextLanguage(CuedLanguage):
+class SmallContextLanguage(CuedLanguageModel):
     """Language model with a context of 700 tokens."""
 
     async def start(self) -> ModelInfo:
@@ -132,11 +132,11 @@ async def test_the_history_summary_of_a_long_interview_is_stored(tmp_path: Path)
         def next_reply(self, prompt: Prompt) -> Reply:
             match prompt.purpose:
                 case "skills":
-                    return words('{"skills": []}')
+                    return split_words('{"skills": []}')
                 case "history_summary":
-                    return words("They spoke of airships.")
+                    return split_words("They spoke of airships.")
                 case _:
-                    return words(f"What is point {len(self.prompts)} about?")
+                    return split_words(f"What is point {len(self.prompts)} about?")
 
     model = Interviewer(clock, [])
     async with Rooms(tmp_path, clock=clock, language=model) as rooms:

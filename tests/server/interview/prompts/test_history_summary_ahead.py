@@ -24,7 +24,7 @@ from tests.server.interview.prompts.test_history_summary import LONG_ANSWERS, SM
 from tests.server.interview.talk import answer, open_room
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
-from tests.support.models import CuedLanguage, Reply, words
+from tests.support.models import CuedLanguageModel, Reply, split_words
 from tests.support.objects import eventually
 from tests.support.rooms import Client, Rooms
 
@@ -33,7 +33,7 @@ BANK = bank.load_bank()
 SUMMARY = "They spoke of airships."
 
 
-class Interviewer(CuedLanguage):
+class Interviewer(CuedLanguageModel):
     """Language model whose context fits four long answers with their questions, but not a fifth.
 
     A summary waits for `summary_allowed`.
@@ -57,11 +57,11 @@ class Interviewer(CuedLanguage):
     def next_reply(self, prompt: Prompt) -> Reply:
         match prompt.purpose:
             case "skills":
-                return words('{"skills": []}')
+                return split_words('{"skills": []}')
             case "history_summary":
-                return words(SUMMARY)
+                return split_words(SUMMARY)
             case _:
-                return words(f"What is point {len(self.prompts)} about?")
+                return split_words(f"What is point {len(self.prompts)} about?")
 
     async def generate(self, prompt: Prompt) -> AsyncGenerator[TextDelta | Usage, None]:
         async for event in super().generate(prompt):

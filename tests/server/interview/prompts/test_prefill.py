@@ -18,14 +18,14 @@ from tests.server.interview.prompts.test_build import PROFILES, build, context_a
 from tests.server.interview.talk import LOUD, answer, open_room
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
-from tests.support.models import CuedLanguage, words
+from tests.support.models import CuedLanguageModel, split_words
 from tests.support.objects import eventually, in_time
 from tests.support.rooms import Rooms
 
 
-def interviewer_model(clock: ManualClock, questions: int = 4) -> CuedLanguage:
-    replies = [words(f"What is number {n} like?") for n in range(questions)]
-    return CuedLanguage(clock, [words('{"skills": []}'), *replies])
+def interviewer_model(clock: ManualClock, questions: int = 4) -> CuedLanguageModel:
+    replies = [split_words(f"What is number {n} like?") for n in range(questions)]
+    return CuedLanguageModel(clock, [split_words('{"skills": []}'), *replies])
 
 
 class TwoCommittedWords(ScriptedSpeechModel):
@@ -38,12 +38,12 @@ class TwoCommittedWords(ScriptedSpeechModel):
             yield PartialTranscript(final="", committed="We think", interim=f"{len(piece)}")
 
 
-def has_prefilled(model: CuedLanguage, text: str) -> bool:
+def has_prefilled(model: CuedLanguageModel, text: str) -> bool:
     """Return True if a prefilled prompt contains `text`."""
     return any(text in prompt_text(prompt) for prompt in model.prefilled)
 
 
-def prefilled_drafts(model: CuedLanguage) -> list[str]:
+def prefilled_drafts(model: CuedLanguageModel) -> list[str]:
     """Return the answer at the end of each prefilled prompt, in order."""
     return [
         prompt.turns[-1].content if prompt.turns[-1].role == "user" else ""
@@ -137,8 +137,8 @@ async def test_a_dropped_draft_is_prefilled_at_the_next_keystroke(tmp_path: Path
     async with Rooms(tmp_path, clock=clock, language=model) as rooms:
         client = await open_room(rooms)
         await eventually(lambda: prefilled_drafts(model) == [""])
-        admission = rooms.gateway._language.links[0].admission
-        async with admission.admitted(Priority.ANSWER):
+        admission = rooms.gateway._language.backends[0].admission
+        async with admission.acquire_slot(Priority.ANSWER):
             await client.send(wire.UserTyping(draft="Well"))
             await clock.advance(0)
             await rooms.registry.wait_for_handlers()
@@ -168,12 +168,12 @@ async def test_an_idle_interview_is_offloaded_and_a_deleted_one_discarded(
     model = interviewer_model(clock)
     async with Rooms(tmp_path, clock=clock, language=model, hint_after=3_600) as rooms:
         client = await open_room(rooms)
-        await in_time(clock, lambda: ("offload", client.room) in model.kept)
+        await in_time(clock, lambda: ("offload", client.room) in model.conversation_calls)
         assert client.closed is None
         await client.send(wire.UserTyping(draft="Back again"))
         await eventually(lambda: has_prefilled(model, "Back again"))
         await rooms.registry.call(UserInterviewsStub("user-1").delete(client.room))
-        await eventually(lambda: ("discard", client.room) in model.kept)
+        await eventually(lambda: ("discard", client.room) in model.conversation_calls)
 
 
 @PROFILES

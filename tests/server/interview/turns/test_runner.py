@@ -11,7 +11,7 @@ from prepserver.accounts.rate_limits import RateLimiter
 from prepserver.engines.scripted import ScriptedSpeechModel
 from prepserver.engines.types import Prompt
 from prepserver.errors import InferenceError, PrepServerError
-from prepserver.gateway.gateway import Call, Gateway, Policy
+from prepserver.gateway.gateway import Call, Gateway, GatewayPolicy
 from prepserver.interview.events import (
     InterviewEvent,
     ReplyCompleted,
@@ -35,7 +35,7 @@ from prepserver.wire.protocol import (
 )
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
-from tests.support.models import CuedLanguage, Reply, finished, words
+from tests.support.models import CuedLanguageModel, Reply, advance_until_done, split_words
 
 QUESTION = "How did you keep both systems in step during those six weeks?"
 DIED = InferenceError("The engine has died.", code=ErrorCode.WORKER_DIED, retryable=True)
@@ -76,12 +76,12 @@ def work(step: Step, *asked: str) -> runner.TurnWork:
 
 
 async def start_gateway(
-    model: CuedLanguage, clock: ManualClock, tmp_path: Path, *, limit: int = 0
+    model: CuedLanguageModel, clock: ManualClock, tmp_path: Path, *, limit: int = 0
 ) -> tuple[Gateway, RateLimiter]:
     limiter = RateLimiter(tmp_path / "limit.sqlite", clock, limit=limit)
     gateway = Gateway(model, ScriptedSpeechModel(clock), limiter, clock)
     gateway.start()
-    await gateway.info()
+    await gateway.model_info()
     return gateway, limiter
 
 
@@ -92,10 +92,10 @@ async def run_work(
     *,
     pause: float = 0.0,
     limit: int = 0,
-) -> tuple[list[InterviewEvent], CuedLanguage]:
+) -> tuple[list[InterviewEvent], CuedLanguageModel]:
     """Run a job to its end, time passing by as it goes."""
     clock = ManualClock()
-    model = CuedLanguage(clock, replies, pause=pause)
+    model = CuedLanguageModel(clock, replies, pause=pause)
     gateway, limiter = await start_gateway(model, clock, tmp_path, limit=limit)
     posted: list[InterviewEvent] = []
     running = asyncio.create_task(runner.run(job, gateway, bank.load_bank(), clock, posted.append))
@@ -123,7 +123,7 @@ def spoken(posted: Sequence[InterviewEvent]) -> str:
 async def test_a_question_streams_and_then_is_written_whole(tmp_path: Path) -> None:
     """What was streamed and what is written are the same text."""
     posted, _ = await run_work(
-        work(Step.QUESTION, "How are you today?"), [words(QUESTION)], tmp_path
+        work(Step.QUESTION, "How are you today?"), [split_words(QUESTION)], tmp_path
     )
     assert isinstance(posted[-1], ReplyCompleted)
     assert posted[-1].text == QUESTION == spoken(posted)
@@ -133,7 +133,7 @@ async def test_a_question_streams_and_then_is_written_whole(tmp_path: Path) -> N
 @asynchronous
 async def test_a_question_ends_with_its_question_mark(tmp_path: Path) -> None:
     """A model elsewhere, that no grammar holds, goes on talking; nobody hears it."""
-    reply = words(f"{QUESTION} I would love to hear more. Is that fine?")
+    reply = split_words(f"{QUESTION} I would love to hear more. Is that fine?")
     posted, model = await run_work(
         work(Step.QUESTION, "How are you today?"), [reply], tmp_path, pause=0.1
     )
@@ -150,7 +150,7 @@ async def test_words_within_eighty_milliseconds_share_a_frame(
     tmp_path: Path, pause: float, frames: set[int]
 ) -> None:
     """Twelve words: each alone when they come slowly, some together when they come fast."""
-    posted, _ = await run_work(work(Step.QUESTION), [words(QUESTION)], tmp_path, pause=pause)
+    posted, _ = await run_work(work(Step.QUESTION), [split_words(QUESTION)], tmp_path, pause=pause)
     said = [event for event in posted if isinstance(event, TextProduced)]
     assert said[0].text == "How"
     assert len(said) in frames
@@ -159,7 +159,7 @@ async def test_words_within_eighty_milliseconds_share_a_frame(
 @asynchronous
 async def test_an_engine_that_dies_half_way_doubles_no_text(tmp_path: Path) -> None:
     """The reply begins anew; what was said before the death is taken back."""
-    replies: list[Reply] = [["How", " did", DIED], words(QUESTION)]
+    replies: list[Reply] = [["How", " did", DIED], split_words(QUESTION)]
     posted, _ = await run_work(work(Step.QUESTION), replies, tmp_path)
     assert any(isinstance(event, ReplyRestarted) for event in posted)
     assert spoken(posted) == QUESTION
@@ -169,7 +169,7 @@ async def test_an_engine_that_dies_half_way_doubles_no_text(tmp_path: Path) -> N
 @asynchronous
 async def test_an_engine_that_dies_before_the_first_word_is_retried_unseen(tmp_path: Path) -> None:
     """The gateway tries again by itself while nothing has been shown."""
-    posted, model = await run_work(work(Step.QUESTION), [[DIED], words(QUESTION)], tmp_path)
+    posted, model = await run_work(work(Step.QUESTION), [[DIED], split_words(QUESTION)], tmp_path)
     assert len(model.prompts) == 2
     assert not any(isinstance(event, ReplyRestarted) for event in posted)
 
@@ -208,7 +208,7 @@ async def test_a_prompt_that_does_not_fit_gives_way_to_the_bank(tmp_path: Path) 
 async def test_a_bad_question_gives_way_to_the_bank(tmp_path: Path, bad: str) -> None:
     """After three bad ones the next main question is asked, and marked as the bank's."""
     job = work(Step.QUESTION, QUESTION)
-    posted, model = await run_work(job, [words(bad)], tmp_path)
+    posted, model = await run_work(job, [split_words(bad)], tmp_path)
     assert len(model.prompts) == 3
     assert isinstance(posted[-1], ReplyCompleted)
     assert posted[-1].source is Source.BANK
@@ -219,7 +219,7 @@ async def test_a_bad_question_gives_way_to_the_bank(tmp_path: Path, bad: str) ->
 @asynchronous
 async def test_the_attempts_differ(tmp_path: Path) -> None:
     """The same seed would only repeat what was refused."""
-    _, model = await run_work(work(Step.QUESTION, QUESTION), [words(QUESTION)], tmp_path)
+    _, model = await run_work(work(Step.QUESTION, QUESTION), [split_words(QUESTION)], tmp_path)
     assert len({prompt.seed for prompt in model.prompts}) == 3
 
 
@@ -243,7 +243,7 @@ async def test_unreadable_skills_are_none(tmp_path: Path) -> None:
 async def test_a_used_up_allowance_fails_with_its_reset(tmp_path: Path) -> None:
     """The candidate hears when to go on."""
     job = work(Step.CLOSING)
-    posted, _ = await run_work(job, [words("Thank you.")], tmp_path, limit=1)
+    posted, _ = await run_work(job, [split_words("Thank you.")], tmp_path, limit=1)
     assert isinstance(posted[-1], ReplyCompleted)
     other = runner.TurnWork(
         **{
@@ -251,7 +251,7 @@ async def test_a_used_up_allowance_fails_with_its_reset(tmp_path: Path) -> None:
             "call": Call(purpose="closing", user="u", interview="i", request="i/t2"),
         }
     )
-    posted, _ = await run_work(other, [words("Thank you.")], tmp_path, limit=1)
+    posted, _ = await run_work(other, [split_words("Thank you.")], tmp_path, limit=1)
     assert isinstance(posted[-1], TurnFailed)
     assert posted[-1].error.code == ErrorCode.RATE_LIMITED
     assert posted[-1].error.details["reset"] > 0
@@ -265,11 +265,11 @@ async def refused_at(
     the gateway how long one takes."""
     clock = ManualClock()
     replies: list[Reply] = [["one"] * seconds for seconds in (before, busy) if seconds]
-    model = CuedLanguage(clock, [*replies, words(QUESTION)], pause=1.0)
+    model = CuedLanguageModel(clock, [*replies, split_words(QUESTION)], pause=1.0)
     limiter = RateLimiter(tmp_path / "limit.sqlite", clock, limit=0)
-    gateway = Gateway(model, ScriptedSpeechModel(clock), limiter, clock, Policy(queue=0))
+    gateway = Gateway(model, ScriptedSpeechModel(clock), limiter, clock, GatewayPolicy(max_queue=0))
     gateway.start()
-    await gateway.info()
+    await gateway.model_info()
 
     async def occupy(request: str) -> None:
         call = Call(purpose="hint", user="v", interview="j", request=request)
@@ -277,7 +277,7 @@ async def refused_at(
             pass
 
     if before:
-        await finished(occupy("before"), clock)
+        await advance_until_done(occupy("before"), clock)
     occupant = asyncio.create_task(occupy("busy"))
     await clock.advance(0.5)
     begun, posted, times = clock.monotonic(), list[InterviewEvent](), list[float]()
@@ -287,7 +287,9 @@ async def refused_at(
         if isinstance(event, ReplyRestarted):
             times.append(clock.monotonic() - begun)
 
-    await finished(runner.run(work(Step.QUESTION), gateway, bank.load_bank(), clock, post), clock)
+    await advance_until_done(
+        runner.run(work(Step.QUESTION), gateway, bank.load_bank(), clock, post), clock
+    )
     occupant.cancel()
     await asyncio.wait([occupant])
     await gateway.close()
@@ -323,7 +325,7 @@ async def test_a_turn_goes_on_when_the_models_have_become_free(tmp_path: Path) -
 async def test_a_cancelled_turn_frees_the_model(tmp_path: Path) -> None:
     """Closing reaches the engine's generator, so that nobody computes for nobody."""
     clock = ManualClock()
-    model = CuedLanguage(clock, [words(QUESTION)], pause=1.0)
+    model = CuedLanguageModel(clock, [split_words(QUESTION)], pause=1.0)
     gateway, limiter = await start_gateway(model, clock, tmp_path)
     said = asyncio.Event()
     running = asyncio.create_task(

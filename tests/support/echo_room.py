@@ -1,4 +1,5 @@
-"""Sockets of a room that repeats what it hears, in virtual time and without a network."""
+"""A room that echoes its messages, behind the server's sockets, in virtual time and without a
+network."""
 
 import asyncio
 import contextlib
@@ -20,72 +21,72 @@ from tests.support.clock import ManualClock
 from tests.support.objects import alive, call_to
 from tests.support.wire import Wire
 
-__all__ = ["Edge", "Parrot", "caption", "edge", "masked", "opcodes"]
+__all__ = ["EchoRoom", "EchoServer", "caption", "echo_server", "masked_text_frame", "opcodes"]
 
 
-class Parrot(DurableObject):
-    """Notes what it hears and says it again."""
+class EchoRoom(DurableObject):
+    """Stores each message and sends it back as a caption."""
 
-    migrations = ("CREATE TABLE heard (text)",)
+    migrations = ("CREATE TABLE received (text)",)
 
     def on_message(self, connection: Connection, message: str | bytes) -> None:
         text = message if isinstance(message, str) else f"{len(message)} bytes"
-        self.context.storage.sql("INSERT INTO heard VALUES (?)", text)
+        self.context.storage.sql("INSERT INTO received VALUES (?)", text)
         self.context.send(connection, wire.Caption(text=text))
 
-    def heard(self) -> list[str]:
-        return [str(row[0]) for row in self.context.storage.sql("SELECT text FROM heard")]
+    def received(self) -> list[str]:
+        return [str(row[0]) for row in self.context.storage.sql("SELECT text FROM received")]
 
-    def say(self, text: str) -> None:
+    def broadcast(self, text: str) -> None:
         self.context.broadcast(wire.Caption(text=text))
 
-    def clients(self) -> int:
+    def client_count(self) -> int:
         return len(self.context.connections())
 
 
-class Edge:
-    """A registry with one parrot, and sockets that lead to it."""
+class EchoServer:
+    """A registry with one echo room, and sockets that lead to it."""
 
     def __init__(self, registry: Registry, clock: ManualClock) -> None:
         self.registry = registry
         self.clock = clock
         self.sockets = Sockets(self.admit, clock)
-        self.door = asyncio.Event()
-        self.door.set()
+        self.admitting = asyncio.Event()
+        """While it is cleared, handshakes wait."""
+        self.admitting.set()
         self.connections: list[Connection] = []
 
     async def admit(self, target: str) -> tuple[Connection, Instance]:
-        await self.door.wait()
+        await self.admitting.wait()
         if "forbidden" in target:
             raise Forbidden("Not yours.")
         connection = Connection(f"c{len(self.connections)}")
         self.connections.append(connection)
-        return connection, self.registry.connect("Parrot", "a", connection)
+        return connection, self.registry.connect("EchoRoom", "a", connection)
 
-    async def wire(self) -> Wire:
-        """A client in the room."""
-        one = Wire(self.sockets)
-        await one.enter()
+    async def connect_client(self) -> Wire:
+        client = Wire(self.sockets)
+        await client.enter()
         await self.registry.wait_for_handlers()
-        return one
+        return client
 
-    async def heard(self) -> list[str]:
-        heard: list[str] = await self.registry.call(call_to(Parrot, "a", Parrot.heard))
-        return heard
+    async def received(self) -> list[str]:
+        received: list[str] = await self.registry.call(call_to(EchoRoom, "a", EchoRoom.received))
+        return received
 
-    async def clients(self) -> int:
-        count: int = await self.registry.call(call_to(Parrot, "a", Parrot.clients))
+    async def client_count(self) -> int:
+        count: int = await self.registry.call(call_to(EchoRoom, "a", EchoRoom.client_count))
         return count
 
 
 @asynccontextmanager
-async def edge(root: Path) -> AsyncIterator[Edge]:
+async def echo_server(root: Path) -> AsyncIterator[EchoServer]:
     clock = ManualClock()
-    async with alive(root, Parrot, clock=clock) as registry:
-        one = Edge(registry, clock)
-        watching = asyncio.create_task(one.sockets.watch())
+    async with alive(root, EchoRoom, clock=clock) as registry:
+        server = EchoServer(registry, clock)
+        watching = asyncio.create_task(server.sockets.watch())
         try:
-            yield one
+            yield server
         finally:
             watching.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -100,6 +101,6 @@ def caption(text: str) -> str:
     return codec.encode(wire.Caption(text=text)).decode()
 
 
-def masked(text: bytes) -> bytes:
-    """A text frame as a client sends it, with a mask of zeros."""
+def masked_text_frame(text: bytes) -> bytes:
+    """Encode a short text frame as a client does, with a mask of zeros."""
     return bytes((0x81, 0x80 | len(text), 0, 0, 0, 0)) + text
