@@ -147,10 +147,10 @@ def test_stats_without_a_server_say_what_is_missing(data_dir: Path) -> None:
     """A wrong span is told apart from a log that is not there."""
     missing = run("stats")
     assert missing.exit_code == 1
-    assert "no log of calls" in missing.stderr
+    assert "no call log" in missing.stderr
     wrong = run("stats", "--since", "yesterday")
     assert wrong.exit_code == 1
-    assert "write 30m, 24h or 7d" in wrong.stderr
+    assert "24h" in wrong.stderr
 
 
 @asynchronous
@@ -174,6 +174,6 @@ async def test_calls_are_found_by_the_name_of_their_user(data_dir: Path) -> None
     assert printed("calls", "--user", "ada")["request"] == "for ada"
     run("users", "remove", "ada")
     assert printed("calls", "--user", ada["id"])["request"] == "for ada"
-    assert "no such calls" in run("calls", "--user", "nobody").stdout
-    assert "no such calls" in run("calls", "--since", "5s").stdout
+    assert "No matching calls" in run("calls", "--user", "nobody").stdout
+    assert "No matching calls" in run("calls", "--since", "5s").stdout
     assert len(run("calls").stdout.splitlines()) == 3
