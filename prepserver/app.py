@@ -182,8 +182,8 @@ def _language(name: str, config: Config, clock: Clock) -> LanguageModel:
         n_gpu_layers=config.gpu_layers,
         flash_attention=config.flash_attention,
         cache_type=config.kv_cache_type,
-        cache_dir=str(open_data_dir(config) / "kv"),
-        cache_bytes=config.kv_store_megabytes * 1_000_000,
+        kv_store_dir=str(open_data_dir(config) / "kv"),
+        kv_store_limit=config.kv_store_megabytes * 1_000_000,
     )
     return LlamaModel(options, clock)
 

@@ -1,42 +1,42 @@
-"""What this machine has to compute with."""
+"""Processor cores and memory that this process may use."""
 
 import os
 from pathlib import Path
 
-__all__ = ["cores", "memory"]
+__all__ = ["usable_cores", "usable_memory"]
 
 
-def cores(system: Path = Path("/sys")) -> int:
-    """Processor cores that this process may use; at least 1.
+def usable_cores(root: Path = Path("/sys")) -> int:
+    """Return the number of processor cores that this process may use, at least 1.
 
-    Two threads of one core share what a model computes with, so each core counts once where the
-    system says which belong together. A limit of the control group counts too.
+    Hyper-threads of one core share its arithmetic units, so each core counts once where the system
+    reports its topology. A control group's CPU quota lowers the number. `root` is the mount point
+    of sysfs.
     """
-    mine = _affinity()
-    together = set()
-    for number in mine:
-        topology = system / f"devices/system/cpu/cpu{number}/topology/thread_siblings_list"
-        together.add(_read(topology) or str(number))
-    limit = _quota(_read(system / "fs/cgroup/cpu.max"))
-    return max(1, min(len(together), limit or len(together)))
+    cpus = _available_cpus()
+    sibling_groups = set()
+    for cpu in cpus:
+        topology = root / f"devices/system/cpu/cpu{cpu}/topology/thread_siblings_list"
+        sibling_groups.add(_read(topology) or str(cpu))
+    quota = _parse_quota(_read(root / "fs/cgroup/cpu.max"))
+    return max(1, min(len(sibling_groups), quota or len(sibling_groups)))
 
 
-def memory() -> int:
-    """Bytes of the machine, or of this process's control group if that is less."""
-    pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
+def usable_memory() -> int:
+    """Return the bytes of physical memory, or of this process's control group if that is less."""
+    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     limit = _read(Path("/sys/fs/cgroup/memory.max"))
-    whole = pages * size
-    return min(whole, int(limit)) if limit.isdecimal() else whole
+    return min(physical, int(limit)) if limit.isdecimal() else physical
 
 
-def _affinity() -> set[int]:
+def _available_cpus() -> set[int]:
     if hasattr(os, "sched_getaffinity"):
         return set(os.sched_getaffinity(0))
     return set(range(os.cpu_count() or 1))
 
 
-def _quota(text: str) -> int:
-    """Whole processors of a line like `150000 100000`; 0 without a limit."""
+def _parse_quota(text: str) -> int:
+    """Return the whole processors that a line like `150000 100000` grants; 0 means no limit."""
     quota, _, period = text.partition(" ")
     if not (quota.isdecimal() and period.isdecimal() and int(period)):
         return 0

@@ -1,7 +1,7 @@
-"""Models that play a part: deterministic, instant or slow as asked, for tests and demonstrations.
+"""Deterministic stand-ins for real models, for tests and demonstrations.
 
-They stand behind the same protocols as the real engines and go through the same gateway; what
-they say depends on the prompt alone.
+They implement the same protocols as the real engines and are called through the same gateway.
+Their output depends only on the input, and their speed is configurable.
 """
 
 import hashlib
@@ -32,8 +32,8 @@ __all__ = ["ScriptedLanguageModel", "ScriptedSpeechModel"]
 
 NAME = "scripted"
 
-SILENCE = 200
-"""Peak of 16-bit samples below which a recording counts as silent."""
+SILENCE_PEAK = 200
+"""Absolute value of a 16-bit sample; a recording that never reaches it counts as silent."""
 
 _WORDS = (
     "time work size speed cost trust doubt order chance change growth rest luck need risk play"
@@ -41,26 +41,26 @@ _WORDS = (
 
 
 class ScriptedLanguageModel:
-    """Says what its part asks for, word by word."""
+    """Streams a canned reply that suits the prompt's purpose, word by word."""
 
     def __init__(self, clock: Clock, *, delay: float = 0.0, words: int = 0) -> None:
-        """`delay` in seconds before each word; `words` is the least length of a hint."""
+        """`delay` is the pause before each word in seconds, `words` the least words of a hint."""
         self._clock = clock
         self._delay = delay
-        self._least = words
+        self._min_words = words
 
     async def start(self) -> ModelInfo:
         return ModelInfo(name=NAME, parameters=8_000_000_000, context=8_192, parallel=64)
 
     async def generate(self, prompt: Prompt) -> AsyncGenerator[TextDelta | Usage, None]:
-        reply = _json(prompt.schema) if prompt.schema else _line(prompt)
+        reply = _reply_json(prompt.schema) if prompt.schema else _reply_text(prompt)
         words = reply.split(" ")
         if prompt.purpose == "hint":
-            words += islice(cycle(_WORDS), max(0, self._least - len(words)))
+            words += islice(cycle(_WORDS), max(0, self._min_words - len(words)))
         for number, word in enumerate(words):
             await self._clock.sleep(self._delay)
             yield TextDelta(text=word if number == 0 else f" {word}")
-        yield Usage(prompt_tokens=len(_text(prompt).split()), completion_tokens=len(words))
+        yield Usage(prompt_tokens=len(_prompt_text(prompt).split()), completion_tokens=len(words))
 
     async def prefill(self, prompt: Prompt) -> None:
         return
@@ -79,7 +79,7 @@ class ScriptedLanguageModel:
 
 
 class ScriptedSpeechModel:
-    """Hears how long a recording is, and tells recordings apart."""
+    """Returns a transcript that states the recording's duration and a hash of its audio."""
 
     name = NAME
 
@@ -93,13 +93,13 @@ class ScriptedSpeechModel:
     async def transcribe(self, pcm: bytes, vocabulary: str = "") -> Transcription:
         if not pcm or len(pcm) % 2:
             raise InferenceError(
-                "The recording is not whole 16-bit samples.",
+                "The recording is empty or does not consist of whole 16-bit samples.",
                 code=ErrorCode.BAD_AUDIO,
                 retryable=False,
             )
         await self._clock.sleep(self._delay)
         seconds = len(pcm) / BYTES_PER_SECOND
-        if max(abs(sample) for sample in array("h", pcm)) < SILENCE:
+        if max(abs(sample) for sample in array("h", pcm)) < SILENCE_PEAK:
             silence = Segment(start=0.0, end=seconds, text="", drop_reason="silence")
             return Transcription(text="", dropped=(silence,), seconds=seconds)
         mark = hashlib.sha256(pcm).hexdigest()[:6]
@@ -111,14 +111,14 @@ class ScriptedSpeechModel:
     async def transcribe_live(
         self, audio: AsyncIterable[bytes], vocabulary: str = ""
     ) -> AsyncGenerator[PartialTranscript | Transcription, None]:
-        """A caption for each second, then what `transcribe` gives."""
+        """Yield a caption for each second of audio, then the result of `transcribe`."""
         pcm, captions = bytearray(), 0
-        async for piece in audio:
-            pcm += piece
+        async for chunk in audio:
+            pcm += chunk
             while len(pcm) >= (captions + 1) * BYTES_PER_SECOND:
                 captions += 1
-                heard = f"{captions - 1} s" if captions > 1 else ""
-                yield PartialTranscript(final="", committed=heard, interim=f"{captions} s")
+                committed = f"{captions - 1} s" if captions > 1 else ""
+                yield PartialTranscript(final="", committed=committed, interim=f"{captions} s")
         yield await self.transcribe(bytes(pcm), vocabulary)
 
     async def stats(self) -> SpeechStats:
@@ -128,16 +128,16 @@ class ScriptedSpeechModel:
         return
 
 
-def _text(prompt: Prompt) -> str:
+def _prompt_text(prompt: Prompt) -> str:
     return prompt.text or "\n".join(turn.content for turn in prompt.turns)
 
 
-def _line(prompt: Prompt) -> str:
-    digest = hashlib.sha256(f"{_text(prompt)}{prompt.seed}".encode()).hexdigest()[:6]
+def _reply_text(prompt: Prompt) -> str:
+    digest = hashlib.sha256(f"{_prompt_text(prompt)}{prompt.seed}".encode()).hexdigest()[:6]
     match prompt.purpose:
         case "question":
-            subject, view = _WORDS[int(digest[0], 16)], _WORDS[int(digest[1], 16)]
-            return f"What did {subject} teach you about {view} {digest}?"
+            topic, angle = _WORDS[int(digest[0], 16)], _WORDS[int(digest[1], 16)]
+            return f"What did {topic} teach you about {angle} {digest}?"
         case "hint":
             return f"Think of a result that you can name, such as {digest}."
         case "closing":
@@ -146,20 +146,22 @@ def _line(prompt: Prompt) -> str:
             return f"You gave clear answers about {digest}."
 
 
-def _json(schema: dict[str, Any]) -> str:
-    """The smallest value of a schema that is not empty."""
-    return msgspec.json.encode(_value(schema)).decode()
+def _reply_json(schema: dict[str, Any]) -> str:
+    """Return a small, non-empty JSON value that matches the schema."""
+    return msgspec.json.encode(_example_value(schema)).decode()
 
 
-def _value(schema: dict[str, Any]) -> Any:
+def _example_value(schema: dict[str, Any]) -> Any:
     if "enum" in schema:
         return schema["enum"][0]
     match schema.get("type"):
         case "object":
-            return {name: _value(part) for name, part in schema.get("properties", {}).items()}
+            return {
+                name: _example_value(part) for name, part in schema.get("properties", {}).items()
+            }
         case "array":
             items = schema.get("items", {})
-            return items["enum"][:3] if "enum" in items else [_value(items)]
+            return items["enum"][:3] if "enum" in items else [_example_value(items)]
         case "integer" | "number":
             return schema.get("minimum", 0)
         case "boolean":

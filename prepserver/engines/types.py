@@ -1,4 +1,4 @@
-"""What goes into a model and what comes out: plain data, and the two protocols of engines."""
+"""Requests to and results from models, and the protocols that every engine implements."""
 
 import enum
 from collections.abc import AsyncGenerator, AsyncIterable
@@ -25,13 +25,13 @@ __all__ = [
 
 
 class Priority(enum.IntEnum):
-    """Who goes first when there is more to compute than can be done at once."""
+    """Order in which prompts are served when they compete for the model; lowest first."""
 
     ANSWER = 0
-    """Somebody waits for the next words."""
+    """A person is waiting for the next words."""
     REVIEW = 1
     PREFILL = 2
-    """Nobody waits: it is work done ahead."""
+    """Speculative work; no caller is waiting for a reply."""
 
 
 class ChatTurn(Struct, frozen=True):
@@ -41,24 +41,22 @@ class ChatTurn(Struct, frozen=True):
 
 
 class Prompt(Struct, frozen=True, kw_only=True):
-    """One request to a language model: either `text` to go on from, or a chat in `turns`."""
+    """One request to a language model: either `text` to continue or a chat in `turns`."""
 
     purpose: str = ""
-    """What it is for; engines may log it, the scripted model plays by it."""
+    """What the reply is for. Engines may log it; the scripted model picks its reply by it."""
     conversation: str = ""
-    """Names the interview whose cached keys and values this prompt goes on from, also after they
-    were parked on disk. Empty: nothing is kept for it."""
+    """Interview whose KV cache this prompt extends, in memory or offloaded to disk. When empty,
+    the cache of this prompt is not kept under a name."""
     priority: Priority = Priority.ANSWER
     text: str = ""
     turns: tuple[ChatTurn, ...] = ()
     opening: str = ""
-    """The first words of the reply, decided already: the model goes on from them. They are not
-    repeated in what it gives back."""
+    """First words of the reply, which the model continues. They are not repeated in the output."""
     grammar: str = ""
-    """GBNF that the reply (without `opening`) must match."""
+    """GBNF grammar that the reply, without `opening`, must match."""
     schema: dict[str, Any] | None = None
-    """A JSON schema that the reply must match; excludes `grammar`."""
-    stop: tuple[str, ...] = ()
+    """JSON schema that the reply must match; excludes `grammar`."""
     max_tokens: int = 256
     temperature: float = 0.7
     top_p: float = 0.95
@@ -69,186 +67,202 @@ class Prompt(Struct, frozen=True, kw_only=True):
 
 
 class TextDelta(Struct, frozen=True, tag="delta"):
-    """More text; never part of a character."""
+    """The next piece of a reply, in whole characters."""
 
     text: str
 
 
 class Usage(Struct, frozen=True, kw_only=True, tag="usage"):
-    """Last of every reply."""
+    """Token counts and compute time; the last event of every reply."""
 
     prompt_tokens: int = 0
     cached_tokens: int = 0
-    """Of `prompt_tokens`, those that were not computed again."""
+    """Prompt tokens that were taken from the KV cache instead of being computed."""
     completion_tokens: int = 0
     seconds: float = 0.0
-    """From the start of the work to its end, waiting not counted."""
+    """Seconds from the start of the work to its end, without time spent queued."""
 
 
 class ModelInfo(Struct, frozen=True, kw_only=True):
-    """What a language model is, once it is loaded."""
+    """Properties of a loaded language model."""
 
     name: str
     parameters: int
-    """0 when nobody tells, as of a model elsewhere."""
+    """Number of weights; 0 when unknown, as for some remote models."""
     context: int
-    """Tokens of one conversation."""
+    """Maximum tokens of one conversation."""
     parallel: int = 1
-    """How many prompts it works on at once; more wait at the gateway, by priority."""
-    computes_on: str = ""
-    """For people: how many threads, and whether a GPU."""
+    """Prompts that the model processes at once. The gateway queues the rest by priority."""
 
     @property
     def few_shot(self) -> bool:
-        """Below about one billion parameters a model follows examples, not instructions."""
+        """True below about one billion parameters, where a model follows examples better than
+        instructions."""
         return 0 < self.parameters < 1_000_000_000
 
 
 class EngineStats(Struct, frozen=True, kw_only=True, tag="stats"):
-    """What a language engine has done since its process started, and does at the moment."""
+    """Current load of a language engine, and its totals since the process started."""
 
     slots: int = 0
-    """Prompts that can be worked on at the same time."""
+    """KV slots: the number of prompts that can be processed at once."""
     active: int = 0
-    """Prompts that are worked on now."""
+    """Prompts being processed."""
     waiting: int = 0
-    """Prompts that wait for a sequence."""
+    """Prompts waiting for a slot."""
     batches: int = 0
-    """Computations; each is one batch."""
+    """Batches computed."""
     batch_tokens: int = 0
-    """Tokens in all these batches; `batch_tokens / batches` is the mean size of a batch."""
-    seconds: float = 0.0
-    """Spent on them."""
+    """Tokens in all batches; `batch_tokens / batches` is the mean batch size."""
+    batch_seconds: float = 0.0
+    """Seconds spent computing batches."""
     prompt_tokens: int = 0
-    """Of all prompts, those that were read and those that were not read again."""
+    """Tokens of all prompts, cached or computed."""
     cached_tokens: int = 0
+    """Prompt tokens that were taken from the KV cache instead of being computed."""
     completion_tokens: int = 0
+    """Tokens generated."""
     tokens_per_second: float = 0.0
-    """Written by all replies together, over the last steps in which any were."""
+    """Generation speed of all replies together, averaged over recent batches that generated."""
     evictions: int = 0
-    """Conversations that were moved out of the cache for want of room."""
+    """Conversations that lost their slot to another one."""
     restores: int = 0
-    """Conversations that came back from disk."""
+    """Conversations restored from disk."""
     offloaded: int = 0
     """Conversations on disk."""
     offloaded_bytes: int = 0
 
 
 class Word(Struct, frozen=True, kw_only=True):
-    """One word and when it was said."""
+    """One word with its time range."""
 
     start: float
     """Seconds from the beginning of the recording."""
     end: float
+    """Seconds from the beginning of the recording."""
     text: str
     probability: float = 1.0
 
 
 class Segment(Struct, frozen=True, kw_only=True):
-    """A stretch of speech."""
+    """A transcribed stretch of speech."""
 
     start: float
     """Seconds from the beginning of the recording."""
     end: float
+    """Seconds from the beginning of the recording."""
     text: str
     probability: float = 1.0
-    """Geometric mean of the tokens' probabilities, 0 to 1."""
+    """Geometric mean of the token probabilities, 0 to 1."""
     drop_reason: str = ""
-    """For a segment that was left out: `silence`, `unlikely` or `repetition`."""
+    """`silence`, `unlikely` or `repetition` if the segment is left out of the text, else empty."""
     words: tuple[Word, ...] = ()
-    """In order. Where an engine does not know when each was said, its share of the segment's time
-    goes by its length."""
+    """Words in order. If an engine reports no word times, the segment's duration is divided among
+    its words by their length."""
 
 
 class PartialTranscript(Struct, frozen=True, kw_only=True, tag="caption"):
-    """What was heard so far of a recording that goes on."""
+    """Transcript of a recording in progress."""
 
     final: str
-    """Of finished segments: it will be in the transcript as it is, and only grows."""
+    """Text of finished segments. It only grows, and the final transcript begins with it."""
     committed: str = ""
-    """Of the segment that is being spoken, what two passes in a row agreed on."""
+    """Text of the open segment on which two passes in a row agreed."""
     interim: str = ""
-    """The rest of it, which may still change."""
+    """Rest of the open segment, which may still change."""
     seconds: float = 0.0
-    """Of the recording, those that it was made from."""
+    """Seconds of audio that this caption covers."""
 
 
 class Transcription(Struct, frozen=True, kw_only=True, tag="speech"):
-    """A transcribed recording."""
+    """Transcript of a complete recording."""
 
     text: str
     segments: tuple[Segment, ...] = ()
     dropped: tuple[Segment, ...] = ()
+    """Segments left out of `text`, each with its `drop_reason`."""
     seconds: float = 0.0
-    """Of audio."""
+    """Duration of the recording in seconds."""
 
 
 class SpeechStats(Struct, frozen=True, kw_only=True, tag="stats"):
-    """How busy an engine that listens is at the moment."""
+    """Current load of a speech engine."""
 
     recordings: int = 0
-    """That are open."""
+    """Open recordings."""
     waiting: int = 0
-    """Finished segments that are still to be written down."""
+    """Finished segments not yet transcribed."""
     caption_lag: float = 0.0
-    """Seconds of sound that had come, and were not in it, when a speaker's last caption was sent;
-    the largest over those who speak now."""
+    """Seconds of received audio that the last caption did not cover; the maximum over all open
+    recordings."""
 
 
 class LanguageModel(Protocol):
-    """An engine that writes."""
+    """An engine that generates text."""
 
     async def start(self) -> ModelInfo:
-        """Load; again after a failure. Raises InferenceError."""
+        """Load the model, also after a failure. Raises InferenceError."""
 
     def generate(self, prompt: Prompt) -> AsyncGenerator[TextDelta | Usage, None]:
-        """Deltas, then one Usage. Closing the generator frees the model at once.
+        """Yield text deltas, then one Usage. Closing the generator frees the model at once.
 
         Raises InferenceError.
         """
 
     async def prefill(self, prompt: Prompt) -> None:
-        """Read a prompt of a conversation ahead of its `generate`; what a later prompt has in
-        common with it need not be computed then. Raises InferenceError."""
+        """Compute the KV cache of a prompt before its reply is requested.
+
+        A later prompt of the same conversation reuses the prefix that the two share. Raises
+        InferenceError.
+        """
 
     async def offload(self, conversation: str) -> None:
-        """Move what is kept for a conversation to disk, until a prompt goes on from it."""
+        """Move a conversation's KV state to disk. The next prompt of the conversation restores it.
+
+        Raises InferenceError.
+        """
 
     async def discard(self, conversation: str) -> None:
-        """Remove what is kept for a conversation, from disk too."""
+        """Delete a conversation's KV state from memory and disk. Raises InferenceError."""
 
     async def stats(self) -> EngineStats:
-        """All zero when the engine does not run, or keeps no count. Raises InferenceError."""
+        """Return the counters, all zero if the engine is not running or does not count.
+
+        Raises InferenceError.
+        """
 
     async def close(self) -> None: ...
 
 
 class SpeechModel(Protocol):
-    """An engine that listens."""
+    """An engine that transcribes speech."""
 
     @property
     def name(self) -> str:
-        """Of the model, for logs and figures."""
+        """Name of the model in logs and metrics."""
 
     async def start(self) -> None:
-        """Load; again after a failure. Raises InferenceError."""
+        """Load the model, also after a failure. Raises InferenceError."""
 
     async def transcribe(self, pcm: bytes, vocabulary: str = "") -> Transcription:
-        """Write down PCM16 little-endian, 16 kHz, mono; `vocabulary` names words to expect.
+        """Transcribe a recording: PCM16, little-endian, 16 kHz, mono.
 
-        Raises InferenceError.
+        `vocabulary` lists words to expect. Raises InferenceError.
         """
 
     def transcribe_live(
         self, audio: AsyncIterable[bytes], vocabulary: str = ""
     ) -> AsyncGenerator[PartialTranscript | Transcription, None]:
-        """Write down while it is spoken: `audio` gives pieces of PCM as they come and ends with
-        the recording. Captions, then one Speech. Closing the generator frees the model.
+        """Transcribe a recording while it is being made.
 
-        Raises InferenceError.
+        `audio` yields chunks of PCM as they arrive and ends with the recording. Yields captions,
+        then one Transcription. Closing the generator frees the model. Raises InferenceError.
         """
 
     async def stats(self) -> SpeechStats:
-        """All zero when the engine does not run, or keeps no count. Raises InferenceError."""
+        """Return the load, all zero if the engine is not running or does not count.
+
+        Raises InferenceError.
+        """
 
     async def close(self) -> None: ...

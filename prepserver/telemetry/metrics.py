@@ -87,7 +87,7 @@ _LANGUAGE_METRICS: tuple[_EngineMetric[EngineStats], ...] = (
         CounterMetricFamily,
         "prep_engine_batch_seconds",
         "Time spent computing batches.",
-        lambda stats: stats.seconds,
+        lambda stats: stats.batch_seconds,
     ),
     _EngineMetric(
         CounterMetricFamily,

@@ -30,7 +30,7 @@ from prepcli.client.state import (
 )
 from prepcli.errors import ServerUnreachable
 from prepserver.clock import SystemClock
-from prepserver.engines.scripted import SILENCE, ScriptedSpeechModel
+from prepserver.engines.scripted import SILENCE_PEAK, ScriptedSpeechModel
 from prepserver.wire.protocol import (
     Accepted,
     Failure,
@@ -194,7 +194,7 @@ class Candidate:
             recording.feed(samples)
             pcm += samples
             await asyncio.sleep(self._rng.random() * 0.004)
-        loud = SILENCE.to_bytes(2, "little", signed=True) * FRAME_BYTES
+        loud = SILENCE_PEAK.to_bytes(2, "little", signed=True) * FRAME_BYTES
         recording.feed(loud)
         pcm += loud
         await recording.stop()

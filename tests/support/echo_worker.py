@@ -1,4 +1,4 @@
-"""An engine without a model: it does what a request tells it to, good or bad."""
+"""An engine without a model, which behaves or misbehaves as each request asks."""
 
 import os
 import signal
@@ -18,14 +18,14 @@ from prepserver.wire.error_codes import ErrorCode
 class EchoOptions(Struct, frozen=True, kw_only=True):
     name: str = "echo"
     load_error: str = ""
-    """Refuse to load, with these words."""
+    """Message of an InferenceError to raise while loading."""
     load_exit: int | None = None
-    """End while loading, with this code."""
+    """Exit code with which to end while loading."""
     load_hang: bool = False
 
 
-class Order(Struct, frozen=True):
-    """What to do, and what with."""
+class EchoRequest(Struct, frozen=True):
+    """An action of `EchoEngine.run` and its arguments."""
 
     verb: str
     words: tuple[str, ...] = ()
@@ -35,8 +35,8 @@ class Echo(Struct, frozen=True):
     text: str
 
 
-class Serial:
-    """An engine that works on one request after the other, each by a generator of events."""
+class SequentialEngine:
+    """Processes one request after another, each by a generator of events."""
 
     def __init__(self, run: Callable[[EngineCall], Generator[Struct, None, None]]) -> None:
         """The generator is closed when its request is cancelled."""
@@ -71,13 +71,13 @@ class EchoEngine:
         self.cancelled = 0
 
     def run(self, call: EngineCall) -> Generator[Echo, None, None]:
-        order = msgspec.msgpack.decode(call.payload, type=Order)
-        match order.verb:
+        request = msgspec.msgpack.decode(call.payload, type=EchoRequest)
+        match request.verb:
             case "say":
-                for word in order.words:
+                for word in request.words:
                     yield Echo(word)
             case "print":
-                os.write(1, b"this goes to nobody\n")
+                os.write(1, b"stray output\n")
                 yield Echo("printed")
             case "count":
                 yield from self._count(call)
@@ -100,7 +100,7 @@ class EchoEngine:
                 threading.Event().wait()
             case "garbage":
                 yield Echo("first")
-                os.write(_pipe(call), b"Segmentation fault, said the library\n")
+                os.write(_frame_descriptor(call), b"Segmentation fault, said the library\n")
                 threading.Event().wait()
 
     def _count(self, call: EngineCall) -> Generator[Echo, None, None]:
@@ -113,23 +113,23 @@ class EchoEngine:
             self.cancelled += 1
 
 
-def _pipe(call: EngineCall) -> int:
-    """Where frames are written: what a library would have to find to write between them."""
+def _frame_descriptor(call: EngineCall) -> int:
+    """Return the file descriptor of the frames, which a library would have to guess."""
     pipe = call._send.__self__  # type: ignore[attr-defined]
     assert isinstance(pipe._out, int)
     return pipe._out
 
 
-def load(options: Raw) -> tuple[Struct, Serial]:
-    wanted = msgspec.msgpack.decode(options, type=EchoOptions)
-    if wanted.load_error:
-        raise InferenceError(wanted.load_error, code=ErrorCode.MODEL_NOT_LOADED, retryable=False)
-    if wanted.load_exit is not None:
+def load(raw_options: Raw) -> tuple[Struct, SequentialEngine]:
+    options = msgspec.msgpack.decode(raw_options, type=EchoOptions)
+    if options.load_error:
+        raise InferenceError(options.load_error, code=ErrorCode.MODEL_NOT_LOADED, retryable=False)
+    if options.load_exit is not None:
         os.write(2, b"no such library\n")
-        os._exit(wanted.load_exit)
-    if wanted.load_hang:
+        os._exit(options.load_exit)
+    if options.load_hang:
         threading.Event().wait()
-    return Echo(wanted.name), Serial(EchoEngine().run)
+    return Echo(options.name), SequentialEngine(EchoEngine().run)
 
 
 if __name__ == "__main__":

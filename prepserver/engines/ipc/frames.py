@@ -1,9 +1,9 @@
-"""The wire between the server and an engine's process: msgpack frames over a pipe.
+"""The protocol between the server and an engine's process: msgpack frames over pipes.
 
-Each frame is its length in bytes (`HEADER`, big-endian) and then one msgpack value of a tagged
-union. The first frame to the engine is `ConfigureFrame`; the first one back is `ReadyFrame`, or a
-`FailedFrame` with id 0. Every later frame carries the id that the server gave its request. The
-payloads of requests and events belong to the engine and travel as raw msgpack.
+A frame is its length in bytes (`FRAME_HEADER`, big-endian), followed by one msgpack value of a
+tagged union. The first command is `ConfigureFrame`; the first reply is `ReadyFrame`, or
+`FailedFrame` with id 0. Every later frame carries the id that the server gave the request. Payloads
+of requests, inputs and events are defined by each engine and travel as raw msgpack.
 """
 
 import struct
@@ -15,8 +15,8 @@ from msgspec import Raw, Struct
 from prepserver.wire.error_codes import ErrorCode
 
 __all__ = [
-    "HEADER",
-    "MAX_FRAME",
+    "FRAME_HEADER",
+    "MAX_FRAME_BYTES",
     "CancelFrame",
     "Command",
     "ConfigureFrame",
@@ -31,60 +31,60 @@ __all__ = [
     "RequestFrame",
     "decode_command",
     "decode_reply",
-    "encode",
-    "pack",
+    "encode_payload",
+    "pack_frame",
 ]
 
-HEADER = struct.Struct(">I")
+FRAME_HEADER = struct.Struct(">I")
 
-MAX_FRAME = 64 * 1024 * 1024
-"""Bytes. The longest real frame is a recording of some ten minutes, 19 MB; a length beyond this
+MAX_FRAME_BYTES = 64 * 1024 * 1024
+"""Maximum frame length. The longest real frame is a ten-minute recording of 19 MB; a greater length
 means that something other than a frame was written to the pipe."""
 
 
 class ConfigureFrame(Struct, frozen=True, tag="configure"):
-    """First: what to load and how."""
+    """First command: the engine's options."""
 
     options: Raw
 
 
 class RequestFrame(Struct, frozen=True, tag="request"):
     id: int
-    """From 1 up."""
+    """Number of the request, counted from 1."""
     payload: Raw
 
 
 class CancelFrame(Struct, frozen=True, tag="cancel"):
-    """Nobody waits for this request any more."""
+    """The caller no longer needs the result of this request."""
 
     id: int
 
 
-class InputFrame(Struct, frozen=True, tag="feed"):
-    """More input of a request that is open, such as what was said since the last one."""
+class InputFrame(Struct, frozen=True, tag="input"):
+    """More input for an open request, such as audio recorded since the last frame."""
 
     id: int
     payload: Raw
 
 
-class EndOfInputFrame(Struct, frozen=True, tag="finish"):
-    """The input of a request is whole."""
+class EndOfInputFrame(Struct, frozen=True, tag="end_of_input"):
+    """The input of a request is complete."""
 
     id: int
 
 
 Command = ConfigureFrame | RequestFrame | InputFrame | EndOfInputFrame | CancelFrame
-"""Server to engine."""
+"""Frames from the server to the engine."""
 
 
 class ReadyFrame(Struct, frozen=True, tag="ready"):
-    """The engine is loaded; `info` says what it is."""
+    """The engine is loaded; `info` describes it."""
 
     info: Raw
 
 
-class HeartbeatFrame(Struct, frozen=True, tag="alive"):
-    """Work goes on, there is only nothing to show yet."""
+class HeartbeatFrame(Struct, frozen=True, tag="heartbeat"):
+    """The engine is working but has no event to send yet."""
 
 
 class EventFrame(Struct, frozen=True, tag="event"):
@@ -93,13 +93,13 @@ class EventFrame(Struct, frozen=True, tag="event"):
 
 
 class DoneFrame(Struct, frozen=True, tag="done"):
-    """The last frame of a request that went well, or that was cancelled."""
+    """Last frame of a request that succeeded or was cancelled."""
 
     id: int
 
 
 class FailedFrame(Struct, frozen=True, kw_only=True, tag="failed"):
-    """The last frame of a request that did not go well; of id 0, the engine cannot be loaded."""
+    """Last frame of a failed request; with id 0, the engine could not be loaded."""
 
     id: int
     code: ErrorCode
@@ -109,31 +109,31 @@ class FailedFrame(Struct, frozen=True, kw_only=True, tag="failed"):
 
 
 Reply = ReadyFrame | HeartbeatFrame | EventFrame | DoneFrame | FailedFrame
-"""Engine to server."""
+"""Frames from the engine to the server."""
 
 _encoder = msgspec.msgpack.Encoder()
-_down_decoder: msgspec.msgpack.Decoder[Command] = msgspec.msgpack.Decoder(Command)
-_up_decoder: msgspec.msgpack.Decoder[Reply] = msgspec.msgpack.Decoder(Reply)
+_command_decoder: msgspec.msgpack.Decoder[Command] = msgspec.msgpack.Decoder(Command)
+_reply_decoder: msgspec.msgpack.Decoder[Reply] = msgspec.msgpack.Decoder(Reply)
 
 
-def encode(value: object) -> Raw:
-    """A request's or an event's content, to put into a frame."""
+def encode_payload(value: object) -> Raw:
+    """Encode the content of a request, input or event for its frame."""
     return Raw(_encoder.encode(value))
 
 
-def pack(frame: Command | Reply) -> bytes:
-    """A frame with its header. Raises ValueError when it is longer than `MAX_FRAME`."""
+def pack_frame(frame: Command | Reply) -> bytes:
+    """Return a frame with its header. Raises ValueError if it exceeds `MAX_FRAME_BYTES`."""
     body = _encoder.encode(frame)
-    if len(body) > MAX_FRAME:
-        raise ValueError(f"a frame of {len(body)} bytes is longer than {MAX_FRAME}")
-    return HEADER.pack(len(body)) + body
+    if len(body) > MAX_FRAME_BYTES:
+        raise ValueError(f"a frame of {len(body)} bytes exceeds the limit of {MAX_FRAME_BYTES}")
+    return FRAME_HEADER.pack(len(body)) + body
 
 
 def decode_command(body: bytes) -> Command:
-    """Raises msgspec.DecodeError."""
-    return _down_decoder.decode(body)
+    """Decode a frame without its header. Raises msgspec.DecodeError."""
+    return _command_decoder.decode(body)
 
 
 def decode_reply(body: bytes) -> Reply:
-    """Raises msgspec.DecodeError."""
-    return _up_decoder.decode(body)
+    """Decode a frame without its header. Raises msgspec.DecodeError."""
+    return _reply_decoder.decode(body)

@@ -1,6 +1,6 @@
-"""One life of an engine's process: spoken to in frames, watched, ended.
+"""A single run of an engine's process: frames in and out, stderr, watchdog, termination.
 
-`prepserver.engines.ipc.supervisor` starts the next one.
+`prepserver.engines.ipc.supervisor` starts the next run.
 """
 
 import asyncio
@@ -16,8 +16,8 @@ from msgspec import Raw, Struct
 
 from prepserver.clock import Clock, wait_for
 from prepserver.engines.ipc.frames import (
-    HEADER,
-    MAX_FRAME,
+    FRAME_HEADER,
+    MAX_FRAME_BYTES,
     CancelFrame,
     Command,
     ConfigureFrame,
@@ -27,26 +27,26 @@ from prepserver.engines.ipc.frames import (
     ReadyFrame,
     Reply,
     decode_reply,
-    encode,
-    pack,
+    encode_payload,
+    pack_frame,
 )
 from prepserver.errors import InferenceError
 from prepserver.wire.error_codes import ErrorCode
 
-__all__ = ["Answers", "EngineProcess", "died", "reported"]
+__all__ = ["EngineProcess", "ReplyQueue", "to_inference_error", "worker_died"]
 
-KEPT_LINES = 40
-"""Lines of the engine's own output that are kept to explain a death."""
-LONGEST_LINE = 65_536
-"""Bytes of one such line."""
+STDERR_LINES = 40
+"""Lines of the engine's stderr that are kept to explain a crash."""
+MAX_LINE_BYTES = 65_536
+"""Maximum length of one such line."""
 
 log = structlog.get_logger(__name__)
 
-Answers = asyncio.Queue[Reply | Exception]
+ReplyQueue = asyncio.Queue[Reply | Exception]
 
 
 class EngineProcess:
-    """One life of an engine's process."""
+    """A running engine process and its open requests."""
 
     def __init__(
         self, process: asyncio.subprocess.Process, name: str, clock: Clock, grace: float
@@ -56,18 +56,19 @@ class EngineProcess:
         self._clock = clock
         self._grace = grace
         self._log = log.bind(engine=name, pid=process.pid)
-        self._lines: deque[str] = deque(maxlen=KEPT_LINES)
-        self._open: dict[int, Answers] = {}
+        self._stderr_lines: deque[str] = deque(maxlen=STDERR_LINES)
+        self._open_requests: dict[int, ReplyQueue] = {}
         self._busy = asyncio.Event()
-        self._heard = clock.monotonic()
+        self._last_frame_at = clock.monotonic()
         self._loaded: asyncio.Future[ReadyFrame | FailedFrame] = (
             asyncio.get_running_loop().create_future()
         )
-        self._supervisor = asyncio.create_task(self._supervise())
-        self._watcher: asyncio.Task[None] | None = None
+        self._lifetime = asyncio.create_task(self._run())
+        self._watchdog: asyncio.Task[None] | None = None
         self.info = Raw(b"")
+        """The engine's description of itself, in msgpack."""
         self.cause: str | None = None
-        """Why it is dead, or about to be."""
+        """Reason why the process has ended or is about to end; None while it runs."""
 
     @classmethod
     async def spawn(
@@ -78,7 +79,7 @@ class EngineProcess:
         clock: Clock,
         grace: float,
     ) -> "EngineProcess":
-        """Raises InferenceError when the program cannot be started."""
+        """Start the process. Raises InferenceError when the program cannot be started."""
         try:
             process = await asyncio.create_subprocess_exec(
                 *argv,
@@ -86,119 +87,129 @@ class EngineProcess:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
-                # Ctrl-C in the terminal is for the server, which then ends its engines in order.
+                # Ctrl-C must reach only the server, which then ends its engines in order.
                 start_new_session=True,
             )
         except OSError as error:
-            raise _unloadable(name, f"its process cannot be started: {error}") from error
+            raise _load_failed(name, f"its process did not start: {error}") from error
         return cls(process, name, clock, grace)
 
     @property
     def pid(self) -> int:
         return self._process.pid
 
-    # --- Life ---------------------------------------------------------------------------------
+    # --- Lifetime -----------------------------------------------------------------------------
 
     async def load(self, options: Struct, timeout: float) -> None:
-        """Raises InferenceError."""
-        await self.send(ConfigureFrame(encode(options)))
+        """Configure the engine and wait until it is loaded, at most `timeout` seconds.
+
+        Raises InferenceError.
+        """
+        await self.send_command(ConfigureFrame(encode_payload(options)))
         try:
-            answer = await wait_for(self._clock, asyncio.shield(self._loaded), timeout)
+            reply = await wait_for(self._clock, asyncio.shield(self._loaded), timeout)
         except TimeoutError:
-            raise _unloadable(self._name, f"it was not ready after {timeout:g} s") from None
-        match answer:
+            raise _load_failed(self._name, f"it was not ready after {timeout:g} s") from None
+        match reply:
             case ReadyFrame(info=info):
                 self.info = info
                 self._log.info("engine.ready")
             case FailedFrame() as failed:
-                raise reported(failed)
+                raise to_inference_error(failed)
 
-    def watch(self, stall_timeout: float) -> None:
-        """From now on, take silence while requests wait for death."""
-        self._watcher = asyncio.create_task(self._watch(stall_timeout))
+    def start_watchdog(self, stall_timeout: float) -> None:
+        """Kill the process if it sends no frame for `stall_timeout` seconds of an open request."""
+        self._watchdog = asyncio.create_task(self._watch(stall_timeout))
 
-    async def end(self, cause: str) -> None:
-        """Returns when the process is gone and its end is told to whoever waits."""
+    async def terminate(self, cause: str) -> None:
+        """Close the pipe, kill the process after the grace period, and fail its open requests.
+
+        Returns when the process has ended.
+        """
         self.cause = self.cause or cause
         assert self._process.stdin is not None
         self._process.stdin.close()
         try:
-            await wait_for(self._clock, asyncio.shield(self._supervisor), self._grace)
+            await wait_for(self._clock, asyncio.shield(self._lifetime), self._grace)
         except TimeoutError:
             self._kill()
-            await self._supervisor
+            await self._lifetime
 
     def _kill(self) -> None:
-        # Its whole group: an engine may have started helpers.
+        # Kill the whole process group: an engine may have started helpers.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
 
-    async def _supervise(self) -> None:
-        """Read until the process ends, then tell everybody that it did."""
-        complaints = asyncio.create_task(self._read_stderr())
+    async def _run(self) -> None:
+        """Read frames until the process ends, then fail every open request."""
+        stderr_reader = asyncio.create_task(self._read_stderr())
         try:
             await self._read_frames()
         except (OSError, ValueError, msgspec.DecodeError) as error:
             self.cause = self.cause or f"wrote something that is not a frame ({error})"
         finally:
-            # No frame will come any more, so it is of no use even if it still runs.
+            # Without a readable pipe the process is useless, even if it still runs.
             if self._process.returncode is None and self.cause is not None:
                 self._kill()
-        code = await self._settled()
-        await complaints
-        if self._watcher is not None:
-            self._watcher.cancel()
-        self.cause = self.cause or self._reason(code)
-        report = self._log.info if code == 0 else self._log.warning
-        report("engine.ended", cause=self.cause, returncode=code)
+        exit_code = await self._wait_for_exit()
+        await stderr_reader
+        if self._watchdog is not None:
+            self._watchdog.cancel()
+        self.cause = self.cause or self._exit_cause(exit_code)
+        report = self._log.info if exit_code == 0 else self._log.warning
+        report("engine.exited", cause=self.cause, returncode=exit_code)
         if not self._loaded.done():
-            # An exit code is the engine's own word that it cannot go on; a signal is not.
+            # An engine that exits by itself cannot be loaded; one killed by a signal may be.
             self._loaded.set_exception(
-                died(self._name, self.cause)
-                if code < 0
-                else _unloadable(self._name, f"its process {self.cause}")
+                worker_died(self._name, self.cause)
+                if exit_code < 0
+                else _load_failed(self._name, f"its process {self.cause}")
             )
-            self._loaded.exception()  # nobody may be waiting any more
-        for answers in self._open.values():
-            answers.put_nowait(died(self._name, self.cause))
+            self._loaded.exception()  # mark as retrieved: `load` may have been cancelled
+        for replies in self._open_requests.values():
+            replies.put_nowait(worker_died(self._name, self.cause))
 
-    async def _settled(self) -> int:
-        """The exit code, at most a grace after the pipe was closed."""
+    async def _wait_for_exit(self) -> int:
+        """Return the exit code; kill the process if it outlives its pipe by the grace period."""
         try:
             return await wait_for(self._clock, self._process.wait(), self._grace)
         except TimeoutError:
             self._kill()
             return await self._process.wait()
 
-    def _reason(self, code: int) -> str:
-        if code < 0:
-            return f"was killed by signal {-code}"
-        last = f": {self._lines[-1]}" if self._lines else ""
-        return f"ended with exit code {code}{last}"
+    def _exit_cause(self, exit_code: int) -> str:
+        if exit_code < 0:
+            return f"was killed by signal {-exit_code}"
+        last_line = f": {self._stderr_lines[-1]}" if self._stderr_lines else ""
+        return f"ended with exit code {exit_code}{last_line}"
 
     # --- Frames -------------------------------------------------------------------------------
 
-    def open(self, number: int) -> Answers:
-        """Where the answers to a request arrive."""
-        if not self._open:
-            self._heard = self._clock.monotonic()
-        answers: Answers = asyncio.Queue()
-        self._open[number] = answers
+    def open_request(self, id: int) -> ReplyQueue:
+        """Register a request and return the queue that receives its replies."""
+        if not self._open_requests:
+            self._last_frame_at = self._clock.monotonic()
+        replies: ReplyQueue = asyncio.Queue()
+        self._open_requests[id] = replies
         self._busy.set()
-        return answers
+        return replies
 
-    def forget(self, number: int, *, cancel: bool) -> None:
-        del self._open[number]
-        if not self._open:
+    def close_request(self, id: int, *, cancel: bool) -> None:
+        """Drop a request's later replies; with `cancel`, tell the engine to stop working on it."""
+        del self._open_requests[id]
+        if not self._open_requests:
             self._busy.clear()
         assert self._process.stdin is not None
         if cancel and self.cause is None and not self._process.stdin.is_closing():
-            self._process.stdin.write(pack(CancelFrame(number)))
+            self._process.stdin.write(pack_frame(CancelFrame(id)))
 
-    async def send(self, frame: Command) -> None:
-        """Raises InferenceError when the frame is too long; a dead process is told elsewhere."""
+    async def send_command(self, frame: Command) -> None:
+        """Write a frame to the engine. Raises InferenceError if the frame is too long.
+
+        A broken pipe is ignored: the end of the process fails the open requests.
+        """
         try:
-            data = pack(frame)
+            data = pack_frame(frame)
         except ValueError as error:
             raise InferenceError(
                 f"The request is too long for the {self._name}: {error}.",
@@ -215,66 +226,68 @@ class EngineProcess:
         assert stream is not None
         while True:
             try:
-                (length,) = HEADER.unpack(await stream.readexactly(HEADER.size))
-                if length > MAX_FRAME:
+                (length,) = FRAME_HEADER.unpack(await stream.readexactly(FRAME_HEADER.size))
+                if length > MAX_FRAME_BYTES:
                     raise ValueError(f"a length of {length} bytes")
                 frame = decode_reply(await stream.readexactly(length))
             except asyncio.IncompleteReadError:
                 return
-            self._heard = self._clock.monotonic()
+            self._last_frame_at = self._clock.monotonic()
             match frame:
-                case EventFrame(id=number) | DoneFrame(id=number) if number in self._open:
-                    self._open[number].put_nowait(frame)
-                case FailedFrame(id=number) if number in self._open:
-                    self._open[number].put_nowait(frame)
+                case EventFrame(id=id) | DoneFrame(id=id) if id in self._open_requests:
+                    self._open_requests[id].put_nowait(frame)
+                case FailedFrame(id=id) if id in self._open_requests:
+                    self._open_requests[id].put_nowait(frame)
                 case ReadyFrame() | FailedFrame(id=0) if not self._loaded.done():
                     self._loaded.set_result(frame)
                 case _:
-                    continue  # a sign of life, or the answer to a cancelled request
+                    continue  # a heartbeat, or a reply to a cancelled request
 
     async def _read_stderr(self) -> None:
         stream = self._process.stderr
         assert stream is not None
         rest = b""
         while data := await stream.read(8_192):
-            *lines, rest = (rest + data)[-LONGEST_LINE:].split(b"\n")
+            *lines, rest = (rest + data)[-MAX_LINE_BYTES:].split(b"\n")
             for line in lines:
-                self._keep(line)
-        self._keep(rest)
+                self._record_stderr(line)
+        self._record_stderr(rest)
 
-    def _keep(self, line: bytes) -> None:
+    def _record_stderr(self, line: bytes) -> None:
         text = line.decode("utf-8", "replace").strip()
         if text:
-            self._lines.append(text)
-            self._log.debug("engine.said", line=text)
+            self._stderr_lines.append(text)
+            self._log.debug("engine.stderr", line=text)
 
     async def _watch(self, timeout: float) -> None:
         while True:
             await self._busy.wait()
-            silence = self._clock.monotonic() - self._heard
+            silence = self._clock.monotonic() - self._last_frame_at
             if silence < timeout:
                 await self._clock.sleep(timeout - silence)
                 continue
-            self.cause = f"gave no sign of life for {timeout:g} s"
+            self.cause = f"sent no heartbeat for {timeout:g} s"
             self._kill()
             return
 
 
-def reported(failed: FailedFrame) -> InferenceError:
+def to_inference_error(failed: FailedFrame) -> InferenceError:
+    """Return the error that the engine reported."""
     return InferenceError(
         failed.message, code=failed.code, retryable=failed.retryable, details=failed.details
     )
 
 
-def died(name: str, cause: str) -> InferenceError:
+def worker_died(name: str, cause: str) -> InferenceError:
+    """Return the retryable error for a process that has ended."""
     return InferenceError(
-        f"The {name} {cause}. Trying again starts it anew.",
+        f"The {name} {cause}. Try again: it restarts with the next request.",
         code=ErrorCode.WORKER_DIED,
         retryable=True,
     )
 
 
-def _unloadable(name: str, cause: str) -> InferenceError:
+def _load_failed(name: str, cause: str) -> InferenceError:
     return InferenceError(
-        f"The {name} cannot be loaded: {cause}.", code=ErrorCode.MODEL_NOT_LOADED, retryable=False
+        f"Could not load the {name}: {cause}.", code=ErrorCode.MODEL_NOT_LOADED, retryable=False
     )

@@ -1,8 +1,8 @@
-"""The engine's side of the pipe: what an engine's process runs.
+"""The engine's side of the pipe: the loop that an engine's process runs.
 
-The main thread works, a little at a time, on all requests that are open; a second thread reads the
-pipe, so that a cancellation is seen while native code computes, and so that the process ends at
-once when the server is gone.
+The main thread advances all open requests, one step at a time. A second thread reads the pipe, so
+that a cancellation arrives while native code is computing, and so that the process ends as soon as
+the server does.
 """
 
 import ctypes
@@ -20,8 +20,8 @@ from typing import BinaryIO, Protocol
 from msgspec import DecodeError, Raw, Struct
 
 from prepserver.engines.ipc.frames import (
-    HEADER,
-    MAX_FRAME,
+    FRAME_HEADER,
+    MAX_FRAME_BYTES,
     CancelFrame,
     Command,
     ConfigureFrame,
@@ -35,8 +35,8 @@ from prepserver.engines.ipc.frames import (
     Reply,
     RequestFrame,
     decode_command,
-    encode,
-    pack,
+    encode_payload,
+    pack_frame,
 )
 from prepserver.errors import InferenceError
 from prepserver.wire.error_codes import ErrorCode
@@ -44,36 +44,36 @@ from prepserver.wire.error_codes import ErrorCode
 __all__ = ["Engine", "EngineCall", "serve"]
 
 PR_SET_PDEATHSIG = 1
-"""From linux/prctl.h: the signal to get when the parent dies."""
+"""Option of prctl(2) that sets the signal sent to this process when its parent dies."""
 
 
 class EngineCall:
-    """One request, as the engine that works on it sees it. Ends with `complete` or `fail`."""
+    """One request as seen by the engine. It ends with `complete` or `fail`."""
 
     def __init__(self, request: RequestFrame, send: Callable[[Reply], None]) -> None:
         self.id = request.id
         self.payload: Raw = request.payload
         self.inputs: deque[Raw] = deque()
-        """Input that came after the request; the engine takes it out."""
+        """Input received after the request; the engine pops it."""
         self.input_ended = False
-        """Whether no more input will come. True only after the last of it is in `inputs`."""
+        """True once all input is in `inputs`."""
         self.cancelled = False
-        """Whether nobody waits for the result any more."""
+        """True once the caller has dropped the request."""
         self.completed = False
-        """Whether `complete` or `fail` was called; what comes after that is not sent."""
+        """True once `complete` or `fail` was called; later events are not sent."""
         self._send = send
 
     def send_event(self, event: Struct) -> None:
-        """Tell something of the work to whoever asked."""
+        """Send an event to the caller."""
         if not self.completed and not self.cancelled:
-            self._send(EventFrame(self.id, encode(event)))
+            self._send(EventFrame(self.id, encode_payload(event)))
 
     def send_heartbeat(self) -> None:
-        """Say that work goes on; to be called every few seconds at least."""
+        """Report that the engine is working. Call it at least every few seconds."""
         self._send(HeartbeatFrame())
 
     def complete(self) -> None:
-        """The request is answered, or was cancelled."""
+        """End a request that was answered or cancelled."""
         if not self.completed:
             self.completed = True
             self._send(DoneFrame(self.id))
@@ -81,48 +81,55 @@ class EngineCall:
     def fail(self, error: InferenceError) -> None:
         if not self.completed:
             self.completed = True
-            self._send(_failed(self.id, error))
+            self._send(_failed_frame(self.id, error))
 
 
 class Engine(Protocol):
-    """Native code behind requests. It is called from one thread only."""
+    """Native code that processes requests. All methods are called from one thread."""
 
     def submit(self, call: EngineCall) -> None:
-        """Take a request. Raises InferenceError when it cannot be worked on."""
+        """Accept a request. Raises InferenceError if it cannot be processed."""
 
     def run_step(self) -> bool:
-        """Do a little of the open work; False when there is nothing to do until news come: a
-        request, more input, a cancellation. What it raises fails every request that is open."""
+        """Advance the open requests by one step.
+
+        Returns False when the engine is idle until the next request, input or cancellation. An
+        exception fails every open request.
+        """
 
 
-class Pipe:
-    """Standard input and output, taken away from everybody else in this process."""
+class FramePipe:
+    """Frames over the standard input and output of this process.
+
+    File descriptors 0 and 1 are redirected, so that no other code can read or write frames.
+    """
 
     def __init__(self) -> None:
         self._in: BinaryIO = BufferedReader(FileIO(os.dup(0), "r"))
         self._out = os.dup(1)
-        # Native code prints when it likes: what it prints must not land between two frames.
+        # Native code prints at any time: redirect it to stderr, away from the frames.
         os.dup2(2, 1)
-        nothing = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(nothing, 0)
-        os.close(nothing)
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, 0)
+        os.close(null)
         self._lock = threading.Lock()
 
-    def read(self) -> Command:
-        """Raises EOFError when the server is gone."""
-        header = self._in.read(HEADER.size)
-        if len(header) < HEADER.size:
+    def read_command(self) -> Command:
+        """Read the next frame. Raises EOFError when the server has closed the pipe."""
+        header = self._in.read(FRAME_HEADER.size)
+        if len(header) < FRAME_HEADER.size:
             raise EOFError
-        (length,) = HEADER.unpack(header)
-        if length > MAX_FRAME:
+        (length,) = FRAME_HEADER.unpack(header)
+        if length > MAX_FRAME_BYTES:
             raise EOFError
         body = self._in.read(length)
         if len(body) < length:
             raise EOFError
         return decode_command(body)
 
-    def send(self, frame: Reply) -> None:
-        data = memoryview(pack(frame))
+    def send_reply(self, frame: Reply) -> None:
+        """Write a frame, from any thread. Ends the process when the server has gone."""
+        data = memoryview(pack_frame(frame))
         with self._lock:
             try:
                 while data:
@@ -132,126 +139,126 @@ class Pipe:
 
 
 class EngineLoop:
-    """The requests that are open, and the news of them."""
+    """Dispatches commands to the open calls and drives the engine."""
 
-    def __init__(self, pipe: Pipe) -> None:
+    def __init__(self, pipe: FramePipe) -> None:
         self._pipe = pipe
-        self._news: queue.SimpleQueue[EngineCall | None] = queue.SimpleQueue()
-        """New requests; None for news of one that is known."""
+        self._incoming: queue.SimpleQueue[EngineCall | None] = queue.SimpleQueue()
+        """New calls. None wakes the engine when an open call has input or was cancelled."""
         self._calls: dict[int, EngineCall] = {}
         self._lock = threading.Lock()
 
-    def read(self) -> None:
-        """Take in frames until the server is gone, then end the process."""
+    def read_commands(self) -> None:
+        """Handle commands until the server closes the pipe, then end the process."""
         try:
-            while (frame := self._pipe.read()) is not None:
-                self._take(frame)
+            while (command := self._pipe.read_command()) is not None:
+                self._handle_command(command)
         except (EOFError, OSError):
             pass
         except (DecodeError, ValueError):
             traceback.print_exc()
-        # Native code may be deep in a computation that nobody wants any more.
+        # Exit at once: native code may be deep in a computation whose result has no reader.
         os._exit(0)
 
-    def _take(self, frame: Command) -> None:
-        match frame:
+    def _handle_command(self, command: Command) -> None:
+        match command:
             case RequestFrame() as request:
-                call = EngineCall(request, self._pipe.send)
+                call = EngineCall(request, self._pipe.send_reply)
                 with self._lock:
                     self._calls[call.id] = call
-                self._news.put(call)
+                self._incoming.put(call)
                 return
             case ConfigureFrame():
                 raise ValueError("an engine is configured once")
             case CancelFrame() | InputFrame() | EndOfInputFrame():
                 with self._lock:
-                    known = self._calls.get(frame.id)
+                    known = self._calls.get(command.id)
         if known is None:
             return
-        match frame:
+        match command:
             case InputFrame(payload=payload):
                 known.inputs.append(payload)
             case EndOfInputFrame():
                 known.input_ended = True
             case CancelFrame():
                 known.cancelled = True
-        self._news.put(None)
+        self._incoming.put(None)
 
-    def work(self, engine: Engine) -> None:
-        """Let the engine work whenever there is something to do, for ever."""
+    def run(self, engine: Engine) -> None:
+        """Run the engine forever, sleeping while it is idle."""
         busy = False
         while True:
-            self._admit(engine, wait=not busy)
+            self._submit_new_calls(engine, wait=not busy)
             try:
                 busy = engine.run_step()
             except Exception as error:
-                for call in self._open():
-                    call.fail(_of_engine(error))
-            self._forget_ended()
+                for call in self._open_calls():
+                    call.fail(_to_inference_error(error))
+            self._remove_completed_calls()
 
-    def _admit(self, engine: Engine, *, wait: bool) -> None:
-        """Hand over the requests that have come; waits for news if there is nothing else."""
-        while wait or not self._news.empty():
-            call, wait = self._news.get(), False
+    def _submit_new_calls(self, engine: Engine, *, wait: bool) -> None:
+        """Submit every new call; with `wait`, block until a command arrives."""
+        while wait or not self._incoming.empty():
+            call, wait = self._incoming.get(), False
             if call is not None:
                 try:
                     engine.submit(call)
                 except Exception as error:
-                    call.fail(_of_engine(error))
+                    call.fail(_to_inference_error(error))
 
-    def _open(self) -> list[EngineCall]:
+    def _open_calls(self) -> list[EngineCall]:
         with self._lock:
             return list(self._calls.values())
 
-    def _forget_ended(self) -> None:
-        for call in self._open():
+    def _remove_completed_calls(self) -> None:
+        for call in self._open_calls():
             if call.completed:
                 with self._lock:
                     del self._calls[call.id]
 
 
 def serve(load: Callable[[Raw], tuple[Struct, Engine]]) -> None:
-    """Run an engine on standard input and output until the server goes away.
+    """Run an engine on standard input and output until the server closes the pipe.
 
-    `load` gets the options of the `ConfigureFrame` frame and gives back what is told of the engine,
-    and the engine; it raises InferenceError when the engine cannot be loaded.
+    `load` receives the options of the `ConfigureFrame` and returns the engine's description and the
+    engine. It raises InferenceError when the engine cannot be loaded.
     """
-    _end_with_parent()
-    pipe = Pipe()
+    _die_with_parent()
+    pipe = FramePipe()
     try:
-        first = pipe.read()
+        first = pipe.read_command()
     except EOFError:
         return
     if not isinstance(first, ConfigureFrame):
-        raise SystemExit("the first frame must be Configure")
-    desk = EngineLoop(pipe)
-    threading.Thread(target=desk.read, name="frames", daemon=True).start()
+        raise SystemExit("The first frame must be ConfigureFrame.")
+    loop = EngineLoop(pipe)
+    threading.Thread(target=loop.read_commands, name="commands", daemon=True).start()
     try:
         info, engine = load(first.options)
     except Exception as error:
         if not isinstance(error, InferenceError):
             traceback.print_exc()
             error = InferenceError(
-                f"The engine cannot be loaded: {error}",
+                f"Could not load the engine: {error}",
                 code=ErrorCode.MODEL_NOT_LOADED,
                 retryable=False,
             )
-        pipe.send(_failed(0, error))
+        pipe.send_reply(_failed_frame(0, error))
         return
-    pipe.send(ReadyFrame(encode(info)))
-    desk.work(engine)
+    pipe.send_reply(ReadyFrame(encode_payload(info)))
+    loop.run(engine)
 
 
-def _of_engine(error: Exception) -> InferenceError:
+def _to_inference_error(error: Exception) -> InferenceError:
     if isinstance(error, InferenceError):
         return error
     traceback.print_exception(error)
     return InferenceError(f"The engine failed: {error}")
 
 
-def _failed(number: int, error: InferenceError) -> FailedFrame:
+def _failed_frame(id: int, error: InferenceError) -> FailedFrame:
     return FailedFrame(
-        id=number,
+        id=id,
         code=error.code,
         message=error.message,
         retryable=error.retryable,
@@ -259,8 +266,10 @@ def _failed(number: int, error: InferenceError) -> FailedFrame:
     )
 
 
-def _end_with_parent() -> None:
-    """Where the system can, ask to be killed with the server: closing the pipe alone does not
-    end a process whose native code holds the interpreter's lock."""
+def _die_with_parent() -> None:
+    """On Linux, ask the kernel to kill this process when the server dies.
+
+    Closing the pipe does not end a process whose native code holds the interpreter's lock.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,8 +1,8 @@
-"""One supervised process per native engine.
+"""Supervision of native engines, each in a process of its own.
 
-Native code crashes, hangs and prints. It does so in a process of its own: here it is started,
-spoken to, watched, ended, and started again. A process that dies costs the requests in flight
-one retry; the next request starts another.
+Native code crashes, hangs and prints. The supervisor starts the process, exchanges frames with it,
+watches it, and restarts it. A crash costs each request in flight one retry; the next request starts
+a new process.
 """
 
 import asyncio
@@ -19,26 +19,32 @@ from prepserver.engines.ipc.frames import (
     FailedFrame,
     InputFrame,
     RequestFrame,
-    encode,
+    encode_payload,
 )
-from prepserver.engines.ipc.process import Answers, EngineProcess, died, reported
+from prepserver.engines.ipc.process import (
+    EngineProcess,
+    ReplyQueue,
+    to_inference_error,
+    worker_died,
+)
 from prepserver.errors import InferenceError
 from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["NATIVE_ENVIRONMENT", "EngineSupervisor"]
 
 NATIVE_ENVIRONMENT = {"OMP_WAIT_POLICY": "passive"}
-"""For engines that compute with OpenMP. By default its threads spin while they wait for each
-other; as soon as anything else wants a processor that is ten times slower (measured on two busy
-cores, a 135M model: 1 to 3 tokens/s, against 13 to 30 when they sleep)."""
+"""Environment of engines that compute with OpenMP. By default OpenMP's threads spin while they wait
+for each other, which is ten times slower as soon as another process needs a processor (a 135M model
+on two busy cores generated 1 to 3 tokens/s with spinning threads, 13 to 30 with sleeping ones)."""
 
-FIRST_BACKOFF = 0.1
-"""Seconds before the first restart; doubles with each death until a request is answered."""
+INITIAL_BACKOFF = 0.1
+"""Seconds before the first restart; doubles with each crash until a request succeeds."""
 MAX_BACKOFF = 5.0
+"""Seconds."""
 
 
 class EngineSupervisor:
-    """An engine in a process of its own, started when it is needed."""
+    """Runs an engine in a child process, which the first request starts."""
 
     def __init__(
         self,
@@ -52,11 +58,14 @@ class EngineSupervisor:
         stall_timeout: float = 120.0,
         grace: float = 3.0,
     ) -> None:
-        """`argv` runs `prepserver.engines.ipc.runner.serve`; `options` configures the engine.
-        `environment` is added to this process's own, which wins where both say something.
+        """Configure the engine; nothing is started yet.
 
-        Times in seconds: until the engine is loaded; without a sign of life while requests wait;
-        between the request to end and the signal that cannot be refused.
+        `argv` is a program that calls `prepserver.engines.ipc.runner.serve`. `name` appears in
+        error messages. `environment` supplies defaults for variables that this process does not
+        set.
+
+        Times in seconds: `ready_timeout` limits loading, `stall_timeout` the silence of an engine
+        with open requests, `grace` the time between closing the pipe and SIGKILL.
         """
         self._argv = tuple(argv)
         self._name = name
@@ -68,73 +77,73 @@ class EngineSupervisor:
         self._grace = grace
         self._process: EngineProcess | None = None
         self._starting: asyncio.Task[EngineProcess] | None = None
-        self._deaths = 0
+        self._crashes = 0
         self._next_id = 1
         self._closed = False
 
     @property
     def pid(self) -> int | None:
-        """Of the engine's process, while there is one."""
+        """Process id of the engine; None while it is not running."""
         process = self._process
         return process.pid if process is not None and process.cause is None else None
 
     async def start(self) -> Raw:
-        """Start the engine unless it runs, wait until it is loaded; what it says of itself.
+        """Start the engine unless it is running, and return its description when it is loaded.
 
-        Raises InferenceError: `model_not_loaded` when it cannot be loaded, and trying again
-        would not help.
+        Raises InferenceError: `model_not_loaded`, where a retry would not help, or `worker_died`.
         """
-        return (await self._ready()).info
+        return (await self._running_process()).info
 
     async def request(
-        self, payload: Struct, feed: AsyncIterable[Struct] | None = None
+        self, payload: Struct, inputs: AsyncIterable[Struct] | None = None
     ) -> AsyncGenerator[Raw, None]:
-        """The events that answer a request, in msgpack; `feed` is input that comes later.
+        """Send a request and yield its events, in msgpack.
 
-        Closing the generator cancels the request. Raises InferenceError: what the engine
-        reports, or `worker_died`; and whatever `feed` raises.
+        `inputs` yields further input while the request is open. Closing the generator cancels the
+        request. Raises InferenceError as reported by the engine, `worker_died`, and whatever
+        `inputs` raises.
         """
-        process = await self._ready()
-        number, self._next_id = self._next_id, self._next_id + 1
-        events = process.open(number)
-        finished = False
-        feeding: asyncio.Task[None] | None = None
+        process = await self._running_process()
+        id, self._next_id = self._next_id, self._next_id + 1
+        replies = process.open_request(id)
+        ended = False
+        sending: asyncio.Task[None] | None = None
         try:
-            await process.send(RequestFrame(number, encode(payload)))
-            if feed is not None:
-                feeding = asyncio.create_task(_feed(process, number, feed, events))
+            await process.send_command(RequestFrame(id, encode_payload(payload)))
+            if inputs is not None:
+                sending = asyncio.create_task(_send_inputs(process, id, inputs, replies))
             while True:
-                match await events.get():
+                match await replies.get():
                     case EventFrame(payload=event):
                         yield event
                     case DoneFrame():
-                        finished = True
-                        self._deaths = 0
+                        ended = True
+                        self._crashes = 0
                         return
                     case FailedFrame() as failed:
-                        finished = True
-                        raise reported(failed)
+                        ended = True
+                        raise to_inference_error(failed)
                     case Exception() as error:
-                        finished = process.cause is not None
+                        ended = process.cause is not None
                         raise error
         finally:
-            if feeding is not None:
-                feeding.cancel()
-                await asyncio.gather(feeding, return_exceptions=True)
-            process.forget(number, cancel=not finished)
+            if sending is not None:
+                sending.cancel()
+                await asyncio.gather(sending, return_exceptions=True)
+            process.close_request(id, cancel=not ended)
 
     async def close(self) -> None:
-        """End the process. Requests in flight, and later ones, raise InferenceError."""
+        """End the process. Requests in flight and later ones raise InferenceError."""
         self._closed = True
         if self._starting is not None:
             self._starting.cancel()
             await asyncio.gather(self._starting, return_exceptions=True)
         if self._process is not None:
-            await self._process.end("was closed")
+            await self._process.terminate("was closed")
 
     # --- Starting -----------------------------------------------------------------------------
 
-    async def _ready(self) -> EngineProcess:
+    async def _running_process(self) -> EngineProcess:
         if self._closed:
             raise InferenceError(
                 f"The {self._name} was closed.", code=ErrorCode.WORKER_CLOSED, retryable=False
@@ -143,29 +152,29 @@ class EngineSupervisor:
         if process is not None and process.cause is None:
             return process
         if self._starting is None:
-            self._starting = asyncio.create_task(self._start())
-            self._starting.add_done_callback(self._started)
+            self._starting = asyncio.create_task(self._start_process())
+            self._starting.add_done_callback(self._clear_starting)
         starting = self._starting
         try:
-            # One caller that gives up must not take the others' engine away.
+            # Shield: one cancelled caller must not cancel the start for the others.
             return await asyncio.shield(starting)
         except asyncio.CancelledError:
             if starting.cancelled():
-                raise died(self._name, "was closed") from None
+                raise worker_died(self._name, "was closed") from None
             raise
 
-    def _started(self, task: asyncio.Task[EngineProcess]) -> None:
+    def _clear_starting(self, task: asyncio.Task[EngineProcess]) -> None:
         self._starting = None
         if not task.cancelled():
-            task.exception()  # every caller that waits raises it; there may be none left
+            task.exception()  # mark as retrieved: every caller may have been cancelled
 
-    async def _start(self) -> EngineProcess:
+    async def _start_process(self) -> EngineProcess:
         if self._process is not None:
-            self._deaths += 1
-            await self._process.end("died")
+            self._crashes += 1
+            await self._process.terminate("died")
             self._process = None
-        if self._deaths:
-            await self._clock.sleep(min(MAX_BACKOFF, FIRST_BACKOFF * 2 ** (self._deaths - 1)))
+        if self._crashes:
+            await self._clock.sleep(min(MAX_BACKOFF, INITIAL_BACKOFF * 2 ** (self._crashes - 1)))
         try:
             process = await EngineProcess.spawn(
                 self._argv, self._environment, self._name, self._clock, self._grace
@@ -173,22 +182,22 @@ class EngineSupervisor:
             try:
                 await process.load(self._options, self._ready_timeout)
             except BaseException:
-                await process.end("did not load")
+                await process.terminate("did not load")
                 raise
         except InferenceError:
-            self._deaths += 1
+            self._crashes += 1
             raise
-        process.watch(self._stall_timeout)
+        process.start_watchdog(self._stall_timeout)
         self._process = process
         return process
 
 
-async def _feed(
-    process: EngineProcess, number: int, feed: AsyncIterable[Struct], events: Answers
+async def _send_inputs(
+    process: EngineProcess, id: int, inputs: AsyncIterable[Struct], replies: ReplyQueue
 ) -> None:
     try:
-        async for part in feed:
-            await process.send(InputFrame(number, encode(part)))
-        await process.send(EndOfInputFrame(number))
+        async for each in inputs:
+            await process.send_command(InputFrame(id, encode_payload(each)))
+        await process.send_command(EndOfInputFrame(id))
     except Exception as error:
-        events.put_nowait(error)
+        replies.put_nowait(error)

@@ -1,4 +1,4 @@
-"""The process of a language model: `python -m prepserver.engines.llama`."""
+"""Entry point of the language model's process: `python -m prepserver.engines.llama`."""
 
 from prepserver.engines.ipc.runner import serve
 from prepserver.engines.llama.engine import load

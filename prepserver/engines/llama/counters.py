@@ -1,62 +1,66 @@
-"""What the engine has done, for whoever watches it."""
+"""Counters of the engine's work, for statistics and metrics."""
 
 from collections.abc import Sequence
 
 from prepserver.engines.llama.job import Job
 from prepserver.engines.llama.kv_slots import KvSlots
 from prepserver.engines.llama.kv_store import KvStore
-from prepserver.engines.llama.schedule import PrefillChunk
+from prepserver.engines.llama.schedule import TokenChunk
 from prepserver.engines.types import EngineStats
 
-__all__ = ["Counters"]
+__all__ = ["EngineCounters"]
 
-LATELY = 0.05
-"""Weight of the last step in the mean of the writing speed: some twenty steps count."""
+RATE_SMOOTHING = 0.05
+"""Weight of the latest batch in the average generation speed, which covers about 20 batches."""
 
 
-class Counters:
+class EngineCounters:
     """Totals since the process started."""
 
     def __init__(self) -> None:
         self.evictions = 0
         self.restores = 0
         self.completion_tokens = 0
-        self._steps = 0
-        self._rows = 0
-        self._seconds = 0.0
+        self._batches = 0
+        self._batch_tokens = 0
+        self._batch_seconds = 0.0
         self._prompt_tokens = 0
         self._cached_tokens = 0
-        self._lately_written = 0.0
-        self._lately_seconds = 0.0
+        self._recent_tokens = 0.0
+        self._recent_seconds = 0.0
 
-    def started(self, job: Job) -> None:
-        self._prompt_tokens += len(job.prompt)
+    def record_start(self, job: Job) -> None:
+        """Count the tokens of a prompt that has got its slot."""
+        self._prompt_tokens += len(job.prompt_tokens)
         self._cached_tokens += job.cached
 
-    def computed(self, pieces: Sequence[PrefillChunk], seconds: float) -> None:
-        self._steps += 1
-        self._rows += sum(len(piece.tokens) for piece in pieces)
-        self._seconds += seconds
-        written = sum(piece.last for piece in pieces)
-        if written:
-            self._lately_written += LATELY * (written - self._lately_written)
-            self._lately_seconds += LATELY * (seconds - self._lately_seconds)
+    def record_batch(self, chunks: Sequence[TokenChunk], seconds: float) -> None:
+        """Count a computed batch."""
+        self._batches += 1
+        self._batch_tokens += sum(len(chunk.tokens) for chunk in chunks)
+        self._batch_seconds += seconds
+        generated = sum(chunk.wants_logits for chunk in chunks)
+        if generated:
+            self._recent_tokens += RATE_SMOOTHING * (generated - self._recent_tokens)
+            self._recent_seconds += RATE_SMOOTHING * (seconds - self._recent_seconds)
 
-    def report(self, sequences: KvSlots, waiting: Sequence[Job], parked: KvStore) -> EngineStats:
-        lately = self._lately_seconds
+    def stats(self, slots: KvSlots, waiting: Sequence[Job], store: KvStore) -> EngineStats:
+        """Return the totals together with the present load."""
         return EngineStats(
-            slots=len(sequences.all),
-            active=len(sequences.all) - sequences.idle,
+            slots=len(slots.all),
+            active=len(slots.all) - slots.idle_count,
             waiting=len(waiting),
-            batches=self._steps,
-            batch_tokens=self._rows,
-            seconds=self._seconds,
+            batches=self._batches,
+            batch_tokens=self._batch_tokens,
+            batch_seconds=self._batch_seconds,
             prompt_tokens=self._prompt_tokens,
             cached_tokens=self._cached_tokens,
             completion_tokens=self.completion_tokens,
-            tokens_per_second=self._lately_written / lately if lately else 0.0,
+            tokens_per_second=(
+                self._recent_tokens / self._recent_seconds if self._recent_seconds else 0.0
+            ),
             evictions=self.evictions,
             restores=self.restores,
-            offloaded=parked.count,
-            offloaded_bytes=parked.size,
+            offloaded=store.count,
+            offloaded_bytes=store.size,
         )

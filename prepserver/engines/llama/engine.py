@@ -1,4 +1,4 @@
-"""The language model's work on many prompts at once, in the engine's own process."""
+"""Continuous batching of many prompts over one llama.cpp context, in the engine's process."""
 
 from pathlib import Path
 
@@ -7,23 +7,32 @@ from msgspec import Raw
 
 from prepserver.clock import Clock, SystemClock
 from prepserver.engines.ipc.runner import EngineCall
-from prepserver.engines.llama.counters import Counters
-from prepserver.engines.llama.detokenizer import Detokenizer
+from prepserver.engines.llama.counters import EngineCounters
 from prepserver.engines.llama.job import Job
-from prepserver.engines.llama.kv_slots import SHORT, KvSlot, KvSlots, common
-from prepserver.engines.llama.kv_store import KvStore, identity
-from prepserver.engines.llama.native import BATCH, BatchTokens, LlamaContext
+from prepserver.engines.llama.kv_slots import (
+    RECOMPUTE_LIMIT,
+    KvSlot,
+    KvSlots,
+    shared_prefix_length,
+)
+from prepserver.engines.llama.kv_store import KvStore, model_identity
+from prepserver.engines.llama.native import MAX_PREFILL_TOKENS, BatchTokens, LlamaContext
 from prepserver.engines.llama.options import (
     Discard,
     Generate,
     GetEngineStats,
     LlamaOptions,
+    LlamaRequest,
     Offload,
-    Order,
     Prefill,
 )
 from prepserver.engines.llama.sampler import Sampler
-from prepserver.engines.llama.schedule import PATIENCE, TokenBudget, in_turn, plan_batches
+from prepserver.engines.llama.schedule import (
+    PRIORITY_AGING,
+    TokenBudget,
+    plan_batches,
+    scheduling_order,
+)
 from prepserver.engines.llama.tokenizer import PromptTokenizer
 from prepserver.engines.types import ModelInfo, Prompt, TextDelta, Usage
 from prepserver.errors import InferenceError
@@ -31,112 +40,122 @@ from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["LlamaEngine", "load"]
 
-QUIET = 2.0
-"""Seconds of work without an event after which a sign of life is given."""
+HEARTBEAT_INTERVAL = 2.0
+"""Seconds between heartbeats while the engine is computing."""
 
-_orders: msgspec.msgpack.Decoder[Order] = msgspec.msgpack.Decoder(Order)
+_request_decoder: msgspec.msgpack.Decoder[LlamaRequest] = msgspec.msgpack.Decoder(LlamaRequest)
 
 
 class LlamaEngine:
-    """Implements `prepserver.engines.ipc.runner.Engine`."""
+    """Holds the inference state: the context, its KV slots, and the waiting and active jobs.
 
-    def __init__(self, native: LlamaContext, parked: KvStore, clock: Clock) -> None:
+    Implements `prepserver.engines.ipc.runner.Engine`.
+    """
+
+    def __init__(self, native: LlamaContext, store: KvStore, clock: Clock) -> None:
+        """Raises InferenceError, code `bad_chat`, when the model's chat template is invalid."""
         self._native = native
-        self._parked = parked
+        self._store = store
         self._clock = clock
-        self._reading = PromptTokenizer(native)
-        self._sequences = KvSlots(native.parallel)
-        self._pace = TokenBudget(BATCH)
-        self._counters = Counters()
+        self._tokenizer = PromptTokenizer(native)
+        self._slots = KvSlots(native.n_slots)
+        self._budget = TokenBudget(MAX_PREFILL_TOKENS)
+        self._counters = EngineCounters()
         self._waiting: list[Job] = []
         self._active: list[Job] = []
-        self._forgotten: set[int] = set()
-        """Sequences whose conversation was forgotten while they were busy."""
-        self._heard = clock.monotonic()
+        self._slots_to_clear: set[int] = set()
+        """Busy slots whose conversation was discarded; they are cleared when released."""
+        self._last_heartbeat = clock.monotonic()
 
     # --- Requests -----------------------------------------------------------------------------
 
     def submit(self, call: EngineCall) -> None:
-        """Raises InferenceError."""
-        match _orders.decode(call.payload):
+        """Accept a request. Raises InferenceError: `context_overflow` or `bad_chat`."""
+        match _request_decoder.decode(call.payload):
             case Generate(prompt=prompt):
-                self._enter(self._job(call, prompt, ahead=False))
+                self._enqueue(self._create_job(call, prompt, is_prefill=False))
             case Prefill(prompt=prompt):
-                self._enter(self._job(call, prompt, ahead=True))
+                self._enqueue(self._create_job(call, prompt, is_prefill=True))
             case Offload(conversation=conversation):
-                self._park(conversation)
+                self._offload(conversation)
                 call.complete()
             case Discard(conversation=conversation):
-                self._forget(conversation)
+                self._discard(conversation)
                 call.complete()
             case GetEngineStats():
-                self._drop_cancelled()
-                call.send_event(self._counters.report(self._sequences, self._waiting, self._parked))
+                self._end_cancelled_jobs()
+                call.send_event(self._counters.stats(self._slots, self._waiting, self._store))
                 call.complete()
 
-    def _job(self, call: EngineCall, prompt: Prompt, *, ahead: bool) -> Job:
-        tokens = self._reading.tokens(prompt)
-        room = self._native.n_ctx - len(tokens)
-        wanted = 0 if ahead else prompt.max_tokens
-        budget = min(wanted, room)
-        if room < 0 or budget <= 0 < wanted:
+    def _create_job(self, call: EngineCall, prompt: Prompt, *, is_prefill: bool) -> Job:
+        tokens = self._tokenizer.tokenize(prompt)
+        n_ctx = self._native.n_ctx
+        free = n_ctx - len(tokens)
+        requested = 0 if is_prefill else prompt.max_tokens
+        max_tokens = min(requested, free)
+        if free < 0 or max_tokens <= 0 < requested:
             raise InferenceError(
-                f"The prompt has {len(tokens)} tokens and the model's context {self._native.n_ctx}"
-                "; shorten the prompt, or set a larger context if the model has one.",
+                f"The prompt of {len(tokens)} tokens does not fit into the model's context of"
+                f" {n_ctx} tokens. Shorten the prompt, or set a larger context if the model"
+                " supports it.",
                 code=ErrorCode.CONTEXT_OVERFLOW,
                 retryable=False,
-                details={"tokens": len(tokens), "context": self._native.n_ctx},
+                details={"tokens": len(tokens), "context": n_ctx},
             )
-        now = self._clock.monotonic()
-        return Job(call=call, wanted=prompt, prompt=tokens, budget=budget, arrived=now, ahead=ahead)
+        return Job(
+            call=call,
+            prompt=prompt,
+            prompt_tokens=tokens,
+            max_tokens=max_tokens,
+            arrived_at=self._clock.monotonic(),
+            is_prefill=is_prefill,
+        )
 
-    def _enter(self, job: Job) -> None:
-        """Queue a job. It takes the place of what was being read ahead for its conversation; what
-        has been read of that stays in the cache."""
+    def _enqueue(self, job: Job) -> None:
+        """Queue a job. It ends any prefill of its conversation, whose tokens stay in the cache."""
         for other in [*self._waiting, *self._active]:
-            if other.ahead and job.conversation and other.conversation == job.conversation:
+            if other.is_prefill and job.conversation and other.conversation == job.conversation:
                 self._end(other)
         self._waiting.append(job)
 
-    def _park(self, conversation: str) -> None:
-        """Move a conversation to disk; only copy it there while it is worked in."""
-        sequence = self._sequences.of(conversation)
-        if sequence is not None:
-            self._save(sequence)
-            if not sequence.busy:
-                self._empty(sequence)
+    def _offload(self, conversation: str) -> None:
+        """Save a conversation to disk and, unless its slot is busy, free the slot."""
+        slot = self._slots.find(conversation)
+        if slot is not None:
+            self._save(slot)
+            if not slot.busy:
+                self._clear_slot(slot)
 
-    def _save(self, sequence: KvSlot) -> None:
-        if self._parked.is_open and len(sequence.tokens) > SHORT:
-            # Most often it has not changed since it was brought back.
-            if self._parked.tokens(sequence.conversation) == sequence.tokens:
+    def _save(self, slot: KvSlot) -> None:
+        if self._store.enabled and len(slot.tokens) > RECOMPUTE_LIMIT:
+            # Most often nothing has changed since the conversation was restored.
+            if self._store.stored_tokens(slot.conversation) == slot.tokens:
                 return
-            state = self._native.state(sequence.number)
-            self._parked.save(sequence.conversation, sequence.tokens, state)
+            self._store.save(slot.conversation, slot.tokens, self._native.save_slot(slot.id))
 
-    def _forget(self, conversation: str) -> None:
-        self._parked.forget(conversation)
-        sequence = self._sequences.of(conversation)
-        if sequence is None:
+    def _discard(self, conversation: str) -> None:
+        self._store.delete(conversation)
+        slot = self._slots.find(conversation)
+        if slot is None:
             return
-        sequence.conversation = ""
-        if sequence.busy:
-            self._forgotten.add(sequence.number)
+        slot.conversation = ""
+        if slot.busy:
+            self._slots_to_clear.add(slot.id)
         else:
-            self._empty(sequence)
+            self._clear_slot(slot)
 
-    def _empty(self, sequence: KvSlot) -> None:
-        self._native.empty(sequence.number)
-        sequence.tokens, sequence.conversation = [], ""
+    def _clear_slot(self, slot: KvSlot) -> None:
+        self._native.clear_slot(slot.id)
+        slot.tokens, slot.conversation = [], ""
 
-    # --- Work ---------------------------------------------------------------------------------
+    # --- Steps --------------------------------------------------------------------------------
 
     def run_step(self) -> bool:
-        """Compute a batch or two. False when there is nothing to compute."""
-        self._drop_cancelled()
-        self._make_way()
-        for job in in_turn(self._waiting):
-            self._start(job)
+        """Start waiting jobs and compute the next batches. Return False when the engine is idle."""
+        self._end_cancelled_jobs()
+        self._preempt_prefills()
+        for job in scheduling_order(self._waiting):
+            self._try_start(job)
         if not self._active:
             return bool(self._waiting)
         try:
@@ -146,178 +165,187 @@ class LlamaEngine:
             raise
         return bool(self._active or self._waiting)
 
-    def _drop_cancelled(self) -> None:
+    def _end_cancelled_jobs(self) -> None:
         for job in [*self._waiting, *self._active]:
             if job.call.cancelled:
                 self._end(job)
 
-    def _make_way(self) -> None:
-        """Let work that nobody waits for give up its sequence to a prompt that somebody does.
-        What it has read stays in the cache."""
-        ahead = [job for job in self._active if job.ahead]
-        needed = sum(not job.ahead for job in self._waiting) - self._sequences.idle
-        for job in in_turn(ahead)[::-1][: max(0, needed)]:
+    def _preempt_prefills(self) -> None:
+        """End the least urgent prefills if waiting prompts need their slots.
+
+        The tokens that they have computed stay in the cache.
+        """
+        prefills = [job for job in self._active if job.is_prefill]
+        needed = sum(not job.is_prefill for job in self._waiting) - self._slots.idle_count
+        for job in scheduling_order(prefills)[::-1][: max(0, needed)]:
             self._end(job)
 
-    def _start(self, job: Job) -> None:
-        """Give a job that waits a sequence, if there is one for it."""
-        spare = self._sequences.idle
-        own = self._sequences.of(job.conversation)
-        waited = self._clock.monotonic() - job.arrived
+    def _try_start(self, job: Job) -> None:
+        """Move a waiting job to a slot if one is available to it."""
+        idle = self._slots.idle_count
+        own = self._slots.find(job.conversation)
+        waited = self._clock.monotonic() - job.arrived_at
         if (
-            not spare
-            # The last one is for whoever answers next.
-            or (spare == 1 < self._native.parallel and waited < PATIENCE[job.priority])
-            # What is read ahead is of use in the conversation's own sequence only.
-            or (job.ahead and own is not None and own.busy)
+            not idle
+            # Reserve the last slot for answers.
+            or (idle == 1 < self._native.n_slots and waited < PRIORITY_AGING[job.priority])
+            # A prefill is useful only in its conversation's own slot.
+            or (job.is_prefill and own is not None and own.busy)
         ):
             return
         try:
-            sampler = None if job.ahead else Sampler(self._native, job.wanted, job.prompt)
+            sampler = (
+                None if job.is_prefill else Sampler(self._native, job.prompt, job.prompt_tokens)
+            )
         except InferenceError as error:
             self._waiting.remove(job)
             job.call.fail(error)
             return
-        job.started = self._clock.monotonic()
+        job.started_at = self._clock.monotonic()
         job.sampler = sampler
-        job.streaming = Detokenizer(job.wanted.stop)
-        job.sequence, job.cached = self._take_up(job)
+        job.slot, job.cached = self._prepare_slot(job)
         self._waiting.remove(job)
         self._active.append(job)
-        self._counters.started(job)
-        if job.ahead and job.done == len(job.prompt) - 1:
-            self._end(job)  # all of it is there, but for the token that is never taken from there
+        self._counters.record_start(job)
+        if job.prefilled:
+            self._end(job)
 
-    def _take_up(self, job: Job) -> tuple[KvSlot, int]:
-        """Prepare a sequence for a prompt; and how many of its tokens are there already."""
-        native, sequences = self._native, self._sequences
-        parked = common(self._parked.tokens(job.conversation), job.prompt)
-        step = sequences.plan(job.conversation, job.prompt, parked)
-        assert step is not None, "a sequence was idle"
-        target = sequences[step.sequence]
-        if step.evict:
+    def _prepare_slot(self, job: Job) -> tuple[KvSlot, int]:
+        """Assign a slot to a job. Return it with the number of prompt tokens that it holds."""
+        native, slots = self._native, self._slots
+        stored = shared_prefix_length(
+            self._store.stored_tokens(job.conversation), job.prompt_tokens
+        )
+        plan = slots.plan(job.conversation, job.prompt_tokens, stored)
+        assert plan is not None, "a slot was idle"
+        slot = slots[plan.slot]
+        if plan.evict:
             self._counters.evictions += 1
-            self._save(target)
-        if step.restore:
-            unpacked = self._parked.load(job.conversation)
-            if unpacked is None or not native.set_state(target.number, unpacked.state):
-                self._parked.forget(job.conversation)
-                self._empty(target)
-                return self._take_up(job)
+            self._save(slot)
+        if plan.restore:
+            restored = self._store.load(job.conversation)
+            if restored is None or not native.restore_slot(slot.id, restored.state):
+                self._store.delete(job.conversation)
+                self._clear_slot(slot)
+                return self._prepare_slot(job)
             self._counters.restores += 1
-        elif step.copy_from is not None:
-            native.copy(step.copy_from, target.number)
-        keep = step.keep if native.cut(target.number, step.keep) else 0
-        return sequences.take(step, job.conversation, job.prompt[:keep]), keep
+        elif plan.copy_from is not None:
+            native.copy_slot(plan.copy_from, slot.id)
+        keep = plan.keep if native.truncate_slot(slot.id, plan.keep) else 0
+        return slots.assign(plan, job.conversation, job.prompt_tokens[:keep]), keep
 
     def _compute(self) -> None:
         jobs = list(self._active)
-        for pieces in plan_batches(jobs, self._pace):
+        for chunks in plan_batches(jobs, self._budget):
             parts: list[BatchTokens] = []
-            for piece in pieces:
-                job = jobs[piece.job]
-                assert job.sequence is not None
-                parts.append(BatchTokens(job.sequence.number, job.done, piece.tokens, piece.last))
+            for chunk in chunks:
+                job = jobs[chunk.job]
+                assert job.slot is not None
+                parts.append(
+                    BatchTokens(job.slot.id, job.computed, chunk.tokens, chunk.wants_logits)
+                )
             began = self._clock.monotonic()
-            rows = self._native.decode(parts)
+            indices = self._native.decode(parts)
             seconds = self._clock.monotonic() - began
-            if not pieces[0].last:
-                self._pace.measured(len(pieces[0].tokens), seconds)
-            self._counters.computed(pieces, seconds)
-            for part, piece, row in zip(parts, pieces, rows, strict=True):
-                job = jobs[piece.job]
-                self._sequences[part.sequence].tokens.extend(piece.tokens)
-                if piece.last:
-                    self._draw(job, row)
-                elif job.ahead and job.done == len(job.prompt) - 1:
+            if not chunks[0].wants_logits:
+                self._budget.record_prefill(len(chunks[0].tokens), seconds)
+            self._counters.record_batch(chunks, seconds)
+            for part, chunk, index in zip(parts, chunks, indices, strict=True):
+                job = jobs[chunk.job]
+                self._slots[part.slot].tokens.extend(chunk.tokens)
+                if chunk.wants_logits:
+                    self._sample_token(job, index)
+                elif job.prefilled:
                     self._end(job)
-        if self._clock.monotonic() - self._heard > QUIET:
-            self._heard = self._clock.monotonic()
+        if self._clock.monotonic() - self._last_heartbeat > HEARTBEAT_INTERVAL:
+            self._last_heartbeat = self._clock.monotonic()
             jobs[0].call.send_heartbeat()
 
-    def _draw(self, job: Job, row: int) -> None:
-        """The next token of a reply, from the logits of a row of the batch."""
-        if job.written >= job.budget:
+    def _sample_token(self, job: Job, index: int) -> None:
+        """Sample a job's next token from the logits at `index` of the batch, and send its text."""
+        if job.generated >= job.max_tokens:
             self._end(job)
             return
         assert job.sampler is not None
-        assert job.streaming is not None
-        token = job.sampler.sample(row)
-        if self._native.is_end(token):
+        token = job.sampler.sample(index)
+        if self._native.is_end_of_generation(token):
             self._end(job)
             return
-        job.written += 1
+        job.generated += 1
         self._counters.completion_tokens += 1
-        if text := job.streaming.feed(self._native.piece(token)):
+        if text := job.decoder.decode(self._native.token_to_piece(token)):
             job.call.send_event(TextDelta(text))
-        job.upcoming = token
-        if job.streaming.stopped or job.written >= job.budget:
+        job.next_token = token
+        if job.generated >= job.max_tokens:
             self._end(job)
 
     def _end(self, job: Job) -> None:
-        """A job is finished, or nobody wants it any more."""
+        """End a job that has finished, was cancelled or was pre-empted."""
         if job in self._waiting:
             self._waiting.remove(job)
             job.call.complete()
             return
         self._active.remove(job)
-        self._release(job)
-        if not job.ahead and not job.call.cancelled:
-            assert job.streaming is not None
-            if text := job.streaming.finish():
-                job.call.send_event(TextDelta(text))
+        self._release_slot(job)
+        if not job.is_prefill and not job.call.cancelled:
             job.call.send_event(
                 Usage(
-                    prompt_tokens=len(job.prompt),
+                    prompt_tokens=len(job.prompt_tokens),
                     cached_tokens=job.cached,
-                    completion_tokens=job.written,
-                    seconds=self._clock.monotonic() - job.started,
+                    completion_tokens=job.generated,
+                    seconds=self._clock.monotonic() - job.started_at,
                 )
             )
         job.call.complete()
 
-    def _release(self, job: Job) -> None:
-        assert job.sequence is not None
-        job.sequence.busy = False
+    def _release_slot(self, job: Job) -> None:
+        assert job.slot is not None
+        job.slot.busy = False
         if job.sampler is not None:
             job.sampler.close()
-        if job.sequence.number in self._forgotten:
-            self._forgotten.remove(job.sequence.number)
-            self._empty(job.sequence)
+        if job.slot.id in self._slots_to_clear:
+            self._slots_to_clear.remove(job.slot.id)
+            self._clear_slot(job.slot)
 
     def _reset(self) -> None:
-        """After an error nothing in the cache is trusted; whoever calls fails all requests."""
+        """Drop all jobs and clear the cache after an error, since its content is not reliable.
+
+        The engine loop fails the open requests.
+        """
         for job in self._active:
             if job.sampler is not None:
                 job.sampler.close()
         self._active.clear()
         self._waiting.clear()
-        self._forgotten.clear()
-        self._native.clear()
-        self._sequences.forget_all()
+        self._slots_to_clear.clear()
+        self._native.clear_cache()
+        self._slots.reset()
 
 
-def load(options: Raw) -> tuple[ModelInfo, LlamaEngine]:
-    """Raises InferenceError, code `model_not_loaded`."""
-    wanted = msgspec.msgpack.decode(options, type=LlamaOptions)
-    path = Path(wanted.path)
+def load(raw_options: Raw) -> tuple[ModelInfo, LlamaEngine]:
+    """Load the model that the encoded LlamaOptions describe.
+
+    Raises InferenceError, code `model_not_loaded`.
+    """
+    options = msgspec.msgpack.decode(raw_options, type=LlamaOptions)
+    path = Path(options.path)
     if not path.is_file():
         raise InferenceError(
             f"There is no model file {path}. Pull one with `prep-server models pull starter`.",
             code=ErrorCode.MODEL_NOT_LOADED,
             retryable=False,
         )
-    native = LlamaContext(wanted)
-    parked = KvStore(
-        Path(wanted.cache_dir) if wanted.cache_dir else None,
-        identity(path, native.build, wanted.cache_type, str(native.flash_attention)),
-        wanted.cache_bytes,
+    native = LlamaContext(options)
+    store = KvStore(
+        Path(options.kv_store_dir) if options.kv_store_dir else None,
+        model_identity(path, native.build, options.cache_type, str(native.flash_attention)),
+        options.kv_store_limit,
     )
     try:
-        engine = LlamaEngine(native, parked, SystemClock())
+        engine = LlamaEngine(native, store, SystemClock())
     except InferenceError as error:
         raise InferenceError(
-            f"The file {path} cannot be used: {error.message}",
+            f"The model file {path} cannot be used: {error.message}",
             code=ErrorCode.MODEL_NOT_LOADED,
             retryable=False,
         ) from error
@@ -325,7 +353,6 @@ def load(options: Raw) -> tuple[ModelInfo, LlamaEngine]:
         name=path.stem,
         parameters=native.parameters,
         context=native.n_ctx,
-        parallel=native.parallel,
-        computes_on=native.computes_on,
+        parallel=native.n_slots,
     )
     return info, engine

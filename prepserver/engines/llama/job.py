@@ -1,47 +1,66 @@
-"""One prompt that is being worked on, from its arrival to its last word."""
+"""The state of one prompt, from its arrival to its last token."""
 
+import codecs
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from prepserver.engines.ipc.runner import EngineCall
-from prepserver.engines.llama.detokenizer import Detokenizer
 from prepserver.engines.llama.kv_slots import KvSlot
 from prepserver.engines.llama.sampler import Sampler
 from prepserver.engines.types import Priority, Prompt
 
 __all__ = ["Job"]
 
+_new_decoder = codecs.getincrementaldecoder("utf-8")
+
 
 @dataclass(kw_only=True)
 class Job:
-    """Implements `prepserver.engines.llama.schedule.Reader`."""
+    """A prompt being prefilled or answered.
+
+    Implements `prepserver.engines.llama.schedule.ScheduledJob`.
+    """
 
     call: EngineCall
-    wanted: Prompt
-    prompt: Sequence[int]
-    """Its tokens."""
-    budget: int
-    """Tokens of the reply, at most; of a prefill 0."""
-    arrived: float
-    ahead: bool = False
-    """Whether it is a prefill, which nobody waits for."""
-    started: float = 0.0
-    sequence: KvSlot | None = None
-    """Where it is worked on; None while it waits."""
+    prompt: Prompt
+    prompt_tokens: Sequence[int]
+    max_tokens: int
+    """Maximum number of reply tokens; 0 for a prefill."""
+    arrived_at: float
+    """Arrival time in seconds on the engine's clock."""
+    is_prefill: bool = False
+    """True if only the KV cache is computed, without a reply."""
+    started_at: float = 0.0
+    """Time at which the job got its slot, in seconds on the engine's clock."""
+    slot: KvSlot | None = None
+    """The job's KV slot; None while the job is waiting."""
     sampler: Sampler | None = None
-    streaming: Detokenizer | None = None
-    upcoming: int | None = None
+    decoder: codecs.IncrementalDecoder = field(default_factory=lambda: _new_decoder("replace"))
+    """Decoder of the reply's bytes. It buffers the first bytes of a character; an incomplete
+    character at the end of the reply is dropped."""
+    next_token: int | None = None
+    """Last sampled token, which is computed next; None until the first one is sampled."""
     cached: int = 0
-    written: int = 0
+    """Prompt tokens that were found in the KV cache."""
+    generated: int = 0
+    """Reply tokens sampled so far."""
 
     @property
     def conversation(self) -> str:
-        return self.wanted.conversation
+        return self.prompt.conversation
 
     @property
     def priority(self) -> Priority:
-        return Priority.PREFILL if self.ahead else self.wanted.priority
+        return Priority.PREFILL if self.is_prefill else self.prompt.priority
 
     @property
-    def done(self) -> int:
-        return 0 if self.sequence is None else len(self.sequence.tokens)
+    def computed(self) -> int:
+        return 0 if self.slot is None else len(self.slot.tokens)
+
+    @property
+    def prefilled(self) -> bool:
+        """True once a prefill is finished.
+
+        The last token stays out of it: a later prompt recomputes that one for its logits anyway.
+        """
+        return self.is_prefill and self.computed == len(self.prompt_tokens) - 1

@@ -1,134 +1,137 @@
-"""Which conversation is in which sequence of the cache, and where a prompt goes.
+"""Assignment of conversations to KV slots, and of prompts to cached prefixes.
 
-Within an interview prompts are append-only, so nearly all of the next prompt has been computed
-before. A conversation keeps its sequence as long as there is one for it; what its prompt has in
-common with any other sequence at the beginning is copied from there. When another conversation
-needs the sequence, the longest unused one makes way.
+Prompts of one interview are append-only, so most of the next prompt is already in the KV cache. A
+conversation keeps its slot while there are enough slots, and a prefix that its prompt shares with
+any other slot is copied from there. When another conversation needs a slot, the least recently used
+one is evicted.
 
-The rules are here; `prepserver.engines.llama.engine` carries them out.
+The module is pure: `prepserver.engines.llama.engine` carries out its plans.
 """
 
-from collections.abc import Sequence as Tokens
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from msgspec import Struct
 
-__all__ = ["SHORT", "KvSlot", "KvSlots", "SlotPlan", "common"]
+__all__ = ["RECOMPUTE_LIMIT", "KvSlot", "KvSlots", "SlotPlan", "shared_prefix_length"]
 
-SHORT = 64
-"""Tokens that are cheaper to compute again than to keep a sequence for: a reply or so."""
+RECOMPUTE_LIMIT = 64
+"""Tokens, about one reply, that are cheaper to recompute than to keep a slot for."""
 
 
 @dataclass(kw_only=True)
 class KvSlot:
-    """One line of tokens in the cache."""
+    """One sequence of the KV cache."""
 
-    number: int
+    id: int
     tokens: list[int] = field(default_factory=list)
-    """Those that have been computed."""
+    """Tokens whose keys and values are in the cache."""
     conversation: str = ""
-    """Whose they are; empty when nobody comes back for them by name."""
+    """Conversation that owns the slot; empty if none will come back for it."""
     busy: bool = False
-    used: int = 0
-    """When it was last taken, in takings of any sequence."""
+    last_used: int = 0
+    """Logical time of the last assignment, counted over all slots."""
 
 
 class SlotPlan(Struct, frozen=True, kw_only=True):
-    """What to do to the cache before a prompt is computed, in this order."""
+    """Operations on the KV cache before a prompt is computed, in this order."""
 
-    sequence: int
-    """Where the prompt goes."""
+    slot: int
+    """Slot for the prompt."""
     evict: bool = False
-    """Another conversation is in that sequence: save it first. It stays there until then: the
-    prompt may have its beginning in common with it."""
+    """Save the slot's current conversation, which is another one. Its tokens stay in the slot: the
+    prompt may share a prefix with them."""
     restore: bool = False
-    """Bring the conversation back from disk."""
+    """Load the conversation's state from disk into the slot."""
     copy_from: int | None = None
-    """Copy another sequence."""
+    """Slot whose content is copied."""
     keep: int = 0
-    """Keep so many tokens of what is there then."""
+    """Number of tokens to keep in the slot; the rest is removed."""
 
 
 class KvSlots:
-    """All sequences of the cache."""
+    """All slots of the KV cache."""
 
     def __init__(self, count: int) -> None:
-        self.all = tuple(KvSlot(number=number) for number in range(count))
+        self.all = tuple(KvSlot(id=id) for id in range(count))
         self._now = 0
 
-    def __getitem__(self, number: int) -> KvSlot:
-        return self.all[number]
+    def __getitem__(self, id: int) -> KvSlot:
+        return self.all[id]
 
     @property
-    def idle(self) -> int:
-        """How many are not being worked in."""
-        return sum(not each.busy for each in self.all)
+    def idle_count(self) -> int:
+        return sum(not slot.busy for slot in self.all)
 
-    def of(self, conversation: str) -> KvSlot | None:
-        """Where a conversation is, if it is in the cache."""
-        found = (s for s in self.all if conversation and s.conversation == conversation)
-        return next(found, None)
+    def find(self, conversation: str) -> KvSlot | None:
+        """Return the slot that the conversation owns, if any."""
+        owned = (slot for slot in self.all if conversation and slot.conversation == conversation)
+        return next(owned, None)
 
-    def plan(self, conversation: str, prompt: Tokens[int], parked: int = 0) -> SlotPlan | None:
-        """Choose for a prompt; None when every sequence is busy.
+    def plan(self, conversation: str, prompt: Sequence[int], stored: int = 0) -> SlotPlan | None:
+        """Choose a slot and a cached prefix for a prompt; None when every slot is busy.
 
-        `parked` is how many of its tokens the disk has. The last token of the prompt is never
-        taken from the cache: computing it gives the logits that the first new token is drawn
-        from.
+        `stored` is the number of prompt tokens that the conversation's state on disk covers. The
+        last token of the prompt is always recomputed: its logits give the first new token.
         """
         most = len(prompt) - 1
-        shared = {s.number: min(common(s.tokens, prompt), most) for s in self.all}
-        # Of two that share as much, the conversation's own, which needs no copy.
-        best = max(self.all, key=lambda s: (shared[s.number], s.conversation == conversation))
-        keep = shared[best.number]
-        target = self._target(conversation, best, keep)
+        shared = {
+            slot.id: min(shared_prefix_length(slot.tokens, prompt), most) for slot in self.all
+        }
+        # Of two equally long prefixes, prefer the conversation's own, which needs no copy.
+        best = max(self.all, key=lambda slot: (shared[slot.id], slot.conversation == conversation))
+        keep = shared[best.id]
+        target = self._choose_target(conversation, best, keep)
         if target is None:
             return None
-        own = shared[target.number] if target.conversation == conversation else 0
+        own = shared[target.id] if target.conversation == conversation else 0
         evict = bool(target.conversation) and target.conversation != conversation
-        if min(parked, most) > keep:
-            return SlotPlan(
-                sequence=target.number, evict=evict, restore=True, keep=min(parked, most)
-            )
+        if min(stored, most) > keep:
+            return SlotPlan(slot=target.id, evict=evict, restore=True, keep=min(stored, most))
         if best is target or own >= keep:
-            return SlotPlan(sequence=target.number, evict=evict, keep=shared[target.number])
-        copy_from = best.number if keep else None
-        return SlotPlan(sequence=target.number, evict=evict, copy_from=copy_from, keep=keep)
+            return SlotPlan(slot=target.id, evict=evict, keep=shared[target.id])
+        copy_from = best.id if keep else None
+        return SlotPlan(slot=target.id, evict=evict, copy_from=copy_from, keep=keep)
 
-    def take(self, step: SlotPlan, conversation: str, tokens: Tokens[int]) -> KvSlot:
-        """Note that the step was carried out, and that `tokens` are in its sequence now."""
-        own = self.of(conversation)
-        taken = self.all[step.sequence]
-        # While it is busy with one prompt, another of its prompts is a guest elsewhere.
-        taken.conversation = conversation if own is None or own is taken else ""
-        taken.tokens = list(tokens)
-        taken.busy = True
+    def assign(self, plan: SlotPlan, conversation: str, tokens: Sequence[int]) -> KvSlot:
+        """Record that the plan was carried out and that its slot now holds `tokens`."""
+        own = self.find(conversation)
+        slot = self.all[plan.slot]
+        # While its own slot is busy, a second prompt of the conversation owns none.
+        slot.conversation = conversation if own is None or own is slot else ""
+        slot.tokens = list(tokens)
+        slot.busy = True
         self._now += 1
-        taken.used = self._now
-        return taken
+        slot.last_used = self._now
+        return slot
 
-    def forget_all(self) -> None:
-        """Note that the whole cache was emptied and nobody works in it."""
-        for each in self.all:
-            each.tokens, each.conversation, each.busy = [], "", False
+    def reset(self) -> None:
+        """Record that the whole cache was cleared and that no slot is busy."""
+        for slot in self.all:
+            slot.tokens, slot.conversation, slot.busy = [], "", False
 
-    def _target(self, conversation: str, best: KvSlot, keep: int) -> KvSlot | None:
-        own = self.of(conversation)
+    def _choose_target(self, conversation: str, best: KvSlot, keep: int) -> KvSlot | None:
+        own = self.find(conversation)
         if own is not None and not own.busy:
             return own
-        idle = [each for each in self.all if not each.busy]
-        # Going on in place forgets what came after the common part. That is right for a reply
-        # that was redone; another interview that begins alike gets a copy of the beginning.
-        lost = len(best.tokens) - keep
-        if best in idle and not best.conversation and keep and lost <= max(SHORT, keep // 8):
+        idle = [slot for slot in self.all if not slot.busy]
+        # Reusing a slot in place drops its tokens after the shared prefix. This is right for a
+        # retried reply; another interview with the same beginning gets a copy instead.
+        dropped = len(best.tokens) - keep
+        in_place_limit = max(RECOMPUTE_LIMIT, keep // 8)
+        if best in idle and not best.conversation and keep and dropped <= in_place_limit:
             return best
-        # Empty ones first, then those that nobody comes back for, then the longest unused.
-        return min(idle, key=lambda s: (bool(s.tokens), bool(s.conversation), s.used), default=None)
+        # Prefer empty slots, then those without an owner, then the least recently used.
+        return min(
+            idle,
+            key=lambda slot: (bool(slot.tokens), bool(slot.conversation), slot.last_used),
+            default=None,
+        )
 
 
-def common(tokens: Tokens[int], prompt: Tokens[int]) -> int:
-    """How many tokens two sequences have in common at the beginning."""
-    shorter = min(len(tokens), len(prompt))
-    if tokens[:shorter] == prompt[:shorter]:
+def shared_prefix_length(one: Sequence[int], other: Sequence[int]) -> int:
+    """Return how many tokens the two sequences share at the beginning."""
+    shorter = min(len(one), len(other))
+    if one[:shorter] == other[:shorter]:
         return shorter
-    return next(n for n in range(shorter) if tokens[n] != prompt[n])
+    return next(n for n in range(shorter) if one[n] != other[n])

@@ -1,8 +1,8 @@
-"""Conversations on disk: what a model has computed of them, to go on from later.
+"""Offloaded conversations: KV state on disk, to be restored instead of recomputed.
 
-A file is worth having only as long as it saves work, and it is never believed: it says which
-model, build and type of cache it is for, and carries a hash of all of itself. One that does not
-fit, or was cut short or changed, is removed, and the prompt is computed again.
+The files are a cache and are never trusted. Each one names the model, build and cache type that it
+is for, and ends with a hash of its content. A file that does not match, or is truncated or damaged,
+is deleted, and the prompt is computed again.
 
     magic, u32 length of the header, header (msgpack), state, BLAKE2b of all before it
 """
@@ -10,6 +10,7 @@ fit, or was cut short or changed, is removed, and the prompt is computed again.
 import contextlib
 import hashlib
 import os
+import shutil
 import struct
 from array import array
 from collections.abc import Sequence
@@ -20,19 +21,20 @@ from msgspec import Struct
 
 from prepserver.storage.files import sync_folder, write_atomically
 
-__all__ = ["KvStore", "StoredKv", "identity"]
+__all__ = ["LEGACY_FOLDER", "KvStore", "StoredKv", "model_identity"]
 
+LEGACY_FOLDER = "parked"
+"""Name that earlier versions gave to the store's folder, in the same parent."""
 MAGIC = b"prepkv1\n"
-LENGTH = struct.Struct("<I")
-DIGEST = 32
-"""Bytes of the hash."""
-SAMPLE = 1024 * 1024
-"""Bytes at either end of a model's file that its identity is made from."""
+HEADER_LENGTH = struct.Struct("<I")
+DIGEST_BYTES = 32
+SAMPLE_BYTES = 1024 * 1024
+"""Bytes at either end of a model file that go into its identity."""
 SUFFIX = ".kv"
 
 
 class StoredKv(Struct, frozen=True):
-    """A conversation as it was parked."""
+    """A conversation's tokens and their KV state."""
 
     tokens: list[int]
     state: bytes
@@ -41,77 +43,90 @@ class StoredKv(Struct, frozen=True):
 class _Header(Struct, frozen=True):
     identity: str
     tokens: bytes
-    """int32 each."""
+    """Tokens as int32."""
     size: int
     """Bytes of the state."""
 
 
-def identity(model: Path, *parts: str) -> str:
-    """Names a model's file and all else that a state depends on.
+def model_identity(model: Path, *parts: str) -> str:
+    """Return a digest of a model file and of everything else that its KV states depend on.
 
-    Of the file: its size, its time, and its first and last megabyte, which hold the description
-    of the model and its last layers. Reading all of it would take longer than the loading does.
+    The digest covers the file's size, its modification time, and its first and last megabyte, which
+    hold the metadata and the last layers. Hashing all of it would take longer than loading it.
     """
     status = model.stat()
-    digest = hashlib.blake2b(digest_size=DIGEST)
+    digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
     with model.open("rb") as file:
-        digest.update(file.read(SAMPLE))
-        file.seek(max(0, status.st_size - SAMPLE))
-        digest.update(file.read(SAMPLE))
+        digest.update(file.read(SAMPLE_BYTES))
+        file.seek(max(0, status.st_size - SAMPLE_BYTES))
+        digest.update(file.read(SAMPLE_BYTES))
     for part in (str(status.st_size), str(status.st_mtime_ns), *parts):
         digest.update(f"\0{part}".encode())
     return digest.hexdigest()
 
 
 class KvStore:
-    """The folder of parked conversations. Its files are named by hash and for its owner alone."""
+    """A folder of offloaded conversations, in files that only their owner can read.
+
+    File names are hashes of conversation names. A full or failing disk disables offloading but
+    raises nothing.
+    """
 
     def __init__(self, folder: Path | None, identity: str, limit: int) -> None:
-        """`limit` in bytes, over all files; without a folder nothing is kept."""
+        """Open the folder, creating it if necessary; without a folder nothing is stored.
+
+        `identity` is the result of `model_identity`; `limit` is the maximum total size of the
+        files in bytes.
+        """
         self._folder = folder
         self._identity = identity
         self._limit = limit
         self._sizes: dict[str, int] = {}
-        """Of each file, the longest unused first."""
+        """Bytes of each file, the least recently used first."""
         self._tokens: dict[str, array[int]] = {}
-        """What is in a file, as far as it is known."""
+        """Tokens of the files whose headers were read."""
         if folder is not None:
+            with contextlib.suppress(OSError):
+                _migrate_legacy_folder(folder)
             with contextlib.suppress(OSError):
                 self._open(folder)
 
     @property
-    def is_open(self) -> bool:
-        """Whether anything is kept."""
+    def enabled(self) -> bool:
+        """True if the store has a folder."""
         return self._folder is not None
 
     @property
     def count(self) -> int:
+        """Number of stored conversations."""
         return len(self._sizes)
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """Total size of the files in bytes."""
         return sum(self._sizes.values())
 
     def save(self, conversation: str, tokens: Sequence[int], state: bytes) -> bool:
-        """Keep a conversation in place of what was kept of it. False when the disk refuses, or
-        the limit is smaller than it."""
+        """Store a conversation, replacing what was stored of it.
+
+        Return False if the state exceeds the limit or cannot be written.
+        """
         if self._folder is None or not conversation:
             return False
         path = self._path(conversation)
         packed = array("i", tokens)
         header = msgspec.msgpack.encode(_Header(self._identity, packed.tobytes(), len(state)))
-        size = len(MAGIC) + LENGTH.size + len(header) + len(state) + DIGEST
+        size = len(MAGIC) + HEADER_LENGTH.size + len(header) + len(state) + DIGEST_BYTES
         self._remove(path.name)
         if size > self._limit:
             return False
-        self._prune(self._limit - size)
-        digest = hashlib.blake2b(digest_size=DIGEST)
-        parts = (MAGIC, LENGTH.pack(len(header)), header, state)
+        self._evict_until(self._limit - size)
+        digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
+        parts = (MAGIC, HEADER_LENGTH.pack(len(header)), header, state)
         for part in parts:
             digest.update(part)
         try:
-            # Not durable: a file that a power loss has cut short fails its hash and is removed.
+            # Not durable: the hash detects a file that a power loss has truncated.
             write_atomically(path, (*parts, digest.digest()), mode=0o600, durable=False)
         except OSError:
             return False
@@ -119,8 +134,8 @@ class KvStore:
         self._tokens[path.name] = packed
         return True
 
-    def tokens(self, conversation: str) -> list[int]:
-        """What a parked conversation begins with; nothing if it is not there. Not verified."""
+    def stored_tokens(self, conversation: str) -> list[int]:
+        """Return the tokens of a stored conversation, or none. The file's hash is not verified."""
         if self._folder is None or not conversation:
             return []
         path = self._path(conversation)
@@ -129,42 +144,44 @@ class KvStore:
         if path.name not in self._tokens:
             try:
                 with path.open("rb") as file:
-                    begin = file.read(len(MAGIC) + LENGTH.size)
-                    header, _ = self._header(begin + file.read(_length(begin)))
+                    preamble = file.read(len(MAGIC) + HEADER_LENGTH.size)
+                    header, _ = self._decode_header(preamble + file.read(_header_length(preamble)))
             except (OSError, ValueError, msgspec.MsgspecError):
-                self.forget(conversation)
+                self.delete(conversation)
                 return []
-            self._tokens[path.name] = _unpacked(header.tokens)
+            self._tokens[path.name] = _unpack_tokens(header.tokens)
         return self._tokens[path.name].tolist()
 
     def load(self, conversation: str) -> StoredKv | None:
-        """A parked conversation, if it is there and whole and for this model. It stays there: it
-        is right until something else is parked in its place."""
+        """Return a stored conversation, or None if it is missing, damaged or of another model.
+
+        The file is kept: it remains valid until the conversation is saved again.
+        """
         if self._folder is None or not conversation:
             return None
         path = self._path(conversation)
         try:
             data = path.read_bytes()
-            header, begin = self._header(data)
+            header, begin = self._decode_header(data)
             end = begin + header.size
-            if data[end:] != hashlib.blake2b(data[:end], digest_size=DIGEST).digest():
-                raise ValueError("damaged")
+            if data[end:] != hashlib.blake2b(data[:end], digest_size=DIGEST_BYTES).digest():
+                raise ValueError("hash mismatch")
         except FileNotFoundError:
             return None
         except (OSError, ValueError, msgspec.MsgspecError):
-            self.forget(conversation)
+            self.delete(conversation)
             return None
         self._sizes[path.name] = self._sizes.pop(path.name, len(data))
         with contextlib.suppress(OSError):
             os.utime(path)
-        return StoredKv(_unpacked(header.tokens).tolist(), data[begin:end])
+        return StoredKv(_unpack_tokens(header.tokens).tolist(), data[begin:end])
 
-    def forget(self, conversation: str) -> None:
-        """Remove a conversation, in such a way that it does not come back after a power cut."""
+    def delete(self, conversation: str) -> None:
+        """Delete a conversation durably, so that a power loss does not bring it back."""
         if self._folder is None or not conversation:
             return
         path = self._path(conversation)
-        # Also one that is not known here: another process may have parked it.
+        # Check the disk rather than the index: another process may have saved the file.
         if path.exists():
             self._remove(path.name)
             with contextlib.suppress(OSError):
@@ -172,15 +189,15 @@ class KvStore:
 
     def _open(self, folder: Path) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for left in folder.glob("*.new"):
-            left.unlink(missing_ok=True)
+        for temporary in folder.glob("*.new"):
+            temporary.unlink(missing_ok=True)
         found = [(path.stat(), path.name) for path in folder.glob(f"*{SUFFIX}")]
         found.sort(key=lambda each: each[0].st_mtime_ns)
         self._sizes = {name: status.st_size for status, name in found}
-        self._prune(self._limit)
+        self._evict_until(self._limit)
 
-    def _prune(self, limit: int) -> None:
-        """Remove the longest unused until the rest is within `limit` bytes."""
+    def _evict_until(self, limit: int) -> None:
+        """Delete the least recently used files until the rest fit into `limit` bytes."""
         total = self.size
         for name, size in list(self._sizes.items()):
             if total <= limit:
@@ -195,10 +212,13 @@ class KvStore:
         with contextlib.suppress(OSError):
             (self._folder / name).unlink(missing_ok=True)
 
-    def _header(self, data: bytes) -> tuple[_Header, int]:
-        """The header, and where the state begins. Raises ValueError or msgspec.MsgspecError."""
-        begin = len(MAGIC) + LENGTH.size
-        length = _length(data)
+    def _decode_header(self, data: bytes) -> tuple[_Header, int]:
+        """Return the header and the offset of the state.
+
+        Raises ValueError, also for a file of another model, or msgspec.MsgspecError.
+        """
+        begin = len(MAGIC) + HEADER_LENGTH.size
+        length = _header_length(data)
         header = msgspec.msgpack.decode(data[begin : begin + length], type=_Header)
         if header.identity != self._identity:
             raise ValueError("for another model or build")
@@ -210,15 +230,29 @@ class KvStore:
         return self._folder / f"{name}{SUFFIX}"
 
 
-def _length(begin: bytes) -> int:
-    """Of the header. Raises ValueError."""
-    if len(begin) < len(MAGIC) + LENGTH.size or not begin.startswith(MAGIC):
-        raise ValueError("not a parked conversation")
-    return int(LENGTH.unpack_from(begin, len(MAGIC))[0])
+def _migrate_legacy_folder(folder: Path) -> None:
+    """Rename the folder of an earlier version, so that no private text is left behind.
+
+    If both folders exist, as after a downgrade, the old one is deleted: it is only a cache.
+    """
+    legacy = folder.with_name(LEGACY_FOLDER)
+    if legacy == folder or not legacy.is_dir():
+        return
+    if folder.exists():
+        shutil.rmtree(legacy)
+    else:
+        legacy.rename(folder)
 
 
-def _unpacked(tokens: bytes) -> "array[int]":
-    """Raises ValueError."""
-    unpacked = array("i")
-    unpacked.frombytes(tokens)
-    return unpacked
+def _header_length(preamble: bytes) -> int:
+    """Return the length of the header in bytes. Raises ValueError."""
+    if len(preamble) < len(MAGIC) + HEADER_LENGTH.size or not preamble.startswith(MAGIC):
+        raise ValueError("not a stored conversation")
+    return int(HEADER_LENGTH.unpack_from(preamble, len(MAGIC))[0])
+
+
+def _unpack_tokens(packed: bytes) -> "array[int]":
+    """Decode int32 tokens. Raises ValueError."""
+    tokens = array("i")
+    tokens.frombytes(packed)
+    return tokens

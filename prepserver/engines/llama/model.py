@@ -1,4 +1,4 @@
-"""A language model in llama.cpp, in a process of its own."""
+"""The server's client of llama.cpp, which runs in a process of its own."""
 
 import sys
 from collections.abc import AsyncGenerator
@@ -21,17 +21,18 @@ from prepserver.engines.types import EngineStats, ModelInfo, Prompt, TextDelta, 
 
 __all__ = ["LlamaModel"]
 
-_info: msgspec.msgpack.Decoder[ModelInfo] = msgspec.msgpack.Decoder(ModelInfo)
-_stats: msgspec.msgpack.Decoder[EngineStats] = msgspec.msgpack.Decoder(EngineStats)
-_events: msgspec.msgpack.Decoder[TextDelta | Usage] = msgspec.msgpack.Decoder(TextDelta | Usage)
+_info_decoder: msgspec.msgpack.Decoder[ModelInfo] = msgspec.msgpack.Decoder(ModelInfo)
+_stats_decoder: msgspec.msgpack.Decoder[EngineStats] = msgspec.msgpack.Decoder(EngineStats)
+_event_decoder: msgspec.msgpack.Decoder[TextDelta | Usage] = msgspec.msgpack.Decoder(
+    TextDelta | Usage
+)
 
 
 class LlamaModel:
     """Implements `prepserver.engines.types.LanguageModel`.
 
-    Prompts are answered side by side, as many as there are sequences; others wait their turn. What
-    a prompt has in common with an earlier one at its beginning is not computed again
-    (`Usage.cached_tokens`).
+    One prompt per KV slot is processed at a time; the others wait. The prefix that a prompt shares
+    with an earlier one is not computed again (`Usage.cached_tokens`).
     """
 
     def __init__(
@@ -42,8 +43,8 @@ class LlamaModel:
         ready_timeout: float = 300.0,
         stall_timeout: float = 120.0,
     ) -> None:
-        """The time-outs are those of `EngineSupervisor`."""
-        self._worker = EngineSupervisor(
+        """The timeouts are those of `EngineSupervisor`."""
+        self._supervisor = EngineSupervisor(
             (sys.executable, "-P", "-m", "prepserver.engines.llama"),
             name="language model",
             options=options,
@@ -55,53 +56,63 @@ class LlamaModel:
 
     @property
     def pid(self) -> int | None:
-        """Of the engine's process, while there is one."""
-        return self._worker.pid
+        """Process id of the engine; None while it is not running."""
+        return self._supervisor.pid
 
     async def start(self) -> ModelInfo:
         """Load the model unless it is loaded.
 
-        Raises InferenceError: `model_not_loaded`, or `worker_died`.
+        Raises InferenceError: `model_not_loaded` or `worker_died`.
         """
-        return _info.decode(await self._worker.start())
+        return _info_decoder.decode(await self._supervisor.start())
 
     async def generate(self, prompt: Prompt) -> AsyncGenerator[TextDelta | Usage, None]:
-        """Deltas, then one Usage. Closing the generator frees its sequence within one step.
+        """Yield text deltas, then one Usage. Closing the generator frees the slot within a step.
 
-        Raises InferenceError: `context_overflow`, `bad_grammar`, `bad_chat`, or `worker_died`.
+        Raises InferenceError: `context_overflow`, `bad_grammar`, `bad_chat`, `decode_failed` or
+        `worker_died`.
         """
-        async with aclosing(self._worker.request(Generate(prompt))) as events:
+        async with aclosing(self._supervisor.request(Generate(prompt))) as events:
             async for event in events:
-                yield _events.decode(event)
+                yield _event_decoder.decode(event)
 
     async def prefill(self, prompt: Prompt) -> None:
-        """Returns when the prompt was read, or when a later request for its conversation, or one
-        that somebody waits for, took its place. Raises as `generate` does."""
-        await self._told(Prefill(prompt))
+        """Compute the prompt's KV cache.
+
+        Returns when it is computed, or early when a later request of the conversation or an answer
+        takes the slot. Raises the same errors as `generate`.
+        """
+        await self._run_request(Prefill(prompt))
 
     async def offload(self, conversation: str) -> None:
-        """Raises InferenceError, `worker_died`."""
-        if self._worker.pid is not None:
-            await self._told(Offload(conversation))
+        """Move the conversation to disk if the engine is running.
+
+        Raises InferenceError, `worker_died`.
+        """
+        if self._supervisor.pid is not None:
+            await self._run_request(Offload(conversation))
 
     async def discard(self, conversation: str) -> None:
-        """What is on disk is removed when the engine runs: start it if need be. Raises
-        InferenceError."""
-        await self._told(Discard(conversation))
+        """Delete the conversation from memory and disk.
+
+        Starts the engine if necessary, since only the engine accesses the files. Raises
+        InferenceError.
+        """
+        await self._run_request(Discard(conversation))
 
     async def stats(self) -> EngineStats:
-        if self._worker.pid is None:
+        if self._supervisor.pid is None:
             return EngineStats()
-        found = EngineStats()
-        async with aclosing(self._worker.request(GetEngineStats())) as events:
+        stats = EngineStats()
+        async with aclosing(self._supervisor.request(GetEngineStats())) as events:
             async for event in events:
-                found = _stats.decode(event)
-        return found
+                stats = _stats_decoder.decode(event)
+        return stats
 
-    async def _told(self, order: Struct) -> None:
-        async with aclosing(self._worker.request(order)) as events:
+    async def _run_request(self, request: Struct) -> None:
+        async with aclosing(self._supervisor.request(request)) as events:
             async for _ in events:
                 pass
 
     async def close(self) -> None:
-        await self._worker.close()
+        await self._supervisor.close()

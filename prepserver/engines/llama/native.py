@@ -1,6 +1,6 @@
-"""llama.cpp through llama-cpp-python's low-level interface, with Python's types around it.
+"""llama.cpp through the low-level interface of llama-cpp-python, wrapped in Python types.
 
-Importing this loads the native library: only the engine's own process does.
+Importing this module loads the native library, so only the engine's process imports it.
 """
 
 import ctypes
@@ -13,254 +13,269 @@ from typing import Any
 import llama_cpp.llama_cpp as lib
 from msgspec import Struct
 
-from prepserver.engines.hardware import cores, memory
+from prepserver.engines.hardware import usable_cores, usable_memory
 from prepserver.engines.llama.options import CacheType, LlamaOptions
 from prepserver.errors import InferenceError
 from prepserver.wire.error_codes import ErrorCode
 
-__all__ = ["BATCH", "BatchTokens", "LlamaContext"]
+__all__ = ["MAX_PREFILL_TOKENS", "BatchTokens", "LlamaContext"]
 
-BATCH = 256
-"""Tokens of prompts that are computed in one go, at most."""
-MOST_PARALLEL = 8
-"""Sequences that are opened unless somebody asks for more."""
-MOST_SEQUENCES = 64
-"""llama.cpp itself would take 256."""
-WARNING, ERROR = 3, 4
-"""Of ggml_log_level."""
+MAX_PREFILL_TOKENS = 256
+"""Maximum number of prompt tokens in one batch."""
+MAX_DEFAULT_SLOTS = 8
+"""Maximum number of KV slots when none is configured."""
+MAX_SLOTS = 64
+"""Maximum number of KV slots; llama.cpp's own limit is 256."""
+LOG_LEVEL_WARN, LOG_LEVEL_ERROR = 3, 4
+"""Values of the C enumeration ggml_log_level."""
 CACHE_TYPES = {
     "f32": lib.GGML_TYPE_F32,
     "f16": lib.GGML_TYPE_F16,
     "q8_0": lib.GGML_TYPE_Q8_0,
     "q4_0": lib.GGML_TYPE_Q4_0,
 }
-BYTES = {"f32": 4.0, "f16": 2.0, "q8_0": 34 / 32, "q4_0": 18 / 32}
-"""Of one number in the cache."""
+CACHE_BYTES_PER_VALUE = {"f32": 4.0, "f16": 2.0, "q8_0": 34 / 32, "q4_0": 18 / 32}
 
 
 class BatchTokens(Struct, frozen=True):
-    """Tokens of one sequence, to be computed in a batch with those of others."""
+    """Consecutive tokens of one slot, computed in a batch with those of other slots."""
 
-    sequence: int
+    slot: int
     position: int
+    """Position of the first token in the slot's sequence."""
     tokens: Sequence[int]
-    last: bool
-    """Whether the logits after the last one are wanted."""
+    wants_logits: bool
+    """True if the logits after the last token are needed."""
 
 
 class LlamaContext:
-    """A model, its vocabulary, and one cache that holds several sequences.
+    """A loaded model, its vocabulary, and a KV cache with several slots.
 
-    Each sequence has a buffer of its own (`kv_unified` is off): a token attends to its own
-    conversation only, not past the cells of all others, and what it comes to does not depend on
-    where in a common buffer these happen to be.
+    Each slot has a buffer of its own (`kv_unified` is off): a token attends only to its own
+    conversation instead of skipping the masked cells of all others, and the result does not depend
+    on the position of those cells in a shared buffer.
     """
 
     def __init__(self, options: LlamaOptions) -> None:
-        """Raises InferenceError, code `model_not_loaded`."""
-        self._complaints: deque[str] = deque(maxlen=3)
-        self._log = lib.llama_log_callback(self._hear)
-        lib.llama_log_set(self._log, None)
-        lib.llama_backend_init()
-        self.offloads = bool(lib.llama_supports_gpu_offload()) and options.n_gpu_layers != 0
-        params = lib.llama_model_default_params()
-        params.n_gpu_layers = options.n_gpu_layers if self.offloads else 0
-        self.model = lib.llama_model_load_from_file(os.fsencode(options.path), params)
-        if not self.model:
-            raise self._unloadable(f"The file {options.path} is not a model that llama.cpp reads")
-        self.vocabulary = lib.llama_model_get_vocab(self.model)
-        self.n_vocab = int(lib.llama_vocab_n_tokens(self.vocabulary))
-        self.parameters = int(lib.llama_model_n_params(self.model))
-        trained = int(lib.llama_model_n_ctx_train(self.model))
-        self.n_ctx = min(options.n_ctx, trained) if trained > 0 else options.n_ctx
-        self.parallel = min(MOST_SEQUENCES, options.parallel) or self._parallel(options.cache_type)
-        self.threads = options.n_threads or cores()
-        wanted = self._context_params(options)
-        self.flash_attention = int(wanted.flash_attn_type)
-        self.context = lib.llama_init_from_model(self.model, wanted)
-        if not self.context:
-            raise self._unloadable(
-                f"There is no room for {self.parallel} contexts of {self.n_ctx} tokens"
-            )
-        self._memory = lib.llama_get_memory(self.context)
-        self._batch = lib.llama_batch_init(BATCH + self.parallel, 0, 1)
-        self._piece = ctypes.create_string_buffer(256)
+        """Load the model and allocate the cache.
 
-    def _context_params(self, options: LlamaOptions) -> Any:
+        Raises InferenceError, code `model_not_loaded`.
+        """
+        self._log_errors: deque[str] = deque(maxlen=3)
+        self._log_callback = lib.llama_log_callback(self._on_log)
+        lib.llama_log_set(self._log_callback, None)
+        lib.llama_backend_init()
+        uses_gpu = bool(lib.llama_supports_gpu_offload()) and options.n_gpu_layers != 0
+        model_params = lib.llama_model_default_params()
+        model_params.n_gpu_layers = options.n_gpu_layers if uses_gpu else 0
+        self._model = lib.llama_model_load_from_file(os.fsencode(options.path), model_params)
+        if not self._model:
+            raise self._load_error(f"llama.cpp cannot read the model file {options.path}")
+        self.vocabulary = lib.llama_model_get_vocab(self._model)
+        self.n_vocab = int(lib.llama_vocab_n_tokens(self.vocabulary))
+        self.parameters = int(lib.llama_model_n_params(self._model))
+        n_ctx_train = int(lib.llama_model_n_ctx_train(self._model))
+        self.n_ctx = min(options.n_ctx, n_ctx_train) if n_ctx_train > 0 else options.n_ctx
+        self.n_slots = min(MAX_SLOTS, options.parallel) or self._default_slots(options.cache_type)
+        context_params = self._context_params(options, uses_gpu=uses_gpu)
+        self.flash_attention = int(context_params.flash_attn_type)
+        self.context = lib.llama_init_from_model(self._model, context_params)
+        if not self.context:
+            raise self._load_error(
+                f"Not enough memory for {self.n_slots} contexts of {self.n_ctx} tokens"
+            )
+        self._kv_cache = lib.llama_get_memory(self.context)
+        self._batch = lib.llama_batch_init(MAX_PREFILL_TOKENS + self.n_slots, 0, 1)
+        self._piece_buffer = ctypes.create_string_buffer(256)
+
+    def _context_params(self, options: LlamaOptions, *, uses_gpu: bool) -> Any:
         quantised = options.cache_type not in ("f32", "f16")
-        flash = {
+        flash_attention = {
             "on": lib.LLAMA_FLASH_ATTN_TYPE_ENABLED,
             "off": lib.LLAMA_FLASH_ATTN_TYPE_DISABLED,
             "auto": lib.LLAMA_FLASH_ATTN_TYPE_AUTO
-            if self.offloads or quantised
+            if uses_gpu or quantised
             else lib.LLAMA_FLASH_ATTN_TYPE_DISABLED,
         }
         params = lib.llama_context_default_params()
-        params.n_ctx = self.n_ctx * self.parallel
-        params.n_batch = params.n_ubatch = BATCH + self.parallel
-        params.n_seq_max = self.parallel
-        params.n_outputs_max = self.parallel
-        params.n_threads = params.n_threads_batch = self.threads
-        params.flash_attn_type = flash[options.flash_attention]
+        params.n_ctx = self.n_ctx * self.n_slots
+        params.n_batch = params.n_ubatch = MAX_PREFILL_TOKENS + self.n_slots
+        params.n_seq_max = self.n_slots
+        params.n_outputs_max = self.n_slots
+        params.n_threads = params.n_threads_batch = options.n_threads or usable_cores()
+        params.flash_attn_type = flash_attention[options.flash_attention]
         params.type_k = params.type_v = CACHE_TYPES[options.cache_type]
         params.kv_unified = False
         return params
 
-    def _parallel(self, cache_type: CacheType) -> int:
-        """As many sequences as fit into an eighth of the memory, and at least one."""
-        heads = max(1, int(lib.llama_model_n_head(self.model)))
-        per_layer = int(lib.llama_model_n_embd(self.model)) * (
-            int(lib.llama_model_n_head_kv(self.model)) / heads
+    def _default_slots(self, cache_type: CacheType) -> int:
+        """Return how many slots fit into an eighth of the memory, from 1 to MAX_DEFAULT_SLOTS."""
+        n_head = max(1, int(lib.llama_model_n_head(self._model)))
+        n_embd_kv = int(lib.llama_model_n_embd(self._model)) * (
+            int(lib.llama_model_n_head_kv(self._model)) / n_head
         )
-        layers = int(lib.llama_model_n_layer(self.model))
-        each = max(1.0, 2 * layers * per_layer * BYTES[cache_type] * self.n_ctx)
-        return max(1, min(MOST_PARALLEL, int(memory() / 8 / each)))
+        n_layer = int(lib.llama_model_n_layer(self._model))
+        token_bytes = 2 * n_layer * n_embd_kv * CACHE_BYTES_PER_VALUE[cache_type]
+        slot_bytes = max(1.0, token_bytes * self.n_ctx)
+        return max(1, min(MAX_DEFAULT_SLOTS, int(usable_memory() / 8 / slot_bytes)))
 
     # --- Vocabulary ---------------------------------------------------------------------------
 
     @property
     def chat_template(self) -> str:
-        """Empty when the file has none."""
-        source = lib.llama_model_chat_template(self.model, None)
+        """Source of the model's chat template; empty if the file has none."""
+        source = lib.llama_model_chat_template(self._model, None)
         return source.decode("utf-8", "replace") if source else ""
 
-    def tokenize(self, text: str, *, control: bool) -> list[int]:
-        """With the beginning-of-sequence token if the model wants one and the text has none;
-        `control` says whether texts of control tokens stand for them."""
+    def tokenize(self, text: str, *, parse_control: bool) -> list[int]:
+        """Return the tokens of a text.
+
+        A begin token is added if the model expects one and the text does not start with it. With
+        `parse_control`, texts of control tokens become these tokens; otherwise they remain text.
+        """
         data = text.encode()
-        bos = not (control and self.bos_text and text.startswith(self.bos_text))
+        add_bos = not (parse_control and self.bos_text and text.startswith(self.bos_text))
         size = len(data) + 8
         while True:
             tokens = (lib.llama_token * size)()
             count = int(
-                lib.llama_tokenize(self.vocabulary, data, len(data), tokens, size, bos, control)
+                lib.llama_tokenize(
+                    self.vocabulary, data, len(data), tokens, size, add_bos, parse_control
+                )
             )
             if count >= 0:
                 return list(tokens[:count])
             size = -count
 
-    def piece(self, token: int, *, control: bool = False) -> bytes:
-        """The bytes of a token, which may be part of a character; none for control tokens unless
-        they are asked for."""
+    def token_to_piece(self, token: int, *, render_control: bool = False) -> bytes:
+        """Return a token's bytes, which may be part of a UTF-8 character.
+
+        A control token has none unless `render_control` is set.
+        """
         while True:
-            size = len(self._piece)
+            size = len(self._piece_buffer)
             count = int(
-                lib.llama_token_to_piece(self.vocabulary, token, self._piece, size, 0, control)
+                lib.llama_token_to_piece(
+                    self.vocabulary, token, self._piece_buffer, size, 0, render_control
+                )
             )
             if count >= 0:
-                return self._piece.raw[:count]
-            self._piece = ctypes.create_string_buffer(-count)
+                return self._piece_buffer.raw[:count]
+            self._piece_buffer = ctypes.create_string_buffer(-count)
 
-    def is_end(self, token: int) -> bool:
-        """Whether the model ends its reply with this token."""
+    def is_end_of_generation(self, token: int) -> bool:
+        """Return True if the model ends its reply with this token."""
         return bool(lib.llama_vocab_is_eog(self.vocabulary, token))
 
     @property
     def bos_text(self) -> str:
-        return self._text(lib.llama_vocab_bos(self.vocabulary))
+        """Text of the begin token; empty if the model has none."""
+        return self._token_text(lib.llama_vocab_bos(self.vocabulary))
 
     @property
     def eos_text(self) -> str:
-        return self._text(lib.llama_vocab_eos(self.vocabulary))
+        """Text of the end token; empty if the model has none."""
+        return self._token_text(lib.llama_vocab_eos(self.vocabulary))
 
-    def control_texts(self) -> list[str]:
-        """The texts of all control tokens."""
+    def control_token_texts(self) -> list[str]:
         return [
-            self._text(token)
+            self._token_text(token)
             for token in range(self.n_vocab)
             if lib.llama_vocab_is_control(self.vocabulary, token)
         ]
 
-    def _text(self, token: int) -> str:
+    def _token_text(self, token: int) -> str:
         if token < 0:
             return ""
-        return self.piece(token, control=True).decode("utf-8", "replace")
+        return self.token_to_piece(token, render_control=True).decode("utf-8", "replace")
 
-    # --- Cache --------------------------------------------------------------------------------
+    # --- KV cache -----------------------------------------------------------------------------
 
-    def copy(self, source: int, target: int) -> None:
-        """Let a sequence hold what another one does."""
-        self.empty(target)
-        lib.llama_memory_seq_cp(self._memory, source, target, -1, -1)
+    def copy_slot(self, source: int, target: int) -> None:
+        """Replace the content of the target slot with that of the source slot."""
+        self.clear_slot(target)
+        lib.llama_memory_seq_cp(self._kv_cache, source, target, -1, -1)
 
-    def cut(self, sequence: int, length: int) -> bool:
-        """Forget what comes after `length` tokens. False, and all of it is forgotten, when this
-        kind of model cannot go back."""
-        if lib.llama_memory_seq_rm(self._memory, sequence, length, -1):
+    def truncate_slot(self, slot: int, length: int) -> bool:
+        """Remove all tokens of a slot after the first `length`.
+
+        Return False, with the slot cleared, if this kind of model cannot remove single tokens.
+        """
+        if lib.llama_memory_seq_rm(self._kv_cache, slot, length, -1):
             return True
-        self.empty(sequence)
+        self.clear_slot(slot)
         return False
 
-    def empty(self, sequence: int) -> None:
-        lib.llama_memory_seq_rm(self._memory, sequence, -1, -1)
+    def clear_slot(self, slot: int) -> None:
+        lib.llama_memory_seq_rm(self._kv_cache, slot, -1, -1)
 
-    def clear(self) -> None:
-        lib.llama_memory_clear(self._memory, True)
+    def clear_cache(self) -> None:
+        lib.llama_memory_clear(self._kv_cache, True)
 
-    def state(self, sequence: int) -> bytes:
-        """All that is kept of a sequence, for this model, this build and this type of cache."""
-        size = int(lib.llama_state_seq_get_size(self.context, sequence))
+    def save_slot(self, slot: int) -> bytes:
+        """Return the KV state of a slot, valid for this model, build and cache type only."""
+        size = int(lib.llama_state_seq_get_size(self.context, slot))
         buffer = (ctypes.c_uint8 * size)()
-        written = int(lib.llama_state_seq_get_data(self.context, buffer, size, sequence))
+        written = int(lib.llama_state_seq_get_data(self.context, buffer, size, slot))
         return bytes(memoryview(buffer)[:written])
 
-    def set_state(self, sequence: int, state: bytes) -> bool:
-        """False, and the sequence is empty, when the state does not fit."""
-        self.empty(sequence)
+    def restore_slot(self, slot: int, state: bytes) -> bool:
+        """Replace the content of a slot with a saved state.
+
+        Return False, with the slot cleared, if the state does not fit.
+        """
+        self.clear_slot(slot)
         buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
-        if lib.llama_state_seq_set_data(self.context, buffer, len(state), sequence):
+        if lib.llama_state_seq_set_data(self.context, buffer, len(state), slot):
             return True
-        self.empty(sequence)
+        self.clear_slot(slot)
         return False
 
-    # --- Computing ----------------------------------------------------------------------------
+    # --- Inference ----------------------------------------------------------------------------
 
     def decode(self, parts: Sequence[BatchTokens]) -> list[int]:
-        """Compute at most `BATCH` tokens and one for each sequence. For each part, the row whose
-        logits are those after its last token. Raises InferenceError; the cache is empty then."""
+        """Compute a batch of at most MAX_PREFILL_TOKENS tokens, plus one for each slot.
+
+        Return, for each part, the batch index of its last token, at which its logits are found if
+        they were wanted. Raises InferenceError, code `decode_failed`, with the cache cleared.
+        """
         batch = self._batch
         n = 0
-        rows: list[int] = []
+        last_indices: list[int] = []
         for part in parts:
             for position, token in enumerate(part.tokens, part.position):
                 batch.token[n] = token
                 batch.pos[n] = position
                 batch.n_seq_id[n] = 1
-                batch.seq_id[n][0] = part.sequence
+                batch.seq_id[n][0] = part.slot
                 batch.logits[n] = False
                 n += 1
-            batch.logits[n - 1] = part.last
-            rows.append(n - 1)
+            batch.logits[n - 1] = part.wants_logits
+            last_indices.append(n - 1)
         batch.n_tokens = n
         code = lib.llama_decode(self.context, batch)
         if code != 0:
-            self.clear()
+            self.clear_cache()
             raise InferenceError(
-                f"The model could not compute (llama_decode gave {code}).",
+                f"llama.cpp could not compute the batch (llama_decode returned {code}). Try again.",
                 code=ErrorCode.DECODE_FAILED,
             )
-        return rows
-
-    @property
-    def computes_on(self) -> str:
-        """For people."""
-        threads = f"{self.threads} thread{'s' if self.threads != 1 else ''}"
-        return f"GPU and {threads}" if self.offloads else threads
+        return last_indices
 
     @property
     def build(self) -> str:
-        """Of the library: what it keeps of a sequence is for itself alone."""
+        """Version and features of the native library; saved KV states are valid for one build."""
         return f"{version('llama-cpp-python')} {lib.llama_print_system_info().decode()}"
 
-    # --- What the library says ----------------------------------------------------------------
+    # --- Logging ------------------------------------------------------------------------------
 
-    def _hear(self, level: int, text: bytes, _: Any) -> None:
+    def _on_log(self, level: int, text: bytes, _: Any) -> None:
         line = text.decode("utf-8", "replace").strip()
-        if level in (WARNING, ERROR) and line:
+        if level in (LOG_LEVEL_WARN, LOG_LEVEL_ERROR) and line:
             os.write(2, f"{line}\n".encode())
-            if level == ERROR:
-                self._complaints.append(line)
+            if level == LOG_LEVEL_ERROR:
+                self._log_errors.append(line)
 
-    def _unloadable(self, what: str) -> InferenceError:
-        said = f" ({'; '.join(self._complaints)})" if self._complaints else ""
-        return InferenceError(f"{what}{said}.", code=ErrorCode.MODEL_NOT_LOADED, retryable=False)
+    def _load_error(self, message: str) -> InferenceError:
+        log = f" ({'; '.join(self._log_errors)})" if self._log_errors else ""
+        return InferenceError(f"{message}{log}.", code=ErrorCode.MODEL_NOT_LOADED, retryable=False)

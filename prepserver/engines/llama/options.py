@@ -1,4 +1,4 @@
-"""What the engine's process must know to load a model, and what it can be asked."""
+"""Options of the engine's process, and the requests that it accepts."""
 
 from typing import Literal
 
@@ -13,8 +13,8 @@ __all__ = [
     "Generate",
     "GetEngineStats",
     "LlamaOptions",
+    "LlamaRequest",
     "Offload",
-    "Order",
     "Prefill",
 ]
 
@@ -24,29 +24,29 @@ FlashAttention = Literal["auto", "on", "off"]
 
 class LlamaOptions(Struct, frozen=True, kw_only=True):
     path: str
-    """Of a .gguf file."""
+    """Path of the model file, in GGUF format."""
     n_ctx: int = 4_096
-    """Tokens of context of one conversation; at most what the model was trained with."""
+    """Context length of each conversation in tokens, capped at the model's training context."""
     n_threads: int = 0
-    """0 means one for each processor core that this process may use."""
+    """Number of threads; 0 means one for each core that this process may use."""
     parallel: int = 0
-    """Conversations that are worked on at the same time, each with `n_ctx` tokens of cache; 0 means
-    as many as fit into an eighth of the machine's memory, from 1 to 8."""
+    """Number of KV slots, each with room for `n_ctx` tokens; 0 means as many as fit into an eighth
+    of the machine's memory, from 1 to 8."""
     n_gpu_layers: int = -1
-    """Layers that are computed by a GPU, if the build has one; negative means all."""
+    """Layers computed on a GPU, if the build supports one; negative means all."""
     flash_attention: FlashAttention = "auto"
-    """`auto`: on with a GPU or a quantised cache, off otherwise, where it would make a reply depend
-    on what else is computed at the same time."""
+    """`auto` means on with a GPU or a quantised cache, and off otherwise, where it would make a
+    reply depend on what else is computed at the same time."""
     cache_type: CacheType = "f16"
-    """Of keys and values."""
-    cache_dir: str = ""
-    """Where conversations are parked; empty: nowhere."""
-    cache_bytes: int = 2 * 1024**3
-    """Of all parked conversations together."""
+    """Data type of keys and values in the KV cache."""
+    kv_store_dir: str = ""
+    """Folder of offloaded conversations; empty disables offloading."""
+    kv_store_limit: int = 2 * 1024**3
+    """Maximum size of all offloaded conversations together, in bytes."""
 
 
 class Generate(Struct, frozen=True, tag="generate"):
-    """Answered by Deltas and one Usage."""
+    """Generate a reply. Answered by TextDelta events and one Usage."""
 
     prompt: Prompt
 
@@ -63,8 +63,8 @@ class Discard(Struct, frozen=True, tag="discard"):
     conversation: str
 
 
-class GetEngineStats(Struct, frozen=True, tag="report"):
+class GetEngineStats(Struct, frozen=True, tag="stats"):
     """Answered by EngineStats."""
 
 
-Order = Generate | Prefill | Offload | Discard | GetEngineStats
+LlamaRequest = Generate | Prefill | Offload | Discard | GetEngineStats

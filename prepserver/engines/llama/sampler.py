@@ -1,10 +1,10 @@
-"""Drawing the next token, all of it in llama.cpp's own samplers.
+"""Sampling of the next token, entirely in llama.cpp's own samplers.
 
-The order is llama.cpp's: penalties, top-k, top-p, min-p, temperature, draw. A grammar has to
-look at the whole vocabulary to forbid what does not fit, which costs more than the model itself
-does on a small model; so a token is drawn without it first, the grammar looks at that one token,
-and only when it says no does it look at all of them (llama.cpp's `common_sampler_sample` does
-the same).
+The chain is llama.cpp's: penalties, top-k, top-p, min-p, temperature, distribution. Applying a
+grammar to the whole vocabulary costs more than a small model's forward pass. So a token is sampled
+without the grammar first, and the grammar checks this one token; only if it is rejected is the
+grammar applied to the whole vocabulary and a token sampled again. llama.cpp's
+`common_sampler_sample` does the same.
 """
 
 import ctypes
@@ -24,63 +24,67 @@ from prepserver.wire.error_codes import ErrorCode
 __all__ = ["Sampler"]
 
 PENALTY_WINDOW = 64
-"""Tokens back that a repetition is looked for, llama.cpp's default."""
-SEEDS = 0xFFFF_FFFF
-"""llama.cpp takes a seed below this; this one itself would mean a random seed."""
+"""Number of recent tokens that the repetition penalty covers, llama.cpp's default."""
+RANDOM_SEED = 0xFFFF_FFFF
+"""llama.cpp's LLAMA_DEFAULT_SEED, which requests a random seed; valid seeds are below it."""
 
 
 class Sampler:
-    """The samplers of one reply. To be closed."""
+    """The samplers of one reply. Call `close` to free them."""
 
     def __init__(self, native: LlamaContext, prompt: Prompt, tokens: Sequence[int]) -> None:
-        """`tokens` is what the model has read, the prompt. Raises InferenceError, code
-        `bad_grammar`."""
+        """Create the samplers; the tokens of the prompt count as repeatable.
+
+        Raises InferenceError, code `bad_grammar`.
+        """
         self._native = native
-        # First, because it is what can fail.
-        self._grammar = _grammar(native, prompt)
+        # First, because only this can fail.
+        self._grammar = _init_grammar(native, prompt)
         self._penalties = lib.llama_sampler_init_penalties(
             native.n_vocab, PENALTY_WINDOW, prompt.repeat_penalty, 0.0, 0.0
         )
         for token in tokens[-PENALTY_WINDOW:]:
             lib.llama_sampler_accept(self._penalties, token)
-        self._free = _chain(self._penalties, *_draw(prompt))
-        # A chain owns what is in it, so the strict one holds the grammar and the free chain.
-        self._strict = None if self._grammar is None else _chain(self._grammar, self._free)
+        self._unconstrained = _sampler_chain(self._penalties, *_distribution_samplers(prompt))
+        # A chain owns its samplers: the constrained one owns the grammar and the unconstrained one.
+        self._constrained = (
+            None if self._grammar is None else _sampler_chain(self._grammar, self._unconstrained)
+        )
 
-    def sample(self, row: int) -> int:
-        """Draw from the logits of a row of the last batch."""
+    def sample(self, index: int) -> int:
+        """Sample a token from the logits at `index` of the last batch."""
         context = self._native.context
         if self._grammar is None:
-            return int(lib.llama_sampler_sample(self._free, context, row))
-        before = lib.llama_sampler_clone(self._penalties)
+            return int(lib.llama_sampler_sample(self._unconstrained, context, index))
+        saved_penalties = lib.llama_sampler_clone(self._penalties)
         try:
-            token = int(lib.llama_sampler_sample(self._free, context, row))
-            if self._allows(token):
+            token = int(lib.llama_sampler_sample(self._unconstrained, context, index))
+            if self._grammar_allows(token):
                 lib.llama_sampler_accept(self._grammar, token)
                 return token
-            lib.llama_sampler_copy(before, self._penalties)
+            lib.llama_sampler_copy(saved_penalties, self._penalties)
         finally:
-            lib.llama_sampler_free(before)
-        return int(lib.llama_sampler_sample(self._strict, context, row))
+            lib.llama_sampler_free(saved_penalties)
+        return int(lib.llama_sampler_sample(self._constrained, context, index))
 
     def close(self) -> None:
-        lib.llama_sampler_free(self._strict or self._free)
+        lib.llama_sampler_free(self._constrained or self._unconstrained)
 
-    def _allows(self, token: int) -> bool:
-        one = lib.llama_token_data(token, 1.0, 0.0)
-        candidates = lib.llama_token_data_array(ctypes.pointer(one), 1, -1, False)
+    def _grammar_allows(self, token: int) -> bool:
+        candidate = lib.llama_token_data(token, 1.0, 0.0)
+        candidates = lib.llama_token_data_array(ctypes.pointer(candidate), 1, -1, False)
         lib.llama_sampler_apply(self._grammar, ctypes.byref(candidates))
-        return not math.isinf(one.logit)
+        return not math.isinf(candidate.logit)
 
 
-def _chain(*samplers: Any) -> Any:
+def _sampler_chain(*samplers: Any) -> Any:
     chain = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
     for sampler in samplers:
         lib.llama_sampler_chain_add(chain, sampler)
     return chain
 
 
-def _draw(prompt: Prompt) -> list[Any]:
+def _distribution_samplers(prompt: Prompt) -> list[Any]:
     if prompt.temperature <= 0:
         return [lib.llama_sampler_init_greedy()]
     return [
@@ -88,19 +92,20 @@ def _draw(prompt: Prompt) -> list[Any]:
         lib.llama_sampler_init_top_p(prompt.top_p, 1),
         lib.llama_sampler_init_min_p(prompt.min_p, 1),
         lib.llama_sampler_init_temp(prompt.temperature),
-        lib.llama_sampler_init_dist(prompt.seed % SEEDS),
+        lib.llama_sampler_init_dist(prompt.seed % RANDOM_SEED),
     ]
 
 
-def _grammar(native: LlamaContext, prompt: Prompt) -> Any:
+def _init_grammar(native: LlamaContext, prompt: Prompt) -> Any:
+    """Return the prompt's grammar sampler, or None. Raises InferenceError, code `bad_grammar`."""
     source = prompt.grammar
     if prompt.schema is not None:
         if source:
             raise _bad_grammar("A prompt has either a grammar or a schema, not both.")
         try:
             source = json_schema_to_gbnf(json.dumps(prompt.schema))
-        except Exception as error:  # the converter raises whatever its own code runs into
-            raise _bad_grammar(f"The JSON schema cannot be turned into a grammar: {error}.") from (
+        except Exception as error:  # the converter raises any exception of its own code
+            raise _bad_grammar(f"Could not convert the JSON schema to a grammar: {error}.") from (
                 error
             )
     if not source:

@@ -1,10 +1,10 @@
-"""What is computed next: the rules by which many prompts share one model.
+"""Scheduling: which tokens are computed next when several prompts share one model.
 
-Each step computes a token for each reply that is being written, and as much of the prompts that
-are still being read as can be done without a stream being seen to stall. Who has
-waited longest goes first, and a prompt that nobody waits for counts as one that came later.
+Each step computes one token of every reply, and as much of the pending prompts as fits into a time
+that does not visibly stall a stream. The prompt that has waited longest goes first; priority aging
+makes speculative prompts count as later arrivals.
 
-Nothing here computes anything, reads a clock, or knows the native library.
+The module is pure: it computes nothing, reads no clock, and does not import the native library.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,119 +15,125 @@ from msgspec import Struct
 from prepserver.engines.types import Priority
 
 __all__ = [
-    "PATIENCE",
-    "PrefillChunk",
+    "PRIORITY_AGING",
     "ScheduledJob",
     "TokenBudget",
-    "in_turn",
+    "TokenChunk",
     "plan_batches",
-    "urgency",
+    "scheduling_order",
+    "virtual_arrival",
 ]
 
-PATIENCE = {Priority.ANSWER: 0.0, Priority.REVIEW: 20.0, Priority.PREFILL: 120.0}
-"""Seconds that an answer goes ahead of such a prompt that came earlier. Finite, so that nothing
-waits for ever."""
+PRIORITY_AGING = {Priority.ANSWER: 0.0, Priority.REVIEW: 20.0, Priority.PREFILL: 120.0}
+"""Seconds of waiting after which a prompt of this priority precedes an answer that arrives then.
+Finite, so that no prompt starves."""
 
-SMOOTH = 0.1
-"""Seconds of a step while somebody's reply is written: ten tokens a second is faster than people
-read."""
-PATIENT = 0.25
-"""Seconds of a step otherwise: how late a cancellation or a new request is seen at most."""
-SMALLEST = 16
-"""Tokens that are read in a step however slow the machine is, or reading would never end."""
-FIRST_GUESS = 1 / 200
-"""Seconds to read a token, before it was measured."""
+STREAMING_STEP = 0.1
+"""Duration of a step in seconds while replies are streaming: ten tokens a second is faster than
+people read."""
+IDLE_STEP = 0.25
+"""Duration of a step in seconds while no reply is streaming. It bounds the delay of a cancellation
+or a new request."""
+MIN_PREFILL_TOKENS = 16
+"""Prompt tokens computed in a step however slow the machine is, so that every prompt finishes."""
+INITIAL_SECONDS_PER_TOKEN = 1 / 200
+"""Estimated prefill time per token before the first measurement."""
+SMOOTHING = 0.3
+"""Weight of the latest measurement in the moving average of the prefill time per token."""
 
 
 class TokenBudget:
-    """How many tokens can be read in a step, from how long earlier steps took."""
+    """The number of prompt tokens to compute in a step, derived from measured speed."""
 
-    def __init__(self, most: int) -> None:
-        """`most` tokens fit into a batch, one of which is spare: see `compose`."""
-        self._most = most
-        self._per_token = FIRST_GUESS
+    def __init__(self, batch_tokens: int) -> None:
+        """`batch_tokens` is the batch capacity. One token of it is reserved: see `plan_batches`."""
+        self._batch_tokens = batch_tokens
+        self._seconds_per_token = INITIAL_SECONDS_PER_TOKEN
 
-    def measured(self, tokens: int, seconds: float) -> None:
-        """A step read so many tokens and took so long."""
-        if tokens >= SMALLEST:
-            self._per_token += 0.3 * (seconds / tokens - self._per_token)
+    def record_prefill(self, tokens: int, seconds: float) -> None:
+        """Update the estimate with a batch of prompt tokens. Very small batches are ignored."""
+        if tokens >= MIN_PREFILL_TOKENS:
+            self._seconds_per_token += SMOOTHING * (seconds / tokens - self._seconds_per_token)
 
-    def budget(self, *, streaming: bool) -> int:
-        wanted = (SMOOTH if streaming else PATIENT) / max(self._per_token, 1e-9)
-        return int(min(self._most - 1, max(SMALLEST, wanted)))
+    def prefill_tokens(self, *, streaming: bool) -> int:
+        """Return the budget of the next step; `streaming` means that it also computes replies."""
+        duration = STREAMING_STEP if streaming else IDLE_STEP
+        affordable = duration / max(self._seconds_per_token, 1e-9)
+        return int(min(self._batch_tokens - 1, max(MIN_PREFILL_TOKENS, affordable)))
 
 
 class ScheduledJob(Protocol):
-    """A prompt or reply in a sequence, as far as the schedule is concerned."""
+    """The properties of a job that scheduling depends on."""
 
     @property
-    def prompt(self) -> Sequence[int]: ...
+    def prompt_tokens(self) -> Sequence[int]: ...
     @property
-    def done(self) -> int:
-        """Tokens of prompt and reply that are computed."""
+    def computed(self) -> int:
+        """Number of prompt and reply tokens in the KV cache."""
 
     @property
-    def upcoming(self) -> int | None:
-        """The token of the reply to compute next; None while the prompt is read."""
+    def next_token(self) -> int | None:
+        """Reply token to compute next; None while the prompt is being computed."""
 
     @property
     def priority(self) -> Priority: ...
     @property
-    def arrived(self) -> float:
-        """Seconds on some clock."""
+    def arrived_at(self) -> float:
+        """Arrival time in seconds on a monotonic clock."""
 
 
-AnyReader = TypeVar("AnyReader", bound=ScheduledJob)
+JobT = TypeVar("JobT", bound=ScheduledJob)
 
 
-class PrefillChunk(Struct, frozen=True):
-    """Tokens of one job, to be computed in the next batch."""
+class TokenChunk(Struct, frozen=True):
+    """Consecutive tokens of one job, computed in one batch."""
 
     job: int
-    """Index among the jobs."""
+    """Index of the job."""
     tokens: Sequence[int]
-    last: bool
-    """Whether a token is drawn after them: the reply's next."""
+    wants_logits: bool
+    """True if the next reply token is sampled after these tokens."""
 
 
-def urgency(job: ScheduledJob) -> float:
-    """Least goes first."""
-    return job.arrived + PATIENCE[job.priority]
+def virtual_arrival(job: ScheduledJob) -> float:
+    """Return the job's arrival time, delayed by its priority's aging; the earliest goes first."""
+    return job.arrived_at + PRIORITY_AGING[job.priority]
 
 
-def plan_batches(jobs: Sequence[ScheduledJob], pace: TokenBudget) -> list[list[PrefillChunk]]:
-    """The next batches: one of all replies that are written, then one for each part of a prompt.
+def scheduling_order(jobs: Iterable[JobT]) -> list[JobT]:
+    """Return the jobs sorted by `virtual_arrival`, the most urgent first."""
+    return sorted(jobs, key=virtual_arrival)
 
-    A token that is computed alone and one that is computed in a row with others of its sequence
-    go through different code, whose sums differ in the last digits. So that a text does not
-    depend on what else is computed, the same tokens go alone whatever happens: those of replies,
-    and the last one of each prompt; and no others, which is why a prompt is not read in one batch
-    with replies, and why no part of it is left with a single token.
+
+def plan_batches(jobs: Sequence[ScheduledJob], budget: TokenBudget) -> list[list[TokenChunk]]:
+    """Plan the batches of a step: one with a token of every reply, then one per prompt chunk.
+
+    llama.cpp computes a single token of a sequence with other code than several at once, and the
+    sums differ in the last digits. For a reply to be independent of what else is being computed,
+    the same tokens must always be computed singly: those of replies, the last one of each prompt,
+    and no others. Therefore prompt chunks never share a batch with replies, and a chunk is extended
+    by a token rather than leaving a single one behind.
     """
-    writing: list[PrefillChunk] = []
-    readers: list[int] = []
+    replies: list[TokenChunk] = []
+    prefills: list[int] = []
     for index, job in enumerate(jobs):
-        if job.upcoming is not None:
-            writing.append(PrefillChunk(index, (job.upcoming,), True))
-        elif len(job.prompt) - job.done == 1:
-            writing.append(PrefillChunk(index, job.prompt[-1:], True))
+        if job.next_token is not None:
+            replies.append(TokenChunk(index, (job.next_token,), True))
+        elif len(job.prompt_tokens) - job.computed == 1:
+            replies.append(TokenChunk(index, job.prompt_tokens[-1:], True))
         else:
-            readers.append(index)
-    batches = [writing] if writing else []
-    left = pace.budget(streaming=bool(writing))
-    for index in sorted(readers, key=lambda n: urgency(jobs[n])):
+            prefills.append(index)
+    batches = [replies] if replies else []
+    remaining = budget.prefill_tokens(streaming=bool(replies))
+    for index in sorted(prefills, key=lambda n: virtual_arrival(jobs[n])):
         job = jobs[index]
-        rest = len(job.prompt) - 1 - job.done
-        size = min(left, rest)
-        if size == rest - 1:
-            size = rest
-        if size < min(2, rest):
+        pending = len(job.prompt_tokens) - 1 - job.computed
+        size = min(remaining, pending)
+        if size == pending - 1:
+            size = pending
+        if size < min(2, pending):
             break
-        batches.append([PrefillChunk(index, job.prompt[job.done : job.done + size], False)])
-        left -= size
+        chunk = job.prompt_tokens[job.computed : job.computed + size]
+        batches.append([TokenChunk(index, chunk, False)])
+        remaining -= size
     return batches
-
-
-def in_turn(jobs: Iterable[AnyReader]) -> list[AnyReader]:
-    """Who goes first first."""
-    return sorted(jobs, key=urgency)

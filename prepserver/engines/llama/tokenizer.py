@@ -1,8 +1,8 @@
-"""From a prompt to the tokens that the model reads."""
+"""Tokenisation of prompts and chats."""
 
 import msgspec
 
-from prepserver.engines.llama.chat import ChatTemplate, Mask
+from prepserver.engines.llama.chat import ChatTemplate, ControlTokenEscaper
 from prepserver.engines.llama.native import LlamaContext
 from prepserver.engines.types import Prompt
 from prepserver.errors import InferenceError
@@ -12,30 +12,34 @@ __all__ = ["PromptTokenizer"]
 
 
 class PromptTokenizer:
-    """Chats through the model's own template; what people wrote stays text."""
+    """Turns prompts into tokens, chats through the model's own template."""
 
     def __init__(self, native: LlamaContext) -> None:
+        """Raises InferenceError, code `bad_chat`, when the model's template is invalid."""
         self._native = native
-        self._mask = Mask(native.control_texts())
+        self._escaper = ControlTokenEscaper(native.control_token_texts())
         source = native.chat_template
         self._template = (
             ChatTemplate(source, bos=native.bos_text, eos=native.eos_text) if source else None
         )
 
-    def tokens(self, prompt: Prompt) -> list[int]:
-        """At least one. Raises InferenceError, code `bad_chat`."""
+    def tokenize(self, prompt: Prompt) -> list[int]:
+        """Return the prompt's tokens, at least one. Raises InferenceError, code `bad_chat`."""
         if not prompt.turns:
-            # A model must be given something to go on from, and so that control tokens in what
-            # people said stay text, none are read here.
+            # Control tokens are not parsed here, so those in user text remain text.
             text = prompt.text + prompt.opening
-            tokens = self._native.tokenize(text, control=False)
-            return tokens or self._native.tokenize("\n", control=False)
+            tokens = self._native.tokenize(text, parse_control=False)
+            # A model needs at least one token to continue.
+            return tokens or self._native.tokenize("\n", parse_control=False)
         if self._template is None:
             raise InferenceError(
-                "This model's file has no chat template; give it text to go on from instead.",
+                "The model's file has no chat template. Send the prompt as text.",
                 code=ErrorCode.BAD_CHAT,
                 retryable=False,
             )
-        turns = [msgspec.structs.replace(t, content=self._mask(t.content)) for t in prompt.turns]
-        text = self._template.render(turns) + self._mask(prompt.opening)
-        return self._native.tokenize(text, control=True)
+        turns = [
+            msgspec.structs.replace(turn, content=self._escaper.escape(turn.content))
+            for turn in prompt.turns
+        ]
+        text = self._template.render(turns) + self._escaper.escape(prompt.opening)
+        return self._native.tokenize(text, parse_control=True)

@@ -60,8 +60,6 @@ def body(prompt: Prompt, model: str, dialect: Dialect) -> bytes:
             "seed": prompt.seed,
             "stream_options": {"include_usage": True},
         }
-        if prompt.stop:
-            fields["stop"] = prompt.stop
     if dialect.extended:
         fields |= {
             "top_k": prompt.top_k,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from prepserver.engines.hardware import cores
+from prepserver.engines.hardware import usable_cores
 from prepserver.engines.whisper.options import WhisperOptions
 from prepserver.engines.whisper.transcriber import Transcriber, unloadable
 from prepserver.models.ggml_check import InvalidGgml, validate_whisper
@@ -61,7 +61,7 @@ def _bounded(more: int) -> Iterator[None]:
 
 
 def _ears(options: WhisperOptions) -> Transcriber:
-    threads = options.n_threads or cores()
+    threads = options.n_threads or usable_cores()
     # Each brings its own native library with it: only one of them may be loaded.
     if options.binding == "pywhispercpp":
         from prepserver.engines.whisper.pywhispercpp_transcriber import PywhispercppTranscriber

@@ -114,7 +114,7 @@ class WhisperModel:
     async def _listen(
         self, asked: Transcribe, audio: AsyncIterable[bytes]
     ) -> AsyncGenerator[PartialTranscript | Transcription, None]:
-        async with aclosing(self._worker.request(asked, feed=_sounds(audio))) as events:
+        async with aclosing(self._worker.request(asked, inputs=_sounds(audio))) as events:
             async for event in events:
                 yield _heard.decode(event)
 

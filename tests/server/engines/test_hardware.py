@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from prepserver.engines.hardware import cores, memory
+from prepserver.engines.hardware import usable_cores, usable_memory
 
 
 def machine(root: Path, siblings: dict[int, str], quota: str = "") -> Path:
@@ -27,12 +27,12 @@ def _four_processors(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_two_threads_of_a_core_count_once(tmp_path: Path) -> None:
     """They share what a model computes with."""
-    assert cores(machine(tmp_path, {0: "0,2", 1: "1,3", 2: "0,2", 3: "1,3"})) == 2
+    assert usable_cores(machine(tmp_path, {0: "0,2", 1: "1,3", 2: "0,2", 3: "1,3"})) == 2
 
 
 def test_a_system_that_does_not_say_has_a_core_for_each_processor(tmp_path: Path) -> None:
     """Without topology nothing is left out."""
-    assert cores(tmp_path) == 4
+    assert usable_cores(tmp_path) == 4
 
 
 @pytest.mark.parametrize(
@@ -49,9 +49,9 @@ def test_a_system_that_does_not_say_has_a_core_for_each_processor(tmp_path: Path
 def test_the_limit_of_a_container_counts(tmp_path: Path, quota: str, expected: int) -> None:
     """More threads than processors only wait for each other."""
     separate = {number: str(number) for number in range(4)}
-    assert cores(machine(tmp_path, separate, quota)) == expected
+    assert usable_cores(machine(tmp_path, separate, quota)) == expected
 
 
 def test_there_is_memory() -> None:
     """More than none, and a whole number of bytes."""
-    assert memory() > 64 * 1024**2
+    assert usable_memory() > 64 * 1024**2

@@ -1,4 +1,4 @@
-"""An engine's process is started, spoken to, watched, ended, and started again."""
+"""The supervisor starts, watches, stops and restarts an engine's process."""
 
 import asyncio
 import os
@@ -14,160 +14,163 @@ import msgspec
 import pytest
 from msgspec import Raw
 
-from prepserver.engines.ipc.frames import HEADER
+from prepserver.engines.ipc.frames import FRAME_HEADER
 from prepserver.engines.ipc.supervisor import EngineSupervisor
 from prepserver.errors import InferenceError
 from prepserver.wire.error_codes import ErrorCode
-from tests.support.echo_worker import Echo, EchoOptions, Order
+from tests.support.echo_worker import Echo, EchoOptions, EchoRequest
 from tests.support.skipping_clock import SkippingClock
 
-ECHO = (sys.executable, "-P", str(Path(__file__).parents[3] / "support" / "echo_worker.py"))
+ECHO_ARGV = (sys.executable, "-P", str(Path(__file__).parents[3] / "support" / "echo_worker.py"))
 
-READY = 1_000.0
-STALL = 500.0
+READY_TIMEOUT = 1_000.0
+STALL_TIMEOUT = 500.0
 GRACE = 50.0
 
 
 @asynccontextmanager
-async def echoing(
+async def echo_supervisor(
     clock: SkippingClock | None = None,
     options: EchoOptions | None = None,
-    argv: tuple[str, ...] = ECHO,
+    argv: tuple[str, ...] = ECHO_ARGV,
 ) -> AsyncIterator[EngineSupervisor]:
-    worker = EngineSupervisor(
+    supervisor = EngineSupervisor(
         argv,
         name="echo",
         options=options or EchoOptions(),
         clock=clock or SkippingClock(skip=10),
-        ready_timeout=READY,
-        stall_timeout=STALL,
+        ready_timeout=READY_TIMEOUT,
+        stall_timeout=STALL_TIMEOUT,
         grace=GRACE,
     )
     try:
-        yield worker
+        yield supervisor
     finally:
-        await worker.close()
+        await supervisor.close()
 
 
-async def ask(worker: EngineSupervisor, verb: str, *words: str) -> list[str]:
-    return [text async for text in answers(worker, verb, *words)]
+async def collect_texts(supervisor: EngineSupervisor, verb: str, *words: str) -> list[str]:
+    return [text async for text in stream_texts(supervisor, verb, *words)]
 
 
-async def answers(worker: EngineSupervisor, verb: str, *words: str) -> AsyncIterator[str]:
-    async with aclosing(worker.request(Order(verb, words))) as events:
+async def stream_texts(supervisor: EngineSupervisor, verb: str, *words: str) -> AsyncIterator[str]:
+    async with aclosing(supervisor.request(EchoRequest(verb, words))) as events:
         async for event in events:
             yield msgspec.msgpack.decode(event, type=Echo).text
 
 
-async def exhaust(events: AsyncIterator[Raw]) -> None:
+async def drain(events: AsyncIterator[Raw]) -> None:
     async for _ in events:
         pass
 
 
-def gone(pid: int, within: float = 20.0) -> bool:
-    """Whether the process ends in time; it is watched, not polled."""
+def has_exited(pid: int, timeout: float = 20.0) -> bool:
+    """Return True if the process exits within `timeout` seconds. Waits without polling."""
     try:
         handle = os.pidfd_open(pid)
     except ProcessLookupError:
         return True
     try:
-        return bool(select.select([handle], [], [], within)[0])
+        return bool(select.select([handle], [], [], timeout)[0])
     finally:
         os.close(handle)
 
 
-def test_start_gives_what_the_engine_says_of_itself() -> None:
+def test_start_returns_the_engines_description() -> None:
     """The options reach the engine and its description comes back."""
 
     async def scenario() -> None:
-        async with echoing(options=EchoOptions(name="polly")) as worker:
-            assert worker.pid is None
-            info = await worker.start()
+        async with echo_supervisor(options=EchoOptions(name="polly")) as supervisor:
+            assert supervisor.pid is None
+            info = await supervisor.start()
             assert msgspec.msgpack.decode(info, type=Echo) == Echo("polly")
-            assert worker.pid not in (None, os.getpid())
+            assert supervisor.pid not in (None, os.getpid())
 
     asyncio.run(scenario())
 
 
-def test_a_request_starts_the_engine_and_is_answered_in_order() -> None:
-    """Without an explicit start, the first request starts the engine."""
+def test_the_first_request_starts_the_engine() -> None:
+    """Without an explicit start, a request starts the engine, and its events arrive in order."""
 
     async def scenario() -> None:
-        async with echoing() as worker:
-            assert await ask(worker, "say", "one", "two", "three") == ["one", "two", "three"]
+        async with echo_supervisor() as supervisor:
+            texts = await collect_texts(supervisor, "say", "one", "two", "three")
+            assert texts == ["one", "two", "three"]
 
     asyncio.run(scenario())
 
 
-def test_requests_at_the_same_time_share_one_engine_and_do_not_mix() -> None:
-    """Answers find the request they belong to, and one process is started for all."""
+def test_concurrent_requests_share_one_engine() -> None:
+    """Each request receives its own events, and one process serves all of them."""
 
     async def scenario() -> None:
-        async with echoing() as worker:
-            results = await asyncio.gather(*(ask(worker, "say", *"ab", str(n)) for n in range(8)))
+        async with echo_supervisor() as supervisor:
+            results = await asyncio.gather(
+                *(collect_texts(supervisor, "say", *"ab", str(n)) for n in range(8))
+            )
             assert results == [["a", "b", str(n)] for n in range(8)]
 
     asyncio.run(scenario())
 
 
-def test_what_an_engine_prints_does_not_land_between_frames() -> None:
-    """Standard output of native code goes where errors go."""
+def test_output_of_native_code_does_not_corrupt_frames() -> None:
+    """Text that native code prints to standard output goes to stderr."""
 
     async def scenario() -> None:
-        async with echoing() as worker:
-            assert await ask(worker, "print") == ["printed"]
-            assert await ask(worker, "say", "on") == ["on"]
+        async with echo_supervisor() as supervisor:
+            assert await collect_texts(supervisor, "print") == ["printed"]
+            assert await collect_texts(supervisor, "say", "on") == ["on"]
 
     asyncio.run(scenario())
 
 
-def test_an_engine_that_refuses_keeps_running() -> None:
-    """An engine's own error arrives as it was raised, after the events before it."""
+def test_a_failed_request_leaves_the_engine_running() -> None:
+    """An engine's error arrives as it was raised, after the events before it."""
 
     async def scenario() -> None:
-        async with echoing() as worker:
-            await worker.start()
-            pid = worker.pid
-            refusing = answers(worker, "refuse")
-            assert await anext(refusing) == "first"
+        async with echo_supervisor() as supervisor:
+            await supervisor.start()
+            pid = supervisor.pid
+            refused = stream_texts(supervisor, "refuse")
+            assert await anext(refused) == "first"
             with pytest.raises(InferenceError, match="I refuse") as caught:
-                await anext(refusing)
+                await anext(refused)
             assert (caught.value.code, caught.value.retryable) == (ErrorCode.INFERENCE, False)
             with pytest.raises(InferenceError, match="broken") as caught:
-                await ask(worker, "break")
+                await collect_texts(supervisor, "break")
             assert (caught.value.code, caught.value.retryable) == ("inference", True)
-            assert await ask(worker, "say", "still here") == ["still here"]
-            assert worker.pid == pid
+            assert await collect_texts(supervisor, "say", "still here") == ["still here"]
+            assert supervisor.pid == pid
 
     asyncio.run(scenario())
 
 
-def test_closing_a_request_stops_the_engine_at_once() -> None:
-    """An endless answer ends when nobody listens, and the next request is served."""
+def test_closing_a_request_cancels_it() -> None:
+    """Closing the generator of an endless request stops the engine, which serves the next one."""
 
     async def scenario() -> None:
-        async with echoing() as worker:
-            async with aclosing(worker.request(Order("count"))) as events:
+        async with echo_supervisor() as supervisor:
+            async with aclosing(supervisor.request(EchoRequest("count"))) as events:
                 async for _ in events:
                     break
-            assert await ask(worker, "cancelled") == ["1"]
+            assert await collect_texts(supervisor, "cancelled") == ["1"]
 
     asyncio.run(scenario())
 
 
-def test_a_request_cancelled_while_it_waits_is_never_begun() -> None:
-    """Cancelling one that stands in the queue takes it out of the queue."""
+def test_a_request_cancelled_in_the_queue_never_runs() -> None:
+    """Cancelling a queued request removes it from the queue."""
 
     async def scenario() -> None:
-        async with echoing() as worker:
-            async with aclosing(worker.request(Order("count"))) as counting:
+        async with echo_supervisor() as supervisor:
+            async with aclosing(supervisor.request(EchoRequest("count"))) as counting:
                 await anext(counting)
-                waiting = asyncio.create_task(ask(worker, "kill"))
+                queued = asyncio.create_task(collect_texts(supervisor, "kill"))
                 await asyncio.sleep(0)
                 await asyncio.sleep(0)
-                waiting.cancel()
-                await asyncio.wait([waiting])
-            assert await ask(worker, "say", "alive") == ["alive"]
+                queued.cancel()
+                await asyncio.wait([queued])
+            assert await collect_texts(supervisor, "say", "alive") == ["alive"]
 
     asyncio.run(scenario())
 
@@ -176,76 +179,78 @@ def test_a_request_cancelled_while_it_waits_is_never_begun() -> None:
     ("verb", "cause"),
     [("exit", "exit code 3: the floor gave way"), ("kill", "signal 9"), ("garbage", "not a frame")],
 )
-def test_death_fails_what_is_in_flight_and_the_next_request_restarts(verb: str, cause: str) -> None:
-    """Whoever was being served and whoever waited get a retryable error that names the cause."""
+def test_a_crash_fails_open_requests_and_the_next_one_restarts(verb: str, cause: str) -> None:
+    """Running and queued requests fail with a retryable error that names the cause."""
 
     async def scenario() -> None:
-        async with echoing() as worker:
-            await worker.start()
-            pid = worker.pid
-            got: list[str] = []
+        async with echo_supervisor() as supervisor:
+            await supervisor.start()
+            pid = supervisor.pid
+            received: list[str] = []
 
-            async def served() -> None:
-                async for text in answers(worker, verb):
-                    got.append(text)
+            async def run_crashing_request() -> None:
+                async for text in stream_texts(supervisor, verb):
+                    received.append(text)
 
             failures = await asyncio.gather(
-                served(), ask(worker, "say", "never"), return_exceptions=True
+                run_crashing_request(),
+                collect_texts(supervisor, "say", "never"),
+                return_exceptions=True,
             )
-            assert got == ["first"]
+            assert received == ["first"]
             for failure in failures:
                 assert isinstance(failure, InferenceError)
                 assert (failure.code, failure.retryable) == ("worker_died", True)
                 assert cause in failure.message
-            assert worker.pid is None
-            assert await ask(worker, "say", "again") == ["again"]
-            assert worker.pid != pid
+            assert supervisor.pid is None
+            assert await collect_texts(supervisor, "say", "again") == ["again"]
+            assert supervisor.pid != pid
 
     asyncio.run(scenario())
 
 
-def test_restarts_wait_longer_each_time_until_a_request_is_answered() -> None:
-    """0.1 s, doubling to 5 s at most; an answered request begins the count anew."""
+def test_restarts_back_off_until_a_request_succeeds() -> None:
+    """The delay is 0.1 s and doubles up to 5 s; a successful request resets it."""
 
     async def scenario() -> None:
         clock = SkippingClock(skip=10)
-        async with echoing(clock) as worker:
+        async with echo_supervisor(clock) as supervisor:
             for _ in range(8):
                 with pytest.raises(InferenceError):
-                    await ask(worker, "kill")
+                    await collect_texts(supervisor, "kill")
             assert clock.slept == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0])
             clock.slept.clear()
-            await ask(worker, "say", "fine")
+            await collect_texts(supervisor, "say", "fine")
             with pytest.raises(InferenceError):
-                await ask(worker, "kill")
-            await ask(worker, "say", "fine")
+                await collect_texts(supervisor, "kill")
+            await collect_texts(supervisor, "say", "fine")
             assert clock.slept == pytest.approx([5.0, 0.1])
 
     asyncio.run(scenario())
 
 
-def test_an_engine_that_hangs_is_killed_when_its_time_is_up() -> None:
-    """Silence while a request waits counts as death; silence before that does not."""
+def test_a_stalled_engine_is_killed() -> None:
+    """Silence beyond the stall timeout kills an engine with open requests, but not an idle one."""
 
     async def scenario() -> None:
         clock = SkippingClock(skip=10)
-        async with echoing(clock) as worker:
-            await worker.start()
-            clock.advance(STALL * 3)
-            assert await ask(worker, "say", "patient") == ["patient"]
-            stream = answers(worker, "hang")
-            assert await anext(stream) == "first"
-            pid = worker.pid
+        async with echo_supervisor(clock) as supervisor:
+            await supervisor.start()
+            clock.advance(STALL_TIMEOUT * 3)
+            assert await collect_texts(supervisor, "say", "patient") == ["patient"]
+            texts = stream_texts(supervisor, "hang")
+            assert await anext(texts) == "first"
+            pid = supervisor.pid
             assert pid is not None
-            clock.advance(STALL - 1)
+            clock.advance(STALL_TIMEOUT - 1)
             await asyncio.sleep(0)
-            assert worker.pid == pid
+            assert supervisor.pid == pid
             clock.advance(1)
-            with pytest.raises(InferenceError, match="no sign of life for 500 s") as caught:
-                await anext(stream)
+            with pytest.raises(InferenceError, match="500 s") as caught:
+                await anext(texts)
             assert (caught.value.code, caught.value.retryable) == ("worker_died", True)
-            assert gone(pid)
-            assert await ask(worker, "say", "again") == ["again"]
+            assert has_exited(pid)
+            assert await collect_texts(supervisor, "say", "again") == ["again"]
 
     asyncio.run(scenario())
 
@@ -257,130 +262,128 @@ def test_an_engine_that_hangs_is_killed_when_its_time_is_up() -> None:
         (EchoOptions(load_exit=2), "exit code 2: no such library"),
     ],
 )
-def test_an_engine_that_cannot_load_says_why_and_is_not_started_again_by_itself(
-    options: EchoOptions, cause: str
-) -> None:
-    """One attempt for each time it is asked for, each with the cause."""
+def test_a_load_failure_names_its_cause(options: EchoOptions, cause: str) -> None:
+    """Each start makes one attempt, which fails with the cause; none is made in between."""
 
     async def scenario() -> None:
         clock = SkippingClock(skip=10)
-        async with echoing(clock, options) as worker:
+        async with echo_supervisor(clock, options) as supervisor:
             for _ in range(2):
                 with pytest.raises(InferenceError, match=cause) as caught:
-                    await worker.start()
+                    await supervisor.start()
                 assert (caught.value.code, caught.value.retryable) == ("model_not_loaded", False)
-            assert worker.pid is None
+            assert supervisor.pid is None
             assert clock.slept == [0.1]
 
     asyncio.run(scenario())
 
 
-def test_an_engine_that_is_never_ready_is_given_up() -> None:
-    """Loading has its own time-out, after which the process is gone."""
+def test_loading_times_out() -> None:
+    """An engine that is not ready in time is killed, and the start fails."""
 
     async def scenario() -> None:
         clock = SkippingClock()
-        async with echoing(clock, EchoOptions(load_hang=True)) as worker:
-            starting = asyncio.create_task(worker.start())
-            await clock.sleeper(READY)
-            clock.advance(READY)
+        async with echo_supervisor(clock, EchoOptions(load_hang=True)) as supervisor:
+            starting = asyncio.create_task(supervisor.start())
+            await clock.sleeper(READY_TIMEOUT)
+            clock.advance(READY_TIMEOUT)
             await clock.sleeper(GRACE)
             clock.advance(GRACE)
-            with pytest.raises(InferenceError, match="not ready after 1000 s") as caught:
+            with pytest.raises(InferenceError, match="1000 s") as caught:
                 await starting
             assert caught.value.code == ErrorCode.MODEL_NOT_LOADED
 
     asyncio.run(scenario())
 
 
-def test_a_program_that_does_not_exist_is_an_inference_error() -> None:
-    """No exception of the operating system gets out."""
+def test_a_missing_program_raises_an_inference_error() -> None:
+    """No OSError reaches the caller."""
 
     async def scenario() -> None:
-        async with echoing(argv=("/nonexistent/engine",)) as worker:
-            with pytest.raises(InferenceError, match="cannot be started") as caught:
-                await worker.start()
+        async with echo_supervisor(argv=("/nonexistent/engine",)) as supervisor:
+            with pytest.raises(InferenceError, match="did not start") as caught:
+                await supervisor.start()
             assert caught.value.code == ErrorCode.MODEL_NOT_LOADED
 
     asyncio.run(scenario())
 
 
-def test_a_program_that_is_no_engine_is_an_inference_error() -> None:
-    """Garbage instead of the first frame does not leave anybody waiting."""
+def test_a_program_that_is_no_engine_raises_an_inference_error() -> None:
+    """Garbage instead of the first frame fails the start at once."""
 
     async def scenario() -> None:
         program = "import time; print('Hello, I am a text editor', flush=True); time.sleep(600)"
-        async with echoing(argv=(sys.executable, "-c", program)) as worker:
+        async with echo_supervisor(argv=(sys.executable, "-c", program)) as supervisor:
             with pytest.raises(InferenceError, match="not a frame"):
-                await worker.start()
+                await supervisor.start()
 
     asyncio.run(scenario())
 
 
-def test_close_ends_the_process_and_later_requests_fail() -> None:
-    """After close nothing runs and nothing starts."""
+def test_close_ends_the_process_and_fails_later_requests() -> None:
+    """After close no process is running, and no request starts one."""
 
     async def scenario() -> None:
-        async with echoing() as worker:
-            await worker.start()
-            pid = worker.pid
+        async with echo_supervisor() as supervisor:
+            await supervisor.start()
+            pid = supervisor.pid
             assert pid is not None
-            async with aclosing(worker.request(Order("count"))) as counting:
+            async with aclosing(supervisor.request(EchoRequest("count"))) as counting:
                 await anext(counting)
-                await worker.close()
+                await supervisor.close()
                 with pytest.raises(InferenceError, match="was closed"):
-                    await exhaust(counting)
-            assert gone(pid)
+                    await drain(counting)
+            assert has_exited(pid)
             with pytest.raises(InferenceError) as caught:
-                await ask(worker, "say", "no")
+                await collect_texts(supervisor, "say", "no")
             assert (caught.value.code, caught.value.retryable) == ("worker_closed", False)
 
     asyncio.run(scenario())
 
 
-def test_close_while_the_engine_loads_gives_up_loading() -> None:
-    """Whoever waits for the engine is told; its process does not stay behind."""
+def test_close_cancels_loading() -> None:
+    """Closing the supervisor while the engine loads fails the start and ends the process."""
 
     async def scenario() -> None:
         clock = SkippingClock(skip=10)
-        async with echoing(clock, EchoOptions(load_hang=True)) as worker:
-            starting = asyncio.create_task(worker.start())
-            await clock.sleeper(READY)
-            await worker.close()
+        async with echo_supervisor(clock, EchoOptions(load_hang=True)) as supervisor:
+            starting = asyncio.create_task(supervisor.start())
+            await clock.sleeper(READY_TIMEOUT)
+            await supervisor.close()
             with pytest.raises(InferenceError, match="was closed"):
                 await starting
 
     asyncio.run(scenario())
 
 
-def test_close_kills_an_engine_that_does_not_let_go() -> None:
-    """A stopped process cannot see the pipe close; after the grace it is killed."""
+def test_close_kills_an_unresponsive_engine() -> None:
+    """A stopped process does not see the pipe close, so it is killed after the grace period."""
 
     async def scenario() -> None:
         clock = SkippingClock(skip=10)
-        async with echoing(clock) as worker:
-            await worker.start()
-            pid = worker.pid
+        async with echo_supervisor(clock) as supervisor:
+            await supervisor.start()
+            pid = supervisor.pid
             assert pid is not None
             os.kill(pid, signal.SIGSTOP)
-            closing = asyncio.create_task(worker.close())
+            closing = asyncio.create_task(supervisor.close())
             await clock.sleeper(GRACE)
             clock.advance(GRACE)
             await closing
-            assert gone(pid)
+            assert has_exited(pid)
 
     asyncio.run(scenario())
 
 
-def test_an_engine_ends_with_the_server() -> None:
-    """A server that is killed leaves no engine behind, not even one that is hanging."""
+def test_an_engine_dies_with_the_server() -> None:
+    """A killed server leaves no engine behind, not even a hanging one."""
     program = (
         "import asyncio, sys\n"
-        "from tests.server.engines.ipc.test_supervisor import Order, echoing\n"
+        "from tests.server.engines.ipc.test_supervisor import EchoRequest, echo_supervisor\n"
         "async def main():\n"
-        "    async with echoing() as worker:\n"
-        "        await anext(worker.request(Order('hang')))\n"
-        "        print('pid', worker.pid, flush=True)\n"
+        "    async with echo_supervisor() as supervisor:\n"
+        "        await anext(supervisor.request(EchoRequest('hang')))\n"
+        "        print('pid', supervisor.pid, flush=True)\n"
         "        await asyncio.Event().wait()\n"
         "asyncio.run(main())\n"
     )
@@ -392,15 +395,15 @@ def test_an_engine_ends_with_the_server() -> None:
         lines = (line.split() for line in server.stdout)
         pid = next(int(line[1]) for line in lines if line[:1] == [b"pid"])
         server.kill()
-        assert gone(pid)
+        assert has_exited(pid)
 
 
-def test_an_engine_ends_when_its_pipe_ends() -> None:
-    """End of input alone, with the parent alive, ends an engine that computes."""
-    with subprocess.Popen(ECHO, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as engine:
+def test_an_engine_exits_when_its_pipe_closes() -> None:
+    """End of input ends a busy engine even while its parent is alive."""
+    with subprocess.Popen(ECHO_ARGV, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as engine:
         assert engine.stdin is not None
         assert engine.stdout is not None
         configure = msgspec.msgpack.encode({"type": "configure", "options": {"load_hang": True}})
-        engine.stdin.write(HEADER.pack(len(configure)) + configure)
+        engine.stdin.write(FRAME_HEADER.pack(len(configure)) + configure)
         engine.stdin.close()
         assert engine.wait(timeout=20) == 0

@@ -21,7 +21,7 @@ async def loaded(
         path=str(models_dir / STARTER),
         n_ctx=n_ctx,
         parallel=parallel,
-        cache_dir=str(cache_dir or ""),
+        kv_store_dir=str(cache_dir or ""),
     )
     model = LlamaModel(options, SystemClock())
     try:

@@ -203,21 +203,6 @@ def test_more_conversations_than_fit_do_not_overflow_the_cache(models_dir: Path)
     run(models_dir, scenario)
 
 
-def test_stop_strings_end_the_reply_and_do_not_leak(models_dir: Path) -> None:
-    """The model writes on after its question; what is given ends before the next line."""
-
-    async def scenario(model: LlamaModel) -> None:
-        free = "".join((await write(model, Prompt(text=ASK.text, max_tokens=60)))[0])
-        stop = free[len(free) // 2 :][:4]
-        assert len(stop) == 4
-        stopped = Prompt(text=ASK.text, max_tokens=60, stop=("\x00never", stop))
-        deltas, usage = await write(model, stopped)
-        assert "".join(deltas) == free[: free.index(stop)]
-        assert usage.completion_tokens < 60
-
-    run(models_dir, scenario)
-
-
 def test_an_emoji_arrives_whole(models_dir: Path) -> None:
     """A character of several tokens is one delta."""
 

@@ -1,111 +1,112 @@
-"""Many prompts share one model, and who waits longest goes first."""
+"""Scheduling of prompts and replies into batches."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from prepserver.engines.llama.schedule import (
-    PATIENCE,
-    SMALLEST,
-    SMOOTH,
-    PrefillChunk,
+    MIN_PREFILL_TOKENS,
+    PRIORITY_AGING,
+    STREAMING_STEP,
     TokenBudget,
-    in_turn,
+    TokenChunk,
     plan_batches,
+    scheduling_order,
 )
 from prepserver.engines.types import Priority
 
-BATCH = 256
+BATCH_TOKENS = 256
 
 
 @dataclass
-class Prompted:
-    """A prompt or reply at some point of its way."""
+class FakeJob:
+    """A job at some point of its prefill or reply."""
 
-    prompt: Sequence[int] = field(default_factory=lambda: list(range(100)))
-    done: int = 0
-    upcoming: int | None = None
+    prompt_tokens: Sequence[int] = field(default_factory=lambda: list(range(100)))
+    computed: int = 0
+    next_token: int | None = None
     priority: Priority = Priority.ANSWER
-    arrived: float = 0.0
+    arrived_at: float = 0.0
 
 
 def test_every_reply_gets_a_token_in_each_step() -> None:
-    """However many are written, and however much there is to read."""
-    jobs = [Prompted(done=100, upcoming=n) for n in range(8)]
-    jobs.append(Prompted(prompt=list(range(4_000))))
-    writing, reading = plan_batches(jobs, TokenBudget(BATCH))
-    assert writing == [PrefillChunk(n, (n,), True) for n in range(8)]
-    assert [piece.job for piece in reading] == [8]
+    """All replies share one batch, however many there are and however long the prompts are."""
+    jobs = [FakeJob(computed=100, next_token=n) for n in range(8)]
+    jobs.append(FakeJob(prompt_tokens=list(range(4_000))))
+    replies, prefill = plan_batches(jobs, TokenBudget(BATCH_TOKENS))
+    assert replies == [TokenChunk(n, (n,), True) for n in range(8)]
+    assert [chunk.job for chunk in prefill] == [8]
 
 
-def test_a_long_prompt_is_read_in_parts_that_do_not_stall_a_stream() -> None:
-    """Beside a reply a part is what can be read in the time a reader does not notice."""
-    pace = TokenBudget(BATCH)
+def test_a_prefill_beside_a_reply_fits_the_streaming_step() -> None:
+    """The chunk of a long prompt is as large as the measured speed allows in STREAMING_STEP."""
+    budget = TokenBudget(BATCH_TOKENS)
     for _ in range(50):
-        pace.measured(100, 0.5)
-    reading = Prompted(prompt=list(range(4_000)))
-    ((alone,),) = plan_batches([reading], pace)
-    _, (beside,) = plan_batches([reading, Prompted(done=100, upcoming=7)], pace)
+        budget.record_prefill(100, 0.5)
+    prompt = FakeJob(prompt_tokens=list(range(4_000)))
+    ((alone,),) = plan_batches([prompt], budget)
+    _, (beside,) = plan_batches([prompt, FakeJob(computed=100, next_token=7)], budget)
     assert len(alone.tokens) > len(beside.tokens)
-    assert abs(len(beside.tokens) - SMOOTH / 0.005) <= 1
+    assert abs(len(beside.tokens) - STREAMING_STEP / 0.005) <= 1
 
 
-def test_the_parts_of_a_prompt_are_the_prompt() -> None:
-    """Read to its end, nothing is left out or read twice; the last token goes alone and no
-    other does, whatever the length and the pace."""
+def test_the_chunks_of_a_prompt_add_up_to_the_prompt() -> None:
+    """No token is skipped or computed twice, and only the last one is computed singly, whatever the
+    prompt's length and the speed."""
     for length in range(4, 300):
-        job = Prompted(prompt=list(range(length)))
-        pace = TokenBudget(BATCH)
-        pace.measured(100, 0.1 + length % 7)
-        read: list[int] = []
-        while job.done < length:
-            ((piece,),) = plan_batches([job], pace)
-            assert len(piece.tokens) <= BATCH
-            assert piece.last == (job.done == length - 1) == (len(piece.tokens) == 1)
-            read += piece.tokens
-            job.done += len(piece.tokens)
-        assert read == list(job.prompt)
+        job = FakeJob(prompt_tokens=list(range(length)))
+        budget = TokenBudget(BATCH_TOKENS)
+        budget.record_prefill(100, 0.1 + length % 7)
+        computed: list[int] = []
+        while job.computed < length:
+            ((chunk,),) = plan_batches([job], budget)
+            assert len(chunk.tokens) <= BATCH_TOKENS
+            is_last_token = job.computed == length - 1
+            assert chunk.wants_logits == is_last_token == (len(chunk.tokens) == 1)
+            computed += chunk.tokens
+            job.computed += len(chunk.tokens)
+        assert computed == list(job.prompt_tokens)
 
 
-def test_a_slow_machine_still_reads() -> None:
-    """A step never reads less than some tokens, and never more than a batch holds."""
-    slow, fast = TokenBudget(BATCH), TokenBudget(BATCH)
+def test_the_budget_is_bounded() -> None:
+    """A step computes at least MIN_PREFILL_TOKENS prompt tokens and at most a batch."""
+    slow, fast = TokenBudget(BATCH_TOKENS), TokenBudget(BATCH_TOKENS)
     for _ in range(50):
-        slow.measured(16, 60.0)
-        fast.measured(256, 0.001)
-    assert slow.budget(streaming=True) == SMALLEST
-    assert fast.budget(streaming=True) == BATCH - 1
+        slow.record_prefill(16, 60.0)
+        fast.record_prefill(256, 0.001)
+    assert slow.prefill_tokens(streaming=True) == MIN_PREFILL_TOKENS
+    assert fast.prefill_tokens(streaming=True) == BATCH_TOKENS - 1
 
 
-def test_a_step_that_read_next_to_nothing_says_nothing_about_reading() -> None:
-    """The time of a step that only wrote does not count as the time of reading."""
-    pace = TokenBudget(BATCH)
-    before = pace.budget(streaming=False)
-    pace.measured(0, 100.0)
-    pace.measured(1, 100.0)
-    assert pace.budget(streaming=False) == before
+def test_very_small_prefills_do_not_count_as_measurements() -> None:
+    """The time of a batch with no or one prompt token does not change the budget."""
+    budget = TokenBudget(BATCH_TOKENS)
+    before = budget.prefill_tokens(streaming=False)
+    budget.record_prefill(0, 100.0)
+    budget.record_prefill(1, 100.0)
+    assert budget.prefill_tokens(streaming=False) == before
 
 
-def test_who_waits_longest_is_read_first() -> None:
-    """One prompt after the other: half of two prompts is of use to nobody."""
+def test_prompts_are_computed_in_order_of_arrival() -> None:
+    """The budget goes to the oldest prompt first, and only the rest of it to the next one."""
     short = list(range(31))
-    jobs = [Prompted(short, arrived=arrived) for arrived in (3.0, 1.0, 2.0)]
-    pace = TokenBudget(41)
-    assert plan_batches(jobs, pace) == [
-        [PrefillChunk(1, short[:30], False)],
-        [PrefillChunk(2, short[:10], False)],
+    jobs = [FakeJob(short, arrived_at=arrived_at) for arrived_at in (3.0, 1.0, 2.0)]
+    budget = TokenBudget(41)
+    assert plan_batches(jobs, budget) == [
+        [TokenChunk(1, short[:30], False)],
+        [TokenChunk(2, short[:10], False)],
     ]
 
 
-def test_a_live_answer_goes_before_a_review_before_reading_ahead() -> None:
-    """Also when it comes last."""
-    ahead = Prompted(priority=Priority.PREFILL, arrived=0.0)
-    review = Prompted(priority=Priority.REVIEW, arrived=1.0)
-    answer = Prompted(priority=Priority.ANSWER, arrived=2.0)
-    assert in_turn([ahead, review, answer]) == [answer, review, ahead]
+def test_answers_precede_reviews_and_reviews_precede_prefills() -> None:
+    """The priority decides between prompts that arrive at about the same time."""
+    prefill = FakeJob(priority=Priority.PREFILL, arrived_at=0.0)
+    review = FakeJob(priority=Priority.REVIEW, arrived_at=1.0)
+    answer = FakeJob(priority=Priority.ANSWER, arrived_at=2.0)
+    assert scheduling_order([prefill, review, answer]) == [answer, review, prefill]
 
 
-def test_nothing_waits_for_ever() -> None:
-    """A review that has waited long goes before an answer that has just come."""
-    review = Prompted(priority=Priority.REVIEW, arrived=0.0)
-    answer = Prompted(arrived=PATIENCE[Priority.REVIEW] + 1.0)
-    assert in_turn([answer, review]) == [review, answer]
+def test_priority_aging_prevents_starvation() -> None:
+    """A review that has waited longer than its aging time precedes a new answer."""
+    review = FakeJob(priority=Priority.REVIEW, arrived_at=0.0)
+    answer = FakeJob(arrived_at=PRIORITY_AGING[Priority.REVIEW] + 1.0)
+    assert scheduling_order([answer, review]) == [review, answer]

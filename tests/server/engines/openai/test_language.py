@@ -45,7 +45,7 @@ def models(*listed: Any) -> httpx.Response:
 async def test_a_chat_is_asked_as_a_chat() -> None:
     """With the key in its header, all choices of sampling, and the grammar for who heeds it."""
     script = Script(spoken("Why", " now?"))
-    prompt = msgspec.structs.replace(CHAT, grammar='root ::= "x"', stop=("\n",), seed=7)
+    prompt = msgspec.structs.replace(CHAT, grammar='root ::= "x"', seed=7)
     text, _ = await reply(language(script), prompt)
     assert text == "Why now?"
     request, body = script.requests[0], script.bodies[0]
@@ -60,7 +60,6 @@ async def test_a_chat_is_asked_as_a_chat() -> None:
         "temperature": 0.7,
         "top_p": 0.95,
         "seed": 7,
-        "stop": ["\n"],
         "top_k": 40,
         "min_p": 0.05,
         "repeat_penalty": 1.1,

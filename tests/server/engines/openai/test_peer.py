@@ -90,11 +90,11 @@ async def test_a_chat_streams_and_a_seed_repeats_it(peer: LlamaCppServer) -> Non
 
 @asynchronous
 async def test_text_is_gone_on_from(peer: LlamaCppServer) -> None:
-    """A completion, up to a stop string."""
+    """A text prompt is sent as a completion, with the first words of the reply."""
     async with connected(peer) as model:
         texts, _ = await replied(
             model,
-            Prompt(text="One, two, three, four,", opening=" five,", stop=("\n",), temperature=0.0),
+            Prompt(text="One, two, three, four,", opening=" five,", max_tokens=8, temperature=0.0),
         )
     assert "".join(texts).startswith(" six")
 

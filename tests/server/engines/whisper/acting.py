@@ -16,7 +16,7 @@ from prepserver.engines.ipc.frames import (
     FailedFrame,
     Reply,
     RequestFrame,
-    encode,
+    encode_payload,
 )
 from prepserver.engines.ipc.runner import EngineCall
 from prepserver.engines.types import PartialTranscript, Transcription, Word
@@ -148,12 +148,16 @@ class Speaker:
         clock, for one who began to speak at 0."""
         self._clock = clock
         self._speech: Transcription | None = None
-        self.call = EngineCall(RequestFrame(number, encode(Transcribe(whole=whole))), self._take)
+        self.call = EngineCall(
+            RequestFrame(number, encode_payload(Transcribe(whole=whole))), self._take
+        )
         engine.submit(self.call)
 
     def say(self, *samples: NDArray[np.int16]) -> None:
         for begin in range(0, len(whole := np.concatenate(samples)), 640):
-            self.call.inputs.append(encode(AudioChunk(whole[begin : begin + 640].tobytes())))
+            self.call.inputs.append(
+                encode_payload(AudioChunk(whole[begin : begin + 640].tobytes()))
+            )
 
     def stop(self) -> None:
         self.call.input_ended = True

@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from prepserver.engines.ipc.frames import DoneFrame, EventFrame, Reply, RequestFrame, encode
+from prepserver.engines.ipc.frames import DoneFrame, EventFrame, Reply, RequestFrame, encode_payload
 from prepserver.engines.ipc.runner import EngineCall
 from prepserver.engines.types import SpeechStats
 from prepserver.engines.whisper.engine import WhisperEngine
@@ -306,8 +306,8 @@ def test_sound_that_is_none_costs_its_own_recording_only() -> None:
     """Half a sample, and what is no sound at all: a typed error; the other one is written down."""
     engine, _, _ = made()
     broken, foreign, other = (Speaker(engine, n) for n in (1, 2, 3))
-    broken.call.inputs.append(encode(AudioChunk(b"\0\0\0")))
-    foreign.call.inputs.append(encode("hello"))
+    broken.call.inputs.append(encode_payload(AudioChunk(b"\0\0\0")))
+    foreign.call.inputs.append(encode_payload("hello"))
     other.say(said(1, 3))
     other.stop()
     exhaust(engine)
@@ -357,7 +357,7 @@ def test_the_engine_says_how_busy_it_is() -> None:
     speaker.say(said(1, 3))
     engine.run_step()
     frames: list[Reply] = []
-    engine.submit(EngineCall(RequestFrame(9, encode(GetSpeechStats())), frames.append))
+    engine.submit(EngineCall(RequestFrame(9, encode_payload(GetSpeechStats())), frames.append))
     event, done = frames
     assert isinstance(event, EventFrame)
     assert isinstance(done, DoneFrame)
