@@ -1,101 +1,147 @@
-"""What whisper probably made up, and why one may think so.
+"""Raw segments, as every speech engine returns them, and the hallucination filter.
 
-Nothing is thrown away: what is doubted is set aside with a reason, so that the person who spoke
-can take it back.
+Whisper invents text for silence and noise. The filter moves such segments out of the transcript but
+keeps them, each with a drop reason, so that the candidate can restore them.
 """
 
+import math
 import re
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+from msgspec import Struct
 
 from prepserver.engines.types import Segment, Word
-from prepserver.engines.whisper.timing import spread
-from prepserver.engines.whisper.transcriber import RawSegment
 
-__all__ = ["filter_hallucinations", "repeats", "without_marks"]
+__all__ = [
+    "RawSegment",
+    "estimate_word_times",
+    "filter_hallucinations",
+    "geometric_mean",
+    "is_repetitive",
+    "strip_annotations",
+]
 
-UNLIKELY = 0.35
-"""Mean probability of a token below which a segment is set aside. Whisper's own threshold for
-trying again is a mean log-probability of -1, which is 0.37; clear speech has 0.8 and more."""
-COMPRESSIBLE = 2.4
-"""Whisper's own bound on how well text may compress before it counts as repetition."""
-COMPRESSED = 100
-"""Bytes from which that says anything: short text never compresses well."""
-LONGEST_PHRASE = 12
-"""Words of a phrase whose repetition is looked for."""
+MIN_PROBABILITY = 0.35
+"""Mean token probability below which a segment is dropped as `unlikely`. Whisper's own threshold
+for a temperature fallback is a mean log-probability of -1, which is 0.37; clear speech reaches 0.8
+and more."""
+MAX_COMPRESSION_RATIO = 2.4
+"""Whisper's own bound: text that compresses better than this counts as repetition."""
+MIN_COMPRESSED_BYTES = 100
+"""Bytes of text from which the compression ratio is meaningful: short text never compresses
+well."""
+MAX_PHRASE_WORDS = 12
+"""Longest phrase, in words, that is checked for repetition."""
 
-_MARK = re.compile(r"\[[^\]]*\]|\([^)]*\)|\*[^*]*\*|♪[^♪]*♪?")
+_ANNOTATION = re.compile(r"\[[^\]]*\]|\([^)]*\)|\*[^*]*\*|♪[^♪]*♪?")
 _WORD = re.compile(r"[\w']+")
 
 
+class RawSegment(Struct, frozen=True):
+    """One segment as the model returned it, before filtering."""
+
+    start: float
+    """Seconds from the beginning of the samples."""
+    end: float
+    text: str
+    probability: float
+    """Geometric mean of the text tokens' probabilities, 0 to 1; 1 without any."""
+    words: tuple[Word, ...] = ()
+    """Times in seconds from the beginning of the samples; empty if the engine reports none."""
+
+
+def geometric_mean(probabilities: Sequence[float]) -> float:
+    """Return the geometric mean of numbers from 0 to 1, or 1 for an empty sequence."""
+    if not probabilities:
+        return 1.0
+    logs = [math.log(max(probability, 1e-9)) for probability in probabilities]
+    return math.exp(math.fsum(logs) / len(logs))
+
+
+def estimate_word_times(text: str, start: float, end: float) -> tuple[Word, ...]:
+    """Split the time of a segment, in seconds, among its words in proportion to their lengths."""
+    texts = text.split()
+    letters = sum(len(each) for each in texts)
+    words, before = [], 0
+    for each in texts:
+        word_start = start + (end - start) * before / letters
+        before += len(each)
+        word_end = start + (end - start) * before / letters
+        words.append(Word(start=round(word_start, 3), end=round(word_end, 3), text=each))
+    return tuple(words)
+
+
 def filter_hallucinations(
-    heard: Iterable[RawSegment],
+    raw_segments: Iterable[RawSegment],
 ) -> tuple[tuple[Segment, ...], tuple[Segment, ...]]:
-    """What is kept and what is set aside, both in the order of the recording."""
+    """Return the kept and the dropped segments, each in their original order."""
     kept: list[Segment] = []
     dropped: list[Segment] = []
-    before: list[str] = []
-    for each in heard:
-        text = without_marks(each.text)
-        words = _words(text)
+    previous: list[str] = []
+    for raw in raw_segments:
+        text = strip_annotations(raw.text)
+        words = _split_words(text)
         if not words:
-            why = "silence"
-        elif each.probability < UNLIKELY:
-            why = "unlikely"
-        elif repeats(text) or (len(words) > 2 and words == before):
-            why = "repetition"
+            drop_reason = "silence"
+        elif raw.probability < MIN_PROBABILITY:
+            drop_reason = "unlikely"
+        elif is_repetitive(text) or (len(words) > 2 and words == previous):
+            drop_reason = "repetition"
         else:
-            why = ""
-            before = words
+            drop_reason = ""
+            previous = words
         segment = Segment(
-            start=each.start,
-            end=each.end,
-            text=text if words else each.text.strip(),
-            probability=each.probability,
-            drop_reason=why,
-            words=_spoken(each.words) or spread(text, each.start, each.end),
+            start=raw.start,
+            end=raw.end,
+            text=text if words else raw.text.strip(),
+            probability=raw.probability,
+            drop_reason=drop_reason,
+            words=_without_annotations(raw.words) or estimate_word_times(text, raw.start, raw.end),
         )
-        (dropped if why else kept).append(segment)
+        (dropped if drop_reason else kept).append(segment)
     return tuple(kept), tuple(dropped)
 
 
-def without_marks(text: str) -> str:
-    """Without what whisper writes for sounds that are not speech: [BLANK_AUDIO], (music), ♪."""
-    return " ".join(_MARK.sub(" ", text).split())
+def strip_annotations(text: str) -> str:
+    """Remove what Whisper writes for sounds other than speech: [BLANK_AUDIO], (music), ♪."""
+    return " ".join(_ANNOTATION.sub(" ", text).split())
 
 
-def _spoken(words: tuple[Word, ...]) -> tuple[Word, ...]:
-    """The words that are in `without_marks`; those of a mark go with it."""
+def _without_annotations(words: tuple[Word, ...]) -> tuple[Word, ...]:
+    """Remove the words that are part of an annotation."""
     text = " ".join(word.text for word in words)
-    marks = [found.span() for found in _MARK.finditer(text)]
+    annotations = [match.span() for match in _ANNOTATION.finditer(text)]
     kept, begin = [], 0
     for word in words:
         end = begin + len(word.text)
-        if not any(begin < last and first < end for first, last in marks):
+        if not any(begin < last and first < end for first, last in annotations):
             kept.append(word)
         begin = end + 1
     return tuple(kept)
 
 
-def repeats(text: str) -> bool:
-    """Whether one phrase, over and over, is most of the text.
+def is_repetitive(text: str) -> bool:
+    """Return True if one repeated phrase makes up most of the text.
 
-    People say "no, no, no" and stutter; a decoder that is caught in a loop does not stop at
-    that.
+    People stutter and say "no, no, no"; a decoder caught in a loop repeats a phrase more often.
     """
     data = text.lower().encode()
-    if len(data) >= COMPRESSED and len(data) / len(zlib.compress(data)) > COMPRESSIBLE:
+    if (
+        len(data) >= MIN_COMPRESSED_BYTES
+        and len(data) / len(zlib.compress(data)) > MAX_COMPRESSION_RATIO
+    ):
         return True
-    words = _words(text)
+    words = _split_words(text)
     return any(
         times >= (5 if size == 1 else 4) and times * size * 2 > len(words)
-        for size in range(1, min(LONGEST_PHRASE, len(words) // 4) + 1)
-        if (times := _most_in_a_row(words, size))
+        for size in range(1, min(MAX_PHRASE_WORDS, len(words) // 4) + 1)
+        if (times := _longest_run(words, size))
     )
 
 
-def _most_in_a_row(words: list[str], size: int) -> int:
-    """How often a phrase of `size` words follows itself, at most."""
+def _longest_run(words: list[str], size: int) -> int:
+    """Return how many times in a row a phrase of `size` words occurs, at most."""
     longest = 0
     for offset in range(size):
         phrases = [words[n : n + size] for n in range(offset, len(words) - size + 1, size)]
@@ -106,5 +152,5 @@ def _most_in_a_row(words: list[str], size: int) -> int:
     return longest
 
 
-def _words(text: str) -> list[str]:
+def _split_words(text: str) -> list[str]:
     return _WORD.findall(text.lower())

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from itertools import cycle
 
 from prepserver.wire.protocol import BYTES_PER_SECOND, SAMPLE_RATE
-from tests.server.engines.whisper.sounds import SPEECH, spoken
+from tests.server.engines.whisper.sounds import SPEECH, read_recording
 
 __all__ = ["CLIP", "Player", "files", "long_answer", "pcm"]
 
@@ -25,7 +25,7 @@ def files(names: Sequence[str]) -> list[str]:
 
 def pcm(names: Sequence[str]) -> bytes:
     """Their sound, one behind the other."""
-    return b"".join(spoken(name).tobytes() for name in names)
+    return b"".join(read_recording(name).tobytes() for name in names)
 
 
 def long_answer(names: Sequence[str], seconds: float) -> bytes:

@@ -14,12 +14,12 @@ from prepserver.wire.protocol import BYTES_PER_SECOND
 from tests.bench.models import SPEECH, THREADS, Ours, Plain
 from tests.bench.report import Row, p95, row
 from tests.bench.sounds import CLIP, Player, files, long_answer, pcm
-from tests.server.engines.whisper.sounds import words_of
-from tests.support.wer import normalised, wer
+from tests.server.engines.whisper.sounds import reference_transcripts
+from tests.support.wer import normalise, wer
 
 __all__ = ["run"]
 
-WORDS = words_of()
+WORDS = reference_transcripts()
 PYWHISPERCPP = "pywhispercpp on the whole clip"
 
 
@@ -92,7 +92,7 @@ async def _words(ours: Ours, ears: Plain, sizes: Sizes) -> list[Row]:
     """How many are wrong, of all recordings together."""
     mine = theirs = said = 0.0
     for name in sizes.recordings:
-        words, count = WORDS[name], len(normalised(WORDS[name]))
+        words, count = WORDS[name], len(normalise(WORDS[name]))
         said += count
         mine += count * wer(words, (await heard(ours, name, pcm([name]))).text)
         theirs += count * wer(words, (await ears.ask(files=files([name])))["text"])

@@ -1,7 +1,7 @@
-"""Servers without the wait for imports: each is forked from a process that has loaded everything.
+"""Servers that start without importing anything: each is forked from a preloaded process.
 
-From the fork on it is `prep-server serve`, with a log, a port and data of its own, and it is killed
-like any other process. A restart costs a tenth of a second, so that a test can afford hundreds.
+After the fork the process runs `prep-server serve` with its own log, port and data, and it is
+killed like any other process. A restart takes a tenth of a second, so a test can afford hundreds.
 """
 
 import multiprocessing
@@ -17,7 +17,7 @@ __all__ = ["WarmServer"]
 PRELOADED = [
     "prepserver.serve",
     __name__,
-    # What Litestar and uvicorn import when they are asked to start.
+    # Litestar and uvicorn import these when they start.
     "litestar.plugins.pydantic",
     "litestar.plugins.attrs",
     "uvicorn.lifespan.off",
@@ -26,20 +26,22 @@ PRELOADED = [
     "litestar.exceptions.responses",
     "litestar.middleware._internal.exceptions.middleware",
 ]
-"""Those that are not installed are skipped."""
+"""Modules that the fork server imports. Missing ones are skipped."""
 
 
 class WarmServer(Server):
-    """Like Server, but forked instead of executed."""
+    """A `Server` whose process is forked instead of executed."""
 
     def launch(self, *args: str) -> Process:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(PRELOADED)
-        return _Forked(context.Process(target=_serve, args=(self.log_file, self.flags(*args))))
+        return _ForkedProcess(
+            context.Process(target=_serve, args=(self.log_file, self.flags(*args)))
+        )
 
 
-class _Forked:
-    """A process of multiprocessing as one of subprocess."""
+class _ForkedProcess:
+    """Adapts a process of `multiprocessing` to `Process`."""
 
     def __init__(self, process: multiprocessing.process.BaseProcess) -> None:
         self._process = process

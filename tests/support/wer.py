@@ -1,9 +1,9 @@
-"""Word error rate: how much of what was said was written down wrong."""
+"""Word error rate of a transcript."""
 
 import re
 from collections.abc import Sequence
 
-__all__ = ["normalised", "wer"]
+__all__ = ["normalise", "wer"]
 
 _ONES = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
@@ -12,28 +12,27 @@ _ONES = (
 _TENS = "zero ten twenty thirty forty fifty sixty seventy eighty ninety".split()
 
 
-def wer(said: str, written: str) -> float:
-    """Words to substitute, insert and delete, over the words that were said.
+def wer(reference: str, hypothesis: str) -> float:
+    """Return the Levenshtein distance in words over the number of reference words.
 
-    Levenshtein's distance on words; 0 is perfect, and above 1 is possible. Raises ValueError
-    when nothing was said.
+    0 is perfect, and values above 1 are possible. Raises ValueError if the reference is empty.
     """
-    reference, hypothesis = normalised(said), normalised(written)
-    if not reference:
-        raise ValueError("nothing was said")
-    return _distance(reference, hypothesis) / len(reference)
+    expected, actual = normalise(reference), normalise(hypothesis)
+    if not expected:
+        raise ValueError("the reference has no words")
+    return _distance(expected, actual) / len(expected)
 
 
-def normalised(text: str) -> list[str]:
-    """Words in small letters without punctuation; numbers are spelt out, so that "40%" and
-    "forty percent" are the same."""
+def normalise(text: str) -> list[str]:
+    """Split text into lower-case words without punctuation. Numbers are spelt out, so that "40%"
+    equals "forty percent"."""
     text = text.lower().replace("’", "'").replace("%", " percent ")
     text = re.sub(r"(?<=\d),(?=\d{3}\b)", "", text)
-    text = re.sub(r"\d+", lambda found: f" {_spelt(int(found[0]))} ", text)
+    text = re.sub(r"\d+", lambda match: f" {_spell_out(int(match[0]))} ", text)
     return re.findall(r"[^\W_]+(?:'[^\W_]+)*", text)
 
 
-def _spelt(number: int) -> str:
+def _spell_out(number: int) -> str:
     if number < 20:
         return _ONES[number]
     if number < 100:
@@ -41,15 +40,18 @@ def _spelt(number: int) -> str:
     for size, name in ((1_000_000_000, "billion"), (1_000_000, "million"), (1_000, "thousand")):
         if number >= size:
             head, rest = divmod(number, size)
-            return f"{_spelt(head)} {name}" + (f" {_spelt(rest)}" if rest else "")
+            return f"{_spell_out(head)} {name}" + (f" {_spell_out(rest)}" if rest else "")
     head, rest = divmod(number, 100)
-    return f"{_ONES[head]} hundred" + (f" {_spelt(rest)}" if rest else "")
+    return f"{_ONES[head]} hundred" + (f" {_spell_out(rest)}" if rest else "")
 
 
-def _distance(reference: Sequence[str], hypothesis: Sequence[str]) -> int:
-    row = list(range(len(hypothesis) + 1))
-    for i, said in enumerate(reference, 1):
+def _distance(expected: Sequence[str], actual: Sequence[str]) -> int:
+    row = list(range(len(actual) + 1))
+    for i, reference in enumerate(expected, 1):
         diagonal, row[0] = row[0], i
-        for j, written in enumerate(hypothesis, 1):
-            diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, diagonal + (said != written))
+        for j, word in enumerate(actual, 1):
+            diagonal, row[j] = (
+                row[j],
+                min(row[j] + 1, row[j - 1] + 1, diagonal + (reference != word)),
+            )
     return row[-1]

@@ -1,7 +1,7 @@
-"""Requests to an OpenAI-compatible endpoint.
+"""HTTP client for an OpenAI-compatible endpoint.
 
-What it is sent leaves this process, and mostly this machine; what comes back was written by a
-stranger, so everything about it is bounded and checked.
+Requests leave this process, and usually this machine. Responses come from an untrusted server, so
+their sizes are limited and their contents checked.
 """
 
 from collections.abc import AsyncGenerator, Mapping
@@ -12,67 +12,70 @@ import httpx
 import structlog
 
 from prepserver.engines.openai.endpoint import Endpoint
-from prepserver.engines.openai.refusals import refusal
+from prepserver.engines.openai.error_responses import error_from_response
 from prepserver.errors import BadRequest, InferenceError
 from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["EndpointClient"]
 
-CONNECT_SECONDS = 10.0
+CONNECT_TIMEOUT = 10.0
+"""Seconds."""
 MAX_BODY = 8 * 2**20
-"""Bytes of an answer that is not streamed."""
-MAX_REFUSAL = 64 * 2**10
-"""Bytes of a refusal that are looked at."""
+"""Largest response, in bytes, that is not streamed."""
+MAX_ERROR_BODY = 64 * 2**10
+"""Bytes of an error response that are read."""
 
 log = structlog.get_logger(__name__)
 
 
 class EndpointClient:
-    """Requests to one endpoint."""
+    """Sends requests to one endpoint."""
 
     def __init__(
         self,
         endpoint: Endpoint,
         key: str,
         *,
-        silence: float,
+        read_timeout: float,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        """`silence` in seconds: how long the endpoint may send nothing at all.
+        """`read_timeout` is how long the endpoint may send nothing, in seconds.
 
-        Raises BadRequest when the key cannot be sent.
+        Raises BadRequest if the key cannot be sent in a header.
         """
         if not key.isascii() or not key.isprintable() or " " in key:
             raise BadRequest(
-                "The API key for the endpoint has characters that no key has: a line break or a "
-                "space, perhaps. Set it again.",
+                "The API key for the model's endpoint contains a space, a line break or another "
+                "character that no key has. Set it again.",
                 code=ErrorCode.BAD_SETTING,
             )
         self.endpoint = endpoint
         self._key = key
-        # Compressed, a small answer may be a huge one.
+        # No compression: a small response could expand to a huge one.
         headers = {"Accept-Encoding": "identity"}
         if key:
             headers["Authorization"] = f"Bearer {key}"
         self._client = httpx.AsyncClient(
             headers=headers,
-            timeout=httpx.Timeout(silence, connect=CONNECT_SECONDS),
+            timeout=httpx.Timeout(read_timeout, connect=CONNECT_TIMEOUT),
             transport=transport,
         )
 
     async def get(self, path: str) -> bytes:
-        """The whole answer. Raises InferenceError."""
+        """Return the whole response. Raises InferenceError."""
         async with self._request("GET", path) as response:
-            return await _read(response, MAX_BODY)
+            return await _read_body(response)
 
-    async def post(self, path: str, fields: Mapping[str, Any], files: Mapping[str, Any]) -> bytes:
-        """The whole answer to a form. Raises InferenceError."""
+    async def post_form(
+        self, path: str, fields: Mapping[str, Any], files: Mapping[str, Any]
+    ) -> bytes:
+        """Send a multipart form and return the whole response. Raises InferenceError."""
         async with self._request("POST", path, data=fields, files=files) as response:
-            return await _read(response, MAX_BODY)
+            return await _read_body(response)
 
     @asynccontextmanager
     async def stream(self, path: str, body: bytes) -> AsyncGenerator[AsyncGenerator[bytes, None]]:
-        """The answer to JSON as it comes. Raises InferenceError, also while it is read."""
+        """Send JSON and stream the response. Raises InferenceError, also while it is read."""
         headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
         async with (
             self._request("POST", path, content=body, headers=headers) as response,
@@ -84,53 +87,57 @@ class EndpointClient:
     async def _request(
         self, method: str, path: str, **content: Any
     ) -> AsyncGenerator[httpx.Response]:
-        address = f"{self.endpoint.url}{path}"
+        url = f"{self.endpoint.url}{path}"
         try:
-            async with self._client.stream(method, address, **content) as response:
+            async with self._client.stream(method, url, **content) as response:
                 if response.status_code != httpx.codes.OK:
-                    raise await self._refused(path, response)
+                    raise await self._response_error(path, response)
                 yield response
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-            raise self._failed(
+            raise self._network_error(
                 error, ErrorCode.ENDPOINT_UNREACHABLE, "cannot be reached"
             ) from error
         except httpx.TimeoutException as error:
-            raise self._failed(
-                error, ErrorCode.ENDPOINT_TIMEOUT, "has said nothing for too long"
+            raise self._network_error(
+                error, ErrorCode.ENDPOINT_TIMEOUT, "did not respond in time"
             ) from error
         except httpx.HTTPError as error:
-            raise self._failed(error, ErrorCode.ENDPOINT_CUT, "broke off its answer") from error
+            raise self._network_error(
+                error, ErrorCode.ENDPOINT_CUT, "broke off its response"
+            ) from error
 
-    async def _refused(self, path: str, response: httpx.Response) -> InferenceError:
+    async def _response_error(self, path: str, response: httpx.Response) -> InferenceError:
         body = bytearray()
         try:
             async for chunk in response.aiter_bytes():
                 body += chunk
-                if len(body) > MAX_REFUSAL:
+                if len(body) > MAX_ERROR_BODY:
                     break
         except httpx.HTTPError:
-            log.debug("endpoint.refusal_cut")
-        error, said = refusal(response.status_code, bytes(body), response.headers)
+            log.debug("endpoint.error_body_cut")
+        error, text = error_from_response(response.status_code, bytes(body), response.headers)
         log.warning(
-            "endpoint.refused",
+            "endpoint.request_failed",
             endpoint=self.endpoint.origin,
             path=path,
             status=response.status_code,
             code=error.code,
         )
         # Endpoints quote what they were sent.
-        said = said.replace(self._key, "[key]") if self._key else said
-        log.debug("endpoint.said", endpoint=self.endpoint.origin, said=said)
+        text = text.replace(self._key, "[key]") if self._key else text
+        log.debug("endpoint.error_text", endpoint=self.endpoint.origin, text=text)
         return error
 
-    def _failed(self, error: httpx.HTTPError, code: ErrorCode, what: str) -> InferenceError:
+    def _network_error(
+        self, error: httpx.HTTPError, code: ErrorCode, problem: str
+    ) -> InferenceError:
         log.warning(
-            "endpoint.failed",
+            "endpoint.network_error",
             endpoint=self.endpoint.origin,
-            failure=type(error).__name__,
-            said=str(error),
+            error=type(error).__name__,
+            text=str(error),
         )
-        return InferenceError(f"The model's endpoint {what}. Try again.", code=code)
+        return InferenceError(f"The model's endpoint {problem}. Try again.", code=code)
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -141,13 +148,14 @@ async def _chunks(response: httpx.Response) -> AsyncGenerator[bytes, None]:
         yield chunk
 
 
-async def _read(response: httpx.Response, limit: int) -> bytes:
+async def _read_body(response: httpx.Response) -> bytes:
     body = bytearray()
     async for chunk in response.aiter_bytes():
         body += chunk
-        if len(body) > limit:
+        if len(body) > MAX_BODY:
             raise InferenceError(
-                "The model's endpoint gave an answer that is far too long.",
+                f"The model's endpoint sent a response of more than {MAX_BODY >> 20} MiB. Check "
+                "its address.",
                 code=ErrorCode.BAD_REPLY,
                 retryable=False,
             )

@@ -1,7 +1,7 @@
-"""How to put a prompt to an endpoint: all speak OpenAI's protocol, each a little differently.
+"""Dialects of OpenAI's protocol, and the requests in each.
 
-The richest form comes first. An endpoint that refuses it is asked in the next one, and the form
-that it took is kept.
+A request is sent in the richest dialect first. If the endpoint refuses it, the next dialect is
+tried, and the first one that works is kept.
 """
 
 from typing import Any, Literal
@@ -13,18 +13,21 @@ from prepserver.engines.types import Prompt
 from prepserver.errors import InferenceError
 from prepserver.wire.error_codes import ErrorCode
 
-__all__ = ["Dialect", "body", "ladder", "path"]
+__all__ = ["Dialect", "dialects_for", "encode_request", "request_path"]
 
 
 class Dialect(Struct, frozen=True):
+    """The fields of a request that one kind of endpoint accepts."""
+
     extended: bool
-    """llama.cpp's own fields: top_k, min_p, repeat_penalty and the grammar. llama.cpp's servers
-    heed them and most others ignore them; OpenAI's refuses what it does not know."""
+    """True to send llama.cpp's own fields: top_k, min_p, repeat_penalty and grammar. llama.cpp's
+    servers apply them, most others ignore them, and OpenAI's rejects unknown fields."""
     schema: Literal["json_schema", "json_object", ""] = ""
-    """How a schema is stated: OpenAI's way, that of llama-cpp-python's server, or in words."""
+    """How a JSON schema is sent: in OpenAI's form, in that of llama-cpp-python's server, or, if
+    empty, as a message."""
     bare: bool = False
-    """Without any choice of how to sample, and the limit under its newer name: what OpenAI's
-    reasoning models insist on."""
+    """True to omit all sampling options and to use the newer name of the token limit, as OpenAI's
+    reasoning models require."""
 
 
 _PLAIN = (Dialect(True), Dialect(False), Dialect(False, bare=True))
@@ -39,17 +42,17 @@ _STRUCTURED = (
 )
 
 
-def ladder(prompt: Prompt) -> tuple[Dialect, ...]:
-    """The forms to try, one after the other."""
+def dialects_for(prompt: Prompt) -> tuple[Dialect, ...]:
+    """Return the dialects to try, in order."""
     return _PLAIN if prompt.schema is None else _STRUCTURED
 
 
-def path(prompt: Prompt) -> str:
+def request_path(prompt: Prompt) -> str:
     return "/chat/completions" if prompt.turns else "/completions"
 
 
-def body(prompt: Prompt, model: str, dialect: Dialect) -> bytes:
-    """JSON. Raises InferenceError, code `bad_chat`."""
+def encode_request(prompt: Prompt, model: str, dialect: Dialect) -> bytes:
+    """Encode a request as JSON. Raises InferenceError, code `bad_chat`."""
     fields: dict[str, Any] = {"model": model, "stream": True}
     limit = "max_completion_tokens" if dialect.bare and prompt.turns else "max_tokens"
     fields[limit] = prompt.max_tokens
@@ -68,27 +71,29 @@ def body(prompt: Prompt, model: str, dialect: Dialect) -> bytes:
         }
         if prompt.grammar:
             fields["grammar"] = prompt.grammar
-    return msgspec.json.encode(fields | _schema(prompt, dialect) | _words(prompt, dialect))
+    return msgspec.json.encode(
+        fields | _schema_fields(prompt, dialect) | _prompt_fields(prompt, dialect)
+    )
 
 
-def _schema(prompt: Prompt, dialect: Dialect) -> dict[str, Any]:
+def _schema_fields(prompt: Prompt, dialect: Dialect) -> dict[str, Any]:
     if prompt.schema is None or not dialect.schema:
         return {}
     if dialect.schema == "json_object":
         return {"response_format": {"type": "json_object", "schema": prompt.schema}}
     named = {"name": prompt.purpose or "reply", "schema": prompt.schema}
-    stated: dict[str, Any] = {"response_format": {"type": "json_schema", "json_schema": named}}
+    fields: dict[str, Any] = {"response_format": {"type": "json_schema", "json_schema": named}}
     if dialect.extended and not prompt.turns:
-        stated["json_schema"] = prompt.schema  # llama.cpp's name for it beside `prompt`
-    return stated
+        fields["json_schema"] = prompt.schema  # llama.cpp's own field for completions
+    return fields
 
 
-def _words(prompt: Prompt, dialect: Dialect) -> dict[str, Any]:
+def _prompt_fields(prompt: Prompt, dialect: Dialect) -> dict[str, Any]:
     if not prompt.turns:
         return {"prompt": prompt.text + prompt.opening}
     if prompt.opening:
         raise InferenceError(
-            "A chat with a model elsewhere cannot be given the first words of the reply.",
+            "A chat with a remote model cannot prescribe the first words of the reply.",
             code=ErrorCode.BAD_CHAT,
             retryable=False,
         )

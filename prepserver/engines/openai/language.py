@@ -6,33 +6,34 @@ from contextlib import aclosing, asynccontextmanager
 import httpx
 
 from prepserver.clock import Clock
-from prepserver.engines.openai import dialects
 from prepserver.engines.openai.client import EndpointClient
+from prepserver.engines.openai.dialects import dialects_for, encode_request, request_path
 from prepserver.engines.openai.endpoint import Endpoint
-from prepserver.engines.openai.events import bad_reply, events
-from prepserver.engines.openai.replies import JsonPart, TokenCounts, piece
-from prepserver.engines.openai.served import look_up
+from prepserver.engines.openai.error_responses import bad_reply
+from prepserver.engines.openai.replies import JsonExtractor, TokenCounts, parse_chunk
+from prepserver.engines.openai.served_models import find_model
+from prepserver.engines.openai.sse import read_events
 from prepserver.engines.types import EngineStats, ModelInfo, Prompt, TextDelta, Usage
 from prepserver.errors import InferenceError
 from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["OpenAILanguageModel"]
 
-SILENCE = 120.0
-"""Seconds without a byte after which the endpoint is given up."""
+READ_TIMEOUT = 120.0
+"""Seconds that the endpoint may send nothing."""
 PARALLEL = 16
-"""Replies that are asked for at once; the setting `parallel` says otherwise."""
-LONGEST_TOKEN = 64
-"""Characters of a reply for each token that was asked for: more is no reply to it."""
+"""Default number of concurrent requests; the setting `parallel` overrides it."""
+MAX_CHARACTERS_PER_TOKEN = 64
+"""Longest valid reply, per requested token."""
 
 
 class OpenAILanguageModel:
     """Implements `prepserver.engines.types.LanguageModel`.
 
-    Several prompts are under way at once, if the endpoint can; what it keeps of earlier ones is its
-    own affair. A grammar is sent along, and only llama.cpp's servers hold the model to it: what a
-    grammar promises must be checked by who needs it. Of a reply to a schema only the
-    JSON is given, if there is any; whether it is whole and right is for its reader to check, too.
+    Prompts are sent concurrently; the endpoint manages its own prefix cache. A grammar is sent, but
+    only llama.cpp's servers enforce it, so callers must check what a grammar promises. A reply to a
+    schema is reduced to its JSON, if it contains any; callers must check that the JSON is complete
+    and valid.
     """
 
     def __init__(
@@ -44,18 +45,20 @@ class OpenAILanguageModel:
         context: int = 4_096,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        """`context` in tokens, at most what the endpoint offers. Raises BadRequest for a key that
-        cannot be one."""
-        self._connection = EndpointClient(endpoint, key, silence=SILENCE, transport=transport)
+        """`context` is the maximum in tokens; a smaller one reported by the endpoint wins.
+
+        Raises BadRequest if the key is malformed.
+        """
+        self._client = EndpointClient(endpoint, key, read_timeout=READ_TIMEOUT, transport=transport)
         self._clock = clock
         self._context = context
         self._model = endpoint.model
-        self._rungs = {True: 0, False: 0}
-        """Which form of a prompt the endpoint took, with a schema and without."""
+        self._dialect_index = {True: 0, False: 0}
+        """Index of the dialect that the endpoint accepts, with a schema and without."""
 
     async def start(self) -> ModelInfo:
-        """See that the endpoint is there. Raises InferenceError."""
-        served = await look_up(self._connection)
+        """Check that the endpoint is available. Raises InferenceError."""
+        served = await find_model(self._client)
         self._model = served.id
         return ModelInfo(
             name=served.id,
@@ -65,87 +68,89 @@ class OpenAILanguageModel:
         )
 
     async def generate(self, prompt: Prompt) -> AsyncGenerator[TextDelta | Usage, None]:
-        """Deltas, then one Usage. Closing the generator closes the connection.
+        """Stream deltas, then one Usage. Closing the generator closes the connection.
 
-        An endpoint that does not count tokens is taken to send one with each event. Raises
+        If the endpoint reports no token counts, each event counts as one token. Raises
         InferenceError.
         """
         if prompt.max_tokens <= 0:
             yield Usage()
             return
         started = self._clock.monotonic()
-        part = None if prompt.schema is None else JsonPart(prompt.schema)
-        counts, count, room, finish = TokenCounts(), 0, prompt.max_tokens * LONGEST_TOKEN, ""
+        extractor = None if prompt.schema is None else JsonExtractor(prompt.schema)
+        counts, text_events, finish_reason = TokenCounts(), 0, ""
+        characters_left = prompt.max_tokens * MAX_CHARACTERS_PER_TOKEN
         async with (
-            self._answer(prompt) as chunks,
+            self._open_stream(prompt) as chunks,
             aclosing(chunks),
-            aclosing(events(chunks)) as stream,
+            aclosing(read_events(chunks)) as events,
         ):
-            async for data in stream:
+            async for data in events:
                 if data == "[DONE]":
                     break
-                said = piece(data)
-                counts, finish = said.counts or counts, said.finish or finish
-                count += bool(said.text)
-                room -= len(said.text)
-                if room < 0:
-                    raise bad_reply("it does not end")
-                if text := part.feed(said.text) if part else said.text:
+                chunk = parse_chunk(data)
+                counts = chunk.counts or counts
+                finish_reason = chunk.finish_reason or finish_reason
+                text_events += bool(chunk.text)
+                characters_left -= len(chunk.text)
+                if characters_left < 0:
+                    raise bad_reply("it exceeds the token limit")
+                if text := extractor.feed(chunk.text) if extractor else chunk.text:
                     yield TextDelta(text)
-        _check(finish)
+        _check_finish_reason(finish_reason)
         yield Usage(
             prompt_tokens=counts.prompt_tokens,
             cached_tokens=counts.cached_tokens,
-            completion_tokens=counts.completion_tokens or count,
+            completion_tokens=counts.completion_tokens or text_events,
             seconds=self._clock.monotonic() - started,
         )
 
     @asynccontextmanager
-    async def _answer(self, prompt: Prompt) -> AsyncGenerator[AsyncGenerator[bytes, None]]:
-        """The answer to the first form of the prompt that the endpoint takes."""
-        ladder, kind = dialects.ladder(prompt), prompt.schema is not None
-        rung = self._rungs[kind]
+    async def _open_stream(self, prompt: Prompt) -> AsyncGenerator[AsyncGenerator[bytes, None]]:
+        """Send the prompt in the first dialect that the endpoint accepts; stream the response."""
+        dialects, structured = dialects_for(prompt), prompt.schema is not None
+        index = self._dialect_index[structured]
         while True:
-            body = dialects.body(prompt, self._model, ladder[rung])
+            request = encode_request(prompt, self._model, dialects[index])
             opened = False
             try:
-                async with self._connection.stream(dialects.path(prompt), body) as chunks:
+                async with self._client.stream(request_path(prompt), request) as chunks:
                     opened = True
-                    self._rungs[kind] = rung
+                    self._dialect_index[structured] = index
                     yield chunks
                 return
             except InferenceError as error:
-                rung += 1
-                if opened or error.code != ErrorCode.ENDPOINT_REFUSED or rung == len(ladder):
+                index += 1
+                if opened or error.code != ErrorCode.ENDPOINT_REFUSED or index == len(dialects):
                     raise
 
     async def prefill(self, prompt: Prompt) -> None:
-        """Nothing: the protocol has no such request, and a paid one is not made in vain."""
+        """Do nothing: the protocol has no such request, and a normal one may cost money."""
 
     async def offload(self, conversation: str) -> None:
-        """Nothing: what the endpoint keeps is its own affair."""
+        """Do nothing: the endpoint manages its own cache."""
 
     async def discard(self, conversation: str) -> None:
-        """Nothing: what the endpoint keeps is its own affair."""
+        """Do nothing: the endpoint manages its own cache."""
 
     async def stats(self) -> EngineStats:
-        """All zero: what the endpoint does is not known."""
+        """Return zeros: the endpoint's load is unknown."""
         return EngineStats()
 
     async def close(self) -> None:
-        await self._connection.close()
+        await self._client.close()
 
 
-def _check(finish: str) -> None:
-    """Whether a reply that has ended is one."""
-    if finish == "content_filter":
+def _check_finish_reason(reason: str) -> None:
+    """Raise InferenceError if a reply was withheld or cut off."""
+    if reason == "content_filter":
         raise InferenceError(
-            "The model's endpoint will not reply to this.",
+            "The content filter of the model's endpoint withheld the reply.",
             code=ErrorCode.REPLY_REFUSED,
             retryable=False,
         )
-    if not finish:
-        # llama-cpp-python's server, for one, ends a stream so when another request comes.
+    if not reason:
+        # llama-cpp-python's server, for one, ends a stream like this when another request arrives.
         raise InferenceError(
             "The model's endpoint broke off its reply. Try again.", code=ErrorCode.ENDPOINT_CUT
         )

@@ -1,16 +1,20 @@
-"""What an endpoint streams back, and the JSON in it."""
+"""Parsing of streamed replies, and of the JSON in them."""
 
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
-from prepserver.engines.openai.events import bad_reply
-from prepserver.engines.openai.refusals import context_overflow, error_text, overflow
+from prepserver.engines.openai.error_responses import (
+    bad_reply,
+    context_overflow,
+    is_context_overflow,
+    parse_error_body,
+)
 from prepserver.errors import InferenceError
 from prepserver.wire.error_codes import ErrorCode
 
-__all__ = ["JsonPart", "ReplyChunk", "TokenCounts", "piece"]
+__all__ = ["JsonExtractor", "ReplyChunk", "TokenCounts", "parse_chunk"]
 
 
 class _Content(Struct):
@@ -28,7 +32,7 @@ class _Details(Struct):
 
 
 class TokenCounts(Struct):
-    """Tokens, as the endpoint counts them."""
+    """Token counts as reported by the endpoint."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -47,25 +51,25 @@ class _Chunk(Struct):
 
 
 class ReplyChunk(Struct, frozen=True):
-    """What one event says."""
+    """The content of one event."""
 
     text: str = ""
-    finish: str = ""
+    finish_reason: str = ""
     counts: TokenCounts | None = None
 
 
-_chunks: msgspec.json.Decoder[_Chunk] = msgspec.json.Decoder(_Chunk)
+_decoder: msgspec.json.Decoder[_Chunk] = msgspec.json.Decoder(_Chunk)
 
 
-def piece(data: str) -> ReplyChunk:
-    """Raises InferenceError."""
+def parse_chunk(data: str) -> ReplyChunk:
+    """Parse the data of one event. Raises InferenceError if it is invalid or reports an error."""
     try:
-        chunk = _chunks.decode(data)
+        chunk = _decoder.decode(data)
     except msgspec.DecodeError as error:
-        raise bad_reply("an event is not what it should be") from error
+        raise bad_reply("an event has an unknown format") from error
     if chunk.error is not None:
-        code, said = error_text({"error": chunk.error})
-        if overflow(code, said):
+        code, message = parse_error_body({"error": chunk.error})
+        if is_context_overflow(code, message):
             raise context_overflow()
         raise InferenceError(
             "The model's endpoint failed in the middle of its reply. Try again.",
@@ -76,37 +80,37 @@ def piece(data: str) -> ReplyChunk:
     return ReplyChunk(text or "", choice.finish_reason or "", chunk.usage)
 
 
-class JsonPart:
-    """The one object or list in a reply, without the fences and words around it."""
+class JsonExtractor:
+    """Extracts the first JSON object or array from a reply, without the text around it."""
 
     def __init__(self, schema: dict[str, Any]) -> None:
-        self._ended = False
-        self._first = "[" if schema.get("type") == "array" else "{"
-        self._open = 0
-        self._quoted = False
+        self._opening = "[" if schema.get("type") == "array" else "{"
+        self._depth = 0
+        self._in_string = False
         self._escaped = False
+        self._ended = False
 
     def feed(self, text: str) -> str:
-        """What of the text belongs to it."""
+        """Return the part of the text that belongs to the JSON value."""
         found: list[str] = []
         for character in text:
             if self._ended:
                 break
-            if self._quoted:
+            if self._in_string:
                 if self._escaped:
                     self._escaped = False
                 elif character == "\\":
                     self._escaped = True
                 elif character == '"':
-                    self._quoted = False
-            elif not self._open and character != self._first:
+                    self._in_string = False
+            elif not self._depth and character != self._opening:
                 continue
             elif character in "{[":
-                self._open += 1
+                self._depth += 1
             elif character in "}]":
-                self._open -= 1
-                self._ended = self._open == 0
+                self._depth -= 1
+                self._ended = self._depth == 0
             elif character == '"':
-                self._quoted = True
+                self._in_string = True
             found.append(character)
         return "".join(found)

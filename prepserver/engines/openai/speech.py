@@ -12,21 +12,21 @@ from msgspec import Struct
 
 from prepserver.engines.openai.client import EndpointClient
 from prepserver.engines.openai.endpoint import Endpoint
-from prepserver.engines.openai.events import bad_reply
-from prepserver.engines.openai.served import look_up
-from prepserver.engines.transcripts import filter_hallucinations
+from prepserver.engines.openai.error_responses import bad_reply
+from prepserver.engines.openai.served_models import find_model
+from prepserver.engines.transcripts import RawSegment, filter_hallucinations
 from prepserver.engines.types import PartialTranscript, Segment, SpeechStats, Transcription, Word
-from prepserver.engines.whisper.transcriber import RawSegment
 from prepserver.errors import InferenceError
 from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import BYTES_PER_SECOND, SAMPLE_RATE
 
 __all__ = ["OpenAISpeechModel"]
 
-SILENCE = 300.0
-"""Seconds without a byte after which the endpoint is given up: it writes down everything first."""
-QUIET = 200
-"""Peak of 16-bit samples below which nobody spoke: whisper invents text for it."""
+READ_TIMEOUT = 300.0
+"""Seconds that the endpoint may send nothing; it responds only when the whole recording is
+transcribed."""
+SILENCE_PEAK = 200
+"""Peak of 16-bit samples below which a recording is silent."""
 
 
 class _Segment(Struct):
@@ -42,7 +42,7 @@ class _TimedWord(Struct):
     end: float
 
 
-class _Transcription(Struct):
+class _Response(Struct):
     text: str
     segments: list[_Segment] | None = None
     words: list[_TimedWord] | None = None
@@ -51,7 +51,7 @@ class _Transcription(Struct):
 class OpenAISpeechModel:
     """Implements `prepserver.engines.types.SpeechModel`.
 
-    The protocol takes whole recordings, so there are no captions while somebody speaks.
+    The protocol transcribes complete recordings only, so there are no captions.
     """
 
     def __init__(
@@ -61,40 +61,41 @@ class OpenAISpeechModel:
         key: str = "",
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        """Raises BadRequest for a key that cannot be one."""
-        self._connection = EndpointClient(endpoint, key, silence=SILENCE, transport=transport)
+        """Raises BadRequest if the key is malformed."""
+        self._client = EndpointClient(endpoint, key, read_timeout=READ_TIMEOUT, transport=transport)
         self._model = endpoint.model
-        self._detailed = True
+        self._verbose = True
+        """False once the endpoint has refused to return timestamps."""
 
     @property
     def name(self) -> str:
-        """Of the model, as the endpoint calls it; empty until that is known."""
+        """The endpoint's name for the model; empty until it is known."""
         return self._model
 
     async def start(self) -> None:
-        """See that the endpoint is there. Raises InferenceError."""
-        self._model = (await look_up(self._connection)).id
+        """Check that the endpoint is available. Raises InferenceError."""
+        self._model = (await find_model(self._client)).id
 
     async def transcribe(self, pcm: bytes, vocabulary: str = "") -> Transcription:
-        """Write down PCM16 little-endian, 16 kHz, mono; `vocabulary` names words to expect.
+        """Transcribe PCM16 little-endian, 16 kHz, mono; `vocabulary` lists words to expect.
 
-        Probable hallucinations go to `Transcription.dropped`, as far as the endpoint reports its
-        confidence. Raises InferenceError.
+        Probable hallucinations go to `Transcription.dropped` if the endpoint reports
+        probabilities. A silent recording is not sent. Raises InferenceError.
         """
         if not pcm or len(pcm) % 2:
             raise InferenceError(
-                "The recording is empty or ends within a sample; record it again.",
+                "The recording is empty or ends within a sample. Record it again.",
                 code=ErrorCode.BAD_AUDIO,
                 retryable=False,
             )
         seconds = len(pcm) / BYTES_PER_SECOND
         samples = np.frombuffer(pcm, dtype="<i2")
-        if samples.max() < QUIET and samples.min() > -QUIET:
+        if samples.max() < SILENCE_PEAK and samples.min() > -SILENCE_PEAK:
             silence = Segment(start=0.0, end=seconds, text="", drop_reason="silence")
             return Transcription(text="", dropped=(silence,), seconds=seconds)
-        heard = await self._ask(pcm, vocabulary)
-        kept, dropped = filter_hallucinations(_heard(heard, seconds))
-        kept = tuple(_with_words(segment, heard.words or []) for segment in kept)
+        response = await self._request_transcription(pcm, vocabulary)
+        kept, dropped = filter_hallucinations(_raw_segments(response, seconds))
+        kept = tuple(_with_words(segment, response.words or []) for segment in kept)
         return Transcription(
             text=" ".join(segment.text for segment in kept),
             segments=kept,
@@ -102,51 +103,51 @@ class OpenAISpeechModel:
             seconds=seconds,
         )
 
-    async def _ask(self, pcm: bytes, vocabulary: str) -> _Transcription:
+    async def _request_transcription(self, pcm: bytes, vocabulary: str) -> _Response:
         fields: dict[str, str | list[str]]
         fields = {"model": self._model, "language": "en", "temperature": "0"}
         if vocabulary:
             fields["prompt"] = vocabulary
-        files = {"file": ("answer.wav", _wav(pcm), "audio/wav")}
-        if self._detailed:
-            more: dict[str, str | list[str]] = {
+        files = {"file": ("answer.wav", _to_wav(pcm), "audio/wav")}
+        if self._verbose:
+            verbose: dict[str, str | list[str]] = {
                 "response_format": "verbose_json",
                 "timestamp_granularities[]": ["word", "segment"],
             }
             try:
-                return await self._post(fields | more, files)
+                return await self._post(fields | verbose, files)
             except InferenceError as error:
-                # Not every model can say when each word was spoken.
+                # Some models return no timestamps.
                 if error.code != ErrorCode.ENDPOINT_REFUSED:
                     raise
-                self._detailed = False
+                self._verbose = False
         return await self._post(fields | {"response_format": "json"}, files)
 
     async def _post(
         self, fields: dict[str, str | list[str]], files: dict[str, tuple[str, bytes, str]]
-    ) -> _Transcription:
-        answer = await self._connection.post("/audio/transcriptions", fields, files)
+    ) -> _Response:
+        body = await self._client.post_form("/audio/transcriptions", fields, files)
         try:
-            return msgspec.json.decode(answer, type=_Transcription)
+            return msgspec.json.decode(body, type=_Response)
         except msgspec.DecodeError as error:
-            raise bad_reply("it is no transcription") from error
+            raise bad_reply("it is not a transcription") from error
 
     async def transcribe_live(
         self, audio: AsyncIterable[bytes], vocabulary: str = ""
     ) -> AsyncGenerator[PartialTranscript | Transcription, None]:
-        """One Speech, when the recording has ended."""
+        """Yield one Transcription after the recording has ended."""
         pcm = b"".join([piece async for piece in audio])
         yield await self.transcribe(pcm, vocabulary)
 
     async def stats(self) -> SpeechStats:
-        """All zero: what the endpoint does is not known."""
+        """Return zeros: the endpoint's load is unknown."""
         return SpeechStats()
 
     async def close(self) -> None:
-        await self._connection.close()
+        await self._client.close()
 
 
-def _wav(pcm: bytes) -> bytes:
+def _to_wav(pcm: bytes) -> bytes:
     file = io.BytesIO()
     with wave.open(file, "wb") as out:
         out.setnchannels(1)
@@ -156,23 +157,23 @@ def _wav(pcm: bytes) -> bytes:
     return file.getvalue()
 
 
-def _heard(answer: _Transcription, seconds: float) -> list[RawSegment]:
-    """The segments; one for everything when there are none."""
-    if not answer.segments:
-        return [RawSegment(0.0, seconds, answer.text, 1.0)]
+def _raw_segments(response: _Response, seconds: float) -> list[RawSegment]:
+    """Return the segments of a response, or a single one if it has only text."""
+    if not response.segments:
+        return [RawSegment(0.0, seconds, response.text, 1.0)]
     return [
         RawSegment(
-            each.start,
-            each.end,
-            each.text,
-            1.0 if each.avg_logprob is None else math.exp(min(0.0, each.avg_logprob)),
+            segment.start,
+            segment.end,
+            segment.text,
+            1.0 if segment.avg_logprob is None else math.exp(min(0.0, segment.avg_logprob)),
         )
-        for each in answer.segments
+        for segment in response.segments
     ]
 
 
 def _with_words(segment: Segment, words: list[_TimedWord]) -> Segment:
-    """Each word belongs to the segment that it begins in."""
+    """Return the segment with the words that begin in it."""
     inside = tuple(
         Word(start=word.start, end=word.end, text=word.word.strip())
         for word in words

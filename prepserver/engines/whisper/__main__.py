@@ -1,4 +1,4 @@
-"""The process of a speech model: `python -m prepserver.engines.whisper`."""
+"""Entry point of the speech model's process: `python -m prepserver.engines.whisper`."""
 
 from prepserver.engines.ipc.runner import serve
 from prepserver.engines.whisper.engine import load

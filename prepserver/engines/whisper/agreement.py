@@ -1,7 +1,7 @@
-"""What two passes over a segment that is being spoken agree on.
+"""The text that two passes over an open span agree on.
 
-LocalAgreement-2 of Machacek, Dabre and Bojar, "Turning Whisper into Real-Time Transcription System"
-(2023): the longest common beginning of what was heard last and what was heard before that.
+LocalAgreement-2 of Macháček, Dabre and Bojar, "Turning Whisper into Real-Time Transcription System"
+(2023): the longest common prefix of the last two passes is committed.
 """
 
 import re
@@ -10,23 +10,23 @@ from msgspec import Struct
 
 __all__ = ["Agreement"]
 
-_MARKS = re.compile(r"[^\w]+")
+_PUNCTUATION = re.compile(r"[^\w]+")
 
 
 class Agreement(Struct, frozen=True):
-    """The text of the last pass, cut in two."""
+    """The text of the last pass, split into a committed and an interim part."""
 
     words: tuple[str, ...] = ()
-    """Of the last pass."""
+    """Words of the last pass."""
     agreed: int = 0
-    """How many of them, from the first, the pass before it heard too."""
+    """Number of leading words that the last two passes have in common."""
 
-    def heard(self, text: str) -> "Agreement":
-        """After one more pass. The case of a letter and a comma are no disagreement."""
+    def after_pass(self, text: str) -> "Agreement":
+        """Return the agreement after one more pass. Case and punctuation are ignored."""
         words = tuple(text.split())
         agreed = 0
         for before, now in zip(self.words, words, strict=False):
-            if _bare(before) != _bare(now):
+            if _normalise(before) != _normalise(now):
                 break
             agreed += 1
         return Agreement(words, agreed)
@@ -40,5 +40,5 @@ class Agreement(Struct, frozen=True):
         return " ".join(self.words[self.agreed :])
 
 
-def _bare(word: str) -> str:
-    return _MARKS.sub("", word).casefold() or word
+def _normalise(word: str) -> str:
+    return _PUNCTUATION.sub("", word).casefold() or word

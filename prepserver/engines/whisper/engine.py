@@ -1,28 +1,28 @@
-"""The speech model's work on all recordings that are open, in the engine's own process."""
+"""The speech engine, which transcribes all open recordings in a process of its own."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 from msgspec import Raw, structs
 
 from prepserver.engines.ipc.runner import EngineCall
 from prepserver.engines.types import SpeechStats
-from prepserver.engines.whisper.loading import loaded
+from prepserver.engines.whisper.loader import load_transcriber
 from prepserver.engines.whisper.options import GetSpeechStats, Loaded, Transcribe, WhisperOptions
-from prepserver.engines.whisper.recording import RecordingTranscription, VoiceDetector
-from prepserver.engines.whisper.scheduler import first
+from prepserver.engines.whisper.recording_transcriber import PendingWork, RecordingTranscriber
 from prepserver.engines.whisper.span_transcriber import SpanTranscriber
 from prepserver.engines.whisper.transcriber import Transcriber
-from prepserver.engines.whisper.voice_activity import VoiceActivityDetector
+from prepserver.engines.whisper.voice_activity import SileroDetector, VoiceActivityDetector
 from prepserver.errors import InferenceError
 
 __all__ = ["WhisperEngine", "load"]
 
-LONGEST_HINT = 600
-"""Code points of vocabulary. Whisper reads at most 224 tokens of it, and the last ones."""
+MAX_VOCABULARY = 600
+"""Code points of vocabulary. Whisper's prompt holds at most 224 tokens, and longer prompts lose
+their beginning."""
 
-_asked: msgspec.msgpack.Decoder[Transcribe | GetSpeechStats] = msgspec.msgpack.Decoder(
+_requests: msgspec.msgpack.Decoder[Transcribe | GetSpeechStats] = msgspec.msgpack.Decoder(
     Transcribe | GetSpeechStats
 )
 
@@ -33,74 +33,88 @@ class WhisperEngine:
 
     def __init__(
         self,
-        ears: Transcriber,
-        voice: Callable[[], VoiceDetector] = VoiceActivityDetector,
+        transcriber: Transcriber,
+        new_detector: Callable[[], VoiceActivityDetector] = SileroDetector,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`voice` makes a detector for a recording; `clock` gives seconds that only ever grow."""
-        self._hearing = SpanTranscriber(ears)
-        self._voice = voice
+        """`new_detector` creates a detector for one recording; `clock` returns monotonic time in
+        seconds."""
+        self._span_transcriber = SpanTranscriber(transcriber)
+        self._new_detector = new_detector
         self._clock = clock
-        self._open: list[RecordingTranscription] = []
+        self._recordings: list[RecordingTranscriber] = []
 
     def submit(self, call: EngineCall) -> None:
-        match _asked.decode(call.payload):
+        match _requests.decode(call.payload):
             case GetSpeechStats():
                 call.send_event(self._stats())
                 call.complete()
-            case Transcribe() as asked:
-                asked = structs.replace(asked, vocabulary=_hint(asked.vocabulary))
-                self._open.append(RecordingTranscription(call, asked, self._voice(), self._clock))
+            case Transcribe() as request:
+                vocabulary = _truncate_vocabulary(request.vocabulary)
+                request = structs.replace(request, vocabulary=vocabulary)
+                self._recordings.append(
+                    RecordingTranscriber(call, request, self._new_detector(), self._clock)
+                )
 
     def run_step(self) -> bool:
-        more = False
-        for each in tuple(self._open):
-            with_it = self._attempt(each, each.take)
-            more = more or bool(with_it)
-        turns = [each.turn() for each in self._open]
-        chosen = first(turns)
+        input_remains = False
+        for recording in tuple(self._recordings):
+            if self._attempt(recording, recording.read_audio):
+                input_remains = True
+        chosen = select_next([recording.pending_work() for recording in self._recordings])
         if chosen is not None:
-            listening = self._open[chosen]
-            self._attempt(listening, lambda: listening.work(self._hearing))
-        for each in tuple(self._open):
-            if each.complete:
-                each.call.send_event(each.speech())
-                self._close(each)
-        return more or chosen is not None
+            recording = self._recordings[chosen]
+            self._attempt(recording, lambda: recording.run_pending(self._span_transcriber))
+        for recording in tuple(self._recordings):
+            if recording.complete:
+                recording.call.send_event(recording.result())
+                self._close(recording)
+        return input_remains or chosen is not None
 
     def _attempt(
-        self, listening: RecordingTranscription, work: Callable[[], bool | None]
+        self, recording: RecordingTranscriber, work: Callable[[], bool | None]
     ) -> bool | None:
-        """What fails costs one recording, and leaves the others alone."""
+        """Work on one recording. An error fails this recording and leaves the others alone."""
         try:
-            if not listening.call.cancelled and not listening.call.completed:
+            if not recording.call.cancelled and not recording.call.completed:
                 return work()
         except InferenceError as error:
-            listening.call.fail(error)
-        self._close(listening)
+            recording.call.fail(error)
+        self._close(recording)
         return False
 
-    def _close(self, listening: RecordingTranscription) -> None:
-        listening.call.complete()
-        if listening in self._open:
-            self._open.remove(listening)
+    def _close(self, recording: RecordingTranscriber) -> None:
+        recording.call.complete()
+        if recording in self._recordings:
+            self._recordings.remove(recording)
 
     def _stats(self) -> SpeechStats:
-        lags = [each.lag for each in self._open if each.lag is not None]
+        lags = [each.caption_lag for each in self._recordings if each.caption_lag is not None]
         return SpeechStats(
-            recordings=len(self._open),
-            waiting=sum(each.waiting for each in self._open),
+            recordings=len(self._recordings),
+            waiting=sum(each.queued_spans for each in self._recordings),
             caption_lag=max(lags, default=0.0),
         )
 
 
+def select_next(pending: Sequence[PendingWork | None]) -> int | None:
+    """Return the index of the work to do next, or None if there is none.
+
+    The last piece of a recording that has ended goes first: its speaker is waiting, and each
+    recording has only one. Otherwise the longest wait wins. Each span that is served starts a new
+    wait, so a long recording that arrived at once takes turns with all others.
+    """
+    waiting = [(not work.last, work.since, n) for n, work in enumerate(pending) if work is not None]
+    return min(waiting)[2] if waiting else None
+
+
 def load(options: Raw) -> tuple[Loaded, WhisperEngine]:
     """Raises InferenceError, code `model_not_loaded`."""
-    wanted = msgspec.msgpack.decode(options, type=WhisperOptions)
-    return Loaded(wanted.binding), WhisperEngine(loaded(wanted))
+    decoded = msgspec.msgpack.decode(options, type=WhisperOptions)
+    return Loaded(decoded.binding), WhisperEngine(load_transcriber(decoded))
 
 
-def _hint(vocabulary: str) -> str:
-    """Whole words of the vocabulary, as much as whisper reads."""
-    hint = " ".join(vocabulary.split())
-    return hint if len(hint) <= LONGEST_HINT else hint[:LONGEST_HINT].rpartition(" ")[0]
+def _truncate_vocabulary(vocabulary: str) -> str:
+    """Return as many whole words as fit into Whisper's prompt."""
+    text = " ".join(vocabulary.split())
+    return text if len(text) <= MAX_VOCABULARY else text[:MAX_VOCABULARY].rpartition(" ")[0]

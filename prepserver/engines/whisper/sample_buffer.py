@@ -1,4 +1,4 @@
-"""The sound of a recording, as far as it is still needed."""
+"""A buffer for the part of a recording that is still needed."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,49 +6,51 @@ from numpy.typing import NDArray
 __all__ = ["SampleBuffer"]
 
 GROWTH = 16_000
-"""Samples by which the room for it grows at least."""
+"""Smallest number of samples by which the buffer grows, and that it discards at once."""
 
 
 class SampleBuffer:
-    """16-bit samples that come at one end and are forgotten at the other."""
+    """16-bit samples, appended at the end and discarded at the beginning.
+
+    Positions count samples from the beginning of the recording, discarded ones included.
+    """
 
     def __init__(self) -> None:
-        self._room: NDArray[np.int16] = np.zeros(0, np.int16)
+        self._data: NDArray[np.int16] = np.zeros(0, np.int16)
         self._begin = 0
-        """The position of the first sample kept, from the beginning of the recording."""
+        """Position of the first sample kept."""
         self._length = 0
-        """How many are kept."""
+        """Samples kept."""
 
     @property
     def end(self) -> int:
-        """Samples taken so far, forgotten ones too."""
+        """Position after the last sample."""
         return self._begin + self._length
 
     @property
-    def room(self) -> int:
-        """Samples that there is memory for now."""
-        return len(self._room)
+    def capacity(self) -> int:
+        """Samples for which memory is allocated."""
+        return len(self._data)
 
-    def add(self, samples: NDArray[np.int16]) -> None:
+    def append(self, samples: NDArray[np.int16]) -> None:
         needed = self._length + len(samples)
-        if needed > len(self._room):
-            room = np.zeros(needed + max(GROWTH, needed // 2), np.int16)
-            room[: self._length] = self._room[: self._length]
-            self._room = room
-        self._room[self._length : needed] = samples
+        if needed > len(self._data):
+            data = np.zeros(needed + max(GROWTH, needed // 2), np.int16)
+            data[: self._length] = self._data[: self._length]
+            self._data = data
+        self._data[self._length : needed] = samples
         self._length = needed
 
-    def part(self, begin: int, end: int) -> NDArray[np.int16]:
-        """A copy of the samples from `begin` to before `end`; those that there are not are left
-        out."""
+    def copy_range(self, begin: int, end: int) -> NDArray[np.int16]:
+        """Return a copy of the samples in [begin, end); positions not in the buffer are skipped."""
         first = max(0, begin - self._begin)
-        return self._room[first : max(first, min(self._length, end - self._begin))].copy()
+        return self._data[first : max(first, min(self._length, end - self._begin))].copy()
 
-    def forget(self, before: int) -> None:
-        """The samples before a position are not needed any more."""
-        gone = max(0, min(self._length, before - self._begin))
-        # Moving the rest costs time; it is worth it when much is gone.
-        if gone > GROWTH:
-            self._room = self._room[gone : self._length].copy()
-            self._begin += gone
-            self._length -= gone
+    def discard_before(self, position: int) -> None:
+        """Allow the samples before a position to be freed."""
+        count = max(0, min(self._length, position - self._begin))
+        # Moving the rest costs time: it pays off only when many samples go.
+        if count > GROWTH:
+            self._data = self._data[count : self._length].copy()
+            self._begin += count
+            self._length -= count

@@ -1,8 +1,8 @@
-"""Where speech is cut into segments: at pauses, and where there is none, at the quietest point.
+"""Segmentation of a recording into spans: cut at pauses or, without one, at the quietest point.
 
-Pure: it sees how likely each chunk of a recording is speech, and how loud it is, and never the
-sound. The longer a segment has grown, the shorter a pause ends it, so that what is left to write
-down when somebody stops speaking stays short.
+The segmenter is pure: it sees the probability of speech and the loudness of each chunk, never the
+audio. The longer a span has grown, the shorter a pause ends it. This keeps the rest short that must
+be transcribed after the speaker stops.
 """
 
 from collections.abc import Sequence
@@ -12,154 +12,160 @@ from msgspec import Struct
 from prepserver.engines.whisper.voice_activity import CHUNK
 from prepserver.wire.protocol import SAMPLE_RATE
 
-__all__ = ["ROLL", "Segmenter", "Span", "chunks"]
+__all__ = ["PADDING", "Segmenter", "Span"]
 
-BEGINS = 0.5
-"""Probability of speech from which a voice is there, the detector's own default."""
-ENDS = 0.35
-"""And below which it is gone again: Silero's default, 0.15 less."""
+START_THRESHOLD = 0.5
+"""Probability from which speech starts: Silero's default threshold."""
+END_THRESHOLD = 0.35
+"""Probability below which speech ends: Silero's default, 0.15 below the start threshold."""
 
 
-def chunks(seconds: float) -> int:
-    """How many whole chunks of the detector that is."""
+def _to_chunks(seconds: float) -> int:
+    """Return the number of complete chunks in this time."""
     return int(seconds * SAMPLE_RATE / CHUNK)
 
 
-SHORTEST = 3
-"""Chunks of voice; less is a click or a cough. The shortest "yes" has about eight."""
-ROLL = round(0.3 * SAMPLE_RATE)
+MIN_SPEECH = 3
+"""Chunks. Less is a click or a cough; the shortest "yes" has about eight."""
+PADDING = round(0.3 * SAMPLE_RATE)
 """Samples kept before and after speech: recordings begin and end mid-breath."""
-LONGEST_PAUSE, SHORTEST_PAUSE = chunks(0.6), chunks(0.2)
-"""Without a voice: what ends the shortest segment, and what ends a long one."""
-LONG = chunks(6.0)
-"""From this length on a segment ends with the shortest pause. Half of it or less asks for the
-longest: words need some others around them to be heard right."""
-LONGEST = chunks(12.0)
-"""Speech without a pause is cut here at the latest. Whisper could look at 30 s together, but what
-is left to be heard when somebody stops is what they wait for."""
-HUSH = chunks(0.16)
-"""What is averaged to find the quietest point."""
+MAX_SILENCE_WINDOW, MIN_SILENCE_WINDOW = _to_chunks(0.6), _to_chunks(0.2)
+"""Chunks of silence that end a short span, and that end a long one."""
+LONG_SPAN = _to_chunks(6.0)
+"""Chunks from which a span ends after the shortest silence window. Up to half of it, the longest
+applies: words need some context to be recognised."""
+MAX_SPAN = _to_chunks(12.0)
+"""Chunks after which speech without a pause is split. Whisper can process 30 s at once, but the
+speaker has to wait for the last span."""
+LOUDNESS_WINDOW = _to_chunks(0.16)
+"""Chunks over which the loudness is averaged to find the quietest point."""
 
 
 class Span(Struct, frozen=True, kw_only=True):
-    """A part of a recording in which somebody speaks. Positions in samples from its beginning."""
+    """A stretch of speech. Positions in samples from the beginning of the recording."""
 
     begin: int
     end: int
-    """The sample after the last."""
-    voiced: int
-    """The end of the last chunk with a voice. What is between it and `end` is breath."""
+    """Position after the last sample."""
+    speech_end: int
+    """End of the last chunk with speech. The samples from there to `end` are padding."""
 
 
 class Segmenter:
-    """Takes one recording, chunk by chunk, and gives back the spans that are finished."""
+    """Splits one recording into spans, chunk by chunk."""
 
     def __init__(self) -> None:
         self._count = 0
-        self._free = 0
-        """The end of the voice in the span before. The breath between two spans belongs to both:
-        one ends with it, the other begins with it."""
+        """Chunks seen."""
+        self._previous_end = 0
+        """Position, in samples, where the previous span's speech ended. The silence between two
+        spans belongs to both, as the padding of each."""
         self._first: int | None = None
-        """The chunk in which the voice of the open span begins."""
+        """Chunk in which the open span's speech begins; None without an open span."""
         self._last = 0
-        """The chunk after the last one with a voice."""
-        self._speaking = False
-        self._run = 0
-        """The chunk in which the present run of voice began."""
-        self._strong = 0
-        """Chunks of that run that are surely voice."""
+        """Chunk after the last one with speech."""
+        self._in_speech = False
+        self._run_first = 0
+        """Chunk in which the current run of speech began."""
+        self._run_speech = 0
+        """Chunks of that run above the start threshold."""
         self._levels: list[float] = []
-        """Of the open span, from `_first`."""
+        """Loudness of the open span's chunks, from `_first`."""
 
     @property
     def position(self) -> int:
-        """Samples taken so far."""
+        """Samples seen."""
         return self._count * CHUNK
 
     @property
-    def settled(self) -> int:
-        """Samples before which nothing is needed any more, apart from finished spans."""
+    def next_begin(self) -> int:
+        """Position, in samples, before which no later span begins. Earlier samples are needed for
+        finished spans only."""
         if self._first is not None:
-            return self._begin
-        begins = self._run if self._speaking else self._count
-        return max(self._free, begins * CHUNK - ROLL)
+            return self._span_begin
+        first = self._run_first if self._in_speech else self._count
+        return max(self._previous_end, first * CHUNK - PADDING)
 
     @property
-    def open(self) -> Span | None:
-        """The span that is being spoken, as far as it was heard."""
+    def open_span(self) -> Span | None:
+        """The span in progress, up to the current position."""
         if self._first is None:
             return None
-        voiced = self._last * CHUNK
-        return Span(begin=self._begin, end=min(self.position, voiced + ROLL), voiced=voiced)
+        speech_end = self._last * CHUNK
+        return Span(
+            begin=self._span_begin,
+            end=min(self.position, speech_end + PADDING),
+            speech_end=speech_end,
+        )
 
-    def add(self, probability: float, level: float) -> Span | None:
-        """Take the next chunk; a span if that ends one."""
+    def add_chunk(self, probability: float, level: float) -> Span | None:
+        """Add the next chunk. Returns a span if this chunk finishes one."""
         number = self._count
         self._count += 1
-        if self._speaking and probability < ENDS:
-            self._speaking = False
-        elif not self._speaking and probability >= BEGINS:
-            self._speaking, self._run, self._strong = True, number, 0
-        if self._speaking:
-            self._strong += probability >= BEGINS
+        if self._in_speech and probability < END_THRESHOLD:
+            self._in_speech = False
+        elif not self._in_speech and probability >= START_THRESHOLD:
+            self._in_speech, self._run_first, self._run_speech = True, number, 0
+        if self._in_speech:
+            self._run_speech += probability >= START_THRESHOLD
         if self._first is not None:
             self._levels.append(level)
-        if self._speaking and self._strong >= SHORTEST:
+        if self._in_speech and self._run_speech >= MIN_SPEECH:
             if self._first is None:
-                self._first = self._run
-                self._levels = [level] * (self._count - self._run)
+                self._first = self._run_first
+                self._levels = [level] * (self._count - self._run_first)
             self._last = self._count
         if self._first is None:
             return None
-        if not self._speaking and self._count - self._last >= _patience(self._last - self._first):
-            return self._close()
-        if self._count - self._first >= LONGEST:
-            return self._cut(self._first)
+        silence = self._count - self._last
+        if not self._in_speech and silence >= _silence_window(self._last - self._first):
+            return self._finish_span()
+        if self._count - self._first >= MAX_SPAN:
+            return self._split_span(self._first)
         return None
 
-    def end(self, length: int) -> Span | None:
-        """The recording is over, after `length` samples; the rest of it, if there is speech."""
-        span = self.open
-        self._first, self._free = None, length
-        return (
-            None
-            if span is None
-            else Span(
-                begin=span.begin,
-                end=min(length, span.voiced + ROLL),
-                voiced=min(length, span.voiced),
-            )
+    def finish(self, length: int) -> Span | None:
+        """End the recording after `length` samples. Returns the open span, if any."""
+        span = self.open_span
+        self._first, self._previous_end = None, length
+        if span is None:
+            return None
+        return Span(
+            begin=span.begin,
+            end=min(length, span.speech_end + PADDING),
+            speech_end=min(length, span.speech_end),
         )
 
     @property
-    def _begin(self) -> int:
+    def _span_begin(self) -> int:
         assert self._first is not None
-        return max(self._free, self._first * CHUNK - ROLL)
+        return max(self._previous_end, self._first * CHUNK - PADDING)
 
-    def _close(self) -> Span | None:
-        span = self.open
+    def _finish_span(self) -> Span:
+        span = self.open_span
         assert span is not None
-        self._first, self._free = None, span.voiced
+        self._first, self._previous_end = None, span.speech_end
         return span
 
-    def _cut(self, first: int) -> Span:
-        """Where it was quietest in the second half; the rest is the beginning of the next."""
-        half = LONGEST // 2
-        cut = first + half + quietest(self._levels[half : self._last - first], HUSH)
-        span = Span(begin=self._begin, end=cut * CHUNK, voiced=cut * CHUNK)
+    def _split_span(self, first: int) -> Span:
+        """Split the open span at the quietest point of its second half."""
+        half = MAX_SPAN // 2
+        cut = first + half + find_quietest(self._levels[half : self._last - first], LOUDNESS_WINDOW)
+        span = Span(begin=self._span_begin, end=cut * CHUNK, speech_end=cut * CHUNK)
         self._levels = self._levels[cut - first :]
-        self._first, self._free = cut, cut * CHUNK
+        self._first, self._previous_end = cut, cut * CHUNK
         return span
 
 
-def _patience(length: int) -> int:
-    """Chunks without a voice that end a span of `length` chunks."""
-    grown = min(1.0, max(0.0, 2 * length / LONG - 1))
-    return round(LONGEST_PAUSE + (SHORTEST_PAUSE - LONGEST_PAUSE) * grown)
+def _silence_window(length: int) -> int:
+    """Return the number of silent chunks that end a span with `length` chunks of speech."""
+    growth = min(1.0, max(0.0, 2 * length / LONG_SPAN - 1))
+    return round(MAX_SILENCE_WINDOW + (MIN_SILENCE_WINDOW - MAX_SILENCE_WINDOW) * growth)
 
 
-def quietest(levels: Sequence[float], width: int) -> int:
-    """The middle of the `width` neighbours whose sum is least; of equals, the last."""
+def find_quietest(levels: Sequence[float], width: int) -> int:
+    """Return the middle of the window of `width` levels with the smallest sum, the last of equal
+    ones."""
     sums = [sum(levels[n : n + width]) for n in range(max(1, len(levels) - width + 1))]
-    least = min(sums)
-    return len(sums) - 1 - sums[::-1].index(least) + width // 2
+    smallest = min(sums)
+    return len(sums) - 1 - sums[::-1].index(smallest) + width // 2

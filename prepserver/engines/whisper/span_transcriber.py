@@ -1,7 +1,7 @@
-"""What is said in one span of a recording: a quick look first, a thorough one if that is doubtful.
+"""Transcription of one span: a fast pass, then a full pass if the result needs one.
 
-Whisper looks at 30 s together, whatever it is given, unless told to look at less (`audio_ctx`).
-That is several times quicker for a short span, and now and then loses its way.
+By default whisper.cpp encodes a window of 30 s, however short the audio is. The fast pass limits
+the encoder with `audio_ctx`. This is several times faster for a short span but occasionally fails.
 """
 
 import math
@@ -12,33 +12,33 @@ import numpy as np
 from msgspec import Struct, structs
 from numpy.typing import NDArray
 
-from prepserver.engines.transcripts import filter_hallucinations
+from prepserver.engines.transcripts import RawSegment, filter_hallucinations
 from prepserver.engines.types import Segment
-from prepserver.engines.whisper.transcriber import RawSegment, Transcriber
-from prepserver.engines.whisper.voice_activity import scaled
+from prepserver.engines.whisper.transcriber import Transcriber
+from prepserver.engines.whisper.voice_activity import to_float32
 from prepserver.wire.protocol import SAMPLE_RATE
 
-__all__ = ["SpanTranscriber", "TranscriptionResult"]
+__all__ = ["SpanTranscriber", "SpanTranscript"]
 
-WINDOW = 30.0
-"""Seconds that whisper looks at together."""
-CONTEXT = 1_500
-"""Positions of the encoder for a whole window: 50 a second."""
-MARGIN = 64
-"""Positions at least beyond the end of a short span, to keep its last words right."""
-STEP = 256
-"""Positions that whisper.cpp's fast attention works on together. What it is told to look at it
-rounds up to these, and the room this makes holds what it heard before, of anybody: told a multiple,
-it hears nothing of that, and the same every time."""
-SHORTEST = round(1.1 * SAMPLE_RATE)
-"""Samples; whisper.cpp hears nothing in less than a second."""
+WINDOW_SECONDS = 30.0
+"""Seconds of audio that Whisper processes at once."""
+FULL_AUDIO_CTX = 1_500
+"""Encoder positions for a whole window: 50 a second."""
+AUDIO_CTX_MARGIN = 64
+"""Encoder positions beyond the end of a short span, so that its last words are recognised."""
+AUDIO_CTX_STEP = 256
+"""Encoder positions that whisper.cpp's flash attention processes together. It pads `audio_ctx` to a
+multiple of this, and the padding contains leftovers of earlier calls, of other speakers too. An
+exact multiple needs no padding, which makes results reproducible."""
+MIN_SAMPLES = round(1.1 * SAMPLE_RATE)
+"""Shortest input; whisper.cpp recognises nothing in less than a second."""
 
-Piece = TypeVar("Piece", Segment, RawSegment)
-"""What has a time, and words that have."""
+Timed = TypeVar("Timed", Segment, RawSegment)
+"""A segment with times, whose words have times too."""
 
 
-class TranscriptionResult(Struct, frozen=True):
-    """What was heard in a span, times in seconds from the beginning of the recording."""
+class SpanTranscript(Struct, frozen=True):
+    """The segments of a span. Times in seconds from the beginning of the recording."""
 
     kept: tuple[Segment, ...]
     dropped: tuple[Segment, ...]
@@ -47,89 +47,92 @@ class TranscriptionResult(Struct, frozen=True):
     def text(self) -> str:
         return " ".join(segment.text for segment in self.kept)
 
-    def after(self, time: float) -> "TranscriptionResult":
-        """With nothing before `time`: the breath between two spans belongs to both."""
+    def starting_at(self, time: float) -> "SpanTranscript":
+        """Return a copy with all times clamped to at least `time`: adjacent spans share the silence
+        between them."""
 
-        def place(seconds: float) -> float:
+        def clamp(seconds: float) -> float:
             return max(time, seconds)
 
-        return TranscriptionResult(_placed(self.kept, place), _placed(self.dropped, place))
+        return SpanTranscript(_map_times(self.kept, clamp), _map_times(self.dropped, clamp))
 
     @property
-    def doubtful(self) -> bool:
-        """Whether a thorough look might find more."""
+    def needs_full_pass(self) -> bool:
+        """True if a full pass might recognise more."""
         return bool(self.dropped) or not self.kept
 
 
 class SpanTranscriber:
-    """Hears spans through one pair of ears."""
+    """Transcribes spans with one `Transcriber`."""
 
-    def __init__(self, ears: Transcriber) -> None:
-        self._ears = ears
+    def __init__(self, transcriber: Transcriber) -> None:
+        self._transcriber = transcriber
 
-    def glance(
+    def fast_pass(
         self,
         samples: NDArray[np.int16],
         begin: int,
         vocabulary: str,
-        proceed: Callable[[], bool],
-    ) -> TranscriptionResult | None:
-        """What a quick look finds in samples that begin at sample `begin` of the recording; None
-        when `proceed` said no."""
-        return self._look(samples, begin, vocabulary, proceed, thorough=False)
+        should_continue: Callable[[], bool],
+    ) -> SpanTranscript | None:
+        """Transcribe samples that begin at sample `begin` of the recording, with a limited encoder
+        window. Returns None once `should_continue` returns False. Raises InferenceError.
+        """
+        return self._run_pass(samples, begin, vocabulary, should_continue, full=False)
 
-    def listen(
+    def transcribe(
         self,
         samples: NDArray[np.int16],
         begin: int,
         vocabulary: str,
-        proceed: Callable[[], bool],
-    ) -> TranscriptionResult | None:
-        """The same, and a thorough look where the quick one is doubtful."""
-        quick = self.glance(samples, begin, vocabulary, proceed)
-        if quick is None or not quick.doubtful:
-            return quick
-        return self._look(samples, begin, vocabulary, proceed, thorough=True)
+        should_continue: Callable[[], bool],
+    ) -> SpanTranscript | None:
+        """Like `fast_pass`, followed by a full pass if the result needs one."""
+        transcript = self.fast_pass(samples, begin, vocabulary, should_continue)
+        if transcript is None or not transcript.needs_full_pass:
+            return transcript
+        return self._run_pass(samples, begin, vocabulary, should_continue, full=True)
 
-    def _look(
+    def _run_pass(
         self,
         samples: NDArray[np.int16],
         begin: int,
         vocabulary: str,
-        proceed: Callable[[], bool],
+        should_continue: Callable[[], bool],
         *,
-        thorough: bool,
-    ) -> TranscriptionResult | None:
-        padded = np.pad(samples, (0, max(0, SHORTEST - len(samples))))
-        needed = len(padded) / SAMPLE_RATE * CONTEXT / WINDOW + MARGIN
-        context = math.ceil(needed / STEP) * STEP
-        heard = self._ears.hear(
-            scaled(padded),
+        full: bool,
+    ) -> SpanTranscript | None:
+        padded = np.pad(samples, (0, max(0, MIN_SAMPLES - len(samples))))
+        needed = len(padded) / SAMPLE_RATE * FULL_AUDIO_CTX / WINDOW_SECONDS + AUDIO_CTX_MARGIN
+        audio_ctx = math.ceil(needed / AUDIO_CTX_STEP) * AUDIO_CTX_STEP
+        raw_segments = self._transcriber.transcribe(
+            to_float32(padded),
             vocabulary=vocabulary,
-            context=0 if thorough or context >= CONTEXT else context,
-            patient=thorough,
-            proceed=proceed,
+            audio_ctx=0 if full or audio_ctx >= FULL_AUDIO_CTX else audio_ctx,
+            temperature_fallback=full,
+            should_continue=should_continue,
         )
-        if heard is None:
+        if raw_segments is None:
             return None
         start, end = begin / SAMPLE_RATE, (begin + len(samples)) / SAMPLE_RATE
-        # In the recording, and none of it beyond the span.
-        return TranscriptionResult(
-            *filter_hallucinations(_placed(heard, lambda time: min(start + max(0.0, time), end)))
-        )
+
+        def to_recording(time: float) -> float:
+            return min(start + max(0.0, time), end)
+
+        return SpanTranscript(*filter_hallucinations(_map_times(raw_segments, to_recording)))
 
 
-def _placed(pieces: Iterable[Piece], place: Callable[[float], float]) -> tuple[Piece, ...]:
-    """The same, and its words, at other times."""
+def _map_times(segments: Iterable[Timed], convert: Callable[[float], float]) -> tuple[Timed, ...]:
+    """Return the segments with the times of the segments and their words converted."""
     return tuple(
         structs.replace(
-            each,
-            start=place(each.start),
-            end=place(each.end),
+            segment,
+            start=convert(segment.start),
+            end=convert(segment.end),
             words=tuple(
-                structs.replace(word, start=place(word.start), end=place(word.end))
-                for word in each.words
+                structs.replace(word, start=convert(word.start), end=convert(word.end))
+                for word in segment.words
             ),
         )
-        for each in pieces
+        for segment in segments
     )

@@ -1,60 +1,38 @@
-"""What a binding to whisper.cpp does for the engine."""
+"""The interface of a binding to whisper.cpp."""
 
 from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
-from msgspec import Struct
 from numpy.typing import NDArray
 
-from prepserver.engines.types import Word
+from prepserver.engines.transcripts import RawSegment
 from prepserver.errors import InferenceError
 from prepserver.wire.error_codes import ErrorCode
 
-__all__ = ["RawSegment", "Transcriber", "geometric_mean", "unloadable"]
-
-
-class RawSegment(Struct, frozen=True):
-    """What whisper.cpp calls a segment, before anybody has looked at it."""
-
-    start: float
-    """Seconds from the beginning of the samples."""
-    end: float
-    text: str
-    probability: float
-    """Geometric mean over the tokens that are text, 0 to 1; 1 when there are none."""
-    words: tuple[Word, ...] = ()
-    """When each word was said, from the beginning of the samples; of a binding that does not
-    know, none."""
+__all__ = ["Transcriber", "model_not_loaded"]
 
 
 class Transcriber(Protocol):
-    """One loaded model. What is asked of it leaves nothing behind for the next request."""
+    """One loaded model. Calls are independent: no state carries over to the next."""
 
-    def hear(
+    def transcribe(
         self,
         samples: NDArray[np.float32],
         *,
         vocabulary: str,
-        context: int,
-        patient: bool,
-        proceed: Callable[[], bool],
+        audio_ctx: int,
+        temperature_fallback: bool,
+        should_continue: Callable[[], bool],
     ) -> list[RawSegment] | None:
-        """Write down samples between -1 and 1 at 16 kHz, in English.
+        """Transcribe English speech, given as samples between -1 and 1 at 16 kHz.
 
-        `context` in positions of 20 ms that the encoder looks at, at most 1500; 0 means all.
-        `patient`: whether to try again, less strictly, what came out unlikely or looping.
-        `proceed` is asked many times a second; once it says no, None is given back where the
-        binding can be interrupted. Raises InferenceError.
+        `audio_ctx` is the number of encoder positions, 20 ms each and 1,500 at most; 0 means all.
+        With `temperature_fallback`, unlikely or repetitive text is decoded again at higher
+        temperatures. `should_continue` is polled many times a second; once it returns False, a
+        binding that can be interrupted stops and returns None. Raises InferenceError.
         """
 
 
-def geometric_mean(probabilities: list[float]) -> float:
-    """Of numbers from 0 to 1; 1 of none."""
-    if not probabilities:
-        return 1.0
-    return float(np.exp(np.mean(np.log(np.maximum(probabilities, 1e-9)))))
-
-
-def unloadable(message: str) -> InferenceError:
+def model_not_loaded(message: str) -> InferenceError:
     return InferenceError(message, code=ErrorCode.MODEL_NOT_LOADED, retryable=False)

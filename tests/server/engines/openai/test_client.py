@@ -1,4 +1,4 @@
-"""Requests to an endpoint: what becomes of those that fail."""
+"""Failed requests to an endpoint become typed errors that reveal no secret."""
 
 from typing import Any
 
@@ -8,17 +8,23 @@ from structlog.testing import capture_logs
 
 from prepserver.errors import BadRequest, InferenceError
 from prepserver.wire.error_codes import ErrorCode
-from tests.server.engines.openai.replies import KEY, Script, language, refused, reply
+from tests.server.engines.openai.fake_endpoint import (
+    KEY,
+    FakeEndpoint,
+    error_response,
+    generate,
+    new_model,
+)
 from tests.support.loop import asynchronous
 
 OVERFLOW = "This model's maximum context length is 2048 tokens, however you requested 3001 tokens."
 
 
 @pytest.mark.parametrize("key", ["two words", "ключ", "line\nbreak"])
-def test_a_key_that_cannot_be_sent_is_refused_and_not_repeated(key: str) -> None:
-    """A header would be broken by it; the error does not show it."""
+def test_a_malformed_key_is_refused_and_not_shown(key: str) -> None:
+    """It would break the header; the error does not contain it."""
     with pytest.raises(BadRequest) as caught:
-        language(lambda request: httpx.Response(200), key=key)
+        new_model(lambda request: httpx.Response(200), key=key)
     assert caught.value.code == ErrorCode.BAD_SETTING
     assert key not in str(caught.value)
 
@@ -50,42 +56,44 @@ def test_a_key_that_cannot_be_sent_is_refused_and_not_repeated(key: str) -> None
     ],
 )
 @asynchronous
-async def test_what_a_status_means(status: int, body: Any, code: str, retryable: bool) -> None:
-    """Endpoints word their refusals differently; each becomes one of a few typed errors."""
-    error, _ = await _refused(status, body)
+async def test_each_error_response_becomes_a_typed_error(
+    status: int, body: Any, code: str, retryable: bool
+) -> None:
+    """The code depends on the status and on the various forms of error bodies."""
+    error, _ = await _error_and_logs(status, body)
     assert (error.code, error.retryable) == (code, retryable)
 
 
-async def _refused(status: int, body: Any) -> tuple[InferenceError, list[Any]]:
+async def _error_and_logs(status: int, body: Any) -> tuple[InferenceError, list[Any]]:
     with capture_logs() as logs, pytest.raises(InferenceError) as caught:
-        await reply(language(lambda request: refused(status, body)))
+        await generate(new_model(lambda request: error_response(status, body)))
     return caught.value, logs
 
 
 @asynchronous
-async def test_a_refusal_does_not_repeat_the_key() -> None:
-    """Neither to whoever waits nor in the log, though the endpoint quotes it."""
+async def test_a_quoted_key_is_neither_shown_nor_logged() -> None:
+    """Endpoints may quote the key in their error message."""
     for status in (400, 401, 404, 500):
         body = {"error": {"message": f"Incorrect API key provided: {KEY}"}}
-        error, logs = await _refused(status, body)
+        error, logs = await _error_and_logs(status, body)
         assert KEY not in repr(error.as_dict())
         assert KEY not in repr(logs)
-        assert [each["status"] for each in logs if each["event"] == "endpoint.refused"]
+        assert [each["status"] for each in logs if each["event"] == "endpoint.request_failed"]
 
 
 @asynchronous
-async def test_a_busy_endpoint_may_say_for_how_long() -> None:
-    """Whoever waits is told; what is no number of seconds is left out."""
+async def test_retry_after_is_passed_on() -> None:
+    """A value that is not a plausible number of seconds is ignored."""
     for value, details in [("7", {"retry_after": 7}), ("soon", {}), ("-1", {}), ("9" * 40, {})]:
-        answer = refused(429, None, **{"Retry-After": value})
+        response = error_response(429, None, **{"Retry-After": value})
         with pytest.raises(InferenceError) as caught:
-            await reply(language(Script(answer)))
+            await generate(new_model(FakeEndpoint(response)))
         assert caught.value.details == details
 
 
 @asynchronous
-async def test_a_refusal_without_end_is_not_read_to_its_end() -> None:
-    """An endpoint cannot fill the memory with its reasons."""
+async def test_an_endless_error_response_is_read_in_part_only() -> None:
+    """An endpoint cannot fill the memory with an error message."""
     read = 0
 
     async def endless() -> Any:
@@ -95,7 +103,7 @@ async def test_a_refusal_without_end_is_not_read_to_its_end() -> None:
             yield b"x" * 10_000
 
     with pytest.raises(InferenceError) as caught:
-        await reply(language(lambda request: httpx.Response(500, content=endless())))
+        await generate(new_model(lambda request: httpx.Response(500, content=endless())))
     assert caught.value.code == ErrorCode.ENDPOINT_BUSY
     assert read < 20
 
@@ -111,13 +119,13 @@ async def test_a_refusal_without_end_is_not_read_to_its_end() -> None:
     ],
 )
 @asynchronous
-async def test_a_request_that_fails_may_be_repeated(failure: Exception, code: str) -> None:
-    """Each failure of the network is a typed error."""
+async def test_a_network_error_is_retryable(failure: Exception, code: str) -> None:
+    """Its message does not contain the endpoint's address."""
 
     def fail(request: httpx.Request) -> httpx.Response:
         raise failure
 
     with pytest.raises(InferenceError) as caught:
-        await reply(language(fail))
+        await generate(new_model(fail))
     assert (caught.value.code, caught.value.retryable) == (code, True)
     assert "endpoint.test" not in caught.value.message

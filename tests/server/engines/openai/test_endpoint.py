@@ -1,15 +1,15 @@
-"""The address of a model elsewhere."""
+"""The address of a remote model is parsed and validated."""
 
 import pytest
 
 from prepserver.engines.openai.endpoint import Endpoint
 from prepserver.errors import BadRequest
 from prepserver.wire.error_codes import ErrorCode
-from tests.server.engines.openai.replies import KEY
+from tests.server.engines.openai.fake_endpoint import KEY
 
 
-def test_an_address_and_a_name() -> None:
-    """The name follows the #; a slash at the end of the address does not matter."""
+def test_an_address_consists_of_a_url_and_a_name() -> None:
+    """The name follows the #; a trailing slash of the URL is removed."""
     endpoint = Endpoint.parse("openai:http://127.0.0.1:9000/v1/#meta/llama-3.1:8b")
     assert endpoint == Endpoint("http://127.0.0.1:9000/v1", "meta/llama-3.1:8b")
     assert endpoint.origin == "http://127.0.0.1:9000"
@@ -32,15 +32,15 @@ def test_an_address_and_a_name() -> None:
         "openai:http://host/v1\n#gpt",
     ],
 )
-def test_an_address_that_is_none(text: str) -> None:
-    """The error says what an address looks like."""
+def test_an_invalid_address_is_refused(text: str) -> None:
+    """The error shows the expected form."""
     with pytest.raises(BadRequest, match="openai:URL#NAME") as caught:
         Endpoint.parse(text)
     assert caught.value.code == ErrorCode.BAD_SETTING
 
 
-def test_a_password_in_an_address_is_refused_and_not_repeated() -> None:
-    """It would be in the arguments of a process for everybody to read."""
+def test_a_password_in_the_url_is_refused_and_not_shown() -> None:
+    """Other users of the machine could read it in the process list."""
     with pytest.raises(BadRequest, match="openai_api_key") as caught:
         Endpoint.parse(f"openai:http://me:{KEY}@host/v1#gpt")
     assert KEY not in str(caught.value)
@@ -56,6 +56,6 @@ def test_a_password_in_an_address_is_refused_and_not_repeated() -> None:
         ("http://127.evil.example/v1", False),
     ],
 )
-def test_who_can_read_a_key_on_its_way(url: str, private: bool) -> None:
-    """TLS keeps it, and so does a connection within the machine."""
+def test_an_endpoint_is_private_over_tls_or_loopback(url: str, private: bool) -> None:
+    """Otherwise the API key could be read in transit."""
     assert Endpoint.parse(f"openai:{url}#gpt").private is private

@@ -1,4 +1,4 @@
-"""The same against llama-cpp-python's own server, with the starter model."""
+"""The remote language model against llama-cpp-python's own server, with the starter model."""
 
 import asyncio
 import re
@@ -15,7 +15,7 @@ from prepserver.engines.openai.language import OpenAILanguageModel
 from prepserver.engines.types import ChatTurn, ModelInfo, Prompt, TextDelta, Usage
 from prepserver.errors import InferenceError
 from prepserver.wire.error_codes import ErrorCode
-from tests.server.engines.openai.replies import KEY
+from tests.server.engines.openai.fake_endpoint import KEY
 from tests.support.llama_cpp_server import LlamaCppServer
 from tests.support.loop import asynchronous
 
@@ -40,7 +40,7 @@ def peer(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 @asynccontextmanager
-async def connected(
+async def connect(
     peer: LlamaCppServer, name: str = "smollm2", key: str = KEY
 ) -> AsyncIterator[OpenAILanguageModel]:
     model = OpenAILanguageModel(Endpoint.parse(f"openai:{peer.url}#{name}"), SystemClock(), key=key)
@@ -50,7 +50,8 @@ async def connected(
         await model.close()
 
 
-async def replied(model: OpenAILanguageModel, prompt: Prompt) -> tuple[list[str], Usage]:
+async def generate(model: OpenAILanguageModel, prompt: Prompt) -> tuple[list[str], Usage]:
+    """Return the texts of all deltas, and the usage."""
     events = [event async for event in model.generate(prompt)]
     usage = events.pop()
     assert isinstance(usage, Usage)
@@ -59,9 +60,9 @@ async def replied(model: OpenAILanguageModel, prompt: Prompt) -> tuple[list[str]
 
 @asynchronous
 async def test_the_model_is_found(peer: LlamaCppServer) -> None:
-    """By its name, or without one, since there is only one."""
+    """Its name may be omitted, since it is the only one."""
     for name in ("smollm2", ""):
-        async with connected(peer, name) as model:
+        async with connect(peer, name) as model:
             assert await model.start() == ModelInfo(
                 name="smollm2", parameters=0, context=4_096, parallel=16
             )
@@ -69,19 +70,19 @@ async def test_the_model_is_found(peer: LlamaCppServer) -> None:
 
 @asynchronous
 async def test_a_wrong_key_is_refused(peer: LlamaCppServer) -> None:
-    """At the start and at each request."""
-    async with connected(peer, key="sk-wrong") as model:
+    """The server checks the key of every request."""
+    async with connect(peer, key="sk-wrong") as model:
         with pytest.raises(InferenceError) as caught:
-            await replied(model, CHAT)
+            await generate(model, CHAT)
     assert caught.value.code == ErrorCode.ENDPOINT_UNAUTHORIZED
 
 
 @asynchronous
-async def test_a_chat_streams_and_a_seed_repeats_it(peer: LlamaCppServer) -> None:
-    """Word by word, and the same words again."""
-    async with connected(peer) as model:
-        texts, usage = await replied(model, CHAT)
-        again, _ = await replied(model, CHAT)
+async def test_a_chat_streams_and_is_reproducible(peer: LlamaCppServer) -> None:
+    """The same seed gives the same text."""
+    async with connect(peer) as model:
+        texts, usage = await generate(model, CHAT)
+        again, _ = await generate(model, CHAT)
     assert len(texts) > 5
     assert usage.completion_tokens >= len(texts)
     assert usage.seconds > 0
@@ -89,10 +90,10 @@ async def test_a_chat_streams_and_a_seed_repeats_it(peer: LlamaCppServer) -> Non
 
 
 @asynchronous
-async def test_text_is_gone_on_from(peer: LlamaCppServer) -> None:
-    """A text prompt is sent as a completion, with the first words of the reply."""
-    async with connected(peer) as model:
-        texts, _ = await replied(
+async def test_a_text_prompt_is_completed(peer: LlamaCppServer) -> None:
+    """The prompt is sent as a completion, with the first words of the reply."""
+    async with connect(peer) as model:
+        texts, _ = await generate(
             model,
             Prompt(text="One, two, three, four,", opening=" five,", max_tokens=8, temperature=0.0),
         )
@@ -100,17 +101,17 @@ async def test_text_is_gone_on_from(peer: LlamaCppServer) -> None:
 
 
 @asynchronous
-async def test_this_server_heeds_a_grammar(peer: LlamaCppServer) -> None:
-    """llama.cpp's extension to the protocol is used where it exists."""
+async def test_a_grammar_is_enforced(peer: LlamaCppServer) -> None:
+    """The server supports llama.cpp's extension of the protocol."""
     prompt = msgspec.structs.replace(CHAT, grammar='root ::= "Why " [a-z ]{10,40} "?"')
-    async with connected(peer) as model:
-        texts, _ = await replied(model, prompt)
+    async with connect(peer) as model:
+        texts, _ = await generate(model, prompt)
     assert re.fullmatch(r"Why [a-z ]{10,40}\?", "".join(texts))
 
 
 @asynchronous
-async def test_a_schema_holds(peer: LlamaCppServer) -> None:
-    """Though this server knows it under another name than OpenAI's."""
+async def test_a_schema_is_enforced(peer: LlamaCppServer) -> None:
+    """The server expects it in another form than OpenAI's."""
     schema = {
         "type": "object",
         "properties": {
@@ -118,8 +119,8 @@ async def test_a_schema_holds(peer: LlamaCppServer) -> None:
         },
         "required": ["skills"],
     }
-    async with connected(peer) as model:
-        texts, _ = await replied(model, msgspec.structs.replace(CHAT, schema=schema))
+    async with connect(peer) as model:
+        texts, _ = await generate(model, msgspec.structs.replace(CHAT, schema=schema))
     skills = msgspec.json.decode("".join(texts))["skills"]
     assert len(skills) <= 2
     assert set(skills) <= {"sql", "go", "css"}
@@ -127,23 +128,23 @@ async def test_a_schema_holds(peer: LlamaCppServer) -> None:
 
 @asynchronous
 async def test_closing_the_reply_frees_the_server(peer: LlamaCppServer) -> None:
-    """It stops writing, and answers the next request."""
+    """The server stops generating and handles the next request."""
     long = msgspec.structs.replace(CHAT, max_tokens=1_500, temperature=1.0)
-    async with connected(peer) as model:
+    async with connect(peer) as model:
         async with aclosing(model.generate(long)) as events:
             assert isinstance(await anext(events), TextDelta)
-        texts, _ = await asyncio.wait_for(replied(model, CHAT), 20.0)
+        texts, _ = await asyncio.wait_for(generate(model, CHAT), 20.0)
     assert texts
 
 
 @asynchronous
-async def test_a_reply_that_another_request_cut_off_is_an_error(peer: LlamaCppServer) -> None:
-    """This server, as it comes, breaks off a stream for the next request; it looks like the end."""
+async def test_a_reply_that_another_request_interrupts_is_an_error(peer: LlamaCppServer) -> None:
+    """By default this server ends a stream when another request arrives, as if it were complete."""
     long = msgspec.structs.replace(CHAT, max_tokens=1_500, temperature=1.5, min_p=0.0)
-    async with connected(peer) as model:
+    async with connect(peer) as model:
         async with aclosing(model.generate(long)) as events:
             assert isinstance(await anext(events), TextDelta)
-            other = asyncio.create_task(replied(model, CHAT))
+            other = asyncio.create_task(generate(model, CHAT))
             with pytest.raises(InferenceError) as caught:
                 async for _ in events:
                     pass
@@ -152,22 +153,20 @@ async def test_a_reply_that_another_request_cut_off_is_an_error(peer: LlamaCppSe
 
 
 @asynchronous
-async def test_a_server_that_is_killed_breaks_its_reply_off(
-    models_dir: Path, tmp_path: Path
-) -> None:
-    """kill -9 in mid-sentence, and then nobody there: both may be tried again."""
+async def test_a_killed_server_gives_retryable_errors(models_dir: Path, tmp_path: Path) -> None:
+    """Both the interrupted reply and the next request may be retried."""
     model_file = models_dir / "smollm2-135m-instruct.q4_1.gguf"
     long = msgspec.structs.replace(CHAT, max_tokens=1_500, temperature=1.5, min_p=0.0)
     with LlamaCppServer(tmp_path, model_file) as peer:
-        async with connected(peer, "") as model:
+        async with connect(peer, "") as model:
             await model.start()
-            reply = model.generate(long)
-            assert isinstance(await anext(reply), TextDelta)
+            events = model.generate(long)
+            assert isinstance(await anext(events), TextDelta)
             peer.kill()
             with pytest.raises(InferenceError) as cut:
-                async for _ in reply:
+                async for _ in events:
                     pass
             with pytest.raises(InferenceError) as gone:
-                await replied(model, CHAT)
+                await generate(model, CHAT)
     assert (cut.value.code, cut.value.retryable) == ("endpoint_cut", True)
     assert (gone.value.code, gone.value.retryable) == ("endpoint_unreachable", True)

@@ -1,4 +1,4 @@
-"""A speech model elsewhere: what it is sent, and what is made of its answer."""
+"""A remote speech model: the requests it is sent, and the handling of its responses."""
 
 import io
 import math
@@ -14,35 +14,37 @@ from prepserver.engines.openai.endpoint import Endpoint
 from prepserver.engines.openai.speech import OpenAISpeechModel
 from prepserver.engines.types import Transcription
 from prepserver.errors import InferenceError
-from tests.server.engines.openai.replies import KEY, Script, refused
+from tests.server.engines.openai.fake_endpoint import KEY, FakeEndpoint, error_response
 from tests.support.loop import asynchronous
 
 PCM = b"\x00\x10" * 16_000
-TEXT = {"text": " We moved it."}
+RESPONSE = {"text": " We moved it."}
 
 
-def speech(script: Script) -> OpenAISpeechModel:
+def new_model(endpoint: FakeEndpoint) -> OpenAISpeechModel:
     return OpenAISpeechModel(
         Endpoint.parse("openai:http://endpoint.test/v1#whisper-1"),
         key=KEY,
-        transport=httpx.MockTransport(script),
+        transport=httpx.MockTransport(endpoint),
     )
 
 
-async def heard(script: Script, pcm: bytes = PCM, vocabulary: str = "") -> Transcription:
-    model = speech(script)
+async def transcribe(
+    endpoint: FakeEndpoint, pcm: bytes = PCM, vocabulary: str = ""
+) -> Transcription:
+    model = new_model(endpoint)
     try:
         return await model.transcribe(pcm, vocabulary)
     finally:
         await model.close()
 
 
-def answered(body: Any) -> Script:
-    return Script(httpx.Response(200, json=body))
+def endpoint_returning(body: Any) -> FakeEndpoint:
+    return FakeEndpoint(httpx.Response(200, json=body))
 
 
-def form(request: httpx.Request) -> dict[str, list[bytes]]:
-    """The fields of a form and what is in each."""
+def parse_form(request: httpx.Request) -> dict[str, list[bytes]]:
+    """Return the contents of a multipart form by the name of the field."""
     head = f"Content-Type: {request.headers['Content-Type']}\r\n\r\n".encode()
     fields: dict[str, list[bytes]] = {}
     for part in message_from_bytes(head + request.content).get_payload():
@@ -55,15 +57,15 @@ def form(request: httpx.Request) -> dict[str, list[bytes]]:
 
 
 @asynchronous
-async def test_a_recording_is_sent_as_a_file_of_sound() -> None:
-    """16 kHz, mono, 16 bits, every sample; with the words to expect."""
-    script = answered(TEXT)
-    speech = await heard(script, vocabulary="Kafka, ledger")
-    assert (speech.text, speech.seconds) == ("We moved it.", 1.0)
-    request = script.requests[0]
+async def test_a_recording_is_sent_as_a_wav_file() -> None:
+    """The request contains every sample at 16 kHz, mono, 16 bits, and the vocabulary."""
+    endpoint = endpoint_returning(RESPONSE)
+    result = await transcribe(endpoint, vocabulary="Kafka, ledger")
+    assert (result.text, result.seconds) == ("We moved it.", 1.0)
+    request = endpoint.requests[0]
     assert str(request.url) == "http://endpoint.test/v1/audio/transcriptions"
     assert request.headers["Authorization"] == f"Bearer {KEY}"
-    fields = form(request)
+    fields = parse_form(request)
     assert fields["model"] == [b"whisper-1"]
     assert fields["prompt"] == [b"Kafka, ledger"]
     with wave.open(io.BytesIO(fields["file"][0])) as file:
@@ -72,8 +74,8 @@ async def test_a_recording_is_sent_as_a_file_of_sound() -> None:
 
 
 @asynchronous
-async def test_what_the_endpoint_doubts_is_set_aside() -> None:
-    """By the same rules as what is heard on this machine."""
+async def test_unlikely_segments_are_dropped() -> None:
+    """The filter is that of the local engine; words are assigned to the kept segments."""
     segments = [
         {"start": 0.0, "end": 0.5, "text": " We moved it.", "avg_logprob": -0.1},
         {"start": 0.5, "end": 1.0, "text": " Thank you.", "avg_logprob": -2.0},
@@ -84,82 +86,84 @@ async def test_what_the_endpoint_doubts_is_set_aside() -> None:
         {"word": "it.", "start": 0.3, "end": 0.5},
         {"word": "Thank", "start": 0.5, "end": 0.7},
     ]
-    answer = {"text": "We moved it. Thank you.", "segments": segments, "words": words}
-    speech = await heard(answered(answer))
-    assert speech.text == "We moved it."
-    assert [(s.text, s.drop_reason) for s in speech.dropped] == [("Thank you.", "unlikely")]
-    (kept,) = speech.segments
+    body = {"text": "We moved it. Thank you.", "segments": segments, "words": words}
+    result = await transcribe(endpoint_returning(body))
+    assert result.text == "We moved it."
+    assert [(s.text, s.drop_reason) for s in result.dropped] == [("Thank you.", "unlikely")]
+    (kept,) = result.segments
     assert math.isclose(kept.probability, math.exp(-0.1))
     assert [word.text for word in kept.words] == ["We", "moved", "it."]
 
 
 @asynchronous
-async def test_an_endpoint_without_details_is_asked_for_the_text() -> None:
-    """What it refuses is not asked again."""
+async def test_plain_text_is_requested_if_timestamps_are_refused() -> None:
+    """Timestamps are not requested again from the same endpoint."""
 
-    def answer(request: httpx.Request) -> httpx.Response:
-        plain = form(request)["response_format"] == [b"json"]
-        return httpx.Response(200, json=TEXT) if plain else refused(400)
+    def respond(request: httpx.Request) -> httpx.Response:
+        plain = parse_form(request)["response_format"] == [b"json"]
+        return httpx.Response(200, json=RESPONSE) if plain else error_response(400)
 
-    script = Script(answer)
-    model = speech(script)
+    endpoint = FakeEndpoint(respond)
+    model = new_model(endpoint)
     for _ in range(2):
         assert (await model.transcribe(PCM)).text == "We moved it."
     await model.close()
-    assert len(script.requests) == 3
+    assert len(endpoint.requests) == 3
 
 
 @asynchronous
-async def test_silence_stays_here() -> None:
-    """Whisper invents text for it, so it is not even sent."""
-    script = answered({"text": "Thank you."})
-    speech = await heard(script, b"\x05\x00\xfb\xff" * 8_000)
-    assert (speech.text, [each.drop_reason for each in speech.dropped]) == ("", ["silence"])
-    assert script.requests == []
+async def test_a_silent_recording_is_not_sent() -> None:
+    """Whisper would invent text for it."""
+    endpoint = endpoint_returning({"text": "Thank you."})
+    result = await transcribe(endpoint, b"\x05\x00\xfb\xff" * 8_000)
+    assert (result.text, [each.drop_reason for each in result.dropped]) == ("", ["silence"])
+    assert endpoint.requests == []
 
 
 @pytest.mark.parametrize("pcm", [b"", b"\x00"])
 @asynchronous
-async def test_what_is_no_recording_is_refused(pcm: bytes) -> None:
-    """Nothing, or half a sample."""
+async def test_an_invalid_recording_is_refused(pcm: bytes) -> None:
+    """It is empty or ends within a sample."""
     with pytest.raises(InferenceError) as caught:
-        await heard(answered(TEXT), pcm)
+        await transcribe(endpoint_returning(RESPONSE), pcm)
     assert (caught.value.code, caught.value.retryable) == ("bad_audio", False)
 
 
 @pytest.mark.parametrize(
-    ("answer", "code", "retryable"),
+    ("response", "code", "retryable"),
     [
         (httpx.Response(200, json={"words": []}), "bad_reply", True),
         (httpx.Response(200, content=b"plain text"), "bad_reply", True),
         (httpx.Response(200, json={"text": "a", "segments": [{}]}), "bad_reply", True),
-        (refused(401), "endpoint_unauthorized", False),
-        (refused(404), "model_not_found", False),
-        (refused(413), "request_too_long", False),
-        (refused(503), "endpoint_busy", True),
-        (refused(400), "endpoint_refused", False),
+        (error_response(401), "endpoint_unauthorized", False),
+        (error_response(404), "model_not_found", False),
+        (error_response(413), "request_too_long", False),
+        (error_response(503), "endpoint_busy", True),
+        (error_response(400), "endpoint_refused", False),
     ],
 )
 @asynchronous
-async def test_an_answer_that_is_none(answer: httpx.Response, code: str, retryable: bool) -> None:
-    """A typed error; whoever waits knows whether to try again."""
+async def test_an_invalid_response_is_a_typed_error(
+    response: httpx.Response, code: str, retryable: bool
+) -> None:
+    """The error tells the caller if a retry may help."""
     with pytest.raises(InferenceError) as caught:
-        await heard(Script(answer))
+        await transcribe(FakeEndpoint(response))
     assert (caught.value.code, caught.value.retryable) == (code, retryable)
 
 
 @asynchronous
-async def test_listening_ends_in_what_the_whole_recording_says() -> None:
-    """No captions: the protocol takes whole recordings."""
+async def test_live_transcription_gives_one_result_at_the_end() -> None:
+    """There are no captions: the whole recording is sent after it has ended."""
 
-    async def pieces() -> AsyncIterator[bytes]:
+    async def audio() -> AsyncIterator[bytes]:
         yield PCM[:1_001]
         yield PCM[1_001:]
 
-    script = answered(TEXT)
-    model = speech(script)
-    found = [event async for event in model.transcribe_live(pieces())]
+    endpoint = endpoint_returning(RESPONSE)
+    model = new_model(endpoint)
+    events = [event async for event in model.transcribe_live(audio())]
     await model.close()
-    assert [type(event) for event in found] == [Transcription]
-    with wave.open(io.BytesIO(form(script.requests[0])["file"][0])) as file:
+    assert [type(event) for event in events] == [Transcription]
+    with wave.open(io.BytesIO(parse_form(endpoint.requests[0])["file"][0])) as file:
         assert file.readframes(file.getnframes()) == PCM

@@ -1,4 +1,4 @@
-"""Sounds to listen to: the bundled recordings, and those that nobody speaks in."""
+"""Recordings for tests: the bundled ones, and synthetic sounds without speech."""
 
 import wave
 from collections.abc import Mapping
@@ -10,46 +10,49 @@ from numpy.typing import NDArray
 from prepserver.wire.protocol import SAMPLE_RATE
 
 SPEECH = Path(__file__).parents[3] / "speech"
+"""Folder of the bundled recordings and their transcripts."""
 
 Samples = NDArray[np.int16]
 
 
-def spoken(name: str) -> Samples:
-    """A bundled recording."""
+def read_recording(name: str) -> Samples:
+    """Return the samples of a bundled recording."""
     with wave.open(str(SPEECH / f"{name}.wav")) as file:
         assert (file.getframerate(), file.getnchannels(), file.getsampwidth()) == (16_000, 1, 2)
         return np.frombuffer(file.readframes(file.getnframes()), "<i2")
 
 
-def words_of() -> dict[str, str]:
-    """What each bundled recording says."""
+def reference_transcripts() -> dict[str, str]:
+    """Return the words of each bundled recording, by its name."""
     lines = (SPEECH / "transcripts.tsv").read_text("utf-8").splitlines()
     return dict(line.split("\t") for line in lines)
 
 
-def unspoken(seconds: float) -> Mapping[str, Samples]:
-    """Sounds without a word in them, of that length, the same every time."""
+def sounds_without_speech(seconds: float) -> Mapping[str, Samples]:
+    """Synthesise sounds of a given length, by name. They are the same on every call."""
     random = np.random.default_rng(3)
     count = round(seconds * SAMPLE_RATE)
     time: NDArray[np.float64] = np.arange(count) / SAMPLE_RATE
     white: NDArray[np.float64] = random.normal(0, 1, count)
     return {
-        "silence": _pcm(np.zeros(count)),
-        "faint noise": _pcm(white * 0.01),
-        "loud noise": _pcm(white * 0.2),
-        "pink noise": _pcm(_pink(random, count) * 0.2),
-        "hum": _pcm((_tone(time, 50) + _tone(time, 100) / 2 + _tone(time, 150) / 3) * 0.2),
-        "beeps": _pcm(np.sin(2 * np.pi * 1_000 * time) * (time % 1 < 0.2) * 0.3),
-        "telephone": _pcm((_tone(time, 350) + _tone(time, 440)) * (time % 3 < 1) * 0.2),
-        "chords": _pcm(_chords(time) * 0.2),
-        "melody": _pcm(_melody(time) * 0.3),
-        "clicks": _pcm(np.where(random.random(count) < 4 / SAMPLE_RATE, 0.9, 0.0)),
-        "typing": _pcm(white * (random.random(count // 800 + 1).repeat(800)[:count] < 0.2) * 0.3),
-        "breath": _pcm(_pink(random, count) * np.abs(_tone(time, 1 / 8)) * 0.15),
+        "silence": _to_pcm(np.zeros(count)),
+        "faint noise": _to_pcm(white * 0.01),
+        "loud noise": _to_pcm(white * 0.2),
+        "pink noise": _to_pcm(_pink_noise(random, count) * 0.2),
+        "hum": _to_pcm((_tone(time, 50) + _tone(time, 100) / 2 + _tone(time, 150) / 3) * 0.2),
+        "beeps": _to_pcm(np.sin(2 * np.pi * 1_000 * time) * (time % 1 < 0.2) * 0.3),
+        "telephone": _to_pcm((_tone(time, 350) + _tone(time, 440)) * (time % 3 < 1) * 0.2),
+        "chords": _to_pcm(_chords(time) * 0.2),
+        "melody": _to_pcm(_melody(time) * 0.3),
+        "clicks": _to_pcm(np.where(random.random(count) < 4 / SAMPLE_RATE, 0.9, 0.0)),
+        "typing": _to_pcm(
+            white * (random.random(count // 800 + 1).repeat(800)[:count] < 0.2) * 0.3
+        ),
+        "breath": _to_pcm(_pink_noise(random, count) * np.abs(_tone(time, 1 / 8)) * 0.15),
     }
 
 
-def _pcm(samples: NDArray[np.float64]) -> Samples:
+def _to_pcm(samples: NDArray[np.float64]) -> Samples:
     return (samples * 32_767).clip(-32_768, 32_767).astype("<i2")
 
 
@@ -57,8 +60,8 @@ def _tone(time: NDArray[np.float64], frequency: float) -> NDArray[np.float64]:
     return np.asarray(np.sin(2 * np.pi * frequency * time))
 
 
-def _pink(random: np.random.Generator, count: int) -> NDArray[np.float64]:
-    """Noise whose power falls with the frequency."""
+def _pink_noise(random: np.random.Generator, count: int) -> NDArray[np.float64]:
+    """Generate noise whose power is inversely proportional to the frequency."""
     spectrum: NDArray[np.complex128] = np.fft.rfft(random.normal(0, 1, count))
     spectrum[1:] /= np.sqrt(np.arange(1, len(spectrum)))
     spectrum[0] = 0
@@ -67,7 +70,7 @@ def _pink(random: np.random.Generator, count: int) -> NDArray[np.float64]:
 
 
 def _chords(time: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Four triads, two seconds each, that fade like a piano's."""
+    """Generate four triads of two seconds each, which fade like a piano's."""
     roots = np.array([261.6, 220.0, 174.6, 196.0])[(time // 2).astype(int) % 4]
     notes = np.zeros(len(time))
     for ratio in (1, 1.25, 1.5):
@@ -77,7 +80,7 @@ def _chords(time: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _melody(time: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A scale with vibrato, three notes a second."""
+    """Generate a scale with vibrato, three notes a second."""
     steps: NDArray[np.float64] = np.array([0, 2, 4, 5, 7, 9, 11, 12])[(time * 3).astype(int) % 8]
     frequency = 261.6 * 2 ** (steps / 12) * (1 + 0.01 * np.sin(2 * np.pi * 5 * time))
     return np.asarray(np.sin(2 * np.pi * np.cumsum(frequency) / SAMPLE_RATE))

@@ -1,20 +1,20 @@
-"""Text is stable once two passes in a row heard it."""
+"""Text is committed once two consecutive passes agree on it."""
 
 import pytest
 
 from prepserver.engines.whisper.agreement import Agreement
 
 
-def after(*texts: str) -> tuple[str, str]:
-    """What is stable and what is not after these passes."""
+def after_passes(*texts: str) -> tuple[str, str]:
+    """Return the committed and the interim text after these passes."""
     agreement = Agreement()
     for text in texts:
-        agreement = agreement.heard(text)
+        agreement = agreement.after_pass(text)
     return agreement.committed, agreement.interim
 
 
 @pytest.mark.parametrize(
-    ("passes", "stable", "tentative"),
+    ("passes", "committed", "interim"),
     [
         ((), "", ""),
         (("I would",), "", "I would"),
@@ -26,21 +26,21 @@ def after(*texts: str) -> tuple[str, str]:
         (("one two", "", "one two"), "", "one two"),
     ],
 )
-def test_the_longest_common_beginning_is_stable(
-    passes: tuple[str, ...], stable: str, tentative: str
+def test_the_longest_common_prefix_is_committed(
+    passes: tuple[str, ...], committed: str, interim: str
 ) -> None:
-    """Of the last two passes, whatever came before them."""
-    assert after(*passes) == (stable, tentative)
+    """Only the last two passes count."""
+    assert after_passes(*passes) == (committed, interim)
 
 
-def test_capitals_and_commas_are_no_disagreement() -> None:
-    """They change with what follows; the last way to write it counts."""
-    assert after("In my last project I led", "in my last project, I led a team") == (
+def test_case_and_punctuation_are_ignored() -> None:
+    """They depend on what follows; the spelling of the last pass is used."""
+    assert after_passes("In my last project I led", "in my last project, I led a team") == (
         "in my last project, I led",
         "a team",
     )
 
 
-def test_words_made_of_marks_alone_are_compared_as_they_are() -> None:
-    """A dash is not a comma."""
-    assert after("so - yes", "so , yes") == ("so", ", yes")
+def test_words_of_punctuation_alone_are_compared_literally() -> None:
+    """A dash differs from a comma."""
+    assert after_passes("so - yes", "so , yes") == ("so", ", yes")

@@ -1,4 +1,4 @@
-"""The engine's own rules, on ears that are acted: what is heard when, and who goes first."""
+"""The engine's rules with a fake transcriber: passes, captions and the order of work."""
 
 import itertools
 
@@ -9,66 +9,78 @@ import pytest
 from prepserver.engines.ipc.frames import DoneFrame, EventFrame, Reply, RequestFrame, encode_payload
 from prepserver.engines.ipc.runner import EngineCall
 from prepserver.engines.types import SpeechStats
-from prepserver.engines.whisper.engine import WhisperEngine
+from prepserver.engines.whisper.engine import WhisperEngine, select_next
 from prepserver.engines.whisper.options import AudioChunk, GetSpeechStats
+from prepserver.engines.whisper.recording_transcriber import PendingWork
 from prepserver.errors import InferenceError
 from prepserver.wire.error_codes import ErrorCode
-from tests.server.engines.whisper.acting import (
-    ActedEars,
-    ActedVoice,
-    Hand,
+from tests.server.engines.whisper.fakes import (
+    WORD_SECONDS,
+    FakeDetector,
+    FakeTime,
+    FakeTranscriber,
     Speaker,
-    exhaust,
-    live,
-    pause,
-    said,
+    run_live,
+    run_until_idle,
+    silence,
+    speech,
     text,
 )
 
 
-def made(cost: float = 0.0) -> tuple[WhisperEngine, ActedEars, Hand]:
-    clock = Hand()
-    ears = ActedEars(clock, cost)
-    return WhisperEngine(ears, ActedVoice, clock), ears, clock
+def new_engine(cost: float = 0.0) -> tuple[WhisperEngine, FakeTranscriber, FakeTime]:
+    """`cost` is seconds of computation for each second of audio."""
+    clock = FakeTime()
+    transcriber = FakeTranscriber(clock, cost)
+    return WhisperEngine(transcriber, FakeDetector, clock), transcriber, clock
 
 
-def test_a_whole_recording_is_written_down_segment_by_segment() -> None:
-    """Every word once, in order, with its time in the recording."""
-    engine, ears, _ = made()
-    speaker = Speaker(engine, whole=True)
-    speaker.say(pause(1), said(1, 20), pause(2), said(21, 20), pause(1))
+# --- Complete recordings ------------------------------------------------------------------------
+
+
+def test_a_complete_recording_is_transcribed_span_by_span() -> None:
+    """Every word appears once, in order, with its time in the recording."""
+    engine, transcriber, _ = new_engine()
+    speaker = Speaker(engine, drafts=False)
+    speaker.send(silence(1), speech(1, 20), silence(2), speech(21, 20), silence(1))
     speaker.stop()
-    exhaust(engine)
-    speech = speaker.speech
-    assert speech.text == text(1, 40)
-    assert len(speech.segments) == len(ears.heard) == 2
-    words = [word for segment in speech.segments for word in segment.words]
+    run_until_idle(engine)
+    transcription = speaker.transcription
+    assert transcription.text == text(1, 40)
+    assert len(transcription.segments) == len(transcriber.passes) == 2
+    words = [word for segment in transcription.segments for word in segment.words]
     assert words[0].start == pytest.approx(1.0, abs=0.01)
-    assert words[20].start == pytest.approx(1 + 20 * 0.32 + 2, abs=0.01)
-    assert speech.seconds == pytest.approx(4 + 40 * 0.32)
+    assert words[20].start == pytest.approx(1 + 20 * WORD_SECONDS + 2, abs=0.01)
+    assert transcription.seconds == pytest.approx(4 + 40 * WORD_SECONDS)
 
 
-def test_a_whole_recording_is_heard_the_same_however_it_arrives() -> None:
-    """Piece by piece or at once: no look at half of it, and the same result every time."""
-    speeches = []
+def test_a_complete_recording_gets_the_same_transcript_however_it_arrives() -> None:
+    """In one piece or in seven, each span is transcribed once, with the same result."""
+    transcriptions = []
+    samples = np.concatenate([speech(1, 20), silence(2), speech(21, 3)])
     for pieces in (1, 7):
-        engine, ears, _ = made()
-        speaker = Speaker(engine, whole=True)
-        for piece in np.array_split(np.concatenate([said(1, 20), pause(2), said(21, 3)]), pieces):
-            speaker.say(piece)
-            exhaust(engine)
+        engine, transcriber, _ = new_engine()
+        speaker = Speaker(engine, drafts=False)
+        for piece in np.array_split(samples, pieces):
+            speaker.send(piece)
+            run_until_idle(engine)
         speaker.stop()
-        exhaust(engine)
-        assert len(ears.heard) == 2
-        speeches.append(speaker.speech)
-    assert speeches[0] == speeches[1]
+        run_until_idle(engine)
+        assert len(transcriber.passes) == 2
+        transcriptions.append(speaker.transcription)
+    assert transcriptions[0] == transcriptions[1]
 
 
-def test_captions_grow_from_tentative_to_stable_to_final() -> None:
-    """One pass says it, a second agrees, the end of the segment makes it final."""
-    engine, _, clock = made(cost=0.01)
+# --- Captions -----------------------------------------------------------------------------------
+
+
+def test_text_becomes_interim_then_committed_then_final() -> None:
+    """The first pass gives interim text, a second one commits it, and the end of the span makes it
+    final."""
+    engine, _, clock = new_engine(cost=0.01)
     speaker = Speaker(engine)
-    live(engine, clock, [(speaker, np.concatenate([said(1, 8), pause(2), said(9, 4), pause(2)]))])
+    samples = np.concatenate([speech(1, 8), silence(2), speech(9, 4), silence(2)])
+    run_live(engine, clock, [(speaker, samples)])
     captions = speaker.captions
     assert captions[0].interim.startswith(text(1, 1))
     assert captions[0].committed == captions[0].final == ""
@@ -77,284 +89,316 @@ def test_captions_grow_from_tentative_to_stable_to_final() -> None:
     for before, after in itertools.pairwise(captions):
         assert after.final.startswith(before.final)
         assert after.seconds >= before.seconds
-    assert speaker.speech.text == text(1, 12)
+    assert speaker.transcription.text == text(1, 12)
 
 
-def test_a_pass_comes_with_every_new_word_or_two() -> None:
-    """Two passes are never further apart than a second of speech while the machine keeps up."""
-    engine, _, clock = made(cost=0.01)
+def test_a_caption_follows_every_second_of_speech() -> None:
+    """Two captions are less than a second of speech apart while the machine keeps up."""
+    engine, _, clock = new_engine(cost=0.01)
     speaker = Speaker(engine)
-    live(engine, clock, [(speaker, said(1, 30))])
+    run_live(engine, clock, [(speaker, speech(1, 30))])
     times = [0.0, *(caption.seconds for caption in speaker.captions)]
     assert max(b - a for a, b in itertools.pairwise(times)) < 1.0
 
 
-def test_what_was_heard_to_its_end_is_not_heard_again() -> None:
-    """After a moment of silence the last pass is the result: at the stop nothing is left to do."""
-    engine, ears, clock = made(cost=0.01)
+def test_a_draft_of_all_speech_becomes_the_transcript() -> None:
+    """After a short silence, the last draft covers the span: stopping costs no further pass."""
+    engine, transcriber, clock = new_engine(cost=0.01)
     speaker = Speaker(engine)
-    speaker.say(said(1, 6), pause(0.3))
-    exhaust(engine)
-    assert ears.heard[-1][:2] == (1, 6)
-    looks, began = len(ears.heard), clock.now
+    speaker.send(speech(1, 6), silence(0.3))
+    run_until_idle(engine)
+    assert transcriber.passes[-1][:2] == (1, 6)
+    passes, began = len(transcriber.passes), clock.now
     speaker.stop()
-    exhaust(engine)
-    assert (len(ears.heard), clock.now) == (looks, began)
-    assert speaker.speech.text == text(1, 6)
+    run_until_idle(engine)
+    assert (len(transcriber.passes), clock.now) == (passes, began)
+    assert speaker.transcription.text == text(1, 6)
 
 
-def test_a_word_after_the_last_pass_is_heard() -> None:
-    """A result is only used again when it is whole."""
-    engine, _, _ = made()
+def test_a_word_after_the_last_draft_is_transcribed() -> None:
+    """A draft becomes the transcript only if it covers all speech of the span."""
+    engine, _, _ = new_engine()
     speaker = Speaker(engine)
-    speaker.say(said(1, 6), pause(0.3))
-    exhaust(engine)
-    speaker.say(said(7, 1))
+    speaker.send(speech(1, 6), silence(0.3))
+    run_until_idle(engine)
+    speaker.send(speech(7, 1))
     speaker.stop()
-    exhaust(engine)
-    assert speaker.speech.text == text(1, 7)
+    run_until_idle(engine)
+    assert speaker.transcription.text == text(1, 7)
 
 
-def test_a_finished_segment_is_never_heard_again() -> None:
-    """However long the rest goes on, each look begins behind it."""
-    engine, ears, clock = made(cost=0.01)
+def test_a_finished_span_is_never_transcribed_again() -> None:
+    """Each later pass begins after it, however long the recording continues."""
+    engine, transcriber, clock = new_engine(cost=0.01)
     speaker = Speaker(engine)
-    script = np.concatenate([said(1, 10), pause(1.5), said(11, 30), pause(1.5), said(41, 10)])
-    live(engine, clock, [(speaker, script)])
-    behind = [first for first, last, _ in ears.heard if last > 10]
-    assert min(behind) == 11
-    assert speaker.speech.text == text(1, 50)
+    samples = np.concatenate(
+        [speech(1, 10), silence(1.5), speech(11, 30), silence(1.5), speech(41, 10)]
+    )
+    run_live(engine, clock, [(speaker, samples)])
+    later = [first for first, last, _ in transcriber.passes if last > 10]
+    assert min(later) == 11
+    assert speaker.transcription.text == text(1, 50)
 
 
-def test_a_pass_that_the_end_overtakes_is_given_up() -> None:
-    """Who stops within a pass waits for the last one only."""
-    engine, ears, _ = made()
+def test_a_draft_that_the_end_makes_useless_is_aborted() -> None:
+    """A speaker who stops during a draft waits for the final pass only."""
+    engine, transcriber, _ = new_engine()
     speaker = Speaker(engine)
 
-    def stops() -> None:
-        ears.meanwhile = lambda: None
-        speaker.say(said(5, 2))
+    def speak_and_stop() -> None:
+        transcriber.during_pass = lambda: None
+        speaker.send(speech(5, 2))
         speaker.stop()
 
-    ears.meanwhile = stops
-    speaker.say(said(1, 4))
-    exhaust(engine)
-    assert ears.heard == [(1, 6, ears.heard[0][2])]
-    assert speaker.speech.text == text(1, 6)
+    transcriber.during_pass = speak_and_stop
+    speaker.send(speech(1, 4))
+    run_until_idle(engine)
+    assert transcriber.passes == [(1, 6, transcriber.passes[0][2])]
+    assert speaker.transcription.text == text(1, 6)
 
 
-def test_a_pass_that_has_heard_all_is_not_given_up() -> None:
-    """Silence behind it changes nothing: it is the transcript."""
-    engine, ears, _ = made()
+def test_a_draft_of_all_speech_is_not_aborted_at_the_end() -> None:
+    """Only silence follows it, so it becomes the transcript."""
+    engine, transcriber, _ = new_engine()
     speaker = Speaker(engine)
 
-    def stops() -> None:
-        ears.meanwhile = lambda: None
-        speaker.say(pause(0.1))
+    def stop_after_silence() -> None:
+        transcriber.during_pass = lambda: None
+        speaker.send(silence(0.1))
         speaker.stop()
 
-    speaker.say(said(1, 4), pause(0.25))
-    ears.meanwhile = stops
-    exhaust(engine)
-    assert len(ears.heard) == 1
-    assert speaker.speech.text == text(1, 4)
+    speaker.send(speech(1, 4), silence(0.25))
+    transcriber.during_pass = stop_after_silence
+    run_until_idle(engine)
+    assert len(transcriber.passes) == 1
+    assert speaker.transcription.text == text(1, 4)
 
 
-def test_doubts_are_looked_into_with_the_whole_window() -> None:
-    """A short window that hears badly is not the last word; one that hears well is."""
-    engine, ears, _ = made()
-    ears.probability = lambda context: 0.1 if context else 0.8
+# --- Hallucinations and silence -----------------------------------------------------------------
+
+
+def test_an_unlikely_result_of_the_fast_pass_leads_to_a_full_pass() -> None:
+    """The full pass uses the whole encoder window, and its result is kept."""
+    engine, transcriber, _ = new_engine()
+    transcriber.probability = lambda audio_ctx: 0.1 if audio_ctx else 0.8
     speaker = Speaker(engine)
-    speaker.say(said(1, 5), pause(1))
+    speaker.send(speech(1, 5), silence(1))
     speaker.stop()
-    exhaust(engine)
-    assert [context == 0 for _, _, context in ears.heard] == [False, True]
-    assert speaker.speech.text == text(1, 5)
-    assert speaker.speech.dropped == ()
+    run_until_idle(engine)
+    assert [audio_ctx == 0 for _, _, audio_ctx in transcriber.passes] == [False, True]
+    assert speaker.transcription.text == text(1, 5)
+    assert speaker.transcription.dropped == ()
 
 
-def test_what_stays_doubtful_is_set_aside_and_kept() -> None:
-    """It is in `dropped` with its reason, and not in the text or a caption."""
-    engine, ears, _ = made()
-    ears.probability = lambda context: 0.1
+def test_a_segment_that_stays_unlikely_is_dropped() -> None:
+    """It is in `dropped` with its reason, and in neither the text nor a caption."""
+    engine, transcriber, _ = new_engine()
+    transcriber.probability = lambda audio_ctx: 0.1
     speaker = Speaker(engine)
-    speaker.say(said(1, 5), pause(1))
-    exhaust(engine)
+    speaker.send(speech(1, 5), silence(1))
+    run_until_idle(engine)
     speaker.stop()
-    exhaust(engine)
+    run_until_idle(engine)
     assert {(c.final, c.committed, c.interim) for c in speaker.captions} == {("", "", "")}
-    speech = speaker.speech
-    assert (speech.text, speech.segments) == ("", ())
-    assert [(s.text, s.drop_reason) for s in speech.dropped] == [(text(1, 5), "unlikely")]
+    transcription = speaker.transcription
+    assert (transcription.text, transcription.segments) == ("", ())
+    assert [(s.text, s.drop_reason) for s in transcription.dropped] == [(text(1, 5), "unlikely")]
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.01, 5.0])
-def test_silence_is_never_listened_to(seconds: float) -> None:
-    """No voice, no whisper; nothing at all is silence too."""
-    engine, ears, _ = made()
+def test_silence_is_never_transcribed(seconds: float) -> None:
+    """Without speech there is no pass; an empty recording counts as silence too."""
+    engine, transcriber, _ = new_engine()
     speaker = Speaker(engine)
-    speaker.say(pause(seconds))
+    speaker.send(silence(seconds))
     speaker.stop()
-    exhaust(engine)
-    assert ears.heard == []
-    assert [s.drop_reason for s in speaker.speech.dropped] == ["silence"]
-    assert speaker.speech.dropped[0].end == speaker.speech.seconds == pytest.approx(seconds)
+    run_until_idle(engine)
+    assert transcriber.passes == []
+    transcription = speaker.transcription
+    assert [segment.drop_reason for segment in transcription.dropped] == ["silence"]
+    assert transcription.dropped[0].end == transcription.seconds == pytest.approx(seconds)
 
 
-def test_ten_minutes_keep_pace() -> None:
-    """On a machine that computes half a second for each second, the last caption lags no more than
-    the first ones, and every word is there."""
-    engine, _, clock = made(cost=0.1)
+# --- Load ---------------------------------------------------------------------------------------
+
+
+def test_captions_do_not_fall_behind_in_ten_minutes() -> None:
+    """The last captions of a long recording lag no more than the first ones."""
+    engine, _, clock = new_engine(cost=0.1)
     speaker = Speaker(engine, clock=clock)
-    sentences = [piece for n in range(120) for piece in (said(1 + 14 * n, 14), pause(0.5))]
-    live(engine, clock, [(speaker, np.concatenate(sentences))])
-    assert speaker.speech.seconds > 590
-    assert speaker.speech.text == text(1, 14 * 120)
+    sentences = [piece for n in range(120) for piece in (speech(1 + 14 * n, 14), silence(0.5))]
+    run_live(engine, clock, [(speaker, np.concatenate(sentences))])
+    assert speaker.transcription.seconds > 590
+    assert speaker.transcription.text == text(1, 14 * 120)
     assert max(speaker.lags[-20:]) <= max(speaker.lags[:20]) + 1.0
 
 
-def test_captions_that_cost_too_much_become_rarer() -> None:
-    """Passes take at most half of the time that is spoken, and finals do not fall behind."""
-    engine, ears, clock = made(cost=0.2)
+def test_expensive_drafts_come_less_often() -> None:
+    """Passes take less time than the speech lasts, and final text does not fall behind."""
+    engine, transcriber, clock = new_engine(cost=0.2)
     speaker = Speaker(engine)
-    live(engine, clock, [(speaker, said(1, 60))])
-    spent = sum(0.2 * max(1.1, 0.32 * (last - first + 1)) for first, last, _ in ears.heard)
-    assert spent < 0.32 * 60
-    assert speaker.speech.text == text(1, 60)
-    assert clock.now < 60 * 0.32 + 0.2 * 26 + 2
-
-
-def test_a_long_recording_does_not_hold_up_anothers_captions() -> None:
-    """Ten minutes at once, and somebody who speaks: a caption is late by one segment at most."""
-    engine, _, clock = made(cost=0.1)
-    whole = Speaker(engine, 1, whole=True)
-    for n in range(60):
-        whole.say(said(1 + 20 * n, 20), pause(1))
-    whole.stop()
-    speaker = Speaker(engine, 2)
-    alone, _, other = made(cost=0.1)
-    unhindered = Speaker(alone, 1)
-    live(alone, other, [(unhindered, said(1, 30))])
-    clock.now = 0.0
-    live(engine, clock, [(speaker, said(1, 30))])
-    assert not whole.call.completed, "it was not long enough to be in the way"
-    assert speaker.speech.text == text(1, 30)
-    segment = 0.1 * (20 * 0.32 + 1)
-    gaps = [b.seconds - a.seconds for a, b in itertools.pairwise(speaker.captions)]
-    free = [b.seconds - a.seconds for a, b in itertools.pairwise(unhindered.captions)]
-    assert max(gaps) <= max(free) + segment + 0.2
-    exhaust(engine)
-    assert whole.speech.text == text(1, 1_200)
-
-
-def test_eight_speakers_have_their_turns() -> None:
-    """More is spoken than captions can follow: nobody goes without, and every word is written."""
-    engine, _, clock = made(cost=0.05)
-    speakers = [Speaker(engine, n) for n in range(1, 9)]
-    script = np.concatenate(
-        [piece for n in range(6) for piece in (said(1 + 12 * n, 12), pause(0.8))]
+    run_live(engine, clock, [(speaker, speech(1, 60))])
+    spent = sum(
+        0.2 * max(1.1, WORD_SECONDS * (last - first + 1)) for first, last, _ in transcriber.passes
     )
-    live(engine, clock, [(speaker, script) for speaker in speakers])
+    assert spent < WORD_SECONDS * 60
+    assert speaker.transcription.text == text(1, 60)
+    assert clock.now < 60 * WORD_SECONDS + 0.2 * 26 + 2
+
+
+def test_a_long_recording_delays_another_speakers_captions_by_one_span_at_most() -> None:
+    """Ten minutes arrive at once while another speaker expects captions."""
+    engine, _, clock = new_engine(cost=0.1)
+    long = Speaker(engine, 1, drafts=False)
+    for n in range(60):
+        long.send(speech(1 + 20 * n, 20), silence(1))
+    long.stop()
+    speaker = Speaker(engine, 2)
+    idle_engine, _, idle_clock = new_engine(cost=0.1)
+    undisturbed = Speaker(idle_engine, 1)
+    run_live(idle_engine, idle_clock, [(undisturbed, speech(1, 30))])
+    clock.now = 0.0
+    run_live(engine, clock, [(speaker, speech(1, 30))])
+    assert not long.call.completed, "the long recording ended too early to compete"
+    assert speaker.transcription.text == text(1, 30)
+    span = 0.1 * (20 * WORD_SECONDS + 1)
+    gaps = [b.seconds - a.seconds for a, b in itertools.pairwise(speaker.captions)]
+    idle_gaps = [b.seconds - a.seconds for a, b in itertools.pairwise(undisturbed.captions)]
+    assert max(gaps) <= max(idle_gaps) + span + 0.2
+    run_until_idle(engine)
+    assert long.transcription.text == text(1, 1_200)
+
+
+def test_eight_speakers_share_the_engine_fairly() -> None:
+    """With too much speech for all captions, every speaker gets some and loses no word."""
+    engine, _, clock = new_engine(cost=0.05)
+    speakers = [Speaker(engine, n) for n in range(1, 9)]
+    samples = np.concatenate(
+        [piece for n in range(6) for piece in (speech(1 + 12 * n, 12), silence(0.8))]
+    )
+    run_live(engine, clock, [(speaker, samples) for speaker in speakers])
     counts = [len(speaker.captions) for speaker in speakers]
     assert 2 * min(counts) > max(counts), counts
-    assert {speaker.speech.text for speaker in speakers} == {text(1, 72)}
+    assert {speaker.transcription.text for speaker in speakers} == {text(1, 72)}
 
 
-def test_who_has_stopped_does_not_wait_for_captions() -> None:
-    """Seven speak on; the eighth's last words come after one pass at most."""
-    engine, _, clock = made(cost=0.1)
+def test_final_text_goes_before_other_speakers_captions() -> None:
+    """One of eight speakers stops and has the transcript after a single pass."""
+    engine, _, clock = new_engine(cost=0.1)
     speakers = [Speaker(engine, n) for n in range(1, 9)]
     for speaker in speakers:
-        speaker.say(said(1, 5))
+        speaker.send(speech(1, 5))
     engine.run_step()
     speakers[-1].stop()
     began = clock.now
     engine.run_step()
-    assert speakers[-1].speech.text == text(1, 5)
+    assert speakers[-1].transcription.text == text(1, 5)
     assert clock.now - began <= 0.1 * 2.0
 
 
-def test_a_cancelled_recording_makes_way() -> None:
-    """Nothing of it is heard any more, and its place is free."""
-    engine, ears, _ = made()
-    given_up, other = Speaker(engine, 1), Speaker(engine, 2)
-    given_up.say(said(1, 200))
-    given_up.call.cancelled = True
-    other.say(said(301, 3))
+def test_nothing_is_selected_without_pending_work() -> None:
+    """Neither without recordings nor if none of them has work."""
+    assert select_next([]) is None
+    assert select_next([None, None]) is None
+
+
+def test_the_longest_wait_is_selected_first() -> None:
+    """Of equal waits, the earlier recording is selected."""
+    assert select_next([PendingWork(3.0), None, PendingWork(1.0), PendingWork(2.0)]) == 2
+    assert select_next([PendingWork(1.0), PendingWork(1.0)]) == 0
+
+
+def test_the_last_piece_of_an_ended_recording_is_selected_first() -> None:
+    """Its speaker is waiting; of several such pieces, the longest wait is selected."""
+    last = PendingWork(4.0, last=True)
+    assert select_next([PendingWork(1.0), PendingWork(5.0, last=True)]) == 1
+    assert select_next([PendingWork(5.0, last=True), PendingWork(1.0), last]) == 2
+
+
+# --- Cancellation and failure -------------------------------------------------------------------
+
+
+def test_a_cancelled_recording_is_not_transcribed() -> None:
+    """None of its audio is processed, and the other recording is served."""
+    engine, transcriber, _ = new_engine()
+    cancelled, other = Speaker(engine, 1), Speaker(engine, 2)
+    cancelled.send(speech(1, 200))
+    cancelled.call.cancelled = True
+    other.send(speech(301, 3))
     other.stop()
-    exhaust(engine)
-    assert isinstance(given_up.frames[-1], DoneFrame)
-    assert [first for first, _, _ in ears.heard] == [301]
+    run_until_idle(engine)
+    assert isinstance(cancelled.frames[-1], DoneFrame)
+    assert [first for first, _, _ in transcriber.passes] == [301]
 
 
-def test_a_recording_that_is_given_up_while_it_is_heard_ends_the_look() -> None:
-    """The abort of a native computation, asked for in the middle of it."""
-    engine, ears, _ = made()
+def test_a_cancellation_during_a_pass_aborts_the_pass() -> None:
+    """The transcriber polls for it in the middle of the computation."""
+    engine, transcriber, _ = new_engine()
     speaker = Speaker(engine)
-    speaker.say(said(1, 10), pause(2))
+    speaker.send(speech(1, 10), silence(2))
 
-    def gives_up() -> None:
+    def cancel() -> None:
         speaker.call.cancelled = True
 
-    ears.meanwhile = gives_up
-    exhaust(engine)
-    assert ears.heard == []
+    transcriber.during_pass = cancel
+    run_until_idle(engine)
+    assert transcriber.passes == []
     assert isinstance(speaker.frames[-1], DoneFrame)
 
 
-def test_sound_that_is_none_costs_its_own_recording_only() -> None:
-    """Half a sample, and what is no sound at all: a typed error; the other one is written down."""
-    engine, _, _ = made()
-    broken, foreign, other = (Speaker(engine, n) for n in (1, 2, 3))
-    broken.call.inputs.append(encode_payload(AudioChunk(b"\0\0\0")))
-    foreign.call.inputs.append(encode_payload("hello"))
-    other.say(said(1, 3))
+def test_invalid_audio_fails_its_own_recording_only() -> None:
+    """Half a sample and an unknown message are typed errors; another recording succeeds."""
+    engine, _, _ = new_engine()
+    half_sample, unknown, other = (Speaker(engine, n) for n in (1, 2, 3))
+    half_sample.call.inputs.append(encode_payload(AudioChunk(b"\0\0\0")))
+    unknown.call.inputs.append(encode_payload("hello"))
+    other.send(speech(1, 3))
     other.stop()
-    exhaust(engine)
-    assert (broken.failure.code, broken.failure.retryable) == ("bad_audio", False)
-    assert foreign.failure.code == ErrorCode.BAD_AUDIO
-    assert other.speech.text == text(1, 3)
+    run_until_idle(engine)
+    assert (half_sample.failure.code, half_sample.failure.retryable) == ("bad_audio", False)
+    assert unknown.failure.code == ErrorCode.BAD_AUDIO
+    assert other.transcription.text == text(1, 3)
 
 
-def test_half_an_hour_is_the_longest_recording() -> None:
-    """One that does not end is refused, not kept in memory for ever."""
-    engine, _, _ = made()
+def test_a_recording_over_half_an_hour_is_refused() -> None:
+    """A recording that never ends does not stay in memory."""
+    engine, _, _ = new_engine()
     speaker = Speaker(engine)
     for _ in range(31):
-        speaker.say(pause(60))
-    exhaust(engine)
+        speaker.send(silence(60))
+    run_until_idle(engine)
     assert (speaker.failure.code, speaker.failure.retryable) == ("request_too_long", False)
 
 
-def test_ears_that_fail_cost_one_recording() -> None:
-    """A failure of the library is told to the one who spoke; the next is served."""
-    engine, ears, _ = made()
+def test_a_failed_pass_fails_one_recording() -> None:
+    """The error is reported to its speaker, and the next recording is transcribed."""
+    engine, transcriber, _ = new_engine()
     first, second = Speaker(engine, 1), Speaker(engine, 2)
 
-    def fails() -> None:
-        ears.meanwhile = lambda: None
+    def fail() -> None:
+        transcriber.during_pass = lambda: None
         raise InferenceError("Out of luck.", code=ErrorCode.TRANSCRIPTION_FAILED)
 
-    ears.meanwhile = fails
+    transcriber.during_pass = fail
     for speaker in (first, second):
-        speaker.say(said(1, 3))
+        speaker.send(speech(1, 3))
         speaker.stop()
-    exhaust(engine)
+    run_until_idle(engine)
     assert (first.failure.code, first.failure.retryable) == ("transcription_failed", True)
-    assert second.speech.text == text(1, 3)
+    assert second.transcription.text == text(1, 3)
 
 
-def test_the_engine_says_how_busy_it_is() -> None:
-    """Recordings, finished segments that wait, and how far captions are behind."""
-    engine, ears, _ = made()
+def test_the_engine_reports_its_load() -> None:
+    """The figures are open recordings, queued spans, and the lag of captions in seconds."""
+    engine, transcriber, _ = new_engine()
     speaker = Speaker(engine)
 
-    def goes_on() -> None:
-        ears.meanwhile = lambda: None
-        speaker.say(said(4, 3))
+    def keep_speaking() -> None:
+        transcriber.during_pass = lambda: None
+        speaker.send(speech(4, 3))
 
-    ears.meanwhile = goes_on
-    speaker.say(said(1, 3))
+    transcriber.during_pass = keep_speaking
+    speaker.send(speech(1, 3))
     engine.run_step()
     frames: list[Reply] = []
     engine.submit(EngineCall(RequestFrame(9, encode_payload(GetSpeechStats())), frames.append))
@@ -363,4 +407,4 @@ def test_the_engine_says_how_busy_it_is() -> None:
     assert isinstance(done, DoneFrame)
     stats = msgspec.msgpack.decode(event.payload, type=SpeechStats)
     assert (stats.recordings, stats.waiting) == (1, 0)
-    assert stats.caption_lag == pytest.approx(3 * 0.32, abs=0.05)
+    assert stats.caption_lag == pytest.approx(3 * WORD_SECONDS, abs=0.05)

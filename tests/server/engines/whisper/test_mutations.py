@@ -1,4 +1,4 @@
-"""Model files that were damaged: an error that says so, or words; never the end of the server."""
+"""A damaged model file gives a typed error or a transcript, and never stops the server."""
 
 import asyncio
 import random
@@ -15,71 +15,71 @@ from prepserver.clock import SystemClock
 from prepserver.engines.whisper.model import WhisperModel
 from prepserver.errors import InferenceError
 from prepserver.models.ggml import Hyperparameters
-from tests.server.engines.whisper.sounds import spoken, words_of
+from tests.server.engines.whisper.sounds import read_recording, reference_transcripts
 from tests.support.wer import wer
 
 pytestmark = pytest.mark.models
 
-SHAPE = 4
-"""Where the numbers of the shape begin, behind the magic."""
-TOKENS = SHAPE + 4 * len(Hyperparameters.__struct_fields__) + 8 + 4 * 80 * 201
-"""Where the list of tokens begins."""
+HYPERPARAMETERS = 4
+"""Offset of the hyperparameters, after the magic number."""
+TOKENS = HYPERPARAMETERS + 4 * len(Hyperparameters.__struct_fields__) + 8 + 4 * 80 * 201
+"""Offset of the tokens, after the mel filters."""
 TENSORS = TOKENS + 500_000
-"""Beyond it, in any model of English."""
-MEMORY = 2_000_000
-"""Kilobytes; a process with a good model takes some 300,000."""
-TOLD = {"words", "model_not_loaded", "worker_died", "transcription_failed"}
-AT_ONCE = 4
+"""An offset within the tensors of every English model."""
+MAX_MEMORY = 2_000_000
+"""Kilobytes; a process with an undamaged model takes about 300,000."""
+OUTCOMES = {"words", "model_not_loaded", "worker_died", "transcription_failed"}
+CONCURRENCY = 4
 
 
 def damage(path: Path, number: int) -> str:
-    """Change a file in one way that the number decides; says in which."""
-    chance = random.Random(number)
+    """Damage a file in a way that depends on the number, and return the kind of damage."""
+    rng = random.Random(number)
     size = path.stat().st_size
     with path.open("r+b") as file:
 
-        def write(where: int, data: bytes) -> None:
-            file.seek(where)
+        def write(offset: int, data: bytes) -> None:
+            file.seek(offset)
             file.write(data)
 
-        def flip(where: int) -> None:
-            file.seek(where)
+        def flip_bit(offset: int) -> None:
+            file.seek(offset)
             (byte,) = file.read(1)
-            write(where, bytes([byte ^ 1 << chance.randrange(8)]))
+            write(offset, bytes([byte ^ 1 << rng.randrange(8)]))
 
         match number % 8:
             case 0:
-                file.truncate(chance.randrange(size))
-                return "cut short"
+                file.truncate(rng.randrange(size))
+                return "truncated"
             case 1:
-                flip(chance.randrange(SHAPE, SHAPE + 44))
-                return "a bit of the shape"
+                flip_bit(rng.randrange(HYPERPARAMETERS, HYPERPARAMETERS + 44))
+                return "one bit of the hyperparameters"
             case 2:
-                claim = chance.choice((-1, 0, 2**31 - 1, 1 << 20, 1 << 28))
-                write(SHAPE + 4 * chance.randrange(11), struct.pack("<i", claim))
-                return "a claim in the shape"
+                value = rng.choice((-1, 0, 2**31 - 1, 1 << 20, 1 << 28))
+                write(HYPERPARAMETERS + 4 * rng.randrange(11), struct.pack("<i", value))
+                return "a wrong hyperparameter"
             case 3:
-                flip(chance.randrange(TOKENS, TENSORS))
-                return "a bit of the tokens"
+                flip_bit(rng.randrange(TOKENS, TENSORS))
+                return "one bit of the tokens"
             case 4:
-                write(chance.randrange(TOKENS, TENSORS), struct.pack("<i", 2**31 - 1))
-                return "a claim in the tokens"
+                write(rng.randrange(TOKENS, TENSORS), struct.pack("<i", 2**31 - 1))
+                return "a wrong length in the tokens"
             case 5:
                 for _ in range(64):
-                    flip(chance.randrange(TENSORS, size))
-                return "bits of the weights"
+                    flip_bit(rng.randrange(TENSORS, size))
+                return "bits of the tensors"
             case 6:
-                where = chance.randrange(TENSORS, size - 2_000_000)
-                write(where, b"\xff" * 2_000_000)
-                return "weights that are no numbers"
+                offset = rng.randrange(TENSORS, size - 2_000_000)
+                write(offset, b"\xff" * 2_000_000)
+                return "tensors that are not numbers"
             case _:
-                where = chance.randrange(TENSORS, size - 1_000_000)
-                write(where, chance.randbytes(1_000_000))
-                return "weights and names overwritten"
+                offset = rng.randrange(TENSORS, size - 1_000_000)
+                write(offset, rng.randbytes(1_000_000))
+                return "overwritten tensors and names"
 
 
-async def outcome(path: Path, pcm: bytes) -> str:
-    """What comes of a recording when that is the model."""
+async def transcribe_with(path: Path, pcm: bytes) -> str:
+    """Transcribe with a model file and return the outcome: `words`, or an error code."""
     model = WhisperModel(path, SystemClock(), ready_timeout=60, stall_timeout=60)
     try:
         await model.transcribe(pcm)
@@ -90,49 +90,49 @@ async def outcome(path: Path, pcm: bytes) -> str:
     return "words"
 
 
-def suffer(models_dir: Path, tmp_path: Path, numbers: range) -> Counter[tuple[str, str]]:
-    """What came of each kind of damage; in the end a good model still listens."""
-    good = models_dir / "whisper-tiny.en.bin"
-    recording = spoken("short-answer").tobytes()
-    came: Counter[tuple[str, str]] = Counter()
+def count_outcomes(models_dir: Path, tmp_path: Path, numbers: range) -> Counter[tuple[str, str]]:
+    """Count the outcomes of each kind of damage, and check that an undamaged model still works."""
+    undamaged = models_dir / "whisper-tiny.en.bin"
+    recording = read_recording("short-answer").tobytes()
+    outcomes: Counter[tuple[str, str]] = Counter()
 
-    async def damaged(slot: int) -> None:
+    async def try_damaged(slot: int) -> None:
         path = tmp_path / f"damaged-{slot}.bin"
-        for number in numbers[slot::AT_ONCE]:
-            await asyncio.to_thread(shutil.copyfile, good, path)
+        for number in numbers[slot::CONCURRENCY]:
+            await asyncio.to_thread(shutil.copyfile, undamaged, path)
             kind = damage(path, number)
-            result = await outcome(path, recording)
-            assert result in TOLD, (kind, result)
-            came[kind, result] += 1
+            outcome = await transcribe_with(path, recording)
+            assert outcome in OUTCOMES, (kind, outcome)
+            outcomes[kind, outcome] += 1
 
     async def scenario() -> None:
-        await asyncio.gather(*(damaged(slot) for slot in range(AT_ONCE)))
-        model = WhisperModel(good, SystemClock())
+        await asyncio.gather(*(try_damaged(slot) for slot in range(CONCURRENCY)))
+        model = WhisperModel(undamaged, SystemClock())
         try:
-            speech = await model.transcribe(recording)
-            assert wer(words_of()["short-answer"], speech.text) < 0.2
+            result = await model.transcribe(recording)
+            assert wer(reference_transcripts()["short-answer"], result.text) < 0.2
         finally:
             await model.close()
 
     asyncio.run(scenario())
-    assert came.total() == len(numbers)
-    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < MEMORY
-    return came
+    assert outcomes.total() == len(numbers)
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < MAX_MEMORY
+    return outcomes
 
 
-def test_damaged_models_never_end_the_server(models_dir: Path, tmp_path: Path) -> None:
-    """Forty of them: each is refused or at least survived, in bounded memory and time."""
-    came = suffer(models_dir, tmp_path, range(40))
-    assert came["cut short", "model_not_loaded"] == 5
-    assert came["a claim in the shape", "model_not_loaded"] == 5
+def test_damaged_models_never_stop_the_server(models_dir: Path, tmp_path: Path) -> None:
+    """Each of forty damaged files is refused or survived, in limited memory and time."""
+    outcomes = count_outcomes(models_dir, tmp_path, range(40))
+    assert outcomes["truncated", "model_not_loaded"] == 5
+    assert outcomes["a wrong hyperparameter", "model_not_loaded"] == 5
 
 
 @pytest.mark.chaos
 @pytest.mark.time_limit(1_800)
-def test_two_hundred_damaged_models_never_end_the_server(models_dir: Path, tmp_path: Path) -> None:
-    """The same, five times as many, in other places."""
+def test_two_hundred_damaged_models_never_stop_the_server(models_dir: Path, tmp_path: Path) -> None:
+    """The long form damages other places of the file."""
     began = time.monotonic()
-    came = suffer(models_dir, tmp_path, range(1_000, 1_200))
+    outcomes = count_outcomes(models_dir, tmp_path, range(1_000, 1_200))
     print(f"{time.monotonic() - began:.0f} s")
-    for (kind, result), count in sorted(came.items()):
-        print(f"{count:4} {kind}: {result}")
+    for (kind, outcome), count in sorted(outcomes.items()):
+        print(f"{count:4} {kind}: {outcome}")

@@ -1,60 +1,61 @@
-"""A recording is kept as far as it is needed, under its own positions."""
+"""The sample buffer keeps the needed part of a recording under its original positions."""
 
 import numpy as np
 
 from prepserver.engines.whisper.sample_buffer import GROWTH, SampleBuffer
 
 
-def counted(begin: int, end: int) -> np.ndarray[tuple[int], np.dtype[np.int16]]:
+def samples_at(begin: int, end: int) -> np.ndarray[tuple[int], np.dtype[np.int16]]:
+    """Return samples whose values are their positions."""
     return np.arange(begin, end).astype(np.int16)
 
 
-def test_parts_are_found_under_their_positions() -> None:
-    """However it came in, and whatever was forgotten before."""
-    tape = SampleBuffer()
+def test_positions_count_from_the_beginning_of_the_recording() -> None:
+    """Neither the sizes of the pieces nor discarded samples change them."""
+    buffer = SampleBuffer()
     for begin in range(0, 3 * GROWTH, 700):
-        tape.add(counted(begin, min(3 * GROWTH, begin + 700)))
-    assert tape.end == 3 * GROWTH
-    tape.forget(2 * GROWTH)
-    tape.add(counted(3 * GROWTH, 3 * GROWTH + 10))
-    part = tape.part(3 * GROWTH - 5, 3 * GROWTH + 5)
-    assert part.tolist() == counted(3 * GROWTH - 5, 3 * GROWTH + 5).tolist()
+        buffer.append(samples_at(begin, min(3 * GROWTH, begin + 700)))
+    assert buffer.end == 3 * GROWTH
+    buffer.discard_before(2 * GROWTH)
+    buffer.append(samples_at(3 * GROWTH, 3 * GROWTH + 10))
+    copy = buffer.copy_range(3 * GROWTH - 5, 3 * GROWTH + 5)
+    assert copy.tolist() == samples_at(3 * GROWTH - 5, 3 * GROWTH + 5).tolist()
 
 
-def test_what_is_not_there_is_left_out() -> None:
-    """Beyond the end, before the beginning, and of nothing at all."""
-    tape = SampleBuffer()
-    assert tape.part(0, 10).tolist() == []
-    tape.add(counted(0, 2 * GROWTH))
-    tape.forget(2 * GROWTH)
-    assert tape.part(0, 5).tolist() == []
-    assert tape.part(2 * GROWTH, 2 * GROWTH + 5).tolist() == []
-    assert tape.end == 2 * GROWTH
+def test_missing_samples_are_skipped() -> None:
+    """A range may lie beyond the end, in the discarded part, or in an empty buffer."""
+    buffer = SampleBuffer()
+    assert buffer.copy_range(0, 10).tolist() == []
+    buffer.append(samples_at(0, 2 * GROWTH))
+    buffer.discard_before(2 * GROWTH)
+    assert buffer.copy_range(0, 5).tolist() == []
+    assert buffer.copy_range(2 * GROWTH, 2 * GROWTH + 5).tolist() == []
+    assert buffer.end == 2 * GROWTH
 
 
-def test_a_part_is_a_copy() -> None:
-    """What comes later does not change what was taken."""
-    tape = SampleBuffer()
-    tape.add(counted(0, 10))
-    part = tape.part(0, 10)
-    tape.forget(10)
-    tape.add(np.zeros(GROWTH, np.int16))
-    assert part.tolist() == list(range(10))
+def test_a_copied_range_is_independent_of_the_buffer() -> None:
+    """Samples that arrive later do not change it."""
+    buffer = SampleBuffer()
+    buffer.append(samples_at(0, 10))
+    copy = buffer.copy_range(0, 10)
+    buffer.discard_before(10)
+    buffer.append(np.zeros(GROWTH, np.int16))
+    assert copy.tolist() == list(range(10))
 
 
-def test_half_an_hour_does_not_stay_in_memory() -> None:
-    """What is forgotten makes room for what comes."""
-    tape = SampleBuffer()
+def test_discarded_samples_free_their_memory() -> None:
+    """A recording of half an hour needs no more memory than a short one."""
+    buffer = SampleBuffer()
     for second in range(1_800):
-        tape.add(np.zeros(16_000, np.int16))
-        tape.forget((second - 5) * 16_000)
-    assert tape.room < 20 * 16_000
+        buffer.append(np.zeros(16_000, np.int16))
+        buffer.discard_before((second - 5) * 16_000)
+    assert buffer.capacity < 20 * 16_000
 
 
-def test_forgetting_what_was_never_there_is_harmless() -> None:
-    """Before the beginning, or beyond the end."""
-    tape = SampleBuffer()
-    tape.forget(-5)
-    tape.forget(100)
-    tape.add(counted(0, 3))
-    assert (tape.end, tape.part(0, 3).tolist()) == (3, [0, 1, 2])
+def test_discarding_outside_the_buffer_has_no_effect() -> None:
+    """The position may be negative or beyond the end."""
+    buffer = SampleBuffer()
+    buffer.discard_before(-5)
+    buffer.discard_before(100)
+    buffer.append(samples_at(0, 3))
+    assert (buffer.end, buffer.copy_range(0, 3).tolist()) == (3, [0, 1, 2])

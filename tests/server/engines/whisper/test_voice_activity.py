@@ -1,55 +1,57 @@
-"""Voices are found chunk by chunk, however the sound comes in."""
+"""Silero's detector finds speech chunk by chunk, however the audio arrives."""
 
 import numpy as np
 import pytest
 
-from prepserver.engines.whisper.voice_activity import CHUNK, VoiceActivityDetector, scaled
+from prepserver.engines.whisper.voice_activity import CHUNK, SileroDetector, to_float32
 from prepserver.wire.protocol import SAMPLE_RATE
-from tests.server.engines.whisper.sounds import spoken
+from tests.server.engines.whisper.sounds import read_recording
 
 
 @pytest.mark.parametrize("loudness", [0, 30, 300, 3_000, 12_000])
-def test_silence_and_noise_are_no_voice(loudness: int) -> None:
-    """The real detector, on nothing and on white noise."""
+def test_silence_and_noise_are_not_speech(loudness: int) -> None:
+    """The probability of speech stays below one half in white noise of any loudness."""
     noise = np.random.default_rng(1).normal(0, loudness, 3 * SAMPLE_RATE)
     samples = noise.clip(-32_768, 32_767).astype(np.int16)
-    assert max(chunk.probability for chunk in VoiceActivityDetector().hear(samples)) < 0.5
+    assert max(chunk.probability for chunk in SileroDetector().detect(samples)) < 0.5
 
 
-def test_speech_is_a_voice() -> None:
-    """Most of a recorded sentence, and not what is before it."""
-    samples = np.concatenate((np.zeros(SAMPLE_RATE, np.int16), spoken("short-answer")))
-    likely = [chunk.probability >= 0.5 for chunk in VoiceActivityDetector().hear(samples)]
+def test_speech_is_detected() -> None:
+    """Most chunks of a recorded sentence are speech, and none of the second before it."""
+    samples = np.concatenate((np.zeros(SAMPLE_RATE, np.int16), read_recording("short-answer")))
+    is_speech = [chunk.probability >= 0.5 for chunk in SileroDetector().detect(samples)]
     second = SAMPLE_RATE // CHUNK
-    assert not any(likely[: second - 1])
-    assert sum(likely[second:]) > 0.8 * len(likely[second:])
+    assert not any(is_speech[: second - 1])
+    assert sum(is_speech[second:]) > 0.8 * len(is_speech[second:])
 
 
-def test_frames_of_any_length_give_the_same_chunks() -> None:
-    """What is left over from one piece begins the next; the end is filled up."""
-    samples = spoken("short-answer")
-    at_once, in_pieces = VoiceActivityDetector(), VoiceActivityDetector()
-    whole = at_once.hear(samples) + at_once.end()
-    pieces = [
-        chunk for n in range(0, len(samples), 640) for chunk in in_pieces.hear(samples[n : n + 640])
+def test_the_chunks_do_not_depend_on_the_sizes_of_the_pieces() -> None:
+    """An incomplete chunk is continued by the next piece, and the last one is padded."""
+    samples = read_recording("short-answer")
+    at_once, in_pieces = SileroDetector(), SileroDetector()
+    expected = at_once.detect(samples) + at_once.flush()
+    chunks = [
+        chunk
+        for n in range(0, len(samples), 640)
+        for chunk in in_pieces.detect(samples[n : n + 640])
     ]
-    assert pieces + in_pieces.end() == whole
-    assert len(whole) == -(-len(samples) // CHUNK)
-    assert at_once.end() == []
+    assert chunks + in_pieces.flush() == expected
+    assert len(expected) == -(-len(samples) // CHUNK)
+    assert at_once.flush() == []
 
 
-def test_each_recording_is_judged_on_its_own() -> None:
-    """The detector remembers within a recording, never from one to the next."""
+def test_each_recording_has_its_own_state() -> None:
+    """A detector's results do not depend on another recording."""
     noise = np.random.default_rng(2).normal(0, 8_000, SAMPLE_RATE).astype(np.int16)
-    first, second = VoiceActivityDetector(), VoiceActivityDetector()
-    second.hear(spoken("short-answer"))
-    assert first.hear(noise) == VoiceActivityDetector().hear(noise)
+    first, second = SileroDetector(), SileroDetector()
+    second.detect(read_recording("short-answer"))
+    assert first.detect(noise) == SileroDetector().detect(noise)
 
 
 def test_the_level_is_the_root_mean_square() -> None:
-    """Of samples between -1 and 1."""
-    (chunk,) = VoiceActivityDetector().hear(np.full(CHUNK, -16_384, np.int16))
+    """Samples are scaled to numbers between -1 and 1 first."""
+    (chunk,) = SileroDetector().detect(np.full(CHUNK, -16_384, np.int16))
     assert chunk.level == 0.5
-    numbers = scaled(np.array([-32_768, 0, 16_384], dtype=np.int16))
+    numbers = to_float32(np.array([-32_768, 0, 16_384], dtype=np.int16))
     assert numbers.dtype == np.float32
     assert numbers.tolist() == [-1.0, 0.0, 0.5]

@@ -1,12 +1,12 @@
-"""The measure that transcriptions are judged by is itself right."""
+"""Word error rates are correct."""
 
 import pytest
 
-from tests.support.wer import normalised, wer
+from tests.support.wer import normalise, wer
 
 
 @pytest.mark.parametrize(
-    ("said", "written", "rate"),
+    ("reference", "hypothesis", "rate"),
     [
         ("one two three four", "one two three four", 0.0),
         ("one two three four", "one too three four", 0.25),
@@ -18,11 +18,11 @@ from tests.support.wer import normalised, wer
         ("it's a side-by-side run", "It’s a side by side run!", 0.0),
     ],
 )
-def test_errors_are_counted_over_the_words_that_were_said(
-    said: str, written: str, rate: float
+def test_the_rate_is_errors_per_reference_word(
+    reference: str, hypothesis: str, rate: float
 ) -> None:
-    """Substitutions, deletions and insertions count one each; spelling does not."""
-    assert wer(said, written) == rate
+    """Substitutions, deletions and insertions count as one error each; spelling does not count."""
+    assert wer(reference, hypothesis) == rate
 
 
 @pytest.mark.parametrize(
@@ -39,11 +39,11 @@ def test_errors_are_counted_over_the_words_that_were_said(
     ],
 )
 def test_numbers_are_spelt_out(number: str, words: str) -> None:
-    """Digits and words of a number are the same."""
-    assert normalised(number) == words.split()
+    """Digits and the words of a number compare equal."""
+    assert normalise(number) == words.split()
 
 
-def test_nothing_said_has_no_rate() -> None:
-    """A rate over no words is no number."""
-    with pytest.raises(ValueError, match="nothing was said"):
+def test_an_empty_reference_has_no_rate() -> None:
+    """A rate over zero words is undefined."""
+    with pytest.raises(ValueError, match="reference"):
         wer("...", "words")

@@ -1,4 +1,4 @@
-"""Endpoints that say what a test tells them to."""
+"""Endpoints that answer as a test prescribes."""
 
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -14,37 +14,38 @@ from tests.support.clock import ManualClock
 KEY = "sk-very-secret"
 CHAT = Prompt(purpose="question", turns=(ChatTurn("user", "Ask."),), max_tokens=50)
 
-Answer = Callable[[httpx.Request], httpx.Response]
+Handler = Callable[[httpx.Request], httpx.Response]
 
 
-class Script:
-    """Answers requests in order, the last answer again and again; remembers what it was asked."""
+class FakeEndpoint:
+    """Gives the responses in order, repeats the last one, and records the requests."""
 
-    def __init__(self, *answers: Answer | httpx.Response) -> None:
+    def __init__(self, *responses: Handler | httpx.Response) -> None:
         self.requests: list[httpx.Request] = []
-        self._answers = answers
+        self._responses = responses
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
-        answer = self._answers[min(len(self.requests), len(self._answers) - 1)]
+        response = self._responses[min(len(self.requests), len(self._responses) - 1)]
         self.requests.append(request)
-        return answer if isinstance(answer, httpx.Response) else answer(request)
+        return response if isinstance(response, httpx.Response) else response(request)
 
     @property
     def bodies(self) -> list[dict[str, Any]]:
+        """The decoded JSON of all requests."""
         return [json.loads(request.content) for request in self.requests]
 
 
-def language(answer: Answer, **options: Any) -> OpenAILanguageModel:
+def new_model(handler: Handler, **options: Any) -> OpenAILanguageModel:
     return OpenAILanguageModel(
         Endpoint.parse("openai:http://endpoint.test/v1#gpt"),
         ManualClock(),
-        transport=httpx.MockTransport(answer),
+        transport=httpx.MockTransport(handler),
         **{"key": KEY, **options},
     )
 
 
-class Stream(httpx.AsyncByteStream):
-    """A body in pieces, which may break off; knows whether it was closed."""
+class ByteStream(httpx.AsyncByteStream):
+    """A body in pieces. An exception among the pieces is raised in its place."""
 
     def __init__(self, pieces: Sequence[bytes | Exception]) -> None:
         self.closed = False
@@ -60,33 +61,35 @@ class Stream(httpx.AsyncByteStream):
         self.closed = True
 
 
-def streamed(*pieces: bytes | Exception) -> httpx.Response:
-    return httpx.Response(200, stream=Stream(pieces))
+def stream_response(*pieces: bytes | Exception) -> httpx.Response:
+    return httpx.Response(200, stream=ByteStream(pieces))
 
 
 def event(value: Any) -> bytes:
+    """Encode a server-sent event. Bytes are sent as they are, anything else as JSON."""
     return b"data: " + (value if isinstance(value, bytes) else json.dumps(value).encode()) + b"\n\n"
 
 
-def said(text: str | None, finish: str | None = None) -> bytes:
-    """A piece of a chat's reply."""
-    return event({"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": finish}]})
+def delta(text: str | None, finish_reason: str | None = None) -> bytes:
+    """Encode one event of a chat reply."""
+    choice = {"index": 0, "delta": {"content": text}, "finish_reason": finish_reason}
+    return event({"choices": [choice]})
 
 
 DONE = event(b"[DONE]")
 
 
-def spoken(*texts: str) -> httpx.Response:
-    """A whole reply."""
-    return streamed(*(said(text) for text in texts), said(None, "stop"), DONE)
+def reply_response(*texts: str) -> httpx.Response:
+    """Return a complete chat reply, one event for each text."""
+    return stream_response(*(delta(text) for text in texts), delta(None, "stop"), DONE)
 
 
-def refused(status: int, body: Any = None, **headers: str) -> httpx.Response:
+def error_response(status: int, body: Any = None, **headers: str) -> httpx.Response:
     return httpx.Response(status, json=body, headers=headers)
 
 
-async def reply(model: OpenAILanguageModel, prompt: Prompt = CHAT) -> tuple[str, Usage]:
-    """The text and the usage; the model is closed."""
+async def generate(model: OpenAILanguageModel, prompt: Prompt = CHAT) -> tuple[str, Usage]:
+    """Return the text and the usage of one reply, and close the model."""
     text, usage = "", None
     try:
         async for part in model.generate(prompt):

@@ -1,4 +1,7 @@
-"""A speaker, a detector and ears that need no model: what is said is in the samples themselves."""
+"""A speaker, a voice activity detector and a transcriber without a model.
+
+The samples themselves say what is spoken: each word is a number, and its samples have that value.
+"""
 
 import functools
 import hashlib
@@ -19,41 +22,41 @@ from prepserver.engines.ipc.frames import (
     encode_payload,
 )
 from prepserver.engines.ipc.runner import EngineCall
+from prepserver.engines.transcripts import RawSegment
 from prepserver.engines.types import PartialTranscript, Transcription, Word
 from prepserver.engines.whisper.engine import WhisperEngine
 from prepserver.engines.whisper.options import AudioChunk, Transcribe
-from prepserver.engines.whisper.transcriber import RawSegment
-from prepserver.engines.whisper.voice_activity import CHUNK, VoiceChunk
+from prepserver.engines.whisper.voice_activity import CHUNK, VoiceActivity
 from prepserver.wire.protocol import SAMPLE_RATE
 
-WORD = 0.32
-"""Seconds that each word takes: ten chunks of the detector."""
+WORD_SECONDS = 0.32
+"""Duration of each word: ten chunks of the detector."""
 
 
-def said(first: int, count: int) -> NDArray[np.int16]:
-    """Words by number, from 1 up: each is its number for a third of a second."""
+def speech(first: int, count: int) -> NDArray[np.int16]:
+    """Return the samples of consecutive words, numbered from 1."""
     numbers = np.arange(first, first + count, dtype=np.int16)
-    return np.repeat(numbers, round(WORD * SAMPLE_RATE))
+    return np.repeat(numbers, round(WORD_SECONDS * SAMPLE_RATE))
 
 
-def pause(seconds: float) -> NDArray[np.int16]:
+def silence(seconds: float) -> NDArray[np.int16]:
     return np.zeros(round(seconds * SAMPLE_RATE), np.int16)
 
 
 def text(first: int, count: int) -> str:
-    """What is written down of it."""
+    """Return the transcript of `speech(first, count)`."""
     return " ".join(word(number) for number in range(first, first + count))
 
 
 @functools.cache
 def word(number: int) -> str:
-    """As unlike the one before as words are: what counts up is taken for a loop."""
+    """Return a distinct word for a number. A plain number would be taken for a repetition."""
     return hashlib.sha256(str(number).encode()).hexdigest()[: 3 + number % 7]
 
 
 @dataclass
-class Hand:
-    """Time that passes when somebody says so."""
+class FakeTime:
+    """A clock that a test sets; seconds."""
 
     now: float = 0.0
 
@@ -61,48 +64,51 @@ class Hand:
         return self.now
 
 
-class ActedVoice:
-    """Whatever is not zero is a voice."""
+class FakeDetector:
+    """Reports speech in every chunk with a sample other than zero."""
 
     def __init__(self) -> None:
         self._rest: NDArray[np.int16] = np.zeros(0, np.int16)
 
-    def hear(self, samples: NDArray[np.int16]) -> list[VoiceChunk]:
+    def detect(self, samples: NDArray[np.int16]) -> list[VoiceActivity]:
         samples = np.concatenate((self._rest, samples))
         whole = len(samples) // CHUNK * CHUNK
         self._rest = samples[whole:]
-        pieces = (samples[n : n + CHUNK] for n in range(0, whole, CHUNK))
-        return [VoiceChunk(float(bool(piece.any())), float(bool(piece.any()))) for piece in pieces]
+        chunks = (samples[n : n + CHUNK] for n in range(0, whole, CHUNK))
+        return [
+            VoiceActivity(float(bool(chunk.any())), float(bool(chunk.any()))) for chunk in chunks
+        ]
 
-    def end(self) -> list[VoiceChunk]:
-        return self.hear(np.zeros(CHUNK - len(self._rest), np.int16)) if len(self._rest) else []
+    def flush(self) -> list[VoiceActivity]:
+        return self.detect(np.zeros(CHUNK - len(self._rest), np.int16)) if len(self._rest) else []
 
 
 @dataclass
-class ActedEars:
-    """Hears the words that are wholly, or more than half, in the samples."""
+class FakeTranscriber:
+    """Recognises the words of which at least half is in the samples."""
 
-    clock: Hand
+    clock: FakeTime
     cost: float = 0.0
-    """Seconds that a second of sound takes."""
-    heard: list[tuple[int, int, int]] = field(default_factory=list)
-    """First word, last word and context of each look."""
-    probability: Callable[[int], float] = lambda context: 0.9
-    meanwhile: Callable[[], None] = lambda: None
-    """What happens while it listens."""
+    """Seconds of computation for each second of audio."""
+    passes: list[tuple[int, int, int]] = field(default_factory=list)
+    """First word, last word and `audio_ctx` of each completed pass."""
+    probability: Callable[[int], float] = lambda audio_ctx: 0.9
+    """Probability of a segment, by the `audio_ctx` of the pass."""
+    during_pass: Callable[[], None] = lambda: None
+    """Called in the middle of each pass."""
 
-    def hear(
+    def transcribe(
         self,
         samples: NDArray[np.float32],
         *,
         vocabulary: str,
-        context: int,
-        patient: bool,
-        proceed: Callable[[], bool],
+        audio_ctx: int,
+        temperature_fallback: bool,
+        should_continue: Callable[[], bool],
     ) -> list[RawSegment] | None:
         self.clock.now += self.cost * len(samples) / SAMPLE_RATE
-        self.meanwhile()
-        if not proceed():
+        self.during_pass()
+        if not should_continue():
             return None
         numbers = np.round(samples * 32_768).astype(int)
         edges = np.flatnonzero(np.diff(numbers)) + 1
@@ -110,50 +116,49 @@ class ActedEars:
             (int(numbers[begin]), begin / SAMPLE_RATE, end / SAMPLE_RATE)
             for begin, end in itertools.pairwise([0, *edges.tolist(), len(numbers)])
         ]
-        words = [
-            Word(start=start, end=end, text=word(number))
-            for number, start, end in runs
-            if number and end - start >= WORD / 2
-        ]
-        found = [number for number, start, end in runs if number and end - start >= WORD / 2]
-        self.heard.append((found[0] if found else 0, found[-1] if found else 0, context))
-        if not found:
+        recognised = [run for run in runs if run[0] and run[2] - run[1] >= WORD_SECONDS / 2]
+        if not recognised:
+            self.passes.append((0, 0, audio_ctx))
             return []
+        self.passes.append((recognised[0][0], recognised[-1][0], audio_ctx))
+        words = tuple(
+            Word(start=start, end=end, text=word(number)) for number, start, end in recognised
+        )
         return [
             RawSegment(
                 words[0].start,
                 words[-1].end,
-                " ".join(word.text for word in words),
-                self.probability(context),
-                tuple(words),
+                " ".join(each.text for each in words),
+                self.probability(audio_ctx),
+                words,
             )
         ]
 
 
 class Speaker:
-    """One recording, spoken to an engine."""
+    """A client of an engine that sends one recording."""
 
     def __init__(
         self,
         engine: WhisperEngine,
         number: int = 1,
         *,
-        whole: bool = False,
+        drafts: bool = True,
         clock: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self.frames: list[Reply] = []
         self.captions: list[PartialTranscript] = []
         self.lags: list[float] = []
-        """Seconds from when the sound of each caption was whole to when it came, on the engine's
-        clock, for one who began to speak at 0."""
+        """Seconds, on the engine's clock, between the end of the audio that each caption covers
+        and its arrival, for a recording that began at 0."""
         self._clock = clock
-        self._speech: Transcription | None = None
-        self.call = EngineCall(
-            RequestFrame(number, encode_payload(Transcribe(whole=whole))), self._take
-        )
+        self._transcription: Transcription | None = None
+        request = RequestFrame(number, encode_payload(Transcribe(drafts=drafts)))
+        self.call = EngineCall(request, self._receive)
         engine.submit(self.call)
 
-    def say(self, *samples: NDArray[np.int16]) -> None:
+    def send(self, *samples: NDArray[np.int16]) -> None:
+        """Send audio in frames of 40 ms."""
         for begin in range(0, len(whole := np.concatenate(samples)), 640):
             self.call.inputs.append(
                 encode_payload(AudioChunk(whole[begin : begin + 640].tobytes()))
@@ -163,50 +168,50 @@ class Speaker:
         self.call.input_ended = True
 
     @property
-    def speech(self) -> Transcription:
-        assert self._speech is not None
+    def transcription(self) -> Transcription:
+        assert self._transcription is not None
         assert isinstance(self.frames[-1], DoneFrame)
-        return self._speech
+        return self._transcription
 
     @property
     def failure(self) -> FailedFrame:
         (failed,) = (frame for frame in self.frames if isinstance(frame, FailedFrame))
         return failed
 
-    def _take(self, frame: Reply) -> None:
+    def _receive(self, frame: Reply) -> None:
         self.frames.append(frame)
         if isinstance(frame, EventFrame):
             event = msgspec.msgpack.decode(frame.payload, type=PartialTranscript | Transcription)
-            assert self._speech is None
+            assert self._transcription is None
             if isinstance(event, PartialTranscript):
                 self.captions.append(event)
                 self.lags.append(self._clock() - event.seconds)
             else:
-                self._speech = event
+                self._transcription = event
 
 
-def exhaust(engine: WhisperEngine) -> None:
-    """Let it work until there is nothing left to do."""
+def run_until_idle(engine: WhisperEngine) -> None:
+    """Run the engine until no work is left."""
     for _ in range(10_000):
         if not engine.run_step():
             return
-    raise AssertionError("the engine never rests")
+    raise AssertionError("the engine never became idle")
 
 
-def live(
+def run_live(
     engine: WhisperEngine,
-    clock: Hand,
+    clock: FakeTime,
     scripts: Sequence[tuple[Speaker, NDArray[np.int16]]],
     frame: float = 0.04,
 ) -> None:
-    """All speak at speech pace, while the engine works as fast as its ears' cost allows."""
+    """Send all recordings in real time, on the fake clock, while the engine runs."""
     offsets = [0] * len(scripts)
     began = clock.now
     while True:
         for n, (speaker, samples) in enumerate(scripts):
             due = min(len(samples), int((clock.now - began) * SAMPLE_RATE))
             if due > offsets[n]:
-                speaker.say(samples[offsets[n] : due])
+                speaker.send(samples[offsets[n] : due])
                 offsets[n] = due
             if due == len(samples):
                 speaker.stop()

@@ -1,0 +1,74 @@
+"""The models that an endpoint serves."""
+
+import msgspec
+import structlog
+from msgspec import Struct
+
+from prepserver.engines.openai.client import EndpointClient
+from prepserver.errors import InferenceError
+from prepserver.wire.error_codes import ErrorCode
+
+__all__ = ["ServedModel", "find_model"]
+
+log = structlog.get_logger(__name__)
+
+
+class _Meta(Struct):
+    n_params: int | None = None
+    n_ctx: int | None = None
+
+
+class ServedModel(Struct):
+    """One entry of `/models`. All fields but `id` are extensions of OpenAI's protocol."""
+
+    id: str
+    max_model_len: int | None = None
+    """Context in tokens, as vLLM reports it."""
+    context_length: int | None = None
+    """Context in tokens, as other servers report it."""
+    meta: _Meta | None = None
+    """The loaded model, as llama.cpp's server reports it."""
+
+    @property
+    def context(self) -> int | None:
+        """Context in tokens; None if it is not reported."""
+        reported = (self.max_model_len, self.context_length, self.meta and self.meta.n_ctx)
+        return min((number for number in reported if number and number > 0), default=None)
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters; 0 if it is not reported."""
+        return max(0, (self.meta and self.meta.n_params) or 0)
+
+
+class _List(Struct):
+    data: list[ServedModel]
+
+
+async def find_model(client: EndpointClient) -> ServedModel:
+    """Return the endpoint's entry for the configured model, or for its only model.
+
+    An endpoint may list none or only some of its models. Raises InferenceError if the endpoint
+    cannot be reached or refuses the key, and with code `model_not_loaded` if a name is needed.
+    """
+    name = client.endpoint.model
+    models: list[ServedModel] = []
+    try:
+        models = msgspec.json.decode(await client.get("/models"), type=_List).data
+    except msgspec.DecodeError:
+        log.warning("endpoint.models_unreadable", endpoint=client.endpoint.origin)
+    except InferenceError as error:
+        if error.code not in (ErrorCode.MODEL_NOT_FOUND, ErrorCode.ENDPOINT_REFUSED):
+            raise
+    for model in models:
+        if model.id == name or (not name and len(models) == 1):
+            return model
+    if name:
+        log.warning("endpoint.model_unlisted", endpoint=client.endpoint.origin, model=name)
+        return ServedModel(name)
+    raise InferenceError(
+        "The model's endpoint serves several models, or does not list them. Append the name of one "
+        "to the address, after a #.",
+        code=ErrorCode.MODEL_NOT_LOADED,
+        retryable=False,
+    )

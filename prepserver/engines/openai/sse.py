@@ -1,0 +1,54 @@
+"""Server-sent events, as defined by the WHATWG's HTML standard (9.2.6), with a size limit."""
+
+from collections.abc import AsyncGenerator, AsyncIterable
+
+from prepserver.engines.openai.error_responses import bad_reply
+
+__all__ = ["MAX_EVENT", "read_events"]
+
+MAX_EVENT = 2**20
+"""Largest event in bytes; a piece of a reply has a few hundred."""
+
+
+async def read_events(chunks: AsyncIterable[bytes]) -> AsyncGenerator[str, None]:
+    """Yield the data of each event. An event that no blank line ends is incomplete and ignored.
+
+    Raises InferenceError, code `bad_reply`, for an event that is too long or not UTF-8.
+    """
+    data: list[str] = []
+    size = 0
+    async for line in _read_lines(chunks):
+        if not line:
+            if data:
+                yield "\n".join(data)
+            data, size = [], 0
+            continue
+        size += len(line)
+        if size > MAX_EVENT:
+            raise bad_reply("an event is too long")
+        # Comments begin with a colon; the fields `event`, `id` and `retry` are not used.
+        name, _, value = line.partition(b":")
+        if name == b"data":
+            try:
+                data.append(value.removeprefix(b" ").decode())
+            except UnicodeDecodeError as error:
+                raise bad_reply("an event is not UTF-8") from error
+
+
+async def _read_lines(chunks: AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]:
+    """Yield lines, which end with CR LF, LF or CR. An incomplete last line is ignored."""
+    rest = b""
+    after_cr = False
+    async for chunk in chunks:
+        if after_cr and chunk:
+            chunk, after_cr = chunk.removeprefix(b"\n"), False
+        if b"\r" in chunk:
+            after_cr = chunk.endswith(b"\r")
+            chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        first, *others = chunk.split(b"\n")
+        rest += first
+        for line in others:
+            yield rest
+            rest = line
+        if len(rest) > MAX_EVENT:
+            raise bad_reply("an event is too long")

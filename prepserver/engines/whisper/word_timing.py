@@ -1,0 +1,49 @@
+"""Word times from whisper.cpp's tokens."""
+
+from collections.abc import Iterable
+
+from msgspec import Struct
+
+from prepserver.engines.transcripts import geometric_mean
+from prepserver.engines.types import Word
+
+__all__ = ["TimedToken", "join_tokens"]
+
+
+class TimedToken(Struct, frozen=True):
+    """A whole word or a part of one. A leading space starts a new word."""
+
+    text: bytes
+    """UTF-8 that may begin or end within a character."""
+    start: float
+    """Seconds. whisper.cpp estimates token times from the timestamps' probabilities and from the
+    loudness; they are accurate to a few tenths of a second."""
+    end: float
+    probability: float
+
+
+def join_tokens(tokens: Iterable[TimedToken]) -> tuple[Word, ...]:
+    """Join tokens into words at the spaces. Word times never decrease."""
+    groups: list[list[TimedToken]] = []
+    for token in tokens:
+        if groups and not token.text.startswith(b" "):
+            groups[-1].append(token)
+        else:
+            groups.append([token])
+    words: list[Word] = []
+    previous_end = 0.0
+    for group in groups:
+        text = b"".join(token.text for token in group).decode("utf-8", "replace").strip()
+        if not text:
+            continue
+        start = max(previous_end, group[0].start)
+        previous_end = max(start, group[-1].end)
+        words.append(
+            Word(
+                start=start,
+                end=previous_end,
+                text=text,
+                probability=geometric_mean([token.probability for token in group]),
+            )
+        )
+    return tuple(words)
