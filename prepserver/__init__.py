@@ -1,1 +1,1 @@
-"""The prep server: interview objects, local models, and the wire between them and a terminal."""
+"""The prep server: durable interviews, local models and the protocol that clients speak."""

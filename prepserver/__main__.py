@@ -1,4 +1,4 @@
-"""`python -m prepserver` is `prep-server`."""
+"""Entry point of `python -m prepserver`, which is `prep-server`."""
 
 from prepserver.cli import main
 

@@ -1,4 +1,4 @@
-"""Time, injected: nothing in the server reads the wall clock or sleeps but through here."""
+"""The injected clock: the only way in which the server reads the time or sleeps."""
 
 import asyncio
 import time
@@ -11,20 +11,20 @@ T = TypeVar("T")
 
 
 class Clock(Protocol):
-    """What the server needs of time."""
+    """Source of time and of delays."""
 
     def now(self) -> float:
-        """Seconds since the Unix epoch, UTC."""
+        """Return the seconds since the Unix epoch, UTC."""
 
     def monotonic(self) -> float:
-        """Seconds on a clock that never goes back; only differences mean something."""
+        """Return the seconds of a clock that never goes backwards; its zero is arbitrary."""
 
     async def sleep(self, seconds: float) -> None:
-        """Wait; zero or less gives other tasks one turn."""
+        """Sleep; zero or less yields to other tasks once."""
 
 
 class SystemClock:
-    """The machine's own clock."""
+    """The clock of the operating system."""
 
     def now(self) -> float:
         return time.time()
@@ -36,16 +36,19 @@ class SystemClock:
         await asyncio.sleep(max(0.0, seconds))
 
 
-async def wait_for(clock: Clock, work: Awaitable[T], seconds: float) -> T:
-    """What some work gives. Raises TimeoutError after so long, when the work was cancelled."""
-    working = asyncio.ensure_future(work)
-    pause = asyncio.create_task(clock.sleep(seconds))
+async def wait_for(clock: Clock, awaitable: Awaitable[T], timeout: float) -> T:
+    """Await a result for at most `timeout` seconds of `clock`, as `asyncio.wait_for` does.
+
+    On timeout the awaitable is cancelled and awaited, then TimeoutError is raised.
+    """
+    task = asyncio.ensure_future(awaitable)
+    timer = asyncio.create_task(clock.sleep(timeout))
     try:
-        await asyncio.wait({working, pause}, return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return working.result()
+        await asyncio.wait({task, timer}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
     finally:
-        pause.cancel()
-        working.cancel()
-        await asyncio.gather(working, pause, return_exceptions=True)
+        timer.cancel()
+        task.cancel()
+        await asyncio.gather(task, timer, return_exceptions=True)
     raise TimeoutError

@@ -1,4 +1,4 @@
-"""The error tree: what can go wrong, as plain data that crosses every boundary.
+"""The tree of errors that the server reports to its callers.
 
     PrepServerError            500  internal
     ├── BadRequest             400  bad_request
@@ -11,8 +11,8 @@
     ├── InferenceError         503  inference
     └── StorageError           503  storage
 
-Each carries a stable `code` (a subclass gives the default, a raise may name a finer one), a
-sentence a person can act on, and whether trying the same again can help.
+Each carries a stable `code` (the class has a default, a raise may give a more specific one), a
+sentence that a person can act on, and a flag that tells a client to try again.
 """
 
 from typing import Any, ClassVar
@@ -34,7 +34,7 @@ __all__ = [
 
 
 class PrepServerError(Exception):
-    """Base of every error that the server shows to somebody."""
+    """An unexpected failure, and the base class of all errors that reach a caller."""
 
     default_code: ClassVar[ErrorCode] = ErrorCode.INTERNAL
     status: ClassVar[int] = 500
@@ -55,7 +55,7 @@ class PrepServerError(Exception):
         self.details = details or {}
 
     def as_dict(self) -> dict[str, Any]:
-        """The one shape on the wire: `{"code", "message", "retryable", "details"}`."""
+        """Return the fields of the error as the wire carries them."""
         return {
             "code": self.code,
             "message": self.message,
@@ -65,35 +65,35 @@ class PrepServerError(Exception):
 
 
 class BadRequest(PrepServerError):
-    """What was sent cannot be understood or is out of bounds."""
+    """The request is malformed or exceeds a limit."""
 
     default_code = ErrorCode.BAD_REQUEST
     status = 400
 
 
 class Unauthorized(PrepServerError):
-    """Nobody, or nobody known, is calling."""
+    """The request carries no valid credential."""
 
     default_code = ErrorCode.UNAUTHORIZED
     status = 401
 
 
 class Forbidden(PrepServerError):
-    """The caller is known and may not do this."""
+    """The caller is authenticated, but lacks the permission."""
 
     default_code = ErrorCode.FORBIDDEN
     status = 403
 
 
 class NotFound(PrepServerError):
-    """There is no such thing, or it is somebody else's: the caller cannot tell which."""
+    """The object does not exist or belongs to another user; the caller cannot tell which."""
 
     default_code = ErrorCode.NOT_FOUND
     status = 404
 
 
 class Conflict(PrepServerError):
-    """The request is sound but the state of things does not allow it."""
+    """The request is valid, but the current state does not allow it."""
 
     default_code = ErrorCode.CONFLICT
     status = 409
@@ -107,7 +107,7 @@ class InterviewError(PrepServerError):
 
 
 class RateLimited(PrepServerError):
-    """The user's allowance of model requests is used up; `details.reset` says until when."""
+    """The user's allowance is used up until `details.reset`."""
 
     default_code = ErrorCode.RATE_LIMITED
     status = 429
@@ -115,7 +115,7 @@ class RateLimited(PrepServerError):
 
 
 class InferenceError(PrepServerError):
-    """A model could not answer."""
+    """A model failed to answer."""
 
     default_code = ErrorCode.INFERENCE
     status = 503
@@ -123,7 +123,7 @@ class InferenceError(PrepServerError):
 
 
 class StorageError(PrepServerError):
-    """The disk refused; what waited for the write was discarded."""
+    """The disk failed; changes that were not acknowledged were discarded."""
 
     default_code = ErrorCode.STORAGE
     status = 503

@@ -1,4 +1,4 @@
-"""How much of the models' work each user may still have: tokens, and seconds of computing."""
+"""Budgets of each user: tokens and seconds of model time per window."""
 
 import asyncio
 from pathlib import Path
@@ -20,19 +20,19 @@ CREATE TABLE IF NOT EXISTS spent (
 
 
 class BudgetUsage(Struct, frozen=True, kw_only=True):
-    """What a user has had in the window that goes on."""
+    """Resources that a user has used in the current window."""
 
     tokens: int = 0
     seconds: float = 0.0
     reset: float | None = None
-    """When the window ends, since the Unix epoch; None before the first call of one."""
+    """End of the window in seconds since the Unix epoch; None if no window is open."""
 
 
 class Budgets:
-    """A fixed window for each user, opened by the first call that costs something.
+    """Per-user budgets with a fixed window, which the first call with a cost opens.
 
-    What a call costs is known at its end, so a user is refused once a budget is used up: the
-    calls that were under way then go on, and what they cost is counted too.
+    The cost of a call is known only at its end. Calls that are running when a budget is used up
+    therefore continue and are counted; new ones are rejected.
     """
 
     def __init__(
@@ -45,10 +45,11 @@ class Budgets:
         window: float,
         vfs: str | None = None,
     ) -> None:
-        """Of each user in `window` seconds; a budget of 0 has no end. `vfs` names the file system
-        that SQLite goes through; None is its own.
+        """Open the database at `path`, or create it.
 
-        Raises StorageError, as all methods do when the disk fails.
+        A user may use `tokens` and `seconds` of model time per `window` (seconds); 0 means no
+        limit. `vfs` is the name of an SQLite VFS, for tests. This and all other methods raise
+        StorageError if the disk fails.
         """
         self.tokens = tokens
         self.seconds = seconds
@@ -57,32 +58,32 @@ class Budgets:
         self._database = Database(path, _SCHEMA, vfs=vfs)
 
     async def check(self, user: str) -> None:
-        """Raises RateLimited, code `budget_spent`, when a budget is used up."""
+        """Raise RateLimited (code `budget_spent`) if a budget of the user is used up."""
         if not self.tokens and not self.seconds:
             return
-        spent = await self.spent(user)
+        usage = await self.usage(user)
         for name, unit, used, budget in (
-            ("tokens", "tokens", spent.tokens, self.tokens),
-            ("seconds", "seconds of computing", spent.seconds, self.seconds),
+            ("tokens", "tokens", usage.tokens, self.tokens),
+            ("seconds", "seconds of model time", usage.seconds, self.seconds),
         ):
             if budget and used >= budget:
                 raise RateLimited(
-                    f"All {budget:g} {unit} of this period are used. Go on when the period ends; "
-                    "the interview is kept.",
+                    f"Your {budget:g} {unit} for this period are used up. Continue when the period "
+                    "ends; the interview is saved.",
                     code=ErrorCode.BUDGET_SPENT,
-                    details={"budget": name, "limit": budget, "used": used, "reset": spent.reset},
+                    details={"budget": name, "limit": budget, "used": used, "reset": usage.reset},
                 )
 
-    async def spent(self, user: str) -> BudgetUsage:
-        """What was used, without using any."""
-        return await asyncio.to_thread(self._spent, user)
+    async def usage(self, user: str) -> BudgetUsage:
+        """Return what the user has used in the current window."""
+        return await asyncio.to_thread(self._usage, user)
 
     async def spend(self, user: str, *, tokens: int = 0, seconds: float = 0.0) -> None:
-        """Count what a call has cost."""
+        """Add the cost of a call to the usage of the user."""
         if (self.tokens or self.seconds) and (tokens or seconds):
             await asyncio.to_thread(self._spend, user, tokens, seconds)
 
-    def _spent(self, user: str) -> BudgetUsage:
+    def _usage(self, user: str) -> BudgetUsage:
         with self._database.transaction() as connection:
             row = connection.execute(
                 "SELECT tokens, seconds, started + ? FROM spent WHERE user = ? AND started + ? > ?",

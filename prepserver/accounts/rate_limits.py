@@ -1,4 +1,4 @@
-"""How many model requests each user may still make: exact, and remembered across restarts."""
+"""Rate limits of each user: model requests per window, stored on disk."""
 
 import asyncio
 from pathlib import Path
@@ -21,10 +21,10 @@ CREATE TABLE IF NOT EXISTS charges (
 
 
 class RateLimiter:
-    """A fixed window for each user, opened by the first request in it.
+    """Per-user request limit with a fixed window, which the first request opens.
 
-    Each request has a name, and the same name is charged once: a turn that is taken up again
-    after a crash costs nothing more.
+    Requests are named, and a name is charged once: a turn that resumes after a crash is not
+    charged again.
     """
 
     def __init__(
@@ -36,10 +36,11 @@ class RateLimiter:
         window: float = 86_400.0,
         vfs: str | None = None,
     ) -> None:
-        """`limit` requests in `window` seconds; a limit of 0 counts nothing. `vfs` names the file
-        system that SQLite goes through; None is its own.
+        """Open the database at `path`, or create it.
 
-        Raises StorageError, as all methods do when the disk fails.
+        A user may make `limit` requests per `window` (seconds); 0 means no limit. `vfs` is the name
+        of an SQLite VFS, for tests. This and all other methods raise StorageError if the disk
+        fails.
         """
         self.limit = limit
         self.window = window
@@ -47,25 +48,28 @@ class RateLimiter:
         self._database = Database(path, _SCHEMA, vfs=vfs)
 
     async def charge(self, user: str, request: str) -> Quota:
-        """Count one request. Raises RateLimited when none is left, with the time of the reset."""
+        """Charge one request and return the new quota.
+
+        Raises RateLimited, with the time of the reset in its details, if no request is left.
+        """
         if not self.limit:
             return Quota(limit=0, remaining=0)
         return await asyncio.to_thread(self._charge, user, request)
 
     async def quota(self, user: str) -> Quota:
-        """What is left, without using any of it."""
+        """Return the quota of the user without charging it."""
         if not self.limit:
             return Quota(limit=0, remaining=0)
         return await asyncio.to_thread(self._quota, user)
 
     def _charge(self, user: str, request: str) -> Quota:
         with self._database.transaction() as connection:
-            started = self._window(connection, user)
+            started = self._window_start(connection, user)
             if started is None:
                 started = self._clock.now()
                 connection.execute("DELETE FROM charges WHERE user = ?", (user,))
                 connection.execute("INSERT OR REPLACE INTO windows VALUES (?, ?)", (user, started))
-            used = _used(connection, user)
+            used = _count_charges(connection, user)
             reset = started + self.window
             known = connection.execute(
                 "SELECT 1 FROM charges WHERE user = ? AND request = ?", (user, request)
@@ -73,8 +77,8 @@ class RateLimiter:
             if known is None:
                 if used >= self.limit:
                     raise RateLimited(
-                        f"All {self.limit} model requests of this period are used. "
-                        "Go on when the period ends; the interview is kept.",
+                        f"Your {self.limit} model requests for this period are used up. "
+                        "Continue when the period ends; the interview is saved.",
                         details={"limit": self.limit, "remaining": 0, "reset": reset},
                     )
                 connection.execute("INSERT INTO charges VALUES (?, ?)", (user, request))
@@ -83,14 +87,14 @@ class RateLimiter:
 
     def _quota(self, user: str) -> Quota:
         with self._database.transaction() as connection:
-            started = self._window(connection, user)
+            started = self._window_start(connection, user)
             if started is None:
                 return Quota(limit=self.limit, remaining=self.limit)
-            remaining = max(0, self.limit - _used(connection, user))
+            remaining = max(0, self.limit - _count_charges(connection, user))
             return Quota(limit=self.limit, remaining=remaining, reset=started + self.window)
 
-    def _window(self, connection: apsw.Connection, user: str) -> float | None:
-        """When the user's window began; None when there is none or it is over."""
+    def _window_start(self, connection: apsw.Connection, user: str) -> float | None:
+        """Return the start of the user's window; None if it has ended or never began."""
         row = connection.execute("SELECT started FROM windows WHERE user = ?", (user,)).fetchone()
         if row is None:
             return None
@@ -101,6 +105,6 @@ class RateLimiter:
         self._database.close()
 
 
-def _used(connection: apsw.Connection, user: str) -> int:
+def _count_charges(connection: apsw.Connection, user: str) -> int:
     row = connection.execute("SELECT count(*) FROM charges WHERE user = ?", (user,)).fetchone()
     return 0 if row is None else int(str(row[0]))

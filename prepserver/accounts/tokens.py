@@ -1,4 +1,4 @@
-"""Short-lived tokens for a socket's address, where no header can be set."""
+"""Short-lived tokens for room addresses: browsers cannot set headers on a WebSocket handshake."""
 
 import secrets
 from pathlib import Path
@@ -14,7 +14,7 @@ from prepserver.wire.rest import RoomToken
 __all__ = ["Tokens", "load_signing_key"]
 
 LIFETIME = 300.0
-"""Seconds."""
+"""Seconds from issue to expiry."""
 
 ISSUER = "prep-server"
 AUDIENCE = "prep"
@@ -24,28 +24,33 @@ KEY_BYTES = 32
 
 
 def load_signing_key(path: Path) -> bytes:
-    """The server's secret of 32 random bytes, made on first use, for the owner's eyes only."""
+    """Return the signing key of 32 random bytes in `path`, creating the file with mode 0600.
+
+    Raises Unauthorized (code `bad_signing_key`) if the file is too short.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        # Without overwriting: two servers that start at once agree on one key.
+        # Do not overwrite: two servers that start at once must use the same key.
         write_atomically(path, secrets.token_bytes(KEY_BYTES), mode=0o600, overwrite=False)
     key = path.read_bytes()
     if len(key) < KEY_BYTES:
         raise Unauthorized(
-            f"The signing key {path} is damaged. Remove the file; clients fetch new tokens.",
+            f"The signing key {path} is damaged. Delete the file and restart the server; "
+            "clients will request new tokens.",
             code=ErrorCode.BAD_SIGNING_KEY,
         )
     return key
 
 
 class Tokens:
-    """Issues and checks JWTs (HS256)."""
+    """Issues and verifies JSON Web Tokens (HS256)."""
 
     def __init__(self, key: bytes, clock: Clock) -> None:
         self._key = key
         self._clock = clock
 
     def issue(self, user_id: str) -> RoomToken:
+        """Issue a token that is valid for `LIFETIME` seconds."""
         now = self._clock.now()
         claims = {
             "iss": ISSUER,
@@ -60,7 +65,10 @@ class Tokens:
         return RoomToken(token=token, expires_at=float(int(now + LIFETIME)))
 
     def verify(self, token: str) -> str:
-        """The user's id. Raises Unauthorized for a token that is expired, forged or foreign."""
+        """Return the user id in the token.
+
+        Raises Unauthorized if it has expired or was not issued by this server.
+        """
         try:
             claims = jwt.decode(
                 token,
@@ -68,7 +76,7 @@ class Tokens:
                 algorithms=["HS256"],
                 issuer=ISSUER,
                 audience=AUDIENCE,
-                # Expiry is checked below against the injected clock.
+                # The expiry is checked below, with the injected clock.
                 options={
                     "require": ["exp", "iat", "iss", "aud", "sub", "jti"],
                     "verify_exp": False,
@@ -81,7 +89,7 @@ class Tokens:
             raise _bad_token()
         if claims["exp"] <= self._clock.now():
             raise Unauthorized(
-                "The token has expired; fetch a new one.", code=ErrorCode.TOKEN_EXPIRED
+                "The token has expired; request a new one.", code=ErrorCode.TOKEN_EXPIRED
             )
         return str(claims["sub"])
 

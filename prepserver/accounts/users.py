@@ -1,4 +1,4 @@
-"""Who may call: users and their access keys, kept hashed."""
+"""Users and their access keys, stored as Argon2 hashes."""
 
 import asyncio
 import hashlib
@@ -20,7 +20,7 @@ from prepserver.wire.error_codes import ErrorCode
 __all__ = ["NewKey", "User", "Users"]
 
 KEY_PREFIX = "prep"
-"""Opens every access key, so that secret scanners and people recognise one."""
+"""Prefix of every access key, by which people and secret scanners recognise one."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS users (
@@ -31,36 +31,42 @@ CREATE TABLE IF NOT EXISTS users (
 
 
 class User(Struct, frozen=True, kw_only=True):
+    """A user, without the access key."""
+
     id: str
     name: str
     created_at: float
+    """Seconds since the Unix epoch."""
     admin: bool = False
-    """May see how the server does; other people's interviews are closed to them too."""
+    """True if the user may read statistics and metrics; this does not include interviews."""
 
 
 class NewKey(Struct, frozen=True, kw_only=True):
-    """Shown once: the server keeps the hash alone."""
+    """A new access key, which can be shown only once because the server stores its hash."""
 
     id: str
-    """Of the user."""
+    """Id of the user."""
     name: str
     key: str
 
 
 class Users:
-    """The table of users. Its methods wait for the disk and for argon2: call them from a thread,
-    or use `authenticate`, which does."""
+    """Database of users.
+
+    Its methods block on the disk and on Argon2, except for `authenticate`, which uses a thread.
+    """
 
     def __init__(self, path: Path, clock: Clock, *, vfs: str | None = None) -> None:
-        """`vfs` names the file system that SQLite goes through; None is its own.
+        """Open the database at `path`, or create it with mode 0600.
 
-        Raises StorageError, as all methods do when the disk fails.
+        `vfs` is the name of an SQLite VFS, for tests. This and all other methods raise StorageError
+        if the disk fails.
         """
         self._clock = clock
         self._hasher = PasswordHasher()
-        # Proven keys by digest, so that a client pays for argon2 once and not at every request.
-        # Bound to the stored hash: a removed or rotated key is unknown at once.
-        self._proven: dict[bytes, str] = {}
+        # Digests of verified keys, so that only the first request of a client pays for Argon2.
+        # They include the stored hash: a removed or replaced key is rejected immediately.
+        self._verified: dict[bytes, str] = {}
         self._database = Database(path, _SCHEMA, private=True, vfs=vfs)
         with self._database.transaction() as table:
             columns = {str(row[1]) for row in table.execute("PRAGMA table_info(users)")}
@@ -68,13 +74,13 @@ class Users:
                 table.execute("ALTER TABLE users ADD COLUMN admin INTEGER NOT NULL DEFAULT 0")
 
     def add(self, name: str, *, replace: bool = False, admin: bool = False) -> NewKey:
-        """Create a user, or with `replace` give an existing one a new key.
+        """Create a user, or with `replace` issue a new key to an existing one.
 
-        With `admin` they are an administrator from now on; without it an existing one stays what
-        they are. Raises Conflict when the name is taken, BadRequest when it is no name.
+        `admin` makes the user an administrator; without it an existing user keeps their role.
+        Raises Conflict if the name is taken, BadRequest if it is invalid.
         """
         if not name.strip() or len(name) > 100 or not name.isprintable():
-            raise BadRequest("A user's name is 1 to 100 printable characters.")
+            raise BadRequest("A user name must have 1 to 100 printable characters.")
         with self._database.transaction() as table:
             known = _find(table, name)
         if known is not None:
@@ -83,7 +89,8 @@ class Users:
                     self.set_admin(name, True)
                 return self.rotate(name)
             raise Conflict(
-                f"There is a user named {name}. `prep-server users rotate {name}` makes a new key.",
+                f"User {name} exists already. To issue a new access key, run "
+                f"`prep-server users rotate {name}`.",
                 code=ErrorCode.USER_EXISTS,
             )
         user_id = uuid.uuid4().hex
@@ -96,12 +103,12 @@ class Users:
                 )
             except apsw.ConstraintError as error:
                 raise Conflict(
-                    f"There is a user named {name}.", code=ErrorCode.USER_EXISTS
+                    f"User {name} exists already.", code=ErrorCode.USER_EXISTS
                 ) from error
         return NewKey(id=user_id, name=name, key=key)
 
     def rotate(self, name: str) -> NewKey:
-        """A new key for a user; the old one is refused from now on. Raises NotFound."""
+        """Issue a new key to a user and revoke the old one. Raises NotFound."""
         key, key_id, key_hash = self._make_key()
         with self._database.transaction() as table:
             user = _find(table, name)
@@ -114,20 +121,21 @@ class Users:
         return NewKey(id=user.id, name=name, key=key)
 
     def set_admin(self, name: str, admin: bool) -> None:
-        """Make a user an administrator, or one no longer. Raises NotFound."""
+        """Grant or revoke the administrator role of a user. Raises NotFound."""
         with self._database.transaction() as table:
             if _find(table, name) is None:
                 raise _no_user(name)
             table.execute("UPDATE users SET admin = ? WHERE name = ?", (admin, name))
 
     def remove(self, name: str) -> None:
-        """Raises NotFound."""
+        """Delete a user and revoke their key. Raises NotFound."""
         with self._database.transaction() as table:
             if _find(table, name) is None:
                 raise _no_user(name)
             table.execute("DELETE FROM users WHERE name = ?", (name,))
 
     def list(self) -> list[User]:
+        """Return all users, ordered by name."""
         with self._database.transaction() as table:
             rows = table.execute(
                 "SELECT id, name, created_at, admin FROM users ORDER BY name"
@@ -135,19 +143,19 @@ class Users:
         return [_user(row) for row in rows]
 
     def exists(self, user_id: str) -> bool:
-        """Whether a token's user is still here."""
+        """Return True if a user has this id."""
         with self._database.transaction() as table:
             row = table.execute("SELECT 1 FROM users WHERE id = ?", (user_id,))
             return row.fetchone() is not None
 
     def is_admin(self, user_id: str) -> bool:
-        """Whether a user is an administrator; somebody who was removed is none."""
+        """Return True if a user has this id and is an administrator."""
         with self._database.transaction() as table:
             row = table.execute("SELECT 1 FROM users WHERE id = ? AND admin", (user_id,)).fetchone()
         return row is not None
 
     async def authenticate(self, key: str) -> str:
-        """The id of the user with this access key. Raises Unauthorized."""
+        """Return the id of the user with this access key. Raises Unauthorized."""
         return await asyncio.to_thread(self._authenticate, key)
 
     def _authenticate(self, key: str) -> str:
@@ -162,12 +170,12 @@ class Users:
             raise _bad_key()
         user_id, key_hash = str(row[0]), str(row[1])
         digest = hashlib.sha256(f"{key_hash}:{key}".encode()).digest()
-        if digest not in self._proven:
+        if digest not in self._verified:
             try:
                 self._hasher.verify(key_hash, key)
             except (VerificationError, InvalidHashError) as error:
                 raise _bad_key() from error
-            self._proven[digest] = user_id
+            self._verified[digest] = user_id
         return user_id
 
     def _make_key(self) -> tuple[str, str, str]:
@@ -192,11 +200,12 @@ def _find(table: apsw.Connection, name: str) -> User | None:
 
 
 def _no_user(name: str) -> NotFound:
-    return NotFound(f"There is no user named {name}. `prep-server users list` shows who there is.")
+    return NotFound(f"There is no user named {name}. `prep-server users list` lists all users.")
 
 
 def _bad_key() -> Unauthorized:
     return Unauthorized(
-        "The access key is not known here. Ask for a new one: `prep-server users rotate NAME`.",
+        "The access key is invalid or was replaced. Ask your administrator for a new one "
+        "(`prep-server users rotate NAME`).",
         code=ErrorCode.BAD_ACCESS_KEY,
     )

@@ -1,4 +1,4 @@
-"""Waiting with a limit, in virtual time."""
+"""`wait_for` with an injected clock, in virtual time."""
 
 import asyncio
 
@@ -10,8 +10,8 @@ from tests.support.loop import asynchronous
 
 
 @asynchronous
-async def test_work_that_is_done_in_time_gives_its_result() -> None:
-    """Nothing, too, is a result."""
+async def test_a_result_in_time_is_returned() -> None:
+    """A result before the timeout is returned, even if it is None."""
     clock = ManualClock()
 
     async def work() -> None:
@@ -25,8 +25,8 @@ async def test_work_that_is_done_in_time_gives_its_result() -> None:
 
 
 @asynchronous
-async def test_work_that_takes_too_long_is_cancelled() -> None:
-    """At the limit and not before it, and only when it is over is whoever waits told."""
+async def test_a_timeout_cancels_the_awaitable() -> None:
+    """At the timeout the awaitable is cancelled, and its clean-up ends before TimeoutError."""
     clock = ManualClock()
     cleaned = []
 
@@ -48,8 +48,8 @@ async def test_work_that_takes_too_long_is_cancelled() -> None:
 
 
 @asynchronous
-async def test_work_that_is_shielded_outlives_the_limit() -> None:
-    """For waiting again, or for somebody else who waits."""
+async def test_a_shielded_awaitable_survives_the_timeout() -> None:
+    """A shielded future is not cancelled by the timeout."""
     clock = ManualClock()
     outcome: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     waiting = asyncio.create_task(wait_for(clock, asyncio.shield(outcome), 3))
@@ -61,8 +61,8 @@ async def test_work_that_is_shielded_outlives_the_limit() -> None:
 
 
 @asynchronous
-async def test_the_failure_of_the_work_is_what_is_raised() -> None:
-    """As it is, without the wait for the limit."""
+async def test_an_exception_of_the_awaitable_is_raised() -> None:
+    """An exception of the awaitable is raised unchanged, before the timeout."""
 
     async def work() -> None:
         raise ValueError("no")

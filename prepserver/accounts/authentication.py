@@ -1,0 +1,57 @@
+"""Authentication of callers by access key or token."""
+
+import asyncio
+
+from prepserver.accounts.tokens import Tokens
+from prepserver.accounts.users import KEY_PREFIX, Users
+from prepserver.errors import Forbidden, Unauthorized
+from prepserver.wire.error_codes import ErrorCode
+from prepserver.wire.rest import RoomToken
+
+__all__ = ["Authenticator"]
+
+
+class Authenticator:
+    """Resolves credentials to user ids. All methods raise Unauthorized for a bad credential."""
+
+    def __init__(self, users: Users, tokens: Tokens) -> None:
+        self._users = users
+        self._tokens = tokens
+
+    async def authenticate(self, credential: str) -> str:
+        """Return the id of the user with this access key or token."""
+        if credential.startswith(f"{KEY_PREFIX}_"):
+            return await self._users.authenticate(credential)
+        return await self.authenticate_token(credential)
+
+    async def authenticate_administrator(self, credential: str) -> str:
+        """Return the id of the administrator with this access key or token.
+
+        Raises Forbidden if the user is not an administrator.
+        """
+        user = await self.authenticate(credential)
+        if not await asyncio.to_thread(self._users.is_admin, user):
+            raise Forbidden(
+                "This page is for administrators. To make a user an administrator, run "
+                "`prep-server users promote NAME`.",
+                code=ErrorCode.NOT_AN_ADMINISTRATOR,
+            )
+        return user
+
+    async def authenticate_token(self, token: str) -> str:
+        """Return the id of the user with this token; an access key is rejected."""
+        user = self._tokens.verify(token)
+        if not await asyncio.to_thread(self._users.exists, user):
+            raise Unauthorized("The token's user was removed.", code=ErrorCode.BAD_TOKEN)
+        return user
+
+    async def issue_token(self, key: str) -> RoomToken:
+        """Issue a token to the user with this access key; another token is rejected."""
+        if not key.startswith(f"{KEY_PREFIX}_"):
+            raise Unauthorized(
+                "This request needs an access key, not a token.", code=ErrorCode.BAD_ACCESS_KEY
+            )
+        return self._tokens.issue(await self._users.authenticate(key))
+
+    def close(self) -> None:
+        self._users.close()
