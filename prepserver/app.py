@@ -1,4 +1,4 @@
-"""The only place where the parts of the server are put together."""
+"""Construction of the server from its settings."""
 
 from importlib.metadata import version
 from pathlib import Path
@@ -9,6 +9,7 @@ from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 
+from prepserver.accounts.authentication import Authenticator
 from prepserver.accounts.budgets import Budgets
 from prepserver.accounts.rate_limits import RateLimiter
 from prepserver.accounts.tokens import Tokens, load_signing_key
@@ -23,11 +24,10 @@ from prepserver.engines.types import LanguageModel, SpeechModel
 from prepserver.engines.whisper.model import WhisperModel
 from prepserver.gateway.fallback import RetryPolicy
 from prepserver.gateway.gateway import Gateway, GatewayPolicy
-from prepserver.http import auth, failures, health
-from prepserver.http import gateway as gateway_routes
-from prepserver.http import metrics as metrics_routes
-from prepserver.http.interviews import InterviewController, ratelimit
-from prepserver.http.rooms import not_a_socket
+from prepserver.http import routes
+from prepserver.http.errors import exception_handlers
+from prepserver.http.interviews import InterviewController
+from prepserver.http.rooms import reject_plain_http
 from prepserver.http.services import Services
 from prepserver.interview.interview import InterviewObject, InterviewSettings
 from prepserver.interview.questions import bank
@@ -39,24 +39,24 @@ from prepserver.objects.registry import Registry
 from prepserver.telemetry.call_log import CallLog, call_log_path
 from prepserver.telemetry.metrics import Metrics
 
-__all__ = ["VERSION", "create_app", "create_services", "open_users"]
+__all__ = ["VERSION", "create_app", "create_services"]
 
 VERSION = version("prep-interview")
 
 SCRIPTED = "scripted"
-"""Name of the models that play a part."""
+"""Name of the models with canned replies."""
 
 log = structlog.get_logger(__name__)
 
-MAX_BODY = 512 * 1024
-"""Bytes of a request: two documents of the longest kind and room to spare."""
+MAX_BODY_BYTES = 512 * 1024
+"""Maximum size of a request body: two documents of `MAX_DOCUMENT` code points fit."""
 
 
 def create_services(config: Config, clock: Clock | None = None) -> Services:
-    """Wire everything but the edge. Raises NotFound when a model is not there."""
+    """Create all services. Raises NotFound if a model is not installed."""
     clock = clock or SystemClock()
     data_dir = open_data_dir(config)
-    limiter = RateLimiter(
+    rate_limiter = RateLimiter(
         data_dir / "ratelimit.sqlite",
         clock,
         limit=config.rate_limit,
@@ -69,7 +69,7 @@ def create_services(config: Config, clock: Clock | None = None) -> Services:
         seconds=config.compute_budget,
         window=config.rate_window,
     )
-    calls = CallLog(
+    call_log = CallLog(
         call_log_path(data_dir),
         clock,
         keep_text=config.call_log_text,
@@ -78,15 +78,15 @@ def create_services(config: Config, clock: Clock | None = None) -> Services:
     )
     metrics = Metrics()
     gateway = Gateway(
-        _language(config.model, config, clock),
-        _speech(config.stt_model, config, clock),
-        limiter,
+        _create_language_model(config.model, config, clock),
+        _create_speech_model(config.stt_model, config, clock),
+        rate_limiter,
         clock,
-        _policy(config),
-        fallback=[_language(name, config, clock) for name in config.fallback],
-        speech_fallback=[_speech(name, config, clock) for name in config.stt_fallback],
+        _gateway_policy(config),
+        fallback=[_create_language_model(name, config, clock) for name in config.fallback],
+        speech_fallback=[_create_speech_model(name, config, clock) for name in config.stt_fallback],
         budget=budgets,
-        call_log=calls,
+        call_log=call_log,
         observers=(metrics.observe_call,),
     )
     questions = bank.load_bank()
@@ -111,45 +111,38 @@ def create_services(config: Config, clock: Clock | None = None) -> Services:
         clock=clock,
         registry=Registry(data_dir, kinds, clock),
         gateway=gateway,
-        users=open_users(config, clock),
-        tokens=Tokens(load_signing_key(data_dir / "signing.key"), clock),
-        limiter=limiter,
+        authenticator=Authenticator(
+            Users(data_dir / "users.sqlite", clock),
+            Tokens(load_signing_key(data_dir / "signing.key"), clock),
+        ),
+        rate_limiter=rate_limiter,
         budgets=budgets,
-        calls=calls,
+        call_log=call_log,
         metrics=metrics,
         metrics_access=config.metrics,
         version=VERSION,
     )
 
 
-def open_users(config: Config, clock: Clock | None = None) -> Users:
-    return Users(open_data_dir(config) / "users.sqlite", clock or SystemClock())
-
-
 def create_app(services: Services) -> Litestar:
-    """The edge over services that the caller starts and closes."""
+    """Create the HTTP application on services, which the caller starts and closes."""
     return Litestar(
         route_handlers=[
-            health.live,
-            health.ready,
-            auth.token,
+            *routes.HANDLERS,
             InterviewController,
-            ratelimit,
-            gateway_routes.stats,
-            metrics_routes.metrics,
-            not_a_socket,
+            reject_plain_http,
         ],
         dependencies={"services": Provide(lambda: services, sync_to_thread=False)},
-        exception_handlers=failures.handlers,
+        exception_handlers=exception_handlers,
         openapi_config=OpenAPIConfig(
             title="prep", version=VERSION, path="/schema", render_plugins=[JsonRenderPlugin()]
         ),
-        request_max_body_size=MAX_BODY,
+        request_max_body_size=MAX_BODY_BYTES,
         logging_config=None,
     )
 
 
-def _policy(config: Config) -> GatewayPolicy:
+def _gateway_policy(config: Config) -> GatewayPolicy:
     return GatewayPolicy(
         retries=RetryPolicy(
             limit=config.retries, delay=config.retry_delay, backoff=config.retry_backoff
@@ -163,15 +156,15 @@ def _policy(config: Config) -> GatewayPolicy:
     )
 
 
-def _language(name: str, config: Config, clock: Clock) -> LanguageModel:
+def _create_language_model(name: str, config: Config, clock: Clock) -> LanguageModel:
     if name == SCRIPTED:
         return ScriptedLanguageModel(
             clock, delay=config.scripted_delay, words=config.scripted_words
         )
     if name.startswith(PREFIX):
-        from prepserver.engines.openai.language import OpenAILanguageModel  # a client of HTTP
+        from prepserver.engines.openai.language import OpenAILanguageModel  # imports an HTTP client
 
-        endpoint, key = _elsewhere("interviewer", name, config)
+        endpoint, key = _resolve_endpoint("interviewer", name, config)
         return OpenAILanguageModel(endpoint, clock, key=key, context=config.context)
     path: Path = ModelStore(config.models_dir).resolve(name)
     options = LlamaOptions(
@@ -188,24 +181,24 @@ def _language(name: str, config: Config, clock: Clock) -> LanguageModel:
     return LlamaModel(options, clock)
 
 
-def _speech(name: str, config: Config, clock: Clock) -> SpeechModel:
+def _create_speech_model(name: str, config: Config, clock: Clock) -> SpeechModel:
     if name == SCRIPTED:
         return ScriptedSpeechModel(clock, delay=config.scripted_delay)
     if name.startswith(PREFIX):
         from prepserver.engines.openai.speech import (
-            OpenAISpeechModel,  # a client of HTTP, and numpy
+            OpenAISpeechModel,  # imports an HTTP client and numpy
         )
 
-        endpoint, key = _elsewhere("ears", name, config)
+        endpoint, key = _resolve_endpoint("transcriber", name, config)
         return OpenAISpeechModel(endpoint, key=key)
     path: Path = ModelStore(config.models_dir).resolve(name)
     return WhisperModel(path, clock, engine=config.stt_engine, n_threads=config.threads)
 
 
-def _elsewhere(job: str, name: str, config: Config) -> tuple[Endpoint, str]:
-    """Where the model is, said aloud because candidates' words go there; and the key for it.
+def _resolve_endpoint(job: str, name: str, config: Config) -> tuple[Endpoint, str]:
+    """Return the endpoint of a model and the API key for it; log where candidates' data is sent.
 
-    A key belongs to the first address that is named: it is not sent to any other.
+    The key belongs to the first endpoint in the settings and is not sent to any other.
     """
     names = (config.stt_model, *config.stt_fallback)
     key = config.stt_openai_api_key
@@ -216,11 +209,11 @@ def _elsewhere(job: str, name: str, config: Config) -> tuple[Endpoint, str]:
     if owner.origin != endpoint.origin:
         key = Secret("")
     log.warning(
-        "model.elsewhere",
+        "model.remote",
         job=job,
         endpoint=endpoint.origin,
-        note="what candidates say and write is sent there",
+        note="candidates' documents, answers or recordings are sent to this endpoint",
     )
     if key and not endpoint.private:
-        log.warning("model.key_in_the_clear", job=job, endpoint=endpoint.origin)
+        log.warning("model.key_sent_unencrypted", job=job, endpoint=endpoint.origin)
     return endpoint, key

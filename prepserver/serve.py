@@ -1,4 +1,4 @@
-"""Run the application under uvicorn until a signal says stop."""
+"""The server process: runs the application under uvicorn until it is told to stop."""
 
 import asyncio
 import contextlib
@@ -26,30 +26,34 @@ from prepserver.wire.error_codes import ErrorCode
 __all__ = ["serve"]
 
 DRAIN_SECONDS = 5
-"""For handlers and sockets to finish after SIGTERM, within the 10 s a supervisor grants."""
+"""Seconds for requests and connections to finish after SIGTERM; supervisors usually grant 10."""
 
 
 def serve(config: Config) -> None:
-    """Serve until SIGTERM or SIGINT. Raises Conflict when the data directory is taken."""
-    _log_to_stderr(config.log_level)
+    """Serve until SIGTERM or SIGINT.
+
+    Raises Conflict if another server uses the data directory or the port is taken, NotFound if a
+    model is not installed.
+    """
+    _configure_logging(config.log_level)
     asyncio.run(_serve(config))
 
 
 async def _serve(config: Config) -> None:
     services = create_services(config)
     await services.start()
-    sockets = Sockets(Rooms(services).admit, services.clock)
+    sockets = Sockets(Rooms(services).open_connection, services.clock)
     server = _Server(config, create_app(services), sockets)
-    _forget_killed(config.ready_file)
-    watching = asyncio.create_task(sockets.watch())
-    # What was loaded stays: the collector need not look through all of it again and again.
+    _remove_stale_ready_file(config.ready_file)
+    keepalive = asyncio.create_task(sockets.run_keepalive())
+    # Imported modules live as long as the process: exempt them from garbage collection.
     gc.collect()
     gc.freeze()
     try:
         await server.serve()
     finally:
-        watching.cancel()
-        server.unready()
+        keepalive.cancel()
+        server.remove_ready_file()
         await services.close()
 
 
@@ -60,25 +64,25 @@ class _Server(uvicorn.Server):
                 app,  # type: ignore[arg-type]
                 host=config.host,
                 port=config.port,
-                ws=sockets.protocol,  # type: ignore[arg-type]
+                ws=sockets.create_protocol,  # type: ignore[arg-type]
                 timeout_graceful_shutdown=DRAIN_SECONDS,
                 lifespan="off",
-                # Its access log would hold the tokens of rooms' addresses.
+                # An access log would contain the tokens in room addresses.
                 access_log=False,
                 log_config=None,
                 server_header=False,
             )
         )
         self._settings = config
-        self._ready = False
+        self._ready_file_written = False
 
     async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
         try:
             await super().startup()
         except SystemExit as error:
             raise Conflict(
-                f"Port {self._settings.port} of {self._settings.host} cannot be listened on. "
-                "Choose another with --port, or 0 for any free one.",
+                f"Cannot listen on port {self._settings.port} of {self._settings.host}. "
+                "Choose another port with --port; 0 picks a free one.",
                 code=ErrorCode.PORT_IN_USE,
             ) from error
         host, port = self.servers[0].sockets[0].getsockname()[:2]
@@ -88,20 +92,20 @@ class _Server(uvicorn.Server):
             content = json.dumps({"url": url, "pid": os.getpid(), "version": VERSION})
             self._settings.ready_file.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(self._settings.ready_file, f"{content}\n".encode())
-            self._ready = True
+            self._ready_file_written = True
 
-    def unready(self) -> None:
-        """Take the ready file back, if it is this server's own."""
-        if self._ready and self._settings.ready_file is not None:
+    def remove_ready_file(self) -> None:
+        """Remove the ready file if this server has written it."""
+        if self._ready_file_written and self._settings.ready_file is not None:
             self._settings.ready_file.unlink(missing_ok=True)
 
     async def shutdown(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
-        self.unready()
+        self.remove_ready_file()
         await super().shutdown()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
-        """Stop on SIGTERM and SIGINT and exit 0: uvicorn itself would die of the signal."""
+        """Stop on SIGTERM and SIGINT with exit code 0; uvicorn would raise the signal again."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.handle_exit, number, None)
@@ -112,17 +116,17 @@ class _Server(uvicorn.Server):
                 loop.remove_signal_handler(number)
 
 
-def _forget_killed(ready_file: Path | None) -> None:
-    """Remove the ready file of a server that had no chance to: nobody must connect there."""
+def _remove_stale_ready_file(ready_file: Path | None) -> None:
+    """Remove the ready file of a server that was killed, so that clients do not connect to it."""
     if ready_file is None:
         return
     with contextlib.suppress(OSError, ValueError, LookupError, TypeError, OverflowError):
         pid = int(json.loads(ready_file.read_text())["pid"])
-        if pid == os.getpid() or not _runs(pid):  # in containers the pid is always the same
+        if pid == os.getpid() or not _process_exists(pid):  # pids repeat in containers
             ready_file.unlink()
 
 
-def _runs(pid: int) -> bool:
+def _process_exists(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -132,9 +136,9 @@ def _runs(pid: int) -> bool:
     return True
 
 
-class _StandardError(io.StringIO):
-    """Where the log goes. What a full disk does not take is lost, and costs nothing else: no
-    handler fails because of the line that says what it did."""
+class _LogStream(io.StringIO):
+    """Standard error as the stream of the log. Lines that cannot be written, as on a full disk, are
+    dropped, so that no request fails because of its log line."""
 
     def write(self, text: str) -> int:
         with contextlib.suppress(OSError):
@@ -142,18 +146,18 @@ class _StandardError(io.StringIO):
         return len(text)
 
 
-def _log_to_stderr(level: str) -> None:
-    number = logging.getLevelNamesMapping()[level.upper()]
-    # uvicorn and websockets log addresses, which hold tokens, at info.
-    logging.basicConfig(stream=sys.stderr, level=max(number, logging.WARNING))
+def _configure_logging(level: str) -> None:
+    threshold = logging.getLevelNamesMapping()[level.upper()]
+    # At info, uvicorn and websockets log addresses, which contain tokens.
+    logging.basicConfig(stream=sys.stderr, level=max(threshold, logging.WARNING))
     structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(number),
+        wrapper_class=structlog.make_filtering_bound_logger(threshold),
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso"),
             structlog.processors.format_exc_info,
             structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"]),
         ],
-        logger_factory=structlog.WriteLoggerFactory(_StandardError()),
+        logger_factory=structlog.WriteLoggerFactory(_LogStream()),
         cache_logger_on_first_use=True,
     )

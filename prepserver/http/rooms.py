@@ -1,7 +1,7 @@
-"""Rooms: `/parties/{party}/{room}`, and who may enter which.
+"""Connections to rooms at `/parties/{party}/{room}`.
 
-Who calls and whose room it is are settled before the upgrade is accepted: a refusal is an HTTP
-response to the handshake.
+Authentication and authorisation precede the upgrade, so a rejection is an HTTP response to the
+handshake.
 """
 
 import re
@@ -18,18 +18,21 @@ from prepserver.objects.connection import Connection
 from prepserver.objects.instance import Instance
 from prepserver.wire.error_codes import ErrorCode
 
-__all__ = ["Rooms", "not_a_socket"]
+__all__ = ["Rooms", "reject_plain_http"]
 
 PARTIES = (InterviewStub.kind, UserInterviewsStub.kind)
+"""Kinds of rooms."""
 
-MINE = "me"
-"""A user's own list, for clients that do not know their id."""
+OWN_ROOM = "me"
+"""Name of the caller's own list, for clients that do not know the user's id."""
 
 _ADDRESS = re.compile(r"^/part(?:y|ies)/([^/]+)/([^/]+)/?$")
 _CONNECTION_ID = re.compile(r"^[A-Za-z0-9_-]{1,64}$")
 
 
 class UpgradeRequired(BadRequest):
+    """The request for a room is not a WebSocket handshake."""
+
     status: ClassVar[int] = 426
 
 
@@ -40,48 +43,54 @@ class UpgradeRequired(BadRequest):
     status_code=426,
     sync_to_thread=False,
 )
-def not_a_socket() -> None:
-    raise UpgradeRequired("This address is a room: open a WebSocket.", code=ErrorCode.NOT_WEBSOCKET)
+def reject_plain_http() -> None:
+    raise UpgradeRequired(
+        "This address is a room, which accepts WebSocket connections only.",
+        code=ErrorCode.NOT_WEBSOCKET,
+    )
 
 
 class Rooms:
-    """Lets clients into the rooms that are theirs."""
+    """Connects authenticated clients to the rooms that they may enter."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
 
-    async def admit(self, target: str) -> tuple[Connection, Instance]:
-        """Check token and ownership of a request's target, and connect the client to the room.
+    async def open_connection(self, target: str) -> tuple[Connection, Instance]:
+        """Authenticate and authorise the client, then connect it to the room.
 
-        Raises Unauthorized, Forbidden, NotFound.
+        `target` is the request target: a path with the query parameters `token` and, optionally,
+        `_pk`, the connection's id. Raises Unauthorized, Forbidden or NotFound.
         """
         services = self._services
         path, _, query_string = target.partition("?")
         address = _ADDRESS.match(path)
         if address is None or address[1] not in PARTIES:
             raise NotFound(
-                f"Rooms are at /parties/{{party}}/{{room}}; parties are {', '.join(PARTIES)}.",
+                "The address of a room is /parties/PARTY/ROOM, where PARTY is "
+                f"{' or '.join(PARTIES)}.",
                 code=ErrorCode.NO_SUCH_PARTY,
             )
         party, room = address[1], address[2]
         query = parse_qs(query_string)
         token = query.get("token", [""])[0]
         if not token:
-            # An access key is for headers: an address ends up in logs of proxies and in histories.
+            # An access key is not accepted here: addresses end up in the logs of proxies.
             raise Unauthorized(
-                "A room needs ?token=, from GET /auth/token.", code=ErrorCode.NO_CREDENTIAL
+                "Authentication required: add ?token=TOKEN, from GET /auth/token.",
+                code=ErrorCode.NO_CREDENTIAL,
             )
-        user = await services.user_of_token(token)
+        user = await services.authenticator.authenticate_token(token)
         if party == UserInterviewsStub.kind:
-            if room not in (user, MINE):
+            if room not in (user, OWN_ROOM):
                 raise Forbidden(
-                    "This list of interviews is not yours.", code=ErrorCode.NOT_YOUR_ROOM
+                    "This list of interviews belongs to another user.", code=ErrorCode.NOT_YOUR_ROOM
                 )
             room = user
         else:
             await services.registry.call(UserInterviewsStub(user).find(room))
-        wanted = query.get("_pk", [""])[0]
-        connection = Connection(wanted if _CONNECTION_ID.match(wanted) else uuid.uuid4().hex)
-        quota = await services.limiter.quota(user)
+        requested = query.get("_pk", [""])[0]
+        connection = Connection(requested if _CONNECTION_ID.match(requested) else uuid.uuid4().hex)
+        quota = await services.rate_limiter.quota(user)
         connection.state = {"user": user, "quota": quota}
         return connection, services.registry.connect(party, room, connection)

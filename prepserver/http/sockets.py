@@ -1,8 +1,8 @@
-"""WebSockets on the wire: handshake, messages, flow control, keep-alive, close.
+"""WebSocket connections: handshake, messages, flow control, keep-alive and closing.
 
-uvicorn hands every upgrade to a `RoomSocket`, which lets the client in or refuses it, and from then
-on stands alone between the transport and the room: what an object sends is written by the call that
-sends it, and an idle client costs no task, no queue and no timer of its own.
+uvicorn passes every upgrade request to a `RoomSocket`, an asyncio protocol that connects the
+transport to the room. A message from an object is written by the call that sends it; an idle client
+costs no task, no queue and no timer of its own.
 """
 
 import asyncio
@@ -21,250 +21,265 @@ from websockets.server import ServerProtocol
 
 from prepserver.clock import Clock
 from prepserver.errors import BadRequest, PrepServerError
-from prepserver.http.failures import error_body
+from prepserver.http.errors import encode_error
 from prepserver.objects.connection import Connection
 from prepserver.objects.instance import Instance
 from prepserver.wire import codec, limits
 from prepserver.wire import protocol as wire
 from prepserver.wire.error_codes import ErrorCode
 
-__all__ = ["Admit", "RoomSocket", "Sockets"]
+__all__ = ["ConnectionOpener", "RoomSocket", "Sockets"]
 
-TICK = 1.0
-"""Seconds between looks at the sockets."""
+CHECK_INTERVAL = 1.0
+"""Seconds between two keep-alive checks of all sockets."""
 PING_AFTER = 20.0
-"""Seconds without a sign of life after which a client is asked for one."""
-DEAD_AFTER = 35.0
-"""Seconds without a sign of life after which a client is gone; below 40 on a busy machine too."""
-CLOSE_SECONDS = 10.0
-"""For a client to answer a close frame, and to read what was sent before it."""
-STOP_SECONDS = 3.0
-"""The same when the server is stopping."""
+"""Seconds without data from a client until a ping is sent."""
+IDLE_TIMEOUT = 35.0
+"""Seconds without data from a client until its connection is aborted; with the delays of a busy
+machine it stays below 40 s."""
+CLOSE_TIMEOUT = 10.0
+"""Seconds for a client to read what was sent before a close frame, and to answer it."""
+SHUTDOWN_CLOSE_TIMEOUT = 3.0
+"""Seconds for a client to answer a close frame while the server is shutting down."""
 
-MAX_MESSAGE = 2 * limits.MAX_BINARY_FRAME
-"""Bytes: a little over what is allowed, so that a message just over it gets its answer."""
+MAX_MESSAGE_BYTES = 2 * limits.MAX_BINARY_FRAME
+"""Bytes that the parser accepts. The limit exceeds the protocol's, so that a message just over the
+latter is answered with an error."""
 
 CLOSE_INVALID = 1007
+"""Close code for text that is not UTF-8 (RFC 6455, 7.4.1)."""
 
-READ_SIZE = 32 * 1024
-"""Bytes read at once: the most that a client can make the server hold beyond one message."""
+READ_BUFFER_BYTES = 32 * 1024
+"""Bytes per read, and so the most that a client can make the server buffer beyond one message."""
 
-_buffer = memoryview(bytearray(READ_SIZE))
-"""Where all sockets read: what is in it is taken out before the next one reads."""
+_read_buffer = memoryview(bytearray(READ_BUFFER_BYTES))
+"""Read buffer of all sockets; its content is consumed before the next socket reads."""
 
-Admit = Callable[[str], Awaitable[tuple[Connection, Instance]]]
-"""Checks who asks for an address and connects them to its room; raises PrepServerError."""
+ConnectionOpener = Callable[[str], Awaitable[tuple[Connection, Instance]]]
+"""Authenticates the client of a request target and connects it to the room.
+
+Raises PrepServerError to reject the handshake.
+"""
 
 log = structlog.get_logger(__name__)
 
 
 class Sockets:
-    """All open sockets, and the keep-alive that they share."""
+    """All open sockets and their shared keep-alive."""
 
-    def __init__(self, admit: Admit, clock: Clock) -> None:
-        self.admit = admit
+    def __init__(self, open_connection: ConnectionOpener, clock: Clock) -> None:
+        self.open_connection = open_connection
         self.clock = clock
-        self.open: set[RoomSocket] = set()
+        self.open_sockets: set[RoomSocket] = set()
 
-    def protocol(
+    def create_protocol(
         self, config: object, server_state: ServerState, app_state: object
     ) -> "RoomSocket":
-        """What uvicorn calls at an upgrade."""
+        """Create the protocol of an upgrade request; uvicorn calls this."""
         return RoomSocket(self, server_state)
 
-    async def watch(self) -> None:
-        """Ask silent clients for a sign of life and abort the dead ones, until cancelled."""
+    async def run_keepalive(self) -> None:
+        """Ping idle clients and abort dead connections until cancelled."""
         while True:
-            await self.clock.sleep(TICK)
+            await self.clock.sleep(CHECK_INTERVAL)
             now = self.clock.monotonic()
-            for socket in list(self.open):
-                socket.check(now)
+            for socket in list(self.open_sockets):
+                socket.check_keepalive(now)
 
 
 class RoomSocket(asyncio.BufferedProtocol):
-    """One client's socket, from the handshake to its end."""
+    """The socket of one client, from the handshake to its end."""
 
     __slots__ = (
-        "_busy",
-        "_cell",
+        "_close_deadline",
         "_connection",
-        "_deadline",
-        "_full",
-        "_gone",
-        "_heard",
+        "_disconnected",
+        "_fragments",
         "_inbox",
-        "_parts",
-        "_pinged",
-        "_pong",
+        "_instance",
+        "_is_text",
+        "_last_received",
+        "_message_pending",
+        "_ping_sent",
+        "_queued_pong",
         "_reading",
+        "_server_state",
         "_sockets",
-        "_state",
         "_stopping",
-        "_text",
         "_transport",
+        "_write_paused",
         "_ws",
     )
 
-    def __init__(self, sockets: Sockets, state: ServerState) -> None:
+    def __init__(self, sockets: Sockets, server_state: ServerState) -> None:
         self._sockets = sockets
-        self._state = state
-        self._ws = ServerProtocol(max_size=MAX_MESSAGE)
+        self._server_state = server_state
+        self._ws = ServerProtocol(max_size=MAX_MESSAGE_BYTES)
         self._transport: asyncio.Transport
         self._connection: Connection | None = None
-        self._cell: Instance | None = None
+        self._instance: Instance | None = None
         self._inbox: deque[tuple[bool, bytes]] = deque()
-        self._text = False
-        self._parts: list[bytes] = []
-        self._pong = b""
-        # The handshake counts as a message that the room is busy with.
-        self._busy = True
+        self._is_text = False
+        self._fragments: list[bytes] = []
+        self._queued_pong = b""
+        # The handshake counts as a message that the room has not handled yet.
+        self._message_pending = True
         self._reading = True
-        self._full = self._gone = self._stopping = self._pinged = False
-        self._heard = sockets.clock.monotonic()
-        self._deadline: float | None = None
+        self._write_paused = self._disconnected = self._stopping = self._ping_sent = False
+        self._last_received = sockets.clock.monotonic()
+        self._close_deadline: float | None = None
 
     # --- The transport ------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        # What the kernel does not take at once waits with the connection, where it is shared with
-        # other clients and bounded, and not as a copy in the transport.
+        # Output that the kernel does not accept waits in the Connection, where it is bounded and
+        # shared between clients, rather than as a copy in the transport.
         transport.set_write_buffer_limits(high=0)
-        self._state.connections.add(self)  # type: ignore[arg-type]
-        self._sockets.open.add(self)
+        self._server_state.connections.add(self)  # type: ignore[arg-type]
+        self._sockets.open_sockets.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._state.connections.discard(self)
-        self._sockets.open.discard(self)
-        self._leave()
+        self._server_state.connections.discard(self)
+        self._sockets.open_sockets.discard(self)
+        self._disconnect()
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return _buffer
+        return _read_buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        self.data_received(_buffer[:nbytes])
+        self.data_received(_read_buffer[:nbytes])
 
     def data_received(self, data: bytes | memoryview) -> None:
-        self._heard = self._sockets.clock.monotonic()
-        self._pinged = False
+        self._last_received = self._sockets.clock.monotonic()
+        self._ping_sent = False
         self._ws.receive_data(data)  # type: ignore[arg-type]
         for event in self._ws.events_received():
             if isinstance(event, Request):
-                self._answer_handshake(event)
+                self._handle_handshake(event)
             elif isinstance(event, Frame):
-                self._take(event)
+                self._receive_frame(event)
         if self._ws.close_rcvd is None and self._ws.parser_exc is None:
-            self._send_pongs()
-            self._pump()
+            self._write_pongs()
+            self._process_inbox()
         else:
-            # The last word is the client's, or it does not speak the protocol.
-            self._finish()
+            # The client has sent a close frame or violated the protocol.
+            self._end_connection()
 
     def eof_received(self) -> None:
         self._transport.abort()
 
     def pause_writing(self) -> None:
-        self._full = True
+        self._write_paused = True
 
     def resume_writing(self) -> None:
-        self._full = self._pinged = False
-        self._heard = self._sockets.clock.monotonic()  # it has read what was sent
-        if self._pong:
-            self._transport.write(self._pong)
-            self._pong = b""
-        if self._connection is not None and not self._full:
+        self._write_paused = self._ping_sent = False
+        self._last_received = self._sockets.clock.monotonic()  # the client has read what was sent
+        if self._queued_pong:
+            self._transport.write(self._queued_pong)
+            self._queued_pong = b""
+        if self._connection is not None and not self._write_paused:
             self._connection.drain()
 
-    # --- What the connection writes -----------------------------------------------------------
+    # --- Called by the Connection -------------------------------------------------------------
 
     def write(self, message: bytes) -> bool:
-        self._transport.write(_text_frame(message))
-        return not self._full
+        """Write a text message; return False if the transport accepts no more for now."""
+        self._transport.write(_build_text_frame(message))
+        return not self._write_paused
 
     def close(self, code: int, reason: str) -> None:
+        """Send a close frame and wait for the client's, for `CLOSE_TIMEOUT` seconds at most."""
         if self._ws.state is OPEN:
             self._ws.send_close(code, reason)
-            self._flush()
-        self._limit_close()
-        # Nothing that is said after the end can be answered any more.
+            self._write_pending()
+        self._start_close_timer()
+        # Messages behind the close frame cannot be answered.
         self._inbox.clear()
-        self._read(True)
+        self._set_reading(True)
 
     # --- The handshake ------------------------------------------------------------------------
 
-    def _answer_handshake(self, request: Request) -> None:
+    def _handle_handshake(self, request: Request) -> None:
         response = self._ws.accept(request)
         if response.status_code != http.HTTPStatus.SWITCHING_PROTOCOLS:
-            self._refuse(response)
+            self._reject(response)
             return
-        task = asyncio.get_running_loop().create_task(self._enter(request.path, response))
-        self._state.tasks.add(task)
-        task.add_done_callback(self._state.tasks.discard)
+        task = asyncio.get_running_loop().create_task(self._open_connection(request.path, response))
+        self._server_state.tasks.add(task)
+        task.add_done_callback(self._server_state.tasks.discard)
 
-    async def _enter(self, target: str, response: Response) -> None:
+    async def _open_connection(self, target: str, response: Response) -> None:
         try:
-            self._connection, self._cell = await self._sockets.admit(target)
+            self._connection, self._instance = await self._sockets.open_connection(target)
         except Exception as error:
             if not isinstance(error, PrepServerError):
-                log.exception("room.not_opened")
-                error = PrepServerError("The room could not be opened. Try again.", retryable=True)
-            self._refuse(_refusal(error))
+                log.exception("room.open_failed")
+                error = PrepServerError(
+                    "The server failed to open the room. Try again.", retryable=True
+                )
+            self._reject(_build_rejection(error))
             return
-        self._busy = False
-        if self._gone:
+        self._message_pending = False
+        if self._disconnected:
             self._connection.detach()
         else:
             self._ws.send_response(response)
-            self._flush()
+            self._write_pending()
             self._connection.attach(self)
-        self._pump()
+        self._process_inbox()
 
-    def _refuse(self, response: Response) -> None:
-        if not self._gone:
+    def _reject(self, response: Response) -> None:
+        if not self._disconnected:
             self._ws.send_response(response)
-            self._finish()
+            self._end_connection()
 
-    # --- What the client sends ----------------------------------------------------------------
+    # --- Messages from the client -------------------------------------------------------------
 
-    def _take(self, frame: Frame) -> None:
-        """Put a message into the inbox when it is whole; pings are answered by the protocol."""
+    def _receive_frame(self, frame: Frame) -> None:
+        """Append a complete message to the inbox; the parser answers pings itself."""
         if frame.opcode in (Opcode.TEXT, Opcode.BINARY):
-            self._text = frame.opcode is Opcode.TEXT
+            self._is_text = frame.opcode is Opcode.TEXT
         elif frame.opcode is not Opcode.CONT:
             return
-        self._parts.append(bytes(frame.data))
+        self._fragments.append(bytes(frame.data))
         if frame.fin:
-            self._inbox.append((self._text, b"".join(self._parts)))
-            self._parts.clear()
+            self._inbox.append((self._is_text, b"".join(self._fragments)))
+            self._fragments.clear()
 
-    def _pump(self) -> None:
-        """Give the room one message at a time: a flood waits in the client's own socket."""
-        connection, cell = self._connection, self._cell
-        if connection is None or cell is None:
-            self._read(not self._inbox)
+    def _process_inbox(self) -> None:
+        """Deliver one message at a time; further ones wait unread in the kernel's socket buffer."""
+        connection, instance = self._connection, self._instance
+        if connection is None or instance is None:
+            self._set_reading(not self._inbox)
             return
-        while self._inbox and not self._busy:
-            if connection.closing is not None and not self._gone:
-                self._inbox.clear()  # it could not hear the answer any more
+        while self._inbox and not self._message_pending:
+            if connection.closing is not None and not self._disconnected:
+                self._inbox.clear()  # the client cannot receive the answer
             else:
-                self._deliver(cell, connection, *self._inbox.popleft())
-        if self._busy:
-            self._read(not self._inbox and not self._stopping)
-        elif self._gone:
-            self._connection = self._cell = None
-            cell.disconnect(connection)
+                self._deliver_message(instance, connection, *self._inbox.popleft())
+        if self._message_pending:
+            self._set_reading(not self._inbox and not self._stopping)
+        elif self._disconnected:
+            self._connection = self._instance = None
+            instance.disconnect(connection)
         elif self._stopping:
             connection.close(wire.CLOSE_RESTART, "the server is restarting")
         else:
-            self._read(True)
+            self._set_reading(True)
 
-    def _deliver(self, cell: Instance, connection: Connection, text: bool, data: bytes) -> None:
-        """To the room. Behind one that ends the connection nothing counts, also if the client has
-        left meanwhile."""
+    def _deliver_message(
+        self, instance: Instance, connection: Connection, text: bool, data: bytes
+    ) -> None:
+        """Deliver a message to the room.
+
+        A message that ends the connection discards all later ones, even if the client has
+        disconnected.
+        """
         if text and len(data) > limits.MAX_TEXT_FRAME:
             too_big = BadRequest(
-                f"A text message is at most {limits.MAX_TEXT_FRAME} bytes.",
+                f"A text message may have at most {limits.MAX_TEXT_FRAME} bytes.",
                 code=ErrorCode.MESSAGE_TOO_BIG,
             )
             connection.push(codec.encode(wire.Failure(**too_big.as_dict())))
@@ -274,88 +289,94 @@ class RoomSocket(asyncio.BufferedProtocol):
         try:
             message = data.decode() if text else data
         except UnicodeDecodeError:
-            connection.close(CLOSE_INVALID, "a text message is UTF-8")
+            connection.close(CLOSE_INVALID, "text messages must be UTF-8")
             self._inbox.clear()
             return
-        delivered = cell.deliver(connection, message)
+        delivered = instance.deliver(connection, message)
         if not delivered.done():
-            self._busy = True
-            delivered.add_done_callback(self._delivered)
+            self._message_pending = True
+            delivered.add_done_callback(self._on_delivered)
 
-    def _delivered(self, outcome: asyncio.Future[object]) -> None:
-        self._busy = False
-        self._pump()
+    def _on_delivered(self, outcome: asyncio.Future[object]) -> None:
+        self._message_pending = False
+        self._process_inbox()
 
-    def _read(self, wanted: bool) -> None:
-        if wanted != self._reading:
-            self._reading = wanted
-            if wanted:
+    def _set_reading(self, enabled: bool) -> None:
+        if enabled != self._reading:
+            self._reading = enabled
+            if enabled:
                 self._transport.resume_reading()
             else:
                 self._transport.pause_reading()
 
     # --- Keep-alive and the end ---------------------------------------------------------------
 
-    def check(self, now: float) -> None:
-        """Ask for a sign of life when there was none for long, and abort what is dead."""
-        if self._deadline is not None:
-            if now >= self._deadline:
+    def check_keepalive(self, now: float) -> None:
+        """Ping the client if it is idle; abort the connection if it is dead or slow to close."""
+        if self._close_deadline is not None:
+            if now >= self._close_deadline:
                 self._transport.abort()
         elif self._connection is not None and self._connection.closing is not None:
-            self._limit_close()  # it does not even read what comes before the close frame
+            self._start_close_timer()  # the client does not read up to the close frame
         elif not self._reading:
-            self._heard = now  # it may have said something that nobody has read yet
-        elif now - self._heard >= DEAD_AFTER:
+            self._last_received = now  # data from the client may wait in the kernel
+        elif now - self._last_received >= IDLE_TIMEOUT:
             self._transport.abort()
-        elif now - self._heard >= PING_AFTER and not self._pinged and self._ws.state is OPEN:
-            self._pinged = True
-            if not self._full:
+        elif (
+            now - self._last_received >= PING_AFTER
+            and not self._ping_sent
+            and self._ws.state is OPEN
+        ):
+            self._ping_sent = True
+            if not self._write_paused:
                 self._ws.send_ping(b"")
-                self._flush()
+                self._write_pending()
 
     def shutdown(self) -> None:
-        """The server stops: no more messages, and the close when the last one is answered."""
+        """Accept no more messages, and close once the pending one is answered."""
         self._stopping = True
-        if self._deadline is not None:
-            self._deadline = min(self._deadline, self._sockets.clock.monotonic() + STOP_SECONDS)
-        self._pump()
+        if self._close_deadline is not None:
+            self._close_deadline = min(
+                self._close_deadline, self._sockets.clock.monotonic() + SHUTDOWN_CLOSE_TIMEOUT
+            )
+        self._process_inbox()
 
-    def _finish(self) -> None:
-        """Write what is due and end the connection."""
-        self._flush()
-        self._limit_close()
+    def _end_connection(self) -> None:
+        """Write pending frames and close the transport."""
+        self._write_pending()
+        self._start_close_timer()
         self._transport.close()
-        self._leave()
+        self._disconnect()
 
-    def _leave(self) -> None:
-        """The client is gone; what it said before is still delivered."""
-        if not self._gone:
-            self._gone = True
+    def _disconnect(self) -> None:
+        """Detach the connection; messages that the client sent before are still delivered."""
+        if not self._disconnected:
+            self._disconnected = True
             if self._connection is not None:
                 if self._connection.closing is not None:
-                    self._inbox.clear()  # said after the server's last word
+                    self._inbox.clear()  # sent after the server's close frame
                 self._connection.detach()
-            self._pump()
+            self._process_inbox()
 
-    def _limit_close(self) -> None:
-        if self._deadline is None:
-            patience = STOP_SECONDS if self._stopping else CLOSE_SECONDS
-            self._deadline = self._sockets.clock.monotonic() + patience
+    def _start_close_timer(self) -> None:
+        if self._close_deadline is None:
+            timeout = SHUTDOWN_CLOSE_TIMEOUT if self._stopping else CLOSE_TIMEOUT
+            self._close_deadline = self._sockets.clock.monotonic() + timeout
 
-    def _send_pongs(self) -> None:
+    def _write_pongs(self) -> None:
         pongs = self._ws.data_to_send()
-        if pongs and self._full:
-            # To a client that does not read: the last one answers them all (RFC 6455, 5.5.3).
-            self._pong = pongs[-1]
+        if pongs and self._write_paused:
+            # The client does not read: the last pong answers all pings (RFC 6455, 5.5.3).
+            self._queued_pong = pongs[-1]
         elif pongs:
             self._transport.write(b"".join(pongs))
 
-    def _flush(self) -> None:
+    def _write_pending(self) -> None:
         self._transport.write(b"".join(self._ws.data_to_send()))
 
 
-def _text_frame(message: bytes) -> bytes:
-    """One whole text frame as a server sends it, unmasked (RFC 6455, 5.2)."""
+def _build_text_frame(message: bytes) -> bytes:
+    """Build one unmasked text frame (RFC 6455, 5.2)."""
     size = len(message)
     if size < 126:
         return bytes((0x81, size)) + message
@@ -364,8 +385,8 @@ def _text_frame(message: bytes) -> bytes:
     return struct.pack(">BBQ", 0x81, 127, size) + message
 
 
-def _refusal(error: PrepServerError) -> Response:
-    body = error_body(error)
+def _build_rejection(error: PrepServerError) -> Response:
+    body = encode_error(error)
     headers = Headers(
         {
             "Connection": "close",

@@ -56,5 +56,5 @@ def test_an_interview_with_a_model_elsewhere(
             assert KEY not in arguments(server.pid)
         assert "POST /v1/chat/completions" in peer.log
         origin = peer.url.removesuffix("/v1")
-        assert f"model.elsewhere job=interviewer endpoint={origin}" in server.log.replace("'", "")
+        assert f"model.remote job=interviewer endpoint={origin}" in server.log.replace("'", "")
         assert KEY not in server.log

@@ -1,4 +1,4 @@
-"""Which models the settings lead to."""
+"""Creation of services: endpoints, their API keys and warnings about them."""
 
 from pathlib import Path
 from typing import Any
@@ -45,10 +45,10 @@ def config(tmp_path: Path, **settings: Any) -> Config:
     ],
 )
 @asynchronous
-async def test_each_endpoint_gets_its_own_key(
+async def test_api_keys_are_sent_to_their_own_endpoint(
     settings: dict[str, Any], keys: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A key meant for one address is not sent to another."""
+    """An API key is sent to the endpoint it belongs to and to no other."""
     sent: list[str] = []
 
     class Client(httpx.AsyncClient):
@@ -62,14 +62,14 @@ async def test_each_endpoint_gets_its_own_key(
     await services.start()
     await services.close()
     assert sent == keys
-    warned = [each["endpoint"] for each in logs if each["event"] == "model.elsewhere"]
+    warned = [each["endpoint"] for each in logs if each["event"] == "model.remote"]
     assert len(warned) == len(keys)
     assert "sk-" not in repr(logs)
 
 
 @asynchronous
-async def test_a_key_that_anybody_on_the_way_can_read_is_warned_of(tmp_path: Path) -> None:
-    """Plain HTTP to another machine carries it in the clear."""
+async def test_an_unencrypted_api_key_is_warned_about(tmp_path: Path) -> None:
+    """Sending an API key over plain HTTP to another machine logs a warning."""
     for address, warned in [("http://192.168.1.5/v1", True), ("https://ai.example/v1", False)]:
         with capture_logs() as logs:
             services = create_services(
@@ -77,19 +77,19 @@ async def test_a_key_that_anybody_on_the_way_can_read_is_warned_of(tmp_path: Pat
             )
         await services.start()
         await services.close()
-        assert ("model.key_in_the_clear" in [each["event"] for each in logs]) is warned
+        assert ("model.key_sent_unencrypted" in [each["event"] for each in logs]) is warned
 
 
 @pytest.mark.parametrize("job", ["model", "stt_model"])
-def test_an_address_that_is_none_stops_the_start(job: str, tmp_path: Path) -> None:
-    """With an error that says what an address looks like."""
+def test_an_invalid_endpoint_name_is_rejected(job: str, tmp_path: Path) -> None:
+    """An invalid endpoint name raises an error that shows the format."""
     with pytest.raises(BadRequest, match="openai:URL#NAME"):
         create_services(config(tmp_path, **{job: "openai:localhost"}))
 
 
 @asynchronous
-async def test_an_endpoint_that_is_not_there_is_said_to_be(tmp_path: Path) -> None:
-    """The server starts; whoever wants a question is told why there is none."""
+async def test_an_unreachable_endpoint_does_not_stop_the_start(tmp_path: Path) -> None:
+    """With an unreachable endpoint the server starts, and its calls raise the reason."""
     services = create_services(config(tmp_path, model=ONE))
     await services.start()
     with pytest.raises(InferenceError) as caught:

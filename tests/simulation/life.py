@@ -12,6 +12,7 @@ from typing import Any
 
 from uvicorn.server import ServerState
 
+from prepserver.accounts.authentication import Authenticator
 from prepserver.errors import Unauthorized
 from prepserver.http.rooms import Rooms as Lobby
 from prepserver.http.services import Services
@@ -97,16 +98,15 @@ class Life:
             clock=clock,
             registry=self.rooms.registry,
             gateway=self.rooms.gateway,
-            users=standing,
-            tokens=standing,
-            limiter=self.rooms.limiter,
+            authenticator=Authenticator(standing, standing),
+            rate_limiter=self.rooms.limiter,
             budgets=standing,
-            calls=standing,
+            call_log=standing,
             metrics=standing,
             metrics_access="off",
             version="simulated",
         )
-        self.sockets = Sockets(Lobby(services).admit, clock)
+        self.sockets = Sockets(Lobby(services).open_connection, clock)
         self.state = ServerState()
 
     def spawn(self, coro: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
@@ -130,7 +130,7 @@ class Life:
         started = self.spawn(self.rooms.__aenter__())
         await self.settle()
         started.result()
-        self.spawn(self.sockets.watch())
+        self.spawn(self.sockets.run_keepalive())
 
     async def stop(self) -> None:
         """A clean end, as after SIGTERM: what uvicorn does, then what `serve` does."""

@@ -63,7 +63,7 @@ class Link(asyncio.Transport):
         """The server's socket has been told."""
         self._changed = asyncio.Event()
         self.answered: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
-        self._socket = server.sockets.protocol(None, server.state, None)
+        self._socket = server.sockets.create_protocol(None, server.state, None)
         self._socket.connection_made(self)
         self._client.send_request(self._client.connect())
         self._flush()

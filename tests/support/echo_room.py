@@ -84,7 +84,7 @@ async def echo_server(root: Path) -> AsyncIterator[EchoServer]:
     clock = ManualClock()
     async with alive(root, EchoRoom, clock=clock) as registry:
         server = EchoServer(registry, clock)
-        watching = asyncio.create_task(server.sockets.watch())
+        watching = asyncio.create_task(server.sockets.run_keepalive())
         try:
             yield server
         finally:

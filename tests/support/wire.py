@@ -21,7 +21,7 @@ class Wire(asyncio.Transport):
     def __init__(self, sockets: Sockets, target: str = "/parties/a/b?token=t") -> None:
         super().__init__()
         self.state = ServerState()
-        self.socket: RoomSocket = sockets.protocol(None, self.state, None)
+        self.socket: RoomSocket = sockets.create_protocol(None, self.state, None)
         self.client = ClientProtocol(parse_uri(f"ws://here{target}"), max_size=None)
         self.response: Response | None = None
         self.frames: list[Frame] = []

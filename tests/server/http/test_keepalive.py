@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from websockets.frames import Opcode
 
-from prepserver.http.sockets import CLOSE_SECONDS, PING_AFTER
+from prepserver.http.sockets import CLOSE_TIMEOUT, PING_AFTER
 from prepserver.objects.connection import MAX_QUEUED_BYTES
 from prepserver.wire import protocol as wire
 from tests.support.echo_room import EchoRoom, caption, echo_server, opcodes
@@ -30,9 +30,9 @@ async def test_a_reader_that_stops_is_closed_with_4008_and_then_cut_off(tmp_path
         assert len(slow.unread) < MAX_QUEUED_BYTES // 5, "one message and the close frame"
         assert it.connections[0].closing is not None
         assert not slow.aborted
-        await it.clock.advance(CLOSE_SECONDS + 1)
+        await it.clock.advance(CLOSE_TIMEOUT + 1)
         assert slow.aborted
-        assert len(it.sockets.open) == 1
+        assert len(it.sockets.open_sockets) == 1
         assert await it.client_count() == 1
         quick.receive()
         assert len(quick.texts) == 30

@@ -8,7 +8,12 @@ import pytest
 from websockets.frames import Opcode
 
 from prepserver.errors import Forbidden
-from prepserver.http.sockets import CLOSE_SECONDS, READ_SIZE, STOP_SECONDS, Sockets
+from prepserver.http.sockets import (
+    CLOSE_TIMEOUT,
+    READ_BUFFER_BYTES,
+    SHUTDOWN_CLOSE_TIMEOUT,
+    Sockets,
+)
 from prepserver.objects.connection import Connection
 from prepserver.objects.instance import Instance
 from prepserver.wire import codec, limits
@@ -34,7 +39,7 @@ async def test_a_refusal_is_an_http_response(tmp_path: Path) -> None:
         assert refused.response.body is not None
         assert msgspec.json.decode(refused.response.body)["error"]["message"] == "Not yours."
         assert refused.closed
-        assert not it.sockets.open
+        assert not it.sockets.open_sockets
 
 
 @asynchronous
@@ -68,7 +73,7 @@ async def test_a_client_that_vanishes_in_the_handshake_leaves_nothing(tmp_path: 
         it.admitting.set()
         await asyncio.gather(*hasty.state.tasks)
         assert await it.client_count() == 0
-        assert not it.sockets.open
+        assert not it.sockets.open_sockets
         assert not hasty.state.connections
 
 
@@ -175,7 +180,7 @@ def test_no_more_is_read_at_once_than_a_bounded_piece(tmp_path: Path) -> None:
     sockets = Sockets(_nobody, ManualClock())
     one, two = Wire(sockets).socket, Wire(sockets).socket
     assert one.get_buffer(-1) is two.get_buffer(1_000_000)
-    assert len(one.get_buffer(-1)) == READ_SIZE
+    assert len(one.get_buffer(-1)) == READ_BUFFER_BYTES
 
 
 # --- The end ------------------------------------------------------------------------------------
@@ -224,7 +229,7 @@ async def test_a_close_that_is_not_answered_ends_all_the_same(tmp_path: Path) ->
         client = await it.connect_client()
         it.connections[0].close(1000, "done")
         client.send_raw(masked_text_frame(b"too late"))
-        await it.clock.advance(CLOSE_SECONDS - 1)
+        await it.clock.advance(CLOSE_TIMEOUT - 1)
         assert not client.aborted
         await it.clock.advance(2)
         assert client.aborted
@@ -277,7 +282,7 @@ async def test_a_close_behind_a_full_socket_ends_all_the_same(tmp_path: Path) ->
         for text in ("fills the socket", "waits"):
             await it.registry.call(call_to(EchoRoom, "a", EchoRoom.broadcast, text))
         it.connections[0].close(1000, "done")
-        await it.clock.advance(CLOSE_SECONDS - 1)
+        await it.clock.advance(CLOSE_TIMEOUT - 1)
         assert not client.aborted
         await it.clock.advance(3)
         assert client.aborted
@@ -307,7 +312,7 @@ async def test_stopping_answers_the_last_message_before_the_close(
         assert busy.ended == idle.ended
         busy.flush()
         assert busy.closed
-        await it.clock.advance(STOP_SECONDS + 1)
+        await it.clock.advance(SHUTDOWN_CLOSE_TIMEOUT + 1)
         assert idle.aborted, "it did not answer"
 
 
@@ -318,7 +323,7 @@ async def test_stopping_does_not_wait_for_a_close_that_hangs(tmp_path: Path) -> 
         client = await it.connect_client()
         it.connections[0].close(1000, "done")
         client.socket.shutdown()
-        await it.clock.advance(STOP_SECONDS + 1)
+        await it.clock.advance(SHUTDOWN_CLOSE_TIMEOUT + 1)
         assert client.aborted
 
 
