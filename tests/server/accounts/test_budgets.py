@@ -42,9 +42,9 @@ async def test_who_has_used_a_budget_up_is_refused_until_the_window_ends(
         await store.check("u")
     await clock.advance(1)
     await store.check("u")
-    assert await store.spent("u") == BudgetUsage()
+    assert await store.usage("u") == BudgetUsage()
     await store.spend("u", tokens=1)
-    assert await store.spent("u") == BudgetUsage(tokens=1, reset=clock.now() + HOUR)
+    assert await store.usage("u") == BudgetUsage(tokens=1, reset=clock.now() + HOUR)
     store.close()
 
 
@@ -53,7 +53,7 @@ async def test_a_hundred_at_once_are_counted_exactly(tmp_path: Path) -> None:
     """No charge is lost between two that are written in the same moment."""
     store = budgets(tmp_path, ManualClock(), tokens=1_000_000)
     await asyncio.gather(*(store.spend("u", tokens=n, seconds=0.5) for n in range(100)))
-    spent = await store.spent("u")
+    spent = await store.usage("u")
     assert (spent.tokens, spent.seconds) == (4_950, 50.0)
     store.close()
 
@@ -77,5 +77,5 @@ async def test_without_budgets_nothing_is_counted(tmp_path: Path) -> None:
     store = budgets(tmp_path, ManualClock())
     await store.spend("u", tokens=10**9, seconds=1e9)
     await store.check("u")
-    assert await store.spent("u") == BudgetUsage()
+    assert await store.usage("u") == BudgetUsage()
     store.close()

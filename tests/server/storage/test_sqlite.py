@@ -127,9 +127,9 @@ async def test_what_cannot_be_counted_of_a_budget_is_not(
         await store.spend("u", tokens=20)
     refused(caught)
     faults.mend()
-    assert await store.spent("u") == BudgetUsage(tokens=10, reset=reset)
+    assert await store.usage("u") == BudgetUsage(tokens=10, reset=reset)
     await store.spend("u", tokens=30)
-    assert await store.spent("u") == BudgetUsage(tokens=40, reset=reset)
+    assert await store.usage("u") == BudgetUsage(tokens=40, reset=reset)
     store.close()
 
 
