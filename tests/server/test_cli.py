@@ -1,4 +1,4 @@
-"""`prep-server`: users, and how wrong settings end."""
+"""The command line of `prep-server`: users, statistics, and invalid settings."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ from tests.support.loop import asynchronous
 @pytest.fixture
 def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PREP_SERVER_DATA_DIR", str(tmp_path / "server"))
-    # The product's own cost is for attackers; here it would only be waited for.
+    # The real Argon2 cost would only slow the tests down.
     cheap = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
     monkeypatch.setattr("prepserver.accounts.users.PasswordHasher", lambda: cheap)
     return tmp_path / "server"
@@ -30,38 +30,37 @@ def run(*args: str) -> Result:
     return CliRunner().invoke(cli, args)
 
 
-def printed(*args: str) -> Any:
+def run_json(*args: str) -> Any:
     result = run(*args, "--json")
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout)
 
 
 @asynchronous
-async def test_an_added_users_key_opens_the_server(data_dir: Path) -> None:
-    """The key is printed once, and the server knows it."""
-    new = printed("users", "add", "ada")
+async def test_a_printed_key_authenticates(data_dir: Path) -> None:
+    """The key printed by `users add` authenticates the user."""
+    new = run_json("users", "add", "ada")
     assert new["name"] == "ada"
     users = Users(data_dir / "users.sqlite", SystemClock())
     assert await users.authenticate(new["key"]) == new["id"]
     users.close()
 
 
-def test_the_key_is_shown_to_people_too(data_dir: Path) -> None:
-    """With a sentence that says it is shown only now."""
+def test_the_key_is_printed_once(data_dir: Path) -> None:
+    """`users add` prints the key, and `users list` does not."""
     result = run("users", "add", "ada")
     assert result.exit_code == 0
-    assert "shown only now" in result.stdout
     assert "  prep_" in result.stdout
     assert "prep_" not in run("users", "list").stdout
 
 
 def test_users_are_listed_rotated_and_removed(data_dir: Path) -> None:
-    """The list has no keys; rotating gives another key to the same user."""
-    new = printed("users", "add", "ada")
-    printed("users", "add", "bob")
+    """Rotating issues another key to the same user, and removing takes the user off the list."""
+    new = run_json("users", "add", "ada")
+    run_json("users", "add", "bob")
     assert run("users", "list").stdout == "ada\nbob\n"
-    assert [user["name"] for user in printed("users", "list")] == ["ada", "bob"]
-    rotated = printed("users", "rotate", "ada")
+    assert [user["name"] for user in run_json("users", "list")] == ["ada", "bob"]
+    rotated = run_json("users", "rotate", "ada")
     assert rotated["id"] == new["id"]
     assert rotated["key"] != new["key"]
     assert run("users", "remove", "ada").exit_code == 0
@@ -84,10 +83,10 @@ def test_users_are_listed_rotated_and_removed(data_dir: Path) -> None:
         (("users", "add"), 2, "NAME"),
     ],
 )
-def test_what_goes_wrong_is_one_sentence_and_an_exit_code(
+def test_errors_are_a_sentence_and_an_exit_code(
     data_dir: Path, args: tuple[str, ...], code: int, says: str
 ) -> None:
-    """2 for what was typed, 1 for what cannot be done; never a traceback."""
+    """Invalid input exits with 2, a failure with 1; neither prints a traceback."""
     result = run(*args)
     assert result.exit_code == code
     assert says in result.output
@@ -95,17 +94,17 @@ def test_what_goes_wrong_is_one_sentence_and_an_exit_code(
     assert result.exception is None or isinstance(result.exception, SystemExit)
 
 
-def test_adding_twice_is_refused_unless_a_new_key_is_asked_for(data_dir: Path) -> None:
-    """The sentence names the command that helps."""
-    first = printed("users", "add", "ada")
+def test_adding_an_existing_user_fails_without_replace(data_dir: Path) -> None:
+    """Adding an existing user fails and names `rotate`; `--replace` issues a new key."""
+    first = run_json("users", "add", "ada")
     again = run("users", "add", "ada")
     assert again.exit_code == 1
     assert "rotate ada" in again.output
-    assert printed("users", "add", "ada", "--replace")["id"] == first["id"]
+    assert run_json("users", "add", "ada", "--replace")["id"] == first["id"]
 
 
-def test_a_wrong_settings_file_ends_with_2(data_dir: Path, tmp_path: Path) -> None:
-    """It is something that was typed, too."""
+def test_an_invalid_settings_file_exits_with_2(data_dir: Path, tmp_path: Path) -> None:
+    """An invalid settings file counts as invalid input."""
     file = tmp_path / "server.toml"
     file.write_text("port = ")
     for command in (("serve",), ("users", "list")):
@@ -114,27 +113,27 @@ def test_a_wrong_settings_file_ends_with_2(data_dir: Path, tmp_path: Path) -> No
         assert str(file) in result.output
 
 
-def test_a_flag_chooses_the_data_directory(data_dir: Path, tmp_path: Path) -> None:
-    """It beats the environment."""
+def test_the_data_dir_flag_beats_the_environment(data_dir: Path, tmp_path: Path) -> None:
+    """`--data-dir` takes precedence over PREP_SERVER_DATA_DIR."""
     elsewhere = tmp_path / "elsewhere"
     assert run("users", "add", "ada", "--data-dir", str(elsewhere)).exit_code == 0
     assert (elsewhere / "users.sqlite").exists()
     assert not data_dir.exists()
 
 
-def test_it_knows_its_version() -> None:
-    """The one of the installed distribution."""
+def test_version() -> None:
+    """`--version` prints the version of the installed distribution."""
     assert run("--version").stdout.strip().endswith(VERSION)
 
 
 def test_administrators_are_added_promoted_and_demoted(data_dir: Path) -> None:
-    """And the list says who is one."""
-    printed("users", "add", "ada", "--admin")
-    printed("users", "add", "bob")
+    """The list marks administrators, and `promote` and `demote` change the role."""
+    run_json("users", "add", "ada", "--admin")
+    run_json("users", "add", "bob")
     assert run("users", "list").stdout == "ada (administrator)\nbob\n"
     assert run("users", "promote", "bob").exit_code == 0
     assert run("users", "demote", "ada").exit_code == 0
-    assert [(u["name"], u["admin"]) for u in printed("users", "list")] == [
+    assert [(u["name"], u["admin"]) for u in run_json("users", "list")] == [
         ("ada", False),
         ("bob", True),
     ]
@@ -143,8 +142,8 @@ def test_administrators_are_added_promoted_and_demoted(data_dir: Path) -> None:
     assert "no user named nobody" in unknown.stderr
 
 
-def test_stats_without_a_server_say_what_is_missing(data_dir: Path) -> None:
-    """A wrong span is told apart from a log that is not there."""
+def test_stats_errors(data_dir: Path) -> None:
+    """A missing call log and an invalid time span are reported as different errors."""
     missing = run("stats")
     assert missing.exit_code == 1
     assert "no call log" in missing.stderr
@@ -154,9 +153,9 @@ def test_stats_without_a_server_say_what_is_missing(data_dir: Path) -> None:
 
 
 @asynchronous
-async def test_calls_are_found_by_the_name_of_their_user(data_dir: Path) -> None:
-    """Also those of one who was removed, by the id."""
-    ada, bob = printed("users", "add", "ada"), printed("users", "add", "bob")
+async def test_calls_are_filtered_by_user(data_dir: Path) -> None:
+    """`calls --user` takes a name, or the id of a user who was removed."""
+    ada, bob = run_json("users", "add", "ada"), run_json("users", "add", "bob")
     clock = SystemClock()
     log = CallLog(data_dir / "calls.sqlite", clock)
     for user in (ada, bob):
@@ -171,9 +170,9 @@ async def test_calls_are_found_by_the_name_of_their_user(data_dir: Path) -> None
             )
         )
     await log.close()
-    assert printed("calls", "--user", "ada")["request"] == "for ada"
+    assert run_json("calls", "--user", "ada")["request"] == "for ada"
     run("users", "remove", "ada")
-    assert printed("calls", "--user", ada["id"])["request"] == "for ada"
+    assert run_json("calls", "--user", ada["id"])["request"] == "for ada"
     assert "No matching calls" in run("calls", "--user", "nobody").stdout
     assert "No matching calls" in run("calls", "--since", "5s").stdout
     assert len(run("calls").stdout.splitlines()) == 3
