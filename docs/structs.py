@@ -1,4 +1,4 @@
-"""Structs as tables for a reader of JSON: fields, types in words, and what the source says."""
+"""Structs as Markdown tables of JSON fields, with types, defaults and documentation."""
 
 import ast
 import inspect
@@ -13,14 +13,14 @@ from msgspec import inspect as kinds
 
 from prepserver.wire import protocol
 
-__all__ = ["attributes", "documented", "fields_table", "one_line", "own_doc"]
+__all__ = ["assignment_docs", "attribute_docs", "class_doc", "fields_table", "table_cell"]
 
 
-# --- What the source says beside the values -----------------------------------------------------
+# --- Documentation in the source ----------------------------------------------------------------
 
 
-def documented(node: ast.Module | ast.ClassDef) -> dict[str, str]:
-    """The string under each assignment, by the name that was assigned."""
+def assignment_docs(node: ast.Module | ast.ClassDef) -> dict[str, str]:
+    """Return the string below each assignment, by the assigned name."""
     found = {}
     for statement, following in zip(node.body, [*node.body[1:], None], strict=True):
         if isinstance(statement, ast.Assign):
@@ -35,33 +35,33 @@ def documented(node: ast.Module | ast.ClassDef) -> dict[str, str]:
     return found
 
 
-def attributes(cls: type) -> dict[str, str]:
-    """The strings under the fields of a class and of those it is derived from."""
+def attribute_docs(cls: type) -> dict[str, str]:
+    """Return the strings below the fields of a class and its base classes, by field name."""
     found: dict[str, str] = {}
     for base in reversed(cls.__mro__):
         if base.__module__.startswith(("prepserver", "prepcli")):
             tree = ast.parse(inspect.getsource(base)).body[0]
             assert isinstance(tree, ast.ClassDef)
-            found |= documented(tree)
+            found |= assignment_docs(tree)
     return found
 
 
-def own_doc(cls: type) -> str:
-    """The docstring written in this very class; Struct and Enum bring ones that say nothing."""
+def class_doc(cls: type) -> str:
+    """Return the docstring of the class itself, without those inherited from Struct and Enum."""
     text = vars(cls).get("__doc__")
     return inspect.cleandoc(text) + "\n" if text else ""
 
 
-def one_line(text: str) -> str:
-    """Fit for a cell of a table."""
+def table_cell(text: str) -> str:
+    """Format a text for a cell of a Markdown table."""
     return " ".join(text.split()).replace("|", "\\|")
 
 
-# --- Types as a reader of JSON knows them -------------------------------------------------------
+# --- JSON types ---------------------------------------------------------------------------------
 
 
-def spelled(kind: kinds.Type) -> str:
-    """A type and its bounds, in words."""
+def describe_type(kind: kinds.Type) -> str:
+    """Describe a type and its bounds in words."""
     match kind:
         case kinds.StrType():
             return (
@@ -80,11 +80,11 @@ def spelled(kind: kinds.Type) -> str:
         case kinds.EnumType() | kinds.StructType():
             return f"[{kind.cls.__name__}](#{anchor(kind.cls)})"
         case kinds.ListType() | kinds.VarTupleType():
-            return f"list of {spelled(kind.item_type)}" + _length(kind)
+            return f"list of {describe_type(kind.item_type)}" + _length(kind)
         case kinds.DictType():
-            return f"object of {spelled(kind.value_type)}"
+            return f"object of {describe_type(kind.value_type)}"
         case kinds.UnionType():
-            return " or ".join(spelled(each) for each in kind.types)
+            return " or ".join(describe_type(each) for each in kind.types)
         case kinds.AnyType():
             return "anything"
         case _:
@@ -93,7 +93,7 @@ def spelled(kind: kinds.Type) -> str:
 
 
 def anchor(cls: type) -> str:
-    """Where a thing is on the page: a heading that comes a second time is numbered."""
+    """Return the anchor of a struct's heading; a repeated heading gets the suffix `-1`."""
     name = cls.__name__.lower()
     tags = {message.__struct_config__.tag for message in _messages()}
     return f"{name}-1" if name in tags else name
@@ -109,7 +109,7 @@ def _length(kind: kinds.StrType | kinds.ListType | kinds.VarTupleType) -> str:
 
 
 def default(field: kinds.Field) -> str:
-    """What a field is when it is absent."""
+    """Describe the default of a field."""
     if field.required:
         return "required"
     if field.default_factory is not msgspec.NODEFAULT:
@@ -118,21 +118,23 @@ def default(field: kinds.Field) -> str:
 
 
 def _path(value: Any) -> str:
-    """Paths as on any machine: `DATA` is the folder that the system gives prep for data."""
+    """Spell a path relative to `DATA`, the user's data directory for prep."""
     return f"DATA/{Path(value).relative_to(platformdirs.user_data_path('prep')).as_posix()}"
 
 
 def fields_table(cls: type) -> str:
-    """A table of a struct's fields, the tag first."""
+    """Build the table of a struct's fields, with its tag first."""
     struct = kinds.type_info(cls)
     assert isinstance(struct, kinds.StructType)
-    texts = attributes(cls)
+    texts = attribute_docs(cls)
     rows = [f"| `type` | `{json.dumps(struct.tag)}` | required | |"] if struct.tag else []
     rows += [
-        f"| `{field.encode_name}` | {one_line(spelled(field.type))} | {default(field)} "
-        f"| {one_line(texts.get(field.name, ''))} |"
+        f"| `{field.encode_name}` | {table_cell(describe_type(field.type))} | {default(field)} "
+        f"| {table_cell(texts.get(field.name, ''))} |"
         for field in struct.fields
     ]
     if not rows:
         return ""
-    return "\n".join(["| field | type | default | |", "| --- | --- | --- | --- |", *rows, ""])
+    return "\n".join(
+        ["| field | type | default | meaning |", "| --- | --- | --- | --- |", *rows, ""]
+    )

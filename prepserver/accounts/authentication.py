@@ -15,13 +15,13 @@ class Authenticator:
     """Resolves credentials to user ids. All methods raise Unauthorized for a bad credential."""
 
     def __init__(self, users: Users, tokens: Tokens) -> None:
-        self._users = users
-        self._tokens = tokens
+        self.users = users
+        self.tokens = tokens
 
     async def authenticate(self, credential: str) -> str:
         """Return the id of the user with this access key or token."""
         if credential.startswith(f"{KEY_PREFIX}_"):
-            return await self._users.authenticate(credential)
+            return await self.users.authenticate(credential)
         return await self.authenticate_token(credential)
 
     async def authenticate_administrator(self, credential: str) -> str:
@@ -30,7 +30,7 @@ class Authenticator:
         Raises Forbidden if the user is not an administrator.
         """
         user = await self.authenticate(credential)
-        if not await asyncio.to_thread(self._users.is_admin, user):
+        if not await asyncio.to_thread(self.users.is_admin, user):
             raise Forbidden(
                 "This page is for administrators. To make a user an administrator, run "
                 "`prep-server users promote NAME`.",
@@ -40,8 +40,8 @@ class Authenticator:
 
     async def authenticate_token(self, token: str) -> str:
         """Return the id of the user with this token; an access key is rejected."""
-        user = self._tokens.verify(token)
-        if not await asyncio.to_thread(self._users.exists, user):
+        user = self.tokens.verify(token)
+        if not await asyncio.to_thread(self.users.exists, user):
             raise Unauthorized("The token's user was removed.", code=ErrorCode.BAD_TOKEN)
         return user
 
@@ -51,7 +51,7 @@ class Authenticator:
             raise Unauthorized(
                 "This request needs an access key, not a token.", code=ErrorCode.BAD_ACCESS_KEY
             )
-        return self._tokens.issue(await self._users.authenticate(key))
+        return self.tokens.issue(await self.users.authenticate(key))
 
     def close(self) -> None:
-        self._users.close()
+        self.users.close()

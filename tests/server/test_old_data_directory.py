@@ -70,7 +70,7 @@ async def advance_until(clock: ManualClock, condition: Callable[[], Awaitable[bo
 async def questions_generated(services: Services) -> int:
     """Return how many questions were generated since the server was killed."""
     query = CallQuery(interview=OPEN.name, purpose="question", since=KILLED)
-    return sum(call.outcome == "ok" for call in await services.calls.find(query))
+    return sum(call.outcome == "ok" for call in await services.call_log.find(query))
 
 
 @pytest.mark.parametrize("boot", [BOOT, "another"], ids=["same-boot", "after-a-reboot"])
@@ -114,8 +114,8 @@ async def _is(expected: int, counted: Awaitable[int]) -> bool:
 async def test_an_old_data_directory_is_readable(tmp_path: Path) -> None:
     """Users, interviews, transcripts, quotas, budgets and the call log are those of the fixture."""
     async with started(tmp_path, ManualClock(start=KILLED)) as services:
-        assert await services.user_of(KEY) == USER
-        assert [user.name for user in services.users.list()] == ["ada", "grace"]
+        assert await services.authenticator.authenticate(KEY) == USER
+        assert [user.name for user in services.authenticator.users.list()] == ["ada", "grace"]
 
         views = await services.registry.call(UserInterviewsStub(USER).list())
         assert {view.id: (view.title, view.status) for view in views} == {
@@ -130,12 +130,12 @@ async def test_an_old_data_directory_is_readable(tmp_path: Path) -> None:
         )
         assert (spoken.text, spoken.seconds, len(spoken.segments)) == (ANSWERS[1], 2.0, 1)
 
-        quota = await services.limiter.quota(USER)
+        quota = await services.rate_limiter.quota(USER)
         assert quota.reset == WINDOW_START + 86_400.0
         assert quota.limit - quota.remaining >= 12
-        assert await services.budgets.spent(USER) == BudgetUsage()
+        assert await services.budgets.usage(USER) == BudgetUsage()
 
-        calls = await services.calls.find(CallQuery(user=USER, until=KILLED))
+        calls = await services.call_log.find(CallQuery(user=USER, until=KILLED))
         assert len(calls) == 15
         assert {call.interview for call in calls} == {OPEN.name, FINISHED.name}
         (transcription,) = [call for call in calls if call.purpose == "transcribe"]
