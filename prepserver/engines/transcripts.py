@@ -141,7 +141,7 @@ def is_repetitive(text: str) -> bool:
 
 
 def _longest_run(words: list[str], size: int) -> int:
-    """Return how many times in a row a phrase of `size` words occurs, at most."""
+    """Return the largest number of times that a phrase of `size` words occurs in a row."""
     longest = 0
     for offset in range(size):
         phrases = [words[n : n + size] for n in range(offset, len(words) - size + 1, size)]

@@ -19,7 +19,7 @@ from prepserver.wire.error_codes import ErrorCode
 __all__ = ["EndpointClient"]
 
 CONNECT_TIMEOUT = 10.0
-"""Seconds."""
+"""Seconds to establish a connection."""
 MAX_BODY = 8 * 2**20
 """Largest response, in bytes, that is not streamed."""
 MAX_ERROR_BODY = 64 * 2**10

@@ -23,8 +23,8 @@ class Dialect(Struct, frozen=True):
     """True to send llama.cpp's own fields: top_k, min_p, repeat_penalty and grammar. llama.cpp's
     servers apply them, most others ignore them, and OpenAI's rejects unknown fields."""
     schema: Literal["json_schema", "json_object", ""] = ""
-    """How a JSON schema is sent: in OpenAI's form, in that of llama-cpp-python's server, or, if
-    empty, as a message."""
+    """Form in which a JSON schema is sent: OpenAI's, that of llama-cpp-python's server, or, if
+    empty, a message."""
     bare: bool = False
     """True to omit all sampling options and to use the newer name of the token limit, as OpenAI's
     reasoning models require."""

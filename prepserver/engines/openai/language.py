@@ -24,7 +24,7 @@ READ_TIMEOUT = 120.0
 PARALLEL = 16
 """Default number of concurrent requests; the setting `parallel` overrides it."""
 MAX_CHARACTERS_PER_TOKEN = 64
-"""Longest valid reply, per requested token."""
+"""Maximum length of a valid reply, per requested token."""
 
 
 class OpenAILanguageModel:

@@ -23,8 +23,8 @@ from prepserver.wire.protocol import BYTES_PER_SECOND, SAMPLE_RATE
 __all__ = ["OpenAISpeechModel"]
 
 READ_TIMEOUT = 300.0
-"""Seconds that the endpoint may send nothing; it responds only when the whole recording is
-transcribed."""
+"""Seconds that the endpoint may send nothing. It responds only after it has transcribed the whole
+recording."""
 SILENCE_PEAK = 200
 """Peak of 16-bit samples below which a recording is silent."""
 
@@ -79,8 +79,8 @@ class OpenAISpeechModel:
     async def transcribe(self, pcm: bytes, vocabulary: str = "") -> Transcription:
         """Transcribe PCM16 little-endian, 16 kHz, mono; `vocabulary` lists words to expect.
 
-        Probable hallucinations go to `Transcription.dropped` if the endpoint reports
-        probabilities. A silent recording is not sent. Raises InferenceError.
+        Probable hallucinations go to `Transcription.dropped`; unlikely text is recognised only if
+        the endpoint reports probabilities. A silent recording is not sent. Raises InferenceError.
         """
         if not pcm or len(pcm) % 2:
             raise InferenceError(

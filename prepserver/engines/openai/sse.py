@@ -11,7 +11,7 @@ MAX_EVENT = 2**20
 
 
 async def read_events(chunks: AsyncIterable[bytes]) -> AsyncGenerator[str, None]:
-    """Yield the data of each event. An event that no blank line ends is incomplete and ignored.
+    """Yield the data of each event. An event without a final blank line is incomplete and ignored.
 
     Raises InferenceError, code `bad_reply`, for an event that is too long or not UTF-8.
     """

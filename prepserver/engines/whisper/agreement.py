@@ -1,4 +1,4 @@
-"""The text that two passes over an open span agree on.
+"""Agreement between consecutive passes over an open span.
 
 LocalAgreement-2 of Macháček, Dabre and Bojar, "Turning Whisper into Real-Time Transcription System"
 (2023): the longest common prefix of the last two passes is committed.

@@ -19,8 +19,8 @@ from prepserver.errors import InferenceError
 __all__ = ["WhisperEngine", "load"]
 
 MAX_VOCABULARY = 600
-"""Code points of vocabulary. Whisper's prompt holds at most 224 tokens, and longer prompts lose
-their beginning."""
+"""Maximum length of a vocabulary, in code points. Whisper's prompt holds at most 224 tokens; a
+longer one loses its beginning."""
 
 _requests: msgspec.msgpack.Decoder[Transcribe | GetSpeechStats] = msgspec.msgpack.Decoder(
     Transcribe | GetSpeechStats

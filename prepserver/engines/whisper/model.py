@@ -143,8 +143,8 @@ async def _to_chunks(audio: AsyncIterable[bytes]) -> AsyncGenerator[AudioChunk, 
         length += len(piece)
         if length > MAX_SECONDS * BYTES_PER_SECOND:
             raise InferenceError(
-                f"A recording may last {MAX_SECONDS // 60} minutes. Make a new recording for the "
-                "rest.",
+                f"A recording may last {MAX_SECONDS // 60} minutes at most. Record the rest "
+                "separately.",
                 code=ErrorCode.REQUEST_TOO_LONG,
                 retryable=False,
             )

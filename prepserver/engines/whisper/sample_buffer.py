@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 __all__ = ["SampleBuffer"]
 
 GROWTH = 16_000
-"""Smallest number of samples by which the buffer grows, and that it discards at once."""
+"""Minimum number of samples by which the buffer grows, and that it discards at once."""
 
 
 class SampleBuffer:

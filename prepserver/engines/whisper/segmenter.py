@@ -1,8 +1,8 @@
 """Segmentation of a recording into spans: cut at pauses or, without one, at the quietest point.
 
 The segmenter is pure: it sees the probability of speech and the loudness of each chunk, never the
-audio. The longer a span has grown, the shorter a pause ends it. This keeps the rest short that must
-be transcribed after the speaker stops.
+audio. The longer a span has grown, the shorter a pause ends it. This limits what remains to be
+transcribed after the speaker stops.
 """
 
 from collections.abc import Sequence
@@ -26,17 +26,18 @@ def _to_chunks(seconds: float) -> int:
 
 
 MIN_SPEECH = 3
-"""Chunks. Less is a click or a cough; the shortest "yes" has about eight."""
+"""Minimum chunks of speech in a span. Less is a click or a cough; the shortest "yes" has about
+eight."""
 PADDING = round(0.3 * SAMPLE_RATE)
 """Samples kept before and after speech: recordings begin and end mid-breath."""
 MAX_SILENCE_WINDOW, MIN_SILENCE_WINDOW = _to_chunks(0.6), _to_chunks(0.2)
 """Chunks of silence that end a short span, and that end a long one."""
 LONG_SPAN = _to_chunks(6.0)
-"""Chunks from which a span ends after the shortest silence window. Up to half of it, the longest
-applies: words need some context to be recognised."""
+"""Chunks of speech from which the minimum silence window applies. Up to half of that, the maximum
+applies: words need some context to be recognised correctly."""
 MAX_SPAN = _to_chunks(12.0)
-"""Chunks after which speech without a pause is split. Whisper can process 30 s at once, but the
-speaker has to wait for the last span."""
+"""Maximum chunks of a span; longer speech without a pause is split. Whisper could process 30 s at
+once, but a speaker who stops has to wait for the last span."""
 LOUDNESS_WINDOW = _to_chunks(0.16)
 """Chunks over which the loudness is averaged to find the quietest point."""
 

@@ -28,13 +28,13 @@ AUDIO_CTX_MARGIN = 64
 """Encoder positions beyond the end of a short span, so that its last words are recognised."""
 AUDIO_CTX_STEP = 256
 """Encoder positions that whisper.cpp's flash attention processes together. It pads `audio_ctx` to a
-multiple of this, and the padding contains leftovers of earlier calls, of other speakers too. An
-exact multiple needs no padding, which makes results reproducible."""
+multiple of this, and the padding holds data of earlier calls, including those for other speakers.
+An exact multiple needs no padding, which makes results reproducible."""
 MIN_SAMPLES = round(1.1 * SAMPLE_RATE)
-"""Shortest input; whisper.cpp recognises nothing in less than a second."""
+"""Minimum input in samples: whisper.cpp recognises nothing in less than a second."""
 
 Timed = TypeVar("Timed", Segment, RawSegment)
-"""A segment with times, whose words have times too."""
+"""A type of segment that has times, as have its words."""
 
 
 class SpanTranscript(Struct, frozen=True):
@@ -123,7 +123,7 @@ class SpanTranscriber:
 
 
 def _map_times(segments: Iterable[Timed], convert: Callable[[float], float]) -> tuple[Timed, ...]:
-    """Return the segments with the times of the segments and their words converted."""
+    """Return copies of the segments with all times converted, including those of the words."""
     return tuple(
         structs.replace(
             segment,

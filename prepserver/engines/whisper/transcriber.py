@@ -1,4 +1,4 @@
-"""The interface of a binding to whisper.cpp."""
+"""Interface of a binding to whisper.cpp."""
 
 from collections.abc import Callable
 from typing import Protocol

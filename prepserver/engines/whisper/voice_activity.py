@@ -17,7 +17,7 @@ CHUNK = 512
 
 
 class VoiceActivity(Struct, frozen=True):
-    """What the detector reports about one chunk."""
+    """The detector's result for one chunk."""
 
     probability: float
     """Probability of speech, 0 to 1."""
