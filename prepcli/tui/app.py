@@ -1,4 +1,4 @@
-"""The application: opens a session with a server and shows the screens."""
+"""The terminal app: opens a session with a server and shows the screens."""
 
 import asyncio
 import os
@@ -18,23 +18,23 @@ from prepcli.errors import NotAuthorised, PrepError
 from prepcli.local_server.sessions import open_session
 from prepcli.terminal_text import printable
 from prepcli.tui.keys import APPEARANCE, HELP, QUIT
+from prepcli.tui.links import SessionLink
 from prepcli.tui.messages import RoomLeft, SessionOpened, StartupFailed, StartupProgressed
 from prepcli.tui.screens.help import HelpScreen
 from prepcli.tui.screens.lobby import LobbyScreen
 from prepcli.tui.screens.recorder import MicrophoneFactory
 from prepcli.tui.screens.room import RoomScreen
-from prepcli.tui.screens.server import SessionLink
 from prepcli.tui.screens.starting import StartingScreen
 from prepcli.tui.text import Seconds
-from prepcli.tui.themes import DARK, LIGHT, preferred
+from prepcli.tui.themes import DARK, LIGHT, default_theme
 from prepserver.wire.protocol import Interview, InterviewSpec, Status
 
 Connect = Callable[[Callable[[str], None]], Awaitable[SessionLink]]
-"""Opens a session; tells the given function, in sentences, what it waits for."""
+"""Opens a session, and reports to the given function what it is waiting for."""
 
 
 class PrepApp(App[int]):
-    """Returns the exit code of the command."""
+    """The app; its return value is the command's exit code."""
 
     TITLE = "prep"
     CSS_PATH = "app.tcss"
@@ -57,10 +57,10 @@ class PrepApp(App[int]):
         now: Seconds = time.time,
         monotonic: Seconds = time.monotonic,
     ) -> None:
-        """Opens the list of interviews, and on it, if asked for, one interview.
+        """Show the list of interviews, and on top of it one interview if requested.
 
-        That is the one with `interview_id`, or the one last worked on, or with `begin` a new one
-        of the spec. Otherwise the spec is what the form for a new interview says at first.
+        `interview_id` names it, `resume_last` selects the most recently updated one, and `begin`
+        creates it from `spec`. Otherwise `spec` fills in the form for a new interview.
         """
         super().__init__()
         self._connect = connect
@@ -72,28 +72,28 @@ class PrepApp(App[int]):
         self._now = now
         self._monotonic = monotonic
         self.session: SessionLink | None = None
-        """Set once it is open; whoever started the app closes it."""
+        """Set once the session is open; the caller of the app closes it."""
 
     def on_mount(self) -> None:
         self.register_theme(DARK)
         self.register_theme(LIGHT)
-        self.theme = preferred(os.environ)
+        self.theme = default_theme(os.environ)
         starting = StartingScreen(self._monotonic)
         self.push_screen(starting)
         self._open_session(starting)
 
     @work(exclusive=True, group="session")
     async def _open_session(self, starting: StartingScreen) -> None:
-        def progressed(line: str) -> None:
+        def report(line: str) -> None:
             starting.post_message(StartupProgressed(line))
 
         try:
-            self.session = session = await self._connect(progressed)
+            self.session = session = await self._connect(report)
             interview_id = self._interview_id
             if self._resume_last and not interview_id:
-                interview_id = last_worked_on(await session.rest.list_interviews())
+                interview_id = last_active(await session.rest.list_interviews())
             elif self._begin:
-                progressed("Preparing the interview…")
+                report("Preparing the interview…")
                 interview_id = (await session.rest.create_interview(self._spec)).id
         except PrepError as error:
             self.post_message(StartupFailed(error))
@@ -115,15 +115,15 @@ class PrepApp(App[int]):
             lobby.open_interview(event.interview_id)
 
     def on_startup_failed(self, event: StartupFailed) -> None:
-        self.give_up(event.error)
+        self.exit_with(event.error)
 
     def on_room_left(self, event: RoomLeft) -> None:
-        """Nothing can be done without being authorised; a lost interview leaves the others."""
+        """Exit if the session is unauthorised; a missing interview leaves the others usable."""
         if isinstance(event.error, NotAuthorised):
-            self.give_up(event.error)
+            self.exit_with(event.error)
 
-    def give_up(self, error: PrepError) -> None:
-        """Leave with the error's exit code and its sentence."""
+    def exit_with(self, error: PrepError) -> None:
+        """Exit with the error's exit code and message."""
         self.exit(error.exit_code, error.exit_code, message=Text(printable(str(error))))
 
     # --- Keys ---------------------------------------------------------------------------------
@@ -135,26 +135,26 @@ class PrepApp(App[int]):
         self.theme = (LIGHT if self.current_theme.dark else DARK).name
 
     def get_key_display(self, binding: Binding) -> str:
-        """`enter` rather than its sign, which many fonts lack."""
+        """Show `enter` instead of its symbol, which many fonts lack."""
         return "enter" if binding.key == "enter" else super().get_key_display(binding)
 
     @work(exclusive=True, group="question")
     async def action_quit_prep(self) -> None:
-        """Leave, unless an answer would be lost by it and the person wants to stay."""
+        """Quit, after asking if an unsent answer would be lost."""
         for screen in self.screen_stack:
-            if isinstance(screen, RoomScreen) and not await screen.sure_to_leave(prep=True):
+            if isinstance(screen, RoomScreen) and not await screen.confirm_leaving(quitting=True):
                 return
         self.exit(0)
 
 
-def last_worked_on(interviews: Sequence[Interview]) -> str:
-    """The id of the newest interview that is not completed; empty when there is none."""
+def last_active(interviews: Sequence[Interview]) -> str:
+    """Return the id of the last updated active interview, or an empty string."""
     active = [each for each in interviews if each.status is Status.ACTIVE]
     return max(active, key=lambda each: each.updated_at).id if active else ""
 
 
 def run_app(options: SessionOptions) -> int:
-    """Show the screens until the person leaves; the exit code of the command."""
+    """Run the app and return the command's exit code."""
     return run_until_signal(_run(options))
 
 
@@ -173,11 +173,11 @@ async def _run(options: SessionOptions) -> int:
     try:
         code = await app.run_async()
     finally:
-        # With the terminal given back: a private server may take seconds to stop.
+        # The terminal is restored by now: a private server may take seconds to stop.
         if app.session is not None:
             await app.session.close()
     task = asyncio.current_task()
     if task is not None and task.cancelling():
-        # Textual takes a cancellation for a wish to leave; whoever cancelled expects this.
+        # Textual turns a cancellation into a normal exit; the canceller expects this error.
         raise asyncio.CancelledError
     return app.return_code or 0 if code is None else code

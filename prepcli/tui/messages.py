@@ -1,7 +1,6 @@
-"""What widgets and workers tell the screens, in the past tense.
+"""Messages from widgets and workers to the screens, named in the past tense.
 
-Workers never touch widgets: they post one of these, and the screen's handler changes what is
-shown.
+Workers never touch widgets: they post a message, and the screen's handler updates the widgets.
 """
 
 from textual.message import Message
@@ -12,16 +11,16 @@ from prepserver.wire.protocol import Failure
 
 
 class AnswerTyped(Message):
-    """The candidate is writing; posted at most once in a while."""
+    """The candidate is typing; throttled by the answer box."""
 
     def __init__(self, text: str) -> None:
-        """`text` is what stands in the box."""
+        """`text` is the whole content of the box."""
         super().__init__()
         self.text = text
 
 
 class AnswerSubmitted(Message):
-    """The candidate asked to send the answer; whether it goes is the screen's decision."""
+    """The candidate pressed send; the screen decides whether the answer may be sent."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -29,19 +28,19 @@ class AnswerSubmitted(Message):
 
 
 class RoomChanged(Message):
-    """There is a newer state of the room that a screen shows."""
+    """The state of the screen's room has changed."""
 
     def __init__(self, state: RoomState) -> None:
         super().__init__()
         self.state = state
 
     def can_replace(self, message: Message) -> bool:
-        """Of several states in the queue only the newest is shown, however fast a model talks."""
+        """Show only the newest of several queued states."""
         return isinstance(message, RoomChanged)
 
 
 class ConnectionLost(Message):
-    """The room cannot be heard; the next attempt comes in `retry_in` seconds."""
+    """The connection to the room was lost; the next attempt starts in `retry_in` seconds."""
 
     def __init__(self, retry_in: float) -> None:
         super().__init__()
@@ -49,11 +48,11 @@ class ConnectionLost(Message):
 
 
 class ConnectionRestored(Message):
-    """The room can be heard again, or for the first time."""
+    """The connection to the room was established."""
 
 
 class FailureReported(Message):
-    """The server answered a message with an error."""
+    """The server rejected a message."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__()
@@ -61,7 +60,7 @@ class FailureReported(Message):
 
 
 class RoomLeft(Message):
-    """The room has gone for good: not authorised, deleted, or not there."""
+    """The room cannot be entered any more: unauthorised, deleted or missing."""
 
     def __init__(self, error: PrepError) -> None:
         super().__init__()
@@ -69,25 +68,25 @@ class RoomLeft(Message):
 
 
 class LevelMeasured(Message):
-    """How loud the newest block of a recording is, and how long the recording is by now."""
+    """Level of the newest block of a recording, and its duration so far."""
 
     def __init__(self, level: float, seconds: float) -> None:
         super().__init__()
         self.level = level
-        """RMS in dBFS."""
+        """RMS level in dBFS."""
         self.seconds = seconds
 
     def can_replace(self, message: Message) -> bool:
-        """A meter shows the newest level."""
+        """Show only the newest of several queued levels."""
         return isinstance(message, LevelMeasured)
 
 
-class RecordingBegan(Message):
+class RecordingStarted(Message):
     """The microphone is open."""
 
 
 class RecordingEnded(Message):
-    """The microphone is closed; `reason` is a sentence if it was not the candidate's doing."""
+    """The microphone is closed; `reason` is a sentence if the candidate did not end it."""
 
     def __init__(self, reason: str = "") -> None:
         super().__init__()
@@ -95,11 +94,11 @@ class RecordingEnded(Message):
 
 
 class RecordingDelivered(Message):
-    """Nothing of a recording is left to be sent."""
+    """The recording is fully sent, rejected or discarded."""
 
 
 class StartupProgressed(Message):
-    """One more line about what prep is waiting for before it can begin."""
+    """A line that says what the start is waiting for."""
 
     def __init__(self, line: str) -> None:
         super().__init__()
@@ -110,7 +109,7 @@ class StartupProgressed(Message):
 
 
 class SessionOpened(Message):
-    """There is a server; `interview_id` is the interview to show first, if any."""
+    """The session is open; `interview_id` names the interview to show first, if any."""
 
     def __init__(self, interview_id: str) -> None:
         super().__init__()
@@ -118,7 +117,7 @@ class SessionOpened(Message):
 
 
 class StartupFailed(Message):
-    """There is no server to talk to."""
+    """The session could not be opened."""
 
     def __init__(self, error: PrepError) -> None:
         super().__init__()

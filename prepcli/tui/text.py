@@ -1,24 +1,24 @@
-"""Lengths of time, and how long ago something was, as people write them."""
+"""Durations and points in time as text."""
 
 from collections.abc import Callable
 from datetime import datetime
 
 Seconds = Callable[[], float]
-"""A clock: `time.time`, `time.monotonic`, or one that a test moves."""
+"""A clock in seconds: `time.time`, `time.monotonic`, or a test's."""
 
 
-def length(seconds: float) -> str:
-    """`0:07`, `12:34`, `1:02:03`; nothing before zero."""
+def duration(seconds: float) -> str:
+    """Format seconds as `0:07`, `12:34` or `1:02:03`; negative values count as zero."""
     whole = max(0, int(seconds))
     hours, rest = divmod(whole, 3600)
     minutes, left = divmod(rest, 60)
     return f"{hours}:{minutes:02}:{left:02}" if hours else f"{minutes}:{left:02}"
 
 
-def ago(then: float, now: float) -> str:
-    """When something was, both times in seconds since the Unix epoch: `3 minutes ago`.
+def relative_time(then: float, now: float) -> str:
+    """Format a past time relative to `now` as `3 minutes ago`, or after a week as a local date.
 
-    After a week the date in the machine's own time zone.
+    Both times are in seconds since the Unix epoch.
     """
     seconds = now - then
     if seconds < 60:
@@ -35,5 +35,5 @@ def ago(then: float, now: float) -> str:
 
 
 def clock_time(moment: float) -> str:
-    """`14:05` in the machine's own time zone, of seconds since the Unix epoch."""
+    """Format seconds since the Unix epoch as a local time such as `14:05`."""
     return f"{datetime.fromtimestamp(moment).astimezone():%H:%M}"

@@ -1,4 +1,4 @@
-"""The two looks of prep, and which of them suits the terminal."""
+"""The two themes of prep, and the choice between them."""
 
 from collections.abc import Mapping
 
@@ -35,14 +35,14 @@ LIGHT = Theme(
 )
 
 _LIGHT_BACKGROUNDS = frozenset({7, *range(9, 16)})
-"""Of the sixteen colours, those that terminals use for light backgrounds."""
+"""ANSI colours that terminals use as light backgrounds."""
 
 
-def preferred(environment: Mapping[str, str]) -> str:
-    """The name of the theme to begin with.
+def default_theme(environment: Mapping[str, str]) -> str:
+    """Return the name of the initial theme.
 
-    `TEXTUAL_THEME` names any theme; `COLORFGBG`, which several terminals set, tells the
-    background; dark otherwise.
+    `TEXTUAL_THEME` names a theme; otherwise `COLORFGBG`, which several terminals set, tells the
+    background colour. The default is dark.
     """
     if named := environment.get("TEXTUAL_THEME"):
         return named

@@ -1,4 +1,4 @@
-"""The screens against a real server: from the empty list to a completed interview."""
+"""The terminal app against a real server, from the empty list to a completed interview."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -19,21 +19,21 @@ from prepcli.tui.widgets.answer import AnswerBox
 from prepcli.tui.widgets.connection import ConnectionBanner
 from prepcli.tui.widgets.interviews import InterviewList
 from prepserver.wire.protocol import Message, MessageKind, Phase
-from tests.cli.tui.screens.support import Ears, patient, shown, words
+from tests.cli.tui.screens.support import FakeMicrophone, no_stall_timeout, shown, words
 from tests.support.server import Server
 
-__all__ = ["patient"]
+__all__ = ["no_stall_timeout"]
 
 pytestmark = pytest.mark.e2e
 
 WAIT_SECONDS = 30.0
-"""For anything that the server does; a busy machine needs some of it."""
+"""Time limit for each reaction of the server; a busy machine is slow."""
 
 
-async def until(pilot: Pilot[int], true: Callable[[], bool]) -> None:
-    """Wait for something to become true on the screen."""
+async def until(pilot: Pilot[int], condition: Callable[[], bool]) -> None:
+    """Wait until the condition holds."""
     async with asyncio.timeout(WAIT_SECONDS):
-        while not true():
+        while not condition():
             await pilot.pause(0.02)
     await pilot.pause()
 
@@ -42,9 +42,9 @@ def drive(
     server: Server,
     play: Callable[[PrepApp, Pilot[int]], Awaitable[None]],
     *,
-    hears: Ears | None = None,
+    microphone: FakeMicrophone | None = None,
 ) -> None:
-    """Run the app, logged in to the server, and let `play` press its keys."""
+    """Run the app, logged in to the server, while `play` presses keys."""
     key = server.add_user()
 
     async def run() -> None:
@@ -53,7 +53,7 @@ def drive(
         async def connect(_: Callable[[str], None]) -> Session:
             return session
 
-        app = PrepApp(connect, microphone=hears or Ears())
+        app = PrepApp(connect, microphone=microphone or FakeMicrophone())
         try:
             async with app.run_test(size=(100, 30)) as pilot:
                 await play(app, pilot)
@@ -63,8 +63,8 @@ def drive(
     asyncio.run(run())
 
 
-async def begin(app: PrepApp, pilot: Pilot[int], questions: int) -> InterviewScreen:
-    """A new interview, from the empty list; returns when the first question is open."""
+async def start_interview(app: PrepApp, pilot: Pilot[int], questions: int) -> InterviewScreen:
+    """Start an interview from the empty list, and wait for the first question."""
     await until(pilot, lambda: "No interviews yet" in shown(app))
     await pilot.press("n")
     await until(pilot, lambda: isinstance(app.screen, NewInterviewScreen))
@@ -78,23 +78,23 @@ async def begin(app: PrepApp, pilot: Pilot[int], questions: int) -> InterviewScr
     return screen
 
 
-def said(screen: InterviewScreen, kind: MessageKind) -> list[Message]:
+def messages(screen: InterviewScreen, kind: MessageKind) -> list[Message]:
     return [message for message in screen.state.messages if message.kind is kind]
 
 
 def test_typed_interview_to_its_end(tmp_path: Path) -> None:
-    """From the empty list, by keys alone, an interview is held and found completed in the list."""
+    """An interview is held by keys alone, from the empty list to its completion."""
 
     async def play(app: PrepApp, pilot: Pilot[int]) -> None:
-        screen = await begin(app, pilot, questions=2)
+        screen = await start_interview(app, pilot, questions=2)
         await pilot.press(*"I moved it behind a queue.", "enter")
-        await until(pilot, lambda: len(said(screen, MessageKind.QUESTION)) == 2)
+        await until(pilot, lambda: len(messages(screen, MessageKind.QUESTION)) == 2)
         await until(pilot, lambda: screen.state.phase is Phase.IDLE)
-        first, second = said(screen, MessageKind.QUESTION)
+        first, second = messages(screen, MessageKind.QUESTION)
         assert words(app) == [first.text, "I moved it behind a queue.", second.text]
         await pilot.press(*"I measured it.", "enter")
         await until(pilot, lambda: is_completed(screen.state))
-        await until(pilot, lambda: bool(said(screen, MessageKind.SUMMARY)))
+        await until(pilot, lambda: bool(messages(screen, MessageKind.SUMMARY)))
         await until(pilot, lambda: "Interview completed" in shown(app))
         assert "2 of 2 answered" in shown(app)
         await pilot.press("ctrl+l")
@@ -106,31 +106,31 @@ def test_typed_interview_to_its_end(tmp_path: Path) -> None:
 
 
 def test_spoken_answer(tmp_path: Path) -> None:
-    """What is recorded reaches the server, and comes back as the candidate's words."""
+    """A recording reaches the server and comes back as the candidate's answer."""
 
     async def play(app: PrepApp, pilot: Pilot[int]) -> None:
-        screen = await begin(app, pilot, questions=2)
+        screen = await start_interview(app, pilot, questions=2)
         await pilot.press("ctrl+r")
         await until(pilot, lambda: "Listening…" in shown(app))
         await pilot.press("ctrl+r")
-        ears.say(second)
-        await until(pilot, lambda: len(said(screen, MessageKind.QUESTION)) == 2)
-        [answer] = said(screen, MessageKind.ANSWER)
+        microphone.add_blocks(second)
+        await until(pilot, lambda: len(messages(screen, MessageKind.QUESTION)) == 2)
+        [answer] = messages(screen, MessageKind.ANSWER)
         assert answer.text
         assert answer.text in words(app)
         assert "You · spoken" in shown(app)
 
     second = b"\x00\x20\x00\xe0" * 8000
-    ears = Ears(second)
+    microphone = FakeMicrophone(second)
     with Server(tmp_path) as server:
-        drive(server, play, hears=ears)
+        drive(server, play, microphone=microphone)
 
 
-def test_killed_server_is_waited_for(tmp_path: Path) -> None:
-    """When the server dies while it asks, the screen says so, keeps the draft, and goes on."""
+def test_screen_survives_a_killed_server(tmp_path: Path) -> None:
+    """If the server is killed, the screen says so, keeps the draft, and continues afterwards."""
 
     async def play(app: PrepApp, pilot: Pilot[int]) -> None:
-        screen = await begin(app, pilot, questions=3)
+        screen = await start_interview(app, pilot, questions=3)
         banner = screen.query_one(ConnectionBanner)
         await pilot.press(*"I moved it.", "enter")
         await until(pilot, lambda: screen.state.phase is Phase.GENERATING)
@@ -140,20 +140,20 @@ def test_killed_server_is_waited_for(tmp_path: Path) -> None:
         await pilot.press(*"draft")
         await asyncio.to_thread(server.start)
         await until(pilot, lambda: not banner.display)
-        await until(pilot, lambda: len(said(screen, MessageKind.QUESTION)) == 2)
+        await until(pilot, lambda: len(messages(screen, MessageKind.QUESTION)) == 2)
         await until(pilot, lambda: screen.state.phase is Phase.IDLE)
-        assert [message.text for message in said(screen, MessageKind.ANSWER)] == ["I moved it."]
+        assert [message.text for message in messages(screen, MessageKind.ANSWER)] == ["I moved it."]
         assert screen.query_one(AnswerBox).text == "draft"
 
     with Server(tmp_path, "--scripted-delay", "0.5") as server:
         drive(server, play)
 
 
-def test_deleted_in_the_list(tmp_path: Path) -> None:
-    """An interview that is deleted leaves the list because the server says that it has gone."""
+def test_deleted_interview_leaves_the_list(tmp_path: Path) -> None:
+    """A deleted interview leaves the list when the server confirms it."""
 
     async def play(app: PrepApp, pilot: Pilot[int]) -> None:
-        await begin(app, pilot, questions=2)
+        await start_interview(app, pilot, questions=2)
         await pilot.press("ctrl+l")
         await until(pilot, lambda: isinstance(app.screen, LobbyScreen))
         await until(pilot, lambda: app.screen.query_one(InterviewList).option_count == 1)

@@ -1,4 +1,4 @@
-"""A question that is answered with yes or no."""
+"""A yes-or-no question."""
 
 from typing import ClassVar
 
@@ -8,17 +8,17 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from prepcli.tui.keys import NO, YES, spelled
+from prepcli.tui.keys import NO, YES
 
 
 class ConfirmScreen(ModalScreen[bool]):
-    """Dismissed with True for yes. Escape means no."""
+    """Returns True for yes, and False for no or escape."""
 
     CSS_PATH = "confirm.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [YES.binding(), NO.binding()]
 
     def __init__(self, question: str, consequence: str, *, yes: str, no: str) -> None:
-        """`yes` and `no` say what each of them does, in a word or two."""
+        """`yes` and `no` label the two choices, in one or two words."""
         super().__init__()
         self._question = question
         self._consequence = consequence
@@ -29,9 +29,8 @@ class ConfirmScreen(ModalScreen[bool]):
         with Vertical(id="box"):
             yield Static(self._question, id="question", markup=False)
             yield Static(self._consequence, id="consequence", markup=False)
-            first, second = (spelled(key.keys.split(",")[0]) for key in (YES, NO))
             yield Static(
-                f"{first}  {self._yes}      {second}  {self._no}", id="choice", markup=False
+                f"{YES.name}  {self._yes}      {NO.name}  {self._no}", id="choice", markup=False
             )
 
     def action_yes(self) -> None:

@@ -1,4 +1,4 @@
-"""The keys and what they do, made from `prepcli.tui.keys`."""
+"""The help screen, made from the table of keys."""
 
 from typing import ClassVar
 
@@ -10,16 +10,16 @@ from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from prepcli.tui.keys import CLOSE, HELP, HELP_SIGN, SECTIONS, Key, Section, spelled
+from prepcli.tui.keys import CLOSE, HELP, HELP_SIGN, SECTIONS, Key, Section, key_label
 
 
 def key_names(key: Key) -> str:
-    """`ctrl+r or f2`: every key of an action."""
-    return " or ".join(spelled(name) for name in key.keys.split(","))
+    """Return every key of an action, such as `ctrl+r or f2`."""
+    return " or ".join(key_label(name) for name in key.keys.split(","))
 
 
 def section_table(section: Section) -> Table:
-    """A section's keys to the left, what they do to the right."""
+    """Return a table of a section's keys and their actions."""
     table = Table.grid(padding=(0, 2))
     table.add_column(width=22)
     table.add_column(ratio=1)
@@ -29,7 +29,7 @@ def section_table(section: Section) -> Table:
 
 
 class HelpScreen(ModalScreen[None]):
-    """Closed by escape, or by the key that opened it."""
+    """Lists the keys; escape or the help key closes it."""
 
     CSS_PATH = "help.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -40,7 +40,7 @@ class HelpScreen(ModalScreen[None]):
     def compose(self) -> ComposeResult:
         with VerticalScroll(id="box") as box:
             box.border_title = "Keys"
-            box.border_subtitle = "esc closes"
+            box.border_subtitle = f"{CLOSE.name} closes"
             for section in SECTIONS:
                 yield Static(section.title, classes="section", markup=False)
                 yield Static(section_table(section))

@@ -1,4 +1,4 @@
-"""How an interview looks: the parts of its screen, top to bottom, and what each one shows."""
+"""The layout of the interview screen: its widgets from top to bottom, and what they show."""
 
 from textual.app import ComposeResult
 from textual.containers import Vertical
@@ -6,7 +6,8 @@ from textual.widgets import Footer, Static
 
 from prepcli.client.state import RoomState, is_completed, open_question
 from prepcli.terminal_text import one_line
-from prepcli.tui.screens.conversation import scene
+from prepcli.tui.keys import LOBBY, RETRY
+from prepcli.tui.screens.conversation import transcript_state
 from prepcli.tui.text import Seconds
 from prepcli.tui.widgets.answer import AnswerBox
 from prepcli.tui.widgets.connection import ConnectionBanner
@@ -18,7 +19,7 @@ from prepserver.wire.protocol import Interview, Status
 
 
 class InterviewView(Vertical):
-    """Shows a `RoomState`; decides nothing."""
+    """Shows a `RoomState`; contains no logic of the interview."""
 
     def __init__(self, monotonic: Seconds) -> None:
         super().__init__()
@@ -53,18 +54,20 @@ class InterviewView(Vertical):
         self.box.focus()
         self.set_interval(1.0, self._tick)
 
-    async def show(
+    async def update_view(
         self, state: RoomState, *, pending: str = "", active: bool = False, running: bool = False
     ) -> None:
-        """Make every part match the state. One call at a time.
+        """Update every widget. Calls must not overlap.
 
-        `pending` is an answer on its way. `active`: the candidate is being recorded; `running`:
-        or the recording is still being delivered.
+        `pending` is an unacknowledged answer. `active`: the candidate is being recorded.
+        `running`: so is it, or the recording is still being sent.
         """
         self._known = state.interview is not None
         self._over = is_completed(state)
         self._tick()
-        await self.transcript.show(scene(state, pending, hearing=running))
+        await self.transcript.update_transcript(
+            transcript_state(state, pending, transcribing=running)
+        )
         self._status.activity = activity(
             state.phase,
             streaming=state.streaming,
@@ -78,7 +81,7 @@ class InterviewView(Vertical):
         self._status.allowance = allowance(state.quota)
         self._failure.display = state.failed is not None
         if state.failed is not None:
-            self._failure.update(f"{one_line(state.failed.message)} Press ctrl+g to try again.")
+            self._failure.update(f"{one_line(state.failed.message)} Press {RETRY.name} to retry.")
         self.meter.display = active
         self.box.display = not self._over
         self.query_one("#completed").display = self._over
@@ -90,8 +93,8 @@ class InterviewView(Vertical):
         self._title.update(f"{one_line(interview.title)} · {kind}")
         self._status.progress = progress(interview)
         if interview.status is Status.COMPLETED:
-            self._facts.update(f"{progress(interview)} · ctrl+l goes back to your interviews")
-            # Nothing is left to be written: the arrow keys read the transcript.
+            self._facts.update(f"{progress(interview)} · {LOBBY.name} returns to your interviews")
+            # The answer box is gone: let the arrow keys scroll the transcript.
             self.transcript.can_focus = True
             if self.screen.focused in (None, self.box):
                 self.transcript.focus()

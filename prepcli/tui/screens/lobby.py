@@ -1,4 +1,4 @@
-"""The list of a user's interviews, live: open one, begin one, delete one."""
+"""The lobby: the live list of the user's interviews."""
 
 import time
 from typing import ClassVar
@@ -12,24 +12,24 @@ from textual.widgets import Footer, OptionList, Static
 from prepcli.errors import PrepError
 from prepcli.terminal_text import one_line
 from prepcli.tui.keys import DELETE, HELP_SIGN, NEW, QUIT_LETTER
+from prepcli.tui.links import SessionLink
 from prepcli.tui.messages import ConnectionLost, ConnectionRestored, RoomChanged
 from prepcli.tui.screens.confirm import ConfirmScreen
 from prepcli.tui.screens.interview import InterviewScreen
 from prepcli.tui.screens.new_interview import NewInterviewScreen
 from prepcli.tui.screens.recorder import MicrophoneFactory
 from prepcli.tui.screens.room import RoomScreen
-from prepcli.tui.screens.server import SessionLink
 from prepcli.tui.text import Seconds
 from prepcli.tui.widgets.connection import ConnectionBanner
 from prepcli.tui.widgets.interviews import InterviewList
 from prepserver.wire.protocol import InterviewSpec
 
 REFRESH_SECONDS = 30.0
-"""How often `3 minutes ago` is written anew."""
+"""Seconds between updates of relative times such as `3 minutes ago`."""
 
 
 class LobbyScreen(RoomScreen):
-    """Where prep begins and where an interview comes back to."""
+    """Opens, creates and deletes interviews."""
 
     CSS_PATH = "lobby.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -48,7 +48,7 @@ class LobbyScreen(RoomScreen):
         now: Seconds = time.time,
         monotonic: Seconds = time.monotonic,
     ) -> None:
-        """`spec` is what the form for a new interview says at first."""
+        """`spec` fills in the form for a new interview."""
         super().__init__(session, "user-interviews", "me")
         self._microphone = microphone
         self._drafts: dict[str, str] = {}
@@ -62,7 +62,7 @@ class LobbyScreen(RoomScreen):
         yield InterviewList()
         with Vertical(id="empty"):
             yield Static("No interviews yet", id="empty-title")
-            yield Static("Press n to begin the first one.", id="empty-hint")
+            yield Static(f"Press {NEW.name} to start one.", id="empty-hint")
         yield Footer(show_command_palette=False)
 
     def on_mount(self) -> None:
@@ -74,14 +74,14 @@ class LobbyScreen(RoomScreen):
         self._show()
 
     def on_connection_lost(self, event: ConnectionLost) -> None:
-        self.query_one(ConnectionBanner).lost(event.retry_in)
+        self.query_one(ConnectionBanner).show_offline(event.retry_in)
 
     def on_connection_restored(self, _: ConnectionRestored) -> None:
-        self.query_one(ConnectionBanner).restored()
+        self.query_one(ConnectionBanner).hide()
 
     def _show(self) -> None:
         interviews = self.state.interviews
-        self.query_one(InterviewList).show(interviews, self._now())
+        self.query_one(InterviewList).update_interviews(interviews, self._now())
         self.query_one(InterviewList).display = bool(interviews)
         self.query_one("#empty").display = not interviews
         if interviews and self.focused is None:
@@ -116,26 +116,26 @@ class LobbyScreen(RoomScreen):
             interview = await self.session.rest.create_interview(spec)
         except PrepError as error:
             self._spec = spec
-            self.complain(str(error))
+            self.show_warning(str(error))
         else:
             self.open_interview(interview.id)
 
     @work(exclusive=True, group="change")
     async def action_delete(self) -> None:
-        chosen = self.query_one(InterviewList).chosen
+        chosen = self.query_one(InterviewList).highlighted_interview
         if chosen is None:
             return
-        sure = await self.app.push_screen_wait(
+        confirmed = await self.app.push_screen_wait(
             ConfirmScreen(
                 f"Delete “{one_line(chosen.title)}”?",
-                "Everything that was said in it is lost for good.",
+                "The whole conversation will be lost.",
                 yes="Delete",
                 no="Keep",
             )
         )
-        if not sure:
+        if not confirmed:
             return
         try:
             await self.session.rest.delete_interview(chosen.id)
         except PrepError as error:
-            self.complain(str(error))
+            self.show_warning(str(error))

@@ -1,4 +1,4 @@
-"""The form for a new interview: who is interviewed for what, and how hard."""
+"""The form for a new interview."""
 
 import asyncio
 from pathlib import Path
@@ -20,12 +20,12 @@ from prepserver.wire.protocol import InterviewSpec, InterviewType, Level
 QUESTIONS = range(1, 31)
 """How many questions an interview may have."""
 
-LONGEST = 200
+MAX_NAME = 200
 """Characters of a role or a company."""
 
 
 class NewInterviewScreen(Screen[InterviewSpec | None]):
-    """Dismissed with what to create, or None. A wrong field says what is wrong with it."""
+    """Returns the specification, or None if cancelled. Invalid fields say what is wrong."""
 
     CSS_PATH = "new_interview.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -35,7 +35,7 @@ class NewInterviewScreen(Screen[InterviewSpec | None]):
     ]
 
     def __init__(self, spec: InterviewSpec | None = None) -> None:
-        """`spec` is what the form says at first."""
+        """`spec` fills in the form."""
         super().__init__()
         self._spec = spec or InterviewSpec()
 
@@ -43,9 +43,9 @@ class NewInterviewScreen(Screen[InterviewSpec | None]):
         spec = self._spec
         yield Static("New interview", id="title")
         with VerticalScroll(id="form", can_focus=False):
-            yield from self._field("role", "Role", Input(spec.role, max_length=LONGEST))
+            yield from self._field("role", "Role", Input(spec.role, max_length=MAX_NAME))
             yield from self._field(
-                "company", "Company", Input(spec.company, "optional", max_length=LONGEST)
+                "company", "Company", Input(spec.company, "optional", max_length=MAX_NAME)
             )
             yield from self._field(
                 "type",
@@ -66,9 +66,9 @@ class NewInterviewScreen(Screen[InterviewSpec | None]):
             yield from self._field(
                 "questions", "Questions", Input(str(spec.questions), max_length=2)
             )
-            given = "given already" if spec.job_description else "path of a text file, optional"
+            given = "already given" if spec.job_description else "optional; path of a text file"
             yield from self._field("job", "Job description", Input("", given))
-            given = "given already" if spec.resume else "path of a text file, optional"
+            given = "already given" if spec.resume else "optional; path of a text file"
             yield from self._field("resume", "Resume", Input("", given))
         yield Footer(show_command_palette=False)
 
@@ -87,18 +87,18 @@ class NewInterviewScreen(Screen[InterviewSpec | None]):
         self.query_one("#role", Input).focus()
 
     @on(Input.Submitted)
-    def _go_on(self) -> None:
+    def _focus_next_field(self) -> None:
         self.focus_next()
 
     @on(Input.Changed)
-    def _forgive(self, event: Input.Changed) -> None:
-        """What was wrong may be right now: it is looked at again at the start."""
-        self._complain(event.input.id or "", "")
+    def _clear_problem(self, event: Input.Changed) -> None:
+        """Clear a field's problem when it changes; `start` validates it again."""
+        self._show_problem(event.input.id or "", "")
 
     def _text(self, name: str) -> str:
         return self.query_one(f"#{name}", Input).value.strip()
 
-    def _complain(self, name: str, problem: str) -> None:
+    def _show_problem(self, name: str, problem: str) -> None:
         self.query_one(f"#{name}-problem", Static).update(problem)
         self.query_one(f"#{name}-field").set_class(bool(problem), "-wrong")
 
@@ -107,21 +107,21 @@ class NewInterviewScreen(Screen[InterviewSpec | None]):
         problems: dict[str, str] = {}
         role = self._text("role")
         if not role:
-            problems["role"] = "Name the role, such as Backend Engineer."
+            problems["role"] = "Enter a role, such as Backend Engineer."
         number = self._text("questions")
         questions = int(number) if number.isascii() and number.isdigit() else 0
         if questions not in QUESTIONS:
-            problems["questions"] = f"A number from {QUESTIONS[0]} to {QUESTIONS[-1]}."
+            problems["questions"] = f"Enter a number from {QUESTIONS[0]} to {QUESTIONS[-1]}."
         documents = {"job": self._spec.job_description, "resume": self._spec.resume}
         for name in documents:
             if not (path := self._text(name)):
                 continue
             try:
-                documents[name] = await asyncio.to_thread(_document, path)
+                documents[name] = await asyncio.to_thread(_read_file, path)
             except DocumentError as error:
                 problems[name] = str(error)
         for name in ("role", "questions", "job", "resume"):
-            self._complain(name, problems.get(name, ""))
+            self._show_problem(name, problems.get(name, ""))
         if problems:
             self.query_one(f"#{next(iter(problems))}").focus()
             return
@@ -143,10 +143,10 @@ class NewInterviewScreen(Screen[InterviewSpec | None]):
         self.dismiss(None)
 
 
-def _document(path: str) -> str:
-    """The text of a file that may be named from one's home. Raises DocumentError."""
+def _read_file(path: str) -> str:
+    """Return the text of a file; `~` is expanded. Raises DocumentError."""
     try:
         file = Path(path).expanduser()
     except RuntimeError:
-        raise DocumentError(f"{path} begins with a user that is not known here.") from None
+        raise DocumentError(f"{path} starts with an unknown user name.") from None
     return read_document(file)

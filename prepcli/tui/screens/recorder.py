@@ -1,4 +1,4 @@
-"""A recording, from the key that starts it to the key that ends it."""
+"""The recorder: captures a spoken answer and sends it to the room."""
 
 import asyncio
 import enum
@@ -9,44 +9,44 @@ from textual.message import Message
 
 from prepcli.audio.level import rms
 from prepcli.errors import PrepError, QueueFull, RecordingRefused
+from prepcli.tui.links import RecordingLink, RoomLink
 from prepcli.tui.messages import (
     LevelMeasured,
-    RecordingBegan,
     RecordingDelivered,
     RecordingEnded,
+    RecordingStarted,
 )
-from prepcli.tui.screens.server import RecordingLink, RoomLink
 from prepserver.wire.protocol import BYTES_PER_SECOND, UserRecording
 
 Blocks = AsyncIterator[bytes]
-"""PCM16 little-endian, 16 kHz, mono, as the microphone hears it."""
+"""Blocks from the microphone: PCM16 little-endian, 16 kHz, mono."""
 
 MicrophoneFactory = Callable[[], AbstractAsyncContextManager[Blocks]]
-"""Opens the microphone; raises PrepError when there is none."""
+"""Opens the microphone. Raises PrepError."""
 
 POST_ROLL = 0.3
-"""Seconds still recorded after the key that ends it: people press it with the last syllable."""
+"""Seconds still recorded after the stop key: people press it during the last syllable."""
 
 STALL = 2.0
-"""Seconds without a block after which the microphone counts as gone; blocks are of 40 ms."""
+"""Seconds without a block after which the microphone counts as lost; a block is 40 ms."""
 
 RECORDING_SECONDS = 2.0
-"""At most one `user.recording` in so many seconds of audio."""
+"""Seconds of audio between two `user.recording` messages."""
 
-STALLED = "The microphone stopped. What was heard until then was sent."
+STALLED = "The microphone stopped. The recording up to that point was sent."
 
 
 class _Phase(enum.Enum):
     IDLE = enum.auto()
     OPENING = enum.auto()
     """The microphone is being opened."""
-    HEARING = enum.auto()
+    RECORDING = enum.auto()
     DELIVERING = enum.auto()
-    """The last words are being recorded, or some of it has not arrived."""
+    """The post-roll is being recorded, or audio is still being sent."""
 
 
 class Recorder:
-    """One recording at a time. `run` is a worker's; the other methods tell it what to do."""
+    """Records one answer at a time. A worker awaits `record`; the other methods control it."""
 
     def __init__(
         self,
@@ -60,59 +60,59 @@ class Recorder:
         self._stall = STALL if stall is None else stall
         self._ends_at: float | None = None
         self._phase = _Phase.IDLE
-        self._run = 0
+        self._generation = 0
         self.seconds = 0.0
-        """Length of the recording so far."""
+        """Duration of the recording so far."""
 
     @property
     def active(self) -> bool:
-        """Whether the candidate is heard right now."""
-        return self._phase is _Phase.HEARING
+        """True while the candidate is being recorded."""
+        return self._phase is _Phase.RECORDING
 
     @property
     def running(self) -> bool:
-        """Whether a recording is under way, its delivery included; not one that is forgotten."""
+        """True from opening the microphone until the recording is sent or discarded."""
         return self._phase is not _Phase.IDLE
 
     def finish(self) -> None:
-        """End the recording, after a moment, and answer with it."""
+        """Stop recording after the post-roll, and send the answer."""
         if self.active:
             self._phase = _Phase.DELIVERING
             self._ends_at = self.seconds + POST_ROLL
 
     def discard(self) -> None:
-        """End the recording and forget it."""
+        """Stop recording and discard the audio."""
         self._phase = _Phase.IDLE
         self._ends_at = self.seconds
 
-    async def run(self, room: RoomLink) -> None:
-        """Record until told to end, and wait until the server has it all.
+    async def record(self, room: RoomLink) -> None:
+        """Record until stopped, and wait until the server has stored the recording.
 
-        Posts RecordingBegan, LevelMeasured, RecordingEnded when the microphone is closed, and
-        RecordingDelivered when nothing is left to be sent.
+        Posts RecordingStarted, LevelMeasured, RecordingEnded when the microphone is closed, and
+        RecordingDelivered when the recording is sent or discarded.
         """
-        self._run += 1
-        run = self._run
+        self._generation += 1
+        generation = self._generation
         self._ends_at = None
         self._phase = _Phase.OPENING
         self.seconds = 0.0
         try:
-            recording = await self._record(room)
+            recording = await self._capture(room)
             if recording is not None:
-                # The room reports a refusal as well.
+                # The room reports the rejection as well.
                 with suppress(RecordingRefused):
                     await recording.stop()
         finally:
-            # One that was discarded may end after the next has begun.
-            if run == self._run:
+            # A discarded recording may end after the next one has started.
+            if generation == self._generation:
                 self._phase = _Phase.IDLE
             self._post(RecordingDelivered())
 
-    async def _record(self, room: RoomLink) -> RecordingLink | None:
-        """With the microphone open; the recording, if it is one to be answered with.
+    async def _capture(self, room: RoomLink) -> RecordingLink | None:
+        """Capture until stopped; return the recording, or None if it was discarded.
 
-        When the microphone goes away in the middle, what was said is sent: the candidate can
-        correct the transcript, but cannot bring back a recording.
+        If the microphone is lost, the audio so far is sent: the candidate can correct a
+        transcript, but cannot recover a recording.
         """
         recording: RecordingLink | None = None
         reason = ""
@@ -120,9 +120,9 @@ class Recorder:
         try:
             async with self._microphone() as blocks:
                 recording = room.start_recording()
-                self._phase = _Phase.HEARING
-                self._post(RecordingBegan())
-                await self._feed(blocks, recording, room)
+                self._phase = _Phase.RECORDING
+                self._post(RecordingStarted())
+                await self._forward_blocks(blocks, recording, room)
             whole = True
         except TimeoutError:
             reason = STALLED
@@ -135,7 +135,7 @@ class Recorder:
         except PrepError as error:
             reason = str(error)
         finally:
-            # A cancelled worker means that the screen was left: nobody said that this was all.
+            # A cancelled worker means that the screen was closed before the answer was complete.
             keep = whole and self.running and self.seconds > 0
             if keep:
                 self._phase = _Phase.DELIVERING
@@ -144,10 +144,12 @@ class Recorder:
             self._post(RecordingEnded(reason))
         return recording if keep else None
 
-    async def _feed(self, blocks: Blocks, recording: RecordingLink, room: RoomLink) -> None:
-        """Blocks until somebody ends the recording, or the microphone does.
+    async def _forward_blocks(
+        self, blocks: Blocks, recording: RecordingLink, room: RoomLink
+    ) -> None:
+        """Forward blocks until the recording or the microphone ends.
 
-        Raises TimeoutError when the microphone gives nothing any more.
+        Raises TimeoutError if the microphone stops delivering blocks.
         """
         announced = -RECORDING_SECONDS
         while self._ends_at is None or self.seconds < self._ends_at:

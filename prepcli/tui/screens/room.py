@@ -1,4 +1,4 @@
-"""A screen that shows a room of the server and follows it while it is open."""
+"""A screen that follows one room of the server."""
 
 from textual import work
 from textual.screen import Screen
@@ -12,6 +12,7 @@ from prepcli.client.state import (
 )
 from prepcli.errors import PrepError
 from prepcli.terminal_text import printable
+from prepcli.tui.links import SessionLink
 from prepcli.tui.messages import (
     ConnectionLost,
     ConnectionRestored,
@@ -19,14 +20,13 @@ from prepcli.tui.messages import (
     RoomChanged,
     RoomLeft,
 )
-from prepcli.tui.screens.server import SessionLink
 from prepserver.wire.protocol import ClientMessages, Failure, GetAllMessages
 
 
 class RoomScreen(Screen[None]):
-    """Base of the lobby and of an interview.
+    """Base class of the lobby and of the interview screen.
 
-    One worker folds the room's events into a `RoomState` and posts it; handlers show it.
+    One worker folds the room's events into a `RoomState` and posts it; message handlers show it.
     """
 
     def __init__(self, session: SessionLink, party: str, name: str) -> None:
@@ -40,7 +40,7 @@ class RoomScreen(Screen[None]):
 
     @work(exclusive=True, group="room")
     async def follow_room(self) -> None:
-        """Post what happens in the room until the screen closes."""
+        """Post the room's events and states until the screen closes."""
         state = self.state
         try:
             async with self.room as room:
@@ -50,13 +50,13 @@ class RoomScreen(Screen[None]):
                     if isinstance(event, Failure):
                         self.post_message(FailureReported(event))
                     if isinstance(event, ConnectionChanged):
-                        self._report(event, before=state.connection)
+                        self._post_connection_change(event, before=state.connection)
                     state = apply(state, event)
                     self.post_message(RoomChanged(state))
         except PrepError as error:
             self.post_message(RoomLeft(error))
 
-    def _report(self, event: ConnectionChanged, before: ConnectionStatus) -> None:
+    def _post_connection_change(self, event: ConnectionChanged, before: ConnectionStatus) -> None:
         match event.status:
             case ConnectionStatus.ONLINE:
                 self.post_message(ConnectionRestored())
@@ -65,30 +65,32 @@ class RoomScreen(Screen[None]):
             case ConnectionStatus.CONNECTING if before is ConnectionStatus.OFFLINE:
                 self.post_message(ConnectionLost(0.0))
 
-    async def send(self, message: ClientMessages) -> bool:
-        """Queue a message for the server; whether there was room for it."""
+    async def send_message(self, message: ClientMessages) -> bool:
+        """Queue a message for the server. Return False, after a warning, if the queue is full."""
         try:
             await self.room.send(message)
         except PrepError as error:
-            self.complain(str(error))
+            self.show_warning(str(error))
             return False
         return True
 
-    def complain(self, sentence: str) -> None:
-        """Show a sentence for some seconds."""
+    def show_warning(self, sentence: str) -> None:
+        """Show a warning for a few seconds."""
         self.notify(printable(sentence), severity="warning", timeout=8, markup=False)
 
     async def on_failure_reported(self, event: FailureReported) -> None:
-        self.complain(event.failure.message)
+        self.show_warning(event.failure.message)
 
-    async def sure_to_leave(self, *, prep: bool = False) -> bool:
-        """Whether nothing is lost by leaving this screen, or with `prep` the whole application,
-        or else the person does not mind. Runs in a worker, for it may ask.
+    async def confirm_leaving(self, *, quitting: bool = False) -> bool:
+        """Return True if the screen may be closed, after asking if anything would be lost.
+
+        `quitting` means that the whole app is about to exit. Call this from a worker: it may wait
+        for the person's reply.
         """
         return True
 
     def leave(self) -> None:
-        """Close this screen, and whatever is open on top of it."""
+        """Close this screen and everything on top of it."""
         while self in self.app.screen_stack and self.app.screen is not self:
             self.app.pop_screen()
         if self.app.screen is self:

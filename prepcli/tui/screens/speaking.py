@@ -1,23 +1,23 @@
-"""Answering aloud: the part of an interview's screen that has to do with the microphone."""
+"""Spoken answers: the microphone's part of the interview screen."""
 
 from textual import work
 
-from prepcli.tui.messages import RecordingBegan, RecordingDelivered, RecordingEnded
+from prepcli.tui.links import SessionLink
+from prepcli.tui.messages import RecordingDelivered, RecordingEnded, RecordingStarted
 from prepcli.tui.screens.confirm import ConfirmScreen
 from prepcli.tui.screens.recorder import MicrophoneFactory, Recorder
 from prepcli.tui.screens.room import RoomScreen
-from prepcli.tui.screens.server import SessionLink
-from prepcli.tui.text import length
+from prepcli.tui.text import duration
 
 DISCARD_UNASKED = 3.0
-"""Seconds of a recording that may be thrown away without asking."""
+"""Recordings shorter than this many seconds are discarded without asking."""
 
 
 class SpeakingScreen(RoomScreen):
-    """A room in which one may speak. One recording at a time.
+    """A room screen that records spoken answers, one at a time.
 
-    Subclasses bind the keys RECORD, FINISH and DISCARD: of one key, Textual knows only what the
-    last class binds to it.
+    Subclasses bind RECORD, FINISH and DISCARD, because a subclass's binding of a key replaces that
+    of its base class.
     """
 
     def __init__(
@@ -27,21 +27,21 @@ class SpeakingScreen(RoomScreen):
         self.recorder = Recorder(microphone, self.post_message)
 
     async def refresh_view(self) -> None:
-        """Show the state, and whether somebody is being recorded."""
+        """Show the room's state and the recorder's."""
         raise NotImplementedError
 
     def may_answer(self) -> bool:
-        """Whether an answer would be taken now; if not, the person is told why."""
+        """Return True if an answer may be given now; otherwise show why not."""
         raise NotImplementedError
 
-    # --- What happened ------------------------------------------------------------------------
+    # --- Messages -----------------------------------------------------------------------------
 
-    async def on_recording_began(self, _: RecordingBegan) -> None:
+    async def on_recording_started(self, _: RecordingStarted) -> None:
         await self.refresh_view()
 
     async def on_recording_ended(self, event: RecordingEnded) -> None:
         if event.reason:
-            self.complain(event.reason)
+            self.show_warning(event.reason)
         await self.refresh_view()
 
     async def on_recording_delivered(self, _: RecordingDelivered) -> None:
@@ -50,48 +50,48 @@ class SpeakingScreen(RoomScreen):
     # --- Keys ---------------------------------------------------------------------------------
 
     def action_record(self) -> None:
-        """Start speaking."""
+        """Start recording."""
         if self.may_answer():
             self._record()
 
     @work(exclusive=True, group="recording")
     async def _record(self) -> None:
-        await self.recorder.run(self.room)
+        await self.recorder.record(self.room)
 
     async def action_finish(self) -> None:
-        """End the recording and answer with it."""
+        """Stop recording and send the answer."""
         self.recorder.finish()
         await self.refresh_view()
 
     @work(exclusive=True, group="question")
     async def action_discard(self) -> None:
-        """Forget the recording."""
-        if await self._sure_to_discard():
+        """Discard the recording, after asking if it is longer than a moment."""
+        if await self._confirm_discarding():
             self.recorder.discard()
             await self.refresh_view()
 
-    async def sure_to_leave(self, *, prep: bool = False) -> bool:
+    async def confirm_leaving(self, *, quitting: bool = False) -> bool:
         if self.recorder.active:
-            return await self._sure_to_discard()
+            return await self._confirm_discarding()
         if not self.recorder.running:
             return True
         return await self.app.push_screen_wait(
             ConfirmScreen(
-                "Leave before your answer has arrived?",
-                "What you said is still on its way to the server and would be lost.",
+                "Leave before your answer is sent?",
+                "Your recording is still being sent and would be lost.",
                 yes="Leave",
                 no="Stay",
             )
         )
 
-    async def _sure_to_discard(self) -> bool:
+    async def _confirm_discarding(self) -> bool:
         if self.recorder.seconds < DISCARD_UNASKED:
             return True
         return await self.app.push_screen_wait(
             ConfirmScreen(
                 "Discard the recording?",
-                f"{length(self.recorder.seconds)} of speech is lost. Until then it goes on.",
+                f"{duration(self.recorder.seconds)} of speech will be lost. Recording continues.",
                 yes="Discard",
-                no="Go on speaking",
+                no="Keep recording",
             )
         )

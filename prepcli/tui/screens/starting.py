@@ -1,4 +1,4 @@
-"""What is shown until the server is ready: what prep is waiting for."""
+"""The screen shown until the server is ready."""
 
 from textual.app import ComposeResult
 from textual.containers import Vertical
@@ -12,7 +12,7 @@ from prepcli.tui.widgets.status import Activity, StatusLine
 
 
 class StartingScreen(Screen[None]):
-    """Shows the newest `StartupProgressed`, with the time it has taken so far."""
+    """Shows the latest `StartupProgressed` line and the time elapsed."""
 
     CSS_PATH = "starting.tcss"
 

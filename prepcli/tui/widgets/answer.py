@@ -1,4 +1,4 @@
-"""The box in which the candidate writes an answer."""
+"""The text box for the candidate's answer."""
 
 from typing import ClassVar
 
@@ -6,17 +6,17 @@ from textual.binding import BindingType
 from textual.events import Key
 from textual.widgets import TextArea
 
-from prepcli.tui.keys import NEWLINE, SEND
+from prepcli.tui.keys import NEWLINE, RECORD, SEND
 from prepcli.tui.messages import AnswerSubmitted, AnswerTyped
 from prepcli.tui.text import Seconds
 from prepserver.wire.limits import MAX_ANSWER
 
 TYPING_SECONDS = 2.0
-"""At most one `AnswerTyped` in so many seconds: the room only needs to know that someone is."""
+"""Minimum seconds between two `AnswerTyped` messages."""
 
 
 class Throttle:
-    """Lets one event through in every `seconds`, the first one at once."""
+    """Passes the first event, then at most one every `seconds`."""
 
     def __init__(self, seconds: float, monotonic: Seconds) -> None:
         self._seconds = seconds
@@ -24,7 +24,7 @@ class Throttle:
         self._next = float("-inf")
 
     def __call__(self) -> bool:
-        """Whether this event goes through."""
+        """Return True if this event passes."""
         now = self._monotonic()
         if now < self._next:
             return False
@@ -33,9 +33,9 @@ class Throttle:
 
 
 class AnswerBox(TextArea):
-    """Several lines; enter sends them. Posts `AnswerTyped` and `AnswerSubmitted`.
+    """A multi-line text box; enter sends. Posts `AnswerTyped` and `AnswerSubmitted`.
 
-    The text stays until the screen clears it, so that nothing written is ever lost.
+    The text stays until the screen removes it, so a rejected answer is not lost.
     """
 
     DEFAULT_CSS = """
@@ -61,26 +61,26 @@ class AnswerBox(TextArea):
             tab_behavior="focus",
             show_line_numbers=False,
             highlight_cursor_line=False,
-            placeholder="Write your answer, or press ctrl+r and speak",
+            placeholder=f"Type your answer, or press {RECORD.name} and speak",
             id=id,
         )
         self._throttle = Throttle(TYPING_SECONDS, monotonic)
         self._shown = ""
 
-    def put(self, text: str) -> None:
-        """Show `text` with the cursor behind it; this is not typing."""
+    def set_text(self, text: str) -> None:
+        """Replace the text without posting `AnswerTyped`, and move the cursor to its end."""
         self._shown = text
         self.text = text
         self.move_cursor(self.document.end)
 
-    def take(self, text: str) -> None:
-        """Remove `text` from the beginning: it was sent. What was typed since stays."""
+    def remove_sent(self, text: str) -> None:
+        """Remove the sent `text` from the beginning; keep what was typed since."""
         if self.text.startswith(text):
-            self.put(self.text.removeprefix(text))
+            self.set_text(self.text.removeprefix(text))
 
     async def _on_key(self, event: Key) -> None:
-        # Here rather than as a binding with priority, which would run before the keys that are
-        # still on their way to the box: a fast typist would send half an answer.
+        # A priority binding would run before the keys still queued for this box, and a fast typist
+        # would send half an answer.
         if event.key in SEND.keys.split(","):
             self.action_send()
         elif event.key in NEWLINE.keys.split(","):

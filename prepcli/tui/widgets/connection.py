@@ -1,4 +1,4 @@
-"""The banner that says when the server cannot be heard, and that prep keeps trying."""
+"""The banner shown while the connection is lost, with a countdown to the next attempt."""
 
 from rich.text import Text
 from textual.reactive import reactive
@@ -6,19 +6,19 @@ from textual.widget import Widget
 
 from prepcli.tui.text import Seconds
 
-KEPT = "What you write and say is kept."
+KEPT = "What you type and say is kept."
 
 
-def banner(attempt_in: float, *, narrow: bool) -> str:
-    """The line, with the seconds until the next attempt, rounded up."""
-    seconds = -int(-attempt_in // 1)
-    when = f"trying again in {seconds} s" if seconds > 0 else "trying again now"
+def banner(retry_in: float, *, narrow: bool) -> str:
+    """Return the banner's text; `retry_in` is in seconds and rounded up."""
+    seconds = -int(-retry_in // 1)
+    when = f"reconnecting in {seconds} s" if seconds > 0 else "reconnecting now"
     line = f"Connection lost, {when}."
     return line if narrow else f"{line} {KEPT}"
 
 
 class ConnectionBanner(Widget):
-    """Hidden while the connection holds; otherwise a line with a countdown."""
+    """Hidden while connected; otherwise a line with a countdown."""
 
     DEFAULT_CSS = """
     ConnectionBanner {
@@ -41,14 +41,14 @@ class ConnectionBanner(Widget):
     def on_mount(self) -> None:
         self._countdown = self.set_interval(0.25, self._tick, pause=True)
 
-    def lost(self, retry_in: float) -> None:
-        """Show that the connection is lost and the next attempt comes in so many seconds."""
+    def show_offline(self, retry_in: float) -> None:
+        """Show the banner; the next attempt starts in `retry_in` seconds."""
         self._due = self._monotonic() + retry_in
         self.display = True
         self._tick()
         self._countdown.resume()
 
-    def restored(self) -> None:
+    def hide(self) -> None:
         self.display = False
         self._countdown.pause()
 

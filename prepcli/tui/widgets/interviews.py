@@ -1,4 +1,4 @@
-"""The list of a user's interviews, newest first, two lines each."""
+"""The list of the user's interviews, newest first, two lines each."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -11,7 +11,7 @@ from textual.widgets.option_list import Option
 
 from prepcli.terminal_text import one_line
 from prepcli.tui.keys import OPEN
-from prepcli.tui.text import ago
+from prepcli.tui.text import relative_time
 from prepserver.wire.protocol import Interview, InterviewType, Status
 
 TYPES = {
@@ -22,8 +22,8 @@ TYPES = {
 }
 
 
-def standing(interview: Interview) -> str:
-    """`completed`, `not begun` or `2 of 5 answered`."""
+def progress_text(interview: Interview) -> str:
+    """Return `completed`, `not begun` or `2 of 5 answered`."""
     if interview.status is Status.COMPLETED:
         return "completed"
     if not interview.answered:
@@ -32,9 +32,9 @@ def standing(interview: Interview) -> str:
 
 
 def details(interview: Interview, now: float) -> str:
-    """`technical · senior · 3 minutes ago`."""
+    """Return a line such as `technical · senior · 3 minutes ago`."""
     return " · ".join(
-        (TYPES[interview.type], interview.level.value, ago(interview.updated_at, now))
+        (TYPES[interview.type], interview.level.value, relative_time(interview.updated_at, now))
     )
 
 
@@ -66,22 +66,22 @@ class InterviewList(OptionList):
         self._interviews: dict[str, Interview] = {}
 
     @property
-    def chosen(self) -> Interview | None:
-        """The interview under the highlight."""
+    def highlighted_interview(self) -> Interview | None:
+        """The interview under the cursor."""
         if self.highlighted is None:
             return None
         key = self.get_option_at_index(self.highlighted).id
         return self._interviews.get(key) if key else None
 
-    def show(self, interviews: Sequence[Interview], now: float) -> None:
-        """Show these interviews; the highlight stays on the interview, or else on its place."""
-        place = self.highlighted or 0
-        before = self.chosen
+    def update_interviews(self, interviews: Sequence[Interview], now: float) -> None:
+        """Show these interviews; keep the cursor on its interview, or at its position."""
+        position = self.highlighted or 0
+        before = self.highlighted_interview
         ordered = sorted(interviews, key=lambda each: (-each.created_at, each.id))
         self._interviews = {each.id: each for each in ordered}
         options: list[Option | None] = []
         for each in ordered:
-            # None is a line between two of them.
+            # None draws a separator.
             options += [None] if options else []
             options.append(Option(_row(each, now), id=each.id))
         self.set_options(options)
@@ -90,13 +90,13 @@ class InterviewList(OptionList):
         elif before is not None and before.id in self._interviews:
             self.highlighted = self.get_option_index(before.id)
         else:
-            self.highlighted = min(place, len(ordered) - 1)
+            self.highlighted = min(position, len(ordered) - 1)
 
 
 def _row(interview: Interview, now: float) -> Table:
     row = Table.grid(expand=True, padding=(0, 1))
     row.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
     row.add_column(justify="right", no_wrap=True)
-    row.add_row(Text(one_line(interview.title), style="bold"), standing(interview))
+    row.add_row(Text(one_line(interview.title), style="bold"), progress_text(interview))
     row.add_row(Text(details(interview, now), style="dim"), "")
     return row

@@ -1,4 +1,4 @@
-"""The level meter: how loud the microphone hears the candidate, while a recording runs."""
+"""The level meter, shown while a recording runs."""
 
 from typing import ClassVar
 
@@ -6,22 +6,22 @@ from rich.text import Text
 from textual.reactive import reactive
 from textual.widget import Widget
 
-from prepcli.tui.text import length
+from prepcli.tui.text import duration
 
 FLOOR = -60.0
-"""dBFS at which the meter is empty: a quiet room."""
+"""Level in dBFS at which the meter is empty: a quiet room."""
 
 QUIET = -45.0
-"""dBFS under which speech is hardly understood."""
+"""Level in dBFS below which speech is hard to transcribe."""
 
 LOUD = -3.0
-"""dBFS over which the microphone is about to clip."""
+"""Level in dBFS above which the microphone is about to clip."""
 
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
 def bar(level: float, width: int) -> str:
-    """A bar of `width` cells for a level in dBFS, to an eighth of a cell."""
+    """Return a bar of `width` cells for a level in dBFS, accurate to an eighth of a cell."""
     share = min(1.0, max(0.0, (level - FLOOR) / -FLOOR))
     eighths = round(share * width * 8)
     whole, rest = divmod(eighths, 8)
@@ -30,7 +30,7 @@ def bar(level: float, width: int) -> str:
 
 
 class LevelMeter(Widget):
-    """One line: the length of the recording, the level, and a word when it is too low or high."""
+    """One line: the recording's duration, its level, and a warning if the level is unsuitable."""
 
     DEFAULT_CSS = """
     LevelMeter {
@@ -51,13 +51,13 @@ class LevelMeter(Widget):
     }
 
     level = reactive(FLOOR)
-    """RMS of the newest block in dBFS."""
+    """RMS level of the newest block in dBFS."""
 
     seconds = reactive(0)
-    """Length of the recording."""
+    """Duration of the recording in seconds."""
 
-    def verdict(self) -> str:
-        """What the candidate can do about the level, in words; empty when it is right."""
+    def warning(self) -> str:
+        """Return a word about an unsuitable level, or an empty string."""
         if self.level >= LOUD:
             return "too loud"
         if self.level < QUIET:
@@ -65,9 +65,9 @@ class LevelMeter(Widget):
         return ""
 
     def render(self) -> Text:
-        """`● Recording 0:07 ████▌     quiet`, cut to the width there is."""
-        lead = f"● Recording {length(self.seconds)} "
-        word = self.verdict()
+        """Render `● Recording 0:07 ████▌     quiet`, cropped to the widget's width."""
+        lead = f"● Recording {duration(self.seconds)} "
+        word = self.warning()
         width = max(4, min(48, self.size.width - len(lead) - 10))
         filled = bar(self.level, width)
         style = "meter--poor" if word else "meter--good"

@@ -1,4 +1,4 @@
-"""One thing that was said, or is being said: a heading and its words."""
+"""One message of the transcript: a heading and its text."""
 
 from textual.app import ComposeResult
 from textual.containers import Vertical
@@ -17,7 +17,7 @@ HEADINGS = {
 
 
 def heading(kind: MessageKind, *, number: int = 0, source: Source | None = None) -> str:
-    """`Interviewer · question 2`, `You · spoken`."""
+    """Return the heading of a message, such as `Interviewer · question 2` or `You · spoken`."""
     name = HEADINGS[kind]
     if kind is MessageKind.QUESTION and number:
         return f"{name} · question {number}"
@@ -26,27 +26,27 @@ def heading(kind: MessageKind, *, number: int = 0, source: Source | None = None)
     return name
 
 
-class Said(Vertical):
-    """A message in the transcript. Its words may grow; what the model says is Markdown.
+class MessageView(Vertical):
+    """A message in the transcript, whose text may still grow.
 
-    A candidate's words are shown letter by letter as they were typed or heard.
+    The interviewer's text is rendered as Markdown; the candidate's is shown verbatim.
     """
 
     DEFAULT_CSS = """
-    Said {
+    MessageView {
         height: auto;
         margin: 0 0 1 0;
         padding: 0 1;
         border-left: thick $primary-muted;
-        & > .said--heading { color: $text-muted; text-style: bold; }
-        & > .said--words { padding: 0; height: auto; }
+        & > .message--heading { color: $text-muted; text-style: bold; }
+        & > .message--words { padding: 0; height: auto; }
         &.-answer { border-left: thick $success-muted; }
         &.-hint { border-left: wide $warning; background: $warning 8%; }
-        &.-hint > .said--heading { color: $text-warning; }
+        &.-hint > .message--heading { color: $text-warning; }
         &.-summary { border-left: thick $accent; }
         &.-growing { border-left: thick $primary; }
         &.-provisional { border-left: thick $foreground 20%; }
-        &.-provisional > .said--words { color: $text-muted; text-style: italic; }
+        &.-provisional > .message--words { color: $text-muted; text-style: italic; }
         Markdown > MarkdownBlock:first-child { margin-top: 0; }
         Markdown > MarkdownBlock:last-child { margin-bottom: 0; }
         MarkdownHeader { margin: 1 0 0 0; padding: 0; content-align: left middle; }
@@ -60,9 +60,9 @@ class Said(Vertical):
         self.kind = kind
         self.title = title
         self.text = printable(text)
-        self._heading = Static(title, classes="said--heading", markup=False)
-        self._plain = Static(self.text, classes="said--words", markup=False)
-        self._markdown = Markdown(self.text, classes="said--words", open_links=False)
+        self._heading = Static(title, classes="message--heading", markup=False)
+        self._plain = Static(self.text, classes="message--words", markup=False)
+        self._markdown = Markdown(self.text, classes="message--words", open_links=False)
         self.set_class(growing, "-growing")
 
     @property
@@ -73,15 +73,15 @@ class Said(Vertical):
         yield self._heading
         yield self._plain if self.role is Role.CANDIDATE else self._markdown
 
-    def entitle(self, title: str) -> None:
+    def set_title(self, title: str) -> None:
         if title != self.title:
             self.title = title
             self._heading.update(title)
 
-    async def say(self, text: str, *, growing: bool = False) -> None:
-        """Show `text`, all of it; what is there already is not laid out again.
+    async def update_text(self, text: str, *, growing: bool = False) -> None:
+        """Show the whole `text`; text that is already shown is not laid out again.
 
-        Must be awaited by one caller at a time, so that pieces stay in order.
+        Calls must not overlap, so that appended pieces stay in order.
         """
         self.set_class(growing, "-growing")
         text = printable(text)

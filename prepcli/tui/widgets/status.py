@@ -1,4 +1,4 @@
-"""The status line: what the interview does right now, in plain words, and how far it is."""
+"""The status line: the current activity in plain words, and the progress of the interview."""
 
 from typing import ClassVar
 
@@ -8,20 +8,20 @@ from textual.reactive import reactive
 from textual.timer import Timer
 from textual.widget import Widget
 
-from prepcli.tui.text import length
+from prepcli.tui.text import duration
 from prepserver.wire.protocol import Interview, MessageKind, Phase, Quota, Status, StreamingMessage
 
 FRAMES = ("●··", "·●·", "··●", "·●·")
-"""Of the animation while the model works."""
+"""Frames of the animation that runs while the model works."""
 
 STILL = "···"
-"""In its place where animations are switched off."""
+"""Replaces the animation where animations are turned off."""
 
 FRAME_SECONDS = 0.3
 
 
 class Activity(Struct, frozen=True):
-    """What goes on, in words, and whether something is being waited for."""
+    """The current activity in words; `busy` animates it, `trouble` highlights it."""
 
     words: str
     busy: bool = False
@@ -39,10 +39,10 @@ def activity(
     asked: bool = True,
     known: bool = True,
 ) -> Activity:
-    """The live state of an interview, as the candidate should read it.
+    """Return the activity to show to the candidate.
 
-    `sending`: an answer is on its way. `asked`: a question is open. `known`: the room has been
-    heard at all.
+    `sending`: an answer is not acknowledged yet. `asked`: a question is open. `known`: a snapshot
+    of the room has arrived.
     """
     if recording:
         return Activity("Listening…")
@@ -50,16 +50,16 @@ def activity(
         return Activity("Opening the interview…", busy=True)
     match phase:
         case Phase.EXTRACTING:
-            return Activity("Reading your resume and the job…", busy=True)
+            return Activity("Reading your resume and the job description…", busy=True)
         case Phase.TRANSCRIBING:
-            return Activity("Writing down what you said…", busy=True)
+            return Activity("Transcribing your answer…", busy=True)
         case Phase.HINTING:
             return Activity("Thinking of a hint…", busy=True)
         case Phase.REVIEWING:
             return Activity("Reviewing your answers…", busy=True)
         case Phase.GENERATING:
-            saying = "Thinking…" if streaming is None else _SAYING[streaming.kind]
-            return Activity(saying, busy=True)
+            words = "Thinking…" if streaming is None else _STREAMING[streaming.kind]
+            return Activity(words, busy=True)
     if sending:
         return Activity("Sending your answer…", busy=True)
     if failed:
@@ -69,9 +69,9 @@ def activity(
     return Activity("Your turn" if asked else "Waiting")
 
 
-_SAYING = {
+_STREAMING = {
     MessageKind.QUESTION: "Asking…",
-    MessageKind.ANSWER: "Writing down what you said…",
+    MessageKind.ANSWER: "Transcribing your answer…",
     MessageKind.HINT: "Giving a hint…",
     MessageKind.CLOSING: "Closing…",
     MessageKind.SUMMARY: "Summing up…",
@@ -79,7 +79,7 @@ _SAYING = {
 
 
 def progress(interview: Interview) -> str:
-    """`question 2 of 5`, or `5 of 5 answered` when it is over."""
+    """Return `question 2 of 5`, or `5 of 5 answered` for a completed interview."""
     if interview.status is Status.COMPLETED:
         return f"{interview.answered} of {interview.questions} answered"
     if not interview.asked:
@@ -88,16 +88,16 @@ def progress(interview: Interview) -> str:
 
 
 def allowance(quota: Quota | None) -> str:
-    """`87 requests left`; empty when nothing is counted."""
+    """Return `87 requests left`, or an empty string when requests are not limited."""
     if quota is None or not quota.limit:
         return ""
     return f"{quota.remaining} request{'' if quota.remaining == 1 else 's'} left"
 
 
 class StatusLine(Widget):
-    """Activity to the left; progress, allowance and elapsed time to the right.
+    """Activity on the left; progress, allowance and elapsed time on the right.
 
-    In a narrow window the allowance goes first, then the progress.
+    In a narrow window the allowance is dropped first, then the progress.
     """
 
     DEFAULT_CSS = """
@@ -122,7 +122,7 @@ class StatusLine(Widget):
     progress = reactive("")
     allowance = reactive("")
     elapsed: reactive[int | None] = reactive(None)
-    """Seconds since the screen was opened; None where they mean nothing."""
+    """Seconds since the screen was opened; None hides the clock."""
     _frame = reactive(0)
 
     def on_mount(self) -> None:
@@ -145,21 +145,21 @@ class StatusLine(Widget):
             self._animation.pause()
 
     def mark(self) -> str:
-        """Three cells before the words."""
+        """Return the three-cell marker before the activity."""
         if self.activity.busy:
             return FRAMES[self._frame] if self._animated(self.activity) else STILL
         return " ! " if self.activity.trouble else " ● "
 
-    def facts(self, room: int) -> str:
-        """What fits into `room` cells of progress, allowance and elapsed time."""
-        time = "" if self.elapsed is None else length(self.elapsed)
+    def facts(self, width: int) -> str:
+        """Return as much of progress, allowance and elapsed time as fits into `width` cells."""
+        time = "" if self.elapsed is None else duration(self.elapsed)
         for parts in (
             (self.progress, self.allowance, time),
             (self.progress, time),
             (time,),
         ):
             text = " · ".join(part for part in parts if part)
-            if len(text) <= room:
+            if len(text) <= width:
                 return text
         return ""
 

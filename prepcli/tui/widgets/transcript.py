@@ -1,31 +1,31 @@
-"""What was said so far, newest at the bottom, and what is being said right now."""
+"""The transcript: finished messages, the streamed one, and provisional text at the bottom."""
 
 from collections.abc import Iterator
 
 from msgspec import Struct
 from textual.containers import VerticalScroll
 
-from prepcli.tui.widgets.message import Said, heading
+from prepcli.tui.widgets.message import MessageView, heading
 from prepserver.wire.protocol import Message, MessageKind, StreamingMessage
 
 
-class Scene(Struct, frozen=True, kw_only=True):
+class TranscriptState(Struct, frozen=True, kw_only=True):
     """Everything that the transcript shows."""
 
     messages: tuple[Message, ...] = ()
-    """In their order."""
+    """In order of position."""
     streaming: StreamingMessage | None = None
     caption: str = ""
-    """What the candidate seems to be saying."""
+    """The partial transcript of what the candidate is saying."""
     sending: str = ""
-    """An answer that is on its way to the server."""
+    """An answer that the server has not acknowledged yet."""
 
 
 class Transcript(VerticalScroll):
-    """Keeps to the newest words unless the reader has scrolled back.
+    """Scrolls with new text unless the reader has scrolled back.
 
-    `show` compares with what is on the screen and changes only that: an unchanged message is not
-    laid out again, a growing one is appended to.
+    `update_transcript` changes only what differs from the screen: unchanged messages are not laid
+    out again, and streamed text is appended.
     """
 
     DEFAULT_CSS = """
@@ -40,19 +40,19 @@ class Transcript(VerticalScroll):
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self._said: dict[str, Said] = {}
-        self._caption: Said | None = None
-        self._sending: Said | None = None
+        self._views: dict[str, MessageView] = {}
+        self._caption: MessageView | None = None
+        self._sending: MessageView | None = None
 
     def on_mount(self) -> None:
         self.anchor()
 
     def follow(self) -> None:
-        """Go to the newest words and stay with them."""
+        """Scroll to the end and keep following new text."""
         self.anchor()
 
-    def turn_page(self, direction: int) -> None:
-        """Back by a page with -1; forward with 1, and at the end stay with the newest words."""
+    def scroll_by_page(self, direction: int) -> None:
+        """Scroll one page back (-1) or forward (1); at the end, follow new text again."""
         if direction < 0:
             self.scroll_page_up(animate=False)
         elif self.scroll_y + self.scrollable_content_region.height >= self.max_scroll_y:
@@ -60,47 +60,49 @@ class Transcript(VerticalScroll):
         else:
             self.scroll_page_down(animate=False)
 
-    async def show(self, scene: Scene) -> None:
-        """Make the screen match the scene. One call at a time."""
-        lines = list(_lines(scene))
+    async def update_transcript(self, state: TranscriptState) -> None:
+        """Show this state. Calls must not overlap."""
+        lines = list(_lines(state))
         kinds = {line.key: line.kind for line in lines}
-        for key in [key for key, said in self._said.items() if kinds.get(key) is not said.kind]:
-            await self._said.pop(key).remove()
+        for key in [key for key, view in self._views.items() if kinds.get(key) is not view.kind]:
+            await self._views.pop(key).remove()
         await self._mount(lines)
         for line in lines:
-            said = self._said[line.key]
-            said.entitle(line.title)
-            await said.say(line.text, growing=line.growing)
-        self._sending = await self._provisional(self._sending, "You · on its way", scene.sending)
-        self._caption = await self._provisional(self._caption, "You · speaking", scene.caption)
+            view = self._views[line.key]
+            view.set_title(line.title)
+            await view.update_text(line.text, growing=line.growing)
+        self._sending = await self._show_provisional(self._sending, "You · sending", state.sending)
+        self._caption = await self._show_provisional(self._caption, "You · speaking", state.caption)
 
     async def _mount(self, lines: list["_TranscriptLine"]) -> None:
-        """Put in what is missing, each run of missing lines in one go."""
-        missing: list[Said] = []
+        """Mount the missing messages, each run of neighbours at once."""
+        missing: list[MessageView] = []
         for line in lines:
-            if line.key in self._said:
+            if line.key in self._views:
                 if missing:
-                    await self.mount_all(missing, before=self._said[line.key])
+                    await self.mount_all(missing, before=self._views[line.key])
                     missing = []
                 continue
-            said = Said(line.kind, line.title, line.text, growing=line.growing)
-            self._said[line.key] = said
-            missing.append(said)
+            view = MessageView(line.kind, line.title, line.text, growing=line.growing)
+            self._views[line.key] = view
+            missing.append(view)
         if missing:
             await self.mount_all(missing, before=self._sending or self._caption)
 
-    async def _provisional(self, said: Said | None, title: str, text: str) -> Said | None:
-        """Words that are not final: at the end, dimmed, gone when there are none."""
+    async def _show_provisional(
+        self, view: MessageView | None, title: str, text: str
+    ) -> MessageView | None:
+        """Show dimmed text at the end; remove it when there is none."""
         if not text:
-            if said is not None:
-                await said.remove()
+            if view is not None:
+                await view.remove()
             return None
-        if said is None:
-            said = Said(MessageKind.ANSWER, title)
-            said.add_class("-provisional")
-            await self.mount(said)
-        await said.say(text)
-        return said
+        if view is None:
+            view = MessageView(MessageKind.ANSWER, title)
+            view.add_class("-provisional")
+            await self.mount(view)
+        await view.update_text(text)
+        return view
 
 
 class _TranscriptLine(Struct, frozen=True):
@@ -111,15 +113,15 @@ class _TranscriptLine(Struct, frozen=True):
     growing: bool
 
 
-def _lines(scene: Scene) -> Iterator[_TranscriptLine]:
-    """One line a message, then the one that is being said unless it is there already."""
+def _lines(state: TranscriptState) -> Iterator[_TranscriptLine]:
+    """Yield a line for each message, then for the streamed one unless it is already whole."""
     asked = 0
-    for message in scene.messages:
+    for message in state.messages:
         asked += message.kind is MessageKind.QUESTION
         title = heading(message.kind, number=asked, source=message.source)
         yield _TranscriptLine(message.id, message.kind, title, message.text, False)
-    growing = scene.streaming
-    if growing is not None and all(message.id != growing.id for message in scene.messages):
+    growing = state.streaming
+    if growing is not None and all(message.id != growing.id for message in state.messages):
         yield _TranscriptLine(
             growing.id, growing.kind, heading(growing.kind, number=asked + 1), growing.text, True
         )

@@ -1,4 +1,4 @@
-"""The keys: every one is explained, and none is used twice in the same place."""
+"""Every key is explained, and no key has two meanings in one place."""
 
 import pytest
 from textual.widgets import TextArea
@@ -6,8 +6,8 @@ from textual.widgets import TextArea
 from prepcli.tui import keys
 from prepcli.tui.keys import SECTIONS, Key
 
-TAKEN_BY_MULTIPLEXERS = {"ctrl+a", "ctrl+b"}
-"""The prefixes of screen and tmux."""
+MULTIPLEXER_PREFIXES = {"ctrl+a", "ctrl+b"}
+"""Prefix keys of screen and tmux."""
 
 
 def names(key: Key) -> list[str]:
@@ -15,7 +15,7 @@ def names(key: Key) -> list[str]:
 
 
 def test_every_key_is_in_the_help() -> None:
-    """Whatever can be pressed is explained, but for keys that their own screen explains."""
+    """The help lists every key, except those that their own screen explains."""
     defined = {key.action for key in vars(keys).values() if isinstance(key, Key)}
     explained = {key.action for section in SECTIONS for key in section.keys}
     assert defined - explained == {"close", "yes", "no", "app.show_help"}
@@ -23,14 +23,14 @@ def test_every_key_is_in_the_help() -> None:
 
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.title)
 def test_no_key_does_two_things_at_once(section: keys.Section) -> None:
-    """In one place a key has one meaning; while speaking, two keys have another."""
+    """A key has one meaning in one place; two keys change theirs during a recording."""
     speaking = {"finish", "discard"}
     used = [name for key in section.keys if key.action not in speaking for name in names(key)]
     assert len(used) == len(set(used))
 
 
 def test_editing_keys_are_left_to_the_answer_box() -> None:
-    """No key of the interview takes away one that edits text, but those that send and scroll."""
+    """Only the scrolling keys of the interview override editing keys of the text box."""
     editing = {
         name
         for binding in TextArea.BINDINGS
@@ -39,4 +39,4 @@ def test_editing_keys_are_left_to_the_answer_box() -> None:
     interview = SECTIONS[0]
     used = {name for key in interview.keys for name in names(key)}
     assert used & editing == {"pageup", "pagedown"}
-    assert not used & TAKEN_BY_MULTIPLEXERS
+    assert not used & MULTIPLEXER_PREFIXES

@@ -1,5 +1,5 @@
-"""What every test of the screens gets."""
+"""Fixtures of all screen tests."""
 
-from tests.cli.tui.screens.support import patient
+from tests.cli.tui.screens.support import no_stall_timeout
 
-__all__ = ["patient"]
+__all__ = ["no_stall_timeout"]

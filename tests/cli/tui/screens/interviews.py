@@ -1,4 +1,4 @@
-"""What the tests of an interview on the screen have in common."""
+"""Helpers of the interview screen's tests."""
 
 from prepcli.tui.app import PrepApp
 from prepcli.tui.widgets.answer import AnswerBox
@@ -7,14 +7,14 @@ from prepserver.wire.protocol import BYTES_PER_SECOND, Snapshot, UserMessage
 from tests.cli.tui.screens.support import FakeRoom, FakeSession, asked_once, interview, joined
 
 SECOND = b"\x00\x10" * (BYTES_PER_SECOND // 2)
-"""A second of sound."""
+"""One second of audio."""
 
 
 def ready(snapshot: Snapshot | None = None) -> tuple[FakeSession, FakeRoom]:
-    """A session with one interview in which a question is open."""
+    """Return a session and the room of its interview, in which a question is open."""
     session = FakeSession([interview()])
     room = session.interview()
-    room.say(*joined(snapshot or asked_once()))
+    room.emit(*joined(snapshot or asked_once()))
     return session, room
 
 
@@ -27,5 +27,5 @@ def status(app: PrepApp) -> str:
 
 
 def texts(room: FakeRoom) -> list[str]:
-    """The answers that the room was given."""
+    """Return the typed answers sent to the room."""
     return [message.text for message in room.sent if isinstance(message, UserMessage)]

@@ -1,4 +1,4 @@
-"""A session that a test plays: rooms whose events it sends, and a record of what they heard."""
+"""A fake session: tests emit its rooms' events and inspect what the app has sent."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -16,7 +16,7 @@ from prepcli.errors import PrepError
 from prepcli.tui.app import PrepApp
 from prepcli.tui.screens import recorder
 from prepcli.tui.screens.recorder import Blocks
-from prepcli.tui.widgets.message import Said
+from prepcli.tui.widgets.message import MessageView
 from prepserver.wire.protocol import (
     ClientMessages,
     Delta,
@@ -38,11 +38,11 @@ from prepserver.wire.protocol import (
 )
 
 NOW = 1_790_000_000.0
-"""When the tests play, in seconds since the Unix epoch."""
+"""The tests' current time, in seconds since the Unix epoch."""
 
 
 class Clock:
-    """Time that stands still until a test moves it."""
+    """A clock that only a test advances."""
 
     def __init__(self, start: float = 0.0) -> None:
         self.time = start
@@ -77,7 +77,7 @@ def interview(
     )
 
 
-def said(
+def message(
     position: int,
     kind: MessageKind,
     text: str,
@@ -97,15 +97,15 @@ def said(
 
 
 def question(position: int, text: str = "How do you test a migration?") -> Message:
-    return said(position, MessageKind.QUESTION, text, source=Source.MODEL)
+    return message(position, MessageKind.QUESTION, text, source=Source.MODEL)
 
 
 def answer(position: int, text: str = "On a copy of the real data.") -> Message:
-    return said(position, MessageKind.ANSWER, text)
+    return message(position, MessageKind.ANSWER, text)
 
 
 class FakeRecording:
-    """Remembers what it was fed and how it ended: `stopped`, `cancelled` or not at all."""
+    """Stores its audio, and how it ended: `stopped`, `cancelled` or an empty string."""
 
     def __init__(self) -> None:
         self.pcm = b""
@@ -122,7 +122,7 @@ class FakeRecording:
 
 
 class FakeRoom:
-    """A room that says what the test tells it to."""
+    """A room that emits the events a test gives it."""
 
     def __init__(self) -> None:
         self._events: asyncio.Queue[RoomEvent | PrepError] = asyncio.Queue()
@@ -130,7 +130,7 @@ class FakeRoom:
         self.recordings: list[FakeRecording] = []
         self.entered = False
 
-    def say(self, *events: RoomEvent | PrepError) -> None:
+    def emit(self, *events: RoomEvent | PrepError) -> None:
         for event in events:
             self._events.put_nowait(event)
 
@@ -159,7 +159,7 @@ class FakeRoom:
 
 
 class FakeRest:
-    """Creates and deletes, and says so in the lobby as a server would."""
+    """Creates and deletes interviews, and notifies the lobby as a server would."""
 
     def __init__(self, lobby: FakeRoom, interviews: Sequence[Interview]) -> None:
         self._lobby = lobby
@@ -176,24 +176,24 @@ class FakeRest:
             raise self.error
         self.created.append(spec)
         made = interview("new", title=spec.role, asked=0, created_at=NOW, updated_at=NOW)
-        self._lobby.say(InterviewCreated(interview=made))
+        self._lobby.emit(InterviewCreated(interview=made))
         return made
 
     async def delete_interview(self, interview_id: str) -> None:
         if self.error:
             raise self.error
         self.deleted.append(interview_id)
-        self._lobby.say(InterviewDeleted(interview_id=interview_id))
+        self._lobby.emit(InterviewDeleted(interview_id=interview_id))
 
 
 class FakeSession:
-    """A server with these interviews."""
+    """A session whose server has these interviews."""
 
     def __init__(self, interviews: Sequence[Interview] = ()) -> None:
         self.rooms: dict[tuple[str, str], FakeRoom] = {}
         self.lobby = self.room("user-interviews", "me")
         self.rest = FakeRest(self.lobby, interviews)
-        self.lobby.say(*joined(Snapshot(interviews=list(interviews))))
+        self.lobby.emit(*joined(Snapshot(interviews=list(interviews))))
 
     def room(self, party: str, name: str) -> FakeRoom:
         return self.rooms.setdefault((party, name), FakeRoom())
@@ -201,22 +201,22 @@ class FakeSession:
     def interview(self, name: str = "one") -> FakeRoom:
         return self.room("interview", name)
 
-    def silence(self) -> None:
-        """The lobby has said nothing yet."""
+    def mute_lobby(self) -> None:
+        """Replace the lobby by one that has emitted nothing yet."""
         self.lobby = self.rooms["user-interviews", "me"] = FakeRoom()
 
     async def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no connection is open."""
 
 
 def joined(snapshot: Snapshot) -> tuple[RoomEvent, ...]:
-    """What every connection begins with."""
+    """Return the events that start every connection."""
     hello = Hello(protocol=1, server="test", connection="c", party="p", room="r")
     return ConnectionChanged(status=ConnectionStatus.ONLINE), hello, snapshot
 
 
 def asked_once(**changes: object) -> Snapshot:
-    """An interview with one open question, as the server describes it."""
+    """Return the snapshot of an interview with one open question."""
     snapshot = {
         "interview": interview(),
         "state": Phase.IDLE,
@@ -227,7 +227,7 @@ def asked_once(**changes: object) -> Snapshot:
 
 
 def streamed(message_id: str, words: Sequence[str], *, start: str = "") -> list[RoomEvent]:
-    """Deltas of a question, each with the offset that fits."""
+    """Return consecutive deltas of a question."""
     text = start
     deltas: list[RoomEvent] = []
     for word in words:
@@ -238,10 +238,10 @@ def streamed(message_id: str, words: Sequence[str], *, start: str = "") -> list[
     return deltas
 
 
-class Ears:
-    """Hears these blocks and what is said to it later; or cannot be opened.
+class FakeMicrophone:
+    """A microphone that delivers these blocks and those added later, or fails to open.
 
-    It may be silent for as long as a test takes: see `patient`.
+    It never stalls: see `no_stall_timeout`.
     """
 
     def __init__(self, *blocks: bytes, error: PrepError | None = None) -> None:
@@ -249,7 +249,7 @@ class Ears:
         self._error = error
         self._more: asyncio.Queue[bytes] = asyncio.Queue()
 
-    def say(self, *blocks: bytes) -> None:
+    def add_blocks(self, *blocks: bytes) -> None:
         for block in blocks:
             self._more.put_nowait(block)
 
@@ -257,9 +257,9 @@ class Ears:
     async def __call__(self) -> AsyncIterator[Blocks]:
         if self._error is not None:
             raise self._error
-        yield self._hear()
+        yield self._blocks_of_audio()
 
-    async def _hear(self) -> AsyncIterator[bytes]:
+    async def _blocks_of_audio(self) -> AsyncIterator[bytes]:
         for block in self._blocks:
             yield block
         while True:
@@ -272,10 +272,10 @@ def drive(
     *,
     size: tuple[int, int] = (80, 24),
     interview_id: str = "",
-    hears: Ears | None = None,
+    microphone: FakeMicrophone | None = None,
     monotonic: Clock | None = None,
 ) -> None:
-    """Run the app without a terminal and let `play` press its keys."""
+    """Run the app without a terminal while `play` presses keys."""
 
     async def connect(_: Callable[[str], None]) -> FakeSession:
         return session
@@ -283,7 +283,7 @@ def drive(
     async def run() -> None:
         app = PrepApp(
             connect,
-            microphone=hears or Ears(),
+            microphone=microphone or FakeMicrophone(),
             interview_id=interview_id,
             now=Clock(NOW),
             monotonic=monotonic or Clock(),
@@ -296,44 +296,44 @@ def drive(
 
 
 @pytest.fixture(autouse=True)
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A microphone that says nothing is waited for: a busy machine makes real time unequal."""
+def no_stall_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Disable the stall time-out: on a busy machine real time is unreliable."""
     monkeypatch.setattr(recorder, "STALL", 3600.0)
 
 
 async def settle(pilot: Pilot[int]) -> None:
-    """Let everything that was said and pressed reach the screen."""
+    """Wait until every event and key press has reached the screen."""
     for _ in range(3):
         await pilot.pause()
 
 
 async def finish(app: PrepApp, pilot: Pilot[int], group: str) -> None:
-    """Let the workers of a group come to their end, such as those that read files."""
+    """Wait until the workers of a group have finished."""
     await pilot.pause()
     if workers := [worker for worker in app.workers if worker.group == group]:
-        # A worker that closes its own screen is cancelled at its last step.
+        # A worker that closes its own screen is cancelled in its last step.
         with suppress(WorkerCancelled):
             await app.workers.wait_for_complete(workers)
     await settle(pilot)
 
 
 def headings(app: PrepApp) -> list[str]:
-    """The headings in the transcript, top to bottom."""
-    return [each.title for each in app.screen.query(Said)]
+    """Return the transcript's headings from top to bottom."""
+    return [each.title for each in app.screen.query(MessageView)]
 
 
 def words(app: PrepApp) -> list[str]:
-    """What stands under each heading."""
-    return [each.text for each in app.screen.query(Said)]
+    """Return the text below each heading."""
+    return [each.text for each in app.screen.query(MessageView)]
 
 
 def notices(app: PrepApp) -> list[str]:
-    """The notifications that are on the screen, oldest first."""
+    """Return the notifications on the screen, oldest first."""
     return [notice.message for notice in app._notifications]
 
 
 def shown(app: PrepApp) -> str:
-    """The characters on the screen, a line each."""
+    """Return the text on the screen, line by line."""
     width, height = app.size
     console = Console(width=width, height=height, file=StringIO(), color_system=None)
     with console.capture() as capture:

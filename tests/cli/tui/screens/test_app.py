@@ -6,8 +6,8 @@ from collections.abc import Callable
 import pytest
 from textual.pilot import Pilot
 
-from prepcli.errors import LocalServerFailed, PrepError
-from prepcli.tui.app import PrepApp, last_worked_on
+from prepcli.errors import PrepError
+from prepcli.tui.app import PrepApp, last_active
 from prepcli.tui.screens.interview import InterviewScreen
 from prepcli.tui.screens.lobby import LobbyScreen
 from prepcli.tui.screens.starting import StartingScreen
@@ -15,7 +15,7 @@ from prepserver.wire.protocol import InterviewSpec, Status
 from tests.cli.tui.screens.support import (
     NOW,
     Clock,
-    Ears,
+    FakeMicrophone,
     FakeSession,
     interview,
     settle,
@@ -31,7 +31,7 @@ def no_theme(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_start_up_is_shown() -> None:
-    """While the server gets ready the screen says what is being waited for, then the list comes."""
+    """While the server starts, the screen shows what it is waiting for; then the list opens."""
     ready = asyncio.Event()
 
     async def connect(on_progress: Callable[[str], None]) -> FakeSession:
@@ -40,7 +40,7 @@ def test_start_up_is_shown() -> None:
         return FakeSession()
 
     async def run() -> None:
-        app = PrepApp(connect, microphone=Ears(), monotonic=Clock())
+        app = PrepApp(connect, microphone=FakeMicrophone(), monotonic=Clock())
         async with app.run_test() as pilot:
             await settle(pilot)
             assert isinstance(app.screen, StartingScreen)
@@ -53,13 +53,13 @@ def test_start_up_is_shown() -> None:
 
 
 def test_failed_start_ends_with_its_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
-    """When there is no server, prep ends with the code and the sentence of the error."""
+    """If no server is available, prep exits with the error's code and message."""
 
     async def connect(_: Callable[[str], None]) -> FakeSession:
         raise LocalServerFailed("The server ended at once.")
 
     async def run() -> PrepApp:
-        app = PrepApp(connect, microphone=Ears(), monotonic=Clock())
+        app = PrepApp(connect, microphone=FakeMicrophone(), monotonic=Clock())
         async with app.run_test() as pilot:
             await settle(pilot)
         return app
@@ -69,8 +69,8 @@ def test_failed_start_ends_with_its_exit_code(capsys: pytest.CaptureFixture[str]
     assert app.return_code == 3
 
 
-def begun(session: FakeSession, **options: object) -> PrepApp:
-    """The app after its start, for what it shows first."""
+def first_screen(session: FakeSession, **options: object) -> PrepApp:
+    """Start the app with these options; its title is set to the first screen shown."""
 
     async def connect(_: Callable[[str], None]) -> FakeSession:
         return session
@@ -78,59 +78,65 @@ def begun(session: FakeSession, **options: object) -> PrepApp:
     async def run(app: PrepApp) -> None:
         async with app.run_test() as pilot:
             await settle(pilot)
-            first.append(showing(app))
-            await leave(app, pilot)
+            first.append(screen_name(app))
+            await return_to_list(app, pilot)
 
     first: list[str] = []
-    app = PrepApp(connect, microphone=Ears(), now=Clock(NOW), monotonic=Clock(), **options)  # type: ignore[arg-type]
+    app = PrepApp(
+        connect,
+        microphone=FakeMicrophone(),
+        now=Clock(NOW),
+        monotonic=Clock(),
+        **options,  # type: ignore[arg-type]
+    )
     asyncio.run(run(app))
     app.title = first[0]
     return app
 
 
-def showing(app: PrepApp) -> str:
-    """The id of the interview on the screen; `list` for the list."""
+def screen_name(app: PrepApp) -> str:
+    """Return the id of the interview on the screen, or `list`."""
     screen = app.screen
     return screen.interview_id if isinstance(screen, InterviewScreen) else "list"
 
 
-async def leave(app: PrepApp, pilot: Pilot[int]) -> None:
-    """From an interview one key leads back to the list."""
+async def return_to_list(app: PrepApp, pilot: Pilot[int]) -> None:
+    """Return from an interview to the list, and check that one key suffices."""
     await pilot.press("ctrl+l")
     await settle(pilot)
     assert isinstance(app.screen, LobbyScreen)
 
 
-def test_begins_with_the_list() -> None:
-    """Unless something else is asked for, the list of interviews comes first."""
-    assert begun(FakeSession([interview()])).title == "list"
+def test_starts_with_the_list() -> None:
+    """By default the list of interviews is shown first."""
+    assert first_screen(FakeSession([interview()])).title == "list"
 
 
-def test_begins_with_a_new_interview() -> None:
+def test_starts_with_a_new_interview() -> None:
     """An interview described on the command line is created and opened."""
     session = FakeSession()
     spec = InterviewSpec(role="SRE")
-    assert begun(session, spec=spec, begin=True).title == "new"
+    assert first_screen(session, spec=spec, begin=True).title == "new"
     assert session.rest.created == [spec]
 
 
-def test_begins_with_the_last_interview() -> None:
-    """The interview last worked on is gone on with."""
+def test_starts_with_the_last_interview() -> None:
+    """With `resume_last` the most recently updated interview is opened."""
     session = FakeSession([interview("old", updated_at=NOW - 900), interview("recent")])
-    assert begun(session, resume_last=True).title == "recent"
+    assert first_screen(session, resume_last=True).title == "recent"
 
 
-def test_last_worked_on_is_not_completed() -> None:
-    """A completed interview is not gone on with, however recent; without others there is none."""
+def test_last_active_is_not_completed() -> None:
+    """Completed interviews are not resumed, however recent they are."""
     done = interview("done", status=Status.COMPLETED, updated_at=NOW)
-    assert last_worked_on([done, interview("open")]) == "open"
-    assert last_worked_on([done]) == ""
+    assert last_active([done, interview("open")]) == "open"
+    assert last_active([done]) == ""
 
 
-def test_errors_are_the_message_at_the_end() -> None:
-    """The sentence of the error that ended the app is printed after the screen has gone."""
-    app = PrepApp(lambda _: _never(), microphone=Ears(), monotonic=Clock())
-    app.give_up(PrepError("Say \x1b]0;this\x07."))
+def test_the_error_is_printed_at_the_end() -> None:
+    """The message of the error that ended the app is printed after the screen is gone."""
+    app = PrepApp(lambda _: _never(), microphone=FakeMicrophone(), monotonic=Clock())
+    app.exit_with(PrepError("Say \x1b]0;this\x07."))
     assert [str(line) for line in app._exit_renderables] == ["Say \ufffd]0;this\ufffd."]
 
 

@@ -1,4 +1,4 @@
-"""What is said in an interview on the screen, and the answers that are typed."""
+"""The transcript of the interview screen, and typed answers."""
 
 from textual.events import Key
 from textual.pilot import Pilot
@@ -26,8 +26,8 @@ from tests.cli.tui.screens.support import (
     asked_once,
     drive,
     headings,
+    message,
     notices,
-    said,
     settle,
     streamed,
     words,
@@ -35,14 +35,14 @@ from tests.cli.tui.screens.support import (
 
 
 def test_question_streams_in() -> None:
-    """Each piece of a question is on the screen before the next one comes."""
+    """Each delta of a question is shown before the next one arrives."""
     session, room = ready(asked_once(messages=[], state=Phase.GENERATING))
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
         assert status(app) == "Thinking…"
         seen = []
         for piece in streamed("q", ["Why ", "a queue, ", "and not a lock?"]):
-            room.say(piece)
+            room.emit(piece)
             await settle(pilot)
             seen.append(words(app)[-1])
         assert seen == ["Why ", "Why a queue, ", "Why a queue, and not a lock?"]
@@ -52,17 +52,19 @@ def test_question_streams_in() -> None:
     drive(watch, session, interview_id="one")
 
 
-def test_whole_message_takes_the_place_of_what_streamed() -> None:
-    """A question that is whole stands once in the transcript, as it was decided at the end."""
+def test_whole_message_replaces_the_streamed_one() -> None:
+    """A finished question appears once in the transcript, with its final text."""
     session, room = ready(asked_once(messages=[], state=Phase.GENERATING))
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
-        room.say(*streamed("q", ["Why a ", "queu"]))
+        room.emit(*streamed("q", ["Why a ", "queu"]))
         await settle(pilot)
-        room.say(
-            InterviewMessage(message=said(0, MessageKind.QUESTION, "Why a queue?", message_id="q"))
+        room.emit(
+            InterviewMessage(
+                message=message(0, MessageKind.QUESTION, "Why a queue?", message_id="q")
+            )
         )
-        room.say(StateChanged(state=Phase.IDLE))
+        room.emit(StateChanged(state=Phase.IDLE))
         await settle(pilot)
         assert words(app) == ["Why a queue?"]
         assert status(app) == "Your turn"
@@ -71,14 +73,14 @@ def test_whole_message_takes_the_place_of_what_streamed() -> None:
 
 
 def test_dropped_stream_disappears() -> None:
-    """Words of a question that will not be finished leave the screen."""
+    """The text of an abandoned question is removed from the screen."""
     session, room = ready()
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
-        room.say(StateChanged(state=Phase.GENERATING), *streamed("q", ["Why a "]))
+        room.emit(StateChanged(state=Phase.GENERATING), *streamed("q", ["Why a "]))
         await settle(pilot)
         assert len(words(app)) == 2
-        room.say(DeltaDropped(message_id="q"))
+        room.emit(DeltaDropped(message_id="q"))
         await settle(pilot)
         assert words(app) == ["How do you test a migration?"]
 
@@ -86,26 +88,26 @@ def test_dropped_stream_disappears() -> None:
 
 
 def test_refresh_in_the_middle_of_a_stream() -> None:
-    """Who joins while the model speaks sees what it said so far and then the rest."""
+    """A client that joins during a stream shows the text so far, then the rest."""
     half = StreamingMessage(id="q", kind=MessageKind.QUESTION, text="Why a ", offset=6)
     session, room = ready(asked_once(state=Phase.GENERATING, streaming=half))
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
         assert words(app) == ["How do you test a migration?", "Why a "]
         assert status(app) == "Asking…"
-        room.say(*streamed("q", ["queue?"], start="Why a "))
+        room.emit(*streamed("q", ["queue?"], start="Why a "))
         await settle(pilot)
         assert words(app)[-1] == "Why a queue?"
 
     drive(watch, session, interview_id="one")
 
 
-def test_gap_in_a_stream_asks_for_a_snapshot() -> None:
-    """A piece that does not fit is not shown in a wrong place: the whole truth is asked for."""
+def test_gap_in_a_stream_requests_a_snapshot() -> None:
+    """A delta that does not fit is not shown; the client requests a snapshot."""
     session, room = ready(asked_once(messages=[], state=Phase.GENERATING))
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
-        room.say(*streamed("q", ["lock?"], start="Why a queue and not a "))
+        room.emit(*streamed("q", ["lock?"], start="Why a queue and not a "))
         await settle(pilot)
         assert words(app) == []
         assert [m for m in room.sent if isinstance(m, GetAllMessages)] == [GetAllMessages()]
@@ -114,7 +116,7 @@ def test_gap_in_a_stream_asks_for_a_snapshot() -> None:
 
 
 def test_enter_sends_the_answer() -> None:
-    """Enter sends what was typed, the box is empty, and the answer is shown as on its way."""
+    """Enter sends the text, empties the box, and shows the answer as being sent."""
     session, room = ready()
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
@@ -122,9 +124,9 @@ def test_enter_sends_the_answer() -> None:
         await settle(pilot)
         assert texts(room) == ["on a copy"]
         assert box(app).text == ""
-        assert headings(app)[-1] == "You · on its way"
+        assert headings(app)[-1] == "You · sending"
         assert words(app)[-1] == "on a copy"
-        room.say(InterviewMessage(message=answer(1, "on a copy")))
+        room.emit(InterviewMessage(message=answer(1, "on a copy")))
         await settle(pilot)
         assert headings(app)[-1] == "You"
         assert words(app) == ["How do you test a migration?", "on a copy"]
@@ -132,8 +134,8 @@ def test_enter_sends_the_answer() -> None:
     drive(watch, session, interview_id="one")
 
 
-def test_ctrl_j_begins_a_new_line() -> None:
-    """An answer may have several lines; nothing leaves before enter."""
+def test_ctrl_j_inserts_a_line_break() -> None:
+    """An answer may have several lines; nothing is sent before enter."""
     session, room = ready()
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
@@ -146,8 +148,8 @@ def test_ctrl_j_begins_a_new_line() -> None:
     drive(watch, session, interview_id="one")
 
 
-def test_burst_of_keys_is_taken_in_order() -> None:
-    """Keys that come faster than the screen keeps up with end up where they were meant."""
+def test_burst_of_keys_is_handled_in_order() -> None:
+    """Keys that arrive faster than the screen updates take effect in order."""
     session, room = ready()
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
@@ -164,8 +166,8 @@ def test_burst_of_keys_is_taken_in_order() -> None:
     drive(watch, session, interview_id="one")
 
 
-def test_empty_answer_stays() -> None:
-    """White space is no answer."""
+def test_empty_answer_is_not_sent() -> None:
+    """White space is not sent as an answer."""
     session, room = ready()
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
@@ -177,11 +179,11 @@ def test_empty_answer_stays() -> None:
 
 
 def test_too_long_answer_stays_in_the_box() -> None:
-    """An answer over the limit is not sent, and the candidate is told."""
+    """An answer over the limit is not sent, and a warning is shown."""
     session, room = ready()
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
-        box(app).put("x" * (MAX_ANSWER + 1))
+        box(app).set_text("x" * (MAX_ANSWER + 1))
         await pilot.press("enter")
         await settle(pilot)
         assert texts(room) == []
@@ -192,30 +194,30 @@ def test_too_long_answer_stays_in_the_box() -> None:
 
 
 def test_answer_waits_while_the_model_works() -> None:
-    """While the interviewer is at work an answer is not sent, and not lost."""
+    """While the interviewer works an answer is neither sent nor lost."""
     session, room = ready()
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
-        room.say(StateChanged(state=Phase.GENERATING))
+        room.emit(StateChanged(state=Phase.GENERATING))
         await settle(pilot)
         await pilot.press(*"later", "enter")
         await settle(pilot)
         assert texts(room) == []
         assert box(app).text == "later"
-        assert "still at work" in notices(app)[-1]
+        assert "still working" in notices(app)[-1]
 
     drive(watch, session, interview_id="one")
 
 
-def test_refused_answer_comes_back() -> None:
-    """An answer that the server does not take returns to the box, before what was typed since."""
+def test_rejected_answer_comes_back() -> None:
+    """A rejected answer returns to the box, before any text typed since."""
     session, room = ready()
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
         await pilot.press(*"first", "enter", *"next")
         await settle(pilot)
         [sent] = [m for m in room.sent if isinstance(m, UserMessage)]
-        room.say(Failure(code=ErrorCode.RATE_LIMITED, message="Come back tomorrow.", id=sent.id))
+        room.emit(Failure(code=ErrorCode.RATE_LIMITED, message="Come back tomorrow.", id=sent.id))
         await settle(pilot)
         assert box(app).text == "first\nnext"
         assert notices(app)[-1] == "Come back tomorrow."
@@ -224,25 +226,25 @@ def test_refused_answer_comes_back() -> None:
     drive(watch, session, interview_id="one")
 
 
-def test_typing_is_told_every_two_seconds() -> None:
-    """However fast somebody types, the room hears of it at most once in two seconds."""
+def test_typing_is_reported_every_two_seconds() -> None:
+    """Typing is reported to the room at most once in two seconds."""
     session, room = ready()
     clock = Clock()
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
-        def told() -> int:
+        def reports() -> int:
             return sum(isinstance(message, UserTyping) for message in room.sent)
 
         await pilot.press(*"quick")
         await settle(pilot)
-        assert told() == 1
+        assert reports() == 1
         clock.time = 1.9
         await pilot.press(*"er")
         await settle(pilot)
-        assert told() == 1
+        assert reports() == 1
         clock.time = 2.0
         await pilot.press("s")
         await settle(pilot)
-        assert told() == 2
+        assert reports() == 2
 
     drive(watch, session, interview_id="one", monotonic=clock)

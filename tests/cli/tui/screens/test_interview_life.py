@@ -1,4 +1,4 @@
-"""What can happen to an interview on the screen, and how it ends."""
+"""The life of the interview screen: connection, errors, hints, ending and leaving."""
 
 from textual.pilot import Pilot
 from textual.widgets import Static
@@ -6,6 +6,7 @@ from textual.widgets import Static
 from prepcli.client.state import ConnectionChanged, ConnectionStatus
 from prepcli.errors import NotAuthorised, NotFound
 from prepcli.tui.app import PrepApp
+from prepcli.tui.keys import RETRY
 from prepcli.tui.screens.confirm import ConfirmScreen
 from prepcli.tui.screens.interview import InterviewScreen
 from prepcli.tui.screens.lobby import LobbyScreen
@@ -35,9 +36,9 @@ from tests.cli.tui.screens.support import (
     headings,
     interview,
     joined,
+    message,
     notices,
     question,
-    said,
     settle,
     shown,
     streamed,
@@ -46,23 +47,23 @@ from tests.cli.tui.screens.support import (
 
 
 def test_lost_connection_is_shown_and_nothing_typed_is_lost() -> None:
-    """The banner counts down to the next attempt; the draft stays; online again, it goes."""
+    """The banner counts down to the next attempt and hides once online; the draft stays."""
     session, room = ready()
     clock = Clock()
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
         await pilot.press(*"half a")
-        room.say(ConnectionChanged(status=ConnectionStatus.OFFLINE, retry_in=7.5))
+        room.emit(ConnectionChanged(status=ConnectionStatus.OFFLINE, retry_in=7.5))
         await settle(pilot)
         banner = app.screen.query_one(ConnectionBanner)
         assert banner.display
-        assert "trying again in 8 s" in shown(app)
+        assert "in 8 s" in shown(app)
         clock.time = 7.5
-        room.say(ConnectionChanged(status=ConnectionStatus.CONNECTING))
+        room.emit(ConnectionChanged(status=ConnectionStatus.CONNECTING))
         await settle(pilot)
         assert banner.display
-        assert "trying again now" in shown(app)
-        room.say(*joined(asked_once()))
+        assert "now" in shown(app)
+        room.emit(*joined(asked_once()))
         await settle(pilot)
         assert not banner.display
         assert box(app).text == "half a"
@@ -70,22 +71,23 @@ def test_lost_connection_is_shown_and_nothing_typed_is_lost() -> None:
     drive(watch, session, interview_id="one", monotonic=clock)
 
 
-def test_failed_turn_offers_to_try_again() -> None:
-    """A turn that failed shows the server's sentence and the key, and the key retries."""
+def test_failed_turn_can_be_retried() -> None:
+    """A failed turn shows the server's message and a key, and the key retries."""
     session, room = ready(asked_once(messages=[question(0), answer(1)], state=Phase.GENERATING))
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
         error = Error(code=ErrorCode.INFERENCE, message="The model did not answer.", retryable=True)
-        room.say(StateChanged(state=Phase.IDLE, failed=error))
+        room.emit(StateChanged(state=Phase.IDLE, failed=error))
         await settle(pilot)
         failure = str(app.screen.query_one("#failure", Static).render())
-        assert failure == "The model did not answer. Press ctrl+g to try again."
+        assert "The model did not answer." in failure
+        assert RETRY.name in failure
         assert status(app) == "Stopped"
         assert "Try again" in shown(app)
         await pilot.press("ctrl+g")
         await settle(pilot)
         assert isinstance(room.sent[-1], TurnRetry)
-        room.say(StateChanged(state=Phase.GENERATING))
+        room.emit(StateChanged(state=Phase.GENERATING))
         await settle(pilot)
         assert not app.screen.query_one("#failure").display
 
@@ -93,14 +95,14 @@ def test_failed_turn_offers_to_try_again() -> None:
 
 
 def test_escape_stops_the_interviewer() -> None:
-    """Escape stops a model that works, and does nothing when none does."""
+    """Escape stops a running turn, and has no effect otherwise."""
     session, room = ready()
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
         await pilot.press("escape")
         await settle(pilot)
         assert room.sent == []
-        room.say(StateChanged(state=Phase.GENERATING))
+        room.emit(StateChanged(state=Phase.GENERATING))
         await settle(pilot)
         await pilot.press("escape")
         await settle(pilot)
@@ -110,18 +112,18 @@ def test_escape_stops_the_interviewer() -> None:
 
 
 def test_hint() -> None:
-    """A hint is asked for by key and stands out from what the interviewer asks."""
+    """A key requests a hint, and the hint is shown under its own heading."""
     session, room = ready()
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
         await pilot.press("ctrl+t")
         await settle(pilot)
         assert isinstance(room.sent[-1], HintRequest)
-        room.say(StateChanged(state=Phase.HINTING))
+        room.emit(StateChanged(state=Phase.HINTING))
         await settle(pilot)
         assert status(app) == "Thinking of a hint…"
-        room.say(InterviewMessage(message=said(1, MessageKind.HINT, "Think of rollback.")))
-        room.say(StateChanged(state=Phase.IDLE))
+        room.emit(InterviewMessage(message=message(1, MessageKind.HINT, "Think of rollback.")))
+        room.emit(StateChanged(state=Phase.IDLE))
         await settle(pilot)
         assert headings(app)[-1] == "Hint"
         assert status(app) == "Your turn"
@@ -130,7 +132,7 @@ def test_hint() -> None:
 
 
 def test_ending_is_confirmed() -> None:
-    """The interview ends by key, but only after a yes."""
+    """A key ends the interview after a confirmation."""
     session, room = ready()
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
@@ -149,14 +151,14 @@ def test_ending_is_confirmed() -> None:
 
 
 def test_completed() -> None:
-    """A completed interview says so, shows closing and summary, and takes no more answers."""
+    """A completed interview shows closing and summary, and accepts no answers."""
     over = asked_once(
         interview=interview(asked=5, answered=5, status=Status.COMPLETED),
         messages=[
             question(0),
             answer(1),
-            said(2, MessageKind.CLOSING, "Thank you."),
-            said(3, MessageKind.SUMMARY, "You **tested** first."),
+            message(2, MessageKind.CLOSING, "Thank you."),
+            message(3, MessageKind.SUMMARY, "You **tested** first."),
         ],
     )
     session, room = ready(over)
@@ -179,7 +181,7 @@ def test_completed() -> None:
 
 
 def test_draft_is_kept_when_the_interview_is_left() -> None:
-    """What was written and not sent is in the box again when the interview is opened again."""
+    """Unsent text is in the box again when the interview is reopened."""
     session, _ = ready()
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
@@ -195,7 +197,7 @@ def test_draft_is_kept_when_the_interview_is_left() -> None:
 
 
 def test_quitting_does_not_lose_an_answer_by_accident() -> None:
-    """With an unsent answer in the box prep asks before it ends; without one it just ends."""
+    """Quitting asks first if the box holds unsent text."""
     session, _ = ready()
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
@@ -213,13 +215,13 @@ def test_quitting_does_not_lose_an_answer_by_accident() -> None:
 
 
 def test_interview_deleted_elsewhere() -> None:
-    """An interview that is deleted by another client closes, with what is open on top of it."""
+    """An interview deleted by another client closes, with everything on top of it."""
     session, room = ready()
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
         await pilot.press("f1")
         await settle(pilot)
-        room.say(InterviewDeleted(interview_id="one"))
+        room.emit(InterviewDeleted(interview_id="one"))
         await settle(pilot)
         assert isinstance(app.screen, LobbyScreen)
         assert notices(app) == ["This interview was deleted."]
@@ -228,9 +230,9 @@ def test_interview_deleted_elsewhere() -> None:
 
 
 def test_missing_interview() -> None:
-    """An interview that is not there leaves the candidate in the list, with the reason."""
+    """A missing interview leaves the candidate in the list, with the reason."""
     session = FakeSession()
-    session.interview().say(NotFound("There is no interview “one”."))
+    session.interview().emit(NotFound("There is no interview “one”."))
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
         assert isinstance(app.screen, LobbyScreen)
@@ -240,19 +242,19 @@ def test_missing_interview() -> None:
 
 
 def test_not_authorised() -> None:
-    """Without authorisation prep ends with exit code 4."""
+    """Without authorisation prep exits with code 4."""
     session, room = ready()
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
-        room.say(NotAuthorised("Log in again: prep login."))
+        room.emit(NotAuthorised("Log in again: prep login."))
         await settle(pilot)
         assert app.return_value == 4
 
     drive(watch, session, interview_id="one")
 
 
-def test_candidate_words_are_shown_as_written() -> None:
-    """Markdown in an answer is not interpreted, and escape sequences do not reach the terminal."""
+def test_candidate_text_is_shown_verbatim() -> None:
+    """Markdown in an answer is not rendered, and escape sequences are replaced."""
     session, _ = ready(asked_once(messages=[question(0), answer(1, "*a* [b](c) \x1b[31mred")]))
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
@@ -263,14 +265,14 @@ def test_candidate_words_are_shown_as_written() -> None:
     drive(watch, session, interview_id="one")
 
 
-def test_reader_who_went_back_is_left_there() -> None:
-    """Page up reads what was said before while new words come; page down follows them again."""
-    told = [
+def test_scrolled_back_transcript_stays_in_place() -> None:
+    """New text does not move a transcript that was scrolled back; page down follows it again."""
+    past = [
         message
         for place in range(0, 12, 2)
         for message in (question(place), answer(place + 1, "Because. " * 40))
     ]
-    session, room = ready(asked_once(messages=told, state=Phase.GENERATING))
+    session, room = ready(asked_once(messages=past, state=Phase.GENERATING))
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
         transcript = app.screen.query_one(Transcript)
@@ -279,13 +281,13 @@ def test_reader_who_went_back_is_left_there() -> None:
         await settle(pilot)
         there = transcript.scroll_y
         assert there < transcript.max_scroll_y - 10
-        room.say(*streamed("q", ["Why? "] * 60))
+        room.emit(*streamed("q", ["Why? "] * 60))
         await settle(pilot)
         assert transcript.scroll_y == there
         await pilot.press(*["pagedown"] * 5)
         await settle(pilot)
         assert transcript.scroll_y == transcript.max_scroll_y
-        room.say(*streamed("q", ["Really? "] * 60, start="Why? " * 60))
+        room.emit(*streamed("q", ["Really? "] * 60, start="Why? " * 60))
         await settle(pilot)
         assert transcript.scroll_y == transcript.max_scroll_y
 
@@ -293,7 +295,7 @@ def test_reader_who_went_back_is_left_there() -> None:
 
 
 def test_narrow_terminal() -> None:
-    """In 44 columns the state and the time stay, and the rest of the facts go."""
+    """In 44 columns the activity, progress and time are shown, and the allowance is dropped."""
     session, _ = ready()
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:

@@ -1,4 +1,4 @@
-"""The list of interviews: live, and driven by keys alone."""
+"""The list of interviews: live updates and keys."""
 
 from pathlib import Path
 
@@ -38,10 +38,10 @@ from tests.cli.tui.screens.support import (
 )
 
 
-def two() -> FakeSession:
-    """A session with a newer and an older interview."""
+def two_interviews() -> FakeSession:
+    """Return a session with a newer and an older interview."""
     older = interview(
-        "two", title="Data Engineer", created_at=NOW - 90_000, updated_at=NOW - 90_000
+        "two_interviews", title="Data Engineer", created_at=NOW - 90_000, updated_at=NOW - 90_000
     )
     return FakeSession([older, interview("one")])
 
@@ -50,63 +50,63 @@ def ids(app: PrepApp) -> list[str | None]:
     return [option.id for option in app.screen.query_one(InterviewList).options]
 
 
-def chosen(app: PrepApp) -> str:
-    highlighted = app.screen.query_one(InterviewList).chosen
-    assert highlighted is not None
-    return highlighted.id
+def highlighted(app: PrepApp) -> str:
+    found = app.screen.query_one(InterviewList).highlighted_interview
+    assert found is not None
+    return found.id
 
 
 def test_list() -> None:
-    """Interviews are listed newest first, with what they are and how far they are."""
+    """Interviews are listed newest first, with their kind and progress."""
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
-        assert ids(app) == ["one", "two"]
+        assert ids(app) == ["one", "two_interviews"]
         screen = shown(app)
         assert "Backend Engineer at Acme" in screen
         assert "technical · senior · 3 minutes ago" in screen
         assert "1 day ago" in screen
         assert "enter Open" in screen
 
-    drive(watch, two())
+    drive(watch, two_interviews())
 
 
 def test_list_is_live() -> None:
-    """What other clients create, change and delete is seen; the highlight stays where it was."""
-    session = two()
+    """Changes by other clients appear; the cursor stays on its interview."""
+    session = two_interviews()
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
         await pilot.press("down")
-        assert chosen(app) == "two"
-        session.lobby.say(InterviewCreated(interview=interview("new", created_at=NOW)))
+        assert highlighted(app) == "two_interviews"
+        session.lobby.emit(InterviewCreated(interview=interview("new", created_at=NOW)))
         await settle(pilot)
-        assert ids(app) == ["new", "one", "two"]
-        assert chosen(app) == "two"
+        assert ids(app) == ["new", "one", "two_interviews"]
+        assert highlighted(app) == "two_interviews"
         over = interview("one", status=Status.COMPLETED, answered=5)
-        session.lobby.say(InterviewUpdated(interview=over))
+        session.lobby.emit(InterviewUpdated(interview=over))
         await settle(pilot)
         assert "completed" in shown(app)
-        session.lobby.say(InterviewDeleted(interview_id="two"))
+        session.lobby.emit(InterviewDeleted(interview_id="two_interviews"))
         await settle(pilot)
         assert ids(app) == ["new", "one"]
-        assert chosen(app) == "one"
+        assert highlighted(app) == "one"
 
     drive(watch, session)
 
 
-def test_empty_list_says_how_to_begin() -> None:
-    """Without interviews the screen says which key begins one."""
+def test_empty_list_names_the_key_to_start() -> None:
+    """Without interviews the screen names the key that starts one."""
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
-        assert "Press n to begin the first one." in shown(app)
+        assert "Press n" in shown(app)
         assert not app.screen.query_one(InterviewList).display
 
     drive(watch, FakeSession())
 
 
-def test_unknown_list_is_not_empty() -> None:
-    """Before the server has answered nothing is said about how many interviews there are."""
+def test_unknown_list_is_not_called_empty() -> None:
+    """Before the server has sent the list, the screen does not call it empty."""
     session = FakeSession()
-    session.silence()
+    session.mute_lobby()
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
         assert "No interviews yet" not in shown(app)
@@ -115,25 +115,25 @@ def test_unknown_list_is_not_empty() -> None:
 
 
 def test_enter_opens() -> None:
-    """Enter opens the interview under the highlight, in its own room."""
-    session = two()
+    """Enter opens the interview under the cursor, in its own room."""
+    session = two_interviews()
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
         await pilot.press("down", "enter")
         await settle(pilot)
         assert isinstance(app.screen, InterviewScreen)
-        assert session.interview("two").entered
+        assert session.interview("two_interviews").entered
         await pilot.press("ctrl+l")
         await settle(pilot)
         assert isinstance(app.screen, LobbyScreen)
-        assert not session.interview("two").entered
+        assert not session.interview("two_interviews").entered
 
     drive(watch, session)
 
 
 def test_delete_asks_first() -> None:
-    """An interview is deleted after a yes, and leaves the list when the server says so."""
-    session = two()
+    """An interview is deleted after a confirmation, and leaves the list when the server says so."""
+    session = two_interviews()
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
         await pilot.press("d")
@@ -148,14 +148,14 @@ def test_delete_asks_first() -> None:
         await pilot.press("y")
         await settle(pilot)
         assert session.rest.deleted == ["one"]
-        assert ids(app) == ["two"]
+        assert ids(app) == ["two_interviews"]
 
     drive(watch, session)
 
 
 def test_failed_delete_keeps_the_interview() -> None:
-    """When the server cannot be reached the sentence is shown and the list stays true."""
-    session = two()
+    """If the server cannot be reached, the error is shown and the list is unchanged."""
+    session = two_interviews()
     session.rest.error = ServerUnreachable("Nothing answers at http://localhost:1.")
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
@@ -164,20 +164,20 @@ def test_failed_delete_keeps_the_interview() -> None:
         await pilot.press("y")
         await settle(pilot)
         assert notices(app) == ["Nothing answers at http://localhost:1."]
-        assert ids(app) == ["one", "two"]
+        assert ids(app) == ["one", "two_interviews"]
 
     drive(watch, session)
 
 
 def test_lost_connection() -> None:
-    """The list says that it cannot hear the server, and stops saying so when it can."""
-    session = two()
+    """The banner is shown while the connection is lost, and hidden afterwards."""
+    session = two_interviews()
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
-        session.lobby.say(ConnectionChanged(status=ConnectionStatus.OFFLINE, retry_in=2.0))
+        session.lobby.emit(ConnectionChanged(status=ConnectionStatus.OFFLINE, retry_in=2.0))
         await settle(pilot)
-        assert "Connection lost, trying again in 2 s" in shown(app)
-        session.lobby.say(*joined(Snapshot(interviews=[interview("one")])))
+        assert "reconnecting in 2 s" in shown(app)
+        session.lobby.emit(*joined(Snapshot(interviews=[interview("one")])))
         await settle(pilot)
         assert "Connection lost" not in shown(app)
         assert ids(app) == ["one"]
@@ -186,10 +186,10 @@ def test_lost_connection() -> None:
 
 
 def test_new_interview(tmp_path: Path) -> None:
-    """The form makes an interview of what is written in it, and opens it."""
+    """The form creates an interview from its fields and opens it."""
     resume = tmp_path / "resume.txt"
     resume.write_text("Ten years of queues.\n")
-    session = two()
+    session = two_interviews()
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
         await pilot.press("n")
@@ -217,11 +217,11 @@ def test_new_interview(tmp_path: Path) -> None:
     drive(watch, session)
 
 
-def test_wrong_fields_say_what_is_wrong(tmp_path: Path) -> None:
-    """Every wrong field has its sentence beside it, the first has the focus, nothing is made."""
+def test_invalid_fields_say_what_is_wrong(tmp_path: Path) -> None:
+    """Each invalid field has a message, the first gets the focus, and nothing is created."""
     long = tmp_path / "job.txt"
     long.write_text("x" * (MAX_DOCUMENT + 1))
-    session = two()
+    session = two_interviews()
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
         await pilot.press("n")
@@ -240,9 +240,9 @@ def test_wrong_fields_say_what_is_wrong(tmp_path: Path) -> None:
             name: str(app.screen.query_one(f"#{name}-problem").render())
             for name in ("role", "company", "questions", "job", "resume")
         }
-        assert problems["role"] == "Name the role, such as Backend Engineer."
+        assert problems["role"]
         assert problems["company"] == ""
-        assert problems["questions"] == "A number from 1 to 30."
+        assert "30" in problems["questions"]
         assert "longer than 32,000 characters" in problems["job"]
         assert "none.txt cannot be read" in problems["resume"]
         assert app.focused is app.screen.query_one("#role")
@@ -256,9 +256,9 @@ def test_wrong_fields_say_what_is_wrong(tmp_path: Path) -> None:
     drive(watch, session)
 
 
-def test_refused_interview_keeps_the_form() -> None:
-    """When an interview cannot be made, the next form says what the last one said."""
-    session = two()
+def test_rejected_interview_keeps_the_form() -> None:
+    """If an interview cannot be created, the next form is filled in with the same values."""
+    session = two_interviews()
     session.rest.error = RateLimited("No requests are left until 12:00.")
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
@@ -276,7 +276,7 @@ def test_refused_interview_keeps_the_form() -> None:
 
 
 def test_help_lists_the_keys() -> None:
-    """Help is a key away, also by its sign, and goes by the key it came with."""
+    """Both help keys open the help, and either closes it."""
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
         for key in ("f1", "question_mark"):
@@ -288,11 +288,11 @@ def test_help_lists_the_keys() -> None:
             await settle(pilot)
             assert isinstance(app.screen, LobbyScreen)
 
-    drive(watch, two())
+    drive(watch, two_interviews())
 
 
 def test_appearance() -> None:
-    """A key changes between dark and light."""
+    """One key switches between dark and light."""
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
         assert app.current_theme.dark
@@ -301,15 +301,15 @@ def test_appearance() -> None:
         await pilot.press("f9")
         assert app.current_theme.dark
 
-    drive(watch, two())
+    drive(watch, two_interviews())
 
 
 def test_quit() -> None:
-    """The letter q leaves with exit code 0."""
+    """The letter q exits with code 0."""
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
         await pilot.press("q")
         await settle(pilot)
         assert app.return_value == 0
 
-    drive(watch, two())
+    drive(watch, two_interviews())

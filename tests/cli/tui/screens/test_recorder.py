@@ -1,4 +1,4 @@
-"""A recording from key to key, without a screen."""
+"""The recorder, without a screen."""
 
 import asyncio
 
@@ -7,20 +7,20 @@ from textual.message import Message
 from prepcli.errors import MicrophoneUnavailable, PrepError, QueueFull, RecordingRefused
 from prepcli.tui.messages import (
     LevelMeasured,
-    RecordingBegan,
     RecordingDelivered,
     RecordingEnded,
+    RecordingStarted,
 )
 from prepcli.tui.screens.recorder import STALLED, Recorder
 from prepserver.wire.protocol import BYTES_PER_SECOND, UserRecording
-from tests.cli.tui.screens.support import Ears, FakeRecording, FakeRoom
+from tests.cli.tui.screens.support import FakeMicrophone, FakeRecording, FakeRoom
 
 BLOCK = b"\x00\x10" * (BYTES_PER_SECOND // 2 // 10)
-"""A tenth of a second."""
+"""A tenth of a second of audio."""
 
 
-class Deaf(FakeRecording):
-    """Takes one block and then no more."""
+class RejectingRecording(FakeRecording):
+    """Accepts one block, then raises."""
 
     def __init__(self, error: PrepError) -> None:
         super().__init__()
@@ -32,18 +32,18 @@ class Deaf(FakeRecording):
         super().feed(pcm)
 
 
-class DeafRoom(FakeRoom):
+class RejectingRoom(FakeRoom):
     def __init__(self, error: PrepError) -> None:
         super().__init__()
         self._error = error
 
-    def start_recording(self) -> FakeRecording:
-        self.recordings.append(Deaf(self._error))
+    def recording(self) -> FakeRecording:
+        self.recordings.append(RejectingRecording(self._error))
         return self.recordings[-1]
 
 
 class Posted:
-    """What a recorder posts."""
+    """Collects the messages that a recorder posts."""
 
     def __init__(self) -> None:
         self.messages: list[Message] = []
@@ -53,56 +53,56 @@ class Posted:
         self.messages.append(message)
         self._more.set()
 
-    async def heard(self, seconds: float, recordings: int = 1) -> None:
-        """Wait until so much of the recording is heard."""
+    async def measured(self, seconds: float, recordings: int = 1) -> None:
+        """Wait until so many seconds of the nth recording are measured."""
         while not self._has(seconds, recordings):
             self._more.clear()
             await self._more.wait()
 
     def _has(self, seconds: float, recordings: int) -> bool:
-        begun = [m for m in self.messages if isinstance(m, RecordingBegan)]
-        if len(begun) < recordings:
+        started = [m for m in self.messages if isinstance(m, RecordingStarted)]
+        if len(started) < recordings:
             return False
-        since = self.messages[self.messages.index(begun[-1]) :]
+        since = self.messages[self.messages.index(started[-1]) :]
         return any(isinstance(m, LevelMeasured) and m.seconds >= seconds for m in since)
 
     @property
     def reasons(self) -> list[str]:
-        """Why recordings ended, where it was not the candidate's doing."""
+        """The reasons given for the ends of recordings, in order."""
         return [m.reason for m in self.messages if isinstance(m, RecordingEnded)]
 
 
 def test_last_syllable_is_kept() -> None:
-    """After the key that ends it a recording goes on for 0.3 s, and not longer."""
+    """Recording continues for 0.3 s after the stop key, and no longer."""
 
     async def run() -> None:
-        room, ears, posted = FakeRoom(), Ears(BLOCK, BLOCK), Posted()
-        recorder = Recorder(ears, posted)
-        task = asyncio.create_task(recorder.run(room))
-        await posted.heard(0.2)
+        room, microphone, posted = FakeRoom(), FakeMicrophone(BLOCK, BLOCK), Posted()
+        recorder = Recorder(microphone, posted)
+        task = asyncio.create_task(recorder.record(room))
+        await posted.measured(0.2)
         recorder.finish()
         assert not recorder.active
         assert recorder.running
-        ears.say(*[BLOCK] * 9)
+        microphone.add_blocks(*[BLOCK] * 9)
         await task
         assert room.recordings[0].pcm == BLOCK * 5
         assert room.recordings[0].ended == "stopped"
         assert not recorder.running
         kinds = [type(message) for message in posted.messages]
-        assert kinds[0] is RecordingBegan
+        assert kinds[0] is RecordingStarted
         assert kinds[-2:] == [RecordingEnded, RecordingDelivered]
 
     asyncio.run(run())
 
 
-def test_room_hears_of_it_now_and_then() -> None:
-    """The room is told of the recording every two seconds of it, so that the hint waits."""
+def test_recording_is_announced_every_two_seconds() -> None:
+    """The room is notified every two seconds of a recording, which postpones the hint."""
 
     async def run() -> None:
         room, posted = FakeRoom(), Posted()
-        recorder = Recorder(Ears(*[BLOCK] * 45), posted)
-        task = asyncio.create_task(recorder.run(room))
-        await posted.heard(4.45)
+        recorder = Recorder(FakeMicrophone(*[BLOCK] * 45), posted)
+        task = asyncio.create_task(recorder.record(room))
+        await posted.measured(4.45)
         assert room.sent == [UserRecording()] * 3
         task.cancel()
         await asyncio.wait([task])
@@ -110,59 +110,59 @@ def test_room_hears_of_it_now_and_then() -> None:
     asyncio.run(run())
 
 
-def test_microphone_that_falls_silent() -> None:
-    """When no more blocks come, what was heard is sent, and the person is told."""
+def test_stalled_microphone() -> None:
+    """If no more blocks arrive, the audio so far is sent and the candidate is told."""
 
     async def run() -> None:
         room, posted = FakeRoom(), Posted()
-        await Recorder(Ears(BLOCK), posted, stall=0.01).run(room)
+        await Recorder(FakeMicrophone(BLOCK), posted, stall=0.01).record(room)
         assert room.recordings[0].ended == "stopped"
         assert posted.reasons == [STALLED]
 
     asyncio.run(run())
 
 
-def test_nothing_heard_is_nothing_sent() -> None:
-    """A microphone that gives nothing at all makes no empty answer."""
+def test_empty_recording_is_not_sent() -> None:
+    """A microphone that delivers nothing produces no empty answer."""
 
     async def run() -> None:
         room, posted = FakeRoom(), Posted()
-        await Recorder(Ears(), posted, stall=0.01).run(room)
+        await Recorder(FakeMicrophone(), posted, stall=0.01).record(room)
         assert room.recordings[0].ended == "cancelled"
 
     asyncio.run(run())
 
 
-def test_queue_that_is_full_ends_the_recording() -> None:
-    """Offline for too long, the recording ends with what there is, which is still delivered."""
+def test_full_queue_ends_the_recording() -> None:
+    """If the queue fills up offline, the recording ends and what it holds is still sent."""
 
     async def run() -> None:
-        room, posted = DeafRoom(QueueFull("Too much waits.")), Posted()
-        await Recorder(Ears(BLOCK, BLOCK), posted).run(room)
+        room, posted = RejectingRoom(QueueFull("Too much waits.")), Posted()
+        await Recorder(FakeMicrophone(BLOCK, BLOCK), posted).record(room)
         assert room.recordings[0].ended == "stopped"
         assert posted.reasons == ["Too much waits."]
 
     asyncio.run(run())
 
 
-def test_refused_recording_is_reported_once() -> None:
-    """The room reports what the server would not have, so the recorder does not."""
+def test_rejected_recording_is_reported_once() -> None:
+    """The room reports a rejected recording, so the recorder does not."""
 
     async def run() -> None:
-        room, posted = DeafRoom(RecordingRefused("Not that.")), Posted()
-        await Recorder(Ears(BLOCK, BLOCK), posted).run(room)
+        room, posted = RejectingRoom(RecordingRefused("Not that.")), Posted()
+        await Recorder(FakeMicrophone(BLOCK, BLOCK), posted).record(room)
         assert room.recordings[0].ended == "cancelled"
         assert posted.reasons == [""]
 
     asyncio.run(run())
 
 
-def test_closed_microphone() -> None:
-    """A microphone that cannot be opened leaves a reason and no recording."""
+def test_unavailable_microphone() -> None:
+    """A microphone that cannot be opened gives a reason and no recording."""
 
     async def run() -> None:
         room, posted = FakeRoom(), Posted()
-        await Recorder(Ears(error=MicrophoneUnavailable("None.")), posted).run(room)
+        await Recorder(FakeMicrophone(error=MicrophoneUnavailable("None.")), posted).record(room)
         assert room.recordings == []
         assert posted.reasons == ["None."]
 
@@ -170,19 +170,19 @@ def test_closed_microphone() -> None:
 
 
 def test_discarded_recording_makes_way_for_the_next() -> None:
-    """After a discard the next recording can begin before the microphone has noticed."""
+    """After a discard the next recording can start before the first has ended."""
 
     async def run() -> None:
         room, posted = FakeRoom(), Posted()
-        recorder = Recorder(Ears(BLOCK), posted)
-        first = asyncio.create_task(recorder.run(room))
-        await posted.heard(0.1)
+        recorder = Recorder(FakeMicrophone(BLOCK), posted)
+        first = asyncio.create_task(recorder.record(room))
+        await posted.measured(0.1)
         recorder.discard()
         assert not recorder.running
         first.cancel()
-        second = asyncio.create_task(recorder.run(room))
+        second = asyncio.create_task(recorder.record(room))
         await asyncio.wait([first])
-        await posted.heard(0.1, recordings=2)
+        await posted.measured(0.1, recordings=2)
         assert room.recordings[0].ended == "cancelled"
         assert recorder.active
         second.cancel()

@@ -1,4 +1,4 @@
-"""Answers that are spoken into an interview on the screen."""
+"""Spoken answers on the interview screen."""
 
 from textual.pilot import Pilot
 
@@ -14,7 +14,7 @@ from prepserver.wire.protocol import (
 )
 from tests.cli.tui.screens.interviews import SECOND, ready, status, texts
 from tests.cli.tui.screens.support import (
-    Ears,
+    FakeMicrophone,
     drive,
     headings,
     notices,
@@ -23,7 +23,7 @@ from tests.cli.tui.screens.support import (
 
 
 def test_recording() -> None:
-    """One key records and shows the level, the same key stops and sends what was heard."""
+    """One key records and shows the level; pressed again, it sends the recording."""
     session, room = ready()
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
@@ -35,11 +35,11 @@ def test_recording() -> None:
         assert -20 < meter.level < -15
         assert status(app) == "Listening…"
         assert UserRecording() in room.sent
-        room.say(Caption(text="On a copy"))
+        room.emit(Caption(text="On a copy"))
         await settle(pilot)
         assert headings(app)[-1] == "You · speaking"
         await pilot.press("ctrl+r")
-        ears.say(SECOND)
+        microphone.add_blocks(SECOND)
         await settle(pilot)
         [recording] = room.recordings
         assert recording.pcm == SECOND * 2
@@ -47,12 +47,12 @@ def test_recording() -> None:
         assert not meter.display
         assert headings(app) == ["Interviewer · question 1"]
 
-    ears = Ears(SECOND)
-    drive(watch, session, interview_id="one", hears=ears)
+    microphone = FakeMicrophone(SECOND)
+    drive(watch, session, interview_id="one", microphone=microphone)
 
 
 def test_short_recording_is_discarded_by_escape() -> None:
-    """Escape forgets a recording of a moment without a question."""
+    """Escape discards a short recording without asking."""
     session, room = ready()
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
@@ -61,18 +61,18 @@ def test_short_recording_is_discarded_by_escape() -> None:
         await pilot.press("escape")
         await settle(pilot)
         assert status(app) == "Your turn"
-        ears.say(SECOND)
+        microphone.add_blocks(SECOND)
         await settle(pilot)
         assert [recording.ended for recording in room.recordings] == ["cancelled"]
         assert not app.screen.query_one(LevelMeter).display
         assert not any(isinstance(message, TurnStop) for message in room.sent)
 
-    ears = Ears(SECOND)
-    drive(watch, session, interview_id="one", hears=ears)
+    microphone = FakeMicrophone(SECOND)
+    drive(watch, session, interview_id="one", microphone=microphone)
 
 
 def test_long_recording_is_not_discarded_by_accident() -> None:
-    """Before a long recording is forgotten, prep asks, and records on meanwhile."""
+    """Discarding a long recording asks first, and recording continues meanwhile."""
     session, room = ready()
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
@@ -82,23 +82,23 @@ def test_long_recording_is_not_discarded_by_accident() -> None:
         await settle(pilot)
         assert isinstance(app.screen, ConfirmScreen)
         await pilot.press("n")
-        ears.say(SECOND)
+        microphone.add_blocks(SECOND)
         await settle(pilot)
         assert room.recordings[0].pcm == SECOND * 5
         assert room.recordings[0].ended == ""
         await pilot.press("escape")
         await settle(pilot)
         await pilot.press("y")
-        ears.say(SECOND)
+        microphone.add_blocks(SECOND)
         await settle(pilot)
         assert room.recordings[0].ended == "cancelled"
 
-    ears = Ears(*[SECOND] * 4)
-    drive(watch, session, interview_id="one", hears=ears)
+    microphone = FakeMicrophone(*[SECOND] * 4)
+    drive(watch, session, interview_id="one", microphone=microphone)
 
 
-def test_leaving_forgets_a_recording() -> None:
-    """A recording whose screen is left is cancelled, not sent half."""
+def test_leaving_cancels_a_recording() -> None:
+    """Leaving the screen cancels a recording instead of sending a part of it."""
     session, room = ready()
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
@@ -109,7 +109,7 @@ def test_leaving_forgets_a_recording() -> None:
         assert isinstance(app.screen, LobbyScreen)
         assert [recording.ended for recording in room.recordings] == ["cancelled"]
 
-    drive(watch, session, interview_id="one", hears=Ears(SECOND))
+    drive(watch, session, interview_id="one", microphone=FakeMicrophone(SECOND))
 
 
 def test_no_microphone() -> None:
@@ -127,5 +127,5 @@ def test_no_microphone() -> None:
         await settle(pilot)
         assert texts(room) == ["typed"]
 
-    ears = Ears(error=MicrophoneUnavailable(reason))
-    drive(watch, session, interview_id="one", hears=ears)
+    microphone = FakeMicrophone(error=MicrophoneUnavailable(reason))
+    drive(watch, session, interview_id="one", microphone=microphone)

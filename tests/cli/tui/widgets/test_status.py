@@ -1,4 +1,4 @@
-"""The words and facts of the status line."""
+"""The activity and the facts of the status line."""
 
 import pytest
 
@@ -35,29 +35,29 @@ def interview(asked: int, answered: int = 0, status: Status = Status.ACTIVE) -> 
 @pytest.mark.parametrize(
     ("phase", "words"),
     [
-        (Phase.EXTRACTING, "Reading your resume and the job…"),
-        (Phase.TRANSCRIBING, "Writing down what you said…"),
+        (Phase.EXTRACTING, "Reading your resume and the job description…"),
+        (Phase.TRANSCRIBING, "Transcribing your answer…"),
         (Phase.GENERATING, "Thinking…"),
         (Phase.HINTING, "Thinking of a hint…"),
         (Phase.REVIEWING, "Reviewing your answers…"),
     ],
 )
-def test_every_phase_of_work_has_words_and_moves(phase: Phase, words: str) -> None:
-    """While a model works the candidate reads what it does, with an animation."""
+def test_every_working_phase_is_animated(phase: Phase, words: str) -> None:
+    """Each working phase shows what the model does, with an animation."""
     assert activity(phase) == Activity(words, busy=True)
 
 
 @pytest.mark.parametrize("kind", list(MessageKind))
-def test_whatever_is_being_said_has_words(kind: MessageKind) -> None:
-    """A message of any kind that streams in is more than thinking."""
+def test_every_streamed_kind_has_words(kind: MessageKind) -> None:
+    """A streamed message of any kind is shown as more than thinking."""
     streaming = StreamingMessage(id="m", kind=kind, text="W", offset=1)
-    said = activity(Phase.GENERATING, streaming=streaming)
-    assert said.busy
-    assert said.words != "Thinking…"
+    shown = activity(Phase.GENERATING, streaming=streaming)
+    assert shown.busy
+    assert shown.words != "Thinking…"
 
 
-def test_idle_says_whose_turn_it_is() -> None:
-    """When nothing works the line says what the candidate can do."""
+def test_idle_says_what_the_candidate_can_do() -> None:
+    """When no model works, the line says what the candidate can do."""
     assert activity(Phase.IDLE).words == "Your turn"
     assert activity(Phase.IDLE, asked=False).words == "Waiting"
     assert activity(Phase.IDLE, sending=True).words == "Sending your answer…"
@@ -66,18 +66,18 @@ def test_idle_says_whose_turn_it_is() -> None:
 
 
 def test_recording_comes_first() -> None:
-    """Whatever the server does, a candidate who is recorded is listened to."""
+    """A recording takes precedence over the server's phase."""
     assert activity(Phase.HINTING, recording=True) == Activity("Listening…")
 
 
-def test_stopped_is_trouble_until_it_is_tried_again() -> None:
-    """A failed turn is marked; a retry that works again is not."""
+def test_failure_is_highlighted_until_retried() -> None:
+    """A failed turn is highlighted; a running retry is not."""
     assert activity(Phase.IDLE, failed=True) == Activity("Stopped", trouble=True)
     assert not activity(Phase.GENERATING, failed=True).trouble
 
 
 def test_progress() -> None:
-    """The progress counts the question that is open, and in the end the answers."""
+    """Progress counts the open question, and at the end the answers."""
     assert progress(interview(0)) == "5 questions"
     assert progress(interview(2, 1)) == "question 2 of 5"
     assert progress(interview(5, 5)) == "question 5 of 5"
@@ -85,15 +85,15 @@ def test_progress() -> None:
 
 
 def test_allowance() -> None:
-    """Requests are counted for people; an unlimited allowance is not worth a word."""
+    """The remaining requests are shown unless they are unlimited."""
     assert allowance(Quota(limit=100, remaining=87)) == "87 requests left"
     assert allowance(Quota(limit=100, remaining=1)) == "1 request left"
     assert allowance(Quota(limit=0, remaining=0)) == ""
     assert allowance(None) == ""
 
 
-def test_facts_give_way_in_a_narrow_line() -> None:
-    """What does not fit is left out whole, the least needed first."""
+def test_facts_are_dropped_in_a_narrow_line() -> None:
+    """Facts that do not fit are dropped whole, the least important first."""
     line = StatusLine()
     line.set_reactive(StatusLine.progress, "question 2 of 5")
     line.set_reactive(StatusLine.allowance, "87 requests left")

@@ -1,7 +1,4 @@
-"""What the screens ask of a connection to a server, so that tests can stand in for one.
-
-`prepcli.client` is the real thing.
-"""
+"""Protocols of what the screens need from a session; `prepcli.client` implements them."""
 
 from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
@@ -12,7 +9,7 @@ from prepserver.wire.protocol import ClientMessages, Interview, InterviewSpec
 
 
 class RecordingLink(Protocol):
-    """A recording on its way to the server. Nothing fed is lost by a reconnect."""
+    """A recording being sent. A reconnect loses none of its audio."""
 
     def feed(self, pcm: bytes) -> None: ...
     async def stop(self) -> None: ...
@@ -20,7 +17,7 @@ class RecordingLink(Protocol):
 
 
 class RoomLink(Protocol):
-    """A room: entered, it yields what happens there, and takes what is said. Raises PrepError."""
+    """A room: an async context manager that yields events and sends messages. Raises PrepError."""
 
     async def __aenter__(self) -> Self: ...
     async def __aexit__(
@@ -36,7 +33,7 @@ class RoomLink(Protocol):
 
 
 class RestLink(Protocol):
-    """Raises PrepError."""
+    """The REST calls of the screens. Every call may raise PrepError."""
 
     async def list_interviews(self) -> Sequence[Interview]: ...
     async def create_interview(self, spec: InterviewSpec) -> Interview: ...
@@ -44,7 +41,7 @@ class RestLink(Protocol):
 
 
 class SessionLink(Protocol):
-    """A server that somebody is logged in to."""
+    """An authenticated connection to a server."""
 
     @property
     def rest(self) -> RestLink: ...
