@@ -144,7 +144,7 @@ def keys_page() -> str:
     for section in keys.SECTIONS:
         lines += [f"## {section.title}\n", "| keys | action |", "| --- | --- |"]
         for key in section.keys:
-            names = " or ".join(f"`{keys.spelled(name)}`" for name in key.keys.split(","))
+            names = " or ".join(f"`{keys.key_label(name)}`" for name in key.keys.split(","))
             lines.append(f"| {names} | {table_cell(key.help)} |")
         lines.append("\n")
     return _joined(lines)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from textual.pilot import Pilot
 
-from prepcli.errors import PrepError
+from prepcli.errors import LocalServerFailed, PrepError
 from prepcli.tui.app import PrepApp, last_active
 from prepcli.tui.screens.interview import InterviewScreen
 from prepcli.tui.screens.lobby import LobbyScreen

@@ -37,7 +37,7 @@ class RejectingRoom(FakeRoom):
         super().__init__()
         self._error = error
 
-    def recording(self) -> FakeRecording:
+    def start_recording(self) -> FakeRecording:
         self.recordings.append(RejectingRecording(self._error))
         return self.recordings[-1]
 
