@@ -1,5 +1,7 @@
-"""Simulations by hand: `python -m tests.simulation 17` replays a seed and looks for the fewest
-steps that go wrong; `python -m tests.simulation 0:5000` tries many.
+"""Runs simulations from the command line.
+
+`python -m tests.simulation 17` repeats a seed and finds the fewest steps that fail;
+`python -m tests.simulation 0:5000` runs a range of seeds.
 """
 
 import sys
@@ -13,11 +15,11 @@ from tests.simulation.simulation import Violation, run, shrink
 def main(argument: str) -> int:
     first, colon, last = argument.partition(":")
     if colon:
-        return many(range(int(first), int(last)))
-    return one(int(first))
+        return run_seeds(range(int(first), int(last)))
+    return run_seed(int(first))
 
 
-def one(seed: int) -> int:
+def run_seed(seed: int) -> int:
     try:
         run(seed)
     except Violation as violation:
@@ -26,25 +28,26 @@ def one(seed: int) -> int:
         try:
             run(seed, fewest)
         except Violation as smaller:
-            print(f"\nthe fewest steps:\n{smaller.what}\n{steps.described(fewest)}")
+            print(f"\nfewest steps that fail:\n{smaller.description}\n{steps.format_steps(fewest)}")
         return 1
-    print(f"seed {seed} holds")
+    print(f"seed {seed}: no violation")
     return 0
 
 
-def many(seeds: range) -> int:
-    began, failed = time.monotonic(), []
-    seen: Counter[str] = Counter()
+def run_seeds(seeds: range) -> int:
+    started, failed = time.monotonic(), []
+    coverage: Counter[str] = Counter()
     for seed in seeds:
         try:
-            seen += run(seed).seen
+            coverage += run(seed).coverage
         except Violation as violation:
             failed.append(seed)
             print(
-                f"seed {seed}, step {len(violation.done) - 1}: {violation.what[:300]}", flush=True
+                f"seed {seed}, step {len(violation.done) - 1}: {violation.description[:300]}",
+                flush=True,
             )
-    print("\n".join(f"{count:7} {what}" for what, count in sorted(seen.items())))
-    seconds = time.monotonic() - began
+    print("\n".join(f"{count:7} {event}" for event, count in sorted(coverage.items())))
+    seconds = time.monotonic() - started
     print(f"{len(seeds)} seeds in {seconds:.0f} s, {len(failed)} failed: {failed[:40]}")
     return 1 if failed else 0
 

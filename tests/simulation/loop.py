@@ -1,7 +1,6 @@
-"""An event loop in which nothing happens by itself: no sockets, no threads, no time.
+"""An event loop without sockets, threads or time, in which a seed decides the order of all work.
 
-What would have waited for a thread waits in `Disk` until the simulation lets it run, so the order
-of everything is decided by a seed.
+Work for threads waits in `SimulatedDisk` until the simulation runs it.
 """
 
 import asyncio
@@ -12,23 +11,23 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
 from typing import Any
 
-__all__ = ["TASKS", "Disk", "Stalled", "VirtualLoop"]
+__all__ = ["SERVER_TASKS", "Deadlocked", "SimulatedDisk", "VirtualLoop"]
 
-TASKS: contextvars.ContextVar[list[asyncio.Task[Any]] | None] = contextvars.ContextVar(
+SERVER_TASKS: contextvars.ContextVar[list[asyncio.Task[Any]] | None] = contextvars.ContextVar(
     "tasks", default=None
 )
-"""Where the tasks of one life of the server are listed, so that a crash can take them all."""
+"""Tasks of one server process, which a crash cancels."""
 
-EAGER = 0.3
-"""How often a piece of disk work is done before the loop has come to rest."""
+EARLY_WORK_PROBABILITY = 0.3
+"""Probability of running disk work before the loop is idle."""
 
 
-class Stalled(Exception):
-    """Everybody waits for something that nothing will bring about."""
+class Deadlocked(Exception):
+    """Every task waits, and nothing in the simulation can wake one."""
 
 
 class _NoSelector(selectors.BaseSelector):
-    """Never ready; waiting for it would be for ever."""
+    """Selector that is never ready; waiting for it raises Deadlocked."""
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
         return selectors.SelectorKey(fileobj, 0, events, data)
@@ -38,7 +37,7 @@ class _NoSelector(selectors.BaseSelector):
 
     def select(self, timeout: float | None = None) -> list[Any]:
         if timeout is None or timeout > 0:
-            raise Stalled("the simulation waits for something outside of it")
+            raise Deadlocked("every task waits for something outside the simulation")
         return []
 
     def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
@@ -46,27 +45,27 @@ class _NoSelector(selectors.BaseSelector):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """Runs callbacks in the order they were scheduled, and work for threads on `disk`."""
+    """Runs callbacks in the order of scheduling, and work for threads on `disk`."""
 
     def __init__(self) -> None:
         super().__init__(_NoSelector())
-        self.disk: Disk | None = None
-        """What stands for the default executor."""
+        self.disk: SimulatedDisk | None = None
+        """Replacement for the default executor."""
 
     @property
-    def resting(self) -> bool:
-        """Whether nothing else is ready to run."""
+    def is_idle(self) -> bool:
+        """True while no callback is ready to run."""
         return not self._ready  # type: ignore[attr-defined]
 
-    async def rest(self) -> None:
-        """Return when nothing else is ready to run."""
-        while not self.resting:  # noqa: ASYNC110 - there is nothing but the loop to wait for
+    async def run_until_idle(self) -> None:
+        """Return when no other callback is ready to run."""
+        while not self.is_idle:  # noqa: ASYNC110 - the loop itself is waited for
             await asyncio.sleep(0)
 
     def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
         task = super().create_task(coro, **options)
         context = options.get("context")
-        tasks = TASKS.get() if context is None else context.get(TASKS)
+        tasks = SERVER_TASKS.get() if context is None else context.get(SERVER_TASKS)
         if tasks is not None:
             tasks.append(task)
         return task
@@ -77,25 +76,25 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return super().run_in_executor(executor or self.disk, func, *args)
 
     def _write_to_self(self) -> None:
-        """Nobody sleeps in the selector, so nobody has to be woken."""
+        """Do nothing: the selector never blocks, so it needs no wake-up."""
 
     def _add_reader(self, fd: Any, callback: Any, *args: Any) -> None:
-        """Of the pipe that `_write_to_self` would use."""
+        """Ignore the pipe that `_write_to_self` would use."""
 
     def _remove_reader(self, fd: Any) -> bool:
         return False
 
 
-class Disk(Executor):
-    """Work that waits for a disk: done in an order that a seed decides, or not at all."""
+class SimulatedDisk(Executor):
+    """Executor that queues disk work and runs it in an order that a seed decides."""
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
         self._waiting: list[tuple[Future[Any], Callable[[], Any]]] = []
-        self.done = 0
-        """Pieces of work done so far: as long as it stays the same, the files do."""
-        self.held = False
-        """A disk so slow that nothing comes back until it is not."""
+        self.completed = 0
+        """Number of completed work items; while it is constant, so are the files."""
+        self.blocked = False
+        """True while the disk completes no work on its own."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         future: Future[Any] = Future()
@@ -106,11 +105,11 @@ class Disk(Executor):
     def waiting(self) -> int:
         return len(self._waiting)
 
-    def work(self) -> bool:
-        """Do one piece of what waits; whether there was one."""
+    def run_one(self) -> bool:
+        """Run one waiting work item. Return True if there was one."""
         if not self._waiting:
             return False
-        self.done += 1
+        self.completed += 1
         future, work = self._waiting.pop(self._rng.randrange(len(self._waiting)))
         if future.set_running_or_notify_cancel():
             try:
@@ -122,15 +121,16 @@ class Disk(Executor):
         return True
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        while self.work():
+        while self.run_one():
             pass
 
     async def settle(self, loop: VirtualLoop) -> None:
-        """Let everything run until only time, a model or the network can bring more."""
+        """Run everything until only time, a model or the network can cause more work."""
         while True:
-            while not loop.resting:
+            while not loop.is_idle:
                 await asyncio.sleep(0)
-                if self._waiting and not self.held and self._rng.random() < EAGER:
-                    self.work()
-            if (self.held or not self.work()) and loop.resting:
+                may_work = self._waiting and not self.blocked
+                if may_work and self._rng.random() < EARLY_WORK_PROBABILITY:
+                    self.run_one()
+            if (self.blocked or not self.run_one()) and loop.is_idle:
                 return

@@ -1,4 +1,4 @@
-"""Models under the simulation's control: they answer, dawdle, fail, die or say nothing."""
+"""Models that the simulation controls: they reply, slow down, fail, crash or hang."""
 
 import asyncio
 import re
@@ -12,130 +12,140 @@ from prepserver.engines.types import ModelInfo, Prompt, TextDelta, Transcription
 from prepserver.errors import InferenceError
 from prepserver.wire.error_codes import ErrorCode
 
-__all__ = ["Director", "Language", "Mood", "Speaking", "SpeechWriter"]
+__all__ = [
+    "Behaviour",
+    "GeneratedReply",
+    "ModelController",
+    "SimulatedLanguageModel",
+    "SimulatedSpeechModel",
+]
 
 
-class Mood(Struct, frozen=True):
-    """How a model behaves in the calls that begin now."""
+class Behaviour(Struct, frozen=True):
+    """The behaviour of a model in the calls that start while it is set."""
 
-    way: str = "answers"
-    """`answers`; `fails` for good; `dies`, which may be retried; `hangs` until the mood changes;
-    `rambles`, which is not acceptable as a question."""
-    delay: float = 0.0
+    kind: str = "answers"
+    """`answers`; `fails`, with a permanent error; `crashes`, with a retryable error; `hangs`, until
+    the behaviour changes; `rambles`, with text that is not acceptable as a question."""
+    word_delay: float = 0.0
     """Virtual seconds before each word."""
     words: int = 0
-    """Said before it fails, dies or hangs."""
+    """Number of words before the model fails, crashes or hangs."""
 
 
-class Speaking(Struct):
-    """What a model has given away for one interview in the call of the moment."""
+class GeneratedReply(Struct):
+    """The text that a model has generated for one interview in the current call."""
 
     text: str = ""
-    at: float = 0.0
-    """When it last said something."""
-    going_on: bool = False
+    updated_at: float = 0.0
+    """Monotonic time of the last word, in seconds."""
+    in_progress: bool = False
 
 
-class Director:
-    """Tells the models how to behave, and remembers what they said."""
+class ModelController:
+    """Sets the behaviour of the models and records their replies."""
 
     def __init__(self) -> None:
-        self.mood = Mood()
-        self.hearing = Mood()
-        self.speaking: dict[str, Speaking] = {}
-        """By role, which is different for each interview."""
+        self.language = Behaviour()
+        self.speech = Behaviour()
+        self.replies: dict[str, GeneratedReply] = {}
+        """Latest reply by role, which is different for each interview."""
         self._changed = asyncio.Event()
 
-    def change(self, *, mood: Mood | None = None, hearing: Mood | None = None) -> None:
-        self.mood = mood or self.mood
-        self.hearing = hearing or self.hearing
+    def set_behaviour(
+        self, *, language: Behaviour | None = None, speech: Behaviour | None = None
+    ) -> None:
+        self.language = language or self.language
+        self.speech = speech or self.speech
         self._changed.set()
         self._changed = asyncio.Event()
 
-    def begin(self, prompt: Prompt) -> Speaking:
-        """Nothing but the opening of a reply is said."""
-        said = Speaking(prompt.opening.lstrip())
+    def start_reply(self, prompt: Prompt) -> GeneratedReply:
+        """Record a new reply, which consists of the opening of the prompt so far."""
+        reply = GeneratedReply(prompt.opening.lstrip())
         if prompt.purpose in ("question", "hint", "closing", "summary"):
-            self.speaking[_role(prompt)] = said
-        return said
+            self.replies[_find_role(prompt)] = reply
+        return reply
 
-    async def change_of(self, mood: Mood) -> None:
-        """Return when neither model is in this mood any more."""
-        while mood is self.mood or mood is self.hearing:
+    async def wait_for_change(self, behaviour: Behaviour) -> None:
+        """Wait until neither model has this behaviour."""
+        while behaviour is self.language or behaviour is self.speech:
             await self._changed.wait()
 
 
-class Language(ScriptedLanguageModel):
-    """The scripted interviewer in one of these moods."""
+class SimulatedLanguageModel(ScriptedLanguageModel):
+    """The scripted language model with a controlled behaviour."""
 
-    def __init__(self, clock: Clock, director: Director, *, compact: bool, context: int) -> None:
+    def __init__(
+        self, clock: Clock, controller: ModelController, *, few_shot: bool, context: int
+    ) -> None:
         super().__init__(clock)
         self._time = clock
-        self._director = director
-        self._compact = compact
+        self._controller = controller
+        self._few_shot = few_shot
         self._context = context
 
     async def start(self) -> ModelInfo:
-        parameters = 100_000_000 if self._compact else 8_000_000_000
+        parameters = 100_000_000 if self._few_shot else 8_000_000_000
         return ModelInfo(name="simulated", parameters=parameters, context=self._context)
 
     async def generate(self, prompt: Prompt) -> AsyncGenerator[TextDelta | Usage, None]:
-        mood = self._director.mood
-        said = self._director.begin(prompt)
-        said.going_on = True
-        spoken = 0
+        behaviour = self._controller.language
+        reply = self._controller.start_reply(prompt)
+        reply.in_progress = True
+        words = 0
         try:
             async for event in super().generate(prompt):
                 if isinstance(event, TextDelta):
-                    if mood.way in ("fails", "dies", "hangs") and spoken >= mood.words:
+                    if behaviour.kind in ("fails", "crashes", "hangs") and words >= behaviour.words:
                         break
-                    await self._time.sleep(mood.delay)
-                    spoken += 1
-                    said.text += event.text if said.text else event.text.lstrip()
-                    said.at = self._time.monotonic()
+                    await self._time.sleep(behaviour.word_delay)
+                    words += 1
+                    reply.text += event.text if reply.text else event.text.lstrip()
+                    reply.updated_at = self._time.monotonic()
                     yield event
-                    if mood.way == "rambles":
-                        said.text += "?"
+                    if behaviour.kind == "rambles":
+                        reply.text += "?"
                         yield TextDelta("?")
-                elif mood.way in ("answers", "rambles"):
+                elif behaviour.kind in ("answers", "rambles"):
                     yield event
-            if mood.way == "hangs":
-                await self._director.change_of(mood)
-            if mood.way not in ("answers", "rambles"):
-                raise _failure(mood)
+            if behaviour.kind == "hangs":
+                await self._controller.wait_for_change(behaviour)
+            if behaviour.kind not in ("answers", "rambles"):
+                raise _create_error(behaviour)
         finally:
-            said.going_on = False
+            reply.in_progress = False
 
 
-class SpeechWriter(ScriptedSpeechModel):
-    """The scripted ears in one of these moods."""
+class SimulatedSpeechModel(ScriptedSpeechModel):
+    """The scripted speech model with a controlled behaviour."""
 
-    def __init__(self, clock: Clock, director: Director) -> None:
+    def __init__(self, clock: Clock, controller: ModelController) -> None:
         super().__init__(clock)
         self._time = clock
-        self._director = director
+        self._controller = controller
 
     async def transcribe(self, pcm: bytes, vocabulary: str = "") -> Transcription:
-        mood = self._director.hearing
-        await self._time.sleep(mood.delay)
-        if mood.way == "hangs":
-            await self._director.change_of(mood)
-        if mood.way in ("answers", "rambles"):
+        behaviour = self._controller.speech
+        await self._time.sleep(behaviour.word_delay)
+        if behaviour.kind == "hangs":
+            await self._controller.wait_for_change(behaviour)
+        if behaviour.kind in ("answers", "rambles"):
             return await super().transcribe(pcm, vocabulary)
-        raise _failure(mood)
+        raise _create_error(behaviour)
 
 
-def _failure(mood: Mood) -> InferenceError:
-    if mood.way == "fails":
+def _create_error(behaviour: Behaviour) -> InferenceError:
+    if behaviour.kind == "fails":
         return InferenceError(
             "The model cannot do this.", code=ErrorCode.INFERENCE, retryable=False
         )
     return InferenceError("The model's process ended.", code=ErrorCode.WORKER_DIED)
 
 
-def _role(prompt: Prompt) -> str:
-    """Which interview a prompt is of: each is for a role of its own."""
+def _find_role(prompt: Prompt) -> str:
+    """Return the role in the prompt, which identifies the interview."""
     text = prompt.text or prompt.turns[0].content
     found = re.search(r"Keeper \w", text)
-    assert found is not None, "a prompt that does not name the role"
+    assert found is not None, "the prompt does not name the role"
     return found[0]

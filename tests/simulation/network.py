@@ -1,7 +1,7 @@
-"""The wire between the client's real Room and the server's real socket, without a network.
+"""Connections between the client's real Room and the server's real socket, without a network.
 
-A link loses nothing and reorders nothing, as TCP does, until it is cut; then each side learns of
-it in its own time. It can be frozen, as when the client's machine is too busy to read.
+Like TCP, a link neither loses nor reorders data until it is cut; then each side learns of the cut
+at a time of its own. A frozen link stands for a client that is too busy to read.
 """
 
 import asyncio
@@ -24,11 +24,11 @@ from prepserver.http.sockets import Sockets
 __all__ = ["CAPACITY", "Link", "Network"]
 
 CAPACITY = 4
-"""Writes of the server that the kernels hold for a client that does not read."""
+"""Number of server writes that the kernels buffer for a client that does not read."""
 
 
 class Server(Protocol):
-    """The life of a server that a link ends in."""
+    """The server process at the other end of a link."""
 
     sockets: Sockets
     state: ServerState
@@ -38,8 +38,10 @@ class Server(Protocol):
 
 
 class Link(asyncio.Transport):
-    """One connection: to the client what websockets' ClientConnection is, to the server's socket
-    its transport. In between are websockets' own halves without I/O."""
+    """One connection: the client's ClientConnection of websockets, and the server's transport.
+
+    The protocol between them is websockets' own implementation without I/O.
+    """
 
     def __init__(self, server: Server, url: str, network: "Network") -> None:
         super().__init__()
@@ -47,20 +49,20 @@ class Link(asyncio.Transport):
         self.server = server
         self.frozen = False
         self.close_code: int | None = None
-        self.given = 0
-        """Messages that the client has read."""
+        self.messages_read = 0
+        """Number of messages that the client has read since it was last frozen or thawed."""
         self._client = ClientProtocol(parse_uri(url), max_size=None)
-        self._up: deque[bytes] = deque()
-        self._down: deque[bytes] = deque()
-        self._frames: deque[str] = deque()
+        self._to_server: deque[bytes] = deque()
+        self._to_client: deque[bytes] = deque()
+        self._messages: deque[str] = deque()
         self._reading = True
-        self._stuck = False
+        self._writing_paused = False
         self._cut = False
-        """The client knows that the connection is gone."""
+        """True once the client knows that the connection is lost."""
         self._closed = False
-        """The server's end is closed: nothing comes behind what has left it."""
-        self._noticed = False
-        """The server's socket has been told."""
+        """True once the server's end is closed and sends nothing more."""
+        self._loss_detected = False
+        """True once the server's socket knows that the connection is lost."""
         self._changed = asyncio.Event()
         self.answered: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
         self._socket = server.sockets.create_protocol(None, server.state, None)
@@ -69,39 +71,43 @@ class Link(asyncio.Transport):
         self._flush()
 
     @property
-    def flowing(self) -> bool:
-        """Nothing is under way in either direction, and nothing holds up what comes."""
+    def is_idle(self) -> bool:
+        """True while nothing is in transit in either direction and the link works."""
         return not (
-            self._up or self._down or self._frames or self.frozen or self._cut or self._closed
+            self._to_server
+            or self._to_client
+            or self._messages
+            or self.frozen
+            or self._cut
+            or self._closed
         )
 
-    # --- What happens to it -------------------------------------------------------------------
+    # --- Faults -------------------------------------------------------------------------------
 
     def freeze(self, frozen: bool) -> None:
-        """Whether the client is too busy to read."""
         if frozen is not self.frozen:
-            self.frozen, self.given = frozen, 0
-            self._take()
+            self.frozen, self.messages_read = frozen, 0
+            self._receive()
 
-    def cut(self, arriving: int) -> None:
-        """The client is cut off; so many of its writes are still on their way."""
+    def cut(self, delivered: int) -> None:
+        """Cut the client off; only its first `delivered` writes in transit still arrive."""
         self._cut = True
-        while len(self._up) > arriving:
-            self._up.pop()
-        self._down.clear()
-        self._change()
+        while len(self._to_server) > delivered:
+            self._to_server.pop()
+        self._to_client.clear()
+        self._notify()
 
-    def notice(self) -> None:
-        """The server learns that the client is gone, behind what still arrives."""
-        if not self._noticed:
-            self._noticed = self._closed = True
+    def detect_loss(self) -> None:
+        """Let the server learn of the loss, after the data that still arrives."""
+        if not self._loss_detected:
+            self._loss_detected = self._closed = True
             self.server.call_soon(self._socket.connection_lost, None)
-        self._change()
+        self._notify()
 
     def end(self) -> None:
-        """The server's process is gone, and its kernel closes the connection."""
-        self._closed = self._noticed = True
-        self._change()
+        """Close the connection as the kernel does when the server's process ends."""
+        self._closed = self._loss_detected = True
+        self._notify()
 
     # --- The client's end ---------------------------------------------------------------------
 
@@ -115,13 +121,13 @@ class Link(asyncio.Transport):
         trace: TracebackType | None,
     ) -> None:
         self._cut = True
-        self.notice()
+        self.detect_loss()
 
     async def send(self, data: str | bytes) -> None:
         if self._cut or self._client.close_rcvd is not None:
             raise ConnectionClosedError(None, None)
         if isinstance(data, str):
-            self._network.carried.append(data)
+            self._network.sent_texts.append(data)
             self._client.send_text(data.encode())
         else:
             self._client.send_binary(data)
@@ -131,75 +137,75 @@ class Link(asyncio.Transport):
         while True:
             if self._cut:
                 raise ConnectionClosedError(None, None)
-            if self._frames and not self.frozen:
-                self.given += 1
-                return self._frames.popleft()
+            if self._messages and not self.frozen:
+                self.messages_read += 1
+                return self._messages.popleft()
             if (close := self._client.close_rcvd) is not None:
                 self.close_code = close.code
-                self._network.codes.append(close.code)
+                self._network.close_codes.append(close.code)
                 self._cut = True
                 raise ConnectionClosedError(close, None)
-            if self._closed and not self._down:
+            if self._closed and not self._to_client:
                 self._cut = True
                 continue
             await self._changed.wait()
 
     def _flush(self) -> None:
-        """Send what the client's protocol has to say."""
+        """Send the pending output of the client's protocol."""
         if (data := b"".join(self._client.data_to_send())) and not self._cut:
-            self._up.append(data)
-            self.server.call_soon(self._carry)
+            self._to_server.append(data)
+            self.server.call_soon(self._deliver_to_server)
 
-    def _take(self) -> None:
-        """Read what the server wrote, unless the client is too busy."""
+    def _receive(self) -> None:
+        """Read the server's output, unless the client is frozen or cut off."""
         if self.frozen or self._cut:
             return
-        while self._down:
-            self._client.receive_data(self._down.popleft())
+        while self._to_client:
+            self._client.receive_data(self._to_client.popleft())
             for event in self._client.events_received():
                 if isinstance(event, Response) and not self.answered.done():
                     self.answered.set_result(event)
                 elif isinstance(event, Frame) and event.opcode is Opcode.TEXT:
                     assert event.fin
-                    self._frames.append(bytes(event.data).decode())
+                    self._messages.append(bytes(event.data).decode())
         self._flush()
-        if self._stuck:
-            self._stuck = False
+        if self._writing_paused:
+            self._writing_paused = False
             self.server.call_soon(self._socket.resume_writing)
-        self._change()
+        self._notify()
 
-    def _change(self) -> None:
-        """Let the client look again."""
+    def _notify(self) -> None:
+        """Wake a client that waits in `recv`."""
         self._changed.set()
         self._changed = asyncio.Event()
 
-    # --- The server's end, a transport --------------------------------------------------------
+    # --- The server's end: a transport --------------------------------------------------------
 
-    def _carry(self) -> None:
-        """What the client has sent reaches the server's socket, if that reads."""
-        while self._up and self._reading and not self._noticed:
-            self._socket.data_received(self._up.popleft())
+    def _deliver_to_server(self) -> None:
+        """Deliver the client's output to the server's socket, unless that has paused reading."""
+        while self._to_server and self._reading and not self._loss_detected:
+            self._socket.data_received(self._to_server.popleft())
 
     def write(self, data: Any) -> None:
         if self._closed:
             return
-        self._down.append(bytes(data))
-        if len(self._down) > CAPACITY and not self._stuck:
-            self._stuck = True
+        self._to_client.append(bytes(data))
+        if len(self._to_client) > CAPACITY and not self._writing_paused:
+            self._writing_paused = True
             self._socket.pause_writing()
         if not self._cut:
-            asyncio.get_running_loop().call_soon(self._take)
+            asyncio.get_running_loop().call_soon(self._receive)
 
     def is_closing(self) -> bool:
         return self._closed
 
     def close(self) -> None:
         self._closed = True
-        self.notice()
+        self.detect_loss()
 
     def abort(self) -> None:
         self._network.aborted += 1
-        self._down.clear()
+        self._to_client.clear()
         self.close()
 
     def pause_reading(self) -> None:
@@ -207,46 +213,48 @@ class Link(asyncio.Transport):
 
     def resume_reading(self) -> None:
         self._reading = True
-        self.server.call_soon(self._carry)
+        self.server.call_soon(self._deliver_to_server)
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        assert high == 0, "nothing is copied into the transport that does not leave at once"
+        assert high == 0, "the transport must not buffer"
 
 
 class Network:
-    """Connects clients to the server that is there at the moment."""
+    """Connects clients to the current server."""
 
     def __init__(self, clock: Clock, server: Callable[[], Server | None]) -> None:
         self._clock = clock
         self._server = server
-        self.codes: list[int] = []
-        """With which the server has closed links."""
+        self.close_codes: list[int] = []
+        """Close codes of the links that the server has closed."""
         self.aborted = 0
-        """Links that the server gave up: nobody read what it sent, or answered its pings."""
-        self.carried: list[str] = []
-        """Every text that a client has sent."""
+        """Number of links that the server aborted: the client read nothing, or answered no ping."""
+        self.sent_texts: list[str] = []
+        """Every text message that a client has sent."""
         self.links: dict[str, Link] = {}
-        """The latest of each client, by its name."""
+        """Latest link of each client, by name."""
         self.unreachable: dict[str, float] = {}
-        """Until when a client's own network is down."""
+        """Monotonic time until which each client's network is down, by name."""
 
     async def connect(self, url: str, timeout: float) -> Link:
-        """In the place of `prepcli.client.handshake.open_connection`; the host of the URL is the
-        client's name."""
+        """Replacement for `prepcli.client.handshake.open_connection`.
+
+        The host of the URL is the name of the client.
+        """
         parts = urlsplit(url)
         name = parts.hostname or ""
         server = self._server()
         if server is None or self.unreachable.get(name, 0.0) > self._clock.monotonic():
-            raise OSError("nobody answers")
+            raise OSError("connection refused")
         link = self.links[name] = Link(server, url, self)
-        patience = asyncio.ensure_future(self._clock.sleep(timeout))
+        deadline = asyncio.ensure_future(self._clock.sleep(timeout))
         try:
-            await asyncio.wait((link.answered, patience), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((link.answered, deadline), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            patience.cancel()
+            deadline.cancel()
             if not link.answered.done():
                 link.cut(0)
-                link.notice()
+                link.detect_loss()
         if not link.answered.done():
             raise TimeoutError
         response = link.answered.result()
@@ -254,26 +262,29 @@ class Network:
             raise InvalidStatus(response)
         return link
 
-    def cut(self, name: str, *, arriving: int, unnoticed: float, outage: float) -> None:
-        """Cut a client off: `arriving` messages of it still reach the server, which learns of the
-        cut after `unnoticed` seconds; the client can connect again after `outage`."""
+    def cut(self, name: str, *, delivered: int, detected_after: float, outage: float) -> None:
+        """Cut the link of a client.
+
+        The first `delivered` writes in transit still reach the server, which learns of the cut
+        after `detected_after` seconds. The client can connect again after `outage` seconds.
+        """
         self.unreachable[name] = self._clock.monotonic() + outage
         link = self.links.pop(name, None)
         if link is None:
             return
-        link.cut(arriving)
-        if not unnoticed:
-            link.notice()
+        link.cut(delivered)
+        if not detected_after:
+            link.detect_loss()
             return
 
-        async def find_out() -> None:
-            await self._clock.sleep(unnoticed)
-            link.notice()
+        async def detect_loss_later() -> None:
+            await self._clock.sleep(detected_after)
+            link.detect_loss()
 
-        link.server.spawn(find_out())
+        link.server.spawn(detect_loss_later())
 
     def end(self, *, lost: bool) -> None:
-        """The server's process is gone. `lost`: what it had sent does not arrive either."""
+        """End all links with the server's process. With `lost`, messages in transit are lost."""
         for link in self.links.values():
             if lost:
                 link.cut(0)

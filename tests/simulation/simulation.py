@@ -1,7 +1,7 @@
-"""Runs a schedule against the real server and the real client, and looks after every step.
+"""Runs a schedule against the real server and the real client, and checks them after every step.
 
-run(seed)          raises Violation, which says how to see it again
-shrink(seed)       the fewest steps that still go wrong
+`run` raises Violation, which contains the command that repeats the run. `shrink` finds the fewest
+steps that still fail.
 """
 
 import asyncio
@@ -26,13 +26,14 @@ from prepserver.interview.stubs import InterviewStub, UserInterviewsStub
 from prepserver.objects import connection
 from prepserver.objects.stubs import ObjectCall
 from prepserver.wire import protocol as wire
-from tests.simulation import checks, steps, truth
-from tests.simulation.life import USER, Life, Tokens
+from tests.simulation import checks, steps
+from tests.simulation.clients import SimulatedClient
+from tests.simulation.instrumentation import instrumented
 from tests.simulation.loop import VirtualLoop
-from tests.simulation.models import Director, Mood
+from tests.simulation.models import Behaviour, ModelController
 from tests.simulation.network import CAPACITY, Network
-from tests.simulation.people import Person
-from tests.simulation.watching import watched
+from tests.simulation.server import USER, SimulatedServer, Tokens
+from tests.simulation.stored_state import StoredState, read_stored_state
 from tests.support.clock import ManualClock
 
 __all__ = ["LENGTH", "Report", "Violation", "run", "shrink"]
@@ -40,44 +41,45 @@ __all__ = ["LENGTH", "Report", "Violation", "run", "shrink"]
 T = TypeVar("T")
 
 LENGTH = 70
-"""Steps of a schedule."""
+"""Number of steps in a schedule."""
 
-PATIENCE = 90.0
-"""Virtual seconds after which everything is done, when all troubles are over."""
+RECOVERY_SECONDS = 90.0
+"""Virtual seconds within which all work completes once the faults have ended."""
 
-
-_ID = re.compile(r'"type":"(?:user.message|audio.stop|turn.retry)","id":"[^"]+"')
-"""Of a client's message that must take effect once."""
+_MESSAGE_ID = re.compile(r'"type":"(?:user.message|audio.stop|turn.retry)","id":"[^"]+"')
+"""Matches the type and the id of a client's message that must be applied once."""
 
 
 class Violation(AssertionError):
-    """Something that must hold did not."""
+    """An invariant did not hold."""
 
-    def __init__(self, what: str, seed: int, done: tuple[steps.Step, ...]) -> None:
+    def __init__(self, description: str, seed: int, done: tuple[steps.ScheduledStep, ...]) -> None:
         super().__init__(
-            f"{what}\n\nseed {seed}, {steps.setup(seed)}\n{steps.described(done)}\n"
-            f"\nagain: python -m tests.simulation {seed}"
+            f"{description}\n\nseed {seed}, {steps.make_setup(seed)}\n{steps.format_steps(done)}\n"
+            f"\nrepeat with: python -m tests.simulation {seed}"
         )
-        self.what = what
+        self.description = description
         self.done = done
+        """Steps up to the one that failed."""
 
     @property
     def kind(self) -> str:
-        """What it is about, whatever the names and numbers."""
-        return re.sub(r"[0-9a-f-]*\d[0-9a-f-]*|^\w+: ", "", self.what.partition("\n")[0])[:30]
+        """Description without names and numbers, to compare violations."""
+        first_line = self.description.partition("\n")[0]
+        return re.sub(r"[0-9a-f-]*\d[0-9a-f-]*|^\w+: ", "", first_line)[:30]
 
 
 class Report(Struct, frozen=True):
-    """What a run came to."""
+    """The result of a run."""
 
     trace: str
-    """A digest of all that every client ever showed: the same for the same seed."""
-    seen: Counter[str]
-    """How often each thing happened that simulations are for."""
+    """Digest of every state that a client showed; equal for equal seeds."""
+    coverage: Counter[str]
+    """Number of occurrences of each event of interest."""
 
 
 class SettlingClock(ManualClock):
-    """Lets everything that a moment sets going come to rest before the next moment."""
+    """Clock that lets the simulation become idle before each next moment."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -88,11 +90,12 @@ class SettlingClock(ManualClock):
         await self.settle()
 
 
-def run(seed: int, schedule: tuple[steps.Step, ...] | None = None) -> Report:
-    """Raises Violation."""
-    schedule = steps.schedule(seed, LENGTH) if schedule is None else schedule
+def run(seed: int, schedule: tuple[steps.ScheduledStep, ...] | None = None) -> Report:
+    """Run one schedule. Raises Violation."""
+    schedule = steps.make_schedule(seed, LENGTH) if schedule is None else schedule
+    setup = steps.make_setup(seed)
     ids = random.Random(f"ids {seed}")
-    folder = Path(tempfile.mkdtemp(prefix="simulation-", dir=_memory()))
+    folder = Path(tempfile.mkdtemp(prefix="simulation-", dir=_memory_folder()))
 
     def uuid4() -> uuid.UUID:
         return uuid.UUID(int=ids.getrandbits(128), version=4)
@@ -100,30 +103,33 @@ def run(seed: int, schedule: tuple[steps.Step, ...] | None = None) -> Report:
     try:
         with (
             patch("uuid.uuid4", uuid4),
-            patch.object(connection, "MAX_QUEUED_MESSAGES", steps.setup(seed).outbox),
-            watched(),
+            patch.object(connection, "MAX_QUEUED_MESSAGES", setup.max_queued_messages),
+            instrumented(),
             asyncio.Runner(loop_factory=VirtualLoop) as runner,
         ):
             simulation = Simulation(seed, folder)
             try:
-                runner.run(simulation.play(schedule))
+                runner.run(simulation.run_schedule(schedule))
             except Exception as error:
-                what = str(error) if isinstance(error, AssertionError) else repr(error)
+                description = str(error) if isinstance(error, AssertionError) else repr(error)
                 done = schedule[: simulation.number + 1]
-                raise Violation(what, seed, done) from error
+                raise Violation(description, seed, done) from error
             return simulation.report()
     finally:
         shutil.rmtree(folder)
         if seed % 10 == 0:
-            gc.collect()  # what crashed servers have left open
+            gc.collect()  # closes what crashed servers left open
 
 
-def shrink(seed: int, *, runs: int = 300) -> tuple[steps.Step, ...]:
-    """Leave out steps, many at first, then one at a time, as long as something still goes wrong."""
+def shrink(seed: int, *, runs: int = 300) -> tuple[steps.ScheduledStep, ...]:
+    """Leave out ever fewer steps at a time while the run still fails with the same violation.
+
+    `runs` limits the number of attempts.
+    """
 
     kind: str | None = None
 
-    def fails(schedule: tuple[steps.Step, ...]) -> tuple[steps.Step, ...] | None:
+    def fails(schedule: tuple[steps.ScheduledStep, ...]) -> tuple[steps.ScheduledStep, ...] | None:
         nonlocal kind
         try:
             run(seed, schedule)
@@ -132,7 +138,7 @@ def shrink(seed: int, *, runs: int = 300) -> tuple[steps.Step, ...]:
             return violation.done if violation.kind == kind else None
         return None
 
-    kept = fails(steps.schedule(seed, LENGTH))
+    kept = fails(steps.make_schedule(seed, LENGTH))
     if kept is None:
         return ()
     size = len(kept) // 2
@@ -149,68 +155,68 @@ def shrink(seed: int, *, runs: int = 300) -> tuple[steps.Step, ...]:
     return kept
 
 
-def _memory() -> str | None:
-    """A folder in memory where there is one: what is simulated is the disk's answers."""
+def _memory_folder() -> str | None:
+    """Return a folder in memory, if there is one; the disk's behaviour is simulated anyway."""
     shared = Path("/dev/shm")
     return str(shared) if shared.is_dir() else None
 
 
 class Simulation:
-    """One seed's world."""
+    """The server, the clients and the faults of one seed."""
 
     def __init__(self, seed: int, folder: Path) -> None:
         self.number = -1
-        """Of the step under way; -1 before the first."""
-        self._setup = steps.setup(seed)
+        """Index of the current step; -1 before the first."""
+        self._setup = steps.make_setup(seed)
         self._seed = seed
         self._folder = folder
         self._rng = random.Random(f"order {seed}")
         self._clock = SettlingClock()
         self._clock.settle = self._settle
-        self._director = Director()
+        self._controller = ModelController()
         self._tokens = Tokens()
-        self._life: Life | None = None
-        self._lives = 0
+        self._server: SimulatedServer | None = None
+        self._crashes = 0
         self._root = folder / "0"
         self._network: Network
-        self._people: list[Person] = []
+        self._clients: list[SimulatedClient] = []
         self._rooms: list[str] = []
         self._roles: dict[str, str] = {}
-        """The role that each interview is for."""
-        self._doomed: set[str] = set()
-        """Interviews that somebody asked to delete."""
+        """Role of each interview, by id."""
+        self._deletions_requested: set[str] = set()
+        """Ids of interviews whose deletion was requested."""
         self._deleted: set[str] = set()
-        """Those that the server said were deleted."""
+        """Ids of interviews whose deletion was confirmed."""
         self._trace = hashlib.sha256()
-        self._happened: Counter[str] = Counter()
-        self._read: truth.Stored | None = None
-        self._read_at: tuple[Life | None, int | None] | None = None
-        self._smooth_since = 0.0
-        """Since when, on the clock, the server has been running and its disk quick."""
+        self._coverage: Counter[str] = Counter()
+        self._read_state: StoredState | None = None
+        self._read_version: tuple[SimulatedServer | None, int | None] | None = None
+        self._responsive_since = 0.0
+        """Time since which the server has been running with a responsive disk, in seconds."""
 
     def report(self) -> Report:
-        return Report(self._trace.hexdigest(), self._happened)
+        return Report(self._trace.hexdigest(), self._coverage)
 
-    # --- Playing ------------------------------------------------------------------------------
+    # --- The run ------------------------------------------------------------------------------
 
-    async def play(self, schedule: tuple[steps.Step, ...]) -> None:
-        self._network = Network(self._clock, lambda: self._life)
+    async def run_schedule(self, schedule: tuple[steps.ScheduledStep, ...]) -> None:
+        self._network = Network(self._clock, lambda: self._server)
         with patch.object(room, "open_connection", self._network.connect):
             try:
                 await self._open()
                 for self.number, step in enumerate(schedule):
-                    await self._do(step.action)
-                    if step.turns is None:
+                    await self._run_action(step.action)
+                    if step.loop_iterations is None:
                         await self._settle()
-                    for _ in range(step.turns or 0):
+                    for _ in range(step.loop_iterations or 0):
                         await asyncio.sleep(0)
-                    self._check(resting=step.turns is None)
-                await self._calm_down()
+                    self._check(idle=step.loop_iterations is None)
+                await self._recover()
             finally:
                 await self._close()
 
     async def _open(self) -> None:
-        self._director.change(mood=Mood(delay=self._setup.pace))
+        self._controller.set_behaviour(language=Behaviour(word_delay=self._setup.word_delay))
         await self._start()
         for number in range(self._setup.interviews):
             role = f"Keeper {'ABCDEF'[number]}"
@@ -218,240 +224,264 @@ class Simulation:
             view = (await self._call(UserInterviewsStub(USER).create(request))).result()
             self._rooms.append(view.id)
             self._roles[view.id] = role
-        for number, which in enumerate(self._setup.people):
+        for number, index in enumerate(self._setup.clients):
             name = ("ann", "bob", "cid", "dot")[number]
-            party, place = (
-                ("user-interviews", "me") if which < 0 else ("interview", self._rooms[which])
+            party, room_name = (
+                ("user-interviews", "me") if index < 0 else ("interview", self._rooms[index])
             )
-            self._people.append(
-                Person(name, party, place, self._clock, self._tokens.fresh, self._seed)
+            self._clients.append(
+                SimulatedClient(name, party, room_name, self._clock, self._tokens.issue, self._seed)
             )
         await self._settle()
-        self._check(resting=True)
+        self._check(idle=True)
 
     async def _close(self) -> None:
-        for person in self._people:
-            await person.leave(self._settle)
-        if self._life is not None:
-            await self._life.stop()
+        for client in self._clients:
+            await client.close(self._settle)
+        if self._server is not None:
+            await self._server.stop()
 
     async def _settle(self) -> None:
-        if self._life is not None:
-            await self._life.settle()
+        if self._server is not None:
+            await self._server.settle()
         else:
-            await _loop().rest()
+            await _virtual_loop().run_until_idle()
 
     async def _start(self) -> None:
-        self._life = Life(
-            self._root, self._clock, self._director, self._tokens, self._rng, self._setup
+        self._server = SimulatedServer(
+            self._root, self._clock, self._controller, self._tokens, self._rng, self._setup
         )
-        await self._life.start()
-        self._smooth_since = self._clock.now()
+        await self._server.start()
+        self._responsive_since = self._clock.now()
 
     async def _call(self, call: ObjectCall[T]) -> asyncio.Task[T]:
-        """Call an object as the REST edge does; when the disk is held, nobody waits for it."""
-        assert self._life is not None
-        asked = self._life.spawn(self._life.rooms.registry.call(call))
+        """Call an object as the REST edge does, and return without waiting for a blocked disk."""
+        assert self._server is not None
+        call_task = self._server.spawn(self._server.rooms.registry.call(call))
         await self._settle()
-        return asked
+        return call_task
 
     # --- Steps --------------------------------------------------------------------------------
 
-    async def _do(self, action: steps.Action) -> None:
+    async def _run_action(self, action: steps.Action) -> None:
         match action:
-            case steps.Advance(seconds=seconds):
+            case steps.AdvanceTime(seconds=seconds):
                 await self._clock.advance(seconds)
-            case steps.Brain(mood=mood):
-                self._director.change(mood=mood)
-            case steps.Ears(mood=mood):
-                self._director.change(hearing=mood)
-            case steps.Expire():
+            case steps.SetLanguageBehaviour(behaviour=behaviour):
+                self._controller.set_behaviour(language=behaviour)
+            case steps.SetSpeechBehaviour(behaviour=behaviour):
+                self._controller.set_behaviour(speech=behaviour)
+            case steps.ExpireTokens():
                 self._tokens.expire()
-            case steps.Crash() | steps.Restart() | steps.Disk() | steps.Rename() | steps.Delete():
-                await self._do_to_server(action)
+            case (
+                steps.CrashServer()
+                | steps.RestartServer()
+                | steps.BlockDisk()
+                | steps.RenameInterview()
+                | steps.DeleteInterview()
+            ):
+                await self._act_on_server(action)
             case _:
-                await self._do_to_person(self._people[action.who], action)
+                await self._act_on_client(self._clients[action.client], action)
 
-    async def _do_to_server(self, action: steps.Action) -> None:
-        life = self._life
+    async def _act_on_server(self, action: steps.Action) -> None:
+        server = self._server
         match action:
-            case steps.Restart(down=down):
-                if life is not None:
-                    await life.stop()
-                    self._life = None
+            case steps.RestartServer(downtime=downtime):
+                if server is not None:
+                    await server.stop()
+                    self._server = None
                     self._network.end(lost=False)
-                    await self._clock.advance(down)
+                    await self._clock.advance(downtime)
                 await self._start()
-            case _ if life is None:
+            case _ if server is None:
                 return
-            case steps.Crash(done=done, lost=lost):
+            case steps.CrashServer(completed=completed, lost=lost):
                 self._count_crash()
-                self._lives += 1
-                copy = self._folder / str(self._lives)
-                self._life = None
+                self._crashes += 1
+                copy = self._folder / str(self._crashes)
+                self._server = None
                 self._network.end(lost=lost)
-                await life.crash(done, copy)
+                await server.crash(completed, copy)
                 shutil.rmtree(self._root)
                 self._root = copy
-            case steps.Disk(held=held):
-                life.disk.held = held
-            case steps.Rename(which=which):
-                id = self._rooms[which % len(self._rooms)]
-                if _went_well(await self._call(UserInterviewsStub(USER).find(id))):
+            case steps.BlockDisk(blocked=blocked):
+                server.disk.blocked = blocked
+            case steps.RenameInterview(index=index):
+                id = self._rooms[index % len(self._rooms)]
+                if _succeeded(await self._call(UserInterviewsStub(USER).find(id))):
                     await self._call(InterviewStub(id).rename(f"Title {self.number}"))
-            case steps.Delete(which=which):
-                id = self._rooms[which % len(self._rooms)]
-                self._doomed.add(id)
-                if _went_well(await self._call(UserInterviewsStub(USER).delete(id))):
+            case steps.DeleteInterview(index=index):
+                id = self._rooms[index % len(self._rooms)]
+                self._deletions_requested.add(id)
+                if _succeeded(await self._call(UserInterviewsStub(USER).delete(id))):
                     self._deleted.add(id)
 
-    async def _do_to_person(self, person: Person, action: steps.Action) -> None:
-        link = self._network.links.get(person.name)
+    async def _act_on_client(self, client: SimulatedClient, action: steps.Action) -> None:
+        link = self._network.links.get(client.name)
         match action:
-            case steps.Return():
-                await person.come_back(self._settle)
-            case steps.Drop(arriving=arriving, unnoticed=unnoticed, outage=outage):
+            case steps.RestartClient():
+                await client.restart(self._settle)
+            case steps.DropConnection(
+                delivered=delivered, detected_after=detected_after, outage=outage
+            ):
                 self._network.cut(
-                    person.name, arriving=arriving, unnoticed=unnoticed, outage=outage
+                    client.name, delivered=delivered, detected_after=detected_after, outage=outage
                 )
-            case steps.Freeze(frozen=frozen):
+            case steps.FreezeClient(frozen=frozen):
                 if link is not None:
                     link.freeze(frozen)
-            case _ if person.party != "interview" or person.ended is not None:
+            case _ if client.party != "interview" or client.end_error is not None:
                 return
-            case steps.Say(patient=patient):
-                if person.asked or not patient:
-                    await person.say()
-            case steps.Speak(frames=frames, patient=patient):
-                if person.recording or person.asked or not patient:
-                    person.speak(frames)
-            case steps.Deliver():
-                person.deliver()
-            case steps.Withdraw():
-                person.withdraw()
-            case steps.Press(key=key, patient=patient):
-                if person.would_press(key) or not patient:
-                    await person.press(key)
-            case steps.Edit(which=which):
-                await person.edit(which)
+            case steps.SendAnswer(only_if_offered=only_if_offered):
+                if client.can_answer or not only_if_offered:
+                    await client.send_answer()
+            case steps.Record(frames=frames, only_if_offered=only_if_offered):
+                if client.recording_id or client.can_answer or not only_if_offered:
+                    client.record(frames)
+            case steps.FinishRecording():
+                client.finish_recording()
+            case steps.CancelRecording():
+                client.cancel_recording()
+            case steps.SendCommand(command=command, only_if_offered=only_if_offered):
+                if client.offers(command) or not only_if_offered:
+                    await client.send_command(command)
+            case steps.EditAnswer(index=index):
+                await client.edit_answer(index)
 
-    async def _calm_down(self) -> None:
-        """End all troubles, and let time pass until everything must be done."""
-        self._director.change(mood=Mood(), hearing=Mood())
-        if self._life is None:
+    async def _recover(self) -> None:
+        """End all faults, let time pass, and check the final state."""
+        self._controller.set_behaviour(language=Behaviour(), speech=Behaviour())
+        if self._server is None:
             await self._start()
-        assert self._life is not None
-        self._life.disk.held = False
-        for person in self._people:
-            person.deliver()
-            link = self._network.links.get(person.name)
+        assert self._server is not None
+        self._server.disk.blocked = False
+        for client in self._clients:
+            client.finish_recording()
+            link = self._network.links.get(client.name)
             if link is not None:
                 link.freeze(False)
         self._network.unreachable.clear()
         await self._settle()
-        await self._clock.advance(PATIENCE)
-        self._check(resting=True)
-        self._count()
-        for id, one in self._stored().interviews.items():
-            if id not in self._doomed:
-                self._demand(checks.finished(one, self._in(id)))
-            elif id in self._deleted and one.view is not None:
+        await self._clock.advance(RECOVERY_SECONDS)
+        self._check(idle=True)
+        self._count_coverage()
+        for id, interview in self._stored().interviews.items():
+            if id not in self._deletions_requested:
+                self._raise_first(checks.check_final_state(interview, self._clients_in(id)))
+            elif id in self._deleted and interview.view is not None:
                 raise AssertionError(f"the deleted interview {id} is still there")
 
-    # --- Looking ------------------------------------------------------------------------------
+    # --- Checks -------------------------------------------------------------------------------
 
-    def _stored(self) -> truth.Stored:
-        """What the files say; they are read again when the disk has worked."""
-        state = (self._life, None if self._life is None else self._life.disk.done)
-        if self._read is None or self._read_at != state:
-            self._read, self._read_at = truth.read(self._root), state
-        return self._read
+    def _stored(self) -> StoredState:
+        """Return the stored state, read again only if the disk has completed work."""
+        state = (self._server, None if self._server is None else self._server.disk.completed)
+        if self._read_state is None or self._read_version != state:
+            self._read_state, self._read_version = read_stored_state(self._root), state
+        return self._read_state
 
-    def _in(self, id: str) -> list[Person]:
+    def _clients_in(self, id: str) -> list[SimulatedClient]:
         return [
-            person
-            for person, which in zip(self._people, self._setup.people, strict=True)
-            if which >= 0 and self._rooms[which] == id
+            client
+            for client, index in zip(self._clients, self._setup.clients, strict=True)
+            if index >= 0 and self._rooms[index] == id
         ]
 
-    def _check(self, *, resting: bool) -> None:
-        for person in self._people:
-            person.check()
-            self._trace.update(msgspec.json.encode(person.state))
-            self._demand(checks.each_client(person), person.name)
-        life = self._life
-        if life is not None and life.complaints:
-            raise AssertionError("\n".join(life.complaints))
+    def _check(self, *, idle: bool) -> None:
+        for client in self._clients:
+            client.raise_errors()
+            self._trace.update(msgspec.json.encode(client.state))
+            self._raise_first(checks.check_client(client), client.name)
+        server = self._server
+        if server is not None and server.errors:
+            raise AssertionError("\n".join(server.errors))
         stored = self._stored().interviews
-        for id, one in stored.items():
-            if id not in self._doomed:
-                self._demand(checks.always(one, self._in(id)))
-        if life is None or life.disk.held:
-            self._smooth_since = self._clock.now()
+        for id, interview in stored.items():
+            if id not in self._deletions_requested:
+                self._raise_first(checks.check_invariants(interview, self._clients_in(id)))
+        if server is None or server.disk.blocked:
+            self._responsive_since = self._clock.now()
             return
-        if not resting:
+        if not idle:
             return
-        for id, one in stored.items():
-            speaking = self._director.speaking.get(self._roles[id])
-            self._demand(checks.at_rest(one, self._clock.now(), self._smooth_since))
-            for person in self._in(id):
-                if self._informed(person):
-                    seen = checks.shown(person.state, one, speaking, self._clock.monotonic())
-                    self._demand(seen, person.name)
-        for person in self._people:
-            if person.party == "user-interviews" and self._informed(person):
+        for id, interview in stored.items():
+            reply = self._controller.replies.get(self._roles[id])
+            self._raise_first(
+                checks.check_idle_state(interview, self._clock.now(), self._responsive_since)
+            )
+            for client in self._clients_in(id):
+                if self._is_up_to_date(client):
+                    errors = checks.check_client_view(
+                        client.state, interview, reply, self._clock.monotonic()
+                    )
+                    self._raise_first(errors, client.name)
+        for client in self._clients:
+            if client.party == "user-interviews" and self._is_up_to_date(client):
                 listed = self._stored().listed
-                if list(person.state.interviews) != listed:
+                if list(client.state.interviews) != listed:
                     raise AssertionError(
-                        f"{person.name}: the list shows\n  {person.state.interviews}\n"
+                        f"{client.name}: the list shows\n  {client.state.interviews}\n"
                         f"and stored is\n  {listed}"
                     )
 
-    def _count(self) -> None:
-        """What this run has come past, so that somebody can ask whether runs do at all."""
-        happened = self._happened
-        for person in self._people:
-            happened.update(person.happened)
-            for sent in person.sent.values():
-                how = "accepted" if sent.accepted else "refused" if sent.refused else "given up"
-                happened[f"{sent.kind.__name__} {how}"] += 1
-        happened.update(f"closed with {code}" for code in self._network.codes)
-        happened["given up by the server"] = self._network.aborted
-        again = Counter(found[0] for data in self._network.carried if (found := _ID.search(data)))
-        happened["sent again"] = sum(count - 1 for count in again.values())
-        for one in self._stored().interviews.values():
-            happened.update(f"turn {turn.step} {turn.state}" for turn in one.turns)
-            happened.update(f"answer from {m.source}" for m in one.messages if m.kind == "answer")
-            happened["condensed"] += one.condensed.covered > 0
-            happened["answer edited"] += sum(message.edited for message in one.messages)
+    def _count_coverage(self) -> None:
+        """Count the events of interest, so that a test can check that they occur."""
+        coverage = self._coverage
+        for client in self._clients:
+            coverage.update(client.coverage)
+            for sent in client.sent.values():
+                outcome = (
+                    "accepted" if sent.accepted else "refused" if sent.refused else "abandoned"
+                )
+                coverage[f"{sent.kind.__name__} {outcome}"] += 1
+        coverage.update(f"closed with {code}" for code in self._network.close_codes)
+        coverage["aborted by the server"] = self._network.aborted
+        transmissions = Counter(
+            found[0] for data in self._network.sent_texts if (found := _MESSAGE_ID.search(data))
+        )
+        coverage["sent again"] = sum(count - 1 for count in transmissions.values())
+        for interview in self._stored().interviews.values():
+            coverage.update(f"turn {turn.step} {turn.state}" for turn in interview.turns)
+            coverage.update(
+                f"answer from {m.source}" for m in interview.messages if m.kind == "answer"
+            )
+            coverage["history summarised"] += interview.history_summary.covered > 0
+            coverage["answer edited"] += sum(message.edited for message in interview.messages)
 
     def _count_crash(self) -> None:
-        life = self._life
-        assert life is not None
-        if any(one.active for one in self._stored().interviews.values()):
-            self._happened["crash during a turn"] += 1
-        if life.disk.waiting:
-            self._happened["crash during a commit"] += 1
-        if life.rooms.registry.counts.hibernating:
-            self._happened["crash while an object hibernates under its clients"] += 1
+        server = self._server
+        assert server is not None
+        if any(interview.active for interview in self._stored().interviews.values()):
+            self._coverage["crash during a turn"] += 1
+        if server.disk.waiting:
+            self._coverage["crash during a commit"] += 1
+        if server.rooms.registry.counts.hibernating:
+            self._coverage["crash while an object with clients hibernates"] += 1
 
-    def _informed(self, person: Person) -> bool:
-        """Whether a client has received all that the server has to say to it."""
-        link = self._network.links.get(person.name)
-        if link is not None and link.given > self._setup.outbox + 4 * CAPACITY and link.frozen:
-            raise AssertionError(f"{person.name}: {link.given} messages waited for a slow reader")
-        return person.online and person.known and link is not None and link.flowing
+    def _is_up_to_date(self, client: SimulatedClient) -> bool:
+        """Return True if a client has received everything that the server sent to it."""
+        link = self._network.links.get(client.name)
+        if (
+            link is not None
+            and link.messages_read > self._setup.max_queued_messages + 4 * CAPACITY
+            and link.frozen
+        ):
+            raise AssertionError(
+                f"{client.name}: {link.messages_read} messages waited for a slow reader"
+            )
+        return client.online and client.has_snapshot and link is not None and link.is_idle
 
-    def _demand(self, complaints: Iterable[str], name: str = "") -> None:
-        for complaint in complaints:
-            raise AssertionError(f"{name}: {complaint}" if name else complaint)
+    def _raise_first(self, errors: Iterable[str], name: str = "") -> None:
+        for error in errors:
+            raise AssertionError(f"{name}: {error}" if name else error)
 
 
-def _went_well(asked: asyncio.Task[Any]) -> bool:
-    return asked.done() and not asked.cancelled() and asked.exception() is None
+def _succeeded(task: asyncio.Task[Any]) -> bool:
+    return task.done() and not task.cancelled() and task.exception() is None
 
 
-def _loop() -> VirtualLoop:
+def _virtual_loop() -> VirtualLoop:
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualLoop)
     return loop

@@ -1,287 +1,311 @@
-"""What can happen in a simulation, and schedules of it made from a seed."""
+"""The actions of a simulation, and schedules of actions made from a seed."""
 
 import random
 
 import msgspec
 from msgspec import Struct
 
-from tests.simulation.models import Mood
+from tests.simulation.models import Behaviour
 
-__all__ = ["Action", "Setup", "Step", "described", "schedule", "setup"]
-
-
-class Say(Struct, frozen=True):
-    """A typed answer; a `patient` person answers only when there is a question."""
-
-    who: int
-    patient: bool
+__all__ = ["Action", "ScheduledStep", "Setup", "format_steps", "make_schedule", "make_setup"]
 
 
-class Speak(Struct, frozen=True):
-    """So many frames into the recording that is open, or a new one."""
+class SendAnswer(Struct, frozen=True):
+    """Send a typed answer."""
 
-    who: int
+    client: int
+    only_if_offered: bool
+    """Do nothing unless a question is open."""
+
+
+class Record(Struct, frozen=True):
+    """Add frames to the open recording, or to a new one."""
+
+    client: int
     frames: int
-    patient: bool
+    only_if_offered: bool
+    """Start no recording unless a question is open."""
 
 
-class Deliver(Struct, frozen=True):
-    """The recording is whole."""
-
-    who: int
+class FinishRecording(Struct, frozen=True):
+    client: int
 
 
-class Withdraw(Struct, frozen=True):
-    """The recording is cancelled."""
-
-    who: int
+class CancelRecording(Struct, frozen=True):
+    client: int
 
 
-class Press(Struct, frozen=True):
-    """One of the messages without content; a `patient` person only where it makes sense."""
+class SendCommand(Struct, frozen=True):
+    """Send a message without content."""
 
-    who: int
-    key: str
-    """`type`, `hint`, `stop`, `retry`, `end`, `look`."""
-    patient: bool
-
-
-class Edit(Struct, frozen=True):
-    who: int
-    which: int
+    client: int
+    command: str
+    """`type`, `hint`, `stop`, `retry`, `end` or `snapshot`."""
+    only_if_offered: bool
+    """Do nothing unless a screen would offer the command."""
 
 
-class Drop(Struct, frozen=True):
-    who: int
-    arriving: int
-    unnoticed: float
+class EditAnswer(Struct, frozen=True):
+    """Edit one of the answers in the transcript."""
+
+    client: int
+    index: int
+    """Index of the answer, modulo the number of answers."""
+
+
+class DropConnection(Struct, frozen=True):
+    """Cut the connection of a client."""
+
+    client: int
+    delivered: int
+    """Number of the client's writes in transit that still reach the server."""
+    detected_after: float
+    """Virtual seconds until the server learns of the cut."""
     outage: float
+    """Virtual seconds until the client can connect again."""
 
 
-class Freeze(Struct, frozen=True):
-    who: int
+class FreezeClient(Struct, frozen=True):
+    """Stop or resume the client's reading."""
+
+    client: int
     frozen: bool
 
 
-class Return(Struct, frozen=True):
-    """The client's program ends and starts again, with nothing but its address."""
+class RestartClient(Struct, frozen=True):
+    """End the client's program and start it again without any state."""
 
-    who: int
-
-
-class Expire(Struct, frozen=True):
-    """All tokens handed out so far are refused from now on."""
+    client: int
 
 
-class Advance(Struct, frozen=True):
+class ExpireTokens(Struct, frozen=True):
+    """Invalidate all tokens issued so far."""
+
+
+class AdvanceTime(Struct, frozen=True):
     seconds: float
 
 
-class Crash(Struct, frozen=True):
-    """The server's process is gone; so much of the disk work that waited was still done. `lost`
-    says that what had been sent does not arrive any more."""
+class CrashServer(Struct, frozen=True):
+    """End the server's process at once."""
 
-    done: int
+    completed: int
+    """Number of waiting disk operations that still complete."""
     lost: bool
+    """True if messages in transit to the clients are lost."""
 
 
-class Restart(Struct, frozen=True):
-    """A clean end, and a start after a while; a start after a crash; nothing when it is down and
-    stays so."""
+class RestartServer(Struct, frozen=True):
+    """Shut the server down, if it runs, and start it."""
 
-    down: float
-
-
-class Brain(Struct, frozen=True):
-    """How the language model behaves from now on."""
-
-    mood: Mood
+    downtime: float
+    """Virtual seconds between a shutdown and the start."""
 
 
-class Ears(Struct, frozen=True):
-    """How the speech model behaves from now on."""
+class SetLanguageBehaviour(Struct, frozen=True):
+    """Change the behaviour of the language model."""
 
-    mood: Mood
-
-
-class Disk(Struct, frozen=True):
-    """Whether the disk keeps everybody waiting."""
-
-    held: bool
+    behaviour: Behaviour
 
 
-class Rename(Struct, frozen=True):
-    which: int
+class SetSpeechBehaviour(Struct, frozen=True):
+    """Change the behaviour of the speech model."""
+
+    behaviour: Behaviour
 
 
-class Delete(Struct, frozen=True):
-    which: int
+class BlockDisk(Struct, frozen=True):
+    """Block or unblock the disk."""
+
+    blocked: bool
+
+
+class RenameInterview(Struct, frozen=True):
+    index: int
+
+
+class DeleteInterview(Struct, frozen=True):
+    index: int
 
 
 Action = (
-    Say
-    | Speak
-    | Deliver
-    | Withdraw
-    | Press
-    | Edit
-    | Drop
-    | Freeze
-    | Return
-    | Expire
-    | Advance
-    | Crash
-    | Restart
-    | Brain
-    | Ears
-    | Disk
-    | Rename
-    | Delete
+    SendAnswer
+    | Record
+    | FinishRecording
+    | CancelRecording
+    | SendCommand
+    | EditAnswer
+    | DropConnection
+    | FreezeClient
+    | RestartClient
+    | ExpireTokens
+    | AdvanceTime
+    | CrashServer
+    | RestartServer
+    | SetLanguageBehaviour
+    | SetSpeechBehaviour
+    | BlockDisk
+    | RenameInterview
+    | DeleteInterview
 )
 
 
-class Step(Struct, frozen=True):
+class ScheduledStep(Struct, frozen=True):
     action: Action
-    turns: int | None = None
-    """Turns of the loop before the next step; None lets everything come to rest."""
+    loop_iterations: int | None = None
+    """Iterations of the event loop before the next step; None waits until the loop is idle."""
 
 
 class Setup(Struct, frozen=True, kw_only=True):
-    """What a run begins with."""
+    """The initial conditions of a run."""
 
     interviews: int
-    people: tuple[int, ...]
-    """For each client the number of its interview; -1 for the list of interviews."""
+    clients: tuple[int, ...]
+    """Index of each client's interview; -1 for the list of interviews."""
     questions: int
-    compact: bool
+    few_shot: bool
     rate_limit: int
-    outbox: int
-    """Messages that may wait for a slow reader."""
-    pace: float
-    """Virtual seconds that the language model needs for a word at first."""
+    max_queued_messages: int
+    """Maximum number of messages that wait for a slow reader."""
+    word_delay: float
+    """Initial virtual seconds per word of the language model."""
     context: int
-    """Tokens; in the smaller one an interview of some answers has no room."""
+    """Context of the language model, in tokens. A few answers outgrow the smaller value."""
 
 
-def setup(seed: int) -> Setup:
+def make_setup(seed: int) -> Setup:
     rng = random.Random(f"setup {seed}")
     interviews = rng.choice((1, 1, 2))
-    people = [rng.randrange(interviews) for _ in range(rng.randint(1, 3))]
+    clients = [rng.randrange(interviews) for _ in range(rng.randint(1, 3))]
     if rng.random() < 0.4:
-        people.append(-1)
+        clients.append(-1)
     return Setup(
         interviews=interviews,
-        people=tuple(people),
+        clients=tuple(clients),
         questions=rng.choice((1, 2, 3, 5, 8)),
-        compact=rng.random() < 0.3,
+        few_shot=rng.random() < 0.3,
         rate_limit=rng.choice((0, 0, 0, 3, 12)),
-        outbox=rng.choice((1024, 4)),
-        pace=rng.choice((0.0, 0.03, 0.2)),
+        max_queued_messages=rng.choice((1024, 4)),
+        word_delay=rng.choice((0.0, 0.03, 0.2)),
         context=rng.choice((8_192, 200)),
     )
 
 
-def schedule(seed: int, length: int) -> tuple[Step, ...]:
-    """So many steps; each has a meaning whatever came before it, so any may be left out."""
+def make_schedule(seed: int, length: int) -> tuple[ScheduledStep, ...]:
+    """Make a schedule of `length` steps.
+
+    Each step is valid after any other, so that steps may be left out.
+    """
     rng = random.Random(f"schedule {seed}")
-    people = range(len(setup(seed).people))
-    # Some runs are calm and long conversations, some are all trouble.
-    trouble = rng.choice((0.3, 1.0, 3.0))
-    haste = rng.choice((0.0, 0.2, 0.6))
+    clients = range(len(make_setup(seed).clients))
+    # Some runs are calm, long conversations; others consist mostly of faults.
+    fault_rate = rng.choice((0.3, 1.0, 3.0))
+    overlap_rate = rng.choice((0.0, 0.2, 0.6))
     steps = []
     for _ in range(length):
-        action = _action(rng, rng.choice(people), trouble)
-        turns = rng.randrange(16) if rng.random() < haste else None
-        steps.append(Step(action, turns))
+        action = _random_action(rng, rng.choice(clients), fault_rate)
+        loop_iterations = rng.randrange(16) if rng.random() < overlap_rate else None
+        steps.append(ScheduledStep(action, loop_iterations))
     return tuple(steps)
 
 
-def _action(rng: random.Random, who: int, trouble: float) -> Action:
+def _random_action(rng: random.Random, client: int, fault_rate: float) -> Action:
     kinds = {
-        "say": 20.0,
-        "speak": 14.0,
-        "deliver": 8.0,
-        "withdraw": 0.7,
-        "press": 12.0,
+        "answer": 20.0,
+        "record": 14.0,
+        "finish recording": 8.0,
+        "cancel recording": 0.7,
+        "command": 12.0,
         "edit": 3.0,
         "advance": 26.0,
-        "brain": 5.0,
-        "ears": 2.0,
+        "language": 5.0,
+        "speech": 2.0,
         "rename": 0.5,
-        "drop": 4.0 * trouble,
-        "freeze": 3.5 * trouble,
-        "thaw": 3.0 * trouble,
-        "return": 0.7 * trouble,
-        "expire": 0.5 * trouble,
-        "crash": 2.0 * trouble,
-        "restart": 2.5 * trouble,
-        "hold": 1.0 * trouble,
-        "flow": 2.0 * trouble,
+        "drop": 4.0 * fault_rate,
+        "freeze": 3.5 * fault_rate,
+        "thaw": 3.0 * fault_rate,
+        "restart client": 0.7 * fault_rate,
+        "expire": 0.5 * fault_rate,
+        "crash": 2.0 * fault_rate,
+        "restart server": 2.5 * fault_rate,
+        "block disk": 1.0 * fault_rate,
+        "unblock disk": 2.0 * fault_rate,
         "delete": 0.25,
     }
     match rng.choices(list(kinds), list(kinds.values()))[0]:
-        case "say":
-            return Say(who, rng.random() < 0.8)
-        case "speak":
-            return Speak(who, rng.choice((1, 3, 12, 13, 14, 30)), rng.random() < 0.8)
-        case "deliver":
-            return Deliver(who)
-        case "withdraw":
-            return Withdraw(who)
-        case "press":
-            keys = ("type", "hint", "hint", "stop", "stop", "retry", "retry", "retry", "look")
-            key = "end" if rng.random() < 0.04 else rng.choice(keys)
-            return Press(who, key, rng.random() < 0.8)
+        case "answer":
+            return SendAnswer(client, rng.random() < 0.8)
+        case "record":
+            return Record(client, rng.choice((1, 3, 12, 13, 14, 30)), rng.random() < 0.8)
+        case "finish recording":
+            return FinishRecording(client)
+        case "cancel recording":
+            return CancelRecording(client)
+        case "command":
+            commands = (
+                "type",
+                "hint",
+                "hint",
+                "stop",
+                "stop",
+                "retry",
+                "retry",
+                "retry",
+                "snapshot",
+            )
+            command = "end" if rng.random() < 0.04 else rng.choice(commands)
+            return SendCommand(client, command, rng.random() < 0.8)
         case "edit":
-            return Edit(who, rng.randrange(8))
+            return EditAnswer(client, rng.randrange(8))
         case "advance":
             seconds = (0.01, 0.05, 0.05, 0.3, 0.3, 0.3, 1.0, 1.0, 2.5, 2.5, 6.0, 11.0, 25.0)
-            return Advance(rng.choice(seconds))
-        case "brain":
-            return Brain(_mood(rng))
-        case "ears":
-            return Ears(_mood(rng))
+            return AdvanceTime(rng.choice(seconds))
+        case "language":
+            return SetLanguageBehaviour(_random_behaviour(rng))
+        case "speech":
+            return SetSpeechBehaviour(_random_behaviour(rng))
         case "rename":
-            return Rename(rng.randrange(2))
+            return RenameInterview(rng.randrange(2))
         case "drop":
-            unnoticed, outage = rng.choice((0.0, 0.0, 2.0, 30.0)), rng.choice((0.0, 0.0, 1.0, 8.0))
-            return Drop(who, rng.choice((0, 0, 1, 5, 40)), unnoticed, outage)
+            detected_after = rng.choice((0.0, 0.0, 2.0, 30.0))
+            outage = rng.choice((0.0, 0.0, 1.0, 8.0))
+            return DropConnection(client, rng.choice((0, 0, 1, 5, 40)), detected_after, outage)
         case "freeze":
-            return Freeze(who, True)
+            return FreezeClient(client, True)
         case "thaw":
-            return Freeze(who, False)
-        case "return":
-            return Return(who)
+            return FreezeClient(client, False)
+        case "restart client":
+            return RestartClient(client)
         case "expire":
-            return Expire()
+            return ExpireTokens()
         case "crash":
-            return Crash(rng.choice((0, 0, 1, 9)), rng.random() < 0.5)
-        case "restart":
-            return Restart(rng.choice((0.0, 0.5, 7.0)))
-        case "hold":
-            return Disk(True)
-        case "flow":
-            return Disk(False)
+            return CrashServer(rng.choice((0, 0, 1, 9)), rng.random() < 0.5)
+        case "restart server":
+            return RestartServer(rng.choice((0.0, 0.5, 7.0)))
+        case "block disk":
+            return BlockDisk(True)
+        case "unblock disk":
+            return BlockDisk(False)
         case "delete":
-            return Delete(rng.randrange(2))
+            return DeleteInterview(rng.randrange(2))
         case other:
             raise AssertionError(other)
 
 
-def _mood(rng: random.Random) -> Mood:
-    ways = ("answers",) * 12 + ("fails", "dies", "dies", "hangs", "rambles")
-    return Mood(rng.choice(ways), rng.choice((0.0, 0.01, 0.05, 0.2, 0.7)), rng.randrange(6))
+def _random_behaviour(rng: random.Random) -> Behaviour:
+    kinds = ("answers",) * 12 + ("fails", "crashes", "crashes", "hangs", "rambles")
+    return Behaviour(rng.choice(kinds), rng.choice((0.0, 0.01, 0.05, 0.2, 0.7)), rng.randrange(6))
 
 
-def described(steps: tuple[Step, ...]) -> str:
-    """For a report: one step a line."""
+def format_steps(steps: tuple[ScheduledStep, ...]) -> str:
+    """Format a schedule with one step per line."""
     return "\n".join(
-        f"  {number:3} {_fields(step.action)}"
-        + ("" if step.turns is None else f"  and {step.turns} turns of the loop")
+        f"  {number:3} {_format_action(step.action)}"
+        + ("" if step.loop_iterations is None else f", then {step.loop_iterations} loop iterations")
         for number, step in enumerate(steps)
     )
 
 
-def _fields(action: Action) -> str:
+def _format_action(action: Action) -> str:
     values = ", ".join(f"{k}={v!r}" for k, v in msgspec.structs.asdict(action).items())
     return f"{type(action).__name__}({values})"

@@ -1,3 +1,5 @@
+"""Random schedules of faults against the real server and the real client."""
+
 import os
 import random
 from collections import Counter
@@ -7,15 +9,15 @@ import pytest
 from tests.simulation import simulation, steps
 
 SEEDS = 400
-"""Of the short form."""
+"""Number of seeds in the suite."""
 
-MANY = 5_000
-"""Of the long form."""
+CHAOS_SEEDS = 5_000
+"""Number of seeds of the chaos test."""
 
-AGAIN = os.environ.get("PREP_SIMULATION_SEED")
-"""The only seed to run, when somebody looks into a failure."""
+ONLY_SEED = os.environ.get("PREP_SIMULATION_SEED")
+"""The only seed to run, to examine a failure."""
 
-SOUGHT = (
+REQUIRED_COVERAGE = (
     "UserMessage accepted",
     "Recording accepted",
     "MessageEdit accepted",
@@ -26,59 +28,57 @@ SOUGHT = (
     "answer from text",
     "answer from speech",
     "answer edited",
-    "condensed",
+    "history summarised",
     "sent again",
-    "snapshot in mid-sentence",
+    "snapshot during a reply",
     "crash during a turn",
     "crash during a commit",
-    "crash while an object hibernates under its clients",
+    "crash while an object with clients hibernates",
     "closed with 1012",
     "closed with 4004",
-    "given up by the server",
+    "aborted by the server",
     "turn question failed",
     "turn question stopped",
     "turn transcribe failed",
     "turn transcribe stopped",
     "turn summary done",
 )
-"""What a good number of runs must have come past, or they prove little."""
+"""Events that must occur in the runs of the suite."""
 
 
-def come_past(seeds: range) -> Counter[str]:
-    seen: Counter[str] = Counter()
-    for seed in seeds if AGAIN is None else [int(AGAIN)]:
-        seen += simulation.run(seed).seen
-    return seen
+def run_seeds(seeds: range) -> Counter[str]:
+    coverage: Counter[str] = Counter()
+    for seed in seeds if ONLY_SEED is None else [int(ONLY_SEED)]:
+        coverage += simulation.run(seed).coverage
+    return coverage
 
 
 @pytest.mark.time_limit(300)
-def test_no_schedule_breaks_what_must_hold() -> None:
-    """After each step of many random schedules nothing is lost, doubled, stuck or untrue, and the
-    schedules come past all that they are for."""
-    seen = come_past(range(SEEDS))
-    if AGAIN is None:
-        assert [what for what in SOUGHT if not seen[what]] == []
+def test_no_schedule_breaks_an_invariant() -> None:
+    """The invariants hold after each step of 400 random schedules, which cover all events."""
+    coverage = run_seeds(range(SEEDS))
+    if ONLY_SEED is None:
+        assert [event for event in REQUIRED_COVERAGE if not coverage[event]] == []
 
 
 @pytest.mark.chaos
 @pytest.mark.time_limit(3600)
-def test_no_schedule_of_thousands_breaks_what_must_hold() -> None:
-    """The same for thousands of schedules; which ones differs from day to day when
-    PREP_SIMULATION_FIRST says where to begin."""
+def test_no_schedule_of_thousands_breaks_an_invariant() -> None:
+    """The invariants hold for 5000 schedules, which start at seed PREP_SIMULATION_FIRST."""
     first = int(os.environ.get("PREP_SIMULATION_FIRST", SEEDS))
-    seen = come_past(range(first, first + MANY))
-    print("\n".join(f"{count:8} {what}" for what, count in sorted(seen.items())))
+    coverage = run_seeds(range(first, first + CHAOS_SEEDS))
+    print("\n".join(f"{count:8} {event}" for event, count in sorted(coverage.items())))
 
 
 @pytest.mark.parametrize("seed", random.Random(1).sample(range(1_000), 4))
-def test_a_seed_is_always_the_same_run(seed: int) -> None:
-    """Two runs of a seed show the clients exactly the same, so a failure can be replayed."""
+def test_a_seed_always_gives_the_same_run(seed: int) -> None:
+    """Two runs of one seed show the clients equal states, so a failure can be repeated."""
     first = simulation.run(seed)
     assert simulation.run(seed).trace == first.trace
 
 
-def test_a_schedule_can_be_cut_short_anywhere() -> None:
-    """Any steps may be left out of a schedule, which is how a failing one is shrunk."""
-    whole = steps.schedule(7, simulation.LENGTH)
+def test_any_steps_of_a_schedule_may_be_left_out() -> None:
+    """A schedule without some of its steps is valid, as shrinking requires."""
+    whole = steps.make_schedule(7, simulation.LENGTH)
     for start in range(0, simulation.LENGTH, 10):
         simulation.run(7, whole[:start] + whole[start + 15 :])

@@ -1,4 +1,4 @@
-"""Mistakes that somebody could make, each put in on purpose: the simulation must find them."""
+"""Deliberate mistakes in the server and the client, each of which the simulation must find."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,24 +18,24 @@ from prepserver.objects.mailbox import Mailbox
 from prepserver.objects.transaction import Transaction
 from tests.simulation import simulation
 
-ENOUGH = 120
-"""Seeds within which every mistake is found; most are among the first ten."""
+MAX_SEEDS = 120
+"""Number of seeds within which every mistake is found; most are found by the first ten."""
 
 Patch = pytest.MonkeyPatch
-MISTAKES: dict[str, Callable[[Patch], None]] = {}
+MUTATIONS: dict[str, Callable[[Patch], None]] = {}
 
 
-def mistake(plant: Callable[[Patch], None]) -> Callable[[Patch], None]:
-    MISTAKES[plant.__name__] = plant
-    return plant
+def mutation(apply: Callable[[Patch], None]) -> Callable[[Patch], None]:
+    MUTATIONS[apply.__name__] = apply
+    return apply
 
 
-@mistake
-def ids_are_not_remembered(patch: Patch) -> None:
+@mutation
+def message_ids_are_forgotten(patch: Patch) -> None:
     patch.setattr(Rules, "previous_reply", lambda rules, message: None)
 
 
-@mistake
+@mutation
 def messages_leave_before_the_commit(patch: Patch) -> None:
     complete = Mailbox._complete
 
@@ -47,30 +47,30 @@ def messages_leave_before_the_commit(patch: Patch) -> None:
     patch.setattr(Mailbox, "_complete", ungated)
 
 
-@mistake
+@mutation
 def no_alarm_guards_a_turn(patch: Patch) -> None:
     patch.setattr(InterviewObject, "_update_alarm", lambda interview: None)
 
 
-@mistake
+@mutation
 def the_index_misses_an_alarm(patch: Patch) -> None:
     patch.setattr(AlarmIndex, "write", lambda index, kind, name, due: None)
 
 
-@mistake
-def the_snapshot_leaves_out_what_is_being_said(patch: Patch) -> None:
+@mutation
+def the_snapshot_omits_the_streamed_reply(patch: Patch) -> None:
     snapshot = Room.send_snapshot
 
-    def shorter(room: Room, connection: Connection) -> None:
+    def without_reply(room: Room, connection: Connection) -> None:
         streamed, room._streamed = room._streamed, None
         snapshot(room, connection)
         room._streamed = streamed
 
-    patch.setattr(Room, "send_snapshot", shorter)
+    patch.setattr(Room, "send_snapshot", without_reply)
 
 
-@mistake
-def a_delta_repeats_what_was_said(patch: Patch) -> None:
+@mutation
+def every_delta_is_sent_twice(patch: Patch) -> None:
     stream_text = Room.stream_text
 
     def twice(room: Room, *arguments: Any) -> None:
@@ -80,7 +80,7 @@ def a_delta_repeats_what_was_said(patch: Patch) -> None:
     patch.setattr(Room, "stream_text", twice)
 
 
-@mistake
+@mutation
 def one_message_in_a_hundred_is_lost(patch: Patch) -> None:
     push, count = Connection.push, [0]
 
@@ -92,13 +92,13 @@ def one_message_in_a_hundred_is_lost(patch: Patch) -> None:
     patch.setattr(Connection, "push", lossy)
 
 
-@mistake
-def slow_readers_are_waited_for(patch: Patch) -> None:
+@mutation
+def slow_readers_are_never_closed(patch: Patch) -> None:
     patch.setattr(Connection, "close", lambda connection, code, reason="": None)
 
 
-@mistake
-def frames_that_come_again_are_stored_again(patch: Patch) -> None:
+@mutation
+def repeated_frames_are_stored_again(patch: Patch) -> None:
     add_frame = RecordingStore.add_frame
 
     def careless(recordings: RecordingStore, id: str, number: int, pcm: bytes) -> Any:
@@ -109,13 +109,13 @@ def frames_that_come_again_are_stored_again(patch: Patch) -> None:
     patch.setattr(RecordingStore, "add_frame", careless)
 
 
-@mistake
-def the_client_does_not_repeat_itself(patch: Patch) -> None:
+@mutation
+def the_client_resends_nothing(patch: Patch) -> None:
     patch.setattr(Outbox, "start_connection", lambda outbox: None)
 
 
-@mistake
-def the_client_forgets_what_it_sent(patch: Patch) -> None:
+@mutation
+def the_client_forgets_unacknowledged_messages(patch: Patch) -> None:
     following = Outbox.next_to_send
 
     def careless(outbox: Outbox) -> str | bytes | None:
@@ -128,7 +128,7 @@ def the_client_forgets_what_it_sent(patch: Patch) -> None:
     patch.setattr(Outbox, "next_to_send", careless)
 
 
-@mistake
+@mutation
 def the_client_skips_a_frame_after_a_reconnect(patch: Patch) -> None:
     acknowledge_frames = Recording.acknowledge_frames
 
@@ -142,8 +142,8 @@ def the_client_skips_a_frame_after_a_reconnect(patch: Patch) -> None:
     patch.setattr(Recording, "acknowledge_frames", hasty)
 
 
-@mistake
-def a_deletion_leaves_the_file(patch: Patch) -> None:
+@mutation
+def a_deletion_keeps_the_file(patch: Patch) -> None:
     def destroy(instance: Instance, on_removed: Callable[[], None]) -> None:
         instance._on_removed(instance)
         on_removed()
@@ -151,23 +151,22 @@ def a_deletion_leaves_the_file(patch: Patch) -> None:
     patch.setattr(Instance, "destroy", destroy)
 
 
-def search() -> None:
-    for seed in range(ENOUGH):
+def run_all_seeds() -> None:
+    for seed in range(MAX_SEEDS):
         simulation.run(seed)
 
 
-@pytest.mark.parametrize("name", MISTAKES)
+@pytest.mark.parametrize("name", MUTATIONS)
 def test_the_simulation_finds(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A mistake of the server or the client breaks what must hold within some schedules, and the
-    report names the seed."""
-    MISTAKES[name](monkeypatch)
-    with pytest.raises(simulation.Violation, match=r"again: python -m tests\.simulation \d+"):
-        search()
+    """Each mistake breaks an invariant within 120 schedules, and the report names the seed."""
+    MUTATIONS[name](monkeypatch)
+    with pytest.raises(simulation.Violation, match=r"python -m tests\.simulation \d+"):
+        run_all_seeds()
 
 
 def test_a_failing_schedule_is_shrunk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is left of a failing schedule still fails, and is much shorter."""
-    MISTAKES["no_alarm_guards_a_turn"](monkeypatch)
+    """The shrunk schedule still fails, with at most three steps."""
+    MUTATIONS["no_alarm_guards_a_turn"](monkeypatch)
     fewest = simulation.shrink(0, runs=20)
     assert len(fewest) <= 3
     with pytest.raises(simulation.Violation):

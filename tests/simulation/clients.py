@@ -1,4 +1,4 @@
-"""Clients: the real Room, outbox, recordings and `apply`, and a ledger of what was sent."""
+"""Clients that run the real Room, outbox, recordings and `apply`, and record what they send."""
 
 import asyncio
 import hashlib
@@ -40,27 +40,27 @@ from prepserver.wire.protocol import (
 )
 from tests.support.clock import ManualClock
 
-__all__ = ["Person", "Sent"]
+__all__ = ["SentItem", "SimulatedClient"]
 
 
-class Sent(Struct):
-    """A message or a recording of a client, and what became of it."""
+class SentItem(Struct):
+    """A message or a recording that a client sent, and its outcome."""
 
     id: str
     kind: type
     text: str = ""
-    """What identifies it in the transcript."""
+    """Text that identifies it in the transcript."""
     target: str = ""
-    """The message that it edits."""
+    """Id of the message that it edits."""
     accepted: bool = False
     refused: str = ""
-    """The code of the server's answer."""
-    given_up: bool = False
-    """The client's program ended before there was an answer."""
+    """Error code of the refusal; empty if there was none."""
+    abandoned: bool = False
+    """True if the client's program ended before a reply came."""
 
 
-class Person:
-    """Somebody's program in one room: what a screen does, without the screen."""
+class SimulatedClient:
+    """A client program in one room, which does what a screen does."""
 
     def __init__(
         self,
@@ -68,91 +68,91 @@ class Person:
         party: str,
         room: str,
         clock: ManualClock,
-        token: Callable[[], str],
+        issue_token: Callable[[], str],
         seed: int,
     ) -> None:
         self.name = name
         self.party = party
         self.state = RoomState()
-        self.known = False
-        """Whether the room has told how things stand on the connection of the moment."""
-        self.ended: PrepError | None = None
-        self.sent: dict[str, Sent] = {}
+        self.has_snapshot = False
+        """True once a snapshot has arrived on the current connection."""
+        self.end_error: PrepError | None = None
+        self.sent: dict[str, SentItem] = {}
         self.failures: list[Failure] = []
-        self.happened: Counter[str] = Counter()
+        self.coverage: Counter[str] = Counter()
         self._room_name = room
         self._clock = clock
-        self._issue = token
+        self._issue_token = issue_token
         self._seed = seed
         self._token = ""
         self._count = 0
         self._recording: Recording | None = None
         self._pcm = b""
         self._stops: list[asyncio.Task[None]] = []
-        self._enter()
+        self._open_room()
 
-    # --- Its program --------------------------------------------------------------------------
+    # --- Connection ---------------------------------------------------------------------------
 
-    def _enter(self) -> None:
+    def _open_room(self) -> None:
         self._room = Room(
-            self._address,
+            self._get_url,
             sleep=self._clock.sleep,
             monotonic=self._clock.monotonic,
             rng=random.Random(f"{self._seed} {self.name} {self._count}"),
         )
-        self._task = asyncio.create_task(self._follow(self._room))
+        self._task = asyncio.create_task(self._handle_events(self._room))
 
-    async def _address(self, renew: bool) -> str:
+    async def _get_url(self, renew: bool) -> str:
         if renew or not self._token:
-            self._token = self._issue()
+            self._token = self._issue_token()
         return f"ws://{self.name}/parties/{self.party}/{self._room_name}?token={self._token}"
 
-    async def _follow(self, room: Room) -> None:
+    async def _handle_events(self, room: Room) -> None:
         try:
             async with room:
                 async for event in room:
                     if needs_snapshot(self.state, event):
-                        self.happened["gap in the deltas"] += 1
+                        self.coverage["gap in the deltas"] += 1
                         await room.send(GetAllMessages())
                     match event:
                         case ConnectionChanged():
-                            self.known = False
+                            self.has_snapshot = False
                         case Snapshot(streaming=streaming):
-                            self.known = True
-                            self.happened["snapshot in mid-sentence"] += streaming is not None
+                            self.has_snapshot = True
+                            self.coverage["snapshot during a reply"] += streaming is not None
                         case Accepted(id=id):
-                            self.happened["accepted twice"] += self.sent[id].accepted
+                            self.coverage["accepted twice"] += self.sent[id].accepted
                             self.sent[id].accepted = True
                         case AudioAck(id=id) if id not in self.sent:
-                            raise AssertionError("somebody else's recording is acknowledged here")
+                            raise AssertionError("another client's recording was acknowledged")
                         case Failure():
                             self.failures.append(event)
                             if event.id in self.sent and event.code != ErrorCode.FRAMES_MISSING:
                                 self.sent[event.id].refused = event.code
                     self.state = apply(self.state, event)
         except PrepError as error:
-            self.ended = error
+            self.end_error = error
 
-    async def leave(self, settle: Callable[[], Awaitable[None]]) -> None:
-        """End the program: what had not arrived is lost with it."""
+    async def close(self, settle: Callable[[], Awaitable[None]]) -> None:
+        """End the program; messages that the server has not received are lost."""
         self._task.cancel()
         for stop in self._stops:
             stop.cancel()
         await settle()
         for sent in self.sent.values():
-            sent.given_up = sent.given_up or not (sent.accepted or sent.refused)
+            sent.abandoned = sent.abandoned or not (sent.accepted or sent.refused)
         self._recording = None
 
-    async def come_back(self, settle: Callable[[], Awaitable[None]]) -> None:
-        await self.leave(settle)
+    async def restart(self, settle: Callable[[], Awaitable[None]]) -> None:
+        await self.close(settle)
         self._count += 1
         self.state = RoomState()
-        self.known = False
-        self.ended = None
-        self._enter()
+        self.has_snapshot = False
+        self.end_error = None
+        self._open_room()
 
-    def check(self) -> None:
-        """Raises what went wrong inside."""
+    def raise_errors(self) -> None:
+        """Raise the errors of finished tasks."""
         if self._task.done() and not self._task.cancelled():
             self._task.result()
         for stop in self._stops:
@@ -164,31 +164,31 @@ class Person:
         return self.state.connection is ConnectionStatus.ONLINE
 
     @property
-    def waiting(self) -> int:
+    def unacknowledged(self) -> int:
         return self._room.unacknowledged
 
     @property
-    def asked(self) -> bool:
-        """Whether an answer is what the room waits for, as far as is known here."""
+    def can_answer(self) -> bool:
+        """True while the client's state shows an open question."""
         return self.state.phase in (Phase.IDLE, Phase.HINTING) and bool(open_question(self.state))
 
     @property
-    def recording(self) -> str:
-        """The id of the recording that is open; empty when none is."""
+    def recording_id(self) -> str:
+        """Id of the open recording; empty if there is none."""
         return "" if self._recording is None else self._recording.id
 
-    # --- What it does -------------------------------------------------------------------------
+    # --- Actions ------------------------------------------------------------------------------
 
-    async def say(self) -> None:
-        id = self._id()
+    async def send_answer(self) -> None:
+        id = self._next_id()
         text = f"Answer {id} about queues."
-        await self._send(UserMessage(text=text, id=id), Sent(id, UserMessage, text))
+        await self._send(UserMessage(text=text, id=id), SentItem(id, UserMessage, text))
 
-    def would_press(self, key: str) -> bool:
-        """Whether a screen would offer it."""
-        match key:
+    def offers(self, command: str) -> bool:
+        """Return True if a screen would offer the command now."""
+        match command:
             case "hint":
-                return self.asked
+                return self.can_answer
             case "stop":
                 return self.state.phase is not Phase.IDLE
             case "retry":
@@ -196,64 +196,64 @@ class Person:
             case _:
                 return True
 
-    async def press(self, key: str) -> None:
+    async def send_command(self, command: str) -> None:
         message: ClientMessages
-        match key:
+        match command:
             case "type":
                 message = UserTyping()
-            case "look":
+            case "snapshot":
                 message = GetAllMessages()
             case "hint":
-                message = HintRequest(id=self._id())
+                message = HintRequest(id=self._next_id())
             case "stop":
-                message = TurnStop(id=self._id())
+                message = TurnStop(id=self._next_id())
             case "retry":
-                message = TurnRetry(id=self._id())
+                message = TurnRetry(id=self._next_id())
             case _:
                 if is_completed(self.state):
                     return
-                message = InterviewEnd(id=self._id())
+                message = InterviewEnd(id=self._next_id())
         await self._send(message)
 
-    async def edit(self, which: int) -> None:
+    async def edit_answer(self, index: int) -> None:
         answers = [m for m in self.state.messages if m.kind is MessageKind.ANSWER]
         if not answers:
             return
-        answer, id = answers[which % len(answers)], self._id()
+        answer, id = answers[index % len(answers)], self._next_id()
         text = f"{answer.text} Edit {id}."
         message = MessageEdit(message_id=answer.id, text=text, id=id)
-        await self._send(message, Sent(id, MessageEdit, text, answer.id))
+        await self._send(message, SentItem(id, MessageEdit, text, answer.id))
 
-    async def _send(self, message: ClientMessages, sent: Sent | None = None) -> None:
+    async def _send(self, message: ClientMessages, sent: SentItem | None = None) -> None:
         if message.id:
-            self.sent[message.id] = sent or Sent(message.id, type(message))
+            self.sent[message.id] = sent or SentItem(message.id, type(message))
         try:
             await self._room.send(message)
         except PrepError as error:
-            if not isinstance(error, QueueFull) and self.ended is None:
-                raise AssertionError(f"the room refused to send: {error}") from error
+            if not isinstance(error, QueueFull) and self.end_error is None:
+                raise AssertionError(f"the room failed to send: {error}") from error
             self.sent.pop(message.id, None)
 
-    def speak(self, frames: int) -> None:
-        """Sound that is like no other, into the open recording or a new one."""
+    def record(self, frames: int) -> None:
+        """Add frames of unique sound to the open recording, or to a new one."""
         try:
             if self._recording is None:
                 self._recording = self._room.start_recording()
                 self._pcm = b""
-                self.sent[self._recording.id] = Sent(self._recording.id, Recording)
-            pcm = b"".join(self._frame() for _ in range(frames))
+                self.sent[self._recording.id] = SentItem(self._recording.id, Recording)
+            pcm = b"".join(self._make_frame() for _ in range(frames))
             self._recording.feed(pcm)
             self._pcm += pcm
         except RecordingRefused:
             assert self._recording is not None
             sent = self.sent[self._recording.id]
-            sent.refused = sent.refused or "given up by the client"
+            sent.refused = sent.refused or "abandoned by the client"
             self._recording = None
         except PrepError as error:
-            if self.ended is None:
-                raise AssertionError(f"the recording went wrong: {error}") from error
+            if self.end_error is None:
+                raise AssertionError(f"the recording failed: {error}") from error
 
-    def deliver(self) -> None:
+    def finish_recording(self) -> None:
         if self._recording is None:
             return
         recording, self._recording = self._recording, None
@@ -265,20 +265,20 @@ class Person:
         try:
             await recording.stop()
         except PrepError:
-            if not sent.refused and self.ended is None and not self._task.cancelled():
-                sent.refused = "given up by the client"
+            if not sent.refused and self.end_error is None and not self._task.cancelled():
+                sent.refused = "abandoned by the client"
 
-    def withdraw(self) -> None:
+    def cancel_recording(self) -> None:
         if self._recording is not None:
             self._recording.cancel()
             self.sent[self._recording.id].refused = "cancelled"
             self._recording = None
 
-    def _frame(self) -> bytes:
+    def _make_frame(self) -> bytes:
         self._count += 1
-        loud = hashlib.sha256(f"{self.name} {self._count}".encode()).digest()
-        return b"\x00\x40" + (loud * (FRAME_BYTES // len(loud) + 1))[: FRAME_BYTES - 2]
+        noise = hashlib.sha256(f"{self.name} {self._count}".encode()).digest()
+        return b"\x00\x40" + (noise * (FRAME_BYTES // len(noise) + 1))[: FRAME_BYTES - 2]
 
-    def _id(self) -> str:
+    def _next_id(self) -> str:
         self._count += 1
         return f"{self.name}-{self._count}"

@@ -1,4 +1,4 @@
-"""One life of the server's process, from a start on a folder to a stop or a crash."""
+"""One run of the server's process on a folder, from its start to a stop or a crash."""
 
 import asyncio
 import contextlib
@@ -20,37 +20,46 @@ from prepserver.http.sockets import Sockets
 from prepserver.objects.object import DurableObject
 from prepserver.serve import DRAIN_SECONDS
 from prepserver.wire.error_codes import ErrorCode
-from tests.simulation.loop import TASKS, Disk, VirtualLoop
-from tests.simulation.models import Director, Language, SpeechWriter
+from tests.simulation.loop import SERVER_TASKS, SimulatedDisk, VirtualLoop
+from tests.simulation.models import ModelController, SimulatedLanguageModel, SimulatedSpeechModel
 from tests.simulation.steps import Setup
 from tests.support.clock import ManualClock
 from tests.support.rooms import Rooms
 
-__all__ = ["HINT_AFTER", "LIFE", "USER", "Life", "Tokens", "survivors"]
+__all__ = [
+    "CURRENT_SERVER",
+    "HINT_AFTER",
+    "USER",
+    "SimulatedServer",
+    "Tokens",
+    "copy_surviving_files",
+]
 
 USER = "user-1"
 
 HINT_AFTER = 20.0
-"""Seconds."""
+"""Virtual seconds before the interviewer gives a hint."""
 
-LIFE: contextvars.ContextVar["Life | None"] = contextvars.ContextVar("life", default=None)
-"""The life that the running code belongs to; none for clients."""
+CURRENT_SERVER: contextvars.ContextVar["SimulatedServer | None"] = contextvars.ContextVar(
+    "server", default=None
+)
+"""Server that the running code belongs to; None for clients."""
 
 
 class Tokens:
-    """Tokens of one user, all of which can be made to expire at once."""
+    """Issues tokens for one user; all of them expire together."""
 
     def __init__(self) -> None:
         self._generation = 0
 
-    def fresh(self) -> str:
+    def issue(self) -> str:
         return f"{USER}.{self._generation}"
 
     def expire(self) -> None:
         self._generation += 1
 
     def verify(self, token: str) -> str:
-        if token != self.fresh():
+        if token != self.issue():
             raise Unauthorized("The token has expired.", code=ErrorCode.TOKEN_EXPIRED)
         return USER
 
@@ -58,51 +67,53 @@ class Tokens:
         return user == USER
 
 
-class Life:
-    """A server on a folder. Its tasks, its disk and its objects are its own and die with it."""
+class SimulatedServer:
+    """A server on a folder, with tasks, a disk and objects that end with its process."""
 
     def __init__(
         self,
         root: Path,
         clock: ManualClock,
-        director: Director,
+        controller: ModelController,
         tokens: Tokens,
         rng: random.Random,
         setup: Setup,
     ) -> None:
         self.root = root
-        self.director = director
-        self.over = False
+        self.controller = controller
+        self.ended = False
         self._clock = clock
-        self.disk = Disk(rng)
-        self.complaints: list[str] = []
-        """What must never be logged, and was."""
+        self.disk = SimulatedDisk(rng)
+        self.errors: list[str] = []
+        """Violations that the instrumentation has found."""
         self._tasks: list[asyncio.Task[Any]] = []
         self._context = contextvars.copy_context()
-        self._context.run(TASKS.set, self._tasks)
-        self._context.run(LIFE.set, self)
-        self._latest: dict[tuple[type[DurableObject], str], DurableObject] = {}
+        self._context.run(SERVER_TASKS.set, self._tasks)
+        self._context.run(CURRENT_SERVER.set, self)
+        self._current_instances: dict[tuple[type[DurableObject], str], DurableObject] = {}
         self._loop().disk = self.disk
         self.rooms = Rooms(
             root,
             clock=clock,
-            language=Language(clock, director, compact=setup.compact, context=setup.context),
-            speech=SpeechWriter(clock, director),
+            language=SimulatedLanguageModel(
+                clock, controller, few_shot=setup.few_shot, context=setup.context
+            ),
+            speech=SimulatedSpeechModel(clock, controller),
             hint_after=HINT_AFTER,
             max_recording=20.0,
             rate_limit=setup.rate_limit,
             executor=self.disk,
         )
-        standing: Any = tokens
+        stub: Any = tokens
         services = Services(
             clock=clock,
             registry=self.rooms.registry,
             gateway=self.rooms.gateway,
-            authenticator=Authenticator(standing, standing),
+            authenticator=Authenticator(stub, stub),
             rate_limiter=self.rooms.limiter,
-            budgets=standing,
-            call_log=standing,
-            metrics=standing,
+            budgets=stub,
+            call_log=stub,
+            metrics=stub,
             metrics_access="off",
             version="simulated",
         )
@@ -110,12 +121,12 @@ class Life:
         self.state = ServerState()
 
     def spawn(self, coro: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """Run something as a part of the server."""
+        """Start a task that belongs to the server."""
         return asyncio.get_running_loop().create_task(coro, context=self._context.copy())
 
     def call_soon(self, callback: Callable[..., object], *arguments: Any) -> None:
-        """The same for a callback; a process that is gone calls nothing."""
-        if not self.over:
+        """Schedule a callback of the server, unless its process has ended."""
+        if not self.ended:
             self._loop().call_soon(callback, *arguments, context=self._context.copy())
 
     def _loop(self) -> VirtualLoop:
@@ -133,8 +144,8 @@ class Life:
         self.spawn(self.sockets.run_keepalive())
 
     async def stop(self) -> None:
-        """A clean end, as after SIGTERM: what uvicorn does, then what `serve` does."""
-        self.disk.held = False
+        """Shut down as after SIGTERM: first as uvicorn does, then as `serve` does."""
+        self.disk.blocked = False
         for connection in list(self.state.connections):
             self.call_soon(connection.shutdown)
         await self.settle()
@@ -143,53 +154,55 @@ class Life:
         stopped = self.spawn(self.rooms.__aexit__(None, None, None))
         await self.settle()
         stopped.result()
-        self.over = True
+        self.ended = True
         await self._end_tasks()
 
-    async def crash(self, done: int, copy: Path) -> None:
-        """End without a word; `copy` gets what the disk held at that moment.
+    async def crash(self, completed: int, copy: Path) -> None:
+        """End the process at once, and copy the files as they are on the disk to `copy`.
 
-        `done` pieces of the disk work that waited still happened, unknown to who waited for them.
+        `completed` waiting work items reach the disk first, but their callers never learn of it.
         """
-        for _ in range(done):
-            self.disk.work()
-        survivors(self.root, copy)
-        self.over = True
-        self._loop().disk = self.disk = Disk(random.Random(0))
+        for _ in range(completed):
+            self.disk.run_one()
+        copy_surviving_files(self.root, copy)
+        self.ended = True
+        self._loop().disk = self.disk = SimulatedDisk(random.Random(0))
         await self._end_tasks()
         _close_locks(self.root)
         self.rooms.limiter.close()
 
     async def _end_tasks(self) -> None:
-        """Take the memory away. What the tasks do on their way out happens to a dead folder."""
-        self.disk.held = True
+        """Cancel all tasks. Their cleanup can only change the folder that is given up."""
+        self.disk.blocked = True
         while alive := [task for task in self._tasks if not task.done()]:
             self._tasks.clear()
             for task in alive:
                 task.cancel()
-            await self._loop().rest()
+            await self._loop().run_until_idle()
             self._tasks.extend(alive)
 
-    # --- Watching it --------------------------------------------------------------------------
+    # --- Instrumentation ----------------------------------------------------------------------
 
-    def born(self, instance: DurableObject) -> None:
-        """A factory has made an object: from now on it is the only one of its name."""
-        self._latest[type(instance), instance.context.name] = instance
+    def register_instance(self, instance: DurableObject) -> None:
+        """Record a new instance, from now on the only valid one of its object."""
+        self._current_instances[type(instance), instance.context.name] = instance
 
-    def served_by(self, instance: DurableObject) -> None:
-        """An event was given to an object."""
-        if self._latest.get((type(instance), instance.context.name)) is not instance:
-            self.complaints.append("an event was given to an object that has a successor")
+    def check_current_instance(self, instance: DurableObject) -> None:
+        """Record an error if a newer instance of the object exists."""
+        if self._current_instances.get((type(instance), instance.context.name)) is not instance:
+            self.errors.append("an event was handled by a replaced instance")
 
 
-def survivors(root: Path, copy: Path) -> None:
-    """What is left of a folder when the process is gone: SQLite's shared memory is not."""
+def copy_surviving_files(root: Path, copy: Path) -> None:
+    """Copy the files that survive the process: all but SQLite's shared memory and the lock."""
     shutil.copytree(root, copy, ignore=shutil.ignore_patterns("*-shm", "server.lock"))
 
 
 def _close_locks(root: Path) -> None:
-    """The kernel closes what the process had open, and with it the lock on the folder."""
+    """Close the lock file of the folder, as the kernel does when a process ends."""
     for descriptor in Path("/proc/self/fd").iterdir():
-        with contextlib.suppress(OSError):  # the folder's own descriptor is gone by now
+        with contextlib.suppress(
+            OSError
+        ):  # the descriptor of the directory listing is closed by now
             if descriptor.readlink() == root / "server.lock":
                 os.close(int(descriptor.name))

@@ -1,4 +1,4 @@
-"""What is stored, read from the files by other code than the server's own."""
+"""The stored state, read from the database files independently of the server's code."""
 
 import shutil
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ from prepserver.wire.protocol import (
     Source,
 )
 
-__all__ = ["Stored", "StoredTurn", "Truth", "read"]
+__all__ = ["StoredInterview", "StoredState", "StoredTurn", "read_stored_state"]
 
 
 class StoredTurn(Struct, frozen=True):
@@ -35,8 +35,8 @@ class StoredTurn(Struct, frozen=True):
     error: Error | None
 
 
-class Truth(Struct, frozen=True, kw_only=True):
-    """One interview as it stands on disk."""
+class StoredInterview(Struct, frozen=True, kw_only=True):
+    """One interview as stored on disk."""
 
     name: str
     view: Interview | None
@@ -45,7 +45,7 @@ class Truth(Struct, frozen=True, kw_only=True):
     alarm: float | None
     list_update_pending: bool
     recordings: frozenset[str]
-    condensed: HistorySummary
+    history_summary: HistorySummary
 
     @property
     def active(self) -> StoredTurn | None:
@@ -58,15 +58,15 @@ class Truth(Struct, frozen=True, kw_only=True):
 
     @property
     def failed(self) -> Error | None:
-        """Why the last turn stopped, when it did and none is under way."""
-        proper = [turn for turn in self.turns if turn.step is not Step.HINT]
-        if self.active or not proper or proper[-1].state is TurnState.DONE:
+        """Error of the last turn, if it failed or was stopped and no turn is active."""
+        counted = [turn for turn in self.turns if turn.step is not Step.HINT]
+        if self.active or not counted or counted[-1].state is TurnState.DONE:
             return None
-        return proper[-1].error
+        return counted[-1].error
 
     @property
     def hint(self) -> Message | None:
-        """The last hint since the open question."""
+        """Latest hint for the open question."""
         hint = None
         for message in self.messages:
             match message.kind:
@@ -79,25 +79,24 @@ class Truth(Struct, frozen=True, kw_only=True):
         return hint if hint is not None and is_open else None
 
 
-class Stored(Struct, frozen=True):
-    interviews: dict[str, Truth]
-    """Every interview there is a file of, by its id."""
+class StoredState(Struct, frozen=True):
+    interviews: dict[str, StoredInterview]
+    """Every interview that has a file, by id."""
     listed: list[Interview]
-    """The user's interviews as their list shows them: the newest first."""
+    """The user's list of interviews, the newest first."""
 
 
-def read(root: Path) -> Stored:
-    """Everything in a data directory."""
-    truths = [_read_interview(path) for path in root.glob("objects/interview/*/*.sqlite")]
+def read_stored_state(root: Path) -> StoredState:
+    """Read all databases of a data directory."""
+    interviews = [_read_interview(path) for path in root.glob("objects/interview/*/*.sqlite")]
     lists = [_read_list(path) for path in root.glob("objects/user-interviews/*/*.sqlite")]
-    return Stored(
-        {truth.name: truth for truth in truths if truth is not None}, lists[0] if lists else []
-    )
+    found = {interview.name: interview for interview in interviews if interview is not None}
+    return StoredState(found, lists[0] if lists else [])
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[apsw.Connection]:
-    """A copy, as a crash would leave it: the server has locked the file for itself."""
+def _open_copy(path: Path) -> Iterator[apsw.Connection]:
+    """Open a copy, as a crash would leave it, since the server holds a lock on the file."""
     with TemporaryDirectory(dir=path.parent) as folder:
         copy = Path(folder) / "copy"
         for suffix in ("", "-wal"):
@@ -111,7 +110,7 @@ def _opened(path: Path) -> Iterator[apsw.Connection]:
 
 
 def _read_list(path: Path) -> list[Interview]:
-    with _opened(path) as connection:
+    with _open_copy(path) as connection:
         if not connection.execute(
             "SELECT 1 FROM sqlite_schema WHERE name = 'interviews'"
         ).fetchall():
@@ -122,10 +121,10 @@ def _read_list(path: Path) -> list[Interview]:
     return [msgspec.json.decode(row[0], type=Interview) for row in rows]
 
 
-def _read_interview(path: Path) -> Truth | None:
-    with _opened(path) as connection:
+def _read_interview(path: Path) -> StoredInterview | None:
+    with _open_copy(path) as connection:
         if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'turns'").fetchall():
-            return None  # not laid out yet
+            return None  # the schema does not exist yet
         name = connection.execute("SELECT name FROM _object").fetchone()
         pairs: list[Any] = connection.execute("SELECT key, value FROM _kv").fetchall()
         messages = connection.execute(
@@ -139,21 +138,23 @@ def _read_interview(path: Path) -> Truth | None:
         recordings = connection.execute("SELECT id FROM recordings").fetchall()
     if name is None:
         return None
-    kept: dict[str, Any] = dict(pairs)
-    view = kept.get("view")
-    return Truth(
+    values: dict[str, Any] = dict(pairs)
+    view = values.get("view")
+    return StoredInterview(
         name=str(name[0]),
         view=None if view is None else msgspec.json.decode(view, type=Interview),
-        messages=tuple(map(_message, messages)),
-        turns=tuple(map(_turn, turns)),
+        messages=tuple(map(_parse_message, messages)),
+        turns=tuple(map(_parse_turn, turns)),
         alarm=None if alarm is None else float(str(alarm[0])),
-        list_update_pending="list_update_pending" in kept,
+        list_update_pending="list_update_pending" in values,
         recordings=frozenset(str(row[0]) for row in recordings),
-        condensed=msgspec.json.decode(kept.get("history_summary", b"{}"), type=HistorySummary),
+        history_summary=msgspec.json.decode(
+            values.get("history_summary", b"{}"), type=HistorySummary
+        ),
     )
 
 
-def _message(row: Any) -> Message:
+def _parse_message(row: Any) -> Message:
     id, role, kind, text, source, position, created_at, edited = row
     return Message(
         id=id,
@@ -167,7 +168,7 @@ def _message(row: Any) -> Message:
     )
 
 
-def _turn(row: Any) -> StoredTurn:
+def _parse_turn(row: Any) -> StoredTurn:
     id, step, state, attempt, recording, error = row
     stored = None if error is None else msgspec.json.decode(error, type=Error)
     return StoredTurn(id, Step(step), TurnState(state), attempt, recording, stored)
