@@ -15,8 +15,8 @@ import pytest
 
 from prepserver.wire import protocol as wire
 from prepserver.wire.error_codes import ErrorCode
+from tests.support.room_client import RoomClient, open_room
 from tests.support.server import Server
-from tests.support.sockets import Socket, entered
 
 pytestmark = [
     pytest.mark.e2e,
@@ -35,9 +35,9 @@ def nothing_fits(server: Server) -> Iterator[None]:
         resource.prlimit(server.pid, resource.RLIMIT_FSIZE, unlimited)
 
 
-def refused(socket: Socket, id: str) -> wire.Failure:
+def refused(socket: RoomClient, id: str) -> wire.Failure:
     """The error that names a message of the client."""
-    failure = socket.until(lambda m: isinstance(m, wire.Failure) and m.id == id)
+    failure = socket.wait_for(lambda m: isinstance(m, wire.Failure) and m.id == id)
     assert isinstance(failure, wire.Failure)
     return failure
 
@@ -50,8 +50,8 @@ def test_a_server_on_a_full_disk_refuses_and_goes_on_when_there_is_room(tmp_path
         created = server.request("POST", "/api/interviews", key=key, body={"role": "Cook"})
         id = str(created.body["id"])
         path = f"/api/interviews/{id}/messages"
-        with entered(server.room("interview", id, server.token(key))) as socket:
-            socket.question()
+        with open_room(server.room("interview", id, server.token(key))) as socket:
+            socket.wait_for_question()
             with nothing_fits(server):
                 for _ in range(3):
                     socket.send(wire.UserMessage(text="I would measure first.", id="mine"))
@@ -62,9 +62,9 @@ def test_a_server_on_a_full_disk_refuses_and_goes_on_when_there_is_room(tmp_path
                 assert server.request("GET", "/health/live").status == 200
                 assert len(server.request("GET", path, key=key).body["messages"]) == 1
             socket.send(wire.UserMessage(text="I would measure first.", id="mine"))
-            assert socket.said(wire.MessageKind.QUESTION).text.endswith("?")
+            assert socket.next_of_kind(wire.MessageKind.QUESTION).text.endswith("?")
             socket.send(wire.UserMessage(text="I would measure first.", id="mine"))
-            socket.until(lambda m: m == wire.Accepted(id="mine"))
+            socket.wait_for(lambda m: m == wire.Accepted(id="mine"))
         kinds = [one["kind"] for one in server.request("GET", path, key=key).body["messages"]]
         assert kinds == ["question", "answer", "question"]
         listed = server.request("GET", "/api/interviews", key=key).body["interviews"]
@@ -80,14 +80,14 @@ def test_a_turn_that_ends_on_a_full_disk_is_finished_when_there_is_room(tmp_path
         key = server.add_user()
         created = server.request("POST", "/api/interviews", key=key, body={"role": "Cook"})
         id = str(created.body["id"])
-        with entered(server.room("interview", id, server.token(key))) as socket:
-            socket.question()
+        with open_room(server.room("interview", id, server.token(key))) as socket:
+            socket.wait_for_question()
             socket.send(wire.UserMessage(text="I would measure first.", id="mine"))
-            socket.until(lambda m: m == wire.Accepted(id="mine"))
+            socket.wait_for(lambda m: m == wire.Accepted(id="mine"))
             with nothing_fits(server):
                 failure = socket.next(wire.Failure)
                 assert failure.code == ErrorCode.STORAGE
-            assert socket.said(wire.MessageKind.QUESTION).text.endswith("?")
+            assert socket.next_of_kind(wire.MessageKind.QUESTION).text.endswith("?")
         assert server.terminate() == 0
 
 
@@ -109,9 +109,9 @@ def test_a_log_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
         key = server.add_user()
         created = server.request("POST", "/api/interviews", key=key, body={"role": "Cook"})
         id = str(created.body["id"])
-        with entered(server.room("interview", id, server.token(key))) as socket:
-            socket.question()
-            socket.goes_on()
+        with open_room(server.room("interview", id, server.token(key))) as socket:
+            socket.wait_for_question()
+            socket.check_interview_continues()
         assert server.request("DELETE", f"/api/interviews/{id}", key=key).status == 204
         end = time.monotonic() + 30
         while list(server.data_dir.glob("objects/interview/*/*.sqlite")):

@@ -11,8 +11,8 @@ import pytest
 from tests.support.candidates import Candidate
 from tests.support.loop import asynchronous
 from tests.support.promises import all_ended, kept
+from tests.support.room_client import open_room
 from tests.support.server import Server
-from tests.support.sockets import entered
 from tests.support.warm import WarmServer
 
 pytestmark = pytest.mark.e2e
@@ -149,8 +149,8 @@ def test_a_server_that_is_killed_in_its_first_start_starts_again(tmp_path: Path)
         with server:
             key = server.add_user()
             reply = server.request("POST", "/api/interviews", key=key, body={})
-            with entered(server.room("interview", reply.body["id"], server.token(key))) as room:
-                room.question()
+            with open_room(server.room("interview", reply.body["id"], server.token(key))) as room:
+                room.wait_for_question()
 
 
 @pytest.mark.chaos

@@ -11,8 +11,8 @@ from prepserver.wire import codec
 from prepserver.wire import protocol as wire
 from prepserver.wire.protocol import MessageKind
 from tests.e2e.test_real_models import begin, first_question, room
+from tests.support.room_client import RoomClient, open_room
 from tests.support.server import Server
-from tests.support.sockets import Socket, entered
 from tests.support.wer import wer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.models]
@@ -38,7 +38,7 @@ def transcript(recording: Path) -> str:
     return dict(line.split("\t") for line in lines)[recording.stem]
 
 
-def speak(socket: Socket, pcm: bytes, begin: int = 0) -> int:
+def speak(socket: RoomClient, pcm: bytes, begin: int = 0) -> int:
     """Frames from number `begin` on, as fast as they are taken; how many there are now."""
     pieces = [pcm[at : at + FRAME] for at in range(0, len(pcm), FRAME)]
     for number, piece in enumerate(pieces, begin):
@@ -53,15 +53,15 @@ def test_words_appear_before_the_answer_ends(server: Server, speech_dir: Path) -
     id = begin(server, key)
     first_question(server, key, id)
     recording = speech_dir / "event-sourcing.wav"
-    with entered(room(server, key, id)) as socket:
+    with open_room(room(server, key, id)) as socket:
         socket.next(wire.Snapshot)
         socket.send(wire.AudioStart(id="r1"))
         frames = speak(socket, pcm_of(recording))
-        caption = socket.until(lambda m: isinstance(m, wire.Caption) and m.committed > 20)
+        caption = socket.wait_for(lambda m: isinstance(m, wire.Caption) and m.committed > 20)
         assert isinstance(caption, wire.Caption)
         socket.send(wire.AudioStop(id="r1", frames=frames))
-        answer = socket.said(MessageKind.ANSWER)
-        question = socket.said(MessageKind.QUESTION)
+        answer = socket.next_of_kind(MessageKind.ANSWER)
+        question = socket.next_of_kind(MessageKind.QUESTION)
     assert wer(transcript(recording), answer.text) < 0.2
     assert wer(caption.text[: caption.committed], answer.text[: caption.committed]) < 0.35
     assert question.text.endswith("?")
@@ -81,19 +81,19 @@ def test_a_recording_outlives_the_server_that_listened(server: Server, speech_di
     recording = speech_dir / "conflict.wav"
     pcm = pcm_of(recording)
     half = len(pcm) // FRAME // 2
-    with entered(room(server, key, id)) as socket:
+    with open_room(room(server, key, id)) as socket:
         socket.next(wire.Snapshot)
         socket.send(wire.AudioStart(id="r1"))
         speak(socket, pcm[: half * FRAME])
-        socket.until(lambda m: isinstance(m, wire.AudioAck) and m.frame > half // 2)
+        socket.wait_for(lambda m: isinstance(m, wire.AudioAck) and m.frame > half // 2)
         server.kill()
     server.start()
-    with entered(room(server, key, id)) as socket:
+    with open_room(room(server, key, id)) as socket:
         socket.send(wire.AudioStart(id="r1"))
         stored = socket.next(wire.AudioAck).frame
         assert stored > half // 2
         frames = speak(socket, pcm[(stored + 1) * FRAME :], stored + 1)
-        socket.until(lambda m: isinstance(m, wire.Caption) and m.committed > 0)
+        socket.wait_for(lambda m: isinstance(m, wire.Caption) and m.committed > 0)
         socket.send(wire.AudioStop(id="r1", frames=frames))
-        answer = socket.said(MessageKind.ANSWER)
+        answer = socket.next_of_kind(MessageKind.ANSWER)
     assert wer(transcript(recording), answer.text) < 0.2

@@ -15,8 +15,8 @@ import pytest
 
 from prepserver.wire import protocol as wire
 from prepserver.wire.protocol import MessageKind
+from tests.support.room_client import RoomClient, open_room
 from tests.support.server import Server
-from tests.support.sockets import Socket, entered
 from tests.support.wer import wer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.models]
@@ -76,7 +76,7 @@ def test_a_server_killed_while_it_generates_finishes_the_turn(server: Server) ->
     key = server.add_user()
     id = begin(server, key)
     first_question(server, key, id)
-    with entered(room(server, key, id)) as socket:
+    with open_room(room(server, key, id)) as socket:
         socket.send(wire.UserMessage(id="m1", text=ANSWER))
         socket.next(wire.Accepted)
         socket.next(wire.Delta)
@@ -114,7 +114,7 @@ def test_a_killed_engine_costs_every_interview_a_retry(
         sockets = []
         for id in ids:
             first_question(server, key, id)
-            socket = opened.enter_context(entered(room(server, key, id)))
+            socket = opened.enter_context(open_room(room(server, key, id)))
             socket.next(wire.Snapshot)
             sockets.append(socket)
         for socket in sockets:
@@ -123,7 +123,7 @@ def test_a_killed_engine_costs_every_interview_a_retry(
             else:
                 socket.send(wire.UserMessage(id="m1", text=ANSWER))
         if job == "ears":
-            sockets[-1].until(
+            sockets[-1].wait_for(
                 lambda m: isinstance(m, wire.StateChanged) and m.state is wire.Phase.TRANSCRIBING
             )
         else:
@@ -137,7 +137,7 @@ def test_a_killed_engine_costs_every_interview_a_retry(
     assert server.request("GET", "/health/live").status == 200
 
 
-def streamed(socket: Socket) -> str:
+def streamed(socket: RoomClient) -> str:
     """What the pieces of the question come to, each put where it says."""
     text = ""
     for message in socket.messages:
@@ -149,9 +149,9 @@ def streamed(socket: Socket) -> str:
     return text
 
 
-def question_said(socket: Socket) -> wire.Message | None:
+def question_said(socket: RoomClient) -> wire.Message | None:
     try:
-        return socket.said(MessageKind.QUESTION)
+        return socket.next_of_kind(MessageKind.QUESTION)
     except AssertionError:
         return None
 
@@ -182,15 +182,15 @@ def test_a_whole_recording_in_one_message(server: Server, speech_dir: Path) -> N
         line.split("\t")
         for line in (speech_dir / "transcripts.tsv").read_text("utf-8").splitlines()
     )
-    with entered(room(server, key, id)) as socket:
+    with open_room(room(server, key, id)) as socket:
         socket.send((speech_dir / "event-sourcing.wav").read_bytes())
         heard = eventually(lambda: answer_said(socket))
     assert wer(said["event-sourcing"], heard.text) < 0.2
 
 
-def answer_said(socket: Socket) -> wire.Message | None:
+def answer_said(socket: RoomClient) -> wire.Message | None:
     try:
-        return socket.said(MessageKind.ANSWER)
+        return socket.next_of_kind(MessageKind.ANSWER)
     except AssertionError:
         return None
 

@@ -8,8 +8,8 @@ import pytest
 from prepserver.wire import protocol as wire
 from prepserver.wire.protocol import MessageKind
 from tests.support.llama_cpp_server import LlamaCppServer
+from tests.support.room_client import open_room
 from tests.support.server import Server
-from tests.support.sockets import entered
 
 pytestmark = [pytest.mark.e2e, pytest.mark.models]
 
@@ -45,13 +45,13 @@ def test_an_interview_with_a_model_elsewhere(
         reply = server.request("POST", "/api/interviews", key=key, body=spec)
         assert reply.status == 201
         id = reply.body["id"]
-        with entered(server.room("interview", id, server.token(key))) as socket:
+        with open_room(server.room("interview", id, server.token(key))) as socket:
             for number in range(2):
-                question = socket.said(MessageKind.QUESTION)
+                question = socket.next_of_kind(MessageKind.QUESTION)
                 assert question.text.endswith("?")
                 answer = "I moved the ledger out of the monolith, because it was the clearest part."
                 socket.send(wire.UserMessage(id=f"m{number}", text=answer))
-            assert socket.said(MessageKind.CLOSING).text
+            assert socket.next_of_kind(MessageKind.CLOSING).text
         if os.name == "posix" and Path("/proc").is_dir():
             assert KEY not in arguments(server.pid)
         assert "POST /v1/chat/completions" in peer.log

@@ -18,8 +18,8 @@ from prepserver.app import VERSION
 from prepserver.clock import SystemClock
 from prepserver.wire import codec
 from prepserver.wire import protocol as wire
+from tests.support.room_client import RoomClient, open_room, rejected_handshake
 from tests.support.server import Process, Server
-from tests.support.sockets import Socket, entered, refusal
 from tests.support.warm import WarmServer
 
 pytestmark = pytest.mark.e2e
@@ -93,14 +93,14 @@ def test_sigterm_drains_and_exits_0_with_clients_connected(tmp_path: Path) -> No
             server.room("interview", id, server.token(key)),
             server.room("user-interviews", "me", server.token(key)),
         ]
-        sockets = [stack.enter_context(entered(url)) for url in addresses * 2]
+        sockets = [stack.enter_context(open_room(url)) for url in addresses * 2]
         for one in sockets:
             one.next(wire.Snapshot)
-        sockets[0].until(lambda m: isinstance(m, wire.Delta))
+        sockets[0].wait_for(lambda m: isinstance(m, wire.Delta))
         begun = time.monotonic()
         assert server.terminate(limit=10) == 0
         assert time.monotonic() - begun < 10
-        assert [one.end() for one in sockets] == [wire.CLOSE_RESTART] * 4
+        assert [one.wait_for_close() for one in sockets] == [wire.CLOSE_RESTART] * 4
         assert "Traceback" not in server.log
         assert "error" not in server.log
 
@@ -178,11 +178,11 @@ def test_a_turn_killed_in_the_middle_is_finished_without_anyone_asking(tmp_path:
     with Server(tmp_path, "--scripted-delay", "0.3") as server:
         key = server.add_user()
         id = interview(server, key, questions=2)
-        with entered(server.room("interview", id, server.token(key))) as room:
-            room.question()
+        with open_room(server.room("interview", id, server.token(key))) as room:
+            room.wait_for_question()
             room.send(wire.UserMessage(text="I would measure first.", id="answer-1"))
             room.next(wire.Accepted)
-            room.until(lambda m: isinstance(m, wire.Delta))
+            room.wait_for(lambda m: isinstance(m, wire.Delta))
             server.kill()
         used = server.add_user("observer")  # the data is whole: users can still be added
         server.start()
@@ -190,7 +190,7 @@ def test_a_turn_killed_in_the_middle_is_finished_without_anyone_asking(tmp_path:
         assert server.request("GET", "/api/ratelimit", key=used).status == 200
         quota = server.request("GET", "/api/ratelimit", key=key).body
         assert quota["limit"] - quota["remaining"] == 3, "the turn was charged once"
-        with entered(server.room("interview", id, server.token(key))) as room:
+        with open_room(server.room("interview", id, server.token(key))) as room:
             snapshot = room.next(wire.Snapshot)
             assert snapshot.failed is None
             assert snapshot.messages[1].text == "I would measure first."
@@ -217,8 +217,8 @@ def test_a_recording_that_was_acknowledged_survives_a_crash(tmp_path: Path) -> N
     with Server(tmp_path) as server:
         key = server.add_user()
         id = interview(server, key)
-        with entered(server.room("interview", id, server.token(key))) as room:
-            room.question()
+        with open_room(server.room("interview", id, server.token(key))) as room:
+            room.wait_for_question()
             room.send(wire.AudioStart(id="r"))
             for frame in frames[:50]:
                 room.send(frame)
@@ -226,7 +226,7 @@ def test_a_recording_that_was_acknowledged_survives_a_crash(tmp_path: Path) -> N
                 pass
             server.kill()
         server.start()
-        with entered(server.room("interview", id, server.token(key))) as room:
+        with open_room(server.room("interview", id, server.token(key))) as room:
             room.next(wire.Snapshot)
             room.send(wire.AudioStart(id="r"))
             stored = room.next(wire.AudioAck).frame
@@ -234,7 +234,7 @@ def test_a_recording_that_was_acknowledged_survives_a_crash(tmp_path: Path) -> N
             for frame in frames[stored + 1 :]:
                 room.send(frame)
             room.send(wire.AudioStop(id="r", frames=len(frames)))
-            assert "3.0 seconds" in room.said(wire.MessageKind.ANSWER).text
+            assert "3.0 seconds" in room.next_of_kind(wire.MessageKind.ANSWER).text
 
 
 def test_a_second_client_sees_the_state_and_the_text_so_far(tmp_path: Path) -> None:
@@ -244,16 +244,16 @@ def test_a_second_client_sees_the_state_and_the_text_so_far(tmp_path: Path) -> N
         key = server.add_user()
         id = interview(server, key)
         url = server.room("interview", id, server.token(key))
-        with entered(url) as first:
-            first.until(lambda m: isinstance(m, wire.Delta) and m.offset > 0)
-            with entered(url) as second:
+        with open_room(url) as first:
+            first.wait_for(lambda m: isinstance(m, wire.Delta) and m.offset > 0)
+            with open_room(url) as second:
                 snapshot = second.next(wire.Snapshot)
                 assert snapshot.state is wire.Phase.GENERATING
                 assert snapshot.streaming is not None
                 text = snapshot.streaming.text
                 assert text
                 assert snapshot.streaming.offset == len(text)
-                whole = second.said(wire.MessageKind.QUESTION)
+                whole = second.next_of_kind(wire.MessageKind.QUESTION)
                 assert whole.id == snapshot.streaming.id
                 for message in second.messages:
                     if isinstance(message, wire.Delta):
@@ -273,15 +273,15 @@ def test_no_key_and_no_token_is_in_the_log_or_on_the_disk(tmp_path: Path) -> Non
         token = server.token(key)
         forged = Tokens(b"x" * 32, SystemClock()).issue("u").token
         id = interview(server, key)
-        with entered(server.room("interview", id, token)) as room:
-            room.question()
+        with open_room(server.room("interview", id, token)) as room:
+            room.wait_for_question()
             room.send("{")
             room.next(wire.Failure)
             room.send("x" * 100_000)
-            room.end()
-        assert refusal(server.room("interview", id, forged)).status == 401
-        assert refusal(server.room("interview", "unknown", token)).status == 404
-        assert refusal(server.room("interview", id, key)).status == 401
+            room.wait_for_close()
+        assert rejected_handshake(server.room("interview", id, forged)).status == 401
+        assert rejected_handshake(server.room("interview", "unknown", token)).status == 404
+        assert rejected_handshake(server.room("interview", id, key)).status == 401
         for path in (f"/nothing?token={token}", f"/parties/x/y?token={token}", "/auth/token"):
             server.request("GET", path, key=forged)
         server.request("POST", "/api/interviews", key=key, data=b"{")
@@ -306,21 +306,21 @@ def test_a_flood_from_one_client_does_not_stop_another(tmp_path: Path) -> None:
         flooded, calm = interview(server, key), interview(server, other)
         stop = threading.Event()
 
-        def flood(room: Socket) -> None:
+        def flood(room: RoomClient) -> None:
             with contextlib.suppress(ConnectionClosed, InvalidHandshake, OSError):
                 while not stop.is_set():
                     room.send(wire.GetAllMessages())
 
         with (
-            entered(server.room("interview", flooded, server.token(key))) as loud,
-            entered(server.room("interview", calm, server.token(other))) as room,
+            open_room(server.room("interview", flooded, server.token(key))) as loud,
+            open_room(server.room("interview", calm, server.token(other))) as room,
         ):
             flooding = threading.Thread(target=flood, args=(loud,))
             flooding.start()
             try:
-                room.question()
+                room.wait_for_question()
                 room.send(wire.UserMessage(text="I stay calm.", id="1"))
-                room.said(wire.MessageKind.QUESTION)
+                room.next_of_kind(wire.MessageKind.QUESTION)
                 assert _memory(server.pid) < 400_000_000
             finally:
                 stop.set()

@@ -14,11 +14,11 @@ from prepserver.wire import codec, limits
 from prepserver.wire import protocol as wire
 from tests.e2e.test_server import interview
 from tests.support.candidates import Candidate
-from tests.support.deaf import Deaf
 from tests.support.loop import asynchronous
 from tests.support.promises import all_ended, kept
+from tests.support.room_client import open_room
 from tests.support.server import Server
-from tests.support.sockets import entered
+from tests.support.stalled_client import StalledClient
 from tests.support.warm import WarmServer
 
 pytestmark = pytest.mark.e2e
@@ -93,12 +93,12 @@ def test_a_message_that_was_under_way_is_stored_or_not_acknowledged(tmp_path: Pa
         id = interview(server, key, questions=5)
         acknowledged = []
         for number in range(6):
-            with entered(server.room("interview", id, server.token(key))) as room:
-                room.question()
+            with open_room(server.room("interview", id, server.token(key))) as room:
+                room.wait_for_question()
                 room.send(wire.UserMessage(text=f"Answer {number}.", id=f"m{number}"))
                 time.sleep(number * 0.004)
                 assert server.terminate(limit=STOP) == 0
-                assert room.end() == wire.CLOSE_RESTART
+                assert room.wait_for_close() == wire.CLOSE_RESTART
                 if wire.Accepted(id=f"m{number}") in room.messages:
                     acknowledged.append(f"Answer {number}.")
             server.start()
@@ -115,15 +115,15 @@ def test_a_client_that_reads_nothing_does_not_delay_the_end(tmp_path: Path, full
         key = server.add_user()
         id = interview(server, key)
         url = server.room("interview", id, server.token(key))
-        with Deaf(url) as deaf, entered(url) as room:
-            room.question()
+        with StalledClient(url) as deaf, open_room(url) as room:
+            room.wait_for_question()
             room.send(wire.UserMessage(text="x" * limits.MAX_ANSWER, id="1"))
-            room.until(lambda m: isinstance(m, wire.Delta))
+            room.wait_for(lambda m: isinstance(m, wire.Delta))
             for _ in range(500 if full else 0):
                 deaf.send(wire.GetAllMessages())  # each answer is as long as the transcript
             begun = time.monotonic()
             server.signal()
-            assert room.end() == wire.CLOSE_RESTART
+            assert room.wait_for_close() == wire.CLOSE_RESTART
             assert time.monotonic() - begun < STOP / 2
             assert server.wait(STOP) == 0
             assert time.monotonic() - begun < STOP
@@ -136,17 +136,17 @@ def test_a_client_in_the_middle_of_a_recording_is_told_to_come_back(tmp_path: Pa
     with WarmServer(tmp_path) as server:
         key = server.add_user()
         id = interview(server, key)
-        with entered(server.room("interview", id, server.token(key))) as room:
-            room.question()
+        with open_room(server.room("interview", id, server.token(key))) as room:
+            room.wait_for_question()
             room.send(wire.AudioStart(id="r"))
             for number in range(50):
                 room.send(codec.pack_frame(number, frame))
             while (acknowledged := room.next(wire.AudioAck).frame) < 30:
                 pass
             assert server.terminate(limit=STOP) == 0
-            assert room.end() == wire.CLOSE_RESTART
+            assert room.wait_for_close() == wire.CLOSE_RESTART
         server.start()
-        with entered(server.room("interview", id, server.token(key))) as room:
+        with open_room(server.room("interview", id, server.token(key))) as room:
             room.send(wire.AudioStart(id="r"))
             assert room.next(wire.AudioAck).frame >= acknowledged
 

@@ -21,9 +21,9 @@ from msgspec import Struct
 from prepserver.wire import limits
 from prepserver.wire import protocol as wire
 from tests.e2e.test_server import interview
-from tests.support.deaf import Deaf
+from tests.support.room_client import RoomClient, open_room
 from tests.support.server import Server
-from tests.support.sockets import Socket, entered
+from tests.support.stalled_client import StalledClient
 
 pytestmark = pytest.mark.e2e
 
@@ -62,7 +62,9 @@ def p99(seconds: list[float]) -> float:
 class Talk:
     """A writer and a reader in the crowded room, and somebody in a room of their own."""
 
-    def __init__(self, writer: Socket, reader: Socket, other: Socket, answer: str) -> None:
+    def __init__(
+        self, writer: RoomClient, reader: RoomClient, other: RoomClient, answer: str
+    ) -> None:
         self._writer, self._reader, self._other = writer, reader, other
         self._answer = answer
         self._numbers = itertools.count()
@@ -78,13 +80,13 @@ class Talk:
             text = f"{next(self._numbers)} ".ljust(limits.MAX_ANSWER, "☃")  # three bytes each
             begun = time.monotonic()
             self._writer.send(wire.MessageEdit(message_id=self._answer, text=text))
-            self._reader.until(lambda m, text=text: said(m) == text)  # type: ignore[misc]
+            self._reader.wait_for(lambda m, text=text: said(m) == text)  # type: ignore[misc]
             found.same_room.append(time.monotonic() - begun)
             begun = time.monotonic()
             self._other.send(wire.GetAllMessages())
             self._other.next(wire.Snapshot)
             found.other_room.append(time.monotonic() - begun)
-            self._writer.until(lambda m, text=text: said(m) == text)  # type: ignore[misc]
+            self._writer.wait_for(lambda m, text=text: said(m) == text)  # type: ignore[misc]
             for socket in (self._writer, self._reader, self._other):
                 socket.messages.clear()
         return found
@@ -123,15 +125,15 @@ class Crowd:
 
     def _hear_nothing(self) -> None:
         while not self._stop.is_set():
-            with Deaf(self._url) as one:
-                while not self._stop.wait(0.1) and not one.is_cut_off():
+            with StalledClient(self._url) as one:
+                while not self._stop.wait(0.1) and not one.is_reset():
                     pass
                 if self._stop.is_set():
-                    self.sent_away.append(one.ending())
+                    self.sent_away.append(one.read_close_code())
 
     def _hear_little(self) -> None:
         while not self._stop.is_set():
-            with Deaf(self._url) as one:
+            with StalledClient(self._url) as one:
                 while not self._stop.wait(0.1) and one.read(SIP):
                     pass
 
@@ -159,15 +161,17 @@ def crowded(folder: Path, stretches: int, seconds: float, *, busy: float) -> Non
         id, quiet = interview(server, key), interview(server, key)
         url = server.room("interview", id, server.token(key))
         with (
-            entered(url) as writer,
-            entered(url) as reader,
-            entered(server.room("interview", quiet, server.token(key))) as other,
+            open_room(url) as writer,
+            open_room(url) as reader,
+            open_room(server.room("interview", quiet, server.token(key))) as other,
         ):
-            other.question()
-            writer.question()
+            other.wait_for_question()
+            writer.wait_for_question()
             writer.send(wire.UserMessage(text="x", id="answer"))
-            answer = writer.said(wire.MessageKind.ANSWER).id
-            writer.until(lambda m: isinstance(m, wire.StateChanged) and m.state is wire.Phase.IDLE)
+            answer = writer.next_of_kind(wire.MessageKind.ANSWER).id
+            writer.wait_for(
+                lambda m: isinstance(m, wire.StateChanged) and m.state is wire.Phase.IDLE
+            )
             talk = Talk(writer, reader, other, answer)
             talk.listen(1.0)  # until everything is loaded that is loaded once
             before = largest = memory(server)
@@ -225,7 +229,7 @@ def test_a_dead_peer_is_gone_within_forty_seconds(tmp_path: Path) -> None:
             with stopped.stdin as stdin:
                 stdin.write(f"{url}\n".encode())
             os.waitid(os.P_PID, stopped.pid, os.WSTOPPED | os.WNOWAIT)
-            with Deaf(url), entered(url) as living:
+            with StalledClient(url), open_room(url) as living:
                 begun = time.monotonic()
                 living.next(wire.Snapshot)
                 assert connections(server) == 3

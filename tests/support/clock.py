@@ -1,4 +1,4 @@
-"""Virtual time for a whole server: nothing passes unless a test says so."""
+"""Virtual time for a whole server, advanced by the test."""
 
 import asyncio
 import heapq
@@ -7,25 +7,25 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-__all__ = ["ManualClock", "Threads"]
+__all__ = ["ManualClock", "TrackedExecutor"]
 
-TURNS = 10
-"""Turns of the loop that woken tasks get before time goes on."""
+LOOP_ITERATIONS = 10
+"""Iterations of the event loop that woken tasks run before time advances."""
 
 
-class Threads(ThreadPoolExecutor):
-    """Threads whose work can be waited for."""
+class TrackedExecutor(ThreadPoolExecutor):
+    """Thread pool that can be awaited until it is idle."""
 
     def __init__(self) -> None:
         super().__init__(max_workers=8)
         self._working: set[Future[None]] = set()
-        self._rested = True
+        self._unused = True
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         result: Future[Any] = Future()
         done: Future[None] = Future()
         self._working.add(done)
-        self._rested = False
+        self._unused = False
 
         def work() -> None:
             if result.set_running_or_notify_cancel():
@@ -35,76 +35,80 @@ class Threads(ThreadPoolExecutor):
                     result.set_exception(error)
                 else:
                     result.set_result(value)
-            # Only now: whoever awaits the result has been told.
+            # Last: the waiters for the result have been notified by now.
             self._working.discard(done)
             done.set_result(None)
 
         super().submit(work)
         return result
 
-    async def rest(self) -> bool:
-        """Return when nothing is under way; whether there was something since the last time."""
-        rested, self._rested = self._rested, True
+    async def wait_idle(self) -> bool:
+        """Wait until no work is running; return True if there was any since the last call."""
+        unused, self._unused = self._unused, True
         while working := list(self._working):
             await asyncio.wait([asyncio.wrap_future(done) for done in working])
-        return not rested
+        return not unused
 
 
 class ManualClock:
-    """A clock that stands still between calls of `advance`."""
+    """A clock that stands still between two calls of `advance`."""
 
     def __init__(self, start: float = 1_700_000_000.0) -> None:
         """`start` in seconds since the Unix epoch."""
         self._start = start
-        self._passed = 0.0
+        self._elapsed = 0.0
         self._order = itertools.count()
         self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
-        self._threads: list[Threads] = []
-        self._overtaking = False
+        self._executors: list[TrackedExecutor] = []
+        self._wait_for_threads = True
 
-    def threads(self) -> Threads:
-        """Threads that time does not overtake: `advance` waits for their work."""
-        threads = Threads()
-        self._threads.append(threads)
-        return threads
+    def create_executor(self) -> TrackedExecutor:
+        """Create a thread pool for whose work `advance` waits."""
+        executor = TrackedExecutor()
+        self._executors.append(executor)
+        return executor
 
     def now(self) -> float:
-        return self._start + self._passed
+        return self._start + self._elapsed
 
     def monotonic(self) -> float:
-        return self._passed
+        return self._elapsed
 
     async def sleep(self, seconds: float) -> None:
-        """Wait until `advance` has come that far; zero or less gives other tasks one turn."""
+        """Sleep until `advance` reaches the time; zero or less yields to other tasks once."""
         if seconds <= 0:
             await asyncio.sleep(0)
             return
         woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._sleepers, (self._passed + seconds, next(self._order), woken))
+        heapq.heappush(self._sleepers, (self._elapsed + seconds, next(self._order), woken))
         await woken
 
-    async def advance(self, seconds: float, *, overtaking: bool = False) -> None:
-        """Let time pass, waking each sleeper at its time and in its order.
+    def jump(self, seconds: float) -> None:
+        """Advance the time without waking sleepers."""
+        self._elapsed += seconds
 
-        `overtaking` says that work in `threads` is not waited for, as that in others never is.
+    async def advance(self, seconds: float, *, wait_for_threads: bool = True) -> None:
+        """Advance the time, waking each sleeper at its time and in order.
+
+        `wait_for_threads` waits for work in the pools of `create_executor` before each step.
         """
-        self._overtaking = overtaking
-        end = self._passed + seconds
+        self._wait_for_threads = wait_for_threads
+        end = self._elapsed + seconds
         while self._sleepers and self._sleepers[0][0] <= end:
             due, _, woken = heapq.heappop(self._sleepers)
             if woken.done():
-                continue  # whoever slept was cancelled
-            self._passed = max(self._passed, due)
+                continue  # the sleeper was cancelled
+            self._elapsed = max(self._elapsed, due)
             woken.set_result(None)
             await self._settle()
-        self._passed = end
+        self._elapsed = end
         await self._settle()
 
     async def _settle(self) -> None:
         working = True
         while working:
-            for _ in range(TURNS):
+            for _ in range(LOOP_ITERATIONS):
                 await asyncio.sleep(0)
             working = False
-            if not self._overtaking:
-                working = any([await threads.rest() for threads in self._threads])
+            if self._wait_for_threads:
+                working = any([await executor.wait_idle() for executor in self._executors])

@@ -18,8 +18,8 @@ from prepserver.objects.registry import Registry
 from prepserver.wire import codec
 from prepserver.wire import protocol as wire
 from tests.support.clock import ManualClock
+from tests.support.fake_transport import FakeTransport
 from tests.support.objects import alive, call_to
-from tests.support.wire import Wire
 
 __all__ = ["EchoRoom", "EchoServer", "caption", "echo_server", "masked_text_frame", "opcodes"]
 
@@ -64,9 +64,9 @@ class EchoServer:
         self.connections.append(connection)
         return connection, self.registry.connect("EchoRoom", "a", connection)
 
-    async def connect_client(self) -> Wire:
-        client = Wire(self.sockets)
-        await client.enter()
+    async def connect_client(self) -> FakeTransport:
+        client = FakeTransport(self.sockets)
+        await client.perform_handshake()
         await self.registry.wait_for_handlers()
         return client
 

@@ -1,4 +1,4 @@
-"""Tests that are coroutines."""
+"""Decorator for tests that are coroutines."""
 
 import asyncio
 import functools
@@ -11,7 +11,7 @@ P = ParamSpec("P")
 
 
 def asynchronous(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
-    """Run a test in an event loop of its own; its fixtures arrive as ever."""
+    """Run a test in a new event loop; it receives its fixtures as usual."""
 
     @functools.wraps(test)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:

@@ -34,7 +34,7 @@ async def alive(
     """A registry of these classes, each a kind by its own name."""
     kinds = [Kind(one.__name__, one, one.migrations) for one in classes]
     clock = clock or ManualClock()
-    registry = Registry(root, kinds, clock, vfs=vfs, executor=clock.threads())
+    registry = Registry(root, kinds, clock, vfs=vfs, executor=clock.create_executor())
     await registry.start()
     try:
         yield registry

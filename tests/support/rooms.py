@@ -22,7 +22,7 @@ from prepserver.objects.registry import Registry
 from prepserver.wire import codec
 from prepserver.wire import protocol as wire
 from tests.support.clock import ManualClock
-from tests.support.sink import Sink
+from tests.support.fake_socket import FakeSocket
 
 __all__ = ["Client", "Rooms"]
 
@@ -91,14 +91,14 @@ class Rooms:
             root,
             kinds,
             self.clock,
-            executor=executor or self.clock.threads(),
+            executor=executor or self.clock.create_executor(),
             vfs=vfs,
             boot=boot,
         )
         self._clients: list[Client] = []
 
     async def __aenter__(self) -> "Rooms":
-        asyncio.get_running_loop().set_default_executor(self.clock.threads())
+        asyncio.get_running_loop().set_default_executor(self.clock.create_executor())
         await self.registry.start()
         self.gateway.start()
         return self
@@ -152,9 +152,9 @@ class Client:
         self._instance = instance
         self._looked_at = 0
         self._arrived = asyncio.Event()
-        self._reader = asyncio.create_task(self._read(Sink(connection)))
+        self._reader = asyncio.create_task(self._read(FakeSocket(connection)))
 
-    async def _read(self, sink: Sink) -> None:
+    async def _read(self, sink: FakeSocket) -> None:
         while self.closed is None:
             frame = await sink.next()
             if isinstance(frame, Close):

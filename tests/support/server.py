@@ -1,4 +1,4 @@
-"""A real server in a process of its own, on loopback, with scripted models."""
+"""A real server in its own process, on loopback, with scripted models."""
 
 import json
 import os
@@ -25,16 +25,16 @@ STOP_SECONDS = 20.0
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """An answer over HTTP, whatever its status."""
+    """An HTTP response of any status."""
 
     status: int
     body: Any
-    """Decoded JSON; None when there is none."""
+    """Decoded JSON; None for an empty body."""
     headers: dict[str, str]
 
 
 class Process(Protocol):
-    """As much of subprocess.Popen as is needed of a server's process."""
+    """The part of subprocess.Popen that a server's process needs."""
 
     pid: int
 
@@ -44,13 +44,13 @@ class Process(Protocol):
 
 
 class Server:
-    """`with Server(tmp_path) as server:` starts it; leaving ends it by its own process id.
+    """A server process; `with Server(tmp_path) as server:` starts and stops it.
 
-    `kill` and `start` again is a crash and a restart: same data, same port.
+    `kill` followed by `start` simulates a crash and a restart with the same data and port.
     """
 
     def __init__(self, folder: Path, *args: str) -> None:
-        """`args` are more flags of `prep-server serve`."""
+        """`args` are additional flags of `prep-server serve`."""
         self.data_dir = folder / "server-data"
         self.ready_file = folder / "ready.json"
         self.log_file = folder / "server.log"
@@ -80,16 +80,16 @@ class Server:
                 raise
 
     def start(self) -> None:
-        """Start and wait until it accepts connections."""
+        """Start the server and wait until it accepts connections."""
         self.spawn()
         self.wait_until_ready()
 
     def wait_until_ready(self) -> None:
-        """Wait until the process that was spawned accepts connections."""
+        """Wait until the spawned process accepts connections."""
         assert self._process is not None
-        until = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + START_SECONDS
         while not self.ready_file.exists():
-            if self._process.poll() is not None or time.monotonic() > until:
+            if self._process.poll() is not None or time.monotonic() > deadline:
                 self.kill()
                 raise AssertionError(f"the server did not start:\n{self.log}")
             time.sleep(0.02)
@@ -99,14 +99,14 @@ class Server:
         self.port = int(self.url.rpartition(":")[2])
 
     def spawn(self) -> None:
-        """Start, and wait for nothing."""
+        """Start the server without waiting for it."""
         self.ready_file.unlink(missing_ok=True)
         self._process = self.launch(
             "--port", str(self.port), "--ready-file", str(self.ready_file), *self._args
         )
 
     def launch(self, *args: str) -> Process:
-        """A process of the command on this server's folder; whoever launches it ends it."""
+        """Start a process on this server's data directory, which the caller must end."""
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("PREP_SERVER_")}
         with self.log_file.open("ab") as log:
             return subprocess.Popen(
@@ -118,7 +118,7 @@ class Server:
             )
 
     def flags(self, *args: str) -> list[str]:
-        """The command line after the name of the command."""
+        """Return the arguments of `prep-server`."""
         return [
             *("serve", "--data-dir", str(self.data_dir)),
             *("--model", "scripted", "--stt-model", "scripted", *args),
@@ -131,34 +131,34 @@ class Server:
 
     @property
     def log(self) -> str:
-        """All that every run has written to standard output and standard error."""
+        """Standard output and standard error of all runs."""
         return self.log_file.read_text("utf-8") if self.log_file.exists() else ""
 
     def kill(self) -> None:
-        """End it as a crash does, with SIGKILL."""
+        """Kill the process with SIGKILL, as a crash would."""
         assert self._process is not None
         self._process.send_signal(signal.SIGKILL)
         self._process.wait()
 
     def signal(self) -> None:
-        """Ask it to end with SIGTERM, and wait for nothing."""
+        """Send SIGTERM without waiting for the end."""
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
 
     def wait(self, limit: float) -> int:
-        """Its exit code, after so many seconds at most."""
+        """Wait up to `limit` seconds for the end; return the exit code."""
         assert self._process is not None
         return self._process.wait(limit)
 
     def terminate(self, *, limit: float = STOP_SECONDS) -> int:
-        """Ask it to end with SIGTERM; its exit code."""
+        """Send SIGTERM and wait for the end; return the exit code."""
         self.signal()
         return self.wait(limit)
 
-    # --- Callers ------------------------------------------------------------------------------
+    # --- Requests -----------------------------------------------------------------------------
 
-    def add_user(self, name: str = "somebody") -> str:
-        """A new user's access key."""
+    def add_user(self, name: str = "user") -> str:
+        """Add a user and return the access key."""
         users = Users(self.data_dir / "users.sqlite", SystemClock())
         try:
             return users.add(name).key
@@ -175,7 +175,7 @@ class Server:
         data: bytes | None = None,
         headers: dict[str, str] | None = None,
     ) -> Reply:
-        """One request; `body` is sent as JSON, `data` as it is. Never raises for a status."""
+        """Send a request with `body` as JSON, or with `data` as it is; any status is returned."""
         if body is not None:
             data = msgspec.json.encode(body)
         request = urllib.request.Request(f"{self.url}{path}", data, headers or {}, method=method)
@@ -191,11 +191,11 @@ class Server:
                 return _reply(error.code, error.read(), error.headers)
 
     def token(self, key: str) -> str:
-        """A fresh token of the user with this key."""
+        """Return a new token of the user with this key."""
         return str(self.request("GET", "/auth/token", key=key).body["token"])
 
     def room(self, party: str, room: str, token: str, **query: str) -> str:
-        """The address of a room."""
+        """Return the address of a room."""
         values = urlencode({"token": token, **query})
         return f"{self.url.replace('http', 'ws', 1)}/parties/{party}/{room}?{values}"
 

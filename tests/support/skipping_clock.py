@@ -1,24 +1,25 @@
-"""A clock for tests with real processes: they take real time, and only waiting is virtual."""
+"""A clock for tests with real processes, in which sleeping takes virtual time."""
 
 import asyncio
 
 
 class SkippingClock:
-    """Short sleeps pass at once and are noted in `slept`; longer ones wait for `advance`."""
+    """A clock whose short sleeps end immediately, while longer ones wait for `advance`."""
 
     def __init__(self, *, skip: float = 0.0) -> None:
-        """`skip`: the longest sleep, in seconds, that passes by itself."""
-        self.slept: list[float] = []
+        """`skip` is the longest sleep in seconds that ends immediately."""
+        self.sleeps: list[float] = []
+        """Seconds of each sleep that has ended immediately."""
         self._skip = skip
         self._time = 0.0
-        self._begun = asyncio.Event()
+        self._sleep_started = asyncio.Event()
         self._sleepers: list[tuple[float, asyncio.Future[None]]] = []
 
-    async def sleeper(self, seconds: float) -> None:
-        """Wait until somebody sleeps for just so long from now."""
+    async def wait_for_sleep(self, seconds: float) -> None:
+        """Wait until a task sleeps for exactly `seconds` from now."""
         while all(deadline != self._time + seconds for deadline, _ in self._sleepers):
-            self._begun.clear()
-            await self._begun.wait()
+            self._sleep_started.clear()
+            await self._sleep_started.wait()
 
     def now(self) -> float:
         return 1_700_000_000.0 + self._time
@@ -28,20 +29,20 @@ class SkippingClock:
 
     async def sleep(self, seconds: float) -> None:
         if seconds <= self._skip:
-            self.slept.append(seconds)
+            self.sleeps.append(seconds)
             self._time += max(0.0, seconds)
             await asyncio.sleep(0)
             return
         woken = asyncio.get_running_loop().create_future()
         self._sleepers.append((self._time + seconds, woken))
-        self._begun.set()
+        self._sleep_started.set()
         try:
             await woken
         finally:
             self._sleepers = [sleeper for sleeper in self._sleepers if sleeper[1] is not woken]
 
     def advance(self, seconds: float) -> None:
-        """Wake everybody whose time has come."""
+        """Advance the time and wake the tasks whose sleep has ended."""
         self._time += seconds
         for deadline, woken in self._sleepers:
             if deadline <= self._time and not woken.done():

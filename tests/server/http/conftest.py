@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support.room_client import RoomClient, open_room
 from tests.support.server import Server
-from tests.support.sockets import Socket, entered
 
 
 @pytest.fixture(scope="session")
@@ -33,8 +33,8 @@ def interview(server: Server, ada: str) -> str:
 
 
 @pytest.fixture
-def room(server: Server, ada: str, interview: str) -> Iterator[Socket]:
+def room(server: Server, ada: str, interview: str) -> Iterator[RoomClient]:
     """Ada in her new interview, the first question asked."""
-    with entered(server.room("interview", interview, server.token(ada))) as socket:
-        socket.question()
+    with open_room(server.room("interview", interview, server.token(ada))) as socket:
+        socket.wait_for_question()
         yield socket

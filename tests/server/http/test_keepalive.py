@@ -20,7 +20,7 @@ async def test_a_reader_that_stops_is_closed_with_4008_and_then_cut_off(tmp_path
     """What waits for it is bounded; when it does not even read the close, it is aborted."""
     async with echo_server(tmp_path) as it:
         slow, quick = await it.connect_client(), await it.connect_client()
-        slow.stuck = True
+        slow.write_blocked = True
         for number in range(30):
             await it.registry.call(
                 call_to(
@@ -43,7 +43,7 @@ async def test_a_slow_reader_that_reads_on_hears_why(tmp_path: Path) -> None:
     """Behind the last whole message is the close frame, whose reason says how to resume."""
     async with echo_server(tmp_path) as it:
         slow = await it.connect_client()
-        slow.stuck = True
+        slow.write_blocked = True
         for number in range(12):
             await it.registry.call(
                 call_to(
@@ -52,9 +52,9 @@ async def test_a_slow_reader_that_reads_on_hears_why(tmp_path: Path) -> None:
             )
         slow.receive()
         assert len(slow.texts) == 1
-        assert slow.ended is not None
-        assert slow.ended[0] == wire.CLOSE_SLOW
-        assert "resume" in slow.ended[1]
+        assert slow.close_frame is not None
+        assert slow.close_frame[0] == wire.CLOSE_SLOW
+        assert "resume" in slow.close_frame[1]
         slow.flush()
         assert slow.closed
         assert not slow.aborted
@@ -65,7 +65,7 @@ async def test_a_reader_that_catches_up_loses_nothing(tmp_path: Path) -> None:
     """What waited comes in order, then what is said later."""
     async with echo_server(tmp_path) as it:
         client = await it.connect_client()
-        client.stuck = True
+        client.write_blocked = True
         for number in range(5):
             await it.registry.call(call_to(EchoRoom, "a", EchoRoom.broadcast, str(number)))
         client.receive()
@@ -79,7 +79,7 @@ async def test_pings_of_a_client_that_reads_nothing_do_not_pile_up(tmp_path: Pat
     """One pong waits, for the last of them."""
     async with echo_server(tmp_path) as it:
         client = await it.connect_client()
-        client.stuck = True
+        client.write_blocked = True
         await it.registry.call(call_to(EchoRoom, "a", EchoRoom.broadcast, "fills the socket"))
         before = len(client.unread)
         for number in range(1_000):
@@ -140,7 +140,7 @@ async def test_a_slow_reader_that_makes_way_is_alive(tmp_path: Path) -> None:
     async with echo_server(tmp_path) as it:
         slow = await it.connect_client()
         for _ in range(10):
-            slow.stuck = True
+            slow.write_blocked = True
             await it.registry.call(call_to(EchoRoom, "a", EchoRoom.broadcast, "x"))
             await it.clock.advance(30)
             slow.receive()
@@ -157,7 +157,7 @@ async def test_a_client_whose_message_is_being_handled_is_not_dead(
         gate = Gate(monkeypatch, "a")
         client.send("one", "two")
         await eventually(gate.reached.is_set)
-        await it.clock.advance(60, overtaking=True)
+        await it.clock.advance(60, wait_for_threads=False)
         assert not client.closed
         gate.open()
         await eventually(lambda: client.reading)

@@ -11,8 +11,8 @@ from prepserver.clock import SystemClock
 from prepserver.wire import limits
 from prepserver.wire import protocol as wire
 from prepserver.wire.error_codes import ErrorCode
+from tests.support.room_client import RoomClient, open_room, rejected_handshake
 from tests.support.server import Server
-from tests.support.sockets import Socket, entered, refusal
 
 pytestmark = pytest.mark.e2e
 
@@ -44,7 +44,7 @@ def test_a_bad_token_is_refused_at_the_handshake(
         (Tokens(key, SystemClock()).issue("nobody").token, "bad_token"),
         (ada, "bad_token"),
     ):
-        reply = refusal(server.room(party, room, token))
+        reply = rejected_handshake(server.room(party, room, token))
         assert reply.status == 401
         assert reply.body["error"]["code"] == code
 
@@ -52,12 +52,12 @@ def test_a_bad_token_is_refused_at_the_handshake(
 def test_a_removed_users_token_is_refused_at_the_handshake(server: Server) -> None:
     """Even in the five minutes that it would have lived."""
     token = server.token(server.add_user("dan"))
-    with entered(server.room("user-interviews", "me", token)) as socket:
+    with open_room(server.room("user-interviews", "me", token)) as socket:
         socket.next(wire.Hello)
     users = Users(server.data_dir / "users.sqlite", SystemClock())
     users.remove("dan")
     users.close()
-    assert refusal(server.room("user-interviews", "me", token)).status == 401
+    assert rejected_handshake(server.room("user-interviews", "me", token)).status == 401
 
 
 def test_anothers_rooms_are_refused_at_the_handshake(
@@ -65,19 +65,19 @@ def test_anothers_rooms_are_refused_at_the_handshake(
 ) -> None:
     """An interview of somebody else is not found, like one that is not there; a list is closed."""
     token = server.token(bob)
-    foreign = refusal(server.room("interview", interview, token))
-    unknown = refusal(server.room("interview", "unknown", token))
+    foreign = rejected_handshake(server.room("interview", interview, token))
+    unknown = rejected_handshake(server.room("interview", "unknown", token))
     assert foreign.status == 404
     assert foreign.body == unknown.body
     hers = Tokens(load_signing_key(server.data_dir / "signing.key"), SystemClock()).verify(
         server.token(ada)
     )
-    assert refusal(server.room("user-interviews", hers, token)).status == 403
+    assert rejected_handshake(server.room("user-interviews", hers, token)).status == 403
 
 
 def test_a_party_that_is_none_is_refused_at_the_handshake(server: Server, ada: str) -> None:
     """The error says which there are."""
-    reply = refusal(server.room("poker", "x", server.token(ada)))
+    reply = rejected_handshake(server.room("poker", "x", server.token(ada)))
     assert reply.status == 404
     assert "user-interviews" in reply.body["error"]["message"]
 
@@ -86,7 +86,7 @@ def test_both_addresses_lead_to_the_room(server: Server, ada: str, interview: st
     """/parties and /party, with the connection's id chosen by the client."""
     url = server.room("interview", interview, server.token(ada), _pk="my-connection")
     for address in (url, url.replace("/parties/", "/party/")):
-        with entered(address) as socket:
+        with open_room(address) as socket:
             hello = socket.next(wire.Hello)
             assert (hello.connection, hello.room, hello.party, hello.protocol) == (
                 "my-connection",
@@ -101,7 +101,7 @@ def test_a_connections_id_that_is_none_is_replaced(
 ) -> None:
     """The server makes one up."""
     url = server.room("interview", interview, server.token(ada), _pk="no good / id")
-    with entered(url) as socket:
+    with open_room(url) as socket:
         made = socket.next(wire.Hello).connection
         assert made.isalnum()
         assert len(made) == 32
@@ -110,12 +110,12 @@ def test_a_connections_id_that_is_none_is_replaced(
 # --- What is sent -------------------------------------------------------------------------------
 
 
-def test_hello_and_a_snapshot_come_first(server: Server, ada: str, room: Socket) -> None:
+def test_hello_and_a_snapshot_come_first(server: Server, ada: str, room: RoomClient) -> None:
     """Whoever comes later sees what was said."""
     room.send(wire.UserMessage(text="My answer.", id="a"))
-    room.said(wire.MessageKind.QUESTION)
+    room.next_of_kind(wire.MessageKind.QUESTION)
     assert isinstance(room.messages[0], wire.Hello)
-    with entered(server.room("interview", room.messages[0].room, server.token(ada))) as late:
+    with open_room(server.room("interview", room.messages[0].room, server.token(ada))) as late:
         late.next(wire.Snapshot)
         hello, snapshot = late.messages
         assert isinstance(hello, wire.Hello)
@@ -141,32 +141,32 @@ def test_hello_and_a_snapshot_come_first(server: Server, ada: str, room: Socket)
     ],
 )
 def test_a_message_that_cannot_be_understood_is_answered_by_its_id(
-    room: Socket, message: str, id: str
+    room: RoomClient, message: str, id: str
 ) -> None:
     """Unknown tags, wrong types, missing fields, no JSON at all: a typed error, and on it goes."""
     room.send(message)
     failure = room.next(wire.Failure)
     assert (failure.code, failure.id, failure.retryable) == ("bad_message", id, False)
     assert failure.message
-    room.goes_on()
+    room.check_interview_continues()
 
 
-def test_unknown_fields_are_skipped(room: Socket) -> None:
+def test_unknown_fields_are_skipped(room: RoomClient) -> None:
     """A newer client may say more."""
     room.send('{"type":"user.message","text":"Hello.","id":"m","mood":"good"}')
     assert room.next(wire.Accepted).id == "m"
 
 
 @pytest.mark.parametrize("text", ["", "   ", "\n\t"])
-def test_an_empty_answer_is_refused(room: Socket, text: str) -> None:
+def test_an_empty_answer_is_refused(room: RoomClient, text: str) -> None:
     """By its id, and the question stays open."""
     room.send(wire.UserMessage(text=text, id="m"))
     failure = room.next(wire.Failure)
     assert (failure.code, failure.id) == ("empty_answer", "m")
-    room.goes_on()
+    room.check_interview_continues()
 
 
-def test_the_longest_answer_is_accepted(room: Socket) -> None:
+def test_the_longest_answer_is_accepted(room: RoomClient) -> None:
     """Sixteen thousand characters of four bytes each fit into one text message."""
     room.send(wire.UserMessage(text="𝄞" * limits.MAX_ANSWER, id="m"))
     assert room.next(wire.Accepted).id == "m"
@@ -174,40 +174,40 @@ def test_the_longest_answer_is_accepted(room: Socket) -> None:
 
 @pytest.mark.parametrize("character", ["x", "ü"])
 def test_a_megabyte_of_text_ends_the_socket_and_not_the_room(
-    server: Server, ada: str, room: Socket, character: str
+    server: Server, ada: str, room: RoomClient, character: str
 ) -> None:
     """A typed error, close code 1009, and everybody else goes on."""
     hello = room.messages[0]
     assert isinstance(hello, wire.Hello)
     size = 1_000_000 if character == "x" else limits.MAX_TEXT_FRAME // 2
-    with entered(server.room("interview", hello.room, server.token(ada))) as loud:
+    with open_room(server.room("interview", hello.room, server.token(ada))) as loud:
         loud.next(wire.Snapshot)
         loud.send(
             json.dumps({"type": "user.message", "text": character * size}, ensure_ascii=False)
         )
         assert loud.next(wire.Failure).code == ErrorCode.MESSAGE_TOO_BIG
-        assert loud.end() == wire.CLOSE_TOO_BIG
-    room.goes_on()
+        assert loud.wait_for_close() == wire.CLOSE_TOO_BIG
+    room.check_interview_continues()
 
 
 def test_what_follows_a_message_that_is_too_big_is_not_applied(
-    server: Server, ada: str, room: Socket
+    server: Server, ada: str, room: RoomClient
 ) -> None:
     """After the end of a socket nothing of it counts: the client could not hear the answer."""
     hello = room.messages[0]
     assert isinstance(hello, wire.Hello)
-    with entered(server.room("interview", hello.room, server.token(ada))) as loud:
+    with open_room(server.room("interview", hello.room, server.token(ada))) as loud:
         loud.next(wire.Snapshot)
         loud.send("x" * 100_000)
         loud.send(wire.UserMessage(text="too late"))
-        loud.end()
-    room.goes_on()
+        loud.wait_for_close()
+    room.check_interview_continues()
     assert not any(
         isinstance(m, wire.InterviewMessage) and "late" in m.message.text for m in room.messages
     )
 
 
-def test_an_answer_sent_twice_counts_once(room: Socket) -> None:
+def test_an_answer_sent_twice_counts_once(room: RoomClient) -> None:
     """A client that did not hear `accepted` sends again, and hears it."""
     for _ in range(3):
         room.send(wire.UserMessage(text="Once.", id="same"))
@@ -217,11 +217,11 @@ def test_an_answer_sent_twice_counts_once(room: Socket) -> None:
     assert [m.text for m in snapshot.messages if m.kind == "answer"] == ["Once."]
 
 
-def test_an_answer_without_an_open_question_is_refused(room: Socket) -> None:
+def test_an_answer_without_an_open_question_is_refused(room: RoomClient) -> None:
     """While the model works it is told to wait."""
     room.send(wire.UserMessage(text="One.", id="1"))
     room.send(wire.UserMessage(text="Two.", id="2"))
-    outcome = room.until(lambda m: isinstance(m, wire.Failure | wire.Accepted) and m.id == "2")
+    outcome = room.wait_for(lambda m: isinstance(m, wire.Failure | wire.Accepted) and m.id == "2")
     if isinstance(outcome, wire.Failure):  # the scripted model may have been quicker
         assert outcome.code == ErrorCode.BUSY
         assert outcome.retryable
@@ -232,32 +232,34 @@ def test_a_client_that_returns_with_its_id_replaces_itself(
 ) -> None:
     """The old socket is ended by the server; the new one is served."""
     url = server.room("interview", interview, server.token(ada), _pk="same")
-    with entered(url) as old:
+    with open_room(url) as old:
         old.next(wire.Snapshot)
-        with entered(url) as new:
+        with open_room(url) as new:
             new.next(wire.Snapshot)
-            assert old.end() == 1000
+            assert old.wait_for_close() == 1000
             new.send(wire.GetAllMessages())
             new.next(wire.Snapshot)
 
 
-def test_a_deleted_interview_ends_its_sockets(server: Server, ada: str, room: Socket) -> None:
+def test_a_deleted_interview_ends_its_sockets(server: Server, ada: str, room: RoomClient) -> None:
     """With a code that tells clients not to come back."""
     hello = room.messages[0]
     assert isinstance(hello, wire.Hello)
     server.request("DELETE", f"/api/interviews/{hello.room}", key=ada)
-    assert room.end() == 4004
-    assert refusal(server.room("interview", hello.room, server.token(ada))).status == 404
+    assert room.wait_for_close() == 4004
+    assert rejected_handshake(server.room("interview", hello.room, server.token(ada))).status == 404
 
 
 def test_the_list_shows_what_happens_to_interviews(server: Server) -> None:
     """Created, changed and deleted over REST, seen on the socket of the list."""
     key = server.add_user(f"eve-{time.monotonic_ns()}")
-    with entered(server.room("user-interviews", "me", server.token(key))) as lobby:
+    with open_room(server.room("user-interviews", "me", server.token(key))) as lobby:
         assert lobby.next(wire.Snapshot).interviews == []
         id = server.request("POST", "/api/interviews", key=key, body={}).body["id"]
         assert lobby.next(wire.InterviewCreated).interview.id == id
         server.request("PATCH", f"/api/interviews/{id}", key=key, body={"title": "New"})
-        lobby.until(lambda m: isinstance(m, wire.InterviewUpdated) and m.interview.title == "New")
+        lobby.wait_for(
+            lambda m: isinstance(m, wire.InterviewUpdated) and m.interview.title == "New"
+        )
         server.request("DELETE", f"/api/interviews/{id}", key=key)
         assert lobby.next(wire.InterviewDeleted).interview_id == id

@@ -21,9 +21,9 @@ from prepserver.wire import protocol as wire
 from prepserver.wire.error_codes import ErrorCode
 from tests.support.clock import ManualClock
 from tests.support.echo_room import EchoRoom, caption, echo_server, masked_text_frame, opcodes
+from tests.support.fake_transport import FakeTransport
 from tests.support.loop import asynchronous
 from tests.support.objects import Gate, call_to, eventually
-from tests.support.wire import Wire
 
 # --- The handshake ------------------------------------------------------------------------------
 
@@ -32,8 +32,8 @@ from tests.support.wire import Wire
 async def test_a_refusal_is_an_http_response(tmp_path: Path) -> None:
     """With the status and the body of every error, and then the connection ends."""
     async with echo_server(tmp_path) as it:
-        refused = Wire(it.sockets, "/parties/forbidden/x")
-        await refused.enter()
+        refused = FakeTransport(it.sockets, "/parties/forbidden/x")
+        await refused.perform_handshake()
         assert refused.response is not None
         assert refused.response.status_code == 403
         assert refused.response.body is not None
@@ -47,7 +47,7 @@ async def test_what_is_sent_before_the_room_is_open_is_delivered(tmp_path: Path)
     """A client that does not wait for the answer to its handshake loses nothing."""
     async with echo_server(tmp_path) as it:
         it.admitting.clear()
-        early = Wire(it.sockets)
+        early = FakeTransport(it.sockets)
         early.client.send_request(early.client.connect())
         early.flush()
         await asyncio.sleep(0)
@@ -65,11 +65,11 @@ async def test_a_client_that_vanishes_in_the_handshake_leaves_nothing(tmp_path: 
     """The room forgets it when the door opens at last."""
     async with echo_server(tmp_path) as it:
         it.admitting.clear()
-        hasty = Wire(it.sockets)
+        hasty = FakeTransport(it.sockets)
         hasty.client.send_request(hasty.client.connect())
         hasty.flush()
         await asyncio.sleep(0)
-        hasty.vanish()
+        hasty.drop_connection()
         it.admitting.set()
         await asyncio.gather(*hasty.state.tasks)
         assert await it.client_count() == 0
@@ -128,8 +128,8 @@ async def test_what_is_no_websocket_ends_with_the_code_for_it(
         client, other = await it.connect_client(), await it.connect_client()
         client.send_raw(data)
         client.receive()
-        assert client.ended is not None
-        assert client.ended[0] == code
+        assert client.close_frame is not None
+        assert client.close_frame[0] == code
         other.send("fine")
         assert await it.received() == ["fine"]
 
@@ -144,13 +144,13 @@ async def test_text_that_is_too_long_is_answered_after_what_came_before(tmp_path
         client.client.send_continuation(b"x", fin=True)
         client.client.send_text(b"after")
         client.flush()
-        await eventually(lambda: bool(client.receive()) and client.ended is not None)
+        await eventually(lambda: bool(client.receive()) and client.close_frame is not None)
         before, failure = map(codec.decode_server, client.texts)
         assert before == wire.Caption(text="before")
         assert isinstance(failure, wire.Failure)
         assert failure.code == ErrorCode.MESSAGE_TOO_BIG
-        assert client.ended is not None
-        assert client.ended[0] == wire.CLOSE_TOO_BIG
+        assert client.close_frame is not None
+        assert client.close_frame[0] == wire.CLOSE_TOO_BIG
         assert await it.received() == ["before"]
 
 
@@ -178,7 +178,7 @@ async def test_a_flood_waits_in_the_clients_own_socket(
 def test_no_more_is_read_at_once_than_a_bounded_piece(tmp_path: Path) -> None:
     """The buffer is one for all sockets."""
     sockets = Sockets(_nobody, ManualClock())
-    one, two = Wire(sockets).socket, Wire(sockets).socket
+    one, two = FakeTransport(sockets).socket, FakeTransport(sockets).socket
     assert one.get_buffer(-1) is two.get_buffer(1_000_000)
     assert len(one.get_buffer(-1)) == READ_BUFFER_BYTES
 
@@ -198,13 +198,13 @@ async def test_what_a_client_said_before_it_left_is_heard(tmp_path: Path) -> Non
         assert client.closed
         assert not client.aborted
         client.receive()
-        assert client.ended == (1000, "bye")
+        assert client.close_frame == (1000, "bye")
         await it.registry.wait_for_handlers()
         assert await it.received() == ["one", "two"]
         assert await it.client_count() == 0
 
 
-@pytest.mark.parametrize("how", ["vanish", "eof"])
+@pytest.mark.parametrize("how", ["drop", "eof"])
 @asynchronous
 async def test_a_client_that_breaks_off_is_disconnected_after_what_it_said(
     tmp_path: Path, how: str
@@ -215,7 +215,7 @@ async def test_a_client_that_breaks_off_is_disconnected_after_what_it_said(
         client.send("one", "two")
         if how == "eof":
             client.socket.eof_received()
-        client.vanish()
+        client.drop_connection()
         await it.registry.wait_for_handlers()
         assert await it.received() == ["one", "two"]
         assert await it.client_count() == 0
@@ -246,7 +246,7 @@ async def test_what_is_said_after_the_servers_close_counts_no_more_when_the_clie
         it.connections[0].close(1000, "done")
         late = masked_text_frame(b"too late")
         client.receive()
-        assert client.ended == (1000, "done")
+        assert client.close_frame == (1000, "done")
         client.send_raw(late + b"".join(client.client.data_to_send()))
         assert client.closed
         await it.registry.wait_for_handlers()
@@ -278,7 +278,7 @@ async def test_a_close_behind_a_full_socket_ends_all_the_same(tmp_path: Path) ->
     """It waits for what was sent before it, but not for ever."""
     async with echo_server(tmp_path) as it:
         client = await it.connect_client()
-        client.stuck = True
+        client.write_blocked = True
         for text in ("fills the socket", "waits"):
             await it.registry.call(call_to(EchoRoom, "a", EchoRoom.broadcast, text))
         it.connections[0].close(1000, "done")
@@ -302,14 +302,14 @@ async def test_stopping_answers_the_last_message_before_the_close(
             one.socket.shutdown()
         idle.receive()
         busy.receive()
-        assert idle.ended == (wire.CLOSE_RESTART, "the server is restarting")
-        assert busy.ended is None
+        assert idle.close_frame == (wire.CLOSE_RESTART, "the server is restarting")
+        assert busy.close_frame is None
         assert not busy.reading
         gate.open()
         await eventually(lambda: busy.reading)
         busy.receive()
         assert busy.texts == [caption("the last")]
-        assert busy.ended == idle.ended
+        assert busy.close_frame == idle.close_frame
         busy.flush()
         assert busy.closed
         await it.clock.advance(SHUTDOWN_CLOSE_TIMEOUT + 1)

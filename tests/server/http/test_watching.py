@@ -12,8 +12,8 @@ import pytest
 
 from prepserver.accounts.users import Users
 from prepserver.clock import SystemClock
+from tests.support.room_client import open_room
 from tests.support.server import Server
-from tests.support.sockets import entered
 
 pytestmark = pytest.mark.e2e
 
@@ -30,8 +30,8 @@ def eve(watched: Server) -> str:
     """The access key of a user like others, who has been asked one question."""
     key = watched.add_user("eve")
     interview = watched.request("POST", "/api/interviews", key=key, body={}).body["id"]
-    with entered(watched.room("interview", interview, watched.token(key))) as socket:
-        socket.question()
+    with open_room(watched.room("interview", interview, watched.token(key))) as socket:
+        socket.wait_for_question()
     return key
 
 

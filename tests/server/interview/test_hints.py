@@ -59,10 +59,10 @@ def test_being_busy_counts_the_time_anew(desk: Desk) -> None:
     desk.say(MessageKind.QUESTION)
     desk.hints.schedule()
     due = desk.hints.due
-    desk.clock._passed += MIN_POSTPONEMENT - 1
+    desk.clock.jump(MIN_POSTPONEMENT - 1)
     assert not desk.hints.postpone()
     assert desk.hints.due == due
-    desk.clock._passed += 2
+    desk.clock.jump(2)
     assert desk.hints.postpone()
     assert desk.hints.due == desk.clock.now() + AFTER
 

@@ -192,7 +192,7 @@ async def test_a_creation_and_a_removal_that_were_cut_short_are_taken_up_again(
         Kind("interview", Witness, ()),
         next(k for k in real.registry._kinds.values() if k.name == "user-interviews"),
     )
-    first = Registry(tmp_path, kinds, clock, executor=clock.threads())
+    first = Registry(tmp_path, kinds, clock, executor=clock.create_executor())
     await first.start()
     view = await first.call(
         UserInterviewsStub("u").create(wire.CreateInterview(role="SRE", id="i"))
@@ -200,7 +200,7 @@ async def test_a_creation_and_a_removal_that_were_cut_short_are_taken_up_again(
     await eventually(lambda: Witness.heard == [("begin", "SRE")])
     await first.close()
 
-    second = Registry(tmp_path, kinds, clock, executor=clock.threads())
+    second = Registry(tmp_path, kinds, clock, executor=clock.create_executor())
     await second.start()
     await clock.advance(6)
     await eventually(lambda: Witness.heard == [("begin", "SRE")] * 2)

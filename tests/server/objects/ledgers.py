@@ -24,9 +24,9 @@ from prepserver.wire.codec import decode_server
 from prepserver.wire.protocol import Accepted
 from tests.support.clock import ManualClock
 from tests.support.databases import damage
+from tests.support.fake_socket import FakeSocket
 from tests.support.faults import broken, full
 from tests.support.power import Disk
-from tests.support.sink import Sink
 
 __all__ = ["History"]
 
@@ -153,7 +153,7 @@ class Clerk:
         """Send again what was not acknowledged, and then new orders; without waiting for most."""
         connection = Connection(f"clerk-{self.ledger}")
         instance = registry.connect("ledger", self.ledger, connection)
-        reader = asyncio.create_task(self._read(Sink(connection), disk))
+        reader = asyncio.create_task(self._read(FakeSocket(connection), disk))
         try:
             known = self.acknowledged.union(self.heard)
             again = [order for order in self.sent if order.id not in known]
@@ -176,7 +176,7 @@ class Clerk:
             reader.cancel()
             await asyncio.wait([reader])
 
-    async def _read(self, sink: Sink, disk: Disk) -> None:
+    async def _read(self, sink: FakeSocket, disk: Disk) -> None:
         while not isinstance(frame := await sink.next(), Close):
             message = decode_server(frame)
             if isinstance(message, Accepted) and disk.on:

@@ -304,7 +304,7 @@ async def test_an_alarm_set_anew_after_a_failure_is_not_overwritten_by_the_retry
     clock = ManualClock()
     async with alive(tmp_path, Bell, clock=clock) as registry:
         await registry.call(call_to(Bell, "a", Bell.wind, 1))
-        clock._passed += 1.1
+        clock.jump(1.1)
         instance = registry.instance("Bell", "a")
         firing = asyncio.create_task(instance.fire_alarm())
         await asyncio.sleep(0)

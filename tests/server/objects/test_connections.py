@@ -17,9 +17,9 @@ from prepserver.objects.connection import (
 )
 from prepserver.objects.object import DurableObject
 from prepserver.wire.protocol import CLOSE_SLOW, Caption
+from tests.support.fake_socket import FakeSocket
 from tests.support.loop import asynchronous
 from tests.support.objects import alive, call_to, join
-from tests.support.sink import Sink
 
 
 class Speaker(DurableObject):
@@ -97,7 +97,7 @@ def test_an_attachment_is_plain_data_of_at_most_16_kib() -> None:
 async def test_a_slow_client_is_closed_with_a_code_that_tells_it_to_resume(message: bytes) -> None:
     """Its outbox is bounded in bytes and in messages, and emptied at the bound."""
     connection = Connection("c")
-    sink = Sink(connection, room=1)
+    sink = FakeSocket(connection, capacity=1)
     connection.push(b"fills the socket")
     pushed = 0
     while connection.closing is None:
@@ -127,7 +127,7 @@ def test_what_many_slow_clients_wait_for_is_held_once() -> None:
 async def test_a_client_that_keeps_up_gets_even_a_message_larger_than_the_bound() -> None:
     """A long transcript's snapshot goes to whoever has read all before it."""
     connection = Connection("c")
-    sink = Sink(connection, room=1)
+    sink = FakeSocket(connection, capacity=1)
     for _ in range(3):
         connection.push(b"x" * (MAX_QUEUED_BYTES + 1))
         assert len(cast(bytes, await sink.next())) == MAX_QUEUED_BYTES + 1
@@ -139,7 +139,7 @@ async def test_messages_keep_their_order_around_a_full_socket() -> None:
     """What waits leaves before what comes later, however often the socket fills up."""
     connection = Connection("c")
     connection.push(b"0")
-    sink = Sink(connection, room=2)
+    sink = FakeSocket(connection, capacity=2)
     for number in range(1, 10):
         connection.push(b"%d" % number)
         if number % 3 == 0:
@@ -172,7 +172,7 @@ async def test_a_close_comes_after_what_was_sent_and_the_first_one_counts() -> N
     connection.close(1000, "done")
     connection.close(1011, "too late")
     connection.push(b"two")
-    sink = Sink(connection)
+    sink = FakeSocket(connection)
     assert await sink.next() == b"one"
     assert await sink.next() == Close(1000, "done")
     connection.drain()
@@ -214,7 +214,7 @@ async def test_a_handler_that_closes_with_such_a_code_fails_before_anything_leav
 async def test_a_client_that_is_gone_is_written_to_no_more() -> None:
     """What waited is forgotten, and what comes is dropped."""
     connection = Connection("c")
-    sink = Sink(connection, room=1)
+    sink = FakeSocket(connection, capacity=1)
     connection.push(b"one")
     connection.push(b"two")
     connection.detach()

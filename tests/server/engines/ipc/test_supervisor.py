@@ -218,13 +218,13 @@ def test_restarts_back_off_until_a_request_succeeds() -> None:
             for _ in range(8):
                 with pytest.raises(InferenceError):
                     await collect_texts(supervisor, "kill")
-            assert clock.slept == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0])
-            clock.slept.clear()
+            assert clock.sleeps == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0])
+            clock.sleeps.clear()
             await collect_texts(supervisor, "say", "fine")
             with pytest.raises(InferenceError):
                 await collect_texts(supervisor, "kill")
             await collect_texts(supervisor, "say", "fine")
-            assert clock.slept == pytest.approx([5.0, 0.1])
+            assert clock.sleeps == pytest.approx([5.0, 0.1])
 
     asyncio.run(scenario())
 
@@ -273,7 +273,7 @@ def test_a_load_failure_names_its_cause(options: EchoOptions, cause: str) -> Non
                     await supervisor.start()
                 assert (caught.value.code, caught.value.retryable) == ("model_not_loaded", False)
             assert supervisor.pid is None
-            assert clock.slept == [0.1]
+            assert clock.sleeps == [0.1]
 
     asyncio.run(scenario())
 
@@ -285,9 +285,9 @@ def test_loading_times_out() -> None:
         clock = SkippingClock()
         async with echo_supervisor(clock, EchoOptions(load_hang=True)) as supervisor:
             starting = asyncio.create_task(supervisor.start())
-            await clock.sleeper(READY_TIMEOUT)
+            await clock.wait_for_sleep(READY_TIMEOUT)
             clock.advance(READY_TIMEOUT)
-            await clock.sleeper(GRACE)
+            await clock.wait_for_sleep(GRACE)
             clock.advance(GRACE)
             with pytest.raises(InferenceError, match="1000 s") as caught:
                 await starting
@@ -348,7 +348,7 @@ def test_close_cancels_loading() -> None:
         clock = SkippingClock(skip=10)
         async with echo_supervisor(clock, EchoOptions(load_hang=True)) as supervisor:
             starting = asyncio.create_task(supervisor.start())
-            await clock.sleeper(READY_TIMEOUT)
+            await clock.wait_for_sleep(READY_TIMEOUT)
             await supervisor.close()
             with pytest.raises(InferenceError, match="was closed"):
                 await starting
@@ -367,7 +367,7 @@ def test_close_kills_an_unresponsive_engine() -> None:
             assert pid is not None
             os.kill(pid, signal.SIGSTOP)
             closing = asyncio.create_task(supervisor.close())
-            await clock.sleeper(GRACE)
+            await clock.wait_for_sleep(GRACE)
             clock.advance(GRACE)
             await closing
             assert has_exited(pid)

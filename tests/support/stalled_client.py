@@ -1,4 +1,4 @@
-"""A client that shakes hands and then reads nothing, as a stopped process or a dead host would."""
+"""A WebSocket client that stops reading after the handshake, like a suspended process."""
 
 import contextlib
 import socket
@@ -13,25 +13,25 @@ from websockets.uri import parse_uri
 from prepserver.wire import codec
 from prepserver.wire import protocol as wire
 
-__all__ = ["Deaf"]
+__all__ = ["StalledClient"]
 
-PATIENCE = 20.0
-"""Seconds."""
+TIMEOUT = 20.0
+"""Seconds of real time."""
 
-HELD_BY_KERNEL = 4_096
-"""Bytes that the client's side of the connection takes, so that little is hidden there."""
+RECEIVE_BUFFER = 4_096
+"""Size in bytes of the client's kernel buffer, small so that it absorbs few messages."""
 
 
-class Deaf:
-    """It can speak, and it does not answer pings either."""
+class StalledClient:
+    """Sends messages, but neither reads nor answers pings."""
 
     def __init__(self, url: str) -> None:
         address = urlsplit(url)
         assert address.hostname is not None
         assert address.port is not None
         self._socket = socket.socket()
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, HELD_BY_KERNEL)
-        self._socket.settimeout(PATIENCE)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+        self._socket.settimeout(TIMEOUT)
         self._socket.connect((address.hostname, address.port))
         self._protocol = ClientProtocol(parse_uri(url), max_size=None)
         self._protocol.send_request(self._protocol.connect())
@@ -59,23 +59,23 @@ class Deaf:
         self._protocol.send_text(codec.encode(message))
         self._flush()
 
-    def is_cut_off(self) -> bool:
-        """Whether the server has given the connection up: what is sent is answered by a reset."""
+    def is_reset(self) -> bool:
+        """Return True if the server has aborted the connection and answers data with a reset."""
         try:
-            self._socket.send(b"\x8a\x80\x00\x00\x00\x00")  # a pong, which nobody answers
+            self._socket.send(b"\x8a\x80\x00\x00\x00\x00")  # an unsolicited pong
         except (BrokenPipeError, ConnectionResetError):
             return True
         return False
 
     def read(self, size: int) -> int:
-        """Read up to so many bytes; 0 when the connection has ended."""
+        """Read up to `size` bytes; return how many were read, 0 at the end of the connection."""
         try:
             return len(self._socket.recv(size))
         except ConnectionResetError:
             return 0
 
-    def ending(self) -> int | None:
-        """Read all that has come, to the close frame; its code, None when there is none yet."""
+    def read_close_code(self) -> int | None:
+        """Read up to the close frame and return its code, or None if there is none yet."""
         self._socket.settimeout(1.0)
         with contextlib.suppress(TimeoutError, ConnectionResetError):
             while self._protocol.close_rcvd is None and (data := self._socket.recv(65_536)):

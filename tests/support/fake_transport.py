@@ -1,5 +1,4 @@
-"""The two ends of a room's WebSocket without a network: the server's socket, and a client made of
-the same protocol library's other half."""
+"""An in-memory transport between a `RoomSocket` and a client of the websockets library."""
 
 import asyncio
 from typing import Any
@@ -12,11 +11,11 @@ from websockets.uri import parse_uri
 
 from prepserver.http.sockets import RoomSocket, Sockets
 
-__all__ = ["Wire"]
+__all__ = ["FakeTransport"]
 
 
-class Wire(asyncio.Transport):
-    """The transport between the two: what the server writes arrives when `receive` is called."""
+class FakeTransport(asyncio.Transport):
+    """Transport and client; the client reads what the server has written in `receive`."""
 
     def __init__(self, sockets: Sockets, target: str = "/parties/a/b?token=t") -> None:
         super().__init__()
@@ -25,9 +24,9 @@ class Wire(asyncio.Transport):
         self.client = ClientProtocol(parse_uri(f"ws://here{target}"), max_size=None)
         self.response: Response | None = None
         self.frames: list[Frame] = []
-        """All that the client has received."""
-        self.stuck = False
-        """Nobody reads: what is written stays in the transport."""
+        """Frames that the client has received."""
+        self.write_blocked = False
+        """True to pause writing as soon as data is unread, as a full socket does."""
         self.reading = True
         self.closed = self.aborted = False
         self.unread = bytearray()
@@ -35,15 +34,15 @@ class Wire(asyncio.Transport):
 
     # --- The client ---------------------------------------------------------------------------
 
-    async def enter(self) -> None:
-        """Shake hands."""
+    async def perform_handshake(self) -> None:
+        """Perform the opening handshake."""
         self.client.send_request(self.client.connect())
         self.send_raw(b"".join(self.client.data_to_send()))
         await asyncio.gather(*self.state.tasks)
         self.receive()
 
     def send(self, *messages: str | bytes) -> None:
-        """All of them in one piece of data."""
+        """Send the messages to the server in one piece of data."""
         for message in messages:
             if isinstance(message, str):
                 self.client.send_text(message.encode())
@@ -52,7 +51,7 @@ class Wire(asyncio.Transport):
         self.flush()
 
     def flush(self) -> None:
-        """Send what the protocol has to say."""
+        """Send the client's pending frames to the server."""
         self.send_raw(b"".join(self.client.data_to_send()))
 
     def send_raw(self, data: bytes) -> None:
@@ -60,7 +59,7 @@ class Wire(asyncio.Transport):
             self.socket.data_received(data)
 
     def receive(self) -> list[Frame]:
-        """Read what was written; only the new frames. Pings are not answered until `flush`."""
+        """Read what the server has written; return the new frames. `flush` answers pings."""
         data, self.unread = bytes(self.unread), bytearray()
         self.client.receive_data(data)
         new: list[Frame] = []
@@ -70,24 +69,24 @@ class Wire(asyncio.Transport):
             elif isinstance(event, Frame):
                 new.append(event)
         self.frames += new
-        if self.stuck and data:
-            self.stuck = False
+        if self.write_blocked and data:
+            self.write_blocked = False
             self.socket.resume_writing()
         return new
 
     @property
     def texts(self) -> list[str]:
-        """The text messages received."""
+        """Text messages received so far."""
         return [bytes(f.data).decode() for f in self.frames if f.opcode is Opcode.TEXT]
 
     @property
-    def ended(self) -> tuple[int, str] | None:
-        """The server's close frame."""
+    def close_frame(self) -> tuple[int, str] | None:
+        """Code and reason of the server's close frame, if received."""
         close = self.client.close_rcvd
         return None if close is None else (close.code, close.reason)
 
-    def vanish(self) -> None:
-        """The connection breaks."""
+    def drop_connection(self) -> None:
+        """Break the connection."""
         if not self.closed:
             self.closed = True
             asyncio.get_running_loop().call_soon(self.socket.connection_lost, None)
@@ -98,19 +97,19 @@ class Wire(asyncio.Transport):
         if self.closed:
             return
         self.unread += data
-        if self.stuck:
+        if self.write_blocked:
             self.socket.pause_writing()
 
     def is_closing(self) -> bool:
         return self.closed
 
     def close(self) -> None:
-        if not self.stuck:
-            self.vanish()
+        if not self.write_blocked:
+            self.drop_connection()
 
     def abort(self) -> None:
         self.aborted = True
-        self.vanish()
+        self.drop_connection()
 
     def pause_reading(self) -> None:
         assert self.reading
@@ -121,4 +120,4 @@ class Wire(asyncio.Transport):
         self.reading = True
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        assert high == 0, "nothing is copied into the transport that does not leave at once"
+        assert high == 0, "the transport must not buffer output"

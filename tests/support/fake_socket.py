@@ -1,20 +1,20 @@
-"""A client's end of a connection without a network: a socket that keeps what is written."""
+"""An in-memory socket of a Connection, which buffers what is written."""
 
 import asyncio
 from collections import deque
 
 from prepserver.objects.connection import Close, Connection
 
-__all__ = ["Sink"]
+__all__ = ["FakeSocket"]
 
 
-class Sink:
-    """Attached to a connection at once; reads with `next`."""
+class FakeSocket:
+    """A socket that attaches itself to a connection; `next` reads from it."""
 
-    def __init__(self, connection: Connection, *, room: int | None = None) -> None:
-        """`room` is how many messages fit before somebody reads; None means that all do."""
+    def __init__(self, connection: Connection, *, capacity: int | None = None) -> None:
+        """`capacity` is the number of unread messages that fit; None means no limit."""
         self._connection = connection
-        self._room = room
+        self._capacity = capacity
         self._written: deque[bytes | Close] = deque()
         self._changed = asyncio.Event()
         connection.attach(self)
@@ -22,18 +22,18 @@ class Sink:
     def write(self, message: bytes) -> bool:
         self._written.append(message)
         self._changed.set()
-        return self._room is None or len(self._written) < self._room
+        return self._capacity is None or len(self._written) < self._capacity
 
     def close(self, code: int, reason: str) -> None:
         self._written.append(Close(code, reason))
         self._changed.set()
 
     async def next(self) -> bytes | Close:
-        """The next message, waiting for it; a Close is the last."""
+        """Wait for the next message and return it; the last one is a Close."""
         while not self._written:
             self._changed.clear()
             await self._changed.wait()
         message = self._written.popleft()
-        if self._room is not None and len(self._written) < self._room:
+        if self._capacity is not None and len(self._written) < self._capacity:
             self._connection.drain()
         return message
