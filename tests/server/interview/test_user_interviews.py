@@ -1,4 +1,4 @@
-"""One user's list: created once, shared with nobody, finished after a crash."""
+"""One user's list of interviews: creation, ownership, deletion and recovery after a crash."""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 
 from prepserver.errors import Conflict, NotFound
+from prepserver.interview.interview import InterviewObject
 from prepserver.interview.stubs import InterviewStub, UserInterviewsStub
+from prepserver.interview.user_interviews import UserInterviews
 from prepserver.objects.connection import Connection
 from prepserver.objects.instance import Kind
 from prepserver.objects.object import DurableObject
@@ -16,12 +18,12 @@ from prepserver.wire.error_codes import ErrorCode
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
 from tests.support.objects import eventually, in_time
-from tests.support.rooms import Client, Rooms
+from tests.support.rooms import USER, Client, Rooms
 
 
 @asynchronous
-async def test_what_is_created_is_listed_the_newest_first(tmp_path: Path) -> None:
-    """The list shows what was asked for, with a title a person recognises."""
+async def test_created_interviews_are_listed_newest_first(tmp_path: Path) -> None:
+    """The list shows the specification, and a title made of the role and the company."""
     async with Rooms(tmp_path) as rooms:
         first = await rooms.create(role="SRE", company="Initech", questions=3)
         await rooms.clock.advance(1)
@@ -29,29 +31,85 @@ async def test_what_is_created_is_listed_the_newest_first(tmp_path: Path) -> Non
         assert first.title == "SRE at Initech"
         assert second.title == "Data Engineer"
         assert first.questions == 3
-        listed = await rooms.registry.call(UserInterviewsStub("user-1").list())
+        listed = await rooms.registry.call(UserInterviewsStub(USER).list())
         assert [view.id for view in listed] == [second.id, first.id]
 
 
 @asynchronous
-async def test_the_same_request_twice_creates_one_interview(tmp_path: Path) -> None:
-    """A client that did not hear the answer asks again with its id."""
+async def test_a_repeated_request_creates_one_interview(tmp_path: Path) -> None:
+    """A client that missed the response repeats its request with the same id."""
     async with Rooms(tmp_path) as rooms:
         one = await rooms.create(id="mine", role="SRE")
         two = await rooms.create(id="mine", role="SRE")
         assert one.id == two.id
-        assert len(await rooms.registry.call(UserInterviewsStub("user-1").list())) == 1
+        assert len(await rooms.registry.call(UserInterviewsStub(USER).list())) == 1
+
+
+def counted(patch: pytest.MonkeyPatch, kind: type[DurableObject], method: str) -> list[object]:
+    """Record the first argument of each call of a method of an object."""
+    original, arguments = getattr(kind, method), list[object]()
+
+    def counting(instance: DurableObject, *given: Any) -> Any:
+        arguments.append(given[0])
+        return original(instance, *given)
+
+    patch.setattr(kind, method, counting)
+    return arguments
 
 
 @asynchronous
-async def test_an_id_made_by_a_client_opens_nothing_of_another_user(tmp_path: Path) -> None:
-    """Who names somebody else's interview when creating gets one of their own."""
+async def test_a_creation_begins_its_interview_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The interview is begun once and ready for a client that joins at once; the list's room hears
+    of the creation once, and the repeated view is not an update."""
+    begun = counted(monkeypatch, InterviewObject, "begin")
+    async with Rooms(tmp_path) as rooms:
+        watcher = await rooms.join(USER, party="user-interviews")
+        view = await rooms.create()
+        client = await rooms.join(view.id)
+        assert (await client.next(wire.Snapshot)).interview == view
+        await client.said(wire.MessageKind.QUESTION)
+        await rooms.advance(30)
+    assert begun == [USER]
+    created = [m for m in watcher.messages if isinstance(m, wire.InterviewCreated)]
+    updated = [m.interview for m in watcher.messages if isinstance(m, wire.InterviewUpdated)]
+    assert [message.interview for message in created] == [view]
+    assert updated
+    assert view not in updated
+
+
+@asynchronous
+async def test_a_new_title_updates_the_list_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The interview alone updates its list, which shows the title by the time that the caller has
+    its reply."""
+    async with Rooms(tmp_path) as rooms:
+        view = await rooms.create()
+        client = await rooms.join(view.id)
+        await client.said(wire.MessageKind.QUESTION)
+        await rooms.advance(30)
+        watcher = await rooms.join(USER, party="user-interviews")
+        updates = counted(monkeypatch, UserInterviews, "update")
+        renamed = await rooms.registry.call(InterviewStub(view.id).rename("Dream job"))
+        listed = await rooms.registry.call(UserInterviewsStub(USER).list())
+        await rooms.advance(30)
+    assert [view.title for view in listed] == ["Dream job"]
+    assert updates == [renamed]
+    messages = [m for m in watcher.messages if isinstance(m, wire.InterviewUpdated)]
+    assert [message.interview for message in messages] == [renamed]
+
+
+@asynchronous
+async def test_a_clients_id_gives_no_access_to_another_users_interview(tmp_path: Path) -> None:
+    """Creating an interview under the id of another user's interview gives a new one."""
     async with Rooms(tmp_path) as rooms:
         hers = await rooms.create("ada", id="same", role="SRE")
         his = await rooms.create("bob", id="same", role="Pilot")
-        theft = await rooms.create("bob", id=hers.id, role="Thief")
-        assert len({hers.id, his.id, theft.id}) == 3
-        client = await rooms.join(theft.id, user="bob")
+        stolen = await rooms.create("bob", id=hers.id, role="Thief")
+        assert len({hers.id, his.id, stolen.id}) == 3
+        client = await rooms.join(stolen.id, user="bob")
         snapshot = await client.next(wire.Snapshot)
         assert snapshot.interview is not None
         assert snapshot.interview.role == "Thief"
@@ -60,12 +118,12 @@ async def test_an_id_made_by_a_client_opens_nothing_of_another_user(tmp_path: Pa
 
 
 @asynchronous
-async def test_the_room_shows_the_list_and_its_changes(tmp_path: Path) -> None:
-    """Hello, then the list, then each interview that is created, changes or goes."""
+async def test_the_room_sends_the_list_and_its_changes(tmp_path: Path) -> None:
+    """A client receives hello, the list, and then each creation, update and deletion."""
     async with Rooms(tmp_path) as rooms:
-        client = await rooms.join("user-1", party="user-interviews")
+        client = await rooms.join(USER, party="user-interviews")
         hello = await client.next(wire.Hello)
-        assert (hello.party, hello.room) == ("user-interviews", "user-1")
+        assert (hello.party, hello.room) == ("user-interviews", USER)
         assert (await client.next(wire.Snapshot)).interviews == []
         view = await rooms.create()
         assert (await client.next(wire.InterviewCreated)).interview.id == view.id
@@ -73,39 +131,39 @@ async def test_the_room_shows_the_list_and_its_changes(tmp_path: Path) -> None:
             lambda m: isinstance(m, wire.InterviewUpdated) and m.interview.asked == 1
         )
         assert isinstance(changed, wire.InterviewUpdated)
-        await rooms.registry.call(UserInterviewsStub("user-1").delete(view.id))
+        await rooms.registry.call(UserInterviewsStub(USER).delete(view.id))
         assert (await client.next(wire.InterviewDeleted)).interview_id == view.id
 
 
 @asynchronous
-async def test_a_deleted_interview_is_gone_with_its_file(tmp_path: Path) -> None:
-    """From the list at once, from the disk soon, and its clients are sent away."""
+async def test_deleting_an_interview_removes_its_file(tmp_path: Path) -> None:
+    """The list hides it at once, its connections close with 4004, and its file is removed."""
     async with Rooms(tmp_path) as rooms:
         view = await rooms.create()
         inside = await rooms.join(view.id)
         await inside.said(wire.MessageKind.QUESTION)
         path = rooms.registry.instance("interview", view.id).path
         assert path.exists()
-        await rooms.registry.call(UserInterviewsStub("user-1").delete(view.id))
+        await rooms.registry.call(UserInterviewsStub(USER).delete(view.id))
         with pytest.raises(NotFound):
-            await rooms.registry.call(UserInterviewsStub("user-1").find(view.id))
+            await rooms.registry.call(UserInterviewsStub(USER).find(view.id))
         assert (await inside.end()).code == 4004
         await eventually(lambda: not path.exists())
         with pytest.raises(NotFound):
-            await rooms.registry.call(UserInterviewsStub("user-1").delete(view.id))
+            await rooms.registry.call(UserInterviewsStub(USER).delete(view.id))
 
 
 @asynchronous
-async def test_a_client_that_enters_while_an_interview_is_deleted_leaves_no_file(
+async def test_a_client_that_connects_during_a_deletion_creates_no_file(
     tmp_path: Path,
 ) -> None:
-    """The handshake found the interview in the list; when the room is entered it is gone. The
-    client is sent away to ask again, and then hears that there is none."""
+    """The interview existed at the handshake and is gone when the client joins: the connection is
+    closed with 1011, and the list no longer finds the interview."""
     async with Rooms(tmp_path) as rooms:
         view = await rooms.create()
         await rooms.registry.wait_for_handlers()
         path = rooms.registry.instance("interview", view.id).path
-        await rooms.registry.call(UserInterviewsStub("user-1").delete(view.id))
+        await rooms.registry.call(UserInterviewsStub(USER).delete(view.id))
         await eventually(lambda: not path.exists())
         await rooms.registry.wait_for_handlers()
         late = await rooms.join(view.id)
@@ -114,12 +172,12 @@ async def test_a_client_that_enters_while_an_interview_is_deleted_leaves_no_file
         await in_time(rooms.clock, lambda: rooms.registry.counts.live == 0)
         assert not list(path.parent.iterdir())
         with pytest.raises(NotFound):
-            await rooms.registry.call(UserInterviewsStub("user-1").find(view.id))
+            await rooms.registry.call(UserInterviewsStub(USER).find(view.id))
 
 
 @asynchronous
-async def test_older_news_does_not_replace_newer(tmp_path: Path) -> None:
-    """What an interview said later stands, in whatever order it arrives."""
+async def test_an_older_view_does_not_replace_a_newer_one(tmp_path: Path) -> None:
+    """Views that arrive out of order leave the newest in the list."""
     async with Rooms(tmp_path) as rooms:
         view = await rooms.create()
         client = await rooms.join(view.id)
@@ -127,9 +185,9 @@ async def test_older_news_does_not_replace_newer(tmp_path: Path) -> None:
         await client.state(wire.Phase.IDLE)
         await rooms.clock.advance(10)
         newer = await rooms.registry.call(InterviewStub(view.id).rename("Newer"))
-        await rooms.registry.call(UserInterviewsStub("user-1").update(newer))
-        await rooms.registry.call(UserInterviewsStub("user-1").update(view))
-        found = await rooms.registry.call(UserInterviewsStub("user-1").find(view.id))
+        await rooms.registry.call(UserInterviewsStub(USER).update(newer))
+        await rooms.registry.call(UserInterviewsStub(USER).update(view))
+        found = await rooms.registry.call(UserInterviewsStub(USER).find(view.id))
         assert found.title == "Newer"
 
 
@@ -144,12 +202,12 @@ async def test_older_news_does_not_replace_newer(tmp_path: Path) -> None:
     ],
 )
 @asynchronous
-async def test_a_bad_message_is_answered_and_the_room_goes_on(
+async def test_an_invalid_message_gets_an_error_and_the_connection_stays(
     tmp_path: Path, message: str | bytes, code: str, id: str
 ) -> None:
-    """The error names the message it answers."""
+    """The error carries the id of the message that it answers."""
     async with Rooms(tmp_path) as rooms:
-        client = await rooms.join("user-1", party="user-interviews")
+        client = await rooms.join(USER, party="user-interviews")
         await client.send(message)
         failure = await client.next(wire.Failure)
         assert (failure.code, failure.id) == (code, id)
@@ -158,69 +216,94 @@ async def test_a_bad_message_is_answered_and_the_room_goes_on(
         assert (await client.next(wire.Accepted)).id == "again"
 
 
-class Witness(DurableObject):
-    """Stands in for an interview, and for a while does not answer."""
+class FakeInterview(DurableObject):
+    """Records the calls that an interview gets, and fails them while `failing` is set."""
 
-    heard: list[tuple[str, Any]]
-    silent = True
+    calls: list[tuple[str, Any]]
+    failing = True
 
     def begin(self, owner: str, spec: dict[str, Any], view: wire.Interview) -> None:
-        Witness.heard.append(("begin", spec["role"]))
-        self._fail()
+        FakeInterview.calls.append(("begin", spec["role"]))
+        self._fail_if_told()
         self.context.tell(UserInterviewsStub(owner).update(view))
 
     def delete(self, owner: str, id: str) -> None:
-        Witness.heard.append(("delete", id))
-        self._fail()
+        FakeInterview.calls.append(("delete", id))
+        self._fail_if_told()
         self.context.tell(UserInterviewsStub(owner).confirm_deleted(id))
 
-    def _fail(self) -> None:
-        if Witness.silent:
+    def _fail_if_told(self) -> None:
+        if FakeInterview.failing:
             raise NotFound("not yet")
 
 
-@asynchronous
-async def test_a_creation_and_a_removal_that_were_cut_short_are_taken_up_again(
-    tmp_path: Path,
-) -> None:
-    """Until the interview has answered, the list asks again, also in the next process."""
-    Witness.heard, Witness.silent = [], True
-    real = Rooms(tmp_path)
-    real.limiter.close()
-    clock = ManualClock()
+def registry_of(root: Path, clock: ManualClock) -> Registry:
+    """A registry with the real list and fake interviews."""
     kinds = (
-        Kind("interview", Witness, ()),
-        next(k for k in real.registry._kinds.values() if k.name == "user-interviews"),
+        Kind("interview", FakeInterview, ()),
+        Kind(
+            "user-interviews",
+            lambda context: UserInterviews(context, "test"),
+            UserInterviews.migrations,
+        ),
     )
-    first = Registry(tmp_path, kinds, clock, executor=clock.create_executor())
+    return Registry(root, kinds, clock, executor=clock.create_executor())
+
+
+REQUEST = wire.CreateInterview(role="SRE", id="i")
+
+
+@asynchronous
+async def test_unconfirmed_creations_and_deletions_are_repeated(tmp_path: Path) -> None:
+    """The list repeats its call until the interview confirms, also after a restart."""
+    FakeInterview.calls, FakeInterview.failing = [], True
+    clock = ManualClock()
+    first = registry_of(tmp_path, clock)
     await first.start()
-    view = await first.call(
-        UserInterviewsStub("u").create(wire.CreateInterview(role="SRE", id="i"))
-    )
-    await eventually(lambda: Witness.heard == [("begin", "SRE")])
+    view = await first.call(UserInterviewsStub("u").create(REQUEST))
+    await eventually(lambda: FakeInterview.calls == [("begin", "SRE")])
     await first.close()
 
-    second = Registry(tmp_path, kinds, clock, executor=clock.create_executor())
+    second = registry_of(tmp_path, clock)
     await second.start()
     await clock.advance(6)
-    await eventually(lambda: Witness.heard == [("begin", "SRE")] * 2)
-    Witness.silent = False
+    await eventually(lambda: FakeInterview.calls == [("begin", "SRE")] * 2)
+    FakeInterview.failing = False
     await clock.advance(6)
-    await eventually(lambda: Witness.heard == [("begin", "SRE")] * 3)
+    await eventually(lambda: FakeInterview.calls == [("begin", "SRE")] * 3)
     client = Client(
         connection := Connection("c"), second.connect("user-interviews", "u", connection)
     )
     await client.next(wire.Snapshot)
-    Witness.silent, Witness.heard = True, []
+    FakeInterview.failing, FakeInterview.calls = True, []
     await second.call(UserInterviewsStub("u").delete(view.id))
     with pytest.raises(Conflict) as caught:
-        await second.call(UserInterviewsStub("u").create(wire.CreateInterview(id="i")))
+        await second.call(UserInterviewsStub("u").create(REQUEST))
     assert caught.value.code == ErrorCode.BEING_REMOVED
-    await eventually(lambda: Witness.heard == [("delete", view.id)])
-    Witness.silent = False
+    await eventually(lambda: FakeInterview.calls == [("delete", view.id)])
+    FakeInterview.failing = False
     await clock.advance(6)
-    await eventually(lambda: Witness.heard == [("delete", view.id)] * 2)
+    await eventually(lambda: FakeInterview.calls == [("delete", view.id)] * 2)
     await clock.advance(60)
-    assert Witness.heard == [("delete", view.id)] * 2
+    assert FakeInterview.calls == [("delete", view.id)] * 2
     await client.leave()
     await second.close()
+
+
+@asynchronous
+async def test_a_repeated_request_begins_an_unconfirmed_interview_at_once(tmp_path: Path) -> None:
+    """A client that repeats its request does not wait for the alarm; once the interview has
+    confirmed, a repeated request begins nothing."""
+    FakeInterview.calls, FakeInterview.failing = [], True
+    clock = ManualClock()
+    registry = registry_of(tmp_path, clock)
+    await registry.start()
+    await registry.call(UserInterviewsStub("u").create(REQUEST))
+    await registry.wait_for_handlers()
+    FakeInterview.failing = False
+    for _ in range(3):
+        await registry.call(UserInterviewsStub("u").create(REQUEST))
+        await eventually(lambda: FakeInterview.calls == [("begin", "SRE")] * 2)
+        await registry.wait_for_handlers()
+    await registry.close()
+    assert FakeInterview.calls == [("begin", "SRE")] * 2
