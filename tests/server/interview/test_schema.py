@@ -1,13 +1,18 @@
-"""Interviews of every earlier version of the schema go on where they were."""
+"""Migration of stored interviews from every earlier version of the schema."""
 
 import sqlite3
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from prepserver.interview import schema
 from prepserver.interview.interview import InterviewObject
+from prepserver.interview.prompts.context import HistorySummary
 from prepserver.interview.stubs import UserInterviewsStub
+from prepserver.interview.transcript import Transcript
 from prepserver.interview.user_interviews import UserInterviews
+from prepserver.objects.storage import Storage
 from prepserver.wire import codec
 from prepserver.wire import protocol as wire
 from prepserver.wire.protocol import MessageKind, Phase
@@ -29,7 +34,7 @@ CREATE TABLE alarms (
 ) WITHOUT ROWID;
 PRAGMA user_version = 1;
 """
-"""An index of alarms, complete by its own account, as the first version wrote it."""
+"""The first version of the alarm index, empty but marked as complete."""
 
 
 def version(root: Path, party: str = "interview") -> int:
@@ -38,14 +43,14 @@ def version(root: Path, party: str = "interview") -> int:
 
 @pytest.mark.parametrize("party", FIXTURES)
 def test_every_version_has_a_stored_fixture(party: str) -> None:
-    """Whoever adds a version keeps an interview of it: python -m tests.server.interview.stored"""
+    """A new version needs a fixture: run python -m tests.server.interview.stored."""
     kept = sorted(int(path.stem.rpartition("-")[2]) for path in FOLDER.glob(f"{party}-*.sql"))
     assert kept == list(range(1, FIXTURES[party] + 1))
 
 
 @pytest.mark.parametrize("fixture", INTERVIEWS, ids=lambda path: path.stem)
-def test_a_fixture_is_of_the_version_that_it_says(tmp_path: Path, fixture: Path) -> None:
-    """The migrations that follow it are those that run."""
+def test_a_fixture_has_the_version_in_its_name(tmp_path: Path, fixture: Path) -> None:
+    """The migrations after that version are the ones that run."""
     restore(fixture, tmp_path)
     number = int(fixture.stem.rpartition("-")[2])
     audio = "audio" if number < 4 else "audio_chunks"
@@ -56,9 +61,9 @@ def test_a_fixture_is_of_the_version_that_it_says(tmp_path: Path, fixture: Path)
 
 @pytest.mark.parametrize("fixture", INTERVIEWS, ids=lambda path: path.stem)
 @asynchronous
-async def test_an_interview_of_an_earlier_version_goes_on(tmp_path: Path, fixture: Path) -> None:
-    """What was said is as it was; the turn that was under way is finished, the half recording is
-    continued, what was applied is not applied again, and the interview comes to its end."""
+async def test_an_interview_of_an_earlier_version_continues(tmp_path: Path, fixture: Path) -> None:
+    """The transcript is unchanged, the active turn is finished, the partial recording is resumed,
+    applied messages are not applied again, and the interview runs to its end."""
     name = restore(fixture, tmp_path)
     before = stored(
         tmp_path, "SELECT id, kind, text, source, edited FROM messages ORDER BY position"
@@ -84,8 +89,8 @@ async def test_an_interview_of_an_earlier_version_goes_on(tmp_path: Path, fixtur
         assert ack.frame == 12
         await client.send(codec.pack_frame(13, FRAME))
         await client.send(wire.AudioStop(id=HALF, frames=14))
-        heard = await client.said(MessageKind.ANSWER)
-        assert heard.text.startswith("I spoke for 0.6 seconds")
+        answered = await client.said(MessageKind.ANSWER)
+        assert answered.text.startswith("I spoke for 0.6 seconds")
         await client.said(MessageKind.QUESTION)
         await client.send(wire.InterviewEnd(id="end"))
         await client.said(MessageKind.SUMMARY)
@@ -94,13 +99,51 @@ async def test_an_interview_of_an_earlier_version_goes_on(tmp_path: Path, fixtur
     assert damage(tmp_path) == []
 
 
+def test_version_4_renames_stored_keys_and_fields(tmp_path: Path) -> None:
+    """Flags, the history summary, the replies to messages and the transcriptions keep their
+    content under their new names."""
+    name = restore(FOLDER / "interview-3.sql", tmp_path)
+    path = file(tmp_path, "interview")
+    text = 'the "why_dropped": of a quotation'
+    segment = {"start": 0.0, "end": 1.0, "text": text, "why_dropped": "silence"}
+    speech = msgspec.json.encode({"type": "speech", "text": "Yes.", "dropped": [segment]})
+    old = sqlite3.connect(path)
+    old.executemany(
+        "INSERT OR REPLACE INTO _kv VALUES (?, ?)",
+        [
+            ("unlisted", b"true"),
+            ("ending", b"true"),
+            ("condensed", b'{"upto":4,"text":"They spoke of \\"upto\\": nothing."}'),
+        ],
+    )
+    old.execute("INSERT INTO speeches VALUES ('m1', ?)", (speech,))
+    old.execute("INSERT INTO refused (id, error) VALUES ('too-soon', '{}')")
+    old.commit()
+    old.close()
+    storage = Storage(path, name, schema.INTERVIEW)
+    try:
+        assert storage.get("list_update_pending", bool) is True
+        assert storage.get("end_requested", bool) is True
+        assert storage.get("history_summary", HistorySummary) == HistorySummary(
+            covered=4, text='They spoke of "upto": nothing.'
+        )
+        (dropped,) = Transcript(storage).transcription("m1").dropped
+        assert dropped.drop_reason == "silence"
+        assert dropped.text == text
+        rejected = storage.sql("SELECT id FROM rejected_messages ORDER BY number DESC")
+        assert rejected[0] == ("too-soon",)
+        assert storage.sql("SELECT id FROM applied_messages WHERE id = 'typed'")
+    finally:
+        storage.close()
+
+
 @pytest.mark.parametrize("index", ["lost", "old"])
 @pytest.mark.parametrize("fixture", INTERVIEWS, ids=lambda path: path.stem)
 @asynchronous
-async def test_a_turn_of_an_earlier_version_is_finished_unasked(
+async def test_an_active_turn_of_an_earlier_version_is_finished(
     tmp_path: Path, fixture: Path, index: str
 ) -> None:
-    """Its alarm is found in the object, whatever the index says: nobody has to connect."""
+    """Its alarm is read from the object, with no index or an old one, and without any client."""
     restore(fixture, tmp_path)
     if index == "old":
         first = sqlite3.connect(tmp_path / "alarms.sqlite")
@@ -116,8 +159,8 @@ async def test_a_turn_of_an_earlier_version_is_finished_unasked(
 
 @pytest.mark.parametrize("fixture", LISTS, ids=lambda path: path.stem)
 @asynchronous
-async def test_a_list_of_an_earlier_version_is_whole(tmp_path: Path, fixture: Path) -> None:
-    """Every interview is listed with what was known of it, and another can be added."""
+async def test_a_list_of_an_earlier_version_is_complete(tmp_path: Path, fixture: Path) -> None:
+    """Every interview is listed with its view, and another can be created."""
     assert restore(fixture, tmp_path) == USER
     before = stored(tmp_path, "SELECT id FROM interviews ORDER BY created_at DESC, id", LIST)
     assert len(before) >= 2
@@ -134,10 +177,10 @@ async def test_a_list_of_an_earlier_version_is_whole(tmp_path: Path, fixture: Pa
 
 @pytest.mark.parametrize("fixture", [INTERVIEWS[-1], LISTS[-1]], ids=lambda path: path.stem)
 @asynchronous
-async def test_an_interview_of_a_newer_version_is_refused_and_left_as_it_is(
+async def test_an_interview_of_a_newer_version_is_rejected_unchanged(
     tmp_path: Path, fixture: Path
 ) -> None:
-    """A server that was put back to an earlier version does not touch what it does not know."""
+    """A downgraded server does not touch a database with an unknown schema."""
     name = restore(fixture, tmp_path)
     party = fixture.stem.rpartition("-")[0]
     path = file(tmp_path, party)
