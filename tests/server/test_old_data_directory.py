@@ -101,8 +101,8 @@ async def test_an_old_data_directory_continues(
         assert (await client.next(wire.AudioAck)).frame == 12
 
         await client.send(wire.UserMessage(id="new", text="Then we cached."))
-        assert (await client.said(wire.MessageKind.ANSWER)).text == "Then we cached."
-        assert (await client.said(wire.MessageKind.QUESTION)).text
+        assert (await client.next_message(wire.MessageKind.ANSWER)).text == "Then we cached."
+        assert (await client.next_message(wire.MessageKind.QUESTION)).text
         await client.leave()
 
 

@@ -1,4 +1,4 @@
-"""A server without an edge: its objects on a folder, scripted models, and clients in its rooms."""
+"""A server without HTTP: a registry on a folder, scripted models, and clients in its rooms."""
 
 import asyncio
 import uuid
@@ -26,8 +26,8 @@ from tests.support.fake_socket import FakeSocket
 
 __all__ = ["Client", "Rooms"]
 
-PATIENCE = 10.0
-"""Real seconds that a client waits for what a test expects."""
+REPLY_TIMEOUT = 10.0
+"""Real seconds that a client waits for an expected message."""
 
 USER = "user-1"
 
@@ -35,9 +35,9 @@ M = TypeVar("M")
 
 
 class Rooms:
-    """`async with Rooms(tmp_path) as rooms:` starts everything and ends it again.
+    """The server's objects: `async with Rooms(tmp_path) as rooms:` starts and stops them.
 
-    A second one on the same folder, after the first has ended, is the server after a restart.
+    Entering a second one on the same folder afterwards is a restart of the server.
     """
 
     def __init__(
@@ -52,16 +52,19 @@ class Rooms:
         max_recording: float = 600.0,
         rate_limit: int = 100,
         executor: Executor | None = None,
-        elsewhere: Path | None = None,
+        limiter_folder: Path | None = None,
         vfs: str | None = None,
         boot: str | None = None,
     ) -> None:
-        """`delay` in virtual seconds between the scripted model's words; `executor` runs what
-        waits for the disk. `elsewhere` is the folder of what belongs to no object; `vfs` and
-        `boot` are for the registry."""
+        """Build the objects on the data directory `root`; every default suits a test.
+
+        `delay` is in virtual seconds between the words of the scripted models. `limiter_folder` is
+        the folder of the rate limiter's database. `executor`, `vfs` and `boot` are passed to the
+        registry.
+        """
         self.clock = clock or ManualClock()
         self.limiter = RateLimiter(
-            (elsewhere or root) / "ratelimit.sqlite", self.clock, limit=rate_limit
+            (limiter_folder or root) / "ratelimit.sqlite", self.clock, limit=rate_limit
         )
         self.gateway = Gateway(
             language or ScriptedLanguageModel(self.clock, delay=delay),
@@ -116,22 +119,22 @@ class Rooms:
         self.limiter.close()
 
     async def advance(self, seconds: float) -> None:
-        """Let time pass, and everything that it sets going in the objects come to its end.
+        """Let virtual time pass, then wait for the handlers that it has started.
 
-        Time that goes on while a commit is in its thread would overtake what the commit holds up.
+        Without the wait, time could pass during a commit that runs in a thread.
         """
         await self.clock.advance(seconds)
         await self.registry.wait_for_handlers()
 
     async def create(self, user: str = USER, **spec: Any) -> wire.Interview:
-        """Begin an interview as the edge does."""
+        """Create an interview as the HTTP route does."""
         request = wire.CreateInterview(**spec)
         return await self.registry.call(UserInterviewsStub(user).create(request))
 
     async def join(
         self, room: str, *, party: str = "interview", user: str = USER, id: str = ""
     ) -> "Client":
-        """A client in a room, as after a handshake; nothing is awaited of the room yet."""
+        """Connect a client to a room, as after a handshake, without waiting for a message."""
         connection = Connection(id or uuid.uuid4().hex)
         connection.state = {"user": user, "quota": await self.limiter.quota(user)}
         client = Client(connection, self.registry.connect(party, room, connection))
@@ -140,17 +143,17 @@ class Rooms:
 
 
 class Client:
-    """What a person's program would see and send, without a socket."""
+    """A client program without a socket: it sends frames and collects the messages."""
 
     def __init__(self, connection: Connection, instance: Instance) -> None:
         self.connection = connection
         self.messages: list[wire.ServerMessages] = []
         """Everything received so far."""
         self.closed: Close | None = None
-        """How the server ended the connection, if it did."""
+        """Code and reason with which the server closed the connection, if it did."""
         self.room = instance.name
         self._instance = instance
-        self._looked_at = 0
+        self._position = 0
         self._arrived = asyncio.Event()
         self._reader = asyncio.create_task(self._read(FakeSocket(connection)))
 
@@ -161,29 +164,29 @@ class Client:
                 self.closed = frame
             else:
                 message = codec.decode_server(frame)
-                assert message is not None, f"an unknown tag: {frame!r}"
+                assert message is not None, f"unknown tag: {frame!r}"
                 self.messages.append(message)
             self._arrived.set()
 
     async def send(self, message: wire.ClientMessage | str | bytes) -> None:
-        """Deliver one frame and wait until its handler is done; bytes are a binary frame."""
+        """Deliver one frame, binary for bytes, and wait until its handler is done."""
         if isinstance(message, wire.ClientMessage):
             message = codec.encode(message).decode()
         await asyncio.wait([self._instance.deliver(self.connection, message)])
 
     async def until(
-        self, predicate: Callable[[wire.ServerMessages], bool], *, limit: float = PATIENCE
+        self, predicate: Callable[[wire.ServerMessages], bool], *, limit: float = REPLY_TIMEOUT
     ) -> wire.ServerMessages:
-        """The next message that fits, after the last one this returned.
+        """Return the next message that matches, after the last one that was returned.
 
-        Raises AssertionError, with what came instead, after `limit` real seconds.
+        Raises AssertionError with the latest messages after `limit` real seconds.
         """
         try:
             async with asyncio.timeout(limit):
                 while True:
-                    while self._looked_at < len(self.messages):
-                        message = self.messages[self._looked_at]
-                        self._looked_at += 1
+                    while self._position < len(self.messages):
+                        message = self.messages[self._position]
+                        self._position += 1
                         if predicate(message):
                             return message
                     self._arrived.clear()
@@ -191,32 +194,32 @@ class Client:
         except TimeoutError:
             seen = "\n".join(map(str, self.messages[-20:]))
             raise AssertionError(
-                f"what was awaited did not come within {limit:g} s; closed: {self.closed}; "
-                f"the last messages were:\n{seen}"
+                f"no matching message within {limit:g} s; closed: {self.closed}; "
+                f"latest messages:\n{seen}"
             ) from None
 
     async def next(self, kind: type[M]) -> M:
-        """The next message of a type, after the last one that was returned."""
+        """Return the next message of a type, after the last one that was returned."""
         message = await self.until(lambda m: isinstance(m, kind))
         assert isinstance(message, kind)
         return message
 
-    async def said(self, kind: wire.MessageKind) -> wire.Message:
-        """The next whole message of a kind."""
+    async def next_message(self, kind: wire.MessageKind) -> wire.Message:
+        """Return the next complete message of a kind."""
         message = await self.until(
             lambda m: isinstance(m, wire.InterviewMessage) and m.message.kind is kind
         )
         assert isinstance(message, wire.InterviewMessage)
         return message.message
 
-    async def state(self, phase: wire.Phase) -> None:
-        """Wait until the room is in a phase; it may have been since the last snapshot."""
+    async def wait_for_phase(self, phase: wire.Phase) -> None:
+        """Wait for a state or a snapshot with this phase."""
         await self.until(
             lambda m: isinstance(m, wire.StateChanged | wire.Snapshot) and m.state is phase
         )
 
-    async def end(self, *, limit: float = PATIENCE) -> Close:
-        """Wait until the server ends the connection."""
+    async def wait_closed(self, *, limit: float = REPLY_TIMEOUT) -> Close:
+        """Wait until the server closes the connection."""
         async with asyncio.timeout(limit):
             while self.closed is None:
                 self._arrived.clear()
@@ -224,7 +227,7 @@ class Client:
         return self.closed
 
     async def leave(self) -> None:
-        """Vanish, as when a cable is pulled."""
+        """Disconnect without a close frame, as when a cable is pulled."""
         self._instance.disconnect(self.connection)
         self._reader.cancel()
         await asyncio.wait([self._reader])

@@ -10,7 +10,14 @@ from prepserver.interview.stubs import UserInterviewsStub
 from prepserver.wire import codec
 from prepserver.wire import protocol as wire
 from prepserver.wire.protocol import MessageKind, Phase
-from tests.server.interview.talk import LOUD, answer, kinds, open_room, ready, snapshot
+from tests.server.interview.conversation import (
+    LOUD,
+    answer,
+    message_kinds,
+    open_room,
+    request_snapshot,
+    wait_until_idle,
+)
 from tests.support.clock import ManualClock
 from tests.support.databases import damage
 from tests.support.faults import Fault, Faults, Operation, broken, full
@@ -43,7 +50,7 @@ async def test_an_answer_that_cannot_be_stored_is_refused_and_can_be_sent_again(
     """The client's message is named in the error; sent again under its id it counts once."""
     async with Rooms(tmp_path, vfs=faults.name) as rooms:
         client = await open_room(rooms)
-        before = await snapshot(client)
+        before = await request_snapshot(client)
         faults.fail(operation, file(client.room), fault)
         for _ in range(2):
             await client.send(answer("I measured it.", "mine"))
@@ -52,12 +59,16 @@ async def test_an_answer_that_cannot_be_stored_is_refused_and_can_be_sent_again(
             assert (refused.code, refused.retryable) == ("storage", True)
         assert not [m for m in client.messages if isinstance(m, wire.Accepted)]
         faults.mend()
-        assert (await snapshot(client)).messages == before.messages
+        assert (await request_snapshot(client)).messages == before.messages
         for _ in range(2):
             await client.send(answer("I measured it.", "mine"))
             await client.until(lambda m: m == wire.Accepted(id="mine"))
-        await client.state(Phase.IDLE)
-        assert kinds((await snapshot(client)).messages) == ["question", "answer", "question"]
+        await client.wait_for_phase(Phase.IDLE)
+        assert message_kinds((await request_snapshot(client)).messages) == [
+            "question",
+            "answer",
+            "question",
+        ]
     assert damage(tmp_path) == []
 
 
@@ -87,7 +98,7 @@ async def test_sound_that_cannot_be_stored_is_not_acknowledged(
             if number > stored:
                 await again.send(codec.pack_frame(number, frame))
         await again.send(wire.AudioStop(id="r", frames=len(frames)))
-        said = await again.said(MessageKind.ANSWER)
+        said = await again.next_message(MessageKind.ANSWER)
     assert said.text.startswith("I spoke for 1.0 seconds")
 
 
@@ -109,8 +120,8 @@ async def test_a_turn_whose_end_cannot_be_stored_is_finished_later(
         await in_time(
             clock, lambda: any(isinstance(m, wire.InterviewMessage) for m in client.messages)
         )
-        truth = await snapshot(client)
-        assert kinds(truth.messages) == ["question"]
+        truth = await request_snapshot(client)
+        assert message_kinds(truth.messages) == ["question"]
 
 
 @pytest.mark.parametrize(("operation", "fault"), FAULTS)
@@ -137,8 +148,8 @@ async def test_an_interview_whose_beginning_fails_begins_later(
         for _ in range(12):
             await rooms.advance(1)
         client = await rooms.join(id)
-        await ready(client)
-        assert kinds((await snapshot(client)).messages) == ["question"]
+        await wait_until_idle(client)
+        assert message_kinds((await request_snapshot(client)).messages) == ["question"]
 
 
 @asynchronous

@@ -96,15 +96,15 @@ async def test_silence_after_a_question_brings_one_hint(tmp_path: Path) -> None:
     async with Rooms(tmp_path) as rooms:
         view = await rooms.create()
         client = await rooms.join(view.id)
-        await client.said(MessageKind.QUESTION)
-        await client.state(Phase.IDLE)
+        await client.next_message(MessageKind.QUESTION)
+        await client.wait_for_phase(Phase.IDLE)
         before = len(client.messages)
         await rooms.clock.advance(AFTER - 1)
         assert client.messages[before:] == []
         await rooms.clock.advance(2)
-        await client.state(Phase.HINTING)
-        await client.said(MessageKind.HINT)
-        await client.state(Phase.IDLE)
+        await client.wait_for_phase(Phase.HINTING)
+        await client.next_message(MessageKind.HINT)
+        await client.wait_for_phase(Phase.IDLE)
         before = len(client.messages)
         await rooms.clock.advance(3 * AFTER)
         assert client.messages[before:] == []
@@ -117,8 +117,8 @@ async def test_whoever_is_at_it_is_left_alone(tmp_path: Path, sign: wire.ClientM
     async with Rooms(tmp_path) as rooms:
         view = await rooms.create()
         client = await rooms.join(view.id)
-        await client.said(MessageKind.QUESTION)
-        await client.state(Phase.IDLE)
+        await client.next_message(MessageKind.QUESTION)
+        await client.wait_for_phase(Phase.IDLE)
         for _ in range(4):
             await rooms.clock.advance(AFTER - 10)
             await client.send(sign)
@@ -126,7 +126,7 @@ async def test_whoever_is_at_it_is_left_alone(tmp_path: Path, sign: wire.ClientM
             isinstance(m, wire.StateChanged) and m.state is Phase.HINTING for m in client.messages
         )
         await rooms.clock.advance(AFTER + 1)
-        await client.said(MessageKind.HINT)
+        await client.next_message(MessageKind.HINT)
 
 
 @asynchronous
@@ -135,8 +135,8 @@ async def test_the_hints_clock_survives_a_restart(tmp_path: Path) -> None:
     async with Rooms(tmp_path) as rooms:
         view = await rooms.create()
         client = await rooms.join(view.id)
-        await client.said(MessageKind.QUESTION)
-        await client.state(Phase.IDLE)
+        await client.next_message(MessageKind.QUESTION)
+        await client.wait_for_phase(Phase.IDLE)
         asked_at = rooms.clock.now()
     async with Rooms(tmp_path, clock=ManualClock(asked_at + 100)) as rooms:
         await rooms.clock.advance(70)
@@ -147,4 +147,4 @@ async def test_the_hints_clock_survives_a_restart(tmp_path: Path) -> None:
         client = await rooms.join(view.id)
         snapshot = await client.next(wire.Snapshot)
         if snapshot.hint is None:
-            await client.said(MessageKind.HINT)
+            await client.next_message(MessageKind.HINT)

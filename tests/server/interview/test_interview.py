@@ -17,8 +17,14 @@ from prepserver.objects.stubs import ObjectCall
 from prepserver.wire import protocol as wire
 from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import MessageKind, Phase
+from tests.server.interview.conversation import (
+    answer,
+    message_kinds,
+    open_room,
+    request_snapshot,
+    wait_until_idle,
+)
 from tests.server.interview.stored import stored
-from tests.server.interview.talk import answer, kinds, open_room, ready, snapshot
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
 from tests.support.models import CuedLanguageModel, split_words
@@ -31,13 +37,13 @@ async def test_an_interview_runs_to_its_summary(tmp_path: Path) -> None:
     async with Rooms(tmp_path) as rooms:
         client = await open_room(rooms, questions=2, job_description="Python and SQL.")
         await client.send(answer("I wrote a service in Python."))
-        await client.said(MessageKind.QUESTION)
-        await client.state(Phase.IDLE)
+        await client.next_message(MessageKind.QUESTION)
+        await client.wait_for_phase(Phase.IDLE)
         await client.send(answer("I tuned a query in SQL."))
-        await client.said(MessageKind.SUMMARY)
-        await client.state(Phase.IDLE)
-        truth = await snapshot(client)
-    assert kinds(truth.messages) == [
+        await client.next_message(MessageKind.SUMMARY)
+        await client.wait_for_phase(Phase.IDLE)
+        truth = await request_snapshot(client)
+    assert message_kinds(truth.messages) == [
         "question", "answer", "question", "answer", "closing", "summary",
     ]  # fmt: skip
     assert truth.interview is not None
@@ -80,7 +86,7 @@ async def test_a_second_client_sees_the_state_and_the_partial_text(tmp_path: Pat
         while not any(isinstance(m, wire.InterviewMessage) for m in second.messages):
             await rooms.advance(1.0)
         rest = "".join(m.text for m in second.messages if isinstance(m, wire.Delta))
-        whole = await second.said(MessageKind.QUESTION)
+        whole = await second.next_message(MessageKind.QUESTION)
         assert truth.streaming.text + rest == whole.text
 
 
@@ -93,9 +99,9 @@ async def test_a_message_sent_twice_is_applied_once(tmp_path: Path) -> None:
         await client.send(answer("Once.", id="m1"))
         await client.next(wire.Accepted)
         await client.next(wire.Accepted)
-        await client.said(MessageKind.QUESTION)
-        truth = await snapshot(client)
-    assert kinds(truth.messages).count("answer") == 1
+        await client.next_message(MessageKind.QUESTION)
+        truth = await request_snapshot(client)
+    assert message_kinds(truth.messages).count("answer") == 1
 
 
 @asynchronous
@@ -122,13 +128,13 @@ async def test_what_was_refused_is_refused_again(tmp_path: Path) -> None:
         refused = await client.next(wire.Failure)
     async with Rooms(tmp_path, clock=clock) as rooms:
         client = await rooms.join(view.id)
-        await client.said(MessageKind.QUESTION)
+        await client.next_message(MessageKind.QUESTION)
         await client.send(answer("In time.", id="m2"))
         await client.next(wire.Accepted)
-        await client.said(MessageKind.QUESTION)
+        await client.next_message(MessageKind.QUESTION)
         await client.send(answer("Too soon.", id="m1"))
         assert await client.next(wire.Failure) == refused
-        truth = await snapshot(client)
+        truth = await request_snapshot(client)
     assert [m.text for m in truth.messages if m.kind is MessageKind.ANSWER] == ["In time."]
 
 
@@ -177,7 +183,7 @@ async def test_bad_input_gets_its_error_and_the_room_goes_on(
         assert failure.code == code
         assert failure.id in ("", "m1", "r9")
         await client.send(answer("All the same."))
-        await client.said(MessageKind.QUESTION)
+        await client.next_message(MessageKind.QUESTION)
 
 
 @asynchronous
@@ -187,16 +193,16 @@ async def test_a_hint_comes_after_a_while(tmp_path: Path) -> None:
     async with Rooms(tmp_path, clock=clock) as rooms:
         client = await open_room(rooms)
         await rooms.advance(179.0)
-        truth = await snapshot(client)
+        truth = await request_snapshot(client)
         assert truth.hint is None
         await rooms.advance(2.0)
-        hint = await client.said(MessageKind.HINT)
-        await client.state(Phase.IDLE)
+        hint = await client.next_message(MessageKind.HINT)
+        await client.wait_for_phase(Phase.IDLE)
         await rooms.advance(1_000.0)
-        truth = await snapshot(client)
+        truth = await request_snapshot(client)
     assert truth.hint is not None
     assert truth.hint.text == hint.text
-    assert kinds(truth.messages).count("hint") == 1
+    assert message_kinds(truth.messages).count("hint") == 1
 
 
 @pytest.mark.parametrize("sign", [wire.UserTyping(), wire.UserRecording()], ids=str)
@@ -211,9 +217,9 @@ async def test_typing_or_recording_puts_the_hint_off(
         await rooms.advance(170.0)
         await client.send(sign)
         await rooms.advance(170.0)
-        assert (await snapshot(client)).hint is None
+        assert (await request_snapshot(client)).hint is None
         await rooms.advance(15.0)
-        await client.said(MessageKind.HINT)
+        await client.next_message(MessageKind.HINT)
 
 
 @asynchronous
@@ -247,11 +253,11 @@ async def test_an_answer_beats_a_hint(tmp_path: Path) -> None:
         await client.send(wire.HintRequest())
         await rooms.advance(3.0)
         await client.send(answer("I have it."))
-        said = await client.said(MessageKind.ANSWER)
+        said = await client.next_message(MessageKind.ANSWER)
         while sum(isinstance(m, wire.InterviewMessage) for m in client.messages) < 3:
             await rooms.advance(1.0)
-        truth = await snapshot(client)
-    assert kinds(truth.messages) == ["question", "answer", "question"]
+        truth = await request_snapshot(client)
+    assert message_kinds(truth.messages) == ["question", "answer", "question"]
     assert said.text == "I have it."
 
 
@@ -267,9 +273,9 @@ async def test_a_turn_in_flight_is_finished_after_a_restart(tmp_path: Path) -> N
     async with Rooms(tmp_path, clock=clock) as rooms:
         await rooms.advance(6.0)
         client = await rooms.join(view.id)
-        await ready(client)
-        truth = await snapshot(client)
-    assert kinds(truth.messages) == ["question"]
+        await wait_until_idle(client)
+        truth = await request_snapshot(client)
+    assert message_kinds(truth.messages) == ["question"]
     assert truth.ratelimit is not None
     assert truth.ratelimit.remaining == 98, "a turn taken up again is not charged again"
 
@@ -285,18 +291,18 @@ async def test_stop_and_retry(tmp_path: Path) -> None:
             await rooms.advance(1.0)
         await client.send(wire.TurnStop(id="s1"))
         await client.next(wire.DeltaDropped)
-        await client.state(Phase.IDLE)
-        truth = await snapshot(client)
+        await client.wait_for_phase(Phase.IDLE)
+        truth = await request_snapshot(client)
         assert truth.failed is not None
         assert truth.failed.code == ErrorCode.STOPPED
         assert truth.streaming is None
         await rooms.advance(30.0)
-        assert not (await snapshot(client)).messages, "nobody takes up what was stopped"
+        assert not (await request_snapshot(client)).messages, "nobody takes up what was stopped"
         await client.send(wire.TurnRetry(id="s2"))
         while not any(isinstance(m, wire.InterviewMessage) for m in client.messages):
             await rooms.advance(1.0)
-        truth = await snapshot(client)
-    assert kinds(truth.messages) == ["question"]
+        truth = await request_snapshot(client)
+    assert message_kinds(truth.messages) == ["question"]
     assert truth.failed is None
 
 
@@ -317,11 +323,11 @@ async def test_a_failed_turn_says_why_and_can_be_tried_again(tmp_path: Path) -> 
                 or (isinstance(m, wire.Snapshot) and m.failed is not None)
             )
         )
-        truth = await snapshot(client)
+        truth = await request_snapshot(client)
         assert truth.failed is not None
         assert truth.failed.code == ErrorCode.INFERENCE
         await client.send(wire.TurnRetry(id="t1"))
-        said = await client.said(MessageKind.QUESTION)
+        said = await client.next_message(MessageKind.QUESTION)
     assert said.text == "What is it like?"
 
 
@@ -331,8 +337,8 @@ async def test_the_end_can_be_called(tmp_path: Path) -> None:
     async with Rooms(tmp_path) as rooms:
         client = await open_room(rooms, questions=9)
         await client.send(wire.InterviewEnd(id="e1"))
-        await client.said(MessageKind.SUMMARY)
-        await client.state(Phase.IDLE)
+        await client.next_message(MessageKind.SUMMARY)
+        await client.wait_for_phase(Phase.IDLE)
         await client.send(answer("One more thing."))
         assert (await client.next(wire.Failure)).code == ErrorCode.COMPLETED
 
@@ -355,8 +361,8 @@ async def test_nobody_says_goodbye_twice(tmp_path: Path) -> None:
             for m in client.messages
         ):
             await rooms.advance(1.0)
-        truth = await snapshot(client)
-    assert kinds(truth.messages) == ["closing", "summary"]
+        truth = await request_snapshot(client)
+    assert message_kinds(truth.messages) == ["closing", "summary"]
 
 
 @asynchronous
@@ -365,13 +371,13 @@ async def test_an_answer_can_be_corrected(tmp_path: Path) -> None:
     async with Rooms(tmp_path) as rooms:
         client = await open_room(rooms)
         await client.send(answer("I used Coffee."))
-        said = await client.said(MessageKind.ANSWER)
-        await client.said(MessageKind.QUESTION)
+        said = await client.next_message(MessageKind.ANSWER)
+        await client.next_message(MessageKind.QUESTION)
         edit = wire.MessageEdit(id="e1", message_id=said.id, text="I used Kafka.")
         await client.send(edit)
-        edited = await client.said(MessageKind.ANSWER)
+        edited = await client.next_message(MessageKind.ANSWER)
         assert (edited.text, edited.edited, edited.position) == ("I used Kafka.", True, 1)
-        question = (await snapshot(client)).messages[0]
+        question = (await request_snapshot(client)).messages[0]
         await client.send(wire.MessageEdit(id="e2", message_id=question.id, text="Mine now?"))
         assert (await client.next(wire.Failure)).code == ErrorCode.NO_SUCH_MESSAGE
 
@@ -388,11 +394,11 @@ async def test_a_slow_reader_that_comes_back_costs_one_snapshot(
         rooms.registry.connect("interview", client.room, slow)
         for number in range(3):
             await client.send(answer(f"Answer {number}."))
-            await client.said(MessageKind.QUESTION)
+            await client.next_message(MessageKind.QUESTION)
         assert slow.closing is not None
         assert slow.closing.code == wire.CLOSE_SLOW
         again = await rooms.join(client.room, id="slow")
-        assert await again.next(wire.Snapshot) == await snapshot(client)
+        assert await again.next(wire.Snapshot) == await request_snapshot(client)
         await rooms.registry.wait_for_handlers()
         assert [type(message) for message in again.messages] == [wire.Hello, wire.Snapshot]
 
@@ -404,10 +410,10 @@ async def test_the_allowance_ends_the_talk_but_keeps_the_interview(tmp_path: Pat
         client = await open_room(rooms)
         await client.send(answer("One answer."))
         failure = await client.next(wire.Failure)
-        truth = await snapshot(client)
+        truth = await request_snapshot(client)
     assert failure.code == ErrorCode.RATE_LIMITED
     assert failure.details["reset"] > rooms.clock.now()
-    assert kinds(truth.messages) == ["question", "answer"]
+    assert message_kinds(truth.messages) == ["question", "answer"]
 
 
 @asynchronous
@@ -417,7 +423,7 @@ async def test_events_of_another_turn_are_dropped(tmp_path: Path) -> None:
         client = await open_room(rooms)
         late = TextProduced(epoch=0, text="Boo")
         await rooms.registry.call(ObjectCall(InterviewStub.kind, client.room, "on_event", (late,)))
-        truth = await snapshot(client)
+        truth = await request_snapshot(client)
     assert truth.streaming is None
 
 
@@ -449,8 +455,8 @@ async def test_news_that_the_list_missed_reach_it_after_a_restart(
         async with Rooms(tmp_path, clock=clock) as rooms:
             client = await open_room(rooms, questions=1)
             await client.send(answer("That is all."))
-            await client.said(MessageKind.SUMMARY)
-            await client.state(Phase.IDLE)
+            await client.next_message(MessageKind.SUMMARY)
+            await client.wait_for_phase(Phase.IDLE)
             (listed,) = await rooms.registry.call(UserInterviewsStub(USER).list())
             assert listed.status is wire.Status.ACTIVE
     async with Rooms(tmp_path, clock=clock) as rooms:

@@ -1,19 +1,19 @@
-"""The power is cut under whole interviews: what candidates were told is so afterwards."""
+"""Power cuts during interviews: everything acknowledged survives."""
 
 from pathlib import Path
 
 import pytest
 
-from tests.server.interview.candidates import Lives
-from tests.support.histories import endure
+from tests.server.interview.power_history import InterviewHistory
+from tests.support.histories import run_power_cuts
 from tests.support.loop import asynchronous
 
 
 @asynchronous
 async def test_interviews_survive_power_cuts(tmp_path: Path) -> None:
-    """Accepted answers, stored frames and shown questions are there once; no turn is stuck; what
-    was removed stays removed."""
-    outcome = await endure(Lives, tmp_path, 1, 50)
+    """Accepted answers, acknowledged frames and shown questions are stored once, no turn is stuck,
+    and deleted interviews stay deleted."""
+    outcome = await run_power_cuts(InterviewHistory, tmp_path, 1, 50)
     assert not outcome.violations, outcome
     assert outcome.acknowledged > 400
 
@@ -22,8 +22,8 @@ async def test_interviews_survive_power_cuts(tmp_path: Path) -> None:
 @pytest.mark.time_limit(3600)
 @pytest.mark.parametrize("seed", range(1, 6))
 @asynchronous
-async def test_interviews_survive_hundreds_of_power_cuts(tmp_path: Path, seed: int) -> None:
-    """The long form."""
-    outcome = await endure(Lives, tmp_path, seed, 300)
+async def test_interviews_survive_more_power_cuts(tmp_path: Path, seed: int) -> None:
+    """The same over 300 power cuts for each seed."""
+    outcome = await run_power_cuts(InterviewHistory, tmp_path, seed, 300)
     assert not outcome.violations, outcome
     assert outcome.cuts == 300

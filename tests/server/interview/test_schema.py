@@ -16,8 +16,8 @@ from prepserver.objects.storage import Storage
 from prepserver.wire import codec
 from prepserver.wire import protocol as wire
 from prepserver.wire.protocol import MessageKind, Phase
+from tests.server.interview.conversation import answer, request_snapshot
 from tests.server.interview.stored import FIXTURES, FOLDER, HALF, file, restore, stored
-from tests.server.interview.talk import answer, snapshot
 from tests.support.databases import damage
 from tests.support.loop import asynchronous
 from tests.support.rooms import USER, Rooms
@@ -71,8 +71,8 @@ async def test_an_interview_of_an_earlier_version_continues(tmp_path: Path, fixt
     assert len(before) == 7
     async with Rooms(tmp_path) as rooms:
         client = await rooms.join(name)
-        await client.state(Phase.IDLE)
-        truth = await snapshot(client)
+        await client.wait_for_phase(Phase.IDLE)
+        truth = await request_snapshot(client)
         said = [(m.id, m.kind.value, m.text, m.source.value, m.edited) for m in truth.messages]
         assert said[: len(before)] == [(*row[:4], bool(row[4])) for row in before]
         assert truth.messages[len(before)].kind is MessageKind.QUESTION
@@ -82,19 +82,19 @@ async def test_an_interview_of_an_earlier_version_continues(tmp_path: Path, fixt
 
         await client.send(answer("Again.", "typed"))
         await client.next(wire.Accepted)
-        assert len((await snapshot(client)).messages) == len(truth.messages)
+        assert len((await request_snapshot(client)).messages) == len(truth.messages)
 
         await client.send(wire.AudioStart(id=HALF))
         ack = await client.next(wire.AudioAck)
         assert ack.frame == 12
         await client.send(codec.pack_frame(13, FRAME))
         await client.send(wire.AudioStop(id=HALF, frames=14))
-        answered = await client.said(MessageKind.ANSWER)
+        answered = await client.next_message(MessageKind.ANSWER)
         assert answered.text.startswith("I spoke for 0.6 seconds")
-        await client.said(MessageKind.QUESTION)
+        await client.next_message(MessageKind.QUESTION)
         await client.send(wire.InterviewEnd(id="end"))
-        await client.said(MessageKind.SUMMARY)
-        await client.state(Phase.IDLE)
+        await client.next_message(MessageKind.SUMMARY)
+        await client.wait_for_phase(Phase.IDLE)
     assert version(tmp_path) == len(InterviewObject.migrations)
     assert damage(tmp_path) == []
 
@@ -193,5 +193,5 @@ async def test_an_interview_of_a_newer_version_is_rejected_unchanged(
         failure = await client.next(wire.Failure)
         assert (failure.code, failure.retryable) == ("schema_too_new", False)
         assert "Upgrade" in failure.message
-        assert (await client.end()).code == 1011
+        assert (await client.wait_closed()).code == 1011
     assert path.read_bytes() == content

@@ -69,7 +69,7 @@ async def test_a_creation_begins_its_interview_once(
         view = await rooms.create()
         client = await rooms.join(view.id)
         assert (await client.next(wire.Snapshot)).interview == view
-        await client.said(wire.MessageKind.QUESTION)
+        await client.next_message(wire.MessageKind.QUESTION)
         await rooms.advance(30)
     assert begun == [USER]
     created = [m for m in watcher.messages if isinstance(m, wire.InterviewCreated)]
@@ -88,7 +88,7 @@ async def test_a_new_title_updates_the_list_once(
     async with Rooms(tmp_path) as rooms:
         view = await rooms.create()
         client = await rooms.join(view.id)
-        await client.said(wire.MessageKind.QUESTION)
+        await client.next_message(wire.MessageKind.QUESTION)
         await rooms.advance(30)
         watcher = await rooms.join(USER, party="user-interviews")
         updates = counted(monkeypatch, UserInterviews, "update")
@@ -141,13 +141,13 @@ async def test_deleting_an_interview_removes_its_file(tmp_path: Path) -> None:
     async with Rooms(tmp_path) as rooms:
         view = await rooms.create()
         inside = await rooms.join(view.id)
-        await inside.said(wire.MessageKind.QUESTION)
+        await inside.next_message(wire.MessageKind.QUESTION)
         path = rooms.registry.instance("interview", view.id).path
         assert path.exists()
         await rooms.registry.call(UserInterviewsStub(USER).delete(view.id))
         with pytest.raises(NotFound):
             await rooms.registry.call(UserInterviewsStub(USER).find(view.id))
-        assert (await inside.end()).code == 4004
+        assert (await inside.wait_closed()).code == 4004
         await eventually(lambda: not path.exists())
         with pytest.raises(NotFound):
             await rooms.registry.call(UserInterviewsStub(USER).delete(view.id))
@@ -168,7 +168,7 @@ async def test_a_client_that_connects_during_a_deletion_creates_no_file(
         await rooms.registry.wait_for_handlers()
         late = await rooms.join(view.id)
         assert (await late.next(wire.Failure)).code == ErrorCode.NOT_READY
-        assert (await late.end()).code == 1011
+        assert (await late.wait_closed()).code == 1011
         await in_time(rooms.clock, lambda: rooms.registry.counts.live == 0)
         assert not list(path.parent.iterdir())
         with pytest.raises(NotFound):
@@ -181,8 +181,8 @@ async def test_an_older_view_does_not_replace_a_newer_one(tmp_path: Path) -> Non
     async with Rooms(tmp_path) as rooms:
         view = await rooms.create()
         client = await rooms.join(view.id)
-        await client.said(wire.MessageKind.QUESTION)
-        await client.state(wire.Phase.IDLE)
+        await client.next_message(wire.MessageKind.QUESTION)
+        await client.wait_for_phase(wire.Phase.IDLE)
         await rooms.clock.advance(10)
         newer = await rooms.registry.call(InterviewStub(view.id).rename("Newer"))
         await rooms.registry.call(UserInterviewsStub(USER).update(newer))

@@ -267,7 +267,7 @@ class History:
             self.failures += 1
             raise self._random.choice((full, broken))()
 
-    async def live(self) -> list[str]:
+    async def run_until_cut(self) -> list[str]:
         """From one boot to the next cut; gives what the boot found to be wrong."""
         found = damage(self._data / "objects")
         boot = f"boot {self.disk.cuts}"

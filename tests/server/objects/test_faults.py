@@ -157,7 +157,7 @@ async def test_a_room_that_cannot_be_opened_is_a_typed_error(
         client = join(registry, Note, room, Connection("c"))
         failure = await client.next(Failure)
         assert (failure.code, failure.retryable) == ("storage", True)
-        assert (await client.end()).code == 1011
+        assert (await client.wait_closed()).code == 1011
         with pytest.raises(PrepServerError) as caught:
             await registry.call(call_to(Note, room, Note.notes))
         refused(caught)

@@ -291,7 +291,7 @@ async def test_a_client_that_returns_replaces_its_old_connection(tmp_path: Path)
         await old.next(Caption)
         new = join(registry, Diary, "a", Connection("same"))
         await new.next(Caption)
-        assert (await old.end()).code == 1000
+        assert (await old.wait_closed()).code == 1000
         assert await registry.call(call_to(Diary, "a", Diary.stored)) == ["same left"]
         await old.leave()
         assert await registry.call(call_to(Diary, "a", Diary.stored)) == ["same left"]
@@ -316,7 +316,7 @@ async def test_a_destroyed_object_leaves_nothing_and_ends_its_clients(tmp_path: 
         Diary.write = write  # type: ignore[method-assign]
         try:
             await registry.call(call_to(Diary, "a", Diary.burn))
-            assert (await client.end()).code == 4004
+            assert (await client.wait_closed()).code == 4004
             await eventually(lambda: bool(still_there))
         finally:
             Diary.write = original  # type: ignore[method-assign]
@@ -349,7 +349,7 @@ async def test_stopping_ends_every_client_so_that_it_comes_back(tmp_path: Path) 
         await client.next(Caption)
         instance = registry.instance("Diary", "a")
         await registry.close()
-        assert (await client.end()).code == CLOSE_RESTART
+        assert (await client.wait_closed()).code == CLOSE_RESTART
         with pytest.raises(PrepServerError) as caught:
             await registry.call(call_to(Diary, "a", Diary.stored))
         assert caught.value.code == ErrorCode.STOPPING

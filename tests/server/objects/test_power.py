@@ -13,7 +13,7 @@ from prepserver.objects.object import Context
 from prepserver.wire.codec import encode
 from prepserver.wire.protocol import ServerMessage
 from tests.server.objects.ledgers import History
-from tests.support.histories import endure
+from tests.support.histories import run_power_cuts
 from tests.support.loop import asynchronous
 from tests.support.power import Disk
 
@@ -51,7 +51,7 @@ def let_out_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 @asynchronous
 async def test_nothing_acknowledged_is_lost_when_the_power_is_cut(tmp_path: Path) -> None:
     """Every order that was acknowledged is in the book, no file is damaged, each alarm rings."""
-    outcome = await endure(History, tmp_path, 1, 150)
+    outcome = await run_power_cuts(History, tmp_path, 1, 150)
     assert not outcome.violations, outcome
     assert outcome.cuts == 150
     # The test would show nothing if little was at stake.
@@ -65,14 +65,14 @@ async def test_without_the_output_gate_acknowledged_orders_are_lost(
 ) -> None:
     """The test can fail: effects that do not wait for the commit are found out."""
     let_out_at_once(monkeypatch)
-    outcome = await endure(History, tmp_path, 1, 150, until_violated=True)
+    outcome = await run_power_cuts(History, tmp_path, 1, 150, until_violated=True)
     assert any("acknowledged, and lost" in one for one in outcome.violations), outcome
 
 
 @asynchronous
 async def test_without_waiting_for_the_sync_acknowledged_orders_are_lost(tmp_path: Path) -> None:
     """The test can fail: commits that do not reach the disk are found out."""
-    outcome = await endure(deaf, tmp_path, 1, 150, until_violated=True)
+    outcome = await run_power_cuts(deaf, tmp_path, 1, 150, until_violated=True)
     assert any("acknowledged, and lost" in one for one in outcome.violations), outcome
 
 
@@ -80,7 +80,7 @@ async def test_without_waiting_for_the_sync_acknowledged_orders_are_lost(tmp_pat
 async def test_nothing_acknowledged_is_lost_when_the_disk_fails_as_well(tmp_path: Path) -> None:
     """Full and broken disks between the cuts: what was refused has left nothing behind, and every
     ledger works again as soon as its disk does."""
-    outcome = await endure(faulty, tmp_path, 2, 60)
+    outcome = await run_power_cuts(faulty, tmp_path, 2, 60)
     assert not outcome.violations, outcome
     assert outcome.acknowledged > 400
 
@@ -91,7 +91,7 @@ async def test_nothing_acknowledged_is_lost_when_the_disk_fails_as_well(tmp_path
 @asynchronous
 async def test_nothing_acknowledged_is_lost_in_cuts_and_failures(tmp_path: Path, seed: int) -> None:
     """The long form."""
-    outcome = await endure(faulty, tmp_path, seed, 300)
+    outcome = await run_power_cuts(faulty, tmp_path, seed, 300)
     assert not outcome.violations, outcome
 
 
@@ -101,7 +101,7 @@ async def test_nothing_acknowledged_is_lost_in_cuts_and_failures(tmp_path: Path,
 @asynchronous
 async def test_nothing_acknowledged_is_lost_in_a_thousand_cuts(tmp_path: Path, seed: int) -> None:
     """The long form."""
-    outcome = await endure(History, tmp_path, seed, 1_000)
+    outcome = await run_power_cuts(History, tmp_path, seed, 1_000)
     assert not outcome.violations, outcome
     assert outcome.cuts == 1_000
 

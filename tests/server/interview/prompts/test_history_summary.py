@@ -23,8 +23,8 @@ from prepserver.interview.turns.steps import Step
 from prepserver.wire import protocol as wire
 from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import MessageKind
+from tests.server.interview.conversation import answer, open_room
 from tests.server.interview.prompts.test_build import context_after, prompt_text
-from tests.server.interview.talk import answer, open_room
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
 from tests.support.models import CuedLanguageModel, Reply, split_words
@@ -143,7 +143,7 @@ async def test_the_history_summary_of_a_long_interview_is_stored(tmp_path: Path)
         client = await open_room(rooms, questions=20)
         for text in LONG_ANSWERS:
             await client.send(answer(text))
-            await client.said(MessageKind.QUESTION)
+            await client.next_message(MessageKind.QUESTION)
         room = client.room
     assert "history_summary" in [prompt.purpose for prompt in model.prompts]
     restarted = Interviewer(clock, [])
@@ -151,6 +151,6 @@ async def test_the_history_summary_of_a_long_interview_is_stored(tmp_path: Path)
         client = await rooms.join(room)
         await client.next(wire.Snapshot)
         await client.send(answer("And one more."))
-        await client.said(MessageKind.QUESTION)
+        await client.next_message(MessageKind.QUESTION)
     asked = [prompt for prompt in restarted.prompts if prompt.purpose == "question"]
     assert "They spoke of airships." in prompt_text(asked[-1])

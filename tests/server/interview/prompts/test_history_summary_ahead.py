@@ -19,9 +19,9 @@ from prepserver.interview.stubs import InterviewStub
 from prepserver.interview.turns.steps import Step
 from prepserver.wire import protocol as wire
 from prepserver.wire.protocol import MessageKind
+from tests.server.interview.conversation import answer, open_room
 from tests.server.interview.prompts.test_build import PROFILES, context_after, prompt_text
 from tests.server.interview.prompts.test_history_summary import LONG_ANSWERS, SMALL_CONTEXT
-from tests.server.interview.talk import answer, open_room
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
 from tests.support.models import CuedLanguageModel, Reply, split_words
@@ -87,7 +87,7 @@ async def give_long_answers(rooms: Rooms, count: int) -> Client:
     client = await open_room(rooms, questions=20)
     for text in LONG_ANSWERS[:count]:
         await client.send(answer(text))
-        await client.state(wire.Phase.IDLE)
+        await client.wait_for_phase(wire.Phase.IDLE)
     return client
 
 
@@ -138,7 +138,7 @@ async def test_the_history_is_summarised_before_the_answer_arrives(tmp_path: Pat
         assert model.prompts[-1].priority is Priority.PREFILL
         assert not model.prompts[-1].conversation
         await client.send(answer(LONG_ANSWERS[4]))
-        await client.said(MessageKind.QUESTION)
+        await client.next_message(MessageKind.QUESTION)
     assert model.purposes() == ["question"] * 5 + ["history_summary", "question"]
     assert SUMMARY in prompt_text(model.prompts[-1])
     assert LONG_ANSWERS[0] not in prompt_text(model.prompts[-1])
@@ -173,7 +173,7 @@ async def test_an_answer_does_not_wait_for_a_summary_that_it_does_not_need(tmp_p
         client = await give_long_answers(rooms, 4)
         await eventually(lambda: model.purposes()[-1] == "history_summary")
         await client.send(answer("Yes."))
-        await client.said(MessageKind.QUESTION)
+        await client.next_message(MessageKind.QUESTION)
         await eventually(lambda: model.cancelled_summaries == 1)
         assert LONG_ANSWERS[0] in prompt_text(model.prompts[7])
         await eventually(lambda: model.purposes()[-1] == "history_summary")
@@ -196,7 +196,7 @@ async def test_an_answer_that_outgrows_the_context_is_summarised_for_in_its_turn
         await eventually(lambda: model.cancelled_summaries == 1)
         assert model.prompts[-1].priority is Priority.ANSWER
         model.summary_allowed.set()
-        await client.said(MessageKind.QUESTION)
+        await client.next_message(MessageKind.QUESTION)
     assert model.purposes() == ["question"] * 5 + ["history_summary"] * 2 + ["question"]
     assert prompt_text(model.prompts[-1]).count(SUMMARY) == 1
 

@@ -14,8 +14,8 @@ from prepserver.interview.turns.steps import Step
 from prepserver.wire import codec
 from prepserver.wire import protocol as wire
 from prepserver.wire.protocol import MessageKind
+from tests.server.interview.conversation import LOUD, answer, open_room
 from tests.server.interview.prompts.test_build import PROFILES, build, context_after, prompt_text
-from tests.server.interview.talk import LOUD, answer, open_room
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
 from tests.support.models import CuedLanguageModel, split_words
@@ -62,7 +62,7 @@ async def test_a_draft_is_prefilled_while_it_is_typed(tmp_path: Path) -> None:
         await eventually(lambda: has_prefilled(model, "We moved to Kafka"))
         assert model.prefilled[-1].conversation == client.room
         await client.send(answer("We moved to Kafka because of the auditors."))
-        await client.said(MessageKind.QUESTION)
+        await client.next_message(MessageKind.QUESTION)
         messages = await rooms.registry.call(InterviewStub(client.room).messages())
     assert [m.text for m in messages if m.kind is MessageKind.ANSWER] == [
         "We moved to Kafka because of the auditors."
@@ -117,7 +117,7 @@ async def test_a_draft_is_prefilled_again_when_the_conversation_has_changed(
         await client.send(wire.UserTyping(draft="Well"))
         await eventually(lambda: prefilled_drafts(model) == ["", "Well"])
         await client.send(answer("Well, it depends."))
-        await client.state(wire.Phase.IDLE)
+        await client.wait_for_phase(wire.Phase.IDLE)
         await eventually(lambda: prefilled_drafts(model) == ["", "Well", ""])
         await client.send(wire.UserTyping(draft="Well"))
         await eventually(lambda: prefilled_drafts(model) == ["", "Well", "", "Well"])

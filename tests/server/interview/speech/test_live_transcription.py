@@ -12,7 +12,7 @@ from prepserver.wire import codec
 from prepserver.wire import protocol as wire
 from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import MessageKind
-from tests.server.interview.talk import LOUD, open_room
+from tests.server.interview.conversation import LOUD, open_room
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
 from tests.support.rooms import Client, Rooms
@@ -67,7 +67,9 @@ async def test_captions_come_while_the_candidate_speaks(tmp_path: Path) -> None:
         third = await caption(client, "2 s 3 s")
         assert third.text[: third.committed] == "2 s"
         await client.send(wire.AudioStop(id="r1", frames=75))
-        assert (await client.said(MessageKind.ANSWER)).text.startswith("I spoke for 3.0 seconds")
+        assert (await client.next_message(MessageKind.ANSWER)).text.startswith(
+            "I spoke for 3.0 seconds"
+        )
 
 
 @asynchronous
@@ -79,7 +81,7 @@ async def test_listening_costs_one_request(tmp_path: Path) -> None:
         await client.send(wire.AudioStart(id="r1"))
         await speak(client, 2)
         await client.send(wire.AudioStop(id="r1", frames=50))
-        await client.said(MessageKind.QUESTION)
+        await client.next_message(MessageKind.QUESTION)
         assert (await rooms.limiter.quota("user-1")).remaining == before - 2
 
 
@@ -96,7 +98,9 @@ async def test_ears_that_die_hear_the_recording_again(tmp_path: Path) -> None:
         await speak(client, 2, begin=1)
         await caption(client, "2 s 3 s")
         await client.send(wire.AudioStop(id="r1", frames=75))
-        assert (await client.said(MessageKind.ANSWER)).text.startswith("I spoke for 3.0 seconds")
+        assert (await client.next_message(MessageKind.ANSWER)).text.startswith(
+            "I spoke for 3.0 seconds"
+        )
     assert (speech.deaths, speech.heard_whole) == (0, 1)
 
 
@@ -112,7 +116,9 @@ async def test_ears_that_die_again_and_again_are_given_the_whole(tmp_path: Path)
             await speak(client, 1, begin=second)
             await rooms.advance(5)
         await client.send(wire.AudioStop(id="r1", frames=150))
-        assert (await client.said(MessageKind.ANSWER)).text.startswith("I spoke for 6.0 seconds")
+        assert (await client.next_message(MessageKind.ANSWER)).text.startswith(
+            "I spoke for 6.0 seconds"
+        )
     assert speech.deaths == 97
     assert speech.heard_whole == 1
 
@@ -135,7 +141,9 @@ async def test_a_speaker_who_vanishes_frees_the_ears(tmp_path: Path) -> None:
         await speak(client, 2, begin=1)
         await caption(client, "2 s 3 s")
         await client.send(wire.AudioStop(id="r1", frames=75))
-        assert (await client.said(MessageKind.ANSWER)).text.startswith("I spoke for 3.0 seconds")
+        assert (await client.next_message(MessageKind.ANSWER)).text.startswith(
+            "I spoke for 3.0 seconds"
+        )
 
 
 @asynchronous
@@ -156,7 +164,9 @@ async def test_a_recording_goes_on_with_captions_after_a_restart(tmp_path: Path)
             await client.send(codec.pack_frame(number, LOUD[:FRAME]))
         await caption(client, "3 s 4 s")
         await client.send(wire.AudioStop(id="r1", frames=100))
-        assert (await client.said(MessageKind.ANSWER)).text.startswith("I spoke for 4.0 seconds")
+        assert (await client.next_message(MessageKind.ANSWER)).text.startswith(
+            "I spoke for 4.0 seconds"
+        )
 
 
 @asynchronous
@@ -172,7 +182,9 @@ async def test_a_recording_that_is_cancelled_is_not_followed_any_more(tmp_path: 
         await speak(client, 1)
         await caption(client, "1 s")
         await client.send(wire.AudioStop(id="r2", frames=25))
-        assert (await client.said(MessageKind.ANSWER)).text.startswith("I spoke for 1.0 seconds")
+        assert (await client.next_message(MessageKind.ANSWER)).text.startswith(
+            "I spoke for 1.0 seconds"
+        )
 
 
 @asynchronous
@@ -181,7 +193,7 @@ async def test_how_an_answer_was_heard_is_kept(tmp_path: Path) -> None:
     async with Rooms(tmp_path) as rooms:
         client = await open_room(rooms)
         await client.send(LOUD)
-        said = await client.said(MessageKind.ANSWER)
+        said = await client.next_message(MessageKind.ANSWER)
         speech = await rooms.registry.call(InterviewStub(client.room).transcription(said.id))
     assert isinstance(speech, Transcription)
     assert speech.text == said.text

@@ -9,7 +9,14 @@ from prepserver.wire import codec
 from prepserver.wire import protocol as wire
 from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import MessageKind, Phase
-from tests.server.interview.talk import LOUD, SILENT, answer, kinds, open_room, snapshot
+from tests.server.interview.conversation import (
+    LOUD,
+    SILENT,
+    answer,
+    message_kinds,
+    open_room,
+    request_snapshot,
+)
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
 from tests.support.rooms import Rooms
@@ -27,8 +34,8 @@ async def test_a_recording_in_frames_is_acknowledged_and_written_down(tmp_path: 
             await client.send(codec.pack_frame(number, pcm))
         assert (await client.next(wire.AudioAck)).frame == 12
         await client.send(wire.AudioStop(id="r1", frames=25))
-        await client.state(Phase.TRANSCRIBING)
-        said = await client.said(MessageKind.ANSWER)
+        await client.wait_for_phase(Phase.TRANSCRIBING)
+        said = await client.next_message(MessageKind.ANSWER)
     assert said.source is wire.Source.SPEECH
     assert said.text.startswith("I spoke for 1.0 seconds")
 
@@ -52,7 +59,7 @@ async def test_a_recording_goes_on_over_another_connection(tmp_path: Path) -> No
             if number > stored:
                 await again.send(codec.pack_frame(number, pcm))
         await again.send(wire.AudioStop(id="r1", frames=len(frames)))
-        said = await again.said(MessageKind.ANSWER)
+        said = await again.next_message(MessageKind.ANSWER)
     assert said.text.startswith("I spoke for 1.0 seconds")
 
 
@@ -76,16 +83,16 @@ async def test_an_interview_ends_after_what_was_said(
     async with Rooms(tmp_path, clock=clock, speech=ScriptedSpeechModel(clock, delay=1.0)) as rooms:
         client = await rooms.join(client.room)
         await client.send(sound)
-        await client.state(Phase.TRANSCRIBING)
+        await client.wait_for_phase(Phase.TRANSCRIBING)
         for id in ("e1", "e2"):
             await client.send(wire.InterviewEnd(id=id))
             await client.next(wire.Accepted)
     async with Rooms(tmp_path, clock=clock) as rooms:
         client = await rooms.join(client.room)
-        await client.said(MessageKind.SUMMARY)
-        await client.state(Phase.IDLE)
-        truth = await snapshot(client)
-    assert kinds(truth.messages) == expected
+        await client.next_message(MessageKind.SUMMARY)
+        await client.wait_for_phase(Phase.IDLE)
+        truth = await request_snapshot(client)
+    assert message_kinds(truth.messages) == expected
 
 
 @asynchronous
@@ -96,7 +103,7 @@ async def test_silence_is_no_answer(tmp_path: Path) -> None:
         await client.send(SILENT)
         assert (await client.next(wire.Failure)).code == ErrorCode.NOTHING_HEARD
         await client.send(answer("In words, then."))
-        await client.said(MessageKind.QUESTION)
+        await client.next_message(MessageKind.QUESTION)
 
 
 @asynchronous
@@ -108,7 +115,7 @@ async def test_a_recording_that_is_too_long_is_refused_once(tmp_path: Path) -> N
         for number in range(25):
             await client.send(codec.pack_frame(number, LOUD[:1_280]))
         await client.send(answer("Shorter."))
-        await client.said(MessageKind.QUESTION)
+        await client.next_message(MessageKind.QUESTION)
     failures = [m for m in client.messages if isinstance(m, wire.Failure)]
     assert [(f.code, f.id) for f in failures] == [("recording_too_long", "r1")]
 
@@ -129,5 +136,7 @@ async def test_recordings_that_nobody_stops_do_not_pile_up(tmp_path: Path) -> No
         await speakers[3].leave()
         await speakers[4].send(wire.AudioStart(id="r4"))
         assert (await speakers[4].next(wire.AudioAck)).frame == -1
-        truth = await snapshot(client)
-    assert kinds(truth.messages) == ["question"], "a frame of a refused recording is no answer"
+        truth = await request_snapshot(client)
+    assert message_kinds(truth.messages) == ["question"], (
+        "a frame of a refused recording is no answer"
+    )

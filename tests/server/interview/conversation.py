@@ -1,4 +1,4 @@
-"""What tests of an interview have in common."""
+"""Steps of a conversation that several tests of an interview share."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,9 +8,10 @@ from prepserver.wire.protocol import Phase
 from tests.support.rooms import Client, Rooms
 
 LOUD = (b"\x00\x40" + b"\x00\xc0") * 8_000
-"""One second that is not silent."""
+"""One second of PCM16 that is not silent."""
 
 SILENT = bytes(32_000)
+"""One second of silence."""
 
 
 def answer(text: str, id: str = "") -> wire.UserMessage:
@@ -18,14 +19,14 @@ def answer(text: str, id: str = "") -> wire.UserMessage:
 
 
 async def open_room(rooms: Rooms, **spec: Any) -> Client:
-    """A client in a new interview whose first question has been asked."""
+    """Create an interview and return a client once the first question is open."""
     view = await rooms.create(**spec)
     client = await rooms.join(view.id)
-    await ready(client)
+    await wait_until_idle(client)
     return client
 
 
-async def ready(client: Client) -> None:
+async def wait_until_idle(client: Client) -> None:
     await client.until(
         lambda m: (
             (isinstance(m, wire.Snapshot) and m.state is Phase.IDLE and len(m.messages) > 0)
@@ -34,10 +35,10 @@ async def ready(client: Client) -> None:
     )
 
 
-async def snapshot(client: Client) -> wire.Snapshot:
+async def request_snapshot(client: Client) -> wire.Snapshot:
     await client.send(wire.GetAllMessages())
     return await client.next(wire.Snapshot)
 
 
-def kinds(messages: Sequence[wire.Message]) -> list[str]:
+def message_kinds(messages: Sequence[wire.Message]) -> list[str]:
     return [message.kind.value for message in messages]
