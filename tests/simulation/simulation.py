@@ -156,7 +156,7 @@ def shrink(seed: int, *, runs: int = 300) -> tuple[steps.ScheduledStep, ...]:
 
 
 def _memory_folder() -> str | None:
-    """Return a folder in memory, if there is one; the disk's behaviour is simulated anyway."""
+    """Return a folder in memory, if the machine has one. The run needs no real disk."""
     shared = Path("/dev/shm")
     return str(shared) if shared.is_dir() else None
 

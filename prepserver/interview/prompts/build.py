@@ -1,6 +1,7 @@
 """Builds the model's input from the prompt context, in the profile that suits the model's size.
 
-Models below one billion parameters are prompted by `few_shot`, larger ones by `instruct`.
+Models below one billion parameters are prompted by `few_shot`, larger ones and
+those of unknown size by `instruct`.
 """
 
 from collections.abc import Sequence
@@ -26,8 +27,7 @@ __all__ = [
 ]
 
 MAX_ANSWER_TOKENS = 400
-"""Maximum tokens of one message in a prompt for a small model, which loses the thread in longer
-ones."""
+"""Maximum tokens of one message in a prompt for a small model, which loses track of longer ones."""
 
 LIKELY_ANSWER_TOKENS = 600
 """Tokens, by `estimate_tokens`, of two minutes of speech: 300 words of six letters, space included.
@@ -128,9 +128,9 @@ def count_outgrown_messages(info: ModelInfo, context: PromptContext, *, ahead: b
 def transcriber_vocabulary(context: PromptContext) -> str:
     """Return sentences with the words that the transcriber should expect.
 
-    The result is empty unless there is a document and it gave skills. whisper.cpp continues in
-    the style of this text: on the bundled recordings a bare list of words lost capitals, commas
-    and once the whole first sentence; a sentence did not.
+    The text is empty without a document, or without skills. whisper.cpp continues in its style:
+    on the bundled recordings a bare list of words lost capitals, commas and once the whole first
+    sentence; a sentence did not.
     """
     if not (context.spec.job_description or context.spec.resume) or not context.skills:
         return ""
