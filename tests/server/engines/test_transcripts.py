@@ -30,7 +30,7 @@ def raw_segment(text: str, probability: float = 0.9, start: float = 0.0) -> RawS
     ],
 )
 def test_annotations_are_removed(text: str, speech: str) -> None:
-    """Brackets, asterisks and notes mark sounds, never spoken words."""
+    """Text in brackets, asterisks or notes marks sounds and is removed."""
     assert strip_annotations(text) == speech
 
 
@@ -45,7 +45,7 @@ def test_annotations_are_removed(text: str, speech: str) -> None:
     ],
 )
 def test_a_decoder_loop_is_repetitive(text: str) -> None:
-    """One phrase repeats and fills most of the text."""
+    """A phrase that repeats and fills most of the text is repetitive."""
     assert is_repetitive(text)
 
 
@@ -64,7 +64,7 @@ def test_a_decoder_loop_is_repetitive(text: str) -> None:
     ],
 )
 def test_ordinary_speech_is_not_repetitive(text: str) -> None:
-    """Emphasis, stutter and parallel clauses are kept."""
+    """Emphasis, stutter and parallel clauses are not repetitive."""
     assert not is_repetitive(text)
 
 
@@ -89,7 +89,7 @@ def test_each_dropped_segment_has_its_reason() -> None:
 
 
 def test_a_repeated_sentence_is_dropped_and_a_repeated_word_is_kept() -> None:
-    """Whisper repeats whole segments; people repeat "yes"."""
+    """A segment that repeats the previous one is dropped, unless it is one or two words long."""
     kept, dropped = filter_hallucinations(
         [raw_segment("We shipped on Monday."), raw_segment("we shipped on Monday")]
     )
@@ -99,7 +99,7 @@ def test_a_repeated_sentence_is_dropped_and_a_repeated_word_is_kept() -> None:
 
 
 def test_words_without_times_share_the_time_of_their_segment() -> None:
-    """Each word's share is proportional to its length."""
+    """Words without times share their segment's time in proportion to their lengths."""
     assert estimate_word_times("to scale", 1.0, 8.0) == (
         Word(start=1.0, end=3.0, text="to"),
         Word(start=3.0, end=8.0, text="scale"),
@@ -108,7 +108,7 @@ def test_words_without_times_share_the_time_of_their_segment() -> None:
 
 
 def test_the_mean_of_no_probabilities_is_one() -> None:
-    """A segment without text tokens is not unlikely; a probability of 0 does not fail."""
+    """The mean of no probabilities is 1, and a probability of 0 does not fail."""
     assert geometric_mean([]) == 1.0
     assert geometric_mean([0.5, 0.125]) == pytest.approx(0.25)
     assert 0.0 < geometric_mean([0.0, 1.0]) < 0.001

@@ -22,7 +22,7 @@ OVERFLOW = "This model's maximum context length is 2048 tokens, however you requ
 
 @pytest.mark.parametrize("key", ["two words", "ключ", "line\nbreak"])
 def test_a_malformed_key_is_refused_and_not_shown(key: str) -> None:
-    """It would break the header; the error does not contain it."""
+    """A key that cannot be sent in a header is refused, and the error does not contain it."""
     with pytest.raises(BadRequest) as caught:
         new_model(lambda request: httpx.Response(200), key=key)
     assert caught.value.code == ErrorCode.BAD_SETTING
@@ -59,7 +59,7 @@ def test_a_malformed_key_is_refused_and_not_shown(key: str) -> None:
 async def test_each_error_response_becomes_a_typed_error(
     status: int, body: Any, code: str, retryable: bool
 ) -> None:
-    """The code depends on the status and on the various forms of error bodies."""
+    """The error code follows from the status and from the various forms of error bodies."""
     error, _ = await _error_and_logs(status, body)
     assert (error.code, error.retryable) == (code, retryable)
 
@@ -72,7 +72,7 @@ async def _error_and_logs(status: int, body: Any) -> tuple[InferenceError, list[
 
 @asynchronous
 async def test_a_quoted_key_is_neither_shown_nor_logged() -> None:
-    """Endpoints may quote the key in their error message."""
+    """A key that the endpoint quotes in an error reaches neither the caller nor the log."""
     for status in (400, 401, 404, 500):
         body = {"error": {"message": f"Incorrect API key provided: {KEY}"}}
         error, logs = await _error_and_logs(status, body)
@@ -83,7 +83,7 @@ async def test_a_quoted_key_is_neither_shown_nor_logged() -> None:
 
 @asynchronous
 async def test_retry_after_is_passed_on() -> None:
-    """A value that is not a plausible number of seconds is ignored."""
+    """A plausible Retry-After header is passed on in seconds; any other value is ignored."""
     for value, details in [("7", {"retry_after": 7}), ("soon", {}), ("-1", {}), ("9" * 40, {})]:
         response = error_response(429, None, **{"Retry-After": value})
         with pytest.raises(InferenceError) as caught:
@@ -93,7 +93,7 @@ async def test_retry_after_is_passed_on() -> None:
 
 @asynchronous
 async def test_an_endless_error_response_is_read_in_part_only() -> None:
-    """An endpoint cannot fill the memory with an error message."""
+    """An endpoint cannot fill the memory with an endless error message."""
     read = 0
 
     async def endless() -> Any:
@@ -120,7 +120,7 @@ async def test_an_endless_error_response_is_read_in_part_only() -> None:
 )
 @asynchronous
 async def test_a_network_error_is_retryable(failure: Exception, code: str) -> None:
-    """Its message does not contain the endpoint's address."""
+    """A network error is retryable, and its message does not contain the endpoint's address."""
 
     def fail(request: httpx.Request) -> httpx.Response:
         raise failure

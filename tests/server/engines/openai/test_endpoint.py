@@ -9,7 +9,7 @@ from tests.server.engines.openai.fake_endpoint import KEY
 
 
 def test_an_address_consists_of_a_url_and_a_name() -> None:
-    """The name follows the #; a trailing slash of the URL is removed."""
+    """The model's name follows the #, and a trailing slash of the URL is removed."""
     endpoint = Endpoint.parse("openai:http://127.0.0.1:9000/v1/#meta/llama-3.1:8b")
     assert endpoint == Endpoint("http://127.0.0.1:9000/v1", "meta/llama-3.1:8b")
     assert endpoint.origin == "http://127.0.0.1:9000"
@@ -33,14 +33,14 @@ def test_an_address_consists_of_a_url_and_a_name() -> None:
     ],
 )
 def test_an_invalid_address_is_refused(text: str) -> None:
-    """The error shows the expected form."""
+    """The error for an invalid address shows the expected form."""
     with pytest.raises(BadRequest, match="openai:URL#NAME") as caught:
         Endpoint.parse(text)
     assert caught.value.code == ErrorCode.BAD_SETTING
 
 
 def test_a_password_in_the_url_is_refused_and_not_shown() -> None:
-    """Other users of the machine could read it in the process list."""
+    """A URL with a password is refused: other users could read it in the process list."""
     with pytest.raises(BadRequest, match="openai_api_key") as caught:
         Endpoint.parse(f"openai:http://me:{KEY}@host/v1#gpt")
     assert KEY not in str(caught.value)
@@ -57,5 +57,5 @@ def test_a_password_in_the_url_is_refused_and_not_shown() -> None:
     ],
 )
 def test_an_endpoint_is_private_over_tls_or_loopback(url: str, private: bool) -> None:
-    """Otherwise the API key could be read in transit."""
+    """Requests cannot be read in transit if they are encrypted or stay on this machine."""
     assert Endpoint.parse(f"openai:{url}#gpt").private is private

@@ -43,7 +43,7 @@ def list_response(*listed: Any) -> httpx.Response:
 
 @asynchronous
 async def test_a_chat_is_sent_to_chat_completions() -> None:
-    """The request contains the key, all sampling options and the grammar."""
+    """A chat request contains the key, all sampling options and the grammar."""
     endpoint = FakeEndpoint(reply_response("Why", " now?"))
     prompt = msgspec.structs.replace(CHAT, grammar='root ::= "x"', seed=7)
     text, _ = await generate(new_model(endpoint), prompt)
@@ -69,7 +69,7 @@ async def test_a_chat_is_sent_to_chat_completions() -> None:
 
 @asynchronous
 async def test_a_text_prompt_is_sent_to_completions() -> None:
-    """The prescribed first words of the reply are appended to the text."""
+    """A text prompt is sent with the prescribed first words of the reply appended."""
     endpoint = FakeEndpoint(
         stream_response(event({"choices": [{"text": " b", "finish_reason": "stop"}]}), DONE)
     )
@@ -81,7 +81,7 @@ async def test_a_text_prompt_is_sent_to_completions() -> None:
 
 @asynchronous
 async def test_no_authorization_is_sent_without_a_key() -> None:
-    """A local endpoint usually needs none."""
+    """Without a key, no Authorization header is sent."""
     endpoint = FakeEndpoint(reply_response("Fine."))
     await generate(new_model(endpoint, key=""))
     assert "Authorization" not in endpoint.requests[0].headers
@@ -89,7 +89,7 @@ async def test_no_authorization_is_sent_without_a_key() -> None:
 
 @asynchronous
 async def test_a_chat_with_prescribed_first_words_is_refused() -> None:
-    """The protocol cannot express them, and the reply would repeat them."""
+    """A chat prompt with `opening` is refused: the protocol cannot express it."""
     with pytest.raises(InferenceError) as caught:
         await generate(
             new_model(FakeEndpoint(reply_response("x"))),
@@ -100,7 +100,7 @@ async def test_a_chat_with_prescribed_first_words_is_refused() -> None:
 
 @asynchronous
 async def test_a_limit_of_zero_tokens_sends_no_request() -> None:
-    """The reply is empty."""
+    """A prompt with a limit of zero tokens has an empty reply and costs no request."""
     endpoint = FakeEndpoint(reply_response("x"))
     text, usage = await generate(new_model(endpoint), msgspec.structs.replace(CHAT, max_tokens=0))
     assert (text, usage.completion_tokens, endpoint.requests) == ("", 0, [])
@@ -108,7 +108,7 @@ async def test_a_limit_of_zero_tokens_sends_no_request() -> None:
 
 @asynchronous
 async def test_prefill_offload_and_discard_send_no_request() -> None:
-    """The protocol has no such requests, and each prompt may cost money."""
+    """Cache operations send no request: the protocol has none, and a prompt may cost money."""
     endpoint = FakeEndpoint(reply_response("x"))
     model = new_model(endpoint)
     await model.prefill(CHAT)
@@ -156,7 +156,7 @@ FORMAT = "response_format"
 async def test_the_richest_accepted_dialect_is_found_once_and_kept(
     known: tuple[str, ...], formats: tuple[str, ...], requests: int
 ) -> None:
-    """Dialects are tried in order until the endpoint accepts one."""
+    """Dialects are tried in order until the endpoint accepts one, which is then kept."""
     endpoint = strict_endpoint(*known, formats=formats)
     model = new_model(endpoint)
     for _ in range(3):
@@ -171,7 +171,7 @@ async def test_the_richest_accepted_dialect_is_found_once_and_kept(
 
 @asynchronous
 async def test_a_request_refused_in_every_dialect_fails() -> None:
-    """The next request starts with the richest dialect again."""
+    """After a refusal in every dialect, the next request starts with the richest one again."""
     endpoint = FakeEndpoint(error_response(400, {"error": {"message": "no"}}))
     model = new_model(endpoint)
     for _ in range(2):
@@ -185,7 +185,7 @@ async def test_a_request_refused_in_every_dialect_fails() -> None:
 
 @asynchronous
 async def test_other_errors_do_not_lead_to_another_dialect() -> None:
-    """A wrong key, a missing model or a long prompt would fail in every dialect."""
+    """A wrong key, a missing model or a long prompt fails at once, in the first dialect."""
     for status in (401, 404, 413, 429, 500):
         endpoint = FakeEndpoint(error_response(status))
         with pytest.raises(InferenceError):
@@ -198,7 +198,7 @@ async def test_other_errors_do_not_lead_to_another_dialect() -> None:
 
 @asynchronous
 async def test_token_counts_are_those_of_the_endpoint() -> None:
-    """They arrive in an event after the last text."""
+    """The usage contains the token counts that the endpoint sends after the last text."""
     counts = {
         "prompt_tokens": 90,
         "completion_tokens": 2,
@@ -214,14 +214,14 @@ async def test_token_counts_are_those_of_the_endpoint() -> None:
 
 @asynchronous
 async def test_without_token_counts_the_events_are_counted() -> None:
-    """Most servers send one token in each event."""
+    """If the endpoint sends no token counts, each event counts as one token."""
     _, usage = await generate(new_model(FakeEndpoint(reply_response("a", " b", " c"))))
     assert (usage.prompt_tokens, usage.completion_tokens) == (0, 3)
 
 
 @asynchronous
 async def test_a_stream_may_end_without_done() -> None:
-    """A finish reason is enough."""
+    """A reply with a finish reason is complete even if the stream ends without [DONE]."""
     text, _ = await generate(new_model(FakeEndpoint(stream_response(delta("Fine.", "stop")))))
     assert text == "Fine."
 
@@ -251,7 +251,7 @@ async def test_a_stream_may_end_without_done() -> None:
 async def test_an_invalid_reply_is_a_typed_error(
     pieces: list[bytes | Exception], code: str, retryable: bool
 ) -> None:
-    """The reply is cut off, malformed, endless or withheld; the connection is closed each time."""
+    """A reply that is cut off, malformed, endless or withheld fails and closes its connection."""
     stream = ByteStream(pieces)
     with pytest.raises(InferenceError) as caught:
         await generate(new_model(FakeEndpoint(httpx.Response(200, stream=stream))))
@@ -261,7 +261,7 @@ async def test_an_invalid_reply_is_a_typed_error(
 
 @asynchronous
 async def test_closing_the_reply_closes_the_connection() -> None:
-    """A caller that cancels does not pay for the rest."""
+    """A caller that cancels a reply closes the connection and does not pay for the rest."""
     stream = ByteStream([delta("a"), delta("b")] + [delta("c")] * 100)
     model = new_model(FakeEndpoint(httpx.Response(200, stream=stream)))
     events = model.generate(CHAT)
@@ -282,14 +282,14 @@ async def test_closing_the_reply_closes_the_connection() -> None:
 )
 @asynchronous
 async def test_a_reply_to_a_schema_is_reduced_to_its_json(texts: tuple[str, ...]) -> None:
-    """Models surround JSON with words and fences when no grammar is enforced."""
+    """Words and fences around the JSON of a reply are removed."""
     text, _ = await generate(new_model(FakeEndpoint(reply_response(*texts))), STRUCTURED)
     assert msgspec.json.decode(text) == {"skills": ["a"]}
 
 
 @asynchronous
 async def test_quotes_and_brackets_in_strings_do_not_end_the_json() -> None:
-    """Only structural brackets count."""
+    """Quotes and brackets within JSON strings are text and do not end the value."""
     value = r'{"a": "}]\" {", "b": [{"c": "\\"}]}'
     text, _ = await generate(new_model(FakeEndpoint(reply_response(*value, " more }"))), STRUCTURED)
     assert text == value
@@ -301,7 +301,7 @@ async def test_quotes_and_brackets_in_strings_do_not_end_the_json() -> None:
 )
 @asynchronous
 async def test_incomplete_json_is_returned_as_it_is(text: str, expected: str) -> None:
-    """The caller validates it, as with a local model that ran out of tokens."""
+    """Incomplete JSON is left to the caller's validation, as with a local model out of tokens."""
     assert (await generate(new_model(FakeEndpoint(reply_response(text))), STRUCTURED))[
         0
     ] == expected
@@ -330,7 +330,7 @@ async def test_incomplete_json_is_returned_as_it_is(text: str, expected: str) ->
 async def test_the_context_and_size_are_those_that_the_endpoint_reports(
     response: httpx.Response, context: int, parameters: int
 ) -> None:
-    """The setting limits the context; an endpoint need not list its models."""
+    """Reported properties are used, the setting limits the context, and a model may be unlisted."""
     model = new_model(FakeEndpoint(response))
     info = await model.start()
     await model.close()
@@ -339,7 +339,7 @@ async def test_the_context_and_size_are_those_that_the_endpoint_reports(
 
 @asynchronous
 async def test_a_model_of_unknown_size_follows_instructions() -> None:
-    """It is not prompted with examples only, as small models are."""
+    """A model of unknown size is given instructions instead of examples only."""
     model = new_model(FakeEndpoint(list_response({"id": "gpt"})))
     assert not (await model.start()).few_shot
     await model.close()
@@ -347,7 +347,7 @@ async def test_a_model_of_unknown_size_follows_instructions() -> None:
 
 @asynchronous
 async def test_the_name_of_an_only_model_may_be_omitted() -> None:
-    """It is taken from the list of models."""
+    """If the endpoint serves a single model, its name is taken from the list."""
     endpoint = FakeEndpoint(list_response({"id": "only"}), reply_response("Fine."))
     model = OpenAILanguageModel(
         Endpoint.parse("openai:http://endpoint.test/v1"),
@@ -364,7 +364,7 @@ async def test_the_name_of_an_only_model_may_be_omitted() -> None:
 )
 @asynchronous
 async def test_a_required_name_is_asked_for(response: httpx.Response) -> None:
-    """The error shows where to put it."""
+    """If a name is needed, the error shows where to put it."""
     model = OpenAILanguageModel(
         Endpoint.parse("openai:http://endpoint.test/v1"),
         ManualClock(),
@@ -384,7 +384,7 @@ async def test_a_required_name_is_asked_for(response: httpx.Response) -> None:
 async def test_start_fails_if_the_endpoint_cannot_be_used(
     status: int, code: str, retryable: bool
 ) -> None:
-    """A wrong key is reported before the first interview."""
+    """A wrong key or a busy endpoint is reported at the start, before the first interview."""
     model = new_model(FakeEndpoint(error_response(status)))
     with pytest.raises(InferenceError) as caught:
         await model.start()
@@ -394,7 +394,7 @@ async def test_start_fails_if_the_endpoint_cannot_be_used(
 
 @asynchronous
 async def test_an_endless_list_of_models_is_refused() -> None:
-    """An endpoint cannot fill the memory."""
+    """An endpoint cannot fill the memory with an endless list of models."""
 
     async def endless() -> Any:
         while True:
@@ -409,7 +409,7 @@ async def test_an_endless_list_of_models_is_refused() -> None:
 
 @asynchronous
 async def test_prompts_do_not_reach_the_log() -> None:
-    """An endpoint may quote a prompt in its error; above debug level, that text is not logged."""
+    """A prompt that the endpoint quotes in an error is not logged above debug level."""
     secret = Prompt(turns=(ChatTurn("user", "My name is a secret"),), max_tokens=5)
 
     def echo(request: httpx.Request) -> httpx.Response:

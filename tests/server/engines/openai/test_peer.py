@@ -60,7 +60,7 @@ async def generate(model: OpenAILanguageModel, prompt: Prompt) -> tuple[list[str
 
 @asynchronous
 async def test_the_model_is_found(peer: LlamaCppServer) -> None:
-    """Its name may be omitted, since it is the only one."""
+    """The only model of a server is found with or without its name."""
     for name in ("smollm2", ""):
         async with connect(peer, name) as model:
             assert await model.start() == ModelInfo(
@@ -70,7 +70,7 @@ async def test_the_model_is_found(peer: LlamaCppServer) -> None:
 
 @asynchronous
 async def test_a_wrong_key_is_refused(peer: LlamaCppServer) -> None:
-    """The server checks the key of every request."""
+    """A request with a wrong key fails with a typed error."""
     async with connect(peer, key="sk-wrong") as model:
         with pytest.raises(InferenceError) as caught:
             await generate(model, CHAT)
@@ -79,7 +79,7 @@ async def test_a_wrong_key_is_refused(peer: LlamaCppServer) -> None:
 
 @asynchronous
 async def test_a_chat_streams_and_is_reproducible(peer: LlamaCppServer) -> None:
-    """The same seed gives the same text."""
+    """A chat reply streams in several deltas, and the same seed repeats it."""
     async with connect(peer) as model:
         texts, usage = await generate(model, CHAT)
         again, _ = await generate(model, CHAT)
@@ -91,7 +91,7 @@ async def test_a_chat_streams_and_is_reproducible(peer: LlamaCppServer) -> None:
 
 @asynchronous
 async def test_a_text_prompt_is_completed(peer: LlamaCppServer) -> None:
-    """The prompt is sent as a completion, with the first words of the reply."""
+    """A text prompt is continued after the prescribed first words of the reply."""
     async with connect(peer) as model:
         texts, _ = await generate(
             model,
@@ -102,7 +102,7 @@ async def test_a_text_prompt_is_completed(peer: LlamaCppServer) -> None:
 
 @asynchronous
 async def test_a_grammar_is_enforced(peer: LlamaCppServer) -> None:
-    """The server supports llama.cpp's extension of the protocol."""
+    """The server enforces a grammar, which is llama.cpp's extension of the protocol."""
     prompt = msgspec.structs.replace(CHAT, grammar='root ::= "Why " [a-z ]{10,40} "?"')
     async with connect(peer) as model:
         texts, _ = await generate(model, prompt)
@@ -111,7 +111,7 @@ async def test_a_grammar_is_enforced(peer: LlamaCppServer) -> None:
 
 @asynchronous
 async def test_a_schema_is_enforced(peer: LlamaCppServer) -> None:
-    """The server expects it in another form than OpenAI's."""
+    """The server enforces a schema, which it expects in a form other than OpenAI's."""
     schema = {
         "type": "object",
         "properties": {
@@ -128,7 +128,7 @@ async def test_a_schema_is_enforced(peer: LlamaCppServer) -> None:
 
 @asynchronous
 async def test_closing_the_reply_frees_the_server(peer: LlamaCppServer) -> None:
-    """The server stops generating and handles the next request."""
+    """After a reply is closed, the server stops generating and handles the next request."""
     long = msgspec.structs.replace(CHAT, max_tokens=1_500, temperature=1.0)
     async with connect(peer) as model:
         async with aclosing(model.generate(long)) as events:
@@ -139,7 +139,7 @@ async def test_closing_the_reply_frees_the_server(peer: LlamaCppServer) -> None:
 
 @asynchronous
 async def test_a_reply_that_another_request_interrupts_is_an_error(peer: LlamaCppServer) -> None:
-    """By default this server ends a stream when another request arrives, as if it were complete."""
+    """A stream that the server ends silently for another request is reported as cut off."""
     long = msgspec.structs.replace(CHAT, max_tokens=1_500, temperature=1.5, min_p=0.0)
     async with connect(peer) as model:
         async with aclosing(model.generate(long)) as events:
@@ -154,7 +154,7 @@ async def test_a_reply_that_another_request_interrupts_is_an_error(peer: LlamaCp
 
 @asynchronous
 async def test_a_killed_server_gives_retryable_errors(models_dir: Path, tmp_path: Path) -> None:
-    """Both the interrupted reply and the next request may be retried."""
+    """After kill -9, both the interrupted reply and the next request fail as retryable."""
     model_file = models_dir / "smollm2-135m-instruct.q4_1.gguf"
     long = msgspec.structs.replace(CHAT, max_tokens=1_500, temperature=1.5, min_p=0.0)
     with LlamaCppServer(tmp_path, model_file) as peer:

@@ -58,7 +58,7 @@ def parse_form(request: httpx.Request) -> dict[str, list[bytes]]:
 
 @asynchronous
 async def test_a_recording_is_sent_as_a_wav_file() -> None:
-    """The request contains every sample at 16 kHz, mono, 16 bits, and the vocabulary."""
+    """A request contains every sample at 16 kHz, mono, 16 bits, and the vocabulary."""
     endpoint = endpoint_returning(RESPONSE)
     result = await transcribe(endpoint, vocabulary="Kafka, ledger")
     assert (result.text, result.seconds) == ("We moved it.", 1.0)
@@ -75,7 +75,7 @@ async def test_a_recording_is_sent_as_a_wav_file() -> None:
 
 @asynchronous
 async def test_unlikely_segments_are_dropped() -> None:
-    """The filter is that of the local engine; words are assigned to the kept segments."""
+    """Segments with a low probability are dropped, and words are assigned to the kept ones."""
     segments = [
         {"start": 0.0, "end": 0.5, "text": " We moved it.", "avg_logprob": -0.1},
         {"start": 0.5, "end": 1.0, "text": " Thank you.", "avg_logprob": -2.0},
@@ -97,7 +97,7 @@ async def test_unlikely_segments_are_dropped() -> None:
 
 @asynchronous
 async def test_plain_text_is_requested_if_timestamps_are_refused() -> None:
-    """Timestamps are not requested again from the same endpoint."""
+    """An endpoint that refuses timestamps is asked for plain text from then on."""
 
     def respond(request: httpx.Request) -> httpx.Response:
         plain = parse_form(request)["response_format"] == [b"json"]
@@ -113,7 +113,7 @@ async def test_plain_text_is_requested_if_timestamps_are_refused() -> None:
 
 @asynchronous
 async def test_a_silent_recording_is_not_sent() -> None:
-    """Whisper would invent text for it."""
+    """A silent recording is not sent, because Whisper would invent text for it."""
     endpoint = endpoint_returning({"text": "Thank you."})
     result = await transcribe(endpoint, b"\x05\x00\xfb\xff" * 8_000)
     assert (result.text, [each.drop_reason for each in result.dropped]) == ("", ["silence"])
@@ -123,7 +123,7 @@ async def test_a_silent_recording_is_not_sent() -> None:
 @pytest.mark.parametrize("pcm", [b"", b"\x00"])
 @asynchronous
 async def test_an_invalid_recording_is_refused(pcm: bytes) -> None:
-    """It is empty or ends within a sample."""
+    """A recording that is empty or ends within a sample is refused."""
     with pytest.raises(InferenceError) as caught:
         await transcribe(endpoint_returning(RESPONSE), pcm)
     assert (caught.value.code, caught.value.retryable) == ("bad_audio", False)
@@ -146,7 +146,7 @@ async def test_an_invalid_recording_is_refused(pcm: bytes) -> None:
 async def test_an_invalid_response_is_a_typed_error(
     response: httpx.Response, code: str, retryable: bool
 ) -> None:
-    """The error tells the caller if a retry may help."""
+    """Every failed transcription is a typed error that tells if a retry may help."""
     with pytest.raises(InferenceError) as caught:
         await transcribe(FakeEndpoint(response))
     assert (caught.value.code, caught.value.retryable) == (code, retryable)
@@ -154,7 +154,7 @@ async def test_an_invalid_response_is_a_typed_error(
 
 @asynchronous
 async def test_live_transcription_gives_one_result_at_the_end() -> None:
-    """There are no captions: the whole recording is sent after it has ended."""
+    """A live recording is sent after it has ended and gives no captions."""
 
     async def audio() -> AsyncIterator[bytes]:
         yield PCM[:1_001]

@@ -34,7 +34,7 @@ async def test_events_do_not_depend_on_the_chunks_of_the_stream() -> None:
 @pytest.mark.parametrize("end", [b"\r\n", b"\r"])
 @asynchronous
 async def test_lines_may_end_with_cr_lf_or_cr(end: bytes) -> None:
-    """A CR LF may also be split between two chunks."""
+    """Lines may end with CR LF, also split between two chunks, or with CR."""
     stream = STREAM.replace(b"\n", end)
     assert await parse(stream) == EVENTS
     assert await parse(*(bytes([byte]) for byte in stream)) == EVENTS
@@ -42,7 +42,7 @@ async def test_lines_may_end_with_cr_lf_or_cr(end: bytes) -> None:
 
 @asynchronous
 async def test_an_incomplete_event_is_ignored() -> None:
-    """Only a blank line ends an event."""
+    """An event without a final blank line is ignored."""
     assert await parse(b"data: whole\n\ndata: half\n") == ["whole"]
     assert await parse(b"data: whole\n\nda") == ["whole"]
     assert await parse() == []
@@ -50,7 +50,7 @@ async def test_an_incomplete_event_is_ignored() -> None:
 
 @asynchronous
 async def test_invalid_utf8_is_refused() -> None:
-    """Invalid bytes are not replaced."""
+    """An event that is not UTF-8 is refused instead of being decoded with replacements."""
     with pytest.raises(InferenceError) as caught:
         await parse(b"data: \xff\xfe\n\n")
     assert caught.value.code == ErrorCode.BAD_REPLY
@@ -59,7 +59,7 @@ async def test_invalid_utf8_is_refused() -> None:
 @pytest.mark.parametrize("chunk", [b"x" * 65_536, b"data: " + b"x" * 65_530 + b"\n"])
 @asynchronous
 async def test_an_endless_event_is_refused(chunk: bytes) -> None:
-    """The limit applies to one long line and to many lines, so memory stays bounded."""
+    """An event of one long line or of many lines is refused above the size limit."""
     sent = 0
 
     async def endless() -> AsyncIterator[bytes]:

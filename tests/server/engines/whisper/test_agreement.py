@@ -29,12 +29,12 @@ def after_passes(*texts: str) -> tuple[str, str]:
 def test_the_longest_common_prefix_is_committed(
     passes: tuple[str, ...], committed: str, interim: str
 ) -> None:
-    """Only the last two passes count."""
+    """The longest common prefix of the last two passes is committed."""
     assert after_passes(*passes) == (committed, interim)
 
 
 def test_case_and_punctuation_are_ignored() -> None:
-    """They depend on what follows; the spelling of the last pass is used."""
+    """Case and punctuation do not prevent agreement, and the last spelling is used."""
     assert after_passes("In my last project I led", "in my last project, I led a team") == (
         "in my last project, I led",
         "a team",
@@ -42,5 +42,5 @@ def test_case_and_punctuation_are_ignored() -> None:
 
 
 def test_words_of_punctuation_alone_are_compared_literally() -> None:
-    """A dash differs from a comma."""
+    """A dash and a comma as words of their own do not agree."""
     assert after_passes("so - yes", "so , yes") == ("so", ", yes")

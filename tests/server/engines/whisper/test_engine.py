@@ -55,7 +55,7 @@ def test_a_complete_recording_is_transcribed_span_by_span() -> None:
 
 
 def test_a_complete_recording_gets_the_same_transcript_however_it_arrives() -> None:
-    """In one piece or in seven, each span is transcribed once, with the same result."""
+    """A recording in one piece or in seven takes the same passes and gives the same result."""
     transcriptions = []
     samples = np.concatenate([speech(1, 20), silence(2), speech(21, 3)])
     for pieces in (1, 7):
@@ -75,8 +75,7 @@ def test_a_complete_recording_gets_the_same_transcript_however_it_arrives() -> N
 
 
 def test_text_becomes_interim_then_committed_then_final() -> None:
-    """The first pass gives interim text, a second one commits it, and the end of the span makes it
-    final."""
+    """One pass gives interim text, a second commits it, and the span's end makes it final."""
     engine, _, clock = new_engine(cost=0.01)
     speaker = Speaker(engine)
     samples = np.concatenate([speech(1, 8), silence(2), speech(9, 4), silence(2)])
@@ -102,7 +101,7 @@ def test_a_caption_follows_every_second_of_speech() -> None:
 
 
 def test_a_draft_of_all_speech_becomes_the_transcript() -> None:
-    """After a short silence, the last draft covers the span: stopping costs no further pass."""
+    """If the last draft covers all speech, stopping the recording costs no further pass."""
     engine, transcriber, clock = new_engine(cost=0.01)
     speaker = Speaker(engine)
     speaker.send(speech(1, 6), silence(0.3))
@@ -116,7 +115,7 @@ def test_a_draft_of_all_speech_becomes_the_transcript() -> None:
 
 
 def test_a_word_after_the_last_draft_is_transcribed() -> None:
-    """A draft becomes the transcript only if it covers all speech of the span."""
+    """A draft that lacks the last word does not become the transcript."""
     engine, _, _ = new_engine()
     speaker = Speaker(engine)
     speaker.send(speech(1, 6), silence(0.3))
@@ -128,7 +127,7 @@ def test_a_word_after_the_last_draft_is_transcribed() -> None:
 
 
 def test_a_finished_span_is_never_transcribed_again() -> None:
-    """Each later pass begins after it, however long the recording continues."""
+    """Passes after the end of a span begin behind it."""
     engine, transcriber, clock = new_engine(cost=0.01)
     speaker = Speaker(engine)
     samples = np.concatenate(
@@ -158,7 +157,7 @@ def test_a_draft_that_the_end_makes_useless_is_aborted() -> None:
 
 
 def test_a_draft_of_all_speech_is_not_aborted_at_the_end() -> None:
-    """Only silence follows it, so it becomes the transcript."""
+    """A running draft becomes the transcript if only silence follows its speech."""
     engine, transcriber, _ = new_engine()
     speaker = Speaker(engine)
 
@@ -178,7 +177,7 @@ def test_a_draft_of_all_speech_is_not_aborted_at_the_end() -> None:
 
 
 def test_an_unlikely_result_of_the_fast_pass_leads_to_a_full_pass() -> None:
-    """The full pass uses the whole encoder window, and its result is kept."""
+    """An unlikely result of the fast pass is replaced by that of a pass over the whole window."""
     engine, transcriber, _ = new_engine()
     transcriber.probability = lambda audio_ctx: 0.1 if audio_ctx else 0.8
     speaker = Speaker(engine)
@@ -191,7 +190,7 @@ def test_an_unlikely_result_of_the_fast_pass_leads_to_a_full_pass() -> None:
 
 
 def test_a_segment_that_stays_unlikely_is_dropped() -> None:
-    """It is in `dropped` with its reason, and in neither the text nor a caption."""
+    """An unlikely segment is dropped with its reason and appears in no caption."""
     engine, transcriber, _ = new_engine()
     transcriber.probability = lambda audio_ctx: 0.1
     speaker = Speaker(engine)
@@ -207,7 +206,7 @@ def test_a_segment_that_stays_unlikely_is_dropped() -> None:
 
 @pytest.mark.parametrize("seconds", [0.0, 0.01, 5.0])
 def test_silence_is_never_transcribed(seconds: float) -> None:
-    """Without speech there is no pass; an empty recording counts as silence too."""
+    """A recording that is empty or silent costs no pass and has the drop reason `silence`."""
     engine, transcriber, _ = new_engine()
     speaker = Speaker(engine)
     speaker.send(silence(seconds))
@@ -234,7 +233,7 @@ def test_captions_do_not_fall_behind_in_ten_minutes() -> None:
 
 
 def test_expensive_drafts_come_less_often() -> None:
-    """Passes take less time than the speech lasts, and final text does not fall behind."""
+    """On a slow machine drafts come less often, so that final text does not fall behind."""
     engine, transcriber, clock = new_engine(cost=0.2)
     speaker = Speaker(engine)
     run_live(engine, clock, [(speaker, speech(1, 60))])
@@ -247,7 +246,7 @@ def test_expensive_drafts_come_less_often() -> None:
 
 
 def test_a_long_recording_delays_another_speakers_captions_by_one_span_at_most() -> None:
-    """Ten minutes arrive at once while another speaker expects captions."""
+    """Ten minutes that arrive at once delay another speaker's captions by one span at most."""
     engine, _, clock = new_engine(cost=0.1)
     long = Speaker(engine, 1, drafts=False)
     for n in range(60):
@@ -297,19 +296,19 @@ def test_final_text_goes_before_other_speakers_captions() -> None:
 
 
 def test_nothing_is_selected_without_pending_work() -> None:
-    """Neither without recordings nor if none of them has work."""
+    """Without recordings, or without work on any of them, nothing is selected."""
     assert select_next([]) is None
     assert select_next([None, None]) is None
 
 
 def test_the_longest_wait_is_selected_first() -> None:
-    """Of equal waits, the earlier recording is selected."""
+    """The longest wait is selected first; of equal waits, that of the earlier recording."""
     assert select_next([PendingWork(3.0), None, PendingWork(1.0), PendingWork(2.0)]) == 2
     assert select_next([PendingWork(1.0), PendingWork(1.0)]) == 0
 
 
 def test_the_last_piece_of_an_ended_recording_is_selected_first() -> None:
-    """Its speaker is waiting; of several such pieces, the longest wait is selected."""
+    """Last pieces of ended recordings go first; among them, the longest wait decides."""
     last = PendingWork(4.0, last=True)
     assert select_next([PendingWork(1.0), PendingWork(5.0, last=True)]) == 1
     assert select_next([PendingWork(5.0, last=True), PendingWork(1.0), last]) == 2
@@ -319,7 +318,7 @@ def test_the_last_piece_of_an_ended_recording_is_selected_first() -> None:
 
 
 def test_a_cancelled_recording_is_not_transcribed() -> None:
-    """None of its audio is processed, and the other recording is served."""
+    """The audio of a cancelled recording is not processed, and another recording is served."""
     engine, transcriber, _ = new_engine()
     cancelled, other = Speaker(engine, 1), Speaker(engine, 2)
     cancelled.send(speech(1, 200))
@@ -332,7 +331,7 @@ def test_a_cancelled_recording_is_not_transcribed() -> None:
 
 
 def test_a_cancellation_during_a_pass_aborts_the_pass() -> None:
-    """The transcriber polls for it in the middle of the computation."""
+    """A cancellation in the middle of a pass aborts the computation."""
     engine, transcriber, _ = new_engine()
     speaker = Speaker(engine)
     speaker.send(speech(1, 10), silence(2))
@@ -361,7 +360,7 @@ def test_invalid_audio_fails_its_own_recording_only() -> None:
 
 
 def test_a_recording_over_half_an_hour_is_refused() -> None:
-    """A recording that never ends does not stay in memory."""
+    """A recording that never ends is refused after half an hour."""
     engine, _, _ = new_engine()
     speaker = Speaker(engine)
     for _ in range(31):
@@ -371,7 +370,7 @@ def test_a_recording_over_half_an_hour_is_refused() -> None:
 
 
 def test_a_failed_pass_fails_one_recording() -> None:
-    """The error is reported to its speaker, and the next recording is transcribed."""
+    """An error in a pass is reported to its speaker, and the next recording is transcribed."""
     engine, transcriber, _ = new_engine()
     first, second = Speaker(engine, 1), Speaker(engine, 2)
 
@@ -389,7 +388,7 @@ def test_a_failed_pass_fails_one_recording() -> None:
 
 
 def test_the_engine_reports_its_load() -> None:
-    """The figures are open recordings, queued spans, and the lag of captions in seconds."""
+    """The load consists of open recordings, queued spans, and the lag of captions in seconds."""
     engine, transcriber, _ = new_engine()
     speaker = Speaker(engine)
 

@@ -101,7 +101,7 @@ def test_sounds_without_speech_have_no_transcript(models_dir: Path) -> None:
 
 
 def test_long_silences_add_nothing(models_dir: Path) -> None:
-    """In more than a minute, the words are those that were spoken, at their own times."""
+    """Long silences between recordings add no words and do not shift the times."""
 
     async def scenario(model: WhisperModel) -> None:
         silence = bytes(9 * BYTES_PER_SECOND)
@@ -151,7 +151,7 @@ def test_recordings_do_not_affect_each_other(models_dir: Path) -> None:
 
 
 def test_a_vocabulary_affects_its_own_request_only(models_dir: Path) -> None:
-    """It changes the result but is not transcribed itself, and a long one is truncated."""
+    """A vocabulary changes its own result, is not transcribed, and is truncated if long."""
 
     async def scenario(model: WhisperModel) -> None:
         recording = pcm("conflict")
@@ -182,7 +182,7 @@ async def in_real_time(pcm: bytes) -> AsyncGenerator[bytes, None]:
 
 
 def test_captions_arrive_during_speech_and_final_text_stays(models_dir: Path) -> None:
-    """Final text only grows, up to the transcript."""
+    """Captions arrive during speech, and their final text only grows, up to the transcript."""
 
     async def scenario(model: WhisperModel) -> None:
         names = ("short-answer", "conflict")
@@ -238,7 +238,7 @@ def test_a_long_recording_leaves_captions_to_another_speaker(models_dir: Path) -
 
 @pytest.mark.parametrize("audio", [b"", b"\0", b"\0\0\0"])
 def test_incomplete_samples_are_refused(models_dir: Path, audio: bytes) -> None:
-    """The error is typed, and the engine keeps running."""
+    """An empty recording or half a sample is a typed error, and the engine keeps running."""
 
     async def scenario(model: WhisperModel) -> None:
         pid = model.pid
@@ -251,7 +251,7 @@ def test_incomplete_samples_are_refused(models_dir: Path, audio: bytes) -> None:
 
 
 def test_incomplete_samples_of_a_live_recording_are_refused(models_dir: Path) -> None:
-    """Half a sample at the end gives the same error as in a complete recording."""
+    """Half a sample at the end of a live recording is refused as in a complete one."""
 
     async def half_samples() -> AsyncGenerator[bytes, None]:
         yield b"\0"
@@ -269,7 +269,7 @@ def test_incomplete_samples_of_a_live_recording_are_refused(models_dir: Path) ->
 
 
 def test_a_recording_of_two_hours_is_refused_before_it_is_sent(models_dir: Path) -> None:
-    """The engine keeps running."""
+    """A recording of two hours is refused, and the engine keeps running."""
 
     async def scenario(model: WhisperModel) -> None:
         pid = model.pid
@@ -286,7 +286,7 @@ def test_a_recording_of_two_hours_is_refused_before_it_is_sent(models_dir: Path)
 def test_an_invalid_model_file_is_refused(
     models_dir: Path, tmp_path: Path, engine: Binding, content: bytes | str | None
 ) -> None:
-    """For a missing, empty, foreign or truncated file, the error names it and no process stays."""
+    """A missing, empty, foreign or truncated file is named in the error, and no process stays."""
     if engine == "whispercpp" and importlib.util.find_spec("whispercpp") is None:
         pytest.skip("whispercpp is not installed; it supports Python 3.11 and earlier")
     path = tmp_path / "broken.bin"
@@ -313,7 +313,7 @@ def test_an_invalid_model_file_is_refused(
 
 
 def test_a_killed_engine_costs_one_retry(models_dir: Path) -> None:
-    """The recording in progress fails as retryable, and a new process handles the retry."""
+    """After kill -9, the request fails as retryable, and a new process handles the retry."""
 
     async def scenario(model: WhisperModel) -> None:
         pid = model.pid
@@ -372,7 +372,7 @@ def test_the_alternative_binding_transcribes_too(models_dir: Path) -> None:
 
 
 def test_a_missing_binding_is_reported(models_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error names the package to install."""
+    """The error for a missing binding names the package to install."""
     monkeypatch.setitem(sys.modules, "whispercpp", None)
     monkeypatch.delitem(
         sys.modules, "prepserver.engines.whisper.whispercpp_transcriber", raising=False

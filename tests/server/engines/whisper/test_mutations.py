@@ -121,7 +121,7 @@ def count_outcomes(models_dir: Path, tmp_path: Path, numbers: range) -> Counter[
 
 
 def test_damaged_models_never_stop_the_server(models_dir: Path, tmp_path: Path) -> None:
-    """Each of forty damaged files is refused or survived, in limited memory and time."""
+    """Each of forty damaged files is refused or survived, in limited memory."""
     outcomes = count_outcomes(models_dir, tmp_path, range(40))
     assert outcomes["truncated", "model_not_loaded"] == 5
     assert outcomes["a wrong hyperparameter", "model_not_loaded"] == 5
@@ -130,7 +130,7 @@ def test_damaged_models_never_stop_the_server(models_dir: Path, tmp_path: Path) 
 @pytest.mark.chaos
 @pytest.mark.time_limit(1_800)
 def test_two_hundred_damaged_models_never_stop_the_server(models_dir: Path, tmp_path: Path) -> None:
-    """The long form damages other places of the file."""
+    """The long form damages two hundred files in other places."""
     began = time.monotonic()
     outcomes = count_outcomes(models_dir, tmp_path, range(1_000, 1_200))
     print(f"{time.monotonic() - began:.0f} s")

@@ -43,7 +43,7 @@ def segment(*runs: Run) -> list[tuple[float, float]]:
 
 
 def test_a_span_is_padded() -> None:
-    """It includes 0.3 s before and after its speech, for breath and final consonants."""
+    """A span includes 0.3 s before and after its speech, for breath and final consonants."""
     assert segment((2, 0.0), (1, 0.9), (2, 0.0)) == [(1.7, 3.3)]
 
 
@@ -53,24 +53,24 @@ def test_padding_ends_at_the_limits_of_the_recording() -> None:
 
 
 def test_silence_gives_no_spans() -> None:
-    """An empty recording gives none either."""
+    """Neither silence nor an empty recording gives a span."""
     assert segment((5, 0.0)) == []
     assert Segmenter().finish(0) is None
 
 
 def test_a_short_span_ends_at_a_long_pause_only() -> None:
-    """Half a second after a few words does not end the span; a second and a half does."""
+    """Half a second of silence does not end a short span; a second and a half does."""
     assert segment((1, 0.9), (0.5, 0.0), (1, 0.9)) == [(0.0, 2.5)]
     assert segment((1, 0.9), (1.5, 0.0), (1, 0.9)) == [(0.0, 1.3), (2.2, 3.5)]
 
 
 def test_a_long_span_ends_at_a_short_pause() -> None:
-    """After ten seconds, the pause between two sentences is enough."""
+    """After ten seconds of speech, the pause between two sentences ends a span."""
     assert len(segment((10, 0.9), (0.3, 0.0), (10, 0.9))) == 2
 
 
 def test_two_spans_share_a_short_pause_as_padding() -> None:
-    """The spans overlap in silence, never in speech."""
+    """Two spans overlap in the silence between them, never in speech."""
     segmenter = Segmenter()
     (first,) = add_runs(segmenter, (10, 0.9), (0.3, 0.0), (2, 0.9))
     second = segmenter.open_span
@@ -80,7 +80,7 @@ def test_two_spans_share_a_short_pause_as_padding() -> None:
 
 
 def test_a_click_is_not_speech() -> None:
-    """Two chunks are too short for a word, both alone and after a span."""
+    """A sound of two chunks is too short for a word, both alone and after a span."""
     click = (2 / CHUNKS_PER_SECOND, 0.9)
     assert segment((1, 0.0), click, (1, 0.0)) == []
     assert segment((1, 0.9), (2, 0.0), click, (2, 0.0)) == [(0.0, 1.3)]
@@ -93,7 +93,7 @@ def test_speech_ends_at_a_lower_probability_than_it_starts() -> None:
 
 
 def test_the_open_span_grows_with_the_speech() -> None:
-    """It exists as soon as speech is certain, and no longer once the span is finished."""
+    """The open span starts once speech is certain, grows with it, and ends with a finished span."""
     segmenter = Segmenter()
     add_runs(segmenter, (1, 0.0))
     assert segmenter.open_span is None
@@ -125,7 +125,7 @@ def test_speech_without_a_pause_is_split_at_its_quietest_point() -> None:
 
 
 def test_no_later_span_begins_before_next_begin() -> None:
-    """Samples before this position can be discarded, and it never decreases."""
+    """Samples before `next_begin` can be discarded, and the position never decreases."""
     segmenter = Segmenter()
     next_begin = 0
     for run in ((1, 0.0), (0.06, 0.9), (3, 0.0), (10, 0.9), (0.3, 0.0), (30, 0.9), (2, 0.4)):
@@ -138,7 +138,7 @@ def test_no_later_span_begins_before_next_begin() -> None:
 
 
 def test_in_silence_only_the_padding_is_kept() -> None:
-    """The next span begins at most 0.3 s before the current position."""
+    """During silence, the next span begins at most 0.3 s before the current position."""
     segmenter = Segmenter()
     add_runs(segmenter, (100, 0.0))
     assert segmenter.position - segmenter.next_begin == PADDING
@@ -151,5 +151,5 @@ def test_in_silence_only_the_padding_is_kept() -> None:
 def test_the_quietest_point_is_that_of_a_whole_window(
     levels: list[float], width: int, index: int
 ) -> None:
-    """A single quiet chunk does not count; of equal windows, the last is chosen."""
+    """The quietest window counts, not a single chunk; of equal windows, the last is chosen."""
     assert find_quietest(levels, width) == index

@@ -10,14 +10,14 @@ from tests.server.engines.whisper.sounds import read_recording
 
 @pytest.mark.parametrize("loudness", [0, 30, 300, 3_000, 12_000])
 def test_silence_and_noise_are_not_speech(loudness: int) -> None:
-    """The probability of speech stays below one half in white noise of any loudness."""
+    """The probability of speech stays below one half in silence and in noise of any loudness."""
     noise = np.random.default_rng(1).normal(0, loudness, 3 * SAMPLE_RATE)
     samples = noise.clip(-32_768, 32_767).astype(np.int16)
     assert max(chunk.probability for chunk in SileroDetector().detect(samples)) < 0.5
 
 
 def test_speech_is_detected() -> None:
-    """Most chunks of a recorded sentence are speech, and none of the second before it."""
+    """Most chunks of a recorded sentence are speech, and none of the silence before it."""
     samples = np.concatenate((np.zeros(SAMPLE_RATE, np.int16), read_recording("short-answer")))
     is_speech = [chunk.probability >= 0.5 for chunk in SileroDetector().detect(samples)]
     second = SAMPLE_RATE // CHUNK
@@ -49,7 +49,7 @@ def test_each_recording_has_its_own_state() -> None:
 
 
 def test_the_level_is_the_root_mean_square() -> None:
-    """Samples are scaled to numbers between -1 and 1 first."""
+    """The level is the root mean square of the samples, scaled to numbers between -1 and 1."""
     (chunk,) = SileroDetector().detect(np.full(CHUNK, -16_384, np.int16))
     assert chunk.level == 0.5
     numbers = to_float32(np.array([-32_768, 0, 16_384], dtype=np.int16))

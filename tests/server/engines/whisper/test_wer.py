@@ -44,6 +44,6 @@ def test_numbers_are_spelt_out(number: str, words: str) -> None:
 
 
 def test_an_empty_reference_has_no_rate() -> None:
-    """A rate over zero words is undefined."""
+    """A rate over zero words is undefined and raises an error."""
     with pytest.raises(ValueError, match="reference"):
         wer("...", "words")

@@ -21,7 +21,7 @@ def test_tokens_are_joined_up_to_the_next_space() -> None:
 
 
 def test_a_character_may_span_two_tokens() -> None:
-    """Bytes are decoded after joining; an incomplete character becomes a replacement mark."""
+    """Bytes are joined before decoding; an incomplete character becomes a replacement mark."""
     accent = "é".encode()
     (cafe,) = join_tokens(
         [TimedToken(b" caf" + accent[:1], 0, 1, 1.0), TimedToken(accent[1:], 1, 2, 1.0)]
@@ -32,11 +32,11 @@ def test_a_character_may_span_two_tokens() -> None:
 
 
 def test_word_times_never_decrease() -> None:
-    """Whisper's estimates may overlap: a word begins no earlier than the previous one ends."""
+    """A word begins no earlier than the previous one ends, even if token times overlap."""
     words = join_tokens([TimedToken(b" a", 1.0, 2.0, 1.0), TimedToken(b" b", 1.5, 1.4, 1.0)])
     assert [(word.start, word.end) for word in words] == [(1.0, 2.0), (2.0, 2.0)]
 
 
 def test_tokens_without_text_give_no_words() -> None:
-    """Neither does a single space."""
+    """Empty tokens and a single space give no words."""
     assert join_tokens([TimedToken(b"", 0, 1, 1.0), TimedToken(b" ", 1, 2, 1.0)]) == ()
