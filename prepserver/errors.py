@@ -5,11 +5,13 @@
     ├── Unauthorized           401  unauthorized
     ├── Forbidden              403  forbidden
     ├── NotFound               404  not_found
+    │   └── ModelNotFound      404  model_not_found
     ├── Conflict               409  conflict
     ├── InterviewError         422  interview
     ├── RateLimited            429  rate_limited
     ├── InferenceError         503  inference
-    └── StorageError           503  storage
+    ├── StorageError           503  storage
+    └── ModelError             500  model
 
 Each carries a stable `code` (the class has a default, a raise may give a more specific one), a
 sentence that a person can act on, and a flag that tells a client to try again.
@@ -25,6 +27,8 @@ __all__ = [
     "Forbidden",
     "InferenceError",
     "InterviewError",
+    "ModelError",
+    "ModelNotFound",
     "NotFound",
     "PrepServerError",
     "RateLimited",
@@ -92,6 +96,12 @@ class NotFound(PrepServerError):
     status = 404
 
 
+class ModelNotFound(NotFound):
+    """The model is unknown or not installed."""
+
+    default_code = ErrorCode.MODEL_NOT_FOUND
+
+
 class Conflict(PrepServerError):
     """The request is valid, but the current state does not allow it."""
 
@@ -128,3 +138,9 @@ class StorageError(PrepServerError):
     default_code = ErrorCode.STORAGE
     status = 503
     default_retryable = True
+
+
+class ModelError(PrepServerError):
+    """A model file could not be fetched, converted, verified or stored."""
+
+    default_code = ErrorCode.MODEL

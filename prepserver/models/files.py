@@ -1,4 +1,4 @@
-"""Large files on a disk that may fill up, under a power supply that may go away."""
+"""Large model files: hashing and copying with progress, disk space, disk errors."""
 
 import contextlib
 import errno
@@ -6,41 +6,71 @@ import hashlib
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 
-from prepserver.models.errors import ModelError
+from msgspec import Struct
+
+from prepserver.errors import ModelError
 from prepserver.storage.files import sync_file
 from prepserver.wire.error_codes import ErrorCode
 
 __all__ = [
-    "clear",
-    "copy",
-    "digest",
+    "Progress",
+    "ProgressCallback",
+    "Stage",
+    "clear_folder",
+    "copy_and_hash",
     "disk_errors",
+    "hash_file",
+    "ignore_progress",
     "require_space",
 ]
 
 _CHUNK_BYTES = 1 << 20
 _SPARE_BYTES = 32 << 20
 
-Step = Callable[[int], None]
-"""Told the bytes done so far."""
+Stage = Literal["waiting", "downloading", "verifying", "unpacking", "converting", "copying"]
+"""`waiting` means that another process is fetching the same model."""
 
 
-def digest(path: Path, step: Step = lambda done: None) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
+class Progress(Struct, frozen=True):
+    """Progress within one stage of the work on a model; each stage starts at 0."""
+
+    model: str
+    stage: Stage
+    done: int
+    """Bytes; tensors while converting."""
+    total: int
+    """0 if unknown."""
+
+
+ProgressCallback = Callable[[Progress], None]
+"""Called frequently, from the thread that does the work."""
+
+BytesCallback = Callable[[int], None]
+"""Called with the number of bytes processed so far."""
+
+
+def ignore_progress(_: Progress) -> None:
+    """Do nothing; the default callback."""
+
+
+def hash_file(path: Path, on_bytes: BytesCallback = lambda done: None) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
     sha256 = hashlib.sha256()
     done = 0
     with path.open("rb") as source:
         while chunk := source.read(_CHUNK_BYTES):
             sha256.update(chunk)
             done += len(chunk)
-            step(done)
+            on_bytes(done)
     return sha256.hexdigest()
 
 
-def copy(source: IO[bytes], target: Path, step: Step = lambda done: None) -> str:
-    """Write all of `source` to a new file, down to the disk; the SHA-256 of what was written."""
+def copy_and_hash(
+    source: IO[bytes], target: Path, on_bytes: BytesCallback = lambda done: None
+) -> str:
+    """Copy `source` to the new file `target`, durably; return the SHA-256 in hexadecimal."""
     sha256 = hashlib.sha256()
     done = 0
     with target.open("wb") as out:
@@ -48,23 +78,23 @@ def copy(source: IO[bytes], target: Path, step: Step = lambda done: None) -> str
             out.write(chunk)
             sha256.update(chunk)
             done += len(chunk)
-            step(done)
+            on_bytes(done)
         sync_file(out)
     return sha256.hexdigest()
 
 
-def clear(folder: Path, keep: str = "") -> None:
-    """Remove what is in `folder`, but for the file called `keep`."""
+def clear_folder(folder: Path, keep: str = "") -> None:
+    """Remove everything in `folder` except the file named `keep`."""
     for path in folder.iterdir():
         if path.is_dir():
-            # A pip whose parent was killed may still be writing there; it cannot be waited for.
+            # A pip process whose parent was killed may still write here; it cannot be awaited.
             shutil.rmtree(path, ignore_errors=True)
         elif path.name != keep:
             path.unlink(missing_ok=True)
 
 
 def require_space(folder: Path, needed: int) -> None:
-    """Raise ModelError unless `folder` has room for `needed` bytes and a little more."""
+    """Raise ModelError unless `folder` has room for `needed` bytes and 32 MiB to spare."""
     free = shutil.disk_usage(folder).free
     if free < needed + _SPARE_BYTES:
         raise _no_space(folder, f"{needed / 1e6:.0f} MB are needed, {free / 1e6:.0f} MB are free")
@@ -72,7 +102,7 @@ def require_space(folder: Path, needed: int) -> None:
 
 @contextlib.contextmanager
 def disk_errors(folder: Path) -> Iterator[None]:
-    """Turn what the disk under `folder` refuses into a ModelError that says what to do."""
+    """Convert an OSError from the disk that holds `folder` into a ModelError."""
     try:
         yield
     except OSError as error:
@@ -81,13 +111,13 @@ def disk_errors(folder: Path) -> Iterator[None]:
             raise _no_space(folder, reason) from error
         if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
             raise ModelError(
-                f"{error.filename or folder} cannot be used: {reason}. Change its permissions, or "
+                f"Cannot use {error.filename or folder}: {reason}. Change its permissions, or "
                 "choose another folder for models with --models-dir or PREP_MODELS_DIR.",
                 code=ErrorCode.MODEL_FOLDER,
             ) from error
         raise ModelError(
-            f"The disk failed at {error.filename or folder}: {reason}. Nothing that was installed "
-            "has changed; try again.",
+            f"Disk error at {error.filename or folder}: {reason}. Installed models are unchanged; "
+            "try again.",
             code=ErrorCode.MODEL_DISK,
             retryable=True,
         ) from error
@@ -95,8 +125,8 @@ def disk_errors(folder: Path) -> Iterator[None]:
 
 def _no_space(folder: Path, why: str) -> ModelError:
     return ModelError(
-        f"There is no room for the model in {folder}: {why}. Make room, or choose another folder "
-        "with --models-dir or PREP_MODELS_DIR, and pull again.",
+        f"Not enough disk space for the model in {folder}: {why}. Free some space, or choose "
+        "another folder with --models-dir or PREP_MODELS_DIR, and try again.",
         code=ErrorCode.NO_SPACE,
         details={"folder": str(folder)},
     )

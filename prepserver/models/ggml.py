@@ -1,4 +1,4 @@
-"""Writes and recognises the ggml file that whisper.cpp reads.
+"""Writer for the ggml files that whisper.cpp reads.
 
 The layout, all little-endian (whisper.cpp's `whisper_model_load`):
 
@@ -18,13 +18,13 @@ import numpy as np
 from msgspec import Struct, structs
 from numpy.typing import NDArray
 
-from prepserver.models.formats import GGML_MAGIC
+from prepserver.models.catalogue import GGML_MAGIC
 
 __all__ = ["Hyperparameters", "write_header", "write_tensor"]
 
 
 class Hyperparameters(Struct, frozen=True, kw_only=True):
-    """The shape of a Whisper model, in the order of the file."""
+    """The hyperparameters of a Whisper model, in the order of the file."""
 
     n_vocab: int
     n_audio_ctx: int
@@ -37,7 +37,7 @@ class Hyperparameters(Struct, frozen=True, kw_only=True):
     n_text_layer: int
     n_mels: int
     ftype: int = 1
-    """1: matrices are float16."""
+    """Type of the matrices; 1 is float16."""
 
 
 def write_header(
@@ -46,7 +46,7 @@ def write_header(
     filters: NDArray[np.float32],
     tokens: Sequence[bytes],
 ) -> None:
-    """All that comes before the tensors; `filters` has the shape (n_mels, n_bins)."""
+    """Write everything before the tensors; `filters` has the shape (n_mels, n_bins)."""
     out.write(GGML_MAGIC)
     out.write(struct.pack("<11i", *structs.astuple(hyperparameters)))
     out.write(struct.pack("<2i", *filters.shape))
@@ -64,9 +64,9 @@ def write_tensor(
     *,
     half: bool,
 ) -> None:
-    """One tensor of `shape` (slowest first), its elements in order in `chunks`.
+    """Write one tensor of `shape` (slowest dimension first) with its elements from `chunks`.
 
-    They are stored as float16 if `half`, else as float32.
+    Elements are stored as float16 if `half`, otherwise as float32.
     """
     raw_name = name.encode()
     out.write(struct.pack("<3i", len(shape), len(raw_name), int(half)))

@@ -1,8 +1,8 @@
-"""Whether a file is a whole ggml model of Whisper, by what it says of itself.
+"""Validation of ggml Whisper models before native code reads them.
 
-whisper.cpp believes what it reads: a length of two thousand million is allocated, a tensor of nine
-dimensions is written beyond the four there is room for. So every number is looked at here first.
-What this cannot see are weights that are wrong; those make wrong words, no more.
+whisper.cpp trusts the numbers in a file: it allocates a length of two billion, and writes the
+dimensions of a nine-dimensional tensor beyond an array of four. Therefore every number is checked
+here first. Wrong weights cannot be detected; they lead to wrong words, not to a crash.
 """
 
 import math
@@ -11,7 +11,7 @@ from io import SEEK_CUR
 from pathlib import Path
 from typing import BinaryIO
 
-from prepserver.models.formats import GGML_MAGIC
+from prepserver.models.catalogue import GGML_MAGIC
 from prepserver.models.ggml import Hyperparameters
 
 __all__ = ["InvalidGgml", "validate_whisper"]
@@ -28,12 +28,13 @@ BOUNDS = {
     "n_text_layer": (1, 32),
     "n_mels": (80, 128),
 }
-"""From tiny to large-v3 and the distilled ones: there are no others."""
-BINS = 201
-"""Of a Fourier transform over 25 ms at 16 kHz."""
-CUT = "it was cut short"
-MOST_BYTES = 1 << 40
-LONGEST_TOKEN, LONGEST_NAME, MOST_DIMENSIONS = 512, 64, 4
+"""Smallest and largest values over all Whisper models, from tiny to large-v3, and the distilled
+ones."""
+N_BINS = 201
+"""Bins of a Fourier transform over 25 ms at 16 kHz."""
+TRUNCATED = "it is truncated"
+MAX_SKIP_BYTES = 1 << 40
+MAX_TOKEN_BYTES, MAX_NAME_BYTES, MAX_DIMENSIONS = 512, 64, 4
 BLOCKS = {
     0: (1, 4),  # float32
     1: (1, 2),  # float16
@@ -48,90 +49,94 @@ BLOCKS = {
     13: (256, 176),  # q5_k
     14: (256, 210),  # q6_k
 }
-"""How many weights of each ggml type make a block, and its bytes (ggml's `type_traits`)."""
+"""Weights and bytes of one block by ggml type (ggml's `type_traits`)."""
 
 
 class InvalidGgml(ValueError):
-    """The sentence says what is wrong, for a person."""
+    """The file is not a complete ggml Whisper model; the message says why."""
 
 
 def validate_whisper(path: Path) -> None:
-    """Raises NotWhole, and OSError."""
+    """Raise InvalidGgml unless the file is a complete ggml Whisper model; raises OSError too."""
     with path.open("rb") as file:
         if file.read(len(GGML_MAGIC)) != GGML_MAGIC:
-            raise InvalidGgml("it is not a ggml model of Whisper")
-        shape = Hyperparameters(**dict(zip(_NAMES, _numbers(file, len(_NAMES)), strict=True)))
-        _check_shape(shape)
-        if _numbers(file, 2) != (shape.n_mels, BINS):
-            raise InvalidGgml("its filters are not those of its shape")
-        _skip(file, 4 * shape.n_mels * BINS)
-        (tokens,) = _numbers(file, 1)
-        _check(0 < tokens <= shape.n_vocab, f"it says that it has {tokens} tokens")
+            raise InvalidGgml("it is not a ggml model")
+        values = _read_integers(file, len(_FIELDS))
+        hyperparameters = Hyperparameters(**dict(zip(_FIELDS, values, strict=True)))
+        _check_hyperparameters(hyperparameters)
+        if _read_integers(file, 2) != (hyperparameters.n_mels, N_BINS):
+            raise InvalidGgml("the size of its mel filters does not match its hyperparameters")
+        _skip(file, 4 * hyperparameters.n_mels * N_BINS)
+        (tokens,) = _read_integers(file, 1)
+        _require(0 < tokens <= hyperparameters.n_vocab, f"it declares {tokens} tokens")
         for _ in range(tokens):
-            (length,) = _numbers(file, 1)
-            _check(0 <= length <= LONGEST_TOKEN, f"a token says that it has {length} bytes")
+            (length,) = _read_integers(file, 1)
+            _require(0 <= length <= MAX_TOKEN_BYTES, f"it declares a token of {length} bytes")
             _skip(file, length)
         weights = 0
-        while _more(file):
-            weights += _tensor(file)
-    _check(weights >= _least_weights(shape), f"it has only {weights} weights; it was cut short")
+        while _has_more(file):
+            weights += _skip_tensor(file)
+    _require(
+        weights >= _min_weights(hyperparameters), f"{TRUNCATED}: it has only {weights} weights"
+    )
 
 
-_NAMES = Hyperparameters.__struct_fields__
+_FIELDS = Hyperparameters.__struct_fields__
 
 
-def _check_shape(shape: Hyperparameters) -> None:
-    for name, (least, most) in BOUNDS.items():
-        value = getattr(shape, name)
-        _check(least <= value <= most, f"{name} is {value}")
-    _check(shape.n_audio_state == shape.n_text_state, "its two states differ")
-    _check(shape.n_audio_state == 64 * shape.n_audio_head, "its heads do not fit its state")
-    _check(shape.n_text_state == 64 * shape.n_text_head, "its heads do not fit its state")
+def _check_hyperparameters(hyperparameters: Hyperparameters) -> None:
+    for name, (smallest, largest) in BOUNDS.items():
+        value = getattr(hyperparameters, name)
+        _require(smallest <= value <= largest, f"{name} is {value}")
+    audio, text = hyperparameters.n_audio_state, hyperparameters.n_text_state
+    _require(audio == text, "n_audio_state and n_text_state differ")
+    _require(audio == 64 * hyperparameters.n_audio_head, "n_audio_head does not match the state")
+    _require(text == 64 * hyperparameters.n_text_head, "n_text_head does not match the state")
 
 
-def _tensor(file: BinaryIO) -> int:
-    """Skip a tensor; how many weights it has."""
-    dimensions, length, kind = _numbers(file, 3)
-    _check(1 <= dimensions <= MOST_DIMENSIONS, f"a tensor has {dimensions} dimensions")
-    _check(1 <= length <= LONGEST_NAME, f"a name says that it has {length} bytes")
-    _check(kind in BLOCKS, f"a tensor is of the unknown type {kind}")
-    extents = _numbers(file, dimensions)
-    _check(all(extent > 0 for extent in extents), f"a tensor is {extents} wide")
-    weights = math.prod(extents)
-    per_block, block = BLOCKS[kind]
-    _check(extents[0] % per_block == 0, f"a row of {extents[0]} weights is no whole block")
-    _skip(file, length + weights // per_block * block)
+def _skip_tensor(file: BinaryIO) -> int:
+    """Skip a tensor and return the number of its weights."""
+    dimensions, length, ggml_type = _read_integers(file, 3)
+    _require(1 <= dimensions <= MAX_DIMENSIONS, f"a tensor has {dimensions} dimensions")
+    _require(1 <= length <= MAX_NAME_BYTES, f"it declares a tensor name of {length} bytes")
+    _require(ggml_type in BLOCKS, f"a tensor has the unknown type {ggml_type}")
+    shape = _read_integers(file, dimensions)
+    _require(all(extent > 0 for extent in shape), f"a tensor has the shape {shape}")
+    weights = math.prod(shape)
+    block_weights, block_bytes = BLOCKS[ggml_type]
+    _require(shape[0] % block_weights == 0, f"a row of {shape[0]} weights is not whole blocks")
+    _skip(file, length + weights // block_weights * block_bytes)
     return weights
 
 
-def _least_weights(shape: Hyperparameters) -> int:
-    """Those of the large matrices alone: attention and the layers behind it, and the tokens."""
-    square = shape.n_audio_state**2
-    layers = 12 * shape.n_audio_layer + 16 * shape.n_text_layer
-    return layers * square + shape.n_vocab * shape.n_text_state
+def _min_weights(hyperparameters: Hyperparameters) -> int:
+    """Count the weights of the large matrices: attention, feed-forward, and token embedding."""
+    square = hyperparameters.n_audio_state**2
+    layers = 12 * hyperparameters.n_audio_layer + 16 * hyperparameters.n_text_layer
+    return layers * square + hyperparameters.n_vocab * hyperparameters.n_text_state
 
 
-def _check(fine: bool, otherwise: str) -> None:
-    if not fine:
+def _require(condition: bool, otherwise: str) -> None:
+    if not condition:
         raise InvalidGgml(otherwise)
 
 
-def _numbers(file: BinaryIO, count: int) -> tuple[int, ...]:
+def _read_integers(file: BinaryIO, count: int) -> tuple[int, ...]:
     data = file.read(4 * count)
-    _check(len(data) == 4 * count, CUT)
+    _require(len(data) == 4 * count, TRUNCATED)
     return struct.unpack(f"<{count}i", data)
 
 
 def _skip(file: BinaryIO, count: int) -> None:
-    """Beyond the end too is an error; the last byte is read, since seeking there is none."""
+    """Skip bytes. Reads the last one, because seeking beyond the end succeeds."""
     if count > 0:
-        # A length of its own may be beyond what a file position can be.
-        _check(count < MOST_BYTES, f"a part says that it has {count} bytes")
+        # A declared length may exceed the largest file position.
+        _require(count < MAX_SKIP_BYTES, f"it declares a part of {count} bytes")
         file.seek(count - 1, SEEK_CUR)
-        _check(len(file.read(1)) == 1, CUT)
+        _require(len(file.read(1)) == 1, TRUNCATED)
 
 
-def _more(file: BinaryIO) -> bool:
+def _has_more(file: BinaryIO) -> bool:
     more = bool(file.read(1))
     if more:
         file.seek(-1, SEEK_CUR)

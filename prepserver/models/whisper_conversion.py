@@ -1,8 +1,8 @@
-"""Turns a Whisper of CTranslate2 into the ggml file of whisper.cpp.
+"""Conversion of a CTranslate2 Whisper model to the ggml format of whisper.cpp.
 
-Both hold the same float16 weights; they differ in names, in what is stacked, and in that ggml
-carries the vocabulary and the mel filters with it. The output depends on the input alone, bit for
-bit, so its hash can be pinned.
+Both formats hold the same float16 weights. They differ in the names of tensors and in which tensors
+are stacked, and ggml also holds the vocabulary and the mel filters. The conversion is
+deterministic, so the hash of its output can be pinned.
 """
 
 import json
@@ -14,20 +14,20 @@ from typing import BinaryIO
 
 from msgspec import Struct
 
+from prepserver.errors import ModelError
 from prepserver.models.ctranslate2 import Variable, VariableFile
-from prepserver.models.errors import ModelError
 from prepserver.models.ggml import Hyperparameters, write_header, write_tensor
 from prepserver.models.mel import filter_bank
 from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["convert", "read_vocabulary"]
 
-_MOST_TOKENS = 1_000_000
-_LARGEST_TOKENIZER = 64 << 20
+_MAX_TOKENS = 1_000_000
+_MAX_TOKENIZER_BYTES = 64 << 20
 _LAYER = re.compile(r"(encoder|decoder)/layer_(\d+)/(.+)/(weight|bias|gamma|beta)\Z")
-_PART = {"weight": "weight", "bias": "bias", "gamma": "weight", "beta": "bias"}
+_PARAMETERS = {"weight": "weight", "bias": "bias", "gamma": "weight", "beta": "bias"}
 
-_WHOLE = {
+_TENSOR_NAMES = {
     "decoder/embeddings/weight": "decoder.token_embedding.weight",
     "decoder/layer_norm/beta": "decoder.ln.bias",
     "decoder/layer_norm/gamma": "decoder.ln.weight",
@@ -41,8 +41,8 @@ _WHOLE = {
     "encoder/position_encodings/encodings": "encoder.positional_embedding",
 }
 
-# One entry for each tensor that is stacked in the source, from top to bottom.
-_IN_LAYER = {
+# The tensors that the source stacks into one, from top to bottom.
+_LAYER_TENSORS = {
     "self_attention/layer_norm": ("attn_ln",),
     "self_attention/linear_0": ("attn.query", "attn.key", "attn.value"),
     "self_attention/linear_1": ("attn.out",),
@@ -55,7 +55,7 @@ _IN_LAYER = {
     "ffn/linear_1": ("mlp.2",),
 }
 
-# What CTranslate2 stores beside the weights.
+# Variables that CTranslate2 stores beside the weights.
 _SETTINGS = {
     "activation",
     "alibi",
@@ -68,8 +68,8 @@ _SETTINGS = {
 }
 
 
-class _Target(Struct, frozen=True):
-    """A tensor of the result: some rows of a variable of the source."""
+class _TargetTensor(Struct, frozen=True):
+    """A tensor of the output: some rows of a variable of the source."""
 
     name: str
     source: Variable
@@ -83,50 +83,54 @@ def convert(
     out: BinaryIO,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
-    """Write to `out` the ggml file of the CTranslate2 `model.bin` and its `tokenizer.json`.
+    """Convert a CTranslate2 `model.bin` and its `tokenizer.json` to a ggml file, written to `out`.
 
-    `progress` is told tensors written, tensors in all. Raises ModelError when either file is not
-    what it should be.
+    `progress` is called with the tensors written and their total. Raises ModelError if either file
+    is invalid.
     """
     tokens = read_vocabulary(tokenizer)
     with VariableFile(model) as source:
         if source.specification != "WhisperSpec":
-            raise _failed(f"{model.name} holds a {source.specification}, not a Whisper")
+            raise _conversion_error(
+                f"{model.name} is a {source.specification}, not a Whisper model"
+            )
         targets = list(_targets(source))
         hyperparameters = _hyperparameters(source)
         if len(tokens) > hyperparameters.n_vocab:
-            raise _failed("the vocabulary is larger than the model's")
+            raise _conversion_error("the vocabulary is larger than the model's embedding")
         write_header(out, hyperparameters, filter_bank(hyperparameters.n_mels), tokens)
         for index, target in enumerate(targets):
             progress(index, len(targets))
-            _write(out, source, target)
+            _write_target(out, source, target)
         progress(len(targets), len(targets))
 
 
 def read_vocabulary(tokenizer: Path) -> list[bytes]:
-    """The base vocabulary of a `tokenizer.json`, in the order of its ids, as raw bytes.
+    """Return the base vocabulary of a `tokenizer.json` as raw bytes, in the order of the ids.
 
-    The special tokens `<|...|>` are left out: whisper.cpp makes them up itself. Raises ModelError.
+    The special tokens `<|...|>` are omitted, because whisper.cpp generates them. Raises ModelError.
     """
     try:
-        if tokenizer.stat().st_size > _LARGEST_TOKENIZER:
-            raise _failed(f"{tokenizer.name} is too large to be a vocabulary")
+        if tokenizer.stat().st_size > _MAX_TOKENIZER_BYTES:
+            raise _conversion_error(f"{tokenizer.name} is too large for a tokenizer")
         ids = json.loads(tokenizer.read_bytes())["model"]["vocab"]
         base = [text for text in ids if not re.fullmatch(r"<\|.*\|>", text)]
         by_id = {int(ids[text]): text for text in base}
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise _failed(f"{tokenizer.name} holds no vocabulary") from error
-    if not base or len(base) > _MOST_TOKENS or sorted(by_id) != list(range(len(base))):
-        raise _failed(f"the ids of the vocabulary in {tokenizer.name} do not count up from 0")
+        raise _conversion_error(f"{tokenizer.name} contains no vocabulary") from error
+    if not base or len(base) > _MAX_TOKENS or sorted(by_id) != list(range(len(base))):
+        raise _conversion_error(f"the token ids in {tokenizer.name} are not consecutive from 0")
     byte_of = _byte_alphabet()
     try:
         return [bytes(byte_of[char] for char in by_id[index]) for index in range(len(by_id))]
     except KeyError as error:
-        raise _failed(f"{tokenizer.name} has a token outside GPT-2's alphabet: {error}") from error
+        raise _conversion_error(
+            f"{tokenizer.name} has a token outside GPT-2's byte alphabet: {error}"
+        ) from error
 
 
 def _byte_alphabet() -> dict[str, int]:
-    """GPT-2's printable stand-in for each byte, reversed (`bytes_to_unicode` of its encoder)."""
+    """Return the byte for each character of GPT-2's alphabet: its `bytes_to_unicode`, inverted."""
     kept = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1)]
     kept += range(ord("®"), ord("ÿ") + 1)
     moved = [byte for byte in range(256) if byte not in kept]
@@ -135,80 +139,84 @@ def _byte_alphabet() -> dict[str, int]:
     }
 
 
-def _targets(source: VariableFile) -> Iterator[_Target]:
+def _targets(source: VariableFile) -> Iterator[_TargetTensor]:
     for name, variable in source.variables.items():
-        # An alias stands for weights that are written under their own name already.
+        # The weights behind an alias are written under their own name.
         if variable.name != name or name.rsplit("/", 1)[-1] in _SETTINGS:
             continue
         if variable.dtype not in {0, 4}:
-            raise _failed(f"{name} is quantised; only float16 and float32 can be converted")
+            raise _conversion_error(f"{name} is quantised; only float16 and float32 are supported")
         if not variable.shape:
-            raise _failed(f"{name} has no dimensions")
-        names = _names(name)
+            raise _conversion_error(f"{name} has no dimensions")
+        names = _target_names(name)
         rows, rest = divmod(variable.shape[0], len(names))
         if rest:
-            raise _failed(f"{name} of shape {variable.shape} does not hold {len(names)} tensors")
+            raise _conversion_error(
+                f"{name} of shape {variable.shape} cannot be split into {len(names)} tensors"
+            )
         for index, target in enumerate(names):
-            # Whisper's keys have no bias; CTranslate2 stores zeros for it.
+            # Whisper's key projections have no bias; CTranslate2 stores zeros for it.
             if not target.endswith(".key.bias"):
-                yield _Target(target, variable, index * rows, (index + 1) * rows)
+                yield _TargetTensor(target, variable, index * rows, (index + 1) * rows)
 
 
-def _names(name: str) -> tuple[str, ...]:
-    if name in _WHOLE:
-        return (_WHOLE[name],)
+def _target_names(name: str) -> tuple[str, ...]:
+    if name in _TENSOR_NAMES:
+        return (_TENSOR_NAMES[name],)
     match = _LAYER.match(name)
-    if match is None or match[3] not in _IN_LAYER:
-        raise _failed(f"it holds a tensor that Whisper does not have, {name}")
+    if match is None or match[3] not in _LAYER_TENSORS:
+        raise _conversion_error(f"it contains a tensor that Whisper does not have, {name}")
     side, layer, module, part = match.groups()
-    return tuple(f"{side}.blocks.{layer}.{each}.{_PART[part]}" for each in _IN_LAYER[module])
+    return tuple(
+        f"{side}.blocks.{layer}.{each}.{_PARAMETERS[part]}" for each in _LAYER_TENSORS[module]
+    )
 
 
-def _write(out: BinaryIO, source: VariableFile, target: _Target) -> None:
+def _write_target(out: BinaryIO, source: VariableFile, target: _TargetTensor) -> None:
     shape = (target.stop - target.start, *target.source.shape[1:])
     half = len(shape) > 1 and not target.name.endswith("positional_embedding")
     if target.name.endswith(("conv1.bias", "conv2.bias")):
         shape = (*shape, 1)
-    chunks = source.values(target.source, target.start, target.stop)
+    chunks = source.read_values(target.source, target.start, target.stop)
     write_tensor(out, target.name, shape, chunks, half=half)
 
 
 def _hyperparameters(source: VariableFile) -> Hyperparameters:
-    def shape(name: str, rank: int) -> tuple[int, ...]:
-        found = source.variable(name).shape
+    def shape_of(name: str, rank: int) -> tuple[int, ...]:
+        found = source.find_variable(name).shape
         if len(found) != rank or not math.prod(found):
-            raise _failed(f"{name} has the shape {found}")
+            raise _conversion_error(f"{name} has the shape {found}")
         return found
 
-    n_vocab, n_text_state = shape("decoder/embeddings/weight", 2)
-    n_audio_ctx, n_audio_state = shape("encoder/position_encodings/encodings", 2)
-    n_text_ctx, _ = shape("decoder/position_encodings/encodings", 2)
-    _, n_mels, _ = shape("encoder/conv1/weight", 3)
+    n_vocab, n_text_state = shape_of("decoder/embeddings/weight", 2)
+    n_audio_ctx, n_audio_state = shape_of("encoder/position_encodings/encodings", 2)
+    n_text_ctx, _ = shape_of("decoder/position_encodings/encodings", 2)
+    _, n_mels, _ = shape_of("encoder/conv1/weight", 3)
     return Hyperparameters(
         n_vocab=n_vocab,
         n_audio_ctx=n_audio_ctx,
         n_audio_state=n_audio_state,
-        n_audio_head=source.scalar("encoder/num_heads"),
-        n_audio_layer=_layers(source, "encoder"),
+        n_audio_head=source.read_scalar("encoder/num_heads"),
+        n_audio_layer=_count_layers(source, "encoder"),
         n_text_ctx=n_text_ctx,
         n_text_state=n_text_state,
-        n_text_head=source.scalar("decoder/num_heads"),
-        n_text_layer=_layers(source, "decoder"),
+        n_text_head=source.read_scalar("decoder/num_heads"),
+        n_text_layer=_count_layers(source, "decoder"),
         n_mels=n_mels,
     )
 
 
-def _layers(source: VariableFile, side: str) -> int:
+def _count_layers(source: VariableFile, side: str) -> int:
     matches = (_LAYER.match(name) for name in source.variables)
     numbers = {int(match[2]) for match in matches if match and match[1] == side}
     if not numbers or numbers != set(range(len(numbers))):
-        raise _failed(f"the layers of its {side} are {sorted(numbers)}")
+        raise _conversion_error(f"the layers of the {side} are numbered {sorted(numbers)}")
     return len(numbers)
 
 
-def _failed(why: str) -> ModelError:
+def _conversion_error(why: str) -> ModelError:
     return ModelError(
-        f"The speech model cannot be converted: {why}. Fetch it again; if that does not help, "
-        "pull another one (`prep-server models list`).",
+        f"Cannot convert the speech model: {why}. Fetch it again. If that does not help, pull "
+        "another one from `prep-server models list`.",
         code=ErrorCode.MODEL_CONVERSION,
     )

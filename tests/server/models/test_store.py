@@ -1,14 +1,13 @@
-"""Where models are kept."""
+"""The model store."""
 
 import os
 from pathlib import Path
 
 import pytest
 
-from prepserver.errors import Conflict
-from prepserver.models.errors import ModelError, ModelNotFound
-from prepserver.models.formats import GGML_MAGIC
-from prepserver.models.progress import Progress
+from prepserver.errors import Conflict, ModelError, ModelNotFound
+from prepserver.models.catalogue import GGML_MAGIC
+from prepserver.models.files import Progress
 from prepserver.models.store import ModelStore, detect_kind
 from prepserver.wire.error_codes import ErrorCode
 from tests.server.models.builders import catalogue, code_of, gguf, hub_entry
@@ -29,52 +28,58 @@ def outside(tmp_path: Path) -> Path:
     return path
 
 
-def put(store: ModelStore, data: bytes) -> Path:
+def write_model(store: ModelStore, data: bytes) -> Path:
     store.root.mkdir(exist_ok=True)
     path = store.root / "tiny.gguf"
     path.write_bytes(data)
     return path
 
 
-def test_a_model_that_is_not_here_says_how_to_fetch_it(store: ModelStore) -> None:
-    """The error is the command to type."""
+def test_the_path_of_a_missing_model_raises_with_the_command_that_fetches_it(
+    store: ModelStore,
+) -> None:
+    """The error names the command to run."""
     with pytest.raises(ModelNotFound, match="`prep-server models pull tiny`"):
-        store.path("tiny")
+        store.installed_path("tiny")
 
 
-def test_a_model_that_is_here_has_a_path(store: ModelStore) -> None:
-    """By its name, and the same through resolve."""
-    path = put(store, GOOD)
-    assert store.path("tiny") == store.resolve("tiny") == path
+def test_an_installed_model_is_found_by_name(store: ModelStore) -> None:
+    """`installed_path` and `resolve` return the same file."""
+    path = write_model(store, GOOD)
+    assert store.installed_path("tiny") == store.resolve("tiny") == path
 
 
-def test_a_model_that_was_cut_short_is_not_given_out(store: ModelStore) -> None:
-    """A file of another size than the catalogue's would crash an engine later."""
-    put(store, GOOD[:-1])
-    with pytest.raises(ModelError, match="cut short") as error:
-        store.path("tiny")
+def test_a_truncated_model_is_rejected(store: ModelStore) -> None:
+    """A file whose size differs from the catalogue's could crash an engine."""
+    write_model(store, GOOD[:-1])
+    with pytest.raises(ModelError, match="truncated") as error:
+        store.installed_path("tiny")
     assert code_of(error) == "model_damaged"
 
 
-def test_the_list_shows_what_is_here(store: ModelStore, outside: Path) -> None:
-    """The catalogue's models with or without a path, then what was brought."""
-    assert [(model.name, model.path) for model in store.list()] == [("tiny", None)]
-    path = put(store, GOOD)
-    store.import_(outside)
+def test_the_list_holds_the_catalogue_and_the_imported_models(
+    store: ModelStore, outside: Path
+) -> None:
+    """Installed models have a path; imported files follow the catalogue."""
+    assert [(model.name, model.path) for model in store.list_models()] == [("tiny", None)]
+    path = write_model(store, GOOD)
+    store.import_file(outside)
     (store.root / "notes.txt").write_text("not a model")
-    assert [(model.name, model.kind, model.path) for model in store.list()] == [
+    assert [(model.name, model.kind, model.path) for model in store.list_models()] == [
         ("tiny", "llm", str(path)),
         ("mine.gguf", "llm", str(store.root / "mine.gguf")),
     ]
 
 
-def test_a_path_anywhere_is_taken(store: ModelStore, outside: Path) -> None:
-    """A model need not be in the store."""
+def test_a_model_outside_the_store_is_resolved_by_its_path(
+    store: ModelStore, outside: Path
+) -> None:
+    """`resolve` accepts the path of any model file."""
     assert store.resolve(str(outside)) == outside
 
 
-def test_a_path_to_something_else_is_refused(store: ModelStore, tmp_path: Path) -> None:
-    """A file that is no model, a file that is not there, and a name that nobody knows."""
+def test_resolve_rejects_other_files_and_unknown_names(store: ModelStore, tmp_path: Path) -> None:
+    """A file of another format, a missing file and an unknown name raise different errors."""
     text = tmp_path / "page.gguf"
     text.write_text("<!DOCTYPE html>")
     with pytest.raises(ModelError, match="a web page"):
@@ -85,8 +90,8 @@ def test_a_path_to_something_else_is_refused(store: ModelStore, tmp_path: Path) 
         store.resolve("tinny")
 
 
-def test_the_kinds_of_model_files(tmp_path: Path) -> None:
-    """llama.cpp's and whisper.cpp's magic numbers are told apart, all else is refused."""
+def test_the_kind_of_a_file_is_detected(tmp_path: Path) -> None:
+    """Files start with the magic number of llama.cpp or whisper.cpp; others are rejected."""
     path = tmp_path / "model"
     path.write_bytes(GOOD)
     assert detect_kind(path) == "llm"
@@ -98,83 +103,85 @@ def test_the_kinds_of_model_files(tmp_path: Path) -> None:
             detect_kind(path)
 
 
-def test_what_is_brought_is_found_by_its_file_name(store: ModelStore, outside: Path) -> None:
-    """The name that import gives works with path and resolve, and the original stays."""
-    steps: list[Progress] = []
-    name = store.import_(outside, steps.append)
+def test_an_imported_file_is_found_by_its_file_name(store: ModelStore, outside: Path) -> None:
+    """The returned name works with `installed_path` and `resolve`; the original stays."""
+    reports: list[Progress] = []
+    name = store.import_file(outside, reports.append)
     assert name == "mine.gguf"
-    assert store.path(name) == store.resolve(name) == store.root / "mine.gguf"
-    assert store.path(name).read_bytes() == outside.read_bytes() == OTHER
-    assert steps[-1] == Progress("mine.gguf", "copying", len(OTHER), len(OTHER))
+    assert store.installed_path(name) == store.resolve(name) == store.root / "mine.gguf"
+    assert store.installed_path(name).read_bytes() == outside.read_bytes() == OTHER
+    assert reports[-1] == Progress("mine.gguf", "copying", len(OTHER), len(OTHER))
     store.verify(name)
 
 
-def test_what_is_brought_may_be_a_model_of_the_catalogue(store: ModelStore, outside: Path) -> None:
-    """A file with the catalogue's hash becomes that model, whatever it was called."""
+def test_an_imported_file_may_be_a_model_of_the_catalogue(store: ModelStore, outside: Path) -> None:
+    """A file with the hash of a catalogue model is installed as that model."""
     outside.write_bytes(GOOD)
-    assert store.import_(outside) == "tiny"
-    assert store.path("tiny").read_bytes() == GOOD
+    assert store.import_file(outside) == "tiny"
+    assert store.installed_path("tiny").read_bytes() == GOOD
 
 
-def test_bringing_overwrites_nothing_else(store: ModelStore, outside: Path) -> None:
-    """The same file twice is fine, another of its name is a conflict, and the first stays."""
-    store.import_(outside)
-    assert store.import_(outside) == "mine.gguf"
+def test_an_import_never_overwrites_a_different_file(store: ModelStore, outside: Path) -> None:
+    """The same file can be imported twice; a different file of its name is a conflict."""
+    store.import_file(outside)
+    assert store.import_file(outside) == "mine.gguf"
     outside.write_bytes(gguf(b"changed"))
     with pytest.raises(Conflict, match="Rename"):
-        store.import_(outside)
-    assert store.path("mine.gguf").read_bytes() == OTHER
+        store.import_file(outside)
+    assert store.installed_path("mine.gguf").read_bytes() == OTHER
 
 
-def test_bringing_cannot_pose_as_a_model_of_the_catalogue(store: ModelStore, outside: Path) -> None:
-    """A file with the catalogue's file name but another content is refused."""
+def test_an_import_cannot_replace_a_model_of_the_catalogue(
+    store: ModelStore, outside: Path
+) -> None:
+    """A file with the file name of a catalogue model but another hash is rejected."""
     impostor = outside.rename(outside.with_name("tiny.gguf"))
     with pytest.raises(Conflict):
-        store.import_(impostor)
+        store.import_file(impostor)
     assert not (store.root / "tiny.gguf").exists()
 
 
-def test_bringing_what_is_no_model_leaves_nothing(store: ModelStore, tmp_path: Path) -> None:
-    """A text, a folder and nothing at all are refused before the store is touched."""
+def test_a_failed_import_does_not_create_the_store(store: ModelStore, tmp_path: Path) -> None:
+    """A text file, a folder and a missing file are rejected before the store is created."""
     text = tmp_path / "notes.gguf"
     text.write_text("hello")
     with pytest.raises(ModelError):
-        store.import_(text)
+        store.import_file(text)
     for path in (tmp_path, tmp_path / "nothing.gguf"):
         with pytest.raises(ModelNotFound):
-            store.import_(path)
+            store.import_file(path)
     assert not store.root.exists()
 
 
-def test_verify_notices_one_changed_byte(store: ModelStore) -> None:
-    """The size is right and the content is not; the file is left where it is."""
-    path = put(store, GOOD)
+def test_verify_detects_one_changed_byte(store: ModelStore) -> None:
+    """The size is unchanged, the content is not; the file stays in place."""
+    path = write_model(store, GOOD)
     store.verify("tiny")
     path.write_bytes(GOOD[:-1] + b"!")
-    with pytest.raises(ModelError, match=r"is damaged.*`prep-server models pull tiny`"):
+    with pytest.raises(ModelError, match=r"corrupt.*`prep-server models pull tiny`"):
         store.verify("tiny")
     assert path.exists()
 
 
-def test_a_file_with_another_hash_is_not_started_by_name(store: ModelStore) -> None:
-    """A file of the right size that is not the catalogue's is refused, again and again; by its
-    path it may be used."""
-    path = put(store, GOOD)
+def test_a_file_with_a_wrong_hash_is_not_resolved_by_name(store: ModelStore) -> None:
+    """A file of the right size but the wrong content is rejected every time; its path is still
+    accepted."""
+    path = write_model(store, GOOD)
     assert store.resolve("tiny") == path
     path.write_bytes(GOOD[:-1] + b"!")
     os.utime(path, ns=(1, 1))
     for _ in range(2):
-        with pytest.raises(ModelError, match=r"is not tiny.*`prep-server models pull tiny`") as got:
+        with pytest.raises(ModelError, match=r"corrupt.*`prep-server models pull tiny`") as error:
             store.resolve("tiny")
-        assert got.value.code == ErrorCode.MODEL_HASH
+        assert error.value.code == ErrorCode.MODEL_HASH
     assert store.resolve(str(path)) == path
 
 
-def test_a_model_in_a_folder_for_reading_alone(
+def test_a_model_in_a_read_only_folder_is_resolved(
     store: ModelStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """That it was found whole cannot be noted there, and need not be."""
-    path = put(store, GOOD)
+    """A receipt that cannot be written is not an error."""
+    path = write_model(store, GOOD)
 
     def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
@@ -183,43 +190,43 @@ def test_a_model_in_a_folder_for_reading_alone(
     assert store.resolve("tiny") == path
 
 
-def test_damage_found_once_is_not_forgotten(store: ModelStore) -> None:
-    """After verify failed, a fetch does not go by the old receipt, even if the time was kept."""
-    path = put(store, GOOD)
+def test_verify_invalidates_the_receipt_of_a_corrupt_file(store: ModelStore) -> None:
+    """After a failed verification, a pull reads the file even if its modification time is old."""
+    path = write_model(store, GOOD)
     (entry,) = store.catalogue.models
     assert store.is_intact(entry)
     times = path.stat()
     path.write_bytes(GOOD[:-1] + b"!")
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
-    assert store.is_intact(entry), "the file is not read again while nothing hints at a change"
+    assert store.is_intact(entry), "a file whose size and time are unchanged is not read again"
     with pytest.raises(ModelError):
         store.verify("tiny")
     assert not store.is_intact(entry)
 
 
-def test_a_whole_file_is_read_once(store: ModelStore) -> None:
-    """The second look at an unchanged file of gigabytes costs nothing."""
-    put(store, GOOD)
+def test_an_intact_file_is_read_once(store: ModelStore) -> None:
+    """The second check of an unchanged file uses the receipt."""
+    write_model(store, GOOD)
     (entry,) = store.catalogue.models
-    steps: list[Progress] = []
-    assert store.is_intact(entry, steps.append)
-    assert steps
-    steps.clear()
-    assert store.is_intact(entry, steps.append)
-    assert steps == []
+    reports: list[Progress] = []
+    assert store.is_intact(entry, reports.append)
+    assert reports
+    reports.clear()
+    assert store.is_intact(entry, reports.append)
+    assert reports == []
 
 
-def test_a_broken_receipt_is_no_receipt(store: ModelStore) -> None:
-    """Whatever is in the file beside the model, the model itself decides."""
-    put(store, GOOD)
+def test_an_invalid_receipt_is_ignored(store: ModelStore) -> None:
+    """With an invalid receipt, the model is verified by its content."""
+    write_model(store, GOOD)
     (store.root / ".tiny.gguf.json").write_bytes(b'{"sha256": 1')
     (entry,) = store.catalogue.models
     assert store.is_intact(entry)
 
 
-def test_a_folder_that_cannot_be_made(tmp_path: Path, outside: Path) -> None:
-    """Where a file is in the way, the error says what can be done."""
+def test_a_store_that_cannot_be_created_is_reported(tmp_path: Path, outside: Path) -> None:
+    """A file in place of the folder raises a ModelError."""
     blocked = tmp_path / "file"
     blocked.write_text("in the way")
     with pytest.raises(ModelError, match="try again"):
-        ModelStore(blocked / "store", catalogue(hub_entry("tiny", GOOD))).import_(outside)
+        ModelStore(blocked / "store", catalogue(hub_entry("tiny", GOOD))).import_file(outside)

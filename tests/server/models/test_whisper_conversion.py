@@ -1,4 +1,4 @@
-"""CTranslate2's Whisper to ggml."""
+"""Conversion of CTranslate2 Whisper models to ggml."""
 
 import io
 import struct
@@ -10,7 +10,7 @@ import pytest
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from prepserver.models.errors import ModelError
+from prepserver.errors import ModelError
 from prepserver.models.mel import filter_bank
 from prepserver.models.whisper_conversion import convert, read_vocabulary
 from tests.server.models.builders import (
@@ -23,7 +23,7 @@ from tests.server.models.builders import (
 
 
 class Ggml(Struct):
-    """A ggml file, read back without the code under test."""
+    """The content of a ggml file, parsed independently of the code under test."""
 
     hyperparameters: tuple[int, ...]
     filters: NDArray[np.float32]
@@ -63,16 +63,16 @@ def converted(
     return out.getvalue()
 
 
-def test_header(tmp_path: Path) -> None:
-    """The hyperparameters come from the shapes, the filters and the tokens follow them."""
+def test_the_header_follows_from_the_source(tmp_path: Path) -> None:
+    """Hyperparameters come from the shapes; filters and tokens follow them."""
     ggml = read_ggml(converted(tmp_path, whisper_variables()))
     assert ggml.hyperparameters == (6, 7, STATE, 2, 1, 5, STATE, 2, 1, 80, 1)
     assert (ggml.filters == filter_bank(80)).all()
     assert ggml.tokens == [b"a", b" b", b"\xe9"]
 
 
-def test_stacked_matrices_are_taken_apart(tmp_path: Path) -> None:
-    """Query, key and value of self-attention, key and value of cross-attention."""
+def test_stacked_matrices_are_split(tmp_path: Path) -> None:
+    """Self-attention is split into query, key and value, cross-attention into key and value."""
     variables = whisper_variables()
     tensors = read_ggml(converted(tmp_path, variables)).tensors
 
@@ -92,8 +92,8 @@ def test_stacked_matrices_are_taken_apart(tmp_path: Path) -> None:
     assert (tensors["decoder.blocks.0.cross_attn.value.bias"] == bias[STATE:]).all()
 
 
-def test_the_tensors_are_those_of_whisper(tmp_path: Path) -> None:
-    """All names that whisper.cpp asks for are there, and no other: keys have no bias."""
+def test_the_output_has_exactly_the_tensors_of_whisper(tmp_path: Path) -> None:
+    """Every name that whisper.cpp requires is present, and no other: keys have no bias."""
     tensors = read_ggml(converted(tmp_path, whisper_variables())).tensors
     expected = {
         "decoder.token_embedding.weight",
@@ -115,8 +115,8 @@ def test_the_tensors_are_those_of_whisper(tmp_path: Path) -> None:
     assert set(tensors) == expected
 
 
-def test_precision(tmp_path: Path) -> None:
-    """Vectors, positions and the convolutions' biases are float32, all else float16."""
+def test_vectors_are_float32_and_matrices_float16(tmp_path: Path) -> None:
+    """Vectors, positional embeddings and convolution biases are float32, the rest is float16."""
     tensors = read_ggml(converted(tmp_path, whisper_variables())).tensors
     single = {name for name, tensor in tensors.items() if tensor.dtype == np.float32}
     flat = {name for name, tensor in tensors.items() if tensor.ndim == 1}
@@ -126,8 +126,8 @@ def test_precision(tmp_path: Path) -> None:
     assert {tensors[name].shape for name in columns} == {(STATE, 1)}
 
 
-def test_a_model_of_single_precision_is_halved(tmp_path: Path) -> None:
-    """Float32 weights end as the float16 that is nearest."""
+def test_float32_matrices_are_rounded_to_float16(tmp_path: Path) -> None:
+    """Float32 weights become the nearest float16."""
     variables = whisper_variables()
     weight = np.random.default_rng(1).standard_normal((6, STATE)).astype(np.float32)
     variables["decoder/embeddings/weight"] = weight
@@ -135,8 +135,8 @@ def test_a_model_of_single_precision_is_halved(tmp_path: Path) -> None:
     assert (tensors["decoder.token_embedding.weight"] == weight.astype(np.float16)).all()
 
 
-def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
-    """Nothing of the time or the machine gets into the file."""
+def test_the_conversion_is_deterministic(tmp_path: Path) -> None:
+    """Two conversions of one model give the same bytes."""
     variables = whisper_variables()
     assert converted(tmp_path, variables) == converted(tmp_path, variables)
 
@@ -153,13 +153,13 @@ ODD = np.ones((STATE + 1, STATE), np.float16)
 @pytest.mark.parametrize(
     ("variables", "why"),
     [
-        (without("encoder/num_heads"), "there is no encoder/num_heads"),
-        (without("encoder/conv1/weight"), "there is no encoder/conv1/weight"),
+        (without("encoder/num_heads"), "no variable encoder/num_heads"),
+        (without("encoder/conv1/weight"), "no variable encoder/conv1/weight"),
         (whisper_variables() | {"encoder/strange/weight": ODD}, "encoder/strange/weight"),
         (whisper_variables() | {"encoder/conv1/weight": ODD}, "has the shape"),
         (
             whisper_variables() | {"encoder/layer_0/self_attention/linear_0/weight": ODD},
-            "does not hold 3 tensors",
+            "3 tensors",
         ),
         (
             whisper_variables() | {"decoder/embeddings/weight": ODD.astype(np.int8)},
@@ -170,7 +170,7 @@ ODD = np.ones((STATE + 1, STATE), np.float16)
                 name.replace("layer_0", "layer_7") if name.startswith("enc") else name: value
                 for name, value in whisper_variables().items()
             },
-            r"layers of its encoder are \[7\]",
+            r"layers of the encoder .*\[7\]",
         ),
         (
             whisper_variables() | {"decoder/embeddings/weight": np.ones((2, 4), np.float16)},
@@ -178,16 +178,16 @@ ODD = np.ones((STATE + 1, STATE), np.float16)
         ),
     ],
 )
-def test_a_model_that_is_no_whisper_is_refused(
+def test_an_invalid_whisper_model_is_rejected(
     tmp_path: Path, variables: Variables, why: str
 ) -> None:
-    """Missing, strange and misshapen tensors are named in the error."""
+    """Missing, unknown and misshapen tensors are named in the error."""
     with pytest.raises(ModelError, match=why):
         converted(tmp_path, variables)
 
 
-def test_another_architecture_is_refused(tmp_path: Path) -> None:
-    """CTranslate2 holds translators too."""
+def test_another_architecture_is_rejected(tmp_path: Path) -> None:
+    """CTranslate2 also stores translation models."""
     with pytest.raises(ModelError, match="TransformerSpec, not a Whisper"):
         converted(tmp_path, whisper_variables(), specification="TransformerSpec")
 
@@ -195,27 +195,27 @@ def test_another_architecture_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        (b"{", "holds no vocabulary"),
-        (b"[" * 100_000, "holds no vocabulary"),
-        (b"\xff\xfe", "holds no vocabulary"),
-        (b"[]", "holds no vocabulary"),
-        (b'{"model": {"vocab": {"a": "x"}}}', "holds no vocabulary"),
-        (b'{"model": {"vocab": {}}}', "do not count"),
-        (b'{"model": {"vocab": {"a": 0, "b": 2}}}', "do not count"),
-        (b'{"model": {"vocab": {"a": 0, "b": 0}}}', "do not count"),
-        (tokenizer_json(["a", "\N{SNOWMAN}"]), "outside GPT-2's alphabet"),
+        (b"{", "no vocabulary"),
+        (b"[" * 100_000, "no vocabulary"),
+        (b"\xff\xfe", "no vocabulary"),
+        (b"[]", "no vocabulary"),
+        (b'{"model": {"vocab": {"a": "x"}}}', "no vocabulary"),
+        (b'{"model": {"vocab": {}}}', "consecutive"),
+        (b'{"model": {"vocab": {"a": 0, "b": 2}}}', "consecutive"),
+        (b'{"model": {"vocab": {"a": 0, "b": 0}}}', "consecutive"),
+        (tokenizer_json(["a", "\N{SNOWMAN}"]), "byte alphabet"),
     ],
 )
-def test_a_broken_vocabulary_is_refused(tmp_path: Path, text: bytes, why: str) -> None:
-    """Whatever is in the file, the answer is an error that names it."""
+def test_an_invalid_vocabulary_is_rejected(tmp_path: Path, text: bytes, why: str) -> None:
+    """Any invalid tokenizer file raises a ModelError."""
     path = tmp_path / "tokenizer.json"
     path.write_bytes(text)
     with pytest.raises(ModelError, match=why):
         read_vocabulary(path)
 
 
-def test_every_byte_has_a_letter(tmp_path: Path) -> None:
-    """GPT-2's alphabet stands for all 256 bytes, each once."""
+def test_every_byte_has_a_character(tmp_path: Path) -> None:
+    """GPT-2's alphabet represents all 256 bytes, each once."""
     kept = [*range(33, 127), *range(161, 173), *range(174, 256)]
     letters = [chr(byte) for byte in kept] + [chr(256 + index) for index in range(68)]
     path = tmp_path / "tokenizer.json"
