@@ -70,8 +70,8 @@ def test_users_are_listed_rotated_and_removed(data_dir: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "code", "says"),
     [
-        (("users", "rotate", "nobody"), 1, "users list"),
-        (("users", "remove", "nobody"), 1, "users list"),
+        (("users", "rotate", "unknown"), 1, "users list"),
+        (("users", "remove", "unknown"), 1, "users list"),
         (("users", "add", " "), 1, "printable"),
         (("serve", "--port", "99999"), 2, "from --port"),
         (("serve", "--port", "many"), 2, "--port"),
@@ -137,9 +137,9 @@ def test_administrators_are_added_promoted_and_demoted(data_dir: Path) -> None:
         ("ada", False),
         ("bob", True),
     ]
-    unknown = run("users", "promote", "nobody")
+    unknown = run("users", "promote", "unknown")
     assert unknown.exit_code == 1
-    assert "no user named nobody" in unknown.stderr
+    assert "no user named unknown" in unknown.stderr
 
 
 def test_stats_errors(data_dir: Path) -> None:
@@ -173,6 +173,6 @@ async def test_calls_are_filtered_by_user(data_dir: Path) -> None:
     assert run_json("calls", "--user", "ada")["request"] == "for ada"
     run("users", "remove", "ada")
     assert run_json("calls", "--user", ada["id"])["request"] == "for ada"
-    assert "No matching calls" in run("calls", "--user", "nobody").stdout
+    assert "No matching calls" in run("calls", "--user", "unknown").stdout
     assert "No matching calls" in run("calls", "--since", "5s").stdout
     assert len(run("calls").stdout.splitlines()) == 3

@@ -1,4 +1,4 @@
-"""Budgets of tokens and of computing: exact, and remembered."""
+"""Budgets of tokens and model time: exact counts, stored on disk."""
 
 import asyncio
 from pathlib import Path
@@ -14,7 +14,9 @@ from tests.support.loop import asynchronous
 HOUR = 3_600.0
 
 
-def budgets(tmp_path: Path, clock: ManualClock, tokens: int = 0, seconds: float = 0.0) -> Budgets:
+def open_budgets(
+    tmp_path: Path, clock: ManualClock, tokens: int = 0, seconds: float = 0.0
+) -> Budgets:
     return Budgets(tmp_path / "budgets.sqlite", clock, tokens=tokens, seconds=seconds, window=HOUR)
 
 
@@ -22,20 +24,20 @@ def budgets(tmp_path: Path, clock: ManualClock, tokens: int = 0, seconds: float 
     ("name", "tokens", "seconds"), [("tokens", 100, 0.0), ("seconds", 0, 100.0)]
 )
 @asynchronous
-async def test_who_has_used_a_budget_up_is_refused_until_the_window_ends(
+async def test_a_spent_budget_rejects_calls_until_the_window_ends(
     tmp_path: Path, name: str, tokens: int, seconds: float
 ) -> None:
-    """The error says which budget, how much was used and when it is whole again; others go on."""
+    """A spent budget rejects the user's calls, with its details, until the window ends."""
     clock = ManualClock()
-    store = budgets(tmp_path, clock, tokens, seconds)
+    store = open_budgets(tmp_path, clock, tokens, seconds)
     await store.spend("u", tokens=99, seconds=99.0)
     await store.check("u")
     await store.spend("u", tokens=5, seconds=5.0)
-    with pytest.raises(RateLimited) as told:
+    with pytest.raises(RateLimited) as caught:
         await store.check("u")
-    assert told.value.code == ErrorCode.BUDGET_SPENT
+    assert caught.value.code == ErrorCode.BUDGET_SPENT
     reset = clock.now() + HOUR
-    assert told.value.details == {"budget": name, "limit": 100, "used": 104, "reset": reset}
+    assert caught.value.details == {"budget": name, "limit": 100, "used": 104, "reset": reset}
     await store.check("v")
     await clock.advance(HOUR - 1)
     with pytest.raises(RateLimited):
@@ -49,9 +51,9 @@ async def test_who_has_used_a_budget_up_is_refused_until_the_window_ends(
 
 
 @asynchronous
-async def test_a_hundred_at_once_are_counted_exactly(tmp_path: Path) -> None:
-    """No charge is lost between two that are written in the same moment."""
-    store = budgets(tmp_path, ManualClock(), tokens=1_000_000)
+async def test_concurrent_usage_is_counted_exactly(tmp_path: Path) -> None:
+    """A hundred concurrent updates are all counted."""
+    store = open_budgets(tmp_path, ManualClock(), tokens=1_000_000)
     await asyncio.gather(*(store.spend("u", tokens=n, seconds=0.5) for n in range(100)))
     spent = await store.usage("u")
     assert (spent.tokens, spent.seconds) == (4_950, 50.0)
@@ -59,13 +61,13 @@ async def test_a_hundred_at_once_are_counted_exactly(tmp_path: Path) -> None:
 
 
 @asynchronous
-async def test_what_was_spent_survives_a_restart(tmp_path: Path) -> None:
-    """What was used in one process is used in the next."""
+async def test_usage_survives_a_restart(tmp_path: Path) -> None:
+    """Usage is stored and counts after a restart."""
     clock = ManualClock()
-    first = budgets(tmp_path, clock, tokens=10)
+    first = open_budgets(tmp_path, clock, tokens=10)
     await first.spend("u", tokens=10)
     first.close()
-    second = budgets(tmp_path, clock, tokens=10)
+    second = open_budgets(tmp_path, clock, tokens=10)
     with pytest.raises(RateLimited):
         await second.check("u")
     second.close()
@@ -73,8 +75,8 @@ async def test_what_was_spent_survives_a_restart(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_without_budgets_nothing_is_counted(tmp_path: Path) -> None:
-    """A private server refuses nobody, and writes nothing."""
-    store = budgets(tmp_path, ManualClock())
+    """Without budgets no call is rejected and no usage stored."""
+    store = open_budgets(tmp_path, ManualClock())
     await store.spend("u", tokens=10**9, seconds=1e9)
     await store.check("u")
     assert await store.usage("u") == BudgetUsage()

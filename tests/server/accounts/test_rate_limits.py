@@ -1,4 +1,4 @@
-"""How many model requests a user may make: exact, under concurrency and across restarts."""
+"""Rate limits: exact under concurrency and across restarts."""
 
 import asyncio
 from pathlib import Path
@@ -14,15 +14,15 @@ from tests.support.loop import asynchronous
 DAY = 86_400.0
 
 
-def limiter(folder: Path, clock: ManualClock, limit: int = 3) -> RateLimiter:
+def open_limiter(folder: Path, clock: ManualClock, limit: int = 3) -> RateLimiter:
     return RateLimiter(folder / "ratelimit.sqlite", clock, limit=limit, window=DAY)
 
 
 @asynchronous
 async def test_the_window_opens_with_the_first_request(tmp_path: Path) -> None:
-    """Before it nothing is counted and there is no reset; asking costs nothing."""
+    """The window opens with the first request; reading the quota does not open it."""
     clock = ManualClock()
-    limits = limiter(tmp_path, clock)
+    limits = open_limiter(tmp_path, clock)
     assert await limits.quota("u") == Quota(limit=3, remaining=3)
     await clock.advance(100)
     assert await limits.charge("u", "r1") == Quota(limit=3, remaining=2, reset=clock.now() + DAY)
@@ -31,26 +31,26 @@ async def test_the_window_opens_with_the_first_request(tmp_path: Path) -> None:
 
 
 @asynchronous
-async def test_the_request_over_the_limit_is_refused_with_the_time_of_the_reset(
+async def test_requests_over_the_limit_are_rejected(
     tmp_path: Path,
 ) -> None:
-    """The error carries what a client needs to wait for."""
+    """A request over the limit is rejected with the time of the reset."""
     clock = ManualClock()
-    limits = limiter(tmp_path, clock)
+    limits = open_limiter(tmp_path, clock)
     for number in range(3):
         await limits.charge("u", f"r{number}")
     with pytest.raises(RateLimited) as caught:
         await limits.charge("u", "r3")
     assert caught.value.details == {"limit": 3, "remaining": 0, "reset": clock.now() + DAY}
     assert await limits.quota("u") == Quota(limit=3, remaining=0, reset=clock.now() + DAY)
-    assert (await limits.charge("somebody else", "r")).remaining == 2
+    assert (await limits.charge("v", "r")).remaining == 2
     limits.close()
 
 
 @asynchronous
-async def test_fifty_requests_at_once_are_counted_exactly(tmp_path: Path) -> None:
-    """Of fifty with an allowance of twenty, twenty pass, whatever the order."""
-    limits = limiter(tmp_path, ManualClock(), limit=20)
+async def test_concurrent_requests_are_counted_exactly(tmp_path: Path) -> None:
+    """Of fifty concurrent requests with a limit of twenty, exactly twenty pass."""
+    limits = open_limiter(tmp_path, ManualClock(), limit=20)
     outcomes = await asyncio.gather(
         *(limits.charge("u", f"r{number}") for number in range(50)), return_exceptions=True
     )
@@ -63,8 +63,8 @@ async def test_fifty_requests_at_once_are_counted_exactly(tmp_path: Path) -> Non
 
 @asynchronous
 async def test_the_same_request_is_charged_once(tmp_path: Path) -> None:
-    """A turn taken up again after a crash costs nothing more, even with nothing left."""
-    limits = limiter(tmp_path, ManualClock(), limit=2)
+    """A request is charged once, and a repeated one passes even if none is left."""
+    limits = open_limiter(tmp_path, ManualClock(), limit=2)
     quotas = await asyncio.gather(*(limits.charge("u", "same") for _ in range(10)))
     assert {quota.remaining for quota in quotas} == {1}
     await limits.charge("u", "other")
@@ -74,9 +74,9 @@ async def test_the_same_request_is_charged_once(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_the_window_ends_exactly_at_its_reset(tmp_path: Path) -> None:
-    """A moment before it is still closed; at it, a new one opens with the next request."""
+    """The window ends exactly at its reset, and the next request opens a new one."""
     clock = ManualClock()
-    limits = limiter(tmp_path, clock, limit=1)
+    limits = open_limiter(tmp_path, clock, limit=1)
     reset = (await limits.charge("u", "r1")).reset
     assert reset is not None
     await clock.advance(DAY - 1)
@@ -92,21 +92,21 @@ async def test_the_window_ends_exactly_at_its_reset(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_the_count_survives_a_restart(tmp_path: Path) -> None:
-    """What was used in one process is used in the next."""
+    """Charged requests are stored and count after a restart."""
     clock = ManualClock()
-    first = limiter(tmp_path, clock)
+    first = open_limiter(tmp_path, clock)
     quota = await first.charge("u", "r1")
     first.close()
-    second = limiter(tmp_path, clock)
+    second = open_limiter(tmp_path, clock)
     assert await second.quota("u") == quota
     assert (await second.charge("u", "r1")).remaining == 2
     second.close()
 
 
 @asynchronous
-async def test_a_limit_of_zero_counts_nothing(tmp_path: Path) -> None:
-    """A private server refuses nobody."""
-    limits = limiter(tmp_path, ManualClock(), limit=0)
+async def test_a_limit_of_zero_disables_the_limit(tmp_path: Path) -> None:
+    """With a limit of 0 no request is rejected."""
+    limits = open_limiter(tmp_path, ManualClock(), limit=0)
     for number in range(5):
         assert await limits.charge("u", f"r{number}") == Quota(limit=0, remaining=0)
     assert await limits.quota("u") == Quota(limit=0, remaining=0)

@@ -1,4 +1,4 @@
-"""Tokens: issued for five minutes, refused when expired, forged or foreign."""
+"""Tokens: lifetime, verification and the signing key."""
 
 import base64
 import json
@@ -32,27 +32,26 @@ def claims(**changed: Any) -> dict[str, Any]:
     return {name: value for name, value in {**good, **changed}.items() if value is not None}
 
 
-def forged(key: bytes = KEY, algorithm: str = "HS256", **changed: Any) -> str:
+def sign(key: bytes = KEY, algorithm: str = "HS256", **changed: Any) -> str:
     return jwt.encode(claims(**changed), key, algorithm=algorithm)
 
 
-def test_a_token_leads_to_its_user() -> None:
-    """What is issued is accepted, and a well-made claim by hand too, so that the tests below
-    fail for the reason they name."""
+def test_a_token_identifies_its_user() -> None:
+    """An issued token is accepted, and so is a valid handmade one, the base of the tests below."""
     tokens = Tokens(KEY, ManualClock())
     assert tokens.verify(tokens.issue("user-1").token) == "user-1"
-    assert tokens.verify(forged()) == "user-1"
+    assert tokens.verify(sign()) == "user-1"
 
 
-def test_tokens_are_told_apart() -> None:
-    """Two tokens of one user in one second differ by their jti."""
+def test_tokens_are_unique() -> None:
+    """Two tokens that a user receives in the same second differ."""
     tokens = Tokens(KEY, ManualClock())
     assert tokens.issue("u").token != tokens.issue("u").token
 
 
 @asynchronous
-async def test_a_token_lives_five_minutes() -> None:
-    """A second before its end it is good, at its end it has expired, and says so."""
+async def test_a_token_expires_after_five_minutes() -> None:
+    """A token is valid one second before its expiry, and expired at it."""
     clock = ManualClock()
     tokens = Tokens(KEY, clock)
     token = tokens.issue("user-1")
@@ -75,33 +74,33 @@ def _unsigned() -> str:
 @pytest.mark.parametrize(
     "token",
     [
-        pytest.param(forged(b"x" * 32), id="signed with another key"),
+        pytest.param(sign(b"x" * 32), id="signed with another key"),
         pytest.param(_unsigned(), id="alg none"),
-        pytest.param(forged(b"k" * 64, "HS512"), id="another algorithm"),
-        pytest.param(forged(iss="somebody"), id="another issuer"),
-        pytest.param(forged(aud="something"), id="another audience"),
-        pytest.param(forged(typ="refresh"), id="another type"),
+        pytest.param(sign(b"k" * 64, "HS512"), id="another algorithm"),
+        pytest.param(sign(iss="another"), id="another issuer"),
+        pytest.param(sign(aud="another"), id="another audience"),
+        pytest.param(sign(typ="refresh"), id="another type"),
         *(
             pytest.param(jwt.encode(claims(**{name: None}), KEY), id=f"without {name}")
             for name in ("iss", "aud", "typ", "jti", "sub", "iat", "exp")
         ),
-        pytest.param(forged(exp="tomorrow"), id="expiry is no number"),
-        pytest.param(forged()[:-4] + "AAAA", id="signature changed"),
+        pytest.param(sign(exp="tomorrow"), id="expiry is not a number"),
+        pytest.param(sign()[:-4] + "AAAA", id="signature changed"),
         pytest.param("", id="empty"),
-        pytest.param("a.b.c", id="no token"),
+        pytest.param("a.b.c", id="not a token"),
         pytest.param("ü.ü.ü", id="not ASCII"),
         pytest.param("x" * 100_000, id="long"),
     ],
 )
-def test_a_token_that_is_not_ours_is_refused(token: str) -> None:
-    """Whatever is wrong with it, the answer is the same."""
+def test_foreign_tokens_are_rejected(token: str) -> None:
+    """Every token that this server did not issue is rejected with the same code."""
     with pytest.raises(Unauthorized) as caught:
         Tokens(KEY, ManualClock()).verify(token)
     assert caught.value.code == ErrorCode.BAD_TOKEN
 
 
-def test_the_signing_key_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
-    """The second start finds the key of the first; nobody else can read it."""
+def test_the_signing_key_is_created_once_and_private(tmp_path: Path) -> None:
+    """The signing key is created once, with mode 0600."""
     path = tmp_path / "data" / "signing.key"
     key = load_signing_key(path)
     assert len(key) == 32
@@ -111,8 +110,8 @@ def test_the_signing_key_is_made_once_for_its_owner_alone(tmp_path: Path) -> Non
     assert load_signing_key(tmp_path / "other.key") != key
 
 
-def test_a_damaged_signing_key_is_not_used(tmp_path: Path) -> None:
-    """A short key would be guessable; the error says what to do."""
+def test_a_short_signing_key_is_rejected(tmp_path: Path) -> None:
+    """A signing key that is too short is rejected, since it would be guessable."""
     path = tmp_path / "signing.key"
     path.write_bytes(b"short")
     with pytest.raises(Unauthorized, match=r"signing\.key"):

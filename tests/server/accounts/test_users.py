@@ -1,4 +1,4 @@
-"""Who may call: names, access keys, and what is kept of them."""
+"""Users: names, access keys, roles and their storage."""
 
 import stat
 from pathlib import Path
@@ -15,15 +15,15 @@ from tests.support.loop import asynchronous
 
 @pytest.fixture
 def users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Users:
-    # The product's own cost is for attackers; here it would only be waited for.
+    # The real Argon2 cost would only slow the tests down.
     cheap = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
     monkeypatch.setattr("prepserver.accounts.users.PasswordHasher", lambda: cheap)
     return Users(tmp_path / "users.sqlite", ManualClock())
 
 
 @asynchronous
-async def test_a_new_users_key_opens(users: Users) -> None:
-    """Adding gives a key that leads to the user's id, again and again."""
+async def test_a_new_key_authenticates(users: Users) -> None:
+    """The key of a new user authenticates repeatedly."""
     new = users.add("ada")
     assert new.key.startswith(f"{KEY_PREFIX}_")
     for _ in range(2):
@@ -34,7 +34,7 @@ async def test_a_new_users_key_opens(users: Users) -> None:
 
 @asynchronous
 async def test_two_users_have_different_ids_and_keys(users: Users) -> None:
-    """A key leads to its own user alone."""
+    """Each key authenticates its own user."""
     one, two = users.add("one"), users.add("two")
     assert (await users.authenticate(one.key), await users.authenticate(two.key)) == (
         one.id,
@@ -44,8 +44,8 @@ async def test_two_users_have_different_ids_and_keys(users: Users) -> None:
     users.close()
 
 
-def test_keys_are_kept_hashed(users: Users, tmp_path: Path) -> None:
-    """Neither a key nor its secret half occurs in any file."""
+def test_keys_are_stored_hashed(users: Users, tmp_path: Path) -> None:
+    """No file contains a key or its secret part."""
     new = users.add("ada")
     replaced = users.rotate("ada")
     contents = b"".join(path.read_bytes() for path in tmp_path.iterdir())
@@ -57,8 +57,8 @@ def test_keys_are_kept_hashed(users: Users, tmp_path: Path) -> None:
         assert key.rpartition("_")[2].encode() not in contents
 
 
-def test_the_table_is_for_its_owner_alone(users: Users, tmp_path: Path) -> None:
-    """Nobody else at this machine can read the hashes, not even in the journal."""
+def test_the_database_is_private(users: Users, tmp_path: Path) -> None:
+    """The database and its journal have mode 0600."""
     users.add("ada")
     files = [path for path in tmp_path.iterdir() if path.name.startswith("users.sqlite")]
     assert len(files) > 1
@@ -68,8 +68,8 @@ def test_the_table_is_for_its_owner_alone(users: Users, tmp_path: Path) -> None:
 
 
 @asynchronous
-async def test_after_a_rotation_the_old_key_is_refused_at_once(users: Users) -> None:
-    """Even when it was used a moment before; the user stays the same."""
+async def test_rotation_revokes_the_old_key(users: Users) -> None:
+    """A new key revokes the old one immediately, even if that was just verified."""
     old = users.add("ada")
     await users.authenticate(old.key)
     new = users.rotate("ada")
@@ -80,8 +80,8 @@ async def test_after_a_rotation_the_old_key_is_refused_at_once(users: Users) -> 
 
 
 @asynchronous
-async def test_a_removed_user_is_refused_at_once(users: Users) -> None:
-    """By key and by id, even when the key was used a moment before."""
+async def test_a_removed_user_is_rejected(users: Users) -> None:
+    """The key and the id of a removed user are rejected immediately."""
     new = users.add("ada")
     await users.authenticate(new.key)
     users.remove("ada")
@@ -93,8 +93,8 @@ async def test_a_removed_user_is_refused_at_once(users: Users) -> None:
 
 
 @asynchronous
-async def test_what_is_no_key_is_refused(users: Users) -> None:
-    """A wrong secret, an unknown number, and things that are not keys look all the same."""
+async def test_invalid_keys_are_rejected(users: Users) -> None:
+    """All invalid keys are rejected with the same message, which does not contain the secret."""
     new = users.add("ada")
     prefix, number, secret = new.key.split("_")
     tampered = secret[:-1] + ("0" if secret[-1] != "0" else "1")
@@ -120,8 +120,8 @@ async def test_what_is_no_key_is_refused(users: Users) -> None:
     users.close()
 
 
-def test_a_name_is_taken_once(users: Users) -> None:
-    """Adding again is refused, unless a new key was asked for."""
+def test_names_are_unique(users: Users) -> None:
+    """Adding an existing name is rejected, unless a new key is requested."""
     first = users.add("ada")
     with pytest.raises(Conflict) as caught:
         users.add("ada")
@@ -134,23 +134,23 @@ def test_a_name_is_taken_once(users: Users) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "   ", "a\nb", "\x1b[31m", "x" * 101])
-def test_what_is_no_name_is_refused(users: Users, name: str) -> None:
-    """A name is short and can be printed on one line."""
+def test_invalid_names_are_rejected(users: Users, name: str) -> None:
+    """A name that is empty, too long or not printable is rejected."""
     with pytest.raises(BadRequest):
         users.add(name)
     users.close()
 
 
-def test_whoever_is_not_there_cannot_be_changed(users: Users) -> None:
-    """Rotating and removing name the command that helps."""
+def test_changing_an_unknown_user_fails(users: Users) -> None:
+    """Changing an unknown user fails and names the command that lists users."""
     for change in (users.rotate, users.remove):
         with pytest.raises(NotFound, match="users list"):
-            change("nobody")
+            change("unknown")
     users.close()
 
 
 def test_users_are_listed_by_name_without_keys(users: Users) -> None:
-    """The list has names, ids and times of creation."""
+    """Users are listed by name, with ids and times of creation, without keys."""
     for name in ("zoe", "ada"):
         users.add(name)
     listed = users.list()
@@ -160,8 +160,8 @@ def test_users_are_listed_by_name_without_keys(users: Users) -> None:
 
 
 @asynchronous
-async def test_another_process_sees_changes_at_once(users: Users, tmp_path: Path) -> None:
-    """The command line changes users while a server runs."""
+async def test_another_process_sees_changes_immediately(users: Users, tmp_path: Path) -> None:
+    """A running server sees changes that the command line makes."""
     running = Users(tmp_path / "users.sqlite", ManualClock())
     new = users.add("ada")
     assert await running.authenticate(new.key) == new.id
@@ -172,8 +172,8 @@ async def test_another_process_sees_changes_at_once(users: Users, tmp_path: Path
     users.close()
 
 
-def test_an_administrator_is_made_and_unmade(users: Users) -> None:
-    """By name; nobody is one unless somebody said so, and who was removed is none."""
+def test_the_administrator_role_is_granted_and_revoked(users: Users) -> None:
+    """The administrator role is granted and revoked by name, and ends with the user."""
     ada, bob = users.add("ada", admin=True), users.add("bob")
     assert (users.is_admin(ada.id), users.is_admin(bob.id)) == (True, False)
     users.set_admin("ada", False)
@@ -184,13 +184,13 @@ def test_an_administrator_is_made_and_unmade(users: Users) -> None:
     users.add("bob")
     assert [user.admin for user in users.list()] == [False, False]
     with pytest.raises(NotFound):
-        users.set_admin("nobody", True)
+        users.set_admin("unknown", True)
     users.close()
 
 
 @asynchronous
-async def test_a_new_key_changes_nobodys_standing(users: Users) -> None:
-    """Neither rotating nor replacing takes an administrator's right, or gives it unasked."""
+async def test_a_new_key_keeps_the_role(users: Users) -> None:
+    """Rotating or replacing a key neither grants nor revokes the administrator role."""
     ada = users.add("ada", admin=True)
     users.rotate("ada")
     users.add("ada", replace=True)
@@ -204,10 +204,8 @@ async def test_a_new_key_changes_nobodys_standing(users: Users) -> None:
 
 
 @asynchronous
-async def test_a_table_from_before_there_were_administrators_is_taken_on(
-    users: Users, tmp_path: Path
-) -> None:
-    """Everybody keeps their key, and nobody becomes an administrator by it."""
+async def test_a_database_without_administrators_is_migrated(users: Users, tmp_path: Path) -> None:
+    """A database without roles is migrated: keys stay valid, and no user gains a role."""
     new = users.add("ada")
     with users._database.transaction() as table:
         table.execute("ALTER TABLE users DROP COLUMN admin")

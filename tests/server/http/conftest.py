@@ -1,4 +1,4 @@
-"""One real server for all tests of the edge, with two users who share nothing."""
+"""One real server for all tests of the HTTP package, with two unrelated users."""
 
 from collections.abc import Iterator
 
@@ -16,25 +16,25 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def ada(server: Server) -> str:
-    """An access key."""
+    """The access key of a user."""
     return server.add_user("ada")
 
 
 @pytest.fixture(scope="session")
 def bob(server: Server) -> str:
-    """Another user's access key."""
+    """The access key of another user."""
     return server.add_user("bob")
 
 
 @pytest.fixture
 def interview(server: Server, ada: str) -> str:
-    """The id of a new interview of Ada's."""
+    """The id of a new interview of Ada."""
     return str(server.request("POST", "/api/interviews", key=ada, body={}).body["id"])
 
 
 @pytest.fixture
 def room(server: Server, ada: str, interview: str) -> Iterator[RoomClient]:
-    """Ada in her new interview, the first question asked."""
+    """A client in Ada's new interview, which has asked the first question."""
     with open_room(server.room("interview", interview, server.token(ada))) as socket:
         socket.wait_for_question()
         yield socket

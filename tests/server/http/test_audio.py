@@ -1,4 +1,4 @@
-"""Spoken answers in a real server's room: recordings, numbered frames, and what is neither."""
+"""Spoken answers in a room of a real server: recordings, frames and invalid audio."""
 
 import contextlib
 import wave
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.e2e
 
 
 def tone(seconds: float) -> bytes:
-    """Samples that are not silence."""
+    """Return audible PCM16 samples."""
     return b"\x00\x10\x00\xf0" * int(seconds * wire.SAMPLE_RATE / 2)
 
 
@@ -30,7 +30,7 @@ def frames(pcm: bytes) -> list[bytes]:
 
 
 def test_a_recording_in_one_message_is_an_answer(room: RoomClient, speech_dir: Path) -> None:
-    """A WAV file as it is, transcribed and followed by the next question."""
+    """A WAV file in one message is transcribed and followed by the next question."""
     [file] = speech_dir.glob("short-answer.wav")
     room.send(file.read_bytes())
     with wave.open(str(file)) as recording:
@@ -39,10 +39,10 @@ def test_a_recording_in_one_message_is_an_answer(room: RoomClient, speech_dir: P
     assert room.next_of_kind(wire.MessageKind.QUESTION).text.endswith("?")
 
 
-def test_how_an_answer_was_heard_can_be_asked_for(
+def test_the_transcription_of_an_answer(
     server: Server, room: RoomClient, ada: str, bob: str, interview: str
 ) -> None:
-    """By the owner alone, and of spoken answers alone."""
+    """The transcription of a spoken answer is available to its owner only."""
     room.send(tone(1.0))
     said = room.next_of_kind(wire.MessageKind.ANSWER)
     question = room.next_of_kind(wire.MessageKind.QUESTION)
@@ -66,38 +66,36 @@ def test_how_an_answer_was_heard_can_be_asked_for(
         pytest.param(bytes(limits.MAX_BINARY_FRAME + 2), "recording_too_long", id="over 4 MiB"),
     ],
 )
-def test_a_message_that_is_no_recording_is_told_why(
-    room: RoomClient, data: bytes, code: str
-) -> None:
-    """A typed error, and the question stays open."""
+def test_invalid_recordings_are_rejected(room: RoomClient, data: bytes, code: str) -> None:
+    """An invalid recording receives an error, and the question stays open."""
     room.send(data)
     assert room.next(wire.Failure).code == code
     room.check_interview_continues()
 
 
-def test_the_longest_recording_in_one_message_is_taken(room: RoomClient) -> None:
-    """Four MiB, two minutes."""
+def test_the_longest_recording_in_one_message_is_accepted(room: RoomClient) -> None:
+    """A recording of 4 MiB in one message is accepted."""
     room.send(tone(limits.MAX_BINARY_FRAME / wire.BYTES_PER_SECOND))
     assert "131.1 seconds" in room.next_of_kind(wire.MessageKind.ANSWER).text
 
 
-def test_a_message_larger_than_any_recording_ends_the_socket_and_not_the_room(
+def test_an_oversized_recording_closes_only_its_connection(
     server: Server, ada: str, room: RoomClient
 ) -> None:
-    """What is too long even to be read to its end is not read: the server hangs up."""
+    """A message far beyond the limit closes its connection; the interview continues."""
     hello = room.messages[0]
     assert isinstance(hello, wire.Hello)
     with open_room(server.room("interview", hello.room, server.token(ada))) as loud:
         loud.next(wire.Snapshot)
-        with contextlib.suppress(ConnectionClosed):  # if it hangs up before all is written
+        with contextlib.suppress(ConnectionClosed):  # if the server closes before all is written
             loud.send(bytes(3 * limits.MAX_BINARY_FRAME))
         with pytest.raises(ConnectionClosed):
             loud.wait_for(lambda m: False)
     room.check_interview_continues()
 
 
-def test_silence_is_told_as_such(room: RoomClient) -> None:
-    """No words are invented; the question stays open."""
+def test_silence_is_reported(room: RoomClient) -> None:
+    """A silent recording fails as `nothing_heard`, and the question stays open."""
     room.send(bytes(wire.BYTES_PER_SECOND))
     assert room.next(wire.Failure).code == ErrorCode.NOTHING_HEARD
     room.wait_for(lambda m: isinstance(m, wire.StateChanged) and m.state is wire.Phase.IDLE)
@@ -105,7 +103,7 @@ def test_silence_is_told_as_such(room: RoomClient) -> None:
 
 
 def test_frames_become_an_answer(room: RoomClient) -> None:
-    """Numbered frames, acknowledged as they are stored, make one recording."""
+    """Numbered frames are acknowledged and form one recording."""
     room.send(wire.AudioStart(id="r"))
     assert room.next(wire.AudioAck) == wire.AudioAck(id="r", frame=-1)
     sent = frames(tone(2.0))
@@ -116,10 +114,10 @@ def test_frames_become_an_answer(room: RoomClient) -> None:
     assert "2.0 seconds" in room.next_of_kind(wire.MessageKind.ANSWER).text
 
 
-def test_a_recording_goes_on_over_a_second_connection(
+def test_a_recording_is_resumed_on_another_connection(
     server: Server, ada: str, room: RoomClient
 ) -> None:
-    """The new socket is told what is stored, and sends what follows it."""
+    """Another connection learns the last stored frame and continues the recording."""
     hello = room.messages[0]
     assert isinstance(hello, wire.Hello)
     sent = frames(tone(3.0))
@@ -130,7 +128,7 @@ def test_a_recording_goes_on_over_a_second_connection(
             first.send(frame)
         while first.next(wire.AudioAck).frame < 20:
             pass
-        first.connection.socket.close()  # gone without a word
+        first.connection.socket.close()  # without a close frame
     room.send(wire.AudioStart(id="r"))
     stored = room.next(wire.AudioAck).frame
     assert stored >= 20
@@ -140,10 +138,10 @@ def test_a_recording_goes_on_over_a_second_connection(
     assert "3.0 seconds" in room.next_of_kind(wire.MessageKind.ANSWER).text
 
 
-def test_a_gap_in_the_frames_asks_the_client_to_come_back(
+def test_a_gap_in_the_frames_closes_the_connection(
     server: Server, ada: str, room: RoomClient
 ) -> None:
-    """Lost frames are sent again after a reconnect; nothing is transcribed with a hole."""
+    """A gap in the frames closes the connection; the client resends the missing frames."""
     hello = room.messages[0]
     assert isinstance(hello, wire.Hello)
     sent = frames(tone(1.0))
@@ -161,8 +159,8 @@ def test_a_gap_in_the_frames_asks_the_client_to_come_back(
     assert "1.0 seconds" in room.next_of_kind(wire.MessageKind.ANSWER).text
 
 
-def test_a_recording_that_ends_too_early_is_asked_for_again(room: RoomClient) -> None:
-    """`audio.stop` names more frames than there are: nothing is lost, nothing is guessed."""
+def test_a_stop_with_missing_frames_is_rejected(room: RoomClient) -> None:
+    """`audio.stop` with missing frames is rejected, and the recording can be completed."""
     sent = frames(tone(1.0))
     room.send(wire.AudioStart(id="r"))
     for frame in sent[:20]:
@@ -179,8 +177,8 @@ def test_a_recording_that_ends_too_early_is_asked_for_again(room: RoomClient) ->
     assert "1.0 seconds" in room.next_of_kind(wire.MessageKind.ANSWER).text
 
 
-def test_a_stop_sent_twice_is_one_answer(room: RoomClient) -> None:
-    """The second is acknowledged and changes nothing."""
+def test_a_repeated_stop_is_one_answer(room: RoomClient) -> None:
+    """A repeated `audio.stop` is acknowledged and changes nothing."""
     sent = frames(tone(1.0))
     room.send(wire.AudioStart(id="r"))
     for frame in sent:
@@ -194,8 +192,8 @@ def test_a_stop_sent_twice_is_one_answer(room: RoomClient) -> None:
     assert kinds.count(wire.MessageKind.ANSWER) == 1
 
 
-def test_an_empty_recording_by_frames_is_told(room: RoomClient) -> None:
-    """Started and stopped with nothing between."""
+def test_an_empty_recording_is_rejected(room: RoomClient) -> None:
+    """A recording without frames is rejected as `empty_recording`."""
     room.send(wire.AudioStart(id="r"))
     room.send(wire.AudioStop(id="r", frames=0))
     failure = room.next(wire.Failure)
@@ -204,8 +202,8 @@ def test_an_empty_recording_by_frames_is_told(room: RoomClient) -> None:
 
 
 @pytest.mark.parametrize("frame", [b"", b"\x00\x00", b"\x00\x00\x00\x00\x01"])
-def test_a_frame_that_is_none_is_told(room: RoomClient, frame: bytes) -> None:
-    """Shorter than its header, or half a sample."""
+def test_malformed_frames_are_rejected(room: RoomClient, frame: bytes) -> None:
+    """A frame with an incomplete header or half a sample is rejected as `bad_frame`."""
     room.send(wire.AudioStart(id="r"))
     room.send(frame)
     assert room.next(wire.Failure).code == ErrorCode.BAD_FRAME
@@ -213,11 +211,11 @@ def test_a_frame_that_is_none_is_told(room: RoomClient, frame: bytes) -> None:
     room.check_interview_continues()
 
 
-def test_a_recording_of_two_hours_is_cut_off_early(room: RoomClient) -> None:
-    """At the longest answer the client is told once; what it still sends does no harm."""
+def test_a_recording_that_is_too_long_is_rejected_once(room: RoomClient) -> None:
+    """A recording that exceeds the limit is rejected once; further frames are ignored."""
     room.send(wire.AudioStart(id="r"))
     second = tone(60.0)
-    for number in range(14):  # minutes, of ten that are allowed
+    for number in range(14):  # minutes; ten are allowed
         room.send(codec.pack_frame(number, second))
     failure = room.next(wire.Failure)
     assert (failure.code, failure.id) == ("recording_too_long", "r")

@@ -1,4 +1,4 @@
-"""Slow readers, silent clients and dead peers, in virtual time."""
+"""Slow readers, idle clients and dead connections, in virtual time."""
 
 from pathlib import Path
 
@@ -16,8 +16,8 @@ from tests.support.objects import Gate, call_to, eventually
 
 
 @asynchronous
-async def test_a_reader_that_stops_is_closed_with_4008_and_then_cut_off(tmp_path: Path) -> None:
-    """What waits for it is bounded; when it does not even read the close, it is aborted."""
+async def test_a_client_that_stops_reading_is_closed_and_aborted(tmp_path: Path) -> None:
+    """The queue of a client that stops reading is bounded; it is closed with 4008, then aborted."""
     async with echo_server(tmp_path) as it:
         slow, quick = await it.connect_client(), await it.connect_client()
         slow.write_blocked = True
@@ -39,8 +39,8 @@ async def test_a_reader_that_stops_is_closed_with_4008_and_then_cut_off(tmp_path
 
 
 @asynchronous
-async def test_a_slow_reader_that_reads_on_hears_why(tmp_path: Path) -> None:
-    """Behind the last whole message is the close frame, whose reason says how to resume."""
+async def test_a_slow_client_receives_the_close_frame(tmp_path: Path) -> None:
+    """A client that resumes reading receives one message and the close frame with a reason."""
     async with echo_server(tmp_path) as it:
         slow = await it.connect_client()
         slow.write_blocked = True
@@ -61,8 +61,8 @@ async def test_a_slow_reader_that_reads_on_hears_why(tmp_path: Path) -> None:
 
 
 @asynchronous
-async def test_a_reader_that_catches_up_loses_nothing(tmp_path: Path) -> None:
-    """What waited comes in order, then what is said later."""
+async def test_a_client_that_catches_up_loses_nothing(tmp_path: Path) -> None:
+    """Queued messages are delivered in order, followed by later ones."""
     async with echo_server(tmp_path) as it:
         client = await it.connect_client()
         client.write_blocked = True
@@ -75,8 +75,8 @@ async def test_a_reader_that_catches_up_loses_nothing(tmp_path: Path) -> None:
 
 
 @asynchronous
-async def test_pings_of_a_client_that_reads_nothing_do_not_pile_up(tmp_path: Path) -> None:
-    """One pong waits, for the last of them."""
+async def test_pongs_to_a_client_that_does_not_read_are_not_queued(tmp_path: Path) -> None:
+    """Only the pong for the last ping is kept for a client that does not read."""
     async with echo_server(tmp_path) as it:
         client = await it.connect_client()
         client.write_blocked = True
@@ -95,8 +95,8 @@ async def test_pings_of_a_client_that_reads_nothing_do_not_pile_up(tmp_path: Pat
 
 
 @asynchronous
-async def test_a_silent_client_is_asked_and_lives_when_it_answers(tmp_path: Path) -> None:
-    """For as long as it likes, at the price of a ping now and then; the object sleeps on."""
+async def test_an_idle_client_that_answers_pings_stays_connected(tmp_path: Path) -> None:
+    """An idle client that answers pings stays connected, and its object hibernates."""
     async with echo_server(tmp_path) as it:
         client = await it.connect_client()
         pings = 0
@@ -110,8 +110,8 @@ async def test_a_silent_client_is_asked_and_lives_when_it_answers(tmp_path: Path
 
 
 @asynchronous
-async def test_a_dead_peer_is_gone_within_forty_seconds(tmp_path: Path) -> None:
-    """It said nothing and answered no ping: aborted, and the room is told."""
+async def test_a_dead_connection_is_aborted_within_40_seconds(tmp_path: Path) -> None:
+    """A client that answers no ping is aborted, and the room is notified."""
     async with echo_server(tmp_path) as it:
         dead = await it.connect_client()
         await it.clock.advance(5)
@@ -124,8 +124,8 @@ async def test_a_dead_peer_is_gone_within_forty_seconds(tmp_path: Path) -> None:
 
 
 @asynchronous
-async def test_a_dead_peer_that_is_written_to_is_gone_as_soon(tmp_path: Path) -> None:
-    """That the kernel still takes messages for it is no sign of life."""
+async def test_writing_does_not_keep_a_dead_connection_alive(tmp_path: Path) -> None:
+    """Output that the kernel accepts does not count as data from the client."""
     async with echo_server(tmp_path) as it:
         dead = await it.connect_client()
         for _ in range(40):
@@ -135,8 +135,8 @@ async def test_a_dead_peer_that_is_written_to_is_gone_as_soon(tmp_path: Path) ->
 
 
 @asynchronous
-async def test_a_slow_reader_that_makes_way_is_alive(tmp_path: Path) -> None:
-    """Taking what was written is a sign of life even when there is no room for a ping."""
+async def test_a_slow_client_that_reads_is_alive(tmp_path: Path) -> None:
+    """Reading output counts as activity, even while a ping cannot be sent."""
     async with echo_server(tmp_path) as it:
         slow = await it.connect_client()
         for _ in range(10):
@@ -148,10 +148,10 @@ async def test_a_slow_reader_that_makes_way_is_alive(tmp_path: Path) -> None:
 
 
 @asynchronous
-async def test_a_client_whose_message_is_being_handled_is_not_dead(
+async def test_a_client_is_not_idle_while_its_message_is_handled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What it says meanwhile is not read; its silence begins when the room is done."""
+    """The idle time of a client starts when its message has been handled."""
     async with echo_server(tmp_path) as it:
         client = await it.connect_client()
         gate = Gate(monkeypatch, "a")
@@ -165,8 +165,8 @@ async def test_a_client_whose_message_is_being_handled_is_not_dead(
 
 
 @asynchronous
-async def test_a_clients_ping_is_answered_without_waking_the_object(tmp_path: Path) -> None:
-    """The same data comes back; no event enters the mailbox."""
+async def test_a_ping_is_answered_without_waking_the_object(tmp_path: Path) -> None:
+    """A ping of the client is answered with its data while the object hibernates."""
     async with echo_server(tmp_path) as it:
         client = await it.connect_client()
         await it.clock.advance(15)

@@ -1,4 +1,4 @@
-"""The REST API of a real server: what it does, and how every refusal looks."""
+"""The REST API of a real server, and the format of its errors."""
 
 import json
 import time
@@ -33,7 +33,7 @@ PATHS = {
 
 
 def assert_error(reply: Reply, status: int, code: str) -> dict[str, Any]:
-    """The one shape of every error."""
+    """Check the format of an error response, and return the error."""
     assert reply.status == status, reply
     assert set(reply.body) == {"error"}
     error: dict[str, Any] = reply.body["error"]
@@ -47,15 +47,15 @@ def assert_error(reply: Reply, status: int, code: str) -> dict[str, Any]:
     return error
 
 
-def ready(server: Server) -> Reply:
-    """The answer of the health check once nothing is loading."""
+def wait_until_ready(server: Server) -> Reply:
+    """Return the response of the health check once all models have loaded."""
     while (reply := server.request("GET", "/health/ready")).body["status"] == "starting":
         time.sleep(0.02)
     return reply
 
 
 def test_an_interview_is_created_read_renamed_listed_and_deleted(server: Server, ada: str) -> None:
-    """The whole life of an interview, as a client without a socket sees it."""
+    """An interview can be created, read, renamed, listed and deleted over REST."""
     body = {"role": "SRE", "company": "Initech", "type": "technical", "level": "senior"}
     created = server.request("POST", "/api/interviews", key=ada, body={**body, "questions": 2})
     assert created.status == 201
@@ -83,8 +83,8 @@ def test_an_interview_is_created_read_renamed_listed_and_deleted(server: Server,
     assert id not in [view["id"] for view in listed]
 
 
-def test_the_same_creation_twice_is_one_interview(server: Server, ada: str) -> None:
-    """A client that did not hear the answer asks again with its own id."""
+def test_creating_an_interview_is_idempotent(server: Server, ada: str) -> None:
+    """A repeated request with the same id returns the same interview."""
     replies = [
         server.request("POST", "/api/interviews", key=ada, body={"id": "once"}) for _ in range(2)
     ]
@@ -104,7 +104,7 @@ def test_the_same_creation_twice_is_one_interview(server: Server, ada: str) -> N
 def test_another_users_interview_is_not_found(
     server: Server, ada: str, bob: str, interview: str, method: str, below: str, body: Any
 ) -> None:
-    """Nobody learns that it exists, and nothing happens to it."""
+    """Another user's interview cannot be told from one that does not exist."""
     path = f"/api/interviews/{interview}"
     foreign = server.request(method, f"{path}{below}", key=bob, body=body)
     unknown = server.request(method, f"/api/interviews/unknown{below}", key=bob, body=body)
@@ -114,10 +114,8 @@ def test_another_users_interview_is_not_found(
     assert (mine.status, mine.body["title"]) == (200, "Software Engineer")
 
 
-def test_creating_with_anothers_id_gives_an_interview_of_ones_own(
-    server: Server, ada: str, bob: str, interview: str
-) -> None:
-    """The id of a request is no way into somebody's transcript."""
+def test_creating_with_another_users_id(server: Server, ada: str, bob: str, interview: str) -> None:
+    """Creating an interview with the id of another user's returns a new interview."""
     stolen = server.request("POST", "/api/interviews", key=bob, body={"id": interview})
     assert stolen.status == 201
     assert stolen.body["id"] != interview
@@ -132,8 +130,8 @@ def test_creating_with_anothers_id_gives_an_interview_of_ones_own(
     "path",
     ["/auth/token", "/api/interviews", "/api/interviews/x", "/api/ratelimit"],
 )
-def test_without_a_known_credential_nothing_is_given(server: Server, path: str) -> None:
-    """No header, another scheme, a wrong key, a token of another server: 401 each time."""
+def test_requests_without_a_valid_credential(server: Server, path: str) -> None:
+    """A request with no, an unknown or a foreign credential is rejected with 401."""
     foreign = Tokens(b"x" * 32, SystemClock()).issue("u").token
     assert_error(server.request("GET", path), 401, "no_credential")
     basic = server.request("GET", path, headers={"Authorization": "Basic YTpi"})
@@ -144,8 +142,8 @@ def test_without_a_known_credential_nothing_is_given(server: Server, path: str) 
     assert_error(server.request("GET", path, key=foreign), 401, code)
 
 
-def test_a_token_opens_the_api_but_makes_no_tokens(server: Server, ada: str) -> None:
-    """Otherwise five minutes would be for ever."""
+def test_a_token_cannot_issue_tokens(server: Server, ada: str) -> None:
+    """A token gives access to the API, but cannot be exchanged for another token."""
     reply = server.request("GET", "/auth/token", key=ada)
     assert reply.status == 200
     assert 0 < reply.body["expires_at"] - time.time() <= 300
@@ -154,10 +152,10 @@ def test_a_token_opens_the_api_but_makes_no_tokens(server: Server, ada: str) -> 
     assert_error(server.request("GET", "/auth/token", key=token), 401, "bad_access_key")
 
 
-def test_an_expired_token_and_a_removed_users_are_refused(server: Server) -> None:
-    """Each with its own code, so that a client knows whether a new token helps."""
+def test_expired_and_revoked_credentials(server: Server) -> None:
+    """An expired token, a removed user's token and a removed user's key have different codes."""
     key = load_signing_key(server.data_dir / "signing.key")
-    old = Tokens(key, _Past())
+    old = Tokens(key, PastClock())
     mallory = server.add_user("mallory")
     token = server.token(mallory)
     assert server.request("GET", "/api/interviews", key=token).status == 200
@@ -171,7 +169,7 @@ def test_an_expired_token_and_a_removed_users_are_refused(server: Server) -> Non
     assert_error(server.request("GET", "/api/interviews", key=mallory), 401, "bad_access_key")
 
 
-class _Past(SystemClock):
+class PastClock(SystemClock):
     def now(self) -> float:
         return super().now() - 3_600
 
@@ -192,15 +190,13 @@ class _Past(SystemClock):
         (b'{"resume": "' + b"x" * 32_001 + b'"}', 400, "bad_request"),
     ],
 )
-def test_a_body_that_does_not_fit_is_told_in_the_same_shape(
-    server: Server, ada: str, data: bytes, status: int, code: str
-) -> None:
-    """Not JSON, wrong types, out of bounds."""
+def test_invalid_bodies(server: Server, ada: str, data: bytes, status: int, code: str) -> None:
+    """A body that is not JSON, of the wrong type or out of range is rejected with 400."""
     assert_error(server.request("POST", "/api/interviews", key=ada, data=data), status, code)
 
 
-def test_a_body_that_is_too_large_is_refused_before_it_is_sent(server: Server, ada: str) -> None:
-    """Its announced length is enough to know."""
+def test_an_oversized_body_is_rejected_early(server: Server, ada: str) -> None:
+    """A body is rejected by its Content-Length, before it is sent."""
     with closing(HTTPConnection("127.0.0.1", server.port, timeout=30)) as connection:
         connection.putrequest("POST", "/api/interviews")
         connection.putheader("Authorization", f"Bearer {ada}")
@@ -214,7 +210,7 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_sent(server: Server, a
 
 
 def test_the_longest_documents_are_accepted(server: Server, ada: str) -> None:
-    """Two documents of 32,000 characters, four bytes each."""
+    """Two documents of the maximum length are accepted, with four bytes per character."""
     body = {"job_description": "𝄞" * 32_000, "resume": "𝄞" * 32_000}
     assert server.request("POST", "/api/interviews", key=ada, body=body).status == 201
 
@@ -230,16 +226,16 @@ def test_the_longest_documents_are_accepted(server: Server, ada: str) -> None:
         ("GET", "/parties/x", 426, "not_websocket"),
     ],
 )
-def test_an_address_that_is_none_is_told_in_the_same_shape(
+def test_unknown_paths_and_methods(
     server: Server, ada: str, method: str, path: str, status: int, code: str
 ) -> None:
-    """No route, no such method, a room without a socket."""
+    """Unknown paths and methods, and plain requests for a room, return errors in one format."""
     data = b"{}" if method in ("PUT", "POST") else None
     assert_error(server.request(method, path, key=ada, data=data), status, code)
 
 
 def test_the_schema_lists_every_path(server: Server) -> None:
-    """OpenAPI at /schema, with each path and each method, and nothing else."""
+    """The OpenAPI schema lists every path with its methods, and nothing else."""
     reply = server.request("GET", "/schema")
     assert reply.status == 200
     assert reply.body["openapi"].startswith("3.")
@@ -247,17 +243,17 @@ def test_the_schema_lists_every_path(server: Server) -> None:
 
 
 def test_health_needs_no_credential(server: Server) -> None:
-    """Alive at once, ready when the models are."""
+    """The health checks need no credential."""
     live = server.request("GET", "/health/live")
     assert (live.status, live.body["status"]) == (200, "ok")
-    reply = ready(server)
+    reply = wait_until_ready(server)
     assert reply.status == 200
     assert reply.body["status"] == "ok"
     assert set(reply.body["models"].values()) == {"ready"}
 
 
-def test_the_quota_is_shown(server: Server) -> None:
-    """Untouched for a new user, less after an interview has asked its first question."""
+def test_the_quota_is_reported(server: Server) -> None:
+    """The quota is full for a new user and decreases with the first question."""
     key = server.add_user("carol")
     fresh = server.request("GET", "/api/ratelimit", key=key)
     assert fresh.body == {"limit": 1_000, "remaining": 1_000, "reset": None}
@@ -269,10 +265,8 @@ def test_the_quota_is_shown(server: Server) -> None:
     assert 86_000 < used["reset"] - time.time() <= 86_400
 
 
-def test_answers_of_the_api_decode_as_the_contract_says(
-    server: Server, ada: str, interview: str
-) -> None:
-    """Every body is the struct that the wire names."""
+def test_responses_decode_as_their_structs(server: Server, ada: str, interview: str) -> None:
+    """Every response body decodes as the struct of the wire."""
     for path, kind in (
         ("/auth/token", rest.RoomToken),
         ("/api/interviews", rest.InterviewList),

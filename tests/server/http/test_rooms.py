@@ -1,4 +1,4 @@
-"""Rooms of a real server: who gets in, and what a room answers to whatever is sent."""
+"""Rooms of a real server: handshakes, and responses to messages."""
 
 import json
 import time
@@ -20,17 +20,16 @@ pytestmark = pytest.mark.e2e
 # --- The handshake ------------------------------------------------------------------------------
 
 
-class _Past(SystemClock):
+class PastClock(SystemClock):
     def now(self) -> float:
         return super().now() - 301
 
 
 @pytest.mark.parametrize("party", ["interview", "user-interviews"])
-def test_a_bad_token_is_refused_at_the_handshake(
+def test_bad_tokens_are_rejected_at_the_handshake(
     server: Server, ada: str, interview: str, party: str
 ) -> None:
-    """No token, rubbish, an expired, a forged and a foreign one, an access key: 401 before the
-    socket opens, in the shape of every error."""
+    """A handshake without a valid token is rejected with 401 and the code of the reason."""
     key = load_signing_key(server.data_dir / "signing.key")
     user = Tokens(key, SystemClock()).verify(server.token(ada))
     room = interview if party == "interview" else user
@@ -38,7 +37,7 @@ def test_a_bad_token_is_refused_at_the_handshake(
     for token, code in (
         ("", "no_credential"),
         ("rubbish", "bad_token"),
-        (Tokens(key, _Past()).issue(user).token, "token_expired"),
+        (Tokens(key, PastClock()).issue(user).token, "token_expired"),
         (Tokens(b"x" * 32, SystemClock()).issue(user).token, "bad_token"),
         (f"{head}.{body}.", "bad_token"),
         (Tokens(key, SystemClock()).issue("nobody").token, "bad_token"),
@@ -49,8 +48,8 @@ def test_a_bad_token_is_refused_at_the_handshake(
         assert reply.body["error"]["code"] == code
 
 
-def test_a_removed_users_token_is_refused_at_the_handshake(server: Server) -> None:
-    """Even in the five minutes that it would have lived."""
+def test_a_removed_users_token_is_rejected_at_the_handshake(server: Server) -> None:
+    """The token of a removed user is rejected before it expires."""
     token = server.token(server.add_user("dan"))
     with open_room(server.room("user-interviews", "me", token)) as socket:
         socket.next(wire.Hello)
@@ -60,10 +59,10 @@ def test_a_removed_users_token_is_refused_at_the_handshake(server: Server) -> No
     assert rejected_handshake(server.room("user-interviews", "me", token)).status == 401
 
 
-def test_anothers_rooms_are_refused_at_the_handshake(
+def test_another_users_rooms_are_rejected_at_the_handshake(
     server: Server, ada: str, bob: str, interview: str
 ) -> None:
-    """An interview of somebody else is not found, like one that is not there; a list is closed."""
+    """Another user's interview is not found, and another user's list is forbidden."""
     token = server.token(bob)
     foreign = rejected_handshake(server.room("interview", interview, token))
     unknown = rejected_handshake(server.room("interview", "unknown", token))
@@ -75,15 +74,15 @@ def test_anothers_rooms_are_refused_at_the_handshake(
     assert rejected_handshake(server.room("user-interviews", hers, token)).status == 403
 
 
-def test_a_party_that_is_none_is_refused_at_the_handshake(server: Server, ada: str) -> None:
-    """The error says which there are."""
+def test_an_unknown_party_is_rejected_at_the_handshake(server: Server, ada: str) -> None:
+    """An unknown party is not found, and the error lists the valid ones."""
     reply = rejected_handshake(server.room("poker", "x", server.token(ada)))
     assert reply.status == 404
     assert "user-interviews" in reply.body["error"]["message"]
 
 
 def test_both_addresses_lead_to_the_room(server: Server, ada: str, interview: str) -> None:
-    """/parties and /party, with the connection's id chosen by the client."""
+    """Both /parties and /party lead to the room, and `_pk` sets the connection's id."""
     url = server.room("interview", interview, server.token(ada), _pk="my-connection")
     for address in (url, url.replace("/parties/", "/party/")):
         with open_room(address) as socket:
@@ -96,10 +95,8 @@ def test_both_addresses_lead_to_the_room(server: Server, ada: str, interview: st
             )
 
 
-def test_a_connections_id_that_is_none_is_replaced(
-    server: Server, ada: str, interview: str
-) -> None:
-    """The server makes one up."""
+def test_an_invalid_connection_id_is_replaced(server: Server, ada: str, interview: str) -> None:
+    """The server replaces an invalid `_pk` by an id of its own."""
     url = server.room("interview", interview, server.token(ada), _pk="no good / id")
     with open_room(url) as socket:
         made = socket.next(wire.Hello).connection
@@ -107,11 +104,11 @@ def test_a_connections_id_that_is_none_is_replaced(
         assert len(made) == 32
 
 
-# --- What is sent -------------------------------------------------------------------------------
+# --- Messages -----------------------------------------------------------------------------------
 
 
 def test_hello_and_a_snapshot_come_first(server: Server, ada: str, room: RoomClient) -> None:
-    """Whoever comes later sees what was said."""
+    """A connection starts with `hello` and a snapshot of the transcript."""
     room.send(wire.UserMessage(text="My answer.", id="a"))
     room.next_of_kind(wire.MessageKind.QUESTION)
     assert isinstance(room.messages[0], wire.Hello)
@@ -140,10 +137,8 @@ def test_hello_and_a_snapshot_come_first(server: Server, ada: str, room: RoomCli
         ('{"type":"user.message","text":"' + "x" * 16_001 + '","id":"m6"}', "m6"),
     ],
 )
-def test_a_message_that_cannot_be_understood_is_answered_by_its_id(
-    room: RoomClient, message: str, id: str
-) -> None:
-    """Unknown tags, wrong types, missing fields, no JSON at all: a typed error, and on it goes."""
+def test_invalid_messages_are_rejected_by_id(room: RoomClient, message: str, id: str) -> None:
+    """An invalid message receives an error with its id, and the interview continues."""
     room.send(message)
     failure = room.next(wire.Failure)
     assert (failure.code, failure.id, failure.retryable) == ("bad_message", id, False)
@@ -152,14 +147,14 @@ def test_a_message_that_cannot_be_understood_is_answered_by_its_id(
 
 
 def test_unknown_fields_are_skipped(room: RoomClient) -> None:
-    """A newer client may say more."""
+    """Unknown fields of a message are ignored."""
     room.send('{"type":"user.message","text":"Hello.","id":"m","mood":"good"}')
     assert room.next(wire.Accepted).id == "m"
 
 
 @pytest.mark.parametrize("text", ["", "   ", "\n\t"])
-def test_an_empty_answer_is_refused(room: RoomClient, text: str) -> None:
-    """By its id, and the question stays open."""
+def test_an_empty_answer_is_rejected(room: RoomClient, text: str) -> None:
+    """An empty answer is rejected, and the question stays open."""
     room.send(wire.UserMessage(text=text, id="m"))
     failure = room.next(wire.Failure)
     assert (failure.code, failure.id) == ("empty_answer", "m")
@@ -167,16 +162,16 @@ def test_an_empty_answer_is_refused(room: RoomClient, text: str) -> None:
 
 
 def test_the_longest_answer_is_accepted(room: RoomClient) -> None:
-    """Sixteen thousand characters of four bytes each fit into one text message."""
+    """An answer of the maximum length is accepted, with four bytes per character."""
     room.send(wire.UserMessage(text="𝄞" * limits.MAX_ANSWER, id="m"))
     assert room.next(wire.Accepted).id == "m"
 
 
 @pytest.mark.parametrize("character", ["x", "ü"])
-def test_a_megabyte_of_text_ends_the_socket_and_not_the_room(
+def test_an_oversized_message_closes_only_its_connection(
     server: Server, ada: str, room: RoomClient, character: str
 ) -> None:
-    """A typed error, close code 1009, and everybody else goes on."""
+    """An oversized message closes its connection with 1009; other connections are unaffected."""
     hello = room.messages[0]
     assert isinstance(hello, wire.Hello)
     size = 1_000_000 if character == "x" else limits.MAX_TEXT_FRAME // 2
@@ -190,10 +185,10 @@ def test_a_megabyte_of_text_ends_the_socket_and_not_the_room(
     room.check_interview_continues()
 
 
-def test_what_follows_a_message_that_is_too_big_is_not_applied(
+def test_messages_after_an_oversized_one_are_discarded(
     server: Server, ada: str, room: RoomClient
 ) -> None:
-    """After the end of a socket nothing of it counts: the client could not hear the answer."""
+    """Messages that follow an oversized one are discarded."""
     hello = room.messages[0]
     assert isinstance(hello, wire.Hello)
     with open_room(server.room("interview", hello.room, server.token(ada))) as loud:
@@ -207,8 +202,8 @@ def test_what_follows_a_message_that_is_too_big_is_not_applied(
     )
 
 
-def test_an_answer_sent_twice_counts_once(room: RoomClient) -> None:
-    """A client that did not hear `accepted` sends again, and hears it."""
+def test_a_repeated_answer_counts_once(room: RoomClient) -> None:
+    """An answer that is resent under its id is acknowledged again and stored once."""
     for _ in range(3):
         room.send(wire.UserMessage(text="Once.", id="same"))
         assert room.next(wire.Accepted).id == "same"
@@ -217,8 +212,8 @@ def test_an_answer_sent_twice_counts_once(room: RoomClient) -> None:
     assert [m.text for m in snapshot.messages if m.kind == "answer"] == ["Once."]
 
 
-def test_an_answer_without_an_open_question_is_refused(room: RoomClient) -> None:
-    """While the model works it is told to wait."""
+def test_an_answer_without_an_open_question_is_rejected(room: RoomClient) -> None:
+    """An answer sent while the interviewer works is rejected as `busy`."""
     room.send(wire.UserMessage(text="One.", id="1"))
     room.send(wire.UserMessage(text="Two.", id="2"))
     outcome = room.wait_for(lambda m: isinstance(m, wire.Failure | wire.Accepted) and m.id == "2")
@@ -227,10 +222,8 @@ def test_an_answer_without_an_open_question_is_refused(room: RoomClient) -> None
         assert outcome.retryable
 
 
-def test_a_client_that_returns_with_its_id_replaces_itself(
-    server: Server, ada: str, interview: str
-) -> None:
-    """The old socket is ended by the server; the new one is served."""
+def test_a_connection_id_is_taken_over(server: Server, ada: str, interview: str) -> None:
+    """A new connection with the same id replaces the old one."""
     url = server.room("interview", interview, server.token(ada), _pk="same")
     with open_room(url) as old:
         old.next(wire.Snapshot)
@@ -241,8 +234,10 @@ def test_a_client_that_returns_with_its_id_replaces_itself(
             new.next(wire.Snapshot)
 
 
-def test_a_deleted_interview_ends_its_sockets(server: Server, ada: str, room: RoomClient) -> None:
-    """With a code that tells clients not to come back."""
+def test_deleting_an_interview_closes_its_connections(
+    server: Server, ada: str, room: RoomClient
+) -> None:
+    """Deleting an interview closes its connections with 4004."""
     hello = room.messages[0]
     assert isinstance(hello, wire.Hello)
     server.request("DELETE", f"/api/interviews/{hello.room}", key=ada)
@@ -250,8 +245,8 @@ def test_a_deleted_interview_ends_its_sockets(server: Server, ada: str, room: Ro
     assert rejected_handshake(server.room("interview", hello.room, server.token(ada))).status == 404
 
 
-def test_the_list_shows_what_happens_to_interviews(server: Server) -> None:
-    """Created, changed and deleted over REST, seen on the socket of the list."""
+def test_the_list_reports_changes_of_interviews(server: Server) -> None:
+    """The list of interviews reports creation, changes and deletion over REST."""
     key = server.add_user(f"eve-{time.monotonic_ns()}")
     with open_room(server.room("user-interviews", "me", server.token(key))) as lobby:
         assert lobby.next(wire.Snapshot).interviews == []

@@ -29,8 +29,8 @@ from tests.support.objects import Gate, call_to, eventually
 
 
 @asynchronous
-async def test_a_refusal_is_an_http_response(tmp_path: Path) -> None:
-    """With the status and the body of every error, and then the connection ends."""
+async def test_a_rejection_is_an_http_response(tmp_path: Path) -> None:
+    """A rejected handshake receives an HTTP response with the status and body of the error."""
     async with echo_server(tmp_path) as it:
         refused = FakeTransport(it.sockets, "/parties/forbidden/x")
         await refused.perform_handshake()
@@ -43,8 +43,8 @@ async def test_a_refusal_is_an_http_response(tmp_path: Path) -> None:
 
 
 @asynchronous
-async def test_what_is_sent_before_the_room_is_open_is_delivered(tmp_path: Path) -> None:
-    """A client that does not wait for the answer to its handshake loses nothing."""
+async def test_messages_sent_during_the_handshake_are_delivered(tmp_path: Path) -> None:
+    """Messages that a client sends before the handshake response are delivered."""
     async with echo_server(tmp_path) as it:
         it.admitting.clear()
         early = FakeTransport(it.sockets)
@@ -52,7 +52,7 @@ async def test_what_is_sent_before_the_room_is_open_is_delivered(tmp_path: Path)
         early.flush()
         await asyncio.sleep(0)
         early.send_raw(masked_text_frame(b"early"))
-        assert not early.reading, "a second one waits in the client's own socket"
+        assert not early.reading, "a second message waits unread"
         it.admitting.set()
         await asyncio.gather(*early.state.tasks)
         await it.registry.wait_for_handlers()
@@ -61,8 +61,8 @@ async def test_what_is_sent_before_the_room_is_open_is_delivered(tmp_path: Path)
 
 
 @asynchronous
-async def test_a_client_that_vanishes_in_the_handshake_leaves_nothing(tmp_path: Path) -> None:
-    """The room forgets it when the door opens at last."""
+async def test_a_client_that_disconnects_during_the_handshake(tmp_path: Path) -> None:
+    """A client that disconnects during the handshake leaves no connection behind."""
     async with echo_server(tmp_path) as it:
         it.admitting.clear()
         hasty = FakeTransport(it.sockets)
@@ -82,8 +82,8 @@ async def test_a_client_that_vanishes_in_the_handshake_leaves_nothing(tmp_path: 
 
 @pytest.mark.parametrize("size", [0, 87, 88, 89, 65_497, 65_498, 65_499, 300_000])
 @asynchronous
-async def test_a_message_of_any_length_arrives_whole(tmp_path: Path, size: int) -> None:
-    """Around each length at which the frame's header changes."""
+async def test_messages_of_all_lengths(tmp_path: Path, size: int) -> None:
+    """Messages around each length at which the frame header changes arrive complete."""
     async with echo_server(tmp_path) as it:
         client = await it.connect_client()
         await it.registry.call(call_to(EchoRoom, "a", EchoRoom.broadcast, "x" * size))
@@ -92,8 +92,8 @@ async def test_a_message_of_any_length_arrives_whole(tmp_path: Path, size: int) 
 
 
 @asynchronous
-async def test_a_message_in_pieces_is_one_message(tmp_path: Path) -> None:
-    """Fragments are put together, with a ping in between, and what follows is not mixed in."""
+async def test_fragmented_messages_are_joined(tmp_path: Path) -> None:
+    """Fragments form one message, even with a ping between them."""
     async with echo_server(tmp_path) as it:
         client = await it.connect_client()
         client.client.send_text(b"in ", fin=False)
@@ -120,10 +120,10 @@ async def test_a_message_in_pieces_is_one_message(tmp_path: Path) -> None:
     ids=["not masked", "reserved bits", "a continuation of nothing", "too long", "not UTF-8"],
 )
 @asynchronous
-async def test_what_is_no_websocket_ends_with_the_code_for_it(
+async def test_protocol_violations_close_with_their_code(
     tmp_path: Path, data: bytes, code: int
 ) -> None:
-    """The object hears nothing of it and nobody else is disturbed."""
+    """A protocol violation closes the connection with its code and affects no other client."""
     async with echo_server(tmp_path) as it:
         client, other = await it.connect_client(), await it.connect_client()
         client.send_raw(data)
@@ -135,8 +135,8 @@ async def test_what_is_no_websocket_ends_with_the_code_for_it(
 
 
 @asynchronous
-async def test_text_that_is_too_long_is_answered_after_what_came_before(tmp_path: Path) -> None:
-    """In whole or in pieces: a typed error, 1009, and nothing that follows counts."""
+async def test_an_oversized_text_message(tmp_path: Path) -> None:
+    """An oversized text message receives an error and close code 1009; later ones are discarded."""
     async with echo_server(tmp_path) as it:
         client = await it.connect_client()
         client.send("before")
@@ -155,17 +155,17 @@ async def test_text_that_is_too_long_is_answered_after_what_came_before(tmp_path
 
 
 @asynchronous
-async def test_a_flood_waits_in_the_clients_own_socket(
+async def test_a_flood_of_messages_is_not_read_ahead(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While a message is being handled no more is read; then all arrive, once and in order."""
+    """While a message is handled no more are read; then all arrive once and in order."""
     async with echo_server(tmp_path) as it:
         client = await it.connect_client()
         gate = Gate(monkeypatch, "a")
         sent = [str(number) for number in range(50)]
         client.send(sent[0])
         await eventually(gate.reached.is_set)
-        assert client.reading, "one message at a time costs no pause"
+        assert client.reading, "a single message does not pause reading"
         client.send(*sent[1:])
         assert not client.reading
         gate.open()
@@ -175,9 +175,9 @@ async def test_a_flood_waits_in_the_clients_own_socket(
         assert client.texts == [caption(text) for text in sent]
 
 
-def test_no_more_is_read_at_once_than_a_bounded_piece(tmp_path: Path) -> None:
-    """The buffer is one for all sockets."""
-    sockets = Sockets(_nobody, ManualClock())
+def test_sockets_share_one_read_buffer(tmp_path: Path) -> None:
+    """All sockets share one read buffer of bounded size."""
+    sockets = Sockets(_reject, ManualClock())
     one, two = FakeTransport(sockets).socket, FakeTransport(sockets).socket
     assert one.get_buffer(-1) is two.get_buffer(1_000_000)
     assert len(one.get_buffer(-1)) == READ_BUFFER_BYTES
@@ -187,8 +187,8 @@ def test_no_more_is_read_at_once_than_a_bounded_piece(tmp_path: Path) -> None:
 
 
 @asynchronous
-async def test_what_a_client_said_before_it_left_is_heard(tmp_path: Path) -> None:
-    """Messages and the close frame in one piece of data: the messages count."""
+async def test_messages_before_a_close_frame_are_delivered(tmp_path: Path) -> None:
+    """Messages that arrive together with a close frame are delivered."""
     async with echo_server(tmp_path) as it:
         client = await it.connect_client()
         client.client.send_text(b"one")
@@ -206,10 +206,8 @@ async def test_what_a_client_said_before_it_left_is_heard(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("how", ["drop", "eof"])
 @asynchronous
-async def test_a_client_that_breaks_off_is_disconnected_after_what_it_said(
-    tmp_path: Path, how: str
-) -> None:
-    """A broken connection and a half-closed one are the same."""
+async def test_messages_before_a_lost_connection_are_delivered(tmp_path: Path, how: str) -> None:
+    """Messages sent before a lost or half-closed connection are delivered."""
     async with echo_server(tmp_path) as it:
         client = await it.connect_client()
         client.send("one", "two")
@@ -223,8 +221,8 @@ async def test_a_client_that_breaks_off_is_disconnected_after_what_it_said(
 
 
 @asynchronous
-async def test_a_close_that_is_not_answered_ends_all_the_same(tmp_path: Path) -> None:
-    """The client has ten seconds, and nothing it says in them is taken for a message."""
+async def test_an_unanswered_close_frame_aborts_the_connection(tmp_path: Path) -> None:
+    """A client that does not answer the close frame is aborted; its messages are discarded."""
     async with echo_server(tmp_path) as it:
         client = await it.connect_client()
         it.connections[0].close(1000, "done")
@@ -237,10 +235,10 @@ async def test_a_close_that_is_not_answered_ends_all_the_same(tmp_path: Path) ->
 
 
 @asynchronous
-async def test_what_is_said_after_the_servers_close_counts_no_more_when_the_client_goes(
+async def test_messages_behind_the_servers_close_frame_are_discarded(
     tmp_path: Path,
 ) -> None:
-    """The message was on its way when the close came, and arrives in one piece with the answer."""
+    """A message that arrives together with the answer to a close frame is discarded."""
     async with echo_server(tmp_path) as it:
         client = await it.connect_client()
         it.connections[0].close(1000, "done")
@@ -256,10 +254,8 @@ async def test_what_is_said_after_the_servers_close_counts_no_more_when_the_clie
 
 @pytest.mark.parametrize("bad", [b"x" * (limits.MAX_TEXT_FRAME + 1), b"\xff"], ids=["big", "bytes"])
 @asynchronous
-async def test_what_follows_a_message_that_ends_the_connection_counts_no_more(
-    tmp_path: Path, bad: bytes
-) -> None:
-    """Also when the client leaves in the same breath; what came before it does."""
+async def test_messages_behind_a_fatal_message_are_discarded(tmp_path: Path, bad: bytes) -> None:
+    """Messages behind one that closes the connection are discarded, even if the client leaves."""
     async with echo_server(tmp_path) as it:
         client = await it.connect_client()
         client.client.send_text(b"before")
@@ -274,8 +270,8 @@ async def test_what_follows_a_message_that_ends_the_connection_counts_no_more(
 
 
 @asynchronous
-async def test_a_close_behind_a_full_socket_ends_all_the_same(tmp_path: Path) -> None:
-    """It waits for what was sent before it, but not for ever."""
+async def test_a_close_frame_behind_a_full_socket(tmp_path: Path) -> None:
+    """A close frame waits for earlier output, but the connection is aborted after the timeout."""
     async with echo_server(tmp_path) as it:
         client = await it.connect_client()
         client.write_blocked = True
@@ -289,10 +285,10 @@ async def test_a_close_behind_a_full_socket_ends_all_the_same(tmp_path: Path) ->
 
 
 @asynchronous
-async def test_stopping_answers_the_last_message_before_the_close(
+async def test_shutdown_answers_the_pending_message(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No further one is taken; an idle client is closed at once; each is told to come back."""
+    """At shutdown a pending message is answered before its client is closed."""
     async with echo_server(tmp_path) as it:
         busy, idle = await it.connect_client(), await it.connect_client()
         gate = Gate(monkeypatch, "a")
@@ -313,12 +309,12 @@ async def test_stopping_answers_the_last_message_before_the_close(
         busy.flush()
         assert busy.closed
         await it.clock.advance(SHUTDOWN_CLOSE_TIMEOUT + 1)
-        assert idle.aborted, "it did not answer"
+        assert idle.aborted, "the client did not answer the close frame"
 
 
 @asynchronous
-async def test_stopping_does_not_wait_for_a_close_that_hangs(tmp_path: Path) -> None:
-    """A client that had ten seconds to answer has three from now on."""
+async def test_shutdown_shortens_the_close_timeout(tmp_path: Path) -> None:
+    """At shutdown a connection that is already closing gets the shorter timeout."""
     async with echo_server(tmp_path) as it:
         client = await it.connect_client()
         it.connections[0].close(1000, "done")
@@ -327,5 +323,5 @@ async def test_stopping_does_not_wait_for_a_close_that_hangs(tmp_path: Path) -> 
         assert client.aborted
 
 
-async def _nobody(target: str) -> tuple[Connection, Instance]:
-    raise Forbidden("Nobody is let in.")
+async def _reject(target: str) -> tuple[Connection, Instance]:
+    raise Forbidden("Rejected.")

@@ -1,4 +1,4 @@
-"""What a server tells of itself, and to whom."""
+"""Statistics and metrics of a real server, and the access to them."""
 
 import json
 import subprocess
@@ -20,14 +20,14 @@ pytestmark = pytest.mark.e2e
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A server of its own: the figures are its users' alone."""
+    """A separate server, so that its statistics contain only the calls of this module."""
     with Server(tmp_path_factory.mktemp("watched")) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
 def eve(watched: Server) -> str:
-    """The access key of a user like others, who has been asked one question."""
+    """The access key of an ordinary user, whose interview has asked one question."""
     key = watched.add_user("eve")
     interview = watched.request("POST", "/api/interviews", key=key, body={}).body["id"]
     with open_room(watched.room("interview", interview, watched.token(key))) as socket:
@@ -46,7 +46,7 @@ def root(watched: Server) -> str:
 
 
 def text(server: Server, path: str, key: str) -> tuple[int, str]:
-    """A page that is no JSON."""
+    """Return the status and the text of a page."""
     request = urllib.request.Request(f"{server.url}{path}")
     request.add_header("Authorization", f"Bearer {key}")
     with urllib.request.urlopen(request, timeout=30) as response:
@@ -54,8 +54,8 @@ def text(server: Server, path: str, key: str) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("path", ["/api/gateway/stats", "/metrics"])
-def test_figures_are_for_administrators(watched: Server, eve: str, path: str) -> None:
-    """Not for nobody, who calls from this very machine, and not for a user."""
+def test_statistics_and_metrics_need_an_administrator(watched: Server, eve: str, path: str) -> None:
+    """Statistics and metrics are refused to anonymous callers and to ordinary users."""
     assert watched.request("GET", path).status == 401
     refused = watched.request("GET", path, key=eve)
     assert (refused.status, refused.body["error"]["code"]) == (403, "not_an_administrator")
@@ -63,8 +63,8 @@ def test_figures_are_for_administrators(watched: Server, eve: str, path: str) ->
     assert watched.request("GET", path, key=token).status == 403
 
 
-def test_an_administrator_sees_the_calls(watched: Server, eve: str, root: str) -> None:
-    """Those of everybody, as soon as they have ended, and how busy the models are."""
+def test_an_administrator_reads_statistics(watched: Server, eve: str, root: str) -> None:
+    """Statistics contain the calls of all users and the load of each model."""
     stats = watched.request("GET", "/api/gateway/stats?since=1h", key=root)
     assert stats.status == 200
     lines = {line["purpose"]: line for line in stats.body["lines"]}
@@ -79,16 +79,16 @@ def test_an_administrator_sees_the_calls(watched: Server, eve: str, root: str) -
     assert (wrong.status, wrong.body["error"]["code"]) == (400, "bad_span")
 
 
-def test_an_administrator_sees_no_interview_of_others(watched: Server, eve: str, root: str) -> None:
-    """The right is to figures; what people said stays theirs."""
+def test_an_administrator_cannot_read_interviews(watched: Server, eve: str, root: str) -> None:
+    """An administrator cannot read the interviews of other users."""
     interviews = watched.request("GET", "/api/interviews", key=eve).body["interviews"]
     assert len(interviews) == 1
     path = f"/api/interviews/{interviews[0]['id']}"
     assert watched.request("GET", path, key=root).status == 404
 
 
-def test_prometheus_reads_the_metrics(watched: Server, eve: str, root: str) -> None:
-    """Calls, queue and objects, in its own format; nobody's name or interview is in it."""
+def test_metrics_contain_no_names(watched: Server, eve: str, root: str) -> None:
+    """Metrics contain calls, queues and objects, but no names of users or interviews."""
     status, page = text(watched, "/metrics", root)
     assert status == 200
     assert 'prep_model_ready{job="interviewer",model="scripted"} 1.0' in page
@@ -100,8 +100,8 @@ def test_prometheus_reads_the_metrics(watched: Server, eve: str, root: str) -> N
     assert "eve" not in page
 
 
-def test_the_command_reads_the_log_while_the_server_runs(watched: Server, eve: str) -> None:
-    """Within a second or two of a call, from another process."""
+def test_stats_while_the_server_runs(watched: Server, eve: str) -> None:
+    """`prep-server stats` reads the call log while the server is running."""
     lines: list[dict[str, Any]] = []
     while not any(line["purpose"] == "question" for line in lines):
         command = [sys.executable, "-m", "prepserver", "stats", "--json", "--since", "1h"]
@@ -118,7 +118,7 @@ def test_the_command_reads_the_log_while_the_server_runs(watched: Server, eve: s
 
 @pytest.mark.parametrize(("setting", "status"), [("open", 200), ("off", 404)])
 def test_metrics_can_be_open_or_off(tmp_path: Path, setting: str, status: int) -> None:
-    """For a network where nobody else reaches the server, or where nobody wants them."""
+    """The setting `metrics` opens metrics to all callers or disables them."""
     file = tmp_path / "prep.toml"
     file.write_text(f'metrics = "{setting}"\n')
     with Server(tmp_path, "--config", str(file)) as server:
