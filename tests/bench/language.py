@@ -17,8 +17,8 @@ from tests.bench.models import (
     Peer,
     Plain,
     Reply,
-    condensed,
     sampling,
+    summarise_history,
 )
 from tests.bench.report import Row, p95, row
 from tests.bench.talks import TURNS, Talk
@@ -68,7 +68,7 @@ def run(quick: bool) -> list[Row]:
 
 async def _run(sizes: Sizes) -> list[Row]:
     rows = []
-    for measure in (_turns, _condensing, _together, _rates, _returns):
+    for measure in (_turns, _outgrown, _together, _rates, _returns):
         async with _folder() as folder, Ours.running(folder) as ours:
             rows += await measure(ours, folder, sizes)
     return rows
@@ -92,13 +92,13 @@ async def _turns(ours: Ours, folder: Path, sizes: Sizes) -> list[Row]:
 
         async def at_last(model: Ours | Peer, seed: int, *, ahead: bool) -> float:
             """Seconds to the first token; the turn before it is in the cache already."""
-            talk = Talk(seed, ours.info).until(sizes.turns - 1)
+            talk = Talk(seed, ours.info).advance_to(sizes.turns - 1)
             _go_on(talk, await model.next_question(talk, ahead=False))
             return (await model.next_question(talk, ahead=ahead)).first
 
         for n in range(sizes.repetitions):
             # The first turn comes after other interviews, so what all have in common is cached.
-            first = Talk(10 * n + 1, ours.info).until(1)
+            first = Talk(10 * n + 1, ours.info).advance_to(1)
             begun.append((await ours.next_question(first, ahead=True)).first)
             last.append(await at_last(ours, 10 * n + 2, ahead=True))
             theirs.append(await at_last(server, 10 * n + 2, ahead=False))
@@ -113,8 +113,8 @@ async def _turns(ours: Ours, folder: Path, sizes: Sizes) -> list[Row]:
     ]
 
 
-async def _condensing(ours: Ours, folder: Path, sizes: Sizes) -> list[Row]:
-    """The oldest exchanges have to be condensed: by ours before the answer, by the peer after."""
+async def _outgrown(ours: Ours, folder: Path, sizes: Sizes) -> list[Row]:
+    """Measure a turn that needs a history summary; ours writes it before the answer arrives."""
     info = msgspec.structs.replace(ours.info, context=sizes.context)
     typed: list[float] = []
     hasty: list[float] = []
@@ -122,9 +122,9 @@ async def _condensing(ours: Ours, folder: Path, sizes: Sizes) -> list[Row]:
     async with Peer.running(folder) as server:
 
         async def outgrown(model: Ours | Peer, seed: int, *, ahead: bool) -> float:
-            """As above."""
-            talk = Talk(seed, info).until(sizes.outgrown)
-            while talk.condensing() is None:
+            """Return the seconds to the first token of such a turn."""
+            talk = Talk(seed, info).advance_to(sizes.outgrown)
+            while talk.history_summary_prompt() is None:
                 _go_on(talk, await model.next_question(talk, ahead=False))
             return (await model.next_question(talk, ahead=ahead)).first
 
@@ -156,10 +156,10 @@ async def _together(ours: Ours, folder: Path, sizes: Sizes) -> list[Row]:
             ahead = n % 2 == 0
             for model, talks in sides:
                 for talk in talks:
-                    await condensed(talk, model.ask)  # in nobody's wait here
+                    await summarise_history(talk, model.ask)  # not part of the wait
             for talk in mine if ahead else ():
-                for reading in talk.readings():
-                    await ours.read(reading)
+                for prompt in talk.prefill_prompts():
+                    await ours.prefill(prompt)
             for (model, talks), waits in zip(sides, found[ahead], strict=True):
                 replies = await asyncio.gather(
                     *(model.next_question(talk, ahead=False) for talk in talks)
@@ -175,12 +175,12 @@ async def _together(ours: Ours, folder: Path, sizes: Sizes) -> list[Row]:
 
 
 def _talks(ours: Ours, sizes: Sizes) -> list[Talk]:
-    return [Talk(n, ours.info).until(sizes.middle) for n in range(sizes.together)]
+    return [Talk(n, ours.info).advance_to(sizes.middle) for n in range(sizes.together)]
 
 
 def _go_on(talk: Talk, reply: Reply) -> None:
-    talk.ask(reply.text)
-    talk.answer(talk.words())
+    talk.add_question(reply.text)
+    talk.add_answer(talk.make_answer())
 
 
 # --- Tokens a second ----------------------------------------------------------------------------
@@ -195,7 +195,7 @@ async def _rates(ours: Ours, folder: Path, sizes: Sizes) -> list[Row]:
     talks = _talks(ours, sizes)
     async with Plain.running("plain_llama", str(LANGUAGE), str(THREADS), str(CONTEXT)) as loop:
         for n in range(sizes.repetitions):
-            prompts = [_free(talk.prompt(), sizes.tokens, seed=n) for talk in talks]
+            prompts = [_free(talk.question_prompt(), sizes.tokens, seed=n) for talk in talks]
             for prompt in prompts:
                 await ours.ask(msgspec.structs.replace(prompt, max_tokens=1))
             alone.append(_rate([await ours.ask(prompts[0])]))
@@ -254,7 +254,7 @@ async def _returns(ours: Ours, folder: Path, sizes: Sizes) -> list[Row]:
     lost: list[float] = []
     for n in range(sizes.repetitions):
         for leave, waits in ((ours.gateway.offload, parked), (ours.gateway.discard, lost)):
-            talk = Talk(100 + n, ours.info).until(sizes.turns - 1)
+            talk = Talk(100 + n, ours.info).advance_to(sizes.turns - 1)
             _go_on(talk, await ours.next_question(talk, ahead=False))
             await leave(talk.name)
             waits.append((await ours.next_question(talk, ahead=False)).first)

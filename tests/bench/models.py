@@ -38,8 +38,8 @@ __all__ = [
     "Peer",
     "Plain",
     "Reply",
-    "condensed",
     "sampling",
+    "summarise_history",
 ]
 
 MODELS = Path(os.environ.get("PREP_MODELS_DIR") or platformdirs.user_data_path("prep") / "models")
@@ -89,12 +89,12 @@ async def timed(events: AsyncGenerator[TextDelta | Usage, None]) -> Reply:
     )
 
 
-async def condensed(talk: Talk, ask: Callable[[Prompt], Awaitable[Reply]]) -> float:
-    """Have the beginning of a talk condensed if it has to be; the seconds that it took."""
-    if (condensing := talk.condensing()) is None:
+async def summarise_history(talk: Talk, ask: Callable[[Prompt], Awaitable[Reply]]) -> float:
+    """Summarise the history of a talk if it is due; return the seconds that this took."""
+    if (prompt := talk.history_summary_prompt()) is None:
         return 0.0
-    summary = await ask(condensing)
-    talk.condense(summary.text)
+    summary = await ask(prompt)
+    talk.add_history_summary(summary.text)
     return summary.seconds
 
 
@@ -127,17 +127,19 @@ class Ours:
     async def ask(self, prompt: Prompt) -> Reply:
         return await timed(self.gateway.generate(self.call(prompt), prompt))
 
-    async def read(self, prompt: Prompt) -> None:
+    async def prefill(self, prompt: Prompt) -> None:
         await self.gateway.prefill(self.call(prompt), prompt)
 
     async def next_question(self, talk: Talk, *, ahead: bool) -> Reply:
-        """The turn's question; `ahead` has the answer read while it is typed. What has to be
-        condensed is before that, while the candidate thinks."""
-        await condensed(talk, self.ask)
+        """Generate the turn's question; `ahead` prefills the answer while it is typed.
+
+        A history summary is written before that, while the candidate thinks.
+        """
+        await summarise_history(talk, self.ask)
         if ahead:
-            for reading in talk.readings():
-                await self.read(reading)
-        return await self.ask(talk.prompt())
+            for prompt in talk.prefill_prompts():
+                await self.prefill(prompt)
+        return await self.ask(talk.question_prompt())
 
     def call(self, prompt: Prompt) -> Call:
         self._requests += 1
@@ -178,10 +180,9 @@ class Peer:
                 await model.close()
 
     async def next_question(self, talk: Talk, *, ahead: bool) -> Reply:
-        """The turn's question; nothing can be read ahead. That the beginning has to be condensed
-        first is part of the wait."""
-        waited = await condensed(talk, self.ask)
-        reply = await self.ask(talk.prompt())
+        """Generate the turn's question without prefill; a history summary is part of the wait."""
+        waited = await summarise_history(talk, self.ask)
+        reply = await self.ask(talk.question_prompt())
         return msgspec.structs.replace(
             reply, first=waited + reply.first, seconds=waited + reply.seconds
         )

@@ -34,14 +34,14 @@ async def _run(repetitions: int) -> list[Row]:
             Plain.running("plain_llama", str(LANGUAGE), str(THREADS), str(CONTEXT)) as writer,
         ):
             for n in range(repetitions):
-                talk = Talk(n, ours.info).until(TURN - 1)
-                talk.ask((await ours.next_question(talk, ahead=False)).text)
+                talk = Talk(n, ours.info).advance_to(TURN - 1)
+                talk.add_question((await ours.next_question(talk, ahead=False)).text)
                 mine.append(await _ours(ours, talk, recording))
                 heard = await ears.ask(files=files(CLIP))
-                talk = Talk(n, ours.info).until(TURN - 1)
-                talk.ask("What was your own part in the migration?")
-                talk.answer(heard["text"])
-                prompt = talk.prompt()
+                talk = Talk(n, ours.info).advance_to(TURN - 1)
+                talk.add_question("What was your own part in the migration?")
+                talk.add_answer(heard["text"])
+                prompt = talk.question_prompt()
                 reply = await writer.ask(low_level=False, uncached=True, **sampling(prompt))
                 theirs.append(heard["seconds"] + reply["first"])
     return [
@@ -59,22 +59,22 @@ async def _run(repetitions: int) -> list[Row]:
 
 
 async def _ours(ours: Ours, talk: Talk, recording: bytes) -> float:
-    """Hear the answer at the pace it is spoken, read ahead what is certain, ask on."""
+    """Transcribe the answer as it is spoken, prefill its committed text, and generate the question."""
     player = Player(recording)
     call = Call(purpose="transcribe", user="bench", interview=talk.name, request=f"{talk.name}/0")
-    reading: asyncio.Task[None] | None = None
+    prefill_task: asyncio.Task[None] | None = None
     async with aclosing(ours.gateway.transcribe_live(call, player.play)) as events:
         async for event in events:
             match event:
                 case PartialTranscript(final=final, committed=committed):
-                    if reading is not None:
-                        reading.cancel()
+                    if prefill_task is not None:
+                        prefill_task.cancel()
                     draft = " ".join(part for part in (final, committed) if part)
-                    reading = asyncio.create_task(ours.read(talk.reading(draft)))
+                    prefill_task = asyncio.create_task(ours.prefill(talk.prefill_prompt(draft)))
                 case Transcription(text=text):
-                    talk.answer(text)
+                    talk.add_answer(text)
     reply = await ours.next_question(talk, ahead=False)
     waited = asyncio.get_running_loop().time() - player.ended - (reply.seconds - reply.first)
-    if reading is not None:
-        await asyncio.gather(reading, return_exceptions=True)
+    if prefill_task is not None:
+        await asyncio.gather(prefill_task, return_exceptions=True)
     return waited

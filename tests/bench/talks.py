@@ -1,8 +1,8 @@
-"""Interviews to measure with: the product's own prompts, over questions from its bank and answers
-made of what is said in the bundled recordings. The same seed gives the same interview.
+"""Interviews to measure with, made from the product's prompts and the bank's questions.
 
-What outgrows the model's context is condensed as the product does it, and with its prompts: ahead,
-when the next answer might have no room."""
+The answers consist of sentences from the bundled recordings. Equal seeds give equal interviews. The
+history is summarised as in the product: ahead of an answer that might have no room.
+"""
 
 import random
 import re
@@ -38,13 +38,13 @@ __all__ = ["Talk"]
 TRANSCRIPTS = Path(__file__).parent.parent / "speech" / "transcripts.tsv"
 
 TURNS = 20
-"""Questions of a long interview."""
+"""Number of questions in a long interview."""
 WORDS = (45, 75)
-"""Of an answer: 20 to 35 s of speech."""
-STEP = 6
-"""Words between two looks of the server at what is being typed: 9 s at 40 words a minute."""
-UNSEEN = 3
-"""Words that the server has not seen when the answer is sent."""
+"""Limits of the words in an answer: 20 to 35 s of speech."""
+WORDS_PER_PREFILL = 6
+"""Words typed between two prefills of the draft: 9 s at 40 words a minute."""
+UNSEEN_WORDS = 3
+"""Words at the end of an answer that were not in the last draft."""
 
 _BANK = bank.load_bank()
 _SENTENCES = [
@@ -55,10 +55,10 @@ _SENTENCES = [
 
 
 class Talk:
-    """One interview; its n-th turn is the question behind the n-th answer."""
+    """One interview; its n-th turn is the question after the n-th answer."""
 
     def __init__(self, seed: int, info: ModelInfo) -> None:
-        """`info` is of the model that prompts are made for."""
+        """`info` describes the model that the prompts are for."""
         self.name = f"talk-{seed}"
         self._info = info
         self._random = random.Random(seed)
@@ -76,44 +76,44 @@ class Talk:
     def turn(self) -> int:
         return len(self._context.answers)
 
-    def until(self, turn: int) -> "Talk":
-        """Let it go on to the answer of a turn, with questions and summaries that nobody had to
-        write."""
+    def advance_to(self, turn: int) -> "Talk":
+        """Advance to the answer of a turn, with questions and summaries that no model wrote."""
         while self.turn < turn:
             if len(self._context.asked_questions) == self.turn:
-                if self.condensing() is not None:
-                    self.condense(self._summary())
-                self.ask(self._question())
-            self.answer(self.words())
+                if self.history_summary_prompt() is not None:
+                    self.add_history_summary(self._make_summary())
+                self.add_question(self._make_question())
+            self.add_answer(self.make_answer())
         return self
 
-    def words(self) -> str:
-        """An answer."""
-        wanted, said = self._random.randint(*WORDS), ""
-        while len(said.split()) < wanted:
-            said = f"{said} {self._random.choice(_SENTENCES)}"
-        return said.strip()
+    def make_answer(self) -> str:
+        count, text = self._random.randint(*WORDS), ""
+        while len(text.split()) < count:
+            text = f"{text} {self._random.choice(_SENTENCES)}"
+        return text.strip()
 
-    def ask(self, text: str) -> None:
+    def add_question(self, text: str) -> None:
         self._add(MessageKind.QUESTION, text.strip())
 
-    def answer(self, text: str) -> None:
+    def add_answer(self, text: str) -> None:
         self._add(MessageKind.ANSWER, text)
 
-    def prompt(self) -> Prompt:
-        """For the next question, as the interview asks for it."""
+    def question_prompt(self) -> Prompt:
+        """Build the prompt of the next question, as the interview does."""
         assert (
             count_outgrown_messages(self._info, self._context)
             == self._context.history_summary.covered
-        ), "condense first"
+        ), "the history must be summarised first"
         seed = self._seed + self.turn
         prompt, _ = build_prompt(Step.QUESTION, self._info, _BANK, self._context, seed)
         return msgspec.structs.replace(prompt, conversation=self.name)
 
-    def condensing(self) -> Prompt | None:
-        """What the interview asks before the last answer comes, when that might outgrow the
-        context; most times None."""
-        context, covered = self._asked, self._due
+    def history_summary_prompt(self) -> Prompt | None:
+        """Build the prompt for a summary that is written before the last answer arrives.
+
+        Returns None unless that answer might outgrow the context.
+        """
+        context, covered = self._before_answer, self._covered_before_answer
         if covered == context.history_summary.covered:
             return None
         prompt = build_history_summary_prompt(
@@ -121,48 +121,48 @@ class Talk:
         )
         return msgspec.structs.replace(prompt, priority=Priority.PREFILL)
 
-    def condense(self, reply: str) -> None:
-        """Continue with the reply to `condensing`, as the interview does."""
-        prompt = self.condensing()
-        assert prompt is not None, "there is nothing to condense"
-        condensed = HistorySummary(
-            covered=self._due,
+    def add_history_summary(self, reply: str) -> None:
+        """Add the reply to `history_summary_prompt`, as the interview does."""
+        prompt = self.history_summary_prompt()
+        assert prompt is not None, "everything fits"
+        summary = HistorySummary(
+            covered=self._covered_before_answer,
             text=" ".join(f"{self._context.history_summary.text} {prompt.opening}{reply}".split()),
         )
-        self._context = msgspec.structs.replace(self._context, history_summary=condensed)
+        self._context = msgspec.structs.replace(self._context, history_summary=summary)
 
-    def readings(self) -> Iterator[Prompt]:
-        """What the interview has read ahead while the last answer is typed."""
-        context, words = self._asked, self._context.messages[-1].text.split(" ")
-        last = max(0, len(words) - UNSEEN)
-        for count in (*range(0, last, STEP), last):
+    def prefill_prompts(self) -> Iterator[Prompt]:
+        """Build the prompts that are prefilled while the last answer is typed."""
+        context, words = self._before_answer, self._context.messages[-1].text.split(" ")
+        last = max(0, len(words) - UNSEEN_WORDS)
+        for count in (*range(0, last, WORDS_PER_PREFILL), last):
             yield build_prefill_prompt(self._info, context, " ".join(words[:count]), self.name)
 
-    def reading(self, draft: str) -> Prompt:
-        """What the interview has read ahead of an answer that begins with `draft`."""
+    def prefill_prompt(self, draft: str) -> Prompt:
+        """Build the prompt that is prefilled for an answer that begins with `draft`."""
         return build_prefill_prompt(self._info, self._context, draft, self.name)
 
     @property
-    def _asked(self) -> PromptContext:
-        """What there was when the last answer had not come yet."""
+    def _before_answer(self) -> PromptContext:
+        """The context before the last answer."""
         return msgspec.structs.replace(self._context, messages=self._context.messages[:-1])
 
     @property
-    def _due(self) -> int:
-        """How much is condensed then."""
-        return count_outgrown_messages(self._info, self._asked, ahead=True)
+    def _covered_before_answer(self) -> int:
+        """Number of messages that the history summary must cover before the last answer."""
+        return count_outgrown_messages(self._info, self._before_answer, ahead=True)
 
-    def _question(self) -> str:
+    def _make_question(self) -> str:
         unasked = self._context.unasked_questions
         if self._context.main_question_next and unasked:
             return unasked[0].text
         word = self._random.choice([w for w in self._context.answers[-1].split() if w.isalpha()])
         return f"{self._random.choice(STEMS)} the {word.lower()}?"
 
-    def _summary(self) -> str:
-        """As the grammar has it: a few of the candidate's own phrases."""
-        said = key_phrases("\n".join(self._context.answers), [])
-        return f" {' and '.join(self._random.sample(said, SUMMARY_SUBJECTS))}."
+    def _make_summary(self) -> str:
+        """Return a summary that the grammar allows: a few phrases of the candidate."""
+        phrases = key_phrases("\n".join(self._context.answers), [])
+        return f" {' and '.join(self._random.sample(phrases, SUMMARY_SUBJECTS))}."
 
     def _add(self, kind: MessageKind, text: str) -> None:
         position = len(self._context.messages)
