@@ -59,7 +59,7 @@ async def _run(repetitions: int) -> list[Row]:
 
 
 async def _ours(ours: Ours, talk: Talk, recording: bytes) -> float:
-    """Transcribe the answer as it is spoken, prefill its committed text, and generate the question."""
+    """Return the seconds from the end of the spoken answer to the first token of the question."""
     player = Player(recording)
     call = Call(purpose="transcribe", user="bench", interview=talk.name, request=f"{talk.name}/0")
     prefill_task: asyncio.Task[None] | None = None
