@@ -1,1 +1,1 @@
-"""The prep client: a mock interview in the terminal."""
+"""The prep client: mock interviews in the terminal."""

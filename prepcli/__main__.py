@@ -1,4 +1,4 @@
-"""`python -m prepcli` is `prep`."""
+"""Entry point of `python -m prepcli`, which is the command `prep`."""
 
 from prepcli.cli import main
 

@@ -1,4 +1,4 @@
-"""`prep`: the commands. What a screen or a microphone needs is imported only when it is needed."""
+"""The command line of `prep`. Screens and the microphone are imported only when they are used."""
 
 import contextlib
 import importlib.metadata
@@ -28,9 +28,11 @@ from prepcli.headless.answers import (
     TypedAnswer,
 )
 from prepcli.headless.conversation import Conversation, choose_interview
-from prepcli.headless.export import markdown, printable, spoken_answer_lines
+from prepcli.headless.export import markdown, spoken_answer_lines
 from prepcli.headless.output import JsonOutput, Output, PlainOutput
 from prepcli.local_server.sessions import open_session
+from prepcli.terminal_text import escape_json, one_line, printable
+from prepserver.wire.limits import MAX_COMPANY, MAX_QUESTIONS, MAX_ROLE
 from prepserver.wire.protocol import Interview, InterviewSpec, InterviewType, Level, Message, Source
 from prepserver.wire.rest import MessageList, SpokenAnswer
 
@@ -39,45 +41,43 @@ __all__ = ["cli", "main"]
 FILE = click.Path(path_type=Path)
 
 
-class _Line(click.ParamType[str]):
-    """A role or a company: something, and not a whole advertisement."""
+class _BoundedText(click.ParamType[str]):
+    """One line of text, with a maximum length in code points."""
 
     name = "text"
 
+    def __init__(self, max_length: int) -> None:
+        self._max_length = max_length
+
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        line = " ".join(value.split())
-        if not 1 <= len(line) <= MAX_LINE:
-            self.fail(f"it has 1 to {MAX_LINE} characters.", param, ctx)
-        return line
+        text = " ".join(value.split())
+        if not 1 <= len(text) <= self._max_length:
+            self.fail(f"must have 1 to {self._max_length} characters.", param, ctx)
+        return text
 
-
-MAX_LINE = 200
-"""Code points of a role or a company."""
-
-LINE = _Line()
 
 server_option = click.option(
     "--server",
     metavar="URL",
     envvar="PREP_SERVER",
     show_envvar=True,
-    help="A server you are logged in to. Without it, prep starts one on this machine.",
+    help="A server that you are logged in to.  [default: a local server, started on demand]",
 )
 
 
 class _InterviewCommand(click.Command):
-    """`--audio a.wav b.wav` means `--audio a.wav --audio b.wav`."""
+    """Accepts several files after one `--audio`: `--audio a.wav b.wav`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        spread: list[str] = []
-        taking = False
+        expanded: list[str] = []
+        in_audio = False
         for position, arg in enumerate(args):
             if arg.startswith("-") and arg != "-":
-                taking = arg == "--audio" or arg.startswith("--audio=")
-            elif taking and args[position - 1] != "--audio":
-                spread.append("--audio")
-            spread.append(arg)
-        return super().parse_args(ctx, spread)
+                in_audio = arg == "--audio" or arg.startswith("--audio=")
+            elif in_audio and args[position - 1] != "--audio":
+                expanded.append("--audio")
+            expanded.append(arg)
+        return super().parse_args(ctx, expanded)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -85,12 +85,12 @@ class _InterviewCommand(click.Command):
     importlib.metadata.version("prep-interview"), "--version", message="prep %(version)s"
 )
 def cli() -> None:
-    """A mock interviewer that lives in the terminal.
+    """Practise job interviews in the terminal.
 
-    Exit codes: 0 done, 2 wrong use, 3 the server cannot be reached, 4 not authorised,
-    5 the allowance of model requests is used up, 6 a model failed, 130 interrupted.
+    Exit codes: 0 success, 2 invalid usage, 3 server unreachable, 4 not authorised, 5 allowance
+    of model requests used up, 6 model failure, 130 interrupted.
     """
-    # Warnings about retries would land in the middle of the screen or of the JSON.
+    # Log messages about retries would appear in the middle of a screen or of JSON output.
     logging.getLogger().addHandler(logging.NullHandler())
     stamina.instrumentation.set_on_retry_hooks([])
 
@@ -101,28 +101,52 @@ def cli() -> None:
 @cli.command(cls=_InterviewCommand)
 @server_option
 @click.option(
-    "--role", type=LINE, metavar="R", help="What you apply for.  [default: Software Engineer]"
+    "--role",
+    type=_BoundedText(MAX_ROLE),
+    metavar="TEXT",
+    help="The position you apply for.  [default: Software Engineer]",
 )
-@click.option("--company", type=LINE, metavar="C", help="Where you apply.")
-@click.option("--type", "kind", type=click.Choice([each.value for each in InterviewType]))
-@click.option("--level", type=click.Choice([each.value for each in Level]))
-@click.option("--questions", type=click.IntRange(1, 30), help="How many.  [default: 5]")
-@click.option("--jd", type=FILE, metavar="FILE", help="The job description, a text file.")
-@click.option("--resume", type=FILE, metavar="FILE", help="Your resume, a text file.")
-@click.option("--resume-last", is_flag=True, help="Go on with the interview you were last in.")
-@click.option("--id", "interview_id", metavar="ID", help="Go on with this interview.")
+@click.option(
+    "--company",
+    type=_BoundedText(MAX_COMPANY),
+    metavar="TEXT",
+    help="The company you apply to.",
+)
+@click.option(
+    "--type",
+    "kind",
+    type=click.Choice([each.value for each in InterviewType]),
+    help="The topics of the questions.  [default: mixed]",
+)
+@click.option(
+    "--level",
+    type=click.Choice([each.value for each in Level]),
+    help="The difficulty of the questions.  [default: mid]",
+)
+@click.option(
+    "--questions",
+    type=click.IntRange(1, MAX_QUESTIONS),
+    help="The number of questions.  [default: 5]",
+)
+@click.option("--jd", type=FILE, metavar="FILE", help="The job description, as a text file.")
+@click.option("--resume", type=FILE, metavar="FILE", help="Your resume, as a text file.")
+@click.option("--resume-last", is_flag=True, help="Resume your most recent interview.")
+@click.option("--id", "interview_id", metavar="ID", help="Resume the interview with this id.")
 @click.option(
     "--audio",
     type=FILE,
     metavar="FILE...",
     multiple=True,
-    help="Answer with recordings, in order. May be repeated.",
+    help="Answer with these recordings, in order. Can be repeated.",
 )
 @click.option(
-    "--answers", type=FILE, metavar="FILE", help="Then answer with the lines of a text file."
+    "--answers",
+    type=FILE,
+    metavar="FILE",
+    help="Answer with the lines of a text file, after any recordings.",
 )
-@click.option("--plain", is_flag=True, help="Print the conversation as lines; type the answers.")
-@click.option("--json", "as_json", is_flag=True, help="Print what the server says as JSON lines.")
+@click.option("--plain", is_flag=True, help="Print the conversation as text; type the answers.")
+@click.option("--json", "as_json", is_flag=True, help="Print the server's messages as JSON lines.")
 def interview(
     server: str | None,
     role: str | None,
@@ -139,13 +163,13 @@ def interview(
     plain: bool,
     as_json: bool,
 ) -> None:
-    """Be interviewed.
+    """Start or resume an interview.
 
-    Opens a screen on a terminal. Without one, or with --plain, --json, --audio or --answers, the
-    conversation is printed and answers are read from the files and then from what you type; when
-    there are no more, the interview is ended.
+    On a terminal this opens the full-screen app. Without a terminal, or with --plain, --json,
+    --audio or --answers, it prints the conversation and takes the answers from the given files
+    and then from standard input. When there are no more answers, it ends the interview.
     """
-    asked = {
+    given = {
         "role": role,
         "company": company,
         "type": kind and InterviewType(kind),
@@ -154,60 +178,64 @@ def interview(
         "job_description": jd and read_document(jd),
         "resume": resume and read_document(resume),
     }
-    asked = {name: value for name, value in asked.items() if value is not None}
+    given = {name: value for name, value in given.items() if value is not None}
     if interview_id is not None and resume_last:
-        raise click.UsageError("--id and --resume-last both name the interview: give one.")
-    if asked and (interview_id is not None or resume_last):
-        raise click.UsageError("An interview that you go on with keeps its role and questions.")
-    spec = msgspec.convert(asked, InterviewSpec)
+        raise click.UsageError("--id and --resume-last cannot be used together.")
+    if given and (interview_id is not None or resume_last):
+        raise click.UsageError(
+            "--id and --resume-last cannot be combined with options of a new interview."
+        )
+    spec = msgspec.convert(given, InterviewSpec)
     options = SessionOptions(
         server=None if server is None else config.normalise_url(server),
         spec=spec,
-        start_new=bool(asked),
+        start_new=bool(given),
         interview_id=interview_id,
         resume_last=resume_last,
     )
-    prepared = _prepared(audio, answers)
-    screen = (
+    prepared = _read_prepared_answers(audio, answers)
+    full_screen = (
         not (plain or as_json or prepared) and _is_terminal(sys.stdin) and _is_terminal(sys.stdout)
     )
-    if screen:
-        from prepcli.tui.app import run_app  # Textual is a quarter of a second
+    if full_screen:
+        from prepcli.tui.app import run_app  # importing Textual takes a quarter of a second
 
         sys.exit(run_app(options))
-    # A script that brings its answers has said all; otherwise they are typed or piped in.
-    more = None if prepared and not _is_terminal(sys.stdin) else DescriptorReader(0)
+    # A script with prepared answers expects no others: read standard input on a terminal only.
+    lines = None if prepared and not _is_terminal(sys.stdin) else DescriptorReader(0)
     output: Output
     if as_json:
         output = JsonOutput(sys.stdout, sys.stderr)
     else:
         output = PlainOutput(sys.stdout, sys.stderr, live=_is_terminal(sys.stdout))
-    run_until_signal(_converse(options, AnswerQueue(prepared, more), output))
+    run_until_signal(_converse(options, AnswerQueue(prepared, lines), output))
 
 
-def _prepared(audio: tuple[Path, ...], answers: Path | None) -> list[Answer]:
-    """Everything is read before anything is started. Raises UsageError."""
+def _read_prepared_answers(audio: tuple[Path, ...], answers: Path | None) -> list[Answer]:
+    """Read all files before a server is contacted or started. Raises UsageError."""
     prepared: list[Answer] = []
     if audio:
-        from prepcli.audio.files import read_audio  # numpy is a tenth of a second
+        from prepcli.audio.files import read_audio  # importing NumPy takes a tenth of a second
 
-        prepared += [RecordedAnswer(file.name, read_audio(file)) for file in audio]
+        prepared += [RecordedAnswer(read_audio(file)) for file in audio]
     if answers is not None:
         prepared += [TypedAnswer(text) for text in read_answers(answers)]
     return prepared
 
 
 async def _converse(options: SessionOptions, answers: AnswerQueue, output: Output) -> None:
-    began = ""
+    interview_id = ""
     try:
         async with _session(options, output.note) as session:
-            began = await choose_interview(session, options)
-            room = session.room("interview", began, on_frame=output.frame)
+            interview_id = await choose_interview(session, options)
+            room = session.room("interview", interview_id, on_frame=output.write_frame)
             await Conversation(room, answers, output).run()
     except BaseException as error:
-        if began and not isinstance(error, UsageError):
-            where = f" --server {options.server}" if options.server else ""
-            output.note(f"the interview is kept; go on with: prep interview --id {began}{where}")
+        if interview_id and not isinstance(error, UsageError):
+            server = f" --server {options.server}" if options.server else ""
+            output.note(
+                f"the interview is saved; to resume it: prep interview --id {interview_id}{server}"
+            )
         raise
 
 
@@ -220,21 +248,21 @@ async def _converse(options: SessionOptions, answers: AnswerQueue, output: Outpu
     "--insecure-file",
     type=FILE,
     metavar="PATH",
-    help="Keep the access key in this file instead of the system's keyring.",
+    help="Store the access key in this file instead of the system's keyring.",
 )
 def login(url: str, insecure_file: Path | None) -> None:
-    """Log in to a server: asks for the access key that its keeper gave you."""
+    """Log in to a server with the access key from your administrator."""
     address = config.normalise_url(url)
     if address.startswith("http://") and not is_loopback(address):
-        click.echo("Note: over http:// everybody on the way can read your key.", err=True)
+        click.echo("Warning: over http:// others on the network can read your key.", err=True)
     key = os.environ.get(credentials.ACCESS_KEY_VARIABLE, "").strip()
     key = key or click.prompt("Access key", hide_input=True, err=True).strip()
 
-    async def check() -> None:
+    async def check_key() -> None:
         async with RestClient(address, key) as rest:
             await rest.get_room_token()
 
-    run_until_signal(check())
+    run_until_signal(check_key())
     credentials.save_access_key(address, key, insecure_file)
     click.echo(f"Logged in to {address}.", err=True)
 
@@ -242,7 +270,7 @@ def login(url: str, insecure_file: Path | None) -> None:
 @cli.command()
 @click.argument("url", required=False)
 def logout(url: str | None) -> None:
-    """Forget the access key of a server, or of all servers."""
+    """Delete the stored access key of a server, or of all servers."""
     known = [server.url for server in config.load(paths.settings_file()).servers]
     urls = known if url is None else [config.normalise_url(url)]
     for each in urls:
@@ -250,7 +278,7 @@ def logout(url: str | None) -> None:
             raise UsageError(f"You are not logged in to {each}.")
         click.echo(f"Logged out of {each}.", err=True)
     if not urls:
-        click.echo("You are not logged in anywhere.", err=True)
+        click.echo("You are not logged in to any server.", err=True)
 
 
 # --- prep list, show, export ------------------------------------------------------------------
@@ -263,79 +291,93 @@ def list_interviews(server: str | None, as_json: bool) -> None:
     """List your interviews."""
 
     async def fetch() -> list[Interview]:
-        async with _session(_to(server), _note, wait_for_models=False) as session:
+        async with _session(_options(server), _note, wait_for_models=False) as session:
             return await session.rest.list_interviews()
 
     interviews = run_until_signal(fetch())
     if as_json:
-        click.echo(msgspec.json.encode({"interviews": interviews}))
+        click.echo(escape_json(msgspec.json.encode({"interviews": interviews}).decode()))
         return
     for each in interviews:
-        done = f"{each.answered}/{each.questions}"
-        click.echo(printable(f"{each.id}  {each.status:<9}  {done:>5}  {each.title}"))
+        progress = f"{each.answered}/{each.questions}"
+        title = one_line(each.title)
+        click.echo(f"{printable(each.id)}  {each.status:<9}  {progress:>5}  {title}")
     if not interviews:
-        click.echo("No interviews yet. Begin one: prep interview", err=True)
+        click.echo("No interviews yet. To start one: prep interview", err=True)
 
 
 @cli.command()
 @server_option
 @click.argument("interview_id", metavar="ID")
-@click.option("--heard", is_flag=True, help="Print how spoken answers were heard, and when.")
+@click.option(
+    "--heard", is_flag=True, help="Print the transcription of each spoken answer, with times."
+)
 def show(server: str | None, interview_id: str, heard: bool) -> None:
-    """Print an interview."""
+    """Print an interview as Markdown."""
     if heard:
-        for message, speech in run_until_signal(_fetch_heard(server, interview_id)):
-            click.echo(spoken_answer_lines(message, speech), nl=False)
+        for message, answer in run_until_signal(_fetch_spoken_answers(server, interview_id)):
+            click.echo(spoken_answer_lines(message, answer), nl=False)
         return
-    found, said = run_until_signal(_fetch(server, interview_id))
-    click.echo(markdown(found, said.messages), nl=False)
+    found, transcript = run_until_signal(_fetch_transcript(server, interview_id))
+    click.echo(markdown(found, transcript.messages), nl=False)
 
 
 @cli.command()
 @server_option
 @click.argument("interview_id", metavar="ID")
-@click.option("--format", "form", type=click.Choice(["md", "json"]), default="md")
-@click.option("--output", type=FILE, metavar="FILE", help="Write here, not to the terminal.")
-def export(server: str | None, interview_id: str, form: str, output: Path | None) -> None:
-    """Write an interview as Markdown or JSON."""
-    found, said = run_until_signal(_fetch(server, interview_id))
-    if form == "md":
-        data = markdown(found, said.messages).encode()
+@click.option(
+    "--format",
+    "file_format",
+    type=click.Choice(["md", "json"]),
+    default="md",
+    help="Markdown or JSON.  [default: md]",
+)
+@click.option(
+    "--output", type=FILE, metavar="FILE", help="Write to a file instead of standard output."
+)
+def export(server: str | None, interview_id: str, file_format: str, output: Path | None) -> None:
+    """Export an interview as Markdown or JSON."""
+    found, transcript = run_until_signal(_fetch_transcript(server, interview_id))
+    if file_format == "md":
+        text = markdown(found, transcript.messages)
     else:
-        whole = {"interview": found, "messages": said.messages}
-        data = msgspec.json.format(msgspec.json.encode(whole)) + b"\n"
+        document = {"interview": found, "messages": transcript.messages}
+        text = escape_json(msgspec.json.format(msgspec.json.encode(document)).decode()) + "\n"
+    data = text.encode()
     if output is None:
         click.echo(data, nl=False)
         return
     try:
         output.write_bytes(data)
     except OSError as error:
-        raise UsageError(f"{output} cannot be written: {error.strerror}.") from None
+        raise UsageError(f"Cannot write {output}: {error.strerror}.") from None
 
 
-async def _fetch(server: str | None, interview_id: str) -> tuple[Interview, MessageList]:
-    async with _session(_to(server), _note, wait_for_models=False) as session:
+async def _fetch_transcript(server: str | None, interview_id: str) -> tuple[Interview, MessageList]:
+    async with _session(_options(server), _note, wait_for_models=False) as session:
         found = await session.rest.get_interview(interview_id)
         return found, MessageList(await session.rest.get_messages(interview_id))
 
 
-async def _fetch_heard(server: str | None, interview_id: str) -> list[tuple[Message, SpokenAnswer]]:
-    """The spoken answers, with what is known of how they were heard."""
-    found = []
-    async with _session(_to(server), _note, wait_for_models=False) as session:
+async def _fetch_spoken_answers(
+    server: str | None, interview_id: str
+) -> list[tuple[Message, SpokenAnswer]]:
+    """Return the spoken answers with their transcriptions, as far as the server has stored them."""
+    answers = []
+    async with _session(_options(server), _note, wait_for_models=False) as session:
         for message in await session.rest.get_messages(interview_id):
             if message.source is Source.SPEECH:
-                # An answer of before this was kept has none.
+                # Answers from before transcriptions were stored have none.
                 with contextlib.suppress(NotFound):
-                    speech = await session.rest.get_spoken_answer(interview_id, message.id)
-                    found.append((message, speech))
-    return found
+                    answer = await session.rest.get_spoken_answer(interview_id, message.id)
+                    answers.append((message, answer))
+    return answers
 
 
 # --- Shared -----------------------------------------------------------------------------------
 
 
-def _to(server: str | None) -> SessionOptions:
+def _options(server: str | None) -> SessionOptions:
     return SessionOptions(server=None if server is None else config.normalise_url(server))
 
 
@@ -351,20 +393,20 @@ async def _session(
 
 
 def _note(line: str) -> None:
-    click.echo(f"· {line}", err=True)
+    click.echo(f"· {printable(line)}", err=True)
 
 
 def _is_terminal(stream: TextIO | None) -> bool:
-    """A stream is None when prep was started with it closed."""
+    """Return True if the stream is a terminal; a stream that was closed at start-up is None."""
     return stream is not None and stream.isatty()
 
 
 def main() -> NoReturn:
-    """Run the command; errors are a sentence on standard error and an exit code."""
+    """Run the command; print an error as one sentence on standard error and set the exit code."""
     try:
         code = cli(prog_name="prep", standalone_mode=False)
     except PrepError as error:
-        click.echo(f"Error: {error}", err=True)
+        click.echo(f"Error: {printable(str(error))}", err=True)
         code = error.exit_code
     except click.ClickException as error:
         error.show()

@@ -1,7 +1,6 @@
-"""The servers that somebody has logged in to: addresses only, never a key."""
+"""The servers that the user is logged in to: addresses only, never access keys."""
 
 import json
-import os
 import tomllib
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -10,68 +9,76 @@ import msgspec
 from msgspec import Struct
 
 from prepcli.errors import SettingsError, UsageError
+from prepcli.files import write_atomically
 
 __all__ = ["Config", "KnownServer", "load", "normalise_url", "save"]
 
 
 class KnownServer(Struct, frozen=True, forbid_unknown_fields=True):
+    """A server that the user is logged in to."""
+
     url: str
     insecure_file: str | None = None
-    """Where the access key is kept, when it is not in the system's keyring."""
+    """File that holds the access key; None if the system's keyring holds it."""
 
 
 class Config(Struct, frozen=True, forbid_unknown_fields=True):
+    """Content of the settings file."""
+
     servers: tuple[KnownServer, ...] = ()
 
-    def server(self, url: str) -> KnownServer | None:
+    def find_server(self, url: str) -> KnownServer | None:
         return next((server for server in self.servers if server.url == url), None)
 
     def with_server(self, server: KnownServer) -> "Config":
-        """The same with this server last, in place of an entry for the same URL."""
-        return Config((*self.without(server.url).servers, server))
+        """Return a copy in which `server` comes last and replaces any entry for the same URL."""
+        return Config((*self.without_server(server.url).servers, server))
 
-    def without(self, url: str) -> "Config":
+    def without_server(self, url: str) -> "Config":
+        """Return a copy without the entry for this URL."""
         return Config(tuple(server for server in self.servers if server.url != url))
 
 
 def load(file: Path) -> Config:
-    """What the file says; nothing when there is none. Raises SettingsError."""
+    """Read the settings file; a missing file is an empty one. Raises SettingsError."""
     try:
         values = tomllib.loads(file.read_text("utf-8"))
     except FileNotFoundError:
         return Config()
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingsError(f"{file} cannot be read: {error}. Mend or remove it.") from None
+        raise SettingsError(f"Cannot read {file}: {error}. Fix or delete the file.") from None
     try:
         return msgspec.convert(values, Config)
     except msgspec.ValidationError as error:
-        raise SettingsError(f"A setting in {file} is wrong: {error}. Mend or remove it.") from None
+        raise SettingsError(
+            f"Invalid setting in {file}: {error}. Fix or delete the file."
+        ) from None
 
 
 def save(config: Config, file: Path) -> None:
-    """Write the file whole or not at all. Raises SettingsError."""
-    lines = ["# The servers that `prep login` was told of. Access keys are kept elsewhere."]
+    """Write the settings file atomically. Raises SettingsError."""
+    lines = ["# Servers added by `prep login`. Access keys are stored elsewhere."]
     for server in config.servers:
-        lines += ["", "[[servers]]", f"url = {_string(server.url)}"]
+        lines += ["", "[[servers]]", f"url = {_toml_string(server.url)}"]
         if server.insecure_file is not None:
-            lines.append(f"insecure_file = {_string(server.insecure_file)}")
-    temporary = file.with_name(f"{file.name}.{os.getpid()}")
+            lines.append(f"insecure_file = {_toml_string(server.insecure_file)}")
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text("\n".join(lines) + "\n", "utf-8")
-        temporary.replace(file)
+        write_atomically(file, ("\n".join(lines) + "\n").encode())
     except OSError as error:
-        raise SettingsError(f"{file} cannot be written: {error.strerror}.") from None
+        raise SettingsError(f"Cannot write {file}: {error.strerror}.") from None
 
 
-def _string(text: str) -> str:
-    """A TOML basic string: JSON's escapes are a part of TOML's."""
+def _toml_string(text: str) -> str:
+    """Encode a TOML basic string; JSON's escapes are a subset of TOML's."""
     return json.dumps(text).replace("\x7f", "\\u007f")
 
 
 def normalise_url(url: str) -> str:
-    """The one way of writing a server's address: `host:8400` becomes `https://host:8400`, and a
-    name of this machine gets `http://`. Raises UsageError."""
+    """Return a server's address in canonical form.
+
+    An address without a scheme gets `https://`, or `http://` if it names this machine. Raises
+    UsageError if the address is invalid.
+    """
     text = url.strip()
     if "://" not in text:
         local = urlsplit(f"//{text}").hostname in ("localhost", "127.0.0.1", "::1")
@@ -80,14 +87,14 @@ def normalise_url(url: str) -> str:
         parts = urlsplit(text)
         port = parts.port
     except ValueError:
-        raise UsageError(f"{url!r} is not the address of a server.") from None
+        raise UsageError(f"{url!r} is not a valid server address.") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise UsageError(
-            f"{url!r} is not the address of a server: it begins with http:// or https://."
+            f"{url!r} is not a valid server address: it must start with http:// or https://."
         )
     if parts.username or parts.password or parts.query or parts.fragment:
         raise UsageError(
-            "A server's address has no user, password or query: prep asks for the access key."
+            "A server address has no user name, password or query: prep asks for the access key."
         )
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return f"{parts.scheme}://{host}{'' if port is None else f':{port}'}{parts.path.rstrip('/')}"

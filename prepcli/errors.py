@@ -1,26 +1,28 @@
-"""The client's error tree. Each error is a sentence a person can act on, and an exit code.
+"""The client's exceptions. Each has a message that says what to do, and an exit code.
 
 PrepError                      1
-├── UsageError                 2   what was asked for cannot be done as asked
-│   ├── DocumentError              a job description, resume or file of answers
+├── UsageError                 2   the command cannot be carried out as given
+│   ├── DocumentError              a job description, a resume or a file of answers
 │   ├── AudioFileError             a recording
 │   │   ├── NotAudio
 │   │   ├── EmptyAudio
 │   │   └── AudioTooLong
-│   ├── SettingsError              prep's own settings and credentials
-│   ├── RequestRefused             the server says that the request is wrong
-│   └── NotFound                   no such interview, or somebody else's
+│   ├── SettingsError              settings and credentials of the client
+│   ├── RequestRefused             the server rejected the request
+│   └── NotFound                   no such interview, or another user's
 ├── ServerUnreachable          3
-│   ├── QueueFull                  too much is waiting for the connection to come back
-│   └── PrivateServerFailed        the server that prep started does not run
+│   ├── QueueFull                  too many messages wait for a connection
+│   └── LocalServerFailed          the local server does not run
 ├── NotAuthorised              4
 ├── RateLimited                5
 ├── InferenceFailed            6
-├── RecordingRefused           1   the server would not have a recording
+├── RecordingRefused           1   the server rejected a recording
 └── MicrophoneUnavailable      1
 """
 
 from typing import ClassVar
+
+from prepserver.wire.error_codes import ErrorCode
 
 __all__ = [
     "AudioFileError",
@@ -45,19 +47,19 @@ __all__ = [
 
 
 class PrepError(Exception):
-    """Base of every error that prep shows to the person who runs it."""
+    """Base class of all errors that `prep` reports to its user."""
 
     exit_code: ClassVar[int] = 1
 
 
 class UsageError(PrepError):
-    """What was asked for cannot be done as it was asked."""
+    """The command cannot be carried out as given."""
 
     exit_code = 2
 
 
 class DocumentError(UsageError):
-    """A file of text cannot be used."""
+    """A text file cannot be used."""
 
 
 class AudioFileError(UsageError):
@@ -65,7 +67,7 @@ class AudioFileError(UsageError):
 
 
 class NotAudio(AudioFileError):
-    """The file is not a recording that can be read."""
+    """The file is not a recording in a supported format."""
 
 
 class EmptyAudio(AudioFileError):
@@ -73,67 +75,68 @@ class EmptyAudio(AudioFileError):
 
 
 class AudioTooLong(AudioFileError):
-    """The recording is longer than one answer may be."""
+    """The recording exceeds the maximum length of an answer."""
 
 
 class SettingsError(UsageError):
-    """A file of settings or credentials is unusable."""
+    """The settings or the credentials cannot be read or written."""
 
 
 class RequestRefused(UsageError):
-    """The server understood the request and says that it is wrong."""
+    """The server rejected the request as invalid."""
 
-    def __init__(self, message: str, *, code: str = "bad_request") -> None:
+    def __init__(self, message: str, *, code: str = ErrorCode.BAD_REQUEST) -> None:
         super().__init__(message)
         self.code = code
+        """Error code from the server: an `ErrorCode`, or one that a newer server has added."""
 
 
 class NotFound(UsageError):
-    """There is no such interview for this user."""
+    """The user has no such interview."""
 
 
 class ServerUnreachable(PrepError):
-    """Nothing that speaks prep answers at the address."""
+    """No prep server responds at the address."""
 
     exit_code = 3
 
 
 class QueueFull(ServerUnreachable):
-    """So much waits to be sent that no more is taken."""
+    """The outbox is full of unacknowledged messages."""
 
 
 class LocalServerFailed(PrepError):
-    """The server that prep started for itself did not start, or ended: waiting is of no use."""
+    """The local server did not start or has ended; retrying cannot help."""
 
     exit_code = 3
 
 
 class NotAuthorised(PrepError):
-    """The server does not know the access key, or there is none."""
+    """The access key is missing or was refused."""
 
     exit_code = 4
 
 
 class RateLimited(PrepError):
-    """The allowance of model requests is used up."""
+    """The user's allowance of model requests, or a budget, is used up."""
 
     exit_code = 5
 
     def __init__(self, message: str, *, reset: float | None = None) -> None:
         super().__init__(message)
         self.reset = reset
-        """When the allowance begins anew: seconds since the Unix epoch."""
+        """Time at which the allowance is renewed, in seconds since the Unix epoch."""
 
 
 class InferenceFailed(PrepError):
-    """A model could not answer."""
+    """A model failed to respond."""
 
     exit_code = 6
 
 
 class RecordingRefused(PrepError):
-    """The server would not have this recording."""
+    """The server rejected a recording."""
 
 
 class MicrophoneUnavailable(PrepError):
-    """Nothing can be recorded on this machine as it is."""
+    """No microphone can be used on this machine."""

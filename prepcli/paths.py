@@ -1,4 +1,4 @@
-"""Where prep keeps things: one folder for settings, one for data."""
+"""Locations of the client's settings and data."""
 
 import os
 from pathlib import Path
@@ -9,22 +9,22 @@ __all__ = ["config_dir", "data_dir", "local_server_dir", "settings_file"]
 
 
 def config_dir() -> Path:
-    """Settings; `PREP_CONFIG_DIR` moves it."""
-    named = os.environ.get("PREP_CONFIG_DIR")
-    return Path(named) if named else platformdirs.user_config_path("prep")
+    """Return the settings folder: `PREP_CONFIG_DIR`, or the platform's default."""
+    override = os.environ.get("PREP_CONFIG_DIR")
+    return Path(override) if override else platformdirs.user_config_path("prep")
 
 
 def data_dir() -> Path:
-    """What prep makes; `PREP_DATA_DIR` moves it."""
-    named = os.environ.get("PREP_DATA_DIR")
-    return Path(named) if named else platformdirs.user_data_path("prep")
+    """Return the data folder: `PREP_DATA_DIR`, or the platform's default."""
+    override = os.environ.get("PREP_DATA_DIR")
+    return Path(override) if override else platformdirs.user_data_path("prep")
 
 
 def settings_file() -> Path:
-    """The servers that somebody has logged in to."""
+    """Return the file that lists the servers the user is logged in to."""
     return config_dir() / "config.toml"
 
 
 def local_server_dir() -> Path:
-    """The data of the server that prep starts for itself: interviews are found there again."""
+    """Return the local server's data folder, which holds the interviews on this machine."""
     return data_dir() / "local-server"

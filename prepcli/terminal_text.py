@@ -1,23 +1,49 @@
-"""Text from elsewhere, made safe for a terminal.
+"""Removal of control characters from untrusted text before it reaches a terminal.
 
-What a model, a document or another person wrote may hold escape sequences; the terminal would
-obey them.
+Text from a model, a document or a server can contain escape sequences, which a terminal executes,
+and format characters, which make text look different from what it says.
 """
 
 import re
 
-_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+__all__ = ["escape_json", "one_line", "printable"]
+
+_UNSAFE = re.compile(
+    "["
+    # C0 and C1 controls except tab and line feed: a terminal executes them.
+    "\x00-\x08\x0b-\x1f\x7f-\x9f"
+    # The characters with the Unicode property Bidi_Control (UAX #9): they reorder what is shown.
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
+    # Line and paragraph separators, and the deprecated format controls.
+    "\u2028\u2029\u206a-\u206f"
+    # Interlinear annotation marks and tag characters: they hide text that programs still read.
+    "\ufff9-\ufffb\U000e0000-\U000e007f"
+    # Lone surrogates, from file names that are not valid UTF-8: a terminal cannot encode them.
+    "\ud800-\udfff"
+    "]"
+)
+# Zero-width spaces and joiners, variation selectors and combining marks are kept: emoji and many
+# scripts need them, and they neither reorder text nor carry text of their own.
 
 
 def printable(text: str) -> str:
-    """The text with each control replaced by U+FFFD; tabs stay, and line ends of every kind.
-
-    Marks that change the direction of writing count as controls, for they can make a line read
-    as something else.
-    """
-    return _CONTROLS.sub("\ufffd", text.replace("\r\n", "\n").replace("\r", "\n"))
+    """Replace each unsafe character by U+FFFD; keep tabs, and turn every line ending into LF."""
+    return _UNSAFE.sub("\ufffd", text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
 def one_line(text: str) -> str:
-    """`printable`, with every run of white space made one space."""
+    """Apply `printable` and collapse each run of white space into one space."""
     return " ".join(printable(text).split())
+
+
+def escape_json(data: str) -> str:
+    """Replace each unsafe character in JSON text by its escape sequence; the value is unchanged."""
+    return _UNSAFE.sub(lambda match: _escape(match[0]), data)
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    if code <= 0xFFFF:
+        return f"\\u{code:04x}"
+    code -= 0x10000
+    return f"\\u{0xD800 + (code >> 10):04x}\\u{0xDC00 + (code & 0x3FF):04x}"

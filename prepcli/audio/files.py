@@ -1,4 +1,4 @@
-"""Recordings in files: any format, rate and number of channels in, 16 kHz mono PCM16 out."""
+"""Decoding of audio files: any format, sample rate and channel count to 16 kHz mono PCM16."""
 
 import wave
 from pathlib import Path
@@ -12,39 +12,39 @@ from prepserver.wire.protocol import SAMPLE_RATE
 __all__ = ["MAX_SECONDS", "read_audio"]
 
 MAX_SECONDS = 600.0
-"""The longest spoken answer a server takes."""
+"""Maximum length of a spoken answer, the default of the server's setting `max_recording`."""
 
 _Samples = np.ndarray[Any, np.dtype[np.float32]]
 
 
 def read_audio(file: Path) -> bytes:
-    """A recording as PCM16 little-endian, 16 kHz, mono.
+    """Decode a recording to PCM16 little-endian, 16 kHz, mono.
 
-    Reads what libsndfile reads (WAV, FLAC, Ogg, MP3, …) and, without libsndfile, what the wave
-    module reads. The length is checked before the samples are read. Raises NotAudio, EmptyAudio,
-    AudioTooLong; AudioFileError when the file is not there or cannot be opened.
+    Supports the formats of libsndfile (WAV, FLAC, Ogg, MP3 and others), or only WAV if libsndfile
+    is missing. The length is checked before the samples are read. Raises NotAudio, EmptyAudio or
+    AudioTooLong, and AudioFileError if the file cannot be opened.
     """
     try:
         if not file.is_file():
             raise AudioFileError(f"There is no file {file}.")
         if file.stat().st_size == 0:
-            raise EmptyAudio(f"{file} is empty: it holds no recording.")
+            raise EmptyAudio(f"{file} is empty.")
         with file.open("rb"):
             pass
     except OSError as error:
-        raise AudioFileError(f"{file} cannot be read: {error.strerror}.") from None
+        raise AudioFileError(f"Cannot read {file}: {error.strerror}.") from None
     try:
-        samples, rate = _read_by_libsndfile(file)
+        samples, rate = _read_with_libsndfile(file)
     except ImportError:
-        samples, rate = _read_by_wave(file)
+        samples, rate = _read_with_wave_module(file)
     if samples.shape[0] == 0:
-        raise EmptyAudio(f"{file} holds no sound: it has no samples.")
-    return _to_pcm(samples, rate)
+        raise EmptyAudio(f"{file} contains no audio.")
+    return _to_pcm16(samples, rate)
 
 
-def _to_pcm(samples: _Samples, rate: int) -> bytes:
-    """Samples of shape (n, channels) between -1 and 1, mixed, resampled and rounded to PCM16."""
-    import soxr  # compiled, and of no use to whoever types
+def _to_pcm16(samples: _Samples, rate: int) -> bytes:
+    """Mix, resample and quantise samples of shape (n, channels) in the range from -1 to 1."""
+    import soxr  # a native library that typed interviews do not need
 
     mono = samples.mean(axis=1, dtype=np.float32)
     if rate != SAMPLE_RATE:
@@ -53,13 +53,15 @@ def _to_pcm(samples: _Samples, rate: int) -> bytes:
     return bytes(scaled.astype("<i2"))
 
 
-def _read_by_libsndfile(file: Path) -> tuple[_Samples, int]:
-    import soundfile  # loads libsndfile, which need not be there
+def _read_with_libsndfile(file: Path) -> tuple[_Samples, int]:
+    """Return samples of shape (n, channels) and their rate. Raises ImportError without
+    libsndfile."""
+    import soundfile
 
     try:
         with soundfile.SoundFile(str(file)) as sound:
             _check_length(file, sound.frames, sound.samplerate)
-            # Some formats do not know their length before the end.
+            # The length in the header of a compressed file is an estimate.
             limit = int(MAX_SECONDS * sound.samplerate) + 1
             samples = sound.read(limit, dtype="float32", always_2d=True)
             rate = int(sound.samplerate)
@@ -71,7 +73,8 @@ def _read_by_libsndfile(file: Path) -> tuple[_Samples, int]:
     return samples, rate
 
 
-def _read_by_wave(file: Path) -> tuple[_Samples, int]:
+def _read_with_wave_module(file: Path) -> tuple[_Samples, int]:
+    """Return samples of shape (n, channels) and their rate."""
     try:
         with wave.open(str(file), "rb") as sound:
             width, channels = sound.getsampwidth(), sound.getnchannels()
@@ -83,15 +86,16 @@ def _read_by_wave(file: Path) -> tuple[_Samples, int]:
     except (wave.Error, EOFError):
         raise _not_audio(file) from None
     data = data[: len(data) - len(data) % (width * channels)]
-    return _unpacked(data, width).reshape(-1, channels), rate
+    return _decode_wav_samples(data, width).reshape(-1, channels), rate
 
 
-def _unpacked(data: bytes, width: int) -> _Samples:
-    """WAV samples of 1 to 4 bytes between -1 and 1; those of one byte are unsigned."""
+def _decode_wav_samples(data: bytes, width: int) -> _Samples:
+    """Scale WAV samples of 1 to 4 bytes to the range from -1 to 1; one-byte samples are
+    unsigned."""
     if width == 1:
         return (np.frombuffer(data, np.uint8).astype(np.float32) - 128.0) / 128.0
     if width == 3:
-        # To the upper three of four bytes, so that the sign is in its place.
+        # Shift into the upper three of four bytes, which puts the sign bit in its place.
         wide = np.zeros((len(data) // 3, 4), np.uint8)
         wide[:, 1:] = np.frombuffer(data, np.uint8).reshape(-1, 3)
         data, width = wide.tobytes(), 4
@@ -102,12 +106,12 @@ def _unpacked(data: bytes, width: int) -> _Samples:
 def _check_length(file: Path, frames: int, rate: int) -> None:
     if frames > MAX_SECONDS * rate:
         raise AudioTooLong(
-            f"{file} is longer than {MAX_SECONDS / 60:g} minutes, which is the longest answer. "
-            "Cut it."
+            f"{file} is longer than {MAX_SECONDS / 60:g} minutes, the maximum length of an "
+            "answer. Shorten it."
         )
 
 
 def _not_audio(file: Path) -> NotAudio:
     return NotAudio(
-        f"{file} is not a recording that can be read. Convert it to WAV, FLAC, Ogg or MP3."
+        f"{file} is not a recording in a supported format. Convert it to WAV, FLAC, Ogg or MP3."
     )

@@ -1,33 +1,28 @@
-"""How loud a piece of a recording is."""
+"""Loudness of PCM16 audio."""
 
 import numpy as np
 
-__all__ = ["SILENCE", "peak", "rms"]
+__all__ = ["SILENCE", "rms"]
 
 SILENCE = -96.0
-"""dBFS that stands for nothing at all: the range of 16 bits, 20 log10(2^16)."""
+"""Level of digital silence in dBFS: the dynamic range of 16 bits, 20 log10(2^16)."""
 
 _FULL_SCALE = 32768.0
 
 
 def rms(pcm: bytes) -> float:
-    """Root mean square of PCM16 little-endian samples in dBFS, from SILENCE to 0.
+    """Return the root mean square of PCM16 little-endian samples in dBFS, from SILENCE to 0.
 
-    0 dBFS is a square wave at full scale, so a sine at full scale is at -3.
+    A square wave at full scale is 0 dBFS, so a sine wave at full scale is -3 dBFS.
     """
-    samples = _samples(pcm)
-    return _decibels(float(np.sqrt(np.mean(samples * samples)))) if samples.size else SILENCE
+    samples = _decode_samples(pcm)
+    return _to_decibels(float(np.sqrt(np.mean(samples * samples)))) if samples.size else SILENCE
 
 
-def peak(pcm: bytes) -> float:
-    """The largest sample of PCM16 little-endian in dBFS, from SILENCE to 0."""
-    samples = _samples(pcm)
-    return _decibels(float(np.max(np.abs(samples)))) if samples.size else SILENCE
-
-
-def _samples(pcm: bytes) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
+def _decode_samples(pcm: bytes) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
+    """Scale samples to the range from -1 to 1; an incomplete last sample is dropped."""
     return np.frombuffer(pcm, "<i2", len(pcm) // 2).astype(np.float64) / _FULL_SCALE
 
 
-def _decibels(amplitude: float) -> float:
+def _to_decibels(amplitude: float) -> float:
     return max(SILENCE, 20.0 * float(np.log10(amplitude))) if amplitude > 0.0 else SILENCE

@@ -1,44 +1,52 @@
-"""How long to wait before connecting again."""
+"""Delays between attempts to reconnect."""
 
 import random
 
 __all__ = ["Backoff"]
 
-FIRST = 0.25
+INITIAL_LIMIT = 0.25
+"""First upper limit of a delay in seconds."""
+
 GROWTH = 1.6
-LONGEST = 10.0
-RESTART_LONGEST = 2.0
-"""Seconds."""
+"""Factor by which the limit grows with each attempt."""
+
+MAX_LIMIT = 10.0
+"""Largest limit in seconds."""
+
+MAX_RESTART_LIMIT = 2.0
+"""Largest limit in seconds after the server has announced a restart."""
 
 RESTART_ATTEMPTS = 30
-"""So many attempts, half a minute on average, are made for a server that said it would be back."""
+"""Attempts for which the lower limit applies: half a minute on average."""
 
 
 class Backoff:
-    """Exponential backoff with full jitter: uniform between 0 and a limit that grows.
+    """Exponential backoff with full jitter: delays are uniform between 0 and a growing limit.
 
-    Full jitter spreads the clients of a server that restarts better than a jitter around the
-    limit does: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+    Full jitter spreads the clients of a restarting server better than jitter around the limit:
+    https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
     """
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
-        self._limit = FIRST
-        self._expected = 0
+        self._limit = INITIAL_LIMIT
+        self._restart_attempts = 0
 
     def reset(self) -> None:
-        """The last connection was good."""
-        self._limit = FIRST
+        """Return to the initial limit, after a stable connection."""
+        self._limit = INITIAL_LIMIT
 
     def expect_restart(self) -> None:
-        """The server said that it is restarting: for a while the limit stays low, so that its
-        clients are back within three seconds of the start however their luck has been."""
-        self._limit = min(self._limit, RESTART_LONGEST)
-        self._expected = RESTART_ATTEMPTS
+        """Keep the next delays short: the server has announced that it is restarting.
 
-    def next(self) -> float:
-        """Seconds until the next attempt."""
-        longest = RESTART_LONGEST if self._expected > 0 else LONGEST
-        self._expected = max(0, self._expected - 1)
-        limit, self._limit = self._limit, min(longest, self._limit * GROWTH)
+        In the worst case a client is back within three seconds of the server's start.
+        """
+        self._limit = min(self._limit, MAX_RESTART_LIMIT)
+        self._restart_attempts = RESTART_ATTEMPTS
+
+    def next_delay(self) -> float:
+        """Return the delay before the next attempt in seconds."""
+        max_limit = MAX_RESTART_LIMIT if self._restart_attempts > 0 else MAX_LIMIT
+        self._restart_attempts = max(0, self._restart_attempts - 1)
+        limit, self._limit = self._limit, min(max_limit, self._limit * GROWTH)
         return self._rng.uniform(0.0, limit)

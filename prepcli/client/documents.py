@@ -1,4 +1,4 @@
-"""Files of text that a person names: job descriptions, resumes, answers."""
+"""Text files given on the command line or in a form: job descriptions, resumes and answers."""
 
 from pathlib import Path
 
@@ -8,46 +8,51 @@ from prepserver.wire.limits import MAX_ANSWER, MAX_DOCUMENT
 __all__ = ["read_answers", "read_document"]
 
 MAX_ANSWERS_BYTES = 1024 * 1024
+"""Maximum size of a file of answers."""
 
 
 def read_document(file: Path) -> str:
-    """The text of a job description or a resume. Raises DocumentError."""
-    text = _read(file, MAX_DOCUMENT * 4)
+    """Read a job description or a resume. Raises DocumentError."""
+    # UTF-8 encodes a code point in at most four bytes.
+    text = _read_text(file, max_bytes=MAX_DOCUMENT * 4)
     if len(text) > MAX_DOCUMENT:
-        raise DocumentError(f"{file} is longer than {MAX_DOCUMENT:,} characters: shorten it.")
+        raise DocumentError(f"{file} is longer than {MAX_DOCUMENT:,} characters. Shorten it.")
     if not text.strip():
         raise DocumentError(f"{file} is empty.")
     return text
 
 
 def read_answers(file: Path) -> tuple[str, ...]:
-    """One answer a line; blank lines are skipped. Raises DocumentError."""
-    lines = (line.strip() for line in _read(file, MAX_ANSWERS_BYTES).splitlines())
+    """Read one answer per line, skipping blank lines. Raises DocumentError."""
+    lines = (line.strip() for line in _read_text(file, max_bytes=MAX_ANSWERS_BYTES).splitlines())
     answers = tuple(line for line in lines if line)
     if not answers:
-        raise DocumentError(f"{file} holds no answers: write one a line.")
+        raise DocumentError(f"{file} contains no answers. Write one answer per line.")
     for number, answer in enumerate(answers, 1):
         if len(answer) > MAX_ANSWER:
             raise DocumentError(
-                f"Answer {number} in {file} is longer than {MAX_ANSWER:,} characters: shorten it."
+                f"Answer {number} in {file} is longer than {MAX_ANSWER:,} characters. Shorten it."
             )
     return answers
 
 
-def _read(file: Path, limit: int) -> str:
+def _read_text(file: Path, *, max_bytes: int) -> str:
+    """Read a UTF-8 text file, with or without a byte order mark."""
     try:
         with file.open("rb") as stream:
-            data = stream.read(limit + 1)
+            data = stream.read(max_bytes + 1)
     except IsADirectoryError:
         raise DocumentError(f"{file} is a folder, not a text file.") from None
     except OSError as error:
-        raise DocumentError(f"{file} cannot be read: {error.strerror}.") from None
-    if len(data) > limit:
-        raise DocumentError(f"{file} is longer than {limit:,} bytes: shorten it.")
+        raise DocumentError(f"Cannot read {file}: {error.strerror}.") from None
+    if len(data) > max_bytes:
+        raise DocumentError(f"{file} is larger than {max_bytes:,} bytes. Shorten it.")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         text = "\0"
     if "\0" in text:
-        raise DocumentError(f"{file} is not text: save it as UTF-8 text, such as .txt or .md.")
+        raise DocumentError(
+            f"{file} is not a UTF-8 text file. Save it as text, such as .txt or .md."
+        )
     return text

@@ -1,4 +1,4 @@
-"""Opening a connection to a room, and what the answer to the handshake means."""
+"""Opening of room connections, and classification of handshake responses."""
 
 import ipaddress
 import logging
@@ -14,18 +14,18 @@ from prepserver.wire.rest import ErrorBody
 __all__ = ["is_loopback", "open_connection", "raise_if_permanent"]
 
 MAX_SIZE = 8 * 1024 * 1024
-"""Bytes of one message of the server: the snapshot of a long interview."""
+"""Maximum size of a message from the server in bytes: the snapshot of a long interview."""
 
 _RETRYABLE_STATUSES = frozenset({408, 425, 429})
-"""Client errors that a later handshake may not meet; so are all of the server's, 5xx."""
+"""Statuses below 500 after which a later handshake can succeed, as it can after any 5xx."""
 
-# At its debug level websockets writes the request line, and the token with it.
+# At its debug level websockets logs the request line, which contains the token.
 _websockets_log = logging.getLogger(f"{__name__}.websockets")
 _websockets_log.setLevel(logging.WARNING)
 
 
 async def open_connection(url: str, timeout: float) -> ClientConnection:
-    """Connect within so many seconds. Raises what websockets' `connect` raises."""
+    """Connect within `timeout` seconds. Raises the exceptions of websockets' `connect`."""
     return await connect(
         url,
         compression=None,
@@ -39,7 +39,7 @@ async def open_connection(url: str, timeout: float) -> ClientConnection:
 
 
 def is_loopback(url: str) -> bool:
-    """Whether a URL names this machine, where no proxy has a place."""
+    """Return True if the URL names this machine, which is reached without a proxy."""
     host = urlsplit(url).hostname or ""
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -47,31 +47,32 @@ def is_loopback(url: str) -> bool:
         return host == "localhost"
 
 
-def raise_if_permanent(response: Response, *, known: bool) -> None:
-    """Raise for an answer to the handshake that trying again would not change.
+def raise_if_permanent(response: Response, *, entered: bool) -> None:
+    """Raise an error if a handshake response means that retrying cannot help.
 
-    `known`: the room has been entered before. Then an answer that is not in the server's own words
-    is a proxy's, or the network's at a new place, and passes.
+    `entered` says that an earlier connection to the room succeeded. In that case only a response
+    with the server's own error body counts; any other comes from a proxy or a captive portal and is
+    temporary. Raises NotAuthorised, NotFound or ServerUnreachable.
     """
     status = response.status_code
-    if known and not _is_error_body(response):
+    if entered and not _has_error_body(response):
         return
     if status == 401:
         raise NotAuthorised(
-            "The server does not accept your access key any more. Log in again: prep login URL"
+            "The server no longer accepts your access key. Log in again: prep login URL"
         )
     if status in (403, 404):
         raise NotFound(
-            "There is no such interview on this server, or it is not yours. To see yours: prep list"
+            "You have no such interview on this server. To list your interviews: prep list"
         )
     if status < 500 and status not in _RETRYABLE_STATUSES:
         raise ServerUnreachable(
-            f"What answers at this address is not a prep server: it said {status}. "
+            f"There is no prep server at this address: it responded with status {status}. "
             "Check the address."
         )
 
 
-def _is_error_body(response: Response) -> bool:
+def _has_error_body(response: Response) -> bool:
     try:
         msgspec.json.decode(response.body or b"", type=ErrorBody)
     except msgspec.DecodeError:

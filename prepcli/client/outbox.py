@@ -1,8 +1,11 @@
-"""What is to be said to a room, in order, until the server has acknowledged it. No I/O."""
+"""The queue of messages and recordings for a room, kept until the server acknowledges them. No I/O.
+
+Use: `next_to_send` returns what to send now, `start_connection` follows each reconnect.
+"""
 
 from msgspec.structs import replace
 
-from prepcli.client.recording import MAX_WAITING, Recording
+from prepcli.client.recording import MAX_UNACKNOWLEDGED, Recording
 from prepcli.errors import PrepError, QueueFull, UsageError
 from prepserver.wire.codec import encode
 from prepserver.wire.limits import MAX_TEXT_FRAME
@@ -20,38 +23,39 @@ from prepserver.wire.protocol import (
 __all__ = ["MAX_MESSAGES", "Outbox"]
 
 MAX_MESSAGES = 256
-"""Messages that may wait; a person who types offline never gets near."""
+"""Maximum number of queued messages; a person who types offline stays far below it."""
 
 EPHEMERAL = (GetAllMessages, UserTyping, UserRecording)
-"""True at the moment only: not repeated after a reconnect, which brings a snapshot anyway."""
+"""Messages that are dropped on a reconnect, which brings a snapshot anyway."""
 
 
 class QueuedMessage:
-    """A message that waits to be acknowledged, or just to be sent when it has no id."""
+    """A message that waits to be sent and, if it has an id, to be acknowledged."""
 
     def __init__(self, id: str, kind: type, data: bytes) -> None:
         self.id = id
         self.kind = kind
         self.data = data
         self.sent = False
+        """True once it was sent on the current connection."""
 
 
 class Outbox:
-    """The queue of one room. `next` gives what to send now, `restart` begins a connection."""
+    """The queue of one room, in the order of the calls."""
 
     def __init__(self, *, limit: int = MAX_MESSAGES) -> None:
         self._limit = limit
         self._entries: list[QueuedMessage | Recording] = []
 
     def __len__(self) -> int:
-        """Entries that are not acknowledged."""
+        """Return the number of unacknowledged messages and recordings."""
         return len(self._entries)
 
     def queue_message(self, message: ClientMessages, new_id: str) -> None:
-        """Queue a message; `new_id` becomes its id if it can have one and has none.
+        """Queue a message. `new_id` becomes its id if it is not ephemeral and has none.
 
-        Raises QueueFull, UsageError for a message that the server would not take for its size,
-        ValueError for those that belong to a Recording.
+        Raises QueueFull, UsageError if the message exceeds the server's size limit, and ValueError
+        for a message that only a Recording sends.
         """
         if isinstance(message, AudioStart | AudioStop | AudioCancel):
             raise ValueError("a recording sends its own messages: use Room.start_recording()")
@@ -63,18 +67,18 @@ class Outbox:
         data = encode(message)
         if len(data) > MAX_TEXT_FRAME:
             raise UsageError(
-                f"This is too long to send: {len(data):,} bytes of at most {MAX_TEXT_FRAME:,}. "
+                f"The message is too long: {len(data):,} of at most {MAX_TEXT_FRAME:,} bytes. "
                 "Shorten it."
             )
         if len(self._entries) >= self._limit:
-            raise _full()
+            raise _queue_full()
         self._entries.append(QueuedMessage(message.id, type(message), data))
 
     def _queue_ephemeral(self, message: ClientMessages) -> None:
-        """The latest of its kind stands for those that wait."""
+        """Queue a message in place of an unsent one of the same kind."""
         data = encode(message)
         if isinstance(message, UserTyping) and len(data) > MAX_TEXT_FRAME:
-            data = encode(UserTyping())  # that somebody types is what matters
+            data = encode(UserTyping())  # without the draft, it still postpones the hint
         for entry in self._entries:
             if isinstance(entry, QueuedMessage) and entry.kind is type(message) and not entry.sent:
                 entry.data = data
@@ -82,17 +86,19 @@ class Outbox:
         self._entries.append(QueuedMessage("", type(message), data))
 
     def queue_recording(self, recording: Recording) -> None:
-        """Queue a recording: its frames leave as they come. Raises QueueFull when other
-        recordings, ten minutes together, or too many messages wait already."""
-        waiting = sum(
+        """Queue a recording, whose frames are sent as they are recorded.
+
+        Raises QueueFull if ten minutes of other recordings are unacknowledged or the queue is full.
+        """
+        unacknowledged = sum(
             each.unacknowledged_frames for each in self._entries if isinstance(each, Recording)
         )
-        if waiting >= MAX_WAITING or len(self._entries) >= self._limit:
-            raise _full()
+        if unacknowledged >= MAX_UNACKNOWLEDGED or len(self._entries) >= self._limit:
+            raise _queue_full()
         self._entries.append(recording)
 
     def start_connection(self) -> None:
-        """A new connection: all that is not acknowledged leaves again, in order."""
+        """Prepare for a new connection, on which every unacknowledged entry is sent again."""
         kept: list[QueuedMessage | Recording] = []
         for entry in self._entries:
             if isinstance(entry, Recording):
@@ -104,7 +110,7 @@ class Outbox:
         self._entries = kept
 
     def next_to_send(self) -> str | bytes | None:
-        """The next message for this connection: str for text, bytes for binary, None to wait."""
+        """Return the next text (str) or binary (bytes) message, or None if nothing can be sent."""
         self._entries = [e for e in self._entries if not (isinstance(e, Recording) and e.finished)]
         connection_busy = False
         for entry in self._entries:
@@ -123,14 +129,14 @@ class Outbox:
         return None
 
     def mark_accepted(self, id: str) -> None:
-        """The server has stored what has this id."""
+        """Remove the entry with this id: the server has stored it."""
         for entry in self._find(id):
             if isinstance(entry, Recording):
                 entry.mark_accepted()
             self._entries.remove(entry)
 
     def mark_refused(self, failure: Failure) -> None:
-        """The server will not have what the failure names; sending it again would not help."""
+        """Remove the entry that the server rejected, unless it is a recording that is resent."""
         for entry in self._find(failure.id):
             if isinstance(entry, Recording):
                 entry.mark_refused(failure)
@@ -139,9 +145,10 @@ class Outbox:
             self._entries.remove(entry)
 
     def drop_oldest_sent(self) -> str:
-        """Take out the first message that has left and was not answered; its id, if there is one.
+        """Remove the first message that was sent but not answered; return its id or an empty
+        string.
 
-        Messages are answered in order, so this is the one that the server stopped at.
+        The server answers in order, so this is the message at which it closed the connection.
         """
         for entry in self._entries:
             if isinstance(entry, QueuedMessage) and entry.sent:
@@ -150,13 +157,13 @@ class Outbox:
         return ""
 
     def acknowledge_frames(self, id: str, frame: int) -> None:
-        """The server has stored this recording up to a frame."""
+        """Record that the server has stored a recording up to and including this frame."""
         for entry in self._find(id):
             if isinstance(entry, Recording):
                 entry.acknowledge_frames(frame)
 
     def fail_all(self, error: PrepError) -> None:
-        """The room is left: whoever waits for a recording learns why it did not arrive."""
+        """Empty the queue; `Recording.stop` raises `error` for each recording in it."""
         for entry in self._entries:
             if isinstance(entry, Recording):
                 entry.fail(error)
@@ -166,5 +173,5 @@ class Outbox:
         return [entry for entry in self._entries if id and entry.id == id]
 
 
-def _full() -> QueueFull:
-    return QueueFull("Too much waits for the connection to come back. Try again when it is back.")
+def _queue_full() -> QueueFull:
+    return QueueFull("Too many messages wait for a connection. Try again after the reconnect.")

@@ -1,7 +1,6 @@
-"""A spoken answer on its way to the server: cut into frames, kept until they are stored there.
+"""A spoken answer in transit: cut into frames, which are kept until the server has stored them.
 
-No I/O: `next` says what to send on the connection of the moment, and `restart` that there is a
-new one.
+No I/O: `next_to_send` returns what to send now, `start_connection` follows each reconnect.
 """
 
 import asyncio
@@ -22,84 +21,87 @@ from prepserver.wire.protocol import (
 __all__ = ["FRAME_BYTES", "Recording"]
 
 FRAME_BYTES = BYTES_PER_SECOND * 40 // 1000
-"""40 ms: short enough for captions to follow, long enough that headers cost nothing."""
+"""Size of a 40 ms frame: short enough for prompt captions, long enough to make headers cheap."""
 
-MAX_WAITING = 600 * 1000 // 40
-"""Frames kept without an acknowledgement: the longest answer a server takes."""
+MAX_UNACKNOWLEDGED = 600 * 1000 // 40
+"""Maximum number of frames kept without an acknowledgement: ten minutes, the server's default limit
+for a recording."""
 
-MAX_REPAIRS = 3
-"""How often frames that the server lost are sent again before the recording is given up."""
+MAX_RESENDS = 3
+"""Number of times that frames missing on the server are resent before the recording fails."""
 
 
 class Recording:
-    """One recording. `feed` it, then `stop` or `cancel` it; a reconnect loses nothing of it."""
+    """One spoken answer: `feed` it, then `stop` or `cancel` it. It survives reconnects."""
 
     def __init__(self, id: str, wake: Callable[[], None]) -> None:
-        """`wake` is called whenever there may be something to send."""
+        """`wake` is called when there may be something to send."""
         self.id = id
         self._wake = wake
-        self._tail = b""
+        self._partial_frame = b""
         self._frames: deque[bytes] = deque()
+        """Frames that the server has not acknowledged."""
         self._first = 0
-        """Number of the frame at the left of `_frames`; those before it are stored."""
-        self._sent = 0
+        """Number of the first frame in `_frames`."""
+        self._next = 0
         """Number of the next frame to send."""
-        self._started = False
+        self._start_sent = False
+        """True once `audio.start` was sent on this connection."""
         self._open = False
-        """The server has said where to go on, on this connection."""
+        """True once the server has answered `audio.start` on this connection."""
         self._stopping = False
         self._stop_sent = False
         self._cancelled = False
-        self._announced = False
-        """Whether any connection ever carried `audio.start`."""
-        self._repairs = 0
+        self._known_to_server = False
+        """True if `audio.start` was sent on any connection and `audio.cancel` was not."""
+        self._resends = 0
         self._done = asyncio.Event()
         self._error: PrepError | None = None
 
-    # --- For the one who records --------------------------------------------------------------
+    # --- For the producer of the audio --------------------------------------------------------
 
     def feed(self, pcm: bytes) -> None:
-        """Add samples: PCM16 little-endian, 16 kHz, mono; any number of bytes.
+        """Append PCM16 little-endian samples, 16 kHz, mono, in pieces of any number of bytes.
 
-        Raises RecordingRefused when the server has refused the recording meanwhile, QueueFull
-        when ten minutes of it wait for the connection.
+        Raises RecordingRefused if the server has rejected the recording, QueueFull if ten minutes
+        of it are unacknowledged.
         """
         if self._error is not None:
             raise self._error
         if self._stopping or self._cancelled:
-            raise ValueError("the recording is over")
-        if len(self._frames) >= MAX_WAITING:
+            raise ValueError("the recording has ended")
+        if len(self._frames) >= MAX_UNACKNOWLEDGED:
             raise QueueFull(
-                "The server cannot be reached and the recording has grown too long to keep. "
-                "Stop it and answer again when the connection is back."
+                "The server is unreachable and the recording is too long to keep. "
+                "Stop it, and answer again after the reconnect."
             )
-        data = self._tail + pcm
+        data = self._partial_frame + pcm
         whole = len(data) - len(data) % FRAME_BYTES
         self._frames.extend(
             data[start : start + FRAME_BYTES] for start in range(0, whole, FRAME_BYTES)
         )
-        self._tail = data[whole:]
+        self._partial_frame = data[whole:]
         if whole:
             self._wake()
 
     async def stop(self) -> None:
-        """The recording is whole. Returns when the server has stored it, offline times included.
+        """End the recording and wait until the server has stored all of it, across reconnects.
 
-        Raises RecordingRefused when the server would not have it; the room yields the server's
-        own message as well.
+        Raises RecordingRefused if the server rejects it, in which case the room also yields the
+        server's error; and the room's error if the room is left first.
         """
         if not self._stopping and not self._cancelled:
             self._stopping = True
-            if last := self._tail[: len(self._tail) // 2 * 2]:
+            if last := self._partial_frame[: len(self._partial_frame) // 2 * 2]:
                 self._frames.append(last)
-            self._tail = b""
+            self._partial_frame = b""
             self._wake()
         await self._done.wait()
         if self._error is not None:
             raise self._error
 
     def cancel(self) -> None:
-        """Forget the recording, here and on the server."""
+        """Discard the recording, here and on the server."""
         if not self._done.is_set():
             self._cancelled = True
             self._frames.clear()
@@ -110,41 +112,41 @@ class Recording:
 
     @property
     def unacknowledged_frames(self) -> int:
-        """Frames that the server has not stored."""
+        """Number of frames that the server has not stored."""
         return len(self._frames)
 
     @property
     def finished(self) -> bool:
-        """Nothing is left to send or to wait for."""
-        return self._done.is_set() and not self._owes_cancel
+        """True once nothing is left to send or to wait for."""
+        return self._done.is_set() and not self._cancel_pending
 
     @property
     def blocks_later_messages(self) -> bool:
-        """What was said after the end of the recording has to wait for it to leave."""
+        """True while the recording has ended but `audio.stop`, which must come first, is unsent."""
         return self._stopping and not self._stop_sent and not self._done.is_set()
 
     @property
-    def _owes_cancel(self) -> bool:
-        return self._cancelled and self._announced
+    def _cancel_pending(self) -> bool:
+        return self._cancelled and self._known_to_server
 
     def next_to_send(self) -> str | bytes | None:
-        """The next message for this connection: str for text, bytes for a frame."""
+        """Return the next text message (str) or frame (bytes), or None if nothing can be sent."""
         if self._cancelled:
-            if not self._owes_cancel:
+            if not self._cancel_pending:
                 return None
-            self._announced = False
+            self._known_to_server = False
             return encode(AudioCancel(id=self.id)).decode()
         if self._done.is_set():
             return None
-        if not self._started:
-            self._started = self._announced = True
+        if not self._start_sent:
+            self._start_sent = self._known_to_server = True
             return encode(AudioStart(id=self.id)).decode()
         if not self._open:
             return None
         end = self._first + len(self._frames)
-        if self._sent < end:
-            frame = pack_frame(self._sent, self._frames[self._sent - self._first])
-            self._sent += 1
+        if self._next < end:
+            frame = pack_frame(self._next, self._frames[self._next - self._first])
+            self._next += 1
             return frame
         if self._stopping and not self._stop_sent:
             self._stop_sent = True
@@ -152,40 +154,42 @@ class Recording:
         return None
 
     def start_connection(self) -> None:
-        """There is a new connection: ask the server again where to go on."""
-        self._started = self._open = self._stop_sent = False
+        """Prepare for a new connection: ask the server from which frame to resume."""
+        self._start_sent = self._open = self._stop_sent = False
 
     def acknowledge_frames(self, frame: int) -> None:
-        """The server has stored all frames up to this one."""
+        """Drop the frames up to and including this one: the server has stored them."""
         while self._frames and self._first <= frame:
             self._frames.popleft()
             self._first += 1
         if self._open:
             return
         if frame + 1 < self._first:
-            self._cancelled = True  # or the server keeps what it has just begun anew
+            self._cancelled = True  # otherwise the server keeps the recording that it has reopened
             self.fail(
-                RecordingRefused("The server has lost the beginning of the recording: repeat it.")
+                RecordingRefused(
+                    "The server has lost the start of the recording. Please answer again."
+                )
             )
         else:
             self._open = True
-            self._sent = self._first
+            self._next = self._first
 
     def mark_accepted(self) -> None:
-        """The server has the whole recording."""
+        """Finish: the server has stored the whole recording."""
         self._frames.clear()
         self._done.set()
 
     def mark_refused(self, failure: Failure) -> None:
-        """The server answered with an error."""
-        if failure.code == ErrorCode.FRAMES_MISSING and self._repairs < MAX_REPAIRS:
-            self._repairs += 1
+        """Resend missing frames, up to three times; otherwise fail with the server's message."""
+        if failure.code == ErrorCode.FRAMES_MISSING and self._resends < MAX_RESENDS:
+            self._resends += 1
             self.start_connection()
         else:
             self.fail(RecordingRefused(failure.message))
 
     def fail(self, error: PrepError) -> None:
-        """It will never arrive."""
+        """Finish without delivery; `feed` and `stop` raise `error`."""
         if not self._done.is_set():
             self._error = error
             self._frames.clear()

@@ -1,4 +1,4 @@
-"""The server's REST API, as one person uses it."""
+"""Client of the server's REST API."""
 
 import asyncio
 import time
@@ -24,15 +24,8 @@ from prepcli.errors import (
     ServerUnreachable,
 )
 from prepserver.wire.codec import encode
-from prepserver.wire.protocol import (
-    ChangeInterview,
-    CreateInterview,
-    Error,
-    Interview,
-    InterviewSpec,
-    Message,
-    Quota,
-)
+from prepserver.wire.error_codes import ErrorCode
+from prepserver.wire.protocol import CreateInterview, Error, Interview, InterviewSpec, Message
 from prepserver.wire.rest import (
     ErrorBody,
     Health,
@@ -42,16 +35,42 @@ from prepserver.wire.rest import (
     SpokenAnswer,
 )
 
-__all__ = ["RestClient", "error_from_response", "format_local_time"]
+__all__ = [
+    "ALLOWANCE_CODES",
+    "RestClient",
+    "error_from_response",
+    "format_local_time",
+    "rate_limited_error",
+]
+
+ALLOWANCE_CODES = frozenset({ErrorCode.RATE_LIMITED, ErrorCode.BUDGET_SPENT})
+"""Errors that last until the user's allowance is renewed."""
+
+MODEL_CODES = frozenset(
+    {
+        ErrorCode.INFERENCE,
+        ErrorCode.OVERLOADED,
+        ErrorCode.MODEL_NOT_LOADED,
+        ErrorCode.FIRST_TOKEN_TIMEOUT,
+        ErrorCode.CONTEXT_OVERFLOW,
+        ErrorCode.REQUEST_TOO_LONG,
+        ErrorCode.DECODE_FAILED,
+        ErrorCode.WORKER_DIED,
+        ErrorCode.WORKER_CLOSED,
+        ErrorCode.NO_REPLY,
+        ErrorCode.TRANSCRIPTION_FAILED,
+    }
+)
+"""Errors of a model on a server that otherwise works."""
 
 TIMEOUT = httpx.Timeout(15.0, connect=4.0)
-"""Seconds."""
+"""Timeouts of a request in seconds."""
 
 TOKEN_MARGIN = 60.0
-"""Seconds before it expires that a token is no longer handed out: the handshake takes time too."""
+"""Seconds before its expiry from which a token is renewed: the handshake takes time as well."""
 
 ATTEMPTS = 4
-"""Of a call that may be repeated, within ten seconds."""
+"""Number of attempts at a repeatable request, within ten seconds."""
 
 _RETRYABLE_STATUSES = frozenset({502, 503, 504})
 _IDEMPOTENT = frozenset({"GET", "DELETE", "PATCH", "PUT"})
@@ -60,16 +79,17 @@ _T = TypeVar("_T")
 
 
 class _RetryableStatus(Exception):
-    """An answer that another attempt may turn into a better one."""
+    """The response has a status after which another attempt can succeed."""
 
     def __init__(self, response: httpx.Response) -> None:
         self.response = response
 
 
 class RestClient:
-    """One server and one access key. Calls raise PrepError and nothing else.
+    """REST client for one server and one access key.
 
-    Calls that may be repeated are tried up to four times when the server does not answer.
+    Methods raise PrepError and nothing else. A repeatable request is attempted up to four times
+    while the server does not respond.
     """
 
     def __init__(
@@ -80,11 +100,11 @@ class RestClient:
         now: Callable[[], float] = time.time,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        """`transport` replaces the network."""
+        """`now` and `transport` replace the clock and the network in tests."""
         self.url = url.rstrip("/")
         self._now = now
         self._token: RoomToken | None = None
-        self._fetching = asyncio.Lock()
+        self._token_lock = asyncio.Lock()
         self._http = httpx.AsyncClient(
             base_url=self.url,
             headers={"Authorization": f"Bearer {access_key}"},
@@ -108,52 +128,49 @@ class RestClient:
         await self._http.aclose()
 
     async def get_room_token(self, *, renew: bool = False, attempts: int = ATTEMPTS) -> str:
-        """A token for the rooms, good for some minutes more; `renew` drops the one at hand."""
-        async with self._fetching:
+        """Return a token for room addresses, valid for at least a minute.
+
+        Tokens are cached; `renew` requests a new one although the cached one has not expired.
+        """
+        async with self._token_lock:
             token = self._token
             if renew or token is None or token.expires_at - TOKEN_MARGIN <= self._now():
-                token = await self._call(RoomToken, "GET", "/auth/token", attempts=attempts)
+                token = await self._request(RoomToken, "GET", "/auth/token", attempts=attempts)
                 self._token = token
             return token.token
 
     async def create_interview(self, spec: InterviewSpec) -> Interview:
-        """Begin an interview. Its id is made here, so a repeated request makes one interview."""
+        """Create an interview under a new id, so that a repeated request creates only one."""
         body = CreateInterview(id=uuid.uuid4().hex, **msgspec.structs.asdict(spec))
-        return await self._call(Interview, "POST", "/api/interviews", body, attempts=ATTEMPTS)
+        return await self._request(Interview, "POST", "/api/interviews", body, attempts=ATTEMPTS)
 
     async def get_interview(self, interview_id: str) -> Interview:
-        return await self._call(Interview, "GET", _path(interview_id))
-
-    async def rename(self, interview_id: str, title: str) -> Interview:
-        body = ChangeInterview(title=title)
-        return await self._call(Interview, "PATCH", _path(interview_id), body)
+        return await self._request(Interview, "GET", _interview_path(interview_id))
 
     async def delete_interview(self, interview_id: str) -> None:
-        """What is gone already is deleted: a repeated request may meet its own success."""
+        """Delete an interview; a missing one counts as deleted, since the request may repeat."""
         try:
-            await self._send("DELETE", _path(interview_id), None, ATTEMPTS)
+            await self._send("DELETE", _interview_path(interview_id), None, ATTEMPTS)
         except NotFound:
             return
 
     async def get_messages(self, interview_id: str) -> list[Message]:
-        """All that was said, in order."""
-        said = (await self._call(MessageList, "GET", f"{_path(interview_id)}/messages")).messages
-        return sorted(said, key=lambda message: message.position)
+        """Return the transcript of an interview, in order."""
+        path = f"{_interview_path(interview_id)}/messages"
+        messages = (await self._request(MessageList, "GET", path)).messages
+        return sorted(messages, key=lambda message: message.position)
 
     async def get_spoken_answer(self, interview_id: str, message_id: str) -> SpokenAnswer:
-        """How a spoken answer was heard. Raises NotFound for one that was typed."""
-        path = f"{_path(interview_id)}/messages/{quote(message_id, safe='')}/speech"
-        return await self._call(SpokenAnswer, "GET", path)
+        """Return the transcription of an answer. Raises NotFound if the answer was typed."""
+        path = f"{_interview_path(interview_id)}/messages/{quote(message_id, safe='')}/speech"
+        return await self._request(SpokenAnswer, "GET", path)
 
     async def list_interviews(self) -> list[Interview]:
-        """The user's interviews, as the server orders them."""
-        return (await self._call(InterviewList, "GET", "/api/interviews")).interviews
-
-    async def ratelimit(self) -> Quota:
-        return await self._call(Quota, "GET", "/api/ratelimit")
+        """Return the user's interviews, newest first."""
+        return (await self._request(InterviewList, "GET", "/api/interviews")).interviews
 
     async def get_health(self) -> Health:
-        """How ready the server is; one attempt, and `starting` is an answer too."""
+        """Return the server's readiness, in one attempt; a server that is not ready is no error."""
         try:
             response = await self._http.get("/health/ready")
         except httpx.HTTPError as error:
@@ -162,7 +179,7 @@ class RestClient:
             raise error_from_response(response, self.url)
         return self._decode(Health, response)
 
-    async def _call(
+    async def _request(
         self,
         kind: type[_T],
         method: str,
@@ -171,6 +188,7 @@ class RestClient:
         *,
         attempts: int | None = None,
     ) -> _T:
+        """Send a request and decode the response body as `kind`."""
         if attempts is None:
             attempts = ATTEMPTS if method in _IDEMPOTENT else 1
         return self._decode(kind, await self._send(method, path, body, attempts))
@@ -180,7 +198,7 @@ class RestClient:
     ) -> httpx.Response:
         content = None if body is None else encode(body)
         headers = None if body is None else {"Content-Type": "application/json"}
-        tries = stamina.retry_context(
+        retries = stamina.retry_context(
             on=(httpx.TransportError, _RetryableStatus),
             attempts=attempts,
             timeout=10.0,
@@ -188,7 +206,7 @@ class RestClient:
             wait_max=2.0,
         )
         try:
-            async for attempt in tries:
+            async for attempt in retries:
                 with attempt:
                     response = await self._http.request(
                         method, path, content=content, headers=headers
@@ -210,68 +228,67 @@ class RestClient:
             raise _not_a_prep_server(self.url) from None
 
 
-def _path(interview_id: str) -> str:
+def _interview_path(interview_id: str) -> str:
     return f"/api/interviews/{quote(interview_id, safe='')}"
 
 
 def error_from_response(response: httpx.Response, url: str) -> PrepError:
-    """The client's error for an answer that is none of the wanted ones."""
+    """Return the client's error for a response that is not a success."""
+    status = response.status_code
     try:
         error = msgspec.json.decode(response.content, type=ErrorBody).error
     except msgspec.DecodeError:
-        if response.status_code == 401:
+        if status == 401:
             return _not_authorised(url)
-        if response.status_code >= 500:
+        if status >= 500:
             return ServerUnreachable(
-                f"The server at {url} is in trouble (it answered {response.status_code}). "
+                f"The server at {url} has a problem: it responded with status {status}. "
                 "Try again later."
             )
         return _not_a_prep_server(url)
-    match response.status_code:
-        case 401:
-            return _not_authorised(url)
-        case 403 | 404:
-            return NotFound(error.message)
-        case 429:
-            return rate_limited_error(error)
-        case 503 if error.code.startswith("inference"):
-            return InferenceFailed(error.message)
-        case status if status >= 500:
-            return ServerUnreachable(f"The server at {url} is in trouble: {error.message}")
-        case _:
-            return RequestRefused(error.message, code=error.code)
+    if status == 401:
+        return _not_authorised(url)
+    if status in (403, 404):
+        return NotFound(error.message)
+    if status == 429:
+        return rate_limited_error(error)
+    if status == 503 and error.code in MODEL_CODES:
+        return InferenceFailed(error.message)
+    if status >= 500:
+        return ServerUnreachable(f"The server at {url} has a problem: {error.message}")
+    return RequestRefused(error.message, code=error.code)
 
 
 def rate_limited_error(error: Error) -> RateLimited:
-    """With the reset time in the person's own time zone."""
+    """Return the client's error for a used-up allowance, with the reset in local time."""
     reset: Any = error.details.get("reset")
     if not isinstance(reset, int | float):
         return RateLimited(error.message)
-    sentence = f"The allowance of model requests is used up until {format_local_time(reset)}."
+    subject = "budget" if error.code == ErrorCode.BUDGET_SPENT else "allowance of model requests"
+    sentence = f"Your {subject} is used up until {format_local_time(reset)}."
     return RateLimited(sentence, reset=float(reset))
 
 
 def format_local_time(time: float) -> str:
-    """A moment, in seconds since the Unix epoch, in local time and to the minute."""
+    """Format seconds since the Unix epoch in the local time zone, to the minute."""
     return datetime.fromtimestamp(time).astimezone().strftime("%Y-%m-%d %H:%M %Z")
 
 
 def _unreachable(url: str, error: Exception) -> ServerUnreachable:
     reason = str(error) or type(error).__name__
     return ServerUnreachable(
-        f"The server at {url} cannot be reached ({reason}). "
-        "Check the address and whether the server runs."
+        f"Cannot reach the server at {url} ({reason}). "
+        "Check the address and that the server is running."
     )
 
 
 def _not_authorised(url: str) -> NotAuthorised:
     return NotAuthorised(
-        f"The server at {url} does not accept your access key. Log in: prep login {url}"
+        f"The server at {url} does not accept your access key. Log in again: prep login {url}"
     )
 
 
 def _not_a_prep_server(url: str) -> ServerUnreachable:
     return ServerUnreachable(
-        f"What answers at {url} is not a prep server of a version that this client knows. "
-        "Check the address."
+        f"There is no prep server at {url}, or its version is not supported. Check the address."
     )

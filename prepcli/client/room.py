@@ -1,12 +1,12 @@
-"""A room of the server, followed across lost connections.
+"""A connection to a room that survives lost connections.
 
     async with Room(address) as room:
         await room.send(UserMessage(text="…"))
         async for event in room:
             state = apply(state, event)
 
-One background task connects, reads, and connects again; it sees acknowledgements before the
-iterator does, so `Recording.stop` may be awaited by whoever likes.
+One background task connects, reads and reconnects. It handles acknowledgements before the iterator
+yields them, so `Recording.stop` can be awaited in any task.
 """
 
 import asyncio
@@ -52,38 +52,38 @@ from prepserver.wire.protocol import (
     ServerMessages,
 )
 
-__all__ = ["Address", "Room"]
+__all__ = ["AddressProvider", "Room"]
 
-Address = Callable[[bool], Awaitable[str]]
-"""Computes the room's address anew for every attempt: a ws:// or wss:// URL with a fresh token.
+AddressProvider = Callable[[bool], Awaitable[str]]
+"""Returns the room's ws:// or wss:// URL with a valid token, for each connection attempt.
 
-The argument says that the token of the last attempt was refused: get a new one. Raises PrepError;
-ServerUnreachable and RateLimited are tried again, everything else ends the room.
+The argument is True if the previous token was refused and a new one must be requested. Raises
+PrepError; after ServerUnreachable and RateLimited the room tries again, any other error ends it.
 """
 
 CONNECT_TIMEOUT = 4.0
-"""Seconds to open a connection, the handshake included."""
+"""Seconds to open a connection, including the handshake."""
 
 STABLE_SECONDS = 5.0
-"""A connection that lived so long was good: the next wait is short again."""
+"""Seconds after which a connection counts as stable and resets the backoff."""
 
 MAX_EVENTS = 1024
-"""Events that wait for a slow reader; then the server's are left in the socket."""
+"""Maximum number of events queued for a slow iterator; beyond it the socket is not read."""
 
 _log = logging.getLogger(__name__)
 
 
 class Room:
-    """One room. Enter it once; iterate it for `ConnectionChanged` and the server's messages.
+    """One room, entered once. Iterating yields `ConnectionChanged` and the server's messages.
 
-    The iteration ends when the room is left. It raises NotAuthorised when the server does not
-    accept a fresh token, NotFound when there is no such room for this user or no longer, or what
-    `address` raised; never because a connection was lost.
+    The iteration ends when the room is left. It raises NotAuthorised if the server refuses a new
+    token, NotFound if the user has no such room or it was deleted, and the errors of the address
+    provider that end the room; never because a connection was lost.
     """
 
     def __init__(
         self,
-        address: Address,
+        address: AddressProvider,
         *,
         on_frame: Callable[[str], None] | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -91,7 +91,7 @@ class Room:
         rng: random.Random | None = None,
         connect_timeout: float = CONNECT_TIMEOUT,
     ) -> None:
-        """`on_frame` is given every text frame of the server as it came, unknown ones too."""
+        """`on_frame` receives the server's text frames unparsed, unknown ones included."""
         self._address = address
         self._on_frame = on_frame
         self._sleep = sleep
@@ -100,16 +100,18 @@ class Room:
         self._connect_timeout = connect_timeout
         self._outbox = Outbox()
         self._wake = asyncio.Event()
+        """Set when the outbox may have something to send."""
         self._events: asyncio.Queue[RoomEvent | None] = asyncio.Queue(MAX_EVENTS)
+        """Events for the iterator; None ends the iteration."""
         self._error: BaseException | None = None
         self._left = False
         self._task: asyncio.Task[None] | None = None
 
-    # --- For whoever is in the room -----------------------------------------------------------
+    # --- Public interface ---------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
         if self._task is not None:
-            raise RuntimeError("a room is entered once: make a new Room")
+            raise RuntimeError("a room can be entered only once: create a new Room")
         self._task = asyncio.create_task(self._run(), name="room")
         return self
 
@@ -123,7 +125,7 @@ class Room:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
-        # Whoever iterates in another task is let go; with a full queue nobody waits.
+        # End an iteration in another task; it is not waiting if the queue is full.
         with contextlib.suppress(asyncio.QueueFull):
             self._events.put_nowait(None)
 
@@ -142,19 +144,20 @@ class Room:
         raise StopAsyncIteration
 
     async def send(self, message: ClientMessages) -> None:
-        """Queue a message; a message that can have an id and has none gets one.
+        """Queue a message, which is sent in order and resent until the server answers it.
 
-        It leaves at once or after the reconnect, in order, and is repeated until the server has
-        answered it with `accepted` or `error`. Raises QueueFull when too much waits already,
-        UsageError when the message is too long for the server, what ended the room when it has
-        ended.
+        A message that is not ephemeral gets an id if it has none. Raises QueueFull, UsageError if
+        the message exceeds the server's size limit, and the room's error if the room has ended.
         """
         self._require_open()
         self._outbox.queue_message(message, uuid.uuid4().hex)
         self._wake.set()
 
     def start_recording(self) -> Recording:
-        """Begin a spoken answer: `feed` it, then `stop` or `cancel` it. One after the other."""
+        """Start a spoken answer. Raises QueueFull, and the room's error if the room has ended.
+
+        A second recording is sent after the first one.
+        """
         self._require_open()
         recording = Recording(uuid.uuid4().hex, self._wake.set)
         self._outbox.queue_recording(recording)
@@ -163,86 +166,86 @@ class Room:
 
     @property
     def unacknowledged(self) -> int:
-        """Messages and recordings that the server has not acknowledged."""
+        """Number of messages and recordings that the server has not acknowledged."""
         return len(self._outbox)
 
     def _require_open(self) -> None:
         if self._left or (self._task is not None and self._task.done()):
-            raise self._error if isinstance(self._error, PrepError) else _left_room()
+            raise self._error if isinstance(self._error, PrepError) else _room_left()
 
-    # --- The background task ------------------------------------------------------------------
+    # --- Background task ----------------------------------------------------------------------
 
     async def _run(self) -> None:
         try:
-            await self._follow()
+            await self._keep_connected()
         except PrepError as error:
-            refused = isinstance(error, NotAuthorised)
-            status = ConnectionStatus.UNAUTHORIZED if refused else ConnectionStatus.CLOSED
+            unauthorised = isinstance(error, NotAuthorised)
+            status = ConnectionStatus.UNAUTHORIZED if unauthorised else ConnectionStatus.CLOSED
             self._error = error
             await self._events.put(ConnectionChanged(status))
         except Exception as error:
             self._error = error
         finally:
-            waiting = self._error if isinstance(self._error, PrepError) else _left_room()
-            self._outbox.fail_all(waiting)
+            reason = self._error if isinstance(self._error, PrepError) else _room_left()
+            self._outbox.fail_all(reason)
             if self._error is not None:
                 await self._events.put(None)
 
-    async def _follow(self) -> None:
-        """Connect, read until the connection is lost, wait, and again. Raises PrepError."""
-        refused = known = False
+    async def _keep_connected(self) -> None:
+        """Connect, serve the connection until it is lost, wait, and repeat. Raises PrepError."""
+        token_refused = entered = False
         while True:
             await self._events.put(ConnectionChanged(ConnectionStatus.CONNECTING))
             try:
-                async with await self._connect(refused) as connection:
-                    refused, known = False, True
-                    await self._live(connection)
+                async with await self._connect(renew=token_refused) as connection:
+                    token_refused, entered = False, True
+                    await self._serve(connection)
             except InvalidStatus as error:
                 status = error.response.status_code
-                if status == 401 and not refused:
-                    refused = True
+                if status == 401 and not token_refused:
+                    token_refused = True
                     continue
-                raise_if_permanent(error.response, known=known)
-                refused = False
-                _log.info("the room refused the connection with %d", status)
+                raise_if_permanent(error.response, entered=entered)
+                token_refused = False
+                _log.info("handshake refused with status %d", status)
             except InvalidURI:
-                raise UsageError("The server's address is not one of a server.") from None
+                raise UsageError("The server address is not valid.") from None
             except (OSError, WebSocketException, ServerUnreachable, RateLimited) as error:
-                _log.info("the room cannot be reached: %s", type(error).__name__)
-            delay = self._backoff.next()
+                _log.info("cannot connect to the room: %s", type(error).__name__)
+            delay = self._backoff.next_delay()
             await self._events.put(ConnectionChanged(ConnectionStatus.OFFLINE, delay))
             await self._sleep(delay)
 
-    async def _connect(self, renew: bool) -> ClientConnection:
+    async def _connect(self, *, renew: bool) -> ClientConnection:
         return await open_connection(await self._address(renew), self._connect_timeout)
 
-    async def _live(self, connection: ClientConnection) -> None:
-        """Read and write until the connection is lost. Raises NotFound when the room is deleted."""
-        began = self._monotonic()
+    async def _serve(self, connection: ClientConnection) -> None:
+        """Read and write until the connection is lost. Raises NotFound if the room was deleted."""
+        connected_at = self._monotonic()
         self._outbox.start_connection()
         await self._events.put(ConnectionChanged(ConnectionStatus.ONLINE))
         async with asyncio.TaskGroup() as tasks:
-            sender = tasks.create_task(self._send_all(connection))
-            code = await self._read_all(connection)
-            sender.cancel()
-        _log.info("the connection was lost: code %s", code)
-        if self._monotonic() - began >= STABLE_SECONDS:
+            writer = tasks.create_task(self._write(connection))
+            code = await self._read(connection)
+            writer.cancel()
+        _log.info("connection lost: code %s", code)
+        if self._monotonic() - connected_at >= STABLE_SECONDS:
             self._backoff.reset()
         match code:
             case protocol.CLOSE_RESTART:
                 self._backoff.expect_restart()
             case protocol.CLOSE_DELETED:
-                raise NotFound("The interview has been deleted.")
+                raise NotFound("The interview was deleted.")
             case protocol.CLOSE_TOO_BIG if id := self._outbox.drop_oldest_sent():
-                # It would be refused on every connection to come, and what is behind it with it.
-                await self._events.put(_too_big(id))
+                # Resending it would close every later connection and hold up the messages behind.
+                await self._events.put(_message_too_big(id))
 
-    async def _send_all(self, connection: ClientConnection) -> None:
+    async def _write(self, connection: ClientConnection) -> None:
         try:
             while True:
                 data = self._outbox.next_to_send()
                 if data is None:
-                    # Nothing is awaited between the two, so no wake-up is lost.
+                    # There is no await between the check and `clear`, so no wake-up is lost.
                     self._wake.clear()
                     await self._wake.wait()
                 else:
@@ -250,26 +253,26 @@ class Room:
         except ConnectionClosed:
             return
 
-    async def _read_all(self, connection: ClientConnection) -> int | None:
-        """Read until the connection is lost; the close code, if the server closed it."""
+    async def _read(self, connection: ClientConnection) -> int | None:
+        """Read until the connection is lost; return the close code if the server closed it."""
         try:
             while True:
                 data = await connection.recv()
                 if isinstance(data, bytes):
-                    _log.warning("skipped a binary message of the server")
+                    _log.warning("skipped a binary message from the server")
                     continue
                 if self._on_frame is not None:
                     self._on_frame(data)
-                message = _decoded(data)
+                message = _decode(data)
                 if message is not None:
-                    self._take(message)
+                    self._update_outbox(message)
                     await self._events.put(message)
         except ConnectionClosed as closed:
-            # What this side closed first comes back as if it were the server's.
+            # A close that this side began is echoed by the server and says nothing.
             close = closed.rcvd if closed.rcvd_then_sent is not False else None
             return None if close is None else close.code
 
-    def _take(self, message: ServerMessages) -> None:
+    def _update_outbox(self, message: ServerMessages) -> None:
         match message:
             case Accepted(id=id):
                 self._outbox.mark_accepted(id)
@@ -282,25 +285,25 @@ class Room:
         self._wake.set()
 
 
-def _decoded(data: str) -> ServerMessages | None:
-    """None for what a newer or a broken server may send: it is skipped."""
+def _decode(data: str) -> ServerMessages | None:
+    """Decode a message; return None for one that is invalid or of an unknown type."""
     try:
         message = decode_server(data)
     except msgspec.DecodeError as error:
-        _log.warning("skipped a message that cannot be understood: %s", error)
+        _log.warning("skipped an invalid message: %s", error)
         return None
     if message is None:
-        _log.info("skipped a message of a kind that this version does not know")
+        _log.info("skipped a message of an unknown type")
     return message
 
 
-def _too_big(id: str) -> Failure:
+def _message_too_big(id: str) -> Failure:
     return Failure(
         code=ErrorCode.MESSAGE_TOO_BIG,
-        message="This was too long for the server, or for something on the way. Shorten it.",
+        message="The message is too long for the server, or for a proxy before it. Shorten it.",
         id=id,
     )
 
 
-def _left_room() -> PrepError:
-    return ServerUnreachable("The room was left before everything had reached the server.")
+def _room_left() -> PrepError:
+    return ServerUnreachable("The room was left before the server had received everything.")

@@ -1,4 +1,4 @@
-"""A session: one person's connection to one server.
+"""A session: one user's access to one server.
 
 session = await open_session(SessionOptions(server=None), print)
 try:
@@ -22,55 +22,56 @@ __all__ = ["ServerProcess", "Session", "SessionOptions"]
 
 
 class SessionOptions(Struct, frozen=True, kw_only=True):
-    """What the command line asks for."""
+    """Options of `prep interview`, parsed."""
 
     server: str | None = None
-    """The server's URL; None for one that prep starts on this machine and stops at the end."""
+    """URL of the server; None for a local server that runs as long as the session."""
     spec: InterviewSpec = InterviewSpec()
-    """The interview to begin, or what the form for a new one says at first."""
+    """Specification of the new interview, or the initial content of the form for one."""
     start_new: bool = False
-    """Begin an interview from `spec` at once: something about it was said on the command line."""
+    """True to create an interview from `spec` immediately."""
     interview_id: str | None = None
-    """The interview to go on with."""
+    """Id of the interview to resume."""
     resume_last: bool = False
-    """Go on with the interview that was changed last among those that are not completed."""
+    """True to resume the most recently changed active interview."""
 
 
 class ServerProcess(Protocol):
-    """A server that lives as long as the session."""
+    """A server process that runs as long as the session."""
 
     def require_running(self) -> None:
-        """Raises PrivateServerFailed when the server has ended."""
+        """Raise LocalServerFailed if the server has ended."""
 
     async def stop(self) -> None: ...
 
 
 class Session:
-    """One server, one person. Close it at the end."""
+    """Access to one server. Must be closed."""
 
     def __init__(self, rest: RestClient, process: ServerProcess | None = None) -> None:
+        """`process` is the local server, which the session stops when it is closed."""
         self.rest = rest
         self._process = process
 
     def room(self, party: str, name: str, *, on_frame: Callable[[str], None] | None = None) -> Room:
-        """A room to enter: `interview` and its id, or `user-interviews` and `me`.
+        """Return a room to enter: `interview` and its id, or `user-interviews` and `me`.
 
-        `on_frame` is given every text frame of the server as it came.
+        `on_frame` receives the server's text frames unparsed.
         """
         base = self.rest.url.replace("http", "ws", 1)
         path = f"/parties/{quote(party, safe='')}/{quote(name, safe='')}"
 
         async def address(renew: bool) -> str:
             if self._process is not None:
-                self._process.require_running()  # if it has ended, retrying is pointless
-            # Rooms have a backoff of their own: one attempt, so that it is in charge.
+                self._process.require_running()  # once it has ended, retrying cannot help
+            # One attempt: the room has its own backoff.
             token = await self.rest.get_room_token(renew=renew, attempts=1)
             return f"{base}{path}?token={quote(token, safe='')}"
 
         return Room(address, on_frame=on_frame)
 
     async def close(self) -> None:
-        """Hang up, and stop a private server."""
+        """Close the HTTP connections and stop the local server."""
         await self.rest.close()
         if self._process is not None:
             await self._process.stop()

@@ -1,6 +1,6 @@
-"""What is known of a room, and how an event changes it: values and pure functions, no I/O.
+"""The client's copy of a room's state and the pure functions that update it. No I/O.
 
-`apply(state, event)` gives the next state. Offsets count code points, as `len` of a str does.
+`apply(state, event)` returns the next state. Offsets are in code points, as `len` of a str is.
 """
 
 import enum
@@ -44,60 +44,64 @@ __all__ = [
 
 
 class ConnectionStatus(enum.StrEnum):
+    """State of the connection to a room."""
+
     CONNECTING = "connecting"
     ONLINE = "online"
     OFFLINE = "offline"
-    """Waiting for the next attempt."""
+    """Waiting for the next attempt to connect."""
     CLOSED = "closed"
-    """For good: the room was left or is not there."""
+    """Final: the room does not exist or was deleted."""
     UNAUTHORIZED = "unauthorized"
-    """For good, until somebody logs in."""
+    """Final: the user must log in again."""
 
 
 class ConnectionChanged(Struct, frozen=True):
-    """The client's own event among those of the server."""
+    """The connection has changed its status; an event of the client itself."""
 
     status: ConnectionStatus
     retry_in: float | None = None
-    """Seconds until the next attempt, when offline."""
+    """Seconds until the next attempt; None unless offline."""
 
 
 RoomEvent = ServerMessages | ConnectionChanged
+"""Anything that a room yields."""
 
 
 class RoomState(Struct, frozen=True, kw_only=True):
-    """All that a screen needs to show a room."""
+    """The state of a room, as a screen shows it."""
 
     interview: Interview | None = None
     phase: Phase = Phase.IDLE
     messages: tuple[Message, ...] = ()
-    """Ordered by position."""
+    """The transcript, ordered by position."""
     streaming: StreamingMessage | None = None
-    """The message that is being said."""
+    """The message that is being generated."""
     hint: Message | None = None
-    """The hint to the open question."""
+    """Hint for the open question."""
     quota: Quota | None = None
     failed: Error | None = None
-    """Why the last turn stopped; `turn.retry` tries it again."""
+    """Error that ended the last turn; `turn.retry` repeats it."""
     caption: str = ""
-    """What the candidate seems to be saying."""
+    """Partial transcript of the open recording."""
     connection: ConnectionStatus = ConnectionStatus.CONNECTING
     retry_in: float | None = None
     last_error: Failure | None = None
     interviews: tuple[Interview, ...] = ()
-    """Of the room `user-interviews`; the newest first."""
+    """The user's interviews, newest first; only in a room of the party `user-interviews`."""
     deleted: bool = False
-    """The interview is gone."""
+    """True once the interview was deleted."""
     stale: bool = False
-    """A snapshot has been asked for and is on its way."""
+    """True while a requested snapshot has not arrived."""
 
 
 def is_completed(state: RoomState) -> bool:
+    """Return True if the interview is completed."""
     return state.interview is not None and state.interview.status is Status.COMPLETED
 
 
 def open_question(state: RoomState) -> Message | None:
-    """The question that waits for an answer: the last thing said, hints aside."""
+    """Return the question that waits for an answer: the last message, apart from hints."""
     if is_completed(state):
         return None
     for message in reversed(state.messages):
@@ -107,31 +111,31 @@ def open_question(state: RoomState) -> Message | None:
 
 
 def needs_snapshot(state: RoomState, event: RoomEvent) -> bool:
-    """Whether the event shows that something was missed; asked before `apply`.
+    """Return True if the event reveals a gap, so that a snapshot must be requested.
 
-    Once for each gap: while a snapshot is on its way the answer is no.
+    Call it before `apply`. It returns True once per gap: not while a snapshot is on its way.
     """
-    return not state.stale and _misses(state, event)
+    return not state.stale and _reveals_gap(state, event)
 
 
 def apply(state: RoomState, event: RoomEvent) -> RoomState:
-    """The state after the event. Events that change nothing give the same object back."""
-    if _misses(state, event):
+    """Return the state after an event; the same object if the event changes nothing."""
+    if _reveals_gap(state, event):
         state = replace(state, stale=True)
     match event:
         case ConnectionChanged(status=status, retry_in=retry_in):
-            # A snapshot that was asked for on a lost connection will never come.
+            # A snapshot requested on a lost connection never arrives.
             return replace(state, connection=status, retry_in=retry_in, stale=False)
         case Snapshot():
-            return _renewed(state, event)
+            return _apply_snapshot(state, event)
         case StateChanged(state=phase, failed=failed):
             caption = state.caption if phase is Phase.TRANSCRIBING else ""
             streaming = None if phase is Phase.IDLE else state.streaming
             return replace(state, phase=phase, failed=failed, caption=caption, streaming=streaming)
         case InterviewMessage(message=message):
-            return _said(state, message)
+            return _apply_message(state, message)
         case Delta():
-            return _more(state, event)
+            return _apply_delta(state, event)
         case DeltaDropped(message_id=id):
             dropped = state.streaming is not None and state.streaming.id == id
             return replace(state, streaming=None) if dropped else state
@@ -142,43 +146,44 @@ def apply(state: RoomState, event: RoomEvent) -> RoomState:
         case InterviewCreated(interview=interview) | InterviewUpdated(interview=interview):
             if state.interview is not None and state.interview.id == interview.id:
                 return replace(state, interview=interview)
-            return replace(state, interviews=_listed(state.interviews, interview))
+            return replace(state, interviews=_update_list(state.interviews, interview))
         case InterviewDeleted(interview_id=id):
-            return _without(state, id)
+            return _apply_deletion(state, id)
         case Failure():
             return replace(state, last_error=event)
         case _:
             return state
 
 
-def _misses(state: RoomState, event: RoomEvent) -> bool:
+def _reveals_gap(state: RoomState, event: RoomEvent) -> bool:
     if not isinstance(event, Delta):
         return False
-    return _continued(state.streaming, event) is None and not _is_whole(state, event.message_id)
+    base = _streaming_before(state.streaming, event)
+    return base is None and not _has_message(state, event.message_id)
 
 
-def _continued(streaming: StreamingMessage | None, delta: Delta) -> StreamingMessage | None:
-    """What a delta goes on from: nothing yet, or what is being said; None when it does not fit."""
+def _streaming_before(streaming: StreamingMessage | None, delta: Delta) -> StreamingMessage | None:
+    """Return the message that a delta extends, empty for a first delta; None if it does not fit."""
     if delta.offset == 0 and delta.kind is not None:
         return StreamingMessage(id=delta.message_id, kind=delta.kind, text="", offset=0)
     return streaming if streaming is not None and streaming.offset == delta.offset else None
 
 
-def _is_whole(state: RoomState, id: str) -> bool:
+def _has_message(state: RoomState, id: str) -> bool:
     return any(message.id == id for message in state.messages)
 
 
-def _renewed(state: RoomState, snapshot: Snapshot) -> RoomState:
-    """A snapshot replaces everything but what the client knows of itself."""
+def _apply_snapshot(state: RoomState, snapshot: Snapshot) -> RoomState:
+    """Replace everything except the caption and the state of the client itself."""
     return RoomState(
         interview=snapshot.interview,
         phase=snapshot.state or Phase.IDLE,
-        messages=_ordered(snapshot.messages),
+        messages=_by_position(snapshot.messages),
         streaming=snapshot.streaming,
         hint=snapshot.hint,
         quota=snapshot.ratelimit,
         failed=snapshot.failed,
-        # Half an answer may be on the screen while its recording goes on.
+        # A recording may be open, and its caption on the screen.
         caption=state.caption,
         connection=state.connection,
         retry_in=state.retry_in,
@@ -188,7 +193,7 @@ def _renewed(state: RoomState, snapshot: Snapshot) -> RoomState:
     )
 
 
-def _said(state: RoomState, message: Message) -> RoomState:
+def _apply_message(state: RoomState, message: Message) -> RoomState:
     others = [other for other in state.messages if other.id != message.id]
     streaming = state.streaming
     if streaming is not None and streaming.id == message.id:
@@ -197,33 +202,34 @@ def _said(state: RoomState, message: Message) -> RoomState:
     match message.kind:
         case MessageKind.HINT:
             changes["hint"] = message
-        case MessageKind.ANSWER if not _is_whole(state, message.id):
+        case MessageKind.ANSWER if not _has_message(state, message.id):
             changes.update(hint=None, caption="")
         case MessageKind.QUESTION | MessageKind.CLOSING:
             changes.update(hint=None)
-    return replace(state, messages=_ordered([*others, message]), streaming=streaming, **changes)
+    return replace(state, messages=_by_position([*others, message]), streaming=streaming, **changes)
 
 
-def _more(state: RoomState, delta: Delta) -> RoomState:
-    before = _continued(state.streaming, delta)
-    if before is None or _is_whole(state, delta.message_id):
+def _apply_delta(state: RoomState, delta: Delta) -> RoomState:
+    before = _streaming_before(state.streaming, delta)
+    if before is None or _has_message(state, delta.message_id):
         return state
     text = before.text + delta.text
     return replace(state, streaming=replace(before, text=text, offset=len(text)))
 
 
-def _ordered(messages: list[Message]) -> tuple[Message, ...]:
+def _by_position(messages: list[Message]) -> tuple[Message, ...]:
     return tuple(sorted(messages, key=lambda message: message.position))
 
 
-def _listed(interviews: tuple[Interview, ...], changed: Interview) -> tuple[Interview, ...]:
+def _update_list(interviews: tuple[Interview, ...], changed: Interview) -> tuple[Interview, ...]:
+    """Replace an interview in the list, or put a new one first."""
     if any(interview.id == changed.id for interview in interviews):
         return tuple(changed if other.id == changed.id else other for other in interviews)
     return (changed, *interviews)
 
 
-def _without(state: RoomState, id: str) -> RoomState:
+def _apply_deletion(state: RoomState, id: str) -> RoomState:
     if state.interview is not None:
         return replace(state, deleted=True) if state.interview.id == id else state
-    rest = tuple(interview for interview in state.interviews if interview.id != id)
-    return replace(state, interviews=rest)
+    remaining = tuple(interview for interview in state.interviews if interview.id != id)
+    return replace(state, interviews=remaining)

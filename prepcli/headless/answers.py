@@ -1,4 +1,4 @@
-"""Where the answers of an interview without a screen come from: recordings, lines, the keyboard."""
+"""Answers of an interview without a screen: recordings, lines of a file, and typed lines."""
 
 import asyncio
 import contextlib
@@ -24,66 +24,69 @@ __all__ = [
 
 
 class RecordedAnswer(Struct, frozen=True):
-    name: str
-    """Of the file, to speak of it."""
+    """An answer from an audio file."""
+
     pcm: bytes
     """PCM16 little-endian, 16 kHz, mono."""
 
 
 class TypedAnswer(Struct, frozen=True):
+    """An answer in text."""
+
     text: str
     echoed: bool = False
-    """The person sees it already, because they typed it here."""
+    """True if the text was typed at this terminal, which shows it already."""
 
 
 Answer = RecordedAnswer | TypedAnswer
 
 
 class LineSource(Protocol):
-    """More answers, which may take their time."""
+    """A source of further answers, one per line, that may take its time."""
 
     interactive: bool
-    """Whether a person types them right now."""
+    """True if a person types the lines at a terminal."""
 
-    async def next(self) -> str | None:
-        """The next line; None after the last one."""
+    async def next_line(self) -> str | None:
+        """Return the next line, or None after the last one."""
 
 
 class AnswerQueue:
-    """Prepared answers first, in order; then those of `lines`, if there are any."""
+    """Prepared answers in order, followed by the lines of a source."""
 
     def __init__(self, prepared: Iterable[Answer] = (), lines: LineSource | None = None) -> None:
+        """Without `lines` the prepared answers are all there are."""
         self._prepared = deque(prepared)
         self._lines = lines
 
     @property
-    def will_ask(self) -> bool:
-        """Whether the next answer is typed by a person right now."""
+    def next_is_interactive(self) -> bool:
+        """True if a person has to type the next answer at a terminal."""
         return not self._prepared and self._lines is not None and self._lines.interactive
 
     @property
-    def left(self) -> int:
-        """Prepared answers that nobody has asked for."""
+    def remaining(self) -> int:
+        """Number of prepared answers that have not been used."""
         return len(self._prepared)
 
     def put_back(self, answer: Answer) -> None:
-        """Give it again next time."""
+        """Make an answer the next one again."""
         self._prepared.appendleft(answer)
 
-    async def next(self) -> Answer | None:
-        """None when there are no more. Blank lines are skipped.
+    async def next_answer(self) -> Answer | None:
+        """Return the next answer, or None after the last one. Blank lines are skipped.
 
-        Raises UsageError for a line of more than `MAX_ANSWER` code points: nothing is cut off.
+        Raises UsageError for a line longer than `MAX_ANSWER` code points.
         """
         if self._prepared:
             return self._prepared.popleft()
         if self._lines is None:
             return None
-        while (line := await self._lines.next()) is not None:
+        while (line := await self._lines.next_line()) is not None:
             if len(text := line.strip()) > MAX_ANSWER:
                 raise UsageError(
-                    f"An answer of {len(text):,} characters is too long: the longest has "
-                    f"{MAX_ANSWER:,}. The interview is kept; come back with a shorter one."
+                    f"The answer is too long: {len(text):,} of at most {MAX_ANSWER:,} characters. "
+                    "The interview is saved; resume it with a shorter answer."
                 )
             if text:
                 return TypedAnswer(text, echoed=self._lines.interactive)
@@ -91,11 +94,11 @@ class AnswerQueue:
 
 
 class DescriptorReader:
-    """Lines of an open file, such as the standard input.
+    """A line source that reads a file descriptor, such as standard input.
 
-    A thread of its own reads it: a terminal, a pipe and a file have nothing else in common that
-    would not block the event loop. It is a daemon, so that prep can end while it waits for a key,
-    and it reads past Python's own buffer, whose lock it would still hold then.
+    A thread reads the descriptor, because that is the only way to read terminals, pipes and files
+    alike without blocking the event loop. It is a daemon thread, so that prep can exit while it
+    waits for input, and it bypasses Python's buffer, whose lock it would still hold at exit.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -104,33 +107,34 @@ class DescriptorReader:
         self._thread: threading.Thread | None = None
         self._lines: asyncio.Queue[str | None] = asyncio.Queue()
 
-    async def next(self) -> str | None:
+    async def next_line(self) -> str | None:
+        """Return the next line without its line feed, or None after the last one."""
         if self._thread is None:
             loop = asyncio.get_running_loop()
-            self._thread = threading.Thread(target=self._read, args=(loop,), daemon=True)
+            self._thread = threading.Thread(target=self._read_lines, args=(loop,), daemon=True)
             self._thread.start()
         line = await self._lines.get()
         if line is None:
-            self._lines.put_nowait(None)  # the end stays the end
+            self._lines.put_nowait(None)  # every later call returns None as well
         return line
 
-    def _read(self, loop: asyncio.AbstractEventLoop) -> None:
-        rest = b""
-        with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile
-            while data := self._chunk():
-                *lines, rest = (rest + data).split(b"\n")
+    def _read_lines(self, loop: asyncio.AbstractEventLoop) -> None:
+        incomplete = b""
+        with contextlib.suppress(RuntimeError):  # the event loop is closed
+            while data := self._read_chunk():
+                *lines, incomplete = (incomplete + data).split(b"\n")
                 for line in lines:
-                    loop.call_soon_threadsafe(self._lines.put_nowait, _text(line))
-            if rest:
-                loop.call_soon_threadsafe(self._lines.put_nowait, _text(rest))
+                    loop.call_soon_threadsafe(self._lines.put_nowait, _decode_line(line))
+            if incomplete:
+                loop.call_soon_threadsafe(self._lines.put_nowait, _decode_line(incomplete))
             loop.call_soon_threadsafe(self._lines.put_nowait, None)
 
-    def _chunk(self) -> bytes:
+    def _read_chunk(self) -> bytes:
         try:
             return os.read(self._descriptor, 65536)
         except OSError:
             return b""
 
 
-def _text(line: bytes) -> str:
+def _decode_line(line: bytes) -> str:
     return line.decode("utf-8", "replace")

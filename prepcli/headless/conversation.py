@@ -1,4 +1,4 @@
-"""An interview without a screen: answers go in, the conversation comes out."""
+"""An interview without a screen: takes answers from a queue and prints the conversation."""
 
 import asyncio
 import contextlib
@@ -8,7 +8,7 @@ import uuid
 import msgspec
 from msgspec.structs import replace
 
-from prepcli.client.rest import rate_limited_error
+from prepcli.client.rest import ALLOWANCE_CODES, rate_limited_error
 from prepcli.client.room import Room
 from prepcli.client.session import Session, SessionOptions
 from prepcli.client.state import (
@@ -47,32 +47,32 @@ from prepserver.wire.protocol import (
 __all__ = ["Conversation", "choose_interview"]
 
 OFFLINE_SECONDS = 120.0
-"""A screen waits for ever and shows it; a script that nobody watches gives up."""
+"""Seconds without a connection after which a conversation fails. Screens wait without a limit, but
+a script runs unattended."""
 
 MAX_REPEATS = 3
-"""How often an answer that came at a wrong moment is given again."""
+"""Number of times that an answer is repeated after a retryable error."""
 
 
 async def choose_interview(session: Session, options: SessionOptions) -> str:
-    """The id of the interview that was asked for, or of a new one. Raises PrepError."""
+    """Return the id of the interview to resume, or create one. Raises PrepError."""
     if options.interview_id is not None:
         return (await session.rest.get_interview(options.interview_id)).id
     if options.resume_last:
-        active = [
-            each for each in await session.rest.list_interviews() if each.status is Status.ACTIVE
-        ]
+        interviews = await session.rest.list_interviews()
+        active = [each for each in interviews if each.status is Status.ACTIVE]
         if not active:
-            raise UsageError("There is no interview to go on with. Begin one: prep interview")
+            raise UsageError("You have no active interview. To start one: prep interview")
         return max(active, key=lambda interview: interview.updated_at).id
     return (await session.rest.create_interview(options.spec)).id
 
 
-class _Left(Exception):
-    """Nobody has answered anything, so the interview stays as it is."""
+class _NoAnswers(Exception):
+    """The queue had no answer at all, so the interview is left unchanged."""
 
 
 class Conversation:
-    """One interview, from wherever it stands to its end."""
+    """One interview, from its current state to its end."""
 
     def __init__(
         self,
@@ -82,170 +82,173 @@ class Conversation:
         *,
         offline_seconds: float = OFFLINE_SECONDS,
     ) -> None:
-        """`offline_seconds` without a connection end it."""
         self._room = room
         self._answers = answers
         self._output = output
         self._offline_seconds = offline_seconds
         self._state = RoomState()
-        self._known = False
-        """Whether the room has told how things stand since the connection was made."""
-        self._known_once = False
-        self._found_failed = False
-        """Whether the turn had failed before this side came."""
-        self._answered = ""
-        """Id of the question that has its answer, as far as this side knows."""
-        self._given: Answer | None = None
-        self._given_id = ""
-        self._given_any = False
+        self._synced = False
+        """True once a snapshot has arrived on the current connection."""
+        self._ever_synced = False
+        self._failed_before = False
+        """True if the turn had failed before this conversation began."""
+        self._answered_id = ""
+        """Id of the last question that was answered here."""
+        self._answer: Answer | None = None
+        """Last answer taken from the queue."""
+        self._answer_id = ""
+        """Id of its message or recording."""
+        self._has_answered = False
         self._repeats = 0
         self._retry_id = ""
+        """Id of the unanswered `turn.retry`; empty if there is none."""
         self._retried_at = -1
-        """How many messages there were when a failed turn was last tried again."""
+        """Length of the transcript at the last `turn.retry`."""
         self._ending = False
-        self._answering: asyncio.Task[None] | None = None
+        self._answer_task: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
-        """Return when the interview is completed, or when there was no answer to begin with.
+        """Return when the interview is completed, or immediately if there are no answers.
 
-        Raises PrepError when it cannot be: RateLimited, InferenceFailed, ServerUnreachable, …
+        Raises PrepError if it cannot be completed: RateLimited, InferenceFailed,
+        ServerUnreachable after `offline_seconds` without a connection, and others.
         """
         try:
             async with self._room, asyncio.TaskGroup() as tasks:
-                await self._follow(tasks)
-                if self._answering is not None:
-                    self._answering.cancel()
+                await self._follow_room(tasks)
+                if self._answer_task is not None:
+                    self._answer_task.cancel()
         except ExceptionGroup as group:
             first: Exception = group
             while isinstance(first, ExceptionGroup):
                 first = first.exceptions[0]
-            if not isinstance(first, _Left):
+            if not isinstance(first, _NoAnswers):
                 raise first from None
-            self._output.note("no answers: the interview is left as it is")
-        if left := self._answers.left:
-            self._output.note(f"not needed any more: {left} of the answers")
+            self._output.note("no answers: the interview is unchanged")
+        if remaining := self._answers.remaining:
+            self._output.note(f"unused answers: {remaining}")
 
-    async def _follow(self, tasks: asyncio.TaskGroup) -> None:
+    async def _follow_room(self, tasks: asyncio.TaskGroup) -> None:
         now = asyncio.get_running_loop().time
         try:
-            async with asyncio.timeout(self._offline_seconds) as patience:
+            async with asyncio.timeout(self._offline_seconds) as offline_timeout:
                 async for event in self._room:
-                    await self._take(event)
+                    await self._handle_event(event)
                     if self._state.connection is ConnectionStatus.ONLINE:
-                        patience.reschedule(None)
-                    elif patience.when() is None:
-                        patience.reschedule(now() + self._offline_seconds)
-                    if self._known and await self._act(tasks):
+                        offline_timeout.reschedule(None)
+                    elif offline_timeout.when() is None:
+                        offline_timeout.reschedule(now() + self._offline_seconds)
+                    if self._synced and await self._advance(tasks):
                         return
         except TimeoutError:
             raise ServerUnreachable(
-                f"The server could not be reached for {self._offline_seconds:g} seconds."
+                f"The server was unreachable for {self._offline_seconds:g} seconds."
             ) from None
 
-    # --- What happened ------------------------------------------------------------------------
+    # --- Events -------------------------------------------------------------------------------
 
-    async def _take(self, event: RoomEvent) -> None:
+    async def _handle_event(self, event: RoomEvent) -> None:
         if needs_snapshot(self._state, event):
             await self._room.send(GetAllMessages())
         self._state = apply(self._state, event)
         match event:
             case ConnectionChanged():
-                self._known = False
+                self._synced = False
             case Snapshot(failed=failed):
-                self._found_failed = failed is not None and not self._known_once
-                self._known = self._known_once = True
+                self._failed_before = failed is not None and not self._ever_synced
+                self._synced = self._ever_synced = True
             case Accepted(id=id) if id == self._retry_id:
-                # The turn is under way again, whether its state has been seen yet or not.
+                # The turn is running again, even if its new state has not arrived.
                 self._retry_id = ""
                 self._state = replace(self._state, failed=None)
             case Failure():
-                self._refused(event)
-        self._output.show(self._state)
+                self._handle_failure(event)
+        self._output.show_state(self._state)
 
-    def _refused(self, failure: Failure) -> None:
-        if failure.code == ErrorCode.RATE_LIMITED:
+    def _handle_failure(self, failure: Failure) -> None:
+        if failure.code in ALLOWANCE_CODES:
             raise rate_limited_error(msgspec.convert(failure, Error, from_attributes=True))
         if failure.id and failure.id == self._retry_id:
-            self._retry_id = ""  # somebody else was quicker
-        elif failure.id and failure.id == self._given_id:
-            self._answer_refused(failure)
+            self._retry_id = ""  # another client has retried the turn already
+        elif failure.id and failure.id == self._answer_id:
+            self._handle_refused_answer(failure)
         elif not failure.id and failure.code == ErrorCode.NOTHING_HEARD:
-            # The answer came to nothing; the question waits for another one.
+            # The recording had no words, so the question is still open.
             self._output.note(failure.message)
-            self._answered = ""
+            self._answered_id = ""
         elif not failure.id and not failure.retryable and self._state.phase is not Phase.HINTING:
             raise InferenceFailed(failure.message)
         elif not self._ending:
             self._output.note(failure.message)
 
-    def _answer_refused(self, failure: Failure) -> None:
-        """Give it again if it only came at a wrong moment, else go on with the next one."""
+    def _handle_refused_answer(self, failure: Failure) -> None:
+        """Repeat the answer after a retryable error, otherwise continue with the next one."""
         if failure.code == ErrorCode.FRAMES_MISSING:
-            return  # the recording sends them again by itself
-        if failure.retryable and self._given is not None and self._repeats < MAX_REPEATS:
+            return  # the recording resends them itself
+        if failure.retryable and self._answer is not None and self._repeats < MAX_REPEATS:
             self._repeats += 1
-            self._answers.put_back(self._given)
+            self._answers.put_back(self._answer)
         else:
             self._repeats = 0
             self._output.note(failure.message)
-        self._answered = self._given_id = ""
+        self._answered_id = self._answer_id = ""
 
-    # --- What to do about it ------------------------------------------------------------------
+    # --- Actions ------------------------------------------------------------------------------
 
-    async def _act(self, tasks: asyncio.TaskGroup) -> bool:
-        """Take the next step; whether the interview is over."""
+    async def _advance(self, tasks: asyncio.TaskGroup) -> bool:
+        """Retry a failed turn or answer an open question; return True if the interview is over."""
         state = self._state
         if state.deleted:
-            raise NotFound("The interview has been deleted.")
+            raise NotFound("The interview was deleted.")
         if state.phase not in (Phase.IDLE, Phase.HINTING):
             return False
         if is_completed(state):
             return state.phase is Phase.IDLE
         if state.failed is not None and not self._retry_id:
-            await self._retry(state.failed)
+            await self._retry_turn(state.failed)
             return False
         question = open_question(state)
-        idle = self._answering is None or self._answering.done()
-        if question is not None and question.id != self._answered and idle and not self._ending:
-            self._answered = question.id
-            self._answering = tasks.create_task(self._answer())
+        free = self._answer_task is None or self._answer_task.done()
+        if question is not None and question.id != self._answered_id and free and not self._ending:
+            self._answered_id = question.id
+            self._answer_task = tasks.create_task(self._send_answer())
         return False
 
-    async def _retry(self, failed: Error) -> None:
-        # What failed some time ago may go well by now: the period is over, the model mended.
-        found, self._found_failed = self._found_failed, False
-        over = found and float(failed.details.get("reset", 0.0)) <= time.time()
-        if failed.code == ErrorCode.RATE_LIMITED and not over:
+    async def _retry_turn(self, failed: Error) -> None:
+        # A turn that failed before this conversation can succeed now, whatever its error says.
+        failed_before, self._failed_before = self._failed_before, False
+        renewed = failed_before and float(failed.details.get("reset", 0.0)) <= time.time()
+        if failed.code in ALLOWANCE_CODES and not renewed:
             raise rate_limited_error(failed)
-        hopeless = not failed.retryable and not found
+        hopeless = not failed.retryable and not failed_before
         if hopeless or self._retried_at == len(self._state.messages):
             raise InferenceFailed(failed.message)
         self._retried_at = len(self._state.messages)
         self._retry_id = uuid.uuid4().hex
-        self._output.note(f"{failed.message} Trying again")
+        self._output.note(f"{failed.message} Retrying")
         await self._room.send(TurnRetry(id=self._retry_id))
 
-    async def _answer(self) -> None:
-        if self._answers.will_ask:
-            self._output.ask()
-        answer = await self._answers.next()
-        self._given = answer
-        self._given_any = self._given_any or answer is not None
+    async def _send_answer(self) -> None:
+        if self._answers.next_is_interactive:
+            self._output.prompt()
+        answer = await self._answers.next_answer()
+        self._answer = answer
+        self._has_answered = self._has_answered or answer is not None
         match answer:
-            case None if not self._given_any:
-                raise _Left
+            case None if not self._has_answered:
+                raise _NoAnswers
             case None:
                 self._ending = True
                 self._output.note("no more answers: ending the interview")
                 await self._room.send(InterviewEnd(id=uuid.uuid4().hex))
             case TypedAnswer(text=text, echoed=echoed):
                 if echoed:
-                    self._output.typed(text)
-                self._given_id = uuid.uuid4().hex
-                await self._room.send(UserMessage(id=self._given_id, text=text))
+                    self._output.skip_echo(text)
+                self._answer_id = uuid.uuid4().hex
+                await self._room.send(UserMessage(id=self._answer_id, text=text))
             case RecordedAnswer(pcm=pcm):
                 recording = self._room.start_recording()
-                self._given_id = recording.id
-                with contextlib.suppress(RecordingRefused):  # the room tells the reason as well
+                self._answer_id = recording.id
+                with contextlib.suppress(RecordingRefused):  # reported by the room as well
                     recording.feed(pcm)
                     await recording.stop()

@@ -1,38 +1,44 @@
-"""What an interview without a screen prints: the conversation as lines, or the wire as JSON."""
+"""Output of an interview without a screen: the conversation as text, or the protocol as JSON."""
 
 from typing import Protocol, TextIO
 
 from prepcli.client.state import ConnectionStatus, RoomState
-from prepcli.headless.export import printable, speaker_name
+from prepcli.headless.export import speaker_name
+from prepcli.terminal_text import escape_json, printable
 from prepserver.wire.protocol import Message, MessageKind, Phase, Role, StreamingMessage
 
 __all__ = ["JsonOutput", "Output", "PlainOutput"]
 
-_PHASES = {
-    Phase.EXTRACTING: "reading what the interview is about",
-    Phase.TRANSCRIBING: "writing down what you said",
+_PHASE_NOTES = {
+    Phase.EXTRACTING: "choosing the topics",
+    Phase.TRANSCRIBING: "transcribing your answer",
     Phase.GENERATING: "thinking",
     Phase.HINTING: "thinking of a hint",
-    Phase.REVIEWING: "reviewing",
+    Phase.REVIEWING: "reviewing your answers",
 }
 
 
 class Output(Protocol):
-    """`frame` is given what the server sent, `show` what it came to, `note` what prep says."""
+    """A presentation of the conversation."""
 
-    def frame(self, data: str) -> None: ...
-    def show(self, state: RoomState) -> None: ...
-    def ask(self) -> None:
-        """A person is about to type an answer."""
+    def write_frame(self, data: str) -> None:
+        """Receive a text frame from the server, unparsed."""
 
-    def typed(self, text: str) -> None:
-        """A person has typed an answer, which stands on the terminal already."""
+    def show_state(self, state: RoomState) -> None:
+        """Show what has changed since the previous state."""
 
-    def note(self, line: str) -> None: ...
+    def prompt(self) -> None:
+        """Ask the user to type an answer."""
+
+    def skip_echo(self, text: str) -> None:
+        """Do not print the answer `text`: the user has just typed it at the prompt."""
+
+    def note(self, line: str) -> None:
+        """Show a note from prep itself."""
 
 
-class _Notes:
-    """Progress, on standard error."""
+class _StderrNotes:
+    """Notes and progress on standard error."""
 
     def __init__(self, err: TextIO) -> None:
         self._err = err
@@ -42,122 +48,125 @@ class _Notes:
     def note(self, line: str) -> None:
         print(f"· {printable(line)}", file=self._err, flush=True)
 
-    def _progress(self, state: RoomState) -> None:
+    def _show_progress(self, state: RoomState) -> None:
+        """Note each change of the phase and of the connection once."""
         if state.phase is not self._phase:
             self._phase = state.phase
-            if state.phase in _PHASES:
-                self.note(_PHASES[state.phase])
+            if state.phase in _PHASE_NOTES:
+                self.note(_PHASE_NOTES[state.phase])
         if state.connection is ConnectionStatus.OFFLINE and self._online:
             self._online = False
-            self.note("connection lost, trying again")
+            self.note("connection lost, reconnecting")
         elif state.connection is ConnectionStatus.ONLINE and not self._online:
             self._online = True
-            self.note("connected again")
+            self.note("reconnected")
 
 
-class JsonOutput(_Notes):
-    """Every text frame of the server as it came, one a line."""
+class JsonOutput(_StderrNotes):
+    """Prints the server's text frames, one per line, with control characters escaped."""
 
     def __init__(self, out: TextIO, err: TextIO) -> None:
         super().__init__(err)
         self._out = out
 
-    def frame(self, data: str) -> None:
-        print(data, file=self._out, flush=True)
+    def write_frame(self, data: str) -> None:
+        print(escape_json(data), file=self._out, flush=True)
 
-    def show(self, state: RoomState) -> None:
-        self._progress(state)
+    def show_state(self, state: RoomState) -> None:
+        self._show_progress(state)
 
-    def ask(self) -> None:
+    def prompt(self) -> None:
         return
 
-    def typed(self, text: str) -> None:
+    def skip_echo(self, text: str) -> None:
         return
 
 
-class PlainOutput(_Notes):
-    """The conversation as lines; on a terminal each word as it comes."""
+class PlainOutput(_StderrNotes):
+    """Prints the conversation as text; on a terminal, each word as it arrives."""
 
     def __init__(self, out: TextIO, err: TextIO, *, live: bool) -> None:
-        """`live` prints what is being said; otherwise messages are printed whole."""
+        """`live` prints a message while it is generated; otherwise only complete messages."""
         super().__init__(err)
         self._out = out
         self._live = live
         self._printed: dict[str, str] = {}
-        self._open = ""
-        """Id of the message whose beginning stands on the last line."""
-        self._open_text = ""
-        self._asking = False
-        self._typed = ""
+        """Text of each printed message by its id."""
+        self._streaming_id = ""
+        """Id of the message whose start is on the last line; empty if there is none."""
+        self._streaming_text = ""
+        self._prompting = False
+        self._echoed = ""
+        """Answer that the user has typed and the server has not confirmed."""
 
-    def frame(self, data: str) -> None:
+    def write_frame(self, data: str) -> None:
         return
 
-    def show(self, state: RoomState) -> None:
+    def show_state(self, state: RoomState) -> None:
         for message in state.messages:
             if self._printed.get(message.id) != message.text:
-                self._print(message)
+                self._print_message(message)
         if self._live:
-            self._stream(state.streaming)
-        self._progress(state)
+            self._print_streaming(state.streaming)
+        self._show_progress(state)
 
     def note(self, line: str) -> None:
         self._end_line()
         super().note(line)
 
-    def ask(self) -> None:
+    def prompt(self) -> None:
         self._end_line()
-        self._asking = True
+        self._prompting = True
         self._write("You: ")
 
-    def typed(self, text: str) -> None:
-        self._asking = False
-        self._typed = text
+    def skip_echo(self, text: str) -> None:
+        self._prompting = False
+        self._echoed = text
 
-    def _print(self, message: Message) -> None:
-        again = message.id in self._printed
+    def _print_message(self, message: Message) -> None:
+        corrected = message.id in self._printed
         self._printed[message.id] = message.text
         text = printable(message.text)
-        if message.role is Role.CANDIDATE and self._typed == message.text and not again:
-            self._typed = ""
+        if message.role is Role.CANDIDATE and self._echoed == message.text and not corrected:
+            self._echoed = ""
             return
-        if message.id == self._open and text.startswith(self._open_text):
-            self._write(text[len(self._open_text) :])
+        if message.id == self._streaming_id and text.startswith(self._streaming_text):
+            self._write(text[len(self._streaming_text) :])
             self._end_line()
             return
-        asking = self._asking
+        prompting = self._prompting
         self._end_line()
-        self._write(f"{_lead(message.kind, message.role, text, again=again)}{text}\n")
-        if asking:
-            self.ask()
+        self._write(f"{_prefix(message.kind, message.role, text, corrected=corrected)}{text}\n")
+        if prompting:
+            self.prompt()
 
-    def _stream(self, streaming: StreamingMessage | None) -> None:
+    def _print_streaming(self, streaming: StreamingMessage | None) -> None:
         if streaming is None:
-            if self._open:
-                self._end_line()  # what was being said has been taken back
+            if self._streaming_id:
+                self._end_line()  # the message was abandoned
             return
         text = printable(streaming.text)
-        # What is not printable may come in halves, so the text need not have grown by a delta.
-        if streaming.id != self._open or not text.startswith(self._open_text):
+        # A message that is generated again restarts under the same id.
+        if streaming.id != self._streaming_id or not text.startswith(self._streaming_text):
             self._end_line()
-            self._write(_lead(streaming.kind, Role.INTERVIEWER, text))
-            self._open, self._open_text = streaming.id, ""
-        self._write(text[len(self._open_text) :])
-        self._open_text = text
+            self._write(_prefix(streaming.kind, Role.INTERVIEWER, text))
+            self._streaming_id, self._streaming_text = streaming.id, ""
+        self._write(text[len(self._streaming_text) :])
+        self._streaming_text = text
 
     def _end_line(self) -> None:
-        if self._open or self._asking:
+        if self._streaming_id or self._prompting:
             self._write("\n")
-        self._open = self._open_text = ""
-        self._asking = False
+        self._streaming_id = self._streaming_text = ""
+        self._prompting = False
 
     def _write(self, text: str) -> None:
         self._out.write(text)
         self._out.flush()
 
 
-def _lead(kind: MessageKind, role: Role, text: str, *, again: bool = False) -> str:
-    """What stands before the words of a message. A text with a title of its own needs none."""
+def _prefix(kind: MessageKind, role: Role, text: str, *, corrected: bool = False) -> str:
+    """Return the label before a message's text; a summary with its own heading needs none."""
     if kind is MessageKind.SUMMARY:
         return "\n" if text.startswith("#") else "\nSummary:\n"
-    return f"{speaker_name(kind, role)}{' (corrected)' if again else ''}: "
+    return f"{speaker_name(kind, role)}{' (corrected)' if corrected else ''}: "

@@ -1,7 +1,7 @@
-"""A server of one's own: started on loopback for as long as prep runs, with the starter models.
+"""The local server: started on the loopback interface with the starter models, while prep runs.
 
-Its data stays, so interviews are found again. It counts no requests: the machine is the
-person's own.
+Its data is kept, so that interviews can be resumed. It has no rate limit, because it serves only
+the owner of the machine.
 """
 
 import asyncio
@@ -26,29 +26,32 @@ from msgspec import Struct
 from prepcli import paths
 from prepcli.client.rest import RestClient
 from prepcli.errors import LocalServerFailed, ServerUnreachable
+from prepcli.files import write_atomically
 from prepcli.local_server.stale_server import stop_stale_server
 
 __all__ = ["LocalServer"]
 
-ARGUMENTS = "PREP_LOCAL_SERVER_ARGS"
-"""Environment: more arguments for the server, such as `--model PATH`."""
+ARGUMENTS_VARIABLE = "PREP_LOCAL_SERVER_ARGS"
+"""Environment variable with additional arguments for the server, such as `--model PATH`."""
 
 READY_SECONDS = 60.0
-"""For the server to listen."""
+"""Maximum time in seconds until the server accepts connections."""
 
 MODELS_SECONDS = 600.0
-"""For the models to load: a large one from a slow disk takes minutes."""
+"""Maximum time in seconds until the models are loaded: minutes for a large one on a slow disk."""
 
 STOP_SECONDS = 10.0
-"""For the server to end when asked; then it is killed."""
+"""Seconds between SIGTERM and SIGKILL."""
 
 POLL_SECONDS = 0.1
+"""Interval in seconds at which the server's state is checked."""
 
-_JOBS = {"interviewer": "the interviewer", "transcriber": "the transcriber"}
+_MODEL_NAMES = {"interviewer": "the language model", "transcriber": "the speech model"}
+"""Names of the models by the jobs that the health check lists."""
 
 
-class _Ready(Struct, frozen=True):
-    """What the server writes when it accepts connections."""
+class _ReadyFile(Struct, frozen=True):
+    """The JSON file that the server writes once it accepts connections."""
 
     url: str
     pid: int
@@ -56,25 +59,27 @@ class _Ready(Struct, frozen=True):
 
 
 class _NewUser(Struct, frozen=True):
-    """What the server prints for a new access key."""
+    """JSON output of `prep-server users add`."""
 
     key: str
 
 
 class LocalServer:
-    """A child process that serves this person alone. `start` it, `stop` it."""
+    """A server process that is a child of this one."""
 
     def __init__(self, directory: Path | None = None) -> None:
-        """`directory` is where its data is kept; by default the same at every start."""
+        """`directory` is the server's data folder, by default `paths.local_server_dir()`."""
         self._directory = directory or paths.local_server_dir()
         self._process: subprocess.Popen[bytes] | None = None
         self._lock: IO[str] | None = None
         self.url = ""
+        """Address of the running server."""
         self.access_key = ""
+        """Access key of the running server's only user; it is new for each start."""
 
     @property
-    def log(self) -> Path:
-        """What the server has written since it started."""
+    def log_file(self) -> Path:
+        """Log of the server's current or last run."""
         return self._directory / "server.log"
 
     @property
@@ -82,13 +87,13 @@ class LocalServer:
         return self._directory / "server.pid"
 
     async def start(self, on_progress: Callable[[str], None]) -> None:
-        """Return when it accepts connections. Raises PrivateServerFailed."""
+        """Start the server and return once it accepts connections. Raises LocalServerFailed."""
         try:
-            on_progress("Starting a private server")
+            on_progress("Starting the local server")
             self._take_lock()
-            # Whoever has the lock is alone here, so a server that still runs is nobody's.
+            # Under the lock, a server that is still running is stale: its prep has ended.
             await asyncio.to_thread(stop_stale_server, self._pid_file, str(self._directory))
-            self.access_key = await self._new_key()
+            self.access_key = await self._create_access_key()
             with tempfile.TemporaryDirectory(prefix="prep-") as folder:
                 await self._launch(Path(folder) / "ready.json")
         except BaseException:
@@ -96,8 +101,8 @@ class LocalServer:
             raise
 
     async def wait_for_models(self, rest: RestClient, on_progress: Callable[[str], None]) -> None:
-        """Return when it can interview. Raises PrivateServerFailed."""
-        told = ""
+        """Return once all models are loaded. Raises LocalServerFailed."""
+        last_line = ""
         deadline = time.monotonic() + MODELS_SECONDS
         while True:
             self.require_running()
@@ -108,41 +113,42 @@ class LocalServer:
                 raise
             if health.status == "ok":
                 return
-            failed = [_JOBS.get(job, job) for job, how in health.models.items() if how == "failed"]
+            states = {_MODEL_NAMES.get(job, job): state for job, state in health.models.items()}
+            failed = [name for name, state in states.items() if state == "failed"]
             if failed:
-                raise self._failure(f"The model of {' and '.join(failed)} could not be loaded")
-            loading = [_JOBS.get(job, job) for job, how in health.models.items() if how != "ready"]
+                raise self._failure(f"Could not load {' and '.join(failed)}")
+            loading = [name for name, state in states.items() if state != "ready"]
             line = f"Loading {' and '.join(loading) or 'the models'}"
-            if line != told:
+            if line != last_line:
                 on_progress(line)
-                told = line
+                last_line = line
             if time.monotonic() > deadline:
-                raise self._failure(f"The models did not load in {MODELS_SECONDS:g} seconds")
+                raise self._failure(f"The models did not load within {MODELS_SECONDS:g} seconds")
             await asyncio.sleep(POLL_SECONDS)
 
     def require_running(self) -> None:
-        """Raises PrivateServerFailed when the server has ended by itself."""
+        """Raise LocalServerFailed if the server has ended by itself."""
         if self._process is not None and self._process.poll() is not None:
-            raise self._failure("The private server has ended")
+            raise self._failure("The local server has ended")
 
     async def stop(self) -> None:
-        """End the server: asked to, and after ten seconds made to."""
-        await asyncio.to_thread(self._end)
-        atexit.unregister(self._end)
+        """Stop the server: SIGTERM first, and SIGKILL after ten seconds."""
+        await asyncio.to_thread(self._terminate)
+        atexit.unregister(self._terminate)
         if self._lock is not None:
             self._lock.close()
             self._lock = None
 
-    # --- Steps of the start -------------------------------------------------------------------
+    # --- Start --------------------------------------------------------------------------------
 
     def _take_lock(self) -> None:
-        """A new key replaces the last one, which another prep may be using right now."""
+        """Lock the data folder: starting replaces the access key that another prep may be using."""
         try:
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             lock = (self._directory / "client.lock").open("a+")
         except OSError as error:
             raise LocalServerFailed(
-                f"{self._directory} cannot be used: {error.strerror}."
+                f"Cannot use the folder {self._directory}: {error.strerror}."
             ) from None
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -151,14 +157,14 @@ class LocalServer:
             owner = lock.read().strip() or "unknown"
             lock.close()
             raise LocalServerFailed(
-                f"Another prep (process {owner}) is using your private server. End it first."
+                f"Another prep (process {owner}) is using the local server. Quit it first."
             ) from None
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
         self._lock = lock
 
-    async def _new_key(self) -> str:
+    async def _create_access_key(self) -> str:
         command = _command("users", "add", "local", "--replace", "--json", "--data-dir")
         process = await asyncio.create_subprocess_exec(
             *command,
@@ -177,25 +183,28 @@ class LocalServer:
         if process.returncode == 0:
             with contextlib.suppress(msgspec.DecodeError):
                 return msgspec.json.decode(output, type=_NewUser).key
-        raise _not_started(errors.decode("utf-8", "replace"), process.returncode)
+        raise _start_failure(errors.decode("utf-8", "replace"), process.returncode)
 
     async def _launch(self, ready_file: Path) -> None:
+        """Start the process and wait for its ready file. Raises LocalServerFailed."""
         process = self._spawn(ready_file)
         deadline = time.monotonic() + READY_SECONDS
         while (ready := _read_ready(ready_file)) is None:
             if process.poll() is not None:
-                raise _not_started(self._log_text(), process.returncode)
+                raise _start_failure(self._log_text(), process.returncode)
             if time.monotonic() > deadline:
-                raise self._failure(f"The private server did not start in {READY_SECONDS:g} s")
+                raise self._failure(
+                    f"The local server did not start within {READY_SECONDS:g} seconds"
+                )
             await asyncio.sleep(POLL_SECONDS)
         self.url = ready.url
 
     def _spawn(self, ready_file: Path) -> "subprocess.Popen[bytes]":
         arguments = ["--host", "127.0.0.1", "--port", "0", "--data-dir", str(self._directory)]
         arguments += ["--ready-file", str(ready_file), "--rate-limit", "0"]
-        arguments += shlex.split(os.environ.get(ARGUMENTS, ""))
-        with self.log.open("wb") as log:
-            # In a group of its own, so that Ctrl-C in the terminal ends prep first.
+        arguments += shlex.split(os.environ.get(ARGUMENTS_VARIABLE, ""))
+        with self.log_file.open("wb") as log:
+            # In its own process group: Ctrl-C in the terminal must reach only prep.
             self._process = subprocess.Popen(
                 _command("serve", *arguments),
                 stdin=subprocess.DEVNULL,
@@ -203,33 +212,32 @@ class LocalServer:
                 stderr=log,
                 process_group=0,
             )
-        self._pid_file.write_text(str(self._process.pid))
-        # For an end that passes by `stop`: no server may outlive the prep that started it.
-        atexit.register(self._end)
+        write_atomically(self._pid_file, str(self._process.pid).encode())
+        # If prep exits without `stop`, the server must not outlive it.
+        atexit.register(self._terminate)
         return self._process
 
-    def _end(self) -> None:
+    def _terminate(self) -> None:
         process, self._process = self._process, None
         if process is not None:
-            _end(process)
+            _terminate(process)
             self._pid_file.unlink(missing_ok=True)
 
-    def _failure(self, what: str) -> LocalServerFailed:
-        return LocalServerFailed(f"{what}. Its log, {self.log}, ends with:\n{self._tail()}")
-
-    def _tail(self) -> str:
-        return "\n".join(f"  {line}" for line in self._log_text().splitlines()[-8:])
+    def _failure(self, problem: str) -> LocalServerFailed:
+        return LocalServerFailed(
+            f"{problem}. Last lines of {self.log_file}:\n{_last_lines(self._log_text())}"
+        )
 
     def _log_text(self) -> str:
         try:
-            return self.log.read_text("utf-8", "replace")
+            return self.log_file.read_text("utf-8", "replace")
         except OSError:
             return ""
 
 
-def _read_ready(file: Path) -> _Ready | None:
+def _read_ready(file: Path) -> _ReadyFile | None:
     with contextlib.suppress(FileNotFoundError, msgspec.DecodeError):
-        return msgspec.json.decode(file.read_bytes(), type=_Ready)
+        return msgspec.json.decode(file.read_bytes(), type=_ReadyFile)
     return None
 
 
@@ -237,26 +245,30 @@ def _command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "prepserver", *arguments]
 
 
-def _not_started(output: str, code: int | None) -> LocalServerFailed:
-    # A module of prep's own that is missing is a broken installation: its traceback says more.
+def _start_failure(output: str, code: int | None) -> LocalServerFailed:
+    # A missing module of prepserver itself is a broken installation: report its traceback.
     if re.search(r"No module named (?!'?prepserver\.)", output):
         return LocalServerFailed(
-            "A private server needs the server's packages, which are not installed: "
-            "pip install 'prep-interview[server]' — or name a server by --server URL."
+            "The local server needs packages that are not installed. Install them with "
+            "pip install 'prep-interview[server]', or name a server with --server URL."
         )
-    said = "\n".join(f"  {line}" for line in output.strip().splitlines()[-8:])
     return LocalServerFailed(
-        f"The private server did not start (exit code {code}). It says:\n{said or '  nothing'}"
+        f"The local server did not start (exit code {code}). Last lines of its output:\n"
+        f"{_last_lines(output) or '  (none)'}"
     )
 
 
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    """SIGTERM, and SIGKILL to what of its group is left."""
+def _last_lines(text: str) -> str:
+    return "\n".join(f"  {line}" for line in text.strip().splitlines()[-8:])
+
+
+def _terminate(process: "subprocess.Popen[bytes]") -> None:
+    """Send SIGTERM to the process, then SIGKILL to what is left of its group."""
     if process.poll() is None:
         process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(STOP_SECONDS)
-    # Engines are processes too. A group that is empty by now is as good as one that was killed.
+    # The engines are processes of the same group, which can be empty by now.
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

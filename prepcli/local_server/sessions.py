@@ -1,4 +1,4 @@
-"""Opens a session: with the server that the command line names, or with a private one."""
+"""Opening of sessions, with the server named on the command line or with a local one."""
 
 from collections.abc import Callable
 
@@ -18,30 +18,30 @@ async def open_session(
     *,
     wait_for_models: bool = True,
 ) -> Session:
-    """Log in, or start a private server and wait until its models are loaded.
+    """Open a session with the given server, or start a local server and wait for its models.
 
-    `on_progress` is told, in short lines, what is being waited for. Raises PrepError.
+    `on_progress` receives a short line for each step. Raises PrepError.
     """
     if options.server is not None:
         url = normalise_url(options.server)
-        return Session(RestClient(url, await _key_for(url)))
-    private = LocalServer()
-    await private.start(on_progress)
-    session = Session(RestClient(private.url, private.access_key), private)
+        return Session(RestClient(url, await _access_key_for(url)))
+    server = LocalServer()
+    await server.start(on_progress)
+    session = Session(RestClient(server.url, server.access_key), server)
     try:
         if wait_for_models:
-            await private.wait_for_models(session.rest, on_progress)
+            await server.wait_for_models(session.rest, on_progress)
     except BaseException:
         await session.close()
         raise
     return session
 
 
-async def _key_for(url: str) -> str:
+async def _access_key_for(url: str) -> str:
     try:
         return load_access_key(url)
     except NotAuthorised:
-        # That nobody answers there says more than that nobody has logged in there.
-        async with RestClient(url, "nobody") as stranger:
-            await stranger.get_health()
+        # Report an unreachable server first: logging in would fail as well.
+        async with RestClient(url, "no-key") as rest:
+            await rest.get_health()
         raise

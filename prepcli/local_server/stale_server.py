@@ -1,4 +1,4 @@
-"""Servers whose prep was killed before it could stop them: found by a file, ended by the next."""
+"""Termination of a local server that outlived its `prep`, found by its PID file."""
 
 import contextlib
 import os
@@ -10,25 +10,25 @@ from pathlib import Path
 __all__ = ["stop_stale_server"]
 
 STOP_SECONDS = 10.0
-"""For it to end when asked; then it is killed."""
+"""Seconds between SIGTERM and SIGKILL."""
 
 
-def stop_stale_server(pid_file: Path, mark: str) -> bool:
-    """End the process that the file names, if its command line has `mark` in it.
+def stop_stale_server(pid_file: Path, marker: str) -> bool:
+    """Stop the process named by the PID file if its command line contains `marker`.
 
-    A process id is given to somebody else after its process has ended; the mark tells them apart.
-    Whether there was one. The caller makes sure that nobody uses it any more.
+    Process ids are reused, and the marker identifies the server. Return True if it was running. The
+    caller ensures that no other `prep` uses it.
     """
     try:
         pid = int(pid_file.read_text())
     except (OSError, ValueError):
         return False
-    if pid <= 1 or mark not in _command_line(pid):
+    if pid <= 1 or marker not in _command_line(pid):
         return False
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(pid, signal.SIGTERM)
         deadline = time.monotonic() + STOP_SECONDS
-        while mark in _command_line(pid):
+        while marker in _command_line(pid):
             if time.monotonic() > deadline:
                 os.kill(pid, signal.SIGKILL)
                 break
@@ -37,7 +37,7 @@ def stop_stale_server(pid_file: Path, mark: str) -> bool:
 
 
 def _command_line(pid: int) -> str:
-    """The arguments of a process, separated by blanks; empty when there is no such process."""
+    """Return a process's arguments separated by spaces, or an empty string if it has ended."""
     proc = Path("/proc")
     if (proc / "self").exists():
         try:

@@ -1,17 +1,23 @@
+import json
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from prepcli.cli import main
+from prepcli.errors import NotFound
+from prepserver.wire.limits import MAX_COMPANY, MAX_QUESTIONS, MAX_ROLE
+from prepserver.wire.protocol import Interview
+from tests.cli.client.builders import make_interview
 
 HEAVY = ("textual", "numpy", "sounddevice", "soundfile", "soxr", "keyring", "litestar", "apsw")
 
 
 def prep(*arguments: str, monkeypatch: pytest.MonkeyPatch) -> int:
-    """Run the command in this process; its exit code."""
+    """Run the command in this process and return its exit code."""
     monkeypatch.setattr(sys, "argv", ["prep", *arguments])
     with pytest.raises(SystemExit) as raised:
         main()
@@ -21,8 +27,8 @@ def prep(*arguments: str, monkeypatch: pytest.MonkeyPatch) -> int:
 
 
 @pytest.fixture(autouse=True)
-def _nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fast tests never get as far as a server."""
+def _no_local_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail a test that starts a local server."""
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a server was started")
@@ -31,8 +37,8 @@ def _nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("arguments", [("--help",), ("interview", "--help"), ("--version",)])
-def test_starting_imports_nothing_heavy(arguments: Sequence[str]) -> None:
-    """Help comes at once: no screen, microphone, keyring or server is loaded for it."""
+def test_help_imports_no_heavy_module(arguments: Sequence[str]) -> None:
+    """Help and version load no module of screens, audio, the keyring or the server."""
     code = (
         "import sys\n"
         "from prepcli.cli import main\n"
@@ -47,48 +53,49 @@ def test_starting_imports_nothing_heavy(arguments: Sequence[str]) -> None:
     assert done.stdout.endswith("loaded: []\n")
 
 
-def test_the_version_is_the_packages(
+def test_version_option_prints_the_package_version(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Who reports a bug can say which prep it was."""
+    """`prep --version` prints the name and the version."""
     assert prep("--version", monkeypatch=monkeypatch) == 0
     assert capsys.readouterr().out.startswith("prep 0.")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "keyword"),
     [
         (("--type", "trick"), "trick"),
-        (("--questions", "0"), "1<=x<=30"),
-        (("--role", ""), "role"),
-        (("--role", "x" * 201), "role"),
-        (("--id", "a", "--resume-last"), "give one"),
-        (("--id", "a", "--role", "Baker"), "keeps its role"),
+        (("--questions", "0"), f"1<=x<={MAX_QUESTIONS}"),
+        (("--role", ""), "--role"),
+        (("--role", "x" * (MAX_ROLE + 1)), str(MAX_ROLE)),
+        (("--company", "x" * (MAX_COMPANY + 1)), str(MAX_COMPANY)),
+        (("--id", "a", "--resume-last"), "together"),
+        (("--id", "a", "--role", "Baker"), "new interview"),
         (("--jd", "{tmp}/missing.txt"), "missing.txt"),
-        (("--resume", "{tmp}/binary"), "not text"),
+        (("--resume", "{tmp}/binary"), "UTF-8"),
         (("--answers", "{tmp}/empty"), "no answers"),
         (("--audio", "{tmp}/missing.wav"), "missing.wav"),
-        (("--audio", "{tmp}/text.wav"), "not a recording"),
+        (("--audio", "{tmp}/text.wav"), "text.wav"),
         (("--audio", "{tmp}/empty"), "is empty"),
         (("stray.wav",), "unexpected extra argument"),
         (("--server", "ws://x"), "address"),
     ],
 )
-def test_wrong_use_is_told_before_anything_is_started(
+def test_invalid_usage_is_reported_before_a_server_starts(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     arguments: Sequence[str],
-    said: str,
+    keyword: str,
 ) -> None:
-    """Exit code 2, a sentence on standard error, and no server."""
+    """Invalid arguments exit with code 2 and a message on standard error."""
     (tmp_path / "empty").touch()
     (tmp_path / "text.wav").write_text("I am a text.\n" * 99)
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     filled = [argument.replace("{tmp}", str(tmp_path)) for argument in arguments]
     assert prep("interview", *filled, monkeypatch=monkeypatch) == 2
     captured = capsys.readouterr()
-    assert said in captured.err
+    assert keyword in captured.err
     assert captured.out == ""
 
 
@@ -100,26 +107,26 @@ def test_wrong_use_is_told_before_anything_is_started(
         ("--plain", "--audio", "a", "b", "c", "--questions", "3"),
     ],
 )
-def test_one_audio_option_takes_several_files_in_order(
+def test_audio_option_accepts_several_files_in_order(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: Sequence[str]
 ) -> None:
-    """`--audio *.wav`, as a shell spreads it, is what one expects."""
+    """`--audio *.wav` works as the shell expands it, and files keep their order."""
     read: list[str] = []
 
-    def note(file: Path) -> bytes:
+    def record_name(file: Path) -> bytes:
         read.append(file.name)
         return b"\x00\x00"
 
-    monkeypatch.setattr("prepcli.audio.files.read_audio", note)
+    monkeypatch.setattr("prepcli.audio.files.read_audio", record_name)
     monkeypatch.setenv("PREP_SERVER", "http://127.0.0.1:9")
     assert prep("interview", *arguments, monkeypatch=monkeypatch) == 3
     assert read == ["a", "b", "c"]
 
 
-def test_a_server_that_is_not_there_is_named(
+def test_unreachable_server_is_named_in_the_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Exit code 3, and the address to check."""
+    """An unreachable server exits with code 3; the message has its address but not the key."""
     monkeypatch.setenv("PREP_ACCESS_KEY", "a-key")
     assert prep("list", "--server", "http://127.0.0.1:9", monkeypatch=monkeypatch) == 3
     error = capsys.readouterr().err
@@ -127,10 +134,10 @@ def test_a_server_that_is_not_there_is_named(
     assert "a-key" not in error
 
 
-def test_a_login_that_fails_keeps_nothing(
+def test_failed_login_stores_no_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The key is tried before it is kept."""
+    """The access key is stored only after the server has accepted it."""
     monkeypatch.setenv("PREP_ACCESS_KEY", "a-key")
     file = tmp_path / "keys"
     arguments = ("login", "http://127.0.0.1:9", "--insecure-file", str(file))
@@ -138,9 +145,50 @@ def test_a_login_that_fails_keeps_nothing(
     assert not file.exists()
 
 
-def test_a_logout_from_nowhere_says_so(
+def test_logout_without_a_login(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Without a URL there is nothing to do; with an unknown one it is a mistake."""
+    """`prep logout` succeeds with nothing to do, but fails for a server without a login."""
     assert prep("logout", monkeypatch=monkeypatch) == 0
     assert prep("logout", "https://prep.test", monkeypatch=monkeypatch) == 2
+
+
+def test_error_messages_contain_no_control_characters(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Server text in an error cannot send escape sequences to the terminal or reorder it."""
+
+    async def refuse(*_: object, **__: object) -> None:
+        raise NotFound("No \x1b[2Jinterview \u202egnp.exe.")
+
+    monkeypatch.setattr("prepcli.cli.open_session", refuse)
+    assert prep("show", "i1", monkeypatch=monkeypatch) == 2
+    assert capsys.readouterr().err == "Error: No \ufffd[2Jinterview \ufffdgnp.exe.\n"
+
+
+@pytest.mark.parametrize("arguments", [("list",), ("list", "--json")])
+def test_list_contains_no_control_characters(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: Sequence[str]
+) -> None:
+    """A title cannot add a line or control the terminal, and its JSON value is unchanged."""
+    title = "Baker \u202e\x9b2J\nsecond line"
+
+    class OneInterview:
+        async def list_interviews(self) -> list[Interview]:
+            return [make_interview(title=title)]
+
+    async def open_fake_session(*_: object, **__: object) -> object:
+        async def close() -> None:
+            return
+
+        return SimpleNamespace(rest=OneInterview(), close=close)
+
+    monkeypatch.setattr("prepcli.cli.open_session", open_fake_session)
+    assert prep(*arguments, monkeypatch=monkeypatch) == 0
+    output = capsys.readouterr().out
+    assert output.count("\n") == 1
+    assert not {"\u202e", "\x9b"} & set(output)
+    if "--json" in arguments:
+        assert json.loads(output)["interviews"][0]["title"] == title
+    else:
+        assert output.endswith("Baker \ufffd\ufffd2J second line\n")

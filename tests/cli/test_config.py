@@ -6,8 +6,8 @@ from prepcli import config
 from prepcli.errors import SettingsError, UsageError
 
 
-def test_settings_survive_being_written_and_read(tmp_path: Path) -> None:
-    """What is saved is what is loaded, quotes and backslashes included."""
+def test_saved_settings_load_unchanged(tmp_path: Path) -> None:
+    """Settings round-trip, including quotes, backslashes and control characters."""
     file = tmp_path / "new" / "config.toml"
     servers = (
         config.KnownServer("https://a.test"),
@@ -18,22 +18,22 @@ def test_settings_survive_being_written_and_read(tmp_path: Path) -> None:
     assert [each.name for each in file.parent.iterdir()] == ["config.toml"]
 
 
-def test_there_are_no_settings_at_first(tmp_path: Path) -> None:
-    """A file that is not there is an empty one."""
+def test_missing_settings_are_empty(tmp_path: Path) -> None:
+    """A missing settings file is an empty one."""
     assert config.load(tmp_path / "config.toml") == config.Config()
 
 
 @pytest.mark.parametrize("text", ["[[servers", 'servers = "x"', "colour = 1", "\xff"])
-def test_broken_settings_name_the_file(tmp_path: Path, text: str) -> None:
-    """Somebody who edited the file learns which one and what is wrong."""
+def test_invalid_settings_name_the_file(tmp_path: Path, text: str) -> None:
+    """An invalid settings file is named in the error."""
     file = tmp_path / "config.toml"
     file.write_bytes(text.encode("latin-1"))
     with pytest.raises(SettingsError, match=r"config\.toml"):
         config.load(file)
 
 
-def test_a_server_is_there_once() -> None:
-    """Logging in again replaces the entry."""
+def test_server_has_one_entry() -> None:
+    """Logging in again replaces a server's entry."""
     known = config.Config(
         (config.KnownServer("https://a.test"), config.KnownServer("https://b.test"))
     )
@@ -45,7 +45,7 @@ def test_a_server_is_there_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "meant"),
+    ("typed", "canonical"),
     [
         ("https://prep.test/", "https://prep.test"),
         ("HTTPS://Prep.Test", "https://prep.test"),
@@ -56,15 +56,15 @@ def test_a_server_is_there_once() -> None:
         ("https://prep.test/team/", "https://prep.test/team"),
     ],
 )
-def test_addresses_are_written_in_one_way(typed: str, meant: str) -> None:
-    """The same server is found again however its address was typed."""
-    assert config.normalise_url(typed) == meant
+def test_normalise_url_returns_the_canonical_form(typed: str, canonical: str) -> None:
+    """Every spelling of a server's address has the same canonical form."""
+    assert config.normalise_url(typed) == canonical
 
 
 @pytest.mark.parametrize(
     "typed", ["", "ws://prep.test", "https://", "https://me:pw@prep.test", "https://x?y", "a:b:c"]
 )
-def test_what_is_no_address_is_refused(typed: str) -> None:
-    """A key in an address would end in the shell's history."""
+def test_invalid_address_is_rejected(typed: str) -> None:
+    """An invalid address is rejected, as is a password in one: it would stay in shell history."""
     with pytest.raises(UsageError, match="address"):
         config.normalise_url(typed)

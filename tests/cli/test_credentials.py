@@ -15,22 +15,22 @@ URL = "https://prep.test"
 
 
 class MemoryKeyring(keyring.backend.KeyringBackend):
-    """A keyring that keeps everything in memory."""
+    """A keyring in memory."""
 
     priority = 1
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.kept: dict[tuple[str, str], str] = {}
+        self.stored: dict[tuple[str, str], str] = {}
 
     def get_password(self, service: str, username: str) -> str | None:
-        return self.kept.get((service, username))
+        return self.stored.get((service, username))
 
     def set_password(self, service: str, username: str, password: str) -> None:
-        self.kept[service, username] = password
+        self.stored[service, username] = password
 
     def delete_password(self, service: str, username: str) -> None:
-        del self.kept[service, username]
+        del self.stored[service, username]
 
 
 @pytest.fixture
@@ -50,36 +50,36 @@ def no_ring() -> Iterator[None]:
     keyring.set_keyring(before)
 
 
-def test_a_key_is_kept_in_the_keyring_and_nowhere_else(ring: MemoryKeyring) -> None:
-    """The settings know the server; only the keyring knows the key."""
+def test_key_is_stored_only_in_the_keyring(ring: MemoryKeyring) -> None:
+    """The settings list the server, but only the keyring holds its key."""
     credentials.save_access_key(URL, "secret")
     assert credentials.load_access_key(URL) == "secret"
-    assert ring.kept == {("prep", URL): "secret"}
+    assert ring.stored == {("prep", URL): "secret"}
     assert "secret" not in paths.settings_file().read_text()
     assert config.load(paths.settings_file()).servers == (config.KnownServer(URL),)
 
 
-def test_a_key_is_forgotten_with_its_server(ring: MemoryKeyring) -> None:
-    """After the logout nothing is left, and a second logout says so."""
+def test_deleting_a_key_removes_its_server(ring: MemoryKeyring) -> None:
+    """Deleting a key also removes the server from the settings; deleting it again returns False."""
     credentials.save_access_key(URL, "secret")
     assert credentials.delete_access_key(URL)
-    assert ring.kept == {}
+    assert ring.stored == {}
     assert not credentials.delete_access_key(URL)
     with pytest.raises(NotAuthorised, match=f"prep login {URL}"):
         credentials.load_access_key(URL)
 
 
 @pytest.mark.usefixtures("no_ring")
-def test_without_a_keyring_a_file_must_be_named() -> None:
-    """Nothing is written in the clear unless somebody asks for it."""
+def test_missing_keyring_requires_a_key_file() -> None:
+    """Without a keyring, saving fails unless a file is given: no key is stored in plain text."""
     with pytest.raises(SettingsError, match="--insecure-file"):
         credentials.save_access_key(URL, "secret")
     assert not paths.settings_file().exists()
 
 
 @pytest.mark.usefixtures("no_ring")
-def test_the_file_is_for_its_owner_only(tmp_path: Path) -> None:
-    """It has mode 0600 from its first moment, and holds the keys of several servers."""
+def test_key_file_is_readable_by_its_owner_only(tmp_path: Path) -> None:
+    """A key file has mode 0600, holds the keys of several servers, and is deleted with the last."""
     file = tmp_path / "new" / "keys"
     credentials.save_access_key(URL, "secret", file)
     credentials.save_access_key("https://other.test", "other", file)
@@ -93,10 +93,10 @@ def test_the_file_is_for_its_owner_only(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_ring")
-@pytest.mark.skipif(sys.platform == "win32", reason="modes are POSIX's")
+@pytest.mark.skipif(sys.platform == "win32", reason="file modes need POSIX")
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o666])
-def test_a_file_that_others_can_read_is_refused(tmp_path: Path, mode: int) -> None:
-    """A key that others may have seen is not used, and the error says how to mend it."""
+def test_key_file_that_others_can_read_is_rejected(tmp_path: Path, mode: int) -> None:
+    """A key file that other users can read is rejected, and the error has the command to fix it."""
     file = tmp_path / "keys"
     credentials.save_access_key(URL, "secret", file)
     file.chmod(mode)
@@ -105,8 +105,8 @@ def test_a_file_that_others_can_read_is_refused(tmp_path: Path, mode: int) -> No
 
 
 @pytest.mark.usefixtures("no_ring")
-def test_a_file_that_went_away_asks_for_the_login(tmp_path: Path) -> None:
-    """The settings may outlive the file."""
+def test_missing_key_file_requires_a_login(tmp_path: Path) -> None:
+    """A key file that was deleted is reported as a missing login."""
     file = tmp_path / "keys"
     credentials.save_access_key(URL, "secret", file)
     file.unlink()
@@ -115,27 +115,27 @@ def test_a_file_that_went_away_asks_for_the_login(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_ring")
-def test_a_file_of_something_else_is_not_overwritten(tmp_path: Path) -> None:
-    """A wrong path must not cost anybody a file."""
+def test_other_files_are_not_overwritten(tmp_path: Path) -> None:
+    """A file that does not contain access keys is never overwritten."""
     file = tmp_path / "novel.txt"
     file.write_text("It was a dark and stormy night")
     file.chmod(0o600)
-    with pytest.raises(SettingsError, match="does not hold access keys"):
+    with pytest.raises(SettingsError, match=r"novel\.txt"):
         credentials.save_access_key(URL, "secret", file)
     assert file.read_text().startswith("It was")
 
 
 @pytest.mark.usefixtures("no_ring")
-def test_the_environment_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Scripts need neither a keyring nor a file."""
+def test_environment_variable_takes_precedence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`PREP_ACCESS_KEY` is used without a keyring or a file."""
     monkeypatch.setenv("PREP_ACCESS_KEY", " from-the-environment\n")
     assert credentials.load_access_key(URL) == "from-the-environment"
 
 
-def test_a_relative_file_is_found_from_everywhere(
+def test_relative_key_file_is_stored_as_an_absolute_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The settings hold the whole path."""
+    """A key file given by a relative path is found from any working directory."""
     monkeypatch.chdir(tmp_path)
     credentials.save_access_key(URL, "secret", Path("keys"))
     (tmp_path / "elsewhere").mkdir()

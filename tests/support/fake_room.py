@@ -1,8 +1,8 @@
-"""A room on loopback that behaves as a test wants: a real WebSocket server, no interview.
+"""A scripted WebSocket server on loopback in the place of a room.
 
 async with FakeRoom() as fake:
     room = Room(fake.address)
-    peer = await fake.peer()        # the server's end of the next connection
+    peer = await fake.next_peer()   # the server's end of the next connection
     await peer.send(Hello(…))
     message = await peer.receive()
     await peer.drop()
@@ -26,8 +26,8 @@ from prepserver.wire.protocol import (
     Snapshot,
 )
 
-PATIENCE = 10.0
-"""Seconds a test waits for something that must come; it fails then instead of hanging."""
+TIMEOUT_SECONDS = 10.0
+"""Seconds after which a wait fails instead of hanging."""
 
 
 class Peer:
@@ -45,18 +45,18 @@ class Peer:
         await self.connection.send(data)
 
     async def greet(self, snapshot: Snapshot | None = None) -> None:
-        """What a room sends first."""
+        """Send the first messages of a room: `hello` and a snapshot."""
         hello = Hello(protocol=1, server="fake", connection="c", party="interview", room="r")
         await self.send(hello, snapshot or Snapshot())
 
     async def receive(self) -> ClientMessages | tuple[int, bytes]:
-        """The next message of the client; a binary one as its number and its samples."""
-        async with asyncio.timeout(PATIENCE):
+        """Return the client's next message; an audio frame as its number and its samples."""
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             data = await self.connection.recv()
         return unpack_frame(data) if isinstance(data, bytes) else decode_client(data)
 
     async def accept(self) -> ClientMessages:
-        """The next message, which has an id, after having acknowledged it."""
+        """Return the client's next message after accepting it."""
         message = await self.receive()
         assert not isinstance(message, tuple)
         await self.send(Accepted(id=getattr(message, "id", "")))
@@ -67,32 +67,33 @@ class Peer:
         self.left.set()
 
     async def drop(self) -> None:
-        """Lose the connection without a word, as when a cable is cut."""
+        """Abort the connection without a close frame, as when a cable is cut."""
         self.connection.transport.abort()
         await self.connection.wait_closed()
         self.left.set()
 
 
 class FakeRoom:
-    """Listens on loopback. `statuses` are the answers to the next handshakes: 101 by default."""
+    """The server, which listens on loopback while it is entered."""
 
     def __init__(self) -> None:
         self.statuses: list[int] = []
+        """Statuses of the next handshake responses; later ones are 101."""
         self.body = "refused\n"
-        """Of the answers that are none of 101."""
+        """Body of the responses with other statuses than 101."""
         self.stalled = False
-        """Whether handshakes are left without an answer."""
+        """True to leave handshakes without a response."""
         self.paths: list[str] = []
-        """Of every handshake, the query included."""
+        """Path and query of each handshake."""
         self.renewals: list[bool] = []
-        """What the client asked of `address` at each attempt."""
+        """Argument of each call of `address`: True if the client requires a new token."""
         self._peers: asyncio.Queue[Peer] = asyncio.Queue()
         self._server: Server | None = None
         self._released = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         self._server = await serve(
-            self._connected, "127.0.0.1", 0, process_request=self._handshake, ping_interval=None
+            self._on_connect, "127.0.0.1", 0, process_request=self._on_handshake, ping_interval=None
         )
         return self
 
@@ -108,18 +109,20 @@ class FakeRoom:
             await self._server.wait_closed()
 
     async def address(self, renew: bool) -> str:
-        """Of the room; the token counts the attempts."""
+        """Return the room's URL; the token is the number of the attempt."""
         assert self._server is not None
         self.renewals.append(renew)
         port = next(iter(self._server.sockets)).getsockname()[1]
         return f"ws://127.0.0.1:{port}/parties/interview/r?token=t{len(self.renewals)}"
 
-    async def peer(self) -> Peer:
-        """The server's end of the next connection."""
-        async with asyncio.timeout(PATIENCE):
+    async def next_peer(self) -> Peer:
+        """Return the server's end of the next connection."""
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             return await self._peers.get()
 
-    async def _handshake(self, connection: ServerConnection, request: Request) -> Response | None:
+    async def _on_handshake(
+        self, connection: ServerConnection, request: Request
+    ) -> Response | None:
         self.paths.append(request.path)
         if self.stalled:
             await self._released.wait()
@@ -128,7 +131,7 @@ class FakeRoom:
             return None
         return connection.respond(http.HTTPStatus(status), self.body)
 
-    async def _connected(self, connection: ServerConnection) -> None:
+    async def _on_connect(self, connection: ServerConnection) -> None:
         peer = Peer(connection)
         self._peers.put_nowait(peer)
         try:

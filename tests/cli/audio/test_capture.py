@@ -10,11 +10,11 @@ from prepcli.audio.capture import Microphone
 from prepcli.errors import MicrophoneUnavailable
 
 BLOCK = 1280
-"""Bytes of 40 ms."""
+"""Size of a 40 ms block in bytes."""
 
 
 class FakeSounddevice(ModuleType):
-    """Stands in for the library: a test speaks into it."""
+    """Replaces the library; `speak` delivers audio."""
 
     class PortAudioError(Exception):
         pass
@@ -24,8 +24,8 @@ class FakeSounddevice(ModuleType):
         self.rates = rates
         self.default = default
         self.open = 0
-        self.heard: Callable[..., None] = lambda *_: None
-        self.ended: Callable[[], None] = lambda: None
+        self.on_audio: Callable[..., None] = lambda *_: None
+        self.on_finished: Callable[[], None] = lambda: None
         fake = self
 
         class RawInputStream:
@@ -34,8 +34,8 @@ class FakeSounddevice(ModuleType):
                     raise fake.PortAudioError("Invalid sample rate\nPaErrorCode -9997")
                 assert (options["channels"], options["dtype"]) == (1, "int16")
                 self.samplerate = options["samplerate"]
-                fake.heard = options["callback"]
-                fake.ended = options["finished_callback"]
+                fake.on_audio = options["callback"]
+                fake.on_finished = options["finished_callback"]
 
             def start(self) -> None:
                 fake.open += 1
@@ -52,11 +52,11 @@ class FakeSounddevice(ModuleType):
 
     def speak(self, *blocks: bytes) -> None:
         for block in blocks:
-            self.heard(memoryview(block), len(block) // 2, None, None)
+            self.on_audio(memoryview(block), len(block) // 2, None, None)
 
 
-def test_a_recording_yields_what_the_microphone_hears() -> None:
-    """Blocks come in order, and the device is open for as long as the recording."""
+def test_recording_yields_blocks_in_order() -> None:
+    """Blocks arrive in order, and the device is open for the length of the recording."""
 
     async def run() -> None:
         device = FakeSounddevice()
@@ -70,8 +70,8 @@ def test_a_recording_yields_what_the_microphone_hears() -> None:
     asyncio.run(run())
 
 
-def test_an_open_microphone_gives_the_moment_before_the_recording() -> None:
-    """The last 0.3 s before the key belong to the recording; what is older does not."""
+def test_open_microphone_has_a_pre_roll() -> None:
+    """A recording on an open device starts with the last 0.3 s before it, and no older audio."""
 
     async def run() -> None:
         device = FakeSounddevice()
@@ -90,35 +90,35 @@ def test_an_open_microphone_gives_the_moment_before_the_recording() -> None:
     asyncio.run(run())
 
 
-def test_a_device_that_goes_away_ends_the_recording() -> None:
-    """What was heard until then is kept, and then there is no more."""
+def test_disconnected_device_ends_the_recording() -> None:
+    """The recording of a device that disappears ends after its last block."""
 
     async def run() -> None:
         device = FakeSounddevice()
         async with Microphone(device).record() as blocks:
             device.speak(b"a" * BLOCK)
-            device.ended()
+            device.on_finished()
             assert [block async for block in blocks] == [b"a" * BLOCK]
 
     asyncio.run(run())
 
 
-def test_a_device_with_a_rate_of_its_own_is_resampled() -> None:
+def test_native_sample_rate_is_resampled() -> None:
     """A second at 48 kHz becomes a second at 16 kHz."""
 
     async def run() -> None:
         device = FakeSounddevice(rates=(48_000,), default=48_000)
         async with Microphone(device).record() as blocks:
             device.speak(*[b"\x00\x10" * 1920] * 25)
-            device.ended()
-            heard = b"".join([block async for block in blocks])
-        assert len(heard) / 32_000 == pytest.approx(1.0, abs=0.05)
+            device.on_finished()
+            pcm = b"".join([block async for block in blocks])
+        assert len(pcm) / 32_000 == pytest.approx(1.0, abs=0.05)
 
     asyncio.run(run())
 
 
-def test_no_device_is_a_sentence() -> None:
-    """Who has no microphone is told to connect one or to type."""
+def test_missing_device_is_reported() -> None:
+    """Without a device the error suggests typing the answer."""
 
     async def run() -> None:
         with pytest.raises(MicrophoneUnavailable, match=r"type your answer"):
@@ -128,8 +128,8 @@ def test_no_device_is_a_sentence() -> None:
     asyncio.run(run())
 
 
-def test_no_portaudio_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The one line that installs it is in the error."""
+def test_missing_portaudio_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without PortAudio the error has the command that installs it."""
     monkeypatch.setitem(sys.modules, "sounddevice", None)
 
     async def run() -> None:
@@ -140,14 +140,14 @@ def test_no_portaudio_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None
     asyncio.run(run())
 
 
-def test_a_reader_far_behind_loses_sound_and_not_memory() -> None:
-    """A minute is kept for a reader that does not read, and the end of the stream comes still."""
+def test_slow_reader_loses_audio() -> None:
+    """At most a minute is queued for a slow reader, and the end of the stream still arrives."""
 
     async def run() -> None:
         device = FakeSounddevice()
         async with Microphone(device).record() as blocks:
             device.speak(*[b"a" * BLOCK] * 5000)
-            device.ended()
+            device.on_finished()
             await asyncio.sleep(0)
             assert len([block async for block in blocks]) == 1499
 

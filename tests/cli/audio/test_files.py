@@ -17,20 +17,20 @@ TONE = 440.0
 def tone(
     rate: int, seconds: float = 1.0, channels: int = 1
 ) -> "np.ndarray[tuple[int, ...], np.dtype[np.float64]]":
-    """A sine of 440 Hz at half of full scale, shape (n, channels)."""
+    """Return a sine of 440 Hz at half of full scale, of shape (n, channels)."""
     time = np.arange(int(rate * seconds)) / rate
-    wave_form = 0.5 * np.sin(2 * np.pi * TONE * time)
-    return np.repeat(wave_form[:, None], channels, axis=1)
+    signal = 0.5 * np.sin(2 * np.pi * TONE * time)
+    return np.repeat(signal[:, None], channels, axis=1)
 
 
 def pitch(pcm: bytes) -> float:
-    """The strongest frequency, in Hz, of 16 kHz PCM16."""
+    """Return the strongest frequency of 16 kHz PCM16 in Hz."""
     samples = np.frombuffer(pcm, "<i2").astype(np.float64)
     return float(np.argmax(np.abs(np.fft.rfft(samples))) * 16_000 / samples.size)
 
 
 def write_wave(file: Path, width: int, rate: int, channels: int = 1) -> None:
-    """A tone by the wave module, in samples of `width` bytes."""
+    """Write a tone with the wave module, in samples of `width` bytes."""
     values = tone(rate, channels=channels).reshape(-1)
     full = 2 ** (8 * width - 1) - 1
     whole = np.rint(values * full).astype("<i8")
@@ -47,10 +47,10 @@ def write_wave(file: Path, width: int, rate: int, channels: int = 1) -> None:
 
 @pytest.mark.parametrize("rate", [8_000, 16_000, 22_050, 44_100, 48_000, 96_000])
 @pytest.mark.parametrize("channels", [1, 2, 6])
-def test_every_rate_and_number_of_channels_becomes_16_khz_mono(
+def test_every_rate_and_channel_count_becomes_16_khz_mono(
     tmp_path: Path, rate: int, channels: int
 ) -> None:
-    """The tone keeps its pitch, its level and its length."""
+    """Resampling and mixing keep the pitch, the level and the length."""
     file = tmp_path / "tone.wav"
     soundfile.write(file, tone(rate, channels=channels), rate)
     pcm = read_audio(file)
@@ -71,8 +71,8 @@ def test_every_rate_and_number_of_channels_becomes_16_khz_mono(
         ("a.wav", "FLOAT"),
     ],
 )
-def test_every_format_of_libsndfile_is_read(tmp_path: Path, name: str, subtype: str | None) -> None:
-    """Compressed or not, whatever the ending says."""
+def test_formats_of_libsndfile_are_read(tmp_path: Path, name: str, subtype: str | None) -> None:
+    """Compressed and uncompressed formats are read, whatever the file name."""
     file = tmp_path / name
     form = "OGG" if name.endswith("opus") else None
     soundfile.write(file, tone(48_000), 48_000, subtype=subtype, format=form)
@@ -80,7 +80,7 @@ def test_every_format_of_libsndfile_is_read(tmp_path: Path, name: str, subtype: 
     assert pitch(read_audio(nameless)) == pytest.approx(TONE, abs=1.5)
 
 
-def test_16_khz_pcm16_passes_unchanged(speech_dir: Path) -> None:
+def test_16_khz_pcm16_is_unchanged(speech_dir: Path) -> None:
     """A recording that needs no conversion keeps every sample."""
     file = speech_dir / "short-answer.wav"
     with wave.open(str(file)) as sound:
@@ -93,7 +93,7 @@ def test_16_khz_pcm16_passes_unchanged(speech_dir: Path) -> None:
 def test_wav_is_read_without_libsndfile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int, channels: int
 ) -> None:
-    """Where libsndfile is missing the wave module does, at every width of a sample."""
+    """Without libsndfile, WAV files of every sample width are read."""
     monkeypatch.setitem(sys.modules, "soundfile", None)
     file = tmp_path / "tone.wav"
     write_wave(file, width, 22_050, channels)
@@ -104,12 +104,12 @@ def test_wav_is_read_without_libsndfile(
 
 @pytest.mark.parametrize("library", [True, False])
 @pytest.mark.parametrize(
-    "data", [b"I am a text, not a recording.\n" * 50, b"RIFF\xff\xff\xff\xffWAVE", b"\x00" * 999]
+    "data", [b"This is text, not a recording.\n" * 50, b"RIFF\xff\xff\xff\xffWAVE", b"\x00" * 999]
 )
-def test_what_is_not_audio_is_named(
+def test_file_that_is_not_audio_is_rejected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: bool, data: bytes
 ) -> None:
-    """The error says which file, and what to do, with libsndfile and without."""
+    """A file that is not audio is named in the error, with and without libsndfile."""
     if not library:
         monkeypatch.setitem(sys.modules, "soundfile", None)
     file = tmp_path / "not.wav"
@@ -118,8 +118,8 @@ def test_what_is_not_audio_is_named(
         read_audio(file)
 
 
-def test_a_recording_of_no_numbers_is_not_audio(tmp_path: Path) -> None:
-    """Floats that are not numbers would become noise at full volume."""
+def test_nan_samples_are_rejected(tmp_path: Path) -> None:
+    """A recording with NaN samples is rejected."""
     file = tmp_path / "nan.wav"
     soundfile.write(file, np.full((100, 1), np.nan), 16_000, subtype="FLOAT")
     with pytest.raises(NotAudio):
@@ -127,10 +127,10 @@ def test_a_recording_of_no_numbers_is_not_audio(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("library", [True, False])
-def test_a_recording_without_samples_is_empty(
+def test_recording_without_samples_is_rejected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: bool
 ) -> None:
-    """A file of no bytes and a header without samples say nothing."""
+    """An empty file and a header without samples raise EmptyAudio."""
     if not library:
         monkeypatch.setitem(sys.modules, "soundfile", None)
     nothing = tmp_path / "nothing.wav"
@@ -144,10 +144,10 @@ def test_a_recording_without_samples_is_empty(
 
 
 @pytest.mark.parametrize("library", [True, False])
-def test_a_recording_over_ten_minutes_is_too_long(
+def test_recording_over_ten_minutes_is_rejected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: bool
 ) -> None:
-    """Its length is taken from the header, before two hours of samples are read."""
+    """A recording longer than ten minutes raises AudioTooLong."""
     if not library:
         monkeypatch.setitem(sys.modules, "soundfile", None)
     file = tmp_path / "long.wav"
@@ -158,8 +158,8 @@ def test_a_recording_over_ten_minutes_is_too_long(
         read_audio(file)
 
 
-def test_ten_minutes_are_not_too_long(tmp_path: Path) -> None:
-    """The limit itself is allowed."""
+def test_recording_of_ten_minutes_is_read(tmp_path: Path) -> None:
+    """A recording of exactly ten minutes is accepted."""
     file = tmp_path / "long.wav"
     with wave.open(str(file), "wb") as sound:
         sound.setparams((1, 2, 8_000, 0, "NONE", ""))
@@ -167,8 +167,8 @@ def test_ten_minutes_are_not_too_long(tmp_path: Path) -> None:
     assert len(read_audio(file)) == 600 * 32_000
 
 
-def test_a_header_that_lies_about_its_length_is_read_to_the_end(tmp_path: Path) -> None:
-    """A recorder that was cut off leaves a length of four billion bytes behind."""
+def test_wrong_length_in_the_header_is_ignored(tmp_path: Path) -> None:
+    """A file whose header claims four billion bytes is read to its actual end."""
     file = tmp_path / "cut.wav"
     write_wave(file, 2, 16_000)
     data = bytearray(file.read_bytes())
@@ -177,15 +177,15 @@ def test_a_header_that_lies_about_its_length_is_read_to_the_end(tmp_path: Path) 
     assert len(read_audio(file)) == 32_000
 
 
-def test_loud_samples_are_clipped_and_do_not_wrap(tmp_path: Path) -> None:
-    """Over full scale a sample stays at full scale."""
+def test_loud_samples_are_clipped(tmp_path: Path) -> None:
+    """Samples beyond full scale are clipped and do not wrap around."""
     file = tmp_path / "loud.wav"
     soundfile.write(file, np.full((100, 1), 2.0), 16_000, subtype="FLOAT")
     assert set(np.frombuffer(read_audio(file), "<i2")) == {32_767}
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    """A mistyped path and a folder are told apart from a broken recording."""
+def test_missing_file_is_reported(tmp_path: Path) -> None:
+    """A missing file and a folder are reported as such."""
     for file in (tmp_path / "missing.wav", tmp_path):
         with pytest.raises(AudioFileError, match="no file"):
             read_audio(file)

@@ -5,49 +5,49 @@ import pytest
 from prepcli.client.backoff import Backoff
 
 
-class Ceiling(random.Random):
-    """Draws the largest number there is."""
+class MaxRandom(random.Random):
+    """Always draws the upper limit."""
 
     def uniform(self, a: float, b: float) -> float:
         return b
 
 
-def test_the_wait_grows_to_ten_seconds_and_begins_anew() -> None:
-    """The limit starts at a quarter of a second, grows by 1.6, and ends at 10 s."""
-    backoff = Backoff(Ceiling())
-    waits = [backoff.next() for _ in range(12)]
-    assert waits[:3] == pytest.approx([0.25, 0.4, 0.64])
-    assert waits[-1] == 10.0
+def test_delay_grows_to_ten_seconds_and_resets() -> None:
+    """The limit starts at 0.25 s, grows by a factor of 1.6 up to 10 s, and `reset` restores it."""
+    backoff = Backoff(MaxRandom())
+    delays = [backoff.next_delay() for _ in range(12)]
+    assert delays[:3] == pytest.approx([0.25, 0.4, 0.64])
+    assert delays[-1] == 10.0
     backoff.reset()
-    assert backoff.next() == 0.25
+    assert backoff.next_delay() == 0.25
 
 
-def test_the_jitter_is_full() -> None:
-    """Waits are spread from nothing to the limit, so that clients do not come back together."""
+def test_jitter_is_full() -> None:
+    """Delays are spread over the whole range from 0 to the limit."""
     backoff = Backoff(random.Random(1))
     for _ in range(20):
-        backoff.next()
-    waits = [backoff.next() for _ in range(500)]
-    assert min(waits) < 1.0
-    assert max(waits) > 9.0
+        backoff.next_delay()
+    delays = [backoff.next_delay() for _ in range(500)]
+    assert min(delays) < 1.0
+    assert max(delays) > 9.0
 
 
-def test_an_announced_restart_keeps_the_waits_short_for_a_while() -> None:
-    """At most two seconds between attempts, thirty times; then the server is just not there."""
-    backoff = Backoff(Ceiling())
+def test_announced_restart_keeps_delays_short() -> None:
+    """After an announced restart, thirty delays stay within 2 s before the normal limit returns."""
+    backoff = Backoff(MaxRandom())
     for _ in range(12):
-        backoff.next()
+        backoff.next_delay()
     backoff.expect_restart()
-    waits = [backoff.next() for _ in range(36)]
-    assert waits[:31] == [2.0] * 31
-    assert waits[-1] == 10.0
+    delays = [backoff.next_delay() for _ in range(36)]
+    assert delays[:31] == [2.0] * 31
+    assert delays[-1] == 10.0
 
 
-def test_announcing_a_restart_again_and_again_is_no_reason_to_hurry() -> None:
-    """A server that sends everybody away at once is asked less and less often."""
-    backoff = Backoff(Ceiling())
-    waits = []
+def test_repeated_restarts_do_not_reset_the_delay() -> None:
+    """A server that keeps announcing restarts still sees growing delays, up to 2 s."""
+    backoff = Backoff(MaxRandom())
+    delays = []
     for _ in range(6):
         backoff.expect_restart()
-        waits.append(backoff.next())
-    assert waits == pytest.approx([0.25, 0.4, 0.64, 1.024, 1.6384, 2.0])
+        delays.append(backoff.next_delay())
+    assert delays == pytest.approx([0.25, 0.4, 0.64, 1.024, 1.6384, 2.0])

@@ -7,21 +7,21 @@ from prepcli.errors import DocumentError
 from prepserver.wire.limits import MAX_ANSWER, MAX_DOCUMENT
 
 
-def test_a_document_is_its_text(tmp_path: Path) -> None:
-    """UTF-8 with and without the mark that some editors write first."""
+def test_document_is_utf8_text(tmp_path: Path) -> None:
+    """A document is read as UTF-8, with or without a byte order mark."""
     file = tmp_path / "jd.txt"
     for data in ("Ingénieur ☕", "\ufeffIngénieur ☕"):
         file.write_text(data, "utf-8")
         assert read_document(file) == "Ingénieur ☕"
 
 
-def test_a_document_may_be_as_long_as_the_server_takes(tmp_path: Path) -> None:
-    """The limit counts characters, however many bytes they have."""
+def test_document_length_is_limited(tmp_path: Path) -> None:
+    """The limit of a document is the wire's, counted in code points rather than bytes."""
     file = tmp_path / "jd.txt"
     file.write_text("𝒳" * MAX_DOCUMENT, "utf-8")
     assert len(read_document(file)) == MAX_DOCUMENT
     file.write_text("x" * (MAX_DOCUMENT + 1))
-    with pytest.raises(DocumentError, match="shorten"):
+    with pytest.raises(DocumentError, match=f"{MAX_DOCUMENT:,}"):
         read_document(file)
 
 
@@ -30,36 +30,36 @@ def test_a_document_may_be_as_long_as_the_server_takes(tmp_path: Path) -> None:
     [
         (b"", "empty"),
         (b" \n\t", "empty"),
-        (b"%PDF-1.7\xff\xfe", "not text"),
-        (b"a\x00b", "not text"),
-        (b"x" * (MAX_DOCUMENT * 4 + 1), "shorten"),
+        (b"%PDF-1.7\xff\xfe", "UTF-8"),
+        (b"a\x00b", "UTF-8"),
+        (b"x" * (MAX_DOCUMENT * 4 + 1), "bytes"),
     ],
 )
-def test_a_document_that_is_none_is_named(tmp_path: Path, data: bytes, problem: str) -> None:
-    """The sentence names the file and what is wrong with it."""
+def test_invalid_document_is_named(tmp_path: Path, data: bytes, problem: str) -> None:
+    """An invalid document raises an error with the file name and the problem."""
     file = tmp_path / "jd.txt"
     file.write_bytes(data)
     with pytest.raises(DocumentError, match=rf"jd\.txt.*{problem}"):
         read_document(file)
 
 
-def test_a_document_that_is_not_there_is_named(tmp_path: Path) -> None:
-    """A mistyped path and a folder have their own sentences."""
+def test_missing_document_is_reported(tmp_path: Path) -> None:
+    """A missing file and a folder have different error messages."""
     with pytest.raises(DocumentError, match="No such file"):
         read_document(tmp_path / "missing")
     with pytest.raises(DocumentError, match="folder"):
         read_document(tmp_path)
 
 
-def test_answers_are_the_lines_that_are_not_blank(tmp_path: Path) -> None:
-    """One answer a line, whatever ends the lines."""
+def test_answers_are_the_non_blank_lines(tmp_path: Path) -> None:
+    """Each non-blank line is an answer, whatever its line ending."""
     file = tmp_path / "answers.txt"
     file.write_bytes(b"one\r\n\n  two  \n\t\nthree")
     assert read_answers(file) == ("one", "two", "three")
 
 
-def test_answers_that_the_server_would_not_take_are_named(tmp_path: Path) -> None:
-    """The sentence says which answer is too long, before anything is started."""
+def test_invalid_answers_are_reported(tmp_path: Path) -> None:
+    """An answer over the limit is reported by its number, and a file without answers as such."""
     file = tmp_path / "answers.txt"
     file.write_text("short\n" + "x" * (MAX_ANSWER + 1))
     with pytest.raises(DocumentError, match="Answer 2"):

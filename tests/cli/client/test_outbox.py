@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from prepcli.client.outbox import Outbox
-from prepcli.client.recording import FRAME_BYTES, MAX_WAITING, Recording
+from prepcli.client.recording import FRAME_BYTES, MAX_UNACKNOWLEDGED, Recording
 from prepcli.errors import QueueFull, RecordingRefused, ServerUnreachable, UsageError
 from prepserver.wire.codec import decode_client, unpack_frame
 from prepserver.wire.error_codes import ErrorCode
@@ -23,110 +23,112 @@ from prepserver.wire.protocol import (
 FRAME = b"\x01\x02" * (FRAME_BYTES // 2)
 
 
-def drained(outbox: Outbox) -> list[ClientMessages | int]:
-    """All that would be sent now; frames as their numbers."""
+def drain(outbox: Outbox) -> list[ClientMessages | int]:
+    """Return everything that can be sent now, with frames as their numbers."""
     sent: list[ClientMessages | int] = []
     while (data := outbox.next_to_send()) is not None:
         sent.append(unpack_frame(data)[0] if isinstance(data, bytes) else decode_client(data))
     return sent
 
 
-def recorded(outbox: Outbox, frames: int) -> Recording:
+def queue_recording(outbox: Outbox, frames: int) -> Recording:
+    """Queue a recording with the id `rec` and this many frames."""
     recording = Recording("rec", lambda: None)
     outbox.queue_recording(recording)
     recording.feed(FRAME * frames)
     return recording
 
 
-async def stopping(recording: Recording) -> asyncio.Task[None]:
+async def start_stop(recording: Recording) -> asyncio.Task[None]:
+    """Call `Recording.stop` in a task and let it run up to its wait."""
     task = asyncio.create_task(recording.stop())
     await asyncio.sleep(0)
     return task
 
 
-def test_messages_leave_once_and_in_order() -> None:
-    """Each message is sent once on a connection, in the order of the calls."""
+def test_messages_are_sent_once_and_in_order() -> None:
+    """Each message is sent once per connection, in the order of the calls."""
     outbox = Outbox()
     outbox.queue_message(UserMessage(id="a", text="one"), "")
     outbox.queue_message(HintRequest(id="b"), "")
-    assert drained(outbox) == [UserMessage(id="a", text="one"), HintRequest(id="b")]
-    assert drained(outbox) == []
+    assert drain(outbox) == [UserMessage(id="a", text="one"), HintRequest(id="b")]
+    assert drain(outbox) == []
 
 
-def test_a_message_without_an_id_gets_one() -> None:
-    """An id is made where the caller did not care for one."""
+def test_message_without_an_id_gets_one() -> None:
+    """A message without an id is sent with the given one."""
     outbox = Outbox()
     outbox.queue_message(TurnStop(), "made")
-    assert drained(outbox) == [TurnStop(id="made")]
+    assert drain(outbox) == [TurnStop(id="made")]
 
 
-def test_what_is_not_acknowledged_leaves_again_after_a_reconnect() -> None:
-    """Acknowledged and refused messages are done with; the others are repeated in order."""
+def test_unacknowledged_messages_are_resent_after_a_reconnect() -> None:
+    """Accepted and refused messages are removed; the others are resent in order."""
     outbox = Outbox()
     for id in ("a", "b", "c", "d"):
         outbox.queue_message(UserMessage(id=id, text=id), "")
-    drained(outbox)
+    drain(outbox)
     outbox.mark_accepted("b")
     outbox.mark_refused(Failure(code=ErrorCode.BAD_REQUEST, message="No.", id="c"))
     outbox.start_connection()
-    assert drained(outbox) == [UserMessage(id="a", text="a"), UserMessage(id="d", text="d")]
+    assert drain(outbox) == [UserMessage(id="a", text="a"), UserMessage(id="d", text="d")]
 
 
-def test_what_is_true_of_the_moment_is_not_repeated() -> None:
-    """That somebody typed an hour ago is of no interest after the reconnect."""
+def test_ephemeral_messages_are_not_resent() -> None:
+    """A reconnect drops the ephemeral messages."""
     outbox = Outbox()
     outbox.queue_message(UserTyping(), "x")
     outbox.queue_message(GetAllMessages(), "x")
     outbox.start_connection()
-    assert drained(outbox) == []
+    assert drain(outbox) == []
     assert len(outbox) == 0
 
 
-def test_what_is_true_of_the_moment_is_queued_once() -> None:
-    """Typing while the connection is away does not fill the queue."""
+def test_ephemeral_messages_are_queued_once() -> None:
+    """Typing while offline queues one message, however long it lasts."""
     outbox = Outbox()
     for _ in range(1000):
         outbox.queue_message(UserTyping(), "x")
-    assert drained(outbox) == [UserTyping()]
+    assert drain(outbox) == [UserTyping()]
 
 
-def test_the_latest_draft_stands_for_those_before_it() -> None:
-    """One that would not pass as a text frame is left out: that somebody types still passes."""
+def test_latest_draft_replaces_earlier_ones() -> None:
+    """Only the latest draft is sent; one that exceeds a text frame is left out of its message."""
     outbox = Outbox()
     outbox.queue_message(UserTyping(draft="We"), "x")
     outbox.queue_message(UserTyping(draft="We moved"), "x")
-    assert drained(outbox) == [UserTyping(draft="We moved")]
+    assert drain(outbox) == [UserTyping(draft="We moved")]
     outbox.queue_message(UserTyping(draft="\U0001f600\n" * 16_000), "x")
-    assert drained(outbox) == [UserTyping()]
+    assert drain(outbox) == [UserTyping()]
 
 
-def test_the_queue_is_bounded() -> None:
-    """A full queue refuses the next message and keeps the others."""
+def test_queue_is_bounded() -> None:
+    """A full queue rejects the next message and keeps the others."""
     outbox = Outbox(limit=2)
     outbox.queue_message(TurnStop(id="a"), "")
     outbox.queue_message(TurnStop(id="b"), "")
     with pytest.raises(QueueFull):
         outbox.queue_message(TurnStop(id="c"), "")
-    assert drained(outbox) == [TurnStop(id="a"), TurnStop(id="b")]
+    assert drain(outbox) == [TurnStop(id="a"), TurnStop(id="b")]
 
 
-def test_a_message_that_the_server_would_not_take_is_not_queued() -> None:
-    """A frame over the server's limit would close the connection again and again."""
+def test_message_over_the_size_limit_is_not_queued() -> None:
+    """A message over the wire's limit for text frames is rejected."""
     with pytest.raises(UsageError, match="too long"):
         Outbox().queue_message(UserMessage(id="a", text="\x00" * 12_000), "")
 
 
-def test_a_recording_waits_for_the_acknowledgement_of_its_start() -> None:
-    """No frame leaves before the server has said where to begin."""
+def test_frames_wait_for_the_acknowledgement_of_the_start() -> None:
+    """No frame is sent before the server has answered `audio.start`."""
     outbox = Outbox()
-    recorded(outbox, 3)
-    assert drained(outbox) == [AudioStart(id="rec")]
+    queue_recording(outbox, 3)
+    assert drain(outbox) == [AudioStart(id="rec")]
     outbox.acknowledge_frames("rec", -1)
-    assert drained(outbox) == [0, 1, 2]
+    assert drain(outbox) == [0, 1, 2]
 
 
-def test_samples_are_cut_into_frames_of_40_ms_and_the_rest_comes_last() -> None:
-    """Pieces of any size become whole frames; stop sends what is left, in whole samples."""
+def test_samples_are_cut_into_frames_of_40_ms() -> None:
+    """Pieces of any size become full frames, and `stop` sends the remaining whole samples."""
 
     async def run() -> None:
         outbox = Outbox()
@@ -135,7 +137,7 @@ def test_samples_are_cut_into_frames_of_40_ms_and_the_rest_comes_last() -> None:
         data = bytes(range(256)) * 12 + b"odd"
         for start in range(0, len(data), 7):
             recording.feed(data[start : start + 7])
-        task = await stopping(recording)
+        task = await start_stop(recording)
         outbox.next_to_send()
         outbox.acknowledge_frames("rec", -1)
         frames = []
@@ -150,26 +152,26 @@ def test_samples_are_cut_into_frames_of_40_ms_and_the_rest_comes_last() -> None:
     asyncio.run(run())
 
 
-def test_a_recording_goes_on_after_a_reconnect_from_where_the_server_is() -> None:
-    """Frames the server has stored are not sent again; the others are, and then the stop."""
+def test_recording_resumes_after_a_reconnect() -> None:
+    """After a reconnect the unacknowledged frames are resent, followed by `audio.stop`."""
 
     async def run() -> None:
         outbox = Outbox()
-        recording = recorded(outbox, 5)
+        recording = queue_recording(outbox, 5)
         outbox.next_to_send()
         outbox.acknowledge_frames("rec", -1)
-        assert drained(outbox) == [0, 1, 2, 3, 4]
+        assert drain(outbox) == [0, 1, 2, 3, 4]
         outbox.acknowledge_frames("rec", 1)
         outbox.start_connection()
         recording.feed(FRAME)
-        task = await stopping(recording)
-        assert drained(outbox) == [AudioStart(id="rec")]
+        task = await start_stop(recording)
+        assert drain(outbox) == [AudioStart(id="rec")]
         outbox.acknowledge_frames("rec", 2)
-        assert drained(outbox) == [3, 4, 5, AudioStop(id="rec", frames=6)]
+        assert drain(outbox) == [3, 4, 5, AudioStop(id="rec", frames=6)]
         outbox.start_connection()
-        assert drained(outbox) == [AudioStart(id="rec")]
+        assert drain(outbox) == [AudioStart(id="rec")]
         outbox.acknowledge_frames("rec", 5)
-        assert drained(outbox) == [AudioStop(id="rec", frames=6)]
+        assert drain(outbox) == [AudioStop(id="rec", frames=6)]
         assert not task.done()
         outbox.mark_accepted("rec")
         await task
@@ -178,30 +180,30 @@ def test_a_recording_goes_on_after_a_reconnect_from_where_the_server_is() -> Non
     asyncio.run(run())
 
 
-def test_frames_that_the_server_lost_are_sent_again_a_few_times() -> None:
-    """A server that misses frames is given them again, but not for ever."""
+def test_missing_frames_are_resent_a_few_times() -> None:
+    """Missing frames are resent three times, and then the recording fails."""
 
     async def run() -> None:
         outbox = Outbox()
-        recording = recorded(outbox, 1)
-        task = await stopping(recording)
+        recording = queue_recording(outbox, 1)
+        task = await start_stop(recording)
         missing = Failure(code=ErrorCode.FRAMES_MISSING, message="Again.", id="rec", retryable=True)
         for _ in range(4):
-            assert drained(outbox) == [AudioStart(id="rec")]
+            assert drain(outbox) == [AudioStart(id="rec")]
             outbox.acknowledge_frames("rec", -1)
-            assert drained(outbox) == [0, AudioStop(id="rec", frames=1)]
+            assert drain(outbox) == [0, AudioStop(id="rec", frames=1)]
             outbox.mark_refused(missing)
         with pytest.raises(RecordingRefused, match="Again"):
             await task
-        assert drained(outbox) == []
+        assert drain(outbox) == []
 
     asyncio.run(run())
 
 
-def test_a_server_that_lost_what_it_had_stored_ends_the_recording() -> None:
-    """What is gone on both sides cannot be sent again."""
+def test_lost_acknowledged_frames_end_the_recording() -> None:
+    """A recording fails if the server has lost frames that it had acknowledged."""
     outbox = Outbox()
-    recording = recorded(outbox, 3)
+    recording = queue_recording(outbox, 3)
     outbox.next_to_send()
     outbox.acknowledge_frames("rec", 1)
     outbox.start_connection()
@@ -211,30 +213,30 @@ def test_a_server_that_lost_what_it_had_stored_ends_the_recording() -> None:
         recording.feed(FRAME)
 
 
-def test_a_refused_recording_says_why_to_whoever_feeds_it() -> None:
-    """The server's sentence reaches the one who records."""
+def test_refused_recording_raises_on_feed() -> None:
+    """`feed` raises the server's message once the recording was refused."""
     outbox = Outbox()
-    recording = recorded(outbox, 1)
+    recording = queue_recording(outbox, 1)
     outbox.next_to_send()
     outbox.mark_refused(Failure(code=ErrorCode.COMPLETED, message="It is over.", id="rec"))
     with pytest.raises(RecordingRefused, match="It is over"):
         recording.feed(FRAME)
-    assert drained(outbox) == []
+    assert drain(outbox) == []
 
 
-def test_what_is_said_during_a_recording_passes_it_and_what_comes_after_waits() -> None:
-    """A stop of the model does not wait for the end of the recording; what follows its end does."""
+def test_messages_overtake_an_open_recording_only() -> None:
+    """A message overtakes a recording that is still open, but not one that has ended."""
 
     async def run() -> None:
         outbox = Outbox()
-        recording = recorded(outbox, 1)
+        recording = queue_recording(outbox, 1)
         outbox.queue_message(TurnStop(id="now"), "")
-        assert drained(outbox) == [AudioStart(id="rec"), TurnStop(id="now")]
-        task = await stopping(recording)
+        assert drain(outbox) == [AudioStart(id="rec"), TurnStop(id="now")]
+        task = await start_stop(recording)
         outbox.queue_message(UserMessage(id="after", text="x"), "")
-        assert drained(outbox) == []
+        assert drain(outbox) == []
         outbox.acknowledge_frames("rec", -1)
-        assert drained(outbox) == [
+        assert drain(outbox) == [
             0,
             AudioStop(id="rec", frames=1),
             UserMessage(id="after", text="x"),
@@ -244,52 +246,52 @@ def test_what_is_said_during_a_recording_passes_it_and_what_comes_after_waits() 
     asyncio.run(run())
 
 
-def test_a_second_recording_waits_for_the_first() -> None:
+def test_second_recording_waits_for_the_first() -> None:
     """A connection carries one recording at a time."""
 
     async def run() -> None:
         outbox = Outbox()
-        first = recorded(outbox, 1)
+        first = queue_recording(outbox, 1)
         second = Recording("rec2", lambda: None)
         outbox.queue_recording(second)
-        task = await stopping(first)
+        task = await start_stop(first)
         outbox.next_to_send()
         outbox.acknowledge_frames("rec", -1)
-        assert drained(outbox) == [0, AudioStop(id="rec", frames=1)]
+        assert drain(outbox) == [0, AudioStop(id="rec", frames=1)]
         outbox.mark_accepted("rec")
-        assert drained(outbox) == [AudioStart(id="rec2")]
+        assert drain(outbox) == [AudioStart(id="rec2")]
         await task
 
     asyncio.run(run())
 
 
-def test_a_cancelled_recording_is_forgotten_on_both_sides() -> None:
-    """The server is told if it has heard of the recording, and only then."""
+def test_cancelled_recording_is_discarded_on_both_sides() -> None:
+    """`audio.cancel` is sent only if `audio.start` was."""
     outbox = Outbox()
-    recorded(outbox, 2).cancel()
-    assert drained(outbox) == []
-    recording = recorded(outbox, 2)
+    queue_recording(outbox, 2).cancel()
+    assert drain(outbox) == []
+    recording = queue_recording(outbox, 2)
     outbox.next_to_send()
     recording.cancel()
-    assert drained(outbox) == [AudioCancel(id="rec")]
-    assert drained(outbox) == []
+    assert drain(outbox) == [AudioCancel(id="rec")]
+    assert drain(outbox) == []
     assert len(outbox) == 0
 
 
-def test_an_endless_recording_offline_is_bounded() -> None:
-    """Ten minutes are kept without an acknowledgement, not more."""
+def test_unacknowledged_recording_is_bounded() -> None:
+    """A recording keeps at most ten minutes of unacknowledged frames."""
     recording = Recording("rec", lambda: None)
-    recording.feed(FRAME * MAX_WAITING)
+    recording.feed(FRAME * MAX_UNACKNOWLEDGED)
     with pytest.raises(QueueFull):
         recording.feed(FRAME)
 
 
-def test_leaving_the_room_ends_the_wait_for_a_recording() -> None:
-    """Whoever waits for the delivery learns that it will not come."""
+def test_failing_the_outbox_ends_a_pending_stop() -> None:
+    """`Recording.stop` raises the error with which the outbox was emptied."""
 
     async def run() -> None:
         outbox = Outbox()
-        task = await stopping(recorded(outbox, 1))
+        task = await start_stop(queue_recording(outbox, 1))
         outbox.fail_all(ServerUnreachable("gone"))
         with pytest.raises(ServerUnreachable, match="gone"):
             await task
@@ -297,12 +299,12 @@ def test_leaving_the_room_ends_the_wait_for_a_recording() -> None:
     asyncio.run(run())
 
 
-def test_recordings_that_wait_are_bounded_together() -> None:
-    """However long somebody is offline, no new recording begins while ten minutes wait."""
+def test_unacknowledged_recordings_are_bounded_together() -> None:
+    """No recording can be queued while ten minutes of others are unacknowledged."""
     outbox = Outbox()
     first = Recording("first", lambda: None)
     outbox.queue_recording(first)
-    first.feed(FRAME * (MAX_WAITING - 1))
+    first.feed(FRAME * (MAX_UNACKNOWLEDGED - 1))
     outbox.queue_recording(Recording("second", lambda: None))
     first.feed(FRAME)
     with pytest.raises(QueueFull):
@@ -311,12 +313,35 @@ def test_recordings_that_wait_are_bounded_together() -> None:
     outbox.queue_recording(Recording("third", lambda: None))
 
 
-def test_only_what_has_left_can_have_been_too_big() -> None:
-    """The first message on its way is taken out; what has not left stays."""
+def test_drop_oldest_sent_removes_only_sent_messages() -> None:
+    """The first sent message is removed; unsent messages stay."""
     outbox = Outbox()
     outbox.queue_message(UserMessage(id="a", text="one"), "")
     outbox.queue_message(UserMessage(id="b", text="two"), "")
     assert outbox.drop_oldest_sent() == ""
     assert outbox.next_to_send() is not None
     assert outbox.drop_oldest_sent() == "a"
-    assert drained(outbox) == [UserMessage(id="b", text="two")]
+    assert drain(outbox) == [UserMessage(id="b", text="two")]
+
+
+def test_message_after_two_recordings_waits_for_both() -> None:
+    """A message that follows two ended recordings is sent after the second one."""
+
+    async def run() -> None:
+        outbox = Outbox()
+        first = queue_recording(outbox, 1)
+        second = Recording("rec2", lambda: None)
+        outbox.queue_recording(second)
+        tasks = [await start_stop(first), await start_stop(second)]
+        outbox.queue_message(TurnStop(id="after"), "")
+        assert drain(outbox) == [AudioStart(id="rec")]
+        outbox.acknowledge_frames("rec", -1)
+        assert drain(outbox) == [0, AudioStop(id="rec", frames=1)]
+        outbox.mark_accepted("rec")
+        assert drain(outbox) == [AudioStart(id="rec2")]
+        outbox.acknowledge_frames("rec2", -1)
+        assert drain(outbox) == [AudioStop(id="rec2", frames=0), TurnStop(id="after")]
+        for task in tasks:
+            task.cancel()
+
+    asyncio.run(run())

@@ -1,4 +1,4 @@
-"""Whatever happens on the way, what is put into an outbox arrives once and in order."""
+"""Property tests: everything in an outbox is delivered once and in order, whatever happens."""
 
 import asyncio
 from collections import deque
@@ -18,76 +18,76 @@ from prepserver.wire.protocol import (
     UserMessage,
 )
 
-STORED_TOGETHER = 3
-"""Frames that the server below acknowledges at once."""
+FRAMES_PER_COMMIT = 3
+"""Number of frames that the fake server stores and acknowledges together."""
 
 
-class Server:
-    """Takes messages in order and answers them; what it has taken, it keeps."""
+class FakeServer:
+    """Stores messages in order and answers them."""
 
     def __init__(self) -> None:
-        self.taken: list[str] = []
+        self.stored: list[str] = []
         self.frames: dict[str, list[bytes]] = {}
         self._waiting: list[bytes] = []
         self._open = ""
 
-    def take(self, data: str | bytes) -> ServerMessage:
+    def handle(self, data: str | bytes) -> ServerMessage:
         if isinstance(data, bytes):
-            return self._take_frame(*unpack_frame(data))
+            return self._handle_frame(*unpack_frame(data))
         match decode_client(data):
             case AudioStart(id=id):
                 self._open, self._waiting = id, []
                 stored = self.frames.setdefault(id, [])
                 return (
-                    Accepted(id=id) if id in self.taken else AudioAck(id=id, frame=len(stored) - 1)
+                    Accepted(id=id) if id in self.stored else AudioAck(id=id, frame=len(stored) - 1)
                 )
             case AudioStop(id=id, frames=frames):
-                if id not in self.taken:
+                if id not in self.stored:
                     self.frames[id] += self._waiting
                     assert len(self.frames[id]) == frames
-                    self.taken.append(id)
+                    self.stored.append(id)
                 return Accepted(id=id)
             case UserMessage(id=id):
-                if id not in self.taken:
-                    self.taken.append(id)
+                if id not in self.stored:
+                    self.stored.append(id)
                 return Accepted(id=id)
             case other:
-                raise AssertionError(f"not expected here: {other}")
+                raise AssertionError(f"unexpected message: {other}")
 
-    def _take_frame(self, number: int, pcm: bytes) -> AudioAck:
+    def _handle_frame(self, number: int, pcm: bytes) -> AudioAck:
         stored = self.frames[self._open]
-        assert number == len(stored) + len(self._waiting), "a frame is missing or comes again"
+        assert number == len(stored) + len(self._waiting), "a frame is missing or repeated"
         self._waiting.append(pcm)
-        if len(self._waiting) == STORED_TOGETHER:
+        if len(self._waiting) == FRAMES_PER_COMMIT:
             stored += self._waiting
             self._waiting = []
         return AudioAck(id=self._open, frame=len(stored) - 1)
 
 
-class Line:
-    """A connection that can be cut, with what is on its way in both directions."""
+class FakeConnection:
+    """A connection that can be cut, with the messages in transit in both directions."""
 
-    def __init__(self, outbox: Outbox, server: Server) -> None:
+    def __init__(self, outbox: Outbox, server: FakeServer) -> None:
         self._outbox = outbox
         self._server = server
-        self._up: deque[str | bytes] = deque()
-        self._down: deque[ServerMessage] = deque()
+        self._to_server: deque[str | bytes] = deque()
+        self._to_client: deque[ServerMessage] = deque()
 
     def send(self) -> bool:
         if (data := self._outbox.next_to_send()) is not None:
-            self._up.append(data)
+            self._to_server.append(data)
         return data is not None
 
-    def arrive(self) -> bool:
-        if not self._up:
+    def deliver(self) -> bool:
+        if not self._to_server:
             return False
-        self._down.append(self._server.take(self._up.popleft()))
+        self._to_client.append(self._server.handle(self._to_server.popleft()))
         return True
 
-    def answer(self) -> bool:
-        if not self._down:
+    def deliver_answer(self) -> bool:
+        if not self._to_client:
             return False
-        match self._down.popleft():
+        match self._to_client.popleft():
             case Accepted(id=id):
                 self._outbox.mark_accepted(id)
             case AudioAck(id=id, frame=frame):
@@ -95,30 +95,29 @@ class Line:
         return True
 
     def cut(self) -> bool:
-        self._up.clear()
-        self._down.clear()
+        self._to_server.clear()
+        self._to_client.clear()
         self._outbox.start_connection()
         return False
 
 
-STEPS = ("put", "put", "speak", "stop", *("send", "arrive", "answer") * 4, "cut")
+STEPS = ("queue", "queue", "feed", "stop", *("send", "deliver", "deliver_answer") * 4, "cut")
 
 
 @settings(max_examples=300, deadline=None, derandomize=True, database=None)
 @given(st.lists(st.sampled_from(STEPS), max_size=80))
-@example(["speak", "stop", "speak", "stop", "put"])
-def test_everything_arrives_once_and_in_order(steps: list[str]) -> None:
-    """Any interleaving of messages, recordings, deliveries, answers and cuts loses nothing,
-    doubles nothing, and keeps the order, but for what is said while a recording goes on: that may
-    arrive before its end or after it."""
+@example(["feed", "stop", "feed", "stop", "queue"])
+def test_everything_is_delivered_once_and_in_order(steps: list[str]) -> None:
+    """No interleaving of messages, recordings, answers and cuts loses, repeats or reorders
+    anything, except that a message can overtake a recording that is open."""
 
-    async def play() -> None:
-        outbox, server = Outbox(), Server()
-        line = Line(outbox, server)
-        before: dict[str, set[str]] = {}
-        """For each entry, those that must have arrived before it."""
+    async def run() -> None:
+        outbox, server = Outbox(), FakeServer()
+        connection = FakeConnection(outbox, server)
+        predecessors: dict[str, set[str]] = {}
+        """For each id, the ids that must be stored before it."""
         ended: set[str] = set()
-        spoken: dict[str, list[bytes]] = {}
+        fed: dict[str, list[bytes]] = {}
         recording: Recording | None = None
         stops: list[asyncio.Task[None]] = []
 
@@ -132,33 +131,33 @@ def test_everything_arrives_once_and_in_order(steps: list[str]) -> None:
 
         for number, step in enumerate(steps):
             match step:
-                case "put":
-                    before[f"m{number}"] = set(ended)
+                case "queue":
+                    predecessors[f"m{number}"] = set(ended)
                     ended.add(f"m{number}")
                     outbox.queue_message(UserMessage(text="x"), f"m{number}")
-                case "speak":
+                case "feed":
                     if recording is None:
                         recording = Recording(f"r{number}", lambda: None)
-                        spoken[recording.id] = []
-                        before[recording.id] = set(ended)
+                        fed[recording.id] = []
+                        predecessors[recording.id] = set(ended)
                         outbox.queue_recording(recording)
                     frame = number.to_bytes(2, "big") * (FRAME_BYTES // 2)
                     recording.feed(frame)
-                    spoken[recording.id].append(frame)
+                    fed[recording.id].append(frame)
                 case "stop":
                     await stop()
                 case other:
-                    getattr(line, other)()
+                    getattr(connection, other)()
         await stop()
-        line.cut()
-        while line.send() or line.arrive() or line.answer():
+        connection.cut()
+        while connection.send() or connection.deliver() or connection.deliver_answer():
             pass
 
-        assert sorted(server.taken) == sorted(before)
-        for place, id in enumerate(server.taken):
-            assert before[id] <= set(server.taken[:place])
-        assert server.frames == spoken
+        assert sorted(server.stored) == sorted(predecessors)
+        for index, id in enumerate(server.stored):
+            assert predecessors[id] <= set(server.stored[:index])
+        assert server.frames == fed
         assert len(outbox) == 0
         await asyncio.gather(*stops)
 
-    asyncio.run(play())
+    asyncio.run(run())

@@ -18,36 +18,37 @@ from prepcli.errors import (
     ServerUnreachable,
 )
 from prepserver.wire.codec import encode
+from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import Interview, InterviewSpec, Message
-from tests.cli.client.things import interview, said
+from tests.cli.client.builders import make_interview, make_message
 
 URL = "http://prep.test"
 
 
 class FakeServer:
-    """Answers with what the test queued, and keeps what it was asked."""
+    """Responds with the queued responses and keeps the requests."""
 
-    def __init__(self, *answers: httpx.Response | Exception) -> None:
-        self.answers = list(answers)
+    def __init__(self, *responses: httpx.Response | Exception) -> None:
+        self.responses = list(responses)
         self.requests: list[httpx.Request] = []
 
     async def __call__(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
-        answer = self.answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        response = self.responses.pop(0)
+        if isinstance(response, Exception):
+            raise response
+        return response
 
     @property
     def calls(self) -> list[str]:
         return [f"{request.method} {request.url.path}" for request in self.requests]
 
 
-def ok(body: Any, status: int = 200) -> httpx.Response:
+def json_response(body: Any, status: int = 200) -> httpx.Response:
     return httpx.Response(status, content=json.dumps(body))
 
 
-def wrong(status: int, code: str, **details: Any) -> httpx.Response:
+def error_response(status: int, code: str, **details: Any) -> httpx.Response:
     error = {"code": code, "message": "A sentence.", "retryable": False, "details": details}
     return httpx.Response(status, content=json.dumps({"error": error}))
 
@@ -62,37 +63,39 @@ def call(
         async with RestClient(URL, "the-key", now=now, transport=transport) as rest:
             return await work(rest)
 
-    # No waiting between the attempts.
+    # No delay between the attempts.
     with stamina.set_testing(True, attempts=4, cap=True):
         return asyncio.run(run())
 
 
-def test_the_access_key_is_sent_as_a_bearer() -> None:
-    """Every call carries the key in its header and nowhere else."""
-    server = FakeServer(ok({"token": "t", "expires_at": 300.0}))
+def test_access_key_is_sent_as_a_bearer_token() -> None:
+    """The access key is in the Authorization header and not in the URL."""
+    server = FakeServer(json_response({"token": "t", "expires_at": 300.0}))
     assert call(server, lambda rest: rest.get_room_token()) == "t"
     assert server.requests[0].headers["Authorization"] == "Bearer the-key"
     assert "the-key" not in str(server.requests[0].url)
 
 
-def test_a_token_is_kept_until_a_minute_before_it_expires() -> None:
-    """One token serves many rooms, and a stale one is never handed out."""
+def test_token_is_cached_until_a_minute_before_its_expiry() -> None:
+    """A token is reused until one minute before its expiry."""
     times = iter((0.0, 239.0, 240.0))
     server = FakeServer(
-        ok({"token": "one", "expires_at": 300.0}), ok({"token": "two", "expires_at": 600.0})
+        json_response({"token": "one", "expires_at": 300.0}),
+        json_response({"token": "two", "expires_at": 600.0}),
     )
 
     async def work(rest: RestClient) -> list[str]:
         return [await rest.get_room_token() for _ in range(4)]
 
-    # The first call has no token whose time could be looked at.
+    # The first call does not read the clock, because there is no token yet.
     assert call(server, work, lambda: next(times)) == ["one", "one", "one", "two"]
 
 
-def test_a_refused_token_is_renewed() -> None:
-    """A token that the server does not accept is dropped however long it would live."""
+def test_renew_replaces_a_cached_token() -> None:
+    """`renew` requests a new token although the cached one has not expired."""
     server = FakeServer(
-        ok({"token": "one", "expires_at": 300.0}), ok({"token": "two", "expires_at": 300.0})
+        json_response({"token": "one", "expires_at": 300.0}),
+        json_response({"token": "two", "expires_at": 300.0}),
     )
 
     async def work(rest: RestClient) -> str:
@@ -102,9 +105,9 @@ def test_a_refused_token_is_renewed() -> None:
     assert call(server, work) == "two"
 
 
-def test_rooms_that_ask_at_the_same_time_share_one_token() -> None:
-    """Two rooms that connect together cost one request."""
-    server = FakeServer(ok({"token": "one", "expires_at": 300.0}))
+def test_concurrent_token_requests_share_one_token() -> None:
+    """Two concurrent calls for a token make one request."""
+    server = FakeServer(json_response({"token": "one", "expires_at": 300.0}))
 
     async def work(rest: RestClient) -> list[str]:
         return list(await asyncio.gather(rest.get_room_token(), rest.get_room_token()))
@@ -112,10 +115,12 @@ def test_rooms_that_ask_at_the_same_time_share_one_token() -> None:
     assert call(server, work) == ["one", "one"]
 
 
-def test_a_repeated_creation_has_the_same_id() -> None:
-    """When the answer is lost the request is repeated, and one interview comes of it."""
+def test_repeated_creation_has_the_same_id() -> None:
+    """A creation whose response was lost is repeated under the same id."""
     server = FakeServer(
-        httpx.ReadError("cut"), httpx.Response(502), ok(json.loads(encode(interview("i1"))), 201)
+        httpx.ReadError("cut"),
+        httpx.Response(502),
+        json_response(json.loads(encode(make_interview("i1"))), 201),
     )
     made: Interview = call(server, lambda rest: rest.create_interview(InterviewSpec(role="Baker")))
     assert made.id == "i1"
@@ -125,16 +130,16 @@ def test_a_repeated_creation_has_the_same_id() -> None:
     assert bodies[0]["role"] == "Baker"
 
 
-def test_a_server_that_stays_away_is_given_up_after_four_attempts() -> None:
-    """The error names the server and what to check."""
+def test_unreachable_server_fails_after_four_attempts() -> None:
+    """After four attempts the error names the server and the reason."""
     server = FakeServer(*[httpx.ConnectError("no route") for _ in range(9)])
     with pytest.raises(ServerUnreachable, match=r"prep\.test.*no route"):
         call(server, lambda rest: rest.list_interviews())
     assert len(server.requests) == 4
 
 
-def test_a_room_asks_for_its_token_once() -> None:
-    """A room has its own backoff; two of them would multiply."""
+def test_token_request_of_a_room_is_not_retried() -> None:
+    """With `attempts=1` a token request is not retried, because the room has its own backoff."""
     server = FakeServer(httpx.ConnectError("no"), httpx.ConnectError("no"))
     with pytest.raises(ServerUnreachable):
         call(server, lambda rest: rest.get_room_token(attempts=1))
@@ -142,69 +147,94 @@ def test_a_room_asks_for_its_token_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "error", "exit_code"),
+    ("response", "error", "exit_code"),
     [
-        (wrong(401, "unauthorized"), NotAuthorised, 4),
+        (error_response(401, ErrorCode.UNAUTHORIZED), NotAuthorised, 4),
         (httpx.Response(401, text="who?"), NotAuthorised, 4),
-        (wrong(403, "forbidden"), NotFound, 2),
-        (wrong(404, "not_found"), NotFound, 2),
-        (wrong(422, "interview"), RequestRefused, 2),
-        (wrong(429, "rate_limited", reset=0.0), RateLimited, 5),
-        (wrong(500, "internal"), ServerUnreachable, 3),
+        (error_response(403, ErrorCode.FORBIDDEN), NotFound, 2),
+        (error_response(404, ErrorCode.NOT_FOUND), NotFound, 2),
+        (error_response(422, ErrorCode.INTERVIEW), RequestRefused, 2),
+        (error_response(429, ErrorCode.RATE_LIMITED, reset=0.0), RateLimited, 5),
+        (error_response(429, ErrorCode.BUDGET_SPENT, reset=0.0), RateLimited, 5),
+        (error_response(500, ErrorCode.INTERNAL), ServerUnreachable, 3),
+        (error_response(422, "from_the_future"), RequestRefused, 2),
+        (error_response(429, "from_the_future"), RateLimited, 5),
+        (error_response(500, "from_the_future"), ServerUnreachable, 3),
         (httpx.Response(500, text="oops"), ServerUnreachable, 3),
         (httpx.Response(200, text="<html>"), ServerUnreachable, 3),
         (httpx.Response(404, text="<html>"), ServerUnreachable, 3),
     ],
 )
-def test_each_answer_becomes_an_error_with_its_exit_code(
-    answer: httpx.Response, error: type[PrepError], exit_code: int
+def test_error_response_has_its_exception_and_exit_code(
+    response: httpx.Response, error: type[PrepError], exit_code: int
 ) -> None:
-    """What a server, or something that is none, may say has a type and an exit code."""
+    """Each error response maps to an exception with an exit code, even from another server."""
     with pytest.raises(error) as raised:
-        call(FakeServer(answer), lambda rest: rest.get_interview("i1"))
+        call(FakeServer(response), lambda rest: rest.get_interview("i1"))
     assert raised.value.exit_code == exit_code
 
 
-def test_a_model_that_fails_for_good_is_an_inference_error() -> None:
-    """A 503 that goes on is reported as what it is."""
-    server = FakeServer(*[wrong(503, "inference") for _ in range(4)])
+@pytest.mark.parametrize("code", [ErrorCode.INFERENCE, ErrorCode.OVERLOADED])
+def test_model_failure_is_an_inference_error(code: ErrorCode) -> None:
+    """A 503 with the error code of a model maps to InferenceFailed."""
+    server = FakeServer(*[error_response(503, code) for _ in range(4)])
     with pytest.raises(InferenceFailed, match="A sentence"):
         call(server, lambda rest: rest.list_interviews())
 
 
-def test_the_rate_limit_says_until_when_in_local_time() -> None:
-    """The sentence has the moment of the person's own clock, and the error the exact one."""
+@pytest.mark.parametrize("code", [ErrorCode.STOPPING, "inference_from_the_future"])
+def test_other_503_is_an_unreachable_server(code: str) -> None:
+    """A 503 with any other code, known or not, maps to ServerUnreachable with the message."""
+    server = FakeServer(*[error_response(503, code) for _ in range(4)])
+    with pytest.raises(ServerUnreachable, match="A sentence"):
+        call(server, lambda rest: rest.list_interviews())
+
+
+def test_unknown_error_code_is_kept() -> None:
+    """A code that only a newer server knows is kept on the exception."""
+    with pytest.raises(RequestRefused) as raised:
+        call(FakeServer(error_response(422, "new")), lambda rest: rest.list_interviews())
+    assert raised.value.code == "new"
+
+
+def test_used_up_allowance_has_its_reset_in_local_time() -> None:
+    """The message has the reset in local time, and the exception has it in seconds."""
     with pytest.raises(RateLimited, match=format_local_time(1e9)) as raised:
-        call(FakeServer(wrong(429, "rate_limited", reset=1e9)), lambda rest: rest.list_interviews())
+        call(
+            FakeServer(error_response(429, ErrorCode.RATE_LIMITED, reset=1e9)),
+            lambda rest: rest.list_interviews(),
+        )
     assert raised.value.reset == 1e9
 
 
-def test_a_deletion_that_already_happened_is_done() -> None:
-    """The answer to the first request may have been lost."""
-    server = FakeServer(httpx.ReadError("cut"), wrong(404, "not_found"))
+def test_deleting_a_missing_interview_succeeds() -> None:
+    """A repeated deletion succeeds although the interview is already gone."""
+    server = FakeServer(httpx.ReadError("cut"), error_response(404, ErrorCode.NOT_FOUND))
     call(server, lambda rest: rest.delete_interview("i1"))
     assert server.calls == ["DELETE /api/interviews/i1"] * 2
 
 
-def test_ids_cannot_leave_their_place_in_the_path() -> None:
-    """An id from the command line is one segment of the path, whatever is in it."""
-    server = FakeServer(wrong(404, "not_found"))
+def test_interview_id_is_escaped_in_the_path() -> None:
+    """An id is a single path segment, whatever characters it has."""
+    server = FakeServer(error_response(404, ErrorCode.NOT_FOUND))
     with pytest.raises(NotFound):
         call(server, lambda rest: rest.get_interview("../../health/live?x"))
     assert server.requests[0].url.raw_path == b"/api/interviews/..%2F..%2Fhealth%2Flive%3Fx"
 
 
-def test_messages_come_in_order() -> None:
-    """Whatever order they are sent in, a transcript is read by position."""
-    body = {"messages": [json.loads(encode(said(1))), json.loads(encode(said(0)))]}
-    messages: list[Message] = call(FakeServer(ok(body)), lambda rest: rest.get_messages("i1"))
+def test_messages_are_sorted_by_position() -> None:
+    """Messages are returned by position, whatever order the server sends."""
+    body = {"messages": [json.loads(encode(make_message(1))), json.loads(encode(make_message(0)))]}
+    messages: list[Message] = call(
+        FakeServer(json_response(body)), lambda rest: rest.get_messages("i1")
+    )
     assert [message.position for message in messages] == [0, 1]
 
 
 @pytest.mark.parametrize("status", [200, 503])
-def test_a_server_that_is_not_ready_tells_how_far_it_is(status: int) -> None:
-    """503 is an answer here, and is not tried again."""
+def test_health_of_a_starting_server(status: int) -> None:
+    """A 503 from the health check is a result, and is not retried."""
     body = {"status": "starting", "version": "1", "models": {"llm": "loading"}}
-    server = FakeServer(ok(body, status))
+    server = FakeServer(json_response(body, status))
     health = call(server, lambda rest: rest.get_health())
     assert health.models == {"llm": "loading"}

@@ -1,4 +1,4 @@
-"""A room that the server, or what stands before it, does not let in."""
+"""Refusals of a room's connection and messages by the server or a proxy."""
 
 import asyncio
 
@@ -20,32 +20,32 @@ from prepserver.wire.protocol import (
     UserTyping,
 )
 from prepserver.wire.rest import ErrorBody
-from tests.cli.client.listener import Listener, Sleeper, entered, play
+from tests.cli.client.event_reader import EventReader, FakeSleep, enter_room, run_with_room
 from tests.support.fake_room import FakeRoom
 
 
-def test_a_401_renews_the_token_at_once() -> None:
-    """An expired token costs one more handshake and no wait."""
-    sleeper = Sleeper()
+def test_401_renews_the_token_immediately() -> None:
+    """An expired token costs one more handshake and no delay."""
+    fake_sleep = FakeSleep()
 
     async def test(fake: FakeRoom) -> None:
         fake.statuses = [401]
-        async with entered(fake, sleep=sleeper) as (_, listener):
-            await (await fake.peer()).greet()
-            await listener.until_a(Snapshot)
+        async with enter_room(fake, sleep=fake_sleep) as (_, reader):
+            await (await fake.next_peer()).greet()
+            await reader.read_next(Snapshot)
         assert fake.renewals == [False, True]
-        assert sleeper.slept == []
+        assert fake_sleep.delays == []
 
-    play(test)
+    run_with_room(test)
 
 
-def test_a_second_401_in_a_row_asks_for_the_login() -> None:
-    """A fresh token that is refused means that the key is no good any more."""
+def test_second_401_in_a_row_is_final() -> None:
+    """A new token that is refused means that the access key was revoked."""
 
     async def test(fake: FakeRoom) -> None:
         fake.statuses = [401, 401]
-        async with entered(fake) as (room, listener):
-            await listener.until_status(ConnectionStatus.UNAUTHORIZED)
+        async with enter_room(fake) as (room, reader):
+            await reader.read_status(ConnectionStatus.UNAUTHORIZED)
             with pytest.raises(NotAuthorised, match="prep login"):
                 await anext(room)
             with pytest.raises(NotAuthorised):
@@ -53,105 +53,105 @@ def test_a_second_401_in_a_row_asks_for_the_login() -> None:
             with pytest.raises(StopAsyncIteration):
                 await anext(room)
 
-    play(test)
+    run_with_room(test)
 
 
-def test_401s_with_a_good_connection_between_them_are_not_in_a_row() -> None:
-    """Tokens expire again and again in a long interview."""
+def test_401s_between_connections_are_not_in_a_row() -> None:
+    """A token can expire any number of times if connections succeed in between."""
 
     async def test(fake: FakeRoom) -> None:
         fake.statuses = [401, 101, 401, 101]
-        async with entered(fake) as (_, listener):
-            await (await fake.peer()).drop()
-            await (await fake.peer()).greet()
-            await listener.until_a(Snapshot)
+        async with enter_room(fake) as (_, reader):
+            await (await fake.next_peer()).drop()
+            await (await fake.next_peer()).greet()
+            await reader.read_next(Snapshot)
 
-    play(test)
+    run_with_room(test)
 
 
 @pytest.mark.parametrize("status", [403, 404])
-def test_somebody_elses_room_is_not_tried_again(status: int) -> None:
-    """The answer would be the same."""
+def test_forbidden_or_missing_room_is_final(status: int) -> None:
+    """A room of another user, or one that does not exist, is not retried."""
 
     async def test(fake: FakeRoom) -> None:
         fake.statuses = [status]
-        async with entered(fake) as (room, listener):
-            await listener.until_status(ConnectionStatus.CLOSED)
+        async with enter_room(fake) as (room, reader):
+            await reader.read_status(ConnectionStatus.CLOSED)
             with pytest.raises(NotFound):
                 await anext(room)
         assert len(fake.paths) == 1
 
-    play(test)
+    run_with_room(test)
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503])
-def test_a_server_in_trouble_is_tried_again(status: int) -> None:
-    """A handshake that may succeed later is repeated."""
+def test_temporary_status_is_retried(status: int) -> None:
+    """A handshake is repeated after a status that can be temporary."""
 
     async def test(fake: FakeRoom) -> None:
         fake.statuses = [status] * 3
-        async with entered(fake) as (_, listener):
-            await (await fake.peer()).greet()
-            await listener.until_a(Snapshot)
+        async with enter_room(fake) as (_, reader):
+            await (await fake.next_peer()).greet()
+            await reader.read_next(Snapshot)
         assert len(fake.paths) == 4
 
-    play(test)
+    run_with_room(test)
 
 
-def test_what_is_not_a_prep_server_is_not_tried_again() -> None:
-    """A web server that knows no rooms says so with an answer that waiting does not change."""
+def test_other_web_server_is_final() -> None:
+    """A status that no prep server sends ends the room without a retry."""
 
     async def test(fake: FakeRoom) -> None:
         fake.statuses = [400]
-        async with entered(fake) as (room, listener):
-            await listener.until_status(ConnectionStatus.CLOSED)
-            with pytest.raises(ServerUnreachable, match="not a prep server"):
+        async with enter_room(fake) as (room, reader):
+            await reader.read_status(ConnectionStatus.CLOSED)
+            with pytest.raises(ServerUnreachable, match="no prep server"):
                 await anext(room)
 
-    play(test)
+    run_with_room(test)
 
 
-def test_a_deleted_room_is_left_for_good() -> None:
-    """4004 is the server's last word: nobody connects again, and what waited is told why."""
+def test_deleted_room_is_final() -> None:
+    """After close code 4004 the client does not reconnect, and a pending `stop` raises NotFound."""
 
     async def test(fake: FakeRoom) -> None:
-        async with entered(fake) as (room, listener):
+        async with enter_room(fake) as (room, reader):
             recording = room.start_recording()
             stopping = asyncio.create_task(recording.stop())
-            await (await fake.peer()).close(CLOSE_DELETED)
-            await listener.until_status(ConnectionStatus.CLOSED)
+            await (await fake.next_peer()).close(CLOSE_DELETED)
+            await reader.read_status(ConnectionStatus.CLOSED)
             with pytest.raises(NotFound, match="deleted"):
                 await anext(room)
             with pytest.raises(NotFound, match="deleted"):
                 await stopping
         assert len(fake.paths) == 1
 
-    play(test)
+    run_with_room(test)
 
 
-def test_a_message_that_is_too_big_for_somebody_does_not_hold_up_the_rest() -> None:
-    """1009 takes out the message that it is about, says so, and the others arrive."""
+def test_too_big_message_does_not_block_the_queue() -> None:
+    """Close code 1009 removes the message it refers to and reports it; the others are delivered."""
 
     async def test(fake: FakeRoom) -> None:
-        async with entered(fake) as (room, listener):
+        async with enter_room(fake) as (room, reader):
             for id in ("a", "b", "c"):
                 await room.send(UserMessage(id=id, text=id))
-            peer = await fake.peer()
+            peer = await fake.next_peer()
             await peer.accept()
             await peer.receive()
             await peer.close(CLOSE_TOO_BIG)
-            failure = await listener.until_a(Failure)
-            assert (failure.id, failure.code) == ("b", "message_too_big")
-            assert await (await fake.peer()).accept() == UserMessage(id="c", text="c")
-            await listener.until(lambda event: event == Accepted(id="c"))
+            failure = await reader.read_next(Failure)
+            assert (failure.id, failure.code) == ("b", ErrorCode.MESSAGE_TOO_BIG)
+            assert await (await fake.next_peer()).accept() == UserMessage(id="c", text="c")
+            await reader.read_until(lambda event: event == Accepted(id="c"))
             assert room.unacknowledged == 0
 
-    play(test)
+    run_with_room(test)
 
 
-def test_an_address_that_is_asked_for_too_often_is_tried_again() -> None:
-    """A server that limits how often tokens are given is not one that refuses them."""
-    failures = [RateLimited("slowly")]
+def test_rate_limited_token_request_is_retried() -> None:
+    """A rate limit on token requests does not end the room."""
+    failures = [RateLimited("Too many requests.")]
 
     async def test(fake: FakeRoom) -> None:
         async def address(renew: bool) -> str:
@@ -159,45 +159,45 @@ def test_an_address_that_is_asked_for_too_often_is_tried_again() -> None:
                 raise failures.pop()
             return await fake.address(renew)
 
-        async with Room(address, sleep=Sleeper()) as room:
-            await (await fake.peer()).greet()
-            await Listener(room).until_a(Snapshot)
+        async with Room(address, sleep=FakeSleep()) as room:
+            await (await fake.next_peer()).greet()
+            await EventReader(room).read_next(Snapshot)
 
-    play(test)
+    run_with_room(test)
 
 
 @pytest.mark.parametrize("status", [403, 404, 400, 200])
-def test_what_a_proxy_says_does_not_end_a_room_that_was_entered(status: int) -> None:
-    """While a server is replaced its proxy says that nothing is there; the room goes on."""
+def test_response_of_a_proxy_does_not_end_an_entered_room(status: int) -> None:
+    """Once a room was entered, a response without the error body of the server is retried."""
 
     async def test(fake: FakeRoom) -> None:
-        async with entered(fake) as (room, listener):
-            peer = await fake.peer()
+        async with enter_room(fake) as (room, reader):
+            peer = await fake.next_peer()
             await peer.greet()
-            await listener.until_a(Snapshot)
+            await reader.read_next(Snapshot)
             await room.send(UserMessage(id="a", text="a"))
             fake.statuses = [status, status]
             await peer.drop()
-            assert await (await fake.peer()).accept() == UserMessage(id="a", text="a")
+            assert await (await fake.next_peer()).accept() == UserMessage(id="a", text="a")
 
-    play(test)
+    run_with_room(test)
 
 
-def test_what_the_server_says_ends_a_room_that_was_entered() -> None:
-    """The server's own 404 is the truth: the interview was deleted meanwhile."""
+def test_not_found_from_the_server_ends_an_entered_room() -> None:
+    """Once a room was entered, a 404 with the server's error body still ends it."""
 
     async def test(fake: FakeRoom) -> None:
-        async with entered(fake) as (room, listener):
-            peer = await fake.peer()
+        async with enter_room(fake) as (room, reader):
+            peer = await fake.next_peer()
             await peer.greet()
-            await listener.until_a(Snapshot)
+            await reader.read_next(Snapshot)
             fake.statuses = [404]
             fake.body = encode(
                 ErrorBody(Error(code=ErrorCode.NO_SUCH_INTERVIEW, message="No."))
             ).decode()
             await peer.drop()
-            await listener.until_status(ConnectionStatus.CLOSED)
+            await reader.read_status(ConnectionStatus.CLOSED)
             with pytest.raises(NotFound):
                 await anext(room)
 
-    play(test)
+    run_with_room(test)

@@ -1,4 +1,4 @@
-"""Whatever comes late, twice or not at all, the state is the truth or knows that it is not."""
+"""Property tests: with lost and repeated events, the state is correct or knows that it is stale."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,85 +16,87 @@ from prepserver.wire.protocol import (
     StateChanged,
     StreamingMessage,
 )
-from tests.cli.client.things import said
+from tests.cli.client.builders import make_message
 
 QUESTION = MessageKind.QUESTION
 
 
-class Moment(Struct, frozen=True):
-    """What the server sends, and how things stand with it then."""
+class Step(Struct, frozen=True):
+    """An event that the server sends, and the room's state after it."""
 
     event: RoomEvent
-    truth: Snapshot
+    snapshot: Snapshot
 
 
 @st.composite
-def conversations(draw: st.DrawFn) -> list[Moment]:
-    """Questions that are streamed; each is taken back a few times before it is whole."""
-    truth = Snapshot(state=Phase.IDLE)
-    moments: list[Moment] = []
+def conversations(draw: st.DrawFn) -> list[Step]:
+    """Generate streamed questions, some of which are dropped once before they are completed."""
+    snapshot = Snapshot(state=Phase.IDLE)
+    steps: list[Step] = []
 
-    def happen(event: RoomEvent, **changes: object) -> None:
-        nonlocal truth
-        truth = replace(truth, **changes)
-        moments.append(Moment(event, truth))
+    def add_step(event: RoomEvent, **changes: object) -> None:
+        nonlocal snapshot
+        snapshot = replace(snapshot, **changes)
+        steps.append(Step(event, snapshot))
 
     for position in range(draw(st.integers(1, 3))):
         id = f"m{position}"
-        happen(StateChanged(state=Phase.GENERATING), state=Phase.GENERATING)
+        add_step(StateChanged(state=Phase.GENERATING), state=Phase.GENERATING)
         for attempt in range(draw(st.integers(1, 2))):
             if attempt:
-                happen(DeltaDropped(message_id=id), streaming=None)
+                add_step(DeltaDropped(message_id=id), streaming=None)
             text = ""
             for piece in draw(st.lists(st.sampled_from(["Why", " 𝒳", "é?"]), min_size=1)):
                 first = Delta(message_id=id, kind=QUESTION, offset=0, text=piece)
                 delta = Delta(offset=len(text), text=piece) if text else first
                 text += piece
-                happen(
+                add_step(
                     delta,
                     streaming=StreamingMessage(id=id, kind=QUESTION, text=text, offset=len(text)),
                 )
-        whole = said(position, QUESTION, text)
-        happen(InterviewMessage(message=whole), messages=[*truth.messages, whole], streaming=None)
-        happen(StateChanged(state=Phase.IDLE), state=Phase.IDLE)
-    return moments
+        message = make_message(position, QUESTION, text)
+        add_step(
+            InterviewMessage(message=message),
+            messages=[*snapshot.messages, message],
+            streaming=None,
+        )
+        add_step(StateChanged(state=Phase.IDLE), state=Phase.IDLE)
+    return steps
 
 
-def agree(state: RoomState, truth: Snapshot) -> bool:
-    seen = (state.phase, state.messages, state.streaming)
-    return seen == (truth.state, tuple(truth.messages), truth.streaming)
+def is_current(state: RoomState, snapshot: Snapshot) -> bool:
+    shown = (state.phase, state.messages, state.streaming)
+    return shown == (snapshot.state, tuple(snapshot.messages), snapshot.streaming)
 
 
 @settings(max_examples=300, deadline=None, derandomize=True, database=None)
 @given(conversations(), st.data())
-def test_what_is_shown_is_true_or_a_snapshot_is_asked_for(
-    moments: list[Moment], data: st.DataObject
-) -> None:
-    """Deltas that come twice, late or not at all never end in words that were not said; and the
-    snapshot that was asked for, whenever it comes, sets everything right."""
-    state = apply(RoomState(), moments[0].truth)
+def test_state_is_current_or_stale(steps: list[Step], data: st.DataObject) -> None:
+    """Lost and repeated deltas never show text that was not generated, and the requested snapshot
+    corrects the state whenever it arrives."""
+    state = apply(RoomState(), steps[0].snapshot)
     earlier: list[Delta] = []
-    asked, late = False, 0
-    for moment in moments:
-        event = moment.event
+    requested, steps_since_request = False, 0
+    for step in steps:
+        event = step.event
         if isinstance(event, DeltaDropped | InterviewMessage):
-            earlier.clear()  # of what is being said now, nothing has come yet that could come twice
+            earlier.clear()  # only deltas of the current message can be repeated
         repeated = data.draw(st.sampled_from([None, *earlier]))
         lost = isinstance(event, Delta) and data.draw(st.booleans())
-        for one in (repeated, None if lost else event):
-            if one is not None:
-                asked = asked or needs_snapshot(state, one)
-                state = apply(state, one)
+        for received in (repeated, None if lost else event):
+            if received is not None:
+                requested = requested or needs_snapshot(state, received)
+                state = apply(state, received)
         if isinstance(event, Delta):
             earlier.append(event)
         shown = state.streaming.text if state.streaming else ""
-        being_said = moment.truth.streaming.text if moment.truth.streaming else ""
-        assert being_said.startswith(shown), "words are shown that are not being said"
-        late += asked
-        if asked and late > data.draw(st.integers(1, 4)):
-            state = apply(state, moment.truth)
-            asked, late = False, 0
-            assert agree(state, moment.truth)
-        assert state.stale is asked
-    assert agree(state, moments[-1].truth) or asked
-    assert agree(apply(state, moments[-1].truth), moments[-1].truth)
+        generated = step.snapshot.streaming.text if step.snapshot.streaming else ""
+        assert generated.startswith(shown), "the state shows text that was not generated"
+        steps_since_request += requested
+        if requested and steps_since_request > data.draw(st.integers(1, 4)):
+            state = apply(state, step.snapshot)
+            requested, steps_since_request = False, 0
+            assert is_current(state, step.snapshot)
+        assert state.stale is requested
+    assert is_current(state, steps[-1].snapshot) or requested
+    assert is_current(apply(state, steps[-1].snapshot), steps[-1].snapshot)

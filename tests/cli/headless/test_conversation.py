@@ -34,15 +34,15 @@ from prepserver.wire.protocol import (
     TurnRetry,
     UserMessage,
 )
-from tests.cli.client.things import interview, said
-from tests.support.fake_room import PATIENCE, FakeRoom, Peer
+from tests.cli.client.builders import make_interview, make_message
+from tests.support.fake_room import TIMEOUT_SECONDS, FakeRoom, Peer
 
 QUESTION, ANSWER = MessageKind.QUESTION, MessageKind.ANSWER
 BUSY, IDLE = StateChanged(state=Phase.GENERATING), StateChanged(state=Phase.IDLE)
 
 
-class Played:
-    """What came of a conversation."""
+class Result:
+    """Output and error of a conversation."""
 
     def __init__(self) -> None:
         self.out, self.err = io.StringIO(), io.StringIO()
@@ -53,74 +53,76 @@ def converse(
     script: Callable[[FakeRoom], Coroutine[Any, Any, None]],
     answers: Sequence[Answer] = (),
     **options: Any,
-) -> Played:
-    """Run a conversation against a server that follows a script; the script runs to its end."""
-    played = Played()
+) -> Result:
+    """Run a conversation and a scripted server until both have ended."""
+    result = Result()
 
     async def run() -> None:
         async with FakeRoom() as fake, asyncio.TaskGroup() as tasks:
             playing = tasks.create_task(script(fake))
-            output = PlainOutput(played.out, played.err, live=False)
+            output = PlainOutput(result.out, result.err, live=False)
             room = Room(fake.address, sleep=lambda _: asyncio.sleep(0.001))
             try:
-                async with asyncio.timeout(PATIENCE):
+                async with asyncio.timeout(TIMEOUT_SECONDS):
                     await Conversation(room, AnswerQueue(answers), output, **options).run()
             except PrepError as error:
-                played.error = error
-            async with asyncio.timeout(PATIENCE):
+                result.error = error
+            async with asyncio.timeout(TIMEOUT_SECONDS):
                 await playing
 
     asyncio.run(run())
-    return played
+    return result
 
 
 def open_room(*messages: Message, **changes: Any) -> Snapshot:
-    return Snapshot(interview=interview(), state=Phase.IDLE, messages=list(messages), **changes)
+    return Snapshot(
+        interview=make_interview(), state=Phase.IDLE, messages=list(messages), **changes
+    )
 
 
 async def ask(peer: Peer, position: int, text: str = "Why?") -> None:
-    """The next question, streamed."""
+    """Stream the next question."""
     id = f"m{position}"
     await peer.send(
         BUSY,
         Delta(message_id=id, kind=QUESTION, offset=0, text=text[:2]),
         Delta(message_id=id, kind=QUESTION, offset=2, text=text[2:]),
-        InterviewMessage(message=said(position, text=text)),
+        InterviewMessage(message=make_message(position, text=text)),
         IDLE,
     )
 
 
 async def finish(peer: Peer, position: int) -> None:
-    """Closing, summary, completed."""
+    """Send the closing and the summary, and complete the interview."""
     await peer.send(
         BUSY,
-        InterviewMessage(message=said(position, MessageKind.CLOSING, "Thank you.")),
-        InterviewMessage(message=said(position + 1, MessageKind.SUMMARY, "You did well.")),
-        InterviewUpdated(interview=interview(status=Status.COMPLETED)),
+        InterviewMessage(message=make_message(position, MessageKind.CLOSING, "Thank you.")),
+        InterviewMessage(message=make_message(position + 1, MessageKind.SUMMARY, "You did well.")),
+        InterviewUpdated(interview=make_interview(status=Status.COMPLETED)),
         IDLE,
     )
 
 
-def test_an_interview_is_held_from_its_first_question_to_its_end() -> None:
-    """Each question gets the next answer, and the completed interview ends the run."""
+def test_interview_runs_to_its_end() -> None:
+    """Each question receives the next answer, and completion ends the conversation."""
 
     async def script(fake: FakeRoom) -> None:
-        peer = await fake.peer()
+        peer = await fake.next_peer()
         await peer.greet(open_room())
         await ask(peer, 0)
         for position in (1, 3):
             message = await peer.accept()
             assert isinstance(message, UserMessage)
-            await peer.send(InterviewMessage(message=said(position, ANSWER, message.text)))
+            await peer.send(InterviewMessage(message=make_message(position, ANSWER, message.text)))
             if position == 1:
                 await ask(peer, 2, "And how?")
         await finish(peer, 4)
 
-    played = converse(
+    result = converse(
         script, [TypedAnswer("Because."), TypedAnswer("Slowly."), TypedAnswer("Unused.")]
     )
-    assert played.error is None
-    assert played.out.getvalue().splitlines() == [
+    assert result.error is None
+    assert result.out.getvalue().splitlines() == [
         "Interviewer: Why?",
         "You: Because.",
         "Interviewer: And how?",
@@ -130,98 +132,98 @@ def test_an_interview_is_held_from_its_first_question_to_its_end() -> None:
         "Summary:",
         "You did well.",
     ]
-    assert "not needed any more: 1" in played.err.getvalue()
+    assert "unused answers: 1" in result.err.getvalue()
 
 
-def test_a_question_that_is_open_already_is_answered() -> None:
-    """Coming back to an interview goes on where it stood."""
+def test_open_question_is_answered_on_resuming() -> None:
+    """A resumed interview continues with the question that is open."""
 
     async def script(fake: FakeRoom) -> None:
-        peer = await fake.peer()
-        await peer.greet(open_room(said(0)))
+        peer = await fake.next_peer()
+        await peer.greet(open_room(make_message(0)))
         assert isinstance(await peer.accept(), UserMessage)
         await finish(peer, 2)
 
     assert converse(script, [TypedAnswer("x")]).error is None
 
 
-def test_a_completed_interview_is_printed_and_that_is_all() -> None:
-    """Nothing is asked and nothing is sent."""
+def test_completed_interview_is_only_printed() -> None:
+    """The transcript of a completed interview is printed, and nothing is sent."""
 
     async def script(fake: FakeRoom) -> None:
         snapshot = Snapshot(
-            interview=interview(status=Status.COMPLETED),
+            interview=make_interview(status=Status.COMPLETED),
             state=Phase.IDLE,
-            messages=[said(0), said(1, ANSWER, "A.")],
+            messages=[make_message(0), make_message(1, ANSWER, "A.")],
         )
-        await (await fake.peer()).greet(snapshot)
+        await (await fake.next_peer()).greet(snapshot)
 
     assert converse(script).out.getvalue() == "Interviewer: Why?\nYou: A.\n"
 
 
-def test_without_more_answers_the_interview_is_ended() -> None:
-    """The closing and the summary still come."""
+def test_last_answer_ends_the_interview() -> None:
+    """Without further answers the interview is ended, and its closing and summary are printed."""
 
     async def script(fake: FakeRoom) -> None:
-        peer = await fake.peer()
-        await peer.greet(open_room(said(0)))
+        peer = await fake.next_peer()
+        await peer.greet(open_room(make_message(0)))
         message = await peer.accept()
         assert isinstance(message, UserMessage)
-        await peer.send(InterviewMessage(message=said(1, ANSWER, message.text)))
+        await peer.send(InterviewMessage(message=make_message(1, ANSWER, message.text)))
         await ask(peer, 2, "And how?")
         assert isinstance(await peer.accept(), InterviewEnd)
         await finish(peer, 3)
 
-    played = converse(script, [TypedAnswer("Because.")])
-    assert played.error is None
-    assert "Thank you." in played.out.getvalue()
+    result = converse(script, [TypedAnswer("Because.")])
+    assert result.error is None
+    assert "Thank you." in result.out.getvalue()
 
 
-def test_without_any_answer_the_interview_is_left_as_it_is() -> None:
-    """Looking in, as a script does with nothing on its standard input, ends nothing."""
+def test_interview_without_answers_is_unchanged() -> None:
+    """A conversation with no answer at all does not end the interview."""
 
     async def script(fake: FakeRoom) -> None:
-        peer = await fake.peer()
-        await peer.greet(open_room(said(0)))
+        peer = await fake.next_peer()
+        await peer.greet(open_room(make_message(0)))
         with pytest.raises(ConnectionClosed):
             raise AssertionError(await peer.receive())
 
-    played = converse(script)
-    assert played.error is None
-    assert "left as it is" in played.err.getvalue()
+    result = converse(script)
+    assert result.error is None
+    assert "unchanged" in result.err.getvalue()
 
 
-def test_a_recording_is_spoken_into_the_room() -> None:
-    """Its frames arrive numbered and whole, and what was understood is printed."""
+def test_recorded_answer_is_streamed_to_the_room() -> None:
+    """All frames of a recording arrive in order, and its transcript is printed."""
     pcm = bytes(range(250)) * 20
 
     async def script(fake: FakeRoom) -> None:
-        peer = await fake.peer()
-        await peer.greet(open_room(said(0)))
+        peer = await fake.next_peer()
+        await peer.greet(open_room(make_message(0)))
         start = await peer.receive()
         assert isinstance(start, AudioStart)
         await peer.send(AudioAck(id=start.id, frame=-1))
-        heard = b""
+        received = b""
         while isinstance(frame := await peer.receive(), tuple):
-            heard += frame[1]
-        assert heard == pcm
+            received += frame[1]
+        assert received == pcm
         assert frame == AudioStop(id=start.id, frames=4)
         await peer.send(
             Accepted(id=start.id),
             StateChanged(state=Phase.TRANSCRIBING),
-            InterviewMessage(message=said(1, ANSWER, "I led a team.")),
+            InterviewMessage(message=make_message(1, ANSWER, "I led a team.")),
         )
         await finish(peer, 2)
 
-    assert "You: I led a team." in converse(script, [RecordedAnswer("a.wav", pcm)]).out.getvalue()
+    assert "You: I led a team." in converse(script, [RecordedAnswer(pcm)]).out.getvalue()
 
 
-def test_a_recording_without_words_makes_room_for_the_next_answer() -> None:
-    """The server's sentence is shown, and the same question gets the next answer."""
+def test_recording_without_words_is_followed_by_the_next_answer() -> None:
+    """After `nothing_heard` the server's message is shown and the question is answered again."""
 
     async def script(fake: FakeRoom) -> None:
-        peer = await fake.peer()
-        await peer.greet(open_room(said(0)))
+        peer = await fake.next_peer()
+        await peer.greet(open_room(make_message(0)))
         first = await peer.accept()
         assert isinstance(first, UserMessage)
         assert first.text == "one"
@@ -235,17 +237,17 @@ def test_a_recording_without_words_makes_room_for_the_next_answer() -> None:
         assert second.text == "two"
         await finish(peer, 2)
 
-    played = converse(script, [TypedAnswer("one"), TypedAnswer("two")])
-    assert played.error is None
-    assert "No words were heard." in played.err.getvalue()
+    result = converse(script, [TypedAnswer("one"), TypedAnswer("two")])
+    assert result.error is None
+    assert "No words were heard." in result.err.getvalue()
 
 
-def test_an_answer_at_a_wrong_moment_is_given_again() -> None:
-    """When the server is busy the same answer comes once more, with a new id."""
+def test_answer_is_repeated_after_a_retryable_error() -> None:
+    """An answer that the server was too busy for is sent again under a new id."""
 
     async def script(fake: FakeRoom) -> None:
-        peer = await fake.peer()
-        await peer.greet(open_room(said(0)))
+        peer = await fake.next_peer()
+        await peer.greet(open_room(make_message(0)))
         first = await peer.receive()
         assert isinstance(first, UserMessage)
         await peer.send(Failure(code=ErrorCode.BUSY, message="Wait.", retryable=True, id=first.id))
@@ -257,12 +259,12 @@ def test_an_answer_at_a_wrong_moment_is_given_again() -> None:
     assert converse(script, [TypedAnswer("one")]).error is None
 
 
-def test_an_answer_that_is_never_taken_is_skipped() -> None:
-    """After three repetitions the next answer has its turn."""
+def test_answer_that_is_always_refused_is_skipped() -> None:
+    """After three repetitions the conversation continues with the next answer."""
 
     async def script(fake: FakeRoom) -> None:
-        peer = await fake.peer()
-        await peer.greet(open_room(said(0)))
+        peer = await fake.next_peer()
+        await peer.greet(open_room(make_message(0)))
         for _ in range(4):
             message = await peer.receive()
             assert isinstance(message, UserMessage)
@@ -283,19 +285,19 @@ def fail(code: str, *, retryable: bool = True, **details: Any) -> Failure:
 
 
 def failed_turn(code: str) -> tuple[Failure, StateChanged]:
-    """What the room says when a turn fails."""
+    """Return the messages with which a room reports a failed turn."""
     failure = fail(code)
     error = msgspec.convert(failure, Error, from_attributes=True)
     return failure, StateChanged(state=Phase.IDLE, failed=error)
 
 
-def test_a_failed_turn_is_tried_again_once() -> None:
-    """A model that fails once does not end the interview."""
+def test_failed_turn_is_retried_once() -> None:
+    """The first failure of a turn does not end the conversation."""
 
     async def script(fake: FakeRoom) -> None:
-        peer = await fake.peer()
+        peer = await fake.next_peer()
         await peer.greet(open_room())
-        await peer.send(BUSY, *failed_turn("inference"))
+        await peer.send(BUSY, *failed_turn(ErrorCode.INFERENCE))
         retry = await peer.receive()
         assert isinstance(retry, TurnRetry)
         await peer.send(BUSY, Accepted(id=retry.id))
@@ -306,27 +308,27 @@ def test_a_failed_turn_is_tried_again_once() -> None:
     assert converse(script, [TypedAnswer("x")]).error is None
 
 
-def test_a_turn_that_fails_again_ends_with_the_models_error() -> None:
-    """The second failure of the same turn is the end, with exit code 6."""
+def test_second_failure_of_a_turn_is_final() -> None:
+    """A turn that fails again after its retry ends the conversation with exit code 6."""
 
     async def script(fake: FakeRoom) -> None:
-        peer = await fake.peer()
+        peer = await fake.next_peer()
         await peer.greet(open_room())
-        await peer.send(BUSY, *failed_turn("inference"))
+        await peer.send(BUSY, *failed_turn(ErrorCode.INFERENCE))
         retry = await peer.receive()
         assert isinstance(retry, TurnRetry)
-        await peer.send(BUSY, Accepted(id=retry.id), *failed_turn("inference"))
+        await peer.send(BUSY, Accepted(id=retry.id), *failed_turn(ErrorCode.INFERENCE))
 
     error = converse(script).error
     assert isinstance(error, InferenceFailed)
     assert (error.exit_code, str(error)) == (6, "It did not work.")
 
 
-def test_a_failure_that_stands_in_the_snapshot_is_tried_again() -> None:
-    """An interview that stopped while nobody was there goes on."""
+def test_failure_in_the_snapshot_is_retried() -> None:
+    """A turn that failed while no client was connected is retried."""
 
     async def script(fake: FakeRoom) -> None:
-        peer = await fake.peer()
+        peer = await fake.next_peer()
         failed = Error(code=ErrorCode.INFERENCE, message="No.", retryable=True)
         await peer.greet(open_room(failed=failed))
         retry = await peer.accept()
@@ -336,17 +338,18 @@ def test_a_failure_that_stands_in_the_snapshot_is_tried_again() -> None:
     assert converse(script).error is None
 
 
+@pytest.mark.parametrize("code", [ErrorCode.RATE_LIMITED, ErrorCode.BUDGET_SPENT])
 @pytest.mark.parametrize("answers_a_message", [True, False])
-def test_the_rate_limit_ends_with_the_time_of_its_reset(answers_a_message: bool) -> None:
-    """Exit code 5 and until when, whether a message was refused or a turn."""
+def test_used_up_allowance_ends_the_conversation(answers_a_message: bool, code: ErrorCode) -> None:
+    """A rate limit or a budget, on a message or a turn, ends with exit code 5 and the reset."""
 
     async def script(fake: FakeRoom) -> None:
-        peer = await fake.peer()
-        await peer.greet(open_room(said(0)))
+        peer = await fake.next_peer()
+        await peer.greet(open_room(make_message(0)))
         message = await peer.receive()
         assert isinstance(message, UserMessage)
         id = message.id if answers_a_message else ""
-        failure = fail("rate_limited", reset=1e9)
+        failure = fail(code, reset=1e9)
         await peer.send(
             Failure(
                 code=failure.code,
@@ -362,22 +365,22 @@ def test_the_rate_limit_ends_with_the_time_of_its_reset(answers_a_message: bool)
     assert (error.exit_code, error.reset) == (5, 1e9)
 
 
-def test_a_deleted_interview_ends_the_conversation() -> None:
-    """Somebody deleted it meanwhile."""
+def test_deleted_interview_ends_the_conversation() -> None:
+    """An interview that is deleted during the conversation raises NotFound."""
 
     async def script(fake: FakeRoom) -> None:
-        peer = await fake.peer()
+        peer = await fake.next_peer()
         await peer.greet(open_room())
         await peer.send(InterviewDeleted(interview_id="i1"))
 
     assert isinstance(converse(script).error, NotFound)
 
 
-def test_a_server_that_does_not_come_back_is_given_up() -> None:
-    """A script that nobody watches does not wait for ever."""
+def test_unreachable_server_ends_the_conversation() -> None:
+    """A conversation without a connection for its limit of seconds raises ServerUnreachable."""
 
     async def script(fake: FakeRoom) -> None:
-        peer = await fake.peer()
+        peer = await fake.next_peer()
         await peer.greet(open_room())
         fake.statuses = [503] * 100_000
         await peer.drop()
@@ -386,18 +389,18 @@ def test_a_server_that_does_not_come_back_is_given_up() -> None:
     assert isinstance(error, ServerUnreachable)
 
 
-def test_a_lost_connection_does_not_answer_twice() -> None:
-    """The answer that was on its way is repeated with its id, and not taken for a new one."""
+def test_lost_connection_does_not_repeat_an_answer() -> None:
+    """An unacknowledged answer is resent under its id, and the next question gets the next one."""
 
     async def script(fake: FakeRoom) -> None:
-        peer = await fake.peer()
-        await peer.greet(open_room(said(0)))
+        peer = await fake.next_peer()
+        await peer.greet(open_room(make_message(0)))
         first = await peer.receive()
         await peer.drop()
-        peer = await fake.peer()
-        await peer.greet(open_room(said(0)))
+        peer = await fake.next_peer()
+        await peer.greet(open_room(make_message(0)))
         assert await peer.accept() == first
-        await peer.send(InterviewMessage(message=said(1, ANSWER, "one")))
+        await peer.send(InterviewMessage(message=make_message(1, ANSWER, "one")))
         await ask(peer, 2)
         second = await peer.accept()
         assert isinstance(second, UserMessage)
@@ -415,26 +418,28 @@ def test_a_lost_connection_does_not_answer_twice() -> None:
         ),
         Error(code=ErrorCode.MODEL_NOT_LOADED, message="No such file.", retryable=False),
     ],
-    ids=["the period is over", "the model may be mended"],
+    ids=["allowance renewed", "model repaired"],
 )
-def test_a_turn_that_failed_some_time_ago_is_tried_again(failed: Error) -> None:
-    """Whoever comes back to an interview is not sent away for what was wrong then."""
+def test_turn_that_failed_before_resuming_is_retried(failed: Error) -> None:
+    """On resuming, a failed turn is retried even if its error was final at the time."""
 
     async def script(fake: FakeRoom) -> None:
-        peer = await fake.peer()
-        await peer.greet(open_room(said(0), said(1, ANSWER, "Because."), failed=failed))
+        peer = await fake.next_peer()
+        await peer.greet(
+            open_room(make_message(0), make_message(1, ANSWER, "Because."), failed=failed)
+        )
         assert isinstance(await peer.accept(), TurnRetry)
         await finish(peer, 2)
 
     assert converse(script).error is None
 
 
-def test_broken_ears_do_not_eat_the_recordings() -> None:
-    """A failure that trying again cannot mend ends the run; no further answer is given away."""
+def test_permanent_model_failure_keeps_the_remaining_answers() -> None:
+    """An error that retrying cannot fix ends the conversation before the next answer is sent."""
 
     async def script(fake: FakeRoom) -> None:
-        peer = await fake.peer()
-        await peer.greet(open_room(said(0)))
+        peer = await fake.next_peer()
+        await peer.greet(open_room(make_message(0)))
         assert isinstance(await peer.accept(), UserMessage)
         await peer.send(
             BUSY, Failure(code=ErrorCode.MODEL_NOT_LOADED, message="No such file.", retryable=False)
@@ -442,5 +447,22 @@ def test_broken_ears_do_not_eat_the_recordings() -> None:
         with pytest.raises(ConnectionClosed):
             raise AssertionError(await peer.receive())
 
-    played = converse(script, [TypedAnswer("One."), TypedAnswer("Two.")])
-    assert isinstance(played.error, InferenceFailed)
+    result = converse(script, [TypedAnswer("One."), TypedAnswer("Two.")])
+    assert isinstance(result.error, InferenceFailed)
+
+
+def test_unknown_error_codes_are_handled_by_their_retryable_flag() -> None:
+    """With a code that only a newer server knows, an answer is repeated and a turn can fail."""
+
+    async def script(fake: FakeRoom) -> None:
+        peer = await fake.next_peer()
+        await peer.greet(open_room(make_message(0)))
+        first = await peer.receive()
+        assert isinstance(first, UserMessage)
+        await peer.send(Failure(code="from_the_future", message="A.", retryable=True, id=first.id))
+        assert isinstance(await peer.accept(), UserMessage)
+        await peer.send(BUSY, Failure(code="from_the_future", message="B.", retryable=False))
+
+    result = converse(script, [TypedAnswer("One.")])
+    assert isinstance(result.error, InferenceFailed)
+    assert str(result.error) == "B."

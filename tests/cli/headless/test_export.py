@@ -1,16 +1,17 @@
 from msgspec.structs import replace
 
-from prepcli.headless.export import markdown, printable
+from prepcli.headless.export import markdown, spoken_answer_lines
 from prepserver.wire.protocol import MessageKind, Status
-from tests.cli.client.things import interview, said
+from prepserver.wire.rest import SpokenAnswer, TranscribedSegment
+from tests.cli.client.builders import make_interview, make_message
 
 
-def test_an_interview_is_a_document() -> None:
-    """Its title, what it was about, and who said what."""
-    about = interview(status=Status.COMPLETED, answered=1, skills=["sql", "caching"])
-    answer = replace(said(1, MessageKind.ANSWER, "Because."), edited=True)
-    summary = said(2, MessageKind.SUMMARY, "## Summary\n\nGood.")
-    assert markdown(about, [said(0), answer, summary]) == (
+def test_markdown_has_title_specification_and_transcript() -> None:
+    """The Markdown document has the title, the specification, and each message by its speaker."""
+    about = make_interview(status=Status.COMPLETED, answered=1, skills=["sql", "caching"])
+    answer = replace(make_message(1, MessageKind.ANSWER, "Because."), edited=True)
+    summary = make_message(2, MessageKind.SUMMARY, "## Summary\n\nGood.")
+    assert markdown(about, [make_message(0), answer, summary]) == (
         "# Backend Engineer\n\n"
         "Backend Engineer: technical, mid, 1 of 2 answered, completed\n\n"
         "Skills: sql, caching\n\n"
@@ -20,6 +21,17 @@ def test_an_interview_is_a_document() -> None:
     )
 
 
-def test_tabs_and_lines_are_printable_and_escapes_are_not() -> None:
-    """What a terminal would obey is taken out; what makes a text readable stays."""
-    assert printable("a\tb\r\nc\x1b[2J\x07\x9bd\u200b") == "a\tb\nc[2Jd\u200b"
+def test_markdown_contains_no_control_characters() -> None:
+    """Controls in a message are replaced; tabs and line feeds are kept."""
+    text = markdown(make_interview(), [make_message(0, text="a\tb\r\nc\x1b[2J\x9bd")])
+    assert text.endswith("a\tb\nc\ufffd[2J\ufffdd\n")
+
+
+def test_spoken_answer_lists_its_segments_by_time() -> None:
+    """Kept and dropped segments are merged by start time; a dropped one has its reason."""
+    kept = TranscribedSegment(start=1.5, end=4.0, text="I led a team.")
+    dropped = TranscribedSegment(start=0.0, end=1.5, text="", drop_reason="silence")
+    answer = SpokenAnswer(text="I led a team.", seconds=4.0, segments=[kept], dropped=[dropped])
+    assert spoken_answer_lines(make_message(1, MessageKind.ANSWER), answer) == (
+        "You (4.0 s):\n     0.0-1.5  dropped, silence: (no words)\n     1.5-4.0  I led a team.\n"
+    )

@@ -12,27 +12,29 @@ from prepserver.wire.protocol import (
     Snapshot,
     StateChanged,
 )
-from tests.cli.client.things import interview, said
+from tests.cli.client.builders import make_interview, make_message
 
 QUESTION, ANSWER, HINT = MessageKind.QUESTION, MessageKind.ANSWER, MessageKind.HINT
 
 
 class Terminal:
-    """What stands on a terminal after some events."""
+    """A plain output with the text that it has printed."""
 
     def __init__(self, *, live: bool) -> None:
         self.out, self.err = io.StringIO(), io.StringIO()
         self.output = PlainOutput(self.out, self.err, live=live)
         self.state = RoomState()
 
-    def play(self, *events: RoomEvent) -> str:
+    def show(self, *events: RoomEvent) -> str:
+        """Apply the events and return everything printed so far."""
         for event in events:
             self.state = apply(self.state, event)
-            self.output.show(self.state)
+            self.output.show_state(self.state)
         return self.out.getvalue()
 
 
 def deltas(pieces: Iterable[str]) -> list[RoomEvent]:
+    """Return the deltas of a question with the id `m0`."""
     events: list[RoomEvent] = []
     offset = 0
     for piece in pieces:
@@ -42,16 +44,16 @@ def deltas(pieces: Iterable[str]) -> list[RoomEvent]:
     return events
 
 
-def test_the_conversation_is_lines() -> None:
-    """Each message is a line that begins with who says it; a summary has lines of its own."""
+def test_messages_are_lines_with_a_speaker() -> None:
+    """Each message is a line that starts with its speaker; a summary has lines of its own."""
     terminal = Terminal(live=False)
-    text = terminal.play(
+    text = terminal.show(
         *deltas(["Wh"]),
-        InterviewMessage(message=said(0)),
-        InterviewMessage(message=said(1, HINT, "Think.")),
-        InterviewMessage(message=said(2, ANSWER, "Because.")),
-        InterviewMessage(message=said(3, MessageKind.CLOSING, "Thanks.")),
-        InterviewMessage(message=said(4, MessageKind.SUMMARY, "- a\n- b")),
+        InterviewMessage(message=make_message(0)),
+        InterviewMessage(message=make_message(1, HINT, "Think.")),
+        InterviewMessage(message=make_message(2, ANSWER, "Because.")),
+        InterviewMessage(message=make_message(3, MessageKind.CLOSING, "Thanks.")),
+        InterviewMessage(message=make_message(4, MessageKind.SUMMARY, "- a\n- b")),
     )
     assert text == (
         "Interviewer: Why?\nHint: Think.\nYou: Because.\nInterviewer: Thanks.\n"
@@ -59,85 +61,91 @@ def test_the_conversation_is_lines() -> None:
     )
 
 
-def test_a_terminal_sees_each_word_as_it_comes() -> None:
-    """The line grows with the deltas, and the whole message only completes it."""
+def test_live_output_prints_deltas_as_they_arrive() -> None:
+    """The line grows with each delta, and the complete message only ends it."""
     terminal = Terminal(live=True)
     first, second = deltas(["Wh", "y"])
-    assert terminal.play(first) == "Interviewer: Wh"
-    assert terminal.play(second) == "Interviewer: Why"
-    assert terminal.play(InterviewMessage(message=said(0))) == "Interviewer: Why?\n"
+    assert terminal.show(first) == "Interviewer: Wh"
+    assert terminal.show(second) == "Interviewer: Why"
+    assert terminal.show(InterviewMessage(message=make_message(0))) == "Interviewer: Why?\n"
 
 
-def test_a_message_that_is_taken_back_ends_its_line() -> None:
-    """What comes after it begins on a new line and is printed whole."""
+def test_abandoned_message_ends_its_line() -> None:
+    """After an abandoned message the next one starts on a new line and is printed in full."""
     terminal = Terminal(live=True)
-    text = terminal.play(
-        *deltas(["Wha"]), DeltaDropped(message_id="m0"), InterviewMessage(message=said(0))
+    text = terminal.show(
+        *deltas(["Wha"]), DeltaDropped(message_id="m0"), InterviewMessage(message=make_message(0))
     )
     assert text == "Interviewer: Wha\nInterviewer: Why?\n"
 
 
-def test_a_message_that_turned_out_otherwise_is_printed_again() -> None:
-    """What was streamed is not what is stored: the stored one counts."""
+def test_message_that_differs_from_its_deltas_is_printed_again() -> None:
+    """A complete message that does not extend the streamed text is printed on a new line."""
     terminal = Terminal(live=True)
-    text = terminal.play(*deltas(["Wha"]), InterviewMessage(message=said(0)))
+    text = terminal.show(*deltas(["Wha"]), InterviewMessage(message=make_message(0)))
     assert text == "Interviewer: Wha\nInterviewer: Why?\n"
 
 
-def test_a_snapshot_prints_only_what_is_new() -> None:
-    """After a reconnect nothing is said twice, and nothing is missing."""
+def test_snapshot_prints_only_new_messages() -> None:
+    """After a reconnect each message is printed exactly once."""
     terminal = Terminal(live=False)
-    terminal.play(InterviewMessage(message=said(0)))
-    text = terminal.play(
-        Snapshot(interview=interview(), messages=[said(0), said(1, ANSWER, "A."), said(2)])
+    terminal.show(InterviewMessage(message=make_message(0)))
+    text = terminal.show(
+        Snapshot(
+            interview=make_interview(),
+            messages=[make_message(0), make_message(1, ANSWER, "A."), make_message(2)],
+        )
     )
     assert text == "Interviewer: Why?\nYou: A.\nInterviewer: Why?\n"
 
 
-def test_a_corrected_answer_says_that_it_is_one() -> None:
-    """A correction from another client is seen."""
+def test_corrected_answer_is_marked() -> None:
+    """An answer that was corrected is printed again and marked as corrected."""
     terminal = Terminal(live=False)
-    text = terminal.play(
-        InterviewMessage(message=said(1, ANSWER, "wrong")),
-        InterviewMessage(message=said(1, ANSWER, "right")),
+    text = terminal.show(
+        InterviewMessage(message=make_message(1, ANSWER, "wrong")),
+        InterviewMessage(message=make_message(1, ANSWER, "right")),
     )
     assert text == "You: wrong\nYou (corrected): right\n"
 
 
-def test_what_was_typed_at_the_prompt_is_not_printed_again() -> None:
-    """The terminal shows it already; other answers are printed."""
+def test_answer_typed_at_the_prompt_is_not_printed_again() -> None:
+    """An answer that the terminal has echoed is not printed; a later equal one is."""
     terminal = Terminal(live=True)
-    terminal.play(InterviewMessage(message=said(0)))
-    terminal.output.ask()
-    terminal.out.write("Because.\n")  # the echo
-    terminal.output.typed("Because.")
-    text = terminal.play(InterviewMessage(message=said(1, ANSWER, "Because.")))
+    terminal.show(InterviewMessage(message=make_message(0)))
+    terminal.output.prompt()
+    terminal.out.write("Because.\n")  # echoed by the terminal
+    terminal.output.skip_echo("Because.")
+    text = terminal.show(InterviewMessage(message=make_message(1, ANSWER, "Because.")))
     assert text == "Interviewer: Why?\nYou: Because.\n"
     assert (
-        terminal.play(InterviewMessage(message=said(3, ANSWER, "Because."))).count("Because.") == 2
+        terminal.show(InterviewMessage(message=make_message(3, ANSWER, "Because."))).count(
+            "Because."
+        )
+        == 2
     )
 
 
-def test_a_hint_at_the_prompt_leaves_a_prompt() -> None:
-    """Whoever thinks about an answer gets the hint on a line of its own, and the prompt again."""
+def test_hint_at_the_prompt_repeats_the_prompt() -> None:
+    """A hint at the prompt appears on a line of its own, followed by a new prompt."""
     terminal = Terminal(live=True)
-    terminal.output.ask()
-    text = terminal.play(InterviewMessage(message=said(1, HINT, "Think.")))
+    terminal.output.prompt()
+    text = terminal.show(InterviewMessage(message=make_message(1, HINT, "Think.")))
     assert text == "You: \nHint: Think.\nYou: "
 
 
-def test_terminals_are_not_obeyed() -> None:
-    """Words that would move the cursor or set the title are only words."""
+def test_control_characters_are_replaced() -> None:
+    """Escape sequences in streamed and complete messages never reach the terminal."""
     terminal = Terminal(live=True)
-    evil = "Wh\x1b]0;owned\x07y\x9b2J?\r"
-    text = terminal.play(*deltas([evil]), InterviewMessage(message=said(0, text=evil)))
-    assert text == "Interviewer: Wh]0;ownedy2J?\n"
+    evil = "Wh\x1b]0;owned\x07y\x9b2J?"
+    text = terminal.show(*deltas([evil]), InterviewMessage(message=make_message(0, text=evil)))
+    assert text == "Interviewer: Wh\ufffd]0;owned\ufffdy\ufffd2J?\n"
 
 
-def test_progress_is_not_part_of_the_conversation() -> None:
-    """States and lost connections go to standard error, each once."""
+def test_progress_goes_to_standard_error() -> None:
+    """Each change of the phase or the connection is one note on standard error."""
     terminal = Terminal(live=False)
-    text = terminal.play(
+    text = terminal.show(
         ConnectionChanged(ConnectionStatus.ONLINE),
         StateChanged(state=Phase.TRANSCRIBING),
         StateChanged(state=Phase.GENERATING),
@@ -148,22 +156,29 @@ def test_progress_is_not_part_of_the_conversation() -> None:
         ConnectionChanged(ConnectionStatus.ONLINE),
     )
     assert text == ""
-    assert terminal.err.getvalue().splitlines() == [
-        "· writing down what you said",
-        "· thinking",
-        "· connection lost, trying again",
-        "· connected again",
-    ]
+    notes = terminal.err.getvalue().splitlines()
+    for note, keyword in zip(
+        notes, ("transcribing", "thinking", "lost", "reconnected"), strict=True
+    ):
+        assert note.startswith("· ")
+        assert keyword in note
 
 
-def test_json_is_what_the_server_sent() -> None:
-    """Frames pass as they came, one a line, and nothing else is on standard output."""
+def test_json_output_is_the_server_frames() -> None:
+    """Standard output has each frame of the server on one line, unchanged, and nothing else."""
     out, err = io.StringIO(), io.StringIO()
     output = JsonOutput(out, err)
-    output.frame('{"type":"from.the.future", "x":1}')
-    output.show(RoomState(phase=Phase.GENERATING))
+    output.write_frame('{"type":"from.the.future", "x":1}')
+    output.show_state(RoomState(phase=Phase.GENERATING))
     output.note("a note")
-    output.ask()
-    output.typed("x")
+    output.prompt()
+    output.skip_echo("x")
     assert out.getvalue() == '{"type":"from.the.future", "x":1}\n'
     assert err.getvalue() == "· thinking\n· a note\n"
+
+
+def test_json_output_escapes_control_characters() -> None:
+    """A control character in a frame is escaped, and the JSON value is unchanged."""
+    out = io.StringIO()
+    JsonOutput(out, io.StringIO()).write_frame('{"text":"ok \u202e\x9b"}')
+    assert out.getvalue() == '{"text":"ok \\u202e\\u009b"}\n'

@@ -1,4 +1,4 @@
-"""The command against real servers in processes of their own, with scripted models."""
+"""End-to-end tests of `prep` against server processes with scripted models."""
 
 import json
 import os
@@ -16,8 +16,8 @@ from tests.support.server import Server
 
 pytestmark = pytest.mark.e2e
 
-PATIENCE = 60.0
-"""Seconds."""
+TIMEOUT_SECONDS = 60.0
+"""Maximum run time of a command."""
 
 SCRIPTED = "--model scripted --stt-model scripted"
 
@@ -31,7 +31,7 @@ def answers(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """A server that somebody else keeps, and a key for it in the environment."""
+    """Start a server and put its address and an access key into the environment."""
     with Server(tmp_path, "--scripted-delay", "0.02") as running:
         monkeypatch.setenv("PREP_ACCESS_KEY", running.add_user())
         monkeypatch.setenv("PREP_SERVER", running.url)
@@ -39,8 +39,8 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 
 @pytest.fixture
-def private(monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Private servers with scripted models; the folder of their data."""
+def local_server(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Use scripted models in local servers, and return their data folder."""
     monkeypatch.setenv("PREP_LOCAL_SERVER_ARGS", f"{SCRIPTED} --scripted-delay 0.02")
     return Path(os.environ["PREP_DATA_DIR"]) / "local-server"
 
@@ -48,28 +48,31 @@ def private(monkeypatch: pytest.MonkeyPatch) -> Path:
 def prep(
     *arguments: str | Path, code: int = 0, stdin: str = ""
 ) -> subprocess.CompletedProcess[str]:
-    """Run the command to its end, which must be this exit code."""
+    """Run the command and assert its exit code."""
     done = subprocess.run(
         [sys.executable, "-m", "prepcli", *map(str, arguments)],
         input=stdin,
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT_SECONDS,
         check=False,
     )
     assert done.returncode == code, (done.stdout, done.stderr)
     return done
 
 
-Begin = Callable[..., "subprocess.Popen[str]"]
+Start = Callable[..., "subprocess.Popen[str]"]
 
 
 @pytest.fixture
-def begin() -> Iterator[Begin]:
-    """Starts the command with nothing on its standard input yet; what still runs is killed."""
+def start() -> Iterator[Start]:
+    """Return a function that starts the command with an open standard input.
+
+    Commands that still run at the end of the test are killed.
+    """
     started: list[subprocess.Popen[str]] = []
 
-    def start(*arguments: str) -> "subprocess.Popen[str]":
+    def start_command(*arguments: str) -> "subprocess.Popen[str]":
         process = subprocess.Popen(
             [sys.executable, "-m", "prepcli", *arguments],
             stdin=subprocess.PIPE,
@@ -80,35 +83,35 @@ def begin() -> Iterator[Begin]:
         started.append(process)
         return process
 
-    yield start
+    yield start_command
     for process in started:
         if process.poll() is None:
             process.kill()
             process.communicate()
 
 
-def ended(process: "subprocess.Popen[str]", number: signal.Signals) -> str:
-    """End the command by a signal; what it wrote to standard error.
+def stop_by_signal(process: "subprocess.Popen[str]", number: signal.Signals) -> str:
+    """End the command by a signal and return its standard error.
 
-    Its standard input stays open until then: the end of the answers would end the interview.
+    Its standard input stays open until then, because its end would end the interview.
     """
     process.send_signal(number)
-    process.wait(PATIENCE)
+    process.wait(TIMEOUT_SECONDS)
     assert process.returncode == (130 if number == signal.SIGINT else 128 + number)
     return process.communicate()[1]
 
 
-def until_line(process: subprocess.Popen[str], start: str) -> str:
-    """Its next line on standard output that begins so; the time limit ends a wait in vain."""
+def read_line(process: subprocess.Popen[str], prefix: str) -> str:
+    """Read standard output up to the next line with this prefix, and return the line."""
     assert process.stdout is not None
     for line in process.stdout:
-        if line.startswith(start):
+        if line.startswith(prefix):
             return line
-    raise AssertionError(f"it ended: {process.communicate()}")
+    raise AssertionError(f"the command has ended: {process.communicate()}")
 
 
 def is_running(pid: int) -> bool:
-    """Not so when it has ended and nobody has asked for its exit code."""
+    """Return True if the process runs; a zombie does not."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -117,29 +120,29 @@ def is_running(pid: int) -> bool:
     return not (stat.exists() and stat.read_text().rpartition(")")[2].split()[0] == "Z")
 
 
-def pid_of_private(folder: Path) -> int:
-    """The process of a private server, from its log."""
+def local_server_pid(folder: Path) -> int:
+    """Return the process id of the local server, from its log."""
     for line in (folder / "server.log").read_text().splitlines():
         if "event=server.ready" in line:
             return int(line.rpartition("pid=")[2])
-    raise AssertionError("the private server is not ready")
+    raise AssertionError("the local server is not ready")
 
 
-def test_a_private_server_holds_an_interview_and_ends(private: Path, answers: Path) -> None:
-    """Nothing but prep is needed, nothing is left running, and the interview is found again."""
+def test_interview_on_a_local_server(local_server: Path, answers: Path) -> None:
+    """A local server is started and stopped with the interview, which is listed afterwards."""
     done = prep("interview", "--plain", "--questions", "2", "--answers", answers)
     lines = done.stdout.splitlines()
     assert lines[0].startswith("Interviewer: ")
     assert "You: I led a team of four." in lines
     assert "You: I would add an index." in lines
-    assert "Starting a private server" in done.stderr
-    assert not is_running(pid_of_private(private))
+    assert "Starting the local server" in done.stderr
+    assert not is_running(local_server_pid(local_server))
     listed = json.loads(prep("list", "--json").stdout)["interviews"]
     assert [(each["status"], each["answered"]) for each in listed] == [("completed", 2)]
 
 
-def test_json_is_the_wire_and_nothing_else(server: Server, answers: Path) -> None:
-    """Every line of standard output is a message of the server."""
+def test_json_output_is_the_protocol(server: Server, answers: Path) -> None:
+    """With `--json` every line of standard output is a message of the server."""
     done = prep("interview", "--json", "--questions", "1", "--answers", answers)
     messages = [json.loads(line) for line in done.stdout.splitlines()]
     assert [message["type"] for message in messages[:2]] == ["hello", "snapshot"]
@@ -147,8 +150,8 @@ def test_json_is_the_wire_and_nothing_else(server: Server, answers: Path) -> Non
     assert kinds == ["question", "answer", "closing", "summary"]
 
 
-def test_recordings_are_spoken(server: Server, speech_dir: Path, answers: Path) -> None:
-    """Recordings come first and are written down; then come the lines."""
+def test_recordings_are_transcribed(server: Server, speech_dir: Path, answers: Path) -> None:
+    """Recordings are answered with first and transcribed, followed by the lines of a file."""
     audio = speech_dir / "short-answer.wav"
     done = prep("interview", "--questions", "2", "--audio", audio, "--answers", answers)
     said = [line for line in done.stdout.splitlines() if line.startswith("You: ")]
@@ -156,8 +159,8 @@ def test_recordings_are_spoken(server: Server, speech_dir: Path, answers: Path) 
     assert said[1] == "You: I led a team of four."
 
 
-def test_without_answers_the_interview_is_left_as_it_is(server: Server) -> None:
-    """A script without input gets the first question and an exit code of 0; nothing is ended."""
+def test_interview_without_answers_is_unchanged(server: Server) -> None:
+    """Without input the first question is printed, and the interview stays active."""
     done = prep("interview", "--plain")
     assert done.stdout.startswith("Interviewer: ")
     assert done.stdout.count("\n") == 1
@@ -166,18 +169,16 @@ def test_without_answers_the_interview_is_left_as_it_is(server: Server) -> None:
 
 
 def test_answers_can_be_piped_in(server: Server) -> None:
-    """Lines of standard input are answers where no files are named."""
+    """Lines of standard input are answers if no files are given."""
     done = prep("interview", "--plain", "--questions", "1", stdin="Piped in.\n")
     assert "You: Piped in." in done.stdout
 
 
-def test_an_interrupted_interview_is_gone_on_with(
-    server: Server, answers: Path, begin: Begin
-) -> None:
-    """Ctrl-C leaves it as it is and says how to come back."""
-    process = begin("interview", "--plain", "--questions", "1")
-    until_line(process, "Interviewer: ")
-    errors = ended(process, signal.SIGINT)
+def test_interrupted_interview_can_be_resumed(server: Server, answers: Path, start: Start) -> None:
+    """Ctrl-C prints the command that resumes the interview, and the command works."""
+    process = start("interview", "--plain", "--questions", "1")
+    read_line(process, "Interviewer: ")
+    errors = stop_by_signal(process, signal.SIGINT)
     assert f"--server {server.url}" in errors
     id = errors.partition("prep interview --id ")[2].split()[0]
     done = prep("interview", "--plain", "--id", id, "--answers", answers)
@@ -185,89 +186,85 @@ def test_an_interrupted_interview_is_gone_on_with(
     assert "You: I led a team of four." in done.stdout
 
 
-def test_the_last_interview_is_found(server: Server, answers: Path, begin: Begin) -> None:
-    """`--resume-last` goes on with it, and says so when there is none."""
+def test_resume_last(server: Server, answers: Path, start: Start) -> None:
+    """`--resume-last` resumes the most recent interview, and fails if there is none."""
     prep("interview", "--resume-last", "--plain", code=2)
-    process = begin("interview", "--plain", "--questions", "1")
-    question = until_line(process, "Interviewer: ")
-    ended(process, signal.SIGTERM)
+    process = start("interview", "--plain", "--questions", "1")
+    question = read_line(process, "Interviewer: ")
+    stop_by_signal(process, signal.SIGTERM)
     done = prep("interview", "--resume-last", "--plain", "--answers", answers)
     assert done.stdout.startswith(question)
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
-def test_a_private_server_ends_with_prep(
-    private: Path, number: signal.Signals, begin: Begin
+def test_local_server_ends_with_prep(
+    local_server: Path, number: signal.Signals, start: Start
 ) -> None:
-    """However prep is ended, but for SIGKILL, its server goes with it."""
-    process = begin("interview", "--plain")
-    until_line(process, "Interviewer: ")
-    pid = pid_of_private(private)
+    """A signal that ends prep also stops its local server."""
+    process = start("interview", "--plain")
+    read_line(process, "Interviewer: ")
+    pid = local_server_pid(local_server)
     assert is_running(pid)
-    ended(process, number)
+    stop_by_signal(process, number)
     assert not is_running(pid)
 
 
-def test_a_private_server_that_dies_is_reported(private: Path, begin: Begin) -> None:
-    """Exit code 3 at once: nothing brings it back."""
-    process = begin("interview", "--plain")
-    until_line(process, "Interviewer: ")
-    os.kill(pid_of_private(private), signal.SIGKILL)
-    process.wait(PATIENCE)
+def test_dead_local_server_is_reported(local_server: Path, start: Start) -> None:
+    """If the local server dies, prep exits with code 3 without retrying."""
+    process = start("interview", "--plain")
+    read_line(process, "Interviewer: ")
+    os.kill(local_server_pid(local_server), signal.SIGKILL)
+    process.wait(TIMEOUT_SECONDS)
     assert process.returncode == 3
     errors = process.communicate()[1]
-    assert "The private server has ended" in errors
+    assert "The local server has ended" in errors
 
 
-def test_a_server_that_outlived_its_prep_is_ended_by_the_next(private: Path, begin: Begin) -> None:
-    """After a SIGKILL nobody has to look for a process."""
-    process = begin("interview", "--plain", "--questions", "1")
-    until_line(process, "Interviewer: ")
-    orphan = pid_of_private(private)
+def test_stale_local_server_is_stopped(local_server: Path, start: Start) -> None:
+    """A local server whose prep was killed is stopped by the next prep."""
+    process = start("interview", "--plain", "--questions", "1")
+    read_line(process, "Interviewer: ")
+    orphan = local_server_pid(local_server)
     process.kill()
     process.communicate()
     assert "active" in prep("list").stdout
-    assert pid_of_private(private) != orphan
+    assert local_server_pid(local_server) != orphan
     assert not is_running(orphan)
 
 
-def test_a_second_prep_leaves_the_first_ones_server_alone(private: Path, begin: Begin) -> None:
-    """It says who is using the server, and the first one goes on."""
-    process = begin("interview", "--plain", "--questions", "1")
-    until_line(process, "Interviewer: ")
+def test_second_prep_does_not_disturb_the_first(local_server: Path, start: Start) -> None:
+    """A second prep names the process that uses the local server, and the first continues."""
+    process = start("interview", "--plain", "--questions", "1")
+    read_line(process, "Interviewer: ")
     error = prep("list", code=3).stderr
     assert f"process {process.pid}" in error
-    output, _ = process.communicate("Still here.\n", timeout=PATIENCE)
+    output, _ = process.communicate("Still here.\n", timeout=TIMEOUT_SECONDS)
     assert process.returncode == 0
     assert "You: Still here." in output
 
 
-def test_a_private_server_that_does_not_start_says_why(
-    private: Path, monkeypatch: pytest.MonkeyPatch
+def test_local_server_that_does_not_start_is_reported(
+    local_server: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its own words are in the error, with exit code 3."""
+    """A failed start exits with code 3 and shows the output of the server."""
     monkeypatch.setenv("PREP_LOCAL_SERVER_ARGS", "--no-such-option")
     assert "--no-such-option" in prep("interview", "--plain", code=3).stderr
 
 
-def test_a_server_killed_while_it_thinks_is_waited_for(
-    server: Server, answers: Path, begin: Begin
-) -> None:
-    """It comes back, takes up the turn by itself, and the interview is held to its end."""
-    process = begin("interview", "--json", "--questions", "1", "--answers", str(answers))
-    until_line(process, '{"type":"interview.delta"')
+def test_killed_server_is_waited_for(server: Server, answers: Path, start: Start) -> None:
+    """After a crash and restart of the server the interview continues to its end."""
+    process = start("interview", "--json", "--questions", "1", "--answers", str(answers))
+    read_line(process, '{"type":"interview.delta"')
     server.kill()
     server.start()
-    output, errors = process.communicate(timeout=PATIENCE)
+    output, errors = process.communicate(timeout=TIMEOUT_SECONDS)
     assert process.returncode == 0, errors
-    assert "connected again" in errors
+    assert "reconnected" in errors
     assert '"status":"completed"' in output
 
 
-def test_interviews_are_listed_shown_and_exported(
-    server: Server, answers: Path, tmp_path: Path
-) -> None:
-    """What was said is there to be read, as Markdown and as JSON."""
+def test_list_show_and_export(server: Server, answers: Path, tmp_path: Path) -> None:
+    """An interview is listed, shown as Markdown, and exported as Markdown and JSON."""
     assert "No interviews yet" in prep("list").stderr
     prep("interview", "--role", "Baker", "--questions", "1", "--answers", answers)
     id, status, count, title = prep("list").stdout.split(maxsplit=3)
@@ -281,25 +278,25 @@ def test_interviews_are_listed_shown_and_exported(
     whole = json.loads(file.read_text())
     assert whole["interview"]["id"] == id
     assert [each["kind"] for each in whole["messages"]][:2] == ["question", "answer"]
-    prep("show", "nobodys", code=2)
+    prep("show", "unknown", code=2)
     prep("export", id, "--output", tmp_path / "no" / "folder", code=2)
 
 
-def test_what_was_heard_is_shown_on_request(server: Server, speech_dir: Path) -> None:
-    """Spoken answers by their segments; a typed one has none."""
+def test_show_heard_prints_the_transcription(server: Server, speech_dir: Path) -> None:
+    """`prep show --heard` prints the segments of a spoken answer with their times."""
     recording = speech_dir / "short-answer.wav"
     prep("interview", "--questions", "1", "--audio", recording)
     id = prep("list").stdout.split()[0]
-    heard = prep("show", id, "--heard").stdout.splitlines()
-    assert re.fullmatch(r"You \(3\.\d s\):", heard[0])
-    assert heard[1].split()[0].startswith("0.0-")
-    assert "I spoke for 3" in heard[1]
+    lines = prep("show", id, "--heard").stdout.splitlines()
+    assert re.fullmatch(r"You \(3\.\d s\):", lines[0])
+    assert lines[1].split()[0].startswith("0.0-")
+    assert "I spoke for 3" in lines[1]
 
 
-def test_a_login_lasts_until_the_logout(
+def test_login_lasts_until_the_logout(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The key is kept where it was asked to be, used, and forgotten."""
+    """The stored key is used until the logout, which deletes it."""
     file = tmp_path / "keys"
     prep("login", server.url, "--insecure-file", file)
     monkeypatch.delenv("PREP_ACCESS_KEY")
@@ -309,17 +306,17 @@ def test_a_login_lasts_until_the_logout(
     prep("list", code=4)
 
 
-def test_a_wrong_key_is_not_authorised(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Exit code 4, at the login and afterwards."""
+def test_wrong_key_is_not_authorised(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrong key exits with code 4, at the login and afterwards."""
     monkeypatch.setenv("PREP_ACCESS_KEY", "wrong")
     prep("login", server.url, code=4)
     prep("interview", "--plain", code=4)
 
 
-def test_a_used_up_allowance_says_until_when(
+def test_used_up_allowance_has_its_reset(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answers: Path
 ) -> None:
-    """Exit code 5 and the time of the reset."""
+    """A used-up allowance exits with code 5 and prints the time of the reset."""
     with Server(tmp_path, "--rate-limit", "1") as limited:
         monkeypatch.setenv("PREP_ACCESS_KEY", limited.add_user())
         arguments = ("interview", "--server", limited.url, "--answers", answers)

@@ -9,41 +9,41 @@ from prepcli.local_server.stale_server import stop_stale_server
 
 
 @pytest.fixture
-def stranger() -> Iterator["subprocess.Popen[bytes]"]:
-    """A process that waits, with `a-mark` among its arguments."""
-    waiting = "import sys; print(flush=True); sys.stdin.read()"
+def process() -> Iterator["subprocess.Popen[bytes]"]:
+    """Start a process that waits, with `a-marker` among its arguments."""
+    script = "import sys; print(flush=True); sys.stdin.read()"
     with subprocess.Popen(
-        [sys.executable, "-c", waiting, "a-mark"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        yield process
-        process.kill()
+        [sys.executable, "-c", script, "a-marker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as started:
+        assert started.stdout is not None
+        started.stdout.readline()
+        yield started
+        started.kill()
 
 
-def test_a_process_with_the_mark_is_ended(
-    tmp_path: Path, stranger: "subprocess.Popen[bytes]"
+def test_process_with_the_marker_is_stopped(
+    tmp_path: Path, process: "subprocess.Popen[bytes]"
 ) -> None:
-    """It is asked to end, and waited for."""
+    """A process whose command line has the marker is terminated."""
     file = tmp_path / "pid"
-    file.write_text(str(stranger.pid))
-    assert stop_stale_server(file, "a-mark")
-    assert stranger.wait(10) != 0
+    file.write_text(str(process.pid))
+    assert stop_stale_server(file, "a-marker")
+    assert process.wait(10) != 0
 
 
-def test_a_process_of_somebody_else_is_left_alone(
-    tmp_path: Path, stranger: "subprocess.Popen[bytes]"
+def test_process_without_the_marker_is_not_stopped(
+    tmp_path: Path, process: "subprocess.Popen[bytes]"
 ) -> None:
-    """Its id may have been our server's before."""
+    """A process that has reused the id is left alone."""
     file = tmp_path / "pid"
-    file.write_text(str(stranger.pid))
-    assert not stop_stale_server(file, "another-mark")
-    assert stranger.poll() is None
+    file.write_text(str(process.pid))
+    assert not stop_stale_server(file, "another-marker")
+    assert process.poll() is None
 
 
 @pytest.mark.parametrize("text", [None, "", "pid", "0", "-1", "1"])
-def test_a_file_that_names_nobody_ends_nobody(tmp_path: Path, text: str | None) -> None:
-    """Neither a missing file nor nonsense does harm."""
+def test_invalid_pid_file_is_ignored(tmp_path: Path, text: str | None) -> None:
+    """A missing PID file and one without a valid process id are ignored."""
     file = tmp_path / "pid"
     if text is not None:
         file.write_text(text)

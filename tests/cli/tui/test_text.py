@@ -1,8 +1,7 @@
-"""Durations and times as text, the level meter, the banner, the sanitiser and the themes."""
+"""Durations and times as text, the level meter, the banner and the themes."""
 
 import pytest
 
-from prepcli.terminal_text import one_line, printable
 from prepcli.tui.text import duration, relative_time
 from prepcli.tui.themes import default_theme
 from prepcli.tui.widgets.answer import Throttle
@@ -65,13 +64,6 @@ def test_banner_counts_whole_seconds() -> None:
     assert banner(2.1, narrow=True) == "Connection lost, reconnecting in 3 s."
     assert banner(0.0, narrow=True) == "Connection lost, reconnecting now."
     assert len(banner(0.0, narrow=False)) > len(banner(0.0, narrow=True))
-
-
-def test_printable() -> None:
-    """Control characters are replaced; line ends and tabs are kept."""
-    assert printable("a\x1b[2Jb\x9b\x07c\u202ed") == "a\ufffd[2Jb\ufffd\ufffdc\ufffdd"
-    assert printable("a\tb\nc\r\nd\re") == "a\tb\nc\nd\ne"
-    assert one_line(" a\n\tb\u2028c ") == "a b\ufffdc"
 
 
 def test_throttle() -> None:

@@ -1,4 +1,4 @@
-"""Interviews and messages for tests to speak of."""
+"""Builders of interviews and messages."""
 
 from typing import Any
 
@@ -12,10 +12,9 @@ from prepserver.wire.protocol import (
     Source,
 )
 
-_CANDIDATE = frozenset({MessageKind.ANSWER})
 
-
-def interview(id: str = "i1", **changes: Any) -> Interview:
+def make_interview(id: str = "i1", **changes: Any) -> Interview:
+    """Return an active interview of two questions with these changes."""
     values: dict[str, Any] = {
         "id": id,
         "title": "Backend Engineer",
@@ -30,9 +29,11 @@ def interview(id: str = "i1", **changes: Any) -> Interview:
     return Interview(**{**values, **changes})
 
 
-def said(position: int, kind: MessageKind = MessageKind.QUESTION, text: str = "Why?") -> Message:
-    """A message whose id is `m` and its position."""
-    candidate = kind in _CANDIDATE
+def make_message(
+    position: int, kind: MessageKind = MessageKind.QUESTION, text: str = "Why?"
+) -> Message:
+    """Return a message with the id `m` followed by its position."""
+    candidate = kind is MessageKind.ANSWER
     return Message(
         id=f"m{position}",
         role=Role.CANDIDATE if candidate else Role.INTERVIEWER,
