@@ -7,7 +7,7 @@ from prepcli.client.state import RoomState
 from prepcli.headless.export import markdown
 from prepcli.headless.output import PlainOutput
 from prepcli.terminal_text import escape_json, one_line, printable
-from prepcli.tui.widgets.message import Said
+from prepcli.tui.widgets.message import MessageView
 from prepserver.wire.protocol import MessageKind
 from tests.cli.client.builders import make_interview, make_message
 
@@ -71,7 +71,7 @@ def test_plain_output_markdown_and_screens_show_the_same_text() -> None:
     output.show_state(RoomState(messages=(message,)))
     expected = "ok \ufffdgnp.exe"
     assert out.getvalue() == f"Interviewer: {expected}\n"
-    assert Said(MessageKind.QUESTION, "", text).text == expected
+    assert MessageView(MessageKind.QUESTION, "", text).text == expected
     assert markdown(make_interview(), [message]).endswith(f"\n{expected}\n")
 
 
