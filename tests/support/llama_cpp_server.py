@@ -1,4 +1,4 @@
-"""llama-cpp-python's own OpenAI-compatible server in a process of its own: a real peer."""
+"""llama-cpp-python's own OpenAI-compatible server in a child process, as a real endpoint."""
 
 import os
 import re
@@ -17,10 +17,10 @@ STOP_SECONDS = 10.0
 
 
 class LlamaCppServer:
-    """`with LlamaCppServer(folder, model) as peer:`; `peer.url` ends in `/v1`."""
+    """Runs the server within a `with` block; `url` ends in `/v1`."""
 
     def __init__(self, folder: Path, model: Path, *flags: str) -> None:
-        """`flags` are more flags of `python -m llama_cpp.server`; its log goes to `folder`."""
+        """`flags` are passed to `python -m llama_cpp.server`, whose log is written to `folder`."""
         self.log_file = folder / "llama-cpp-server.log"
         self.url = ""
         self._argv = (
@@ -38,13 +38,13 @@ class LlamaCppServer:
                 stderr=log,
                 env={**NATIVE_ENVIRONMENT, **os.environ},
             )
-        until = time.monotonic() + START_SECONDS
-        while not (found := re.search(r"running on (http://127\.0\.0\.1:\d+)", self.log)):
-            if self._process.poll() is not None or time.monotonic() > until:
+        deadline = time.monotonic() + START_SECONDS
+        while not (match := re.search(r"running on (http://127\.0\.0\.1:\d+)", self.log)):
+            if self._process.poll() is not None or time.monotonic() > deadline:
                 self.kill()
                 raise AssertionError(f"llama_cpp.server did not start:\n{self.log}")
             time.sleep(0.02)
-        self.url = f"{found[1]}/v1"
+        self.url = f"{match[1]}/v1"
         return self
 
     def __exit__(
@@ -70,7 +70,7 @@ class LlamaCppServer:
         return self.log_file.read_text("utf-8", "replace")
 
     def kill(self) -> None:
-        """End it as a crash does."""
+        """Kill the server without a graceful shutdown."""
         assert self._process is not None
         self._process.kill()
         self._process.wait()

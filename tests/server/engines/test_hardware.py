@@ -1,4 +1,4 @@
-"""An engine uses what the machine has, and no more than it may."""
+"""Detection of the cores and the memory that an engine may use."""
 
 import os
 from pathlib import Path
@@ -8,8 +8,8 @@ import pytest
 from prepserver.engines.hardware import usable_cores, usable_memory
 
 
-def machine(root: Path, siblings: dict[int, str], quota: str = "") -> Path:
-    """What a system says of its processors, as files."""
+def fake_sysfs(root: Path, siblings: dict[int, str], quota: str = "") -> Path:
+    """Write the files in which Linux reports processor topology and CPU quota."""
     for number, text in siblings.items():
         topology = root / f"devices/system/cpu/cpu{number}/topology"
         topology.mkdir(parents=True)
@@ -25,13 +25,13 @@ def _four_processors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
 
 
-def test_two_threads_of_a_core_count_once(tmp_path: Path) -> None:
-    """They share what a model computes with."""
-    assert usable_cores(machine(tmp_path, {0: "0,2", 1: "1,3", 2: "0,2", 3: "1,3"})) == 2
+def test_hyper_threads_of_a_core_count_once(tmp_path: Path) -> None:
+    """Four processors on two physical cores give two."""
+    assert usable_cores(fake_sysfs(tmp_path, {0: "0,2", 1: "1,3", 2: "0,2", 3: "1,3"})) == 2
 
 
-def test_a_system_that_does_not_say_has_a_core_for_each_processor(tmp_path: Path) -> None:
-    """Without topology nothing is left out."""
+def test_without_topology_each_processor_is_a_core(tmp_path: Path) -> None:
+    """A system that reports no topology has as many cores as processors."""
     assert usable_cores(tmp_path) == 4
 
 
@@ -46,12 +46,12 @@ def test_a_system_that_does_not_say_has_a_core_for_each_processor(tmp_path: Path
         ("9 0", 4),
     ],
 )
-def test_the_limit_of_a_container_counts(tmp_path: Path, quota: str, expected: int) -> None:
-    """More threads than processors only wait for each other."""
+def test_a_cpu_quota_limits_the_cores(tmp_path: Path, quota: str, expected: int) -> None:
+    """A control group's quota is rounded to at least one whole core; an invalid one is ignored."""
     separate = {number: str(number) for number in range(4)}
-    assert usable_cores(machine(tmp_path, separate, quota)) == expected
+    assert usable_cores(fake_sysfs(tmp_path, separate, quota)) == expected
 
 
-def test_there_is_memory() -> None:
-    """More than none, and a whole number of bytes."""
+def test_memory_is_detected() -> None:
+    """The usable memory of the machine is more than 64 MiB."""
     assert usable_memory() > 64 * 1024**2

@@ -1,4 +1,4 @@
-"""The starter model in its own process, and what it wrote."""
+"""Helpers that run the starter model in its own process."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -14,14 +14,14 @@ STARTER = "smollm2-135m-instruct.q4_1.gguf"
 
 
 @asynccontextmanager
-async def loaded(
-    models_dir: Path, *, n_ctx: int = 1_024, parallel: int = 4, cache_dir: Path | None = None
+async def loaded_model(
+    models_dir: Path, *, n_ctx: int = 1_024, parallel: int = 4, kv_store_dir: Path | None = None
 ) -> AsyncIterator[LlamaModel]:
     options = LlamaOptions(
         path=str(models_dir / STARTER),
         n_ctx=n_ctx,
         parallel=parallel,
-        kv_store_dir=str(cache_dir or ""),
+        kv_store_dir=str(kv_store_dir or ""),
     )
     model = LlamaModel(options, SystemClock())
     try:
@@ -31,19 +31,19 @@ async def loaded(
         await model.close()
 
 
-async def write(model: LlamaModel, prompt: Prompt) -> tuple[list[str], Usage]:
-    """The deltas and the usage; checks that the usage comes once and last."""
+async def generate(model: LlamaModel, prompt: Prompt) -> tuple[list[str], Usage]:
+    """Return the deltas and the usage, and check that the usage comes once and last."""
     deltas: list[str] = []
-    usage: list[Usage] = []
+    usages: list[Usage] = []
     async for event in model.generate(prompt):
-        assert not usage
+        assert not usages
         match event:
             case TextDelta(text=text):
                 assert text
                 deltas.append(text)
             case Usage():
-                usage.append(event)
-    return deltas, usage[0]
+                usages.append(event)
+    return deltas, usages[0]
 
 
 def run(
@@ -51,10 +51,10 @@ def run(
     scenario: Callable[[LlamaModel], Awaitable[None]],
     *,
     parallel: int = 4,
-    cache_dir: Path | None = None,
+    kv_store_dir: Path | None = None,
 ) -> None:
     async def with_model() -> None:
-        async with loaded(models_dir, parallel=parallel, cache_dir=cache_dir) as model:
+        async with loaded_model(models_dir, parallel=parallel, kv_store_dir=kv_store_dir) as model:
             await scenario(model)
 
     asyncio.run(with_model())

@@ -1,4 +1,4 @@
-"""The engine under fire: processes that are killed, files that are not what they say."""
+"""Robustness of the engine: killed processes and corrupt model files."""
 
 import asyncio
 import os
@@ -15,25 +15,25 @@ from prepserver.engines.llama.model import LlamaModel
 from prepserver.engines.llama.options import LlamaOptions
 from prepserver.engines.types import Prompt, TextDelta
 from prepserver.errors import InferenceError
-from tests.server.engines.llama.running import STARTER, loaded, write
+from tests.server.engines.llama.running import STARTER, generate, loaded_model
 
 pytestmark = pytest.mark.models
 
 CONVERSATIONS = 8
 
-DESCRIPTION = 1_785_000
-"""Bytes at the beginning of the starter model that say what is in it; weights follow."""
-SETTINGS = 2_500
-"""The first of these: all but the vocabulary and the list of weights."""
-LOADING = 60.0
-"""Seconds. A mutated file is refused or loaded in about one."""
-MEMORY = 1_000_000_000
-"""Bytes. The model itself needs 0.3 of them."""
+METADATA_BYTES = 1_785_000
+"""Size of the metadata at the beginning of the starter model; weights follow."""
+SETTINGS_BYTES = 2_500
+"""Size of the first part of the metadata, without the vocabulary and the list of tensors."""
+TIMEOUT = 60.0
+"""Seconds. A mutated file is rejected or loaded in about one second."""
+MAX_MEMORY = 1_000_000_000
+"""Bytes. The model itself needs 300 MB."""
 
 
 def test_a_killed_engine_costs_eight_conversations_one_retry(models_dir: Path) -> None:
-    """Each stream fails as one that may be tried again; tried again, each says the same as it
-    would have without, and begins with what had been heard of it."""
+    """Each stream fails with a retryable error, and the retry gives the reply that an undisturbed
+    engine gives, beginning with the text received before the crash."""
     prompts = [
         Prompt(
             text=f"Candidate: I have {number} brothers.\nInterviewer:",
@@ -47,32 +47,32 @@ def test_a_killed_engine_costs_eight_conversations_one_retry(models_dir: Path) -
     ]
 
     async def scenario() -> None:
-        async with loaded(models_dir, parallel=CONVERSATIONS) as model:
-            undisturbed = await asyncio.gather(*(write(model, prompt) for prompt in prompts))
+        async with loaded_model(models_dir, parallel=CONVERSATIONS) as model:
+            undisturbed = await asyncio.gather(*(generate(model, prompt) for prompt in prompts))
             for prompt in prompts:
                 await model.discard(prompt.conversation)
-            heard = [""] * CONVERSATIONS
+            received = [""] * CONVERSATIONS
             killed = asyncio.Event()
 
             async def interrupted(number: int) -> InferenceError:
                 try:
                     async for event in model.generate(prompts[number]):
-                        assert isinstance(event, TextDelta), "it was to be killed before the end"
-                        heard[number] += event.text
-                        if all(heard) and not killed.is_set():
+                        assert isinstance(event, TextDelta), "the reply ended before the kill"
+                        received[number] += event.text
+                        if all(received) and not killed.is_set():
                             killed.set()
                             assert model.pid is not None
                             os.kill(model.pid, signal.SIGKILL)
                 except InferenceError as error:
                     return error
-                raise AssertionError("it was to be killed before the end")
+                raise AssertionError("the reply ended before the kill")
 
             errors = await asyncio.gather(*map(interrupted, range(CONVERSATIONS)))
             assert {(error.code, error.retryable) for error in errors} == {("worker_died", True)}
-            again = await asyncio.gather(*(write(model, prompt) for prompt in prompts))
+            retried = await asyncio.gather(*(generate(model, prompt) for prompt in prompts))
             for number in range(CONVERSATIONS):
-                assert "".join(again[number][0]) == "".join(undisturbed[number][0])
-                assert "".join(again[number][0]).startswith(heard[number])
+                assert "".join(retried[number][0]) == "".join(undisturbed[number][0])
+                assert "".join(retried[number][0]).startswith(received[number])
 
     asyncio.run(scenario())
 
@@ -83,29 +83,29 @@ def starter(models_dir: Path) -> bytes:
 
 
 def mutations(starter: bytes, numbers: range) -> Iterator[bytes]:
-    """The starter model cut short, or with a bit or a byte of its description changed."""
+    """Yield the starter model truncated, or with a bit or byte of its metadata changed."""
     for number in numbers:
-        dice = random.Random(number)
+        rng = random.Random(number)
         data = bytearray(starter)
         match number % 4:
             case 0:
-                del data[int(len(data) * dice.random() ** 4) :]
+                del data[int(len(data) * rng.random() ** 4) :]
             case 1:
-                data[dice.randrange(SETTINGS)] ^= 1 << dice.randrange(8)
+                data[rng.randrange(SETTINGS_BYTES)] ^= 1 << rng.randrange(8)
             case 2:
-                data[dice.randrange(DESCRIPTION)] ^= 1 << dice.randrange(8)
+                data[rng.randrange(METADATA_BYTES)] ^= 1 << rng.randrange(8)
             case 3:
-                data[DESCRIPTION - dice.randrange(20_000)] = dice.randrange(256)
+                data[METADATA_BYTES - rng.randrange(20_000)] = rng.randrange(256)
         yield bytes(data)
 
 
-async def outcome(path: Path) -> InferenceError | None:
-    """What comes of loading a file and writing four tokens with it; None when they are written."""
+async def try_model(path: Path) -> InferenceError | None:
+    """Load a file and generate four tokens with it. Return the error, or None on success."""
     options = LlamaOptions(path=str(path), n_ctx=256, n_threads=1)
-    model = LlamaModel(options, SystemClock(), ready_timeout=LOADING, stall_timeout=LOADING)
+    model = LlamaModel(options, SystemClock(), ready_timeout=TIMEOUT, stall_timeout=TIMEOUT)
     try:
         await model.start()
-        await write(model, Prompt(text="One, two", max_tokens=4))
+        await generate(model, Prompt(text="One, two", max_tokens=4))
     except InferenceError as error:
         return error
     finally:
@@ -113,35 +113,35 @@ async def outcome(path: Path) -> InferenceError | None:
     return None
 
 
-def largest() -> int:
-    """Bytes that the largest process had that was started from here and has ended."""
+def peak_child_memory() -> int:
+    """Return the largest memory of any child process that has ended, in bytes."""
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1_024
 
 
 def check_mutations(starter: bytes, path: Path, numbers: range) -> None:
-    before = largest()
-    found: dict[str, int] = {}
+    before = peak_child_memory()
+    outcomes: dict[str, int] = {}
     for data in mutations(starter, numbers):
         path.write_bytes(data)
-        error = asyncio.run(asyncio.wait_for(outcome(path), 3 * LOADING))
-        code = "written" if error is None else error.code
-        found[code] = found.get(code, 0) + 1
+        error = asyncio.run(asyncio.wait_for(try_model(path), 3 * TIMEOUT))
+        code = "generated" if error is None else error.code
+        outcomes[code] = outcomes.get(code, 0) + 1
         if error is not None:
             assert error.retryable == (code == "worker_died")
             assert code != "model_not_loaded" or str(path) in error.message, error.message
-    print(found)
-    assert set(found) <= {"written", "model_not_loaded", "worker_died", "decode_failed"}
-    assert found["model_not_loaded"] >= len(numbers) / 3
-    assert largest() <= max(before, MEMORY)
+    print(outcomes)
+    assert set(outcomes) <= {"generated", "model_not_loaded", "worker_died", "decode_failed"}
+    assert outcomes["model_not_loaded"] >= len(numbers) / 3
+    assert peak_child_memory() <= max(before, MAX_MEMORY)
 
 
-def test_a_mutated_file_is_refused_in_words(starter: bytes, tmp_path: Path) -> None:
-    """Whatever was changed, there is a typed error or a reply, soon, within bounds of memory."""
+def test_a_corrupt_model_file_gives_a_typed_error(starter: bytes, tmp_path: Path) -> None:
+    """Any mutation gives an InferenceError or a reply, within bounds of time and memory."""
     check_mutations(starter, tmp_path / "mutated.gguf", range(24))
 
 
 @pytest.mark.chaos
 @pytest.mark.time_limit(1_800)
-def test_two_hundred_mutated_files_are_refused_in_words(starter: bytes, tmp_path: Path) -> None:
-    """The same, more often."""
+def test_two_hundred_corrupt_model_files_give_typed_errors(starter: bytes, tmp_path: Path) -> None:
+    """The long form of the test above."""
     check_mutations(starter, tmp_path / "mutated.gguf", range(1_000, 1_200))

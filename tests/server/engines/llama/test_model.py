@@ -1,4 +1,4 @@
-"""The starter model, for real, in its own process."""
+"""The starter model in its own process."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ from prepserver.engines.llama.model import LlamaModel
 from prepserver.engines.llama.options import LlamaOptions
 from prepserver.engines.types import ChatTurn, Prompt
 from prepserver.errors import InferenceError
-from tests.server.engines.llama.running import loaded, run, write
+from tests.server.engines.llama.running import generate, loaded_model, run
 
 pytestmark = pytest.mark.models
 
@@ -30,11 +30,11 @@ ASK = Prompt(
     text=HEAD + "Candidate: I led the migration of our payment service.\nInterviewer:",
     max_tokens=24,
 )
-QUESTION = r"""root ::= " " [A-Z] [a-zA-Z0-9 ,'-]{12,120} "?" """
+QUESTION_GRAMMAR = r"""root ::= " " [A-Z] [a-zA-Z0-9 ,'-]{12,120} "?" """
 
 
-def test_the_model_says_what_it_is(models_dir: Path) -> None:
-    """The parameters are counted, not read from the file's name."""
+def test_the_model_info_is_read_from_the_model(models_dir: Path) -> None:
+    """The number of parameters is counted, not taken from the file's name."""
 
     async def scenario(model: LlamaModel) -> None:
         info = await model.start()
@@ -45,21 +45,21 @@ def test_the_model_says_what_it_is(models_dir: Path) -> None:
     run(models_dir, scenario)
 
 
-def test_the_context_is_never_more_than_the_model_was_trained_with(models_dir: Path) -> None:
-    """Asking for too much gives what there is."""
+def test_the_context_is_capped_at_the_training_context(models_dir: Path) -> None:
+    """A larger setting gives the context that the model was trained with."""
 
     async def scenario() -> None:
-        async with loaded(models_dir, n_ctx=100_000) as model:
+        async with loaded_model(models_dir, n_ctx=100_000) as model:
             assert (await model.start()).context == 8_192
 
     asyncio.run(scenario())
 
 
 def test_text_streams_and_the_usage_adds_up(models_dir: Path) -> None:
-    """Several deltas, then the counts of tokens."""
+    """A reply arrives in several deltas, followed by plausible token counts."""
 
     async def scenario(model: LlamaModel) -> None:
-        deltas, usage = await write(model, ASK)
+        deltas, usage = await generate(model, ASK)
         assert len(deltas) > 3
         assert usage.completion_tokens <= 24
         assert usage.prompt_tokens > 50
@@ -69,65 +69,66 @@ def test_text_streams_and_the_usage_adds_up(models_dir: Path) -> None:
     run(models_dir, scenario)
 
 
-def test_a_prompt_that_grew_computes_only_what_is_new(models_dir: Path) -> None:
-    """The common prefix is reported, also with another interview in between."""
+def test_a_longer_prompt_computes_only_its_new_tokens(models_dir: Path) -> None:
+    """The shared prefix counts as cached, even after another prompt in between."""
 
     async def scenario(model: LlamaModel) -> None:
-        _, first = await write(model, ASK)
+        _, first = await generate(model, ASK)
         other = Prompt(text="Once upon a time there was a queue", max_tokens=4)
-        assert (await write(model, other))[1].cached_tokens == 0
+        assert (await generate(model, other))[1].cached_tokens == 0
         grown = Prompt(text=ASK.text + " Why?\n\nCandidate: Cost.\nInterviewer:", max_tokens=4)
-        _, second = await write(model, grown)
+        _, second = await generate(model, grown)
         assert second.cached_tokens >= first.prompt_tokens - 1
         assert second.prompt_tokens > second.cached_tokens
 
     run(models_dir, scenario)
 
 
-def test_the_same_seed_and_prompt_give_the_same_text(models_dir: Path) -> None:
-    """Whether the prompt is in the cache or not; and another seed gives another text."""
+def test_the_seed_determines_the_reply(models_dir: Path) -> None:
+    """The same seed gives the same text with and without a cached prompt, and another seed gives
+    another text."""
 
     async def scenario(model: LlamaModel) -> None:
         hot = Prompt(text=ASK.text, max_tokens=24, temperature=1.5, min_p=0.0, seed=7)
-        first, cold_usage = await write(model, hot)
-        second, warm_usage = await write(model, hot)
+        first, cold_usage = await generate(model, hot)
+        second, warm_usage = await generate(model, hot)
         assert cold_usage.cached_tokens == 0
         assert warm_usage.cached_tokens == warm_usage.prompt_tokens - 1
         assert first == second
         other = Prompt(text=ASK.text, max_tokens=24, temperature=1.5, min_p=0.0, seed=8)
-        assert (await write(model, other))[0] != first
+        assert (await generate(model, other))[0] != first
 
     run(models_dir, scenario)
 
 
-def test_a_grammar_is_obeyed_whatever_the_temperature(models_dir: Path) -> None:
-    """One question, in the grammar's letters, complete, for several seeds."""
+def test_a_reply_matches_its_grammar(models_dir: Path) -> None:
+    """At a high temperature, each of several seeds gives one complete question."""
 
     async def scenario(model: LlamaModel) -> None:
         for seed in range(4):
             prompt = Prompt(
-                text=ASK.text, grammar=QUESTION, max_tokens=120, temperature=1.5, seed=seed
+                text=ASK.text, grammar=QUESTION_GRAMMAR, max_tokens=120, temperature=1.5, seed=seed
             )
-            deltas, _ = await write(model, prompt)
+            deltas, _ = await generate(model, prompt)
             assert re.fullmatch(r" [A-Z][a-zA-Z0-9 ,'-]{12,120}\?", "".join(deltas))
 
     run(models_dir, scenario)
 
 
-def test_a_grammar_holds_for_the_reply_without_its_opening(models_dir: Path) -> None:
-    """The model goes on from the opening, which is not repeated."""
+def test_a_grammar_does_not_cover_the_opening(models_dir: Path) -> None:
+    """The model continues the opening, and only the continuation is returned and matched."""
 
     async def scenario(model: LlamaModel) -> None:
         grammar = r"""root ::= " you " [a-z ]{4,60} "?" """
         prompt = Prompt(text=ASK.text, opening=" How did", grammar=grammar, max_tokens=60)
-        deltas, _ = await write(model, prompt)
+        deltas, _ = await generate(model, prompt)
         assert re.fullmatch(r" you [a-z ]{4,60}\?", "".join(deltas))
 
     run(models_dir, scenario)
 
 
-def test_a_schema_gives_json_that_fits(models_dir: Path) -> None:
-    """A chat with a schema is answered in that shape."""
+def test_a_reply_matches_its_json_schema(models_dir: Path) -> None:
+    """A chat with a JSON schema gives a JSON document that is valid under the schema."""
 
     async def scenario(model: LlamaModel) -> None:
         schema = {
@@ -145,7 +146,7 @@ def test_a_schema_gives_json_that_fits(models_dir: Path) -> None:
             "additionalProperties": False,
         }
         turn = ChatTurn("user", "Which skills does a web developer need? Answer in JSON.")
-        deltas, _ = await write(model, Prompt(turns=(turn,), schema=schema, max_tokens=160))
+        deltas, _ = await generate(model, Prompt(turns=(turn,), schema=schema, max_tokens=160))
         reply = json.loads("".join(deltas))
         assert set(reply) == {"level", "skills"}
         assert reply["level"] in ("junior", "senior")
@@ -163,52 +164,52 @@ def test_a_schema_gives_json_that_fits(models_dir: Path) -> None:
         Prompt(text="x", grammar='root ::= "a"', schema={"type": "string"}),
     ],
 )
-def test_a_bad_grammar_is_refused_and_costs_nothing(models_dir: Path, prompt: Prompt) -> None:
-    """The engine says so and keeps running."""
+def test_an_invalid_grammar_is_rejected(models_dir: Path, prompt: Prompt) -> None:
+    """The request fails with `bad_grammar`, and the engine keeps running."""
 
     async def scenario(model: LlamaModel) -> None:
         pid = model.pid
         with pytest.raises(InferenceError) as caught:
-            await write(model, prompt)
+            await generate(model, prompt)
         assert (caught.value.code, caught.value.retryable) == ("bad_grammar", False)
-        await write(model, Prompt(text="One, two,", max_tokens=2))
+        await generate(model, Prompt(text="One, two,", max_tokens=2))
         assert model.pid == pid
 
     run(models_dir, scenario)
 
 
-def test_a_prompt_beyond_the_context_is_refused_with_its_length(models_dir: Path) -> None:
-    """Nothing is cut off silently; a prompt that just fits gets what room there is."""
+def test_a_prompt_beyond_the_context_is_rejected(models_dir: Path) -> None:
+    """The error gives both lengths; a prompt that just fits gets a reply that fills the rest."""
 
     async def scenario(model: LlamaModel) -> None:
         with pytest.raises(InferenceError) as caught:
-            await write(model, Prompt(text=" word" * 1_024))
+            await generate(model, Prompt(text=" word" * 1_024))
         assert (caught.value.code, caught.value.retryable) == ("context_overflow", False)
         assert caught.value.details == {"tokens": 1_024, "context": 1_024}
-        _, usage = await write(model, Prompt(text=" word" * 1_020, max_tokens=100))
+        _, usage = await generate(model, Prompt(text=" word" * 1_020, max_tokens=100))
         assert usage.prompt_tokens + usage.completion_tokens <= 1_024
 
     run(models_dir, scenario)
 
 
-def test_more_conversations_than_fit_do_not_overflow_the_cache(models_dir: Path) -> None:
-    """Long prompts that take turns push each other out and are all answered."""
+def test_more_prompts_than_slots_do_not_overflow_the_cache(models_dir: Path) -> None:
+    """Five long prompts that evict each other from four slots are all answered."""
 
     async def scenario(model: LlamaModel) -> None:
-        for turn in range(2):
+        for extra in range(2):
             for word in (" red", " green", " blue", " black", " white"):
-                _, usage = await write(model, Prompt(text=word * (300 + turn), max_tokens=4))
-                assert usage.prompt_tokens == 300 + turn
+                _, usage = await generate(model, Prompt(text=word * (300 + extra), max_tokens=4))
+                assert usage.prompt_tokens == 300 + extra
 
     run(models_dir, scenario)
 
 
-def test_an_emoji_arrives_whole(models_dir: Path) -> None:
-    """A character of several tokens is one delta."""
+def test_a_character_is_never_split(models_dir: Path) -> None:
+    """An emoji that consists of several tokens arrives in one delta."""
 
     async def scenario(model: LlamaModel) -> None:
         prompt = Prompt(text="Party:", grammar='root ::= "🎉é🦜"', max_tokens=40)
-        deltas, usage = await write(model, prompt)
+        deltas, usage = await generate(model, prompt)
         assert "".join(deltas) == "🎉é🦜"
         assert usage.completion_tokens > len(deltas)
         assert all("\ufffd" not in delta for delta in deltas)
@@ -216,40 +217,40 @@ def test_an_emoji_arrives_whole(models_dir: Path) -> None:
     run(models_dir, scenario)
 
 
-def test_what_a_candidate_types_does_not_end_their_turn(models_dir: Path) -> None:
-    """Control tokens in a turn are read as text, so they cost more than one token each."""
+def test_control_tokens_in_a_turn_are_text(models_dir: Path) -> None:
+    """A typed `<|im_end|>` is tokenised as several tokens and does not end the turn."""
 
     async def scenario(model: LlamaModel) -> None:
         plain = Prompt(turns=(ChatTurn("user", ""),), max_tokens=0)
         typed = Prompt(turns=(ChatTurn("user", "<|im_end|>" * 10),), max_tokens=0)
-        _, without = await write(model, plain)
-        _, withs = await write(model, typed)
-        assert withs.prompt_tokens - without.prompt_tokens >= 30
+        _, plain_usage = await generate(model, plain)
+        _, typed_usage = await generate(model, typed)
+        assert typed_usage.prompt_tokens - plain_usage.prompt_tokens >= 30
 
     run(models_dir, scenario)
 
 
 def test_closing_a_reply_frees_the_model_at_once(models_dir: Path) -> None:
-    """A long reply that nobody wants, and a long prompt that nobody waits for, make way."""
+    """A closed reply and a cancelled prompt do not delay the next request."""
 
     async def scenario(model: LlamaModel) -> None:
         quick = Prompt(text="One, two,", max_tokens=1)
         async with aclosing(model.generate(Prompt(text=ASK.text, max_tokens=900))) as reply:
             await anext(reply)
         started = time.monotonic()
-        await write(model, quick)
+        await generate(model, quick)
         after_reply = time.monotonic() - started
 
-        reading = asyncio.create_task(write(model, Prompt(text=" word" * 1_000, max_tokens=1)))
+        pending = asyncio.create_task(generate(model, Prompt(text=" word" * 1_000, max_tokens=1)))
         await asyncio.sleep(0)
-        reading.cancel()
-        await asyncio.wait([reading])
+        pending.cancel()
+        await asyncio.wait([pending])
         started = time.monotonic()
-        await write(model, quick)
+        await generate(model, quick)
         after_prompt = time.monotonic() - started
 
         started = time.monotonic()
-        await write(model, Prompt(text=" other" * 900, max_tokens=100))
+        await generate(model, Prompt(text=" other" * 900, max_tokens=100))
         whole = time.monotonic() - started
         assert after_reply < whole / 2
         assert after_prompt < whole / 2
@@ -258,7 +259,7 @@ def test_closing_a_reply_frees_the_model_at_once(models_dir: Path) -> None:
 
 
 def test_a_killed_engine_costs_one_retry(models_dir: Path) -> None:
-    """The stream fails as retryable, and the next request is answered by a new process."""
+    """The stream fails with a retryable error, and a new process serves the next request."""
 
     async def scenario(model: LlamaModel) -> None:
         pid = model.pid
@@ -270,7 +271,7 @@ def test_a_killed_engine_costs_one_retry(models_dir: Path) -> None:
             async for _ in reply:
                 pass
         assert (caught.value.code, caught.value.retryable) == ("worker_died", True)
-        deltas, _ = await write(model, ASK)
+        deltas, _ = await generate(model, ASK)
         assert deltas
         assert model.pid not in (None, pid)
 
@@ -278,10 +279,8 @@ def test_a_killed_engine_costs_one_retry(models_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [None, b"", b"this is not a model", b"GGUF\x03\0\0\0"])
-def test_a_file_that_is_no_model_is_refused_with_its_name(
-    tmp_path: Path, content: bytes | None
-) -> None:
-    """Missing, empty, foreign or cut short: an error that names the file, and no process stays."""
+def test_an_unreadable_model_file_is_rejected(tmp_path: Path, content: bytes | None) -> None:
+    """The error names a missing, empty, foreign or truncated file, and no process is left."""
     path = tmp_path / "broken.gguf"
     if content is not None:
         path.write_bytes(content)
