@@ -53,7 +53,10 @@ MAX_BODY_BYTES = 512 * 1024
 
 
 def create_services(config: Config, clock: Clock | None = None) -> Services:
-    """Create all services. Raises NotFound if a model is not installed."""
+    """Create all services.
+
+    Raises NotFound if a model is not installed, BadRequest if a setting is invalid.
+    """
     clock = clock or SystemClock()
     data_dir = open_data_dir(config)
     rate_limiter = RateLimiter(
@@ -127,11 +130,7 @@ def create_services(config: Config, clock: Clock | None = None) -> Services:
 def create_app(services: Services) -> Litestar:
     """Create the HTTP application on services, which the caller starts and closes."""
     return Litestar(
-        route_handlers=[
-            *routes.HANDLERS,
-            InterviewController,
-            reject_plain_http,
-        ],
+        route_handlers=[*routes.HANDLERS, InterviewController, reject_plain_http],
         dependencies={"services": Provide(lambda: services, sync_to_thread=False)},
         exception_handlers=exception_handlers,
         openapi_config=OpenAPIConfig(

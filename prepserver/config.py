@@ -1,4 +1,4 @@
-"""Settings of the server: flags, environment and file, parsed once into one frozen struct.
+"""Server settings from flags, environment variables and a TOML file.
 
 A flag takes precedence over the environment, the environment over the file, and the file over the
 default. In the environment a list is separated by commas; on the command line its flag is repeated.
@@ -127,8 +127,8 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     reply_cache_ttl: Annotated[float, Meta(ge=60, le=2_678_400)] = 3_600.0
     """Seconds that a reply stays in the cache: one minute to 31 days."""
     metrics: Literal["administrators", "open", "off"] = "administrators"
-    """Access to `/metrics`: administrators with their access key, everyone who can reach the
-    server, or no one."""
+    """Access to `/metrics`: `administrators` (with their access key), `open` (every client that can
+    reach the server) or `off`."""
     call_log_text: bool = False
     """True to store prompts and replies in the call log. Otherwise the log contains figures
     only."""

@@ -38,7 +38,7 @@ __all__ = [
 
 
 class PrepServerError(Exception):
-    """An unexpected failure, and the base class of all errors that reach a caller."""
+    """An unexpected failure of the server. Base class of all errors that reach a caller."""
 
     default_code: ClassVar[ErrorCode] = ErrorCode.INTERNAL
     status: ClassVar[int] = 500
