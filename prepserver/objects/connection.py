@@ -1,4 +1,4 @@
-"""One client's socket as an object sees it: an identity, an attachment, and a bounded outbox."""
+"""A client's connection as an object sees it: an id, attached state, and a bounded outbox."""
 
 from collections import deque
 from typing import Any, Protocol
@@ -14,147 +14,151 @@ __all__ = ["Close", "Connection", "Socket"]
 MAX_QUEUED_BYTES = 1024 * 1024
 MAX_QUEUED_MESSAGES = 1_024
 MAX_TAGS = 10
-MAX_ATTACHMENT = 16_384
-"""Bytes of encoded attachment."""
-MAX_REASON = 123
-"""Bytes of a close frame's reason (RFC 6455, 5.5)."""
+MAX_STATE_BYTES = 16_384
+"""Maximum size of a connection's state, encoded as JSON."""
+MAX_REASON_BYTES = 123
+"""Maximum size of the reason in a close frame (RFC 6455, 5.5)."""
 
-NEVER_SENT = frozenset({1005, 1006, 1015})
-"""Close codes that a peer is told by its own library."""
+RESERVED_CODES = frozenset({1005, 1006, 1015})
+"""Close codes that a library reports locally and that must not be sent (RFC 6455, 7.4.1)."""
 
 
 class Close(Struct, frozen=True):
-    """How a connection ends. Raises ValueError for a code that is never sent."""
+    """The code and reason of a close frame. Raises ValueError for a code that may not be sent."""
 
     code: int
     reason: str = ""
 
     def __post_init__(self) -> None:
-        if self.code in NEVER_SENT or not 1000 <= self.code < 5000:
-            raise ValueError(f"the close code {self.code} is never sent")
+        if self.code in RESERVED_CODES or not 1000 <= self.code < 5000:
+            raise ValueError(f"the close code {self.code} may not be sent")
 
 
 class Socket(Protocol):
-    """What a connection writes to. Neither method waits or raises."""
+    """The transport that a connection writes to. Its methods neither wait nor raise."""
 
     def write(self, message: bytes) -> bool:
-        """Send one text message.
+        """Send one text message; return True while there is room for another.
 
-        False means that there is no room for another one yet; the socket calls the connection's
-        `drain` when there is.
+        After False, the socket calls the connection's `drain` once there is room again.
         """
 
     def close(self, code: int, reason: str) -> None:
-        """Say the last word."""
+        """Send a close frame and end the connection."""
 
 
 class Connection:
-    """What an object sends to.
+    """A connection that an object sends to.
 
-    A message goes straight to the socket while that has room, and waits here while it has not;
-    what waits are references, so that one message to many slow clients is held once. A client that
-    does not keep up is closed, never waited for.
+    A message goes straight to the socket while that has room, and is queued otherwise. The queue
+    holds references, so one message to many slow clients is stored once. A client that falls too
+    far behind is disconnected; the object never waits for it.
     """
 
     __slots__ = (
-        "_attachment",
         "_full",
-        "_queued",
+        "_queue",
+        "_queued_bytes",
         "_socket",
-        "_waiting",
+        "_state",
         "closing",
         "id",
         "tags",
     )
 
     def __init__(self, id: str, tags: tuple[str, ...] = ()) -> None:
+        """Raises BadRequest for more than `MAX_TAGS` tags."""
         if len(tags) > MAX_TAGS:
             raise BadRequest(f"A connection has at most {MAX_TAGS} tags.")
         self.id = id
         self.tags = tags
         self.closing: Close | None = None
-        self._attachment = b"null"
+        """The close frame that was sent, or that follows the queued messages."""
+        self._state = b"null"
         self._socket: Socket | None = None
         self._full = True
-        self._waiting: deque[bytes] = deque()
-        self._queued = 0
+        self._queue: deque[bytes] = deque()
+        self._queued_bytes = 0
 
     @property
     def state(self) -> Any:
-        """The attachment: plain data that an object keeps with a connection."""
-        return msgspec.json.decode(self._attachment)
+        """Plain data that the object attaches to the connection; it survives hibernation.
+
+        The setter raises BadRequest for more than `MAX_STATE_BYTES` of JSON.
+        """
+        return msgspec.json.decode(self._state)
 
     @state.setter
     def state(self, value: Any) -> None:
         encoded = msgspec.json.encode(value)
-        if len(encoded) > MAX_ATTACHMENT:
-            raise BadRequest(f"A connection's state is at most {MAX_ATTACHMENT} bytes.")
-        self._attachment = encoded
+        if len(encoded) > MAX_STATE_BYTES:
+            raise BadRequest(f"A connection's state is at most {MAX_STATE_BYTES} bytes.")
+        self._state = encoded
 
     # --- For the object -----------------------------------------------------------------------
 
     def push(self, message: bytes) -> None:
-        """Send one encoded message; closes the connection with 4008 when it is too far behind."""
+        """Send an encoded message; close the connection with 4008 if it is too far behind."""
         if self.closing is not None:
             return
         if not self._full and self._socket is not None:
             self._full = not self._socket.write(message)
             return
-        # The bound is on what waits already: one message larger than it, such as a long snapshot,
-        # still goes to a client that keeps up.
-        if self._queued >= MAX_QUEUED_BYTES or len(self._waiting) >= MAX_QUEUED_MESSAGES:
-            self._forget()
+        # The limit applies to the queue without this message: a single message above the limit,
+        # such as a long snapshot, still reaches a client that keeps up.
+        if self._queued_bytes >= MAX_QUEUED_BYTES or len(self._queue) >= MAX_QUEUED_MESSAGES:
+            self._clear_queue()
             self.close(CLOSE_SLOW, "too far behind: connect again to resume from a snapshot")
             return
-        self._waiting.append(message)
-        self._queued += len(message)
+        self._queue.append(message)
+        self._queued_bytes += len(message)
 
     def close(self, code: int, reason: str = "") -> None:
-        """End the connection after what waits; the first call counts.
+        """Close the connection after the queued messages; only the first call counts.
 
-        A reason that is too long for a close frame is cut. Raises ValueError for a code that
-        stands for the absence of one and is never sent.
+        A reason that is too long for a close frame is cut. Raises ValueError for a close code
+        that may not be sent.
         """
-        ending = Close(code, reason.encode()[:MAX_REASON].decode(errors="ignore"))
+        ending = Close(code, reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore"))
         if self.closing is None:
             self.closing = ending
-            if not self._waiting:
-                self._say_goodbye(ending)
+            if not self._queue:
+                self._close_socket(ending)
 
     # --- For the socket -----------------------------------------------------------------------
 
     def attach(self, socket: Socket) -> None:
-        """Write to this socket from now on, first what waits."""
+        """Write to this socket from now on, the queued messages first."""
         self._socket = socket
         self.drain()
 
     def drain(self) -> None:
-        """The socket has room: write what waits, as far as the room goes."""
+        """Write queued messages until the socket is full; called when it has room again."""
         if self._socket is None:
             return
         self._full = False
-        while self._waiting and not self._full:
-            message = self._waiting.popleft()
-            self._queued -= len(message)
+        while self._queue and not self._full:
+            message = self._queue.popleft()
+            self._queued_bytes -= len(message)
             self._full = not self._socket.write(message)
-        if self.closing is not None and not self._waiting:
-            self._say_goodbye(self.closing)
+        if self.closing is not None and not self._queue:
+            self._close_socket(self.closing)
 
     def detach(self) -> None:
-        """The client is gone: nothing that is sent to it goes anywhere any more."""
+        """Drop the socket of a client that is gone, and all messages to it from now on."""
         self._socket = None
-        self._forget()
+        self._clear_queue()
         if self.closing is None:
             self.closing = Close(1000)
 
     # ------------------------------------------------------------------------------------------
 
-    def _say_goodbye(self, ending: Close) -> None:
+    def _close_socket(self, ending: Close) -> None:
         if self._socket is not None:
-            # A socket hears it once.
+            # Cleared first: the socket is closed once.
             socket, self._socket = self._socket, None
             socket.close(ending.code, ending.reason)
 
-    def _forget(self) -> None:
-        self._waiting.clear()
-        self._queued = 0
+    def _clear_queue(self) -> None:
+        self._queue.clear()
+        self._queued_bytes = 0

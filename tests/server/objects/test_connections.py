@@ -1,4 +1,4 @@
-"""A client's socket as an object sees it: bounded, tagged, with a small attachment."""
+"""Connections of an object's room: a bounded outbox, tags, and a small attached state."""
 
 import asyncio
 import sys
@@ -9,9 +9,9 @@ import pytest
 
 from prepserver.errors import BadRequest, PrepServerError
 from prepserver.objects.connection import (
-    MAX_ATTACHMENT,
     MAX_QUEUED_BYTES,
     MAX_QUEUED_MESSAGES,
+    MAX_STATE_BYTES,
     Close,
     Connection,
 )
@@ -23,15 +23,15 @@ from tests.support.objects import alive, call_to, join
 
 
 class Speaker(DurableObject):
-    """Says things to its room."""
+    """Broadcasts to its room on request."""
 
-    def say(self, text: str, exclude: tuple[str, ...] = (), tag: str | None = None) -> None:
+    def broadcast(self, text: str, exclude: tuple[str, ...] = (), tag: str | None = None) -> None:
         self.context.broadcast(Caption(text=text), exclude=exclude, tag=tag)
 
     def tagged(self, tag: str) -> list[str]:
         return sorted(connection.id for connection in self.context.connections(tag))
 
-    def hang_up(self, code: int) -> None:
+    def close_all(self, code: int) -> None:
         self.context.broadcast(Caption(text="goodbye"))
         for connection in self.context.connections():
             self.context.close(connection, code, "")
@@ -41,12 +41,12 @@ class Speaker(DurableObject):
 
 
 @asynchronous
-async def test_a_broadcast_reaches_everybody_but_who_is_excluded(tmp_path: Path) -> None:
-    """One message, all connections, minus those named."""
+async def test_a_broadcast_reaches_all_but_the_excluded(tmp_path: Path) -> None:
+    """A broadcast reaches every connection in the room except those in `exclude`."""
     async with alive(tmp_path, Speaker) as registry:
         one, two = (join(registry, Speaker, "a", Connection(id)) for id in ("one", "two"))
-        await registry.call(call_to(Speaker, "a", Speaker.say, "not for one", ("one",)))
-        await registry.call(call_to(Speaker, "a", Speaker.say, "for all"))
+        await registry.call(call_to(Speaker, "a", Speaker.broadcast, "not for one", ("one",)))
+        await registry.call(call_to(Speaker, "a", Speaker.broadcast, "for all"))
         await one.until(lambda m: m == Caption(text="for all"))
         await two.until(lambda m: m == Caption(text="for all"))
         assert Caption(text="not for one") not in one.messages
@@ -54,38 +54,41 @@ async def test_a_broadcast_reaches_everybody_but_who_is_excluded(tmp_path: Path)
 
 
 @asynchronous
-async def test_tags_choose_connections(tmp_path: Path) -> None:
-    """A broadcast to a tag reaches the connections that carry it."""
+async def test_a_tag_selects_connections(tmp_path: Path) -> None:
+    """A broadcast to a tag reaches only the connections with that tag."""
     async with alive(tmp_path, Speaker) as registry:
         watching = join(registry, Speaker, "a", Connection("w", tags=("watching", "x")))
         talking = join(registry, Speaker, "a", Connection("t", tags=("talking",)))
-        await registry.call(call_to(Speaker, "a", Speaker.say, "for watchers", (), "watching"))
-        await registry.call(call_to(Speaker, "a", Speaker.say, "end"))
+        await registry.call(
+            call_to(Speaker, "a", Speaker.broadcast, "for watchers", (), "watching")
+        )
+        await registry.call(call_to(Speaker, "a", Speaker.broadcast, "end"))
         await watching.until(lambda m: m == Caption(text="for watchers"))
         await talking.until(lambda m: m == Caption(text="end"))
         assert Caption(text="for watchers") not in talking.messages
         assert await registry.call(call_to(Speaker, "a", Speaker.tagged, "x")) == ["w"]
 
 
-def test_more_than_ten_tags_are_refused() -> None:
-    """Ten are allowed, eleven are not."""
+def test_more_than_ten_tags_are_rejected() -> None:
+    """A connection accepts ten tags and rejects eleven."""
     Connection("c", tags=tuple(map(str, range(10))))
     with pytest.raises(BadRequest):
         Connection("c", tags=tuple(map(str, range(11))))
 
 
-def test_an_attachment_is_plain_data_of_at_most_16_kib() -> None:
-    """What an object keeps with a connection is encoded, copied and bounded."""
+def test_the_state_is_plain_data_of_at_most_16_kib() -> None:
+    """The state is encoded when it is set, so later changes to the value have no effect, and it is
+    limited in size."""
     connection = Connection("c")
     assert connection.state is None
-    kept = {"user": "u", "list": [1, 2]}
-    connection.state = kept
-    kept["user"] = "changed outside"
+    value = {"user": "u", "list": [1, 2]}
+    connection.state = value
+    value["user"] = "changed outside"
     assert connection.state == {"user": "u", "list": [1, 2]}
-    connection.state = "x" * (MAX_ATTACHMENT - 2)
+    connection.state = "x" * (MAX_STATE_BYTES - 2)
     with pytest.raises(BadRequest):
-        connection.state = "x" * (MAX_ATTACHMENT - 1)
-    assert len(connection.state) == MAX_ATTACHMENT - 2
+        connection.state = "x" * (MAX_STATE_BYTES - 1)
+    assert len(connection.state) == MAX_STATE_BYTES - 2
 
 
 @pytest.mark.parametrize(
@@ -94,8 +97,9 @@ def test_an_attachment_is_plain_data_of_at_most_16_kib() -> None:
     ids=["long", "short"],
 )
 @asynchronous
-async def test_a_slow_client_is_closed_with_a_code_that_tells_it_to_resume(message: bytes) -> None:
-    """Its outbox is bounded in bytes and in messages, and emptied at the bound."""
+async def test_a_slow_client_is_closed_with_4008(message: bytes) -> None:
+    """The outbox is limited in bytes and in messages; at the limit it is cleared and the connection
+    closed."""
     connection = Connection("c")
     sink = FakeSocket(connection, capacity=1)
     connection.push(b"fills the socket")
@@ -104,7 +108,7 @@ async def test_a_slow_client_is_closed_with_a_code_that_tells_it_to_resume(messa
         connection.push(message)
         pushed += 1
         assert pushed <= MAX_QUEUED_MESSAGES + 1
-    # The one that crosses the bound is taken, the next one is too much.
+    # The message that crosses the limit is still queued; the next one is not.
     assert pushed == (12 if len(message) > 1 else MAX_QUEUED_MESSAGES + 1)
     connection.push(b"after the end")
     assert await sink.next() == b"fills the socket"
@@ -113,19 +117,19 @@ async def test_a_slow_client_is_closed_with_a_code_that_tells_it_to_resume(messa
     assert "resume" in connection.closing.reason
 
 
-def test_what_many_slow_clients_wait_for_is_held_once() -> None:
-    """Each holds a reference to the message, not a copy of it."""
+def test_a_message_to_many_slow_clients_is_stored_once() -> None:
+    """Each queue holds a reference to the message, not a copy."""
     message = b"x" * 1_000
     before = sys.getrefcount(message)
-    waiting = [Connection(str(number)) for number in range(100)]
-    for connection in waiting:
+    connections = [Connection(str(number)) for number in range(100)]
+    for connection in connections:
         connection.push(message)
     assert sys.getrefcount(message) == before + 100
 
 
 @asynchronous
-async def test_a_client_that_keeps_up_gets_even_a_message_larger_than_the_bound() -> None:
-    """A long transcript's snapshot goes to whoever has read all before it."""
+async def test_a_message_above_the_limit_reaches_a_client_that_keeps_up() -> None:
+    """A client with an empty queue receives a message of any size, such as a long snapshot."""
     connection = Connection("c")
     sink = FakeSocket(connection, capacity=1)
     for _ in range(3):
@@ -135,8 +139,8 @@ async def test_a_client_that_keeps_up_gets_even_a_message_larger_than_the_bound(
 
 
 @asynchronous
-async def test_messages_keep_their_order_around_a_full_socket() -> None:
-    """What waits leaves before what comes later, however often the socket fills up."""
+async def test_messages_stay_in_order_around_a_full_socket() -> None:
+    """Queued messages leave before later ones, however often the socket fills up."""
     connection = Connection("c")
     connection.push(b"0")
     sink = FakeSocket(connection, capacity=2)
@@ -149,15 +153,17 @@ async def test_messages_keep_their_order_around_a_full_socket() -> None:
 
 @asynchronous
 async def test_a_slow_client_does_not_hold_up_the_others(tmp_path: Path) -> None:
-    """One client that never reads is closed; the one beside it has every message."""
+    """A client that never reads is closed; another in the same room receives every message."""
     async with alive(tmp_path, Speaker) as registry:
         slow = Connection("slow")
         registry.connect("Speaker", "a", slow)
         quick = join(registry, Speaker, "a", Connection("quick"))
         await quick.next(Caption)
         for number in range(20):
-            await registry.call(call_to(Speaker, "a", Speaker.say, f"{number} {'x' * 100_000}"))
-            await asyncio.sleep(0)  # the quick one reads
+            await registry.call(
+                call_to(Speaker, "a", Speaker.broadcast, f"{number} {'x' * 100_000}")
+            )
+            await asyncio.sleep(0)  # lets the quick client read
         await quick.until(lambda m: isinstance(m, Caption) and m.text.startswith("19 "))
         assert slow.closing is not None
         assert slow.closing.code == CLOSE_SLOW
@@ -165,8 +171,8 @@ async def test_a_slow_client_does_not_hold_up_the_others(tmp_path: Path) -> None
 
 
 @asynchronous
-async def test_a_close_comes_after_what_was_sent_and_the_first_one_counts() -> None:
-    """Nothing that waits is lost by closing, and nothing is taken after it."""
+async def test_a_close_follows_queued_messages_and_only_the_first_counts() -> None:
+    """Closing loses no queued message, and messages pushed after it are dropped."""
     connection = Connection("c")
     connection.push(b"one")
     connection.close(1000, "done")
@@ -182,37 +188,37 @@ async def test_a_close_comes_after_what_was_sent_and_the_first_one_counts() -> N
 
 
 def test_a_long_reason_is_cut_between_characters() -> None:
-    """A close frame holds 123 bytes of reason; the close itself is never lost."""
+    """A reason of more than 123 bytes is cut at a character; the close frame is still sent."""
     connection = Connection("c")
     connection.close(1011, "ü" * 100)
     assert connection.closing == Close(1011, "ü" * 61)
 
 
 @pytest.mark.parametrize("code", [1005, 1006, 1015])
-def test_codes_that_stand_for_no_code_are_never_sent(code: int) -> None:
-    """A peer derives them by itself; sending one is an error in the program."""
-    with pytest.raises(ValueError, match="never sent"):
+def test_reserved_close_codes_are_rejected(code: int) -> None:
+    """Closing with 1005, 1006 or 1015 raises ValueError."""
+    with pytest.raises(ValueError, match="close code"):
         Connection("c").close(code)
 
 
 @asynchronous
-async def test_a_handler_that_closes_with_such_a_code_fails_before_anything_leaves(
+async def test_a_handler_that_closes_with_a_reserved_code_fails(
     tmp_path: Path,
 ) -> None:
-    """The transaction is undone; the object and its connections go on."""
+    """Its transaction is rolled back and nothing is sent; the object and its connections continue."""
     async with alive(tmp_path, Speaker) as registry:
         client = join(registry, Speaker, "a", Connection("c"))
         await client.next(Caption)
         with pytest.raises(PrepServerError):
-            await registry.call(call_to(Speaker, "a", Speaker.hang_up, 1006))
-        await registry.call(call_to(Speaker, "a", Speaker.say, "still here"))
+            await registry.call(call_to(Speaker, "a", Speaker.close_all, 1006))
+        await registry.call(call_to(Speaker, "a", Speaker.broadcast, "still here"))
         await client.until(lambda m: m == Caption(text="still here"))
         assert Caption(text="goodbye") not in client.messages
 
 
 @asynchronous
-async def test_a_client_that_is_gone_is_written_to_no_more() -> None:
-    """What waited is forgotten, and what comes is dropped."""
+async def test_a_detached_connection_drops_messages() -> None:
+    """Detaching clears the queue, and later messages are dropped."""
     connection = Connection("c")
     sink = FakeSocket(connection, capacity=1)
     connection.push(b"one")

@@ -1,4 +1,5 @@
-"""How an object comes to life, is released, comes back, and goes for good."""
+"""The life cycle of an object: waking, hibernating, being destroyed, and the shutdown of the
+registry."""
 
 import asyncio
 import os
@@ -23,14 +24,14 @@ from tests.support.objects import Gate, alive, call_to, eventually, in_time, joi
 
 
 class Diary(DurableObject):
-    """Writes down what happens to it, in memory and in its database."""
+    """Records events, in memory and in its database."""
 
     migrations = ("CREATE TABLE lines (text TEXT NOT NULL);",)
-    born = 0
+    built = 0
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        Diary.born += 1
+        Diary.built += 1
         self.memory: list[str] = []
 
     def write(self, text: str) -> list[str]:
@@ -41,7 +42,7 @@ class Diary(DurableObject):
     def stored(self) -> list[str]:
         return [row[0] for row in self.context.storage.sql("SELECT text FROM lines ORDER BY rowid")]
 
-    def burn(self) -> None:
+    def destroy(self) -> None:
         self.context.tell(call_to(Diary, "neighbour", Diary.write, "it is gone"))
         self.context.destroy()
 
@@ -50,11 +51,11 @@ class Diary(DurableObject):
         return [(each.id, each.state) for each in self.context.connections(tag)]
 
     def work(self, seconds: float) -> None:
-        async def worked() -> None:
+        async def work_and_post() -> None:
             await self.context.clock.sleep(seconds)
             self.context.post("worked")
 
-        self.context.spawn(worked, "work")
+        self.context.spawn(work_and_post, "work")
 
     def on_event(self, event: object) -> None:
         self.write(str(event))
@@ -67,13 +68,13 @@ class Diary(DurableObject):
 
 
 @pytest.fixture(autouse=True)
-def _nobody_born() -> None:
-    Diary.born = 0
+def _reset_count() -> None:
+    Diary.built = 0
 
 
 @asynchronous
-async def test_handlers_run_one_after_the_other_in_the_order_of_arrival(tmp_path: Path) -> None:
-    """A hundred calls at once are as a hundred calls in a row."""
+async def test_handlers_run_in_order_of_arrival(tmp_path: Path) -> None:
+    """A hundred concurrent calls have the effect of a hundred calls in sequence."""
     async with alive(tmp_path, Diary) as registry:
         calls = [registry.call(call_to(Diary, "a", Diary.write, str(n))) for n in range(100)]
         await asyncio.gather(*calls)
@@ -83,18 +84,19 @@ async def test_handlers_run_one_after_the_other_in_the_order_of_arrival(tmp_path
 
 
 @asynchronous
-async def test_racing_activations_make_one_instance(tmp_path: Path) -> None:
-    """Two hundred events that find the object asleep wake it once."""
+async def test_concurrent_events_wake_an_object_once(tmp_path: Path) -> None:
+    """Two hundred events for an object that is not in memory build one instance."""
     async with alive(tmp_path, Diary) as registry:
         await asyncio.gather(
             *(registry.call(call_to(Diary, "a", Diary.stored)) for _ in range(200))
         )
-        assert Diary.born == 1
+        assert Diary.built == 1
 
 
 @asynchronous
 async def test_names_are_never_paths(tmp_path: Path) -> None:
-    """A name full of slashes and dots stays inside the data directory, and names do not collide."""
+    """A name with slashes and dots cannot leave the data directory, and different names never share
+    a file."""
     async with alive(tmp_path / "data", Diary) as registry:
         for name in ("../../escape", "/etc/passwd", "a/b", "a b", "ü", ""):
             await registry.call(call_to(Diary, name, Diary.write, name))
@@ -108,10 +110,8 @@ def _names(folder: Path) -> list[str]:
 
 
 @asynchronous
-async def test_nothing_is_served_before_on_start_has_ended(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Events wait for the first transaction to be durable."""
+async def test_events_wait_for_on_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Events are handled after the transaction of `on_start` is durable."""
 
     class Starting(Diary):
         def on_start(self) -> None:
@@ -128,10 +128,10 @@ async def test_nothing_is_served_before_on_start_has_ended(
 
 @pytest.mark.parametrize("kind_of_error", [RuntimeError, Conflict])
 @asynchronous
-async def test_a_failed_start_is_tried_again_by_the_next_event(
+async def test_a_failed_start_is_repeated_by_the_next_event(
     tmp_path: Path, kind_of_error: type[Exception]
 ) -> None:
-    """A start that raises leaves no half-made instance and no open database behind."""
+    """A start that raises leaves no instance and no open database behind."""
     fails = [True]
 
     class Stubborn(Diary):
@@ -149,8 +149,9 @@ async def test_a_failed_start_is_tried_again_by_the_next_event(
 
 
 @asynchronous
-async def test_an_idle_object_is_released_and_comes_back(tmp_path: Path) -> None:
-    """After ten seconds of nothing the instance is gone; the next event finds what was stored."""
+async def test_an_idle_object_is_released_and_woken_again(tmp_path: Path) -> None:
+    """After ten seconds without events the instance is released; the next event finds the stored
+    state."""
     clock = ManualClock()
     async with alive(tmp_path, Diary, clock=clock) as registry:
         await registry.call(call_to(Diary, "a", Diary.write, "one"))
@@ -161,13 +162,13 @@ async def test_an_idle_object_is_released_and_comes_back(tmp_path: Path) -> None
         await in_time(clock, lambda: registry.counts.live + registry.counts.hibernating == 0)
         assert await registry.call(call_to(Diary, "a", Diary.write, "two")) == ["two"]
         assert await registry.call(call_to(Diary, "a", Diary.stored)) == ["one", "two"]
-        assert Diary.born == 2
+        assert Diary.built == 2
 
 
 @asynchronous
 async def test_an_object_that_stored_nothing_leaves_no_file(tmp_path: Path) -> None:
-    """Whoever names one that never was, or is gone, does not fill the disk; what is stored in it
-    later stays."""
+    """Calls of an object that never stored anything leave no file; once it stores something, the
+    file stays."""
     clock = ManualClock()
     async with alive(tmp_path, Diary, clock=clock) as registry:
         assert await registry.call(call_to(Diary, "a", Diary.stored)) == []
@@ -187,10 +188,10 @@ async def test_an_object_that_stored_nothing_leaves_no_file(tmp_path: Path) -> N
 
 
 @asynchronous
-async def test_an_event_during_the_release_finds_the_one_instance(
+async def test_an_event_during_the_release_reaches_the_same_instance(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An object that is being released when an event comes is not forgotten while it is alive."""
+    """An object that an event wakes while it is being released stays in the registry."""
     clock = ManualClock()
     async with alive(tmp_path, Diary, clock=clock) as registry:
         await registry.call(call_to(Diary, "a", Diary.write, "one"))
@@ -198,7 +199,7 @@ async def test_an_event_during_the_release_finds_the_one_instance(
         close = Storage.close
         late: list[Future[Any]] = []
 
-        def close_as_an_event_comes(storage: Storage) -> None:
+        def close_during_an_event(storage: Storage) -> None:
             close(storage)
             if not late:
                 future = asyncio.run_coroutine_threadsafe(
@@ -207,7 +208,7 @@ async def test_an_event_during_the_release_finds_the_one_instance(
                 late.append(future)
 
         loop = asyncio.get_running_loop()
-        monkeypatch.setattr(Storage, "close", close_as_an_event_comes)
+        monkeypatch.setattr(Storage, "close", close_during_an_event)
         await clock.advance(11)
         await eventually(lambda: bool(late))
         assert await asyncio.wrap_future(late[0]) == ["one"]
@@ -216,9 +217,9 @@ async def test_an_event_during_the_release_finds_the_one_instance(
 
 
 @asynchronous
-async def test_an_idle_object_hibernates_under_its_open_sockets(tmp_path: Path) -> None:
-    """Instance and database go, clients and what is attached to them stay, and the next event
-    finds the room as it was."""
+async def test_an_idle_object_hibernates_with_open_connections(tmp_path: Path) -> None:
+    """The instance and the database are released; connections and their state stay, and the next
+    event finds the room unchanged."""
     clock = ManualClock()
     async with alive(tmp_path, Diary, clock=clock) as registry:
         client = join(registry, Diary, "a", Connection("c", tags=("phone",)))
@@ -237,12 +238,12 @@ async def test_an_idle_object_hibernates_under_its_open_sockets(tmp_path: Path) 
             ("c", {"user": "u"})
         ]
         await client.until(lambda m: m == Caption(text="good morning"))
-        assert Diary.born == 2
+        assert Diary.built == 2
 
 
 @asynchronous
-async def test_an_object_at_work_does_not_hibernate(tmp_path: Path) -> None:
-    """Work beside the object keeps its instance, however long it takes."""
+async def test_an_object_with_running_work_does_not_hibernate(tmp_path: Path) -> None:
+    """Work beside the object keeps its instance alive for as long as it runs."""
     clock = ManualClock()
     async with alive(tmp_path, Diary, clock=clock) as registry:
         await registry.call(call_to(Diary, "a", Diary.work, 60.0))
@@ -254,8 +255,8 @@ async def test_an_object_at_work_does_not_hibernate(tmp_path: Path) -> None:
 
 
 @asynchronous
-async def test_an_object_may_store_what_must_last_before_it_hibernates(tmp_path: Path) -> None:
-    """`on_hibernate` is a handler like any other; one that fails does not keep the object."""
+async def test_on_hibernate_may_write(tmp_path: Path) -> None:
+    """`on_hibernate` runs in a transaction; if it raises, the object hibernates all the same."""
 
     class Tidy(Diary):
         def on_hibernate(self) -> None:
@@ -267,14 +268,14 @@ async def test_an_object_may_store_what_must_last_before_it_hibernates(tmp_path:
     async with alive(tmp_path, Tidy, clock=clock) as registry:
         await registry.call(call_to(Tidy, "a", Tidy.stored))
         for _ in range(2):
-            born = Diary.born
+            built = Diary.built
             await in_time(clock, lambda: registry.counts.live == 0)
             assert await registry.call(call_to(Tidy, "a", Tidy.stored)) == ["good night 0"]
-            assert Diary.born > born
+            assert Diary.built > built
 
 
 @asynchronous
-async def test_a_client_that_is_gone_before_its_turn_is_never_in_the_room(tmp_path: Path) -> None:
+async def test_a_client_that_leaves_before_it_is_admitted_never_joins(tmp_path: Path) -> None:
     """A socket that opens and closes at once leaves nothing that keeps the object alive."""
     async with alive(tmp_path, Diary) as registry:
         client = join(registry, Diary, "a", Connection("c"))
@@ -284,8 +285,8 @@ async def test_a_client_that_is_gone_before_its_turn_is_never_in_the_room(tmp_pa
 
 
 @asynchronous
-async def test_a_client_that_returns_replaces_its_old_connection(tmp_path: Path) -> None:
-    """The same connection id twice is one client: the old socket is ended, the new one served."""
+async def test_a_reconnect_replaces_the_old_connection(tmp_path: Path) -> None:
+    """A second connection with the same id is the same client: the old socket is closed."""
     async with alive(tmp_path, Diary) as registry:
         old = join(registry, Diary, "a", Connection("same"))
         await old.next(Caption)
@@ -299,51 +300,52 @@ async def test_a_client_that_returns_replaces_its_old_connection(tmp_path: Path)
 
 
 @asynchronous
-async def test_a_destroyed_object_leaves_nothing_and_ends_its_clients(tmp_path: Path) -> None:
-    """Its file is gone before others hear of it; later events begin a new, empty object."""
+async def test_a_destroyed_object_leaves_no_file_and_closes_its_connections(tmp_path: Path) -> None:
+    """The file is removed before calls to other objects are sent; a later event starts a new, empty
+    object."""
     async with alive(tmp_path, Diary) as registry:
         client = join(registry, Diary, "a", Connection("c"))
         await registry.call(call_to(Diary, "a", Diary.write, "secret"))
         await registry.call(call_to(Diary, "neighbour", Diary.stored))
         path = registry.instance("Diary", "a").path
-        still_there: list[bool] = []
+        file_existed: list[bool] = []
         original = Diary.write
 
         def write(self: Diary, text: str) -> list[str]:
-            still_there.append(path.exists())
+            file_existed.append(path.exists())
             return original(self, text)
 
         Diary.write = write  # type: ignore[method-assign]
         try:
-            await registry.call(call_to(Diary, "a", Diary.burn))
+            await registry.call(call_to(Diary, "a", Diary.destroy))
             assert (await client.wait_closed()).code == 4004
-            await eventually(lambda: bool(still_there))
+            await eventually(lambda: bool(file_existed))
         finally:
             Diary.write = original  # type: ignore[method-assign]
-        assert still_there == [False]
+        assert file_existed == [False]
         assert not list(path.parent.glob(f"{path.name}*"))
         assert await registry.call(call_to(Diary, "neighbour", Diary.stored)) == ["it is gone"]
         assert await registry.call(call_to(Diary, "a", Diary.stored)) == []
 
 
 @asynchronous
-async def test_an_event_that_comes_too_late_is_told_that_the_object_is_gone(
+async def test_an_event_behind_the_removal_fails_with_not_found(
     tmp_path: Path,
 ) -> None:
-    """What was queued behind the removal is refused as not found, not served from a dead file."""
+    """An event queued behind the removal fails as deleted instead of reading a removed file."""
     async with alive(tmp_path, Diary) as registry:
         await registry.call(call_to(Diary, "a", Diary.write, "one"))
-        burning = registry.instance("Diary", "a").call("burn", ())
+        destroying = registry.instance("Diary", "a").call("destroy", ())
         late = registry.instance("Diary", "a").call("stored", ())
-        await burning
+        await destroying
         with pytest.raises(NotFound) as caught:
             await late
         assert caught.value.code == ErrorCode.DELETED
 
 
 @asynchronous
-async def test_stopping_ends_every_client_so_that_it_comes_back(tmp_path: Path) -> None:
-    """Close code 1012 tells clients to reconnect, and later events are refused."""
+async def test_stopping_closes_every_connection_with_1012(tmp_path: Path) -> None:
+    """Close code 1012 asks clients to reconnect; later events are rejected."""
     async with alive(tmp_path, Diary) as registry:
         client = join(registry, Diary, "a", Connection("c"))
         await client.next(Caption)
@@ -356,14 +358,12 @@ async def test_stopping_ends_every_client_so_that_it_comes_back(tmp_path: Path) 
         with pytest.raises(PrepServerError) as caught:
             await instance.call("stored", ())
         assert caught.value.code == ErrorCode.STOPPING
-        await client.leave()  # as the socket does after its end: no object is woken
-        assert Diary.born == 1
+        await client.leave()  # as the socket does after it closed: this must not wake the object
+        assert Diary.built == 1
 
 
 @asynchronous
-async def test_stopping_lets_what_was_begun_become_durable(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_stopping_waits_for_commits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A handler whose commit is under way when the server stops is not lost."""
     async with alive(tmp_path, Diary) as registry:
         await registry.call(call_to(Diary, "a", Diary.stored))
@@ -380,16 +380,16 @@ async def test_stopping_lets_what_was_begun_become_durable(
 
 
 @asynchronous
-async def test_a_second_registry_in_the_directory_is_refused(tmp_path: Path) -> None:
-    """One data directory has one owner, who is named to whoever comes second."""
+async def test_a_second_registry_in_the_directory_is_rejected(tmp_path: Path) -> None:
+    """A data directory has one owner; the error names its process."""
     async with alive(tmp_path, Diary):
         with pytest.raises(Conflict, match=f"process {os.getpid()}") as caught:
             await Registry(tmp_path, (), ManualClock()).start()
         assert caught.value.code == ErrorCode.DATA_DIR_IN_USE
 
 
-def test_a_killed_owner_leaves_the_directory_free(tmp_path: Path) -> None:
-    """The lock ends with its process, however that ends."""
+def test_a_killed_owner_releases_the_directory(tmp_path: Path) -> None:
+    """The lock ends with its process, even after SIGKILL."""
     hold = (
         "import asyncio, os, signal, sys\n"
         "from pathlib import Path\n"
