@@ -1,4 +1,4 @@
-"""One alarm for each object: stored with its state, fired at least once, found again."""
+"""Alarms: they fire once at their time, are retried, and survive crashes and a lost index."""
 
 import asyncio
 import itertools
@@ -22,75 +22,75 @@ START = ManualClock().now()
 
 
 class Bell(DurableObject):
-    """Rings when its alarm fires; `fail` times it raises instead."""
+    """Records when its alarm fires; the next `failures` times it raises instead."""
 
-    rung: list[tuple[float, int]]
-    """Of all bells: seconds since the start, and the retry count."""
+    fired: list[tuple[float, int]]
+    """Seconds since the start and retry count of each alarm, of all bells."""
     failures = 0
     error: Exception = RuntimeError("cracked")
-    again: float | None = None
+    repeat_after: float | None = None
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
 
-    def wind(self, seconds: float | None) -> float | None:
+    def set_alarm(self, seconds: float | None) -> float | None:
         if seconds is None:
             self.context.delete_alarm()
         else:
             self.context.set_alarm(self.context.clock.now() + seconds)
         return self.context.get_alarm()
 
-    def wind_and_fail(self, seconds: float) -> None:
-        self.wind(seconds)
-        raise BadRequest("changed my mind")
+    def set_alarm_and_fail(self, seconds: float) -> None:
+        self.set_alarm(seconds)
+        raise BadRequest("rejected")
 
-    def due(self) -> float | None:
+    def get_alarm(self) -> float | None:
         return self.context.get_alarm()
 
-    def nothing(self) -> None:
+    def do_nothing(self) -> None:
         return
 
     def on_alarm(self, retry_count: int) -> None:
-        Bell.rung.append((self.context.clock.now() - START, retry_count))
-        assert self.context.get_alarm() is None, "while it fires there is no alarm"
+        Bell.fired.append((self.context.clock.now() - START, retry_count))
+        assert self.context.get_alarm() is None, "the alarm is deleted before its handler runs"
         if Bell.failures:
             Bell.failures -= 1
             raise Bell.error
-        if Bell.again is not None:
-            self.context.set_alarm(self.context.clock.now() + Bell.again)
-            Bell.again = None
+        if Bell.repeat_after is not None:
+            self.context.set_alarm(self.context.clock.now() + Bell.repeat_after)
+            Bell.repeat_after = None
 
 
 @pytest.fixture(autouse=True)
-def _silence() -> None:
-    Bell.rung, Bell.failures, Bell.error, Bell.again = [], 0, RuntimeError("cracked"), None
+def _reset_bell() -> None:
+    Bell.fired, Bell.failures, Bell.error, Bell.repeat_after = [], 0, RuntimeError("cracked"), None
 
 
-async def settled(registry: Registry, name: str = "a") -> None:
-    """Wait until what was fired is done: the mailbox is in order."""
+async def wait_for_alarms(registry: Registry, name: str = "a") -> None:
+    """Wait until the alarms that have fired are handled."""
     await eventually(lambda: not registry._detached)
-    await registry.call(call_to(Bell, name, Bell.nothing))
+    await registry.call(call_to(Bell, name, Bell.do_nothing))
 
 
-async def pass_seconds(clock: ManualClock, registry: Registry, seconds: float) -> None:
-    """Quarter by quarter, each with all that it leads to."""
+async def advance(clock: ManualClock, registry: Registry, seconds: float) -> None:
+    """Advance the clock by quarters of a second, and wait for the alarms of each."""
     for _ in range(int(seconds * 4)):
         await clock.advance(0.25)
-        await settled(registry)
+        await wait_for_alarms(registry)
 
 
 @asynchronous
 async def test_an_alarm_fires_once_at_its_time(tmp_path: Path) -> None:
-    """Not before, within a second after, and then there is none."""
+    """An alarm fires within a second after it is due, and only once."""
     clock = ManualClock()
     async with alive(tmp_path, Bell, clock=clock) as registry:
-        assert await registry.call(call_to(Bell, "a", Bell.wind, 30)) == START + 30
-        await pass_seconds(clock, registry, 29)
-        assert Bell.rung == []
-        await pass_seconds(clock, registry, 2)
-        assert await registry.call(call_to(Bell, "a", Bell.due)) is None
-        await pass_seconds(clock, registry, 60)
-        [(at, retry)] = Bell.rung
+        assert await registry.call(call_to(Bell, "a", Bell.set_alarm, 30)) == START + 30
+        await advance(clock, registry, 29)
+        assert Bell.fired == []
+        await advance(clock, registry, 2)
+        assert await registry.call(call_to(Bell, "a", Bell.get_alarm)) is None
+        await advance(clock, registry, 60)
+        [(at, retry)] = Bell.fired
         assert 30 <= at <= 31
         assert retry == 0
 
@@ -100,112 +100,111 @@ async def test_an_alarm_fires_once_at_its_time(tmp_path: Path) -> None:
 async def test_a_new_alarm_replaces_the_earlier_one(
     tmp_path: Path, first: float, second: float
 ) -> None:
-    """Whether it is later or sooner, only the last one set fires."""
+    """Only the alarm that was set last fires, be it later or sooner."""
     clock = ManualClock()
     async with alive(tmp_path, Bell, clock=clock) as registry:
-        await registry.call(call_to(Bell, "a", Bell.wind, first))
-        await registry.call(call_to(Bell, "a", Bell.wind, second))
-        await pass_seconds(clock, registry, 30)
-        [(at, _)] = Bell.rung
+        await registry.call(call_to(Bell, "a", Bell.set_alarm, first))
+        await registry.call(call_to(Bell, "a", Bell.set_alarm, second))
+        await advance(clock, registry, 30)
+        [(at, _)] = Bell.fired
         assert second <= at <= second + 1
 
 
 @asynchronous
 async def test_a_deleted_alarm_does_not_fire(tmp_path: Path) -> None:
-    """After delete there is nothing to wait for."""
+    """A deleted alarm is gone."""
     clock = ManualClock()
     async with alive(tmp_path, Bell, clock=clock) as registry:
-        await registry.call(call_to(Bell, "a", Bell.wind, 5))
-        assert await registry.call(call_to(Bell, "a", Bell.wind, None)) is None
-        await pass_seconds(clock, registry, 10)
-        assert Bell.rung == []
+        await registry.call(call_to(Bell, "a", Bell.set_alarm, 5))
+        assert await registry.call(call_to(Bell, "a", Bell.set_alarm, None)) is None
+        await advance(clock, registry, 10)
+        assert Bell.fired == []
 
 
 @asynchronous
 async def test_an_alarm_set_in_its_own_handler_fires_again(tmp_path: Path) -> None:
-    """A handler may wind the alarm up anew."""
-    Bell.again = 4
+    """The handler of an alarm may set the next one."""
+    Bell.repeat_after = 4
     clock = ManualClock()
     async with alive(tmp_path, Bell, clock=clock) as registry:
-        await registry.call(call_to(Bell, "a", Bell.wind, 2))
-        await pass_seconds(clock, registry, 12)
-        assert [round(at) for at, _ in Bell.rung] == [2, 6]
+        await registry.call(call_to(Bell, "a", Bell.set_alarm, 2))
+        await advance(clock, registry, 12)
+        assert [round(at) for at, _ in Bell.fired] == [2, 6]
 
 
 @pytest.mark.parametrize("error", [RuntimeError("cracked"), BadRequest("no")])
 @asynchronous
-async def test_a_failing_alarm_is_retried_after_2_s_doubling_six_times(
-    tmp_path: Path, error: Exception
-) -> None:
-    """Each try knows its number; after the sixth retry the alarm is left."""
+async def test_a_failing_alarm_is_retried_six_times(tmp_path: Path, error: Exception) -> None:
+    """Retries come after 2, 4, 8, 16, 32 and 64 seconds, each with its number; then the alarm is
+    abandoned."""
     Bell.failures, Bell.error = 100, error
     clock = ManualClock()
     async with alive(tmp_path, Bell, clock=clock) as registry:
-        await registry.call(call_to(Bell, "a", Bell.wind, 1))
-        await pass_seconds(clock, registry, 300)
-        assert [retry for _, retry in Bell.rung] == [0, 1, 2, 3, 4, 5, 6]
-        times = [at for at, _ in Bell.rung]
+        await registry.call(call_to(Bell, "a", Bell.set_alarm, 1))
+        await advance(clock, registry, 300)
+        assert [retry for _, retry in Bell.fired] == [0, 1, 2, 3, 4, 5, 6]
+        times = [at for at, _ in Bell.fired]
         waits = [round(b - a) for a, b in itertools.pairwise(times)]
         assert waits == [2, 4, 8, 16, 32, 64]
-        assert await registry.call(call_to(Bell, "a", Bell.due)) is None
+        assert await registry.call(call_to(Bell, "a", Bell.get_alarm)) is None
 
 
 @asynchronous
 async def test_a_retry_that_succeeds_is_the_last(tmp_path: Path) -> None:
-    """Two failures, then done."""
+    """An alarm that fails twice and then succeeds is not retried again."""
     Bell.failures = 2
     clock = ManualClock()
     async with alive(tmp_path, Bell, clock=clock) as registry:
-        await registry.call(call_to(Bell, "a", Bell.wind, 1))
-        await pass_seconds(clock, registry, 60)
-        assert [retry for _, retry in Bell.rung] == [0, 1, 2]
+        await registry.call(call_to(Bell, "a", Bell.set_alarm, 1))
+        await advance(clock, registry, 60)
+        assert [retry for _, retry in Bell.fired] == [0, 1, 2]
 
 
 @asynchronous
 async def test_an_alarm_survives_a_restart(tmp_path: Path) -> None:
-    """What was set in one process fires in the next."""
+    """An alarm that was set in one process fires in the next."""
     async with alive(tmp_path, Bell) as registry:
-        await registry.call(call_to(Bell, "a", Bell.wind, 30))
+        await registry.call(call_to(Bell, "a", Bell.set_alarm, 30))
     clock = ManualClock()
     async with alive(tmp_path, Bell, clock=clock) as registry:
-        await pass_seconds(clock, registry, 31)
-        assert [round(at) for at, _ in Bell.rung] == [30]
+        await advance(clock, registry, 31)
+        assert [round(at) for at, _ in Bell.fired] == [30]
 
 
 @asynchronous
-async def test_an_alarm_that_fell_due_while_down_fires_at_the_start(tmp_path: Path) -> None:
-    """Nobody has to ask, and five seconds are enough."""
+async def test_an_overdue_alarm_fires_after_the_start(tmp_path: Path) -> None:
+    """Alarms that fell due while the server was down fire within five seconds of its start."""
     async with alive(tmp_path, Bell) as registry:
-        await registry.call(call_to(Bell, "a", Bell.wind, 30))
-        await registry.call(call_to(Bell, "b", Bell.wind, 40))
+        await registry.call(call_to(Bell, "a", Bell.set_alarm, 30))
+        await registry.call(call_to(Bell, "b", Bell.set_alarm, 40))
     clock = ManualClock(START + 3_600)
     async with alive(tmp_path, Bell, clock=clock) as registry:
-        await pass_seconds(clock, registry, 5)
-        assert len(Bell.rung) == 2
+        await advance(clock, registry, 5)
+        assert len(Bell.fired) == 2
 
 
-@pytest.mark.parametrize("harm", ["lost", "damaged", "half filled"])
+@pytest.mark.parametrize("damage", ["lost", "damaged", "half filled"])
 @asynchronous
-async def test_a_lost_index_is_made_again_from_the_objects(tmp_path: Path, harm: str) -> None:
-    """The truth is in the objects: without a good index it is read from there."""
+async def test_a_lost_index_is_rebuilt_from_the_objects(tmp_path: Path, damage: str) -> None:
+    """Without a usable index, the alarms are read from the objects' files."""
     async with alive(tmp_path, Bell) as registry:
         for name in ("a", "b", "c"):
-            await registry.call(call_to(Bell, name, Bell.wind, 30))
-        await registry.call(call_to(Bell, "silent", Bell.due))
-    _harm(tmp_path / "alarms.sqlite", harm)
+            await registry.call(call_to(Bell, name, Bell.set_alarm, 30))
+        await registry.call(call_to(Bell, "silent", Bell.get_alarm))
+    _break_index(tmp_path / "alarms.sqlite", damage)
     clock = ManualClock()
     async with alive(tmp_path, Bell, clock=clock) as registry:
-        await pass_seconds(clock, registry, 31)
-        assert [round(at) for at, _ in Bell.rung] == [30, 30, 30]
+        await advance(clock, registry, 31)
+        assert [round(at) for at, _ in Bell.fired] == [30, 30, 30]
 
 
-def _harm(index: Path, harm: str) -> None:
-    match harm:
+def _break_index(index: Path, damage: str) -> None:
+    match damage:
         case "lost":
             index.unlink()
         case "damaged":
-            index.write_bytes(b"this is no database" * 1_000)
-        case "half filled":  # as when the process was killed while it made the index anew
+            index.write_bytes(b"not a database" * 1_000)
+        case "half filled":  # by a process that was killed during the rebuild
             connection = apsw.Connection(str(index))
             connection.execute("DELETE FROM alarms WHERE name != 'a'")
             connection.pragma("user_version", 0)
@@ -214,146 +213,147 @@ def _harm(index: Path, harm: str) -> None:
 
 @pytest.mark.parametrize("first", [None, 30])
 @asynchronous
-async def test_a_commit_that_fails_leaves_the_index_no_later_than_the_alarm(
+async def test_a_failed_commit_never_makes_the_index_late(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: float | None
 ) -> None:
-    """An alarm that was not saved may be looked for in vain, but the saved one is never missed."""
+    """The index may then have an entry that is too early, but the stored alarm is never missed."""
 
-    def refuse(storage: Storage) -> None:
+    def fail(storage: Storage) -> None:
         raise StorageError("the disk is full")
 
     clock = ManualClock()
     async with alive(tmp_path, Bell, clock=clock) as registry:
         if first is not None:
-            await registry.call(call_to(Bell, "a", Bell.wind, first))
+            await registry.call(call_to(Bell, "a", Bell.set_alarm, first))
         for seconds in (10, 60, None):
             with monkeypatch.context() as patch:
-                patch.setattr(Storage, "commit", refuse)
+                patch.setattr(Storage, "commit", fail)
                 with pytest.raises(PrepServerError):
-                    await registry.call(call_to(Bell, "a", Bell.wind, seconds))
+                    await registry.call(call_to(Bell, "a", Bell.set_alarm, seconds))
         with pytest.raises(BadRequest):
-            await registry.call(call_to(Bell, "a", Bell.wind_and_fail, 5))
-        await pass_seconds(clock, registry, 62)
-        assert [round(at) for at, _ in Bell.rung] == ([] if first is None else [30])
+            await registry.call(call_to(Bell, "a", Bell.set_alarm_and_fail, 5))
+        await advance(clock, registry, 62)
+        assert [round(at) for at, _ in Bell.fired] == ([] if first is None else [30])
 
 
 @asynchronous
-async def test_an_index_that_cannot_be_written_after_the_commit_is_no_failure(
+async def test_a_failed_index_write_after_the_commit_is_ignored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The alarm is durable already: the caller is told so, and it fires."""
+    """The alarm is durable by then: the call succeeds and the alarm fires."""
 
-    def refuse(*_: object) -> None:
+    def fail(*_: object) -> None:
         raise apsw.FullError("database or disk is full")
 
     clock = ManualClock()
     async with alive(tmp_path, Bell, clock=clock) as registry:
-        await registry.call(call_to(Bell, "a", Bell.wind, 5))
+        await registry.call(call_to(Bell, "a", Bell.set_alarm, 5))
         with monkeypatch.context() as patch:
-            patch.setattr(AlarmIndex, "write", refuse)
-            assert await registry.call(call_to(Bell, "a", Bell.wind, 20)) == START + 20
-        await pass_seconds(clock, registry, 25)
-        assert [round(at) for at, _ in Bell.rung] == [20]
+            patch.setattr(AlarmIndex, "write", fail)
+            assert await registry.call(call_to(Bell, "a", Bell.set_alarm, 20)) == START + 20
+        await advance(clock, registry, 25)
+        assert [round(at) for at, _ in Bell.fired] == [20]
 
 
 @asynchronous
-async def test_an_alarm_set_in_its_handler_fires_though_the_index_cannot_be_written(
+async def test_an_alarm_set_in_its_handler_fires_despite_a_failed_index_write(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The entry that woke the object is used up, and the new one is remembered all the same."""
+    """The entry that woke the object is used up; the new one is kept in memory."""
 
-    def refuse(*_: object) -> None:
+    def fail(*_: object) -> None:
         raise apsw.FullError("database or disk is full")
 
-    Bell.again = 4
+    Bell.repeat_after = 4
     clock = ManualClock()
     async with alive(tmp_path, Bell, clock=clock) as registry:
-        await registry.call(call_to(Bell, "a", Bell.wind, 2))
+        await registry.call(call_to(Bell, "a", Bell.set_alarm, 2))
         with monkeypatch.context() as patch:
-            patch.setattr(AlarmIndex, "write", refuse)
-            await pass_seconds(clock, registry, 3)
-        await pass_seconds(clock, registry, 5)
-        assert [round(at) for at, _ in Bell.rung] == [2, 6]
+            patch.setattr(AlarmIndex, "write", fail)
+            await advance(clock, registry, 3)
+        await advance(clock, registry, 5)
+        assert [round(at) for at, _ in Bell.fired] == [2, 6]
 
 
 @asynchronous
-async def test_a_crash_between_the_commit_and_the_index_loses_no_alarm(
+async def test_a_crash_between_commit_and_index_write_loses_no_alarm(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whether it was set for the first time, sooner or later: after the restart it fires at its
-    time, because an earlier time is in the index before the commit."""
+    """A new, an earlier and a later alarm all fire on time after the restart, because an earlier
+    time is in the index before the commit."""
     with monkeypatch.context() as patch:
         async with alive(tmp_path, Bell) as registry:
             for name in ("sooner", "later", "deleted"):
-                await registry.call(call_to(Bell, name, Bell.wind, 20))
+                await registry.call(call_to(Bell, name, Bell.set_alarm, 20))
             patch.setattr(AlarmIndex, "update", lambda *_: None)
             for name, seconds in (("first", 5), ("sooner", 10), ("later", 30), ("deleted", None)):
-                await registry.call(call_to(Bell, name, Bell.wind, seconds))
+                await registry.call(call_to(Bell, name, Bell.set_alarm, seconds))
     clock = ManualClock()
     async with alive(tmp_path, Bell, clock=clock) as registry:
-        await pass_seconds(clock, registry, 40)
-        assert [round(at) for at, _ in Bell.rung] == [5, 10, 30]
+        await advance(clock, registry, 40)
+        assert [round(at) for at, _ in Bell.fired] == [5, 10, 30]
 
 
 @asynchronous
-async def test_an_alarm_set_anew_after_a_failure_is_not_overwritten_by_the_retry(
+async def test_a_retry_does_not_overwrite_an_alarm_set_in_the_meantime(
     tmp_path: Path,
 ) -> None:
-    """Who sets the alarm between the failure and the note of it has the last word."""
+    """An alarm that is set between the failure and the scheduling of the retry stays as it is."""
     Bell.failures = 1
     clock = ManualClock()
     async with alive(tmp_path, Bell, clock=clock) as registry:
-        await registry.call(call_to(Bell, "a", Bell.wind, 1))
+        await registry.call(call_to(Bell, "a", Bell.set_alarm, 1))
         clock.jump(1.1)
         instance = registry.instance("Bell", "a")
         firing = asyncio.create_task(instance.fire_alarm())
         await asyncio.sleep(0)
-        winding = instance.call("wind", (30,))
-        await asyncio.gather(firing, winding)
-        assert await registry.call(call_to(Bell, "a", Bell.due)) == START + 31.1
+        setting = instance.call("set_alarm", (30,))
+        await asyncio.gather(firing, setting)
+        assert await registry.call(call_to(Bell, "a", Bell.get_alarm)) == START + 31.1
 
 
 @asynchronous
-async def test_an_object_that_cannot_be_reached_is_looked_at_again(
+async def test_an_unreachable_object_is_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When not even the retry can be noted, the alarm is not forgotten."""
+    """When not even the retry can be stored, the alarm fires again after five seconds."""
 
-    def refuse(storage: Storage) -> None:
+    def fail(storage: Storage) -> None:
         raise StorageError("the disk is full")
 
     clock = ManualClock()
     async with alive(tmp_path, Bell, clock=clock) as registry:
-        await registry.call(call_to(Bell, "a", Bell.wind, 1))
+        await registry.call(call_to(Bell, "a", Bell.set_alarm, 1))
         with monkeypatch.context() as patch:
-            patch.setattr(Storage, "commit", refuse)
-            await pass_seconds(clock, registry, 20)
-            tries = len(Bell.rung)
-            assert 2 <= tries <= 6
-        await pass_seconds(clock, registry, 6)
-        assert len(Bell.rung) == tries + 1
-        assert await registry.call(call_to(Bell, "a", Bell.due)) is None
+            patch.setattr(Storage, "commit", fail)
+            await advance(clock, registry, 20)
+            attempts = len(Bell.fired)
+            assert 2 <= attempts <= 6
+        await advance(clock, registry, 6)
+        assert len(Bell.fired) == attempts + 1
+        assert await registry.call(call_to(Bell, "a", Bell.get_alarm)) is None
 
 
-def test_looking_for_alarms_never_waits_for_a_disk(
+def test_popping_alarms_never_waits_for_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The event loop reads the index while another thread is still writing to it."""
     index = AlarmIndex(tmp_path / "alarms.sqlite", boot="1")
     index.write("Bell", "a", 5.0)
-    with index._disk_lock:  # as `put` holds it while it waits for the disk
+    with index._disk_lock:  # as `write` does while it waits for the disk
         found: list[tuple[str, str]] = []
-        looking = threading.Thread(
+        popping = threading.Thread(
             target=lambda: found.extend(index.pop_due_alarms(10.0)), daemon=True
         )
-        looking.start()
-        looking.join(10)
+        popping.start()
+        popping.join(10)
         assert found == [("Bell", "a")]
     index.close()
 
 
-def test_the_index_gives_each_entry_once_and_in_order(tmp_path: Path) -> None:
-    """Set twice is due once; the earliest comes first; dropped ones do not come."""
+def test_the_index_returns_each_entry_once_and_in_order(tmp_path: Path) -> None:
+    """An alarm that was written twice is due once, the earliest comes first, and removed ones never
+    come."""
     index = AlarmIndex(tmp_path / "alarms.sqlite", boot="1")
     index.write("Bell", "late", 9.0)
     index.write("Bell", "early", 1.0)
@@ -369,7 +369,7 @@ def test_the_index_gives_each_entry_once_and_in_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("closed", "before", "after", "filled"),
+    ("closed", "before", "after", "complete"),
     [
         (False, "one", "one", True),
         (False, "one", "two", False),
@@ -378,11 +378,11 @@ def test_the_index_gives_each_entry_once_and_in_order(tmp_path: Path) -> None:
         (True, "", "", True),
     ],
 )
-def test_the_index_is_trusted_only_as_long_as_nothing_of_it_can_be_lost(
-    tmp_path: Path, closed: bool, before: str, after: str, filled: bool
+def test_the_index_is_trusted_if_nothing_can_be_lost(
+    tmp_path: Path, closed: bool, before: str, after: str, complete: bool
 ) -> None:
-    """It does not wait for the disk, so after a boot that it was not closed for it is filled anew;
-    the death of the process alone costs nothing."""
+    """Writes do not wait for the disk, so an index that was not closed before a reboot is rebuilt;
+    the end of the process alone loses do_nothing."""
     path = tmp_path / "alarms.sqlite"
     index = AlarmIndex(path, boot=before)
     assert not index.complete
@@ -391,31 +391,31 @@ def test_the_index_is_trusted_only_as_long_as_nothing_of_it_can_be_lost(
     if closed:
         index.close()
     else:
-        for file in list(tmp_path.iterdir()):  # as a process that is killed leaves them
+        for file in list(tmp_path.iterdir()):  # as a killed process leaves them
             shutil.copy(file, file.with_name(f"left-{file.name}"))
         path = tmp_path / "left-alarms.sqlite"
     again = AlarmIndex(path, boot=after)
-    assert again.complete is filled
-    assert again.pop_due_alarms(9.0) == ([("Bell", "a"), ("Bell", "b")] if filled else [])
+    assert again.complete is complete
+    assert again.pop_due_alarms(9.0) == ([("Bell", "a"), ("Bell", "b")] if complete else [])
     again.close()
 
 
-def test_a_fill_that_was_cut_short_is_not_taken_for_a_whole_one(tmp_path: Path) -> None:
-    """The process dies between emptying the index and filling it: it is filled next time."""
+def test_an_interrupted_rebuild_is_repeated(tmp_path: Path) -> None:
+    """An index that was emptied but not filled before the process ended is not trusted."""
     path = tmp_path / "alarms.sqlite"
     first = AlarmIndex(path, boot="one")
     first.rebuild([("Bell", "a", 1.0)])
     first._connection.close()  # killed
     second = AlarmIndex(path, boot="two")
     assert not second.complete
-    second._connection.close()  # killed again, before `fill`
+    second._connection.close()  # killed again, before the rebuild
     third = AlarmIndex(path, boot="two")
     assert not third.complete
     third.close()
 
 
-def test_a_file_tells_its_name_and_alarm_without_being_woken(tmp_path: Path) -> None:
-    """The index is made anew from closed files."""
+def test_the_alarm_is_read_from_a_closed_file(tmp_path: Path) -> None:
+    """The name and the alarm of an object are read without waking it."""
     storage = Storage(tmp_path / "one.sqlite", "some/name", ())
     storage.set_alarm(12.5, 3)
     storage.commit()

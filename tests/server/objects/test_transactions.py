@@ -1,4 +1,4 @@
-"""A handler is one transaction, and nothing leaves before it is durable."""
+"""A handler runs in one transaction, and nothing leaves the object before it is durable."""
 
 import asyncio
 import shutil
@@ -18,7 +18,7 @@ from tests.support.objects import Gate, alive, call_to, join
 
 
 class Ledger(DurableObject):
-    """Adds up, and tells its room the sum."""
+    """Adds up amounts and broadcasts the sum."""
 
     migrations = ("CREATE TABLE entries (amount INTEGER NOT NULL);",)
 
@@ -46,15 +46,15 @@ class Ledger(DurableObject):
         self.add(int(message))
 
     async def _work(self) -> None:
-        self.context.post("work was begun")
+        self.context.post("work was started")
 
     def on_event(self, event: object) -> None:
-        raise AssertionError("work of a handler that failed was begun")
+        raise AssertionError("work of a failed handler was started")
 
 
 @asynchronous
-async def test_a_raise_undoes_every_write_of_the_handler(tmp_path: Path) -> None:
-    """What a failed handler wrote is gone, and what was there before is not."""
+async def test_a_failed_handler_is_rolled_back(tmp_path: Path) -> None:
+    """The writes of a handler that raises are undone; earlier ones stay."""
     async with alive(tmp_path, Ledger) as registry:
         assert await registry.call(call_to(Ledger, "a", Ledger.add, 1, 2)) == 3
         with pytest.raises(PrepServerError):
@@ -64,7 +64,7 @@ async def test_a_raise_undoes_every_write_of_the_handler(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("error", [RuntimeError("oh"), BadRequest("no")], ids=["bug", "refusal"])
 @asynchronous
-async def test_a_raise_discards_what_waited_to_leave(tmp_path: Path, error: Exception) -> None:
+async def test_a_failed_handler_has_no_effects(tmp_path: Path, error: Exception) -> None:
     """No send, tell, work, alarm or removal of a failed handler takes place."""
     async with alive(tmp_path, Ledger) as registry:
         client = join(registry, Ledger, "a", Connection("c"))
@@ -78,8 +78,8 @@ async def test_a_raise_discards_what_waited_to_leave(tmp_path: Path, error: Exce
 
 
 @asynchronous
-async def test_a_bug_is_told_as_a_typed_error_without_its_text(tmp_path: Path) -> None:
-    """A stack trace or the text of an exception never reaches a caller."""
+async def test_an_unexpected_error_is_reported_without_its_text(tmp_path: Path) -> None:
+    """The caller gets a typed error; a stack trace or the text of the exception never reaches it."""
     async with alive(tmp_path, Ledger) as registry:
         with pytest.raises(PrepServerError) as caught:
             await registry.call(
@@ -91,10 +91,10 @@ async def test_a_bug_is_told_as_a_typed_error_without_its_text(tmp_path: Path) -
 
 
 @asynchronous
-async def test_effects_leave_only_when_the_commit_is_through(
+async def test_effects_leave_after_the_commit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While the disk has not confirmed, the wire shows nothing; afterwards everything, in order."""
+    """Nothing is sent until the commit is durable; then everything is sent in order."""
     async with alive(tmp_path, Ledger) as registry:
         client = join(registry, Ledger, "a", Connection("c"))
         await registry.call(call_to(Ledger, "a", Ledger.total))
@@ -114,7 +114,7 @@ async def test_effects_leave_only_when_the_commit_is_through(
 async def test_a_slow_commit_of_one_object_does_not_hold_up_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The event loop serves other objects while a disk takes its time."""
+    """The event loop serves other objects while one waits for the disk."""
     async with alive(tmp_path, Ledger) as registry:
         gate = Gate(monkeypatch, "slow")
         slow = asyncio.create_task(registry.call(call_to(Ledger, "slow", Ledger.add, 1)))
@@ -128,23 +128,23 @@ async def test_a_slow_commit_of_one_object_does_not_hold_up_another(
 
 
 @asynchronous
-async def test_a_statement_that_the_database_refuses_leaves_nothing_open(tmp_path: Path) -> None:
-    """A handler that breaks on bad SQL does not spoil the next one."""
+async def test_an_invalid_statement_leaves_no_open_transaction(tmp_path: Path) -> None:
+    """A handler that fails on invalid SQL does not affect the next one."""
 
     class Clumsy(Ledger):
-        def stumble(self) -> None:
+        def fail_on_sql(self) -> None:
             self.add(1)
             self.context.storage.sql("INSERT INTO nowhere VALUES (1)")
 
     async with alive(tmp_path, Clumsy) as registry:
         with pytest.raises(PrepServerError, match="safe"):
-            await registry.call(call_to(Clumsy, "a", Clumsy.stumble))
+            await registry.call(call_to(Clumsy, "a", Clumsy.fail_on_sql))
         assert await registry.call(call_to(Clumsy, "a", Clumsy.add, 2)) == 2
 
 
 @asynchronous
-async def test_what_was_acknowledged_is_in_the_file(tmp_path: Path) -> None:
-    """Whoever looks at the files as soon as the caller has its answer finds the write."""
+async def test_an_acknowledged_write_is_in_the_file(tmp_path: Path) -> None:
+    """A copy of the files taken right after the reply contains the write."""
     async with alive(tmp_path / "data", Ledger) as registry:
         await registry.call(call_to(Ledger, "a", Ledger.add, 5))
         path = registry.instance("Ledger", "a").path
@@ -158,10 +158,10 @@ async def test_what_was_acknowledged_is_in_the_file(tmp_path: Path) -> None:
 
 
 @asynchronous
-async def test_a_handler_that_only_reads_waits_for_no_disk(
+async def test_a_handler_that_only_reads_needs_no_commit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Reading and sending cost no commit."""
+    """Reading and sending do not wait for the disk."""
     async with alive(tmp_path, Ledger) as registry:
         await registry.call(call_to(Ledger, "a", Ledger.add, 1))
         gate = Gate(monkeypatch, "a")
@@ -170,35 +170,35 @@ async def test_a_handler_that_only_reads_waits_for_no_disk(
 
 
 @asynchronous
-async def test_a_tell_arrives_when_its_handler_is_durable(
+async def test_a_tell_is_sent_after_the_commit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One object calls another only after its own transaction is on disk."""
+    """One object calls another only after its own transaction is durable."""
 
     class Teller(Ledger):
-        def pass_on(self, amount: int) -> None:
+        def add_and_tell(self, amount: int) -> None:
             self.add(amount)
             self.context.tell(call_to(Ledger, "b", Ledger.add, amount))
 
     async with alive(tmp_path, Ledger, Teller) as registry:
         gate = Gate(monkeypatch, "a")
-        passing = asyncio.create_task(registry.call(call_to(Teller, "a", Teller.pass_on, 3)))
+        passing = asyncio.create_task(registry.call(call_to(Teller, "a", Teller.add_and_tell, 3)))
         await asyncio.to_thread(gate.reached.wait, 10)
         assert await registry.call(call_to(Ledger, "b", Ledger.total)) == 0
         gate.open()
         await passing
-        heard: list[int] = []
+        received: list[int] = []
 
-        async def listen() -> None:
-            while not heard:
+        async def poll() -> None:
+            while not received:
                 if await registry.call(call_to(Ledger, "b", Ledger.total)) == 3:
-                    heard.append(3)
+                    received.append(3)
 
-        await asyncio.wait_for(listen(), 10)
+        await asyncio.wait_for(poll(), 10)
 
 
 class Resuming(DurableObject):
-    """Begins work when it starts; counts what its work has posted."""
+    """Spawns work when it starts, and records the events that the work posts."""
 
     instances = 0
 
@@ -206,7 +206,7 @@ class Resuming(DurableObject):
         super().__init__(context)
         Resuming.instances += 1
         self.number = Resuming.instances
-        self.heard: list[object] = []
+        self.received: list[object] = []
 
     def on_start(self) -> None:
         self.context.spawn(self._work, "work")
@@ -216,40 +216,40 @@ class Resuming(DurableObject):
         await asyncio.Event().wait()
 
     def on_event(self, event: object) -> None:
-        self.heard.append(event)
+        self.received.append(event)
 
-    def what_was_heard(self) -> list[object]:
-        return [self.number, *self.heard]
+    def received_events(self) -> list[object]:
+        return [self.number, *self.received]
 
-    def stumble(self) -> None:
-        # The work posts once more before it is stopped: too late for this instance.
+    def post_and_fail(self) -> None:
+        # Posted by work of this instance, which the reset discards.
         self.context.post("stale")
         raise RuntimeError("oh")
 
 
 @asynchronous
-async def test_work_of_an_earlier_instance_is_not_heard_by_the_next(tmp_path: Path) -> None:
-    """After a reset the object begins anew; what its former work posted is dropped."""
+async def test_events_from_an_earlier_instance_are_dropped(tmp_path: Path) -> None:
+    """After a reset the object starts again; events that its earlier work posted are dropped."""
     Resuming.instances = 0
     async with alive(tmp_path, Resuming) as registry:
-        await registry.call(call_to(Resuming, "a", Resuming.what_was_heard))
+        await registry.call(call_to(Resuming, "a", Resuming.received_events))
         with pytest.raises(PrepServerError):
-            await registry.call(call_to(Resuming, "a", Resuming.stumble))
-        heard: list[object] = []
+            await registry.call(call_to(Resuming, "a", Resuming.post_and_fail))
+        received: list[object] = []
 
-        async def listen() -> None:
-            while len(heard) < 2:
-                heard[:] = await registry.call(call_to(Resuming, "a", Resuming.what_was_heard))
+        async def poll() -> None:
+            while len(received) < 2:
+                received[:] = await registry.call(call_to(Resuming, "a", Resuming.received_events))
 
-        await asyncio.wait_for(listen(), 10)
-        assert heard == [2, 2]
+        await asyncio.wait_for(poll(), 10)
+        assert received == [2, 2]
 
 
 @asynchronous
-async def test_events_that_wait_together_share_one_wait_for_the_disk(
+async def test_waiting_events_share_one_commit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While a commit is under way others gather; one more commit makes all of them durable."""
+    """Events that arrive during a commit are committed together."""
     async with alive(tmp_path, Ledger) as registry:
         await registry.call(call_to(Ledger, "a", Ledger.total))
         gate = Gate(monkeypatch, "a")
@@ -273,10 +273,10 @@ async def test_events_that_wait_together_share_one_wait_for_the_disk(
 
 
 @asynchronous
-async def test_a_refused_handler_undoes_only_its_own_writes_among_those_that_share(
+async def test_a_failed_handler_in_a_shared_transaction_is_rolled_back_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The others' writes become durable and their messages leave, in the order they came."""
+    """The other handlers' writes become durable and their messages are sent in order."""
     async with alive(tmp_path, Ledger) as registry:
         client = join(registry, Ledger, "a", Connection("c"))
         await registry.call(call_to(Ledger, "a", Ledger.total))
@@ -302,10 +302,10 @@ async def test_a_refused_handler_undoes_only_its_own_writes_among_those_that_sha
 
 
 @asynchronous
-async def test_a_disk_that_refuses_takes_back_all_that_shared_the_commit(
+async def test_a_failed_commit_fails_every_handler_in_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each sender gets the typed error, the room hears of it, and nothing else leaves."""
+    """Each sender gets the typed error, the room is told, and nothing else is sent."""
     async with alive(tmp_path, Ledger) as registry:
         client = join(registry, Ledger, "a", Connection("c"))
         await registry.call(call_to(Ledger, "a", Ledger.add, 1))
@@ -316,12 +316,12 @@ async def test_a_disk_that_refuses_takes_back_all_that_shared_the_commit(
         with monkeypatch.context() as patch:
             commit = Storage.commit
 
-            def refuse(storage: Storage) -> None:
+            def fail(storage: Storage) -> None:
                 storage.rollback()
                 raise StorageError("the disk is full")
 
             calls = [instance.call("add", (10,)), instance.deliver(client.connection, "100")]
-            patch.setattr(Storage, "commit", refuse)
+            patch.setattr(Storage, "commit", fail)
             gate.open()
             assert await first == 2
             results = await asyncio.gather(*calls, return_exceptions=True)
@@ -334,26 +334,26 @@ async def test_a_disk_that_refuses_takes_back_all_that_shared_the_commit(
 
 
 @asynchronous
-async def test_what_sqlite_itself_rolled_back_is_not_taken_for_saved(tmp_path: Path) -> None:
-    """A full disk undoes a whole transaction in the middle of a handler; a handler that takes no
-    notice must not pass for one that was stored, nor those before it."""
+async def test_a_rollback_by_sqlite_is_not_reported_as_success(tmp_path: Path) -> None:
+    """A full disk makes SQLite roll back the whole transaction; a handler that ignores the error,
+    and those before it, must not be reported as stored."""
 
     class Careless(Ledger):
-        def spill(self) -> str:
+        def ignore_rollback(self) -> str:
             storage = self.context.storage
             storage.sql("INSERT INTO entries VALUES (1)")
             storage._connection.execute("ROLLBACK")  # as SQLite does when it cannot write
             try:
                 storage.sql("INSERT INTO entries VALUES (2)")
             except StorageError:
-                return "no harm done"
+                return "ignored"
             return "written outside of any transaction"
 
     async with alive(tmp_path, Careless) as registry:
         await registry.call(call_to(Careless, "a", Careless.add, 5))
         instance = registry.instance("Careless", "a")
-        held = instance.call("add", (1,))  # its commit is under way when the next two are put in
-        before, spilled = instance.call("add", (10,)), instance.call("spill", ())
-        results = await asyncio.gather(held, before, spilled, return_exceptions=True)
+        held = instance.call("add", (1,))  # its commit is under way when the next two are queued
+        before, ignored = instance.call("add", (10,)), instance.call("ignore_rollback", ())
+        results = await asyncio.gather(held, before, ignored, return_exceptions=True)
         assert [type(r) for r in results] == [int, StorageError, StorageError]
         assert await registry.call(call_to(Careless, "a", Careless.total)) == 6
