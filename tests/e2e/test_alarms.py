@@ -42,7 +42,7 @@ class Ringer:
         self._said: SimpleQueue[dict[str, Any]] = SimpleQueue()
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
-        self.started = self.wait(lambda fact: fact["said"] == "started")["time"]
+        self.started = self.wait(lambda fact: fact["event"] == "started")["time"]
 
     def __enter__(self) -> Self:
         return self
@@ -83,22 +83,22 @@ class Ringer:
     def wind(self, number: int, after: float, name: str = "a") -> None:
         """Set an object's alarm and wait until it is promised."""
         self.tell(set=name, number=number, after=after)
-        self.wait(lambda fact: fact["said"] == "set" and fact["number"] == number)
+        self.wait(lambda fact: fact["event"] == "set" and fact["number"] == number)
 
     def rung(self, number: int, name: str = "a") -> float:
         """Wait until an alarm's handler is done; the time of it."""
-        fact = self.wait(lambda f: (f["said"], f["name"], f["number"]) == ("done", name, number))
+        fact = self.wait(lambda f: (f["event"], f["name"], f["number"]) == ("done", name, number))
         return float(fact["time"])
 
     def rings(self, name: str = "a") -> list[int]:
         """The rings that are stored, by the numbers of their alarms."""
         self.tell(rings=name)
-        rings: list[int] = self.wait(lambda f: f["said"] == "rings" and f["name"] == name)["rings"]
+        rings: list[int] = self.wait(lambda f: f["event"] == "rings" and f["name"] == name)["rings"]
         return rings
 
     def numbers(self, said: str) -> set[int]:
         """Of which alarms something was said."""
-        return {fact["number"] for fact in self.facts if fact["said"] == said}
+        return {fact["number"] for fact in self.facts if fact["event"] == said}
 
     def kill(self) -> None:
         """End it with SIGKILL, and take in what it had said before."""
@@ -133,7 +133,7 @@ def test_killed_inside_the_handler(tmp_path: Path, where: str) -> None:
     with Ringer(tmp_path) as ringer:
         ringer.tell(hang=where)
         ringer.wind(1, after=0.0)
-        ringer.wait(lambda fact: fact["said"] == "rang")
+        ringer.wait(lambda fact: fact["event"] == "rang")
         ringer.kill()
     with Ringer(tmp_path) as ringer:
         ringer.kill()  # before it is noticed that anything is due, while it is, or just after

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.candidates import Candidate
 from tests.support.loop import asynchronous
-from tests.support.promises import all_ended, kept
+from tests.support.promises import check_all_ended, check_promises
 from tests.support.room_client import open_room
 from tests.support.server import Server
 from tests.support.warm import WarmServer
@@ -99,9 +99,9 @@ async def killed_again_and_again(
             stop.set()
             async with asyncio.timeout(SETTLING):
                 await asyncio.wait(talks)
-        await kept(server, dict(zip(keys, candidates, strict=True)))
+        await check_promises(server, dict(zip(keys, candidates, strict=True)))
     assert server.terminate() == 0
-    all_ended(server)
+    check_all_ended(server)
     report(kills, not_ready, candidates)
 
 

@@ -15,7 +15,7 @@ from prepserver.wire import protocol as wire
 from tests.e2e.test_server import interview
 from tests.support.candidates import Candidate
 from tests.support.loop import asynchronous
-from tests.support.promises import all_ended, kept
+from tests.support.promises import check_all_ended, check_promises
 from tests.support.room_client import open_room
 from tests.support.server import Server
 from tests.support.stalled_client import StalledClient
@@ -50,9 +50,9 @@ async def test_restarts_under_people_who_talk_lose_nothing(tmp_path: Path) -> No
                     await asyncio.to_thread(server.start)
                     await asyncio.sleep(1.0)
                 stop.set()
-            await kept(server, dict(zip(keys, candidates, strict=True)))
+            await check_promises(server, dict(zip(keys, candidates, strict=True)))
         assert server.terminate(limit=STOP) == 0
-        all_ended(server)
+        check_all_ended(server)
         assert sum(len(p.answers) for one in candidates for p in one.promised.values()) > 30
         assert "Traceback" not in server.log
         assert "level=error" not in server.log

@@ -1,7 +1,7 @@
-"""A process that wants to own a data directory: `python -m tests.support.contender FOLDER`.
+"""A process that competes for a data directory: `python -m tests.support.contender FOLDER`.
 
-It reads words from standard input, one a line, and answers each with a line of JSON: `take` tries
-to start a registry, `call` makes its object count one more, `drop` closes the registry.
+It reads one command per line from standard input and answers each with a line of JSON: `take`
+starts a registry, `call` increments its counter, `drop` closes the registry.
 """
 
 import asyncio
@@ -21,8 +21,10 @@ __all__ = ["Tally"]
 
 
 class Tally(DurableObject):
-    """Counts in memory what it has read from its storage once: a second instance would be seen,
-    because one of the two would forget what the other has counted."""
+    """Counts in memory, from a count that it read from its storage once.
+
+    A second instance would be noticed, because each would miss what the other has counted.
+    """
 
     def on_start(self) -> None:
         self._count = self.context.storage.get("count", int) or 0
@@ -36,8 +38,8 @@ class Tally(DurableObject):
         return self._count
 
 
-async def _contend(folder: Path) -> None:
-    mark = folder / "owned"
+async def _run(folder: Path) -> None:
+    marker = folder / "owned"
     registry: Registry | None = None
     for line in iter(sys.stdin.readline, ""):
         answer: dict[str, object] = {"pid": os.getpid()}
@@ -47,14 +49,14 @@ async def _contend(folder: Path) -> None:
                     candidate = Registry(folder, [Kind("Tally", Tally, ())], SystemClock())
                     await candidate.start()
                     registry = candidate
-                    # A witness of its own: two owners at once cannot both make the file.
-                    os.close(os.open(mark, os.O_CREAT | os.O_EXCL))
+                    # Independent evidence: two owners at once cannot both create the file.
+                    os.close(os.open(marker, os.O_CREAT | os.O_EXCL))
                 case "call":
                     assert registry is not None
                     answer["count"] = await registry.call(ObjectCall("Tally", "a", "add"))
                 case "drop":
                     assert registry is not None
-                    mark.unlink()
+                    marker.unlink()
                     await registry.close()
                     registry = None
         except PrepServerError as error:
@@ -63,4 +65,4 @@ async def _contend(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_contend(Path(sys.argv[1])))
+    asyncio.run(_run(Path(sys.argv[1])))

@@ -1,4 +1,4 @@
-"""What SQLite itself says of the files in a folder."""
+"""SQLite's own integrity check of all databases in a folder."""
 
 import shutil
 import tempfile
@@ -6,13 +6,13 @@ from pathlib import Path
 
 import apsw
 
-__all__ = ["damage"]
+__all__ = ["find_corruption"]
 
 
-def damage(root: Path) -> list[str]:
-    """A line for each database under `root` that cannot be read or is not intact.
+def find_corruption(root: Path) -> list[str]:
+    """Return one line for each database under `root` that cannot be read or is not intact.
 
-    Copies are looked at: opening a file repairs it, and that is for the code under test to do.
+    Copies are checked: opening a file would repair it, which is the job of the code under test.
     """
     found = []
     with tempfile.TemporaryDirectory() as folder:

@@ -19,7 +19,7 @@ from prepserver.wire import codec
 from prepserver.wire import protocol as wire
 from tests.support.clock import ManualClock
 from tests.support.fake_transport import FakeTransport
-from tests.support.objects import alive, call_to
+from tests.support.objects import call_to, start_registry
 
 __all__ = ["EchoRoom", "EchoServer", "caption", "echo_server", "masked_text_frame", "opcodes"]
 
@@ -82,7 +82,7 @@ class EchoServer:
 @asynccontextmanager
 async def echo_server(root: Path) -> AsyncIterator[EchoServer]:
     clock = ManualClock()
-    async with alive(root, EchoRoom, clock=clock) as registry:
+    async with start_registry(root, EchoRoom, clock=clock) as registry:
         server = EchoServer(registry, clock)
         watching = asyncio.create_task(server.sockets.run_keepalive())
         try:

@@ -1,9 +1,9 @@
-"""A file system that fails when told to: full disks and broken ones, at any step of SQLite's work.
+"""A file system that fails on demand: disk_full and io_error disks, at any step of SQLite's work.
 
-What fails is the system call, before it has done anything; SQLite and all above it are real. One
-thing is stricter than life: SQLite forgives a failure while it moves the journal into the file
-after a commit, and apsw reports it all the same. So whoever injects faults there must take a
-commit that reports an error for one that may have taken place.
+A fault replaces the system call, before it has any effect; SQLite and everything above it are real.
+In one respect the faults are stricter than reality: SQLite ignores a failure while it moves the
+journal into the file after a commit, but apsw reports it. With faults there, a commit that reports
+an error may have taken place.
 """
 
 import itertools
@@ -13,26 +13,26 @@ from typing import Any, Literal
 
 import apsw
 
-__all__ = ["Fault", "Faults", "Operation", "broken", "full"]
+__all__ = ["Fault", "Faults", "Operation", "disk_full", "io_error"]
 
 Operation = Literal["open", "read", "write", "sync", "truncate", "delete"]
 
 Fault = Callable[[], apsw.Error]
-"""Makes an error as SQLite raises it."""
+"""Creates an error as SQLite raises it."""
 
 
-def full() -> apsw.Error:
-    """ENOSPC, as SQLite tells it of a write."""
-    return _error(apsw.FullError("database or disk is full"), apsw.SQLITE_FULL)
+def disk_full() -> apsw.Error:
+    """ENOSPC, as SQLite reports it for a write."""
+    return _error(apsw.FullError("database or disk is disk_full"), apsw.SQLITE_FULL)
 
 
-def broken() -> apsw.Error:
+def io_error() -> apsw.Error:
     """EIO."""
     return _error(apsw.IOError("disk I/O error"), apsw.SQLITE_IOERR)
 
 
 def cannot_open() -> apsw.Error:
-    """What SQLite makes of any failure to open a file."""
+    """SQLITE_CANTOPEN, which SQLite makes of any failure to open a file."""
     return _error(apsw.CantOpenError("unable to open database file"), apsw.SQLITE_CANTOPEN)
 
 
@@ -46,12 +46,13 @@ _serial = itertools.count()
 
 
 class Faults(apsw.VFS):
-    """SQLite's own file system, but for what `fail` names; `name` is what a registry is given."""
+    """SQLite's default file system, except for the operations that `fail` names. Pass `name` as
+    `vfs`."""
 
     def __init__(self) -> None:
         self.name = f"faults-{next(_serial)}"
-        self.hits = 0
-        """How often a fault was injected."""
+        self.injected = 0
+        """Number of faults injected so far."""
         self._failing: dict[tuple[Operation, str], tuple[Fault, int]] = {}
         super().__init__(self.name, "")
 
@@ -59,16 +60,16 @@ class Faults(apsw.VFS):
         self,
         operation: Operation,
         file: str = "",
-        error: Fault = broken,
+        error: Fault = io_error,
         *,
         after: int = 0,
     ) -> None:
-        """From now on, until `mend`, that operation fails on files whose name contains `file`;
-        the first `after` of them do not yet."""
+        """Let an operation fail on files whose name contains `file`, until `repair`. The first
+        `after` operations still succeed."""
         self._failing[operation, file] = (cannot_open if operation == "open" else error, after)
 
-    def mend(self) -> None:
-        """All is well again."""
+    def repair(self) -> None:
+        """End all faults."""
         self._failing.clear()
 
     def check(self, operation: Operation, name: str) -> None:
@@ -78,7 +79,7 @@ class Faults(apsw.VFS):
             if after > 0:
                 self._failing[failing, part] = (error, after - 1)
                 continue
-            self.hits += 1
+            self.injected += 1
             raise error()
 
     def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> apsw.VFSFile:
@@ -94,7 +95,7 @@ class Faults(apsw.VFS):
         super().xDelete(name, syncdir)
 
     def excepthook(self, *_: object) -> bool:
-        return True  # what SQLite has no use for is nobody's news
+        return True  # errors that SQLite ignores are not reported
 
 
 class _File(apsw.VFSFile):

@@ -34,7 +34,7 @@ class Outcome(Struct):
 
     cuts: int = 0
     acknowledged: int = 0
-    kept: int = 0
+    survived: int = 0
     """Unsynced pieces of writes that survived a cut."""
     lost: int = 0
     violations: list[str] = msgspec.field(default_factory=list)
@@ -42,7 +42,7 @@ class Outcome(Struct):
     def __str__(self) -> str:
         counts = (
             f"{self.cuts} cuts, {self.acknowledged} acknowledgements; unsynced pieces: "
-            f"{self.kept} kept, {self.lost} lost; {len(self.violations)} violations"
+            f"{self.survived} survived, {self.lost} lost; {len(self.violations)} violations"
         )
         return "\n".join((counts, *self.violations[:10]))
 
@@ -61,7 +61,7 @@ async def run_power_cuts(
     while outcome.cuts < cuts and not (until_violated and outcome.violations):
         # Each history has its own seed, so that a failing one can be repeated alone.
         history = begin(folder / f"disk-{seed}-{number}", Random(seed * 1_000_000 + number))
-        with history.disk.syncing():
+        with history.disk.track_fsync():
             for _ in range(min(CUTS_PER_DISK, cuts - outcome.cuts)):
                 found = await history.run_until_cut()
                 outcome.cuts += 1
@@ -69,7 +69,7 @@ async def run_power_cuts(
                 if found:
                     break  # later violations would follow from this one
         outcome.acknowledged += history.acknowledged
-        outcome.kept += history.disk.tally["kept"]
+        outcome.survived += history.disk.tally["survived"]
         outcome.lost += history.disk.tally["lost"]
         history.disk.remove()
         number += 1

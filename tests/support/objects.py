@@ -18,21 +18,21 @@ from prepserver.objects.stubs import ObjectCall
 from tests.support.clock import ManualClock
 from tests.support.rooms import Client
 
-__all__ = ["Gate", "alive", "call_to", "eventually", "in_time", "join"]
+__all__ = ["CommitGate", "advance_until", "call_to", "eventually", "join", "start_registry"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 @asynccontextmanager
-async def alive(
+async def start_registry(
     root: Path,
     *classes: type[DurableObject],
     clock: ManualClock | None = None,
     vfs: str | None = None,
 ) -> AsyncIterator[Registry]:
-    """A registry of these classes, each a kind by its own name."""
-    kinds = [Kind(one.__name__, one, one.migrations) for one in classes]
+    """Run a registry with each class as a kind of its own name."""
+    kinds = [Kind(kind.__name__, kind, kind.migrations) for kind in classes]
     clock = clock or ManualClock()
     registry = Registry(root, kinds, clock, vfs=vfs, executor=clock.create_executor())
     await registry.start()
@@ -58,28 +58,30 @@ def call_to(
 def join(
     registry: Registry, kind: type[DurableObject], name: str, connection: Connection
 ) -> Client:
-    """A client in an object's room."""
+    """Return a client in an object's room."""
     return Client(connection, registry.connect(kind.__name__, name, connection))
 
 
 async def eventually(condition: Callable[[], bool], *, limit: float = 10.0) -> None:
-    """Wait for what work in threads leads to; at most `limit` real seconds."""
+    """Wait until `condition` holds, at most `limit` real seconds; for effects of threads."""
     async with asyncio.timeout(limit):
-        while not condition():  # noqa: ASYNC110 - what it waits for says nothing when it is done
+        while not condition():  # noqa: ASYNC110 - threads signal nothing
             await asyncio.sleep(0.001)
 
 
-async def in_time(clock: ManualClock, condition: Callable[[], bool], *, seconds: int = 60) -> None:
-    """Let at most so many virtual seconds pass, one by one, until the condition holds."""
+async def advance_until(
+    clock: ManualClock, condition: Callable[[], bool], *, seconds: int = 60
+) -> None:
+    """Advance the clock second by second until `condition` holds, at most `seconds` times."""
     for _ in range(seconds):
         if condition():
             return
         await clock.advance(1)
-    assert condition(), f"it did not come about in {seconds} s"
+    assert condition(), f"the condition did not hold within {seconds} s"
 
 
-class Gate:
-    """Commits of one object wait here, as for a slow disk, until `open`."""
+class CommitGate:
+    """Holds the commits of one object, as a slow disk would, until `open`."""
 
     def __init__(self, patch: pytest.MonkeyPatch, name: str) -> None:
         self.reached = threading.Event()

@@ -1,4 +1,5 @@
-"""What a server promised its candidates, compared with what it has after crashes and restarts."""
+"""Compares what a server acknowledged to its candidates with what it has after crashes and
+restarts."""
 
 import asyncio
 import time
@@ -11,74 +12,81 @@ from prepserver.wire.protocol import Interview, Message, MessageKind, Status
 from tests.support.candidates import Candidate, Promised
 from tests.support.server import Server
 
-__all__ = ["all_ended", "kept"]
+__all__ = ["check_all_ended", "check_promises"]
 
 REPAIR = 15.0
-"""Seconds until an alarm has mended what a crash cut off between two objects; it is due after 5."""
+"""Seconds to wait for the alarm, due after 5 s, that completes an operation between two objects."""
 
 
-async def kept(server: Server, people: dict[str, Candidate]) -> None:
-    """Everything that the candidates, by their keys, were promised is on the server, once and in
-    order, and nothing else; their own clients have seen the same; what they deleted is gone."""
-    listed = [await _kept(server, key, one) for key, one in people.items()]
-    until = time.monotonic() + REPAIR
+async def check_promises(server: Server, people: dict[str, Candidate]) -> None:
+    """Assert that the server has everything that was acknowledged to the candidates, given by
+    access key, once and in order, and nothing else.
+
+    Their own clients must have seen the same, and deleted interviews must be gone.
+    """
+    listed = [await _check_candidate(server, key, one) for key, one in people.items()]
+    deadline = time.monotonic() + REPAIR
     while len(_files(server, "interview")) != sum(listed):
-        assert time.monotonic() < until, "what is in no list is still on the disk"
+        assert time.monotonic() < deadline, "an interview that is in no list is still on the disk"
         await asyncio.sleep(0.2)
 
 
-async def _kept(server: Server, key: str, candidate: Candidate) -> int:
-    """How many interviews there are."""
+async def _check_candidate(server: Server, key: str, candidate: Candidate) -> int:
+    """Check one candidate; return the number of their interviews."""
     promised = candidate.promised
     async with RestClient(server.url, key) as rest:
-        until = time.monotonic() + REPAIR
+        deadline = time.monotonic() + REPAIR
         while True:
             listed = await rest.list_interviews()
-            said = {one.id: await rest.get_messages(one.id) for one in listed}
-            # An interview that was created while the server died, and one whose news for the list
-            # were cut off, are taken up again by an alarm.
-            if all(_settled(one, said[one.id]) for one in listed) or time.monotonic() > until:
+            messages = {one.id: await rest.get_messages(one.id) for one in listed}
+            # An alarm completes the creation of an interview, or the update of the list, that the
+            # crash interrupted.
+            if (
+                all(_is_listed(one, messages[one.id]) for one in listed)
+                or time.monotonic() > deadline
+            ):
                 break
             await asyncio.sleep(0.2)
-    assert promised.keys() <= said.keys()
-    assert not candidate.deleted & said.keys()
+    assert promised.keys() <= messages.keys()
+    assert not candidate.deleted & messages.keys()
     for interview in listed:
-        _whole(interview, said[interview.id], promised.get(interview.id))
+        _check_interview(interview, messages[interview.id], promised.get(interview.id))
     return len(listed)
 
 
-def _settled(interview: Interview, said: list[Message]) -> bool:
-    """Whether the list knows how far the interview has come."""
-    kinds = [one.kind for one in said]
+def _is_listed(interview: Interview, messages: list[Message]) -> bool:
+    """Return True if the list has the current state of the interview."""
+    kinds = [one.kind for one in messages]
     completed = interview.status is Status.COMPLETED
     return (
-        bool(said)
+        bool(messages)
         and interview.answered == kinds.count(MessageKind.ANSWER)
         and completed == (MessageKind.SUMMARY in kinds)
     )
 
 
-def _whole(interview: Interview, said: list[Message], promised: Promised | None) -> None:
-    """What was promised of one interview, and nothing else. None is promised of one whose id
-    never reached its candidate."""
-    answers = [one.text for one in said if one.kind is MessageKind.ANSWER]
+def _check_interview(
+    interview: Interview, messages: list[Message], promised: Promised | None
+) -> None:
+    """Check one interview. `promised` is None if its id never reached the candidate."""
+    answers = [one.text for one in messages if one.kind is MessageKind.ANSWER]
     if promised is None:
         assert answers == []
     else:
         assert answers == promised.answers
-        assert tuple(said) == promised.seen, "the client saw something else"
-    assert [one.position for one in said] == list(range(len(said)))
-    assert _settled(interview, said), "the list is behind"
-    kinds = [one.kind for one in said if one.kind is not MessageKind.HINT]
-    talk = [MessageKind.QUESTION, MessageKind.ANSWER] * len(answers)
+        assert tuple(messages) == promised.seen, "the client saw other messages"
+    assert [one.position for one in messages] == list(range(len(messages)))
+    assert _is_listed(interview, messages), "the list is behind"
+    kinds = [one.kind for one in messages if one.kind is not MessageKind.HINT]
+    dialogue = [MessageKind.QUESTION, MessageKind.ANSWER] * len(answers)
     if interview.status is Status.COMPLETED:
-        assert kinds == [*talk, MessageKind.CLOSING, MessageKind.SUMMARY]
+        assert kinds == [*dialogue, MessageKind.CLOSING, MessageKind.SUMMARY]
     else:
-        assert kinds == [*talk, MessageKind.QUESTION]
+        assert kinds == [*dialogue, MessageKind.QUESTION]
 
 
-def all_ended(server: Server) -> None:
-    """Seen in the files of a server that has stopped: they are whole, and nothing waits in them."""
+def check_all_ended(server: Server) -> None:
+    """Assert that the files of a stopped server are intact and hold no unfinished work."""
     for path in _files(server, "interview"):
         assert _rows(path, "SELECT DISTINCT state FROM turns") == [("done",)], path
         assert _rows(path, "SELECT * FROM recordings") == [], path

@@ -1,9 +1,9 @@
-"""A process with objects that ring: `python -m tests.support.ringer FOLDER [SECONDS]`.
+"""A process with alarms: `python -m tests.support.ringer FOLDER [SECONDS]`.
 
-Its clock is SECONDS off. It reads a line of JSON from standard input for each thing to do and
-writes lines of JSON: `started`, `set`, `rang`, and, as an effect that a handler's commit lets out,
-`done`. `{"hang": "early"}` and `"late"` stop the process for good inside every handler from now on,
-before it writes and after.
+Its clock is SECONDS ahead. It reads one JSON command per line from standard input, and writes
+events as JSON lines: `started`, `set`, `rang`, and `done`, an effect that is sent after the commit
+of the alarm's handler. `{"hang": "early"}` and `{"hang": "late"}` block every later handler
+forever, before or after it writes.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ hang = ""
 
 
 class Ringer(DurableObject):
-    """Writes down each ring; a ring belongs to the alarm with the number that was set last."""
+    """Stores each alarm that fires, with the number that was set last."""
 
     migrations = ("CREATE TABLE rings (number INTEGER NOT NULL, at REAL NOT NULL)",)
 
@@ -39,68 +39,70 @@ class Ringer(DurableObject):
 
     def on_alarm(self, retry_count: int) -> None:
         number = self.context.storage.get("number", int)
-        say(said="rang", name=self.context.name, number=number)
+        report(event="rang", name=self.context.name, number=number)
         if hang == "early":
             time.sleep(3_600)
         now = self.context.clock.now()
         self.context.storage.sql("INSERT INTO rings VALUES (?, ?)", number, now)
         if hang == "late":
             time.sleep(3_600)
-        self.context.spawn(self._done, "done")
+        self.context.spawn(self._report_done, "done")
 
-    async def _done(self) -> None:
-        say(said="done", name=self.context.name, number=self.context.storage.get("number", int))
+    async def _report_done(self) -> None:
+        report(event="done", name=self.context.name, number=self.context.storage.get("number", int))
 
 
 class _Clock(SystemClock):
-    """The machine's clock, moved."""
+    """The machine's clock with an offset."""
 
     def __init__(self, seconds: float) -> None:
-        self.moved = seconds
+        self.offset = seconds
 
     def now(self) -> float:
-        return super().now() + self.moved
+        return super().now() + self.offset
 
 
-def say(**fact: Any) -> None:
+def report(**fact: Any) -> None:
     sys.stdout.write(json.dumps(fact | {"time": time.time()}) + "\n")
     sys.stdout.flush()
 
 
-async def _ring(folder: Path, moved: float) -> None:
+async def _run(folder: Path, offset: float) -> None:
     global hang
-    clock = _Clock(moved)
+    clock = _Clock(offset)
     lines: asyncio.Queue[str] = asyncio.Queue()
     loop = asyncio.get_running_loop()
 
-    def read() -> None:
+    def read_commands() -> None:
         for line in sys.stdin:
             loop.call_soon_threadsafe(lines.put_nowait, line)
 
     registry = Registry(folder, [Kind("Ringer", Ringer, Ringer.migrations)], clock)
     await registry.start()
-    say(said="started")
-    threading.Thread(target=read, daemon=True).start()
+    report(event="started")
+    threading.Thread(target=read_commands, daemon=True).start()
 
-    async def do(order: dict[str, Any]) -> None:
-        if "set" in order:
-            due = clock.now() + order["after"]
-            await registry.call(ObjectCall("Ringer", order["set"], "set", (order["number"], due)))
-            say(said="set", name=order["set"], number=order["number"])
-        elif "rings" in order:
-            rings: list[Any] = await registry.call(ObjectCall("Ringer", order["rings"], "rings"))
-            say(said="rings", name=order["rings"], rings=rings)
+    async def run_command(command: dict[str, Any]) -> None:
+        if "set" in command:
+            due = clock.now() + command["after"]
+            await registry.call(
+                ObjectCall("Ringer", command["set"], "set", (command["number"], due))
+            )
+            report(event="set", name=command["set"], number=command["number"])
+        elif "rings" in command:
+            rings: list[Any] = await registry.call(ObjectCall("Ringer", command["rings"], "rings"))
+            report(event="rings", name=command["rings"], rings=rings)
 
-    working = set()
+    tasks = set()
     while True:
-        order = json.loads(await lines.get())
-        if "move" in order:
-            clock.moved += order["move"]
-        elif "hang" in order:
-            hang = order["hang"]
+        command = json.loads(await lines.get())
+        if "move" in command:
+            clock.offset += command["move"]
+        elif "hang" in command:
+            hang = command["hang"]
         else:
-            working.add(asyncio.create_task(do(order)))
+            tasks.add(asyncio.create_task(run_command(command)))
 
 
 if __name__ == "__main__":
-    asyncio.run(_ring(Path(sys.argv[1]), float((*sys.argv[2:], "0")[0])))
+    asyncio.run(_run(Path(sys.argv[1]), float((*sys.argv[2:], "0")[0])))

@@ -10,7 +10,7 @@ from prepserver.objects.connection import MAX_QUEUED_BYTES
 from prepserver.wire import protocol as wire
 from tests.support.echo_room import EchoRoom, caption, echo_server, opcodes
 from tests.support.loop import asynchronous
-from tests.support.objects import Gate, call_to, eventually
+from tests.support.objects import CommitGate, call_to, eventually
 
 # --- Slow readers -------------------------------------------------------------------------------
 
@@ -154,7 +154,7 @@ async def test_a_client_is_not_idle_while_its_message_is_handled(
     """The idle time of a client starts when its message has been handled."""
     async with echo_server(tmp_path) as it:
         client = await it.connect_client()
-        gate = Gate(monkeypatch, "a")
+        gate = CommitGate(monkeypatch, "a")
         client.send("one", "two")
         await eventually(gate.reached.is_set)
         await it.clock.advance(60, wait_for_threads=False)

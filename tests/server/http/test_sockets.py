@@ -23,7 +23,7 @@ from tests.support.clock import ManualClock
 from tests.support.echo_room import EchoRoom, caption, echo_server, masked_text_frame, opcodes
 from tests.support.fake_transport import FakeTransport
 from tests.support.loop import asynchronous
-from tests.support.objects import Gate, call_to, eventually
+from tests.support.objects import CommitGate, call_to, eventually
 
 # --- The handshake ------------------------------------------------------------------------------
 
@@ -161,7 +161,7 @@ async def test_a_flood_of_messages_is_not_read_ahead(
     """While a message is handled no more are read; then all arrive once and in order."""
     async with echo_server(tmp_path) as it:
         client = await it.connect_client()
-        gate = Gate(monkeypatch, "a")
+        gate = CommitGate(monkeypatch, "a")
         sent = [str(number) for number in range(50)]
         client.send(sent[0])
         await eventually(gate.reached.is_set)
@@ -291,7 +291,7 @@ async def test_shutdown_answers_the_pending_message(
     """At shutdown a pending message is answered before its client is closed."""
     async with echo_server(tmp_path) as it:
         busy, idle = await it.connect_client(), await it.connect_client()
-        gate = Gate(monkeypatch, "a")
+        gate = CommitGate(monkeypatch, "a")
         busy.send("the last")
         await eventually(gate.reached.is_set)
         for one in (busy, idle):

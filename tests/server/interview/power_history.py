@@ -18,7 +18,7 @@ from prepserver.wire import protocol as wire
 from prepserver.wire.protocol import MessageKind, Phase
 from tests.server.interview.conversation import request_snapshot, wait_until_idle
 from tests.support.clock import ManualClock
-from tests.support.databases import damage
+from tests.support.databases import find_corruption
 from tests.support.objects import eventually
 from tests.support.power import Disk
 from tests.support.rooms import USER, Client, Rooms
@@ -85,25 +85,25 @@ class Candidate:
             await self._delete(rooms, disk)
             return
         view = await rooms.create(id=self.name, role="Cook", questions=3)
-        if not disk.on:
+        if not disk.powered:
             return
         self.view = view
         client = await rooms.join(view.id)
-        if disk.on:
+        if disk.powered:
             self._client = client
         try:
             await wait_until_idle(client)
             if self.answers:
                 await self._give_answer(client, self.answers[-1], disk)
-            while not await self._is_over(client) and disk.on:
+            while not await self._is_over(client) and disk.powered:
                 answer = self._next_answer()
                 self.answers.append(answer)
                 await self._give_answer(client, answer, disk)
         finally:
-            if self._client is client and disk.on:
+            if self._client is client and disk.powered:
                 self.freeze()
             await client.leave()
-        if disk.on and self._random.random() < 0.3:
+        if disk.powered and self._random.random() < 0.3:
             await self._delete(rooms, disk)
 
     async def _is_over(self, client: Client) -> bool:
@@ -116,14 +116,14 @@ class Candidate:
                 await self._send_recording(client, answer, disk)
             else:
                 await client.send(wire.UserMessage(id=answer.id, text=answer.text))
-            if not disk.on:
+            if not disk.powered:
                 return
             await client.until(lambda m: isinstance(m, wire.Accepted) and m.id == answer.id)
         if (await request_snapshot(client)).state is not Phase.IDLE:
             await client.wait_for_phase(Phase.IDLE)
-        if disk.on and answer.edited is None and self._random.random() < 0.3:
+        if disk.powered and answer.edited is None and self._random.random() < 0.3:
             answer.edited = (f"{answer.id}-edit", f"{answer.text} Or so.")
-        if disk.on and answer.edited is not None and answer.edited[0] not in self.accepted:
+        if disk.powered and answer.edited is not None and answer.edited[0] not in self.accepted:
             truth = await request_snapshot(client)
             mine = [m.id for m in truth.messages if m.kind is MessageKind.ANSWER]
             id, text = answer.edited
@@ -144,7 +144,7 @@ class Candidate:
                     f"{answer.id}: frame {answer.stored} was acknowledged, {reply.frame} is stored"
                 )
             for number, frame in enumerate(frames):
-                if number > reply.frame and disk.on:
+                if number > reply.frame and disk.powered:
                     await client.send(codec.pack_frame(number, frame))
         await client.send(wire.AudioStop(id=answer.id, frames=len(frames)))
 
@@ -161,7 +161,7 @@ class Candidate:
         self.deleting = True
         assert self.view is not None
         await delete(rooms, self.view.id)
-        if disk.on:
+        if disk.powered:
             self.deleted = True
 
     # --- Checking ----------------------------------------------------------------------------
@@ -208,7 +208,7 @@ class InterviewHistory:
     def __init__(self, folder: Path, random: Random) -> None:
         self.clock = ManualClock()
         self.disk = Disk(folder / "disk", random)
-        self.disk.at_cut = self._freeze
+        self.disk.on_cut = self._freeze
         self.candidates: list[Candidate] = []
         self._limiter_folder = folder / "limiter"
         self._random = random
@@ -230,7 +230,7 @@ class InterviewHistory:
         """Run from one boot to the next power cut; return the violations found at the boot."""
         for candidate in self.candidates:
             candidate.disconnect()
-        found = damage(self._data / "objects")
+        found = find_corruption(self._data / "objects")
         rooms = Rooms(
             self._data,
             clock=self.clock,

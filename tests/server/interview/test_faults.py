@@ -19,16 +19,16 @@ from tests.server.interview.conversation import (
     wait_until_idle,
 )
 from tests.support.clock import ManualClock
-from tests.support.databases import damage
-from tests.support.faults import Fault, Faults, Operation, broken, full
+from tests.support.databases import find_corruption
+from tests.support.faults import Fault, Faults, Operation, disk_full, io_error
 from tests.support.loop import asynchronous
-from tests.support.objects import eventually, in_time
+from tests.support.objects import advance_until, eventually
 from tests.support.rooms import USER, Rooms
 
 FAULTS = [
-    pytest.param("write", full, id="write-ENOSPC"),
-    pytest.param("write", broken, id="write-EIO"),
-    pytest.param("sync", broken, id="sync-EIO"),
+    pytest.param("write", disk_full, id="write-ENOSPC"),
+    pytest.param("write", io_error, id="write-EIO"),
+    pytest.param("sync", io_error, id="sync-EIO"),
 ]
 
 
@@ -58,7 +58,7 @@ async def test_an_answer_that_cannot_be_stored_is_refused_and_can_be_sent_again(
             assert isinstance(refused, wire.Failure)
             assert (refused.code, refused.retryable) == ("storage", True)
         assert not [m for m in client.messages if isinstance(m, wire.Accepted)]
-        faults.mend()
+        faults.repair()
         assert (await request_snapshot(client)).messages == before.messages
         for _ in range(2):
             await client.send(answer("I measured it.", "mine"))
@@ -69,7 +69,7 @@ async def test_an_answer_that_cannot_be_stored_is_refused_and_can_be_sent_again(
             "answer",
             "question",
         ]
-    assert damage(tmp_path) == []
+    assert find_corruption(tmp_path) == []
 
 
 @pytest.mark.parametrize(("operation", "fault"), FAULTS)
@@ -89,7 +89,7 @@ async def test_sound_that_cannot_be_stored_is_not_acknowledged(
         await client.next(wire.Failure)
         acknowledged = [m.frame for m in client.messages if isinstance(m, wire.AudioAck)]
         assert acknowledged == [-1]
-        faults.mend()
+        faults.repair()
         await client.leave()
         again = await rooms.join(client.room)
         await again.send(wire.AudioStart(id="r"))
@@ -114,10 +114,12 @@ async def test_a_turn_whose_end_cannot_be_stored_is_finished_later(
         client = await rooms.join(view.id)
         await client.next(wire.Snapshot)
         faults.fail(operation, file(client.room), fault)
-        await in_time(clock, lambda: any(isinstance(m, wire.Failure) for m in client.messages))
-        assert faults.hits > 0
-        faults.mend()
-        await in_time(
+        await advance_until(
+            clock, lambda: any(isinstance(m, wire.Failure) for m in client.messages)
+        )
+        assert faults.injected > 0
+        faults.repair()
+        await advance_until(
             clock, lambda: any(isinstance(m, wire.InterviewMessage) for m in client.messages)
         )
         truth = await request_snapshot(client)
@@ -136,15 +138,15 @@ async def test_an_interview_whose_beginning_fails_begins_later(
         faults.fail(operation, lists, fault)
         with pytest.raises(StorageError):
             await rooms.create(id="wanted")
-        faults.mend()
+        faults.repair()
         assert await rooms.registry.call(UserInterviewsStub(USER).list()) == []
         # The list takes it, and then the interview's own file cannot be made.
         request = wire.CreateInterview(id="wanted")
         id = hashlib.sha256(f"{USER}/wanted".encode()).hexdigest()[:32]
         faults.fail(operation, file(id), fault)
         await rooms.registry.call(UserInterviewsStub(USER).create(request))
-        await in_time(clock, lambda: faults.hits > 3)
-        faults.mend()
+        await advance_until(clock, lambda: faults.injected > 3)
+        faults.repair()
         for _ in range(12):
             await rooms.advance(1)
         client = await rooms.join(id)
@@ -167,7 +169,7 @@ async def test_an_interview_that_cannot_be_removed_is_removed_later(
             await rooms.advance(1)
         assert await rooms.registry.call(UserInterviewsStub(USER).list()) == []
         assert list(files.glob("*/*.sqlite"))
-        faults.mend()
+        faults.repair()
         for _ in range(20):
             await rooms.advance(1)
         await eventually(lambda: not list(files.glob("*/*.sqlite")))

@@ -18,7 +18,7 @@ from prepserver.wire import protocol as wire
 from prepserver.wire.protocol import MessageKind, Phase
 from tests.server.interview.conversation import answer, request_snapshot
 from tests.server.interview.stored import FIXTURES, FOLDER, HALF, file, restore, stored
-from tests.support.databases import damage
+from tests.support.databases import find_corruption
 from tests.support.loop import asynchronous
 from tests.support.rooms import USER, Rooms
 
@@ -96,7 +96,7 @@ async def test_an_interview_of_an_earlier_version_continues(tmp_path: Path, fixt
         await client.next_message(MessageKind.SUMMARY)
         await client.wait_for_phase(Phase.IDLE)
     assert version(tmp_path) == len(InterviewObject.migrations)
-    assert damage(tmp_path) == []
+    assert find_corruption(tmp_path) == []
 
 
 def test_version_4_renames_stored_keys_and_fields(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from prepserver.wire import protocol as wire
 from prepserver.wire.error_codes import ErrorCode
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
-from tests.support.objects import eventually, in_time
+from tests.support.objects import advance_until, eventually
 from tests.support.rooms import USER, Client, Rooms
 
 
@@ -169,7 +169,7 @@ async def test_a_client_that_connects_during_a_deletion_creates_no_file(
         late = await rooms.join(view.id)
         assert (await late.next(wire.Failure)).code == ErrorCode.NOT_READY
         assert (await late.wait_closed()).code == 1011
-        await in_time(rooms.clock, lambda: rooms.registry.counts.live == 0)
+        await advance_until(rooms.clock, lambda: rooms.registry.counts.live == 0)
         assert not list(path.parent.iterdir())
         with pytest.raises(NotFound):
             await rooms.registry.call(UserInterviewsStub(USER).find(view.id))

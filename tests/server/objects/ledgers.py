@@ -1,8 +1,8 @@
-"""Ledgers, their clerks, and histories of power cuts: what was acknowledged must be in the book.
+"""Ledgers, their clerks, and histories of power cuts: every acknowledged order must be in the book.
 
-A clerk sends orders to one ledger and notes which were acknowledged before the power went. When it
-is back, the clerk sends again what was not, as a client does. A ledger's book can be recomputed
-from the orders alone, so that anything lost, doubled, reordered or half-applied shows.
+A clerk sends orders to one ledger and notes which ones were acknowledged before a power cut. After
+the restart it sends the others again, as a client does. A ledger's book can be recomputed from the
+orders alone, so any order that is lost, duplicated, reordered or partly applied shows.
 """
 
 import asyncio
@@ -23,29 +23,29 @@ from prepserver.objects.stubs import ObjectCall, ObjectStub
 from prepserver.wire.codec import decode_server
 from prepserver.wire.protocol import Accepted
 from tests.support.clock import ManualClock
-from tests.support.databases import damage
+from tests.support.databases import find_corruption
 from tests.support.fake_socket import FakeSocket
-from tests.support.faults import broken, full
+from tests.support.faults import disk_full, io_error
 from tests.support.power import Disk
 
 __all__ = ["History"]
 
 LEDGERS = ("a", "b", "c")
 ALARM_WITHIN = 60.0
-"""Seconds."""
+"""Seconds after which every alarm is due."""
 
 SMALL = (*[200] * 8, 10_000, 100_000)
 LARGE = (200, 200, 20_000, 1_000_000)
-"""Letters of an entry at most; each is as likely as the others."""
+"""Maximum lengths of an entry's text, all equally likely."""
 
 
 class Order(Struct, frozen=True):
-    """What a clerk wants done. `number`: how many letters the entry has, or see `verb`."""
+    """A client's request; `number` is the length of the text, unless `verb` defines it."""
 
     id: str
     verb: str
-    """`add`; `trim`: blank all but the last `number` entries; `alarm`: in `number` seconds; `pass`:
-    to the next ledger as well."""
+    """`add`; `trim`, which blanks all but the last `number` entries; `alarm`, due in `number`
+    seconds; `pass`, which is added to the next ledger as well."""
     number: int
 
     @property
@@ -72,8 +72,10 @@ class LedgerStub(ObjectStub):
 
 
 class Ledger(DurableObject):
-    """A book of entries. Whether an order was carried out is not left to a constraint of the
-    table: what is done twice is to be seen."""
+    """A book of entries.
+
+    No constraint of the table prevents duplicates, so that an order that was applied twice shows.
+    """
 
     migrations = (
         """
@@ -85,10 +87,10 @@ class Ledger(DurableObject):
     def on_message(self, connection: Connection, message: str | bytes) -> None:
         order = msgspec.json.decode(message, type=Order)
         if not self._knows(order.id):
-            self._carry_out(order)
+            self._apply(order)
         self.context.send(connection, Accepted(id=order.id))
 
-    def _carry_out(self, order: Order) -> None:
+    def _apply(self, order: Order) -> None:
         self._add(order.id, order.text)
         match order.verb:
             case "trim":
@@ -130,37 +132,37 @@ class Ledger(DurableObject):
 
 
 class Clerk:
-    """One client of one ledger."""
+    """A client of one ledger."""
 
     def __init__(self, ledger: str, random: Random, sizes: tuple[int, ...], faulty: bool) -> None:
         self.ledger = ledger
         self.sent: list[Order] = []
         self.acknowledged: set[str] = set()
-        """What had left the server before a cut."""
-        self.heard: list[str] = []
-        """The same of the present boot."""
+        """Ids acknowledged before earlier cuts."""
+        self.received: list[str] = []
+        """Ids acknowledged since the current boot."""
         self._random = random
         self._numbers = itertools.count()
         self._sizes = sizes
         self._faulty = faulty
 
-    def freeze(self) -> None:
-        """The power goes: what is heard from now on does not count."""
-        self.acknowledged.update(tuple(self.heard))
-        self.heard = []
+    def keep_acknowledged(self) -> None:
+        """Note what was acknowledged before the power cut; later messages do not count."""
+        self.acknowledged.update(tuple(self.received))
+        self.received = []
 
-    async def work(self, registry: Registry, disk: Disk) -> None:
-        """Send again what was not acknowledged, and then new orders; without waiting for most."""
+    async def send_orders(self, registry: Registry, disk: Disk) -> None:
+        """Send unacknowledged orders again, then new ones, mostly without waiting for each."""
         connection = Connection(f"clerk-{self.ledger}")
         instance = registry.connect("ledger", self.ledger, connection)
         reader = asyncio.create_task(self._read(FakeSocket(connection), disk))
         try:
-            known = self.acknowledged.union(self.heard)
+            known = self.acknowledged.union(self.received)
             again = [order for order in self.sent if order.id not in known]
             new = [self._order() for _ in range(self._random.randrange(2, 30))]
             pending: list[asyncio.Future[Any]] = []
             for order in [*again, *new]:
-                if not disk.on:
+                if not disk.powered:
                     break
                 if order not in again:
                     self.sent.append(order)
@@ -179,8 +181,8 @@ class Clerk:
     async def _read(self, sink: FakeSocket, disk: Disk) -> None:
         while not isinstance(frame := await sink.next(), Close):
             message = decode_server(frame)
-            if isinstance(message, Accepted) and disk.on:
-                self.heard.append(message.id)
+            if isinstance(message, Accepted) and disk.powered:
+                self.received.append(message.id)
 
     def _order(self) -> Order:
         random = self._random
@@ -195,19 +197,19 @@ class Clerk:
                 return Order(id, verb, random.randrange(1, int(ALARM_WITHIN)))
         return Order(id, verb, 0)
 
-    def faults(self, book: list[tuple[str, str]], due: float | None) -> list[str]:
-        """What is in the book and should not be, and the other way round."""
+    def find_faults(self, book: list[tuple[str, str]], due: float | None) -> list[str]:
+        """Compare the book with the orders; return one line for each discrepancy."""
         ids = [id for id, _ in book]
-        known = self.acknowledged.union(self.heard)
+        known = self.acknowledged.union(self.received)
         found = [f"{id}: acknowledged, and lost" for id in known - set(ids)]
         found += [f"{id}: there more than once" for id in sorted(set(ids)) if ids.count(id) > 1]
         own = [id for id in ids if ":" not in id]
-        # An order that failed is sent again, behind others.
+        # After a failure an order is sent again, behind later ones.
         if not self._faulty and own != [order.id for order in self.sent[: len(own)]]:
-            found.append("the orders are not those that were sent, in their order")
-        return found or self._misapplied(book, due)
+            found.append("the orders differ from those sent, or are out of order")
+        return found or self._find_misapplied(book, due)
 
-    def _misapplied(self, book: list[tuple[str, str]], due: float | None) -> list[str]:
+    def _find_misapplied(self, book: list[tuple[str, str]], due: float | None) -> list[str]:
         orders = {order.id: order for order in self.sent}
         texts: list[str] = []
         alarm = None
@@ -223,40 +225,40 @@ class Clerk:
                 alarm = None
         found = []
         if texts != [text for _, text in book]:
-            found.append("an order was carried out in part")
+            found.append("an order was applied in part")
         if (alarm is None) != (due is None):
             found.append(f"the alarm of {alarm} is due at {due}")
         return found
 
 
 class History:
-    """One disk through power cut after power cut."""
+    """One disk through a series of power cuts."""
 
     def __init__(
-        self, folder: Path, random: Random, *, deaf: bool = False, faulty: bool = False
+        self, folder: Path, random: Random, *, ignore_sync: bool = False, faulty: bool = False
     ) -> None:
-        """`faulty`: for a while at a time, much of what is asked of the disk fails."""
+        """With `faulty`, many disk operations fail during some periods."""
         self.clock = ManualClock()
-        self.disk = Disk(folder, random, deaf=deaf)
-        self.disk.at_cut = self._freeze
-        self.disk.before = self._fail
+        self.disk = Disk(folder, random, ignore_sync=ignore_sync)
+        self.disk.on_cut = self._freeze
+        self.disk.before_operation = self._fail
         self.failures = 0
         self._faulty = faulty
         self._failing = False
         self._random = random
-        # In every third history the journals grow so long that they are moved while in use.
+        # In every third history the journals grow so long that they are checkpointed while in use.
         sizes = random.choice((SMALL, SMALL, LARGE))
         self._clerks = {name: Clerk(name, random, sizes, faulty) for name in LEDGERS}
         self._kinds = [Kind("ledger", Ledger, Ledger.migrations)]
 
     @property
     def _data(self) -> Path:
-        """The data directory; the server makes it."""
+        """The data directory, which the server creates."""
         return self.disk.root / "data"
 
     def _freeze(self) -> None:
         for clerk in self._clerks.values():
-            clerk.freeze()
+            clerk.keep_acknowledged()
 
     @property
     def acknowledged(self) -> int:
@@ -265,19 +267,19 @@ class History:
     def _fail(self) -> None:
         if self._failing and self._random.random() < 0.2:
             self.failures += 1
-            raise self._random.choice((full, broken))()
+            raise self._random.choice((disk_full, io_error))()
 
     async def run_until_cut(self) -> list[str]:
-        """From one boot to the next cut; gives what the boot found to be wrong."""
-        found = damage(self._data / "objects")
+        """Run from one boot to the next cut; return the faults found after the boot."""
+        found = find_corruption(self._data / "objects")
         boot = f"boot {self.disk.cuts}"
         registry = Registry(self._data, self._kinds, self.clock, vfs=self.disk.vfs, boot=boot)
         if not found and self._random.random() < 0.1:
-            # The power goes again while everything is opened and repaired.
+            # Cut the power again during recovery.
             self.disk.cut_after(self._random.randrange(1, 30))
         await registry.start()
         try:
-            found += await self._inspect(registry)
+            found += await self._check_after_boot(registry)
             if not found:
                 found += await self._work(registry)
         except PrepServerError as error:
@@ -289,42 +291,42 @@ class History:
         self.disk.restart()
         return found
 
-    async def _inspect(self, registry: Registry) -> list[str]:
+    async def _check_after_boot(self, registry: Registry) -> list[str]:
         if self._random.random() < 0.3:
-            # Nobody has touched the ledgers: what rings is what the index knows of.
+            # No ledger has been opened yet: only the index can make an alarm fire.
             await self.clock.advance(ALARM_WITHIN)
             await registry.wait_for_handlers()
             for name in LEDGERS:
                 _, due = await registry.call(LedgerStub(name).book())
                 if due is not None:
-                    return [f"ledger {name}: the alarm did not ring"]
+                    return [f"ledger {name}: the alarm did not fire"]
         return await self._compare(registry)
 
     async def _compare(self, registry: Registry) -> list[str]:
         found, passed, received = [], set(), set()
         for name, clerk in self._clerks.items():
             book, due = await registry.call(LedgerStub(name).book())
-            found += [f"ledger {name}, {fault}" for fault in clerk.faults(book, due)]
+            found += [f"ledger {name}, {fault}" for fault in clerk.find_faults(book, due)]
             passed |= {id[7:] for id, _ in book if id.startswith("passed:")}
             received |= {id[5:] for id, _ in book if id.startswith("from:")}
         return found + [f"{id}: passed on, and lost" for id in passed - received]
 
     async def _work(self, registry: Registry) -> list[str]:
         self.disk.cut_after(self._random.randrange(1, 400))
-        while self.disk.on:
+        while self.disk.powered:
             self._failing = self._faulty and self._random.random() < 0.5
             await asyncio.gather(
-                *(clerk.work(registry, self.disk) for clerk in self._clerks.values())
+                *(clerk.send_orders(registry, self.disk) for clerk in self._clerks.values())
             )
             if self._failing:
-                # The disk is well again: so must be the ledgers, at once.
+                # The disk works again, and so must the ledgers, at once.
                 self._failing = False
                 await registry.wait_for_handlers()
                 if found := await self._compare(registry):
                     return found
             if self._random.random() < 0.5:
                 break
-            # Alarms ring; idle ledgers are released, which moves their journals into the files.
+            # Alarms fire; idle ledgers are released, which checkpoints their journals.
             await self.clock.advance(self._random.choice((1.0, 15.0, ALARM_WITHIN)))
             await registry.wait_for_handlers()
         return []

@@ -16,7 +16,7 @@ from prepserver.objects.registry import Registry
 from prepserver.objects.storage import Alarm, Storage, read_stored_alarm
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
-from tests.support.objects import alive, call_to, eventually
+from tests.support.objects import call_to, eventually, start_registry
 
 START = ManualClock().now()
 
@@ -83,7 +83,7 @@ async def advance(clock: ManualClock, registry: Registry, seconds: float) -> Non
 async def test_an_alarm_fires_once_at_its_time(tmp_path: Path) -> None:
     """An alarm fires within a second after it is due, and only once."""
     clock = ManualClock()
-    async with alive(tmp_path, Bell, clock=clock) as registry:
+    async with start_registry(tmp_path, Bell, clock=clock) as registry:
         assert await registry.call(call_to(Bell, "a", Bell.set_alarm, 30)) == START + 30
         await advance(clock, registry, 29)
         assert Bell.fired == []
@@ -102,7 +102,7 @@ async def test_a_new_alarm_replaces_the_earlier_one(
 ) -> None:
     """Only the alarm that was set last fires, be it later or sooner."""
     clock = ManualClock()
-    async with alive(tmp_path, Bell, clock=clock) as registry:
+    async with start_registry(tmp_path, Bell, clock=clock) as registry:
         await registry.call(call_to(Bell, "a", Bell.set_alarm, first))
         await registry.call(call_to(Bell, "a", Bell.set_alarm, second))
         await advance(clock, registry, 30)
@@ -114,7 +114,7 @@ async def test_a_new_alarm_replaces_the_earlier_one(
 async def test_a_deleted_alarm_does_not_fire(tmp_path: Path) -> None:
     """A deleted alarm is gone."""
     clock = ManualClock()
-    async with alive(tmp_path, Bell, clock=clock) as registry:
+    async with start_registry(tmp_path, Bell, clock=clock) as registry:
         await registry.call(call_to(Bell, "a", Bell.set_alarm, 5))
         assert await registry.call(call_to(Bell, "a", Bell.set_alarm, None)) is None
         await advance(clock, registry, 10)
@@ -126,7 +126,7 @@ async def test_an_alarm_set_in_its_own_handler_fires_again(tmp_path: Path) -> No
     """The handler of an alarm may set the next one."""
     Bell.repeat_after = 4
     clock = ManualClock()
-    async with alive(tmp_path, Bell, clock=clock) as registry:
+    async with start_registry(tmp_path, Bell, clock=clock) as registry:
         await registry.call(call_to(Bell, "a", Bell.set_alarm, 2))
         await advance(clock, registry, 12)
         assert [round(at) for at, _ in Bell.fired] == [2, 6]
@@ -139,7 +139,7 @@ async def test_a_failing_alarm_is_retried_six_times(tmp_path: Path, error: Excep
     abandoned."""
     Bell.failures, Bell.error = 100, error
     clock = ManualClock()
-    async with alive(tmp_path, Bell, clock=clock) as registry:
+    async with start_registry(tmp_path, Bell, clock=clock) as registry:
         await registry.call(call_to(Bell, "a", Bell.set_alarm, 1))
         await advance(clock, registry, 300)
         assert [retry for _, retry in Bell.fired] == [0, 1, 2, 3, 4, 5, 6]
@@ -154,7 +154,7 @@ async def test_a_retry_that_succeeds_is_the_last(tmp_path: Path) -> None:
     """An alarm that fails twice and then succeeds is not retried again."""
     Bell.failures = 2
     clock = ManualClock()
-    async with alive(tmp_path, Bell, clock=clock) as registry:
+    async with start_registry(tmp_path, Bell, clock=clock) as registry:
         await registry.call(call_to(Bell, "a", Bell.set_alarm, 1))
         await advance(clock, registry, 60)
         assert [retry for _, retry in Bell.fired] == [0, 1, 2]
@@ -163,10 +163,10 @@ async def test_a_retry_that_succeeds_is_the_last(tmp_path: Path) -> None:
 @asynchronous
 async def test_an_alarm_survives_a_restart(tmp_path: Path) -> None:
     """An alarm that was set in one process fires in the next."""
-    async with alive(tmp_path, Bell) as registry:
+    async with start_registry(tmp_path, Bell) as registry:
         await registry.call(call_to(Bell, "a", Bell.set_alarm, 30))
     clock = ManualClock()
-    async with alive(tmp_path, Bell, clock=clock) as registry:
+    async with start_registry(tmp_path, Bell, clock=clock) as registry:
         await advance(clock, registry, 31)
         assert [round(at) for at, _ in Bell.fired] == [30]
 
@@ -174,11 +174,11 @@ async def test_an_alarm_survives_a_restart(tmp_path: Path) -> None:
 @asynchronous
 async def test_an_overdue_alarm_fires_after_the_start(tmp_path: Path) -> None:
     """Alarms that fell due while the server was down fire within five seconds of its start."""
-    async with alive(tmp_path, Bell) as registry:
+    async with start_registry(tmp_path, Bell) as registry:
         await registry.call(call_to(Bell, "a", Bell.set_alarm, 30))
         await registry.call(call_to(Bell, "b", Bell.set_alarm, 40))
     clock = ManualClock(START + 3_600)
-    async with alive(tmp_path, Bell, clock=clock) as registry:
+    async with start_registry(tmp_path, Bell, clock=clock) as registry:
         await advance(clock, registry, 5)
         assert len(Bell.fired) == 2
 
@@ -187,13 +187,13 @@ async def test_an_overdue_alarm_fires_after_the_start(tmp_path: Path) -> None:
 @asynchronous
 async def test_a_lost_index_is_rebuilt_from_the_objects(tmp_path: Path, damage: str) -> None:
     """Without a usable index, the alarms are read from the objects' files."""
-    async with alive(tmp_path, Bell) as registry:
+    async with start_registry(tmp_path, Bell) as registry:
         for name in ("a", "b", "c"):
             await registry.call(call_to(Bell, name, Bell.set_alarm, 30))
         await registry.call(call_to(Bell, "silent", Bell.get_alarm))
     _break_index(tmp_path / "alarms.sqlite", damage)
     clock = ManualClock()
-    async with alive(tmp_path, Bell, clock=clock) as registry:
+    async with start_registry(tmp_path, Bell, clock=clock) as registry:
         await advance(clock, registry, 31)
         assert [round(at) for at, _ in Bell.fired] == [30, 30, 30]
 
@@ -222,7 +222,7 @@ async def test_a_failed_commit_never_makes_the_index_late(
         raise StorageError("the disk is full")
 
     clock = ManualClock()
-    async with alive(tmp_path, Bell, clock=clock) as registry:
+    async with start_registry(tmp_path, Bell, clock=clock) as registry:
         if first is not None:
             await registry.call(call_to(Bell, "a", Bell.set_alarm, first))
         for seconds in (10, 60, None):
@@ -246,7 +246,7 @@ async def test_a_failed_index_write_after_the_commit_is_ignored(
         raise apsw.FullError("database or disk is full")
 
     clock = ManualClock()
-    async with alive(tmp_path, Bell, clock=clock) as registry:
+    async with start_registry(tmp_path, Bell, clock=clock) as registry:
         await registry.call(call_to(Bell, "a", Bell.set_alarm, 5))
         with monkeypatch.context() as patch:
             patch.setattr(AlarmIndex, "write", fail)
@@ -266,7 +266,7 @@ async def test_an_alarm_set_in_its_handler_fires_despite_a_failed_index_write(
 
     Bell.repeat_after = 4
     clock = ManualClock()
-    async with alive(tmp_path, Bell, clock=clock) as registry:
+    async with start_registry(tmp_path, Bell, clock=clock) as registry:
         await registry.call(call_to(Bell, "a", Bell.set_alarm, 2))
         with monkeypatch.context() as patch:
             patch.setattr(AlarmIndex, "write", fail)
@@ -282,14 +282,14 @@ async def test_a_crash_between_commit_and_index_write_loses_no_alarm(
     """A new, an earlier and a later alarm all fire on time after the restart, because an earlier
     time is in the index before the commit."""
     with monkeypatch.context() as patch:
-        async with alive(tmp_path, Bell) as registry:
+        async with start_registry(tmp_path, Bell) as registry:
             for name in ("sooner", "later", "deleted"):
                 await registry.call(call_to(Bell, name, Bell.set_alarm, 20))
             patch.setattr(AlarmIndex, "update", lambda *_: None)
             for name, seconds in (("first", 5), ("sooner", 10), ("later", 30), ("deleted", None)):
                 await registry.call(call_to(Bell, name, Bell.set_alarm, seconds))
     clock = ManualClock()
-    async with alive(tmp_path, Bell, clock=clock) as registry:
+    async with start_registry(tmp_path, Bell, clock=clock) as registry:
         await advance(clock, registry, 40)
         assert [round(at) for at, _ in Bell.fired] == [5, 10, 30]
 
@@ -301,7 +301,7 @@ async def test_a_retry_does_not_overwrite_an_alarm_set_in_the_meantime(
     """An alarm that is set between the failure and the scheduling of the retry stays as it is."""
     Bell.failures = 1
     clock = ManualClock()
-    async with alive(tmp_path, Bell, clock=clock) as registry:
+    async with start_registry(tmp_path, Bell, clock=clock) as registry:
         await registry.call(call_to(Bell, "a", Bell.set_alarm, 1))
         clock.jump(1.1)
         instance = registry.instance("Bell", "a")
@@ -322,7 +322,7 @@ async def test_an_unreachable_object_is_tried_again(
         raise StorageError("the disk is full")
 
     clock = ManualClock()
-    async with alive(tmp_path, Bell, clock=clock) as registry:
+    async with start_registry(tmp_path, Bell, clock=clock) as registry:
         await registry.call(call_to(Bell, "a", Bell.set_alarm, 1))
         with monkeypatch.context() as patch:
             patch.setattr(Storage, "commit", fail)

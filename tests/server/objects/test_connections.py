@@ -19,7 +19,7 @@ from prepserver.objects.object import DurableObject
 from prepserver.wire.protocol import CLOSE_SLOW, Caption
 from tests.support.fake_socket import FakeSocket
 from tests.support.loop import asynchronous
-from tests.support.objects import alive, call_to, join
+from tests.support.objects import call_to, join, start_registry
 
 
 class Speaker(DurableObject):
@@ -43,7 +43,7 @@ class Speaker(DurableObject):
 @asynchronous
 async def test_a_broadcast_reaches_all_but_the_excluded(tmp_path: Path) -> None:
     """A broadcast reaches every connection in the room except those in `exclude`."""
-    async with alive(tmp_path, Speaker) as registry:
+    async with start_registry(tmp_path, Speaker) as registry:
         one, two = (join(registry, Speaker, "a", Connection(id)) for id in ("one", "two"))
         await registry.call(call_to(Speaker, "a", Speaker.broadcast, "not for one", ("one",)))
         await registry.call(call_to(Speaker, "a", Speaker.broadcast, "for all"))
@@ -56,7 +56,7 @@ async def test_a_broadcast_reaches_all_but_the_excluded(tmp_path: Path) -> None:
 @asynchronous
 async def test_a_tag_selects_connections(tmp_path: Path) -> None:
     """A broadcast to a tag reaches only the connections with that tag."""
-    async with alive(tmp_path, Speaker) as registry:
+    async with start_registry(tmp_path, Speaker) as registry:
         watching = join(registry, Speaker, "a", Connection("w", tags=("watching", "x")))
         talking = join(registry, Speaker, "a", Connection("t", tags=("talking",)))
         await registry.call(
@@ -154,7 +154,7 @@ async def test_messages_stay_in_order_around_a_full_socket() -> None:
 @asynchronous
 async def test_a_slow_client_does_not_hold_up_the_others(tmp_path: Path) -> None:
     """A client that never reads is closed; another in the same room receives every message."""
-    async with alive(tmp_path, Speaker) as registry:
+    async with start_registry(tmp_path, Speaker) as registry:
         slow = Connection("slow")
         registry.connect("Speaker", "a", slow)
         quick = join(registry, Speaker, "a", Connection("quick"))
@@ -205,8 +205,8 @@ def test_reserved_close_codes_are_rejected(code: int) -> None:
 async def test_a_handler_that_closes_with_a_reserved_code_fails(
     tmp_path: Path,
 ) -> None:
-    """Its transaction is rolled back and nothing is sent; the object and its connections continue."""
-    async with alive(tmp_path, Speaker) as registry:
+    """Its transaction is rolled back and nothing is sent; the connections stay open."""
+    async with start_registry(tmp_path, Speaker) as registry:
         client = join(registry, Speaker, "a", Connection("c"))
         await client.next(Caption)
         with pytest.raises(PrepServerError):

@@ -20,7 +20,14 @@ from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import CLOSE_RESTART, Caption
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
-from tests.support.objects import Gate, alive, call_to, eventually, in_time, join
+from tests.support.objects import (
+    CommitGate,
+    advance_until,
+    call_to,
+    eventually,
+    join,
+    start_registry,
+)
 
 
 class Diary(DurableObject):
@@ -75,7 +82,7 @@ def _reset_count() -> None:
 @asynchronous
 async def test_handlers_run_in_order_of_arrival(tmp_path: Path) -> None:
     """A hundred concurrent calls have the effect of a hundred calls in sequence."""
-    async with alive(tmp_path, Diary) as registry:
+    async with start_registry(tmp_path, Diary) as registry:
         calls = [registry.call(call_to(Diary, "a", Diary.write, str(n))) for n in range(100)]
         await asyncio.gather(*calls)
         assert await registry.call(call_to(Diary, "a", Diary.stored)) == [
@@ -86,7 +93,7 @@ async def test_handlers_run_in_order_of_arrival(tmp_path: Path) -> None:
 @asynchronous
 async def test_concurrent_events_wake_an_object_once(tmp_path: Path) -> None:
     """Two hundred events for an object that is not in memory build one instance."""
-    async with alive(tmp_path, Diary) as registry:
+    async with start_registry(tmp_path, Diary) as registry:
         await asyncio.gather(
             *(registry.call(call_to(Diary, "a", Diary.stored)) for _ in range(200))
         )
@@ -97,7 +104,7 @@ async def test_concurrent_events_wake_an_object_once(tmp_path: Path) -> None:
 async def test_names_are_never_paths(tmp_path: Path) -> None:
     """A name with slashes and dots cannot leave the data directory, and different names never share
     a file."""
-    async with alive(tmp_path / "data", Diary) as registry:
+    async with start_registry(tmp_path / "data", Diary) as registry:
         for name in ("../../escape", "/etc/passwd", "a/b", "a b", "ü", ""):
             await registry.call(call_to(Diary, name, Diary.write, name))
         for name in ("../../escape", "/etc/passwd", "a/b", "a b", "ü", ""):
@@ -117,8 +124,8 @@ async def test_events_wait_for_on_start(tmp_path: Path, monkeypatch: pytest.Monk
         def on_start(self) -> None:
             self.write("started")
 
-    async with alive(tmp_path, Starting) as registry:
-        gate = Gate(monkeypatch, "a")
+    async with start_registry(tmp_path, Starting) as registry:
+        gate = CommitGate(monkeypatch, "a")
         call = asyncio.create_task(registry.call(call_to(Starting, "a", Starting.write, "called")))
         await asyncio.to_thread(gate.reached.wait, 10)
         assert not call.done()
@@ -140,7 +147,7 @@ async def test_a_failed_start_is_repeated_by_the_next_event(
             if fails.pop() if fails else False:
                 raise kind_of_error("not yet")
 
-    async with alive(tmp_path, Stubborn) as registry:
+    async with start_registry(tmp_path, Stubborn) as registry:
         with pytest.raises(PrepServerError):
             await registry.call(call_to(Stubborn, "a", Stubborn.stored))
         instance = registry.instance("Stubborn", "a")
@@ -153,13 +160,13 @@ async def test_an_idle_object_is_released_and_woken_again(tmp_path: Path) -> Non
     """After ten seconds without events the instance is released; the next event finds the stored
     state."""
     clock = ManualClock()
-    async with alive(tmp_path, Diary, clock=clock) as registry:
+    async with start_registry(tmp_path, Diary, clock=clock) as registry:
         await registry.call(call_to(Diary, "a", Diary.write, "one"))
         instance = registry.instance("Diary", "a")
         await clock.advance(9)
         assert not instance.removable
-        await in_time(clock, lambda: instance.removable)
-        await in_time(clock, lambda: registry.counts.live + registry.counts.hibernating == 0)
+        await advance_until(clock, lambda: instance.removable)
+        await advance_until(clock, lambda: registry.counts.live + registry.counts.hibernating == 0)
         assert await registry.call(call_to(Diary, "a", Diary.write, "two")) == ["two"]
         assert await registry.call(call_to(Diary, "a", Diary.stored)) == ["one", "two"]
         assert Diary.built == 2
@@ -170,15 +177,15 @@ async def test_an_object_that_stored_nothing_leaves_no_file(tmp_path: Path) -> N
     """Calls of an object that never stored anything leave no file; once it stores something, the
     file stays."""
     clock = ManualClock()
-    async with alive(tmp_path, Diary, clock=clock) as registry:
+    async with start_registry(tmp_path, Diary, clock=clock) as registry:
         assert await registry.call(call_to(Diary, "a", Diary.stored)) == []
         client = join(registry, Diary, "a", Connection("c"))
         await client.next(Caption)
         instance = registry.instance("Diary", "a")
-        await in_time(clock, lambda: instance.hibernating)
+        await advance_until(clock, lambda: instance.hibernating)
         assert not instance.path.exists()
         assert await registry.call(call_to(Diary, "a", Diary.write, "one")) == ["one"]
-        await in_time(clock, lambda: instance.hibernating)
+        await advance_until(clock, lambda: instance.hibernating)
         assert instance.path.exists()
         assert await registry.call(call_to(Diary, "a", Diary.stored)) == ["one"]
         await registry.call(call_to(Diary, "b", Diary.stored))
@@ -193,7 +200,7 @@ async def test_an_event_during_the_release_reaches_the_same_instance(
 ) -> None:
     """An object that an event wakes while it is being released stays in the registry."""
     clock = ManualClock()
-    async with alive(tmp_path, Diary, clock=clock) as registry:
+    async with start_registry(tmp_path, Diary, clock=clock) as registry:
         await registry.call(call_to(Diary, "a", Diary.write, "one"))
         instance = registry.instance("Diary", "a")
         close = Storage.close
@@ -221,7 +228,7 @@ async def test_an_idle_object_hibernates_with_open_connections(tmp_path: Path) -
     """The instance and the database are released; connections and their state stay, and the next
     event finds the room unchanged."""
     clock = ManualClock()
-    async with alive(tmp_path, Diary, clock=clock) as registry:
+    async with start_registry(tmp_path, Diary, clock=clock) as registry:
         client = join(registry, Diary, "a", Connection("c", tags=("phone",)))
         await client.next(Caption)
         client.connection.state = {"user": "u"}
@@ -229,7 +236,7 @@ async def test_an_idle_object_hibernates_with_open_connections(tmp_path: Path) -
         instance = registry.instance("Diary", "a")
         await clock.advance(9)
         assert not instance.hibernating
-        await in_time(clock, lambda: instance.hibernating)
+        await advance_until(clock, lambda: instance.hibernating)
         await clock.advance(60)
         assert registry.instance("Diary", "a") is instance
         assert client.closed is None
@@ -245,12 +252,12 @@ async def test_an_idle_object_hibernates_with_open_connections(tmp_path: Path) -
 async def test_an_object_with_running_work_does_not_hibernate(tmp_path: Path) -> None:
     """Work beside the object keeps its instance alive for as long as it runs."""
     clock = ManualClock()
-    async with alive(tmp_path, Diary, clock=clock) as registry:
+    async with start_registry(tmp_path, Diary, clock=clock) as registry:
         await registry.call(call_to(Diary, "a", Diary.work, 60.0))
         instance = registry.instance("Diary", "a")
         await clock.advance(59)
         assert not instance.hibernating
-        await in_time(clock, lambda: instance.hibernating)
+        await advance_until(clock, lambda: instance.hibernating)
         assert await registry.call(call_to(Diary, "a", Diary.stored)) == ["worked"]
 
 
@@ -265,11 +272,11 @@ async def test_on_hibernate_may_write(tmp_path: Path) -> None:
                 raise RuntimeError("cannot sleep")
 
     clock = ManualClock()
-    async with alive(tmp_path, Tidy, clock=clock) as registry:
+    async with start_registry(tmp_path, Tidy, clock=clock) as registry:
         await registry.call(call_to(Tidy, "a", Tidy.stored))
         for _ in range(2):
             built = Diary.built
-            await in_time(clock, lambda: registry.counts.live == 0)
+            await advance_until(clock, lambda: registry.counts.live == 0)
             assert await registry.call(call_to(Tidy, "a", Tidy.stored)) == ["good night 0"]
             assert Diary.built > built
 
@@ -277,7 +284,7 @@ async def test_on_hibernate_may_write(tmp_path: Path) -> None:
 @asynchronous
 async def test_a_client_that_leaves_before_it_is_admitted_never_joins(tmp_path: Path) -> None:
     """A socket that opens and closes at once leaves nothing that keeps the object alive."""
-    async with alive(tmp_path, Diary) as registry:
+    async with start_registry(tmp_path, Diary) as registry:
         client = join(registry, Diary, "a", Connection("c"))
         await client.leave()
         assert await registry.call(call_to(Diary, "a", Diary.stored)) == []
@@ -287,7 +294,7 @@ async def test_a_client_that_leaves_before_it_is_admitted_never_joins(tmp_path: 
 @asynchronous
 async def test_a_reconnect_replaces_the_old_connection(tmp_path: Path) -> None:
     """A second connection with the same id is the same client: the old socket is closed."""
-    async with alive(tmp_path, Diary) as registry:
+    async with start_registry(tmp_path, Diary) as registry:
         old = join(registry, Diary, "a", Connection("same"))
         await old.next(Caption)
         new = join(registry, Diary, "a", Connection("same"))
@@ -303,7 +310,7 @@ async def test_a_reconnect_replaces_the_old_connection(tmp_path: Path) -> None:
 async def test_a_destroyed_object_leaves_no_file_and_closes_its_connections(tmp_path: Path) -> None:
     """The file is removed before calls to other objects are sent; a later event starts a new, empty
     object."""
-    async with alive(tmp_path, Diary) as registry:
+    async with start_registry(tmp_path, Diary) as registry:
         client = join(registry, Diary, "a", Connection("c"))
         await registry.call(call_to(Diary, "a", Diary.write, "secret"))
         await registry.call(call_to(Diary, "neighbour", Diary.stored))
@@ -333,7 +340,7 @@ async def test_an_event_behind_the_removal_fails_with_not_found(
     tmp_path: Path,
 ) -> None:
     """An event queued behind the removal fails as deleted instead of reading a removed file."""
-    async with alive(tmp_path, Diary) as registry:
+    async with start_registry(tmp_path, Diary) as registry:
         await registry.call(call_to(Diary, "a", Diary.write, "one"))
         destroying = registry.instance("Diary", "a").call("destroy", ())
         late = registry.instance("Diary", "a").call("stored", ())
@@ -346,7 +353,7 @@ async def test_an_event_behind_the_removal_fails_with_not_found(
 @asynchronous
 async def test_stopping_closes_every_connection_with_1012(tmp_path: Path) -> None:
     """Close code 1012 asks clients to reconnect; later events are rejected."""
-    async with alive(tmp_path, Diary) as registry:
+    async with start_registry(tmp_path, Diary) as registry:
         client = join(registry, Diary, "a", Connection("c"))
         await client.next(Caption)
         instance = registry.instance("Diary", "a")
@@ -365,9 +372,9 @@ async def test_stopping_closes_every_connection_with_1012(tmp_path: Path) -> Non
 @asynchronous
 async def test_stopping_waits_for_commits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A handler whose commit is under way when the server stops is not lost."""
-    async with alive(tmp_path, Diary) as registry:
+    async with start_registry(tmp_path, Diary) as registry:
         await registry.call(call_to(Diary, "a", Diary.stored))
-        gate = Gate(monkeypatch, "a")
+        gate = CommitGate(monkeypatch, "a")
         call = asyncio.create_task(registry.call(call_to(Diary, "a", Diary.write, "last words")))
         await asyncio.to_thread(gate.reached.wait, 10)
         closing = asyncio.create_task(registry.close())
@@ -375,14 +382,14 @@ async def test_stopping_waits_for_commits(tmp_path: Path, monkeypatch: pytest.Mo
         gate.open()
         await closing
         assert await call == ["last words"]
-    async with alive(tmp_path, Diary) as registry:
+    async with start_registry(tmp_path, Diary) as registry:
         assert await registry.call(call_to(Diary, "a", Diary.stored)) == ["last words"]
 
 
 @asynchronous
 async def test_a_second_registry_in_the_directory_is_rejected(tmp_path: Path) -> None:
     """A data directory has one owner; the error names its process."""
-    async with alive(tmp_path, Diary):
+    async with start_registry(tmp_path, Diary):
         with pytest.raises(Conflict, match=f"process {os.getpid()}") as caught:
             await Registry(tmp_path, (), ManualClock()).start()
         assert caught.value.code == ErrorCode.DATA_DIR_IN_USE
@@ -404,7 +411,7 @@ def test_a_killed_owner_releases_the_directory(tmp_path: Path) -> None:
     assert done.returncode == -9
 
     async def take() -> None:
-        async with alive(tmp_path, Diary):
+        async with start_registry(tmp_path, Diary):
             pass
 
     asyncio.run(take())

@@ -1,4 +1,4 @@
-"""Who comes second: one instance of an object, one owner of a data directory."""
+"""Exclusive ownership: one instance of an object, one process for a data directory."""
 
 import asyncio
 import json
@@ -17,14 +17,14 @@ from prepserver.wire.error_codes import ErrorCode
 from tests.support.clock import ManualClock
 from tests.support.contender import Tally
 from tests.support.loop import asynchronous
-from tests.support.objects import alive, call_to
+from tests.support.objects import call_to, start_registry
 
 RACES = 500
 RELEASES = 100
 
 
 class Contender:
-    """A process that tries to own the folder when it is told to."""
+    """A process that competes for the folder on command."""
 
     def __init__(self, folder: Path) -> None:
         self._process = subprocess.Popen(
@@ -35,19 +35,19 @@ class Contender:
         )
         self.pid = self._process.pid
 
-    def tell(self, word: str) -> None:
+    def send(self, word: str) -> None:
         assert self._process.stdin is not None
         self._process.stdin.write(f"{word}\n")
         self._process.stdin.flush()
 
-    def answer(self) -> dict[str, Any]:
+    def receive(self) -> dict[str, Any]:
         assert self._process.stdout is not None
-        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
-        return answer
+        reply: dict[str, Any] = json.loads(self._process.stdout.readline())
+        return reply
 
-    def ask(self, word: str) -> dict[str, Any]:
-        self.tell(word)
-        return self.answer()
+    def request(self, word: str) -> dict[str, Any]:
+        self.send(word)
+        return self.receive()
 
     def kill(self) -> None:
         self._process.kill()
@@ -71,69 +71,69 @@ def contenders(folder: Path, number: int = 2) -> Iterator[list[Contender]]:
 
 
 @pytest.mark.e2e
-def test_of_two_processes_one_owns_the_directory_and_the_other_is_told_which(
+def test_one_of_two_processes_owns_the_directory(
     tmp_path: Path,
 ) -> None:
-    """500 races for one folder: one owner each time, who can work; the other's error has its
-    pid, not that of an owner before."""
+    """In 500 races one process wins and can work; the other's error names the pid of the winner,
+    not that of an earlier owner."""
     rng = random.Random(3)
     owners = []
-    with contenders(tmp_path) as two:
+    with contenders(tmp_path) as processes:
         for race in range(RACES):
-            rng.shuffle(two)
-            for one in two:
-                one.tell("take")
-            answers = [one.answer() for one in two]
+            rng.shuffle(processes)
+            for one in processes:
+                one.send("take")
+            answers = [one.receive() for one in processes]
             [owner] = [
-                one for one, answer in zip(two, answers, strict=True) if "code" not in answer
+                one for one, reply in zip(processes, answers, strict=True) if "code" not in reply
             ]
-            [refused] = [answer for answer in answers if "code" in answer]
-            assert refused["code"] == ErrorCode.DATA_DIR_IN_USE
-            assert f"(process {owner.pid})" in refused["message"]
-            assert owner.ask("call")["count"] == race + 1
-            owner.ask("drop")
+            [rejected] = [reply for reply in answers if "code" in reply]
+            assert rejected["code"] == ErrorCode.DATA_DIR_IN_USE
+            assert f"(process {owner.pid})" in rejected["message"]
+            assert owner.request("call")["count"] == race + 1
+            owner.request("drop")
             owners.append(owner.pid)
-    assert len(set(owners)) == 2, "one of them won every race: that was none"
+    assert len(set(owners)) == 2, "one process won every race"
 
 
-def test_an_owner_that_goes_while_another_comes(tmp_path: Path) -> None:
-    """Whoever asks during the owner's last moments is refused or owns the folder alone, and
-    nothing that was counted is lost on the way."""
+def test_ownership_passes_from_one_process_to_the_next(tmp_path: Path) -> None:
+    """A process that starts while the owner stops either is rejected or owns the folder alone, and
+    no count is lost."""
     counted = 0
-    with contenders(tmp_path) as two:
-        owner, other = two
-        owner.ask("take")
+    with contenders(tmp_path) as processes:
+        owner, other = processes
+        owner.request("take")
         for _ in range(RACES // 5):
-            owner.tell("drop")
-            other.tell("take")
-            owner.answer()
-            while "code" in (answer := other.answer()):
-                assert f"(process {owner.pid})" in answer["message"]
-                other.tell("take")
+            owner.send("drop")
+            other.send("take")
+            owner.receive()
+            while "code" in (reply := other.receive()):
+                assert f"(process {owner.pid})" in reply["message"]
+                other.send("take")
             counted += 1
-            assert other.ask("call")["count"] == counted
+            assert other.request("call")["count"] == counted
             owner, other = other, owner
 
 
-def test_an_owner_that_is_killed_is_followed_at_once(tmp_path: Path) -> None:
-    """The kernel frees the folder with the process, and the next one is not told of it."""
+def test_a_killed_owner_is_replaced_at_once(tmp_path: Path) -> None:
+    """The kernel releases the lock with the process."""
     for killed in range(5):
         with contenders(tmp_path) as (owner, other):
-            assert "code" not in owner.ask("take")
-            assert "code" in other.ask("take")
-            assert owner.ask("call")["count"] == killed * 2 + 1
+            assert "code" not in owner.request("take")
+            assert "code" in other.request("take")
+            assert owner.request("call")["count"] == killed * 2 + 1
             owner.kill()
             (tmp_path / "owned").unlink()
-            assert "code" not in other.ask("take")
-            assert other.ask("call")["count"] == killed * 2 + 2
-            other.ask("drop")
+            assert "code" not in other.request("take")
+            assert other.request("call")["count"] == killed * 2 + 2
+            other.request("drop")
 
 
 # --- Two activations ----------------------------------------------------------------------------
 
 
 class Counted(Tally):
-    """Also counts the instances that there ever were."""
+    """Also counts how many instances were built."""
 
     built: dict[str, int]
 
@@ -143,17 +143,17 @@ class Counted(Tally):
 
 
 @pytest.fixture(autouse=True)
-def _nothing_built() -> None:
+def _reset_built() -> None:
     Counted.built = {}
 
 
 @asynchronous
-async def test_calls_at_the_same_moment_build_one_instance(tmp_path: Path) -> None:
-    """500 times an object that is not in memory is called by eight at once: 50 objects, new and
-    then nine times released."""
+async def test_concurrent_calls_build_one_instance(tmp_path: Path) -> None:
+    """Eight concurrent calls wake each of 50 objects, ten times in a row, and build one instance
+    each time."""
     clock = ManualClock()
     names = [f"o{number}" for number in range(RACES // 10)]
-    async with alive(tmp_path, Counted, clock=clock) as registry:
+    async with start_registry(tmp_path, Counted, clock=clock) as registry:
         for round in range(10):
             methods = [Counted.add, *[Counted.count] * 7]
             calls = [
@@ -167,15 +167,16 @@ async def test_calls_at_the_same_moment_build_one_instance(tmp_path: Path) -> No
 
 
 @asynchronous
-async def test_an_object_that_is_released_while_it_is_called_counts_on(tmp_path: Path) -> None:
-    """However release and call meet, the new instance has seen all that the old one stored."""
+async def test_a_call_during_the_release_loses_no_count(tmp_path: Path) -> None:
+    """However release and call interleave, the new instance sees everything that the old one
+    stored."""
     clock = ManualClock()
     rng = random.Random(5)
     counted = 0
-    async with alive(tmp_path, Counted, clock=clock) as registry:
+    async with start_registry(tmp_path, Counted, clock=clock) as registry:
         for _ in range(RELEASES):
             await clock.advance(10.5)
-            # The look for idle objects comes at a full second: before, while and after it.
+            # Idle objects are released at each full second: call before, during and after it.
             ending = asyncio.create_task(clock.advance(1))
             for _ in range(rng.randrange(12)):
                 await asyncio.sleep(0)
@@ -183,4 +184,4 @@ async def test_an_object_that_is_released_while_it_is_called_counts_on(tmp_path:
             assert await asyncio.gather(*calls) == [counted + 1, counted + 2]
             counted += 2
             await ending
-    assert Counted.built["a"] > RELEASES / 10, "it was hardly ever released"
+    assert Counted.built["a"] > RELEASES / 10, "the object was rarely released"

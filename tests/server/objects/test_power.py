@@ -1,4 +1,4 @@
-"""The power is cut at random moments: what was acknowledged is there afterwards, once, in order."""
+"""Power cuts at random moments: everything acknowledged is there afterwards, once and in order."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,18 +18,18 @@ from tests.support.loop import asynchronous
 from tests.support.power import Disk
 
 
-def deaf(folder: Path, random: Random) -> History:
-    """On a disk that does not wait."""
-    return History(folder, random, deaf=True)
+def on_an_ignoring_disk(folder: Path, random: Random) -> History:
+    """A history on a disk that ignores syncs."""
+    return History(folder, random, ignore_sync=True)
 
 
-def faulty(folder: Path, random: Random) -> History:
-    """On a disk that fails now and then."""
+def on_a_failing_disk(folder: Path, random: Random) -> History:
+    """A history on a disk that fails now and then."""
     return History(folder, random, faulty=True)
 
 
-def let_out_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take the output gate away: what a handler sends does not wait for its transaction."""
+def bypass_the_output_gate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Send effects at once instead of after the commit."""
 
     def send(context: Context, connection: Connection, message: ServerMessage) -> None:
         connection.push(encode(message))
@@ -49,38 +49,38 @@ def let_out_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @asynchronous
-async def test_nothing_acknowledged_is_lost_when_the_power_is_cut(tmp_path: Path) -> None:
-    """Every order that was acknowledged is in the book, no file is damaged, each alarm rings."""
+async def test_power_cuts_lose_nothing_acknowledged(tmp_path: Path) -> None:
+    """Every acknowledged order is in the book, no file is damaged, and each alarm fires."""
     outcome = await run_power_cuts(History, tmp_path, 1, 150)
     assert not outcome.violations, outcome
     assert outcome.cuts == 150
-    # The test would show nothing if little was at stake.
+    # Enough writes were at risk for the test to be meaningful.
     assert outcome.acknowledged > 1_000
-    assert min(outcome.kept, outcome.lost) > 500
+    assert min(outcome.survived, outcome.lost) > 500
 
 
 @asynchronous
 async def test_without_the_output_gate_acknowledged_orders_are_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The test can fail: effects that do not wait for the commit are found out."""
-    let_out_at_once(monkeypatch)
+    """Effects that do not wait for the commit are detected, so the test can fail."""
+    bypass_the_output_gate(monkeypatch)
     outcome = await run_power_cuts(History, tmp_path, 1, 150, until_violated=True)
     assert any("acknowledged, and lost" in one for one in outcome.violations), outcome
 
 
 @asynchronous
-async def test_without_waiting_for_the_sync_acknowledged_orders_are_lost(tmp_path: Path) -> None:
-    """The test can fail: commits that do not reach the disk are found out."""
-    outcome = await run_power_cuts(deaf, tmp_path, 1, 150, until_violated=True)
+async def test_without_syncs_acknowledged_orders_are_lost(tmp_path: Path) -> None:
+    """Commits that do not reach the disk are detected, so the test can fail."""
+    outcome = await run_power_cuts(on_an_ignoring_disk, tmp_path, 1, 150, until_violated=True)
     assert any("acknowledged, and lost" in one for one in outcome.violations), outcome
 
 
 @asynchronous
-async def test_nothing_acknowledged_is_lost_when_the_disk_fails_as_well(tmp_path: Path) -> None:
-    """Full and broken disks between the cuts: what was refused has left nothing behind, and every
-    ledger works again as soon as its disk does."""
-    outcome = await run_power_cuts(faulty, tmp_path, 2, 60)
+async def test_power_cuts_and_disk_failures_lose_nothing_acknowledged(tmp_path: Path) -> None:
+    """Between the cuts the disk is full or broken: failed orders leave nothing behind, and every
+    ledger works as soon as its disk does."""
+    outcome = await run_power_cuts(on_a_failing_disk, tmp_path, 2, 60)
     assert not outcome.violations, outcome
     assert outcome.acknowledged > 400
 
@@ -89,9 +89,11 @@ async def test_nothing_acknowledged_is_lost_when_the_disk_fails_as_well(tmp_path
 @pytest.mark.time_limit(1800)
 @pytest.mark.parametrize("seed", range(1, 6))
 @asynchronous
-async def test_nothing_acknowledged_is_lost_in_cuts_and_failures(tmp_path: Path, seed: int) -> None:
-    """The long form."""
-    outcome = await run_power_cuts(faulty, tmp_path, seed, 300)
+async def test_300_power_cuts_and_disk_failures_lose_nothing_acknowledged(
+    tmp_path: Path, seed: int
+) -> None:
+    """The long form, with five seeds."""
+    outcome = await run_power_cuts(on_a_failing_disk, tmp_path, seed, 300)
     assert not outcome.violations, outcome
 
 
@@ -99,14 +101,14 @@ async def test_nothing_acknowledged_is_lost_in_cuts_and_failures(tmp_path: Path,
 @pytest.mark.time_limit(1800)
 @pytest.mark.parametrize("seed", range(1, 6))
 @asynchronous
-async def test_nothing_acknowledged_is_lost_in_a_thousand_cuts(tmp_path: Path, seed: int) -> None:
-    """The long form."""
+async def test_1000_power_cuts_lose_nothing_acknowledged(tmp_path: Path, seed: int) -> None:
+    """The long form, with five seeds."""
     outcome = await run_power_cuts(History, tmp_path, seed, 1_000)
     assert not outcome.violations, outcome
     assert outcome.cuts == 1_000
 
 
-# --- The index of alarms --------------------------------------------------------------------------
+# --- The alarm index ------------------------------------------------------------------------------
 
 
 def index_on(disk: Disk) -> AlarmIndex:
@@ -115,8 +117,8 @@ def index_on(disk: Disk) -> AlarmIndex:
 
 
 def index_in_use(disk: Disk) -> AlarmIndex:
-    """One that was whole and durable, and in which so much was changed since that its journal has
-    been moved into the file without waiting."""
+    """Return an index that was complete and durable, and has since been changed so much that SQLite
+    has moved its journal into the file without a sync."""
     index = index_on(disk)
     index.rebuild([])
     index.close()
@@ -129,7 +131,8 @@ def index_in_use(disk: Disk) -> AlarmIndex:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_an_index_that_lost_something_is_not_trusted(tmp_path: Path, seed: int) -> None:
-    """It does not wait for the disk: what the power leaves of it never passes for the whole."""
+    """Writes to the index do not wait for the disk: what remains after a power cut never counts as
+    complete."""
     disk = Disk(tmp_path / "disk", Random(seed))
     index = index_in_use(disk)
     disk.cut()
@@ -140,10 +143,10 @@ def test_an_index_that_lost_something_is_not_trusted(tmp_path: Path, seed: int) 
     index.close()
 
 
-def test_an_index_is_trusted_when_it_was_closed_and_not_before_it_is_durable(
+def test_an_index_is_trusted_once_its_close_is_durable(
     tmp_path: Path,
 ) -> None:
-    """Wherever the power is cut while it is closed: either it is all there or it is filled anew."""
+    """Wherever the power is cut during the close, the index is complete or is rebuilt."""
     trusted = []
     for operations in range(1, 60):
         disk = Disk(tmp_path / f"disk-{operations}", Random(operations))
@@ -157,11 +160,11 @@ def test_an_index_is_trusted_when_it_was_closed_and_not_before_it_is_durable(
             assert len(index.pop_due_alarms(float("inf"))) == 40
         index.close()
         disk.remove()
-    assert trusted[-1], "an index that was closed before the cut is trusted"
+    assert trusted[-1], "an index that was closed before the cut must be trusted"
     assert not trusted[0]
 
 
-# --- The disk itself ------------------------------------------------------------------------------
+# --- The simulated disk ---------------------------------------------------------------------------
 
 
 def open_database(disk: Disk) -> apsw.Connection:
@@ -188,14 +191,14 @@ def rows_after_a_cut(folder: Path, seed: int, *, synchronous: str) -> list[objec
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_what_was_synced_survives(tmp_path: Path, seed: int) -> None:
-    """The disk keeps what it promised to keep."""
+def test_synced_writes_survive(tmp_path: Path, seed: int) -> None:
+    """The simulated disk keeps every synced write."""
     rows = rows_after_a_cut(tmp_path / "disk", seed, synchronous="full")
     assert rows == [0, 1, 2, 3]
 
 
-def test_what_was_not_synced_survives_by_chance(tmp_path: Path) -> None:
-    """Without syncing, sometimes all of it is there and sometimes not, but never out of order."""
+def test_unsynced_writes_survive_by_chance(tmp_path: Path) -> None:
+    """Without syncs all, some or no writes survive, but never out of order."""
     found = {
         len(rows_after_a_cut(tmp_path / f"disk-{seed}", seed, synchronous="off"))
         for seed in range(60)
@@ -203,12 +206,12 @@ def test_what_was_not_synced_survives_by_chance(tmp_path: Path) -> None:
     assert len(found) > 2
 
 
-def test_a_file_whose_folder_was_not_synced_survives_by_chance(tmp_path: Path) -> None:
+def test_a_file_in_an_unsynced_folder_survives_by_chance(tmp_path: Path) -> None:
     """Syncing a file does not make its name durable."""
     found = set()
     for seed in range(20):
         disk = Disk(tmp_path / f"disk-{seed}", Random(seed))
-        with disk.syncing(), (disk.root / "note").open("wb") as file:
+        with disk.track_fsync(), (disk.root / "note").open("wb") as file:
             file.write(b"remember")
         disk.restart()
         note = disk.root / "note"

@@ -1,25 +1,29 @@
-"""Disks that are full or broken: nothing is counted that is not stored, and it passes."""
+"""Databases on full and broken disks: failed writes are not counted, errors are typed, and the
+databases recover."""
 
+import stat
 from pathlib import Path
 
+import apsw
 import pytest
 
 from prepserver.accounts.budgets import Budgets, BudgetUsage
 from prepserver.accounts.rate_limits import RateLimiter
 from prepserver.accounts.users import Users
 from prepserver.errors import PrepServerError, StorageError
+from prepserver.storage.sqlite import CorruptDatabase, open_database, set_aside
 from prepserver.wire.protocol import Quota
 from tests.support.clock import ManualClock
-from tests.support.faults import Fault, Faults, Operation, broken, full
+from tests.support.faults import Fault, Faults, Operation, disk_full, io_error
 from tests.support.loop import asynchronous
 
 COMMIT = [
-    pytest.param("write", full, id="write-ENOSPC"),
-    pytest.param("write", broken, id="write-EIO"),
-    pytest.param("sync", full, id="sync-ENOSPC"),
-    pytest.param("sync", broken, id="sync-EIO"),
+    pytest.param("write", disk_full, id="write-ENOSPC"),
+    pytest.param("write", io_error, id="write-EIO"),
+    pytest.param("sync", disk_full, id="sync-ENOSPC"),
+    pytest.param("sync", io_error, id="sync-EIO"),
 ]
-"""What can go wrong in a commit."""
+"""Failures during a commit."""
 
 
 @pytest.fixture
@@ -32,8 +36,8 @@ def limiter(folder: Path, clock: ManualClock, faults: Faults) -> RateLimiter:
     return RateLimiter(path, clock, limit=3, window=3_600.0, vfs=faults.name)
 
 
-def refused(error: pytest.ExceptionInfo[PrepServerError]) -> None:
-    """What whoever asked is told."""
+def assert_storage_error(error: pytest.ExceptionInfo[PrepServerError]) -> None:
+    """Assert that a caller got the error for a failed disk."""
     assert isinstance(error.value, StorageError)
     assert (error.value.code, error.value.status, error.value.retryable) == ("storage", 503, True)
 
@@ -42,7 +46,7 @@ def refused(error: pytest.ExceptionInfo[PrepServerError]) -> None:
 @pytest.mark.parametrize("before", [0, 1], ids=["first", "later"])
 @pytest.mark.parametrize(("operation", "fault"), COMMIT)
 @asynchronous
-async def test_a_request_that_cannot_be_counted_is_not(
+async def test_a_request_that_cannot_be_stored_is_not_counted(
     tmp_path: Path,
     faults: Faults,
     operation: Operation,
@@ -50,8 +54,8 @@ async def test_a_request_that_cannot_be_counted_is_not(
     before: int,
     reopened: bool,
 ) -> None:
-    """The error is typed, as often as it is tried; then as many may be made as before, and a window
-    that could not be stored was not opened."""
+    """Each attempt raises the typed error; afterwards the quota is unchanged, and a window that
+    could not be stored has not started."""
     clock = ManualClock()
     limits = limiter(tmp_path, clock, faults)
     for number in range(before):
@@ -62,11 +66,11 @@ async def test_a_request_that_cannot_be_counted_is_not(
     for number in range(2):
         with pytest.raises(PrepServerError) as caught:
             await limits.charge("u", f"lost {number}")
-        refused(caught)
-    assert faults.hits >= 2
+        assert_storage_error(caught)
+    assert faults.injected >= 2
     if reopened:
         limits.close()
-    faults.mend()
+    faults.repair()
     if reopened:
         limits = limiter(tmp_path, clock, faults)
     assert await limits.quota("u") == stood
@@ -77,8 +81,10 @@ async def test_a_request_that_cannot_be_counted_is_not(
 
 
 @asynchronous
-async def test_a_quota_that_cannot_be_read_is_a_typed_error(tmp_path: Path, faults: Faults) -> None:
-    """Not one that looks whole."""
+async def test_a_quota_that_cannot_be_read_raises_a_typed_error(
+    tmp_path: Path, faults: Faults
+) -> None:
+    """A failed read is never reported as an unused quota."""
     clock = ManualClock()
     limits = limiter(tmp_path, clock, faults)
     await limits.charge("u", "r")
@@ -87,25 +93,25 @@ async def test_a_quota_that_cannot_be_read_is_a_typed_error(tmp_path: Path, faul
     faults.fail("read")
     with pytest.raises(PrepServerError) as caught:
         await limits.quota("u")
-    refused(caught)
-    faults.mend()
+    assert_storage_error(caught)
+    faults.repair()
     assert (await limits.quota("u")).remaining == 2
     limits.close()
 
 
 @pytest.mark.parametrize("operation", ["open", "write", "sync"])
 @asynchronous
-async def test_a_limit_that_cannot_be_opened_is_a_typed_error(
+async def test_a_database_that_cannot_be_opened_raises_a_typed_error(
     tmp_path: Path, faults: Faults, operation: Operation
 ) -> None:
-    """And can be opened when the fault is gone."""
+    """It opens once the fault is gone."""
     clock = ManualClock()
     faults.fail(operation)
     for _ in range(2):
         with pytest.raises(PrepServerError) as caught:
             limiter(tmp_path, clock, faults)
-        refused(caught)
-    faults.mend()
+        assert_storage_error(caught)
+    faults.repair()
     limits = limiter(tmp_path, clock, faults)
     assert (await limits.charge("u", "r")).remaining == 2
     limits.close()
@@ -113,10 +119,10 @@ async def test_a_limit_that_cannot_be_opened_is_a_typed_error(
 
 @pytest.mark.parametrize(("operation", "fault"), COMMIT)
 @asynchronous
-async def test_what_cannot_be_counted_of_a_budget_is_not(
+async def test_spending_that_cannot_be_stored_is_not_counted(
     tmp_path: Path, faults: Faults, operation: Operation, fault: Fault
 ) -> None:
-    """The same rules, for tokens and seconds."""
+    """The same rules hold for tokens and seconds of a budget."""
     clock = ManualClock()
     path = tmp_path / "budgets.sqlite"
     store = Budgets(path, clock, tokens=100, window=3_600.0, vfs=faults.name)
@@ -125,8 +131,8 @@ async def test_what_cannot_be_counted_of_a_budget_is_not(
     faults.fail(operation, "-wal", fault)
     with pytest.raises(PrepServerError) as caught:
         await store.spend("u", tokens=20)
-    refused(caught)
-    faults.mend()
+    assert_storage_error(caught)
+    faults.repair()
     assert await store.usage("u") == BudgetUsage(tokens=10, reset=reset)
     await store.spend("u", tokens=30)
     assert await store.usage("u") == BudgetUsage(tokens=40, reset=reset)
@@ -134,20 +140,72 @@ async def test_what_cannot_be_counted_of_a_budget_is_not(
 
 
 @pytest.mark.parametrize(("operation", "fault"), COMMIT)
-def test_a_user_who_cannot_be_stored_is_none(
+def test_a_user_that_cannot_be_stored_does_not_exist(
     tmp_path: Path, faults: Faults, operation: Operation, fault: Fault
 ) -> None:
-    """The key of a user whose row was refused opens nothing, and the name is still free."""
+    """The name stays free, also after the database is opened again."""
     path = tmp_path / "users.sqlite"
     users = Users(path, ManualClock(), vfs=faults.name)
     users.add("ada")
     faults.fail(operation, "-wal", fault)
     with pytest.raises(PrepServerError) as caught:
         users.add("bob")
-    refused(caught)
+    assert_storage_error(caught)
     users.close()
-    faults.mend()
+    faults.repair()
     users = Users(path, ManualClock(), vfs=faults.name)
     assert [user.name for user in users.list()] == ["ada"]
     users.add("bob")
     users.close()
+
+
+# --- Opening --------------------------------------------------------------------------------------
+
+
+def test_the_options_of_a_new_database(tmp_path: Path) -> None:
+    """WAL mode and synchronous=FULL by default; the other options set what they name."""
+    path = tmp_path / "a.sqlite"
+    connection = open_database(path, private=True, exclusive=True, incremental_vacuum=True)
+    connection.execute("CREATE TABLE numbers (n)")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert connection.pragma("journal_mode") == "wal"
+    assert connection.pragma("synchronous") == 2
+    assert connection.pragma("locking_mode") == "exclusive"
+    assert connection.pragma("auto_vacuum") == 2
+    assert not path.with_name("a.sqlite-shm").exists()
+    connection.close()
+    connection = open_database(path, durable=False, busy_timeout=5.0)
+    assert connection.pragma("synchronous") == 1
+    assert connection.pragma("busy_timeout") == 5_000
+    connection.close()
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_missing_database_is_not_created(tmp_path: Path, read_only: bool) -> None:
+    """Without `create`, a missing file raises a typed error."""
+    with pytest.raises(StorageError, match=r"a\.sqlite"):
+        open_database(tmp_path / "a.sqlite", create=False, read_only=read_only)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_read_only_database_rejects_writes(tmp_path: Path) -> None:
+    """It can be read while another connection writes."""
+    path = tmp_path / "a.sqlite"
+    writer = open_database(path)
+    writer.execute("CREATE TABLE numbers (n); INSERT INTO numbers VALUES (1)")
+    reader = open_database(path, read_only=True)
+    assert reader.execute("SELECT n FROM numbers").fetchall() == [(1,)]
+    with pytest.raises(apsw.ReadOnlyError):
+        reader.execute("INSERT INTO numbers VALUES (2)")
+    reader.close()
+    writer.close()
+
+
+def test_a_damaged_database_is_set_aside(tmp_path: Path) -> None:
+    """It raises CorruptDatabase, keeps its content under the new name, and makes room."""
+    path = tmp_path / "a.sqlite"
+    path.write_bytes(b"not a database" * 1_000)
+    with pytest.raises(CorruptDatabase):
+        open_database(path)
+    assert set_aside(path).read_bytes() == b"not a database" * 1_000
+    open_database(path).close()

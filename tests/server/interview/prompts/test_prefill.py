@@ -19,7 +19,7 @@ from tests.server.interview.prompts.test_build import PROFILES, build, context_a
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
 from tests.support.models import CuedLanguageModel, split_words
-from tests.support.objects import eventually, in_time
+from tests.support.objects import advance_until, eventually
 from tests.support.rooms import Rooms
 
 
@@ -168,7 +168,7 @@ async def test_an_idle_interview_is_offloaded_and_a_deleted_one_discarded(
     model = interviewer_model(clock)
     async with Rooms(tmp_path, clock=clock, language=model, hint_after=3_600) as rooms:
         client = await open_room(rooms)
-        await in_time(clock, lambda: ("offload", client.room) in model.conversation_calls)
+        await advance_until(clock, lambda: ("offload", client.room) in model.conversation_calls)
         assert client.closed is None
         await client.send(wire.UserTyping(draft="Back again"))
         await eventually(lambda: has_prefilled(model, "Back again"))
