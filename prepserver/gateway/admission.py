@@ -71,10 +71,10 @@ class Admission:
 
     @asynccontextmanager
     async def acquire_slot(self, priority: Priority) -> AsyncIterator[float]:
-        """Hold a slot in the body, after waiting for it; yields the seconds waited.
+        """Wait for a slot and hold it within the `with` block; yields the seconds waited.
 
         Raises InferenceError, code `overloaded`: immediately if the queue is full of calls that
-        are at least as urgent, or later if a more urgent call takes this one's place in the queue.
+        are at least as urgent, or later if a more urgent call displaces this one.
         """
         arrived_at = self._clock.monotonic()
         await self._acquire(priority)

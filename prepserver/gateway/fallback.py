@@ -36,7 +36,7 @@ E = TypeVar("E", bound=Model)
 
 
 class RetryPolicy(Struct, frozen=True, kw_only=True):
-    """How often a call is retried on the same model, and with which pauses."""
+    """Number of retries on the same model, and the pauses between them."""
 
     limit: int = 3
     """Retries after the first attempt."""
@@ -85,8 +85,8 @@ class Backend(Generic[E]):
     async def wait_ready(self) -> ModelInfo | None:
         """Wait until the model is loaded and return its description, None for a speech model.
 
-        Loading that failed with a retryable error is tried again, at most every `MAX_PAUSE`
-        seconds: an endpoint may have been down when the server started. Raises InferenceError.
+        Loading that failed with a retryable error is retried, at most every `MAX_PAUSE` seconds: an
+        endpoint may have been down when the server started. Raises InferenceError.
         """
         if self._loading is None:
             raise InferenceError("The models are not being loaded.", retryable=False)
@@ -200,9 +200,9 @@ class FallbackChain(Generic[E]):
         """Yield the events of `request` from the first backend that succeeds.
 
         `timeout` limits the wait for the first event, in seconds; 0 disables it. Once an event has
-        been yielded, the call is not attempted again, unless `repeatable` says that the consumer
-        accepts events a second time. Raises InferenceError: the primary model's failure, because
-        that is the model which the server was configured for.
+        been yielded, the call is not attempted again, unless the consumer accepts the events a
+        second time (`repeatable`). Raises InferenceError: the primary model's error, because the
+        server was configured for that model.
         """
         failure: InferenceError | None = None
         for index, backend in enumerate(self.backends):
@@ -269,7 +269,7 @@ class FallbackChain(Generic[E]):
 
 
 def _copy_error(failure: InferenceError) -> InferenceError:
-    """Copy an error for another caller: raising the same one again would grow its traceback."""
+    """Copy an error for another caller: raising one object twice accumulates tracebacks."""
     return InferenceError(
         failure.message,
         code=failure.code,

@@ -45,7 +45,7 @@ log = structlog.get_logger(__name__)
 
 
 class GatewayPolicy(Struct, frozen=True, kw_only=True):
-    """How calls are handled; see the settings of the same names."""
+    """Limits, retries and caching of calls; the settings of the same names describe them."""
 
     retries: RetryPolicy = RetryPolicy()
     first_token_timeout: float = 300.0
@@ -271,10 +271,11 @@ class Gateway:
     # --- Conversation state -------------------------------------------------------------------
 
     async def prefill(self, call: Call, prompt: Prompt) -> bool:
-        """Compute the KV cache of a prompt before its `generate`; return True if it was done.
+        """Compute a prompt's key-value cache before its reply is requested; return True if it
+        completed.
 
-        Free of charge. The prefill is dropped if no slot is idle, if a call needs its slot, if a
-        later prompt of the conversation arrives, and if it fails; none of this is raised.
+        The user is not charged. The prefill is dropped if no slot is idle, if a call needs its
+        slot, if a later prompt of the conversation arrives, and if it fails; nothing is raised.
         """
         backend = self._language.backends[0]
         try:
@@ -311,7 +312,7 @@ class Gateway:
             await self._call_log.erase_text(conversation)
 
     async def _on_ready_models(
-        self, name: str, action: Callable[[LanguageModel], Awaitable[None]]
+        self, action_name: str, action: Callable[[LanguageModel], Awaitable[None]]
     ) -> None:
         for backend in self._language.backends:
             if backend.state != "ready":
@@ -319,9 +320,11 @@ class Gateway:
             try:
                 await action(backend.engine)
             except InferenceError as error:
-                log.warning(f"conversation.{name}_failed", model=backend.name, code=error.code)
+                log.warning(
+                    f"conversation.{action_name}_failed", model=backend.name, code=error.code
+                )
             except Exception:
-                log.exception(f"conversation.{name}_failed", model=backend.name)
+                log.exception(f"conversation.{action_name}_failed", model=backend.name)
 
     async def close(self) -> None:
         """Cancel prefills, close the models and wait for pending accounting."""

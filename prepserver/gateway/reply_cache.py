@@ -207,7 +207,7 @@ class InFlightReply:
 
 
 def _copy_error(error: Exception) -> Exception:
-    """Copy an error for each reader: raising the same one again would grow its traceback."""
+    """Copy an error for each reader: raising one object twice accumulates tracebacks."""
     if not isinstance(error, PrepServerError):
         return error
     return type(error)(

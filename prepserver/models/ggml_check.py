@@ -57,7 +57,7 @@ class InvalidGgml(ValueError):
 
 
 def validate_whisper(path: Path) -> None:
-    """Raise InvalidGgml unless the file is a complete ggml Whisper model; raises OSError too."""
+    """Raise InvalidGgml unless the file is a complete ggml Whisper model. Raises OSError too."""
     with path.open("rb") as file:
         if file.read(len(GGML_MAGIC)) != GGML_MAGIC:
             raise InvalidGgml("it is not a ggml model")

@@ -38,7 +38,8 @@ def fetch_file(
     """Download the file into `work`; return its path, synced, and the SHA-256 it should have.
 
     That is `expected`, or the hub's hash if `expected` is empty. A partial download of an earlier
-    attempt is resumed. Raises ModelError: no network, no space, no permission, no such file.
+    attempt is resumed. Raises ModelError if the hub cannot be reached, refuses access or lacks the
+    file, or if there is not enough disk space.
     """
     remote = _look_up(source, expected)
     partial = work / f"{remote.sha256}.part"

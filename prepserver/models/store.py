@@ -74,7 +74,7 @@ class ModelStore:
         return (*known, *self._imported_models())
 
     def installed_path(self, name: str) -> Path:
-        """Return the file of an installed model.
+        """Return the path of an installed model.
 
         Checks the size of the file, not its content (`verify` does). Raises ModelNotFound,
         ModelError.
@@ -99,7 +99,7 @@ class ModelStore:
         return path
 
     def resolve(self, name_or_path: str) -> Path:
-        """Return the file of an installed model, or of a path to any .gguf or ggml .bin file.
+        """Return the file of a model, given its name or the path of any .gguf or ggml .bin file.
 
         A model of the catalogue is verified if its file has changed since it was last verified.
         Raises ModelNotFound, and ModelError if the file is not a model or fails verification.
@@ -244,7 +244,7 @@ class ModelStore:
 
     @contextlib.contextmanager
     def lock_model(self, name: str, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
-        """Hold the lock under which one process fetches or imports this model.
+        """Hold the lock that lets only one process fetch or import this model.
 
         `on_wait` is called once if another process holds it.
         """

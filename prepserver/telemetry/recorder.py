@@ -39,7 +39,7 @@ class Recorder:
     def record_call(
         self, call: Call, kind: CallKind, prompt: str
     ) -> Generator[OpenCall, None, None]:
-        """Record the call that runs in the body; `prompt` is its text."""
+        """Record the call that runs within the `with` block; `prompt` is its text."""
         started_at = self._clock.monotonic()
         record = CallRecord(
             at=self._clock.now(),

@@ -60,30 +60,30 @@ class _Handler(BaseHTTPRequestHandler):
             self._send_headers(200, len(self.server.data))
 
     def do_GET(self) -> None:
-        site = self.server
+        hub_server = self.server
         if not self._accept():
             return
-        if site.redirect:
+        if hub_server.redirect:
             self.send_response(302)
-            self.send_header("Location", site.redirect)
+            self.send_header("Location", hub_server.redirect)
             self.end_headers()
             return
         match = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        start = int(match[1]) if match and site.ranges else 0
-        body = site.data[start:]
-        self._send_headers(206 if match and site.ranges else 200, len(body))
-        break_after, site.break_after = site.break_after, -1
+        start = int(match[1]) if match and hub_server.ranges else 0
+        body = hub_server.data[start:]
+        self._send_headers(206 if match and hub_server.ranges else 200, len(body))
+        break_after, hub_server.break_after = hub_server.break_after, -1
         self.wfile.write(body if break_after < 0 else body[:break_after])
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
 
     def _accept(self) -> bool:
-        site = self.server
-        site.requests.append((self.command, self.path, self.headers))
-        if site.refusal is None:
+        hub_server = self.server
+        hub_server.requests.append((self.command, self.path, self.headers))
+        if hub_server.refusal is None:
             return True
-        status, code = site.refusal
+        status, code = hub_server.refusal
         self.send_response(status)
         self.send_header("X-Error-Code", code)
         self.send_header("Content-Length", "0")
@@ -100,43 +100,43 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def site() -> Iterator[HubServer]:
+def hub_server() -> Iterator[HubServer]:
     yield from _serve()
 
 
 @pytest.fixture
-def other_site() -> Iterator[HubServer]:
+def storage_server() -> Iterator[HubServer]:
     yield from _serve()
 
 
 def _serve() -> Iterator[HubServer]:
-    with HubServer() as site:
-        thread = threading.Thread(target=site.serve_forever, args=(0.01,))
+    with HubServer() as hub_server:
+        thread = threading.Thread(target=hub_server.serve_forever, args=(0.01,))
         thread.start()
         try:
-            yield site
+            yield hub_server
         finally:
-            site.shutdown()
+            hub_server.shutdown()
             thread.join()
 
 
 @pytest.fixture
-def hub(site: HubServer, monkeypatch: pytest.MonkeyPatch) -> HubServer:
+def hub(hub_server: HubServer, monkeypatch: pytest.MonkeyPatch) -> HubServer:
     """The server, configured as the hub."""
-    monkeypatch.setenv("HF_ENDPOINT", site.url)
+    monkeypatch.setenv("HF_ENDPOINT", hub_server.url)
     monkeypatch.setenv("HF_TOKEN", "secret")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    return site
+    return hub_server
 
 
 def store_of(tmp_path: Path, **changes: Any) -> ModelStore:
     return ModelStore(tmp_path / "store", catalogue(hub_entry("tiny", GOOD, **changes)))
 
 
-def ranges(site: HubServer) -> list[str | None]:
+def ranges(hub_server: HubServer) -> list[str | None]:
     """Return the range header of each download, in order."""
-    return [headers.get("Range") for path, headers in site.downloads()]
+    return [headers.get("Range") for path, headers in hub_server.downloads()]
 
 
 def test_a_model_is_downloaded_from_the_hub(hub: HubServer, tmp_path: Path) -> None:
@@ -229,15 +229,15 @@ def test_a_file_without_any_hash_is_not_downloaded(hub: HubServer, tmp_path: Pat
 
 
 def test_the_token_is_not_sent_to_a_redirect_target(
-    hub: HubServer, other_site: HubServer, tmp_path: Path
+    hub: HubServer, storage_server: HubServer, tmp_path: Path
 ) -> None:
     """The server that the hub redirects to does not receive the token."""
-    hub.redirect = f"{other_site.url}/blob"
+    hub.redirect = f"{storage_server.url}/blob"
     store = store_of(tmp_path)
     pull(store, "tiny")
     assert store.installed_path("tiny").read_bytes() == GOOD
     assert {headers.get("Authorization") for _, headers in hub.downloads()} == {"Bearer secret"}
-    assert {headers.get("Authorization") for _, headers in other_site.downloads()} == {None}
+    assert {headers.get("Authorization") for _, headers in storage_server.downloads()} == {None}
 
 
 @pytest.mark.parametrize(
