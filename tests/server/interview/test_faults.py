@@ -1,4 +1,4 @@
-"""Interviews on a disk that is full or broken: the candidate is told, and it passes."""
+"""Interviews on a full or failing disk: errors reach the client, and work resumes afterwards."""
 
 import hashlib
 from pathlib import Path
@@ -32,8 +32,8 @@ FAULTS = [
 ]
 
 
-def file(name: str) -> str:
-    """What the file of an object is called."""
+def file_name(name: str) -> str:
+    """Return the stem of an object's database file."""
     return hashlib.sha256(name.encode()).hexdigest()
 
 
@@ -44,19 +44,19 @@ def faults() -> Faults:
 
 @pytest.mark.parametrize(("operation", "fault"), FAULTS)
 @asynchronous
-async def test_an_answer_that_cannot_be_stored_is_refused_and_can_be_sent_again(
+async def test_an_answer_that_cannot_be_stored_is_rejected_and_can_be_resent(
     tmp_path: Path, faults: Faults, operation: Operation, fault: Fault
 ) -> None:
-    """The client's message is named in the error; sent again under its id it counts once."""
+    """The error names the client's message; resent under its id, the answer is stored once."""
     async with Rooms(tmp_path, vfs=faults.name) as rooms:
         client = await open_room(rooms)
         before = await request_snapshot(client)
-        faults.fail(operation, file(client.room), fault)
+        faults.fail(operation, file_name(client.room), fault)
         for _ in range(2):
             await client.send(answer("I measured it.", "mine"))
-            refused = await client.until(lambda m: isinstance(m, wire.Failure) and m.id == "mine")
-            assert isinstance(refused, wire.Failure)
-            assert (refused.code, refused.retryable) == ("storage", True)
+            rejection = await client.until(lambda m: isinstance(m, wire.Failure) and m.id == "mine")
+            assert isinstance(rejection, wire.Failure)
+            assert (rejection.code, rejection.retryable) == ("storage", True)
         assert not [m for m in client.messages if isinstance(m, wire.Accepted)]
         faults.repair()
         assert (await request_snapshot(client)).messages == before.messages
@@ -74,16 +74,16 @@ async def test_an_answer_that_cannot_be_stored_is_refused_and_can_be_sent_again(
 
 @pytest.mark.parametrize(("operation", "fault"), FAULTS)
 @asynchronous
-async def test_sound_that_cannot_be_stored_is_not_acknowledged(
+async def test_frames_that_cannot_be_stored_are_not_acknowledged(
     tmp_path: Path, faults: Faults, operation: Operation, fault: Fault
 ) -> None:
-    """Frames count only when they are stored; the client begins again behind the last that was."""
+    """The client resends every frame after the last one that was stored."""
     frames = [LOUD[at : at + 1_280] for at in range(0, len(LOUD), 1_280)]
     async with Rooms(tmp_path, vfs=faults.name) as rooms:
         client = await open_room(rooms)
         await client.send(wire.AudioStart(id="r"))
         assert (await client.next(wire.AudioAck)).frame == -1
-        faults.fail(operation, file(client.room), fault)
+        faults.fail(operation, file_name(client.room), fault)
         for number, frame in enumerate(frames):
             await client.send(codec.pack_frame(number, frame))
         await client.next(wire.Failure)
@@ -98,22 +98,22 @@ async def test_sound_that_cannot_be_stored_is_not_acknowledged(
             if number > stored:
                 await again.send(codec.pack_frame(number, frame))
         await again.send(wire.AudioStop(id="r", frames=len(frames)))
-        said = await again.next_message(MessageKind.ANSWER)
-    assert said.text.startswith("I spoke for 1.0 seconds")
+        message = await again.next_message(MessageKind.ANSWER)
+    assert message.text.startswith("I spoke for 1.0 seconds")
 
 
 @pytest.mark.parametrize(("operation", "fault"), FAULTS)
 @asynchronous
-async def test_a_turn_whose_end_cannot_be_stored_is_finished_later(
+async def test_a_turn_whose_result_cannot_be_stored_is_finished_later(
     tmp_path: Path, faults: Faults, operation: Operation, fault: Fault
 ) -> None:
-    """The room is told; when the disk is well the alarm takes the turn up again, unasked."""
+    """The room receives the error; once the disk works the alarm resumes the turn."""
     clock = ManualClock()
     async with Rooms(tmp_path, clock=clock, delay=1.0, vfs=faults.name) as rooms:
         view = await rooms.create()
         client = await rooms.join(view.id)
         await client.next(wire.Snapshot)
-        faults.fail(operation, file(client.room), fault)
+        faults.fail(operation, file_name(client.room), fault)
         await advance_until(
             clock, lambda: any(isinstance(m, wire.Failure) for m in client.messages)
         )
@@ -128,22 +128,21 @@ async def test_a_turn_whose_end_cannot_be_stored_is_finished_later(
 
 @pytest.mark.parametrize(("operation", "fault"), FAULTS)
 @asynchronous
-async def test_an_interview_whose_beginning_fails_begins_later(
+async def test_an_interview_that_cannot_be_begun_is_begun_later(
     tmp_path: Path, faults: Faults, operation: Operation, fault: Fault
 ) -> None:
-    """It is on the list already: its list begins it when the disk is well."""
+    """The list has it already, and its alarm begins it once the disk works."""
     clock = ManualClock()
     async with Rooms(tmp_path, clock=clock, vfs=faults.name) as rooms:
-        lists = file(USER)
-        faults.fail(operation, lists, fault)
+        faults.fail(operation, file_name(USER), fault)
         with pytest.raises(StorageError):
             await rooms.create(id="wanted")
         faults.repair()
         assert await rooms.registry.call(UserInterviewsStub(USER).list()) == []
-        # The list takes it, and then the interview's own file cannot be made.
+        # The list stores the interview, whose own file then cannot be created.
         request = wire.CreateInterview(id="wanted")
         id = hashlib.sha256(f"{USER}/wanted".encode()).hexdigest()[:32]
-        faults.fail(operation, file(id), fault)
+        faults.fail(operation, file_name(id), fault)
         await rooms.registry.call(UserInterviewsStub(USER).create(request))
         await advance_until(clock, lambda: faults.injected > 3)
         faults.repair()
@@ -155,10 +154,10 @@ async def test_an_interview_whose_beginning_fails_begins_later(
 
 
 @asynchronous
-async def test_an_interview_that_cannot_be_removed_is_removed_later(
+async def test_an_interview_that_cannot_be_deleted_is_deleted_later(
     tmp_path: Path, faults: Faults
 ) -> None:
-    """It is off the list at once, and its file goes when the disk lets it."""
+    """The list hides it at once, and its file is removed once the disk works."""
     clock = ManualClock()
     async with Rooms(tmp_path, clock=clock, vfs=faults.name) as rooms:
         client = await open_room(rooms)

@@ -1,4 +1,4 @@
-"""When a hint is due."""
+"""The timer of the automatic hint, alone and in an interview."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,8 +22,8 @@ from tests.support.rooms import Rooms
 AFTER = 180.0
 
 
-class Desk:
-    """A question on the table, and the hint's clock."""
+class HintFixture:
+    """A transcript with its hint timer and clock."""
 
     def __init__(self, folder: Path) -> None:
         self.clock = ManualClock()
@@ -33,66 +33,66 @@ class Desk:
         self.context = Context("interview", "a", self.storage, runtime, {}, lambda *_: None)
         self.hints = HintTimer(self.context, self.transcript, after=AFTER)
 
-    def say(self, kind: MessageKind) -> None:
+    def add_message(self, kind: MessageKind) -> None:
         self.transcript.add(kind, kind, "words", Source.MODEL, at=0.0)
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    desk = Desk(tmp_path)
-    yield desk
-    desk.storage.close()
+def fixture(tmp_path: Path) -> Iterator[HintFixture]:
+    fixture = HintFixture(tmp_path)
+    yield fixture
+    fixture.storage.close()
 
 
-def test_a_hint_is_due_a_while_after_the_question(desk: Desk) -> None:
-    """The time is stored, so another instance knows it."""
-    desk.say(MessageKind.QUESTION)
-    desk.hints.schedule()
-    assert desk.hints.due == desk.clock.now() + AFTER
-    assert HintTimer(desk.context, desk.transcript, after=AFTER).due == desk.hints.due
-    desk.hints.clear()
-    assert desk.hints.due is None
+def test_a_hint_is_due_after_the_delay(fixture: HintFixture) -> None:
+    """The time is stored, so that the next instance knows it."""
+    fixture.add_message(MessageKind.QUESTION)
+    fixture.hints.schedule()
+    assert fixture.hints.due == fixture.clock.now() + AFTER
+    assert HintTimer(fixture.context, fixture.transcript, after=AFTER).due == fixture.hints.due
+    fixture.hints.clear()
+    assert fixture.hints.due is None
 
 
-def test_being_busy_counts_the_time_anew(desk: Desk) -> None:
-    """Typing moves it, but not with every keystroke."""
-    desk.say(MessageKind.QUESTION)
-    desk.hints.schedule()
-    due = desk.hints.due
-    desk.clock.jump(MIN_POSTPONEMENT - 1)
-    assert not desk.hints.postpone()
-    assert desk.hints.due == due
-    desk.clock.jump(2)
-    assert desk.hints.postpone()
-    assert desk.hints.due == desk.clock.now() + AFTER
+def test_activity_restarts_the_timer(fixture: HintFixture) -> None:
+    """Typing postpones the hint, but not with each keystroke."""
+    fixture.add_message(MessageKind.QUESTION)
+    fixture.hints.schedule()
+    due = fixture.hints.due
+    fixture.clock.jump(MIN_POSTPONEMENT - 1)
+    assert not fixture.hints.postpone()
+    assert fixture.hints.due == due
+    fixture.clock.jump(2)
+    assert fixture.hints.postpone()
+    assert fixture.hints.due == fixture.clock.now() + AFTER
 
 
 @pytest.mark.parametrize(
-    "said",
+    "transcript",
     [(), (MessageKind.QUESTION, MessageKind.ANSWER), (MessageKind.QUESTION, MessageKind.HINT)],
     ids=["no question", "answered", "has its hint"],
 )
-def test_without_a_question_that_needs_one_nothing_is_scheduled(
-    desk: Desk, said: tuple[MessageKind, ...]
+def test_no_hint_is_scheduled_without_a_question_that_lacks_one(
+    fixture: HintFixture, transcript: tuple[MessageKind, ...]
 ) -> None:
-    """Typing alone does not make a hint due."""
-    for kind in said:
-        desk.say(kind)
-    assert not desk.hints.postpone()
-    assert desk.hints.due is None
+    """Typing schedules a hint only for an open question without one."""
+    for kind in transcript:
+        fixture.add_message(kind)
+    assert not fixture.hints.postpone()
+    assert fixture.hints.due is None
 
 
-def test_a_hint_that_came_while_its_clock_ran_is_the_only_one(desk: Desk) -> None:
-    """Whoever typed while the hint was being written does not get a second one."""
-    desk.say(MessageKind.QUESTION)
-    desk.hints.schedule()
-    desk.say(MessageKind.HINT)
-    assert desk.hints.due is None
+def test_a_requested_hint_cancels_the_timer(fixture: HintFixture) -> None:
+    """A question that has a hint gets no automatic one, although its time is stored."""
+    fixture.add_message(MessageKind.QUESTION)
+    fixture.hints.schedule()
+    fixture.add_message(MessageKind.HINT)
+    assert fixture.hints.due is None
 
 
 @asynchronous
-async def test_silence_after_a_question_brings_one_hint(tmp_path: Path) -> None:
-    """After three minutes the room sees the state, then the hint, and no second one."""
+async def test_inactivity_after_a_question_gives_one_hint(tmp_path: Path) -> None:
+    """After three minutes the room receives the state, then the hint, and no second hint."""
     async with Rooms(tmp_path) as rooms:
         view = await rooms.create()
         client = await rooms.join(view.id)
@@ -112,8 +112,8 @@ async def test_silence_after_a_question_brings_one_hint(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("sign", [wire.UserTyping(), wire.UserRecording()])
 @asynchronous
-async def test_whoever_is_at_it_is_left_alone(tmp_path: Path, sign: wire.ClientMessage) -> None:
-    """Typing or recording puts the hint off by the whole time."""
+async def test_an_active_candidate_gets_no_hint(tmp_path: Path, sign: wire.ClientMessage) -> None:
+    """Typing or recording postpones the hint by its full delay."""
     async with Rooms(tmp_path) as rooms:
         view = await rooms.create()
         client = await rooms.join(view.id)
@@ -130,8 +130,8 @@ async def test_whoever_is_at_it_is_left_alone(tmp_path: Path, sign: wire.ClientM
 
 
 @asynchronous
-async def test_the_hints_clock_survives_a_restart(tmp_path: Path) -> None:
-    """What was set before comes after, at the same time, with nobody connected."""
+async def test_the_timer_survives_a_restart(tmp_path: Path) -> None:
+    """The hint comes at the time set before the restart, without a connected client."""
     async with Rooms(tmp_path) as rooms:
         view = await rooms.create()
         client = await rooms.join(view.id)

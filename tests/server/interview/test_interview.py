@@ -1,4 +1,4 @@
-"""An interview from its creation to its summary, on scripted models in virtual time."""
+"""Interviews from creation to summary, with scripted models in virtual time."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -33,7 +33,7 @@ from tests.support.rooms import USER, Rooms
 
 @asynchronous
 async def test_an_interview_runs_to_its_summary(tmp_path: Path) -> None:
-    """Two questions, two answers, a closing, a summary, and then it is over."""
+    """Two questions with their answers, the closing and the summary complete the interview."""
     async with Rooms(tmp_path) as rooms:
         client = await open_room(rooms, questions=2, job_description="Python and SQL.")
         await client.send(answer("I wrote a service in Python."))
@@ -56,7 +56,7 @@ async def test_an_interview_runs_to_its_summary(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_hello_and_snapshot_come_first(tmp_path: Path) -> None:
-    """A client knows whom it talks to and then the whole truth."""
+    """The first two messages to a client are hello and the full snapshot."""
     async with Rooms(tmp_path) as rooms:
         client = await open_room(rooms)
     hello, first = client.messages[:2]
@@ -67,21 +67,21 @@ async def test_hello_and_snapshot_come_first(tmp_path: Path) -> None:
 
 
 @asynchronous
-async def test_a_second_client_sees_the_state_and_the_partial_text(tmp_path: Path) -> None:
-    """A refresh while the interviewer speaks loses nothing of what was said."""
+async def test_a_second_client_receives_the_partial_reply(tmp_path: Path) -> None:
+    """The snapshot during a reply has its text so far, and deltas continue from there."""
     clock = ManualClock()
     async with Rooms(tmp_path, clock=clock, delay=1.0) as rooms:
         view = await rooms.create()
         first = await rooms.join(view.id)
-        said: list[wire.Delta] = []
-        while len(said) < 3:
+        deltas: list[wire.Delta] = []
+        while len(deltas) < 3:
             await rooms.advance(1.0)
-            said = [m for m in first.messages if isinstance(m, wire.Delta)]
+            deltas = [m for m in first.messages if isinstance(m, wire.Delta)]
         second = await rooms.join(view.id)
         truth = await second.next(wire.Snapshot)
         assert truth.state is Phase.GENERATING
         assert truth.streaming is not None
-        assert truth.streaming.text.startswith("".join(d.text for d in said))
+        assert truth.streaming.text.startswith("".join(d.text for d in deltas))
         assert truth.streaming.offset == len(truth.streaming.text)
         while not any(isinstance(m, wire.InterviewMessage) for m in second.messages):
             await rooms.advance(1.0)
@@ -92,7 +92,7 @@ async def test_a_second_client_sees_the_state_and_the_partial_text(tmp_path: Pat
 
 @asynchronous
 async def test_a_message_sent_twice_is_applied_once(tmp_path: Path) -> None:
-    """Both copies are acknowledged; one answer is stored."""
+    """Both copies are accepted, and one answer is stored."""
     async with Rooms(tmp_path) as rooms:
         client = await open_room(rooms)
         await client.send(answer("Once.", id="m1"))
@@ -105,8 +105,8 @@ async def test_a_message_sent_twice_is_applied_once(tmp_path: Path) -> None:
 
 
 @asynchronous
-async def test_an_answer_out_of_turn_is_refused(tmp_path: Path) -> None:
-    """While the interviewer is at work there is nothing to answer."""
+async def test_an_answer_during_a_turn_is_rejected(tmp_path: Path) -> None:
+    """The error is retryable and names the message."""
     clock = ManualClock()
     async with Rooms(tmp_path, clock=clock, delay=1.0) as rooms:
         view = await rooms.create()
@@ -117,15 +117,15 @@ async def test_an_answer_out_of_turn_is_refused(tmp_path: Path) -> None:
 
 
 @asynchronous
-async def test_what_was_refused_is_refused_again(tmp_path: Path) -> None:
-    """An answer that came too soon, sent again because nobody heard that it was refused, does not
-    become the answer to a later question; not after a restart either."""
+async def test_a_rejected_message_is_rejected_again(tmp_path: Path) -> None:
+    """An answer that came too early does not become the answer to a later question when the client
+    resends it, even after a restart."""
     clock = ManualClock()
     async with Rooms(tmp_path, clock=clock, delay=1.0) as rooms:
         view = await rooms.create()
         client = await rooms.join(view.id)
         await client.send(answer("Too soon.", id="m1"))
-        refused = await client.next(wire.Failure)
+        rejection = await client.next(wire.Failure)
     async with Rooms(tmp_path, clock=clock) as rooms:
         client = await rooms.join(view.id)
         await client.next_message(MessageKind.QUESTION)
@@ -133,14 +133,14 @@ async def test_what_was_refused_is_refused_again(tmp_path: Path) -> None:
         await client.next(wire.Accepted)
         await client.next_message(MessageKind.QUESTION)
         await client.send(answer("Too soon.", id="m1"))
-        assert await client.next(wire.Failure) == refused
+        assert await client.next(wire.Failure) == rejection
         truth = await request_snapshot(client)
     assert [m.text for m in truth.messages if m.kind is MessageKind.ANSWER] == ["In time."]
 
 
 @asynchronous
-async def test_the_latest_refusals_are_remembered_and_no_more(tmp_path: Path) -> None:
-    """A client that is refused again and again does not fill the disk."""
+async def test_the_stored_rejections_are_limited(tmp_path: Path) -> None:
+    """Only the latest `MAX_REJECTIONS` are kept, so that a client cannot fill the disk."""
     clock = ManualClock()
     async with Rooms(tmp_path, clock=clock, delay=1.0) as rooms:
         view = await rooms.create()
@@ -172,23 +172,23 @@ async def test_the_latest_refusals_are_remembered_and_no_more(tmp_path: Path) ->
     ids=str,
 )
 @asynchronous
-async def test_bad_input_gets_its_error_and_the_room_goes_on(
+async def test_invalid_input_gets_an_error_and_the_room_continues(
     tmp_path: Path, frame: str | bytes, code: str
 ) -> None:
-    """Whatever is sent, the next answer is taken as ever."""
+    """After any invalid frame the next answer is accepted as usual."""
     async with Rooms(tmp_path) as rooms:
         client = await open_room(rooms)
         await client.send(frame)
         failure = await client.next(wire.Failure)
         assert failure.code == code
         assert failure.id in ("", "m1", "r9")
-        await client.send(answer("All the same."))
+        await client.send(answer("A valid answer."))
         await client.next_message(MessageKind.QUESTION)
 
 
 @asynchronous
-async def test_a_hint_comes_after_a_while(tmp_path: Path) -> None:
-    """Three minutes without a sign of life, and the interviewer helps, once."""
+async def test_an_inactive_candidate_gets_one_hint(tmp_path: Path) -> None:
+    """The hint comes after three minutes without activity, and only once."""
     clock = ManualClock()
     async with Rooms(tmp_path, clock=clock) as rooms:
         client = await open_room(rooms)
@@ -207,10 +207,10 @@ async def test_a_hint_comes_after_a_while(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("sign", [wire.UserTyping(), wire.UserRecording()], ids=str)
 @asynchronous
-async def test_typing_or_recording_puts_the_hint_off(
+async def test_typing_or_recording_postpones_the_hint(
     tmp_path: Path, sign: wire.ClientMessage
 ) -> None:
-    """The three minutes begin again."""
+    """The three minutes start again."""
     clock = ManualClock()
     async with Rooms(tmp_path, clock=clock) as rooms:
         client = await open_room(rooms)
@@ -224,7 +224,7 @@ async def test_typing_or_recording_puts_the_hint_off(
 
 @asynchronous
 async def test_the_hint_survives_a_restart(tmp_path: Path) -> None:
-    """The alarm is stored with the interview: nobody has to visit it."""
+    """The alarm is stored with the interview and needs no connected client."""
     clock = ManualClock()
     async with Rooms(tmp_path, clock=clock) as rooms:
         client = await open_room(rooms)
@@ -242,8 +242,8 @@ async def test_the_hint_survives_a_restart(tmp_path: Path) -> None:
 
 
 @asynchronous
-async def test_an_answer_beats_a_hint(tmp_path: Path) -> None:
-    """An answer that comes while the hint is being written ends the hint."""
+async def test_an_answer_replaces_a_hint(tmp_path: Path) -> None:
+    """An answer that arrives while the hint is generated cancels the hint."""
     clock = ManualClock()
     async with Rooms(tmp_path, clock=clock, delay=1.0) as rooms:
         view = await rooms.create()
@@ -253,17 +253,17 @@ async def test_an_answer_beats_a_hint(tmp_path: Path) -> None:
         await client.send(wire.HintRequest())
         await rooms.advance(3.0)
         await client.send(answer("I have it."))
-        said = await client.next_message(MessageKind.ANSWER)
+        message = await client.next_message(MessageKind.ANSWER)
         while sum(isinstance(m, wire.InterviewMessage) for m in client.messages) < 3:
             await rooms.advance(1.0)
         truth = await request_snapshot(client)
     assert message_kinds(truth.messages) == ["question", "answer", "question"]
-    assert said.text == "I have it."
+    assert message.text == "I have it."
 
 
 @asynchronous
-async def test_a_turn_in_flight_is_finished_after_a_restart(tmp_path: Path) -> None:
-    """The server dies in mid-sentence; the question is there without anyone asking."""
+async def test_an_active_turn_is_finished_after_a_restart(tmp_path: Path) -> None:
+    """The server stops in the middle of a reply; the question is complete after the restart."""
     clock = ManualClock()
     async with Rooms(tmp_path, clock=clock, delay=1.0) as rooms:
         view = await rooms.create()
@@ -277,12 +277,12 @@ async def test_a_turn_in_flight_is_finished_after_a_restart(tmp_path: Path) -> N
         truth = await request_snapshot(client)
     assert message_kinds(truth.messages) == ["question"]
     assert truth.ratelimit is not None
-    assert truth.ratelimit.remaining == 98, "a turn taken up again is not charged again"
+    assert truth.ratelimit.remaining == 98, "a resumed turn is not charged again"
 
 
 @asynchronous
-async def test_stop_and_retry(tmp_path: Path) -> None:
-    """A stopped turn leaves nothing half said, and can be tried again."""
+async def test_a_stopped_turn_can_be_retried(tmp_path: Path) -> None:
+    """A stopped turn drops its partial reply and stays stopped until the client retries it."""
     clock = ManualClock()
     async with Rooms(tmp_path, clock=clock, delay=1.0) as rooms:
         view = await rooms.create()
@@ -297,7 +297,9 @@ async def test_stop_and_retry(tmp_path: Path) -> None:
         assert truth.failed.code == ErrorCode.STOPPED
         assert truth.streaming is None
         await rooms.advance(30.0)
-        assert not (await request_snapshot(client)).messages, "nobody takes up what was stopped"
+        assert not (await request_snapshot(client)).messages, (
+            "a stopped turn is not resumed by the alarm"
+        )
         await client.send(wire.TurnRetry(id="s2"))
         while not any(isinstance(m, wire.InterviewMessage) for m in client.messages):
             await rooms.advance(1.0)
@@ -307,8 +309,8 @@ async def test_stop_and_retry(tmp_path: Path) -> None:
 
 
 @asynchronous
-async def test_a_failed_turn_says_why_and_can_be_tried_again(tmp_path: Path) -> None:
-    """The error is broadcast and kept for those who come later."""
+async def test_a_failed_turn_reports_its_error_and_can_be_retried(tmp_path: Path) -> None:
+    """The error is broadcast, and it is in the snapshots of later clients."""
     clock = ManualClock()
     broken = InferenceError("No memory.", code=ErrorCode.INFERENCE, retryable=False)
     model = CuedLanguageModel(
@@ -327,13 +329,13 @@ async def test_a_failed_turn_says_why_and_can_be_tried_again(tmp_path: Path) -> 
         assert truth.failed is not None
         assert truth.failed.code == ErrorCode.INFERENCE
         await client.send(wire.TurnRetry(id="t1"))
-        said = await client.next_message(MessageKind.QUESTION)
-    assert said.text == "What is it like?"
+        message = await client.next_message(MessageKind.QUESTION)
+    assert message.text == "What is it like?"
 
 
 @asynchronous
-async def test_the_end_can_be_called(tmp_path: Path) -> None:
-    """Whoever has had enough gets the closing and the summary, and no more is taken."""
+async def test_the_candidate_can_end_the_interview(tmp_path: Path) -> None:
+    """Ending gives the closing and the summary; further answers are rejected."""
     async with Rooms(tmp_path) as rooms:
         client = await open_room(rooms, questions=9)
         await client.send(wire.InterviewEnd(id="e1"))
@@ -344,8 +346,8 @@ async def test_the_end_can_be_called(tmp_path: Path) -> None:
 
 
 @asynchronous
-async def test_nobody_says_goodbye_twice(tmp_path: Path) -> None:
-    """The end is called again after its summary was stopped: the summary is taken up."""
+async def test_ending_again_resumes_the_stopped_summary(tmp_path: Path) -> None:
+    """Ending after a stopped summary retries the summary and does not repeat the closing."""
     clock = ManualClock()
     async with Rooms(tmp_path, clock=clock, delay=1.0) as rooms:
         view = await rooms.create()
@@ -366,14 +368,14 @@ async def test_nobody_says_goodbye_twice(tmp_path: Path) -> None:
 
 
 @asynchronous
-async def test_an_answer_can_be_corrected(tmp_path: Path) -> None:
-    """Everybody sees the new words, marked as edited; questions cannot be changed."""
+async def test_an_answer_can_be_edited(tmp_path: Path) -> None:
+    """The room receives the edited answer, marked as such; questions cannot be edited."""
     async with Rooms(tmp_path) as rooms:
         client = await open_room(rooms)
         await client.send(answer("I used Coffee."))
-        said = await client.next_message(MessageKind.ANSWER)
+        message = await client.next_message(MessageKind.ANSWER)
         await client.next_message(MessageKind.QUESTION)
-        edit = wire.MessageEdit(id="e1", message_id=said.id, text="I used Kafka.")
+        edit = wire.MessageEdit(id="e1", message_id=message.id, text="I used Kafka.")
         await client.send(edit)
         edited = await client.next_message(MessageKind.ANSWER)
         assert (edited.text, edited.edited, edited.position) == ("I used Kafka.", True, 1)
@@ -383,10 +385,10 @@ async def test_an_answer_can_be_corrected(tmp_path: Path) -> None:
 
 
 @asynchronous
-async def test_a_slow_reader_that_comes_back_costs_one_snapshot(
+async def test_a_slow_client_that_reconnects_gets_one_snapshot(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing that it missed is sent after it: the snapshot says it all."""
+    """It receives none of the messages that it missed, because the snapshot contains them."""
     monkeypatch.setattr(connection, "MAX_QUEUED_MESSAGES", 4)
     async with Rooms(tmp_path) as rooms:
         client = await open_room(rooms)
@@ -404,8 +406,8 @@ async def test_a_slow_reader_that_comes_back_costs_one_snapshot(
 
 
 @asynchronous
-async def test_the_allowance_ends_the_talk_but_keeps_the_interview(tmp_path: Path) -> None:
-    """Over the limit the turn fails with the time of the reset; the answer is kept."""
+async def test_a_rate_limited_turn_fails_and_keeps_the_answer(tmp_path: Path) -> None:
+    """Over the limit the turn fails with the time of the reset; the answer is stored."""
     async with Rooms(tmp_path, rate_limit=2) as rooms:
         client = await open_room(rooms)
         await client.send(answer("One answer."))
@@ -417,8 +419,8 @@ async def test_the_allowance_ends_the_talk_but_keeps_the_interview(tmp_path: Pat
 
 
 @asynchronous
-async def test_events_of_another_turn_are_dropped(tmp_path: Path) -> None:
-    """An event of work that is no longer wanted changes nothing."""
+async def test_events_of_an_earlier_epoch_are_dropped(tmp_path: Path) -> None:
+    """Text of a finished turn is not streamed."""
     async with Rooms(tmp_path) as rooms:
         client = await open_room(rooms)
         late = TextProduced(epoch=0, text="Boo")
@@ -428,8 +430,8 @@ async def test_events_of_another_turn_are_dropped(tmp_path: Path) -> None:
 
 
 @asynchronous
-async def test_nobody_takes_over_another_s_interview(tmp_path: Path) -> None:
-    """Not even who knows its id and asks the object itself."""
+async def test_an_interview_cannot_be_begun_by_another_user(tmp_path: Path) -> None:
+    """Knowing the id is not enough, even for a direct call of the object."""
     async with Rooms(tmp_path) as rooms:
         view = await rooms.create()
         with pytest.raises(NotFound):
@@ -437,10 +439,10 @@ async def test_nobody_takes_over_another_s_interview(tmp_path: Path) -> None:
 
 
 @asynchronous
-async def test_news_that_the_list_missed_reach_it_after_a_restart(
+async def test_a_lost_update_reaches_the_list_after_a_restart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The server dies between the interview's commit and the list's: the list catches up."""
+    """The server dies between the commit of the interview and that of its list."""
     clock = ManualClock()
     tell = Registry.tell
 
@@ -464,16 +466,16 @@ async def test_news_that_the_list_missed_reach_it_after_a_restart(
         watcher = await rooms.join(USER, party="user-interviews")
         await watcher.until(
             lambda m: (
-                (isinstance(m, wire.Snapshot) and done(m.interviews or []))
-                or (isinstance(m, wire.InterviewUpdated) and done([m.interview]))
+                (isinstance(m, wire.Snapshot) and any_completed(m.interviews or []))
+                or (isinstance(m, wire.InterviewUpdated) and any_completed([m.interview]))
             )
         )
         await rooms.registry.wait_for_handlers()
         await rooms.advance(10.0)
         assert rooms.registry.alarms.pop_due_alarms(clock.now() + 1_000.0) == [], (
-            "nothing is left to tell"
+            "no update is pending"
         )
 
 
-def done(interviews: Sequence[wire.Interview]) -> bool:
+def any_completed(interviews: Sequence[wire.Interview]) -> bool:
     return any(interview.status is wire.Status.COMPLETED for interview in interviews)

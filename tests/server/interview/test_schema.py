@@ -73,8 +73,8 @@ async def test_an_interview_of_an_earlier_version_continues(tmp_path: Path, fixt
         client = await rooms.join(name)
         await client.wait_for_phase(Phase.IDLE)
         truth = await request_snapshot(client)
-        said = [(m.id, m.kind.value, m.text, m.source.value, m.edited) for m in truth.messages]
-        assert said[: len(before)] == [(*row[:4], bool(row[4])) for row in before]
+        after = [(m.id, m.kind.value, m.text, m.source.value, m.edited) for m in truth.messages]
+        assert after[: len(before)] == [(*row[:4], bool(row[4])) for row in before]
         assert truth.messages[len(before)].kind is MessageKind.QUESTION
         assert truth.interview is not None
         assert truth.interview.company == "Röhren & Söhne"

@@ -1,4 +1,4 @@
-"""What was said, in order."""
+"""Storage of the transcript."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,15 +27,15 @@ def transcript(tmp_path: Path) -> Iterator[Transcript]:
     storage.close()
 
 
-def say(transcript: Transcript, *kinds: MessageKind) -> None:
+def add_messages(transcript: Transcript, *kinds: MessageKind) -> None:
     for kind in kinds:
         number = len(transcript.messages())
         transcript.add(f"m{number}", kind, f"{kind} {number}", Source.MODEL, at=float(number))
 
 
-def test_messages_are_numbered_in_the_order_they_were_said(transcript: Transcript) -> None:
-    """Positions count from 0, and whose words they are follows from the kind."""
-    say(transcript, QUESTION, ANSWER, HINT)
+def test_messages_are_numbered_in_order(transcript: Transcript) -> None:
+    """Positions count from 0, and the role follows from the kind."""
+    add_messages(transcript, QUESTION, ANSWER, HINT)
     messages = transcript.messages()
     assert [message.position for message in messages] == [0, 1, 2]
     assert [message.role for message in messages] == [
@@ -46,9 +46,9 @@ def test_messages_are_numbered_in_the_order_they_were_said(transcript: Transcrip
     assert [message.created_at for message in messages] == [0.0, 1.0, 2.0]
 
 
-def test_the_same_id_again_replaces_the_text_in_its_place(transcript: Transcript) -> None:
-    """A turn that is taken up again says its message once."""
-    say(transcript, QUESTION, ANSWER)
+def test_a_message_with_a_known_id_replaces_the_text_in_place(transcript: Transcript) -> None:
+    """A turn that is repeated after a crash stores its message once."""
+    add_messages(transcript, QUESTION, ANSWER)
     again = transcript.add("m0", QUESTION, "final?", Source.BANK, at=9.0)
     assert (again.position, again.text, again.source, again.created_at) == (
         0,
@@ -59,18 +59,18 @@ def test_the_same_id_again_replaces_the_text_in_its_place(transcript: Transcript
     assert [message.id for message in transcript.messages()] == ["m0", "m1"]
 
 
-def test_an_answer_can_be_corrected(transcript: Transcript) -> None:
-    """Its words change and are marked; everything else stays."""
-    say(transcript, QUESTION, ANSWER)
+def test_an_answer_can_be_edited(transcript: Transcript) -> None:
+    """The text changes and is marked as edited; everything else stays."""
+    add_messages(transcript, QUESTION, ANSWER)
     edited = transcript.edit("m1", "what I meant")
     assert (edited.text, edited.edited, edited.position) == ("what I meant", True, 1)
     assert transcript.messages()[1] == edited
 
 
 @pytest.mark.parametrize("id", ["m0", "m2", "nothing", ""])
-def test_nobody_corrects_the_interviewer(transcript: Transcript, id: str) -> None:
-    """Only answers can be edited; anything else is not found."""
-    say(transcript, QUESTION, ANSWER, HINT)
+def test_only_answers_can_be_edited(transcript: Transcript, id: str) -> None:
+    """Any other id is not found, and the transcript stays unchanged."""
+    add_messages(transcript, QUESTION, ANSWER, HINT)
     before = transcript.messages()
     with pytest.raises(NotFound) as caught:
         transcript.edit(id, "hacked")
@@ -79,7 +79,7 @@ def test_nobody_corrects_the_interviewer(transcript: Transcript, id: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("said", "open"),
+    ("kinds", "open"),
     [
         ((), None),
         ((QUESTION,), "m0"),
@@ -89,17 +89,17 @@ def test_nobody_corrects_the_interviewer(transcript: Transcript, id: str) -> Non
         ((QUESTION, ANSWER, QUESTION, CLOSING), None),
     ],
 )
-def test_the_open_question_is_the_one_without_an_answer(
-    transcript: Transcript, said: tuple[MessageKind, ...], open: str | None
+def test_the_open_question_has_no_answer_yet(
+    transcript: Transcript, kinds: tuple[MessageKind, ...], open: str | None
 ) -> None:
-    """A hint does not answer it; an answer or the end does."""
-    say(transcript, *said)
+    """An answer or the closing closes the question; a hint does not."""
+    add_messages(transcript, *kinds)
     question = transcript.open_question()
     assert (question and question.id) == open
 
 
 @pytest.mark.parametrize(
-    ("said", "hint"),
+    ("kinds", "hint"),
     [
         ((QUESTION,), None),
         ((QUESTION, HINT), "m1"),
@@ -109,15 +109,15 @@ def test_the_open_question_is_the_one_without_an_answer(
     ],
 )
 def test_the_hint_belongs_to_the_open_question(
-    transcript: Transcript, said: tuple[MessageKind, ...], hint: str | None
+    transcript: Transcript, kinds: tuple[MessageKind, ...], hint: str | None
 ) -> None:
-    """The latest one counts, and the next question starts without."""
-    say(transcript, *said)
+    """The latest hint for it is returned, and the next question has none."""
+    add_messages(transcript, *kinds)
     found = transcript.hint()
     assert (found and found.id) == hint
 
 
 def test_messages_are_counted_by_kind(transcript: Transcript) -> None:
-    """For the numbers that lists show."""
-    say(transcript, QUESTION, ANSWER, QUESTION, HINT)
+    """The counts feed the numbers in lists of interviews."""
+    add_messages(transcript, QUESTION, ANSWER, QUESTION, HINT)
     assert [transcript.count(kind) for kind in (QUESTION, ANSWER, HINT, CLOSING)] == [2, 1, 1, 0]

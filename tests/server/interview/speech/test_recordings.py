@@ -1,4 +1,4 @@
-"""Spoken answers on their way: frames without gaps or doubles, and what is no recording."""
+"""Storage of recordings: frames without gaps or repetitions, and rejected data."""
 
 import contextlib
 import io
@@ -23,10 +23,10 @@ from prepserver.wire.limits import MAX_BINARY_FRAME
 from prepserver.wire.protocol import BYTES_PER_SECOND
 
 FRAME = BYTES_PER_SECOND // 25
-"""Bytes of 40 ms."""
+"""Bytes of a frame, 40 ms."""
 
-PER_PIECE = -(-FLUSH_BYTES // FRAME)
-"""Frames until a piece is written."""
+FRAMES_PER_CHUNK = -(-FLUSH_BYTES // FRAME)
+"""Frames until a chunk is stored."""
 
 
 @pytest.fixture
@@ -50,28 +50,28 @@ def code_of(error: pytest.ExceptionInfo[BadRequest]) -> str:
 
 
 def test_frames_become_one_recording(recordings: RecordingStore) -> None:
-    """In order, whole, the last unwritten piece included."""
+    """They are stored in order, including those of the last, incomplete chunk."""
     assert recordings.open("r") == -1
-    taken = [recordings.add_frame("r", n, frame(n)) for n in range(PER_PIECE + 2)]
-    assert all(new for new, _ in taken)
-    acknowledged = [stored for _, stored in taken]
-    assert acknowledged == [None] * (PER_PIECE - 1) + [PER_PIECE - 1] + [None] * 2
-    assert recordings.received_pcm("r") == b"".join(frame(n) for n in range(PER_PIECE + 2))
-    recordings.finish("r", PER_PIECE + 2)
-    assert recordings.stored_pcm("r") == b"".join(frame(n) for n in range(PER_PIECE + 2))
+    added = [recordings.add_frame("r", n, frame(n)) for n in range(FRAMES_PER_CHUNK + 2)]
+    assert all(new for new, _ in added)
+    acknowledged = [stored for _, stored in added]
+    assert acknowledged == [None] * (FRAMES_PER_CHUNK - 1) + [FRAMES_PER_CHUNK - 1] + [None] * 2
+    assert recordings.received_pcm("r") == b"".join(frame(n) for n in range(FRAMES_PER_CHUNK + 2))
+    recordings.finish("r", FRAMES_PER_CHUNK + 2)
+    assert recordings.stored_pcm("r") == b"".join(frame(n) for n in range(FRAMES_PER_CHUNK + 2))
 
 
-def test_a_frame_sent_again_counts_once(recordings: RecordingStore) -> None:
-    """After a reconnect a client repeats what was not acknowledged."""
+def test_a_repeated_frame_is_stored_once(recordings: RecordingStore) -> None:
+    """After a reconnect a client repeats the frames that were not acknowledged."""
     recordings.open("r")
-    for number in [0, 1, 2, 1, 2, 3, 0, *range(4, PER_PIECE), 2]:
+    for number in [0, 1, 2, 1, 2, 3, 0, *range(4, FRAMES_PER_CHUNK), 2]:
         recordings.add_frame("r", number, frame(number))
-    recordings.finish("r", PER_PIECE)
-    assert recordings.stored_pcm("r") == b"".join(frame(n) for n in range(PER_PIECE))
+    recordings.finish("r", FRAMES_PER_CHUNK)
+    assert recordings.stored_pcm("r") == b"".join(frame(n) for n in range(FRAMES_PER_CHUNK))
 
 
-def test_a_missing_frame_is_noticed(recordings: RecordingStore) -> None:
-    """Both when a later one comes and when the recording ends."""
+def test_a_missing_frame_is_detected(recordings: RecordingStore) -> None:
+    """The gap is found when a later frame arrives and when the recording is finished."""
     recordings.open("r")
     for number in range(5):
         recordings.add_frame("r", number, frame(number))
@@ -85,22 +85,22 @@ def test_a_missing_frame_is_noticed(recordings: RecordingStore) -> None:
     assert len(recordings.stored_pcm("r")) == 7 * FRAME
 
 
-def test_a_recording_goes_on_from_the_highest_stored_frame(storage: Storage) -> None:
-    """A new instance knows what was written, not what waited in memory."""
+def test_a_recording_resumes_after_the_highest_stored_frame(storage: Storage) -> None:
+    """A new instance knows the stored frames, not those that were pending in memory."""
     first = RecordingStore(storage, max_seconds=10)
     first.open("r")
-    for number in range(PER_PIECE + 3):
+    for number in range(FRAMES_PER_CHUNK + 3):
         first.add_frame("r", number, frame(number))
     second = RecordingStore(storage, max_seconds=10)
-    assert second.open("r") == PER_PIECE - 1
-    for number in range(PER_PIECE, PER_PIECE + 5):
+    assert second.open("r") == FRAMES_PER_CHUNK - 1
+    for number in range(FRAMES_PER_CHUNK, FRAMES_PER_CHUNK + 5):
         second.add_frame("r", number, frame(number))
-    second.finish("r", PER_PIECE + 5)
-    assert second.stored_pcm("r") == b"".join(frame(n) for n in range(PER_PIECE + 5))
+    second.finish("r", FRAMES_PER_CHUNK + 5)
+    assert second.stored_pcm("r") == b"".join(frame(n) for n in range(FRAMES_PER_CHUNK + 5))
 
 
-def test_a_recording_that_grows_too_long_is_forgotten(recordings: RecordingStore) -> None:
-    """The error says how long an answer may be."""
+def test_a_recording_that_grows_too_long_is_deleted(recordings: RecordingStore) -> None:
+    """The error has the maximum length, and later frames find no recording."""
     recordings.open("r")
     for number in range(250):
         recordings.add_frame("r", number, frame(number))
@@ -115,7 +115,7 @@ def test_a_recording_that_grows_too_long_is_forgotten(recordings: RecordingStore
 
 
 def test_the_longest_recording_is_accepted(recordings: RecordingStore) -> None:
-    """Ten seconds of ten."""
+    """Exactly the maximum of ten seconds is stored."""
     recordings.open("r")
     for number in range(250):
         recordings.add_frame("r", number, frame(number))
@@ -123,8 +123,8 @@ def test_the_longest_recording_is_accepted(recordings: RecordingStore) -> None:
     assert len(recordings.stored_pcm("r")) == 10 * BYTES_PER_SECOND
 
 
-def test_a_frame_larger_than_any_recording_is_refused(recordings: RecordingStore) -> None:
-    """One message cannot fill the memory."""
+def test_a_frame_above_the_maximum_size_is_rejected(recordings: RecordingStore) -> None:
+    """One message cannot fill the server's memory."""
     recordings.open("r")
     with pytest.raises(BadRequest) as caught:
         recordings.add_frame("r", 0, bytes(MAX_BINARY_FRAME + 2))
@@ -132,8 +132,10 @@ def test_a_frame_larger_than_any_recording_is_refused(recordings: RecordingStore
 
 
 @pytest.mark.parametrize("frames", [0, 1])
-def test_a_slip_of_the_finger_is_no_recording(recordings: RecordingStore, frames: int) -> None:
-    """Nothing, or less than a tenth of a second, is told as empty."""
+def test_a_recording_below_the_minimum_length_is_rejected(
+    recordings: RecordingStore, frames: int
+) -> None:
+    """No frames, or less than a tenth of a second, count as empty."""
     recordings.open("r")
     for number in range(frames):
         recordings.add_frame("r", number, frame(number))
@@ -142,8 +144,8 @@ def test_a_slip_of_the_finger_is_no_recording(recordings: RecordingStore, frames
     assert code_of(caught) == "empty_recording"
 
 
-def test_frames_without_a_start_are_refused(recordings: RecordingStore) -> None:
-    """So is stopping what never began."""
+def test_frames_without_a_start_are_rejected(recordings: RecordingStore) -> None:
+    """So is finishing a recording that was never opened."""
     with pytest.raises(BadRequest) as caught:
         recordings.add_frame("r", 0, frame(0))
     assert code_of(caught) == "no_such_recording"
@@ -153,17 +155,17 @@ def test_frames_without_a_start_are_refused(recordings: RecordingStore) -> None:
 
 
 def test_a_cancelled_recording_leaves_nothing(recordings: RecordingStore, storage: Storage) -> None:
-    """Neither rows nor memory: started again it begins at frame 0."""
+    """Its rows and pending frames are gone: opened again it starts at frame 0."""
     recordings.open("r")
-    for number in range(PER_PIECE + 1):
+    for number in range(FRAMES_PER_CHUNK + 1):
         recordings.add_frame("r", number, frame(number))
     recordings.delete("r")
     assert storage.row("SELECT count(*) FROM audio_chunks") == (0,)
     assert recordings.open("r") == -1
 
 
-def test_a_whole_recording_obeys_the_same_bounds(recordings: RecordingStore) -> None:
-    """Neither too short nor too long."""
+def test_a_complete_recording_has_the_same_limits(recordings: RecordingStore) -> None:
+    """It may be neither too short nor too long."""
     recordings.add_complete("w", bytes(BYTES_PER_SECOND))
     assert recordings.stored_pcm("w") == bytes(BYTES_PER_SECOND)
     for size, code in ((100, "empty_recording"), (11 * BYTES_PER_SECOND, "recording_too_long")):
@@ -188,22 +190,22 @@ def wav(pcm: bytes, rate: int = 16_000, channels: int = 1, width: int = 2) -> by
 SPEECH = struct.pack("<8000h", *(n % 3_000 - 1_500 for n in range(8_000)))
 
 
-def test_wav_and_bare_samples_are_the_same() -> None:
-    """A header is taken off; without one the bytes are the samples."""
+def test_wav_and_raw_samples_decode_alike() -> None:
+    """A WAV header is removed; without one the bytes are the samples."""
     assert decode_recording(wav(SPEECH)) == SPEECH
     assert decode_recording(SPEECH) == SPEECH
 
 
-def test_the_recordings_of_this_repository_are_accepted(speech_dir: Path) -> None:
-    """Real files, as a simple client would send them."""
+def test_the_bundled_recordings_are_accepted(speech_dir: Path) -> None:
+    """They are real files, as a simple client would send them."""
     files = sorted(speech_dir.glob("*.wav"))
     assert files
     for file in files:
         assert len(decode_recording(file.read_bytes())) > BYTES_PER_SECOND
 
 
-def test_a_wav_file_cut_short_gives_whole_samples() -> None:
-    """An upload that ended early is used as far as it goes."""
+def test_a_truncated_wav_file_gives_whole_samples() -> None:
+    """The samples up to the cut are used, without half a sample at the end."""
     assert decode_recording(wav(SPEECH)[:-3]) == SPEECH[:-4]
 
 
@@ -226,15 +228,15 @@ def test_a_wav_file_cut_short_gives_whole_samples() -> None:
         pytest.param(wav(SPEECH, width=1), "not_audio", id="8 bits"),
     ],
 )
-def test_what_is_no_recording_is_told_what_is_wrong(data: bytes, code: str) -> None:
-    """A typed error for each, never an exception of a library."""
+def test_data_that_is_no_recording_is_rejected(data: bytes, code: str) -> None:
+    """Each kind of data gives its error code, never an exception of a library."""
     with pytest.raises(BadRequest) as caught:
         decode_recording(data)
     assert code_of(caught) == code
 
 
-def test_no_damage_to_a_header_escapes_as_another_error() -> None:
-    """Every byte of a WAV header, changed every which way, gives samples or a typed error."""
+def test_any_damaged_wav_header_gives_samples_or_an_error_code() -> None:
+    """Every byte of the header is replaced by several values."""
     good = wav(SPEECH[:200])
     for position in range(44):
         for value in (0, 1, 0x7F, 0x80, 0xFF):

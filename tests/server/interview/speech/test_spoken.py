@@ -1,4 +1,4 @@
-"""Spoken answers, from their first frame to the words."""
+"""Spoken answers, from the first frame to the stored text."""
 
 from pathlib import Path
 
@@ -23,8 +23,8 @@ from tests.support.rooms import Rooms
 
 
 @asynchronous
-async def test_a_recording_in_frames_is_acknowledged_and_written_down(tmp_path: Path) -> None:
-    """Frames are acknowledged when stored, and the words become the answer."""
+async def test_a_recording_in_frames_is_acknowledged_and_transcribed(tmp_path: Path) -> None:
+    """Frames are acknowledged once stored, and the transcription becomes the answer."""
     async with Rooms(tmp_path) as rooms:
         client = await open_room(rooms)
         await client.send(wire.AudioStart(id="r1"))
@@ -35,14 +35,14 @@ async def test_a_recording_in_frames_is_acknowledged_and_written_down(tmp_path: 
         assert (await client.next(wire.AudioAck)).frame == 12
         await client.send(wire.AudioStop(id="r1", frames=25))
         await client.wait_for_phase(Phase.TRANSCRIBING)
-        said = await client.next_message(MessageKind.ANSWER)
-    assert said.source is wire.Source.SPEECH
-    assert said.text.startswith("I spoke for 1.0 seconds")
+        message = await client.next_message(MessageKind.ANSWER)
+    assert message.source is wire.Source.SPEECH
+    assert message.text.startswith("I spoke for 1.0 seconds")
 
 
 @asynchronous
-async def test_a_recording_goes_on_over_another_connection(tmp_path: Path) -> None:
-    """What was stored before the cut is not asked for again; nothing is doubled."""
+async def test_a_recording_resumes_on_another_connection(tmp_path: Path) -> None:
+    """The client resends only the frames that were not stored, and no audio is doubled."""
     async with Rooms(tmp_path) as rooms:
         client = await open_room(rooms)
         frames = [LOUD[at : at + 1_280] for at in range(0, len(LOUD), 1_280)]
@@ -59,30 +59,30 @@ async def test_a_recording_goes_on_over_another_connection(tmp_path: Path) -> No
             if number > stored:
                 await again.send(codec.pack_frame(number, pcm))
         await again.send(wire.AudioStop(id="r1", frames=len(frames)))
-        said = await again.next_message(MessageKind.ANSWER)
-    assert said.text.startswith("I spoke for 1.0 seconds")
+        message = await again.next_message(MessageKind.ANSWER)
+    assert message.text.startswith("I spoke for 1.0 seconds")
 
 
 @pytest.mark.parametrize(
-    ("sound", "expected"),
+    ("pcm", "expected"),
     [
         (LOUD, ["question", "answer", "closing", "summary"]),
         (SILENT, ["question", "closing", "summary"]),
     ],
-    ids=["words", "silence"],
+    ids=["speech", "silence"],
 )
 @asynchronous
-async def test_an_interview_ends_after_what_was_said(
-    tmp_path: Path, sound: bytes, expected: list[str]
+async def test_ending_waits_for_the_transcription(
+    tmp_path: Path, pcm: bytes, expected: list[str]
 ) -> None:
-    """The end is called while an answer is being written down, and the server dies before it is:
-    the answer counts, and no question follows it."""
+    """The client ends the interview during a transcription and the server restarts: the answer is
+    stored, and the closing follows it."""
     clock = ManualClock()
     async with Rooms(tmp_path, clock=clock) as rooms:
         client = await open_room(rooms, questions=9)
     async with Rooms(tmp_path, clock=clock, speech=ScriptedSpeechModel(clock, delay=1.0)) as rooms:
         client = await rooms.join(client.room)
-        await client.send(sound)
+        await client.send(pcm)
         await client.wait_for_phase(Phase.TRANSCRIBING)
         for id in ("e1", "e2"):
             await client.send(wire.InterviewEnd(id=id))
@@ -97,7 +97,7 @@ async def test_an_interview_ends_after_what_was_said(
 
 @asynchronous
 async def test_silence_is_no_answer(tmp_path: Path) -> None:
-    """Nothing is invented: the question stays open and the candidate is told."""
+    """A silent recording gives an error, and the question stays open."""
     async with Rooms(tmp_path) as rooms:
         client = await open_room(rooms)
         await client.send(SILENT)
@@ -107,8 +107,8 @@ async def test_silence_is_no_answer(tmp_path: Path) -> None:
 
 
 @asynchronous
-async def test_a_recording_that_is_too_long_is_refused_once(tmp_path: Path) -> None:
-    """The frames that are still under way are not taken for recordings of their own."""
+async def test_a_recording_that_is_too_long_is_rejected_once(tmp_path: Path) -> None:
+    """Its remaining frames are ignored and not taken for complete recordings."""
     async with Rooms(tmp_path, max_recording=0.5) as rooms:
         client = await open_room(rooms)
         await client.send(wire.AudioStart(id="r1"))
@@ -121,8 +121,8 @@ async def test_a_recording_that_is_too_long_is_refused_once(tmp_path: Path) -> N
 
 
 @asynchronous
-async def test_recordings_that_nobody_stops_do_not_pile_up(tmp_path: Path) -> None:
-    """A handful may be open; one that nobody is there to stop makes room for the next."""
+async def test_abandoned_recordings_are_replaced(tmp_path: Path) -> None:
+    """Four recordings may be open; one whose client has left makes room for the next."""
     async with Rooms(tmp_path) as rooms:
         client = await open_room(rooms)
         speakers = [client, *[await rooms.join(client.room) for _ in range(4)]]

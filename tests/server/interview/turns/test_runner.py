@@ -1,4 +1,4 @@
-"""One exchange with the models, and what it reports."""
+"""The background task of a turn: its events, retries and fallback."""
 
 import asyncio
 import contextlib
@@ -39,7 +39,9 @@ from tests.support.models import CuedLanguageModel, Reply, advance_until_done, s
 
 QUESTION = "How did you keep both systems in step during those six weeks?"
 DIED = InferenceError("The engine has died.", code=ErrorCode.WORKER_DIED, retryable=True)
-BROKEN = InferenceError("The prompt is too long.", code=ErrorCode.CONTEXT_OVERFLOW, retryable=False)
+TOO_LONG = InferenceError(
+    "The prompt is too long.", code=ErrorCode.CONTEXT_OVERFLOW, retryable=False
+)
 
 
 def message(position: int, kind: MessageKind, text: str) -> Message:
@@ -56,8 +58,8 @@ def message(position: int, kind: MessageKind, text: str) -> Message:
 
 def work(step: Step, *asked: str) -> runner.TurnWork:
     spec = InterviewSpec(role="Backend Engineer", questions=5)
-    said = [message(2 * i, MessageKind.QUESTION, text) for i, text in enumerate(asked)]
-    said += [
+    messages = [message(2 * i, MessageKind.QUESTION, text) for i, text in enumerate(asked)]
+    messages += [
         message(2 * i + 1, MessageKind.ANSWER, "We moved the ledger first.")
         for i in range(len(asked))
     ]
@@ -69,7 +71,7 @@ def work(step: Step, *asked: str) -> runner.TurnWork:
             spec=spec,
             skills=("python",),
             main_questions=select_main_questions(bank.load_bank(), spec, ("python",), 1),
-            messages=tuple(sorted(said, key=lambda m: m.position)),
+            messages=tuple(sorted(messages, key=lambda m: m.position)),
         ),
         seed=100,
     )
@@ -93,7 +95,7 @@ async def run_work(
     pause: float = 0.0,
     limit: int = 0,
 ) -> tuple[list[InterviewEvent], CuedLanguageModel]:
-    """Run a job to its end, time passing by as it goes."""
+    """Run a step to its end in virtual time; return its events and the model."""
     clock = ManualClock()
     model = CuedLanguageModel(clock, replies, pause=pause)
     gateway, limiter = await start_gateway(model, clock, tmp_path, limit=limit)
@@ -107,8 +109,8 @@ async def run_work(
     return posted, model
 
 
-def spoken(posted: Sequence[InterviewEvent]) -> str:
-    """What a client would have on its screen at the end."""
+def streamed_text(posted: Sequence[InterviewEvent]) -> str:
+    """Return the streamed text that a client shows at the end."""
     text = ""
     for event in posted:
         match event:
@@ -120,55 +122,57 @@ def spoken(posted: Sequence[InterviewEvent]) -> str:
 
 
 @asynchronous
-async def test_a_question_streams_and_then_is_written_whole(tmp_path: Path) -> None:
-    """What was streamed and what is written are the same text."""
+async def test_a_question_is_streamed_and_then_completed(tmp_path: Path) -> None:
+    """The streamed text equals the text of the completed reply."""
     posted, _ = await run_work(
         work(Step.QUESTION, "How are you today?"), [split_words(QUESTION)], tmp_path
     )
     assert isinstance(posted[-1], ReplyCompleted)
-    assert posted[-1].text == QUESTION == spoken(posted)
+    assert posted[-1].text == QUESTION == streamed_text(posted)
     assert posted[-1].source is Source.MODEL
 
 
 @asynchronous
 async def test_a_question_ends_with_its_question_mark(tmp_path: Path) -> None:
-    """A model elsewhere, that no grammar holds, goes on talking; nobody hears it."""
+    """Text after the question mark, from a model without a grammar, ends the call unseen."""
     reply = split_words(f"{QUESTION} I would love to hear more. Is that fine?")
     posted, model = await run_work(
         work(Step.QUESTION, "How are you today?"), [reply], tmp_path, pause=0.1
     )
     assert isinstance(posted[-1], ReplyCompleted)
-    assert posted[-1].text == QUESTION == spoken(posted)
+    assert posted[-1].text == QUESTION == streamed_text(posted)
     assert model.closed_early == 1
 
 
 @pytest.mark.parametrize(
-    ("pause", "frames"), [(0.0, {2, 3, 4, 5}), (0.01, {3}), (1.0, {12})], ids=["all", "10ms", "1s"]
+    ("pause", "counts"), [(0.0, {2, 3, 4, 5}), (0.01, {3}), (1.0, {12})], ids=["all", "10ms", "1s"]
 )
 @asynchronous
-async def test_words_within_eighty_milliseconds_share_a_frame(
-    tmp_path: Path, pause: float, frames: set[int]
+async def test_words_within_eighty_milliseconds_share_a_piece(
+    tmp_path: Path, pause: float, counts: set[int]
 ) -> None:
-    """Twelve words: each alone when they come slowly, some together when they come fast."""
+    """Twelve slow words come one by one; fast words are grouped after the first."""
     posted, _ = await run_work(work(Step.QUESTION), [split_words(QUESTION)], tmp_path, pause=pause)
-    said = [event for event in posted if isinstance(event, TextProduced)]
-    assert said[0].text == "How"
-    assert len(said) in frames
+    pieces = [event for event in posted if isinstance(event, TextProduced)]
+    assert pieces[0].text == "How"
+    assert len(pieces) in counts
 
 
 @asynchronous
-async def test_an_engine_that_dies_half_way_doubles_no_text(tmp_path: Path) -> None:
-    """The reply begins anew; what was said before the death is taken back."""
+async def test_a_reply_restarts_when_the_engine_dies(tmp_path: Path) -> None:
+    """The text streamed before the death is dropped, so that no text is doubled."""
     replies: list[Reply] = [["How", " did", DIED], split_words(QUESTION)]
     posted, _ = await run_work(work(Step.QUESTION), replies, tmp_path)
     assert any(isinstance(event, ReplyRestarted) for event in posted)
-    assert spoken(posted) == QUESTION
+    assert streamed_text(posted) == QUESTION
     assert isinstance(posted[-1], ReplyCompleted)
 
 
 @asynchronous
-async def test_an_engine_that_dies_before_the_first_word_is_retried_unseen(tmp_path: Path) -> None:
-    """The gateway tries again by itself while nothing has been shown."""
+async def test_an_engine_that_dies_before_the_first_word_is_retried_silently(
+    tmp_path: Path,
+) -> None:
+    """The gateway retries by itself as long as no text was streamed."""
     posted, model = await run_work(work(Step.QUESTION), [[DIED], split_words(QUESTION)], tmp_path)
     assert len(model.prompts) == 2
     assert not any(isinstance(event, ReplyRestarted) for event in posted)
@@ -176,24 +180,24 @@ async def test_an_engine_that_dies_before_the_first_word_is_retried_unseen(tmp_p
 
 @asynchronous
 async def test_an_engine_that_keeps_dying_fails_the_turn(tmp_path: Path) -> None:
-    """After the last attempt the error of the engine is what clients hear."""
+    """After the last attempt the turn fails with the engine's error."""
     posted, _ = await run_work(work(Step.QUESTION), [["How", DIED]], tmp_path)
     assert isinstance(posted[-1], TurnFailed)
     assert posted[-1].error.code == ErrorCode.WORKER_DIED
 
 
 @asynchronous
-async def test_what_cannot_be_retried_is_not(tmp_path: Path) -> None:
-    """A prompt that is too long stays too long."""
-    posted, model = await run_work(work(Step.CLOSING), [[BROKEN]], tmp_path)
+async def test_a_permanent_error_is_not_retried(tmp_path: Path) -> None:
+    """A prompt that exceeds the context fails at the first attempt."""
+    posted, model = await run_work(work(Step.CLOSING), [[TOO_LONG]], tmp_path)
     assert len(model.prompts) == 1
     assert isinstance(posted[-1], TurnFailed)
 
 
 @asynchronous
-async def test_a_prompt_that_does_not_fit_gives_way_to_the_bank(tmp_path: Path) -> None:
-    """The interview goes on: a main question needs no context."""
-    posted, model = await run_work(work(Step.QUESTION), [[BROKEN]], tmp_path)
+async def test_a_prompt_that_does_not_fit_falls_back_to_the_bank(tmp_path: Path) -> None:
+    """The interview continues with a bank question, which needs no context."""
+    posted, model = await run_work(work(Step.QUESTION), [[TOO_LONG]], tmp_path)
     assert len(model.prompts) == 1
     assert isinstance(posted[-1], ReplyCompleted)
     assert posted[-1].source is Source.BANK
@@ -205,43 +209,43 @@ async def test_a_prompt_that_does_not_fit_gives_way_to_the_bank(tmp_path: Path) 
     ids=["asked before", "no question", "too short", "two at once"],
 )
 @asynchronous
-async def test_a_bad_question_gives_way_to_the_bank(tmp_path: Path, bad: str) -> None:
-    """After three bad ones the next main question is asked, and marked as the bank's."""
+async def test_an_unacceptable_question_falls_back_to_the_bank(tmp_path: Path, bad: str) -> None:
+    """After three attempts the next main question is asked, with the bank as its source."""
     job = work(Step.QUESTION, QUESTION)
     posted, model = await run_work(job, [split_words(bad)], tmp_path)
     assert len(model.prompts) == 3
     assert isinstance(posted[-1], ReplyCompleted)
     assert posted[-1].source is Source.BANK
     assert posted[-1].text == job.prompt_context.unasked_questions[0].text
-    assert spoken(posted) == ""
+    assert streamed_text(posted) == ""
 
 
 @asynchronous
-async def test_the_attempts_differ(tmp_path: Path) -> None:
-    """The same seed would only repeat what was refused."""
+async def test_each_attempt_has_its_own_seed(tmp_path: Path) -> None:
+    """The same seed would repeat the rejected reply."""
     _, model = await run_work(work(Step.QUESTION, QUESTION), [split_words(QUESTION)], tmp_path)
     assert len({prompt.seed for prompt in model.prompts}) == 3
 
 
 @asynchronous
-async def test_skills_are_read_from_json(tmp_path: Path) -> None:
-    """The reply to the extraction is an object with a list."""
+async def test_skills_are_decoded_from_json(tmp_path: Path) -> None:
+    """The reply to the extraction is a JSON object with a list."""
     posted, _ = await run_work(work(Step.EXTRACT), [['{"skills": ', '["sql"]}']], tmp_path)
     assert isinstance(posted[-1], SkillsExtracted)
     assert posted[-1].skills == ["sql"]
 
 
 @asynchronous
-async def test_unreadable_skills_are_none(tmp_path: Path) -> None:
-    """A reply cut short does not stop the interview: the documents name skills too."""
+async def test_invalid_json_gives_no_skills(tmp_path: Path) -> None:
+    """A truncated reply does not fail the turn, since the documents name skills too."""
     posted, _ = await run_work(work(Step.EXTRACT), [['{"skills": ["s']], tmp_path)
     assert isinstance(posted[-1], SkillsExtracted)
     assert posted[-1].skills == []
 
 
 @asynchronous
-async def test_a_used_up_allowance_fails_with_its_reset(tmp_path: Path) -> None:
-    """The candidate hears when to go on."""
+async def test_a_rate_limited_turn_fails_with_the_time_of_the_reset(tmp_path: Path) -> None:
+    """The error tells the client when to retry."""
     job = work(Step.CLOSING)
     posted, _ = await run_work(job, [split_words("Thank you.")], tmp_path, limit=1)
     assert isinstance(posted[-1], ReplyCompleted)
@@ -257,12 +261,14 @@ async def test_a_used_up_allowance_fails_with_its_reset(tmp_path: Path) -> None:
     assert posted[-1].error.details["reset"] > 0
 
 
-async def refused_at(
+async def restart_times(
     tmp_path: Path, *, before: int, busy: int
 ) -> tuple[list[float], list[InterviewEvent]]:
-    """Of a turn that finds the models busy for so many seconds, and no room to wait: when it began
-    anew, in seconds from its beginning, and what it reported. A call of `before` seconds has told
-    the gateway how long one takes."""
+    """Run a turn while the only model is busy for `busy` seconds and nothing can be queued.
+
+    A call of `before` seconds gives the gateway its estimate. Returns the seconds from the start
+    of the turn to each restart of the reply, and the events.
+    """
     clock = ManualClock()
     replies: list[Reply] = [["one"] * seconds for seconds in (before, busy) if seconds]
     model = CuedLanguageModel(clock, [*replies, split_words(QUESTION)], pause=1.0)
@@ -280,12 +286,12 @@ async def refused_at(
         await advance_until_done(occupy("before"), clock)
     occupant = asyncio.create_task(occupy("busy"))
     await clock.advance(0.5)
-    begun, posted, times = clock.monotonic(), list[InterviewEvent](), list[float]()
+    started, posted, times = clock.monotonic(), list[InterviewEvent](), list[float]()
 
     def post(event: InterviewEvent) -> None:
         posted.append(event)
         if isinstance(event, ReplyRestarted):
-            times.append(clock.monotonic() - begun)
+            times.append(clock.monotonic() - started)
 
     await advance_until_done(
         runner.run(work(Step.QUESTION), gateway, bank.load_bank(), clock, post), clock
@@ -301,37 +307,37 @@ async def refused_at(
     ("before", "expected"), [(0, [1, 3]), (2, [2, 4]), (60, [10, 20])], ids=["unknown", "2s", "60s"]
 )
 @asynchronous
-async def test_a_turn_that_finds_the_models_busy_waits_before_it_tries_again(
+async def test_a_turn_waits_before_it_retries_busy_models(
     tmp_path: Path, before: int, expected: list[float]
 ) -> None:
-    """As long as the gateway expects, within bounds; longer each time when nobody knows. Who has
-    tried three times is told."""
-    times, posted = await refused_at(tmp_path, before=before, busy=100)
+    """The delay is the gateway's estimate, up to a maximum, and doubles without an estimate; the
+    third attempt fails the turn."""
+    times, posted = await restart_times(tmp_path, before=before, busy=100)
     assert times == pytest.approx(expected)
     assert isinstance(posted[-1], TurnFailed)
     assert (posted[-1].error.code, posted[-1].error.retryable) == ("overloaded", True)
 
 
 @asynchronous
-async def test_a_turn_goes_on_when_the_models_have_become_free(tmp_path: Path) -> None:
-    """Nobody has to ask again."""
-    times, posted = await refused_at(tmp_path, before=2, busy=3)
+async def test_a_turn_continues_once_the_models_are_free(tmp_path: Path) -> None:
+    """The third attempt completes the reply."""
+    times, posted = await restart_times(tmp_path, before=2, busy=3)
     assert times == pytest.approx([2, 4])
     assert isinstance(posted[-1], ReplyCompleted)
-    assert posted[-1].text == QUESTION == spoken(posted)
+    assert posted[-1].text == QUESTION == streamed_text(posted)
 
 
 @asynchronous
 async def test_a_cancelled_turn_frees_the_model(tmp_path: Path) -> None:
-    """Closing reaches the engine's generator, so that nobody computes for nobody."""
+    """The cancellation closes the engine's generator, which stops the computation."""
     clock = ManualClock()
     model = CuedLanguageModel(clock, [split_words(QUESTION)], pause=1.0)
     gateway, limiter = await start_gateway(model, clock, tmp_path)
-    said = asyncio.Event()
+    streaming = asyncio.Event()
     running = asyncio.create_task(
-        runner.run(work(Step.QUESTION), gateway, bank.load_bank(), clock, lambda event: said.set())
+        runner.run(work(Step.QUESTION), gateway, bank.load_bank(), clock, lambda _: streaming.set())
     )
-    while not said.is_set():
+    while not streaming.is_set():
         await clock.advance(1.0)
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
@@ -342,8 +348,8 @@ async def test_a_cancelled_turn_frees_the_model(tmp_path: Path) -> None:
 
 
 @asynchronous
-async def test_an_unknown_failure_is_an_error_of_the_tree(tmp_path: Path) -> None:
-    """A bug in an engine ends the turn, not the interview."""
+async def test_an_unexpected_exception_fails_the_turn(tmp_path: Path) -> None:
+    """A bug in an engine becomes an error with a code, and the interview continues."""
     broken: Reply = [ZeroDivisionError("a bug")]
     posted, _ = await run_work(work(Step.QUESTION), [broken], tmp_path)
     assert isinstance(posted[-1], TurnFailed)

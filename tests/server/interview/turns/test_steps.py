@@ -18,13 +18,13 @@ from prepserver.wire.protocol import Phase
         (Step.SUMMARY, "ai.generating.message"),
     ],
 )
-def test_clients_see_what_a_step_does(step: Step | None, phase: str) -> None:
-    """Each step is shown as one of the states of the wire."""
+def test_each_step_has_a_phase(step: Step | None, phase: str) -> None:
+    """Clients see a step as one of the phases of the protocol."""
     assert phase_of(step) is Phase(phase)
 
 
-def test_every_step_is_shown() -> None:
-    """A new step must choose its phase."""
+def test_every_step_is_visible() -> None:
+    """No step is shown as idle."""
     for step in Step:
         assert phase_of(step) is not Phase.IDLE
 
@@ -43,24 +43,24 @@ def test_every_step_is_shown() -> None:
 def test_the_last_answer_leads_to_the_closing(
     step: Step, answered: int, questions: int, then: Step
 ) -> None:
-    """Before it to the next question, after it to the end."""
+    """A question follows while answers are missing, then the closing."""
     assert next_step(step, answered=answered, questions=questions) is then
 
 
 def test_the_closing_leads_to_the_summary() -> None:
-    """Words of thanks first, then what is written down."""
+    """The summary is the step after the closing."""
     assert next_step(Step.CLOSING, answered=5, questions=5) is Step.SUMMARY
 
 
 @pytest.mark.parametrize("step", [Step.QUESTION, Step.HINT, Step.SUMMARY])
 def test_a_question_a_hint_and_the_summary_end_their_turn(step: Step) -> None:
-    """Then it is the candidate's turn, or the end."""
+    """No step follows: the candidate answers, or the interview is over."""
     assert next_step(step, answered=0, questions=5) is None
 
 
 @pytest.mark.parametrize("questions", [1, 5, 30])
-def test_an_interview_of_any_length_comes_to_its_end(questions: int) -> None:
-    """As many questions as were planned, then closing, then summary, then nothing."""
+def test_an_interview_of_any_length_ends(questions: int) -> None:
+    """After the planned number of questions come the closing, the summary and the end."""
     step: Step | None = next_step(Step.EXTRACT, answered=0, questions=questions)
     asked = answered = 0
     while step is Step.QUESTION:

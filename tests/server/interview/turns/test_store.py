@@ -1,4 +1,4 @@
-"""Turns as they are stored."""
+"""Storage of turns."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +12,7 @@ from prepserver.objects.storage import Storage
 from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import Error
 
-WHY = Error(
+ERROR = Error(
     code=ErrorCode.INFERENCE, message="The model is gone.", retryable=True, details={"n": 1}
 )
 
@@ -24,8 +24,8 @@ def turns(tmp_path: Path) -> Iterator[TurnStore]:
     storage.close()
 
 
-def test_a_begun_turn_is_the_active_one(turns: TurnStore) -> None:
-    """With its step, its recording and a number of its own."""
+def test_a_new_turn_is_active(turns: TurnStore) -> None:
+    """It has its step, its recording and a number of its own."""
     assert turns.active() is None
     turn = turns.begin(Step.TRANSCRIBE, "recording-1", at=1.0)
     assert turns.active() == turn
@@ -37,8 +37,8 @@ def test_a_begun_turn_is_the_active_one(turns: TurnStore) -> None:
     )
 
 
-def test_a_turn_goes_from_step_to_step(turns: TurnStore) -> None:
-    """It stays the same turn; the recording is done with."""
+def test_a_turn_advances_to_its_next_step(turns: TurnStore) -> None:
+    """The id stays and the recording is cleared."""
     begun = turns.begin(Step.TRANSCRIBE, "recording-1", at=1.0)
     advanced = turns.advance(begun, Step.QUESTION)
     assert turns.active() == advanced
@@ -46,20 +46,20 @@ def test_a_turn_goes_from_step_to_step(turns: TurnStore) -> None:
 
 
 def test_a_finished_turn_is_neither_active_nor_unfinished(turns: TurnStore) -> None:
-    """Done is done."""
+    """A turn that is done cannot be retried."""
     turns.finish(turns.begin(Step.QUESTION, None, at=1.0), TurnState.DONE)
     assert turns.active() is None
     assert turns.unfinished() is None
 
 
 @pytest.mark.parametrize("state", [TurnState.FAILED, TurnState.STOPPED])
-def test_a_failed_or_stopped_turn_can_be_tried_again(turns: TurnStore, state: TurnState) -> None:
-    """It keeps why it ended, and comes back as a new request of the same turn."""
+def test_a_failed_or_stopped_turn_can_be_retried(turns: TurnStore, state: TurnState) -> None:
+    """It keeps its error until then, and becomes active with a new attempt number."""
     begun = turns.begin(Step.QUESTION, None, at=1.0)
-    turns.finish(begun, state, WHY)
+    turns.finish(begun, state, ERROR)
     unfinished = turns.unfinished()
     assert unfinished is not None
-    assert (unfinished.id, unfinished.error) == (begun.id, WHY)
+    assert (unfinished.id, unfinished.error) == (begun.id, ERROR)
     again = turns.retry(unfinished)
     assert turns.active() == again
     assert (again.id, again.attempt, again.error) == (begun.id, 1, None)
@@ -67,16 +67,16 @@ def test_a_failed_or_stopped_turn_can_be_tried_again(turns: TurnStore, state: Tu
 
 
 def test_only_the_latest_turn_is_unfinished(turns: TurnStore) -> None:
-    """A failure that the interview has left behind is no offer any more."""
-    turns.finish(turns.begin(Step.QUESTION, None, at=1.0), TurnState.FAILED, WHY)
+    """A failed turn cannot be retried once a later turn is done."""
+    turns.finish(turns.begin(Step.QUESTION, None, at=1.0), TurnState.FAILED, ERROR)
     turns.finish(turns.begin(Step.CLOSING, None, at=2.0), TurnState.DONE)
     assert turns.unfinished() is None
 
 
 def test_a_hint_does_not_hide_an_unfinished_turn(turns: TurnStore) -> None:
-    """The interview does not depend on hints."""
+    """A later hint leaves the failed turn available for a retry."""
     failed = turns.begin(Step.QUESTION, None, at=1.0)
-    turns.finish(failed, TurnState.FAILED, WHY)
+    turns.finish(failed, TurnState.FAILED, ERROR)
     turns.finish(turns.begin(Step.HINT, None, at=2.0), TurnState.DONE)
     unfinished = turns.unfinished()
     assert unfinished is not None
