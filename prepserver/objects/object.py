@@ -27,7 +27,7 @@ log = structlog.get_logger(__name__)
 
 
 class Runtime(Protocol):
-    """What the process provides to its objects; implemented by the registry."""
+    """Services of the process for its objects; implemented by the registry."""
 
     @property
     def clock(self) -> Clock: ...

@@ -17,7 +17,7 @@ log = structlog.get_logger(__name__)
 
 
 class MailboxOwner(Protocol):
-    """What a mailbox and its transactions need of the instance that owns them."""
+    """The part of an instance that its mailbox and its transactions use."""
 
     @property
     def awake(self) -> bool:

@@ -1,4 +1,4 @@
-"""What the runtime logs is kept, not printed: many of these tests make handlers fail."""
+"""Captures the log of the runtime: many of these tests make handlers fail."""
 
 from collections.abc import Iterator, MutableMapping
 from typing import Any
