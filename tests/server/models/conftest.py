@@ -31,7 +31,7 @@ def pip_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def index(pip_index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The same folder, with a copying script instead of pip, which takes a second to start."""
+    """The folder of `pip_index`, with a copying script instead of pip, which starts slowly."""
     replace_pip(tmp_path, monkeypatch, COPYING_PIP)
     return pip_index
 

@@ -122,7 +122,7 @@ def test_an_imported_file_may_be_a_model_of_the_catalogue(store: ModelStore, out
 
 
 def test_an_import_never_overwrites_a_different_file(store: ModelStore, outside: Path) -> None:
-    """The same file can be imported twice; a different file of its name is a conflict."""
+    """Importing the same file twice succeeds; a different file of that name is a conflict."""
     store.import_file(outside)
     assert store.import_file(outside) == "mine.gguf"
     outside.write_bytes(gguf(b"changed"))
