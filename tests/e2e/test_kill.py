@@ -74,14 +74,14 @@ async def killed_again_and_again(
         candidates = [
             await stack.enter_async_context(
                 Candidate(
-                    server.url, key, seed=number, longest_wait=LONGEST_WAIT, heard=chatter.heard
+                    server.url, key, seed=number, longest_wait=LONGEST_WAIT, on_event=chatter.heard
                 )
             )
             for number, key in enumerate(keys)
         ]
         async with asyncio.TaskGroup() as talking:
             talks = [talking.create_task(one.hold_interviews(stop)) for one in candidates]
-            await asyncio.gather(*(one.begun.wait() for one in candidates))
+            await asyncio.gather(*(one.first_question.wait() for one in candidates))
             for _ in range(kills):
                 if rng.random() < STILLBIRTHS:
                     await asyncio.sleep(rng.random() * start)

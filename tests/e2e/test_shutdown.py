@@ -44,7 +44,7 @@ async def test_restarts_under_people_who_talk_lose_nothing(tmp_path: Path) -> No
             async with asyncio.TaskGroup() as talking:
                 for one in candidates:
                     talking.create_task(one.hold_interviews(stop))
-                await asyncio.gather(*(one.begun.wait() for one in candidates))
+                await asyncio.gather(*(one.first_question.wait() for one in candidates))
                 for _ in range(5):
                     assert await asyncio.to_thread(server.terminate, limit=STOP) == 0
                     await asyncio.to_thread(server.start)

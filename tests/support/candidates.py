@@ -1,10 +1,10 @@
-"""People who hold interviews with prep's own client, and remember what the server promised them.
+"""Candidates that hold interviews with prep's own client and record all acknowledgements.
 
 async with Candidate(server.url, key, seed=1) as candidate:
     await candidate.hold_interviews(stop)
 for id, promised in candidate.promised.items(): …
 
-What they hear of the server is what a screen would show: `Room`, `Recording` and the pure state.
+They use what the screens use: `Room`, `Recording` and the pure room state.
 """
 
 import asyncio
@@ -47,27 +47,26 @@ from prepserver.wire.protocol import (
 __all__ = ["Candidate", "Promised"]
 
 QUESTIONS = 5
-"""Of one interview, at most; then the candidate begins another."""
+"""Maximum number of questions in one interview."""
 
-DELETED = 0.3
-"""The share of finished interviews that the candidate removes."""
+DELETED_SHARE = 0.3
+"""Share of finished interviews that the candidate deletes."""
 
 
 class Promised(Struct):
-    """What the server has acknowledged about one interview."""
+    """Everything that the server has acknowledged in one interview."""
 
     answers: list[str] = field(default_factory=list)
-    """Texts, in order; what was corrected is here as it was corrected last."""
+    """Texts in order, with the latest edit of each."""
     spoken: int = 0
     edits: int = 0
     hints: int = 0
     seen: tuple[Message, ...] = ()
-    """All that was said, as the client's own state had it last."""
+    """The transcript in the client's last state."""
 
 
 class Candidate:
-    """One person with one client. Raises AssertionError when the server refuses what it must
-    take."""
+    """One user with one client. Raises AssertionError if the server rejects a valid message."""
 
     def __init__(
         self,
@@ -76,26 +75,26 @@ class Candidate:
         *,
         seed: int,
         longest_wait: float = 10.0,
-        heard: Callable[[], None] = lambda: None,
+        on_event: Callable[[], None] = lambda: None,
     ) -> None:
-        """`longest_wait` in seconds between two attempts to connect; `heard` is called with each
-        event of a room."""
+        """`longest_wait` limits the seconds between two attempts to connect. `on_event` is called
+        with each event of a room."""
         self.promised: dict[str, Promised] = {}
-        """By interview."""
+        """Acknowledgements by interview id."""
         self.deleted: set[str] = set()
-        """Interviews that the server has said are gone."""
+        """Interviews whose deletion was acknowledged."""
         self.connections = 0
-        """How often a room came online."""
+        """Number of times that a room came online."""
         self.resumed = 0
-        """How often it did with something on its way that the server had not acknowledged."""
-        self.begun = asyncio.Event()
-        """The first question was asked."""
-        self._heard = heard
+        """Number of those times with unacknowledged messages in the outbox."""
+        self.first_question = asyncio.Event()
+        """Set once the first question is open."""
+        self._on_event = on_event
         self._longest_wait = longest_wait
         self._rest = RestClient(url, key)
         self._rng = random.Random(seed)
         self._name = f"c{seed}"
-        self._said = 0
+        self._ids = 0
 
     async def __aenter__(self) -> Self:
         return self
@@ -109,21 +108,21 @@ class Candidate:
         await self._rest.close()
 
     async def hold_interviews(self, stop: asyncio.Event) -> None:
-        """Answer questions, in one interview after the other, until `stop`; then wait until the
-        turn that is under way has come to its end."""
+        """Answer questions in one interview after another until `stop` is set, then wait for the
+        end of the active turn."""
         while not stop.is_set():
             spec = InterviewSpec(questions=self._rng.randint(1, QUESTIONS))
             try:
                 interview = await self._rest.create_interview(spec)
             except ServerUnreachable:
-                continue  # whether or not it was made, this one is not gone on with
+                continue  # it may have been created, but its id is unknown
             self.promised[interview.id] = Promised()
             await self._hold(interview.id, stop)
-            if not stop.is_set() and self._rng.random() < DELETED:
+            if not stop.is_set() and self._rng.random() < DELETED_SHARE:
                 await self._delete(interview.id)
 
     async def _delete(self, id: str) -> None:
-        """Ask until it is done: nobody knows what came of an attempt that had no answer."""
+        """Repeat the request until it is answered, since a lost response may hide a deletion."""
         while True:
             try:
                 await self._rest.delete_interview(id)
@@ -145,10 +144,10 @@ class Candidate:
             visit = _Visit(room)
             following = asyncio.create_task(self._follow(visit))
             try:
-                while await visit.question() and not stop.is_set():
-                    self.begun.set()
+                while await visit.wait_for_question() and not stop.is_set():
+                    self.first_question.set()
                     await self._answer(visit, promised)
-                await visit.ended()
+                await visit.wait_until_idle()
             finally:
                 following.cancel()
                 await asyncio.wait([following])
@@ -156,37 +155,40 @@ class Candidate:
 
     async def _follow(self, visit: "_Visit") -> None:
         async for event in visit.room:
-            self._heard()
+            self._on_event()
             match event:
                 case ConnectionChanged(status=ConnectionStatus.ONLINE):
                     self.connections += 1
                     self.resumed += visit.room.unacknowledged > 0
-            await visit.take(event)
+            await visit.handle_event(event)
 
     async def _answer(self, visit: "_Visit", promised: Promised) -> None:
         if self._rng.random() < 0.1:
-            await visit.accepted(HintRequest(id=self._new_id()))
+            await visit.send_and_wait(HintRequest(id=self._new_id()))
             promised.hints += 1
         if self._rng.random() < 0.5:
             text = await self._speak(visit)
             promised.spoken += 1
         else:
             text = f"{self._new_id()}: I would measure first, é ☃ 𝄞."
-            await visit.accepted(UserMessage(text=text, id=self._new_id()))
+            await visit.send_and_wait(UserMessage(text=text, id=self._new_id()))
         promised.answers.append(text)
         if self._rng.random() < 0.2:
-            # Two in a row without waiting: the second one must win, whatever is cut off.
+            # Two edits in a row: the second one must win, even if the connection is cut.
             answer = await visit.answer(len(promised.answers))
             for version in ("first", "second"):
                 text = f"{text} Corrected, the {version} time."
                 edit = MessageEdit(message_id=answer.id, text=text, id=self._new_id())
                 await visit.room.send(edit)
-            await visit.until(lambda: edit.id in visit.acknowledged)
+            await visit.wait_until(lambda: edit.id in visit.acknowledged)
             promised.answers[-1] = text
             promised.edits += 1
 
     async def _speak(self, visit: "_Visit") -> str:
-        """A recording in uneven pieces; what the scripted ears hear names every sample of it."""
+        """Send a recording in uneven pieces, and return its transcription by the scripted model.
+
+        The text contains a hash of all samples.
+        """
         recording = visit.room.start_recording()
         pcm = bytearray()
         for _ in range(self._rng.randrange(5, 40)):
@@ -198,20 +200,20 @@ class Candidate:
         recording.feed(loud)
         pcm += loud
         await recording.stop()
-        # The room's task knows it first; the state has to have come as far.
-        await visit.until(lambda: recording.id in visit.acknowledged)
+        # The recording is acknowledged before the state has processed the message.
+        await visit.wait_until(lambda: recording.id in visit.acknowledged)
         return (await ScriptedSpeechModel(SystemClock()).transcribe(bytes(pcm))).text
 
     async def _pause(self, seconds: float) -> None:
         await asyncio.sleep(min(seconds, self._longest_wait))
 
     def _new_id(self) -> str:
-        self._said += 1
-        return f"{self._name}-{self._said}"
+        self._ids += 1
+        return f"{self._name}-{self._ids}"
 
 
 class _Visit:
-    """A room and what is known of it."""
+    """A connected room and its state."""
 
     def __init__(self, room: Room) -> None:
         self.room = room
@@ -220,42 +222,44 @@ class _Visit:
         self._failed: AssertionError | None = None
         self._changed = asyncio.Event()
 
-    async def take(self, event: RoomEvent) -> None:
+    async def handle_event(self, event: RoomEvent) -> None:
         stale = needs_snapshot(self.state, event)
         self.state = apply(self.state, event)
         match event:
             case Accepted(id=id):
                 self.acknowledged.add(id)
             case Failure():
-                self._failed = AssertionError(f"the server said: {event}")
+                self._failed = AssertionError(f"the server sent an error: {event}")
         if stale:
             await self.room.send(GetAllMessages())
         self._changed.set()
 
-    async def until(self, condition: Callable[[], bool]) -> None:
+    async def wait_until(self, condition: Callable[[], bool]) -> None:
         while not condition():
             if self._failed is not None:
                 raise self._failed
             self._changed.clear()
             await self._changed.wait()
 
-    async def accepted(self, message: UserMessage | HintRequest) -> None:
-        """Send a message and wait until the server has promised to keep it."""
+    async def send_and_wait(self, message: UserMessage | HintRequest) -> None:
+        """Send a message and wait for its acknowledgement."""
         await self.room.send(message)
-        await self.until(lambda: message.id in self.acknowledged)
+        await self.wait_until(lambda: message.id in self.acknowledged)
 
-    async def question(self) -> bool:
-        """Wait for the next question; False when the interview is over."""
-        await self.until(lambda: self._asked or is_completed(self.state))
+    async def wait_for_question(self) -> bool:
+        """Wait for the next question. Return False when the interview is over."""
+        await self.wait_until(lambda: self._has_question or is_completed(self.state))
         return not is_completed(self.state)
 
-    async def ended(self) -> None:
-        """Wait until the turn that is under way has come to its end."""
-        await self.until(lambda: self._idle and (self._asked or is_completed(self.state)))
+    async def wait_until_idle(self) -> None:
+        """Wait for the end of the active turn."""
+        await self.wait_until(
+            lambda: self._idle and (self._has_question or is_completed(self.state))
+        )
 
     async def answer(self, number: int) -> Message:
-        """The candidate's n-th answer, as soon as it is written down."""
-        await self.until(lambda: len(self._answers) >= number)
+        """Wait for the candidate's n-th answer to be stored, and return it."""
+        await self.wait_until(lambda: len(self._answers) >= number)
         return self._answers[number - 1]
 
     @property
@@ -271,6 +275,6 @@ class _Visit:
         )
 
     @property
-    def _asked(self) -> bool:
+    def _has_question(self) -> bool:
         open_ = open_question(self.state) is not None
         return open_ and self.state.phase in (Phase.IDLE, Phase.HINTING)
