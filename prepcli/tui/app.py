@@ -173,7 +173,7 @@ async def _run(options: SessionOptions) -> int:
     try:
         code = await app.run_async()
     finally:
-        # The terminal is restored by now: a private server may take seconds to stop.
+        # The terminal is restored by now: a local server may take seconds to stop.
         if app.session is not None:
             await app.session.close()
     task = asyncio.current_task()

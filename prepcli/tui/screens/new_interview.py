@@ -15,13 +15,8 @@ from prepcli.client.documents import read_document
 from prepcli.errors import DocumentError
 from prepcli.tui.keys import CLOSE, NEXT_FIELD, START
 from prepcli.tui.widgets.interviews import TYPES
+from prepserver.wire.limits import MAX_COMPANY, MAX_QUESTIONS, MAX_ROLE
 from prepserver.wire.protocol import InterviewSpec, InterviewType, Level
-
-QUESTIONS = range(1, 31)
-"""How many questions an interview may have."""
-
-MAX_NAME = 200
-"""Characters of a role or a company."""
 
 
 class NewInterviewScreen(Screen[InterviewSpec | None]):
@@ -43,9 +38,9 @@ class NewInterviewScreen(Screen[InterviewSpec | None]):
         spec = self._spec
         yield Static("New interview", id="title")
         with VerticalScroll(id="form", can_focus=False):
-            yield from self._field("role", "Role", Input(spec.role, max_length=MAX_NAME))
+            yield from self._field("role", "Role", Input(spec.role, max_length=MAX_ROLE))
             yield from self._field(
-                "company", "Company", Input(spec.company, "optional", max_length=MAX_NAME)
+                "company", "Company", Input(spec.company, "optional", max_length=MAX_COMPANY)
             )
             yield from self._field(
                 "type",
@@ -64,7 +59,9 @@ class NewInterviewScreen(Screen[InterviewSpec | None]):
                 ),
             )
             yield from self._field(
-                "questions", "Questions", Input(str(spec.questions), max_length=2)
+                "questions",
+                "Questions",
+                Input(str(spec.questions), max_length=len(str(MAX_QUESTIONS))),
             )
             given = "already given" if spec.job_description else "optional; path of a text file"
             yield from self._field("job", "Job description", Input("", given))
@@ -110,8 +107,8 @@ class NewInterviewScreen(Screen[InterviewSpec | None]):
             problems["role"] = "Enter a role, such as Backend Engineer."
         number = self._text("questions")
         questions = int(number) if number.isascii() and number.isdigit() else 0
-        if questions not in QUESTIONS:
-            problems["questions"] = f"Enter a number from {QUESTIONS[0]} to {QUESTIONS[-1]}."
+        if not 1 <= questions <= MAX_QUESTIONS:
+            problems["questions"] = f"Enter a number from 1 to {MAX_QUESTIONS}."
         documents = {"job": self._spec.job_description, "resume": self._spec.resume}
         for name in documents:
             if not (path := self._text(name)):
