@@ -61,7 +61,7 @@ server_option = click.option(
     metavar="URL",
     envvar="PREP_SERVER",
     show_envvar=True,
-    help="A server that you are logged in to.  [default: a local server, started on demand]",
+    help="Address of a server that you are logged in to.  [default: a local server]",
 )
 
 
@@ -87,8 +87,15 @@ class _InterviewCommand(click.Command):
 def cli() -> None:
     """Practise job interviews in the terminal.
 
-    Exit codes: 0 success, 2 invalid usage, 3 server unreachable, 4 not authorised, 5 allowance
-    of model requests used up, 6 model failure, 130 interrupted.
+    \b
+    Exit codes:
+      0    success
+      2    invalid usage
+      3    server unreachable
+      4    not authorised
+      5    allowance of model requests used up
+      6    model failure
+      130  interrupted
     """
     # Log messages about retries would appear in the middle of a screen or of JSON output.
     logging.getLogger().addHandler(logging.NullHandler())
@@ -310,7 +317,7 @@ def list_interviews(server: str | None, as_json: bool) -> None:
 @server_option
 @click.argument("interview_id", metavar="ID")
 @click.option(
-    "--heard", is_flag=True, help="Print the transcription of each spoken answer, with times."
+    "--heard", is_flag=True, help="Print only the transcription of each spoken answer, with times."
 )
 def show(server: str | None, interview_id: str, heard: bool) -> None:
     """Print an interview as Markdown."""
