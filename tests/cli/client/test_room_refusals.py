@@ -40,7 +40,7 @@ def test_401_renews_the_token_immediately() -> None:
 
 
 def test_second_401_in_a_row_is_final() -> None:
-    """A new token that is refused means that the access key was revoked."""
+    """If a new token is refused as well, the room ends with NotAuthorised."""
 
     async def test(fake: FakeRoom) -> None:
         fake.statuses = [401, 401]

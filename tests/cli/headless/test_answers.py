@@ -73,7 +73,7 @@ def test_next_answer_is_interactive_only_without_prepared_ones() -> None:
 
 
 def test_lines_of_a_file(tmp_path: Path) -> None:
-    """A file yields its lines, including an unterminated last one, and then None for ever."""
+    """A file yields its lines, including an unterminated last one, and then always None."""
     file = tmp_path / "in"
     file.write_bytes("één\ntwo\n\nlast".encode())
     descriptor = os.open(file, os.O_RDONLY)
@@ -109,7 +109,7 @@ def test_lines_of_a_pipe_arrive_as_they_are_completed() -> None:
 
 
 def test_terminal_is_interactive() -> None:
-    """A terminal is interactive."""
+    """A reader of a terminal is interactive."""
     controller, terminal = os.openpty()
     assert DescriptorReader(terminal).interactive
     os.close(controller)

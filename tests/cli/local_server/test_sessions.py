@@ -151,7 +151,7 @@ def test_json_output_is_the_protocol(server: Server, answers: Path) -> None:
 
 
 def test_recordings_are_transcribed(server: Server, speech_dir: Path, answers: Path) -> None:
-    """Recordings are answered with first and transcribed, followed by the lines of a file."""
+    """Recordings are the first answers and are transcribed; the lines of a file follow."""
     audio = speech_dir / "short-answer.wav"
     done = prep("interview", "--questions", "2", "--audio", audio, "--answers", answers)
     said = [line for line in done.stdout.splitlines() if line.startswith("You: ")]
