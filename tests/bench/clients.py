@@ -1,4 +1,4 @@
-"""Clients that cost little, so that many of them can be driven from one core."""
+"""Minimal clients, so that one core can drive many of them."""
 
 import asyncio
 import base64
@@ -9,22 +9,22 @@ import time
 from collections import deque
 from typing import Any
 
-__all__ = ["Client", "Rest", "connect"]
+__all__ = ["CountingClient", "RestClient", "connect"]
 
 
-class Client(asyncio.Protocol):
-    """A WebSocket that counts what it receives, and keeps it only while somebody asks for it."""
+class CountingClient(asyncio.Protocol):
+    """A WebSocket client that counts received messages and, until `only_count`, also keeps them."""
 
     def __init__(self, target: str, host: str) -> None:
         self.messages = 0
         self.bytes = 0
-        """Of messages, with the headers of their frames."""
+        """Bytes of the messages including their frame headers."""
         self.open: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._target = target
         self._host = host
         self._data = b""
-        self._kept: deque[tuple[float, bytes]] | None = deque()
+        self._received: deque[tuple[float, bytes]] | None = deque()
         self._arrived = asyncio.Event()
         self._transport: asyncio.Transport
 
@@ -68,8 +68,8 @@ class Client(asyncio.Protocol):
             if opcode == 1:
                 self.messages += 1
                 self.bytes += start + size - position
-                if self._kept is not None:
-                    self._kept.append((time.perf_counter(), data[start : start + size]))
+                if self._received is not None:
+                    self._received.append((time.perf_counter(), data[start : start + size]))
                     self._arrived.set()
             elif opcode == 9:
                 self._send(0x8A, data[start : start + size])
@@ -78,37 +78,39 @@ class Client(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.open.done():
-            self.open.set_exception(ConnectionError("the server hung up in the handshake"))
-        if not self.lost.done():
-            self.lost.set_result(None)
+            self.open.set_exception(ConnectionError("connection closed in the handshake"))
+        if not self.closed.done():
+            self.closed.set_result(None)
 
     def send(self, text: bytes) -> None:
         self._send(0x81, text)
 
     async def close(self) -> None:
-        """Say goodbye and wait until the server has ended the connection."""
+        """Send a close frame and wait until the server has closed the connection."""
         self._send(0x88, struct.pack(">H", 1000))
-        await self.lost
+        await self.closed
 
     async def next(self, *tags: str) -> tuple[float, bytes]:
-        """The next message with one of these tags, after the last one this returned, and when it
-        came in seconds of `time.perf_counter`."""
-        beginnings = tuple(f'{{"type":"{tag}"'.encode() for tag in tags)
-        assert self._kept is not None, "this client only counts"
+        """Return the next message with one of these tags, after its arrival time.
+
+        Messages with other tags are skipped. The time is in seconds of `time.perf_counter`.
+        """
+        prefixes = tuple(f'{{"type":"{tag}"'.encode() for tag in tags)
+        assert self._received is not None, "this client only counts messages"
         while True:
-            while self._kept:
-                when, message = self._kept.popleft()
-                if message.startswith(beginnings):
+            while self._received:
+                when, message = self._received.popleft()
+                if message.startswith(prefixes):
                     return when, message
             self._arrived.clear()
             await self._arrived.wait()
 
     def only_count(self) -> None:
-        """Keep nothing from now on."""
-        self._kept = None
+        """Count later messages without keeping them."""
+        self._received = None
 
     def _send(self, head: int, data: bytes) -> None:
-        # A mask of zeros is a mask.
+        # A masking key of zeros leaves the data unchanged.
         if len(data) < 126:
             header = bytes((head, 0x80 | len(data)))
         else:
@@ -116,18 +118,18 @@ class Client(asyncio.Protocol):
         self._transport.write(header + bytes(4) + data)
 
 
-async def connect(port: int, target: str) -> Client:
-    """A client whose handshake is accepted. Raises ConnectionError with the answer otherwise."""
+async def connect(port: int, target: str) -> CountingClient:
+    """Connect a client. Raises ConnectionError with the server's response if it is rejected."""
     loop = asyncio.get_running_loop()
     _, client = await loop.create_connection(
-        lambda: Client(target, f"127.0.0.1:{port}"), "127.0.0.1", port
+        lambda: CountingClient(target, f"127.0.0.1:{port}"), "127.0.0.1", port
     )
     await client.open
     return client
 
 
-class Rest:
-    """Requests of one user, one after the other, over one connection that is kept open."""
+class RestClient:
+    """Sends the requests of one user, one after another, over a persistent connection."""
 
     def __init__(self, port: int, key: str) -> None:
         self._port = port
@@ -135,9 +137,9 @@ class Rest:
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def post(self, path: str, body: dict[str, Any]) -> Any:
-        """The decoded answer."""
+        """Send a POST request and return the decoded response."""
         if self._streams is None or self._streams[0].at_eof():
-            self.close()  # the server ends a connection that is not used for five seconds
+            self.close()  # the server closes a connection after five idle seconds
             self._streams = await asyncio.open_connection("127.0.0.1", self._port)
         reader, writer = self._streams
         data = json.dumps(body).encode()
@@ -148,9 +150,9 @@ class Rest:
         )
         head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
         length = int(head.partition("content-length: ")[2].partition("\r\n")[0])
-        answer = json.loads(await reader.readexactly(length))
-        assert head.startswith("http/1.1 2"), f"{head}{answer}"
-        return answer
+        response = json.loads(await reader.readexactly(length))
+        assert head.startswith("http/1.1 2"), f"{head}{response}"
+        return response
 
     def close(self) -> None:
         if self._streams is not None:

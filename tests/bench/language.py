@@ -1,4 +1,4 @@
-"""How long a candidate waits for the next question, and how many can be served at once."""
+"""Latency and throughput of the interviewer's questions."""
 
 import asyncio
 import tempfile
@@ -9,57 +9,57 @@ from pathlib import Path
 import msgspec
 
 from prepserver.engines.types import Prompt
+from tests.bench.interviews import TURNS, SampleInterview
 from tests.bench.models import (
     CONTEXT,
-    LANGUAGE,
+    LANGUAGE_MODEL,
     THREADS,
-    Ours,
-    Peer,
-    Plain,
-    Reply,
-    sampling,
+    LlamaServerPeer,
+    PrepModels,
+    ScriptPeer,
+    TimedReply,
+    request_fields,
     summarise_history,
 )
-from tests.bench.report import Row, p95, row
-from tests.bench.talks import TURNS, Talk
+from tests.bench.report import Row, make_row, p95
 
 __all__ = ["run"]
 
 
 class Sizes(msgspec.Struct, frozen=True, kw_only=True):
     repetitions: int = 3
-    """Which take turns; figures are their medians."""
+    """Interleaved repetitions, of which the medians are reported."""
     turns: int = TURNS
-    """Of a long interview."""
-    outgrown: int = 11
-    """A turn not long before the context is outgrown."""
+    """Turns of a long interview."""
+    before_outgrown: int = 11
+    """A turn shortly before the context is outgrown."""
     context: int = CONTEXT
-    """Of the model whose context is outgrown."""
-    together: int = 8
-    """Interviews at once."""
-    middle: int = 8
-    """The turn that they are at."""
+    """Context length, in tokens, of the interviews that outgrow it."""
+    concurrent: int = 8
+    """Interviews that answer at the same time."""
+    concurrent_turn: int = 8
+    """Turn of these interviews."""
     tokens: int = 64
-    """Of a reply that no grammar ends."""
+    """Length of a reply without a grammar."""
     streams: int = 3
-    """Measurements of one stream in each repetition: they are short, and differ by little."""
+    """Measurements of one stream per repetition, since each is short."""
 
 
 QUICK = Sizes(
     repetitions=1,
     turns=6,
-    outgrown=2,
+    before_outgrown=2,
     context=CONTEXT // 4,
-    together=3,
-    middle=2,
+    concurrent=3,
+    concurrent_turn=2,
     tokens=16,
     streams=1,
 )
 
-SERVER = "llama_cpp.server"
-TYPED = "the answer read while it is typed, all but its last words"
-WHOLE = "nothing read before the answer is sent"
-HASTY = "the answer sent as soon as the summary is there, nothing read after it"
+LLAMA_SERVER = "llama_cpp.server"
+PREFILLED = "prefilled while the answer is typed, except its last words"
+NOT_PREFILLED = "no prefill before the answer is sent"
+PARTLY_PREFILLED = "answer sent as soon as the history summary is stored, no prefill after it"
 
 
 def run(quick: bool) -> list[Row]:
@@ -68,205 +68,237 @@ def run(quick: bool) -> list[Row]:
 
 async def _run(sizes: Sizes) -> list[Row]:
     rows = []
-    for measure in (_turns, _outgrown, _together, _rates, _returns):
-        async with _folder() as folder, Ours.running(folder) as ours:
-            rows += await measure(ours, folder, sizes)
+    for measure in (
+        _measure_long_interview,
+        _measure_outgrown_context,
+        _measure_concurrent_answers,
+        _measure_throughput,
+        _measure_return,
+    ):
+        async with _temporary_folder() as folder, PrepModels.running(folder) as prep:
+            rows += await measure(prep, folder, sizes)
     return rows
 
 
 @asynccontextmanager
-async def _folder() -> AsyncIterator[Path]:
+async def _temporary_folder() -> AsyncIterator[Path]:
     with tempfile.TemporaryDirectory(prefix="prep-bench-") as name:
         yield Path(name)
 
 
-# --- The wait for a question ---------------------------------------------------------------------
+# --- Time to first token ------------------------------------------------------------------------
 
 
-async def _turns(ours: Ours, folder: Path, sizes: Sizes) -> list[Row]:
-    last: list[float] = []
-    unread: list[float] = []
-    begun: list[float] = []
-    theirs: list[float] = []
-    async with Peer.running(folder) as server:
+async def _measure_long_interview(prep: PrepModels, folder: Path, sizes: Sizes) -> list[Row]:
+    """Measure the last turn of a long interview against its first turn and against the peer."""
+    prefilled: list[float] = []
+    not_prefilled: list[float] = []
+    first_turn: list[float] = []
+    peer: list[float] = []
+    async with LlamaServerPeer.running(folder) as server:
 
-        async def at_last(model: Ours | Peer, seed: int, *, ahead: bool) -> float:
-            """Seconds to the first token; the turn before it is in the cache already."""
-            talk = Talk(seed, ours.info).advance_to(sizes.turns - 1)
-            _go_on(talk, await model.next_question(talk, ahead=False))
-            return (await model.next_question(talk, ahead=ahead)).first
+        async def time_last_turn(
+            model: PrepModels | LlamaServerPeer, seed: int, *, ahead: bool
+        ) -> float:
+            """Return the seconds to the first token, with the previous turn already cached."""
+            interview = SampleInterview(seed, prep.info).advance_to(sizes.turns - 1)
+            _add_turn(interview, await model.next_question(interview, ahead=False))
+            return (await model.next_question(interview, ahead=ahead)).first
 
         for n in range(sizes.repetitions):
-            # The first turn comes after other interviews, so what all have in common is cached.
-            first = Talk(10 * n + 1, ours.info).advance_to(1)
-            begun.append((await ours.next_question(first, ahead=True)).first)
-            last.append(await at_last(ours, 10 * n + 2, ahead=True))
-            theirs.append(await at_last(server, 10 * n + 2, ahead=False))
-            # The same talk again, as if nobody had ever held it.
-            await ours.gateway.discard(Talk(10 * n + 2, ours.info).name)
-            unread.append(await at_last(ours, 10 * n + 2, ahead=False))
+            # Other interviews come first, so the prefix that all of them share is cached.
+            first = SampleInterview(10 * n + 1, prep.info).advance_to(1)
+            first_turn.append((await prep.next_question(first, ahead=True)).first)
+            prefilled.append(await time_last_turn(prep, 10 * n + 2, ahead=True))
+            peer.append(await time_last_turn(server, 10 * n + 2, ahead=False))
+            # Repeat the same interview without its cache.
+            await prep.gateway.discard(SampleInterview(10 * n + 2, prep.info).name)
+            not_prefilled.append(await time_last_turn(prep, 10 * n + 2, ahead=False))
     name = f"time to first token, turn {sizes.turns}"
     return [
-        row(name, "s", last, theirs, peer_name=SERVER, target=0.5, note=TYPED),
-        row(name, "s", unread, theirs, peer_name=SERVER, note=WHOLE),
-        row(name, "s", last, begun, peer_name="ours, turn 1", target=1.2, note=TYPED),
+        make_row(name, "s", prefilled, peer, peer_name=LLAMA_SERVER, target=0.5, note=PREFILLED),
+        make_row(name, "s", not_prefilled, peer, peer_name=LLAMA_SERVER, note=NOT_PREFILLED),
+        make_row(
+            name, "s", prefilled, first_turn, peer_name="prep, turn 1", target=1.2, note=PREFILLED
+        ),
     ]
 
 
-async def _outgrown(ours: Ours, folder: Path, sizes: Sizes) -> list[Row]:
-    """Measure a turn that needs a history summary; ours writes it before the answer arrives."""
-    info = msgspec.structs.replace(ours.info, context=sizes.context)
-    typed: list[float] = []
-    hasty: list[float] = []
-    theirs: list[float] = []
-    async with Peer.running(folder) as server:
+async def _measure_outgrown_context(prep: PrepModels, folder: Path, sizes: Sizes) -> list[Row]:
+    """Measure a turn that needs a history summary, which prep writes before the answer arrives."""
+    info = msgspec.structs.replace(prep.info, context=sizes.context)
+    prefilled: list[float] = []
+    partly_prefilled: list[float] = []
+    peer: list[float] = []
+    async with LlamaServerPeer.running(folder) as server:
 
-        async def outgrown(model: Ours | Peer, seed: int, *, ahead: bool) -> float:
-            """Return the seconds to the first token of such a turn."""
-            talk = Talk(seed, info).advance_to(sizes.outgrown)
-            while talk.history_summary_prompt() is None:
-                _go_on(talk, await model.next_question(talk, ahead=False))
-            return (await model.next_question(talk, ahead=ahead)).first
+        async def time_outgrown_turn(
+            model: PrepModels | LlamaServerPeer, seed: int, *, ahead: bool
+        ) -> float:
+            """Return the seconds to the first token of the next turn that needs a summary."""
+            interview = SampleInterview(seed, info).advance_to(sizes.before_outgrown)
+            while interview.history_summary_prompt() is None:
+                _add_turn(interview, await model.next_question(interview, ahead=False))
+            return (await model.next_question(interview, ahead=ahead)).first
 
         for n in range(sizes.repetitions):
-            typed.append(await outgrown(ours, 200 + n, ahead=True))
-            theirs.append(await outgrown(server, 200 + n, ahead=False))
-            await ours.gateway.discard(Talk(200 + n, info).name)
-            hasty.append(await outgrown(ours, 200 + n, ahead=False))
-    name = "time to first token, a turn at which the context is outgrown"
+            prefilled.append(await time_outgrown_turn(prep, 200 + n, ahead=True))
+            peer.append(await time_outgrown_turn(server, 200 + n, ahead=False))
+            await prep.gateway.discard(SampleInterview(200 + n, info).name)
+            partly_prefilled.append(await time_outgrown_turn(prep, 200 + n, ahead=False))
+    name = "time to first token, turn that outgrows the context"
     return [
-        row(name, "s", typed, theirs, peer_name=SERVER, note=TYPED),
-        row(name, "s", hasty, theirs, peer_name=SERVER, note=HASTY),
+        make_row(name, "s", prefilled, peer, peer_name=LLAMA_SERVER, note=PREFILLED),
+        make_row(name, "s", partly_prefilled, peer, peer_name=LLAMA_SERVER, note=PARTLY_PREFILLED),
     ]
 
 
-# --- Eight at once ------------------------------------------------------------------------------
+# --- Concurrent answers -------------------------------------------------------------------------
 
 
-async def _together(ours: Ours, folder: Path, sizes: Sizes) -> list[Row]:
-    """Everybody's answer is sent at the same moment."""
-    found: dict[bool, tuple[list[float], list[float]]] = {True: ([], []), False: ([], [])}
-    async with Peer.running(folder) as server:
-        mine, theirs = (_talks(ours, sizes), _talks(ours, sizes))
-        sides: tuple[tuple[Ours | Peer, list[Talk]], ...] = ((ours, mine), (server, theirs))
-        for model, talks in sides:
-            for talk in talks:
-                _go_on(talk, await model.next_question(talk, ahead=False))
+async def _measure_concurrent_answers(prep: PrepModels, folder: Path, sizes: Sizes) -> list[Row]:
+    """Measure the slowest question when all interviews send their answers at the same moment."""
+    waits: dict[bool, tuple[list[float], list[float]]] = {True: ([], []), False: ([], [])}
+    async with LlamaServerPeer.running(folder) as server:
+        prep_interviews = _start_interviews(prep, sizes)
+        peer_interviews = _start_interviews(prep, sizes)
+        sides: tuple[tuple[PrepModels | LlamaServerPeer, list[SampleInterview]], ...] = (
+            (prep, prep_interviews),
+            (server, peer_interviews),
+        )
+        for model, interviews in sides:
+            for interview in interviews:
+                _add_turn(interview, await model.next_question(interview, ahead=False))
         for n in range(2 * sizes.repetitions):
             ahead = n % 2 == 0
-            for model, talks in sides:
-                for talk in talks:
-                    await summarise_history(talk, model.ask)  # not part of the wait
-            for talk in mine if ahead else ():
-                for prompt in talk.prefill_prompts():
-                    await ours.prefill(prompt)
-            for (model, talks), waits in zip(sides, found[ahead], strict=True):
+            for model, interviews in sides:
+                for interview in interviews:
+                    await summarise_history(interview, model.ask)  # not part of the wait
+            for interview in prep_interviews if ahead else ():
+                for prompt in interview.prefill_prompts():
+                    await prep.prefill(prompt)
+            for (model, interviews), side_waits in zip(sides, waits[ahead], strict=True):
                 replies = await asyncio.gather(
-                    *(model.next_question(talk, ahead=False) for talk in talks)
+                    *(model.next_question(interview, ahead=False) for interview in interviews)
                 )
-                waits.append(p95([reply.first for reply in replies]))
-                for talk, reply in zip(talks, replies, strict=True):
-                    _go_on(talk, reply)
-    name = f"p95 time to first token, {sizes.together} interviews answering at once"
+                side_waits.append(p95([reply.first for reply in replies]))
+                for interview, reply in zip(interviews, replies, strict=True):
+                    _add_turn(interview, reply)
+    name = f"p95 time to first token, {sizes.concurrent} concurrent answers"
     return [
-        row(name, "s", *found[True], peer_name=SERVER, target=0.25, note=TYPED),
-        row(name, "s", *found[False], peer_name=SERVER, note=WHOLE),
+        make_row(name, "s", *waits[True], peer_name=LLAMA_SERVER, target=0.25, note=PREFILLED),
+        make_row(name, "s", *waits[False], peer_name=LLAMA_SERVER, note=NOT_PREFILLED),
     ]
 
 
-def _talks(ours: Ours, sizes: Sizes) -> list[Talk]:
-    return [Talk(n, ours.info).advance_to(sizes.middle) for n in range(sizes.together)]
+def _start_interviews(prep: PrepModels, sizes: Sizes) -> list[SampleInterview]:
+    return [
+        SampleInterview(n, prep.info).advance_to(sizes.concurrent_turn)
+        for n in range(sizes.concurrent)
+    ]
 
 
-def _go_on(talk: Talk, reply: Reply) -> None:
-    talk.add_question(reply.text)
-    talk.add_answer(talk.make_answer())
+def _add_turn(interview: SampleInterview, reply: TimedReply) -> None:
+    """Add a generated question and an answer to it."""
+    interview.add_question(reply.text)
+    interview.add_answer(interview.make_answer())
 
 
-# --- Tokens a second ----------------------------------------------------------------------------
+# --- Throughput ---------------------------------------------------------------------------------
 
 
-async def _rates(ours: Ours, folder: Path, sizes: Sizes) -> list[Row]:
-    """Replies of a fixed length to prompts that were read already."""
+async def _measure_throughput(prep: PrepModels, folder: Path, sizes: Sizes) -> list[Row]:
+    """Measure the generation speed of replies of a fixed length with prefilled prompts."""
     alone: list[float] = []
     together: list[float] = []
-    streams: list[float] = []
-    plain: dict[bool, list[float]] = {True: [], False: []}
-    talks = _talks(ours, sizes)
-    async with Plain.running("plain_llama", str(LANGUAGE), str(THREADS), str(CONTEXT)) as loop:
+    one_stream: list[float] = []
+    peer: dict[bool, list[float]] = {True: [], False: []}
+    interviews = _start_interviews(prep, sizes)
+    async with ScriptPeer.running(
+        "peer_llama", str(LANGUAGE_MODEL), str(THREADS), str(CONTEXT)
+    ) as script:
         for n in range(sizes.repetitions):
-            prompts = [_free(talk.question_prompt(), sizes.tokens, seed=n) for talk in talks]
+            prompts = [
+                _without_grammar(interview.question_prompt(), sizes.tokens, seed=n)
+                for interview in interviews
+            ]
             for prompt in prompts:
-                await ours.ask(msgspec.structs.replace(prompt, max_tokens=1))
-            alone.append(_rate([await ours.ask(prompts[0])]))
-            together.append(_rate(await asyncio.gather(*(ours.ask(each) for each in prompts))))
+                await prep.ask(msgspec.structs.replace(prompt, max_tokens=1))
+            alone.append(_total_rate([await prep.ask(prompts[0])]))
+            replies = await asyncio.gather(*(prep.ask(prompt) for prompt in prompts))
+            together.append(_total_rate(replies))
             long = msgspec.structs.replace(prompts[0], max_tokens=2 * sizes.tokens)
             for _ in range(sizes.streams):
-                streams.append((await ours.ask(long)).rate)
-                for low_level, rates in plain.items():
-                    answer = await loop.ask(low_level=low_level, uncached=False, **sampling(long))
-                    rates.append(Reply(text="", **answer).rate)
+                one_stream.append((await prep.ask(long)).rate)
+                for low_level, rates in peer.items():
+                    timing = await script.ask(
+                        low_level=low_level, uncached=False, **request_fields(long)
+                    )
+                    rates.append(TimedReply(text="", **timing).rate)
     return [
-        row(
-            f"tokens/s of {sizes.together} interviews in all",
+        make_row(
+            f"total throughput of {sizes.concurrent} interviews",
             "tokens/s",
             together,
             alone,
-            peer_name="ours, one interview",
+            peer_name="prep, one interview",
             target=1.3,
             at_least=True,
         ),
-        row(
-            "tokens/s of one stream",
+        make_row(
+            "throughput of one stream",
             "tokens/s",
-            streams,
-            plain[True],
+            one_stream,
+            peer[True],
             peer_name="a loop over Llama.generate",
             target=0.95,
             at_least=True,
         ),
-        row(
-            "tokens/s of one stream",
+        make_row(
+            "throughput of one stream",
             "tokens/s",
-            streams,
-            plain[False],
-            peer_name="Llama.create_completion, streamed",
+            one_stream,
+            peer[False],
+            peer_name="streaming Llama.create_completion",
         ),
     ]
 
 
-def _free(prompt: Prompt, tokens: int, *, seed: int) -> Prompt:
-    """Without a grammar, so that the reply is as long as is asked for."""
+def _without_grammar(prompt: Prompt, tokens: int, *, seed: int) -> Prompt:
+    """Return the prompt without its grammar, which would end the reply early."""
     return Prompt(text=prompt.text, conversation=prompt.conversation, max_tokens=tokens, seed=seed)
 
 
-def _rate(replies: Sequence[Reply]) -> float:
-    """Of all together, until the last has ended."""
+def _total_rate(replies: Sequence[TimedReply]) -> float:
+    """Return the tokens per second of concurrent replies until the last one has ended."""
     return sum(reply.tokens for reply in replies) / max(reply.seconds for reply in replies)
 
 
-# --- Coming back --------------------------------------------------------------------------------
+# --- Return after a break -----------------------------------------------------------------------
 
 
-async def _returns(ours: Ours, folder: Path, sizes: Sizes) -> list[Row]:
-    """The interview was parked on disk, or its cache was lost; then the next answer is sent."""
-    parked: list[float] = []
-    lost: list[float] = []
+async def _measure_return(prep: PrepModels, folder: Path, sizes: Sizes) -> list[Row]:
+    """Measure the first answer after an interview was offloaded, and after its cache was lost."""
+    offloaded: list[float] = []
+    discarded: list[float] = []
     for n in range(sizes.repetitions):
-        for leave, waits in ((ours.gateway.offload, parked), (ours.gateway.discard, lost)):
-            talk = Talk(100 + n, ours.info).advance_to(sizes.turns - 1)
-            _go_on(talk, await ours.next_question(talk, ahead=False))
-            await leave(talk.name)
-            waits.append((await ours.next_question(talk, ahead=False)).first)
-            await ours.gateway.discard(talk.name)
+        for release, waits in (
+            (prep.gateway.offload, offloaded),
+            (prep.gateway.discard, discarded),
+        ):
+            interview = SampleInterview(100 + n, prep.info).advance_to(sizes.turns - 1)
+            _add_turn(interview, await prep.next_question(interview, ahead=False))
+            await release(interview.name)
+            waits.append((await prep.next_question(interview, ahead=False)).first)
+            await prep.gateway.discard(interview.name)
     return [
-        row(
-            f"return to a hibernated interview of {sizes.turns} turns, to the first token",
+        make_row(
+            f"time to first token after hibernation, turn {sizes.turns}",
             "s",
-            parked,
-            lost,
-            peer_name="ours, the prompt computed again",
+            offloaded,
+            discarded,
+            peer_name="prep, prompt recomputed",
             target=0.2,
-            note=WHOLE,
+            note=NOT_PREFILLED,
         )
     ]

@@ -1,8 +1,8 @@
-"""Memory: what the server and its engines hold after many turns of many interviews.
+"""Memory of the server and its engines after many turns of many interviews.
 
-The server is `prep-server serve` as it is, with the starter models, each in a process of its own.
-The peer of each figure is the same process after the first tenth of the turns: by then every buffer
-has been used that is used at all. What grows after that grows with the number of turns.
+The server is an ordinary `prep-server serve` with the starter models, each in a process of its own.
+The peer of each figure is the same process after the first tenth of the turns, when every buffer
+has been used once. Any later growth depends on the number of turns.
 """
 
 import asyncio
@@ -16,18 +16,18 @@ import msgspec
 
 from prepserver.wire import codec
 from prepserver.wire import protocol as wire
-from tests.bench.clients import Rest
-from tests.bench.house import House
-from tests.bench.models import LANGUAGE, SPEECH
-from tests.bench.processes import resident
-from tests.bench.report import Row, row
+from tests.bench.clients import RestClient
+from tests.bench.models import LANGUAGE_MODEL, SPEECH_MODEL
+from tests.bench.processes import resident_bytes
+from tests.bench.report import Row, make_row
+from tests.bench.server import BenchServer
 from tests.support.server import Server
 
 __all__ = ["run"]
 
 MAX_GROWTH = 1.1
-TOGETHER = 8
-"""Interviews that go on at the same time."""
+CONCURRENT_INTERVIEWS = 8
+"""Interviews held at the same time."""
 ANSWERS = (
     "I led the migration of our payment service, and we measured every step of it.",
     "We put a queue between the upload and the workers, so that a burst loses nothing.",
@@ -39,7 +39,7 @@ ANSWERS = (
 class Sizes(msgspec.Struct, frozen=True, kw_only=True):
     interviews: int = 50
     turns: int = 10
-    """Of each interview."""
+    """Turns of each interview."""
 
 
 QUICK = Sizes(interviews=10, turns=1)
@@ -51,22 +51,29 @@ def run(quick: bool) -> list[Row]:
         folder = Path(name)
         settings = folder / "server.toml"
         settings.write_text('rate_limit = 0\nlog_level = "warning"\n')
-        flags = ("--config", str(settings), "--model", str(LANGUAGE), "--stt-model", str(SPEECH))
+        flags = (
+            "--config",
+            str(settings),
+            "--model",
+            str(LANGUAGE_MODEL),
+            "--stt-model",
+            str(SPEECH_MODEL),
+        )
         with Server(folder, *flags) as server:
-            return asyncio.run(_run(House(server), sizes))
+            return asyncio.run(_run(BenchServer(server), sizes))
 
 
-async def _run(house: House, sizes: Sizes) -> list[Row]:
+async def _run(server: BenchServer, sizes: Sizes) -> list[Row]:
     tenth = max(1, sizes.interviews // 10)
-    await _interviews(house, range(tenth), sizes.turns)
-    before = _memory(house.pid)
-    await _interviews(house, range(tenth, sizes.interviews), sizes.turns)
-    after = _memory(house.pid)
-    assert before.keys() == after.keys(), "an engine died"
+    await _hold_interviews(server, range(tenth), sizes.turns)
+    before = _measure_memory(server.pid)
+    await _hold_interviews(server, range(tenth, sizes.interviews), sizes.turns)
+    after = _measure_memory(server.pid)
+    assert before.keys() == after.keys(), "an engine has died"
     turns = sizes.interviews * sizes.turns
     note = f"after {turns} turns of {sizes.interviews} interviews"
     return [
-        row(
+        make_row(
             f"memory of the {part}",
             "MB",
             [after[part] / 1e6],
@@ -79,14 +86,16 @@ async def _run(house: House, sizes: Sizes) -> list[Row]:
     ]
 
 
-async def _interviews(house: House, numbers: range, turns: int) -> None:
-    places = asyncio.Semaphore(TOGETHER)
+async def _hold_interviews(server: BenchServer, numbers: range, turns: int) -> None:
+    slots = asyncio.Semaphore(CONCURRENT_INTERVIEWS)
 
     async def hold(number: int) -> None:
-        async with places:
-            with contextlib.closing(Rest(house.port, house.key)) as rest:
-                room = await house.interview(rest, questions=turns + 1, role=f"Engineer {number}")
-            await room.asked()
+        async with slots:
+            with contextlib.closing(RestClient(server.port, server.key)) as rest:
+                room = await server.create_interview(
+                    rest, questions=turns + 1, role=f"Engineer {number}"
+                )
+            await room.wait_for_question()
             for turn in range(turns):
                 text = f"{ANSWERS[turn % len(ANSWERS)]} That was in year {number}."
                 message = wire.UserMessage(text=text, id=os.urandom(8).hex())
@@ -95,15 +104,15 @@ async def _interviews(house: House, numbers: range, turns: int) -> None:
                 _, question = await room.client.next("interview.message")
                 while json.loads(question)["message"]["role"] != "interviewer":
                     _, question = await room.client.next("interview.message")
-                await room.idle()
+                await room.wait_until_idle()
             await room.client.close()
 
     await asyncio.gather(*map(hold, numbers))
 
 
-def _memory(server: int) -> dict[str, int]:
-    """Bytes of the server's process and of each of its engines'."""
-    found = {"server": resident(server)}
+def _measure_memory(server_pid: int) -> dict[str, int]:
+    """Return the memory of the server's process and of each engine process, in bytes."""
+    memory = {"server": resident_bytes(server_pid)}
     for path in Path("/proc").iterdir():
         if not path.name.isdecimal():
             continue
@@ -111,8 +120,8 @@ def _memory(server: int) -> dict[str, int]:
             parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
             command = (path / "cmdline").read_bytes()
         except (FileNotFoundError, ProcessLookupError):
-            continue  # ended meanwhile
-        if parent == server and b"prepserver.engines." in command:
+            continue  # exited in the meantime
+        if parent == server_pid and b"prepserver.engines." in command:
             part = "language engine" if b".llama" in command else "speech engine"
-            found[part] = resident(int(path.name))
-    return found
+            memory[part] = resident_bytes(int(path.name))
+    return memory

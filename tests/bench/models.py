@@ -1,7 +1,7 @@
-"""The models that are measured: prep's own, by way of its gateway, and the peers.
+"""The sides of a comparison: prep's models behind its gateway, and the peers.
 
-Each side runs in processes of its own, on all cores, with the same model file and as many threads,
-and only one side works at a time.
+Each side runs in processes of its own on all cores, with the same model file and number of threads.
+Only one side works at a time.
 """
 
 import asyncio
@@ -26,80 +26,82 @@ from prepserver.engines.openai.endpoint import Endpoint
 from prepserver.engines.openai.language import OpenAILanguageModel
 from prepserver.engines.types import ModelInfo, Prompt, TextDelta, Usage
 from prepserver.gateway.gateway import Call, Gateway
-from tests.bench.talks import Talk
+from tests.bench.interviews import SampleInterview
 from tests.support.llama_cpp_server import LlamaCppServer
 
 __all__ = [
     "CONTEXT",
-    "LANGUAGE",
-    "SPEECH",
+    "LANGUAGE_MODEL",
+    "SPEECH_MODEL",
     "THREADS",
-    "Ours",
-    "Peer",
-    "Plain",
-    "Reply",
-    "sampling",
+    "LlamaServerPeer",
+    "PrepModels",
+    "ScriptPeer",
+    "TimedReply",
+    "request_fields",
     "summarise_history",
 ]
 
-MODELS = Path(os.environ.get("PREP_MODELS_DIR") or platformdirs.user_data_path("prep") / "models")
-LANGUAGE = MODELS / "smollm2-135m-instruct.q4_1.gguf"
-SPEECH = MODELS / "whisper-tiny.en.bin"
+MODELS_DIR = Path(
+    os.environ.get("PREP_MODELS_DIR") or platformdirs.user_data_path("prep") / "models"
+)
+LANGUAGE_MODEL = MODELS_DIR / "smollm2-135m-instruct.q4_1.gguf"
+SPEECH_MODEL = MODELS_DIR / "whisper-tiny.en.bin"
 
 THREADS = len(os.sched_getaffinity(0))
 CONTEXT = 4_096
-"""Tokens, the server's default."""
+"""Context length in tokens, the server's default."""
 
 
-class Reply(Struct, frozen=True, kw_only=True):
+class TimedReply(Struct, frozen=True, kw_only=True):
+    """A reply with its timing."""
+
     first: float
     """Seconds from the request to the first text."""
     seconds: float
-    """From the request to the end."""
+    """Seconds from the request to the end of the reply."""
     tokens: int
+    """Tokens of the reply."""
     text: str
-    prompt: int = 0
-    """Tokens, as far as they are told."""
-    cached: int = 0
 
     @property
     def rate(self) -> float:
-        """Tokens a second, the first one not counted."""
+        """Tokens per second after the first one."""
         return (self.tokens - 1) / (self.seconds - self.first)
 
 
-async def timed(events: AsyncGenerator[TextDelta | Usage, None]) -> Reply:
-    """Read a reply to its end."""
+async def time_reply(events: AsyncGenerator[TextDelta | Usage, None]) -> TimedReply:
+    """Read a reply to its end and measure it."""
     started, first, text, usage = time.perf_counter(), 0.0, "", Usage()
     async for event in events:
         match event:
-            case TextDelta(text=more):
+            case TextDelta(text=delta):
                 first = first or time.perf_counter() - started
-                text += more
+                text += delta
             case Usage():
                 usage = event
-    assert text, "the model wrote nothing"
-    return Reply(
+    assert text, "the model generated no text"
+    return TimedReply(
         first=first,
         seconds=time.perf_counter() - started,
         tokens=usage.completion_tokens,
         text=text,
-        prompt=usage.prompt_tokens,
-        cached=usage.cached_tokens,
     )
 
 
-async def summarise_history(talk: Talk, ask: Callable[[Prompt], Awaitable[Reply]]) -> float:
-    """Summarise the history of a talk if it is due; return the seconds that this took."""
-    if (prompt := talk.history_summary_prompt()) is None:
+async def summarise_history(
+    interview: SampleInterview, ask: Callable[[Prompt], Awaitable[TimedReply]]
+) -> float:
+    """Summarise the history of an interview if it is due. Return the seconds that it took."""
+    if (prompt := interview.history_summary_prompt()) is None:
         return 0.0
     summary = await ask(prompt)
-    talk.add_history_summary(summary.text)
+    interview.add_history_summary(summary.text)
     return summary.seconds
 
 
-class Ours:
-    """prep's gateway and what is behind it, wired as the server wires it."""
+class PrepModels:
+    """prep's gateway and models, wired as in the server."""
 
     def __init__(self, gateway: Gateway, info: ModelInfo) -> None:
         self.gateway = gateway
@@ -108,11 +110,11 @@ class Ours:
 
     @classmethod
     @asynccontextmanager
-    async def running(cls, folder: Path) -> AsyncIterator["Ours"]:
+    async def running(cls, folder: Path) -> AsyncIterator["PrepModels"]:
         config = Config(
             data_dir=folder / "data",
-            model=str(LANGUAGE),
-            stt_model=str(SPEECH),
+            model=str(LANGUAGE_MODEL),
+            stt_model=str(SPEECH_MODEL),
             threads=THREADS,
             context=CONTEXT,
             rate_limit=0,
@@ -124,22 +126,22 @@ class Ours:
         finally:
             await services.close()
 
-    async def ask(self, prompt: Prompt) -> Reply:
-        return await timed(self.gateway.generate(self.call(prompt), prompt))
+    async def ask(self, prompt: Prompt) -> TimedReply:
+        return await time_reply(self.gateway.generate(self.call(prompt), prompt))
 
     async def prefill(self, prompt: Prompt) -> None:
         await self.gateway.prefill(self.call(prompt), prompt)
 
-    async def next_question(self, talk: Talk, *, ahead: bool) -> Reply:
+    async def next_question(self, interview: SampleInterview, *, ahead: bool) -> TimedReply:
         """Generate the turn's question; `ahead` prefills the answer while it is typed.
 
         A history summary is written before that, while the candidate thinks.
         """
-        await summarise_history(talk, self.ask)
+        await summarise_history(interview, self.ask)
         if ahead:
-            for prompt in talk.prefill_prompts():
+            for prompt in interview.prefill_prompts():
                 await self.prefill(prompt)
-        return await self.ask(talk.question_prompt())
+        return await self.ask(interview.question_prompt())
 
     def call(self, prompt: Prompt) -> Call:
         self._requests += 1
@@ -151,17 +153,20 @@ class Ours:
         )
 
 
-class Peer:
-    """llama_cpp.server with its prompt cache."""
+class LlamaServerPeer:
+    """llama_cpp.server with its prompt cache enabled."""
 
     def __init__(self, model: OpenAILanguageModel) -> None:
         self._model = model
 
     @classmethod
     @asynccontextmanager
-    async def running(cls, folder: Path) -> AsyncIterator["Peer"]:
-        """As its documentation has it, but for two defaults that would only make it slower: logits
-        for every token of a prompt, and a new request that breaks off the one before."""
+    async def running(cls, folder: Path) -> AsyncIterator["LlamaServerPeer"]:
+        """Start the server as documented, except for two defaults that make it slower.
+
+        These are logits for every token of a prompt, and the interruption of a reply by the next
+        request.
+        """
         flags = {
             "n_ctx": CONTEXT,
             "n_threads": THREADS,
@@ -171,7 +176,7 @@ class Peer:
             "interrupt_requests": "false",
         }
         arguments = [text for name, value in flags.items() for text in (f"--{name}", str(value))]
-        with LlamaCppServer(folder, LANGUAGE, *arguments) as server:
+        with LlamaCppServer(folder, LANGUAGE_MODEL, *arguments) as server:
             model = OpenAILanguageModel(Endpoint.parse(f"openai:{server.url}"), SystemClock())
             try:
                 await model.start()
@@ -179,27 +184,30 @@ class Peer:
             finally:
                 await model.close()
 
-    async def next_question(self, talk: Talk, *, ahead: bool) -> Reply:
+    async def next_question(self, interview: SampleInterview, *, ahead: bool) -> TimedReply:
         """Generate the turn's question without prefill; a history summary is part of the wait."""
-        waited = await summarise_history(talk, self.ask)
-        reply = await self.ask(talk.question_prompt())
+        waited = await summarise_history(interview, self.ask)
+        reply = await self.ask(interview.question_prompt())
         return msgspec.structs.replace(
             reply, first=waited + reply.first, seconds=waited + reply.seconds
         )
 
-    async def ask(self, prompt: Prompt) -> Reply:
-        return await timed(self._model.generate(prompt))
+    async def ask(self, prompt: Prompt) -> TimedReply:
+        return await time_reply(self._model.generate(prompt))
 
 
-class Plain:
-    """A program of the usual kind on a library, in a process of its own."""
+class ScriptPeer:
+    """A typical script that uses a model library, in a process of its own.
+
+    It reads requests and writes answers as lines of JSON.
+    """
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
 
     @classmethod
     @asynccontextmanager
-    async def running(cls, module: str, *arguments: str) -> AsyncIterator["Plain"]:
+    async def running(cls, module: str, *arguments: str) -> AsyncIterator["ScriptPeer"]:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", f"tests.bench.{module}", *arguments),
             stdin=asyncio.subprocess.PIPE,
@@ -219,15 +227,15 @@ class Plain:
         assert stdin is not None
         assert stdout is not None
         stdin.write(json.dumps(request).encode() + b"\n")
-        answer = await stdout.readline()
-        assert answer, "the peer has died"
-        found = json.loads(answer)
-        assert isinstance(found, dict)
-        return found
+        line = await stdout.readline()
+        assert line, "the peer has died"
+        answer = json.loads(line)
+        assert isinstance(answer, dict)
+        return answer
 
 
-def sampling(prompt: Prompt) -> dict[str, Any]:
-    """A prompt as llama-cpp-python takes it."""
+def request_fields(prompt: Prompt) -> dict[str, Any]:
+    """Return the arguments of llama-cpp-python for a prompt."""
     return {
         "prompt": prompt.text + prompt.opening,
         "grammar": prompt.grammar,

@@ -1,9 +1,10 @@
-"""Puts the figures of docs/explanation/performance.json into the page beside it.
+"""Insertion of measured figures into docs/explanation/performance.md.
 
     python -m tests.bench --json docs/explanation/performance.json
     python -m tests.bench.page
 
-The page marks where the table of each benchmark goes; a test fails when the two disagree.
+The page has a marker for the table of each benchmark. A test fails if the page and
+performance.json disagree.
 """
 
 import re
@@ -12,35 +13,35 @@ from typing import Any
 
 import msgspec
 
-from tests.bench.report import Row, table
+from tests.bench.report import Row, format_table
 
-__all__ = ["FIGURES", "MARK", "PAGE", "written"]
+__all__ = ["FIGURES", "PAGE", "TABLE_MARKER", "fill_in"]
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "explanation" / "performance.md"
 FIGURES = PAGE.with_suffix(".json")
 
-MARK = re.compile(r"<!-- figures: (\w+) -->\n(.*?)<!-- end -->", re.DOTALL)
+TABLE_MARKER = re.compile(r"<!-- figures: (\w+) -->\n(.*?)<!-- end -->", re.DOTALL)
 
 
-def written(page: str, found: dict[str, Any]) -> str:
-    """The page with the figures of a run in their places."""
-    rows = msgspec.convert(found["rows"], list[Row])
+def fill_in(page: str, figures: dict[str, Any]) -> str:
+    """Return the page with the figures of a run inserted at its markers."""
+    rows = msgspec.convert(figures["rows"], list[Row])
 
-    def part(mark: re.Match[str]) -> str:
-        name = mark[1]
-        of_it = [row for row in rows if row.benchmark == name]
+    def format_section(marker: re.Match[str]) -> str:
+        name = marker[1]
+        own_rows = [row for row in rows if row.benchmark == name]
         if name == "machine":
-            text = ", ".join(f"{key} {value}" for key, value in found["machine"].items())
+            text = ", ".join(f"{key} {value}" for key, value in figures["machine"].items())
         else:
-            text = table(of_it) if of_it else "Not measured yet."
+            text = format_table(own_rows) if own_rows else "Not measured yet."
         return f"<!-- figures: {name} -->\n{text}\n<!-- end -->"
 
-    return MARK.sub(part, page)
+    return TABLE_MARKER.sub(format_section, page)
 
 
 def main() -> None:
-    found = msgspec.json.decode(FIGURES.read_bytes())
-    PAGE.write_text(written(PAGE.read_text("utf-8"), found), "utf-8")
+    figures = msgspec.json.decode(FIGURES.read_bytes())
+    PAGE.write_text(fill_in(PAGE.read_text("utf-8"), figures), "utf-8")
 
 
 if __name__ == "__main__":

@@ -1,44 +1,44 @@
-"""What a process costs, as the kernel counts it, and on which core it runs."""
+"""CPU time, memory and core affinity of processes, from Linux."""
 
 import os
 import time
 from pathlib import Path
 
-__all__ = ["cores", "cpu_seconds", "files", "pin", "resident"]
+__all__ = ["benchmark_cores", "cpu_seconds", "open_files", "pin_to_core", "resident_bytes"]
 
 
-def cores() -> tuple[int, int]:
-    """One for the servers and another for whoever drives them; the same where there is only one."""
+def benchmark_cores() -> tuple[int, int]:
+    """Return a core for the server and one for its clients; the same if there is only one."""
     available = sorted(os.sched_getaffinity(0))
     return available[0], available[-1]
 
 
-def pin(pid: int, core: int) -> None:
-    """All threads of a process; those that it starts later follow."""
+def pin_to_core(pid: int, core: int) -> None:
+    """Pin all threads of a process, and those that it starts later, to a core."""
     for task in Path(f"/proc/{pid}/task").iterdir():
         os.sched_setaffinity(int(task.name), {core})
 
 
 def cpu_seconds(pid: int) -> float:
-    """Of all threads of a process, in user and in kernel, since it began; in nanoseconds' steps.
+    """Return the CPU time of all threads of a process since its start, in user and kernel mode.
 
-    The clock of another process, as clock_getcpuclockid(3) makes it.
+    The resolution is a nanosecond. The clock id is computed as in clock_getcpuclockid(3).
     """
     return time.clock_gettime((~pid << 3) | 2)
 
 
-def resident(pid: int) -> int:
-    """Bytes of memory that a process holds."""
+def resident_bytes(pid: int) -> int:
+    """Return the resident memory of a process in bytes."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def files(pid: int) -> list[str]:
-    """What its descriptors point at, sockets and all."""
-    found = []
+def open_files(pid: int) -> list[str]:
+    """Return the targets of all file descriptors of a process, including sockets."""
+    targets = []
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():
         try:
-            found.append(str(descriptor.readlink()))
+            targets.append(str(descriptor.readlink()))
         except FileNotFoundError:
-            continue  # closed meanwhile
-    return found
+            continue  # closed in the meantime
+    return targets

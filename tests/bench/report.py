@@ -1,4 +1,4 @@
-"""What a benchmark found: figures of ours beside a peer's, from the same run."""
+"""Results of a benchmark: prep's figures beside those of a peer from the same run."""
 
 import json
 import math
@@ -11,36 +11,36 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-__all__ = ["Row", "machine", "p95", "row", "table", "write_json"]
+__all__ = ["Row", "format_table", "machine", "make_row", "p95", "write_json"]
 
 
 class Row(Struct, frozen=True, kw_only=True):
-    """One line of a table. Figures are medians over the interleaved repetitions of one run."""
+    """One line of a table, with medians over the interleaved repetitions of one run."""
 
     name: str
     unit: str
-    ours: float
+    prep: float
     peer: float | None = None
-    """None: a figure on its own, with a target in its own unit or none at all."""
+    """Figure of the peer; None for a measurement without a peer."""
     peer_name: str = ""
     ratio: float | None = None
-    """Median over the repetitions of ours / peer."""
+    """Median of prep / peer over the repetitions."""
     difference: float | None = None
-    """The same of ours - peer, in the place of a ratio where one would say little."""
+    """Median of prep - peer over the repetitions, instead of a ratio that would mean little."""
     target: float | None = None
-    """Of the ratio or the difference if there is a peer, of `ours` otherwise."""
+    """Bound of the ratio or difference, or of `prep` if there is no peer."""
     at_least: bool = False
-    """Whether the target is a lower bound."""
-    ours_runs: tuple[float, ...] = ()
+    """True if the target is a lower bound."""
+    prep_runs: tuple[float, ...] = ()
     peer_runs: tuple[float, ...] = ()
     note: str = ""
     benchmark: str = ""
-    """Which one found it."""
+    """Name of the benchmark that measured it."""
 
     @property
     def met(self) -> bool | None:
-        """Whether the target is met; None without a target."""
-        measured = self.ours if self.peer is None else self.ratio
+        """True if the target is met; None without a target."""
+        measured = self.prep if self.peer is None else self.ratio
         if self.difference is not None:
             measured = self.difference
         if self.target is None or measured is None:
@@ -48,10 +48,10 @@ class Row(Struct, frozen=True, kw_only=True):
         return measured >= self.target if self.at_least else measured <= self.target
 
 
-def row(
+def make_row(
     name: str,
     unit: str,
-    ours: Sequence[float],
+    prep: Sequence[float],
     peer: Sequence[float] = (),
     *,
     peer_name: str = "",
@@ -60,34 +60,36 @@ def row(
     difference: bool = False,
     note: str = "",
 ) -> Row:
-    """A row from the repetitions; the n-th of ours ran beside the n-th of the peer. `difference`
-    compares the two by that and not by their ratio."""
-    pairs = list(zip(ours, peer, strict=True)) if peer else []
+    """Summarise the repetitions; the n-th of prep ran next to the n-th of the peer.
+
+    With `difference`, the two are compared by their difference instead of their ratio.
+    """
+    pairs = list(zip(prep, peer, strict=True)) if peer else []
     compared = [a - b if difference else a / b for a, b in pairs]
     comparison = statistics.median(compared) if compared else None
     return Row(
         name=name,
         unit=unit,
-        ours=statistics.median(ours),
+        prep=statistics.median(prep),
         peer=statistics.median(peer) if peer else None,
         peer_name=peer_name,
         ratio=None if difference else comparison,
         difference=comparison if difference else None,
         target=target,
         at_least=at_least,
-        ours_runs=tuple(ours),
+        prep_runs=tuple(prep),
         peer_runs=tuple(peer),
         note=note,
     )
 
 
 def p95(values: Sequence[float]) -> float:
-    """By nearest rank."""
+    """Return the 95th percentile by nearest rank."""
     return sorted(values)[math.ceil(0.95 * len(values)) - 1]
 
 
 def machine() -> dict[str, str | int]:
-    """What the figures depend on besides the code."""
+    """Describe the machine on which the figures were measured."""
     model = ""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -101,30 +103,30 @@ def machine() -> dict[str, str | int]:
     }
 
 
-def table(rows: Sequence[Row]) -> str:
-    """Markdown."""
+def format_table(rows: Sequence[Row]) -> str:
+    """Return the rows as a Markdown table."""
     lines = [
-        "| what | ours | peer | compared | target | met |",
+        "| measurement | prep | peer | comparison | target | met |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
-    for each in rows:
+    for row in rows:
         bound = compared = ""
-        if each.target is not None:
-            sign = "+" if each.difference is not None else ""
-            bound = f"{'>=' if each.at_least else '<='} {each.target:{sign}g}"
-        if each.ratio is not None:
-            compared = f"{each.ratio:.2f}x"
-        elif each.difference is not None:
-            compared = f"{each.difference:+.2f}"
-        peer = "" if each.peer is None else f"{each.peer:.4g} {each.unit} ({each.peer_name})"
-        met = {True: "yes", False: "no", None: ""}[each.met]
-        what = f"{each.name} ({each.note})" if each.note else each.name
+        if row.target is not None:
+            sign = "+" if row.difference is not None else ""
+            bound = f"{'>=' if row.at_least else '<='} {row.target:{sign}g}"
+        if row.ratio is not None:
+            compared = f"{row.ratio:.2f}x"
+        elif row.difference is not None:
+            compared = f"{row.difference:+.2f}"
+        peer = "" if row.peer is None else f"{row.peer:.4g} {row.unit} ({row.peer_name})"
+        met = {True: "yes", False: "no", None: ""}[row.met]
+        name = f"{row.name} ({row.note})" if row.note else row.name
         lines.append(
-            f"| {what} | {each.ours:.4g} {each.unit} | {peer} | {compared} | {bound} | {met} |"
+            f"| {name} | {row.prep:.4g} {row.unit} | {peer} | {compared} | {bound} | {met} |"
         )
     return "\n".join(lines)
 
 
 def write_json(path: Path, rows: Sequence[Row]) -> None:
-    found = {"machine": machine(), "rows": msgspec.to_builtins(rows)}
-    path.write_text(json.dumps(found, indent=2) + "\n")
+    results = {"machine": machine(), "rows": msgspec.to_builtins(rows)}
+    path.write_text(json.dumps(results, indent=2) + "\n")

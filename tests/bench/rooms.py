@@ -1,8 +1,8 @@
-"""Rooms: what a delivered message, an idle interview, a new room and a wake cost.
+"""Cost of rooms: delivered messages, idle interviews, new rooms and wake-ups.
 
-The servers run on one core and whoever drives them on another, and what they cost is read from
-the kernel. Ours is `prep-server serve` as it is, on a real disk, with the scripted model in its own
-process: the model's work counts as ours.
+The servers run on one core and their clients on another; costs are read from the kernel. prep's
+side is an ordinary `prep-server serve` on a real disk. Its scripted model runs in the same process,
+so the model's work counts too.
 """
 
 import asyncio
@@ -19,29 +19,27 @@ import msgspec
 
 from prepserver.wire import codec
 from prepserver.wire import protocol as wire
-from tests.bench.clients import Client, Rest, connect
-from tests.bench.house import House, serving
-from tests.bench.processes import cores, cpu_seconds, pin, resident
-from tests.bench.report import Row, row
+from tests.bench.clients import CountingClient, RestClient, connect
+from tests.bench.processes import benchmark_cores, cpu_seconds, pin_to_core, resident_bytes
+from tests.bench.report import Row, make_row
+from tests.bench.server import BenchServer, running_server
 
 __all__ = ["run"]
 
-EVERY = 0.1
-"""Seconds between the words of the scripted model: each is a message of its own."""
+WORD_INTERVAL = 0.1
+"""Seconds between the words of the scripted model, each of which is one message."""
 RATES = (20, 100)
-"""Tokens a second of the answers that are weighed: a slow model and a quick one."""
+"""Tokens per second of the measured replies: a slow model and a fast one."""
 PEER = "websockets"
 
 MAX_RATIO = 1.5
-MAX_IDLE = 70.0
-"""KiB."""
-MAX_ANSWER = 28.0
-"""KiB."""
+MAX_IDLE_MEMORY = 70.0
+"""KiB per idle interview."""
+MAX_REPLY_SIZE = 28.0
+"""KiB on the wire per reply."""
 
 
 class Sizes(msgspec.Struct, frozen=True, kw_only=True):
-    """How much of everything."""
-
     pairs: int = 5
     seconds: float = 5.0
     clients: int = 100
@@ -49,8 +47,8 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
     samples: int = 200
     words: int = 600
     settle: float = 15.0
-    """Seconds before the memory of idle objects is read: they hibernate after ten, and what is
-    freed is given back after that."""
+    """Seconds until the memory of idle objects is read. They hibernate after ten seconds, and the
+    heap is trimmed after that."""
 
 
 QUICK = Sizes(pairs=1, seconds=1.0, clients=10, idle=20, samples=10, words=60, settle=12.0)
@@ -58,254 +56,285 @@ QUICK = Sizes(pairs=1, seconds=1.0, clients=10, idle=20, samples=10, words=60, s
 
 def run(quick: bool) -> list[Row]:
     sizes = QUICK if quick else Sizes()
-    _, ours = cores()
-    os.sched_setaffinity(0, {ours})
+    _, client_core = benchmark_cores()
+    os.sched_setaffinity(0, {client_core})
     with tempfile.TemporaryDirectory(prefix="prep-bench-", dir=os.environ.get("TMPDIR")) as folder:
-        rows = asyncio.run(_streaming(Path(folder, "streaming"), sizes))
-        rows += asyncio.run(_answer(Path(folder, "answer"), sizes))
-        rows += asyncio.run(_storing(Path(folder, "storing"), sizes))
-        rows += asyncio.run(_opening(Path(folder, "opening"), sizes))
-        rows += asyncio.run(_idle(Path(folder, "idle"), sizes))
+        rows = asyncio.run(_measure_streaming(Path(folder, "streaming"), sizes))
+        rows += asyncio.run(_measure_reply_size(Path(folder, "answer"), sizes))
+        rows += asyncio.run(_measure_storing(Path(folder, "storing"), sizes))
+        rows += asyncio.run(_measure_joining(Path(folder, "opening"), sizes))
+        rows += asyncio.run(_measure_idle(Path(folder, "idle"), sizes))
     return rows
 
 
-# --- CPU per delivered message ------------------------------------------------------------------
+# --- CPU time -----------------------------------------------------------------------------------
 
 
-async def _streaming(folder: Path, sizes: Sizes) -> list[Row]:
-    """Server CPU per delivered message beside the peer's, in interleaved pairs."""
+async def _measure_streaming(folder: Path, sizes: Sizes) -> list[Row]:
+    """Measure the server CPU per delivered message, in pairs interleaved with the peer."""
     rows = []
-    for name, rooms, each in (
-        (f"one room x {sizes.clients} clients", 1, sizes.clients),
-        (f"{sizes.clients} rooms x 1 client", sizes.clients, 1),
+    for name, rooms, clients_per_room in (
+        (f"1 room with {sizes.clients} clients", 1, sizes.clients),
+        (f"{sizes.clients} rooms with 1 client each", sizes.clients, 1),
     ):
-        ours, peers, size = [], [], 0
+        prep, peer, size = [], [], 0
         for pair in range(sizes.pairs):
-            cost, size = await _ours(folder / f"{rooms}-{pair}", sizes, rooms, each)
-            ours.append(cost)
-            peers.append(await _peers("broadcast" if rooms == 1 else "send", size, sizes))
+            cost, size = await _stream_from_prep(
+                folder / f"{rooms}-{pair}", sizes, rooms, clients_per_room
+            )
+            prep.append(cost)
+            mode = "broadcast" if rooms == 1 else "send"
+            peer.append(await _stream_from_peer(mode, size, sizes))
         rows.append(
-            row(
+            make_row(
                 f"server CPU per delivered message, {name}",
                 "us",
-                ours,
-                peers,
+                prep,
+                peer,
                 peer_name=PEER,
                 target=MAX_RATIO,
-                note=f"{size} bytes each, every {EVERY * 1000:g} ms",
+                note=f"{size} bytes each, every {WORD_INTERVAL * 1000:g} ms",
             )
         )
     return rows
 
 
-async def _ours(folder: Path, sizes: Sizes, rooms: int, each: int) -> tuple[float, int]:
-    """Microseconds of our server for a message, and the bytes of one."""
-    words = int((sizes.seconds + 10) / EVERY)
-    with serving(folder, scripted_delay=EVERY, scripted_words=words) as house:
-        entered = [await house.interview() for _ in range(rooms)]
-        for room in entered:
-            await room.asked()
-        others = [await room.join() for room in entered for _ in range(each - 1)]
-        clients = [room.client for room in entered] + others
-        for room in entered:
+async def _stream_from_prep(
+    folder: Path, sizes: Sizes, rooms: int, clients_per_room: int
+) -> tuple[float, int]:
+    """Return prep's CPU time per delivered message in microseconds, and a message's bytes."""
+    words = int((sizes.seconds + 10) / WORD_INTERVAL)
+    with running_server(folder, scripted_delay=WORD_INTERVAL, scripted_words=words) as server:
+        joined = [await server.create_interview() for _ in range(rooms)]
+        for room in joined:
+            await room.wait_for_question()
+        others = [await room.join() for room in joined for _ in range(clients_per_room - 1)]
+        clients = [room.client for room in joined] + others
+        for room in joined:
             room.client.send(b'{"type":"hint.request"}')
         for client in clients:
             await client.next("interview.delta")
             client.only_count()
         await asyncio.sleep(0.5)
         before = sum(client.bytes for client in clients)
-        cost, delivered = await _measure(house.pid, clients, sizes.seconds)
+        cost, delivered = await _measure_cpu(server.pid, clients, sizes.seconds)
         size = round((sum(client.bytes for client in clients) - before) / delivered)
     return cost, size
 
 
-async def _peers(mode: str, size: int, sizes: Sizes) -> float:
-    """The same of the peer, for messages of the same size."""
+async def _stream_from_peer(mode: str, size: int, sizes: Sizes) -> float:
+    """Return the peer's CPU time per delivered message of that size, in microseconds."""
     header = 2 if size < 128 else 4
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.bench.peer", mode, str(size - header), str(EVERY)),
+        *(
+            sys.executable,
+            "-m",
+            "tests.bench.peer_websockets",
+            mode,
+            str(size - header),
+            str(WORD_INTERVAL),
+        ),
         stdout=asyncio.subprocess.PIPE,
     )
     try:
         assert process.stdout is not None
         port = int(await process.stdout.readline())
-        pin(process.pid, cores()[0])
+        pin_to_core(process.pid, benchmark_cores()[0])
         clients = [await connect(port, "/") for _ in range(sizes.clients)]
         for client in clients:
             client.only_count()
         await asyncio.sleep(1.0)
-        cost, _ = await _measure(process.pid, clients, sizes.seconds)
+        cost, _ = await _measure_cpu(process.pid, clients, sizes.seconds)
         return cost
     finally:
         process.kill()
         await process.wait()
 
 
-async def _measure(pid: int, clients: Sequence[Client], seconds: float) -> tuple[float, int]:
-    """Microseconds of a process for each message that its clients receive, and how many."""
-    messages, spent = sum(client.messages for client in clients), cpu_seconds(pid)
+async def _measure_cpu(
+    pid: int, clients: Sequence[CountingClient], seconds: float
+) -> tuple[float, int]:
+    """Return the CPU time of a process per delivered message in microseconds, and their number."""
+    messages, used = sum(client.messages for client in clients), cpu_seconds(pid)
     await asyncio.sleep(seconds)
-    spent = cpu_seconds(pid) - spent
+    used = cpu_seconds(pid) - used
     messages = sum(client.messages for client in clients) - messages
-    wanted = len(clients) * seconds / EVERY
-    assert messages > 0.5 * wanted, f"only {messages} of {wanted:g} messages were delivered"
-    return spent / messages * 1e6, messages
+    expected = len(clients) * seconds / WORD_INTERVAL
+    assert messages > 0.5 * expected, f"only {messages} of {expected:g} messages were delivered"
+    return used / messages * 1e6, messages
 
 
 # --- Bytes --------------------------------------------------------------------------------------
 
 
-async def _answer(folder: Path, sizes: Sizes) -> list[Row]:
-    """Bytes that one client receives of an answer, from its first word to its whole."""
+async def _measure_reply_size(folder: Path, sizes: Sizes) -> list[Row]:
+    """Measure the bytes that one client receives per reply, deltas and final message."""
     rows = []
     for rate in RATES:
-        with serving(
+        with running_server(
             folder / str(rate), scripted_delay=1 / rate, scripted_words=sizes.words
-        ) as house:
-            room = await house.interview()
-            await room.asked()
+        ) as server:
+            room = await server.create_interview()
+            await room.wait_for_question()
             before = room.client.bytes
             room.client.send(b'{"type":"hint.request"}')
             await room.client.next("interview.message")
-            spent = (room.client.bytes - before) / 1024
+            size = (room.client.bytes - before) / 1024
         rows.append(
-            row(
-                f"on the wire for an answer of {sizes.words} tokens, {rate} a second",
+            make_row(
+                f"size on the wire of a {sizes.words}-token reply, {rate} tokens/s",
                 "KiB",
-                [spent],
-                target=MAX_ANSWER,
-                note="deltas and the whole message",
+                [size],
+                target=MAX_REPLY_SIZE,
+                note="deltas and final message",
             )
         )
     return rows
 
 
-# --- Time ---------------------------------------------------------------------------------------
+# --- Latency ------------------------------------------------------------------------------------
 
 
-async def _storing(folder: Path, sizes: Sizes) -> list[Row]:
-    """From a message to the first word of what answers it; every commit is synced."""
+async def _measure_storing(folder: Path, sizes: Sizes) -> list[Row]:
+    """Measure the time from a message to the first word of its reply; every commit is synced."""
     accepted: list[float] = []
     first: list[float] = []
-    with serving(folder) as house:
+    with running_server(folder) as server:
         while len(first) < sizes.samples:
-            room = await house.interview(questions=30)
-            await room.asked()
+            room = await server.create_interview(questions=30)
+            await room.wait_for_question()
             for _ in range(min(29, sizes.samples - len(first))):
                 message = wire.UserMessage(text="I measured.", id=os.urandom(8).hex())
                 sent = time.perf_counter()
                 room.client.send(codec.encode(message))
                 accepted.append(((await room.client.next("accepted"))[0] - sent) * 1e3)
                 first.append(((await room.client.next("interview.delta"))[0] - sent) * 1e3)
-                await room.idle()
+                await room.wait_until_idle()
             await room.client.close()
-        syncs = _syncs(folder, sizes.samples)
+        syncs = _time_syncs(folder, sizes.samples)
     return [
-        row("message stored and accepted, p50", "ms", [statistics.median(accepted)]),
-        row(
-            "first delta after a stored message, p50",
+        make_row("time to store and accept a message, p50", "ms", [statistics.median(accepted)]),
+        make_row(
+            "time to first delta after a message, p50",
             "ms",
             [statistics.median(first)],
             [statistics.median(syncs)],
-            peer_name="one write and sync of this disk",
+            peer_name="one write and fdatasync on the same disk",
         ),
-        row(
-            "first delta after a stored message, p99",
+        make_row(
+            "time to first delta after a message, p99",
             "ms",
             [_percentile(first, 99)],
             [_percentile(syncs, 99)],
-            peer_name="one write and sync of this disk",
+            peer_name="one write and fdatasync on the same disk",
         ),
     ]
 
 
-def _syncs(folder: Path, samples: int) -> list[float]:
-    """Milliseconds of the least that durable can mean: 4 KiB appended and synced."""
-    taken = []
+def _time_syncs(folder: Path, samples: int) -> list[float]:
+    """Return the milliseconds of minimal durable writes: 4 KiB appended and synced."""
+    times = []
     with (folder / "sync").open("wb", buffering=0) as file:
         for _ in range(samples):
-            begun = time.perf_counter()
+            began = time.perf_counter()
             file.write(bytes(4096))
             os.fdatasync(file.fileno())
-            taken.append((time.perf_counter() - begun) * 1e3)
-    return taken
+            times.append((time.perf_counter() - began) * 1e3)
+    return times
 
 
-async def _opening(folder: Path, sizes: Sizes) -> list[Row]:
-    """New rooms and reconnects a second, from sixteen clients at once."""
-    with serving(folder, scripted_delay=EVERY) as house:
-        target = (await house.interview()).target
+async def _measure_joining(folder: Path, sizes: Sizes) -> list[Row]:
+    """Measure new rooms and reconnects per second with sixteen concurrent clients."""
+    with running_server(folder, scripted_delay=WORD_INTERVAL) as server:
+        target = (await server.create_interview()).target
 
-        async def create(rest: Rest) -> None:
-            room = await house.interview(rest)
+        async def create(rest: RestClient) -> None:
+            room = await server.create_interview(rest)
             await room.client.next("snapshot")
             await room.client.close()
 
-        async def reconnect(rest: Rest) -> None:
-            client = await connect(house.port, target)
+        async def reconnect(rest: RestClient) -> None:
+            client = await connect(server.port, target)
             await client.next("snapshot")
             await client.close()
 
-        created = await _rate(house, create, sizes.seconds)
+        created = await _measure_rate(server, create, sizes.seconds)
         await asyncio.sleep(2.0)
-        reconnected = await _rate(house, reconnect, sizes.seconds)
+        reconnected = await _measure_rate(server, reconnect, sizes.seconds)
     return [
-        row("new rooms: created on disk, entered, snapshot", "/s", [created], at_least=True),
-        row("reconnects to a room: token, snapshot, goodbye", "/s", [reconnected], at_least=True),
+        make_row(
+            "rooms created and joined",
+            "/s",
+            [created],
+            at_least=True,
+            note="stored on disk, up to the snapshot",
+        ),
+        make_row(
+            "reconnects to a room",
+            "/s",
+            [reconnected],
+            at_least=True,
+            note="handshake, snapshot and close",
+        ),
     ]
 
 
-async def _rate(house: House, once: Callable[[Rest], Awaitable[None]], seconds: float) -> float:
-    """How often it is done in a second by sixteen at once."""
-    done, begun = 0, time.perf_counter()
+async def _measure_rate(
+    server: BenchServer, action: Callable[[RestClient], Awaitable[None]], seconds: float
+) -> float:
+    """Return how often sixteen concurrent clients complete an action per second."""
+    done, began = 0, time.perf_counter()
 
-    async def repeat() -> None:
+    async def repeat_action() -> None:
         nonlocal done
-        with contextlib.closing(Rest(house.port, house.key)) as rest:
-            while time.perf_counter() - begun < seconds:
-                await once(rest)
+        with contextlib.closing(RestClient(server.port, server.key)) as rest:
+            while time.perf_counter() - began < seconds:
+                await action(rest)
                 done += 1
 
-    await asyncio.gather(*(repeat() for _ in range(16)))
-    return done / (time.perf_counter() - begun)
+    await asyncio.gather(*(repeat_action() for _ in range(16)))
+    return done / (time.perf_counter() - began)
 
 
-# --- Idle ---------------------------------------------------------------------------------------
+# --- Idle interviews ----------------------------------------------------------------------------
 
 
-async def _idle(folder: Path, sizes: Sizes) -> list[Row]:
-    """Interviews with one open socket each, in which nothing happens."""
-    with serving(folder) as house:
-        await (await house.interview()).asked()
+async def _measure_idle(folder: Path, sizes: Sizes) -> list[Row]:
+    """Measure hibernated interviews with one open socket each."""
+    with running_server(folder) as server:
+        await (await server.create_interview()).wait_for_question()
         await asyncio.sleep(sizes.settle)
-        base, opened = resident(house.pid), len(house.databases)
+        base, open_before = resident_bytes(server.pid), len(server.open_databases)
         rooms = []
         for _ in range(sizes.idle):
-            rooms.append(await house.interview())
+            rooms.append(await server.create_interview())
         for room in rooms:
-            await room.asked()
+            await room.wait_for_question()
         await asyncio.sleep(sizes.settle)
         for room in rooms:
-            assert not room.client.lost.done(), "an idle client was cut off"
-        each = (resident(house.pid) - base) / len(rooms) / 1024
-        left = len(house.databases) - opened
-        wakes = []
+            assert not room.client.closed.done(), "an idle client was disconnected"
+        memory = (resident_bytes(server.pid) - base) / len(rooms) / 1024
+        open_files = len(server.open_databases) - open_before
+        wake_times = []
         for room in rooms[: sizes.samples]:
             sent = time.perf_counter()
             room.client.send(b'{"type":"get_all_messages"}')
-            wakes.append(((await room.client.next("snapshot"))[0] - sent) * 1e3)
+            wake_times.append(((await room.client.next("snapshot"))[0] - sent) * 1e3)
     return [
-        row(
-            f"memory of an idle interview with an open socket, {sizes.idle} of them",
+        make_row(
+            "memory per idle interview with an open socket",
             "KiB",
-            [each],
-            target=MAX_IDLE,
+            [memory],
+            target=MAX_IDLE_MEMORY,
+            note=f"{sizes.idle} interviews",
         ),
-        row(f"database files held open by {sizes.idle} idle interviews", "", [left], target=0),
-        row("waking an idle interview: message to snapshot, p50", "ms", [statistics.median(wakes)]),
-        row("waking an idle interview: message to snapshot, p99", "ms", [_percentile(wakes, 99)]),
+        make_row(
+            f"open database files of {sizes.idle} idle interviews", "", [open_files], target=0
+        ),
+        make_row("time to wake an idle interview, p50", "ms", [statistics.median(wake_times)]),
+        make_row("time to wake an idle interview, p99", "ms", [_percentile(wake_times, 99)]),
     ]
 
 
-def _percentile(values: Sequence[float], of: int) -> float:
-    return sorted(values)[min(len(values) - 1, len(values) * of // 100)]
+def _percentile(values: Sequence[float], percent: int) -> float:
+    return sorted(values)[min(len(values) - 1, len(values) * percent // 100)]

@@ -1,4 +1,4 @@
-"""Bundled recordings, played as somebody would speak them."""
+"""Bundled recordings, played at speaking pace."""
 
 import asyncio
 import random
@@ -8,57 +8,57 @@ from itertools import cycle
 from prepserver.wire.protocol import BYTES_PER_SECOND, SAMPLE_RATE
 from tests.server.engines.whisper.sounds import SPEECH, read_recording
 
-__all__ = ["CLIP", "Player", "files", "long_answer", "pcm"]
+__all__ = ["ANSWER_CLIPS", "PacedPlayer", "clip_paths", "clip_pcm", "long_recording"]
 
-CLIP = ("payments-migration", "short-answer")
-"""Two recordings, one behind the other: an answer of 21 s."""
-FRAME = BYTES_PER_SECOND // 25
-"""Bytes that a client sends at once: 40 ms."""
+ANSWER_CLIPS = ("payments-migration", "short-answer")
+"""Two recordings that together make an answer of 21 s."""
+FRAME_BYTES = BYTES_PER_SECOND // 25
+"""Bytes of one frame of a client: 40 ms."""
 PAUSES = (0.5, 2.0)
-"""Seconds between two recordings of a long answer."""
+"""Limits of the pause between two recordings of a long answer, in seconds."""
 
 
-def files(names: Sequence[str]) -> list[str]:
-    """The recordings, as a program in another process finds them."""
+def clip_paths(names: Sequence[str]) -> list[str]:
+    """Return the file names of recordings."""
     return [str(SPEECH / f"{name}.wav") for name in names]
 
 
-def pcm(names: Sequence[str]) -> bytes:
-    """Their sound, one behind the other."""
+def clip_pcm(names: Sequence[str]) -> bytes:
+    """Return the joined audio of recordings as PCM."""
     return b"".join(read_recording(name).tobytes() for name in names)
 
 
-def long_answer(names: Sequence[str], seconds: float) -> bytes:
-    """The recordings again and again, with pauses; the same every time."""
-    chance = random.Random(0)
+def long_recording(names: Sequence[str], seconds: float) -> bytes:
+    """Return the recordings repeated with random pauses, always the same ones, up to a duration."""
+    rng = random.Random(0)
 
-    def pieces() -> Iterator[bytes]:
+    def clips() -> Iterator[bytes]:
         length = 0
         for name in cycle(names):
-            pause = 2 * round(chance.uniform(*PAUSES) * SAMPLE_RATE)
-            yield (piece := pcm([name]) + bytes(pause))
-            length += len(piece)
+            pause = 2 * round(rng.uniform(*PAUSES) * SAMPLE_RATE)
+            yield (clip := clip_pcm([name]) + bytes(pause))
+            length += len(clip)
             if length >= seconds * BYTES_PER_SECOND:
                 return
 
-    return b"".join(pieces())[: round(seconds * SAMPLE_RATE) * 2]
+    return b"".join(clips())[: round(seconds * SAMPLE_RATE) * 2]
 
 
-class Player:
-    """Plays a recording at the pace of speech, each frame when its last sample was spoken."""
+class PacedPlayer:
+    """Plays a recording at speaking pace: each frame is yielded when its last sample is spoken."""
 
     def __init__(self, recording: bytes) -> None:
         self.began = 0.0
-        """On the clock of the loop: when it began to play."""
+        """Time at which playing began, on the event loop's clock."""
         self.ended = 0.0
-        """And when its last frame had been taken."""
+        """Time at which the last frame was consumed, on the event loop's clock."""
         self._recording = recording
 
     async def play(self) -> AsyncGenerator[bytes, None]:
         loop = asyncio.get_running_loop()
         self.began = loop.time()
-        for begin in range(0, len(self._recording), FRAME):
-            frame = self._recording[begin : begin + FRAME]
+        for begin in range(0, len(self._recording), FRAME_BYTES):
+            frame = self._recording[begin : begin + FRAME_BYTES]
             spoken = self.began + (begin + len(frame)) / BYTES_PER_SECOND
             await asyncio.sleep(spoken - loop.time())
             yield frame

@@ -1,4 +1,4 @@
-"""How soon and how well a spoken answer is written down, and whether captions keep up."""
+"""Latency and accuracy of transcripts, and the lag of live captions."""
 
 import asyncio
 import statistics
@@ -11,28 +11,28 @@ import msgspec
 from prepserver.engines.types import PartialTranscript, Transcription
 from prepserver.gateway.gateway import Call
 from prepserver.wire.protocol import BYTES_PER_SECOND
-from tests.bench.models import SPEECH, THREADS, Ours, Plain
-from tests.bench.report import Row, p95, row
-from tests.bench.sounds import CLIP, Player, files, long_answer, pcm
+from tests.bench.models import SPEECH_MODEL, THREADS, PrepModels, ScriptPeer
+from tests.bench.report import Row, make_row, p95
+from tests.bench.sounds import ANSWER_CLIPS, PacedPlayer, clip_paths, clip_pcm, long_recording
 from tests.server.engines.whisper.sounds import reference_transcripts
 from tests.support.wer import normalise, wer
 
 __all__ = ["run"]
 
-WORDS = reference_transcripts()
+REFERENCES = reference_transcripts()
 PYWHISPERCPP = "pywhispercpp on the whole clip"
 
 
 class Sizes(msgspec.Struct, frozen=True, kw_only=True):
     repetitions: int = 5
-    answer: tuple[str, ...] = CLIP
-    """Recordings, one behind the other."""
-    recordings: tuple[str, ...] = tuple(WORDS)
-    """Whose words are counted."""
+    answer: tuple[str, ...] = ANSWER_CLIPS
+    """Recordings that are joined into one answer."""
+    recordings: tuple[str, ...] = tuple(REFERENCES)
+    """Recordings for the word error rate."""
     long: float = 600.0
-    """Seconds of a long answer."""
+    """Duration of the long answer in seconds."""
     part: float = 60.0
-    """Seconds at its beginning, and at its end, that are compared."""
+    """Seconds at the beginning and at the end of the long answer that are compared."""
 
 
 QUICK = Sizes(
@@ -40,15 +40,15 @@ QUICK = Sizes(
 )
 
 
-class Heard(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of a recording that was played at the pace of speech."""
+class TimedTranscription(msgspec.Struct, frozen=True, kw_only=True):
+    """The transcript of a recording that was played at speaking pace."""
 
     text: str
     waited: float
-    """Seconds from its end to the transcript."""
+    """Seconds from the end of the recording to the transcript."""
     lags: tuple[tuple[float, float], ...]
-    """Of each caption: how much of the recording it was made of, and how many seconds after the
-    last of that had been played it came."""
+    """For each caption, the seconds of audio that it covers, and its delay in seconds after the
+    last of that audio was played."""
 
 
 def run(quick: bool) -> list[Row]:
@@ -58,92 +58,94 @@ def run(quick: bool) -> list[Row]:
 async def _run(sizes: Sizes) -> list[Row]:
     with tempfile.TemporaryDirectory(prefix="prep-bench-") as folder:
         async with (
-            Ours.running(Path(folder)) as ours,
-            Plain.running("plain_whisper", str(SPEECH), str(THREADS)) as ears,
+            PrepModels.running(Path(folder)) as prep,
+            ScriptPeer.running("peer_whisper", str(SPEECH_MODEL), str(THREADS)) as whisper,
         ):
             return [
-                *await _end(ours, ears, sizes),
-                *await _words(ours, ears, sizes),
-                *await _captions(ours, sizes),
+                *await _measure_latency(prep, whisper, sizes),
+                *await _measure_word_errors(prep, whisper, sizes),
+                *await _measure_caption_lag(prep, sizes),
             ]
 
 
-async def _end(ours: Ours, ears: Plain, sizes: Sizes) -> list[Row]:
-    """The wait for the transcript."""
-    mine: list[float] = []
-    theirs: list[float] = []
-    answer = pcm(sizes.answer)
+async def _measure_latency(prep: PrepModels, whisper: ScriptPeer, sizes: Sizes) -> list[Row]:
+    prep_waits: list[float] = []
+    peer_waits: list[float] = []
+    answer = clip_pcm(sizes.answer)
     for n in range(sizes.repetitions):
-        mine.append((await heard(ours, f"answer {n}", answer)).waited)
-        theirs.append((await ears.ask(files=files(sizes.answer)))["seconds"])
+        prep_waits.append((await play_and_transcribe(prep, f"answer {n}", answer)).waited)
+        peer_waits.append((await whisper.ask(paths=clip_paths(sizes.answer)))["seconds"])
     return [
-        row(
-            f"end of an answer of {len(answer) / BYTES_PER_SECOND:.0f} s to its transcript",
+        make_row(
+            f"time from the end of a {len(answer) / BYTES_PER_SECOND:.0f} s answer to its "
+            "transcript",
             "s",
-            mine,
-            theirs,
+            prep_waits,
+            peer_waits,
             peer_name=PYWHISPERCPP,
             target=0.3,
         )
     ]
 
 
-async def _words(ours: Ours, ears: Plain, sizes: Sizes) -> list[Row]:
-    """How many are wrong, of all recordings together."""
-    mine = theirs = said = 0.0
+async def _measure_word_errors(prep: PrepModels, whisper: ScriptPeer, sizes: Sizes) -> list[Row]:
+    """Measure the word error rate over all recordings together."""
+    prep_errors = peer_errors = total = 0.0
     for name in sizes.recordings:
-        words, count = WORDS[name], len(normalise(WORDS[name]))
-        said += count
-        mine += count * wer(words, (await heard(ours, name, pcm([name]))).text)
-        theirs += count * wer(words, (await ears.ask(files=files([name])))["text"])
+        reference = REFERENCES[name]
+        words = len(normalise(reference))
+        total += words
+        transcription = await play_and_transcribe(prep, name, clip_pcm([name]))
+        prep_errors += words * wer(reference, transcription.text)
+        peer_transcript = await whisper.ask(paths=clip_paths([name]))
+        peer_errors += words * wer(reference, peer_transcript["text"])
     return [
-        row(
-            f"words wrong, of the {said:.0f} of {len(sizes.recordings)} recordings",
+        make_row(
+            f"word error rate over {len(sizes.recordings)} recordings, {total:.0f} words",
             "%",
-            [100 * mine / said],
-            [100 * theirs / said],
+            [100 * prep_errors / total],
+            [100 * peer_errors / total],
             peer_name=PYWHISPERCPP,
             target=1.0,
             difference=True,
-            note="written down while they are spoken",
+            note="transcribed live",
         )
     ]
 
 
-async def _captions(ours: Ours, sizes: Sizes) -> list[Row]:
-    """Whether they come as soon after what was said at the end of a long answer."""
-    long = await heard(ours, "long", long_answer(sizes.recordings, sizes.long))
-    first = [lag for end, lag in long.lags if end <= sizes.part]
-    last = [lag for end, lag in long.lags if end > sizes.long - sizes.part]
-    count = f"{len(last)} of them beside {len(first)}"
+async def _measure_caption_lag(prep: PrepModels, sizes: Sizes) -> list[Row]:
+    """Compare the delay of captions at the end of a long answer with that at its beginning."""
+    recording = long_recording(sizes.recordings, sizes.long)
+    transcription = await play_and_transcribe(prep, "long", recording)
+    first = [lag for covered, lag in transcription.lags if covered <= sizes.part]
+    last = [lag for covered, lag in transcription.lags if covered > sizes.long - sizes.part]
     return [
-        row(
-            f"how late captions are, in the last {sizes.part:.0f} s of an answer of "
-            f"{sizes.long:.0f} s, {which}",
+        make_row(
+            f"caption lag in the last {sizes.part:.0f} s of a {sizes.long:.0f} s answer, {rank}",
             "s",
-            [rank(last)],
-            [rank(first)],
-            peer_name=f"ours, in its first {sizes.part:.0f} s",
+            [statistic(last)],
+            [statistic(first)],
+            peer_name=f"prep, in the first {sizes.part:.0f} s",
             target=1.0,
             difference=True,
-            note=count,
+            note=f"{len(last)} captions against {len(first)}",
         )
-        for which, rank in (("p50", statistics.median), ("p95", p95))
+        for rank, statistic in (("p50", statistics.median), ("p95", p95))
     ]
 
 
-async def heard(ours: Ours, name: str, recording: bytes) -> Heard:
-    """Play a recording to our ears."""
+async def play_and_transcribe(prep: PrepModels, name: str, recording: bytes) -> TimedTranscription:
+    """Transcribe a recording live while it is played."""
     loop = asyncio.get_running_loop()
-    player = Player(recording)
+    player = PacedPlayer(recording)
     lags = []
     call = Call(purpose="transcribe", user="bench", interview="speech", request=f"speech/{name}")
-    async with aclosing(ours.gateway.transcribe_live(call, player.play)) as events:
+    async with aclosing(prep.gateway.transcribe_live(call, player.play)) as events:
         async for event in events:
             match event:
-                case PartialTranscript(seconds=end):
-                    lags.append((end, loop.time() - player.began - end))
+                case PartialTranscript(seconds=covered):
+                    lags.append((covered, loop.time() - player.began - covered))
                 case Transcription(text=text):
                     waited = loop.time() - player.ended
-                    return Heard(text=text, waited=waited, lags=tuple(lags))
+                    return TimedTranscription(text=text, waited=waited, lags=tuple(lags))
     raise AssertionError("there was no transcript")

@@ -1,4 +1,4 @@
-"""How long a candidate who has spoken waits for the next question."""
+"""Time from the end of a spoken answer to the next question."""
 
 import asyncio
 import tempfile
@@ -8,15 +8,23 @@ from pathlib import Path
 from prepserver.engines.types import PartialTranscript, Transcription
 from prepserver.gateway.gateway import Call
 from prepserver.wire.protocol import BYTES_PER_SECOND
-from tests.bench.models import CONTEXT, LANGUAGE, SPEECH, THREADS, Ours, Plain, sampling
-from tests.bench.report import Row, row
-from tests.bench.sounds import CLIP, Player, files, pcm
-from tests.bench.talks import Talk
+from tests.bench.interviews import SampleInterview
+from tests.bench.models import (
+    CONTEXT,
+    LANGUAGE_MODEL,
+    SPEECH_MODEL,
+    THREADS,
+    PrepModels,
+    ScriptPeer,
+    request_fields,
+)
+from tests.bench.report import Row, make_row
+from tests.bench.sounds import ANSWER_CLIPS, PacedPlayer, clip_paths, clip_pcm
 
 __all__ = ["run"]
 
 TURN = 5
-"""Of the interview, which has five questions by default."""
+"""Measured turn: the last one of an interview with the default five questions."""
 
 
 def run(quick: bool) -> list[Row]:
@@ -24,56 +32,66 @@ def run(quick: bool) -> list[Row]:
 
 
 async def _run(repetitions: int) -> list[Row]:
-    mine: list[float] = []
-    theirs: list[float] = []
-    recording = pcm(CLIP)
+    prep_waits: list[float] = []
+    peer_waits: list[float] = []
+    recording = clip_pcm(ANSWER_CLIPS)
     with tempfile.TemporaryDirectory(prefix="prep-bench-") as folder:
         async with (
-            Ours.running(Path(folder)) as ours,
-            Plain.running("plain_whisper", str(SPEECH), str(THREADS)) as ears,
-            Plain.running("plain_llama", str(LANGUAGE), str(THREADS), str(CONTEXT)) as writer,
+            PrepModels.running(Path(folder)) as prep,
+            ScriptPeer.running("peer_whisper", str(SPEECH_MODEL), str(THREADS)) as whisper,
+            ScriptPeer.running(
+                "peer_llama", str(LANGUAGE_MODEL), str(THREADS), str(CONTEXT)
+            ) as llama,
         ):
             for n in range(repetitions):
-                talk = Talk(n, ours.info).advance_to(TURN - 1)
-                talk.add_question((await ours.next_question(talk, ahead=False)).text)
-                mine.append(await _ours(ours, talk, recording))
-                heard = await ears.ask(files=files(CLIP))
-                talk = Talk(n, ours.info).advance_to(TURN - 1)
-                talk.add_question("What was your own part in the migration?")
-                talk.add_answer(heard["text"])
-                prompt = talk.question_prompt()
-                reply = await writer.ask(low_level=False, uncached=True, **sampling(prompt))
-                theirs.append(heard["seconds"] + reply["first"])
+                interview = SampleInterview(n, prep.info).advance_to(TURN - 1)
+                interview.add_question((await prep.next_question(interview, ahead=False)).text)
+                prep_waits.append(await _time_spoken_turn(prep, interview, recording))
+                transcript = await whisper.ask(paths=clip_paths(ANSWER_CLIPS))
+                interview = SampleInterview(n, prep.info).advance_to(TURN - 1)
+                interview.add_question("What was your own part in the migration?")
+                interview.add_answer(transcript["text"])
+                prompt = interview.question_prompt()
+                reply = await llama.ask(low_level=False, uncached=True, **request_fields(prompt))
+                peer_waits.append(transcript["seconds"] + reply["first"])
     return [
-        row(
-            f"end of an answer of {len(recording) / BYTES_PER_SECOND:.0f} s to the next "
+        make_row(
+            f"time from the end of a {len(recording) / BYTES_PER_SECOND:.0f} s answer to the next "
             "question's first token",
             "s",
-            mine,
-            theirs,
+            prep_waits,
+            peer_waits,
             peer_name="pywhispercpp on the whole clip, then llama-cpp-python",
             target=0.25,
-            note=f"turn {TURN}, the answer heard and read while it is spoken",
+            note=f"turn {TURN}, transcribed and prefilled during speech",
         )
     ]
 
 
-async def _ours(ours: Ours, talk: Talk, recording: bytes) -> float:
+async def _time_spoken_turn(
+    prep: PrepModels, interview: SampleInterview, recording: bytes
+) -> float:
     """Return the seconds from the end of the spoken answer to the first token of the question."""
-    player = Player(recording)
-    call = Call(purpose="transcribe", user="bench", interview=talk.name, request=f"{talk.name}/0")
+    player = PacedPlayer(recording)
+    call = Call(
+        purpose="transcribe",
+        user="bench",
+        interview=interview.name,
+        request=f"{interview.name}/0",
+    )
     prefill_task: asyncio.Task[None] | None = None
-    async with aclosing(ours.gateway.transcribe_live(call, player.play)) as events:
+    async with aclosing(prep.gateway.transcribe_live(call, player.play)) as events:
         async for event in events:
             match event:
                 case PartialTranscript(final=final, committed=committed):
                     if prefill_task is not None:
                         prefill_task.cancel()
                     draft = " ".join(part for part in (final, committed) if part)
-                    prefill_task = asyncio.create_task(ours.prefill(talk.prefill_prompt(draft)))
+                    prompt = interview.prefill_prompt(draft)
+                    prefill_task = asyncio.create_task(prep.prefill(prompt))
                 case Transcription(text=text):
-                    talk.add_answer(text)
-    reply = await ours.next_question(talk, ahead=False)
+                    interview.add_answer(text)
+    reply = await prep.next_question(interview, ahead=False)
     waited = asyncio.get_running_loop().time() - player.ended - (reply.seconds - reply.first)
     if prefill_task is not None:
         await asyncio.gather(prefill_task, return_exceptions=True)

@@ -33,13 +33,13 @@ from prepserver.wire.protocol import (
     Source,
 )
 
-__all__ = ["Talk"]
+__all__ = ["SampleInterview"]
 
 TRANSCRIPTS = Path(__file__).parent.parent / "speech" / "transcripts.tsv"
 
 TURNS = 20
 """Number of questions in a long interview."""
-WORDS = (45, 75)
+ANSWER_WORDS = (45, 75)
 """Limits of the words in an answer: 20 to 35 s of speech."""
 WORDS_PER_PREFILL = 6
 """Words typed between two prefills of the draft: 9 s at 40 words a minute."""
@@ -54,12 +54,12 @@ _SENTENCES = [
 ]
 
 
-class Talk:
+class SampleInterview:
     """One interview; its n-th turn is the question after the n-th answer."""
 
     def __init__(self, seed: int, info: ModelInfo) -> None:
         """`info` describes the model that the prompts are for."""
-        self.name = f"talk-{seed}"
+        self.name = f"sample-{seed}"
         self._info = info
         self._random = random.Random(seed)
         self._seed = seed
@@ -76,7 +76,7 @@ class Talk:
     def turn(self) -> int:
         return len(self._context.answers)
 
-    def advance_to(self, turn: int) -> "Talk":
+    def advance_to(self, turn: int) -> "SampleInterview":
         """Advance to the answer of a turn, with questions and summaries that no model wrote."""
         while self.turn < turn:
             if len(self._context.asked_questions) == self.turn:
@@ -87,7 +87,7 @@ class Talk:
         return self
 
     def make_answer(self) -> str:
-        count, text = self._random.randint(*WORDS), ""
+        count, text = self._random.randint(*ANSWER_WORDS), ""
         while len(text.split()) < count:
             text = f"{text} {self._random.choice(_SENTENCES)}"
         return text.strip()
@@ -124,7 +124,7 @@ class Talk:
     def add_history_summary(self, reply: str) -> None:
         """Add the reply to `history_summary_prompt`, as the interview does."""
         prompt = self.history_summary_prompt()
-        assert prompt is not None, "everything fits"
+        assert prompt is not None, "no summary is due"
         summary = HistorySummary(
             covered=self._covered_before_answer,
             text=" ".join(f"{self._context.history_summary.text} {prompt.opening}{reply}".split()),

@@ -1,6 +1,6 @@
-"""A program of the usual kind on llama-cpp-python: `python -m tests.bench.plain_llama`.
+"""A typical llama-cpp-python script: `python -m tests.bench.peer_llama MODEL THREADS CONTEXT`.
 
-Reads requests as lines of JSON and answers each with a line of JSON.
+Reads requests from standard input as lines of JSON and answers each with a line of JSON.
 """
 
 import json
@@ -15,37 +15,37 @@ from llama_cpp import Llama, LlamaGrammar
 def main() -> None:
     model, threads, context = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what the library prints is not an answer
+    os.dup2(2, 1)  # keep the library's own output out of the answers
     llama = Llama(model, n_ctx=context, n_threads=threads, n_threads_batch=threads, verbose=False)
     for line in sys.stdin:
         request = json.loads(line)
-        # "uncached" is what a program does that serves more than one conversation.
+        # "uncached" imitates a program that serves more than one conversation.
         if request.pop("uncached"):
             llama.reset()
-        answers.write(json.dumps(_streamed(llama, **request)) + "\n")
+        answers.write(json.dumps(_time_reply(llama, **request)) + "\n")
 
 
-def _streamed(llama: Llama, *, low_level: bool, **request: Any) -> dict[str, Any]:
+def _time_reply(llama: Llama, *, low_level: bool, **request: Any) -> dict[str, Any]:
     started = time.perf_counter()
     first, count = 0.0, 0
-    for _ in _tokens(llama, **request) if low_level else _pieces(llama, **request):
+    for _ in _token_texts(llama, **request) if low_level else _completion_texts(llama, **request):
         first = first or time.perf_counter() - started
         count += 1
     return {"first": first, "seconds": time.perf_counter() - started, "tokens": count}
 
 
-def _pieces(llama: Llama, prompt: str, grammar: str, **sampling: Any) -> Any:
-    """As the documentation of `create_completion` shows it; one piece is one token."""
-    rules = LlamaGrammar.from_string(grammar, verbose=False) if grammar else None
-    for chunk in llama.create_completion(prompt, grammar=rules, stream=True, **sampling):
+def _completion_texts(llama: Llama, prompt: str, grammar: str, **sampling: Any) -> Any:
+    """Yield text as documented for `create_completion`; one chunk is one token."""
+    compiled = LlamaGrammar.from_string(grammar, verbose=False) if grammar else None
+    for chunk in llama.create_completion(prompt, grammar=compiled, stream=True, **sampling):
         if text := chunk["choices"][0]["text"]:
             yield text
 
 
-def _tokens(
+def _token_texts(
     llama: Llama, prompt: str, grammar: str, max_tokens: int, seed: int, **sampling: Any
 ) -> Any:
-    """The leanest loop that the library offers: `generate`, each token made text."""
+    """Yield the text of each token of `generate`, the leanest loop that the library offers."""
     llama.set_seed(seed)
     sampling["temp"] = sampling.pop("temperature")
     tokens = llama.tokenize(prompt.encode(), add_bos=False)

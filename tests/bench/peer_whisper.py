@@ -1,6 +1,6 @@
-"""A program of the usual kind on pywhispercpp: `python -m tests.bench.plain_whisper`.
+"""A typical pywhispercpp script: `python -m tests.bench.peer_whisper MODEL THREADS`.
 
-Reads requests as lines of JSON and answers each with a line of JSON.
+Reads requests from standard input as lines of JSON and answers each with a line of JSON.
 """
 
 import json
@@ -14,11 +14,11 @@ from pywhispercpp.model import Model
 
 
 def main() -> None:
-    path, threads = sys.argv[1], int(sys.argv[2])
+    model_path, threads = sys.argv[1], int(sys.argv[2])
     answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what the library prints is not an answer
+    os.dup2(2, 1)  # keep the library's own output out of the answers
     model = Model(
-        path,
+        model_path,
         n_threads=threads,
         print_progress=False,
         print_realtime=False,
@@ -26,7 +26,7 @@ def main() -> None:
     )
     for line in sys.stdin:
         clip = np.concatenate(
-            [soundfile.read(each, dtype="float32")[0] for each in json.loads(line)["files"]]
+            [soundfile.read(path, dtype="float32")[0] for path in json.loads(line)["paths"]]
         )
         started = time.perf_counter()
         segments = model.transcribe(clip)
