@@ -1,6 +1,6 @@
 """One interview: a durable object with its transcript, its turns, its alarm and its room."""
 
-from typing import Any
+from typing import Any, assert_never
 
 import msgspec
 
@@ -34,7 +34,7 @@ from prepserver.wire.error_codes import ErrorCode
 __all__ = ["InterviewObject", "InterviewSettings"]
 
 RECOVERY_DELAY = 5.0
-"""Seconds until the alarm that takes up an active turn, or a pending update of the user's list,
+"""Seconds until the alarm that resumes an active turn, or a pending update of the user's list,
 after a crash."""
 
 TURN_TASK = "turn"
@@ -76,7 +76,7 @@ class InterviewObject(DurableObject):
         )
         self._hints = HintTimer(context, self._transcript, after=settings.hint_after)
         self._running: Turn | None = None
-        """The active turn, once its task was started."""
+        """The active turn, while its background task runs."""
         self._epoch = 0
         """Incremented whenever the results of earlier tasks become stale; see `EpochEvent`."""
 
@@ -206,6 +206,8 @@ class InterviewObject(DurableObject):
             case events.ListUpdated():
                 self._room.on_list_updated(event)
                 self._update_alarm()
+            case _:
+                assert_never(event)
 
     def _is_stale(self, event: InterviewEvent) -> bool:
         """Return True if the event's task started in an earlier epoch."""
