@@ -13,6 +13,7 @@ from prepserver.interview.stubs import InterviewStub, UserInterviewsStub
 from prepserver.objects import connection
 from prepserver.objects.connection import Connection
 from prepserver.objects.registry import Registry
+from prepserver.objects.storage import Storage
 from prepserver.objects.stubs import ObjectCall
 from prepserver.wire import protocol as wire
 from prepserver.wire.error_codes import ErrorCode
@@ -427,6 +428,33 @@ async def test_events_of_an_earlier_epoch_are_dropped(tmp_path: Path) -> None:
         await rooms.registry.call(ObjectCall(InterviewStub.kind, client.room, "on_event", (late,)))
         truth = await request_snapshot(client)
     assert truth.streaming is None
+
+
+@asynchronous
+async def test_streaming_a_piece_of_text_reads_no_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pieces of text arrive often, so that each is handled from memory."""
+    clock = ManualClock()
+    async with Rooms(tmp_path, clock=clock, delay=60.0) as rooms:
+        view = await rooms.create()
+        client = await rooms.join(view.id)
+        while not any(isinstance(m, wire.Delta) for m in client.messages):
+            await rooms.advance(60.0)
+        statements: list[str] = []
+        sql = Storage.sql
+
+        def recording_sql(storage: Storage, statement: str, *bindings: Any) -> Any:
+            statements.append(statement)
+            return sql(storage, statement, *bindings)
+
+        monkeypatch.setattr(Storage, "sql", recording_sql)
+        piece = TextProduced(epoch=2, text="Why")  # epoch 1 is the extraction of skills
+        await rooms.registry.call(ObjectCall(InterviewStub.kind, view.id, "on_event", (piece,)))
+        assert statements == []
+        await client.until(lambda m: isinstance(m, wire.Delta) and m.text == "Why")
+        await request_snapshot(client)
+        assert statements
 
 
 @asynchronous
