@@ -15,6 +15,7 @@ from prepserver.objects.object import Context, Runtime
 from prepserver.objects.storage import Storage
 from prepserver.wire import protocol as wire
 from prepserver.wire.protocol import MessageKind, Phase, Source
+from tests.server.interview.conversation import answer, message_kinds, request_snapshot
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
 from tests.support.rooms import Rooms
@@ -103,11 +104,15 @@ async def test_inactivity_after_a_question_gives_one_hint(tmp_path: Path) -> Non
         assert client.messages[before:] == []
         await rooms.clock.advance(2)
         await client.wait_for_phase(Phase.HINTING)
-        await client.next_message(MessageKind.HINT)
+        hint = await client.next_message(MessageKind.HINT)
         await client.wait_for_phase(Phase.IDLE)
         before = len(client.messages)
-        await rooms.clock.advance(3 * AFTER)
+        await rooms.clock.advance(1_000.0)
         assert client.messages[before:] == []
+        truth = await request_snapshot(client)
+    assert truth.hint is not None
+    assert truth.hint.text == hint.text
+    assert message_kinds(truth.messages).count("hint") == 1
 
 
 @pytest.mark.parametrize("sign", [wire.UserTyping(), wire.UserRecording()])
@@ -148,3 +153,23 @@ async def test_the_timer_survives_a_restart(tmp_path: Path) -> None:
         snapshot = await client.next(wire.Snapshot)
         if snapshot.hint is None:
             await client.next_message(MessageKind.HINT)
+
+
+@asynchronous
+async def test_an_answer_replaces_a_hint(tmp_path: Path) -> None:
+    """An answer that arrives while the hint is generated cancels the hint."""
+    clock = ManualClock()
+    async with Rooms(tmp_path, clock=clock, delay=1.0) as rooms:
+        view = await rooms.create()
+        client = await rooms.join(view.id)
+        while not any(isinstance(m, wire.InterviewMessage) for m in client.messages):
+            await rooms.advance(1.0)
+        await client.send(wire.HintRequest())
+        await rooms.advance(3.0)
+        await client.send(answer("I have it."))
+        message = await client.next_message(MessageKind.ANSWER)
+        while sum(isinstance(m, wire.InterviewMessage) for m in client.messages) < 3:
+            await rooms.advance(1.0)
+        truth = await request_snapshot(client)
+    assert message_kinds(truth.messages) == ["question", "answer", "question"]
+    assert message.text == "I have it."
