@@ -89,7 +89,7 @@ def test_an_invalid_endpoint_name_is_rejected(job: str, tmp_path: Path) -> None:
 
 @asynchronous
 async def test_an_unreachable_endpoint_does_not_stop_the_start(tmp_path: Path) -> None:
-    """With an unreachable endpoint the server starts, and its calls raise the reason."""
+    """The server starts although an endpoint is unreachable; calls to it raise the reason."""
     services = create_services(config(tmp_path, model=ONE))
     await services.start()
     with pytest.raises(InferenceError) as caught:

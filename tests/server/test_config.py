@@ -18,7 +18,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_defaults() -> None:
-    """Without any setting the server listens on loopback with the starter models' limits."""
+    """A server without settings listens on loopback with the starter models' limits."""
     config = load({}, environment={})
     assert config == Config()
     assert (config.host, config.port, config.hint_after) == ("127.0.0.1", 8400, 180)

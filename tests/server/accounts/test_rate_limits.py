@@ -49,7 +49,7 @@ async def test_requests_over_the_limit_are_rejected(
 
 @asynchronous
 async def test_concurrent_requests_are_counted_exactly(tmp_path: Path) -> None:
-    """Of fifty concurrent requests with a limit of twenty, exactly twenty pass."""
+    """Exactly twenty of fifty concurrent requests pass a limit of twenty."""
     limits = open_limiter(tmp_path, ManualClock(), limit=20)
     outcomes = await asyncio.gather(
         *(limits.charge("u", f"r{number}") for number in range(50)), return_exceptions=True
@@ -105,7 +105,7 @@ async def test_the_count_survives_a_restart(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_a_limit_of_zero_disables_the_limit(tmp_path: Path) -> None:
-    """With a limit of 0 no request is rejected."""
+    """A limit of 0 rejects no request."""
     limits = open_limiter(tmp_path, ManualClock(), limit=0)
     for number in range(5):
         assert await limits.charge("u", f"r{number}") == Quota(limit=0, remaining=0)
