@@ -1,4 +1,4 @@
-"""Events that an interview's background tasks post to it, and that its user's list answers with."""
+"""Events of an interview: results of its background tasks, and confirmations by the user's list."""
 
 from msgspec import Struct
 
@@ -27,7 +27,7 @@ __all__ = [
 
 
 class EpochEvent(Struct, frozen=True, kw_only=True):
-    """An event that counts only in the epoch in which its task started.
+    """An event that is valid only in the epoch in which its task started.
 
     A new epoch starts with each step of a turn, at the end of a turn, and with an edited answer.
     """
@@ -109,7 +109,7 @@ class PrefillDropped(Struct, frozen=True):
 
 
 class ListUpdated(Struct, frozen=True):
-    """The user's list has stored the interview as it was at this time."""
+    """The user's list has stored the view with this `updated_at`."""
 
     updated_at: float
 
@@ -129,4 +129,4 @@ InterviewEvent = (
     | PrefillDropped
     | ListUpdated
 )
-"""Everything that `InterviewObject.on_event` handles."""
+"""Every event that `InterviewObject.on_event` handles."""

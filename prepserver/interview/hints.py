@@ -6,7 +6,7 @@ from prepserver.objects.object import Context
 __all__ = ["HintTimer"]
 
 MIN_POSTPONEMENT = 5.0
-"""Seconds by which the stored time moves at least, so that a keystroke rarely costs a write."""
+"""Smallest change of the stored time in seconds, so that few keystrokes cost a write."""
 
 _HINT_DUE = "hint_due"
 """Storage key of the time at which the hint is due."""
@@ -23,7 +23,7 @@ class HintTimer:
 
     @property
     def due(self) -> float | None:
-        """Seconds since the Unix epoch, or None if no hint is due or the question has one."""
+        """Time of the hint in seconds since the Unix epoch; None if no hint is due."""
         if self._transcript.hint() is not None:
             return None
         return self._context.storage.get(_HINT_DUE, float)

@@ -1,4 +1,4 @@
-"""One interview: a durable object with its transcript, its turns, its alarm and its room."""
+"""The durable object of one interview, with its transcript, its turns, its alarm and its room."""
 
 from typing import Any, assert_never
 
@@ -41,7 +41,7 @@ TURN_TASK = "turn"
 """Key of the background task that runs a turn; there is one at a time."""
 
 _END_REQUESTED = "end_requested"
-"""Storage key that is present once the client ended the interview during a transcription."""
+"""Storage key that is present once a client has ended the interview during a transcription."""
 
 
 class InterviewSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,7 +53,7 @@ class InterviewSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class InterviewObject(DurableObject):
-    """Handles messages, events and alarms: changes the state and starts background tasks."""
+    """One interview: handles messages, events and alarms, and starts the background tasks."""
 
     migrations = schema.INTERVIEW
 
@@ -260,7 +260,7 @@ class InterviewObject(DurableObject):
         edited = self._transcript.edit(id, require_text(text))
         self._prefetcher.invalidate()
         if self._running is None:
-            self._epoch += 1  # drops a summary of the old text
+            self._epoch += 1  # makes a summary of the old text stale
         self._room.broadcast_message(edited)
 
     def _stop_turn(self) -> None:
@@ -378,7 +378,7 @@ class InterviewObject(DurableObject):
         self._update_alarm()
 
     def _advance_turn(self, turn: Turn, step: Step | None) -> None:
-        """Start the next step, or finish the turn for None."""
+        """Start the next step, or finish the turn if `step` is None."""
         if step is None:
             self._turns.finish(turn, TurnState.DONE)
             self._end_epoch()
@@ -389,7 +389,7 @@ class InterviewObject(DurableObject):
         self._room.broadcast_state()
 
     def _abort_turn(self, turn: Turn, state: TurnState, error: PrepServerError) -> None:
-        """End a turn before its last step and discard its streamed text."""
+        """End a turn that failed, was stopped or had no result, and discard its streamed text."""
         self.context.cancel(TURN_TASK)
         self._end_epoch()
         self._room.drop_stream()
@@ -397,7 +397,7 @@ class InterviewObject(DurableObject):
             state = TurnState.DONE  # the interview continues without the hint
         self._turns.finish(turn, state, wire.Error(**error.as_dict()))
         if turn.step is Step.TRANSCRIBE:
-            self._hints.postpone()  # the question is open again
+            self._hints.postpone()  # the question is still open
         self._update_alarm()
         if state is not TurnState.STOPPED:
             self.context.broadcast(wire.Failure(**error.as_dict()))
@@ -407,7 +407,7 @@ class InterviewObject(DurableObject):
             self._room.broadcast_state()
 
     def _end_epoch(self) -> None:
-        """Drop what the task of the current turn may still post."""
+        """Make everything stale that the task of the turn may still post."""
         self._running = None
         self._epoch += 1
 

@@ -23,7 +23,7 @@ for example because of a crash."""
 
 
 class UserInterviews(DurableObject):
-    """Creates, lists and deletes the interviews of one user, and so decides who owns which."""
+    """The interviews of one user. Creates, lists and deletes them, and checks ownership."""
 
     migrations = schema.USER_INTERVIEWS
 
@@ -36,8 +36,8 @@ class UserInterviews(DurableObject):
     def create(self, request: wire.CreateInterview) -> wire.Interview:
         """Create an interview and start it. A repeated request returns the existing interview.
 
-        The call that starts the interview is in its mailbox before the caller has the result, so
-        a client that connects at once finds it started.
+        The interview's mailbox receives `begin` before the caller receives the result, so a client
+        that connects at once finds the interview started.
 
         Raises Conflict (`being_removed`) while the interview with this id is being deleted.
         """
@@ -114,7 +114,7 @@ class UserInterviews(DurableObject):
     def update(self, view: wire.Interview) -> None:
         """Store a newer view of an interview, which also confirms that the interview has begun.
 
-        The room is told only if the view has changed. Views that arrive out of order are ignored.
+        Broadcasts only a changed view, and ignores a view older than the stored one.
         """
         row = self.context.storage.row(
             "SELECT view, spec FROM interviews WHERE id = ? AND NOT deleting", view.id

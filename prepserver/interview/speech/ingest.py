@@ -1,4 +1,4 @@
-"""Audio ingest: frames from connections into stored recordings and live transcriptions."""
+"""Audio ingest: stores the frames of each connection and feeds them to live transcriptions."""
 
 import uuid
 from collections import Counter

@@ -108,4 +108,4 @@ class LiveTranscription:
 
 
 class _AudioConsumed(Exception):
-    """A speech engine that has since died has taken the audio."""
+    """The audio was consumed by a speech engine that has since died."""

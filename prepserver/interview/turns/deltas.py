@@ -1,4 +1,4 @@
-"""Cutting a model's token stream into the pieces that clients receive."""
+"""Splits a model's token stream into the pieces that clients receive."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -16,8 +16,8 @@ pieces a second look fluent, and the client that draws them may share its CPU wi
 async def first_question(pieces: AsyncGenerator[str, None]) -> AsyncGenerator[str, None]:
     """Yield the reply up to its first question mark.
 
-    A model that no grammar constrains may write on after it. The first further text ends the
-    generator, and with it the model call.
+    A model without a grammar may continue after it. Further text ends this generator, so that the
+    caller closes the model call.
     """
     async for piece in pieces:
         head, mark, _ = piece.partition("?")

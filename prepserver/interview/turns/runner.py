@@ -187,7 +187,7 @@ async def _generate_reply(
 
 
 def _retry_delay(error: InferenceError, attempt: int) -> float:
-    """Return the seconds to wait before the attempt after this one.
+    """Return the seconds to wait before the next attempt.
 
     A full queue or a busy endpoint estimates the delay itself. The gateway has already retried
     other errors with pauses, so they need none here.

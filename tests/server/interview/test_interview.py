@@ -25,7 +25,7 @@ from tests.server.interview.conversation import (
     request_snapshot,
     wait_until_idle,
 )
-from tests.server.interview.stored import stored
+from tests.server.interview.stored import query_database
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
 from tests.support.models import CuedLanguageModel, split_words
@@ -149,7 +149,7 @@ async def test_the_stored_rejections_are_limited(tmp_path: Path) -> None:
         for number in range(MAX_REJECTIONS + 10):
             await client.send(answer("Too soon.", id=f"m{number}"))
         await rooms.registry.wait_for_handlers()
-    kept = stored(tmp_path, "SELECT id FROM rejected_messages ORDER BY number")
+    kept = query_database(tmp_path, "SELECT id FROM rejected_messages ORDER BY number")
     assert kept == [(f"m{number}",) for number in range(10, MAX_REJECTIONS + 10)]
 
 

@@ -17,13 +17,20 @@ from prepserver.wire import codec
 from prepserver.wire import protocol as wire
 from prepserver.wire.protocol import MessageKind, Phase
 from tests.server.interview.conversation import answer, request_snapshot
-from tests.server.interview.stored import FIXTURES, FOLDER, HALF, file, restore, stored
+from tests.server.interview.stored import (
+    FIXTURES_FOLDER,
+    PARTIAL_RECORDING,
+    SCHEMA_VERSIONS,
+    database_path,
+    query_database,
+    restore_fixture,
+)
 from tests.support.databases import find_corruption
 from tests.support.loop import asynchronous
 from tests.support.rooms import USER, Rooms
 
-INTERVIEWS = sorted(FOLDER.glob("interview-*.sql"))
-LISTS = sorted(FOLDER.glob("user-interviews-*.sql"))
+INTERVIEWS = sorted(FIXTURES_FOLDER.glob("interview-*.sql"))
+LISTS = sorted(FIXTURES_FOLDER.glob("user-interviews-*.sql"))
 LIST = "user-interviews"
 FRAME = bytes(range(256)) * 5
 
@@ -38,25 +45,27 @@ PRAGMA user_version = 1;
 
 
 def version(root: Path, party: str = "interview") -> int:
-    return int(stored(root, "PRAGMA user_version", party)[0][0])
+    return int(query_database(root, "PRAGMA user_version", party)[0][0])
 
 
-@pytest.mark.parametrize("party", FIXTURES)
+@pytest.mark.parametrize("party", SCHEMA_VERSIONS)
 def test_every_version_has_a_stored_fixture(party: str) -> None:
     """A new version needs a fixture: run python -m tests.server.interview.stored."""
-    kept = sorted(int(path.stem.rpartition("-")[2]) for path in FOLDER.glob(f"{party}-*.sql"))
-    assert kept == list(range(1, FIXTURES[party] + 1))
+    kept = sorted(
+        int(path.stem.rpartition("-")[2]) for path in FIXTURES_FOLDER.glob(f"{party}-*.sql")
+    )
+    assert kept == list(range(1, SCHEMA_VERSIONS[party] + 1))
 
 
 @pytest.mark.parametrize("fixture", INTERVIEWS, ids=lambda path: path.stem)
 def test_a_fixture_has_the_version_in_its_name(tmp_path: Path, fixture: Path) -> None:
     """The migrations after that version are the ones that run."""
-    restore(fixture, tmp_path)
+    restore_fixture(fixture, tmp_path)
     number = int(fixture.stem.rpartition("-")[2])
     audio = "audio" if number < 4 else "audio_chunks"
     assert version(tmp_path) == number
-    assert stored(tmp_path, "SELECT state FROM turns WHERE state = 'active'")
-    assert stored(tmp_path, f"SELECT 1 FROM {audio}")
+    assert query_database(tmp_path, "SELECT state FROM turns WHERE state = 'active'")
+    assert query_database(tmp_path, f"SELECT 1 FROM {audio}")
 
 
 @pytest.mark.parametrize("fixture", INTERVIEWS, ids=lambda path: path.stem)
@@ -64,8 +73,8 @@ def test_a_fixture_has_the_version_in_its_name(tmp_path: Path, fixture: Path) ->
 async def test_an_interview_of_an_earlier_version_continues(tmp_path: Path, fixture: Path) -> None:
     """The transcript is unchanged, the active turn is finished, the partial recording is resumed,
     applied messages are not applied again, and the interview runs to its end."""
-    name = restore(fixture, tmp_path)
-    before = stored(
+    name = restore_fixture(fixture, tmp_path)
+    before = query_database(
         tmp_path, "SELECT id, kind, text, source, edited FROM messages ORDER BY position"
     )
     assert len(before) == 7
@@ -84,11 +93,11 @@ async def test_an_interview_of_an_earlier_version_continues(tmp_path: Path, fixt
         await client.next(wire.Accepted)
         assert len((await request_snapshot(client)).messages) == len(truth.messages)
 
-        await client.send(wire.AudioStart(id=HALF))
+        await client.send(wire.AudioStart(id=PARTIAL_RECORDING))
         ack = await client.next(wire.AudioAck)
         assert ack.frame == 12
         await client.send(codec.pack_frame(13, FRAME))
-        await client.send(wire.AudioStop(id=HALF, frames=14))
+        await client.send(wire.AudioStop(id=PARTIAL_RECORDING, frames=14))
         answered = await client.next_message(MessageKind.ANSWER)
         assert answered.text.startswith("I spoke for 0.6 seconds")
         await client.next_message(MessageKind.QUESTION)
@@ -102,8 +111,8 @@ async def test_an_interview_of_an_earlier_version_continues(tmp_path: Path, fixt
 def test_version_4_renames_stored_keys_and_fields(tmp_path: Path) -> None:
     """Flags, the history summary, the replies to messages and the transcriptions keep their
     content under their new names."""
-    name = restore(FOLDER / "interview-3.sql", tmp_path)
-    path = file(tmp_path, "interview")
+    name = restore_fixture(FIXTURES_FOLDER / "interview-3.sql", tmp_path)
+    path = database_path(tmp_path, "interview")
     text = 'the "why_dropped": of a quotation'
     segment = {"start": 0.0, "end": 1.0, "text": text, "why_dropped": "silence"}
     speech = msgspec.json.encode({"type": "speech", "text": "Yes.", "dropped": [segment]})
@@ -144,25 +153,27 @@ async def test_an_active_turn_of_an_earlier_version_is_finished(
     tmp_path: Path, fixture: Path, index: str
 ) -> None:
     """Its alarm is read from the object, with no index or an old one, and without any client."""
-    restore(fixture, tmp_path)
+    restore_fixture(fixture, tmp_path)
     if index == "old":
         first = sqlite3.connect(tmp_path / "alarms.sqlite")
         first.executescript(FIRST_INDEX)
         first.close()
     count = "SELECT count(*) FROM messages"
-    before = stored(tmp_path, count)
+    before = query_database(tmp_path, count)
     async with Rooms(tmp_path) as rooms:
         for _ in range(40):
             await rooms.advance(1)
-    assert stored(tmp_path, count) > before
+    assert query_database(tmp_path, count) > before
 
 
 @pytest.mark.parametrize("fixture", LISTS, ids=lambda path: path.stem)
 @asynchronous
 async def test_a_list_of_an_earlier_version_is_complete(tmp_path: Path, fixture: Path) -> None:
     """Every interview is listed with its view, and another can be created."""
-    assert restore(fixture, tmp_path) == USER
-    before = stored(tmp_path, "SELECT id FROM interviews ORDER BY created_at DESC, id", LIST)
+    assert restore_fixture(fixture, tmp_path) == USER
+    before = query_database(
+        tmp_path, "SELECT id FROM interviews ORDER BY created_at DESC, id", LIST
+    )
     assert len(before) >= 2
     async with Rooms(tmp_path) as rooms:
         views = await rooms.registry.call(UserInterviewsStub(USER).list())
@@ -181,9 +192,9 @@ async def test_an_interview_of_a_newer_version_is_rejected_unchanged(
     tmp_path: Path, fixture: Path
 ) -> None:
     """A downgraded server does not touch a database with an unknown schema."""
-    name = restore(fixture, tmp_path)
+    name = restore_fixture(fixture, tmp_path)
     party = fixture.stem.rpartition("-")[0]
-    path = file(tmp_path, party)
+    path = database_path(tmp_path, party)
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA user_version = 99")
     connection.close()
