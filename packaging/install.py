@@ -29,8 +29,15 @@ LOG = VENV / "install.log"
 COMPILED = "llama-cpp-python"
 """Published as source only, so pip compiles it."""
 
-CMAKE_ARGS = "-DLLAVA_BUILD=OFF"
-"""Skips llama.cpp's vision library: prep never loads it, and it takes a third of the build."""
+CMAKE_ARGS = " ".join(
+    (
+        "-DLLAVA_BUILD=OFF",
+        "-DCMAKE_C_FLAGS=-U__AMX_INT8__",
+        "-DCMAKE_CXX_FLAGS=-U__AMX_INT8__",
+    )
+)
+"""Skips llama.cpp's vision library, which prep never loads and which takes a third of the build, and
+its AMX kernels, which crash on some Intel processors (ggml-org/llama.cpp issue 20824)."""
 
 COMPILER_HELP = (
     f"{COMPILED} must be compiled, but no C++ compiler was found. Install one and try again:\n"

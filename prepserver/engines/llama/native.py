@@ -68,6 +68,9 @@ class LlamaContext:
         uses_gpu = bool(lib.llama_supports_gpu_offload()) and options.n_gpu_layers != 0
         model_params = lib.llama_model_default_params()
         model_params.n_gpu_layers = options.n_gpu_layers if uses_gpu else 0
+        # llama.cpp's AMX kernels crash on some processors (ggml-org/llama.cpp#20824). A build with
+        # these kernels keeps them out of use by not repacking the weights.
+        model_params.use_extra_bufts = b"AMX_INT8 = 1" not in lib.llama_print_system_info()
         self._model = lib.llama_model_load_from_file(os.fsencode(options.path), model_params)
         if not self._model:
             raise self._load_error(f"llama.cpp cannot read the model file {options.path}")
