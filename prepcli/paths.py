@@ -27,4 +27,4 @@ def settings_file() -> Path:
 
 def local_server_dir() -> Path:
     """Return the local server's data folder, which holds the interviews on this machine."""
-    return data_dir() / "local-server"
+    return data_dir() / "private"

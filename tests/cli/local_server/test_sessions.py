@@ -42,7 +42,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 def local_server(monkeypatch: pytest.MonkeyPatch) -> Path:
     """Use scripted models in local servers, and return their data folder."""
     monkeypatch.setenv("PREP_LOCAL_SERVER_ARGS", f"{SCRIPTED} --scripted-delay 0.02")
-    return Path(os.environ["PREP_DATA_DIR"]) / "local-server"
+    return Path(os.environ["PREP_DATA_DIR"]) / "private"
 
 
 def prep(
