@@ -36,8 +36,8 @@ CMAKE_ARGS = " ".join(
         "-DCMAKE_CXX_FLAGS=-U__AMX_INT8__",
     )
 )
-"""Skips llama.cpp's vision library, which prep never loads and which takes a third of the build, and
-its AMX kernels, which crash on some Intel processors (ggml-org/llama.cpp issue 20824)."""
+"""Skips llama.cpp's vision library, which prep never loads and which takes a third of the build,
+and its AMX kernels, which crash on some Intel processors (ggml-org/llama.cpp#20824)."""
 
 COMPILER_HELP = (
     f"{COMPILED} must be compiled, but no C++ compiler was found. Install one and try again:\n"
