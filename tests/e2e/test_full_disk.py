@@ -56,9 +56,9 @@ def test_a_server_on_a_full_disk_refuses_and_goes_on_when_there_is_room(tmp_path
                 for _ in range(3):
                     socket.send(wire.UserMessage(text="I would measure first.", id="mine"))
                     failure = refused(socket, "mine")
-                    assert (failure.code, failure.retryable) == ("storage", True)
+                    assert (failure.code, failure.retryable) == (ErrorCode.STORAGE, True)
                 reply = server.request("POST", "/api/interviews", key=key, body={"role": "Pilot"})
-                assert (reply.status, reply.body["error"]["code"]) == (503, "storage")
+                assert (reply.status, reply.body["error"]["code"]) == (503, ErrorCode.STORAGE)
                 assert server.request("GET", "/health/live").status == 200
                 assert len(server.request("GET", path, key=key).body["messages"]) == 1
             socket.send(wire.UserMessage(text="I would measure first.", id="mine"))

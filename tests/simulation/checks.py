@@ -12,6 +12,7 @@ from prepcli.client.state import RoomState
 from prepserver.interview.interview import RECOVERY_DELAY
 from prepserver.interview.turns.deltas import DELTA_INTERVAL
 from prepserver.interview.turns.steps import Step, TurnState
+from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import (
     HintRequest,
     InterviewEnd,
@@ -35,7 +36,7 @@ __all__ = [
 MAX_ALARM_DELAY = 1.0
 """Maximum seconds that an alarm may be late while the server runs."""
 
-INTERNAL_CODES = {"internal", "storage", "turn_failed"}
+INTERNAL_CODES = {ErrorCode.INTERNAL, ErrorCode.STORAGE, ErrorCode.TURN_FAILED}
 """Error codes that no simulated fault explains."""
 
 

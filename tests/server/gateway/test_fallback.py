@@ -186,7 +186,7 @@ async def test_a_first_token_timeout_without_a_fallback_is_a_retryable_error() -
     run = ChainRun(clock, [model], retries=RetryPolicy(limit=0), timeout=10.0)
     with pytest.raises(InferenceError) as error:
         await run.finish()
-    assert (error.value.code, error.value.retryable) == ("first_token_timeout", True)
+    assert (error.value.code, error.value.retryable) == (ErrorCode.FIRST_TOKEN_TIMEOUT, True)
     assert clock.monotonic() == 10.0
 
 

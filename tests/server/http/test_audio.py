@@ -58,12 +58,14 @@ def test_the_transcription_of_an_answer(
 @pytest.mark.parametrize(
     ("data", "code"),
     [
-        pytest.param(b"", "empty_recording", id="empty"),
-        pytest.param(b"\x00\x10" * 100, "empty_recording", id="a click"),
-        pytest.param(b"%PDF-1.7 and so on" * 100, "not_audio", id="a PDF"),
-        pytest.param(b"My answer, as text in a binary message.", "not_audio", id="text"),
-        pytest.param(b"RIFF" + b"\x00" * 1_000, "not_audio", id="a broken WAV"),
-        pytest.param(bytes(limits.MAX_BINARY_FRAME + 2), "recording_too_long", id="over 4 MiB"),
+        pytest.param(b"", ErrorCode.EMPTY_RECORDING, id="empty"),
+        pytest.param(b"\x00\x10" * 100, ErrorCode.EMPTY_RECORDING, id="a click"),
+        pytest.param(b"%PDF-1.7 and so on" * 100, ErrorCode.NOT_AUDIO, id="a PDF"),
+        pytest.param(b"My answer, as text in a binary message.", ErrorCode.NOT_AUDIO, id="text"),
+        pytest.param(b"RIFF" + b"\x00" * 1_000, ErrorCode.NOT_AUDIO, id="a broken WAV"),
+        pytest.param(
+            bytes(limits.MAX_BINARY_FRAME + 2), ErrorCode.RECORDING_TOO_LONG, id="over 4 MiB"
+        ),
     ],
 )
 def test_invalid_recordings_are_rejected(room: RoomClient, data: bytes, code: str) -> None:
@@ -167,7 +169,7 @@ def test_a_stop_with_missing_frames_is_rejected(room: RoomClient) -> None:
         room.send(frame)
     room.send(wire.AudioStop(id="r", frames=len(sent)))
     failure = room.next(wire.Failure)
-    assert (failure.code, failure.id, failure.retryable) == ("frames_missing", "r", True)
+    assert (failure.code, failure.id, failure.retryable) == (ErrorCode.FRAMES_MISSING, "r", True)
     room.send(wire.AudioStart(id="r"))
     stored = room.wait_for(lambda m: isinstance(m, wire.AudioAck) and m.frame >= 19)
     assert stored == wire.AudioAck(id="r", frame=19)
@@ -197,7 +199,7 @@ def test_an_empty_recording_is_rejected(room: RoomClient) -> None:
     room.send(wire.AudioStart(id="r"))
     room.send(wire.AudioStop(id="r", frames=0))
     failure = room.next(wire.Failure)
-    assert (failure.code, failure.id) == ("empty_recording", "r")
+    assert (failure.code, failure.id) == (ErrorCode.EMPTY_RECORDING, "r")
     room.check_interview_continues()
 
 
@@ -218,7 +220,7 @@ def test_a_recording_that_is_too_long_is_rejected_once(room: RoomClient) -> None
     for number in range(14):  # minutes; ten are allowed
         room.send(codec.pack_frame(number, second))
     failure = room.next(wire.Failure)
-    assert (failure.code, failure.id) == ("recording_too_long", "r")
+    assert (failure.code, failure.id) == (ErrorCode.RECORDING_TOO_LONG, "r")
     assert failure.details == {"seconds": 600}
     room.send(wire.AudioCancel(id="r"))
     room.send(wire.GetAllMessages())

@@ -14,6 +14,7 @@ from prepserver.accounts.users import Users
 from prepserver.clock import SystemClock
 from prepserver.wire import protocol as wire
 from prepserver.wire import rest
+from prepserver.wire.error_codes import ErrorCode
 from tests.support.server import Reply, Server
 
 pytestmark = pytest.mark.e2e
@@ -78,7 +79,7 @@ def test_an_interview_is_created_read_renamed_listed_and_deleted(server: Server,
     assert isinstance(messages.body["messages"], list)
     deleted = server.request("DELETE", path, key=ada)
     assert (deleted.status, deleted.body) == (204, None)
-    assert_error(server.request("GET", path, key=ada), 404, "no_such_interview")
+    assert_error(server.request("GET", path, key=ada), 404, ErrorCode.NO_SUCH_INTERVIEW)
     listed = server.request("GET", "/api/interviews", key=ada).body["interviews"]
     assert id not in [view["id"] for view in listed]
 
@@ -108,7 +109,7 @@ def test_another_users_interview_is_not_found(
     path = f"/api/interviews/{interview}"
     foreign = server.request(method, f"{path}{below}", key=bob, body=body)
     unknown = server.request(method, f"/api/interviews/unknown{below}", key=bob, body=body)
-    assert_error(foreign, 404, "no_such_interview")
+    assert_error(foreign, 404, ErrorCode.NO_SUCH_INTERVIEW)
     assert foreign.body == unknown.body
     mine = server.request("GET", path, key=ada)
     assert (mine.status, mine.body["title"]) == (200, "Software Engineer")
@@ -122,7 +123,7 @@ def test_creating_with_another_users_id(server: Server, ada: str, bob: str, inte
     assert_error(
         server.request("GET", f"/api/interviews/{interview}/messages", key=bob),
         404,
-        "no_such_interview",
+        ErrorCode.NO_SUCH_INTERVIEW,
     )
 
 
@@ -133,12 +134,12 @@ def test_creating_with_another_users_id(server: Server, ada: str, bob: str, inte
 def test_requests_without_a_valid_credential(server: Server, path: str) -> None:
     """A request with no, an unknown or a foreign credential is rejected with 401."""
     foreign = Tokens(b"x" * 32, SystemClock()).issue("u").token
-    assert_error(server.request("GET", path), 401, "no_credential")
+    assert_error(server.request("GET", path), 401, ErrorCode.NO_CREDENTIAL)
     basic = server.request("GET", path, headers={"Authorization": "Basic YTpi"})
-    assert_error(basic, 401, "no_credential")
+    assert_error(basic, 401, ErrorCode.NO_CREDENTIAL)
     assert basic.headers["www-authenticate"] == "Bearer"
-    assert_error(server.request("GET", path, key="prep_0_0"), 401, "bad_access_key")
-    code = "bad_access_key" if path == "/auth/token" else "bad_token"
+    assert_error(server.request("GET", path, key="prep_0_0"), 401, ErrorCode.BAD_ACCESS_KEY)
+    code = ErrorCode.BAD_ACCESS_KEY if path == "/auth/token" else ErrorCode.BAD_TOKEN
     assert_error(server.request("GET", path, key=foreign), 401, code)
 
 
@@ -149,7 +150,7 @@ def test_a_token_cannot_issue_tokens(server: Server, ada: str) -> None:
     assert 0 < reply.body["expires_at"] - time.time() <= 300
     token = reply.body["token"]
     assert server.request("GET", "/api/interviews", key=token).status == 200
-    assert_error(server.request("GET", "/auth/token", key=token), 401, "bad_access_key")
+    assert_error(server.request("GET", "/auth/token", key=token), 401, ErrorCode.BAD_ACCESS_KEY)
 
 
 def test_expired_and_revoked_credentials(server: Server) -> None:
@@ -161,12 +162,14 @@ def test_expired_and_revoked_credentials(server: Server) -> None:
     assert server.request("GET", "/api/interviews", key=token).status == 200
     user = Tokens(key, SystemClock()).verify(token)
     expired = server.request("GET", "/api/interviews", key=old.issue(user).token)
-    assert_error(expired, 401, "token_expired")
+    assert_error(expired, 401, ErrorCode.TOKEN_EXPIRED)
     users = Users(server.data_dir / "users.sqlite", SystemClock())
     users.remove("mallory")
     users.close()
-    assert_error(server.request("GET", "/api/interviews", key=token), 401, "bad_token")
-    assert_error(server.request("GET", "/api/interviews", key=mallory), 401, "bad_access_key")
+    assert_error(server.request("GET", "/api/interviews", key=token), 401, ErrorCode.BAD_TOKEN)
+    assert_error(
+        server.request("GET", "/api/interviews", key=mallory), 401, ErrorCode.BAD_ACCESS_KEY
+    )
 
 
 class PastClock(SystemClock):
@@ -177,17 +180,17 @@ class PastClock(SystemClock):
 @pytest.mark.parametrize(
     ("data", "status", "code"),
     [
-        (b"{", 400, "bad_request"),
-        (b"", 400, "bad_request"),
-        (b"[]", 400, "bad_request"),
-        (b'{"role": 5}', 400, "bad_request"),
-        (b'{"role": ""}', 400, "bad_request"),
-        (b'{"type": "nonsense"}', 400, "bad_request"),
-        (b'{"questions": 0}', 400, "bad_request"),
-        (b'{"questions": 31}', 400, "bad_request"),
-        (b'{"questions": "five"}', 400, "bad_request"),
-        (b'{"id": "../../etc"}', 400, "bad_request"),
-        (b'{"resume": "' + b"x" * 32_001 + b'"}', 400, "bad_request"),
+        (b"{", 400, ErrorCode.BAD_REQUEST),
+        (b"", 400, ErrorCode.BAD_REQUEST),
+        (b"[]", 400, ErrorCode.BAD_REQUEST),
+        (b'{"role": 5}', 400, ErrorCode.BAD_REQUEST),
+        (b'{"role": ""}', 400, ErrorCode.BAD_REQUEST),
+        (b'{"type": "nonsense"}', 400, ErrorCode.BAD_REQUEST),
+        (b'{"questions": 0}', 400, ErrorCode.BAD_REQUEST),
+        (b'{"questions": 31}', 400, ErrorCode.BAD_REQUEST),
+        (b'{"questions": "five"}', 400, ErrorCode.BAD_REQUEST),
+        (b'{"id": "../../etc"}', 400, ErrorCode.BAD_REQUEST),
+        (b'{"resume": "' + b"x" * 32_001 + b'"}', 400, ErrorCode.BAD_REQUEST),
     ],
 )
 def test_invalid_bodies(server: Server, ada: str, data: bytes, status: int, code: str) -> None:
@@ -206,7 +209,7 @@ def test_an_oversized_body_is_rejected_early(server: Server, ada: str) -> None:
         with connection.getresponse() as response:
             body = json.loads(response.read())
             reply = Reply(response.status, body, {"content-type": response.headers["content-type"]})
-    assert_error(reply, 413, "request_too_large")
+    assert_error(reply, 413, ErrorCode.REQUEST_TOO_LARGE)
 
 
 def test_the_longest_documents_are_accepted(server: Server, ada: str) -> None:
@@ -218,12 +221,12 @@ def test_the_longest_documents_are_accepted(server: Server, ada: str) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "status", "code"),
     [
-        ("GET", "/nothing", 404, "not_found"),
-        ("GET", "/", 404, "not_found"),
-        ("PUT", "/api/interviews", 405, "method_not_allowed"),
-        ("POST", "/health/live", 405, "method_not_allowed"),
-        ("GET", "/parties/interview/x", 426, "not_websocket"),
-        ("GET", "/parties/x", 426, "not_websocket"),
+        ("GET", "/nothing", 404, ErrorCode.NOT_FOUND),
+        ("GET", "/", 404, ErrorCode.NOT_FOUND),
+        ("PUT", "/api/interviews", 405, ErrorCode.METHOD_NOT_ALLOWED),
+        ("POST", "/health/live", 405, ErrorCode.METHOD_NOT_ALLOWED),
+        ("GET", "/parties/interview/x", 426, ErrorCode.NOT_WEBSOCKET),
+        ("GET", "/parties/x", 426, ErrorCode.NOT_WEBSOCKET),
     ],
 )
 def test_unknown_paths_and_methods(
@@ -276,4 +279,6 @@ def test_responses_decode_as_their_structs(server: Server, ada: str, interview: 
         ("/health/live", rest.Health),
     ):
         msgspec.convert(server.request("GET", path, key=ada).body, kind)
-    assert_error(server.request("GET", "/api/interviews/x", key=ada), 404, "no_such_interview")
+    assert_error(
+        server.request("GET", "/api/interviews/x", key=ada), 404, ErrorCode.NO_SUCH_INTERVIEW
+    )

@@ -35,13 +35,13 @@ def test_bad_tokens_are_rejected_at_the_handshake(
     room = interview if party == "interview" else user
     head, body, _ = server.token(ada).split(".")
     for token, code in (
-        ("", "no_credential"),
-        ("rubbish", "bad_token"),
-        (Tokens(key, PastClock()).issue(user).token, "token_expired"),
-        (Tokens(b"x" * 32, SystemClock()).issue(user).token, "bad_token"),
-        (f"{head}.{body}.", "bad_token"),
-        (Tokens(key, SystemClock()).issue("nobody").token, "bad_token"),
-        (ada, "bad_token"),
+        ("", ErrorCode.NO_CREDENTIAL),
+        ("rubbish", ErrorCode.BAD_TOKEN),
+        (Tokens(key, PastClock()).issue(user).token, ErrorCode.TOKEN_EXPIRED),
+        (Tokens(b"x" * 32, SystemClock()).issue(user).token, ErrorCode.BAD_TOKEN),
+        (f"{head}.{body}.", ErrorCode.BAD_TOKEN),
+        (Tokens(key, SystemClock()).issue("nobody").token, ErrorCode.BAD_TOKEN),
+        (ada, ErrorCode.BAD_TOKEN),
     ):
         reply = rejected_handshake(server.room(party, room, token))
         assert reply.status == 401
@@ -141,7 +141,7 @@ def test_invalid_messages_are_rejected_by_id(room: RoomClient, message: str, id:
     """An invalid message receives an error with its id, and the interview continues."""
     room.send(message)
     failure = room.next(wire.Failure)
-    assert (failure.code, failure.id, failure.retryable) == ("bad_message", id, False)
+    assert (failure.code, failure.id, failure.retryable) == (ErrorCode.BAD_MESSAGE, id, False)
     assert failure.message
     room.check_interview_continues()
 
@@ -157,7 +157,7 @@ def test_an_empty_answer_is_rejected(room: RoomClient, text: str) -> None:
     """An empty answer is rejected, and the question stays open."""
     room.send(wire.UserMessage(text=text, id="m"))
     failure = room.next(wire.Failure)
-    assert (failure.code, failure.id) == ("empty_answer", "m")
+    assert (failure.code, failure.id) == (ErrorCode.EMPTY_ANSWER, "m")
     room.check_interview_continues()
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from prepserver.accounts.users import Users
 from prepserver.clock import SystemClock
+from prepserver.wire.error_codes import ErrorCode
 from tests.support.room_client import open_room
 from tests.support.server import Server
 
@@ -58,7 +59,7 @@ def test_statistics_and_metrics_need_an_administrator(watched: Server, eve: str,
     """Statistics and metrics are refused to anonymous callers and to ordinary users."""
     assert watched.request("GET", path).status == 401
     refused = watched.request("GET", path, key=eve)
-    assert (refused.status, refused.body["error"]["code"]) == (403, "not_an_administrator")
+    assert (refused.status, refused.body["error"]["code"]) == (403, ErrorCode.NOT_AN_ADMINISTRATOR)
     token = watched.token(eve)
     assert watched.request("GET", path, key=token).status == 403
 
@@ -76,7 +77,7 @@ def test_an_administrator_reads_statistics(watched: Server, eve: str, root: str)
         ("transcriber", "ready", 0),
     ]
     wrong = watched.request("GET", "/api/gateway/stats?since=always", key=root)
-    assert (wrong.status, wrong.body["error"]["code"]) == (400, "bad_span")
+    assert (wrong.status, wrong.body["error"]["code"]) == (400, ErrorCode.BAD_SPAN)
 
 
 def test_an_administrator_cannot_read_interviews(watched: Server, eve: str, root: str) -> None:

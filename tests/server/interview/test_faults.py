@@ -9,6 +9,7 @@ from prepserver.errors import StorageError
 from prepserver.interview.stubs import UserInterviewsStub
 from prepserver.wire import codec
 from prepserver.wire import protocol as wire
+from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import MessageKind, Phase
 from tests.server.interview.conversation import (
     LOUD,
@@ -56,7 +57,7 @@ async def test_an_answer_that_cannot_be_stored_is_rejected_and_can_be_resent(
             await client.send(answer("I measured it.", "mine"))
             rejection = await client.until(lambda m: isinstance(m, wire.Failure) and m.id == "mine")
             assert isinstance(rejection, wire.Failure)
-            assert (rejection.code, rejection.retryable) == ("storage", True)
+            assert (rejection.code, rejection.retryable) == (ErrorCode.STORAGE, True)
         assert not [m for m in client.messages if isinstance(m, wire.Accepted)]
         faults.repair()
         assert (await request_snapshot(client)).messages == before.messages

@@ -114,7 +114,7 @@ async def test_an_answer_during_a_turn_is_rejected(tmp_path: Path) -> None:
         client = await rooms.join(view.id)
         await client.send(answer("Too soon.", id="m1"))
         failure = await client.next(wire.Failure)
-    assert (failure.code, failure.id, failure.retryable) == ("busy", "m1", True)
+    assert (failure.code, failure.id, failure.retryable) == (ErrorCode.BUSY, "m1", True)
 
 
 @asynchronous
@@ -156,19 +156,22 @@ async def test_the_stored_rejections_are_limited(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("frame", "code"),
     [
-        ("{", "bad_message"),
-        ('{"type":"nonsense","id":"m1"}', "bad_message"),
-        ('{"type":"user.typing","x":' + "[" * 9_000 + "]" * 9_000 + "}", "bad_message"),
-        ('{"type":"user.message","id":"m1","text":7}', "bad_message"),
-        ('{"type":"user.message","id":"m1","text":" "}', "empty_answer"),
-        ('{"type":"message.edit","id":"m1","message_id":"x","text":"y"}', "no_such_message"),
-        ('{"type":"turn.stop","id":"m1"}', "nothing_to_stop"),
-        ('{"type":"turn.retry","id":"m1"}', "nothing_to_retry"),
-        ('{"type":"audio.stop","id":"r9","frames":1}', "no_such_recording"),
-        (b"", "empty_recording"),
-        (b"\x01", "not_audio"),
-        (b"%PDF-1.7 and so on", "not_audio"),
-        (b"just some plain text that is no sound", "not_audio"),
+        ("{", ErrorCode.BAD_MESSAGE),
+        ('{"type":"nonsense","id":"m1"}', ErrorCode.BAD_MESSAGE),
+        ('{"type":"user.typing","x":' + "[" * 9_000 + "]" * 9_000 + "}", ErrorCode.BAD_MESSAGE),
+        ('{"type":"user.message","id":"m1","text":7}', ErrorCode.BAD_MESSAGE),
+        ('{"type":"user.message","id":"m1","text":" "}', ErrorCode.EMPTY_ANSWER),
+        (
+            '{"type":"message.edit","id":"m1","message_id":"x","text":"y"}',
+            ErrorCode.NO_SUCH_MESSAGE,
+        ),
+        ('{"type":"turn.stop","id":"m1"}', ErrorCode.NOTHING_TO_STOP),
+        ('{"type":"turn.retry","id":"m1"}', ErrorCode.NOTHING_TO_RETRY),
+        ('{"type":"audio.stop","id":"r9","frames":1}', ErrorCode.NO_SUCH_RECORDING),
+        (b"", ErrorCode.EMPTY_RECORDING),
+        (b"\x01", ErrorCode.NOT_AUDIO),
+        (b"%PDF-1.7 and so on", ErrorCode.NOT_AUDIO),
+        (b"just some plain text that is no sound", ErrorCode.NOT_AUDIO),
     ],
     ids=str,
 )

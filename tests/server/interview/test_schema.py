@@ -15,6 +15,7 @@ from prepserver.interview.user_interviews import UserInterviews
 from prepserver.objects.storage import Storage
 from prepserver.wire import codec
 from prepserver.wire import protocol as wire
+from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import MessageKind, Phase
 from tests.server.interview.conversation import answer, request_snapshot
 from tests.server.interview.stored import (
@@ -202,7 +203,7 @@ async def test_an_interview_of_a_newer_version_is_rejected_unchanged(
     async with Rooms(tmp_path) as rooms:
         client = await rooms.join(name, party=party)
         failure = await client.next(wire.Failure)
-        assert (failure.code, failure.retryable) == ("schema_too_new", False)
+        assert (failure.code, failure.retryable) == (ErrorCode.SCHEMA_TOO_NEW, False)
         assert "Upgrade" in failure.message
         assert (await client.wait_closed()).code == 1011
     assert path.read_bytes() == content

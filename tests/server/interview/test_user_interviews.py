@@ -194,11 +194,11 @@ async def test_an_older_view_does_not_replace_a_newer_one(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("message", "code", "id"),
     [
-        ('{"type":"nonsense","id":"m1"}', "bad_message", "m1"),
-        ('{"type":"user.message","text":5,"id":"m2"}', "bad_message", "m2"),
-        ('{"type":"user.message","text":"hello","id":"m3"}', "bad_message", "m3"),
-        ("not json", "bad_message", ""),
-        (b"\x00\x01", "bad_message", ""),
+        ('{"type":"nonsense","id":"m1"}', ErrorCode.BAD_MESSAGE, "m1"),
+        ('{"type":"user.message","text":5,"id":"m2"}', ErrorCode.BAD_MESSAGE, "m2"),
+        ('{"type":"user.message","text":"hello","id":"m3"}', ErrorCode.BAD_MESSAGE, "m3"),
+        ("not json", ErrorCode.BAD_MESSAGE, ""),
+        (b"\x00\x01", ErrorCode.BAD_MESSAGE, ""),
     ],
 )
 @asynchronous

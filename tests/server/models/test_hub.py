@@ -14,6 +14,7 @@ from prepserver.errors import ModelError
 from prepserver.models.files import Progress
 from prepserver.models.pull import pull
 from prepserver.models.store import ModelStore
+from prepserver.wire.error_codes import ErrorCode
 from tests.server.models.builders import catalogue, code_of, gguf, hub_entry, sha256
 
 GOOD = gguf(bytes(range(256)) * 500, size=200_000)
@@ -191,7 +192,7 @@ def test_an_attempt_without_progress_fails_and_keeps_the_partial_file(
     partial.write_bytes(GOOD[:1000])
     with pytest.raises(ModelError, match="resumed") as error:
         pull(store, "tiny")
-    assert code_of(error) == "network"
+    assert code_of(error) == ErrorCode.NETWORK
     assert partial.read_bytes() == GOOD[:1000]
 
 
@@ -202,7 +203,7 @@ def test_a_file_with_a_wrong_hash_is_discarded(hub: HubServer, tmp_path: Path) -
     for _ in range(2):
         with pytest.raises(ModelError) as error:
             pull(store, "tiny")
-        assert code_of(error) == "model_hash"
+        assert code_of(error) == ErrorCode.MODEL_HASH
     assert ranges(hub) == ["bytes=0-", "bytes=0-"]
     assert not (store.root / "tiny.gguf").exists()
 
@@ -243,11 +244,11 @@ def test_the_token_is_not_sent_to_a_redirect_target(
 @pytest.mark.parametrize(
     ("refusal", "code", "remedy"),
     [
-        ((404, "RepoNotFound"), "model_not_on_hub", "models import"),
-        ((404, "EntryNotFound"), "model_not_on_hub", "models import"),
-        ((404, "RevisionNotFound"), "model_not_on_hub", "models import"),
-        ((403, "GatedRepo"), "model_gated", "HF_TOKEN"),
-        ((500, ""), "network", "Try again later"),
+        ((404, "RepoNotFound"), ErrorCode.MODEL_NOT_ON_HUB, "models import"),
+        ((404, "EntryNotFound"), ErrorCode.MODEL_NOT_ON_HUB, "models import"),
+        ((404, "RevisionNotFound"), ErrorCode.MODEL_NOT_ON_HUB, "models import"),
+        ((403, "GatedRepo"), ErrorCode.MODEL_GATED, "HF_TOKEN"),
+        ((500, ""), ErrorCode.NETWORK, "Try again later"),
     ],
 )
 def test_an_error_of_the_hub_names_a_remedy(
@@ -267,5 +268,5 @@ def test_an_unreachable_hub_is_a_network_error(
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(ModelError, match="HF_ENDPOINT") as error:
         pull(store_of(tmp_path), "tiny")
-    assert code_of(error) == "network"
+    assert code_of(error) == ErrorCode.NETWORK
     assert error.value.retryable

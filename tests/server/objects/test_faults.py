@@ -79,7 +79,11 @@ def _reset_fired() -> None:
 def assert_storage_error(error: pytest.ExceptionInfo[PrepServerError]) -> None:
     """Assert that a caller got the error for a failed disk."""
     assert isinstance(error.value, StorageError)
-    assert (error.value.code, error.value.status, error.value.retryable) == ("storage", 503, True)
+    assert (error.value.code, error.value.status, error.value.retryable) == (
+        ErrorCode.STORAGE,
+        503,
+        True,
+    )
 
 
 @pytest.mark.parametrize(("operation", "file", "fault"), COMMIT)
@@ -99,7 +103,7 @@ async def test_a_failed_commit_sends_nothing_and_stores_nothing(
             await sender.send(f"lost {number}")
             for client in (sender, other):
                 failure = await client.next(Failure)
-                assert (failure.code, failure.retryable) == ("storage", True)
+                assert (failure.code, failure.retryable) == (ErrorCode.STORAGE, True)
         with pytest.raises(PrepServerError) as caught:
             await registry.call(call_to(Note, "a", Note.add_and_tell, "lost as well"))
         assert_storage_error(caught)
@@ -157,7 +161,7 @@ async def test_a_room_that_cannot_be_opened_raises_a_typed_error(
         faults.fail(operation, registry.instance("Note", room).path.name)
         client = join(registry, Note, room, Connection("c"))
         failure = await client.next(Failure)
-        assert (failure.code, failure.retryable) == ("storage", True)
+        assert (failure.code, failure.retryable) == (ErrorCode.STORAGE, True)
         assert (await client.wait_closed()).code == 1011
         with pytest.raises(PrepServerError) as caught:
             await registry.call(call_to(Note, room, Note.notes))
@@ -364,7 +368,7 @@ async def test_a_damaged_file_affects_only_its_room(tmp_path: Path, damage: Any)
     async with start_registry(tmp_path, Note) as registry:
         with pytest.raises(PrepServerError) as caught:
             await registry.call(call_to(Note, "a", Note.notes))
-        assert (caught.value.code, caught.value.status) == ("storage", 503)
+        assert (caught.value.code, caught.value.status) == (ErrorCode.STORAGE, 503)
         client = join(registry, Note, "a", Connection("c"))
         await client.send("more")
         failure = await client.next(Failure)

@@ -12,6 +12,7 @@ from prepserver.accounts.rate_limits import RateLimiter
 from prepserver.accounts.users import Users
 from prepserver.errors import PrepServerError, StorageError
 from prepserver.storage.sqlite import CorruptDatabase, open_database, set_aside
+from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import Quota
 from tests.support.clock import ManualClock
 from tests.support.faults import Fault, Faults, Operation, disk_full, io_error
@@ -39,7 +40,11 @@ def limiter(folder: Path, clock: ManualClock, faults: Faults) -> RateLimiter:
 def assert_storage_error(error: pytest.ExceptionInfo[PrepServerError]) -> None:
     """Assert that a caller got the error for a failed disk."""
     assert isinstance(error.value, StorageError)
-    assert (error.value.code, error.value.status, error.value.retryable) == ("storage", 503, True)
+    assert (error.value.code, error.value.status, error.value.retryable) == (
+        ErrorCode.STORAGE,
+        503,
+        True,
+    )
 
 
 @pytest.mark.parametrize("reopened", [False, True], ids=["goes-on", "reopened"])

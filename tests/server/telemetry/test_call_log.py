@@ -68,7 +68,7 @@ async def test_a_record_is_read_back_unchanged(tmp_path: Path) -> None:
         compute=1.0,
         retries=2,
         shared="in_flight",
-        outcome="worker_died",
+        outcome=ErrorCode.WORKER_DIED,
         prompt="Warum?",
         reply="Darüm ✓",
     )

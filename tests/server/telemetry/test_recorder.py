@@ -124,7 +124,8 @@ async def test_retries_and_the_fallback_model_are_recorded() -> None:
 
 
 @pytest.mark.parametrize(
-    ("failure", "outcome"), [(DIED, "worker_died"), (ZeroDivisionError("a bug"), "internal")]
+    ("failure", "outcome"),
+    [(DIED, ErrorCode.WORKER_DIED), (ZeroDivisionError("a bug"), ErrorCode.INTERNAL)],
 )
 @asynchronous
 async def test_a_failed_call_records_its_error_and_costs_nothing(
@@ -188,7 +189,11 @@ async def test_a_rejected_request_reaches_no_model_and_is_recorded() -> None:
     with pytest.raises(RateLimited) as error:
         await harness.reply("r1")
     assert error.value.code == ErrorCode.BUDGET_SPENT
-    assert [record.outcome for record in harness.records] == ["ok", "rate_limited", "budget_spent"]
+    assert [record.outcome for record in harness.records] == [
+        "ok",
+        ErrorCode.RATE_LIMITED,
+        ErrorCode.BUDGET_SPENT,
+    ]
     assert len(harness.model.prompts) == 1
     await harness.gateway.close()
 

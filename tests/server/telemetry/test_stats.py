@@ -15,7 +15,7 @@ from prepserver.wire.error_codes import ErrorCode
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
 
-OUTCOMES = ("ok", "ok", "ok", "cancelled", "worker_died", "dropped")
+OUTCOMES = ("ok", "ok", "ok", "cancelled", ErrorCode.WORKER_DIED, "dropped")
 
 
 def random_records(seed: int, count: int, now: float) -> list[CallRecord]:
@@ -67,7 +67,7 @@ def expected_statistics(records: list[CallRecord], since: float) -> list[StatsLi
                 kind=kind,
                 purpose=purpose,
                 calls=len(group),
-                errors=sum(record.outcome == "worker_died" for record in group),
+                errors=sum(record.outcome == ErrorCode.WORKER_DIED for record in group),
                 cancelled=sum(record.outcome == "cancelled" for record in group),
                 dropped=sum(record.outcome == "dropped" for record in group),
                 retries=sum(record.retries for record in group),

@@ -138,7 +138,7 @@ def test_a_failed_request_leaves_the_engine_running() -> None:
             assert (caught.value.code, caught.value.retryable) == (ErrorCode.INFERENCE, False)
             with pytest.raises(InferenceError, match="broken") as caught:
                 await collect_texts(supervisor, "break")
-            assert (caught.value.code, caught.value.retryable) == ("inference", True)
+            assert (caught.value.code, caught.value.retryable) == (ErrorCode.INFERENCE, True)
             assert await collect_texts(supervisor, "say", "still here") == ["still here"]
             assert supervisor.pid == pid
 
@@ -200,7 +200,7 @@ def test_a_crash_fails_open_requests_and_the_next_one_restarts(verb: str, cause:
             assert received == ["first"]
             for failure in failures:
                 assert isinstance(failure, InferenceError)
-                assert (failure.code, failure.retryable) == ("worker_died", True)
+                assert (failure.code, failure.retryable) == (ErrorCode.WORKER_DIED, True)
                 assert cause in failure.message
             assert supervisor.pid is None
             assert await collect_texts(supervisor, "say", "again") == ["again"]
@@ -248,7 +248,7 @@ def test_a_stalled_engine_is_killed() -> None:
             clock.advance(1)
             with pytest.raises(InferenceError, match="500 s") as caught:
                 await anext(texts)
-            assert (caught.value.code, caught.value.retryable) == ("worker_died", True)
+            assert (caught.value.code, caught.value.retryable) == (ErrorCode.WORKER_DIED, True)
             assert has_exited(pid)
             assert await collect_texts(supervisor, "say", "again") == ["again"]
 
@@ -271,7 +271,8 @@ def test_a_load_failure_names_its_cause(options: EchoOptions, cause: str) -> Non
             for _ in range(2):
                 with pytest.raises(InferenceError, match=cause) as caught:
                     await supervisor.start()
-                assert (caught.value.code, caught.value.retryable) == ("model_not_loaded", False)
+                assert caught.value.code == ErrorCode.MODEL_NOT_LOADED
+                assert not caught.value.retryable
             assert supervisor.pid is None
             assert clock.sleeps == [0.1]
 
@@ -336,7 +337,7 @@ def test_close_ends_the_process_and_fails_later_requests() -> None:
             assert has_exited(pid)
             with pytest.raises(InferenceError) as caught:
                 await collect_texts(supervisor, "say", "no")
-            assert (caught.value.code, caught.value.retryable) == ("worker_closed", False)
+            assert (caught.value.code, caught.value.retryable) == (ErrorCode.WORKER_CLOSED, False)
 
     asyncio.run(scenario())
 

@@ -5,6 +5,7 @@ import pytest
 from prepserver.engines.llama.chat import ChatTemplate, ControlTokenEscaper
 from prepserver.engines.types import ChatTurn
 from prepserver.errors import InferenceError
+from prepserver.wire.error_codes import ErrorCode
 
 CHATML = (
     "{% for message in messages %}"
@@ -39,14 +40,14 @@ def test_a_rejected_chat_reports_the_templates_reason() -> None:
     rejecting = template("{{ raise_exception('System role not supported') }}")
     with pytest.raises(InferenceError, match="System role not supported") as caught:
         rejecting.render(TURNS)
-    assert (caught.value.code, caught.value.retryable) == ("bad_chat", False)
+    assert (caught.value.code, caught.value.retryable) == (ErrorCode.BAD_CHAT, False)
 
 
 def test_an_invalid_template_raises_an_inference_error() -> None:
     """A syntax error in the model's file does not escape as a Jinja exception."""
     with pytest.raises(InferenceError, match="template") as caught:
         template("{% for %}")
-    assert caught.value.code == "bad_chat"
+    assert caught.value.code == ErrorCode.BAD_CHAT
 
 
 @pytest.mark.parametrize(

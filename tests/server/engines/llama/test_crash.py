@@ -15,6 +15,7 @@ from prepserver.engines.llama.model import LlamaModel
 from prepserver.engines.llama.options import LlamaOptions
 from prepserver.engines.types import Prompt, TextDelta
 from prepserver.errors import InferenceError
+from prepserver.wire.error_codes import ErrorCode
 from tests.server.engines.llama.running import STARTER, generate, loaded_model
 
 pytestmark = pytest.mark.models
@@ -68,7 +69,9 @@ def test_a_killed_engine_costs_eight_conversations_one_retry(models_dir: Path) -
                 raise AssertionError("the reply ended before the kill")
 
             errors = await asyncio.gather(*map(interrupted, range(CONVERSATIONS)))
-            assert {(error.code, error.retryable) for error in errors} == {("worker_died", True)}
+            assert {(error.code, error.retryable) for error in errors} == {
+                (ErrorCode.WORKER_DIED, True)
+            }
             retried = await asyncio.gather(*(generate(model, prompt) for prompt in prompts))
             for number in range(CONVERSATIONS):
                 assert "".join(retried[number][0]) == "".join(undisturbed[number][0])
@@ -127,11 +130,16 @@ def check_mutations(starter: bytes, path: Path, numbers: range) -> None:
         code = "generated" if error is None else error.code
         outcomes[code] = outcomes.get(code, 0) + 1
         if error is not None:
-            assert error.retryable == (code == "worker_died")
-            assert code != "model_not_loaded" or str(path) in error.message, error.message
+            assert error.retryable == (code == ErrorCode.WORKER_DIED)
+            assert code != ErrorCode.MODEL_NOT_LOADED or str(path) in error.message, error.message
     print(outcomes)
-    assert set(outcomes) <= {"generated", "model_not_loaded", "worker_died", "decode_failed"}
-    assert outcomes["model_not_loaded"] >= len(numbers) / 3
+    assert set(outcomes) <= {
+        "generated",
+        ErrorCode.MODEL_NOT_LOADED,
+        ErrorCode.WORKER_DIED,
+        ErrorCode.DECODE_FAILED,
+    }
+    assert outcomes[ErrorCode.MODEL_NOT_LOADED] >= len(numbers) / 3
     assert peak_child_memory() <= max(before, MAX_MEMORY)
 
 

@@ -16,6 +16,7 @@ from prepserver.engines.llama.model import LlamaModel
 from prepserver.engines.llama.options import LlamaOptions
 from prepserver.engines.types import ChatTurn, Prompt
 from prepserver.errors import InferenceError
+from prepserver.wire.error_codes import ErrorCode
 from tests.server.engines.llama.running import generate, loaded_model, run
 
 pytestmark = pytest.mark.models
@@ -171,7 +172,7 @@ def test_an_invalid_grammar_is_rejected(models_dir: Path, prompt: Prompt) -> Non
         pid = model.pid
         with pytest.raises(InferenceError) as caught:
             await generate(model, prompt)
-        assert (caught.value.code, caught.value.retryable) == ("bad_grammar", False)
+        assert (caught.value.code, caught.value.retryable) == (ErrorCode.BAD_GRAMMAR, False)
         await generate(model, Prompt(text="One, two,", max_tokens=2))
         assert model.pid == pid
 
@@ -184,7 +185,7 @@ def test_a_prompt_beyond_the_context_is_rejected(models_dir: Path) -> None:
     async def scenario(model: LlamaModel) -> None:
         with pytest.raises(InferenceError) as caught:
             await generate(model, Prompt(text=" word" * 1_024))
-        assert (caught.value.code, caught.value.retryable) == ("context_overflow", False)
+        assert (caught.value.code, caught.value.retryable) == (ErrorCode.CONTEXT_OVERFLOW, False)
         assert caught.value.details == {"tokens": 1_024, "context": 1_024}
         _, usage = await generate(model, Prompt(text=" word" * 1_020, max_tokens=100))
         assert usage.prompt_tokens + usage.completion_tokens <= 1_024
@@ -270,7 +271,7 @@ def test_a_killed_engine_costs_one_retry(models_dir: Path) -> None:
         with pytest.raises(InferenceError) as caught:
             async for _ in reply:
                 pass
-        assert (caught.value.code, caught.value.retryable) == ("worker_died", True)
+        assert (caught.value.code, caught.value.retryable) == (ErrorCode.WORKER_DIED, True)
         deltas, _ = await generate(model, ASK)
         assert deltas
         assert model.pid not in (None, pid)
@@ -290,7 +291,8 @@ def test_an_unreadable_model_file_is_rejected(tmp_path: Path, content: bytes | N
         try:
             with pytest.raises(InferenceError, match=re.escape(str(path))) as caught:
                 await model.start()
-            assert (caught.value.code, caught.value.retryable) == ("model_not_loaded", False)
+            assert caught.value.code == ErrorCode.MODEL_NOT_LOADED
+            assert not caught.value.retryable
             assert model.pid is None
         finally:
             await model.close()

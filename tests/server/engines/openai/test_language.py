@@ -95,7 +95,7 @@ async def test_a_chat_with_prescribed_first_words_is_refused() -> None:
             new_model(FakeEndpoint(reply_response("x"))),
             msgspec.structs.replace(CHAT, opening="Well,"),
         )
-    assert (caught.value.code, caught.value.retryable) == ("bad_chat", False)
+    assert (caught.value.code, caught.value.retryable) == (ErrorCode.BAD_CHAT, False)
 
 
 @asynchronous
@@ -179,7 +179,7 @@ async def test_a_request_refused_in_every_dialect_fails() -> None:
             async for _ in model.generate(CHAT):
                 pass
     await model.close()
-    assert (caught.value.code, caught.value.retryable) == ("endpoint_refused", False)
+    assert (caught.value.code, caught.value.retryable) == (ErrorCode.ENDPOINT_REFUSED, False)
     assert ["top_k" in body for body in endpoint.bodies] == [True, False, False] * 2
 
 
@@ -229,22 +229,26 @@ async def test_a_stream_may_end_without_done() -> None:
 @pytest.mark.parametrize(
     ("pieces", "code", "retryable"),
     [
-        ([], "endpoint_cut", True),
-        ([DONE], "endpoint_cut", True),
-        ([delta("Half")], "endpoint_cut", True),
-        ([delta("Half"), DONE], "endpoint_cut", True),
-        ([delta("Half"), httpx.ReadError("reset")], "endpoint_cut", True),
-        ([delta("Half"), httpx.RemoteProtocolError("incomplete")], "endpoint_cut", True),
-        ([delta("Half"), httpx.ReadTimeout("silent")], "endpoint_timeout", True),
-        ([delta("Half"), event(b"{not json")], "bad_reply", True),
-        ([delta("Half"), event(b"[]")], "bad_reply", True),
-        ([event({"choices": "none"})], "bad_reply", True),
-        ([event({"choices": [{"delta": {"content": 5}}]})], "bad_reply", True),
-        ([b"<html>a page</html>"], "endpoint_cut", True),
-        ([delta("Half"), event({"error": {"message": "boom"}})], "endpoint_failed", True),
-        ([event({"error": {"code": "context_length_exceeded"}})], "context_overflow", False),
-        ([delta(None, "content_filter"), DONE], "reply_refused", False),
-        ([delta("x" * 10_000)] * 10, "bad_reply", True),
+        ([], ErrorCode.ENDPOINT_CUT, True),
+        ([DONE], ErrorCode.ENDPOINT_CUT, True),
+        ([delta("Half")], ErrorCode.ENDPOINT_CUT, True),
+        ([delta("Half"), DONE], ErrorCode.ENDPOINT_CUT, True),
+        ([delta("Half"), httpx.ReadError("reset")], ErrorCode.ENDPOINT_CUT, True),
+        ([delta("Half"), httpx.RemoteProtocolError("incomplete")], ErrorCode.ENDPOINT_CUT, True),
+        ([delta("Half"), httpx.ReadTimeout("silent")], ErrorCode.ENDPOINT_TIMEOUT, True),
+        ([delta("Half"), event(b"{not json")], ErrorCode.BAD_REPLY, True),
+        ([delta("Half"), event(b"[]")], ErrorCode.BAD_REPLY, True),
+        ([event({"choices": "none"})], ErrorCode.BAD_REPLY, True),
+        ([event({"choices": [{"delta": {"content": 5}}]})], ErrorCode.BAD_REPLY, True),
+        ([b"<html>a page</html>"], ErrorCode.ENDPOINT_CUT, True),
+        ([delta("Half"), event({"error": {"message": "boom"}})], ErrorCode.ENDPOINT_FAILED, True),
+        (
+            [event({"error": {"code": "context_length_exceeded"}})],
+            ErrorCode.CONTEXT_OVERFLOW,
+            False,
+        ),
+        ([delta(None, "content_filter"), DONE], ErrorCode.REPLY_REFUSED, False),
+        ([delta("x" * 10_000)] * 10, ErrorCode.BAD_REPLY, True),
     ],
 )
 @asynchronous
@@ -373,12 +377,12 @@ async def test_a_required_name_is_asked_for(response: httpx.Response) -> None:
     with pytest.raises(InferenceError, match="#") as caught:
         await model.start()
     await model.close()
-    assert (caught.value.code, caught.value.retryable) == ("model_not_loaded", False)
+    assert (caught.value.code, caught.value.retryable) == (ErrorCode.MODEL_NOT_LOADED, False)
 
 
 @pytest.mark.parametrize(
     ("status", "code", "retryable"),
-    [(401, "endpoint_unauthorized", False), (503, "endpoint_busy", True)],
+    [(401, ErrorCode.ENDPOINT_UNAUTHORIZED, False), (503, ErrorCode.ENDPOINT_BUSY, True)],
 )
 @asynchronous
 async def test_start_fails_if_the_endpoint_cannot_be_used(

@@ -149,7 +149,7 @@ async def test_a_reply_that_another_request_interrupts_is_an_error(peer: LlamaCp
                 async for _ in events:
                     pass
         await other
-    assert (caught.value.code, caught.value.retryable) == ("endpoint_cut", True)
+    assert (caught.value.code, caught.value.retryable) == (ErrorCode.ENDPOINT_CUT, True)
 
 
 @asynchronous
@@ -168,5 +168,5 @@ async def test_a_killed_server_gives_retryable_errors(models_dir: Path, tmp_path
                     pass
             with pytest.raises(InferenceError) as gone:
                 await generate(model, CHAT)
-    assert (cut.value.code, cut.value.retryable) == ("endpoint_cut", True)
-    assert (gone.value.code, gone.value.retryable) == ("endpoint_unreachable", True)
+    assert (cut.value.code, cut.value.retryable) == (ErrorCode.ENDPOINT_CUT, True)
+    assert (gone.value.code, gone.value.retryable) == (ErrorCode.ENDPOINT_UNREACHABLE, True)

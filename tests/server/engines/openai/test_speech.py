@@ -14,6 +14,7 @@ from prepserver.engines.openai.endpoint import Endpoint
 from prepserver.engines.openai.speech import OpenAISpeechModel
 from prepserver.engines.types import Transcription
 from prepserver.errors import InferenceError
+from prepserver.wire.error_codes import ErrorCode
 from tests.server.engines.openai.fake_endpoint import KEY, FakeEndpoint, error_response
 from tests.support.loop import asynchronous
 
@@ -126,20 +127,20 @@ async def test_an_invalid_recording_is_refused(pcm: bytes) -> None:
     """A recording that is empty or ends within a sample is refused."""
     with pytest.raises(InferenceError) as caught:
         await transcribe(endpoint_returning(RESPONSE), pcm)
-    assert (caught.value.code, caught.value.retryable) == ("bad_audio", False)
+    assert (caught.value.code, caught.value.retryable) == (ErrorCode.BAD_AUDIO, False)
 
 
 @pytest.mark.parametrize(
     ("response", "code", "retryable"),
     [
-        (httpx.Response(200, json={"words": []}), "bad_reply", True),
-        (httpx.Response(200, content=b"plain text"), "bad_reply", True),
-        (httpx.Response(200, json={"text": "a", "segments": [{}]}), "bad_reply", True),
-        (error_response(401), "endpoint_unauthorized", False),
-        (error_response(404), "model_not_found", False),
-        (error_response(413), "request_too_long", False),
-        (error_response(503), "endpoint_busy", True),
-        (error_response(400), "endpoint_refused", False),
+        (httpx.Response(200, json={"words": []}), ErrorCode.BAD_REPLY, True),
+        (httpx.Response(200, content=b"plain text"), ErrorCode.BAD_REPLY, True),
+        (httpx.Response(200, json={"text": "a", "segments": [{}]}), ErrorCode.BAD_REPLY, True),
+        (error_response(401), ErrorCode.ENDPOINT_UNAUTHORIZED, False),
+        (error_response(404), ErrorCode.MODEL_NOT_FOUND, False),
+        (error_response(413), ErrorCode.REQUEST_TOO_LONG, False),
+        (error_response(503), ErrorCode.ENDPOINT_BUSY, True),
+        (error_response(400), ErrorCode.ENDPOINT_REFUSED, False),
     ],
 )
 @asynchronous

@@ -354,7 +354,7 @@ def test_invalid_audio_fails_its_own_recording_only() -> None:
     other.send(speech(1, 3))
     other.stop()
     run_until_idle(engine)
-    assert (half_sample.failure.code, half_sample.failure.retryable) == ("bad_audio", False)
+    assert (half_sample.failure.code, half_sample.failure.retryable) == (ErrorCode.BAD_AUDIO, False)
     assert unknown.failure.code == ErrorCode.BAD_AUDIO
     assert other.transcription.text == text(1, 3)
 
@@ -366,7 +366,7 @@ def test_a_recording_over_half_an_hour_is_refused() -> None:
     for _ in range(31):
         speaker.send(silence(60))
     run_until_idle(engine)
-    assert (speaker.failure.code, speaker.failure.retryable) == ("request_too_long", False)
+    assert (speaker.failure.code, speaker.failure.retryable) == (ErrorCode.REQUEST_TOO_LONG, False)
 
 
 def test_a_failed_pass_fails_one_recording() -> None:
@@ -383,7 +383,7 @@ def test_a_failed_pass_fails_one_recording() -> None:
         speaker.send(speech(1, 3))
         speaker.stop()
     run_until_idle(engine)
-    assert (first.failure.code, first.failure.retryable) == ("transcription_failed", True)
+    assert (first.failure.code, first.failure.retryable) == (ErrorCode.TRANSCRIPTION_FAILED, True)
     assert second.transcription.text == text(1, 3)
 
 

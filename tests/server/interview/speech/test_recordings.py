@@ -111,7 +111,7 @@ def test_a_recording_that_grows_too_long_is_deleted(recordings: RecordingStore) 
     assert recordings.stored_pcm("r") == b""
     with pytest.raises(BadRequest) as caught:
         recordings.add_frame("r", 251, frame(251))
-    assert code_of(caught) == "no_such_recording"
+    assert code_of(caught) == ErrorCode.NO_SUCH_RECORDING
 
 
 def test_the_longest_recording_is_accepted(recordings: RecordingStore) -> None:
@@ -128,7 +128,7 @@ def test_a_frame_above_the_maximum_size_is_rejected(recordings: RecordingStore) 
     recordings.open("r")
     with pytest.raises(BadRequest) as caught:
         recordings.add_frame("r", 0, bytes(MAX_BINARY_FRAME + 2))
-    assert code_of(caught) == "bad_frame"
+    assert code_of(caught) == ErrorCode.BAD_FRAME
 
 
 @pytest.mark.parametrize("frames", [0, 1])
@@ -141,17 +141,17 @@ def test_a_recording_below_the_minimum_length_is_rejected(
         recordings.add_frame("r", number, frame(number))
     with pytest.raises(BadRequest) as caught:
         recordings.finish("r", frames)
-    assert code_of(caught) == "empty_recording"
+    assert code_of(caught) == ErrorCode.EMPTY_RECORDING
 
 
 def test_frames_without_a_start_are_rejected(recordings: RecordingStore) -> None:
     """So is finishing a recording that was never opened."""
     with pytest.raises(BadRequest) as caught:
         recordings.add_frame("r", 0, frame(0))
-    assert code_of(caught) == "no_such_recording"
+    assert code_of(caught) == ErrorCode.NO_SUCH_RECORDING
     with pytest.raises(BadRequest) as caught:
         recordings.finish("r", 0)
-    assert code_of(caught) == "no_such_recording"
+    assert code_of(caught) == ErrorCode.NO_SUCH_RECORDING
 
 
 def test_a_cancelled_recording_leaves_nothing(recordings: RecordingStore, storage: Storage) -> None:
@@ -168,7 +168,10 @@ def test_a_complete_recording_has_the_same_limits(recordings: RecordingStore) ->
     """It may be neither too short nor too long."""
     recordings.add_complete("w", bytes(BYTES_PER_SECOND))
     assert recordings.stored_pcm("w") == bytes(BYTES_PER_SECOND)
-    for size, code in ((100, "empty_recording"), (11 * BYTES_PER_SECOND, "recording_too_long")):
+    for size, code in (
+        (100, ErrorCode.EMPTY_RECORDING),
+        (11 * BYTES_PER_SECOND, ErrorCode.RECORDING_TOO_LONG),
+    ):
         with pytest.raises(BadRequest) as caught:
             recordings.add_complete("x", bytes(size))
         assert code_of(caught) == code
@@ -212,20 +215,20 @@ def test_a_truncated_wav_file_gives_whole_samples() -> None:
 @pytest.mark.parametrize(
     ("data", "code"),
     [
-        pytest.param(b"", "empty_recording", id="nothing"),
-        pytest.param(bytes(MAX_BINARY_FRAME + 1), "recording_too_long", id="too long"),
-        pytest.param(b"Dear interviewer, this is my answer.", "not_audio", id="text"),
-        pytest.param(b"%PDF-1.7\n" + bytes(1_000), "not_audio", id="PDF"),
-        pytest.param(b"\x89PNG\r\n\x1a\n" + bytes(1_000), "not_audio", id="PNG"),
-        pytest.param(b"OggS" + bytes(1_000), "not_audio", id="Ogg"),
-        pytest.param(b"fLaC" + bytes(1_000), "not_audio", id="FLAC"),
-        pytest.param(bytes(1_001), "not_audio", id="half a sample"),
-        pytest.param(b"RIFF", "not_audio", id="RIFF alone"),
-        pytest.param(b"RIFF\xff\xff\xff\xffAVI LIST", "not_audio", id="AVI"),
-        pytest.param(b"RIFF" + bytes(500), "not_audio", id="RIFF and zeros"),
-        pytest.param(wav(SPEECH, rate=44_100), "not_audio", id="44.1 kHz"),
-        pytest.param(wav(SPEECH, channels=2), "not_audio", id="stereo"),
-        pytest.param(wav(SPEECH, width=1), "not_audio", id="8 bits"),
+        pytest.param(b"", ErrorCode.EMPTY_RECORDING, id="nothing"),
+        pytest.param(bytes(MAX_BINARY_FRAME + 1), ErrorCode.RECORDING_TOO_LONG, id="too long"),
+        pytest.param(b"Dear interviewer, this is my answer.", ErrorCode.NOT_AUDIO, id="text"),
+        pytest.param(b"%PDF-1.7\n" + bytes(1_000), ErrorCode.NOT_AUDIO, id="PDF"),
+        pytest.param(b"\x89PNG\r\n\x1a\n" + bytes(1_000), ErrorCode.NOT_AUDIO, id="PNG"),
+        pytest.param(b"OggS" + bytes(1_000), ErrorCode.NOT_AUDIO, id="Ogg"),
+        pytest.param(b"fLaC" + bytes(1_000), ErrorCode.NOT_AUDIO, id="FLAC"),
+        pytest.param(bytes(1_001), ErrorCode.NOT_AUDIO, id="half a sample"),
+        pytest.param(b"RIFF", ErrorCode.NOT_AUDIO, id="RIFF alone"),
+        pytest.param(b"RIFF\xff\xff\xff\xffAVI LIST", ErrorCode.NOT_AUDIO, id="AVI"),
+        pytest.param(b"RIFF" + bytes(500), ErrorCode.NOT_AUDIO, id="RIFF and zeros"),
+        pytest.param(wav(SPEECH, rate=44_100), ErrorCode.NOT_AUDIO, id="44.1 kHz"),
+        pytest.param(wav(SPEECH, channels=2), ErrorCode.NOT_AUDIO, id="stereo"),
+        pytest.param(wav(SPEECH, width=1), ErrorCode.NOT_AUDIO, id="8 bits"),
     ],
 )
 def test_data_that_is_no_recording_is_rejected(data: bytes, code: str) -> None:

@@ -117,7 +117,7 @@ async def test_a_recording_that_is_too_long_is_rejected_once(tmp_path: Path) -> 
         await client.send(answer("Shorter."))
         await client.next_message(MessageKind.QUESTION)
     failures = [m for m in client.messages if isinstance(m, wire.Failure)]
-    assert [(f.code, f.id) for f in failures] == [("recording_too_long", "r1")]
+    assert [(f.code, f.id) for f in failures] == [(ErrorCode.RECORDING_TOO_LONG, "r1")]
 
 
 @asynchronous
@@ -131,7 +131,7 @@ async def test_abandoned_recordings_are_replaced(tmp_path: Path) -> None:
             await speaker.next(wire.AudioAck)
         await speakers[4].send(wire.AudioStart(id="r4"))
         failure = await speakers[4].next(wire.Failure)
-        assert (failure.code, failure.id) == ("too_many_recordings", "r4")
+        assert (failure.code, failure.id) == (ErrorCode.TOO_MANY_RECORDINGS, "r4")
         await speakers[4].send(codec.pack_frame(0, LOUD))
         await speakers[3].leave()
         await speakers[4].send(wire.AudioStart(id="r4"))

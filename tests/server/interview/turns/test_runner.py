@@ -315,7 +315,7 @@ async def test_a_turn_waits_before_it_retries_busy_models(
     times, posted = await restart_times(tmp_path, before=before, busy=100)
     assert times == pytest.approx(expected)
     assert isinstance(posted[-1], TurnFailed)
-    assert (posted[-1].error.code, posted[-1].error.retryable) == ("overloaded", True)
+    assert (posted[-1].error.code, posted[-1].error.retryable) == (ErrorCode.OVERLOADED, True)
 
 
 @asynchronous
