@@ -1,8 +1,8 @@
-// One visit to a room with partysocket as it comes from the registry.
+// One visit to a room with an unmodified partysocket.
 //
-// The first line of standard input says where: {"host", "room", "key"}. Each later line is sent as
-// it is. Every message that arrives goes to standard output as a line, and so does what becomes of
-// the connection: {"event": "open" | "close", "id", "code"}.
+// The first line of standard input is {"host", "room", "key"}. Each later line is sent unchanged.
+// Every message received is printed as a line, and so are changes of the connection:
+// {"event": "open" | "close", "id", "code"}.
 import { createInterface } from "node:readline";
 import { PartySocket } from "partysocket";
 import WebSocket from "ws";
