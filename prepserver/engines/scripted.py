@@ -44,7 +44,7 @@ class ScriptedLanguageModel:
     """Streams a canned reply that suits the prompt's purpose, word by word."""
 
     def __init__(self, clock: Clock, *, delay: float = 0.0, words: int = 0) -> None:
-        """`delay` is the pause before each word in seconds, `words` the least words of a hint."""
+        """`delay` is the pause before each word in seconds, `words` a hint's minimum length."""
         self._clock = clock
         self._delay = delay
         self._min_words = words

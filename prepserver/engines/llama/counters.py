@@ -30,7 +30,7 @@ class EngineCounters:
         self._recent_seconds = 0.0
 
     def record_start(self, job: Job) -> None:
-        """Count the tokens of a prompt that has got its slot."""
+        """Count the prompt tokens of a job that was given a slot."""
         self._prompt_tokens += len(job.prompt_tokens)
         self._cached_tokens += job.cached
 

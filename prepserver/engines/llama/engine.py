@@ -187,7 +187,7 @@ class LlamaEngine:
         waited = self._clock.monotonic() - job.arrived_at
         if (
             not idle
-            # Reserve the last slot for answers.
+            # Reserve the last slot for answers, until the job has waited long enough.
             or (idle == 1 < self._native.n_slots and waited < PRIORITY_AGING[job.priority])
             # A prefill is useful only in its conversation's own slot.
             or (job.is_prefill and own is not None and own.busy)

@@ -68,8 +68,8 @@ def model_identity(model: Path, *parts: str) -> str:
 class KvStore:
     """A folder of offloaded conversations, in files that only their owner can read.
 
-    File names are hashes of conversation names. A full or failing disk disables offloading but
-    raises nothing.
+    File names are hashes of conversation names. Disk errors are not raised: the state is lost and
+    has to be recomputed.
     """
 
     def __init__(self, folder: Path | None, identity: str, limit: int) -> None:

@@ -43,7 +43,7 @@ class LlamaModel:
         ready_timeout: float = 300.0,
         stall_timeout: float = 120.0,
     ) -> None:
-        """The timeouts are those of `EngineSupervisor`."""
+        """The timeouts are passed to `EngineSupervisor`."""
         self._supervisor = EngineSupervisor(
             (sys.executable, "-P", "-m", "prepserver.engines.llama"),
             name="language model",

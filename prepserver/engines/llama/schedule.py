@@ -1,8 +1,8 @@
 """Scheduling: which tokens are computed next when several prompts share one model.
 
-Each step computes one token of every reply, and as much of the pending prompts as fits into a time
-that does not visibly stall a stream. The prompt that has waited longest goes first; priority aging
-makes speculative prompts count as later arrivals.
+Each step computes one token of every reply, and as many tokens of the pending prompts as possible
+without visibly stalling a stream. The prompt that has waited longest goes first, except that
+reviews and prefills count as later arrivals (priority aging).
 
 The module is pure: it computes nothing, reads no clock, and does not import the native library.
 """
