@@ -99,8 +99,8 @@ def errors_page() -> str:
     lines += ["| --- | --- | --- | --- |"]
     for cls in sorted((getattr(errors, name) for name in errors.__all__), key=lambda e: e.status):
         retryable = "yes" if cls.default_retryable else "no"
-        meaning = table_cell(cls.__doc__)
-        lines.append(f"| {cls.status} | `{cls.default_code}` | {retryable} | {meaning} |")
+        default = f"`{cls.default_code}`" if "default_code" in vars(cls) else ""
+        lines.append(f"| {cls.status} | {default} | {retryable} | {table_cell(cls.__doc__)} |")
     lines += [
         "\n## Codes\n",
         "The status is that of a REST response or of a rejected handshake; a message in a room"

@@ -16,7 +16,9 @@ SOURCE = Path(errors.__file__).parent
 def http_statuses() -> dict[ErrorCode, int]:
     """Return the status of the error class that each code is raised with."""
     classes = {name: getattr(errors, name) for name in errors.__all__}
-    found = {cls.default_code: cls.status for cls in classes.values()}
+    found = {
+        cls.default_code: cls.status for cls in classes.values() if "default_code" in vars(cls)
+    }
     classes[UpgradeRequired.__name__] = UpgradeRequired
     found |= {code: status for status, code in FRAMEWORK_CODES.items()}
     for path in SOURCE.rglob("*.py"):

@@ -2,19 +2,19 @@
 
     PrepServerError            500  internal
     ├── BadRequest             400  bad_request
-    ├── Unauthorized           401  unauthorized
-    ├── Forbidden              403  forbidden
+    ├── Unauthorized           401
+    ├── Forbidden              403
     ├── NotFound               404  not_found
     │   └── ModelNotFound      404  model_not_found
-    ├── Conflict               409  conflict
-    ├── InterviewError         422  interview
+    ├── Conflict               409
+    ├── InterviewError         422
     ├── RateLimited            429  rate_limited
     ├── InferenceError         503  inference
     ├── StorageError           503  storage
-    └── ModelError             500  model
+    └── ModelError             500
 
-Each carries a stable `code` (the class has a default, a raise may give a more specific one), a
-sentence that a person can act on, and a flag that tells a client to try again.
+Each carries a stable `code`, a sentence that a person can act on, and a flag that tells a client to
+try again. Classes without a default code in this table require one where they are raised.
 """
 
 from typing import Any, ClassVar
@@ -68,6 +68,20 @@ class PrepServerError(Exception):
         }
 
 
+class _CodedError(PrepServerError):
+    """Base class of errors without a default code."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: ErrorCode,
+        retryable: bool | None = None,
+        details: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(message, code=code, retryable=retryable, details=details)
+
+
 class BadRequest(PrepServerError):
     """The request is malformed or exceeds a limit."""
 
@@ -75,17 +89,15 @@ class BadRequest(PrepServerError):
     status = 400
 
 
-class Unauthorized(PrepServerError):
+class Unauthorized(_CodedError):
     """The request carries no valid credential."""
 
-    default_code = ErrorCode.UNAUTHORIZED
     status = 401
 
 
-class Forbidden(PrepServerError):
+class Forbidden(_CodedError):
     """The caller is authenticated, but lacks the permission."""
 
-    default_code = ErrorCode.FORBIDDEN
     status = 403
 
 
@@ -102,17 +114,15 @@ class ModelNotFound(NotFound):
     default_code = ErrorCode.MODEL_NOT_FOUND
 
 
-class Conflict(PrepServerError):
+class Conflict(_CodedError):
     """The request is valid, but the current state does not allow it."""
 
-    default_code = ErrorCode.CONFLICT
     status = 409
 
 
-class InterviewError(PrepServerError):
+class InterviewError(_CodedError):
     """The interview cannot take this step."""
 
-    default_code = ErrorCode.INTERVIEW
     status = 422
 
 
@@ -140,7 +150,5 @@ class StorageError(PrepServerError):
     default_retryable = True
 
 
-class ModelError(PrepServerError):
+class ModelError(_CodedError):
     """A model file could not be fetched, converted, verified or stored."""
-
-    default_code = ErrorCode.MODEL

@@ -18,7 +18,6 @@ FRAMEWORK_CODES = {
     404: ErrorCode.NOT_FOUND,
     405: ErrorCode.METHOD_NOT_ALLOWED,
     413: ErrorCode.REQUEST_TOO_LARGE,
-    415: ErrorCode.UNSUPPORTED_MEDIA_TYPE,
 }
 """Error codes of the statuses that Litestar itself raises; other 4xx become `bad_request`."""
 

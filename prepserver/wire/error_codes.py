@@ -20,14 +20,10 @@ class ErrorCode(enum.StrEnum):
     """The path exists, but not for this HTTP method."""
     REQUEST_TOO_LARGE = "request_too_large"
     """The request body exceeds the size limit."""
-    UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
-    """The request body is not JSON."""
     BAD_SPAN = "bad_span"
     """The time span is invalid; valid ones are `30m`, `24h` and `7d`."""
     NOT_FOUND = "not_found"
     """The path or object does not exist, or belongs to another user."""
-    CONFLICT = "conflict"
-    """The request is valid, but the current state does not allow it."""
     INTERNAL = "internal"
     """The server failed unexpectedly; everything that it acknowledged is safe."""
     STORAGE = "storage"
@@ -39,8 +35,6 @@ class ErrorCode(enum.StrEnum):
 
     # --- Authentication -----------------------------------------------------------------------
 
-    UNAUTHORIZED = "unauthorized"
-    """The request carries no valid credential."""
     NO_CREDENTIAL = "no_credential"
     """The request carries neither an access key nor a token."""
     BAD_ACCESS_KEY = "bad_access_key"
@@ -50,8 +44,6 @@ class ErrorCode(enum.StrEnum):
     """The token was not issued by this server, or its user was removed."""
     TOKEN_EXPIRED = "token_expired"
     """The token has expired; request a new one."""
-    FORBIDDEN = "forbidden"
-    """The caller is authenticated, but lacks the permission."""
     NOT_AN_ADMINISTRATOR = "not_an_administrator"
     """The page is for administrators only."""
     RATE_LIMITED = "rate_limited"
@@ -76,8 +68,6 @@ class ErrorCode(enum.StrEnum):
 
     # --- Interviews ---------------------------------------------------------------------------
 
-    INTERVIEW = "interview"
-    """The interview cannot take this step."""
     NO_SUCH_INTERVIEW = "no_such_interview"
     """The user has no interview with this id."""
     NO_SUCH_MESSAGE = "no_such_message"
@@ -186,8 +176,6 @@ class ErrorCode(enum.StrEnum):
 
     # --- Model files --------------------------------------------------------------------------
 
-    MODEL = "model"
-    """A model file could not be fetched, converted, verified or stored."""
     MODEL_NOT_FOUND = "model_not_found"
     """The model is unknown or not installed."""
     MODEL_DAMAGED = "model_damaged"

@@ -17,6 +17,7 @@ from prepserver.objects.object import DurableObject
 from prepserver.objects.registry import Registry
 from prepserver.wire import codec
 from prepserver.wire import protocol as wire
+from prepserver.wire.error_codes import ErrorCode
 from tests.support.clock import ManualClock
 from tests.support.fake_transport import FakeTransport
 from tests.support.objects import call_to, start_registry
@@ -59,7 +60,7 @@ class EchoServer:
     async def admit(self, target: str) -> tuple[Connection, Instance]:
         await self.admitting.wait()
         if "forbidden" in target:
-            raise Forbidden("Not yours.")
+            raise Forbidden("Not yours.", code=ErrorCode.NOT_YOUR_ROOM)
         connection = Connection(f"c{len(self.connections)}")
         self.connections.append(connection)
         return connection, self.registry.connect("EchoRoom", "a", connection)

@@ -149,11 +149,11 @@ def test_token_request_of_a_room_is_not_retried() -> None:
 @pytest.mark.parametrize(
     ("response", "error", "exit_code"),
     [
-        (error_response(401, ErrorCode.UNAUTHORIZED), NotAuthorised, 4),
+        (error_response(401, ErrorCode.BAD_ACCESS_KEY), NotAuthorised, 4),
         (httpx.Response(401, text="who?"), NotAuthorised, 4),
-        (error_response(403, ErrorCode.FORBIDDEN), NotFound, 2),
+        (error_response(403, ErrorCode.NOT_AN_ADMINISTRATOR), NotFound, 2),
         (error_response(404, ErrorCode.NOT_FOUND), NotFound, 2),
-        (error_response(422, ErrorCode.INTERVIEW), RequestRefused, 2),
+        (error_response(409, ErrorCode.BEING_REMOVED), RequestRefused, 2),
         (error_response(429, ErrorCode.RATE_LIMITED, reset=0.0), RateLimited, 5),
         (error_response(429, ErrorCode.BUDGET_SPENT, reset=0.0), RateLimited, 5),
         (error_response(500, ErrorCode.INTERNAL), ServerUnreachable, 3),

@@ -114,5 +114,6 @@ def test_a_short_signing_key_is_rejected(tmp_path: Path) -> None:
     """A signing key that is too short is rejected, since it would be guessable."""
     path = tmp_path / "signing.key"
     path.write_bytes(b"short")
-    with pytest.raises(Unauthorized, match=r"signing\.key"):
+    with pytest.raises(Unauthorized, match=r"signing\.key") as error:
         load_signing_key(path)
+    assert error.value.code == ErrorCode.BAD_SIGNING_KEY

@@ -126,6 +126,22 @@ async def test_a_computation_is_cancelled_when_its_last_reader_leaves() -> None:
 
 
 @asynchronous
+async def test_a_reader_that_begins_after_the_cancellation_gets_an_error() -> None:
+    """An opened reply that is not yet read does not keep the computation alive."""
+    clock = ManualClock()
+    harness = CacheHarness(clock)
+    first = harness.start_reader()
+    await clock.advance(0)
+    late = harness.open_reply()
+    first.cancel()
+    await asyncio.wait([first])
+    with pytest.raises(InferenceError) as error:
+        await read_text(late)
+    assert error.value.code == ErrorCode.GIVEN_UP
+    assert error.value.retryable
+
+
+@asynchronous
 async def test_a_failure_reaches_every_reader_and_is_not_cached() -> None:
     """Each reader gets its own copy of the error, and the next request computes again."""
     clock = ManualClock()

@@ -71,13 +71,14 @@ def test_another_users_rooms_are_rejected_at_the_handshake(
     hers = Tokens(load_signing_key(server.data_dir / "signing.key"), SystemClock()).verify(
         server.token(ada)
     )
-    assert rejected_handshake(server.room("user-interviews", hers, token)).status == 403
+    reply = rejected_handshake(server.room("user-interviews", hers, token))
+    assert (reply.status, reply.body["error"]["code"]) == (403, ErrorCode.NOT_YOUR_ROOM)
 
 
 def test_an_unknown_party_is_rejected_at_the_handshake(server: Server, ada: str) -> None:
     """An unknown party is not found, and the error lists the valid ones."""
     reply = rejected_handshake(server.room("poker", "x", server.token(ada)))
-    assert reply.status == 404
+    assert (reply.status, reply.body["error"]["code"]) == (404, ErrorCode.NO_SUCH_PARTY)
     assert "user-interviews" in reply.body["error"]["message"]
 
 

@@ -324,4 +324,4 @@ async def test_shutdown_shortens_the_close_timeout(tmp_path: Path) -> None:
 
 
 async def _reject(target: str) -> tuple[Connection, Instance]:
-    raise Forbidden("Rejected.")
+    raise Forbidden("Rejected.", code=ErrorCode.NOT_YOUR_ROOM)

@@ -118,6 +118,20 @@ async def test_an_answer_during_a_turn_is_rejected(tmp_path: Path) -> None:
 
 
 @asynchronous
+async def test_an_answer_without_a_question_is_rejected(tmp_path: Path) -> None:
+    """Once the first turn was stopped, no question is open."""
+    clock = ManualClock()
+    async with Rooms(tmp_path, clock=clock, delay=1.0) as rooms:
+        view = await rooms.create()
+        client = await rooms.join(view.id)
+        await client.send(wire.TurnStop(id="s1"))
+        await client.wait_for_phase(Phase.IDLE)
+        await client.send(answer("An answer to nothing.", id="m1"))
+        failure = await client.next(wire.Failure)
+    assert (failure.code, failure.id) == (ErrorCode.NO_QUESTION, "m1")
+
+
+@asynchronous
 async def test_a_rejected_message_is_rejected_again(tmp_path: Path) -> None:
     """An answer that came too early does not become the answer to a later question when the client
     resends it, even after a restart."""

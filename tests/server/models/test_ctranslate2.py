@@ -8,7 +8,14 @@ import pytest
 
 from prepserver.errors import ModelError
 from prepserver.models.ctranslate2 import VariableFile
-from tests.server.models.builders import Variables, encode_string, model_bin, whisper_variables
+from prepserver.wire.error_codes import ErrorCode
+from tests.server.models.builders import (
+    Variables,
+    code_of,
+    encode_string,
+    model_bin,
+    whisper_variables,
+)
 
 MATRIX = np.arange(12, dtype=np.float16).reshape(4, 3)
 
@@ -55,8 +62,9 @@ def test_truncation_at_any_byte_is_detected(path: Path) -> None:
     whole = model_bin({"m": MATRIX, "n": 1})
     for length in range(len(whole)):
         path.write_bytes(whole[:length])
-        with pytest.raises(ModelError, match=r"model\.bin is not a valid CTranslate2 model"):
+        with pytest.raises(ModelError, match=r"model\.bin") as error:
             VariableFile(path)
+        assert code_of(error) == ErrorCode.MODEL_CONVERSION
 
 
 @pytest.mark.parametrize(

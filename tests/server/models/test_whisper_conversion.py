@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from prepserver.errors import ModelError
 from prepserver.models.mel import filter_bank
 from prepserver.models.whisper_conversion import convert, read_vocabulary
+from prepserver.wire.error_codes import ErrorCode
 from tests.server.models.builders import (
     STATE,
     Variables,
+    code_of,
     model_bin,
     tokenizer_json,
     whisper_variables,
@@ -182,14 +184,16 @@ def test_an_invalid_whisper_model_is_rejected(
     tmp_path: Path, variables: Variables, why: str
 ) -> None:
     """Missing, unknown and misshapen tensors are named in the error."""
-    with pytest.raises(ModelError, match=why):
+    with pytest.raises(ModelError, match=why) as error:
         converted(tmp_path, variables)
+    assert code_of(error) == ErrorCode.MODEL_CONVERSION
 
 
 def test_another_architecture_is_rejected(tmp_path: Path) -> None:
     """CTranslate2 also stores translation models."""
-    with pytest.raises(ModelError, match="TransformerSpec, not a Whisper"):
+    with pytest.raises(ModelError, match="TransformerSpec") as error:
         converted(tmp_path, whisper_variables(), specification="TransformerSpec")
+    assert code_of(error) == ErrorCode.MODEL_CONVERSION
 
 
 @pytest.mark.parametrize(

@@ -284,8 +284,9 @@ async def test_text_is_logged_only_on_request(tmp_path: Path, keep: bool) -> Non
 )
 def test_metadata_beyond_its_limits_is_rejected(metadata: dict[str, str]) -> None:
     """A call accepts five pairs of two hundred characters, and no more."""
-    with pytest.raises(BadRequest):
+    with pytest.raises(BadRequest) as error:
         Call(purpose="question", user="u", interview="i", request="r", metadata=metadata)
+    assert error.value.code == ErrorCode.BAD_METADATA
     longest = {f"{n}" * 200: "v" * 200 for n in range(5)}
     Call(purpose="question", user="u", interview="i", request="r", metadata=longest)
 

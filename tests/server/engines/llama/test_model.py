@@ -5,6 +5,8 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 from contextlib import aclosing
 from pathlib import Path
@@ -17,7 +19,7 @@ from prepserver.engines.llama.options import LlamaOptions
 from prepserver.engines.types import ChatTurn, Prompt
 from prepserver.errors import InferenceError
 from prepserver.wire.error_codes import ErrorCode
-from tests.server.engines.llama.running import generate, loaded_model, run
+from tests.server.engines.llama.running import STARTER, generate, loaded_model, run
 
 pytestmark = pytest.mark.models
 
@@ -277,6 +279,32 @@ def test_a_killed_engine_costs_one_retry(models_dir: Path) -> None:
         assert model.pid not in (None, pid)
 
     run(models_dir, scenario)
+
+
+DECODE_AN_UNKNOWN_SLOT = """
+import sys
+from prepserver.engines.llama.native import BatchTokens, LlamaContext
+from prepserver.engines.llama.options import LlamaOptions
+from prepserver.errors import InferenceError
+
+context = LlamaContext(LlamaOptions(path=sys.argv[1], n_ctx=256, parallel=1))
+unknown = BatchTokens(slot=context.n_slots, position=0, tokens=[1], wants_logits=True)
+try:
+    context.decode([unknown])
+except InferenceError as error:
+    print(error.code, error.retryable)
+"""
+"""A program that decodes a batch which llama.cpp rejects."""
+
+
+def test_a_rejected_batch_raises_decode_failed(models_dir: Path) -> None:
+    """An error code of llama.cpp becomes a retryable error."""
+    done = subprocess.run(
+        [sys.executable, "-c", DECODE_AN_UNKNOWN_SLOT, str(models_dir / STARTER)],
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.split() == [ErrorCode.DECODE_FAILED, "True"], done.stderr
 
 
 @pytest.mark.parametrize("content", [None, b"", b"this is not a model", b"GGUF\x03\0\0\0"])

@@ -1,12 +1,16 @@
 """Live transcription of answers, with captions."""
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable
 from pathlib import Path
+
+import pytest
 
 from prepserver.engines.scripted import ScriptedSpeechModel
 from prepserver.engines.types import PartialTranscript, Transcription
 from prepserver.errors import InferenceError
-from prepserver.interview.speech.live_transcription import AUDIO_TIMEOUT
+from prepserver.gateway.gateway import Call
+from prepserver.interview.speech.live_transcription import AUDIO_TIMEOUT, LiveTranscription
 from prepserver.interview.stubs import InterviewStub
 from prepserver.wire import codec
 from prepserver.wire import protocol as wire
@@ -185,6 +189,22 @@ async def test_a_cancelled_recording_gets_no_more_captions(tmp_path: Path) -> No
         assert (await client.next_message(MessageKind.ANSWER)).text.startswith(
             "I spoke for 1.0 seconds"
         )
+
+
+@asynchronous
+async def test_a_cancelled_live_transcription_has_an_error_as_its_result(tmp_path: Path) -> None:
+    """A turn that waits for the transcription receives `not_heard`."""
+    clock = ManualClock()
+    async with Rooms(tmp_path, clock=clock) as rooms:
+        live = LiveTranscription("r1", clock)
+        call = Call(purpose="answer", user="user-1", interview="i", request="i/r1")
+        running = asyncio.create_task(live.run(rooms.gateway, call, "", lambda _: None))
+        live.feed(LOUD)
+        await rooms.advance(1)
+        running.cancel()
+        with pytest.raises(InferenceError) as error:
+            await live.result
+        assert error.value.code == ErrorCode.NOT_HEARD
 
 
 @asynchronous

@@ -203,6 +203,15 @@ async def test_a_prompt_that_does_not_fit_falls_back_to_the_bank(tmp_path: Path)
     assert posted[-1].source is Source.BANK
 
 
+@asynchronous
+async def test_a_closing_without_text_fails_the_turn(tmp_path: Path) -> None:
+    """A closing has no replacement in the bank, so three empty replies fail the turn."""
+    posted, model = await run_work(work(Step.CLOSING), [[" "]], tmp_path)
+    assert len(model.prompts) == 3
+    assert isinstance(posted[-1], TurnFailed)
+    assert posted[-1].error.code == ErrorCode.NO_REPLY
+
+
 @pytest.mark.parametrize(
     "bad",
     [QUESTION, "I would say yes.", "Why?", "One? And two more of them?"],
