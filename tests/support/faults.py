@@ -1,4 +1,4 @@
-"""A file system that fails on demand: disk_full and io_error disks, at any step of SQLite's work.
+"""A file system that fails on demand: full and broken disks, at any step of SQLite's work.
 
 A fault replaces the system call, before it has any effect; SQLite and everything above it are real.
 In one respect the faults are stricter than reality: SQLite ignores a failure while it moves the

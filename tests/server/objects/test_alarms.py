@@ -382,7 +382,7 @@ def test_the_index_is_trusted_if_nothing_can_be_lost(
     tmp_path: Path, closed: bool, before: str, after: str, complete: bool
 ) -> None:
     """Writes do not wait for the disk, so an index that was not closed before a reboot is rebuilt;
-    the end of the process alone loses do_nothing."""
+    the end of the process alone loses nothing."""
     path = tmp_path / "alarms.sqlite"
     index = AlarmIndex(path, boot=before)
     assert not index.complete
