@@ -25,7 +25,10 @@ class InterviewController(Controller):
 
     @post(summary="Create an interview; repeating the request with the same id is safe")
     async def create(self, services: Services, user: str, data: CreateInterview) -> Interview:
-        return await services.registry.call(UserInterviewsStub(user).create(data))
+        view = await services.registry.call(UserInterviewsStub(user).create(data))
+        # Handled after the call that starts the interview, so the start is durable when it returns.
+        await services.registry.call(InterviewStub(view.id).messages())
+        return view
 
     @get("/{id:str}", summary="Get an interview")
     async def get_interview(self, services: Services, user: str, id: str) -> Interview:

@@ -17,6 +17,9 @@ __all__ = ["check_all_ended", "check_promises"]
 REPAIR = 15.0
 """Seconds to wait for the alarm, due after 5 s, that completes an operation between two objects."""
 
+CONFIRMATION = 1.0
+"""Seconds from the removal of an interview's file until its row in the list is gone."""
+
 
 async def check_promises(server: Server, people: dict[str, Candidate]) -> None:
     """Assert that the server has everything that was acknowledged to the candidates, given by
@@ -29,6 +32,8 @@ async def check_promises(server: Server, people: dict[str, Candidate]) -> None:
     while len(_files(server, "interview")) != sum(listed):
         assert time.monotonic() < deadline, "an interview that is in no list is still on the disk"
         await asyncio.sleep(0.2)
+    # A list drops a deleted interview just after the file is gone, which no request can observe.
+    await asyncio.sleep(CONFIRMATION)
 
 
 async def _check_candidate(server: Server, key: str, candidate: Candidate) -> int:
