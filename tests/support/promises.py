@@ -2,6 +2,9 @@
 restarts."""
 
 import asyncio
+import contextlib
+import shutil
+import tempfile
 import time
 from pathlib import Path
 
@@ -17,8 +20,8 @@ __all__ = ["check_all_ended", "check_promises"]
 REPAIR = 15.0
 """Seconds to wait for the alarm, due after 5 s, that completes an operation between two objects."""
 
-CONFIRMATION = 1.0
-"""Seconds from the removal of an interview's file until its row in the list is gone."""
+_UNCONFIRMED = "SELECT * FROM interviews WHERE deleting OR spec IS NOT NULL"
+"""Creations and deletions in a user's list that the interviews have not confirmed."""
 
 
 async def check_promises(server: Server, people: dict[str, Candidate]) -> None:
@@ -32,8 +35,10 @@ async def check_promises(server: Server, people: dict[str, Candidate]) -> None:
     while len(_files(server, "interview")) != sum(listed):
         assert time.monotonic() < deadline, "an interview that is in no list is still on the disk"
         await asyncio.sleep(0.2)
-    # A list drops a deleted interview just after the file is gone, which no request can observe.
-    await asyncio.sleep(CONFIRMATION)
+    # A list confirms a deletion after the file is gone, which no request can observe.
+    while any(_has_unconfirmed(path) for path in _files(server, "user-interviews")):
+        assert time.monotonic() < deadline, "a creation or deletion is still unconfirmed"
+        await asyncio.sleep(0.2)
 
 
 async def _check_candidate(server: Server, key: str, candidate: Candidate) -> int:
@@ -96,9 +101,7 @@ def check_all_ended(server: Server) -> None:
         assert _rows(path, "SELECT DISTINCT state FROM turns") == [("done",)], path
         assert _rows(path, "SELECT * FROM recordings") == [], path
     for path in _files(server, "user-interviews"):
-        assert _rows(path, "SELECT * FROM interviews WHERE deleting OR spec IS NOT NULL") == [], (
-            path
-        )
+        assert _rows(path, _UNCONFIRMED) == [], path
 
 
 def _files(server: Server, kind: str) -> list[Path]:
@@ -112,3 +115,16 @@ def _rows(path: Path, query: str) -> list[tuple[object, ...]]:
         return list(connection.execute(query))
     finally:
         connection.close()
+
+
+def _has_unconfirmed(path: Path) -> bool:
+    """Look into a copy of a list's database, because a running server has locked the original."""
+    with tempfile.TemporaryDirectory() as folder:
+        for suffix in ("", "-wal"):
+            file = path.with_name(path.name + suffix)
+            with contextlib.suppress(FileNotFoundError):
+                shutil.copyfile(file, Path(folder) / file.name)
+        try:
+            return bool(_rows(Path(folder) / path.name, _UNCONFIRMED))
+        except (apsw.Error, AssertionError):
+            return True  # copied during a checkpoint: look again
