@@ -36,7 +36,7 @@ def _available_cpus() -> set[int]:
 
 
 def _parse_quota(text: str) -> int:
-    """Return the whole processors that a line like `150000 100000` grants; 0 means no limit."""
+    """Return how many whole processors a line such as `150000 100000` grants; 0 means no limit."""
     quota, _, period = text.partition(" ")
     if not (quota.isdecimal() and period.isdecimal() and int(period)):
         return 0

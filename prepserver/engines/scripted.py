@@ -41,10 +41,10 @@ _WORDS = (
 
 
 class ScriptedLanguageModel:
-    """Streams a canned reply that suits the prompt's purpose, word by word."""
+    """A model that streams a canned reply for the prompt's purpose, word by word."""
 
     def __init__(self, clock: Clock, *, delay: float = 0.0, words: int = 0) -> None:
-        """`delay` is the pause before each word in seconds, `words` a hint's minimum length."""
+        """Set the pause before each word in seconds, and the minimum number of words in a hint."""
         self._clock = clock
         self._delay = delay
         self._min_words = words
@@ -79,7 +79,7 @@ class ScriptedLanguageModel:
 
 
 class ScriptedSpeechModel:
-    """Returns a transcript that states the recording's duration and a hash of its audio."""
+    """A model whose transcript states the recording's duration and a hash of its audio."""
 
     name = NAME
 

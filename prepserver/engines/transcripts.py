@@ -29,8 +29,7 @@ and more."""
 MAX_COMPRESSION_RATIO = 2.4
 """Whisper's own bound: text that compresses better than this counts as repetition."""
 MIN_COMPRESSED_BYTES = 100
-"""Bytes of text from which the compression ratio is meaningful: short text never compresses
-well."""
+"""Minimum bytes of text for a meaningful compression ratio: short text never compresses well."""
 MAX_PHRASE_WORDS = 12
 """Longest phrase, in words, that is checked for repetition."""
 
@@ -104,7 +103,7 @@ def filter_hallucinations(
 
 
 def strip_annotations(text: str) -> str:
-    """Remove what Whisper writes for sounds other than speech: [BLANK_AUDIO], (music), ♪."""
+    """Remove Whisper's annotations of sounds other than speech: [BLANK_AUDIO], (music), ♪."""
     return " ".join(_ANNOTATION.sub(" ", text).split())
 
 

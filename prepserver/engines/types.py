@@ -44,7 +44,7 @@ class Prompt(Struct, frozen=True, kw_only=True):
     """One request to a language model: either `text` to continue or a chat in `turns`."""
 
     purpose: str = ""
-    """What the reply is for. Engines may log it; the scripted model picks its reply by it."""
+    """Purpose of the reply. Engines may log it; the scripted model chooses its reply by it."""
     conversation: str = ""
     """Interview whose KV cache this prompt extends, in memory or offloaded to disk. When empty,
     the cache of this prompt is not kept under a name."""
@@ -80,7 +80,7 @@ class Usage(Struct, frozen=True, kw_only=True, tag="usage"):
     """Prompt tokens that were taken from the KV cache instead of being computed."""
     completion_tokens: int = 0
     seconds: float = 0.0
-    """Seconds from the start of the work to its end, without time spent queued."""
+    """Seconds from the start of the work to its end, excluding time in the queue."""
 
 
 class ModelInfo(Struct, frozen=True, kw_only=True):
@@ -90,7 +90,7 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     parameters: int
     """Number of weights; 0 when unknown, as for some remote models."""
     context: int
-    """Maximum tokens of one conversation."""
+    """Maximum length of a conversation in tokens."""
     parallel: int = 1
     """Prompts that the model processes at once. The gateway queues the rest by priority."""
 

@@ -38,8 +38,8 @@ __all__ = [
 FRAME_HEADER = struct.Struct(">I")
 
 MAX_FRAME_BYTES = 64 * 1024 * 1024
-"""Maximum frame length. The longest real frame is a ten-minute recording of 19 MB; a greater length
-means that something other than a frame was written to the pipe."""
+"""Maximum frame length, far above that of any real frame: a greater length means that something
+other than a frame was written to the pipe."""
 
 
 class ConfigureFrame(Struct, frozen=True, tag="configure"):
@@ -55,7 +55,7 @@ class RequestFrame(Struct, frozen=True, tag="request"):
 
 
 class CancelFrame(Struct, frozen=True, tag="cancel"):
-    """The caller no longer needs the result of this request."""
+    """Cancellation: the caller no longer needs the result of this request."""
 
     id: int
 
@@ -68,7 +68,7 @@ class InputFrame(Struct, frozen=True, tag="input"):
 
 
 class EndOfInputFrame(Struct, frozen=True, tag="end_of_input"):
-    """The input of a request is complete."""
+    """End of a request's input."""
 
     id: int
 
@@ -78,13 +78,13 @@ Command = ConfigureFrame | RequestFrame | InputFrame | EndOfInputFrame | CancelF
 
 
 class ReadyFrame(Struct, frozen=True, tag="ready"):
-    """The engine is loaded; `info` describes it."""
+    """First reply of a loaded engine; `info` describes it."""
 
     info: Raw
 
 
 class HeartbeatFrame(Struct, frozen=True, tag="heartbeat"):
-    """The engine is working but has no event to send yet."""
+    """Sign of life from an engine that is working but has no event to send yet."""
 
 
 class EventFrame(Struct, frozen=True, tag="event"):

@@ -38,7 +38,7 @@ __all__ = ["EngineProcess", "ReplyQueue", "to_inference_error", "worker_died"]
 STDERR_LINES = 40
 """Lines of the engine's stderr that are kept to explain a crash."""
 MAX_LINE_BYTES = 65_536
-"""Maximum length of one such line."""
+"""Maximum length of a line of stderr."""
 
 log = structlog.get_logger(__name__)
 
@@ -101,7 +101,7 @@ class EngineProcess:
     # --- Lifetime -----------------------------------------------------------------------------
 
     async def load(self, options: Struct, timeout: float) -> None:
-        """Configure the engine and wait until it is loaded, at most `timeout` seconds.
+        """Configure the engine and wait up to `timeout` seconds until it is loaded.
 
         Raises InferenceError.
         """
@@ -118,7 +118,8 @@ class EngineProcess:
                 raise to_inference_error(failed)
 
     def start_watchdog(self, stall_timeout: float) -> None:
-        """Kill the process if it sends no frame for `stall_timeout` seconds of an open request."""
+        """Watch the process; kill it after `stall_timeout` seconds of silence with an open
+        request."""
         self._watchdog = asyncio.create_task(self._watch(stall_timeout))
 
     async def terminate(self, cause: str) -> None:

@@ -139,7 +139,7 @@ class FramePipe:
 
 
 class EngineLoop:
-    """Dispatches commands to the open calls and drives the engine."""
+    """Loop that dispatches commands to the open calls and drives the engine."""
 
     def __init__(self, pipe: FramePipe) -> None:
         self._pipe = pipe

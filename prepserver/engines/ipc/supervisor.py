@@ -40,11 +40,11 @@ on two busy cores generated 1 to 3 tokens/s with spinning threads, 13 to 30 with
 INITIAL_BACKOFF = 0.1
 """Seconds before the first restart; doubles with each crash until a request succeeds."""
 MAX_BACKOFF = 5.0
-"""Seconds."""
+"""Maximum seconds before a restart."""
 
 
 class EngineSupervisor:
-    """Runs an engine in a child process, which the first request starts."""
+    """Supervisor of one engine in a child process, which the first request starts."""
 
     def __init__(
         self,
@@ -100,8 +100,8 @@ class EngineSupervisor:
         """Send a request and yield its events, in msgpack.
 
         `inputs` yields further input while the request is open. Closing the generator cancels the
-        request. Raises InferenceError as reported by the engine, `worker_died`, and whatever
-        `inputs` raises.
+        request. Raises the InferenceError that the engine reports or one with code `worker_died`,
+        and whatever `inputs` raises.
         """
         process = await self._running_process()
         id, self._next_id = self._next_id, self._next_id + 1

@@ -57,7 +57,7 @@ class ChatTemplate:
 
 
 class ControlTokenEscaper:
-    """Prevents user text from being parsed as the model's control tokens.
+    """Escaper of user text that would be parsed as the model's control tokens.
 
     A candidate who types `<|im_end|>` has typed ten characters and not ended the turn.
     """

@@ -45,7 +45,7 @@ class EngineCounters:
             self._recent_seconds += RATE_SMOOTHING * (seconds - self._recent_seconds)
 
     def stats(self, slots: KvSlots, waiting: Sequence[Job], store: KvStore) -> EngineStats:
-        """Return the totals together with the present load."""
+        """Return the totals together with the current load."""
         return EngineStats(
             slots=len(slots.all),
             active=len(slots.all) - slots.idle_count,

@@ -47,13 +47,16 @@ _request_decoder: msgspec.msgpack.Decoder[LlamaRequest] = msgspec.msgpack.Decode
 
 
 class LlamaEngine:
-    """Holds the inference state: the context, its KV slots, and the waiting and active jobs.
+    """The inference state: the context, its KV slots, and the waiting and active jobs.
 
     Implements `prepserver.engines.ipc.runner.Engine`.
     """
 
     def __init__(self, native: LlamaContext, store: KvStore, clock: Clock) -> None:
-        """Raises InferenceError, code `bad_chat`, when the model's chat template is invalid."""
+        """Create an idle engine.
+
+        Raises InferenceError, code `bad_chat`, when the model's chat template is invalid.
+        """
         self._native = native
         self._store = store
         self._clock = clock
@@ -112,7 +115,7 @@ class LlamaEngine:
         )
 
     def _enqueue(self, job: Job) -> None:
-        """Queue a job. It ends any prefill of its conversation, whose tokens stay in the cache."""
+        """Queue a job and end any prefill of its conversation. Its tokens stay in the cache."""
         for other in [*self._waiting, *self._active]:
             if other.is_prefill and job.conversation and other.conversation == job.conversation:
                 self._end(other)
@@ -128,7 +131,7 @@ class LlamaEngine:
 
     def _save(self, slot: KvSlot) -> None:
         if self._store.enabled and len(slot.tokens) > RECOMPUTE_LIMIT:
-            # Most often nothing has changed since the conversation was restored.
+            # Usually nothing has changed since the conversation was restored.
             if self._store.stored_tokens(slot.conversation) == slot.tokens:
                 return
             self._store.save(slot.conversation, slot.tokens, self._native.save_slot(slot.id))
@@ -181,7 +184,7 @@ class LlamaEngine:
             self._end(job)
 
     def _try_start(self, job: Job) -> None:
-        """Move a waiting job to a slot if one is available to it."""
+        """Start a waiting job if a slot is available to it."""
         idle = self._slots.idle_count
         own = self._slots.find(job.conversation)
         waited = self._clock.monotonic() - job.arrived_at
@@ -211,7 +214,7 @@ class LlamaEngine:
             self._end(job)
 
     def _prepare_slot(self, job: Job) -> tuple[KvSlot, int]:
-        """Assign a slot to a job. Return it with the number of prompt tokens that it holds."""
+        """Assign a slot to a job; return the slot and the number of prompt tokens already in it."""
         native, slots = self._native, self._slots
         stored = shared_prefix_length(
             self._store.stored_tokens(job.conversation), job.prompt_tokens
@@ -280,7 +283,7 @@ class LlamaEngine:
             self._end(job)
 
     def _end(self, job: Job) -> None:
-        """End a job that has finished, was cancelled or was pre-empted."""
+        """End a job that is finished, cancelled or preempted."""
         if job in self._waiting:
             self._waiting.remove(job)
             job.call.complete()
@@ -308,7 +311,7 @@ class LlamaEngine:
             self._clear_slot(job.slot)
 
     def _reset(self) -> None:
-        """Drop all jobs and clear the cache after an error, since its content is not reliable.
+        """Drop all jobs and clear the cache, whose content is unreliable after an error.
 
         The engine loop fails the open requests.
         """

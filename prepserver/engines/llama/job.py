@@ -61,6 +61,6 @@ class Job:
     def prefilled(self) -> bool:
         """True once a prefill is finished.
 
-        The last token stays out of it: a later prompt recomputes that one for its logits anyway.
+        A prefill omits the last token of its prompt: a later prompt recomputes it for its logits.
         """
         return self.is_prefill and self.computed == len(self.prompt_tokens) - 1

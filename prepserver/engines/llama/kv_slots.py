@@ -16,7 +16,7 @@ from msgspec import Struct
 __all__ = ["RECOMPUTE_LIMIT", "KvSlot", "KvSlots", "SlotPlan", "shared_prefix_length"]
 
 RECOMPUTE_LIMIT = 64
-"""Tokens, about one reply, that are cheaper to recompute than to keep a slot for."""
+"""Number of tokens, about one reply, that is cheaper to recompute than to keep in a slot."""
 
 
 @dataclass(kw_only=True)
@@ -27,7 +27,7 @@ class KvSlot:
     tokens: list[int] = field(default_factory=list)
     """Tokens whose keys and values are in the cache."""
     conversation: str = ""
-    """Conversation that owns the slot; empty if none will come back for it."""
+    """Conversation that owns the slot; empty if the slot has no owner."""
     busy: bool = False
     last_used: int = 0
     """Logical time of the last assignment, counted over all slots."""
@@ -39,12 +39,12 @@ class SlotPlan(Struct, frozen=True, kw_only=True):
     slot: int
     """Slot for the prompt."""
     evict: bool = False
-    """Save the slot's current conversation, which is another one. Its tokens stay in the slot: the
-    prompt may share a prefix with them."""
+    """True to save the slot's current conversation, which is not the prompt's. Its tokens stay in
+    the slot: the prompt may share a prefix with them."""
     restore: bool = False
-    """Load the conversation's state from disk into the slot."""
+    """True to load the conversation's state from disk into the slot."""
     copy_from: int | None = None
-    """Slot whose content is copied."""
+    """Slot whose content is copied into this one; None to copy nothing."""
     keep: int = 0
     """Number of tokens to keep in the slot; the rest is removed."""
 
@@ -130,7 +130,7 @@ class KvSlots:
 
 
 def shared_prefix_length(one: Sequence[int], other: Sequence[int]) -> int:
-    """Return how many tokens the two sequences share at the beginning."""
+    """Return the length in tokens of the common prefix of two sequences."""
     shorter = min(len(one), len(other))
     if one[:shorter] == other[:shorter]:
         return shorter

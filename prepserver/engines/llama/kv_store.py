@@ -1,8 +1,8 @@
 """Offloaded conversations: KV state on disk, to be restored instead of recomputed.
 
-The files are a cache and are never trusted. Each one names the model, build and cache type that it
-is for, and ends with a hash of its content. A file that does not match, or is truncated or damaged,
-is deleted, and the prompt is computed again.
+The files are a cache and are never trusted. Each one names the model, build and cache type for
+which it is valid, and ends with a hash of its content. A file that does not match, or is truncated
+or damaged, is deleted, and the prompt is computed again.
 
     magic, u32 length of the header, header (msgpack), state, BLAKE2b of all before it
 """
@@ -29,7 +29,7 @@ MAGIC = b"prepkv1\n"
 HEADER_LENGTH = struct.Struct("<I")
 DIGEST_BYTES = 32
 SAMPLE_BYTES = 1024 * 1024
-"""Bytes at either end of a model file that go into its identity."""
+"""Bytes at each end of a model file that are hashed into its identity."""
 SUFFIX = ".kv"
 
 
@@ -45,7 +45,7 @@ class _Header(Struct, frozen=True):
     tokens: bytes
     """Tokens as int32."""
     size: int
-    """Bytes of the state."""
+    """Size of the state in bytes."""
 
 
 def model_identity(model: Path, *parts: str) -> str:
@@ -82,7 +82,7 @@ class KvStore:
         self._identity = identity
         self._limit = limit
         self._sizes: dict[str, int] = {}
-        """Bytes of each file, the least recently used first."""
+        """Size of each file in bytes, the least recently used first."""
         self._tokens: dict[str, array[int]] = {}
         """Tokens of the files whose headers were read."""
         if folder is not None:
@@ -107,7 +107,7 @@ class KvStore:
         return sum(self._sizes.values())
 
     def save(self, conversation: str, tokens: Sequence[int], state: bytes) -> bool:
-        """Store a conversation, replacing what was stored of it.
+        """Store a conversation, replacing its earlier state.
 
         Return False if the state exceeds the limit or cannot be written.
         """
@@ -135,7 +135,7 @@ class KvStore:
         return True
 
     def stored_tokens(self, conversation: str) -> list[int]:
-        """Return the tokens of a stored conversation, or none. The file's hash is not verified."""
+        """Return a stored conversation's tokens; empty without one. The hash is not verified."""
         if self._folder is None or not conversation:
             return []
         path = self._path(conversation)
@@ -153,7 +153,7 @@ class KvStore:
         return self._tokens[path.name].tolist()
 
     def load(self, conversation: str) -> StoredKv | None:
-        """Return a stored conversation, or None if it is missing, damaged or of another model.
+        """Return a stored conversation, or None if it is missing, damaged or from another model.
 
         The file is kept: it remains valid until the conversation is saved again.
         """
@@ -215,7 +215,8 @@ class KvStore:
     def _decode_header(self, data: bytes) -> tuple[_Header, int]:
         """Return the header and the offset of the state.
 
-        Raises ValueError, also for a file of another model, or msgspec.MsgspecError.
+        Raises msgspec.MsgspecError if the header is damaged, ValueError if the data are no stored
+        conversation or belong to another model or build.
         """
         begin = len(MAGIC) + HEADER_LENGTH.size
         length = _header_length(data)

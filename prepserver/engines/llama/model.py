@@ -1,4 +1,4 @@
-"""The server's client of llama.cpp, which runs in a process of its own."""
+"""The server's client for llama.cpp, which runs in a process of its own."""
 
 import sys
 from collections.abc import AsyncGenerator
@@ -29,7 +29,7 @@ _event_decoder: msgspec.msgpack.Decoder[TextDelta | Usage] = msgspec.msgpack.Dec
 
 
 class LlamaModel:
-    """Implements `prepserver.engines.types.LanguageModel`.
+    """A language model run by llama.cpp; implements `prepserver.engines.types.LanguageModel`.
 
     One prompt per KV slot is processed at a time; the others wait. The prefix that a prompt shares
     with an earlier one is not computed again (`Usage.cached_tokens`).
@@ -43,7 +43,7 @@ class LlamaModel:
         ready_timeout: float = 300.0,
         stall_timeout: float = 120.0,
     ) -> None:
-        """The timeouts are passed to `EngineSupervisor`."""
+        """Configure the engine, but do not start it. The timeouts are `EngineSupervisor`'s."""
         self._supervisor = EngineSupervisor(
             (sys.executable, "-P", "-m", "prepserver.engines.llama"),
             name="language model",
@@ -79,7 +79,7 @@ class LlamaModel:
     async def prefill(self, prompt: Prompt) -> None:
         """Compute the prompt's KV cache.
 
-        Returns when it is computed, or early when a later request of the conversation or an answer
+        Returns when it is computed, or earlier if an answer or a later request of the conversation
         takes the slot. Raises the same errors as `generate`.
         """
         await self._run_request(Prefill(prompt))
@@ -87,7 +87,7 @@ class LlamaModel:
     async def offload(self, conversation: str) -> None:
         """Move the conversation to disk if the engine is running.
 
-        Raises InferenceError, `worker_died`.
+        Raises InferenceError, code `worker_died`.
         """
         if self._supervisor.pid is not None:
             await self._run_request(Offload(conversation))

@@ -112,7 +112,7 @@ class LlamaContext:
         return params
 
     def _default_slots(self, cache_type: CacheType) -> int:
-        """Return how many slots fit into an eighth of the memory, from 1 to MAX_DEFAULT_SLOTS."""
+        """Return the number of slots that fit an eighth of memory, from 1 to MAX_DEFAULT_SLOTS."""
         n_head = max(1, int(lib.llama_model_n_head(self._model)))
         n_embd_kv = int(lib.llama_model_n_embd(self._model)) * (
             int(lib.llama_model_n_head_kv(self._model)) / n_head
@@ -134,7 +134,7 @@ class LlamaContext:
         """Return the tokens of a text.
 
         A begin token is added if the model expects one and the text does not start with it. With
-        `parse_control`, texts of control tokens become these tokens; otherwise they remain text.
+        `parse_control`, the text of a control token becomes that token; otherwise it remains text.
         """
         data = text.encode()
         add_bos = not (parse_control and self.bos_text and text.startswith(self.bos_text))
@@ -239,8 +239,8 @@ class LlamaContext:
     def decode(self, parts: Sequence[BatchTokens]) -> list[int]:
         """Compute a batch of at most MAX_PREFILL_TOKENS tokens, plus one for each slot.
 
-        Return, for each part, the batch index of its last token, at which its logits are found if
-        they were wanted. Raises InferenceError, code `decode_failed`, with the cache cleared.
+        For each part, return the batch index of its last token; the part's logits, if wanted, are
+        found at this index. Raises InferenceError, code `decode_failed`, with the cache cleared.
         """
         batch = self._batch
         n = 0

@@ -35,8 +35,8 @@ class LlamaOptions(Struct, frozen=True, kw_only=True):
     n_gpu_layers: int = -1
     """Layers computed on a GPU, if the build supports one; negative means all."""
     flash_attention: FlashAttention = "auto"
-    """`auto` means on with a GPU or a quantised cache, and off otherwise, where it would make a
-    reply depend on what else is computed at the same time."""
+    """`auto` means on with a GPU or a quantised cache, and off otherwise: there, flash attention
+    would make a reply depend on the other prompts being computed."""
     cache_type: CacheType = "f16"
     """Data type of keys and values in the KV cache."""
     kv_store_dir: str = ""
@@ -46,7 +46,7 @@ class LlamaOptions(Struct, frozen=True, kw_only=True):
 
 
 class Generate(Struct, frozen=True, tag="generate"):
-    """Generate a reply. Answered by TextDelta events and one Usage."""
+    """Request: generate a reply. The replies are TextDelta events and one Usage."""
 
     prompt: Prompt
 
@@ -64,7 +64,7 @@ class Discard(Struct, frozen=True, tag="discard"):
 
 
 class GetEngineStats(Struct, frozen=True, tag="stats"):
-    """Answered by EngineStats."""
+    """Request: report the engine's load and totals. The reply is one EngineStats."""
 
 
 LlamaRequest = Generate | Prefill | Offload | Discard | GetEngineStats

@@ -35,7 +35,7 @@ IDLE_STEP = 0.25
 """Duration of a step in seconds while no reply is streaming. It bounds the delay of a cancellation
 or a new request."""
 MIN_PREFILL_TOKENS = 16
-"""Prompt tokens computed in a step however slow the machine is, so that every prompt finishes."""
+"""Minimum number of prompt tokens per step, so that every prompt finishes on a slow machine."""
 INITIAL_SECONDS_PER_TOKEN = 1 / 200
 """Estimated prefill time per token before the first measurement."""
 SMOOTHING = 0.3
@@ -108,11 +108,11 @@ def scheduling_order(jobs: Iterable[JobT]) -> list[JobT]:
 def plan_batches(jobs: Sequence[ScheduledJob], budget: TokenBudget) -> list[list[TokenChunk]]:
     """Plan the batches of a step: one with a token of every reply, then one per prompt chunk.
 
-    llama.cpp computes a single token of a sequence with other code than several at once, and the
-    sums differ in the last digits. For a reply to be independent of what else is being computed,
-    the same tokens must always be computed singly: those of replies, the last one of each prompt,
-    and no others. Therefore prompt chunks never share a batch with replies, and a chunk is extended
-    by a token rather than leaving a single one behind.
+    llama.cpp computes a single token of a sequence with different code than several at once, and
+    the sums differ in their last digits. For a reply to be independent of the other jobs, the same
+    tokens must always be computed singly: those of replies, the last one of each prompt, and no
+    others. Therefore prompt chunks never share a batch with replies, and a chunk is extended by a
+    token rather than leaving a single one behind.
     """
     replies: list[TokenChunk] = []
     prefills: list[int] = []

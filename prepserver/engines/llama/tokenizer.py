@@ -12,10 +12,10 @@ __all__ = ["PromptTokenizer"]
 
 
 class PromptTokenizer:
-    """Turns prompts into tokens, chats through the model's own template."""
+    """Tokeniser of prompts; chats are rendered with the model's own template first."""
 
     def __init__(self, native: LlamaContext) -> None:
-        """Raises InferenceError, code `bad_chat`, when the model's template is invalid."""
+        """Compile the model's template. Raises InferenceError, code `bad_chat`."""
         self._native = native
         self._escaper = ControlTokenEscaper(native.control_token_texts())
         source = native.chat_template

@@ -21,15 +21,15 @@ __all__ = ["EndpointClient"]
 CONNECT_TIMEOUT = 10.0
 """Seconds to establish a connection."""
 MAX_BODY = 8 * 2**20
-"""Largest response, in bytes, that is not streamed."""
+"""Maximum size in bytes of a response that is not streamed."""
 MAX_ERROR_BODY = 64 * 2**10
-"""Bytes of an error response that are read."""
+"""Maximum number of bytes read from an error response."""
 
 log = structlog.get_logger(__name__)
 
 
 class EndpointClient:
-    """Sends requests to one endpoint."""
+    """Client for one endpoint."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class EndpointClient:
         read_timeout: float,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        """`read_timeout` is how long the endpoint may send nothing, in seconds.
+        """Create a client; `read_timeout` limits the endpoint's silence, in seconds.
 
         Raises BadRequest if the key cannot be sent in a header.
         """
@@ -75,7 +75,7 @@ class EndpointClient:
 
     @asynccontextmanager
     async def stream(self, path: str, body: bytes) -> AsyncGenerator[AsyncGenerator[bytes, None]]:
-        """Send JSON and stream the response. Raises InferenceError, also while it is read."""
+        """Send JSON and stream the response. Raises InferenceError, even while it is being read."""
         headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
         async with (
             self._request("POST", path, content=body, headers=headers) as response,

@@ -21,10 +21,10 @@ class Dialect(Struct, frozen=True):
 
     extended: bool
     """True to send llama.cpp's own fields: top_k, min_p, repeat_penalty and grammar. llama.cpp's
-    servers apply them, most others ignore them, and OpenAI's rejects unknown fields."""
+    servers apply them, most others ignore them, and OpenAI's rejects them."""
     schema: Literal["json_schema", "json_object", ""] = ""
-    """Form in which a JSON schema is sent: OpenAI's, that of llama-cpp-python's server, or, if
-    empty, a message."""
+    """Form in which a JSON schema is sent: `json_schema` is OpenAI's, `json_object` that of
+    llama-cpp-python's server. If empty, the schema is sent only as text in a message."""
     bare: bool = False
     """True to omit all sampling options and to use the newer name of the token limit, as OpenAI's
     reasoning models require."""

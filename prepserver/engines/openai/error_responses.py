@@ -1,5 +1,5 @@
-"""Errors for an endpoint's responses: what a status other than 200 means, and whether a retry may
-help."""
+"""Errors for an endpoint's responses: the meaning of a status other than 200, and whether a retry
+may help."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -130,5 +130,5 @@ def _decode_json(body: bytes) -> Any:
 
 
 def _permanent(code: ErrorCode, message: str) -> InferenceError:
-    """Return an error that a retry does not help."""
+    """Return an error that no retry can resolve."""
     return InferenceError(message, code=code, retryable=False)

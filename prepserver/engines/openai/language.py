@@ -20,18 +20,18 @@ from prepserver.wire.error_codes import ErrorCode
 __all__ = ["OpenAILanguageModel"]
 
 READ_TIMEOUT = 120.0
-"""Seconds that the endpoint may send nothing."""
+"""Maximum seconds of silence from the endpoint."""
 PARALLEL = 16
 """Default number of concurrent requests; the setting `parallel` overrides it."""
 MAX_CHARACTERS_PER_TOKEN = 64
-"""Maximum length of a valid reply, per requested token."""
+"""Maximum length of a valid reply in code points, per requested token."""
 
 
 class OpenAILanguageModel:
-    """Implements `prepserver.engines.types.LanguageModel`.
+    """A remote language model; implements `prepserver.engines.types.LanguageModel`.
 
     Prompts are sent concurrently; the endpoint manages its own prefix cache. A grammar is sent, but
-    only llama.cpp's servers enforce it, so callers must check what a grammar promises. A reply to a
+    only llama.cpp's servers enforce it, so callers must check that the reply matches. A reply to a
     schema is reduced to its JSON, if it contains any; callers must check that the JSON is complete
     and valid.
     """
@@ -45,9 +45,10 @@ class OpenAILanguageModel:
         context: int = 4_096,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        """`context` is the maximum in tokens; a smaller one reported by the endpoint wins.
+        """Configure the client; nothing is sent yet.
 
-        Raises BadRequest if the key is malformed.
+        `context` is the maximum context in tokens; a smaller one reported by the endpoint takes
+        precedence. Raises BadRequest if the key is malformed.
         """
         self._client = EndpointClient(endpoint, key, read_timeout=READ_TIMEOUT, transport=transport)
         self._clock = clock

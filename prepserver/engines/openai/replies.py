@@ -81,7 +81,7 @@ def parse_chunk(data: str) -> ReplyChunk:
 
 
 class JsonExtractor:
-    """Extracts the first JSON object or array from a reply, without the text around it."""
+    """Extractor of the first JSON object or array in a reply, without the text around it."""
 
     def __init__(self, schema: dict[str, Any]) -> None:
         self._opening = "[" if schema.get("type") == "array" else "{"

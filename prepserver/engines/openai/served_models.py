@@ -49,7 +49,8 @@ async def find_model(client: EndpointClient) -> ServedModel:
     """Return the endpoint's entry for the configured model, or for its only model.
 
     An endpoint may list none or only some of its models. Raises InferenceError if the endpoint
-    cannot be reached or refuses the key, and with code `model_not_loaded` if a name is needed.
+    cannot be reached or refuses the key, and with code `model_not_loaded` if no model is configured
+    and the endpoint does not list exactly one.
     """
     name = client.endpoint.model
     models: list[ServedModel] = []

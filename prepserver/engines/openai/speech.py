@@ -23,8 +23,8 @@ from prepserver.wire.protocol import BYTES_PER_SECOND, SAMPLE_RATE
 __all__ = ["OpenAISpeechModel"]
 
 READ_TIMEOUT = 300.0
-"""Seconds that the endpoint may send nothing. It responds only after it has transcribed the whole
-recording."""
+"""Maximum seconds of silence from the endpoint, which responds only after it has transcribed the
+whole recording."""
 SILENCE_PEAK = 200
 """Peak of 16-bit samples below which a recording is silent."""
 
@@ -49,7 +49,7 @@ class _Response(Struct):
 
 
 class OpenAISpeechModel:
-    """Implements `prepserver.engines.types.SpeechModel`.
+    """A remote speech model; implements `prepserver.engines.types.SpeechModel`.
 
     The protocol transcribes complete recordings only, so there are no captions.
     """
@@ -61,7 +61,7 @@ class OpenAISpeechModel:
         key: str = "",
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        """Raises BadRequest if the key is malformed."""
+        """Configure the client; nothing is sent yet. Raises BadRequest if the key is malformed."""
         self._client = EndpointClient(endpoint, key, read_timeout=READ_TIMEOUT, transport=transport)
         self._model = endpoint.model
         self._verbose = True
@@ -79,8 +79,8 @@ class OpenAISpeechModel:
     async def transcribe(self, pcm: bytes, vocabulary: str = "") -> Transcription:
         """Transcribe PCM16 little-endian, 16 kHz, mono; `vocabulary` lists words to expect.
 
-        Probable hallucinations go to `Transcription.dropped`; unlikely text is recognised only if
-        the endpoint reports probabilities. A silent recording is not sent. Raises InferenceError.
+        Probable hallucinations go to `Transcription.dropped`; unlikely text is detected only if the
+        endpoint reports probabilities. A silent recording is not sent. Raises InferenceError.
         """
         if not pcm or len(pcm) % 2:
             raise InferenceError(

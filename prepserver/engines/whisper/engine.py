@@ -28,8 +28,10 @@ _requests: msgspec.msgpack.Decoder[Transcribe | GetSpeechStats] = msgspec.msgpac
 
 
 class WhisperEngine:
-    """Implements `prepserver.engines.ipc.runner.Engine`: transcribes the spans of all open
-    recordings, one at a time."""
+    """An engine that transcribes the spans of all open recordings, one at a time.
+
+    Implements `prepserver.engines.ipc.runner.Engine`.
+    """
 
     def __init__(
         self,
@@ -37,8 +39,11 @@ class WhisperEngine:
         new_detector: Callable[[], VoiceActivityDetector] = SileroDetector,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`new_detector` creates a detector for one recording; `clock` returns monotonic time in
-        seconds."""
+        """Create an idle engine.
+
+        `new_detector` creates a detector for one recording; `clock` returns monotonic time in
+        seconds.
+        """
         self._span_transcriber = SpanTranscriber(transcriber)
         self._new_detector = new_detector
         self._clock = clock
@@ -109,7 +114,10 @@ def select_next(pending: Sequence[PendingWork | None]) -> int | None:
 
 
 def load(options: Raw) -> tuple[Loaded, WhisperEngine]:
-    """Raises InferenceError, code `model_not_loaded`."""
+    """Load the model that the encoded WhisperOptions describe.
+
+    Raises InferenceError, code `model_not_loaded`.
+    """
     decoded = msgspec.msgpack.decode(options, type=WhisperOptions)
     return Loaded(decoded.binding), WhisperEngine(load_transcriber(decoded))
 

@@ -20,7 +20,7 @@ HEADROOM = 2 << 30
 
 
 def load_transcriber(options: WhisperOptions) -> Transcriber:
-    """Raises InferenceError, code `model_not_loaded`."""
+    """Validate and load the model file. Raises InferenceError, code `model_not_loaded`."""
     path = Path(options.path)
     if not path.is_file():
         raise model_not_loaded(

@@ -1,4 +1,4 @@
-"""The client side of the speech model: whisper.cpp in a process of its own."""
+"""The server's client for whisper.cpp, which runs in a process of its own."""
 
 import sys
 from collections.abc import AsyncGenerator, AsyncIterable
@@ -34,7 +34,7 @@ _stats: msgspec.msgpack.Decoder[SpeechStats] = msgspec.msgpack.Decoder(SpeechSta
 
 
 class WhisperModel:
-    """Implements `prepserver.engines.types.SpeechModel`.
+    """A speech model run by whisper.cpp; implements `prepserver.engines.types.SpeechModel`.
 
     Several recordings are transcribed concurrently, span by span; the recording that has waited
     longest is served next.
@@ -50,10 +50,11 @@ class WhisperModel:
         ready_timeout: float = 300.0,
         stall_timeout: float = 120.0,
     ) -> None:
-        """`path` is a ggml .bin file; 0 threads means one for each core that the process may use.
+        """Configure the engine, but do not start it.
 
-        The engine `whispercpp` ignores the vocabulary and cannot be interrupted: a cancelled
-        recording delays the next one. The time-outs are those of `EngineSupervisor`.
+        `path` is a ggml .bin file; 0 threads means one for each core that the process may use. The
+        engine `whispercpp` ignores the vocabulary and cannot be interrupted: a cancelled recording
+        delays the next one. The timeouts are those of `EngineSupervisor`.
         """
         self._name = path.stem
         self._supervisor = EngineSupervisor(
@@ -76,9 +77,9 @@ class WhisperModel:
         return self._supervisor.pid
 
     async def start(self) -> None:
-        """Load the model unless it is loaded already.
+        """Load the model unless it is loaded.
 
-        Raises InferenceError: `model_not_loaded`, or `worker_died`.
+        Raises InferenceError: `model_not_loaded` or `worker_died`.
         """
         await self._supervisor.start()
 
@@ -103,8 +104,8 @@ class WhisperModel:
     ) -> AsyncGenerator[PartialTranscript | Transcription, None]:
         """Transcribe a recording while it arrives: captions, then one Transcription.
 
-        As long as the machine keeps up, a caption follows at most 0.7 s of new speech; another
-        follows each finished span. Raises what `transcribe` and `audio` raise. After
+        While the machine keeps up, captions are at most 0.7 s of speech apart; one also follows
+        each finished span. Raises the errors of `transcribe`, and whatever `audio` raises. After
         `worker_died`, the whole recording must be sent again.
         """
         async with aclosing(self._request(Transcribe(vocabulary), audio)) as events:

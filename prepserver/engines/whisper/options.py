@@ -52,4 +52,4 @@ class AudioChunk(Struct, frozen=True):
     """More audio of a recording."""
 
     pcm: bytes
-    """PCM16 little-endian, 16 kHz, mono; whole samples, two seconds at most."""
+    """PCM16 little-endian, 16 kHz, mono; whole samples, one second at most."""

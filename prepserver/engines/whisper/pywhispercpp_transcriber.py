@@ -29,10 +29,10 @@ TICKS_PER_SECOND = 100
 
 
 class PywhispercppTranscriber:
-    """Implements `prepserver.engines.whisper.transcriber.Transcriber`."""
+    """Implementation of `prepserver.engines.whisper.transcriber.Transcriber`."""
 
     def __init__(self, path: str, n_threads: int) -> None:
-        """Raises InferenceError, code `model_not_loaded`."""
+        """Load the model. Raises InferenceError, code `model_not_loaded`."""
         self._n_threads = n_threads
         errors: list[str] = []
 
@@ -80,7 +80,7 @@ class PywhispercppTranscriber:
         return [self._segment(n) for n in range(lib.whisper_full_n_segments(self._context))]
 
     def _params(self, vocabulary: str, audio_ctx: int, temperature_fallback: bool) -> Any:
-        """Build new parameters for each call, so that nothing of one carries over to the next."""
+        """Build new parameters for each call, so that no setting carries over to the next."""
         params = lib.whisper_full_default_params(
             lib.whisper_sampling_strategy.WHISPER_SAMPLING_GREEDY
         )
@@ -124,7 +124,7 @@ class PywhispercppTranscriber:
 
 
 class _AbortCallback:
-    """Called very often by whisper.cpp; polls `should_continue` only every few milliseconds."""
+    """Callback that polls `should_continue` every 20 ms, however often whisper.cpp calls it."""
 
     def __init__(self, should_continue: Callable[[], bool]) -> None:
         self.requested = False

@@ -61,8 +61,8 @@ class SpanDraft(Struct, frozen=True):
 
 
 class RecordingTranscriber:
-    """Transcribes one recording. No method waits for input: `read_audio` processes the audio that
-    has arrived, and `run_pending` does one piece of work."""
+    """Transcriber of one recording. No method waits for input: `read_audio` processes the audio
+    that has arrived, and `run_pending` does one piece of work."""
 
     def __init__(
         self,

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 __all__ = ["SampleBuffer"]
 
 GROWTH = 16_000
-"""Minimum number of samples by which the buffer grows, and that it discards at once."""
+"""Minimum number of samples by which the buffer grows or shrinks."""
 
 
 class SampleBuffer:
@@ -49,7 +49,7 @@ class SampleBuffer:
     def discard_before(self, position: int) -> None:
         """Allow the samples before a position to be freed."""
         count = max(0, min(self._length, position - self._begin))
-        # Moving the rest costs time: it pays off only when many samples go.
+        # Moving the rest costs time, which only many discarded samples repay.
         if count > GROWTH:
             self._data = self._data[count : self._length].copy()
             self._begin += count

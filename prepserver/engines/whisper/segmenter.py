@@ -53,7 +53,7 @@ class Span(Struct, frozen=True, kw_only=True):
 
 
 class Segmenter:
-    """Splits one recording into spans, chunk by chunk."""
+    """The segmentation of one recording into spans, chunk by chunk."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -165,8 +165,7 @@ def _silence_window(length: int) -> int:
 
 
 def find_quietest(levels: Sequence[float], width: int) -> int:
-    """Return the middle of the window of `width` levels with the smallest sum, the last of equal
-    ones."""
+    """Return the middle index of the quietest window of `width` levels, the last if several tie."""
     sums = [sum(levels[n : n + width]) for n in range(max(1, len(levels) - width + 1))]
     smallest = min(sums)
     return len(sums) - 1 - sums[::-1].index(smallest) + width // 2

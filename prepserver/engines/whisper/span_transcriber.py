@@ -34,7 +34,7 @@ MIN_SAMPLES = round(1.1 * SAMPLE_RATE)
 """Minimum input in samples: whisper.cpp recognises nothing in less than a second."""
 
 Timed = TypeVar("Timed", Segment, RawSegment)
-"""A type of segment that has times, as have its words."""
+"""A segment type that has times, as its words have."""
 
 
 class SpanTranscript(Struct, frozen=True):
@@ -63,7 +63,7 @@ class SpanTranscript(Struct, frozen=True):
 
 
 class SpanTranscriber:
-    """Transcribes spans with one `Transcriber`."""
+    """Transcription of spans with one `Transcriber`."""
 
     def __init__(self, transcriber: Transcriber) -> None:
         self._transcriber = transcriber
@@ -87,7 +87,7 @@ class SpanTranscriber:
         vocabulary: str,
         should_continue: Callable[[], bool],
     ) -> SpanTranscript | None:
-        """Like `fast_pass`, followed by a full pass if the result needs one."""
+        """Transcribe like `fast_pass`, then with a full pass if the result needs one."""
         transcript = self.fast_pass(samples, begin, vocabulary, should_continue)
         if transcript is None or not transcript.needs_full_pass:
             return transcript

@@ -36,7 +36,7 @@ class VoiceActivityDetector(Protocol):
 
 
 class SileroDetector:
-    """Implements `VoiceActivityDetector` with Silero's model."""
+    """Implementation of `VoiceActivityDetector` with Silero's model."""
 
     def __init__(self) -> None:
         # The model is recurrent: each recording needs a state of its own.

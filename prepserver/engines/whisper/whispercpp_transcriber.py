@@ -24,10 +24,10 @@ TICKS_PER_SECOND = 100
 
 
 class WhispercppTranscriber:
-    """Implements `prepserver.engines.whisper.transcriber.Transcriber`."""
+    """Implementation of `prepserver.engines.whisper.transcriber.Transcriber`."""
 
     def __init__(self, path: str, n_threads: int) -> None:
-        """Raises InferenceError, code `model_not_loaded`."""
+        """Load the model. Raises InferenceError, code `model_not_loaded`."""
         self._n_threads = n_threads
         try:
             self._context = api.Context.from_file(path)
@@ -45,7 +45,7 @@ class WhispercppTranscriber:
         temperature_fallback: bool,
         should_continue: Callable[[], bool],
     ) -> list[RawSegment] | None:
-        """Ignores `vocabulary`, and `temperature_fallback`, which is always on."""
+        """Transcribe as if `vocabulary` were empty and `temperature_fallback` were True."""
         if not should_continue():
             return None
         code = self._context.full(self._params(should_continue, audio_ctx), samples)

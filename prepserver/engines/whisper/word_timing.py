@@ -16,8 +16,8 @@ class TimedToken(Struct, frozen=True):
     text: bytes
     """UTF-8 that may begin or end within a character."""
     start: float
-    """Seconds. whisper.cpp estimates token times from the timestamps' probabilities and from the
-    loudness; they are accurate to a few tenths of a second."""
+    """Start in seconds. whisper.cpp estimates token times from the timestamps' probabilities and
+    from the loudness; they are accurate to a few tenths of a second."""
     end: float
     probability: float
 
