@@ -63,7 +63,7 @@ class Backend(Generic[E]):
     def __init__(
         self, engine: E, name: str, clock: Clock, retries: RetryPolicy, admission: Admission
     ) -> None:
-        """`name` is used until the model has been loaded and reports its own."""
+        """Set the name that is used until the loaded model reports its own."""
         self.engine = engine
         self.name = name
         self.admission = admission
@@ -77,7 +77,7 @@ class Backend(Generic[E]):
         self._loading: asyncio.Task[None] | None = None
 
     def start(self, retries: int | None = None) -> None:
-        """Start loading the model; by default it is retried as often as a call."""
+        """Start loading the model; by default, loading is retried as often as a call."""
         self.state = "loading"
         limit = self._retries.limit if retries is None else retries
         self._loading = asyncio.create_task(self._load(limit))
@@ -156,10 +156,10 @@ class Backend(Generic[E]):
 
 
 class FallbackChain(Generic[E]):
-    """Tries a call on each backend in order until one succeeds."""
+    """The backends of one job, which a call tries in order until one succeeds."""
 
     def __init__(self, backends: Sequence[Backend[E]], clock: Clock, retries: RetryPolicy) -> None:
-        """`backends` holds the primary model first and must not be empty."""
+        """Chain `backends`, at least one, with the primary model first."""
         self.backends = tuple(backends)
         self._clock = clock
         self._retries = retries

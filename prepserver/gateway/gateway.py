@@ -49,7 +49,7 @@ class GatewayPolicy(Struct, frozen=True, kw_only=True):
 
     retries: RetryPolicy = RetryPolicy()
     first_token_timeout: float = 300.0
-    """Seconds; 0 disables the timeout."""
+    """Maximum seconds until the first text; 0 disables the timeout."""
     parallel: int = 0
     """Replies that a language model computes at once; 0 uses the model's own number."""
     max_transcriptions: int = 16
@@ -58,11 +58,11 @@ class GatewayPolicy(Struct, frozen=True, kw_only=True):
     """Calls that may wait for a model."""
     reply_cache_purposes: frozenset[str] = frozenset()
     reply_cache_ttl: float = 3_600.0
-    """Seconds."""
+    """Seconds for which a reply is cached; 0 disables the cache."""
 
 
 class Gateway:
-    """Runs every call to a model: charges the user, waits for a slot, retries, falls back, logs."""
+    """The path of every call to a model: accounting, admission, retries, fallback and logging."""
 
     def __init__(
         self,
@@ -227,7 +227,7 @@ class Gateway:
     async def _compute_reply(
         self, user: str, prompt: Prompt, stats: CallStats
     ) -> AsyncGenerator[TextDelta | Usage, None]:
-        """Compute a reply and record its usage, also if it is cancelled."""
+        """Compute a reply and record its usage, even if it is cancelled."""
         deltas, usage, failed = 0, None, False
         stream = self._language.stream(
             lambda model: model.generate(prompt),
@@ -274,8 +274,8 @@ class Gateway:
         """Compute a prompt's key-value cache before its reply is requested; return True if it
         completed.
 
-        The user is not charged. The prefill is dropped if no slot is idle, if a call needs its
-        slot, if a later prompt of the conversation arrives, and if it fails; nothing is raised.
+        The user is not charged. The prefill is dropped if no slot is idle, a call needs its slot, a
+        later prompt of the conversation arrives, or it fails. Never raises.
         """
         backend = self._language.backends[0]
         try:

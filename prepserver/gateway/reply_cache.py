@@ -56,7 +56,7 @@ class _CachedReply(Struct, frozen=True, kw_only=True):
     model: str
     interview: str
     expires_at: float
-    """Monotonic time."""
+    """Monotonic time in seconds."""
 
     @property
     def size(self) -> int:
@@ -69,7 +69,7 @@ class _CachedReply(Struct, frozen=True, kw_only=True):
 
 
 class ReplyCache:
-    """Replies that are being computed and replies that are cached."""
+    """Replies that are in flight and replies that are cached."""
 
     def __init__(self, clock: Clock, *, max_bytes: int = MAX_BYTES) -> None:
         self._clock = clock

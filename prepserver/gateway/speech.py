@@ -100,8 +100,8 @@ class SpeechGateway:
                 failed = True
                 raise
             finally:
-                # The engine's share of work for this recording is unknown. The duration of the
-                # audio is an upper bound, or the engine would not keep up.
+                # The engine's compute time for this recording is unknown. The duration of the
+                # audio is an upper bound while the engine keeps up.
                 seconds = max((feed.seconds for feed in feeds), default=0.0)
                 record.audio = record.compute = seconds
                 if not failed:

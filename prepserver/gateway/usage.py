@@ -24,7 +24,7 @@ class UsageBudget(Protocol):
 
 
 class UsageMeter:
-    """Checks a user's limits before a call and records the call's usage after it."""
+    """Meter that checks a user's limits before a call and records the call's usage after it."""
 
     def __init__(self, limiter: RequestLimiter, budget: UsageBudget | None) -> None:
         self._limiter = limiter
@@ -38,7 +38,7 @@ class UsageMeter:
     async def charge_request(self, call: Call) -> None:
         """Charge the user for a request; the same request is charged once.
 
-        Raises RateLimited if the allowance of requests or the budget is used up.
+        Raises RateLimited if no requests or no budget remain.
         """
         if self._budget is not None:
             await self._budget.check(call.user)

@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 Kind = Literal["llm", "stt"]
-"""Language model, a GGUF file for llama.cpp; or speech model, a ggml file for whisper.cpp."""
+"""`llm` is a language model, a GGUF file; `stt` is a speech model, a ggml file."""
 
 GGUF_MAGIC = b"GGUF"
 """First four bytes of a llama.cpp model."""
@@ -44,9 +44,9 @@ class PackageSource(
     name: str
     version: str
     size: int
-    """Bytes of the wheel."""
+    """Size of the wheel in bytes."""
     sha256: Sha256
-    """Hash of the wheel."""
+    """SHA-256 of the wheel, in hexadecimal."""
     members: tuple[str, ...]
     """Paths in the wheel; the first is the model, or the input of the conversion."""
     convert: Literal["", "ctranslate2-whisper"] = ""
@@ -75,7 +75,7 @@ class CatalogueEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     file: str
     """File name in the store."""
     size: Annotated[int, Meta(gt=0)]
-    """Bytes of the file in the store."""
+    """Size in bytes of the file in the store."""
     licence: str
     sha256: Annotated[str, Meta(pattern=r"\A([0-9a-f]{64})?\Z")]
     """Hash of the file in the store; empty to trust the hash that the hub states."""
@@ -121,7 +121,7 @@ def validate(catalogue: Catalogue) -> Catalogue:
     """Return the catalogue if it is consistent.
 
     Raises ValueError for a duplicate name or file, a file outside the store, an alias of unknown
-    models, and a package without a hash or with the wrong number of members.
+    models, or a package without a hash or with the wrong number of members.
     """
     for what, values in (
         ("name", [entry.name for entry in catalogue.models] + list(catalogue.aliases)),

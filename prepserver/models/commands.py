@@ -31,7 +31,7 @@ def _models_dir_option(command: _Command) -> _Command:
 
 @contextlib.contextmanager
 def _exit_on_error() -> Iterator[None]:
-    """Exit with code 1 and one line on stderr if an error of the server is raised."""
+    """Exit with code 1 and one line on stderr if PrepServerError is raised."""
     try:
         yield
     except PrepServerError as error:
@@ -106,7 +106,7 @@ def verify_command(name: str, models_dir: Path) -> None:
 
 
 class _ProgressReporter:
-    """Reports progress on stderr: a bar on a terminal, otherwise a line per stage."""
+    """Progress on stderr: a bar on a terminal, otherwise a line per stage."""
 
     def __init__(self) -> None:
         self._is_terminal = sys.stderr.isatty()

@@ -55,7 +55,7 @@ class Variable(Struct, frozen=True, kw_only=True):
 class VariableFile:
     """An open `model.bin`, usable as a context manager.
 
-    Raises ModelError if the file has another format, is truncated, or contradicts itself.
+    Raises ModelError if the file has another format, is truncated, or is inconsistent.
     """
 
     def __init__(self, path: Path) -> None:

@@ -39,9 +39,9 @@ class Progress(Struct, frozen=True):
     model: str
     stage: Stage
     done: int
-    """Bytes; tensors while converting."""
+    """Bytes processed; tensors while converting."""
     total: int
-    """0 if unknown."""
+    """Value of `done` at the end of the stage; 0 if unknown."""
 
 
 ProgressCallback = Callable[[Progress], None]

@@ -57,7 +57,7 @@ class InvalidGgml(ValueError):
 
 
 def validate_whisper(path: Path) -> None:
-    """Raise InvalidGgml unless the file is a complete ggml Whisper model. Raises OSError too."""
+    """Raise InvalidGgml if the file is not a complete ggml Whisper model. Raises OSError."""
     with path.open("rb") as file:
         if file.read(len(GGML_MAGIC)) != GGML_MAGIC:
             raise InvalidGgml("it is not a ggml model")

@@ -35,11 +35,11 @@ class _RemoteFile(Struct, frozen=True, kw_only=True):
 def fetch_file(
     model: str, source: HubSource, expected: str, work: Path, report: ProgressCallback
 ) -> tuple[Path, str]:
-    """Download the file into `work`; return its path, synced, and the SHA-256 it should have.
+    """Download the file into `work`; return the path of the synced file and its expected SHA-256.
 
-    That is `expected`, or the hub's hash if `expected` is empty. A partial download of an earlier
-    attempt is resumed. Raises ModelError if the hub cannot be reached, refuses access or lacks the
-    file, or if there is not enough disk space.
+    That is `expected`, or the hub's hash if `expected` is empty. An earlier partial download is
+    resumed. Raises ModelError if the hub cannot be reached, refuses access or lacks the file, or if
+    there is not enough disk space.
     """
     remote = _look_up(source, expected)
     partial = work / f"{remote.sha256}.part"
@@ -64,7 +64,7 @@ def fetch_file(
 def _download(
     client: httpx.Client, model: str, remote: _RemoteFile, partial: Path, report: ProgressCallback
 ) -> None:
-    """Append to `partial` from where it ends until the file or the connection ends."""
+    """Append the rest of the file to `partial`, until the file or the connection ends."""
     done = partial.stat().st_size if partial.exists() else 0
     if done > remote.size:
         partial.unlink()
@@ -136,7 +136,7 @@ def _look_up(source: HubSource, expected: str) -> _RemoteFile:
             code=ErrorCode.MODEL_HASH,
         )
     return _RemoteFile(
-        # Pin the commit, so that metadata and file are of the same version.
+        # Pin the commit, so that metadata and file belong to the same version.
         url=huggingface_hub.hf_hub_url(
             source.repo,
             source.file,

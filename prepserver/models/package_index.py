@@ -135,7 +135,7 @@ def _run_pip_download(
 
 
 def _largest_file(folder: Path) -> int:
-    """Return the size of the largest file under `folder`: the download, wherever pip moves it."""
+    """Return the bytes of the largest file under `folder`: the download, wherever pip moves it."""
     sizes = [0]
     for parent, _, names in os.walk(folder):
         for name in names:

@@ -26,17 +26,17 @@ __all__ = ["ModelStore", "StoredModel", "detect_kind"]
 
 
 class StoredModel(Struct, frozen=True, kw_only=True):
-    """A line of the model list: a model of the catalogue, or an imported file."""
+    """An entry of the model list: a model of the catalogue, or an imported file."""
 
     name: str
     """Name for `installed_path` and `resolve`; the file name of an imported file."""
     kind: Kind
     size: int
-    """Bytes."""
+    """Size of the file in bytes."""
     licence: str = ""
     about: str = ""
     path: str | None = None
-    """None if the model is not installed."""
+    """Path of the file; None if the model is not installed."""
 
 
 class _Receipt(Struct, frozen=True, kw_only=True):
@@ -312,7 +312,7 @@ class ModelStore:
 
 
 def detect_kind(path: Path) -> Kind:
-    """Return the kind of a model file, by its first four bytes.
+    """Return the kind of a model file, as its first four bytes indicate.
 
     Raises ModelError if the file is neither GGUF nor ggml.
     """

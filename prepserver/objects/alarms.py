@@ -87,7 +87,7 @@ class AlarmIndex:
         return row is not None and row[0] in (_CLOSED, self._boot or _CLOSED)
 
     def _write_boot(self, boot: str) -> None:
-        """Store durably in which boot the index can be trusted; `_CLOSED` means in any.
+        """Store durably the boot in which the index can be trusted; `_CLOSED` means any boot.
 
         The checkpoint moves the row into the database file. In the journal alone it could be lost,
         because later checkpoints truncate the journal without waiting for the disk.
@@ -123,7 +123,7 @@ class AlarmIndex:
                 raise to_storage_error(error) from error
 
     def update(self, kind: str, name: str, due: float | None) -> None:
-        """Write an entry, or remove it for None, after the object's own alarm became durable.
+        """Write an entry, or remove it for None, after the object's own alarm has become durable.
 
         Never raises: an entry that cannot be updated is early or superfluous, which is harmless.
         """
@@ -188,7 +188,7 @@ class AlarmIndex:
             if self.complete:
                 # If this fails, the index is rebuilt after the next boot: no harm is done.
                 with suppress(apsw.Error):
-                    self._write_boot(self._boot)  # makes everything durable before saying so
+                    self._write_boot(self._boot)  # makes the other entries durable first
                     self._write_boot(_CLOSED)
             self._connection.close()
 

@@ -67,7 +67,7 @@ class Connection:
     )
 
     def __init__(self, id: str, tags: tuple[str, ...] = ()) -> None:
-        """Raises BadRequest for more than `MAX_TAGS` tags."""
+        """Create a connection without a socket. Raises BadRequest for more than `MAX_TAGS` tags."""
         if len(tags) > MAX_TAGS:
             raise BadRequest(f"A connection has at most {MAX_TAGS} tags.")
         self.id = id

@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 ALARM_RETRIES = 6
 ALARM_FIRST_RETRY = 2.0
-"""Seconds before the first retry; doubled with each further one."""
+"""Seconds before the first retry of an alarm; doubles with each further one."""
 
 log = structlog.get_logger(__name__)
 
@@ -39,15 +39,15 @@ class Kind(Struct, frozen=True):
     factory: Factory
     migrations: tuple[str, ...]
     handles_close: bool = True
-    """False if `on_close` does nothing: a client that leaves then wakes no hibernating object."""
+    """False if `on_close` does nothing: a client that leaves then need not wake the object."""
 
 
 class Instance:
-    """The single entry point to an object: one event after the other.
+    """The single entry point to an object, which handles one event after the other.
 
     The application's object is built when an event needs it. It is discarded when a handler fails
-    unexpectedly, so that the next event starts from the stored state. Events that wait together
-    share one transaction, and so one wait for the disk.
+    unexpectedly, so that the next event starts from the stored state. Events that queue up together
+    share one transaction and thus one wait for the disk.
     """
 
     __slots__ = (
@@ -73,7 +73,7 @@ class Instance:
         runtime: Runtime,
         on_removed: Callable[["Instance"], None],
     ) -> None:
-        """`on_removed` is called after the object has been destroyed."""
+        """Create a hibernating instance; `on_removed` is called after the object is destroyed."""
         self.kind = kind
         self.name = name
         self.path = path
@@ -95,17 +95,17 @@ class Instance:
 
     @property
     def busy(self) -> bool:
-        """True while a handler runs or waits."""
+        """True while a handler is running or queued."""
         return self._mailbox.busy
 
     @property
     def idle(self) -> bool:
-        """True while no handler and no work beside the object runs; clients may be connected."""
+        """True while no handler and no background task runs; clients may be connected."""
         return not (self.busy or (self._context is not None and self._context.has_tasks))
 
     @property
     def hibernating(self) -> bool:
-        """True while idle without an open database; the next event opens it again."""
+        """True while idle with the database closed; the next event opens it again."""
         return self.idle and self._storage is None
 
     @property
@@ -114,7 +114,7 @@ class Instance:
         return self.hibernating and not self._connections
 
     async def wait_for_handlers(self) -> None:
-        """Return when no handler runs or waits."""
+        """Wait until no handler is running or queued."""
         await self._mailbox.drain()
 
     # --- Events -------------------------------------------------------------------------------
@@ -132,7 +132,7 @@ class Instance:
             replaced = self._connections.get(connection.id)
             self._connections[connection.id] = connection
             if replaced is not None:
-                # The client has reconnected before the server noticed that the old socket is dead.
+                # The client reconnected before the server noticed that the old socket was dead.
                 replaced.close(1000, "replaced by a newer connection")
                 target.on_close(replaced)
             target.on_connect(connection)
@@ -229,7 +229,7 @@ class Instance:
     async def commit(self, transaction: Transaction) -> None:
         """Make a transaction durable.
 
-        Raises PrepServerError; then nothing was kept and the object has been reset.
+        Raises PrepServerError, with nothing kept and the object reset.
         """
         storage = transaction.storage
         if not transaction.needs_commit:
@@ -267,7 +267,7 @@ class Instance:
                     other.push(failure)
 
     async def reset(self) -> None:
-        """Discard the object and its work, and close the database. Never raises."""
+        """Discard the object and its background tasks, and close the database. Never raises."""
         if self._context is not None:
             self._context.cancel_tasks()
         self._object = self._context = None
@@ -363,7 +363,7 @@ class Instance:
             await self._mailbox.drain()
 
     async def close(self) -> None:
-        """Cancel the work beside the object, let the handlers finish, and close the database."""
+        """Cancel the background tasks, let the handlers finish, and close the database."""
         if self._context is not None:
             self._context.cancel_tasks()
         self._mailbox.enqueue(self.reset)

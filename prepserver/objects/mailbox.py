@@ -25,7 +25,7 @@ Work = Callable[[], Awaitable[None]]
 
 
 class Mailbox:
-    """Runs queued events and work in order of arrival.
+    """Queue that runs events and work in order of arrival.
 
     An event that finds the object awake and the queue empty is handled at once, on the caller's
     stack; if it wrote nothing, it is then complete. Anything that has to wait, such as a commit,
@@ -42,11 +42,11 @@ class Mailbox:
 
     @property
     def busy(self) -> bool:
-        """True while something runs or waits."""
+        """True while anything is running or queued."""
         return self._task is not None or self._handling or bool(self._queue)
 
     def enqueue(self, item: QueuedEvent | Work) -> None:
-        """Add an event or work, and start to handle it if nothing else runs."""
+        """Add an event or work, and handle it at once if nothing else is running."""
         self._queue.append(item)
         if self._task is None and not self._handling:
             self._handling = True
@@ -121,7 +121,7 @@ class Mailbox:
         return None
 
     async def _complete(self, transaction: Transaction) -> None:
-        """Commit, then let out the effects."""
+        """Commit, then release the effects."""
         try:
             await self._owner.commit(transaction)
         except Exception as error:

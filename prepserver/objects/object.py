@@ -1,8 +1,8 @@
 """The application's interface: DurableObject to subclass, and the context it works through.
 
-Handlers are plain functions and cannot wait. A handler reads and writes its storage; what it
-sends, spawns or tells other objects takes effect once its transaction is durable. Work that takes
-time runs beside the object (`spawn`) and reports back with an event (`post`).
+Handlers are plain functions and cannot wait. A handler reads and writes its storage; what it sends,
+spawns or tells other objects takes effect once its transaction is durable. Work that takes time
+runs in a background task (`spawn`) and reports back with an event (`post`).
 """
 
 import asyncio
@@ -70,7 +70,7 @@ class Outcome(Struct, frozen=True):
 class Context:
     """An object's access to its storage, its room, its alarm and the runtime.
 
-    A context lives as long as the object's instance, and owns the work beside it.
+    A context lives as long as the object's instance, and owns its background tasks.
     """
 
     def __init__(
@@ -130,14 +130,14 @@ class Context:
         self._effects.append(lambda: connection.close(ending.code, ending.reason))
 
     def spawn(self, work: Callable[[], Coroutine[Any, Any, None]], key: str) -> None:
-        """Run `work` beside the object, in place of earlier work under the same key.
+        """Run `work` in a background task, in place of an earlier one under the same key.
 
         It is cancelled by `cancel(key)`, and when the instance is reset or released.
         """
         self._effects.append(lambda: self._start_task(work(), key))
 
     def cancel(self, key: str) -> None:
-        """Cancel the work that was spawned under `key`, if it still runs."""
+        """Cancel the background task under `key`, if it is still running."""
         self._effects.append(lambda: self._cancel_task(key))
 
     def detach(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -160,15 +160,15 @@ class Context:
     def destroy(self) -> None:
         """Remove the object and its file after the handler.
 
-        Calls that the handler tells are sent once the file is gone, so that an owner never drops
-        its reference to an object that still exists after a crash.
+        Calls that the handler has made with `tell` are sent once the file is gone, so that an owner
+        never drops its reference to an object that still exists after a crash.
         """
         self._destroying = True
 
     # --- Immediate ----------------------------------------------------------------------------
 
     def post(self, event: object) -> None:
-        """Put an event into the object's own mailbox; for the work beside the object.
+        """Put an event from a background task into the object's own mailbox.
 
         The event is dropped if this instance no longer exists: the next one restarts its work.
         """
@@ -200,16 +200,16 @@ class Context:
 
     @property
     def has_tasks(self) -> bool:
-        """True while work runs beside the object."""
+        """True while background tasks are running."""
         return bool(self._tasks)
 
     def cancel_tasks(self) -> None:
-        """Cancel all work beside the object."""
+        """Cancel all background tasks."""
         for key in list(self._tasks):
             self._cancel_task(key)
 
     def take_outcome(self) -> Outcome:
-        """Return the effects of the handler that has just ended, and clear them."""
+        """Return and clear the effects of the handler that has just ended."""
         outcome = Outcome(self._effects, self._tells, self._destroying, self.alarm_changed)
         self._effects, self._tells = [], []
         self._destroying = self.alarm_changed = False
@@ -238,7 +238,7 @@ class DurableObject:
     """Base class of all objects. Each hook runs in one transaction; an exception rolls it back."""
 
     migrations: ClassVar[tuple[str, ...]] = ()
-    """SQL scripts; the n-th takes the schema from version n to n + 1. Append, never change one."""
+    """SQL scripts: the one at index n upgrades schema version n to n + 1. Never change one."""
 
     def __init__(self, context: Context) -> None:
         self.context = context
@@ -253,12 +253,12 @@ class DurableObject:
     def on_close(self, connection: Connection) -> None: ...
 
     def on_event(self, event: Any) -> None:
-        """Handle an event that the work beside the object has posted."""
+        """Handle an event that a background task has posted."""
 
     def on_alarm(self, retry_count: int) -> None: ...
 
     def on_hibernate(self) -> None:
-        """Prepare for hibernation: store what must last, in the database or in attachments.
+        """Prepare for hibernation: put state to keep into the database or `Connection.state`.
 
         The instance and its database are released next; connections stay open.
         """

@@ -45,12 +45,12 @@ class RegistryCounts(Struct, frozen=True, kw_only=True):
     live: int
     """Objects with an instance and an open database."""
     hibernating: int
-    """Objects that have only connections."""
+    """Objects whose connections are open, but not their database."""
     connections: int
 
 
 class Registry:
-    """Owns a data directory and every object in it."""
+    """Owner of a data directory and of every object in it."""
 
     def __init__(
         self,
@@ -112,7 +112,7 @@ class Registry:
         )
 
     def instance(self, kind: str, name: str) -> Instance:
-        """Return the object's instance; it is created on demand. Raises PrepServerError."""
+        """Return the object's instance, creating it if necessary. Raises PrepServerError."""
         if self.closing:
             raise server_stopping()
         key = (kind, name)
@@ -138,7 +138,7 @@ class Registry:
         return instance
 
     async def wait_for_handlers(self) -> None:
-        """Return when no handler of any object runs or waits."""
+        """Wait until no handler of any object is running or queued."""
         while busy := [each for each in self._instances.values() if each.busy]:
             await asyncio.gather(*(each.wait_for_handlers() for each in busy))
 
@@ -209,7 +209,7 @@ class Registry:
                     yield kind, name, alarm.due
 
     async def _read_missing_alarms(self) -> None:
-        """Retry files that could not be read at the start, until all alarms are in the index."""
+        """Retry files that could not be read at start-up, until all alarms are in the index."""
 
         def read() -> None:
             unread, self._unread = self._unread, []
@@ -269,8 +269,8 @@ class Registry:
         for task in self._housekeeping:
             task.cancel()
         await asyncio.gather(*self._housekeeping, return_exceptions=True)
-        # Calls that objects have told each other are delivered first. Further calls that these
-        # cause are not waited for; the objects repeat them after the next start.
+        # Deliver the pending calls between objects first. Do not wait for further calls that they
+        # cause: the objects repeat those after the next start.
         await asyncio.gather(*list(self._detached), return_exceptions=True)
         self.closing = True
         for instance in list(self._instances.values()):

@@ -131,7 +131,7 @@ class Storage:
             raise to_storage_error(error) from error
 
     def row(self, query: str, *bindings: Any) -> tuple[Any, ...] | None:
-        """Run one statement and return the first row, or None. Raises like `sql`."""
+        """Run one statement and return the first row, or None. Raises the same errors as `sql`."""
         rows = self.sql(query, *bindings)
         return rows[0] if rows else None
 
@@ -169,8 +169,8 @@ class Storage:
     def savepoint(self) -> bool:
         """Set the savepoint to which `rollback_to` returns, and return True.
 
-        Without an open transaction nothing is set and False is returned; the savepoint is then
-        the beginning of the transaction. Raises StorageError.
+        Without an open transaction, set nothing and return False: the savepoint is then the
+        beginning of the next transaction. Raises StorageError.
         """
         if not self._in_transaction:
             return False
@@ -211,7 +211,7 @@ class Storage:
         try:
             if self._in_transaction:
                 self._require_open_transaction()
-                # Cleared before the commit: one that reports an error may still have been written.
+                # Clear it before the commit: a commit that fails may have been written anyway.
                 self._empty = self._empty and not self.has_writes
                 self._connection.execute("COMMIT")
                 self._in_transaction = False
@@ -244,7 +244,7 @@ class Storage:
     def close(self) -> None:
         """Close the database, and remove its files if nothing was ever stored.
 
-        A call of an object that never existed, or was removed, thus leaves no file. Blocks on the
+        Thus a call to an object that never existed, or was removed, leaves no file. Blocks on the
         disk. Raises OSError and apsw.Error.
         """
         self._connection.close()

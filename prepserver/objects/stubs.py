@@ -10,7 +10,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class ObjectCall(Struct, Generic[T_co], frozen=True):
-    """A call of one method of one object; `T_co` is the type of its result.
+    """A call to one method of one object; `T_co` is the type of its result.
 
     It holds plain data, so that the object may live in another process.
     """
@@ -22,7 +22,7 @@ class ObjectCall(Struct, Generic[T_co], frozen=True):
 
 
 class ObjectStub:
-    """Base of the stubs: names an object, and builds calls of its methods.
+    """Base of the stubs: names an object, and builds calls to its methods.
 
     A subclass has one method for each that other objects or the edge may call. It takes the same
     arguments and returns the call, to be given to `Registry.call` or `Context.tell`.

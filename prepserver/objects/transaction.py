@@ -50,7 +50,7 @@ class QueuedEvent:
         self._result = result
 
     def settle(self, owner: MailboxOwner, value: Any, error: PrepServerError | None) -> None:
-        """Pass on the handler's result, or report its error."""
+        """Give the caller the handler's result, or report its error."""
         if error is not None:
             owner.report_failure(self, error)
         if self._result is None or self._result.done():
@@ -76,7 +76,7 @@ class HandledEvent:
 
 
 class Transaction:
-    """Runs handlers one after the other; a failing handler rolls back only its own writes.
+    """A sequence of handlers; a failing handler rolls back only its own writes.
 
     Effects and errors are held back in order until `flush`, so that clients are answered in the
     order of their requests.
@@ -131,12 +131,12 @@ class Transaction:
             self.ended = handled.outcome.destroying
 
     def require_intact(self) -> None:
-        """Raise StorageError if more was rolled back than the writes of a failed handler."""
+        """Raise StorageError if more than the writes of a failed handler was rolled back."""
         if self._lost is not None:
             raise self._lost
 
     def flush(self, owner: MailboxOwner) -> None:
-        """Let out all effects and results, in order. Call it once the transaction is durable."""
+        """Release all effects and results, in order. Call it once the transaction is durable."""
         for handled in self.handled:
             if handled.outcome is not None:
                 _flush_outcome(handled.outcome, owner)

@@ -53,7 +53,7 @@ def create_folder(folder: Path) -> None:
 def replace_file(temporary: Path, path: Path) -> None:
     """Move a synced file to `path` durably; readers see the old file or the new one.
 
-    Both paths must be on one file system. Raises OSError.
+    Both paths must be on the same file system. Raises OSError.
     """
     temporary.replace(path)
     sync_folder(path.parent)
@@ -71,7 +71,7 @@ def write_atomically(
 
     `mode` gives the permissions of the new file, less the umask. Without `durable` the file may be
     lost or cut short by a power loss, but not by the end of the process. Without `overwrite` an
-    existing file stays as it is, also one that another process creates meanwhile. Raises OSError;
+    existing file stays as it is, even one that another process creates meanwhile. Raises OSError;
     the temporary file, `.NAME.RANDOM.new` in the same folder, is removed then.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")

@@ -47,8 +47,8 @@ def open_database(
     `exclusive` holds SQLite's lock until the connection is closed, which saves a lock for each
     statement and the -shm file. With `durable` a commit waits for the disk; without, a power loss
     may undo the latest commits. `incremental_vacuum` lets pages be given back to the file system;
-    it takes effect in a new file only. `busy_timeout` is in seconds. Blocks on the disk. Raises
-    StorageError, CorruptDatabase among them.
+    it takes effect in a new file only. `busy_timeout` limits the wait for another process's lock,
+    in seconds. Blocks on the disk. Raises StorageError, CorruptDatabase among them.
     """
     flags = apsw.SQLITE_OPEN_READONLY if read_only else apsw.SQLITE_OPEN_READWRITE
     if create and not read_only:
@@ -121,7 +121,7 @@ class Database:
     def __init__(
         self, path: Path, schema: str, *, private: bool = False, vfs: str | None = None
     ) -> None:
-        """Open or create `path`. `schema` is run at each opening, so it must be idempotent.
+        """Open or create `path`. `schema` runs at each opening, so it must be idempotent.
 
         `private` and `vfs` are those of `open_database`. Blocks on the disk. Raises StorageError.
         """

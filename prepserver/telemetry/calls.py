@@ -12,7 +12,7 @@ __all__ = ["CANCELLED", "DROPPED", "OK", "Call", "CallKind", "CallRecord", "Call
 
 MAX_METADATA_PAIRS = 5
 MAX_METADATA_LENGTH = 200
-"""Characters of a metadata name or value."""
+"""Maximum code points of a metadata name or value."""
 
 OK, CANCELLED, DROPPED = "ok", "cancelled", "dropped"
 """Outcomes; any other outcome is an error code. Only a prefill can be dropped, for lack of an idle
@@ -65,7 +65,7 @@ class CallRecord(Struct, kw_only=True):
     """Prompt tokens that were served from the KV cache."""
     completion_tokens: int = 0
     audio: float = 0.0
-    """Duration of the audio."""
+    """Duration of the recording."""
     queued: float = 0.0
     """Time spent in the model's queue."""
     first_token: float | None = None
@@ -73,7 +73,7 @@ class CallRecord(Struct, kw_only=True):
     transcript_lag: float | None = None
     """Time from the end of the audio to the transcript, for a live transcription."""
     caption_lag: float | None = None
-    """Largest amount of received audio that a caption did not cover yet when it was sent."""
+    """Maximum duration of received audio that a caption did not cover when it was sent."""
     duration: float = 0.0
     compute: float = 0.0
     """Time that the model worked on the call; 0 for a shared reply."""
@@ -96,6 +96,6 @@ class CallStats(Struct, kw_only=True):
     queued: float = 0.0
     """Seconds spent in queues."""
     started_at: float | None = None
-    """Monotonic time at which a model started work."""
+    """Monotonic time at which a model started work, in seconds."""
     first_event_at: float | None = None
-    """Monotonic time of the first event."""
+    """Monotonic time of the first event, in seconds."""

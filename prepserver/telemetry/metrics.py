@@ -18,9 +18,9 @@ from prepserver.telemetry.stats import ModelLoad
 __all__ = ["Metrics"]
 
 LATENCY_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-"""Seconds, for the waits that a candidate notices."""
+"""Bounds in seconds for the delays that a candidate notices."""
 DURATION_BUCKETS = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 180.0, 600.0)
-"""Seconds, for whole calls."""
+"""Bounds in seconds for the durations of whole calls."""
 
 S = TypeVar("S", EngineStats, SpeechStats)
 
@@ -143,7 +143,7 @@ _SPEECH_METRICS: tuple[_EngineMetric[SpeechStats], ...] = (
 
 
 class Metrics:
-    """Counts finished calls and renders them together with the current state of the server."""
+    """Counters of finished calls, rendered together with the current state of the server."""
 
     content_type = CONTENT_TYPE_LATEST
 

@@ -25,12 +25,12 @@ class OpenCall(Struct, kw_only=True):
 
 
 class Recorder:
-    """Passes the record of every finished call to its observers."""
+    """Recorder that passes the record of every finished call to its observers."""
 
     def __init__(
         self, clock: Clock, observers: Sequence[Callable[[CallRecord], None]], *, keep_text: bool
     ) -> None:
-        """`keep_text` records the text of prompts and replies."""
+        """Set the observers; `keep_text` records the text of prompts and replies."""
         self._clock = clock
         self._observers = tuple(observers)
         self._keep_text = keep_text

@@ -65,7 +65,7 @@ def call_list(
     as_json: bool,
     now: float,
 ) -> str:
-    """Return the single calls in the last `since`, newest first, as a table or as JSON lines.
+    """Return the individual calls in the last `since`, newest first, as a table or as JSON lines.
 
     `user` is an id. Empty filters match every call. JSON holds all fields of a call, one call per
     line. Raises BadRequest if `since` is not a duration, NotFound if there is no call log.

@@ -93,9 +93,9 @@ class StatsLine(Struct, frozen=True, kw_only=True):
     """Prompt tokens that were served from the KV cache."""
     completion_tokens: int
     audio: float
-    """Total duration of the audio."""
+    """Total duration of the recordings, in seconds."""
     compute: float
-    """Total time that the model worked."""
+    """Total time that the model worked, in seconds."""
     first_token_p50: float | None
     """Median time from the start of a call to its first text."""
     first_token_p95: float | None

@@ -97,7 +97,7 @@ class KvSlots:
         """Record that the plan was carried out and that its slot now holds `tokens`."""
         own = self.find(conversation)
         slot = self.all[plan.slot]
-        # While its own slot is busy, a second prompt of the conversation owns none.
+        # A second prompt of a conversation owns no slot while the first one's is busy.
         slot.conversation = conversation if own is None or own is slot else ""
         slot.tokens = list(tokens)
         slot.busy = True

@@ -104,7 +104,7 @@ def _init_grammar(native: LlamaContext, prompt: Prompt) -> Any:
             raise _bad_grammar("A prompt has either a grammar or a schema, not both.")
         try:
             source = json_schema_to_gbnf(json.dumps(prompt.schema))
-        except Exception as error:  # the converter raises any exception of its own code
+        except Exception as error:  # the converter documents no exceptions
             raise _bad_grammar(f"Could not convert the JSON schema to a grammar: {error}.") from (
                 error
             )

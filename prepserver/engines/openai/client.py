@@ -123,7 +123,7 @@ class EndpointClient:
             status=response.status_code,
             code=error.code,
         )
-        # Endpoints quote what they were sent.
+        # Endpoints quote the request, and some the key.
         text = text.replace(self._key, "[key]") if self._key else text
         log.debug("endpoint.error_text", endpoint=self.endpoint.origin, text=text)
         return error
