@@ -14,7 +14,7 @@ SOURCE = Path(errors.__file__).parent
 
 
 def http_statuses() -> dict[ErrorCode, int]:
-    """Return the status of the error class that each code is raised with."""
+    """Return the HTTP status of each error code, taken from the error class that carries it."""
     classes = {name: getattr(errors, name) for name in errors.__all__}
     found = {
         cls.default_code: cls.status for cls in classes.values() if "default_code" in vars(cls)
@@ -33,10 +33,11 @@ def http_statuses() -> dict[ErrorCode, int]:
 def _raised_codes(
     path: Path, classes: set[str]
 ) -> tuple[dict[ErrorCode, str], dict[ErrorCode, str]]:
-    """Return the codes in a module by the class of error that they are raised with.
+    """Map the error codes in a module to the names of the error classes that carry them.
 
-    The first result has the codes that are arguments of the class. If the module also calls one
-    with `code=code`, the second has all codes in the module, by that class.
+    The first result holds the codes written in a call of the class, as in `code=ErrorCode.BUSY`.
+    The second is empty unless the module also passes a variable, as in `code=code`; it then maps
+    every code in the module to that class.
     """
     direct: dict[ErrorCode, str] = {}
     indirect: dict[ErrorCode, str] = {}

@@ -118,7 +118,7 @@ def default(field: kinds.Field) -> str:
 
 
 def _path(value: Any) -> str:
-    """Spell a path relative to `DATA`, the user's data directory for prep."""
+    """Format a path relative to `DATA`, the user's data directory for prep."""
     return f"DATA/{Path(value).relative_to(platformdirs.user_data_path('prep')).as_posix()}"
 
 

@@ -1,9 +1,9 @@
-"""Creates `.venv` from pyproject.toml and updates it when that file changes.
+"""Installer: creates `.venv` from pyproject.toml and updates it when that file changes.
 
     python packaging/install.py EXTRA...
 
 This script runs before anything is installed, so it uses the standard library alone. A stamp in
-`.venv` makes later runs fast. After an interruption the same command continues: pip caches its
+`.venv` makes later runs fast. After an interruption, run the same command again: pip caches its
 downloads and builds.
 """
 
@@ -27,7 +27,7 @@ STAMP = VENV / "prep-stamp.json"
 LOG = VENV / "install.log"
 
 COMPILED = "llama-cpp-python"
-"""Published as source only, so pip compiles it."""
+"""Package that is published as source only, so that pip must compile it."""
 
 CMAKE_ARGS = " ".join(
     (
@@ -36,8 +36,9 @@ CMAKE_ARGS = " ".join(
         "-DCMAKE_CXX_FLAGS=-U__AMX_INT8__",
     )
 )
-"""Skips llama.cpp's vision library, which prep never loads and which takes a third of the build,
-and its AMX kernels, which crash on some Intel processors (ggml-org/llama.cpp#20824)."""
+"""CMake options that leave out llama.cpp's vision library, which prep never loads and which takes a
+third of the build time, and its AMX kernels, which crash on some Intel processors
+(ggml-org/llama.cpp#20824)."""
 
 COMPILER_HELP = (
     f"{COMPILED} must be compiled, but no C++ compiler was found. Install one and try again:\n"
@@ -62,7 +63,7 @@ ADVICE = (
     ("Killed signal terminated program", "The compiler ran out of memory; it needs about 2 GB."),
     ("CMake build failed", f"{COMPILED} failed to compile; the log has the details."),
 )
-"""Text in pip's log, and the advice to print for it."""
+"""Pairs of a text in pip's log and the advice to print for it."""
 
 
 def main(extras: list[str]) -> int:
@@ -173,7 +174,8 @@ def _venv_version() -> str:
 
 
 def _wanted_version() -> bool:
-    """Return True if the environment's Python is the requested one, or new enough by default."""
+    """Return True if the environment's Python has the version of the interpreter that `PYTHON`
+    requests, or 3.11 or newer if none is requested."""
     version = tuple(int(part) for part in _venv_version().split(".")[:2])
     if os.environ.get("PYTHON"):
         return version == sys.version_info[:2]
@@ -181,7 +183,7 @@ def _wanted_version() -> bool:
 
 
 def _runs(*arguments: str) -> bool:
-    """Return True if the environment's Python succeeds with these arguments."""
+    """Return True if the environment's Python exits successfully with these arguments."""
     try:
         done = subprocess.run(
             [str(PYTHON), *arguments],
@@ -201,7 +203,7 @@ def _has_compiler() -> bool:
 
 
 def _explain() -> None:
-    """Print why pip failed: advice where the cause is known, otherwise the end of the log."""
+    """Print why pip failed: advice if the cause is known, otherwise the end of the log."""
     log = LOG.read_text(errors="replace")
     advice = next((advice for sign, advice in ADVICE if sign in log), "")
     if f"No matching distribution found for {COMPILED}" in log and not _has_compiler():
@@ -214,7 +216,8 @@ def _explain() -> None:
 
 
 def _end_session(child: subprocess.Popen[str]) -> None:
-    """End a child and its descendants; on SIGINT pip removes its temporary folders."""
+    """End a child process and its descendants: SIGINT lets pip remove its temporary folders,
+    SIGKILL follows after 10 s."""
     for number, seconds in ((signal.SIGINT, 10), (signal.SIGKILL, 10)):
         try:
             os.killpg(child.pid, number)

@@ -1,4 +1,4 @@
-"""Shows pip's progress: a live line on a terminal, a line every half minute elsewhere."""
+"""Display of pip's progress: a live line on a terminal, a line every 30 s elsewhere."""
 
 import os
 import queue
@@ -63,7 +63,7 @@ class Progress:
             self.step = f" {found[1]}/{found[2]}"
 
     def tick(self) -> None:
-        """Show the stage if it is due; call this at least once a second."""
+        """Show the stage if an update is due; call this at least once a second."""
         silent = self._now() - self._shown
         if self._live and silent >= REDRAW_EVERY:
             self._shown = self._now()
@@ -86,7 +86,7 @@ class Progress:
 
 
 def follow(process: subprocess.Popen[str], log: Path, progress: Progress) -> int:
-    """Copy a process's output to the log and to the progress, and return its exit code."""
+    """Copy a process's output to the log, update the progress, and return the exit code."""
     lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
 
     def read() -> None:

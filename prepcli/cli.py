@@ -66,7 +66,7 @@ server_option = click.option(
 
 
 class _InterviewCommand(click.Command):
-    """Accepts several files after one `--audio`: `--audio a.wav b.wav`."""
+    """Command that accepts several files after one `--audio`: `--audio a.wav b.wav`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         expanded: list[str] = []
@@ -369,7 +369,7 @@ async def _fetch_transcript(server: str | None, interview_id: str) -> tuple[Inte
 async def _fetch_spoken_answers(
     server: str | None, interview_id: str
 ) -> list[tuple[Message, SpokenAnswer]]:
-    """Return the spoken answers with their transcriptions, as far as the server has stored them."""
+    """Return the spoken answers with their transcriptions, without those that have none."""
     answers = []
     async with _session(_options(server), _note, wait_for_models=False) as session:
         for message in await session.rest.get_messages(interview_id):

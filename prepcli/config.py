@@ -40,7 +40,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def load(file: Path) -> Config:
-    """Read the settings file; a missing file is an empty one. Raises SettingsError."""
+    """Read the settings file; a missing file counts as empty. Raises SettingsError."""
     try:
         values = tomllib.loads(file.read_text("utf-8"))
     except FileNotFoundError:

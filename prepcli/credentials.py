@@ -82,7 +82,7 @@ def delete_access_key(url: str) -> bool:
 
 
 def _import_keyring() -> ModuleType:
-    # Importing it probes for backends, which takes time and can start a D-Bus session.
+    # Importing keyring probes for backends, which takes time and can start a D-Bus session.
     import keyring
     import keyring.errors
 
@@ -159,7 +159,7 @@ def _read_key_file(file: Path, *, missing_ok: bool = False) -> dict[str, str]:
 
 
 def _write_key_file(file: Path, keys: dict[str, str]) -> None:
-    """Write the file atomically; at no time can other users read it."""
+    """Write the file atomically; other users can never read it."""
     try:
         write_atomically(file, msgspec.json.encode(keys), mode=0o600)
     except OSError as error:

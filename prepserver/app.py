@@ -44,12 +44,12 @@ __all__ = ["VERSION", "create_app", "create_services"]
 VERSION = version("prep-interview")
 
 SCRIPTED = "scripted"
-"""Name of the models with canned replies."""
+"""Name of the language and speech models that give canned replies."""
 
 log = structlog.get_logger(__name__)
 
 MAX_BODY_BYTES = 512 * 1024
-"""Maximum size of a request body: two documents of `MAX_DOCUMENT` code points fit."""
+"""Maximum size of a request body in bytes; two documents of `MAX_DOCUMENT` code points fit."""
 
 
 def create_services(config: Config, clock: Clock | None = None) -> Services:
@@ -128,7 +128,7 @@ def create_services(config: Config, clock: Clock | None = None) -> Services:
 
 
 def create_app(services: Services) -> Litestar:
-    """Create the HTTP application on services, which the caller starts and closes."""
+    """Create the HTTP application on `services`, which the caller starts and closes."""
     return Litestar(
         route_handlers=[*routes.HANDLERS, InterviewController, reject_plain_http],
         dependencies={"services": Provide(lambda: services, sync_to_thread=False)},
@@ -195,7 +195,7 @@ def _create_speech_model(name: str, config: Config, clock: Clock) -> SpeechModel
 
 
 def _resolve_endpoint(job: str, name: str, config: Config) -> tuple[Endpoint, str]:
-    """Return the endpoint of a model and the API key for it; log where candidates' data is sent.
+    """Return the endpoint of a model and its API key; log where candidates' data is sent.
 
     The key belongs to the first endpoint in the settings and is not sent to any other.
     """

@@ -243,7 +243,7 @@ def calls(
 def _user_id(data_dir: Path, name: str) -> str:
     """Return the id of the user with this name.
 
-    An unknown name is returned as it is: it may be the id of a user who was removed.
+    An unknown name is returned unchanged: it may be the id of a user who was removed.
     """
     from prepserver.accounts.users import Users  # imports Argon2
 

@@ -1,4 +1,4 @@
-"""The injected clock: the only way in which the server reads the time or sleeps."""
+"""The injected clock. The server reads the time and sleeps only through it."""
 
 import asyncio
 import time

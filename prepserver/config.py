@@ -39,8 +39,8 @@ class Secret(str):
 
 
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Each setting is a key of the TOML file and, in capitals after `PREP_SERVER_`, an environment
-    variable: `hint_after` is also `PREP_SERVER_HINT_AFTER`."""
+    """Settings of the server. Each is a key of the TOML file and, in capitals after `PREP_SERVER_`,
+    an environment variable: `hint_after` is also `PREP_SERVER_HINT_AFTER`."""
 
     host: str = "127.0.0.1"
     """Address to listen on."""
@@ -77,7 +77,8 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     stt_fallback: tuple[str, ...] = ()
     """Speech models to try, in this order, when `stt_model` fails."""
     retries: Annotated[int, Meta(ge=0, le=5)] = 3
-    """Retries of a failed call on the same model, as long as none of its reply has been sent."""
+    """Maximum number of retries of a failed call on the same model. A call is not retried once part
+    of its reply has been sent."""
     retry_delay: Annotated[float, Meta(ge=0, le=5)] = 0.2
     """Seconds before the first retry. Later delays follow `retry_backoff`, up to 5 s."""
     retry_backoff: Literal["constant", "linear", "exponential"] = "exponential"
@@ -86,39 +87,39 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Seconds that a model may take to produce its first token, not counting the wait in the queue;
     0 disables the limit. A call that times out is retried, then passed to the next model."""
     parallel: Annotated[int, Meta(ge=0, le=1_024)] = 0
-    """Replies generated at once; further calls wait in the queue, answers before reviews. 0 stands
-    for 16 with an endpoint, and with a local model for as many, from 1 to 8, as fit in an eighth of
-    the machine's memory with a `context` each."""
+    """Maximum number of replies generated at once; further calls wait in the queue, answers before
+    reviews. 0 lets the server choose: 16 for an endpoint; for a local model, as many contexts of
+    `context` tokens as fit in an eighth of the machine's memory, from 1 to 8."""
     max_transcriptions: Annotated[int, Meta(ge=1, le=1_024)] = 16
-    """Recordings transcribed at once; further ones wait in the queue."""
+    """Maximum number of recordings transcribed at once; further ones wait in the queue."""
     max_queue: Annotated[int, Meta(ge=0)] = 64
-    """Calls that may wait for one model. When the queue is full, a call fails immediately with the
-    code `overloaded`."""
+    """Maximum number of calls that wait for one model. When the queue is full, a call fails
+    immediately with the code `overloaded`."""
     threads: Annotated[int, Meta(ge=0, le=256)] = 0
-    """CPU threads of each engine; 0 means one per core."""
+    """Number of CPU threads of each engine; 0 means one per core."""
     context: Annotated[int, Meta(ge=512)] = 4_096
     """Context size of one interview in tokens, capped at the size that the model was trained
     with."""
     gpu_layers: Annotated[int, Meta(ge=-1)] = -1
-    """Layers of the language model to offload to the GPU, if llama.cpp was built with GPU support;
-    -1 means all."""
+    """Number of layers of the language model to offload to the GPU, if llama.cpp was built with GPU
+    support; -1 means all."""
     flash_attention: Literal["auto", "on", "off"] = "auto"
     """Flash attention in the language model. `auto` enables it on a GPU and for a quantised KV
     cache."""
     kv_cache_type: Literal["f32", "f16", "q8_0", "q4_0"] = "f16"
     """Data type of the language model's KV cache; a smaller type needs less memory."""
     kv_store_megabytes: Annotated[int, Meta(ge=0)] = 2_048
-    """Megabytes of disk for the KV caches of idle interviews. When they are used up, the least
-    recently used cache is deleted."""
+    """Megabytes of disk space for the KV caches of idle interviews. When the space is used up, the
+    least recently used cache is deleted."""
     hint_after: Annotated[float, Meta(gt=0)] = 180.0
-    """Seconds without typing, speech or an answer until the interviewer gives a hint."""
+    """Seconds without typing, speech or an answer after which the interviewer gives a hint."""
     rate_limit: Annotated[int, Meta(ge=0)] = 100
     """Model requests that one user may make per window; 0 disables the limit."""
     rate_window: Annotated[float, Meta(gt=0)] = 86_400.0
     """Length in seconds of the window of `rate_limit`, `token_budget` and `compute_budget`."""
     token_budget: Annotated[int, Meta(ge=0)] = 0
-    """Tokens that one user may use per window: the tokens of replies, and those of prompts that
-    were not cached. 0 disables the limit."""
+    """Tokens that one user may use per window, counting replies and the uncached part of prompts; 0
+    disables the limit."""
     compute_budget: Annotated[float, Meta(ge=0)] = 0.0
     """Seconds of model time that one user may use per window; 0 disables the limit."""
     reply_cache_purposes: tuple[str, ...] = ()
@@ -130,8 +131,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Access to `/metrics`: `administrators` (with their access key), `open` (every client that can
     reach the server) or `off`."""
     call_log_text: bool = False
-    """True to store prompts and replies in the call log. Otherwise the log contains figures
-    only."""
+    """True to store prompts and replies in the call log; False to store figures only."""
     call_log_days: Annotated[float, Meta(gt=0)] = 30.0
     """Days that a call stays in the call log."""
     call_log_megabytes: Annotated[float, Meta(ge=1)] = 256.0
@@ -143,7 +143,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     scripted_words: Annotated[int, Meta(ge=0, le=10_000)] = 0
     """Minimum number of words in a hint of the scripted model."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    """Lowest level of log messages that are written to standard error."""
+    """Lowest level of the log messages that are written to standard error."""
 
 
 def load(

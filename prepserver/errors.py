@@ -59,7 +59,7 @@ class PrepServerError(Exception):
         self.details = details or {}
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the fields of the error as the wire carries them."""
+        """Return the error's fields in the form that the wire carries."""
         return {
             "code": self.code,
             "message": self.message,

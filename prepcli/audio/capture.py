@@ -18,17 +18,17 @@ BLOCK_SECONDS = 0.04
 """Length of a block in seconds."""
 
 PRE_ROLL = 0.3
-"""Seconds of audio before the start of a recording that belong to it: people begin to speak as they
-press the key."""
+"""Seconds of audio kept from before the start of a recording: people begin to speak as they press
+the key."""
 
 MAX_BLOCKS = 25 * 60
-"""Maximum number of blocks queued for a slow reader: one minute."""
+"""Maximum number of blocks queued for a slow reader: one minute of audio."""
 
 _AudioCallback = Callable[[Any, int, Any, Any], None]
 
 
 class _InputStream(Protocol):
-    """The part of `sounddevice.RawInputStream` that is used here."""
+    """The part of `sounddevice.RawInputStream` that `Microphone` uses."""
 
     samplerate: float
 
@@ -40,11 +40,11 @@ class Microphone:
     """The default input device.
 
     `record()` opens the device for one recording. Between `open()` and `close()` the device stays
-    open, and a recording begins 0.3 s before the call of `record()`; older audio is discarded.
+    open, and a recording begins 0.3 s before the call to `record()`; older audio is discarded.
     """
 
     def __init__(self, sounddevice: ModuleType | None = None) -> None:
-        """`sounddevice` replaces the library of that name, for tests."""
+        """`sounddevice` replaces the library of that name in tests."""
         self._library = sounddevice
         self._stream: _InputStream | None = None
         self._pre_roll: deque[bytes] = deque(maxlen=round(PRE_ROLL / BLOCK_SECONDS))

@@ -12,7 +12,8 @@ from prepserver.wire.protocol import SAMPLE_RATE
 __all__ = ["MAX_SECONDS", "read_audio"]
 
 MAX_SECONDS = 600.0
-"""Maximum length of a spoken answer, the default of the server's setting `max_recording`."""
+"""Maximum length of a spoken answer in seconds: the default of the server's setting
+`max_recording`."""
 
 _Samples = np.ndarray[Any, np.dtype[np.float32]]
 

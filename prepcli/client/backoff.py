@@ -5,10 +5,10 @@ import random
 __all__ = ["Backoff"]
 
 INITIAL_LIMIT = 0.25
-"""First upper limit of a delay in seconds."""
+"""Initial upper limit of the delay in seconds."""
 
 GROWTH = 1.6
-"""Factor by which the limit grows with each attempt."""
+"""Factor of growth of the limit from one attempt to the next."""
 
 MAX_LIMIT = 10.0
 """Largest limit in seconds."""
@@ -17,7 +17,7 @@ MAX_RESTART_LIMIT = 2.0
 """Largest limit in seconds after the server has announced a restart."""
 
 RESTART_ATTEMPTS = 30
-"""Attempts for which the lower limit applies: half a minute on average."""
+"""Number of attempts with the lower limit: half a minute on average."""
 
 
 class Backoff:
@@ -45,7 +45,7 @@ class Backoff:
         self._restart_attempts = RESTART_ATTEMPTS
 
     def next_delay(self) -> float:
-        """Return the delay before the next attempt in seconds."""
+        """Return the delay in seconds before the next attempt."""
         max_limit = MAX_RESTART_LIMIT if self._restart_attempts > 0 else MAX_LIMIT
         self._restart_attempts = max(0, self._restart_attempts - 1)
         limit, self._limit = self._limit, min(max_limit, self._limit * GROWTH)

@@ -17,7 +17,7 @@ MAX_SIZE = 8 * 1024 * 1024
 """Maximum size of a message from the server in bytes: the snapshot of a long interview."""
 
 _RETRYABLE_STATUSES = frozenset({408, 425, 429})
-"""Statuses below 500 after which a later handshake can succeed, as it can after any 5xx."""
+"""HTTP statuses below 500 after which a later handshake can succeed; so can one after any 5xx."""
 
 # At its debug level websockets logs the request line, which contains the token.
 _websockets_log = logging.getLogger(f"{__name__}.websockets")
@@ -50,7 +50,7 @@ def is_loopback(url: str) -> bool:
 def raise_if_permanent(response: Response, *, entered: bool) -> None:
     """Raise an error if a handshake response means that retrying cannot help.
 
-    `entered` says that an earlier connection to the room succeeded. In that case only a response
+    `entered` is True if an earlier connection to the room succeeded. In that case only a response
     with the server's own error body counts; any other comes from a proxy or a captive portal and is
     temporary. Raises NotAuthorised, NotFound or ServerUnreachable.
     """

@@ -148,7 +148,7 @@ class Outbox:
         """Remove the first message that was sent but not answered; return its id or an empty
         string.
 
-        The server answers in order, so this is the message at which it closed the connection.
+        The server answers in order, so this message made it close the connection.
         """
         for entry in self._entries:
             if isinstance(entry, QueuedMessage) and entry.sent:

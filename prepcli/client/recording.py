@@ -87,8 +87,8 @@ class Recording:
     async def stop(self) -> None:
         """End the recording and wait until the server has stored all of it, across reconnects.
 
-        Raises RecordingRefused if the server rejects it, in which case the room also yields the
-        server's error; and the room's error if the room is left first.
+        Raises RecordingRefused if the server rejects the recording; the room yields the server's
+        error as well. Raises the room's error if the room is left first.
         """
         if not self._stopping and not self._cancelled:
             self._stopping = True

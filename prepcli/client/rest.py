@@ -67,7 +67,7 @@ TIMEOUT = httpx.Timeout(15.0, connect=4.0)
 """Timeouts of a request in seconds."""
 
 TOKEN_MARGIN = 60.0
-"""Seconds before its expiry from which a token is renewed: the handshake takes time as well."""
+"""Seconds before its expiry at which a token is renewed, so that it outlasts the handshake."""
 
 ATTEMPTS = 4
 """Number of attempts at a repeatable request, within ten seconds."""
@@ -79,7 +79,7 @@ _T = TypeVar("_T")
 
 
 class _RetryableStatus(Exception):
-    """The response has a status after which another attempt can succeed."""
+    """A response whose status allows another attempt."""
 
     def __init__(self, response: httpx.Response) -> None:
         self.response = response
@@ -260,7 +260,8 @@ def error_from_response(response: httpx.Response, url: str) -> PrepError:
 
 
 def rate_limited_error(error: Error) -> RateLimited:
-    """Return the client's error for a used-up allowance, with the reset in local time."""
+    """Return the client's error for a used-up allowance, with the time of its reset in local
+    time."""
     reset: Any = error.details.get("reset")
     if not isinstance(reset, int | float):
         return RateLimited(error.message)

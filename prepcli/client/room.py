@@ -55,7 +55,8 @@ from prepserver.wire.protocol import (
 __all__ = ["AddressProvider", "Room"]
 
 AddressProvider = Callable[[bool], Awaitable[str]]
-"""Returns the room's ws:// or wss:// URL with a valid token, for each connection attempt.
+"""Function that returns the room's ws:// or wss:// URL with a valid token, for each connection
+attempt.
 
 The argument is True if the previous token was refused and a new one must be requested. Raises
 PrepError; after ServerUnreachable and RateLimited the room tries again, any other error ends it.
@@ -78,7 +79,7 @@ class Room:
 
     The iteration ends when the room is left. It raises NotAuthorised if the server refuses a new
     token, NotFound if the user has no such room or it was deleted, and the errors of the address
-    provider that end the room; never because a connection was lost.
+    provider that end the room. A lost connection raises nothing: the room reconnects.
     """
 
     def __init__(
@@ -125,7 +126,7 @@ class Room:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
-        # End an iteration in another task; it is not waiting if the queue is full.
+        # End an iteration in another task. If the queue is full, that task is not waiting.
         with contextlib.suppress(asyncio.QueueFull):
             self._events.put_nowait(None)
 

@@ -22,7 +22,7 @@ __all__ = ["ServerProcess", "Session", "SessionOptions"]
 
 
 class SessionOptions(Struct, frozen=True, kw_only=True):
-    """Options of `prep interview`, parsed."""
+    """Parsed options of `prep interview`."""
 
     server: str | None = None
     """URL of the server; None for a local server that runs as long as the session."""
@@ -54,8 +54,9 @@ class Session:
         self._process = process
 
     def room(self, party: str, name: str, *, on_frame: Callable[[str], None] | None = None) -> Room:
-        """Return a room to enter: `interview` and its id, or `user-interviews` and `me`.
+        """Return the room with this name, to be entered by the caller.
 
+        `party` and `name` are `interview` and the interview's id, or `user-interviews` and `me`.
         `on_frame` receives the server's text frames unparsed.
         """
         base = self.rest.url.replace("http", "ws", 1)

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 __all__ = ["run_until_signal"]
 
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP)
-"""SIGHUP: the terminal window was closed."""
+"""Signals that end the program; SIGHUP means that the terminal window was closed."""
 
 _T = TypeVar("_T")
 

@@ -57,7 +57,7 @@ class ConnectionStatus(enum.StrEnum):
 
 
 class ConnectionChanged(Struct, frozen=True):
-    """The connection has changed its status; an event of the client itself."""
+    """Event of the client itself: the status of the connection has changed."""
 
     status: ConnectionStatus
     retry_in: float | None = None

@@ -42,7 +42,7 @@ Answer = RecordedAnswer | TypedAnswer
 
 
 class LineSource(Protocol):
-    """A source of further answers, one per line, that may take its time."""
+    """A source of further answers, one per line, which may arrive slowly."""
 
     interactive: bool
     """True if a person types the lines at a terminal."""
@@ -55,7 +55,7 @@ class AnswerQueue:
     """Prepared answers in order, followed by the lines of a source."""
 
     def __init__(self, prepared: Iterable[Answer] = (), lines: LineSource | None = None) -> None:
-        """Without `lines` the prepared answers are all there are."""
+        """`lines` supplies answers after the prepared ones; None means that there are no others."""
         self._prepared = deque(prepared)
         self._lines = lines
 
@@ -70,7 +70,7 @@ class AnswerQueue:
         return len(self._prepared)
 
     def put_back(self, answer: Answer) -> None:
-        """Make an answer the next one again."""
+        """Return an answer to the front of the queue."""
         self._prepared.appendleft(answer)
 
     async def next_answer(self) -> Answer | None:

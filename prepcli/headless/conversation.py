@@ -51,7 +51,7 @@ OFFLINE_SECONDS = 120.0
 a script runs unattended."""
 
 MAX_REPEATS = 3
-"""Number of times that an answer is repeated after a retryable error."""
+"""Maximum number of times that an answer is repeated after a retryable error."""
 
 
 async def choose_interview(session: Session, options: SessionOptions) -> str:
@@ -97,7 +97,7 @@ class Conversation:
         self._answer: Answer | None = None
         """Last answer taken from the queue."""
         self._answer_id = ""
-        """Id of its message or recording."""
+        """Id of the message or recording that carries `_answer`."""
         self._has_answered = False
         self._repeats = 0
         self._retry_id = ""
@@ -108,10 +108,10 @@ class Conversation:
         self._answer_task: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
-        """Return when the interview is completed, or immediately if there are no answers.
+        """Hold the interview until it is completed, or return immediately if there are no answers.
 
-        Raises PrepError if it cannot be completed: RateLimited, InferenceFailed,
-        ServerUnreachable after `offline_seconds` without a connection, and others.
+        Raises PrepError if it cannot be completed: RateLimited, InferenceFailed, ServerUnreachable
+        after `offline_seconds` without a connection, and others.
         """
         try:
             async with self._room, asyncio.TaskGroup() as tasks:
@@ -184,7 +184,7 @@ class Conversation:
     def _handle_refused_answer(self, failure: Failure) -> None:
         """Repeat the answer after a retryable error, otherwise continue with the next one."""
         if failure.code == ErrorCode.FRAMES_MISSING:
-            return  # the recording resends them itself
+            return  # the recording resends missing frames itself
         if failure.retryable and self._answer is not None and self._repeats < MAX_REPEATS:
             self._repeats += 1
             self._answers.put_back(self._answer)

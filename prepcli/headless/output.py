@@ -63,7 +63,7 @@ class _StderrNotes:
 
 
 class JsonOutput(_StderrNotes):
-    """Prints the server's text frames, one per line, with control characters escaped."""
+    """Output of the server's text frames, one per line, with control characters escaped."""
 
     def __init__(self, out: TextIO, err: TextIO) -> None:
         super().__init__(err)
@@ -83,10 +83,10 @@ class JsonOutput(_StderrNotes):
 
 
 class PlainOutput(_StderrNotes):
-    """Prints the conversation as text; on a terminal, each word as it arrives."""
+    """Output of the conversation as text; on a terminal, each word as it arrives."""
 
     def __init__(self, out: TextIO, err: TextIO, *, live: bool) -> None:
-        """`live` prints a message while it is generated; otherwise only complete messages."""
+        """`live` prints each message while it is generated, not only once it is complete."""
         super().__init__(err)
         self._out = out
         self._live = live

@@ -1,4 +1,4 @@
-"""The local server: started on the loopback interface with the starter models, while prep runs.
+"""The local server, which runs on the loopback interface with the starter models while prep runs.
 
 Its data is kept, so that interviews can be resumed. It has no rate limit, because it serves only
 the owner of the machine.
@@ -44,10 +44,10 @@ STOP_SECONDS = 10.0
 """Seconds between SIGTERM and SIGKILL."""
 
 POLL_SECONDS = 0.1
-"""Interval in seconds at which the server's state is checked."""
+"""Seconds between two checks of the server's state."""
 
 _MODEL_NAMES = {"interviewer": "the language model", "transcriber": "the speech model"}
-"""Names of the models by the jobs that the health check lists."""
+"""Names of the models for people, by the jobs that the health check lists."""
 
 
 class _ReadyFile(Struct, frozen=True):
@@ -75,7 +75,7 @@ class LocalServer:
         self.url = ""
         """Address of the running server."""
         self.access_key = ""
-        """Access key of the running server's only user; it is new for each start."""
+        """Access key of the running server's only user; each start issues a new one."""
 
     @property
     def log_file(self) -> Path:

@@ -30,7 +30,7 @@ from prepcli.tui.themes import DARK, LIGHT, default_theme
 from prepserver.wire.protocol import Interview, InterviewSpec, Status
 
 Connect = Callable[[Callable[[str], None]], Awaitable[SessionLink]]
-"""Opens a session, and reports to the given function what it is waiting for."""
+"""Function that opens a session and passes a line about each step to its argument."""
 
 
 class PrepApp(App[int]):

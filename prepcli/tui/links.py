@@ -1,4 +1,4 @@
-"""Protocols of what the screens need from a session; `prepcli.client` implements them."""
+"""Protocols of a session as the screens use it; `prepcli.client` implements them."""
 
 from collections.abc import AsyncIterator, Sequence
 from types import TracebackType

@@ -94,11 +94,11 @@ class RecordingEnded(Message):
 
 
 class RecordingDelivered(Message):
-    """The recording is fully sent, rejected or discarded."""
+    """The recording was fully sent, rejected or discarded."""
 
 
 class StartupProgressed(Message):
-    """A line that says what the start is waiting for."""
+    """The start-up has reached another step, which `line` describes."""
 
     def __init__(self, line: str) -> None:
         super().__init__()

@@ -41,7 +41,7 @@ _LIGHT_BACKGROUNDS = frozenset({7, *range(9, 16)})
 def default_theme(environment: Mapping[str, str]) -> str:
     """Return the name of the initial theme.
 
-    `TEXTUAL_THEME` names a theme; otherwise `COLORFGBG`, which several terminals set, tells the
+    `TEXTUAL_THEME` names a theme; otherwise `COLORFGBG`, which several terminals set, gives the
     background colour. The default is dark.
     """
     if named := environment.get("TEXTUAL_THEME"):

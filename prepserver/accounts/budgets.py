@@ -20,7 +20,7 @@ CREATE TABLE IF NOT EXISTS spent (
 
 
 class BudgetUsage(Struct, frozen=True, kw_only=True):
-    """Resources that a user has used in the current window."""
+    """Tokens and seconds of model time that a user has used in the current window."""
 
     tokens: int = 0
     seconds: float = 0.0
@@ -79,7 +79,7 @@ class Budgets:
         return await asyncio.to_thread(self._usage, user)
 
     async def spend(self, user: str, *, tokens: int = 0, seconds: float = 0.0) -> None:
-        """Add the cost of a call to the usage of the user."""
+        """Add the cost of a call to the user's usage."""
         if (self.tokens or self.seconds) and (tokens or seconds):
             await asyncio.to_thread(self._spend, user, tokens, seconds)
 

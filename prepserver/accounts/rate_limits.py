@@ -57,7 +57,7 @@ class RateLimiter:
         return await asyncio.to_thread(self._charge, user, request)
 
     async def quota(self, user: str) -> Quota:
-        """Return the quota of the user without charging it."""
+        """Return the user's quota; this charges nothing."""
         if not self.limit:
             return Quota(limit=0, remaining=0)
         return await asyncio.to_thread(self._quota, user)

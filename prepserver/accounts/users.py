@@ -20,7 +20,7 @@ from prepserver.wire.error_codes import ErrorCode
 __all__ = ["NewKey", "User", "Users"]
 
 KEY_PREFIX = "prep"
-"""Prefix of every access key, by which people and secret scanners recognise one."""
+"""Prefix of every access key, so that people and secret scanners recognise it."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS users (

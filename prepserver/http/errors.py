@@ -1,4 +1,4 @@
-"""Conversion of exceptions to HTTP error responses of one shape."""
+"""Conversion of exceptions to HTTP error responses with one JSON format."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The services that route handlers and rooms use, wired once by the application."""
+"""The services used by route handlers and rooms, wired once by the application."""
 
 from msgspec import Struct
 
@@ -31,7 +31,7 @@ class Services(Struct, frozen=True, kw_only=True):
     """Release of the server."""
 
     async def start(self) -> None:
-        """Lock the data directory and begin to load the models.
+        """Lock the data directory and start to load the models.
 
         Raises Conflict if another server uses the data directory.
         """

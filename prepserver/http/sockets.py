@@ -33,30 +33,30 @@ __all__ = ["ConnectionOpener", "RoomSocket", "Sockets"]
 CHECK_INTERVAL = 1.0
 """Seconds between two keep-alive checks of all sockets."""
 PING_AFTER = 20.0
-"""Seconds without data from a client until a ping is sent."""
+"""Seconds without data from a client after which a ping is sent."""
 IDLE_TIMEOUT = 35.0
-"""Seconds without data from a client until its connection is aborted; with the delays of a busy
-machine it stays below 40 s."""
+"""Seconds without data from a client after which its connection is aborted; even on a busy machine
+the abort follows within 40 s."""
 CLOSE_TIMEOUT = 10.0
-"""Seconds for a client to read what was sent before a close frame, and to answer it."""
+"""Seconds that a client has to read the pending output and to answer the close frame behind it."""
 SHUTDOWN_CLOSE_TIMEOUT = 3.0
-"""Seconds for a client to answer a close frame while the server is shutting down."""
+"""Seconds that a client has to answer a close frame while the server is shutting down."""
 
 MAX_MESSAGE_BYTES = 2 * limits.MAX_BINARY_FRAME
-"""Bytes that the parser accepts. The limit exceeds the protocol's, so that a message just over the
-latter is answered with an error."""
+"""Maximum size in bytes of a message that the parser accepts. It exceeds the protocol's limits, so
+that a message slightly above them is answered with an error."""
 
 CLOSE_INVALID = 1007
 """Close code for text that is not UTF-8 (RFC 6455, 7.4.1)."""
 
 READ_BUFFER_BYTES = 32 * 1024
-"""Bytes per read, and so the most that a client can make the server buffer beyond one message."""
+"""Bytes per read; a client can make the server buffer this much beyond one message."""
 
 _read_buffer = memoryview(bytearray(READ_BUFFER_BYTES))
 """Read buffer of all sockets; its content is consumed before the next socket reads."""
 
 ConnectionOpener = Callable[[str], Awaitable[tuple[Connection, Instance]]]
-"""Authenticates the client of a request target and connects it to the room.
+"""Function that authenticates the client of a request target and connects it to the room.
 
 Raises PrepServerError to reject the handshake.
 """

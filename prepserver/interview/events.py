@@ -70,7 +70,7 @@ class TranscriptionFailed(EpochEvent, frozen=True, kw_only=True):
 
 
 class HistorySummarized(EpochEvent, frozen=True, kw_only=True):
-    """The oldest exchanges were summarised, by a turn or ahead of it."""
+    """The oldest exchanges were summarised, in a turn or ahead of one."""
 
     summary: HistorySummary
 
@@ -88,13 +88,14 @@ class CaptionUpdated(Struct, frozen=True, kw_only=True):
 
 
 class WorkerLost(Struct, frozen=True, kw_only=True):
-    """The speech engine died after it had taken audio; it needs the recording from the start."""
+    """The speech engine died after it had taken audio; a new one needs the recording from the
+    start."""
 
     recording: str
 
 
 class TimedOut(Struct, frozen=True, kw_only=True):
-    """No audio arrived for a while, and the transcriber was released."""
+    """No audio arrived for `AUDIO_TIMEOUT` seconds, and the transcriber was released."""
 
     recording: str
 

@@ -6,14 +6,14 @@ from prepserver.objects.object import Context
 __all__ = ["HintTimer"]
 
 MIN_POSTPONEMENT = 5.0
-"""Smallest change of the stored time in seconds, so that few keystrokes cost a write."""
+"""Smallest change of the stored time in seconds, so that most keystrokes cost no write."""
 
 _HINT_DUE = "hint_due"
 """Storage key of the time at which the hint is due."""
 
 
 class HintTimer:
-    """Holds the time of the open question's hint in storage, where it survives a restart."""
+    """Timer of the open question's hint. Its time is in storage, where it survives a restart."""
 
     def __init__(self, context: Context, transcript: Transcript, *, after: float) -> None:
         """`after` is the delay in seconds."""
@@ -37,7 +37,7 @@ class HintTimer:
     def postpone(self) -> bool:
         """Restart the timer of the open question. Return True if the stored time changed.
 
-        Does nothing for a question that has its hint: it gets no second one automatically.
+        Does nothing once the question has a hint: a second hint is never automatic.
         """
         if self._transcript.open_question() is None or self._transcript.hint() is not None:
             return False

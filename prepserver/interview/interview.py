@@ -34,8 +34,8 @@ from prepserver.wire.error_codes import ErrorCode
 __all__ = ["InterviewObject", "InterviewSettings"]
 
 RECOVERY_DELAY = 5.0
-"""Seconds until the alarm that resumes an active turn, or a pending update of the user's list,
-after a crash."""
+"""Seconds until the alarm that, after a crash, resumes an active turn or repeats a pending update
+of the user's list."""
 
 TURN_TASK = "turn"
 """Key of the background task that runs a turn; there is one at a time."""
@@ -48,7 +48,7 @@ class InterviewSettings(msgspec.Struct, frozen=True, kw_only=True):
     hint_after: float
     """Seconds of inactivity after which the open question gets a hint."""
     max_recording: float
-    """Longest recording in seconds."""
+    """Maximum length of a recording in seconds."""
     version: str
 
 
@@ -110,7 +110,7 @@ class InterviewObject(DurableObject):
         return self._transcript.transcription(message_id)
 
     def delete(self, owner: str, id: str) -> None:
-        """Delete the interview, and then its row in the owner's list."""
+        """Delete the interview, then its row in the owner's list."""
         self.context.detach(lambda: self._gateway.discard(self.context.name))
         self.context.tell(UserInterviewsStub(owner).confirm_deleted(id))
         self.context.destroy()
@@ -407,7 +407,7 @@ class InterviewObject(DurableObject):
             self._room.broadcast_state()
 
     def _end_epoch(self) -> None:
-        """Make everything stale that the task of the turn may still post."""
+        """End the epoch, so that later events of the turn's task are stale."""
         self._running = None
         self._epoch += 1
 

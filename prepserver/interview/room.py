@@ -32,7 +32,7 @@ class _StreamedMessage(Struct):
 
 
 class Room:
-    """Holds the state that clients see and broadcasts each change of it."""
+    """State that clients see. Each change of it is broadcast."""
 
     def __init__(self, context: Context, transcript: Transcript, turns: TurnStore) -> None:
         self._context = context

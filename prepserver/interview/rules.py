@@ -29,7 +29,7 @@ MAX_REJECTIONS = 256
 
 
 class Rules:
-    """Checks requests against the state of the interview, and remembers the replies.
+    """Admission rules: they check requests against the interview's state and remember the replies.
 
     Each `require_` method raises Conflict with a message that says what to do instead.
     """
@@ -66,8 +66,8 @@ class Rules:
     def previous_reply(self, message: wire.ClientMessage) -> wire.Accepted | wire.Failure | None:
         """Return the reply to an earlier message with the same id, if there was one.
 
-        Rejections are final. A client that missed one resends the message behind a later message
-        that was accepted; applying it then would put it out of order.
+        Rejections are final. A client that missed one resends the message, perhaps after a later
+        message was accepted; applying it then would put it out of order.
         """
         id = message.id
         if not id or not isinstance(message, (*_APPLIED_ONCE, wire.AudioStart)):

@@ -8,7 +8,7 @@ from prepserver.wire.protocol import MessageKind
 __all__ = ["summary_text"]
 
 MAX_QUOTE_LENGTH = 120
-"""Longest quotation of an answer, in characters."""
+"""Maximum length of a quotation from an answer, in characters."""
 
 
 def summary_text(context: PromptContext, sentence: str) -> str:

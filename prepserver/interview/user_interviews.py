@@ -83,7 +83,8 @@ class UserInterviews(DurableObject):
         return view
 
     def find(self, id: str) -> wire.Interview:
-        """Return an interview of this user. Raises NotFound, also for those of other users."""
+        """Return an interview of this user. Raises NotFound if there is none or it is another
+        user's."""
         row = self.context.storage.row(
             "SELECT view FROM interviews WHERE id = ? AND NOT deleting", id
         )

@@ -88,7 +88,7 @@ class Phase(enum.StrEnum):
 
 
 class Status(enum.StrEnum):
-    """Stage of an interview in its life."""
+    """Stage in the life of an interview."""
 
     ACTIVE = "active"
     COMPLETED = "completed"
@@ -169,7 +169,7 @@ class Interview(Struct, frozen=True, kw_only=True):
     skills: list[str] = []
     """Skills that the questions cover."""
     created_at: float
-    """Seconds since the Unix epoch (UTC), as are all times on the wire."""
+    """Seconds since the Unix epoch (UTC), like all times on the wire."""
     updated_at: float
 
 
@@ -200,14 +200,15 @@ class StreamingMessage(Struct, frozen=True, kw_only=True):
 
 
 class Quota(Struct, frozen=True, kw_only=True):
-    """Allowance of model requests of one user."""
+    """One user's allowance of model requests."""
 
     limit: int
     """Requests per window; 0 means no limit."""
     remaining: int
     """Requests left in the current window."""
     reset: float | None = None
-    """End of the window; null before the first request of a window."""
+    """End of the window in seconds since the Unix epoch; null before the first request of a
+    window."""
 
 
 class Error(Struct, frozen=True, kw_only=True):

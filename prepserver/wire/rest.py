@@ -49,8 +49,9 @@ class TranscribedWord(Struct, frozen=True, kw_only=True):
     """One word of a transcription."""
 
     start: float
-    """Seconds from the start of the recording, as is `end`."""
+    """Start in seconds from the beginning of the recording."""
     end: float
+    """End in seconds from the beginning of the recording."""
     text: str
     probability: float = 1.0
     """Confidence of the speech model, from 0 to 1."""
@@ -60,8 +61,9 @@ class TranscribedSegment(Struct, frozen=True, kw_only=True):
     """One stretch of speech in a transcription."""
 
     start: float
-    """Seconds from the start of the recording, as is `end`."""
+    """Start in seconds from the beginning of the recording."""
     end: float
+    """End in seconds from the beginning of the recording."""
     text: str
     probability: float = 1.0
     """Geometric mean of the token probabilities."""

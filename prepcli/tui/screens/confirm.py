@@ -12,7 +12,7 @@ from prepcli.tui.keys import NO, YES
 
 
 class ConfirmScreen(ModalScreen[bool]):
-    """Returns True for yes, and False for no or escape."""
+    """Dialogue that returns True for yes, and False for no or escape."""
 
     CSS_PATH = "confirm.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [YES.binding(), NO.binding()]

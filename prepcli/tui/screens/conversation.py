@@ -1,4 +1,4 @@
-"""What the candidate sees and may do, derived from the room's state."""
+"""View of the conversation, derived from the room's state: messages to show, actions to allow."""
 
 from prepcli.client.state import RoomState, is_completed, open_question
 from prepcli.tui.keys import RETRY
@@ -10,7 +10,7 @@ WAITING = frozenset({Phase.IDLE, Phase.HINTING})
 
 
 def messages(state: RoomState) -> tuple[Message, ...]:
-    """Return all messages in order, including the hint to the open question."""
+    """Return all messages in order, including the hint for the open question."""
     hint = state.hint
     if hint is None or any(message.id == hint.id for message in state.messages):
         return state.messages
@@ -20,7 +20,7 @@ def messages(state: RoomState) -> tuple[Message, ...]:
 def transcript_state(
     state: RoomState, sending: str = "", *, transcribing: bool = False
 ) -> TranscriptState:
-    """Return what the transcript shows; `sending` is an unacknowledged answer.
+    """Return the content of the transcript; `sending` is an unacknowledged answer.
 
     A caption is shown only while an answer is being recorded or transcribed.
     """

@@ -29,7 +29,7 @@ def section_table(section: Section) -> Table:
 
 
 class HelpScreen(ModalScreen[None]):
-    """Lists the keys; escape or the help key closes it."""
+    """List of all keys; escape or the help key closes it."""
 
     CSS_PATH = "help.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -63,7 +63,7 @@ class Pending(Struct, frozen=True):
 
 
 class InterviewScreen(SpeakingScreen):
-    """Shows one interview, running or completed."""
+    """Screen of one interview, running or completed."""
 
     CSS_PATH = "interview.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -180,7 +180,7 @@ class InterviewScreen(SpeakingScreen):
     # --- Keys ---------------------------------------------------------------------------------
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Hide keys without effect; dim those that will have one later."""
+        """Hide keys that have no effect; dim those that will have one later."""
         return self._available_actions().get(action, True)
 
     def _available_actions(self) -> dict[str, bool | None]:

@@ -1,4 +1,4 @@
-"""The layout of the interview screen: its widgets from top to bottom, and what they show."""
+"""The layout of the interview screen: its widgets from top to bottom, and their content."""
 
 from textual.app import ComposeResult
 from textual.containers import Vertical
@@ -19,7 +19,7 @@ from prepserver.wire.protocol import Interview, Status
 
 
 class InterviewView(Vertical):
-    """Shows a `RoomState`; contains no logic of the interview."""
+    """Presentation of a `RoomState`, without any logic of the interview."""
 
     def __init__(self, monotonic: Seconds) -> None:
         super().__init__()
@@ -59,8 +59,8 @@ class InterviewView(Vertical):
     ) -> None:
         """Update every widget. Calls must not overlap.
 
-        `pending` is an unacknowledged answer. `active`: the candidate is being recorded.
-        `running`: so is it, or the recording is still being sent.
+        `pending` is an unacknowledged answer. `active` is True while the candidate is being
+        recorded, `running` until the recording is sent as well.
         """
         self._known = state.interview is not None
         self._over = is_completed(state)

@@ -29,7 +29,7 @@ REFRESH_SECONDS = 30.0
 
 
 class LobbyScreen(RoomScreen):
-    """Opens, creates and deletes interviews."""
+    """List of the user's interviews, from which they are opened, created and deleted."""
 
     CSS_PATH = "lobby.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [

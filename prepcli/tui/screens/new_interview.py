@@ -20,7 +20,8 @@ from prepserver.wire.protocol import InterviewSpec, InterviewType, Level
 
 
 class NewInterviewScreen(Screen[InterviewSpec | None]):
-    """Returns the specification, or None if cancelled. Invalid fields say what is wrong."""
+    """Form that returns the specification, or None if cancelled. Each invalid field shows the
+    reason."""
 
     CSS_PATH = "new_interview.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -22,10 +22,10 @@ Blocks = AsyncIterator[bytes]
 """Blocks from the microphone: PCM16 little-endian, 16 kHz, mono."""
 
 MicrophoneFactory = Callable[[], AbstractAsyncContextManager[Blocks]]
-"""Opens the microphone. Raises PrepError."""
+"""Function that opens the microphone. Raises PrepError."""
 
 POST_ROLL = 0.3
-"""Seconds still recorded after the stop key: people press it during the last syllable."""
+"""Seconds recorded after the stop key: people press it during the last syllable."""
 
 STALL = 2.0
 """Seconds without a block after which the microphone counts as lost; a block is 40 ms."""
@@ -46,7 +46,7 @@ class _Phase(enum.Enum):
 
 
 class Recorder:
-    """Records one answer at a time. A worker awaits `record`; the other methods control it."""
+    """Recorder of one answer at a time. A worker awaits `record`; the other methods control it."""
 
     def __init__(
         self,

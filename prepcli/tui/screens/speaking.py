@@ -65,7 +65,7 @@ class SpeakingScreen(RoomScreen):
 
     @work(exclusive=True, group="question")
     async def action_discard(self) -> None:
-        """Discard the recording, after asking if it is longer than a moment."""
+        """Discard the recording, after asking unless it is shorter than `DISCARD_UNASKED`."""
         if await self._confirm_discarding():
             self.recorder.discard()
             await self.refresh_view()

@@ -12,7 +12,7 @@ from prepcli.tui.widgets.status import Activity, StatusLine
 
 
 class StartingScreen(Screen[None]):
-    """Shows the latest `StartupProgressed` line and the time elapsed."""
+    """Screen with the latest `StartupProgressed` line and the time elapsed."""
 
     CSS_PATH = "starting.tcss"
 

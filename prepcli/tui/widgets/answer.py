@@ -16,7 +16,7 @@ TYPING_SECONDS = 2.0
 
 
 class Throttle:
-    """Passes the first event, then at most one every `seconds`."""
+    """Filter that passes the first event, then at most one every `seconds`."""
 
     def __init__(self, seconds: float, monotonic: Seconds) -> None:
         self._seconds = seconds

@@ -18,7 +18,7 @@ def banner(retry_in: float, *, narrow: bool) -> str:
 
 
 class ConnectionBanner(Widget):
-    """Hidden while connected; otherwise a line with a countdown."""
+    """Line with a countdown to the next attempt; hidden while connected."""
 
     DEFAULT_CSS = """
     ConnectionBanner {

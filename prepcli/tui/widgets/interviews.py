@@ -39,7 +39,7 @@ def details(interview: Interview, now: float) -> str:
 
 
 class InterviewList(OptionList):
-    """Posts OptionList.OptionSelected with the interview's id as the option's id."""
+    """List that posts OptionList.OptionSelected with the interview's id as the option's id."""
 
     DEFAULT_CSS = """
     InterviewList {
@@ -74,7 +74,8 @@ class InterviewList(OptionList):
         return self._interviews.get(key) if key else None
 
     def update_interviews(self, interviews: Sequence[Interview], now: float) -> None:
-        """Show these interviews; keep the cursor on its interview, or at its position."""
+        """Show these interviews; keep the cursor on its interview or, if that is gone, at its
+        position."""
         position = self.highlighted or 0
         before = self.highlighted_interview
         ordered = sorted(interviews, key=lambda each: (-each.created_at, each.id))

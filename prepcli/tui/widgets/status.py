@@ -15,7 +15,7 @@ FRAMES = ("●··", "·●·", "··●", "·●·")
 """Frames of the animation that runs while the model works."""
 
 STILL = "···"
-"""Replaces the animation where animations are turned off."""
+"""Marker that replaces the animation while animations are turned off."""
 
 FRAME_SECONDS = 0.3
 
@@ -41,8 +41,8 @@ def activity(
 ) -> Activity:
     """Return the activity to show to the candidate.
 
-    `sending`: an answer is not acknowledged yet. `asked`: a question is open. `known`: a snapshot
-    of the room has arrived.
+    `sending` is True while an answer is unacknowledged, `asked` while a question is open, and
+    `known` once a snapshot of the room has arrived.
     """
     if recording:
         return Activity("Listening…")

@@ -22,7 +22,7 @@ class TranscriptState(Struct, frozen=True, kw_only=True):
 
 
 class Transcript(VerticalScroll):
-    """Scrolls with new text unless the reader has scrolled back.
+    """Scrolling list of messages that follows new text unless the reader has scrolled back.
 
     `update_transcript` changes only what differs from the screen: unchanged messages are not laid
     out again, and streamed text is appended.

@@ -1,7 +1,7 @@
-"""Builds the model's input from the prompt context, in the profile that suits the model's size.
+"""Construction of the model's input from the prompt context, with the profile for the model's size.
 
-Models below one billion parameters are prompted by `few_shot`, larger ones and
-those of unknown size by `instruct`.
+Models below one billion parameters are prompted by `few_shot`, larger ones and those of unknown
+size by `instruct`.
 """
 
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ log = structlog.get_logger(__name__)
 
 
 class Profile(Protocol):
-    """Builds the prompts of every step for models of one size."""
+    """Prompts of every step for models of one size."""
 
     def skills_prompt(self, bank: Bank, context: PromptContext) -> Prompt: ...
     def question_prompt(
@@ -53,7 +53,7 @@ class Profile(Protocol):
 def build_prompt(
     step: Step, info: ModelInfo, bank: Bank, context: PromptContext, seed: int
 ) -> tuple[Prompt, Source]:
-    """Build the prompt of a step; the second value is the source of the reply's text."""
+    """Build the prompt of a step. Return it with the source of the reply's text."""
     context = _fit_context(context, info)
     profile = _select_profile(info)
     match step:
@@ -74,7 +74,7 @@ def build_prompt(
 def build_prefill_prompt(
     info: ModelInfo, context: PromptContext, draft: str, conversation: str
 ) -> Prompt:
-    """Build the part that every next prompt of the interview begins with, to fill the KV cache.
+    """Build the common beginning of all possible next prompts, to prefill the KV cache.
 
     It holds the conversation and `draft`, the beginning of the answer, which may be empty. The
     model generates no token.

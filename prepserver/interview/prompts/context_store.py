@@ -30,7 +30,7 @@ def turn_request_name(turn: Turn) -> str:
 
 
 class ContextStore:
-    """Loads the prompt context from storage and creates gateway calls charged to the owner."""
+    """Storage of the prompt context, and factory of gateway calls charged to the owner."""
 
     def __init__(self, context: Context, room: Room, transcript: Transcript, bank: Bank) -> None:
         self._context = context

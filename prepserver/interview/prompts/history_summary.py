@@ -1,4 +1,4 @@
-"""Summarises the oldest exchanges of an interview that outgrows the model's context.
+"""Summaries of the oldest exchanges of an interview that outgrows the model's context.
 
 An exchange that a prompt has no room for is covered by the summary instead. The stored transcript
 stays complete.
@@ -33,11 +33,10 @@ async def summarise_history(
 ) -> HistorySummary | None:
     """Generate a summary of the exchanges that a prompt has no room for.
 
-    Returns None when every exchange fits or is covered by a summary already. When the model fails,
-    a warning is logged and None returned: the turn continues without the summary.
-
-    `ahead` is for use before the next answer arrives: it reserves room for that answer, and runs
-    at prefill priority, behind every call that a user waits for.
+    Return None if every exchange fits or is covered by a summary already, and, after logging a
+    warning, if the model fails: the turn continues without the summary. `ahead` is for use before
+    the next answer arrives: it reserves room for that answer, and runs at prefill priority, behind
+    every call that a user waits for.
     """
     outgrown = count_outgrown_messages(info, context, ahead=ahead)
     previous = context.history_summary

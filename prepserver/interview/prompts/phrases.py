@@ -1,4 +1,4 @@
-"""Extracts noun phrases from an answer, the possible subjects of a follow-up question.
+"""Extraction of noun phrases from an answer, the possible subjects of a follow-up question.
 
 The rules cover English alone and are shallow on purpose: a phrase starts after a determiner or a
 preposition and ends before the next function word, so it always quotes the answer.

@@ -27,13 +27,13 @@ replaces the prefill, does not cancel it."""
 
 
 class Prefetcher:
-    """Prefills the conversation so far and the draft, which is the beginning of the answer.
+    """Prefill of the conversation so far and of the draft, which is the beginning of the answer.
 
-    Captions and keystrokes arrive often, and most of them leave the committed text as it was. A
+    Captions and keystrokes arrive often, and most of them leave the committed text unchanged. A
     draft equal to the last one is ignored before anything is loaded from the database.
 
-    The first draft after a question, usually the empty one, decides once whether the history has
-    to be summarised. That decision is not stored: after a crash the next draft makes it again.
+    The first draft after a question, usually the empty one, decides once whether the history has to
+    be summarised. That decision is not stored: after a crash the next draft makes it again.
     """
 
     def __init__(
@@ -83,10 +83,10 @@ class Prefetcher:
     def invalidate(self) -> None:
         """Discard all work in progress: the prompt before the draft has changed or is about to.
 
-        An unfinished summary is cancelled. The turn that starts rarely needs it, since an answer
-        that arrives so soon after its question is short. If the turn does need a summary, it
-        writes one itself, and only the words generated so far are lost: the prompt of the summary
-        is already in the KV cache.
+        An unfinished summary is cancelled. The next turn rarely needs it, since an answer that
+        arrives so soon after its question is short. If that turn does need a summary, it generates
+        one itself, and only the words generated so far are lost: the prompt of the summary is
+        already in the KV cache.
         """
         self._draft = None
         if self._summary_checked:

@@ -1,4 +1,4 @@
-"""Estimates how much of an interview fits into a model's context, without calling the model.
+"""Estimates of how much of an interview fits into a model's context, made without the model.
 
 Estimates are upper bounds, so text that is estimated to fit does fit: one token for every three
 letters of plain English, and one for each byte of anything else. Measured with the starter model:
@@ -10,8 +10,8 @@ from collections.abc import Sequence
 __all__ = ["count_omitted", "estimate_tokens", "truncate"]
 
 BLOCK = 8
-"""Messages are omitted in blocks of this size, so that the beginning of the prompt, and with it the
-cached prefix, rarely changes."""
+"""Number of messages that are omitted together, so that the beginning of the prompt, and with it
+the cached prefix, rarely changes."""
 
 
 def estimate_tokens(text: str) -> int:

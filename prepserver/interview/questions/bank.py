@@ -94,7 +94,7 @@ class Bank:
         return self._vocabulary.names
 
     def get_questions(self, ids: Iterable[str]) -> tuple[Question, ...]:
-        """Return the questions with these ids, without those that have left the bank."""
+        """Return the questions with these ids, omitting any that are no longer in the bank."""
         return tuple(self._questions[id] for id in ids if id in self._questions)
 
     def find_skills(self, text: str) -> list[str]:

@@ -19,16 +19,16 @@ MAX_SKILLS = 6
 """Maximum number of skills in one interview."""
 
 MIN_NAMED_SKILLS = 3
-"""If the documents name fewer skills, the model may add related ones."""
+"""Number of named skills below which the model may add related ones."""
 
 MAX_RELATED_SKILLS = 8
-"""Number of related skills that the model chooses from."""
+"""Maximum number of related skills that the model chooses from."""
 
 FOLLOW_UPS = 2
 """Number of follow-up questions after each main question."""
 
 MIN_QUESTION_LENGTH, MAX_QUESTION_LENGTH = 15, 400
-"""Limits of an acceptable question, in characters."""
+"""Limits of the length of an acceptable question, in characters."""
 
 
 def _find_named_skills(bank: Bank, spec: InterviewSpec) -> list[str]:
@@ -39,9 +39,9 @@ def _find_named_skills(bank: Bank, spec: InterviewSpec) -> list[str]:
 def skill_choices(bank: Bank, spec: InterviewSpec) -> list[str]:
     """Return the skills that the model may choose from, the named ones first.
 
-    When the documents name fewer than `MIN_NAMED_SKILLS`, up to `MAX_RELATED_SKILLS` follow that
-    share the most bank questions with the named ones, or occur in the most behavioural questions
-    when none is named.
+    If the documents name fewer than `MIN_NAMED_SKILLS`, up to `MAX_RELATED_SKILLS` related skills
+    follow: those that share the most bank questions with the named ones or, if none is named, those
+    that occur in the most behavioural questions.
     """
     named = _find_named_skills(bank, spec)
     if len(named) >= MIN_NAMED_SKILLS:

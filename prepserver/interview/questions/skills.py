@@ -184,7 +184,7 @@ def _singular_forms(word: str) -> set[str]:
 
 
 def _may_be_name(text: str, word: _Word) -> bool:
-    """Return True unless the ordinary word is part of a compound, a verb, or part of a date."""
+    """Return True unless the ordinary word is a verb or part of a compound or a date."""
     if word.start > 1 and text[word.start - 1] in "-'’" and text[word.start - 2].isalnum():
         return False
     if word.text.islower() and _VERB_COMPLEMENT.match(text, word.end):

@@ -17,8 +17,8 @@ from prepserver.wire.error_codes import ErrorCode
 __all__ = ["AudioIngest", "current_recording"]
 
 MAX_WORKER_LOSSES = 2
-"""Times that a recording is transcribed again from its start after the speech engine died. After
-one more loss it is transcribed as a whole when it is finished."""
+"""Number of times that a recording is transcribed again from its start after the speech engine
+died. After another loss the recording is transcribed as a whole once it is finished."""
 
 
 class AudioIngest:
@@ -35,7 +35,7 @@ class AudioIngest:
         gateway: Gateway,
         prepare_call: Callable[[str], tuple[Call, str]],
     ) -> None:
-        """`prepare_call` returns the call and the vocabulary to transcribe a recording with."""
+        """`prepare_call` returns the gateway call and the vocabulary for a recording."""
         self._context = context
         self._recordings = recordings
         self._gateway = gateway
@@ -177,7 +177,7 @@ class AudioIngest:
             self._context.cancel(_task_key(id))
 
     def stop_transcribing_all(self, *, keep: str | None = None) -> None:
-        """Cancel every live transcription but that of `keep`."""
+        """Cancel every live transcription except that of `keep`."""
         for id in [id for id in self._live if id != keep]:
             self.stop_transcribing(id)
 

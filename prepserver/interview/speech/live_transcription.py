@@ -17,14 +17,15 @@ from prepserver.wire.error_codes import ErrorCode
 __all__ = ["LiveTranscription"]
 
 AUDIO_TIMEOUT = 30.0
-"""Seconds without audio after which an unfinished recording releases the transcriber, for example
-because the client has disconnected."""
+"""Seconds without audio after which an unfinished recording releases the transcriber: its client
+may have disconnected."""
 
 log = structlog.get_logger(__name__)
 
 
 class LiveTranscription:
-    """Transcribes audio passed to `feed`: `run` posts captions, `result` has the transcription.
+    """Transcription of the audio passed to `feed`: `run` posts captions, `result` gets the final
+    text.
 
     Audio that the engine has consumed is not kept here; the interview's database has it.
     """
@@ -93,7 +94,8 @@ class LiveTranscription:
     async def _read_audio(self) -> AsyncGenerator[bytes, None]:
         """Yield the audio as it arrives. The gateway calls this again when it retries.
 
-        Raises _AudioConsumed on a retry, because the audio is gone; TimeoutError without audio.
+        Raises _AudioConsumed on a retry, because the audio is gone, and TimeoutError if no audio
+        arrives for `AUDIO_TIMEOUT` seconds.
         """
         if self._consumed:
             raise _AudioConsumed

@@ -13,19 +13,21 @@ from prepserver.wire.protocol import BYTES_PER_SECOND, SAMPLE_RATE
 __all__ = ["FrameGap", "RecordingStore", "decode_recording"]
 
 FLUSH_BYTES = BYTES_PER_SECOND // 2
-"""Size of a stored chunk, half a second. A frame is acknowledged when its chunk is stored."""
+"""Size of a stored chunk in bytes: half a second of audio. A frame is acknowledged when its chunk
+is stored."""
 
 MIN_BYTES = BYTES_PER_SECOND // 10
-"""Shortest recording, a tenth of a second; anything shorter is an accidental key press."""
+"""Minimum size of a recording in bytes: a tenth of a second. Anything shorter is an accidental key
+press."""
 
 MAX_OPEN_RECORDINGS = 4
-"""Open recordings of one interview: enough for one person on a few devices."""
+"""Maximum number of open recordings in one interview: enough for one person on a few devices."""
 
 _FILE_SIGNATURES = (
     b"%PDF", b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"PK\x03\x04", b"\x1f\x8b", b"\x7fELF",
     b"OggS", b"fLaC", b"ID3", b"\x1aE\xdf\xa3",
 )  # fmt: skip
-"""First bytes of file formats that are not PCM, although any bytes can be played as PCM."""
+"""First bytes of files that are rejected although any bytes can be played as raw PCM."""
 
 
 class FrameGap(Exception):
@@ -39,12 +41,12 @@ class RecordingStore:
     """
 
     def __init__(self, storage: Storage, *, max_seconds: float) -> None:
-        """`max_seconds` is the longest recording that is accepted."""
+        """`max_seconds` is the maximum length of a recording."""
         self._storage = storage
         self._max_bytes = int(max_seconds * BYTES_PER_SECOND)
         self._max_seconds = max_seconds
         self._pending: dict[str, list[bytes]] = {}
-        """Frames by recording that are not stored yet."""
+        """Frames that are not stored yet, by recording."""
 
     def open(self, id: str, in_use: Collection[str | None] = ()) -> int:
         """Create or resume a recording. Return the highest stored frame, or -1 for none.
@@ -136,7 +138,7 @@ class RecordingStore:
         self._storage.sql("DELETE FROM recordings WHERE id = ?", id)
 
     def delete_all(self, *, keep: str | None) -> None:
-        """Delete every recording but `keep`: their question is answered or closed."""
+        """Delete every recording except `keep`: the question is answered or closed."""
         for (id,) in self._storage.sql("SELECT id FROM recordings"):
             if id != keep:
                 self.delete(id)
@@ -156,7 +158,8 @@ class RecordingStore:
         return frames - 1
 
     def _stored_size(self, id: str) -> tuple[int, int]:
-        """Return the number of stored frames and their bytes. Raises BadRequest if unknown."""
+        """Return the number of stored frames and their bytes. Raises BadRequest for an unknown
+        recording."""
         row = self._storage.row("SELECT frames, bytes FROM recordings WHERE id = ?", id)
         if row is None:
             raise BadRequest(

@@ -1,4 +1,4 @@
-"""Splits a model's token stream into the pieces that clients receive."""
+"""Pieces of a reply for clients, gathered from a model's token stream."""
 
 import asyncio
 from collections.abc import AsyncGenerator

@@ -1,4 +1,4 @@
-"""Runs one step of a turn as a background task that reports to the interview by events."""
+"""Runner of one step of a turn: a background task that reports to the interview by events."""
 
 import asyncio
 from collections.abc import Callable
@@ -37,7 +37,8 @@ from prepserver.wire.protocol import Source
 __all__ = ["TurnWork", "run"]
 
 MAX_ATTEMPTS = 3
-"""Attempts at a reply before the turn fails or the question bank supplies the question."""
+"""Number of attempts at a reply before the turn fails or the question bank supplies the
+question."""
 
 FIRST_RETRY_DELAY = 1.0
 """Seconds before the second attempt when the models are busy and give no estimate. The delay
