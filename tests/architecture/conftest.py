@@ -1,4 +1,4 @@
-"""Lists files of more than 250 lines below the test results."""
+"""Lists files of more than 250 lines after the test results."""
 
 import pytest
 

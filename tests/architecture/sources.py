@@ -9,7 +9,7 @@ GENERATED = ROOT / "docs" / "reference"
 
 
 def files(*suffixes: str) -> Iterator[Path]:
-    """Yield every file with one of these suffixes, or every file, except caches."""
+    """Yield every file of the project except caches, or those with one of the suffixes."""
     found = [path for path in ROOT.iterdir() if path.is_file() and path.name != ".git"]
     for folder in FOLDERS:
         found += [path for path in (ROOT / folder).rglob("*") if path.is_file()]

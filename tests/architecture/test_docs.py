@@ -118,7 +118,7 @@ def test_links_have_targets(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=sources.name)
 def test_shown_commands_exist(page: Path) -> None:
-    """Every `prep`, `prep-server` and `make` command on a page exists with those options."""
+    """Every `prep`, `prep-server` and `make` command on a page exists, with the options shown."""
     makefile = (sources.ROOT / "Makefile").read_text("utf-8")
     targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
     wrong = []

@@ -28,7 +28,7 @@ def codes_named_in(folder: str, *, as_keywords: bool) -> Iterator[ErrorCode]:
 
 
 def test_every_error_code_is_raised() -> None:
-    """The server names each code."""
+    """The server's source names each code."""
     assert set(ErrorCode) - set(codes_named_in("prepserver/", as_keywords=True)) == set()
 
 

@@ -29,7 +29,7 @@ def canonical(requirement: str) -> str:
 
 
 def requirements(extra: str = "") -> set[str]:
-    """Return the distributions that pyproject.toml requires, of the client or of an extra."""
+    """Return the distributions that pyproject.toml requires for the client or for an extra."""
     project = tomllib.loads((sources.ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     listed = project["optional-dependencies"][extra] if extra else project["dependencies"]
     return {canonical(line) for line in listed}
@@ -108,7 +108,7 @@ print(*sorted(name for name in sys.modules if name.startswith('prepserver')))
 
 
 def test_the_wire_is_cheap_to_import() -> None:
-    """The wire imports msgspec and the standard library only."""
+    """The wire package imports only msgspec and the standard library."""
     done = run_python(
         """
 import sys

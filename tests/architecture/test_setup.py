@@ -155,7 +155,7 @@ def test_an_installation_is_stale_once_pyproject_changes(
 def test_the_gate_runs_both_parts_and_fails_with_either(
     tmp_path: Path, failing: str, code: int
 ) -> None:
-    """Continuous integration runs both parts, whichever fails, and reports either failure."""
+    """Continuous integration runs both parts, even if the first fails, and reports any failure."""
     ran = tmp_path / "ran"
     fake_command(tmp_path, "make", f'echo "$1" >>"{ran}"; case "$1" in {failing}) exit 2 ;; esac')
     path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
@@ -167,7 +167,7 @@ def test_the_gate_runs_both_parts_and_fails_with_either(
 
 
 def test_plain_make_lists_the_targets() -> None:
-    """Plain `make` lists every target with a sentence."""
+    """Plain `make` lists every target with its description."""
     done = subprocess.run(
         ["make"], cwd=sources.ROOT, capture_output=True, text=True, check=True, timeout=60
     )

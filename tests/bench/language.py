@@ -40,9 +40,9 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
     concurrent_turn: int = 8
     """Turn of these interviews."""
     tokens: int = 64
-    """Length of a reply without a grammar."""
+    """Tokens of a reply without a grammar."""
     streams: int = 3
-    """Measurements of one stream per repetition, since each is short."""
+    """Measurements of a single stream per repetition; each takes little time."""
 
 
 QUICK = Sizes(

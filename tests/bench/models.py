@@ -92,7 +92,7 @@ async def time_reply(events: AsyncGenerator[TextDelta | Usage, None]) -> TimedRe
 async def summarise_history(
     interview: SampleInterview, ask: Callable[[Prompt], Awaitable[TimedReply]]
 ) -> float:
-    """Summarise the history of an interview if it is due. Return the seconds that it took."""
+    """Summarise an interview's history if a summary is due. Return the seconds that this took."""
     if (prompt := interview.history_summary_prompt()) is None:
         return 0.0
     summary = await ask(prompt)
@@ -162,9 +162,9 @@ class LlamaServerPeer:
     @classmethod
     @asynccontextmanager
     async def running(cls, folder: Path) -> AsyncIterator["LlamaServerPeer"]:
-        """Start the server as documented, except for two defaults that make it slower.
+        """Start the server as documented, with two slow defaults turned off.
 
-        These are logits for every token of a prompt, and the interruption of a reply by the next
+        They are logits for every token of a prompt, and the interruption of a reply by the next
         request.
         """
         flags = {

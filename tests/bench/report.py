@@ -35,7 +35,7 @@ class Row(Struct, frozen=True, kw_only=True):
     peer_runs: tuple[float, ...] = ()
     note: str = ""
     benchmark: str = ""
-    """Name of the benchmark that measured it."""
+    """Name of the benchmark that measured this row."""
 
     @property
     def met(self) -> bool | None:

@@ -154,7 +154,7 @@ async def _stream_from_peer(mode: str, size: int, sizes: Sizes) -> float:
 async def _measure_cpu(
     pid: int, clients: Sequence[CountingClient], seconds: float
 ) -> tuple[float, int]:
-    """Return the CPU time of a process per delivered message in microseconds, and their number."""
+    """Return a process's CPU time per delivered message in microseconds, and the message count."""
     messages, used = sum(client.messages for client in clients), cpu_seconds(pid)
     await asyncio.sleep(seconds)
     used = cpu_seconds(pid) - used
@@ -282,7 +282,7 @@ async def _measure_joining(folder: Path, sizes: Sizes) -> list[Row]:
 async def _measure_rate(
     server: BenchServer, action: Callable[[RestClient], Awaitable[None]], seconds: float
 ) -> float:
-    """Return how often sixteen concurrent clients complete an action per second."""
+    """Return how many actions per second sixteen concurrent clients complete."""
     done, began = 0, time.perf_counter()
 
     async def repeat_action() -> None:

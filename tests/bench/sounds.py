@@ -29,7 +29,7 @@ def clip_pcm(names: Sequence[str]) -> bytes:
 
 
 def long_recording(names: Sequence[str], seconds: float) -> bytes:
-    """Return the recordings repeated with random pauses, always the same ones, up to a duration."""
+    """Return recordings repeated up to a duration, with random pauses that are always the same."""
     rng = random.Random(0)
 
     def clips() -> Iterator[bytes]:

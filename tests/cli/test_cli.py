@@ -126,7 +126,7 @@ def test_audio_option_accepts_several_files_in_order(
 def test_unreachable_server_is_named_in_the_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """An unreachable server exits with code 3; the message has its address but not the key."""
+    """An unreachable server exits with code 3; the message contains its address but not the key."""
     monkeypatch.setenv("PREP_ACCESS_KEY", "a-key")
     assert prep("list", "--server", "http://127.0.0.1:9", monkeypatch=monkeypatch) == 3
     error = capsys.readouterr().err
@@ -148,7 +148,7 @@ def test_failed_login_stores_no_key(
 def test_logout_without_a_login(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`prep logout` succeeds with nothing to do, but fails for a server without a login."""
+    """`prep logout` succeeds if no server has a login, but fails for a named server without one."""
     assert prep("logout", monkeypatch=monkeypatch) == 0
     assert prep("logout", "https://prep.test", monkeypatch=monkeypatch) == 2
 

@@ -51,7 +51,7 @@ _MESSAGE_ID = re.compile(r'"type":"(?:user.message|audio.stop|turn.retry)","id":
 
 
 class Violation(AssertionError):
-    """An invariant did not hold."""
+    """Error that an invariant did not hold."""
 
     def __init__(self, description: str, seed: int, done: tuple[steps.ScheduledStep, ...]) -> None:
         super().__init__(

@@ -15,7 +15,7 @@ class SendAnswer(Struct, frozen=True):
 
     client: int
     only_if_offered: bool
-    """Do nothing unless a question is open."""
+    """True to do nothing unless a question is open."""
 
 
 class Record(Struct, frozen=True):
@@ -24,7 +24,7 @@ class Record(Struct, frozen=True):
     client: int
     frames: int
     only_if_offered: bool
-    """Start no recording unless a question is open."""
+    """True to start no recording unless a question is open."""
 
 
 class FinishRecording(Struct, frozen=True):
@@ -42,7 +42,7 @@ class SendCommand(Struct, frozen=True):
     command: str
     """`type`, `hint`, `stop`, `retry`, `end` or `snapshot`."""
     only_if_offered: bool
-    """Do nothing unless a screen would offer the command."""
+    """True to do nothing unless a screen would offer the command."""
 
 
 class EditAnswer(Struct, frozen=True):

@@ -22,17 +22,17 @@ Fault = Callable[[], apsw.Error]
 
 
 def disk_full() -> apsw.Error:
-    """ENOSPC, as SQLite reports it for a write."""
-    return _error(apsw.FullError("database or disk is disk_full"), apsw.SQLITE_FULL)
+    """Create the error that SQLite makes of ENOSPC, which a write to a full disk gets."""
+    return _error(apsw.FullError("database or disk is full"), apsw.SQLITE_FULL)
 
 
 def io_error() -> apsw.Error:
-    """EIO."""
+    """Create the error that SQLite makes of EIO."""
     return _error(apsw.IOError("disk I/O error"), apsw.SQLITE_IOERR)
 
 
 def cannot_open() -> apsw.Error:
-    """SQLITE_CANTOPEN, which SQLite makes of any failure to open a file."""
+    """Create SQLITE_CANTOPEN, which SQLite makes of any failure to open a file."""
     return _error(apsw.CantOpenError("unable to open database file"), apsw.SQLITE_CANTOPEN)
 
 

@@ -56,7 +56,7 @@ class FakeSounddevice(ModuleType):
 
 
 def test_recording_yields_blocks_in_order() -> None:
-    """Blocks arrive in order, and the device is open for the length of the recording."""
+    """Blocks arrive in order, and the device is open only while the recording lasts."""
 
     async def run() -> None:
         device = FakeSounddevice()
@@ -71,7 +71,7 @@ def test_recording_yields_blocks_in_order() -> None:
 
 
 def test_open_microphone_has_a_pre_roll() -> None:
-    """A recording on an open device starts with the last 0.3 s before it, and no older audio."""
+    """A recording on an open device includes the 0.3 s before its start, and no earlier audio."""
 
     async def run() -> None:
         device = FakeSounddevice()
@@ -129,7 +129,7 @@ def test_missing_device_is_reported() -> None:
 
 
 def test_missing_portaudio_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without PortAudio the error has the command that installs it."""
+    """Without PortAudio the error names the command that installs it."""
     monkeypatch.setitem(sys.modules, "sounddevice", None)
 
     async def run() -> None:

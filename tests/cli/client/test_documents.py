@@ -59,7 +59,7 @@ def test_answers_are_the_non_blank_lines(tmp_path: Path) -> None:
 
 
 def test_invalid_answers_are_reported(tmp_path: Path) -> None:
-    """An answer over the limit is reported by its number, and a file without answers as such."""
+    """The error numbers the answer that is over the limit, or says that a file has no answers."""
     file = tmp_path / "answers.txt"
     file.write_text("short\n" + "x" * (MAX_ANSWER + 1))
     with pytest.raises(DocumentError, match="Answer 2"):

@@ -287,7 +287,7 @@ def test_unacknowledged_recording_is_bounded() -> None:
 
 
 def test_failing_the_outbox_ends_a_pending_stop() -> None:
-    """`Recording.stop` raises the error with which the outbox was emptied."""
+    """A pending `Recording.stop` raises the error with which the outbox failed."""
 
     async def run() -> None:
         outbox = Outbox()

@@ -168,7 +168,7 @@ def test_token_request_of_a_room_is_not_retried() -> None:
 def test_error_response_has_its_exception_and_exit_code(
     response: httpx.Response, error: type[PrepError], exit_code: int
 ) -> None:
-    """Each error response maps to an exception with an exit code, even from another server."""
+    """Each error response, even of a foreign server, maps to an exception with an exit code."""
     with pytest.raises(error) as raised:
         call(FakeServer(response), lambda rest: rest.get_interview("i1"))
     assert raised.value.exit_code == exit_code
@@ -198,7 +198,7 @@ def test_unknown_error_code_is_kept() -> None:
 
 
 def test_used_up_allowance_has_its_reset_in_local_time() -> None:
-    """The message has the reset in local time, and the exception has it in seconds."""
+    """The message states the reset in local time; the exception holds it in seconds."""
     with pytest.raises(RateLimited, match=format_local_time(1e9)) as raised:
         call(
             FakeServer(error_response(429, ErrorCode.RATE_LIMITED, reset=1e9)),
@@ -215,7 +215,7 @@ def test_deleting_a_missing_interview_succeeds() -> None:
 
 
 def test_interview_id_is_escaped_in_the_path() -> None:
-    """An id is a single path segment, whatever characters it has."""
+    """An id is a single path segment, whatever characters it contains."""
     server = FakeServer(error_response(404, ErrorCode.NOT_FOUND))
     with pytest.raises(NotFound):
         call(server, lambda rest: rest.get_interview("../../health/live?x"))

@@ -243,7 +243,7 @@ def test_recording_without_words_is_followed_by_the_next_answer() -> None:
 
 
 def test_answer_is_repeated_after_a_retryable_error() -> None:
-    """An answer that the server was too busy for is sent again under a new id."""
+    """An answer that a busy server rejected is sent again under a new id."""
 
     async def script(fake: FakeRoom) -> None:
         peer = await fake.next_peer()
@@ -341,7 +341,7 @@ def test_failure_in_the_snapshot_is_retried() -> None:
 @pytest.mark.parametrize("code", [ErrorCode.RATE_LIMITED, ErrorCode.BUDGET_SPENT])
 @pytest.mark.parametrize("answers_a_message", [True, False])
 def test_used_up_allowance_ends_the_conversation(answers_a_message: bool, code: ErrorCode) -> None:
-    """A rate limit or a budget, on a message or a turn, ends with exit code 5 and the reset."""
+    """A rate limit or a spent budget ends the conversation with exit code 5 and the reset time."""
 
     async def script(fake: FakeRoom) -> None:
         peer = await fake.next_peer()
@@ -377,7 +377,7 @@ def test_deleted_interview_ends_the_conversation() -> None:
 
 
 def test_unreachable_server_ends_the_conversation() -> None:
-    """A conversation without a connection for its limit of seconds raises ServerUnreachable."""
+    """A conversation that stays offline beyond its time limit raises ServerUnreachable."""
 
     async def script(fake: FakeRoom) -> None:
         peer = await fake.next_peer()
@@ -390,7 +390,7 @@ def test_unreachable_server_ends_the_conversation() -> None:
 
 
 def test_lost_connection_does_not_repeat_an_answer() -> None:
-    """An unacknowledged answer is resent under its id, and the next question gets the next one."""
+    """An unacknowledged answer is resent under its id; the next question gets the next answer."""
 
     async def script(fake: FakeRoom) -> None:
         peer = await fake.next_peer()

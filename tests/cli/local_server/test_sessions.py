@@ -252,7 +252,7 @@ def test_local_server_that_does_not_start_is_reported(
 
 
 def test_killed_server_is_waited_for(server: Server, answers: Path, start: Start) -> None:
-    """After a crash and restart of the server the interview continues to its end."""
+    """After the server crashes and restarts, the interview continues to its end."""
     process = start("interview", "--json", "--questions", "1", "--answers", str(answers))
     read_line(process, '{"type":"interview.delta"')
     server.kill()
@@ -307,7 +307,7 @@ def test_login_lasts_until_the_logout(
 
 
 def test_wrong_key_is_not_authorised(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A wrong key exits with code 4, at the login and afterwards."""
+    """A wrong key exits with code 4, at login and afterwards."""
     monkeypatch.setenv("PREP_ACCESS_KEY", "wrong")
     prep("login", server.url, code=4)
     prep("interview", "--plain", code=4)

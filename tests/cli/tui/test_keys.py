@@ -15,7 +15,7 @@ def names(key: Key) -> list[str]:
 
 
 def test_every_key_is_in_the_help() -> None:
-    """The help lists every key, except those that their own screen explains."""
+    """The help lists every key, except those that are explained on their own screen."""
     defined = {key.action for key in vars(keys).values() if isinstance(key, Key)}
     explained = {key.action for section in SECTIONS for key in section.keys}
     assert defined - explained == {"close", "yes", "no", "app.show_help"}

@@ -75,7 +75,7 @@ async def test_usage_survives_a_restart(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_without_budgets_nothing_is_counted(tmp_path: Path) -> None:
-    """Without budgets no call is rejected and no usage stored."""
+    """Without budgets no call is rejected and no usage is stored."""
     store = open_budgets(tmp_path, ManualClock())
     await store.spend("u", tokens=10**9, seconds=1e9)
     await store.check("u")

@@ -55,7 +55,7 @@ async def test_answers_overtake_reviews_and_equals_keep_their_order() -> None:
 
 @asynchronous
 async def test_a_full_queue_rejects_the_call_with_an_estimated_wait() -> None:
-    """The estimate uses recent durations: two slots of 10 s each and two calls ahead make 15 s."""
+    """The estimate uses recent durations: 15 s for two slots, two calls ahead and 10 s per call."""
     calls = Calls(parallel=2, max_queue=2)
     tasks = [calls.submit(str(number)) for number in range(2)]
     await calls.clock.advance(0)

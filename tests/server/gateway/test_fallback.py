@@ -125,7 +125,7 @@ async def test_pauses_between_retries_grow_up_to_five_seconds(
 
 @asynchronous
 async def test_a_call_is_not_retried_after_its_first_text() -> None:
-    """A retry, even on the next model, would repeat text that the reader has already seen."""
+    """A call that fails after its first text is not retried: the reader would see text twice."""
     clock = ManualClock()
     first, second = model_of(clock, ["Half", DIED]), model_of(clock, split_words("Another."))
     run = ChainRun(clock, [first, second])
@@ -149,7 +149,7 @@ async def test_the_next_model_takes_over_when_the_retries_are_used_up() -> None:
 
 @asynchronous
 async def test_a_permanent_error_is_not_retried_on_the_same_model() -> None:
-    """The next model is tried at once: it may have a longer context, for example."""
+    """After a permanent error the next model, which may have a longer context, is tried at once."""
     clock = ManualClock()
     first, second = model_of(clock, [TOO_LONG]), model_of(clock, split_words("Long."))
     run = ChainRun(clock, [first, second])
@@ -159,7 +159,7 @@ async def test_a_permanent_error_is_not_retried_on_the_same_model() -> None:
 
 @asynchronous
 async def test_when_every_model_fails_the_primary_models_error_is_raised() -> None:
-    """The server was configured for the primary model, so its failure is the one to report."""
+    """If every model fails, the caller gets the error of the primary model."""
     clock = ManualClock()
     run = ChainRun(clock, [model_of(clock, [TOO_LONG]), model_of(clock, [DIED])])
     with pytest.raises(InferenceError) as error:
@@ -169,7 +169,7 @@ async def test_when_every_model_fails_the_primary_models_error_is_raised() -> No
 
 @asynchronous
 async def test_a_model_that_exceeds_the_first_token_timeout_is_cancelled() -> None:
-    """The model is freed at once; the timeout does not apply to later text."""
+    """A model without a token in time is freed at once; later text has no time limit."""
     clock = ManualClock()
     first = model_of(clock, split_words("Too late."), pause=11.0)
     second = model_of(clock, split_words("In good time."), pause=9.0)
@@ -192,7 +192,7 @@ async def test_a_first_token_timeout_without_a_fallback_is_a_retryable_error() -
 
 @asynchronous
 async def test_a_fallback_model_takes_over_from_one_that_does_not_load() -> None:
-    """The chain is ready when its second model is, and calls go to that model."""
+    """The chain is ready once its second model has loaded, and calls go to that model."""
     clock = ManualClock()
     second = model_of(clock, split_words("Second."))
     run = ChainRun(clock, [FailingToLoad(clock, [BROKEN]), second])
@@ -226,7 +226,7 @@ async def test_a_model_that_failed_to_load_is_loaded_again_by_a_later_call() -> 
 
 @asynchronous
 async def test_a_full_queue_sends_calls_to_the_next_model() -> None:
-    """An overloaded model counts as one that cannot answer now."""
+    """A call that the first model's full queue rejects is answered by the next model."""
     clock = ManualClock()
     first = model_of(clock, split_words("Slow."), pause=50.0)
     run = ChainRun(clock, [first, model_of(clock, split_words("Idle."))], max_queue=0)

@@ -98,7 +98,7 @@ async def test_a_call_preempts_a_prefill_at_once(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_a_prefill_is_dropped_while_every_slot_is_taken(tmp_path: Path) -> None:
-    """A prefill never enters the queue."""
+    """A prefill that finds no free slot is dropped and never enters the queue."""
     harness = await PrefillHarness(tmp_path).start()
     reply = asyncio.create_task(harness.generate("i1"))
     while not harness.model.prompts:
@@ -199,7 +199,7 @@ async def test_offload_and_discard_cancel_the_prefill_and_reach_the_model(tmp_pa
 
 @asynchronous
 async def test_a_prompt_without_a_conversation_is_not_prefilled(tmp_path: Path) -> None:
-    """Without a conversation the KV state could not be found again."""
+    """A prompt without a conversation is not prefilled: its KV state could not be found again."""
     harness = await PrefillHarness(tmp_path).start()
     await (await harness.start_prefill(""))
     assert harness.model.prefilled == []

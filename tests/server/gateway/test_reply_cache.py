@@ -190,7 +190,7 @@ async def test_a_request_without_a_ttl_bypasses_the_cache() -> None:
 
 @asynchronous
 async def test_a_reply_of_a_fallback_model_is_not_cached() -> None:
-    """A cached fallback reply would outlive the failure of the primary model."""
+    """A fallback model's reply is not cached, as it would outlive the primary model's failure."""
     clock = ManualClock()
     harness = CacheHarness(clock)
 
@@ -245,7 +245,7 @@ CHANGES = {
 
 @pytest.mark.parametrize("field", [f for f in Prompt.__struct_fields__ if f != "conversation"])
 def test_every_field_of_a_prompt_changes_the_request_key(field: str) -> None:
-    """Fails for a new field of Prompt until `CHANGES` holds a value for it."""
+    """The request key depends on every field of a prompt; a new field needs one in `CHANGES`."""
     prompt = Prompt(text="Go on")
     changed = msgspec.structs.replace(prompt, **{field: CHANGES[field]})
     assert request_key("u", "m", changed) != request_key("u", "m", prompt)

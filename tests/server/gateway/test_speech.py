@@ -171,7 +171,7 @@ async def test_an_engine_that_dies_at_every_attempt_raises_its_error(tmp_path: P
 
 @asynchronous
 async def test_an_error_of_the_audio_source_is_not_retried(tmp_path: Path) -> None:
-    """The source's error is raised unchanged."""
+    """An error of the audio source is raised unchanged and not retried."""
 
     class FailingSource(AudioSource):
         async def __call__(self) -> AsyncGenerator[bytes, None]:
@@ -187,7 +187,7 @@ async def test_an_error_of_the_audio_source_is_not_retried(tmp_path: Path) -> No
 
 @asynchronous
 async def test_closing_the_stream_frees_the_engine_and_the_source(tmp_path: Path) -> None:
-    """A reader may leave in the middle of an endless recording."""
+    """Closing the stream during an endless recording frees the engine and closes the source."""
     clock = ManualClock()
     released = asyncio.Event()
 

@@ -116,7 +116,7 @@ def test_another_users_interview_is_not_found(
 
 
 def test_creating_with_another_users_id(server: Server, ada: str, bob: str, interview: str) -> None:
-    """Creating an interview with the id of another user's returns a new interview."""
+    """Creating an interview under the id of another user's interview returns a new one."""
     stolen = server.request("POST", "/api/interviews", key=bob, body={"id": interview})
     assert stolen.status == 201
     assert stolen.body["id"] != interview

@@ -97,7 +97,7 @@ def test_both_addresses_lead_to_the_room(server: Server, ada: str, interview: st
 
 
 def test_an_invalid_connection_id_is_replaced(server: Server, ada: str, interview: str) -> None:
-    """The server replaces an invalid `_pk` by an id of its own."""
+    """The server replaces an invalid `_pk` with an id of its own."""
     url = server.room("interview", interview, server.token(ada), _pk="no good / id")
     with open_room(url) as socket:
         made = socket.next(wire.Hello).connection

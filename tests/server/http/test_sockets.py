@@ -255,7 +255,7 @@ async def test_messages_behind_the_servers_close_frame_are_discarded(
 @pytest.mark.parametrize("bad", [b"x" * (limits.MAX_TEXT_FRAME + 1), b"\xff"], ids=["big", "bytes"])
 @asynchronous
 async def test_messages_behind_a_fatal_message_are_discarded(tmp_path: Path, bad: bytes) -> None:
-    """Messages behind one that closes the connection are discarded, even if the client leaves."""
+    """Messages after one that closes the connection are discarded, even if the client leaves."""
     async with echo_server(tmp_path) as it:
         client = await it.connect_client()
         client.client.send_text(b"before")

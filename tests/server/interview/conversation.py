@@ -1,4 +1,4 @@
-"""Steps of a conversation that several tests of an interview share."""
+"""Steps of a conversation that several interview tests share."""
 
 from collections.abc import Sequence
 from typing import Any

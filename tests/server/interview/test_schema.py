@@ -51,7 +51,7 @@ def version(root: Path, party: str = "interview") -> int:
 
 @pytest.mark.parametrize("party", SCHEMA_VERSIONS)
 def test_every_version_has_a_stored_fixture(party: str) -> None:
-    """A new version needs a fixture: run python -m tests.server.interview.stored."""
+    """Each version has a fixture; python -m tests.server.interview.stored adds a missing one."""
     kept = sorted(
         int(path.stem.rpartition("-")[2]) for path in FIXTURES_FOLDER.glob(f"{party}-*.sql")
     )
@@ -60,7 +60,7 @@ def test_every_version_has_a_stored_fixture(party: str) -> None:
 
 @pytest.mark.parametrize("fixture", INTERVIEWS, ids=lambda path: path.stem)
 def test_a_fixture_has_the_version_in_its_name(tmp_path: Path, fixture: Path) -> None:
-    """The migrations after that version are the ones that run."""
+    """A fixture has the version in its name, so that exactly the later migrations run."""
     restore_fixture(fixture, tmp_path)
     number = int(fixture.stem.rpartition("-")[2])
     audio = "audio" if number < 4 else "audio_chunks"
@@ -153,7 +153,7 @@ def test_version_4_renames_stored_keys_and_fields(tmp_path: Path) -> None:
 async def test_an_active_turn_of_an_earlier_version_is_finished(
     tmp_path: Path, fixture: Path, index: str
 ) -> None:
-    """Its alarm is read from the object, with no index or an old one, and without any client."""
+    """The turn's alarm is read from the object, without a current index and without a client."""
     restore_fixture(fixture, tmp_path)
     if index == "old":
         first = sqlite3.connect(tmp_path / "alarms.sqlite")

@@ -69,7 +69,7 @@ def test_an_answer_can_be_edited(transcript: Transcript) -> None:
 
 @pytest.mark.parametrize("id", ["m0", "m2", "nothing", ""])
 def test_only_answers_can_be_edited(transcript: Transcript, id: str) -> None:
-    """Any other id is not found, and the transcript stays unchanged."""
+    """Editing under any other id raises NotFound, and the transcript stays unchanged."""
     add_messages(transcript, QUESTION, ANSWER, HINT)
     before = transcript.messages()
     with pytest.raises(NotFound) as caught:
@@ -118,6 +118,6 @@ def test_the_hint_belongs_to_the_open_question(
 
 
 def test_messages_are_counted_by_kind(transcript: Transcript) -> None:
-    """The counts feed the numbers in lists of interviews."""
+    """Messages are counted by kind, for the numbers in lists of interviews."""
     add_messages(transcript, QUESTION, ANSWER, QUESTION, HINT)
     assert [transcript.count(kind) for kind in (QUESTION, ANSWER, HINT, CLOSING)] == [2, 1, 1, 0]

@@ -137,7 +137,7 @@ async def test_the_room_sends_the_list_and_its_changes(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_deleting_an_interview_removes_its_file(tmp_path: Path) -> None:
-    """The list hides it at once, its connections close with 4004, and its file is removed."""
+    """The list hides the interview at once, connections close with 4004, the file is removed."""
     async with Rooms(tmp_path) as rooms:
         view = await rooms.create()
         inside = await rooms.join(view.id)
@@ -205,7 +205,7 @@ async def test_an_older_view_does_not_replace_a_newer_one(tmp_path: Path) -> Non
 async def test_an_invalid_message_gets_an_error_and_the_connection_stays(
     tmp_path: Path, message: str | bytes, code: str, id: str
 ) -> None:
-    """The error carries the id of the message that it answers."""
+    """The error carries the id of the invalid message, and later messages are handled."""
     async with Rooms(tmp_path) as rooms:
         client = await rooms.join(USER, party="user-interviews")
         await client.send(message)

@@ -94,7 +94,7 @@ def test_an_invalid_file_is_rejected(path: Path, data: bytes, why: str) -> None:
 
 
 def test_a_duplicate_name_is_rejected(path: Path) -> None:
-    """Two variables with the same name are ambiguous."""
+    """A file with two variables of the same name raises an error that gives the name."""
     one = model_bin({"m": MATRIX, "n": MATRIX})
     path.write_bytes(one.replace(encode_string("n"), encode_string("m")))
     with pytest.raises(ModelError, match="m occurs twice"):

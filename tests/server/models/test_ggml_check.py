@@ -64,7 +64,7 @@ def test_a_complete_file_is_accepted(tmp_path: Path) -> None:
 @pytest.mark.parametrize("field", FIELDS[:-1])
 @pytest.mark.parametrize("value", [0, -1, 7, 2_000_000_000, -(2**31)])
 def test_hyperparameters_out_of_bounds_are_rejected(tmp_path: Path, field: str, value: int) -> None:
-    """Each hyperparameter is tried as zero, negative, too small and enormous."""
+    """A hyperparameter that is zero, negative, too small or enormous is rejected."""
     start = header()
     struct.pack_into("<i", start, 4 + 4 * FIELDS.index(field), value)
     with pytest.raises(InvalidGgml):
@@ -126,7 +126,7 @@ def test_a_truncated_file_is_rejected(tmp_path: Path, cut: Callable[[int], int])
 
 
 def test_too_few_weights_for_the_hyperparameters_are_rejected(tmp_path: Path) -> None:
-    """whisper.cpp would allocate memory for all declared layers, whatever follows."""
+    """A file with too few weights is rejected: whisper.cpp would allocate all declared layers."""
     start = header()
     struct.pack_into("<i", start, 4 + 4 * FIELDS.index("n_audio_layer"), 32)
     with pytest.raises(InvalidGgml, match="truncated"):

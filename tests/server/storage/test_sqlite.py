@@ -109,7 +109,7 @@ async def test_a_quota_that_cannot_be_read_raises_a_typed_error(
 async def test_a_database_that_cannot_be_opened_raises_a_typed_error(
     tmp_path: Path, faults: Faults, operation: Operation
 ) -> None:
-    """It opens once the fault is gone."""
+    """Each attempt raises the typed error; the database opens once the fault is gone."""
     clock = ManualClock()
     faults.fail(operation)
     for _ in range(2):
@@ -127,7 +127,7 @@ async def test_a_database_that_cannot_be_opened_raises_a_typed_error(
 async def test_spending_that_cannot_be_stored_is_not_counted(
     tmp_path: Path, faults: Faults, operation: Operation, fault: Fault
 ) -> None:
-    """The same rules hold for tokens and seconds of a budget."""
+    """Tokens that cannot be stored are not deducted from a budget, and later ones are."""
     clock = ManualClock()
     path = tmp_path / "budgets.sqlite"
     store = Budgets(path, clock, tokens=100, window=3_600.0, vfs=faults.name)
@@ -194,7 +194,7 @@ def test_a_missing_database_is_not_created(tmp_path: Path, read_only: bool) -> N
 
 
 def test_a_read_only_database_rejects_writes(tmp_path: Path) -> None:
-    """It can be read while another connection writes."""
+    """A read-only database can be read while another connection writes to it."""
     path = tmp_path / "a.sqlite"
     writer = open_database(path)
     writer.execute("CREATE TABLE numbers (n); INSERT INTO numbers VALUES (1)")
@@ -207,7 +207,7 @@ def test_a_read_only_database_rejects_writes(tmp_path: Path) -> None:
 
 
 def test_a_damaged_database_is_set_aside(tmp_path: Path) -> None:
-    """It raises CorruptDatabase, keeps its content under the new name, and makes room."""
+    """A damaged database raises CorruptDatabase, and its file is kept under another name."""
     path = tmp_path / "a.sqlite"
     path.write_bytes(b"not a database" * 1_000)
     with pytest.raises(CorruptDatabase):

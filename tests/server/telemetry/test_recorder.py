@@ -283,7 +283,7 @@ async def test_text_is_logged_only_on_request(tmp_path: Path, keep: bool) -> Non
     "metadata", [{str(n): "" for n in range(6)}, {"k" * 201: ""}, {"k": "v" * 201}]
 )
 def test_metadata_beyond_its_limits_is_rejected(metadata: dict[str, str]) -> None:
-    """A call accepts five pairs of two hundred characters, and no more."""
+    """A call accepts five pairs of metadata of two hundred characters, and no more."""
     with pytest.raises(BadRequest) as error:
         Call(purpose="question", user="u", interview="i", request="r", metadata=metadata)
     assert error.value.code == ErrorCode.BAD_METADATA

@@ -105,7 +105,7 @@ def answer(position: int, text: str = "On a copy of the real data.") -> Message:
 
 
 class FakeRecording:
-    """Stores its audio, and how it ended: `stopped`, `cancelled` or an empty string."""
+    """Keeps its audio, and how it ended: `stopped`, `cancelled` or an empty string."""
 
     def __init__(self) -> None:
         self.pcm = b""
@@ -202,7 +202,7 @@ class FakeSession:
         return self.room("interview", name)
 
     def mute_lobby(self) -> None:
-        """Replace the lobby by one that has emitted nothing yet."""
+        """Replace the lobby with one that has emitted nothing yet."""
         self.lobby = self.rooms["user-interviews", "me"] = FakeRoom()
 
     async def close(self) -> None:

@@ -25,7 +25,7 @@ from tests.cli.tui.screens.support import (
 
 @pytest.fixture(autouse=True)
 def no_theme(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The machine's own looks do not matter here."""
+    """Hide the theme and the background colour of the developer's terminal."""
     monkeypatch.delenv("TEXTUAL_THEME", raising=False)
     monkeypatch.delenv("COLORFGBG", raising=False)
 

@@ -1,4 +1,4 @@
-"""The life of the interview screen: connection, errors, hints, ending and leaving."""
+"""The interview screen beyond the transcript: connection, errors, hints, ending and leaving."""
 
 from textual.pilot import Pilot
 from textual.widgets import Static
@@ -230,7 +230,7 @@ def test_interview_deleted_elsewhere() -> None:
 
 
 def test_missing_interview() -> None:
-    """A missing interview leaves the candidate in the list, with the reason."""
+    """If the interview does not exist, the list stays open and shows the reason."""
     session = FakeSession()
     session.interview().emit(NotFound("There is no interview “one”."))
 

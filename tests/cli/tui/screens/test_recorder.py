@@ -54,7 +54,7 @@ class Posted:
         self._more.set()
 
     async def measured(self, seconds: float, recordings: int = 1) -> None:
-        """Wait until so many seconds of the nth recording are measured."""
+        """Wait until this many seconds of the n-th recording are measured."""
         while not self._has(seconds, recordings):
             self._more.clear()
             await self._more.wait()
@@ -68,7 +68,7 @@ class Posted:
 
     @property
     def reasons(self) -> list[str]:
-        """The reasons given for the ends of recordings, in order."""
+        """Return the reasons for which recordings ended, in order."""
         return [m.reason for m in self.messages if isinstance(m, RecordingEnded)]
 
 

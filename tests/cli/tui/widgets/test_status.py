@@ -49,7 +49,7 @@ def test_every_working_phase_is_animated(phase: Phase, words: str) -> None:
 
 @pytest.mark.parametrize("kind", list(MessageKind))
 def test_every_streamed_kind_has_words(kind: MessageKind) -> None:
-    """A streamed message of any kind is shown as more than thinking."""
+    """Each kind of streamed message has an activity of its own, more specific than thinking."""
     streaming = StreamingMessage(id="m", kind=kind, text="W", offset=1)
     shown = activity(Phase.GENERATING, streaming=streaming)
     assert shown.busy

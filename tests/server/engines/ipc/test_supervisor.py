@@ -77,7 +77,7 @@ def has_exited(pid: int, timeout: float = 20.0) -> bool:
 
 
 def test_start_returns_the_engines_description() -> None:
-    """The options reach the engine and its description comes back."""
+    """The options reach the engine, and `start` returns its description."""
 
     async def scenario() -> None:
         async with echo_supervisor(options=EchoOptions(name="polly")) as supervisor:
@@ -125,7 +125,7 @@ def test_output_of_native_code_does_not_corrupt_frames() -> None:
 
 
 def test_a_failed_request_leaves_the_engine_running() -> None:
-    """An engine's error arrives as it was raised, after the events before it."""
+    """An engine's error arrives as it was raised, after the events that preceded it."""
 
     async def scenario() -> None:
         async with echo_supervisor() as supervisor:
@@ -298,7 +298,7 @@ def test_loading_times_out() -> None:
 
 
 def test_a_missing_program_raises_an_inference_error() -> None:
-    """No OSError reaches the caller."""
+    """A program that does not exist raises an InferenceError instead of an OSError."""
 
     async def scenario() -> None:
         async with echo_supervisor(argv=("/nonexistent/engine",)) as supervisor:

@@ -54,7 +54,7 @@ def prompts() -> list[Prompt]:
 
 
 def test_a_reply_does_not_depend_on_concurrent_ones(models_dir: Path) -> None:
-    """Five prompts in four slots give the same replies at the same time as one by one."""
+    """Five prompts in four slots give the same replies concurrently as one by one."""
 
     async def scenario(model: LlamaModel) -> None:
         together = await asyncio.gather(*(generate(model, prompt) for prompt in prompts()))
@@ -150,7 +150,7 @@ def test_an_evicted_conversation_is_restored_from_disk(models_dir: Path, tmp_pat
 
 
 def test_an_offloaded_conversation_survives_a_restart(models_dir: Path, tmp_path: Path) -> None:
-    """A second process restores it and generates the same text."""
+    """A second process restores an offloaded conversation and generates the same text."""
     prompt = prompts()[3]
     replies = []
 
@@ -188,7 +188,7 @@ def test_a_damaged_offloaded_conversation_is_recomputed(models_dir: Path, tmp_pa
 
 
 def test_a_discarded_conversation_leaves_nothing(models_dir: Path, tmp_path: Path) -> None:
-    """It is deleted from the cache and the disk, even if its reply is still being generated."""
+    """A discarded conversation is deleted from cache and disk, even during its reply."""
 
     async def scenario(model: LlamaModel) -> None:
         for prompt in prompts()[:2]:

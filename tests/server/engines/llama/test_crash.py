@@ -151,5 +151,5 @@ def test_a_corrupt_model_file_gives_a_typed_error(starter: bytes, tmp_path: Path
 @pytest.mark.chaos
 @pytest.mark.time_limit(1_800)
 def test_two_hundred_corrupt_model_files_give_typed_errors(starter: bytes, tmp_path: Path) -> None:
-    """The long form of the test above."""
+    """Each of two hundred mutations gives an InferenceError or a reply, within the same bounds."""
     check_mutations(starter, tmp_path / "mutated.gguf", range(1_000, 1_200))

@@ -99,7 +99,7 @@ def test_a_conversation_keeps_its_slot_for_every_prompt() -> None:
 
 
 def test_a_second_prompt_of_a_busy_conversation_uses_another_slot() -> None:
-    """It copies the shared prefix, and the conversation still owns its first slot."""
+    """The second prompt copies the shared prefix; the conversation still owns its first slot."""
     slots = KvSlots(3)
     start_prompt(slots, HEAD, "a")
     slots[0].tokens = list(HEAD)
@@ -128,7 +128,7 @@ def test_a_busy_slot_is_never_chosen() -> None:
 
 
 def test_the_least_recently_used_conversation_is_evicted() -> None:
-    """With every slot occupied, a new conversation takes the one that was unused the longest."""
+    """With every slot occupied, a new conversation evicts the least recently used one."""
     slots = KvSlots(3)
     prompts = {name: [ord(name) * 100 + k for k in range(90)] for name in "abcd"}
     for name in "abc":
@@ -139,7 +139,7 @@ def test_the_least_recently_used_conversation_is_evicted() -> None:
 
 
 def test_a_slot_without_an_owner_is_taken_before_a_conversation_is_evicted() -> None:
-    """A prompt without a conversation is not saved, and its slot is reused first."""
+    """The slot of a prompt without a conversation is reused first, and its state is not saved."""
     slots = KvSlots(2)
     run_prompt(slots, [1, 2, 3], "a")
     run_prompt(slots, [4, 5, 6])

@@ -29,7 +29,7 @@ def files(folder: Path) -> list[Path]:
 
 
 def test_a_saved_conversation_can_be_loaded(tmp_path: Path) -> None:
-    """Another process can load it, any number of times."""
+    """Another process can load a saved conversation, any number of times."""
     assert open_store(tmp_path).save("a", TOKENS, STATE)
     reopened = open_store(tmp_path)
     assert reopened.stored_tokens("a") == TOKENS
@@ -48,7 +48,7 @@ def test_saving_replaces_the_previous_state(tmp_path: Path) -> None:
 
 
 def test_the_tokens_of_a_long_conversation_are_read(tmp_path: Path) -> None:
-    """The length of the header is not limited."""
+    """A header of any length is read, such as one of 200,000 tokens."""
     tokens = list(range(200_000))
     open_store(tmp_path, limit=10_000_000).save("a", tokens, STATE)
     assert open_store(tmp_path, limit=10_000_000).stored_tokens("a") == tokens
@@ -85,7 +85,7 @@ def test_a_deleted_conversation_leaves_no_file(tmp_path: Path) -> None:
 
 
 def test_states_of_another_model_are_deleted(tmp_path: Path) -> None:
-    """A file with another identity is neither used nor kept once it is requested."""
+    """A state that another model has saved is not used, and is deleted on request."""
     open_store(tmp_path, identity="one").save("a", TOKENS, STATE)
     open_store(tmp_path, identity="one").save("b", TOKENS, STATE)
     other = open_store(tmp_path, identity="other")
@@ -114,7 +114,7 @@ def test_a_damaged_file_is_deleted(tmp_path: Path, seed: int) -> None:
 
 
 def test_the_least_recently_used_files_are_evicted(tmp_path: Path) -> None:
-    """The folder stays within its limit, also when it is reopened with a smaller one."""
+    """The folder stays within its limit, even if it is reopened with a smaller one."""
     limit = 3 * (len(STATE) + 4 * len(TOKENS) + 200)
     store = open_store(tmp_path, limit=limit)
     for name in "abc":
@@ -132,7 +132,7 @@ def test_the_least_recently_used_files_are_evicted(tmp_path: Path) -> None:
 
 
 def test_a_state_larger_than_the_limit_is_not_saved(tmp_path: Path) -> None:
-    """No other file is evicted for it."""
+    """A state larger than the limit is not saved and evicts no other file."""
     store = open_store(tmp_path, limit=2 * len(STATE))
     store.save("a", TOKENS, STATE)
     assert not store.save("b", TOKENS, STATE * 2)
@@ -182,7 +182,7 @@ def test_a_second_legacy_folder_is_deleted(tmp_path: Path) -> None:
 
 
 def test_the_identity_distinguishes_models(tmp_path: Path) -> None:
-    """It depends on both ends of the file, its size and time, and the additional parts."""
+    """A model's identity depends on both ends of its file, size, time and the additional parts."""
     path = tmp_path / "model.gguf"
     data = bytearray(os.urandom(3 * SAMPLE_BYTES))
     path.write_bytes(data)

@@ -1,4 +1,4 @@
-"""A remote language model: the requests it is sent, and the handling of its replies."""
+"""A remote language model: its requests, and the handling of its replies."""
 
 import re
 from typing import Any

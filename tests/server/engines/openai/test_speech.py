@@ -1,4 +1,4 @@
-"""A remote speech model: the requests it is sent, and the handling of its responses."""
+"""A remote speech model: its requests, and the handling of its responses."""
 
 import io
 import math
@@ -147,7 +147,7 @@ async def test_an_invalid_recording_is_refused(pcm: bytes) -> None:
 async def test_an_invalid_response_is_a_typed_error(
     response: httpx.Response, code: str, retryable: bool
 ) -> None:
-    """Every failed transcription is a typed error that tells if a retry may help."""
+    """Every failed transcription is a typed error that says whether a retry may help."""
     with pytest.raises(InferenceError) as caught:
         await transcribe(FakeEndpoint(response))
     assert (caught.value.code, caught.value.retryable) == (code, retryable)

@@ -29,7 +29,7 @@ from tests.server.engines.whisper.fakes import (
 
 
 def new_engine(cost: float = 0.0) -> tuple[WhisperEngine, FakeTranscriber, FakeTime]:
-    """`cost` is seconds of computation for each second of audio."""
+    """Create an engine; `cost` is seconds of computation for each second of audio."""
     clock = FakeTime()
     transcriber = FakeTranscriber(clock, cost)
     return WhisperEngine(transcriber, FakeDetector, clock), transcriber, clock
@@ -127,7 +127,7 @@ def test_a_word_after_the_last_draft_is_transcribed() -> None:
 
 
 def test_a_finished_span_is_never_transcribed_again() -> None:
-    """Passes after the end of a span begin behind it."""
+    """After the end of a span, passes begin after that span."""
     engine, transcriber, clock = new_engine(cost=0.01)
     speaker = Speaker(engine)
     samples = np.concatenate(

@@ -152,7 +152,7 @@ def test_recordings_do_not_affect_each_other(models_dir: Path) -> None:
 
 
 def test_a_vocabulary_affects_its_own_request_only(models_dir: Path) -> None:
-    """A vocabulary changes its own result, is not transcribed, and is truncated if long."""
+    """A vocabulary changes only its own result, is not transcribed, and is cut if too long."""
 
     async def scenario(model: WhisperModel) -> None:
         recording = pcm("conflict")
@@ -287,7 +287,7 @@ def test_a_recording_of_two_hours_is_refused_before_it_is_sent(models_dir: Path)
 def test_an_invalid_model_file_is_refused(
     models_dir: Path, tmp_path: Path, engine: Binding, content: bytes | str | None
 ) -> None:
-    """A missing, empty, foreign or truncated file is named in the error, and no process stays."""
+    """The error names a missing, empty, foreign or truncated file, and no process remains."""
     if engine == "whispercpp" and importlib.util.find_spec("whispercpp") is None:
         pytest.skip("whispercpp is not installed; it supports Python 3.11 and earlier")
     path = tmp_path / "broken.bin"

@@ -1,4 +1,4 @@
-"""Speech is split at pauses, shorter ones the longer a span is, and no span is unlimited."""
+"""Speech is split at pauses: the longer a span, the shorter the pause that ends it."""
 
 import itertools
 

@@ -92,7 +92,7 @@ def test_each_question_prompt_extends_the_previous_one(info: ModelInfo) -> None:
 @pytest.mark.parametrize("step", [Step.QUESTION, Step.HINT, Step.CLOSING, Step.SUMMARY])
 @pytest.mark.parametrize("count", range(len(ANSWERS) + 1))
 def test_every_step_has_a_prompt_at_every_point(info: ModelInfo, step: Step, count: int) -> None:
-    """A prompt is either text or a chat and has a grammar, with any number of answers."""
+    """After any number of answers, each step has a grammar and a prompt of either text or turns."""
     prompt = build(step, info, context_after(ANSWERS[:count]))
     assert bool(prompt.text) != bool(prompt.turns)
     assert prompt.grammar.startswith("root ::=")

@@ -84,6 +84,6 @@ def test_words_stay_whole(text: str, phrase: str) -> None:
 
 
 def test_a_very_long_answer_costs_little() -> None:
-    """Each phrase is compared only with the few that are kept."""
+    """A very long answer is searched quickly: each phrase is compared only with the few kept."""
     words = " ".join(f"the widget{number} of the gadget{number}" for number in range(20_000))
     assert len(key_phrases(words, limit=6)) == 6

@@ -62,7 +62,7 @@ def test_each_type_and_level_can_fill_an_interview(type: InterviewType, level: L
 @every_type
 @every_level
 def test_each_type_and_level_has_openers(type: InterviewType, level: Level) -> None:
-    """At least six openers suit every profession."""
+    """Each type and level has at least six openers that suit every profession."""
     general = [q for q in questions_of(type, level) if q.opener and not is_professional(q)]
     assert len(general) >= 6
 
@@ -311,7 +311,7 @@ def test_levels_are_kept_without_requested_skills(type: InterviewType, level: Le
 
 
 def test_a_small_bank_gives_all_its_questions() -> None:
-    """A bank without openers, with too few questions of another level, gives each question once."""
+    """A bank with too few questions and no opener gives each once, even of another level."""
     bank = build_bank({**GOOD, "levels": ["senior"]}, {**GOOD, "id": "other"})
     selected = bank.select_questions(InterviewType.BEHAVIOURAL, Level.JUNIOR, [], 5, 1)
     assert [q.id for q in selected] == ["other", "proud-of"]

@@ -77,6 +77,6 @@ def test_a_reworded_question_is_not_acceptable() -> None:
 def test_questions_that_share_nine_tenths_of_their_words_are_the_same(
     one: str, other: str, same: bool
 ) -> None:
-    """The comparison is symmetric."""
+    """Questions are compared by their shared words, with the same result in either order."""
     assert is_same_question(one, other) is same
     assert is_same_question(other, one) is same

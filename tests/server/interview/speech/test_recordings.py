@@ -50,7 +50,7 @@ def code_of(error: pytest.ExceptionInfo[BadRequest]) -> str:
 
 
 def test_frames_become_one_recording(recordings: RecordingStore) -> None:
-    """They are stored in order, including those of the last, incomplete chunk."""
+    """Frames are stored in order, including those of the last, incomplete chunk."""
     assert recordings.open("r") == -1
     added = [recordings.add_frame("r", n, frame(n)) for n in range(FRAMES_PER_CHUNK + 2)]
     assert all(new for new, _ in added)
@@ -62,7 +62,7 @@ def test_frames_become_one_recording(recordings: RecordingStore) -> None:
 
 
 def test_a_repeated_frame_is_stored_once(recordings: RecordingStore) -> None:
-    """After a reconnect a client repeats the frames that were not acknowledged."""
+    """Frames that a client repeats after a reconnect are stored once."""
     recordings.open("r")
     for number in [0, 1, 2, 1, 2, 3, 0, *range(4, FRAMES_PER_CHUNK), 2]:
         recordings.add_frame("r", number, frame(number))
@@ -100,7 +100,7 @@ def test_a_recording_resumes_after_the_highest_stored_frame(storage: Storage) ->
 
 
 def test_a_recording_that_grows_too_long_is_deleted(recordings: RecordingStore) -> None:
-    """The error has the maximum length, and later frames find no recording."""
+    """The error states the maximum length in seconds, and later frames find no recording."""
     recordings.open("r")
     for number in range(250):
         recordings.add_frame("r", number, frame(number))
@@ -124,7 +124,7 @@ def test_the_longest_recording_is_accepted(recordings: RecordingStore) -> None:
 
 
 def test_a_frame_above_the_maximum_size_is_rejected(recordings: RecordingStore) -> None:
-    """One message cannot fill the server's memory."""
+    """A frame above the maximum size is rejected, so that it cannot fill the server's memory."""
     recordings.open("r")
     with pytest.raises(BadRequest) as caught:
         recordings.add_frame("r", 0, bytes(MAX_BINARY_FRAME + 2))
@@ -145,7 +145,7 @@ def test_a_recording_below_the_minimum_length_is_rejected(
 
 
 def test_frames_without_a_start_are_rejected(recordings: RecordingStore) -> None:
-    """So is finishing a recording that was never opened."""
+    """Neither frames nor a stop are accepted for a recording that was never opened."""
     with pytest.raises(BadRequest) as caught:
         recordings.add_frame("r", 0, frame(0))
     assert code_of(caught) == ErrorCode.NO_SUCH_RECORDING
@@ -155,7 +155,7 @@ def test_frames_without_a_start_are_rejected(recordings: RecordingStore) -> None
 
 
 def test_a_cancelled_recording_leaves_nothing(recordings: RecordingStore, storage: Storage) -> None:
-    """Its rows and pending frames are gone: opened again it starts at frame 0."""
+    """Cancelling deletes rows and pending frames: opened again, the recording starts at frame 0."""
     recordings.open("r")
     for number in range(FRAMES_PER_CHUNK + 1):
         recordings.add_frame("r", number, frame(number))
@@ -165,7 +165,7 @@ def test_a_cancelled_recording_leaves_nothing(recordings: RecordingStore, storag
 
 
 def test_a_complete_recording_has_the_same_limits(recordings: RecordingStore) -> None:
-    """It may be neither too short nor too long."""
+    """A recording that arrives complete may be neither too short nor too long."""
     recordings.add_complete("w", bytes(BYTES_PER_SECOND))
     assert recordings.stored_pcm("w") == bytes(BYTES_PER_SECOND)
     for size, code in (
@@ -200,7 +200,7 @@ def test_wav_and_raw_samples_decode_alike() -> None:
 
 
 def test_the_bundled_recordings_are_accepted(speech_dir: Path) -> None:
-    """They are real files, as a simple client would send them."""
+    """Real WAV files, as a simple client would send them, are accepted."""
     files = sorted(speech_dir.glob("*.wav"))
     assert files
     for file in files:
@@ -239,7 +239,7 @@ def test_data_that_is_no_recording_is_rejected(data: bytes, code: str) -> None:
 
 
 def test_any_damaged_wav_header_gives_samples_or_an_error_code() -> None:
-    """Every byte of the header is replaced by several values."""
+    """A WAV header with any byte replaced gives whole samples or an error code."""
     good = wav(SPEECH[:200])
     for position in range(44):
         for value in (0, 1, 0x7F, 0x80, 0xFF):
