@@ -25,7 +25,7 @@ __all__ = [
 
 
 class Priority(enum.IntEnum):
-    """Order in which prompts are served when they compete for the model; lowest first."""
+    """Rank of a prompt when several compete for the model; the lowest is served first."""
 
     ANSWER = 0
     """A person is waiting for the next words."""
@@ -46,8 +46,8 @@ class Prompt(Struct, frozen=True, kw_only=True):
     purpose: str = ""
     """Purpose of the reply. Engines may log it; the scripted model chooses its reply by it."""
     conversation: str = ""
-    """Interview whose KV cache this prompt extends, in memory or offloaded to disk. When empty,
-    the cache of this prompt is not kept under a name."""
+    """Interview whose KV cache this prompt extends, in memory or offloaded to disk. If empty, the
+    prompt's cache belongs to no interview."""
     priority: Priority = Priority.ANSWER
     text: str = ""
     turns: tuple[ChatTurn, ...] = ()
@@ -201,7 +201,7 @@ class LanguageModel(Protocol):
     """An engine that generates text."""
 
     async def start(self) -> ModelInfo:
-        """Load the model, also after a failure. Raises InferenceError."""
+        """Load the model; may be called again after a failure. Raises InferenceError."""
 
     def generate(self, prompt: Prompt) -> AsyncGenerator[TextDelta | Usage, None]:
         """Yield text deltas, then one Usage. Closing the generator frees the model at once.
@@ -242,7 +242,7 @@ class SpeechModel(Protocol):
         """Name of the model in logs and metrics."""
 
     async def start(self) -> None:
-        """Load the model, also after a failure. Raises InferenceError."""
+        """Load the model; may be called again after a failure. Raises InferenceError."""
 
     async def transcribe(self, pcm: bytes, vocabulary: str = "") -> Transcription:
         """Transcribe a recording: PCM16, little-endian, 16 kHz, mono.

@@ -78,7 +78,7 @@ class Gateway:
         call_log: CallLog | None = None,
         observers: Sequence[Callable[[CallRecord], None]] = (),
     ) -> None:
-        """The fallback models are tried in order when the primary model fails.
+        """Chain the models: the fallbacks are tried in order when the primary model fails.
 
         `observers` receive the record of every finished call, as the call log does. The gateway
         owns the models and closes them; limiter, budget and call log remain the caller's.

@@ -145,7 +145,7 @@ class InFlightReply:
     def __init__(
         self, source: Events, stats: CallStats, on_end: Callable[["InFlightReply"], None]
     ) -> None:
-        """`on_end` is called when the computation ends or is about to be cancelled."""
+        """Set `on_end`, which is called when the computation ends or is about to be cancelled."""
         self.stats = stats
         self.events: list[TextDelta | Usage] = []
         self.complete = False

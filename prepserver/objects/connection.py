@@ -50,9 +50,9 @@ class Socket(Protocol):
 class Connection:
     """A connection that an object sends to.
 
-    A message goes straight to the socket while that has room, and is queued otherwise. The queue
-    holds references, so one message to many slow clients is stored once. A client that falls too
-    far behind is disconnected; the object never waits for it.
+    A message is written to the socket at once if it has room, and queued otherwise. The queue holds
+    references, so one message to many slow clients is stored once. A client that falls too far
+    behind is disconnected; the object never waits for it.
     """
 
     __slots__ = (

@@ -82,8 +82,11 @@ class Context:
         connections: Mapping[str, Connection],
         deliver_event: Callable[[object, "Context"], None],
     ) -> None:
-        """`connections` is the live room, by connection id. `deliver_event` puts an event that
-        this context has posted into the object's mailbox."""
+        """Connect an object to its storage, its room and the runtime.
+
+        `connections` is the live room, by connection id. `deliver_event` puts an event that this
+        context has posted into the object's mailbox.
+        """
         self.kind = kind
         self.name = name
         self.storage = storage

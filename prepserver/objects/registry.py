@@ -62,9 +62,12 @@ class Registry:
         executor: Executor | None = None,
         boot: str | None = None,
     ) -> None:
-        """`vfs` names SQLite's file system; None is its default. `executor` runs work that blocks
-        on the disk, and is shut down with the registry; None creates a pool of threads. `boot`
-        identifies the current boot of the machine; None asks the system."""
+        """Configure the registry, but do not touch the disk; `start` does.
+
+        `vfs` names SQLite's file system; None is its default. `executor` runs work that blocks on
+        the disk, and is shut down with the registry; None creates a pool of threads. `boot`
+        identifies the current boot of the machine; None asks the system.
+        """
         self.root = root
         self.vfs = vfs
         self.clock = clock

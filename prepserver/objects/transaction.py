@@ -43,7 +43,7 @@ class QueuedEvent:
         connection: Connection | None = None,
         message: str | bytes = b"",
     ) -> None:
-        """`connection` and `message` are the client and the message that caused the event."""
+        """Describe an event, and the client and message that caused it."""
         self.handler = handler
         self.connection = connection
         self.message = message

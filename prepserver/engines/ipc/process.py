@@ -160,7 +160,7 @@ class EngineProcess:
         report = self._log.info if exit_code == 0 else self._log.warning
         report("engine.exited", cause=self.cause, returncode=exit_code)
         if not self._loaded.done():
-            # An engine that exits by itself cannot be loaded; one killed by a signal may be.
+            # Only a start that was ended by a signal is worth a retry.
             self._loaded.set_exception(
                 worker_died(self._name, self.cause)
                 if exit_code < 0

@@ -52,7 +52,7 @@ def model_identity(model: Path, *parts: str) -> str:
     """Return a digest of a model file and of everything else that its KV states depend on.
 
     The digest covers the file's size, its modification time, and its first and last megabyte, which
-    hold the metadata and the last layers. Hashing all of it would take longer than loading it.
+    hold the metadata and the last layers. Hashing the whole file would take longer than loading it.
     """
     status = model.stat()
     digest = hashlib.blake2b(digest_size=DIGEST_BYTES)

@@ -29,11 +29,11 @@ PRIORITY_AGING = {Priority.ANSWER: 0.0, Priority.REVIEW: 20.0, Priority.PREFILL:
 Finite, so that no prompt starves."""
 
 STREAMING_STEP = 0.1
-"""Duration of a step in seconds while replies are streaming: ten tokens a second is faster than
-people read."""
+"""Target duration of a step in seconds while replies are streaming: ten tokens a second is faster
+than people read."""
 IDLE_STEP = 0.25
-"""Duration of a step in seconds while no reply is streaming. It bounds the delay of a cancellation
-or a new request."""
+"""Target duration of a step in seconds while no reply is streaming. It bounds the delay of a
+cancellation or a new request."""
 MIN_PREFILL_TOKENS = 16
 """Minimum number of prompt tokens per step, so that every prompt finishes on a slow machine."""
 INITIAL_SECONDS_PER_TOKEN = 1 / 200
@@ -46,7 +46,7 @@ class TokenBudget:
     """The number of prompt tokens to compute in a step, derived from measured speed."""
 
     def __init__(self, batch_tokens: int) -> None:
-        """`batch_tokens` is the batch capacity. One token of it is reserved: see `plan_batches`."""
+        """Set the batch capacity in tokens. One token of it is reserved: see `plan_batches`."""
         self._batch_tokens = batch_tokens
         self._seconds_per_token = INITIAL_SECONDS_PER_TOKEN
 
@@ -96,7 +96,7 @@ class TokenChunk(Struct, frozen=True):
 
 
 def virtual_arrival(job: ScheduledJob) -> float:
-    """Return the job's arrival time, delayed by its priority's aging; the earliest goes first."""
+    """Return the job's arrival time plus its priority's aging; the earliest is served first."""
     return job.arrived_at + PRIORITY_AGING[job.priority]
 
 

@@ -105,9 +105,9 @@ class WhisperEngine:
 def select_next(pending: Sequence[PendingWork | None]) -> int | None:
     """Return the index of the work to do next, or None if there is none.
 
-    The last piece of a recording that has ended goes first: its speaker is waiting, and each
-    recording has only one. Otherwise the longest wait wins. Each span that is served starts a new
-    wait, so a long recording that arrived at once takes turns with all others.
+    The last piece of a recording that has ended is done first: its speaker is waiting, and each
+    recording has only one such piece. Otherwise the longest wait wins. Each span that is served
+    starts a new wait, so a long recording that arrived at once takes turns with all others.
     """
     waiting = [(not work.last, work.since, n) for n, work in enumerate(pending) if work is not None]
     return min(waiting)[2] if waiting else None

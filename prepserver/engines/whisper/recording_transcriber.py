@@ -71,7 +71,7 @@ class RecordingTranscriber:
         detector: VoiceActivityDetector,
         clock: Callable[[], float],
     ) -> None:
-        """`clock` returns monotonic time in seconds."""
+        """Start with an empty recording; `clock` returns monotonic time in seconds."""
         self.call = call
         self.caption_lag: float | None = None
         """Seconds of audio that had arrived but were not covered when the last caption was sent;
