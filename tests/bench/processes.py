@@ -8,7 +8,7 @@ __all__ = ["benchmark_cores", "cpu_seconds", "open_files", "pin_to_core", "resid
 
 
 def benchmark_cores() -> tuple[int, int]:
-    """Return a core for the server and one for its clients, which are equal on a single core."""
+    """Return a core for the server and a core for its clients, which may be the same."""
     available = sorted(os.sched_getaffinity(0))
     return available[0], available[-1]
 

@@ -29,7 +29,7 @@ def clip_pcm(names: Sequence[str]) -> bytes:
 
 
 def long_recording(names: Sequence[str], seconds: float) -> bytes:
-    """Return recordings repeated up to a duration, with random pauses that are always the same."""
+    """Repeat the recordings up to a duration, with pauses that are random but equal in each run."""
     rng = random.Random(0)
 
     def clips() -> Iterator[bytes]:

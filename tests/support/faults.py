@@ -1,4 +1,4 @@
-"""A file system that fails on demand: full and broken disks, at any step of SQLite's work.
+"""A file system that fails on demand, at any step of SQLite's work, as a full or broken disk does.
 
 A fault replaces the system call, before it has any effect; SQLite and everything above it are real.
 In one respect the faults are stricter than reality: SQLite ignores a failure while it moves the
@@ -22,17 +22,17 @@ Fault = Callable[[], apsw.Error]
 
 
 def disk_full() -> apsw.Error:
-    """Create the error that SQLite makes of ENOSPC, which a write to a full disk gets."""
+    """Return the error of a full disk (ENOSPC), as SQLite raises it for a write."""
     return _error(apsw.FullError("database or disk is full"), apsw.SQLITE_FULL)
 
 
 def io_error() -> apsw.Error:
-    """Create the error that SQLite makes of EIO."""
+    """Return the error of a broken disk (EIO)."""
     return _error(apsw.IOError("disk I/O error"), apsw.SQLITE_IOERR)
 
 
 def cannot_open() -> apsw.Error:
-    """Create SQLITE_CANTOPEN, which SQLite makes of any failure to open a file."""
+    """Return SQLITE_CANTOPEN, which SQLite raises for any failure to open a file."""
     return _error(apsw.CantOpenError("unable to open database file"), apsw.SQLITE_CANTOPEN)
 
 

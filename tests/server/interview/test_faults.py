@@ -132,7 +132,7 @@ async def test_a_turn_whose_result_cannot_be_stored_is_finished_later(
 async def test_an_interview_that_cannot_be_begun_is_begun_later(
     tmp_path: Path, faults: Faults, operation: Operation, fault: Fault
 ) -> None:
-    """The user's list has stored the interview, and its alarm begins it once the disk works."""
+    """The list contains the interview, and its alarm begins the interview once the disk works."""
     clock = ManualClock()
     async with Rooms(tmp_path, clock=clock, vfs=faults.name) as rooms:
         faults.fail(operation, file_name(USER), fault)
@@ -158,7 +158,7 @@ async def test_an_interview_that_cannot_be_begun_is_begun_later(
 async def test_an_interview_that_cannot_be_deleted_is_deleted_later(
     tmp_path: Path, faults: Faults
 ) -> None:
-    """The list hides the interview at once, and its file is removed once the disk works."""
+    """The list hides the interview at once, and the file is removed once the disk works."""
     clock = ManualClock()
     async with Rooms(tmp_path, clock=clock, vfs=faults.name) as rooms:
         client = await open_room(rooms)

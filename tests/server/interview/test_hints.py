@@ -46,7 +46,7 @@ def fixture(tmp_path: Path) -> Iterator[HintFixture]:
 
 
 def test_a_hint_is_due_after_the_delay(fixture: HintFixture) -> None:
-    """The time of the next hint is stored, so that the next instance knows it."""
+    """The time of the hint is stored for the next instance."""
     fixture.add_message(MessageKind.QUESTION)
     fixture.hints.schedule()
     assert fixture.hints.due == fixture.clock.now() + AFTER

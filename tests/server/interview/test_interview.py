@@ -107,7 +107,7 @@ async def test_a_message_sent_twice_is_applied_once(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_an_answer_during_a_turn_is_rejected(tmp_path: Path) -> None:
-    """An answer during a turn receives a retryable error that names the message."""
+    """The rejection is retryable and names the message."""
     clock = ManualClock()
     async with Rooms(tmp_path, clock=clock, delay=1.0) as rooms:
         view = await rooms.create()
@@ -119,7 +119,7 @@ async def test_an_answer_during_a_turn_is_rejected(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_an_answer_without_a_question_is_rejected(tmp_path: Path) -> None:
-    """Once the first turn was stopped no question is open, so an answer is rejected."""
+    """An answer before the first question raises `no_question`."""
     clock = ManualClock()
     async with Rooms(tmp_path, clock=clock, delay=1.0) as rooms:
         view = await rooms.create()
@@ -331,7 +331,7 @@ async def test_an_answer_can_be_edited(tmp_path: Path) -> None:
 async def test_a_slow_client_that_reconnects_gets_one_snapshot(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The client receives the snapshot and none of the missed messages that it contains."""
+    """The client receives a snapshot instead of the messages that it missed."""
     monkeypatch.setattr(connection, "MAX_QUEUED_MESSAGES", 4)
     async with Rooms(tmp_path) as rooms:
         client = await open_room(rooms)
@@ -376,7 +376,7 @@ async def test_events_of_an_earlier_epoch_are_dropped(tmp_path: Path) -> None:
 async def test_streaming_a_piece_of_text_reads_no_database(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each piece of text is handled from memory, because pieces arrive often."""
+    """Each piece of text is handled without a database query."""
     clock = ManualClock()
     async with Rooms(tmp_path, clock=clock, delay=60.0) as rooms:
         view = await rooms.create()
@@ -401,7 +401,7 @@ async def test_streaming_a_piece_of_text_reads_no_database(
 
 @asynchronous
 async def test_an_interview_cannot_be_begun_by_another_user(tmp_path: Path) -> None:
-    """A user who knows the id of another's interview cannot begin it, even by a direct call."""
+    """A direct call of `begin` for another user raises NotFound."""
     async with Rooms(tmp_path) as rooms:
         view = await rooms.create()
         with pytest.raises(NotFound):
@@ -412,7 +412,7 @@ async def test_an_interview_cannot_be_begun_by_another_user(tmp_path: Path) -> N
 async def test_a_lost_update_reaches_the_list_after_a_restart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An update that the server lost before its list was committed is sent after the restart."""
+    """After a crash between the commits of an interview and its list, the list is updated."""
     clock = ManualClock()
     tell = Registry.tell
 

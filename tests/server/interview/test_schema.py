@@ -51,7 +51,7 @@ def version(root: Path, party: str = "interview") -> int:
 
 @pytest.mark.parametrize("party", SCHEMA_VERSIONS)
 def test_every_version_has_a_stored_fixture(party: str) -> None:
-    """Each version has a fixture; python -m tests.server.interview.stored adds a missing one."""
+    """Each version has a fixture, written by `python -m tests.server.interview.stored`."""
     kept = sorted(
         int(path.stem.rpartition("-")[2]) for path in FIXTURES_FOLDER.glob(f"{party}-*.sql")
     )
@@ -153,7 +153,7 @@ def test_version_4_renames_stored_keys_and_fields(tmp_path: Path) -> None:
 async def test_an_active_turn_of_an_earlier_version_is_finished(
     tmp_path: Path, fixture: Path, index: str
 ) -> None:
-    """The turn's alarm is read from the object, without a current index and without a client."""
+    """The alarm is read from the object, without a client and with no index or an old one."""
     restore_fixture(fixture, tmp_path)
     if index == "old":
         first = sqlite3.connect(tmp_path / "alarms.sqlite")

@@ -137,7 +137,8 @@ async def test_the_room_sends_the_list_and_its_changes(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_deleting_an_interview_removes_its_file(tmp_path: Path) -> None:
-    """The list hides the interview at once, connections close with 4004, the file is removed."""
+    """The list hides the interview at once, its connections close with 4004, and its file is
+    removed."""
     async with Rooms(tmp_path) as rooms:
         view = await rooms.create()
         inside = await rooms.join(view.id)

@@ -100,7 +100,7 @@ async def test_an_alarm_fires_once_at_its_time(tmp_path: Path) -> None:
 async def test_a_new_alarm_replaces_the_earlier_one(
     tmp_path: Path, first: float, second: float
 ) -> None:
-    """Only the alarm that was set last fires, whether it is due earlier or later."""
+    """Only the latest alarm fires, whether its time is earlier or later."""
     clock = ManualClock()
     async with start_registry(tmp_path, Bell, clock=clock) as registry:
         await registry.call(call_to(Bell, "a", Bell.set_alarm, first))
@@ -112,7 +112,7 @@ async def test_a_new_alarm_replaces_the_earlier_one(
 
 @asynchronous
 async def test_a_deleted_alarm_does_not_fire(tmp_path: Path) -> None:
-    """An alarm that is deleted before it is due does not fire."""
+    """A deleted alarm never fires."""
     clock = ManualClock()
     async with start_registry(tmp_path, Bell, clock=clock) as registry:
         await registry.call(call_to(Bell, "a", Bell.set_alarm, 5))
@@ -216,7 +216,7 @@ def _break_index(index: Path, damage: str) -> None:
 async def test_a_failed_commit_never_makes_the_index_late(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: float | None
 ) -> None:
-    """A failed commit can leave an index entry that is too early, but no stored alarm is missed."""
+    """After a failed commit the index may have an early entry, but the stored alarm fires."""
 
     def fail(storage: Storage) -> None:
         raise StorageError("the disk is full")
@@ -240,7 +240,7 @@ async def test_a_failed_commit_never_makes_the_index_late(
 async def test_a_failed_index_write_after_the_commit_is_ignored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The alarm is already durable, so the call succeeds and the alarm fires."""
+    """The call succeeds and the alarm fires, because the alarm is durable after the commit."""
 
     def fail(*_: object) -> None:
         raise apsw.FullError("database or disk is full")
@@ -259,7 +259,7 @@ async def test_a_failed_index_write_after_the_commit_is_ignored(
 async def test_an_alarm_set_in_its_handler_fires_despite_a_failed_index_write(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The new entry is kept in memory, since the one that woke the object is used up."""
+    """The new alarm is kept in memory and fires on time."""
 
     def fail(*_: object) -> None:
         raise apsw.FullError("database or disk is full")
@@ -316,7 +316,7 @@ async def test_a_retry_does_not_overwrite_an_alarm_set_in_the_meantime(
 async def test_an_unreachable_object_is_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If not even the retry can be stored, the alarm fires again after five seconds."""
+    """If the retry cannot be stored either, the alarm fires again after five seconds."""
 
     def fail(storage: Storage) -> None:
         raise StorageError("the disk is full")
@@ -352,7 +352,8 @@ def test_popping_alarms_never_waits_for_the_disk(
 
 
 def test_the_index_returns_each_entry_once_and_in_order(tmp_path: Path) -> None:
-    """Due entries are returned once, the earliest first; removed ones are never returned."""
+    """An alarm that was written twice is returned once, entries are in order of time, and removed
+    entries are not returned."""
     index = AlarmIndex(tmp_path / "alarms.sqlite", boot="1")
     index.write("Bell", "late", 9.0)
     index.write("Bell", "early", 1.0)
@@ -380,8 +381,8 @@ def test_the_index_returns_each_entry_once_and_in_order(tmp_path: Path) -> None:
 def test_the_index_is_trusted_if_nothing_can_be_lost(
     tmp_path: Path, closed: bool, before: str, after: str, complete: bool
 ) -> None:
-    """Writes do not wait for the disk, so an index that was not closed before a reboot is rebuilt;
-    the end of the process alone loses nothing."""
+    """Index writes do not wait for the disk, so an index that was not closed before a reboot is
+    rebuilt; the end of the process alone loses nothing."""
     path = tmp_path / "alarms.sqlite"
     index = AlarmIndex(path, boot=before)
     assert not index.complete

@@ -205,7 +205,7 @@ def test_reserved_close_codes_are_rejected(code: int) -> None:
 async def test_a_handler_that_closes_with_a_reserved_code_fails(
     tmp_path: Path,
 ) -> None:
-    """The handler's transaction is rolled back and nothing is sent; the connections stay open."""
+    """The transaction is rolled back, nothing is sent, and the connections stay open."""
     async with start_registry(tmp_path, Speaker) as registry:
         client = join(registry, Speaker, "a", Connection("c"))
         await client.next(Caption)

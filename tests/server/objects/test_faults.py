@@ -225,7 +225,7 @@ async def test_a_failed_migration_changes_nothing(
 async def test_a_registry_without_an_index_does_not_start(
     tmp_path: Path, faults: Faults, operation: Operation
 ) -> None:
-    """The start raises a typed error and releases the data directory for a later start."""
+    """The start raises a typed error and releases the data directory for a later attempt."""
     clock = ManualClock()
     async with start_registry(tmp_path, Note, clock=clock, vfs=faults.name) as registry:
         await registry.call(call_to(Note, "a", Note.set_reminder, "kept", 5.0))
@@ -290,7 +290,7 @@ async def test_a_failed_index_write_before_the_commit_fails_the_handler(
 async def test_an_alarm_takes_effect_once_despite_failed_commits(
     tmp_path: Path, faults: Faults, operation: Operation, file: str, fault: Fault
 ) -> None:
-    """The alarm is retried until its effect is stored, and never after that."""
+    """The alarm is retried until its effect is stored, and not after that."""
     clock = ManualClock()
     async with start_registry(tmp_path, Note, clock=clock, vfs=faults.name) as registry:
         await registry.call(call_to(Note, "a", Note.set_reminder, "later", 5.0))
@@ -308,7 +308,7 @@ async def test_an_alarm_takes_effect_once_despite_failed_commits(
 
 @asynchronous
 async def test_a_failed_removal_can_be_repeated(tmp_path: Path, faults: Faults) -> None:
-    """The owner is not notified until a later attempt has removed the object."""
+    """The owner is notified only after a later attempt has removed the object."""
     clock = ManualClock()
     async with start_registry(tmp_path, Note, clock=clock, vfs=faults.name) as registry:
         await registry.call(call_to(Note, "a", Note.set_reminder, "kept", 1_000.0))
@@ -361,7 +361,7 @@ def truncate_within_a_page(content: bytes) -> bytes:
 )
 @asynchronous
 async def test_a_damaged_file_affects_only_its_room(tmp_path: Path, damage: Any) -> None:
-    """The file's room raises a typed error and leaves the file for repair; other rooms work."""
+    """The room raises a typed error and its file is kept for repair; other rooms work."""
     path = await two_rooms(tmp_path)
     content = path.read_bytes()
     path.write_bytes(damage(content))

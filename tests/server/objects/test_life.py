@@ -250,7 +250,7 @@ async def test_an_idle_object_hibernates_with_open_connections(tmp_path: Path) -
 
 @asynchronous
 async def test_an_object_with_running_work_does_not_hibernate(tmp_path: Path) -> None:
-    """A background task keeps its object's instance alive for as long as it runs."""
+    """Background work of an object keeps its instance alive."""
     clock = ManualClock()
     async with start_registry(tmp_path, Diary, clock=clock) as registry:
         await registry.call(call_to(Diary, "a", Diary.work, 60.0))

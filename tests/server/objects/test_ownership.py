@@ -116,7 +116,7 @@ def test_ownership_passes_from_one_process_to_the_next(tmp_path: Path) -> None:
 
 
 def test_a_killed_owner_is_replaced_at_once(tmp_path: Path) -> None:
-    """Another process owns the folder as soon as its owner is killed, with every count kept."""
+    """The kernel releases the lock when its process ends."""
     for killed in range(5):
         with contenders(tmp_path) as (owner, other):
             assert "code" not in owner.request("take")

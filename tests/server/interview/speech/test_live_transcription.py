@@ -110,7 +110,7 @@ async def test_a_lost_engine_gets_the_recording_again(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_repeated_engine_deaths_end_the_captions(tmp_path: Path) -> None:
-    """After repeated deaths captions end, and the finished recording is transcribed as a whole."""
+    """After repeated deaths the recording is transcribed as a whole when it is finished."""
     clock = ManualClock()
     speech = DyingSpeechModel(clock, deaths=100)
     async with Rooms(tmp_path, clock=clock, speech=speech) as rooms:
@@ -209,7 +209,7 @@ async def test_a_cancelled_live_transcription_has_an_error_as_its_result(tmp_pat
 
 @asynchronous
 async def test_the_transcription_of_a_spoken_answer_is_stored(tmp_path: Path) -> None:
-    """The stored transcription has the text of the answer and its segments."""
+    """The transcription contains the text and the segments of the answer."""
     async with Rooms(tmp_path) as rooms:
         client = await open_room(rooms)
         await client.send(LOUD)

@@ -145,7 +145,7 @@ def test_a_recording_below_the_minimum_length_is_rejected(
 
 
 def test_frames_without_a_start_are_rejected(recordings: RecordingStore) -> None:
-    """Neither frames nor a stop are accepted for a recording that was never opened."""
+    """Frames and the end of a recording that was never opened raise `no_such_recording`."""
     with pytest.raises(BadRequest) as caught:
         recordings.add_frame("r", 0, frame(0))
     assert code_of(caught) == ErrorCode.NO_SUCH_RECORDING
@@ -155,7 +155,7 @@ def test_frames_without_a_start_are_rejected(recordings: RecordingStore) -> None
 
 
 def test_a_cancelled_recording_leaves_nothing(recordings: RecordingStore, storage: Storage) -> None:
-    """Cancelling deletes rows and pending frames: opened again, the recording starts at frame 0."""
+    """Cancelling removes rows and pending frames; the recording then starts at frame 0 again."""
     recordings.open("r")
     for number in range(FRAMES_PER_CHUNK + 1):
         recordings.add_frame("r", number, frame(number))
@@ -165,7 +165,7 @@ def test_a_cancelled_recording_leaves_nothing(recordings: RecordingStore, storag
 
 
 def test_a_complete_recording_has_the_same_limits(recordings: RecordingStore) -> None:
-    """A recording that arrives complete may be neither too short nor too long."""
+    """A complete recording that is too short or too long is rejected."""
     recordings.add_complete("w", bytes(BYTES_PER_SECOND))
     assert recordings.stored_pcm("w") == bytes(BYTES_PER_SECOND)
     for size, code in (
@@ -200,7 +200,7 @@ def test_wav_and_raw_samples_decode_alike() -> None:
 
 
 def test_the_bundled_recordings_are_accepted(speech_dir: Path) -> None:
-    """Real WAV files, as a simple client would send them, are accepted."""
+    """Each WAV file in tests/speech is accepted."""
     files = sorted(speech_dir.glob("*.wav"))
     assert files
     for file in files:
@@ -239,7 +239,7 @@ def test_data_that_is_no_recording_is_rejected(data: bytes, code: str) -> None:
 
 
 def test_any_damaged_wav_header_gives_samples_or_an_error_code() -> None:
-    """A WAV header with any byte replaced gives whole samples or an error code."""
+    """With any byte of the header replaced, decoding gives samples or raises an error code."""
     good = wav(SPEECH[:200])
     for position in range(44):
         for value in (0, 1, 0x7F, 0x80, 0xFF):

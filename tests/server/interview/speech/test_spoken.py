@@ -108,7 +108,7 @@ async def test_silence_is_no_answer(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_a_recording_that_is_too_long_is_rejected_once(tmp_path: Path) -> None:
-    """The remaining frames are ignored and not taken for complete recordings."""
+    """The remaining frames are ignored rather than taken for complete recordings."""
     async with Rooms(tmp_path, max_recording=0.5) as rooms:
         client = await open_room(rooms)
         await client.send(wire.AudioStart(id="r1"))

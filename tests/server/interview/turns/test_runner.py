@@ -231,7 +231,7 @@ async def test_an_unacceptable_question_falls_back_to_the_bank(tmp_path: Path, b
 
 @asynchronous
 async def test_each_attempt_has_its_own_seed(tmp_path: Path) -> None:
-    """Each attempt has its own seed, because the same seed would repeat the rejected reply."""
+    """Each attempt uses a new seed, since an equal seed would repeat the rejected reply."""
     _, model = await run_work(work(Step.QUESTION, QUESTION), [split_words(QUESTION)], tmp_path)
     assert len({prompt.seed for prompt in model.prompts}) == 3
 

@@ -25,7 +25,7 @@ def turns(tmp_path: Path) -> Iterator[TurnStore]:
 
 
 def test_a_new_turn_is_active(turns: TurnStore) -> None:
-    """A new turn has its step, its recording and a number of its own."""
+    """A new turn has its step, its recording and a new number."""
     assert turns.active() is None
     turn = turns.begin(Step.TRANSCRIBE, "recording-1", at=1.0)
     assert turns.active() == turn
@@ -54,7 +54,7 @@ def test_a_finished_turn_is_neither_active_nor_unfinished(turns: TurnStore) -> N
 
 @pytest.mark.parametrize("state", [TurnState.FAILED, TurnState.STOPPED])
 def test_a_failed_or_stopped_turn_can_be_retried(turns: TurnStore, state: TurnState) -> None:
-    """The turn keeps its error until the retry and then has a new attempt number."""
+    """A retried turn becomes active with a new attempt number and without its error."""
     begun = turns.begin(Step.QUESTION, None, at=1.0)
     turns.finish(begun, state, ERROR)
     unfinished = turns.unfinished()
