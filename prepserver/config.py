@@ -116,7 +116,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     rate_limit: Annotated[int, Meta(ge=0)] = 100
     """Model requests that one user may make per window; 0 disables the limit."""
     rate_window: Annotated[float, Meta(gt=0)] = 86_400.0
-    """Length in seconds of the window of `rate_limit`, `token_budget` and `compute_budget`."""
+    """Length in seconds of the window for `rate_limit`, `token_budget` and `compute_budget`."""
     token_budget: Annotated[int, Meta(ge=0)] = 0
     """Tokens that one user may use per window, counting replies and the uncached part of prompts; 0
     disables the limit."""

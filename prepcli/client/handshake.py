@@ -67,7 +67,7 @@ def raise_if_permanent(response: Response, *, entered: bool) -> None:
         )
     if status < 500 and status not in _RETRYABLE_STATUSES:
         raise ServerUnreachable(
-            f"There is no prep server at this address: it responded with status {status}. "
+            f"There is no prep server at this address: the response has status {status}. "
             "Check the address."
         )
 

@@ -67,8 +67,8 @@ class Outbox:
         data = encode(message)
         if len(data) > MAX_TEXT_FRAME:
             raise UsageError(
-                f"The message is too long: {len(data):,} of at most {MAX_TEXT_FRAME:,} bytes. "
-                "Shorten it."
+                f"The message is too long: {len(data):,} bytes; the maximum is "
+                f"{MAX_TEXT_FRAME:,}. Shorten it."
             )
         if len(self._entries) >= self._limit:
             raise _queue_full()
@@ -174,4 +174,6 @@ class Outbox:
 
 
 def _queue_full() -> QueueFull:
-    return QueueFull("Too many messages wait for a connection. Try again after the reconnect.")
+    return QueueFull(
+        "Too many messages are waiting for a connection. Try again once prep has reconnected."
+    )

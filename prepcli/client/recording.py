@@ -73,7 +73,7 @@ class Recording:
         if len(self._frames) >= MAX_UNACKNOWLEDGED:
             raise QueueFull(
                 "The server is unreachable and the recording is too long to keep. "
-                "Stop it, and answer again after the reconnect."
+                "Stop recording, and answer again once prep has reconnected."
             )
         data = self._partial_frame + pcm
         whole = len(data) - len(data) % FRAME_BYTES
@@ -168,7 +168,7 @@ class Recording:
             self._cancelled = True  # otherwise the server keeps the recording that it has reopened
             self.fail(
                 RecordingRefused(
-                    "The server has lost the start of the recording. Please answer again."
+                    "The server has lost the start of the recording. Record your answer again."
                 )
             )
         else:

@@ -242,8 +242,7 @@ def error_from_response(response: httpx.Response, url: str) -> PrepError:
             return _not_authorised(url)
         if status >= 500:
             return ServerUnreachable(
-                f"The server at {url} has a problem: it responded with status {status}. "
-                "Try again later."
+                f"The server at {url} responded with status {status}. Try again later."
             )
         return _not_a_prep_server(url)
     if status == 401:
@@ -255,7 +254,7 @@ def error_from_response(response: httpx.Response, url: str) -> PrepError:
     if status == 503 and error.code in MODEL_CODES:
         return InferenceFailed(error.message)
     if status >= 500:
-        return ServerUnreachable(f"The server at {url} has a problem: {error.message}")
+        return ServerUnreachable(f"The server at {url} responded with an error: {error.message}")
     return RequestRefused(error.message, code=error.code)
 
 

@@ -85,7 +85,8 @@ class AnswerQueue:
         while (line := await self._lines.next_line()) is not None:
             if len(text := line.strip()) > MAX_ANSWER:
                 raise UsageError(
-                    f"The answer is too long: {len(text):,} of at most {MAX_ANSWER:,} characters. "
+                    f"The answer is too long: {len(text):,} characters; the maximum is "
+                    f"{MAX_ANSWER:,}. "
                     "The interview is saved; resume it with a shorter answer."
                 )
             if text:

@@ -129,7 +129,7 @@ class LocalServer:
     def require_running(self) -> None:
         """Raise LocalServerFailed if the server has ended by itself."""
         if self._process is not None and self._process.poll() is not None:
-            raise self._failure("The local server has ended")
+            raise self._failure("The local server has stopped unexpectedly")
 
     async def stop(self) -> None:
         """Stop the server: SIGTERM first, and SIGKILL after ten seconds."""

@@ -32,7 +32,7 @@ class Authenticator:
         user = await self.authenticate(credential)
         if not await asyncio.to_thread(self.users.is_admin, user):
             raise Forbidden(
-                "This page is for administrators. To make a user an administrator, run "
+                "This address is for administrators. To make a user an administrator, run "
                 "`prep-server users promote NAME`.",
                 code=ErrorCode.NOT_AN_ADMINISTRATOR,
             )
@@ -42,7 +42,10 @@ class Authenticator:
         """Return the id of the user with this token; an access key is rejected."""
         user = self.tokens.verify(token)
         if not await asyncio.to_thread(self.users.exists, user):
-            raise Unauthorized("The token's user was removed.", code=ErrorCode.BAD_TOKEN)
+            raise Unauthorized(
+                "The user of this token was removed. Ask your administrator for a new access key.",
+                code=ErrorCode.BAD_TOKEN,
+            )
         return user
 
     async def issue_token(self, key: str) -> RoomToken:

@@ -95,4 +95,6 @@ class Tokens:
 
 
 def _bad_token() -> Unauthorized:
-    return Unauthorized("The token was not issued by this server.", code=ErrorCode.BAD_TOKEN)
+    return Unauthorized(
+        "The token was not issued by this server; request a new one.", code=ErrorCode.BAD_TOKEN
+    )

@@ -89,7 +89,7 @@ class Users:
                     self.set_admin(name, True)
                 return self.rotate(name)
             raise Conflict(
-                f"User {name} exists already. To issue a new access key, run "
+                f"User {name} already exists. To issue a new access key, run "
                 f"`prep-server users rotate {name}`.",
                 code=ErrorCode.USER_EXISTS,
             )
@@ -103,7 +103,7 @@ class Users:
                 )
             except apsw.ConstraintError as error:
                 raise Conflict(
-                    f"User {name} exists already.", code=ErrorCode.USER_EXISTS
+                    f"User {name} already exists.", code=ErrorCode.USER_EXISTS
                 ) from error
         return NewKey(id=user_id, name=name, key=key)
 

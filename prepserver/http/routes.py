@@ -45,7 +45,7 @@ def report_liveness(services: Services) -> Health:
     return Health(status="ok", version=services.version)
 
 
-@get("/health/ready", summary="Report if all models are loaded", sync_to_thread=False)
+@get("/health/ready", summary="Report whether all models are loaded", sync_to_thread=False)
 def report_readiness(services: Services) -> Response[Health]:
     """The status is 200 if all models are ready, otherwise 503 with the state of each."""
     states = services.gateway.model_states
@@ -83,7 +83,7 @@ async def get_stats(services: Services, admin: str, since: str = "24h") -> Gatew
     )
 
 
-@get("/metrics", summary="Get metrics in the format of Prometheus", media_type="text/plain")
+@get("/metrics", summary="Get metrics in the Prometheus format", media_type="text/plain")
 async def get_metrics(services: Services, request: Request[Any, Any, Any]) -> Response[bytes]:
     """For administrators only, unless the setting `metrics` is `open` or `off`.
 

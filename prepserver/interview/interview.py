@@ -266,14 +266,16 @@ class InterviewObject(DurableObject):
     def _stop_turn(self) -> None:
         active = self._turns.active()
         if active is None:
-            raise Conflict("No turn is active to stop.", code=ErrorCode.NOTHING_TO_STOP)
+            raise Conflict("There is no active turn to stop.", code=ErrorCode.NOTHING_TO_STOP)
         stopped = Conflict("You stopped the interviewer.", code=ErrorCode.STOPPED, retryable=True)
         self._abort_turn(active, TurnState.STOPPED, stopped)
 
     def _retry_turn(self) -> None:
         unfinished = self._turns.unfinished()
         if unfinished is None or self._turns.active() is not None:
-            raise Conflict("No failed or stopped turn to retry.", code=ErrorCode.NOTHING_TO_RETRY)
+            raise Conflict(
+                "There is no failed or stopped turn to retry.", code=ErrorCode.NOTHING_TO_RETRY
+            )
         self._start_step(self._turns.retry(unfinished))
         self._room.broadcast_state()
 

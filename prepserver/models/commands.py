@@ -24,8 +24,8 @@ def _models_dir_option(command: _Command) -> _Command:
         "--models-dir",
         type=click.Path(file_okay=False, path_type=Path),
         default=default_models_dir,
-        show_default="PREP_MODELS_DIR, or `models` in the user's data folder",
-        help="Folder of the installed models.",
+        show_default="PREP_MODELS_DIR, or `models` in the user's data directory",
+        help="Directory of installed models.",
     )(command)
 
 
@@ -66,7 +66,10 @@ def list_command(models_dir: Path, as_json: bool) -> None:
 @click.argument("name")
 @_models_dir_option
 def pull_command(name: str, models_dir: Path) -> None:
-    """Download the model NAME and print its path; `starter` stands for the two default models."""
+    """Download the model NAME and print its path.
+
+    The name `starter` stands for the two default models.
+    """
     # Imports numpy and httpx, which a starting server does not need.
     from prepserver.models.pull import pull
 
@@ -80,7 +83,10 @@ def pull_command(name: str, models_dir: Path) -> None:
 @click.argument("path", type=click.Path(path_type=Path))
 @_models_dir_option
 def import_command(path: Path, models_dir: Path) -> None:
-    """Copy the model file PATH (.gguf or ggml .bin) into the store and print its name."""
+    """Copy a model file into the store and print the model's name.
+
+    PATH is a .gguf or ggml .bin file.
+    """
     with _exit_on_error(), _ProgressReporter() as reporter:
         name = ModelStore(models_dir).import_file(path, reporter)
     click.echo(name)

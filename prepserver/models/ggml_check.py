@@ -104,7 +104,10 @@ def _skip_tensor(file: BinaryIO) -> int:
     _require(all(extent > 0 for extent in shape), f"a tensor has the shape {shape}")
     weights = math.prod(shape)
     block_weights, block_bytes = BLOCKS[ggml_type]
-    _require(shape[0] % block_weights == 0, f"a row of {shape[0]} weights is not whole blocks")
+    _require(
+        shape[0] % block_weights == 0,
+        f"a row of {shape[0]} weights is not a whole number of blocks",
+    )
     _skip(file, length + weights // block_weights * block_bytes)
     return weights
 

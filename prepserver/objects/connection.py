@@ -69,7 +69,7 @@ class Connection:
     def __init__(self, id: str, tags: tuple[str, ...] = ()) -> None:
         """Create a connection without a socket. Raises BadRequest for more than `MAX_TAGS` tags."""
         if len(tags) > MAX_TAGS:
-            raise BadRequest(f"A connection has at most {MAX_TAGS} tags.")
+            raise BadRequest(f"A connection may have at most {MAX_TAGS} tags.")
         self.id = id
         self.tags = tags
         self.closing: Close | None = None
@@ -92,7 +92,7 @@ class Connection:
     def state(self, value: Any) -> None:
         encoded = msgspec.json.encode(value)
         if len(encoded) > MAX_STATE_BYTES:
-            raise BadRequest(f"A connection's state is at most {MAX_STATE_BYTES} bytes.")
+            raise BadRequest(f"A connection's state may have at most {MAX_STATE_BYTES} bytes.")
         self._state = encoded
 
     # --- For the object -----------------------------------------------------------------------

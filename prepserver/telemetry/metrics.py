@@ -176,7 +176,8 @@ class Metrics:
         )
         self._shared_replies = Counter(
             "prep_shared_replies",
-            "Replies served from the reply cache (`cache`) or by an equal call (`in_flight`).",
+            "Replies served from the reply cache (`cache`) or by an equal call in flight"
+            " (`in_flight`).",
             ("source",),
             registry=registry,
         )
@@ -209,8 +210,8 @@ class Metrics:
         )
         self._caption_lag = Histogram(
             "prep_caption_lag_seconds",
-            "Received audio not yet covered by a caption when it was sent; the maximum of each"
-            " recording.",
+            "Received audio that a caption did not cover when the caption was sent; the maximum of"
+            " each recording.",
             buckets=LATENCY_BUCKETS,
             registry=registry,
         )

@@ -216,6 +216,6 @@ class ErrorCode(enum.StrEnum):
     BAD_SIGNING_KEY = "bad_signing_key"
     """The file of the signing key is damaged."""
     USER_EXISTS = "user_exists"
-    """A user with this name exists already."""
+    """A user with this name already exists."""
     NO_CALL_LOG = "no_call_log"
     """The data directory has no call log."""

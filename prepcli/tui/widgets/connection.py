@@ -6,7 +6,7 @@ from textual.widget import Widget
 
 from prepcli.tui.text import Seconds
 
-KEPT = "What you type and say is kept."
+KEPT = "Your typed and spoken answers are kept."
 
 
 def banner(retry_in: float, *, narrow: bool) -> str:

@@ -147,7 +147,7 @@ class EngineProcess:
         try:
             await self._read_frames()
         except (OSError, ValueError, msgspec.DecodeError) as error:
-            self.cause = self.cause or f"wrote something that is not a frame ({error})"
+            self.cause = self.cause or f"wrote data that is not a frame ({error})"
         finally:
             # Without a readable pipe the process is useless, even if it still runs.
             if self._process.returncode is None and self.cause is not None:
@@ -213,7 +213,7 @@ class EngineProcess:
             data = pack_frame(frame)
         except ValueError as error:
             raise InferenceError(
-                f"The request is too long for the {self._name}: {error}.",
+                f"The request is too long for the {self._name}: {error}. Shorten it.",
                 code=ErrorCode.REQUEST_TOO_LONG,
                 retryable=False,
             ) from error

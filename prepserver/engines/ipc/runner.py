@@ -169,7 +169,7 @@ class EngineLoop:
                 self._incoming.put(call)
                 return
             case ConfigureFrame():
-                raise ValueError("an engine is configured once")
+                raise ValueError("the engine is already configured")
             case CancelFrame() | InputFrame() | EndOfInputFrame():
                 with self._lock:
                     known = self._calls.get(command.id)

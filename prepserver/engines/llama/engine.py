@@ -334,7 +334,7 @@ def load(raw_options: Raw) -> tuple[ModelInfo, LlamaEngine]:
     path = Path(options.path)
     if not path.is_file():
         raise InferenceError(
-            f"There is no model file {path}. Pull one with `prep-server models pull starter`.",
+            f"There is no model file {path}. Fetch one with `prep-server models pull starter`.",
             code=ErrorCode.MODEL_NOT_LOADED,
             retryable=False,
         )

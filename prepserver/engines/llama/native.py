@@ -85,7 +85,8 @@ class LlamaContext:
         self.context = lib.llama_init_from_model(self._model, context_params)
         if not self.context:
             raise self._load_error(
-                f"Not enough memory for {self.n_slots} contexts of {self.n_ctx} tokens"
+                f"Not enough memory for {self.n_slots} contexts of {self.n_ctx} tokens: "
+                "lower `parallel` or `context`"
             )
         self._kv_cache = lib.llama_get_memory(self.context)
         self._batch = lib.llama_batch_init(MAX_PREFILL_TOKENS + self.n_slots, 0, 1)

@@ -46,7 +46,7 @@ class EndpointClient:
         if not key.isascii() or not key.isprintable() or " " in key:
             raise BadRequest(
                 "The API key for the model's endpoint contains a space, a line break or another "
-                "character that no key has. Set it again.",
+                "character that keys never contain. Set the key again.",
                 code=ErrorCode.BAD_SETTING,
             )
         self.endpoint = endpoint

@@ -49,7 +49,7 @@ def error_from_response(
     if code == "model_not_found" or status == 404:
         return _permanent(
             ErrorCode.MODEL_NOT_FOUND,
-            "The model's endpoint does not serve this model, or not for this kind of request. "
+            "The model's endpoint does not serve this model for this kind of request. "
             "Check the address and the name of the model.",
         ), text
     # llama-cpp-python's server answers a request that it cannot parse with status 500.

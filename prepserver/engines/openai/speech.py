@@ -84,7 +84,7 @@ class OpenAISpeechModel:
         """
         if not pcm or len(pcm) % 2:
             raise InferenceError(
-                "The recording is empty or ends within a sample. Record it again.",
+                "The recording is empty or ends with an incomplete sample. Record it again.",
                 code=ErrorCode.BAD_AUDIO,
                 retryable=False,
             )

@@ -155,7 +155,7 @@ async def _to_chunks(audio: AsyncIterable[bytes]) -> AsyncGenerator[AudioChunk, 
         for begin in range(0, whole, MAX_CHUNK_BYTES):
             yield AudioChunk(data[begin : min(whole, begin + MAX_CHUNK_BYTES)])
     if rest:
-        raise _bad_audio("ends within a sample")
+        raise _bad_audio("ends with an incomplete sample")
 
 
 def _bad_audio(problem: str) -> InferenceError:

@@ -290,7 +290,7 @@ def _decode_samples(raw: Raw) -> NDArray[np.int16]:
     except msgspec.DecodeError:
         raise _bad_audio("is not audio") from None
     if len(pcm) % 2:
-        raise _bad_audio("ends within a sample")
+        raise _bad_audio("ends with an incomplete sample")
     return np.frombuffer(pcm, dtype="<i2")
 
 

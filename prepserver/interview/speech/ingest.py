@@ -97,8 +97,8 @@ class AudioIngest:
             self._recordings.finish(id, frames)
         except FrameGap:
             raise Conflict(
-                "Frames of the recording are missing. Send audio.start, the frames after the one "
-                "that it acknowledges, then audio.stop.",
+                "Frames of the recording are missing. Send audio.start, then every frame after the "
+                "acknowledged one, then audio.stop.",
                 code=ErrorCode.FRAMES_MISSING,
                 retryable=True,
             ) from None

@@ -217,7 +217,7 @@ def test_dead_local_server_is_reported(local_server: Path, start: Start) -> None
     process.wait(TIMEOUT_SECONDS)
     assert process.returncode == 3
     errors = process.communicate()[1]
-    assert "The local server has ended" in errors
+    assert "The local server has stopped" in errors
 
 
 def test_stale_local_server_is_stopped(local_server: Path, start: Start) -> None:
