@@ -86,8 +86,7 @@ class AnswerQueue:
             if len(text := line.strip()) > MAX_ANSWER:
                 raise UsageError(
                     f"The answer is too long: {len(text):,} characters; the maximum is "
-                    f"{MAX_ANSWER:,}. "
-                    "The interview is saved; resume it with a shorter answer."
+                    f"{MAX_ANSWER:,}. The interview is saved; resume it with a shorter answer."
                 )
             if text:
                 return TypedAnswer(text, echoed=self._lines.interactive)

@@ -244,7 +244,7 @@ def test_invalid_fields_say_what_is_wrong(tmp_path: Path) -> None:
         assert problems["company"] == ""
         assert "30" in problems["questions"]
         assert "longer than 32,000 characters" in problems["job"]
-        assert "none.txt cannot be read" in problems["resume"]
+        assert "none.txt: No such file" in problems["resume"]
         assert app.focused is app.screen.query_one("#role")
         await pilot.press("x")
         await settle(pilot)
