@@ -33,7 +33,8 @@ def test_jitter_is_full() -> None:
 
 
 def test_announced_restart_keeps_delays_short() -> None:
-    """After an announced restart, thirty delays stay within 2 s before the normal limit returns."""
+    """After an announced restart thirty delays are limited to 2 s; then the normal limit
+    returns."""
     backoff = Backoff(MaxRandom())
     for _ in range(12):
         backoff.next_delay()

@@ -93,7 +93,7 @@ def test_ephemeral_messages_are_queued_once() -> None:
 
 
 def test_latest_draft_replaces_earlier_ones() -> None:
-    """Only the latest draft is sent; one that exceeds a text frame is left out of its message."""
+    """Only the latest draft is sent; a draft too long for a text frame is omitted."""
     outbox = Outbox()
     outbox.queue_message(UserTyping(draft="We"), "x")
     outbox.queue_message(UserTyping(draft="We moved"), "x")

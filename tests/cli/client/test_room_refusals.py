@@ -71,7 +71,7 @@ def test_401s_between_connections_are_not_in_a_row() -> None:
 
 @pytest.mark.parametrize("status", [403, 404])
 def test_forbidden_or_missing_room_is_final(status: int) -> None:
-    """A room of another user, or one that does not exist, is not retried."""
+    """Connecting to another user's room, or to one that does not exist, is not retried."""
 
     async def test(fake: FakeRoom) -> None:
         fake.statuses = [status]
@@ -130,7 +130,7 @@ def test_deleted_room_is_final() -> None:
 
 
 def test_too_big_message_does_not_block_the_queue() -> None:
-    """Close code 1009 removes the message it refers to and reports it; the others are delivered."""
+    """Close code 1009 removes and reports the oversized message; the others are delivered."""
 
     async def test(fake: FakeRoom) -> None:
         async with enter_room(fake) as (room, reader):

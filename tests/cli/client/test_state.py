@@ -217,6 +217,6 @@ def test_quota_follows_the_rate_limit_message() -> None:
 
 
 def test_acknowledgement_does_not_change_the_state() -> None:
-    """An event that changes nothing returns the same object."""
+    """An event that has no effect leaves the same state object."""
     state = RoomState()
     assert apply(state, Accepted(id="x")) is state

@@ -452,7 +452,7 @@ def test_permanent_model_failure_keeps_the_remaining_answers() -> None:
 
 
 def test_unknown_error_codes_are_handled_by_their_retryable_flag() -> None:
-    """With a code that only a newer server knows, an answer is repeated and a turn can fail."""
+    """An answer with an unknown error is repeated if that is retryable; a turn with one fails."""
 
     async def script(fake: FakeRoom) -> None:
         peer = await fake.next_peer()

@@ -82,7 +82,7 @@ async def test_calls_to_a_model_that_cannot_be_loaded_fail_with_the_cause(
 
 @asynchronous
 async def test_a_retried_request_is_charged_once(tmp_path: Path) -> None:
-    """Calls under the same request name are charged once, another name is charged again."""
+    """Calls under the same request name are charged once; a call under another name is charged."""
     clock = ManualClock()
     replies: list[Reply] = [split_words("Fine.")]
     limiter = RateLimiter(tmp_path / "limit.sqlite", clock, limit=1)

@@ -132,7 +132,7 @@ def test_creating_with_another_users_id(server: Server, ada: str, bob: str, inte
     ["/auth/token", "/api/interviews", "/api/interviews/x", "/api/ratelimit"],
 )
 def test_requests_without_a_valid_credential(server: Server, path: str) -> None:
-    """A request with no, an unknown or a foreign credential is rejected with 401."""
+    """A request without a credential, or with an unknown or foreign one, is rejected with 401."""
     foreign = Tokens(b"x" * 32, SystemClock()).issue("u").token
     assert_error(server.request("GET", path), 401, ErrorCode.NO_CREDENTIAL)
     basic = server.request("GET", path, headers={"Authorization": "Basic YTpi"})
@@ -213,7 +213,7 @@ def test_an_oversized_body_is_rejected_early(server: Server, ada: str) -> None:
 
 
 def test_the_longest_documents_are_accepted(server: Server, ada: str) -> None:
-    """Two documents of the maximum length are accepted, with four bytes per character."""
+    """Two documents of the maximum length, with four bytes per character, are accepted."""
     body = {"job_description": "𝄞" * 32_000, "resume": "𝄞" * 32_000}
     assert server.request("POST", "/api/interviews", key=ada, body=body).status == 201
 
@@ -269,7 +269,7 @@ def test_the_quota_is_reported(server: Server) -> None:
 
 
 def test_responses_decode_as_their_structs(server: Server, ada: str, interview: str) -> None:
-    """Every response body decodes as the struct of the wire."""
+    """Every response body decodes as its struct of the wire protocol."""
     for path, kind in (
         ("/auth/token", rest.RoomToken),
         ("/api/interviews", rest.InterviewList),

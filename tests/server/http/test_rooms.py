@@ -163,7 +163,7 @@ def test_an_empty_answer_is_rejected(room: RoomClient, text: str) -> None:
 
 
 def test_the_longest_answer_is_accepted(room: RoomClient) -> None:
-    """An answer of the maximum length is accepted, with four bytes per character."""
+    """An answer of the maximum length, with four bytes per character, is accepted."""
     room.send(wire.UserMessage(text="𝄞" * limits.MAX_ANSWER, id="m"))
     assert room.next(wire.Accepted).id == "m"
 

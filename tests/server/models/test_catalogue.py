@@ -64,13 +64,13 @@ ENTRY = hub_entry("tiny", b"x")
 def test_an_inconsistent_catalogue_is_rejected(
     entries: list[dict[str, Any]], aliases: dict[str, list[str]]
 ) -> None:
-    """Duplicates, aliases of unknown models, paths outside the store and invalid values raise."""
+    """Duplicates, aliases of unknown models, outside paths and invalid values raise an error."""
     with pytest.raises(ValueError):  # noqa: PT011 - raised by msgspec or by `validate`
         catalogue(*entries, **aliases)
 
 
 def test_a_package_needs_a_hash_and_the_right_number_of_members() -> None:
-    """A package without a hash raises, and so does a conversion without a model and a tokenizer."""
+    """A package without a hash, or a conversion without model and tokenizer, raises an error."""
     source = {
         "type": "package", "name": "p", "version": "1", "size": 1, "sha256": "0" * 64,
         "members": ["m"],

@@ -22,7 +22,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class HubServer(ThreadingHTTPServer):
-    """Serves one file as the hub does, or as the storage behind it that the hub redirects to."""
+    """Serves one file as the hub does, or as the storage to which the hub redirects."""
 
     daemon_threads = True
 

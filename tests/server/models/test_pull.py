@@ -92,7 +92,7 @@ def test_an_alias_pulls_all_its_models(index: Path, tmp_path: Path) -> None:
 
 
 def test_an_unknown_name_is_rejected(tmp_path: Path) -> None:
-    """An unknown name raises before the store is created."""
+    """An unknown name raises an error before the store is created."""
     store = store_of(tmp_path)
     with pytest.raises(ModelNotFound):
         pull(store, "nothing")

@@ -224,7 +224,7 @@ def test_an_intact_file_is_read_once(store: ModelStore) -> None:
 
 
 def test_an_invalid_receipt_is_ignored(store: ModelStore) -> None:
-    """With an invalid receipt, the model is verified by its content."""
+    """A model with an invalid receipt is verified by its content."""
     write_model(store, GOOD)
     (store.root / ".tiny.gguf.json").write_bytes(b'{"sha256": 1')
     (entry,) = store.catalogue.models

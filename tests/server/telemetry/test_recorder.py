@@ -158,7 +158,7 @@ async def test_a_cancelled_call_is_charged_for_the_work_done() -> None:
 
 @asynchronous
 async def test_queue_time_is_recorded_and_not_charged() -> None:
-    """The second of two calls to a model without parallelism waits two seconds."""
+    """The second of two calls to a model with one slot waits two seconds, which are not charged."""
     harness = GatewayHarness([split_words("One two."), split_words("Three four.")])
     call = Call(purpose="question", user="u", interview="i", request="r2")
 

@@ -31,7 +31,7 @@ def no_theme(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_start_up_is_shown() -> None:
-    """While the server starts, the screen shows what it is waiting for; then the list opens."""
+    """While the server starts, the screen shows the current stage; then the list opens."""
     ready = asyncio.Event()
 
     async def connect(on_progress: Callable[[str], None]) -> FakeSession:

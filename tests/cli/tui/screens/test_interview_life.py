@@ -47,7 +47,7 @@ from tests.cli.tui.screens.support import (
 
 
 def test_lost_connection_is_shown_and_nothing_typed_is_lost() -> None:
-    """The banner counts down to the next attempt and hides once online; the draft stays."""
+    """The banner counts down to the next attempt and disappears once online; the draft stays."""
     session, room = ready()
     clock = Clock()
 

@@ -132,7 +132,7 @@ def test_enter_opens() -> None:
 
 
 def test_delete_asks_first() -> None:
-    """An interview is deleted after a confirmation, and leaves the list when the server says so."""
+    """After a confirmation an interview is deleted; it leaves the list when the server says so."""
     session = two_interviews()
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
@@ -170,7 +170,7 @@ def test_failed_delete_keeps_the_interview() -> None:
 
 
 def test_lost_connection() -> None:
-    """The banner is shown while the connection is lost, and hidden afterwards."""
+    """The banner is shown only while the connection is lost."""
     session = two_interviews()
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:

@@ -111,7 +111,7 @@ def test_recording_is_announced_every_two_seconds() -> None:
 
 
 def test_stalled_microphone() -> None:
-    """If no more blocks arrive, the audio so far is sent and the candidate is told."""
+    """If no more blocks arrive, the recorded audio is sent and the candidate is notified."""
 
     async def run() -> None:
         room, posted = FakeRoom(), Posted()
@@ -134,7 +134,7 @@ def test_empty_recording_is_not_sent() -> None:
 
 
 def test_full_queue_ends_the_recording() -> None:
-    """If the queue fills up offline, the recording ends and what it holds is still sent."""
+    """If the queue fills up offline, the recording ends and its audio is still sent."""
 
     async def run() -> None:
         room, posted = RejectingRoom(QueueFull("Too much waits.")), Posted()

@@ -116,7 +116,7 @@ def test_an_answer_ends_the_prefill_of_its_conversation(models_dir: Path) -> Non
 
 
 def test_an_answer_preempts_a_prefill_of_another_conversation(models_dir: Path) -> None:
-    """With a single slot, the answer gets it at once and the prefill returns early."""
+    """An answer gets the only slot at once, and the prefill in it returns early."""
 
     async def scenario(model: LlamaModel) -> None:
         prefill = asyncio.create_task(model.prefill(Prompt(text=" word" * 900, conversation="a")))
@@ -130,8 +130,8 @@ def test_an_answer_preempts_a_prefill_of_another_conversation(models_dir: Path) 
 
 
 def test_an_evicted_conversation_is_restored_from_disk(models_dir: Path, tmp_path: Path) -> None:
-    """Three conversations alternate in two slots; each computes only one token again and gives the
-    same reply as before its eviction."""
+    """Three conversations alternate in two slots; each recomputes one token and replies as
+    before."""
 
     async def scenario(model: LlamaModel) -> None:
         first = {}

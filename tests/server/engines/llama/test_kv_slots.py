@@ -118,7 +118,7 @@ def test_a_retried_prompt_without_a_conversation_reuses_its_slot() -> None:
 
 
 def test_a_busy_slot_is_never_chosen() -> None:
-    """With every slot busy there is no plan; with one idle, that one is evicted."""
+    """Without an idle slot there is no plan; an idle slot's conversation is evicted."""
     slots = KvSlots(2)
     start_prompt(slots, HEAD, "a")
     start_prompt(slots, [1, 2, 3], "b")

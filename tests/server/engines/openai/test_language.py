@@ -334,7 +334,7 @@ async def test_incomplete_json_is_returned_as_it_is(text: str, expected: str) ->
 async def test_the_context_and_size_are_those_that_the_endpoint_reports(
     response: httpx.Response, context: int, parameters: int
 ) -> None:
-    """Reported properties are used, the setting limits the context, and a model may be unlisted."""
+    """Reported properties are used, the setting limits the context, and an unlisted model works."""
     model = new_model(FakeEndpoint(response))
     info = await model.start()
     await model.close()
@@ -343,7 +343,7 @@ async def test_the_context_and_size_are_those_that_the_endpoint_reports(
 
 @asynchronous
 async def test_a_model_of_unknown_size_follows_instructions() -> None:
-    """A model of unknown size is given instructions instead of examples only."""
+    """A model of unknown size receives instructions rather than only examples."""
     model = new_model(FakeEndpoint(list_response({"id": "gpt"})))
     assert not (await model.start()).few_shot
     await model.close()

@@ -59,7 +59,7 @@ async def test_invalid_utf8_is_refused() -> None:
 @pytest.mark.parametrize("chunk", [b"x" * 65_536, b"data: " + b"x" * 65_530 + b"\n"])
 @asynchronous
 async def test_an_endless_event_is_refused(chunk: bytes) -> None:
-    """An event of one long line or of many lines is refused above the size limit."""
+    """An event above the size limit, in one long line or many lines, is refused."""
     sent = 0
 
     async def endless() -> AsyncIterator[bytes]:

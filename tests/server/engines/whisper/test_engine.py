@@ -177,7 +177,7 @@ def test_a_draft_of_all_speech_is_not_aborted_at_the_end() -> None:
 
 
 def test_an_unlikely_result_of_the_fast_pass_leads_to_a_full_pass() -> None:
-    """An unlikely result of the fast pass is replaced by that of a pass over the whole window."""
+    """An unlikely result of the fast pass is replaced by the result of a full-window pass."""
     engine, transcriber, _ = new_engine()
     transcriber.probability = lambda audio_ctx: 0.1 if audio_ctx else 0.8
     speaker = Speaker(engine)
@@ -206,7 +206,7 @@ def test_a_segment_that_stays_unlikely_is_dropped() -> None:
 
 @pytest.mark.parametrize("seconds", [0.0, 0.01, 5.0])
 def test_silence_is_never_transcribed(seconds: float) -> None:
-    """A recording that is empty or silent costs no pass and has the drop reason `silence`."""
+    """An empty or silent recording costs no pass and is dropped with the reason `silence`."""
     engine, transcriber, _ = new_engine()
     speaker = Speaker(engine)
     speaker.send(silence(seconds))
@@ -269,7 +269,7 @@ def test_a_long_recording_delays_another_speakers_captions_by_one_span_at_most()
 
 
 def test_eight_speakers_share_the_engine_fairly() -> None:
-    """With too much speech for all captions, every speaker gets some and loses no word."""
+    """If there is too much speech to caption, each speaker gets some captions and loses no word."""
     engine, _, clock = new_engine(cost=0.05)
     speakers = [Speaker(engine, n) for n in range(1, 9)]
     samples = np.concatenate(
