@@ -106,7 +106,7 @@ def test_key_file_that_others_can_read_is_rejected(tmp_path: Path, mode: int) ->
 
 @pytest.mark.usefixtures("no_ring")
 def test_missing_key_file_requires_a_login(tmp_path: Path) -> None:
-    """A key file that was deleted is reported as a missing login."""
+    """A key file that has been deleted is reported as a missing login."""
     file = tmp_path / "keys"
     credentials.save_access_key(URL, "secret", file)
     file.unlink()

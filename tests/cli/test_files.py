@@ -17,7 +17,7 @@ def test_content_is_replaced_and_no_temporary_file_remains(tmp_path: Path) -> No
 
 
 def test_mode_applies_to_the_new_file(tmp_path: Path) -> None:
-    """A file that had a wider mode gets the given one."""
+    """Replacing a file with wider permissions gives it the requested mode."""
     file = tmp_path / "file"
     file.touch(mode=0o644)
     write_atomically(file, b"x", mode=0o600)

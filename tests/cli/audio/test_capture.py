@@ -141,7 +141,7 @@ def test_missing_portaudio_names_the_package(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_slow_reader_loses_audio() -> None:
-    """At most a minute is queued for a slow reader, and the end of the stream still arrives."""
+    """At most a minute of audio is queued for a slow reader, and the end of the stream arrives."""
 
     async def run() -> None:
         device = FakeSounddevice()

@@ -33,8 +33,7 @@ def test_jitter_is_full() -> None:
 
 
 def test_announced_restart_keeps_delays_short() -> None:
-    """After an announced restart thirty delays are limited to 2 s; then the normal limit
-    returns."""
+    """An announced restart limits thirty delays to 2 s; then the normal limit returns."""
     backoff = Backoff(MaxRandom())
     for _ in range(12):
         backoff.next_delay()

@@ -214,7 +214,7 @@ def test_lost_acknowledged_frames_end_the_recording() -> None:
 
 
 def test_refused_recording_raises_on_feed() -> None:
-    """`feed` raises the server's message once the recording was refused."""
+    """`feed` raises the server's message after the recording has been refused."""
     outbox = Outbox()
     recording = queue_recording(outbox, 1)
     outbox.next_to_send()

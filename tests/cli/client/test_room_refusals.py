@@ -40,7 +40,7 @@ def test_401_renews_the_token_immediately() -> None:
 
 
 def test_second_401_in_a_row_is_final() -> None:
-    """If a new token is refused as well, the room ends with NotAuthorised."""
+    """A room whose new token is refused as well ends with NotAuthorised."""
 
     async def test(fake: FakeRoom) -> None:
         fake.statuses = [401, 401]
@@ -168,7 +168,7 @@ def test_rate_limited_token_request_is_retried() -> None:
 
 @pytest.mark.parametrize("status", [403, 404, 400, 200])
 def test_response_of_a_proxy_does_not_end_an_entered_room(status: int) -> None:
-    """Once a room was entered, a response without the error body of the server is retried."""
+    """After a room has been entered, a response without the server's error body is retried."""
 
     async def test(fake: FakeRoom) -> None:
         async with enter_room(fake) as (room, reader):
@@ -184,7 +184,7 @@ def test_response_of_a_proxy_does_not_end_an_entered_room(status: int) -> None:
 
 
 def test_not_found_from_the_server_ends_an_entered_room() -> None:
-    """Once a room was entered, a 404 with the server's error body still ends it."""
+    """After a room has been entered, a 404 with the server's error body still ends it."""
 
     async def test(fake: FakeRoom) -> None:
         async with enter_room(fake) as (room, reader):

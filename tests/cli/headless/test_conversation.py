@@ -162,7 +162,7 @@ def test_completed_interview_is_only_printed() -> None:
 
 
 def test_last_answer_ends_the_interview() -> None:
-    """Without further answers the interview is ended, and its closing and summary are printed."""
+    """An interview without further answers is ended, and its closing and summary are printed."""
 
     async def script(fake: FakeRoom) -> None:
         peer = await fake.next_peer()

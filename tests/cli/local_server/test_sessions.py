@@ -210,7 +210,7 @@ def test_local_server_ends_with_prep(
 
 
 def test_dead_local_server_is_reported(local_server: Path, start: Start) -> None:
-    """If the local server dies, prep exits with code 3 without retrying."""
+    """The death of the local server ends prep with exit code 3, without a retry."""
     process = start("interview", "--plain")
     read_line(process, "Interviewer: ")
     os.kill(local_server_pid(local_server), signal.SIGKILL)

@@ -69,7 +69,7 @@ def test_the_database_is_private(users: Users, tmp_path: Path) -> None:
 
 @asynchronous
 async def test_rotation_revokes_the_old_key(users: Users) -> None:
-    """A new key revokes the old one immediately, even if that was just verified."""
+    """A new key revokes the old one immediately, even if the old one has just been verified."""
     old = users.add("ada")
     await users.authenticate(old.key)
     new = users.rotate("ada")

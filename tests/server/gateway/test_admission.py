@@ -76,7 +76,7 @@ async def test_a_full_queue_rejects_the_call_with_an_estimated_wait() -> None:
 
 @asynchronous
 async def test_there_is_no_estimate_before_the_first_measurement() -> None:
-    """Until a call has been measured, a rejected call gets its position but no wait."""
+    """A call rejected before any has been measured receives its position but no estimated wait."""
     calls = Calls(max_queue=0)
     assert calls.admission.estimate() == WaitEstimate(position=0, seconds=0.0)
     task = calls.submit("only")

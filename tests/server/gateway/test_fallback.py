@@ -65,7 +65,7 @@ class ChainRun:
         )
         self.timeout = timeout
         self.text = ""
-        """Text received so far, also by a call that failed."""
+        """Text received so far, even by a call that failed."""
 
     def stream(self) -> AsyncGenerator[TextDelta | Usage, None]:
         return self.fallback_chain.stream(

@@ -1,4 +1,4 @@
-"""A room's socket: the handshake, what is sent, and every way to end."""
+"""A room's socket: the handshake, the messages, and every way in which it closes."""
 
 import asyncio
 from pathlib import Path
@@ -158,7 +158,7 @@ async def test_an_oversized_text_message(tmp_path: Path) -> None:
 async def test_a_flood_of_messages_is_not_read_ahead(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While a message is handled no more are read; then all arrive once and in order."""
+    """No messages are read while one is being handled; later all arrive once and in order."""
     async with echo_server(tmp_path) as it:
         client = await it.connect_client()
         gate = CommitGate(monkeypatch, "a")
@@ -271,7 +271,7 @@ async def test_messages_behind_a_fatal_message_are_discarded(tmp_path: Path, bad
 
 @asynchronous
 async def test_a_close_frame_behind_a_full_socket(tmp_path: Path) -> None:
-    """A close frame waits for earlier output, but the connection is aborted after the timeout."""
+    """A close frame waits for earlier output, but the connection is aborted after a timeout."""
     async with echo_server(tmp_path) as it:
         client = await it.connect_client()
         client.write_blocked = True
@@ -314,7 +314,7 @@ async def test_shutdown_answers_the_pending_message(
 
 @asynchronous
 async def test_shutdown_shortens_the_close_timeout(tmp_path: Path) -> None:
-    """At shutdown a connection that is already closing gets the shorter timeout."""
+    """A connection that is already closing at shutdown has the shorter timeout."""
     async with echo_server(tmp_path) as it:
         client = await it.connect_client()
         it.connections[0].close(1000, "done")

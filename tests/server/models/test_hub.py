@@ -185,7 +185,7 @@ def test_a_server_without_range_support_restarts_the_download(
 def test_an_attempt_without_progress_fails_and_keeps_the_partial_file(
     hub: HubServer, tmp_path: Path
 ) -> None:
-    """When no byte arrives, the error is a network error, and the partial file stays."""
+    """An attempt in which no byte arrives raises a network error and keeps the partial file."""
     hub.break_after = 0
     store = store_of(tmp_path)
     partial = store.work_folder("tiny") / f"{hub.etag}.part"

@@ -38,7 +38,7 @@ def limiter(folder: Path, clock: ManualClock, faults: Faults) -> RateLimiter:
 
 
 def assert_storage_error(error: pytest.ExceptionInfo[PrepServerError]) -> None:
-    """Assert that a caller got the error for a failed disk."""
+    """Assert that the caller received the error of a failed disk."""
     assert isinstance(error.value, StorageError)
     assert (error.value.code, error.value.status, error.value.retryable) == (
         ErrorCode.STORAGE,
@@ -148,7 +148,7 @@ async def test_spending_that_cannot_be_stored_is_not_counted(
 def test_a_user_that_cannot_be_stored_does_not_exist(
     tmp_path: Path, faults: Faults, operation: Operation, fault: Fault
 ) -> None:
-    """The name stays free, also after the database is opened again."""
+    """The name stays free, even after the database has been opened again."""
     path = tmp_path / "users.sqlite"
     users = Users(path, ManualClock(), vfs=faults.name)
     users.add("ada")
@@ -168,7 +168,7 @@ def test_a_user_that_cannot_be_stored_does_not_exist(
 
 
 def test_the_options_of_a_new_database(tmp_path: Path) -> None:
-    """WAL mode and synchronous=FULL by default; the other options set what they name."""
+    """WAL mode and synchronous=FULL are the defaults, and each option sets its own pragma."""
     path = tmp_path / "a.sqlite"
     connection = open_database(path, private=True, exclusive=True, incremental_vacuum=True)
     connection.execute("CREATE TABLE numbers (n)")
@@ -187,7 +187,7 @@ def test_the_options_of_a_new_database(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("read_only", [False, True])
 def test_a_missing_database_is_not_created(tmp_path: Path, read_only: bool) -> None:
-    """Without `create`, a missing file raises a typed error."""
+    """A missing file raises a typed error unless `create` is set."""
     with pytest.raises(StorageError, match=r"a\.sqlite"):
         open_database(tmp_path / "a.sqlite", create=False, read_only=read_only)
     assert list(tmp_path.iterdir()) == []

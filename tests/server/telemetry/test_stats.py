@@ -109,7 +109,7 @@ async def test_statistics_equal_a_plain_count(tmp_path: Path, seed: int, count: 
 
 @asynchronous
 async def test_the_report_reads_the_log_of_a_running_server(tmp_path: Path) -> None:
-    """While the log is open for writing, it can be reported as a table and as JSON."""
+    """A log that is open for writing can be reported as a table and as JSON."""
     now = ManualClock().now()
     records = random_records(6, 50, now)
     log = await write_log(tmp_path, records)

@@ -194,7 +194,7 @@ def test_too_long_answer_stays_in_the_box() -> None:
 
 
 def test_answer_waits_while_the_model_works() -> None:
-    """While the interviewer works an answer is neither sent nor lost."""
+    """An answer typed while the interviewer works is neither sent nor lost."""
     session, room = ready()
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:

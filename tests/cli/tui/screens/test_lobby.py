@@ -218,7 +218,7 @@ def test_new_interview(tmp_path: Path) -> None:
 
 
 def test_invalid_fields_say_what_is_wrong(tmp_path: Path) -> None:
-    """Each invalid field has a message, the first gets the focus, and nothing is created."""
+    """Each invalid field shows a message, the first receives the focus, and nothing is created."""
     long = tmp_path / "job.txt"
     long.write_text("x" * (MAX_DOCUMENT + 1))
     session = two_interviews()
@@ -257,7 +257,7 @@ def test_invalid_fields_say_what_is_wrong(tmp_path: Path) -> None:
 
 
 def test_rejected_interview_keeps_the_form() -> None:
-    """If an interview cannot be created, the next form is filled in with the same values."""
+    """The next form after a rejected creation contains the same values."""
     session = two_interviews()
     session.rest.error = RateLimited("No requests are left until 12:00.")
 

@@ -57,7 +57,7 @@ def test_every_streamed_kind_has_words(kind: MessageKind) -> None:
 
 
 def test_idle_says_what_the_candidate_can_do() -> None:
-    """When no model works, the line says what the candidate can do."""
+    """The status line of an idle interview says what the candidate can do."""
     assert activity(Phase.IDLE).words == "Your turn"
     assert activity(Phase.IDLE, asked=False).words == "Waiting"
     assert activity(Phase.IDLE, sending=True).words == "Sending your answer…"

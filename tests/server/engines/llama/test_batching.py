@@ -130,8 +130,7 @@ def test_an_answer_preempts_a_prefill_of_another_conversation(models_dir: Path) 
 
 
 def test_an_evicted_conversation_is_restored_from_disk(models_dir: Path, tmp_path: Path) -> None:
-    """Three conversations alternate in two slots; each recomputes one token and replies as
-    before."""
+    """Three conversations alternate in two slots, recompute one token each and reply as before."""
 
     async def scenario(model: LlamaModel) -> None:
         first = {}

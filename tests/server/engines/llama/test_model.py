@@ -182,7 +182,7 @@ def test_an_invalid_grammar_is_rejected(models_dir: Path, prompt: Prompt) -> Non
 
 
 def test_a_prompt_beyond_the_context_is_rejected(models_dir: Path) -> None:
-    """The error gives both lengths; a prompt that just fits gets a reply that fills the rest."""
+    """The error gives both lengths; a prompt that just fits has a reply that fills the rest."""
 
     async def scenario(model: LlamaModel) -> None:
         with pytest.raises(InferenceError) as caught:

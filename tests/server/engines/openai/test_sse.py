@@ -34,7 +34,7 @@ async def test_events_do_not_depend_on_the_chunks_of_the_stream() -> None:
 @pytest.mark.parametrize("end", [b"\r\n", b"\r"])
 @asynchronous
 async def test_lines_may_end_with_cr_lf_or_cr(end: bytes) -> None:
-    """Lines may end with CR LF, also split between two chunks, or with CR."""
+    """Lines may end with CR or with CR LF, even if that is split between two chunks."""
     stream = STREAM.replace(b"\n", end)
     assert await parse(stream) == EVENTS
     assert await parse(*(bytes([byte]) for byte in stream)) == EVENTS

@@ -125,7 +125,7 @@ class SmallContextLanguage(CuedLanguageModel):
 
 @asynchronous
 async def test_the_history_summary_of_a_long_interview_is_stored(tmp_path: Path) -> None:
-    """Question prompts contain the summary, also after a restart."""
+    """Question prompts contain the summary, even after a restart."""
     clock = ManualClock()
 
     class Interviewer(SmallContextLanguage):
