@@ -1,4 +1,4 @@
-"""What every test gets: a time limit, a network that ends at this machine, folders of its own."""
+"""Limits of every test: its time, its network, which is this machine, and its own folders."""
 
 import faulthandler
 import os
@@ -15,50 +15,50 @@ from platformdirs import user_data_path
 SPEECH = Path(__file__).parent / "speech"
 
 TIME_LIMIT = 120.0
-"""Seconds for a test; `@pytest.mark.time_limit(seconds)` says otherwise."""
+"""Seconds for a test without `@pytest.mark.time_limit(seconds)`."""
 REAL_TIME_LIMIT = 300.0
 """Seconds for a test that starts servers or runs models."""
 GRACE = 60.0
-"""Seconds after which a test that swallowed the alarm ends the whole run."""
+"""Seconds after its limit at which a test that still runs ends the whole run."""
 
 
 _STDERR = pytest.StashKey[int]()
 
 
 class TimeLimitExceeded(BaseException):
-    """Not an Exception, so that no handler in the code under test takes it for its own."""
+    """A test exceeded its time limit. The code under test catches Exception, but not this."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--chaos", action="store_true", help="run the long forms (mark `chaos`) and nothing else"
+        "--chaos", action="store_true", help="run only the tests with the mark `chaos`"
     )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The long forms take minutes each, so they run only when they are asked for."""
-    asked = config.getoption("--chaos")
-    left_out = [item for item in items if (item.get_closest_marker("chaos") is not None) != asked]
-    config.hook.pytest_deselected(items=left_out)
-    items[:] = [item for item in items if item not in left_out]
+    """Select the tests with the mark `chaos` if `--chaos` is given, and all others otherwise."""
+    chaos = config.getoption("--chaos")
+    deselected = [item for item in items if (item.get_closest_marker("chaos") is not None) != chaos]
+    config.hook.pytest_deselected(items=deselected)
+    items[:] = [item for item in items if item not in deselected]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "time_limit(seconds): this test may take that long")
-    # Taken while pytest captures nothing yet, so that the last traceback is seen.
+    config.addinivalue_line("markers", "time_limit(seconds): the time limit of this test")
+    # Duplicated before pytest captures standard error, so that a final traceback is visible.
     config.stash[_STDERR] = os.dup(2)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """An alarm ends a test that hangs; one that swallows it ends the run, with a traceback."""
+    """Interrupt a test at its limit; end the run, with a traceback, if that has no effect."""
     limit = _limit(item)
 
     def stop(number: int, frame: FrameType | None) -> None:
-        raise TimeLimitExceeded(f"{item.nodeid} took more than {limit:g} s")
+        raise TimeLimitExceeded(f"{item.nodeid} exceeded its limit of {limit:g} s")
 
     previous = signal.signal(signal.SIGALRM, stop)
-    # Again and again: an alarm that lands inside a task of asyncio fails that task only.
+    # Repeated, because an exception raised inside an asyncio task ends only that task.
     signal.setitimer(signal.ITIMER_REAL, limit, 10.0)
     faulthandler.dump_traceback_later(limit + GRACE, exit=True, file=item.config.stash[_STDERR])
     try:
@@ -78,7 +78,7 @@ def _limit(item: pytest.Item) -> float:
 
 @pytest.fixture(autouse=True)
 def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A test that reaches for the internet fails instead of depending on it."""
+    """Make connections to other machines fail."""
     connect = socket.socket.connect
     connect_ex = socket.socket.connect_ex
 
@@ -86,7 +86,7 @@ def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
         if family in (socket.AF_INET, socket.AF_INET6):
             host = str(address[0])
             if host not in ("localhost", "::1") and not host.startswith("127."):
-                raise OSError(f"tests talk to this machine only, not to {host}")
+                raise OSError(f"tests may connect to this machine only, not to {host}")
 
     def guarded_connect(self: socket.socket, address: Any) -> None:
         check(self.family, address)
@@ -102,10 +102,10 @@ def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _own_folders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No test reads or changes what the person at this machine keeps: not even their keys."""
+    """Keep each test away from the settings, data and keys of the user who runs it."""
     monkeypatch.setenv("PREP_CONFIG_DIR", str(tmp_path / "config"))
     monkeypatch.setenv("PREP_DATA_DIR", str(tmp_path / "data"))
-    # Where the models are does not depend on the two folders above.
+    # The models are shared by all tests.
     monkeypatch.setenv("PREP_MODELS_DIR", str(_models_dir()))
     monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.fail.Keyring")
     for name in ("PREP_ACCESS_KEY", "PREP_SERVER", "PREP_LOCAL_SERVER_ARGS"):
@@ -118,14 +118,14 @@ def _models_dir() -> Path:
 
 @pytest.fixture(scope="session")
 def models_dir() -> Path:
-    """The folder of the starter models; they are never skipped, because they are what is tested."""
+    """The folder of the starter models. Without them the tests fail; they are not skipped."""
     folder = _models_dir()
     if not any(folder.glob("*.gguf")) or not any(folder.glob("*.bin")):
-        pytest.fail(f"the starter models are not in {folder}: run make models", pytrace=False)
+        pytest.fail(f"{folder} lacks the starter models: run make models", pytrace=False)
     return folder
 
 
 @pytest.fixture(scope="session")
 def speech_dir() -> Path:
-    """The folder of recordings; `transcripts.tsv` says what each one says."""
+    """The folder of recordings; `transcripts.tsv` has the words of each."""
     return SPEECH

@@ -1,6 +1,6 @@
-"""Alarms of a process that is killed: each fires, and what its handler did is there once.
+"""Alarms of a process that is killed: each fires, and its handler's effect is stored once.
 
-The objects are small ones of the tests; registry, storage, index and disk are the real ones.
+The objects are defined in the tests; the registry, storage, alarm index and disk are real.
 """
 
 import json
@@ -20,29 +20,29 @@ import pytest
 pytestmark = pytest.mark.e2e
 
 AFTER_RESTART = 5.0
-"""Seconds from the start until everything that fell due meanwhile has fired."""
+"""Seconds from a start within which all alarms that are due have fired."""
 WHILE_RUNNING = 1.0
 """Seconds that an alarm may be late."""
 HOUR = 3_600.0
-PATIENCE = 30.0
+TIMEOUT = 30.0
 """Real seconds."""
 
 
-class Ringer:
-    """`python -m tests.support.ringer`, told what to do; `facts` is what it has said."""
+class AlarmProcess:
+    """A process of `tests.support.alarm_process`, with the events that it has reported."""
 
     def __init__(self, folder: Path, moved: float = 0.0) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.ringer", str(folder), str(moved)],
+            [sys.executable, "-m", "tests.support.alarm_process", str(folder), str(moved)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
-        self.facts: list[dict[str, Any]] = []
-        self._said: SimpleQueue[dict[str, Any]] = SimpleQueue()
+        self.events: list[dict[str, Any]] = []
+        self._unread: SimpleQueue[dict[str, Any]] = SimpleQueue()
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
-        self.started = self.wait(lambda fact: fact["event"] == "started")["time"]
+        self.started = self.wait(lambda event: event["event"] == "started")["time"]
 
     def __enter__(self) -> Self:
         return self
@@ -58,177 +58,182 @@ class Ringer:
     def _read(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            if line.endswith("\n"):  # the last one may be cut off by the kill
-                self._said.put(json.loads(line))
+            if line.endswith("\n"):  # a kill may cut off the last line
+                self._unread.put(json.loads(line))
 
-    def tell(self, **order: Any) -> None:
+    def send(self, **command: Any) -> None:
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.write(json.dumps(command) + "\n")
         self._process.stdin.flush()
 
     def wait(
-        self, fits: Callable[[dict[str, Any]], bool], limit: float = PATIENCE
+        self, matches: Callable[[dict[str, Any]], bool], timeout: float = TIMEOUT
     ) -> dict[str, Any]:
-        """The next fact that fits."""
-        until = time.monotonic() + limit
+        """Return the next event that matches."""
+        deadline = time.monotonic() + timeout
         while True:
             try:
-                fact = self._said.get(timeout=max(0.0, until - time.monotonic()))
+                event = self._unread.get(timeout=max(0.0, deadline - time.monotonic()))
             except Empty:
-                raise AssertionError(f"it did not come to be; said was {self.facts}") from None
-            self.facts.append(fact)
-            if fits(fact):
-                return fact
+                raise AssertionError(f"no such event among {self.events}") from None
+            self.events.append(event)
+            if matches(event):
+                return event
 
-    def wind(self, number: int, after: float, name: str = "a") -> None:
-        """Set an object's alarm and wait until it is promised."""
-        self.tell(set=name, number=number, after=after)
-        self.wait(lambda fact: fact["event"] == "set" and fact["number"] == number)
+    def set_alarm(self, number: int, after: float, name: str = "a") -> None:
+        """Set an object's alarm and wait until the process has acknowledged it."""
+        self.send(set=name, number=number, after=after)
+        self.wait(lambda event: event["event"] == "set" and event["number"] == number)
 
-    def rung(self, number: int, name: str = "a") -> float:
-        """Wait until an alarm's handler is done; the time of it."""
-        fact = self.wait(lambda f: (f["event"], f["name"], f["number"]) == ("done", name, number))
-        return float(fact["time"])
+    def wait_until_done(self, number: int, name: str = "a") -> float:
+        """Wait until the handler of an alarm is done; return the time of its end."""
+        event = self.wait(lambda e: (e["event"], e["name"], e["number"]) == ("done", name, number))
+        return float(event["time"])
 
-    def rings(self, name: str = "a") -> list[int]:
-        """The rings that are stored, by the numbers of their alarms."""
-        self.tell(rings=name)
-        rings: list[int] = self.wait(lambda f: f["event"] == "rings" and f["name"] == name)["rings"]
-        return rings
+    def firings(self, name: str = "a") -> list[int]:
+        """Return the numbers of the stored firings of an object's alarms."""
+        self.send(firings=name)
+        event = self.wait(lambda e: e["event"] == "firings" and e["name"] == name)
+        return list(event["numbers"])
 
-    def numbers(self, said: str) -> set[int]:
-        """Of which alarms something was said."""
-        return {fact["number"] for fact in self.facts if fact["event"] == said}
+    def numbers(self, kind: str) -> set[int]:
+        """Return the numbers of the alarms with an event of this kind."""
+        return {event["number"] for event in self.events if event["event"] == kind}
 
     def kill(self) -> None:
-        """End it with SIGKILL, and take in what it had said before."""
+        """End the process with SIGKILL, and read the events that it had reported."""
         self._process.kill()
         self._process.wait()
         self._reader.join()
-        while not self._said.empty():
-            self.facts.append(self._said.get())
+        while not self._unread.empty():
+            self.events.append(self._unread.get())
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe is not None
             pipe.close()
 
 
-# --- Killed at a certain moment -----------------------------------------------------------------
+# --- Kills at a certain moment ------------------------------------------------------------------
 
 
-def test_killed_before_the_handler(tmp_path: Path) -> None:
-    """Set, acknowledged, killed at once; due while nobody is there, it fires at the start."""
-    with Ringer(tmp_path) as ringer:
-        ringer.wind(1, after=0.3)
-        ringer.kill()
+def test_an_alarm_fires_after_a_kill_before_its_handler(tmp_path: Path) -> None:
+    """An acknowledged alarm that falls due while no process runs fires at the next start."""
+    with AlarmProcess(tmp_path) as process:
+        process.set_alarm(1, after=0.3)
+        process.kill()
     time.sleep(0.3)
-    with Ringer(tmp_path) as ringer:
-        assert ringer.rung(1) - ringer.started < AFTER_RESTART
-        assert ringer.rings() == [1]
+    with AlarmProcess(tmp_path) as process:
+        assert process.wait_until_done(1) - process.started < AFTER_RESTART
+        assert process.firings() == [1]
 
 
 @pytest.mark.parametrize("where", ["early", "late"])
-def test_killed_inside_the_handler(tmp_path: Path, where: str) -> None:
-    """Before its first write or after its last: it had not happened, so it fires again; three
-    times in a row, and what it does is there once."""
-    with Ringer(tmp_path) as ringer:
-        ringer.tell(hang=where)
-        ringer.wind(1, after=0.0)
-        ringer.wait(lambda fact: fact["event"] == "rang")
-        ringer.kill()
-    with Ringer(tmp_path) as ringer:
-        ringer.kill()  # before it is noticed that anything is due, while it is, or just after
-    with Ringer(tmp_path) as ringer:
-        while ringer.rings() != [1]:
-            assert time.time() - ringer.started < AFTER_RESTART
+def test_an_alarm_fires_again_after_a_kill_inside_its_handler(tmp_path: Path, where: str) -> None:
+    """A handler that is killed before its first or after its last write runs again, and its effect
+    is stored once."""
+    with AlarmProcess(tmp_path) as process:
+        process.send(hang=where)
+        process.set_alarm(1, after=0.0)
+        process.wait(lambda event: event["event"] == "fired")
+        process.kill()
+    with AlarmProcess(tmp_path) as process:
+        process.kill()  # before, while or just after the alarm fires
+    with AlarmProcess(tmp_path) as process:
+        while process.firings() != [1]:
+            assert time.time() - process.started < AFTER_RESTART
             time.sleep(0.05)
 
 
-def test_killed_after_the_handler(tmp_path: Path) -> None:
-    """As soon as anything shows that it has fired, it is not done a second time."""
+def test_an_alarm_does_not_fire_again_after_its_handler(tmp_path: Path) -> None:
+    """Once an effect of the handler was visible, the alarm does not fire again."""
     for number in range(3):
-        with Ringer(tmp_path) as ringer:
-            ringer.wind(number, after=0.0)
-            ringer.rung(number)
-            ringer.kill()
-        with Ringer(tmp_path) as ringer:
-            ringer.wind(100, after=0.5, name="b")
-            ringer.rung(100, name="b")  # whatever was due before has had its turn
-            assert ringer.rings() == list(range(number + 1))
+        with AlarmProcess(tmp_path) as process:
+            process.set_alarm(number, after=0.0)
+            process.wait_until_done(number)
+            process.kill()
+        with AlarmProcess(tmp_path) as process:
+            process.set_alarm(100, after=0.5, name="b")
+            process.wait_until_done(100, name="b")  # earlier alarms have fired
+            assert process.firings() == list(range(number + 1))
 
 
-# --- Killed at any moment -----------------------------------------------------------------------
+# --- Kills at random moments --------------------------------------------------------------------
 
 
-def killed_at_any_moment(folder: Path, kills: int, seed: int) -> None:
-    """Ten more alarms in each life, all due at about the time of the kill: before it, during and
-    after. Each that was acknowledged has rung five seconds after the last start, and none twice."""
+def kill_at_random_moments(folder: Path, kills: int, seed: int) -> None:
+    """Start and kill the process; check that each acknowledged alarm has fired once.
+
+    Each run sets ten alarms that are due shortly before or after its kill. Acknowledged alarms must
+    have fired `AFTER_RESTART` seconds after the last start.
+    """
     rng = random.Random(seed)
-    promised: set[int] = set()
-    rang_before: set[int] = set()
+    acknowledged: set[int] = set()
+    fired_before: set[int] = set()
     number = 0
     for _ in range(kills):
-        with Ringer(folder) as ringer:
+        with AlarmProcess(folder) as process:
             for _ in range(10):
                 number += 1
-                ringer.tell(set=f"o{number}", number=number, after=rng.random() * 0.3)
+                process.send(set=f"o{number}", number=number, after=rng.random() * 0.3)
             time.sleep(rng.random() * 0.4)
-        promised |= ringer.numbers("set")
-        rang_before |= ringer.numbers("rang")
-    with Ringer(folder) as ringer:
-        time.sleep(max(0.0, ringer.started + AFTER_RESTART - time.time()))
-        rings = {n: ringer.rings(f"o{n}") for n in range(1, number + 1)}
-    assert {n for n in promised if rings[n] != [n]} == set()
-    assert {n for n, rung in rings.items() if rung not in ([], [n])} == set()
-    left = len(promised - rang_before)
-    print(f"{kills} kills: {number} alarms, {len(promised)} acknowledged, {left} rang at the end")
-    assert min(len(promised), len(rang_before)) > kills
+        acknowledged |= process.numbers("set")
+        fired_before |= process.numbers("fired")
+    with AlarmProcess(folder) as process:
+        time.sleep(max(0.0, process.started + AFTER_RESTART - time.time()))
+        firings = {n: process.firings(f"o{n}") for n in range(1, number + 1)}
+    assert {n for n in acknowledged if firings[n] != [n]} == set()
+    assert {n for n, fired in firings.items() if fired not in ([], [n])} == set()
+    late = len(acknowledged - fired_before)
+    print(
+        f"{kills} kills: {number} alarms, {len(acknowledged)} acknowledged, {late} fired at the end"
+    )
+    assert min(len(acknowledged), len(fired_before)) > kills
 
 
-def test_killed_12_times_at_any_moment(tmp_path: Path) -> None:
-    """12 kills, 120 alarms: each that was promised fires, and its effect is there once."""
-    killed_at_any_moment(tmp_path, 12, seed=1)
+def test_acknowledged_alarms_survive_12_kills(tmp_path: Path) -> None:
+    """Each of up to 120 acknowledged alarms fires, and its effect is stored once."""
+    kill_at_random_moments(tmp_path, 12, seed=1)
 
 
 @pytest.mark.chaos
 @pytest.mark.time_limit(1_800)
-def test_killed_500_times_at_any_moment(tmp_path: Path) -> None:
-    """The same at length."""
-    killed_at_any_moment(tmp_path, 500, seed=2)
+def test_acknowledged_alarms_survive_500_kills(tmp_path: Path) -> None:
+    """Each of up to 5,000 acknowledged alarms fires, and its effect is stored once."""
+    kill_at_random_moments(tmp_path, 500, seed=2)
 
 
-# --- The clock is moved -------------------------------------------------------------------------
+# --- Changes of the clock -----------------------------------------------------------------------
 
 
-def test_a_clock_that_is_moved_while_the_process_runs(tmp_path: Path) -> None:
-    """An hour ahead: what has fallen due by that fires within a second. An hour back: what is due
-    in a moment waits for its hour, and fires once when it has come."""
-    with Ringer(tmp_path) as ringer:
-        ringer.wind(1, after=HOUR / 2)
-        moved = time.time()
-        ringer.tell(move=HOUR)
-        assert ringer.rung(1) - moved < WHILE_RUNNING
-        ringer.wind(2, after=1.0)
-        ringer.tell(move=-HOUR)
+def test_alarms_follow_a_clock_that_is_changed_at_run_time(tmp_path: Path) -> None:
+    """An hour ahead, alarms that have become due fire within a second; an hour back, alarms wait
+    for their time and then fire once."""
+    with AlarmProcess(tmp_path) as process:
+        process.set_alarm(1, after=HOUR / 2)
+        changed_at = time.time()
+        process.send(move=HOUR)
+        assert process.wait_until_done(1) - changed_at < WHILE_RUNNING
+        process.set_alarm(2, after=1.0)
+        process.send(move=-HOUR)
         time.sleep(1.5)
-        assert ringer.rings() == [1]
-        moved = time.time()
-        ringer.tell(move=HOUR)
-        assert ringer.rung(2) - moved < WHILE_RUNNING
-        assert ringer.rings() == [1, 2]
+        assert process.firings() == [1]
+        changed_at = time.time()
+        process.send(move=HOUR)
+        assert process.wait_until_done(2) - changed_at < WHILE_RUNNING
+        assert process.firings() == [1, 2]
 
 
-def test_a_clock_that_is_moved_while_the_process_is_down(tmp_path: Path) -> None:
-    """The same across a kill: ahead it fires within five seconds of the start, and back it
-    waits; neither is lost or done twice."""
-    with Ringer(tmp_path) as ringer:
-        ringer.wind(1, after=HOUR / 2)
-        ringer.wind(2, after=1.0, name="b")
-    with Ringer(tmp_path, moved=-HOUR) as ringer:
+def test_alarms_follow_a_clock_that_is_changed_between_runs(tmp_path: Path) -> None:
+    """After a start an hour ahead, due alarms fire within five seconds; after a start an hour
+    back, they wait. Each fires once."""
+    with AlarmProcess(tmp_path) as process:
+        process.set_alarm(1, after=HOUR / 2)
+        process.set_alarm(2, after=1.0, name="b")
+    with AlarmProcess(tmp_path, moved=-HOUR) as process:
         time.sleep(1.5)
-        assert ringer.rings() == []
-        assert ringer.rings("b") == []
-    with Ringer(tmp_path, moved=HOUR) as ringer:
-        assert ringer.rung(1) - ringer.started < AFTER_RESTART
-    with Ringer(tmp_path) as ringer:
-        assert ringer.rings() == [1]
-        assert ringer.rings("b") == [2]
+        assert process.firings() == []
+        assert process.firings("b") == []
+    with AlarmProcess(tmp_path, moved=HOUR) as process:
+        assert process.wait_until_done(1) - process.started < AFTER_RESTART
+    with AlarmProcess(tmp_path) as process:
+        assert process.firings() == [1]
+        assert process.firings("b") == [2]

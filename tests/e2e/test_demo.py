@@ -1,4 +1,4 @@
-"""The interview that `make run` holds where there is no terminal, word for word as it is there."""
+"""The recorded interview of `make demo`, which `make run` also holds without a terminal."""
 
 import os
 import shlex
@@ -14,29 +14,30 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 pytestmark = [pytest.mark.e2e, pytest.mark.models]
 
-HEARD_WELL = 0.2
-"""Words wrong for each word said."""
+MAX_WER = 0.2
 
 
 def demo_command() -> list[str]:
-    """What `make demo` runs, with the Python that runs this test."""
-    shown = subprocess.run(
+    """Return the command of `make demo`, with the Python that runs this test."""
+    dry_run = subprocess.run(
         ["make", "--dry-run", "--no-print-directory", "demo"],
         cwd=ROOT,
-        # A make that runs the tests would tell this one to behave as a part of it.
+        # Variables of an outer make would change the behaviour of this one.
         env={name: value for name, value in os.environ.items() if not name.startswith("MAKE")},
         capture_output=True,
         text=True,
         check=True,
         timeout=60,
     )
-    words = shlex.split(shown.stdout.splitlines()[-1])
-    assert words[1:4] == ["-m", "prepcli", "interview"]
-    return [sys.executable, *words[1:]]
+    arguments = shlex.split(dry_run.stdout.splitlines()[-1])
+    assert arguments[1:4] == ["-m", "prepcli", "interview"]
+    return [sys.executable, *arguments[1:]]
 
 
-def test_the_recorded_interview_is_heard_and_answered(models_dir: Path, speech_dir: Path) -> None:
-    """Each recording comes back as its words, with one new question after each, then the end."""
+def test_the_recorded_answers_are_transcribed_and_followed_by_questions(
+    models_dir: Path, speech_dir: Path
+) -> None:
+    """Each recording is transcribed and followed by a new question, and the interview ends."""
     command = demo_command()
     done = subprocess.run(
         command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=280
@@ -52,7 +53,7 @@ def test_the_recorded_interview_is_heard_and_answered(models_dir: Path, speech_d
     )
     recordings = [Path(word).stem for word in command if word.endswith(".wav")]
     for name, line in zip(recordings, lines[1::2], strict=False):
-        assert wer(transcripts[name], line.removeprefix("You: ")) < HEARD_WELL, line
+        assert wer(transcripts[name], line.removeprefix("You: ")) < MAX_WER, line
 
     questions = [line.removeprefix("Interviewer: ") for line in lines[0:9:2]]
     assert all(question.endswith("?") for question in questions)

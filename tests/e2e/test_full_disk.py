@@ -1,7 +1,7 @@
-"""A real server whose files cannot grow any more, as on a full disk, and then can again.
+"""A server on a disk that fills up and later has space again.
 
-The kernel itself refuses: the limit on the size of a file is taken down under the running process
-(RLIMIT_FSIZE), so that every write behind it fails, of databases and of the log alike.
+The kernel simulates the full disk: RLIMIT_FSIZE of the running process is lowered, so that writes
+to databases and to the log fail.
 """
 
 import resource
@@ -20,13 +20,13 @@ from tests.support.server import Server
 
 pytestmark = [
     pytest.mark.e2e,
-    pytest.mark.skipif(sys.platform != "linux", reason="limits of another process need prlimit(2)"),
+    pytest.mark.skipif(sys.platform != "linux", reason="requires prlimit(2)"),
 ]
 
 
 @contextmanager
-def nothing_fits(server: Server) -> Iterator[None]:
-    """Meanwhile no file of the server takes a byte behind its first 512."""
+def full_disk(server: Server) -> Iterator[None]:
+    """Make writes behind the first 512 bytes of any file of the server fail."""
     unlimited = resource.prlimit(server.pid, resource.RLIMIT_FSIZE)
     resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (512, unlimited[1]))
     try:
@@ -35,16 +35,16 @@ def nothing_fits(server: Server) -> Iterator[None]:
         resource.prlimit(server.pid, resource.RLIMIT_FSIZE, unlimited)
 
 
-def refused(socket: RoomClient, id: str) -> wire.Failure:
-    """The error that names a message of the client."""
+def next_failure(socket: RoomClient, id: str) -> wire.Failure:
+    """Return the next error that names a message of the client."""
     failure = socket.wait_for(lambda m: isinstance(m, wire.Failure) and m.id == id)
     assert isinstance(failure, wire.Failure)
     return failure
 
 
-def test_a_server_on_a_full_disk_refuses_and_goes_on_when_there_is_room(tmp_path: Path) -> None:
-    """Answers and new interviews get the typed error and nothing of them is kept; rooms stay open,
-    reading goes on, and what is sent again afterwards counts once."""
+def test_a_full_disk_rejects_writes_until_it_has_space(tmp_path: Path) -> None:
+    """Answers and new interviews fail with `storage` and leave no trace; rooms stay open, reads
+    succeed, and an answer that is resent later is stored once."""
     with Server(tmp_path) as server:
         key = server.add_user()
         created = server.request("POST", "/api/interviews", key=key, body={"role": "Cook"})
@@ -52,10 +52,10 @@ def test_a_server_on_a_full_disk_refuses_and_goes_on_when_there_is_room(tmp_path
         path = f"/api/interviews/{id}/messages"
         with open_room(server.room("interview", id, server.token(key))) as socket:
             socket.wait_for_question()
-            with nothing_fits(server):
+            with full_disk(server):
                 for _ in range(3):
                     socket.send(wire.UserMessage(text="I would measure first.", id="mine"))
-                    failure = refused(socket, "mine")
+                    failure = next_failure(socket, "mine")
                     assert (failure.code, failure.retryable) == (ErrorCode.STORAGE, True)
                 reply = server.request("POST", "/api/interviews", key=key, body={"role": "Pilot"})
                 assert (reply.status, reply.body["error"]["code"]) == (503, ErrorCode.STORAGE)
@@ -65,17 +65,19 @@ def test_a_server_on_a_full_disk_refuses_and_goes_on_when_there_is_room(tmp_path
             assert socket.next_of_kind(wire.MessageKind.QUESTION).text.endswith("?")
             socket.send(wire.UserMessage(text="I would measure first.", id="mine"))
             socket.wait_for(lambda m: m == wire.Accepted(id="mine"))
-        kinds = [one["kind"] for one in server.request("GET", path, key=key).body["messages"]]
+        kinds = [
+            message["kind"] for message in server.request("GET", path, key=key).body["messages"]
+        ]
         assert kinds == ["question", "answer", "question"]
         listed = server.request("GET", "/api/interviews", key=key).body["interviews"]
-        assert [one["role"] for one in listed] == ["Cook"]
+        assert [interview["role"] for interview in listed] == ["Cook"]
         assert server.terminate() == 0
     with Server(tmp_path) as server:
         assert len(server.request("GET", path, key=key).body["messages"]) == 3
 
 
-def test_a_turn_that_ends_on_a_full_disk_is_finished_when_there_is_room(tmp_path: Path) -> None:
-    """The room is told, not even the log can be written, and then the question comes unasked."""
+def test_a_turn_that_ends_on_a_full_disk_is_finished_later(tmp_path: Path) -> None:
+    """The room receives an error, and the question follows once the disk has space."""
     with Server(tmp_path, "--scripted-delay", "0.1") as server:
         key = server.add_user()
         created = server.request("POST", "/api/interviews", key=key, body={"role": "Cook"})
@@ -84,15 +86,15 @@ def test_a_turn_that_ends_on_a_full_disk_is_finished_when_there_is_room(tmp_path
             socket.wait_for_question()
             socket.send(wire.UserMessage(text="I would measure first.", id="mine"))
             socket.wait_for(lambda m: m == wire.Accepted(id="mine"))
-            with nothing_fits(server):
+            with full_disk(server):
                 failure = socket.next(wire.Failure)
                 assert failure.code == ErrorCode.STORAGE
             assert socket.next_of_kind(wire.MessageKind.QUESTION).text.endswith("?")
         assert server.terminate() == 0
 
 
-class Mute(Server):
-    """Its log is on a disk of its own, which is full."""
+class ServerWithFullLog(Server):
+    """A server whose log is on a full device."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -100,12 +102,12 @@ class Mute(Server):
 
     @property
     def log(self) -> str:
-        return ""  # /dev/full reads as zeros without end
+        return ""  # reading /dev/full never ends
 
 
-def test_a_log_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
-    """Interviews begin, go on and are removed as ever."""
-    with Mute(tmp_path) as server:
+def test_an_unwritable_log_has_no_effect_on_interviews(tmp_path: Path) -> None:
+    """Interviews begin, continue and are deleted."""
+    with ServerWithFullLog(tmp_path) as server:
         key = server.add_user()
         created = server.request("POST", "/api/interviews", key=key, body={"role": "Cook"})
         id = str(created.body["id"])
@@ -113,8 +115,8 @@ def test_a_log_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
             socket.wait_for_question()
             socket.check_interview_continues()
         assert server.request("DELETE", f"/api/interviews/{id}", key=key).status == 204
-        end = time.monotonic() + 30
+        deadline = time.monotonic() + 30
         while list(server.data_dir.glob("objects/interview/*/*.sqlite")):
-            assert time.monotonic() < end, "the file is still there"
+            assert time.monotonic() < deadline, "the database was not deleted"
             time.sleep(0.05)
         assert server.terminate() == 0

@@ -1,4 +1,4 @@
-"""kill -9 at random moments, under people who talk: what was acknowledged is there, once."""
+"""SIGKILL at random moments during interviews: acknowledged messages are stored once."""
 
 import asyncio
 import contextlib
@@ -18,78 +18,78 @@ from tests.support.warm import WarmServer
 pytestmark = pytest.mark.e2e
 
 CLIENTS = 20
-LIFE = 40
-"""Events that all clients together see of a server before it is killed, on average. Not a time,
-so that as much happens on a busy machine."""
-LONGEST_LIFE = 1.0
-"""Seconds, at most: nothing may be happening that anybody could see."""
+EVENTS_PER_LIFE = 40
+"""Mean number of events that all clients together receive from a server before it is killed. A
+number of events depends less on the load of the machine than a time."""
+MAX_LIFE = 1.0
+"""Maximum number of seconds without enough events until the kill."""
 JITTER = 0.01
-"""Seconds between an event and the kill, at most."""
-STILLBIRTHS = 0.25
-"""The share that is killed while it starts."""
-MERCY = 0.1
-"""The share that is killed while it stops, after SIGTERM."""
+"""Maximum number of seconds between an event and the kill."""
+KILLED_AT_START = 0.25
+"""Share of the servers that are killed during their start."""
+KILLED_AT_SHUTDOWN = 0.1
+"""Share of the servers that receive SIGTERM before SIGKILL."""
 LONGEST_WAIT = 0.25
-"""Seconds between two attempts to connect: a person's backoff is for servers that live longer."""
+"""Maximum number of seconds between two attempts to connect. The default backoff would outlast the
+servers of this test."""
 SETTLING = 60.0
-"""Seconds, at most, from the last start until everybody has come to the end of a turn."""
+"""Maximum number of seconds from the last start until every client's turn has ended."""
 
 FLAGS = ("--rate-limit", "0", "--scripted-delay", "0.01")
 
 
-class Chatter:
-    """Counts what all candidates hear."""
+class EventCounter:
+    """Counts the events that all candidates receive."""
 
     def __init__(self) -> None:
-        self._heard = 0
-        self._enough = 0.0
+        self._count = 0
+        self._target = 0.0
         self._reached = asyncio.Event()
 
-    def heard(self) -> None:
-        self._heard += 1
-        if self._heard >= self._enough:
+    def record(self) -> None:
+        self._count += 1
+        if self._count >= self._target:
             self._reached.set()
 
-    async def more(self, events: float) -> None:
-        """Wait until so many more were heard."""
-        self._enough = self._heard + events
+    async def wait_for(self, events: float) -> None:
+        """Wait for this many more events, at most `MAX_LIFE` seconds."""
+        self._target = self._count + events
         self._reached.clear()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._reached.wait(), LONGEST_LIFE)
+            await asyncio.wait_for(self._reached.wait(), MAX_LIFE)
 
 
-async def killed_again_and_again(
-    server: Server, kills: int, *, start: float, life: int, seed: int
+async def kill_repeatedly(
+    server: Server, kills: int, *, start: float, events_per_life: int, seed: int
 ) -> None:
-    """Kill the server at `kills` random moments of its life, start-up included, while candidates
-    talk to it; then let it run, and compare what it kept with what it promised.
+    """Kill the server `kills` times during interviews; compare its data with its promises.
 
-    `start` is how long a start takes, in seconds; `life` is counted like `LIFE`.
+    `start` is the duration of a start in seconds; `events_per_life` is like `EVENTS_PER_LIFE`.
     """
     rng = random.Random(seed)
     keys = [server.add_user(f"candidate {number}") for number in range(CLIENTS)]
-    stop, chatter = asyncio.Event(), Chatter()
+    stop, events = asyncio.Event(), EventCounter()
     not_ready = 0
     async with contextlib.AsyncExitStack() as stack:
         candidates = [
             await stack.enter_async_context(
                 Candidate(
-                    server.url, key, seed=number, longest_wait=LONGEST_WAIT, on_event=chatter.heard
+                    server.url, key, seed=number, longest_wait=LONGEST_WAIT, on_event=events.record
                 )
             )
             for number, key in enumerate(keys)
         ]
-        async with asyncio.TaskGroup() as talking:
-            talks = [talking.create_task(one.hold_interviews(stop)) for one in candidates]
+        async with asyncio.TaskGroup() as group:
+            interviews = [group.create_task(one.hold_interviews(stop)) for one in candidates]
             await asyncio.gather(*(one.first_question.wait() for one in candidates))
             for _ in range(kills):
-                if rng.random() < STILLBIRTHS:
+                if rng.random() < KILLED_AT_START:
                     await asyncio.sleep(rng.random() * start)
                 else:
                     await asyncio.to_thread(server.wait_until_ready)
-                    await chatter.more(rng.expovariate(1 / life))
+                    await events.wait_for(rng.expovariate(1 / events_per_life))
                     await asyncio.sleep(rng.random() * JITTER)
-                if rng.random() < MERCY:
+                if rng.random() < KILLED_AT_SHUTDOWN:
                     server.signal()
                     await asyncio.sleep(rng.random() * start)
                 not_ready += not server.ready_file.exists()
@@ -98,7 +98,7 @@ async def killed_again_and_again(
             await asyncio.to_thread(server.wait_until_ready)
             stop.set()
             async with asyncio.timeout(SETTLING):
-                await asyncio.wait(talks)
+                await asyncio.wait(interviews)
         await check_promises(server, dict(zip(keys, candidates, strict=True)))
     assert server.terminate() == 0
     check_all_ended(server)
@@ -106,19 +106,19 @@ async def killed_again_and_again(
 
 
 def report(kills: int, not_ready: int, candidates: list[Candidate]) -> None:
-    """How much the run has seen; and that it was worth it."""
-    promised = [one for candidate in candidates for one in candidate.promised.values()]
+    """Print the counts of a run, and check that it had enough events."""
+    promises = [one for candidate in candidates for one in candidate.promised.values()]
     spoken, hints, edits = (
-        sum(getattr(one, what) for one in promised) for what in ("spoken", "hints", "edits")
+        sum(getattr(one, name) for one in promises) for name in ("spoken", "hints", "edits")
     )
-    typed = sum(len(one.answers) for one in promised) - spoken
+    typed = sum(len(one.answers) for one in promises) - spoken
     connections = sum(one.connections for one in candidates)
     deleted = sum(len(one.deleted) for one in candidates)
     resumed = sum(one.resumed for one in candidates)
     print(
         f"{kills} kills, {not_ready} of them before the server was ready; "
-        f"{connections} connections, {resumed} with something unfinished; "
-        f"{len(promised)} interviews and {deleted} deleted; acknowledged: {typed} typed answers, "
+        f"{connections} connections, {resumed} with unfinished messages; "
+        f"{len(promises)} interviews and {deleted} deleted; acknowledged: {typed} typed answers, "
         f"{spoken} spoken ones, {2 * edits} corrections, {hints} hints"
     )
     assert min(typed, spoken, resumed) > kills / 30
@@ -129,16 +129,16 @@ def report(kills: int, not_ready: int, candidates: list[Candidate]) -> None:
 
 @pytest.mark.time_limit(600)
 @asynchronous
-async def test_300_kills_lose_and_double_nothing(tmp_path: Path) -> None:
-    """20 clients type, speak, correct and ask for hints; each message that was acknowledged is
-    there once, in order; every turn comes to its end."""
+async def test_acknowledged_messages_survive_300_kills(tmp_path: Path) -> None:
+    """Twenty clients type, speak, edit and request hints: each acknowledged message is stored once
+    and in order, and every turn ends."""
     with WarmServer(tmp_path, *FLAGS) as server:
-        await killed_again_and_again(server, 300, start=0.1, life=LIFE, seed=1)
+        await kill_repeatedly(server, 300, start=0.1, events_per_life=EVENTS_PER_LIFE, seed=1)
 
 
-def test_a_server_that_is_killed_in_its_first_start_starts_again(tmp_path: Path) -> None:
-    """At six moments of making a data directory: the next start takes what is there, and a
-    user, an interview and a token are made in it."""
+def test_a_server_killed_during_its_first_start_starts_again(tmp_path: Path) -> None:
+    """After a kill at any of six moments, the next start uses the incomplete data directory, and a
+    user, an interview and a token can be created."""
     for number in range(6):
         folder = tmp_path / str(number)
         folder.mkdir()
@@ -157,7 +157,9 @@ def test_a_server_that_is_killed_in_its_first_start_starts_again(tmp_path: Path)
 @pytest.mark.time_limit(3_600)
 @pytest.mark.parametrize("seed", range(2, 4))
 @asynchronous
-async def test_1000_kills_lose_and_double_nothing(tmp_path: Path, seed: int) -> None:
-    """The same at length, each server started from the command line and living longer."""
+async def test_acknowledged_messages_survive_1000_kills(tmp_path: Path, seed: int) -> None:
+    """Servers started from the command line, with longer lives, keep all acknowledged messages."""
     with Server(tmp_path, *FLAGS) as server:
-        await killed_again_and_again(server, 500, start=0.4, life=2 * LIFE, seed=seed)
+        await kill_repeatedly(
+            server, 500, start=0.4, events_per_life=2 * EVENTS_PER_LIFE, seed=seed
+        )

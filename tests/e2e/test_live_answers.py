@@ -1,4 +1,4 @@
-"""Answers on the real models while they are still being given."""
+"""Live transcription of answers on the real models."""
 
 import itertools
 import wave
@@ -10,7 +10,7 @@ import pytest
 from prepserver.wire import codec
 from prepserver.wire import protocol as wire
 from prepserver.wire.protocol import MessageKind
-from tests.e2e.test_real_models import begin, first_question, room
+from tests.e2e.test_real_models import create_interview, room_address, wait_for_first_question
 from tests.support.room_client import RoomClient, open_room
 from tests.support.server import Server
 from tests.support.wer import wer
@@ -38,25 +38,25 @@ def transcript(recording: Path) -> str:
     return dict(line.split("\t") for line in lines)[recording.stem]
 
 
-def speak(socket: RoomClient, pcm: bytes, begin: int = 0) -> int:
-    """Frames from number `begin` on, as fast as they are taken; how many there are now."""
+def send_frames(socket: RoomClient, pcm: bytes, begin: int = 0) -> int:
+    """Send audio as frames from number `begin` on; return the number of the next frame."""
     pieces = [pcm[at : at + FRAME] for at in range(0, len(pcm), FRAME)]
     for number, piece in enumerate(pieces, begin):
         socket.send(codec.pack_frame(number, piece))
     return begin + len(pieces)
 
 
-def test_words_appear_before_the_answer_ends(server: Server, speech_dir: Path) -> None:
-    """Captions grow while frames come; what was certain in them is in the answer, which is as good
-    as that of a whole recording, and how it was heard is kept word by word."""
+def test_captions_precede_the_end_of_the_answer(server: Server, speech_dir: Path) -> None:
+    """Committed text of a caption is part of the answer, the answer is as accurate as that of a
+    whole recording, and the times of its words are stored."""
     key = server.add_user("ada")
-    id = begin(server, key)
-    first_question(server, key, id)
+    id = create_interview(server, key)
+    wait_for_first_question(server, key, id)
     recording = speech_dir / "event-sourcing.wav"
-    with open_room(room(server, key, id)) as socket:
+    with open_room(room_address(server, key, id)) as socket:
         socket.next(wire.Snapshot)
         socket.send(wire.AudioStart(id="r1"))
-        frames = speak(socket, pcm_of(recording))
+        frames = send_frames(socket, pcm_of(recording))
         caption = socket.wait_for(lambda m: isinstance(m, wire.Caption) and m.committed > 20)
         assert isinstance(caption, wire.Caption)
         socket.send(wire.AudioStop(id="r1", frames=frames))
@@ -66,33 +66,33 @@ def test_words_appear_before_the_answer_ends(server: Server, speech_dir: Path) -
     assert wer(caption.text[: caption.committed], answer.text[: caption.committed]) < 0.35
     assert question.text.endswith("?")
     path = f"/api/interviews/{id}/messages/{answer.id}/speech"
-    heard = server.request("GET", path, key=key).body
-    words = [word for segment in heard["segments"] for word in segment["words"]]
+    speech = server.request("GET", path, key=key).body
+    words = [word for segment in speech["segments"] for word in segment["words"]]
     assert len(words) >= 20
     assert all(a["start"] <= b["start"] for a, b in itertools.pairwise(words))
 
 
-def test_a_recording_outlives_the_server_that_listened(server: Server, speech_dir: Path) -> None:
-    """kill -9 in the middle of an answer: the frames that were acknowledged are still there, the
-    client sends the rest, and the words are all there."""
+def test_a_recording_continues_after_the_server_is_killed(server: Server, speech_dir: Path) -> None:
+    """Acknowledged frames survive SIGKILL, the client sends the rest, and the answer is
+    complete."""
     key = server.add_user("bob")
-    id = begin(server, key)
-    first_question(server, key, id)
+    id = create_interview(server, key)
+    wait_for_first_question(server, key, id)
     recording = speech_dir / "conflict.wav"
     pcm = pcm_of(recording)
     half = len(pcm) // FRAME // 2
-    with open_room(room(server, key, id)) as socket:
+    with open_room(room_address(server, key, id)) as socket:
         socket.next(wire.Snapshot)
         socket.send(wire.AudioStart(id="r1"))
-        speak(socket, pcm[: half * FRAME])
+        send_frames(socket, pcm[: half * FRAME])
         socket.wait_for(lambda m: isinstance(m, wire.AudioAck) and m.frame > half // 2)
         server.kill()
     server.start()
-    with open_room(room(server, key, id)) as socket:
+    with open_room(room_address(server, key, id)) as socket:
         socket.send(wire.AudioStart(id="r1"))
         stored = socket.next(wire.AudioAck).frame
         assert stored > half // 2
-        frames = speak(socket, pcm[(stored + 1) * FRAME :], stored + 1)
+        frames = send_frames(socket, pcm[(stored + 1) * FRAME :], stored + 1)
         socket.wait_for(lambda m: isinstance(m, wire.Caption) and m.committed > 0)
         socket.send(wire.AudioStop(id="r1", frames=frames))
         answer = socket.next_of_kind(MessageKind.ANSWER)

@@ -1,7 +1,6 @@
-"""The npm package `partysocket`, as it comes, is a client of prep's rooms.
+"""The unmodified npm package `partysocket` as a client of prep's rooms.
 
-It runs in Node, next to `partysocket/visit.js`. Where Node, npm or the package cannot be had, the
-tests are skipped and say why.
+It runs in Node, in `partysocket/visit.js`. Without Node, npm or the package the tests are skipped.
 """
 
 import json
@@ -19,21 +18,21 @@ import pytest
 
 from prepserver.wire import codec
 from prepserver.wire import protocol as wire
-from tests.e2e.test_server import interview
+from tests.e2e.test_server import create_interview
 from tests.support.server import Server
 
 pytestmark = pytest.mark.e2e
 
 HERE = Path(__file__).parent / "partysocket"
-PATIENCE = 30.0
+TIMEOUT = 30.0
 """Real seconds."""
 
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
-    """The folder where the package is installed; kept between runs where pytest keeps things."""
+    """The folder of the installed package, in pytest's cache if there is one."""
     if shutil.which("node") is None or shutil.which("npm") is None:
-        pytest.skip("Node.js and npm are needed to run the npm package partysocket")
+        pytest.skip("the npm package partysocket requires Node.js and npm")
     cache = getattr(request.config, "cache", None)
     folder: Path = cache.mkdir("partysocket") if cache else tmp_path_factory.mktemp("partysocket")
     for file in ("package.json", "package-lock.json", "visit.js"):
@@ -52,15 +51,15 @@ def package(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReq
     return folder
 
 
-class Visit:
-    """A partysocket in a room."""
+class PartySocket:
+    """A partysocket in a room, in a Node process."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
         self._lines: SimpleQueue[str] = SimpleQueue()
-        self.seen: list[dict[str, Any]] = []
+        self.events: list[dict[str, Any]] = []
 
-    def listen(self) -> None:
+    def read_lines(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
             self._lines.put(line)
@@ -71,22 +70,22 @@ class Visit:
         self._process.stdin.write(f"{text}\n")
         self._process.stdin.flush()
 
-    def until(self, **wanted: Any) -> dict[str, Any]:
-        """The next line that has all of this."""
-        end = time.monotonic() + PATIENCE
+    def wait_for(self, **fields: Any) -> dict[str, Any]:
+        """Return the next message or event with these fields."""
+        deadline = time.monotonic() + TIMEOUT
         while True:
             try:
-                line = self._lines.get(timeout=max(0.0, end - time.monotonic()))
+                line = self._lines.get(timeout=max(0.0, deadline - time.monotonic()))
             except Empty:
-                raise AssertionError(f"no {wanted}; seen: {self.seen[-10:]}") from None
+                raise AssertionError(f"no {fields} among {self.events[-10:]}") from None
             event: dict[str, Any] = json.loads(line)
-            self.seen.append(event)
-            if wanted.items() <= event.items():
+            self.events.append(event)
+            if fields.items() <= event.items():
                 return event
 
 
 @contextmanager
-def visit(package: Path, server: Server, key: str, room: str) -> Iterator[Visit]:
+def connect(package: Path, server: Server, key: str, room: str) -> Iterator[PartySocket]:
     process = subprocess.Popen(
         ["node", "visit.js"],
         cwd=package,
@@ -94,58 +93,58 @@ def visit(package: Path, server: Server, key: str, room: str) -> Iterator[Visit]
         stdout=subprocess.PIPE,
         text=True,
     )
-    one = Visit(process)
-    listener = threading.Thread(target=one.listen)
-    listener.start()
+    client = PartySocket(process)
+    reader = threading.Thread(target=client.read_lines)
+    reader.start()
     try:
-        one.send({"host": server.url.removeprefix("http://"), "room": room, "key": key})
-        yield one
+        client.send({"host": server.url.removeprefix("http://"), "room": room, "key": key})
+        yield client
     finally:
         process.kill()
         process.wait()
-        listener.join()
+        reader.join()
         for pipe in (process.stdin, process.stdout):
             assert pipe is not None
             pipe.close()
 
 
 @pytest.mark.parametrize("cut", ["kill", "restart"])
-def test_partysocket_is_cut_and_comes_back(package: Path, tmp_path: Path, cut: str) -> None:
-    """It receives the snapshot, answers, is cut off by kill -9 or by a restart, comes back as the
-    same client with what it said meanwhile, and has lost nothing."""
+def test_partysocket_reconnects_and_resends(package: Path, tmp_path: Path, cut: str) -> None:
+    """After SIGKILL or a restart the client reconnects under its id, and messages that it sent in
+    the meantime are stored once."""
     with Server(tmp_path) as server:
         key = server.add_user()
-        id = interview(server, key)
-        with visit(package, server, key, id) as party:
-            opened = party.until(event="open")
-            hello = party.until(type="hello")
+        id = create_interview(server, key)
+        with connect(package, server, key, id) as client:
+            opened = client.wait_for(event="open")
+            hello = client.wait_for(type="hello")
             assert (hello["party"], hello["room"]) == ("interview", id)
             assert hello["connection"] == opened["id"]
-            snapshot = party.until(type="snapshot")
+            snapshot = client.wait_for(type="snapshot")
             assert snapshot["interview"]["id"] == id
             if not snapshot["messages"] or snapshot["state"] != "idle":
-                party.until(type="interview.state", state="idle")
-            party.send(wire.UserMessage(text="I would measure first.", id="a1"))
-            party.until(type="accepted", id="a1")
-            party.until(type="interview.state", state="idle")
+                client.wait_for(type="interview.state", state="idle")
+            client.send(wire.UserMessage(text="I would measure first.", id="a1"))
+            client.wait_for(type="accepted", id="a1")
+            client.wait_for(type="interview.state", state="idle")
             if cut == "kill":
                 server.kill()
             else:
                 assert server.terminate(limit=10) == 0
-            closed = party.until(event="close")
+            closed = client.wait_for(event="close")
             assert closed["code"] == (1006 if cut == "kill" else wire.CLOSE_RESTART)
-            # Said while nobody listens, and what the crash may have swallowed once more.
-            party.send(wire.UserMessage(text="I would measure first.", id="a1"))
-            party.send(wire.UserMessage(text="Then I would think.", id="a2"))
+            # Sent while disconnected: a message that the crash may have lost, and a new one.
+            client.send(wire.UserMessage(text="I would measure first.", id="a1"))
+            client.send(wire.UserMessage(text="Then I would think.", id="a2"))
             server.start()
-            assert party.until(event="open")["id"] == opened["id"]
-            snapshot = party.until(type="snapshot")
+            assert client.wait_for(event="open")["id"] == opened["id"]
+            snapshot = client.wait_for(type="snapshot")
             kinds = [message["kind"] for message in snapshot["messages"]]
             assert kinds == ["question", "answer", "question"]
-            party.until(type="accepted", id="a1")
-            party.until(type="accepted", id="a2")
-            party.until(type="interview.state", state="idle")
-        said = server.request("GET", f"/api/interviews/{id}/messages", key=key).body["messages"]
-        answers = [message["text"] for message in said if message["kind"] == "answer"]
+            client.wait_for(type="accepted", id="a1")
+            client.wait_for(type="accepted", id="a2")
+            client.wait_for(type="interview.state", state="idle")
+        messages = server.request("GET", f"/api/interviews/{id}/messages", key=key).body["messages"]
+        answers = [message["text"] for message in messages if message["kind"] == "answer"]
         assert answers == ["I would measure first.", "Then I would think."]
-        assert len(said) == 5
+        assert len(messages) == 5

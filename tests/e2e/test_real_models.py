@@ -1,4 +1,4 @@
-"""Interviews on the real models: spoken, killed half-way, taken up again."""
+"""Interviews on the real models, with recordings and killed processes."""
 
 import contextlib
 import functools
@@ -21,10 +21,10 @@ from tests.support.wer import wer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.models]
 
-EIGHT = 8
+INTERVIEWS = 8
 
-PATIENCE = 90.0
-"""Real seconds, for a machine that has other things to do."""
+TIMEOUT = 90.0
+"""Real seconds; a busy machine is slow."""
 
 ANSWER = (
     "I moved the ledger out of the monolith with two engineers, because it was the clearest part."
@@ -38,16 +38,16 @@ def server(tmp_path: Path, models_dir: Path) -> Iterator[Server]:
         yield running
 
 
-def eventually(look: Callable[[], Any]) -> Any:
-    """The first true value; raises AssertionError when none comes."""
-    end = time.monotonic() + PATIENCE
-    while not (value := look()):
-        assert time.monotonic() < end, "it did not come"
+def eventually(poll: Callable[[], Any]) -> Any:
+    """Return the first true value of `poll`."""
+    deadline = time.monotonic() + TIMEOUT
+    while not (value := poll()):
+        assert time.monotonic() < deadline, "timed out"
         time.sleep(0.05)
     return value
 
 
-def begin(server: Server, key: str, **spec: Any) -> str:
+def create_interview(server: Server, key: str, **spec: Any) -> str:
     spec = {"role": "Backend Engineer", "type": "technical", "questions": 3, **spec}
     reply = server.request("POST", "/api/interviews", key=key, body=spec)
     assert reply.status == 201
@@ -62,31 +62,31 @@ def kinds(server: Server, key: str, id: str) -> list[str]:
     return [message["kind"] for message in messages(server, key, id)]
 
 
-def first_question(server: Server, key: str, id: str) -> None:
+def wait_for_first_question(server: Server, key: str, id: str) -> None:
     eventually(lambda: kinds(server, key, id) == ["question"])
 
 
-def room(server: Server, key: str, id: str) -> str:
+def room_address(server: Server, key: str, id: str) -> str:
     return server.room("interview", id, server.token(key))
 
 
 def test_a_server_killed_while_it_generates_finishes_the_turn(server: Server) -> None:
-    """kill -9 in mid-sentence; after a restart the question comes without anyone asking, and
-    the command shows the whole conversation."""
+    """After SIGKILL during a reply and a restart, the question follows without a request, and
+    `prep interview` prints the whole conversation."""
     key = server.add_user()
-    id = begin(server, key)
-    first_question(server, key, id)
-    with open_room(room(server, key, id)) as socket:
+    id = create_interview(server, key)
+    wait_for_first_question(server, key, id)
+    with open_room(room_address(server, key, id)) as socket:
         socket.send(wire.UserMessage(id="m1", text=ANSWER))
         socket.next(wire.Accepted)
         socket.next(wire.Delta)
         server.kill()
     server.start()
     eventually(lambda: kinds(server, key, id) == ["question", "answer", "question"])
-    said = messages(server, key, id)
-    assert said[1]["text"] == ANSWER
-    assert said[2]["text"].endswith("?")
-    shown = subprocess.run(
+    transcript = messages(server, key, id)
+    assert transcript[1]["text"] == ANSWER
+    assert transcript[2]["text"].endswith("?")
+    command = subprocess.run(
         [
             *(sys.executable, "-m", "prepcli", "interview", "--plain"),
             *("--id", id, "--server", server.url),
@@ -95,50 +95,50 @@ def test_a_server_killed_while_it_generates_finishes_the_turn(server: Server) ->
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
     )
-    assert shown.returncode == 0, shown.stderr
-    for message in said:
-        assert message["text"] in shown.stdout
+    assert command.returncode == 0, command.stderr
+    for message in transcript:
+        assert message["text"] in command.stdout
 
 
-@pytest.mark.parametrize("job", ["interviewer", "ears"])
-def test_a_killed_engine_costs_every_interview_a_retry(
-    server: Server, speech_dir: Path, job: str
+@pytest.mark.parametrize("engine", ["llama", "whisper"])
+def test_a_killed_engine_costs_every_interview_one_retry(
+    server: Server, speech_dir: Path, engine: str
 ) -> None:
-    """kill -9 of the engine while it works for eight: each turn finishes, no text is doubled, and
-    the server stays up."""
+    """After SIGKILL of an engine that serves eight interviews, each turn finishes, no text is
+    repeated, and the server stays up."""
     key = server.add_user()
-    ids = [begin(server, key) for _ in range(EIGHT)]
+    ids = [create_interview(server, key) for _ in range(INTERVIEWS)]
     with contextlib.ExitStack() as opened:
         sockets = []
         for id in ids:
-            first_question(server, key, id)
-            socket = opened.enter_context(open_room(room(server, key, id)))
+            wait_for_first_question(server, key, id)
+            socket = opened.enter_context(open_room(room_address(server, key, id)))
             socket.next(wire.Snapshot)
             sockets.append(socket)
         for socket in sockets:
-            if job == "ears":
+            if engine == "whisper":
                 socket.send((speech_dir / "short-answer.wav").read_bytes())
             else:
                 socket.send(wire.UserMessage(id="m1", text=ANSWER))
-        if job == "ears":
+        if engine == "whisper":
             sockets[-1].wait_for(
                 lambda m: isinstance(m, wire.StateChanged) and m.state is wire.Phase.TRANSCRIBING
             )
         else:
             sockets[0].next(wire.Delta)
-        os.kill(engine(server, "whisper" if job == "ears" else "llama"), signal.SIGKILL)
+        os.kill(engine_pid(server, engine), signal.SIGKILL)
         for socket in sockets:
-            whole = eventually(functools.partial(question_said, socket))
-            assert streamed(socket) == whole.text
+            whole = eventually(functools.partial(received_question, socket))
+            assert streamed_text(socket) == whole.text
     for id in ids:
         assert kinds(server, key, id) == ["question", "answer", "question"]
     assert server.request("GET", "/health/live").status == 200
 
 
-def streamed(socket: RoomClient) -> str:
-    """What the pieces of the question come to, each put where it says."""
+def streamed_text(socket: RoomClient) -> str:
+    """Concatenate the deltas of the last reply, and check their offsets."""
     text = ""
     for message in socket.messages:
         if isinstance(message, wire.DeltaDropped):
@@ -149,46 +149,46 @@ def streamed(socket: RoomClient) -> str:
     return text
 
 
-def question_said(socket: RoomClient) -> wire.Message | None:
+def received_question(socket: RoomClient) -> wire.Message | None:
     try:
         return socket.next_of_kind(MessageKind.QUESTION)
     except AssertionError:
         return None
 
 
-def engine(server: Server, name: str) -> int:
-    """The process of an engine: a child of the server that runs its module."""
+def engine_pid(server: Server, name: str) -> int:
+    """Wait for a child process of the server that runs the module of this engine; return its id."""
 
-    def look() -> int:
+    def find() -> int:
         for path in Path("/proc").glob("[0-9]*/cmdline"):
             try:
                 line = path.read_bytes().split(b"\0")
                 parent = (path.parent / "stat").read_text().rpartition(")")[2].split()[1]
             except (OSError, IndexError):
-                continue  # it ended while it was looked at
+                continue  # the process has ended
             if int(parent) == server.pid and f"prepserver.engines.{name}".encode() in line:
                 return int(path.parent.name)
         return 0
 
-    return int(eventually(look))
+    return int(eventually(find))
 
 
-def test_a_whole_recording_in_one_message(server: Server, speech_dir: Path) -> None:
-    """What a simple client does: one binary message, no audio.start."""
+def test_a_recording_can_be_one_message(server: Server, speech_dir: Path) -> None:
+    """A simple client sends a recording as one binary message, without `audio.start`."""
     key = server.add_user()
-    id = begin(server, key)
-    first_question(server, key, id)
-    said = dict(
+    id = create_interview(server, key)
+    wait_for_first_question(server, key, id)
+    transcripts = dict(
         line.split("\t")
         for line in (speech_dir / "transcripts.tsv").read_text("utf-8").splitlines()
     )
-    with open_room(room(server, key, id)) as socket:
+    with open_room(room_address(server, key, id)) as socket:
         socket.send((speech_dir / "event-sourcing.wav").read_bytes())
-        heard = eventually(lambda: answer_said(socket))
-    assert wer(said["event-sourcing"], heard.text) < 0.2
+        answer = eventually(lambda: received_answer(socket))
+    assert wer(transcripts["event-sourcing"], answer.text) < 0.2
 
 
-def answer_said(socket: RoomClient) -> wire.Message | None:
+def received_answer(socket: RoomClient) -> wire.Message | None:
     try:
         return socket.next_of_kind(MessageKind.ANSWER)
     except AssertionError:
@@ -196,13 +196,13 @@ def answer_said(socket: RoomClient) -> wire.Message | None:
 
 
 def test_no_engine_outlives_the_server(server: Server) -> None:
-    """kill -9 of the server leaves no process behind that holds its memory."""
-    pids = [engine(server, "llama"), engine(server, "whisper")]
+    """After SIGKILL of the server its engines end as well."""
+    pids = [engine_pid(server, "llama"), engine_pid(server, "whisper")]
     server.kill()
-    eventually(lambda: not any(running(pid) for pid in pids))
+    eventually(lambda: not any(is_running(pid) for pid in pids))
 
 
-def running(pid: int) -> bool:
+def is_running(pid: int) -> bool:
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:

@@ -1,4 +1,4 @@
-"""An interview whose interviewer is elsewhere: llama-cpp-python's own server."""
+"""Interviews on a remote language model, the server of llama-cpp-python."""
 
 import os
 from pathlib import Path
@@ -16,14 +16,14 @@ pytestmark = [pytest.mark.e2e, pytest.mark.models]
 KEY = "sk-not-to-be-seen"
 
 
-def arguments(pid: int) -> str:
+def command_line(pid: int) -> str:
     return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
 
 
-def test_an_interview_with_a_model_elsewhere(
+def test_an_interview_on_a_remote_model(
     tmp_path: Path, models_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It asks, listens, asks on and closes; the log says where the words go, and never the key."""
+    """The interview runs to its closing; the log names the endpoint but not the API key."""
     settings = tmp_path / "server.toml"
     settings.write_text(f'openai_api_key = "{KEY}"\n')
     model = models_dir / "smollm2-135m-instruct.q4_1.gguf"
@@ -53,7 +53,7 @@ def test_an_interview_with_a_model_elsewhere(
                 socket.send(wire.UserMessage(id=f"m{number}", text=answer))
             assert socket.next_of_kind(MessageKind.CLOSING).text
         if os.name == "posix" and Path("/proc").is_dir():
-            assert KEY not in arguments(server.pid)
+            assert KEY not in command_line(server.pid)
         assert "POST /v1/chat/completions" in peer.log
         origin = peer.url.removesuffix("/v1")
         assert f"model.remote job=interviewer endpoint={origin}" in server.log.replace("'", "")

@@ -1,4 +1,4 @@
-"""A server's life as a process: ready, stopping, crashing, refusing to start twice."""
+"""The server process: start, shutdown, invalid settings, crashes and secrets."""
 
 import contextlib
 import json
@@ -25,27 +25,27 @@ from tests.support.warm import WarmServer
 pytestmark = pytest.mark.e2e
 
 
-def eventually(condition: Callable[[], bool], *, limit: float = 30.0) -> None:
-    """Wait until it holds; at most `limit` real seconds."""
-    end = time.monotonic() + limit
+def eventually(condition: Callable[[], bool], *, timeout: float = 30.0) -> None:
+    """Wait until a condition holds, for at most `timeout` real seconds."""
+    deadline = time.monotonic() + timeout
     while not condition():
-        assert time.monotonic() < end, "it did not come to be"
+        assert time.monotonic() < deadline, "timed out"
         time.sleep(0.05)
 
 
-def interview(server: Server, key: str, **spec: object) -> str:
-    """The id of a new interview."""
+def create_interview(server: Server, key: str, **spec: object) -> str:
+    """Create an interview and return its id."""
     return str(server.request("POST", "/api/interviews", key=key, body=spec).body["id"])
 
 
 def kinds(server: Server, key: str, id: str) -> list[str]:
-    """What was said so far, by kind."""
+    """Return the kinds of the messages in an interview."""
     reply = server.request("GET", f"/api/interviews/{id}/messages", key=key)
     return [message["kind"] for message in reply.body["messages"]]
 
 
-def failure_of(process: Process) -> int:
-    """The exit code of a server that does not start."""
+def wait_for_exit(process: Process) -> int:
+    """Return the exit code of a server that does not start."""
     try:
         return process.wait(60)
     finally:
@@ -53,11 +53,11 @@ def failure_of(process: Process) -> int:
         process.wait()
 
 
-# --- Ready and stopping -------------------------------------------------------------------------
+# --- Start and shutdown -------------------------------------------------------------------------
 
 
-def test_the_ready_file_appears_whole_and_goes_with_the_server(tmp_path: Path) -> None:
-    """Whoever reads it, however early, reads all of it, and the server accepts connections."""
+def test_the_ready_file_exists_while_the_server_accepts_connections(tmp_path: Path) -> None:
+    """The ready file is always complete, and it is removed when the server ends."""
     server = Server(tmp_path)
     seen: list[str] = []
     stop = threading.Event()
@@ -67,8 +67,8 @@ def test_the_ready_file_appears_whole_and_goes_with_the_server(tmp_path: Path) -
             with contextlib.suppress(FileNotFoundError):
                 seen.append(server.ready_file.read_text())
 
-    watching = threading.Thread(target=watch)
-    watching.start()
+    watcher = threading.Thread(target=watch)
+    watcher.start()
     try:
         with server:
             ready = json.loads(server.ready_file.read_text())
@@ -78,49 +78,49 @@ def test_the_ready_file_appears_whole_and_goes_with_the_server(tmp_path: Path) -
             assert not server.ready_file.exists()
     finally:
         stop.set()
-        watching.join()
+        watcher.join()
     assert seen
     assert {text.strip() for text in seen} == {json.dumps(ready)}
     assert [path.name for path in tmp_path.iterdir() if "ready" in path.name] == []
 
 
-def test_sigterm_drains_and_exits_0_with_clients_connected(tmp_path: Path) -> None:
-    """Within ten seconds, whatever is going on, and each socket is told to come back."""
+def test_sigterm_ends_a_server_with_connected_clients(tmp_path: Path) -> None:
+    """During a turn the server closes sockets with 1012 and exits with 0 within ten seconds."""
     with Server(tmp_path, "--scripted-delay", "0.5") as server, contextlib.ExitStack() as stack:
         key = server.add_user()
-        id = interview(server, key)
+        id = create_interview(server, key)
         addresses = [
             server.room("interview", id, server.token(key)),
             server.room("user-interviews", "me", server.token(key)),
         ]
         sockets = [stack.enter_context(open_room(url)) for url in addresses * 2]
-        for one in sockets:
-            one.next(wire.Snapshot)
+        for room in sockets:
+            room.next(wire.Snapshot)
         sockets[0].wait_for(lambda m: isinstance(m, wire.Delta))
-        begun = time.monotonic()
+        started = time.monotonic()
         assert server.terminate(limit=10) == 0
-        assert time.monotonic() - begun < 10
-        assert [one.wait_for_close() for one in sockets] == [wire.CLOSE_RESTART] * 4
+        assert time.monotonic() - started < 10
+        assert [room.wait_for_close() for room in sockets] == [wire.CLOSE_RESTART] * 4
         assert "Traceback" not in server.log
         assert "error" not in server.log
 
 
-def test_sigterm_exits_0_with_a_client_that_reads_nothing(tmp_path: Path) -> None:
-    """One dead peer does not keep the server from ending in time."""
+def test_sigterm_ends_a_server_with_an_unfinished_request(tmp_path: Path) -> None:
+    """A client that never completes its request does not delay the end of the server."""
     with Server(tmp_path) as server, socket.create_connection(("127.0.0.1", server.port)) as dead:
         dead.sendall(b"GET /health/live HTTP/1.1\r\n")
         time.sleep(0.2)
         assert server.terminate(limit=10) == 0
 
 
-# --- Refusing to start --------------------------------------------------------------------------
+# --- Failed starts ------------------------------------------------------------------------------
 
 
-def test_a_second_server_on_the_same_data_is_refused(tmp_path: Path) -> None:
-    """It names the process that is there, exits 1, and leaves that one and its files alone."""
+def test_a_second_server_on_the_same_data_directory_exits(tmp_path: Path) -> None:
+    """The second server names the process of the first, exits with 1 and changes nothing."""
     with Server(tmp_path) as server:
         second = server.launch("--port", "0", "--ready-file", str(server.ready_file))
-        assert failure_of(second) == 1
+        assert wait_for_exit(second) == 1
         assert f"process {server.pid}" in server.log
         assert "Traceback" not in server.log
         assert server.ready_file.exists()
@@ -130,24 +130,22 @@ def test_a_second_server_on_the_same_data_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "stays"),
     [
-        ("somebody else's", True),
+        ("not JSON", True),
         ('{"pid": "none"}', True),
         ("[]", True),
         (json.dumps({"pid": os.getpid()}), True),
         (json.dumps({"pid": 2**22 + 1}), False),
     ],
 )
-def test_a_port_that_is_taken_is_told_in_a_sentence(
-    tmp_path: Path, content: str, stays: bool
-) -> None:
-    """Exit code 1 and what to do. The ready file of another server stays, but not that of one
-    that was killed: whoever waits for this one must not connect there."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+def test_a_server_exits_if_its_port_is_in_use(tmp_path: Path, content: str, stays: bool) -> None:
+    """The server exits with 1 and names the option. It removes the ready file of a killed server,
+    so that no client connects to the wrong address, but not that of a running one."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
         server = WarmServer(tmp_path)
         server.ready_file.write_text(content)
         process = server.launch("--port", str(port), "--ready-file", str(server.ready_file))
-        assert failure_of(process) == 1
+        assert wait_for_exit(process) == 1
         assert f"port {port} of 127.0.0.1" in server.log
         assert "--port" in server.log
         assert "Traceback" not in server.log
@@ -155,36 +153,36 @@ def test_a_port_that_is_taken_is_told_in_a_sentence(
 
 
 @pytest.mark.parametrize(
-    ("args", "says"),
+    ("args", "named"),
     [
         (("--port", "99999"), "from --port"),
         (("--rate-limit", "-1"), "from --rate-limit"),
         (("--data-dir", "/dev/null/data"), "/dev/null/data"),
     ],
 )
-def test_a_wrong_setting_exits_2(tmp_path: Path, args: tuple[str, ...], says: str) -> None:
-    """With one sentence that names it."""
+def test_an_invalid_setting_exits_with_2(tmp_path: Path, args: tuple[str, ...], named: str) -> None:
+    """The error names the setting."""
     server = Server(tmp_path)
-    assert failure_of(server.launch(*args)) == 2
-    assert says in server.log
+    assert wait_for_exit(server.launch(*args)) == 2
+    assert named in server.log
     assert "Traceback" not in server.log
 
 
-# --- Crashing -----------------------------------------------------------------------------------
+# --- Crashes ------------------------------------------------------------------------------------
 
 
-def test_a_turn_killed_in_the_middle_is_finished_without_anyone_asking(tmp_path: Path) -> None:
-    """Killed while the model speaks, started again, watched over REST alone: no client joins."""
+def test_a_turn_interrupted_by_a_kill_is_finished_without_a_client(tmp_path: Path) -> None:
+    """After a kill during a reply and a restart, the turn finishes before a client connects."""
     with Server(tmp_path, "--scripted-delay", "0.3") as server:
         key = server.add_user()
-        id = interview(server, key, questions=2)
+        id = create_interview(server, key, questions=2)
         with open_room(server.room("interview", id, server.token(key))) as room:
             room.wait_for_question()
             room.send(wire.UserMessage(text="I would measure first.", id="answer-1"))
             room.next(wire.Accepted)
             room.wait_for(lambda m: isinstance(m, wire.Delta))
             server.kill()
-        used = server.add_user("observer")  # the data is whole: users can still be added
+        used = server.add_user("observer")  # the database is intact
         server.start()
         eventually(lambda: kinds(server, key, id) == ["question", "answer", "question"])
         assert server.request("GET", "/api/ratelimit", key=used).status == 200
@@ -200,23 +198,23 @@ def test_a_turn_killed_in_the_middle_is_finished_without_anyone_asking(tmp_path:
             assert len(room.next(wire.Snapshot).messages) == 3, "the resend is not applied again"
 
 
-def test_an_interview_killed_at_its_creation_comes_to_its_first_question(tmp_path: Path) -> None:
-    """What the client was told exists goes on after the crash."""
+def test_a_new_interview_begins_after_a_kill(tmp_path: Path) -> None:
+    """An interview whose creation was acknowledged asks its first question after the restart."""
     with Server(tmp_path, "--scripted-delay", "0.3") as server:
         key = server.add_user()
-        id = interview(server, key)
+        id = create_interview(server, key)
         server.kill()
         server.start()
         eventually(lambda: kinds(server, key, id) == ["question"])
 
 
-def test_a_recording_that_was_acknowledged_survives_a_crash(tmp_path: Path) -> None:
-    """The client sends on from the acknowledged frame, to the next process."""
+def test_an_acknowledged_recording_survives_a_crash(tmp_path: Path) -> None:
+    """The client continues behind the acknowledged frame, with the next process."""
     size = wire.BYTES_PER_SECOND // 25
     frames = [codec.pack_frame(n, b"\x00\x10\x00\xf0" * (size // 4)) for n in range(75)]
     with Server(tmp_path) as server:
         key = server.add_user()
-        id = interview(server, key)
+        id = create_interview(server, key)
         with open_room(server.room("interview", id, server.token(key))) as room:
             room.wait_for_question()
             room.send(wire.AudioStart(id="r"))
@@ -237,12 +235,11 @@ def test_a_recording_that_was_acknowledged_survives_a_crash(tmp_path: Path) -> N
             assert "3.0 seconds" in room.next_of_kind(wire.MessageKind.ANSWER).text
 
 
-def test_a_second_client_sees_the_state_and_the_text_so_far(tmp_path: Path) -> None:
-    """Whoever joins while the model speaks misses nothing: the snapshot has the beginning, the
-    deltas go on exactly there."""
+def test_a_second_client_receives_the_partial_reply(tmp_path: Path) -> None:
+    """The snapshot contains the text so far, and the deltas continue at its end."""
     with Server(tmp_path, "--scripted-delay", "0.2") as server:
         key = server.add_user()
-        id = interview(server, key)
+        id = create_interview(server, key)
         url = server.room("interview", id, server.token(key))
         with open_room(url) as first:
             first.wait_for(lambda m: isinstance(m, wire.Delta) and m.offset > 0)
@@ -262,17 +259,17 @@ def test_a_second_client_sees_the_state_and_the_text_so_far(tmp_path: Path) -> N
                 assert text == whole.text
 
 
-# --- What is never written down -----------------------------------------------------------------
+# --- Secrets and load ---------------------------------------------------------------------------
 
 
-def test_no_key_and_no_token_is_in_the_log_or_on_the_disk(tmp_path: Path) -> None:
-    """Not after accepted and refused handshakes, good and bad requests, errors and a stop, with
-    everything logged; and no command line has one."""
+def test_keys_and_tokens_reach_neither_log_nor_disk_nor_command_line(tmp_path: Path) -> None:
+    """After valid and invalid handshakes and requests, at the log level `debug`, no file, log line
+    or command line contains a secret."""
     with Server(tmp_path, "--log-level", "debug") as server:
         key = server.add_user()
         token = server.token(key)
         forged = Tokens(b"x" * 32, SystemClock()).issue("u").token
-        id = interview(server, key)
+        id = create_interview(server, key)
         with open_room(server.room("interview", id, token)) as room:
             room.wait_for_question()
             room.send("{")
@@ -299,11 +296,11 @@ def test_no_key_and_no_token_is_in_the_log_or_on_the_disk(tmp_path: Path) -> Non
         assert secret.hex().encode() not in written
 
 
-def test_a_flood_from_one_client_does_not_stop_another(tmp_path: Path) -> None:
-    """One socket sends as fast as it can; beside it an interview takes its course."""
+def test_a_flood_from_one_client_does_not_block_another(tmp_path: Path) -> None:
+    """An interview continues while another socket sends as fast as it can."""
     with Server(tmp_path) as server:
         key, other = server.add_user("flood"), server.add_user("calm")
-        flooded, calm = interview(server, key), interview(server, other)
+        flooded, calm = create_interview(server, key), create_interview(server, other)
         stop = threading.Event()
 
         def flood(room: RoomClient) -> None:
@@ -315,20 +312,19 @@ def test_a_flood_from_one_client_does_not_stop_another(tmp_path: Path) -> None:
             open_room(server.room("interview", flooded, server.token(key))) as loud,
             open_room(server.room("interview", calm, server.token(other))) as room,
         ):
-            flooding = threading.Thread(target=flood, args=(loud,))
-            flooding.start()
+            flooder = threading.Thread(target=flood, args=(loud,))
+            flooder.start()
             try:
                 room.wait_for_question()
                 room.send(wire.UserMessage(text="I stay calm.", id="1"))
                 room.next_of_kind(wire.MessageKind.QUESTION)
-                assert _memory(server.pid) < 400_000_000
+                assert _resident_bytes(server.pid) < 400_000_000
             finally:
                 stop.set()
                 loud.connection.socket.shutdown(socket.SHUT_RDWR)
-                flooding.join()
+                flooder.join()
 
 
-def _memory(pid: int) -> int:
-    """Resident bytes of a process."""
+def _resident_bytes(pid: int) -> int:
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")

@@ -1,8 +1,8 @@
-"""A process with alarms: `python -m tests.support.ringer FOLDER [SECONDS]`.
+"""A process whose objects have alarms: `python -m tests.support.alarm_process FOLDER [SECONDS]`.
 
 Its clock is SECONDS ahead. It reads one JSON command per line from standard input, and writes
-events as JSON lines: `started`, `set`, `rang`, and `done`, an effect that is sent after the commit
-of the alarm's handler. `{"hang": "early"}` and `{"hang": "late"}` block every later handler
+events as JSON lines: `started`, `set`, `fired`, `firings`, and `done`, which follows the commit of
+an alarm's handler. `{"hang": "early"}` and `{"hang": "late"}` block every later handler
 forever, before or after it writes.
 """
 
@@ -20,30 +20,30 @@ from prepserver.objects.object import DurableObject
 from prepserver.objects.registry import Registry
 from prepserver.objects.stubs import ObjectCall
 
-__all__ = ["Ringer"]
+__all__ = ["AlarmObject"]
 
 hang = ""
 
 
-class Ringer(DurableObject):
-    """Stores each alarm that fires, with the number that was set last."""
+class AlarmObject(DurableObject):
+    """Stores a row for each alarm that fires, with the number that was set last."""
 
-    migrations = ("CREATE TABLE rings (number INTEGER NOT NULL, at REAL NOT NULL)",)
+    migrations = ("CREATE TABLE firings (number INTEGER NOT NULL, at REAL NOT NULL)",)
 
     def set(self, number: int, due: float) -> None:
         self.context.storage.put("number", number)
         self.context.set_alarm(due)
 
-    def rings(self) -> list[int]:
-        return [row[0] for row in self.context.storage.sql("SELECT number FROM rings")]
+    def firings(self) -> list[int]:
+        return [row[0] for row in self.context.storage.sql("SELECT number FROM firings")]
 
     def on_alarm(self, retry_count: int) -> None:
         number = self.context.storage.get("number", int)
-        report(event="rang", name=self.context.name, number=number)
+        report(event="fired", name=self.context.name, number=number)
         if hang == "early":
             time.sleep(3_600)
         now = self.context.clock.now()
-        self.context.storage.sql("INSERT INTO rings VALUES (?, ?)", number, now)
+        self.context.storage.sql("INSERT INTO firings VALUES (?, ?)", number, now)
         if hang == "late":
             time.sleep(3_600)
         self.context.spawn(self._report_done, "done")
@@ -62,8 +62,8 @@ class _Clock(SystemClock):
         return super().now() + self.offset
 
 
-def report(**fact: Any) -> None:
-    sys.stdout.write(json.dumps(fact | {"time": time.time()}) + "\n")
+def report(**event: Any) -> None:
+    sys.stdout.write(json.dumps(event | {"time": time.time()}) + "\n")
     sys.stdout.flush()
 
 
@@ -77,7 +77,7 @@ async def _run(folder: Path, offset: float) -> None:
         for line in sys.stdin:
             loop.call_soon_threadsafe(lines.put_nowait, line)
 
-    registry = Registry(folder, [Kind("Ringer", Ringer, Ringer.migrations)], clock)
+    registry = Registry(folder, [Kind("AlarmObject", AlarmObject, AlarmObject.migrations)], clock)
     await registry.start()
     report(event="started")
     threading.Thread(target=read_commands, daemon=True).start()
@@ -86,12 +86,13 @@ async def _run(folder: Path, offset: float) -> None:
         if "set" in command:
             due = clock.now() + command["after"]
             await registry.call(
-                ObjectCall("Ringer", command["set"], "set", (command["number"], due))
+                ObjectCall("AlarmObject", command["set"], "set", (command["number"], due))
             )
             report(event="set", name=command["set"], number=command["number"])
-        elif "rings" in command:
-            rings: list[Any] = await registry.call(ObjectCall("Ringer", command["rings"], "rings"))
-            report(event="rings", name=command["rings"], rings=rings)
+        elif "firings" in command:
+            name = command["firings"]
+            numbers: list[int] = await registry.call(ObjectCall("AlarmObject", name, "firings"))
+            report(event="firings", name=name, numbers=numbers)
 
     tasks = set()
     while True:
