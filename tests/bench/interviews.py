@@ -1,4 +1,4 @@
-"""Interviews to measure with, made from the product's prompts and the bank's questions.
+"""Sample interviews for benchmarks, made from the product's prompts and the bank's questions.
 
 The answers consist of sentences from the bundled recordings. Equal seeds give equal interviews. The
 history is summarised as in the product: ahead of an answer that might have no room.
@@ -40,7 +40,7 @@ TRANSCRIPTS = Path(__file__).parent.parent / "speech" / "transcripts.tsv"
 TURNS = 20
 """Number of questions in a long interview."""
 ANSWER_WORDS = (45, 75)
-"""Limits of the words in an answer: 20 to 35 s of speech."""
+"""Minimum and maximum number of words in an answer: 20 to 35 s of speech."""
 WORDS_PER_PREFILL = 6
 """Words typed between two prefills of the draft: 9 s at 40 words a minute."""
 UNSEEN_WORDS = 3

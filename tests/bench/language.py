@@ -32,7 +32,7 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
     turns: int = TURNS
     """Turns of a long interview."""
     before_outgrown: int = 11
-    """A turn shortly before the context is outgrown."""
+    """Turn shortly before the conversation outgrows the context."""
     context: int = CONTEXT
     """Context length, in tokens, of the interviews that outgrow it."""
     concurrent: int = 8
@@ -278,7 +278,7 @@ def _total_rate(replies: Sequence[TimedReply]) -> float:
 
 
 async def _measure_return(prep: PrepModels, folder: Path, sizes: Sizes) -> list[Row]:
-    """Measure the first answer after an interview was offloaded, and after its cache was lost."""
+    """Measure the time to the first token after an offload, and after the loss of the cache."""
     offloaded: list[float] = []
     discarded: list[float] = []
     for n in range(sizes.repetitions):

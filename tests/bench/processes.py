@@ -14,7 +14,7 @@ def benchmark_cores() -> tuple[int, int]:
 
 
 def pin_to_core(pid: int, core: int) -> None:
-    """Pin all threads of a process, and those that it starts later, to a core."""
+    """Pin the current and future threads of a process to a core."""
     for task in Path(f"/proc/{pid}/task").iterdir():
         os.sched_setaffinity(int(task.name), {core})
 

@@ -1,4 +1,4 @@
-"""Results of a benchmark: prep's figures beside those of a peer from the same run."""
+"""Results of a benchmark: figures of prep and of a peer from the same run."""
 
 import json
 import math

@@ -236,10 +236,10 @@ def _time_syncs(folder: Path, samples: int) -> list[float]:
     times = []
     with (folder / "sync").open("wb", buffering=0) as file:
         for _ in range(samples):
-            began = time.perf_counter()
+            started = time.perf_counter()
             file.write(bytes(4096))
             os.fdatasync(file.fileno())
-            times.append((time.perf_counter() - began) * 1e3)
+            times.append((time.perf_counter() - started) * 1e3)
     return times
 
 
@@ -283,17 +283,17 @@ async def _measure_rate(
     server: BenchServer, action: Callable[[RestClient], Awaitable[None]], seconds: float
 ) -> float:
     """Return how often sixteen concurrent clients complete an action per second."""
-    done, began = 0, time.perf_counter()
+    done, started = 0, time.perf_counter()
 
     async def repeat_action() -> None:
         nonlocal done
         with contextlib.closing(RestClient(server.port, server.key)) as rest:
-            while time.perf_counter() - began < seconds:
+            while time.perf_counter() - started < seconds:
                 await action(rest)
                 done += 1
 
     await asyncio.gather(*(repeat_action() for _ in range(16)))
-    return done / (time.perf_counter() - began)
+    return done / (time.perf_counter() - started)
 
 
 # --- Idle interviews ----------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from tests.support.server import Server
 __all__ = ["BenchRoom", "BenchServer", "running_server"]
 
 TOKEN_SECONDS = 120
-"""Age at which a token is renewed, before it expires."""
+"""Age in seconds at which a token is renewed, before it expires."""
 
 
 class BenchRoom:
@@ -75,7 +75,7 @@ def running_server(folder: Path, **settings: object) -> Iterator[BenchServer]:
     """Run the server with the given settings on a core of its own."""
     folder.mkdir(parents=True)
     file = folder / "server.toml"
-    # All scripted replies stream at once, as many as there are rooms.
+    # The scripted replies of all rooms stream at the same time.
     settings = {"rate_limit": 1_000_000, "parallel": 1_000, "log_level": "warning", **settings}
     file.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in settings.items()))
     with Server(folder, "--config", str(file)) as server:

@@ -15,7 +15,7 @@ ANSWER_CLIPS = ("payments-migration", "short-answer")
 FRAME_BYTES = BYTES_PER_SECOND // 25
 """Bytes of one frame of a client: 40 ms."""
 PAUSES = (0.5, 2.0)
-"""Limits of the pause between two recordings of a long answer, in seconds."""
+"""Minimum and maximum pause between two recordings of a long answer, in seconds."""
 
 
 def clip_paths(names: Sequence[str]) -> list[str]:

@@ -24,7 +24,7 @@ from tests.bench.sounds import ANSWER_CLIPS, PacedPlayer, clip_paths, clip_pcm
 __all__ = ["run"]
 
 TURN = 5
-"""Measured turn: the last one of an interview with the default five questions."""
+"""Measured turn: the last turn of an interview with the default five questions."""
 
 
 def run(quick: bool) -> list[Row]:

@@ -42,10 +42,8 @@ def test_a_table_replaces_the_previous_one() -> None:
 
 def test_a_row_can_compare_by_difference() -> None:
     """The difference is shown with a sign in place of the ratio and compared with the target."""
-    wrong = make_row(
-        "words wrong", "%", [4.0], [2.5], peer_name="other", target=1.0, difference=True
-    )
-    assert wrong.difference == 1.5
-    assert wrong.ratio is None
-    assert wrong.met is False
-    assert "| words wrong | 4 % | 2.5 % (other) | +1.50 | <= +1 | no |" in format_table([wrong])
+    row = make_row("word errors", "%", [4.0], [2.5], peer_name="other", target=1.0, difference=True)
+    assert row.difference == 1.5
+    assert row.ratio is None
+    assert row.met is False
+    assert "| word errors | 4 % | 2.5 % (other) | +1.50 | <= +1 | no |" in format_table([row])

@@ -48,7 +48,7 @@ def config(tmp_path: Path, **settings: Any) -> Config:
 async def test_api_keys_are_sent_to_their_own_endpoint(
     settings: dict[str, Any], keys: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An API key is sent to the endpoint it belongs to and to no other."""
+    """Each API key is sent only to its own endpoint."""
     sent: list[str] = []
 
     class Client(httpx.AsyncClient):
@@ -89,7 +89,7 @@ def test_an_invalid_endpoint_name_is_rejected(job: str, tmp_path: Path) -> None:
 
 @asynchronous
 async def test_an_unreachable_endpoint_does_not_stop_the_start(tmp_path: Path) -> None:
-    """The server starts although an endpoint is unreachable; calls to it raise the reason."""
+    """The server starts with an unreachable endpoint; calls to the endpoint raise the reason."""
     services = create_services(config(tmp_path, model=ONE))
     await services.start()
     with pytest.raises(InferenceError) as caught:

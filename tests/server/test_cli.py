@@ -20,7 +20,7 @@ from tests.support.loop import asynchronous
 @pytest.fixture
 def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PREP_SERVER_DATA_DIR", str(tmp_path / "server"))
-    # The real Argon2 cost would only slow the tests down.
+    # The default cost of Argon2 would slow the tests down.
     cheap = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
     monkeypatch.setattr("prepserver.accounts.users.PasswordHasher", lambda: cheap)
     return tmp_path / "server"
@@ -55,7 +55,7 @@ def test_the_key_is_printed_once(data_dir: Path) -> None:
 
 
 def test_users_are_listed_rotated_and_removed(data_dir: Path) -> None:
-    """Rotating issues another key to the same user, and removing takes the user off the list."""
+    """`users rotate` issues a new key for the user, and `users remove` removes the user."""
     new = run_json("users", "add", "ada")
     run_json("users", "add", "bob")
     assert run("users", "list").stdout == "ada\nbob\n"
@@ -68,7 +68,7 @@ def test_users_are_listed_rotated_and_removed(data_dir: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("args", "code", "says"),
+    ("args", "code", "named"),
     [
         (("users", "rotate", "unknown"), 1, "users list"),
         (("users", "remove", "unknown"), 1, "users list"),
@@ -83,13 +83,13 @@ def test_users_are_listed_rotated_and_removed(data_dir: Path) -> None:
         (("users", "add"), 2, "NAME"),
     ],
 )
-def test_errors_are_a_sentence_and_an_exit_code(
-    data_dir: Path, args: tuple[str, ...], code: int, says: str
+def test_errors_have_a_message_and_an_exit_code(
+    data_dir: Path, args: tuple[str, ...], code: int, named: str
 ) -> None:
     """Invalid input exits with 2, a failure with 1; neither prints a traceback."""
     result = run(*args)
     assert result.exit_code == code
-    assert says in result.output
+    assert named in result.output
     assert "Traceback" not in result.output
     assert result.exception is None or isinstance(result.exception, SystemExit)
 
@@ -104,7 +104,7 @@ def test_adding_an_existing_user_fails_without_replace(data_dir: Path) -> None:
 
 
 def test_an_invalid_settings_file_exits_with_2(data_dir: Path, tmp_path: Path) -> None:
-    """An invalid settings file counts as invalid input."""
+    """An invalid settings file is reported as invalid input."""
     file = tmp_path / "server.toml"
     file.write_text("port = ")
     for command in (("serve",), ("users", "list")):

@@ -26,7 +26,7 @@ def test_defaults() -> None:
 
 
 def test_precedence_of_flag_environment_file_and_default(file: Path) -> None:
-    """A flag beats the environment, the environment the file, and the file the default."""
+    """A flag overrides the environment, which overrides the file, which overrides the default."""
     environment = {"PREP_SERVER_PORT": "2", "PREP_SERVER_HOST": "environment"}
     config = load({"port": 3}, file=file, environment=environment)
     assert (config.port, config.host, config.hint_after) == (3, "environment", 30)
@@ -79,7 +79,7 @@ def test_an_invalid_variable_is_named_in_the_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "named"),
     [
         (b"port = ", "TOML"),
         (b"\xff\xfe", "decode"),
@@ -88,11 +88,11 @@ def test_an_invalid_variable_is_named_in_the_error() -> None:
         (b"[port]\nnumber = 1", "port"),
     ],
 )
-def test_an_invalid_settings_file_is_named(tmp_path: Path, content: bytes, says: str) -> None:
+def test_an_invalid_settings_file_is_named(tmp_path: Path, content: bytes, named: str) -> None:
     """Invalid TOML, unknown keys and out-of-range values raise an error that names the file."""
     path = tmp_path / "server.toml"
     path.write_bytes(content)
-    with pytest.raises(BadRequest, match=says) as caught:
+    with pytest.raises(BadRequest, match=named) as caught:
         load({}, file=path, environment={})
     assert str(path) in caught.value.message
     assert caught.value.code == ErrorCode.BAD_SETTING
@@ -106,7 +106,7 @@ def test_a_missing_settings_file_is_named(tmp_path: Path) -> None:
 
 
 def test_a_new_data_directory_is_private(tmp_path: Path) -> None:
-    """A new data directory has mode 0700; the mode of an existing one is left alone."""
+    """A new data directory has mode 0700; the mode of an existing one is unchanged."""
     config = Config(data_dir=tmp_path / "a" / "b")
     assert open_data_dir(config) == config.data_dir
     assert stat.S_IMODE(config.data_dir.stat().st_mode) == 0o700
@@ -125,7 +125,7 @@ def test_a_data_directory_that_cannot_be_created(tmp_path: Path) -> None:
 
 
 def test_list_settings(tmp_path: Path) -> None:
-    """A list is separated by commas in the environment, without its empty entries."""
+    """A list in the environment is separated by commas, and empty entries are dropped."""
     environment = {"PREP_SERVER_FALLBACK": "llama-3.2-3b-instruct, scripted,,"}
     assert load({}, environment=environment).fallback == ("llama-3.2-3b-instruct", "scripted")
     file = tmp_path / "prep.toml"

@@ -1,4 +1,4 @@
-"""A data directory of an earlier version: it opens, and everything in it is still there.
+"""A data directory of an earlier version is opened with all of its content.
 
 The fixture is the data directory of a server that was killed in the middle of a turn: one finished
 interview, and an open one with an answer that waits for the next question and a recording of which
@@ -47,7 +47,7 @@ ANSWERS = [
 
 @asynccontextmanager
 async def started(folder: Path, clock: ManualClock) -> AsyncIterator[Services]:
-    """The services of a server with scripted models on the unpacked fixture."""
+    """Start the services of a server with scripted models on the unpacked fixture."""
     with tarfile.open(ARCHIVE) as archive:
         archive.extractall(folder, filter="data")
     config = Config(data_dir=folder / "server-data", model="scripted", stt_model="scripted")
@@ -60,7 +60,7 @@ async def started(folder: Path, clock: ManualClock) -> AsyncIterator[Services]:
 
 
 async def advance_until(clock: ManualClock, condition: Callable[[], Awaitable[bool]]) -> None:
-    """Let virtual time pass until `condition` holds; at most 20 real seconds."""
+    """Advance virtual time until `condition` holds, for at most 20 real seconds."""
     async with asyncio.timeout(20):
         while not await condition():
             await clock.advance(0.25)
@@ -68,7 +68,7 @@ async def advance_until(clock: ManualClock, condition: Callable[[], Awaitable[bo
 
 
 async def questions_generated(services: Services) -> int:
-    """Return how many questions were generated since the server was killed."""
+    """Return the number of questions generated since the server was killed."""
     query = CallQuery(interview=OPEN.name, purpose="question", since=KILLED)
     return sum(call.outcome == "ok" for call in await services.call_log.find(query))
 
@@ -78,12 +78,12 @@ async def questions_generated(services: Services) -> int:
 async def test_an_old_data_directory_continues(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, boot: str
 ) -> None:
-    """The turn in flight is finished without a client, with the stored or a rebuilt alarm index;
-    then the interview and the recording continue."""
+    """The active turn is finished without a client, with the stored or a rebuilt alarm index; the
+    interview and the recording then continue."""
     monkeypatch.setattr("prepserver.objects.registry.read_boot_id", lambda: boot)
     clock = ManualClock(start=KILLED + 10.0)
     async with started(tmp_path, clock) as services:
-        # Only alarms can wake the interview here: nothing calls it or connects to it.
+        # Without calls and connections, only alarms can wake the interview.
         await advance_until(clock, lambda: _is(1, questions_generated(services)))
 
         messages = await services.registry.call(OPEN.messages())

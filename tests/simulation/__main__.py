@@ -1,6 +1,6 @@
 """Runs simulations from the command line.
 
-`python -m tests.simulation 17` repeats a seed and finds the fewest steps that fail;
+`python -m tests.simulation 17` runs seed 17 and finds the fewest steps that fail;
 `python -m tests.simulation 0:5000` runs a range of seeds.
 """
 

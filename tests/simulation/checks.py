@@ -88,7 +88,7 @@ def _check_acknowledged(interview: StoredInterview, client: SimulatedClient) -> 
 
 
 def _is_pending(interview: StoredInterview, sent: SentItem) -> bool:
-    """Return True if the recording waits for its transcription, or that failed or was stopped."""
+    """Return True if the transcription of a recording is pending, failed or was stopped."""
     return any(
         turn.recording == sent.id and (turn.state is not TurnState.DONE or turn.error is not None)
         for turn in interview.turns
@@ -163,7 +163,7 @@ def check_client_view(
 
 
 def check_client(client: SimulatedClient) -> Iterable[str]:
-    """Check what must hold for a client alone, online or not."""
+    """Check what must hold for a single client, online or offline."""
     if client.unacknowledged > MAX_MESSAGES + 8:
         yield f"{client.unacknowledged} messages wait in its outbox"
     for failure in client.failures:
@@ -174,7 +174,7 @@ def check_client(client: SimulatedClient) -> Iterable[str]:
 def check_final_state(
     interview: StoredInterview, clients: Iterable[SimulatedClient]
 ) -> Iterable[str]:
-    """Check what must hold when all faults have ended and time has passed."""
+    """Check what must hold at the end, after all faults have been repaired."""
     if interview.active is not None:
         yield f"the turn {interview.active} is stuck"
     if interview.list_update_pending:

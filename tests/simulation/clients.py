@@ -1,4 +1,4 @@
-"""Clients that run the real Room, outbox, recordings and `apply`, and record what they send."""
+"""Clients that run the real Room, outbox, recordings and `apply`, and record their messages."""
 
 import asyncio
 import hashlib
@@ -49,9 +49,9 @@ class SentItem(Struct):
     id: str
     kind: type
     text: str = ""
-    """Text that identifies it in the transcript."""
+    """Text that identifies the message in the transcript."""
     target: str = ""
-    """Id of the message that it edits."""
+    """Id of the edited message."""
     accepted: bool = False
     refused: str = ""
     """Error code of the refusal; empty if there was none."""
@@ -60,7 +60,7 @@ class SentItem(Struct):
 
 
 class SimulatedClient:
-    """A client program in one room, which does what a screen does."""
+    """A client program in one room, which behaves like a screen."""
 
     def __init__(
         self,

@@ -34,7 +34,7 @@ class Behaviour(Struct, frozen=True):
 
 
 class GeneratedReply(Struct):
-    """The text that a model has generated for one interview in the current call."""
+    """Text generated for one interview in the current call."""
 
     text: str = ""
     updated_at: float = 0.0
@@ -61,7 +61,7 @@ class ModelController:
         self._changed = asyncio.Event()
 
     def start_reply(self, prompt: Prompt) -> GeneratedReply:
-        """Record a new reply, which consists of the opening of the prompt so far."""
+        """Record a new reply, which so far consists of the opening of the prompt."""
         reply = GeneratedReply(prompt.opening.lstrip())
         if prompt.purpose in ("question", "hint", "closing", "summary"):
             self.replies[_find_role(prompt)] = reply

@@ -1,7 +1,7 @@
 """Connections between the client's real Room and the server's real socket, without a network.
 
-Like TCP, a link neither loses nor reorders data until it is cut; then each side learns of the cut
-at a time of its own. A frozen link stands for a client that is too busy to read.
+Like TCP, a link neither loses nor reorders data until it is cut; each side then learns of the cut
+independently. A frozen link stands for a client that is too busy to read.
 """
 
 import asyncio

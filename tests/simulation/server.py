@@ -1,4 +1,4 @@
-"""One run of the server's process on a folder, from its start to a stop or a crash."""
+"""One run of the server's process on a folder, from its start to a shutdown or a crash."""
 
 import asyncio
 import contextlib
@@ -172,7 +172,7 @@ class SimulatedServer:
         self.rooms.limiter.close()
 
     async def _end_tasks(self) -> None:
-        """Cancel all tasks. Their cleanup can only change the folder that is given up."""
+        """Cancel all tasks. Their clean-up affects only the abandoned folder."""
         self.disk.blocked = True
         while alive := [task for task in self._tasks if not task.done()]:
             self._tasks.clear()
@@ -184,7 +184,7 @@ class SimulatedServer:
     # --- Instrumentation ----------------------------------------------------------------------
 
     def register_instance(self, instance: DurableObject) -> None:
-        """Record a new instance, from now on the only valid one of its object."""
+        """Record a new instance as the only valid one of its object."""
         self._current_instances[type(instance), instance.context.name] = instance
 
     def check_current_instance(self, instance: DurableObject) -> None:
@@ -203,6 +203,6 @@ def _close_locks(root: Path) -> None:
     for descriptor in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(
             OSError
-        ):  # the descriptor of the directory listing is closed by now
+        ):  # the descriptor of the directory listing is already closed
             if descriptor.readlink() == root / "server.lock":
                 os.close(int(descriptor.name))

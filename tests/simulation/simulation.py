@@ -79,7 +79,7 @@ class Report(Struct, frozen=True):
 
 
 class SettlingClock(ManualClock):
-    """Clock that lets the simulation become idle before each next moment."""
+    """Clock that lets the simulation become idle before each step of time."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -118,11 +118,11 @@ def run(seed: int, schedule: tuple[steps.ScheduledStep, ...] | None = None) -> R
     finally:
         shutil.rmtree(folder)
         if seed % 10 == 0:
-            gc.collect()  # closes what crashed servers left open
+            gc.collect()  # close the resources of crashed servers
 
 
 def shrink(seed: int, *, runs: int = 300) -> tuple[steps.ScheduledStep, ...]:
-    """Leave out ever fewer steps at a time while the run still fails with the same violation.
+    """Remove steps, ever fewer at a time, while the run still fails with the same violation.
 
     `runs` limits the number of attempts.
     """
@@ -156,7 +156,7 @@ def shrink(seed: int, *, runs: int = 300) -> tuple[steps.ScheduledStep, ...]:
 
 
 def _memory_folder() -> str | None:
-    """Return a folder in memory, if the machine has one. The run needs no real disk."""
+    """Return a folder in memory if the machine has one: the run needs no real disk."""
     shared = Path("/dev/shm")
     return str(shared) if shared.is_dir() else None
 
@@ -255,7 +255,7 @@ class Simulation:
         self._responsive_since = self._clock.now()
 
     async def _call(self, call: ObjectCall[T]) -> asyncio.Task[T]:
-        """Call an object as the REST edge does, and return without waiting for a blocked disk."""
+        """Call an object as the REST routes do, without waiting for a blocked disk."""
         assert self._server is not None
         call_task = self._server.spawn(self._server.rooms.registry.call(call))
         await self._settle()
@@ -370,7 +370,7 @@ class Simulation:
             if id not in self._deletions_requested:
                 self._raise_first(checks.check_final_state(interview, self._clients_in(id)))
             elif id in self._deleted and interview.view is not None:
-                raise AssertionError(f"the deleted interview {id} is still there")
+                raise AssertionError(f"the deleted interview {id} still exists")
 
     # --- Checks -------------------------------------------------------------------------------
 

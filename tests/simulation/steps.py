@@ -36,7 +36,7 @@ class CancelRecording(Struct, frozen=True):
 
 
 class SendCommand(Struct, frozen=True):
-    """Send a message without content."""
+    """Send a command, a message without content."""
 
     client: int
     command: str
@@ -66,7 +66,7 @@ class DropConnection(Struct, frozen=True):
 
 
 class FreezeClient(Struct, frozen=True):
-    """Stop or resume the client's reading."""
+    """Stop the client from reading, or let it resume."""
 
     client: int
     frozen: bool
@@ -194,7 +194,7 @@ def make_setup(seed: int) -> Setup:
 def make_schedule(seed: int, length: int) -> tuple[ScheduledStep, ...]:
     """Make a schedule of `length` steps.
 
-    Each step is valid after any other, so that steps may be left out.
+    Each step is valid after any other, so that steps can be removed.
     """
     rng = random.Random(f"schedule {seed}")
     clients = range(len(make_setup(seed).clients))

@@ -1,4 +1,4 @@
-"""Deliberate mistakes in the server and the client, each of which the simulation must find."""
+"""Deliberate mistakes in the server and the client, which the simulation must detect."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +19,7 @@ from prepserver.objects.transaction import Transaction
 from tests.simulation import simulation
 
 MAX_SEEDS = 120
-"""Number of seeds within which every mistake is found; most are found by the first ten."""
+"""Number of seeds within which every mistake is detected; the first ten detect most of them."""
 
 Patch = pytest.MonkeyPatch
 MUTATIONS: dict[str, Callable[[Patch], None]] = {}

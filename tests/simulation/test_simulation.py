@@ -64,21 +64,21 @@ def test_no_schedule_breaks_an_invariant() -> None:
 @pytest.mark.chaos
 @pytest.mark.time_limit(3600)
 def test_no_schedule_of_thousands_breaks_an_invariant() -> None:
-    """The invariants hold for 5000 schedules, which start at seed PREP_SIMULATION_FIRST."""
+    """The invariants hold in 5000 schedules from seed PREP_SIMULATION_FIRST on."""
     first = int(os.environ.get("PREP_SIMULATION_FIRST", SEEDS))
     coverage = run_seeds(range(first, first + CHAOS_SEEDS))
     print("\n".join(f"{count:8} {event}" for event, count in sorted(coverage.items())))
 
 
 @pytest.mark.parametrize("seed", random.Random(1).sample(range(1_000), 4))
-def test_a_seed_always_gives_the_same_run(seed: int) -> None:
-    """Two runs of one seed show the clients equal states, so a failure can be repeated."""
+def test_equal_seeds_give_equal_runs(seed: int) -> None:
+    """Two runs of a seed show the clients equal states, so that a failure can be repeated."""
     first = simulation.run(seed)
     assert simulation.run(seed).trace == first.trace
 
 
-def test_any_steps_of_a_schedule_may_be_left_out() -> None:
-    """A schedule without some of its steps is valid, as shrinking requires."""
+def test_any_steps_of_a_schedule_can_be_removed() -> None:
+    """A schedule stays valid when steps are removed, as shrinking requires."""
     whole = steps.make_schedule(7, simulation.LENGTH)
     for start in range(0, simulation.LENGTH, 10):
         simulation.run(7, whole[:start] + whole[start + 15 :])

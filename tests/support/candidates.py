@@ -1,10 +1,10 @@
-"""Candidates that hold interviews with prep's own client and record all acknowledgements.
+"""Candidates that hold interviews with prep's client and record all acknowledgements.
 
 async with Candidate(server.url, key, seed=1) as candidate:
     await candidate.hold_interviews(stop)
 for id, promised in candidate.promised.items(): …
 
-They use what the screens use: `Room`, `Recording` and the pure room state.
+They use the same classes as the screens: `Room`, `Recording` and the pure room state.
 """
 
 import asyncio
@@ -86,7 +86,7 @@ class Candidate:
         self.connections = 0
         """Number of times that a room came online."""
         self.resumed = 0
-        """Number of those times with unacknowledged messages in the outbox."""
+        """Number of connections that began with unacknowledged messages in the outbox."""
         self.first_question = asyncio.Event()
         """Set once the first question is open."""
         self._on_event = on_event
@@ -115,7 +115,7 @@ class Candidate:
             try:
                 interview = await self._rest.create_interview(spec)
             except ServerUnreachable:
-                continue  # it may have been created, but its id is unknown
+                continue  # the interview may have been created, but its id is unknown
             self.promised[interview.id] = Promised()
             await self._hold(interview.id, stop)
             if not stop.is_set() and self._rng.random() < DELETED_SHARE:

@@ -14,7 +14,7 @@ LOOP_ITERATIONS = 10
 
 
 class TrackedExecutor(ThreadPoolExecutor):
-    """Thread pool that can be awaited until it is idle."""
+    """Thread pool whose idle state can be awaited."""
 
     def __init__(self) -> None:
         super().__init__(max_workers=8)
@@ -35,7 +35,7 @@ class TrackedExecutor(ThreadPoolExecutor):
                     result.set_exception(error)
                 else:
                     result.set_result(value)
-            # Last: the waiters for the result have been notified by now.
+            # Last, after the waiters for the result have been notified.
             self._working.discard(done)
             done.set_result(None)
 

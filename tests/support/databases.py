@@ -10,7 +10,7 @@ __all__ = ["find_corruption"]
 
 
 def find_corruption(root: Path) -> list[str]:
-    """Return one line for each database under `root` that cannot be read or is not intact.
+    """Return one line for each database under `root` that is unreadable or corrupt.
 
     Copies are checked: opening a file would repair it, which is the job of the code under test.
     """

@@ -1,4 +1,4 @@
-"""An engine without a model, which behaves or misbehaves as each request asks."""
+"""An engine without a model, whose requests name its behaviour, including failures."""
 
 import os
 import signal
@@ -114,7 +114,7 @@ class EchoEngine:
 
 
 def _frame_descriptor(call: EngineCall) -> int:
-    """Return the file descriptor of the frames, which a library would have to guess."""
+    """Return the file descriptor to which the engine writes its frames."""
     pipe = call._send.__self__  # type: ignore[attr-defined]
     assert isinstance(pipe._out, int)
     return pipe._out

@@ -1,4 +1,4 @@
-"""An in-memory socket of a Connection, which buffers what is written."""
+"""An in-memory socket of a Connection, which buffers written messages."""
 
 import asyncio
 from collections import deque

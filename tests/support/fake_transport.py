@@ -42,7 +42,7 @@ class FakeTransport(asyncio.Transport):
         self.receive()
 
     def send(self, *messages: str | bytes) -> None:
-        """Send the messages to the server in one piece of data."""
+        """Send messages to the server in a single write."""
         for message in messages:
             if isinstance(message, str):
                 self.client.send_text(message.encode())
@@ -59,7 +59,7 @@ class FakeTransport(asyncio.Transport):
             self.socket.data_received(data)
 
     def receive(self) -> list[Frame]:
-        """Read what the server has written; return the new frames. `flush` answers pings."""
+        """Read the server's output and return its new frames. `flush` answers pings."""
         data, self.unread = bytes(self.unread), bytearray()
         self.client.receive_data(data)
         new: list[Frame] = []
@@ -86,7 +86,7 @@ class FakeTransport(asyncio.Transport):
         return None if close is None else (close.code, close.reason)
 
     def drop_connection(self) -> None:
-        """Break the connection."""
+        """Break the connection without a close frame."""
         if not self.closed:
             self.closed = True
             asyncio.get_running_loop().call_soon(self.socket.connection_lost, None)

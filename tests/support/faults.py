@@ -46,8 +46,10 @@ _serial = itertools.count()
 
 
 class Faults(apsw.VFS):
-    """SQLite's default file system, except for the operations that `fail` names. Pass `name` as
-    `vfs`."""
+    """SQLite's default file system, in which operations fail as set by `fail`.
+
+    Pass `name` as `vfs`.
+    """
 
     def __init__(self) -> None:
         self.name = f"faults-{next(_serial)}"
@@ -64,8 +66,10 @@ class Faults(apsw.VFS):
         *,
         after: int = 0,
     ) -> None:
-        """Let an operation fail on files whose name contains `file`, until `repair`. The first
-        `after` operations still succeed."""
+        """Make an operation fail on files whose name contains `file`, until `repair`.
+
+        The first `after` operations still succeed.
+        """
         self._failing[operation, file] = (cannot_open if operation == "open" else error, after)
 
     def repair(self) -> None:

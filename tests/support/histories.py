@@ -13,7 +13,7 @@ from tests.support.power import Disk
 __all__ = ["Outcome", "run_power_cuts"]
 
 CUTS_PER_DISK = 20
-"""Cuts after which the next history starts on an empty disk, which keeps the files small."""
+"""Cuts per history. Each history starts on an empty disk, which keeps the files small."""
 
 
 class History(Protocol):
@@ -59,7 +59,7 @@ async def run_power_cuts(
     outcome = Outcome()
     number = 0
     while outcome.cuts < cuts and not (until_violated and outcome.violations):
-        # Each history has its own seed, so that a failing one can be repeated alone.
+        # Each history has its own seed, so that a failing history can be repeated alone.
         history = begin(folder / f"disk-{seed}-{number}", Random(seed * 1_000_000 + number))
         with history.disk.track_fsync():
             for _ in range(min(CUTS_PER_DISK, cuts - outcome.cuts)):

@@ -1,25 +1,24 @@
 """A disk that loses power: writes that were not synced survive by chance.
 
-SQLite goes through `Disk.vfs` and works on ordinary files. The disk records, for each file, its
-synced content and the log of later writes. `cut` computes from these what a machine would find
-after a power loss, and `restart` lays it out in a new folder. Code that still works on the old
-folder has no effect on the new one.
+SQLite writes ordinary files through `Disk.vfs`. The disk records, for each file, its
+synced content and the log of later writes. `cut` computes the files that
+survive a power loss, and `restart` writes them to a new folder. Code that still uses the old folder
+has no effect on the new one.
 
 Simulated:
 
 - Each write and each truncation since the last sync survives with probability one half,
   independently of the others, and in order. One write in four is torn: each of its sectors of
   512 bytes survives independently.
-- A lost write beyond the synced end of a file leaves nothing, or zeros when a later one survives,
-  or, one time in four, random bytes.
-- A file or folder that was created or deleted is there or not with probability one half until its
-  own folder is synced: by SQLite, when it first syncs a journal and when it deletes one with
+- A lost write beyond the synced end of a file leaves nothing, zeros if a later write survives, or,
+  with probability one quarter, random bytes.
+- The creation or deletion of a file or folder survives with probability one half until the parent
+  folder is synced: by SQLite, when it first syncs a journal and when it deletes one with
   `syncdir`, or by `os.fsync`.
-- A file that is written without SQLite's VFS, such as SQLite's index of the journal (-shm), counts
-  as not synced.
+- A file written without SQLite's VFS, such as the index of the journal (-shm), counts as unsynced.
 
-Not simulated: bytes beside a write never change (SQLite relies on that as well), a rename is a
-creation and a deletion, and a disk that reports a sync has done it, unless `ignore_sync` is set.
+Not simulated: bytes next to a write never change (SQLite relies on that, too), a rename is a
+creation and a deletion, and a reported sync has taken place unless `ignore_sync` is set.
 """
 
 import itertools
@@ -60,7 +59,7 @@ class _FileState:
         self.log.clear()
 
     def content_after_cut(self, random: Random, tally: Counter[str]) -> bytes:
-        """Return what remains of the file, and count the pieces that survived or were lost."""
+        """Return the surviving content; count the pieces that survived or were lost."""
         content = bytearray(self.synced)
         for offset, data in self.log:
             if data is None or random.random() < 0.75:
@@ -100,12 +99,12 @@ class _FolderState:
 class Disk:
     """Owns the folder of the current boot, `root`, until the power is cut.
 
-    Code that is running at the cut continues in the old folder, without effect, until it is
-    closed; what it reports after the cut must not be counted.
+    Code that runs at the cut continues in the old folder, without effect, until it is closed;
+    its later reports must not be counted.
     """
 
     def __init__(self, folder: Path, random: Random, *, ignore_sync: bool = False) -> None:
-        """With `ignore_sync`, a sync does nothing, as with `PRAGMA synchronous = OFF`."""
+        """With `ignore_sync`, a sync has no effect, as with `PRAGMA synchronous = OFF`."""
         self.cuts = 0
         self.tally: Counter[str] = Counter()
         """Number of pieces of unsynced writes that `survived` or were `lost`, over all cuts."""

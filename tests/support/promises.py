@@ -1,5 +1,4 @@
-"""Compares what a server acknowledged to its candidates with what it has after crashes and
-restarts."""
+"""Comparison of acknowledgements to candidates with the server's data after crashes."""
 
 import asyncio
 import contextlib
@@ -33,7 +32,7 @@ async def check_promises(server: Server, people: dict[str, Candidate]) -> None:
     listed = [await _check_candidate(server, key, one) for key, one in people.items()]
     deadline = time.monotonic() + REPAIR
     while len(_files(server, "interview")) != sum(listed):
-        assert time.monotonic() < deadline, "an interview that is in no list is still on the disk"
+        assert time.monotonic() < deadline, "an unlisted interview is still on the disk"
         await asyncio.sleep(0.2)
     # A list confirms a deletion after the file is gone, which no request can observe.
     while any(_has_unconfirmed(path) for path in _files(server, "user-interviews")):
@@ -84,9 +83,9 @@ def _check_interview(
         assert answers == []
     else:
         assert answers == promised.answers
-        assert tuple(messages) == promised.seen, "the client saw other messages"
+        assert tuple(messages) == promised.seen, "the client showed different messages"
     assert [one.position for one in messages] == list(range(len(messages)))
-    assert _is_listed(interview, messages), "the list is behind"
+    assert _is_listed(interview, messages), "the list is out of date"
     kinds = [one.kind for one in messages if one.kind is not MessageKind.HINT]
     dialogue = [MessageKind.QUESTION, MessageKind.ANSWER] * len(answers)
     if interview.status is Status.COMPLETED:

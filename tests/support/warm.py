@@ -1,4 +1,4 @@
-"""Servers that start without importing anything: each is forked from a preloaded process.
+"""Servers that start without imports: each is forked from a preloaded process.
 
 After the fork the process runs `prep-server serve` with its own log, port and data, and it is
 killed like any other process. A restart takes a tenth of a second, so a test can afford hundreds.

@@ -44,7 +44,7 @@ class Answer(Struct):
 
 
 class Candidate:
-    """One candidate in one interview, with everything that was acknowledged."""
+    """One candidate in one interview, with all acknowledgements."""
 
     def __init__(self, name: str, random: Random) -> None:
         self.name = name
@@ -58,7 +58,7 @@ class Candidate:
         self._client: Client | None = None
 
     def freeze(self) -> None:
-        """Record what was received before the power cut; later messages do not count."""
+        """Record the messages received before the power cut; later ones do not count."""
         client, self._client = self._client, None
         if client is None:
             return
@@ -74,7 +74,7 @@ class Candidate:
                     self.shown[message.id] = message
 
     def disconnect(self) -> None:
-        """Drop the client; what it received after the cut never left the server."""
+        """Drop the client: messages after the cut never left the server."""
         self._client = None
 
     # --- Interviewing -------------------------------------------------------------------------

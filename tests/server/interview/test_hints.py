@@ -56,7 +56,7 @@ def test_a_hint_is_due_after_the_delay(fixture: HintFixture) -> None:
 
 
 def test_activity_restarts_the_timer(fixture: HintFixture) -> None:
-    """Typing postpones the hint, but not with each keystroke."""
+    """Typing postpones the hint, but not at every keystroke."""
     fixture.add_message(MessageKind.QUESTION)
     fixture.hints.schedule()
     due = fixture.hints.due
@@ -84,7 +84,7 @@ def test_no_hint_is_scheduled_without_a_question_that_lacks_one(
 
 
 def test_a_requested_hint_cancels_the_timer(fixture: HintFixture) -> None:
-    """A question that has a hint gets no automatic one, although its time is stored."""
+    """A question with a hint gets no automatic one, although the time is stored."""
     fixture.add_message(MessageKind.QUESTION)
     fixture.hints.schedule()
     fixture.add_message(MessageKind.HINT)
@@ -136,7 +136,7 @@ async def test_an_active_candidate_gets_no_hint(tmp_path: Path, sign: wire.Clien
 
 @asynchronous
 async def test_the_timer_survives_a_restart(tmp_path: Path) -> None:
-    """The hint comes at the time set before the restart, without a connected client."""
+    """The hint is given at the time set before the restart, without a connected client."""
     async with Rooms(tmp_path) as rooms:
         view = await rooms.create()
         client = await rooms.join(view.id)

@@ -206,7 +206,7 @@ async def test_invalid_input_gets_an_error_and_the_room_continues(
 
 @asynchronous
 async def test_an_active_turn_is_finished_after_a_restart(tmp_path: Path) -> None:
-    """The server stops in the middle of a reply; the question is complete after the restart."""
+    """A reply that a shutdown interrupts is completed after the restart."""
     clock = ManualClock()
     async with Rooms(tmp_path, clock=clock, delay=1.0) as rooms:
         view = await rooms.create()
@@ -253,7 +253,7 @@ async def test_a_stopped_turn_can_be_retried(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_a_failed_turn_reports_its_error_and_can_be_retried(tmp_path: Path) -> None:
-    """The error is broadcast, and it is in the snapshots of later clients."""
+    """The error is broadcast and included in later snapshots."""
     clock = ManualClock()
     broken = InferenceError("No memory.", code=ErrorCode.INFERENCE, retryable=False)
     model = CuedLanguageModel(
@@ -350,7 +350,7 @@ async def test_a_slow_client_that_reconnects_gets_one_snapshot(
 
 @asynchronous
 async def test_a_rate_limited_turn_fails_and_keeps_the_answer(tmp_path: Path) -> None:
-    """Over the limit the turn fails with the time of the reset; the answer is stored."""
+    """Above the limit the turn fails with the time of the reset, and the answer is stored."""
     async with Rooms(tmp_path, rate_limit=2) as rooms:
         client = await open_room(rooms)
         await client.send(answer("One answer."))

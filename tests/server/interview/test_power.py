@@ -1,4 +1,4 @@
-"""Power cuts during interviews: everything acknowledged survives."""
+"""Power cuts during interviews: acknowledged messages survive."""
 
 from pathlib import Path
 

@@ -47,7 +47,7 @@ def test_messages_are_numbered_in_order(transcript: Transcript) -> None:
 
 
 def test_a_message_with_a_known_id_replaces_the_text_in_place(transcript: Transcript) -> None:
-    """A turn that is repeated after a crash stores its message once."""
+    """Adding a message under a known id replaces its text and keeps its position."""
     add_messages(transcript, QUESTION, ANSWER)
     again = transcript.add("m0", QUESTION, "final?", Source.BANK, at=9.0)
     assert (again.position, again.text, again.source, again.created_at) == (
@@ -60,7 +60,7 @@ def test_a_message_with_a_known_id_replaces_the_text_in_place(transcript: Transc
 
 
 def test_an_answer_can_be_edited(transcript: Transcript) -> None:
-    """The text changes and is marked as edited; everything else stays."""
+    """An edit changes the text, marks the message as edited, and changes nothing else."""
     add_messages(transcript, QUESTION, ANSWER)
     edited = transcript.edit("m1", "what I meant")
     assert (edited.text, edited.edited, edited.position) == ("what I meant", True, 1)
@@ -111,7 +111,7 @@ def test_the_open_question_has_no_answer_yet(
 def test_the_hint_belongs_to_the_open_question(
     transcript: Transcript, kinds: tuple[MessageKind, ...], hint: str | None
 ) -> None:
-    """The latest hint for it is returned, and the next question has none."""
+    """The latest hint for the open question is returned, and the next question has none."""
     add_messages(transcript, *kinds)
     found = transcript.hint()
     assert (found and found.id) == hint

@@ -23,7 +23,7 @@ from tests.support.rooms import USER, Client, Rooms
 
 @asynchronous
 async def test_created_interviews_are_listed_newest_first(tmp_path: Path) -> None:
-    """The list shows the specification, and a title made of the role and the company."""
+    """Each entry has the specification and a title made of the role and the company."""
     async with Rooms(tmp_path) as rooms:
         first = await rooms.create(role="SRE", company="Initech", questions=3)
         await rooms.clock.advance(1)
@@ -37,7 +37,7 @@ async def test_created_interviews_are_listed_newest_first(tmp_path: Path) -> Non
 
 @asynchronous
 async def test_a_repeated_request_creates_one_interview(tmp_path: Path) -> None:
-    """A client that missed the response repeats its request with the same id."""
+    """A request that is repeated under its id returns the first interview."""
     async with Rooms(tmp_path) as rooms:
         one = await rooms.create(id="mine", role="SRE")
         two = await rooms.create(id="mine", role="SRE")
@@ -61,8 +61,8 @@ def counted(patch: pytest.MonkeyPatch, kind: type[DurableObject], method: str) -
 async def test_a_creation_begins_its_interview_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The interview is begun once and ready for a client that joins at once; the list's room hears
-    of the creation once, and the repeated view is not an update."""
+    """The interview is begun once and is ready when a client joins, and the list's room receives the
+    new interview once."""
     begun = counted(monkeypatch, InterviewObject, "begin")
     async with Rooms(tmp_path) as rooms:
         watcher = await rooms.join(USER, party="user-interviews")
@@ -83,8 +83,7 @@ async def test_a_creation_begins_its_interview_once(
 async def test_a_new_title_updates_the_list_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The interview alone updates its list, which shows the title by the time that the caller has
-    its reply."""
+    """The list shows the title when the caller receives the reply, after a single update."""
     async with Rooms(tmp_path) as rooms:
         view = await rooms.create()
         client = await rooms.join(view.id)
@@ -158,8 +157,8 @@ async def test_deleting_an_interview_removes_its_file(tmp_path: Path) -> None:
 async def test_a_client_that_connects_during_a_deletion_creates_no_file(
     tmp_path: Path,
 ) -> None:
-    """The interview existed at the handshake and is gone when the client joins: the connection is
-    closed with 1011, and the list no longer finds the interview."""
+    """A connection to an interview that is deleted after the handshake is closed with 1011, and the
+    list no longer finds the interview."""
     async with Rooms(tmp_path) as rooms:
         view = await rooms.create()
         await rooms.registry.wait_for_handlers()
@@ -218,7 +217,7 @@ async def test_an_invalid_message_gets_an_error_and_the_connection_stays(
 
 
 class FakeInterview(DurableObject):
-    """Records the calls that an interview gets, and fails them while `failing` is set."""
+    """Records the calls of an interview, which fail while `failing` is set."""
 
     calls: list[tuple[str, Any]]
     failing = True
@@ -239,7 +238,7 @@ class FakeInterview(DurableObject):
 
 
 def registry_of(root: Path, clock: ManualClock) -> Registry:
-    """A registry with the real list and fake interviews."""
+    """Return a registry with the real list and fake interviews."""
     kinds = (
         Kind("interview", FakeInterview, ()),
         Kind(
@@ -293,8 +292,8 @@ async def test_unconfirmed_creations_and_deletions_are_repeated(tmp_path: Path) 
 
 @asynchronous
 async def test_a_repeated_request_begins_an_unconfirmed_interview_at_once(tmp_path: Path) -> None:
-    """A client that repeats its request does not wait for the alarm; once the interview has
-    confirmed, a repeated request begins nothing."""
+    """A repeated request begins the interview without waiting for the alarm; once the interview has
+    confirmed, further requests have no effect."""
     FakeInterview.calls, FakeInterview.failing = [], True
     clock = ManualClock()
     registry = registry_of(tmp_path, clock)

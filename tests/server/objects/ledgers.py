@@ -1,8 +1,8 @@
-"""Ledgers, their clerks, and histories of power cuts: every acknowledged order must be in the book.
+"""Ledgers and clerks under power cuts: every acknowledged order must be in the ledger's book.
 
-A clerk sends orders to one ledger and notes which ones were acknowledged before a power cut. After
-the restart it sends the others again, as a client does. A ledger's book can be recomputed from the
-orders alone, so any order that is lost, duplicated, reordered or partly applied shows.
+A clerk sends orders to one ledger and records which orders were acknowledged before a power cut.
+After the restart it resends the others, as a client does. A ledger's book can be recomputed from
+the orders alone, so that lost, duplicated, reordered and partly applied orders are found.
 """
 
 import asyncio
@@ -58,7 +58,7 @@ class Passed(Struct, frozen=True):
 
 
 Book = tuple[list[tuple[str, str]], float | None]
-"""The id and text of every entry, and when the alarm is due."""
+"""Id and text of every entry, and the time of the alarm."""
 
 
 class LedgerStub(ObjectStub):
@@ -74,7 +74,7 @@ class LedgerStub(ObjectStub):
 class Ledger(DurableObject):
     """A book of entries.
 
-    No constraint of the table prevents duplicates, so that an order that was applied twice shows.
+    The table has no constraint against duplicates, so that orders applied twice are found.
     """
 
     migrations = (
@@ -147,12 +147,12 @@ class Clerk:
         self._faulty = faulty
 
     def keep_acknowledged(self) -> None:
-        """Note what was acknowledged before the power cut; later messages do not count."""
+        """Record the orders acknowledged before the power cut; later messages do not count."""
         self.acknowledged.update(tuple(self.received))
         self.received = []
 
     async def send_orders(self, registry: Registry, disk: Disk) -> None:
-        """Send unacknowledged orders again, then new ones, mostly without waiting for each."""
+        """Resend unacknowledged orders, then send new ones, mostly without waiting for replies."""
         connection = Connection(f"clerk-{self.ledger}")
         instance = registry.connect("ledger", self.ledger, connection)
         reader = asyncio.create_task(self._read(FakeSocket(connection), disk))
@@ -204,7 +204,7 @@ class Clerk:
         found = [f"{id}: acknowledged, and lost" for id in known - set(ids)]
         found += [f"{id}: there more than once" for id in sorted(set(ids)) if ids.count(id) > 1]
         own = [id for id in ids if ":" not in id]
-        # After a failure an order is sent again, behind later ones.
+        # After a failure an order is resent, behind later ones.
         if not self._faulty and own != [order.id for order in self.sent[: len(own)]]:
             found.append("the orders differ from those sent, or are out of order")
         return found or self._find_misapplied(book, due)
@@ -293,7 +293,7 @@ class History:
 
     async def _check_after_boot(self, registry: Registry) -> list[str]:
         if self._random.random() < 0.3:
-            # No ledger has been opened yet: only the index can make an alarm fire.
+            # No ledger is open yet, so that only the index can cause an alarm to fire.
             await self.clock.advance(ALARM_WITHIN)
             await registry.wait_for_handlers()
             for name in LEDGERS:
@@ -319,7 +319,7 @@ class History:
                 *(clerk.send_orders(registry, self.disk) for clerk in self._clerks.values())
             )
             if self._failing:
-                # The disk works again, and so must the ledgers, at once.
+                # Once the disk works again, the ledgers must work immediately.
                 self._failing = False
                 await registry.wait_for_handlers()
                 if found := await self._compare(registry):

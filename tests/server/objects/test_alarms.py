@@ -22,7 +22,7 @@ START = ManualClock().now()
 
 
 class Bell(DurableObject):
-    """Records when its alarm fires; the next `failures` times it raises instead."""
+    """Records when its alarm fires; the first `failures` times the handler raises."""
 
     fired: list[tuple[float, int]]
     """Seconds since the start and retry count of each alarm, of all bells."""
@@ -52,7 +52,7 @@ class Bell(DurableObject):
 
     def on_alarm(self, retry_count: int) -> None:
         Bell.fired.append((self.context.clock.now() - START, retry_count))
-        assert self.context.get_alarm() is None, "the alarm is deleted before its handler runs"
+        assert self.context.get_alarm() is None, "the alarm must be deleted before its handler runs"
         if Bell.failures:
             Bell.failures -= 1
             raise Bell.error

@@ -77,8 +77,8 @@ def test_more_than_ten_tags_are_rejected() -> None:
 
 
 def test_the_state_is_plain_data_of_at_most_16_kib() -> None:
-    """The state is encoded when it is set, so later changes to the value have no effect, and it is
-    limited in size."""
+    """The state is encoded when it is set, so that later changes to the value have no effect, and
+    its size is limited."""
     connection = Connection("c")
     assert connection.state is None
     value = {"user": "u", "list": [1, 2]}
@@ -98,8 +98,7 @@ def test_the_state_is_plain_data_of_at_most_16_kib() -> None:
 )
 @asynchronous
 async def test_a_slow_client_is_closed_with_4008(message: bytes) -> None:
-    """The outbox is limited in bytes and in messages; at the limit it is cleared and the connection
-    closed."""
+    """At its limit, in bytes or in messages, the outbox is cleared and the connection is closed."""
     connection = Connection("c")
     sink = FakeSocket(connection, capacity=1)
     connection.push(b"fills the socket")
@@ -140,7 +139,7 @@ async def test_a_message_above_the_limit_reaches_a_client_that_keeps_up() -> Non
 
 @asynchronous
 async def test_messages_stay_in_order_around_a_full_socket() -> None:
-    """Queued messages leave before later ones, however often the socket fills up."""
+    """Queued messages are sent before later ones, however often the socket is full."""
     connection = Connection("c")
     connection.push(b"0")
     sink = FakeSocket(connection, capacity=2)
@@ -172,7 +171,7 @@ async def test_a_slow_client_does_not_hold_up_the_others(tmp_path: Path) -> None
 
 @asynchronous
 async def test_a_close_follows_queued_messages_and_only_the_first_counts() -> None:
-    """Closing loses no queued message, and messages pushed after it are dropped."""
+    """Queued messages are sent before the close, and messages pushed after it are dropped."""
     connection = Connection("c")
     connection.push(b"one")
     connection.close(1000, "done")

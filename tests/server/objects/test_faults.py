@@ -77,7 +77,7 @@ def _reset_fired() -> None:
 
 
 def assert_storage_error(error: pytest.ExceptionInfo[PrepServerError]) -> None:
-    """Assert that a caller got the error for a failed disk."""
+    """Assert that a caller received the error of a failed disk."""
     assert isinstance(error.value, StorageError)
     assert (error.value.code, error.value.status, error.value.retryable) == (
         ErrorCode.STORAGE,
@@ -91,8 +91,8 @@ def assert_storage_error(error: pytest.ExceptionInfo[PrepServerError]) -> None:
 async def test_a_failed_commit_sends_nothing_and_stores_nothing(
     tmp_path: Path, faults: Faults, operation: Operation, file: str, fault: Fault
 ) -> None:
-    """Sender and room get only the typed error, at each attempt; once the disk works, so does the
-    object, without the failed writes."""
+    """Sender and room receive only the typed error at each attempt; once the disk works, the object
+    continues without the failed writes."""
     async with start_registry(tmp_path, Note, vfs=faults.name) as registry:
         sender = join(registry, Note, "a", Connection("sender"))
         other = join(registry, Note, "a", Connection("other"))
@@ -123,8 +123,8 @@ async def test_a_failed_commit_sends_nothing_and_stores_nothing(
 async def test_a_failed_write_in_a_handler_rolls_back_everything(
     tmp_path: Path, faults: Faults, fault: Fault
 ) -> None:
-    """A large transaction is written in part before its commit; if such a write fails, nothing of
-    it is kept, nor of the events that share the transaction."""
+    """If a write before the commit of a large transaction fails, all events of the transaction are
+    rolled back."""
     async with start_registry(tmp_path, Note, vfs=faults.name) as registry:
         client = join(registry, Note, "a", Connection("c"))
         await client.send("kept")
@@ -147,8 +147,8 @@ async def test_a_failed_write_in_a_handler_rolls_back_everything(
 async def test_a_room_that_cannot_be_opened_raises_a_typed_error(
     tmp_path: Path, faults: Faults, operation: Operation
 ) -> None:
-    """A client that connects gets the error and a close code that asks it to reconnect; other rooms
-    are unaffected."""
+    """A connecting client receives the error and a close code that asks it to reconnect; other
+    rooms are unaffected."""
     async with start_registry(tmp_path, Note, vfs=faults.name) as registry:
         await registry.call(call_to(Note, "a", Note.add, "kept"))
         await registry.call(call_to(Note, "b", Note.add, "kept"))
@@ -176,7 +176,7 @@ async def test_a_room_that_cannot_be_opened_raises_a_typed_error(
 
 @asynchronous
 async def test_a_failed_read_raises_a_typed_error(tmp_path: Path, faults: Faults) -> None:
-    """A handler never sees partial data; once the disk works, the read succeeds."""
+    """A failed read raises `storage` instead of returning partial data, and later succeeds."""
     async with start_registry(tmp_path, Note, vfs=faults.name) as registry:
         await registry.call(call_to(Note, "a", Note.add, "x" * BIG))
     async with start_registry(tmp_path, Note, vfs=faults.name) as registry:
@@ -196,7 +196,7 @@ async def test_a_failed_read_raises_a_typed_error(tmp_path: Path, faults: Faults
 async def test_a_failed_migration_changes_nothing(
     tmp_path: Path, faults: Faults, operation: Operation, file: str, fault: Fault
 ) -> None:
-    """The schema and its data stay as they were until the migration succeeds."""
+    """The schema and its data are unchanged until the migration succeeds."""
 
     class Note2(Note):
         migrations = (
@@ -245,7 +245,7 @@ async def test_a_registry_without_an_index_does_not_start(
 async def test_an_alarm_in_an_unreadable_file_fires_later(
     tmp_path: Path, faults: Faults, repaired: str
 ) -> None:
-    """An index that was rebuilt without the file does not count as complete."""
+    """An index rebuilt without the unreadable file is not marked as complete."""
     clock = ManualClock()
     async with start_registry(tmp_path, Note, clock=clock, vfs=faults.name) as registry:
         for name in ("a", "b"):

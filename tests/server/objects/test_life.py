@@ -174,8 +174,7 @@ async def test_an_idle_object_is_released_and_woken_again(tmp_path: Path) -> Non
 
 @asynchronous
 async def test_an_object_that_stored_nothing_leaves_no_file(tmp_path: Path) -> None:
-    """Calls of an object that never stored anything leave no file; once it stores something, the
-    file stays."""
+    """An object has a file only after it has stored something."""
     clock = ManualClock()
     async with start_registry(tmp_path, Diary, clock=clock) as registry:
         assert await registry.call(call_to(Diary, "a", Diary.stored)) == []
@@ -225,8 +224,7 @@ async def test_an_event_during_the_release_reaches_the_same_instance(
 
 @asynchronous
 async def test_an_idle_object_hibernates_with_open_connections(tmp_path: Path) -> None:
-    """The instance and the database are released; connections and their state stay, and the next
-    event finds the room unchanged."""
+    """Hibernation releases the instance and the database, and keeps connections and their state."""
     clock = ManualClock()
     async with start_registry(tmp_path, Diary, clock=clock) as registry:
         client = join(registry, Diary, "a", Connection("c", tags=("phone",)))
@@ -263,7 +261,7 @@ async def test_an_object_with_running_work_does_not_hibernate(tmp_path: Path) ->
 
 @asynchronous
 async def test_on_hibernate_may_write(tmp_path: Path) -> None:
-    """`on_hibernate` runs in a transaction; if it raises, the object hibernates all the same."""
+    """`on_hibernate` runs in a transaction; if it raises, the object hibernates nevertheless."""
 
     class Tidy(Diary):
         def on_hibernate(self) -> None:
@@ -283,7 +281,7 @@ async def test_on_hibernate_may_write(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_a_client_that_leaves_before_it_is_admitted_never_joins(tmp_path: Path) -> None:
-    """A socket that opens and closes at once leaves nothing that keeps the object alive."""
+    """A socket that closes immediately does not keep the object alive."""
     async with start_registry(tmp_path, Diary) as registry:
         client = join(registry, Diary, "a", Connection("c"))
         await client.leave()
@@ -308,8 +306,8 @@ async def test_a_reconnect_replaces_the_old_connection(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_a_destroyed_object_leaves_no_file_and_closes_its_connections(tmp_path: Path) -> None:
-    """The file is removed before calls to other objects are sent; a later event starts a new, empty
-    object."""
+    """The file is removed before calls to other objects are sent, and a later event creates a new,
+    empty object."""
     async with start_registry(tmp_path, Diary) as registry:
         client = join(registry, Diary, "a", Connection("c"))
         await registry.call(call_to(Diary, "a", Diary.write, "secret"))
@@ -339,7 +337,7 @@ async def test_a_destroyed_object_leaves_no_file_and_closes_its_connections(tmp_
 async def test_an_event_behind_the_removal_fails_with_not_found(
     tmp_path: Path,
 ) -> None:
-    """An event queued behind the removal fails as deleted instead of reading a removed file."""
+    """An event queued behind the removal raises `deleted` instead of reading a removed file."""
     async with start_registry(tmp_path, Diary) as registry:
         await registry.call(call_to(Diary, "a", Diary.write, "one"))
         destroying = registry.instance("Diary", "a").call("destroy", ())
@@ -365,13 +363,13 @@ async def test_stopping_closes_every_connection_with_1012(tmp_path: Path) -> Non
         with pytest.raises(PrepServerError) as caught:
             await instance.call("stored", ())
         assert caught.value.code == ErrorCode.STOPPING
-        await client.leave()  # as the socket does after it closed: this must not wake the object
+        await client.leave()  # as the closed socket does; the object must not wake
         assert Diary.built == 1
 
 
 @asynchronous
 async def test_stopping_waits_for_commits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A handler whose commit is under way when the server stops is not lost."""
+    """A commit that is in progress when the server stops is completed."""
     async with start_registry(tmp_path, Diary) as registry:
         await registry.call(call_to(Diary, "a", Diary.stored))
         gate = CommitGate(monkeypatch, "a")

@@ -74,8 +74,7 @@ def contenders(folder: Path, number: int = 2) -> Iterator[list[Contender]]:
 def test_one_of_two_processes_owns_the_directory(
     tmp_path: Path,
 ) -> None:
-    """In 500 races one process wins and can work; the other's error names the pid of the winner,
-    not that of an earlier owner."""
+    """In each of 500 races one process owns the directory, and the other's error names its pid."""
     rng = random.Random(3)
     owners = []
     with contenders(tmp_path) as processes:
@@ -97,8 +96,8 @@ def test_one_of_two_processes_owns_the_directory(
 
 
 def test_ownership_passes_from_one_process_to_the_next(tmp_path: Path) -> None:
-    """A process that starts while the owner stops either is rejected or owns the folder alone, and
-    no count is lost."""
+    """A process that starts while the owner stops is either rejected or the only owner, and no
+    count is lost."""
     counted = 0
     with contenders(tmp_path) as processes:
         owner, other = processes
@@ -168,8 +167,8 @@ async def test_concurrent_calls_build_one_instance(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_a_call_during_the_release_loses_no_count(tmp_path: Path) -> None:
-    """However release and call interleave, the new instance sees everything that the old one
-    stored."""
+    """At any interleaving of release and call, the new instance reads the stored counts of the old
+    one."""
     clock = ManualClock()
     rng = random.Random(5)
     counted = 0

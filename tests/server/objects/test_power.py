@@ -1,4 +1,4 @@
-"""Power cuts at random moments: everything acknowledged is there afterwards, once and in order."""
+"""Power cuts at random moments: acknowledged writes survive, once and in order."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,12 +19,12 @@ from tests.support.power import Disk
 
 
 def on_an_ignoring_disk(folder: Path, random: Random) -> History:
-    """A history on a disk that ignores syncs."""
+    """Return a history on a disk that ignores syncs."""
     return History(folder, random, ignore_sync=True)
 
 
 def on_a_failing_disk(folder: Path, random: Random) -> History:
-    """A history on a disk that fails now and then."""
+    """Return a history on a disk with periods of failure."""
     return History(folder, random, faulty=True)
 
 
@@ -78,8 +78,8 @@ async def test_without_syncs_acknowledged_orders_are_lost(tmp_path: Path) -> Non
 
 @asynchronous
 async def test_power_cuts_and_disk_failures_lose_nothing_acknowledged(tmp_path: Path) -> None:
-    """Between the cuts the disk is full or broken: failed orders leave nothing behind, and every
-    ledger works as soon as its disk does."""
+    """Orders that fail on a full or broken disk leave no trace, and ledgers work again as soon as
+    the disk does."""
     outcome = await run_power_cuts(on_a_failing_disk, tmp_path, 2, 60)
     assert not outcome.violations, outcome
     assert outcome.acknowledged > 400
@@ -131,8 +131,7 @@ def index_in_use(disk: Disk) -> AlarmIndex:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_an_index_that_lost_something_is_not_trusted(tmp_path: Path, seed: int) -> None:
-    """Writes to the index do not wait for the disk: what remains after a power cut never counts as
-    complete."""
+    """An index with lost writes never counts as complete after a power cut."""
     disk = Disk(tmp_path / "disk", Random(seed))
     index = index_in_use(disk)
     disk.cut()
@@ -146,7 +145,7 @@ def test_an_index_that_lost_something_is_not_trusted(tmp_path: Path, seed: int) 
 def test_an_index_is_trusted_once_its_close_is_durable(
     tmp_path: Path,
 ) -> None:
-    """Wherever the power is cut during the close, the index is complete or is rebuilt."""
+    """After a power cut at any moment of the close, the index is complete or rebuilt."""
     trusted = []
     for operations in range(1, 60):
         disk = Disk(tmp_path / f"disk-{operations}", Random(operations))

@@ -65,7 +65,7 @@ def test_a_newer_schema_is_rejected(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"not a database at all, but some other file " * 100])
 def test_a_file_that_is_not_a_database_raises_a_typed_error(tmp_path: Path, content: bytes) -> None:
-    """The error names the file; its content is left alone."""
+    """The error names the file, and the content is unchanged."""
     path = tmp_path / "a.sqlite"
     path.write_bytes(content)
     with pytest.raises(StorageError, match=r"a\.sqlite"):
@@ -106,7 +106,7 @@ def test_only_a_transaction_that_changed_something_has_writes(tmp_path: Path) ->
 
 
 def test_a_commit_waits_for_the_disk(tmp_path: Path) -> None:
-    """SQLite syncs the journal at each commit: WAL mode with synchronous=FULL."""
+    """Databases are in WAL mode with synchronous=FULL, which syncs the journal at each commit."""
     storage = Storage(tmp_path / "a.sqlite", "a", ())
     assert storage.row("PRAGMA synchronous") == (2,)
     assert storage.row("PRAGMA journal_mode") == ("wal",)
@@ -114,7 +114,7 @@ def test_a_commit_waits_for_the_disk(tmp_path: Path) -> None:
 
 
 def test_a_database_without_writes_leaves_no_file(tmp_path: Path) -> None:
-    """Reads and rolled-back writes do not count: closing removes the file."""
+    """After reads and rolled-back writes, closing removes the file."""
     path = tmp_path / "a.sqlite"
     storage = Storage(path, "a", (FIRST,))
     assert storage.sql("SELECT * FROM things") == []
@@ -126,7 +126,7 @@ def test_a_database_without_writes_leaves_no_file(tmp_path: Path) -> None:
 
 
 def test_a_database_with_writes_stays(tmp_path: Path) -> None:
-    """Closing keeps the file, also after it was opened again only to be read."""
+    """Closing keeps the file of a database with writes, also after a session of reads."""
     path = tmp_path / "a.sqlite"
     storage = Storage(path, "a", (FIRST,))
     storage.put("key", 1)

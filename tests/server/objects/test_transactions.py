@@ -65,7 +65,7 @@ async def test_a_failed_handler_is_rolled_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize("error", [RuntimeError("oh"), BadRequest("no")], ids=["bug", "refusal"])
 @asynchronous
 async def test_a_failed_handler_has_no_effects(tmp_path: Path, error: Exception) -> None:
-    """No send, tell, work, alarm or removal of a failed handler takes place."""
+    """Messages, calls, background work, alarms and removals of a failed handler are discarded."""
     async with start_registry(tmp_path, Ledger) as registry:
         client = join(registry, Ledger, "a", Connection("c"))
         with pytest.raises(PrepServerError):
@@ -79,7 +79,7 @@ async def test_a_failed_handler_has_no_effects(tmp_path: Path, error: Exception)
 
 @asynchronous
 async def test_an_unexpected_error_is_reported_without_its_text(tmp_path: Path) -> None:
-    """The caller gets a typed error without the stack trace or the text of the exception."""
+    """The caller receives a typed error without the stack trace or the text of the exception."""
     async with start_registry(tmp_path, Ledger) as registry:
         with pytest.raises(PrepServerError) as caught:
             await registry.call(
@@ -305,7 +305,7 @@ async def test_a_failed_handler_in_a_shared_transaction_is_rolled_back_alone(
 async def test_a_failed_commit_fails_every_handler_in_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each sender gets the typed error, the room is told, and nothing else is sent."""
+    """Each sender and the room receive the typed error, and nothing else is sent."""
     async with start_registry(tmp_path, Ledger) as registry:
         client = join(registry, Ledger, "a", Connection("c"))
         await registry.call(call_to(Ledger, "a", Ledger.add, 1))
@@ -335,8 +335,8 @@ async def test_a_failed_commit_fails_every_handler_in_it(
 
 @asynchronous
 async def test_a_rollback_by_sqlite_is_not_reported_as_success(tmp_path: Path) -> None:
-    """A full disk makes SQLite roll back the whole transaction; a handler that ignores the error,
-    and those before it, must not be reported as stored."""
+    """If SQLite rolls back the transaction, as on a full disk, all of its handlers fail, even a
+    handler that ignores the error."""
 
     class Careless(Ledger):
         def ignore_rollback(self) -> str:
@@ -352,7 +352,7 @@ async def test_a_rollback_by_sqlite_is_not_reported_as_success(tmp_path: Path) -
     async with start_registry(tmp_path, Careless) as registry:
         await registry.call(call_to(Careless, "a", Careless.add, 5))
         instance = registry.instance("Careless", "a")
-        held = instance.call("add", (1,))  # its commit is under way when the next two are queued
+        held = instance.call("add", (1,))  # its commit is in progress when the next two are queued
         before, ignored = instance.call("add", (10,)), instance.call("ignore_rollback", ())
         results = await asyncio.gather(held, before, ignored, return_exceptions=True)
         assert [type(r) for r in results] == [int, StorageError, StorageError]

@@ -56,7 +56,7 @@ def test_known_names_are_phrases_wherever_they_occur() -> None:
     assert "go" not in key_phrases("it was good", ["go"])
 
 
-def test_a_phrase_within_another_is_left_out() -> None:
+def test_a_phrase_within_another_is_omitted() -> None:
     """Only the longer of two overlapping phrases is returned."""
     phrases = key_phrases("the cluster and the staging cluster")
     assert phrases == ["the staging cluster"]

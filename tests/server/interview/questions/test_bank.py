@@ -138,7 +138,7 @@ def build_bank(*entries: dict[str, Any]) -> Bank:
 
 
 def test_a_valid_question_is_parsed() -> None:
-    """The entry that the next tests break is valid itself."""
+    """The unchanged entry of the tests below is valid."""
     assert [q.text for q in build_bank(GOOD).questions] == [GOOD["text"]]
 
 

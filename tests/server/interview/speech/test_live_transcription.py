@@ -91,7 +91,7 @@ async def test_live_transcription_is_charged_once(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_a_lost_engine_gets_the_recording_again(tmp_path: Path) -> None:
-    """The new engine gets the recording from the database, from its start; nothing is missing."""
+    """The new engine receives the stored recording from its start, and the answer is complete."""
     clock = ManualClock()
     speech = DyingSpeechModel(clock, deaths=1)
     async with Rooms(tmp_path, clock=clock, speech=speech) as rooms:
@@ -152,7 +152,7 @@ async def test_an_abandoned_recording_releases_the_transcriber(tmp_path: Path) -
 
 @asynchronous
 async def test_captions_continue_after_a_restart(tmp_path: Path) -> None:
-    """The new engine gets the stored part of the recording first."""
+    """The new engine first receives the stored part of the recording."""
     clock = ManualClock()
     async with Rooms(tmp_path, clock=clock) as rooms:
         client = await open_room(rooms)

@@ -115,7 +115,7 @@ def test_a_recording_that_grows_too_long_is_deleted(recordings: RecordingStore) 
 
 
 def test_the_longest_recording_is_accepted(recordings: RecordingStore) -> None:
-    """Exactly the maximum of ten seconds is stored."""
+    """A recording of exactly ten seconds, the maximum, is stored."""
     recordings.open("r")
     for number in range(250):
         recordings.add_frame("r", number, frame(number))
@@ -231,8 +231,8 @@ def test_a_truncated_wav_file_gives_whole_samples() -> None:
         pytest.param(wav(SPEECH, width=1), ErrorCode.NOT_AUDIO, id="8 bits"),
     ],
 )
-def test_data_that_is_no_recording_is_rejected(data: bytes, code: str) -> None:
-    """Each kind of data gives its error code, never an exception of a library."""
+def test_data_other_than_a_recording_is_rejected(data: bytes, code: str) -> None:
+    """Each kind of invalid data raises its error code, and no exception of a library."""
     with pytest.raises(BadRequest) as caught:
         decode_recording(data)
     assert code_of(caught) == code

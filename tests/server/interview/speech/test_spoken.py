@@ -75,8 +75,8 @@ async def test_a_recording_resumes_on_another_connection(tmp_path: Path) -> None
 async def test_ending_waits_for_the_transcription(
     tmp_path: Path, pcm: bytes, expected: list[str]
 ) -> None:
-    """The client ends the interview during a transcription and the server restarts: the answer is
-    stored, and the closing follows it."""
+    """After the end of the interview during a transcription and a restart, the answer is stored and
+    the closing follows."""
     clock = ManualClock()
     async with Rooms(tmp_path, clock=clock) as rooms:
         client = await open_room(rooms, questions=9)
@@ -96,8 +96,8 @@ async def test_ending_waits_for_the_transcription(
 
 
 @asynchronous
-async def test_silence_is_no_answer(tmp_path: Path) -> None:
-    """A silent recording gives an error, and the question stays open."""
+async def test_silence_is_not_an_answer(tmp_path: Path) -> None:
+    """A silent recording raises an error, and the question stays open."""
     async with Rooms(tmp_path) as rooms:
         client = await open_room(rooms)
         await client.send(SILENT)
@@ -122,7 +122,7 @@ async def test_a_recording_that_is_too_long_is_rejected_once(tmp_path: Path) -> 
 
 @asynchronous
 async def test_abandoned_recordings_are_replaced(tmp_path: Path) -> None:
-    """Four recordings may be open; one whose client has left makes room for the next."""
+    """A fifth recording is rejected until the client of an open recording leaves."""
     async with Rooms(tmp_path) as rooms:
         client = await open_room(rooms)
         speakers = [client, *[await rooms.join(client.room) for _ in range(4)]]
@@ -138,5 +138,5 @@ async def test_abandoned_recordings_are_replaced(tmp_path: Path) -> None:
         assert (await speakers[4].next(wire.AudioAck)).frame == -1
         truth = await request_snapshot(client)
     assert message_kinds(truth.messages) == ["question"], (
-        "a frame of a refused recording is no answer"
+        "a frame of a rejected recording is not an answer"
     )

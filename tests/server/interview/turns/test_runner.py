@@ -134,7 +134,7 @@ async def test_a_question_is_streamed_and_then_completed(tmp_path: Path) -> None
 
 @asynchronous
 async def test_a_question_ends_with_its_question_mark(tmp_path: Path) -> None:
-    """Text after the question mark, from a model without a grammar, ends the call unseen."""
+    """Text after the question mark ends the call and is not streamed."""
     reply = split_words(f"{QUESTION} I would love to hear more. Is that fine?")
     posted, model = await run_work(
         work(Step.QUESTION, "How are you today?"), [reply], tmp_path, pause=0.1
@@ -151,7 +151,7 @@ async def test_a_question_ends_with_its_question_mark(tmp_path: Path) -> None:
 async def test_words_within_eighty_milliseconds_share_a_piece(
     tmp_path: Path, pause: float, counts: set[int]
 ) -> None:
-    """Twelve slow words come one by one; fast words are grouped after the first."""
+    """Slow words are sent one by one; fast words are grouped after the first."""
     posted, _ = await run_work(work(Step.QUESTION), [split_words(QUESTION)], tmp_path, pause=pause)
     pieces = [event for event in posted if isinstance(event, TextProduced)]
     assert pieces[0].text == "How"
@@ -160,7 +160,7 @@ async def test_words_within_eighty_milliseconds_share_a_piece(
 
 @asynchronous
 async def test_a_reply_restarts_when_the_engine_dies(tmp_path: Path) -> None:
-    """The text streamed before the death is dropped, so that no text is doubled."""
+    """Text streamed before the death is dropped, so that no text is repeated."""
     replies: list[Reply] = [["How", " did", DIED], split_words(QUESTION)]
     posted, _ = await run_work(work(Step.QUESTION), replies, tmp_path)
     assert any(isinstance(event, ReplyRestarted) for event in posted)

@@ -54,7 +54,7 @@ def test_the_closing_leads_to_the_summary() -> None:
 
 @pytest.mark.parametrize("step", [Step.QUESTION, Step.HINT, Step.SUMMARY])
 def test_a_question_a_hint_and_the_summary_end_their_turn(step: Step) -> None:
-    """No step follows: the candidate answers, or the interview is over."""
+    """No step follows a question, a hint or the summary."""
     assert next_step(step, answered=0, questions=5) is None
 
 
