@@ -75,7 +75,7 @@ def test_an_explicit_python_comes_first(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("code", "wanted"), [(OLD, "3.9"), (WITHOUT_VENV, "python3-venv")])
 def test_an_unsuitable_python_is_explained(tmp_path: Path, code: str, wanted: str) -> None:
-    """The message says what is wrong with each Python found and what to install."""
+    """The message names the problem of each Python found and the package to install."""
     fake_command(tmp_path / "bin", "python3", code)
     done = find_python(tmp_path / "bin")
     assert done.returncode == 1

@@ -21,9 +21,9 @@ __all__ = ["Tally"]
 
 
 class Tally(DurableObject):
-    """Counts in memory, from a count that it read from its storage once.
+    """Counts in memory, starting from the stored count.
 
-    A second instance would be noticed, because each would miss what the other has counted.
+    A second instance would be detected, because each misses the other's counts.
     """
 
     def on_start(self) -> None:

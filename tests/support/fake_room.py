@@ -74,7 +74,7 @@ class Peer:
 
 
 class FakeRoom:
-    """The server, which listens on loopback while it is entered."""
+    """The server; `async with` starts and stops it on loopback."""
 
     def __init__(self) -> None:
         self.statuses: list[int] = []

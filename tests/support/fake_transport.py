@@ -15,7 +15,7 @@ __all__ = ["FakeTransport"]
 
 
 class FakeTransport(asyncio.Transport):
-    """Transport and client; the client reads what the server has written in `receive`."""
+    """The server's transport and a client, which reads the server's output in `receive`."""
 
     def __init__(self, sockets: Sockets, target: str = "/parties/a/b?token=t") -> None:
         super().__init__()

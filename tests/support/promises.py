@@ -23,13 +23,14 @@ _UNCONFIRMED = "SELECT * FROM interviews WHERE deleting OR spec IS NOT NULL"
 """Creations and deletions in a user's list that the interviews have not confirmed."""
 
 
-async def check_promises(server: Server, people: dict[str, Candidate]) -> None:
-    """Assert that the server has everything that was acknowledged to the candidates, given by
-    access key, once and in order, and nothing else.
+async def check_promises(server: Server, candidates: dict[str, Candidate]) -> None:
+    """Assert that the server has exactly the acknowledged messages, each once and in order.
 
-    Their own clients must have seen the same, and deleted interviews must be gone.
+    `candidates` are given by access key.
+
+    Their clients must show the same messages, and deleted interviews must have no file.
     """
-    listed = [await _check_candidate(server, key, one) for key, one in people.items()]
+    listed = [await _check_candidate(server, key, one) for key, one in candidates.items()]
     deadline = time.monotonic() + REPAIR
     while len(_files(server, "interview")) != sum(listed):
         assert time.monotonic() < deadline, "an unlisted interview is still on the disk"

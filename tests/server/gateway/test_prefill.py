@@ -128,7 +128,7 @@ async def test_a_newer_prompt_replaces_the_conversations_prefill(tmp_path: Path)
 
 @asynchronous
 async def test_of_simultaneous_prefills_only_the_last_is_run(tmp_path: Path) -> None:
-    """Of ten simultaneous prefills of a conversation only the last is run; no slot is leaked."""
+    """Only the last of ten simultaneous prefills of a conversation runs, and no slot is leaked."""
     harness = await PrefillHarness(tmp_path, parallel=3).start()
     prompts = [Prompt(conversation="i1", text=str(number)) for number in range(10)]
     call = Call(purpose="prefill", user="u", interview="i1", request="")

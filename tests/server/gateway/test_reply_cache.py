@@ -85,7 +85,7 @@ async def test_equal_requests_in_flight_share_one_computation() -> None:
 
 @asynchronous
 async def test_a_late_reader_receives_the_past_text_at_once() -> None:
-    """A late reader receives what was generated so far, then the rest as it is generated."""
+    """A late reader receives the text generated so far, then the rest as it is generated."""
     clock = ManualClock()
     harness = CacheHarness(clock)
     first = harness.start_reader()

@@ -61,8 +61,8 @@ def counted(patch: pytest.MonkeyPatch, kind: type[DurableObject], method: str) -
 async def test_a_creation_begins_its_interview_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The interview is begun once and is ready when a client joins, and the list's room receives the
-    new interview once."""
+    """The interview is begun once and ready when a client joins, and the list's room receives one
+    `interview.created`."""
     begun = counted(monkeypatch, InterviewObject, "begin")
     async with Rooms(tmp_path) as rooms:
         watcher = await rooms.join(USER, party="user-interviews")
