@@ -17,7 +17,7 @@ MAX_SIZE = 8 * 1024 * 1024
 """Maximum size of a message from the server in bytes: the snapshot of a long interview."""
 
 _RETRYABLE_STATUSES = frozenset({408, 425, 429})
-"""HTTP statuses below 500 after which a later handshake can succeed; so can one after any 5xx."""
+"""Retryable handshake statuses below 500; every status from 500 on is retryable too."""
 
 # At its debug level websockets logs the request line, which contains the token.
 _websockets_log = logging.getLogger(f"{__name__}.websockets")

@@ -67,7 +67,7 @@ TIMEOUT = httpx.Timeout(15.0, connect=4.0)
 """Timeouts of a request in seconds."""
 
 TOKEN_MARGIN = 60.0
-"""Seconds before its expiry at which a token is renewed, so that it outlasts the handshake."""
+"""Seconds before a token's expiry at which it is renewed, so that it outlasts the handshake."""
 
 ATTEMPTS = 4
 """Number of attempts at a repeatable request, within ten seconds."""

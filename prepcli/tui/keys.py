@@ -1,4 +1,4 @@
-"""The table of keys, from which bindings, footers, help and sentences are made.
+"""The table of keys: the source of bindings, footers, help and sentences.
 
 The keys are those that every terminal delivers: control with a letter, escape, enter and the
 function keys. Without the newer keyboard protocol a terminal sends the same byte for enter and

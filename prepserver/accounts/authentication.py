@@ -12,7 +12,7 @@ __all__ = ["Authenticator"]
 
 
 class Authenticator:
-    """Resolves credentials to user ids. All methods raise Unauthorized for a bad credential."""
+    """Resolver of credentials to user ids. All methods raise Unauthorized for a bad credential."""
 
     def __init__(self, users: Users, tokens: Tokens) -> None:
         self.users = users

@@ -43,7 +43,7 @@ def load_signing_key(path: Path) -> bytes:
 
 
 class Tokens:
-    """Issues and verifies JSON Web Tokens (HS256)."""
+    """Issuer and verifier of JSON Web Tokens (HS256)."""
 
     def __init__(self, key: bytes, clock: Clock) -> None:
         self._key = key

@@ -51,7 +51,7 @@ def reject_plain_http() -> None:
 
 
 class Rooms:
-    """Connects authenticated clients to the rooms that they may enter."""
+    """Entrance to the rooms: connects each authenticated client to a room that it may enter."""
 
     def __init__(self, services: Services) -> None:
         self._services = services

@@ -36,7 +36,7 @@ class GatewayStats(Struct, frozen=True, kw_only=True):
 
 @get("/auth/token", summary="Issue a room token that is valid for five minutes")
 async def issue_token(services: Services, request: Request[Any, Any, Any]) -> RoomToken:
-    """Requires an access key: a token cannot be exchanged for another."""
+    """Exchange an access key for a token. A token cannot be exchanged for another."""
     return await services.authenticator.issue_token(bearer_credential(request))
 
 
@@ -47,7 +47,7 @@ def report_liveness(services: Services) -> Health:
 
 @get("/health/ready", summary="Report whether all models are loaded", sync_to_thread=False)
 def report_readiness(services: Services) -> Response[Health]:
-    """The status is 200 if all models are ready, otherwise 503 with the state of each."""
+    """Report the state of each model, with status 200 if all are ready, otherwise 503."""
     states = services.gateway.model_states
     if "failed" in states.values():
         health = Health(status="unavailable", version=services.version, models=states)
@@ -73,7 +73,7 @@ async def get_quota(services: Services, user: str) -> Quota:
     summary="Get statistics of model calls (administrators only)",
 )
 async def get_stats(services: Services, admin: str, since: str = "24h") -> GatewayStats:
-    """`since` is the length of the period up to now: 30m, 24h or 7d."""
+    """Return the statistics of the period `since` up to now, such as 30m, 24h or 7d."""
     until = services.clock.now()
     start = until - parse_duration(since)
     await services.call_log.flush()
@@ -85,7 +85,7 @@ async def get_stats(services: Services, admin: str, since: str = "24h") -> Gatew
 
 @get("/metrics", summary="Get metrics in the Prometheus format", media_type="text/plain")
 async def get_metrics(services: Services, request: Request[Any, Any, Any]) -> Response[bytes]:
-    """For administrators only, unless the setting `metrics` is `open` or `off`.
+    """Return the metrics to administrators; the setting `metrics` can open or disable the page.
 
     The client's address grants no access: behind a reverse proxy on the same machine, every client
     has a local address.

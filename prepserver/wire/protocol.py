@@ -196,7 +196,7 @@ class StreamingMessage(Struct, frozen=True, kw_only=True):
     text: str
     """Text generated so far."""
     offset: int
-    """Length of `text` in code points, at which the next delta is appended."""
+    """Length of `text` in code points: the offset of the next delta."""
 
 
 class Quota(Struct, frozen=True, kw_only=True):

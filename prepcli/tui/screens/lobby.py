@@ -29,7 +29,7 @@ REFRESH_SECONDS = 30.0
 
 
 class LobbyScreen(RoomScreen):
-    """List of the user's interviews, from which they are opened, created and deleted."""
+    """Screen that lists the user's interviews and opens, creates and deletes them."""
 
     CSS_PATH = "lobby.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
