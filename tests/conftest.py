@@ -1,4 +1,4 @@
-"""Limits of every test: its time, its network, which is this machine, and its own folders."""
+"""Limits of every test: its run time, the network (this machine only) and its folders."""
 
 import faulthandler
 import os

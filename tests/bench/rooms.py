@@ -282,7 +282,7 @@ async def _measure_joining(folder: Path, sizes: Sizes) -> list[Row]:
 async def _measure_rate(
     server: BenchServer, action: Callable[[RestClient], Awaitable[None]], seconds: float
 ) -> float:
-    """Return how often sixteen concurrent clients complete an action per second."""
+    """Return how many actions per second sixteen concurrent clients complete."""
     done, started = 0, time.perf_counter()
 
     async def repeat_action() -> None:

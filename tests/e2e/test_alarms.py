@@ -144,7 +144,7 @@ def test_an_alarm_fires_again_after_a_kill_inside_its_handler(tmp_path: Path, wh
 
 
 def test_an_alarm_does_not_fire_again_after_its_handler(tmp_path: Path) -> None:
-    """Once an effect of the handler was visible, the alarm does not fire again."""
+    """An alarm whose handler has had a visible effect does not fire again."""
     for number in range(3):
         with AlarmProcess(tmp_path) as process:
             process.set_alarm(number, after=0.0)

@@ -26,7 +26,7 @@ pytestmark = [
 
 @contextmanager
 def full_disk(server: Server) -> Iterator[None]:
-    """Make writes behind the first 512 bytes of any file of the server fail."""
+    """Make writes beyond the first 512 bytes of any file of the server fail."""
     unlimited = resource.prlimit(server.pid, resource.RLIMIT_FSIZE)
     resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (512, unlimited[1]))
     try:
@@ -106,7 +106,7 @@ class ServerWithFullLog(Server):
 
 
 def test_an_unwritable_log_has_no_effect_on_interviews(tmp_path: Path) -> None:
-    """Interviews begin, continue and are deleted."""
+    """Interviews begin, continue and are deleted although the log cannot be written."""
     with ServerWithFullLog(tmp_path) as server:
         key = server.add_user()
         created = server.request("POST", "/api/interviews", key=key, body={"role": "Cook"})

@@ -174,7 +174,7 @@ def engine_pid(server: Server, name: str) -> int:
 
 
 def test_a_recording_can_be_one_message(server: Server, speech_dir: Path) -> None:
-    """A simple client sends a recording as one binary message, without `audio.start`."""
+    """A recording sent as one binary message, without `audio.start`, becomes an answer."""
     key = server.add_user()
     id = create_interview(server, key)
     wait_for_first_question(server, key, id)
@@ -196,7 +196,7 @@ def received_answer(socket: RoomClient) -> wire.Message | None:
 
 
 def test_no_engine_outlives_the_server(server: Server) -> None:
-    """After SIGKILL of the server its engines end as well."""
+    """The engines of a killed server exit as well."""
     pids = [engine_pid(server, "llama"), engine_pid(server, "whisper")]
     server.kill()
     eventually(lambda: not any(is_running(pid) for pid in pids))

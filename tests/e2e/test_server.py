@@ -57,7 +57,7 @@ def wait_for_exit(process: Process) -> int:
 
 
 def test_the_ready_file_exists_while_the_server_accepts_connections(tmp_path: Path) -> None:
-    """The ready file is always complete, and it is removed when the server ends."""
+    """The ready file is always complete, and the server removes it when it ends."""
     server = Server(tmp_path)
     seen: list[str] = []
     stop = threading.Event()
@@ -161,7 +161,7 @@ def test_a_server_exits_if_its_port_is_in_use(tmp_path: Path, content: str, stay
     ],
 )
 def test_an_invalid_setting_exits_with_2(tmp_path: Path, args: tuple[str, ...], named: str) -> None:
-    """The error names the setting."""
+    """An invalid setting exits with 2, and the error names the setting."""
     server = Server(tmp_path)
     assert wait_for_exit(server.launch(*args)) == 2
     assert named in server.log
@@ -209,7 +209,7 @@ def test_a_new_interview_begins_after_a_kill(tmp_path: Path) -> None:
 
 
 def test_an_acknowledged_recording_survives_a_crash(tmp_path: Path) -> None:
-    """The client continues behind the acknowledged frame, with the next process."""
+    """The client continues after the last acknowledged frame, with the next process."""
     size = wire.BYTES_PER_SECOND // 25
     frames = [codec.pack_frame(n, b"\x00\x10\x00\xf0" * (size // 4)) for n in range(75)]
     with Server(tmp_path) as server:

@@ -60,7 +60,7 @@ async def test_acknowledged_messages_survive_restarts(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_clients_reconnect_within_three_seconds_of_the_start(tmp_path: Path) -> None:
-    """Twenty rooms of prep's client receive a snapshot after two seconds without a server."""
+    """Twenty rooms of prep's client receive a snapshot within three seconds of a restart."""
     with WarmServer(tmp_path) as server:
         key = server.add_user()
         async with RestClient(server.url, key) as rest, contextlib.AsyncExitStack() as stack:

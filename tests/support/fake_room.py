@@ -1,4 +1,4 @@
-"""A scripted WebSocket server on loopback in the place of a room.
+"""A scripted WebSocket server on loopback in place of a room.
 
 async with FakeRoom() as fake:
     room = Room(fake.address)

@@ -136,7 +136,7 @@ async def test_an_active_candidate_gets_no_hint(tmp_path: Path, sign: wire.Clien
 
 @asynchronous
 async def test_the_timer_survives_a_restart(tmp_path: Path) -> None:
-    """The hint is given at the time set before the restart, without a connected client."""
+    """The hint comes at the time set before the restart, even without a connected client."""
     async with Rooms(tmp_path) as rooms:
         view = await rooms.create()
         client = await rooms.join(view.id)

@@ -118,6 +118,6 @@ def test_the_hint_belongs_to_the_open_question(
 
 
 def test_messages_are_counted_by_kind(transcript: Transcript) -> None:
-    """Counts by kind agree with the stored messages."""
+    """The number of messages of each kind agrees with the stored messages."""
     add_messages(transcript, QUESTION, ANSWER, QUESTION, HINT)
     assert [transcript.count(kind) for kind in (QUESTION, ANSWER, HINT, CLOSING)] == [2, 1, 1, 0]

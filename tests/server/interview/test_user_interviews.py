@@ -255,7 +255,7 @@ REQUEST = wire.CreateInterview(role="SRE", id="i")
 
 @asynchronous
 async def test_unconfirmed_creations_and_deletions_are_repeated(tmp_path: Path) -> None:
-    """The list repeats its call until the interview confirms, also after a restart."""
+    """The list repeats its call until the interview confirms, even after a restart."""
     FakeInterview.calls, FakeInterview.failing = [], True
     clock = ManualClock()
     first = registry_of(tmp_path, clock)

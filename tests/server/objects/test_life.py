@@ -337,7 +337,7 @@ async def test_a_destroyed_object_leaves_no_file_and_closes_its_connections(tmp_
 async def test_an_event_behind_the_removal_fails_with_not_found(
     tmp_path: Path,
 ) -> None:
-    """An event queued behind the removal raises `deleted` instead of reading a removed file."""
+    """An event queued after the removal raises `deleted` instead of reading a removed file."""
     async with start_registry(tmp_path, Diary) as registry:
         await registry.call(call_to(Diary, "a", Diary.write, "one"))
         destroying = registry.instance("Diary", "a").call("destroy", ())

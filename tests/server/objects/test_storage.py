@@ -74,7 +74,7 @@ def test_a_file_that_is_not_a_database_raises_a_typed_error(tmp_path: Path, cont
 
 
 def test_a_folder_that_cannot_be_created_raises_a_typed_error(tmp_path: Path) -> None:
-    """A file in the place of the folder raises StorageError."""
+    """A file in place of the folder raises StorageError."""
     (tmp_path / "objects").write_text("")
     with pytest.raises(StorageError):
         Storage(tmp_path / "objects" / "a.sqlite", "a", ())
@@ -126,7 +126,7 @@ def test_a_database_without_writes_leaves_no_file(tmp_path: Path) -> None:
 
 
 def test_a_database_with_writes_stays(tmp_path: Path) -> None:
-    """Closing keeps the file of a database with writes, also after a session of reads."""
+    """Closing keeps the file of a database with writes, even after a session of reads."""
     path = tmp_path / "a.sqlite"
     storage = Storage(path, "a", (FIRST,))
     storage.put("key", 1)

@@ -335,7 +335,7 @@ def test_a_killed_engine_costs_one_retry(models_dir: Path) -> None:
 
 
 def test_a_cancelled_recording_does_not_delay_the_next(models_dir: Path) -> None:
-    """Ten cancelled minutes do not block the three seconds behind them."""
+    """Ten cancelled minutes do not delay the three seconds of the next recording."""
 
     async def scenario(model: WhisperModel) -> None:
         short = pcm("short-answer")

@@ -304,7 +304,7 @@ def test_special_skills_are_asked_only_on_request() -> None:
 @every_type
 @every_level
 def test_levels_are_kept_without_requested_skills(type: InterviewType, level: Level) -> None:
-    """At least seven of eight questions are of the requested level."""
+    """At least seven of eight questions have the requested level."""
     for seed in SEEDS:
         selected = BANK.select_questions(type, level, [], 8, seed)
         assert sum(level in question.levels for question in selected) >= 7
