@@ -54,7 +54,7 @@ class Session:
         self._process = process
 
     def room(self, party: str, name: str, *, on_frame: Callable[[str], None] | None = None) -> Room:
-        """Return the room with this name, to be entered by the caller.
+        """Return the room with this name, which the caller enters.
 
         `party` and `name` are `interview` and the interview's id, or `user-interviews` and `me`.
         `on_frame` receives the server's text frames unparsed.

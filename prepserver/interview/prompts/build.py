@@ -53,7 +53,7 @@ class Profile(Protocol):
 def build_prompt(
     step: Step, info: ModelInfo, bank: Bank, context: PromptContext, seed: int
 ) -> tuple[Prompt, Source]:
-    """Build the prompt of a step. Return it with the source of the reply's text."""
+    """Build the prompt of a step. Return it and the source of the reply's text."""
     context = _fit_context(context, info)
     profile = _select_profile(info)
     match step:

@@ -24,8 +24,7 @@ log = structlog.get_logger(__name__)
 
 
 class LiveTranscription:
-    """Transcription of the audio passed to `feed`: `run` posts captions, `result` gets the final
-    text.
+    """Transcription of audio passed to `feed`: `run` posts captions, `result` gets the final text.
 
     Audio that the engine has consumed is not kept here; the interview's database has it.
     """
