@@ -31,9 +31,9 @@ TIMEOUT = 30.0
 class AlarmProcess:
     """A process of `tests.support.alarm_process`, with the events that it has reported."""
 
-    def __init__(self, folder: Path, moved: float = 0.0) -> None:
+    def __init__(self, folder: Path, offset: float = 0.0) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.alarm_process", str(folder), str(moved)],
+            [sys.executable, "-m", "tests.support.alarm_process", str(folder), str(offset)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -228,11 +228,11 @@ def test_alarms_follow_a_clock_that_is_changed_between_runs(tmp_path: Path) -> N
     with AlarmProcess(tmp_path) as process:
         process.set_alarm(1, after=HOUR / 2)
         process.set_alarm(2, after=1.0, name="b")
-    with AlarmProcess(tmp_path, moved=-HOUR) as process:
+    with AlarmProcess(tmp_path, offset=-HOUR) as process:
         time.sleep(1.5)
         assert process.firings() == []
         assert process.firings("b") == []
-    with AlarmProcess(tmp_path, moved=HOUR) as process:
+    with AlarmProcess(tmp_path, offset=HOUR) as process:
         assert process.wait_until_done(1) - process.started < AFTER_RESTART
     with AlarmProcess(tmp_path) as process:
         assert process.firings() == [1]

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.acknowledgements import check_acknowledged, check_all_ended
 from tests.support.candidates import Candidate
+from tests.support.forked_server import ForkedServer
 from tests.support.loop import asynchronous
-from tests.support.promises import check_all_ended, check_promises
 from tests.support.room_client import open_room
 from tests.support.server import Server
-from tests.support.warm import WarmServer
 
 pytestmark = pytest.mark.e2e
 
@@ -62,7 +62,7 @@ class EventCounter:
 async def kill_repeatedly(
     server: Server, kills: int, *, start: float, events_per_life: int, seed: int
 ) -> None:
-    """Kill the server `kills` times during interviews; compare its data with its promises.
+    """Kill the server `kills` times during interviews; compare its data with what it acknowledged.
 
     `start` is the duration of a start in seconds; `events_per_life` is like `EVENTS_PER_LIFE`.
     """
@@ -99,7 +99,7 @@ async def kill_repeatedly(
             stop.set()
             async with asyncio.timeout(SETTLING):
                 await asyncio.wait(interviews)
-        await check_promises(server, dict(zip(keys, candidates, strict=True)))
+        await check_acknowledged(server, dict(zip(keys, candidates, strict=True)))
     assert server.terminate() == 0
     check_all_ended(server)
     report(kills, not_ready, candidates)
@@ -107,18 +107,18 @@ async def kill_repeatedly(
 
 def report(kills: int, not_ready: int, candidates: list[Candidate]) -> None:
     """Print the counts of a run, and check that it had enough events."""
-    promises = [one for candidate in candidates for one in candidate.promised.values()]
+    interviews = [one for candidate in candidates for one in candidate.acknowledged.values()]
     spoken, hints, edits = (
-        sum(getattr(one, name) for one in promises) for name in ("spoken", "hints", "edits")
+        sum(getattr(one, name) for one in interviews) for name in ("spoken", "hints", "edits")
     )
-    typed = sum(len(one.answers) for one in promises) - spoken
+    typed = sum(len(one.answers) for one in interviews) - spoken
     connections = sum(one.connections for one in candidates)
     deleted = sum(len(one.deleted) for one in candidates)
     resumed = sum(one.resumed for one in candidates)
     print(
         f"{kills} kills, {not_ready} of them before the server was ready; "
         f"{connections} connections, {resumed} with unfinished messages; "
-        f"{len(promises)} interviews and {deleted} deleted; acknowledged: {typed} typed answers, "
+        f"{len(interviews)} interviews and {deleted} deleted; acknowledged: {typed} typed answers, "
         f"{spoken} spoken ones, {2 * edits} corrections, {hints} hints"
     )
     assert min(typed, spoken, resumed) > kills / 30
@@ -132,7 +132,7 @@ def report(kills: int, not_ready: int, candidates: list[Candidate]) -> None:
 async def test_acknowledged_messages_survive_300_kills(tmp_path: Path) -> None:
     """Twenty clients type, speak, edit and request hints: each acknowledged message is stored once
     and in order, and every turn ends."""
-    with WarmServer(tmp_path, *FLAGS) as server:
+    with ForkedServer(tmp_path, *FLAGS) as server:
         await kill_repeatedly(server, 300, start=0.1, events_per_life=EVENTS_PER_LIFE, seed=1)
 
 
@@ -142,7 +142,7 @@ def test_a_server_killed_during_its_first_start_starts_again(tmp_path: Path) -> 
     for number in range(6):
         folder = tmp_path / str(number)
         folder.mkdir()
-        server = WarmServer(folder)
+        server = ForkedServer(folder)
         server.spawn()
         time.sleep(number * 0.02)
         server.kill()

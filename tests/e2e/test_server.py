@@ -18,9 +18,9 @@ from prepserver.app import VERSION
 from prepserver.clock import SystemClock
 from prepserver.wire import codec
 from prepserver.wire import protocol as wire
+from tests.support.forked_server import ForkedServer
 from tests.support.room_client import RoomClient, open_room, rejected_handshake
 from tests.support.server import Process, Server
-from tests.support.warm import WarmServer
 
 pytestmark = pytest.mark.e2e
 
@@ -142,7 +142,7 @@ def test_a_server_exits_if_its_port_is_in_use(tmp_path: Path, content: str, stay
     so that no client connects to the wrong address, but not that of a running one."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        server = WarmServer(tmp_path)
+        server = ForkedServer(tmp_path)
         server.ready_file.write_text(content)
         process = server.launch("--port", str(port), "--ready-file", str(server.ready_file))
         assert wait_for_exit(process) == 1

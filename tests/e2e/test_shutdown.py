@@ -13,13 +13,13 @@ from prepcli.client.room import Room
 from prepserver.wire import codec, limits
 from prepserver.wire import protocol as wire
 from tests.e2e.test_server import create_interview
+from tests.support.acknowledgements import check_acknowledged, check_all_ended
 from tests.support.candidates import Candidate
+from tests.support.forked_server import ForkedServer
 from tests.support.loop import asynchronous
-from tests.support.promises import check_all_ended, check_promises
 from tests.support.room_client import open_room
 from tests.support.server import Server
 from tests.support.stalled_client import StalledClient
-from tests.support.warm import WarmServer
 
 pytestmark = pytest.mark.e2e
 
@@ -33,7 +33,7 @@ RECONNECT_TIMEOUT = 3.0
 async def test_acknowledged_messages_survive_restarts(tmp_path: Path) -> None:
     """Twelve clients type and speak during five restarts; the exit code is 0 each time, and each
     acknowledged message is stored once and in order."""
-    with WarmServer(tmp_path, "--rate-limit", "0", "--scripted-delay", "0.01") as server:
+    with ForkedServer(tmp_path, "--rate-limit", "0", "--scripted-delay", "0.01") as server:
         keys = [server.add_user(f"candidate {number}") for number in range(12)]
         stop = asyncio.Event()
         async with contextlib.AsyncExitStack() as stack:
@@ -50,10 +50,10 @@ async def test_acknowledged_messages_survive_restarts(tmp_path: Path) -> None:
                     await asyncio.to_thread(server.start)
                     await asyncio.sleep(1.0)
                 stop.set()
-            await check_promises(server, dict(zip(keys, candidates, strict=True)))
+            await check_acknowledged(server, dict(zip(keys, candidates, strict=True)))
         assert server.terminate(limit=STOP_TIMEOUT) == 0
         check_all_ended(server)
-        assert sum(len(p.answers) for one in candidates for p in one.promised.values()) > 30
+        assert sum(len(p.answers) for one in candidates for p in one.acknowledged.values()) > 30
         assert "Traceback" not in server.log
         assert "level=error" not in server.log
 
@@ -61,7 +61,7 @@ async def test_acknowledged_messages_survive_restarts(tmp_path: Path) -> None:
 @asynchronous
 async def test_clients_reconnect_within_three_seconds_of_the_start(tmp_path: Path) -> None:
     """Twenty rooms of prep's client receive a snapshot within three seconds of a restart."""
-    with WarmServer(tmp_path) as server:
+    with ForkedServer(tmp_path) as server:
         key = server.add_user()
         async with RestClient(server.url, key) as rest, contextlib.AsyncExitStack() as stack:
             base = server.url.replace("http", "ws", 1)
@@ -88,7 +88,7 @@ async def wait_for_snapshot(room: Room) -> None:
 def test_a_message_sent_at_shutdown_is_stored_if_acknowledged(tmp_path: Path) -> None:
     """A message sent just before SIGTERM is stored if and only if it was acknowledged; the socket
     is closed with 1012."""
-    with WarmServer(tmp_path) as server:
+    with ForkedServer(tmp_path) as server:
         key = server.add_user()
         id = create_interview(server, key, questions=5)
         acknowledged = []
@@ -135,7 +135,7 @@ def test_a_client_that_does_not_read_does_not_delay_the_shutdown(
 def test_a_recording_continues_after_a_restart(tmp_path: Path) -> None:
     """Frames acknowledged before SIGTERM are stored, and the socket is closed with 1012."""
     frame = b"\x00\x10\x00\xf0" * (wire.BYTES_PER_SECOND // 100)
-    with WarmServer(tmp_path) as server:
+    with ForkedServer(tmp_path) as server:
         key = server.add_user()
         id = create_interview(server, key)
         with open_room(server.room("interview", id, server.token(key))) as room:
@@ -158,12 +158,12 @@ def test_sigterm_during_the_start_ends_the_server(tmp_path: Path) -> None:
     or a ready file."""
     codes = []
     for number in range(12):
-        server = WarmServer(tmp_path)
+        server = ForkedServer(tmp_path)
         server.spawn()
         time.sleep(number * 0.015)
         codes.append(server.terminate(limit=STOP_TIMEOUT))
         assert not server.ready_file.exists()
     assert set(codes) <= {0, -signal.SIGTERM}
     assert "Traceback" not in server.log
-    with WarmServer(tmp_path) as server:
+    with ForkedServer(tmp_path) as server:
         assert server.request("GET", "/health/live").status == 200

@@ -2,7 +2,7 @@
 
 async with Candidate(server.url, key, seed=1) as candidate:
     await candidate.hold_interviews(stop)
-for id, promised in candidate.promised.items(): …
+for id, acknowledged in candidate.acknowledged.items(): …
 
 They use the same classes as the screens: `Room`, `Recording` and the pure room state.
 """
@@ -44,7 +44,7 @@ from prepserver.wire.protocol import (
     UserMessage,
 )
 
-__all__ = ["Candidate", "Promised"]
+__all__ = ["Acknowledged", "Candidate"]
 
 QUESTIONS = 5
 """Maximum number of questions in one interview."""
@@ -53,8 +53,8 @@ DELETED_SHARE = 0.3
 """Share of finished interviews that the candidate deletes."""
 
 
-class Promised(Struct):
-    """Everything that the server has acknowledged in one interview."""
+class Acknowledged(Struct):
+    """All messages that the server has acknowledged in one interview."""
 
     answers: list[str] = field(default_factory=list)
     """Texts in order, with the latest edit of each."""
@@ -77,9 +77,9 @@ class Candidate:
         longest_wait: float = 10.0,
         on_event: Callable[[], None] = lambda: None,
     ) -> None:
-        """`longest_wait` limits the seconds between two attempts to connect. `on_event` is called
-        with each event of a room."""
-        self.promised: dict[str, Promised] = {}
+        """Two attempts to connect are at most `longest_wait` seconds apart. `on_event` is called
+        for each event of a room."""
+        self.acknowledged: dict[str, Acknowledged] = {}
         """Acknowledgements by interview id."""
         self.deleted: set[str] = set()
         """Interviews whose deletion was acknowledged."""
@@ -116,7 +116,7 @@ class Candidate:
                 interview = await self._rest.create_interview(spec)
             except ServerUnreachable:
                 continue  # the interview may have been created, but its id is unknown
-            self.promised[interview.id] = Promised()
+            self.acknowledged[interview.id] = Acknowledged()
             await self._hold(interview.id, stop)
             if not stop.is_set() and self._rng.random() < DELETED_SHARE:
                 await self._delete(interview.id)
@@ -128,12 +128,12 @@ class Candidate:
                 await self._rest.delete_interview(id)
             except ServerUnreachable:
                 continue
-            del self.promised[id]
+            del self.acknowledged[id]
             self.deleted.add(id)
             return
 
     async def _hold(self, id: str, stop: asyncio.Event) -> None:
-        promised = self.promised[id]
+        acknowledged = self.acknowledged[id]
         base = self._rest.url.replace("http", "ws", 1)
 
         async def address(renew: bool) -> str:
@@ -146,12 +146,12 @@ class Candidate:
             try:
                 while await visit.wait_for_question() and not stop.is_set():
                     self.first_question.set()
-                    await self._answer(visit, promised)
+                    await self._answer(visit, acknowledged)
                 await visit.wait_until_idle()
             finally:
                 following.cancel()
                 await asyncio.wait([following])
-            promised.seen = visit.state.messages
+            acknowledged.seen = visit.state.messages
 
     async def _follow(self, visit: "_Visit") -> None:
         async for event in visit.room:
@@ -162,27 +162,27 @@ class Candidate:
                     self.resumed += visit.room.unacknowledged > 0
             await visit.handle_event(event)
 
-    async def _answer(self, visit: "_Visit", promised: Promised) -> None:
+    async def _answer(self, visit: "_Visit", acknowledged: Acknowledged) -> None:
         if self._rng.random() < 0.1:
             await visit.send_and_wait(HintRequest(id=self._new_id()))
-            promised.hints += 1
+            acknowledged.hints += 1
         if self._rng.random() < 0.5:
             text = await self._speak(visit)
-            promised.spoken += 1
+            acknowledged.spoken += 1
         else:
             text = f"{self._new_id()}: I would measure first, é ☃ 𝄞."
             await visit.send_and_wait(UserMessage(text=text, id=self._new_id()))
-        promised.answers.append(text)
+        acknowledged.answers.append(text)
         if self._rng.random() < 0.2:
             # Two edits in a row: the second one must win, even if the connection is cut.
-            answer = await visit.answer(len(promised.answers))
+            answer = await visit.answer(len(acknowledged.answers))
             for version in ("first", "second"):
                 text = f"{text} Corrected, the {version} time."
                 edit = MessageEdit(message_id=answer.id, text=text, id=self._new_id())
                 await visit.room.send(edit)
             await visit.wait_until(lambda: edit.id in visit.acknowledged)
-            promised.answers[-1] = text
-            promised.edits += 1
+            acknowledged.answers[-1] = text
+            acknowledged.edits += 1
 
     async def _speak(self, visit: "_Visit") -> str:
         """Send a recording in uneven pieces, and return its transcription by the scripted model.

@@ -34,7 +34,7 @@ def test_a_name_expands_to_one_model() -> None:
 
 def test_an_unknown_name_suggests_similar_ones() -> None:
     """A misspelt name raises an error with a suggestion."""
-    with pytest.raises(ModelNotFound, match=r"Did you mean whisper-small\.en"):
+    with pytest.raises(ModelNotFound, match=r"whisper-small\.en"):
         builtin_catalogue().expand("whisper-smal.en")
 
 

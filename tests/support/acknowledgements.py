@@ -1,4 +1,4 @@
-"""Comparison of acknowledgements to candidates with the server's data after crashes."""
+"""Comparison of a server's data after crashes with its acknowledgements to candidates."""
 
 import asyncio
 import contextlib
@@ -11,10 +11,10 @@ import apsw
 
 from prepcli.client.rest import RestClient
 from prepserver.wire.protocol import Interview, Message, MessageKind, Status
-from tests.support.candidates import Candidate, Promised
+from tests.support.candidates import Acknowledged, Candidate
 from tests.support.server import Server
 
-__all__ = ["check_all_ended", "check_promises"]
+__all__ = ["check_acknowledged", "check_all_ended"]
 
 REPAIR = 15.0
 """Seconds to wait for the alarm, due after 5 s, that completes an operation between two objects."""
@@ -23,12 +23,11 @@ _UNCONFIRMED = "SELECT * FROM interviews WHERE deleting OR spec IS NOT NULL"
 """Creations and deletions in a user's list that the interviews have not confirmed."""
 
 
-async def check_promises(server: Server, candidates: dict[str, Candidate]) -> None:
+async def check_acknowledged(server: Server, candidates: dict[str, Candidate]) -> None:
     """Assert that the server has exactly the acknowledged messages, each once and in order.
 
-    `candidates` are given by access key.
-
-    Their clients must show the same messages, and deleted interviews must have no file.
+    `candidates` are given by access key. Their clients must show the same messages, and deleted
+    interviews must have no file.
     """
     listed = [await _check_candidate(server, key, one) for key, one in candidates.items()]
     deadline = time.monotonic() + REPAIR
@@ -43,7 +42,7 @@ async def check_promises(server: Server, candidates: dict[str, Candidate]) -> No
 
 async def _check_candidate(server: Server, key: str, candidate: Candidate) -> int:
     """Check one candidate; return the number of their interviews."""
-    promised = candidate.promised
+    acknowledged = candidate.acknowledged
     async with RestClient(server.url, key) as rest:
         deadline = time.monotonic() + REPAIR
         while True:
@@ -57,10 +56,10 @@ async def _check_candidate(server: Server, key: str, candidate: Candidate) -> in
             ):
                 break
             await asyncio.sleep(0.2)
-    assert promised.keys() <= messages.keys()
+    assert acknowledged.keys() <= messages.keys()
     assert not candidate.deleted & messages.keys()
     for interview in listed:
-        _check_interview(interview, messages[interview.id], promised.get(interview.id))
+        _check_interview(interview, messages[interview.id], acknowledged.get(interview.id))
     return len(listed)
 
 
@@ -76,15 +75,15 @@ def _is_listed(interview: Interview, messages: list[Message]) -> bool:
 
 
 def _check_interview(
-    interview: Interview, messages: list[Message], promised: Promised | None
+    interview: Interview, messages: list[Message], acknowledged: Acknowledged | None
 ) -> None:
-    """Check one interview. `promised` is None if its id never reached the candidate."""
+    """Check one interview. `acknowledged` is None if its id never reached the candidate."""
     answers = [one.text for one in messages if one.kind is MessageKind.ANSWER]
-    if promised is None:
+    if acknowledged is None:
         assert answers == []
     else:
-        assert answers == promised.answers
-        assert tuple(messages) == promised.seen, "the client showed different messages"
+        assert answers == acknowledged.answers
+        assert tuple(messages) == acknowledged.seen, "the client showed different messages"
     assert [one.position for one in messages] == list(range(len(messages)))
     assert _is_listed(interview, messages), "the list is out of date"
     kinds = [one.kind for one in messages if one.kind is not MessageKind.HINT]

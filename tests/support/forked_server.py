@@ -1,7 +1,7 @@
 """Servers that start without imports: each is forked from a preloaded process.
 
-After the fork the process runs `prep-server serve` with its own log, port and data, and it is
-killed like any other process. A restart takes a tenth of a second, so a test can afford hundreds.
+The forked process runs `prep-server serve` with its own log, port and data, and can be killed like
+any other process. A restart takes a tenth of a second, so that a test can perform hundreds.
 """
 
 import multiprocessing
@@ -12,7 +12,7 @@ from pathlib import Path
 from prepserver.cli import cli
 from tests.support.server import Process, Server
 
-__all__ = ["WarmServer"]
+__all__ = ["ForkedServer"]
 
 PRELOADED = [
     "prepserver.serve",
@@ -26,10 +26,10 @@ PRELOADED = [
     "litestar.exceptions.responses",
     "litestar.middleware._internal.exceptions.middleware",
 ]
-"""Modules that the fork server imports. Missing ones are skipped."""
+"""Modules that the fork server imports. Missing modules are skipped."""
 
 
-class WarmServer(Server):
+class ForkedServer(Server):
     """A `Server` whose process is forked instead of executed."""
 
     def launch(self, *args: str) -> Process:
