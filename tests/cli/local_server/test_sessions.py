@@ -154,9 +154,9 @@ def test_recordings_are_transcribed(server: Server, speech_dir: Path, answers: P
     """Recordings are the first answers and are transcribed; the lines of a file follow."""
     audio = speech_dir / "short-answer.wav"
     done = prep("interview", "--questions", "2", "--audio", audio, "--answers", answers)
-    said = [line for line in done.stdout.splitlines() if line.startswith("You: ")]
-    assert "spoke for" in said[0]
-    assert said[1] == "You: I led a team of four."
+    answers_shown = [line for line in done.stdout.splitlines() if line.startswith("You: ")]
+    assert "spoke for" in answers_shown[0]
+    assert answers_shown[1] == "You: I led a team of four."
 
 
 def test_interview_without_answers_is_unchanged(server: Server) -> None:

@@ -133,7 +133,7 @@ class CallPlan(Struct, frozen=True):
     arrives_at: float
     priority: Priority
     duration: float
-    patience: float
+    cancelled_after: float
     """Seconds from arrival to cancellation, while the call waits or runs."""
 
 
@@ -148,7 +148,7 @@ class RandomCalls:
                 arrives_at=dice.randint(0, 40) / 2,
                 priority=dice.choice((ANSWER, ANSWER, REVIEW)),
                 duration=dice.randint(1, 12) / 2,
-                patience=dice.randint(0, 40) / 2 if dice.random() < 0.3 else 1e9,
+                cancelled_after=dice.randint(0, 40) / 2 if dice.random() < 0.3 else 1e9,
             )
             for _ in range(40)
         ]
@@ -162,7 +162,7 @@ class RandomCalls:
         plan = self.plans[number]
         await self.clock.sleep(plan.arrives_at)
         call = asyncio.create_task(self.call(number, plan))
-        timeout = asyncio.create_task(self.clock.sleep(plan.patience))
+        timeout = asyncio.create_task(self.clock.sleep(plan.cancelled_after))
         await asyncio.wait({call, timeout}, return_when=asyncio.FIRST_COMPLETED)
         timeout.cancel()
         call.cancel()

@@ -289,11 +289,11 @@ async def test_random_readers_always_receive_one_complete_reply() -> None:
         async def caller(dice: random.Random = dice, harness: CacheHarness = harness) -> None:
             nonlocal joined
             await harness.clock.sleep(dice.randint(0, 30) / 2)
-            key, patience = bytes([dice.randint(0, 2)]), dice.choice((0.5, 1.5, 3, 99, 99))
+            key, limit = bytes([dice.randint(0, 2)]), dice.choice((0.5, 1.5, 3, 99, 99))
             reply = harness.cache.open_reply(key, "i", 0.0, computation_of(key))
             joined += reply.shared == "in_flight"
             reader = asyncio.create_task(read_text(reply))
-            timeout = asyncio.create_task(harness.clock.sleep(patience))
+            timeout = asyncio.create_task(harness.clock.sleep(limit))
             await asyncio.wait({reader, timeout}, return_when=asyncio.FIRST_COMPLETED)
             timeout.cancel()
             if reader.done():
@@ -301,7 +301,7 @@ async def test_random_readers_always_receive_one_complete_reply() -> None:
             else:
                 reader.cancel()
                 await asyncio.wait({reader})
-                assert patience < 99
+                assert limit < 99
 
         callers = [asyncio.create_task(caller()) for _ in range(25)]
         for _ in range(60):

@@ -44,14 +44,14 @@ def test_the_transcription_of_an_answer(
 ) -> None:
     """The transcription of a spoken answer is available to its owner only."""
     room.send(tone(1.0))
-    said = room.next_of_kind(wire.MessageKind.ANSWER)
+    answer = room.next_of_kind(wire.MessageKind.ANSWER)
     question = room.next_of_kind(wire.MessageKind.QUESTION)
-    path = f"/api/interviews/{interview}/messages/{said.id}/speech"
-    heard = msgspec.convert(server.request("GET", path, key=ada).body, SpokenAnswer)
-    assert heard.text == said.text
-    assert heard.seconds == pytest.approx(1.0)
+    path = f"/api/interviews/{interview}/messages/{answer.id}/speech"
+    transcription = msgspec.convert(server.request("GET", path, key=ada).body, SpokenAnswer)
+    assert transcription.text == answer.text
+    assert transcription.seconds == pytest.approx(1.0)
     assert server.request("GET", path, key=bob).status == 404
-    typed = path.replace(said.id, question.id)
+    typed = path.replace(answer.id, question.id)
     assert server.request("GET", typed, key=ada).body["error"]["code"] == ErrorCode.NO_SUCH_MESSAGE
 
 

@@ -224,15 +224,15 @@ class FakeInterview(DurableObject):
 
     def begin(self, owner: str, spec: dict[str, Any], view: wire.Interview) -> None:
         FakeInterview.calls.append(("begin", spec["role"]))
-        self._fail_if_told()
+        self._raise_if_failing()
         self.context.tell(UserInterviewsStub(owner).update(view))
 
     def delete(self, owner: str, id: str) -> None:
         FakeInterview.calls.append(("delete", id))
-        self._fail_if_told()
+        self._raise_if_failing()
         self.context.tell(UserInterviewsStub(owner).confirm_deleted(id))
 
-    def _fail_if_told(self) -> None:
+    def _raise_if_failing(self) -> None:
         if FakeInterview.failing:
             raise NotFound("not yet")
 
