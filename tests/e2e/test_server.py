@@ -138,8 +138,8 @@ def test_a_second_server_on_the_same_data_directory_exits(tmp_path: Path) -> Non
     ],
 )
 def test_a_server_exits_if_its_port_is_in_use(tmp_path: Path, content: str, stays: bool) -> None:
-    """The server exits with 1 and names the option. It removes the ready file of a killed server,
-    so that no client connects to the wrong address, but not that of a running one."""
+    """The server exits with 1, names the option, and removes the ready file of a killed server, so
+    that no client connects to the wrong address, but not that of a running one."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         server = ForkedServer(tmp_path)

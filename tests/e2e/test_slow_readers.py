@@ -203,7 +203,7 @@ def test_slow_clients_neither_fill_the_memory_nor_slow_others_down(tmp_path: Pat
 @pytest.mark.chaos
 @pytest.mark.time_limit(600)
 def test_slow_clients_for_a_minute(tmp_path: Path) -> None:
-    """Limits hold for sixty seconds with an allowance of 5 ms. Requires an idle machine."""
+    """On an idle machine the limits hold for sixty seconds with an allowance of 5 ms."""
     compare_latencies(tmp_path, 3, 20.0, allowance=0.005)
 
 
