@@ -32,7 +32,8 @@ setup-dev:
 models: setup ## Download and verify the starter models, and print their paths
 	@$(PYTHON_BIN) -m prepserver models pull starter
 
-starters: setup
+starters:
+	@python=$$(packaging/find-python) && "$$python" packaging/install.py server --pull starter
 	@$(PYTHON_BIN) -m prepserver models pull starter >/dev/null
 
 demo: starters ## Hold a short spoken interview from recordings

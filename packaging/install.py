@@ -1,44 +1,50 @@
 """Installer: creates `.venv` from pyproject.toml and updates it when that file changes.
 
-    python packaging/install.py EXTRA...
+    python packaging/install.py EXTRA... [--pull MODEL]
 
 This script runs before anything is installed, so it uses the standard library alone. A stamp in
-`.venv` makes later runs fast. After an interruption, run the same command again: pip caches its
+`.venv` makes later runs fast. llama-cpp-python is compiled while everything else is installed and
+the models are downloaded. After an interruption, run the same command again: pip caches its
 downloads and builds.
 """
 
+import argparse
 import fcntl
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from types import FrameType
 
-from progress import Progress, follow, is_live
+from progress import Job, Progress, follow, is_live
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 STAMP = VENV / "prep-stamp.json"
 LOG = VENV / "install.log"
+WHEELS = VENV / "wheels"
 
 COMPILED = "llama-cpp-python"
 """Package that is published as source only, so that pip must compile it."""
 
-CMAKE_ARGS = " ".join(
+CMAKE_ARGS = shlex.join(
     (
         "-DLLAVA_BUILD=OFF",
         "-DCMAKE_C_FLAGS=-U__AMX_INT8__",
         "-DCMAKE_CXX_FLAGS=-U__AMX_INT8__",
+        f"-DCMAKE_PROJECT_llama.cpp_INCLUDE={ROOT / 'packaging' / 'llama.cmake'}",
     )
 )
-"""CMake options that leave out llama.cpp's vision library, which prep never loads and which takes a
-third of the build time, and its AMX kernels, which crash on some Intel processors
-(ggml-org/llama.cpp#20824)."""
+"""CMake options that leave out what prep never loads (llama.cpp's vision library and its
+command-line helpers, two thirds of the build), and its AMX kernels, which crash on some Intel
+processors (ggml-org/llama.cpp#20824)."""
 
 COMPILER_HELP = (
     f"{COMPILED} must be compiled, but no C++ compiler was found. Install one and try again:\n"
@@ -68,24 +74,26 @@ ADVICE = (
 """Pairs of a text in pip's log and the advice to print for it."""
 
 
-def main(extras: list[str]) -> int:
-    """Bring `.venv` up to date with these extras and return the exit code."""
+def main(arguments: list[str]) -> int:
+    """Bring `.venv` up to date and return the exit code."""
     signal.signal(signal.SIGTERM, _interrupt)
-    if is_ready(extras):
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("extras", nargs="*")
+    parser.add_argument("--pull", metavar="MODEL", default="")
+    options = parser.parse_args(arguments)
+    wanted: list[str] = options.extras
+    if is_ready(wanted):
         return 0
     lock = os.open(ROOT, os.O_RDONLY)
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print(
-                "Waiting for another installation in this folder to finish.",
-                flush=True,
-            )
+            print("Waiting for another installation in this folder to finish.", flush=True)
             fcntl.flock(lock, fcntl.LOCK_EX)
-        if is_ready(extras):
+        if is_ready(wanted):
             return 0
-        return set_up(extras, lock)
+        return set_up(wanted, options.pull, lock)
     except KeyboardInterrupt:
         print("\nInterrupted. Run the same command to continue.", file=sys.stderr)
         return 130
@@ -103,35 +111,88 @@ def is_ready(extras: list[str]) -> bool:
     return fresh and _runs("-c", "import importlib.metadata as m; m.version('prep-interview')")
 
 
-def set_up(extras: list[str], lock: int) -> int:
-    """Create the environment if it is missing or broken, install, and return the exit code."""
+def set_up(extras: list[str], models: str, lock: int) -> int:
+    """Create the environment if it is missing or broken, install, and return the exit code.
+
+    `models` names models to download meanwhile. Child processes inherit `lock`: if this process is
+    killed, the next one waits until they have finished.
+    """
     if not _runs("-m", "pip", "--version") or not _wanted_version():
         print(f"Creating .venv with Python {sys.version.split()[0]}", flush=True)
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(VENV)], check=True)
     STAMP.unlink(missing_ok=True)
-
-    command = [str(PYTHON), "-m", "pip", "install", "-v", "--no-input", "--progress-bar", "off"]
-    command += ["--disable-pip-version-check"]
-    if "server" in extras and not _runs(
-        "-c", "import importlib.metadata as m; m.version('llama_cpp_python')"
-    ):
-        if _has_compiler():
+    LOG.unlink(missing_ok=True)
+    requirements = _requirements(extras)
+    compiled = [line for line in requirements if line.startswith(COMPILED) and not _has(line)]
+    progress = Progress(live=is_live(sys.stdout))
+    jobs: list[Job] = []
+    try:
+        build = None
+        if compiled:
             print(
-                f"Installing. Compiling {COMPILED} takes 4 to 11 minutes on two cores, unless pip"
+                f"Installing. Compiling {COMPILED} takes 2 to 5 minutes on two cores, unless pip"
                 " has cached an earlier build.",
                 flush=True,
             )
-        else:
-            command += ["--only-binary", COMPILED]
-    command += ["--editable", f".[{','.join(extras)}]"]
+            only = [] if _has_compiler() else ["--only-binary", COMPILED]
+            build = _start(
+                jobs, lock, *_PIP, "wheel", "-v", "--no-deps", "-w", WHEELS, *only, *compiled
+            )
+        rest = [line for line in requirements if not line.startswith(COMPILED)]
+        steps = [
+            (*_PIP, "install", "-v", "--progress-bar", "off", *rest),
+            (*_PIP, "install", "-v", "--no-deps", "--editable", "."),
+        ]
+        for step in steps:
+            if follow(jobs, [_start(jobs, lock, *step)], progress) != 0:
+                return _fail(progress)
+        if models:
+            _start(jobs, lock, "-m", "prepserver", "models", "pull", models)
+        if build is not None:
+            if follow(jobs, [build], progress) != 0:
+                return _fail(progress)
+            wheels = sorted(WHEELS.glob("*.whl"))
+            if follow(jobs, [_start(jobs, lock, *_PIP, "install", *wheels)], progress) != 0:
+                return _fail(progress)
+        # A failed download is reported by the command that needs the models.
+        follow(jobs, jobs, progress)
+    finally:
+        progress.end()
+        for job in jobs:
+            _end_session(job.process)
+    shutil.rmtree(WHEELS, ignore_errors=True)
+    STAMP.write_text(json.dumps({"key": _key(), "extras": sorted(extras)}))
+    print(f"Installed in {progress.elapsed()}.", flush=True)
+    if not _runs("-c", "import sounddevice"):
+        print(PORTAUDIO_HELP, flush=True)
+    return 0
 
+
+_PIP = ("-m", "pip", "--no-input", "--disable-pip-version-check")
+
+
+def _requirements(extras: list[str]) -> list[str]:
+    """Return the requirements of the project with these extras, from pyproject.toml."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    optional = project["optional-dependencies"]
+    return [*project["dependencies"], *(line for extra in extras for line in optional[extra])]
+
+
+def _has(requirement: str) -> bool:
+    """Return True if a pinned requirement, `name==version`, is installed."""
+    name, _, version = requirement.partition("==")
+    return _runs("-c", f"import importlib.metadata as m; assert m.version({name!r}) == {version!r}")
+
+
+def _start(jobs: list[Job], lock: int, *arguments: str | Path) -> Job:
+    """Start the environment's Python in a session of its own, and add it to `jobs`.
+
+    Ending the session on an interruption also ends the compilers that pip has started.
+    """
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
     environment.setdefault("CMAKE_ARGS", CMAKE_ARGS)
-    progress = Progress(live=is_live(sys.stdout))
-    # A new session, so that an interruption also ends the compilers that pip started. pip inherits
-    # the lock: if this process is killed, the next one waits until pip has finished.
-    pip = subprocess.Popen(
-        command,
+    process = subprocess.Popen(
+        [str(PYTHON), *map(str, arguments)],
         cwd=ROOT,
         env=environment,
         stdin=subprocess.DEVNULL,
@@ -142,21 +203,14 @@ def set_up(extras: list[str], lock: int) -> int:
         start_new_session=True,
         pass_fds=(lock,),
     )
-    try:
-        code = follow(pip, LOG, progress)
-    except BaseException:
-        progress.end()
-        _end_session(pip)
-        raise
+    jobs.append(Job(process, LOG))
+    return jobs[-1]
+
+
+def _fail(progress: Progress) -> int:
     progress.end()
-    if code != 0:
-        _explain()
-        return 1
-    STAMP.write_text(json.dumps({"key": _key(), "extras": sorted(extras)}))
-    print(f"Installed in {progress.elapsed()}.", flush=True)
-    if not _runs("-c", "import sounddevice"):
-        print(PORTAUDIO_HELP, flush=True)
-    return 0
+    _explain()
+    return 1
 
 
 def _key() -> str:
@@ -220,6 +274,8 @@ def _explain() -> None:
 def _end_session(child: subprocess.Popen[str]) -> None:
     """End a child process and its descendants: SIGINT lets pip remove its temporary folders,
     SIGKILL follows after 10 s."""
+    if child.poll() is not None:
+        return
     for number, seconds in ((signal.SIGINT, 10), (signal.SIGKILL, 10)):
         try:
             os.killpg(child.pid, number)

@@ -1,4 +1,4 @@
-"""Display of pip's progress: a live line on a terminal, a line every 30 s elsewhere."""
+"""Display of child processes' progress: a live line on a terminal, a line every 30 s elsewhere."""
 
 import os
 import queue
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
-__all__ = ["Progress", "follow", "is_live"]
+__all__ = ["Job", "Progress", "follow", "is_live"]
 
 REPORT_EVERY = 30.0
 """Seconds between lines when the output is not a terminal."""
@@ -55,12 +55,12 @@ class Progress:
         """Update the stage from one line of pip's output."""
         for pattern, stage in STAGES:
             if found := pattern.match(line):
-                self.stage, self.step = stage.format(*found.groups()), ""
+                self.stage = stage.format(*found.groups())
                 if stage.startswith("building") and not self._live:
                     self._report()
                 return
         if found := STEP.match(line):
-            self.step = f" {found[1]}/{found[2]}"
+            self.step = f"{found[1]}/{found[2]}"
 
     def tick(self) -> None:
         """Show the stage if an update is due; call this at least once a second."""
@@ -82,29 +82,44 @@ class Progress:
         print(self._text(), flush=True)
 
     def _text(self) -> str:
-        return f"[{self.elapsed()}] {self.stage}{self.step}"
+        between = " " if self.stage.startswith("building") else ", building "
+        return f"[{self.elapsed()}] {self.stage}{between * bool(self.step)}{self.step}"
 
 
-def follow(process: subprocess.Popen[str], log: Path, progress: Progress) -> int:
-    """Copy a process's output to the log, update the progress, and return the exit code."""
-    lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+class Job:
+    """A child process whose output goes to a log file."""
 
-    def read() -> None:
-        assert process.stdout is not None
-        for line in process.stdout:
-            lines.put(line)
-        lines.put(None)
+    def __init__(self, process: subprocess.Popen[str], log: Path) -> None:
+        self.process = process
+        self.lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._log = log
+        # A thread, because the elapsed time must keep moving while the child prints nothing.
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
-    # A thread, because the elapsed time must keep moving while pip prints nothing for minutes.
-    threading.Thread(target=read, daemon=True).start()
-    with log.open("w") as file:
-        while True:
-            progress.tick()
-            try:
-                line = lines.get(timeout=1.0)
-            except queue.Empty:
-                continue
-            if line is None:
-                return process.wait()
-            file.write(line)
-            progress.read(line)
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        with self._log.open("a") as log, self.process.stdout as output:
+            for line in output:
+                log.write(line)
+                self.lines.put(line)
+
+    def wait(self) -> int:
+        """Wait until the child has ended and its output is logged; return the exit code."""
+        self._reader.join()
+        return self.process.wait()
+
+
+def follow(jobs: list[Job], awaited: list[Job], progress: Progress) -> int:
+    """Show the progress of `jobs` until the `awaited` ones have ended.
+
+    Return 0 if all of those succeeded, otherwise the highest exit code.
+    """
+    while True:
+        progress.tick()
+        for job in jobs:
+            while not job.lines.empty():
+                progress.read(job.lines.get())
+        if all(job.process.poll() is not None for job in awaited):
+            return max((abs(job.wait()) for job in awaited), default=0)
+        time.sleep(0.1)

@@ -6,8 +6,10 @@ import os
 import re
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -116,6 +118,54 @@ def test_progress_on_a_terminal_is_one_line(
     assert "\n" not in shown
     assert "downloading apsw-3.54.whl (3.7 MB)" in shown
     assert shown.endswith("\r\x1b[K")
+
+
+def test_the_installer_requires_what_pyproject_lists(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The installer reads the requirements of the chosen extras from pyproject.toml."""
+    install = load("install", monkeypatch)
+    client, server = install._requirements([]), install._requirements(["server"])
+    assert any(line.startswith("httpx") for line in client)
+    assert not any(line.startswith(install.COMPILED) for line in client)
+    assert [line for line in server if line.startswith(install.COMPILED)] != []
+    assert set(client) < set(server)
+
+
+def test_only_the_pinned_version_counts_as_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another version of a pinned requirement is installed again."""
+    install = load("install", monkeypatch)
+    monkeypatch.setattr(install, "PYTHON", Path(sys.executable))
+    assert install._has(f"click=={metadata.version('click')}")
+    assert not install._has("click==0.0.1")
+    assert not install._has("no-such-package==1")
+
+
+def test_jobs_are_followed_until_the_awaited_ones_end(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The output of all jobs is logged, and a failure of an awaited one is reported."""
+    progress = load("progress", monkeypatch)
+
+    def start(code: str) -> Any:
+        process = subprocess.Popen(
+            [sys.executable, "-c", code],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        return progress.Job(process, tmp_path / "log")
+
+    shown = progress.Progress(live=False)
+    build = start("print('[7/9] Building', flush=True); import time; time.sleep(100)")
+    install = start("print('Collecting x')")
+    try:
+        build.lines.put(build.lines.get(timeout=30))  # the build has printed its line
+        assert progress.follow([build, install], [install], shown) == 0
+        assert progress.follow([build], [start("raise SystemExit(3)")], shown) == 3
+    finally:
+        build.process.kill()
+    build.wait()
+    assert (shown.stage, shown.step) == ("collecting x", "7/9")
+    assert "Collecting x" in (tmp_path / "log").read_text()
 
 
 def test_an_installation_is_stale_once_pyproject_changes(
