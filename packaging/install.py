@@ -47,12 +47,12 @@ command-line helpers, two thirds of the build), and its AMX kernels, which crash
 processors (ggml-org/llama.cpp#20824)."""
 
 COMPILER_HELP = (
-    f"{COMPILED} must be compiled, but no C++ compiler was found. Install one and try again:\n"
-    "    sudo apt-get install build-essential"
+    f"{COMPILED} must be compiled, but no C++ compiler was found. Install one (on Debian or Ubuntu:"
+    " sudo apt-get install build-essential) and try again."
 )
 PORTAUDIO_HELP = (
-    "PortAudio is not installed, so the microphone is disabled. To speak your answers, install it; "
-    "on Debian or Ubuntu: sudo apt-get install libportaudio2"
+    "PortAudio is not installed, so the microphone is disabled. To speak your answers, install "
+    "PortAudio (on Debian or Ubuntu: sudo apt-get install libportaudio2)."
 )
 
 NETWORK_HELP = "The package index cannot be reached. Check the network and try again."
@@ -69,7 +69,7 @@ ADVICE = (
         "Killed signal terminated program",
         "The compiler ran out of memory: it needs about 2 GB. Close other programs and try again.",
     ),
-    ("CMake build failed", f"{COMPILED} failed to compile; the log has the details."),
+    ("CMake build failed", f"{COMPILED} failed to compile. The log shows the compiler's error."),
 )
 """Pairs of a text in pip's log and the advice to print for it."""
 
@@ -95,7 +95,7 @@ def main(arguments: list[str]) -> int:
             return 0
         return set_up(wanted, options.pull, lock)
     except KeyboardInterrupt:
-        print("\nInterrupted. Run the same command to continue.", file=sys.stderr)
+        print("\nInterrupted. Run the same command again to continue.", file=sys.stderr)
         return 130
     finally:
         os.close(lock)

@@ -52,7 +52,7 @@ class _BoundedText(click.ParamType[str]):
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         text = " ".join(value.split())
         if not 1 <= len(text) <= self._max_length:
-            self.fail(f"must have 1 to {self._max_length} characters.", param, ctx)
+            self.fail(f"The text must have 1 to {self._max_length} characters.", param, ctx)
         return text
 
 
@@ -90,10 +90,11 @@ def cli() -> None:
     \b
     Exit codes:
       0    success
+      1    other failure
       2    invalid usage
       3    server unreachable
       4    not authorised
-      5    allowance of model requests used up
+      5    allowance of model requests or budget used up
       6    model failure
       130  interrupted
     """
@@ -123,7 +124,7 @@ def cli() -> None:
     "--type",
     "kind",
     type=click.Choice([each.value for each in InterviewType]),
-    help="The topics of the questions.  [default: mixed]",
+    help="The kind of questions.  [default: mixed]",
 )
 @click.option(
     "--level",
@@ -137,7 +138,7 @@ def cli() -> None:
 )
 @click.option("--jd", type=FILE, metavar="FILE", help="The job description, as a text file.")
 @click.option("--resume", type=FILE, metavar="FILE", help="Your resume, as a text file.")
-@click.option("--resume-last", is_flag=True, help="Resume your most recent interview.")
+@click.option("--resume-last", is_flag=True, help="Resume your most recent unfinished interview.")
 @click.option("--id", "interview_id", metavar="ID", help="Resume the interview with this id.")
 @click.option(
     "--audio",
@@ -152,7 +153,11 @@ def cli() -> None:
     metavar="FILE",
     help="Answer with the lines of a text file, after any recordings.",
 )
-@click.option("--plain", is_flag=True, help="Print the conversation as text; answers are typed.")
+@click.option(
+    "--plain",
+    is_flag=True,
+    help="Print the conversation as text instead of opening the full-screen app.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the server's messages as JSON lines.")
 def interview(
     server: str | None,
@@ -190,7 +195,8 @@ def interview(
         raise click.UsageError("--id and --resume-last cannot be used together.")
     if given and (interview_id is not None or resume_last):
         raise click.UsageError(
-            "--id and --resume-last cannot be combined with options of a new interview."
+            "--id and --resume-last resume an interview. They cannot be combined with options for "
+            "a new one, such as --role."
         )
     spec = msgspec.convert(given, InterviewSpec)
     options = SessionOptions(
@@ -341,10 +347,10 @@ def show(server: str | None, interview_id: str, heard: bool) -> None:
     "file_format",
     type=click.Choice(["md", "json"]),
     default="md",
-    help="Markdown or JSON.  [default: md]",
+    help="Format of the export: Markdown or JSON.  [default: md]",
 )
 @click.option(
-    "--output", type=FILE, metavar="FILE", help="Write to a file instead of standard output."
+    "--output", type=FILE, metavar="FILE", help="Write to this file instead of standard output."
 )
 def export(server: str | None, interview_id: str, file_format: str, output: Path | None) -> None:
     """Export an interview as Markdown or JSON."""

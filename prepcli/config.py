@@ -45,8 +45,14 @@ def load(file: Path) -> Config:
         values = tomllib.loads(file.read_text("utf-8"))
     except FileNotFoundError:
         return Config()
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingsError(f"Cannot read {file}: {error}. Fix or delete the file.") from None
+    except OSError as error:
+        raise SettingsError(
+            f"Cannot read {file}: {error.strerror}. Check the file's permissions."
+        ) from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"{file} is not UTF-8. Save it as UTF-8, or delete it.") from None
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{file} is not valid TOML: {error}. Fix or delete the file.") from None
     try:
         return msgspec.convert(values, Config)
     except msgspec.ValidationError as error:
@@ -86,16 +92,21 @@ def normalise_url(url: str) -> str:
     try:
         parts = urlsplit(text)
         port = parts.port
-    except ValueError:
-        raise UsageError(f"{url!r} is not a valid server address.") from None
+    except ValueError as error:
+        reason = str(error).rstrip(".")
+        reason = reason[:1].lower() + reason[1:]
+        raise UsageError(
+            f"{url!r} is not a valid server address: {reason}. Use the form https://HOST:PORT."
+        ) from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise UsageError(
-            f"{url!r} is not a valid server address: it must start with http:// or https://."
+            f"{url!r} is not a valid server address. Use the form https://HOST:PORT or "
+            "http://HOST:PORT."
         )
     if parts.username or parts.password or parts.query or parts.fragment:
         raise UsageError(
             "A server address must not contain a user name, a password, a query or a fragment. "
-            "Remove it; prep asks for the access key."
+            "Remove that part; prep asks for the access key."
         )
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return f"{parts.scheme}://{host}{'' if port is None else f':{port}'}{parts.path.rstrip('/')}"

@@ -147,7 +147,8 @@ def _read_key_file(file: Path, *, missing_ok: bool = False) -> dict[str, str]:
         mode = os.fstat(descriptor).st_mode
         if os.name == "posix" and stat.S_IMODE(mode) & 0o077:
             raise SettingsError(
-                f"Other users can read the access key in {file}. Restrict it: chmod 600 {file}"
+                f"Other users have access to {file}, which holds your access key. Restrict the "
+                f"file's permissions: chmod 600 {file}"
             )
         data = stream.read()
     try:

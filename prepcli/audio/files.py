@@ -27,9 +27,9 @@ def read_audio(file: Path) -> bytes:
     """
     try:
         if not file.is_file():
-            raise AudioFileError(f"There is no file {file}.")
+            raise AudioFileError(f"There is no file {file}. Check the path.")
         if file.stat().st_size == 0:
-            raise EmptyAudio(f"{file} is empty.")
+            raise EmptyAudio(f"{file} is empty. Choose another recording.")
         with file.open("rb"):
             pass
     except OSError as error:
@@ -39,7 +39,7 @@ def read_audio(file: Path) -> bytes:
     except ImportError:
         samples, rate = _read_with_wave_module(file)
     if samples.shape[0] == 0:
-        raise EmptyAudio(f"{file} contains no audio.")
+        raise EmptyAudio(f"{file} contains no audio. Choose another recording.")
     return _to_pcm16(samples, rate)
 
 
@@ -108,7 +108,7 @@ def _check_length(file: Path, frames: int, rate: int) -> None:
     if frames > MAX_SECONDS * rate:
         raise AudioTooLong(
             f"{file} is longer than {MAX_SECONDS / 60:g} minutes, the maximum length of an "
-            "answer. Shorten it."
+            "answer. Shorten the recording."
         )
 
 

@@ -18,7 +18,7 @@ def read_document(file: Path) -> str:
     if len(text) > MAX_DOCUMENT:
         raise DocumentError(f"{file} is longer than {MAX_DOCUMENT:,} characters. Shorten it.")
     if not text.strip():
-        raise DocumentError(f"{file} is empty.")
+        raise DocumentError(f"{file} is empty. Choose another file.")
     return text
 
 
@@ -42,7 +42,7 @@ def _read_text(file: Path, *, max_bytes: int) -> str:
         with file.open("rb") as stream:
             data = stream.read(max_bytes + 1)
     except IsADirectoryError:
-        raise DocumentError(f"{file} is a folder, not a text file.") from None
+        raise DocumentError(f"{file} is a folder. Choose a text file.") from None
     except OSError as error:
         raise DocumentError(f"Cannot read {file}: {error.strerror}.") from None
     if len(data) > max_bytes:
@@ -53,6 +53,6 @@ def _read_text(file: Path, *, max_bytes: int) -> str:
         text = "\0"
     if "\0" in text:
         raise DocumentError(
-            f"{file} is not a UTF-8 text file. Save it as text, such as .txt or .md."
+            f"{file} is not a UTF-8 text file. Save it as plain text in UTF-8, such as .txt or .md."
         )
     return text

@@ -68,7 +68,7 @@ class Outbox:
         if len(data) > MAX_TEXT_FRAME:
             raise UsageError(
                 f"The message is too long: {len(data):,} bytes; the maximum is "
-                f"{MAX_TEXT_FRAME:,}. Shorten it."
+                f"{MAX_TEXT_FRAME:,}. Shorten your text."
             )
         if len(self._entries) >= self._limit:
             raise _queue_full()

@@ -72,8 +72,8 @@ class Recording:
             raise ValueError("the recording has ended")
         if len(self._frames) >= MAX_UNACKNOWLEDGED:
             raise QueueFull(
-                "The server is unreachable and the recording is too long to keep. "
-                "Stop recording, and answer again once prep has reconnected."
+                "The server has not received the last ten minutes of the recording, so recording "
+                "has stopped. The audio will be sent once prep has reconnected."
             )
         data = self._partial_frame + pcm
         whole = len(data) - len(data) % FRAME_BYTES

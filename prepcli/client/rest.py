@@ -1,6 +1,7 @@
 """Client of the server's REST API."""
 
 import asyncio
+import re
 import time
 import uuid
 from collections.abc import Callable
@@ -265,7 +266,7 @@ def rate_limited_error(error: Error) -> RateLimited:
     if not isinstance(reset, int | float):
         return RateLimited(error.message)
     subject = "budget" if error.code == ErrorCode.BUDGET_SPENT else "allowance of model requests"
-    sentence = f"Your {subject} is used up until {format_local_time(reset)}."
+    sentence = f"Your {subject} is used up. Continue after {format_local_time(reset)}."
     return RateLimited(sentence, reset=float(reset))
 
 
@@ -275,10 +276,10 @@ def format_local_time(time: float) -> str:
 
 
 def _unreachable(url: str, error: Exception) -> ServerUnreachable:
-    reason = str(error) or type(error).__name__
+    reason = re.sub(r"^\[Errno -?\d+\] ", "", str(error)) or type(error).__name__
     return ServerUnreachable(
         f"Cannot reach the server at {url} ({reason}). "
-        "Check the address and that the server is running."
+        "Check the address, and check that the server is running."
     )
 
 

@@ -210,7 +210,7 @@ class Room:
                 token_refused = False
                 _log.info("handshake refused with status %d", status)
             except InvalidURI:
-                raise UsageError("The server address is not valid. Check it.") from None
+                raise UsageError("The server address is not valid. Check the address.") from None
             except (OSError, WebSocketException, ServerUnreachable, RateLimited) as error:
                 _log.info("cannot connect to the room: %s", type(error).__name__)
             delay = self._backoff.next_delay()
@@ -301,7 +301,7 @@ def _decode(data: str) -> ServerMessages | None:
 def _message_too_big(id: str) -> Failure:
     return Failure(
         code=ErrorCode.MESSAGE_TOO_BIG,
-        message="The message is too long for the server or for a proxy in front of it. Shorten it.",
+        message="The message is too long for the server or for a proxy. Shorten your text.",
         id=id,
     )
 

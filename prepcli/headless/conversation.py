@@ -142,7 +142,8 @@ class Conversation:
                         return
         except TimeoutError:
             raise ServerUnreachable(
-                f"The server was unreachable for {self._offline_seconds:g} seconds."
+                f"The server was unreachable for {self._offline_seconds:g} seconds. Check the "
+                "network and the server, then try again."
             ) from None
 
     # --- Events -------------------------------------------------------------------------------
@@ -225,7 +226,7 @@ class Conversation:
             raise InferenceFailed(failed.message)
         self._retried_at = len(self._state.messages)
         self._retry_id = uuid.uuid4().hex
-        self._output.note(f"{failed.message} Retrying")
+        self._output.note(f"{failed.message} Retrying.")
         await self._room.send(TurnRetry(id=self._retry_id))
 
     async def _send_answer(self) -> None:

@@ -56,7 +56,7 @@ class _StderrNotes:
                 self.note(_PHASE_NOTES[state.phase])
         if state.connection is ConnectionStatus.OFFLINE and self._online:
             self._online = False
-            self.note("connection lost, reconnecting")
+            self.note("connection lost; reconnecting")
         elif state.connection is ConnectionStatus.ONLINE and not self._online:
             self._online = True
             self.note("reconnected")

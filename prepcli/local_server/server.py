@@ -148,7 +148,8 @@ class LocalServer:
             lock = (self._directory / "client.lock").open("a+")
         except OSError as error:
             raise LocalServerFailed(
-                f"Cannot use the folder {self._directory}: {error.strerror}."
+                f"Cannot use the folder {self._directory}: {error.strerror}. Change its "
+                "permissions, or set PREP_DATA_DIR to another folder."
             ) from None
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -157,7 +158,7 @@ class LocalServer:
             owner = lock.read().strip() or "unknown"
             lock.close()
             raise LocalServerFailed(
-                f"Another prep (process {owner}) is using the local server. Quit it first."
+                f"Another prep (process {owner}) is using the local server. Quit that one first."
             ) from None
         lock.truncate(0)
         lock.write(str(os.getpid()))

@@ -70,7 +70,7 @@ def test_version_option_prints_the_package_version(
         (("--role", "x" * (MAX_ROLE + 1)), str(MAX_ROLE)),
         (("--company", "x" * (MAX_COMPANY + 1)), str(MAX_COMPANY)),
         (("--id", "a", "--resume-last"), "together"),
-        (("--id", "a", "--role", "Baker"), "new interview"),
+        (("--id", "a", "--role", "Baker"), "combined"),
         (("--jd", "{tmp}/missing.txt"), "missing.txt"),
         (("--resume", "{tmp}/binary"), "UTF-8"),
         (("--answers", "{tmp}/empty"), "no answers"),

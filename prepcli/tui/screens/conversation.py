@@ -46,7 +46,8 @@ def reason_not_to_answer(state: RoomState) -> str:
     if open_question(state) is None:
         if state.failed is not None:
             return (
-                f"The interviewer was stopped. Press {RETRY.name} to retry; your text stays here."
+                f"The interviewer has stopped. Press {RETRY.name} to retry. "
+                "Your text stays in the box."
             )
         return "Wait for the next question."
     return ""

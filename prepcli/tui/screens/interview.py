@@ -148,7 +148,9 @@ class InterviewScreen(SpeakingScreen):
         if not text:
             return
         if len(text) > MAX_ANSWER:
-            self.show_warning(f"An answer may have at most {MAX_ANSWER:,} characters. Shorten it.")
+            self.show_warning(
+                f"An answer may have at most {MAX_ANSWER:,} characters. Shorten your answer."
+            )
             return
         if not self.may_answer():
             return
@@ -220,7 +222,7 @@ class InterviewScreen(SpeakingScreen):
         confirmed = await self.app.push_screen_wait(
             ConfirmScreen(
                 "End the interview now?",
-                "The interviewer says goodbye and sums up your answers so far.",
+                "The interviewer will say goodbye and sum up your answers so far.",
                 yes="End it",
                 no="Continue",
             )
@@ -244,7 +246,7 @@ class InterviewScreen(SpeakingScreen):
         return await self.app.push_screen_wait(
             ConfirmScreen(
                 "Leave without sending your answer?",
-                "The interview is kept, but your unsent text is lost.",
+                "The interview is saved, but your unsent text will be lost.",
                 yes="Leave",
                 no="Stay",
             )

@@ -64,9 +64,9 @@ class NewInterviewScreen(Screen[InterviewSpec | None]):
                 "Questions",
                 Input(str(spec.questions), max_length=len(str(MAX_QUESTIONS))),
             )
-            given = "already given" if spec.job_description else "optional; path of a text file"
+            given = "already given" if spec.job_description else "optional; path to a text file"
             yield from self._field("job", "Job description", Input("", given))
-            given = "already given" if spec.resume else "optional; path of a text file"
+            given = "already given" if spec.resume else "optional; path to a text file"
             yield from self._field("resume", "Resume", Input("", given))
         yield Footer(show_command_palette=False)
 
@@ -146,5 +146,5 @@ def _read_file(path: str) -> str:
     try:
         file = Path(path).expanduser()
     except RuntimeError:
-        raise DocumentError(f"{path} starts with an unknown user name.") from None
+        raise DocumentError(f"{path} starts with an unknown user name. Check the path.") from None
     return read_document(file)

@@ -33,7 +33,10 @@ STALL = 2.0
 RECORDING_SECONDS = 2.0
 """Seconds of audio between two `user.recording` messages."""
 
-STALLED = "The microphone stopped. The recording up to that point was sent."
+STALLED = (
+    "The microphone has stopped, which ended the recording. Audio recorded until then is being "
+    "sent. Check the microphone."
+)
 
 
 class _Phase(enum.Enum):

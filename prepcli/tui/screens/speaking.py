@@ -78,7 +78,7 @@ class SpeakingScreen(RoomScreen):
         return await self.app.push_screen_wait(
             ConfirmScreen(
                 "Leave before your answer is sent?",
-                "Your recording is still being sent and would be lost.",
+                "Your recording is still being sent and will be lost.",
                 yes="Leave",
                 no="Stay",
             )

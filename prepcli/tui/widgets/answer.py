@@ -95,7 +95,9 @@ class AnswerBox(TextArea):
             return
         self._shown = self.text
         over = len(self.text) - MAX_ANSWER
-        self.border_subtitle = f"{over:,} characters too long" if over > 0 else ""
+        self.border_subtitle = (
+            f"{over:,} character{'' if over == 1 else 's'} too long" if over > 0 else ""
+        )
         self.set_class(over > 0, "-too-long")
         if self._throttle():
             self.post_message(AnswerTyped(self.text))

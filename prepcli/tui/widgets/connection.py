@@ -13,7 +13,7 @@ def banner(retry_in: float, *, narrow: bool) -> str:
     """Return the banner's text; `retry_in` is in seconds and rounded up."""
     seconds = -int(-retry_in // 1)
     when = f"reconnecting in {seconds} s" if seconds > 0 else "reconnecting now"
-    line = f"Connection lost, {when}."
+    line = f"Connection lost; {when}."
     return line if narrow else f"{line} {KEPT}"
 
 

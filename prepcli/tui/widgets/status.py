@@ -50,7 +50,7 @@ def activity(
         return Activity("Opening the interview…", busy=True)
     match phase:
         case Phase.EXTRACTING:
-            return Activity("Reading your resume and the job description…", busy=True)
+            return Activity("Choosing the topics…", busy=True)
         case Phase.TRANSCRIBING:
             return Activity("Transcribing your answer…", busy=True)
         case Phase.HINTING:
@@ -83,7 +83,7 @@ def progress(interview: Interview) -> str:
     if interview.status is Status.COMPLETED:
         return f"{interview.answered} of {interview.questions} answered"
     if not interview.asked:
-        return f"{interview.questions} questions"
+        return f"{interview.questions} question{'' if interview.questions == 1 else 's'}"
     return f"question {min(interview.asked, interview.questions)} of {interview.questions}"
 
 

@@ -322,4 +322,4 @@ def test_used_up_allowance_has_its_reset(
         arguments = ("interview", "--server", limited.url, "--answers", answers)
         done = prep(*arguments, code=5)
     year = time.strftime("%Y")
-    assert f"used up until {year[:2]}" in done.stderr
+    assert f"after {year[:2]}" in done.stderr

@@ -61,8 +61,8 @@ def test_meter_warns_of_unsuitable_levels(level: float, word: str) -> None:
 
 def test_banner_counts_whole_seconds() -> None:
     """The countdown is rounded up, so it never shows 0 s; a narrow banner is shorter."""
-    assert banner(2.1, narrow=True) == "Connection lost, reconnecting in 3 s."
-    assert banner(0.0, narrow=True) == "Connection lost, reconnecting now."
+    assert banner(2.1, narrow=True) == "Connection lost; reconnecting in 3 s."
+    assert banner(0.0, narrow=True) == "Connection lost; reconnecting now."
     assert len(banner(0.0, narrow=False)) > len(banner(0.0, narrow=True))
 
 

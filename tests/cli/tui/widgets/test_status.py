@@ -35,7 +35,7 @@ def interview(asked: int, answered: int = 0, status: Status = Status.ACTIVE) -> 
 @pytest.mark.parametrize(
     ("phase", "words"),
     [
-        (Phase.EXTRACTING, "Reading your resume and the job description…"),
+        (Phase.EXTRACTING, "Choosing the topics…"),
         (Phase.TRANSCRIBING, "Transcribing your answer…"),
         (Phase.GENERATING, "Thinking…"),
         (Phase.HINTING, "Thinking of a hint…"),
