@@ -16,7 +16,9 @@ from prepserver.wire.error_codes import ErrorCode
 __all__ = ["main"]
 
 DATA_DIR = click.option(
-    "--data-dir", type=click.Path(path_type=Path), help="Directory of users and interviews."
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    help="Data directory, which holds users and interviews.",
 )
 CONFIG = click.option(
     "--config",
@@ -56,7 +58,7 @@ cli.add_command(models)
 @click.option(
     "--models-dir", type=click.Path(path_type=Path), help="Directory of installed models."
 )
-@click.option("--threads", type=int, help="CPU threads of each engine; 0 means one per core.")
+@click.option("--threads", type=int, help="CPU threads per engine; 0 means one per core.")
 @click.option(
     "--hint-after",
     type=float,
@@ -69,7 +71,9 @@ cli.add_command(models)
     "--rate-window", type=float, help="Length of the window in seconds.  [default: 86400]"
 )
 @click.option(
-    "--scripted-delay", type=float, help="Seconds between two words of the scripted model."
+    "--scripted-delay",
+    type=float,
+    help="Delay between the words of the scripted model's replies, in seconds.",
 )
 @click.option("--log-level", help="Lowest level to log: debug, info, warning or error.")
 def serve(file: Path | None, **flags: Any) -> None:
@@ -181,7 +185,7 @@ def list_users(data_dir: Path | None, file: Path | None, as_json: bool) -> None:
 @CONFIG
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def stats(since: str, data_dir: Path | None, file: Path | None, as_json: bool) -> None:
-    """Show statistics of model calls: counts, failures, tokens, times.
+    """Show statistics of model calls: counts, failures, tokens and times.
 
     The command also works while the server is running.
     """

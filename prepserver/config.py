@@ -139,7 +139,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_recording: Annotated[float, Meta(gt=0, le=3_600)] = 600.0
     """Maximum length of a spoken answer in seconds."""
     scripted_delay: Annotated[float, Meta(ge=0, le=10)] = 0.0
-    """Seconds between two words of the scripted model's reply."""
+    """Delay between the words of the scripted model's replies, in seconds."""
     scripted_words: Annotated[int, Meta(ge=0, le=10_000)] = 0
     """Minimum number of words in a hint of the scripted model."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -202,10 +202,16 @@ def open_data_dir(config: Config) -> Path:
 def _read_file(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise _bad_setting(f"Cannot read the settings file {file}: {error}") from error
+    except OSError as error:
+        raise _bad_setting(
+            f"Cannot read the settings file {file}: {error.strerror}. Check its permissions."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise _bad_setting(f"The settings file {file} is not UTF-8. Save it as UTF-8.") from error
     except tomllib.TOMLDecodeError as error:
-        raise _bad_setting(f"The settings file {file} is not valid TOML: {error}") from error
+        raise _bad_setting(
+            f"The settings file {file} is not valid TOML: {error}. Fix the file."
+        ) from error
 
 
 def _parse_variable(text: str, type: Any) -> str | list[str]:

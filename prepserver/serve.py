@@ -82,7 +82,7 @@ class _Server(uvicorn.Server):
         except SystemExit as error:
             raise Conflict(
                 f"Cannot listen on port {self._settings.port} of {self._settings.host}. "
-                "Choose another port with --port; 0 picks a free one.",
+                "Check --host, or choose another port with --port; 0 picks a free one.",
                 code=ErrorCode.PORT_IN_USE,
             ) from error
         host, port = self.servers[0].sockets[0].getsockname()[:2]

@@ -68,8 +68,8 @@ class Budgets:
         ):
             if budget and used >= budget:
                 raise RateLimited(
-                    f"Your {budget:g} {unit} for this period are used up. Continue when the period "
-                    "ends; the interview is saved.",
+                    f"Your budget of {budget:,.10g} {unit} for this period is used up. Continue "
+                    "when the period ends; the interview is saved.",
                     code=ErrorCode.BUDGET_SPENT,
                     details={"budget": name, "limit": budget, "used": used, "reset": usage.reset},
                 )

@@ -35,7 +35,7 @@ def load_signing_key(path: Path) -> bytes:
     key = path.read_bytes()
     if len(key) < KEY_BYTES:
         raise Unauthorized(
-            f"The signing key {path} is damaged. Delete the file and restart the server; "
+            f"The signing key in {path} is damaged. Delete the file and restart the server; "
             "clients will request new tokens.",
             code=ErrorCode.BAD_SIGNING_KEY,
         )
@@ -89,12 +89,12 @@ class Tokens:
             raise _bad_token()
         if claims["exp"] <= self._clock.now():
             raise Unauthorized(
-                "The token has expired; request a new one.", code=ErrorCode.TOKEN_EXPIRED
+                "The token has expired. Request a new one.", code=ErrorCode.TOKEN_EXPIRED
             )
         return str(claims["sub"])
 
 
 def _bad_token() -> Unauthorized:
     return Unauthorized(
-        "The token was not issued by this server; request a new one.", code=ErrorCode.BAD_TOKEN
+        "The token was not issued by this server. Request a new one.", code=ErrorCode.BAD_TOKEN
     )

@@ -88,11 +88,7 @@ class Users:
                 if admin:
                     self.set_admin(name, True)
                 return self.rotate(name)
-            raise Conflict(
-                f"User {name} already exists. To issue a new access key, run "
-                f"`prep-server users rotate {name}`.",
-                code=ErrorCode.USER_EXISTS,
-            )
+            raise _user_exists(name)
         user_id = uuid.uuid4().hex
         key, key_id, key_hash = self._make_key()
         with self._database.transaction() as table:
@@ -102,9 +98,7 @@ class Users:
                     (user_id, name, key_id, key_hash, self._clock.now(), admin),
                 )
             except apsw.ConstraintError as error:
-                raise Conflict(
-                    f"User {name} already exists.", code=ErrorCode.USER_EXISTS
-                ) from error
+                raise _user_exists(name) from error
         return NewKey(id=user_id, name=name, key=key)
 
     def rotate(self, name: str) -> NewKey:
@@ -200,12 +194,22 @@ def _find(table: apsw.Connection, name: str) -> User | None:
 
 
 def _no_user(name: str) -> NotFound:
-    return NotFound(f"There is no user named {name}. `prep-server users list` lists all users.")
+    return NotFound(
+        f"There is no user named {name}. Run `prep-server users list` to see all users."
+    )
+
+
+def _user_exists(name: str) -> Conflict:
+    return Conflict(
+        f"User {name} already exists. To issue a new access key, run "
+        f"`prep-server users rotate {name}`.",
+        code=ErrorCode.USER_EXISTS,
+    )
 
 
 def _bad_key() -> Unauthorized:
     return Unauthorized(
-        "The access key is invalid or was replaced. Ask your administrator for a new one "
-        "(`prep-server users rotate NAME`).",
+        "The access key is invalid or was replaced. Ask your administrator to issue a new one with "
+        "`prep-server users rotate NAME`.",
         code=ErrorCode.BAD_ACCESS_KEY,
     )

@@ -93,7 +93,7 @@ class ScriptedSpeechModel:
     async def transcribe(self, pcm: bytes, vocabulary: str = "") -> Transcription:
         if not pcm or len(pcm) % 2:
             raise InferenceError(
-                "The recording is empty or does not consist of whole 16-bit samples.",
+                "The recording is empty or ends with an incomplete sample. Record it again.",
                 code=ErrorCode.BAD_AUDIO,
                 retryable=False,
             )
@@ -141,7 +141,7 @@ def _reply_text(prompt: Prompt) -> str:
         case "hint":
             return f"Think of a result that you can name, such as {digest}."
         case "closing":
-            return "Thank you for your time, that was the last question."
+            return "Thank you for your time. That was the last question."
         case _:
             return f"You gave clear answers about {digest}."
 

@@ -123,7 +123,8 @@ class Admission:
         estimate = self.estimate(priority)
         when = "in a moment" if estimate.seconds is None else f"in about {estimate.seconds:.0f} s"
         return InferenceError(
-            f"The models are busy: {self.waiting} requests are waiting. Try again {when}.",
+            f"The models are busy and the queue is full (requests waiting: {self.waiting}). "
+            f"Try again {when}.",
             code=ErrorCode.OVERLOADED,
             details={"position": estimate.position, "wait": estimate.seconds},
         )

@@ -45,7 +45,7 @@ class UpgradeRequired(BadRequest):
 )
 def reject_plain_http() -> None:
     raise UpgradeRequired(
-        "This address is a room, which accepts WebSocket connections only.",
+        "This address is a room, which accepts only WebSocket connections.",
         code=ErrorCode.NOT_WEBSOCKET,
     )
 
@@ -77,7 +77,8 @@ class Rooms:
         if not token:
             # An access key is not accepted here: addresses end up in the logs of proxies.
             raise Unauthorized(
-                "Authentication required: add ?token=TOKEN, from GET /auth/token.",
+                "Authentication required: add ?token=TOKEN to the address. GET /auth/token issues "
+                "tokens.",
                 code=ErrorCode.NO_CREDENTIAL,
             )
         user = await services.authenticator.authenticate_token(token)

@@ -279,7 +279,7 @@ class RoomSocket(asyncio.BufferedProtocol):
         """
         if text and len(data) > limits.MAX_TEXT_FRAME:
             too_big = BadRequest(
-                f"A text message may have at most {limits.MAX_TEXT_FRAME} bytes.",
+                f"The message is too long: the maximum is {limits.MAX_TEXT_FRAME} bytes.",
                 code=ErrorCode.MESSAGE_TOO_BIG,
             )
             connection.push(codec.encode(wire.Failure(**too_big.as_dict())))

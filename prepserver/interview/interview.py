@@ -132,7 +132,7 @@ class InterviewObject(DurableObject):
         try:
             decoded = codec.decode_client(message)
         except msgspec.DecodeError as error:
-            bad = BadRequest(f"The message is not valid: {error}", code=ErrorCode.BAD_MESSAGE)
+            bad = BadRequest(f"The message is invalid: {error}.", code=ErrorCode.BAD_MESSAGE)
             self._room.send_error(connection, bad, codec.decode_message_id(message))
             return
         id = decoded.id

@@ -59,7 +59,7 @@ class Rules:
             )
         if self._transcript.open_question() is None:
             raise Conflict(
-                "No question is open. Retry the stopped turn with turn.retry.",
+                "No question is open. Retry the failed or stopped turn with turn.retry.",
                 code=ErrorCode.NO_QUESTION,
             )
 

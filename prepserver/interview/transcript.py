@@ -56,7 +56,9 @@ class Transcript:
             "SELECT transcription FROM transcriptions WHERE message_id = ?", message_id
         )
         if row is None:
-            raise NotFound("No spoken answer has this id.", code=ErrorCode.NO_SUCH_MESSAGE)
+            raise NotFound(
+                "The interview has no spoken answer with this id.", code=ErrorCode.NO_SUCH_MESSAGE
+            )
         return msgspec.json.decode(row[0], type=Transcription)
 
     def edit(self, id: str, text: str) -> Message:
@@ -68,7 +70,9 @@ class Transcript:
             MessageKind.ANSWER,
         )
         if not changed:
-            raise NotFound("No answer of yours has this id.", code=ErrorCode.NO_SUCH_MESSAGE)
+            raise NotFound(
+                "The interview has no answer with this id.", code=ErrorCode.NO_SUCH_MESSAGE
+            )
         return self._get(id)
 
     def count(self, kind: MessageKind) -> int:

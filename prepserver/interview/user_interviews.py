@@ -154,17 +154,21 @@ class UserInterviews(DurableObject):
     def on_message(self, connection: Connection, message: str | bytes) -> None:
         if isinstance(message, bytes):
             raise BadRequest(
-                "This room accepts no audio. Send it to an interview's room.",
+                "This room accepts no audio. Send audio to an interview's room.",
                 code=ErrorCode.BAD_MESSAGE,
             )
         try:
             decoded = codec.decode_client(message)
         except msgspec.DecodeError as error:
             raise BadRequest(
-                f"The message is not valid: {error}", code=ErrorCode.BAD_MESSAGE
+                f"The message is invalid: {error}.", code=ErrorCode.BAD_MESSAGE
             ) from error
         if not isinstance(decoded, wire.GetAllMessages):
-            raise BadRequest("This room accepts get_all_messages only.", code=ErrorCode.BAD_MESSAGE)
+            raise BadRequest(
+                "This room accepts only get_all_messages. Send other messages to an interview's "
+                "room.",
+                code=ErrorCode.BAD_MESSAGE,
+            )
         self._send_snapshot(connection)
         if decoded.id:
             self.context.send(connection, wire.Accepted(id=decoded.id))

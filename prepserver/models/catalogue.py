@@ -155,4 +155,5 @@ def _validate_entry(entry: CatalogueEntry) -> None:
             raise ValueError(f"{entry.name}: a model from a package needs a hash")
         wanted = 2 if entry.source.convert else 1
         if len(entry.source.members) != wanted:
-            raise ValueError(f"{entry.name}: the source needs {wanted} member(s) of the wheel")
+            members = "member" if wanted == 1 else "members"
+            raise ValueError(f"{entry.name}: the source needs {wanted} {members} of the wheel")

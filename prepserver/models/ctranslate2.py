@@ -65,7 +65,7 @@ class VariableFile:
         try:
             version = self._read_u32()
             if version != BINARY_VERSION:
-                raise self._invalid(f"binary version is {version}, not {BINARY_VERSION}")
+                raise self._invalid(f"its binary version is {version}, not {BINARY_VERSION}")
             self.specification = self._read_string()
             self.revision = self._read_u32()
             self.variables = self._read_index()
@@ -111,7 +111,7 @@ class VariableFile:
     def _read_index(self) -> dict[str, Variable]:
         count = self._read_u32()
         if count > _MAX_VARIABLES:
-            raise self._invalid(f"it declares {count} variables")
+            raise self._invalid(f"it declares too many variables ({count})")
         variables: dict[str, Variable] = {}
         for _ in range(count):
             variable = self._read_variable()
@@ -123,20 +123,22 @@ class VariableFile:
             if name in variables:
                 variables.setdefault(alias, variables[name])
         if self._file.tell() != self._size:
-            raise self._invalid("it has trailing bytes")
+            raise self._invalid("it has extra bytes at the end")
         return variables
 
     def _read_variable(self) -> Variable:
         name = self._read_string()
         rank = self._read(1)[0]
         if rank > _MAX_RANK:
-            raise self._invalid(f"{name} has {rank} dimensions")
+            raise self._invalid(f"{name} has too many dimensions ({rank})")
         shape = struct.unpack(f"<{rank}I", self._read(4 * rank))
         dtype = self._read(1)[0]
         nbytes = self._read_u32()
         itemsize = DTYPES[dtype].itemsize if dtype in DTYPES else 2
         if dtype > 5 or math.prod(shape) * itemsize != nbytes:
-            raise self._invalid(f"{name} of shape {shape} has {nbytes} bytes")
+            raise self._invalid(
+                f"{name} has {nbytes} bytes, which does not match its shape {shape}"
+            )
         offset = self._file.tell()
         if offset + nbytes > self._size:
             raise self._invalid(f"it ends within {name}")

@@ -97,7 +97,8 @@ def require_space(folder: Path, needed: int) -> None:
     """Raise ModelError unless `folder` has room for `needed` bytes and 32 MiB to spare."""
     free = shutil.disk_usage(folder).free
     if free < needed + _SPARE_BYTES:
-        raise _no_space(folder, f"{needed / 1e6:.0f} MB are needed, {free / 1e6:.0f} MB are free")
+        total = (needed + _SPARE_BYTES) / 1e6
+        raise _no_space(folder, f"{total:.0f} MB are needed, but only {free / 1e6:.0f} MB are free")
 
 
 @contextlib.contextmanager

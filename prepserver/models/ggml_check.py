@@ -68,10 +68,15 @@ def validate_whisper(path: Path) -> None:
             raise InvalidGgml("the size of its mel filters does not match its hyperparameters")
         _skip(file, 4 * hyperparameters.n_mels * N_BINS)
         (tokens,) = _read_integers(file, 1)
-        _require(0 < tokens <= hyperparameters.n_vocab, f"it declares {tokens} tokens")
+        _require(
+            0 < tokens <= hyperparameters.n_vocab,
+            f"it declares an invalid number of tokens ({tokens})",
+        )
         for _ in range(tokens):
             (length,) = _read_integers(file, 1)
-            _require(0 <= length <= MAX_TOKEN_BYTES, f"it declares a token of {length} bytes")
+            _require(
+                0 <= length <= MAX_TOKEN_BYTES, f"a token has an invalid length ({length} bytes)"
+            )
             _skip(file, length)
         weights = 0
         while _has_more(file):
@@ -87,21 +92,29 @@ _FIELDS = Hyperparameters.__struct_fields__
 def _check_hyperparameters(hyperparameters: Hyperparameters) -> None:
     for name, (smallest, largest) in BOUNDS.items():
         value = getattr(hyperparameters, name)
-        _require(smallest <= value <= largest, f"{name} is {value}")
+        _require(
+            smallest <= value <= largest,
+            f"{name} is {value}, but must be from {smallest} to {largest}",
+        )
     audio, text = hyperparameters.n_audio_state, hyperparameters.n_text_state
     _require(audio == text, "n_audio_state and n_text_state differ")
-    _require(audio == 64 * hyperparameters.n_audio_head, "n_audio_head does not match the state")
-    _require(text == 64 * hyperparameters.n_text_head, "n_text_head does not match the state")
+    _require(
+        audio == 64 * hyperparameters.n_audio_head, "n_audio_head does not match n_audio_state"
+    )
+    _require(text == 64 * hyperparameters.n_text_head, "n_text_head does not match n_text_state")
 
 
 def _skip_tensor(file: BinaryIO) -> int:
     """Skip a tensor and return the number of its weights."""
     dimensions, length, ggml_type = _read_integers(file, 3)
-    _require(1 <= dimensions <= MAX_DIMENSIONS, f"a tensor has {dimensions} dimensions")
-    _require(1 <= length <= MAX_NAME_BYTES, f"it declares a tensor name of {length} bytes")
+    _require(
+        1 <= dimensions <= MAX_DIMENSIONS,
+        f"a tensor has an invalid number of dimensions ({dimensions})",
+    )
+    _require(1 <= length <= MAX_NAME_BYTES, f"a tensor name has an invalid length ({length} bytes)")
     _require(ggml_type in BLOCKS, f"a tensor has the unknown type {ggml_type}")
     shape = _read_integers(file, dimensions)
-    _require(all(extent > 0 for extent in shape), f"a tensor has the shape {shape}")
+    _require(all(extent > 0 for extent in shape), f"a tensor has the invalid shape {shape}")
     weights = math.prod(shape)
     block_weights, block_bytes = BLOCKS[ggml_type]
     _require(
@@ -134,7 +147,7 @@ def _skip(file: BinaryIO, count: int) -> None:
     """Skip bytes. Reads the last one, because seeking beyond the end succeeds."""
     if count > 0:
         # A declared length may exceed the largest file position.
-        _require(count < MAX_SKIP_BYTES, f"it declares a part of {count} bytes")
+        _require(count < MAX_SKIP_BYTES, f"it declares an impossible size ({count} bytes)")
         file.seek(count - 1, SEEK_CUR)
         _require(len(file.read(1)) == 1, TRUNCATED)
 

@@ -73,8 +73,8 @@ def _download(
     with client.stream("GET", remote.url, headers=headers) as response:
         if response.is_error:
             raise ModelError(
-                f"The hub returned HTTP {response.status_code} while downloading {model}. Pull it "
-                "again later; the download will be resumed.",
+                f"The Hugging Face hub returned HTTP {response.status_code} for {model}. Pull the "
+                "model again later; the download will be resumed.",
                 code=ErrorCode.NETWORK,
                 retryable=True,
             )
@@ -103,8 +103,8 @@ def _look_up(source: HubSource, expected: str) -> _RemoteFile:
         metadata = huggingface_hub.get_hf_file_metadata(url, endpoint=endpoint)
     except errors.GatedRepoError as error:
         raise ModelError(
-            f"Access to {source.repo} requires accepting its licence. Accept it on the hub, set "
-            "HF_TOKEN to your token, and pull again.",
+            f"The publisher of {source.repo} requires you to accept a licence. Accept the licence "
+            "on the Hugging Face hub, set HF_TOKEN to your token, and pull the model again.",
             code=ErrorCode.MODEL_GATED,
         ) from error
     except (
@@ -113,15 +113,16 @@ def _look_up(source: HubSource, expected: str) -> _RemoteFile:
         errors.EntryNotFoundError,
     ) as error:
         raise ModelError(
-            f"The hub does not have {source.file} in {source.repo} at {source.revision}. Pull "
-            "another model, or import a file with `prep-server models import PATH`.",
+            f"The Hugging Face hub does not have {source.file} in {source.repo} at "
+            f"{source.revision}. Pull another model, or import a file with "
+            "`prep-server models import PATH`.",
             code=ErrorCode.MODEL_NOT_ON_HUB,
         ) from error
     except errors.HfHubHTTPError as error:
         status = error.response.status_code
         raise ModelError(
-            f"The hub returned HTTP {status} for {source.repo}. Try again later, or check "
-            "HF_TOKEN.",
+            f"The Hugging Face hub returned HTTP {status} for {source.repo}. Try again later, or "
+            "check HF_TOKEN.",
             code=ErrorCode.NETWORK,
             retryable=True,
         ) from error
@@ -131,8 +132,9 @@ def _look_up(source: HubSource, expected: str) -> _RemoteFile:
     sha256 = expected or metadata.etag or ""
     if not re.fullmatch(r"[0-9a-f]{64}", sha256) or not metadata.size:
         raise ModelError(
-            f"The hub states no hash for {source.file} in {source.repo}, so the file cannot be "
-            "verified. Download it yourself and run `prep-server models import PATH`.",
+            f"The Hugging Face hub provides no checksum for {source.file} in {source.repo}, so the "
+            "file cannot be verified. Download it yourself and run "
+            "`prep-server models import PATH`.",
             code=ErrorCode.MODEL_HASH,
         )
     return _RemoteFile(

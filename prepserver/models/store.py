@@ -125,8 +125,8 @@ class ModelStore:
             return path.resolve()
         if path.name != name_or_path or path.suffix in {".gguf", ".bin"}:
             raise ModelNotFound(
-                f"There is no file {path}. Check the path, or list the models that can be fetched "
-                "by name with `prep-server models list`."
+                f"There is no file {path}. Check the path, or run `prep-server models list` to see "
+                "the models that can be fetched by name."
             )
         raise self.catalogue.unknown_name(name_or_path)
 
@@ -155,9 +155,11 @@ class ModelStore:
             )
         else:
             problem = f"{path} cannot be verified: no checksum is known for it."
-        command = f"pull {name}" if entry else "import PATH"
+        action = f"Fetch it again with `prep-server models pull {name}`."
+        if entry is None:
+            action = "Import it again with `prep-server models import PATH`."
         raise ModelError(
-            f"{problem} Fetch it again with `prep-server models {command}`.",
+            f"{problem} {action}",
             code=ErrorCode.MODEL_HASH,
             details={"name": name, "expected": expected, "found": found},
         )
@@ -290,8 +292,8 @@ class ModelStore:
         path = self.root / file
         if reserved or (path.exists() and files.hash_file(path) != sha256):
             raise Conflict(
-                f"Another model is named {file}; it was left unchanged. Rename your file and "
-                "import it again.",
+                f"The name {file} belongs to another model, so nothing was imported. Rename your "
+                "file and import it again.",
                 code=ErrorCode.MODEL_EXISTS,
             )
 

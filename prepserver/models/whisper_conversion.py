@@ -165,7 +165,7 @@ def _target_names(name: str) -> tuple[str, ...]:
         return (_TENSOR_NAMES[name],)
     match = _LAYER.match(name)
     if match is None or match[3] not in _LAYER_TENSORS:
-        raise _conversion_error(f"it contains a tensor that Whisper does not have, {name}")
+        raise _conversion_error(f"it contains {name}, which is not a Whisper tensor")
     side, layer, module, part = match.groups()
     return tuple(
         f"{side}.blocks.{layer}.{each}.{_PARAMETERS[part]}" for each in _LAYER_TENSORS[module]
@@ -185,7 +185,7 @@ def _hyperparameters(source: VariableFile) -> Hyperparameters:
     def shape_of(name: str, rank: int) -> tuple[int, ...]:
         found = source.find_variable(name).shape
         if len(found) != rank or not math.prod(found):
-            raise _conversion_error(f"{name} has the shape {found}")
+            raise _conversion_error(f"{name} has the unexpected shape {found}")
         return found
 
     n_vocab, n_text_state = shape_of("decoder/embeddings/weight", 2)
@@ -210,13 +210,15 @@ def _count_layers(source: VariableFile, side: str) -> int:
     matches = (_LAYER.match(name) for name in source.variables)
     numbers = {int(match[2]) for match in matches if match and match[1] == side}
     if not numbers or numbers != set(range(len(numbers))):
-        raise _conversion_error(f"the layers of the {side} are numbered {sorted(numbers)}")
+        raise _conversion_error(
+            f"the layers of the {side} are not numbered consecutively ({sorted(numbers)})"
+        )
     return len(numbers)
 
 
 def _conversion_error(why: str) -> ModelError:
     return ModelError(
-        f"Cannot convert the speech model: {why}. Fetch it again. If that does not help, pull "
-        "another one from `prep-server models list`.",
+        f"Cannot convert the speech model: {why}. Fetch the model again. If that does not help, "
+        "pull another one from the list that `prep-server models list` prints.",
         code=ErrorCode.MODEL_CONVERSION,
     )

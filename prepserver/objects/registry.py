@@ -316,8 +316,8 @@ def _lock_data_dir(root: Path) -> int:
             return _lock_and_store_pid(root)
     except OSError as error:
         raise StorageError(
-            f"The data directory {root} cannot be locked ({error.strerror}). "
-            "Choose a --data-dir on a local disk.",
+            f"The data directory {root} cannot be locked: {error.strerror}. "
+            "Choose one on a local disk with --data-dir.",
             retryable=False,
         ) from error
 
@@ -329,8 +329,8 @@ def _lock_and_store_pid(root: Path) -> int:
     except BlockingIOError as error:
         pid = path.read_text(errors="replace").strip()
         raise Conflict(
-            f"Another prep-server (process {pid or 'unknown'}) already serves {root}. "
-            "Stop it first, or choose another --data-dir.",
+            f"Another prep-server (process {pid or 'unknown'}) is using the data directory {root}. "
+            "Stop that server first, or choose another directory with --data-dir.",
             code=ErrorCode.DATA_DIR_IN_USE,
         ) from error
     with suppress(OSError):  # on a full disk the pid stays unknown

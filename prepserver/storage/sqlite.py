@@ -78,12 +78,23 @@ def cannot_open(path: Path, error: Exception) -> StorageError:
     """Return the error to raise when opening `path` has failed with `error`."""
     damaged = isinstance(error, apsw.NotADBError | apsw.CorruptError)
     kind = CorruptDatabase if damaged else StorageError
-    return kind(f"The database {path.name} cannot be opened: {error}")
+    advice = (
+        "Restore the database from a backup."
+        if damaged
+        else "Check the disk and the file's permissions."
+    )
+    return kind(f"The database {path.name} cannot be opened: {_reason(error)}. {advice}")
 
 
 def to_storage_error(error: Exception) -> StorageError:
     """Return the error to raise when a write has failed with `error`."""
-    return StorageError(f"Nothing was saved: the disk write failed ({error}). Try again.")
+    return StorageError(f"Nothing was saved: the disk write failed ({_reason(error)}). Try again.")
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error)
 
 
 def invalidate(connection: apsw.Connection) -> None:

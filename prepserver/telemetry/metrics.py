@@ -50,13 +50,13 @@ _LANGUAGE_METRICS: tuple[_EngineMetric[EngineStats], ...] = (
     _EngineMetric(
         GaugeMetricFamily,
         "prep_engine_waiting_prompts",
-        "Prompts that wait for a KV slot.",
+        "Prompts that are waiting for a KV slot.",
         lambda stats: stats.waiting,
     ),
     _EngineMetric(
         GaugeMetricFamily,
         "prep_engine_tokens_per_second",
-        "Recent generation throughput, over all replies.",
+        "Recent generation throughput over all replies, in tokens per second.",
         lambda stats: stats.tokens_per_second,
     ),
     _EngineMetric(
@@ -68,7 +68,7 @@ _LANGUAGE_METRICS: tuple[_EngineMetric[EngineStats], ...] = (
     _EngineMetric(
         GaugeMetricFamily,
         "prep_engine_offloaded_bytes",
-        "Disk space used by the KV state of offloaded conversations.",
+        "Bytes of disk space used by the KV state of offloaded conversations.",
         lambda stats: stats.offloaded_bytes,
     ),
     _EngineMetric(
@@ -80,13 +80,13 @@ _LANGUAGE_METRICS: tuple[_EngineMetric[EngineStats], ...] = (
     _EngineMetric(
         CounterMetricFamily,
         "prep_engine_batch_tokens",
-        "Tokens in all batches; divide by the batches for the mean batch size.",
+        "Tokens in all batches; divided by the number of batches, the mean batch size.",
         lambda stats: stats.batch_tokens,
     ),
     _EngineMetric(
         CounterMetricFamily,
         "prep_engine_batch_seconds",
-        "Time spent computing batches.",
+        "Seconds spent computing batches.",
         lambda stats: stats.batch_seconds,
     ),
     _EngineMetric(
@@ -130,13 +130,14 @@ _SPEECH_METRICS: tuple[_EngineMetric[SpeechStats], ...] = (
     _EngineMetric(
         GaugeMetricFamily,
         "prep_transcriber_waiting_spans",
-        "Finished spans of speech that wait to be transcribed.",
+        "Finished spans of speech that are waiting to be transcribed.",
         lambda stats: stats.waiting,
     ),
     _EngineMetric(
         GaugeMetricFamily,
         "prep_transcriber_caption_lag_seconds",
-        "Received audio not yet covered by a caption; the maximum over the current speakers.",
+        "Seconds of received audio that no caption covers yet; the maximum over the current"
+        " speakers.",
         lambda stats: stats.caption_lag,
     ),
 )
@@ -157,14 +158,14 @@ class Metrics:
         )
         self._tokens = Counter(
             "prep_tokens",
-            "Tokens of model calls, by type: `prompt`, `completion`, and `cached`, the prompt"
-            " tokens served from the KV cache.",
+            "Tokens of model calls, by type: `prompt`, `completion` and `cached` (prompt tokens"
+            " served from the KV cache).",
             ("model", "type"),
             registry=registry,
         )
         self._compute = Counter(
             "prep_compute_seconds",
-            "Time models spent computing calls.",
+            "Seconds that models spent computing calls.",
             ("model",),
             registry=registry,
         )
@@ -176,42 +177,42 @@ class Metrics:
         )
         self._shared_replies = Counter(
             "prep_shared_replies",
-            "Replies served from the reply cache (`cache`) or by an equal call in flight"
+            "Replies served from the reply cache (`cache`) or by an identical call in flight"
             " (`in_flight`).",
             ("source",),
             registry=registry,
         )
         self._first_token = Histogram(
             "prep_time_to_first_token_seconds",
-            "Time from the start of a call to the first text of its reply.",
+            "Seconds from the start of a call to the first text of its reply.",
             ("purpose",),
             buckets=LATENCY_BUCKETS,
             registry=registry,
         )
         self._queue_time = Histogram(
             "prep_queue_time_seconds",
-            "Time calls spent queued.",
+            "Seconds that calls spent in the queue.",
             ("kind",),
             buckets=LATENCY_BUCKETS,
             registry=registry,
         )
         self._duration = Histogram(
             "prep_call_duration_seconds",
-            "Duration of successful calls.",
+            "Duration of successful calls in seconds.",
             ("kind", "purpose"),
             buckets=DURATION_BUCKETS,
             registry=registry,
         )
         self._transcript_lag = Histogram(
             "prep_transcript_lag_seconds",
-            "Time from the end of a recording to its transcript.",
+            "Seconds from the end of a recording to its transcript.",
             buckets=LATENCY_BUCKETS,
             registry=registry,
         )
         self._caption_lag = Histogram(
             "prep_caption_lag_seconds",
-            "Received audio that a caption did not cover when the caption was sent; the maximum of"
-            " each recording.",
+            "Seconds of received audio that a caption did not cover when the caption was sent; the"
+            " maximum in each recording.",
             buckets=LATENCY_BUCKETS,
             registry=registry,
         )

@@ -42,7 +42,7 @@ def decode_client(data: str | bytes) -> ClientMessages:
     try:
         return _client_decoder.decode(data)
     except RecursionError:
-        raise msgspec.DecodeError("nested too deeply") from None
+        raise msgspec.DecodeError("it is nested too deeply") from None
 
 
 def decode_message_id(data: str | bytes) -> str:
@@ -86,5 +86,7 @@ def unpack_frame(data: bytes) -> tuple[int, bytes]:
     Raises ValueError if the header is incomplete or a sample is cut in half.
     """
     if len(data) < FRAME_HEADER or len(data) % 2:
-        raise ValueError("an audio frame is a 4-byte number followed by 16-bit samples")
+        raise ValueError(
+            "The audio frame is invalid: send a 4-byte number, then whole 16-bit samples."
+        )
     return _frame_number.unpack_from(data)[0], data[FRAME_HEADER:]

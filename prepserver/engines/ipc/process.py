@@ -33,12 +33,22 @@ from prepserver.engines.ipc.frames import (
 from prepserver.errors import InferenceError
 from prepserver.wire.error_codes import ErrorCode
 
-__all__ = ["EngineProcess", "ReplyQueue", "to_inference_error", "worker_died"]
+__all__ = [
+    "CLOSED",
+    "EngineProcess",
+    "ReplyQueue",
+    "closed_message",
+    "to_inference_error",
+    "worker_died",
+]
 
 STDERR_LINES = 40
 """Lines of the engine's stderr that are kept to explain a crash."""
 MAX_LINE_BYTES = 65_536
 """Maximum length of a line of stderr."""
+
+CLOSED = "was closed"
+"""Cause of the end of a process that the server has closed."""
 
 log = structlog.get_logger(__name__)
 
@@ -91,7 +101,7 @@ class EngineProcess:
                 start_new_session=True,
             )
         except OSError as error:
-            raise _load_failed(name, f"its process did not start: {error}") from error
+            raise _load_failed(name, f"its process did not start: {error.strerror}") from error
         return cls(process, name, clock, grace)
 
     @property
@@ -213,7 +223,7 @@ class EngineProcess:
             data = pack_frame(frame)
         except ValueError as error:
             raise InferenceError(
-                f"The request is too long for the {self._name}: {error}. Shorten it.",
+                f"The request is too long for the {self._name}: {error}. Shorten the request.",
                 code=ErrorCode.REQUEST_TOO_LONG,
                 retryable=False,
             ) from error
@@ -229,7 +239,7 @@ class EngineProcess:
             try:
                 (length,) = FRAME_HEADER.unpack(await stream.readexactly(FRAME_HEADER.size))
                 if length > MAX_FRAME_BYTES:
-                    raise ValueError(f"a length of {length} bytes")
+                    raise ValueError(f"its length would be {length} bytes")
                 frame = decode_reply(await stream.readexactly(length))
             except asyncio.IncompleteReadError:
                 return
@@ -281,11 +291,16 @@ def to_inference_error(failed: FailedFrame) -> InferenceError:
 
 def worker_died(name: str, cause: str) -> InferenceError:
     """Return the retryable error for a process that has ended."""
-    return InferenceError(
-        f"The {name} {cause}. Try again: it restarts with the next request.",
-        code=ErrorCode.WORKER_DIED,
-        retryable=True,
-    )
+    if cause == CLOSED:
+        message = closed_message(name)
+    else:
+        message = f"The {name} {cause}. Try again: the next request restarts it."
+    return InferenceError(message, code=ErrorCode.WORKER_DIED, retryable=True)
+
+
+def closed_message(name: str) -> str:
+    """Return the message for requests to an engine that the server has closed."""
+    return f"The server is stopping and has shut down its {name}. Try again once it has restarted."
 
 
 def _load_failed(name: str, cause: str) -> InferenceError:

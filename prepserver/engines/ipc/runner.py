@@ -239,7 +239,7 @@ def serve(load: Callable[[Raw], tuple[Struct, Engine]]) -> None:
         if not isinstance(error, InferenceError):
             traceback.print_exc()
             error = InferenceError(
-                f"Could not load the engine: {error}",
+                f"Could not load the engine: {error}.",
                 code=ErrorCode.MODEL_NOT_LOADED,
                 retryable=False,
             )

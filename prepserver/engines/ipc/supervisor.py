@@ -22,8 +22,10 @@ from prepserver.engines.ipc.frames import (
     encode_payload,
 )
 from prepserver.engines.ipc.process import (
+    CLOSED,
     EngineProcess,
     ReplyQueue,
+    closed_message,
     to_inference_error,
     worker_died,
 )
@@ -139,14 +141,14 @@ class EngineSupervisor:
             self._starting.cancel()
             await asyncio.gather(self._starting, return_exceptions=True)
         if self._process is not None:
-            await self._process.terminate("was closed")
+            await self._process.terminate(CLOSED)
 
     # --- Starting -----------------------------------------------------------------------------
 
     async def _running_process(self) -> EngineProcess:
         if self._closed:
             raise InferenceError(
-                f"The {self._name} was closed.", code=ErrorCode.WORKER_CLOSED, retryable=False
+                closed_message(self._name), code=ErrorCode.WORKER_CLOSED, retryable=False
             )
         process = self._process
         if process is not None and process.cause is None:
@@ -160,7 +162,7 @@ class EngineSupervisor:
             return await asyncio.shield(starting)
         except asyncio.CancelledError:
             if starting.cancelled():
-                raise worker_died(self._name, "was closed") from None
+                raise worker_died(self._name, CLOSED) from None
             raise
 
     def _clear_starting(self, task: asyncio.Task[EngineProcess]) -> None:

@@ -35,7 +35,9 @@ class ChatTemplate:
         try:
             self._template = environment.from_string(source)
         except jinja2.TemplateError as error:
-            raise _bad_chat(f"The model's chat template is invalid: {error}") from error
+            raise _bad_chat(
+                f"The model's chat template is invalid: {error}. Choose another model."
+            ) from error
         self._bos = bos
         self._eos = eos
 
@@ -53,7 +55,10 @@ class ChatTemplate:
                 raise_exception=_raise_exception,
             )
         except (jinja2.TemplateError, TypeError, ValueError) as error:
-            raise _bad_chat(f"The model's chat template rejects the chat: {error}") from error
+            raise _bad_chat(
+                f"The model's chat template rejected the conversation: {error}. Choose another "
+                "model."
+            ) from error
 
 
 class ControlTokenEscaper:

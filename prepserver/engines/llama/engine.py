@@ -99,8 +99,8 @@ class LlamaEngine:
         if free < 0 or max_tokens <= 0 < requested:
             raise InferenceError(
                 f"The prompt of {len(tokens)} tokens does not fit into the model's context of"
-                f" {n_ctx} tokens. Shorten the prompt, or set a larger context if the model"
-                " supports it.",
+                f" {n_ctx} tokens. Shorten the prompt, or set a larger `context` if the"
+                " model supports it.",
                 code=ErrorCode.CONTEXT_OVERFLOW,
                 retryable=False,
                 details={"tokens": len(tokens), "context": n_ctx},

@@ -222,7 +222,7 @@ class KvStore:
         length = _header_length(data)
         header = msgspec.msgpack.decode(data[begin : begin + length], type=_Header)
         if header.identity != self._identity:
-            raise ValueError("for another model or build")
+            raise ValueError("the conversation was stored for another model or build")
         return header, begin + length
 
     def _path(self, conversation: str) -> Path:
@@ -248,7 +248,7 @@ def _migrate_legacy_folder(folder: Path) -> None:
 def _header_length(preamble: bytes) -> int:
     """Return the length of the header in bytes. Raises ValueError."""
     if len(preamble) < len(MAGIC) + HEADER_LENGTH.size or not preamble.startswith(MAGIC):
-        raise ValueError("not a stored conversation")
+        raise ValueError("the file is not a stored conversation")
     return int(HEADER_LENGTH.unpack_from(preamble, len(MAGIC))[0])
 
 

@@ -73,7 +73,10 @@ class LlamaContext:
         model_params.use_extra_bufts = b"AMX_INT8 = 1" not in lib.llama_print_system_info()
         self._model = lib.llama_model_load_from_file(os.fsencode(options.path), model_params)
         if not self._model:
-            raise self._load_error(f"llama.cpp cannot read the model file {options.path}")
+            raise self._load_error(
+                f"llama.cpp cannot read the model file {options.path}",
+                "Fetch the model again, or choose another one.",
+            )
         self.vocabulary = lib.llama_model_get_vocab(self._model)
         self.n_vocab = int(lib.llama_vocab_n_tokens(self.vocabulary))
         self.parameters = int(lib.llama_model_n_params(self._model))
@@ -85,8 +88,9 @@ class LlamaContext:
         self.context = lib.llama_init_from_model(self._model, context_params)
         if not self.context:
             raise self._load_error(
-                f"Not enough memory for {self.n_slots} contexts of {self.n_ctx} tokens: "
-                "lower `parallel` or `context`"
+                f"Not enough memory for the KV cache (contexts: {self.n_slots}, tokens in each: "
+                f"{self.n_ctx})",
+                "Lower `parallel` or `context`.",
             )
         self._kv_cache = lib.llama_get_memory(self.context)
         self._batch = lib.llama_batch_init(MAX_PREFILL_TOKENS + self.n_slots, 0, 1)
@@ -280,6 +284,8 @@ class LlamaContext:
             if level == LOG_LEVEL_ERROR:
                 self._log_errors.append(line)
 
-    def _load_error(self, message: str) -> InferenceError:
+    def _load_error(self, problem: str, advice: str) -> InferenceError:
         log = f" ({'; '.join(self._log_errors)})" if self._log_errors else ""
-        return InferenceError(f"{message}{log}.", code=ErrorCode.MODEL_NOT_LOADED, retryable=False)
+        return InferenceError(
+            f"{problem}{log}. {advice}", code=ErrorCode.MODEL_NOT_LOADED, retryable=False
+        )

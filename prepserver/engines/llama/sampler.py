@@ -101,7 +101,7 @@ def _init_grammar(native: LlamaContext, prompt: Prompt) -> Any:
     source = prompt.grammar
     if prompt.schema is not None:
         if source:
-            raise _bad_grammar("A prompt has either a grammar or a schema, not both.")
+            raise _bad_grammar("The prompt has both a grammar and a schema. Remove one of them.")
         try:
             source = json_schema_to_gbnf(json.dumps(prompt.schema))
         except Exception as error:  # the converter documents no exceptions
@@ -112,7 +112,7 @@ def _init_grammar(native: LlamaContext, prompt: Prompt) -> Any:
         return None
     grammar = lib.llama_sampler_init_grammar(native.vocabulary, source.encode(), b"root")
     if not grammar:
-        raise _bad_grammar("The grammar is not valid GBNF with a rule `root`.")
+        raise _bad_grammar("The grammar is invalid: it must be GBNF with a rule `root`.")
     return grammar
 
 

@@ -33,7 +33,7 @@ class PromptTokenizer:
             return tokens or self._native.tokenize("\n", parse_control=False)
         if self._template is None:
             raise InferenceError(
-                "The model's file has no chat template. Send the prompt as text.",
+                "The model file has no chat template. Send the prompt as text.",
                 code=ErrorCode.BAD_CHAT,
                 retryable=False,
             )

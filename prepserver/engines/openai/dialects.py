@@ -93,7 +93,7 @@ def _prompt_fields(prompt: Prompt, dialect: Dialect) -> dict[str, Any]:
         return {"prompt": prompt.text + prompt.opening}
     if prompt.opening:
         raise InferenceError(
-            "A chat with a remote model cannot prescribe the first words of the reply.",
+            "A remote model does not accept the first words of its reply in a chat. Remove them.",
             code=ErrorCode.BAD_CHAT,
             retryable=False,
         )

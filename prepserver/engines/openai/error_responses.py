@@ -35,8 +35,8 @@ def error_from_response(
         # Some endpoints quote the rejected key, or parts of it: nothing is logged.
         return _permanent(
             ErrorCode.ENDPOINT_UNAUTHORIZED,
-            "The model's endpoint refused the API key, or none is set. The administrator of this "
-            "server sets it as PREP_SERVER_OPENAI_API_KEY.",
+            "The model's endpoint rejected the API key, or no key is set. The administrator of "
+            "this server must set PREP_SERVER_OPENAI_API_KEY.",
         ), ""
     if code == "insufficient_quota" or status == 402:
         return _permanent(
@@ -63,17 +63,17 @@ def error_from_response(
     if status == 413:
         return _permanent(
             ErrorCode.REQUEST_TOO_LONG,
-            "The request is too long for the model's endpoint. Shorten it.",
+            "The request is too long for the model's endpoint. Shorten the request.",
         ), text
     if 300 <= status < 400:
         return _permanent(
             ErrorCode.ENDPOINT_MOVED,
             "The model's endpoint redirects to another address. The administrator of this server "
-            "must set the new one.",
+            "must set the new address.",
         ), text
     return _permanent(
         ErrorCode.ENDPOINT_REFUSED,
-        f"The model's endpoint refused the request (status {status}). The server's debug log has "
+        f"The model's endpoint rejected the request (status {status}). The server's debug log has "
         "the reason.",
     ), text
 

@@ -146,7 +146,8 @@ def _check_finish_reason(reason: str) -> None:
     """Raise InferenceError if a reply was withheld or cut off."""
     if reason == "content_filter":
         raise InferenceError(
-            "The content filter of the model's endpoint withheld the reply.",
+            "The content filter of the model's endpoint withheld the reply. Change the request, or "
+            "use another model.",
             code=ErrorCode.REPLY_REFUSED,
             retryable=False,
         )

@@ -68,8 +68,8 @@ async def find_model(client: EndpointClient) -> ServedModel:
         log.warning("endpoint.model_unlisted", endpoint=client.endpoint.origin, model=name)
         return ServedModel(name)
     raise InferenceError(
-        "The model's endpoint serves several models, or does not list them. Append the name of one "
-        "to the address, after a #.",
+        "The model's endpoint does not list exactly one model. Append a model name to the address, "
+        "after a #.",
         code=ErrorCode.MODEL_NOT_LOADED,
         retryable=False,
     )

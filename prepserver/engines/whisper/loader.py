@@ -33,7 +33,9 @@ def load_transcriber(options: WhisperOptions) -> Transcriber:
             f"{path} is not a complete Whisper model in ggml format: {error}. Fetch it again."
         ) from error
     except OSError as error:
-        raise model_not_loaded(f"Cannot read the model file {path}: {error}.") from error
+        raise model_not_loaded(
+            f"Cannot read the model file {path}: {error.strerror}. Check its permissions."
+        ) from error
     with _memory_limit(4 * path.stat().st_size + HEADROOM):
         return _open_binding(options)
 
@@ -75,8 +77,8 @@ def _open_binding(options: WhisperOptions) -> Transcriber:
         from prepserver.engines.whisper.whispercpp_transcriber import WhispercppTranscriber
     except ImportError as error:
         raise model_not_loaded(
-            "The package whispercpp is not installed. It supports Python 3.11 and earlier: "
-            "pip install 'prep-interview[whispercpp]'. Or use the default, "
+            "The package whispercpp is not installed. With Python 3.11 or earlier, install it with "
+            "`pip install 'prep-interview[whispercpp]'`; otherwise use the default, "
             "--stt-engine pywhispercpp."
         ) from error
     return WhispercppTranscriber(options.path, threads)

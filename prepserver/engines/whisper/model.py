@@ -144,8 +144,8 @@ async def _to_chunks(audio: AsyncIterable[bytes]) -> AsyncGenerator[AudioChunk, 
         length += len(piece)
         if length > MAX_SECONDS * BYTES_PER_SECOND:
             raise InferenceError(
-                f"A recording may last {MAX_SECONDS // 60} minutes at most. Record the rest "
-                "separately.",
+                f"The recording is longer than {MAX_SECONDS // 60} minutes, the maximum. Split it "
+                "into shorter recordings.",
                 code=ErrorCode.REQUEST_TOO_LONG,
                 retryable=False,
             )

@@ -133,8 +133,8 @@ class RecordingTranscriber:
             self._buffer.append(samples)
             if self._buffer.end > MAX_SECONDS * SAMPLE_RATE:
                 raise InferenceError(
-                    f"A recording may last {MAX_SECONDS // 60} minutes at most. Record the rest "
-                    "separately.",
+                    f"The recording is longer than {MAX_SECONDS // 60} minutes, the maximum. Split "
+                    "it into shorter recordings.",
                     code=ErrorCode.REQUEST_TOO_LONG,
                     retryable=False,
                 )

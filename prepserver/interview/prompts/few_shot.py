@@ -67,7 +67,7 @@ PEOPLE_STEMS = (
 
 NEUTRAL_STEMS = (
     "What can you say about",
-    "What comes to mind about",
+    "What comes to mind when you think about",
     "How would you describe",
     "What would you like to know about",
     "What would you tell a friend about",
@@ -80,7 +80,7 @@ MOMENT_STEMS = (
     "Give one number about",
     "Describe one moment with",
     "Begin with what was at stake with",
-    "Say what you would do again about",
+    "Say what you would do differently about",
 )
 """Hint stems for follow-up questions, which are about the candidate's own story."""
 

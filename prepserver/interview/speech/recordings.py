@@ -170,12 +170,14 @@ class RecordingStore:
 
 
 def empty_recording() -> BadRequest:
-    return BadRequest("The recording is empty. Record again.", code=ErrorCode.EMPTY_RECORDING)
+    return BadRequest(
+        "The recording is empty. Record your answer again.", code=ErrorCode.EMPTY_RECORDING
+    )
 
 
 def recording_too_long(seconds: float) -> BadRequest:
     return BadRequest(
-        f"The recording is longer than {seconds / 60:g} minutes. Give a shorter answer.",
+        f"The recording is longer than {seconds / 60:.4g} min, the maximum. Give a shorter answer.",
         code=ErrorCode.RECORDING_TOO_LONG,
         details={"seconds": seconds},
     )
@@ -190,8 +192,8 @@ def decode_recording(data: bytes) -> bytes:
         raise empty_recording()
     if len(data) > MAX_BINARY_FRAME:
         raise BadRequest(
-            f"A recording in one message is limited to {MAX_BINARY_FRAME} bytes. Send numbered "
-            "frames after audio.start instead.",
+            f"The recording exceeds {MAX_BINARY_FRAME} bytes, the maximum of one message. Send "
+            "audio.start and then numbered frames instead.",
             code=ErrorCode.RECORDING_TOO_LONG,
         )
     if data[:4] == b"RIFF":
@@ -209,8 +211,8 @@ def _decode_wav(data: bytes) -> bytes:
             rate, channels, width = file.getframerate(), file.getnchannels(), file.getsampwidth()
             if (rate, channels, width) != (SAMPLE_RATE, 1, 2):
                 raise BadRequest(
-                    f"The WAV file is {rate} Hz, {channels} channels, {width * 8} bits. Send "
-                    "16 kHz, mono, 16 bits.",
+                    f"Unsupported WAV format: {rate} Hz, {width * 8}-bit, channels: {channels}. "
+                    "Send 16 kHz, 16-bit mono.",
                     code=ErrorCode.NOT_AUDIO,
                 )
             pcm = bytes(file.readframes(file.getnframes()))
@@ -221,5 +223,6 @@ def _decode_wav(data: bytes) -> bytes:
 
 def _not_audio() -> BadRequest:
     return BadRequest(
-        "The data is not audio. Send WAV or PCM16, 16 kHz, mono.", code=ErrorCode.NOT_AUDIO
+        "The data is not audio. Send 16 kHz, 16-bit mono, as WAV or raw PCM.",
+        code=ErrorCode.NOT_AUDIO,
     )

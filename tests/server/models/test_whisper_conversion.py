@@ -158,7 +158,7 @@ ODD = np.ones((STATE + 1, STATE), np.float16)
         (without("encoder/num_heads"), "no variable encoder/num_heads"),
         (without("encoder/conv1/weight"), "no variable encoder/conv1/weight"),
         (whisper_variables() | {"encoder/strange/weight": ODD}, "encoder/strange/weight"),
-        (whisper_variables() | {"encoder/conv1/weight": ODD}, "has the shape"),
+        (whisper_variables() | {"encoder/conv1/weight": ODD}, "unexpected shape"),
         (
             whisper_variables() | {"encoder/layer_0/self_attention/linear_0/weight": ODD},
             "3 tensors",

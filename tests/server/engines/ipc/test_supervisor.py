@@ -333,7 +333,7 @@ def test_close_ends_the_process_and_fails_later_requests() -> None:
             async with aclosing(supervisor.request(EchoRequest("count"))) as counting:
                 await anext(counting)
                 await supervisor.close()
-                with pytest.raises(InferenceError, match="closed") as interrupted:
+                with pytest.raises(InferenceError, match="stopping") as interrupted:
                     await drain(counting)
                 assert interrupted.value.code == ErrorCode.WORKER_DIED
             assert has_exited(pid)
@@ -353,7 +353,7 @@ def test_close_cancels_loading() -> None:
             starting = asyncio.create_task(supervisor.start())
             await clock.wait_for_sleep(READY_TIMEOUT)
             await supervisor.close()
-            with pytest.raises(InferenceError, match="closed") as caught:
+            with pytest.raises(InferenceError, match="stopping") as caught:
                 await starting
             assert caught.value.code == ErrorCode.WORKER_DIED
 
