@@ -23,11 +23,11 @@ TYPES = {
 
 
 def progress_text(interview: Interview) -> str:
-    """Return `completed`, `not begun` or `2 of 5 answered`."""
+    """Return `completed`, `not started` or `2 of 5 answered`."""
     if interview.status is Status.COMPLETED:
         return "completed"
     if not interview.answered:
-        return "not begun"
+        return "not started"
     return f"{interview.answered} of {interview.questions} answered"
 
 
