@@ -1,4 +1,4 @@
-"""Entry point of `python -m prepserver`, which is `prep-server`."""
+"""Entry point of `python -m prepserver`, which runs `prep-server`."""
 
 from prepserver.cli import main
 

@@ -137,8 +137,11 @@ def _process_exists(pid: int) -> bool:
 
 
 class _LogStream(io.StringIO):
-    """Standard error as the stream of the log. Lines that cannot be written, as on a full disk, are
-    dropped, so that no request fails because of its log line."""
+    """Text stream that writes the log to standard error.
+
+    A line that cannot be written, for example because the disk is full, is dropped, so that no
+    request fails because of its log line.
+    """
 
     def write(self, text: str) -> int:
         with contextlib.suppress(OSError):

@@ -1,4 +1,7 @@
-"""File operations that survive a power loss, and locks between processes. All block on the disk."""
+"""File operations that survive a power loss, and file locks between processes.
+
+Every function of this module can block the calling thread.
+"""
 
 import fcntl
 import os
@@ -29,7 +32,7 @@ def sync_file(file: IO[bytes]) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in `folder` durable: files created, renamed or removed. Raises OSError."""
+    """Make the creation, renaming and removal of files in `folder` durable. Raises OSError."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -51,9 +54,10 @@ def create_folder(folder: Path) -> None:
 
 
 def replace_file(temporary: Path, path: Path) -> None:
-    """Move a synced file to `path` durably; readers see the old file or the new one.
+    """Move the synced file `temporary` to `path` durably.
 
-    Both paths must be on the same file system. Raises OSError.
+    A reader of `path` sees the old file or the new one. Both paths must be on the same file
+    system. Raises OSError.
     """
     temporary.replace(path)
     sync_folder(path.parent)
@@ -67,12 +71,13 @@ def write_atomically(
     durable: bool = True,
     overwrite: bool = True,
 ) -> None:
-    """Write a file so that a crash leaves the old content or the new, never a part of it.
+    """Write a file so that a crash of the process leaves the old content or the new, never a part.
 
-    `mode` gives the permissions of the new file, less the umask. Without `durable` the file may be
-    lost or cut short by a power loss, but not by the end of the process. Without `overwrite` an
-    existing file stays as it is, even one that another process creates meanwhile. Raises OSError;
-    the temporary file, `.NAME.RANDOM.new` in the same folder, is removed then.
+    `mode` gives the permissions of the new file before the umask is applied. If `durable` is true,
+    the same holds for a power loss; otherwise a power loss may lose the file or cut it short. If
+    `overwrite` is false, an existing file is left unchanged, even one that another process creates
+    during the write. Raises OSError. A failed write removes its temporary file, `.NAME.RANDOM.new`
+    in the same folder.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
     try:
@@ -98,11 +103,11 @@ def write_atomically(
 def lock_file(path: Path, *, blocking: bool = True, mode: int = 0o666) -> int:
     """Lock a file or folder exclusively against other processes; return its file descriptor.
 
-    A missing file is created with the permissions `mode`. Closing the descriptor releases the
-    lock; the kernel does so when the process ends, however it ends. Never remove the file: a
-    process that waits for the lock would then hold it on a file that no other process can see.
-    Raises BlockingIOError when another process holds the lock and `blocking` is false, OSError
-    when the file system has no locks.
+    A missing file is created with the permissions `mode`. The lock is released when the descriptor
+    is closed, at the latest when the process ends. Never remove the file: a process that is waiting
+    for the lock would then lock a file that no other process can see. Raises BlockingIOError if
+    another process holds the lock and `blocking` is false, OSError if the file cannot be opened or
+    its file system has no locks.
     """
     access = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT
     descriptor = os.open(path, access | os.O_CLOEXEC, mode)
@@ -116,7 +121,7 @@ def lock_file(path: Path, *, blocking: bool = True, mode: int = 0o666) -> int:
 
 @contextmanager
 def hold_lock(path: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Hold the lock of `lock_file` within a `with` block.
+    """Hold the lock that `lock_file` takes on `path` within a `with` block.
 
     `on_wait` is called once if another process holds the lock. Raises OSError.
     """

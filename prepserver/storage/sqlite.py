@@ -1,4 +1,4 @@
-"""Opening SQLite files, the errors that they raise, and databases shared between objects."""
+"""Opening, renaming and removing SQLite databases, and a database that threads can share."""
 
 import threading
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ __all__ = [
 ]
 
 _SUFFIXES = ("", "-wal", "-shm")
-"""Endings of a database's files: the database, its write-ahead log, the index of that log."""
+"""Suffixes of a database's files: the database itself, its write-ahead log, the log's index."""
 
 
 class CorruptDatabase(StorageError):
@@ -40,15 +40,17 @@ def open_database(
     incremental_vacuum: bool = False,
     busy_timeout: float = 0.0,
 ) -> apsw.Connection:
-    """Open an SQLite file, in WAL mode unless it must exist already.
+    """Open an SQLite database, by default in WAL mode, and create a missing file.
 
-    `vfs` names SQLite's file system; None is its default. Without `create`, or with `read_only`,
-    the file must exist and its settings stay as they are. `private` creates it with mode 0600.
-    `exclusive` holds SQLite's lock until the connection is closed, which saves a lock for each
-    statement and the -shm file. With `durable` a commit waits for the disk; without, a power loss
-    may undo the latest commits. `incremental_vacuum` lets pages be given back to the file system;
-    it takes effect in a new file only. `busy_timeout` limits the wait for another process's lock,
-    in seconds. Blocks on the disk. Raises StorageError, CorruptDatabase among them.
+    `vfs` is the name of SQLite's interface to the file system; None selects the default. If
+    `create` is false or `read_only` is true, the file must exist, and `exclusive`, `durable` and
+    `incremental_vacuum` have no effect. `private` creates a missing file with mode 0600.
+    `exclusive` holds SQLite's lock until the connection is closed, which saves the -shm file and a
+    lock for each statement. If `durable` is true, a commit waits for the disk; otherwise a power
+    loss may undo the latest commits. `incremental_vacuum` allows unused pages to be returned to the
+    file system; it takes effect in a new file only. `busy_timeout` is the maximum wait for another
+    process's lock, in seconds. Blocks on the disk. Raises StorageError, or its subclass
+    CorruptDatabase.
     """
     flags = apsw.SQLITE_OPEN_READONLY if read_only else apsw.SQLITE_OPEN_READWRITE
     if create and not read_only:
@@ -100,15 +102,16 @@ def _reason(error: Exception) -> str:
 def invalidate(connection: apsw.Connection) -> None:
     """Overwrite the commit that a failed sync has left in the journal.
 
-    It is complete there, and would count as committed when the file is next opened. Writing the
-    user version again puts a commit that changes nothing in its place. Never raises.
+    That commit is complete in the journal and would count as committed when the file is next
+    opened. Writing the user version again replaces it with a commit that changes nothing. SQLite's
+    errors are ignored.
     """
     with suppress(apsw.Error):
         connection.pragma("user_version", int(connection.pragma("user_version")))
 
 
 def set_aside(path: Path) -> Path:
-    """Rename a damaged database and its journal to `NAME.damaged`; return the new path.
+    """Rename a damaged database and its journal to `NAME.damaged`; return the database's new path.
 
     Blocks on the disk. Raises OSError.
     """
@@ -127,14 +130,15 @@ def remove_database(path: Path) -> None:
 
 
 class Database:
-    """A database that threads share: one transaction at a time, each durable when it ends."""
+    """Database that threads share. It runs one transaction at a time and makes each durable."""
 
     def __init__(
         self, path: Path, schema: str, *, private: bool = False, vfs: str | None = None
     ) -> None:
-        """Open or create `path`. `schema` runs at each opening, so it must be idempotent.
+        """Open or create the database at `path`, in a folder that is created if it is missing.
 
-        `private` and `vfs` are those of `open_database`. Blocks on the disk. Raises StorageError.
+        `schema` runs at each opening, so it must be idempotent. `private` and `vfs` are parameters
+        of `open_database`. Blocks on the disk. Raises StorageError.
         """
         self._lock = threading.Lock()
         try:
@@ -150,10 +154,10 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[apsw.Connection]:
-        """Run a transaction: durable at its end, rolled back when the block raises.
+        """Run the `with` block as a transaction: commit at its end, or roll back when it raises.
 
-        Blocks on the disk, so call it from a thread. Raises StorageError, with nothing kept, when
-        the disk fails.
+        A commit is durable when the block has ended. Blocks on the disk, so call it from a thread.
+        When the disk fails, nothing is kept and StorageError is raised.
         """
         with self._lock:
             try:

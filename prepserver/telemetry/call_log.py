@@ -1,8 +1,8 @@
-"""Call log: the outcome of every model call, in a SQLite database beside the interviews.
+"""Call log: the outcome of every model call, in an SQLite database beside the interviews.
 
-Records are buffered and written once a second, off the event loop: a crash may lose the last second
-of records, and no call ever waits for the log or fails because of it. The text of prompts and
-replies is stored only if the server is configured to do so.
+Records are buffered and written once a second, off the event loop. A crash may lose the records of
+the last second, but no call ever waits for the log or fails because of an error in the log. The
+text of prompts and replies is stored only if the server is configured to do so.
 """
 
 import asyncio
@@ -31,9 +31,9 @@ __all__ = ["CallLog", "CallQuery", "call_log_path", "find_calls", "open_read_onl
 FLUSH_SECONDS = 1.0
 PRUNE_SECONDS = 600.0
 MAX_PENDING = 10_000
-"""Records buffered while the disk refuses writes; beyond that the oldest are discarded."""
+"""Maximum number of buffered records. A full buffer discards its oldest records."""
 PRUNE_BATCH = 1_000
-"""Records deleted per transaction."""
+"""Number of records deleted per transaction while the log is too large."""
 MAX_QUERY_ROWS = 1_000
 
 COLUMNS = tuple(field.name for field in msgspec.structs.fields(CallRecord))
@@ -66,20 +66,20 @@ log = structlog.get_logger(__name__)
 
 
 class CallQuery(Struct, frozen=True, kw_only=True):
-    """A filter for calls; empty strings and None match every call."""
+    """Filter for logged calls. An empty string or None matches every call."""
 
     user: str = ""
     interview: str = ""
     purpose: str = ""
     since: float | None = None
-    """First second to include, since the Unix epoch."""
+    """Earliest start of a matching call, in seconds since the Unix epoch."""
     until: float | None = None
-    """First second to exclude, since the Unix epoch."""
+    """Exclusive upper bound of the start of a matching call, in seconds since the Unix epoch."""
     limit: int = 100
 
 
 class CallLog:
-    """The call log of one server."""
+    """Log of the model calls of one server."""
 
     def __init__(
         self,
@@ -92,8 +92,9 @@ class CallLog:
     ) -> None:
         """Open or create the database at `path`.
 
-        `max_age` is in seconds; `max_bytes` limits the database without its journal. A damaged
-        database is renamed to `*.damaged` and replaced with an empty one.
+        Records are deleted when they are older than `max_age` seconds, or when the database without
+        its journal exceeds `max_bytes` bytes. A damaged database is renamed to `*.damaged` and
+        replaced with an empty one.
         """
         self.path = path
         self.keep_text = keep_text
@@ -114,11 +115,11 @@ class CallLog:
             self._connection = _open(path)
 
     def start(self) -> None:
-        """Start the background writer."""
+        """Start the background task that writes the buffered records and deletes old ones."""
         self._writer = asyncio.create_task(self._write_periodically())
 
     def add(self, record: CallRecord) -> None:
-        """Buffer the record of a finished call; it is written within a second."""
+        """Buffer the record of a finished call; the next flush, within a second, writes it."""
         if record.interview in self._erased_interviews:
             record.prompt = record.reply = None
         self._pending.append(record)
@@ -151,7 +152,7 @@ class CallLog:
             self._connection.executemany(INSERT, (_to_row(record) for record in records))
 
     async def prune(self) -> None:
-        """Delete records older than `max_age`, then the oldest while the log is too large."""
+        """Delete records older than `max_age`, then the oldest until the log fits `max_bytes`."""
         try:
             deleted = await asyncio.to_thread(self._prune)
         except apsw.Error as error:
@@ -189,7 +190,7 @@ class CallLog:
         return (pages - free) * size
 
     async def erase_text(self, interview: str) -> None:
-        """Erase the logged text of a deleted interview; its statistics stay."""
+        """Erase the prompts and replies of a deleted interview; its call statistics stay."""
         self._erased_interviews.add(interview)  # covers calls that are still running
         async with self._flush_lock:
             for record in self._pending:
@@ -212,7 +213,7 @@ class CallLog:
                 self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     async def find(self, query: CallQuery) -> list[CallRecord]:
-        """Return the calls that match, newest first. Calls of the last second may be missing."""
+        """Return the calls that match `query`, newest first, perhaps without the last second."""
         return await asyncio.to_thread(find_calls, self.path, query)
 
     async def close(self) -> None:
@@ -257,7 +258,7 @@ def call_log_path(data_dir: Path) -> Path:
 
 
 def open_read_only(path: Path) -> apsw.Connection:
-    """Open the call log for reading; the server that writes it may be running.
+    """Open the call log for reading, even while a server is writing to it.
 
     A log of an earlier version is upgraded first. Raises NotFound if there is no log.
     """
@@ -281,7 +282,7 @@ def open_read_only(path: Path) -> apsw.Connection:
 
 
 def find_calls(path: Path, query: CallQuery) -> list[CallRecord]:
-    """Return the calls that match, newest first; the server that writes the log may be running.
+    """Return the logged calls that match `query`, newest first, even while a server is running.
 
     Blocks on the disk: call it from a thread. Raises NotFound if there is no log.
     """

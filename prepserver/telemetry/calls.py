@@ -12,17 +12,17 @@ __all__ = ["CANCELLED", "DROPPED", "OK", "Call", "CallKind", "CallRecord", "Call
 
 MAX_METADATA_PAIRS = 5
 MAX_METADATA_LENGTH = 200
-"""Maximum code points of a metadata name or value."""
+"""Maximum length of a metadata name or value, in code points."""
 
 OK, CANCELLED, DROPPED = "ok", "cancelled", "dropped"
-"""Outcomes; any other outcome is an error code. Only a prefill can be dropped, for lack of an idle
-slot."""
+"""Outcomes that are not errors; any other outcome is an error code. DROPPED is the outcome of a
+prefill for which no slot was idle."""
 
 CallKind = Literal["generate", "transcribe", "transcribe_live", "prefill"]
 
 
 class Call(Struct, frozen=True, kw_only=True):
-    """The origin and the purpose of a request to a model."""
+    """Origin and purpose of a request to a model."""
 
     purpose: str
     user: str
@@ -33,7 +33,7 @@ class Call(Struct, frozen=True, kw_only=True):
     """Up to five name-value pairs, logged with the call."""
 
     def __post_init__(self) -> None:
-        """Raise BadRequest if the metadata exceeds its limits."""
+        """Check the limits of the metadata. Raises BadRequest if one is exceeded."""
         words = (*self.metadata, *self.metadata.values())
         if len(self.metadata) > MAX_METADATA_PAIRS or any(
             len(word) > MAX_METADATA_LENGTH for word in words
@@ -57,7 +57,7 @@ class CallRecord(Struct, kw_only=True):
     request: str
     metadata: Mapping[str, str] = field(default_factory=dict)
     model: str = ""
-    """The last model that was tried; empty if the call reached none."""
+    """Last model that was tried; empty if the call reached no model."""
     fallback_index: int = 0
     """Position of `model` in the fallback chain; 0 is the primary model."""
     prompt_tokens: int = 0
@@ -65,37 +65,38 @@ class CallRecord(Struct, kw_only=True):
     """Prompt tokens that were served from the KV cache."""
     completion_tokens: int = 0
     audio: float = 0.0
-    """Duration of the recording."""
+    """Duration of the recording; 0 for a call to a language model."""
     queued: float = 0.0
-    """Time spent in the model's queue."""
+    """Time spent in the queues of models."""
     first_token: float | None = None
-    """Time from the start of the call to the first text; None if there was none."""
+    """Time from the start of the call to the first text; None if there was no text."""
     transcript_lag: float | None = None
-    """Time from the end of the audio to the transcript, for a live transcription."""
+    """Time from the end of the audio to the transcript; None unless transcribed live."""
     caption_lag: float | None = None
-    """Maximum duration of received audio that a caption did not cover when it was sent."""
+    """Maximum duration of received audio that a caption did not cover when the caption was sent;
+    None if there was no caption."""
     duration: float = 0.0
     compute: float = 0.0
-    """Time that the model worked on the call; 0 for a shared reply."""
+    """Time for which a model worked on the call; 0 for a shared reply."""
     retries: int = 0
     shared: Literal["", "cache", "in_flight"] = ""
-    """Origin of a reply that was not computed for this call."""
+    """Origin of a reply that was computed for another call; empty for any other reply."""
     outcome: str = OK
     prompt: str | None = None
-    """Text of the prompt; None unless texts are logged."""
+    """Text of the prompt; None if texts are not logged or the interview was deleted."""
     reply: str | None = None
-    """Text of the reply; None unless texts are logged."""
+    """Text of the reply; None if texts are not logged or the interview was deleted."""
 
 
 class CallStats(Struct, kw_only=True):
-    """Statistics of one pass through a fallback chain, filled in while it runs."""
+    """Statistics of one pass through a fallback chain, filled in during the pass."""
 
     model: str = ""
     fallback_index: int = 0
     retries: int = 0
     queued: float = 0.0
-    """Seconds spent in queues."""
+    """Seconds spent in the queues of models."""
     started_at: float | None = None
-    """Monotonic time at which a model started work, in seconds."""
+    """Monotonic time in seconds at which a model last started work; None before that."""
     first_event_at: float | None = None
-    """Monotonic time of the first event, in seconds."""
+    """Monotonic time of the first event, in seconds; None before that."""

@@ -1,6 +1,6 @@
 """Prometheus metrics of the server, in a registry of their own.
 
-No metric names a user or an interview.
+No metric contains the name of a user or an interview.
 """
 
 from collections.abc import Callable, Iterable
@@ -18,15 +18,15 @@ from prepserver.telemetry.stats import ModelLoad
 __all__ = ["Metrics"]
 
 LATENCY_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-"""Bounds in seconds for the delays that a candidate notices."""
+"""Upper bounds of the histogram buckets for delays that a candidate notices, in seconds."""
 DURATION_BUCKETS = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 180.0, 600.0)
-"""Bounds in seconds for the durations of whole calls."""
+"""Upper bounds of the histogram buckets for durations of whole calls, in seconds."""
 
 S = TypeVar("S", EngineStats, SpeechStats)
 
 
 class _EngineMetric(Struct, Generic[S], frozen=True):
-    """A metric that an engine reports."""
+    """Metric that is read from an engine's statistics."""
 
     family: type[GaugeMetricFamily | CounterMetricFamily]
     name: str
@@ -144,7 +144,7 @@ _SPEECH_METRICS: tuple[_EngineMetric[SpeechStats], ...] = (
 
 
 class Metrics:
-    """Counters of finished calls, rendered together with the current state of the server."""
+    """Counters and histograms of finished calls, rendered with the server's current state."""
 
     content_type = CONTENT_TYPE_LATEST
 
@@ -220,7 +220,7 @@ class Metrics:
         registry.register(self._current)
 
     def observe_call(self, record: CallRecord) -> None:
-        """Count a finished call."""
+        """Add a finished call to the counters and histograms."""
         self._calls.labels(record.kind, record.purpose, record.model, record.outcome).inc()
         for token_type, tokens in (
             ("prompt", record.prompt_tokens),
@@ -256,8 +256,8 @@ class Metrics:
     ) -> bytes:
         """Return all metrics in the Prometheus text format.
 
-        `engines` pairs the name of a model with its engine's statistics; `gauges` holds the name,
-        help text and value of further gauges.
+        `engines` holds pairs of a model's name and its engine's statistics; `gauges` holds the
+        name, help text and value of further gauges.
         """
         self._current.families = [
             *_load_metrics(loads),
@@ -268,7 +268,7 @@ class Metrics:
 
 
 class _CurrentState:
-    """Collector of the metrics that are set at every scrape."""
+    """Collector of the metrics of the current state, which are set at every scrape."""
 
     def __init__(self) -> None:
         self.families: list[Metric] = []

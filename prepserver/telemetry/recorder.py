@@ -1,4 +1,4 @@
-"""Recorder of model calls: opens a record per call and closes it however the call ends."""
+"""Recorder of model calls. It opens a record for each call and closes it however the call ends."""
 
 import asyncio
 from collections.abc import Callable, Generator, Sequence
@@ -17,11 +17,11 @@ log = structlog.get_logger(__name__)
 
 
 class OpenCall(Struct, kw_only=True):
-    """A call in progress."""
+    """Call in progress, with its record and its statistics."""
 
     record: CallRecord
     stats: CallStats
-    """Statistics of the execution; those of the original call if the reply is shared."""
+    """Statistics of the call's own execution, or of the original call's if the reply is shared."""
 
 
 class Recorder:
@@ -30,7 +30,7 @@ class Recorder:
     def __init__(
         self, clock: Clock, observers: Sequence[Callable[[CallRecord], None]], *, keep_text: bool
     ) -> None:
-        """Set the observers; `keep_text` records the text of prompts and replies."""
+        """Set the observers; `keep_text` adds the text of prompts and replies to records."""
         self._clock = clock
         self._observers = tuple(observers)
         self._keep_text = keep_text
@@ -39,7 +39,7 @@ class Recorder:
     def record_call(
         self, call: Call, kind: CallKind, prompt: str
     ) -> Generator[OpenCall, None, None]:
-        """Record the call that runs within the `with` block; `prompt` is its text."""
+        """Record the call that runs within the `with` block; `prompt` is the text of its prompt."""
         started_at = self._clock.monotonic()
         record = CallRecord(
             at=self._clock.now(),

@@ -41,9 +41,10 @@ CALL_HEADINGS = (
 
 
 def statistics_report(data_dir: Path, since: str, *, as_json: bool, now: float) -> str:
-    """Return the statistics of the calls in the last `since`, such as `24h`, as a table or JSON.
+    """Return statistics of recent calls as a table or as JSON.
 
-    Raises BadRequest if `since` is not a duration, NotFound if there is no call log.
+    `since` is the length of the period that ends at `now`, such as `24h`. Raises BadRequest if
+    `since` is not a valid duration, NotFound if there is no call log.
     """
     start = now - parse_duration(since)
     lines = call_statistics(call_log_path(data_dir), start)
@@ -65,10 +66,11 @@ def call_list(
     as_json: bool,
     now: float,
 ) -> str:
-    """Return the individual calls in the last `since`, newest first, as a table or as JSON lines.
+    """Return recent calls, newest first, as a table or as JSON lines.
 
-    `user` is an id. Empty filters match every call. JSON holds all fields of a call, one call per
-    line. Raises BadRequest if `since` is not a duration, NotFound if there is no call log.
+    `since` is the length of the period that ends at `now`, such as `24h`. `user` is a user's id. An
+    empty filter matches every call. A line of JSON holds all fields of one call. Raises BadRequest
+    if `since` is not a valid duration, NotFound if there is no call log.
     """
     query = CallQuery(
         user=user,
@@ -122,7 +124,8 @@ def _seconds(value: float | None) -> str:
 
 
 def _table(rows: Sequence[Sequence[str]], *, text_columns: int) -> str:
-    """Align the first `text_columns` columns to the left, the others to the right."""
+    """Return the rows as a table, with the first `text_columns` columns aligned to the left and the
+    others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(

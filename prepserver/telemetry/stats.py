@@ -53,49 +53,49 @@ GROUP BY model, kind, purpose ORDER BY model, kind, purpose
 
 
 class ModelLoad(Struct, frozen=True, kw_only=True):
-    """The current load of one model."""
+    """Current load of one model."""
 
     job: str
-    """`interviewer` or `transcriber`."""
+    """Job of the model: `interviewer` or `transcriber`."""
     model: str
     state: str
-    """`loading`, `ready` or `failed`."""
+    """State of the model: `loading`, `ready` or `failed`."""
     parallel: int
-    """Calls that the model can run at once."""
+    """Number of calls that the model can run at once."""
     running: int
-    """Calls that the model is running."""
+    """Number of calls that the model is running."""
     waiting: int
-    """Calls in the model's queue."""
+    """Number of calls in the model's queue."""
     wait: float | None
-    """Estimated wait of another call, in seconds; null before any call was measured."""
+    """Estimated wait of a new call, in seconds; null until a call has been measured."""
 
 
 class StatsLine(Struct, frozen=True, kw_only=True):
-    """Statistics of one model's calls for one purpose. Times are in seconds; null if no call
-    has such a time."""
+    """Statistics of the calls of one model, kind and purpose. Times are in seconds; a time that no
+    call has is null."""
 
     model: str
-    """Empty for calls that reached no model, such as those over a limit."""
+    """Name of the model; empty for calls that reached no model, such as those over a limit."""
     kind: str
     purpose: str
     calls: int
     errors: int
     cancelled: int
     dropped: int
-    """Prefills dropped for lack of an idle slot."""
+    """Number of prefills that were dropped because no slot was idle."""
     retries: int
     fallbacks: int
-    """Calls that reached a fallback model, including those that failed there."""
+    """Number of calls that reached a fallback model, including those that failed there."""
     shared: int
-    """Calls answered from the cache or by a reply in flight."""
+    """Number of calls answered from the reply cache or by an equal call in flight."""
     prompt_tokens: int
     cached_tokens: int
-    """Prompt tokens that were served from the KV cache."""
+    """Number of prompt tokens that were served from the KV cache."""
     completion_tokens: int
     audio: float
     """Total duration of the recordings, in seconds."""
     compute: float
-    """Total time that the model worked, in seconds."""
+    """Total time for which the model worked, in seconds."""
     first_token_p50: float | None
     """Median time from the start of a call to its first text."""
     first_token_p95: float | None
@@ -105,7 +105,7 @@ class StatsLine(Struct, frozen=True, kw_only=True):
 
     @property
     def shared_rate(self) -> float:
-        """Fraction of the calls that were answered without a model."""
+        """Fraction of the calls that were answered with a shared reply."""
         return self.shared / self.calls if self.calls else 0.0
 
     @property
@@ -115,9 +115,9 @@ class StatsLine(Struct, frozen=True, kw_only=True):
 
 
 def call_statistics(path: Path, since: float) -> list[StatsLine]:
-    """Aggregate the logged calls since `since` (Unix time) by model, kind and purpose.
+    """Return statistics of the calls since `since` (Unix time), by model, kind and purpose.
 
-    Blocks on the disk: call it from a thread. Raises NotFound if there is no log.
+    Blocks on the disk: call it from a thread. Raises NotFound if there is no call log.
     """
     connection = open_read_only(path)
     try:
@@ -131,7 +131,7 @@ def call_statistics(path: Path, since: float) -> list[StatsLine]:
 def parse_duration(text: str) -> float:
     """Return the seconds in a duration such as `90s`, `30m`, `24h` or `7d`.
 
-    Raises BadRequest, code `bad_span`.
+    Raises BadRequest (code `bad_span`) if the text is not a duration of at most ten years.
     """
     match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?)([smhd])", text.strip().lower(), re.ASCII)
     seconds = float(match[1]) * UNIT_SECONDS[match[2]] if match else 0.0

@@ -46,7 +46,7 @@ def decode_client(data: str | bytes) -> ClientMessages:
 
 
 def decode_message_id(data: str | bytes) -> str:
-    """Return the id in a message that is otherwise invalid, or an empty string."""
+    """Return the id of an invalid message, or an empty string if the id cannot be decoded."""
     try:
         return msgspec.json.decode(data, type=_Envelope).id
     except (msgspec.DecodeError, RecursionError):
@@ -54,7 +54,7 @@ def decode_message_id(data: str | bytes) -> str:
 
 
 def decode_server(data: str | bytes) -> ServerMessages | None:
-    """Decode a server message; return None if its type is unknown, so that the client skips it.
+    """Decode a server message; return None for an unknown type, so that the client can skip it.
 
     Raises msgspec.DecodeError or msgspec.ValidationError if the message is invalid.
     """
@@ -76,14 +76,14 @@ _SERVER_TAGS = frozenset(t.__struct_config__.tag for t in ServerMessages.__args_
 
 
 def pack_frame(number: int, pcm: bytes) -> bytes:
-    """Build a numbered audio frame from PCM16 samples."""
+    """Return an audio frame: its number, followed by its PCM16 samples."""
     return _frame_number.pack(number) + pcm
 
 
 def unpack_frame(data: bytes) -> tuple[int, bytes]:
     """Split an audio frame into its number and its PCM16 samples.
 
-    Raises ValueError if the header is incomplete or a sample is cut in half.
+    Raises ValueError if the frame number or the last sample is incomplete.
     """
     if len(data) < FRAME_HEADER or len(data) % 2:
         raise ValueError(

@@ -1,4 +1,7 @@
-"""Size limits of the wire, enforced by the server and checked early by forms and flags."""
+"""Size limits of messages and REST bodies.
+
+The server enforces them; forms and command-line options check them in advance.
+"""
 
 __all__ = [
     "MAX_ANSWER",
@@ -34,7 +37,8 @@ MAX_ID = 64
 """Maximum length of an id that a client generates, in characters."""
 
 MAX_TEXT_FRAME = 64 * 1024
-"""Maximum size of a text frame in bytes. A larger one receives an error and close code 1009."""
+"""Maximum size of a text frame in bytes. The server answers a larger frame with an error and closes
+the connection with code 1009."""
 
 MAX_BINARY_FRAME = 4 * 1024 * 1024
-"""Maximum size of a binary frame in bytes: a recording of about two minutes."""
+"""Maximum size of a binary frame in bytes, enough for a recording of about two minutes."""

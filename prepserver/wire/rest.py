@@ -19,7 +19,7 @@ __all__ = [
 
 
 class ErrorBody(Struct, frozen=True):
-    """Body of every response with a status of 400 or above."""
+    """Body of every response with a status of at least 400."""
 
     error: Error
 
@@ -30,7 +30,7 @@ class RoomToken(Struct, frozen=True):
     token: str
     """Value of the query parameter `token` in a room's address."""
     expires_at: float
-    """Seconds since the Unix epoch."""
+    """Expiry of the token, in seconds since the Unix epoch."""
 
 
 class InterviewList(Struct, frozen=True):
@@ -54,11 +54,11 @@ class TranscribedWord(Struct, frozen=True, kw_only=True):
     """End in seconds from the beginning of the recording."""
     text: str
     probability: float = 1.0
-    """Confidence of the speech model, from 0 to 1."""
+    """Confidence of the speech model in the word, from 0 to 1."""
 
 
 class TranscribedSegment(Struct, frozen=True, kw_only=True):
-    """One stretch of speech in a transcription."""
+    """One segment of a transcription."""
 
     start: float
     """Start in seconds from the beginning of the recording."""
@@ -66,7 +66,7 @@ class TranscribedSegment(Struct, frozen=True, kw_only=True):
     """End in seconds from the beginning of the recording."""
     text: str
     probability: float = 1.0
-    """Geometric mean of the token probabilities."""
+    """Geometric mean of the segment's token probabilities, from 0 to 1."""
     drop_reason: str = field(default="", name="why_dropped")
     """Reason why the segment was dropped: `silence`, `unlikely` or `repetition`; empty if it was
     kept."""
@@ -81,7 +81,7 @@ class SpokenAnswer(Struct, frozen=True, kw_only=True):
     seconds: float
     """Length of the recording in seconds."""
     segments: list[TranscribedSegment] = []
-    """Segments that make up the answer."""
+    """Segments that the answer was made from."""
     dropped: list[TranscribedSegment] = []
     """Segments that were dropped as hallucinations of the speech model."""
 
@@ -92,4 +92,4 @@ class Health(Struct, frozen=True, kw_only=True):
     status: Literal["ok", "starting", "unavailable"]
     version: str
     models: dict[str, str] = {}
-    """State of each model by its job: `loading`, `ready` or `failed`."""
+    """State of each model, by the model's job: `loading`, `ready` or `failed`."""
