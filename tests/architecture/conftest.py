@@ -1,4 +1,4 @@
-"""Lists files of more than 250 lines after the test results."""
+"""Report of the files of more than 250 lines, printed after the test results."""
 
 import pytest
 

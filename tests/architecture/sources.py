@@ -1,4 +1,4 @@
-"""The project's own files."""
+"""Paths of the project's own files."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +9,7 @@ GENERATED = ROOT / "docs" / "reference"
 
 
 def files(*suffixes: str) -> Iterator[Path]:
-    """Yield every file of the project except caches, or those with one of the suffixes."""
+    """Yield the project's files except caches, or only the files with one of the suffixes."""
     found = [path for path in ROOT.iterdir() if path.is_file() and path.name != ".git"]
     for folder in FOLDERS:
         found += [path for path in (ROOT / folder).rglob("*") if path.is_file()]

@@ -1,4 +1,4 @@
-"""The documentation is up to date, linked, and shows only commands that exist."""
+"""Rules for the documentation: it is up to date, linked, and shows only commands that exist."""
 
 import ast
 import re
@@ -45,7 +45,7 @@ def shown_commands(page: Path) -> Iterator[list[str]]:
 
 
 def command_of(name: str) -> click.Command:
-    """Return the click command of `prep` or `prep-server`."""
+    """Return the click command called `name`, which is `prep` or `prep-server`."""
     return next(
         value
         for attribute in ("main", "cli")
@@ -54,7 +54,7 @@ def command_of(name: str) -> click.Command:
 
 
 def rejection(words: list[str]) -> str:
-    """Return why a shown command would be rejected, or an empty string."""
+    """Return the reason why a shown command would be rejected; an empty string means none."""
     command = command_of(words[0])
     context = click.Context(command, info_name=words[0])
     rest = words[1:]
@@ -104,7 +104,7 @@ def test_every_page_is_linked_from_the_index() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=sources.name)
 def test_links_have_targets(page: Path) -> None:
-    """Every link to a file or heading of the project has a target."""
+    """Every link on a page to a file or heading of the project has a target."""
     broken = []
     for target in LINK.findall(FENCE.sub("", page.read_text("utf-8"))):
         if re.match(r"[a-z]+:", target):
@@ -134,14 +134,14 @@ def test_shown_commands_exist(page: Path) -> None:
 
 
 def test_commands_are_found_in_pages() -> None:
-    """The search for shown commands finds the best-known ones, so it cannot silently find none."""
+    """The search for shown commands finds at least the most common commands."""
     found = {tuple(words[:2]) for page in PAGES for words in shown_commands(page)}
     assert {("make", "run"), ("make", "test"), ("prep", "interview")} <= found
     assert ("prep-server", "serve") in found
 
 
 def test_the_trace_names_existing_functions() -> None:
-    """Every function that the trace in architecture.md names exists in the file it names."""
+    """Every function in the trace of architecture.md exists in the file that the trace gives."""
     text = (DOCS / "architecture.md").read_text("utf-8")
     rows = re.findall(r"^\| \d+ \| `([\w/.]+)` \| `([\w.]+)` \|", text, re.MULTILINE)
     assert len(rows) > 10
@@ -162,7 +162,7 @@ def test_named_files_exist() -> None:
 
 
 def defined_in(file: str) -> set[str]:
-    """Return the names of functions, classes, and methods (as `Class.method`) of a file."""
+    """Return the names of a file's functions, classes, and methods (as `Class.method`)."""
     names: set[str] = set()
     for node in ast.parse((sources.ROOT / file).read_text("utf-8")).body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):

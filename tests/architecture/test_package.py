@@ -14,7 +14,7 @@ DATA = {".toml", ".tcss", ".json", ".typed", ".sql"}
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    """The built wheel, open for reading."""
+    """Build the wheel and return it, open for reading."""
     folder = tmp_path_factory.mktemp("wheel")
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", folder],
@@ -27,7 +27,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
 
 
 def test_every_file_of_the_packages_is_in_the_wheel(wheel: zipfile.ZipFile) -> None:
-    """Style sheets, the catalogue and the question bank are packaged with the code."""
+    """The wheel contains exactly the source files and data files of both packages."""
     packaged = {
         sources.name(path)
         for path in sources.files(".py", *DATA)
@@ -48,19 +48,19 @@ def test_every_file_of_the_packages_is_in_the_wheel(wheel: zipfile.ZipFile) -> N
     ],
 )
 def test_the_wheel_holds_its_data(wheel: zipfile.ZipFile, wanted: str) -> None:
-    """Data files that packaging could easily omit are present."""
+    """The wheel contains the data files that packaging could easily omit."""
     assert wanted in wheel.namelist()
 
 
 def test_the_wheel_carries_the_licence(wheel: zipfile.ZipFile) -> None:
-    """The wheel contains exactly one licence file."""
+    """The wheel contains exactly one licence file, with the Apache License."""
     licence = [name for name in wheel.namelist() if Path(name).name == "LICENSE"]
     assert len(licence) == 1
     assert b"Apache License" in wheel.read(licence[0])
 
 
 def test_the_wheel_installs_both_commands(wheel: zipfile.ZipFile) -> None:
-    """Installing the wheel puts `prep` and `prep-server` on the PATH."""
+    """The wheel defines the commands `prep` and `prep-server`."""
     entry_points = next(name for name in wheel.namelist() if name.endswith("entry_points.txt"))
     text = wheel.read(entry_points).decode()
     assert "prep = prepcli.cli:main" in text

@@ -1,4 +1,4 @@
-"""The scripts that `make` runs before anything is installed."""
+"""The scripts that `make` runs before prep is installed."""
 
 import importlib.util
 import json
@@ -30,7 +30,7 @@ def load(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def fake_command(folder: Path, name: str, code: str) -> None:
-    """Create an executable shell script called `name`."""
+    """Create an executable shell script `name` in `folder` that runs `code`."""
     folder.mkdir(exist_ok=True)
     command = folder / name
     command.write_text(f"#!/bin/sh\n{code}\n")
@@ -38,7 +38,7 @@ def fake_command(folder: Path, name: str, code: str) -> None:
 
 
 def find_python(*folders: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run `find-python` with only these folders on the PATH."""
+    """Run `find-python` with only `folders` on the PATH."""
     path = os.pathsep.join(str(folder) for folder in folders)
     return subprocess.run(
         ["/bin/sh", str(PACKAGING / "find-python")],
@@ -55,21 +55,21 @@ REAL = f'exec "{sys.executable}" "$@"'
 
 
 def test_a_newer_python_is_found_beside_an_old_one(tmp_path: Path) -> None:
-    """When `python3` is too old, a versioned name such as `python3.12` is used."""
+    """When `python3` is too old, `find-python` selects a newer Python such as `python3.12`."""
     fake_command(tmp_path / "bin", "python3", OLD)
     fake_command(tmp_path / "bin", "python3.12", REAL)
     assert find_python(tmp_path / "bin").stdout.strip() == "python3.12"
 
 
 def test_a_shim_that_does_not_run_is_skipped(tmp_path: Path) -> None:
-    """A version manager's shim for a Python that is not installed is skipped."""
+    """`find-python` skips a version manager's shim for a Python that is not installed."""
     fake_command(tmp_path / "bin", "python3", "echo 'not installed' >&2; exit 127")
     fake_command(tmp_path / "bin", "python3.11", REAL)
     assert find_python(tmp_path / "bin").stdout.strip() == "python3.11"
 
 
 def test_an_explicit_python_comes_first(tmp_path: Path) -> None:
-    """`make PYTHON=...` takes precedence if that Python is new enough."""
+    """The Python of `make PYTHON=...` takes precedence over `python3` if it is new enough."""
     fake_command(tmp_path / "bin", "python3", REAL)
     fake_command(tmp_path / "bin", "mine", REAL)
     assert find_python(tmp_path / "bin", PYTHON="mine").stdout.strip() == "mine"
@@ -77,7 +77,7 @@ def test_an_explicit_python_comes_first(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("code", "wanted"), [(OLD, "3.9"), (WITHOUT_VENV, "python3-venv")])
 def test_an_unsuitable_python_is_explained(tmp_path: Path, code: str, wanted: str) -> None:
-    """The message names the problem of each Python found and the package to install."""
+    """When no Python is suitable, the message names each one's problem and what to install."""
     fake_command(tmp_path / "bin", "python3", code)
     done = find_python(tmp_path / "bin")
     assert done.returncode == 1
@@ -88,7 +88,7 @@ def test_an_unsuitable_python_is_explained(tmp_path: Path, code: str, wanted: st
 def test_progress_in_a_log_is_a_line_every_half_minute(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A log gets one line every half minute, not one per compiled file."""
+    """Progress written to a log is one line every half minute, not one per compiled file."""
     now = 0.0
     progress = load("progress", monkeypatch).Progress(live=False, now=lambda: now)
     progress.read("  Building wheel for llama-cpp-python (pyproject.toml): started\n")
@@ -106,7 +106,7 @@ def test_progress_in_a_log_is_a_line_every_half_minute(
 def test_progress_on_a_terminal_is_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """On a terminal one line is redrawn, and cleared at the end."""
+    """Progress on a terminal redraws a single line, which is cleared at the end."""
     now = 0.0
     progress = load("progress", monkeypatch).Progress(live=True, now=lambda: now)
     for line in ("Collecting httpx>=0.28\n", "  Downloading apsw-3.54.whl (3.7 MB)\n"):
@@ -131,7 +131,7 @@ def test_the_installer_requires_what_pyproject_lists(monkeypatch: pytest.MonkeyP
 
 
 def test_only_the_pinned_version_counts_as_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another version of a pinned requirement is installed again."""
+    """A pinned requirement counts as installed only if exactly that version is installed."""
     install = load("install", monkeypatch)
     monkeypatch.setattr(install, "PYTHON", Path(sys.executable))
     assert install._has(f"click=={metadata.version('click')}")
@@ -142,7 +142,7 @@ def test_only_the_pinned_version_counts_as_installed(monkeypatch: pytest.MonkeyP
 def test_jobs_are_followed_until_the_awaited_ones_end(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The output of all jobs is logged, and a failure of an awaited one is reported."""
+    """`follow` shows all jobs until the awaited ones end, and returns their highest exit code."""
     progress = load("progress", monkeypatch)
 
     def start(code: str) -> Any:
@@ -171,7 +171,7 @@ def test_jobs_are_followed_until_the_awaited_ones_end(
 def test_an_installation_is_stale_once_pyproject_changes(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The stamp is valid for one pyproject.toml, folder, Python and set of extras."""
+    """An installation is ready if its Python runs and its stamp fits pyproject.toml and extras."""
     install = load("install", monkeypatch)
     venv = tmp_path / ".venv"
     venv.mkdir()
@@ -205,7 +205,7 @@ def test_an_installation_is_stale_once_pyproject_changes(
 def test_the_gate_runs_both_parts_and_fails_with_either(
     tmp_path: Path, failing: str, code: int
 ) -> None:
-    """Continuous integration runs both parts, even if the first fails, and reports any failure."""
+    """The CI script runs lint and tests even if one of them fails, and reports any failure."""
     ran = tmp_path / "ran"
     fake_command(tmp_path, "make", f'echo "$1" >>"{ran}"; case "$1" in {failing}) exit 2 ;; esac')
     path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
@@ -217,7 +217,7 @@ def test_the_gate_runs_both_parts_and_fails_with_either(
 
 
 def test_plain_make_lists_the_targets() -> None:
-    """Plain `make` lists every target with its description."""
+    """`make` without a target lists the targets with their descriptions."""
     done = subprocess.run(
         ["make"], cwd=sources.ROOT, capture_output=True, text=True, check=True, timeout=60
     )

@@ -1,6 +1,7 @@
-"""Runs benchmarks and prints their tables: `python -m tests.bench [NAME ...] [--json FILE]`.
+"""Command that runs benchmarks: `python -m tests.bench [NAME ...] [--json FILE]`.
 
-A benchmark NAME is a module of this package with `run(quick: bool) -> list[Row]`.
+A benchmark NAME is a module of this package with `run(quick: bool) -> list[Row]`. The tables of all
+results are printed.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Minimal clients, so that one core can drive many of them."""
+"""Minimal clients for benchmarks; one core can drive many of them."""
 
 import asyncio
 import base64
@@ -13,12 +13,12 @@ __all__ = ["CountingClient", "RestClient", "connect"]
 
 
 class CountingClient(asyncio.Protocol):
-    """A WebSocket client that counts received messages and, until `only_count`, also keeps them."""
+    """WebSocket client that counts received messages and keeps them until `only_count`."""
 
     def __init__(self, target: str, host: str) -> None:
         self.messages = 0
         self.bytes = 0
-        """Bytes of the messages including their frame headers."""
+        """Total size in bytes of the received messages, including their frame headers."""
         self.open: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._target = target
@@ -91,9 +91,9 @@ class CountingClient(asyncio.Protocol):
         await self.closed
 
     async def next(self, *tags: str) -> tuple[float, bytes]:
-        """Return the next message with one of these tags, after its arrival time.
+        """Return the arrival time and the text of the next message with one of the tags.
 
-        Messages with other tags are skipped. The time is in seconds of `time.perf_counter`.
+        Messages with other tags are discarded. The time is in seconds of `time.perf_counter`.
         """
         prefixes = tuple(f'{{"type":"{tag}"'.encode() for tag in tags)
         assert self._received is not None, "this client only counts messages"
@@ -119,7 +119,7 @@ class CountingClient(asyncio.Protocol):
 
 
 async def connect(port: int, target: str) -> CountingClient:
-    """Connect a client. Raises ConnectionError with the server's response if it is rejected."""
+    """Connect a client. Raises ConnectionError with the response if the handshake is refused."""
     loop = asyncio.get_running_loop()
     _, client = await loop.create_connection(
         lambda: CountingClient(target, f"127.0.0.1:{port}"), "127.0.0.1", port
@@ -129,7 +129,7 @@ async def connect(port: int, target: str) -> CountingClient:
 
 
 class RestClient:
-    """Sends the requests of one user, one after another, over a persistent connection."""
+    """Client that sends one user's requests, one after another, over a persistent connection."""
 
     def __init__(self, port: int, key: str) -> None:
         self._port = port

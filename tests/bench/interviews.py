@@ -1,7 +1,8 @@
 """Sample interviews for benchmarks, made from the product's prompts and the bank's questions.
 
-The answers consist of sentences from the bundled recordings. Equal seeds give equal interviews. The
-history is summarised as in the product: ahead of an answer that might have no room.
+The answers consist of sentences from the bundled recordings. Equal seeds give equal interviews. As
+in the product, the history is summarised before an answer arrives that might not fit into the
+context.
 """
 
 import random
@@ -42,9 +43,9 @@ TURNS = 20
 ANSWER_WORDS = (45, 75)
 """Minimum and maximum number of words in an answer: 20 to 35 s of speech."""
 WORDS_PER_PREFILL = 6
-"""Words typed between two prefills of the draft: 9 s at 40 words a minute."""
+"""Number of words typed between two prefills of the draft: 9 s at 40 words a minute."""
 UNSEEN_WORDS = 3
-"""Words at the end of an answer that were not in the last draft."""
+"""Number of words at the end of an answer that the last prefilled draft lacks."""
 
 _BANK = bank.load_bank()
 _SENTENCES = [
@@ -55,10 +56,10 @@ _SENTENCES = [
 
 
 class SampleInterview:
-    """One interview; its n-th turn is the question after the n-th answer."""
+    """Sample interview. Its n-th turn is the question after the n-th answer."""
 
     def __init__(self, seed: int, info: ModelInfo) -> None:
-        """`info` describes the model that the prompts are for."""
+        """Plan an interview; `info` describes the model for which prompts are built."""
         self.name = f"sample-{seed}"
         self._info = info
         self._random = random.Random(seed)
@@ -77,7 +78,7 @@ class SampleInterview:
         return len(self._context.answers)
 
     def advance_to(self, turn: int) -> "SampleInterview":
-        """Advance to the answer of a turn, with questions and summaries that no model wrote."""
+        """Add texts that no model wrote until the interview has `turn` answers; return it."""
         while self.turn < turn:
             if len(self._context.asked_questions) == self.turn:
                 if self.history_summary_prompt() is not None:
@@ -99,7 +100,7 @@ class SampleInterview:
         self._add(MessageKind.ANSWER, text)
 
     def question_prompt(self) -> Prompt:
-        """Build the prompt of the next question, as the interview does."""
+        """Return the prompt of the next question, as the product builds it."""
         assert (
             count_outgrown_messages(self._info, self._context)
             == self._context.history_summary.covered
@@ -109,7 +110,7 @@ class SampleInterview:
         return msgspec.structs.replace(prompt, conversation=self.name)
 
     def history_summary_prompt(self) -> Prompt | None:
-        """Build the prompt for a summary that is written before the last answer arrives.
+        """Return the prompt of a history summary that is due before the last answer.
 
         Returns None unless that answer might outgrow the context.
         """
@@ -122,7 +123,7 @@ class SampleInterview:
         return msgspec.structs.replace(prompt, priority=Priority.PREFILL)
 
     def add_history_summary(self, reply: str) -> None:
-        """Add the reply to `history_summary_prompt`, as the interview does."""
+        """Add the summary that a model wrote for `history_summary_prompt`, as the product does."""
         prompt = self.history_summary_prompt()
         assert prompt is not None, "no summary is due"
         summary = HistorySummary(
@@ -132,19 +133,19 @@ class SampleInterview:
         self._context = msgspec.structs.replace(self._context, history_summary=summary)
 
     def prefill_prompts(self) -> Iterator[Prompt]:
-        """Build the prompts that are prefilled while the last answer is typed."""
+        """Yield the prompts that are prefilled while the last answer is typed."""
         context, words = self._before_answer, self._context.messages[-1].text.split(" ")
         last = max(0, len(words) - UNSEEN_WORDS)
         for count in (*range(0, last, WORDS_PER_PREFILL), last):
             yield build_prefill_prompt(self._info, context, " ".join(words[:count]), self.name)
 
     def prefill_prompt(self, draft: str) -> Prompt:
-        """Build the prompt that is prefilled for an answer that begins with `draft`."""
+        """Return the prompt that is prefilled for an answer that begins with `draft`."""
         return build_prefill_prompt(self._info, self._context, draft, self.name)
 
     @property
     def _before_answer(self) -> PromptContext:
-        """The context before the last answer."""
+        """Context before the last answer."""
         return msgspec.structs.replace(self._context, messages=self._context.messages[:-1])
 
     @property

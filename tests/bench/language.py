@@ -28,21 +28,21 @@ __all__ = ["run"]
 
 class Sizes(msgspec.Struct, frozen=True, kw_only=True):
     repetitions: int = 3
-    """Interleaved repetitions, of which the medians are reported."""
+    """Number of interleaved repetitions, whose medians are reported."""
     turns: int = TURNS
-    """Turns of a long interview."""
+    """Number of turns in a long interview."""
     before_outgrown: int = 11
-    """Turn shortly before the conversation outgrows the context."""
+    """Number of a turn shortly before the conversation outgrows the context."""
     context: int = CONTEXT
-    """Context length, in tokens, of the interviews that outgrow it."""
+    """Context length, in tokens, of the interviews that outgrow their context."""
     concurrent: int = 8
-    """Interviews that answer at the same time."""
+    """Number of interviews whose answers arrive at the same time."""
     concurrent_turn: int = 8
-    """Turn of these interviews."""
+    """Number of answers in each concurrent interview before the measured turns."""
     tokens: int = 64
-    """Tokens of a reply without a grammar."""
+    """Number of tokens in a reply without a grammar."""
     streams: int = 3
-    """Measurements of a single stream per repetition; each takes little time."""
+    """Number of measurements of a single stream per repetition."""
 
 
 QUICK = Sizes(
@@ -90,7 +90,7 @@ async def _temporary_folder() -> AsyncIterator[Path]:
 
 
 async def _measure_long_interview(prep: PrepModels, folder: Path, sizes: Sizes) -> list[Row]:
-    """Measure the last turn of a long interview against its first turn and against the peer."""
+    """Measure the last turn of a long interview, compared with a first turn and with the peer."""
     prefilled: list[float] = []
     not_prefilled: list[float] = []
     first_turn: list[float] = []
@@ -100,7 +100,7 @@ async def _measure_long_interview(prep: PrepModels, folder: Path, sizes: Sizes) 
         async def time_last_turn(
             model: PrepModels | LlamaServerPeer, seed: int, *, ahead: bool
         ) -> float:
-            """Return the seconds to the first token, with the previous turn already cached."""
+            """Return the seconds to the first token when the previous turn is cached."""
             interview = SampleInterview(seed, prep.info).advance_to(sizes.turns - 1)
             _add_turn(interview, await model.next_question(interview, ahead=False))
             return (await model.next_question(interview, ahead=ahead)).first
@@ -157,7 +157,7 @@ async def _measure_outgrown_context(prep: PrepModels, folder: Path, sizes: Sizes
 
 
 async def _measure_concurrent_answers(prep: PrepModels, folder: Path, sizes: Sizes) -> list[Row]:
-    """Measure the slowest question when all interviews send their answers at the same moment."""
+    """Measure the p95 time to the first token when all interviews send answers at once."""
     waits: dict[bool, tuple[list[float], list[float]]] = {True: ([], []), False: ([], [])}
     async with LlamaServerPeer.running(folder) as server:
         prep_interviews = _start_interviews(prep, sizes)
@@ -208,7 +208,7 @@ def _add_turn(interview: SampleInterview, reply: TimedReply) -> None:
 
 
 async def _measure_throughput(prep: PrepModels, folder: Path, sizes: Sizes) -> list[Row]:
-    """Measure the generation speed of replies of a fixed length with prefilled prompts."""
+    """Measure the generation speed of replies of a fixed length to prefilled prompts."""
     alone: list[float] = []
     together: list[float] = []
     one_stream: list[float] = []
@@ -265,12 +265,12 @@ async def _measure_throughput(prep: PrepModels, folder: Path, sizes: Sizes) -> l
 
 
 def _without_grammar(prompt: Prompt, tokens: int, *, seed: int) -> Prompt:
-    """Return the prompt without its grammar, which would end the reply early."""
+    """Return the prompt with a token limit and without its grammar, which would end the reply."""
     return Prompt(text=prompt.text, conversation=prompt.conversation, max_tokens=tokens, seed=seed)
 
 
 def _total_rate(replies: Sequence[TimedReply]) -> float:
-    """Return the tokens per second of concurrent replies until the last one has ended."""
+    """Return the total tokens per second of concurrent replies, up to the end of the last reply."""
     return sum(reply.tokens for reply in replies) / max(reply.seconds for reply in replies)
 
 
@@ -278,7 +278,7 @@ def _total_rate(replies: Sequence[TimedReply]) -> float:
 
 
 async def _measure_return(prep: PrepModels, folder: Path, sizes: Sizes) -> list[Row]:
-    """Measure the time to the first token after an offload, and after the loss of the cache."""
+    """Measure the time to the first token after an offload, and after the cache was discarded."""
     offloaded: list[float] = []
     discarded: list[float] = []
     for n in range(sizes.repetitions):

@@ -1,8 +1,8 @@
 """Memory of the server and its engines after many turns of many interviews.
 
-The server is an ordinary `prep-server serve` with the starter models, each in a process of its own.
-The peer of each figure is the same process after the first tenth of the turns, when every buffer
-has been used once. Any later growth depends on the number of turns.
+The server is an ordinary `prep-server serve` with the starter models, each of which runs in a
+process of its own. The peer of each figure is the same process after the first tenth of the turns,
+when every buffer has been used once. Any later growth depends on the number of turns.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ __all__ = ["run"]
 
 MAX_GROWTH = 1.1
 CONCURRENT_INTERVIEWS = 8
-"""Interviews held at the same time."""
+"""Number of interviews held at the same time."""
 ANSWERS = (
     "I led the migration of our payment service, and we measured every step of it.",
     "We put a queue between the upload and the workers, so that a burst loses nothing.",
@@ -39,7 +39,7 @@ ANSWERS = (
 class Sizes(msgspec.Struct, frozen=True, kw_only=True):
     interviews: int = 50
     turns: int = 10
-    """Turns of each interview."""
+    """Number of turns in each interview."""
 
 
 QUICK = Sizes(interviews=10, turns=1)

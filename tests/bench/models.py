@@ -50,28 +50,28 @@ SPEECH_MODEL = MODELS_DIR / "whisper-tiny.en.bin"
 
 THREADS = len(os.sched_getaffinity(0))
 CONTEXT = 4_096
-"""Context length in tokens, the server's default."""
+"""Context length in tokens, which is the server's default."""
 
 
 class TimedReply(Struct, frozen=True, kw_only=True):
-    """A reply with its timing."""
+    """Reply with its timing."""
 
     first: float
     """Seconds from the request to the first text."""
     seconds: float
     """Seconds from the request to the end of the reply."""
     tokens: int
-    """Tokens of the reply."""
+    """Number of tokens in the reply."""
     text: str
 
     @property
     def rate(self) -> float:
-        """Tokens per second after the first one."""
+        """Tokens per second after the first token."""
         return (self.tokens - 1) / (self.seconds - self.first)
 
 
 async def time_reply(events: AsyncGenerator[TextDelta | Usage, None]) -> TimedReply:
-    """Read a reply to its end and measure it."""
+    """Read a reply to its end and return its text and timing."""
     started, first, text, usage = time.perf_counter(), 0.0, "", Usage()
     async for event in events:
         match event:
@@ -92,7 +92,7 @@ async def time_reply(events: AsyncGenerator[TextDelta | Usage, None]) -> TimedRe
 async def summarise_history(
     interview: SampleInterview, ask: Callable[[Prompt], Awaitable[TimedReply]]
 ) -> float:
-    """Summarise an interview's history if a summary is due. Return the seconds that this took."""
+    """Summarise an interview's history if a summary is due. Return the seconds that it took."""
     if (prompt := interview.history_summary_prompt()) is None:
         return 0.0
     summary = await ask(prompt)
@@ -101,7 +101,7 @@ async def summarise_history(
 
 
 class PrepModels:
-    """prep's gateway and models, wired as in the server."""
+    """Gateway and models of prep, connected as in the server."""
 
     def __init__(self, gateway: Gateway, info: ModelInfo) -> None:
         self.gateway = gateway
@@ -133,9 +133,9 @@ class PrepModels:
         await self.gateway.prefill(self.call(prompt), prompt)
 
     async def next_question(self, interview: SampleInterview, *, ahead: bool) -> TimedReply:
-        """Generate the turn's question; `ahead` prefills the answer while it is typed.
+        """Generate the question of a turn; with `ahead`, prefill its prompt as the answer is typed.
 
-        A history summary is written before that, while the candidate thinks.
+        A history summary that is due is written first and is not part of the time.
         """
         await summarise_history(interview, self.ask)
         if ahead:
@@ -154,7 +154,7 @@ class PrepModels:
 
 
 class LlamaServerPeer:
-    """llama_cpp.server with its prompt cache enabled."""
+    """Peer that runs llama_cpp.server with its prompt cache enabled."""
 
     def __init__(self, model: OpenAILanguageModel) -> None:
         self._model = model
@@ -162,10 +162,10 @@ class LlamaServerPeer:
     @classmethod
     @asynccontextmanager
     async def running(cls, folder: Path) -> AsyncIterator["LlamaServerPeer"]:
-        """Start the server as documented, with two slow defaults turned off.
+        """Run the server as documented, except that two slow defaults are turned off.
 
-        They are logits for every token of a prompt, and the interruption of a reply by the next
-        request.
+        The defaults compute logits for every token of a prompt, and let a request interrupt the
+        reply to the previous one.
         """
         flags = {
             "n_ctx": CONTEXT,
@@ -185,7 +185,7 @@ class LlamaServerPeer:
                 await model.close()
 
     async def next_question(self, interview: SampleInterview, *, ahead: bool) -> TimedReply:
-        """Generate the turn's question without prefill; a history summary is part of the wait."""
+        """Generate a turn's question without a prefill; the time includes a due history summary."""
         waited = await summarise_history(interview, self.ask)
         reply = await self.ask(interview.question_prompt())
         return msgspec.structs.replace(
@@ -197,9 +197,9 @@ class LlamaServerPeer:
 
 
 class ScriptPeer:
-    """A typical script that uses a model library, in a process of its own.
+    """Peer that runs a typical script for a model library in a process of its own.
 
-    It reads requests and writes answers as lines of JSON.
+    The script reads requests and writes answers as lines of JSON.
     """
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
@@ -235,7 +235,7 @@ class ScriptPeer:
 
 
 def request_fields(prompt: Prompt) -> dict[str, Any]:
-    """Return the arguments of llama-cpp-python for a prompt."""
+    """Return the arguments with which llama-cpp-python generates a reply to a prompt."""
     return {
         "prompt": prompt.text + prompt.opening,
         "grammar": prompt.grammar,

@@ -1,6 +1,6 @@
 """A typical llama-cpp-python script: `python -m tests.bench.peer_llama MODEL THREADS CONTEXT`.
 
-Reads requests from standard input as lines of JSON and answers each with a line of JSON.
+The script reads requests from standard input as lines of JSON and answers each with a line of JSON.
 """
 
 import json
@@ -35,7 +35,7 @@ def _time_reply(llama: Llama, *, low_level: bool, **request: Any) -> dict[str, A
 
 
 def _completion_texts(llama: Llama, prompt: str, grammar: str, **sampling: Any) -> Any:
-    """Yield text as documented for `create_completion`; one chunk is one token."""
+    """Yield the text of each chunk of `create_completion`; a chunk is one token."""
     compiled = LlamaGrammar.from_string(grammar, verbose=False) if grammar else None
     for chunk in llama.create_completion(prompt, grammar=compiled, stream=True, **sampling):
         if text := chunk["choices"][0]["text"]:

@@ -1,6 +1,6 @@
 """A typical pywhispercpp script: `python -m tests.bench.peer_whisper MODEL THREADS`.
 
-Reads requests from standard input as lines of JSON and answers each with a line of JSON.
+The script reads requests from standard input as lines of JSON and answers each with a line of JSON.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""CPU time, memory and core affinity of processes, from Linux."""
+"""CPU time, memory, open files and core affinity of processes, as reported by Linux."""
 
 import os
 import time
@@ -8,7 +8,7 @@ __all__ = ["benchmark_cores", "cpu_seconds", "open_files", "pin_to_core", "resid
 
 
 def benchmark_cores() -> tuple[int, int]:
-    """Return a core for the server and a core for its clients, which may be the same."""
+    """Return a core for the server and a core for its clients; a machine may have only one core."""
     available = sorted(os.sched_getaffinity(0))
     return available[0], available[-1]
 
@@ -34,7 +34,7 @@ def resident_bytes(pid: int) -> int:
 
 
 def open_files(pid: int) -> list[str]:
-    """Return the targets of all file descriptors of a process, including sockets."""
+    """Return the targets of all open file descriptors of a process, including sockets."""
     targets = []
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():
         try:

@@ -15,7 +15,7 @@ __all__ = ["Row", "format_table", "machine", "make_row", "p95", "write_json"]
 
 
 class Row(Struct, frozen=True, kw_only=True):
-    """One line of a table, with medians over the interleaved repetitions of one run."""
+    """Line of a table, with medians over the interleaved repetitions of one run."""
 
     name: str
     unit: str
@@ -24,13 +24,13 @@ class Row(Struct, frozen=True, kw_only=True):
     """Figure of the peer; None for a measurement without a peer."""
     peer_name: str = ""
     ratio: float | None = None
-    """Median of prep / peer over the repetitions."""
+    """Median of prep / peer over the repetitions; None without a peer or with a difference."""
     difference: float | None = None
-    """Median of prep - peer over the repetitions, instead of a ratio that would mean little."""
+    """Median of prep - peer over the repetitions; None if the row compares by ratio."""
     target: float | None = None
-    """Bound of the ratio or difference, or of `prep` if there is no peer."""
+    """Bound of the ratio or difference, or of `prep` if there is no peer; None for no target."""
     at_least: bool = False
-    """True if the target is a lower bound."""
+    """True if the target is a lower bound, False if it is an upper bound."""
     prep_runs: tuple[float, ...] = ()
     peer_runs: tuple[float, ...] = ()
     note: str = ""
@@ -39,7 +39,7 @@ class Row(Struct, frozen=True, kw_only=True):
 
     @property
     def met(self) -> bool | None:
-        """True if the target is met; None without a target."""
+        """True if the target is met; None if there is no target."""
         measured = self.prep if self.peer is None else self.ratio
         if self.difference is not None:
             measured = self.difference
@@ -60,9 +60,10 @@ def make_row(
     difference: bool = False,
     note: str = "",
 ) -> Row:
-    """Summarise the repetitions; the n-th of prep ran next to the n-th of the peer.
+    """Return a row that summarises the repetitions of prep and of the peer.
 
-    With `difference`, the two are compared by their difference instead of their ratio.
+    Repetition n of prep is compared with repetition n of the peer: by their difference if
+    `difference` is true, otherwise by their ratio.
     """
     pairs = list(zip(prep, peer, strict=True)) if peer else []
     compared = [a - b if difference else a / b for a, b in pairs]
@@ -89,7 +90,7 @@ def p95(values: Sequence[float]) -> float:
 
 
 def machine() -> dict[str, str | int]:
-    """Describe the machine on which the figures were measured."""
+    """Return a description of this machine, on which the figures are measured."""
     model = ""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():

@@ -1,8 +1,8 @@
 """Cost of rooms: delivered messages, idle interviews, new rooms and wake-ups.
 
-The servers run on one core and their clients on another; costs are read from the kernel. prep's
-side is an ordinary `prep-server serve` on a real disk. Its scripted model runs in the same process,
-so the model's work counts too.
+The servers run on one core and their clients on another; CPU time and memory are read from the
+kernel. prep's side is an ordinary `prep-server serve` on a real disk. Its scripted model runs in
+the same process, so the model's work is included.
 """
 
 import asyncio
@@ -29,14 +29,14 @@ __all__ = ["run"]
 WORD_INTERVAL = 0.1
 """Seconds between the words of the scripted model, each of which is one message."""
 RATES = (20, 100)
-"""Tokens per second of the measured replies: a slow model and a fast one."""
+"""Tokens per second of the measured replies, from a slow model and from a fast one."""
 PEER = "websockets"
 
 MAX_RATIO = 1.5
 MAX_IDLE_MEMORY = 70.0
-"""KiB per idle interview."""
+"""Maximum memory per idle interview, in KiB."""
 MAX_REPLY_SIZE = 28.0
-"""KiB on the wire per reply."""
+"""Maximum size of a reply on the wire, in KiB."""
 
 
 class Sizes(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,8 +47,8 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
     samples: int = 200
     words: int = 600
     settle: float = 15.0
-    """Seconds until the memory of idle objects is read. They hibernate after ten seconds, and the
-    heap is trimmed after that."""
+    """Seconds until the memory of idle objects is read. Objects hibernate after ten seconds, and
+    the heap is trimmed after that."""
 
 
 QUICK = Sizes(pairs=1, seconds=1.0, clients=10, idle=20, samples=10, words=60, settle=12.0)
@@ -71,7 +71,7 @@ def run(quick: bool) -> list[Row]:
 
 
 async def _measure_streaming(folder: Path, sizes: Sizes) -> list[Row]:
-    """Measure the server CPU per delivered message, in pairs interleaved with the peer."""
+    """Measure the server's CPU time per delivered message, alternating with the peer."""
     rows = []
     for name, rooms, clients_per_room in (
         (f"1 room with {sizes.clients} clients", 1, sizes.clients),
@@ -102,7 +102,7 @@ async def _measure_streaming(folder: Path, sizes: Sizes) -> list[Row]:
 async def _stream_from_prep(
     folder: Path, sizes: Sizes, rooms: int, clients_per_room: int
 ) -> tuple[float, int]:
-    """Return prep's CPU time per delivered message in microseconds, and a message's bytes."""
+    """Return prep's CPU time per delivered message in microseconds, and the size of a message."""
     words = int((sizes.seconds + 10) / WORD_INTERVAL)
     with running_server(folder, scripted_delay=WORD_INTERVAL, scripted_words=words) as server:
         joined = [await server.create_interview() for _ in range(rooms)]
@@ -123,7 +123,7 @@ async def _stream_from_prep(
 
 
 async def _stream_from_peer(mode: str, size: int, sizes: Sizes) -> float:
-    """Return the peer's CPU time per delivered message of that size, in microseconds."""
+    """Return the peer's CPU time per delivered message of `size` bytes, in microseconds."""
     header = 2 if size < 128 else 4
     process = await asyncio.create_subprocess_exec(
         *(
@@ -168,7 +168,7 @@ async def _measure_cpu(
 
 
 async def _measure_reply_size(folder: Path, sizes: Sizes) -> list[Row]:
-    """Measure the bytes that one client receives per reply, deltas and final message."""
+    """Measure the bytes that one client receives per reply: its deltas and the final message."""
     rows = []
     for rate in RATES:
         with running_server(
@@ -196,7 +196,7 @@ async def _measure_reply_size(folder: Path, sizes: Sizes) -> list[Row]:
 
 
 async def _measure_storing(folder: Path, sizes: Sizes) -> list[Row]:
-    """Measure the time from a message to the first word of its reply; every commit is synced."""
+    """Measure the times from a message to its acceptance and to the first word of the reply."""
     accepted: list[float] = []
     first: list[float] = []
     with running_server(folder) as server:
@@ -232,7 +232,7 @@ async def _measure_storing(folder: Path, sizes: Sizes) -> list[Row]:
 
 
 def _time_syncs(folder: Path, samples: int) -> list[float]:
-    """Return the milliseconds of minimal durable writes: 4 KiB appended and synced."""
+    """Return the times in milliseconds of minimal durable writes: 4 KiB, appended and synced."""
     times = []
     with (folder / "sync").open("wb", buffering=0) as file:
         for _ in range(samples):
@@ -282,7 +282,7 @@ async def _measure_joining(folder: Path, sizes: Sizes) -> list[Row]:
 async def _measure_rate(
     server: BenchServer, action: Callable[[RestClient], Awaitable[None]], seconds: float
 ) -> float:
-    """Return how many actions per second sixteen concurrent clients complete."""
+    """Return the number of actions per second that sixteen concurrent clients complete."""
     done, started = 0, time.perf_counter()
 
     async def repeat_action() -> None:
@@ -300,7 +300,7 @@ async def _measure_rate(
 
 
 async def _measure_idle(folder: Path, sizes: Sizes) -> list[Row]:
-    """Measure hibernated interviews with one open socket each."""
+    """Measure the memory and the wake-up time of hibernated interviews with one connection each."""
     with running_server(folder) as server:
         await (await server.create_interview()).wait_for_question()
         await asyncio.sleep(sizes.settle)

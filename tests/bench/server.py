@@ -1,4 +1,4 @@
-"""prep's server under a benchmark, and interviews in it."""
+"""Server that a benchmark measures, and interviews on that server."""
 
 import contextlib
 import json
@@ -13,11 +13,11 @@ from tests.support.server import Server
 __all__ = ["BenchRoom", "BenchServer", "running_server"]
 
 TOKEN_SECONDS = 120
-"""Age in seconds at which a token is renewed, before it expires."""
+"""Age in seconds at which a token is renewed, well before its expiry."""
 
 
 class BenchRoom:
-    """An interview with one connected client."""
+    """Interview with one connected client."""
 
     def __init__(self, port: int, target: str, client: CountingClient) -> None:
         self.target = target
@@ -25,7 +25,7 @@ class BenchRoom:
         self._port = port
 
     async def join(self) -> CountingClient:
-        """Connect another client."""
+        """Connect another client to the interview."""
         return await connect(self._port, self.target)
 
     async def wait_for_question(self) -> None:
@@ -41,7 +41,7 @@ class BenchRoom:
 
 
 class BenchServer:
-    """A server with one user."""
+    """Running server with one user."""
 
     def __init__(self, server: Server) -> None:
         self.pid = server.pid
@@ -60,7 +60,7 @@ class BenchServer:
 
     @property
     def open_databases(self) -> list[str]:
-        """Object databases that the process holds open."""
+        """Paths of the object databases that the server process holds open."""
         return [name for name in open_files(self.pid) if "/objects/" in name]
 
     async def create_interview(self, rest: RestClient | None = None, **spec: object) -> BenchRoom:
@@ -72,7 +72,7 @@ class BenchServer:
 
 @contextlib.contextmanager
 def running_server(folder: Path, **settings: object) -> Iterator[BenchServer]:
-    """Run the server with the given settings on a core of its own."""
+    """Run the server with `settings`, pinned to a core of its own."""
     folder.mkdir(parents=True)
     file = folder / "server.toml"
     # The scripted replies of all rooms stream at the same time.

@@ -11,25 +11,25 @@ from tests.server.engines.whisper.sounds import SPEECH, read_recording
 __all__ = ["ANSWER_CLIPS", "PacedPlayer", "clip_paths", "clip_pcm", "long_recording"]
 
 ANSWER_CLIPS = ("payments-migration", "short-answer")
-"""Two recordings that together make an answer of 21 s."""
+"""Names of two recordings that together make an answer of 21 s."""
 FRAME_BYTES = BYTES_PER_SECOND // 25
-"""Bytes of one frame of a client: 40 ms."""
+"""Size in bytes of one audio frame from a client, which lasts 40 ms."""
 PAUSES = (0.5, 2.0)
 """Minimum and maximum pause between two recordings of a long answer, in seconds."""
 
 
 def clip_paths(names: Sequence[str]) -> list[str]:
-    """Return the file names of recordings."""
+    """Return the paths of recordings."""
     return [str(SPEECH / f"{name}.wav") for name in names]
 
 
 def clip_pcm(names: Sequence[str]) -> bytes:
-    """Return the joined audio of recordings as PCM."""
+    """Return the joined audio of recordings as PCM16."""
     return b"".join(read_recording(name).tobytes() for name in names)
 
 
 def long_recording(names: Sequence[str], seconds: float) -> bytes:
-    """Repeat the recordings up to a duration, with pauses that are random but equal in each run."""
+    """Return the recordings, repeated up to a duration, with random pauses equal in each run."""
     rng = random.Random(0)
 
     def clips() -> Iterator[bytes]:
@@ -45,13 +45,13 @@ def long_recording(names: Sequence[str], seconds: float) -> bytes:
 
 
 class PacedPlayer:
-    """Plays a recording at speaking pace: each frame is yielded when its last sample is spoken."""
+    """Player that yields each frame of a recording when the frame's last sample has been spoken."""
 
     def __init__(self, recording: bytes) -> None:
         self.began = 0.0
-        """Time at which playing began, on the event loop's clock."""
+        """Time in seconds, on the event loop's clock, at which playing began."""
         self.ended = 0.0
-        """Time at which the last frame was consumed, on the event loop's clock."""
+        """Time in seconds, on the event loop's clock, at which the last frame was consumed."""
         self._recording = recording
 
     async def play(self) -> AsyncGenerator[bytes, None]:

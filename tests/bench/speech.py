@@ -26,9 +26,9 @@ PYWHISPERCPP = "pywhispercpp on the whole clip"
 class Sizes(msgspec.Struct, frozen=True, kw_only=True):
     repetitions: int = 5
     answer: tuple[str, ...] = ANSWER_CLIPS
-    """Recordings that are joined into one answer."""
+    """Names of the recordings that are joined into one answer."""
     recordings: tuple[str, ...] = tuple(REFERENCES)
-    """Recordings for the word error rate."""
+    """Names of the recordings over which the word error rate is measured."""
     long: float = 600.0
     """Duration of the long answer in seconds."""
     part: float = 60.0
@@ -41,14 +41,14 @@ QUICK = Sizes(
 
 
 class TimedTranscription(msgspec.Struct, frozen=True, kw_only=True):
-    """The transcript of a recording that was played at speaking pace."""
+    """Transcript of a recording that was played at speaking pace, with its timing."""
 
     text: str
     waited: float
     """Seconds from the end of the recording to the transcript."""
     lags: tuple[tuple[float, float], ...]
-    """For each caption, the seconds of audio that it covers, and its delay in seconds after the
-    last of that audio was played."""
+    """For each caption, the seconds of audio that the caption covers, and its delay in seconds
+    after the end of that audio."""
 
 
 def run(quick: bool) -> list[Row]:
@@ -89,7 +89,7 @@ async def _measure_latency(prep: PrepModels, whisper: ScriptPeer, sizes: Sizes) 
 
 
 async def _measure_word_errors(prep: PrepModels, whisper: ScriptPeer, sizes: Sizes) -> list[Row]:
-    """Measure the word error rate over all recordings together."""
+    """Measure the word error rate over all recordings together, compared with the peer."""
     prep_errors = peer_errors = total = 0.0
     for name in sizes.recordings:
         reference = REFERENCES[name]
@@ -114,7 +114,7 @@ async def _measure_word_errors(prep: PrepModels, whisper: ScriptPeer, sizes: Siz
 
 
 async def _measure_caption_lag(prep: PrepModels, sizes: Sizes) -> list[Row]:
-    """Compare the delay of captions at the end of a long answer with that at its beginning."""
+    """Compare the delay of captions at the end of a long answer with the delay at its beginning."""
     recording = long_recording(sizes.recordings, sizes.long)
     transcription = await play_and_transcribe(prep, "long", recording)
     first = [lag for covered, lag in transcription.lags if covered <= sizes.part]
@@ -135,7 +135,7 @@ async def _measure_caption_lag(prep: PrepModels, sizes: Sizes) -> list[Row]:
 
 
 async def play_and_transcribe(prep: PrepModels, name: str, recording: bytes) -> TimedTranscription:
-    """Transcribe a recording live while it is played."""
+    """Transcribe a recording live while it is played at speaking pace."""
     loop = asyncio.get_running_loop()
     player = PacedPlayer(recording)
     lags = []

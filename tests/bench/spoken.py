@@ -24,7 +24,7 @@ from tests.bench.sounds import ANSWER_CLIPS, PacedPlayer, clip_paths, clip_pcm
 __all__ = ["run"]
 
 TURN = 5
-"""Measured turn: the last turn of an interview with the default five questions."""
+"""Number of answers before the measured question: as many as in a default interview."""
 
 
 def run(quick: bool) -> list[Row]:
@@ -71,7 +71,8 @@ async def _run(repetitions: int) -> list[Row]:
 async def _time_spoken_turn(
     prep: PrepModels, interview: SampleInterview, recording: bytes
 ) -> float:
-    """Return the seconds from the end of the spoken answer to the first token of the question."""
+    """Return the seconds from the end of the spoken answer to the first token of the next
+    question."""
     player = PacedPlayer(recording)
     call = Call(
         purpose="transcribe",

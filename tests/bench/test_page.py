@@ -8,13 +8,13 @@ from tests.bench.report import format_table, make_row
 
 
 def test_the_page_shows_the_committed_figures() -> None:
-    """Running `python -m tests.bench.page` would not change the page."""
+    """The performance page shows the figures of performance.json."""
     page = PAGE.read_text("utf-8")
     assert fill_in(page, msgspec.json.decode(FIGURES.read_bytes())) == page
 
 
 def test_every_benchmark_has_a_marker_on_the_page() -> None:
-    """The page has a section for each benchmark and for the machine."""
+    """The performance page has a section for each benchmark and for the machine."""
     assert {marker[1] for marker in TABLE_MARKER.finditer(PAGE.read_text("utf-8"))} == {
         "machine",
         *BENCHMARKS,
@@ -22,7 +22,7 @@ def test_every_benchmark_has_a_marker_on_the_page() -> None:
 
 
 def test_a_table_replaces_the_previous_one() -> None:
-    """Only text between the markers changes, and a missed target is reported."""
+    """New figures change only the text between the markers, and a missed target is reported."""
     wait = make_row("wait", "s", [3.0, 1.0, 2.0], [1.0, 1.0, 1.0], peer_name="other", target=0.5)
     figures = {
         "machine": {"cores": 2},
@@ -41,7 +41,7 @@ def test_a_table_replaces_the_previous_one() -> None:
 
 
 def test_a_row_can_compare_by_difference() -> None:
-    """The difference is shown with a sign in place of the ratio and compared with the target."""
+    """A row that compares by difference shows it with a sign and compares it with the target."""
     row = make_row("word errors", "%", [4.0], [2.5], peer_name="other", target=1.0, difference=True)
     assert row.difference == 1.5
     assert row.ratio is None

@@ -14,7 +14,7 @@ BLOCK = 1280
 
 
 class FakeSounddevice(ModuleType):
-    """Replaces the library; `speak` delivers audio."""
+    """Fake of the sounddevice library; `speak` delivers audio to the open stream."""
 
     class PortAudioError(Exception):
         pass
@@ -56,7 +56,7 @@ class FakeSounddevice(ModuleType):
 
 
 def test_recording_yields_blocks_in_order() -> None:
-    """Blocks arrive in order, and the device is open only while the recording lasts."""
+    """A recording yields blocks in order, and the device is open only while the recording lasts."""
 
     async def run() -> None:
         device = FakeSounddevice()
@@ -71,7 +71,7 @@ def test_recording_yields_blocks_in_order() -> None:
 
 
 def test_open_microphone_has_a_pre_roll() -> None:
-    """A recording on an open device includes the 0.3 s before its start, and no earlier audio."""
+    """A recording from an open microphone starts with the 0.3 s before it, and nothing earlier."""
 
     async def run() -> None:
         device = FakeSounddevice()
@@ -91,7 +91,7 @@ def test_open_microphone_has_a_pre_roll() -> None:
 
 
 def test_disconnected_device_ends_the_recording() -> None:
-    """The recording of a device that disappears ends after its last block."""
+    """When the device disappears, the recording ends after its last block."""
 
     async def run() -> None:
         device = FakeSounddevice()
@@ -104,7 +104,7 @@ def test_disconnected_device_ends_the_recording() -> None:
 
 
 def test_native_sample_rate_is_resampled() -> None:
-    """A second at 48 kHz becomes a second at 16 kHz."""
+    """Audio from a device that offers only 48 kHz is resampled to 16 kHz."""
 
     async def run() -> None:
         device = FakeSounddevice(rates=(48_000,), default=48_000)
@@ -118,7 +118,7 @@ def test_native_sample_rate_is_resampled() -> None:
 
 
 def test_missing_device_is_reported() -> None:
-    """Without a device the error suggests typing the answer."""
+    """Recording without a microphone raises an error that suggests typing the answer."""
 
     async def run() -> None:
         with pytest.raises(MicrophoneUnavailable, match=r"type your answer"):
@@ -129,7 +129,7 @@ def test_missing_device_is_reported() -> None:
 
 
 def test_missing_portaudio_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without PortAudio the error names the command that installs it."""
+    """Recording without PortAudio raises an error with the command that installs PortAudio."""
     monkeypatch.setitem(sys.modules, "sounddevice", None)
 
     async def run() -> None:
@@ -141,7 +141,7 @@ def test_missing_portaudio_names_the_package(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_slow_reader_loses_audio() -> None:
-    """At most a minute of audio is queued for a slow reader, and the end of the stream arrives."""
+    """A slow reader receives at most a minute of audio, followed by the end of the recording."""
 
     async def run() -> None:
         device = FakeSounddevice()

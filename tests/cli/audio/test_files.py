@@ -24,13 +24,13 @@ def tone(
 
 
 def pitch(pcm: bytes) -> float:
-    """Return the strongest frequency of 16 kHz PCM16 in Hz."""
+    """Return the strongest frequency in 16 kHz PCM16 audio, in Hz."""
     samples = np.frombuffer(pcm, "<i2").astype(np.float64)
     return float(np.argmax(np.abs(np.fft.rfft(samples))) * 16_000 / samples.size)
 
 
 def write_wave(file: Path, width: int, rate: int, channels: int = 1) -> None:
-    """Write a tone with the wave module, in samples of `width` bytes."""
+    """Write a tone to a WAV file, in samples of `width` bytes."""
     values = tone(rate, channels=channels).reshape(-1)
     full = 2 ** (8 * width - 1) - 1
     whole = np.rint(values * full).astype("<i8")
@@ -50,7 +50,7 @@ def write_wave(file: Path, width: int, rate: int, channels: int = 1) -> None:
 def test_every_rate_and_channel_count_becomes_16_khz_mono(
     tmp_path: Path, rate: int, channels: int
 ) -> None:
-    """Resampling and mixing keep the pitch, the level and the length."""
+    """Converting a recording to 16 kHz mono keeps its pitch, level and length."""
     file = tmp_path / "tone.wav"
     soundfile.write(file, tone(rate, channels=channels), rate)
     pcm = read_audio(file)
@@ -72,7 +72,7 @@ def test_every_rate_and_channel_count_becomes_16_khz_mono(
     ],
 )
 def test_formats_of_libsndfile_are_read(tmp_path: Path, name: str, subtype: str | None) -> None:
-    """Compressed and uncompressed formats are read, whatever the file name."""
+    """Recordings in compressed and uncompressed formats are read, whatever the file name."""
     file = tmp_path / name
     form = "OGG" if name.endswith("opus") else None
     soundfile.write(file, tone(48_000), 48_000, subtype=subtype, format=form)
@@ -109,7 +109,7 @@ def test_wav_is_read_without_libsndfile(
 def test_file_that_is_not_audio_is_rejected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: bool, data: bytes
 ) -> None:
-    """A file that is not audio is named in the error, with and without libsndfile."""
+    """A file that is not audio raises NotAudio with its name, with and without libsndfile."""
     if not library:
         monkeypatch.setitem(sys.modules, "soundfile", None)
     file = tmp_path / "not.wav"
@@ -119,7 +119,7 @@ def test_file_that_is_not_audio_is_rejected(
 
 
 def test_nan_samples_are_rejected(tmp_path: Path) -> None:
-    """A recording with NaN samples is rejected."""
+    """A recording with NaN samples raises NotAudio."""
     file = tmp_path / "nan.wav"
     soundfile.write(file, np.full((100, 1), np.nan), 16_000, subtype="FLOAT")
     with pytest.raises(NotAudio):
@@ -130,7 +130,7 @@ def test_nan_samples_are_rejected(tmp_path: Path) -> None:
 def test_recording_without_samples_is_rejected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: bool
 ) -> None:
-    """An empty file and a header without samples raise EmptyAudio."""
+    """An empty file and a file with a header but no samples raise EmptyAudio."""
     if not library:
         monkeypatch.setitem(sys.modules, "soundfile", None)
     nothing = tmp_path / "nothing.wav"
@@ -178,14 +178,14 @@ def test_wrong_length_in_the_header_is_ignored(tmp_path: Path) -> None:
 
 
 def test_loud_samples_are_clipped(tmp_path: Path) -> None:
-    """Samples beyond full scale are clipped and do not wrap around."""
+    """Samples beyond full scale are clipped instead of wrapping around."""
     file = tmp_path / "loud.wav"
     soundfile.write(file, np.full((100, 1), 2.0), 16_000, subtype="FLOAT")
     assert set(np.frombuffer(read_audio(file), "<i2")) == {32_767}
 
 
 def test_missing_file_is_reported(tmp_path: Path) -> None:
-    """A missing file and a folder are reported as such."""
+    """Reading a missing file or a folder raises an error that says there is no file."""
     for file in (tmp_path / "missing.wav", tmp_path):
         with pytest.raises(AudioFileError, match="no file"):
             read_audio(file)

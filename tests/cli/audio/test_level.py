@@ -16,7 +16,7 @@ def test_full_scale_square_wave_is_0_dbfs() -> None:
 
 
 def test_sine_is_three_decibels_below_its_peak() -> None:
-    """The RMS of a sine is 3.01 dB below its peak, which is -6.02 dBFS at half of full scale."""
+    """The RMS level of a sine at half of full scale is -9.03 dBFS, 3.01 dB below its peak level."""
     sine = pcm(*(round(16384 * math.sin(2 * math.pi * n / 100)) for n in range(1000)))
     assert rms(sine) == pytest.approx(-9.03, abs=0.01)
 
@@ -28,5 +28,5 @@ def test_silence_has_a_finite_level(data: bytes) -> None:
 
 
 def test_incomplete_last_sample_is_dropped() -> None:
-    """A block that ends within a sample can be measured."""
+    """The level of a block that ends within a sample is measured without the incomplete sample."""
     assert rms(pcm(32767) + b"\x01") == pytest.approx(0.0, abs=0.001)

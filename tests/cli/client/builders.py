@@ -14,7 +14,7 @@ from prepserver.wire.protocol import (
 
 
 def make_interview(id: str = "i1", **changes: Any) -> Interview:
-    """Return an active interview of two questions with these changes."""
+    """Return an active interview of two questions, with `changes` to its fields."""
     values: dict[str, Any] = {
         "id": id,
         "title": "Backend Engineer",
@@ -32,7 +32,7 @@ def make_interview(id: str = "i1", **changes: Any) -> Interview:
 def make_message(
     position: int, kind: MessageKind = MessageKind.QUESTION, text: str = "Why?"
 ) -> Message:
-    """Return a message with the id `m` followed by its position."""
+    """Return a message whose id is `m` followed by its position."""
     candidate = kind is MessageKind.ANSWER
     return Message(
         id=f"m{position}",

@@ -1,4 +1,4 @@
-"""Helpers for tests of a room: a reader of its events, and a sleep that returns immediately."""
+"""Helpers for tests of a room: a reader of the room's events, and a sleep without a delay."""
 
 import asyncio
 import random
@@ -15,7 +15,7 @@ FRAME = b"\x00" * FRAME_BYTES
 
 
 class FakeSleep:
-    """Replaces `asyncio.sleep`: returns immediately and records the delays."""
+    """Fake of `asyncio.sleep` that returns immediately and records the delays."""
 
     def __init__(self) -> None:
         self.delays: list[float] = []
@@ -26,14 +26,14 @@ class FakeSleep:
 
 
 class EventReader:
-    """Reads a room's events and keeps them."""
+    """Reader that keeps the events of a room."""
 
     def __init__(self, room: Room) -> None:
         self._room = room
         self.events: list[RoomEvent] = []
 
     async def read_until(self, predicate: Callable[[RoomEvent], bool]) -> RoomEvent:
-        """Read up to the next event that satisfies the predicate, and return it."""
+        """Read events up to the next one that satisfies the predicate, and return that event."""
         async with asyncio.timeout(TIMEOUT_SECONDS):
             async for event in self._room:
                 self.events.append(event)

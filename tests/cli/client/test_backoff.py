@@ -6,14 +6,14 @@ from prepcli.client.backoff import Backoff
 
 
 class MaxRandom(random.Random):
-    """Always draws the upper limit."""
+    """Random number generator that always draws the upper limit."""
 
     def uniform(self, a: float, b: float) -> float:
         return b
 
 
 def test_delay_grows_to_ten_seconds_and_resets() -> None:
-    """The limit starts at 0.25 s, grows by a factor of 1.6 up to 10 s, and `reset` restores it."""
+    """The delay limit grows from 0.25 s by a factor of 1.6 up to 10 s; `reset` restores 0.25 s."""
     backoff = Backoff(MaxRandom())
     delays = [backoff.next_delay() for _ in range(12)]
     assert delays[:3] == pytest.approx([0.25, 0.4, 0.64])
@@ -23,7 +23,7 @@ def test_delay_grows_to_ten_seconds_and_resets() -> None:
 
 
 def test_jitter_is_full() -> None:
-    """Delays are spread over the whole range from 0 to the limit."""
+    """Delays are spread over the whole range from 0 to the delay limit."""
     backoff = Backoff(random.Random(1))
     for _ in range(20):
         backoff.next_delay()
@@ -33,7 +33,7 @@ def test_jitter_is_full() -> None:
 
 
 def test_announced_restart_keeps_delays_short() -> None:
-    """An announced restart limits thirty delays to 2 s; then the normal limit returns."""
+    """An announced restart limits the next thirty delays to 2 s; later delays grow up to 10 s."""
     backoff = Backoff(MaxRandom())
     for _ in range(12):
         backoff.next_delay()
@@ -44,7 +44,7 @@ def test_announced_restart_keeps_delays_short() -> None:
 
 
 def test_repeated_restarts_do_not_reset_the_delay() -> None:
-    """A server that keeps announcing restarts still sees growing delays, up to 2 s."""
+    """When a server keeps announcing restarts, delays still grow up to 2 s."""
     backoff = Backoff(MaxRandom())
     delays = []
     for _ in range(6):

@@ -16,7 +16,7 @@ def test_document_is_utf8_text(tmp_path: Path) -> None:
 
 
 def test_document_length_is_limited(tmp_path: Path) -> None:
-    """The limit of a document is the wire's, counted in code points rather than bytes."""
+    """A document of more code points than the wire's limit raises DocumentError."""
     file = tmp_path / "jd.txt"
     file.write_text("𝒳" * MAX_DOCUMENT, "utf-8")
     assert len(read_document(file)) == MAX_DOCUMENT
@@ -36,7 +36,7 @@ def test_document_length_is_limited(tmp_path: Path) -> None:
     ],
 )
 def test_invalid_document_is_named(tmp_path: Path, data: bytes, problem: str) -> None:
-    """An invalid document raises an error with the file name and the problem."""
+    """An invalid document raises DocumentError with the file name and the problem."""
     file = tmp_path / "jd.txt"
     file.write_bytes(data)
     with pytest.raises(DocumentError, match=rf"jd\.txt.*{problem}"):
@@ -44,7 +44,7 @@ def test_invalid_document_is_named(tmp_path: Path, data: bytes, problem: str) ->
 
 
 def test_missing_document_is_reported(tmp_path: Path) -> None:
-    """A missing file and a folder have different error messages."""
+    """A missing document and a folder raise DocumentError with different messages."""
     with pytest.raises(DocumentError, match="No such file"):
         read_document(tmp_path / "missing")
     with pytest.raises(DocumentError, match="folder"):
@@ -52,14 +52,14 @@ def test_missing_document_is_reported(tmp_path: Path) -> None:
 
 
 def test_answers_are_the_non_blank_lines(tmp_path: Path) -> None:
-    """Each non-blank line is an answer, whatever its line ending."""
+    """Each non-blank line of a file of answers is an answer, whatever its line ending."""
     file = tmp_path / "answers.txt"
     file.write_bytes(b"one\r\n\n  two  \n\t\nthree")
     assert read_answers(file) == ("one", "two", "three")
 
 
 def test_invalid_answers_are_reported(tmp_path: Path) -> None:
-    """The error numbers the answer that is over the limit, or says that a file has no answers."""
+    """The error gives the number of an answer over the limit, or says that there are no answers."""
     file = tmp_path / "answers.txt"
     file.write_text("short\n" + "x" * (MAX_ANSWER + 1))
     with pytest.raises(DocumentError, match="Answer 2"):

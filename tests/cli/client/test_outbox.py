@@ -24,7 +24,7 @@ FRAME = b"\x01\x02" * (FRAME_BYTES // 2)
 
 
 def drain(outbox: Outbox) -> list[ClientMessages | int]:
-    """Return everything that can be sent now, with frames as their numbers."""
+    """Return everything that can be sent now, with each frame replaced by its number."""
     sent: list[ClientMessages | int] = []
     while (data := outbox.next_to_send()) is not None:
         sent.append(unpack_frame(data)[0] if isinstance(data, bytes) else decode_client(data))
@@ -32,7 +32,7 @@ def drain(outbox: Outbox) -> list[ClientMessages | int]:
 
 
 def queue_recording(outbox: Outbox, frames: int) -> Recording:
-    """Queue a recording with the id `rec` and this many frames."""
+    """Queue a recording with the id `rec` and `frames` full frames."""
     recording = Recording("rec", lambda: None)
     outbox.queue_recording(recording)
     recording.feed(FRAME * frames)
@@ -40,14 +40,14 @@ def queue_recording(outbox: Outbox, frames: int) -> Recording:
 
 
 async def start_stop(recording: Recording) -> asyncio.Task[None]:
-    """Call `Recording.stop` in a task and let it run up to its wait."""
+    """Call `Recording.stop` in a task and let the task run until it waits."""
     task = asyncio.create_task(recording.stop())
     await asyncio.sleep(0)
     return task
 
 
 def test_messages_are_sent_once_and_in_order() -> None:
-    """Each message is sent once per connection, in the order of the calls."""
+    """Each message is sent once per connection, in the order in which the messages were queued."""
     outbox = Outbox()
     outbox.queue_message(UserMessage(id="a", text="one"), "")
     outbox.queue_message(HintRequest(id="b"), "")
@@ -56,14 +56,14 @@ def test_messages_are_sent_once_and_in_order() -> None:
 
 
 def test_message_without_an_id_gets_one() -> None:
-    """A message without an id is sent with the given one."""
+    """A message without an id is sent with the id that the caller provides."""
     outbox = Outbox()
     outbox.queue_message(TurnStop(), "made")
     assert drain(outbox) == [TurnStop(id="made")]
 
 
 def test_unacknowledged_messages_are_resent_after_a_reconnect() -> None:
-    """Accepted and refused messages are removed; the others are resent in order."""
+    """After a reconnect, messages that were neither accepted nor rejected are resent in order."""
     outbox = Outbox()
     for id in ("a", "b", "c", "d"):
         outbox.queue_message(UserMessage(id=id, text=id), "")
@@ -75,7 +75,7 @@ def test_unacknowledged_messages_are_resent_after_a_reconnect() -> None:
 
 
 def test_ephemeral_messages_are_not_resent() -> None:
-    """A reconnect drops the ephemeral messages."""
+    """Ephemeral messages that were not sent before a reconnect are dropped."""
     outbox = Outbox()
     outbox.queue_message(UserTyping(), "x")
     outbox.queue_message(GetAllMessages(), "x")
@@ -85,7 +85,7 @@ def test_ephemeral_messages_are_not_resent() -> None:
 
 
 def test_ephemeral_messages_are_queued_once() -> None:
-    """Typing while offline queues one message, however long it lasts."""
+    """Typing while offline queues a single message, however long the typing lasts."""
     outbox = Outbox()
     for _ in range(1000):
         outbox.queue_message(UserTyping(), "x")
@@ -93,7 +93,7 @@ def test_ephemeral_messages_are_queued_once() -> None:
 
 
 def test_latest_draft_replaces_earlier_ones() -> None:
-    """Only the latest draft is sent; a draft too long for a text frame is omitted."""
+    """Only the latest draft is sent; the text of a draft too long for a text frame is omitted."""
     outbox = Outbox()
     outbox.queue_message(UserTyping(draft="We"), "x")
     outbox.queue_message(UserTyping(draft="We moved"), "x")
@@ -103,7 +103,7 @@ def test_latest_draft_replaces_earlier_ones() -> None:
 
 
 def test_queue_is_bounded() -> None:
-    """A full queue rejects the next message and keeps the others."""
+    """A full queue rejects the next message with QueueFull and keeps the others."""
     outbox = Outbox(limit=2)
     outbox.queue_message(TurnStop(id="a"), "")
     outbox.queue_message(TurnStop(id="b"), "")
@@ -113,7 +113,7 @@ def test_queue_is_bounded() -> None:
 
 
 def test_message_over_the_size_limit_is_not_queued() -> None:
-    """A message over the wire's limit for text frames is rejected."""
+    """A message over the wire's size limit for text frames raises UsageError."""
     with pytest.raises(UsageError, match="too long"):
         Outbox().queue_message(UserMessage(id="a", text="\x00" * 12_000), "")
 
@@ -128,7 +128,7 @@ def test_frames_wait_for_the_acknowledgement_of_the_start() -> None:
 
 
 def test_samples_are_cut_into_frames_of_40_ms() -> None:
-    """Pieces of any size become full frames, and `stop` sends the remaining whole samples."""
+    """Samples fed in pieces of any size are sent in frames of 40 ms, except half a sample."""
 
     async def run() -> None:
         outbox = Outbox()
@@ -153,7 +153,7 @@ def test_samples_are_cut_into_frames_of_40_ms() -> None:
 
 
 def test_recording_resumes_after_a_reconnect() -> None:
-    """After a reconnect the unacknowledged frames are resent, followed by `audio.stop`."""
+    """After a reconnect the recording's unacknowledged frames are resent, then `audio.stop`."""
 
     async def run() -> None:
         outbox = Outbox()
@@ -181,7 +181,7 @@ def test_recording_resumes_after_a_reconnect() -> None:
 
 
 def test_missing_frames_are_resent_a_few_times() -> None:
-    """Missing frames are resent three times, and then the recording fails."""
+    """Frames that the server reports missing are resent three times; then the recording fails."""
 
     async def run() -> None:
         outbox = Outbox()
@@ -214,7 +214,7 @@ def test_lost_acknowledged_frames_end_the_recording() -> None:
 
 
 def test_refused_recording_raises_on_feed() -> None:
-    """`feed` raises the server's message after the recording has been refused."""
+    """After a recording has been rejected, `feed` raises an error with the server's message."""
     outbox = Outbox()
     recording = queue_recording(outbox, 1)
     outbox.next_to_send()
@@ -247,7 +247,7 @@ def test_messages_overtake_an_open_recording_only() -> None:
 
 
 def test_second_recording_waits_for_the_first() -> None:
-    """A connection carries one recording at a time."""
+    """A second recording is sent only after the first one has been accepted."""
 
     async def run() -> None:
         outbox = Outbox()
@@ -266,7 +266,7 @@ def test_second_recording_waits_for_the_first() -> None:
 
 
 def test_cancelled_recording_is_discarded_on_both_sides() -> None:
-    """`audio.cancel` is sent only if `audio.start` was."""
+    """Cancelling a recording sends `audio.cancel` only if `audio.start` was sent."""
     outbox = Outbox()
     queue_recording(outbox, 2).cancel()
     assert drain(outbox) == []
@@ -279,7 +279,7 @@ def test_cancelled_recording_is_discarded_on_both_sides() -> None:
 
 
 def test_unacknowledged_recording_is_bounded() -> None:
-    """A recording keeps at most ten minutes of unacknowledged frames."""
+    """Feeding a recording raises QueueFull once ten minutes of its frames are unacknowledged."""
     recording = Recording("rec", lambda: None)
     recording.feed(FRAME * MAX_UNACKNOWLEDGED)
     with pytest.raises(QueueFull):
@@ -300,7 +300,7 @@ def test_failing_the_outbox_ends_a_pending_stop() -> None:
 
 
 def test_unacknowledged_recordings_are_bounded_together() -> None:
-    """No recording can be queued while ten minutes of others are unacknowledged."""
+    """Queueing a recording raises QueueFull while ten minutes of others are unacknowledged."""
     outbox = Outbox()
     first = Recording("first", lambda: None)
     outbox.queue_recording(first)
@@ -314,7 +314,7 @@ def test_unacknowledged_recordings_are_bounded_together() -> None:
 
 
 def test_drop_oldest_sent_removes_only_sent_messages() -> None:
-    """The first sent message is removed; unsent messages stay."""
+    """`drop_oldest_sent` removes the first message that was sent, and no unsent message."""
     outbox = Outbox()
     outbox.queue_message(UserMessage(id="a", text="one"), "")
     outbox.queue_message(UserMessage(id="b", text="two"), "")
@@ -325,7 +325,7 @@ def test_drop_oldest_sent_removes_only_sent_messages() -> None:
 
 
 def test_message_after_two_recordings_waits_for_both() -> None:
-    """A message that follows two ended recordings is sent after the second one."""
+    """A message that follows two ended recordings is sent after the second recording."""
 
     async def run() -> None:
         outbox = Outbox()

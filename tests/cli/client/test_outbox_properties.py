@@ -1,4 +1,4 @@
-"""Property tests: everything in an outbox is delivered once and in order, whatever happens."""
+"""Property tests: an outbox delivers everything once and in order, however connections are cut."""
 
 import asyncio
 from collections import deque
@@ -23,7 +23,7 @@ FRAMES_PER_COMMIT = 3
 
 
 class FakeServer:
-    """Stores messages in order and answers them."""
+    """Fake server that stores messages in order and answers each of them."""
 
     def __init__(self) -> None:
         self.stored: list[str] = []
@@ -65,7 +65,7 @@ class FakeServer:
 
 
 class FakeConnection:
-    """A connection that can be cut, with the messages in transit in both directions."""
+    """Fake connection that can be cut, with the messages in transit in both directions."""
 
     def __init__(self, outbox: Outbox, server: FakeServer) -> None:
         self._outbox = outbox
@@ -108,14 +108,14 @@ STEPS = ("queue", "queue", "feed", "stop", *("send", "deliver", "deliver_answer"
 @given(st.lists(st.sampled_from(STEPS), max_size=80))
 @example(["feed", "stop", "feed", "stop", "queue"])
 def test_everything_is_delivered_once_and_in_order(steps: list[str]) -> None:
-    """No interleaving of messages, recordings, answers and cuts loses, repeats or reorders
-    anything, except that a message can overtake a recording that is open."""
+    """Nothing is lost, repeated or reordered, however messages, recordings, answers and cuts
+    interleave, except that a message can overtake an open recording."""
 
     async def run() -> None:
         outbox, server = Outbox(), FakeServer()
         connection = FakeConnection(outbox, server)
         predecessors: dict[str, set[str]] = {}
-        """For each id, the ids that must be stored before it."""
+        """Ids that must be stored before each id."""
         ended: set[str] = set()
         fed: dict[str, list[bytes]] = {}
         recording: Recording | None = None

@@ -26,7 +26,7 @@ URL = "http://prep.test"
 
 
 class FakeServer:
-    """Responds with the queued responses and keeps the requests."""
+    """Fake server that returns the queued responses and keeps the requests."""
 
     def __init__(self, *responses: httpx.Response | Exception) -> None:
         self.responses = list(responses)
@@ -69,7 +69,7 @@ def call(
 
 
 def test_access_key_is_sent_as_a_bearer_token() -> None:
-    """The access key is in the Authorization header and not in the URL."""
+    """The access key is sent in the Authorization header and not in the URL."""
     server = FakeServer(json_response({"token": "t", "expires_at": 300.0}))
     assert call(server, lambda rest: rest.get_room_token()) == "t"
     assert server.requests[0].headers["Authorization"] == "Bearer the-key"
@@ -92,7 +92,7 @@ def test_token_is_cached_until_a_minute_before_its_expiry() -> None:
 
 
 def test_renew_replaces_a_cached_token() -> None:
-    """`renew` requests a new token although the cached one has not expired."""
+    """With `renew`, a new token is requested although the cached one has not expired."""
     server = FakeServer(
         json_response({"token": "one", "expires_at": 300.0}),
         json_response({"token": "two", "expires_at": 300.0}),
@@ -116,7 +116,7 @@ def test_concurrent_token_requests_share_one_token() -> None:
 
 
 def test_repeated_creation_has_the_same_id() -> None:
-    """A creation whose response was lost is repeated under the same id."""
+    """A request to create an interview is repeated under the same id when its response is lost."""
     server = FakeServer(
         httpx.ReadError("cut"),
         httpx.Response(502),
@@ -131,7 +131,7 @@ def test_repeated_creation_has_the_same_id() -> None:
 
 
 def test_unreachable_server_fails_after_four_attempts() -> None:
-    """After four attempts the error names the server and the reason."""
+    """After four failed attempts, a request raises an error with the server and the reason."""
     server = FakeServer(*[httpx.ConnectError("no route") for _ in range(9)])
     with pytest.raises(ServerUnreachable, match=r"prep\.test.*no route"):
         call(server, lambda rest: rest.list_interviews())
@@ -168,7 +168,7 @@ def test_token_request_of_a_room_is_not_retried() -> None:
 def test_error_response_has_its_exception_and_exit_code(
     response: httpx.Response, error: type[PrepError], exit_code: int
 ) -> None:
-    """Each error response, even of a foreign server, maps to an exception with an exit code."""
+    """Each error response, even one of a foreign server, raises an exception with an exit code."""
     with pytest.raises(error) as raised:
         call(FakeServer(response), lambda rest: rest.get_interview("i1"))
     assert raised.value.exit_code == exit_code
@@ -176,7 +176,7 @@ def test_error_response_has_its_exception_and_exit_code(
 
 @pytest.mark.parametrize("code", [ErrorCode.INFERENCE, ErrorCode.OVERLOADED])
 def test_model_failure_is_an_inference_error(code: ErrorCode) -> None:
-    """A 503 with the error code of a model maps to InferenceFailed."""
+    """A response with status 503 and a model's error code raises InferenceFailed."""
     server = FakeServer(*[error_response(503, code) for _ in range(4)])
     with pytest.raises(InferenceFailed, match="A sentence"):
         call(server, lambda rest: rest.list_interviews())
@@ -184,21 +184,21 @@ def test_model_failure_is_an_inference_error(code: ErrorCode) -> None:
 
 @pytest.mark.parametrize("code", [ErrorCode.STOPPING, "inference_from_the_future"])
 def test_other_503_is_an_unreachable_server(code: str) -> None:
-    """A 503 with any other code, known or not, maps to ServerUnreachable with the message."""
+    """A response with status 503 and any other error code raises ServerUnreachable."""
     server = FakeServer(*[error_response(503, code) for _ in range(4)])
     with pytest.raises(ServerUnreachable, match="A sentence"):
         call(server, lambda rest: rest.list_interviews())
 
 
 def test_unknown_error_code_is_kept() -> None:
-    """A code that only a newer server knows is kept on the exception."""
+    """An error code that only a newer server knows is kept on the exception."""
     with pytest.raises(RequestRefused) as raised:
         call(FakeServer(error_response(422, "new")), lambda rest: rest.list_interviews())
     assert raised.value.code == "new"
 
 
 def test_used_up_allowance_has_its_reset_in_local_time() -> None:
-    """The message states the reset in local time; the exception holds it in seconds."""
+    """The error of a used-up allowance gives the reset in local time and in seconds."""
     with pytest.raises(RateLimited, match=format_local_time(1e9)) as raised:
         call(
             FakeServer(error_response(429, ErrorCode.RATE_LIMITED, reset=1e9)),
@@ -215,7 +215,7 @@ def test_deleting_a_missing_interview_succeeds() -> None:
 
 
 def test_interview_id_is_escaped_in_the_path() -> None:
-    """An id is a single path segment, whatever characters it contains."""
+    """The id of an interview is a single path segment, whatever characters the id contains."""
     server = FakeServer(error_response(404, ErrorCode.NOT_FOUND))
     with pytest.raises(NotFound):
         call(server, lambda rest: rest.get_interview("../../health/live?x"))
@@ -223,7 +223,7 @@ def test_interview_id_is_escaped_in_the_path() -> None:
 
 
 def test_messages_are_sorted_by_position() -> None:
-    """Messages are returned by position, whatever order the server sends."""
+    """Messages are returned in order of position, whatever the order in the response."""
     body = {"messages": [json.loads(encode(make_message(1))), json.loads(encode(make_message(0)))]}
     messages: list[Message] = call(
         FakeServer(json_response(body)), lambda rest: rest.get_messages("i1")
@@ -233,7 +233,7 @@ def test_messages_are_sorted_by_position() -> None:
 
 @pytest.mark.parametrize("status", [200, 503])
 def test_health_of_a_starting_server(status: int) -> None:
-    """A 503 from the health check is a result, and is not retried."""
+    """The health in a response with status 503 is returned without a retry."""
     body = {"status": "starting", "version": "1", "models": {"llm": "loading"}}
     server = FakeServer(json_response(body, status))
     health = call(server, lambda rest: rest.get_health())

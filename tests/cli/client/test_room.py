@@ -28,7 +28,7 @@ from tests.support.fake_room import TIMEOUT_SECONDS, FakeRoom
 
 
 def test_room_yields_connection_changes_and_server_messages() -> None:
-    """A room yields connecting, online, hello and the snapshot, in this order."""
+    """A room yields connecting and online, then the server's hello and snapshot."""
     fake_sleep = FakeSleep()
 
     async def test(fake: FakeRoom) -> None:
@@ -46,7 +46,7 @@ def test_room_yields_connection_changes_and_server_messages() -> None:
 
 
 def test_unknown_and_invalid_messages_are_skipped() -> None:
-    """Unknown and invalid messages do not end the room, and `on_frame` receives them."""
+    """Invalid and unknown messages do not end the room; `on_frame` receives those that are text."""
     frames: list[str] = []
 
     async def test(fake: FakeRoom) -> None:
@@ -70,7 +70,7 @@ def test_unknown_and_invalid_messages_are_skipped() -> None:
 
 @pytest.mark.parametrize("code", [1000, 1001, 1011, CLOSE_RESTART, CLOSE_SLOW])
 def test_closed_connection_is_reopened(code: int) -> None:
-    """The client reconnects after a delay, whatever the close code."""
+    """After a close code that is not final, the client reconnects with a delay."""
     fake_sleep = FakeSleep()
 
     async def test(fake: FakeRoom) -> None:
@@ -86,7 +86,7 @@ def test_closed_connection_is_reopened(code: int) -> None:
 
 
 def test_each_attempt_requests_an_address() -> None:
-    """The address, and with it the token, is requested for each attempt."""
+    """Each attempt to connect requests the room's address, which contains a token."""
 
     async def test(fake: FakeRoom) -> None:
         async with enter_room(fake) as (_, reader):
@@ -121,7 +121,7 @@ def test_unacknowledged_messages_are_resent_in_order() -> None:
 
 
 def test_messages_queued_offline_are_sent_on_connecting() -> None:
-    """A message that was sent while the server refused connections arrives later."""
+    """A message sent while the server refuses connections is delivered by a later connection."""
 
     async def test(fake: FakeRoom) -> None:
         fake.statuses = [503, 503]
@@ -136,7 +136,7 @@ def test_messages_queued_offline_are_sent_on_connecting() -> None:
 
 
 def test_refused_message_is_not_resent() -> None:
-    """An error with a message's id removes the message from the queue."""
+    """A rejected message is not resent after a reconnect."""
 
     async def test(fake: FakeRoom) -> None:
         async with enter_room(fake) as (room, reader):
@@ -155,7 +155,7 @@ def test_refused_message_is_not_resent() -> None:
 
 
 def test_recording_survives_a_lost_connection() -> None:
-    """After a reconnect the unacknowledged frames are resent, followed by `audio.stop`."""
+    """After a reconnect the recording's unacknowledged frames are resent, then `audio.stop`."""
 
     async def test(fake: FakeRoom) -> None:
         async with enter_room(fake) as (room, reader):
@@ -199,7 +199,7 @@ def test_stalled_handshake_times_out() -> None:
 
 
 def test_only_a_stable_connection_resets_the_backoff() -> None:
-    """Short connections let the delay grow; one of five seconds resets it."""
+    """Short connections let the reconnect delay grow; a connection of five seconds resets it."""
     fake_sleep = FakeSleep()
     time = 0.0
 
@@ -250,7 +250,7 @@ def test_announced_restart_keeps_delays_short() -> None:
 
 
 def test_unreachable_token_endpoint_is_retried() -> None:
-    """A token request that does not reach the server is repeated."""
+    """A token request that does not reach the server is repeated until it succeeds."""
     failures = [ServerUnreachable("away"), ServerUnreachable("away")]
 
     async def test(fake: FakeRoom) -> None:
@@ -268,7 +268,7 @@ def test_unreachable_token_endpoint_is_retried() -> None:
 
 
 def test_invalid_address_ends_the_room() -> None:
-    """An invalid URL ends the room, and the error does not contain the token."""
+    """An invalid address ends the room with an error that does not contain the token."""
 
     async def run() -> None:
         async def address(renew: bool) -> str:
@@ -283,7 +283,7 @@ def test_invalid_address_ends_the_room() -> None:
 
 
 def test_leaving_the_room_ends_every_wait() -> None:
-    """Leaving the room ends the iteration and a pending `stop`; sending raises an error."""
+    """Leaving the room ends the iteration; a pending `stop` and later messages raise an error."""
 
     async def test(fake: FakeRoom) -> None:
         async with enter_room(fake) as (room, reader):
@@ -303,7 +303,7 @@ def test_leaving_the_room_ends_every_wait() -> None:
 
 
 def test_token_is_never_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """The token is in no log message, even at the debug level."""
+    """No log message contains the token, even at the debug level."""
 
     async def test(fake: FakeRoom) -> None:
         fake.statuses = [503]

@@ -1,4 +1,4 @@
-"""Refusals of a room's connection and messages by the server or a proxy."""
+"""Connections that are refused and messages that are rejected by the server or a proxy."""
 
 import asyncio
 
@@ -25,7 +25,7 @@ from tests.support.fake_room import FakeRoom
 
 
 def test_401_renews_the_token_immediately() -> None:
-    """An expired token costs one more handshake and no delay."""
+    """After status 401 the handshake is repeated with a new token and without a delay."""
     fake_sleep = FakeSleep()
 
     async def test(fake: FakeRoom) -> None:
@@ -40,7 +40,7 @@ def test_401_renews_the_token_immediately() -> None:
 
 
 def test_second_401_in_a_row_is_final() -> None:
-    """A room whose new token is refused as well ends with NotAuthorised."""
+    """If a handshake with a new token is refused with status 401, the room raises NotAuthorised."""
 
     async def test(fake: FakeRoom) -> None:
         fake.statuses = [401, 401]
@@ -71,7 +71,7 @@ def test_401s_between_connections_are_not_in_a_row() -> None:
 
 @pytest.mark.parametrize("status", [403, 404])
 def test_forbidden_or_missing_room_is_final(status: int) -> None:
-    """Connecting to another user's room, or to one that does not exist, is not retried."""
+    """A first handshake refused with status 403 or 404 raises NotFound and is not repeated."""
 
     async def test(fake: FakeRoom) -> None:
         fake.statuses = [status]
@@ -86,7 +86,7 @@ def test_forbidden_or_missing_room_is_final(status: int) -> None:
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503])
 def test_temporary_status_is_retried(status: int) -> None:
-    """A handshake is repeated after a status that can be temporary."""
+    """A handshake refused with a status that can be temporary is repeated."""
 
     async def test(fake: FakeRoom) -> None:
         fake.statuses = [status] * 3
@@ -99,7 +99,7 @@ def test_temporary_status_is_retried(status: int) -> None:
 
 
 def test_other_web_server_is_final() -> None:
-    """A status that no prep server sends ends the room without a retry."""
+    """A status that no prep server sends ends the room without another handshake."""
 
     async def test(fake: FakeRoom) -> None:
         fake.statuses = [400]
@@ -150,7 +150,7 @@ def test_too_big_message_does_not_block_the_queue() -> None:
 
 
 def test_rate_limited_token_request_is_retried() -> None:
-    """A rate limit on token requests does not end the room."""
+    """A token request over the rate limit is repeated and does not end the room."""
     failures = [RateLimited("Too many requests.")]
 
     async def test(fake: FakeRoom) -> None:
@@ -168,7 +168,7 @@ def test_rate_limited_token_request_is_retried() -> None:
 
 @pytest.mark.parametrize("status", [403, 404, 400, 200])
 def test_response_of_a_proxy_does_not_end_an_entered_room(status: int) -> None:
-    """After a room has been entered, a response without the server's error body is retried."""
+    """After the room has been entered, a refusal without the server's error body is retried."""
 
     async def test(fake: FakeRoom) -> None:
         async with enter_room(fake) as (room, reader):
@@ -184,7 +184,7 @@ def test_response_of_a_proxy_does_not_end_an_entered_room(status: int) -> None:
 
 
 def test_not_found_from_the_server_ends_an_entered_room() -> None:
-    """After a room has been entered, a 404 with the server's error body still ends it."""
+    """After the room has been entered, a 404 with the server's error body still ends the room."""
 
     async def test(fake: FakeRoom) -> None:
         async with enter_room(fake) as (room, reader):

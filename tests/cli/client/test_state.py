@@ -35,7 +35,7 @@ QUESTION, ANSWER, HINT = MessageKind.QUESTION, MessageKind.ANSWER, MessageKind.H
 
 
 def apply_all(*events: RoomEvent) -> RoomState:
-    """Return the state after these events, from an empty state."""
+    """Return the state that results from applying the events to an empty state."""
     state = RoomState()
     for event in events:
         state = apply(state, event)
@@ -43,7 +43,7 @@ def apply_all(*events: RoomEvent) -> RoomState:
 
 
 def delta(offset: int, text: str, id: str = "m1") -> Delta:
-    """Return a delta as the server sends it: only the first one has the id and the kind."""
+    """Return a delta as the server sends it, with the id and the kind only if the offset is 0."""
     if offset:
         return Delta(offset=offset, text=text)
     return Delta(message_id=id, kind=QUESTION, offset=0, text=text)
@@ -72,13 +72,13 @@ def test_snapshot_replaces_the_state() -> None:
 
 
 def test_deltas_extend_the_streaming_message() -> None:
-    """A delta that fits is appended and advances the offset by its code points."""
+    """A delta at the expected offset is appended, and the offset advances by its code points."""
     state = apply_all(delta(0, "Why 𝒳"), delta(5, "?"))
     assert state.streaming == StreamingMessage(id="m1", kind=QUESTION, text="Why 𝒳?", offset=6)
 
 
 def test_delta_after_a_gap_requires_one_snapshot() -> None:
-    """The first delta after a gap is dropped and requires a snapshot; later ones do not."""
+    """The first delta after a gap is dropped and requires a snapshot; later deltas require none."""
     state = apply_all(delta(0, "Why"))
     assert needs_snapshot(state, delta(9, "late"))
     state = apply(state, delta(9, "late"))
@@ -90,14 +90,14 @@ def test_delta_after_a_gap_requires_one_snapshot() -> None:
 
 
 def test_lost_connection_cancels_a_requested_snapshot() -> None:
-    """After a lost connection a gap requires a new snapshot."""
+    """After a lost connection, a gap requires a snapshot even if one was requested before."""
     state = apply_all(delta(4, "x"), ConnectionChanged(ConnectionStatus.OFFLINE, 0.5))
     assert needs_snapshot(state, delta(4, "x"))
     assert state.retry_in == 0.5
 
 
 def test_complete_message_replaces_its_deltas() -> None:
-    """A complete message ends the streaming, and later deltas for it are ignored."""
+    """A complete message ends the streaming, and repeated deltas of the message are ignored."""
     state = apply_all(delta(0, "Wh"), InterviewMessage(message=make_message(1, text="Why?")))
     assert state.streaming is None
     assert [message.text for message in state.messages] == ["Why?"]
@@ -117,7 +117,7 @@ def test_message_with_a_known_id_replaces_the_old_one() -> None:
 
 
 def test_dropped_message_is_removed() -> None:
-    """`interview.delta.dropped` discards the streaming message with this id only."""
+    """`interview.delta.dropped` discards the streaming message only if the ids are equal."""
     state = apply_all(delta(0, "Wh"))
     assert apply(state, DeltaDropped(message_id="other")) is state
     assert apply(state, DeltaDropped(message_id="m1")).streaming is None
@@ -143,7 +143,7 @@ def test_hint_belongs_to_the_open_question() -> None:
 
 
 def test_failed_turn_is_kept_until_the_next_turn() -> None:
-    """The error of a failed turn is kept until the next phase."""
+    """The error of a failed turn is kept until the next phase begins."""
     error = Error(code=ErrorCode.INFERENCE, message="No.", retryable=True)
     state = apply_all(
         StateChanged(state=Phase.GENERATING),
@@ -155,7 +155,7 @@ def test_failed_turn_is_kept_until_the_next_turn() -> None:
 
 
 def test_error_message_is_not_a_failed_turn() -> None:
-    """A refused message and a failed hint set `last_error` but not `failed`."""
+    """A rejected message and a failed hint set `last_error` but not `failed`."""
     state = apply_all(
         StateChanged(state=Phase.HINTING),
         Failure(code=ErrorCode.INFERENCE, message="No.", retryable=True),
@@ -188,7 +188,7 @@ def test_open_question_is_the_last_message_apart_from_hints() -> None:
 
 
 def test_list_of_interviews_is_updated() -> None:
-    """A new interview comes first, a changed one keeps its place, a deleted one is removed."""
+    """A new interview comes first, a changed one keeps its place, and a deleted one is removed."""
     state = apply_all(
         Snapshot(interviews=[make_interview("a")]),
         InterviewCreated(interview=make_interview("b")),
@@ -204,7 +204,7 @@ def test_list_of_interviews_is_updated() -> None:
 
 
 def test_deletion_marks_only_the_own_interview() -> None:
-    """The deletion of a room's own interview sets `deleted`; that of another one does not."""
+    """The deletion of the room's interview sets `deleted`; that of another interview does not."""
     state = apply_all(Snapshot(interview=make_interview("a")))
     assert not apply(state, InterviewDeleted(interview_id="b")).deleted
     assert apply(state, InterviewDeleted(interview_id="a")).deleted
@@ -217,6 +217,6 @@ def test_quota_follows_the_rate_limit_message() -> None:
 
 
 def test_acknowledgement_does_not_change_the_state() -> None:
-    """An event that has no effect leaves the same state object."""
+    """An acknowledgement leaves the same state object."""
     state = RoomState()
     assert apply(state, Accepted(id="x")) is state

@@ -1,4 +1,4 @@
-"""Property tests: with lost and repeated events, the state is correct or knows that it is stale."""
+"""Property tests: with lost and repeated deltas, the state is current or known to be stale."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,7 +22,7 @@ QUESTION = MessageKind.QUESTION
 
 
 class Step(Struct, frozen=True):
-    """An event that the server sends, and the room's state after it."""
+    """Event that the server sends, with the room's state after the event."""
 
     event: RoomEvent
     snapshot: Snapshot
@@ -72,8 +72,8 @@ def is_current(state: RoomState, snapshot: Snapshot) -> bool:
 @settings(max_examples=300, deadline=None, derandomize=True, database=None)
 @given(conversations(), st.data())
 def test_state_is_current_or_stale(steps: list[Step], data: st.DataObject) -> None:
-    """Lost and repeated deltas never show text that was not generated, and the requested snapshot
-    corrects the state whenever it arrives."""
+    """Lost and repeated deltas never show text that was not generated, and a requested snapshot
+    makes the state current whenever the snapshot arrives."""
     state = apply(RoomState(), steps[0].snapshot)
     earlier: list[Delta] = []
     requested, steps_since_request = False, 0

@@ -16,7 +16,7 @@ from prepserver.wire.limits import MAX_ANSWER
 
 
 class FakeLines:
-    """A line source whose lines are available immediately."""
+    """Fake line source whose lines are available immediately."""
 
     def __init__(self, *lines: str, interactive: bool = False) -> None:
         self.interactive = interactive
@@ -51,20 +51,20 @@ def test_answer_that_is_put_back_is_next() -> None:
 
 
 def test_blank_lines_are_skipped() -> None:
-    """A line of white space is not an answer; a line of the maximum length is."""
+    """A blank line is skipped; a line of the maximum length is an answer."""
     answers = AnswerQueue((), FakeLines("\n", "  \n", "x" * MAX_ANSWER))
     assert drain(answers) == [TypedAnswer("x" * MAX_ANSWER)]
 
 
 def test_too_long_line_is_rejected() -> None:
-    """A line over the maximum length is an error and is not truncated."""
+    """A line over the maximum length raises UsageError and is not truncated."""
     answers = AnswerQueue((), FakeLines("x" * (MAX_ANSWER + 1)))
     with pytest.raises(UsageError, match=f"{MAX_ANSWER:,}"):
         drain(answers)
 
 
 def test_next_answer_is_interactive_only_without_prepared_ones() -> None:
-    """A prompt is needed only if no prepared answer is left and a person types the lines."""
+    """A next answer is interactive only if no prepared one is left and a person types the lines."""
     lines = FakeLines("x", interactive=True)
     assert not AnswerQueue([TypedAnswer("a")], lines).next_is_interactive
     assert AnswerQueue((), lines).next_is_interactive
@@ -90,7 +90,7 @@ def test_lines_of_a_file(tmp_path: Path) -> None:
 
 
 def test_lines_of_a_pipe_arrive_as_they_are_completed() -> None:
-    """A line is returned as soon as its line feed has arrived, however it is split."""
+    """A line of a pipe is returned as soon as its line feed arrives, however the line is split."""
     reading, writing = os.pipe()
 
     async def run() -> None:

@@ -42,7 +42,7 @@ BUSY, IDLE = StateChanged(state=Phase.GENERATING), StateChanged(state=Phase.IDLE
 
 
 class Result:
-    """Output and error of a conversation."""
+    """Output, progress notes and error of a conversation."""
 
     def __init__(self) -> None:
         self.out, self.err = io.StringIO(), io.StringIO()
@@ -81,7 +81,7 @@ def open_room(*messages: Message, **changes: Any) -> Snapshot:
 
 
 async def ask(peer: Peer, position: int, text: str = "Why?") -> None:
-    """Stream the next question."""
+    """Stream the question at a position of the transcript."""
     id = f"m{position}"
     await peer.send(
         BUSY,
@@ -136,7 +136,7 @@ def test_interview_runs_to_its_end() -> None:
 
 
 def test_open_question_is_answered_on_resuming() -> None:
-    """A resumed interview continues with the question that is open."""
+    """A resumed interview continues with its open question."""
 
     async def script(fake: FakeRoom) -> None:
         peer = await fake.next_peer()
@@ -162,7 +162,7 @@ def test_completed_interview_is_only_printed() -> None:
 
 
 def test_last_answer_ends_the_interview() -> None:
-    """An interview without further answers is ended, and its closing and summary are printed."""
+    """When no answer is left, the client ends the interview, and the closing is printed."""
 
     async def script(fake: FakeRoom) -> None:
         peer = await fake.next_peer()
@@ -180,7 +180,7 @@ def test_last_answer_ends_the_interview() -> None:
 
 
 def test_interview_without_answers_is_unchanged() -> None:
-    """A conversation with no answer at all does not end the interview."""
+    """A conversation without any answer does not end the interview."""
 
     async def script(fake: FakeRoom) -> None:
         peer = await fake.next_peer()
@@ -219,7 +219,7 @@ def test_recorded_answer_is_streamed_to_the_room() -> None:
 
 
 def test_recording_without_words_is_followed_by_the_next_answer() -> None:
-    """After `nothing_heard` the server's message is shown and the question is answered again."""
+    """After `nothing_heard` the server's message is shown and the next answer is sent."""
 
     async def script(fake: FakeRoom) -> None:
         peer = await fake.next_peer()
@@ -243,7 +243,7 @@ def test_recording_without_words_is_followed_by_the_next_answer() -> None:
 
 
 def test_answer_is_repeated_after_a_retryable_error() -> None:
-    """An answer that a busy server rejected is sent again under a new id."""
+    """An answer that was rejected with a retryable error is sent again under a new id."""
 
     async def script(fake: FakeRoom) -> None:
         peer = await fake.next_peer()
@@ -260,7 +260,7 @@ def test_answer_is_repeated_after_a_retryable_error() -> None:
 
 
 def test_answer_that_is_always_refused_is_skipped() -> None:
-    """After three repetitions the conversation continues with the next answer."""
+    """An answer that is still rejected after three repetitions is followed by the next answer."""
 
     async def script(fake: FakeRoom) -> None:
         peer = await fake.next_peer()
@@ -292,7 +292,7 @@ def failed_turn(code: str) -> tuple[Failure, StateChanged]:
 
 
 def test_failed_turn_is_retried_once() -> None:
-    """The first failure of a turn does not end the conversation."""
+    """A failed turn is retried, and the conversation continues."""
 
     async def script(fake: FakeRoom) -> None:
         peer = await fake.next_peer()
@@ -325,7 +325,7 @@ def test_second_failure_of_a_turn_is_final() -> None:
 
 
 def test_failure_in_the_snapshot_is_retried() -> None:
-    """A turn that failed while no client was connected is retried."""
+    """A failed turn that the first snapshot reports is retried."""
 
     async def script(fake: FakeRoom) -> None:
         peer = await fake.next_peer()
@@ -341,7 +341,7 @@ def test_failure_in_the_snapshot_is_retried() -> None:
 @pytest.mark.parametrize("code", [ErrorCode.RATE_LIMITED, ErrorCode.BUDGET_SPENT])
 @pytest.mark.parametrize("answers_a_message", [True, False])
 def test_used_up_allowance_ends_the_conversation(answers_a_message: bool, code: ErrorCode) -> None:
-    """A rate limit or a spent budget ends the conversation with exit code 5 and the reset time."""
+    """A used-up rate limit or budget ends the conversation with exit code 5 and the reset time."""
 
     async def script(fake: FakeRoom) -> None:
         peer = await fake.next_peer()
@@ -366,7 +366,7 @@ def test_used_up_allowance_ends_the_conversation(answers_a_message: bool, code: 
 
 
 def test_deleted_interview_ends_the_conversation() -> None:
-    """An interview that is deleted during the conversation raises NotFound."""
+    """Deleting the interview during the conversation ends the conversation with NotFound."""
 
     async def script(fake: FakeRoom) -> None:
         peer = await fake.next_peer()
@@ -377,7 +377,7 @@ def test_deleted_interview_ends_the_conversation() -> None:
 
 
 def test_unreachable_server_ends_the_conversation() -> None:
-    """A conversation that stays offline beyond its time limit raises ServerUnreachable."""
+    """A conversation that stays offline beyond its timeout raises ServerUnreachable."""
 
     async def script(fake: FakeRoom) -> None:
         peer = await fake.next_peer()
@@ -421,7 +421,7 @@ def test_lost_connection_does_not_repeat_an_answer() -> None:
     ids=["allowance renewed", "model repaired"],
 )
 def test_turn_that_failed_before_resuming_is_retried(failed: Error) -> None:
-    """On resuming, a failed turn is retried even if its error was final at the time."""
+    """A failed turn is retried when the interview is resumed, even if its error was final."""
 
     async def script(fake: FakeRoom) -> None:
         peer = await fake.next_peer()
@@ -452,7 +452,7 @@ def test_permanent_model_failure_keeps_the_remaining_answers() -> None:
 
 
 def test_unknown_error_codes_are_handled_by_their_retryable_flag() -> None:
-    """An answer with an unknown error is repeated if that is retryable; a turn with one fails."""
+    """Unknown errors follow `retryable`: a rejected answer is repeated, a failed turn is final."""
 
     async def script(fake: FakeRoom) -> None:
         peer = await fake.next_peer()

@@ -7,7 +7,7 @@ from tests.cli.client.builders import make_interview, make_message
 
 
 def test_markdown_has_title_specification_and_transcript() -> None:
-    """The Markdown document has the title, the specification, and each message by its speaker."""
+    """The Markdown document has the title, the specification, and the messages by speaker."""
     about = make_interview(status=Status.COMPLETED, answered=1, skills=["sql", "caching"])
     answer = replace(make_message(1, MessageKind.ANSWER, "Because."), edited=True)
     summary = make_message(2, MessageKind.SUMMARY, "## Summary\n\nGood.")
@@ -22,13 +22,13 @@ def test_markdown_has_title_specification_and_transcript() -> None:
 
 
 def test_markdown_contains_no_control_characters() -> None:
-    """Controls in a message are replaced; tabs and line feeds are kept."""
+    """Control characters in a message are replaced, except tabs and line feeds."""
     text = markdown(make_interview(), [make_message(0, text="a\tb\r\nc\x1b[2J\x9bd")])
     assert text.endswith("a\tb\nc\ufffd[2J\ufffdd\n")
 
 
 def test_spoken_answer_lists_its_segments_by_time() -> None:
-    """Kept and dropped segments are merged by start time; a dropped one shows its reason."""
+    """Kept and dropped segments are listed by start time, dropped ones with the reason."""
     kept = TranscribedSegment(start=1.5, end=4.0, text="I led a team.")
     dropped = TranscribedSegment(start=0.0, end=1.5, text="", drop_reason="silence")
     answer = SpokenAnswer(text="I led a team.", seconds=4.0, segments=[kept], dropped=[dropped])

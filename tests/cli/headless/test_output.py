@@ -18,7 +18,7 @@ QUESTION, ANSWER, HINT = MessageKind.QUESTION, MessageKind.ANSWER, MessageKind.H
 
 
 class Terminal:
-    """A plain output with the text that it has printed."""
+    """Plain output with the state that it shows and the text that it has printed."""
 
     def __init__(self, *, live: bool) -> None:
         self.out, self.err = io.StringIO(), io.StringIO()
@@ -34,7 +34,7 @@ class Terminal:
 
 
 def deltas(pieces: Iterable[str]) -> list[RoomEvent]:
-    """Return the deltas of a question with the id `m0`."""
+    """Return the deltas that stream the pieces of a question with the id `m0`."""
     events: list[RoomEvent] = []
     offset = 0
     for piece in pieces:
@@ -62,7 +62,7 @@ def test_messages_are_lines_with_a_speaker() -> None:
 
 
 def test_live_output_prints_deltas_as_they_arrive() -> None:
-    """The line grows with each delta, and the complete message only ends it."""
+    """The line grows with each delta; the complete message adds the rest and ends the line."""
     terminal = Terminal(live=True)
     first, second = deltas(["Wh", "y"])
     assert terminal.show(first) == "Interviewer: Wh"
