@@ -71,7 +71,7 @@ def write_atomically(
     durable: bool = True,
     overwrite: bool = True,
 ) -> None:
-    """Write a file so that a crash of the process leaves the old content or the new, never a part.
+    """Write a file atomically: after a crash of the process, its content is the old or the new.
 
     `mode` gives the permissions of the new file before the umask is applied. If `durable` is true,
     the same holds for a power loss; otherwise a power loss may lose the file or cut it short. If

@@ -137,8 +137,8 @@ class Database:
     ) -> None:
         """Open or create the database at `path`, in a folder that is created if it is missing.
 
-        `schema` runs at each opening, so it must be idempotent. `private` and `vfs` are parameters
-        of `open_database`. Blocks on the disk. Raises StorageError.
+        `schema` runs at each opening, so it must be idempotent. `private` and `vfs` are passed
+        to `open_database`. Blocks on the disk. Raises StorageError.
         """
         self._lock = threading.Lock()
         try:

@@ -152,7 +152,8 @@ class CallLog:
             self._connection.executemany(INSERT, (_to_row(record) for record in records))
 
     async def prune(self) -> None:
-        """Delete records older than `max_age`, then the oldest until the log fits `max_bytes`."""
+        """Delete records older than `max_age`, then the oldest until `max_bytes` is not
+        exceeded."""
         try:
             deleted = await asyncio.to_thread(self._prune)
         except apsw.Error as error:
@@ -213,7 +214,10 @@ class CallLog:
                 self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     async def find(self, query: CallQuery) -> list[CallRecord]:
-        """Return the calls that match `query`, newest first, perhaps without the last second."""
+        """Return the calls that match `query`, newest first.
+
+        Calls of the last second may be missing.
+        """
         return await asyncio.to_thread(find_calls, self.path, query)
 
     async def close(self) -> None:

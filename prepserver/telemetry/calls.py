@@ -16,7 +16,7 @@ MAX_METADATA_LENGTH = 200
 
 OK, CANCELLED, DROPPED = "ok", "cancelled", "dropped"
 """Outcomes that are not errors; any other outcome is an error code. DROPPED is the outcome of a
-prefill for which no slot was idle."""
+prefill that found no idle slot or no loaded model."""
 
 CallKind = Literal["generate", "transcribe", "transcribe_live", "prefill"]
 
@@ -46,7 +46,7 @@ class Call(Struct, frozen=True, kw_only=True):
 
 
 class CallRecord(Struct, kw_only=True):
-    """The logged outcome of a call, filled in while the call runs. Durations are in seconds."""
+    """Record of a call for the log, filled in while the call runs. Durations are in seconds."""
 
     at: float
     """Start of the call, in seconds since the Unix epoch."""
@@ -62,7 +62,7 @@ class CallRecord(Struct, kw_only=True):
     """Position of `model` in the fallback chain; 0 is the primary model."""
     prompt_tokens: int = 0
     cached_tokens: int = 0
-    """Prompt tokens that were served from the KV cache."""
+    """Number of prompt tokens that were served from the KV cache."""
     completion_tokens: int = 0
     audio: float = 0.0
     """Duration of the recording; 0 for a call to a language model."""
@@ -71,7 +71,7 @@ class CallRecord(Struct, kw_only=True):
     first_token: float | None = None
     """Time from the start of the call to the first text; None if there was no text."""
     transcript_lag: float | None = None
-    """Time from the end of the audio to the transcript; None unless transcribed live."""
+    """Time from the end of the audio to the transcript of a live transcription; otherwise None."""
     caption_lag: float | None = None
     """Maximum duration of received audio that a caption did not cover when the caption was sent;
     None if there was no caption."""

@@ -1,4 +1,4 @@
-"""Recorder of model calls. It opens a record for each call and closes it however the call ends."""
+"""Recorder of model calls. Each call has a record, which is closed however the call ends."""
 
 import asyncio
 from collections.abc import Callable, Generator, Sequence

@@ -82,7 +82,7 @@ class StatsLine(Struct, frozen=True, kw_only=True):
     errors: int
     cancelled: int
     dropped: int
-    """Number of prefills that were dropped because no slot was idle."""
+    """Number of prefills that found no idle slot or no loaded model."""
     retries: int
     fallbacks: int
     """Number of calls that reached a fallback model, including those that failed there."""
@@ -97,7 +97,7 @@ class StatsLine(Struct, frozen=True, kw_only=True):
     compute: float
     """Total time for which the model worked, in seconds."""
     first_token_p50: float | None
-    """Median time from the start of a call to its first text."""
+    """Median time from the start of a call to the first text of its reply."""
     first_token_p95: float | None
     duration_p50: float | None
     """Median duration of successful calls."""

@@ -54,7 +54,7 @@ def command_of(name: str) -> click.Command:
 
 
 def rejection(words: list[str]) -> str:
-    """Return the reason why a shown command would be rejected; an empty string means none."""
+    """Return the reason why a shown command would be rejected, empty if the command is valid."""
     command = command_of(words[0])
     context = click.Context(command, info_name=words[0])
     rest = words[1:]
@@ -141,7 +141,7 @@ def test_commands_are_found_in_pages() -> None:
 
 
 def test_the_trace_names_existing_functions() -> None:
-    """Every function in the trace of architecture.md exists in the file that the trace gives."""
+    """Every function in the trace of architecture.md exists in the file that the trace names."""
     text = (DOCS / "architecture.md").read_text("utf-8")
     rows = re.findall(r"^\| \d+ \| `([\w/.]+)` \| `([\w.]+)` \|", text, re.MULTILINE)
     assert len(rows) > 10

@@ -28,12 +28,13 @@ def codes_named_in(folder: str, *, as_keywords: bool) -> Iterator[ErrorCode]:
 
 
 def test_every_error_code_is_raised() -> None:
-    """The server's source names each error code."""
+    """Each error code is named in the server's source."""
     assert set(ErrorCode) - set(codes_named_in("prepserver/", as_keywords=True)) == set()
 
 
 def test_every_error_code_is_reached() -> None:
-    """A test of the server names each error code, other than for an error that the test creates."""
+    """Each error code is named in a test of the server, not only to create an error for the
+    test."""
     assert set(ErrorCode) - set(codes_named_in("tests/server/", as_keywords=False)) == set()
 
 

@@ -29,7 +29,7 @@ def test_no_file_is_too_long() -> None:
 
 
 def test_no_module_has_a_catch_all_name() -> None:
-    """No module has a catch-all name such as utils."""
+    """No module has a catch-all name such as utils.py."""
     vague = {"utils.py", "util.py", "helpers.py", "misc.py", "common.py"}
     assert [sources.name(path) for path in sources.files(".py") if path.name in vague] == []
 

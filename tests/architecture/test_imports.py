@@ -70,7 +70,7 @@ def test_the_client_needs_none_of_the_servers_packages() -> None:
 
 
 def test_the_client_runs_where_the_servers_packages_are_missing() -> None:
-    """Without the server's distributions all client modules load, using only the wire package."""
+    """The client's modules load without the server's distributions and import only its wire."""
     server = requirements("server") | requirements("whispercpp")
     missing = sorted(
         package

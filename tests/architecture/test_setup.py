@@ -69,7 +69,7 @@ def test_a_shim_that_does_not_run_is_skipped(tmp_path: Path) -> None:
 
 
 def test_an_explicit_python_comes_first(tmp_path: Path) -> None:
-    """The Python of `make PYTHON=...` takes precedence over `python3` if it is new enough."""
+    """The Python of `make PYTHON=...`, if new enough, takes precedence over `python3`."""
     fake_command(tmp_path / "bin", "python3", REAL)
     fake_command(tmp_path / "bin", "mine", REAL)
     assert find_python(tmp_path / "bin", PYTHON="mine").stdout.strip() == "mine"
@@ -77,7 +77,7 @@ def test_an_explicit_python_comes_first(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("code", "wanted"), [(OLD, "3.9"), (WITHOUT_VENV, "python3-venv")])
 def test_an_unsuitable_python_is_explained(tmp_path: Path, code: str, wanted: str) -> None:
-    """When no Python is suitable, the message names each one's problem and what to install."""
+    """When no Python is suitable, the message gives the problem of each and what to install."""
     fake_command(tmp_path / "bin", "python3", code)
     done = find_python(tmp_path / "bin")
     assert done.returncode == 1
@@ -142,7 +142,7 @@ def test_only_the_pinned_version_counts_as_installed(monkeypatch: pytest.MonkeyP
 def test_jobs_are_followed_until_the_awaited_ones_end(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """`follow` shows all jobs until the awaited ones end, and returns their highest exit code."""
+    """`follow` shows all jobs until the awaited ones end, and returns the exit code of those."""
     progress = load("progress", monkeypatch)
 
     def start(code: str) -> Any:

@@ -13,7 +13,7 @@ __all__ = ["CountingClient", "RestClient", "connect"]
 
 
 class CountingClient(asyncio.Protocol):
-    """WebSocket client that counts received messages and keeps them until `only_count`."""
+    """WebSocket client that counts all messages and keeps those before the call of `only_count`."""
 
     def __init__(self, target: str, host: str) -> None:
         self.messages = 0

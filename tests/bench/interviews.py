@@ -78,7 +78,7 @@ class SampleInterview:
         return len(self._context.answers)
 
     def advance_to(self, turn: int) -> "SampleInterview":
-        """Add texts that no model wrote until the interview has `turn` answers; return it."""
+        """Add messages that no model wrote until there are `turn` answers; return the interview."""
         while self.turn < turn:
             if len(self._context.asked_questions) == self.turn:
                 if self.history_summary_prompt() is not None:

@@ -38,7 +38,7 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
     concurrent: int = 8
     """Number of interviews whose answers arrive at the same time."""
     concurrent_turn: int = 8
-    """Number of answers in each concurrent interview before the measured turns."""
+    """Number of answers with which each concurrent interview starts."""
     tokens: int = 64
     """Number of tokens in a reply without a grammar."""
     streams: int = 3
@@ -265,7 +265,7 @@ async def _measure_throughput(prep: PrepModels, folder: Path, sizes: Sizes) -> l
 
 
 def _without_grammar(prompt: Prompt, tokens: int, *, seed: int) -> Prompt:
-    """Return the prompt with a token limit and without its grammar, which would end the reply."""
+    """Return the prompt without its grammar, which would end the reply before `tokens` tokens."""
     return Prompt(text=prompt.text, conversation=prompt.conversation, max_tokens=tokens, seed=seed)
 
 

@@ -92,7 +92,7 @@ async def time_reply(events: AsyncGenerator[TextDelta | Usage, None]) -> TimedRe
 async def summarise_history(
     interview: SampleInterview, ask: Callable[[Prompt], Awaitable[TimedReply]]
 ) -> float:
-    """Summarise an interview's history if a summary is due. Return the seconds that it took."""
+    """Summarise an interview's history if a summary is due; return the time in seconds."""
     if (prompt := interview.history_summary_prompt()) is None:
         return 0.0
     summary = await ask(prompt)

@@ -8,7 +8,7 @@ __all__ = ["benchmark_cores", "cpu_seconds", "open_files", "pin_to_core", "resid
 
 
 def benchmark_cores() -> tuple[int, int]:
-    """Return a core for the server and a core for its clients; a machine may have only one core."""
+    """Return the first and the last available core, for the server and for its clients."""
     available = sorted(os.sched_getaffinity(0))
     return available[0], available[-1]
 

@@ -24,11 +24,11 @@ class Row(Struct, frozen=True, kw_only=True):
     """Figure of the peer; None for a measurement without a peer."""
     peer_name: str = ""
     ratio: float | None = None
-    """Median of prep / peer over the repetitions; None without a peer or with a difference."""
+    """Median of prep / peer over the repetitions; None if the row has no peer or a difference."""
     difference: float | None = None
     """Median of prep - peer over the repetitions; None if the row compares by ratio."""
     target: float | None = None
-    """Bound of the ratio or difference, or of `prep` if there is no peer; None for no target."""
+    """Bound of the ratio or difference, or of `prep` if there is no peer; None if not bounded."""
     at_least: bool = False
     """True if the target is a lower bound, False if it is an upper bound."""
     prep_runs: tuple[float, ...] = ()

@@ -41,7 +41,7 @@ def test_a_table_replaces_the_previous_one() -> None:
 
 
 def test_a_row_can_compare_by_difference() -> None:
-    """A row that compares by difference shows it with a sign and compares it with the target."""
+    """A comparison by difference is shown with a sign and checked against the target."""
     row = make_row("word errors", "%", [4.0], [2.5], peer_name="other", target=1.0, difference=True)
     assert row.difference == 1.5
     assert row.ratio is None

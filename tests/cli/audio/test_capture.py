@@ -71,7 +71,7 @@ def test_recording_yields_blocks_in_order() -> None:
 
 
 def test_open_microphone_has_a_pre_roll() -> None:
-    """A recording from an open microphone starts with the 0.3 s before it, and nothing earlier."""
+    """A recording from an open microphone includes exactly the last 0.3 s before its start."""
 
     async def run() -> None:
         device = FakeSounddevice()

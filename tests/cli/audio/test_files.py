@@ -109,7 +109,7 @@ def test_wav_is_read_without_libsndfile(
 def test_file_that_is_not_audio_is_rejected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: bool, data: bytes
 ) -> None:
-    """A file that is not audio raises NotAudio with its name, with and without libsndfile."""
+    """A file that is not audio raises NotAudio with the file name, even without libsndfile."""
     if not library:
         monkeypatch.setitem(sys.modules, "soundfile", None)
     file = tmp_path / "not.wav"

@@ -128,7 +128,7 @@ def test_frames_wait_for_the_acknowledgement_of_the_start() -> None:
 
 
 def test_samples_are_cut_into_frames_of_40_ms() -> None:
-    """Samples fed in pieces of any size are sent in frames of 40 ms, except half a sample."""
+    """Samples fed in pieces of any size are sent in frames of 40 ms; half a sample is dropped."""
 
     async def run() -> None:
         outbox = Outbox()

@@ -106,7 +106,7 @@ def test_renew_replaces_a_cached_token() -> None:
 
 
 def test_concurrent_token_requests_share_one_token() -> None:
-    """Two concurrent calls for a token make one request."""
+    """Two concurrent calls for a token share one request."""
     server = FakeServer(json_response({"token": "one", "expires_at": 300.0}))
 
     async def work(rest: RestClient) -> list[str]:
@@ -176,7 +176,7 @@ def test_error_response_has_its_exception_and_exit_code(
 
 @pytest.mark.parametrize("code", [ErrorCode.INFERENCE, ErrorCode.OVERLOADED])
 def test_model_failure_is_an_inference_error(code: ErrorCode) -> None:
-    """A response with status 503 and a model's error code raises InferenceFailed."""
+    """A 503 response with the error code of a model raises InferenceFailed."""
     server = FakeServer(*[error_response(503, code) for _ in range(4)])
     with pytest.raises(InferenceFailed, match="A sentence"):
         call(server, lambda rest: rest.list_interviews())
@@ -184,7 +184,7 @@ def test_model_failure_is_an_inference_error(code: ErrorCode) -> None:
 
 @pytest.mark.parametrize("code", [ErrorCode.STOPPING, "inference_from_the_future"])
 def test_other_503_is_an_unreachable_server(code: str) -> None:
-    """A response with status 503 and any other error code raises ServerUnreachable."""
+    """A 503 response whose error code is not a model's raises ServerUnreachable."""
     server = FakeServer(*[error_response(503, code) for _ in range(4)])
     with pytest.raises(ServerUnreachable, match="A sentence"):
         call(server, lambda rest: rest.list_interviews())
@@ -198,7 +198,7 @@ def test_unknown_error_code_is_kept() -> None:
 
 
 def test_used_up_allowance_has_its_reset_in_local_time() -> None:
-    """The error of a used-up allowance gives the reset in local time and in seconds."""
+    """The error of a used-up allowance gives the reset in local time and as Unix time."""
     with pytest.raises(RateLimited, match=format_local_time(1e9)) as raised:
         call(
             FakeServer(error_response(429, ErrorCode.RATE_LIMITED, reset=1e9)),
@@ -215,7 +215,7 @@ def test_deleting_a_missing_interview_succeeds() -> None:
 
 
 def test_interview_id_is_escaped_in_the_path() -> None:
-    """The id of an interview is a single path segment, whatever characters the id contains."""
+    """An interview's id is escaped to a single path segment, whatever characters it contains."""
     server = FakeServer(error_response(404, ErrorCode.NOT_FOUND))
     with pytest.raises(NotFound):
         call(server, lambda rest: rest.get_interview("../../health/live?x"))

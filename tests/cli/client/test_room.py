@@ -223,7 +223,7 @@ def test_only_a_stable_connection_resets_the_backoff() -> None:
 
 
 def test_announced_restart_keeps_delays_short() -> None:
-    """After close code 1012 no delay exceeds two seconds, even during a slow restart."""
+    """After close code 1012 no reconnect delay exceeds 2 s, even during a slow restart."""
     fake_sleep = FakeSleep()
     failures: list[ServerUnreachable] = []
 

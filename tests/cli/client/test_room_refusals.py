@@ -168,7 +168,7 @@ def test_rate_limited_token_request_is_retried() -> None:
 
 @pytest.mark.parametrize("status", [403, 404, 400, 200])
 def test_response_of_a_proxy_does_not_end_an_entered_room(status: int) -> None:
-    """After the room has been entered, a refusal without the server's error body is retried."""
+    """An entered room repeats a handshake that is refused without the server's error body."""
 
     async def test(fake: FakeRoom) -> None:
         async with enter_room(fake) as (room, reader):
@@ -184,7 +184,7 @@ def test_response_of_a_proxy_does_not_end_an_entered_room(status: int) -> None:
 
 
 def test_not_found_from_the_server_ends_an_entered_room() -> None:
-    """After the room has been entered, a 404 with the server's error body still ends the room."""
+    """An entered room ends when a handshake is refused with status 404 by the server itself."""
 
     async def test(fake: FakeRoom) -> None:
         async with enter_room(fake) as (room, reader):

@@ -217,6 +217,6 @@ def test_quota_follows_the_rate_limit_message() -> None:
 
 
 def test_acknowledgement_does_not_change_the_state() -> None:
-    """An acknowledgement leaves the same state object."""
+    """Applying an acknowledgement returns the same state object."""
     state = RoomState()
     assert apply(state, Accepted(id="x")) is state

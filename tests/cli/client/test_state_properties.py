@@ -1,4 +1,4 @@
-"""Property tests: with lost and repeated deltas, the state is current or known to be stale."""
+"""Property tests: with lost and repeated deltas, the state is current or marked as stale."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -64,7 +64,7 @@ def test_too_long_line_is_rejected() -> None:
 
 
 def test_next_answer_is_interactive_only_without_prepared_ones() -> None:
-    """A next answer is interactive only if no prepared one is left and a person types the lines."""
+    """The next answer is interactive only if none is prepared and a person types the lines."""
     lines = FakeLines("x", interactive=True)
     assert not AnswerQueue([TypedAnswer("a")], lines).next_is_interactive
     assert AnswerQueue((), lines).next_is_interactive

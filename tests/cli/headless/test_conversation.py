@@ -260,7 +260,7 @@ def test_answer_is_repeated_after_a_retryable_error() -> None:
 
 
 def test_answer_that_is_always_refused_is_skipped() -> None:
-    """An answer that is still rejected after three repetitions is followed by the next answer."""
+    """An answer that is rejected four times is skipped, and the next answer is sent."""
 
     async def script(fake: FakeRoom) -> None:
         peer = await fake.next_peer()
@@ -421,7 +421,7 @@ def test_lost_connection_does_not_repeat_an_answer() -> None:
     ids=["allowance renewed", "model repaired"],
 )
 def test_turn_that_failed_before_resuming_is_retried(failed: Error) -> None:
-    """A failed turn is retried when the interview is resumed, even if its error was final."""
+    """A failed turn is retried when the interview is resumed, even if the error was final."""
 
     async def script(fake: FakeRoom) -> None:
         peer = await fake.next_peer()

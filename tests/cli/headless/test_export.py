@@ -7,7 +7,7 @@ from tests.cli.client.builders import make_interview, make_message
 
 
 def test_markdown_has_title_specification_and_transcript() -> None:
-    """The Markdown document has the title, the specification, and the messages by speaker."""
+    """A Markdown export has the title, the specification, and each message under its speaker."""
     about = make_interview(status=Status.COMPLETED, answered=1, skills=["sql", "caching"])
     answer = replace(make_message(1, MessageKind.ANSWER, "Because."), edited=True)
     summary = make_message(2, MessageKind.SUMMARY, "## Summary\n\nGood.")
