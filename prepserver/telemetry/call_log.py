@@ -152,8 +152,7 @@ class CallLog:
             self._connection.executemany(INSERT, (_to_row(record) for record in records))
 
     async def prune(self) -> None:
-        """Delete records older than `max_age`, then the oldest until `max_bytes` is not
-        exceeded."""
+        """Delete records older than `max_age`, then the oldest while `max_bytes` is exceeded."""
         try:
             deleted = await asyncio.to_thread(self._prune)
         except apsw.Error as error:

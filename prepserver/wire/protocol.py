@@ -1,7 +1,7 @@
 """The WebSocket protocol between a client and a room.
 
-Text frames are JSON objects; the field `type` gives the type of message. Binary frames from a client carry
-audio:
+Text frames are JSON objects; the field `type` gives the type of message. Binary frames from a
+client carry audio:
 
 - After `audio.start`, each binary message is one numbered frame: `FRAME_HEADER` bytes of
   big-endian frame number, counted from 0, followed by PCM16 little-endian, 16 kHz, mono.

@@ -33,8 +33,7 @@ def test_every_error_code_is_raised() -> None:
 
 
 def test_every_error_code_is_reached() -> None:
-    """Each error code is named in a test of the server, not only to create an error for the
-    test."""
+    """A test of the server names each error code outside the errors that the test creates."""
     assert set(ErrorCode) - set(codes_named_in("tests/server/", as_keywords=False)) == set()
 
 
