@@ -1,4 +1,4 @@
-"""Limits of every test: its run time, the network (this machine only) and its folders."""
+"""Limits on every test: its run time, its network connections and its folders."""
 
 import faulthandler
 import os
@@ -15,18 +15,19 @@ from platformdirs import user_data_path
 SPEECH = Path(__file__).parent / "speech"
 
 TIME_LIMIT = 120.0
-"""Seconds for a test without `@pytest.mark.time_limit(seconds)`."""
+"""Time limit of a test without `@pytest.mark.time_limit(seconds)`, in seconds."""
 REAL_TIME_LIMIT = 300.0
-"""Seconds for a test that starts servers or runs models."""
+"""Time limit of a test that starts servers or runs models, in seconds."""
 GRACE = 60.0
-"""Seconds after its limit at which a test that still runs ends the whole run."""
+"""Seconds between the time limit of a test that continues to run and the end of the whole run."""
 
 
 _STDERR = pytest.StashKey[int]()
 
 
 class TimeLimitExceeded(BaseException):
-    """A test exceeded its time limit. The code under test catches Exception, but not this."""
+    """A test exceeded its time limit. The code under test catches Exception, but not
+    BaseException."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -51,7 +52,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """Interrupt a test at its limit; end the run, with a traceback, if that has no effect."""
+    """Interrupt a test at its time limit; if the test still continues, print a traceback and end
+    the run."""
     limit = _limit(item)
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -118,7 +120,8 @@ def _models_dir() -> Path:
 
 @pytest.fixture(scope="session")
 def models_dir() -> Path:
-    """The folder of the starter models. Without them the tests fail; they are not skipped."""
+    """Return the folder of the starter models; if they are missing, fail the test instead of
+    skipping it."""
     folder = _models_dir()
     if not any(folder.glob("*.gguf")) or not any(folder.glob("*.bin")):
         pytest.fail(f"{folder} lacks the starter models: run make models", pytrace=False)
@@ -127,5 +130,6 @@ def models_dir() -> Path:
 
 @pytest.fixture(scope="session")
 def speech_dir() -> Path:
-    """The folder of recordings; `transcripts.tsv` has the words of each."""
+    """Return the folder of the recordings; `transcripts.tsv` contains the words of each
+    recording."""
     return SPEECH

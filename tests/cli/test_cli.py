@@ -17,7 +17,7 @@ HEAVY = ("textual", "numpy", "sounddevice", "soundfile", "soxr", "keyring", "lit
 
 
 def prep(*arguments: str, monkeypatch: pytest.MonkeyPatch) -> int:
-    """Run the command in this process and return its exit code."""
+    """Run `prep` in this process and return its exit code."""
     monkeypatch.setattr(sys, "argv", ["prep", *arguments])
     with pytest.raises(SystemExit) as raised:
         main()
@@ -28,7 +28,7 @@ def prep(*arguments: str, monkeypatch: pytest.MonkeyPatch) -> int:
 
 @pytest.fixture(autouse=True)
 def _no_local_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fail a test that starts a local server."""
+    """Make a test fail if it starts a local server."""
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a server was started")
@@ -38,7 +38,7 @@ def _no_local_server(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("arguments", [("--help",), ("interview", "--help"), ("--version",)])
 def test_help_imports_no_heavy_module(arguments: Sequence[str]) -> None:
-    """Help and version load no module of screens, audio, the keyring or the server."""
+    """`--help` and `--version` import no modules for screens, audio, the keyring or the server."""
     code = (
         "import sys\n"
         "from prepcli.cli import main\n"
@@ -56,7 +56,7 @@ def test_help_imports_no_heavy_module(arguments: Sequence[str]) -> None:
 def test_version_option_prints_the_package_version(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`prep --version` prints the name and the version."""
+    """`prep --version` prints the program's name and its version."""
     assert prep("--version", monkeypatch=monkeypatch) == 0
     assert capsys.readouterr().out.startswith("prep 0.")
 
@@ -88,7 +88,8 @@ def test_invalid_usage_is_reported_before_a_server_starts(
     arguments: Sequence[str],
     keyword: str,
 ) -> None:
-    """Invalid arguments exit with code 2 and a message on standard error."""
+    """Before a server starts, invalid arguments exit with code 2 and a message on standard
+    error."""
     (tmp_path / "empty").touch()
     (tmp_path / "text.wav").write_text("I am a text.\n" * 99)
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
@@ -110,7 +111,7 @@ def test_invalid_usage_is_reported_before_a_server_starts(
 def test_audio_option_accepts_several_files_in_order(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: Sequence[str]
 ) -> None:
-    """`--audio *.wav` works as the shell expands it, and files keep their order."""
+    """`--audio` accepts several files, as the shell expands `*.wav`, and keeps their order."""
     read: list[str] = []
 
     def record_name(file: Path) -> bytes:
@@ -126,7 +127,8 @@ def test_audio_option_accepts_several_files_in_order(
 def test_unreachable_server_is_named_in_the_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """An unreachable server exits with code 3; the message contains its address but not the key."""
+    """If the server is unreachable, prep exits with code 3 and a message that contains the server's
+    address but not the access key."""
     monkeypatch.setenv("PREP_ACCESS_KEY", "a-key")
     assert prep("list", "--server", "http://127.0.0.1:9", monkeypatch=monkeypatch) == 3
     error = capsys.readouterr().err
@@ -137,7 +139,7 @@ def test_unreachable_server_is_named_in_the_error(
 def test_failed_login_stores_no_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The access key is stored only after the server has accepted it."""
+    """A login that cannot reach the server stores no access key."""
     monkeypatch.setenv("PREP_ACCESS_KEY", "a-key")
     file = tmp_path / "keys"
     arguments = ("login", "http://127.0.0.1:9", "--insecure-file", str(file))
@@ -148,7 +150,7 @@ def test_failed_login_stores_no_key(
 def test_logout_without_a_login(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`prep logout` succeeds if no server has a login, but fails for a named server without one."""
+    """Without any login, `prep logout` succeeds, but `prep logout URL` exits with code 2."""
     assert prep("logout", monkeypatch=monkeypatch) == 0
     assert prep("logout", "https://prep.test", monkeypatch=monkeypatch) == 2
 
@@ -156,7 +158,7 @@ def test_logout_without_a_login(
 def test_error_messages_contain_no_control_characters(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Server text in an error cannot send escape sequences to the terminal or reorder it."""
+    """Unsafe characters in an error message from the server are printed as U+FFFD."""
 
     async def refuse(*_: object, **__: object) -> None:
         raise NotFound("No \x1b[2Jinterview \u202egnp.exe.")
@@ -170,7 +172,8 @@ def test_error_messages_contain_no_control_characters(
 def test_list_contains_no_control_characters(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: Sequence[str]
 ) -> None:
-    """A title cannot add a line or control the terminal, and its JSON value is unchanged."""
+    """In a list, a title can neither add a line nor control the terminal; in JSON its value is
+    unchanged."""
     title = "Baker \u202e\x9b2J\nsecond line"
 
     class OneInterview:

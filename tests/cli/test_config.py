@@ -7,7 +7,7 @@ from prepcli.errors import SettingsError, UsageError
 
 
 def test_saved_settings_load_unchanged(tmp_path: Path) -> None:
-    """Settings round-trip, including quotes, backslashes and control characters."""
+    """Saved settings load unchanged, including quotes, backslashes and control characters."""
     file = tmp_path / "new" / "config.toml"
     servers = (
         config.KnownServer("https://a.test"),
@@ -19,13 +19,13 @@ def test_saved_settings_load_unchanged(tmp_path: Path) -> None:
 
 
 def test_missing_settings_are_empty(tmp_path: Path) -> None:
-    """A missing settings file is an empty one."""
+    """A missing settings file is treated as an empty file."""
     assert config.load(tmp_path / "config.toml") == config.Config()
 
 
 @pytest.mark.parametrize("text", ["[[servers", 'servers = "x"', "colour = 1", "\xff"])
 def test_invalid_settings_name_the_file(tmp_path: Path, text: str) -> None:
-    """An invalid settings file is named in the error."""
+    """The error for an invalid settings file names the file."""
     file = tmp_path / "config.toml"
     file.write_bytes(text.encode("latin-1"))
     with pytest.raises(SettingsError, match=r"config\.toml"):
@@ -33,7 +33,7 @@ def test_invalid_settings_name_the_file(tmp_path: Path, text: str) -> None:
 
 
 def test_server_has_one_entry() -> None:
-    """Logging in again replaces a server's entry."""
+    """A repeated login replaces the server's entry in the settings."""
     known = config.Config(
         (config.KnownServer("https://a.test"), config.KnownServer("https://b.test"))
     )
@@ -57,7 +57,7 @@ def test_server_has_one_entry() -> None:
     ],
 )
 def test_normalise_url_returns_the_canonical_form(typed: str, canonical: str) -> None:
-    """Every spelling of a server's address has the same canonical form."""
+    """Different spellings of a server's address are converted to one canonical form."""
     assert config.normalise_url(typed) == canonical
 
 
@@ -65,6 +65,6 @@ def test_normalise_url_returns_the_canonical_form(typed: str, canonical: str) ->
     "typed", ["", "ws://prep.test", "https://", "https://me:pw@prep.test", "https://x?y", "a:b:c"]
 )
 def test_invalid_address_is_rejected(typed: str) -> None:
-    """An invalid address is rejected, as is a password in one: it would stay in shell history."""
+    """A server address that is invalid or contains a password is rejected."""
     with pytest.raises(UsageError, match="address"):
         config.normalise_url(typed)

@@ -15,7 +15,7 @@ URL = "https://prep.test"
 
 
 class MemoryKeyring(keyring.backend.KeyringBackend):
-    """A keyring in memory."""
+    """Keyring that keeps passwords in memory."""
 
     priority = 1
 
@@ -51,7 +51,7 @@ def no_ring() -> Iterator[None]:
 
 
 def test_key_is_stored_only_in_the_keyring(ring: MemoryKeyring) -> None:
-    """The settings list the server, but only the keyring holds its key."""
+    """The settings file lists the server, but only the keyring contains the server's access key."""
     credentials.save_access_key(URL, "secret")
     assert credentials.load_access_key(URL) == "secret"
     assert ring.stored == {("prep", URL): "secret"}
@@ -60,7 +60,7 @@ def test_key_is_stored_only_in_the_keyring(ring: MemoryKeyring) -> None:
 
 
 def test_deleting_a_key_removes_its_server(ring: MemoryKeyring) -> None:
-    """Deleting a key also removes the server from the settings; deleting it again returns False."""
+    """Deleting a key also removes the server from the settings; a second deletion returns False."""
     credentials.save_access_key(URL, "secret")
     assert credentials.delete_access_key(URL)
     assert ring.stored == {}
@@ -71,7 +71,7 @@ def test_deleting_a_key_removes_its_server(ring: MemoryKeyring) -> None:
 
 @pytest.mark.usefixtures("no_ring")
 def test_missing_keyring_requires_a_key_file() -> None:
-    """Without a keyring, saving fails unless a file is given: no key is stored in plain text."""
+    """Without a keyring, saving a key fails and stores nothing unless a key file is given."""
     with pytest.raises(SettingsError, match="--insecure-file"):
         credentials.save_access_key(URL, "secret")
     assert not paths.settings_file().exists()
@@ -79,7 +79,8 @@ def test_missing_keyring_requires_a_key_file() -> None:
 
 @pytest.mark.usefixtures("no_ring")
 def test_key_file_is_readable_by_its_owner_only(tmp_path: Path) -> None:
-    """A key file has mode 0600, holds the keys of several servers, and is deleted with the last."""
+    """A key file has mode 0600, holds the keys of several servers, and is deleted with its last
+    key."""
     file = tmp_path / "new" / "keys"
     credentials.save_access_key(URL, "secret", file)
     credentials.save_access_key("https://other.test", "other", file)
@@ -96,7 +97,8 @@ def test_key_file_is_readable_by_its_owner_only(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="file modes need POSIX")
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o666])
 def test_key_file_that_others_can_read_is_rejected(tmp_path: Path, mode: int) -> None:
-    """A key file that others can read is rejected, and the error gives the command to fix it."""
+    """A key file that other users can read is rejected with an error that gives the `chmod`
+    command."""
     file = tmp_path / "keys"
     credentials.save_access_key(URL, "secret", file)
     file.chmod(mode)
@@ -106,7 +108,8 @@ def test_key_file_that_others_can_read_is_rejected(tmp_path: Path, mode: int) ->
 
 @pytest.mark.usefixtures("no_ring")
 def test_missing_key_file_requires_a_login(tmp_path: Path) -> None:
-    """A key file that has been deleted is reported as a missing login."""
+    """If the key file has been deleted, loading the key raises NotAuthorised and asks for a
+    login."""
     file = tmp_path / "keys"
     credentials.save_access_key(URL, "secret", file)
     file.unlink()
@@ -127,7 +130,8 @@ def test_other_files_are_not_overwritten(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("no_ring")
 def test_environment_variable_takes_precedence(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`PREP_ACCESS_KEY` is used without a keyring or a file."""
+    """`PREP_ACCESS_KEY` supplies the access key, without surrounding white space, if there is no
+    keyring."""
     monkeypatch.setenv("PREP_ACCESS_KEY", " from-the-environment\n")
     assert credentials.load_access_key(URL) == "from-the-environment"
 

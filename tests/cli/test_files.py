@@ -8,7 +8,8 @@ from prepcli.files import write_atomically
 
 
 def test_content_is_replaced_and_no_temporary_file_remains(tmp_path: Path) -> None:
-    """The new content replaces the old one, in a folder that is created if it is missing."""
+    """An atomic write creates a missing folder, replaces the old content and leaves no temporary
+    file."""
     file = tmp_path / "new" / "file"
     for data in (b"old", b"new"):
         write_atomically(file, data)
@@ -17,7 +18,7 @@ def test_content_is_replaced_and_no_temporary_file_remains(tmp_path: Path) -> No
 
 
 def test_mode_applies_to_the_new_file(tmp_path: Path) -> None:
-    """Replacing a file with wider permissions gives it the requested mode."""
+    """A replaced file has the requested mode, even if the old file had wider permissions."""
     file = tmp_path / "file"
     file.touch(mode=0o644)
     write_atomically(file, b"x", mode=0o600)
@@ -27,7 +28,7 @@ def test_mode_applies_to_the_new_file(tmp_path: Path) -> None:
 def test_failed_write_keeps_the_old_content(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A write that fails raises OSError and leaves the old content and no temporary file."""
+    """A failed write raises OSError, keeps the old content and leaves no temporary file."""
 
     def fail(_: int) -> None:
         raise OSError(28, "No space left on device")
@@ -42,7 +43,8 @@ def test_failed_write_keeps_the_old_content(
 
 
 def test_link_at_the_temporary_name_is_not_followed(tmp_path: Path) -> None:
-    """A symbolic link at the name of the temporary file is removed, and its target is untouched."""
+    """A symbolic link at the temporary file's name is removed, and the target of the link is
+    unchanged."""
     target = tmp_path / "target"
     target.write_bytes(b"untouched")
     (tmp_path / f"file.{os.getpid()}").symlink_to(target)

@@ -34,7 +34,8 @@ UNSAFE = [
 
 @pytest.mark.parametrize("character", UNSAFE, ids=ascii)
 def test_unsafe_character_is_replaced(character: str) -> None:
-    """Controls and format characters that reorder or hide text become U+FFFD, one for one."""
+    """Each control character, and each format character that reorders or hides text, becomes
+    U+FFFD."""
     assert printable(f"a{character}b") == "a\ufffdb"
 
 
@@ -48,7 +49,8 @@ def test_unsafe_character_is_replaced(character: str) -> None:
     ],
 )
 def test_ordinary_text_is_unchanged(text: str) -> None:
-    """Emoji sequences, combining marks, zero-width joiners and every script are kept."""
+    """Tabs, line feeds, emoji sequences, combining marks, zero-width joiners and all scripts are
+    kept."""
     assert printable(text) == text
 
 
@@ -58,12 +60,13 @@ def test_line_endings_become_line_feeds() -> None:
 
 
 def test_one_line_collapses_white_space() -> None:
-    """Line breaks, tabs and runs of spaces become single spaces."""
+    """Each run of spaces, tabs and line breaks becomes one space, and is removed at the ends of the
+    text."""
     assert one_line(" a\n\tb\u2028c \r\n") == "a b\ufffdc"
 
 
 def test_plain_output_markdown_and_screens_show_the_same_text() -> None:
-    """Every output replaces the same characters."""
+    """Plain output, Markdown and screens replace the same characters."""
     text = "ok \u202egnp.exe"
     message = make_message(0, text=text)
     out = io.StringIO()

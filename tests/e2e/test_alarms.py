@@ -1,6 +1,6 @@
-"""Alarms of a process that is killed: each fires, and its handler's effect is stored once.
+"""Alarms in killed processes: each alarm fires, and the effect of its handler is stored once.
 
-The objects are defined in the tests; the registry, storage, alarm index and disk are real.
+The objects are test objects; the registry, storage, alarm index and disk are real.
 """
 
 import json
@@ -20,16 +20,16 @@ import pytest
 pytestmark = pytest.mark.e2e
 
 AFTER_RESTART = 5.0
-"""Seconds from a start within which all alarms that are due have fired."""
+"""Maximum number of seconds from a start until all due alarms have fired."""
 WHILE_RUNNING = 1.0
-"""Seconds that an alarm may be late."""
+"""Maximum number of seconds by which an alarm may be late."""
 HOUR = 3_600.0
 TIMEOUT = 30.0
-"""Real seconds."""
+"""Maximum number of real seconds to wait for an event."""
 
 
 class AlarmProcess:
-    """A process of `tests.support.alarm_process`, with the events that it has reported."""
+    """Process that runs `tests.support.alarm_process`, with the events that it has reported."""
 
     def __init__(self, folder: Path, offset: float = 0.0) -> None:
         self._process = subprocess.Popen(
@@ -69,7 +69,7 @@ class AlarmProcess:
     def wait(
         self, matches: Callable[[dict[str, Any]], bool], timeout: float = TIMEOUT
     ) -> dict[str, Any]:
-        """Return the next event that matches."""
+        """Return the next event that matches; fail if none arrives within `timeout` seconds."""
         deadline = time.monotonic() + timeout
         while True:
             try:
@@ -86,18 +86,18 @@ class AlarmProcess:
         self.wait(lambda event: event["event"] == "set" and event["number"] == number)
 
     def wait_until_done(self, number: int, name: str = "a") -> float:
-        """Wait until the handler of an alarm is done; return the time of its end."""
+        """Wait until the handler of an alarm is done, and return the time at which it ended."""
         event = self.wait(lambda e: (e["event"], e["name"], e["number"]) == ("done", name, number))
         return float(event["time"])
 
     def firings(self, name: str = "a") -> list[int]:
-        """Return the numbers of the stored firings of an object's alarms."""
+        """Return the numbers of the alarms that an object has stored as fired."""
         self.send(firings=name)
         event = self.wait(lambda e: e["event"] == "firings" and e["name"] == name)
         return list(event["numbers"])
 
     def numbers(self, kind: str) -> set[int]:
-        """Return the numbers of the alarms with an event of this kind."""
+        """Return the numbers of the alarms for which an event of this kind was reported."""
         return {event["number"] for event in self.events if event["event"] == kind}
 
     def kill(self) -> None:
@@ -144,7 +144,7 @@ def test_an_alarm_fires_again_after_a_kill_inside_its_handler(tmp_path: Path, wh
 
 
 def test_an_alarm_does_not_fire_again_after_its_handler(tmp_path: Path) -> None:
-    """An alarm whose handler has had a visible effect does not fire again."""
+    """An alarm whose handler has been committed does not fire again after a kill."""
     for number in range(3):
         with AlarmProcess(tmp_path) as process:
             process.set_alarm(number, after=0.0)
@@ -160,7 +160,8 @@ def test_an_alarm_does_not_fire_again_after_its_handler(tmp_path: Path) -> None:
 
 
 def kill_at_random_moments(folder: Path, kills: int, seed: int) -> None:
-    """Start and kill the process; check that each acknowledged alarm has fired once.
+    """Start and kill the process `kills` times; check that each acknowledged alarm is stored as
+    fired once.
 
     Each run sets ten alarms that are due shortly before or after its kill. Acknowledged alarms must
     have fired `AFTER_RESTART` seconds after the last start.
@@ -190,14 +191,14 @@ def kill_at_random_moments(folder: Path, kills: int, seed: int) -> None:
 
 
 def test_acknowledged_alarms_survive_12_kills(tmp_path: Path) -> None:
-    """Each of up to 120 acknowledged alarms fires, and its effect is stored once."""
+    """Each alarm acknowledged before one of 12 kills fires, and its effect is stored once."""
     kill_at_random_moments(tmp_path, 12, seed=1)
 
 
 @pytest.mark.chaos
 @pytest.mark.time_limit(1_800)
 def test_acknowledged_alarms_survive_500_kills(tmp_path: Path) -> None:
-    """Each of up to 5,000 acknowledged alarms fires, and its effect is stored once."""
+    """Each alarm acknowledged before one of 500 kills fires, and its effect is stored once."""
     kill_at_random_moments(tmp_path, 500, seed=2)
 
 
@@ -205,8 +206,8 @@ def test_acknowledged_alarms_survive_500_kills(tmp_path: Path) -> None:
 
 
 def test_alarms_follow_a_clock_that_is_changed_at_run_time(tmp_path: Path) -> None:
-    """An hour ahead, alarms that have become due fire within a second; an hour back, alarms wait
-    for their time and then fire once."""
+    """After the clock jumps an hour ahead, due alarms fire within a second; after it jumps back,
+    alarms wait for their time and then fire once."""
     with AlarmProcess(tmp_path) as process:
         process.set_alarm(1, after=HOUR / 2)
         changed_at = time.time()
@@ -223,8 +224,8 @@ def test_alarms_follow_a_clock_that_is_changed_at_run_time(tmp_path: Path) -> No
 
 
 def test_alarms_follow_a_clock_that_is_changed_between_runs(tmp_path: Path) -> None:
-    """Each alarm fires once: within five seconds of a start an hour ahead if due by then, and not
-    after a start an hour back."""
+    """A start with the clock an hour ahead fires due alarms once and within five seconds; a start
+    with the clock an hour back fires none of them."""
     with AlarmProcess(tmp_path) as process:
         process.set_alarm(1, after=HOUR / 2)
         process.set_alarm(2, after=1.0, name="b")

@@ -1,4 +1,5 @@
-"""The recorded interview of `make demo`, which `make run` also holds without a terminal."""
+"""Interview of `make demo` with recorded answers, which `make run` also holds without a
+terminal."""
 
 import os
 import shlex
@@ -18,7 +19,7 @@ MAX_WER = 0.2
 
 
 def demo_command() -> list[str]:
-    """Return the command of `make demo`, with the Python that runs this test."""
+    """Return the command of `make demo` with the Python interpreter that runs this test."""
     dry_run = subprocess.run(
         ["make", "--dry-run", "--no-print-directory", "demo"],
         cwd=ROOT,
@@ -37,7 +38,8 @@ def demo_command() -> list[str]:
 def test_the_recorded_answers_are_transcribed_and_followed_by_questions(
     models_dir: Path, speech_dir: Path
 ) -> None:
-    """Each recording is transcribed and followed by a new question, and the interview ends."""
+    """`make demo` transcribes each recording, asks a new question after each, and ends the
+    interview."""
     command = demo_command()
     done = subprocess.run(
         command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=280

@@ -1,7 +1,7 @@
-"""A server on a disk that fills up and later has space again.
+"""Server on a disk that fills up and later has space again.
 
-The kernel simulates the full disk: RLIMIT_FSIZE of the running process is lowered, so that writes
-to databases and to the log fail.
+The kernel simulates the full disk: the tests lower RLIMIT_FSIZE of the running server, so that
+writes to databases and to the log fail.
 """
 
 import resource
@@ -26,7 +26,7 @@ pytestmark = [
 
 @contextmanager
 def full_disk(server: Server) -> Iterator[None]:
-    """Make writes beyond the first 512 bytes of any file of the server fail."""
+    """Make the server's writes beyond the first 512 bytes of any file fail."""
     unlimited = resource.prlimit(server.pid, resource.RLIMIT_FSIZE)
     resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (512, unlimited[1]))
     try:
@@ -36,15 +36,15 @@ def full_disk(server: Server) -> Iterator[None]:
 
 
 def next_failure(socket: RoomClient, id: str) -> wire.Failure:
-    """Return the next error that names a message of the client."""
+    """Return the next failure of the client's message with this id."""
     failure = socket.wait_for(lambda m: isinstance(m, wire.Failure) and m.id == id)
     assert isinstance(failure, wire.Failure)
     return failure
 
 
 def test_a_full_disk_rejects_writes_until_it_has_space(tmp_path: Path) -> None:
-    """Answers and new interviews fail with `storage` and leave no trace; rooms stay open, reads
-    succeed, and an answer that is resent later is stored once."""
+    """While the disk is full, answers and new interviews fail with `storage` and leave no trace,
+    and reads succeed; an answer that is resent later is stored once."""
     with Server(tmp_path) as server:
         key = server.add_user()
         created = server.request("POST", "/api/interviews", key=key, body={"role": "Cook"})
@@ -77,7 +77,8 @@ def test_a_full_disk_rejects_writes_until_it_has_space(tmp_path: Path) -> None:
 
 
 def test_a_turn_that_ends_on_a_full_disk_is_finished_later(tmp_path: Path) -> None:
-    """The room receives an error, and the question follows once the disk has space."""
+    """If the disk is full when a turn ends, the room receives an error, and the question follows
+    once the disk has space again."""
     with Server(tmp_path, "--scripted-delay", "0.1") as server:
         key = server.add_user()
         created = server.request("POST", "/api/interviews", key=key, body={"role": "Cook"})
@@ -94,7 +95,7 @@ def test_a_turn_that_ends_on_a_full_disk_is_finished_later(tmp_path: Path) -> No
 
 
 class ServerWithFullLog(Server):
-    """A server whose log is on a full device."""
+    """Server whose log is on a full device."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)

@@ -19,12 +19,12 @@ pytestmark = pytest.mark.e2e
 
 CLIENTS = 20
 EVENTS_PER_LIFE = 40
-"""Mean number of events that all clients together receive from a server before it is killed. A
-number of events depends less on the load of the machine than a time."""
+"""Mean number of events that all clients together receive from a server before it is killed. Events
+are counted because the time for a given number depends on the load of the machine."""
 MAX_LIFE = 1.0
-"""Maximum number of seconds without enough events until the kill."""
+"""Seconds after which a ready server is killed even if the clients have received too few events."""
 JITTER = 0.01
-"""Maximum number of seconds between an event and the kill."""
+"""Maximum number of seconds between the last counted event and the kill."""
 KILLED_AT_START = 0.25
 """Share of the servers that are killed during their start."""
 KILLED_AT_SHUTDOWN = 0.1
@@ -39,7 +39,7 @@ FLAGS = ("--rate-limit", "0", "--scripted-delay", "0.01")
 
 
 class EventCounter:
-    """Counts the events that all candidates receive."""
+    """Counter of the events that all candidates receive."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -52,7 +52,7 @@ class EventCounter:
             self._reached.set()
 
     async def wait_for(self, events: float) -> None:
-        """Wait for this many more events, at most `MAX_LIFE` seconds."""
+        """Wait for `events` more events, but for at most `MAX_LIFE` seconds."""
         self._target = self._count + events
         self._reached.clear()
         with contextlib.suppress(TimeoutError):
@@ -62,9 +62,10 @@ class EventCounter:
 async def kill_repeatedly(
     server: Server, kills: int, *, start: float, events_per_life: int, seed: int
 ) -> None:
-    """Kill the server `kills` times during interviews; compare its data with what it acknowledged.
+    """Kill the server `kills` times during interviews, and check that its data contains what it
+    acknowledged.
 
-    `start` is the duration of a start in seconds; `events_per_life` is like `EVENTS_PER_LIFE`.
+    `start` is the duration of a start in seconds; `events_per_life` replaces `EVENTS_PER_LIFE`.
     """
     rng = random.Random(seed)
     keys = [server.add_user(f"candidate {number}") for number in range(CLIENTS)]
@@ -130,15 +131,15 @@ def report(kills: int, not_ready: int, candidates: list[Candidate]) -> None:
 @pytest.mark.time_limit(600)
 @asynchronous
 async def test_acknowledged_messages_survive_300_kills(tmp_path: Path) -> None:
-    """Twenty clients type, speak, edit and request hints: each acknowledged message is stored once
-    and in order, and every turn ends."""
+    """While 20 clients type, speak, edit and request hints, the server is killed 300 times: each
+    acknowledged message is stored once and in order, and every turn ends."""
     with ForkedServer(tmp_path, *FLAGS) as server:
         await kill_repeatedly(server, 300, start=0.1, events_per_life=EVENTS_PER_LIFE, seed=1)
 
 
 def test_a_server_killed_during_its_first_start_starts_again(tmp_path: Path) -> None:
-    """After a kill at any of six moments, the next start uses the incomplete data directory, and a
-    user, an interview and a token can be created."""
+    """A server that is killed at any of six moments during its first start can start again on the
+    same data directory, and an interview can begin."""
     for number in range(6):
         folder = tmp_path / str(number)
         folder.mkdir()
@@ -158,7 +159,8 @@ def test_a_server_killed_during_its_first_start_starts_again(tmp_path: Path) -> 
 @pytest.mark.parametrize("seed", range(2, 4))
 @asynchronous
 async def test_acknowledged_messages_survive_1000_kills(tmp_path: Path, seed: int) -> None:
-    """Servers started from the command line, with longer lives, keep all acknowledged messages."""
+    """Servers that are started from the command line and run longer keep all acknowledged messages
+    across 500 kills."""
     with Server(tmp_path, *FLAGS) as server:
         await kill_repeatedly(
             server, 500, start=0.4, events_per_life=2 * EVENTS_PER_LIFE, seed=seed

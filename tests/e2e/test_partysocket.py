@@ -1,6 +1,7 @@
-"""The unmodified npm package `partysocket` as a client of prep's rooms.
+"""Unmodified npm package `partysocket` as a client of prep's rooms.
 
-It runs in Node, in `partysocket/visit.js`. Without Node, npm or the package the tests are skipped.
+The package runs in Node, in `partysocket/visit.js`. Without Node, npm or the package, the tests are
+skipped.
 """
 
 import json
@@ -25,12 +26,12 @@ pytestmark = pytest.mark.e2e
 
 HERE = Path(__file__).parent / "partysocket"
 TIMEOUT = 30.0
-"""Real seconds."""
+"""Maximum number of real seconds to wait for a message or an event."""
 
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
-    """The folder of the installed package, in pytest's cache if there is one."""
+    """Return the folder of the installed package, in pytest's cache if pytest has one."""
     if shutil.which("node") is None or shutil.which("npm") is None:
         pytest.skip("the npm package partysocket requires Node.js and npm")
     cache = getattr(request.config, "cache", None)
@@ -52,7 +53,7 @@ def package(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReq
 
 
 class PartySocket:
-    """A partysocket in a room, in a Node process."""
+    """Partysocket in a Node process, connected to a room."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
@@ -110,8 +111,8 @@ def connect(package: Path, server: Server, key: str, room: str) -> Iterator[Part
 
 @pytest.mark.parametrize("cut", ["kill", "restart"])
 def test_partysocket_reconnects_and_resends(package: Path, tmp_path: Path, cut: str) -> None:
-    """After SIGKILL or a restart the client reconnects under its id, and messages that it sent in
-    the meantime are stored once."""
+    """After the server is killed or restarted, partysocket reconnects with the same id, and each
+    message sent in the meantime is stored once."""
     with Server(tmp_path) as server:
         key = server.add_user()
         id = create_interview(server, key)

@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.models]
 INTERVIEWS = 8
 
 TIMEOUT = 90.0
-"""Real seconds; a busy machine is slow."""
+"""Maximum number of real seconds to wait; a busy machine is slow."""
 
 ANSWER = (
     "I moved the ledger out of the monolith with two engineers, because it was the clearest part."
@@ -39,7 +39,7 @@ def server(tmp_path: Path, models_dir: Path) -> Iterator[Server]:
 
 
 def eventually(poll: Callable[[], Any]) -> Any:
-    """Return the first true value of `poll`."""
+    """Call `poll` until it returns a true value, and return that value."""
     deadline = time.monotonic() + TIMEOUT
     while not (value := poll()):
         assert time.monotonic() < deadline, "timed out"
@@ -71,8 +71,8 @@ def room_address(server: Server, key: str, id: str) -> str:
 
 
 def test_a_server_killed_while_it_generates_finishes_the_turn(server: Server) -> None:
-    """After SIGKILL during a reply and a restart, the question follows without a request, and
-    `prep interview` prints the whole conversation."""
+    """After the server is killed during a reply and restarted, the question follows without a
+    request, and `prep interview` prints the whole conversation."""
     key = server.add_user()
     id = create_interview(server, key)
     wait_for_first_question(server, key, id)
@@ -106,8 +106,8 @@ def test_a_server_killed_while_it_generates_finishes_the_turn(server: Server) ->
 def test_a_killed_engine_costs_every_interview_one_retry(
     server: Server, speech_dir: Path, engine: str
 ) -> None:
-    """After SIGKILL of an engine that serves eight interviews, each turn finishes, no text is
-    repeated, and the server stays up."""
+    """If an engine that serves eight interviews is killed, each turn finishes, no text is repeated,
+    and the server keeps running."""
     key = server.add_user()
     ids = [create_interview(server, key) for _ in range(INTERVIEWS)]
     with contextlib.ExitStack() as opened:
@@ -138,7 +138,7 @@ def test_a_killed_engine_costs_every_interview_one_retry(
 
 
 def streamed_text(socket: RoomClient) -> str:
-    """Concatenate the deltas of the last reply, and check their offsets."""
+    """Return the concatenated deltas of the last reply, and check their offsets."""
     text = ""
     for message in socket.messages:
         if isinstance(message, wire.DeltaDropped):
@@ -157,7 +157,7 @@ def received_question(socket: RoomClient) -> wire.Message | None:
 
 
 def engine_pid(server: Server, name: str) -> int:
-    """Wait for a child process of the server that runs the module of this engine; return its id."""
+    """Wait for the server's child process that runs this engine, and return the process id."""
 
     def find() -> int:
         for path in Path("/proc").glob("[0-9]*/cmdline"):
@@ -196,7 +196,7 @@ def received_answer(socket: RoomClient) -> wire.Message | None:
 
 
 def test_no_engine_outlives_the_server(server: Server) -> None:
-    """The engines of a killed server exit as well."""
+    """When the server is killed, its engines exit."""
     pids = [engine_pid(server, "llama"), engine_pid(server, "whisper")]
     server.kill()
     eventually(lambda: not any(is_running(pid) for pid in pids))

@@ -1,4 +1,4 @@
-"""The terminal app against a real server, from the empty list to a completed interview."""
+"""Terminal app with a real server, from the empty list to a completed interview."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -27,11 +27,11 @@ __all__ = ["no_stall_timeout"]
 pytestmark = pytest.mark.e2e
 
 WAIT_SECONDS = 30.0
-"""Time limit for each reaction of the server; a busy machine is slow."""
+"""Maximum number of seconds to wait for a reaction of the server; a busy machine is slow."""
 
 
 async def until(pilot: Pilot[int], condition: Callable[[], bool]) -> None:
-    """Wait until the condition holds."""
+    """Wait until the condition holds, for at most `WAIT_SECONDS`."""
     async with asyncio.timeout(WAIT_SECONDS):
         while not condition():
             await pilot.pause(0.02)
@@ -44,7 +44,7 @@ def drive(
     *,
     microphone: FakeMicrophone | None = None,
 ) -> None:
-    """Run the app, logged in to the server, while `play` presses keys."""
+    """Run the app with a session on the server while `play` presses keys."""
     key = server.add_user()
 
     async def run() -> None:
@@ -83,7 +83,7 @@ def messages(screen: InterviewScreen, kind: MessageKind) -> list[Message]:
 
 
 def test_typed_interview_to_its_end(tmp_path: Path) -> None:
-    """An interview is held by keys alone, from the empty list to its completion."""
+    """An interview can be held with the keyboard alone, from the empty list to its completion."""
 
     async def play(app: PrepApp, pilot: Pilot[int]) -> None:
         screen = await start_interview(app, pilot, questions=2)
@@ -106,7 +106,7 @@ def test_typed_interview_to_its_end(tmp_path: Path) -> None:
 
 
 def test_spoken_answer(tmp_path: Path) -> None:
-    """A recording reaches the server and comes back as the candidate's answer."""
+    """A recording is sent to the server, and the transcribed answer appears on the screen."""
 
     async def play(app: PrepApp, pilot: Pilot[int]) -> None:
         screen = await start_interview(app, pilot, questions=2)
@@ -127,7 +127,8 @@ def test_spoken_answer(tmp_path: Path) -> None:
 
 
 def test_screen_survives_a_killed_server(tmp_path: Path) -> None:
-    """If the server is killed, the screen says so, keeps the draft, and continues afterwards."""
+    """If the server is killed, the screen reports the lost connection, keeps the draft, and
+    continues after the restart."""
 
     async def play(app: PrepApp, pilot: Pilot[int]) -> None:
         screen = await start_interview(app, pilot, questions=3)
@@ -150,7 +151,7 @@ def test_screen_survives_a_killed_server(tmp_path: Path) -> None:
 
 
 def test_deleted_interview_leaves_the_list(tmp_path: Path) -> None:
-    """A deleted interview leaves the list when the server confirms it."""
+    """An interview leaves the list once the server has confirmed the deletion."""
 
     async def play(app: PrepApp, pilot: Pilot[int]) -> None:
         await start_interview(app, pilot, questions=2)

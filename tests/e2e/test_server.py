@@ -57,7 +57,7 @@ def wait_for_exit(process: Process) -> int:
 
 
 def test_the_ready_file_exists_while_the_server_accepts_connections(tmp_path: Path) -> None:
-    """The ready file is always complete, and the server removes it when it ends."""
+    """The ready file is complete whenever it exists, and the server removes it at shutdown."""
     server = Server(tmp_path)
     seen: list[str] = []
     stop = threading.Event()
@@ -85,7 +85,8 @@ def test_the_ready_file_exists_while_the_server_accepts_connections(tmp_path: Pa
 
 
 def test_sigterm_ends_a_server_with_connected_clients(tmp_path: Path) -> None:
-    """During a turn the server closes sockets with 1012 and exits with 0 within ten seconds."""
+    """After SIGTERM during a turn, the server closes all connections with code 1012 and exits with
+    code 0 within ten seconds."""
     with Server(tmp_path, "--scripted-delay", "0.5") as server, contextlib.ExitStack() as stack:
         key = server.add_user()
         id = create_interview(server, key)
@@ -106,7 +107,8 @@ def test_sigterm_ends_a_server_with_connected_clients(tmp_path: Path) -> None:
 
 
 def test_sigterm_ends_a_server_with_an_unfinished_request(tmp_path: Path) -> None:
-    """A client that never completes its request does not delay the end of the server."""
+    """A client that never completes its request does not keep the server from exiting within ten
+    seconds."""
     with Server(tmp_path) as server, socket.create_connection(("127.0.0.1", server.port)) as dead:
         dead.sendall(b"GET /health/live HTTP/1.1\r\n")
         time.sleep(0.2)
@@ -117,7 +119,8 @@ def test_sigterm_ends_a_server_with_an_unfinished_request(tmp_path: Path) -> Non
 
 
 def test_a_second_server_on_the_same_data_directory_exits(tmp_path: Path) -> None:
-    """The second server names the process of the first, exits with 1 and changes nothing."""
+    """A second server on the same data directory exits with code 1, names the process of the first
+    server and changes nothing."""
     with Server(tmp_path) as server:
         second = server.launch("--port", "0", "--ready-file", str(server.ready_file))
         assert wait_for_exit(second) == 1
@@ -138,8 +141,8 @@ def test_a_second_server_on_the_same_data_directory_exits(tmp_path: Path) -> Non
     ],
 )
 def test_a_server_exits_if_its_port_is_in_use(tmp_path: Path, content: str, stays: bool) -> None:
-    """The server exits with 1, names the option, and removes the ready file of a killed server, so
-    that no client connects to the wrong address, but not that of a running one."""
+    """If its port is in use, the server exits with code 1, names the option `--port`, and removes
+    the ready file only if that file names a process that no longer exists."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         server = ForkedServer(tmp_path)
@@ -161,7 +164,7 @@ def test_a_server_exits_if_its_port_is_in_use(tmp_path: Path, content: str, stay
     ],
 )
 def test_an_invalid_setting_exits_with_2(tmp_path: Path, args: tuple[str, ...], named: str) -> None:
-    """An invalid setting exits with 2, and the error names the setting."""
+    """With an invalid setting, the server exits with code 2, and the error names the setting."""
     server = Server(tmp_path)
     assert wait_for_exit(server.launch(*args)) == 2
     assert named in server.log
@@ -172,7 +175,8 @@ def test_an_invalid_setting_exits_with_2(tmp_path: Path, args: tuple[str, ...], 
 
 
 def test_a_turn_interrupted_by_a_kill_is_finished_without_a_client(tmp_path: Path) -> None:
-    """After a kill during a reply and a restart, the turn finishes before a client connects."""
+    """If the server is killed during a reply, the restarted server finishes the turn before a
+    client connects, and the turn is charged once."""
     with Server(tmp_path, "--scripted-delay", "0.3") as server:
         key = server.add_user()
         id = create_interview(server, key, questions=2)

@@ -45,7 +45,8 @@ def deltas(pieces: Iterable[str]) -> list[RoomEvent]:
 
 
 def test_messages_are_lines_with_a_speaker() -> None:
-    """Each message is a line that starts with its speaker; a summary has lines of its own."""
+    """Each message is printed on one line after its speaker; a summary is printed below its
+    heading."""
     terminal = Terminal(live=False)
     text = terminal.show(
         *deltas(["Wh"]),
@@ -71,7 +72,8 @@ def test_live_output_prints_deltas_as_they_arrive() -> None:
 
 
 def test_abandoned_message_ends_its_line() -> None:
-    """After an abandoned message the next one starts on a new line and is printed in full."""
+    """After a message is abandoned, the next message starts on a new line and is printed in
+    full."""
     terminal = Terminal(live=True)
     text = terminal.show(
         *deltas(["Wha"]), DeltaDropped(message_id="m0"), InterviewMessage(message=make_message(0))
@@ -80,14 +82,15 @@ def test_abandoned_message_ends_its_line() -> None:
 
 
 def test_message_that_differs_from_its_deltas_is_printed_again() -> None:
-    """A complete message that does not extend the streamed text is printed on a new line."""
+    """A complete message that does not extend the streamed text is printed in full on a new
+    line."""
     terminal = Terminal(live=True)
     text = terminal.show(*deltas(["Wha"]), InterviewMessage(message=make_message(0)))
     assert text == "Interviewer: Wha\nInterviewer: Why?\n"
 
 
 def test_snapshot_prints_only_new_messages() -> None:
-    """After a reconnect each message is printed exactly once."""
+    """The snapshot after a reconnect prints only messages that have not been printed before."""
     terminal = Terminal(live=False)
     terminal.show(InterviewMessage(message=make_message(0)))
     text = terminal.show(
@@ -100,7 +103,7 @@ def test_snapshot_prints_only_new_messages() -> None:
 
 
 def test_corrected_answer_is_marked() -> None:
-    """An answer that was corrected is printed again and marked as corrected."""
+    """A corrected answer is printed again and marked as corrected."""
     terminal = Terminal(live=False)
     text = terminal.show(
         InterviewMessage(message=make_message(1, ANSWER, "wrong")),
@@ -110,7 +113,8 @@ def test_corrected_answer_is_marked() -> None:
 
 
 def test_answer_typed_at_the_prompt_is_not_printed_again() -> None:
-    """An answer that the terminal has echoed is not printed; a later equal one is."""
+    """An answer that the terminal has echoed is not printed, but a later answer with the same text
+    is."""
     terminal = Terminal(live=True)
     terminal.show(InterviewMessage(message=make_message(0)))
     terminal.output.prompt()
@@ -127,7 +131,7 @@ def test_answer_typed_at_the_prompt_is_not_printed_again() -> None:
 
 
 def test_hint_at_the_prompt_repeats_the_prompt() -> None:
-    """A hint at the prompt appears on a line of its own, followed by a new prompt."""
+    """A hint that arrives at the prompt is printed on a new line, followed by a new prompt."""
     terminal = Terminal(live=True)
     terminal.output.prompt()
     text = terminal.show(InterviewMessage(message=make_message(1, HINT, "Think.")))
@@ -135,7 +139,7 @@ def test_hint_at_the_prompt_repeats_the_prompt() -> None:
 
 
 def test_control_characters_are_replaced() -> None:
-    """Escape sequences in streamed and complete messages never reach the terminal."""
+    """Control characters in streamed and complete messages are printed as U+FFFD."""
     terminal = Terminal(live=True)
     evil = "Wh\x1b]0;owned\x07y\x9b2J?"
     text = terminal.show(*deltas([evil]), InterviewMessage(message=make_message(0, text=evil)))
@@ -143,7 +147,7 @@ def test_control_characters_are_replaced() -> None:
 
 
 def test_progress_goes_to_standard_error() -> None:
-    """Each change of the phase or the connection is one note on standard error."""
+    """Each new phase, a lost connection and a restored connection are noted on standard error."""
     terminal = Terminal(live=False)
     text = terminal.show(
         ConnectionChanged(ConnectionStatus.ONLINE),
@@ -165,7 +169,8 @@ def test_progress_goes_to_standard_error() -> None:
 
 
 def test_json_output_is_the_server_frames() -> None:
-    """Standard output has each frame of the server on one line, unchanged, and nothing else."""
+    """JSON output copies each server frame to one line of standard output; notes go to standard
+    error."""
     out, err = io.StringIO(), io.StringIO()
     output = JsonOutput(out, err)
     output.write_frame('{"type":"from.the.future", "x":1}')
@@ -178,7 +183,7 @@ def test_json_output_is_the_server_frames() -> None:
 
 
 def test_json_output_escapes_control_characters() -> None:
-    """A control character in a frame is escaped, and the JSON value is unchanged."""
+    """Unsafe characters in a frame are escaped, and the value of the JSON is unchanged."""
     out = io.StringIO()
     JsonOutput(out, io.StringIO()).write_frame('{"text":"ok \u202e\x9b"}')
     assert out.getvalue() == '{"text":"ok \\u202e\\u009b"}\n'

@@ -17,7 +17,7 @@ from tests.support.server import Server
 pytestmark = pytest.mark.e2e
 
 TIMEOUT_SECONDS = 60.0
-"""Maximum run time of a command."""
+"""Maximum run time of a command, in seconds."""
 
 SCRIPTED = "--model scripted --stt-model scripted"
 
@@ -40,7 +40,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 @pytest.fixture
 def local_server(monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Use scripted models in local servers, and return their data folder."""
+    """Make local servers use scripted models, and return their data directory."""
     monkeypatch.setenv("PREP_LOCAL_SERVER_ARGS", f"{SCRIPTED} --scripted-delay 0.02")
     return Path(os.environ["PREP_DATA_DIR"]) / "private"
 
@@ -48,7 +48,7 @@ def local_server(monkeypatch: pytest.MonkeyPatch) -> Path:
 def prep(
     *arguments: str | Path, code: int = 0, stdin: str = ""
 ) -> subprocess.CompletedProcess[str]:
-    """Run the command and assert its exit code."""
+    """Run `prep` to its end, assert its exit code and return its output."""
     done = subprocess.run(
         [sys.executable, "-m", "prepcli", *map(str, arguments)],
         input=stdin,
@@ -66,9 +66,9 @@ Start = Callable[..., "subprocess.Popen[str]"]
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Return a function that starts the command with an open standard input.
+    """Yield a function that starts `prep` with an open standard input.
 
-    Commands that still run at the end of the test are killed.
+    Processes that are still running at the end of the test are killed.
     """
     started: list[subprocess.Popen[str]] = []
 
@@ -91,9 +91,9 @@ def start() -> Iterator[Start]:
 
 
 def stop_by_signal(process: "subprocess.Popen[str]", number: signal.Signals) -> str:
-    """End the command by a signal and return its standard error.
+    """End `prep` by a signal, check its exit code and return its standard error.
 
-    Its standard input stays open until then, because its end would end the interview.
+    Standard input stays open until then, because closing it would also end the command.
     """
     process.send_signal(number)
     process.wait(TIMEOUT_SECONDS)
@@ -102,7 +102,7 @@ def stop_by_signal(process: "subprocess.Popen[str]", number: signal.Signals) -> 
 
 
 def read_line(process: subprocess.Popen[str], prefix: str) -> str:
-    """Read standard output up to the next line with this prefix, and return the line."""
+    """Read standard output up to the next line that starts with `prefix`, and return that line."""
     assert process.stdout is not None
     for line in process.stdout:
         if line.startswith(prefix):
@@ -111,7 +111,7 @@ def read_line(process: subprocess.Popen[str], prefix: str) -> str:
 
 
 def is_running(pid: int) -> bool:
-    """Return True if the process runs; a zombie does not."""
+    """Return True if the process exists and is not a zombie."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -121,7 +121,7 @@ def is_running(pid: int) -> bool:
 
 
 def local_server_pid(folder: Path) -> int:
-    """Return the process id of the local server, from its log."""
+    """Return the process id that the local server has logged."""
     for line in (folder / "server.log").read_text().splitlines():
         if "event=server.ready" in line:
             return int(line.rpartition("pid=")[2])
@@ -129,7 +129,8 @@ def local_server_pid(folder: Path) -> int:
 
 
 def test_interview_on_a_local_server(local_server: Path, answers: Path) -> None:
-    """A local server is started and stopped with the interview, which is listed afterwards."""
+    """A local server runs only during the command; `prep list` shows the interview as completed
+    later."""
     done = prep("interview", "--plain", "--questions", "2", "--answers", answers)
     lines = done.stdout.splitlines()
     assert lines[0].startswith("Interviewer: ")
@@ -142,7 +143,7 @@ def test_interview_on_a_local_server(local_server: Path, answers: Path) -> None:
 
 
 def test_json_output_is_the_protocol(server: Server, answers: Path) -> None:
-    """With `--json` every line of standard output is a message of the server."""
+    """With `--json`, every line of standard output is a message from the server."""
     done = prep("interview", "--json", "--questions", "1", "--answers", answers)
     messages = [json.loads(line) for line in done.stdout.splitlines()]
     assert [message["type"] for message in messages[:2]] == ["hello", "snapshot"]
@@ -151,7 +152,8 @@ def test_json_output_is_the_protocol(server: Server, answers: Path) -> None:
 
 
 def test_recordings_are_transcribed(server: Server, speech_dir: Path, answers: Path) -> None:
-    """Recordings are the first answers and are transcribed; the lines of a file follow."""
+    """`--audio` recordings are transcribed as the first answers; lines of the `--answers` file
+    follow."""
     audio = speech_dir / "short-answer.wav"
     done = prep("interview", "--questions", "2", "--audio", audio, "--answers", answers)
     answers_shown = [line for line in done.stdout.splitlines() if line.startswith("You: ")]
@@ -160,7 +162,7 @@ def test_recordings_are_transcribed(server: Server, speech_dir: Path, answers: P
 
 
 def test_interview_without_answers_is_unchanged(server: Server) -> None:
-    """Without input the first question is printed, and the interview stays active."""
+    """With empty standard input, prep prints the first question and leaves the interview active."""
     done = prep("interview", "--plain")
     assert done.stdout.startswith("Interviewer: ")
     assert done.stdout.count("\n") == 1
@@ -169,13 +171,13 @@ def test_interview_without_answers_is_unchanged(server: Server) -> None:
 
 
 def test_answers_can_be_piped_in(server: Server) -> None:
-    """Lines of standard input are answers if no files are given."""
+    """If no answer files are given, each line of standard input is an answer."""
     done = prep("interview", "--plain", "--questions", "1", stdin="Piped in.\n")
     assert "You: Piped in." in done.stdout
 
 
 def test_interrupted_interview_can_be_resumed(server: Server, answers: Path, start: Start) -> None:
-    """Ctrl-C prints the command that resumes the interview, and the command works."""
+    """On Ctrl-C, prep prints the server address and the command that resume the interview."""
     process = start("interview", "--plain", "--questions", "1")
     read_line(process, "Interviewer: ")
     errors = stop_by_signal(process, signal.SIGINT)
@@ -187,7 +189,8 @@ def test_interrupted_interview_can_be_resumed(server: Server, answers: Path, sta
 
 
 def test_resume_last(server: Server, answers: Path, start: Start) -> None:
-    """`--resume-last` resumes the most recent interview, and fails if there is none."""
+    """`--resume-last` resumes the most recent interview, and exits with code 2 if there are
+    none."""
     prep("interview", "--resume-last", "--plain", code=2)
     process = start("interview", "--plain", "--questions", "1")
     question = read_line(process, "Interviewer: ")
@@ -200,7 +203,7 @@ def test_resume_last(server: Server, answers: Path, start: Start) -> None:
 def test_local_server_ends_with_prep(
     local_server: Path, number: signal.Signals, start: Start
 ) -> None:
-    """A signal that ends prep also stops its local server."""
+    """SIGHUP or SIGINT ends prep and stops its local server."""
     process = start("interview", "--plain")
     read_line(process, "Interviewer: ")
     pid = local_server_pid(local_server)
@@ -210,7 +213,7 @@ def test_local_server_ends_with_prep(
 
 
 def test_dead_local_server_is_reported(local_server: Path, start: Start) -> None:
-    """The death of the local server ends prep with exit code 3, without a retry."""
+    """If the local server dies, prep exits with code 3 without a retry."""
     process = start("interview", "--plain")
     read_line(process, "Interviewer: ")
     os.kill(local_server_pid(local_server), signal.SIGKILL)
@@ -221,7 +224,7 @@ def test_dead_local_server_is_reported(local_server: Path, start: Start) -> None
 
 
 def test_stale_local_server_is_stopped(local_server: Path, start: Start) -> None:
-    """A local server whose prep was killed is stopped by the next prep."""
+    """After prep is killed, the next prep stops the local server that was left running."""
     process = start("interview", "--plain", "--questions", "1")
     read_line(process, "Interviewer: ")
     orphan = local_server_pid(local_server)
@@ -233,7 +236,8 @@ def test_stale_local_server_is_stopped(local_server: Path, start: Start) -> None
 
 
 def test_second_prep_does_not_disturb_the_first(local_server: Path, start: Start) -> None:
-    """A second prep names the process that uses the local server, and the first continues."""
+    """A second prep exits with code 3 and names the process that uses the local server; the first
+    prep continues."""
     process = start("interview", "--plain", "--questions", "1")
     read_line(process, "Interviewer: ")
     error = prep("list", code=3).stderr
@@ -246,7 +250,7 @@ def test_second_prep_does_not_disturb_the_first(local_server: Path, start: Start
 def test_local_server_that_does_not_start_is_reported(
     local_server: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A failed start exits with code 3 and shows the output of the server."""
+    """If the local server does not start, prep exits with code 3 and shows the server's output."""
     monkeypatch.setenv("PREP_LOCAL_SERVER_ARGS", "--no-such-option")
     assert "--no-such-option" in prep("interview", "--plain", code=3).stderr
 
@@ -264,7 +268,8 @@ def test_killed_server_is_waited_for(server: Server, answers: Path, start: Start
 
 
 def test_list_show_and_export(server: Server, answers: Path, tmp_path: Path) -> None:
-    """An interview is listed, shown as Markdown, and exported as Markdown and JSON."""
+    """An interview is listed, shown as Markdown, and exported as Markdown and JSON; an unknown id
+    or an invalid output path exits with code 2."""
     assert "No interviews yet" in prep("list").stderr
     prep("interview", "--role", "Baker", "--questions", "1", "--answers", answers)
     id, status, count, title = prep("list").stdout.split(maxsplit=3)
@@ -296,7 +301,7 @@ def test_show_heard_prints_the_transcription(server: Server, speech_dir: Path) -
 def test_login_lasts_until_the_logout(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The stored key is used until the logout, which deletes it."""
+    """A key that `prep login` has stored is used until `prep logout` deletes it."""
     file = tmp_path / "keys"
     prep("login", server.url, "--insecure-file", file)
     monkeypatch.delenv("PREP_ACCESS_KEY")
@@ -307,7 +312,7 @@ def test_login_lasts_until_the_logout(
 
 
 def test_wrong_key_is_not_authorised(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A wrong key exits with code 4, at login and afterwards."""
+    """With a wrong access key, `prep login` and `prep interview` exit with code 4."""
     monkeypatch.setenv("PREP_ACCESS_KEY", "wrong")
     prep("login", server.url, code=4)
     prep("interview", "--plain", code=4)
@@ -316,7 +321,8 @@ def test_wrong_key_is_not_authorised(server: Server, monkeypatch: pytest.MonkeyP
 def test_used_up_allowance_has_its_reset(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answers: Path
 ) -> None:
-    """A used-up allowance exits with code 5 and prints the time of the reset."""
+    """With a used-up allowance, `prep interview` exits with code 5 and prints the time of the
+    reset."""
     with Server(tmp_path, "--rate-limit", "1") as limited:
         monkeypatch.setenv("PREP_ACCESS_KEY", limited.add_user())
         arguments = ("interview", "--server", limited.url, "--answers", answers)

@@ -10,7 +10,7 @@ from prepcli.local_server.stale_server import stop_stale_server
 
 @pytest.fixture
 def process() -> Iterator["subprocess.Popen[bytes]"]:
-    """Start a process that waits, with `a-marker` among its arguments."""
+    """Yield a waiting process that has `a-marker` among its arguments."""
     script = "import sys; print(flush=True); sys.stdin.read()"
     with subprocess.Popen(
         [sys.executable, "-c", script, "a-marker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -24,7 +24,7 @@ def process() -> Iterator["subprocess.Popen[bytes]"]:
 def test_process_with_the_marker_is_stopped(
     tmp_path: Path, process: "subprocess.Popen[bytes]"
 ) -> None:
-    """A process whose command line has the marker is terminated."""
+    """The process in the PID file is terminated if its command line contains the marker."""
     file = tmp_path / "pid"
     file.write_text(str(process.pid))
     assert stop_stale_server(file, "a-marker")
@@ -34,7 +34,7 @@ def test_process_with_the_marker_is_stopped(
 def test_process_without_the_marker_is_not_stopped(
     tmp_path: Path, process: "subprocess.Popen[bytes]"
 ) -> None:
-    """A process that has reused the id is left alone."""
+    """The process in the PID file is left alone if its command line lacks the marker."""
     file = tmp_path / "pid"
     file.write_text(str(process.pid))
     assert not stop_stale_server(file, "another-marker")
@@ -43,7 +43,7 @@ def test_process_without_the_marker_is_not_stopped(
 
 @pytest.mark.parametrize("text", [None, "", "pid", "0", "-1", "1"])
 def test_invalid_pid_file_is_ignored(tmp_path: Path, text: str | None) -> None:
-    """A missing PID file and one without a valid process id are ignored."""
+    """A PID file that is missing or contains no process id greater than 1 is ignored."""
     file = tmp_path / "pid"
     if text is not None:
         file.write_text(text)

@@ -1,4 +1,4 @@
-"""Every key is explained, and no key has two meanings in one place."""
+"""Explanations of all keys, and conflicts between keys on the same screen."""
 
 import pytest
 from textual.widgets import TextArea
@@ -23,14 +23,16 @@ def test_every_key_is_in_the_help() -> None:
 
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.title)
 def test_no_key_does_two_things_at_once(section: keys.Section) -> None:
-    """A key has one meaning in one place; two keys change theirs during a recording."""
+    """No key has two actions on the same screen, except the keys that end or discard a
+    recording."""
     speaking = {"finish", "discard"}
     used = [name for key in section.keys if key.action not in speaking for name in names(key)]
     assert len(used) == len(set(used))
 
 
 def test_editing_keys_are_left_to_the_answer_box() -> None:
-    """Only the scrolling keys of the interview override editing keys of the text box."""
+    """Of the interview's keys, only page up and page down override editing keys, and no key is a
+    prefix of screen or tmux."""
     editing = {
         name
         for binding in TextArea.BINDINGS

@@ -10,7 +10,7 @@ from prepcli.tui.widgets.level import FLOOR, LevelMeter, bar
 
 
 def test_duration() -> None:
-    """Durations are minutes and seconds, with hours if there are any."""
+    """A duration is shown in minutes and seconds, and from one hour on also in hours."""
     assert duration(-3) == "0:00"
     assert duration(7.9) == "0:07"
     assert duration(754) == "12:34"
@@ -31,18 +31,20 @@ def test_duration() -> None:
     ],
 )
 def test_relative_time(seconds: float, words: str) -> None:
-    """A past time is given in its largest unit, rounded down."""
+    """The time since an event is given in its largest unit, rounded down; under a minute it is
+    "just now"."""
     assert relative_time(1_000_000.0, 1_000_000.0 + seconds) == words
 
 
 def test_relative_time_becomes_a_date() -> None:
-    """After a week the date is shown; noon is the same day in nearly every time zone."""
+    """A time that is a week or more ago is shown as a date."""
     noon = 1_790_000_000.0 // 86_400 * 86_400 + 43_200
     assert relative_time(noon, noon + 604_800) == "2026-09-21"
 
 
 def test_bar_grows_by_eighths() -> None:
-    """The bar keeps its width at every level, and is empty and full at the ends."""
+    """The level bar has the same width at every level; it is empty at the lowest and full at the
+    highest."""
     assert bar(FLOOR - 20, 4) == "    "
     assert bar(FLOOR / 2, 4) == "██  "
     assert bar(FLOOR + 60 / 32, 4) == "▏   "
@@ -53,21 +55,23 @@ def test_bar_grows_by_eighths() -> None:
     ("level", "word"), [(-96.0, "quiet"), (-20.0, ""), (-3.0, "too loud"), (0.0, "too loud")]
 )
 def test_meter_warns_of_unsuitable_levels(level: float, word: str) -> None:
-    """A level that is hard to transcribe is shown by a word, not by colour alone."""
+    """A level that is too low or too high to transcribe is shown by a word, not only by a
+    colour."""
     meter = LevelMeter()
     meter.set_reactive(LevelMeter.level, level)
     assert meter.warning() == word
 
 
 def test_banner_counts_whole_seconds() -> None:
-    """The countdown is rounded up, so it never shows 0 s; a narrow banner is shorter."""
+    """The countdown is rounded up, so that it never shows 0 s; a narrow banner has a shorter
+    text."""
     assert banner(2.1, narrow=True) == "Connection lost; reconnecting in 3 s."
     assert banner(0.0, narrow=True) == "Connection lost; reconnecting now."
     assert len(banner(0.0, narrow=False)) > len(banner(0.0, narrow=True))
 
 
 def test_throttle() -> None:
-    """The first event passes at once, then one in every period."""
+    """A throttle passes the first event, then at most one event per period."""
     now = [10.0]
     passes = Throttle(2.0, lambda: now[0])
     seen = []
@@ -89,5 +93,5 @@ def test_throttle() -> None:
     ],
 )
 def test_default_theme(environment: dict[str, str], theme: str) -> None:
-    """The theme follows the terminal's background, or the user's choice."""
+    """The default theme matches the terminal's background unless the user has chosen a theme."""
     assert default_theme(environment) == theme

@@ -1,4 +1,4 @@
-"""Fixtures of all screen tests."""
+"""Fixtures for all screen tests."""
 
 from tests.cli.tui.screens.support import no_stall_timeout
 

@@ -1,4 +1,4 @@
-"""Helpers of the interview screen's tests."""
+"""Helpers for tests of the interview screen."""
 
 from prepcli.tui.app import PrepApp
 from prepcli.tui.widgets.answer import AnswerBox
@@ -11,7 +11,7 @@ SECOND = b"\x00\x10" * (BYTES_PER_SECOND // 2)
 
 
 def ready(snapshot: Snapshot | None = None) -> tuple[FakeSession, FakeRoom]:
-    """Return a session and the room of its interview, in which a question is open."""
+    """Return a session and the room of its interview, which by default has one open question."""
     session = FakeSession([interview()])
     room = session.interview()
     room.emit(*joined(snapshot or asked_once()))

@@ -1,4 +1,4 @@
-"""A fake session: tests emit its rooms' events and inspect what the app has sent."""
+"""Fakes of a session, its rooms and a microphone, and functions that drive the app."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -38,11 +38,11 @@ from prepserver.wire.protocol import (
 )
 
 NOW = 1_790_000_000.0
-"""The tests' current time, in seconds since the Unix epoch."""
+"""Current time in the tests, in seconds since the Unix epoch."""
 
 
 class Clock:
-    """A clock that only a test advances."""
+    """Clock that only a test advances."""
 
     def __init__(self, start: float = 0.0) -> None:
         self.time = start
@@ -105,7 +105,10 @@ def answer(position: int, text: str = "On a copy of the real data.") -> Message:
 
 
 class FakeRecording:
-    """Keeps its audio, and how it ended: `stopped`, `cancelled` or an empty string."""
+    """Recording that keeps its audio.
+
+    `ended` is `stopped`, `cancelled`, or an empty string before the end.
+    """
 
     def __init__(self) -> None:
         self.pcm = b""
@@ -122,7 +125,7 @@ class FakeRecording:
 
 
 class FakeRoom:
-    """A room that emits the events a test gives it."""
+    """Room that emits the events that a test passes to `emit`, and keeps what the app sends."""
 
     def __init__(self) -> None:
         self._events: asyncio.Queue[RoomEvent | PrepError] = asyncio.Queue()
@@ -159,7 +162,7 @@ class FakeRoom:
 
 
 class FakeRest:
-    """Creates and deletes interviews, and notifies the lobby as a server would."""
+    """REST client that creates and deletes interviews, and notifies the lobby as a server would."""
 
     def __init__(self, lobby: FakeRoom, interviews: Sequence[Interview]) -> None:
         self._lobby = lobby
@@ -187,7 +190,7 @@ class FakeRest:
 
 
 class FakeSession:
-    """A session whose server has these interviews."""
+    """Session whose server has the given interviews."""
 
     def __init__(self, interviews: Sequence[Interview] = ()) -> None:
         self.rooms: dict[tuple[str, str], FakeRoom] = {}
@@ -202,7 +205,7 @@ class FakeSession:
         return self.room("interview", name)
 
     def mute_lobby(self) -> None:
-        """Replace the lobby with one that has emitted nothing yet."""
+        """Replace the lobby with a room that has emitted no events."""
         self.lobby = self.rooms["user-interviews", "me"] = FakeRoom()
 
     async def close(self) -> None:
@@ -210,13 +213,13 @@ class FakeSession:
 
 
 def joined(snapshot: Snapshot) -> tuple[RoomEvent, ...]:
-    """Return the events that start every connection."""
+    """Return the events with which a connection starts, up to the snapshot."""
     hello = Hello(protocol=1, server="test", connection="c", party="p", room="r")
     return ConnectionChanged(status=ConnectionStatus.ONLINE), hello, snapshot
 
 
 def asked_once(**changes: object) -> Snapshot:
-    """Return the snapshot of an interview with one open question."""
+    """Return the snapshot of an interview with one open question; `changes` replace its fields."""
     snapshot = {
         "interview": interview(),
         "state": Phase.IDLE,
@@ -227,7 +230,7 @@ def asked_once(**changes: object) -> Snapshot:
 
 
 def streamed(message_id: str, words: Sequence[str], *, start: str = "") -> list[RoomEvent]:
-    """Return consecutive deltas of a question."""
+    """Return one delta of a question for each word; the first delta follows the text `start`."""
     text = start
     deltas: list[RoomEvent] = []
     for word in words:
@@ -239,9 +242,9 @@ def streamed(message_id: str, words: Sequence[str], *, start: str = "") -> list[
 
 
 class FakeMicrophone:
-    """A microphone that delivers these blocks and those added later, or fails to open.
+    """Microphone that delivers the given blocks and those added later, or fails to open.
 
-    It never stalls: see `no_stall_timeout`.
+    After the last block it waits for more; `no_stall_timeout` makes the recorder wait as well.
     """
 
     def __init__(self, *blocks: bytes, error: PrepError | None = None) -> None:
@@ -297,7 +300,7 @@ def drive(
 
 @pytest.fixture(autouse=True)
 def no_stall_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Disable the stall time-out: on a busy machine real time is unreliable."""
+    """Disable the stall timeout, because real time is unreliable on a busy machine."""
     monkeypatch.setattr(recorder, "STALL", 3600.0)
 
 
@@ -308,7 +311,7 @@ async def settle(pilot: Pilot[int]) -> None:
 
 
 async def finish(app: PrepApp, pilot: Pilot[int], group: str) -> None:
-    """Wait until the workers of a group have finished."""
+    """Wait until all workers of a group have finished and the screen is up to date."""
     await pilot.pause()
     if workers := [worker for worker in app.workers if worker.group == group]:
         # A worker that closes its own screen is cancelled in its last step.
@@ -318,12 +321,12 @@ async def finish(app: PrepApp, pilot: Pilot[int], group: str) -> None:
 
 
 def headings(app: PrepApp) -> list[str]:
-    """Return the transcript's headings from top to bottom."""
+    """Return the headings in the transcript from top to bottom."""
     return [each.title for each in app.screen.query(MessageView)]
 
 
 def words(app: PrepApp) -> list[str]:
-    """Return the text below each heading."""
+    """Return the text below each heading in the transcript."""
     return [each.text for each in app.screen.query(MessageView)]
 
 

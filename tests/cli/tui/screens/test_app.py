@@ -1,4 +1,4 @@
-"""How the application begins and ends."""
+"""Start, first screen and exit of the app."""
 
 import asyncio
 from collections.abc import Callable
@@ -31,7 +31,8 @@ def no_theme(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_start_up_is_shown() -> None:
-    """While the server starts, the screen shows the current stage; then the list opens."""
+    """While the server starts, the screen shows the current stage; then the list of interviews
+    opens."""
     ready = asyncio.Event()
 
     async def connect(on_progress: Callable[[str], None]) -> FakeSession:
@@ -53,7 +54,7 @@ def test_start_up_is_shown() -> None:
 
 
 def test_failed_start_ends_with_its_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
-    """If no server is available, prep exits with the error's code and message."""
+    """If the local server does not start, the app exits with the exit code of the error."""
 
     async def connect(_: Callable[[str], None]) -> FakeSession:
         raise LocalServerFailed("The server ended at once.")
@@ -70,7 +71,8 @@ def test_failed_start_ends_with_its_exit_code(capsys: pytest.CaptureFixture[str]
 
 
 def first_screen(session: FakeSession, **options: object) -> PrepApp:
-    """Start the app with these options; its title is set to the first screen shown."""
+    """Run the app with these options, store the name of its first screen as its title, and return
+    it."""
 
     async def connect(_: Callable[[str], None]) -> FakeSession:
         return session
@@ -95,13 +97,13 @@ def first_screen(session: FakeSession, **options: object) -> PrepApp:
 
 
 def screen_name(app: PrepApp) -> str:
-    """Return the id of the interview on the screen, or `list`."""
+    """Return the id of the interview on the screen, or `list` for any other screen."""
     screen = app.screen
     return screen.interview_id if isinstance(screen, InterviewScreen) else "list"
 
 
 async def return_to_list(app: PrepApp, pilot: Pilot[int]) -> None:
-    """Return from an interview to the list, and check that one key suffices."""
+    """Press the key that leaves an interview once, and check that the list is on the screen."""
     await pilot.press("ctrl+l")
     await settle(pilot)
     assert isinstance(app.screen, LobbyScreen)
@@ -121,20 +123,20 @@ def test_starts_with_a_new_interview() -> None:
 
 
 def test_starts_with_the_last_interview() -> None:
-    """With `resume_last` the most recently updated interview is opened."""
+    """With `resume_last`, the app opens the most recently updated interview."""
     session = FakeSession([interview("old", updated_at=NOW - 900), interview("recent")])
     assert first_screen(session, resume_last=True).title == "recent"
 
 
 def test_last_active_is_not_completed() -> None:
-    """Completed interviews are not resumed, however recent they are."""
+    """A completed interview is not resumed, however recent it is."""
     done = interview("done", status=Status.COMPLETED, updated_at=NOW)
     assert last_active([done, interview("open")]) == "open"
     assert last_active([done]) == ""
 
 
 def test_the_error_is_printed_at_the_end() -> None:
-    """The message of the error that ended the app is printed after the screen is gone."""
+    """The message of the error that ends the app is printed at exit, without control characters."""
     app = PrepApp(lambda _: _never(), microphone=FakeMicrophone(), monotonic=Clock())
     app.exit_with(PrepError("Say \x1b]0;this\x07."))
     assert [str(line) for line in app._exit_renderables] == ["Say \ufffd]0;this\ufffd."]

@@ -1,4 +1,4 @@
-"""The transcript of the interview screen, and typed answers."""
+"""Transcript and typed answers on the interview screen."""
 
 from textual.events import Key
 from textual.pilot import Pilot
@@ -35,7 +35,7 @@ from tests.cli.tui.screens.support import (
 
 
 def test_question_streams_in() -> None:
-    """Each delta of a question is shown before the next one arrives."""
+    """Each delta of a question is shown as soon as it arrives."""
     session, room = ready(asked_once(messages=[], state=Phase.GENERATING))
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
@@ -88,7 +88,7 @@ def test_dropped_stream_disappears() -> None:
 
 
 def test_refresh_in_the_middle_of_a_stream() -> None:
-    """A client that joins during a stream shows the text so far, then the rest."""
+    """A client that joins while a question is streaming shows the text so far, then the rest."""
     half = StreamingMessage(id="q", kind=MessageKind.QUESTION, text="Why a ", offset=6)
     session, room = ready(asked_once(state=Phase.GENERATING, streaming=half))
 
@@ -103,7 +103,7 @@ def test_refresh_in_the_middle_of_a_stream() -> None:
 
 
 def test_gap_in_a_stream_requests_a_snapshot() -> None:
-    """A delta that does not fit is not shown; the client requests a snapshot."""
+    """A delta that leaves a gap in the text is not shown, and the client requests a snapshot."""
     session, room = ready(asked_once(messages=[], state=Phase.GENERATING))
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
@@ -116,7 +116,8 @@ def test_gap_in_a_stream_requests_a_snapshot() -> None:
 
 
 def test_enter_sends_the_answer() -> None:
-    """Enter sends the text, empties the box, and shows the answer as being sent."""
+    """Enter sends the text and empties the box; the answer is marked as being sent until it is
+    stored."""
     session, room = ready()
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
@@ -135,7 +136,7 @@ def test_enter_sends_the_answer() -> None:
 
 
 def test_ctrl_j_inserts_a_line_break() -> None:
-    """An answer may have several lines; nothing is sent before enter."""
+    """Ctrl+J inserts a line break without sending the answer; Ctrl+S sends all lines."""
     session, room = ready()
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
@@ -167,7 +168,7 @@ def test_burst_of_keys_is_handled_in_order() -> None:
 
 
 def test_empty_answer_is_not_sent() -> None:
-    """White space is not sent as an answer."""
+    """An answer that consists of white space is not sent."""
     session, room = ready()
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
@@ -179,7 +180,8 @@ def test_empty_answer_is_not_sent() -> None:
 
 
 def test_too_long_answer_stays_in_the_box() -> None:
-    """An answer over the limit is not sent, and a warning is shown."""
+    """An answer above the maximum length is not sent but stays in the box, and a warning is
+    shown."""
     session, room = ready()
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
@@ -194,7 +196,7 @@ def test_too_long_answer_stays_in_the_box() -> None:
 
 
 def test_answer_waits_while_the_model_works() -> None:
-    """An answer typed while the interviewer works is neither sent nor lost."""
+    """An answer that is entered while the model works is not sent but stays in the box."""
     session, room = ready()
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
@@ -210,7 +212,7 @@ def test_answer_waits_while_the_model_works() -> None:
 
 
 def test_rejected_answer_comes_back() -> None:
-    """A rejected answer returns to the box, before any text typed since."""
+    """A rejected answer returns to the box, before any text that has been typed since."""
     session, room = ready()
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:

@@ -1,4 +1,4 @@
-"""The interview screen beyond the transcript: connection, errors, hints, ending and leaving."""
+"""Connection, errors, hints, ending and leaving on the interview screen."""
 
 from textual.pilot import Pilot
 from textual.widgets import Static
@@ -47,7 +47,8 @@ from tests.cli.tui.screens.support import (
 
 
 def test_lost_connection_is_shown_and_nothing_typed_is_lost() -> None:
-    """The banner counts down to the next attempt and disappears once online; the draft stays."""
+    """While the connection is lost, a banner shows the seconds until the next attempt, and the
+    draft is kept."""
     session, room = ready()
     clock = Clock()
 
@@ -72,7 +73,7 @@ def test_lost_connection_is_shown_and_nothing_typed_is_lost() -> None:
 
 
 def test_failed_turn_can_be_retried() -> None:
-    """A failed turn shows the server's message and a key, and the key retries."""
+    """A failed turn shows the server's message and the key that retries the turn."""
     session, room = ready(asked_once(messages=[question(0), answer(1)], state=Phase.GENERATING))
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
@@ -95,7 +96,7 @@ def test_failed_turn_can_be_retried() -> None:
 
 
 def test_escape_stops_the_interviewer() -> None:
-    """Escape stops a running turn, and has no effect otherwise."""
+    """Escape stops a running turn, and sends nothing if no turn is running."""
     session, room = ready()
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
@@ -112,7 +113,7 @@ def test_escape_stops_the_interviewer() -> None:
 
 
 def test_hint() -> None:
-    """A key requests a hint, and the hint is shown under its own heading."""
+    """Ctrl+T requests a hint, and the hint is shown under its own heading."""
     session, room = ready()
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
@@ -132,7 +133,7 @@ def test_hint() -> None:
 
 
 def test_ending_is_confirmed() -> None:
-    """A key ends the interview after a confirmation."""
+    """Ctrl+O ends the interview only after a confirmation."""
     session, room = ready()
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
@@ -151,7 +152,7 @@ def test_ending_is_confirmed() -> None:
 
 
 def test_completed() -> None:
-    """A completed interview shows closing and summary, and accepts no answers."""
+    """A completed interview shows its closing and its summary, and accepts no answers."""
     over = asked_once(
         interview=interview(asked=5, answered=5, status=Status.COMPLETED),
         messages=[
@@ -197,7 +198,7 @@ def test_draft_is_kept_when_the_interview_is_left() -> None:
 
 
 def test_quitting_does_not_lose_an_answer_by_accident() -> None:
-    """Quitting asks first if the box holds unsent text."""
+    """Quitting requires a confirmation if the box contains unsent text."""
     session, _ = ready()
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
@@ -215,7 +216,7 @@ def test_quitting_does_not_lose_an_answer_by_accident() -> None:
 
 
 def test_interview_deleted_elsewhere() -> None:
-    """An interview deleted by another client closes, with everything on top of it."""
+    """If another client deletes the interview, its screen and all screens above it are closed."""
     session, room = ready()
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
@@ -230,7 +231,7 @@ def test_interview_deleted_elsewhere() -> None:
 
 
 def test_missing_interview() -> None:
-    """If the interview does not exist, the list stays open and shows the reason."""
+    """If the interview to open does not exist, the list of interviews is shown with the reason."""
     session = FakeSession()
     session.interview().emit(NotFound("There is no interview “one”."))
 
@@ -242,7 +243,7 @@ def test_missing_interview() -> None:
 
 
 def test_not_authorised() -> None:
-    """Without authorisation prep exits with code 4."""
+    """If the server rejects the access key, prep exits with code 4."""
     session, room = ready()
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
@@ -254,7 +255,7 @@ def test_not_authorised() -> None:
 
 
 def test_candidate_text_is_shown_verbatim() -> None:
-    """Markdown in an answer is not rendered, and escape sequences are replaced."""
+    """Markdown in an answer is not rendered, and control characters are replaced."""
     session, _ = ready(asked_once(messages=[question(0), answer(1, "*a* [b](c) \x1b[31mred")]))
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
@@ -266,7 +267,8 @@ def test_candidate_text_is_shown_verbatim() -> None:
 
 
 def test_scrolled_back_transcript_stays_in_place() -> None:
-    """New text does not move a transcript that was scrolled back; page down follows it again."""
+    """New text does not move a transcript that is scrolled back; at the end, new text is followed
+    again."""
     past = [
         message
         for place in range(0, 12, 2)
@@ -295,7 +297,8 @@ def test_scrolled_back_transcript_stays_in_place() -> None:
 
 
 def test_narrow_terminal() -> None:
-    """In 44 columns the activity, progress and time are shown, and the allowance is dropped."""
+    """A terminal with 44 columns shows the activity, the progress and the time, but not the
+    allowance."""
     session, _ = ready()
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:

@@ -57,7 +57,7 @@ def highlighted(app: PrepApp) -> str:
 
 
 def test_list() -> None:
-    """Interviews are listed newest first, with their kind and progress."""
+    """Interviews are listed newest first, with their type, level and age."""
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
         assert ids(app) == ["one", "two_interviews"]
@@ -71,7 +71,7 @@ def test_list() -> None:
 
 
 def test_list_is_live() -> None:
-    """Changes by other clients appear; the cursor stays on its interview."""
+    """Changes by other clients appear in the list, and the cursor stays on its interview."""
     session = two_interviews()
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
@@ -94,7 +94,7 @@ def test_list_is_live() -> None:
 
 
 def test_empty_list_names_the_key_to_start() -> None:
-    """Without interviews the screen names the key that starts one."""
+    """An empty list names the key that starts an interview."""
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
         assert "Press n" in shown(app)
@@ -104,7 +104,7 @@ def test_empty_list_names_the_key_to_start() -> None:
 
 
 def test_unknown_list_is_not_called_empty() -> None:
-    """Before the server has sent the list, the screen does not call it empty."""
+    """Before the server has sent the list, the screen does not say that there are no interviews."""
     session = FakeSession()
     session.mute_lobby()
 
@@ -115,7 +115,8 @@ def test_unknown_list_is_not_called_empty() -> None:
 
 
 def test_enter_opens() -> None:
-    """Enter opens the interview under the cursor, in its own room."""
+    """Enter joins the room of the interview under the cursor, and leaving the interview leaves the
+    room."""
     session = two_interviews()
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
@@ -132,7 +133,8 @@ def test_enter_opens() -> None:
 
 
 def test_delete_asks_first() -> None:
-    """After a confirmation an interview is deleted; it leaves the list when the server says so."""
+    """An interview is deleted after a confirmation, and leaves the list when the server reports the
+    deletion."""
     session = two_interviews()
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
@@ -154,7 +156,7 @@ def test_delete_asks_first() -> None:
 
 
 def test_failed_delete_keeps_the_interview() -> None:
-    """If the server cannot be reached, the error is shown and the list is unchanged."""
+    """If a deletion fails, the error is shown and the interview stays in the list."""
     session = two_interviews()
     session.rest.error = ServerUnreachable("Nothing answers at http://localhost:1.")
 
@@ -186,7 +188,7 @@ def test_lost_connection() -> None:
 
 
 def test_new_interview(tmp_path: Path) -> None:
-    """The form creates an interview from its fields and opens it."""
+    """The form creates an interview from its fields and opens the interview."""
     resume = tmp_path / "resume.txt"
     resume.write_text("Ten years of queues.\n")
     session = two_interviews()
@@ -218,7 +220,8 @@ def test_new_interview(tmp_path: Path) -> None:
 
 
 def test_invalid_fields_say_what_is_wrong(tmp_path: Path) -> None:
-    """Each invalid field shows a message, the first receives the focus, and nothing is created."""
+    """Each invalid field shows a message, the first one receives the focus, and nothing is
+    created."""
     long = tmp_path / "job.txt"
     long.write_text("x" * (MAX_DOCUMENT + 1))
     session = two_interviews()
@@ -257,7 +260,7 @@ def test_invalid_fields_say_what_is_wrong(tmp_path: Path) -> None:
 
 
 def test_rejected_interview_keeps_the_form() -> None:
-    """The next form after a rejected creation contains the same values."""
+    """After the server rejects a new interview, the next form contains the same values."""
     session = two_interviews()
     session.rest.error = RateLimited("No requests are left until 12:00.")
 
@@ -276,7 +279,7 @@ def test_rejected_interview_keeps_the_form() -> None:
 
 
 def test_help_lists_the_keys() -> None:
-    """Both help keys open the help, and either closes it."""
+    """F1 and the question mark each open the help and close it again."""
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
         for key in ("f1", "question_mark"):
@@ -292,7 +295,7 @@ def test_help_lists_the_keys() -> None:
 
 
 def test_appearance() -> None:
-    """One key switches between dark and light."""
+    """F9 switches between a dark and a light theme."""
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
         assert app.current_theme.dark
@@ -305,7 +308,7 @@ def test_appearance() -> None:
 
 
 def test_quit() -> None:
-    """The letter q exits with code 0."""
+    """Pressing q on the list exits with code 0."""
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
         await pilot.press("q")

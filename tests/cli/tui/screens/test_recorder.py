@@ -20,7 +20,7 @@ BLOCK = b"\x00\x10" * (BYTES_PER_SECOND // 2 // 10)
 
 
 class RejectingRecording(FakeRecording):
-    """Accepts one block, then raises."""
+    """Recording that accepts one block and raises an error for each later block."""
 
     def __init__(self, error: PrepError) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class RejectingRoom(FakeRoom):
 
 
 class Posted:
-    """Collects the messages that a recorder posts."""
+    """Callable that records the messages that a recorder posts."""
 
     def __init__(self) -> None:
         self.messages: list[Message] = []
@@ -54,7 +54,7 @@ class Posted:
         self._more.set()
 
     async def measured(self, seconds: float, recordings: int = 1) -> None:
-        """Wait until this many seconds of the n-th recording are measured."""
+        """Wait until `seconds` of the recording with the number `recordings` have been measured."""
         while not self._has(seconds, recordings):
             self._more.clear()
             await self._more.wait()
@@ -73,7 +73,7 @@ class Posted:
 
 
 def test_last_syllable_is_kept() -> None:
-    """Recording continues for 0.3 s after the stop key, and no longer."""
+    """After the stop key is pressed, recording continues for exactly 0.3 s of audio."""
 
     async def run() -> None:
         room, microphone, posted = FakeRoom(), FakeMicrophone(BLOCK, BLOCK), Posted()
@@ -96,7 +96,7 @@ def test_last_syllable_is_kept() -> None:
 
 
 def test_recording_is_announced_every_two_seconds() -> None:
-    """The room is notified every two seconds of a recording, which postpones the hint."""
+    """During a recording, the room is notified at the start and every two seconds."""
 
     async def run() -> None:
         room, posted = FakeRoom(), Posted()
@@ -111,7 +111,8 @@ def test_recording_is_announced_every_two_seconds() -> None:
 
 
 def test_stalled_microphone() -> None:
-    """If no more blocks arrive, the recorded audio is sent and the candidate is notified."""
+    """If the microphone stops delivering blocks, the recorded audio is sent and the reason is
+    reported."""
 
     async def run() -> None:
         room, posted = FakeRoom(), Posted()
@@ -123,7 +124,7 @@ def test_stalled_microphone() -> None:
 
 
 def test_empty_recording_is_not_sent() -> None:
-    """A microphone that delivers nothing produces no empty answer."""
+    """A recording without audio is cancelled instead of being sent as an empty answer."""
 
     async def run() -> None:
         room, posted = FakeRoom(), Posted()
@@ -134,7 +135,8 @@ def test_empty_recording_is_not_sent() -> None:
 
 
 def test_full_queue_ends_the_recording() -> None:
-    """If the queue fills up offline, the recording ends and its audio is still sent."""
+    """If the outbox is full, the recording ends, the reason is reported and the audio so far is
+    sent."""
 
     async def run() -> None:
         room, posted = RejectingRoom(QueueFull("Too much waits.")), Posted()
@@ -146,7 +148,8 @@ def test_full_queue_ends_the_recording() -> None:
 
 
 def test_rejected_recording_is_reported_once() -> None:
-    """The room reports a rejected recording, so the recorder does not."""
+    """A rejected recording ends without a reason from the recorder, because the room reports the
+    rejection."""
 
     async def run() -> None:
         room, posted = RejectingRoom(RecordingRefused("Not that.")), Posted()
@@ -158,7 +161,7 @@ def test_rejected_recording_is_reported_once() -> None:
 
 
 def test_unavailable_microphone() -> None:
-    """A microphone that cannot be opened gives a reason and no recording."""
+    """If the microphone cannot be opened, the reason is reported and no recording starts."""
 
     async def run() -> None:
         room, posted = FakeRoom(), Posted()
@@ -170,7 +173,7 @@ def test_unavailable_microphone() -> None:
 
 
 def test_discarded_recording_makes_way_for_the_next() -> None:
-    """After a discard the next recording can start before the first has ended."""
+    """After a recording is discarded, another can start before the first has ended."""
 
     async def run() -> None:
         room, posted = FakeRoom(), Posted()

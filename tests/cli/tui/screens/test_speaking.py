@@ -23,7 +23,7 @@ from tests.cli.tui.screens.support import (
 
 
 def test_recording() -> None:
-    """One key records and shows the level; pressed again, it sends the recording."""
+    """Ctrl+R starts a recording and shows its level; a second Ctrl+R sends the recording."""
     session, room = ready()
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
@@ -52,7 +52,7 @@ def test_recording() -> None:
 
 
 def test_short_recording_is_discarded_by_escape() -> None:
-    """Escape discards a short recording without asking."""
+    """Escape discards a short recording without a confirmation."""
     session, room = ready()
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
@@ -72,7 +72,7 @@ def test_short_recording_is_discarded_by_escape() -> None:
 
 
 def test_long_recording_is_not_discarded_by_accident() -> None:
-    """Discarding a long recording asks first, and recording continues meanwhile."""
+    """Discarding a long recording requires a confirmation, during which recording continues."""
     session, room = ready()
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
@@ -98,7 +98,7 @@ def test_long_recording_is_not_discarded_by_accident() -> None:
 
 
 def test_leaving_cancels_a_recording() -> None:
-    """Leaving the screen cancels a recording instead of sending a part of it."""
+    """Leaving the screen cancels a recording instead of sending it in part."""
     session, room = ready()
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
@@ -113,7 +113,7 @@ def test_leaving_cancels_a_recording() -> None:
 
 
 def test_no_microphone() -> None:
-    """Without a microphone the key says why, and answers can still be typed."""
+    """Without a microphone, the recording key shows the reason, and answers can still be typed."""
     session, room = ready()
     reason = "The microphone needs PortAudio, which is not installed."
 

@@ -1,4 +1,4 @@
-"""The activity and the facts of the status line."""
+"""Activity and facts on the status line."""
 
 import pytest
 
@@ -43,13 +43,13 @@ def interview(asked: int, answered: int = 0, status: Status = Status.ACTIVE) -> 
     ],
 )
 def test_every_working_phase_is_animated(phase: Phase, words: str) -> None:
-    """Each working phase shows what the model does, with an animation."""
+    """Each working phase shows what the model is doing, with an animation."""
     assert activity(phase) == Activity(words, busy=True)
 
 
 @pytest.mark.parametrize("kind", list(MessageKind))
 def test_every_streamed_kind_has_words(kind: MessageKind) -> None:
-    """Each kind of streamed message has an activity of its own, more specific than thinking."""
+    """While a message of any kind is streaming, the activity is animated and is not "Thinking…"."""
     streaming = StreamingMessage(id="m", kind=kind, text="W", offset=1)
     shown = activity(Phase.GENERATING, streaming=streaming)
     assert shown.busy
@@ -57,7 +57,7 @@ def test_every_streamed_kind_has_words(kind: MessageKind) -> None:
 
 
 def test_idle_says_what_the_candidate_can_do() -> None:
-    """The status line of an idle interview says what the candidate can do."""
+    """The status line of an idle interview says whether the candidate can answer or why not."""
     assert activity(Phase.IDLE).words == "Your turn"
     assert activity(Phase.IDLE, asked=False).words == "Waiting"
     assert activity(Phase.IDLE, sending=True).words == "Sending your answer…"
@@ -71,13 +71,14 @@ def test_recording_comes_first() -> None:
 
 
 def test_failure_is_highlighted_until_retried() -> None:
-    """A failed turn is highlighted; a running retry is not."""
+    """A failed turn is highlighted, but not while a retry is running."""
     assert activity(Phase.IDLE, failed=True) == Activity("Stopped", trouble=True)
     assert not activity(Phase.GENERATING, failed=True).trouble
 
 
 def test_progress() -> None:
-    """Progress counts the open question, and at the end the answers."""
+    """Progress shows the number of the open question, and after completion the number of
+    answers."""
     assert progress(interview(0)) == "5 questions"
     assert progress(interview(2, 1)) == "question 2 of 5"
     assert progress(interview(5, 5)) == "question 5 of 5"
@@ -85,7 +86,7 @@ def test_progress() -> None:
 
 
 def test_allowance() -> None:
-    """The remaining requests are shown unless they are unlimited."""
+    """The remaining requests are shown unless they are unlimited or unknown."""
     assert allowance(Quota(limit=100, remaining=87)) == "87 requests left"
     assert allowance(Quota(limit=100, remaining=1)) == "1 request left"
     assert allowance(Quota(limit=0, remaining=0)) == ""
@@ -93,7 +94,7 @@ def test_allowance() -> None:
 
 
 def test_facts_are_dropped_in_a_narrow_line() -> None:
-    """Facts that do not fit are dropped whole, the least important first."""
+    """Facts that do not fit on the line are dropped as a whole, the least important first."""
     line = StatusLine()
     line.set_reactive(StatusLine.progress, "question 2 of 5")
     line.set_reactive(StatusLine.allowance, "87 requests left")
