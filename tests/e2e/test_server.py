@@ -203,7 +203,8 @@ def test_a_turn_interrupted_by_a_kill_is_finished_without_a_client(tmp_path: Pat
 
 
 def test_a_new_interview_begins_after_a_kill(tmp_path: Path) -> None:
-    """An interview whose creation was acknowledged asks its first question after the restart."""
+    """If the server is killed after it has acknowledged a new interview, the first question is
+    asked after the restart."""
     with Server(tmp_path, "--scripted-delay", "0.3") as server:
         key = server.add_user()
         id = create_interview(server, key)
@@ -213,7 +214,8 @@ def test_a_new_interview_begins_after_a_kill(tmp_path: Path) -> None:
 
 
 def test_an_acknowledged_recording_survives_a_crash(tmp_path: Path) -> None:
-    """The client continues after the last acknowledged frame, with the next process."""
+    """After a crash, a recording continues with the first frame that is not stored, and the answer
+    is complete."""
     size = wire.BYTES_PER_SECOND // 25
     frames = [codec.pack_frame(n, b"\x00\x10\x00\xf0" * (size // 4)) for n in range(75)]
     with Server(tmp_path) as server:
@@ -240,7 +242,8 @@ def test_an_acknowledged_recording_survives_a_crash(tmp_path: Path) -> None:
 
 
 def test_a_second_client_receives_the_partial_reply(tmp_path: Path) -> None:
-    """The snapshot contains the text so far, and the deltas continue at its end."""
+    """A client that joins during a reply receives a snapshot with the text so far, then the deltas
+    that continue that text."""
     with Server(tmp_path, "--scripted-delay", "0.2") as server:
         key = server.add_user()
         id = create_interview(server, key)
@@ -267,8 +270,8 @@ def test_a_second_client_receives_the_partial_reply(tmp_path: Path) -> None:
 
 
 def test_keys_and_tokens_reach_neither_log_nor_disk_nor_command_line(tmp_path: Path) -> None:
-    """After valid and invalid handshakes and requests, at the log level `debug`, no file, log line
-    or command line contains a secret."""
+    """At the log level `debug`, valid and invalid handshakes and requests leave no secret in the
+    log, on the command line or in any file except `signing.key`."""
     with Server(tmp_path, "--log-level", "debug") as server:
         key = server.add_user()
         token = server.token(key)
@@ -301,7 +304,8 @@ def test_keys_and_tokens_reach_neither_log_nor_disk_nor_command_line(tmp_path: P
 
 
 def test_a_flood_from_one_client_does_not_block_another(tmp_path: Path) -> None:
-    """An interview continues while another socket sends as fast as it can."""
+    """An interview continues, and memory stays below 400 MB, while a client in another room sends
+    as fast as it can."""
     with Server(tmp_path) as server:
         key, other = server.add_user("flood"), server.add_user("calm")
         flooded, calm = create_interview(server, key), create_interview(server, other)

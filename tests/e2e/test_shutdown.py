@@ -1,4 +1,4 @@
-"""SIGTERM from the clients' side: acknowledged messages are kept, and clients reconnect."""
+"""Shutdown from the clients' side: acknowledged messages are kept, and clients reconnect."""
 
 import asyncio
 import contextlib
@@ -24,15 +24,15 @@ from tests.support.stalled_client import StalledClient
 pytestmark = pytest.mark.e2e
 
 STOP_TIMEOUT = 10.0
-"""Seconds that a supervisor waits before SIGKILL."""
+"""Maximum number of seconds from SIGTERM to the exit of the server."""
 RECONNECT_TIMEOUT = 3.0
-"""Seconds from the next start until all clients have reconnected."""
+"""Maximum number of seconds from the next start until all clients have reconnected."""
 
 
 @asynchronous
 async def test_acknowledged_messages_survive_restarts(tmp_path: Path) -> None:
-    """Twelve clients type and speak during five restarts; the exit code is 0 each time, and each
-    acknowledged message is stored once and in order."""
+    """While 12 clients type and speak, the server is restarted five times: each exit code is 0, and
+    each acknowledged message is stored once and in order."""
     with ForkedServer(tmp_path, "--rate-limit", "0", "--scripted-delay", "0.01") as server:
         keys = [server.add_user(f"candidate {number}") for number in range(12)]
         stop = asyncio.Event()
@@ -60,7 +60,7 @@ async def test_acknowledged_messages_survive_restarts(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_clients_reconnect_within_three_seconds_of_the_start(tmp_path: Path) -> None:
-    """Twenty rooms of prep's client receive a snapshot within three seconds of a restart."""
+    """Twenty connections of prep's client receive a snapshot within three seconds of a restart."""
     with ForkedServer(tmp_path) as server:
         key = server.add_user()
         async with RestClient(server.url, key) as rest, contextlib.AsyncExitStack() as stack:
@@ -86,8 +86,8 @@ async def wait_for_snapshot(room: Room) -> None:
 
 
 def test_a_message_sent_at_shutdown_is_stored_if_acknowledged(tmp_path: Path) -> None:
-    """A message sent just before SIGTERM is stored if and only if it was acknowledged; the socket
-    is closed with 1012."""
+    """A message sent just before SIGTERM is stored if and only if it was acknowledged, and the
+    connection is closed with code 1012."""
     with ForkedServer(tmp_path) as server:
         key = server.add_user()
         id = create_interview(server, key, questions=5)
@@ -111,8 +111,8 @@ def test_a_message_sent_at_shutdown_is_stored_if_acknowledged(tmp_path: Path) ->
 def test_a_client_that_does_not_read_does_not_delay_the_shutdown(
     tmp_path: Path, full: bool
 ) -> None:
-    """During a reply and with a full socket the server exits with 0 in time, and reading clients
-    receive 1012 early."""
+    """A client that does not read, even with a full socket, delays neither the server's exit with
+    code 0 nor the close code 1012 of other connections."""
     with Server(tmp_path, "--scripted-delay", "0.1") as server:
         key = server.add_user()
         id = create_interview(server, key)
@@ -133,7 +133,8 @@ def test_a_client_that_does_not_read_does_not_delay_the_shutdown(
 
 
 def test_a_recording_continues_after_a_restart(tmp_path: Path) -> None:
-    """Frames acknowledged before SIGTERM are stored, and the socket is closed with 1012."""
+    """Audio frames acknowledged before SIGTERM are stored, and the connection is closed with code
+    1012."""
     frame = b"\x00\x10\x00\xf0" * (wire.BYTES_PER_SECOND // 100)
     with ForkedServer(tmp_path) as server:
         key = server.add_user()
@@ -154,8 +155,8 @@ def test_a_recording_continues_after_a_restart(tmp_path: Path) -> None:
 
 
 def test_sigterm_during_the_start_ends_the_server(tmp_path: Path) -> None:
-    """At any of twelve moments the server ends, by the signal or with code 0, without a traceback
-    or a ready file."""
+    """SIGTERM at any of twelve moments of the start ends the server, by the signal or with code 0,
+    without a traceback or a ready file."""
     codes = []
     for number in range(12):
         server = ForkedServer(tmp_path)

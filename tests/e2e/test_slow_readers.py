@@ -1,7 +1,7 @@
-"""Stalled and slow clients: they neither increase the server's memory nor slow other clients.
+"""Stalled and slow clients, which neither fill the server's memory nor slow down other clients.
 
-All clients are in one room, where a writer keeps editing a long answer. Latencies are measured
-alternately without and with the slow clients.
+The slow clients are in a room where a writer keeps editing a long answer. Latencies in this and in
+another room are measured alternately without and with the slow clients.
 """
 
 import itertools
@@ -28,27 +28,27 @@ from tests.support.stalled_client import StalledClient
 pytestmark = pytest.mark.e2e
 
 STALLED, SLOW = 8, 8
-"""Clients that read nothing, and clients that read slowly."""
+"""Number of clients that read nothing, and number of clients that read slowly."""
 INTERVAL = 0.02
-"""Seconds between two messages to the room."""
+"""Seconds between two edits of the answer."""
 SLOW_READ = 512
-"""Bytes that a slow client reads ten times per second."""
+"""Maximum number of bytes that a slow client reads ten times per second."""
 
 MAX_GROWTH = 16_000_000
-"""Bytes of additional resident memory of the server."""
+"""Maximum growth of the server's resident memory, in bytes."""
 MAX_SLOWDOWN = 2.0
-"""Factor by which the 99th percentile of the latencies may rise."""
+"""Maximum factor by which slow clients may raise the 99th percentile of the latencies."""
 DEAD_PEER_TIMEOUT = 40.0
-"""Seconds until the connection of an unresponsive client is closed."""
+"""Maximum number of seconds until the connection of an unresponsive client is closed."""
 
 
 class Latencies(Struct):
     """Latencies of all messages in a period, in seconds."""
 
     same_room: list[float]
-    """Time from an edit until another client in the room receives it."""
+    """Times from each edit until another client in the room receives the edit."""
     other_room: list[float]
-    """Time from the request of a snapshot until it is received."""
+    """Times from each request for a snapshot of another room until the snapshot is received."""
 
     def extend(self, more: "Latencies") -> None:
         self.same_room.extend(more.same_room)
@@ -70,7 +70,7 @@ class LatencyProbe:
         self._numbers = itertools.count()
 
     def measure(self, seconds: float) -> Latencies:
-        """Send a message every `INTERVAL` and measure the latencies."""
+        """Edit the answer every `INTERVAL` seconds, for `seconds`, and return the latencies."""
         found = Latencies([], [])
         end = time.monotonic() + seconds
         due = time.monotonic()
@@ -105,7 +105,7 @@ class SlowClients:
         self._threads = [threading.Thread(target=self._stall) for _ in range(STALLED)]
         self._threads += [threading.Thread(target=self._read_slowly) for _ in range(SLOW)]
         self.close_codes: list[int | None] = []
-        """Close codes that the stalled clients find when they finally read."""
+        """Close codes that the stalled clients read at the end of the period."""
 
     def __enter__(self) -> Self:
         for thread in self._threads:
@@ -143,7 +143,7 @@ def resident_bytes(server: Server) -> int:
 
 
 def count_connections(server: Server) -> int:
-    """Count the established TCP connections of the server's port."""
+    """Return the number of established TCP connections on the server's port."""
     port = f":{server.port:04X}"
     lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
     fields = [line.split() for line in lines]
@@ -151,10 +151,10 @@ def count_connections(server: Server) -> int:
 
 
 def compare_latencies(folder: Path, rounds: int, seconds: float, *, allowance: float) -> None:
-    """Measure alternately without and with slow clients, for `seconds` each.
+    """Measure latencies alternately without and with slow clients, and check the limits.
 
-    `allowance`, in seconds, is added to the limit, because other work on the machine adds to the
-    99th percentile.
+    Both are measured for `seconds` in each round. `allowance`, in seconds, is added to the limit of
+    the latencies, because other work on the machine raises the 99th percentile.
     """
     without, with_slow = Latencies([], []), Latencies([], [])
     with Server(folder, "--rate-limit", "0") as server:
@@ -195,15 +195,16 @@ def compare_latencies(folder: Path, rounds: int, seconds: float, *, allowance: f
 
 
 def test_slow_clients_neither_fill_the_memory_nor_slow_others_down(tmp_path: Path) -> None:
-    """Stalled clients are disconnected with 4008, and memory and latencies stay within their
-    limits."""
+    """The server disconnects stalled clients with code 4008, and its memory and latencies stay
+    within their limits."""
     compare_latencies(tmp_path, 1, 6.0, allowance=0.1)
 
 
 @pytest.mark.chaos
 @pytest.mark.time_limit(600)
 def test_slow_clients_for_a_minute(tmp_path: Path) -> None:
-    """On an idle machine the limits hold for sixty seconds with an allowance of 5 ms."""
+    """On an idle machine, the limits hold with slow clients for 60 seconds and an allowance of 5
+    ms."""
     compare_latencies(tmp_path, 3, 20.0, allowance=0.005)
 
 
@@ -218,8 +219,8 @@ with connect(sys.stdin.readline().strip()) as connection:
 
 @pytest.mark.chaos
 def test_an_unresponsive_client_is_disconnected_within_forty_seconds(tmp_path: Path) -> None:
-    """In an idle room a socket without pongs and a stopped process are disconnected, and a
-    responsive client stays."""
+    """In an idle room, a client that sends no pongs and a stopped process are disconnected, and a
+    responsive client stays connected."""
     with Server(tmp_path) as server:
         key = server.add_user()
         url = server.room("user-interviews", "me", server.token(key))

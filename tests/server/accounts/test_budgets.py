@@ -27,7 +27,8 @@ def open_budgets(
 async def test_a_spent_budget_rejects_calls_until_the_window_ends(
     tmp_path: Path, name: str, tokens: int, seconds: float
 ) -> None:
-    """A spent budget rejects the user's calls, with its details, until the window ends."""
+    """A spent budget rejects the user's calls until the window ends, and the error gives the limit,
+    the usage and the time of the reset."""
     clock = ManualClock()
     store = open_budgets(tmp_path, clock, tokens, seconds)
     await store.spend("u", tokens=99, seconds=99.0)
@@ -52,7 +53,7 @@ async def test_a_spent_budget_rejects_calls_until_the_window_ends(
 
 @asynchronous
 async def test_concurrent_usage_is_counted_exactly(tmp_path: Path) -> None:
-    """A hundred concurrent updates are all counted."""
+    """All of a hundred concurrent updates are counted."""
     store = open_budgets(tmp_path, ManualClock(), tokens=1_000_000)
     await asyncio.gather(*(store.spend("u", tokens=n, seconds=0.5) for n in range(100)))
     spent = await store.usage("u")
@@ -62,7 +63,7 @@ async def test_concurrent_usage_is_counted_exactly(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_usage_survives_a_restart(tmp_path: Path) -> None:
-    """Usage is stored and counts after a restart."""
+    """Usage before a restart counts against the budget after the restart."""
     clock = ManualClock()
     first = open_budgets(tmp_path, clock, tokens=10)
     await first.spend("u", tokens=10)

@@ -20,7 +20,7 @@ def open_limiter(folder: Path, clock: ManualClock, limit: int = 3) -> RateLimite
 
 @asynchronous
 async def test_the_window_opens_with_the_first_request(tmp_path: Path) -> None:
-    """The window opens with the first request; reading the quota does not open it."""
+    """A window opens with the first request, not when the quota is read."""
     clock = ManualClock()
     limits = open_limiter(tmp_path, clock)
     assert await limits.quota("u") == Quota(limit=3, remaining=3)
@@ -34,7 +34,8 @@ async def test_the_window_opens_with_the_first_request(tmp_path: Path) -> None:
 async def test_requests_over_the_limit_are_rejected(
     tmp_path: Path,
 ) -> None:
-    """A request over the limit is rejected with the time of the reset."""
+    """A request over the limit is rejected with the time of the reset; other users are not
+    affected."""
     clock = ManualClock()
     limits = open_limiter(tmp_path, clock)
     for number in range(3):
@@ -63,7 +64,7 @@ async def test_concurrent_requests_are_counted_exactly(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_the_same_request_is_charged_once(tmp_path: Path) -> None:
-    """A request is charged once, and a repeated one passes even if none is left."""
+    """A repeated request is charged once, and passes even if no requests are left."""
     limits = open_limiter(tmp_path, ManualClock(), limit=2)
     quotas = await asyncio.gather(*(limits.charge("u", "same") for _ in range(10)))
     assert {quota.remaining for quota in quotas} == {1}
@@ -74,7 +75,7 @@ async def test_the_same_request_is_charged_once(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_the_window_ends_exactly_at_its_reset(tmp_path: Path) -> None:
-    """The window ends exactly at its reset, and the next request opens a new one."""
+    """A window ends exactly at its reset, and the next request opens a new window."""
     clock = ManualClock()
     limits = open_limiter(tmp_path, clock, limit=1)
     reset = (await limits.charge("u", "r1")).reset
@@ -92,7 +93,7 @@ async def test_the_window_ends_exactly_at_its_reset(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_the_count_survives_a_restart(tmp_path: Path) -> None:
-    """Charged requests are stored and count after a restart."""
+    """Requests charged before a restart count after the restart and are not charged again."""
     clock = ManualClock()
     first = open_limiter(tmp_path, clock)
     quota = await first.charge("u", "r1")

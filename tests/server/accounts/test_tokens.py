@@ -37,7 +37,7 @@ def sign(key: bytes = KEY, algorithm: str = "HS256", **changed: Any) -> str:
 
 
 def test_a_token_identifies_its_user() -> None:
-    """An issued token is accepted, and so is a valid handmade one, the base of the tests below."""
+    """An issued token and an unchanged token from `sign` both identify their user."""
     tokens = Tokens(KEY, ManualClock())
     assert tokens.verify(tokens.issue("user-1").token) == "user-1"
     assert tokens.verify(sign()) == "user-1"
@@ -51,7 +51,7 @@ def test_tokens_are_unique() -> None:
 
 @asynchronous
 async def test_a_token_expires_after_five_minutes() -> None:
-    """A token is valid one second before its expiry, and expired at it."""
+    """A token is valid 299 s after its issue, and has expired after 300 s."""
     clock = ManualClock()
     tokens = Tokens(KEY, clock)
     token = tokens.issue("user-1")
@@ -100,7 +100,7 @@ def test_foreign_tokens_are_rejected(token: str) -> None:
 
 
 def test_the_signing_key_is_created_once_and_private(tmp_path: Path) -> None:
-    """The signing key is created once, with mode 0600."""
+    """A missing signing key is created with mode 0600, and the next start uses the same key."""
     path = tmp_path / "data" / "signing.key"
     key = load_signing_key(path)
     assert len(key) == 32
@@ -111,7 +111,7 @@ def test_the_signing_key_is_created_once_and_private(tmp_path: Path) -> None:
 
 
 def test_a_short_signing_key_is_rejected(tmp_path: Path) -> None:
-    """A signing key that is too short is rejected, since it would be guessable."""
+    """A signing key that is too short is rejected, because a short key can be guessed."""
     path = tmp_path / "signing.key"
     path.write_bytes(b"short")
     with pytest.raises(Unauthorized, match=r"signing\.key") as error:

@@ -23,7 +23,7 @@ def users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Users:
 
 @asynchronous
 async def test_a_new_key_authenticates(users: Users) -> None:
-    """The key of a new user authenticates repeatedly."""
+    """The key of a new user authenticates that user repeatedly."""
     new = users.add("ada")
     assert new.key.startswith(f"{KEY_PREFIX}_")
     for _ in range(2):
@@ -45,7 +45,7 @@ async def test_two_users_have_different_ids_and_keys(users: Users) -> None:
 
 
 def test_keys_are_stored_hashed(users: Users, tmp_path: Path) -> None:
-    """No file contains a key or its secret part."""
+    """No file contains an access key or the secret part of an access key."""
     new = users.add("ada")
     replaced = users.rotate("ada")
     contents = b"".join(path.read_bytes() for path in tmp_path.iterdir())
@@ -69,7 +69,7 @@ def test_the_database_is_private(users: Users, tmp_path: Path) -> None:
 
 @asynchronous
 async def test_rotation_revokes_the_old_key(users: Users) -> None:
-    """A new key revokes the old one immediately, even if the old one has just been verified."""
+    """Rotation revokes the old key immediately, even if the old key has just been verified."""
     old = users.add("ada")
     await users.authenticate(old.key)
     new = users.rotate("ada")
@@ -94,7 +94,8 @@ async def test_a_removed_user_is_rejected(users: Users) -> None:
 
 @asynchronous
 async def test_invalid_keys_are_rejected(users: Users) -> None:
-    """All invalid keys are rejected with the same message, which does not contain the secret."""
+    """All invalid keys are rejected with the same message, which does not contain the key's secret
+    part."""
     new = users.add("ada")
     prefix, number, secret = new.key.split("_")
     tampered = secret[:-1] + ("0" if secret[-1] != "0" else "1")
@@ -121,7 +122,8 @@ async def test_invalid_keys_are_rejected(users: Users) -> None:
 
 
 def test_names_are_unique(users: Users) -> None:
-    """Adding an existing name is rejected, unless a new key is requested."""
+    """Adding a user with an existing name is rejected; with `replace`, the existing user gets a new
+    key."""
     first = users.add("ada")
     with pytest.raises(Conflict) as caught:
         users.add("ada")
@@ -142,7 +144,8 @@ def test_invalid_names_are_rejected(users: Users, name: str) -> None:
 
 
 def test_changing_an_unknown_user_fails(users: Users) -> None:
-    """Changing an unknown user fails and names the command that lists users."""
+    """Changing an unknown user raises NotFound, and the message names the command that lists
+    users."""
     for change in (users.rotate, users.remove):
         with pytest.raises(NotFound, match="users list"):
             change("unknown")
@@ -150,7 +153,7 @@ def test_changing_an_unknown_user_fails(users: Users) -> None:
 
 
 def test_users_are_listed_by_name_without_keys(users: Users) -> None:
-    """Users are listed by name, with ids and times of creation, without keys."""
+    """Users are listed in the order of their names, with the time of creation and without keys."""
     for name in ("zoe", "ada"):
         users.add(name)
     listed = users.list()
@@ -161,7 +164,7 @@ def test_users_are_listed_by_name_without_keys(users: Users) -> None:
 
 @asynchronous
 async def test_another_process_sees_changes_immediately(users: Users, tmp_path: Path) -> None:
-    """A running server sees changes that the command line makes."""
+    """A running server immediately sees changes that the command line makes."""
     running = Users(tmp_path / "users.sqlite", ManualClock())
     new = users.add("ada")
     assert await running.authenticate(new.key) == new.id
@@ -173,7 +176,8 @@ async def test_another_process_sees_changes_immediately(users: Users, tmp_path: 
 
 
 def test_the_administrator_role_is_granted_and_revoked(users: Users) -> None:
-    """The administrator role is granted and revoked by name, and ends with the user."""
+    """The administrator role is granted and revoked by the user's name, and ends when the user is
+    removed."""
     ada, bob = users.add("ada", admin=True), users.add("bob")
     assert (users.is_admin(ada.id), users.is_admin(bob.id)) == (True, False)
     users.set_admin("ada", False)
@@ -190,7 +194,8 @@ def test_the_administrator_role_is_granted_and_revoked(users: Users) -> None:
 
 @asynchronous
 async def test_a_new_key_keeps_the_role(users: Users) -> None:
-    """Rotating or replacing a key neither grants nor revokes the administrator role."""
+    """A new key keeps the user's role; only `replace` with `admin` grants the administrator
+    role."""
     ada = users.add("ada", admin=True)
     users.rotate("ada")
     users.add("ada", replace=True)
@@ -205,7 +210,8 @@ async def test_a_new_key_keeps_the_role(users: Users) -> None:
 
 @asynchronous
 async def test_a_database_without_administrators_is_migrated(users: Users, tmp_path: Path) -> None:
-    """A database without roles is migrated: keys stay valid, and no user gains a role."""
+    """A database without a column for administrators is migrated: keys stay valid, and no user
+    becomes an administrator."""
     new = users.add("ada")
     with users._database.transaction() as table:
         table.execute("ALTER TABLE users DROP COLUMN admin")

@@ -9,7 +9,8 @@ from prepserver.engines.hardware import usable_cores, usable_memory
 
 
 def fake_sysfs(root: Path, siblings: dict[int, str], quota: str = "") -> Path:
-    """Write the files in which Linux reports processor topology and CPU quota."""
+    """Write the files in which Linux reports the processor topology and the CPU quota. Return
+    `root`."""
     for number, text in siblings.items():
         topology = root / f"devices/system/cpu/cpu{number}/topology"
         topology.mkdir(parents=True)
@@ -26,7 +27,7 @@ def _four_processors(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_hyper_threads_of_a_core_count_once(tmp_path: Path) -> None:
-    """Four processors on two physical cores give two."""
+    """Four logical processors on two physical cores count as two cores."""
     assert usable_cores(fake_sysfs(tmp_path, {0: "0,2", 1: "1,3", 2: "0,2", 3: "1,3"})) == 2
 
 
@@ -47,7 +48,8 @@ def test_without_topology_each_processor_is_a_core(tmp_path: Path) -> None:
     ],
 )
 def test_a_cpu_quota_limits_the_cores(tmp_path: Path, quota: str, expected: int) -> None:
-    """A control group's quota is rounded to at least one whole core; an invalid one is ignored."""
+    """A control group's CPU quota limits the cores to a whole number, at least one; an invalid
+    quota is ignored."""
     separate = {number: str(number) for number in range(4)}
     assert usable_cores(fake_sysfs(tmp_path, separate, quota)) == expected
 

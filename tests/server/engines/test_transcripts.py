@@ -1,4 +1,4 @@
-"""The hallucination filter drops invented segments with a reason and keeps speech."""
+"""Hallucination filter, which drops invented segments with a reason and keeps speech."""
 
 import pytest
 
@@ -30,7 +30,7 @@ def raw_segment(text: str, probability: float = 0.9, start: float = 0.0) -> RawS
     ],
 )
 def test_annotations_are_removed(text: str, speech: str) -> None:
-    """Text in brackets, asterisks or notes marks sounds and is removed."""
+    """Text in brackets, asterisks or musical notes is removed, because it describes a sound."""
     assert strip_annotations(text) == speech
 
 
@@ -45,7 +45,7 @@ def test_annotations_are_removed(text: str, speech: str) -> None:
     ],
 )
 def test_a_decoder_loop_is_repetitive(text: str) -> None:
-    """A phrase that repeats and fills most of the text is repetitive."""
+    """A text is repetitive if a repeated phrase fills most of it."""
     assert is_repetitive(text)
 
 
@@ -64,12 +64,13 @@ def test_a_decoder_loop_is_repetitive(text: str) -> None:
     ],
 )
 def test_ordinary_speech_is_not_repetitive(text: str) -> None:
-    """Emphasis, stutter and parallel clauses are not repetitive."""
+    """Speech with emphasis, stutter or parallel clauses is not repetitive."""
     assert not is_repetitive(text)
 
 
 def test_each_dropped_segment_has_its_reason() -> None:
-    """Silence, low probability and repetition are told apart, and both lists keep their order."""
+    """Each dropped segment has the reason silence, unlikely or repetition; kept and dropped
+    segments stay in order."""
     kept, dropped = filter_hallucinations(
         [
             raw_segment(" I would add an index.", start=0),
@@ -89,7 +90,8 @@ def test_each_dropped_segment_has_its_reason() -> None:
 
 
 def test_a_repeated_sentence_is_dropped_and_a_repeated_word_is_kept() -> None:
-    """A segment that repeats the previous one is dropped, unless it is one or two words long."""
+    """A segment that repeats the previous segment is dropped unless it has only one or two
+    words."""
     kept, dropped = filter_hallucinations(
         [raw_segment("We shipped on Monday."), raw_segment("we shipped on Monday")]
     )
@@ -108,7 +110,8 @@ def test_words_without_times_share_the_time_of_their_segment() -> None:
 
 
 def test_the_mean_of_no_probabilities_is_one() -> None:
-    """The mean of no probabilities is 1, and a probability of 0 does not fail."""
+    """The geometric mean of no probabilities is 1; a probability of 0 gives a small mean above
+    0."""
     assert geometric_mean([]) == 1.0
     assert geometric_mean([0.5, 0.125]) == pytest.approx(0.25)
     assert 0.0 < geometric_mean([0.0, 1.0]) < 0.001

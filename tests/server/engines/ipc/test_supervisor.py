@@ -1,4 +1,4 @@
-"""The supervisor starts, watches, stops and restarts an engine's process."""
+"""Start, supervision, restart and end of an engine's process."""
 
 import asyncio
 import os
@@ -65,7 +65,10 @@ async def drain(events: AsyncIterator[Raw]) -> None:
 
 
 def has_exited(pid: int, timeout: float = 20.0) -> bool:
-    """Return True if the process exits within `timeout` seconds. Waits without polling."""
+    """Return True if the process exits within `timeout` seconds.
+
+    The function waits without polling.
+    """
     try:
         handle = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -77,7 +80,7 @@ def has_exited(pid: int, timeout: float = 20.0) -> bool:
 
 
 def test_start_returns_the_engines_description() -> None:
-    """The options reach the engine, and `start` returns its description."""
+    """The options reach the engine, and `start` returns the engine's description."""
 
     async def scenario() -> None:
         async with echo_supervisor(options=EchoOptions(name="polly")) as supervisor:
@@ -90,7 +93,7 @@ def test_start_returns_the_engines_description() -> None:
 
 
 def test_the_first_request_starts_the_engine() -> None:
-    """Without an explicit start, a request starts the engine, and its events arrive in order."""
+    """The first request starts the engine, and the events of the request arrive in order."""
 
     async def scenario() -> None:
         async with echo_supervisor() as supervisor:
@@ -114,7 +117,7 @@ def test_concurrent_requests_share_one_engine() -> None:
 
 
 def test_output_of_native_code_does_not_corrupt_frames() -> None:
-    """Text that native code prints to standard output goes to stderr."""
+    """Text that native code prints to standard output does not corrupt the engine's frames."""
 
     async def scenario() -> None:
         async with echo_supervisor() as supervisor:
@@ -125,7 +128,8 @@ def test_output_of_native_code_does_not_corrupt_frames() -> None:
 
 
 def test_a_failed_request_leaves_the_engine_running() -> None:
-    """An engine's error arrives as it was raised, after the events that preceded it."""
+    """A failed request delivers its earlier events, then the error; the same engine process serves
+    the next request."""
 
     async def scenario() -> None:
         async with echo_supervisor() as supervisor:
@@ -146,7 +150,8 @@ def test_a_failed_request_leaves_the_engine_running() -> None:
 
 
 def test_closing_a_request_cancels_it() -> None:
-    """Closing the generator of an endless request stops the engine, which serves the next one."""
+    """Closing the generator of an endless request cancels the request, and the engine serves the
+    next request."""
 
     async def scenario() -> None:
         async with echo_supervisor() as supervisor:
@@ -159,7 +164,7 @@ def test_closing_a_request_cancels_it() -> None:
 
 
 def test_a_request_cancelled_in_the_queue_never_runs() -> None:
-    """Cancelling a queued request removes it from the queue."""
+    """A request that is cancelled while it waits in the queue never runs."""
 
     async def scenario() -> None:
         async with echo_supervisor() as supervisor:
@@ -180,7 +185,8 @@ def test_a_request_cancelled_in_the_queue_never_runs() -> None:
     [("exit", "exit code 3: the floor gave way"), ("kill", "signal 9"), ("garbage", "not a frame")],
 )
 def test_a_crash_fails_open_requests_and_the_next_one_restarts(verb: str, cause: str) -> None:
-    """Running and queued requests fail with a retryable error that names the cause."""
+    """When the engine crashes, running and queued requests fail with a retryable error that names
+    the cause, and the next request restarts the engine."""
 
     async def scenario() -> None:
         async with echo_supervisor() as supervisor:
@@ -210,7 +216,8 @@ def test_a_crash_fails_open_requests_and_the_next_one_restarts(verb: str, cause:
 
 
 def test_restarts_back_off_until_a_request_succeeds() -> None:
-    """The delay is 0.1 s and doubles up to 5 s; a successful request resets it."""
+    """The delay before a restart is 0.1 s at first, doubles up to 5 s, and is reset by a successful
+    request."""
 
     async def scenario() -> None:
         clock = SkippingClock(skip=10)
@@ -230,7 +237,8 @@ def test_restarts_back_off_until_a_request_succeeds() -> None:
 
 
 def test_a_stalled_engine_is_killed() -> None:
-    """Silence beyond the stall timeout kills an engine with open requests, but not an idle one."""
+    """An engine that is silent for the stall timeout is killed if requests are open, but not if it
+    is idle."""
 
     async def scenario() -> None:
         clock = SkippingClock(skip=10)
@@ -263,7 +271,8 @@ def test_a_stalled_engine_is_killed() -> None:
     ],
 )
 def test_a_load_failure_names_its_cause(options: EchoOptions, cause: str) -> None:
-    """Each start makes one attempt, which fails with the cause; none is made in between."""
+    """Each start tries once to load the engine and fails with the cause; no attempt is made between
+    starts."""
 
     async def scenario() -> None:
         clock = SkippingClock(skip=10)
@@ -280,7 +289,7 @@ def test_a_load_failure_names_its_cause(options: EchoOptions, cause: str) -> Non
 
 
 def test_loading_times_out() -> None:
-    """An engine that is not ready in time is killed, and the start fails."""
+    """An engine that is not ready within the timeout is killed, and the start fails."""
 
     async def scenario() -> None:
         clock = SkippingClock()
@@ -298,7 +307,7 @@ def test_loading_times_out() -> None:
 
 
 def test_a_missing_program_raises_an_inference_error() -> None:
-    """A program that does not exist raises an InferenceError instead of an OSError."""
+    """Starting a program that does not exist raises an InferenceError instead of an OSError."""
 
     async def scenario() -> None:
         async with echo_supervisor(argv=("/nonexistent/engine",)) as supervisor:
@@ -310,7 +319,7 @@ def test_a_missing_program_raises_an_inference_error() -> None:
 
 
 def test_a_program_that_is_no_engine_raises_an_inference_error() -> None:
-    """Garbage instead of the first frame fails the start at once."""
+    """If the program prints text instead of a first frame, the start fails at once."""
 
     async def scenario() -> None:
         program = "import time; print('Hello, I am a text editor', flush=True); time.sleep(600)"
@@ -323,7 +332,7 @@ def test_a_program_that_is_no_engine_raises_an_inference_error() -> None:
 
 
 def test_close_ends_the_process_and_fails_later_requests() -> None:
-    """After close no process is running, and no request starts one."""
+    """After `close`, running and later requests fail, and no engine process is running."""
 
     async def scenario() -> None:
         async with echo_supervisor() as supervisor:
@@ -361,7 +370,8 @@ def test_close_cancels_loading() -> None:
 
 
 def test_close_kills_an_unresponsive_engine() -> None:
-    """A stopped process does not see the pipe close, so it is killed after the grace period."""
+    """An engine process that does not exit after its pipe is closed is killed after the grace
+    period."""
 
     async def scenario() -> None:
         clock = SkippingClock(skip=10)
@@ -380,7 +390,7 @@ def test_close_kills_an_unresponsive_engine() -> None:
 
 
 def test_an_engine_dies_with_the_server() -> None:
-    """A killed server leaves no engine behind, not even a hanging one."""
+    """When the server is killed, its engine exits, even if a request hangs."""
     program = (
         "import asyncio, sys\n"
         "from tests.server.engines.ipc.test_supervisor import EchoRequest, echo_supervisor\n"
@@ -403,7 +413,8 @@ def test_an_engine_dies_with_the_server() -> None:
 
 
 def test_an_engine_exits_when_its_pipe_closes() -> None:
-    """End of input ends a busy engine even while its parent is alive."""
+    """When its input ends, an engine exits even while loading and even if its parent process is
+    alive."""
     with subprocess.Popen(ECHO_ARGV, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as engine:
         assert engine.stdin is not None
         assert engine.stdout is not None

@@ -54,7 +54,7 @@ def prompts() -> list[Prompt]:
 
 
 def test_a_reply_does_not_depend_on_concurrent_ones(models_dir: Path) -> None:
-    """Five prompts in four slots give the same replies concurrently as one by one."""
+    """Five concurrent prompts in four slots get the same replies as one after the other."""
 
     async def scenario(model: LlamaModel) -> None:
         together = await asyncio.gather(*(generate(model, prompt) for prompt in prompts()))
@@ -85,7 +85,8 @@ def test_replies_are_generated_in_parallel(models_dir: Path) -> None:
 
 
 def test_a_prefilled_prompt_is_not_computed_again(models_dir: Path) -> None:
-    """The final prompt reuses the prefix that it shares with the prefilled one."""
+    """A prompt reuses the prefix that it shares with a prefilled prompt of the same
+    conversation."""
 
     async def scenario(model: LlamaModel) -> None:
         typed = Prompt(text=f"{HEAD}Candidate: I led the", conversation="a")
@@ -100,7 +101,8 @@ def test_a_prefilled_prompt_is_not_computed_again(models_dir: Path) -> None:
 
 
 def test_an_answer_ends_the_prefill_of_its_conversation(models_dir: Path) -> None:
-    """The prefill returns early, and the answer reuses the tokens that it computed."""
+    """An answer ends the prefill of its conversation early and reuses the tokens that the prefill
+    has computed."""
 
     async def scenario(model: LlamaModel) -> None:
         text = " word" * 900
@@ -116,7 +118,8 @@ def test_an_answer_ends_the_prefill_of_its_conversation(models_dir: Path) -> Non
 
 
 def test_an_answer_preempts_a_prefill_of_another_conversation(models_dir: Path) -> None:
-    """An answer gets the only slot at once, and the prefill in it returns early."""
+    """An answer takes the only slot at once, and the prefill of another conversation in that slot
+    returns early."""
 
     async def scenario(model: LlamaModel) -> None:
         prefill = asyncio.create_task(model.prefill(Prompt(text=" word" * 900, conversation="a")))
@@ -130,7 +133,8 @@ def test_an_answer_preempts_a_prefill_of_another_conversation(models_dir: Path) 
 
 
 def test_an_evicted_conversation_is_restored_from_disk(models_dir: Path, tmp_path: Path) -> None:
-    """Three conversations alternate in two slots, recompute one token each and reply as before."""
+    """Three conversations that alternate in two slots are restored from disk, recompute one token
+    each and get the same replies."""
 
     async def scenario(model: LlamaModel) -> None:
         first = {}
@@ -168,7 +172,8 @@ def test_an_offloaded_conversation_survives_a_restart(models_dir: Path, tmp_path
 
 
 def test_a_damaged_offloaded_conversation_is_recomputed(models_dir: Path, tmp_path: Path) -> None:
-    """A file with a flipped bit is deleted, and the reply is the same without it."""
+    """An offloaded conversation with a flipped bit is deleted and recomputed, and the reply is the
+    same."""
     prompt = prompts()[0]
 
     async def scenario(model: LlamaModel) -> None:
@@ -187,7 +192,7 @@ def test_a_damaged_offloaded_conversation_is_recomputed(models_dir: Path, tmp_pa
 
 
 def test_a_discarded_conversation_leaves_nothing(models_dir: Path, tmp_path: Path) -> None:
-    """A discarded conversation is deleted from cache and disk, even during its reply."""
+    """A discarded conversation is deleted from the cache and the disk, even during its reply."""
 
     async def scenario(model: LlamaModel) -> None:
         for prompt in prompts()[:2]:
@@ -210,7 +215,7 @@ def test_a_discarded_conversation_leaves_nothing(models_dir: Path, tmp_path: Pat
 
 
 def test_reviews_leave_a_slot_for_an_answer(models_dir: Path) -> None:
-    """Reviews never take the last slot, so an answer starts at once."""
+    """Reviews never take the last slot, so that an answer starts at once."""
 
     async def scenario(model: LlamaModel) -> None:
         review = Prompt(text=HEAD, max_tokens=600, priority=Priority.REVIEW, min_p=0.0)
@@ -230,7 +235,7 @@ def test_reviews_leave_a_slot_for_an_answer(models_dir: Path) -> None:
 
 
 def test_a_cancelled_reply_frees_its_slot(models_dir: Path) -> None:
-    """Cancelling a waiting or a streaming reply lets the next one in line start."""
+    """A cancelled reply frees its slot, or its place in the queue if it has not started."""
 
     async def scenario(model: LlamaModel) -> None:
         long = Prompt(text=HEAD, max_tokens=600, min_p=0.0)

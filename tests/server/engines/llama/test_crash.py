@@ -23,18 +23,19 @@ pytestmark = pytest.mark.models
 CONVERSATIONS = 8
 
 METADATA_BYTES = 1_785_000
-"""Size of the metadata at the beginning of the starter model; weights follow."""
+"""Number of bytes of metadata at the beginning of the starter model; weights follow."""
 SETTINGS_BYTES = 2_500
-"""Size of the first part of the metadata, without the vocabulary and the list of tensors."""
+"""Number of bytes of metadata before the vocabulary and the list of tensors."""
 TIMEOUT = 60.0
-"""Seconds. A mutated file is rejected or loaded in about one second."""
+"""Timeout of a start or a reply, in seconds. A mutated file is rejected or loaded in about one
+second."""
 MAX_MEMORY = 1_000_000_000
-"""Bytes. The model itself needs 300 MB."""
+"""Maximum memory of an engine, in bytes. The model itself needs 300 MB."""
 
 
 def test_a_killed_engine_costs_eight_conversations_one_retry(models_dir: Path) -> None:
-    """Each stream fails with a retryable error, and the retry gives the reply that an undisturbed
-    engine gives, beginning with the text received before the crash."""
+    """When an engine is killed, each of eight replies fails with a retryable error, and the retry
+    gives the undisturbed reply, which begins with the text received before the crash."""
     prompts = [
         Prompt(
             text=f"Candidate: I have {number} brothers.\nInterviewer:",
@@ -86,7 +87,8 @@ def starter(models_dir: Path) -> bytes:
 
 
 def mutations(starter: bytes, numbers: range) -> Iterator[bytes]:
-    """Yield the starter model truncated, or with a bit or byte of its metadata changed."""
+    """Yield copies of the starter model that are truncated, or have a changed bit or byte in the
+    metadata."""
     for number in numbers:
         rng = random.Random(number)
         data = bytearray(starter)
@@ -103,7 +105,7 @@ def mutations(starter: bytes, numbers: range) -> Iterator[bytes]:
 
 
 async def try_model(path: Path) -> InferenceError | None:
-    """Load a file and generate four tokens with it. Return the error, or None on success."""
+    """Load a model file and generate up to four tokens. Return the error, or None on success."""
     options = LlamaOptions(path=str(path), n_ctx=256, n_threads=1)
     model = LlamaModel(options, SystemClock(), ready_timeout=TIMEOUT, stall_timeout=TIMEOUT)
     try:
@@ -117,7 +119,7 @@ async def try_model(path: Path) -> InferenceError | None:
 
 
 def peak_child_memory() -> int:
-    """Return the largest memory of any child process that has ended, in bytes."""
+    """Return the peak memory of any child process that has ended, in bytes."""
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1_024
 
 
@@ -144,12 +146,13 @@ def check_mutations(starter: bytes, path: Path, numbers: range) -> None:
 
 
 def test_a_corrupt_model_file_gives_a_typed_error(starter: bytes, tmp_path: Path) -> None:
-    """Any mutation gives an InferenceError or a reply, within bounds of time and memory."""
+    """A corrupt model file gives an InferenceError or a reply, within limits of time and memory."""
     check_mutations(starter, tmp_path / "mutated.gguf", range(24))
 
 
 @pytest.mark.chaos
 @pytest.mark.time_limit(1_800)
 def test_two_hundred_corrupt_model_files_give_typed_errors(starter: bytes, tmp_path: Path) -> None:
-    """Each of two hundred mutations gives an InferenceError or a reply, within the same bounds."""
+    """Each of 200 corrupt model files gives an InferenceError or a reply, within limits of time and
+    memory."""
     check_mutations(starter, tmp_path / "mutated.gguf", range(1_000, 1_200))

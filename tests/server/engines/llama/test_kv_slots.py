@@ -16,7 +16,7 @@ HEAD = list(range(1_000, 1_300))
 def start_prompt(
     slots: KvSlots, prompt: list[int], conversation: str = "", stored: int = 0
 ) -> SlotPlan:
-    """Plan a prompt and carry the plan out; its slot is busy afterwards."""
+    """Plan a prompt and assign it to its slot, which is busy afterwards. Return the plan."""
     plan = slots.plan(conversation, prompt, stored)
     assert plan is not None
     if plan.copy_from is not None:
@@ -34,7 +34,8 @@ def run_prompt(
     stored: int = 0,
     reply: int = 10,
 ) -> SlotPlan:
-    """Start a prompt, compute it and a reply of that many tokens, and release its slot."""
+    """Start a prompt, fill its slot with the prompt and `reply` more tokens, and release the
+    slot."""
     plan = start_prompt(slots, prompt, conversation, stored)
     slot = slots[plan.slot]
     slot.tokens = prompt + [9_000 + n for n in range(reply)]
@@ -43,12 +44,12 @@ def run_prompt(
 
 
 def test_the_first_prompt_gets_an_empty_slot() -> None:
-    """With an empty cache, nothing is copied, kept or evicted."""
+    """The first prompt gets an empty slot, and nothing is copied, kept or evicted."""
     assert KvSlots(4).plan("", [1, 2, 3]) == SlotPlan(slot=0)
 
 
 def test_a_longer_prompt_reuses_its_slot() -> None:
-    """A prompt with new tokens appended keeps its slot and all of its prefix."""
+    """A prompt that extends the previous prompt keeps the slot and the whole prefix."""
     slots = KvSlots(4)
     first = run_prompt(slots, [*HEAD, 1, 2, 3])
     again = run_prompt(slots, [*HEAD, 1, 2, 3, 4, 5])
@@ -64,7 +65,8 @@ def test_the_last_token_is_always_recomputed() -> None:
 
 @pytest.mark.parametrize("prompt", [[1], [1, 2]])
 def test_the_last_token_of_a_short_prompt_is_recomputed(prompt: list[int]) -> None:
-    """Even a prompt of one token is computed rather than taken from the cache."""
+    """Even in a prompt of one token, the last token is computed rather than taken from the
+    cache."""
     slots = KvSlots(2)
     run_prompt(slots, [1, 2, 3])
     plan = slots.plan("", prompt)
@@ -73,7 +75,7 @@ def test_the_last_token_of_a_short_prompt_is_recomputed(prompt: list[int]) -> No
 
 
 def test_a_prompt_that_repeats_the_reply_reuses_it() -> None:
-    """The next turn's prompt contains the last reply, whose tokens are kept."""
+    """A prompt that contains the last reply reuses the cached tokens of that reply."""
     slots = KvSlots(2)
     run_prompt(slots, HEAD, "a", reply=10)
     grown = [*HEAD, *(9_000 + n for n in range(10)), 5, 6]
@@ -81,7 +83,8 @@ def test_a_prompt_that_repeats_the_reply_reuses_it() -> None:
 
 
 def test_another_interview_copies_the_shared_prefix() -> None:
-    """Two interviews with the same beginning each keep a slot of their own."""
+    """The second of two interviews with the same beginning copies the prefix, and each keeps its
+    own slot."""
     slots = KvSlots(4)
     one, other = [*HEAD, *range(200)], [*HEAD, *range(500, 700)]
     assert run_prompt(slots, one, "a").slot == 0
@@ -91,7 +94,8 @@ def test_another_interview_copies_the_shared_prefix() -> None:
 
 
 def test_a_conversation_keeps_its_slot_for_every_prompt() -> None:
-    """A hint or a summary shares only a prefix with the question; the rest is replaced in place."""
+    """A conversation keeps its slot even for a prompt that shares only a prefix, or nothing, with
+    the last prompt."""
     slots = KvSlots(4)
     run_prompt(slots, [*HEAD, *range(200)], "a")
     assert run_prompt(slots, [*HEAD, *range(500, 900)], "a") == SlotPlan(slot=0, keep=len(HEAD))
@@ -99,7 +103,8 @@ def test_a_conversation_keeps_its_slot_for_every_prompt() -> None:
 
 
 def test_a_second_prompt_of_a_busy_conversation_uses_another_slot() -> None:
-    """The second prompt copies the shared prefix; the conversation still owns its first slot."""
+    """A second prompt of a busy conversation copies the shared prefix to another slot, and the
+    conversation still owns its first slot."""
     slots = KvSlots(3)
     start_prompt(slots, HEAD, "a")
     slots[0].tokens = list(HEAD)
@@ -111,14 +116,16 @@ def test_a_second_prompt_of_a_busy_conversation_uses_another_slot() -> None:
 
 
 def test_a_retried_prompt_without_a_conversation_reuses_its_slot() -> None:
-    """Dropping at most RECOMPUTE_LIMIT tokens is cheaper than occupying a second slot."""
+    """A retried prompt without a conversation reuses its slot if at most RECOMPUTE_LIMIT tokens are
+    dropped."""
     slots = KvSlots(4)
     run_prompt(slots, HEAD, reply=RECOMPUTE_LIMIT)
     assert run_prompt(slots, [*HEAD, 1, 2, 3]) == SlotPlan(slot=0, keep=len(HEAD))
 
 
 def test_a_busy_slot_is_never_chosen() -> None:
-    """Without an idle slot there is no plan; an idle slot's conversation is evicted."""
+    """While every slot is busy, a prompt gets no plan; once a slot is idle, the prompt evicts its
+    conversation."""
     slots = KvSlots(2)
     start_prompt(slots, HEAD, "a")
     start_prompt(slots, [1, 2, 3], "b")
@@ -128,7 +135,7 @@ def test_a_busy_slot_is_never_chosen() -> None:
 
 
 def test_the_least_recently_used_conversation_is_evicted() -> None:
-    """With every slot occupied, a new conversation evicts the least recently used one."""
+    """If every slot is occupied, a new conversation evicts the least recently used conversation."""
     slots = KvSlots(3)
     prompts = {name: [ord(name) * 100 + k for k in range(90)] for name in "abcd"}
     for name in "abc":
@@ -139,7 +146,7 @@ def test_the_least_recently_used_conversation_is_evicted() -> None:
 
 
 def test_a_slot_without_an_owner_is_taken_before_a_conversation_is_evicted() -> None:
-    """The slot of a prompt without a conversation is reused first, and its state is not saved."""
+    """The slot of a prompt without a conversation is reused before any conversation is evicted."""
     slots = KvSlots(2)
     run_prompt(slots, [1, 2, 3], "a")
     run_prompt(slots, [4, 5, 6])
@@ -149,7 +156,8 @@ def test_a_slot_without_an_owner_is_taken_before_a_conversation_is_evicted() -> 
 
 
 def test_an_offloaded_conversation_is_restored_if_it_saves_the_most() -> None:
-    """The disk is used only if it covers more of the prompt than any slot does."""
+    """A conversation is restored from disk only if its stored state covers more of the prompt than
+    any slot does."""
     slots = KvSlots(2)
     run_prompt(slots, [*HEAD, 1], "a")
     longer = [*HEAD, *range(100)]
@@ -159,7 +167,7 @@ def test_an_offloaded_conversation_is_restored_if_it_saves_the_most() -> None:
 
 
 def test_a_reset_empties_and_frees_every_slot() -> None:
-    """After an error no slot is busy and no token is reused."""
+    """After a reset, no slot is busy and no token is reused."""
     slots = KvSlots(2)
     start_prompt(slots, HEAD, "a")
     slots.reset()
@@ -172,5 +180,5 @@ def test_a_reset_empties_and_frees_every_slot() -> None:
     [([], [], 0), ([1], [], 0), ([1, 2], [1, 2, 3], 2), ([1, 2, 3], [1, 5, 3], 1), ([2], [1], 0)],
 )
 def test_the_length_of_a_shared_prefix(one: list[int], other: list[int], expected: int) -> None:
-    """The length is the same in either order of the arguments."""
+    """The length of a shared prefix is the same in either order of the arguments."""
     assert shared_prefix_length(one, other) == shared_prefix_length(other, one) == expected

@@ -1,4 +1,4 @@
-"""Offloaded conversations on disk are either intact or deleted."""
+"""Storage of offloaded conversations, whose files are either intact or deleted."""
 
 import os
 import random
@@ -48,14 +48,14 @@ def test_saving_replaces_the_previous_state(tmp_path: Path) -> None:
 
 
 def test_the_tokens_of_a_long_conversation_are_read(tmp_path: Path) -> None:
-    """A header of any length is read, such as one of 200,000 tokens."""
+    """All tokens of a conversation with 200,000 tokens can be read."""
     tokens = list(range(200_000))
     open_store(tmp_path, limit=10_000_000).save("a", tokens, STATE)
     assert open_store(tmp_path, limit=10_000_000).stored_tokens("a") == tokens
 
 
 def test_conversation_names_do_not_become_paths(tmp_path: Path) -> None:
-    """The file of any conversation is inside the folder, under a hash of the name."""
+    """A conversation of any name is stored inside the folder, in a file named by a hash."""
     folder = tmp_path / "kv"
     store = open_store(folder)
     for name in ("../../escape", "/etc/passwd", "a" * 5_000, "\0", "größe"):
@@ -66,7 +66,8 @@ def test_conversation_names_do_not_become_paths(tmp_path: Path) -> None:
 
 
 def test_files_are_readable_by_their_owner_only(tmp_path: Path) -> None:
-    """The folder has mode 0700 and its files 0600: they hold what candidates said."""
+    """The folder has mode 0700 and its files have mode 0600, because they contain what candidates
+    said."""
     folder = tmp_path / "kv"
     open_store(folder).save("a", TOKENS, STATE)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
@@ -74,7 +75,7 @@ def test_files_are_readable_by_their_owner_only(tmp_path: Path) -> None:
 
 
 def test_a_deleted_conversation_leaves_no_file(tmp_path: Path) -> None:
-    """The folder is empty after the deletion, and deleting again has no effect."""
+    """A deleted conversation leaves no file, and a second deletion has no effect."""
     store = open_store(tmp_path)
     store.save("a", TOKENS, STATE)
     store.delete("a")
@@ -85,7 +86,7 @@ def test_a_deleted_conversation_leaves_no_file(tmp_path: Path) -> None:
 
 
 def test_states_of_another_model_are_deleted(tmp_path: Path) -> None:
-    """A state that another model has saved is not used, and is deleted on request."""
+    """A state that another model has saved is not used, and is deleted when it is requested."""
     open_store(tmp_path, identity="one").save("a", TOKENS, STATE)
     open_store(tmp_path, identity="one").save("b", TOKENS, STATE)
     other = open_store(tmp_path, identity="other")
@@ -96,7 +97,8 @@ def test_states_of_another_model_are_deleted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seed", range(40))
 def test_a_damaged_file_is_deleted(tmp_path: Path, seed: int) -> None:
-    """A flipped bit or a truncation anywhere in the file is detected."""
+    """A file that is truncated or has a flipped bit, at any position, is not loaded and is
+    deleted."""
     open_store(tmp_path).save("a", TOKENS, STATE)
     (path,) = files(tmp_path)
     data = bytearray(path.read_bytes())
@@ -114,7 +116,8 @@ def test_a_damaged_file_is_deleted(tmp_path: Path, seed: int) -> None:
 
 
 def test_the_least_recently_used_files_are_evicted(tmp_path: Path) -> None:
-    """The folder stays within its limit, even if it is reopened with a smaller one."""
+    """The least recently used files are deleted to keep the folder within its limit, also when the
+    store is opened with a smaller limit."""
     limit = 3 * (len(STATE) + 4 * len(TOKENS) + 200)
     store = open_store(tmp_path, limit=limit)
     for name in "abc":
@@ -132,7 +135,7 @@ def test_the_least_recently_used_files_are_evicted(tmp_path: Path) -> None:
 
 
 def test_a_state_larger_than_the_limit_is_not_saved(tmp_path: Path) -> None:
-    """A state larger than the limit is not saved and evicts no other file."""
+    """A state larger than the limit is not saved and evicts no file."""
     store = open_store(tmp_path, limit=2 * len(STATE))
     store.save("a", TOKENS, STATE)
     assert not store.save("b", TOKENS, STATE * 2)
@@ -140,14 +143,14 @@ def test_a_state_larger_than_the_limit_is_not_saved(tmp_path: Path) -> None:
 
 
 def test_temporary_files_of_a_crash_are_deleted(tmp_path: Path) -> None:
-    """Incomplete files never get their final name, and the next open deletes them."""
+    """Opening a store deletes the incomplete files that a crash has left."""
     (tmp_path / "abc.new").write_bytes(b"half")
     assert open_store(tmp_path).count == 0
     assert files(tmp_path) == []
 
 
 def test_a_failing_disk_disables_saving_without_an_error(tmp_path: Path) -> None:
-    """A folder that cannot be created stores nothing and raises nothing."""
+    """If the folder cannot be created, the store saves nothing and raises no error."""
     (tmp_path / "file").write_bytes(b"")
     store = open_store(tmp_path / "file" / "kv")
     assert not store.save("a", TOKENS, STATE)
@@ -163,7 +166,7 @@ def test_nothing_is_saved_without_a_folder_or_a_name(tmp_path: Path) -> None:
 
 
 def test_the_legacy_folder_is_renamed(tmp_path: Path) -> None:
-    """Conversations that an earlier version saved are found under the new name."""
+    """The folder of an earlier version is renamed, and its conversations can be loaded."""
     open_store(tmp_path / "old").save("a", TOKENS, STATE)
     (tmp_path / "old").rename(tmp_path / LEGACY_FOLDER)
     store = open_store(tmp_path / "kv")
@@ -172,7 +175,8 @@ def test_the_legacy_folder_is_renamed(tmp_path: Path) -> None:
 
 
 def test_a_second_legacy_folder_is_deleted(tmp_path: Path) -> None:
-    """After a downgrade both folders exist; the next open leaves only the new one."""
+    """If the legacy folder and the new folder both exist, opening the store deletes the legacy
+    folder."""
     open_store(tmp_path / "kv").save("a", TOKENS, STATE)
     open_store(tmp_path / "old").save("b", TOKENS, STATE)
     (tmp_path / "old").rename(tmp_path / LEGACY_FOLDER)

@@ -1,4 +1,4 @@
-"""The starter model in its own process."""
+"""Starter model in a process of its own."""
 
 import asyncio
 import json
@@ -37,7 +37,7 @@ QUESTION_GRAMMAR = r"""root ::= " " [A-Z] [a-zA-Z0-9 ,'-]{12,120} "?" """
 
 
 def test_the_model_info_is_read_from_the_model(models_dir: Path) -> None:
-    """The number of parameters is counted, not taken from the file's name."""
+    """The number of parameters is read from the model, not from the file's name."""
 
     async def scenario(model: LlamaModel) -> None:
         info = await model.start()
@@ -49,7 +49,7 @@ def test_the_model_info_is_read_from_the_model(models_dir: Path) -> None:
 
 
 def test_the_context_is_capped_at_the_training_context(models_dir: Path) -> None:
-    """A larger setting gives the context that the model was trained with."""
+    """If the context setting exceeds the training context, the model has its training context."""
 
     async def scenario() -> None:
         async with loaded_model(models_dir, n_ctx=100_000) as model:
@@ -73,7 +73,8 @@ def test_text_streams_and_the_usage_adds_up(models_dir: Path) -> None:
 
 
 def test_a_longer_prompt_computes_only_its_new_tokens(models_dir: Path) -> None:
-    """The shared prefix counts as cached, even after another prompt in between."""
+    """The prefix that a longer prompt shares with an earlier one is cached, even after another
+    prompt in between."""
 
     async def scenario(model: LlamaModel) -> None:
         _, first = await generate(model, ASK)
@@ -88,8 +89,8 @@ def test_a_longer_prompt_computes_only_its_new_tokens(models_dir: Path) -> None:
 
 
 def test_the_seed_determines_the_reply(models_dir: Path) -> None:
-    """The same seed gives the same text with and without a cached prompt, and another seed gives
-    another text."""
+    """The same seed gives the same text with and without a cached prompt, and a different seed
+    gives a different text."""
 
     async def scenario(model: LlamaModel) -> None:
         hot = Prompt(text=ASK.text, max_tokens=24, temperature=1.5, min_p=0.0, seed=7)
@@ -105,7 +106,7 @@ def test_the_seed_determines_the_reply(models_dir: Path) -> None:
 
 
 def test_a_reply_matches_its_grammar(models_dir: Path) -> None:
-    """At a high temperature, each of several seeds gives one complete question."""
+    """Even at a high temperature, the reply to each of four seeds matches its grammar."""
 
     async def scenario(model: LlamaModel) -> None:
         for seed in range(4):
@@ -119,7 +120,8 @@ def test_a_reply_matches_its_grammar(models_dir: Path) -> None:
 
 
 def test_a_grammar_does_not_cover_the_opening(models_dir: Path) -> None:
-    """The model continues the opening, and only the continuation is returned and matched."""
+    """The model continues the opening, and only the continuation is returned and matches the
+    grammar."""
 
     async def scenario(model: LlamaModel) -> None:
         grammar = r"""root ::= " you " [a-z ]{4,60} "?" """
@@ -168,7 +170,8 @@ def test_a_reply_matches_its_json_schema(models_dir: Path) -> None:
     ],
 )
 def test_an_invalid_grammar_is_rejected(models_dir: Path, prompt: Prompt) -> None:
-    """The request fails with `bad_grammar`, and the engine keeps running."""
+    """A request with an invalid grammar or schema fails with `bad_grammar`, and the engine keeps
+    running."""
 
     async def scenario(model: LlamaModel) -> None:
         pid = model.pid
@@ -182,7 +185,8 @@ def test_an_invalid_grammar_is_rejected(models_dir: Path, prompt: Prompt) -> Non
 
 
 def test_a_prompt_beyond_the_context_is_rejected(models_dir: Path) -> None:
-    """The error gives both lengths; a prompt that just fits has a reply that fills the rest."""
+    """A prompt as long as the context is rejected with both lengths; the reply to a prompt that
+    just fits ends at the context's limit."""
 
     async def scenario(model: LlamaModel) -> None:
         with pytest.raises(InferenceError) as caught:
@@ -208,7 +212,7 @@ def test_more_prompts_than_slots_do_not_overflow_the_cache(models_dir: Path) -> 
 
 
 def test_a_character_is_never_split(models_dir: Path) -> None:
-    """An emoji that consists of several tokens arrives in one delta."""
+    """A character that consists of several tokens arrives in one delta."""
 
     async def scenario(model: LlamaModel) -> None:
         prompt = Prompt(text="Party:", grammar='root ::= "🎉é🦜"', max_tokens=40)
@@ -262,7 +266,8 @@ def test_closing_a_reply_frees_the_model_at_once(models_dir: Path) -> None:
 
 
 def test_a_killed_engine_costs_one_retry(models_dir: Path) -> None:
-    """The stream fails with a retryable error, and a new process serves the next request."""
+    """If the engine is killed during a reply, the reply fails with a retryable error, and a new
+    process serves the next request."""
 
     async def scenario(model: LlamaModel) -> None:
         pid = model.pid
@@ -294,11 +299,11 @@ try:
 except InferenceError as error:
     print(error.code, error.retryable)
 """
-"""A program that decodes a batch which llama.cpp rejects."""
+"""Program that decodes a batch that llama.cpp rejects."""
 
 
 def test_a_rejected_batch_raises_decode_failed(models_dir: Path) -> None:
-    """An error code of llama.cpp becomes a retryable error."""
+    """A batch that llama.cpp rejects raises a retryable error with the code `decode_failed`."""
     done = subprocess.run(
         [sys.executable, "-c", DECODE_AN_UNKNOWN_SLOT, str(models_dir / STARTER)],
         capture_output=True,
@@ -309,7 +314,8 @@ def test_a_rejected_batch_raises_decode_failed(models_dir: Path) -> None:
 
 @pytest.mark.parametrize("content", [None, b"", b"this is not a model", b"GGUF\x03\0\0\0"])
 def test_an_unreadable_model_file_is_rejected(tmp_path: Path, content: bytes | None) -> None:
-    """The error names a missing, empty, foreign or truncated file, and no process is left."""
+    """Loading a missing, empty, foreign or truncated file raises an error that names the file, and
+    leaves no process."""
     path = tmp_path / "broken.gguf"
     if content is not None:
         path.write_bytes(content)

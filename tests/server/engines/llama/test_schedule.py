@@ -19,7 +19,7 @@ BATCH_TOKENS = 256
 
 @dataclass
 class FakeJob:
-    """A job at some point of its prefill or reply."""
+    """Job at some point in its prefill or reply."""
 
     prompt_tokens: Sequence[int] = field(default_factory=lambda: list(range(100)))
     computed: int = 0
@@ -29,7 +29,8 @@ class FakeJob:
 
 
 def test_every_reply_gets_a_token_in_each_step() -> None:
-    """All replies share one batch, however many there are and however long the prompts are."""
+    """In each step all replies share one batch with one token each, however long the waiting
+    prompts are."""
     jobs = [FakeJob(computed=100, next_token=n) for n in range(8)]
     jobs.append(FakeJob(prompt_tokens=list(range(4_000))))
     replies, prefill = plan_batches(jobs, TokenBudget(BATCH_TOKENS))
@@ -38,7 +39,8 @@ def test_every_reply_gets_a_token_in_each_step() -> None:
 
 
 def test_a_prefill_beside_a_reply_fits_the_streaming_step() -> None:
-    """The chunk of a long prompt is as large as the measured speed allows in STREAMING_STEP."""
+    """While a reply is streaming, the chunk of a long prompt is as large as the measured speed
+    allows in STREAMING_STEP seconds."""
     budget = TokenBudget(BATCH_TOKENS)
     for _ in range(50):
         budget.record_prefill(100, 0.5)
@@ -50,8 +52,8 @@ def test_a_prefill_beside_a_reply_fits_the_streaming_step() -> None:
 
 
 def test_the_chunks_of_a_prompt_add_up_to_the_prompt() -> None:
-    """No token is skipped or computed twice, and only the last one is computed singly, whatever the
-    prompt's length and the speed."""
+    """Whatever the length of the prompt and the speed, each token is computed once, and only the
+    last token is computed on its own."""
     for length in range(4, 300):
         job = FakeJob(prompt_tokens=list(range(length)))
         budget = TokenBudget(BATCH_TOKENS)
@@ -68,7 +70,8 @@ def test_the_chunks_of_a_prompt_add_up_to_the_prompt() -> None:
 
 
 def test_the_budget_is_bounded() -> None:
-    """A step computes at least MIN_PREFILL_TOKENS prompt tokens and at most a batch."""
+    """While a reply is streaming, a step computes at least MIN_PREFILL_TOKENS prompt tokens and at
+    most one fewer than a batch holds."""
     slow, fast = TokenBudget(BATCH_TOKENS), TokenBudget(BATCH_TOKENS)
     for _ in range(50):
         slow.record_prefill(16, 60.0)
@@ -78,7 +81,7 @@ def test_the_budget_is_bounded() -> None:
 
 
 def test_very_small_prefills_do_not_count_as_measurements() -> None:
-    """The time of a batch with no or one prompt token does not change the budget."""
+    """The time of a batch with at most one prompt token does not change the budget."""
     budget = TokenBudget(BATCH_TOKENS)
     before = budget.prefill_tokens(streaming=False)
     budget.record_prefill(0, 100.0)
@@ -87,7 +90,7 @@ def test_very_small_prefills_do_not_count_as_measurements() -> None:
 
 
 def test_prompts_are_computed_in_order_of_arrival() -> None:
-    """The budget goes to the oldest prompt first, and only the rest of it to the next one."""
+    """The oldest prompt gets the budget first, and the next prompt gets only what is left."""
     short = list(range(31))
     jobs = [FakeJob(short, arrived_at=arrived_at) for arrived_at in (3.0, 1.0, 2.0)]
     budget = TokenBudget(41)
@@ -98,7 +101,8 @@ def test_prompts_are_computed_in_order_of_arrival() -> None:
 
 
 def test_answers_precede_reviews_and_reviews_precede_prefills() -> None:
-    """The priority decides between prompts that arrive at about the same time."""
+    """Of prompts that arrive at about the same time, answers precede reviews, and reviews precede
+    prefills."""
     prefill = FakeJob(priority=Priority.PREFILL, arrived_at=0.0)
     review = FakeJob(priority=Priority.REVIEW, arrived_at=1.0)
     answer = FakeJob(priority=Priority.ANSWER, arrived_at=2.0)

@@ -18,7 +18,8 @@ Handler = Callable[[httpx.Request], httpx.Response]
 
 
 class FakeEndpoint:
-    """Gives the responses in order, repeats the last one, and records the requests."""
+    """Endpoint that returns the given responses in order, repeats the last response, and records
+    requests."""
 
     def __init__(self, *responses: Handler | httpx.Response) -> None:
         self.requests: list[httpx.Request] = []
@@ -31,7 +32,7 @@ class FakeEndpoint:
 
     @property
     def bodies(self) -> list[dict[str, Any]]:
-        """The decoded JSON of all requests."""
+        """Return the decoded JSON of all requests."""
         return [json.loads(request.content) for request in self.requests]
 
 
@@ -45,7 +46,7 @@ def new_model(handler: Handler, **options: Any) -> OpenAILanguageModel:
 
 
 class ByteStream(httpx.AsyncByteStream):
-    """A body in pieces. An exception among the pieces is raised in its place."""
+    """Response body in pieces. An exception among the pieces is raised instead of being sent."""
 
     def __init__(self, pieces: Sequence[bytes | Exception]) -> None:
         self.closed = False
@@ -66,7 +67,7 @@ def stream_response(*pieces: bytes | Exception) -> httpx.Response:
 
 
 def event(value: Any) -> bytes:
-    """Encode a server-sent event. Bytes are sent as they are, anything else as JSON."""
+    """Encode a server-sent event. Bytes are sent unchanged, any other value is sent as JSON."""
     return b"data: " + (value if isinstance(value, bytes) else json.dumps(value).encode()) + b"\n\n"
 
 
@@ -80,7 +81,7 @@ DONE = event(b"[DONE]")
 
 
 def reply_response(*texts: str) -> httpx.Response:
-    """Return a complete chat reply, one event for each text."""
+    """Return a complete chat reply with one event for each text."""
     return stream_response(*(delta(text) for text in texts), delta(None, "stop"), DONE)
 
 

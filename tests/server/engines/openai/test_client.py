@@ -1,4 +1,4 @@
-"""Failed requests to an endpoint become typed errors that reveal no secret."""
+"""Conversion of failed requests to an endpoint into typed errors that reveal no secret."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ OVERFLOW = "This model's maximum context length is 2048 tokens, however you requ
 
 @pytest.mark.parametrize("key", ["two words", "ключ", "line\nbreak"])
 def test_a_malformed_key_is_refused_and_not_shown(key: str) -> None:
-    """A key that cannot be sent in a header is refused, and the error does not contain it."""
+    """A key that cannot be sent in a header is rejected, and the error does not contain the key."""
     with pytest.raises(BadRequest) as caught:
         new_model(lambda request: httpx.Response(200), key=key)
     assert caught.value.code == ErrorCode.BAD_SETTING
@@ -64,7 +64,8 @@ def test_a_malformed_key_is_refused_and_not_shown(key: str) -> None:
 async def test_each_error_response_becomes_a_typed_error(
     status: int, body: Any, code: str, retryable: bool
 ) -> None:
-    """The error code follows from the status and from the various forms of error bodies."""
+    """The code of the error depends on the status and the body of the response, whatever the form
+    of the body."""
     error, _ = await _error_and_logs(status, body)
     assert (error.code, error.retryable) == (code, retryable)
 
@@ -98,7 +99,7 @@ async def test_retry_after_is_passed_on() -> None:
 
 @asynchronous
 async def test_an_endless_error_response_is_read_in_part_only() -> None:
-    """An endpoint cannot fill the memory with an endless error message."""
+    """Only the beginning of an endless error response is read."""
     read = 0
 
     async def endless() -> Any:

@@ -1,4 +1,4 @@
-"""The address of a remote model is parsed and validated."""
+"""Parsing and validation of the address of a remote model."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from tests.server.engines.openai.fake_endpoint import KEY
 
 
 def test_an_address_consists_of_a_url_and_a_name() -> None:
-    """The model's name follows the #, and a trailing slash of the URL is removed."""
+    """In an address, the model's name follows the #, and a trailing slash of the URL is removed."""
     endpoint = Endpoint.parse("openai:http://127.0.0.1:9000/v1/#meta/llama-3.1:8b")
     assert endpoint == Endpoint("http://127.0.0.1:9000/v1", "meta/llama-3.1:8b")
     assert endpoint.origin == "http://127.0.0.1:9000"
@@ -40,7 +40,8 @@ def test_an_invalid_address_is_refused(text: str) -> None:
 
 
 def test_a_password_in_the_url_is_refused_and_not_shown() -> None:
-    """A URL with a password is refused: other users could read it in the process list."""
+    """A URL with a password is rejected, and the error names the setting to use but not the
+    password."""
     with pytest.raises(BadRequest, match="openai_api_key") as caught:
         Endpoint.parse(f"openai:http://me:{KEY}@host/v1#gpt")
     assert KEY not in str(caught.value)
@@ -57,5 +58,5 @@ def test_a_password_in_the_url_is_refused_and_not_shown() -> None:
     ],
 )
 def test_an_endpoint_is_private_over_tls_or_loopback(url: str, private: bool) -> None:
-    """Requests cannot be read in transit if they are encrypted or stay on this machine."""
+    """An endpoint is private if its URL has the scheme https or the address of this machine."""
     assert Endpoint.parse(f"openai:{url}#gpt").private is private

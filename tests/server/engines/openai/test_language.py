@@ -1,4 +1,4 @@
-"""A remote language model: its requests, and the handling of its replies."""
+"""Remote language model: requests and the handling of replies."""
 
 import re
 from typing import Any
@@ -69,7 +69,8 @@ async def test_a_chat_is_sent_to_chat_completions() -> None:
 
 @asynchronous
 async def test_a_text_prompt_is_sent_to_completions() -> None:
-    """A text prompt is sent with the prescribed first words of the reply appended."""
+    """A text prompt is sent to `/completions` with the prescribed first words of the reply
+    appended."""
     endpoint = FakeEndpoint(
         stream_response(event({"choices": [{"text": " b", "finish_reason": "stop"}]}), DONE)
     )
@@ -89,7 +90,8 @@ async def test_no_authorization_is_sent_without_a_key() -> None:
 
 @asynchronous
 async def test_a_chat_with_prescribed_first_words_is_refused() -> None:
-    """A chat prompt with `opening` is refused: the protocol cannot express it."""
+    """A chat prompt with `opening` is rejected, because the protocol cannot prescribe the first
+    words."""
     with pytest.raises(InferenceError) as caught:
         await generate(
             new_model(FakeEndpoint(reply_response("x"))),
@@ -100,7 +102,7 @@ async def test_a_chat_with_prescribed_first_words_is_refused() -> None:
 
 @asynchronous
 async def test_a_limit_of_zero_tokens_sends_no_request() -> None:
-    """A prompt with a limit of zero tokens has an empty reply and costs no request."""
+    """A prompt with a limit of zero tokens has an empty reply and sends no request."""
     endpoint = FakeEndpoint(reply_response("x"))
     text, usage = await generate(new_model(endpoint), msgspec.structs.replace(CHAT, max_tokens=0))
     assert (text, usage.completion_tokens, endpoint.requests) == ("", 0, [])
@@ -108,7 +110,8 @@ async def test_a_limit_of_zero_tokens_sends_no_request() -> None:
 
 @asynchronous
 async def test_prefill_offload_and_discard_send_no_request() -> None:
-    """Cache operations send no request: the protocol has none, and a prompt may cost money."""
+    """Prefill, offload and discard send no request, because the protocol has no such operations and
+    a prompt may cost money."""
     endpoint = FakeEndpoint(reply_response("x"))
     model = new_model(endpoint)
     await model.prefill(CHAT)
@@ -122,7 +125,8 @@ async def test_prefill_offload_and_discard_send_no_request() -> None:
 
 
 def strict_endpoint(*known: str, formats: tuple[str, ...] = ()) -> FakeEndpoint:
-    """Return an endpoint that refuses unknown fields."""
+    """Return an endpoint that rejects all fields except the known fields and all formats except
+    `formats`."""
 
     def respond(request: httpx.Request) -> httpx.Response:
         body = msgspec.json.decode(request.content)
@@ -156,7 +160,8 @@ FORMAT = "response_format"
 async def test_the_richest_accepted_dialect_is_found_once_and_kept(
     known: tuple[str, ...], formats: tuple[str, ...], requests: int
 ) -> None:
-    """Dialects are tried in order until the endpoint accepts one, which is then kept."""
+    """Dialects are tried in order until the endpoint accepts one, and the accepted dialect is
+    kept."""
     endpoint = strict_endpoint(*known, formats=formats)
     model = new_model(endpoint)
     for _ in range(3):
@@ -171,7 +176,8 @@ async def test_the_richest_accepted_dialect_is_found_once_and_kept(
 
 @asynchronous
 async def test_a_request_refused_in_every_dialect_fails() -> None:
-    """After a refusal in every dialect, the next request starts with the richest one again."""
+    """A request that is rejected in every dialect fails, and the next request starts with the
+    richest dialect."""
     endpoint = FakeEndpoint(error_response(400, {"error": {"message": "no"}}))
     model = new_model(endpoint)
     for _ in range(2):
@@ -185,7 +191,8 @@ async def test_a_request_refused_in_every_dialect_fails() -> None:
 
 @asynchronous
 async def test_other_errors_do_not_lead_to_another_dialect() -> None:
-    """A wrong key, a missing model or a long prompt fails at once, in the first dialect."""
+    """An error that no other dialect can avoid, such as a wrong key, fails after a single
+    request."""
     for status in (401, 404, 413, 429, 500):
         endpoint = FakeEndpoint(error_response(status))
         with pytest.raises(InferenceError):
@@ -214,7 +221,7 @@ async def test_token_counts_are_those_of_the_endpoint() -> None:
 
 @asynchronous
 async def test_without_token_counts_the_events_are_counted() -> None:
-    """If the endpoint sends no token counts, each event counts as one token."""
+    """If the endpoint sends no token counts, each event with text counts as one token."""
     _, usage = await generate(new_model(FakeEndpoint(reply_response("a", " b", " c"))))
     assert (usage.prompt_tokens, usage.completion_tokens) == (0, 3)
 
@@ -255,7 +262,8 @@ async def test_a_stream_may_end_without_done() -> None:
 async def test_an_invalid_reply_is_a_typed_error(
     pieces: list[bytes | Exception], code: str, retryable: bool
 ) -> None:
-    """A reply that is cut off, malformed, endless or withheld fails and closes its connection."""
+    """A reply that is cut off, malformed, endless or withheld raises a typed error, and its
+    connection is closed."""
     stream = ByteStream(pieces)
     with pytest.raises(InferenceError) as caught:
         await generate(new_model(FakeEndpoint(httpx.Response(200, stream=stream))))
@@ -265,7 +273,7 @@ async def test_an_invalid_reply_is_a_typed_error(
 
 @asynchronous
 async def test_closing_the_reply_closes_the_connection() -> None:
-    """A caller that cancels a reply closes the connection and does not pay for the rest."""
+    """Closing a reply early closes the connection to the endpoint, which ends the generation."""
     stream = ByteStream([delta("a"), delta("b")] + [delta("c")] * 100)
     model = new_model(FakeEndpoint(httpx.Response(200, stream=stream)))
     events = model.generate(CHAT)
@@ -286,7 +294,7 @@ async def test_closing_the_reply_closes_the_connection() -> None:
 )
 @asynchronous
 async def test_a_reply_to_a_schema_is_reduced_to_its_json(texts: tuple[str, ...]) -> None:
-    """Words and fences around the JSON of a reply are removed."""
+    """In a reply to a prompt with a schema, words and fences around the JSON are removed."""
     text, _ = await generate(new_model(FakeEndpoint(reply_response(*texts))), STRUCTURED)
     assert msgspec.json.decode(text) == {"skills": ["a"]}
 
@@ -305,7 +313,8 @@ async def test_quotes_and_brackets_in_strings_do_not_end_the_json() -> None:
 )
 @asynchronous
 async def test_incomplete_json_is_returned_as_it_is(text: str, expected: str) -> None:
-    """Incomplete JSON is left to the caller's validation, as with a local model out of tokens."""
+    """Incomplete JSON is returned for the caller to validate, and a reply without JSON becomes
+    empty."""
     assert (await generate(new_model(FakeEndpoint(reply_response(text))), STRUCTURED))[
         0
     ] == expected
@@ -334,7 +343,8 @@ async def test_incomplete_json_is_returned_as_it_is(text: str, expected: str) ->
 async def test_the_context_and_size_are_those_that_the_endpoint_reports(
     response: httpx.Response, context: int, parameters: int
 ) -> None:
-    """Reported properties are used, the setting limits the context, and an unlisted model works."""
+    """The context and size that the endpoint reports are used, up to the context setting; an
+    unlisted model has defaults."""
     model = new_model(FakeEndpoint(response))
     info = await model.start()
     await model.close()
@@ -343,7 +353,7 @@ async def test_the_context_and_size_are_those_that_the_endpoint_reports(
 
 @asynchronous
 async def test_a_model_of_unknown_size_follows_instructions() -> None:
-    """A model of unknown size receives instructions rather than only examples."""
+    """A model of unknown size is prompted with instructions rather than with examples alone."""
     model = new_model(FakeEndpoint(list_response({"id": "gpt"})))
     assert not (await model.start()).few_shot
     await model.close()
@@ -351,7 +361,8 @@ async def test_a_model_of_unknown_size_follows_instructions() -> None:
 
 @asynchronous
 async def test_the_name_of_an_only_model_may_be_omitted() -> None:
-    """If the endpoint serves a single model, its name is taken from the list."""
+    """If the address contains no name and the endpoint serves a single model, that model is
+    used."""
     endpoint = FakeEndpoint(list_response({"id": "only"}), reply_response("Fine."))
     model = OpenAILanguageModel(
         Endpoint.parse("openai:http://endpoint.test/v1"),
@@ -368,7 +379,8 @@ async def test_the_name_of_an_only_model_may_be_omitted() -> None:
 )
 @asynchronous
 async def test_a_required_name_is_asked_for(response: httpx.Response) -> None:
-    """If a name is needed, the error shows where to put it."""
+    """If the address contains no name and the endpoint does not list exactly one model, the error
+    says to append a name after a #."""
     model = OpenAILanguageModel(
         Endpoint.parse("openai:http://endpoint.test/v1"),
         ManualClock(),
@@ -388,7 +400,7 @@ async def test_a_required_name_is_asked_for(response: httpx.Response) -> None:
 async def test_start_fails_if_the_endpoint_cannot_be_used(
     status: int, code: str, retryable: bool
 ) -> None:
-    """A wrong key or a busy endpoint is reported at the start, before the first interview."""
+    """If the key is wrong or the endpoint is busy, `start` fails with a typed error."""
     model = new_model(FakeEndpoint(error_response(status)))
     with pytest.raises(InferenceError) as caught:
         await model.start()
@@ -398,7 +410,7 @@ async def test_start_fails_if_the_endpoint_cannot_be_used(
 
 @asynchronous
 async def test_an_endless_list_of_models_is_refused() -> None:
-    """An endpoint cannot fill the memory with an endless list of models."""
+    """An endless list of models is rejected instead of filling the memory."""
 
     async def endless() -> Any:
         while True:

@@ -1,4 +1,4 @@
-"""The remote language model against llama-cpp-python's own server, with the starter model."""
+"""Remote language model with the server of llama-cpp-python and the starter model."""
 
 import asyncio
 import re
@@ -51,7 +51,7 @@ async def connect(
 
 
 async def generate(model: OpenAILanguageModel, prompt: Prompt) -> tuple[list[str], Usage]:
-    """Return the texts of all deltas, and the usage."""
+    """Return the texts of all deltas of a reply, and its usage."""
     events = [event async for event in model.generate(prompt)]
     usage = events.pop()
     assert isinstance(usage, Usage)
@@ -60,7 +60,7 @@ async def generate(model: OpenAILanguageModel, prompt: Prompt) -> tuple[list[str
 
 @asynchronous
 async def test_the_model_is_found(peer: LlamaCppServer) -> None:
-    """The only model of a server is found with or without its name."""
+    """The only model of a server is found whether or not the address contains its name."""
     for name in ("smollm2", ""):
         async with connect(peer, name) as model:
             assert await model.start() == ModelInfo(
@@ -79,7 +79,7 @@ async def test_a_wrong_key_is_refused(peer: LlamaCppServer) -> None:
 
 @asynchronous
 async def test_a_chat_streams_and_is_reproducible(peer: LlamaCppServer) -> None:
-    """A chat reply streams in several deltas, and the same seed repeats it."""
+    """A chat reply streams in several deltas, and the same seed gives the same reply."""
     async with connect(peer) as model:
         texts, usage = await generate(model, CHAT)
         again, _ = await generate(model, CHAT)
@@ -102,7 +102,7 @@ async def test_a_text_prompt_is_completed(peer: LlamaCppServer) -> None:
 
 @asynchronous
 async def test_a_grammar_is_enforced(peer: LlamaCppServer) -> None:
-    """The server enforces a grammar, which is llama.cpp's extension of the protocol."""
+    """The server enforces a grammar, which llama.cpp adds to the protocol."""
     prompt = msgspec.structs.replace(CHAT, grammar='root ::= "Why " [a-z ]{10,40} "?"')
     async with connect(peer) as model:
         texts, _ = await generate(model, prompt)
@@ -111,7 +111,7 @@ async def test_a_grammar_is_enforced(peer: LlamaCppServer) -> None:
 
 @asynchronous
 async def test_a_schema_is_enforced(peer: LlamaCppServer) -> None:
-    """The server enforces a schema, which it expects in a form other than OpenAI's."""
+    """The server enforces a schema that is sent in its own form instead of OpenAI's form."""
     schema = {
         "type": "object",
         "properties": {
@@ -139,7 +139,7 @@ async def test_closing_the_reply_frees_the_server(peer: LlamaCppServer) -> None:
 
 @asynchronous
 async def test_a_reply_that_another_request_interrupts_is_an_error(peer: LlamaCppServer) -> None:
-    """A stream that the server ends silently for another request is reported as cut off."""
+    """If the server silently ends a reply to serve another request, the reply fails as cut off."""
     long = msgspec.structs.replace(CHAT, max_tokens=1_500, temperature=1.5, min_p=0.0)
     async with connect(peer) as model:
         async with aclosing(model.generate(long)) as events:
@@ -154,7 +154,8 @@ async def test_a_reply_that_another_request_interrupts_is_an_error(peer: LlamaCp
 
 @asynchronous
 async def test_a_killed_server_gives_retryable_errors(models_dir: Path, tmp_path: Path) -> None:
-    """After kill -9, both the interrupted reply and the next request fail as retryable."""
+    """When the server is killed, the interrupted reply and the next request both fail with
+    retryable errors."""
     model_file = models_dir / "smollm2-135m-instruct.q4_1.gguf"
     long = msgspec.structs.replace(CHAT, max_tokens=1_500, temperature=1.5, min_p=0.0)
     with LlamaCppServer(tmp_path, model_file) as peer:

@@ -1,4 +1,4 @@
-"""A remote speech model: its requests, and the handling of its responses."""
+"""Remote speech model: requests and the handling of responses."""
 
 import io
 import math
@@ -45,7 +45,7 @@ def endpoint_returning(body: Any) -> FakeEndpoint:
 
 
 def parse_form(request: httpx.Request) -> dict[str, list[bytes]]:
-    """Return the contents of a multipart form by the name of the field."""
+    """Return the contents of a multipart form by the names of its fields."""
     head = f"Content-Type: {request.headers['Content-Type']}\r\n\r\n".encode()
     fields: dict[str, list[bytes]] = {}
     for part in message_from_bytes(head + request.content).get_payload():
@@ -59,7 +59,8 @@ def parse_form(request: httpx.Request) -> dict[str, list[bytes]]:
 
 @asynchronous
 async def test_a_recording_is_sent_as_a_wav_file() -> None:
-    """A request contains every sample at 16 kHz, mono, 16 bits, and the vocabulary."""
+    """A request contains the vocabulary and a WAV file with every sample, at 16 kHz and in 16-bit
+    mono."""
     endpoint = endpoint_returning(RESPONSE)
     result = await transcribe(endpoint, vocabulary="Kafka, ledger")
     assert (result.text, result.seconds) == ("We moved it.", 1.0)
@@ -76,7 +77,7 @@ async def test_a_recording_is_sent_as_a_wav_file() -> None:
 
 @asynchronous
 async def test_unlikely_segments_are_dropped() -> None:
-    """Segments with a low probability are dropped, and words are assigned to the kept ones."""
+    """Segments with a low probability are dropped, and each kept segment has its own words."""
     segments = [
         {"start": 0.0, "end": 0.5, "text": " We moved it.", "avg_logprob": -0.1},
         {"start": 0.5, "end": 1.0, "text": " Thank you.", "avg_logprob": -2.0},
@@ -98,7 +99,7 @@ async def test_unlikely_segments_are_dropped() -> None:
 
 @asynchronous
 async def test_plain_text_is_requested_if_timestamps_are_refused() -> None:
-    """An endpoint that refuses timestamps is asked for plain text from then on."""
+    """If an endpoint rejects timestamps, that request and all later requests ask for plain text."""
 
     def respond(request: httpx.Request) -> httpx.Response:
         plain = parse_form(request)["response_format"] == [b"json"]
@@ -124,7 +125,7 @@ async def test_a_silent_recording_is_not_sent() -> None:
 @pytest.mark.parametrize("pcm", [b"", b"\x00"])
 @asynchronous
 async def test_an_invalid_recording_is_refused(pcm: bytes) -> None:
-    """A recording that is empty or ends within a sample is refused."""
+    """A recording that is empty or ends within a sample is rejected."""
     with pytest.raises(InferenceError) as caught:
         await transcribe(endpoint_returning(RESPONSE), pcm)
     assert (caught.value.code, caught.value.retryable) == (ErrorCode.BAD_AUDIO, False)
@@ -147,7 +148,7 @@ async def test_an_invalid_recording_is_refused(pcm: bytes) -> None:
 async def test_an_invalid_response_is_a_typed_error(
     response: httpx.Response, code: str, retryable: bool
 ) -> None:
-    """Every failed transcription is a typed error that says whether a retry may help."""
+    """A failed transcription raises a typed error that says whether a retry may help."""
     with pytest.raises(InferenceError) as caught:
         await transcribe(FakeEndpoint(response))
     assert (caught.value.code, caught.value.retryable) == (code, retryable)

@@ -1,4 +1,4 @@
-"""Server-sent events are parsed from a stream of any shape, within limits."""
+"""Parsing of server-sent events from the chunks of a stream, within limits."""
 
 from collections.abc import AsyncIterator
 
@@ -24,7 +24,8 @@ async def parse(*chunks: bytes) -> list[str]:
 
 @asynchronous
 async def test_events_do_not_depend_on_the_chunks_of_the_stream() -> None:
-    """One chunk, single bytes, and two chunks split anywhere give the same events."""
+    """A stream gives the same events in one chunk, in single bytes, or in two chunks split at any
+    position."""
     assert await parse(STREAM) == EVENTS
     assert await parse(*(bytes([byte]) for byte in STREAM)) == EVENTS
     for place in range(len(STREAM)):
@@ -34,7 +35,7 @@ async def test_events_do_not_depend_on_the_chunks_of_the_stream() -> None:
 @pytest.mark.parametrize("end", [b"\r\n", b"\r"])
 @asynchronous
 async def test_lines_may_end_with_cr_lf_or_cr(end: bytes) -> None:
-    """Lines may end with CR or with CR LF, even if that is split between two chunks."""
+    """Lines may end with CR or with CR LF, even if a chunk ends between CR and LF."""
     stream = STREAM.replace(b"\n", end)
     assert await parse(stream) == EVENTS
     assert await parse(*(bytes([byte]) for byte in stream)) == EVENTS
@@ -50,7 +51,7 @@ async def test_an_incomplete_event_is_ignored() -> None:
 
 @asynchronous
 async def test_invalid_utf8_is_refused() -> None:
-    """An event that is not UTF-8 is refused instead of being decoded with replacements."""
+    """An event that is not UTF-8 is rejected instead of being decoded with replacements."""
     with pytest.raises(InferenceError) as caught:
         await parse(b"data: \xff\xfe\n\n")
     assert caught.value.code == ErrorCode.BAD_REPLY
@@ -59,7 +60,7 @@ async def test_invalid_utf8_is_refused() -> None:
 @pytest.mark.parametrize("chunk", [b"x" * 65_536, b"data: " + b"x" * 65_530 + b"\n"])
 @asynchronous
 async def test_an_endless_event_is_refused(chunk: bytes) -> None:
-    """An event above the size limit, in one long line or many lines, is refused."""
+    """An event above the size limit, in one long line or in many lines, is rejected."""
     sent = 0
 
     async def endless() -> AsyncIterator[bytes]:

@@ -1,6 +1,7 @@
-"""A speaker, a voice activity detector and a transcriber without a model.
+"""Speaker, voice activity detector and transcriber without a model.
 
-The samples themselves say what is spoken: each word is a number, and its samples have that value.
+The samples encode what is spoken: each word is a number, and all samples of the word have that
+value.
 """
 
 import functools
@@ -30,11 +31,11 @@ from prepserver.engines.whisper.voice_activity import CHUNK, VoiceActivity
 from prepserver.wire.protocol import SAMPLE_RATE
 
 WORD_SECONDS = 0.32
-"""Duration of each word: ten chunks of the detector."""
+"""Duration of each word in seconds, equal to ten chunks of the detector."""
 
 
 def speech(first: int, count: int) -> NDArray[np.int16]:
-    """Return the samples of consecutive words, numbered from 1."""
+    """Return the samples of `count` consecutive words; `first` is the number of the first word."""
     numbers = np.arange(first, first + count, dtype=np.int16)
     return np.repeat(numbers, round(WORD_SECONDS * SAMPLE_RATE))
 
@@ -56,7 +57,7 @@ def word(number: int) -> str:
 
 @dataclass
 class FakeTime:
-    """A clock that a test sets; seconds."""
+    """Clock that a test sets, in seconds."""
 
     now: float = 0.0
 
@@ -65,7 +66,7 @@ class FakeTime:
 
 
 class FakeDetector:
-    """Reports speech in every chunk with a sample other than zero."""
+    """Detector that reports speech in every chunk with a sample other than zero."""
 
     def __init__(self) -> None:
         self._rest: NDArray[np.int16] = np.zeros(0, np.int16)
@@ -85,7 +86,7 @@ class FakeDetector:
 
 @dataclass
 class FakeTranscriber:
-    """Recognises the words of which at least half is in the samples."""
+    """Transcriber that recognises each word of which at least half is in the samples."""
 
     clock: FakeTime
     cost: float = 0.0
@@ -93,9 +94,9 @@ class FakeTranscriber:
     passes: list[tuple[int, int, int]] = field(default_factory=list)
     """First word, last word and `audio_ctx` of each completed pass."""
     probability: Callable[[int], float] = lambda audio_ctx: 0.9
-    """Probability of a segment, by the `audio_ctx` of the pass."""
+    """Function that returns the probability of a segment for the `audio_ctx` of the pass."""
     during_pass: Callable[[], None] = lambda: None
-    """Called in the middle of each pass."""
+    """Function that is called in the middle of each pass."""
 
     def transcribe(
         self,
@@ -136,7 +137,7 @@ class FakeTranscriber:
 
 
 class Speaker:
-    """A client of an engine that sends one recording."""
+    """Client that sends one recording to an engine and keeps the captions and the transcription."""
 
     def __init__(
         self,
@@ -149,8 +150,8 @@ class Speaker:
         self.frames: list[Reply] = []
         self.captions: list[PartialTranscript] = []
         self.lags: list[float] = []
-        """Seconds, on the engine's clock, between the end of the audio that each caption covers
-        and its arrival, for a recording that began at 0."""
+        """Seconds, on the engine's clock, from the end of the audio that each caption covers until
+        the caption arrives, for a recording that began at 0."""
         self._clock = clock
         self._transcription: Transcription | None = None
         request = RequestFrame(number, encode_payload(Transcribe(drafts=drafts)))
@@ -204,7 +205,8 @@ def run_live(
     scripts: Sequence[tuple[Speaker, NDArray[np.int16]]],
     frame: float = 0.04,
 ) -> None:
-    """Send all recordings in real time, on the fake clock, while the engine runs."""
+    """Send all recordings at the pace of the fake clock, and run the engine until all are
+    completed."""
     offsets = [0] * len(scripts)
     began = clock.now
     while True:

@@ -1,4 +1,4 @@
-"""Recordings for tests: the bundled ones, and synthetic sounds without speech."""
+"""Bundled recordings, and synthetic sounds without speech."""
 
 import wave
 from collections.abc import Mapping
@@ -23,13 +23,14 @@ def read_recording(name: str) -> Samples:
 
 
 def reference_transcripts() -> dict[str, str]:
-    """Return the words of each bundled recording, by its name."""
+    """Return the words of all bundled recordings by the names of the recordings."""
     lines = (SPEECH / "transcripts.tsv").read_text("utf-8").splitlines()
     return dict(line.split("\t") for line in lines)
 
 
 def sounds_without_speech(seconds: float) -> Mapping[str, Samples]:
-    """Synthesise sounds of a given length, by name. They are the same on every call."""
+    """Return synthetic sounds with a length of `seconds`, by name. Each call returns the same
+    samples."""
     random = np.random.default_rng(3)
     count = round(seconds * SAMPLE_RATE)
     time: NDArray[np.float64] = np.arange(count) / SAMPLE_RATE
@@ -70,7 +71,7 @@ def _pink_noise(random: np.random.Generator, count: int) -> NDArray[np.float64]:
 
 
 def _chords(time: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Generate four triads of two seconds each, which fade like a piano's."""
+    """Generate a cycle of four triads of two seconds each, which fade like those of a piano."""
     roots = np.array([261.6, 220.0, 174.6, 196.0])[(time // 2).astype(int) % 4]
     notes = np.zeros(len(time))
     for ratio in (1, 1.25, 1.5):

@@ -1,4 +1,4 @@
-"""Text is committed once two consecutive passes agree on it."""
+"""Committed text, on which two consecutive passes agree."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from prepserver.engines.whisper.agreement import Agreement
 
 
 def after_passes(*texts: str) -> tuple[str, str]:
-    """Return the committed and the interim text after these passes."""
+    """Return the committed and the interim text after passes with these texts."""
     agreement = Agreement()
     for text in texts:
         agreement = agreement.after_pass(text)
@@ -29,12 +29,13 @@ def after_passes(*texts: str) -> tuple[str, str]:
 def test_the_longest_common_prefix_is_committed(
     passes: tuple[str, ...], committed: str, interim: str
 ) -> None:
-    """The longest common prefix of the last two passes is committed."""
+    """The longest common prefix of the texts of the last two passes is committed."""
     assert after_passes(*passes) == (committed, interim)
 
 
 def test_case_and_punctuation_are_ignored() -> None:
-    """Case and punctuation do not prevent agreement, and the last spelling is used."""
+    """Case and punctuation do not prevent agreement, and the spelling of the last pass is
+    committed."""
     assert after_passes("In my last project I led", "in my last project, I led a team") == (
         "in my last project, I led",
         "a team",
@@ -42,5 +43,5 @@ def test_case_and_punctuation_are_ignored() -> None:
 
 
 def test_words_of_punctuation_alone_are_compared_literally() -> None:
-    """A dash and a comma as words of their own do not agree."""
+    """A dash and a comma that are words on their own do not agree."""
     assert after_passes("so - yes", "so , yes") == ("so", ", yes")

@@ -1,4 +1,4 @@
-"""The engine's rules with a fake transcriber: passes, captions and the order of work."""
+"""Engine with a fake transcriber: passes, captions and the order of work."""
 
 import itertools
 
@@ -29,7 +29,10 @@ from tests.server.engines.whisper.fakes import (
 
 
 def new_engine(cost: float = 0.0) -> tuple[WhisperEngine, FakeTranscriber, FakeTime]:
-    """Create an engine; `cost` is seconds of computation for each second of audio."""
+    """Return a new engine, its transcriber and its clock.
+
+    `cost` is the number of seconds of computation for each second of audio.
+    """
     clock = FakeTime()
     transcriber = FakeTranscriber(clock, cost)
     return WhisperEngine(transcriber, FakeDetector, clock), transcriber, clock
@@ -39,7 +42,8 @@ def new_engine(cost: float = 0.0) -> tuple[WhisperEngine, FakeTranscriber, FakeT
 
 
 def test_a_complete_recording_is_transcribed_span_by_span() -> None:
-    """Every word appears once, in order, with its time in the recording."""
+    """Each span of a recording takes one pass, and every word appears once, in order, with its
+    time."""
     engine, transcriber, _ = new_engine()
     speaker = Speaker(engine, drafts=False)
     speaker.send(silence(1), speech(1, 20), silence(2), speech(21, 20), silence(1))
@@ -55,7 +59,8 @@ def test_a_complete_recording_is_transcribed_span_by_span() -> None:
 
 
 def test_a_complete_recording_gets_the_same_transcript_however_it_arrives() -> None:
-    """A recording in one piece or in seven takes the same passes and gives the same result."""
+    """A recording that arrives in one piece or in seven pieces takes two passes and has the same
+    transcript."""
     transcriptions = []
     samples = np.concatenate([speech(1, 20), silence(2), speech(21, 3)])
     for pieces in (1, 7):
@@ -75,7 +80,8 @@ def test_a_complete_recording_gets_the_same_transcript_however_it_arrives() -> N
 
 
 def test_text_becomes_interim_then_committed_then_final() -> None:
-    """One pass gives interim text, a second commits it, and the span's end makes it final."""
+    """A first pass gives interim text, a second pass commits the text, and the end of the span
+    makes it final."""
     engine, _, clock = new_engine(cost=0.01)
     speaker = Speaker(engine)
     samples = np.concatenate([speech(1, 8), silence(2), speech(9, 4), silence(2)])
@@ -92,7 +98,7 @@ def test_text_becomes_interim_then_committed_then_final() -> None:
 
 
 def test_a_caption_follows_every_second_of_speech() -> None:
-    """Two captions are less than a second of speech apart while the machine keeps up."""
+    """While the machine keeps up, consecutive captions are less than a second of speech apart."""
     engine, _, clock = new_engine(cost=0.01)
     speaker = Speaker(engine)
     run_live(engine, clock, [(speaker, speech(1, 30))])
@@ -115,7 +121,7 @@ def test_a_draft_of_all_speech_becomes_the_transcript() -> None:
 
 
 def test_a_word_after_the_last_draft_is_transcribed() -> None:
-    """A draft that lacks the last word does not become the transcript."""
+    """If the last draft lacks the last word, another pass adds the word to the transcript."""
     engine, _, _ = new_engine()
     speaker = Speaker(engine)
     speaker.send(speech(1, 6), silence(0.3))
@@ -140,7 +146,8 @@ def test_a_finished_span_is_never_transcribed_again() -> None:
 
 
 def test_a_draft_that_the_end_makes_useless_is_aborted() -> None:
-    """A speaker who stops during a draft waits for the final pass only."""
+    """If the speaker says more words and stops during a draft, the draft is aborted and only the
+    final pass is completed."""
     engine, transcriber, _ = new_engine()
     speaker = Speaker(engine)
 
@@ -190,7 +197,7 @@ def test_an_unlikely_result_of_the_fast_pass_leads_to_a_full_pass() -> None:
 
 
 def test_a_segment_that_stays_unlikely_is_dropped() -> None:
-    """An unlikely segment is dropped with its reason and appears in no caption."""
+    """An unlikely segment is listed in `dropped` with the reason, and appears in no caption."""
     engine, transcriber, _ = new_engine()
     transcriber.probability = lambda audio_ctx: 0.1
     speaker = Speaker(engine)
@@ -206,7 +213,8 @@ def test_a_segment_that_stays_unlikely_is_dropped() -> None:
 
 @pytest.mark.parametrize("seconds", [0.0, 0.01, 5.0])
 def test_silence_is_never_transcribed(seconds: float) -> None:
-    """An empty or silent recording costs no pass and is dropped with the reason `silence`."""
+    """An empty or silent recording takes no pass and has one dropped segment with the reason
+    `silence`."""
     engine, transcriber, _ = new_engine()
     speaker = Speaker(engine)
     speaker.send(silence(seconds))
@@ -222,7 +230,8 @@ def test_silence_is_never_transcribed(seconds: float) -> None:
 
 
 def test_captions_do_not_fall_behind_in_ten_minutes() -> None:
-    """The last captions of a long recording lag no more than the first ones."""
+    """In a recording of ten minutes, the last captions lag at most one second more than the first
+    captions."""
     engine, _, clock = new_engine(cost=0.1)
     speaker = Speaker(engine, clock=clock)
     sentences = [piece for n in range(120) for piece in (speech(1 + 14 * n, 14), silence(0.5))]
@@ -233,7 +242,7 @@ def test_captions_do_not_fall_behind_in_ten_minutes() -> None:
 
 
 def test_expensive_drafts_come_less_often() -> None:
-    """On a slow machine drafts come less often, so that final text does not fall behind."""
+    """On a slow machine, drafts are less frequent, so that final text does not fall behind."""
     engine, transcriber, clock = new_engine(cost=0.2)
     speaker = Speaker(engine)
     run_live(engine, clock, [(speaker, speech(1, 60))])
@@ -246,7 +255,8 @@ def test_expensive_drafts_come_less_often() -> None:
 
 
 def test_a_long_recording_delays_another_speakers_captions_by_one_span_at_most() -> None:
-    """Ten minutes that arrive at once delay another speaker's captions by one span at most."""
+    """A recording of ten minutes that arrives at once delays another speaker's captions by at most
+    one span."""
     engine, _, clock = new_engine(cost=0.1)
     long = Speaker(engine, 1, drafts=False)
     for n in range(60):
@@ -269,7 +279,8 @@ def test_a_long_recording_delays_another_speakers_captions_by_one_span_at_most()
 
 
 def test_eight_speakers_share_the_engine_fairly() -> None:
-    """If there is too much speech to caption, each speaker gets some captions and loses no word."""
+    """If eight speakers overload the engine, each speaker gets more than half as many captions as
+    any other, and no word is lost."""
     engine, _, clock = new_engine(cost=0.05)
     speakers = [Speaker(engine, n) for n in range(1, 9)]
     samples = np.concatenate(
@@ -282,7 +293,7 @@ def test_eight_speakers_share_the_engine_fairly() -> None:
 
 
 def test_final_text_goes_before_other_speakers_captions() -> None:
-    """One of eight speakers stops and has the transcript after a single pass."""
+    """When one of eight speakers stops, the next pass gives that speaker's transcript."""
     engine, _, clock = new_engine(cost=0.1)
     speakers = [Speaker(engine, n) for n in range(1, 9)]
     for speaker in speakers:
@@ -296,19 +307,21 @@ def test_final_text_goes_before_other_speakers_captions() -> None:
 
 
 def test_nothing_is_selected_without_pending_work() -> None:
-    """Without recordings, or without work on any of them, nothing is selected."""
+    """If no recording has pending work, nothing is selected."""
     assert select_next([]) is None
     assert select_next([None, None]) is None
 
 
 def test_the_longest_wait_is_selected_first() -> None:
-    """The longest wait is selected first; of equal waits, that of the earlier recording."""
+    """The recording that has waited longest is selected; of equal waits, the first recording is
+    selected."""
     assert select_next([PendingWork(3.0), None, PendingWork(1.0), PendingWork(2.0)]) == 2
     assert select_next([PendingWork(1.0), PendingWork(1.0)]) == 0
 
 
 def test_the_last_piece_of_an_ended_recording_is_selected_first() -> None:
-    """Last pieces of ended recordings go first; among them, the longest wait decides."""
+    """The last piece of an ended recording is selected before other work; among last pieces, the
+    longest wait decides."""
     last = PendingWork(4.0, last=True)
     assert select_next([PendingWork(1.0), PendingWork(5.0, last=True)]) == 1
     assert select_next([PendingWork(5.0, last=True), PendingWork(1.0), last]) == 2
@@ -331,7 +344,7 @@ def test_a_cancelled_recording_is_not_transcribed() -> None:
 
 
 def test_a_cancellation_during_a_pass_aborts_the_pass() -> None:
-    """A cancellation in the middle of a pass aborts the computation."""
+    """A cancellation during a pass aborts the pass."""
     engine, transcriber, _ = new_engine()
     speaker = Speaker(engine)
     speaker.send(speech(1, 10), silence(2))
@@ -346,7 +359,8 @@ def test_a_cancellation_during_a_pass_aborts_the_pass() -> None:
 
 
 def test_invalid_audio_fails_its_own_recording_only() -> None:
-    """Half a sample and an unknown message are typed errors; another recording succeeds."""
+    """Half a sample or an unknown message fails its own recording with a typed error, and another
+    recording succeeds."""
     engine, _, _ = new_engine()
     half_sample, unknown, other = (Speaker(engine, n) for n in (1, 2, 3))
     half_sample.call.inputs.append(encode_payload(AudioChunk(b"\0\0\0")))
@@ -360,7 +374,7 @@ def test_invalid_audio_fails_its_own_recording_only() -> None:
 
 
 def test_a_recording_over_half_an_hour_is_refused() -> None:
-    """A recording that never ends is refused after half an hour."""
+    """A recording that is longer than half an hour is rejected."""
     engine, _, _ = new_engine()
     speaker = Speaker(engine)
     for _ in range(31):

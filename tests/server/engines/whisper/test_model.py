@@ -1,4 +1,4 @@
-"""The starter speech model in its own process, on recordings with known words."""
+"""Starter speech model in a process of its own, on recordings with known words."""
 
 import asyncio
 import importlib.util
@@ -66,7 +66,8 @@ def run(
 
 
 def test_every_recording_is_transcribed(models_dir: Path) -> None:
-    """Less than a fifth of the words are wrong, and the segments are ordered in time."""
+    """Every recording is transcribed with a word error rate below 0.2, and segments are ordered in
+    time."""
 
     async def scenario(model: WhisperModel) -> None:
         assert set(REFERENCES) == set(RECORDINGS)
@@ -123,7 +124,7 @@ def test_long_silences_add_nothing(models_dir: Path) -> None:
 
 
 def test_words_have_times(models_dir: Path) -> None:
-    """Every word of the text has a time, in order, within the speech."""
+    """Every word of the transcript has a time within the speech, and the times are in order."""
 
     async def scenario(model: WhisperModel) -> None:
         silence = bytes(2 * BYTES_PER_SECOND)
@@ -152,7 +153,8 @@ def test_recordings_do_not_affect_each_other(models_dir: Path) -> None:
 
 
 def test_a_vocabulary_affects_its_own_request_only(models_dir: Path) -> None:
-    """A vocabulary changes only its own result, is not transcribed, and is cut if too long."""
+    """A vocabulary affects only its own request, is not transcribed, and is truncated if it is too
+    long."""
 
     async def scenario(model: WhisperModel) -> None:
         recording = pcm("conflict")
@@ -183,7 +185,7 @@ async def in_real_time(pcm: bytes) -> AsyncGenerator[bytes, None]:
 
 
 def test_captions_arrive_during_speech_and_final_text_stays(models_dir: Path) -> None:
-    """Captions arrive during speech, and their final text only grows, up to the transcript."""
+    """Captions arrive during speech, and their final text only grows and begins the transcript."""
 
     async def scenario(model: WhisperModel) -> None:
         names = ("short-answer", "conflict")
@@ -215,7 +217,7 @@ def test_captions_arrive_during_speech_and_final_text_stays(models_dir: Path) ->
 
 
 def test_a_long_recording_leaves_captions_to_another_speaker(models_dir: Path) -> None:
-    """Three minutes that arrive at once do not block a live transcription."""
+    """A recording of three minutes that arrives at once does not block a live transcription."""
 
     async def scenario(model: WhisperModel) -> None:
         long = asyncio.create_task(model.transcribe(pcm("event-sourcing") * 16))
@@ -239,7 +241,7 @@ def test_a_long_recording_leaves_captions_to_another_speaker(models_dir: Path) -
 
 @pytest.mark.parametrize("audio", [b"", b"\0", b"\0\0\0"])
 def test_incomplete_samples_are_refused(models_dir: Path, audio: bytes) -> None:
-    """An empty recording or half a sample is a typed error, and the engine keeps running."""
+    """An empty recording or half a sample raises a typed error, and the engine keeps running."""
 
     async def scenario(model: WhisperModel) -> None:
         pid = model.pid
@@ -252,7 +254,8 @@ def test_incomplete_samples_are_refused(models_dir: Path, audio: bytes) -> None:
 
 
 def test_incomplete_samples_of_a_live_recording_are_refused(models_dir: Path) -> None:
-    """Half a sample at the end of a live recording is refused as in a complete one."""
+    """Half a sample at the end of a live recording raises a typed error, and the engine keeps
+    running."""
 
     async def half_samples() -> AsyncGenerator[bytes, None]:
         yield b"\0"
@@ -270,7 +273,7 @@ def test_incomplete_samples_of_a_live_recording_are_refused(models_dir: Path) ->
 
 
 def test_a_recording_of_two_hours_is_refused_before_it_is_sent(models_dir: Path) -> None:
-    """A recording of two hours is refused, and the engine keeps running."""
+    """A recording of two hours is rejected, and the engine keeps running."""
 
     async def scenario(model: WhisperModel) -> None:
         pid = model.pid
@@ -287,7 +290,8 @@ def test_a_recording_of_two_hours_is_refused_before_it_is_sent(models_dir: Path)
 def test_an_invalid_model_file_is_refused(
     models_dir: Path, tmp_path: Path, engine: Binding, content: bytes | str | None
 ) -> None:
-    """The error names a missing, empty, foreign or truncated file, and no process remains."""
+    """Loading a missing, empty, foreign or truncated file raises an error that names the file, and
+    leaves no process."""
     if engine == "whispercpp" and importlib.util.find_spec("whispercpp") is None:
         pytest.skip("whispercpp is not installed; it supports Python 3.11 and earlier")
     path = tmp_path / "broken.bin"
@@ -315,7 +319,8 @@ def test_an_invalid_model_file_is_refused(
 
 
 def test_a_killed_engine_costs_one_retry(models_dir: Path) -> None:
-    """After kill -9, the request fails as retryable, and a new process handles the retry."""
+    """If the engine is killed, the request fails with a retryable error, and a new process handles
+    the retry."""
 
     async def scenario(model: WhisperModel) -> None:
         pid = model.pid
@@ -335,7 +340,7 @@ def test_a_killed_engine_costs_one_retry(models_dir: Path) -> None:
 
 
 def test_a_cancelled_recording_does_not_delay_the_next(models_dir: Path) -> None:
-    """Ten cancelled minutes do not delay the three seconds of the next recording."""
+    """A cancelled recording of ten minutes does not delay the next recording."""
 
     async def scenario(model: WhisperModel) -> None:
         short = pcm("short-answer")
@@ -362,7 +367,8 @@ def test_a_cancelled_recording_does_not_delay_the_next(models_dir: Path) -> None
     reason="whispercpp is not installed; it supports Python 3.11 and earlier",
 )
 def test_the_alternative_binding_transcribes_too(models_dir: Path) -> None:
-    """whispercpp 0.0.17 loads the same file, and its results are filtered in the same way."""
+    """The binding whispercpp transcribes with the same model file, and its results are filtered
+    too."""
 
     async def scenario(model: WhisperModel) -> None:
         result = await model.transcribe(pcm("short-answer"), "customer identifier")
