@@ -101,7 +101,7 @@ class AlarmProcess:
         return {event["number"] for event in self.events if event["event"] == kind}
 
     def kill(self) -> None:
-        """End the process with SIGKILL, and read the events that it had reported."""
+        """End the process with SIGKILL, and read the events that it reported before its end."""
         self._process.kill()
         self._process.wait()
         self._reader.join()
@@ -116,7 +116,7 @@ class AlarmProcess:
 
 
 def test_an_alarm_fires_after_a_kill_before_its_handler(tmp_path: Path) -> None:
-    """An acknowledged alarm that falls due while no process runs fires at the next start."""
+    """An acknowledged alarm that falls due while no process is running fires at the next start."""
     with AlarmProcess(tmp_path) as process:
         process.set_alarm(1, after=0.3)
         process.kill()

@@ -62,8 +62,8 @@ class EventCounter:
 async def kill_repeatedly(
     server: Server, kills: int, *, start: float, events_per_life: int, seed: int
 ) -> None:
-    """Kill the server `kills` times during interviews, and check that its data contains what it
-    acknowledged.
+    """Kill the server `kills` times during interviews, and check its data against its
+    acknowledgements.
 
     `start` is the duration of a start in seconds; `events_per_life` replaces `EVENTS_PER_LIFE`.
     """
@@ -107,7 +107,7 @@ async def kill_repeatedly(
 
 
 def report(kills: int, not_ready: int, candidates: list[Candidate]) -> None:
-    """Print the counts of a run, and check that it had enough events."""
+    """Print the counts of a run, and check that the run had enough events."""
     interviews = [one for candidate in candidates for one in candidate.acknowledged.values()]
     spoken, hints, edits = (
         sum(getattr(one, name) for one in interviews) for name in ("spoken", "hints", "edits")

@@ -1,4 +1,4 @@
-"""Live transcription of answers on the real models."""
+"""Live transcription of answers by the real models."""
 
 import itertools
 import wave

@@ -72,7 +72,7 @@ class PartySocket:
         self._process.stdin.flush()
 
     def wait_for(self, **fields: Any) -> dict[str, Any]:
-        """Return the next message or event with these fields."""
+        """Return the next message or event that has these fields with these values."""
         deadline = time.monotonic() + TIMEOUT
         while True:
             try:

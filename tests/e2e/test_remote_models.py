@@ -1,4 +1,4 @@
-"""Interviews on a remote language model, the server of llama-cpp-python."""
+"""Interviews on a remote language model, which the server of llama-cpp-python runs."""
 
 import os
 from pathlib import Path

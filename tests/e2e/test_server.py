@@ -1,4 +1,4 @@
-"""The server process: start, shutdown, invalid settings, crashes and secrets."""
+"""Server process: start, shutdown, invalid settings, crashes and secrets."""
 
 import contextlib
 import json
@@ -45,7 +45,7 @@ def kinds(server: Server, key: str, id: str) -> list[str]:
 
 
 def wait_for_exit(process: Process) -> int:
-    """Return the exit code of a server that does not start."""
+    """Wait for a server that fails to start, and return its exit code."""
     try:
         return process.wait(60)
     finally:

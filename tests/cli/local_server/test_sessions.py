@@ -31,7 +31,7 @@ def answers(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """Start a server and put its address and an access key into the environment."""
+    """Start a server, and set its address and the key of a new user in the environment."""
     with Server(tmp_path, "--scripted-delay", "0.02") as running:
         monkeypatch.setenv("PREP_ACCESS_KEY", running.add_user())
         monkeypatch.setenv("PREP_SERVER", running.url)
@@ -129,8 +129,8 @@ def local_server_pid(folder: Path) -> int:
 
 
 def test_interview_on_a_local_server(local_server: Path, answers: Path) -> None:
-    """A local server runs only during the command; `prep list` shows the interview as completed
-    later."""
+    """A local server runs only during the command, and `prep list` then shows the interview as
+    completed."""
     done = prep("interview", "--plain", "--questions", "2", "--answers", answers)
     lines = done.stdout.splitlines()
     assert lines[0].startswith("Interviewer: ")
@@ -177,7 +177,7 @@ def test_answers_can_be_piped_in(server: Server) -> None:
 
 
 def test_interrupted_interview_can_be_resumed(server: Server, answers: Path, start: Start) -> None:
-    """On Ctrl-C, prep prints the server address and the command that resume the interview."""
+    """On Ctrl-C, prep prints a command that resumes the interview on the same server."""
     process = start("interview", "--plain", "--questions", "1")
     read_line(process, "Interviewer: ")
     errors = stop_by_signal(process, signal.SIGINT)
@@ -256,7 +256,8 @@ def test_local_server_that_does_not_start_is_reported(
 
 
 def test_killed_server_is_waited_for(server: Server, answers: Path, start: Start) -> None:
-    """After the server crashes and restarts, the interview continues to its end."""
+    """After a crash and a restart of the server, prep reconnects and the interview continues to its
+    end."""
     process = start("interview", "--json", "--questions", "1", "--answers", str(answers))
     read_line(process, '{"type":"interview.delta"')
     server.kill()

@@ -34,7 +34,7 @@ async def test_a_new_key_authenticates(users: Users) -> None:
 
 @asynchronous
 async def test_two_users_have_different_ids_and_keys(users: Users) -> None:
-    """Each key authenticates its own user."""
+    """Each access key authenticates only its own user."""
     one, two = users.add("one"), users.add("two")
     assert (await users.authenticate(one.key), await users.authenticate(two.key)) == (
         one.id,
@@ -194,8 +194,8 @@ def test_the_administrator_role_is_granted_and_revoked(users: Users) -> None:
 
 @asynchronous
 async def test_a_new_key_keeps_the_role(users: Users) -> None:
-    """A new key keeps the user's role; only `replace` with `admin` grants the administrator
-    role."""
+    """Rotating or replacing a key keeps the user's role; replacing it with `admin` grants the
+    administrator role."""
     ada = users.add("ada", admin=True)
     users.rotate("ada")
     users.add("ada", replace=True)

@@ -27,5 +27,5 @@ def status(app: PrepApp) -> str:
 
 
 def texts(room: FakeRoom) -> list[str]:
-    """Return the typed answers sent to the room."""
+    """Return the texts of the typed answers that the app has sent to the room."""
     return [message.text for message in room.sent if isinstance(message, UserMessage)]

@@ -244,7 +244,8 @@ def streamed(message_id: str, words: Sequence[str], *, start: str = "") -> list[
 class FakeMicrophone:
     """Microphone that delivers the given blocks and those added later, or fails to open.
 
-    After the last block it waits for more; `no_stall_timeout` makes the recorder wait as well.
+    After the last block, the microphone waits for more blocks; `no_stall_timeout` makes the
+    recorder wait as well.
     """
 
     def __init__(self, *blocks: bytes, error: PrepError | None = None) -> None:

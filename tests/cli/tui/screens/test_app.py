@@ -25,7 +25,7 @@ from tests.cli.tui.screens.support import (
 
 @pytest.fixture(autouse=True)
 def no_theme(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hide the theme and the background colour of the developer's terminal."""
+    """Hide the theme and the background colour of the developer's terminal from the app."""
     monkeypatch.delenv("TEXTUAL_THEME", raising=False)
     monkeypatch.delenv("COLORFGBG", raising=False)
 
@@ -71,8 +71,8 @@ def test_failed_start_ends_with_its_exit_code(capsys: pytest.CaptureFixture[str]
 
 
 def first_screen(session: FakeSession, **options: object) -> PrepApp:
-    """Run the app with these options, store the name of its first screen as its title, and return
-    it."""
+    """Run the app with these options, set its title to the name of its first screen, and return the
+    app."""
 
     async def connect(_: Callable[[str], None]) -> FakeSession:
         return session
@@ -110,7 +110,7 @@ async def return_to_list(app: PrepApp, pilot: Pilot[int]) -> None:
 
 
 def test_starts_with_the_list() -> None:
-    """By default the list of interviews is shown first."""
+    """By default, the app starts with the list of interviews."""
     assert first_screen(FakeSession([interview()])).title == "list"
 
 

@@ -182,7 +182,8 @@ def test_completed() -> None:
 
 
 def test_draft_is_kept_when_the_interview_is_left() -> None:
-    """Unsent text is in the box again when the interview is reopened."""
+    """Text that was not sent before the interview was left is in the box when the interview is
+    reopened."""
     session, _ = ready()
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:

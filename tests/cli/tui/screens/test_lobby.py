@@ -1,4 +1,4 @@
-"""The list of interviews: live updates and keys."""
+"""List of interviews: live updates and keys."""
 
 from pathlib import Path
 
@@ -172,7 +172,8 @@ def test_failed_delete_keeps_the_interview() -> None:
 
 
 def test_lost_connection() -> None:
-    """The banner is shown only while the connection is lost."""
+    """A banner is shown while the connection is lost, and the list is updated after the
+    reconnect."""
     session = two_interviews()
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:

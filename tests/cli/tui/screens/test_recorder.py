@@ -1,4 +1,4 @@
-"""The recorder, without a screen."""
+"""Recorder without a screen."""
 
 import asyncio
 
@@ -68,7 +68,7 @@ class Posted:
 
     @property
     def reasons(self) -> list[str]:
-        """Return the reasons for which recordings ended, in order."""
+        """Return the reasons that the recorder has given for the ends of recordings, in order."""
         return [m.reason for m in self.messages if isinstance(m, RecordingEnded)]
 
 

@@ -104,7 +104,7 @@ def test_the_first_request_starts_the_engine() -> None:
 
 
 def test_concurrent_requests_share_one_engine() -> None:
-    """Each request receives its own events, and one process serves all of them."""
+    """Concurrent requests are served by one process, and each receives only its own events."""
 
     async def scenario() -> None:
         async with echo_supervisor() as supervisor:
@@ -354,7 +354,7 @@ def test_close_ends_the_process_and_fails_later_requests() -> None:
 
 
 def test_close_cancels_loading() -> None:
-    """Closing the supervisor while the engine loads fails the start and ends the process."""
+    """Closing the supervisor while the engine is loading fails the start."""
 
     async def scenario() -> None:
         clock = SkippingClock(skip=10)

@@ -69,7 +69,7 @@ def test_a_reply_does_not_depend_on_concurrent_ones(models_dir: Path) -> None:
 
 
 def test_replies_are_generated_in_parallel(models_dir: Path) -> None:
-    """A short reply finishes while a long one that started earlier is still streaming."""
+    """A short reply is completed while a long reply that started earlier is still streaming."""
 
     async def scenario(model: LlamaModel) -> None:
         long = asyncio.create_task(generate(model, Prompt(text=HEAD, max_tokens=400, seed=1)))

@@ -66,7 +66,7 @@ def test_a_template_cannot_leave_its_sandbox(attack: str) -> None:
 
 
 def test_the_prompt_does_not_depend_on_the_date() -> None:
-    """`strftime_now`, which some templates use to print the date, is not defined."""
+    """The function `strftime_now`, with which some templates print the date, is not defined."""
     dated = "{% if strftime_now is defined %}{{ strftime_now('%d') }}{% else %}no date{% endif %}"
     assert template(dated).render(TURNS) == "no date"
 

@@ -57,7 +57,7 @@ def test_a_longer_prompt_reuses_its_slot() -> None:
 
 
 def test_the_last_token_is_always_recomputed() -> None:
-    """A repeated prompt keeps all tokens but the last, whose logits are needed."""
+    """A repeated prompt keeps all cached tokens except the last, whose logits are needed."""
     slots = KvSlots(4)
     run_prompt(slots, HEAD)
     assert run_prompt(slots, HEAD).keep == len(HEAD) - 1

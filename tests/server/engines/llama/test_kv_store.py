@@ -186,7 +186,8 @@ def test_a_second_legacy_folder_is_deleted(tmp_path: Path) -> None:
 
 
 def test_the_identity_distinguishes_models(tmp_path: Path) -> None:
-    """A model's identity depends on both ends of its file, size, time and the additional parts."""
+    """A model's identity depends on the first and last megabyte and the time of its file, and on
+    the additional parts."""
     path = tmp_path / "model.gguf"
     data = bytearray(os.urandom(3 * SAMPLE_BYTES))
     path.write_bytes(data)

@@ -225,7 +225,7 @@ def test_a_character_is_never_split(models_dir: Path) -> None:
 
 
 def test_control_tokens_in_a_turn_are_text(models_dir: Path) -> None:
-    """A typed `<|im_end|>` is tokenised as several tokens and does not end the turn."""
+    """The text `<|im_end|>` in a turn is tokenised as several tokens instead of a control token."""
 
     async def scenario(model: LlamaModel) -> None:
         plain = Prompt(turns=(ChatTurn("user", ""),), max_tokens=0)

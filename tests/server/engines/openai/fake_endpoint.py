@@ -1,4 +1,4 @@
-"""Endpoints that answer as a test prescribes."""
+"""Fake endpoints, which return the responses that a test prescribes."""
 
 import json
 from collections.abc import AsyncIterator, Callable, Sequence

@@ -425,7 +425,7 @@ async def test_an_endless_list_of_models_is_refused() -> None:
 
 @asynchronous
 async def test_prompts_do_not_reach_the_log() -> None:
-    """A prompt that the endpoint quotes in an error is not logged above debug level."""
+    """A prompt that the endpoint quotes in an error is logged at the level `debug` only."""
     secret = Prompt(turns=(ChatTurn("user", "My name is a secret"),), max_tokens=5)
 
     def echo(request: httpx.Request) -> httpx.Response:

@@ -70,7 +70,7 @@ async def test_the_model_is_found(peer: LlamaCppServer) -> None:
 
 @asynchronous
 async def test_a_wrong_key_is_refused(peer: LlamaCppServer) -> None:
-    """A request with a wrong key fails with a typed error."""
+    """A request with a wrong key fails with the code `endpoint_unauthorized`."""
     async with connect(peer, key="sk-wrong") as model:
         with pytest.raises(InferenceError) as caught:
             await generate(model, CHAT)

@@ -43,7 +43,7 @@ async def test_lines_may_end_with_cr_lf_or_cr(end: bytes) -> None:
 
 @asynchronous
 async def test_an_incomplete_event_is_ignored() -> None:
-    """An event without a final blank line is ignored."""
+    """An event that is not followed by a blank line is ignored."""
     assert await parse(b"data: whole\n\ndata: half\n") == ["whole"]
     assert await parse(b"data: whole\n\nda") == ["whole"]
     assert await parse() == []

@@ -51,7 +51,7 @@ def text(first: int, count: int) -> str:
 
 @functools.cache
 def word(number: int) -> str:
-    """Return a distinct word for a number. A plain number would be taken for a repetition."""
+    """Return a distinct word for each number. Plain numbers would be taken for a repetition."""
     return hashlib.sha256(str(number).encode()).hexdigest()[: 3 + number % 7]
 
 

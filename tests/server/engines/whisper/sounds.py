@@ -81,7 +81,7 @@ def _chords(time: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _melody(time: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Generate a scale with vibrato, three notes a second."""
+    """Generate a scale with vibrato, at three notes per second."""
     steps: NDArray[np.float64] = np.array([0, 2, 4, 5, 7, 9, 11, 12])[(time * 3).astype(int) % 8]
     frequency = 261.6 * 2 ** (steps / 12) * (1 + 0.01 * np.sin(2 * np.pi * 5 * time))
     return np.asarray(np.sin(2 * np.pi * np.cumsum(frequency) / SAMPLE_RATE))

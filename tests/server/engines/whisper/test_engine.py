@@ -133,7 +133,7 @@ def test_a_word_after_the_last_draft_is_transcribed() -> None:
 
 
 def test_a_finished_span_is_never_transcribed_again() -> None:
-    """After the end of a span, passes begin after that span."""
+    """Passes after the end of a span do not include the words of that span."""
     engine, transcriber, clock = new_engine(cost=0.01)
     speaker = Speaker(engine)
     samples = np.concatenate(
@@ -164,7 +164,8 @@ def test_a_draft_that_the_end_makes_useless_is_aborted() -> None:
 
 
 def test_a_draft_of_all_speech_is_not_aborted_at_the_end() -> None:
-    """A running draft becomes the transcript if only silence follows its speech."""
+    """A draft that is running at the end becomes the transcript if only silence follows its
+    speech."""
     engine, transcriber, _ = new_engine()
     speaker = Speaker(engine)
 
@@ -384,7 +385,8 @@ def test_a_recording_over_half_an_hour_is_refused() -> None:
 
 
 def test_a_failed_pass_fails_one_recording() -> None:
-    """An error in a pass is reported to its speaker, and the next recording is transcribed."""
+    """An error in a pass fails only the recording of that pass, and the next recording is
+    transcribed."""
     engine, transcriber, _ = new_engine()
     first, second = Speaker(engine, 1), Speaker(engine, 2)
 
@@ -402,7 +404,8 @@ def test_a_failed_pass_fails_one_recording() -> None:
 
 
 def test_the_engine_reports_its_load() -> None:
-    """The load consists of open recordings, queued spans, and the lag of captions in seconds."""
+    """The load consists of the numbers of open recordings and queued spans, and the lag of captions
+    in seconds."""
     engine, transcriber, _ = new_engine()
     speaker = Speaker(engine)
 

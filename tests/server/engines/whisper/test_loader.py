@@ -1,4 +1,4 @@
-"""Arguments with which the transcriber is loaded."""
+"""Arguments that the transcriber receives from the loader."""
 
 import os
 import sys

