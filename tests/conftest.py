@@ -1,4 +1,4 @@
-"""Limits on every test: its run time, its network connections and its folders."""
+"""Limits on every test: run time, network connections and folders."""
 
 import faulthandler
 import os

@@ -108,8 +108,8 @@ def test_key_file_that_others_can_read_is_rejected(tmp_path: Path, mode: int) ->
 
 @pytest.mark.usefixtures("no_ring")
 def test_missing_key_file_requires_a_login(tmp_path: Path) -> None:
-    """If the key file has been deleted, loading the key raises NotAuthorised and asks for a
-    login."""
+    """If the key file has been deleted, loading the key raises NotAuthorised with the login
+    command."""
     file = tmp_path / "keys"
     credentials.save_access_key(URL, "secret", file)
     file.unlink()
@@ -130,7 +130,7 @@ def test_other_files_are_not_overwritten(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("no_ring")
 def test_environment_variable_takes_precedence(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`PREP_ACCESS_KEY` supplies the access key, without surrounding white space, if there is no
+    """`PREP_ACCESS_KEY` supplies the access key, without surrounding white space, even without a
     keyring."""
     monkeypatch.setenv("PREP_ACCESS_KEY", " from-the-environment\n")
     assert credentials.load_access_key(URL) == "from-the-environment"

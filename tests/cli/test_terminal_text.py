@@ -60,7 +60,7 @@ def test_line_endings_become_line_feeds() -> None:
 
 
 def test_one_line_collapses_white_space() -> None:
-    """Each run of spaces, tabs and line breaks becomes one space, and is removed at the ends of the
+    """Each run of spaces, tabs and line breaks becomes one space, or nothing at the ends of the
     text."""
     assert one_line(" a\n\tb\u2028c \r\n") == "a b\ufffdc"
 

@@ -1,5 +1,4 @@
-"""Interview of `make demo` with recorded answers, which `make run` also holds without a
-terminal."""
+"""Interview that `make demo` holds from recordings, as `make run` does without a terminal."""
 
 import os
 import shlex

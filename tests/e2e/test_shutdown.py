@@ -112,7 +112,7 @@ def test_a_client_that_does_not_read_does_not_delay_the_shutdown(
     tmp_path: Path, full: bool
 ) -> None:
     """A client that does not read, even with a full socket, delays neither the server's exit with
-    code 0 nor the close code 1012 of other connections."""
+    code 0 nor the closing of other connections with code 1012."""
     with Server(tmp_path, "--scripted-delay", "0.1") as server:
         key = server.add_user()
         id = create_interview(server, key)

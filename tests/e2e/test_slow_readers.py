@@ -70,7 +70,7 @@ class LatencyProbe:
         self._numbers = itertools.count()
 
     def measure(self, seconds: float) -> Latencies:
-        """Edit the answer every `INTERVAL` seconds, for `seconds`, and return the latencies."""
+        """Edit the answer every `INTERVAL` seconds during `seconds`, and return the latencies."""
         found = Latencies([], [])
         end = time.monotonic() + seconds
         due = time.monotonic()
@@ -153,8 +153,9 @@ def count_connections(server: Server) -> int:
 def compare_latencies(folder: Path, rounds: int, seconds: float, *, allowance: float) -> None:
     """Measure latencies alternately without and with slow clients, and check the limits.
 
-    Both are measured for `seconds` in each round. `allowance`, in seconds, is added to the limit of
-    the latencies, because other work on the machine raises the 99th percentile.
+    Each round measures without and with slow clients, for `seconds` each. `allowance`, in seconds,
+    is added to the limit of the latencies, because other work on the machine raises the 99th
+    percentile.
     """
     without, with_slow = Latencies([], []), Latencies([], [])
     with Server(folder, "--rate-limit", "0") as server:

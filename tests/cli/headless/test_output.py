@@ -63,7 +63,8 @@ def test_messages_are_lines_with_a_speaker() -> None:
 
 
 def test_live_output_prints_deltas_as_they_arrive() -> None:
-    """The line grows with each delta; the complete message adds the rest and ends the line."""
+    """On a terminal, each delta extends the printed line; the complete message adds the rest and
+    ends the line."""
     terminal = Terminal(live=True)
     first, second = deltas(["Wh", "y"])
     assert terminal.show(first) == "Interviewer: Wh"
@@ -113,8 +114,8 @@ def test_corrected_answer_is_marked() -> None:
 
 
 def test_answer_typed_at_the_prompt_is_not_printed_again() -> None:
-    """An answer that the terminal has echoed is not printed, but a later answer with the same text
-    is."""
+    """An answer that the terminal has echoed is not printed; a later answer with the same text is
+    printed."""
     terminal = Terminal(live=True)
     terminal.show(InterviewMessage(message=make_message(0)))
     terminal.output.prompt()
@@ -147,7 +148,7 @@ def test_control_characters_are_replaced() -> None:
 
 
 def test_progress_goes_to_standard_error() -> None:
-    """Each new phase, a lost connection and a restored connection are noted on standard error."""
+    """Each new phase, the loss of the connection and the reconnect are noted on standard error."""
     terminal = Terminal(live=False)
     text = terminal.show(
         ConnectionChanged(ConnectionStatus.ONLINE),

@@ -1,4 +1,4 @@
-"""Explanations of all keys, and conflicts between keys on the same screen."""
+"""Key bindings: every key is explained, and no key has two meanings on one screen."""
 
 import pytest
 from textual.widgets import TextArea

@@ -194,7 +194,7 @@ def test_the_administrator_role_is_granted_and_revoked(users: Users) -> None:
 
 @asynchronous
 async def test_a_new_key_keeps_the_role(users: Users) -> None:
-    """Rotating or replacing a key keeps the user's role; replacing it with `admin` grants the
+    """Rotating or replacing a key keeps the user's role; replacing a key with `admin` grants the
     administrator role."""
     ada = users.add("ada", admin=True)
     users.rotate("ada")

@@ -30,7 +30,8 @@ def raw_segment(text: str, probability: float = 0.9, start: float = 0.0) -> RawS
     ],
 )
 def test_annotations_are_removed(text: str, speech: str) -> None:
-    """Text in brackets, asterisks or musical notes is removed, because it describes a sound."""
+    """Text between brackets, asterisks or musical notes is removed, because it describes a
+    sound."""
     assert strip_annotations(text) == speech
 
 

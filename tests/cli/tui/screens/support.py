@@ -219,7 +219,8 @@ def joined(snapshot: Snapshot) -> tuple[RoomEvent, ...]:
 
 
 def asked_once(**changes: object) -> Snapshot:
-    """Return the snapshot of an interview with one open question; `changes` replace its fields."""
+    """Return the snapshot of an interview with one open question; `changes` replace some of the
+    fields."""
     snapshot = {
         "interview": interview(),
         "state": Phase.IDLE,

@@ -103,7 +103,7 @@ def screen_name(app: PrepApp) -> str:
 
 
 async def return_to_list(app: PrepApp, pilot: Pilot[int]) -> None:
-    """Press the key that leaves an interview once, and check that the list is on the screen."""
+    """Press the key that leaves an interview, and check that one press returns to the list."""
     await pilot.press("ctrl+l")
     await settle(pilot)
     assert isinstance(app.screen, LobbyScreen)

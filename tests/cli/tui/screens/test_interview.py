@@ -196,7 +196,7 @@ def test_too_long_answer_stays_in_the_box() -> None:
 
 
 def test_answer_waits_while_the_model_works() -> None:
-    """An answer that is entered while the model works is not sent but stays in the box."""
+    """An answer that is entered while the model is working is not sent but stays in the box."""
     session, room = ready()
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:

@@ -182,7 +182,7 @@ def test_completed() -> None:
 
 
 def test_draft_is_kept_when_the_interview_is_left() -> None:
-    """Text that was not sent before the interview was left is in the box when the interview is
+    """Unsent text is kept when an interview is left, and is in the box when the interview is
     reopened."""
     session, _ = ready()
 
@@ -268,8 +268,8 @@ def test_candidate_text_is_shown_verbatim() -> None:
 
 
 def test_scrolled_back_transcript_stays_in_place() -> None:
-    """New text does not move a transcript that is scrolled back; at the end, new text is followed
-    again."""
+    """New text does not move a transcript that is scrolled back; once scrolled to its end, the
+    transcript follows new text again."""
     past = [
         message
         for place in range(0, 12, 2)

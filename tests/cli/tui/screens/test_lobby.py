@@ -71,7 +71,8 @@ def test_list() -> None:
 
 
 def test_list_is_live() -> None:
-    """Changes by other clients appear in the list, and the cursor stays on its interview."""
+    """Changes by other clients appear in the list, and the cursor stays on the same interview until
+    the interview is deleted."""
     session = two_interviews()
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
@@ -221,7 +222,7 @@ def test_new_interview(tmp_path: Path) -> None:
 
 
 def test_invalid_fields_say_what_is_wrong(tmp_path: Path) -> None:
-    """Each invalid field shows a message, the first one receives the focus, and nothing is
+    """Each invalid field shows a message, the first invalid field gets the focus, and nothing is
     created."""
     long = tmp_path / "job.txt"
     long.write_text("x" * (MAX_DOCUMENT + 1))

@@ -173,7 +173,7 @@ def test_unavailable_microphone() -> None:
 
 
 def test_discarded_recording_makes_way_for_the_next() -> None:
-    """After a recording is discarded, another can start before the first has ended."""
+    """Another recording can start before a discarded recording has ended."""
 
     async def run() -> None:
         room, posted = FakeRoom(), Posted()

@@ -319,7 +319,7 @@ def test_a_missing_program_raises_an_inference_error() -> None:
 
 
 def test_a_program_that_is_no_engine_raises_an_inference_error() -> None:
-    """If the program prints text instead of a first frame, the start fails at once."""
+    """If a program prints text instead of a first frame, the start fails at once."""
 
     async def scenario() -> None:
         program = "import time; print('Hello, I am a text editor', flush=True); time.sleep(600)"
@@ -332,7 +332,8 @@ def test_a_program_that_is_no_engine_raises_an_inference_error() -> None:
 
 
 def test_close_ends_the_process_and_fails_later_requests() -> None:
-    """After `close`, running and later requests fail, and no engine process is running."""
+    """After the supervisor is closed, running and later requests fail, and the engine's process has
+    exited."""
 
     async def scenario() -> None:
         async with echo_supervisor() as supervisor:

@@ -16,7 +16,7 @@ HEAD = list(range(1_000, 1_300))
 def start_prompt(
     slots: KvSlots, prompt: list[int], conversation: str = "", stored: int = 0
 ) -> SlotPlan:
-    """Plan a prompt and assign it to its slot, which is busy afterwards. Return the plan."""
+    """Plan a prompt and assign the prompt to a slot, which is busy afterwards. Return the plan."""
     plan = slots.plan(conversation, prompt, stored)
     assert plan is not None
     if plan.copy_from is not None:
@@ -83,8 +83,8 @@ def test_a_prompt_that_repeats_the_reply_reuses_it() -> None:
 
 
 def test_another_interview_copies_the_shared_prefix() -> None:
-    """The second of two interviews with the same beginning copies the prefix, and each keeps its
-    own slot."""
+    """The second of two interviews with the same beginning copies the shared prefix, and each
+    interview keeps its own slot."""
     slots = KvSlots(4)
     one, other = [*HEAD, *range(200)], [*HEAD, *range(500, 700)]
     assert run_prompt(slots, one, "a").slot == 0
@@ -124,8 +124,8 @@ def test_a_retried_prompt_without_a_conversation_reuses_its_slot() -> None:
 
 
 def test_a_busy_slot_is_never_chosen() -> None:
-    """While every slot is busy, a prompt gets no plan; once a slot is idle, the prompt evicts its
-    conversation."""
+    """While every slot is busy, a prompt gets no plan; once a slot is idle, the prompt evicts the
+    slot's conversation."""
     slots = KvSlots(2)
     start_prompt(slots, HEAD, "a")
     start_prompt(slots, [1, 2, 3], "b")

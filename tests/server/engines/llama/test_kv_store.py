@@ -66,8 +66,7 @@ def test_conversation_names_do_not_become_paths(tmp_path: Path) -> None:
 
 
 def test_files_are_readable_by_their_owner_only(tmp_path: Path) -> None:
-    """The folder has mode 0700 and its files have mode 0600, because they contain what candidates
-    said."""
+    """Offloaded conversations are stored in files of mode 0600 in a folder of mode 0700."""
     folder = tmp_path / "kv"
     open_store(folder).save("a", TOKENS, STATE)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
@@ -86,7 +85,8 @@ def test_a_deleted_conversation_leaves_no_file(tmp_path: Path) -> None:
 
 
 def test_states_of_another_model_are_deleted(tmp_path: Path) -> None:
-    """A state that another model has saved is not used, and is deleted when it is requested."""
+    """A state that another model has saved is not used, and is deleted when its conversation is
+    requested."""
     open_store(tmp_path, identity="one").save("a", TOKENS, STATE)
     open_store(tmp_path, identity="one").save("b", TOKENS, STATE)
     other = open_store(tmp_path, identity="other")
@@ -150,7 +150,7 @@ def test_temporary_files_of_a_crash_are_deleted(tmp_path: Path) -> None:
 
 
 def test_a_failing_disk_disables_saving_without_an_error(tmp_path: Path) -> None:
-    """If the folder cannot be created, the store saves nothing and raises no error."""
+    """If its folder cannot be created, a store saves nothing and raises no error."""
     (tmp_path / "file").write_bytes(b"")
     store = open_store(tmp_path / "file" / "kv")
     assert not store.save("a", TOKENS, STATE)

@@ -73,7 +73,7 @@ def test_text_streams_and_the_usage_adds_up(models_dir: Path) -> None:
 
 
 def test_a_longer_prompt_computes_only_its_new_tokens(models_dir: Path) -> None:
-    """The prefix that a longer prompt shares with an earlier one is cached, even after another
+    """A longer prompt reuses the prefix that an earlier prompt has cached, even after another
     prompt in between."""
 
     async def scenario(model: LlamaModel) -> None:
@@ -106,7 +106,7 @@ def test_the_seed_determines_the_reply(models_dir: Path) -> None:
 
 
 def test_a_reply_matches_its_grammar(models_dir: Path) -> None:
-    """Even at a high temperature, the reply to each of four seeds matches its grammar."""
+    """Even at a high temperature, the reply for each of four seeds matches its grammar."""
 
     async def scenario(model: LlamaModel) -> None:
         for seed in range(4):
@@ -185,8 +185,8 @@ def test_an_invalid_grammar_is_rejected(models_dir: Path, prompt: Prompt) -> Non
 
 
 def test_a_prompt_beyond_the_context_is_rejected(models_dir: Path) -> None:
-    """A prompt as long as the context is rejected with both lengths; the reply to a prompt that
-    just fits ends at the context's limit."""
+    """A prompt as long as the context is rejected with an error that gives both lengths; the reply
+    to a prompt that just fits ends at the limit of the context."""
 
     async def scenario(model: LlamaModel) -> None:
         with pytest.raises(InferenceError) as caught:

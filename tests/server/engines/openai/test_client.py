@@ -64,8 +64,8 @@ def test_a_malformed_key_is_refused_and_not_shown(key: str) -> None:
 async def test_each_error_response_becomes_a_typed_error(
     status: int, body: Any, code: str, retryable: bool
 ) -> None:
-    """The code of the error depends on the status and the body of the response, whatever the form
-    of the body."""
+    """The code of an error depends on the status and the body of the response, whatever the form of
+    the body."""
     error, _ = await _error_and_logs(status, body)
     assert (error.code, error.retryable) == (code, retryable)
 

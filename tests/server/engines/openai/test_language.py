@@ -125,8 +125,7 @@ async def test_prefill_offload_and_discard_send_no_request() -> None:
 
 
 def strict_endpoint(*known: str, formats: tuple[str, ...] = ()) -> FakeEndpoint:
-    """Return an endpoint that rejects all fields except the known fields and all formats except
-    `formats`."""
+    """Return an endpoint that rejects unknown fields, and response formats other than `formats`."""
 
     def respond(request: httpx.Request) -> httpx.Response:
         body = msgspec.json.decode(request.content)
@@ -160,7 +159,7 @@ FORMAT = "response_format"
 async def test_the_richest_accepted_dialect_is_found_once_and_kept(
     known: tuple[str, ...], formats: tuple[str, ...], requests: int
 ) -> None:
-    """Dialects are tried in order until the endpoint accepts one, and the accepted dialect is
+    """Dialects are tried in order until the endpoint accepts a request, and the accepted dialect is
     kept."""
     endpoint = strict_endpoint(*known, formats=formats)
     model = new_model(endpoint)
@@ -294,7 +293,7 @@ async def test_closing_the_reply_closes_the_connection() -> None:
 )
 @asynchronous
 async def test_a_reply_to_a_schema_is_reduced_to_its_json(texts: tuple[str, ...]) -> None:
-    """In a reply to a prompt with a schema, words and fences around the JSON are removed."""
+    """In a reply to a prompt with a schema, words and code fences around the JSON are removed."""
     text, _ = await generate(new_model(FakeEndpoint(reply_response(*texts))), STRUCTURED)
     assert msgspec.json.decode(text) == {"skills": ["a"]}
 
@@ -380,7 +379,7 @@ async def test_the_name_of_an_only_model_may_be_omitted() -> None:
 @asynchronous
 async def test_a_required_name_is_asked_for(response: httpx.Response) -> None:
     """If the address contains no name and the endpoint does not list exactly one model, the error
-    says to append a name after a #."""
+    says to append a model name to the address after a #."""
     model = OpenAILanguageModel(
         Endpoint.parse("openai:http://endpoint.test/v1"),
         ManualClock(),

@@ -51,7 +51,7 @@ async def connect(
 
 
 async def generate(model: OpenAILanguageModel, prompt: Prompt) -> tuple[list[str], Usage]:
-    """Return the texts of all deltas of a reply, and its usage."""
+    """Return the texts of all deltas of a reply, and the reply's usage."""
     events = [event async for event in model.generate(prompt)]
     usage = events.pop()
     assert isinstance(usage, Usage)
@@ -111,7 +111,7 @@ async def test_a_grammar_is_enforced(peer: LlamaCppServer) -> None:
 
 @asynchronous
 async def test_a_schema_is_enforced(peer: LlamaCppServer) -> None:
-    """The server enforces a schema that is sent in its own form instead of OpenAI's form."""
+    """The server of llama-cpp-python enforces a schema that is sent in the server's own form."""
     schema = {
         "type": "object",
         "properties": {

@@ -81,7 +81,7 @@ def test_a_complete_recording_gets_the_same_transcript_however_it_arrives() -> N
 
 def test_text_becomes_interim_then_committed_then_final() -> None:
     """A first pass gives interim text, a second pass commits the text, and the end of the span
-    makes it final."""
+    makes the text final."""
     engine, _, clock = new_engine(cost=0.01)
     speaker = Speaker(engine)
     samples = np.concatenate([speech(1, 8), silence(2), speech(9, 4), silence(2)])
@@ -257,7 +257,7 @@ def test_expensive_drafts_come_less_often() -> None:
 
 def test_a_long_recording_delays_another_speakers_captions_by_one_span_at_most() -> None:
     """A recording of ten minutes that arrives at once delays another speaker's captions by at most
-    one span."""
+    the time of one span."""
     engine, _, clock = new_engine(cost=0.1)
     long = Speaker(engine, 1, drafts=False)
     for n in range(60):
@@ -360,8 +360,8 @@ def test_a_cancellation_during_a_pass_aborts_the_pass() -> None:
 
 
 def test_invalid_audio_fails_its_own_recording_only() -> None:
-    """Half a sample or an unknown message fails its own recording with a typed error, and another
-    recording succeeds."""
+    """Half a sample or an unknown message makes its own recording fail with a typed error, and
+    another recording succeeds."""
     engine, _, _ = new_engine()
     half_sample, unknown, other = (Speaker(engine, n) for n in (1, 2, 3))
     half_sample.call.inputs.append(encode_payload(AudioChunk(b"\0\0\0")))

@@ -185,7 +185,8 @@ async def in_real_time(pcm: bytes) -> AsyncGenerator[bytes, None]:
 
 
 def test_captions_arrive_during_speech_and_final_text_stays(models_dir: Path) -> None:
-    """Captions arrive during speech, and their final text only grows and begins the transcript."""
+    """Captions arrive during speech, and their final text only grows and is the beginning of the
+    transcript."""
 
     async def scenario(model: WhisperModel) -> None:
         names = ("short-answer", "conflict")
