@@ -123,7 +123,7 @@ def test_starts_with_a_new_interview() -> None:
 
 
 def test_starts_with_the_last_interview() -> None:
-    """With `resume_last`, the app opens the most recently updated interview."""
+    """With `resume_last`, the app opens the most recently updated active interview."""
     session = FakeSession([interview("old", updated_at=NOW - 900), interview("recent")])
     assert first_screen(session, resume_last=True).title == "recent"
 

@@ -272,7 +272,7 @@ async def test_an_invalid_reply_is_a_typed_error(
 
 @asynchronous
 async def test_closing_the_reply_closes_the_connection() -> None:
-    """Closing a reply early closes the connection to the endpoint, which ends the generation."""
+    """Closing a reply early closes the connection to the endpoint."""
     stream = ByteStream([delta("a"), delta("b")] + [delta("c")] * 100)
     model = new_model(FakeEndpoint(httpx.Response(200, stream=stream)))
     events = model.generate(CHAT)
