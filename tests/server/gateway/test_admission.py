@@ -18,7 +18,7 @@ ANSWER, REVIEW = Priority.ANSWER, Priority.REVIEW
 
 
 class Calls:
-    """Named calls to one model; records the order in which they start and their waits."""
+    """Named calls to one model, the order in which they start, and the seconds that each waits."""
 
     def __init__(self, *, parallel: int = 1, max_queue: int = 64) -> None:
         self.clock = ManualClock()
@@ -55,7 +55,8 @@ async def test_answers_overtake_reviews_and_equals_keep_their_order() -> None:
 
 @asynchronous
 async def test_a_full_queue_rejects_the_call_with_an_estimated_wait() -> None:
-    """The estimate uses recent durations: 15 s for two slots, two calls ahead and 10 s per call."""
+    """A call that a full queue rejects receives a wait estimated from the durations of recent
+    calls."""
     calls = Calls(parallel=2, max_queue=2)
     tasks = [calls.submit(str(number)) for number in range(2)]
     await calls.clock.advance(0)
@@ -76,7 +77,8 @@ async def test_a_full_queue_rejects_the_call_with_an_estimated_wait() -> None:
 
 @asynchronous
 async def test_there_is_no_estimate_before_the_first_measurement() -> None:
-    """A call rejected before any has been measured receives its position but no estimated wait."""
+    """A call that is rejected before any call has ended receives its position but no estimated
+    wait."""
     calls = Calls(max_queue=0)
     assert calls.admission.estimate() == WaitEstimate(position=0, seconds=0.0)
     task = calls.submit("only")
@@ -90,7 +92,8 @@ async def test_there_is_no_estimate_before_the_first_measurement() -> None:
 
 @asynchronous
 async def test_an_answer_displaces_a_review_from_a_full_queue() -> None:
-    """The review that arrived last is rejected and may be retried."""
+    """An answer that finds the queue full displaces the review that arrived last, which is rejected
+    as `overloaded`."""
     calls = Calls(max_queue=2)
     tasks = [calls.submit("busy"), calls.submit("r1", REVIEW)]
     await calls.clock.advance(0)
@@ -134,7 +137,7 @@ class CallPlan(Struct, frozen=True):
     priority: Priority
     duration: float
     cancelled_after: float
-    """Seconds from arrival to cancellation, while the call waits or runs."""
+    """Seconds from the arrival of the call to its cancellation, unless the call ends earlier."""
 
 
 class RandomCalls:

@@ -65,7 +65,7 @@ class ChainRun:
         )
         self.timeout = timeout
         self.text = ""
-        """Text received so far, even by a call that failed."""
+        """Text received so far, including that of a failed call."""
 
     def stream(self) -> AsyncGenerator[TextDelta | Usage, None]:
         return self.fallback_chain.stream(
@@ -83,7 +83,7 @@ class ChainRun:
         return self.text
 
     async def finish(self) -> str:
-        """Load the models, read one reply and close the chain."""
+        """Load the models, read one reply and close the chain. Return the reply."""
         self.fallback_chain.start()
         text: str = await advance_until_done(self.read_reply(), self.clock)
         await self.fallback_chain.close()
@@ -106,7 +106,7 @@ def model_of(clock: ManualClock, *replies: Reply, **options: Any) -> CuedLanguag
 async def test_pauses_between_retries_grow_up_to_five_seconds(
     backoff: Any, delay: float, pauses: list[float]
 ) -> None:
-    """The pauses between five retries follow the configured backoff, limited to five seconds."""
+    """The pauses between retries follow the configured backoff and never exceed five seconds."""
     clock = ManualClock()
     times: list[float] = []
 
@@ -125,7 +125,8 @@ async def test_pauses_between_retries_grow_up_to_five_seconds(
 
 @asynchronous
 async def test_a_call_is_not_retried_after_its_first_text() -> None:
-    """A call that fails after its first text is not retried: the reader would see text twice."""
+    """A call that fails after its first text is neither retried nor passed to the next model, since
+    the reader would see text twice."""
     clock = ManualClock()
     first, second = model_of(clock, ["Half", DIED]), model_of(clock, split_words("Another."))
     run = ChainRun(clock, [first, second])
@@ -138,7 +139,8 @@ async def test_a_call_is_not_retried_after_its_first_text() -> None:
 
 @asynchronous
 async def test_the_next_model_takes_over_when_the_retries_are_used_up() -> None:
-    """The statistics name the fallback model and count the retries of the primary model."""
+    """When the retries of the primary model have failed, the next model replies, and the statistics
+    give its index and the number of retries."""
     clock = ManualClock()
     first, second = model_of(clock, [DIED]), model_of(clock, split_words("Mine."))
     run = ChainRun(clock, [first, second], retries=RetryPolicy(limit=2))
@@ -149,7 +151,7 @@ async def test_the_next_model_takes_over_when_the_retries_are_used_up() -> None:
 
 @asynchronous
 async def test_a_permanent_error_is_not_retried_on_the_same_model() -> None:
-    """After a permanent error the next model, which may have a longer context, is tried at once."""
+    """After a permanent error, the call goes to the next model at once, without a retry."""
     clock = ManualClock()
     first, second = model_of(clock, [TOO_LONG]), model_of(clock, split_words("Long."))
     run = ChainRun(clock, [first, second])
@@ -169,7 +171,8 @@ async def test_when_every_model_fails_the_primary_models_error_is_raised() -> No
 
 @asynchronous
 async def test_a_model_that_exceeds_the_first_token_timeout_is_cancelled() -> None:
-    """A model without a token in time is freed at once; later text has no time limit."""
+    """A model that sends no token before the timeout is cancelled; the timeout does not apply to
+    later tokens."""
     clock = ManualClock()
     first = model_of(clock, split_words("Too late."), pause=11.0)
     second = model_of(clock, split_words("In good time."), pause=9.0)
@@ -180,7 +183,8 @@ async def test_a_model_that_exceeds_the_first_token_timeout_is_cancelled() -> No
 
 @asynchronous
 async def test_a_first_token_timeout_without_a_fallback_is_a_retryable_error() -> None:
-    """A timeout of the only model has a code of its own."""
+    """If the only model exceeds the first-token timeout, the call fails with the retryable error
+    `first_token_timeout`."""
     clock = ManualClock()
     model = model_of(clock, split_words("Too late."), pause=11.0)
     run = ChainRun(clock, [model], retries=RetryPolicy(limit=0), timeout=10.0)
@@ -192,7 +196,8 @@ async def test_a_first_token_timeout_without_a_fallback_is_a_retryable_error() -
 
 @asynchronous
 async def test_a_fallback_model_takes_over_from_one_that_does_not_load() -> None:
-    """The chain is ready once its second model has loaded, and calls go to that model."""
+    """When the primary model cannot be loaded, the chain becomes ready with the fallback model,
+    which then serves the calls."""
     clock = ManualClock()
     second = model_of(clock, split_words("Second."))
     run = ChainRun(clock, [FailingToLoad(clock, [BROKEN]), second])
@@ -203,7 +208,8 @@ async def test_a_fallback_model_takes_over_from_one_that_does_not_load() -> None
 
 @asynchronous
 async def test_a_model_that_failed_to_load_is_loaded_again_by_a_later_call() -> None:
-    """Calls try to load the model again, but at most every five seconds."""
+    """After a model has failed to load, calls load the model again, at most once every five
+    seconds."""
     clock = ManualClock()
     model = FailingToLoad(clock, [DIED] * 3)
     run = ChainRun(clock, [model], retries=RetryPolicy(limit=1))

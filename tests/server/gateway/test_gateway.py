@@ -47,7 +47,7 @@ async def state_after_loading(gateway: Gateway, clock: ManualClock) -> str:
 
 @asynchronous
 async def test_an_engine_that_dies_while_loading_is_restarted(tmp_path: Path) -> None:
-    """An engine killed during loading is retried like one killed during a call."""
+    """An engine that dies while it is loading a model is restarted."""
     clock = ManualClock()
     model = LoadingModel(clock, [DIED, DIED])
     limiter = RateLimiter(tmp_path / "limit.sqlite", clock, limit=0)
@@ -65,7 +65,8 @@ async def test_an_engine_that_dies_while_loading_is_restarted(tmp_path: Path) ->
 async def test_calls_to_a_model_that_cannot_be_loaded_fail_with_the_cause(
     tmp_path: Path, failure: Exception
 ) -> None:
-    """A permanent failure is not retried, and every call fails at once instead of waiting."""
+    """After a permanent failure to load a model, loading is not retried, and calls fail at once as
+    `model_not_loaded`."""
     clock = ManualClock()
     model = LoadingModel(clock, [failure])
     limiter = RateLimiter(tmp_path / "limit.sqlite", clock, limit=0)
@@ -82,7 +83,8 @@ async def test_calls_to_a_model_that_cannot_be_loaded_fail_with_the_cause(
 
 @asynchronous
 async def test_a_retried_request_is_charged_once(tmp_path: Path) -> None:
-    """Calls under the same request name are charged once; a call under another name is charged."""
+    """Calls of the same request are charged once; a call of another request is charged
+    separately."""
     clock = ManualClock()
     replies: list[Reply] = [split_words("Fine.")]
     limiter = RateLimiter(tmp_path / "limit.sqlite", clock, limit=1)

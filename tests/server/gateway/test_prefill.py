@@ -59,7 +59,7 @@ class PrefillHarness:
         return "".join([event.text async for event in events if isinstance(event, TextDelta)])
 
     async def reply(self, conversation: str) -> str:
-        """Generate a reply, letting time pass until it is complete."""
+        """Advance the clock until a reply is complete, and return the reply."""
         text: str = await advance_until_done(self.generate(conversation), self.clock)
         return text
 
@@ -73,7 +73,7 @@ class PrefillHarness:
 
 @asynchronous
 async def test_a_prefill_is_free_of_charge(tmp_path: Path) -> None:
-    """After a prefill the user's only request is still available."""
+    """After a prefill, a user whose limit is one request can still make that request."""
     harness = await PrefillHarness(tmp_path, limit=1).start()
     task = await harness.start_prefill("i1")
     await harness.clock.advance(1)
@@ -85,7 +85,7 @@ async def test_a_prefill_is_free_of_charge(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_a_call_preempts_a_prefill_at_once(tmp_path: Path) -> None:
-    """The reply takes its two seconds, as if there had been no prefill."""
+    """A call cancels a running prefill at once and takes no longer than without the prefill."""
     harness = await PrefillHarness(tmp_path).start()
     task = await harness.start_prefill("i1")
     started_at = harness.clock.monotonic()
@@ -113,7 +113,8 @@ async def test_a_prefill_is_dropped_while_every_slot_is_taken(tmp_path: Path) ->
 
 @asynchronous
 async def test_a_newer_prompt_replaces_the_conversations_prefill(tmp_path: Path) -> None:
-    """A prefill or a call replaces the conversation's prefill; other conversations keep theirs."""
+    """A prefill or a call replaces the running prefill of its conversation, but not those of other
+    conversations."""
     harness = await PrefillHarness(tmp_path, parallel=8).start()
     tasks = [await harness.start_prefill("i1", "old"), await harness.start_prefill("i2", "other")]
     tasks.append(await harness.start_prefill("i1", "new"))
@@ -148,7 +149,8 @@ async def test_of_simultaneous_prefills_only_the_last_is_run(tmp_path: Path) -> 
 async def test_failures_of_prefill_offload_and_discard_are_not_raised(
     tmp_path: Path, failure: Exception
 ) -> None:
-    """The next call of the conversation succeeds, and no slot is leaked."""
+    """Failures of prefill, offload and discard are not raised; no slot leaks, and the next call
+    succeeds."""
 
     class Failing(CuedLanguageModel):
         async def prefill(self, prompt: Prompt) -> None:
@@ -171,7 +173,7 @@ async def test_failures_of_prefill_offload_and_discard_are_not_raised(
 
 @asynchronous
 async def test_a_caller_can_cancel_its_prefill(tmp_path: Path) -> None:
-    """Cancellation reaches the model and is raised to the caller."""
+    """Cancelling a prefill stops the model and raises CancelledError in the caller."""
     harness = await PrefillHarness(tmp_path).start()
     task = await harness.start_prefill("i1")
     task.cancel()
@@ -185,7 +187,7 @@ async def test_a_caller_can_cancel_its_prefill(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_offload_and_discard_cancel_the_prefill_and_reach_the_model(tmp_path: Path) -> None:
-    """The conversation's prefill ends before the model offloads or discards its state."""
+    """Offloading or discarding a conversation first ends its prefill, then reaches the model."""
     harness = await PrefillHarness(tmp_path).start()
     task = await harness.start_prefill("i1")
     await harness.gateway.offload("i1")
@@ -199,7 +201,8 @@ async def test_offload_and_discard_cancel_the_prefill_and_reach_the_model(tmp_pa
 
 @asynchronous
 async def test_a_prompt_without_a_conversation_is_not_prefilled(tmp_path: Path) -> None:
-    """A prompt without a conversation is not prefilled: its KV state could not be found again."""
+    """A prompt without a conversation is not prefilled, since its KV state could not be found
+    again."""
     harness = await PrefillHarness(tmp_path).start()
     await (await harness.start_prefill(""))
     assert harness.model.prefilled == []

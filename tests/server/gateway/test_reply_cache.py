@@ -1,4 +1,4 @@
-"""The reply cache: replies shared in flight, and cached ones."""
+"""The reply cache: replies shared while they are generated, and cached replies."""
 
 import asyncio
 import random
@@ -22,7 +22,7 @@ DIED = InferenceError("The engine has died.", code=ErrorCode.WORKER_DIED, detail
 
 
 class CacheHarness:
-    """A cache of replies that take a second per word; counts the computations."""
+    """A cache of replies that take a second per word, with counts of the computations."""
 
     def __init__(self, clock: ManualClock, *, fails_after: int | None = None) -> None:
         self.clock = clock
@@ -54,7 +54,7 @@ class CacheHarness:
         return asyncio.create_task(read_text(self.open_reply(key, ttl)))
 
     async def finish_reply(self, key: bytes = b"k", ttl: float = 0.0) -> str:
-        """Read one reply to its end, which takes four seconds."""
+        """Return the text of one reply, which takes four seconds."""
         reader = self.start_reader(key, ttl)
         await self.clock.advance(0)
         await self.clock.advance(4)
@@ -62,7 +62,7 @@ class CacheHarness:
 
 
 async def read_text(reply: SharedReply) -> str:
-    """Read a reply to its end, which must be its Usage."""
+    """Return the text of a reply, whose last event must be a Usage."""
     async with aclosing(reply.events) as events:
         received = [event async for event in events]
     assert isinstance(received[-1], Usage)
@@ -71,7 +71,8 @@ async def read_text(reply: SharedReply) -> str:
 
 @asynchronous
 async def test_equal_requests_in_flight_share_one_computation() -> None:
-    """All readers receive the same text; a different request is computed separately."""
+    """Readers of equal requests receive the text of one computation; a different request is
+    computed separately."""
     clock = ManualClock()
     harness = CacheHarness(clock)
     readers = [harness.start_reader() for _ in range(5)]
@@ -108,7 +109,8 @@ async def read_rest(events: AsyncGenerator[TextDelta | Usage, None]) -> str:
 
 @asynchronous
 async def test_a_computation_is_cancelled_when_its_last_reader_leaves() -> None:
-    """A request after the cancellation starts a new computation."""
+    """A computation is cancelled when its last reader leaves, and the next request starts a new
+    one."""
     clock = ManualClock()
     harness = CacheHarness(clock)
     readers = [harness.start_reader() for _ in range(3)]
@@ -127,7 +129,8 @@ async def test_a_computation_is_cancelled_when_its_last_reader_leaves() -> None:
 
 @asynchronous
 async def test_a_reader_that_begins_after_the_cancellation_gets_an_error() -> None:
-    """An opened reply that is not yet read does not keep the computation alive."""
+    """A reply that is opened but not yet read does not keep its computation alive, and reading it
+    later raises `given_up`."""
     clock = ManualClock()
     harness = CacheHarness(clock)
     first = harness.start_reader()
@@ -143,7 +146,7 @@ async def test_a_reader_that_begins_after_the_cancellation_gets_an_error() -> No
 
 @asynchronous
 async def test_a_failure_reaches_every_reader_and_is_not_cached() -> None:
-    """Each reader gets its own copy of the error, and the next request computes again."""
+    """Each reader receives a separate copy of an error, and the next request is computed again."""
     clock = ManualClock()
     harness = CacheHarness(clock, fails_after=1)
     readers = [harness.start_reader(ttl=60.0) for _ in range(2)]
@@ -160,7 +163,8 @@ async def test_a_failure_reaches_every_reader_and_is_not_cached() -> None:
 
 @asynchronous
 async def test_a_cached_reply_is_served_until_it_expires() -> None:
-    """A cached reply is one delta, with the usage of the original and no computed tokens."""
+    """Until it expires, a cached reply is served as one delta, and its usage counts all prompt
+    tokens as cached."""
     clock = ManualClock()
     harness = CacheHarness(clock)
     await harness.finish_reply(ttl=60.0)
@@ -179,7 +183,7 @@ async def test_a_cached_reply_is_served_until_it_expires() -> None:
 
 @asynchronous
 async def test_a_request_without_a_ttl_bypasses_the_cache() -> None:
-    """Without a time to live the cache is neither written nor read."""
+    """A request without a time to live neither reads nor writes the cache."""
     clock = ManualClock()
     harness = CacheHarness(clock)
     for ttl in (0.0, 60.0):
@@ -209,7 +213,8 @@ async def test_a_reply_of_a_fallback_model_is_not_cached() -> None:
 
 @asynchronous
 async def test_the_cache_is_bounded_and_an_interviews_replies_can_be_discarded() -> None:
-    """The least recently used reply is evicted first; discarding affects one interview."""
+    """A full cache evicts the least recently used reply, and the replies of one interview can be
+    discarded."""
     clock = ManualClock()
     harness = CacheHarness(clock)
     harness.cache = ReplyCache(clock, max_bytes=1_200)
@@ -245,14 +250,15 @@ CHANGES = {
 
 @pytest.mark.parametrize("field", [f for f in Prompt.__struct_fields__ if f != "conversation"])
 def test_every_field_of_a_prompt_changes_the_request_key(field: str) -> None:
-    """The request key depends on every field of a prompt; a new field needs one in `CHANGES`."""
+    """The request key depends on every field of a prompt except `conversation`."""
     prompt = Prompt(text="Go on")
     changed = msgspec.structs.replace(prompt, **{field: CHANGES[field]})
     assert request_key("u", "m", changed) != request_key("u", "m", prompt)
 
 
 def test_the_request_key_depends_on_user_and_model_but_not_on_the_conversation() -> None:
-    """Users and models share no replies; the conversation only selects a cached prefix."""
+    """The request key differs between users and between models, and does not depend on the
+    conversation."""
     prompt = Prompt(text="Go on")
     key = request_key("u", "m", prompt)
     assert request_key("v", "m", prompt) != key

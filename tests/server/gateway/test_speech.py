@@ -30,7 +30,8 @@ def caption(final: str) -> PartialTranscript:
 
 
 class CuedSpeechModel(ScriptedSpeechModel):
-    """Yields one list of events per call, each after a chunk of audio; records the audio."""
+    """Speech model that records the audio of each call and yields a list of events, one after each
+    chunk."""
 
     def __init__(self, clock: ManualClock, calls: Sequence[Events]) -> None:
         super().__init__(clock)
@@ -62,7 +63,7 @@ class Unlimited:
 
 
 class AudioSource:
-    """A recording of numbered chunks; counts how often it was opened and closed."""
+    """A recording of numbered chunks, with counts of how often it was opened and closed."""
 
     def __init__(self, chunks: int = 9) -> None:
         self.opened = 0
@@ -81,7 +82,7 @@ class AudioSource:
 async def transcribe_live(
     tmp_path: Path, calls: Sequence[Events], source: AudioSource
 ) -> tuple[list[PartialTranscript | Transcription], CuedSpeechModel]:
-    """Transcribe one recording through a gateway; return its events and the model."""
+    """Transcribe one recording through a gateway; return the events and the model."""
     clock = ManualClock()
     model = CuedSpeechModel(clock, calls)
     limiter = RateLimiter(tmp_path / "limit.sqlite", clock, limit=1)
@@ -105,7 +106,8 @@ async def transcribe_live(
 
 @asynchronous
 async def test_captions_are_followed_by_the_transcription(tmp_path: Path) -> None:
-    """Events pass unchanged, and the recording is charged as one request."""
+    """The gateway passes captions and the transcription on unchanged, and charges the recording as
+    one request."""
     source = AudioSource()
     events: list[PartialTranscript | Transcription] = [
         caption("One."),
@@ -119,8 +121,8 @@ async def test_captions_are_followed_by_the_transcription(tmp_path: Path) -> Non
 
 @asynchronous
 async def test_after_an_engines_death_captions_never_shrink(tmp_path: Path) -> None:
-    """The new engine receives the recording from its start; captions that say less than the last
-    one are suppressed."""
+    """After an engine dies, the new engine receives the recording from its start, and captions
+    shorter than the last one are suppressed."""
     source = AudioSource()
     received, model = await transcribe_live(
         tmp_path,
@@ -147,7 +149,8 @@ async def test_after_an_engines_death_captions_never_shrink(tmp_path: Path) -> N
 
 @asynchronous
 async def test_captions_that_contradict_an_earlier_one_are_suppressed(tmp_path: Path) -> None:
-    """Final text stays as it was shown; the transcription at the end is authoritative."""
+    """A caption that contradicts the final text of an earlier caption is suppressed; the
+    transcription is passed on unchanged."""
     received, _ = await transcribe_live(
         tmp_path,
         [
@@ -161,7 +164,8 @@ async def test_captions_that_contradict_an_earlier_one_are_suppressed(tmp_path: 
 
 @asynchronous
 async def test_an_engine_that_dies_at_every_attempt_raises_its_error(tmp_path: Path) -> None:
-    """A live transcription is retried as often as any other call."""
+    """A live transcription whose engine dies at every attempt raises the engine's error after three
+    retries."""
     source = AudioSource()
     with pytest.raises(InferenceError) as error:
         await transcribe_live(tmp_path, [[caption("One."), DIED]] * 4, source)
@@ -212,7 +216,8 @@ async def test_closing_the_stream_frees_the_engine_and_the_source(tmp_path: Path
 
 @asynchronous
 async def test_the_largest_caption_lag_is_recorded() -> None:
-    """The lag is the audio received when a caption is sent, minus the audio that it covers."""
+    """The call record contains the largest caption lag: the seconds of audio received but not yet
+    covered by a caption."""
     clock = ManualClock()
     captions = [
         PartialTranscript(final="a" * n, seconds=n - lag)

@@ -16,25 +16,25 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def ada(server: Server) -> str:
-    """The access key of a user."""
+    """Return the access key of a user."""
     return server.add_user("ada")
 
 
 @pytest.fixture(scope="session")
 def bob(server: Server) -> str:
-    """The access key of another user."""
+    """Return the access key of another user."""
     return server.add_user("bob")
 
 
 @pytest.fixture
 def interview(server: Server, ada: str) -> str:
-    """The id of a new interview of Ada."""
+    """Return the id of a new interview that belongs to Ada."""
     return str(server.request("POST", "/api/interviews", key=ada, body={}).body["id"])
 
 
 @pytest.fixture
 def room(server: Server, ada: str, interview: str) -> Iterator[RoomClient]:
-    """A client in Ada's new interview, which has asked the first question."""
+    """Yield a client in Ada's new interview once the first question has been asked."""
     with open_room(server.room("interview", interview, server.token(ada))) as socket:
         socket.wait_for_question()
         yield socket

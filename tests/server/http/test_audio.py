@@ -19,7 +19,7 @@ pytestmark = pytest.mark.e2e
 
 
 def tone(seconds: float) -> bytes:
-    """Return audible PCM16 samples."""
+    """Return `seconds` of audible PCM16 samples."""
     return b"\x00\x10\x00\xf0" * int(seconds * wire.SAMPLE_RATE / 2)
 
 
@@ -42,7 +42,7 @@ def test_a_recording_in_one_message_is_an_answer(room: RoomClient, speech_dir: P
 def test_the_transcription_of_an_answer(
     server: Server, room: RoomClient, ada: str, bob: str, interview: str
 ) -> None:
-    """The transcription of a spoken answer is available to its owner only."""
+    """Only the owner of an interview can read the transcription of a spoken answer."""
     room.send(tone(1.0))
     answer = room.next_of_kind(wire.MessageKind.ANSWER)
     question = room.next_of_kind(wire.MessageKind.QUESTION)
@@ -69,7 +69,7 @@ def test_the_transcription_of_an_answer(
     ],
 )
 def test_invalid_recordings_are_rejected(room: RoomClient, data: bytes, code: str) -> None:
-    """An invalid recording receives an error, and the question stays open."""
+    """An invalid recording is rejected with an error code, and the question stays open."""
     room.send(data)
     assert room.next(wire.Failure).code == code
     room.check_interview_continues()
@@ -84,7 +84,8 @@ def test_the_longest_recording_in_one_message_is_accepted(room: RoomClient) -> N
 def test_an_oversized_recording_closes_only_its_connection(
     server: Server, ada: str, room: RoomClient
 ) -> None:
-    """A message far beyond the limit closes its connection; the interview continues."""
+    """A recording far above the size limit closes only its own connection, and the interview
+    continues."""
     hello = room.messages[0]
     assert isinstance(hello, wire.Hello)
     with open_room(server.room("interview", hello.room, server.token(ada))) as loud:
@@ -105,7 +106,7 @@ def test_silence_is_reported(room: RoomClient) -> None:
 
 
 def test_frames_become_an_answer(room: RoomClient) -> None:
-    """Numbered frames are acknowledged and form one recording."""
+    """Numbered frames are acknowledged and become one answer."""
     room.send(wire.AudioStart(id="r"))
     assert room.next(wire.AudioAck) == wire.AudioAck(id="r", frame=-1)
     sent = frames(tone(2.0))
@@ -119,7 +120,8 @@ def test_frames_become_an_answer(room: RoomClient) -> None:
 def test_a_recording_is_resumed_on_another_connection(
     server: Server, ada: str, room: RoomClient
 ) -> None:
-    """Another connection learns the last stored frame and continues the recording."""
+    """Another connection receives the number of the last stored frame and continues the
+    recording."""
     hello = room.messages[0]
     assert isinstance(hello, wire.Hello)
     sent = frames(tone(3.0))
@@ -143,7 +145,8 @@ def test_a_recording_is_resumed_on_another_connection(
 def test_a_gap_in_the_frames_closes_the_connection(
     server: Server, ada: str, room: RoomClient
 ) -> None:
-    """A gap in the frames closes the connection; the client resends the missing frames."""
+    """A gap in the frames closes the connection, and the missing frames can be resent on another
+    one."""
     hello = room.messages[0]
     assert isinstance(hello, wire.Hello)
     sent = frames(tone(1.0))
@@ -180,7 +183,7 @@ def test_a_stop_with_missing_frames_is_rejected(room: RoomClient) -> None:
 
 
 def test_a_repeated_stop_is_one_answer(room: RoomClient) -> None:
-    """A repeated `audio.stop` is acknowledged and changes nothing."""
+    """A repeated `audio.stop` is accepted again, and one answer is stored."""
     sent = frames(tone(1.0))
     room.send(wire.AudioStart(id="r"))
     for frame in sent:
@@ -214,7 +217,7 @@ def test_malformed_frames_are_rejected(room: RoomClient, frame: bytes) -> None:
 
 
 def test_a_recording_that_is_too_long_is_rejected_once(room: RoomClient) -> None:
-    """A recording that exceeds the limit is rejected once; further frames are ignored."""
+    """A recording longer than the limit is rejected once, and its further frames are ignored."""
     room.send(wire.AudioStart(id="r"))
     second = tone(60.0)
     for number in range(14):  # minutes; ten are allowed

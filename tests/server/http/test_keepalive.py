@@ -17,7 +17,7 @@ from tests.support.objects import CommitGate, call_to, eventually
 
 @asynchronous
 async def test_a_client_that_stops_reading_is_closed_and_aborted(tmp_path: Path) -> None:
-    """The queue of a client that stops reading is bounded; it is closed with 4008, then aborted."""
+    """A client that stops reading has a bounded queue; its connection is closed, then aborted."""
     async with echo_server(tmp_path) as it:
         slow, quick = await it.connect_client(), await it.connect_client()
         slow.write_blocked = True
@@ -40,7 +40,8 @@ async def test_a_client_that_stops_reading_is_closed_and_aborted(tmp_path: Path)
 
 @asynchronous
 async def test_a_slow_client_receives_the_close_frame(tmp_path: Path) -> None:
-    """A client that resumes reading receives one message and the close frame with a reason."""
+    """A slow client that resumes reading after its queue has overflowed receives one message, then
+    the close frame with a reason."""
     async with echo_server(tmp_path) as it:
         slow = await it.connect_client()
         slow.write_blocked = True
@@ -62,7 +63,8 @@ async def test_a_slow_client_receives_the_close_frame(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_a_client_that_catches_up_loses_nothing(tmp_path: Path) -> None:
-    """Queued messages are delivered in order, followed by later ones."""
+    """A client that resumes reading in time receives all queued messages in order, followed by
+    later ones."""
     async with echo_server(tmp_path) as it:
         client = await it.connect_client()
         client.write_blocked = True
@@ -111,7 +113,8 @@ async def test_an_idle_client_that_answers_pings_stays_connected(tmp_path: Path)
 
 @asynchronous
 async def test_a_dead_connection_is_aborted_within_40_seconds(tmp_path: Path) -> None:
-    """A client that answers no ping is aborted, and the room is notified."""
+    """The connection of a client that answers no ping is aborted within 40 s, and the room is
+    notified."""
     async with echo_server(tmp_path) as it:
         dead = await it.connect_client()
         await it.clock.advance(5)
@@ -125,7 +128,7 @@ async def test_a_dead_connection_is_aborted_within_40_seconds(tmp_path: Path) ->
 
 @asynchronous
 async def test_writing_does_not_keep_a_dead_connection_alive(tmp_path: Path) -> None:
-    """Output that the kernel accepts does not count as data from the client."""
+    """Successful writes do not keep the connection of a dead client open."""
     async with echo_server(tmp_path) as it:
         dead = await it.connect_client()
         for _ in range(40):
@@ -136,7 +139,7 @@ async def test_writing_does_not_keep_a_dead_connection_alive(tmp_path: Path) -> 
 
 @asynchronous
 async def test_a_slow_client_that_reads_is_alive(tmp_path: Path) -> None:
-    """Reading output counts as activity, even while a ping cannot be sent."""
+    """A slow client that reads its output stays connected, even while no ping can be sent."""
     async with echo_server(tmp_path) as it:
         slow = await it.connect_client()
         for _ in range(10):
@@ -151,7 +154,7 @@ async def test_a_slow_client_that_reads_is_alive(tmp_path: Path) -> None:
 async def test_a_client_is_not_idle_while_its_message_is_handled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The idle time of a client starts when its message has been handled."""
+    """The idle time of a client starts once its last message has been handled."""
     async with echo_server(tmp_path) as it:
         client = await it.connect_client()
         gate = CommitGate(monkeypatch, "a")
@@ -166,7 +169,7 @@ async def test_a_client_is_not_idle_while_its_message_is_handled(
 
 @asynchronous
 async def test_a_ping_is_answered_without_waking_the_object(tmp_path: Path) -> None:
-    """A ping of the client is answered with its data while the object hibernates."""
+    """A client's ping is answered with the same data and does not wake the hibernating object."""
     async with echo_server(tmp_path) as it:
         client = await it.connect_client()
         await it.clock.advance(15)

@@ -49,7 +49,7 @@ def assert_error(reply: Reply, status: int, code: str) -> dict[str, Any]:
 
 
 def wait_until_ready(server: Server) -> Reply:
-    """Return the response of the health check once all models have loaded."""
+    """Return the response of the readiness check once the server is no longer starting."""
     while (reply := server.request("GET", "/health/ready")).body["status"] == "starting":
         time.sleep(0.02)
     return reply
@@ -116,7 +116,7 @@ def test_another_users_interview_is_not_found(
 
 
 def test_creating_with_another_users_id(server: Server, ada: str, bob: str, interview: str) -> None:
-    """Creating an interview under the id of another user's interview returns a new one."""
+    """A request with the id of another user's interview creates a new interview."""
     stolen = server.request("POST", "/api/interviews", key=bob, body={"id": interview})
     assert stolen.status == 201
     assert stolen.body["id"] != interview
@@ -132,7 +132,8 @@ def test_creating_with_another_users_id(server: Server, ada: str, bob: str, inte
     ["/auth/token", "/api/interviews", "/api/interviews/x", "/api/ratelimit"],
 )
 def test_requests_without_a_valid_credential(server: Server, path: str) -> None:
-    """A request without a credential, or with an unknown or foreign one, is rejected with 401."""
+    """A request without a credential, or with an unknown or forged credential, is rejected with
+    401."""
     foreign = Tokens(b"x" * 32, SystemClock()).issue("u").token
     assert_error(server.request("GET", path), 401, ErrorCode.NO_CREDENTIAL)
     basic = server.request("GET", path, headers={"Authorization": "Basic YTpi"})
@@ -154,7 +155,8 @@ def test_a_token_cannot_issue_tokens(server: Server, ada: str) -> None:
 
 
 def test_expired_and_revoked_credentials(server: Server) -> None:
-    """An expired token, a removed user's token and a removed user's key have different codes."""
+    """An expired token, a removed user's token and a removed user's key are rejected with different
+    codes."""
     key = load_signing_key(server.data_dir / "signing.key")
     old = Tokens(key, PastClock())
     mallory = server.add_user("mallory")
@@ -194,12 +196,14 @@ class PastClock(SystemClock):
     ],
 )
 def test_invalid_bodies(server: Server, ada: str, data: bytes, status: int, code: str) -> None:
-    """A body that is not JSON, of the wrong type or out of range is rejected with 400."""
+    """A body that is not JSON, or contains a value of the wrong type or out of range, is rejected
+    with 400."""
     assert_error(server.request("POST", "/api/interviews", key=ada, data=data), status, code)
 
 
 def test_an_oversized_body_is_rejected_early(server: Server, ada: str) -> None:
-    """A body is rejected by its Content-Length, before it is sent."""
+    """An oversized body is rejected because of its Content-Length, before the client sends the
+    body."""
     with closing(HTTPConnection("127.0.0.1", server.port, timeout=30)) as connection:
         connection.putrequest("POST", "/api/interviews")
         connection.putheader("Authorization", f"Bearer {ada}")
@@ -232,7 +236,8 @@ def test_the_longest_documents_are_accepted(server: Server, ada: str) -> None:
 def test_unknown_paths_and_methods(
     server: Server, ada: str, method: str, path: str, status: int, code: str
 ) -> None:
-    """Unknown paths and methods, and plain requests for a room, return errors in one format."""
+    """Unknown paths, wrong methods and plain HTTP requests for a room return errors in the usual
+    format."""
     data = b"{}" if method in ("PUT", "POST") else None
     assert_error(server.request(method, path, key=ada, data=data), status, code)
 

@@ -49,7 +49,7 @@ def test_bad_tokens_are_rejected_at_the_handshake(
 
 
 def test_a_removed_users_token_is_rejected_at_the_handshake(server: Server) -> None:
-    """The token of a removed user is rejected before it expires."""
+    """A removed user's token is rejected at the handshake, even before the token expires."""
     token = server.token(server.add_user("dan"))
     with open_room(server.room("user-interviews", "me", token)) as socket:
         socket.next(wire.Hello)
@@ -62,7 +62,7 @@ def test_a_removed_users_token_is_rejected_at_the_handshake(server: Server) -> N
 def test_another_users_rooms_are_rejected_at_the_handshake(
     server: Server, ada: str, bob: str, interview: str
 ) -> None:
-    """Another user's interview is not found, and another user's list is forbidden."""
+    """A handshake for another user's interview gives 404, and for another user's list 403."""
     token = server.token(bob)
     foreign = rejected_handshake(server.room("interview", interview, token))
     unknown = rejected_handshake(server.room("interview", "unknown", token))
@@ -76,7 +76,7 @@ def test_another_users_rooms_are_rejected_at_the_handshake(
 
 
 def test_an_unknown_party_is_rejected_at_the_handshake(server: Server, ada: str) -> None:
-    """An unknown party is not found, and the error lists the valid ones."""
+    """A handshake for an unknown party gives 404, and the error lists the valid parties."""
     reply = rejected_handshake(server.room("poker", "x", server.token(ada)))
     assert (reply.status, reply.body["error"]["code"]) == (404, ErrorCode.NO_SUCH_PARTY)
     assert "user-interviews" in reply.body["error"]["message"]
@@ -139,7 +139,8 @@ def test_hello_and_a_snapshot_come_first(server: Server, ada: str, room: RoomCli
     ],
 )
 def test_invalid_messages_are_rejected_by_id(room: RoomClient, message: str, id: str) -> None:
-    """An invalid message receives an error with its id, and the interview continues."""
+    """An invalid message is rejected with its id, if the id is readable, and the interview
+    continues."""
     room.send(message)
     failure = room.next(wire.Failure)
     assert (failure.code, failure.id, failure.retryable) == (ErrorCode.BAD_MESSAGE, id, False)
@@ -189,7 +190,7 @@ def test_an_oversized_message_closes_only_its_connection(
 def test_messages_after_an_oversized_one_are_discarded(
     server: Server, ada: str, room: RoomClient
 ) -> None:
-    """Messages that follow an oversized one are discarded."""
+    """Messages that follow an oversized message on the same connection are discarded."""
     hello = room.messages[0]
     assert isinstance(hello, wire.Hello)
     with open_room(server.room("interview", hello.room, server.token(ada))) as loud:
@@ -204,7 +205,7 @@ def test_messages_after_an_oversized_one_are_discarded(
 
 
 def test_a_repeated_answer_counts_once(room: RoomClient) -> None:
-    """An answer that is resent under its id is acknowledged again and stored once."""
+    """An answer that is resent under the same id is accepted again and stored once."""
     for _ in range(3):
         room.send(wire.UserMessage(text="Once.", id="same"))
         assert room.next(wire.Accepted).id == "same"
@@ -214,7 +215,7 @@ def test_a_repeated_answer_counts_once(room: RoomClient) -> None:
 
 
 def test_an_answer_without_an_open_question_is_rejected(room: RoomClient) -> None:
-    """An answer sent while the interviewer works is rejected as `busy`."""
+    """An answer that arrives while the interviewer is working is rejected as `busy`."""
     room.send(wire.UserMessage(text="One.", id="1"))
     room.send(wire.UserMessage(text="Two.", id="2"))
     outcome = room.wait_for(lambda m: isinstance(m, wire.Failure | wire.Accepted) and m.id == "2")
@@ -224,7 +225,7 @@ def test_an_answer_without_an_open_question_is_rejected(room: RoomClient) -> Non
 
 
 def test_a_connection_id_is_taken_over(server: Server, ada: str, interview: str) -> None:
-    """A new connection with the same id replaces the old one."""
+    """A new connection replaces an open connection with the same id."""
     url = server.room("interview", interview, server.token(ada), _pk="same")
     with open_room(url) as old:
         old.next(wire.Snapshot)
@@ -247,7 +248,8 @@ def test_deleting_an_interview_closes_its_connections(
 
 
 def test_the_list_reports_changes_of_interviews(server: Server) -> None:
-    """The list of interviews reports creation, changes and deletion over REST."""
+    """The room of the interview list sends a message when an interview is created, changed or
+    deleted over REST."""
     key = server.add_user(f"eve-{time.monotonic_ns()}")
     with open_room(server.room("user-interviews", "me", server.token(key))) as lobby:
         assert lobby.next(wire.Snapshot).interviews == []

@@ -93,7 +93,7 @@ async def test_messages_of_all_lengths(tmp_path: Path, size: int) -> None:
 
 @asynchronous
 async def test_fragmented_messages_are_joined(tmp_path: Path) -> None:
-    """Fragments form one message, even with a ping between them."""
+    """Fragments form one message, even if a ping arrives between them."""
     async with echo_server(tmp_path) as it:
         client = await it.connect_client()
         client.client.send_text(b"in ", fin=False)
@@ -136,7 +136,8 @@ async def test_protocol_violations_close_with_their_code(
 
 @asynchronous
 async def test_an_oversized_text_message(tmp_path: Path) -> None:
-    """An oversized text message receives an error and close code 1009; later ones are discarded."""
+    """An oversized text message receives an error and close code 1009; later messages are
+    discarded."""
     async with echo_server(tmp_path) as it:
         client = await it.connect_client()
         client.send("before")
@@ -158,7 +159,8 @@ async def test_an_oversized_text_message(tmp_path: Path) -> None:
 async def test_a_flood_of_messages_is_not_read_ahead(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No messages are read while one is being handled; later all arrive once and in order."""
+    """While a message is being handled, reading pauses as soon as more messages arrive; all are
+    delivered once and in order."""
     async with echo_server(tmp_path) as it:
         client = await it.connect_client()
         gate = CommitGate(monkeypatch, "a")
@@ -207,7 +209,7 @@ async def test_messages_before_a_close_frame_are_delivered(tmp_path: Path) -> No
 @pytest.mark.parametrize("how", ["drop", "eof"])
 @asynchronous
 async def test_messages_before_a_lost_connection_are_delivered(tmp_path: Path, how: str) -> None:
-    """Messages sent before a lost or half-closed connection are delivered."""
+    """Messages that arrive before a connection is lost or half-closed are delivered."""
     async with echo_server(tmp_path) as it:
         client = await it.connect_client()
         client.send("one", "two")
@@ -222,7 +224,8 @@ async def test_messages_before_a_lost_connection_are_delivered(tmp_path: Path, h
 
 @asynchronous
 async def test_an_unanswered_close_frame_aborts_the_connection(tmp_path: Path) -> None:
-    """A client that does not answer the close frame is aborted; its messages are discarded."""
+    """A client that does not answer the close frame is aborted, and its later messages are
+    discarded."""
     async with echo_server(tmp_path) as it:
         client = await it.connect_client()
         it.connections[0].close(1000, "done")
@@ -255,7 +258,8 @@ async def test_messages_behind_the_servers_close_frame_are_discarded(
 @pytest.mark.parametrize("bad", [b"x" * (limits.MAX_TEXT_FRAME + 1), b"\xff"], ids=["big", "bytes"])
 @asynchronous
 async def test_messages_behind_a_fatal_message_are_discarded(tmp_path: Path, bad: bytes) -> None:
-    """Messages after one that closes the connection are discarded, even if the client leaves."""
+    """Messages after one that is oversized or not UTF-8 are discarded, even if the client then
+    closes the connection."""
     async with echo_server(tmp_path) as it:
         client = await it.connect_client()
         client.client.send_text(b"before")
@@ -271,7 +275,8 @@ async def test_messages_behind_a_fatal_message_are_discarded(tmp_path: Path, bad
 
 @asynchronous
 async def test_a_close_frame_behind_a_full_socket(tmp_path: Path) -> None:
-    """A close frame waits for earlier output, but the connection is aborted after a timeout."""
+    """A close frame waits for earlier output; if the socket stays full, the connection is aborted
+    after a timeout."""
     async with echo_server(tmp_path) as it:
         client = await it.connect_client()
         client.write_blocked = True
@@ -288,7 +293,7 @@ async def test_a_close_frame_behind_a_full_socket(tmp_path: Path) -> None:
 async def test_shutdown_answers_the_pending_message(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At shutdown a pending message is answered before its client is closed."""
+    """At shutdown, a pending message is answered before its connection is closed."""
     async with echo_server(tmp_path) as it:
         busy, idle = await it.connect_client(), await it.connect_client()
         gate = CommitGate(monkeypatch, "a")
@@ -314,7 +319,8 @@ async def test_shutdown_answers_the_pending_message(
 
 @asynchronous
 async def test_shutdown_shortens_the_close_timeout(tmp_path: Path) -> None:
-    """A connection that is already closing at shutdown has the shorter timeout."""
+    """At shutdown, the shorter close timeout also applies to a connection that is already
+    closing."""
     async with echo_server(tmp_path) as it:
         client = await it.connect_client()
         it.connections[0].close(1000, "done")

@@ -21,14 +21,14 @@ pytestmark = pytest.mark.e2e
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A separate server, so that its statistics contain only the calls of this module."""
+    """Yield a separate server, so that its statistics contain only the calls of this module."""
     with Server(tmp_path_factory.mktemp("watched")) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
 def eve(watched: Server) -> str:
-    """The access key of an ordinary user, whose interview has asked one question."""
+    """Return the access key of an ordinary user whose interview has asked one question."""
     key = watched.add_user("eve")
     interview = watched.request("POST", "/api/interviews", key=key, body={}).body["id"]
     with open_room(watched.room("interview", interview, watched.token(key))) as socket:
@@ -38,7 +38,7 @@ def eve(watched: Server) -> str:
 
 @pytest.fixture(scope="module")
 def root(watched: Server) -> str:
-    """The access key of an administrator."""
+    """Return the access key of an administrator."""
     users = Users(watched.data_dir / "users.sqlite", SystemClock())
     try:
         return users.add("root", admin=True).key
@@ -56,7 +56,7 @@ def text(server: Server, path: str, key: str) -> tuple[int, str]:
 
 @pytest.mark.parametrize("path", ["/api/gateway/stats", "/metrics"])
 def test_statistics_and_metrics_need_an_administrator(watched: Server, eve: str, path: str) -> None:
-    """Statistics and metrics are refused to anonymous callers and to ordinary users."""
+    """Anonymous callers receive 401 for statistics and metrics, and ordinary users receive 403."""
     assert watched.request("GET", path).status == 401
     refused = watched.request("GET", path, key=eve)
     assert (refused.status, refused.body["error"]["code"]) == (403, ErrorCode.NOT_AN_ADMINISTRATOR)

@@ -11,7 +11,7 @@ LOUD = (b"\x00\x40" + b"\x00\xc0") * 8_000
 """One second of PCM16 that is not silent."""
 
 SILENT = bytes(32_000)
-"""One second of silence."""
+"""One second of silent PCM16."""
 
 
 def answer(text: str, id: str = "") -> wire.UserMessage:

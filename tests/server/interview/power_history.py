@@ -1,7 +1,7 @@
 """Interviews under power cuts: candidates that remember what the server has acknowledged.
 
-A user creates, holds and deletes interviews. Like a client, a candidate repeats unacknowledged
-messages after a cut under the same ids.
+A user creates, holds and deletes interviews. After a power cut, a candidate repeats unacknowledged
+messages under the same ids, as a client does.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from tests.support.rooms import USER, Client, Rooms
 __all__ = ["InterviewHistory"]
 
 FRAME = 1_280
-"""Bytes of a frame, 40 ms."""
+"""Bytes in a frame of 40 ms."""
 RECOVERY_TIME = 6.0
 """Seconds after which alarms have resumed all work that a crash interrupted."""
 
@@ -38,13 +38,13 @@ class Answer(Struct):
     text: str
     pcm: bytes = b""
     edited: tuple[str, str] | None = None
-    """Id and text of the message that edits the answer."""
+    """Id and text of the message that edits the answer; None without an edit."""
     stored: int = -1
-    """The highest acknowledged frame."""
+    """Number of the last acknowledged frame; -1 before the first."""
 
 
 class Candidate:
-    """One candidate in one interview, with all acknowledgements."""
+    """Candidate in one interview, with everything that the server has acknowledged or shown."""
 
     def __init__(self, name: str, random: Random) -> None:
         self.name = name
@@ -58,7 +58,8 @@ class Candidate:
         self._client: Client | None = None
 
     def freeze(self) -> None:
-        """Record the messages received before the power cut; later ones do not count."""
+        """Record what the client has received so far, and ignore everything that it receives
+        later."""
         client, self._client = self._client, None
         if client is None:
             return
@@ -74,13 +75,15 @@ class Candidate:
                     self.shown[message.id] = message
 
     def disconnect(self) -> None:
-        """Drop the client: messages after the cut never left the server."""
+        """Forget the client of the previous boot, because messages after the cut never left the
+        server."""
         self._client = None
 
     # --- Interviewing -------------------------------------------------------------------------
 
     async def hold_interview(self, rooms: Rooms, disk: Disk) -> None:
-        """Start or resume the interview, until it is over or the power is cut."""
+        """Start or resume the interview and hold it until it is over or the power is cut. Some
+        interviews are then deleted."""
         if self.deleting:
             await self._delete(rooms, disk)
             return

@@ -48,7 +48,8 @@ def faults() -> Faults:
 async def test_an_answer_that_cannot_be_stored_is_rejected_and_can_be_resent(
     tmp_path: Path, faults: Faults, operation: Operation, fault: Fault
 ) -> None:
-    """The error names the client's message; resent under its id, the answer is stored once."""
+    """If an answer cannot be stored, the error names its message; when resent under the same id,
+    the answer is stored once."""
     async with Rooms(tmp_path, vfs=faults.name) as rooms:
         client = await open_room(rooms)
         before = await request_snapshot(client)
@@ -78,7 +79,8 @@ async def test_an_answer_that_cannot_be_stored_is_rejected_and_can_be_resent(
 async def test_frames_that_cannot_be_stored_are_not_acknowledged(
     tmp_path: Path, faults: Faults, operation: Operation, fault: Fault
 ) -> None:
-    """The client resends every frame after the last one that was stored."""
+    """Frames that cannot be stored are not acknowledged, and the client can resend them on another
+    connection."""
     frames = [LOUD[at : at + 1_280] for at in range(0, len(LOUD), 1_280)]
     async with Rooms(tmp_path, vfs=faults.name) as rooms:
         client = await open_room(rooms)
@@ -108,7 +110,8 @@ async def test_frames_that_cannot_be_stored_are_not_acknowledged(
 async def test_a_turn_whose_result_cannot_be_stored_is_finished_later(
     tmp_path: Path, faults: Faults, operation: Operation, fault: Fault
 ) -> None:
-    """The room receives the error; once the disk works the alarm resumes the turn."""
+    """If the result of a turn cannot be stored, the room receives the error, and an alarm resumes
+    the turn once the disk works."""
     clock = ManualClock()
     async with Rooms(tmp_path, clock=clock, delay=1.0, vfs=faults.name) as rooms:
         view = await rooms.create()
@@ -132,7 +135,8 @@ async def test_a_turn_whose_result_cannot_be_stored_is_finished_later(
 async def test_an_interview_that_cannot_be_begun_is_begun_later(
     tmp_path: Path, faults: Faults, operation: Operation, fault: Fault
 ) -> None:
-    """The list contains the interview, and its alarm begins the interview once the disk works."""
+    """If the file of a listed interview cannot be created, an alarm of the list begins the
+    interview once the disk works."""
     clock = ManualClock()
     async with Rooms(tmp_path, clock=clock, vfs=faults.name) as rooms:
         faults.fail(operation, file_name(USER), fault)
@@ -158,7 +162,7 @@ async def test_an_interview_that_cannot_be_begun_is_begun_later(
 async def test_an_interview_that_cannot_be_deleted_is_deleted_later(
     tmp_path: Path, faults: Faults
 ) -> None:
-    """The list hides the interview at once, and the file is removed once the disk works."""
+    """A deleted interview leaves the list at once, and its file is removed once the disk works."""
     clock = ManualClock()
     async with Rooms(tmp_path, clock=clock, vfs=faults.name) as rooms:
         client = await open_room(rooms)

@@ -46,7 +46,7 @@ def fixture(tmp_path: Path) -> Iterator[HintFixture]:
 
 
 def test_a_hint_is_due_after_the_delay(fixture: HintFixture) -> None:
-    """The time of the hint is stored for the next instance."""
+    """A scheduled hint is due after the delay, and its time is stored for the next instance."""
     fixture.add_message(MessageKind.QUESTION)
     fixture.hints.schedule()
     assert fixture.hints.due == fixture.clock.now() + AFTER
@@ -56,7 +56,8 @@ def test_a_hint_is_due_after_the_delay(fixture: HintFixture) -> None:
 
 
 def test_activity_restarts_the_timer(fixture: HintFixture) -> None:
-    """Typing postpones the hint, but not at every keystroke."""
+    """Activity postpones the hint, but only when the time changes by at least `MIN_POSTPONEMENT`
+    seconds."""
     fixture.add_message(MessageKind.QUESTION)
     fixture.hints.schedule()
     due = fixture.hints.due
@@ -76,7 +77,7 @@ def test_activity_restarts_the_timer(fixture: HintFixture) -> None:
 def test_no_hint_is_scheduled_without_a_question_that_lacks_one(
     fixture: HintFixture, transcript: tuple[MessageKind, ...]
 ) -> None:
-    """Typing schedules a hint only for an open question without one."""
+    """Activity schedules a hint only for an open question that has none."""
     for kind in transcript:
         fixture.add_message(kind)
     assert not fixture.hints.postpone()
@@ -84,7 +85,7 @@ def test_no_hint_is_scheduled_without_a_question_that_lacks_one(
 
 
 def test_a_requested_hint_cancels_the_timer(fixture: HintFixture) -> None:
-    """A question with a hint gets no automatic one, although the time is stored."""
+    """A requested hint cancels the automatic hint of the question."""
     fixture.add_message(MessageKind.QUESTION)
     fixture.hints.schedule()
     fixture.add_message(MessageKind.HINT)
@@ -93,7 +94,8 @@ def test_a_requested_hint_cancels_the_timer(fixture: HintFixture) -> None:
 
 @asynchronous
 async def test_inactivity_after_a_question_gives_one_hint(tmp_path: Path) -> None:
-    """After three minutes the room receives the state, then the hint, and no second hint."""
+    """After three minutes without activity, the room receives one hint for the open question, and
+    never a second one."""
     async with Rooms(tmp_path) as rooms:
         view = await rooms.create()
         client = await rooms.join(view.id)
@@ -136,7 +138,8 @@ async def test_an_active_candidate_gets_no_hint(tmp_path: Path, sign: wire.Clien
 
 @asynchronous
 async def test_the_timer_survives_a_restart(tmp_path: Path) -> None:
-    """The hint comes at the time set before the restart, even without a connected client."""
+    """After a restart, the hint comes at the time that was set before, even without a connected
+    client."""
     async with Rooms(tmp_path) as rooms:
         view = await rooms.create()
         client = await rooms.join(view.id)
@@ -157,7 +160,7 @@ async def test_the_timer_survives_a_restart(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_an_answer_replaces_a_hint(tmp_path: Path) -> None:
-    """An answer that arrives while the hint is generated cancels the hint."""
+    """An answer that arrives while a hint is being generated cancels the hint."""
     clock = ManualClock()
     async with Rooms(tmp_path, clock=clock, delay=1.0) as rooms:
         view = await rooms.create()

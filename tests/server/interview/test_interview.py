@@ -34,7 +34,7 @@ from tests.support.rooms import USER, Rooms
 
 @asynchronous
 async def test_an_interview_runs_to_its_summary(tmp_path: Path) -> None:
-    """Two questions with their answers, the closing and the summary complete the interview."""
+    """After two answers, the closing and the summary complete an interview of two questions."""
     async with Rooms(tmp_path) as rooms:
         client = await open_room(rooms, questions=2, job_description="Python and SQL.")
         await client.send(answer("I wrote a service in Python."))
@@ -69,7 +69,8 @@ async def test_hello_and_snapshot_come_first(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_a_second_client_receives_the_partial_reply(tmp_path: Path) -> None:
-    """The snapshot during a reply has its text so far, and deltas continue from there."""
+    """A snapshot sent during a reply contains the text so far, and later deltas continue from
+    there."""
     clock = ManualClock()
     async with Rooms(tmp_path, clock=clock, delay=1.0) as rooms:
         view = await rooms.create()
@@ -93,7 +94,7 @@ async def test_a_second_client_receives_the_partial_reply(tmp_path: Path) -> Non
 
 @asynchronous
 async def test_a_message_sent_twice_is_applied_once(tmp_path: Path) -> None:
-    """Both copies are accepted, and one answer is stored."""
+    """An answer that is sent twice under the same id is accepted twice and stored once."""
     async with Rooms(tmp_path) as rooms:
         client = await open_room(rooms)
         await client.send(answer("Once.", id="m1"))
@@ -107,7 +108,8 @@ async def test_a_message_sent_twice_is_applied_once(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_an_answer_during_a_turn_is_rejected(tmp_path: Path) -> None:
-    """The rejection is retryable and names the message."""
+    """An answer during a turn is rejected with a retryable error that gives the id of the
+    message."""
     clock = ManualClock()
     async with Rooms(tmp_path, clock=clock, delay=1.0) as rooms:
         view = await rooms.create()
@@ -119,7 +121,7 @@ async def test_an_answer_during_a_turn_is_rejected(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_an_answer_without_a_question_is_rejected(tmp_path: Path) -> None:
-    """An answer before the first question raises `no_question`."""
+    """An answer before the first question is rejected as `no_question`."""
     clock = ManualClock()
     async with Rooms(tmp_path, clock=clock, delay=1.0) as rooms:
         view = await rooms.create()
@@ -155,7 +157,8 @@ async def test_a_rejected_message_is_rejected_again(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_the_stored_rejections_are_limited(tmp_path: Path) -> None:
-    """Only the latest `MAX_REJECTIONS` are kept, so that no client can fill the disk."""
+    """Only the latest `MAX_REJECTIONS` rejections are stored, so that no client can fill the
+    disk."""
     clock = ManualClock()
     async with Rooms(tmp_path, clock=clock, delay=1.0) as rooms:
         view = await rooms.create()
@@ -193,7 +196,8 @@ async def test_the_stored_rejections_are_limited(tmp_path: Path) -> None:
 async def test_invalid_input_gets_an_error_and_the_room_continues(
     tmp_path: Path, frame: str | bytes, code: str
 ) -> None:
-    """After any invalid frame the next answer is accepted as usual."""
+    """An invalid message or recording is rejected with its error code, and the next answer is
+    accepted."""
     async with Rooms(tmp_path) as rooms:
         client = await open_room(rooms)
         await client.send(frame)
@@ -253,7 +257,8 @@ async def test_a_stopped_turn_can_be_retried(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_a_failed_turn_reports_its_error_and_can_be_retried(tmp_path: Path) -> None:
-    """The error is broadcast and included in later snapshots."""
+    """The error of a failed turn is reported to the room and in later snapshots, and the turn can
+    be retried."""
     clock = ManualClock()
     broken = InferenceError("No memory.", code=ErrorCode.INFERENCE, retryable=False)
     model = CuedLanguageModel(
@@ -278,7 +283,7 @@ async def test_a_failed_turn_reports_its_error_and_can_be_retried(tmp_path: Path
 
 @asynchronous
 async def test_the_candidate_can_end_the_interview(tmp_path: Path) -> None:
-    """Ending gives the closing and the summary; further answers are rejected."""
+    """Ending an interview produces the closing and the summary; further answers are rejected."""
     async with Rooms(tmp_path) as rooms:
         client = await open_room(rooms, questions=9)
         await client.send(wire.InterviewEnd(id="e1"))
@@ -290,7 +295,8 @@ async def test_the_candidate_can_end_the_interview(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_ending_again_resumes_the_stopped_summary(tmp_path: Path) -> None:
-    """Ending after a stopped summary retries the summary and does not repeat the closing."""
+    """Ending an interview again after its summary was stopped retries the summary and does not
+    repeat the closing."""
     clock = ManualClock()
     async with Rooms(tmp_path, clock=clock, delay=1.0) as rooms:
         view = await rooms.create()
@@ -312,7 +318,7 @@ async def test_ending_again_resumes_the_stopped_summary(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_an_answer_can_be_edited(tmp_path: Path) -> None:
-    """The room receives the edited answer, marked as such; questions cannot be edited."""
+    """The room receives an edited answer with the mark `edited`; questions cannot be edited."""
     async with Rooms(tmp_path) as rooms:
         client = await open_room(rooms)
         await client.send(answer("I used Coffee."))
@@ -331,7 +337,8 @@ async def test_an_answer_can_be_edited(tmp_path: Path) -> None:
 async def test_a_slow_client_that_reconnects_gets_one_snapshot(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The client receives a snapshot instead of the messages that it missed."""
+    """A slow client that reconnects receives one snapshot instead of the messages that it
+    missed."""
     monkeypatch.setattr(connection, "MAX_QUEUED_MESSAGES", 4)
     async with Rooms(tmp_path) as rooms:
         client = await open_room(rooms)
@@ -350,7 +357,8 @@ async def test_a_slow_client_that_reconnects_gets_one_snapshot(
 
 @asynchronous
 async def test_a_rate_limited_turn_fails_and_keeps_the_answer(tmp_path: Path) -> None:
-    """Above the limit the turn fails with the time of the reset, and the answer is stored."""
+    """A turn that exceeds the rate limit fails with the time of the reset, and the answer stays
+    stored."""
     async with Rooms(tmp_path, rate_limit=2) as rooms:
         client = await open_room(rooms)
         await client.send(answer("One answer."))
@@ -363,7 +371,7 @@ async def test_a_rate_limited_turn_fails_and_keeps_the_answer(tmp_path: Path) ->
 
 @asynchronous
 async def test_events_of_an_earlier_epoch_are_dropped(tmp_path: Path) -> None:
-    """Text of a finished turn is not streamed."""
+    """Text that arrives from an earlier turn is not streamed."""
     async with Rooms(tmp_path) as rooms:
         client = await open_room(rooms)
         late = TextProduced(epoch=0, text="Boo")
@@ -376,7 +384,7 @@ async def test_events_of_an_earlier_epoch_are_dropped(tmp_path: Path) -> None:
 async def test_streaming_a_piece_of_text_reads_no_database(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each piece of text is handled without a database query."""
+    """Text from the model is streamed as a delta without a database query."""
     clock = ManualClock()
     async with Rooms(tmp_path, clock=clock, delay=60.0) as rooms:
         view = await rooms.create()
@@ -412,7 +420,8 @@ async def test_an_interview_cannot_be_begun_by_another_user(tmp_path: Path) -> N
 async def test_a_lost_update_reaches_the_list_after_a_restart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After a crash between the commits of an interview and its list, the list is updated."""
+    """If the server stops between the commits of an interview and of its list, the list is updated
+    after the restart."""
     clock = ManualClock()
     tell = Registry.tell
 

@@ -23,7 +23,7 @@ async def test_interviews_survive_power_cuts(tmp_path: Path) -> None:
 @pytest.mark.parametrize("seed", range(1, 6))
 @asynchronous
 async def test_interviews_survive_more_power_cuts(tmp_path: Path, seed: int) -> None:
-    """Acknowledgements survive 300 power cuts for each seed."""
+    """Acknowledged messages survive 300 power cuts with each seed."""
     outcome = await run_power_cuts(InterviewHistory, tmp_path, seed, 300)
     assert not outcome.violations, outcome
     assert outcome.cuts == 300

@@ -42,7 +42,7 @@ CREATE TABLE alarms (
 ) WITHOUT ROWID;
 PRAGMA user_version = 1;
 """
-"""The first version of the alarm index, empty but marked as complete."""
+"""Script that creates the first version of the alarm index, empty but marked as complete."""
 
 
 def version(root: Path, party: str = "interview") -> int:
@@ -51,7 +51,8 @@ def version(root: Path, party: str = "interview") -> int:
 
 @pytest.mark.parametrize("party", SCHEMA_VERSIONS)
 def test_every_version_has_a_stored_fixture(party: str) -> None:
-    """Each version has a fixture, written by `python -m tests.server.interview.stored`."""
+    """Each version of the schema has a fixture, which `python -m tests.server.interview.stored`
+    writes."""
     kept = sorted(
         int(path.stem.rpartition("-")[2]) for path in FIXTURES_FOLDER.glob(f"{party}-*.sql")
     )
@@ -60,7 +61,8 @@ def test_every_version_has_a_stored_fixture(party: str) -> None:
 
 @pytest.mark.parametrize("fixture", INTERVIEWS, ids=lambda path: path.stem)
 def test_a_fixture_has_the_version_in_its_name(tmp_path: Path, fixture: Path) -> None:
-    """A fixture has the version in its name, so that exactly the later migrations run."""
+    """The version in a fixture's name is that of its schema, so that exactly the later migrations
+    run."""
     restore_fixture(fixture, tmp_path)
     number = int(fixture.stem.rpartition("-")[2])
     audio = "audio" if number < 4 else "audio_chunks"
@@ -72,8 +74,9 @@ def test_a_fixture_has_the_version_in_its_name(tmp_path: Path, fixture: Path) ->
 @pytest.mark.parametrize("fixture", INTERVIEWS, ids=lambda path: path.stem)
 @asynchronous
 async def test_an_interview_of_an_earlier_version_continues(tmp_path: Path, fixture: Path) -> None:
-    """The transcript is unchanged, the active turn is finished, the partial recording is resumed,
-    applied messages are not applied again, and the interview runs to its end."""
+    """After the migration of an interview, the transcript is unchanged, the active turn is
+    finished, the partial recording is resumed, applied messages are not applied again, and the
+    interview runs to its end."""
     name = restore_fixture(fixture, tmp_path)
     before = query_database(
         tmp_path, "SELECT id, kind, text, source, edited FROM messages ORDER BY position"
@@ -110,8 +113,8 @@ async def test_an_interview_of_an_earlier_version_continues(tmp_path: Path, fixt
 
 
 def test_version_4_renames_stored_keys_and_fields(tmp_path: Path) -> None:
-    """Flags, the history summary, the replies to messages and the transcriptions keep their
-    content under their new names."""
+    """Migration to version 4 keeps flags, the history summary, accepted and rejected messages, and
+    transcriptions under their new names."""
     name = restore_fixture(FIXTURES_FOLDER / "interview-3.sql", tmp_path)
     path = database_path(tmp_path, "interview")
     text = 'the "why_dropped": of a quotation'
@@ -153,7 +156,7 @@ def test_version_4_renames_stored_keys_and_fields(tmp_path: Path) -> None:
 async def test_an_active_turn_of_an_earlier_version_is_finished(
     tmp_path: Path, fixture: Path, index: str
 ) -> None:
-    """The alarm is read from the object, without a client and with no index or an old one."""
+    """An active turn is finished without a client, even if the alarm index is missing or old."""
     restore_fixture(fixture, tmp_path)
     if index == "old":
         first = sqlite3.connect(tmp_path / "alarms.sqlite")
@@ -170,7 +173,7 @@ async def test_an_active_turn_of_an_earlier_version_is_finished(
 @pytest.mark.parametrize("fixture", LISTS, ids=lambda path: path.stem)
 @asynchronous
 async def test_a_list_of_an_earlier_version_is_complete(tmp_path: Path, fixture: Path) -> None:
-    """Every interview is listed with its view, and another can be created."""
+    """A migrated list contains every interview, and another interview can be created."""
     assert restore_fixture(fixture, tmp_path) == USER
     before = query_database(
         tmp_path, "SELECT id FROM interviews ORDER BY created_at DESC, id", LIST
@@ -192,7 +195,8 @@ async def test_a_list_of_an_earlier_version_is_complete(tmp_path: Path, fixture:
 async def test_an_interview_of_a_newer_version_is_rejected_unchanged(
     tmp_path: Path, fixture: Path
 ) -> None:
-    """A downgraded server does not touch a database with an unknown schema."""
+    """A server rejects a database of a newer version as `schema_too_new` and leaves the file
+    unchanged."""
     name = restore_fixture(fixture, tmp_path)
     party = fixture.stem.rpartition("-")[0]
     path = database_path(tmp_path, party)

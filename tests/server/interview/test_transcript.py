@@ -34,7 +34,7 @@ def add_messages(transcript: Transcript, *kinds: MessageKind) -> None:
 
 
 def test_messages_are_numbered_in_order(transcript: Transcript) -> None:
-    """Positions count from 0, and the role follows from the kind."""
+    """Messages have positions from 0, and roles that follow from their kinds."""
     add_messages(transcript, QUESTION, ANSWER, HINT)
     messages = transcript.messages()
     assert [message.position for message in messages] == [0, 1, 2]
@@ -60,7 +60,7 @@ def test_a_message_with_a_known_id_replaces_the_text_in_place(transcript: Transc
 
 
 def test_an_answer_can_be_edited(transcript: Transcript) -> None:
-    """An edit changes the text, marks the message as edited, and changes nothing else."""
+    """Editing an answer changes its text, marks it as edited, and keeps its position."""
     add_messages(transcript, QUESTION, ANSWER)
     edited = transcript.edit("m1", "what I meant")
     assert (edited.text, edited.edited, edited.position) == ("what I meant", True, 1)
@@ -69,7 +69,7 @@ def test_an_answer_can_be_edited(transcript: Transcript) -> None:
 
 @pytest.mark.parametrize("id", ["m0", "m2", "nothing", ""])
 def test_only_answers_can_be_edited(transcript: Transcript, id: str) -> None:
-    """Editing under any other id raises NotFound, and the transcript stays unchanged."""
+    """Editing anything but an answer raises NotFound and leaves the transcript unchanged."""
     add_messages(transcript, QUESTION, ANSWER, HINT)
     before = transcript.messages()
     with pytest.raises(NotFound) as caught:

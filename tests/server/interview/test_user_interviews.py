@@ -23,7 +23,7 @@ from tests.support.rooms import USER, Client, Rooms
 
 @asynchronous
 async def test_created_interviews_are_listed_newest_first(tmp_path: Path) -> None:
-    """Each entry has the specification and a title made of the role and the company."""
+    """Interviews are listed newest first, with titles made of the role and the company."""
     async with Rooms(tmp_path) as rooms:
         first = await rooms.create(role="SRE", company="Initech", questions=3)
         await rooms.clock.advance(1)
@@ -37,7 +37,7 @@ async def test_created_interviews_are_listed_newest_first(tmp_path: Path) -> Non
 
 @asynchronous
 async def test_a_repeated_request_creates_one_interview(tmp_path: Path) -> None:
-    """A request that is repeated under its id returns the first interview."""
+    """A request that is repeated under the same id returns the existing interview."""
     async with Rooms(tmp_path) as rooms:
         one = await rooms.create(id="mine", role="SRE")
         two = await rooms.create(id="mine", role="SRE")
@@ -46,7 +46,7 @@ async def test_a_repeated_request_creates_one_interview(tmp_path: Path) -> None:
 
 
 def counted(patch: pytest.MonkeyPatch, kind: type[DurableObject], method: str) -> list[object]:
-    """Record the first argument of each call of a method of an object."""
+    """Return a list that receives the first argument of each call of an object's method."""
     original, arguments = getattr(kind, method), list[object]()
 
     def counting(instance: DurableObject, *given: Any) -> Any:
@@ -61,8 +61,8 @@ def counted(patch: pytest.MonkeyPatch, kind: type[DurableObject], method: str) -
 async def test_a_creation_begins_its_interview_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The interview is begun once and ready when a client joins, and the list's room receives one
-    `interview.created`."""
+    """A new interview is begun once and is ready when a client joins, and the list's room receives
+    one `interview.created`."""
     begun = counted(monkeypatch, InterviewObject, "begin")
     async with Rooms(tmp_path) as rooms:
         watcher = await rooms.join(USER, party="user-interviews")
@@ -83,7 +83,7 @@ async def test_a_creation_begins_its_interview_once(
 async def test_a_new_title_updates_the_list_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The list shows the title when the caller receives the reply, after a single update."""
+    """Renaming an interview updates the list once, before the caller receives the reply."""
     async with Rooms(tmp_path) as rooms:
         view = await rooms.create()
         client = await rooms.join(view.id)
@@ -102,7 +102,7 @@ async def test_a_new_title_updates_the_list_once(
 
 @asynchronous
 async def test_a_clients_id_gives_no_access_to_another_users_interview(tmp_path: Path) -> None:
-    """Creating an interview under the id of another user's interview gives a new one."""
+    """A request with the id of another user's interview creates a new interview."""
     async with Rooms(tmp_path) as rooms:
         hers = await rooms.create("ada", id="same", role="SRE")
         his = await rooms.create("bob", id="same", role="Pilot")
@@ -118,7 +118,8 @@ async def test_a_clients_id_gives_no_access_to_another_users_interview(tmp_path:
 
 @asynchronous
 async def test_the_room_sends_the_list_and_its_changes(tmp_path: Path) -> None:
-    """A client receives hello, the list, and then each creation, update and deletion."""
+    """A client in the list's room receives `hello`, the list, and then each creation, update and
+    deletion."""
     async with Rooms(tmp_path) as rooms:
         client = await rooms.join(USER, party="user-interviews")
         hello = await client.next(wire.Hello)
@@ -136,7 +137,7 @@ async def test_the_room_sends_the_list_and_its_changes(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_deleting_an_interview_removes_its_file(tmp_path: Path) -> None:
-    """The list hides the interview at once, its connections close with 4004, and its file is
+    """A deleted interview leaves the list at once, its connections close with 4004, and its file is
     removed."""
     async with Rooms(tmp_path) as rooms:
         view = await rooms.create()
@@ -157,8 +158,8 @@ async def test_deleting_an_interview_removes_its_file(tmp_path: Path) -> None:
 async def test_a_client_that_connects_during_a_deletion_creates_no_file(
     tmp_path: Path,
 ) -> None:
-    """A connection to an interview that is deleted after the handshake is closed with 1011, and the
-    list no longer finds the interview."""
+    """A connection to an interview that was deleted after the handshake is closed with 1011 and
+    creates no file."""
     async with Rooms(tmp_path) as rooms:
         view = await rooms.create()
         await rooms.registry.wait_for_handlers()
@@ -177,7 +178,7 @@ async def test_a_client_that_connects_during_a_deletion_creates_no_file(
 
 @asynchronous
 async def test_an_older_view_does_not_replace_a_newer_one(tmp_path: Path) -> None:
-    """Views that arrive out of order leave the newest in the list."""
+    """If an older view arrives after a newer one, the list keeps the newer view."""
     async with Rooms(tmp_path) as rooms:
         view = await rooms.create()
         client = await rooms.join(view.id)
@@ -205,7 +206,8 @@ async def test_an_older_view_does_not_replace_a_newer_one(tmp_path: Path) -> Non
 async def test_an_invalid_message_gets_an_error_and_the_connection_stays(
     tmp_path: Path, message: str | bytes, code: str, id: str
 ) -> None:
-    """The error carries the id of the invalid message, and later messages are handled."""
+    """An invalid message receives an error with its id, if the id is readable, and later messages
+    are handled."""
     async with Rooms(tmp_path) as rooms:
         client = await rooms.join(USER, party="user-interviews")
         await client.send(message)
@@ -217,7 +219,7 @@ async def test_an_invalid_message_gets_an_error_and_the_connection_stays(
 
 
 class FakeInterview(DurableObject):
-    """Records the calls of an interview, which fail while `failing` is set."""
+    """Object that records the calls to an interview. The calls fail while `failing` is set."""
 
     calls: list[tuple[str, Any]]
     failing = True
@@ -255,7 +257,8 @@ REQUEST = wire.CreateInterview(role="SRE", id="i")
 
 @asynchronous
 async def test_unconfirmed_creations_and_deletions_are_repeated(tmp_path: Path) -> None:
-    """The list repeats its call until the interview confirms, even after a restart."""
+    """The list repeats a creation or deletion until the interview confirms it, even after a
+    restart."""
     FakeInterview.calls, FakeInterview.failing = [], True
     clock = ManualClock()
     first = registry_of(tmp_path, clock)
@@ -292,8 +295,8 @@ async def test_unconfirmed_creations_and_deletions_are_repeated(tmp_path: Path) 
 
 @asynchronous
 async def test_a_repeated_request_begins_an_unconfirmed_interview_at_once(tmp_path: Path) -> None:
-    """A repeated request begins the interview without waiting for the alarm; once the interview has
-    confirmed, further requests have no effect."""
+    """A repeated request begins an unconfirmed interview without waiting for the alarm; once the
+    interview has confirmed, further requests have no effect."""
     FakeInterview.calls, FakeInterview.failing = [], True
     clock = ManualClock()
     registry = registry_of(tmp_path, clock)

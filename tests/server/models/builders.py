@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from prepserver.models.catalogue import GGUF_MAGIC, Catalogue, validate
 
 STATE = 4
-"""Width of the tiny Whisper model."""
+"""Width of the hidden state of the tiny Whisper model."""
 VOCABULARY = ["a", "Ġb", "é", "<|endoftext|>"]
 
 Variables = dict[str, NDArray[Any] | int]
@@ -80,7 +80,7 @@ def model_bin(
     specification: str = "WhisperSpec",
     count: int | None = None,
 ) -> bytes:
-    """Encode a CTranslate2 `model.bin`; integers become scalars of 16 bits."""
+    """Return a CTranslate2 `model.bin` with these variables. Integers become scalars of 16 bits."""
     types = {np.dtype("f4"): 0, np.dtype("i1"): 1, np.dtype("i2"): 2, np.dtype("f2"): 4}
     out = struct.pack("<I", version) + encode_string(specification) + struct.pack("<I", 3)
     out += struct.pack("<I", len(variables) if count is None else count)
@@ -103,7 +103,7 @@ def gguf(content: bytes = b"weights", size: int = 4000) -> bytes:
 
 
 def wheel(folder: Path, name: str, members: dict[str, bytes], version: str = "1.0") -> Path:
-    """Write a wheel that pip accepts, with these members; its bytes are reproducible."""
+    """Write a wheel that pip accepts and return its path. Equal arguments give equal bytes."""
     module = name.replace("-", "_")
     info = f"{module}-{version}.dist-info"
     folder.mkdir(parents=True, exist_ok=True)
@@ -126,7 +126,8 @@ def package_entry(
     final: bytes,
     **source: str,
 ) -> dict[str, Any]:
-    """Return a catalogue entry for a model packaged in `wheel_path` whose content is `final`."""
+    """Return a catalogue entry for a model with the content `final`, packaged in the wheel at
+    `wheel_path`."""
     package, version = wheel_path.name.split("-")[:2]
     data = wheel_path.read_bytes()
     return {

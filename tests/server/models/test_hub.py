@@ -22,7 +22,8 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class HubServer(ThreadingHTTPServer):
-    """Serves one file as the hub does, or as the storage to which the hub redirects."""
+    """HTTP server that serves one file like the hub, or like the storage to which the hub
+    redirects."""
 
     daemon_threads = True
 
@@ -31,17 +32,18 @@ class HubServer(ThreadingHTTPServer):
         self.data = GOOD
         self.etag = sha256(GOOD)
         self.refusal: tuple[int, str] | None = None
-        """Status and `X-Error-Code` to respond with instead of the file."""
+        """Status and `X-Error-Code` of the response to each request; None to serve the file."""
         self.redirect = ""
-        """Address of the file, if another server has it."""
+        """Address to which requests for the file are redirected; empty for none."""
         self.break_after = -1
-        """Bytes after which the connection breaks once; -1 for never."""
+        """Number of bytes after which the connection breaks once; -1 for never."""
         self.ranges = True
         self.requests: list[tuple[str, str, Message]] = []
         """Method, path and headers of each request."""
 
     def downloads(self) -> list[tuple[str, Message]]:
-        """Return path and headers of the requests for the file, without those for metadata."""
+        """Return the path and headers of each request for the file, without requests for
+        metadata."""
         return [
             (path, headers)
             for method, path, headers in self.requests
@@ -123,7 +125,7 @@ def _serve() -> Iterator[HubServer]:
 
 @pytest.fixture
 def hub(hub_server: HubServer, monkeypatch: pytest.MonkeyPatch) -> HubServer:
-    """The server, configured as the hub."""
+    """Configure `hub_server` as the hub and return the server."""
     monkeypatch.setenv("HF_ENDPOINT", hub_server.url)
     monkeypatch.setenv("HF_TOKEN", "secret")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
@@ -136,12 +138,12 @@ def store_of(tmp_path: Path, **changes: Any) -> ModelStore:
 
 
 def ranges(hub_server: HubServer) -> list[str | None]:
-    """Return the range header of each download, in order."""
+    """Return the Range header of each download, in order."""
     return [headers.get("Range") for path, headers in hub_server.downloads()]
 
 
 def test_a_model_is_downloaded_from_the_hub(hub: HubServer, tmp_path: Path) -> None:
-    """The file is downloaded from the commit of its metadata, verified and installed."""
+    """The file is downloaded from the commit that its metadata names, verified and installed."""
     store = store_of(tmp_path)
     reports: list[Progress] = []
     pull(store, "tiny", reports.append)
@@ -152,7 +154,7 @@ def test_a_model_is_downloaded_from_the_hub(hub: HubServer, tmp_path: Path) -> N
 
 
 def test_a_broken_connection_is_resumed(hub: HubServer, tmp_path: Path) -> None:
-    """After a broken connection only the missing part is requested."""
+    """After a broken connection, only the missing part is requested."""
     hub.break_after = 150_000
     store = store_of(tmp_path)
     pull(store, "tiny")
@@ -161,7 +163,7 @@ def test_a_broken_connection_is_resumed(hub: HubServer, tmp_path: Path) -> None:
 
 
 def test_a_later_attempt_resumes_an_earlier_one(hub: HubServer, tmp_path: Path) -> None:
-    """The part that arrived before the process ended is not downloaded again."""
+    """A later attempt downloads only the part that an earlier attempt did not receive."""
     store = store_of(tmp_path)
     (store.work_folder("tiny") / f"{hub.etag}.part").write_bytes(GOOD[:77_777])
     (store.work_folder("tiny") / f"{'0' * 64}.part").write_bytes(b"of another file")
@@ -173,7 +175,8 @@ def test_a_later_attempt_resumes_an_earlier_one(hub: HubServer, tmp_path: Path) 
 def test_a_server_without_range_support_restarts_the_download(
     hub: HubServer, tmp_path: Path
 ) -> None:
-    """The complete file replaces the partial one."""
+    """If the server does not support ranges, the complete file is downloaded and replaces the
+    partial one."""
     hub.ranges = False
     store = store_of(tmp_path)
     (store.work_folder("tiny") / f"{hub.etag}.part").write_bytes(b"x" * 1000)
@@ -211,7 +214,8 @@ def test_a_file_with_a_wrong_hash_is_discarded(hub: HubServer, tmp_path: Path) -
 def test_a_file_without_a_pinned_hash_is_verified_with_the_hubs(
     hub: HubServer, tmp_path: Path
 ) -> None:
-    """The second pull uses the receipt of the first and sends no request."""
+    """A file without a pinned hash is verified with the hub's hash, and a second pull sends no
+    request."""
     store = store_of(tmp_path, sha256="", size=1)
     pull(store, "tiny")
     assert store.installed_path("tiny").read_bytes() == GOOD
@@ -222,7 +226,7 @@ def test_a_file_without_a_pinned_hash_is_verified_with_the_hubs(
 
 
 def test_a_file_without_any_hash_is_not_downloaded(hub: HubServer, tmp_path: Path) -> None:
-    """A file that cannot be verified is rejected before its download."""
+    """A file for which neither the catalogue nor the hub has a hash is not downloaded."""
     hub.etag = "0123456789"
     with pytest.raises(ModelError) as error:
         pull(store_of(tmp_path, sha256=""), "tiny")
@@ -255,7 +259,8 @@ def test_the_token_is_not_sent_to_a_redirect_target(
 def test_an_error_of_the_hub_names_a_remedy(
     hub: HubServer, tmp_path: Path, refusal: tuple[int, str], code: str, remedy: str
 ) -> None:
-    """Missing, gated and failing repositories have different codes."""
+    """The errors of missing, gated and failing repositories have different codes and name a
+    remedy."""
     hub.refusal = refusal
     with pytest.raises(ModelError, match=remedy) as error:
         pull(store_of(tmp_path), "tiny")
@@ -265,7 +270,8 @@ def test_an_error_of_the_hub_names_a_remedy(
 def test_an_unreachable_hub_is_a_network_error(
     hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The error names the setting for a mirror."""
+    """An unreachable hub raises a retryable network error that names HF_ENDPOINT, the setting for a
+    mirror."""
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(ModelError, match="HF_ENDPOINT") as error:
         pull(store_of(tmp_path), "tiny")

@@ -9,14 +9,15 @@ from prepserver.models.mel import filter_bank
 
 
 def test_every_filter_has_unit_area() -> None:
-    """Slaney's norm gives each triangle unit area, so its weights times 40 Hz sum to about one."""
+    """The weights of each wide filter, multiplied by 40 Hz, sum to about one, as Slaney's norm
+    requires."""
     areas = filter_bank(80).sum(axis=1) * 40
     # Narrow triangles cover few bins, so only the wide ones are close to one.
     assert areas[40:] == pytest.approx(1.0, abs=0.07)
 
 
 def test_low_bands_are_linear_and_high_bands_logarithmic() -> None:
-    """The peaks are evenly spaced in hertz below 1 kHz and logarithmically above."""
+    """The peaks of the filters are spaced linearly below 1 kHz and logarithmically above."""
     peaks = filter_bank(128).argmax(axis=1) * 40.0
     low = peaks[(peaks > 0) & (peaks < 900)]
     high = peaks[peaks > 4000]
@@ -26,7 +27,7 @@ def test_low_bands_are_linear_and_high_bands_logarithmic() -> None:
 
 
 def test_weights_agree_with_librosa() -> None:
-    """Samples agree with librosa.filters.mel(sr=16000, n_fft=400, n_mels=80)."""
+    """Sampled weights agree with librosa.filters.mel(sr=16000, n_fft=400, n_mels=80)."""
     bank = filter_bank(80)
     assert bank.shape == (80, 201)
     assert bank.dtype == np.float32
@@ -35,7 +36,8 @@ def test_weights_agree_with_librosa() -> None:
 
 
 def test_the_filters_have_the_same_bits_on_every_machine() -> None:
-    """The hash of the filters is pinned, because the hash of converted models depends on it."""
+    """The filters have the same hash on every machine, since the hash of converted models depends
+    on it."""
     assert (
         hashlib.sha256(filter_bank(80).tobytes()).hexdigest()
         == "85818f156f7e189453901a515e4726d270d307f976e161cf9403e8caab405498"

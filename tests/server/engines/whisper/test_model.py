@@ -175,7 +175,7 @@ def test_a_vocabulary_affects_its_own_request_only(models_dir: Path) -> None:
 
 
 async def in_real_time(pcm: bytes) -> AsyncGenerator[bytes, None]:
-    """Yield frames of 40 ms at the pace of speech."""
+    """Yield the audio in frames of 40 ms, in real time."""
     began = time.monotonic()
     frame = BYTES_PER_SECOND // 25
     for begin in range(0, len(pcm), frame):

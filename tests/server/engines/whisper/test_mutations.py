@@ -22,13 +22,13 @@ from tests.support.wer import wer
 pytestmark = pytest.mark.models
 
 HYPERPARAMETERS = 4
-"""Offset of the hyperparameters, after the magic number."""
+"""Offset in bytes of the hyperparameters, which follow the magic number."""
 TOKENS = HYPERPARAMETERS + 4 * len(Hyperparameters.__struct_fields__) + 8 + 4 * 80 * 201
-"""Offset of the tokens, after the mel filters."""
+"""Offset in bytes of the tokens, which follow the mel filters."""
 TENSORS = TOKENS + 500_000
-"""An offset within the tensors of every English model."""
+"""Offset in bytes that lies within the tensors of every English model."""
 MAX_MEMORY = 2_000_000
-"""Kilobytes; a process with an undamaged model takes about 300,000."""
+"""Maximum memory of an engine process, in kilobytes. An undamaged model needs about 300,000."""
 OUTCOMES = {
     "words",
     ErrorCode.MODEL_NOT_LOADED,
@@ -39,7 +39,7 @@ CONCURRENCY = 4
 
 
 def damage(path: Path, number: int) -> str:
-    """Damage a file in a way that depends on the number, and return the kind of damage."""
+    """Damage a file in a way that `number` determines, and return the kind of damage."""
     rng = random.Random(number)
     size = path.stat().st_size
     with path.open("r+b") as file:
@@ -85,7 +85,7 @@ def damage(path: Path, number: int) -> str:
 
 
 async def transcribe_with(path: Path, pcm: bytes) -> str:
-    """Transcribe with a model file and return the outcome: `words`, or an error code."""
+    """Transcribe `pcm` with a model file and return the outcome: `words` or an error code."""
     model = WhisperModel(path, SystemClock(), ready_timeout=60, stall_timeout=60)
     try:
         await model.transcribe(pcm)
@@ -97,7 +97,8 @@ async def transcribe_with(path: Path, pcm: bytes) -> str:
 
 
 def count_outcomes(models_dir: Path, tmp_path: Path, numbers: range) -> Counter[tuple[str, str]]:
-    """Count the outcomes of each kind of damage, and check that an undamaged model still works."""
+    """Count the outcomes of each kind of damage. Check the memory of the processes, and that an
+    undamaged model still works."""
     undamaged = models_dir / "whisper-tiny.en.bin"
     recording = read_recording("short-answer").tobytes()
     outcomes: Counter[tuple[str, str]] = Counter()
@@ -127,7 +128,7 @@ def count_outcomes(models_dir: Path, tmp_path: Path, numbers: range) -> Counter[
 
 
 def test_damaged_models_never_stop_the_server(models_dir: Path, tmp_path: Path) -> None:
-    """Each of forty damaged files is refused or survived, in limited memory."""
+    """Each of forty damaged model files gives a typed error or a transcript, in limited memory."""
     outcomes = count_outcomes(models_dir, tmp_path, range(40))
     assert outcomes["truncated", ErrorCode.MODEL_NOT_LOADED] == 5
     assert outcomes["a wrong hyperparameter", ErrorCode.MODEL_NOT_LOADED] == 5
@@ -136,7 +137,7 @@ def test_damaged_models_never_stop_the_server(models_dir: Path, tmp_path: Path) 
 @pytest.mark.chaos
 @pytest.mark.time_limit(1_800)
 def test_two_hundred_damaged_models_never_stop_the_server(models_dir: Path, tmp_path: Path) -> None:
-    """The long form damages two hundred files in other places."""
+    """Each of two hundred differently damaged model files gives a typed error or a transcript."""
     began = time.monotonic()
     outcomes = count_outcomes(models_dir, tmp_path, range(1_000, 1_200))
     print(f"{time.monotonic() - began:.0f} s")

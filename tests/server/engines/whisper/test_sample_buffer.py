@@ -11,7 +11,8 @@ def samples_at(begin: int, end: int) -> np.ndarray[tuple[int], np.dtype[np.int16
 
 
 def test_positions_count_from_the_beginning_of_the_recording() -> None:
-    """Neither the sizes of the pieces nor discarded samples change the position of a sample."""
+    """Neither the lengths of the appended arrays nor discarded samples change a sample's
+    position."""
     buffer = SampleBuffer()
     for begin in range(0, 3 * GROWTH, 700):
         buffer.append(samples_at(begin, min(3 * GROWTH, begin + 700)))
@@ -23,7 +24,8 @@ def test_positions_count_from_the_beginning_of_the_recording() -> None:
 
 
 def test_missing_samples_are_skipped() -> None:
-    """A range beyond the end, in the discarded part, or of an empty buffer gives no samples."""
+    """Copying a range beyond the end, in the discarded part, or from an empty buffer gives no
+    samples."""
     buffer = SampleBuffer()
     assert buffer.copy_range(0, 10).tolist() == []
     buffer.append(samples_at(0, 2 * GROWTH))
@@ -34,7 +36,7 @@ def test_missing_samples_are_skipped() -> None:
 
 
 def test_a_copied_range_is_independent_of_the_buffer() -> None:
-    """Samples that arrive later do not change a copied range."""
+    """Neither discarding samples nor appending others changes a copied range."""
     buffer = SampleBuffer()
     buffer.append(samples_at(0, 10))
     copy = buffer.copy_range(0, 10)
@@ -44,7 +46,7 @@ def test_a_copied_range_is_independent_of_the_buffer() -> None:
 
 
 def test_discarded_samples_free_their_memory() -> None:
-    """The buffer of a long recording stays small if its samples are discarded."""
+    """The buffer of a long recording stays small while old samples are discarded."""
     buffer = SampleBuffer()
     for second in range(1_800):
         buffer.append(np.zeros(16_000, np.int16))
@@ -53,7 +55,7 @@ def test_discarded_samples_free_their_memory() -> None:
 
 
 def test_discarding_outside_the_buffer_has_no_effect() -> None:
-    """Discarding before a negative position or beyond the end has no effect."""
+    """On an empty buffer, discarding before a negative position or beyond the end has no effect."""
     buffer = SampleBuffer()
     buffer.discard_before(-5)
     buffer.discard_before(100)

@@ -17,11 +17,11 @@ from prepserver.wire.protocol import SAMPLE_RATE
 CHUNKS_PER_SECOND = SAMPLE_RATE / CHUNK
 
 Run = tuple[float, float]
-"""A number of seconds, and the probability of speech in them."""
+"""Duration in seconds, and the probability of speech during that time."""
 
 
 def add_runs(segmenter: Segmenter, *runs: Run, level: float = 0.1) -> list[Span]:
-    """Add chunks to a segmenter and return the spans that they finish."""
+    """Add the chunks of `runs` to a segmenter, and return the spans that these chunks finish."""
     spans = []
     for seconds, probability in runs:
         for _ in range(round(seconds * CHUNKS_PER_SECOND)):
@@ -32,7 +32,7 @@ def add_runs(segmenter: Segmenter, *runs: Run, level: float = 0.1) -> list[Span]
 
 
 def segment(*runs: Run) -> list[tuple[float, float]]:
-    """Return all spans of a recording, in seconds, rounded to tenths."""
+    """Return the beginning and end of each span of a recording, in seconds rounded to tenths."""
     segmenter = Segmenter()
     spans = add_runs(segmenter, *runs)
     rest = segmenter.finish(segmenter.position)
@@ -48,7 +48,7 @@ def test_a_span_is_padded() -> None:
 
 
 def test_padding_ends_at_the_limits_of_the_recording() -> None:
-    """A recording that begins and ends with speech gives a span of its own length."""
+    """Padding does not extend a span beyond the beginning or the end of the recording."""
     assert segment((1, 0.9)) == [(0.0, 1.0)]
 
 
@@ -59,18 +59,18 @@ def test_silence_gives_no_spans() -> None:
 
 
 def test_a_short_span_ends_at_a_long_pause_only() -> None:
-    """Half a second of silence does not end a short span; a second and a half does."""
+    """A pause of 0.5 s does not end a short span; a pause of 1.5 s does."""
     assert segment((1, 0.9), (0.5, 0.0), (1, 0.9)) == [(0.0, 2.5)]
     assert segment((1, 0.9), (1.5, 0.0), (1, 0.9)) == [(0.0, 1.3), (2.2, 3.5)]
 
 
 def test_a_long_span_ends_at_a_short_pause() -> None:
-    """After ten seconds of speech, the pause between two sentences ends a span."""
+    """After ten seconds of speech, a pause of 0.3 s ends a span."""
     assert len(segment((10, 0.9), (0.3, 0.0), (10, 0.9))) == 2
 
 
 def test_two_spans_share_a_short_pause_as_padding() -> None:
-    """Two spans overlap in the silence between them, never in speech."""
+    """Two adjacent spans overlap in the short pause between them, never in speech."""
     segmenter = Segmenter()
     (first,) = add_runs(segmenter, (10, 0.9), (0.3, 0.0), (2, 0.9))
     second = segmenter.open_span
@@ -80,7 +80,7 @@ def test_two_spans_share_a_short_pause_as_padding() -> None:
 
 
 def test_a_click_is_not_speech() -> None:
-    """A sound of two chunks is too short for a word, both alone and after a span."""
+    """A sound of two chunks, alone or after a span, is too short to count as speech."""
     click = (2 / CHUNKS_PER_SECOND, 0.9)
     assert segment((1, 0.0), click, (1, 0.0)) == []
     assert segment((1, 0.9), (2, 0.0), click, (2, 0.0)) == [(0.0, 1.3)]
@@ -93,7 +93,7 @@ def test_speech_ends_at_a_lower_probability_than_it_starts() -> None:
 
 
 def test_the_open_span_grows_with_the_speech() -> None:
-    """The open span starts once speech is certain, grows with it, and ends with a finished span."""
+    """The open span grows during speech; before speech and after a finished span, there is none."""
     segmenter = Segmenter()
     add_runs(segmenter, (1, 0.0))
     assert segmenter.open_span is None
@@ -110,7 +110,8 @@ def test_the_open_span_grows_with_the_speech() -> None:
 
 
 def test_speech_without_a_pause_is_split_at_its_quietest_point() -> None:
-    """In 49 s of speech, no span exceeds the maximum and adjacent spans leave no gap."""
+    """Speech without a pause is split at its quietest point, into adjacent spans of at most
+    `MAX_SPAN` chunks."""
     segmenter = Segmenter()
     spans = add_runs(segmenter, (9, 0.9))
     spans += add_runs(segmenter, (0.2, 0.9), level=0.01)
@@ -125,7 +126,7 @@ def test_speech_without_a_pause_is_split_at_its_quietest_point() -> None:
 
 
 def test_no_later_span_begins_before_next_begin() -> None:
-    """Samples before `next_begin` can be discarded, and the position never decreases."""
+    """No later span begins before `next_begin`, which never decreases."""
     segmenter = Segmenter()
     next_begin = 0
     for run in ((1, 0.0), (0.06, 0.9), (3, 0.0), (10, 0.9), (0.3, 0.0), (30, 0.9), (2, 0.4)):
@@ -138,7 +139,7 @@ def test_no_later_span_begins_before_next_begin() -> None:
 
 
 def test_in_silence_only_the_padding_is_kept() -> None:
-    """During silence, the next span begins at most 0.3 s before the current position."""
+    """During silence, `next_begin` is 0.3 s before the current position."""
     segmenter = Segmenter()
     add_runs(segmenter, (100, 0.0))
     assert segmenter.position - segmenter.next_begin == PADDING
@@ -151,5 +152,6 @@ def test_in_silence_only_the_padding_is_kept() -> None:
 def test_the_quietest_point_is_that_of_a_whole_window(
     levels: list[float], width: int, index: int
 ) -> None:
-    """The quietest window counts, not a single chunk; of equal windows, the last is chosen."""
+    """The quietest point is the middle of the quietest window, not the quietest chunk; of equal
+    windows, the last is chosen."""
     assert find_quietest(levels, width) == index

@@ -17,7 +17,8 @@ def test_silence_and_noise_are_not_speech(loudness: int) -> None:
 
 
 def test_speech_is_detected() -> None:
-    """Most chunks of a recorded sentence are speech, and none of the silence before it."""
+    """Most chunks of a recorded sentence count as speech; no chunk of the silence before it
+    does."""
     samples = np.concatenate((np.zeros(SAMPLE_RATE, np.int16), read_recording("short-answer")))
     is_speech = [chunk.probability >= 0.5 for chunk in SileroDetector().detect(samples)]
     second = SAMPLE_RATE // CHUNK
@@ -26,7 +27,7 @@ def test_speech_is_detected() -> None:
 
 
 def test_the_chunks_do_not_depend_on_the_sizes_of_the_pieces() -> None:
-    """An incomplete chunk is continued by the next piece, and the last one is padded."""
+    """Later samples complete an incomplete chunk, and `flush` pads the last chunk."""
     samples = read_recording("short-answer")
     at_once, in_pieces = SileroDetector(), SileroDetector()
     expected = at_once.detect(samples) + at_once.flush()
@@ -41,7 +42,7 @@ def test_the_chunks_do_not_depend_on_the_sizes_of_the_pieces() -> None:
 
 
 def test_each_recording_has_its_own_state() -> None:
-    """A detector's results do not depend on another recording."""
+    """The results of a detector do not depend on the recordings of other detectors."""
     noise = np.random.default_rng(2).normal(0, 8_000, SAMPLE_RATE).astype(np.int16)
     first, second = SileroDetector(), SileroDetector()
     second.detect(read_recording("short-answer"))
@@ -49,7 +50,8 @@ def test_each_recording_has_its_own_state() -> None:
 
 
 def test_the_level_is_the_root_mean_square() -> None:
-    """The level is the root mean square of the samples, scaled to numbers between -1 and 1."""
+    """The level of a chunk is the root mean square of its samples, scaled to numbers between -1 and
+    1."""
     (chunk,) = SileroDetector().detect(np.full(CHUNK, -16_384, np.int16))
     assert chunk.level == 0.5
     numbers = to_float32(np.array([-32_768, 0, 16_384], dtype=np.int16))

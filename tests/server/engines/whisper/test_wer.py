@@ -1,4 +1,4 @@
-"""Word error rates are correct."""
+"""The computation of word error rates."""
 
 import pytest
 
@@ -21,7 +21,8 @@ from tests.support.wer import normalise, wer
 def test_the_rate_is_errors_per_reference_word(
     reference: str, hypothesis: str, rate: float
 ) -> None:
-    """Substitutions, deletions and insertions count as one error each; spelling does not count."""
+    """Each substituted, deleted or inserted word is one error; case, punctuation and the notation
+    of numbers are ignored."""
     assert wer(reference, hypothesis) == rate
 
 
@@ -39,11 +40,11 @@ def test_the_rate_is_errors_per_reference_word(
     ],
 )
 def test_numbers_are_spelt_out(number: str, words: str) -> None:
-    """Digits and the words of a number compare equal."""
+    """Normalising spells out a number that is written in digits."""
     assert normalise(number) == words.split()
 
 
 def test_an_empty_reference_has_no_rate() -> None:
-    """A rate over zero words is undefined and raises an error."""
+    """A reference without words raises ValueError, since its error rate is undefined."""
     with pytest.raises(ValueError, match="reference"):
         wer("...", "words")

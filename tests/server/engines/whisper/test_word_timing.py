@@ -1,10 +1,11 @@
-"""Tokens are joined into words with times."""
+"""The joining of tokens into words with times."""
 
 from prepserver.engines.whisper.word_timing import TimedToken, join_tokens
 
 
 def test_tokens_are_joined_up_to_the_next_space() -> None:
-    """A word includes its punctuation and lasts from its first to its last token."""
+    """A word includes its punctuation, and lasts from the start of its first token to the end of
+    its last."""
     words = join_tokens(
         [
             TimedToken(b" mon", 1.0, 1.2, 0.5),
@@ -21,7 +22,8 @@ def test_tokens_are_joined_up_to_the_next_space() -> None:
 
 
 def test_a_character_may_span_two_tokens() -> None:
-    """Bytes are joined before decoding; an incomplete character becomes a replacement mark."""
+    """The bytes of tokens are joined before they are decoded; an incomplete character becomes
+    U+FFFD."""
     accent = "é".encode()
     (cafe,) = join_tokens(
         [TimedToken(b" caf" + accent[:1], 0, 1, 1.0), TimedToken(accent[1:], 1, 2, 1.0)]

@@ -40,7 +40,8 @@ ANSWERS = (
 
 
 def context_after(answers: Sequence[str], spec: InterviewSpec | None = None) -> PromptContext:
-    """Return the context of an interview that asked the questions of the plan in order."""
+    """Return the context of an interview in which the planned questions received `answers`, in
+    order."""
     spec = spec or InterviewSpec(role="Backend Engineer", questions=9)
     skills = ("sql", "messaging")
     questions = select_main_questions(bank.load_bank(), spec, skills, 7)
@@ -76,7 +77,8 @@ def build(step: Step, info: ModelInfo, context: PromptContext, seed: int = 1) ->
 
 @PROFILES
 def test_each_question_prompt_extends_the_previous_one(info: ModelInfo) -> None:
-    """The conversation in a prompt never changes, so the cached prefix stays valid."""
+    """Each question prompt extends the conversation of the previous one, so the cached prefix stays
+    valid."""
     previous: Prompt | None = None
     for count in range(len(ANSWERS) + 1):
         prompt = build(Step.QUESTION, info, context_after(ANSWERS[:count]))
@@ -109,7 +111,7 @@ def test_the_grammar_of_a_follow_up_quotes_the_answer() -> None:
 
 
 def test_a_question_stem_is_not_used_twice() -> None:
-    """The grammar does not offer a stem of an earlier question."""
+    """The grammar offers no question stem that an earlier question has used."""
     context = context_after(ANSWERS[:2])
     prompt = build(Step.QUESTION, SMALL_MODEL, context_after(ANSWERS[:1]))
     assert "What was the hardest part of" in prompt.grammar
@@ -135,7 +137,8 @@ def test_a_question_stem_is_not_used_twice() -> None:
 @pytest.mark.parametrize("kind", list(InterviewType))
 @pytest.mark.parametrize("level", list(Level))
 def test_the_first_question_comes_from_the_bank(kind: InterviewType, level: Level) -> None:
-    """A small model chooses among openers of the plan, each an acceptable question."""
+    """The grammar of a small model's first question offers only acceptable openers from the
+    bank."""
     spec = InterviewSpec(role="Nurse", type=kind, level=level)
     prompt, source = build_prompt(
         Step.QUESTION, SMALL_MODEL, bank.load_bank(), context_after((), spec), seed=1
@@ -157,7 +160,7 @@ def test_an_answer_cannot_imitate_the_interviewer() -> None:
 
 
 def test_a_huge_answer_is_always_truncated_at_the_same_place() -> None:
-    """The prompt contains the beginning of the answer, and the next prompt extends it."""
+    """A very long answer is truncated, and the next prompt extends the truncated prompt."""
     huge = "word " * 4_000
     one = build(Step.QUESTION, SMALL_MODEL, context_after([huge]))
     two = build(Step.QUESTION, SMALL_MODEL, context_after([huge, "More."]))
@@ -168,7 +171,8 @@ def test_a_huge_answer_is_always_truncated_at_the_same_place() -> None:
 @PROFILES
 @pytest.mark.parametrize("word", ["word ", "слово ", "言葉", "🙂"], ids=["en", "ru", "ja", "emoji"])
 def test_a_prompt_always_fits_the_context(info: ModelInfo, word: str) -> None:
-    """The longest answers and documents fit, in any script, with room for the reply."""
+    """A prompt with the longest answers and documents, in any script, fits the context with room
+    for the reply."""
     huge = (word * 16_000)[:16_000]
     spec = InterviewSpec(role="R" * 200, questions=30, job_description=huge, resume=huge)
     context = context_after([huge] * 28, spec)
@@ -180,7 +184,8 @@ def test_a_prompt_always_fits_the_context(info: ModelInfo, word: str) -> None:
 
 
 def test_messages_are_omitted_in_blocks() -> None:
-    """At least half of the prompts extend the previous one, so the cached prefix stays valid."""
+    """Old messages are omitted in blocks, so that at least half of the prompts extend the previous
+    one."""
     long = "I moved the ledger out of the monolith. " * 40
     contexts = [context_after([long] * count) for count in range(1, 10)]
     prompts = [build(Step.QUESTION, SMALL_MODEL, context) for context in contexts]

@@ -61,7 +61,7 @@ def test_the_history_summary_replaces_the_oldest_exchanges(profile: str) -> None
 
 @pytest.mark.parametrize("profile", list(SMALL_CONTEXT))
 def test_a_new_summary_is_about_messages_that_no_summary_covers(profile: str) -> None:
-    """The prompt contains no message that the previous summary covers."""
+    """The prompt for a new summary contains no message that the previous summary covers."""
     info = SMALL_CONTEXT[profile]
     context = msgspec.structs.replace(
         context_after(LONG_ANSWERS), history_summary=HistorySummary(covered=4, text="Earlier.")
@@ -107,7 +107,7 @@ async def test_a_summary_grows_with_the_interview(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_a_failed_summary_does_not_fail_the_turn(tmp_path: Path) -> None:
-    """A model error gives no summary and raises nothing."""
+    """If the model fails, summarising gives no summary and raises no error."""
     broken = InferenceError("No.", code=ErrorCode.INFERENCE, retryable=False)
     gateway, _ = create_gateway(tmp_path, [broken])
     gateway.start()
@@ -125,7 +125,7 @@ class SmallContextLanguage(CuedLanguageModel):
 
 @asynchronous
 async def test_the_history_summary_of_a_long_interview_is_stored(tmp_path: Path) -> None:
-    """Question prompts contain the summary, even after a restart."""
+    """Question prompts of a long interview contain the history summary, even after a restart."""
     clock = ManualClock()
 
     class Interviewer(SmallContextLanguage):

@@ -83,7 +83,7 @@ class Interviewer(CuedLanguageModel):
 
 
 async def give_long_answers(rooms: Rooms, count: int) -> Client:
-    """Join a new interview and answer its first `count` questions."""
+    """Create an interview, answer its first `count` questions, and return the client."""
     client = await open_room(rooms, questions=20)
     for text in LONG_ANSWERS[:count]:
         await client.send(answer(text))
@@ -93,7 +93,8 @@ async def give_long_answers(rooms: Rooms, count: int) -> Client:
 
 @PROFILES
 def test_counting_ahead_reserves_room_for_a_likely_answer(info: ModelInfo) -> None:
-    """The count ahead equals the count after an answer of two minutes."""
+    """Counting ahead finds outgrown messages exactly when an answer of two minutes would outgrow
+    the context."""
     context = context_after([text * 9 for text in LONG_ANSWERS])
     due = []
     for count in range(1, len(context.messages), 2):
@@ -113,7 +114,8 @@ def test_counting_ahead_reserves_room_for_a_likely_answer(info: ModelInfo) -> No
 
 @pytest.mark.parametrize("profile", list(SMALL_CONTEXT))
 def test_a_summary_replaces_messages_that_would_still_fit(profile: str) -> None:
-    """A summary is used at once, so the prompt that was prefilled with it stays valid."""
+    """A summary replaces its messages even while they would still fit, so the prefilled prompt
+    stays valid."""
     info, context = SMALL_CONTEXT[profile], context_after(LONG_ANSWERS[:2])
     assert count_outgrown_messages(info, context) == 0
     summarised = msgspec.structs.replace(
@@ -129,7 +131,8 @@ def test_a_summary_replaces_messages_that_would_still_fit(profile: str) -> None:
 
 @asynchronous
 async def test_the_history_is_summarised_before_the_answer_arrives(tmp_path: Path) -> None:
-    """The summary runs at prefill priority after the question; the next turn writes none."""
+    """The history is summarised at prefill priority after a question, and the next turn writes no
+    summary."""
     model = Interviewer()
     async with model.rooms(tmp_path) as rooms:
         client = await give_long_answers(rooms, 4)
@@ -146,7 +149,8 @@ async def test_the_history_is_summarised_before_the_answer_arrives(tmp_path: Pat
 
 @asynchronous
 async def test_keystrokes_neither_start_nor_cancel_a_summary(tmp_path: Path) -> None:
-    """Drafts are prefilled meanwhile, and the latest one again after the summary."""
+    """Keystrokes during a summary neither cancel it nor start another, and the latest draft is
+    prefilled again after it."""
     model = Interviewer(summary_allowed=False)
     async with model.rooms(tmp_path) as rooms:
         client = await give_long_answers(rooms, 4)
@@ -186,7 +190,8 @@ async def test_an_answer_does_not_wait_for_a_summary_that_it_does_not_need(tmp_p
 async def test_an_answer_that_outgrows_the_context_is_summarised_for_in_its_turn(
     tmp_path: Path,
 ) -> None:
-    """The turn cancels the summary in progress and writes one at answer priority."""
+    """The turn of an answer that outgrows the context cancels the summary in progress and writes
+    one at answer priority."""
     model = Interviewer(summary_allowed=False)
     async with model.rooms(tmp_path) as rooms:
         client = await give_long_answers(rooms, 4)
@@ -203,7 +208,8 @@ async def test_an_answer_that_outgrows_the_context_is_summarised_for_in_its_turn
 
 @asynchronous
 async def test_editing_an_answer_discards_the_summary_in_progress(tmp_path: Path) -> None:
-    """The next draft starts a summary of the edited answer."""
+    """Editing an answer discards the summary in progress, and the next draft starts a summary with
+    the edited text."""
     model = Interviewer(summary_allowed=False)
     async with model.rooms(tmp_path) as rooms:
         client = await give_long_answers(rooms, 4)
@@ -222,7 +228,8 @@ async def test_editing_an_answer_discards_the_summary_in_progress(tmp_path: Path
 
 @asynchronous
 async def test_an_interrupted_summary_is_written_after_a_restart(tmp_path: Path) -> None:
-    """The first draft after a restart starts an equal summary; a stored one is not repeated."""
+    """After a restart, the first draft starts an interrupted summary again; a stored summary is not
+    repeated."""
     model = Interviewer(summary_allowed=False)
     async with model.rooms(tmp_path) as rooms:
         client = await give_long_answers(rooms, 4)
@@ -243,7 +250,7 @@ async def test_an_interrupted_summary_is_written_after_a_restart(tmp_path: Path)
 
 @asynchronous
 async def test_a_summary_written_ahead_is_not_charged(tmp_path: Path) -> None:
-    """The skills and five questions count against the quota, the summary does not."""
+    """The extraction of skills and five questions are charged; the summary is not."""
     model = Interviewer()
     async with model.rooms(tmp_path) as rooms:
         await give_long_answers(rooms, 4)
@@ -255,7 +262,7 @@ async def test_a_summary_written_ahead_is_not_charged(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_no_summary_is_written_while_everything_fits(tmp_path: Path) -> None:
-    """A context of 8192 tokens needs no summary for six long answers."""
+    """An interview with six long answers needs no summary in a context of 8192 tokens."""
     model = Interviewer(context=8_192)
     async with model.rooms(tmp_path) as rooms:
         client = await give_long_answers(rooms, 6)

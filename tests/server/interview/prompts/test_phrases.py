@@ -42,7 +42,7 @@ def test_every_phrase_quotes_the_answer(answer: str) -> None:
 
 @pytest.mark.parametrize("answer", ["", "I don't know.", "Yes.", "12 34 !?", "ü ß 漢字"])
 def test_an_answer_without_nouns_has_no_phrases(answer: str) -> None:
-    """The result is empty when the answer names nothing."""
+    """An answer that names nothing has no key phrases."""
     assert key_phrases(answer) == []
 
 
@@ -84,6 +84,6 @@ def test_words_stay_whole(text: str, phrase: str) -> None:
 
 
 def test_a_very_long_answer_costs_little() -> None:
-    """A very long answer is searched quickly: each phrase is compared only with the few kept."""
+    """Each phrase of a very long answer is compared only with the few phrases kept so far."""
     words = " ".join(f"the widget{number} of the gadget{number}" for number in range(20_000))
     assert len(key_phrases(words, limit=6)) == 6

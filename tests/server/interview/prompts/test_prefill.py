@@ -44,7 +44,8 @@ def has_prefilled(model: CuedLanguageModel, text: str) -> bool:
 
 
 def prefilled_drafts(model: CuedLanguageModel) -> list[str]:
-    """Return the answer at the end of each prefilled prompt, in order."""
+    """Return the draft at the end of each prefilled prompt, in order; an empty text without a
+    draft."""
     return [
         prompt.turns[-1].content if prompt.turns[-1].role == "user" else ""
         for prompt in model.prefilled
@@ -53,7 +54,8 @@ def prefilled_drafts(model: CuedLanguageModel) -> list[str]:
 
 @asynchronous
 async def test_a_draft_is_prefilled_while_it_is_typed(tmp_path: Path) -> None:
-    """The draft is prefilled under the interview's conversation and is not stored."""
+    """A draft is prefilled under the interview's conversation while it is typed, and is not
+    stored."""
     clock = ManualClock()
     model = interviewer_model(clock)
     async with Rooms(tmp_path, clock=clock, language=model) as rooms:
@@ -72,7 +74,7 @@ async def test_a_draft_is_prefilled_while_it_is_typed(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_committed_text_is_prefilled_while_the_candidate_speaks(tmp_path: Path) -> None:
-    """The interim part of a caption is not prefilled."""
+    """The committed text of a caption is prefilled; the interim text is not."""
     clock = ManualClock()
     model = interviewer_model(clock)
     async with Rooms(tmp_path, clock=clock, language=model) as rooms:
@@ -86,7 +88,8 @@ async def test_committed_text_is_prefilled_while_the_candidate_speaks(tmp_path: 
 
 @asynchronous
 async def test_an_unchanged_draft_is_not_prefilled_again(tmp_path: Path) -> None:
-    """Captions and keystrokes that leave the committed text unchanged start no prefill."""
+    """Keystrokes and captions that change neither the draft nor the committed text start no
+    prefill."""
     clock = ManualClock()
     model = interviewer_model(clock)
     transcriber = TwoCommittedWords(clock)
@@ -131,7 +134,8 @@ async def test_a_draft_is_prefilled_again_when_the_conversation_has_changed(
 
 @asynchronous
 async def test_a_dropped_draft_is_prefilled_at_the_next_keystroke(tmp_path: Path) -> None:
-    """A prefill is dropped while an answer needs the model; the next keystroke starts it again."""
+    """A prefill that was dropped because an answer needed the model starts again at the next
+    keystroke."""
     clock = ManualClock()
     model = interviewer_model(clock)
     async with Rooms(tmp_path, clock=clock, language=model) as rooms:
@@ -163,7 +167,8 @@ async def test_a_question_is_prefilled_as_soon_as_it_was_asked(tmp_path: Path) -
 async def test_an_idle_interview_is_offloaded_and_a_deleted_one_discarded(
     tmp_path: Path,
 ) -> None:
-    """The KV state is offloaded after ten idle seconds, and discarded with the interview."""
+    """The KV state of an idle interview is offloaded, and that of a deleted interview is
+    discarded."""
     clock = ManualClock()
     model = interviewer_model(clock)
     async with Rooms(tmp_path, clock=clock, language=model, hint_after=3_600) as rooms:
@@ -179,7 +184,8 @@ async def test_an_idle_interview_is_offloaded_and_a_deleted_one_discarded(
 @PROFILES
 @pytest.mark.parametrize("step", [Step.QUESTION, Step.CLOSING, Step.SUMMARY])
 def test_the_prefilled_prompt_is_a_prefix_of_the_next_prompt(info: ModelInfo, step: Step) -> None:
-    """The prefix matches for every step and every beginning of the answer."""
+    """The prompt of each step begins with the prompt that was prefilled for any beginning of the
+    answer."""
     answered = context_after(["A payment service for shops."])
     opened = msgspec.structs.replace(answered, messages=answered.messages[:1])
     prompt = build(step, info, answered)
@@ -190,7 +196,7 @@ def test_the_prefilled_prompt_is_a_prefix_of_the_next_prompt(info: ModelInfo, st
 
 @PROFILES
 def test_the_prefilled_prompt_is_a_prefix_of_the_hint(info: ModelInfo) -> None:
-    """A hint reuses the prefill of its question."""
+    """The prompt of a hint begins with the prompt that was prefilled for its question."""
     answered = context_after(["A payment service for shops."])
     opened = msgspec.structs.replace(answered, messages=answered.messages[:1])
     hint = build(Step.HINT, info, opened)

@@ -1,4 +1,4 @@
-"""The question bank: its data, the checks of broken data, and the selection."""
+"""The question bank: its data, the rejection of invalid data, and the selection."""
 
 import itertools
 import re
@@ -20,7 +20,7 @@ BANK = load_bank()
 TYPES = (InterviewType.BEHAVIOURAL, InterviewType.TECHNICAL, InterviewType.SYSTEM_DESIGN)
 SEEDS = range(25)
 LONGEST = 30
-"""Questions of the longest interview."""
+"""Number of questions in the longest interview."""
 
 STOP_WORDS = frozenset(
     """
@@ -46,7 +46,7 @@ def content_words(text: str) -> frozenset[str]:
 
 
 def test_there_are_enough_questions() -> None:
-    """The bank has at least 300 questions, and 80 of each type."""
+    """The bank has at least 300 questions, and at least 80 of each type."""
     assert len(BANK.questions) >= 300
     for type in TYPES:
         assert sum(question.type is type for question in BANK.questions) >= 80
@@ -55,7 +55,7 @@ def test_there_are_enough_questions() -> None:
 @every_type
 @every_level
 def test_each_type_and_level_can_fill_an_interview(type: InterviewType, level: Level) -> None:
-    """The longest interview needs no question of another level."""
+    """Each type and level has enough questions for the longest interview."""
     assert len(questions_of(type, level)) >= LONGEST
 
 
@@ -93,7 +93,8 @@ def test_topics_differ() -> None:
 
 
 def test_topics_continue_a_sentence() -> None:
-    """A topic completes "Let us talk about": only names are capitalised, no full stop follows."""
+    """A topic completes "Let us talk about", so only names are capitalised and no punctuation
+    follows."""
     names = {"GraphQL", "Java's", "Python", "Python's", "R", "React", "SQL"}
     for question in BANK.questions:
         assert question.topic[0].islower() or question.topic.split()[0] in names
@@ -101,7 +102,7 @@ def test_topics_continue_a_sentence() -> None:
 
 
 def test_what_to_listen_for_continues_a_sentence() -> None:
-    """Each phrase completes "Think about", and no question repeats one."""
+    """Each `listen_for` phrase completes "Think about", and no question contains a phrase twice."""
     for question in BANK.questions:
         assert len(set(question.listen_for)) == len(question.listen_for)
         for phrase in question.listen_for:
@@ -109,7 +110,7 @@ def test_what_to_listen_for_continues_a_sentence() -> None:
 
 
 def test_no_two_questions_are_nearly_the_same() -> None:
-    """Two questions share less than half of their content words."""
+    """Any two questions share less than half of their content words."""
     words = {question.id: content_words(question.text) for question in BANK.questions}
     similar = [
         (one, other)
@@ -138,7 +139,7 @@ def build_bank(*entries: dict[str, Any]) -> Bank:
 
 
 def test_a_valid_question_is_parsed() -> None:
-    """The unchanged entry of the tests below is valid."""
+    """A question that meets every rule is parsed."""
     assert [q.text for q in build_bank(GOOD).questions] == [GOOD["text"]]
 
 
@@ -169,7 +170,8 @@ def test_an_invalid_question_is_rejected(wrong: dict[str, Any]) -> None:
 
 
 def test_a_repeated_id_is_rejected() -> None:
-    """Two questions with one id raise ValueError, since stored interviews refer to ids."""
+    """Building a bank in which two questions have the same id raises ValueError, since stored
+    interviews refer to ids."""
     with pytest.raises(ValueError, match="id 'proud-of'"):
         build_bank(GOOD, GOOD)
 
@@ -208,13 +210,13 @@ def test_a_selection_is_complete(type: InterviewType, level: Level) -> None:
 
 
 def test_a_selection_may_be_empty() -> None:
-    """A count of zero gives no questions, for each type."""
+    """Selecting zero questions of any type gives an empty list."""
     for type in InterviewType:
         assert BANK.select_questions(type, Level.MID, [], 0, 1) == []
 
 
 def test_equal_arguments_give_equal_selections() -> None:
-    """A freshly loaded bank selects the same questions, as after a restart."""
+    """Equal arguments select the same questions after the bank has been loaded again."""
     for seed in SEEDS:
         once = BANK.select_questions(
             InterviewType.MIXED, Level.SENIOR, ["go", "leadership"], 12, seed
@@ -226,7 +228,7 @@ def test_equal_arguments_give_equal_selections() -> None:
 
 
 def test_a_selection_is_the_same_in_every_process() -> None:
-    """The selection depends on the seed alone, not on string hashes, which vary by process."""
+    """The selection does not depend on string hashes, which differ between processes."""
     selected = build_bank(*({**GOOD, "id": f"q-{n}"} for n in range(8))).select_questions(
         InterviewType.BEHAVIOURAL, Level.MID, [], 8, 7
     )
@@ -234,7 +236,7 @@ def test_a_selection_is_the_same_in_every_process() -> None:
 
 
 def test_a_longer_selection_begins_with_the_shorter_one() -> None:
-    """The first questions do not depend on the number of questions."""
+    """With otherwise equal arguments, a longer selection begins with the shorter one."""
     for seed in SEEDS:
         long = BANK.select_questions(InterviewType.TECHNICAL, Level.MID, ["java"], LONGEST, seed)
         short = BANK.select_questions(InterviewType.TECHNICAL, Level.MID, ["java"], 5, seed)
@@ -277,7 +279,7 @@ def test_wanted_skills_come_first(skills: list[str], level: Level) -> None:
 
 
 def test_the_first_skills_matter_most() -> None:
-    """A short interview covers the first three of many skills."""
+    """An interview of four questions covers the first three of many requested skills."""
     skills = ["rust", "networking", "linux", "java", "mobile", "statistics", "php"]
     for seed in SEEDS:
         selected = BANK.select_questions(InterviewType.TECHNICAL, Level.MID, skills, 4, seed)
@@ -285,7 +287,7 @@ def test_the_first_skills_matter_most() -> None:
 
 
 def test_no_skill_fills_the_interview() -> None:
-    """An interview with one requested skill also asks about others."""
+    """An interview of twelve questions with one requested skill also asks about other skills."""
     for seed in SEEDS:
         selected = BANK.select_questions(
             InterviewType.TECHNICAL, Level.MID, ["databases"], 12, seed
@@ -304,14 +306,16 @@ def test_special_skills_are_asked_only_on_request() -> None:
 @every_type
 @every_level
 def test_levels_are_kept_without_requested_skills(type: InterviewType, level: Level) -> None:
-    """At least seven of eight questions have the requested level."""
+    """Without requested skills, at least seven of eight selected questions have the requested
+    level."""
     for seed in SEEDS:
         selected = BANK.select_questions(type, level, [], 8, seed)
         assert sum(level in question.levels for question in selected) >= 7
 
 
 def test_a_small_bank_gives_all_its_questions() -> None:
-    """A bank with too few questions and no opener gives each once, even of another level."""
+    """If the bank has too few questions, each question is selected once, even if its level
+    differs."""
     bank = build_bank({**GOOD, "levels": ["senior"]}, {**GOOD, "id": "other"})
     selected = bank.select_questions(InterviewType.BEHAVIOURAL, Level.JUNIOR, [], 5, 1)
     assert [q.id for q in selected] == ["other", "proud-of"]

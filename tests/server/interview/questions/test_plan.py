@@ -22,7 +22,8 @@ def test_an_extracted_skill_that_is_not_a_choice_is_dropped() -> None:
 
 
 def test_without_documents_the_model_may_choose_behavioural_skills() -> None:
-    """Extracted skills that suit every role are kept, all others dropped."""
+    """Without documents, extracted skills that suit every role are kept, and all others are
+    dropped."""
     spec = InterviewSpec(role="Somebody")
     merged = merge_skills(bank.load_bank(), spec, ["communication", "nonsense", "sql"])
     assert merged == ["communication"]
@@ -77,6 +78,7 @@ def test_a_reworded_question_is_not_acceptable() -> None:
 def test_questions_that_share_nine_tenths_of_their_words_are_the_same(
     one: str, other: str, same: bool
 ) -> None:
-    """Questions are compared by their shared words, with the same result in either order."""
+    """Two questions are the same if they share nine tenths of their words, in either order of
+    comparison."""
     assert is_same_question(one, other) is same
     assert is_same_question(other, one) is same

@@ -13,7 +13,7 @@ ORDINARY_WORDS = frozenset(
     rust search
     """.split()
 )
-"""Skills whose name alone does not count."""
+"""Skills whose names are ordinary words, so that the name alone does not count."""
 
 BACKEND = """
 Senior Backend Engineer (Go)
@@ -117,7 +117,8 @@ def test_ordinary_english_names_no_skills(text: str) -> None:
 
 
 def test_an_ordinary_word_near_a_skill_does_not_count() -> None:
-    """A sentence that starts with "Go" after a technology does not name a second one."""
+    """An ordinary word near a skill, such as "Go" at the start of a sentence, names no second
+    skill."""
     assert BANK.find_skills("We run Kubernetes.\n\nGo ahead and apply!") == ["kubernetes"]
     assert BANK.find_skills("Kubernetes\n\nGo ahead and apply") == ["kubernetes"]
     assert BANK.find_skills("communication and performance") == ["communication"]

@@ -22,7 +22,7 @@ from tests.support.loop import asynchronous
 from tests.support.rooms import Client, Rooms
 
 FRAME = 1_280
-"""Bytes of a frame, 40 ms."""
+"""Bytes in a frame of 40 ms."""
 
 
 class DyingSpeechModel(ScriptedSpeechModel):
@@ -48,7 +48,7 @@ class DyingSpeechModel(ScriptedSpeechModel):
 
 
 async def send_seconds(client: Client, seconds: int, *, begin: int = 0) -> None:
-    """Send seconds of sound in frames, from second `begin` of the recording."""
+    """Send `seconds` of sound in frames, starting at second `begin` of the recording."""
     for number in range(begin * 25, (begin + seconds) * 25):
         await client.send(codec.pack_frame(number, LOUD[:FRAME]))
 
@@ -78,7 +78,7 @@ async def test_captions_come_while_the_candidate_speaks(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_live_transcription_is_charged_once(tmp_path: Path) -> None:
-    """The live transcription and the turn that uses it count as one request."""
+    """A recording that is transcribed live is charged once, in addition to the next question."""
     async with Rooms(tmp_path) as rooms:
         client = await open_room(rooms)
         before = (await rooms.limiter.quota("user-1")).remaining
@@ -91,7 +91,8 @@ async def test_live_transcription_is_charged_once(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_a_lost_engine_gets_the_recording_again(tmp_path: Path) -> None:
-    """The new engine receives the stored recording from its start, and the answer is complete."""
+    """When the engine dies, a new engine receives the recording from its start, and the answer is
+    complete."""
     clock = ManualClock()
     speech = DyingSpeechModel(clock, deaths=1)
     async with Rooms(tmp_path, clock=clock, speech=speech) as rooms:
@@ -110,7 +111,8 @@ async def test_a_lost_engine_gets_the_recording_again(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_repeated_engine_deaths_end_the_captions(tmp_path: Path) -> None:
-    """After repeated deaths the recording is transcribed as a whole when it is finished."""
+    """After repeated deaths of the engine, captions end, and the finished recording is transcribed
+    as a whole."""
     clock = ManualClock()
     speech = DyingSpeechModel(clock, deaths=100)
     async with Rooms(tmp_path, clock=clock, speech=speech) as rooms:
@@ -129,8 +131,8 @@ async def test_repeated_engine_deaths_end_the_captions(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_an_abandoned_recording_releases_the_transcriber(tmp_path: Path) -> None:
-    """After half a minute without audio the interview may hibernate; more audio starts the
-    transcription again from the start."""
+    """After half a minute without audio, the transcriber is released; more audio starts the
+    transcription again from the beginning of the recording."""
     clock = ManualClock()
     async with Rooms(tmp_path, clock=clock) as rooms:
         client = await open_room(rooms)
@@ -152,7 +154,8 @@ async def test_an_abandoned_recording_releases_the_transcriber(tmp_path: Path) -
 
 @asynchronous
 async def test_captions_continue_after_a_restart(tmp_path: Path) -> None:
-    """The new engine first receives the stored part of the recording."""
+    """After a restart, the transcriber first receives the stored part of the recording, and
+    captions continue."""
     clock = ManualClock()
     async with Rooms(tmp_path, clock=clock) as rooms:
         client = await open_room(rooms)
@@ -175,7 +178,8 @@ async def test_captions_continue_after_a_restart(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_a_cancelled_recording_gets_no_more_captions(tmp_path: Path) -> None:
-    """A cancelled recording gets no more captions; the next has a live transcription of its own."""
+    """The captions and the answer of a recording contain nothing of a cancelled recording before
+    it."""
     async with Rooms(tmp_path) as rooms:
         client = await open_room(rooms)
         await client.send(wire.AudioStart(id="r1"))
@@ -193,7 +197,7 @@ async def test_a_cancelled_recording_gets_no_more_captions(tmp_path: Path) -> No
 
 @asynchronous
 async def test_a_cancelled_live_transcription_has_an_error_as_its_result(tmp_path: Path) -> None:
-    """A turn that waits for the transcription receives `not_heard`."""
+    """A turn that is waiting for a cancelled live transcription receives `not_heard`."""
     clock = ManualClock()
     async with Rooms(tmp_path, clock=clock) as rooms:
         live = LiveTranscription("r1", clock)
@@ -209,7 +213,7 @@ async def test_a_cancelled_live_transcription_has_an_error_as_its_result(tmp_pat
 
 @asynchronous
 async def test_the_transcription_of_a_spoken_answer_is_stored(tmp_path: Path) -> None:
-    """The transcription contains the text and the segments of the answer."""
+    """The stored transcription of a spoken answer contains its text and segments."""
     async with Rooms(tmp_path) as rooms:
         client = await open_room(rooms)
         await client.send(LOUD)

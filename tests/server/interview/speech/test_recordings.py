@@ -23,10 +23,10 @@ from prepserver.wire.limits import MAX_BINARY_FRAME
 from prepserver.wire.protocol import BYTES_PER_SECOND
 
 FRAME = BYTES_PER_SECOND // 25
-"""Bytes of a frame, 40 ms."""
+"""Bytes in a frame of 40 ms."""
 
 FRAMES_PER_CHUNK = -(-FLUSH_BYTES // FRAME)
-"""Frames until a chunk is stored."""
+"""Number of frames after which a chunk is stored."""
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_frames_become_one_recording(recordings: RecordingStore) -> None:
 
 
 def test_a_repeated_frame_is_stored_once(recordings: RecordingStore) -> None:
-    """Frames that a client repeats after a reconnect are stored once."""
+    """Frames that a client sends again are stored once."""
     recordings.open("r")
     for number in [0, 1, 2, 1, 2, 3, 0, *range(4, FRAMES_PER_CHUNK), 2]:
         recordings.add_frame("r", number, frame(number))
@@ -71,7 +71,7 @@ def test_a_repeated_frame_is_stored_once(recordings: RecordingStore) -> None:
 
 
 def test_a_missing_frame_is_detected(recordings: RecordingStore) -> None:
-    """The gap is found when a later frame arrives and when the recording is finished."""
+    """A missing frame raises FrameGap when a later frame arrives or the recording is finished."""
     recordings.open("r")
     for number in range(5):
         recordings.add_frame("r", number, frame(number))
@@ -86,7 +86,8 @@ def test_a_missing_frame_is_detected(recordings: RecordingStore) -> None:
 
 
 def test_a_recording_resumes_after_the_highest_stored_frame(storage: Storage) -> None:
-    """A new instance knows the stored frames, not those that were pending in memory."""
+    """A new instance resumes a recording after the last stored frame; frames pending in memory are
+    lost."""
     first = RecordingStore(storage, max_seconds=10)
     first.open("r")
     for number in range(FRAMES_PER_CHUNK + 3):
@@ -100,7 +101,8 @@ def test_a_recording_resumes_after_the_highest_stored_frame(storage: Storage) ->
 
 
 def test_a_recording_that_grows_too_long_is_deleted(recordings: RecordingStore) -> None:
-    """The error states the maximum length in seconds, and later frames find no recording."""
+    """A recording that grows too long is deleted, and the error gives the maximum length in
+    seconds."""
     recordings.open("r")
     for number in range(250):
         recordings.add_frame("r", number, frame(number))
@@ -135,7 +137,8 @@ def test_a_frame_above_the_maximum_size_is_rejected(recordings: RecordingStore) 
 def test_a_recording_below_the_minimum_length_is_rejected(
     recordings: RecordingStore, frames: int
 ) -> None:
-    """No frames, or less than a tenth of a second, count as empty."""
+    """A recording without frames or shorter than a tenth of a second is rejected as
+    `empty_recording`."""
     recordings.open("r")
     for number in range(frames):
         recordings.add_frame("r", number, frame(number))
@@ -155,7 +158,8 @@ def test_frames_without_a_start_are_rejected(recordings: RecordingStore) -> None
 
 
 def test_a_cancelled_recording_leaves_nothing(recordings: RecordingStore, storage: Storage) -> None:
-    """Cancelling removes rows and pending frames; the recording then starts at frame 0 again."""
+    """Cancelling a recording deletes its rows and pending frames, so that it can start at frame 0
+    again."""
     recordings.open("r")
     for number in range(FRAMES_PER_CHUNK + 1):
         recordings.add_frame("r", number, frame(number))
@@ -194,7 +198,7 @@ SPEECH = struct.pack("<8000h", *(n % 3_000 - 1_500 for n in range(8_000)))
 
 
 def test_wav_and_raw_samples_decode_alike() -> None:
-    """A WAV header is removed; without one the bytes are the samples."""
+    """The header of a WAV file is removed; data without a header is taken as samples."""
     assert decode_recording(wav(SPEECH)) == SPEECH
     assert decode_recording(SPEECH) == SPEECH
 
@@ -208,7 +212,7 @@ def test_the_bundled_recordings_are_accepted(speech_dir: Path) -> None:
 
 
 def test_a_truncated_wav_file_gives_whole_samples() -> None:
-    """The samples up to the cut are used, without half a sample at the end."""
+    """A truncated WAV file gives the complete samples before the cut."""
     assert decode_recording(wav(SPEECH)[:-3]) == SPEECH[:-4]
 
 
@@ -232,7 +236,7 @@ def test_a_truncated_wav_file_gives_whole_samples() -> None:
     ],
 )
 def test_data_other_than_a_recording_is_rejected(data: bytes, code: str) -> None:
-    """Each kind of invalid data raises its error code, and no exception of a library."""
+    """Invalid data raises BadRequest with an error code, rather than an exception of a library."""
     with pytest.raises(BadRequest) as caught:
         decode_recording(data)
     assert code_of(caught) == code

@@ -24,7 +24,7 @@ from tests.support.rooms import Rooms
 
 @asynchronous
 async def test_a_recording_in_frames_is_acknowledged_and_transcribed(tmp_path: Path) -> None:
-    """Frames are acknowledged once stored, and the transcription becomes the answer."""
+    """Frames are acknowledged once they are stored, and the transcription becomes the answer."""
     async with Rooms(tmp_path) as rooms:
         client = await open_room(rooms)
         await client.send(wire.AudioStart(id="r1"))
@@ -42,7 +42,8 @@ async def test_a_recording_in_frames_is_acknowledged_and_transcribed(tmp_path: P
 
 @asynchronous
 async def test_a_recording_resumes_on_another_connection(tmp_path: Path) -> None:
-    """The client resends only the frames that were not stored, and no audio is doubled."""
+    """On another connection, a client resends only the frames that were not stored, and no audio is
+    doubled."""
     async with Rooms(tmp_path) as rooms:
         client = await open_room(rooms)
         frames = [LOUD[at : at + 1_280] for at in range(0, len(LOUD), 1_280)]
@@ -75,8 +76,8 @@ async def test_a_recording_resumes_on_another_connection(tmp_path: Path) -> None
 async def test_ending_waits_for_the_transcription(
     tmp_path: Path, pcm: bytes, expected: list[str]
 ) -> None:
-    """After the end of the interview during a transcription and a restart, the answer is stored and
-    the closing follows."""
+    """If the candidate ends the interview during a transcription, the closing follows the
+    transcription, even after a restart."""
     clock = ManualClock()
     async with Rooms(tmp_path, clock=clock) as rooms:
         client = await open_room(rooms, questions=9)
@@ -97,7 +98,7 @@ async def test_ending_waits_for_the_transcription(
 
 @asynchronous
 async def test_silence_is_not_an_answer(tmp_path: Path) -> None:
-    """A silent recording raises an error, and the question stays open."""
+    """A silent recording fails as `nothing_heard`, and the question stays open."""
     async with Rooms(tmp_path) as rooms:
         client = await open_room(rooms)
         await client.send(SILENT)
@@ -108,7 +109,7 @@ async def test_silence_is_not_an_answer(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_a_recording_that_is_too_long_is_rejected_once(tmp_path: Path) -> None:
-    """The remaining frames are ignored rather than taken for complete recordings."""
+    """When a recording is too long, one error is sent, and the remaining frames are ignored."""
     async with Rooms(tmp_path, max_recording=0.5) as rooms:
         client = await open_room(rooms)
         await client.send(wire.AudioStart(id="r1"))

@@ -95,7 +95,7 @@ async def run_work(
     pause: float = 0.0,
     limit: int = 0,
 ) -> tuple[list[InterviewEvent], CuedLanguageModel]:
-    """Run a step to its end in virtual time; return its events and the model."""
+    """Run a step to its end in virtual time; return the events and the model."""
     clock = ManualClock()
     model = CuedLanguageModel(clock, replies, pause=pause)
     gateway, limiter = await start_gateway(model, clock, tmp_path, limit=limit)
@@ -123,7 +123,7 @@ def streamed_text(posted: Sequence[InterviewEvent]) -> str:
 
 @asynchronous
 async def test_a_question_is_streamed_and_then_completed(tmp_path: Path) -> None:
-    """The streamed text equals the text of the completed reply."""
+    """The streamed text of a question equals the text of the completed reply."""
     posted, _ = await run_work(
         work(Step.QUESTION, "How are you today?"), [split_words(QUESTION)], tmp_path
     )
@@ -134,7 +134,7 @@ async def test_a_question_is_streamed_and_then_completed(tmp_path: Path) -> None
 
 @asynchronous
 async def test_a_question_ends_with_its_question_mark(tmp_path: Path) -> None:
-    """Text after the question mark ends the call and is not streamed."""
+    """The first question mark ends the reply, and text after it is not streamed."""
     reply = split_words(f"{QUESTION} I would love to hear more. Is that fine?")
     posted, model = await run_work(
         work(Step.QUESTION, "How are you today?"), [reply], tmp_path, pause=0.1
@@ -160,7 +160,8 @@ async def test_words_within_eighty_milliseconds_share_a_piece(
 
 @asynchronous
 async def test_a_reply_restarts_when_the_engine_dies(tmp_path: Path) -> None:
-    """Text streamed before the death is dropped, so that no text is repeated."""
+    """When the engine dies, the text streamed so far is dropped and the reply restarts, so that no
+    text is repeated."""
     replies: list[Reply] = [["How", " did", DIED], split_words(QUESTION)]
     posted, _ = await run_work(work(Step.QUESTION), replies, tmp_path)
     assert any(isinstance(event, ReplyRestarted) for event in posted)
@@ -172,7 +173,7 @@ async def test_a_reply_restarts_when_the_engine_dies(tmp_path: Path) -> None:
 async def test_an_engine_that_dies_before_the_first_word_is_retried_silently(
     tmp_path: Path,
 ) -> None:
-    """The gateway retries by itself as long as no text was streamed."""
+    """If the engine dies before the first text, the gateway retries, and no restart is posted."""
     posted, model = await run_work(work(Step.QUESTION), [[DIED], split_words(QUESTION)], tmp_path)
     assert len(model.prompts) == 2
     assert not any(isinstance(event, ReplyRestarted) for event in posted)
@@ -180,7 +181,7 @@ async def test_an_engine_that_dies_before_the_first_word_is_retried_silently(
 
 @asynchronous
 async def test_an_engine_that_keeps_dying_fails_the_turn(tmp_path: Path) -> None:
-    """After the last attempt the turn fails with the engine's error."""
+    """An engine that dies at every attempt fails the turn with the engine's error."""
     posted, _ = await run_work(work(Step.QUESTION), [["How", DIED]], tmp_path)
     assert isinstance(posted[-1], TurnFailed)
     assert posted[-1].error.code == ErrorCode.WORKER_DIED
@@ -188,7 +189,7 @@ async def test_an_engine_that_keeps_dying_fails_the_turn(tmp_path: Path) -> None
 
 @asynchronous
 async def test_a_permanent_error_is_not_retried(tmp_path: Path) -> None:
-    """A prompt that exceeds the context fails at the first attempt."""
+    """A closing whose prompt exceeds the context fails at the first attempt."""
     posted, model = await run_work(work(Step.CLOSING), [[TOO_LONG]], tmp_path)
     assert len(model.prompts) == 1
     assert isinstance(posted[-1], TurnFailed)
@@ -196,7 +197,7 @@ async def test_a_permanent_error_is_not_retried(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_a_prompt_that_does_not_fit_falls_back_to_the_bank(tmp_path: Path) -> None:
-    """The interview continues with a bank question, which needs no context."""
+    """If the prompt of a question exceeds the context, the question comes from the bank."""
     posted, model = await run_work(work(Step.QUESTION), [[TOO_LONG]], tmp_path)
     assert len(model.prompts) == 1
     assert isinstance(posted[-1], ReplyCompleted)
@@ -219,7 +220,8 @@ async def test_a_closing_without_text_fails_the_turn(tmp_path: Path) -> None:
 )
 @asynchronous
 async def test_an_unacceptable_question_falls_back_to_the_bank(tmp_path: Path, bad: str) -> None:
-    """After three attempts the next main question is asked, with the bank as its source."""
+    """After three unacceptable replies, the next main question is asked, with the bank as its
+    source."""
     job = work(Step.QUESTION, QUESTION)
     posted, model = await run_work(job, [split_words(bad)], tmp_path)
     assert len(model.prompts) == 3
@@ -238,7 +240,7 @@ async def test_each_attempt_has_its_own_seed(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_skills_are_decoded_from_json(tmp_path: Path) -> None:
-    """The reply to the extraction is a JSON object with a list."""
+    """The extracted skills are decoded from a JSON reply that arrives in parts."""
     posted, _ = await run_work(work(Step.EXTRACT), [['{"skills": ', '["sql"]}']], tmp_path)
     assert isinstance(posted[-1], SkillsExtracted)
     assert posted[-1].skills == ["sql"]
@@ -246,7 +248,7 @@ async def test_skills_are_decoded_from_json(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_invalid_json_gives_no_skills(tmp_path: Path) -> None:
-    """A truncated reply does not fail the turn, since the documents name skills too."""
+    """A truncated JSON reply gives no skills and does not fail the turn."""
     posted, _ = await run_work(work(Step.EXTRACT), [['{"skills": ["s']], tmp_path)
     assert isinstance(posted[-1], SkillsExtracted)
     assert posted[-1].skills == []
@@ -254,7 +256,7 @@ async def test_invalid_json_gives_no_skills(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_a_rate_limited_turn_fails_with_the_time_of_the_reset(tmp_path: Path) -> None:
-    """The error tells the client when to retry."""
+    """The error of a rate-limited turn contains the time of the reset."""
     job = work(Step.CLOSING)
     posted, _ = await run_work(job, [split_words("Thank you.")], tmp_path, limit=1)
     assert isinstance(posted[-1], ReplyCompleted)
@@ -273,10 +275,10 @@ async def test_a_rate_limited_turn_fails_with_the_time_of_the_reset(tmp_path: Pa
 async def restart_times(
     tmp_path: Path, *, before: int, busy: int
 ) -> tuple[list[float], list[InterviewEvent]]:
-    """Run a turn while the only model is busy for `busy` seconds and nothing can be queued.
+    """Run a turn while the only model is busy for `busy` seconds and its queue takes no calls.
 
-    A call of `before` seconds gives the gateway its estimate. Returns the seconds from the start
-    of the turn to each restart of the reply, and the events.
+    An earlier call of `before` seconds gives the gateway its estimate. Return the seconds from the
+    start of the turn to each restart of the reply, and the events.
     """
     clock = ManualClock()
     replies: list[Reply] = [["one"] * seconds for seconds in (before, busy) if seconds]
@@ -319,8 +321,8 @@ async def restart_times(
 async def test_a_turn_waits_before_it_retries_busy_models(
     tmp_path: Path, before: int, expected: list[float]
 ) -> None:
-    """The delay is the gateway's estimate, up to a maximum, and doubles without an estimate; the
-    third attempt fails the turn."""
+    """A turn waits before it retries busy models: for the gateway's estimate, up to a maximum, or
+    else for a delay that doubles."""
     times, posted = await restart_times(tmp_path, before=before, busy=100)
     assert times == pytest.approx(expected)
     assert isinstance(posted[-1], TurnFailed)
@@ -329,7 +331,7 @@ async def test_a_turn_waits_before_it_retries_busy_models(
 
 @asynchronous
 async def test_a_turn_continues_once_the_models_are_free(tmp_path: Path) -> None:
-    """The third attempt completes the reply."""
+    """Once the models are free, the third attempt completes the reply."""
     times, posted = await restart_times(tmp_path, before=2, busy=3)
     assert times == pytest.approx([2, 4])
     assert isinstance(posted[-1], ReplyCompleted)
@@ -338,7 +340,7 @@ async def test_a_turn_continues_once_the_models_are_free(tmp_path: Path) -> None
 
 @asynchronous
 async def test_a_cancelled_turn_frees_the_model(tmp_path: Path) -> None:
-    """The cancellation closes the engine's generator, which stops the computation."""
+    """Cancelling a turn closes the engine's generator, which stops the computation."""
     clock = ManualClock()
     model = CuedLanguageModel(clock, [split_words(QUESTION)], pause=1.0)
     gateway, limiter = await start_gateway(model, clock, tmp_path)
@@ -358,7 +360,7 @@ async def test_a_cancelled_turn_frees_the_model(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_an_unexpected_exception_fails_the_turn(tmp_path: Path) -> None:
-    """A bug in an engine becomes an error with a code, and the interview continues."""
+    """An unexpected exception in an engine fails the turn with an error code."""
     broken: Reply = [ZeroDivisionError("a bug")]
     posted, _ = await run_work(work(Step.QUESTION), [broken], tmp_path)
     assert isinstance(posted[-1], TurnFailed)

@@ -19,7 +19,7 @@ from prepserver.wire.protocol import Phase
     ],
 )
 def test_each_step_has_a_phase(step: Step | None, phase: str) -> None:
-    """Clients see a step as one of the phases of the protocol."""
+    """Clients see each step as one of the phases of the protocol."""
     assert phase_of(step) is Phase(phase)
 
 
@@ -43,7 +43,8 @@ def test_every_step_is_visible() -> None:
 def test_the_last_answer_leads_to_the_closing(
     step: Step, answered: int, questions: int, then: Step
 ) -> None:
-    """A question follows while answers are missing, then the closing."""
+    """After an extraction or a transcription, the next step is a question until all answers are
+    given, then the closing."""
     assert next_step(step, answered=answered, questions=questions) is then
 
 
@@ -60,7 +61,8 @@ def test_a_question_a_hint_and_the_summary_end_their_turn(step: Step) -> None:
 
 @pytest.mark.parametrize("questions", [1, 5, 30])
 def test_an_interview_of_any_length_ends(questions: int) -> None:
-    """After the planned number of questions come the closing, the summary and the end."""
+    """After its planned questions, an interview of any length ends with the closing and the
+    summary."""
     step: Step | None = next_step(Step.EXTRACT, answered=0, questions=questions)
     asked = answered = 0
     while step is Step.QUESTION:

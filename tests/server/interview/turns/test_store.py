@@ -25,7 +25,7 @@ def turns(tmp_path: Path) -> Iterator[TurnStore]:
 
 
 def test_a_new_turn_is_active(turns: TurnStore) -> None:
-    """A new turn has its step, its recording and a new number."""
+    """A new turn is active, with its step, its recording and a new number."""
     assert turns.active() is None
     turn = turns.begin(Step.TRANSCRIBE, "recording-1", at=1.0)
     assert turns.active() == turn
@@ -46,7 +46,7 @@ def test_a_turn_advances_to_its_next_step(turns: TurnStore) -> None:
 
 
 def test_a_finished_turn_is_neither_active_nor_unfinished(turns: TurnStore) -> None:
-    """A turn that is done cannot be retried."""
+    """A finished turn is not active and cannot be retried."""
     turns.finish(turns.begin(Step.QUESTION, None, at=1.0), TurnState.DONE)
     assert turns.active() is None
     assert turns.unfinished() is None
@@ -74,7 +74,7 @@ def test_only_the_latest_turn_is_unfinished(turns: TurnStore) -> None:
 
 
 def test_a_hint_does_not_hide_an_unfinished_turn(turns: TurnStore) -> None:
-    """A later hint leaves the failed turn available for a retry."""
+    """After a later hint, a failed turn can still be retried."""
     failed = turns.begin(Step.QUESTION, None, at=1.0)
     turns.finish(failed, TurnState.FAILED, ERROR)
     turns.finish(turns.begin(Step.HINT, None, at=2.0), TurnState.DONE)
