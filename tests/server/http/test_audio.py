@@ -145,8 +145,7 @@ def test_a_recording_is_resumed_on_another_connection(
 def test_a_gap_in_the_frames_closes_the_connection(
     server: Server, ada: str, room: RoomClient
 ) -> None:
-    """A gap in the frames closes the connection, and the missing frames can be resent on another
-    one."""
+    """A gap in the frames closes the connection, and a new connection can resend the frames."""
     hello = room.messages[0]
     assert isinstance(hello, wire.Hello)
     sent = frames(tone(1.0))

@@ -25,7 +25,7 @@ def test_noun_phrases_of_the_answer_are_found() -> None:
 
 
 def test_my_becomes_your() -> None:
-    """Possessives change to the interviewer's point of view."""
+    """A possessive such as "my" is changed to the interviewer's point of view."""
     phrases = key_phrases(ANSWERS[1])
     assert "your manager" in phrases
     assert not any(phrase.startswith("my ") for phrase in phrases)
