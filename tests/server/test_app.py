@@ -1,4 +1,4 @@
-"""Creation of services: endpoints, their API keys and warnings about them."""
+"""Creation of services: endpoints, API keys, and warnings about both."""
 
 from pathlib import Path
 from typing import Any
@@ -82,14 +82,15 @@ async def test_an_unencrypted_api_key_is_warned_about(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("job", ["model", "stt_model"])
 def test_an_invalid_endpoint_name_is_rejected(job: str, tmp_path: Path) -> None:
-    """An invalid endpoint name raises an error that shows the format."""
+    """An invalid endpoint name raises an error that shows the valid format."""
     with pytest.raises(BadRequest, match="openai:URL#NAME"):
         create_services(config(tmp_path, **{job: "openai:localhost"}))
 
 
 @asynchronous
 async def test_an_unreachable_endpoint_does_not_stop_the_start(tmp_path: Path) -> None:
-    """The server starts with an unreachable endpoint; calls to the endpoint raise the reason."""
+    """The server starts with an unreachable endpoint, and a call to the endpoint raises
+    `endpoint_unreachable`."""
     services = create_services(config(tmp_path, model=ONE))
     await services.start()
     with pytest.raises(InferenceError) as caught:

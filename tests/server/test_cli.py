@@ -47,7 +47,7 @@ async def test_a_printed_key_authenticates(data_dir: Path) -> None:
 
 
 def test_the_key_is_printed_once(data_dir: Path) -> None:
-    """`users add` prints the key, and `users list` does not."""
+    """`users add` prints the new user's key, and `users list` does not."""
     result = run("users", "add", "ada")
     assert result.exit_code == 0
     assert "  prep_" in result.stdout
@@ -86,7 +86,8 @@ def test_users_are_listed_rotated_and_removed(data_dir: Path) -> None:
 def test_errors_have_a_message_and_an_exit_code(
     data_dir: Path, args: tuple[str, ...], code: int, named: str
 ) -> None:
-    """Invalid input exits with 2, a failure with 1; neither prints a traceback."""
+    """A usage error exits with 2 and any other error with 1, with a message and without a
+    traceback."""
     result = run(*args)
     assert result.exit_code == code
     assert named in result.output
@@ -95,7 +96,8 @@ def test_errors_have_a_message_and_an_exit_code(
 
 
 def test_adding_an_existing_user_fails_without_replace(data_dir: Path) -> None:
-    """Adding an existing user fails and names `rotate`; `--replace` issues a new key."""
+    """`users add` fails for an existing user and names `rotate`; `--replace` keeps the user's
+    id."""
     first = run_json("users", "add", "ada")
     again = run("users", "add", "ada")
     assert again.exit_code == 1
@@ -104,7 +106,7 @@ def test_adding_an_existing_user_fails_without_replace(data_dir: Path) -> None:
 
 
 def test_an_invalid_settings_file_exits_with_2(data_dir: Path, tmp_path: Path) -> None:
-    """An invalid settings file is reported as invalid input."""
+    """A command with an invalid settings file exits with 2 and names the file."""
     file = tmp_path / "server.toml"
     file.write_text("port = ")
     for command in (("serve",), ("users", "list")):
@@ -127,7 +129,7 @@ def test_version() -> None:
 
 
 def test_administrators_are_added_promoted_and_demoted(data_dir: Path) -> None:
-    """The list marks administrators, and `promote` and `demote` change the role."""
+    """`users list` marks administrators, and `users promote` and `users demote` change the role."""
     run_json("users", "add", "ada", "--admin")
     run_json("users", "add", "bob")
     assert run("users", "list").stdout == "ada (administrator)\nbob\n"
@@ -143,7 +145,7 @@ def test_administrators_are_added_promoted_and_demoted(data_dir: Path) -> None:
 
 
 def test_stats_errors(data_dir: Path) -> None:
-    """A missing call log and an invalid time span are reported as different errors."""
+    """`stats` reports a missing call log and an invalid time span with different messages."""
     missing = run("stats")
     assert missing.exit_code == 1
     assert "no call log" in missing.stderr
@@ -154,7 +156,7 @@ def test_stats_errors(data_dir: Path) -> None:
 
 @asynchronous
 async def test_calls_are_filtered_by_user(data_dir: Path) -> None:
-    """`calls --user` takes a name, or the id of a user who was removed."""
+    """`calls --user` accepts the name of a user, or the id of a removed user."""
     ada, bob = run_json("users", "add", "ada"), run_json("users", "add", "bob")
     clock = SystemClock()
     log = CallLog(data_dir / "calls.sqlite", clock)

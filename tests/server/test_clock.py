@@ -11,7 +11,7 @@ from tests.support.loop import asynchronous
 
 @asynchronous
 async def test_a_result_in_time_is_returned() -> None:
-    """A result before the timeout is returned, even if it is None."""
+    """A result that arrives before the timeout is returned, even if the result is None."""
     clock = ManualClock()
 
     async def work() -> None:
@@ -26,7 +26,8 @@ async def test_a_result_in_time_is_returned() -> None:
 
 @asynchronous
 async def test_a_timeout_cancels_the_awaitable() -> None:
-    """At the timeout the awaitable is cancelled, and its clean-up ends before TimeoutError."""
+    """At the timeout the awaitable is cancelled, and TimeoutError is raised after the awaitable's
+    clean-up."""
     clock = ManualClock()
     cleaned = []
 
@@ -62,7 +63,7 @@ async def test_a_shielded_awaitable_survives_the_timeout() -> None:
 
 @asynchronous
 async def test_an_exception_of_the_awaitable_is_raised() -> None:
-    """An exception of the awaitable is raised unchanged, before the timeout."""
+    """An exception that the awaitable raises before the timeout is raised unchanged."""
 
     async def work() -> None:
         raise ValueError("no")

@@ -1,4 +1,4 @@
-"""Settings: their precedence, their validation and the data directory."""
+"""Settings: precedence, validation and the data directory."""
 
 import stat
 from pathlib import Path
@@ -18,7 +18,8 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_defaults() -> None:
-    """A server without settings listens on loopback with the starter models' limits."""
+    """Without settings, the server listens on port 8400 of loopback and allows 100 requests a
+    day."""
     config = load({}, environment={})
     assert config == Config()
     assert (config.host, config.port, config.hint_after) == ("127.0.0.1", 8400, 180)
@@ -34,7 +35,7 @@ def test_precedence_of_flag_environment_file_and_default(file: Path) -> None:
 
 
 def test_environment_variables_are_parsed(tmp_path: Path) -> None:
-    """Numbers and paths are parsed from the text of the variable."""
+    """Numbers and paths are parsed from the text of environment variables."""
     environment = {
         "PREP_SERVER_PORT": "0",
         "PREP_SERVER_HINT_AFTER": "1.5",
@@ -66,14 +67,14 @@ def test_environment_variables_are_parsed(tmp_path: Path) -> None:
     ],
 )
 def test_an_invalid_flag_is_named_in_the_error(name: str, value: object) -> None:
-    """The error for an out-of-range value names the setting and its flag."""
+    """The error for an invalid flag names the setting and the flag."""
     with pytest.raises(BadRequest, match=f"from --{name.replace('_', '-')}.*{name}") as caught:
         load({name: value}, environment={})
     assert caught.value.code == ErrorCode.BAD_SETTING
 
 
 def test_an_invalid_variable_is_named_in_the_error() -> None:
-    """The error for an invalid variable gives the name used in the environment."""
+    """The error for an invalid environment variable names the variable."""
     with pytest.raises(BadRequest, match="from PREP_SERVER_PORT"):
         load({}, environment={"PREP_SERVER_PORT": "many"})
 
@@ -89,7 +90,8 @@ def test_an_invalid_variable_is_named_in_the_error() -> None:
     ],
 )
 def test_an_invalid_settings_file_is_named(tmp_path: Path, content: bytes, named: str) -> None:
-    """Invalid TOML, unknown keys and out-of-range values raise an error that names the file."""
+    """A settings file that is not TOML, or has unknown keys or invalid values, raises an error that
+    names the file."""
     path = tmp_path / "server.toml"
     path.write_bytes(content)
     with pytest.raises(BadRequest, match=named) as caught:
@@ -99,14 +101,14 @@ def test_an_invalid_settings_file_is_named(tmp_path: Path, content: bytes, named
 
 
 def test_a_missing_settings_file_is_named(tmp_path: Path) -> None:
-    """A missing settings file raises the same error as an unreadable one."""
+    """A missing settings file raises `bad_setting` with the name of the file."""
     with pytest.raises(BadRequest, match=r"none\.toml") as caught:
         load({}, file=tmp_path / "none.toml", environment={})
     assert caught.value.code == ErrorCode.BAD_SETTING
 
 
 def test_a_new_data_directory_is_private(tmp_path: Path) -> None:
-    """A new data directory has mode 0700; the mode of an existing one is unchanged."""
+    """A new data directory has mode 0700; the mode of an existing data directory is unchanged."""
     config = Config(data_dir=tmp_path / "a" / "b")
     assert open_data_dir(config) == config.data_dir
     assert stat.S_IMODE(config.data_dir.stat().st_mode) == 0o700
@@ -116,7 +118,8 @@ def test_a_new_data_directory_is_private(tmp_path: Path) -> None:
 
 
 def test_a_data_directory_that_cannot_be_created(tmp_path: Path) -> None:
-    """A file in place of the data directory raises `bad_setting` with the path."""
+    """Opening a data directory raises `bad_setting` with the path if the directory cannot be
+    created."""
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(BadRequest, match=str(path)) as caught:
@@ -125,7 +128,7 @@ def test_a_data_directory_that_cannot_be_created(tmp_path: Path) -> None:
 
 
 def test_list_settings(tmp_path: Path) -> None:
-    """A list in the environment is separated by commas, and empty entries are dropped."""
+    """A list setting in the environment is separated by commas, and empty entries are dropped."""
     environment = {"PREP_SERVER_FALLBACK": "llama-3.2-3b-instruct, scripted,,"}
     assert load({}, environment=environment).fallback == ("llama-3.2-3b-instruct", "scripted")
     file = tmp_path / "prep.toml"
@@ -136,7 +139,7 @@ def test_list_settings(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["openai_api_key", "stt_openai_api_key"])
 def test_secrets_are_masked(name: str, tmp_path: Path) -> None:
-    """An API key appears neither in the settings' `repr` nor in an error about it."""
+    """An API key appears neither in the settings' `repr` nor in an error about the setting."""
     config = load({}, environment={f"PREP_SERVER_{name.upper()}": " sk-secret\n"})
     assert getattr(config, name) == "sk-secret"
     assert "sk-secret" not in repr(config)

@@ -1,8 +1,8 @@
-"""A data directory of an earlier version is opened with all of its content.
+"""Data directory of an earlier version, opened by the current server.
 
-The fixture is the data directory of a server that was killed in the middle of a turn: one finished
-interview, and an open one with an answer that waits for the next question and a recording of which
-13 frames are stored.
+The fixture is the data directory of a server that was killed in the middle of a turn. One interview
+is finished. Another is open: an answer is waiting for the next question, and 13 frames of a
+recording are stored.
 """
 
 import asyncio
@@ -31,12 +31,12 @@ USER = "6fa4510377a74699b81b2fb885aa9ea8"
 OPEN = InterviewStub("c817014e17551ee279d474b5a1bf2463")
 FINISHED = InterviewStub("ba8a4ef455f0e8ac1ba3fdcedcfb9841")
 BOOT = "7dd39db3-215c-4362-bfe4-5ed9a94b1677"
-"""Id of the machine's boot in which the alarm index of the fixture was written."""
+"""Id of the machine's boot during which the alarm index of the fixture was written."""
 
 WINDOW_START = 1_795_655_136.151952
 """Time of the user's first counted request, in seconds since the Unix epoch."""
 KILLED = 1_795_655_139.5
-"""Time at which the server was killed."""
+"""Time at which the server was killed, in seconds since the Unix epoch."""
 
 ANSWERS = [
     "I split the ledger in two.\n\n日本語 🙂",
@@ -47,7 +47,7 @@ ANSWERS = [
 
 @asynccontextmanager
 async def started(folder: Path, clock: ManualClock) -> AsyncIterator[Services]:
-    """Start the services of a server with scripted models on the unpacked fixture."""
+    """Unpack the fixture, and yield the services of a server with scripted models on it."""
     with tarfile.open(ARCHIVE) as archive:
         archive.extractall(folder, filter="data")
     config = Config(data_dir=folder / "server-data", model="scripted", stt_model="scripted")
@@ -60,7 +60,7 @@ async def started(folder: Path, clock: ManualClock) -> AsyncIterator[Services]:
 
 
 async def advance_until(clock: ManualClock, condition: Callable[[], Awaitable[bool]]) -> None:
-    """Advance virtual time until `condition` holds, for at most 20 real seconds."""
+    """Advance virtual time until `condition` holds; raise TimeoutError after 20 real seconds."""
     async with asyncio.timeout(20):
         while not await condition():
             await clock.advance(0.25)
@@ -68,7 +68,8 @@ async def advance_until(clock: ManualClock, condition: Callable[[], Awaitable[bo
 
 
 async def questions_generated(services: Services) -> int:
-    """Return the number of questions generated since the server was killed."""
+    """Return the number of questions generated in the open interview since the server was
+    killed."""
     query = CallQuery(interview=OPEN.name, purpose="question", since=KILLED)
     return sum(call.outcome == "ok" for call in await services.call_log.find(query))
 
@@ -78,8 +79,8 @@ async def questions_generated(services: Services) -> int:
 async def test_an_old_data_directory_continues(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, boot: str
 ) -> None:
-    """The active turn is finished without a client, with the stored or a rebuilt alarm index; the
-    interview and the recording then continue."""
+    """In an old data directory the active turn is finished without a client, and the interview and
+    its recording continue."""
     monkeypatch.setattr("prepserver.objects.registry.read_boot_id", lambda: boot)
     clock = ManualClock(start=KILLED + 10.0)
     async with started(tmp_path, clock) as services:
@@ -112,7 +113,8 @@ async def _is(expected: int, counted: Awaitable[int]) -> bool:
 
 @asynchronous
 async def test_an_old_data_directory_is_readable(tmp_path: Path) -> None:
-    """Users, interviews, transcripts, quotas, budgets and the call log are those of the fixture."""
+    """The users, interviews, transcripts, quotas, budgets and calls of an old data directory are
+    readable."""
     async with started(tmp_path, ManualClock(start=KILLED)) as services:
         assert await services.authenticator.authenticate(KEY) == USER
         assert [user.name for user in services.authenticator.users.list()] == ["ada", "grace"]

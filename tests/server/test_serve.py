@@ -1,4 +1,4 @@
-"""The start of the server process."""
+"""Start of the server process."""
 
 import gc
 import socket
@@ -14,7 +14,7 @@ from prepserver.wire.error_codes import ErrorCode
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:litestar")
 def test_a_port_in_use_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A port that another program listens on raises `port_in_use`."""
+    """Starting the server on a port that another program is using raises `port_in_use`."""
     monkeypatch.setattr(serve, "_configure_logging", lambda level: None)
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]

@@ -1,7 +1,7 @@
-"""Runs simulations from the command line.
+"""Command line of the simulation.
 
-`python -m tests.simulation 17` runs seed 17 and finds the fewest steps that fail;
-`python -m tests.simulation 0:5000` runs a range of seeds.
+`python -m tests.simulation 17` runs seed 17 and, if the run fails, finds the fewest steps that
+fail; `python -m tests.simulation 0:5000` runs a range of seeds.
 """
 
 import sys

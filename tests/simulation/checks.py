@@ -1,4 +1,4 @@
-"""The invariants: at any moment, while the server is idle, and at the end of a run.
+"""Invariants that hold at any moment, while the server is idle, or at the end of a run.
 
 Each check yields a description of every violation.
 """
@@ -34,16 +34,16 @@ __all__ = [
 ]
 
 MAX_ALARM_DELAY = 1.0
-"""Maximum seconds that an alarm may be late while the server runs."""
+"""Maximum delay of an alarm while the server is running, in seconds."""
 
 INTERNAL_CODES = {ErrorCode.INTERNAL, ErrorCode.STORAGE, ErrorCode.TURN_FAILED}
-"""Error codes that no simulated fault explains."""
+"""Error codes that no simulated fault may cause."""
 
 
 def check_invariants(
     interview: StoredInterview, clients: Iterable[SimulatedClient]
 ) -> Iterable[str]:
-    """Check what must hold at any moment."""
+    """Check the invariants that hold at any moment."""
     active = [turn for turn in interview.turns if turn.state is TurnState.ACTIVE]
     if len(active) > 1:
         yield f"{len(active)} turns are active at once"
@@ -65,7 +65,8 @@ def check_invariants(
 
 
 def _check_acknowledged(interview: StoredInterview, client: SimulatedClient) -> Iterable[str]:
-    """Check that acknowledged messages are stored once, in the order of sending."""
+    """Check that acknowledged messages are stored once and in the order of sending, and that
+    rejected messages are not stored."""
     last = -1
     texts = [message.text for message in interview.messages if message.kind is MessageKind.ANSWER]
     for sent in client.sent.values():
@@ -88,7 +89,7 @@ def _check_acknowledged(interview: StoredInterview, client: SimulatedClient) -> 
 
 
 def _is_pending(interview: StoredInterview, sent: SentItem) -> bool:
-    """Return True if the transcription of a recording is pending, failed or was stopped."""
+    """Return True if the transcription of a recording is pending, has failed or was stopped."""
     return any(
         turn.recording == sent.id and (turn.state is not TurnState.DONE or turn.error is not None)
         for turn in interview.turns
@@ -96,7 +97,8 @@ def _is_pending(interview: StoredInterview, sent: SentItem) -> bool:
 
 
 def _check_applied_once(interview: StoredInterview, sent: list[SentItem]) -> Iterable[str]:
-    """Check that counted effects are not applied more often than they were requested."""
+    """Check that retries and hints are not more numerous than requested, and that acknowledged
+    edits are stored."""
     requested = Counter(each.kind for each in sent)
     retries = sum(turn.attempt for turn in interview.turns)
     if retries > requested[TurnRetry] + requested[InterviewEnd]:
@@ -119,7 +121,7 @@ def _check_applied_once(interview: StoredInterview, sent: list[SentItem]) -> Ite
 def check_idle_state(
     interview: StoredInterview, now: float, responsive_since: float
 ) -> Iterable[str]:
-    """Check what must hold while the server and its disk are responsive and idle."""
+    """Check that the alarm is on time while the server and its disk are responsive and idle."""
     alarm = interview.alarm
     if alarm is None:
         return
@@ -163,7 +165,8 @@ def check_client_view(
 
 
 def check_client(client: SimulatedClient) -> Iterable[str]:
-    """Check what must hold for a single client, online or offline."""
+    """Check that a client's outbox is bounded and that the client has received no internal
+    error."""
     if client.unacknowledged > MAX_MESSAGES + 8:
         yield f"{client.unacknowledged} messages wait in its outbox"
     for failure in client.failures:
@@ -174,7 +177,7 @@ def check_client(client: SimulatedClient) -> Iterable[str]:
 def check_final_state(
     interview: StoredInterview, clients: Iterable[SimulatedClient]
 ) -> Iterable[str]:
-    """Check what must hold at the end, after all faults have been repaired."""
+    """Check that no turn, list update or message is pending after all faults have been repaired."""
     if interview.active is not None:
         yield f"the turn {interview.active} is stuck"
     if interview.list_update_pending:

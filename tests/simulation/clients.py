@@ -44,23 +44,25 @@ __all__ = ["SentItem", "SimulatedClient"]
 
 
 class SentItem(Struct):
-    """A message or a recording that a client sent, and its outcome."""
+    """Message or recording that a client sent, with its outcome."""
 
     id: str
     kind: type
     text: str = ""
-    """Text that identifies the message in the transcript."""
+    """Text that identifies the message or the recording in the transcript; empty if there is
+    none."""
     target: str = ""
-    """Id of the edited message."""
+    """Id of the message that an edit changes; empty if the item is not an edit."""
     accepted: bool = False
     refused: str = ""
-    """Error code of the refusal; empty if there was none."""
+    """Error code of the server's rejection, or the reason why the client gave up; empty if
+    neither."""
     abandoned: bool = False
     """True if the client's program ended before a reply came."""
 
 
 class SimulatedClient:
-    """A client program in one room, which behaves like a screen."""
+    """Client program that is connected to one room and keeps the state that a screen would show."""
 
     def __init__(
         self,
@@ -134,7 +136,7 @@ class SimulatedClient:
             self.end_error = error
 
     async def close(self, settle: Callable[[], Awaitable[None]]) -> None:
-        """End the program; messages that the server has not received are lost."""
+        """End the program; messages without a reply count as abandoned."""
         self._task.cancel()
         for stop in self._stops:
             stop.cancel()
@@ -152,7 +154,7 @@ class SimulatedClient:
         self._open_room()
 
     def raise_errors(self) -> None:
-        """Raise the errors of finished tasks."""
+        """Raise the error of any finished task that failed."""
         if self._task.done() and not self._task.cancelled():
             self._task.result()
         for stop in self._stops:
@@ -235,7 +237,8 @@ class SimulatedClient:
             self.sent.pop(message.id, None)
 
     def record(self, frames: int) -> None:
-        """Add frames of unique sound to the open recording, or to a new one."""
+        """Add frames of unique sound to the open recording, starting a recording if none is
+        open."""
         try:
             if self._recording is None:
                 self._recording = self._room.start_recording()

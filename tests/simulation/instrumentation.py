@@ -21,7 +21,8 @@ _HOOKS = ("on_start", "on_connect", "on_message", "on_close", "on_event", "on_al
 
 @contextlib.contextmanager
 def instrumented() -> Iterator[None]:
-    """Check every event of an object, and record every error that is logged."""
+    """Patch the server so that every event of an object is checked and every logged error is
+    recorded."""
     with contextlib.ExitStack() as patches:
         original = DurableObject.__init__
 
@@ -43,7 +44,8 @@ def instrumented() -> Iterator[None]:
 
 
 def _with_opening(generate: Callable[..., Any]) -> Callable[..., Any]:
-    """Record the opening of a reply, which clients see before the model is admitted."""
+    """Return a `generate` that first records the reply's opening, which clients see before
+    admission."""
 
     def record_and_generate(
         gateway: Gateway, call: Call, prompt: Prompt, *arguments: Any, **options: Any

@@ -1,4 +1,4 @@
-"""An event loop without sockets, threads or time, in which a seed decides the order of all work.
+"""Event loop without sockets, threads or real time, in which a seed decides the order of all work.
 
 Work for threads waits in `SimulatedDisk` until the simulation runs it.
 """
@@ -16,14 +16,14 @@ __all__ = ["SERVER_TASKS", "Deadlocked", "SimulatedDisk", "VirtualLoop"]
 SERVER_TASKS: contextvars.ContextVar[list[asyncio.Task[Any]] | None] = contextvars.ContextVar(
     "tasks", default=None
 )
-"""Tasks of one server process, which a crash cancels."""
+"""Tasks of the server process that the running code belongs to; None for clients."""
 
 EARLY_WORK_PROBABILITY = 0.3
-"""Probability of running disk work before the loop is idle."""
+"""Probability of running a disk work item in one iteration of a loop that is not idle."""
 
 
 class Deadlocked(Exception):
-    """Every task waits, and nothing in the simulation can wake one."""
+    """Every task is waiting, and nothing in the simulation can wake a task."""
 
 
 class _NoSelector(selectors.BaseSelector):
@@ -45,12 +45,12 @@ class _NoSelector(selectors.BaseSelector):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """Runs callbacks in the order of scheduling, and work for threads on `disk`."""
+    """Event loop that runs callbacks in the order of scheduling, and work for threads on `disk`."""
 
     def __init__(self) -> None:
         super().__init__(_NoSelector())
         self.disk: SimulatedDisk | None = None
-        """Replacement for the default executor."""
+        """Executor that replaces the default executor; None before the first server starts."""
 
     @property
     def is_idle(self) -> bool:
@@ -58,7 +58,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return not self._ready  # type: ignore[attr-defined]
 
     async def run_until_idle(self) -> None:
-        """Return when no other callback is ready to run."""
+        """Wait until no other callback is ready to run."""
         while not self.is_idle:  # noqa: ASYNC110 - the loop itself is waited for
             await asyncio.sleep(0)
 
@@ -76,7 +76,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return super().run_in_executor(executor or self.disk, func, *args)
 
     def _write_to_self(self) -> None:
-        """Do nothing: the selector never blocks, so it needs no wake-up."""
+        """Do nothing, since a selector that never blocks needs no wake-up."""
 
     def _add_reader(self, fd: Any, callback: Any, *args: Any) -> None:
         """Ignore the pipe that `_write_to_self` would use."""
@@ -92,9 +92,9 @@ class SimulatedDisk(Executor):
         self._rng = rng
         self._waiting: list[tuple[Future[Any], Callable[[], Any]]] = []
         self.completed = 0
-        """Number of completed work items; while it is constant, so are the files."""
+        """Number of completed work items; the files are unchanged while the number is constant."""
         self.blocked = False
-        """True while the disk completes no work on its own."""
+        """True while `settle` runs no disk work."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         future: Future[Any] = Future()
@@ -106,7 +106,7 @@ class SimulatedDisk(Executor):
         return len(self._waiting)
 
     def run_one(self) -> bool:
-        """Run one waiting work item. Return True if there was one."""
+        """Run one waiting work item, chosen at random; return False if none is waiting."""
         if not self._waiting:
             return False
         self.completed += 1
@@ -125,7 +125,7 @@ class SimulatedDisk(Executor):
             pass
 
     async def settle(self, loop: VirtualLoop) -> None:
-        """Run everything until only time, a model or the network can cause more work."""
+        """Run callbacks and, unless the disk is blocked, disk work until nothing is left to run."""
         while True:
             while not loop.is_idle:
                 await asyncio.sleep(0)

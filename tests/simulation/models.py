@@ -22,19 +22,20 @@ __all__ = [
 
 
 class Behaviour(Struct, frozen=True):
-    """The behaviour of a model in the calls that start while it is set."""
+    """Behaviour of a model in every call that starts while the behaviour is set."""
 
     kind: str = "answers"
-    """`answers`; `fails`, with a permanent error; `crashes`, with a retryable error; `hangs`, until
-    the behaviour changes; `rambles`, with text that is not acceptable as a question."""
+    """Kind of behaviour: `answers`; `fails` with a permanent error; `crashes` with a retryable
+    error; `hangs` until the behaviour changes, then crashes; `rambles` with text that is not
+    acceptable as a question."""
     word_delay: float = 0.0
-    """Virtual seconds before each word."""
+    """Virtual seconds before each word of the language model, or before a transcription."""
     words: int = 0
-    """Number of words before the model fails, crashes or hangs."""
+    """Number of words that the language model generates before it fails, crashes or hangs."""
 
 
 class GeneratedReply(Struct):
-    """Text generated for one interview in the current call."""
+    """Text that the latest call has generated for one interview."""
 
     text: str = ""
     updated_at: float = 0.0
@@ -43,13 +44,13 @@ class GeneratedReply(Struct):
 
 
 class ModelController:
-    """Sets the behaviour of the models and records their replies."""
+    """Controller that sets the behaviour of the models and records the generated replies."""
 
     def __init__(self) -> None:
         self.language = Behaviour()
         self.speech = Behaviour()
         self.replies: dict[str, GeneratedReply] = {}
-        """Latest reply by role, which is different for each interview."""
+        """Latest reply for each role; every interview has a different role."""
         self._changed = asyncio.Event()
 
     def set_behaviour(
@@ -61,20 +62,21 @@ class ModelController:
         self._changed = asyncio.Event()
 
     def start_reply(self, prompt: Prompt) -> GeneratedReply:
-        """Record a new reply, which so far consists of the opening of the prompt."""
+        """Return a new reply that consists of the prompt's opening, and record it if clients will
+        see it."""
         reply = GeneratedReply(prompt.opening.lstrip())
         if prompt.purpose in ("question", "hint", "closing", "summary"):
             self.replies[_find_role(prompt)] = reply
         return reply
 
     async def wait_for_change(self, behaviour: Behaviour) -> None:
-        """Wait until neither model has this behaviour."""
+        """Wait until neither model has the given behaviour."""
         while behaviour is self.language or behaviour is self.speech:
             await self._changed.wait()
 
 
 class SimulatedLanguageModel(ScriptedLanguageModel):
-    """The scripted language model with a controlled behaviour."""
+    """Scripted language model whose behaviour the controller sets."""
 
     def __init__(
         self, clock: Clock, controller: ModelController, *, few_shot: bool, context: int
@@ -118,7 +120,7 @@ class SimulatedLanguageModel(ScriptedLanguageModel):
 
 
 class SimulatedSpeechModel(ScriptedSpeechModel):
-    """The scripted speech model with a controlled behaviour."""
+    """Scripted speech model whose behaviour the controller sets."""
 
     def __init__(self, clock: Clock, controller: ModelController) -> None:
         super().__init__(clock)

@@ -28,7 +28,7 @@ CAPACITY = 4
 
 
 class Server(Protocol):
-    """The server process at the other end of a link."""
+    """Server process at the other end of a link."""
 
     sockets: Sockets
     state: ServerState
@@ -38,9 +38,9 @@ class Server(Protocol):
 
 
 class Link(asyncio.Transport):
-    """One connection: the client's ClientConnection of websockets, and the server's transport.
+    """Connection that is a websockets ClientConnection to the client and a transport to the server.
 
-    The protocol between them is websockets' own implementation without I/O.
+    The client's end of the protocol is websockets' own implementation without I/O.
     """
 
     def __init__(self, server: Server, url: str, network: "Network") -> None:
@@ -50,7 +50,7 @@ class Link(asyncio.Transport):
         self.frozen = False
         self.close_code: int | None = None
         self.messages_read = 0
-        """Number of messages that the client has read since it was last frozen or thawed."""
+        """Number of messages that the client has read since the link was last frozen or thawed."""
         self._client = ClientProtocol(parse_uri(url), max_size=None)
         self._to_server: deque[bytes] = deque()
         self._to_client: deque[bytes] = deque()
@@ -72,7 +72,7 @@ class Link(asyncio.Transport):
 
     @property
     def is_idle(self) -> bool:
-        """True while nothing is in transit in either direction and the link works."""
+        """True while the link is working and holds neither data in transit nor unread messages."""
         return not (
             self._to_server
             or self._to_client
@@ -90,7 +90,8 @@ class Link(asyncio.Transport):
             self._receive()
 
     def cut(self, delivered: int) -> None:
-        """Cut the client off; only its first `delivered` writes in transit still arrive."""
+        """Cut the client off; only the client's first `delivered` writes in transit still reach the
+        server."""
         self._cut = True
         while len(self._to_server) > delivered:
             self._to_server.pop()
@@ -98,7 +99,7 @@ class Link(asyncio.Transport):
         self._notify()
 
     def detect_loss(self) -> None:
-        """Let the server learn of the loss, after the data that still arrives."""
+        """Notify the server's socket of the loss, after the data that still arrives."""
         if not self._loss_detected:
             self._loss_detected = self._closed = True
             self.server.call_soon(self._socket.connection_lost, None)
@@ -175,14 +176,15 @@ class Link(asyncio.Transport):
         self._notify()
 
     def _notify(self) -> None:
-        """Wake a client that waits in `recv`."""
+        """Wake a client that is waiting in `recv`."""
         self._changed.set()
         self._changed = asyncio.Event()
 
     # --- The server's end: a transport --------------------------------------------------------
 
     def _deliver_to_server(self) -> None:
-        """Deliver the client's output to the server's socket, unless that has paused reading."""
+        """Deliver the client's output to the server's socket, unless the socket has paused
+        reading."""
         while self._to_server and self._reading and not self._loss_detected:
             self._socket.data_received(self._to_server.popleft())
 
@@ -220,24 +222,26 @@ class Link(asyncio.Transport):
 
 
 class Network:
-    """Connects clients to the current server."""
+    """Network that connects clients to the current server."""
 
     def __init__(self, clock: Clock, server: Callable[[], Server | None]) -> None:
         self._clock = clock
         self._server = server
         self.close_codes: list[int] = []
-        """Close codes of the links that the server has closed."""
+        """Close codes that clients have received from the server."""
         self.aborted = 0
-        """Number of links that the server aborted: the client read nothing, or answered no ping."""
+        """Number of links that the server aborted because the client read nothing or answered no
+        ping."""
         self.sent_texts: list[str] = []
         """Every text message that a client has sent."""
         self.links: dict[str, Link] = {}
-        """Latest link of each client, by name."""
+        """Latest link of each client, by the client's name."""
         self.unreachable: dict[str, float] = {}
-        """Monotonic time until which each client's network is down, by name."""
+        """Monotonic time in seconds until which each client's network is down, by the client's
+        name."""
 
     async def connect(self, url: str, timeout: float) -> Link:
-        """Replacement for `prepcli.client.handshake.open_connection`.
+        """Connect a client to the server, in place of `prepcli.client.handshake.open_connection`.
 
         The host of the URL is the name of the client.
         """
@@ -284,7 +288,8 @@ class Network:
         link.server.spawn(detect_loss_later())
 
     def end(self, *, lost: bool) -> None:
-        """End all links with the server's process. With `lost`, messages in transit are lost."""
+        """End all links, as when the server's process ends. If `lost`, messages in transit are
+        lost."""
         for link in self.links.values():
             if lost:
                 link.cut(0)

@@ -1,4 +1,4 @@
-"""One run of the server's process on a folder, from its start to a shutdown or a crash."""
+"""One run of the server's process on a data directory, from the start to a shutdown or a crash."""
 
 import asyncio
 import contextlib
@@ -47,7 +47,7 @@ CURRENT_SERVER: contextvars.ContextVar["SimulatedServer | None"] = contextvars.C
 
 
 class Tokens:
-    """Issues tokens for one user; all of them expire together."""
+    """Stand-in for the server's tokens and users: one user, whose tokens all expire together."""
 
     def __init__(self) -> None:
         self._generation = 0
@@ -68,7 +68,8 @@ class Tokens:
 
 
 class SimulatedServer:
-    """A server on a folder, with tasks, a disk and objects that end with its process."""
+    """Server on a data directory, with tasks, a disk and objects that end with the server's
+    process."""
 
     def __init__(
         self,
@@ -125,7 +126,7 @@ class SimulatedServer:
         return asyncio.get_running_loop().create_task(coro, context=self._context.copy())
 
     def call_soon(self, callback: Callable[..., object], *arguments: Any) -> None:
-        """Schedule a callback of the server, unless its process has ended."""
+        """Schedule a callback of the server, unless the server's process has ended."""
         if not self.ended:
             self._loop().call_soon(callback, *arguments, context=self._context.copy())
 
@@ -144,7 +145,7 @@ class SimulatedServer:
         self.spawn(self.sockets.run_keepalive())
 
     async def stop(self) -> None:
-        """Shut down as after SIGTERM: first as uvicorn does, then as `serve` does."""
+        """Shut the server down as after SIGTERM: first as uvicorn does, then as `serve` does."""
         self.disk.blocked = False
         for connection in list(self.state.connections):
             self.call_soon(connection.shutdown)
@@ -160,7 +161,8 @@ class SimulatedServer:
     async def crash(self, completed: int, copy: Path) -> None:
         """End the process at once, and copy the files as they are on the disk to `copy`.
 
-        `completed` waiting work items reach the disk first, but their callers never learn of it.
+        `completed` waiting work items are completed first, but the server never receives the
+        results.
         """
         for _ in range(completed):
             self.disk.run_one()
@@ -172,7 +174,7 @@ class SimulatedServer:
         self.rooms.limiter.close()
 
     async def _end_tasks(self) -> None:
-        """Cancel all tasks. Their clean-up affects only the abandoned folder."""
+        """Cancel all tasks. Disk work that the tasks request while cleaning up is not run."""
         self.disk.blocked = True
         while alive := [task for task in self._tasks if not task.done()]:
             self._tasks.clear()
@@ -194,12 +196,13 @@ class SimulatedServer:
 
 
 def copy_surviving_files(root: Path, copy: Path) -> None:
-    """Copy the files that survive the process: all but SQLite's shared memory and the lock."""
+    """Copy the files that outlive the server's process: all but SQLite's shared memory and the lock
+    file."""
     shutil.copytree(root, copy, ignore=shutil.ignore_patterns("*-shm", "server.lock"))
 
 
 def _close_locks(root: Path) -> None:
-    """Close the lock file of the folder, as the kernel does when a process ends."""
+    """Close the lock file of the data directory, as the kernel does when a process ends."""
     for descriptor in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(
             OSError

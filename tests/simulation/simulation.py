@@ -1,7 +1,7 @@
-"""Runs a schedule against the real server and the real client, and checks them after every step.
+"""Runs of schedules against the real server and the real client, with checks after every step.
 
-`run` raises Violation, which contains the command that repeats the run. `shrink` finds the fewest
-steps that still fail.
+`run` raises Violation, whose message contains the command that repeats the run. `shrink` removes
+the steps that a failure does not need.
 """
 
 import asyncio
@@ -47,11 +47,11 @@ RECOVERY_SECONDS = 90.0
 """Virtual seconds within which all work completes once the faults have ended."""
 
 _MESSAGE_ID = re.compile(r'"type":"(?:user.message|audio.stop|turn.retry)","id":"[^"]+"')
-"""Matches the type and the id of a client's message that must be applied once."""
+"""Pattern of the type and the id of a client's message that must be applied once."""
 
 
 class Violation(AssertionError):
-    """Error that an invariant did not hold."""
+    """An invariant did not hold."""
 
     def __init__(self, description: str, seed: int, done: tuple[steps.ScheduledStep, ...]) -> None:
         super().__init__(
@@ -60,20 +60,21 @@ class Violation(AssertionError):
         )
         self.description = description
         self.done = done
-        """Steps up to the one that failed."""
+        """Steps up to and including the step that failed."""
 
     @property
     def kind(self) -> str:
-        """Description without names and numbers, to compare violations."""
+        """Beginning of the description without names and numbers, for comparing violations."""
         first_line = self.description.partition("\n")[0]
         return re.sub(r"[0-9a-f-]*\d[0-9a-f-]*|^\w+: ", "", first_line)[:30]
 
 
 class Report(Struct, frozen=True):
-    """The result of a run."""
+    """Result of a run."""
 
     trace: str
-    """Digest of every state that a client showed; equal for equal seeds."""
+    """Digest of the clients' states after every step; runs with the same seed have the same
+    digest."""
     coverage: Counter[str]
     """Number of occurrences of each event of interest."""
 
@@ -91,7 +92,8 @@ class SettlingClock(ManualClock):
 
 
 def run(seed: int, schedule: tuple[steps.ScheduledStep, ...] | None = None) -> Report:
-    """Run one schedule. Raises Violation."""
+    """Run a schedule, by default the one made from the seed. Raise Violation if an invariant does
+    not hold."""
     schedule = steps.make_schedule(seed, LENGTH) if schedule is None else schedule
     setup = steps.make_setup(seed)
     ids = random.Random(f"ids {seed}")
@@ -122,9 +124,10 @@ def run(seed: int, schedule: tuple[steps.ScheduledStep, ...] | None = None) -> R
 
 
 def shrink(seed: int, *, runs: int = 300) -> tuple[steps.ScheduledStep, ...]:
-    """Remove steps, ever fewer at a time, while the run still fails with the same violation.
+    """Return the steps that are needed to reproduce a seed's violation; no steps if the seed has
+    none.
 
-    `runs` limits the number of attempts.
+    Steps are removed in ever smaller groups. `runs` limits the number of attempts.
     """
 
     kind: str | None = None
@@ -156,7 +159,7 @@ def shrink(seed: int, *, runs: int = 300) -> tuple[steps.ScheduledStep, ...]:
 
 
 def _memory_folder() -> str | None:
-    """Return a folder in memory if the machine has one: the run needs no real disk."""
+    """Return a folder in memory if the machine has one, since a run needs no real disk."""
     shared = Path("/dev/shm")
     return str(shared) if shared.is_dir() else None
 
@@ -166,7 +169,7 @@ class Simulation:
 
     def __init__(self, seed: int, folder: Path) -> None:
         self.number = -1
-        """Index of the current step; -1 before the first."""
+        """Index of the current step; -1 before the first step."""
         self._setup = steps.make_setup(seed)
         self._seed = seed
         self._folder = folder
@@ -255,7 +258,8 @@ class Simulation:
         self._responsive_since = self._clock.now()
 
     async def _call(self, call: ObjectCall[T]) -> asyncio.Task[T]:
-        """Call an object as the REST routes do, without waiting for a blocked disk."""
+        """Call an object as the REST routes do; return the task, which is unfinished while the disk
+        is blocked."""
         assert self._server is not None
         call_task = self._server.spawn(self._server.rooms.registry.call(call))
         await self._settle()
@@ -375,7 +379,8 @@ class Simulation:
     # --- Checks -------------------------------------------------------------------------------
 
     def _stored(self) -> StoredState:
-        """Return the stored state, read again only if the disk has completed work."""
+        """Return the stored state, reading the files only if the disk has completed work since the
+        last read."""
         state = (self._server, None if self._server is None else self._server.disk.completed)
         if self._read_state is None or self._read_version != state:
             self._read_state, self._read_version = read_stored_state(self._root), state
@@ -426,7 +431,7 @@ class Simulation:
                     )
 
     def _count_coverage(self) -> None:
-        """Count the events of interest, so that a test can check that they occur."""
+        """Count the events of interest, so that a test can check that the events occur."""
         coverage = self._coverage
         for client in self._clients:
             coverage.update(client.coverage)
@@ -460,7 +465,7 @@ class Simulation:
             self._coverage["crash while an object with clients hibernates"] += 1
 
     def _is_up_to_date(self, client: SimulatedClient) -> bool:
-        """Return True if a client has received everything that the server sent to it."""
+        """Return True if a client has received everything that the server sent to the client."""
         link = self._network.links.get(client.name)
         if (
             link is not None

@@ -11,20 +11,20 @@ __all__ = ["Action", "ScheduledStep", "Setup", "format_steps", "make_schedule", 
 
 
 class SendAnswer(Struct, frozen=True):
-    """Send a typed answer."""
+    """Action that sends a typed answer."""
 
     client: int
     only_if_offered: bool
-    """True to do nothing unless a question is open."""
+    """True if nothing is sent unless a question is open."""
 
 
 class Record(Struct, frozen=True):
-    """Add frames to the open recording, or to a new one."""
+    """Action that adds frames to the open recording, starting a recording if none is open."""
 
     client: int
     frames: int
     only_if_offered: bool
-    """True to start no recording unless a question is open."""
+    """True if no recording is started unless a question is open."""
 
 
 class FinishRecording(Struct, frozen=True):
@@ -36,17 +36,17 @@ class CancelRecording(Struct, frozen=True):
 
 
 class SendCommand(Struct, frozen=True):
-    """Send a command, a message without content."""
+    """Action that sends a command, which is a message without content."""
 
     client: int
     command: str
-    """`type`, `hint`, `stop`, `retry`, `end` or `snapshot`."""
+    """Name of the command: `type`, `hint`, `stop`, `retry`, `end` or `snapshot`."""
     only_if_offered: bool
-    """True to do nothing unless a screen would offer the command."""
+    """True if nothing is sent unless a screen would offer the command."""
 
 
 class EditAnswer(Struct, frozen=True):
-    """Edit one of the answers in the transcript."""
+    """Action that edits one of the answers in the transcript."""
 
     client: int
     index: int
@@ -54,7 +54,7 @@ class EditAnswer(Struct, frozen=True):
 
 
 class DropConnection(Struct, frozen=True):
-    """Cut the connection of a client."""
+    """Action that cuts the connection of a client."""
 
     client: int
     delivered: int
@@ -66,20 +66,20 @@ class DropConnection(Struct, frozen=True):
 
 
 class FreezeClient(Struct, frozen=True):
-    """Stop the client from reading, or let it resume."""
+    """Action that stops a client from reading, or lets the client resume."""
 
     client: int
     frozen: bool
 
 
 class RestartClient(Struct, frozen=True):
-    """End the client's program and start it again without any state."""
+    """Action that ends a client's program and starts the program again without any state."""
 
     client: int
 
 
 class ExpireTokens(Struct, frozen=True):
-    """Invalidate all tokens issued so far."""
+    """Action that invalidates all tokens issued so far."""
 
 
 class AdvanceTime(Struct, frozen=True):
@@ -87,7 +87,7 @@ class AdvanceTime(Struct, frozen=True):
 
 
 class CrashServer(Struct, frozen=True):
-    """End the server's process at once."""
+    """Action that ends the server's process at once."""
 
     completed: int
     """Number of waiting disk operations that still complete."""
@@ -96,26 +96,26 @@ class CrashServer(Struct, frozen=True):
 
 
 class RestartServer(Struct, frozen=True):
-    """Shut the server down, if it runs, and start it."""
+    """Action that shuts the server down, if it is running, and starts the server again."""
 
     downtime: float
     """Virtual seconds between a shutdown and the start."""
 
 
 class SetLanguageBehaviour(Struct, frozen=True):
-    """Change the behaviour of the language model."""
+    """Action that changes the behaviour of the language model."""
 
     behaviour: Behaviour
 
 
 class SetSpeechBehaviour(Struct, frozen=True):
-    """Change the behaviour of the speech model."""
+    """Action that changes the behaviour of the speech model."""
 
     behaviour: Behaviour
 
 
 class BlockDisk(Struct, frozen=True):
-    """Block or unblock the disk."""
+    """Action that blocks or unblocks the disk."""
 
     blocked: bool
 
@@ -153,11 +153,12 @@ Action = (
 class ScheduledStep(Struct, frozen=True):
     action: Action
     loop_iterations: int | None = None
-    """Iterations of the event loop before the next step; None waits until the loop is idle."""
+    """Number of iterations of the event loop before the next step; None to wait until the loop is
+    idle."""
 
 
 class Setup(Struct, frozen=True, kw_only=True):
-    """The initial conditions of a run."""
+    """Initial conditions of a run."""
 
     interviews: int
     clients: tuple[int, ...]
@@ -168,9 +169,10 @@ class Setup(Struct, frozen=True, kw_only=True):
     max_queued_messages: int
     """Maximum number of messages that wait for a slow reader."""
     word_delay: float
-    """Initial virtual seconds per word of the language model."""
+    """Virtual seconds before each word of the language model at the beginning of the run."""
     context: int
-    """Context of the language model, in tokens. A few answers outgrow the smaller value."""
+    """Size of the language model's context, in tokens. A few answers exceed the smaller size,
+    200."""
 
 
 def make_setup(seed: int) -> Setup:
@@ -192,9 +194,9 @@ def make_setup(seed: int) -> Setup:
 
 
 def make_schedule(seed: int, length: int) -> tuple[ScheduledStep, ...]:
-    """Make a schedule of `length` steps.
+    """Return the schedule of a seed, with `length` steps.
 
-    Each step is valid after any other, so that steps can be removed.
+    Each step is valid after any other step, so that steps can be removed.
     """
     rng = random.Random(f"schedule {seed}")
     clients = range(len(make_setup(seed).clients))
@@ -298,7 +300,7 @@ def _random_behaviour(rng: random.Random) -> Behaviour:
 
 
 def format_steps(steps: tuple[ScheduledStep, ...]) -> str:
-    """Format a schedule with one step per line."""
+    """Return a schedule as text with one step per line."""
     return "\n".join(
         f"  {number:3} {_format_action(step.action)}"
         + ("" if step.loop_iterations is None else f", then {step.loop_iterations} loop iterations")

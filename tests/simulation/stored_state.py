@@ -36,7 +36,7 @@ class StoredTurn(Struct, frozen=True):
 
 
 class StoredInterview(Struct, frozen=True, kw_only=True):
-    """One interview as stored on disk."""
+    """Interview as stored on disk."""
 
     name: str
     view: Interview | None
@@ -58,7 +58,8 @@ class StoredInterview(Struct, frozen=True, kw_only=True):
 
     @property
     def failed(self) -> Error | None:
-        """Error of the last turn, if it failed or was stopped and no turn is active."""
+        """Error of the last turn other than a hint, if that turn failed or was stopped and no turn
+        is active."""
         counted = [turn for turn in self.turns if turn.step is not Step.HINT]
         if self.active or not counted or counted[-1].state is TurnState.DONE:
             return None
@@ -81,13 +82,13 @@ class StoredInterview(Struct, frozen=True, kw_only=True):
 
 class StoredState(Struct, frozen=True):
     interviews: dict[str, StoredInterview]
-    """Every interview that has a file, by id."""
+    """Interviews that have a file, by id."""
     listed: list[Interview]
     """The user's list of interviews, the newest first."""
 
 
 def read_stored_state(root: Path) -> StoredState:
-    """Read all databases of a data directory."""
+    """Return the state stored in all databases of a data directory."""
     interviews = [_read_interview(path) for path in root.glob("objects/interview/*/*.sqlite")]
     lists = [_read_list(path) for path in root.glob("objects/user-interviews/*/*.sqlite")]
     found = {interview.name: interview for interview in interviews if interview is not None}
@@ -96,7 +97,8 @@ def read_stored_state(root: Path) -> StoredState:
 
 @contextmanager
 def _open_copy(path: Path) -> Iterator[apsw.Connection]:
-    """Open a copy, as a crash would leave it, since the server holds a lock on the file."""
+    """Open a copy of a database as a crash would leave it, since the server has locked the
+    original."""
     with TemporaryDirectory(dir=path.parent) as folder:
         copy = Path(folder) / "copy"
         for suffix in ("", "-wal"):

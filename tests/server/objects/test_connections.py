@@ -23,7 +23,7 @@ from tests.support.objects import call_to, join, start_registry
 
 
 class Speaker(DurableObject):
-    """Broadcasts to its room on request."""
+    """Object that broadcasts to its room on request."""
 
     def broadcast(self, text: str, exclude: tuple[str, ...] = (), tag: str | None = None) -> None:
         self.context.broadcast(Caption(text=text), exclude=exclude, tag=tag)
@@ -77,8 +77,7 @@ def test_more_than_ten_tags_are_rejected() -> None:
 
 
 def test_the_state_is_plain_data_of_at_most_16_kib() -> None:
-    """The state is encoded when it is set, so that later changes to the value have no effect, and
-    its size is limited."""
+    """The state of a connection is a copy of the assigned value and takes up at most 16 KiB."""
     connection = Connection("c")
     assert connection.state is None
     value = {"user": "u", "list": [1, 2]}
@@ -98,7 +97,8 @@ def test_the_state_is_plain_data_of_at_most_16_kib() -> None:
 )
 @asynchronous
 async def test_a_slow_client_is_closed_with_4008(message: bytes) -> None:
-    """At its limit, in bytes or in messages, the outbox is cleared and the connection is closed."""
+    """A connection whose outbox exceeds its limit of bytes or messages is closed, and the outbox is
+    cleared."""
     connection = Connection("c")
     sink = FakeSocket(connection, capacity=1)
     connection.push(b"fills the socket")
@@ -117,7 +117,7 @@ async def test_a_slow_client_is_closed_with_4008(message: bytes) -> None:
 
 
 def test_a_message_to_many_slow_clients_is_stored_once() -> None:
-    """Each queue holds a reference to the message, not a copy."""
+    """Each outbox holds a reference to a broadcast message, not a copy."""
     message = b"x" * 1_000
     before = sys.getrefcount(message)
     connections = [Connection(str(number)) for number in range(100)]
@@ -128,7 +128,7 @@ def test_a_message_to_many_slow_clients_is_stored_once() -> None:
 
 @asynchronous
 async def test_a_message_above_the_limit_reaches_a_client_that_keeps_up() -> None:
-    """A client with an empty queue receives a message of any size, such as a long snapshot."""
+    """A connection with an empty outbox accepts a message of any size, such as a long snapshot."""
     connection = Connection("c")
     sink = FakeSocket(connection, capacity=1)
     for _ in range(3):
@@ -139,7 +139,7 @@ async def test_a_message_above_the_limit_reaches_a_client_that_keeps_up() -> Non
 
 @asynchronous
 async def test_messages_stay_in_order_around_a_full_socket() -> None:
-    """Queued messages are sent before later ones, however often the socket is full."""
+    """Queued messages are sent before later messages, however often the socket is full."""
     connection = Connection("c")
     connection.push(b"0")
     sink = FakeSocket(connection, capacity=2)
@@ -152,7 +152,8 @@ async def test_messages_stay_in_order_around_a_full_socket() -> None:
 
 @asynchronous
 async def test_a_slow_client_does_not_hold_up_the_others(tmp_path: Path) -> None:
-    """A client that never reads is closed; another in the same room receives every message."""
+    """When one client never reads, its connection is closed, and another client in the room
+    receives every message."""
     async with start_registry(tmp_path, Speaker) as registry:
         slow = Connection("slow")
         registry.connect("Speaker", "a", slow)
@@ -171,7 +172,7 @@ async def test_a_slow_client_does_not_hold_up_the_others(tmp_path: Path) -> None
 
 @asynchronous
 async def test_a_close_follows_queued_messages_and_only_the_first_counts() -> None:
-    """Queued messages are sent before the close, and messages pushed after it are dropped."""
+    """Queued messages are sent before the first close; later messages and closes are dropped."""
     connection = Connection("c")
     connection.push(b"one")
     connection.close(1000, "done")
@@ -187,7 +188,7 @@ async def test_a_close_follows_queued_messages_and_only_the_first_counts() -> No
 
 
 def test_a_long_reason_is_cut_between_characters() -> None:
-    """A reason of more than 123 bytes is cut at a character; the close frame is still sent."""
+    """A close reason of more than 123 bytes is cut at a character boundary."""
     connection = Connection("c")
     connection.close(1011, "ü" * 100)
     assert connection.closing == Close(1011, "ü" * 61)
@@ -195,7 +196,7 @@ def test_a_long_reason_is_cut_between_characters() -> None:
 
 @pytest.mark.parametrize("code", [1005, 1006, 1015])
 def test_reserved_close_codes_are_rejected(code: int) -> None:
-    """Closing with 1005, 1006 or 1015 raises ValueError."""
+    """Closing a connection with code 1005, 1006 or 1015 raises ValueError."""
     with pytest.raises(ValueError, match="close code"):
         Connection("c").close(code)
 
@@ -204,7 +205,8 @@ def test_reserved_close_codes_are_rejected(code: int) -> None:
 async def test_a_handler_that_closes_with_a_reserved_code_fails(
     tmp_path: Path,
 ) -> None:
-    """The transaction is rolled back, nothing is sent, and the connections stay open."""
+    """When a handler closes connections with a reserved code, nothing is sent and the connections
+    stay open."""
     async with start_registry(tmp_path, Speaker) as registry:
         client = join(registry, Speaker, "a", Connection("c"))
         await client.next(Caption)
@@ -217,7 +219,7 @@ async def test_a_handler_that_closes_with_a_reserved_code_fails(
 
 @asynchronous
 async def test_a_detached_connection_drops_messages() -> None:
-    """Detaching clears the queue, and later messages are dropped."""
+    """Detaching a connection clears the outbox, and later messages are dropped."""
     connection = Connection("c")
     sink = FakeSocket(connection, capacity=1)
     connection.push(b"one")

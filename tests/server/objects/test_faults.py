@@ -18,7 +18,7 @@ from tests.support.loop import asynchronous
 from tests.support.objects import advance_until, call_to, join, start_registry
 
 BIG = 4 * 1024 * 1024
-"""Size of a text that SQLite does not keep in memory until the commit."""
+"""Length in characters of a text that SQLite writes to the disk before the commit."""
 
 COMMIT = [
     pytest.param("write", "-wal", disk_full, id="write-ENOSPC"),
@@ -26,11 +26,11 @@ COMMIT = [
     pytest.param("sync", "-wal", disk_full, id="sync-ENOSPC"),
     pytest.param("sync", "-wal", io_error, id="sync-EIO"),
 ]
-"""Failures during a commit."""
+"""Disk faults that make a commit fail, as test parameters."""
 
 
 class Note(DurableObject):
-    """Stores the texts that it receives, and broadcasts their number."""
+    """Object that stores the texts it receives and broadcasts how many it has."""
 
     migrations: ClassVar[tuple[str, ...]] = ("CREATE TABLE notes (text TEXT NOT NULL);",)
     fired: ClassVar[list[str]] = []
@@ -77,7 +77,7 @@ def _reset_fired() -> None:
 
 
 def assert_storage_error(error: pytest.ExceptionInfo[PrepServerError]) -> None:
-    """Assert that a caller received the error of a failed disk."""
+    """Assert that the error is the retryable `storage` error."""
     assert isinstance(error.value, StorageError)
     assert (error.value.code, error.value.status, error.value.retryable) == (
         ErrorCode.STORAGE,
@@ -91,8 +91,8 @@ def assert_storage_error(error: pytest.ExceptionInfo[PrepServerError]) -> None:
 async def test_a_failed_commit_sends_nothing_and_stores_nothing(
     tmp_path: Path, faults: Faults, operation: Operation, file: str, fault: Fault
 ) -> None:
-    """Sender and room receive only the typed error at each attempt; once the disk works, the object
-    continues without the failed writes."""
+    """While commits fail, every client in the room receives only the typed error, and no failed
+    write is stored."""
     async with start_registry(tmp_path, Note, vfs=faults.name) as registry:
         sender = join(registry, Note, "a", Connection("sender"))
         other = join(registry, Note, "a", Connection("other"))
@@ -123,7 +123,7 @@ async def test_a_failed_commit_sends_nothing_and_stores_nothing(
 async def test_a_failed_write_in_a_handler_rolls_back_everything(
     tmp_path: Path, faults: Faults, fault: Fault
 ) -> None:
-    """If a write before the commit of a large transaction fails, all events of the transaction are
+    """If a write fails before the commit of a large transaction, all events of the transaction are
     rolled back."""
     async with start_registry(tmp_path, Note, vfs=faults.name) as registry:
         client = join(registry, Note, "a", Connection("c"))
@@ -147,8 +147,8 @@ async def test_a_failed_write_in_a_handler_rolls_back_everything(
 async def test_a_room_that_cannot_be_opened_raises_a_typed_error(
     tmp_path: Path, faults: Faults, operation: Operation
 ) -> None:
-    """A connecting client receives the error and a close code that asks it to reconnect; other
-    rooms are unaffected."""
+    """If a room cannot be opened, a connecting client receives a typed error and close code 1011,
+    and other rooms work."""
     async with start_registry(tmp_path, Note, vfs=faults.name) as registry:
         await registry.call(call_to(Note, "a", Note.add, "kept"))
         await registry.call(call_to(Note, "b", Note.add, "kept"))
@@ -176,7 +176,8 @@ async def test_a_room_that_cannot_be_opened_raises_a_typed_error(
 
 @asynchronous
 async def test_a_failed_read_raises_a_typed_error(tmp_path: Path, faults: Faults) -> None:
-    """A failed read raises `storage` instead of returning partial data, and later succeeds."""
+    """A call that fails to read raises `storage`, and the same call succeeds once the disk
+    works."""
     async with start_registry(tmp_path, Note, vfs=faults.name) as registry:
         await registry.call(call_to(Note, "a", Note.add, "x" * BIG))
     async with start_registry(tmp_path, Note, vfs=faults.name) as registry:
@@ -196,7 +197,8 @@ async def test_a_failed_read_raises_a_typed_error(tmp_path: Path, faults: Faults
 async def test_a_failed_migration_changes_nothing(
     tmp_path: Path, faults: Faults, operation: Operation, file: str, fault: Fault
 ) -> None:
-    """The schema and its data are unchanged until the migration succeeds."""
+    """If the commit of a migration fails, the schema and the data are unchanged, and a later
+    attempt succeeds."""
 
     class Note2(Note):
         migrations = (
@@ -225,7 +227,8 @@ async def test_a_failed_migration_changes_nothing(
 async def test_a_registry_without_an_index_does_not_start(
     tmp_path: Path, faults: Faults, operation: Operation
 ) -> None:
-    """The start raises a typed error and releases the data directory for a later attempt."""
+    """If the alarm index cannot be read or written, the start raises a typed error and releases the
+    data directory."""
     clock = ManualClock()
     async with start_registry(tmp_path, Note, clock=clock, vfs=faults.name) as registry:
         await registry.call(call_to(Note, "a", Note.set_reminder, "kept", 5.0))
@@ -245,7 +248,8 @@ async def test_a_registry_without_an_index_does_not_start(
 async def test_an_alarm_in_an_unreadable_file_fires_later(
     tmp_path: Path, faults: Faults, repaired: str
 ) -> None:
-    """An index rebuilt without the unreadable file is not marked as complete."""
+    """An alarm whose file was unreadable when the index was rebuilt fires once the file is
+    readable."""
     clock = ManualClock()
     async with start_registry(tmp_path, Note, clock=clock, vfs=faults.name) as registry:
         for name in ("a", "b"):
@@ -268,7 +272,8 @@ async def test_an_alarm_in_an_unreadable_file_fires_later(
 async def test_a_failed_index_write_before_the_commit_fails_the_handler(
     tmp_path: Path, faults: Faults
 ) -> None:
-    """Neither the alarm nor the other writes of the handler are stored."""
+    """If the index write before the commit fails, neither the alarm nor the handler's other writes
+    are stored."""
     clock = ManualClock()
     async with start_registry(tmp_path, Note, clock=clock, vfs=faults.name) as registry:
         await registry.call(call_to(Note, "a", Note.add, "kept"))
@@ -290,7 +295,7 @@ async def test_a_failed_index_write_before_the_commit_fails_the_handler(
 async def test_an_alarm_takes_effect_once_despite_failed_commits(
     tmp_path: Path, faults: Faults, operation: Operation, file: str, fault: Fault
 ) -> None:
-    """The alarm is retried until its effect is stored, and not after that."""
+    """An alarm is retried while commits fail, and its effect is stored only once."""
     clock = ManualClock()
     async with start_registry(tmp_path, Note, clock=clock, vfs=faults.name) as registry:
         await registry.call(call_to(Note, "a", Note.set_reminder, "later", 5.0))
@@ -308,7 +313,7 @@ async def test_an_alarm_takes_effect_once_despite_failed_commits(
 
 @asynchronous
 async def test_a_failed_removal_can_be_repeated(tmp_path: Path, faults: Faults) -> None:
-    """The owner is notified only after a later attempt has removed the object."""
+    """A failed removal sends no calls and leaves the object usable; a later removal succeeds."""
     clock = ManualClock()
     async with start_registry(tmp_path, Note, clock=clock, vfs=faults.name) as registry:
         await registry.call(call_to(Note, "a", Note.set_reminder, "kept", 1_000.0))
@@ -332,7 +337,7 @@ async def test_a_failed_removal_can_be_repeated(tmp_path: Path, faults: Faults) 
 
 
 async def two_rooms(root: Path, clock: ManualClock | None = None) -> Path:
-    """Store data in the rooms `a` and `b`; return the path of `a`'s file."""
+    """Store texts and alarms in the rooms `a` and `b`; return the path of the file of `a`."""
     async with start_registry(root, Note, clock=clock) as registry:
         for name in ("a", "b"):
             await registry.call(call_to(Note, name, Note.add, "x" * 100_000))
@@ -361,7 +366,8 @@ def truncate_within_a_page(content: bytes) -> bytes:
 )
 @asynchronous
 async def test_a_damaged_file_affects_only_its_room(tmp_path: Path, damage: Any) -> None:
-    """The room raises a typed error and its file is kept for repair; other rooms work."""
+    """A room with a damaged file raises a typed error until the file is restored; other rooms
+    work."""
     path = await two_rooms(tmp_path)
     content = path.read_bytes()
     path.write_bytes(damage(content))
@@ -384,7 +390,7 @@ async def test_a_damaged_file_affects_only_its_room(tmp_path: Path, damage: Any)
 )
 @asynchronous
 async def test_a_damaged_index_is_rebuilt_from_the_objects(tmp_path: Path, damage: Any) -> None:
-    """Every alarm fires, even if the file of another object is damaged as well."""
+    """If the alarm index is missing or damaged, every alarm in an intact file fires."""
     clock = ManualClock()
     path = await two_rooms(tmp_path, clock)
     index = tmp_path / "alarms.sqlite"

@@ -31,7 +31,7 @@ from tests.support.objects import (
 
 
 class Diary(DurableObject):
-    """Records events, in memory and in its database."""
+    """Object that records events in memory and in its database."""
 
     migrations = ("CREATE TABLE lines (text TEXT NOT NULL);",)
     built = 0
@@ -81,7 +81,7 @@ def _reset_count() -> None:
 
 @asynchronous
 async def test_handlers_run_in_order_of_arrival(tmp_path: Path) -> None:
-    """A hundred concurrent calls have the effect of a hundred calls in sequence."""
+    """A hundred concurrent calls are handled one at a time, in order of arrival."""
     async with start_registry(tmp_path, Diary) as registry:
         calls = [registry.call(call_to(Diary, "a", Diary.write, str(n))) for n in range(100)]
         await asyncio.gather(*calls)
@@ -92,7 +92,7 @@ async def test_handlers_run_in_order_of_arrival(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_concurrent_events_wake_an_object_once(tmp_path: Path) -> None:
-    """Two hundred events for an object that is not in memory build one instance."""
+    """Two hundred concurrent calls to an object that is not in memory build one instance."""
     async with start_registry(tmp_path, Diary) as registry:
         await asyncio.gather(
             *(registry.call(call_to(Diary, "a", Diary.stored)) for _ in range(200))
@@ -102,8 +102,8 @@ async def test_concurrent_events_wake_an_object_once(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_names_are_never_paths(tmp_path: Path) -> None:
-    """A name with slashes and dots cannot leave the data directory, and different names never share
-    a file."""
+    """An object whose name has slashes and dots is stored in the data directory, and no two names
+    share a file."""
     async with start_registry(tmp_path / "data", Diary) as registry:
         for name in ("../../escape", "/etc/passwd", "a/b", "a b", "ü", ""):
             await registry.call(call_to(Diary, name, Diary.write, name))
@@ -118,7 +118,7 @@ def _names(folder: Path) -> list[str]:
 
 @asynchronous
 async def test_events_wait_for_on_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Events are handled after the transaction of `on_start` is durable."""
+    """An event that wakes an object returns only after the transaction of `on_start` is durable."""
 
     class Starting(Diary):
         def on_start(self) -> None:
@@ -138,7 +138,7 @@ async def test_events_wait_for_on_start(tmp_path: Path, monkeypatch: pytest.Monk
 async def test_a_failed_start_is_repeated_by_the_next_event(
     tmp_path: Path, kind_of_error: type[Exception]
 ) -> None:
-    """A start that raises leaves no instance and no open database behind."""
+    """When `on_start` raises, nothing is stored, and the next event starts the object again."""
     fails = [True]
 
     class Stubborn(Diary):
@@ -157,7 +157,7 @@ async def test_a_failed_start_is_repeated_by_the_next_event(
 
 @asynchronous
 async def test_an_idle_object_is_released_and_woken_again(tmp_path: Path) -> None:
-    """After ten seconds without events the instance is released; the next event finds the stored
+    """After ten seconds without events an instance is released, and the next event finds the stored
     state."""
     clock = ManualClock()
     async with start_registry(tmp_path, Diary, clock=clock) as registry:
@@ -174,7 +174,8 @@ async def test_an_idle_object_is_released_and_woken_again(tmp_path: Path) -> Non
 
 @asynchronous
 async def test_an_object_that_stored_nothing_leaves_no_file(tmp_path: Path) -> None:
-    """An object has a file only after it has stored something."""
+    """An object that has stored nothing leaves no file when it hibernates or the registry
+    closes."""
     clock = ManualClock()
     async with start_registry(tmp_path, Diary, clock=clock) as registry:
         assert await registry.call(call_to(Diary, "a", Diary.stored)) == []
@@ -197,7 +198,7 @@ async def test_an_object_that_stored_nothing_leaves_no_file(tmp_path: Path) -> N
 async def test_an_event_during_the_release_reaches_the_same_instance(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An object that an event wakes while it is being released stays in the registry."""
+    """When an event arrives while an object is being released, the object stays in the registry."""
     clock = ManualClock()
     async with start_registry(tmp_path, Diary, clock=clock) as registry:
         await registry.call(call_to(Diary, "a", Diary.write, "one"))
@@ -248,7 +249,7 @@ async def test_an_idle_object_hibernates_with_open_connections(tmp_path: Path) -
 
 @asynchronous
 async def test_an_object_with_running_work_does_not_hibernate(tmp_path: Path) -> None:
-    """Background work of an object keeps its instance alive."""
+    """An object does not hibernate while a background task of the object is running."""
     clock = ManualClock()
     async with start_registry(tmp_path, Diary, clock=clock) as registry:
         await registry.call(call_to(Diary, "a", Diary.work, 60.0))
@@ -261,7 +262,8 @@ async def test_an_object_with_running_work_does_not_hibernate(tmp_path: Path) ->
 
 @asynchronous
 async def test_on_hibernate_may_write(tmp_path: Path) -> None:
-    """`on_hibernate` runs in a transaction; if it raises, the object hibernates nevertheless."""
+    """`on_hibernate` may write; if it raises, its writes are rolled back and the object hibernates
+    nevertheless."""
 
     class Tidy(Diary):
         def on_hibernate(self) -> None:
@@ -281,7 +283,7 @@ async def test_on_hibernate_may_write(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_a_client_that_leaves_before_it_is_admitted_never_joins(tmp_path: Path) -> None:
-    """A socket that closes immediately does not keep the object alive."""
+    """A connection that is closed before it is admitted does not keep the object in memory."""
     async with start_registry(tmp_path, Diary) as registry:
         client = join(registry, Diary, "a", Connection("c"))
         await client.leave()
@@ -291,7 +293,7 @@ async def test_a_client_that_leaves_before_it_is_admitted_never_joins(tmp_path: 
 
 @asynchronous
 async def test_a_reconnect_replaces_the_old_connection(tmp_path: Path) -> None:
-    """A second connection with the same id is the same client: the old socket is closed."""
+    """When a client connects with the id of an open connection, the old connection is closed."""
     async with start_registry(tmp_path, Diary) as registry:
         old = join(registry, Diary, "a", Connection("same"))
         await old.next(Caption)
@@ -306,8 +308,8 @@ async def test_a_reconnect_replaces_the_old_connection(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_a_destroyed_object_leaves_no_file_and_closes_its_connections(tmp_path: Path) -> None:
-    """The file is removed before calls to other objects are sent, and a later event creates a new,
-    empty object."""
+    """The file of a destroyed object is removed before the object's calls are sent, and a later
+    event creates an empty object."""
     async with start_registry(tmp_path, Diary) as registry:
         client = join(registry, Diary, "a", Connection("c"))
         await registry.call(call_to(Diary, "a", Diary.write, "secret"))
@@ -337,7 +339,7 @@ async def test_a_destroyed_object_leaves_no_file_and_closes_its_connections(tmp_
 async def test_an_event_behind_the_removal_fails_with_not_found(
     tmp_path: Path,
 ) -> None:
-    """An event queued after the removal raises `deleted` instead of reading a removed file."""
+    """An event that was queued behind the removal of its object raises `deleted`."""
     async with start_registry(tmp_path, Diary) as registry:
         await registry.call(call_to(Diary, "a", Diary.write, "one"))
         destroying = registry.instance("Diary", "a").call("destroy", ())
@@ -350,7 +352,8 @@ async def test_an_event_behind_the_removal_fails_with_not_found(
 
 @asynchronous
 async def test_stopping_closes_every_connection_with_1012(tmp_path: Path) -> None:
-    """Close code 1012 asks clients to reconnect; later events are rejected."""
+    """Closing the registry closes every connection with code 1012, and later events raise
+    `stopping`."""
     async with start_registry(tmp_path, Diary) as registry:
         client = join(registry, Diary, "a", Connection("c"))
         await client.next(Caption)
@@ -369,7 +372,7 @@ async def test_stopping_closes_every_connection_with_1012(tmp_path: Path) -> Non
 
 @asynchronous
 async def test_stopping_waits_for_commits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A commit that is in progress when the server stops is completed."""
+    """A commit that is in progress when the registry is closed is completed."""
     async with start_registry(tmp_path, Diary) as registry:
         await registry.call(call_to(Diary, "a", Diary.stored))
         gate = CommitGate(monkeypatch, "a")
@@ -386,7 +389,8 @@ async def test_stopping_waits_for_commits(tmp_path: Path, monkeypatch: pytest.Mo
 
 @asynchronous
 async def test_a_second_registry_in_the_directory_is_rejected(tmp_path: Path) -> None:
-    """A data directory has one owner; the error names its process."""
+    """Starting a second registry in a data directory raises an error that names the owner's
+    process."""
     async with start_registry(tmp_path, Diary):
         with pytest.raises(Conflict, match=f"process {os.getpid()}") as caught:
             await Registry(tmp_path, (), ManualClock()).start()
@@ -394,7 +398,7 @@ async def test_a_second_registry_in_the_directory_is_rejected(tmp_path: Path) ->
 
 
 def test_a_killed_owner_releases_the_directory(tmp_path: Path) -> None:
-    """The lock ends with its process, even after SIGKILL."""
+    """The lock on a data directory ends with the process that holds it, even after SIGKILL."""
     hold = (
         "import asyncio, os, signal, sys\n"
         "from pathlib import Path\n"

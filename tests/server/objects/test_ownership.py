@@ -1,4 +1,4 @@
-"""Exclusive ownership: one instance of an object, one process for a data directory."""
+"""Exclusive ownership: one instance for each object, one process for each data directory."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ RELEASES = 100
 
 
 class Contender:
-    """A process that competes for the folder on command."""
+    """Process that competes for the data directory on command."""
 
     def __init__(self, folder: Path) -> None:
         self._process = subprocess.Popen(
@@ -74,7 +74,8 @@ def contenders(folder: Path, number: int = 2) -> Iterator[list[Contender]]:
 def test_one_of_two_processes_owns_the_directory(
     tmp_path: Path,
 ) -> None:
-    """In each of 500 races one process owns the directory, and the other's error names its pid."""
+    """In each of 500 races one process owns the data directory, and the other process's error names
+    the owner's pid."""
     rng = random.Random(3)
     owners = []
     with contenders(tmp_path) as processes:
@@ -96,8 +97,8 @@ def test_one_of_two_processes_owns_the_directory(
 
 
 def test_ownership_passes_from_one_process_to_the_next(tmp_path: Path) -> None:
-    """A process that starts while the owner stops is either rejected or the only owner, and no
-    count is lost."""
+    """A process that takes the data directory while another releases it fails or becomes the only
+    owner, and no count is lost."""
     counted = 0
     with contenders(tmp_path) as processes:
         owner, other = processes
@@ -115,7 +116,8 @@ def test_ownership_passes_from_one_process_to_the_next(tmp_path: Path) -> None:
 
 
 def test_a_killed_owner_is_replaced_at_once(tmp_path: Path) -> None:
-    """The kernel releases the lock when its process ends."""
+    """When the owner of a data directory is killed, another process can take the directory at
+    once."""
     for killed in range(5):
         with contenders(tmp_path) as (owner, other):
             assert "code" not in owner.request("take")
@@ -132,7 +134,7 @@ def test_a_killed_owner_is_replaced_at_once(tmp_path: Path) -> None:
 
 
 class Counted(Tally):
-    """Also counts how many instances were built."""
+    """Tally that also counts the instances built for each object."""
 
     built: dict[str, int]
 
@@ -148,8 +150,7 @@ def _reset_built() -> None:
 
 @asynchronous
 async def test_concurrent_calls_build_one_instance(tmp_path: Path) -> None:
-    """Eight concurrent calls wake each of 50 objects, ten times in a row, and build one instance
-    each time."""
+    """Eight concurrent calls to an object that is not in memory build one instance."""
     clock = ManualClock()
     names = [f"o{number}" for number in range(RACES // 10)]
     async with start_registry(tmp_path, Counted, clock=clock) as registry:
@@ -167,8 +168,7 @@ async def test_concurrent_calls_build_one_instance(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_a_call_during_the_release_loses_no_count(tmp_path: Path) -> None:
-    """At any interleaving of release and call, the new instance reads the stored counts of the old
-    one."""
+    """A call at any moment of an object's release finds every count that was stored before."""
     clock = ManualClock()
     rng = random.Random(5)
     counted = 0

@@ -29,7 +29,7 @@ def on_a_failing_disk(folder: Path, random: Random) -> History:
 
 
 def bypass_the_output_gate(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Send effects at once instead of after the commit."""
+    """Patch `Context` so that messages are sent at once instead of after the commit."""
 
     def send(context: Context, connection: Connection, message: ServerMessage) -> None:
         connection.push(encode(message))
@@ -50,7 +50,8 @@ def bypass_the_output_gate(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @asynchronous
 async def test_power_cuts_lose_nothing_acknowledged(tmp_path: Path) -> None:
-    """Every acknowledged order is in the book, no file is damaged, and each alarm fires."""
+    """In 150 power cuts no acknowledged order is lost, no file is damaged, and no alarm fails to
+    fire."""
     outcome = await run_power_cuts(History, tmp_path, 1, 150)
     assert not outcome.violations, outcome
     assert outcome.cuts == 150
@@ -63,7 +64,8 @@ async def test_power_cuts_lose_nothing_acknowledged(tmp_path: Path) -> None:
 async def test_without_the_output_gate_acknowledged_orders_are_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Effects that do not wait for the commit are detected, so the test can fail."""
+    """If messages do not wait for the commit, the power cuts lose acknowledged orders and the loss
+    is detected."""
     bypass_the_output_gate(monkeypatch)
     outcome = await run_power_cuts(History, tmp_path, 1, 150, until_violated=True)
     assert any("acknowledged, and lost" in one for one in outcome.violations), outcome
@@ -71,15 +73,16 @@ async def test_without_the_output_gate_acknowledged_orders_are_lost(
 
 @asynchronous
 async def test_without_syncs_acknowledged_orders_are_lost(tmp_path: Path) -> None:
-    """Commits that do not reach the disk are detected, so the test can fail."""
+    """If the disk ignores syncs, the power cuts lose acknowledged orders and the loss is
+    detected."""
     outcome = await run_power_cuts(on_an_ignoring_disk, tmp_path, 1, 150, until_violated=True)
     assert any("acknowledged, and lost" in one for one in outcome.violations), outcome
 
 
 @asynchronous
 async def test_power_cuts_and_disk_failures_lose_nothing_acknowledged(tmp_path: Path) -> None:
-    """Orders that fail on a full or broken disk leave no trace, and ledgers work again as soon as
-    the disk does."""
+    """Orders that fail on a full or broken disk leave no trace, and ledgers work again once the
+    disk works."""
     outcome = await run_power_cuts(on_a_failing_disk, tmp_path, 2, 60)
     assert not outcome.violations, outcome
     assert outcome.acknowledged > 400
@@ -92,7 +95,7 @@ async def test_power_cuts_and_disk_failures_lose_nothing_acknowledged(tmp_path: 
 async def test_300_power_cuts_and_disk_failures_lose_nothing_acknowledged(
     tmp_path: Path, seed: int
 ) -> None:
-    """No acknowledged order is lost in 300 power cuts and disk failures, for each of five seeds."""
+    """No acknowledged order is lost in 300 power cuts of a disk with periods of failure."""
     outcome = await run_power_cuts(on_a_failing_disk, tmp_path, seed, 300)
     assert not outcome.violations, outcome
 
@@ -102,7 +105,7 @@ async def test_300_power_cuts_and_disk_failures_lose_nothing_acknowledged(
 @pytest.mark.parametrize("seed", range(1, 6))
 @asynchronous
 async def test_1000_power_cuts_lose_nothing_acknowledged(tmp_path: Path, seed: int) -> None:
-    """No acknowledged order is lost in 1000 power cuts, for each of five seeds."""
+    """No acknowledged order is lost in 1000 power cuts."""
     outcome = await run_power_cuts(History, tmp_path, seed, 1_000)
     assert not outcome.violations, outcome
     assert outcome.cuts == 1_000
@@ -117,8 +120,8 @@ def index_on(disk: Disk) -> AlarmIndex:
 
 
 def index_in_use(disk: Disk) -> AlarmIndex:
-    """Return an index that was complete and durable, and has since been changed so much that SQLite
-    has moved its journal into the file without a sync."""
+    """Return an index that was durable and has since been changed so often that SQLite has moved
+    the journal into the file without a sync."""
     index = index_on(disk)
     index.rebuild([])
     index.close()
@@ -131,7 +134,7 @@ def index_in_use(disk: Disk) -> AlarmIndex:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_an_index_that_lost_something_is_not_trusted(tmp_path: Path, seed: int) -> None:
-    """An index with lost writes never counts as complete after a power cut."""
+    """An index that lost writes in a power cut does not count as complete."""
     disk = Disk(tmp_path / "disk", Random(seed))
     index = index_in_use(disk)
     disk.cut()
@@ -145,7 +148,8 @@ def test_an_index_that_lost_something_is_not_trusted(tmp_path: Path, seed: int) 
 def test_an_index_is_trusted_once_its_close_is_durable(
     tmp_path: Path,
 ) -> None:
-    """After a power cut at any moment of the close, the index is complete or rebuilt."""
+    """After a power cut while an index is being closed, the index counts as complete only if it has
+    every entry."""
     trusted = []
     for operations in range(1, 60):
         disk = Disk(tmp_path / f"disk-{operations}", Random(operations))
@@ -191,13 +195,13 @@ def rows_after_a_cut(folder: Path, seed: int, *, synchronous: str) -> list[objec
 
 @pytest.mark.parametrize("seed", range(10))
 def test_synced_writes_survive(tmp_path: Path, seed: int) -> None:
-    """The simulated disk keeps every synced write."""
+    """Every synced write on the simulated disk survives a power cut."""
     rows = rows_after_a_cut(tmp_path / "disk", seed, synchronous="full")
     assert rows == [0, 1, 2, 3]
 
 
 def test_unsynced_writes_survive_by_chance(tmp_path: Path) -> None:
-    """Without syncs all, some or no writes survive, but never out of order."""
+    """Without syncs, all, some or none of the writes survive a power cut."""
     found = {
         len(rows_after_a_cut(tmp_path / f"disk-{seed}", seed, synchronous="off"))
         for seed in range(60)
@@ -206,7 +210,8 @@ def test_unsynced_writes_survive_by_chance(tmp_path: Path) -> None:
 
 
 def test_a_file_in_an_unsynced_folder_survives_by_chance(tmp_path: Path) -> None:
-    """Syncing a file does not make its name durable."""
+    """A file whose folder was not synced may be missing, empty or complete after a restart of the
+    disk."""
     found = set()
     for seed in range(20):
         disk = Disk(tmp_path / f"disk-{seed}", Random(seed))

@@ -23,7 +23,7 @@ def columns(storage: Storage) -> list[str]:
 
 
 def create(path: Path, *migrations: str) -> None:
-    """Create a database with one row; an empty one would be removed when it is closed."""
+    """Create a database with one row, since an empty database is removed when it is closed."""
     storage = Storage(path, "a", migrations)
     storage.sql("INSERT INTO things (name) VALUES (?)", "cup")
     storage.commit()
@@ -31,7 +31,7 @@ def create(path: Path, *migrations: str) -> None:
 
 
 def test_migrations_run_once_each_and_in_order(tmp_path: Path) -> None:
-    """A database of an earlier version runs the missing migrations and keeps its rows."""
+    """Opening a database of an earlier version runs the missing migrations and keeps the rows."""
     path = tmp_path / "a.sqlite"
     create(path, FIRST)
     storage = Storage(path, "a", (FIRST, SECOND))
@@ -42,7 +42,7 @@ def test_migrations_run_once_each_and_in_order(tmp_path: Path) -> None:
 
 
 def test_a_failed_migration_changes_nothing(tmp_path: Path) -> None:
-    """The schema stays at the earlier version when a migration fails."""
+    """When a migration fails, the schema stays at the earlier version."""
     path = tmp_path / "a.sqlite"
     create(path, FIRST)
     with pytest.raises(StorageError):
@@ -53,7 +53,8 @@ def test_a_failed_migration_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_a_newer_schema_is_rejected(tmp_path: Path) -> None:
-    """An older server leaves the database untouched and asks for an upgrade."""
+    """Opening a database with a newer schema raises `schema_too_new` and leaves the database
+    unchanged."""
     path = tmp_path / "a.sqlite"
     create(path, FIRST, SECOND)
     with pytest.raises(StorageError, match="Upgrade") as caught:
@@ -65,7 +66,8 @@ def test_a_newer_schema_is_rejected(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"not a database at all, but some other file " * 100])
 def test_a_file_that_is_not_a_database_raises_a_typed_error(tmp_path: Path, content: bytes) -> None:
-    """The error names the file, and the content is unchanged."""
+    """Opening a file that is not a database raises an error that names the file and leaves the file
+    unchanged."""
     path = tmp_path / "a.sqlite"
     path.write_bytes(content)
     with pytest.raises(StorageError, match=r"a\.sqlite"):
@@ -74,14 +76,14 @@ def test_a_file_that_is_not_a_database_raises_a_typed_error(tmp_path: Path, cont
 
 
 def test_a_folder_that_cannot_be_created_raises_a_typed_error(tmp_path: Path) -> None:
-    """A file in place of the folder raises StorageError."""
+    """Opening a database raises StorageError if a file stands in place of the folder."""
     (tmp_path / "objects").write_text("")
     with pytest.raises(StorageError):
         Storage(tmp_path / "objects" / "a.sqlite", "a", ())
 
 
 def test_key_value_pairs_keep_their_type(tmp_path: Path) -> None:
-    """Values are encoded, replaced and deleted."""
+    """Values in the key-value store keep their type and can be replaced and deleted."""
     storage = Storage(tmp_path / "a.sqlite", "a", ())
     assert storage.get("thing", Thing) is None
     storage.put("thing", Thing("cup", [1]))
@@ -93,7 +95,7 @@ def test_key_value_pairs_keep_their_type(tmp_path: Path) -> None:
 
 
 def test_only_a_transaction_that_changed_something_has_writes(tmp_path: Path) -> None:
-    """A transaction that only reads needs no commit."""
+    """`has_writes` is True only if the transaction has changed something."""
     storage = Storage(tmp_path / "a.sqlite", "a", (FIRST,))
     storage.sql("SELECT * FROM things")
     assert not storage.has_writes
@@ -114,7 +116,7 @@ def test_a_commit_waits_for_the_disk(tmp_path: Path) -> None:
 
 
 def test_a_database_without_writes_leaves_no_file(tmp_path: Path) -> None:
-    """After reads and rolled-back writes, closing removes the file."""
+    """Closing a database after only reads and rolled-back writes removes the file."""
     path = tmp_path / "a.sqlite"
     storage = Storage(path, "a", (FIRST,))
     assert storage.sql("SELECT * FROM things") == []
@@ -126,7 +128,7 @@ def test_a_database_without_writes_leaves_no_file(tmp_path: Path) -> None:
 
 
 def test_a_database_with_writes_stays(tmp_path: Path) -> None:
-    """Closing keeps the file of a database with writes, even after a session of reads."""
+    """Closing a database keeps its file if an earlier session has stored something."""
     path = tmp_path / "a.sqlite"
     storage = Storage(path, "a", (FIRST,))
     storage.put("key", 1)

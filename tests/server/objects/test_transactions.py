@@ -1,4 +1,5 @@
-"""A handler runs in one transaction, and nothing leaves the object before it is durable."""
+"""Transactions of handlers, and the output gate: nothing leaves an object before its writes are
+durable."""
 
 import asyncio
 import shutil
@@ -18,7 +19,7 @@ from tests.support.objects import CommitGate, call_to, join, start_registry
 
 
 class Ledger(DurableObject):
-    """Adds up amounts and broadcasts the sum."""
+    """Object that adds up amounts and broadcasts the sum."""
 
     migrations = ("CREATE TABLE entries (amount INTEGER NOT NULL);",)
 
@@ -54,7 +55,8 @@ class Ledger(DurableObject):
 
 @asynchronous
 async def test_a_failed_handler_is_rolled_back(tmp_path: Path) -> None:
-    """The writes of a handler that raises are undone; earlier ones stay."""
+    """The writes of a handler that raises are rolled back, and the writes of earlier handlers
+    stay."""
     async with start_registry(tmp_path, Ledger) as registry:
         assert await registry.call(call_to(Ledger, "a", Ledger.add, 1, 2)) == 3
         with pytest.raises(PrepServerError):
@@ -65,7 +67,7 @@ async def test_a_failed_handler_is_rolled_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize("error", [RuntimeError("oh"), BadRequest("no")], ids=["bug", "refusal"])
 @asynchronous
 async def test_a_failed_handler_has_no_effects(tmp_path: Path, error: Exception) -> None:
-    """Messages, calls, background work, alarms and removals of a failed handler are discarded."""
+    """Messages, calls, background tasks, alarms and removals of a failed handler are discarded."""
     async with start_registry(tmp_path, Ledger) as registry:
         client = join(registry, Ledger, "a", Connection("c"))
         with pytest.raises(PrepServerError):
@@ -79,7 +81,8 @@ async def test_a_failed_handler_has_no_effects(tmp_path: Path, error: Exception)
 
 @asynchronous
 async def test_an_unexpected_error_is_reported_without_its_text(tmp_path: Path) -> None:
-    """The caller receives a typed error without the stack trace or the text of the exception."""
+    """When a handler raises an unexpected exception, the caller receives a typed error without the
+    exception's text."""
     async with start_registry(tmp_path, Ledger) as registry:
         with pytest.raises(PrepServerError) as caught:
             await registry.call(
@@ -94,7 +97,7 @@ async def test_an_unexpected_error_is_reported_without_its_text(tmp_path: Path) 
 async def test_effects_leave_after_the_commit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is sent until the commit is durable; then everything is sent in order."""
+    """The messages of a handler are sent in order, and only once the commit is durable."""
     async with start_registry(tmp_path, Ledger) as registry:
         client = join(registry, Ledger, "a", Connection("c"))
         await registry.call(call_to(Ledger, "a", Ledger.total))
@@ -114,7 +117,7 @@ async def test_effects_leave_after_the_commit(
 async def test_a_slow_commit_of_one_object_does_not_hold_up_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The event loop serves other objects while one waits for the disk."""
+    """While one object is waiting for the disk, the event loop serves other objects."""
     async with start_registry(tmp_path, Ledger) as registry:
         gate = CommitGate(monkeypatch, "slow")
         slow = asyncio.create_task(registry.call(call_to(Ledger, "slow", Ledger.add, 1)))
@@ -129,7 +132,7 @@ async def test_a_slow_commit_of_one_object_does_not_hold_up_another(
 
 @asynchronous
 async def test_an_invalid_statement_leaves_no_open_transaction(tmp_path: Path) -> None:
-    """A handler that fails on invalid SQL does not affect the next one."""
+    """A handler that fails on invalid SQL does not affect the next handler."""
 
     class Clumsy(Ledger):
         def fail_on_sql(self) -> None:
@@ -144,7 +147,7 @@ async def test_an_invalid_statement_leaves_no_open_transaction(tmp_path: Path) -
 
 @asynchronous
 async def test_an_acknowledged_write_is_in_the_file(tmp_path: Path) -> None:
-    """A copy of the files taken right after the reply contains the write."""
+    """A copy of the database files made right after a reply contains the acknowledged write."""
     async with start_registry(tmp_path / "data", Ledger) as registry:
         await registry.call(call_to(Ledger, "a", Ledger.add, 5))
         path = registry.instance("Ledger", "a").path
@@ -161,7 +164,7 @@ async def test_an_acknowledged_write_is_in_the_file(tmp_path: Path) -> None:
 async def test_a_handler_that_only_reads_needs_no_commit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Reading and sending do not wait for the disk."""
+    """A handler that only reads returns without a commit."""
     async with start_registry(tmp_path, Ledger) as registry:
         await registry.call(call_to(Ledger, "a", Ledger.add, 1))
         gate = CommitGate(monkeypatch, "a")
@@ -173,7 +176,7 @@ async def test_a_handler_that_only_reads_needs_no_commit(
 async def test_a_tell_is_sent_after_the_commit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One object calls another only after its own transaction is durable."""
+    """A call to another object is sent only after the caller's transaction is durable."""
 
     class Teller(Ledger):
         def add_and_tell(self, amount: int) -> None:
@@ -198,7 +201,8 @@ async def test_a_tell_is_sent_after_the_commit(
 
 
 class Resuming(DurableObject):
-    """Spawns work when it starts, and records the events that the work posts."""
+    """Object that spawns a background task when it starts and records the events that the task
+    posts."""
 
     instances = 0
 
@@ -229,7 +233,8 @@ class Resuming(DurableObject):
 
 @asynchronous
 async def test_events_from_an_earlier_instance_are_dropped(tmp_path: Path) -> None:
-    """After a reset the object starts again; events that its earlier work posted are dropped."""
+    """After a failed handler the object restarts, and events that the earlier instance posted are
+    dropped."""
     Resuming.instances = 0
     async with start_registry(tmp_path, Resuming) as registry:
         await registry.call(call_to(Resuming, "a", Resuming.received_events))
@@ -276,7 +281,8 @@ async def test_waiting_events_share_one_commit(
 async def test_a_failed_handler_in_a_shared_transaction_is_rolled_back_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The other handlers' writes become durable and their messages are sent in order."""
+    """If some handlers of a shared transaction fail, only the writes and messages of those handlers
+    are discarded."""
     async with start_registry(tmp_path, Ledger) as registry:
         client = join(registry, Ledger, "a", Connection("c"))
         await registry.call(call_to(Ledger, "a", Ledger.total))
@@ -305,7 +311,8 @@ async def test_a_failed_handler_in_a_shared_transaction_is_rolled_back_alone(
 async def test_a_failed_commit_fails_every_handler_in_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each sender and the room receive the typed error, and nothing else is sent."""
+    """When a commit fails, every caller and the room receive the typed error, and nothing else is
+    sent."""
     async with start_registry(tmp_path, Ledger) as registry:
         client = join(registry, Ledger, "a", Connection("c"))
         await registry.call(call_to(Ledger, "a", Ledger.add, 1))
@@ -335,8 +342,8 @@ async def test_a_failed_commit_fails_every_handler_in_it(
 
 @asynchronous
 async def test_a_rollback_by_sqlite_is_not_reported_as_success(tmp_path: Path) -> None:
-    """If SQLite rolls back the transaction, as on a full disk, all of its handlers fail, even a
-    handler that ignores the error."""
+    """If SQLite rolls back a transaction, as on a full disk, every handler in the transaction
+    fails, even one that ignores the error."""
 
     class Careless(Ledger):
         def ignore_rollback(self) -> str:

@@ -12,7 +12,7 @@ from prepserver.storage.files import create_folder, hold_lock, lock_file, write_
 
 
 def test_a_write_replaces_the_file(tmp_path: Path) -> None:
-    """The content is complete, the mode is the given one, and no temporary file stays."""
+    """A write replaces the whole content, sets the given mode and leaves no temporary file."""
     path = tmp_path / "key"
     write_atomically(path, b"old", mode=0o600)
     write_atomically(path, (b"n", b"ew"), mode=0o600, durable=False)
@@ -39,7 +39,7 @@ def test_a_failed_write_leaves_the_old_file(
 
 
 def test_without_overwrite_an_existing_file_stays(tmp_path: Path) -> None:
-    """Without `overwrite` the second of two writes changes nothing."""
+    """With `overwrite=False`, the second of two writes changes nothing."""
     path = tmp_path / "key"
     write_atomically(path, b"first", overwrite=False)
     write_atomically(path, b"second", overwrite=False)
@@ -48,7 +48,7 @@ def test_without_overwrite_an_existing_file_stays(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_created_with_its_parents(tmp_path: Path) -> None:
-    """Missing parents are created, and an existing folder is no error."""
+    """`create_folder` creates missing parents and accepts an existing folder."""
     create_folder(tmp_path / "a" / "b" / "c")
     create_folder(tmp_path / "a" / "b" / "c")
     assert (tmp_path / "a" / "b" / "c").is_dir()
@@ -56,7 +56,8 @@ def test_a_folder_is_created_with_its_parents(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["lock", "."], ids=["file", "folder"])
 def test_a_lock_excludes_other_holders(tmp_path: Path, name: str) -> None:
-    """A second attempt raises BlockingIOError until the descriptor is closed."""
+    """Locking a locked path without blocking raises BlockingIOError until the first descriptor is
+    closed."""
     path = tmp_path / name
     descriptor = lock_file(path)
     with pytest.raises(BlockingIOError):
@@ -66,7 +67,8 @@ def test_a_lock_excludes_other_holders(tmp_path: Path, name: str) -> None:
 
 
 def test_a_waiting_process_gets_the_lock_of_a_dead_one(tmp_path: Path) -> None:
-    """`on_wait` runs once while another process has the lock, which ends with that process."""
+    """`hold_lock` calls `on_wait` once while another process has the lock, and gets the lock when
+    that process ends."""
     path = tmp_path / "lock"
     hold = (
         "import sys\n"

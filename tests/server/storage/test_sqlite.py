@@ -1,4 +1,4 @@
-"""Databases on full and broken disks: failed writes are not counted, errors are typed, and the
+"""Databases on full and broken disks: failed writes have no effect, errors are typed, and the
 databases recover."""
 
 import stat
@@ -24,7 +24,7 @@ COMMIT = [
     pytest.param("sync", disk_full, id="sync-ENOSPC"),
     pytest.param("sync", io_error, id="sync-EIO"),
 ]
-"""Failures during a commit."""
+"""Disk faults that make a commit fail, as test parameters."""
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def limiter(folder: Path, clock: ManualClock, faults: Faults) -> RateLimiter:
 
 
 def assert_storage_error(error: pytest.ExceptionInfo[PrepServerError]) -> None:
-    """Assert that the caller received the error of a failed disk."""
+    """Assert that the error is the retryable `storage` error."""
     assert isinstance(error.value, StorageError)
     assert (error.value.code, error.value.status, error.value.retryable) == (
         ErrorCode.STORAGE,
@@ -59,8 +59,8 @@ async def test_a_request_that_cannot_be_stored_is_not_counted(
     before: int,
     reopened: bool,
 ) -> None:
-    """Each attempt raises the typed error; afterwards the quota is unchanged, and a window that
-    could not be stored has not started."""
+    """A request that cannot be stored raises the typed error and changes neither the quota nor the
+    window."""
     clock = ManualClock()
     limits = limiter(tmp_path, clock, faults)
     for number in range(before):
@@ -89,7 +89,8 @@ async def test_a_request_that_cannot_be_stored_is_not_counted(
 async def test_a_quota_that_cannot_be_read_raises_a_typed_error(
     tmp_path: Path, faults: Faults
 ) -> None:
-    """A failed read is never reported as an unused quota."""
+    """Reading a quota on a broken disk raises the typed error instead of reporting an unused
+    quota."""
     clock = ManualClock()
     limits = limiter(tmp_path, clock, faults)
     await limits.charge("u", "r")
@@ -109,7 +110,8 @@ async def test_a_quota_that_cannot_be_read_raises_a_typed_error(
 async def test_a_database_that_cannot_be_opened_raises_a_typed_error(
     tmp_path: Path, faults: Faults, operation: Operation
 ) -> None:
-    """Each attempt raises the typed error; the database opens once the fault is gone."""
+    """Opening a database raises the typed error while the disk is broken, and succeeds after the
+    repair."""
     clock = ManualClock()
     faults.fail(operation)
     for _ in range(2):
@@ -127,7 +129,7 @@ async def test_a_database_that_cannot_be_opened_raises_a_typed_error(
 async def test_spending_that_cannot_be_stored_is_not_counted(
     tmp_path: Path, faults: Faults, operation: Operation, fault: Fault
 ) -> None:
-    """Tokens that cannot be stored are not deducted from a budget, and later ones are."""
+    """Spending that cannot be stored is not counted in a budget, and later spending is."""
     clock = ManualClock()
     path = tmp_path / "budgets.sqlite"
     store = Budgets(path, clock, tokens=100, window=3_600.0, vfs=faults.name)
@@ -148,7 +150,7 @@ async def test_spending_that_cannot_be_stored_is_not_counted(
 def test_a_user_that_cannot_be_stored_does_not_exist(
     tmp_path: Path, faults: Faults, operation: Operation, fault: Fault
 ) -> None:
-    """The name stays free, even after the database has been opened again."""
+    """If storing a new user fails, the user's name stays free after the database is reopened."""
     path = tmp_path / "users.sqlite"
     users = Users(path, ManualClock(), vfs=faults.name)
     users.add("ada")
@@ -168,7 +170,8 @@ def test_a_user_that_cannot_be_stored_does_not_exist(
 
 
 def test_the_options_of_a_new_database(tmp_path: Path) -> None:
-    """WAL mode and synchronous=FULL are the defaults, and each option sets its own pragma."""
+    """`open_database` uses WAL mode and synchronous=FULL by default, and every option takes
+    effect."""
     path = tmp_path / "a.sqlite"
     connection = open_database(path, private=True, exclusive=True, incremental_vacuum=True)
     connection.execute("CREATE TABLE numbers (n)")
@@ -187,14 +190,15 @@ def test_the_options_of_a_new_database(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("read_only", [False, True])
 def test_a_missing_database_is_not_created(tmp_path: Path, read_only: bool) -> None:
-    """A missing file raises a typed error unless `create` is set."""
+    """With `create=False`, opening a missing database raises a typed error and creates no file."""
     with pytest.raises(StorageError, match=r"a\.sqlite"):
         open_database(tmp_path / "a.sqlite", create=False, read_only=read_only)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_read_only_database_rejects_writes(tmp_path: Path) -> None:
-    """A read-only database can be read while another connection writes to it."""
+    """A read-only connection can read while another connection is open for writing, and rejects
+    writes."""
     path = tmp_path / "a.sqlite"
     writer = open_database(path)
     writer.execute("CREATE TABLE numbers (n); INSERT INTO numbers VALUES (1)")
@@ -207,7 +211,8 @@ def test_a_read_only_database_rejects_writes(tmp_path: Path) -> None:
 
 
 def test_a_damaged_database_is_set_aside(tmp_path: Path) -> None:
-    """A damaged database raises CorruptDatabase, and its file is kept under another name."""
+    """Opening a damaged database raises CorruptDatabase, and `set_aside` keeps the file under
+    another name."""
     path = tmp_path / "a.sqlite"
     path.write_bytes(b"not a database" * 1_000)
     with pytest.raises(CorruptDatabase):

@@ -19,7 +19,8 @@ from tests.support.loop import asynchronous
 
 DAY = 86_400.0
 VERSION_0 = Path(__file__).parents[1] / "fixtures" / "data-directory-1.tar.gz"
-"""A data directory whose call log has no schema version: 15 calls of two interviews."""
+"""Archive of a data directory whose call log has no schema version and holds 15 calls from two
+interviews."""
 
 
 def record(at: float = 0.0, **fields: Any) -> CallRecord:
@@ -39,18 +40,18 @@ def open_log(tmp_path: Path, clock: ManualClock | None = None, **options: Any) -
 
 
 def log_files(folder: Path) -> list[Path]:
-    """Return the database and its journals."""
+    """Return the files of the call log: the database and its journals."""
     return list(folder.glob("calls.sqlite*"))
 
 
 async def purposes(log: CallLog, **query: Any) -> list[str]:
-    """Return the purposes of the calls that match, newest first."""
+    """Return the purposes of the calls that match the query, newest first."""
     return [found.purpose for found in await log.find(CallQuery(**query))]
 
 
 @asynchronous
 async def test_a_record_is_read_back_unchanged(tmp_path: Path) -> None:
-    """Every field survives, including metadata and non-English text."""
+    """A record is read back with every field unchanged, including metadata and non-English text."""
     log = open_log(tmp_path)
     written = record(
         metadata={"question": "3", "größe": "ß"},
@@ -85,7 +86,7 @@ async def test_a_record_is_read_back_unchanged(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_records_are_written_every_second_and_on_close(tmp_path: Path) -> None:
-    """Records wait in memory until the next flush, and a regular stop loses none."""
+    """Records wait in memory until they are written, every second and when the log is closed."""
     clock = ManualClock()
     log = open_log(tmp_path, clock)
     log.start()
@@ -105,7 +106,8 @@ async def test_records_are_written_every_second_and_on_close(tmp_path: Path) -> 
 
 @asynchronous
 async def test_queries_filter_by_user_interview_purpose_and_time(tmp_path: Path) -> None:
-    """Filters combine, the newest call comes first, and the number of rows is limited."""
+    """A query combines its filters, returns the newest call first, and limits the number of
+    rows."""
     log = open_log(tmp_path)
     log.add(record(1.0, purpose="a", user="u1", interview="i1"))
     log.add(record(2.0, purpose="b", user="u1", interview="i2"))
@@ -130,7 +132,7 @@ async def test_queries_filter_by_user_interview_purpose_and_time(tmp_path: Path)
 
 @asynchronous
 async def test_old_records_are_pruned_in_the_background(tmp_path: Path) -> None:
-    """Records older than the maximum age disappear while the server runs."""
+    """Records older than the maximum age are deleted in the background."""
     clock = ManualClock()
     log = open_log(tmp_path, clock, max_age=DAY)
     log.add(record(clock.now() - DAY - 60, purpose="old"))
@@ -145,7 +147,8 @@ async def test_old_records_are_pruned_in_the_background(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_a_log_over_its_size_limit_loses_its_oldest_records(tmp_path: Path) -> None:
-    """The file shrinks below the limit, and the newest records stay."""
+    """Pruning shrinks a log that exceeds its size limit to the limit, and keeps the newest
+    records."""
     clock = ManualClock()
     log = open_log(tmp_path, clock, keep_text=True, max_bytes=2_000_000)
     for number in range(5_000):
@@ -160,7 +163,7 @@ async def test_a_log_over_its_size_limit_loses_its_oldest_records(tmp_path: Path
 
 
 def file_size(log: CallLog) -> int:
-    """Return the bytes of the file after a checkpoint of its journal."""
+    """Return the size of the log's file in bytes, after a checkpoint of the journal."""
     connection = apsw.Connection(str(log.path))
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     connection.close()
@@ -169,8 +172,8 @@ def file_size(log: CallLog) -> int:
 
 @asynchronous
 async def test_the_text_of_a_deleted_interview_is_erased_everywhere(tmp_path: Path) -> None:
-    """Text disappears from written, pending and later records and from the file's free pages; the
-    statistics stay."""
+    """Erased text disappears from written, pending and later records of the interview and from the
+    file; the records stay."""
     log = open_log(tmp_path, keep_text=True)
     secret = "my former employer cheated"
     for interview in ("gone", "stays"):
@@ -192,7 +195,8 @@ async def test_the_text_of_a_deleted_interview_is_erased_everywhere(tmp_path: Pa
 
 @asynchronous
 async def test_failed_writes_are_retried_and_raise_nothing(tmp_path: Path) -> None:
-    """While the database is locked, records stay buffered; they are written once it is free."""
+    """While the database is locked, records stay buffered, and they are written once the lock is
+    released."""
     log = open_log(tmp_path)
     blocker = apsw.Connection(str(log.path))
     log._connection.set_busy_timeout(10)
@@ -213,7 +217,7 @@ async def test_failed_writes_are_retried_and_raise_nothing(tmp_path: Path) -> No
 
 @asynchronous
 async def test_a_damaged_log_is_set_aside(tmp_path: Path) -> None:
-    """The server starts with a new log and keeps the damaged file for inspection."""
+    """A damaged call log is kept under another name, and a new log takes its place."""
     path = tmp_path / "calls.sqlite"
     path.write_bytes(b"this is no database" * 500)
     log = open_log(tmp_path)
@@ -226,7 +230,7 @@ async def test_a_damaged_log_is_set_aside(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_only_the_owner_can_read_the_log(tmp_path: Path) -> None:
-    """The log and its journals may hold what candidates said, so their mode is 0600."""
+    """The call log and its journals have mode 0600, since they may hold what candidates said."""
     log = open_log(tmp_path)
     log.add(record())
     await log.flush()
@@ -238,7 +242,7 @@ async def test_only_the_owner_can_read_the_log(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_a_query_without_a_log_raises_not_found(tmp_path: Path) -> None:
-    """A query never creates an empty log."""
+    """A query without a call log raises `no_call_log` and creates no file."""
     log = open_log(tmp_path)
     await log.close()
     for path in log_files(tmp_path):
@@ -251,7 +255,7 @@ async def test_a_query_without_a_log_raises_not_found(tmp_path: Path) -> None:
 
 @pytest.fixture
 def version_0(tmp_path: Path) -> Path:
-    """Return the path of a call log of version 0."""
+    """Extract the fixture, and return the path of its call log, which is of version 0."""
     with tarfile.open(VERSION_0) as archive:
         archive.extractall(tmp_path, filter="data")
     return tmp_path / "server-data" / "calls.sqlite"
@@ -259,8 +263,8 @@ def version_0(tmp_path: Path) -> Path:
 
 @asynchronous
 async def test_a_log_of_version_0_is_upgraded_when_a_server_opens_it(version_0: Path) -> None:
-    """Old rows are readable under the new names, and new rows can be added; reopening the log
-    changes nothing."""
+    """After a server has opened a log of version 0, old rows are readable and new rows can be
+    added."""
     log = CallLog(version_0, ManualClock())
     old = await log.find(CallQuery())
     assert len(old) == 15
@@ -283,13 +287,14 @@ async def test_a_log_of_version_0_is_upgraded_when_a_server_opens_it(version_0: 
 
 
 def test_a_log_of_version_0_is_upgraded_by_its_first_reader(version_0: Path) -> None:
-    """The statistics of an old data directory can be read before a new server has used it."""
+    """Statistics and calls can be read from a log of version 0 before a server has opened the
+    log."""
     assert sum(line.calls for line in call_statistics(version_0, 0.0)) == 15
     assert len(find_calls(version_0, CallQuery())) == 15
 
 
 def test_a_shared_reply_of_version_0_is_upgraded(version_0: Path) -> None:
-    """The stored origin `flight` becomes `in_flight`."""
+    """A reply that was shared as `flight` in version 0 is read as `in_flight`."""
     connection = apsw.Connection(str(version_0))
     connection.execute("UPDATE calls SET shared = 'flight' WHERE purpose = 'hint'")
     connection.close()

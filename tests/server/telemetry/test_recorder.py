@@ -1,4 +1,4 @@
-"""The gateway's records of calls, its use of budgets, and the metrics made from the records."""
+"""Records of the gateway's calls, deductions from budgets, and metrics made from the records."""
 
 import asyncio
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ class MemoryAccounts:
         self.charged: set[str] = set()
         self.budget_spent = False
         self.usage: list[tuple[str, int, float]] = []
-        """User, tokens and seconds of every deduction."""
+        """User, tokens and seconds of every deduction from the budget."""
 
     async def charge(self, user: str, request: str) -> Quota:
         if request not in self.charged and len(self.charged) >= self.requests:
@@ -53,10 +53,10 @@ class MemoryAccounts:
 
 
 class GatewayHarness:
-    """A gateway with accounts in memory that collects the records of its calls."""
+    """Gateway with accounts in memory, and the records of its calls."""
 
     def __init__(self, replies: Sequence[Reply], *, pause: float = 1.0, **options: Any) -> None:
-        """`pause` in virtual seconds before each word; other options go to the gateway."""
+        """Create the gateway, with models that wait `pause` virtual seconds before each word."""
         self.clock = ManualClock()
         self.accounts = MemoryAccounts(requests=options.pop("requests", 100))
         self.records: list[CallRecord] = []
@@ -83,14 +83,15 @@ class GatewayHarness:
             return "".join([e.text async for e in events if isinstance(e, TextDelta)])
 
     async def reply(self, request: str = "r1", purpose: str = "question", **fields: Any) -> str:
-        """Generate a reply, letting time pass until it is complete."""
+        """Return a generated reply, advancing the clock until the reply is complete."""
         text: str = await advance_until_done(self.generate(request, purpose, **fields), self.clock)
         return text
 
 
 @asynchronous
 async def test_a_successful_call_is_recorded_and_deducted_from_the_budget() -> None:
-    """The record holds origin, model, tokens and times; the budget is charged the tokens."""
+    """The record of a successful call holds origin, model, tokens and times, and the tokens are
+    deducted from the budget."""
     harness = GatewayHarness([split_words("Three words long.")])
     await harness.reply(metadata={"question": "2"})
     (record,) = harness.records
@@ -114,7 +115,8 @@ async def test_a_successful_call_is_recorded_and_deducted_from_the_budget() -> N
 
 @asynchronous
 async def test_retries_and_the_fallback_model_are_recorded() -> None:
-    """The time to the first token includes the failed attempts and their pauses."""
+    """The recorded time to the first token includes failed attempts and the pauses between
+    attempts."""
     harness = GatewayHarness([[DIED]], fallback=[[split_words("Mine.")]], policy={})
     await harness.reply()
     (record,) = harness.records
@@ -131,7 +133,8 @@ async def test_retries_and_the_fallback_model_are_recorded() -> None:
 async def test_a_failed_call_records_its_error_and_costs_nothing(
     failure: Exception, outcome: str
 ) -> None:
-    """A dead engine and a bug have outcomes of their own, and neither is charged to the user."""
+    """A dead engine and a bug are recorded with different outcomes, and neither call is charged to
+    the user."""
     harness = GatewayHarness([["Half", failure]])
     with pytest.raises(type(failure)):
         await harness.reply()
@@ -142,7 +145,7 @@ async def test_a_failed_call_records_its_error_and_costs_nothing(
 
 @asynchronous
 async def test_a_cancelled_call_is_charged_for_the_work_done() -> None:
-    """Cancelling just before the end does not bypass the budget."""
+    """A cancelled call is charged for the tokens and the time used before the cancellation."""
     harness = GatewayHarness([split_words("One two three four five.")])
     task = asyncio.create_task(harness.generate())
     await harness.clock.advance(0)
@@ -158,7 +161,8 @@ async def test_a_cancelled_call_is_charged_for_the_work_done() -> None:
 
 @asynchronous
 async def test_queue_time_is_recorded_and_not_charged() -> None:
-    """The second of two calls to a model with one slot waits two seconds, which are not charged."""
+    """When two calls share one slot, the second call's time in the queue is recorded but not
+    charged."""
     harness = GatewayHarness([split_words("One two."), split_words("Three four.")])
     call = Call(purpose="question", user="u", interview="i", request="r2")
 
@@ -180,7 +184,8 @@ async def test_queue_time_is_recorded_and_not_charged() -> None:
 
 @asynchronous
 async def test_a_rejected_request_reaches_no_model_and_is_recorded() -> None:
-    """Both the request limit and the budget reject; a spent budget consumes no request."""
+    """A call that the request limit or the budget rejects reaches no model and is recorded with its
+    error code."""
     harness = GatewayHarness([split_words("Fine.")], requests=1)
     await harness.reply("r1")
     with pytest.raises(RateLimited):
@@ -200,7 +205,8 @@ async def test_a_rejected_request_reaches_no_model_and_is_recorded() -> None:
 
 @asynchronous
 async def test_replies_of_a_cached_purpose_are_computed_once() -> None:
-    """Every request is charged; only the first is computed and deducted from the budget."""
+    """A reply from the cache counts as a request, but is neither computed nor deducted from the
+    budget."""
     harness = GatewayHarness(
         [split_words("Kept words.")], policy={"reply_cache_purposes": frozenset({"hint"})}
     )
@@ -220,7 +226,8 @@ async def test_replies_of_a_cached_purpose_are_computed_once() -> None:
 
 @asynchronous
 async def test_equal_simultaneous_calls_are_computed_once() -> None:
-    """Ten equal calls cause one computation and one deduction; nine records are marked shared."""
+    """Ten equal simultaneous calls cause one computation and one deduction, and nine records are
+    marked as shared."""
     harness = GatewayHarness([split_words("Once for all.")])
     callers = [asyncio.create_task(harness.generate(f"r{number}")) for number in range(10)]
     await harness.clock.advance(0)
@@ -235,7 +242,7 @@ async def test_equal_simultaneous_calls_are_computed_once() -> None:
 
 @asynchronous
 async def test_transcriptions_are_charged_by_time() -> None:
-    """A whole recording is charged the engine's time, a live one its own duration."""
+    """A whole recording is charged by the engine's time, and a live recording by its duration."""
     harness = GatewayHarness([split_words("Fine.")])
     call = Call(purpose="transcribe", user="u", interview="i", request="r1")
     pcm = bytes(64_000)
@@ -262,7 +269,7 @@ async def test_transcriptions_are_charged_by_time() -> None:
 @pytest.mark.parametrize("keep", [False, True])
 @asynchronous
 async def test_text_is_logged_only_on_request(tmp_path: Path, keep: bool) -> None:
-    """By default no text reaches the disk; logged text is erased with its conversation."""
+    """Text is logged only with `keep_text`, and is erased when the interview is discarded."""
     clock = ManualClock()
     call_log = CallLog(tmp_path / "calls.sqlite", clock, keep_text=keep)
     harness = GatewayHarness([split_words("A secret reply.")], call_log=call_log)
@@ -283,7 +290,8 @@ async def test_text_is_logged_only_on_request(tmp_path: Path, keep: bool) -> Non
     "metadata", [{str(n): "" for n in range(6)}, {"k" * 201: ""}, {"k": "v" * 201}]
 )
 def test_metadata_beyond_its_limits_is_rejected(metadata: dict[str, str]) -> None:
-    """A call accepts five pairs of metadata of two hundred characters, and no more."""
+    """Metadata with more than five pairs, or with a key or a value of more than 200 characters, is
+    rejected."""
     with pytest.raises(BadRequest) as error:
         Call(purpose="question", user="u", interview="i", request="r", metadata=metadata)
     assert error.value.code == ErrorCode.BAD_METADATA
@@ -293,7 +301,8 @@ def test_metadata_beyond_its_limits_is_rejected(metadata: dict[str, str]) -> Non
 
 @asynchronous
 async def test_the_metrics_agree_with_the_records() -> None:
-    """Calls are counted by purpose and outcome, next to the state of models and engines."""
+    """The metrics count calls by purpose and outcome, and report the state of models and
+    engines."""
     harness = GatewayHarness([split_words("Fine."), [DIED]])
     metrics = Metrics()
     await harness.reply()

@@ -46,7 +46,7 @@ def random_records(seed: int, count: int, now: float) -> list[CallRecord]:
 
 
 def percentile(values: list[float], share: float) -> float | None:
-    """Return a percentile by nearest rank."""
+    """Return the nearest-rank percentile of the values; None if there are no values."""
     ordered = sorted(values)
     rank = next((n for n in range(1, len(ordered) + 1) if n >= share * len(ordered)), None)
     return None if rank is None else ordered[rank - 1]
@@ -98,7 +98,7 @@ async def write_log(tmp_path: Path, records: list[CallRecord]) -> CallLog:
 @pytest.mark.parametrize(("seed", "count"), [(1, 1), (2, 2), (3, 20), (4, 21), (5, 400)])
 @asynchronous
 async def test_statistics_equal_a_plain_count(tmp_path: Path, seed: int, count: int) -> None:
-    """Sums and nearest-rank percentiles agree, and calls before the period are excluded."""
+    """Sums and percentiles equal a plain count, and calls before the period are excluded."""
     now = ManualClock().now()
     records = random_records(seed, count, now)
     log = await write_log(tmp_path, records)
@@ -109,7 +109,7 @@ async def test_statistics_equal_a_plain_count(tmp_path: Path, seed: int, count: 
 
 @asynchronous
 async def test_the_report_reads_the_log_of_a_running_server(tmp_path: Path) -> None:
-    """A log that is open for writing can be reported as a table and as JSON."""
+    """The statistics of a log that is open for writing can be printed as a table and as JSON."""
     now = ManualClock().now()
     records = random_records(6, 50, now)
     log = await write_log(tmp_path, records)
@@ -127,7 +127,8 @@ async def test_the_report_reads_the_log_of_a_running_server(tmp_path: Path) -> N
 
 
 def test_a_report_without_a_log_names_the_missing_file(tmp_path: Path) -> None:
-    """The error names the data directory, and no file is created."""
+    """A report without a call log raises an error that names the data directory, and creates no
+    file."""
     with pytest.raises(NotFound) as error:
         statistics_report(tmp_path, "24h", as_json=False, now=0.0)
     assert str(tmp_path) in error.value.message
@@ -138,13 +139,13 @@ def test_a_report_without_a_log_names_the_missing_file(tmp_path: Path) -> None:
     ("text", "seconds"), [("90s", 90), ("30m", 1_800), ("24h", 86_400), (" 1.5D ", 129_600)]
 )
 def test_durations_are_parsed(text: str, seconds: float) -> None:
-    """A duration is a number and one of four units."""
+    """A duration is parsed from a number and one of four units."""
     assert parse_duration(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "24", "h", "-1h", "1w", "1h30m", "0s", "٣h", "9" * 50 + "d"])
 def test_an_invalid_duration_is_rejected(text: str) -> None:
-    """The error gives an example of a valid duration."""
+    """The error for an invalid duration gives a valid duration as an example."""
     with pytest.raises(BadRequest) as error:
         parse_duration(text)
     assert error.value.code == ErrorCode.BAD_SPAN
@@ -153,7 +154,7 @@ def test_an_invalid_duration_is_rejected(text: str) -> None:
 
 @asynchronous
 async def test_single_calls_are_listed_newest_first(tmp_path: Path) -> None:
-    """Filters select calls; JSON output holds one call with all its fields per line."""
+    """Calls are listed newest first and can be filtered, and JSON output has one call per line."""
     now = ManualClock().now()
     records = random_records(7, 60, now)
     log = await write_log(tmp_path, records)
