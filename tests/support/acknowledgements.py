@@ -1,4 +1,5 @@
-"""Comparison of a server's data after crashes with its acknowledgements to candidates."""
+"""Comparison of a server's data after crashes with the acknowledgements that candidates
+received."""
 
 import asyncio
 import contextlib
@@ -17,17 +18,17 @@ from tests.support.server import Server
 __all__ = ["check_acknowledged", "check_all_ended"]
 
 REPAIR = 15.0
-"""Seconds to wait for the alarm, due after 5 s, that completes an operation between two objects."""
+"""Seconds to wait until an alarm, due after 5 s, completes an operation between two objects."""
 
 _UNCONFIRMED = "SELECT * FROM interviews WHERE deleting OR spec IS NOT NULL"
-"""Creations and deletions in a user's list that the interviews have not confirmed."""
+"""Query for creations and deletions in a user's list that the interviews have not confirmed."""
 
 
 async def check_acknowledged(server: Server, candidates: dict[str, Candidate]) -> None:
     """Assert that the server has exactly the acknowledged messages, each once and in order.
 
-    `candidates` are given by access key. Their clients must show the same messages, and deleted
-    interviews must have no file.
+    `candidates` maps access keys to candidates. The candidates' clients must show the same
+    messages, and deleted interviews must have no file.
     """
     listed = [await _check_candidate(server, key, one) for key, one in candidates.items()]
     deadline = time.monotonic() + REPAIR
@@ -41,7 +42,7 @@ async def check_acknowledged(server: Server, candidates: dict[str, Candidate]) -
 
 
 async def _check_candidate(server: Server, key: str, candidate: Candidate) -> int:
-    """Check one candidate; return the number of their interviews."""
+    """Check the interviews of one candidate; return the number of interviews."""
     acknowledged = candidate.acknowledged
     async with RestClient(server.url, key) as rest:
         deadline = time.monotonic() + REPAIR
@@ -77,7 +78,8 @@ def _is_listed(interview: Interview, messages: list[Message]) -> bool:
 def _check_interview(
     interview: Interview, messages: list[Message], acknowledged: Acknowledged | None
 ) -> None:
-    """Check one interview. `acknowledged` is None if its id never reached the candidate."""
+    """Check one interview. `acknowledged` is None if the interview's id never reached the
+    candidate."""
     answers = [one.text for one in messages if one.kind is MessageKind.ANSWER]
     if acknowledged is None:
         assert answers == []
@@ -117,7 +119,11 @@ def _rows(path: Path, query: str) -> list[tuple[object, ...]]:
 
 
 def _has_unconfirmed(path: Path) -> bool:
-    """Look into a copy of a list's database, because a running server has locked the original."""
+    """Return True if a list has unconfirmed operations, or if the copy of its database is
+    unreadable.
+
+    A copy is read, because a running server has locked the original.
+    """
     with tempfile.TemporaryDirectory() as folder:
         for suffix in ("", "-wal"):
             file = path.with_name(path.name + suffix)

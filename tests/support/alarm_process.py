@@ -1,9 +1,9 @@
-"""A process whose objects have alarms: `python -m tests.support.alarm_process FOLDER [SECONDS]`.
+"""Process whose objects have alarms: `python -m tests.support.alarm_process FOLDER [SECONDS]`.
 
-Its clock is SECONDS ahead. It reads one JSON command per line from standard input, and writes
-events as JSON lines: `started`, `set`, `fired`, `firings`, and `done`, which follows the commit of
-an alarm's handler. `{"hang": "early"}` and `{"hang": "late"}` block every later handler
-forever, before or after it writes.
+The clock of the process is SECONDS ahead. The process reads one JSON command per line from standard
+input, and writes events as JSON lines: `started`, `set`, `fired`, `firings`, and `done`, which
+follows the commit of an alarm's handler. `{"hang": "early"}` and `{"hang": "late"}` block every
+later handler for an hour, before or after the handler writes.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ hang = ""
 
 
 class AlarmObject(DurableObject):
-    """Stores a row for each alarm that fires, with the number that was set last."""
+    """Object that stores, for each alarm that fires, a row with the number that was set last."""
 
     migrations = ("CREATE TABLE firings (number INTEGER NOT NULL, at REAL NOT NULL)",)
 
@@ -53,7 +53,7 @@ class AlarmObject(DurableObject):
 
 
 class _Clock(SystemClock):
-    """The machine's clock with an offset."""
+    """The machine's clock with an offset in seconds."""
 
     def __init__(self, seconds: float) -> None:
         self.offset = seconds

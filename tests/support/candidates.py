@@ -4,7 +4,7 @@ async with Candidate(server.url, key, seed=1) as candidate:
     await candidate.hold_interviews(stop)
 for id, acknowledged in candidate.acknowledged.items(): …
 
-They use the same classes as the screens: `Room`, `Recording` and the pure room state.
+Candidates use the same classes as the screens: `Room`, `Recording` and the pure room state.
 """
 
 import asyncio
@@ -57,16 +57,16 @@ class Acknowledged(Struct):
     """All messages that the server has acknowledged in one interview."""
 
     answers: list[str] = field(default_factory=list)
-    """Texts in order, with the latest edit of each."""
+    """Texts of the answers in order, each with its latest edit."""
     spoken: int = 0
     edits: int = 0
     hints: int = 0
     seen: tuple[Message, ...] = ()
-    """The transcript in the client's last state."""
+    """Transcript in the client's last state."""
 
 
 class Candidate:
-    """One user with one client. Raises AssertionError if the server rejects a valid message."""
+    """User with one client. AssertionError is raised if the server rejects a valid message."""
 
     def __init__(
         self,
@@ -77,18 +77,18 @@ class Candidate:
         longest_wait: float = 10.0,
         on_event: Callable[[], None] = lambda: None,
     ) -> None:
-        """Two attempts to connect are at most `longest_wait` seconds apart. `on_event` is called
-        for each event of a room."""
+        """Create a candidate whose client waits at most `longest_wait` seconds between two attempts
+        to connect. `on_event` is called for each event of a room."""
         self.acknowledged: dict[str, Acknowledged] = {}
         """Acknowledgements by interview id."""
         self.deleted: set[str] = set()
-        """Interviews whose deletion was acknowledged."""
+        """Ids of interviews whose deletion was acknowledged."""
         self.connections = 0
         """Number of times that a room came online."""
         self.resumed = 0
         """Number of connections that began with unacknowledged messages in the outbox."""
         self.first_question = asyncio.Event()
-        """Set once the first question is open."""
+        """Event that is set once the first question is open."""
         self._on_event = on_event
         self._longest_wait = longest_wait
         self._rest = RestClient(url, key)
@@ -122,7 +122,8 @@ class Candidate:
                 await self._delete(interview.id)
 
     async def _delete(self, id: str) -> None:
-        """Repeat the request until it is answered, since a lost response may hide a deletion."""
+        """Delete an interview, repeating the request until a response arrives, since responses may
+        be lost."""
         while True:
             try:
                 await self._rest.delete_interview(id)
@@ -185,9 +186,10 @@ class Candidate:
             acknowledged.edits += 1
 
     async def _speak(self, visit: "_Visit") -> str:
-        """Send a recording in uneven pieces, and return its transcription by the scripted model.
+        """Send a recording in uneven chunks, and return the recording's transcription by the
+        scripted model.
 
-        The text contains a hash of all samples.
+        The transcription contains a hash of all samples.
         """
         recording = visit.room.start_recording()
         pcm = bytearray()
@@ -213,7 +215,7 @@ class Candidate:
 
 
 class _Visit:
-    """A connected room and its state."""
+    """Connected room and its state."""
 
     def __init__(self, room: Room) -> None:
         self.room = room
@@ -252,13 +254,13 @@ class _Visit:
         return not is_completed(self.state)
 
     async def wait_until_idle(self) -> None:
-        """Wait for the end of the active turn."""
+        """Wait until no turn is active and a question is open or the interview is completed."""
         await self.wait_until(
             lambda: self._idle and (self._has_question or is_completed(self.state))
         )
 
     async def answer(self, number: int) -> Message:
-        """Wait for the candidate's n-th answer to be stored, and return it."""
+        """Return the candidate's n-th answer, waiting until the answer is stored."""
         await self.wait_until(lambda: len(self._answers) >= number)
         return self._answers[number - 1]
 

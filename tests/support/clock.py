@@ -10,7 +10,7 @@ from typing import Any
 __all__ = ["ManualClock", "TrackedExecutor"]
 
 LOOP_ITERATIONS = 10
-"""Iterations of the event loop that woken tasks run before time advances."""
+"""Number of iterations of the event loop that woken tasks run before time advances."""
 
 
 class TrackedExecutor(ThreadPoolExecutor):
@@ -43,7 +43,8 @@ class TrackedExecutor(ThreadPoolExecutor):
         return result
 
     async def wait_idle(self) -> bool:
-        """Wait until no work is running; return True if there was any since the last call."""
+        """Wait until no work is running; return True if any work was submitted since the last
+        call."""
         unused, self._unused = self._unused, True
         while working := list(self._working):
             await asyncio.wait([asyncio.wrap_future(done) for done in working])
@@ -51,10 +52,10 @@ class TrackedExecutor(ThreadPoolExecutor):
 
 
 class ManualClock:
-    """A clock that stands still between two calls of `advance`."""
+    """Clock whose time changes only when `advance` or `jump` is called."""
 
     def __init__(self, start: float = 1_700_000_000.0) -> None:
-        """`start` in seconds since the Unix epoch."""
+        """Create a clock that starts at `start`, in seconds since the Unix epoch."""
         self._start = start
         self._elapsed = 0.0
         self._order = itertools.count()
@@ -63,7 +64,7 @@ class ManualClock:
         self._wait_for_threads = True
 
     def create_executor(self) -> TrackedExecutor:
-        """Create a thread pool for whose work `advance` waits."""
+        """Return a new thread pool, for whose work `advance` waits."""
         executor = TrackedExecutor()
         self._executors.append(executor)
         return executor
@@ -75,7 +76,8 @@ class ManualClock:
         return self._elapsed
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep until `advance` reaches the time; zero or less yields to other tasks once."""
+        """Sleep until `advance` reaches the end of the sleep; yield to other tasks once if
+        `seconds` is zero or less."""
         if seconds <= 0:
             await asyncio.sleep(0)
             return
@@ -88,9 +90,10 @@ class ManualClock:
         self._elapsed += seconds
 
     async def advance(self, seconds: float, *, wait_for_threads: bool = True) -> None:
-        """Advance the time, waking each sleeper at its time and in order.
+        """Advance the time, waking each sleeper at the end of its sleep and in order.
 
-        `wait_for_threads` waits for work in the pools of `create_executor` before each step.
+        With `wait_for_threads`, work in the pools of `create_executor` is completed before each
+        step.
         """
         self._wait_for_threads = wait_for_threads
         end = self._elapsed + seconds

@@ -1,7 +1,8 @@
-"""A process that competes for a data directory: `python -m tests.support.contender FOLDER`.
+"""Process that competes for a data directory: `python -m tests.support.contender FOLDER`.
 
-It reads one command per line from standard input and answers each with a line of JSON: `take`
-starts a registry, `call` increments its counter, `drop` closes the registry.
+The process reads one command per line from standard input and answers each command with a line of
+JSON. `take` starts a registry, `call` increments the counter of an object, and `drop` closes the
+registry.
 """
 
 import asyncio
@@ -21,9 +22,9 @@ __all__ = ["Tally"]
 
 
 class Tally(DurableObject):
-    """Counts in memory, starting from the stored count.
+    """Object that counts in memory, starting from the stored count.
 
-    A second instance would be detected, because each misses the other's counts.
+    A second instance would be detected, because each instance misses the counts of the other.
     """
 
     def on_start(self) -> None:

@@ -12,7 +12,8 @@ __all__ = ["find_corruption"]
 def find_corruption(root: Path) -> list[str]:
     """Return one line for each database under `root` that is unreadable or corrupt.
 
-    Copies are checked: opening a file would repair it, which is the job of the code under test.
+    Copies are checked, since opening a database repairs it, and the repair is the job of the code
+    under test.
     """
     found = []
     with tempfile.TemporaryDirectory() as folder:

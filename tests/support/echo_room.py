@@ -1,4 +1,4 @@
-"""A room that echoes its messages, behind the server's sockets, in virtual time and without a
+"""Room that echoes its messages, behind the server's sockets, in virtual time and without a
 network."""
 
 import asyncio
@@ -26,7 +26,7 @@ __all__ = ["EchoRoom", "EchoServer", "caption", "echo_server", "masked_text_fram
 
 
 class EchoRoom(DurableObject):
-    """Stores each message and sends it back as a caption."""
+    """Object that stores each message and sends it back as a caption."""
 
     migrations = ("CREATE TABLE received (text)",)
 
@@ -46,14 +46,14 @@ class EchoRoom(DurableObject):
 
 
 class EchoServer:
-    """A registry with one echo room, and sockets that lead to it."""
+    """Registry with one echo room, and sockets that connect clients to the room."""
 
     def __init__(self, registry: Registry, clock: ManualClock) -> None:
         self.registry = registry
         self.clock = clock
         self.sockets = Sockets(self.admit, clock)
         self.admitting = asyncio.Event()
-        """While it is cleared, handshakes wait."""
+        """Event for which handshakes wait; initially set."""
         self.admitting.set()
         self.connections: list[Connection] = []
 

@@ -1,4 +1,4 @@
-"""An engine without a model, whose requests name its behaviour, including failures."""
+"""Engine without a model, in which each request names the engine's behaviour, such as a failure."""
 
 import os
 import signal
@@ -20,12 +20,12 @@ class EchoOptions(Struct, frozen=True, kw_only=True):
     load_error: str = ""
     """Message of an InferenceError to raise while loading."""
     load_exit: int | None = None
-    """Exit code with which to end while loading."""
+    """Exit code with which the process ends while loading; None to load normally."""
     load_hang: bool = False
 
 
 class EchoRequest(Struct, frozen=True):
-    """An action of `EchoEngine.run` and its arguments."""
+    """Action of `EchoEngine.run` with its arguments."""
 
     verb: str
     words: tuple[str, ...] = ()
@@ -36,10 +36,10 @@ class Echo(Struct, frozen=True):
 
 
 class SequentialEngine:
-    """Processes one request after another, each by a generator of events."""
+    """Engine that processes one request after another, each with a generator of events."""
 
     def __init__(self, run: Callable[[EngineCall], Generator[Struct, None, None]]) -> None:
-        """The generator is closed when its request is cancelled."""
+        """Create an engine that closes the generator of a request when the request is cancelled."""
         self._run = run
         self._waiting: deque[EngineCall] = deque()
 

@@ -27,11 +27,11 @@ from prepserver.wire.protocol import (
 )
 
 TIMEOUT_SECONDS = 10.0
-"""Seconds after which a wait fails instead of hanging."""
+"""Seconds of real time after which a wait fails instead of hanging."""
 
 
 class Peer:
-    """The server's end of one connection."""
+    """Server's end of one connection."""
 
     def __init__(self, connection: ServerConnection) -> None:
         self.connection = connection
@@ -50,13 +50,14 @@ class Peer:
         await self.send(hello, snapshot or Snapshot())
 
     async def receive(self) -> ClientMessages | tuple[int, bytes]:
-        """Return the client's next message; an audio frame as its number and its samples."""
+        """Return the client's next message; an audio frame is returned as its number and its
+        samples."""
         async with asyncio.timeout(TIMEOUT_SECONDS):
             data = await self.connection.recv()
         return unpack_frame(data) if isinstance(data, bytes) else decode_client(data)
 
     async def accept(self) -> ClientMessages:
-        """Return the client's next message after accepting it."""
+        """Return the client's next message after acknowledging it."""
         message = await self.receive()
         assert not isinstance(message, tuple)
         await self.send(Accepted(id=getattr(message, "id", "")))
@@ -74,15 +75,15 @@ class Peer:
 
 
 class FakeRoom:
-    """The server; `async with` starts and stops it on loopback."""
+    """WebSocket server on loopback that `async with` starts and stops."""
 
     def __init__(self) -> None:
         self.statuses: list[int] = []
-        """Statuses of the next handshake responses; later ones are 101."""
+        """Statuses of the next handshake responses; once the list is empty, the status is 101."""
         self.body = "refused\n"
-        """Body of the responses with other statuses than 101."""
+        """Body of handshake responses whose status is not 101."""
         self.stalled = False
-        """True to leave handshakes without a response."""
+        """True to leave handshakes without a response until the server stops."""
         self.paths: list[str] = []
         """Path and query of each handshake."""
         self.renewals: list[bool] = []
@@ -109,14 +110,14 @@ class FakeRoom:
             await self._server.wait_closed()
 
     async def address(self, renew: bool) -> str:
-        """Return the room's URL; the token is the number of the attempt."""
+        """Return the room's URL, in which the token contains the number of the call."""
         assert self._server is not None
         self.renewals.append(renew)
         port = next(iter(self._server.sockets)).getsockname()[1]
         return f"ws://127.0.0.1:{port}/parties/interview/r?token=t{len(self.renewals)}"
 
     async def next_peer(self) -> Peer:
-        """Return the server's end of the next connection."""
+        """Wait for the next connection and return the server's end."""
         async with asyncio.timeout(TIMEOUT_SECONDS):
             return await self._peers.get()
 

@@ -9,10 +9,10 @@ __all__ = ["FakeSocket"]
 
 
 class FakeSocket:
-    """A socket that attaches itself to a connection; `next` reads from it."""
+    """Socket that attaches itself to a connection; `next` reads what the connection writes."""
 
     def __init__(self, connection: Connection, *, capacity: int | None = None) -> None:
-        """`capacity` is the number of unread messages that fit; None means no limit."""
+        """Attach a socket in which `capacity` unread messages fit; None means no limit."""
         self._connection = connection
         self._capacity = capacity
         self._written: deque[bytes | Close] = deque()
@@ -29,7 +29,7 @@ class FakeSocket:
         self._changed.set()
 
     async def next(self) -> bytes | Close:
-        """Wait for the next message and return it; the last one is a Close."""
+        """Wait for the next message and return it; the last message is a Close."""
         while not self._written:
             self._changed.clear()
             await self._changed.wait()

@@ -1,4 +1,4 @@
-"""An in-memory transport between a `RoomSocket` and a client of the websockets library."""
+"""In-memory transport between a `RoomSocket` and a client of the websockets library."""
 
 import asyncio
 from typing import Any
@@ -15,7 +15,7 @@ __all__ = ["FakeTransport"]
 
 
 class FakeTransport(asyncio.Transport):
-    """The server's transport and a client, which reads the server's output in `receive`."""
+    """Transport of the server, with a client that reads the server's output in `receive`."""
 
     def __init__(self, sockets: Sockets, target: str = "/parties/a/b?token=t") -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class FakeTransport(asyncio.Transport):
         self.frames: list[Frame] = []
         """Frames that the client has received."""
         self.write_blocked = False
-        """True to pause writing as soon as data is unread, as a full socket does."""
+        """True to pause the server's writing as soon as data is unread, as a full socket does."""
         self.reading = True
         self.closed = self.aborted = False
         self.unread = bytearray()
@@ -35,7 +35,7 @@ class FakeTransport(asyncio.Transport):
     # --- The client ---------------------------------------------------------------------------
 
     async def perform_handshake(self) -> None:
-        """Perform the opening handshake."""
+        """Perform the opening handshake and store the server's response."""
         self.client.send_request(self.client.connect())
         self.send_raw(b"".join(self.client.data_to_send()))
         await asyncio.gather(*self.state.tasks)
@@ -59,7 +59,7 @@ class FakeTransport(asyncio.Transport):
             self.socket.data_received(data)
 
     def receive(self) -> list[Frame]:
-        """Read the server's output and return its new frames. `flush` answers pings."""
+        """Read the server's output and return the new frames. Call `flush` to answer pings."""
         data, self.unread = bytes(self.unread), bytearray()
         self.client.receive_data(data)
         new: list[Frame] = []
@@ -76,12 +76,12 @@ class FakeTransport(asyncio.Transport):
 
     @property
     def texts(self) -> list[str]:
-        """Text messages received so far."""
+        """Text messages that the client has received so far."""
         return [bytes(f.data).decode() for f in self.frames if f.opcode is Opcode.TEXT]
 
     @property
     def close_frame(self) -> tuple[int, str] | None:
-        """Code and reason of the server's close frame, if received."""
+        """Code and reason of the server's close frame; None until the frame is received."""
         close = self.client.close_rcvd
         return None if close is None else (close.code, close.reason)
 

@@ -1,9 +1,9 @@
-"""A file system that fails on demand, at any step of SQLite's work, as a full or broken disk does.
+"""File system that fails on demand, at any step of SQLite's work, as a full or broken disk does.
 
-A fault replaces the system call, before it has any effect; SQLite and everything above it are real.
-In one respect the faults are stricter than reality: SQLite ignores a failure while it moves the
-journal into the file after a commit, but apsw reports it. With faults there, a commit that reports
-an error may have taken place.
+A fault replaces a system call, which then has no effect; SQLite and everything above it are real.
+In one respect the faults are stricter than reality: SQLite ignores a failure while moving the
+journal into the file after a commit, but apsw reports the failure. A commit that reports such an
+error may have taken place.
 """
 
 import itertools
@@ -18,7 +18,7 @@ __all__ = ["Fault", "Faults", "Operation", "disk_full", "io_error"]
 Operation = Literal["open", "read", "write", "sync", "truncate", "delete"]
 
 Fault = Callable[[], apsw.Error]
-"""Creates an error as SQLite raises it."""
+"""Function that creates an error as SQLite raises it."""
 
 
 def disk_full() -> apsw.Error:
@@ -66,7 +66,7 @@ class Faults(apsw.VFS):
         *,
         after: int = 0,
     ) -> None:
-        """Make an operation fail on files whose name contains `file`, until `repair`.
+        """Make an operation fail on files whose name contains `file`, until `repair` is called.
 
         The first `after` operations still succeed.
         """

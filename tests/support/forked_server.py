@@ -1,7 +1,8 @@
-"""Servers that start without imports: each is forked from a preloaded process.
+"""Servers that start without imports, because each is forked from a preloaded process.
 
 The forked process runs `prep-server serve` with its own log, port and data, and can be killed like
-any other process. A restart takes a tenth of a second, so that a test can perform hundreds.
+any other process. A restart takes a tenth of a second, so that a test can perform hundreds of
+restarts.
 """
 
 import multiprocessing
@@ -41,7 +42,7 @@ class ForkedServer(Server):
 
 
 class _ForkedProcess:
-    """Adapts a process of `multiprocessing` to `Process`."""
+    """Adapter from a process of `multiprocessing` to `Process`."""
 
     def __init__(self, process: multiprocessing.process.BaseProcess) -> None:
         self._process = process

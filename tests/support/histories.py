@@ -13,11 +13,12 @@ from tests.support.power import Disk
 __all__ = ["Outcome", "run_power_cuts"]
 
 CUTS_PER_DISK = 20
-"""Cuts per history. Each history starts on an empty disk, which keeps the files small."""
+"""Number of cuts in a history. Each history starts on an empty disk, which keeps the files
+small."""
 
 
 class History(Protocol):
-    """One disk, and a record of everything acknowledged before each cut."""
+    """Disk, and a record of everything acknowledged before each cut."""
 
     disk: Disk
 
@@ -26,16 +27,16 @@ class History(Protocol):
         """Number of acknowledgements so far."""
 
     async def run_until_cut(self) -> list[str]:
-        """Run from one boot to the next power cut; return the violations found at the boot."""
+        """Run from one boot to the next power cut; return the violations found."""
 
 
 class Outcome(Struct):
-    """Counts over a number of power cuts."""
+    """Counts and violations of a series of power cuts."""
 
     cuts: int = 0
     acknowledged: int = 0
     survived: int = 0
-    """Unsynced pieces of writes that survived a cut."""
+    """Number of pieces of unsynced writes that survived a cut."""
     lost: int = 0
     violations: list[str] = msgspec.field(default_factory=list)
 
@@ -55,7 +56,10 @@ async def run_power_cuts(
     *,
     until_violated: bool = False,
 ) -> Outcome:
-    """Cut the power `cuts` times, or until the first violation, and print the outcome."""
+    """Cut the power `cuts` times, print the outcome and return it.
+
+    With `until_violated`, stop after the first history with a violation.
+    """
     outcome = Outcome()
     number = 0
     while outcome.cuts < cuts and not (until_violated and outcome.violations):

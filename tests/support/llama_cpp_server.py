@@ -17,10 +17,11 @@ STOP_SECONDS = 10.0
 
 
 class LlamaCppServer:
-    """Runs the server within a `with` block; `url` ends in `/v1`."""
+    """Server that runs within a `with` block; `url` ends in `/v1`."""
 
     def __init__(self, folder: Path, model: Path, *flags: str) -> None:
-        """`flags` are passed to `python -m llama_cpp.server`, whose log is written to `folder`."""
+        """Prepare `python -m llama_cpp.server` with the options `flags`; the log is written to
+        `folder`."""
         self.log_file = folder / "llama-cpp-server.log"
         self.url = ""
         self._argv = (

@@ -11,7 +11,8 @@ P = ParamSpec("P")
 
 
 def asynchronous(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
-    """Run a test in a new event loop; it receives its fixtures as usual."""
+    """Return a test that runs the coroutine function `test` in a new event loop, with the same
+    fixtures."""
 
     @functools.wraps(test)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:

@@ -11,11 +11,11 @@ from tests.support.clock import ManualClock
 T = TypeVar("T")
 
 Reply = Sequence[str | Exception]
-"""Deltas to yield, each after a pause; an exception is raised instead."""
+"""Deltas to yield, each after a pause; an exception among the deltas is raised."""
 
 
 class CuedLanguageModel:
-    """Yields the given replies in order, then repeats the last one; records its calls."""
+    """Language model that yields the given replies in order, then repeats the last reply."""
 
     def __init__(
         self,
@@ -26,14 +26,15 @@ class CuedLanguageModel:
         parameters: int = 8_000_000_000,
         parallel: int = 1,
     ) -> None:
-        """`pause` in virtual seconds, before each delta and during a prefill."""
+        """Create a model that waits `pause` virtual seconds before each delta and during a
+        prefill."""
         self.prompts: list[Prompt] = []
         self.prefilled: list[Prompt] = []
         """Prompts of completed prefills."""
         self.conversation_calls: list[tuple[str, str]] = []
-        """Calls of `offload` and `discard`, with the conversation."""
+        """Name and conversation of each call of `offload` or `discard`."""
         self.closed_early = 0
-        """Replies that were closed before their end."""
+        """Number of replies that were closed before their end."""
         self._clock = clock
         self._replies = replies
         self._pause = pause
@@ -91,9 +92,9 @@ def split_words(text: str) -> Reply:
 async def advance_until_done(
     work: Coroutine[Any, Any, T], clock: ManualClock, *, step: float = 0.25
 ) -> T:
-    """Run `work` and return its result, advancing the clock by `step` seconds until it is done.
+    """Run `work` and return its result, advancing the clock by `step` seconds until `work` is done.
 
-    The clock also advances while `work` waits for a thread.
+    The clock also advances while `work` is waiting for a thread.
     """
     task = asyncio.create_task(work)
     while not task.done():

@@ -1,4 +1,4 @@
-"""A registry of the small objects that a test defines, and helpers to wait for them."""
+"""Registry of the small objects that a test defines, and helpers that wait for conditions."""
 
 import asyncio
 import threading
@@ -31,7 +31,7 @@ async def start_registry(
     clock: ManualClock | None = None,
     vfs: str | None = None,
 ) -> AsyncIterator[Registry]:
-    """Run a registry with each class as a kind of its own name."""
+    """Run a registry in which each class is a kind with the name of the class."""
     kinds = [Kind(kind.__name__, kind, kind.migrations) for kind in classes]
     clock = clock or ManualClock()
     registry = Registry(root, kinds, clock, vfs=vfs, executor=clock.create_executor())
@@ -58,12 +58,12 @@ def call_to(
 def join(
     registry: Registry, kind: type[DurableObject], name: str, connection: Connection
 ) -> Client:
-    """Return a client in an object's room."""
+    """Connect a client to an object's room and return the client."""
     return Client(connection, registry.connect(kind.__name__, name, connection))
 
 
 async def eventually(condition: Callable[[], bool], *, limit: float = 10.0) -> None:
-    """Wait until `condition` holds, at most `limit` real seconds; for effects of threads."""
+    """Wait until threads make `condition` true; raise TimeoutError after `limit` real seconds."""
     async with asyncio.timeout(limit):
         while not condition():  # noqa: ASYNC110 - threads signal nothing
             await asyncio.sleep(0.001)
@@ -72,7 +72,7 @@ async def eventually(condition: Callable[[], bool], *, limit: float = 10.0) -> N
 async def advance_until(
     clock: ManualClock, condition: Callable[[], bool], *, seconds: int = 60
 ) -> None:
-    """Advance the clock second by second until `condition` holds, at most `seconds` times."""
+    """Advance the clock second by second until `condition` holds, by at most `seconds` seconds."""
     for _ in range(seconds):
         if condition():
             return
@@ -81,7 +81,7 @@ async def advance_until(
 
 
 class CommitGate:
-    """Holds the commits of one object, as a slow disk would, until `open`."""
+    """Gate that holds the commits of one object, as a slow disk would, until `open` is called."""
 
     def __init__(self, patch: pytest.MonkeyPatch, name: str) -> None:
         self.reached = threading.Event()

@@ -1,9 +1,8 @@
-"""A disk that loses power: writes that were not synced survive by chance.
+"""Disk that loses power: writes that were not synced survive by chance.
 
-SQLite writes ordinary files through `Disk.vfs`. The disk records, for each file, its
-synced content and the log of later writes. `cut` computes the files that
-survive a power loss, and `restart` writes them to a new folder. Code that still uses the old folder
-has no effect on the new one.
+SQLite writes ordinary files through `Disk.vfs`. The disk records the synced content of each file and
+the log of later writes. `cut` computes the files that survive a power loss, and `restart` writes the
+surviving files to a new folder. Code that still uses the old folder has no effect on the new folder.
 
 Simulated:
 
@@ -17,8 +16,8 @@ Simulated:
   `syncdir`, or by `os.fsync`.
 - A file written without SQLite's VFS, such as the index of the journal (-shm), counts as unsynced.
 
-Not simulated: bytes next to a write never change (SQLite relies on that, too), a rename is a
-creation and a deletion, and a reported sync has taken place unless `ignore_sync` is set.
+Simplified: bytes next to a write never change, as SQLite also assumes; a rename is a creation and a
+deletion; and a reported sync has taken place unless `ignore_sync` is set.
 """
 
 import itertools
@@ -37,21 +36,22 @@ import apsw
 __all__ = ["Disk"]
 
 SECTOR = 512
-"""Bytes that the disk writes atomically."""
+"""Number of bytes that the disk writes atomically."""
 
 _JOURNALS = apsw.SQLITE_OPEN_WAL | apsw.SQLITE_OPEN_MAIN_JOURNAL | apsw.SQLITE_OPEN_SUPER_JOURNAL
 _serial = itertools.count()
 
 
 class _FileState:
-    """The durable content of a file, and its writes since the last sync."""
+    """Durable content of a file, and the writes since the last sync."""
 
     def __init__(self, synced: bytes = b"", *, foreign: bool = False) -> None:
         self.foreign = foreign
         """True for a file that is written without SQLite's VFS."""
         self.synced = bytearray(synced)
         self.log: list[tuple[int, bytes | None]] = []
-        """(offset, data) of a write; (size, None) of a truncation."""
+        """Operations since the last sync: (offset, data) for a write, (size, None) for a
+        truncation."""
 
     def sync(self) -> None:
         for offset, data in self.log:
@@ -59,7 +59,7 @@ class _FileState:
         self.log.clear()
 
     def content_after_cut(self, random: Random, tally: Counter[str]) -> bytes:
-        """Return the surviving content; count the pieces that survived or were lost."""
+        """Return the surviving content; count the pieces that survived or were lost in `tally`."""
         content = bytearray(self.synced)
         for offset, data in self.log:
             if data is None or random.random() < 0.75:
@@ -93,27 +93,29 @@ def _apply(content: bytearray, offset: int, data: bytes | None) -> None:
 class _FolderState:
     def __init__(self) -> None:
         self.synced: dict[str, _FileState | _FolderState] = {}
-        """The durable entries."""
+        """Durable entries of the folder, by name."""
 
 
 class Disk:
-    """Owns the folder of the current boot, `root`, until the power is cut.
+    """Disk that owns the folder of the current boot, `root`, until the power is cut.
 
-    Code that runs at the cut continues in the old folder, without effect, until it is closed;
-    its later reports must not be counted.
+    Code that is running at the cut continues in the old folder, without effect, until that code is
+    closed; anything that the code reports after the cut must not be counted.
     """
 
     def __init__(self, folder: Path, random: Random, *, ignore_sync: bool = False) -> None:
-        """With `ignore_sync`, a sync has no effect, as with `PRAGMA synchronous = OFF`."""
+        """Create an empty disk. With `ignore_sync`, a sync has no effect, as with `PRAGMA
+        synchronous = OFF`."""
         self.cuts = 0
         self.tally: Counter[str] = Counter()
         """Number of pieces of unsynced writes that `survived` or were `lost`, over all cuts."""
         self.powered = True
         self.root = folder / "boot-0"
         self.on_cut: Callable[[], None] = lambda: None
-        """Called at the moment of the cut, in the thread that causes it."""
+        """Function that is called at the moment of the cut, in the thread that causes the cut."""
         self.before_operation: Callable[[], None] = lambda: None
-        """Called before each operation of SQLite; an error that it raises is passed to SQLite."""
+        """Function that is called before each operation of SQLite; SQLite receives any error that
+        the function raises."""
         self._folder = folder
         self._random = random
         self._ignore_sync = ignore_sync
@@ -147,7 +149,8 @@ class Disk:
             self._compute_survivors(self._state(self.root), self.root, Path())
 
     def restart(self) -> None:
-        """Switch the power on; `root` becomes a new folder with the surviving files."""
+        """Switch the power off, if it is on, and on again; `root` becomes a new folder with the
+        surviving files."""
         self.cut()
         old, self.root = self.root, self._folder / f"boot-{self.cuts}"
         shutil.rmtree(old)
@@ -173,7 +176,7 @@ class Disk:
         self._boot()
 
     def remove(self) -> None:
-        """Remove all files."""
+        """Remove all files of the disk."""
         self._open_files.close()
         shutil.rmtree(self._folder)
 
@@ -246,7 +249,7 @@ class Disk:
                         self._register(path, _FileState(path.read_bytes(), foreign=True))
 
     def begin_operation(self) -> bool:
-        """Count an operation that is about to reach the disk; return False without power."""
+        """Count an operation that is about to reach the disk; return False if the power is off."""
         if self.powered and self._countdown is not None:
             self._countdown -= 1
             if self._countdown <= 0:
@@ -260,7 +263,7 @@ def _inode(path: Path) -> tuple[int, int]:
 
 
 class _PowerVFS(apsw.VFS):
-    """SQLite's default file system for one boot; it reports all changes to the disk."""
+    """SQLite's default file system during one boot, which reports all changes to the disk."""
 
     def __init__(self, disk: Disk, name: str) -> None:
         self.name = name
@@ -286,9 +289,9 @@ class _PowerVFS(apsw.VFS):
         return True
 
     def begin_operation(self) -> bool:
-        """Return True if the operation reaches the disk, False after a cut.
+        """Return True if an operation reaches the disk, False after a cut.
 
-        Raises what `Disk.before_operation` raises.
+        Errors of `Disk.before_operation` are raised unchanged.
         """
         if self.disk.root != self.root or not self.disk.begin_operation():
             return False

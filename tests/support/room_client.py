@@ -17,13 +17,13 @@ from tests.support.server import Reply
 __all__ = ["RoomClient", "open_room", "rejected_handshake"]
 
 TIMEOUT = 20.0
-"""Seconds of real time."""
+"""Seconds of real time after which a wait for the server fails."""
 
 M = TypeVar("M")
 
 
 class RoomClient:
-    """One connection to a room, which records the messages it receives."""
+    """Client with one connection to a room, which records the messages it receives."""
 
     def __init__(self, connection: ClientConnection) -> None:
         self.connection = connection
@@ -35,7 +35,7 @@ class RoomClient:
         self.connection.send(message)
 
     def wait_for(self, predicate: Callable[[wire.ServerMessages], bool]) -> wire.ServerMessages:
-        """Receive messages until one matches, and return it."""
+        """Receive messages until one matches `predicate`, and return the matching message."""
         end = time.monotonic() + TIMEOUT
         while True:
             try:
@@ -50,13 +50,13 @@ class RoomClient:
                 return message
 
     def next(self, kind: type[M]) -> M:
-        """Return the next message of a type."""
+        """Return the next message of the type `kind`."""
         message = self.wait_for(lambda m: isinstance(m, kind))
         assert isinstance(message, kind)
         return message
 
     def next_of_kind(self, kind: wire.MessageKind) -> wire.Message:
-        """Return the next complete transcript message of a kind."""
+        """Return the next complete transcript message of the given kind."""
         message = self.wait_for(
             lambda m: isinstance(m, wire.InterviewMessage) and m.message.kind is kind
         )
@@ -64,7 +64,7 @@ class RoomClient:
         return message.message
 
     def wait_for_question(self) -> str:
-        """Wait until a question is open and the interview is idle; return its text."""
+        """Wait until a question is open and the interview is idle; return the question's text."""
         snapshot = next((m for m in self.messages if isinstance(m, wire.Snapshot)), None)
         if snapshot is None:
             snapshot = self.next(wire.Snapshot)
@@ -81,7 +81,7 @@ class RoomClient:
         assert self.next_of_kind(wire.MessageKind.QUESTION).text.endswith("?")
 
     def wait_for_close(self) -> int:
-        """Read until the server closes the connection; return its close code."""
+        """Read until the server closes the connection; return the close code."""
         with pytest.raises(ConnectionClosed) as closed:
             self.wait_for(lambda m: False)
         received = closed.value.rcvd
@@ -91,13 +91,13 @@ class RoomClient:
 
 @contextmanager
 def open_room(url: str) -> Iterator[RoomClient]:
-    """Connect to the room at an address."""
+    """Yield a client that is connected to the room at an address."""
     with connect(url, open_timeout=TIMEOUT, close_timeout=2, max_size=None) as connection:
         yield RoomClient(connection)
 
 
 def rejected_handshake(url: str) -> Reply:
-    """Return the response to a handshake that the server rejects."""
+    """Return the response to a handshake that the server refuses."""
     try:
         with connect(url, open_timeout=TIMEOUT, close_timeout=2):
             raise AssertionError("the server accepted the handshake")

@@ -1,4 +1,4 @@
-"""A server without HTTP: a registry on a folder, scripted models, and clients in its rooms."""
+"""Server without HTTP: a registry on a data directory, scripted models, and clients in rooms."""
 
 import asyncio
 import uuid
@@ -27,7 +27,7 @@ from tests.support.fake_socket import FakeSocket
 __all__ = ["Client", "Rooms"]
 
 REPLY_TIMEOUT = 10.0
-"""Real seconds that a client waits for an expected message."""
+"""Seconds of real time that a client waits for an expected message."""
 
 USER = "user-1"
 
@@ -35,9 +35,10 @@ M = TypeVar("M")
 
 
 class Rooms:
-    """The server's objects: `async with Rooms(tmp_path) as rooms:` starts and stops them.
+    """Objects and models of a server, which `async with Rooms(tmp_path) as rooms:` starts and
+    stops.
 
-    Entering a second one on the same folder afterwards is a restart of the server.
+    To restart the server, leave the block and enter a new one with the same folder.
     """
 
     def __init__(
@@ -58,9 +59,9 @@ class Rooms:
     ) -> None:
         """Build the objects on the data directory `root`; every default suits a test.
 
-        `delay` is in virtual seconds between the words of the scripted models. `limiter_folder` is
-        the folder of the rate limiter's database. `executor`, `vfs` and `boot` are passed to the
-        registry.
+        `delay` is the time between the words of the scripted models, in virtual seconds.
+        `limiter_folder` is the folder of the rate limiter's database. `executor`, `vfs` and `boot`
+        are passed to the registry.
         """
         self.clock = clock or ManualClock()
         self.limiter = RateLimiter(
@@ -119,7 +120,7 @@ class Rooms:
         self.limiter.close()
 
     async def advance(self, seconds: float) -> None:
-        """Let virtual time pass, then wait for the handlers that it has started.
+        """Advance the clock, then wait for the handlers that have started.
 
         Without the wait, time could pass during a commit that runs in a thread.
         """
@@ -143,14 +144,14 @@ class Rooms:
 
 
 class Client:
-    """A client program without a socket: it sends frames and collects the messages."""
+    """Client program without a socket, which sends frames and collects the received messages."""
 
     def __init__(self, connection: Connection, instance: Instance) -> None:
         self.connection = connection
         self.messages: list[wire.ServerMessages] = []
-        """Everything received so far."""
+        """Messages received so far."""
         self.closed: Close | None = None
-        """Code and reason with which the server closed the connection, if it did."""
+        """Code and reason with which the server closed the connection; None while it is open."""
         self.room = instance.name
         self._instance = instance
         self._position = 0
@@ -169,7 +170,8 @@ class Client:
             self._arrived.set()
 
     async def send(self, message: wire.ClientMessage | str | bytes) -> None:
-        """Deliver one frame, binary for bytes, and wait until its handler is done."""
+        """Deliver a message as one frame, binary for bytes, and wait until the message is
+        handled."""
         if isinstance(message, wire.ClientMessage):
             message = codec.encode(message).decode()
         await asyncio.wait([self._instance.deliver(self.connection, message)])
@@ -177,9 +179,9 @@ class Client:
     async def until(
         self, predicate: Callable[[wire.ServerMessages], bool], *, limit: float = REPLY_TIMEOUT
     ) -> wire.ServerMessages:
-        """Return the next message that matches, after the last one that was returned.
+        """Return the next message that matches `predicate`, after the last returned message.
 
-        Raises AssertionError with the latest messages after `limit` real seconds.
+        Raise AssertionError with the latest messages after `limit` real seconds.
         """
         try:
             async with asyncio.timeout(limit):
@@ -199,13 +201,14 @@ class Client:
             ) from None
 
     async def next(self, kind: type[M]) -> M:
-        """Return the next message of a type, after the last one that was returned."""
+        """Return the next message of the type `kind`, after the last returned message."""
         message = await self.until(lambda m: isinstance(m, kind))
         assert isinstance(message, kind)
         return message
 
     async def next_message(self, kind: wire.MessageKind) -> wire.Message:
-        """Return the next complete message of a kind."""
+        """Return the next complete transcript message of the given kind, after the last returned
+        message."""
         message = await self.until(
             lambda m: isinstance(m, wire.InterviewMessage) and m.message.kind is kind
         )
@@ -213,13 +216,13 @@ class Client:
         return message.message
 
     async def wait_for_phase(self, phase: wire.Phase) -> None:
-        """Wait for a state or a snapshot with this phase."""
+        """Wait for a state change or a snapshot with the given phase."""
         await self.until(
             lambda m: isinstance(m, wire.StateChanged | wire.Snapshot) and m.state is phase
         )
 
     async def wait_closed(self, *, limit: float = REPLY_TIMEOUT) -> Close:
-        """Wait until the server closes the connection."""
+        """Wait until the server closes the connection; return the code and the reason."""
         async with asyncio.timeout(limit):
             while self.closed is None:
                 self._arrived.clear()

@@ -1,4 +1,4 @@
-"""A real server in its own process, on loopback, with scripted models."""
+"""Real server in a process of its own, on loopback, with scripted models."""
 
 import json
 import os
@@ -25,7 +25,7 @@ STOP_SECONDS = 20.0
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """An HTTP response of any status."""
+    """HTTP response with any status."""
 
     status: int
     body: Any
@@ -34,7 +34,7 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 class Process(Protocol):
-    """The part of subprocess.Popen that a server's process needs."""
+    """Part of the interface of subprocess.Popen that `Server` uses."""
 
     pid: int
 
@@ -44,13 +44,13 @@ class Process(Protocol):
 
 
 class Server:
-    """A server process; `with Server(tmp_path) as server:` starts and stops it.
+    """Server process that `with Server(tmp_path) as server:` starts and stops.
 
     `kill` followed by `start` simulates a crash and a restart with the same data and port.
     """
 
     def __init__(self, folder: Path, *args: str) -> None:
-        """`args` are additional flags of `prep-server serve`."""
+        """Create a server with additional flags of `prep-server serve`."""
         self.data_dir = folder / "server-data"
         self.ready_file = folder / "ready.json"
         self.log_file = folder / "server.log"
@@ -99,14 +99,14 @@ class Server:
         self.port = int(self.url.rpartition(":")[2])
 
     def spawn(self) -> None:
-        """Start the server without waiting for it."""
+        """Start the server without waiting until it accepts connections."""
         self.ready_file.unlink(missing_ok=True)
         self._process = self.launch(
             "--port", str(self.port), "--ready-file", str(self.ready_file), *self._args
         )
 
     def launch(self, *args: str) -> Process:
-        """Start a process on this server's data directory, which the caller must end."""
+        """Start a process on the server's data directory; the caller must end the process."""
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("PREP_SERVER_")}
         with self.log_file.open("ab") as log:
             return subprocess.Popen(
@@ -118,7 +118,7 @@ class Server:
             )
 
     def flags(self, *args: str) -> list[str]:
-        """Return the arguments of `prep-server`."""
+        """Return the command-line arguments of `prep-server`, ending with `args`."""
         return [
             *("serve", "--data-dir", str(self.data_dir)),
             *("--model", "scripted", "--stt-model", "scripted", *args),
@@ -131,7 +131,7 @@ class Server:
 
     @property
     def log(self) -> str:
-        """Standard output and standard error of all runs."""
+        """Standard output and standard error of all runs of the server."""
         return self.log_file.read_text("utf-8") if self.log_file.exists() else ""
 
     def kill(self) -> None:
@@ -141,24 +141,24 @@ class Server:
         self._process.wait()
 
     def signal(self) -> None:
-        """Send SIGTERM without waiting for the end."""
+        """Send SIGTERM to the process without waiting until the process has ended."""
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
 
     def wait(self, limit: float) -> int:
-        """Wait up to `limit` seconds for the end; return the exit code."""
+        """Wait up to `limit` seconds until the process has ended; return the exit code."""
         assert self._process is not None
         return self._process.wait(limit)
 
     def terminate(self, *, limit: float = STOP_SECONDS) -> int:
-        """Send SIGTERM and wait for the end; return the exit code."""
+        """Send SIGTERM and wait until the process has ended; return the exit code."""
         self.signal()
         return self.wait(limit)
 
     # --- Requests -----------------------------------------------------------------------------
 
     def add_user(self, name: str = "user") -> str:
-        """Add a user and return the access key."""
+        """Add a user and return the user's access key."""
         users = Users(self.data_dir / "users.sqlite", SystemClock())
         try:
             return users.add(name).key
@@ -175,7 +175,8 @@ class Server:
         data: bytes | None = None,
         headers: dict[str, str] | None = None,
     ) -> Reply:
-        """Send a request with `body` as JSON, or with `data` as it is; any status is returned."""
+        """Send a request with `body` as JSON, or with `data` unchanged. Return the reply whatever
+        its status."""
         if body is not None:
             data = msgspec.json.encode(body)
         request = urllib.request.Request(f"{self.url}{path}", data, headers or {}, method=method)
@@ -191,11 +192,11 @@ class Server:
                 return _reply(error.code, error.read(), error.headers)
 
     def token(self, key: str) -> str:
-        """Return a new token of the user with this key."""
+        """Return a new token of the user with the access key `key`."""
         return str(self.request("GET", "/auth/token", key=key).body["token"])
 
     def room(self, party: str, room: str, token: str, **query: str) -> str:
-        """Return the address of a room."""
+        """Return the WebSocket address of a room, including the token."""
         values = urlencode({"token": token, **query})
         return f"{self.url.replace('http', 'ws', 1)}/parties/{party}/{room}?{values}"
 

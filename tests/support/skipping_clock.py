@@ -1,22 +1,22 @@
-"""A clock for tests with real processes, in which sleeping takes virtual time."""
+"""Clock for tests with real processes, in which sleeping takes virtual time."""
 
 import asyncio
 
 
 class SkippingClock:
-    """A clock whose short sleeps end immediately, while longer ones wait for `advance`."""
+    """Clock on which short sleeps end immediately, while longer sleeps wait for `advance`."""
 
     def __init__(self, *, skip: float = 0.0) -> None:
-        """`skip` is the longest sleep in seconds that ends immediately."""
+        """Create a clock on which sleeps of at most `skip` seconds end immediately."""
         self.sleeps: list[float] = []
-        """Seconds of each sleep that has ended immediately."""
+        """Durations in seconds of the sleeps that have ended immediately."""
         self._skip = skip
         self._time = 0.0
         self._sleep_started = asyncio.Event()
         self._sleepers: list[tuple[float, asyncio.Future[None]]] = []
 
     async def wait_for_sleep(self, seconds: float) -> None:
-        """Wait until a task sleeps for exactly `seconds` from now."""
+        """Wait until a task is sleeping until exactly `seconds` from now."""
         while all(deadline != self._time + seconds for deadline, _ in self._sleepers):
             self._sleep_started.clear()
             await self._sleep_started.wait()

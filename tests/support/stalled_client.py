@@ -1,4 +1,4 @@
-"""A WebSocket client that stops reading after the handshake, like a suspended process."""
+"""WebSocket client that stops reading after the handshake, as a suspended process does."""
 
 import contextlib
 import socket
@@ -16,14 +16,14 @@ from prepserver.wire import protocol as wire
 __all__ = ["StalledClient"]
 
 TIMEOUT = 20.0
-"""Seconds of real time."""
+"""Seconds of real time after which an operation on the socket fails."""
 
 RECEIVE_BUFFER = 4_096
-"""Size in bytes of the client's kernel buffer, small so that it absorbs few messages."""
+"""Size of the client's kernel buffer in bytes, small so that the buffer absorbs few messages."""
 
 
 class StalledClient:
-    """Sends messages, but neither reads nor answers pings."""
+    """Client that sends messages, but neither reads nor answers pings."""
 
     def __init__(self, url: str) -> None:
         address = urlsplit(url)
@@ -68,14 +68,16 @@ class StalledClient:
         return False
 
     def read(self, size: int) -> int:
-        """Read up to `size` bytes; return how many were read, 0 at the end of the connection."""
+        """Read up to `size` bytes; return the number of bytes read, or 0 at the end of the
+        connection."""
         try:
             return len(self._socket.recv(size))
         except ConnectionResetError:
             return 0
 
     def read_close_code(self) -> int | None:
-        """Read up to the close frame and return its code, or None if there is none yet."""
+        """Read up to the close frame and return the close code; None if no close frame arrives
+        within a second."""
         self._socket.settimeout(1.0)
         with contextlib.suppress(TimeoutError, ConnectionResetError):
             while self._protocol.close_rcvd is None and (data := self._socket.recv(65_536)):
