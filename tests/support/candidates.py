@@ -80,7 +80,7 @@ class Candidate:
         """Create a candidate whose client waits at most `longest_wait` seconds between two attempts
         to connect. `on_event` is called for each event of a room."""
         self.acknowledged: dict[str, Acknowledged] = {}
-        """Acknowledgements by interview id."""
+        """Acknowledged messages of each interview, by interview id."""
         self.deleted: set[str] = set()
         """Ids of interviews whose deletion was acknowledged."""
         self.connections = 0

@@ -1,8 +1,9 @@
 """Disk that loses power: writes that were not synced survive by chance.
 
-SQLite writes ordinary files through `Disk.vfs`. The disk records the synced content of each file and
-the log of later writes. `cut` computes the files that survive a power loss, and `restart` writes the
-surviving files to a new folder. Code that still uses the old folder has no effect on the new folder.
+SQLite writes ordinary files through `Disk.vfs`. The disk records the synced content of each file
+and the log of later writes. `cut` computes the files that survive a power loss, and `restart`
+writes the surviving files to a new folder. Code that still uses the old folder has no effect on the
+new folder.
 
 Simulated:
 
