@@ -128,7 +128,8 @@ def test_a_data_directory_that_cannot_be_created(tmp_path: Path) -> None:
 
 
 def test_list_settings(tmp_path: Path) -> None:
-    """A list setting in the environment is separated by commas, and empty entries are dropped."""
+    """The items of a list setting in the environment are separated by commas, and empty items are
+    dropped."""
     environment = {"PREP_SERVER_FALLBACK": "llama-3.2-3b-instruct, scripted,,"}
     assert load({}, environment=environment).fallback == ("llama-3.2-3b-instruct", "scripted")
     file = tmp_path / "prep.toml"

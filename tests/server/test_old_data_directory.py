@@ -47,7 +47,8 @@ ANSWERS = [
 
 @asynccontextmanager
 async def started(folder: Path, clock: ManualClock) -> AsyncIterator[Services]:
-    """Unpack the fixture, and yield the services of a server with scripted models on it."""
+    """Unpack the fixture, and yield the services of a server with scripted models on the fixture's
+    data."""
     with tarfile.open(ARCHIVE) as archive:
         archive.extractall(folder, filter="data")
     config = Config(data_dir=folder / "server-data", model="scripted", stt_model="scripted")

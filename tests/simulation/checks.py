@@ -43,7 +43,7 @@ INTERNAL_CODES = {ErrorCode.INTERNAL, ErrorCode.STORAGE, ErrorCode.TURN_FAILED}
 def check_invariants(
     interview: StoredInterview, clients: Iterable[SimulatedClient]
 ) -> Iterable[str]:
-    """Check the invariants that hold at any moment."""
+    """Check the invariants of an interview that hold at any moment."""
     active = [turn for turn in interview.turns if turn.state is TurnState.ACTIVE]
     if len(active) > 1:
         yield f"{len(active)} turns are active at once"
@@ -97,7 +97,7 @@ def _is_pending(interview: StoredInterview, sent: SentItem) -> bool:
 
 
 def _check_applied_once(interview: StoredInterview, sent: list[SentItem]) -> Iterable[str]:
-    """Check that retries and hints are not more numerous than requested, and that acknowledged
+    """Check that no retry or hint is superfluous, that every edit was sent, and that acknowledged
     edits are stored."""
     requested = Counter(each.kind for each in sent)
     retries = sum(turn.attempt for turn in interview.turns)

@@ -38,7 +38,8 @@ class Server(Protocol):
 
 
 class Link(asyncio.Transport):
-    """Connection that is a websockets ClientConnection to the client and a transport to the server.
+    """Connection that replaces websockets' ClientConnection on the client and the transport on the
+    server.
 
     The client's end of the protocol is websockets' own implementation without I/O.
     """
@@ -99,7 +100,8 @@ class Link(asyncio.Transport):
         self._notify()
 
     def detect_loss(self) -> None:
-        """Notify the server's socket of the loss, after the data that still arrives."""
+        """Notify the server's socket of the loss once the data still in transit has been
+        delivered."""
         if not self._loss_detected:
             self._loss_detected = self._closed = True
             self.server.call_soon(self._socket.connection_lost, None)

@@ -38,7 +38,7 @@ __all__ = [
 USER = "user-1"
 
 HINT_AFTER = 20.0
-"""Virtual seconds before the interviewer gives a hint."""
+"""Virtual seconds without typing, speech or an answer after which the interviewer gives a hint."""
 
 CURRENT_SERVER: contextvars.ContextVar["SimulatedServer | None"] = contextvars.ContextVar(
     "server", default=None
@@ -159,7 +159,7 @@ class SimulatedServer:
         await self._end_tasks()
 
     async def crash(self, completed: int, copy: Path) -> None:
-        """End the process at once, and copy the files as they are on the disk to `copy`.
+        """End the server's process at once, and copy the files as they are on the disk to `copy`.
 
         `completed` waiting work items are completed first, but the server never receives the
         results.

@@ -124,8 +124,8 @@ def run(seed: int, schedule: tuple[steps.ScheduledStep, ...] | None = None) -> R
 
 
 def shrink(seed: int, *, runs: int = 300) -> tuple[steps.ScheduledStep, ...]:
-    """Return the steps that are needed to reproduce a seed's violation; no steps if the seed has
-    none.
+    """Return a shorter schedule with the same violation as the seed's schedule; empty if there is
+    no violation.
 
     Steps are removed in ever smaller groups. `runs` limits the number of attempts.
     """
@@ -165,7 +165,7 @@ def _memory_folder() -> str | None:
 
 
 class Simulation:
-    """The server, the clients and the faults of one seed."""
+    """Server, clients and faults of one seed."""
 
     def __init__(self, seed: int, folder: Path) -> None:
         self.number = -1
@@ -195,7 +195,8 @@ class Simulation:
         self._read_state: StoredState | None = None
         self._read_version: tuple[SimulatedServer | None, int | None] | None = None
         self._responsive_since = 0.0
-        """Time since which the server has been running with a responsive disk, in seconds."""
+        """Last time at which the server was started or not responsive, in seconds since the Unix
+        epoch."""
 
     def report(self) -> Report:
         return Report(self._trace.hexdigest(), self._coverage)
@@ -465,7 +466,10 @@ class Simulation:
             self._coverage["crash while an object with clients hibernates"] += 1
 
     def _is_up_to_date(self, client: SimulatedClient) -> bool:
-        """Return True if a client has received everything that the server sent to the client."""
+        """Return True if a client has received everything that the server sent to the client.
+
+        Raise AssertionError if too many messages are waiting for a slow reader.
+        """
         link = self._network.links.get(client.name)
         if (
             link is not None

@@ -1,4 +1,4 @@
-"""Servers that start without imports, because each is forked from a preloaded process.
+"""Servers that start without imports, because each server is forked from a preloaded process.
 
 The forked process runs `prep-server serve` with its own log, port and data, and can be killed like
 any other process. A restart takes a tenth of a second, so that a test can perform hundreds of

@@ -15,7 +15,8 @@ Reply = Sequence[str | Exception]
 
 
 class CuedLanguageModel:
-    """Language model that yields the given replies in order, then repeats the last reply."""
+    """Language model that records its calls and yields the given replies in order, repeating the
+    last reply."""
 
     def __init__(
         self,

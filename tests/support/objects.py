@@ -72,7 +72,8 @@ async def eventually(condition: Callable[[], bool], *, limit: float = 10.0) -> N
 async def advance_until(
     clock: ManualClock, condition: Callable[[], bool], *, seconds: int = 60
 ) -> None:
-    """Advance the clock second by second until `condition` holds, by at most `seconds` seconds."""
+    """Advance the clock second by second until `condition` holds; raise AssertionError after
+    `seconds` seconds."""
     for _ in range(seconds):
         if condition():
             return

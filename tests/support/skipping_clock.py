@@ -16,7 +16,7 @@ class SkippingClock:
         self._sleepers: list[tuple[float, asyncio.Future[None]]] = []
 
     async def wait_for_sleep(self, seconds: float) -> None:
-        """Wait until a task is sleeping until exactly `seconds` from now."""
+        """Wait until a task is sleeping whose sleep ends exactly `seconds` from now."""
         while all(deadline != self._time + seconds for deadline, _ in self._sleepers):
             self._sleep_started.clear()
             await self._sleep_started.wait()

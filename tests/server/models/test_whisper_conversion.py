@@ -75,7 +75,7 @@ def test_the_header_follows_from_the_source(tmp_path: Path) -> None:
 
 
 def test_stacked_matrices_are_split(tmp_path: Path) -> None:
-    """The matrix of self-attention is split into query, key and value, that of cross-attention into
+    """Stacked matrices are split: self-attention into query, key and value; cross-attention into
     key and value."""
     variables = whisper_variables()
     tensors = read_ggml(converted(tmp_path, variables)).tensors

@@ -73,7 +73,7 @@ async def wait_for_alarms(registry: Registry, name: str = "a") -> None:
 
 
 async def advance(clock: ManualClock, registry: Registry, seconds: float) -> None:
-    """Advance the clock in steps of 0.25 seconds, and after each step wait until its alarms are
+    """Advance the clock in steps of 0.25 seconds, waiting after each step until due alarms are
     handled."""
     for _ in range(int(seconds * 4)):
         await clock.advance(0.25)
@@ -219,7 +219,8 @@ def _break_index(index: Path, damage: str) -> None:
 async def test_a_failed_commit_never_makes_the_index_late(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: float | None
 ) -> None:
-    """After failed commits, only the alarm that was stored before fires, at its stored time."""
+    """If commits that set an alarm fail, only the alarm that is already stored fires, at its own
+    time."""
 
     def fail(storage: Storage) -> None:
         raise StorageError("the disk is full")
@@ -385,8 +386,8 @@ def test_the_index_returns_each_entry_once_and_in_order(tmp_path: Path) -> None:
 def test_the_index_is_trusted_if_nothing_can_be_lost(
     tmp_path: Path, closed: bool, before: str, after: str, complete: bool
 ) -> None:
-    """A closed index is complete; an index that was not closed is complete only if the machine's
-    boot id is known and unchanged."""
+    """An index that was closed is complete; an index that was not closed is complete only if the
+    machine's boot id is known and unchanged."""
     path = tmp_path / "alarms.sqlite"
     index = AlarmIndex(path, boot=before)
     assert not index.complete

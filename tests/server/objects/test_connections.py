@@ -97,8 +97,8 @@ def test_the_state_is_plain_data_of_at_most_16_kib() -> None:
 )
 @asynchronous
 async def test_a_slow_client_is_closed_with_4008(message: bytes) -> None:
-    """A connection whose outbox exceeds its limit of bytes or messages is closed, and the outbox is
-    cleared."""
+    """A connection whose outbox exceeds its limit of bytes or messages is closed with 4008, and the
+    outbox is cleared."""
     connection = Connection("c")
     sink = FakeSocket(connection, capacity=1)
     connection.push(b"fills the socket")

@@ -118,7 +118,7 @@ def _names(folder: Path) -> list[str]:
 
 @asynchronous
 async def test_events_wait_for_on_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An event that wakes an object returns only after the transaction of `on_start` is durable."""
+    """A call that wakes an object completes only after the transaction of `on_start` is durable."""
 
     class Starting(Diary):
         def on_start(self) -> None:

@@ -50,8 +50,8 @@ def bypass_the_output_gate(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @asynchronous
 async def test_power_cuts_lose_nothing_acknowledged(tmp_path: Path) -> None:
-    """In 150 power cuts no acknowledged order is lost, no file is damaged, and no alarm fails to
-    fire."""
+    """In 150 power cuts no acknowledged order is lost, no file is damaged, and every alarm
+    fires."""
     outcome = await run_power_cuts(History, tmp_path, 1, 150)
     assert not outcome.violations, outcome
     assert outcome.cuts == 150

@@ -24,7 +24,8 @@ def test_a_write_replaces_the_file(tmp_path: Path) -> None:
 def test_a_failed_write_leaves_the_old_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When the sync fails, the old content stays and the temporary file is removed."""
+    """When the sync of the new content fails, the old content stays and the temporary file is
+    removed."""
     path = tmp_path / "key"
     path.write_bytes(b"old")
 

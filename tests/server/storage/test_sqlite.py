@@ -59,7 +59,7 @@ async def test_a_request_that_cannot_be_stored_is_not_counted(
     before: int,
     reopened: bool,
 ) -> None:
-    """A request that cannot be stored raises the typed error and changes neither the quota nor the
+    """Charging a request that cannot be stored raises the typed error and changes neither quota nor
     window."""
     clock = ManualClock()
     limits = limiter(tmp_path, clock, faults)
@@ -129,7 +129,7 @@ async def test_a_database_that_cannot_be_opened_raises_a_typed_error(
 async def test_spending_that_cannot_be_stored_is_not_counted(
     tmp_path: Path, faults: Faults, operation: Operation, fault: Fault
 ) -> None:
-    """Spending that cannot be stored is not counted in a budget, and later spending is."""
+    """Spending that cannot be stored is not counted in a budget, but later spending is counted."""
     clock = ManualClock()
     path = tmp_path / "budgets.sqlite"
     store = Budgets(path, clock, tokens=100, window=3_600.0, vfs=faults.name)

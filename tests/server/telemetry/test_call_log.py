@@ -86,7 +86,7 @@ async def test_a_record_is_read_back_unchanged(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_records_are_written_every_second_and_on_close(tmp_path: Path) -> None:
-    """Records wait in memory until they are written, every second and when the log is closed."""
+    """Records in memory are written to the log every second and when the log is closed."""
     clock = ManualClock()
     log = open_log(tmp_path, clock)
     log.start()
@@ -147,8 +147,7 @@ async def test_old_records_are_pruned_in_the_background(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_a_log_over_its_size_limit_loses_its_oldest_records(tmp_path: Path) -> None:
-    """Pruning shrinks a log that exceeds its size limit to the limit, and keeps the newest
-    records."""
+    """Pruning shrinks an oversized log to its size limit and keeps the newest records."""
     clock = ManualClock()
     log = open_log(tmp_path, clock, keep_text=True, max_bytes=2_000_000)
     for number in range(5_000):
@@ -172,8 +171,8 @@ def file_size(log: CallLog) -> int:
 
 @asynchronous
 async def test_the_text_of_a_deleted_interview_is_erased_everywhere(tmp_path: Path) -> None:
-    """Erased text disappears from written, pending and later records of the interview and from the
-    file; the records stay."""
+    """Erasing the text of an interview removes it from written, pending and later records and from
+    the file; the records stay."""
     log = open_log(tmp_path, keep_text=True)
     secret = "my former employer cheated"
     for interview in ("gone", "stays"):
