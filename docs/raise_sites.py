@@ -1,4 +1,4 @@
-"""HTTP statuses of error codes, found in the code that raises them."""
+"""Analysis of the server's source code that finds the HTTP status of each error code."""
 
 import ast
 from pathlib import Path
@@ -14,7 +14,7 @@ SOURCE = Path(errors.__file__).parent
 
 
 def http_statuses() -> dict[ErrorCode, int]:
-    """Return the HTTP status of each error code, taken from the error class that carries it."""
+    """Return the HTTP status of each error code: that of the error class that carries the code."""
     classes = {name: getattr(errors, name) for name in errors.__all__}
     found = {
         cls.default_code: cls.status for cls in classes.values() if "default_code" in vars(cls)
@@ -35,9 +35,9 @@ def _raised_codes(
 ) -> tuple[dict[ErrorCode, str], dict[ErrorCode, str]]:
     """Map the error codes in a module to the names of the error classes that carry them.
 
-    The first result holds the codes written in a call of the class, as in `code=ErrorCode.BUSY`.
-    The second is empty unless the module also passes a variable, as in `code=code`; it then maps
-    every code in the module to that class.
+    The first result holds the codes that calls of a class name, as in `code=ErrorCode.BUSY`. The
+    second result is empty unless a call passes a variable, as in `code=code`; it then maps every
+    code that the module names to the class in that call.
     """
     direct: dict[ErrorCode, str] = {}
     indirect: dict[ErrorCode, str] = {}

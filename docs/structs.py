@@ -1,4 +1,4 @@
-"""Structs as Markdown tables of JSON fields, with types, defaults and documentation."""
+"""Markdown tables of the JSON fields of structs, with types, defaults and documentation."""
 
 import ast
 import inspect
@@ -20,7 +20,7 @@ __all__ = ["assignment_docs", "attribute_docs", "class_doc", "fields_table", "ta
 
 
 def assignment_docs(node: ast.Module | ast.ClassDef) -> dict[str, str]:
-    """Return the string below each assignment, by the assigned name."""
+    """Return the string below each assignment that has one, by the assigned name."""
     found = {}
     for statement, following in zip(node.body, [*node.body[1:], None], strict=True):
         if isinstance(statement, ast.Assign):
@@ -47,13 +47,13 @@ def attribute_docs(cls: type) -> dict[str, str]:
 
 
 def class_doc(cls: type) -> str:
-    """Return the docstring of the class itself, without those inherited from Struct and Enum."""
+    """Return the docstring of a class, or an empty string if the class has none of its own."""
     text = vars(cls).get("__doc__")
     return inspect.cleandoc(text) + "\n" if text else ""
 
 
 def table_cell(text: str) -> str:
-    """Format a text for a cell of a Markdown table."""
+    """Format text as a cell of a Markdown table."""
     return " ".join(text.split()).replace("|", "\\|")
 
 
@@ -61,7 +61,7 @@ def table_cell(text: str) -> str:
 
 
 def describe_type(kind: kinds.Type) -> str:
-    """Describe a type and its bounds in words."""
+    """Describe a JSON type and its bounds in words."""
     match kind:
         case kinds.StrType():
             return (
@@ -93,7 +93,8 @@ def describe_type(kind: kinds.Type) -> str:
 
 
 def anchor(cls: type) -> str:
-    """Return the anchor of a struct's heading; a repeated heading gets the suffix `-1`."""
+    """Return the anchor of a class's heading, with the suffix `-1` if a message has the same
+    heading."""
     name = cls.__name__.lower()
     tags = {message.__struct_config__.tag for message in _messages()}
     return f"{name}-1" if name in tags else name
@@ -109,7 +110,7 @@ def _length(kind: kinds.StrType | kinds.ListType | kinds.VarTupleType) -> str:
 
 
 def default(field: kinds.Field) -> str:
-    """Describe the default of a field."""
+    """Return the default of a field as Markdown, or `required` if the field has none."""
     if field.required:
         return "required"
     if field.default_factory is not msgspec.NODEFAULT:
@@ -123,7 +124,8 @@ def _path(value: Any) -> str:
 
 
 def fields_table(cls: type) -> str:
-    """Build the table of a struct's fields, with its tag first."""
+    """Build the table of a struct's fields, with its tag first. Return an empty string if the
+    struct has neither fields nor a tag."""
     struct = kinds.type_info(cls)
     assert isinstance(struct, kinds.StructType)
     texts = attribute_docs(cls)

@@ -1,8 +1,8 @@
-"""Installer: creates `.venv` from pyproject.toml and updates it when that file changes.
+"""Installer that creates `.venv` from pyproject.toml and updates it when that file changes.
 
     python packaging/install.py EXTRA... [--pull MODEL]
 
-This script runs before anything is installed, so it uses the standard library alone. A stamp in
+This script runs before anything is installed, so it uses only the standard library. A stamp in
 `.venv` makes later runs fast. llama-cpp-python is compiled while everything else is installed and
 the models are downloaded. After an interruption, run the same command again: pip caches its
 downloads and builds.
@@ -32,7 +32,7 @@ LOG = VENV / "install.log"
 WHEELS = VENV / "wheels"
 
 COMPILED = "llama-cpp-python"
-"""Package that is published as source only, so that pip must compile it."""
+"""Name of the package that is published only as source code, so that pip must compile it."""
 
 CMAKE_ARGS = shlex.join(
     (
@@ -42,9 +42,9 @@ CMAKE_ARGS = shlex.join(
         f"-DCMAKE_PROJECT_llama.cpp_INCLUDE={ROOT / 'packaging' / 'llama.cmake'}",
     )
 )
-"""CMake options that leave out what prep never loads (llama.cpp's vision library and its
-command-line helpers, two thirds of the build), and its AMX kernels, which crash on some Intel
-processors (ggml-org/llama.cpp#20824)."""
+"""CMake options that leave out llama.cpp's vision library and command-line helpers, which prep
+never loads and which make up two thirds of the build. The options also leave out the AMX kernels,
+which crash on some Intel processors (ggml-org/llama.cpp#20824)."""
 
 COMPILER_HELP = (
     f"{COMPILED} must be compiled, but no C++ compiler was found. Install one (on Debian or Ubuntu:"
@@ -71,7 +71,7 @@ ADVICE = (
     ),
     ("CMake build failed", f"{COMPILED} failed to compile. The log shows the compiler's error."),
 )
-"""Pairs of a text in pip's log and the advice to print for it."""
+"""Pairs of a text that pip may log and the advice to print if it does."""
 
 
 def main(arguments: list[str]) -> int:
@@ -102,7 +102,8 @@ def main(arguments: list[str]) -> int:
 
 
 def is_ready(extras: list[str]) -> bool:
-    """Return True if this pyproject.toml is installed with these extras and Python still runs."""
+    """Return True if the current pyproject.toml is installed with `extras` and Python still
+    runs."""
     try:
         stamp = json.loads(STAMP.read_text())
         fresh = stamp["key"] == _key() and set(extras) <= set(stamp["extras"])
@@ -112,10 +113,10 @@ def is_ready(extras: list[str]) -> bool:
 
 
 def set_up(extras: list[str], models: str, lock: int) -> int:
-    """Create the environment if it is missing or broken, install, and return the exit code.
+    """Create the environment if it is missing or unusable, install, and return the exit code.
 
-    `models` names models to download meanwhile. Child processes inherit `lock`: if this process is
-    killed, the next one waits until they have finished.
+    `models` names the models to download during the installation. Child processes inherit `lock`:
+    if this process is killed, the next installation waits until they have ended.
     """
     if not _runs("-m", "pip", "--version") or not _wanted_version():
         print(f"Creating .venv with Python {sys.version.split()[0]}", flush=True)
@@ -172,22 +173,23 @@ _PIP = ("-m", "pip", "--no-input", "--disable-pip-version-check")
 
 
 def _requirements(extras: list[str]) -> list[str]:
-    """Return the requirements of the project with these extras, from pyproject.toml."""
+    """Return the project's requirements from pyproject.toml, including those of `extras`."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     optional = project["optional-dependencies"]
     return [*project["dependencies"], *(line for extra in extras for line in optional[extra])]
 
 
 def _has(requirement: str) -> bool:
-    """Return True if a pinned requirement, `name==version`, is installed."""
+    """Return True if the version that a requirement pins, as in `name==version`, is installed."""
     name, _, version = requirement.partition("==")
     return _runs("-c", f"import importlib.metadata as m; assert m.version({name!r}) == {version!r}")
 
 
 def _start(jobs: list[Job], lock: int, *arguments: str | Path) -> Job:
-    """Start the environment's Python in a session of its own, and add it to `jobs`.
+    """Start the environment's Python in a session of its own, and add the process to `jobs`.
 
-    Ending the session on an interruption also ends the compilers that pip has started.
+    When the installation is interrupted, ending the session also ends the compilers that pip has
+    started.
     """
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
     environment.setdefault("CMAKE_ARGS", CMAKE_ARGS)
@@ -214,7 +216,7 @@ def _fail(progress: Progress) -> int:
 
 
 def _key() -> str:
-    """Return a hash of everything that makes an environment stale when it changes."""
+    """Return a hash of everything whose change makes the environment stale."""
     digest = hashlib.sha256(str(ROOT).encode())
     digest.update((ROOT / "pyproject.toml").read_bytes())
     digest.update(_venv_version().encode())
@@ -230,8 +232,11 @@ def _venv_version() -> str:
 
 
 def _wanted_version() -> bool:
-    """Return True if the environment's Python has the version of the interpreter that `PYTHON`
-    requests, or 3.11 or newer if none is requested."""
+    """Return True if the environment has a suitable version of Python.
+
+    If the environment variable `PYTHON` is set, a suitable version is that of the running
+    interpreter; otherwise 3.11 or newer.
+    """
     version = tuple(int(part) for part in _venv_version().split(".")[:2])
     if os.environ.get("PYTHON"):
         return version == sys.version_info[:2]
@@ -259,7 +264,8 @@ def _has_compiler() -> bool:
 
 
 def _explain() -> None:
-    """Print why pip failed: advice if the cause is known, otherwise the end of the log."""
+    """Report a failed installation: print advice if the cause is known, otherwise the end of the
+    log."""
     log = LOG.read_text(errors="replace")
     advice = next((advice for sign, advice in ADVICE if sign in log), "")
     if f"No matching distribution found for {COMPILED}" in log and not _has_compiler():
@@ -272,8 +278,8 @@ def _explain() -> None:
 
 
 def _end_session(child: subprocess.Popen[str]) -> None:
-    """End a child process and its descendants: SIGINT lets pip remove its temporary folders,
-    SIGKILL follows after 10 s."""
+    """Send SIGINT to a running child process and its descendants, so that pip can remove its
+    temporary folders. SIGKILL follows once the child has ended, after 10 s at most."""
     if child.poll() is not None:
         return
     for number, seconds in ((signal.SIGINT, 10), (signal.SIGKILL, 10)):

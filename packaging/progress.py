@@ -14,10 +14,10 @@ from typing import TextIO
 __all__ = ["Job", "Progress", "follow", "is_live"]
 
 REPORT_EVERY = 30.0
-"""Seconds between lines when the output is not a terminal."""
+"""Seconds after which a line is printed again when the output is not a live terminal."""
 
 REDRAW_EVERY = 0.1
-"""Seconds between updates of the live line; pip prints far more often."""
+"""Minimum number of seconds between two updates of the live line; pip prints far more often."""
 
 STAGES = (
     (re.compile(r"^\s*Collecting (\S+)"), "collecting {}"),
@@ -26,20 +26,21 @@ STAGES = (
     (re.compile(r"^\s*(?:Attempting|Installing) (?:uninstall|collected packages)"), "installing"),
 )
 STEP = re.compile(r"^\s*\[(\d+)/(\d+)\]")
-"""Ninja's counter of build steps."""
+"""Pattern of Ninja's counter of build steps, such as `[12/90]`."""
 
 
 def is_live(stream: TextIO) -> bool:
-    """Return True if the stream is a terminal that can redraw a line."""
+    """Return True if the stream is a terminal that can redraw a line, outside continuous
+    integration."""
     dumb = os.environ.get("TERM", "dumb") == "dumb" or bool(os.environ.get("CI"))
     return stream.isatty() and not dumb
 
 
 class Progress:
-    """The current stage of the installation and the time elapsed."""
+    """Display of the installation's current stage and of the time elapsed."""
 
     def __init__(self, *, live: bool, now: Callable[[], float] = time.monotonic) -> None:
-        """Redraw one line if `live`, otherwise print a new line for each report."""
+        """If `live` is True, redraw one line; otherwise print a new line for each report."""
         self._now = now
         self._started = self._shown = now()
         self._live = live
@@ -52,7 +53,7 @@ class Progress:
         return f"{seconds // 60}:{seconds % 60:02}"
 
     def read(self, line: str) -> None:
-        """Update the stage from one line of pip's output."""
+        """Update the stage or the build step from one line of pip's output."""
         for pattern, stage in STAGES:
             if found := pattern.match(line):
                 self.stage = stage.format(*found.groups())
@@ -63,7 +64,7 @@ class Progress:
             self.step = f"{found[1]}/{found[2]}"
 
     def tick(self) -> None:
-        """Show the stage if an update is due; call this at least once a second."""
+        """Show the stage if an update is due. Must be called at least once a second."""
         silent = self._now() - self._shown
         if self._live and silent >= REDRAW_EVERY:
             self._shown = self._now()
@@ -73,7 +74,7 @@ class Progress:
             self._report()
 
     def end(self) -> None:
-        """Clear the live line."""
+        """Clear the live line, if there is one."""
         if self._live:
             print("\r\x1b[K", end="", flush=True)
 
@@ -113,7 +114,8 @@ class Job:
 def follow(jobs: list[Job], awaited: list[Job], progress: Progress) -> int:
     """Show the progress of `jobs` until the `awaited` ones have ended.
 
-    Return 0 if all of those succeeded, otherwise the highest exit code.
+    Return 0 if all awaited jobs succeeded, otherwise the highest of their exit codes. For a job
+    that a signal ended, the number of the signal counts as the exit code.
     """
     while True:
         progress.tick()

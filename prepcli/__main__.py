@@ -1,4 +1,4 @@
-"""Entry point of `python -m prepcli`, which is the command `prep`."""
+"""Entry point of `python -m prepcli`, which runs the command `prep`."""
 
 from prepcli.cli import main
 

@@ -42,7 +42,7 @@ FILE = click.Path(path_type=Path)
 
 
 class _BoundedText(click.ParamType[str]):
-    """One line of text, with a maximum length in code points."""
+    """Parameter type for one line of text with a maximum length in code points."""
 
     name = "text"
 
@@ -66,7 +66,7 @@ server_option = click.option(
 
 
 class _InterviewCommand(click.Command):
-    """Command that accepts several files after one `--audio`: `--audio a.wav b.wav`."""
+    """Command that accepts several files after one `--audio`, as in `--audio a.wav b.wav`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         expanded: list[str] = []
@@ -225,7 +225,10 @@ def interview(
 
 
 def _read_prepared_answers(audio: tuple[Path, ...], answers: Path | None) -> list[Answer]:
-    """Read all files before a server is contacted or started. Raises UsageError."""
+    """Return the answers in all files, read before a server is contacted or started.
+
+    Raises UsageError if a file cannot be used.
+    """
     prepared: list[Answer] = []
     if audio:
         from prepcli.audio.files import read_audio  # importing NumPy takes a tenth of a second
@@ -379,7 +382,7 @@ async def _fetch_transcript(server: str | None, interview_id: str) -> tuple[Inte
 async def _fetch_spoken_answers(
     server: str | None, interview_id: str
 ) -> list[tuple[Message, SpokenAnswer]]:
-    """Return the spoken answers with their transcriptions, without those that have none."""
+    """Return each spoken answer that has a stored transcription, with that transcription."""
     answers = []
     async with _session(_options(server), _note, wait_for_models=False) as session:
         for message in await session.rest.get_messages(interview_id):
@@ -414,12 +417,12 @@ def _note(line: str) -> None:
 
 
 def _is_terminal(stream: TextIO | None) -> bool:
-    """Return True if the stream is a terminal; a stream that was closed at start-up is None."""
+    """Return True if the stream is a terminal. None stands for a stream closed before the start."""
     return stream is not None and stream.isatty()
 
 
 def main() -> NoReturn:
-    """Run the command; print an error as one sentence on standard error and set the exit code."""
+    """Run the command and exit. An error is printed on standard error and sets the exit code."""
     try:
         code = cli(prog_name="prep", standalone_mode=False)
     except PrepError as error:

@@ -1,4 +1,4 @@
-"""The servers that the user is logged in to: addresses only, never access keys."""
+"""Settings file: the addresses of the servers that the user is logged in to, never access keys."""
 
 import json
 import tomllib

@@ -1,7 +1,7 @@
 """Access keys, stored in the system's keyring or in a file that only its owner can read.
 
-The environment variable `PREP_ACCESS_KEY` takes precedence over both, for scripts. A key is never a
-command-line argument: every user of a machine can read those.
+The environment variable `PREP_ACCESS_KEY` takes precedence over both, for scripts. No command-line
+argument contains a key, because every user of a machine can read those arguments.
 """
 
 import os
@@ -18,14 +18,18 @@ from prepcli.files import write_atomically
 __all__ = ["ACCESS_KEY_VARIABLE", "delete_access_key", "load_access_key", "save_access_key"]
 
 ACCESS_KEY_VARIABLE = "PREP_ACCESS_KEY"
-"""Environment variable that holds an access key for every server."""
+"""Name of the environment variable with an access key that is used for every server."""
 
 KEYRING_SERVICE = "prep"
-"""Name under which keyrings list the entries."""
+"""Name under which the keyring lists the entries of prep."""
 
 
 def load_access_key(url: str) -> str:
-    """Return the access key for a server. Raises NotAuthorised if there is none, SettingsError."""
+    """Return the access key for a server.
+
+    Raises NotAuthorised if none is stored, and SettingsError if the settings, the keyring or the
+    key file cannot be read.
+    """
     if key := os.environ.get(ACCESS_KEY_VARIABLE, "").strip():
         return key
     server = config.load(paths.settings_file()).find_server(url)
@@ -41,7 +45,7 @@ def load_access_key(url: str) -> str:
 def save_access_key(url: str, key: str, insecure_file: Path | None = None) -> None:
     """Store an access key and add the server to the settings.
 
-    Raises SettingsError if the keyring or the file cannot be used.
+    Raises SettingsError if the keyring, the key file or the settings cannot be used.
     """
     if insecure_file is None:
         _write_keyring(url, key)
@@ -57,7 +61,8 @@ def save_access_key(url: str, key: str, insecure_file: Path | None = None) -> No
 def delete_access_key(url: str) -> bool:
     """Delete a server's access key and its entry in the settings.
 
-    Return False if the user is not logged in there. Raises SettingsError.
+    Return False if the user is not logged in to the server. Raises SettingsError if the keyring,
+    the key file or the settings cannot be used.
     """
     settings = paths.settings_file()
     known = config.load(settings)
@@ -160,7 +165,7 @@ def _read_key_file(file: Path, *, missing_ok: bool = False) -> dict[str, str]:
 
 
 def _write_key_file(file: Path, keys: dict[str, str]) -> None:
-    """Write the file atomically; other users can never read it."""
+    """Write access keys to a file atomically. Other users can never read the file."""
     try:
         write_atomically(file, msgspec.json.encode(keys), mode=0o600)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The client's exceptions. Each has a message that says what to do, and an exit code.
+"""The client's exceptions. Each has an exit code and a message that says what to do.
 
 PrepError                      1
 ├── UsageError                 2   the command cannot be carried out as given
@@ -92,7 +92,7 @@ class RequestRefused(UsageError):
 
 
 class NotFound(UsageError):
-    """The user has no such interview."""
+    """The user has no interview with the given id."""
 
 
 class ServerUnreachable(PrepError):
@@ -112,20 +112,21 @@ class LocalServerFailed(PrepError):
 
 
 class NotAuthorised(PrepError):
-    """The access key is missing or was refused."""
+    """The access key is missing or was rejected."""
 
     exit_code = 4
 
 
 class RateLimited(PrepError):
-    """The user's allowance of model requests, or a budget, is used up."""
+    """The user's allowance of model requests or a budget is used up."""
 
     exit_code = 5
 
     def __init__(self, message: str, *, reset: float | None = None) -> None:
         super().__init__(message)
         self.reset = reset
-        """Time at which the allowance is renewed, in seconds since the Unix epoch."""
+        """Time at which the allowance is renewed, in seconds since the Unix epoch; None if
+        unknown."""
 
 
 class InferenceFailed(PrepError):

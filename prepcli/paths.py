@@ -9,13 +9,13 @@ __all__ = ["config_dir", "data_dir", "local_server_dir", "settings_file"]
 
 
 def config_dir() -> Path:
-    """Return the settings folder: `PREP_CONFIG_DIR`, or the platform's default."""
+    """Return the folder of the settings: `PREP_CONFIG_DIR`, or the platform's default."""
     override = os.environ.get("PREP_CONFIG_DIR")
     return Path(override) if override else platformdirs.user_config_path("prep")
 
 
 def data_dir() -> Path:
-    """Return the data folder: `PREP_DATA_DIR`, or the platform's default."""
+    """Return the data directory: `PREP_DATA_DIR`, or the platform's default."""
     override = os.environ.get("PREP_DATA_DIR")
     return Path(override) if override else platformdirs.user_data_path("prep")
 
@@ -26,5 +26,5 @@ def settings_file() -> Path:
 
 
 def local_server_dir() -> Path:
-    """Return the local server's data folder, which holds the interviews on this machine."""
+    """Return the local server's data directory, which holds the interviews on this machine."""
     return data_dir() / "private"

@@ -37,7 +37,8 @@ def one_line(text: str) -> str:
 
 
 def escape_json(data: str) -> str:
-    """Replace each unsafe character in JSON text by its escape sequence; the value is unchanged."""
+    """Replace each unsafe character in JSON text by its escape sequence. The decoded value is
+    unchanged."""
     return _UNSAFE.sub(lambda match: _escape(match[0]), data)
 
 

@@ -53,9 +53,9 @@ MAX_BODY_BYTES = 512 * 1024
 
 
 def create_services(config: Config, clock: Clock | None = None) -> Services:
-    """Create all services.
+    """Create all services of the server.
 
-    Raises NotFound if a model is not installed, BadRequest if a setting is invalid.
+    Raises NotFound if a model is not installed, and BadRequest if a setting is invalid.
     """
     clock = clock or SystemClock()
     data_dir = open_data_dir(config)
@@ -195,9 +195,10 @@ def _create_speech_model(name: str, config: Config, clock: Clock) -> SpeechModel
 
 
 def _resolve_endpoint(job: str, name: str, config: Config) -> tuple[Endpoint, str]:
-    """Return the endpoint of a model and its API key; log where candidates' data is sent.
+    """Return a model's endpoint and API key, and log where candidates' data is sent.
 
-    The key belongs to the first endpoint in the settings and is not sent to any other.
+    A key belongs to the first endpoint named in the settings. For any other endpoint the key is
+    empty.
     """
     names = (config.stt_model, *config.stt_fallback)
     key = config.stt_openai_api_key

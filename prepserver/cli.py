@@ -296,7 +296,8 @@ def _print_key(new: Any, as_json: bool) -> None:
 
 
 def _run(action: Any) -> None:
-    """Run an action; report a PrepServerError on standard error with exit code 1 or 2."""
+    """Run an action. A PrepServerError is printed on standard error and ends the process, with exit
+    code 2 for an invalid setting and 1 otherwise."""
     try:
         action()
     except PrepServerError as error:
@@ -305,5 +306,5 @@ def _run(action: Any) -> None:
 
 
 def main() -> None:
-    """Entry point of the command `prep-server`."""
+    """Run the command `prep-server`."""
     cli(prog_name="prep-server")

@@ -1,4 +1,4 @@
-"""The injected clock. The server reads the time and sleeps only through it."""
+"""The injected clock, the only one with which the server reads the time and sleeps."""
 
 import asyncio
 import time
@@ -14,13 +14,14 @@ class Clock(Protocol):
     """Source of time and of delays."""
 
     def now(self) -> float:
-        """Return the seconds since the Unix epoch, UTC."""
+        """Return the time in seconds since the Unix epoch."""
 
     def monotonic(self) -> float:
-        """Return the seconds of a clock that never goes backwards; its zero is arbitrary."""
+        """Return the time in seconds of a clock that never goes backwards; its zero is
+        arbitrary."""
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep; zero or less yields to other tasks once."""
+        """Sleep for `seconds`. Zero or less yields to other tasks once."""
 
 
 class SystemClock:

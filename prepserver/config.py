@@ -24,7 +24,7 @@ ENVIRONMENT_PREFIX = "PREP_SERVER_"
 
 
 def default_models_dir() -> Path:
-    """Return `PREP_MODELS_DIR`, or `models` in the user's data directory for prep."""
+    """Return the value of `PREP_MODELS_DIR`, or `models` in the user's data directory for prep."""
     named = os.environ.get("PREP_MODELS_DIR")
     return Path(named) if named else platformdirs.user_data_path("prep") / "models"
 
@@ -39,8 +39,8 @@ class Secret(str):
 
 
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Settings of the server. Each is a key of the TOML file and, in capitals after `PREP_SERVER_`,
-    an environment variable: `hint_after` is also `PREP_SERVER_HINT_AFTER`."""
+    """Settings of the server. Each setting is a key of the TOML file and, in capitals after
+    `PREP_SERVER_`, an environment variable: `hint_after` is also `PREP_SERVER_HINT_AFTER`."""
 
     host: str = "127.0.0.1"
     """Address to listen on."""
@@ -49,11 +49,11 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     data_dir: Path = platformdirs.user_data_path("prep") / "server"
     """Directory of users, interviews, keys and the call log."""
     models_dir: Path = default_models_dir()
-    """Directory of downloaded models. The environment variable `PREP_MODELS_DIR` changes the
+    """Directory of installed models. The environment variable `PREP_MODELS_DIR` changes the
     default."""
     ready_file: Path | None = None
     """JSON file with `url`, `pid` and `version`, written once the server accepts connections and
-    removed when it stops."""
+    removed when the server stops."""
     model: str = "smollm2-135m-instruct"
     """Language model of the interviewer: a catalogue name, the path of a .gguf file, `scripted`
     (canned replies, for tests), or `openai:URL#NAME` for a model behind an OpenAI-compatible
@@ -91,7 +91,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     reviews. 0 lets the server choose: 16 for an endpoint; for a local model, as many contexts of
     `context` tokens as fit in an eighth of the machine's memory, from 1 to 8."""
     max_transcriptions: Annotated[int, Meta(ge=1, le=1_024)] = 16
-    """Maximum number of recordings transcribed at once; further ones wait in the queue."""
+    """Maximum number of recordings transcribed at once; further recordings wait in the queue."""
     max_queue: Annotated[int, Meta(ge=0)] = 64
     """Maximum number of calls that wait for one model. When the queue is full, a call fails
     immediately with the code `overloaded`."""
@@ -114,12 +114,12 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     hint_after: Annotated[float, Meta(gt=0)] = 180.0
     """Seconds without typing, speech or an answer after which the interviewer gives a hint."""
     rate_limit: Annotated[int, Meta(ge=0)] = 100
-    """Model requests that one user may make per window; 0 disables the limit."""
+    """Number of model requests that one user may make per window; 0 disables the limit."""
     rate_window: Annotated[float, Meta(gt=0)] = 86_400.0
     """Length in seconds of the window for `rate_limit`, `token_budget` and `compute_budget`."""
     token_budget: Annotated[int, Meta(ge=0)] = 0
-    """Tokens that one user may use per window, counting replies and the uncached part of prompts; 0
-    disables the limit."""
+    """Number of tokens that one user may use per window, counting replies and the uncached part of
+    prompts; 0 disables the limit."""
     compute_budget: Annotated[float, Meta(ge=0)] = 0.0
     """Seconds of model time that one user may use per window; 0 disables the limit."""
     reply_cache_purposes: tuple[str, ...] = ()
@@ -133,7 +133,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     call_log_text: bool = False
     """True to store prompts and replies in the call log; False to store figures only."""
     call_log_days: Annotated[float, Meta(gt=0)] = 30.0
-    """Days that a call stays in the call log."""
+    """Number of days that a call stays in the call log."""
     call_log_megabytes: Annotated[float, Meta(ge=1)] = 256.0
     """Maximum size of the call log in megabytes; the oldest calls are deleted first."""
     max_recording: Annotated[float, Meta(gt=0, le=3_600)] = 600.0
@@ -155,7 +155,8 @@ def load(
     """Merge flags, environment and file, and validate the result.
 
     `flags` contains only the settings given on the command line. Raises BadRequest (code
-    `bad_setting`), which names the setting and its origin.
+    `bad_setting`) if a setting is invalid or the file cannot be read; the message names the origin
+    of the setting.
     """
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
@@ -181,7 +182,7 @@ def load(
 def open_data_dir(config: Config) -> Path:
     """Return the data directory, creating it with mode 0700 if it is missing.
 
-    Raises BadRequest (code `bad_setting`) if it cannot be created or is not writable.
+    Raises BadRequest (code `bad_setting`) if the directory cannot be created or is not writable.
     """
     path = config.data_dir
     try:
@@ -215,7 +216,8 @@ def _read_file(file: Path) -> dict[str, Any]:
 
 
 def _parse_variable(text: str, type: Any) -> str | list[str]:
-    """Split the value of a list setting at its commas; leave any other for msgspec to convert."""
+    """Split the value of a list setting at its commas. Other values are left for msgspec to
+    convert."""
     if get_origin(type) is not tuple:
         return text
     return [part.strip() for part in text.split(",") if part.strip()]

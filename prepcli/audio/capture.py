@@ -18,8 +18,8 @@ BLOCK_SECONDS = 0.04
 """Length of a block in seconds."""
 
 PRE_ROLL = 0.3
-"""Seconds of audio kept from before the start of a recording: people begin to speak as they press
-the key."""
+"""Seconds of audio that are kept from before the start of a recording, because people begin to
+speak as they press the key."""
 
 MAX_BLOCKS = 25 * 60
 """Maximum number of blocks queued for a slow reader: one minute of audio."""
@@ -49,14 +49,17 @@ class Microphone:
         self._stream: _InputStream | None = None
         self._pre_roll: deque[bytes] = deque(maxlen=round(PRE_ROLL / BLOCK_SECONDS))
         self._blocks: asyncio.Queue[bytes | None] | None = None
-        """Queue of the current recording; None marks its end."""
+        """Blocks of the current recording, ended by None. The queue itself is None between
+        recordings."""
         self._resampler: Any = None
 
     @contextlib.asynccontextmanager
     async def record(self) -> AsyncIterator[AsyncIterator[bytes]]:
-        """Yield blocks of PCM16 little-endian, 16 kHz, mono, until the device disappears.
+        """Start a recording and yield an iterator over its blocks: PCM16 little-endian, 16 kHz,
+        mono.
 
-        Raises MicrophoneUnavailable.
+        The iterator ends when the device disappears. Raises MicrophoneUnavailable if the device
+        cannot be opened.
         """
         if self._blocks is not None:
             raise RuntimeError("the microphone is already recording")
@@ -135,7 +138,8 @@ class Microphone:
                 self._blocks.put_nowait(block)
 
     def _end_recording(self) -> None:
-        """End the current recording: the stream was closed or the device has disappeared."""
+        """End the current recording, because the stream was closed or the device has
+        disappeared."""
         if self._blocks is not None:
             if self._blocks.full():
                 self._blocks.get_nowait()

@@ -1,4 +1,4 @@
-"""Decoding of audio files: any format, sample rate and channel count to 16 kHz mono PCM16."""
+"""Decoding of audio files with any sample rate and channel count to 16 kHz mono PCM16."""
 
 import wave
 from pathlib import Path
@@ -44,7 +44,7 @@ def read_audio(file: Path) -> bytes:
 
 
 def _to_pcm16(samples: _Samples, rate: int) -> bytes:
-    """Mix, resample and quantise samples of shape (n, channels) in the range from -1 to 1."""
+    """Convert samples of shape (n, channels), in the range from -1 to 1, to 16 kHz mono PCM16."""
     import soxr  # a native library that typed interviews do not need
 
     mono = samples.mean(axis=1, dtype=np.float32)
@@ -55,8 +55,8 @@ def _to_pcm16(samples: _Samples, rate: int) -> bytes:
 
 
 def _read_with_libsndfile(file: Path) -> tuple[_Samples, int]:
-    """Return samples of shape (n, channels) and their rate. Raises ImportError without
-    libsndfile."""
+    """Return the samples of a file, in shape (n, channels), and the sample rate in Hz. Raises
+    ImportError if the package soundfile is missing."""
     import soundfile
 
     try:
@@ -75,7 +75,7 @@ def _read_with_libsndfile(file: Path) -> tuple[_Samples, int]:
 
 
 def _read_with_wave_module(file: Path) -> tuple[_Samples, int]:
-    """Return samples of shape (n, channels) and their rate."""
+    """Return the samples of a WAV file, in shape (n, channels), and the sample rate in Hz."""
     try:
         with wave.open(str(file), "rb") as sound:
             width, channels = sound.getsampwidth(), sound.getnchannels()
@@ -91,7 +91,7 @@ def _read_with_wave_module(file: Path) -> tuple[_Samples, int]:
 
 
 def _decode_wav_samples(data: bytes, width: int) -> _Samples:
-    """Scale WAV samples of 1 to 4 bytes to the range from -1 to 1; one-byte samples are
+    """Scale WAV samples of 1 to 4 bytes each to the range from -1 to 1. One-byte samples are
     unsigned."""
     if width == 1:
         return (np.frombuffer(data, np.uint8).astype(np.float32) - 128.0) / 128.0

@@ -5,7 +5,7 @@ import numpy as np
 __all__ = ["SILENCE", "rms"]
 
 SILENCE = -96.0
-"""Level of digital silence in dBFS: the dynamic range of 16 bits, 20 log10(2^16)."""
+"""Level of digital silence in dBFS: samples of 16 bits have a dynamic range of 96 dB."""
 
 _FULL_SCALE = 32768.0
 
@@ -20,7 +20,7 @@ def rms(pcm: bytes) -> float:
 
 
 def _decode_samples(pcm: bytes) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
-    """Scale samples to the range from -1 to 1; an incomplete last sample is dropped."""
+    """Decode PCM16 samples to the range from -1 to 1. An incomplete last sample is dropped."""
     return np.frombuffer(pcm, "<i2", len(pcm) // 2).astype(np.float64) / _FULL_SCALE
 
 

@@ -8,16 +8,16 @@ INITIAL_LIMIT = 0.25
 """Initial upper limit of the delay in seconds."""
 
 GROWTH = 1.6
-"""Factor of growth of the limit from one attempt to the next."""
+"""Factor by which the limit grows from one attempt to the next."""
 
 MAX_LIMIT = 10.0
-"""Largest limit in seconds."""
+"""Maximum of the limit in seconds."""
 
 MAX_RESTART_LIMIT = 2.0
-"""Largest limit in seconds after the server has announced a restart."""
+"""Maximum of the limit in seconds after the server has announced a restart."""
 
 RESTART_ATTEMPTS = 30
-"""Number of attempts with the lower limit: half a minute on average."""
+"""Number of attempts with the lower limit; together they take half a minute on average."""
 
 
 class Backoff:
@@ -33,19 +33,22 @@ class Backoff:
         self._restart_attempts = 0
 
     def reset(self) -> None:
-        """Return to the initial limit, after a stable connection."""
+        """Return to the initial limit after a stable connection."""
         self._limit = INITIAL_LIMIT
 
     def expect_restart(self) -> None:
-        """Keep the next delays short: the server has announced that it is restarting.
+        """Keep the next `RESTART_ATTEMPTS` delays short, because the server has announced a
+        restart.
 
-        In the worst case a client is back within three seconds of the server's start.
+        Unless the restart takes longer than these attempts, the client reconnects within three
+        seconds of the server's start.
         """
         self._limit = min(self._limit, MAX_RESTART_LIMIT)
         self._restart_attempts = RESTART_ATTEMPTS
 
     def next_delay(self) -> float:
-        """Return the delay in seconds before the next attempt."""
+        """Return the delay in seconds before the next attempt, and raise the limit of later
+        delays."""
         max_limit = MAX_RESTART_LIMIT if self._restart_attempts > 0 else MAX_LIMIT
         self._restart_attempts = max(0, self._restart_attempts - 1)
         limit, self._limit = self._limit, min(max_limit, self._limit * GROWTH)

@@ -8,11 +8,14 @@ from prepserver.wire.limits import MAX_ANSWER, MAX_DOCUMENT
 __all__ = ["read_answers", "read_document"]
 
 MAX_ANSWERS_BYTES = 1024 * 1024
-"""Maximum size of a file of answers."""
+"""Maximum size in bytes of a file of answers."""
 
 
 def read_document(file: Path) -> str:
-    """Read a job description or a resume. Raises DocumentError."""
+    """Return the text of a job description or a resume.
+
+    Raises DocumentError if the file cannot be read, is not text, is empty or is too long.
+    """
     # UTF-8 encodes a code point in at most four bytes.
     text = _read_text(file, max_bytes=MAX_DOCUMENT * 4)
     if len(text) > MAX_DOCUMENT:
@@ -23,7 +26,8 @@ def read_document(file: Path) -> str:
 
 
 def read_answers(file: Path) -> tuple[str, ...]:
-    """Read one answer per line, skipping blank lines. Raises DocumentError."""
+    """Return the answers in a text file: one per line, without blank lines. Raises
+    DocumentError."""
     lines = (line.strip() for line in _read_text(file, max_bytes=MAX_ANSWERS_BYTES).splitlines())
     answers = tuple(line for line in lines if line)
     if not answers:
@@ -37,7 +41,7 @@ def read_answers(file: Path) -> tuple[str, ...]:
 
 
 def _read_text(file: Path, *, max_bytes: int) -> str:
-    """Read a UTF-8 text file, with or without a byte order mark."""
+    """Return the text of a UTF-8 file with or without a byte order mark. Raises DocumentError."""
     try:
         with file.open("rb") as stream:
             data = stream.read(max_bytes + 1)

@@ -14,10 +14,11 @@ from prepserver.wire.rest import ErrorBody
 __all__ = ["is_loopback", "open_connection", "raise_if_permanent"]
 
 MAX_SIZE = 8 * 1024 * 1024
-"""Maximum size of a message from the server in bytes: the snapshot of a long interview."""
+"""Maximum size in bytes of a message from the server. The largest is the snapshot of a long
+interview."""
 
 _RETRYABLE_STATUSES = frozenset({408, 425, 429})
-"""Retryable handshake statuses below 500; every status from 500 on is retryable too."""
+"""Handshake statuses below 500 that are retryable. All statuses from 500 are retryable."""
 
 # At its debug level websockets logs the request line, which contains the token.
 _websockets_log = logging.getLogger(f"{__name__}.websockets")
@@ -25,7 +26,10 @@ _websockets_log.setLevel(logging.WARNING)
 
 
 async def open_connection(url: str, timeout: float) -> ClientConnection:
-    """Connect within `timeout` seconds. Raises the exceptions of websockets' `connect`."""
+    """Open a connection to a room within `timeout` seconds.
+
+    Raises the exceptions of websockets' `connect`.
+    """
     return await connect(
         url,
         compression=None,
@@ -39,7 +43,7 @@ async def open_connection(url: str, timeout: float) -> ClientConnection:
 
 
 def is_loopback(url: str) -> bool:
-    """Return True if the URL names this machine, which is reached without a proxy."""
+    """Return True if the URL's host is this machine, which is reached without a proxy."""
     host = urlsplit(url).hostname or ""
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -51,8 +55,8 @@ def raise_if_permanent(response: Response, *, entered: bool) -> None:
     """Raise an error if a handshake response means that retrying cannot help.
 
     `entered` is True if an earlier connection to the room succeeded. In that case only a response
-    with the server's own error body counts; any other comes from a proxy or a captive portal and is
-    temporary. Raises NotAuthorised, NotFound or ServerUnreachable.
+    with the server's own error body counts; any other response is assumed to come from a proxy or a
+    captive portal and to be temporary. Raises NotAuthorised, NotFound or ServerUnreachable.
     """
     status = response.status_code
     if entered and not _has_error_body(response):

@@ -1,6 +1,6 @@
-"""The queue of messages and recordings for a room, kept until the server acknowledges them. No I/O.
+"""Queue of the messages and recordings for a room, kept until the server acknowledges them. No I/O.
 
-Use: `next_to_send` returns what to send now, `start_connection` follows each reconnect.
+`next_to_send` returns what to send now. `start_connection` must be called after each reconnect.
 """
 
 from msgspec.structs import replace
@@ -23,10 +23,10 @@ from prepserver.wire.protocol import (
 __all__ = ["MAX_MESSAGES", "Outbox"]
 
 MAX_MESSAGES = 256
-"""Maximum number of queued messages; a person who types offline stays far below it."""
+"""Maximum number of queued messages and recordings, far more than a person creates offline."""
 
 EPHEMERAL = (GetAllMessages, UserTyping, UserRecording)
-"""Messages that are dropped on a reconnect, which brings a snapshot anyway."""
+"""Types of messages that are sent without an id and dropped on a reconnect."""
 
 
 class QueuedMessage:
@@ -37,22 +37,23 @@ class QueuedMessage:
         self.kind = kind
         self.data = data
         self.sent = False
-        """True once it was sent on the current connection."""
+        """True once the message was sent on the current connection."""
 
 
 class Outbox:
-    """The queue of one room, in the order of the calls."""
+    """Queue of one room's messages and recordings, in the order in which they were queued."""
 
     def __init__(self, *, limit: int = MAX_MESSAGES) -> None:
         self._limit = limit
         self._entries: list[QueuedMessage | Recording] = []
 
     def __len__(self) -> int:
-        """Return the number of unacknowledged messages and recordings."""
+        """Return the number of messages and recordings that are not yet sent or not
+        acknowledged."""
         return len(self._entries)
 
     def queue_message(self, message: ClientMessages, new_id: str) -> None:
-        """Queue a message. `new_id` becomes its id if it is not ephemeral and has none.
+        """Queue a message. If a message that is not ephemeral has no id, its id becomes `new_id`.
 
         Raises QueueFull, UsageError if the message exceeds the server's size limit, and ValueError
         for a message that only a Recording sends.
@@ -75,7 +76,7 @@ class Outbox:
         self._entries.append(QueuedMessage(message.id, type(message), data))
 
     def _queue_ephemeral(self, message: ClientMessages) -> None:
-        """Queue a message in place of an unsent one of the same kind."""
+        """Queue an ephemeral message in place of an unsent one of the same type."""
         data = encode(message)
         if isinstance(message, UserTyping) and len(data) > MAX_TEXT_FRAME:
             data = encode(UserTyping())  # without the draft, it still postpones the hint
@@ -98,7 +99,7 @@ class Outbox:
         self._entries.append(recording)
 
     def start_connection(self) -> None:
-        """Prepare for a new connection, on which every unacknowledged entry is sent again."""
+        """Drop ephemeral messages and mark all other entries as unsent, for a new connection."""
         kept: list[QueuedMessage | Recording] = []
         for entry in self._entries:
             if isinstance(entry, Recording):
@@ -129,14 +130,15 @@ class Outbox:
         return None
 
     def mark_accepted(self, id: str) -> None:
-        """Remove the entry with this id: the server has stored it."""
+        """Remove the entry with this id, because the server has stored its content."""
         for entry in self._find(id):
             if isinstance(entry, Recording):
                 entry.mark_accepted()
             self._entries.remove(entry)
 
     def mark_refused(self, failure: Failure) -> None:
-        """Remove the entry that the server rejected, unless it is a recording that is resent."""
+        """Remove the entry that the server rejected, unless the entry is a recording that is
+        resent."""
         for entry in self._find(failure.id):
             if isinstance(entry, Recording):
                 entry.mark_refused(failure)
@@ -145,10 +147,11 @@ class Outbox:
             self._entries.remove(entry)
 
     def drop_oldest_sent(self) -> str:
-        """Remove the first message that was sent but not answered; return its id or an empty
-        string.
+        """Remove the oldest message that was sent but not answered. Return its id, or an empty
+        string if there is no such message.
 
-        The server answers in order, so this message made it close the connection.
+        Called when the server has closed the connection because a message is too big: the server
+        answers in order, so the oldest unanswered message is the cause.
         """
         for entry in self._entries:
             if isinstance(entry, QueuedMessage) and entry.sent:
@@ -157,13 +160,14 @@ class Outbox:
         return ""
 
     def acknowledge_frames(self, id: str, frame: int) -> None:
-        """Record that the server has stored a recording up to and including this frame."""
+        """Record that the server has stored the frames of a recording up to and including
+        `frame`."""
         for entry in self._find(id):
             if isinstance(entry, Recording):
                 entry.acknowledge_frames(frame)
 
     def fail_all(self, error: PrepError) -> None:
-        """Empty the queue; `Recording.stop` raises `error` for each recording in it."""
+        """Empty the queue. `feed` and `stop` of each unfinished recording then raise `error`."""
         for entry in self._entries:
             if isinstance(entry, Recording):
                 entry.fail(error)

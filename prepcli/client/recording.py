@@ -1,6 +1,7 @@
-"""A spoken answer in transit: cut into frames, which are kept until the server has stored them.
+"""A spoken answer in transit, cut into frames that are kept until the server has stored them.
 
-No I/O: `next_to_send` returns what to send now, `start_connection` follows each reconnect.
+No I/O: `next_to_send` returns what to send now. `start_connection` must be called after each
+reconnect.
 """
 
 import asyncio
@@ -21,18 +22,20 @@ from prepserver.wire.protocol import (
 __all__ = ["FRAME_BYTES", "Recording"]
 
 FRAME_BYTES = BYTES_PER_SECOND * 40 // 1000
-"""Size of a 40 ms frame: short enough for prompt captions, long enough to make headers cheap."""
+"""Size in bytes of a 40 ms frame: short enough for prompt captions, long enough to make headers
+cheap."""
 
 MAX_UNACKNOWLEDGED = 600 * 1000 // 40
-"""Maximum number of frames kept without an acknowledgement: ten minutes, the server's default limit
-for a recording."""
+"""Maximum number of frames kept without an acknowledgement: ten minutes of audio, the server's
+default limit for a recording."""
 
 MAX_RESENDS = 3
-"""Number of times that frames missing on the server are resent before the recording fails."""
+"""Maximum number of times that frames missing on the server are resent before the recording
+fails."""
 
 
 class Recording:
-    """One spoken answer: `feed` it, then `stop` or `cancel` it. It survives reconnects."""
+    """One spoken answer, which survives reconnects: `feed` it, then `stop` or `cancel` it."""
 
     def __init__(self, id: str, wake: Callable[[], None]) -> None:
         """`wake` is called when there may be something to send."""
@@ -46,9 +49,9 @@ class Recording:
         self._next = 0
         """Number of the next frame to send."""
         self._start_sent = False
-        """True once `audio.start` was sent on this connection."""
+        """True once `audio.start` was sent on the current connection."""
         self._open = False
-        """True once the server has answered `audio.start` on this connection."""
+        """True once the server has answered `audio.start` on the current connection."""
         self._stopping = False
         self._stop_sent = False
         self._cancelled = False
@@ -61,10 +64,11 @@ class Recording:
     # --- For the producer of the audio --------------------------------------------------------
 
     def feed(self, pcm: bytes) -> None:
-        """Append PCM16 little-endian samples, 16 kHz, mono, in pieces of any number of bytes.
+        """Append any number of bytes of PCM16 little-endian audio, 16 kHz, mono.
 
         Raises RecordingRefused if the server has rejected the recording, QueueFull if ten minutes
-        of it are unacknowledged.
+        of its audio are unacknowledged, the room's error if the room has ended, and ValueError
+        after `stop` or `cancel`.
         """
         if self._error is not None:
             raise self._error
@@ -87,8 +91,8 @@ class Recording:
     async def stop(self) -> None:
         """End the recording and wait until the server has stored all of it, across reconnects.
 
-        Raises RecordingRefused if the server rejects the recording; the room yields the server's
-        error as well. Raises the room's error if the room is left first.
+        Raises RecordingRefused if the server rejects the recording; the room also yields the
+        server's error. Raises the room's error if the room is left first.
         """
         if not self._stopping and not self._cancelled:
             self._stopping = True
@@ -101,7 +105,7 @@ class Recording:
             raise self._error
 
     def cancel(self) -> None:
-        """Discard the recording, here and on the server."""
+        """Discard an unfinished recording, in the client and on the server."""
         if not self._done.is_set():
             self._cancelled = True
             self._frames.clear()
@@ -112,7 +116,7 @@ class Recording:
 
     @property
     def unacknowledged_frames(self) -> int:
-        """Number of frames that the server has not stored."""
+        """Number of frames that the server has not acknowledged."""
         return len(self._frames)
 
     @property
@@ -122,7 +126,8 @@ class Recording:
 
     @property
     def blocks_later_messages(self) -> bool:
-        """True while the recording has ended but `audio.stop`, which must come first, is unsent."""
+        """True while the recording has ended and its `audio.stop`, which precedes later messages,
+        is unsent."""
         return self._stopping and not self._stop_sent and not self._done.is_set()
 
     @property
@@ -154,11 +159,15 @@ class Recording:
         return None
 
     def start_connection(self) -> None:
-        """Prepare for a new connection: ask the server from which frame to resume."""
+        """Prepare for a new connection, on which the server is asked from which frame to resume."""
         self._start_sent = self._open = self._stop_sent = False
 
     def acknowledge_frames(self, frame: int) -> None:
-        """Drop the frames up to and including this one: the server has stored them."""
+        """Drop the frames up to and including `frame`, because the server has stored them.
+
+        The first acknowledgement on a connection starts the sending of frames. The recording fails
+        if that acknowledgement shows that the server has lost frames which it had stored.
+        """
         while self._frames and self._first <= frame:
             self._frames.popleft()
             self._first += 1
@@ -176,12 +185,13 @@ class Recording:
             self._next = self._first
 
     def mark_accepted(self) -> None:
-        """Finish: the server has stored the whole recording."""
+        """Finish the recording, because the server has stored all of it."""
         self._frames.clear()
         self._done.set()
 
     def mark_refused(self, failure: Failure) -> None:
-        """Resend missing frames, up to three times; otherwise fail with the server's message."""
+        """Resend frames that are missing on the server, up to three times. After that, or for any
+        other error, fail with the server's message."""
         if failure.code == ErrorCode.FRAMES_MISSING and self._resends < MAX_RESENDS:
             self._resends += 1
             self.start_connection()
@@ -189,7 +199,7 @@ class Recording:
             self.fail(RecordingRefused(failure.message))
 
     def fail(self, error: PrepError) -> None:
-        """Finish without delivery; `feed` and `stop` raise `error`."""
+        """Finish the recording without delivery. `feed` and `stop` then raise `error`."""
         if not self._done.is_set():
             self._error = error
             self._frames.clear()

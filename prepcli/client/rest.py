@@ -45,7 +45,7 @@ __all__ = [
 ]
 
 ALLOWANCE_CODES = frozenset({ErrorCode.RATE_LIMITED, ErrorCode.BUDGET_SPENT})
-"""Errors that last until the user's allowance is renewed."""
+"""Codes of errors that last until the user's allowance is renewed."""
 
 MODEL_CODES = frozenset(
     {
@@ -62,16 +62,17 @@ MODEL_CODES = frozenset(
         ErrorCode.TRANSCRIPTION_FAILED,
     }
 )
-"""Errors of a model on a server that otherwise works."""
+"""Codes of errors of a model on a server that otherwise works."""
 
 TIMEOUT = httpx.Timeout(15.0, connect=4.0)
 """Timeouts of a request in seconds."""
 
 TOKEN_MARGIN = 60.0
-"""Seconds before a token's expiry at which it is renewed, so that it outlasts the handshake."""
+"""Seconds before its expiry at which a token is renewed, so that every token outlasts the
+handshake."""
 
 ATTEMPTS = 4
-"""Number of attempts at a repeatable request, within ten seconds."""
+"""Maximum number of attempts at a repeatable request, all within ten seconds."""
 
 _RETRYABLE_STATUSES = frozenset({502, 503, 504})
 _IDEMPOTENT = frozenset({"GET", "DELETE", "PATCH", "PUT"})
@@ -90,7 +91,7 @@ class RestClient:
     """REST client for one server and one access key.
 
     Methods raise PrepError and nothing else. A repeatable request is attempted up to four times
-    while the server does not respond.
+    while the server does not respond or responds with status 502, 503 or 504.
     """
 
     def __init__(
@@ -129,9 +130,10 @@ class RestClient:
         await self._http.aclose()
 
     async def get_room_token(self, *, renew: bool = False, attempts: int = ATTEMPTS) -> str:
-        """Return a token for room addresses, valid for at least a minute.
+        """Return a token for room addresses that is valid for at least a minute.
 
-        Tokens are cached; `renew` requests a new one although the cached one has not expired.
+        Tokens are cached. With `renew`, a new one is requested even if the cached one has not
+        expired.
         """
         async with self._token_lock:
             token = self._token
@@ -141,7 +143,8 @@ class RestClient:
             return token.token
 
     async def create_interview(self, spec: InterviewSpec) -> Interview:
-        """Create an interview under a new id, so that a repeated request creates only one."""
+        """Create an interview under an id chosen here, so that a repeated request creates only
+        one."""
         body = CreateInterview(id=uuid.uuid4().hex, **msgspec.structs.asdict(spec))
         return await self._request(Interview, "POST", "/api/interviews", body, attempts=ATTEMPTS)
 
@@ -149,20 +152,21 @@ class RestClient:
         return await self._request(Interview, "GET", _interview_path(interview_id))
 
     async def delete_interview(self, interview_id: str) -> None:
-        """Delete an interview; a missing one counts as deleted, since the request may repeat."""
+        """Delete an interview. A missing one counts as deleted, since the request may be
+        repeated."""
         try:
             await self._send("DELETE", _interview_path(interview_id), None, ATTEMPTS)
         except NotFound:
             return
 
     async def get_messages(self, interview_id: str) -> list[Message]:
-        """Return the transcript of an interview, in order."""
+        """Return the messages of an interview in order of position."""
         path = f"{_interview_path(interview_id)}/messages"
         messages = (await self._request(MessageList, "GET", path)).messages
         return sorted(messages, key=lambda message: message.position)
 
     async def get_spoken_answer(self, interview_id: str, message_id: str) -> SpokenAnswer:
-        """Return the transcription of an answer. Raises NotFound if the answer was typed."""
+        """Return the transcription of a spoken answer. Raises NotFound if none is stored."""
         path = f"{_interview_path(interview_id)}/messages/{quote(message_id, safe='')}/speech"
         return await self._request(SpokenAnswer, "GET", path)
 
@@ -171,7 +175,8 @@ class RestClient:
         return (await self._request(InterviewList, "GET", "/api/interviews")).interviews
 
     async def get_health(self) -> Health:
-        """Return the server's readiness, in one attempt; a server that is not ready is no error."""
+        """Return the server's readiness after one attempt. A server that is not ready is not an
+        error."""
         try:
             response = await self._http.get("/health/ready")
         except httpx.HTTPError as error:
@@ -234,7 +239,7 @@ def _interview_path(interview_id: str) -> str:
 
 
 def error_from_response(response: httpx.Response, url: str) -> PrepError:
-    """Return the client's error for a response that is not a success."""
+    """Return the PrepError for an unsuccessful response."""
     status = response.status_code
     try:
         error = msgspec.json.decode(response.content, type=ErrorBody).error
@@ -260,8 +265,8 @@ def error_from_response(response: httpx.Response, url: str) -> PrepError:
 
 
 def rate_limited_error(error: Error) -> RateLimited:
-    """Return the client's error for a used-up allowance, with the time of its reset in local
-    time."""
+    """Return the error for a used-up allowance or budget, with the time of its reset, if known, in
+    local time."""
     reset: Any = error.details.get("reset")
     if not isinstance(reset, int | float):
         return RateLimited(error.message)

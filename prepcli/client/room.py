@@ -1,12 +1,12 @@
-"""A connection to a room that survives lost connections.
+"""Access to a room that survives lost connections.
 
     async with Room(address) as room:
         await room.send(UserMessage(text="…"))
         async for event in room:
             state = apply(state, event)
 
-One background task connects, reads and reconnects. It handles acknowledgements before the iterator
-yields them, so `Recording.stop` can be awaited in any task.
+One background task connects, reads and reconnects. The task handles acknowledgements before the
+iterator yields them, so `Recording.stop` can be awaited in any task.
 """
 
 import asyncio
@@ -59,27 +59,31 @@ AddressProvider = Callable[[bool], Awaitable[str]]
 attempt.
 
 The argument is True if the previous token was refused and a new one must be requested. Raises
-PrepError; after ServerUnreachable and RateLimited the room tries again, any other error ends it.
+PrepError. After ServerUnreachable or RateLimited the room tries again; any other error ends the
+room.
 """
 
 CONNECT_TIMEOUT = 4.0
-"""Seconds to open a connection, including the handshake."""
+"""Maximum number of seconds for opening a connection, including the handshake."""
 
 STABLE_SECONDS = 5.0
-"""Seconds after which a connection counts as stable and resets the backoff."""
+"""Seconds after which a connection counts as stable, so that its loss resets the backoff."""
 
 MAX_EVENTS = 1024
-"""Maximum number of events queued for a slow iterator; beyond it the socket is not read."""
+"""Maximum number of events queued for a slow iterator. While the queue is full, the socket is not
+read."""
 
 _log = logging.getLogger(__name__)
 
 
 class Room:
-    """One room, entered once. Iterating yields `ConnectionChanged` and the server's messages.
+    """One room, which can be entered once. Iterating yields `ConnectionChanged` and the server's
+    messages.
 
     The iteration ends when the room is left. It raises NotAuthorised if the server refuses a new
-    token, NotFound if the user has no such room or it was deleted, and the errors of the address
-    provider that end the room. A lost connection raises nothing: the room reconnects.
+    token, NotFound if the user has no such room or the room was deleted, ServerUnreachable if the
+    address is not that of a prep server, and the errors of the address provider that end the room.
+    A lost connection raises nothing: the room reconnects.
     """
 
     def __init__(
@@ -92,7 +96,8 @@ class Room:
         rng: random.Random | None = None,
         connect_timeout: float = CONNECT_TIMEOUT,
     ) -> None:
-        """`on_frame` receives the server's text frames unparsed, unknown ones included."""
+        """`on_frame` receives the server's text frames unparsed, including those of unknown
+        types."""
         self._address = address
         self._on_frame = on_frame
         self._sleep = sleep
@@ -101,7 +106,7 @@ class Room:
         self._connect_timeout = connect_timeout
         self._outbox = Outbox()
         self._wake = asyncio.Event()
-        """Set when the outbox may have something to send."""
+        """Event that is set when the outbox may have something to send."""
         self._events: asyncio.Queue[RoomEvent | None] = asyncio.Queue(MAX_EVENTS)
         """Events for the iterator; None ends the iteration."""
         self._error: BaseException | None = None
@@ -145,19 +150,20 @@ class Room:
         raise StopAsyncIteration
 
     async def send(self, message: ClientMessages) -> None:
-        """Queue a message, which is sent in order and resent until the server answers it.
+        """Queue a message. Messages are sent in order.
 
-        A message that is not ephemeral gets an id if it has none. Raises QueueFull, UsageError if
-        the message exceeds the server's size limit, and the room's error if the room has ended.
+        A message that is not ephemeral gets an id if it has none, and is resent until the server
+        answers. Raises QueueFull, UsageError if the message exceeds the server's size limit, and
+        the room's error if the room has ended.
         """
         self._require_open()
         self._outbox.queue_message(message, uuid.uuid4().hex)
         self._wake.set()
 
     def start_recording(self) -> Recording:
-        """Start a spoken answer. Raises QueueFull, and the room's error if the room has ended.
+        """Queue a new recording and return it. Recordings are sent one after another.
 
-        A second recording is sent after the first one.
+        Raises QueueFull, and the room's error if the room has ended.
         """
         self._require_open()
         recording = Recording(uuid.uuid4().hex, self._wake.set)
@@ -167,7 +173,7 @@ class Room:
 
     @property
     def unacknowledged(self) -> int:
-        """Number of messages and recordings that the server has not acknowledged."""
+        """Number of messages and recordings that are not yet sent or not acknowledged."""
         return len(self._outbox)
 
     def _require_open(self) -> None:
@@ -255,7 +261,8 @@ class Room:
             return
 
     async def _read(self, connection: ClientConnection) -> int | None:
-        """Read until the connection is lost; return the close code if the server closed it."""
+        """Read messages until the connection is lost. Return the close code if the server closed
+        the connection, otherwise None."""
         try:
             while True:
                 data = await connection.recv()

@@ -46,7 +46,7 @@ class ServerProcess(Protocol):
 
 
 class Session:
-    """Access to one server. Must be closed."""
+    """Access of one user to one server. A session must be closed."""
 
     def __init__(self, rest: RestClient, process: ServerProcess | None = None) -> None:
         """`process` is the local server, which the session stops when it is closed."""
@@ -72,7 +72,7 @@ class Session:
         return Room(address, on_frame=on_frame)
 
     async def close(self) -> None:
-        """Close the HTTP connections and stop the local server."""
+        """Close the HTTP connections and stop the local server, if there is one."""
         await self.rest.close()
         if self._process is not None:
             await self._process.stop()

@@ -17,7 +17,8 @@ def run_until_signal(work: Coroutine[Any, Any, _T]) -> _T:
     """Run a coroutine and return its result.
 
     SIGTERM and SIGHUP cancel the coroutine and then raise SystemExit with 128 plus the signal's
-    number, the convention of shells. Ctrl-C cancels it and then raises KeyboardInterrupt.
+    number, the convention of shells. Ctrl-C cancels the coroutine and then raises
+    KeyboardInterrupt.
     """
     received: list[int] = []
 

@@ -1,6 +1,6 @@
 """The client's copy of a room's state and the pure functions that update it. No I/O.
 
-`apply(state, event)` returns the next state. Offsets are in code points, as `len` of a str is.
+`apply(state, event)` returns the next state. Offsets count code points, as `len` of a str does.
 """
 
 import enum
@@ -49,11 +49,11 @@ class ConnectionStatus(enum.StrEnum):
     CONNECTING = "connecting"
     ONLINE = "online"
     OFFLINE = "offline"
-    """Waiting for the next attempt to connect."""
+    """State in which the client waits for the next attempt to connect."""
     CLOSED = "closed"
-    """Final: the room does not exist or was deleted."""
+    """Final state: the room has ended, for example because it was deleted."""
     UNAUTHORIZED = "unauthorized"
-    """Final: the user must log in again."""
+    """Final state: the user must log in again."""
 
 
 class ConnectionChanged(Struct, frozen=True):
@@ -61,15 +61,15 @@ class ConnectionChanged(Struct, frozen=True):
 
     status: ConnectionStatus
     retry_in: float | None = None
-    """Seconds until the next attempt; None unless offline."""
+    """Seconds until the next attempt to connect; None unless `status` is `OFFLINE`."""
 
 
 RoomEvent = ServerMessages | ConnectionChanged
-"""Anything that a room yields."""
+"""Event that a room yields: a message from the server, or a change of the connection."""
 
 
 class RoomState(Struct, frozen=True, kw_only=True):
-    """The state of a room, as a screen shows it."""
+    """State of a room, as a screen shows it."""
 
     interview: Interview | None = None
     phase: Phase = Phase.IDLE
@@ -81,7 +81,7 @@ class RoomState(Struct, frozen=True, kw_only=True):
     """Hint for the open question."""
     quota: Quota | None = None
     failed: Error | None = None
-    """Error that ended the last turn; `turn.retry` repeats it."""
+    """Error that ended the last turn, which `turn.retry` repeats; None if the turn did not fail."""
     caption: str = ""
     """Partial transcript of the open recording."""
     connection: ConnectionStatus = ConnectionStatus.CONNECTING
@@ -101,7 +101,10 @@ def is_completed(state: RoomState) -> bool:
 
 
 def open_question(state: RoomState) -> Message | None:
-    """Return the question that waits for an answer: the last message, apart from hints."""
+    """Return the question that waits for an answer, or None if there is none.
+
+    An open question is the last message of an active interview, apart from hints.
+    """
     if is_completed(state):
         return None
     for message in reversed(state.messages):
@@ -113,13 +116,14 @@ def open_question(state: RoomState) -> Message | None:
 def needs_snapshot(state: RoomState, event: RoomEvent) -> bool:
     """Return True if the event reveals a gap, so that a snapshot must be requested.
 
-    Call it before `apply`. It returns True once per gap: not while a snapshot is on its way.
+    Must be called before `apply`. The result is True once per gap: not while a snapshot is on its
+    way.
     """
     return not state.stale and _reveals_gap(state, event)
 
 
 def apply(state: RoomState, event: RoomEvent) -> RoomState:
-    """Return the state after an event; the same object if the event changes nothing."""
+    """Return the state after an event. `state` itself is not modified."""
     if _reveals_gap(state, event):
         state = replace(state, stale=True)
     match event:
@@ -163,7 +167,8 @@ def _reveals_gap(state: RoomState, event: RoomEvent) -> bool:
 
 
 def _streaming_before(streaming: StreamingMessage | None, delta: Delta) -> StreamingMessage | None:
-    """Return the message that a delta extends, empty for a first delta; None if it does not fit."""
+    """Return the message that a delta extends, which is empty for a first delta. Return None if the
+    delta does not continue the streamed message."""
     if delta.offset == 0 and delta.kind is not None:
         return StreamingMessage(id=delta.message_id, kind=delta.kind, text="", offset=0)
     return streaming if streaming is not None and streaming.offset == delta.offset else None
@@ -174,7 +179,7 @@ def _has_message(state: RoomState, id: str) -> bool:
 
 
 def _apply_snapshot(state: RoomState, snapshot: Snapshot) -> RoomState:
-    """Replace everything except the caption and the state of the client itself."""
+    """Return the state in a snapshot, with the caption and the client's own fields of `state`."""
     return RoomState(
         interview=snapshot.interview,
         phase=snapshot.state or Phase.IDLE,
@@ -222,7 +227,8 @@ def _by_position(messages: list[Message]) -> tuple[Message, ...]:
 
 
 def _update_list(interviews: tuple[Interview, ...], changed: Interview) -> tuple[Interview, ...]:
-    """Replace an interview in the list, or put a new one first."""
+    """Return the list with the changed interview in its old place or, if it is new, in the
+    first."""
     if any(interview.id == changed.id for interview in interviews):
         return tuple(changed if other.id == changed.id else other for other in interviews)
     return (changed, *interviews)

@@ -1,4 +1,4 @@
-"""Answers of an interview without a screen: recordings, lines of a file, and typed lines."""
+"""Answers in an interview without a screen: recordings, lines of a file, and typed lines."""
 
 import asyncio
 import contextlib
@@ -35,7 +35,7 @@ class TypedAnswer(Struct, frozen=True):
 
     text: str
     echoed: bool = False
-    """True if the text was typed at this terminal, which shows it already."""
+    """True if the text was typed at the terminal, which already shows it."""
 
 
 Answer = RecordedAnswer | TypedAnswer
@@ -96,9 +96,9 @@ class AnswerQueue:
 class DescriptorReader:
     """A line source that reads a file descriptor, such as standard input.
 
-    A thread reads the descriptor, because that is the only way to read terminals, pipes and files
-    alike without blocking the event loop. It is a daemon thread, so that prep can exit while it
-    waits for input, and it bypasses Python's buffer, whose lock it would still hold at exit.
+    A thread reads the descriptor, because only a thread can read terminals, pipes and files alike
+    without blocking the event loop. The thread is a daemon, so that prep can exit while the thread
+    waits for input. The thread bypasses Python's buffer, whose lock it would still hold at exit.
     """
 
     def __init__(self, descriptor: int) -> None:

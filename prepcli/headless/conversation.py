@@ -1,4 +1,4 @@
-"""An interview without a screen: takes answers from a queue and prints the conversation."""
+"""Interview without a screen, which takes answers from a queue and prints the conversation."""
 
 import asyncio
 import contextlib
@@ -51,11 +51,12 @@ OFFLINE_SECONDS = 120.0
 a script runs unattended."""
 
 MAX_REPEATS = 3
-"""Maximum number of times that an answer is repeated after a retryable error."""
+"""Maximum number of times that an answer is sent again after a retryable error."""
 
 
 async def choose_interview(session: Session, options: SessionOptions) -> str:
-    """Return the id of the interview to resume, or create one. Raises PrepError."""
+    """Return the id of the interview to resume or, if none is to be resumed, of a new one. Raises
+    PrepError."""
     if options.interview_id is not None:
         return (await session.rest.get_interview(options.interview_id)).id
     if options.resume_last:
@@ -91,9 +92,10 @@ class Conversation:
         """True once a snapshot has arrived on the current connection."""
         self._ever_synced = False
         self._failed_before = False
-        """True if the turn had failed before this conversation began."""
+        """True while a turn that failed before this conversation began has not been retried."""
         self._answered_id = ""
-        """Id of the last question that was answered here."""
+        """Id of the last question that this conversation answered; empty if that question is open
+        again."""
         self._answer: Answer | None = None
         """Last answer taken from the queue."""
         self._answer_id = ""
@@ -103,15 +105,15 @@ class Conversation:
         self._retry_id = ""
         """Id of the unanswered `turn.retry`; empty if there is none."""
         self._retried_at = -1
-        """Length of the transcript at the last `turn.retry`."""
+        """Number of messages in the transcript at the last `turn.retry`; -1 before the first."""
         self._ending = False
         self._answer_task: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Hold the interview until it is completed, or return immediately if there are no answers.
 
-        Raises PrepError if it cannot be completed: RateLimited, InferenceFailed, ServerUnreachable
-        after `offline_seconds` without a connection, and others.
+        Raises PrepError if the interview cannot be completed: RateLimited, InferenceFailed,
+        ServerUnreachable after `offline_seconds` without a connection, and others.
         """
         try:
             async with self._room, asyncio.TaskGroup() as tasks:
@@ -183,7 +185,8 @@ class Conversation:
             self._output.note(failure.message)
 
     def _handle_refused_answer(self, failure: Failure) -> None:
-        """Repeat the answer after a retryable error, otherwise continue with the next one."""
+        """Send a rejected answer again after a retryable error, otherwise continue with the next
+        answer."""
         if failure.code == ErrorCode.FRAMES_MISSING:
             return  # the recording resends missing frames itself
         if failure.retryable and self._answer is not None and self._repeats < MAX_REPEATS:

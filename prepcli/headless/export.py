@@ -10,7 +10,7 @@ __all__ = ["markdown", "speaker_name", "spoken_answer_lines"]
 
 
 def speaker_name(kind: MessageKind, role: Role) -> str:
-    """Return the name under which a transcript shows a message."""
+    """Return the label that a transcript shows before a message, such as `You` or `Hint`."""
     match kind:
         case MessageKind.HINT:
             return "Hint"
@@ -20,7 +20,8 @@ def speaker_name(kind: MessageKind, role: Role) -> str:
 
 
 def spoken_answer_lines(message: Message, answer: SpokenAnswer) -> str:
-    """Format the segments of a spoken answer by time, with the reason for each dropped one."""
+    """Format the segments of a spoken answer in order of time, each dropped segment with the
+    reason."""
     lines = [f"{speaker_name(message.kind, message.role)} ({answer.seconds:.1f} s):"]
     segments = sorted((*answer.segments, *answer.dropped), key=lambda segment: segment.start)
     for segment in segments:

@@ -22,7 +22,7 @@ class Output(Protocol):
     """A presentation of the conversation."""
 
     def write_frame(self, data: str) -> None:
-        """Receive a text frame from the server, unparsed."""
+        """Handle a text frame from the server, unparsed."""
 
     def show_state(self, state: RoomState) -> None:
         """Show what has changed since the previous state."""
@@ -31,7 +31,7 @@ class Output(Protocol):
         """Ask the user to type an answer."""
 
     def skip_echo(self, text: str) -> None:
-        """Do not print the answer `text`: the user has just typed it at the prompt."""
+        """Do not print the answer `text` again, because the user has typed it at the prompt."""
 
     def note(self, line: str) -> None:
         """Show a note from prep itself."""
@@ -49,7 +49,7 @@ class _StderrNotes:
         print(f"· {printable(line)}", file=self._err, flush=True)
 
     def _show_progress(self, state: RoomState) -> None:
-        """Note each change of the phase and of the connection once."""
+        """Print a note when the phase changes, and when the connection is lost or restored."""
         if state.phase is not self._phase:
             self._phase = state.phase
             if state.phase in _PHASE_NOTES:
@@ -83,21 +83,23 @@ class JsonOutput(_StderrNotes):
 
 
 class PlainOutput(_StderrNotes):
-    """Output of the conversation as text; on a terminal, each word as it arrives."""
+    """Output of the conversation as text; on a terminal, each delta is printed as it arrives."""
 
     def __init__(self, out: TextIO, err: TextIO, *, live: bool) -> None:
-        """`live` prints each message while it is generated, not only once it is complete."""
+        """If `live` is True, a message is printed while it is being generated, not once it is
+        complete."""
         super().__init__(err)
         self._out = out
         self._live = live
         self._printed: dict[str, str] = {}
-        """Text of each printed message by its id."""
+        """Text of each printed message by message id."""
         self._streaming_id = ""
-        """Id of the message whose start is on the last line; empty if there is none."""
+        """Id of the message that is partly printed on the last line; empty if there is none."""
         self._streaming_text = ""
         self._prompting = False
         self._echoed = ""
-        """Answer that the user has typed and the server has not confirmed."""
+        """Answer that the user has typed and the server has not confirmed; empty if there is
+        none."""
 
     def write_frame(self, data: str) -> None:
         return

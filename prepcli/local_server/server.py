@@ -32,26 +32,27 @@ from prepcli.local_server.stale_server import stop_stale_server
 __all__ = ["LocalServer"]
 
 ARGUMENTS_VARIABLE = "PREP_LOCAL_SERVER_ARGS"
-"""Environment variable with additional arguments for the server, such as `--model PATH`."""
+"""Name of the environment variable with additional arguments for the server, such as `--model
+PATH`."""
 
 READY_SECONDS = 60.0
 """Maximum time in seconds until the server accepts connections."""
 
 MODELS_SECONDS = 600.0
-"""Maximum time in seconds until the models are loaded: minutes for a large one on a slow disk."""
+"""Maximum time in seconds until the models are loaded; a large one on a slow disk takes minutes."""
 
 STOP_SECONDS = 10.0
-"""Seconds between SIGTERM and SIGKILL."""
+"""Maximum number of seconds between SIGTERM and SIGKILL."""
 
 POLL_SECONDS = 0.1
 """Seconds between two checks of the server's state."""
 
 _MODEL_NAMES = {"interviewer": "the language model", "transcriber": "the speech model"}
-"""Names of the models for people, by the jobs that the health check lists."""
+"""Names of the models in messages to people, by the job that the health check lists."""
 
 
 class _ReadyFile(Struct, frozen=True):
-    """The JSON file that the server writes once it accepts connections."""
+    """Content of the JSON file that the server writes once it accepts connections."""
 
     url: str
     pid: int
@@ -65,10 +66,10 @@ class _NewUser(Struct, frozen=True):
 
 
 class LocalServer:
-    """A server process that is a child of this one."""
+    """Local server that runs as a child process of prep."""
 
     def __init__(self, directory: Path | None = None) -> None:
-        """`directory` is the server's data folder, by default `paths.local_server_dir()`."""
+        """`directory` is the server's data directory, by default `paths.local_server_dir()`."""
         self._directory = directory or paths.local_server_dir()
         self._process: subprocess.Popen[bytes] | None = None
         self._lock: IO[str] | None = None
@@ -79,7 +80,7 @@ class LocalServer:
 
     @property
     def log_file(self) -> Path:
-        """Log of the server's current or last run."""
+        """Log file of the server's current or last run."""
         return self._directory / "server.log"
 
     @property
@@ -101,7 +102,11 @@ class LocalServer:
             raise
 
     async def wait_for_models(self, rest: RestClient, on_progress: Callable[[str], None]) -> None:
-        """Return once all models are loaded. Raises LocalServerFailed."""
+        """Wait until all models are loaded.
+
+        Raises LocalServerFailed if a model cannot be loaded, loading takes too long or the server
+        ends, and ServerUnreachable if the server does not respond.
+        """
         last_line = ""
         deadline = time.monotonic() + MODELS_SECONDS
         while True:
@@ -132,7 +137,8 @@ class LocalServer:
             raise self._failure("The local server has stopped unexpectedly")
 
     async def stop(self) -> None:
-        """Stop the server: SIGTERM first, and SIGKILL after ten seconds."""
+        """Send SIGTERM to the server, and after at most 10 s SIGKILL to the rest of its process
+        group."""
         await asyncio.to_thread(self._terminate)
         atexit.unregister(self._terminate)
         if self._lock is not None:
@@ -142,7 +148,11 @@ class LocalServer:
     # --- Start --------------------------------------------------------------------------------
 
     def _take_lock(self) -> None:
-        """Lock the data folder: starting replaces the access key that another prep may be using."""
+        """Lock the data directory, since a start replaces the access key that another prep may be
+        using.
+
+        Raises LocalServerFailed if the directory is locked or cannot be used.
+        """
         try:
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             lock = (self._directory / "client.lock").open("a+")
@@ -264,7 +274,7 @@ def _last_lines(text: str) -> str:
 
 
 def _terminate(process: "subprocess.Popen[bytes]") -> None:
-    """Send SIGTERM to the process, then SIGKILL to what is left of its group."""
+    """Send SIGTERM to the process, then SIGKILL to the processes that are left in its group."""
     if process.poll() is None:
         process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):

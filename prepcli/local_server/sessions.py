@@ -1,4 +1,4 @@
-"""Opening of sessions, with the server named on the command line or with a local one."""
+"""Opening of sessions, with the server named on the command line or with a local server."""
 
 from collections.abc import Callable
 
@@ -18,9 +18,10 @@ async def open_session(
     *,
     wait_for_models: bool = True,
 ) -> Session:
-    """Open a session with the given server, or start a local server and wait for its models.
+    """Open a session with the server in `options`, or with a new local server if there is none.
 
-    `on_progress` receives a short line for each step. Raises PrepError.
+    The local server's models are loaded first, unless `wait_for_models` is False. `on_progress`
+    receives a short line for each step. Raises PrepError.
     """
     if options.server is not None:
         url = normalise_url(options.server)

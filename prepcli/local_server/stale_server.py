@@ -10,14 +10,14 @@ from pathlib import Path
 __all__ = ["stop_stale_server"]
 
 STOP_SECONDS = 10.0
-"""Seconds between SIGTERM and SIGKILL."""
+"""Maximum number of seconds between SIGTERM and SIGKILL."""
 
 
 def stop_stale_server(pid_file: Path, marker: str) -> bool:
     """Stop the process named by the PID file if its command line contains `marker`.
 
-    Process ids are reused, and the marker identifies the server. Return True if it was running. The
-    caller ensures that no other `prep` uses it.
+    The marker identifies the server, because process ids are reused. Return True if the server was
+    running. The caller ensures that no other `prep` is using the server.
     """
     try:
         pid = int(pid_file.read_text())
@@ -37,7 +37,8 @@ def stop_stale_server(pid_file: Path, marker: str) -> bool:
 
 
 def _command_line(pid: int) -> str:
-    """Return a process's arguments separated by spaces, or an empty string if it has ended."""
+    """Return a process's arguments separated by spaces, or an empty string if they cannot be
+    read."""
     proc = Path("/proc")
     if (proc / "self").exists():
         try:

@@ -1,4 +1,4 @@
-"""The terminal app: opens a session with a server and shows the screens."""
+"""The terminal app, which opens a session with a server and shows the screens."""
 
 import asyncio
 import os
@@ -34,7 +34,7 @@ Connect = Callable[[Callable[[str], None]], Awaitable[SessionLink]]
 
 
 class PrepApp(App[int]):
-    """The app; its return value is the command's exit code."""
+    """Terminal app whose return value is the command's exit code."""
 
     TITLE = "prep"
     CSS_PATH = "app.tcss"
@@ -57,10 +57,10 @@ class PrepApp(App[int]):
         now: Seconds = time.time,
         monotonic: Seconds = time.monotonic,
     ) -> None:
-        """Show the list of interviews, and on top of it one interview if requested.
+        """Show the list of interviews, and on top of the list one interview if requested.
 
-        `interview_id` names it, `resume_last` selects the most recently updated one, and `begin`
-        creates it from `spec`. Otherwise `spec` fills in the form for a new interview.
+        `interview_id` names that interview, `resume_last` selects the most recently updated active
+        one, and `begin` creates one from `spec`. `spec` also fills in the form for a new interview.
         """
         super().__init__()
         self._connect = connect
@@ -72,7 +72,7 @@ class PrepApp(App[int]):
         self._now = now
         self._monotonic = monotonic
         self.session: SessionLink | None = None
-        """Set once the session is open; the caller of the app closes it."""
+        """Session that the caller of the app closes; None until it is open."""
 
     def on_mount(self) -> None:
         self.register_theme(DARK)
@@ -118,7 +118,8 @@ class PrepApp(App[int]):
         self.exit_with(event.error)
 
     def on_room_left(self, event: RoomLeft) -> None:
-        """Exit if the session is unauthorised; a missing interview leaves the others usable."""
+        """Exit if the user must log in again; a missing interview leaves the other interviews
+        usable."""
         if isinstance(event.error, NotAuthorised):
             self.exit_with(event.error)
 
@@ -135,12 +136,13 @@ class PrepApp(App[int]):
         self.theme = (LIGHT if self.current_theme.dark else DARK).name
 
     def get_key_display(self, binding: Binding) -> str:
-        """Show `enter` instead of its symbol, which many fonts lack."""
+        """Return `enter` for the enter key, since many fonts lack its symbol."""
         return "enter" if binding.key == "enter" else super().get_key_display(binding)
 
     @work(exclusive=True, group="question")
     async def action_quit_prep(self) -> None:
-        """Quit, after asking if an unsent answer would be lost."""
+        """Quit the app. If an unsent answer would be lost, ask the user for a confirmation
+        first."""
         for screen in self.screen_stack:
             if isinstance(screen, RoomScreen) and not await screen.confirm_leaving(quitting=True):
                 return
@@ -148,7 +150,7 @@ class PrepApp(App[int]):
 
 
 def last_active(interviews: Sequence[Interview]) -> str:
-    """Return the id of the last updated active interview, or an empty string."""
+    """Return the id of the most recently updated active interview, or an empty string."""
     active = [each for each in interviews if each.status is Status.ACTIVE]
     return max(active, key=lambda each: each.updated_at).id if active else ""
 

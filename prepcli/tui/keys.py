@@ -1,4 +1,4 @@
-"""The table of keys: the source of bindings, footers, help and sentences.
+"""The table of keys, from which bindings, footers, the help screen and sentences are made.
 
 The keys are those that every terminal delivers: control with a letter, escape, enter and the
 function keys. Without the newer keyboard protocol a terminal sends the same byte for enter and
@@ -17,17 +17,18 @@ class Key(Struct, frozen=True):
     """Textual's key names, separated by commas; the first one is shown."""
     action: str
     label: str
-    """One or two words for the footer."""
+    """Label in the footer, in one to three words."""
     help: str
-    """One line for the help screen."""
+    """Description on the help screen, in one line."""
 
     @property
     def name(self) -> str:
-        """The first key as a sentence names it, such as `ctrl+r`."""
+        """Name of the first key in sentences, such as `ctrl+r`."""
         return key_label(self.keys.partition(",")[0])
 
     def binding(self, *, show: bool = True, priority: bool = False) -> Binding:
-        """Return Textual's binding; with `priority` it takes precedence over the focused widget."""
+        """Return Textual's binding. With `priority` the binding precedes those of the focused
+        widget."""
         return Binding(self.keys, self.action, self.label, show=show, priority=priority)
 
 
@@ -104,7 +105,7 @@ SECTIONS = (
 
 
 def key_label(key: str) -> str:
-    """Return a key's name for people: `pageup` becomes `page up`, `ctrl+j` stays."""
+    """Return a key's name for people: `page up` for `pageup`; `ctrl+j` stays unchanged."""
     names = {
         "question_mark": "?",
         "escape": "esc",

@@ -1,4 +1,4 @@
-"""Protocols of a session as the screens use it; `prepcli.client` implements them."""
+"""Protocols for the parts of a session that screens use, implemented in `prepcli.client`."""
 
 from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
@@ -9,7 +9,7 @@ from prepserver.wire.protocol import ClientMessages, Interview, InterviewSpec
 
 
 class RecordingLink(Protocol):
-    """A recording being sent. A reconnect loses none of its audio."""
+    """A recording that is being sent. No audio is lost in a reconnect."""
 
     def feed(self, pcm: bytes) -> None: ...
     async def stop(self) -> None: ...
@@ -41,7 +41,7 @@ class RestLink(Protocol):
 
 
 class SessionLink(Protocol):
-    """An authenticated connection to a server."""
+    """Authenticated access to a server."""
 
     @property
     def rest(self) -> RestLink: ...

@@ -11,7 +11,7 @@ from prepserver.wire.protocol import Failure
 
 
 class AnswerTyped(Message):
-    """The candidate is typing; throttled by the answer box."""
+    """The candidate is typing. The answer box limits how often this message is posted."""
 
     def __init__(self, text: str) -> None:
         """`text` is the whole content of the box."""
@@ -35,7 +35,8 @@ class RoomChanged(Message):
         self.state = state
 
     def can_replace(self, message: Message) -> bool:
-        """Show only the newest of several queued states."""
+        """Return True if `message` is a state as well: only the newest of several queued states is
+        shown."""
         return isinstance(message, RoomChanged)
 
 
@@ -52,7 +53,7 @@ class ConnectionRestored(Message):
 
 
 class FailureReported(Message):
-    """The server rejected a message."""
+    """The server reported an error, such as a rejected message."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__()
@@ -60,7 +61,7 @@ class FailureReported(Message):
 
 
 class RoomLeft(Message):
-    """The room cannot be entered any more: unauthorised, deleted or missing."""
+    """The room cannot be entered any more: the user must log in again, or the room is missing."""
 
     def __init__(self, error: PrepError) -> None:
         super().__init__()
@@ -68,7 +69,7 @@ class RoomLeft(Message):
 
 
 class LevelMeasured(Message):
-    """Level of the newest block of a recording, and its duration so far."""
+    """Level of the newest block of a recording, and the duration of the recording so far."""
 
     def __init__(self, level: float, seconds: float) -> None:
         super().__init__()
@@ -77,7 +78,8 @@ class LevelMeasured(Message):
         self.seconds = seconds
 
     def can_replace(self, message: Message) -> bool:
-        """Show only the newest of several queued levels."""
+        """Return True if `message` is a level as well: only the newest of several queued levels is
+        shown."""
         return isinstance(message, LevelMeasured)
 
 
@@ -86,7 +88,8 @@ class RecordingStarted(Message):
 
 
 class RecordingEnded(Message):
-    """The microphone is closed; `reason` is a sentence if the candidate did not end it."""
+    """The microphone is closed. If the candidate did not end the recording, `reason` says why it
+    ended."""
 
     def __init__(self, reason: str = "") -> None:
         super().__init__()
@@ -94,7 +97,7 @@ class RecordingEnded(Message):
 
 
 class RecordingDelivered(Message):
-    """The recording was fully sent, rejected or discarded."""
+    """The recording was stored by the server, rejected or discarded."""
 
 
 class StartupProgressed(Message):

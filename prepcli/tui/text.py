@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 Seconds = Callable[[], float]
-"""A clock in seconds: `time.time`, `time.monotonic`, or a test's."""
+"""Clock in seconds: `time.time`, `time.monotonic`, or the clock of a test."""
 
 
 def duration(seconds: float) -> str:

@@ -35,7 +35,7 @@ LIGHT = Theme(
 )
 
 _LIGHT_BACKGROUNDS = frozenset({7, *range(9, 16)})
-"""ANSI colours that terminals use as light backgrounds."""
+"""Numbers of the ANSI colours that terminals use as light backgrounds."""
 
 
 def default_theme(environment: Mapping[str, str]) -> str:

@@ -12,7 +12,8 @@ __all__ = ["Authenticator"]
 
 
 class Authenticator:
-    """Resolver of credentials to user ids. All methods raise Unauthorized for a bad credential."""
+    """Resolver of credentials to user ids. All methods raise Unauthorized for an invalid
+    credential."""
 
     def __init__(self, users: Users, tokens: Tokens) -> None:
         self.users = users
@@ -49,7 +50,7 @@ class Authenticator:
         return user
 
     async def issue_token(self, key: str) -> RoomToken:
-        """Issue a token to the user with this access key; another token is rejected."""
+        """Issue a token to the user with this access key. A token in place of a key is rejected."""
         if not key.startswith(f"{KEY_PREFIX}_"):
             raise Unauthorized(
                 "This request needs an access key, not a token.", code=ErrorCode.BAD_ACCESS_KEY

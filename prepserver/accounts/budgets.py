@@ -32,7 +32,7 @@ class Budgets:
     """Per-user budgets with a fixed window, which the first call with a cost opens.
 
     The cost of a call is known only at its end. Calls that are running when a budget is used up
-    therefore continue and are counted; new ones are rejected.
+    therefore continue and are counted; new calls are rejected.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Budgets:
         return await asyncio.to_thread(self._usage, user)
 
     async def spend(self, user: str, *, tokens: int = 0, seconds: float = 0.0) -> None:
-        """Add the cost of a call to the user's usage."""
+        """Add the cost of a call to the user's usage if a budget is set."""
         if (self.tokens or self.seconds) and (tokens or seconds):
             await asyncio.to_thread(self._spend, user, tokens, seconds)
 

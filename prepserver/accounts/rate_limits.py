@@ -23,8 +23,8 @@ CREATE TABLE IF NOT EXISTS charges (
 class RateLimiter:
     """Per-user request limit with a fixed window, which the first request opens.
 
-    Requests are named, and a name is charged once: a turn that resumes after a crash is not
-    charged again.
+    Requests are named, and each name is charged once per window, so that a turn that resumes after
+    a crash is not charged again.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class RateLimiter:
         self._database = Database(path, _SCHEMA, vfs=vfs)
 
     async def charge(self, user: str, request: str) -> Quota:
-        """Charge one request and return the new quota.
+        """Charge a request, unless its name was charged before, and return the new quota.
 
         Raises RateLimited, with the time of the reset in its details, if no request is left.
         """
@@ -57,7 +57,7 @@ class RateLimiter:
         return await asyncio.to_thread(self._charge, user, request)
 
     async def quota(self, user: str) -> Quota:
-        """Return the user's quota; this charges nothing."""
+        """Return the user's quota without charging a request."""
         if not self.limit:
             return Quota(limit=0, remaining=0)
         return await asyncio.to_thread(self._quota, user)
@@ -94,7 +94,7 @@ class RateLimiter:
             return Quota(limit=self.limit, remaining=remaining, reset=started + self.window)
 
     def _window_start(self, connection: apsw.Connection, user: str) -> float | None:
-        """Return the start of the user's window; None if it has ended or never began."""
+        """Return the start of the user's window, or None if no window is open."""
         row = connection.execute("SELECT started FROM windows WHERE user = ?", (user,)).fetchone()
         if row is None:
             return None

@@ -1,4 +1,7 @@
-"""Short-lived tokens for room addresses: browsers cannot set headers on a WebSocket handshake."""
+"""Short-lived tokens in room addresses.
+
+Browsers cannot set headers on a WebSocket handshake, so the address carries the token.
+"""
 
 import secrets
 from pathlib import Path
@@ -14,7 +17,7 @@ from prepserver.wire.rest import RoomToken
 __all__ = ["Tokens", "load_signing_key"]
 
 LIFETIME = 300.0
-"""Seconds from issue to expiry."""
+"""Seconds from the issue of a token to its expiry."""
 
 ISSUER = "prep-server"
 AUDIENCE = "prep"
@@ -24,7 +27,8 @@ KEY_BYTES = 32
 
 
 def load_signing_key(path: Path) -> bytes:
-    """Return the signing key of 32 random bytes in `path`, creating the file with mode 0600.
+    """Return the signing key in `path`. A missing file is created with 32 random bytes and mode
+    0600.
 
     Raises Unauthorized (code `bad_signing_key`) if the file is too short.
     """
@@ -67,7 +71,7 @@ class Tokens:
     def verify(self, token: str) -> str:
         """Return the user id in the token.
 
-        Raises Unauthorized if it has expired or was not issued by this server.
+        Raises Unauthorized if the token has expired or was not issued by this server.
         """
         try:
             claims = jwt.decode(

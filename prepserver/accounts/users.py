@@ -36,13 +36,13 @@ class User(Struct, frozen=True, kw_only=True):
     id: str
     name: str
     created_at: float
-    """Seconds since the Unix epoch."""
+    """Time of creation in seconds since the Unix epoch."""
     admin: bool = False
-    """True if the user may read statistics and metrics; this does not include interviews."""
+    """True if the user may read statistics and metrics, but not the interviews of other users."""
 
 
 class NewKey(Struct, frozen=True, kw_only=True):
-    """A new access key, which can be shown only once because the server stores its hash."""
+    """A new access key, which can be shown only once because the server stores only its hash."""
 
     id: str
     """Id of the user."""
@@ -76,8 +76,9 @@ class Users:
     def add(self, name: str, *, replace: bool = False, admin: bool = False) -> NewKey:
         """Create a user, or with `replace` issue a new key to an existing one.
 
-        `admin` makes the user an administrator; without it an existing user keeps their role.
-        Raises Conflict if the name is taken, BadRequest if it is invalid.
+        `admin` makes the user an administrator; without `admin` an existing user keeps their role.
+        Raises Conflict if the name is taken and `replace` is False, and BadRequest if the name is
+        invalid.
         """
         if not name.strip() or len(name) > 100 or not name.isprintable():
             raise BadRequest("A user name must have 1 to 100 printable characters.")
@@ -102,7 +103,8 @@ class Users:
         return NewKey(id=user_id, name=name, key=key)
 
     def rotate(self, name: str) -> NewKey:
-        """Issue a new key to a user and revoke the old one. Raises NotFound."""
+        """Issue a new key to a user and revoke the old one. Raises NotFound if there is no such
+        user."""
         key, key_id, key_hash = self._make_key()
         with self._database.transaction() as table:
             user = _find(table, name)
@@ -115,14 +117,15 @@ class Users:
         return NewKey(id=user.id, name=name, key=key)
 
     def set_admin(self, name: str, admin: bool) -> None:
-        """Grant or revoke the administrator role of a user. Raises NotFound."""
+        """Grant or revoke the administrator role of a user. Raises NotFound if there is no such
+        user."""
         with self._database.transaction() as table:
             if _find(table, name) is None:
                 raise _no_user(name)
             table.execute("UPDATE users SET admin = ? WHERE name = ?", (admin, name))
 
     def remove(self, name: str) -> None:
-        """Delete a user and revoke their key. Raises NotFound."""
+        """Delete a user and revoke their key. Raises NotFound if there is no such user."""
         with self._database.transaction() as table:
             if _find(table, name) is None:
                 raise _no_user(name)
@@ -149,7 +152,7 @@ class Users:
         return row is not None
 
     async def authenticate(self, key: str) -> str:
-        """Return the id of the user with this access key. Raises Unauthorized."""
+        """Return the id of the user with this access key. Raises Unauthorized if there is none."""
         return await asyncio.to_thread(self._authenticate, key)
 
     def _authenticate(self, key: str) -> str:

@@ -10,8 +10,8 @@ def usable_cores(root: Path = Path("/sys")) -> int:
     """Return the number of processor cores that this process may use, at least 1.
 
     Hyper-threads of one core share its arithmetic units, so each core counts once where the system
-    reports its topology. A control group's CPU quota lowers the number. `root` is the mount point
-    of sysfs.
+    reports its topology. A control group's CPU quota can lower the number. `root` is the mount
+    point of sysfs.
     """
     cpus = _available_cpus()
     sibling_groups = set()
@@ -23,7 +23,8 @@ def usable_cores(root: Path = Path("/sys")) -> int:
 
 
 def usable_memory() -> int:
-    """Return the bytes of physical memory, or of this process's control group if that is less."""
+    """Return the physical memory in bytes, or the limit of this process's control group if
+    lower."""
     physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     limit = _read(Path("/sys/fs/cgroup/memory.max"))
     return min(physical, int(limit)) if limit.isdecimal() else physical
@@ -36,7 +37,8 @@ def _available_cpus() -> set[int]:
 
 
 def _parse_quota(text: str) -> int:
-    """Return how many whole processors a line such as `150000 100000` grants; 0 means no limit."""
+    """Return the number of whole processors that a line such as `150000 100000` grants, at least 1.
+    The result is 0 if there is no limit."""
     quota, _, period = text.partition(" ")
     if not (quota.isdecimal() and period.isdecimal() and int(period)):
         return 0

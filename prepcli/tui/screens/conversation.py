@@ -1,4 +1,5 @@
-"""View of the conversation, derived from the room's state: messages to show, actions to allow."""
+"""View of the conversation, derived from the room's state: messages to show and actions to
+allow."""
 
 from prepcli.client.state import RoomState, is_completed, open_question
 from prepcli.tui.keys import RETRY
@@ -38,7 +39,8 @@ def count_answers(state: RoomState) -> int:
 
 
 def reason_not_to_answer(state: RoomState) -> str:
-    """Return why the candidate may not answer now, or an empty string."""
+    """Return the reason why the candidate may not answer now, or an empty string if there is
+    none."""
     if is_completed(state):
         return "This interview is completed."
     if state.phase not in WAITING:

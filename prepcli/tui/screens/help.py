@@ -14,7 +14,7 @@ from prepcli.tui.keys import CLOSE, HELP, HELP_SIGN, SECTIONS, Key, Section, key
 
 
 def key_names(key: Key) -> str:
-    """Return every key of an action, such as `ctrl+r or f2`."""
+    """Return the names of all keys of an action, such as `ctrl+r or f2`."""
     return " or ".join(key_label(name) for name in key.keys.split(","))
 
 

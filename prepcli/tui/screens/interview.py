@@ -55,7 +55,7 @@ from prepserver.wire.protocol import (
 
 
 class Pending(Struct, frozen=True):
-    """An answer that was sent, but is not in the transcript yet."""
+    """An answer that was sent but is not in the transcript yet."""
 
     id: str
     text: str
@@ -88,7 +88,7 @@ class InterviewScreen(SpeakingScreen):
         drafts: MutableMapping[str, str] | None = None,
         monotonic: Seconds = time.monotonic,
     ) -> None:
-        """`drafts` maps interview ids to unsent text; it outlives the screen."""
+        """`drafts` maps interview ids to unsent text. The mapping outlives the screen."""
         super().__init__(session, "interview", interview_id, microphone)
         self.interview_id = interview_id
         self._drafts: MutableMapping[str, str] = {} if drafts is None else drafts
@@ -182,7 +182,7 @@ class InterviewScreen(SpeakingScreen):
     # --- Keys ---------------------------------------------------------------------------------
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Hide keys that have no effect; dim those that will have one later."""
+        """Return True to show an action's key, False to hide the key, and None to dim it."""
         return self._available_actions().get(action, True)
 
     def _available_actions(self) -> dict[str, bool | None]:
@@ -253,7 +253,8 @@ class InterviewScreen(SpeakingScreen):
         )
 
     def _draft(self) -> str:
-        """Return all text that the server has not acknowledged."""
+        """Return the unacknowledged answer and the text in the box, or an empty string if the
+        interview is completed."""
         if is_completed(self.state):
             return ""
         sent = self._pending.text if self._pending else ""

@@ -20,8 +20,8 @@ from prepserver.wire.protocol import InterviewSpec, InterviewType, Level
 
 
 class NewInterviewScreen(Screen[InterviewSpec | None]):
-    """Form that returns the specification, or None if cancelled. Each invalid field shows the
-    reason."""
+    """Form that returns the specification of an interview, or None if cancelled. Each invalid field
+    shows what is wrong."""
 
     CSS_PATH = "new_interview.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -90,7 +90,8 @@ class NewInterviewScreen(Screen[InterviewSpec | None]):
 
     @on(Input.Changed)
     def _clear_problem(self, event: Input.Changed) -> None:
-        """Clear a field's problem when it changes; `start` validates it again."""
+        """Clear a field's problem when the field changes; `action_start` validates the field
+        again."""
         self._show_problem(event.input.id or "", "")
 
     def _text(self, name: str) -> str:

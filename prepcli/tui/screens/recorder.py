@@ -1,4 +1,4 @@
-"""The recorder: captures a spoken answer and sends it to the room."""
+"""The recorder, which captures a spoken answer and sends it to the room."""
 
 import asyncio
 import enum
@@ -22,7 +22,8 @@ Blocks = AsyncIterator[bytes]
 """Blocks from the microphone: PCM16 little-endian, 16 kHz, mono."""
 
 MicrophoneFactory = Callable[[], AbstractAsyncContextManager[Blocks]]
-"""Function that opens the microphone. Raises PrepError."""
+"""Function that returns a context manager for the open microphone. Entering it raises PrepError if
+the microphone cannot be opened."""
 
 POST_ROLL = 0.3
 """Seconds recorded after the stop key: people press it during the last syllable."""
@@ -42,14 +43,15 @@ STALLED = (
 class _Phase(enum.Enum):
     IDLE = enum.auto()
     OPENING = enum.auto()
-    """The microphone is being opened."""
+    """Phase in which the microphone is being opened."""
     RECORDING = enum.auto()
     DELIVERING = enum.auto()
-    """The post-roll is being recorded, or audio is still being sent."""
+    """Phase in which the post-roll is being recorded or audio is still being sent."""
 
 
 class Recorder:
-    """Recorder of one answer at a time. A worker awaits `record`; the other methods control it."""
+    """Recorder of one answer at a time. A worker awaits `record`; other methods end the
+    recording."""
 
     def __init__(
         self,
@@ -65,7 +67,7 @@ class Recorder:
         self._phase = _Phase.IDLE
         self._generation = 0
         self.seconds = 0.0
-        """Duration of the recording so far."""
+        """Duration of the recording so far, in seconds."""
 
     @property
     def active(self) -> bool:
@@ -78,7 +80,7 @@ class Recorder:
         return self._phase is not _Phase.IDLE
 
     def finish(self) -> None:
-        """Stop recording after the post-roll, and send the answer."""
+        """Stop recording after the post-roll and send the answer."""
         if self.active:
             self._phase = _Phase.DELIVERING
             self._ends_at = self.seconds + POST_ROLL
@@ -92,7 +94,7 @@ class Recorder:
         """Record until stopped, and wait until the server has stored the recording.
 
         Posts RecordingStarted, LevelMeasured, RecordingEnded when the microphone is closed, and
-        RecordingDelivered when the recording is sent or discarded.
+        RecordingDelivered when the recording is stored, rejected or discarded.
         """
         self._generation += 1
         generation = self._generation
@@ -112,9 +114,9 @@ class Recorder:
             self._post(RecordingDelivered())
 
     async def _capture(self, room: RoomLink) -> RecordingLink | None:
-        """Capture until stopped; return the recording, or None if it was discarded.
+        """Capture audio until stopped. Return the recording to deliver, or None if there is none.
 
-        If the microphone is lost, the audio so far is sent: the candidate can correct a
+        If the microphone is lost, the audio so far is delivered: the candidate can correct a
         transcript, but cannot recover a recording.
         """
         recording: RecordingLink | None = None
@@ -150,7 +152,8 @@ class Recorder:
     async def _forward_blocks(
         self, blocks: Blocks, recording: RecordingLink, room: RoomLink
     ) -> None:
-        """Forward blocks until the recording or the microphone ends.
+        """Forward blocks from the microphone to the room until either the recording or the blocks
+        end.
 
         Raises TimeoutError if the microphone stops delivering blocks.
         """

@@ -26,7 +26,8 @@ from prepserver.wire.protocol import ClientMessages, Failure, GetAllMessages
 class RoomScreen(Screen[None]):
     """Base class of the lobby and of the interview screen.
 
-    One worker folds the room's events into a `RoomState` and posts it; message handlers show it.
+    One worker folds the room's events into a `RoomState` and posts each new state. Message handlers
+    show the state.
     """
 
     def __init__(self, session: SessionLink, party: str, name: str) -> None:
@@ -66,7 +67,8 @@ class RoomScreen(Screen[None]):
                 self.post_message(ConnectionLost(0.0))
 
     async def send_message(self, message: ClientMessages) -> bool:
-        """Queue a message for the server. Return False, after a warning, if the queue is full."""
+        """Queue a message for the server. Show a warning and return False if it cannot be
+        queued."""
         try:
             await self.room.send(message)
         except PrepError as error:
@@ -82,15 +84,15 @@ class RoomScreen(Screen[None]):
         self.show_warning(event.failure.message)
 
     async def confirm_leaving(self, *, quitting: bool = False) -> bool:
-        """Return True if the screen may be closed, after asking if anything would be lost.
+        """Return True if the screen may be closed. If anything would be lost, ask the user first.
 
-        `quitting` means that the whole app is about to exit. Call this from a worker: it may wait
-        for the person's reply.
+        `quitting` means that the whole app is about to exit. Must be called from a worker, because
+        the user may take time to reply.
         """
         return True
 
     def leave(self) -> None:
-        """Close this screen and everything on top of it."""
+        """Close this screen and all screens on top of it."""
         while self in self.app.screen_stack and self.app.screen is not self:
             self.app.pop_screen()
         if self.app.screen is self:

@@ -10,7 +10,7 @@ from prepcli.tui.screens.room import RoomScreen
 from prepcli.tui.text import duration
 
 DISCARD_UNASKED = 3.0
-"""Recordings shorter than this many seconds are discarded without asking."""
+"""Length in seconds below which a recording is discarded without asking."""
 
 
 class SpeakingScreen(RoomScreen):
@@ -27,11 +27,11 @@ class SpeakingScreen(RoomScreen):
         self.recorder = Recorder(microphone, self.post_message)
 
     async def refresh_view(self) -> None:
-        """Show the room's state and the recorder's."""
+        """Show the states of the room and of the recorder."""
         raise NotImplementedError
 
     def may_answer(self) -> bool:
-        """Return True if an answer may be given now; otherwise show why not."""
+        """Return True if an answer may be given now; otherwise show the reason and return False."""
         raise NotImplementedError
 
     # --- Messages -----------------------------------------------------------------------------
@@ -50,7 +50,7 @@ class SpeakingScreen(RoomScreen):
     # --- Keys ---------------------------------------------------------------------------------
 
     def action_record(self) -> None:
-        """Start recording."""
+        """Start recording if an answer may be given now."""
         if self.may_answer():
             self._record()
 
@@ -65,7 +65,8 @@ class SpeakingScreen(RoomScreen):
 
     @work(exclusive=True, group="question")
     async def action_discard(self) -> None:
-        """Discard the recording, after asking unless it is shorter than `DISCARD_UNASKED`."""
+        """Discard the recording. Unless it is shorter than `DISCARD_UNASKED` seconds, ask the user
+        first."""
         if await self._confirm_discarding():
             self.recorder.discard()
             await self.refresh_view()

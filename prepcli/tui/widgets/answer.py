@@ -12,7 +12,7 @@ from prepcli.tui.text import Seconds
 from prepserver.wire.limits import MAX_ANSWER
 
 TYPING_SECONDS = 2.0
-"""Minimum seconds between two `AnswerTyped` messages."""
+"""Minimum number of seconds between two `AnswerTyped` messages."""
 
 
 class Throttle:
@@ -24,7 +24,7 @@ class Throttle:
         self._next = float("-inf")
 
     def __call__(self) -> bool:
-        """Return True if this event passes."""
+        """Return True if an event passes now."""
         now = self._monotonic()
         if now < self._next:
             return False
@@ -33,9 +33,10 @@ class Throttle:
 
 
 class AnswerBox(TextArea):
-    """A multi-line text box; enter sends. Posts `AnswerTyped` and `AnswerSubmitted`.
+    """Text box of several lines, whose text the enter key sends.
 
-    The text stays until the screen removes it, so a rejected answer is not lost.
+    Posts `AnswerTyped` and `AnswerSubmitted`. The text stays until the screen removes it, so that a
+    rejected answer is not lost.
     """
 
     DEFAULT_CSS = """
@@ -68,13 +69,15 @@ class AnswerBox(TextArea):
         self._shown = ""
 
     def set_text(self, text: str) -> None:
-        """Replace the text without posting `AnswerTyped`, and move the cursor to its end."""
+        """Replace the text without posting `AnswerTyped`, and move the cursor to the end of the
+        text."""
         self._shown = text
         self.text = text
         self.move_cursor(self.document.end)
 
     def remove_sent(self, text: str) -> None:
-        """Remove the sent `text` from the beginning; keep what was typed since."""
+        """Remove the sent `text` from the beginning of the box, and keep what was typed after
+        it."""
         if self.text.startswith(text):
             self.set_text(self.text.removeprefix(text))
 

@@ -1,4 +1,4 @@
-"""The list of the user's interviews, newest first, two lines each."""
+"""The list of the user's interviews, newest first, with two lines for each."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -67,15 +67,15 @@ class InterviewList(OptionList):
 
     @property
     def highlighted_interview(self) -> Interview | None:
-        """The interview under the cursor."""
+        """Interview under the cursor; None if there is none."""
         if self.highlighted is None:
             return None
         key = self.get_option_at_index(self.highlighted).id
         return self._interviews.get(key) if key else None
 
     def update_interviews(self, interviews: Sequence[Interview], now: float) -> None:
-        """Show these interviews; keep the cursor on its interview or, if that is gone, at its
-        position."""
+        """Show `interviews`, newest first. The cursor stays on the same interview or, if that was
+        deleted, at the same position."""
         position = self.highlighted or 0
         before = self.highlighted_interview
         ordered = sorted(interviews, key=lambda each: (-each.created_at, each.id))

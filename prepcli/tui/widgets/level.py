@@ -15,7 +15,7 @@ QUIET = -45.0
 """Level in dBFS below which speech is hard to transcribe."""
 
 LOUD = -3.0
-"""Level in dBFS above which the microphone is about to clip."""
+"""Level in dBFS from which the microphone is about to clip."""
 
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
@@ -30,7 +30,8 @@ def bar(level: float, width: int) -> str:
 
 
 class LevelMeter(Widget):
-    """One line: the recording's duration, its level, and a warning if the level is unsuitable."""
+    """Line with the recording's duration and level, and with a warning if the level is
+    unsuitable."""
 
     DEFAULT_CSS = """
     LevelMeter {
@@ -57,7 +58,7 @@ class LevelMeter(Widget):
     """Duration of the recording in seconds."""
 
     def warning(self) -> str:
-        """Return a word about an unsuitable level, or an empty string."""
+        """Return a short warning about an unsuitable level, or an empty string."""
         if self.level >= LOUD:
             return "too loud"
         if self.level < QUIET:

@@ -79,9 +79,10 @@ class MessageView(Vertical):
             self._heading.update(title)
 
     async def update_text(self, text: str, *, growing: bool = False) -> None:
-        """Show the whole `text`; text that is already shown is not laid out again.
+        """Show `text` in place of the previous text. In a growing message, only the added text is
+        laid out.
 
-        Calls must not overlap, so that appended pieces stay in order.
+        Calls must not overlap, so that added text stays in order.
         """
         self.set_class(growing, "-growing")
         text = printable(text)

@@ -12,7 +12,7 @@ from prepcli.tui.text import duration
 from prepserver.wire.protocol import Interview, MessageKind, Phase, Quota, Status, StreamingMessage
 
 FRAMES = ("●··", "·●·", "··●", "·●·")
-"""Frames of the animation that runs while the model works."""
+"""Frames of the animation that marks a busy activity."""
 
 STILL = "···"
 """Marker that replaces the animation while animations are turned off."""
@@ -21,7 +21,7 @@ FRAME_SECONDS = 0.3
 
 
 class Activity(Struct, frozen=True):
-    """The current activity in words; `busy` animates it, `trouble` highlights it."""
+    """The current activity in words, animated if `busy` and highlighted if `trouble`."""
 
     words: str
     busy: bool = False
@@ -79,7 +79,7 @@ _STREAMING = {
 
 
 def progress(interview: Interview) -> str:
-    """Return `question 2 of 5`, or `5 of 5 answered` for a completed interview."""
+    """Return the progress as `5 questions`, `question 2 of 5` or `5 of 5 answered`."""
     if interview.status is Status.COMPLETED:
         return f"{interview.answered} of {interview.questions} answered"
     if not interview.asked:
@@ -88,14 +88,16 @@ def progress(interview: Interview) -> str:
 
 
 def allowance(quota: Quota | None) -> str:
-    """Return `87 requests left`, or an empty string when requests are not limited."""
+    """Return a text such as `87 requests left`, or an empty string when requests are not
+    limited."""
     if quota is None or not quota.limit:
         return ""
     return f"{quota.remaining} request{'' if quota.remaining == 1 else 's'} left"
 
 
 class StatusLine(Widget):
-    """Activity on the left; progress, allowance and elapsed time on the right.
+    """Line with the activity on the left, and with progress, allowance and elapsed time on the
+    right.
 
     In a narrow window the allowance is dropped first, then the progress.
     """

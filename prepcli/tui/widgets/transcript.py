@@ -1,4 +1,4 @@
-"""The transcript: finished messages, the streamed one, and provisional text at the bottom."""
+"""The transcript: finished messages, the streamed message, and provisional text at the bottom."""
 
 from collections.abc import Iterator
 
@@ -13,7 +13,7 @@ class TranscriptState(Struct, frozen=True, kw_only=True):
     """Everything that the transcript shows."""
 
     messages: tuple[Message, ...] = ()
-    """In order of position."""
+    """Messages in order of position."""
     streaming: StreamingMessage | None = None
     caption: str = ""
     """The partial transcript of what the candidate is saying."""
@@ -52,7 +52,8 @@ class Transcript(VerticalScroll):
         self.anchor()
 
     def scroll_by_page(self, direction: int) -> None:
-        """Scroll one page back (-1) or forward (1); at the end, follow new text again."""
+        """Scroll one page back (-1) or forward (1). Scrolling forward at the end follows new text
+        again."""
         if direction < 0:
             self.scroll_page_up(animate=False)
         elif self.scroll_y + self.scrollable_content_region.height >= self.max_scroll_y:
@@ -61,7 +62,7 @@ class Transcript(VerticalScroll):
             self.scroll_page_down(animate=False)
 
     async def update_transcript(self, state: TranscriptState) -> None:
-        """Show this state. Calls must not overlap."""
+        """Show `state`. Calls must not overlap."""
         lines = list(_lines(state))
         kinds = {line.key: line.kind for line in lines}
         for key in [key for key, view in self._views.items() if kinds.get(key) is not view.kind]:
@@ -75,7 +76,7 @@ class Transcript(VerticalScroll):
         self._caption = await self._show_provisional(self._caption, "You · speaking", state.caption)
 
     async def _mount(self, lines: list["_TranscriptLine"]) -> None:
-        """Mount the missing messages, each run of neighbours at once."""
+        """Mount a view for each line that has none, adjacent views at once."""
         missing: list[MessageView] = []
         for line in lines:
             if line.key in self._views:
@@ -92,7 +93,8 @@ class Transcript(VerticalScroll):
     async def _show_provisional(
         self, view: MessageView | None, title: str, text: str
     ) -> MessageView | None:
-        """Show dimmed text at the end; remove it when there is none."""
+        """Show dimmed text at the end, or remove `view` if `text` is empty. Return the view that is
+        shown."""
         if not text:
             if view is not None:
                 await view.remove()
@@ -114,7 +116,8 @@ class _TranscriptLine(Struct, frozen=True):
 
 
 def _lines(state: TranscriptState) -> Iterator[_TranscriptLine]:
-    """Yield a line for each message, then for the streamed one unless it is already whole."""
+    """Yield a line for each message, then for the streamed message unless it is already
+    complete."""
     asked = 0
     for message in state.messages:
         asked += message.kind is MessageKind.QUESTION

@@ -1,9 +1,10 @@
 """The protocol between the server and an engine's process: msgpack frames over pipes.
 
-A frame is its length in bytes (`FRAME_HEADER`, big-endian), followed by one msgpack value of a
-tagged union. The first command is `ConfigureFrame`; the first reply is `ReadyFrame`, or
-`FailedFrame` with id 0. Every later frame carries the id that the server gave the request. Payloads
-of requests, inputs and events are defined by each engine and travel as raw msgpack.
+A frame is the length of its body in bytes (`FRAME_HEADER`, big-endian), followed by the body, one
+msgpack value of a tagged union. The first command is `ConfigureFrame`; the first reply is
+`ReadyFrame`, or `FailedFrame` with id 0. Every later frame except `HeartbeatFrame` carries the id
+that the server gave the request. Payloads of requests, inputs and events are defined by each engine
+and travel as raw msgpack.
 """
 
 import struct
@@ -38,12 +39,12 @@ __all__ = [
 FRAME_HEADER = struct.Struct(">I")
 
 MAX_FRAME_BYTES = 64 * 1024 * 1024
-"""Maximum frame length, far above that of any real frame: a greater length means that something
-other than a frame was written to the pipe."""
+"""Maximum length of a frame's body in bytes, far above that of any real frame: a greater length
+means that something other than a frame was written to the pipe."""
 
 
 class ConfigureFrame(Struct, frozen=True, tag="configure"):
-    """First command: the engine's options."""
+    """First command, which carries the engine's options."""
 
     options: Raw
 
@@ -78,7 +79,7 @@ Command = ConfigureFrame | RequestFrame | InputFrame | EndOfInputFrame | CancelF
 
 
 class ReadyFrame(Struct, frozen=True, tag="ready"):
-    """First reply of a loaded engine; `info` describes it."""
+    """First reply of a loaded engine; `info` describes the engine."""
 
     info: Raw
 
@@ -99,7 +100,7 @@ class DoneFrame(Struct, frozen=True, tag="done"):
 
 
 class FailedFrame(Struct, frozen=True, kw_only=True, tag="failed"):
-    """Last frame of a failed request; with id 0, the engine could not be loaded."""
+    """Last frame of a failed request. Id 0 means that the engine could not be loaded."""
 
     id: int
     code: ErrorCode
@@ -122,7 +123,7 @@ def encode_payload(value: object) -> Raw:
 
 
 def pack_frame(frame: Command | Reply) -> bytes:
-    """Return a frame with its header. Raises ValueError if it exceeds `MAX_FRAME_BYTES`."""
+    """Encode a frame with its header. Raises ValueError if the body exceeds `MAX_FRAME_BYTES`."""
     body = _encoder.encode(frame)
     if len(body) > MAX_FRAME_BYTES:
         raise ValueError(f"a frame of {len(body)} bytes exceeds the limit of {MAX_FRAME_BYTES}")

@@ -43,9 +43,9 @@ __all__ = [
 ]
 
 STDERR_LINES = 40
-"""Lines of the engine's stderr that are kept to explain a crash."""
+"""Number of lines of the engine's stderr that are kept to explain a crash."""
 MAX_LINE_BYTES = 65_536
-"""Maximum length of a line of stderr."""
+"""Maximum length in bytes of a line of stderr."""
 
 CLOSED = "was closed"
 """Cause of the end of a process that the server has closed."""
@@ -113,7 +113,7 @@ class EngineProcess:
     async def load(self, options: Struct, timeout: float) -> None:
         """Configure the engine and wait up to `timeout` seconds until it is loaded.
 
-        Raises InferenceError.
+        Raises InferenceError if loading fails or takes longer.
         """
         await self.send_command(ConfigureFrame(encode_payload(options)))
         try:
@@ -128,12 +128,13 @@ class EngineProcess:
                 raise to_inference_error(failed)
 
     def start_watchdog(self, stall_timeout: float) -> None:
-        """Watch the process; kill it after `stall_timeout` seconds of silence with an open
-        request."""
+        """Start a watchdog, which kills the process after `stall_timeout` seconds without a frame
+        while a request is open."""
         self._watchdog = asyncio.create_task(self._watch(stall_timeout))
 
     async def terminate(self, cause: str) -> None:
-        """Close the pipe, kill the process after the grace period, and fail its open requests.
+        """Close the pipe, kill the process if it outlives the grace period, and fail its open
+        requests.
 
         Returns when the process has ended.
         """
@@ -181,7 +182,8 @@ class EngineProcess:
             replies.put_nowait(worker_died(self._name, self.cause))
 
     async def _wait_for_exit(self) -> int:
-        """Return the exit code; kill the process if it outlives its pipe by the grace period."""
+        """Wait for the process to end and return the exit code. Kill the process if it outlives its
+        pipe by the grace period."""
         try:
             return await wait_for(self._clock, self._process.wait(), self._grace)
         except TimeoutError:
@@ -206,7 +208,8 @@ class EngineProcess:
         return replies
 
     def close_request(self, id: int, *, cancel: bool) -> None:
-        """Drop a request's later replies; with `cancel`, tell the engine to stop working on it."""
+        """Drop a request's later replies. With `cancel`, tell the engine to stop working on the
+        request."""
         del self._open_requests[id]
         if not self._open_requests:
             self._busy.clear()
@@ -283,7 +286,7 @@ class EngineProcess:
 
 
 def to_inference_error(failed: FailedFrame) -> InferenceError:
-    """Return the error that the engine reported."""
+    """Return the error that the engine reported in a frame."""
     return InferenceError(
         failed.message, code=failed.code, retryable=failed.retryable, details=failed.details
     )

@@ -54,22 +54,22 @@ class EngineCall:
         self.id = request.id
         self.payload: Raw = request.payload
         self.inputs: deque[Raw] = deque()
-        """Input received after the request; the engine pops it."""
+        """Input received after the request and not yet taken by the engine."""
         self.input_ended = False
-        """True once all input is in `inputs`."""
+        """True once all input has been received; nothing more is added to `inputs`."""
         self.cancelled = False
-        """True once the caller has dropped the request."""
+        """True once the caller has cancelled the request."""
         self.completed = False
         """True once `complete` or `fail` was called; later events are not sent."""
         self._send = send
 
     def send_event(self, event: Struct) -> None:
-        """Send an event to the caller."""
+        """Send an event to the caller, unless the request has ended or was cancelled."""
         if not self.completed and not self.cancelled:
             self._send(EventFrame(self.id, encode_payload(event)))
 
     def send_heartbeat(self) -> None:
-        """Report that the engine is working. Call it at least every few seconds."""
+        """Report that the engine is working. Must be called at least every few seconds."""
         self._send(HeartbeatFrame())
 
     def complete(self) -> None:
@@ -88,7 +88,7 @@ class Engine(Protocol):
     """Native code that processes requests. All methods are called from one thread."""
 
     def submit(self, call: EngineCall) -> None:
-        """Accept a request. Raises InferenceError if it cannot be processed."""
+        """Accept a request. Raises InferenceError if the request cannot be processed."""
 
     def run_step(self) -> bool:
         """Advance the open requests by one step.
@@ -115,7 +115,8 @@ class FramePipe:
         self._lock = threading.Lock()
 
     def read_command(self) -> Command:
-        """Read the next frame. Raises EOFError when the server has closed the pipe."""
+        """Read the next frame. Raises EOFError if the server has closed the pipe or the frame is
+        too long."""
         header = self._in.read(FRAME_HEADER.size)
         if len(header) < FRAME_HEADER.size:
             raise EOFError
@@ -128,7 +129,8 @@ class FramePipe:
         return decode_command(body)
 
     def send_reply(self, frame: Reply) -> None:
-        """Write a frame, from any thread. Ends the process when the server has gone."""
+        """Write a frame. Any thread may call this method. If the server has gone, the process
+        ends."""
         data = memoryview(pack_frame(frame))
         with self._lock:
             try:
@@ -144,12 +146,13 @@ class EngineLoop:
     def __init__(self, pipe: FramePipe) -> None:
         self._pipe = pipe
         self._incoming: queue.SimpleQueue[EngineCall | None] = queue.SimpleQueue()
-        """New calls. None wakes the engine when an open call has input or was cancelled."""
+        """New calls. None wakes the engine when an open call has new input or was cancelled."""
         self._calls: dict[int, EngineCall] = {}
         self._lock = threading.Lock()
 
     def read_commands(self) -> None:
-        """Handle commands until the server closes the pipe, then end the process."""
+        """Handle commands until the server closes the pipe or sends an invalid frame, then end the
+        process."""
         try:
             while (command := self._pipe.read_command()) is not None:
                 self._handle_command(command)
@@ -221,7 +224,7 @@ def serve(load: Callable[[Raw], tuple[Struct, Engine]]) -> None:
     """Run an engine on standard input and output until the server closes the pipe.
 
     `load` receives the options of the `ConfigureFrame` and returns the engine's description and the
-    engine. It raises InferenceError when the engine cannot be loaded.
+    engine. `load` raises InferenceError if the engine cannot be loaded.
     """
     _die_with_parent()
     pipe = FramePipe()

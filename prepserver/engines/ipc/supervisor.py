@@ -1,8 +1,8 @@
 """Supervision of native engines, each in a process of its own.
 
 Native code crashes, hangs and prints. The supervisor starts the process, exchanges frames with it,
-watches it, and restarts it. A crash costs each request in flight one retry; the next request starts
-a new process.
+watches it, and restarts it. A crash fails the requests in flight with a retryable error; the next
+request starts a new process.
 """
 
 import asyncio
