@@ -120,8 +120,7 @@ def errors_page() -> str:
 
 
 def code_sections() -> Iterator[tuple[str, list[error_codes.ErrorCode]]]:
-    """Yield each section of `ErrorCode`: the title in its comment, and the codes below the
-    comment."""
+    """Yield the title and the codes of each section of `ErrorCode`; the titles are comments."""
     _, *sections = re.split(r"# --- (.+?) -+\n", inspect.getsource(error_codes.ErrorCode))
     for title, source in zip(sections[::2], sections[1::2], strict=True):
         names = re.findall(r"^    ([A-Z_]+) = ", source, re.MULTILINE)

@@ -35,9 +35,9 @@ def _raised_codes(
 ) -> tuple[dict[ErrorCode, str], dict[ErrorCode, str]]:
     """Map the error codes in a module to the names of the error classes that carry them.
 
-    The first result holds the codes that calls of a class name, as in `code=ErrorCode.BUSY`. The
-    second result is empty unless a call passes a variable, as in `code=code`; it then maps every
-    code that the module names to the class in that call.
+    The first result holds the codes that are passed by name, as in `code=ErrorCode.BUSY`. The
+    second result is empty unless a variable is passed to a class, as in `code=code`; it then maps
+    every code in the module to that class.
     """
     direct: dict[ErrorCode, str] = {}
     indirect: dict[ErrorCode, str] = {}

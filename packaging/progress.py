@@ -14,7 +14,7 @@ from typing import TextIO
 __all__ = ["Job", "Progress", "follow", "is_live"]
 
 REPORT_EVERY = 30.0
-"""Seconds after which a line is printed again when the output is not a live terminal."""
+"""Maximum number of seconds between two lines when the output is not a live terminal."""
 
 REDRAW_EVERY = 0.1
 """Minimum number of seconds between two updates of the live line; pip prints far more often."""

@@ -7,7 +7,8 @@ __all__ = ["write_atomically"]
 
 
 def write_atomically(file: Path, data: bytes, *, mode: int = 0o666) -> None:
-    """Replace a file's content atomically: after a crash, the file has the old content or the new.
+    """Replace a file's content atomically: even after a crash, readers see the old content or the
+    new.
 
     Creates missing folders. `mode`, less the umask, applies from the moment the new file exists.
     Raises OSError, in which case the old content remains.

@@ -99,7 +99,8 @@ class Outbox:
         self._entries.append(recording)
 
     def start_connection(self) -> None:
-        """Drop ephemeral messages and mark all other entries as unsent, for a new connection."""
+        """Prepare for a new connection: drop ephemeral messages, and mark all other entries as
+        unsent."""
         kept: list[QueuedMessage | Recording] = []
         for entry in self._entries:
             if isinstance(entry, Recording):

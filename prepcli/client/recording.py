@@ -35,7 +35,8 @@ fails."""
 
 
 class Recording:
-    """One spoken answer, which survives reconnects: `feed` it, then `stop` or `cancel` it."""
+    """One spoken answer, whose delivery survives reconnects. Call `feed`, then `stop` or
+    `cancel`."""
 
     def __init__(self, id: str, wake: Callable[[], None]) -> None:
         """`wake` is called when there may be something to send."""

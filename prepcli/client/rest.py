@@ -68,7 +68,7 @@ TIMEOUT = httpx.Timeout(15.0, connect=4.0)
 """Timeouts of a request in seconds."""
 
 TOKEN_MARGIN = 60.0
-"""Seconds before its expiry at which a token is renewed, so that every token outlasts the
+"""Remaining lifetime in seconds at which a token is renewed, so that tokens outlast the
 handshake."""
 
 ATTEMPTS = 4
@@ -143,8 +143,8 @@ class RestClient:
             return token.token
 
     async def create_interview(self, spec: InterviewSpec) -> Interview:
-        """Create an interview under an id chosen here, so that a repeated request creates only
-        one."""
+        """Create an interview under an id of the client's choice, so that a repeated request
+        creates only one interview."""
         body = CreateInterview(id=uuid.uuid4().hex, **msgspec.structs.asdict(spec))
         return await self._request(Interview, "POST", "/api/interviews", body, attempts=ATTEMPTS)
 

@@ -179,7 +179,8 @@ def _has_message(state: RoomState, id: str) -> bool:
 
 
 def _apply_snapshot(state: RoomState, snapshot: Snapshot) -> RoomState:
-    """Return the state in a snapshot, with the caption and the client's own fields of `state`."""
+    """Return the state in a snapshot. The caption and the client's own fields are those of
+    `state`."""
     return RoomState(
         interview=snapshot.interview,
         phase=snapshot.state or Phase.IDLE,
@@ -227,8 +228,7 @@ def _by_position(messages: list[Message]) -> tuple[Message, ...]:
 
 
 def _update_list(interviews: tuple[Interview, ...], changed: Interview) -> tuple[Interview, ...]:
-    """Return the list with the changed interview in its old place or, if it is new, in the
-    first."""
+    """Return the list with the changed interview in its place; a new interview is put first."""
     if any(interview.id == changed.id for interview in interviews):
         return tuple(changed if other.id == changed.id else other for other in interviews)
     return (changed, *interviews)

@@ -83,7 +83,8 @@ class JsonOutput(_StderrNotes):
 
 
 class PlainOutput(_StderrNotes):
-    """Output of the conversation as text; on a terminal, each delta is printed as it arrives."""
+    """Output of the conversation as text. If `live` is True, each delta is printed as it
+    arrives."""
 
     def __init__(self, out: TextIO, err: TextIO, *, live: bool) -> None:
         """If `live` is True, a message is printed while it is being generated, not once it is

@@ -60,7 +60,7 @@ class InterviewView(Vertical):
         """Update every widget. Calls must not overlap.
 
         `pending` is an unacknowledged answer. `active` is True while the candidate is being
-        recorded, and `running` until the recording has been sent.
+        recorded. `running` is True from the start of a recording until it has been sent.
         """
         self._known = state.interview is not None
         self._over = is_completed(state)

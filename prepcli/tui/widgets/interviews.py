@@ -74,8 +74,11 @@ class InterviewList(OptionList):
         return self._interviews.get(key) if key else None
 
     def update_interviews(self, interviews: Sequence[Interview], now: float) -> None:
-        """Show `interviews`, newest first. The cursor stays on the same interview or, if that was
-        deleted, at the same position."""
+        """Show `interviews`, newest first.
+
+        The cursor stays on the same interview or, if that interview was deleted, in the same
+        position.
+        """
         position = self.highlighted or 0
         before = self.highlighted_interview
         ordered = sorted(interviews, key=lambda each: (-each.created_at, each.id))
