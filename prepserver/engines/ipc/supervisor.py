@@ -35,18 +35,21 @@ from prepserver.wire.error_codes import ErrorCode
 __all__ = ["NATIVE_ENVIRONMENT", "EngineSupervisor"]
 
 NATIVE_ENVIRONMENT = {"OMP_WAIT_POLICY": "passive"}
-"""Environment of engines that compute with OpenMP. By default OpenMP's threads spin while they wait
-for each other, which is ten times slower as soon as another process needs a processor (a 135M model
-on two busy cores generated 1 to 3 tokens/s with spinning threads, 13 to 30 with sleeping ones)."""
+"""Environment variables of engines that compute with OpenMP. By default, OpenMP's threads spin
+while they wait for each other. Spinning threads are ten times slower than sleeping ones as soon as
+another process needs a processor: a 135M model on two busy cores generated 1 to 3 tokens/s with
+spinning threads, 13 to 30 with sleeping threads."""
 
 INITIAL_BACKOFF = 0.1
-"""Seconds before the first restart; doubles with each crash until a request succeeds."""
+"""Seconds before the restart after the first crash. Each further crash or failed start doubles the
+delay until a request succeeds."""
 MAX_BACKOFF = 5.0
 """Maximum seconds before a restart."""
 
 
 class EngineSupervisor:
-    """Supervisor of one engine in a child process, which the first request starts."""
+    """Supervisor of one engine in a child process, which is started by `start` or the first
+    request."""
 
     def __init__(
         self,
@@ -62,12 +65,12 @@ class EngineSupervisor:
     ) -> None:
         """Configure the engine; nothing is started yet.
 
-        `argv` is a program that calls `prepserver.engines.ipc.runner.serve`. `name` appears in
-        error messages. `environment` supplies defaults for variables that this process does not
-        set.
+        `argv` is the command line of a program that calls `prepserver.engines.ipc.runner.serve`.
+        `name` appears in error messages. `environment` supplies defaults for variables that this
+        process does not set.
 
-        Times in seconds: `ready_timeout` limits loading, `stall_timeout` the silence of an engine
-        with open requests, `grace` the time between closing the pipe and SIGKILL.
+        Three limits are in seconds: `ready_timeout` for loading, `stall_timeout` for the silence of
+        an engine with open requests, and `grace` for the time between closing the pipe and SIGKILL.
         """
         self._argv = tuple(argv)
         self._name = name
@@ -85,25 +88,26 @@ class EngineSupervisor:
 
     @property
     def pid(self) -> int | None:
-        """Process id of the engine; None while it is not running."""
+        """Process id of the engine; None unless the engine is loaded and running."""
         process = self._process
         return process.pid if process is not None and process.cause is None else None
 
     async def start(self) -> Raw:
-        """Start the engine unless it is running, and return its description when it is loaded.
+        """Start the engine unless it is running, and return its description of itself.
 
-        Raises InferenceError: `model_not_loaded`, where a retry would not help, or `worker_died`.
+        Returns when the engine is loaded. Raises InferenceError: `model_not_loaded`, where a retry
+        would not help, `worker_died`, or `worker_closed` after `close`.
         """
         return (await self._running_process()).info
 
     async def request(
         self, payload: Struct, inputs: AsyncIterable[Struct] | None = None
     ) -> AsyncGenerator[Raw, None]:
-        """Send a request and yield its events, in msgpack.
+        """Send a request and yield the events of its reply, encoded in msgpack.
 
-        `inputs` yields further input while the request is open. Closing the generator cancels the
-        request. Raises the InferenceError that the engine reports or one with code `worker_died`,
-        and whatever `inputs` raises.
+        The engine is started if necessary. `inputs` yields further input while the request is open.
+        Closing the generator cancels the request. Raises the errors of `start`, the InferenceError
+        that the engine reports, and whatever `inputs` raises.
         """
         process = await self._running_process()
         id, self._next_id = self._next_id, self._next_id + 1
@@ -135,7 +139,7 @@ class EngineSupervisor:
             process.close_request(id, cancel=not ended)
 
     async def close(self) -> None:
-        """End the process. Requests in flight and later ones raise InferenceError."""
+        """End the engine's process. Requests in flight and later requests raise InferenceError."""
         self._closed = True
         if self._starting is not None:
             self._starting.cancel()

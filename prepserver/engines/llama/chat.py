@@ -1,8 +1,8 @@
 """Rendering of a chat into the single text format that a model was trained on.
 
 The template is part of the model's file. It is a program from an untrusted source, so it runs in
-Jinja's sandbox. It has no access to the date or to other varying values, so the same chat always
-gives the same prompt.
+Jinja's sandbox. The template receives neither the date nor any other varying value, so that the
+same chat gives the same prompt.
 """
 
 import re
@@ -21,13 +21,13 @@ __all__ = ["ChatTemplate", "ControlTokenEscaper"]
 
 
 class ChatTemplate:
-    """A model's chat template, compiled."""
+    """Compiled chat template of a model."""
 
     def __init__(self, source: str, *, bos: str, eos: str) -> None:
         """Compile the template.
 
         `bos` and `eos` are the texts of the model's begin and end tokens. Raises InferenceError,
-        code `bad_chat`.
+        code `bad_chat`, if the template is invalid.
         """
         environment = ImmutableSandboxedEnvironment(
             trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
@@ -42,7 +42,7 @@ class ChatTemplate:
         self._eos = eos
 
     def render(self, turns: Sequence[ChatTurn]) -> str:
-        """Return the prompt up to the point where the assistant's turn begins.
+        """Return the chat as one text, which ends where the assistant's reply begins.
 
         Raises InferenceError, code `bad_chat`, when the template rejects the turns.
         """
@@ -62,9 +62,9 @@ class ChatTemplate:
 
 
 class ControlTokenEscaper:
-    """Escaper of user text that would be parsed as the model's control tokens.
+    """Escaper for user text that would otherwise be parsed as the model's control tokens.
 
-    A candidate who types `<|im_end|>` has typed ten characters and not ended the turn.
+    A candidate who types `<|im_end|>` has typed ten characters and has not ended the turn.
     """
 
     def __init__(self, control_tokens: Iterable[str]) -> None:
@@ -72,7 +72,10 @@ class ControlTokenEscaper:
         self._pattern = re.compile("|".join(map(re.escape, texts))) if texts else None
 
     def escape(self, text: str) -> str:
-        """Return the text with a space after the first character of each control token."""
+        """Return the text with a space after the first character of each control token.
+
+        Control tokens of a single character are not escaped.
+        """
         if self._pattern is None:
             return text
         return self._pattern.sub(lambda match: f"{match[0][0]} {match[0][1:]}", text)

@@ -41,13 +41,13 @@ from prepserver.wire.error_codes import ErrorCode
 __all__ = ["LlamaEngine", "load"]
 
 HEARTBEAT_INTERVAL = 2.0
-"""Seconds between heartbeats while the engine is computing."""
+"""Minimum seconds between two heartbeats while the engine is computing."""
 
 _request_decoder: msgspec.msgpack.Decoder[LlamaRequest] = msgspec.msgpack.Decoder(LlamaRequest)
 
 
 class LlamaEngine:
-    """The inference state: the context, its KV slots, and the waiting and active jobs.
+    """Inference engine with one llama.cpp context, its KV slots, and the waiting and active jobs.
 
     Implements `prepserver.engines.ipc.runner.Engine`.
     """
@@ -67,13 +67,17 @@ class LlamaEngine:
         self._waiting: list[Job] = []
         self._active: list[Job] = []
         self._slots_to_clear: set[int] = set()
-        """Busy slots whose conversation was discarded; they are cleared when released."""
+        """Ids of busy slots whose conversations were discarded. Each slot is cleared when it is
+        released."""
         self._last_heartbeat = clock.monotonic()
 
     # --- Requests -----------------------------------------------------------------------------
 
     def submit(self, call: EngineCall) -> None:
-        """Accept a request. Raises InferenceError: `context_overflow` or `bad_chat`."""
+        """Queue a prompt, or complete a request of another kind at once.
+
+        Raises InferenceError, code `context_overflow` or `bad_chat`.
+        """
         match _request_decoder.decode(call.payload):
             case Generate(prompt=prompt):
                 self._enqueue(self._create_job(call, prompt, is_prefill=False))
@@ -115,14 +119,19 @@ class LlamaEngine:
         )
 
     def _enqueue(self, job: Job) -> None:
-        """Queue a job and end any prefill of its conversation. Its tokens stay in the cache."""
+        """Queue a job and end any prefill of its conversation. The prefill's tokens stay in the
+        cache."""
         for other in [*self._waiting, *self._active]:
             if other.is_prefill and job.conversation and other.conversation == job.conversation:
                 self._end(other)
         self._waiting.append(job)
 
     def _offload(self, conversation: str) -> None:
-        """Save a conversation to disk and, unless its slot is busy, free the slot."""
+        """Save the conversation to disk if it has a slot, and clear the slot unless it is busy.
+
+        Nothing is saved if the store has no folder or the conversation has at most RECOMPUTE_LIMIT
+        tokens.
+        """
         slot = self._slots.find(conversation)
         if slot is not None:
             self._save(slot)
@@ -154,7 +163,7 @@ class LlamaEngine:
     # --- Steps --------------------------------------------------------------------------------
 
     def run_step(self) -> bool:
-        """Start waiting jobs and compute the next batches. Return False when the engine is idle."""
+        """Start waiting jobs and compute the next batches. Return False once no job is open."""
         self._end_cancelled_jobs()
         self._preempt_prefills()
         for job in scheduling_order(self._waiting):
@@ -174,9 +183,9 @@ class LlamaEngine:
                 self._end(job)
 
     def _preempt_prefills(self) -> None:
-        """End the least urgent prefills if waiting prompts need their slots.
+        """Free slots for waiting replies by ending the least urgent prefills.
 
-        The tokens that they have computed stay in the cache.
+        The tokens that a prefill has computed stay in the cache.
         """
         prefills = [job for job in self._active if job.is_prefill]
         needed = sum(not job.is_prefill for job in self._waiting) - self._slots.idle_count
@@ -184,7 +193,8 @@ class LlamaEngine:
             self._end(job)
 
     def _try_start(self, job: Job) -> None:
-        """Start a waiting job if a slot is available to it."""
+        """Start a waiting job if a slot is available to the job. Fail the job if its grammar is
+        invalid."""
         idle = self._slots.idle_count
         own = self._slots.find(job.conversation)
         waited = self._clock.monotonic() - job.arrived_at
@@ -214,7 +224,10 @@ class LlamaEngine:
             self._end(job)
 
     def _prepare_slot(self, job: Job) -> tuple[KvSlot, int]:
-        """Assign a slot to a job; return the slot and the number of prompt tokens already in it."""
+        """Assign a slot to a job.
+
+        Return the slot and the number of the prompt's leading tokens that the slot already holds.
+        """
         native, slots = self._native, self._slots
         stored = shared_prefix_length(
             self._store.stored_tokens(job.conversation), job.prompt_tokens
@@ -265,7 +278,10 @@ class LlamaEngine:
             jobs[0].call.send_heartbeat()
 
     def _sample_token(self, job: Job, index: int) -> None:
-        """Sample a job's next token from the logits at `index` of the batch, and send its text."""
+        """Sample a job's next token from the logits at `index` of the batch.
+
+        The token's text is sent. The job is ended when its reply is complete.
+        """
         if job.generated >= job.max_tokens:
             self._end(job)
             return
@@ -326,7 +342,7 @@ class LlamaEngine:
 
 
 def load(raw_options: Raw) -> tuple[ModelInfo, LlamaEngine]:
-    """Load the model that the encoded LlamaOptions describe.
+    """Load the model that the encoded LlamaOptions describe; return its properties and an engine.
 
     Raises InferenceError, code `model_not_loaded`.
     """

@@ -1,4 +1,4 @@
-"""The state of one prompt, from its arrival to its last token."""
+"""State of one prompt, from its arrival to its last token."""
 
 import codecs
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ _new_decoder = codecs.getincrementaldecoder("utf-8")
 
 @dataclass(kw_only=True)
 class Job:
-    """A prompt being prefilled or answered.
+    """Prompt that is waiting, being prefilled or being answered.
 
     Implements `prepserver.engines.llama.schedule.ScheduledJob`.
     """
@@ -31,19 +31,20 @@ class Job:
     is_prefill: bool = False
     """True if only the KV cache is computed, without a reply."""
     started_at: float = 0.0
-    """Time at which the job got its slot, in seconds on the engine's clock."""
+    """Time at which the job got its slot, in seconds on the engine's clock; 0 while the job is
+    waiting."""
     slot: KvSlot | None = None
     """The job's KV slot; None while the job is waiting."""
     sampler: Sampler | None = None
     decoder: codecs.IncrementalDecoder = field(default_factory=lambda: _new_decoder("replace"))
-    """Decoder of the reply's bytes. It buffers the first bytes of a character; an incomplete
-    character at the end of the reply is dropped."""
+    """Decoder of the reply's bytes. An incomplete character is buffered until its remaining bytes
+    arrive, and dropped if the reply ends first."""
     next_token: int | None = None
-    """Last sampled token, which is computed next; None until the first one is sampled."""
+    """Token that was sampled last and is computed next; None before the first token is sampled."""
     cached: int = 0
-    """Prompt tokens that were found in the KV cache."""
+    """Number of prompt tokens that were found in the KV cache."""
     generated: int = 0
-    """Reply tokens sampled so far."""
+    """Number of reply tokens sampled so far."""
 
     @property
     def conversation(self) -> str:
@@ -59,8 +60,9 @@ class Job:
 
     @property
     def prefilled(self) -> bool:
-        """True once a prefill is finished.
+        """True once the job is a finished prefill.
 
-        A prefill omits the last token of its prompt: a later prompt recomputes it for its logits.
+        A prefill omits the last token of its prompt, because a later prompt must compute that token
+        again to get its logits.
         """
         return self.is_prefill and self.computed == len(self.prompt_tokens) - 1

@@ -1,9 +1,9 @@
 """Assignment of conversations to KV slots, and of prompts to cached prefixes.
 
-Prompts of one interview are append-only, so most of the next prompt is already in the KV cache. A
-conversation keeps its slot while there are enough slots, and a prefix that its prompt shares with
-any other slot is copied from there. When another conversation needs a slot, the least recently used
-one is evicted.
+A prompt usually extends the previous prompt of its interview, so most of its tokens are already in
+the KV cache. A conversation keeps its slot while there are enough slots. If another slot shares a
+longer prefix with the prompt, that prefix is copied. When every slot has an owner and another
+conversation needs one, the least recently used conversation is evicted.
 
 The module is pure: `prepserver.engines.llama.engine` carries out its plans.
 """
@@ -16,37 +16,38 @@ from msgspec import Struct
 __all__ = ["RECOMPUTE_LIMIT", "KvSlot", "KvSlots", "SlotPlan", "shared_prefix_length"]
 
 RECOMPUTE_LIMIT = 64
-"""Number of tokens, about one reply, that is cheaper to recompute than to keep in a slot."""
+"""Maximum number of tokens, about one reply, that are recomputed rather than kept for later."""
 
 
 @dataclass(kw_only=True)
 class KvSlot:
-    """One sequence of the KV cache."""
+    """One sequence of llama.cpp's KV cache."""
 
     id: int
     tokens: list[int] = field(default_factory=list)
     """Tokens whose keys and values are in the cache."""
     conversation: str = ""
-    """Conversation that owns the slot; empty if the slot has no owner."""
+    """Id of the conversation that owns the slot; empty if the slot has no owner."""
     busy: bool = False
     last_used: int = 0
-    """Logical time of the last assignment, counted over all slots."""
+    """Logical time of the slot's last assignment; each assignment of any slot advances the time by
+    1."""
 
 
 class SlotPlan(Struct, frozen=True, kw_only=True):
-    """Operations on the KV cache before a prompt is computed, in this order."""
+    """Operations on the KV cache before a prompt is computed, in the order of the fields."""
 
     slot: int
-    """Slot for the prompt."""
+    """Id of the slot in which the prompt is computed."""
     evict: bool = False
-    """True to save the slot's current conversation, which is not the prompt's. Its tokens stay in
-    the slot: the prompt may share a prefix with them."""
+    """True to save the slot's current conversation, which is not the prompt's. The saved tokens
+    stay in the slot, because the prompt may share a prefix with them."""
     restore: bool = False
-    """True to load the conversation's state from disk into the slot."""
+    """True to load the KV state of the prompt's conversation from disk into the slot."""
     copy_from: int | None = None
-    """Slot whose content is copied into this one; None to copy nothing."""
+    """Id of the slot whose content is copied into the prompt's slot; None to copy nothing."""
     keep: int = 0
-    """Number of tokens to keep in the slot; the rest is removed."""
+    """Number of leading tokens to keep in the slot; all later tokens are removed."""
 
 
 class KvSlots:
@@ -64,12 +65,12 @@ class KvSlots:
         return sum(not slot.busy for slot in self.all)
 
     def find(self, conversation: str) -> KvSlot | None:
-        """Return the slot that the conversation owns, if any."""
+        """Return the slot that the conversation owns, or None if it owns no slot."""
         owned = (slot for slot in self.all if conversation and slot.conversation == conversation)
         return next(owned, None)
 
     def plan(self, conversation: str, prompt: Sequence[int], stored: int = 0) -> SlotPlan | None:
-        """Choose a slot and a cached prefix for a prompt; None when every slot is busy.
+        """Choose a slot and a cached prefix for a prompt. Return None when every slot is busy.
 
         `stored` is the number of prompt tokens that the conversation's state on disk covers. The
         last token of the prompt is always recomputed: its logits give the first new token.
@@ -94,7 +95,8 @@ class KvSlots:
         return SlotPlan(slot=target.id, evict=evict, copy_from=copy_from, keep=keep)
 
     def assign(self, plan: SlotPlan, conversation: str, tokens: Sequence[int]) -> KvSlot:
-        """Record that the plan was carried out and that its slot now holds `tokens`."""
+        """Record that the plan was carried out and that its slot holds `tokens`. Return the
+        slot."""
         own = self.find(conversation)
         slot = self.all[plan.slot]
         # A second prompt of a conversation owns no slot while the first one's is busy.

@@ -1,8 +1,8 @@
 """Offloaded conversations: KV state on disk, to be restored instead of recomputed.
 
-The files are a cache and are never trusted. Each one names the model, build and cache type for
-which it is valid, and ends with a hash of its content. A file that does not match, or is truncated
-or damaged, is deleted, and the prompt is computed again.
+The files are a cache and are never trusted. Each file identifies the model, build and cache type
+for which it is valid, and ends with a hash of its content. A file that is truncated, damaged or for
+another model is deleted, and the prompt is computed again. A file consists of:
 
     magic, u32 length of the header, header (msgpack), state, BLAKE2b of all before it
 """
@@ -24,17 +24,17 @@ from prepserver.storage.files import sync_folder, write_atomically
 __all__ = ["LEGACY_FOLDER", "KvStore", "StoredKv", "model_identity"]
 
 LEGACY_FOLDER = "parked"
-"""Name that earlier versions gave to the store's folder, in the same parent."""
+"""Name that earlier versions gave to the store's folder, which had the same parent folder."""
 MAGIC = b"prepkv1\n"
 HEADER_LENGTH = struct.Struct("<I")
 DIGEST_BYTES = 32
 SAMPLE_BYTES = 1024 * 1024
-"""Bytes at each end of a model file that are hashed into its identity."""
+"""Number of bytes at each end of a model file that are hashed into the model's identity."""
 SUFFIX = ".kv"
 
 
 class StoredKv(Struct, frozen=True):
-    """A conversation's tokens and their KV state."""
+    """Tokens and KV state of a conversation."""
 
     tokens: list[int]
     state: bytes
@@ -43,16 +43,16 @@ class StoredKv(Struct, frozen=True):
 class _Header(Struct, frozen=True):
     identity: str
     tokens: bytes
-    """Tokens as int32."""
+    """Tokens of the conversation, packed as int32 values."""
     size: int
-    """Size of the state in bytes."""
+    """Size of the KV state in bytes."""
 
 
 def model_identity(model: Path, *parts: str) -> str:
-    """Return a digest of a model file and of everything else that its KV states depend on.
+    """Return a digest of a model file and of `parts`, the other values that KV states depend on.
 
-    The digest covers the file's size, its modification time, and its first and last megabyte, which
-    hold the metadata and the last layers. Hashing the whole file would take longer than loading it.
+    The digest covers the file's size, its modification time, and its first and last MiB, which hold
+    the metadata and the last layers. Hashing the whole file would take longer than loading it.
     """
     status = model.stat()
     digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
@@ -66,25 +66,26 @@ def model_identity(model: Path, *parts: str) -> str:
 
 
 class KvStore:
-    """A folder of offloaded conversations, in files that only their owner can read.
+    """Store of offloaded conversations, in files that only their owner can read.
 
-    File names are hashes of conversation names. Disk errors are not raised: the state is lost and
-    has to be recomputed.
+    File names are hashes of conversation names. Disk errors are not raised: after an error, the
+    affected KV state is lost and has to be recomputed.
     """
 
     def __init__(self, folder: Path | None, identity: str, limit: int) -> None:
-        """Open the folder, creating it if necessary; without a folder nothing is stored.
+        """Open the folder, creating it if necessary. Without a folder, nothing is stored.
 
-        `identity` is the result of `model_identity`; `limit` is the maximum total size of the
-        files in bytes.
+        `identity` is the result of `model_identity`; `limit` is the maximum total size of the files
+        in bytes.
         """
         self._folder = folder
         self._identity = identity
         self._limit = limit
         self._sizes: dict[str, int] = {}
-        """Size of each file in bytes, the least recently used first."""
+        """Size of each file in bytes, by name; the least recently used file comes first."""
         self._tokens: dict[str, array[int]] = {}
-        """Tokens of the files whose headers were read."""
+        """Tokens of the files that this process has written or whose headers it has read, by file
+        name."""
         if folder is not None:
             with contextlib.suppress(OSError):
                 _migrate_legacy_folder(folder)
@@ -103,13 +104,14 @@ class KvStore:
 
     @property
     def size(self) -> int:
-        """Total size of the files in bytes."""
+        """Total size of the stored files in bytes."""
         return sum(self._sizes.values())
 
     def save(self, conversation: str, tokens: Sequence[int], state: bytes) -> bool:
-        """Store a conversation, replacing its earlier state.
+        """Store a conversation, replacing its earlier state and evicting others if space is needed.
 
-        Return False if the state exceeds the limit or cannot be written.
+        Return False if nothing was stored: the store has no folder, `conversation` is empty, the
+        state exceeds the limit, or the file cannot be written.
         """
         if self._folder is None or not conversation:
             return False
@@ -135,7 +137,11 @@ class KvStore:
         return True
 
     def stored_tokens(self, conversation: str) -> list[int]:
-        """Return a stored conversation's tokens; empty without one. The hash is not verified."""
+        """Return the tokens of a stored conversation, or an empty list if none is stored.
+
+        Only the file's header is read, so its hash is not verified. A file with an invalid header
+        is deleted.
+        """
         if self._folder is None or not conversation:
             return []
         path = self._path(conversation)
@@ -155,7 +161,8 @@ class KvStore:
     def load(self, conversation: str) -> StoredKv | None:
         """Return a stored conversation, or None if it is missing, damaged or from another model.
 
-        The file is kept: it remains valid until the conversation is saved again.
+        A valid file is kept, because it remains valid until the conversation is saved again. Any
+        other file is deleted.
         """
         if self._folder is None or not conversation:
             return None
@@ -177,7 +184,8 @@ class KvStore:
         return StoredKv(_unpack_tokens(header.tokens).tolist(), data[begin:end])
 
     def delete(self, conversation: str) -> None:
-        """Delete a conversation durably, so that a power loss does not bring it back."""
+        """Delete a stored conversation durably, so that a power loss does not bring the file
+        back."""
         if self._folder is None or not conversation:
             return
         path = self._path(conversation)
@@ -215,8 +223,8 @@ class KvStore:
     def _decode_header(self, data: bytes) -> tuple[_Header, int]:
         """Return the header and the offset of the state.
 
-        Raises msgspec.MsgspecError if the header is damaged, ValueError if the data are no stored
-        conversation or belong to another model or build.
+        Raises msgspec.MsgspecError if the header is damaged, and ValueError if `data` is not a
+        stored conversation or belongs to another model or build.
         """
         begin = len(MAGIC) + HEADER_LENGTH.size
         length = _header_length(data)
@@ -234,7 +242,8 @@ class KvStore:
 def _migrate_legacy_folder(folder: Path) -> None:
     """Rename the folder of an earlier version, so that no private text is left behind.
 
-    If both folders exist, as after a downgrade, the old one is deleted: it is only a cache.
+    If both folders exist, as after a downgrade, the older version's folder is deleted: its files
+    are only a cache. Raises OSError.
     """
     legacy = folder.with_name(LEGACY_FOLDER)
     if legacy == folder or not legacy.is_dir():
@@ -246,14 +255,17 @@ def _migrate_legacy_folder(folder: Path) -> None:
 
 
 def _header_length(preamble: bytes) -> int:
-    """Return the length of the header in bytes. Raises ValueError."""
+    """Return the length of the header in bytes.
+
+    Raises ValueError if `preamble` is too short or does not begin with MAGIC.
+    """
     if len(preamble) < len(MAGIC) + HEADER_LENGTH.size or not preamble.startswith(MAGIC):
         raise ValueError("the file is not a stored conversation")
     return int(HEADER_LENGTH.unpack_from(preamble, len(MAGIC))[0])
 
 
 def _unpack_tokens(packed: bytes) -> "array[int]":
-    """Decode int32 tokens. Raises ValueError."""
+    """Decode packed int32 tokens. Raises ValueError if the length is not a multiple of 4 bytes."""
     tokens = array("i")
     tokens.frombytes(packed)
     return tokens

@@ -29,10 +29,10 @@ _event_decoder: msgspec.msgpack.Decoder[TextDelta | Usage] = msgspec.msgpack.Dec
 
 
 class LlamaModel:
-    """A language model run by llama.cpp; implements `prepserver.engines.types.LanguageModel`.
+    """Language model run by llama.cpp; implements `prepserver.engines.types.LanguageModel`.
 
-    One prompt per KV slot is processed at a time; the others wait. The prefix that a prompt shares
-    with an earlier one is not computed again (`Usage.cached_tokens`).
+    Each KV slot processes one prompt at a time; further prompts wait. A prefix of the prompt that
+    is still cached is not computed again; `Usage.cached_tokens` is its length.
     """
 
     def __init__(
@@ -43,7 +43,8 @@ class LlamaModel:
         ready_timeout: float = 300.0,
         stall_timeout: float = 120.0,
     ) -> None:
-        """Configure the engine, but do not start it. The timeouts are `EngineSupervisor`'s."""
+        """Configure the engine without starting it. The timeouts are those of
+        `EngineSupervisor`."""
         self._supervisor = EngineSupervisor(
             (sys.executable, "-P", "-m", "prepserver.engines.llama"),
             name="language model",
@@ -56,21 +57,21 @@ class LlamaModel:
 
     @property
     def pid(self) -> int | None:
-        """Process id of the engine; None while it is not running."""
+        """Process id of the engine; None unless the engine is loaded and running."""
         return self._supervisor.pid
 
     async def start(self) -> ModelInfo:
-        """Load the model unless it is loaded.
+        """Load the model unless it is already loaded, and return its properties.
 
-        Raises InferenceError: `model_not_loaded` or `worker_died`.
+        Raises InferenceError: `model_not_loaded`, `worker_died` or `worker_closed`.
         """
         return _info_decoder.decode(await self._supervisor.start())
 
     async def generate(self, prompt: Prompt) -> AsyncGenerator[TextDelta | Usage, None]:
         """Yield text deltas, then one Usage. Closing the generator frees the slot within a step.
 
-        Raises InferenceError: `context_overflow`, `bad_grammar`, `bad_chat`, `decode_failed` or
-        `worker_died`.
+        Raises InferenceError: `context_overflow`, `bad_grammar`, `bad_chat`, `decode_failed`, or a
+        code of `start`.
         """
         async with aclosing(self._supervisor.request(Generate(prompt))) as events:
             async for event in events:
@@ -79,13 +80,13 @@ class LlamaModel:
     async def prefill(self, prompt: Prompt) -> None:
         """Compute the prompt's KV cache.
 
-        Returns when it is computed, or earlier if an answer or a later request of the conversation
-        takes the slot. Raises the same errors as `generate`.
+        Returns when the cache is computed, or earlier if the slot is needed for a reply or a later
+        request of the conversation arrives. Raises the same errors as `generate`.
         """
         await self._run_request(Prefill(prompt))
 
     async def offload(self, conversation: str) -> None:
-        """Move the conversation to disk if the engine is running.
+        """Move the conversation's KV state to disk if the engine is running.
 
         Raises InferenceError, code `worker_died`.
         """
@@ -93,7 +94,7 @@ class LlamaModel:
             await self._run_request(Offload(conversation))
 
     async def discard(self, conversation: str) -> None:
-        """Delete the conversation from memory and disk.
+        """Delete the conversation's KV state from memory and disk.
 
         Starts the engine if necessary, since only the engine accesses the files. Raises
         InferenceError.

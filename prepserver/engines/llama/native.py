@@ -27,7 +27,7 @@ MAX_DEFAULT_SLOTS = 8
 MAX_SLOTS = 64
 """Maximum number of KV slots; llama.cpp's own limit is 256."""
 LOG_LEVEL_WARN, LOG_LEVEL_ERROR = 3, 4
-"""Values of the C enumeration ggml_log_level."""
+"""Values of GGML_LOG_LEVEL_WARN and GGML_LOG_LEVEL_ERROR in llama.cpp."""
 CACHE_TYPES = {
     "f32": lib.GGML_TYPE_F32,
     "f16": lib.GGML_TYPE_F16,
@@ -45,21 +45,22 @@ class BatchTokens(Struct, frozen=True):
     """Position of the first token in the slot's sequence."""
     tokens: Sequence[int]
     wants_logits: bool
-    """True if the logits after the last token are needed."""
+    """True if the logits after the last of these tokens are needed."""
 
 
 class LlamaContext:
-    """A loaded model, its vocabulary, and a KV cache with several slots.
+    """Loaded model with its vocabulary and a KV cache of several slots.
 
-    Each slot has a buffer of its own (`kv_unified` is off): a token attends only to its own
-    conversation instead of skipping the masked cells of all others, and the result does not depend
-    on the position of those cells in a shared buffer.
+    Each slot has a buffer of its own (`kv_unified` is off). Therefore a token attends only to the
+    cells of its own conversation, without skipping masked cells of other conversations, and the
+    result does not depend on the layout of a shared buffer.
     """
 
     def __init__(self, options: LlamaOptions) -> None:
         """Load the model and allocate the cache.
 
-        Raises InferenceError, code `model_not_loaded`.
+        Raises InferenceError, code `model_not_loaded`, if llama.cpp cannot read the file or the
+        memory is insufficient.
         """
         self._log_errors: deque[str] = deque(maxlen=3)
         self._log_callback = lib.llama_log_callback(self._on_log)
@@ -117,7 +118,7 @@ class LlamaContext:
         return params
 
     def _default_slots(self, cache_type: CacheType) -> int:
-        """Return the number of slots that fit an eighth of memory, from 1 to MAX_DEFAULT_SLOTS."""
+        """Return how many slots fit into an eighth of the usable memory, 1 to MAX_DEFAULT_SLOTS."""
         n_head = max(1, int(lib.llama_model_n_head(self._model)))
         n_embd_kv = int(lib.llama_model_n_embd(self._model)) * (
             int(lib.llama_model_n_head_kv(self._model)) / n_head
@@ -138,8 +139,9 @@ class LlamaContext:
     def tokenize(self, text: str, *, parse_control: bool) -> list[int]:
         """Return the tokens of a text.
 
-        A begin token is added if the model expects one and the text does not start with it. With
-        `parse_control`, the text of a control token becomes that token; otherwise it remains text.
+        With `parse_control`, the text of a control token becomes that token; otherwise it remains
+        text. A begin token is added if the model expects one, unless the text already starts with a
+        parsed begin token.
         """
         data = text.encode()
         add_bos = not (parse_control and self.bos_text and text.startswith(self.bos_text))
@@ -158,7 +160,7 @@ class LlamaContext:
     def token_to_piece(self, token: int, *, render_control: bool = False) -> bytes:
         """Return a token's bytes, which may be part of a UTF-8 character.
 
-        A control token has none unless `render_control` is set.
+        A control token has no bytes unless `render_control` is True.
         """
         while True:
             size = len(self._piece_buffer)
@@ -172,17 +174,17 @@ class LlamaContext:
             self._piece_buffer = ctypes.create_string_buffer(-count)
 
     def is_end_of_generation(self, token: int) -> bool:
-        """Return True if the model ends its reply with this token."""
+        """Return True if the model ends a reply with `token`."""
         return bool(lib.llama_vocab_is_eog(self.vocabulary, token))
 
     @property
     def bos_text(self) -> str:
-        """Text of the begin token; empty if the model has none."""
+        """Text of the begin token; empty if the model has no begin token."""
         return self._token_text(lib.llama_vocab_bos(self.vocabulary))
 
     @property
     def eos_text(self) -> str:
-        """Text of the end token; empty if the model has none."""
+        """Text of the end token; empty if the model has no end token."""
         return self._token_text(lib.llama_vocab_eos(self.vocabulary))
 
     def control_token_texts(self) -> list[str]:
@@ -207,7 +209,8 @@ class LlamaContext:
     def truncate_slot(self, slot: int, length: int) -> bool:
         """Remove all tokens of a slot after the first `length`.
 
-        Return False, with the slot cleared, if this kind of model cannot remove single tokens.
+        If this kind of model cannot remove single tokens, the slot is cleared and False is
+        returned.
         """
         if lib.llama_memory_seq_rm(self._kv_cache, slot, length, -1):
             return True
@@ -221,7 +224,10 @@ class LlamaContext:
         lib.llama_memory_clear(self._kv_cache, True)
 
     def save_slot(self, slot: int) -> bytes:
-        """Return the KV state of a slot, valid for this model, build and cache type only."""
+        """Return the KV state of a slot.
+
+        The state is valid only for this model, build, cache type and use of flash attention.
+        """
         size = int(lib.llama_state_seq_get_size(self.context, slot))
         buffer = (ctypes.c_uint8 * size)()
         written = int(lib.llama_state_seq_get_data(self.context, buffer, size, slot))
@@ -230,7 +236,7 @@ class LlamaContext:
     def restore_slot(self, slot: int, state: bytes) -> bool:
         """Replace the content of a slot with a saved state.
 
-        Return False, with the slot cleared, if the state does not fit.
+        If the state does not fit, the slot is cleared and False is returned.
         """
         self.clear_slot(slot)
         buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
@@ -242,10 +248,11 @@ class LlamaContext:
     # --- Inference ----------------------------------------------------------------------------
 
     def decode(self, parts: Sequence[BatchTokens]) -> list[int]:
-        """Compute a batch of at most MAX_PREFILL_TOKENS tokens, plus one for each slot.
+        """Compute a batch of at most MAX_PREFILL_TOKENS tokens plus one token per slot.
 
         For each part, return the batch index of its last token; the part's logits, if wanted, are
-        found at this index. Raises InferenceError, code `decode_failed`, with the cache cleared.
+        found at this index. If llama.cpp fails, the cache is cleared and InferenceError, code
+        `decode_failed`, is raised.
         """
         batch = self._batch
         n = 0
@@ -272,7 +279,8 @@ class LlamaContext:
 
     @property
     def build(self) -> str:
-        """Version and features of the native library; saved KV states are valid for one build."""
+        """Version and features of the native library. A saved KV state is valid for one build
+        only."""
         return f"{version('llama-cpp-python')} {lib.llama_print_system_info().decode()}"
 
     # --- Logging ------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Options of the engine's process, and the requests that it accepts."""
+"""Options of the engine's process, and the requests that the process accepts."""
 
 from typing import Literal
 
@@ -28,25 +28,27 @@ class LlamaOptions(Struct, frozen=True, kw_only=True):
     n_ctx: int = 4_096
     """Context length of each conversation in tokens, capped at the model's training context."""
     n_threads: int = 0
-    """Number of threads; 0 means one for each core that this process may use."""
+    """Number of threads; 0 means one thread for each core that the engine's process may use."""
     parallel: int = 0
-    """Number of KV slots, each with room for `n_ctx` tokens; 0 means as many as fit into an eighth
-    of the machine's memory, from 1 to 8."""
+    """Number of KV slots, each with room for `n_ctx` tokens; at most 64. 0 means as many as fit
+    into an eighth of the usable memory, from 1 to 8."""
     n_gpu_layers: int = -1
-    """Layers computed on a GPU, if the build supports one; negative means all."""
+    """Number of layers computed on a GPU, if the build supports one; a negative number means
+    all."""
     flash_attention: FlashAttention = "auto"
-    """`auto` means on with a GPU or a quantised cache, and off otherwise: there, flash attention
-    would make a reply depend on the other prompts being computed."""
+    """Use of flash attention. With a GPU or a quantised cache, `auto` leaves the choice to
+    llama.cpp. Otherwise `auto` means `off`, because flash attention would make a reply depend on
+    the other prompts that are being computed."""
     cache_type: CacheType = "f16"
     """Data type of keys and values in the KV cache."""
     kv_store_dir: str = ""
-    """Folder of offloaded conversations; empty disables offloading."""
+    """Folder of offloaded conversations. If empty, no conversation is saved to disk."""
     kv_store_limit: int = 2 * 1024**3
     """Maximum size of all offloaded conversations together, in bytes."""
 
 
 class Generate(Struct, frozen=True, tag="generate"):
-    """Request: generate a reply. The replies are TextDelta events and one Usage."""
+    """Request for a reply. The engine answers with TextDelta events and one Usage."""
 
     prompt: Prompt
 
@@ -64,7 +66,7 @@ class Discard(Struct, frozen=True, tag="discard"):
 
 
 class GetEngineStats(Struct, frozen=True, tag="stats"):
-    """Request: report the engine's load and totals. The reply is one EngineStats."""
+    """Request for the engine's load and totals. The engine answers with one EngineStats."""
 
 
 LlamaRequest = Generate | Prefill | Offload | Discard | GetEngineStats

@@ -1,9 +1,9 @@
 """Sampling of the next token, entirely in llama.cpp's own samplers.
 
 The chain is llama.cpp's: penalties, top-k, top-p, min-p, temperature, distribution. Applying a
-grammar to the whole vocabulary costs more than a small model's forward pass. So a token is sampled
-without the grammar first, and the grammar checks this one token; only if it is rejected is the
-grammar applied to the whole vocabulary and a token sampled again. llama.cpp's
+grammar to the whole vocabulary costs more than a small model's forward pass. Therefore a token is
+first sampled without the grammar, and the grammar checks only this token. If the grammar rejects
+the token, the grammar is applied to the whole vocabulary and another token is sampled. llama.cpp's
 `common_sampler_sample` does the same.
 """
 
@@ -24,18 +24,19 @@ from prepserver.wire.error_codes import ErrorCode
 __all__ = ["Sampler"]
 
 PENALTY_WINDOW = 64
-"""Number of recent tokens that the repetition penalty covers, llama.cpp's default."""
+"""Number of recent tokens that the repetition penalty covers; the value is llama.cpp's default."""
 RANDOM_SEED = 0xFFFF_FFFF
-"""llama.cpp's LLAMA_DEFAULT_SEED, which requests a random seed; valid seeds are below it."""
+"""Value of llama.cpp's LLAMA_DEFAULT_SEED, which requests a random seed. Valid seeds are
+smaller."""
 
 
 class Sampler:
-    """The samplers of one reply. Call `close` to free them."""
+    """Samplers of one reply. The native samplers are freed by `close`."""
 
     def __init__(self, native: LlamaContext, prompt: Prompt, tokens: Sequence[int]) -> None:
-        """Create the samplers; the tokens of the prompt count as repeatable.
+        """Create the samplers. The repetition penalty also covers the last tokens of the prompt.
 
-        Raises InferenceError, code `bad_grammar`.
+        Raises InferenceError, code `bad_grammar`, if the prompt's grammar or schema is invalid.
         """
         self._native = native
         # First, because only this can fail.
@@ -97,7 +98,10 @@ def _distribution_samplers(prompt: Prompt) -> list[Any]:
 
 
 def _init_grammar(native: LlamaContext, prompt: Prompt) -> Any:
-    """Return the prompt's grammar sampler, or None. Raises InferenceError, code `bad_grammar`."""
+    """Return a sampler for the prompt's grammar or schema, or None if the prompt has neither.
+
+    Raises InferenceError, code `bad_grammar`.
+    """
     source = prompt.grammar
     if prompt.schema is not None:
         if source:

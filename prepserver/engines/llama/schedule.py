@@ -1,10 +1,10 @@
-"""Scheduling: which tokens are computed next when several prompts share one model.
+"""Scheduling of the tokens that are computed next when several prompts share one model.
 
 Each step computes one token of every reply, and as many tokens of the pending prompts as possible
 without visibly stalling a stream. The prompt that has waited longest goes first, except that
 reviews and prefills count as later arrivals (priority aging).
 
-The module is pure: it computes nothing, reads no clock, and does not import the native library.
+The module is pure: it runs no inference, reads no clock, and does not import the native library.
 """
 
 from collections.abc import Iterable, Sequence
@@ -25,45 +25,55 @@ __all__ = [
 ]
 
 PRIORITY_AGING = {Priority.ANSWER: 0.0, Priority.REVIEW: 20.0, Priority.PREFILL: 120.0}
-"""Seconds of waiting after which a prompt of this priority precedes an answer that arrives then.
-Finite, so that no prompt starves."""
+"""Seconds that a prompt of each priority must wait before it precedes an answer that arrives at
+that moment. All values are finite, so that no prompt starves."""
 
 STREAMING_STEP = 0.1
 """Target duration of a step in seconds while replies are streaming: ten tokens a second is faster
 than people read."""
 IDLE_STEP = 0.25
-"""Target duration of a step in seconds while no reply is streaming. It bounds the delay of a
-cancellation or a new request."""
+"""Target duration of a step in seconds while no reply is streaming. This duration bounds the delay
+of a cancellation or a new request."""
 MIN_PREFILL_TOKENS = 16
-"""Minimum number of prompt tokens per step, so that every prompt finishes on a slow machine."""
+"""Minimum budget of prompt tokens per step, so that every prompt finishes on a slow machine."""
 INITIAL_SECONDS_PER_TOKEN = 1 / 200
-"""Estimated prefill time per token before the first measurement."""
+"""Estimated prefill time per token, in seconds, before the first measurement."""
 SMOOTHING = 0.3
 """Weight of the latest measurement in the moving average of the prefill time per token."""
 
 
 class TokenBudget:
-    """The number of prompt tokens to compute in a step, derived from measured speed."""
+    """Budget of prompt tokens for one step, derived from the measured prefill speed."""
 
     def __init__(self, batch_tokens: int) -> None:
-        """Set the batch capacity in tokens. One token of it is reserved: see `plan_batches`."""
+        """Set the batch capacity in tokens.
+
+        One token of the capacity is reserved, because `plan_batches` may extend a chunk by one
+        token.
+        """
         self._batch_tokens = batch_tokens
         self._seconds_per_token = INITIAL_SECONDS_PER_TOKEN
 
     def record_prefill(self, tokens: int, seconds: float) -> None:
-        """Update the estimate with a batch of prompt tokens. Very small batches are ignored."""
+        """Update the estimated speed from a batch of prompt tokens that took `seconds` to compute.
+
+        Batches of fewer than MIN_PREFILL_TOKENS tokens are ignored.
+        """
         if tokens >= MIN_PREFILL_TOKENS:
             self._seconds_per_token += SMOOTHING * (seconds / tokens - self._seconds_per_token)
 
     def prefill_tokens(self, *, streaming: bool) -> int:
-        """Return the budget of the next step; `streaming` means that it also computes replies."""
+        """Return the number of prompt tokens to compute in the next step.
+
+        `streaming` is True if the step also computes tokens of replies.
+        """
         duration = STREAMING_STEP if streaming else IDLE_STEP
         affordable = duration / max(self._seconds_per_token, 1e-9)
         return int(min(self._batch_tokens - 1, max(MIN_PREFILL_TOKENS, affordable)))
 
 
 class ScheduledJob(Protocol):
-    """The properties of a job that scheduling depends on."""
+    """Properties of a job on which scheduling depends."""
 
     @property
     def prompt_tokens(self) -> Sequence[int]: ...
@@ -89,14 +99,17 @@ class TokenChunk(Struct, frozen=True):
     """Consecutive tokens of one job, computed in one batch."""
 
     job: int
-    """Index of the job."""
+    """Index of the job among the jobs passed to `plan_batches`."""
     tokens: Sequence[int]
     wants_logits: bool
     """True if the next reply token is sampled after these tokens."""
 
 
 def virtual_arrival(job: ScheduledJob) -> float:
-    """Return the job's arrival time plus its priority's aging; the earliest is served first."""
+    """Return the job's arrival time plus the aging of its priority, in seconds.
+
+    The job with the earliest virtual arrival is served first.
+    """
     return job.arrived_at + PRIORITY_AGING[job.priority]
 
 
@@ -111,8 +124,8 @@ def plan_batches(jobs: Sequence[ScheduledJob], budget: TokenBudget) -> list[list
     llama.cpp computes a single token of a sequence with different code than several at once, and
     the sums differ in their last digits. For a reply to be independent of the other jobs, the same
     tokens must always be computed singly: those of replies, the last one of each prompt, and no
-    others. Therefore prompt chunks never share a batch with replies, and a chunk is extended by a
-    token rather than leaving a single one behind.
+    others. Therefore prompt chunks never share a batch with replies. A chunk that would leave a
+    single token behind is extended by that token.
     """
     replies: list[TokenChunk] = []
     prefills: list[int] = []

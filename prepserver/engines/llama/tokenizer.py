@@ -12,10 +12,13 @@ __all__ = ["PromptTokenizer"]
 
 
 class PromptTokenizer:
-    """Tokeniser of prompts; chats are rendered with the model's own template first."""
+    """Tokeniser of prompts. Chats are first rendered with the model's own template."""
 
     def __init__(self, native: LlamaContext) -> None:
-        """Compile the model's template. Raises InferenceError, code `bad_chat`."""
+        """Compile the model's chat template, if there is one.
+
+        Raises InferenceError, code `bad_chat`, if the template is invalid.
+        """
         self._native = native
         self._escaper = ControlTokenEscaper(native.control_token_texts())
         source = native.chat_template
@@ -24,7 +27,10 @@ class PromptTokenizer:
         )
 
     def tokenize(self, prompt: Prompt) -> list[int]:
-        """Return the prompt's tokens, at least one. Raises InferenceError, code `bad_chat`."""
+        """Return the prompt's tokens, at least one.
+
+        Raises InferenceError, code `bad_chat`, if a chat cannot be rendered.
+        """
         if not prompt.turns:
             # Control tokens are not parsed here, so those in user text remain text.
             text = prompt.text + prompt.opening
