@@ -1,7 +1,7 @@
 """Deterministic stand-ins for real models, for tests and demonstrations.
 
-They implement the same protocols as the real engines and are called through the same gateway.
-Their output depends only on the input, and their speed is configurable.
+Scripted models implement the same protocols as the real engines and are called through the same
+gateway. Their output depends only on the input and the settings, and their speed is configurable.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ __all__ = ["ScriptedLanguageModel", "ScriptedSpeechModel"]
 NAME = "scripted"
 
 SILENCE_PEAK = 200
-"""Absolute value of a 16-bit sample; a recording that never reaches it counts as silent."""
+"""Absolute peak of 16-bit samples below which a recording counts as silent."""
 
 _WORDS = (
     "time work size speed cost trust doubt order chance change growth rest luck need risk play"
@@ -41,10 +41,11 @@ _WORDS = (
 
 
 class ScriptedLanguageModel:
-    """A model that streams a canned reply for the prompt's purpose, word by word."""
+    """Language model that streams a canned reply for the prompt's schema or purpose, word by
+    word."""
 
     def __init__(self, clock: Clock, *, delay: float = 0.0, words: int = 0) -> None:
-        """Set the pause before each word in seconds, and the minimum number of words in a hint."""
+        """Set the delay before each word in seconds, and the minimum number of words in a hint."""
         self._clock = clock
         self._delay = delay
         self._min_words = words
@@ -79,7 +80,7 @@ class ScriptedLanguageModel:
 
 
 class ScriptedSpeechModel:
-    """A model whose transcript states the recording's duration and a hash of its audio."""
+    """Speech model whose transcript states the recording's duration and a hash of the audio."""
 
     name = NAME
 
@@ -111,7 +112,7 @@ class ScriptedSpeechModel:
     async def transcribe_live(
         self, audio: AsyncIterable[bytes], vocabulary: str = ""
     ) -> AsyncGenerator[PartialTranscript | Transcription, None]:
-        """Yield a caption for each second of audio, then the result of `transcribe`."""
+        """Yield a caption for each full second of audio, then the result of `transcribe`."""
         pcm, captions = bytearray(), 0
         async for chunk in audio:
             pcm += chunk
@@ -147,7 +148,7 @@ def _reply_text(prompt: Prompt) -> str:
 
 
 def _reply_json(schema: dict[str, Any]) -> str:
-    """Return a small, non-empty JSON value that matches the schema."""
+    """Return the JSON text of a small, non-empty value that matches the schema."""
     return msgspec.json.encode(_example_value(schema)).decode()
 
 

@@ -1,7 +1,7 @@
 """Raw segments, as every speech engine returns them, and the hallucination filter.
 
-Whisper invents text for silence and noise. The filter moves such segments out of the transcript but
-keeps them, each with a drop reason, so that the candidate can restore them.
+Whisper invents text for silence and noise. The filter moves segments with such text out of the
+transcript but keeps them, each with a drop reason, so that the candidate can restore them.
 """
 
 import math
@@ -24,14 +24,15 @@ __all__ = [
 
 MIN_PROBABILITY = 0.35
 """Mean token probability below which a segment is dropped as `unlikely`. Whisper's own threshold
-for a temperature fallback is a mean log-probability of -1, which is 0.37; clear speech reaches 0.8
-and more."""
+for a temperature fallback is a mean log-probability of -1, which is a probability of 0.37. Clear
+speech reaches 0.8 or more."""
 MAX_COMPRESSION_RATIO = 2.4
-"""Whisper's own bound: text that compresses better than this counts as repetition."""
+"""Compression ratio above which a text counts as repetition; the value is Whisper's own limit."""
 MIN_COMPRESSED_BYTES = 100
-"""Minimum bytes of text for a meaningful compression ratio: short text never compresses well."""
+"""Minimum size of a text, in bytes, for a meaningful compression ratio: short text never compresses
+well."""
 MAX_PHRASE_WORDS = 12
-"""Longest phrase, in words, that is checked for repetition."""
+"""Maximum length, in words, of a phrase that is checked for repetition."""
 
 _ANNOTATION = re.compile(r"\[[^\]]*\]|\([^)]*\)|\*[^*]*\*|♪[^♪]*♪?")
 _WORD = re.compile(r"[\w']+")
@@ -45,9 +46,10 @@ class RawSegment(Struct, frozen=True):
     end: float
     text: str
     probability: float
-    """Geometric mean of the text tokens' probabilities, 0 to 1; 1 without any."""
+    """Geometric mean of the text tokens' probabilities, 0 to 1; 1 if no probability is known."""
     words: tuple[Word, ...] = ()
-    """Times in seconds from the beginning of the samples; empty if the engine reports none."""
+    """Words with their times, in seconds from the beginning of the samples; empty if the engine
+    reports none."""
 
 
 def geometric_mean(probabilities: Sequence[float]) -> float:
@@ -59,7 +61,10 @@ def geometric_mean(probabilities: Sequence[float]) -> float:
 
 
 def estimate_word_times(text: str, start: float, end: float) -> tuple[Word, ...]:
-    """Split the time of a segment, in seconds, among its words in proportion to their lengths."""
+    """Return the words of a text that was spoken from `start` to `end`, in seconds.
+
+    The time is divided among the words in proportion to their lengths.
+    """
     texts = text.split()
     letters = sum(len(each) for each in texts)
     words, before = [], 0
@@ -74,7 +79,7 @@ def estimate_word_times(text: str, start: float, end: float) -> tuple[Word, ...]
 def filter_hallucinations(
     raw_segments: Iterable[RawSegment],
 ) -> tuple[tuple[Segment, ...], tuple[Segment, ...]]:
-    """Return the kept and the dropped segments, each in their original order."""
+    """Return the kept segments and the dropped segments, both in their original order."""
     kept: list[Segment] = []
     dropped: list[Segment] = []
     previous: list[str] = []
@@ -103,12 +108,15 @@ def filter_hallucinations(
 
 
 def strip_annotations(text: str) -> str:
-    """Remove Whisper's annotations of sounds other than speech: [BLANK_AUDIO], (music), ♪."""
+    """Return the text without Whisper's annotations of sounds other than speech.
+
+    Annotations look like [BLANK_AUDIO], (music), *laughs* or ♪.
+    """
     return " ".join(_ANNOTATION.sub(" ", text).split())
 
 
 def _without_annotations(words: tuple[Word, ...]) -> tuple[Word, ...]:
-    """Remove the words that are part of an annotation."""
+    """Return the words that are not part of an annotation."""
     text = " ".join(word.text for word in words)
     annotations = [match.span() for match in _ANNOTATION.finditer(text)]
     kept, begin = [], 0
@@ -121,7 +129,7 @@ def _without_annotations(words: tuple[Word, ...]) -> tuple[Word, ...]:
 
 
 def is_repetitive(text: str) -> bool:
-    """Return True if one repeated phrase makes up most of the text.
+    """Return True if the text is mostly one repeated phrase, or compresses better than speech does.
 
     People stutter and say "no, no, no"; a decoder caught in a loop repeats a phrase more often.
     """

@@ -1,4 +1,4 @@
-"""Requests to and results from models, and the protocols that every engine implements."""
+"""Requests to models, results from models, and the protocols that every engine implements."""
 
 import enum
 from collections.abc import AsyncGenerator, AsyncIterable
@@ -25,18 +25,21 @@ __all__ = [
 
 
 class Priority(enum.IntEnum):
-    """Rank of a prompt when several compete for the model; the lowest is served first."""
+    """Rank of a prompt when several prompts compete for a model.
+
+    The gateway serves the lowest rank first. llama.cpp's engine also counts the time waited.
+    """
 
     ANSWER = 0
-    """A person is waiting for the next words."""
+    """Rank of a reply for which a person is waiting."""
     REVIEW = 1
     PREFILL = 2
-    """Speculative work; no caller is waiting for a reply."""
+    """Rank of speculative work, for whose result no caller is waiting."""
 
 
 class ChatTurn(Struct, frozen=True):
     role: str
-    """`system`, `user` or `assistant`."""
+    """Author of the turn: `system`, `user` or `assistant`."""
     content: str
 
 
@@ -44,19 +47,22 @@ class Prompt(Struct, frozen=True, kw_only=True):
     """One request to a language model: either `text` to continue or a chat in `turns`."""
 
     purpose: str = ""
-    """Purpose of the reply. Engines may log it; the scripted model chooses its reply by it."""
+    """Purpose of the reply, such as `hint`. The scripted model chooses its reply by the purpose,
+    and a remote model receives the purpose as the name of the schema."""
     conversation: str = ""
-    """Interview whose KV cache this prompt extends, in memory or offloaded to disk. If empty, the
+    """Id of the interview whose KV cache this prompt extends, in memory or on disk. If empty, the
     prompt's cache belongs to no interview."""
     priority: Priority = Priority.ANSWER
     text: str = ""
     turns: tuple[ChatTurn, ...] = ()
     opening: str = ""
-    """First words of the reply, which the model continues. They are not repeated in the output."""
+    """First words of the reply, which the model continues. The output does not repeat these
+    words."""
     grammar: str = ""
     """GBNF grammar that the reply, without `opening`, must match."""
     schema: dict[str, Any] | None = None
-    """JSON schema that the reply must match; excludes `grammar`."""
+    """JSON schema that the reply must match. A prompt has either a schema or a grammar, not
+    both."""
     max_tokens: int = 256
     temperature: float = 0.7
     top_p: float = 0.95
@@ -67,20 +73,20 @@ class Prompt(Struct, frozen=True, kw_only=True):
 
 
 class TextDelta(Struct, frozen=True, tag="delta"):
-    """The next piece of a reply, in whole characters."""
+    """Next part of a streamed reply, in whole characters."""
 
     text: str
 
 
 class Usage(Struct, frozen=True, kw_only=True, tag="usage"):
-    """Token counts and compute time; the last event of every reply."""
+    """Token counts and compute time of a reply; the last event of every reply."""
 
     prompt_tokens: int = 0
     cached_tokens: int = 0
-    """Prompt tokens that were taken from the KV cache instead of being computed."""
+    """Number of prompt tokens that were taken from the KV cache instead of being computed."""
     completion_tokens: int = 0
     seconds: float = 0.0
-    """Seconds from the start of the work to its end, excluding time in the queue."""
+    """Seconds from the start of the work to its end, excluding the time in the queue."""
 
 
 class ModelInfo(Struct, frozen=True, kw_only=True):
@@ -88,88 +94,92 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
 
     name: str
     parameters: int
-    """Number of weights; 0 when unknown, as for some remote models."""
+    """Number of weights; 0 if the number is unknown, as for some remote models."""
     context: int
-    """Maximum length of a conversation in tokens."""
+    """Maximum length of a conversation in tokens, prompt and reply together."""
     parallel: int = 1
-    """Prompts that the model processes at once. The gateway queues the rest by priority."""
+    """Number of prompts that the model processes at once. The gateway queues further prompts by
+    priority."""
 
     @property
     def few_shot(self) -> bool:
-        """True below about one billion parameters, where a model follows examples better than
-        instructions."""
+        """True if the model is known to have fewer than one billion parameters. Such a model
+        follows examples better than instructions."""
         return 0 < self.parameters < 1_000_000_000
 
 
 class EngineStats(Struct, frozen=True, kw_only=True, tag="stats"):
-    """Current load of a language engine, and its totals since the process started."""
+    """Current load of a language engine, and its totals since the engine's process started."""
 
     slots: int = 0
-    """KV slots: the number of prompts that can be processed at once."""
+    """Number of KV slots, which is the number of prompts that can be processed at once."""
     active: int = 0
-    """Prompts being processed."""
+    """Number of prompts that are being processed."""
     waiting: int = 0
-    """Prompts waiting for a slot."""
+    """Number of prompts that are waiting for a slot."""
     batches: int = 0
-    """Batches computed."""
+    """Number of batches computed."""
     batch_tokens: int = 0
-    """Tokens in all batches; `batch_tokens / batches` is the mean batch size."""
+    """Number of tokens in all batches; `batch_tokens / batches` is the mean batch size."""
     batch_seconds: float = 0.0
     """Seconds spent computing batches."""
     prompt_tokens: int = 0
-    """Tokens of all prompts, cached or computed."""
+    """Number of tokens in all prompts that were given a slot, cached or computed."""
     cached_tokens: int = 0
-    """Prompt tokens that were taken from the KV cache instead of being computed."""
+    """Number of prompt tokens that were taken from the KV cache instead of being computed."""
     completion_tokens: int = 0
-    """Tokens generated."""
+    """Number of tokens generated."""
     tokens_per_second: float = 0.0
-    """Generation speed of all replies together, averaged over recent batches that generated."""
+    """Tokens generated per second by all replies together, averaged over recent batches that
+    generated tokens."""
     evictions: int = 0
-    """Conversations that lost their slot to another one."""
+    """Number of times that a conversation lost its slot to another conversation."""
     restores: int = 0
-    """Conversations restored from disk."""
+    """Number of times that a conversation was restored from disk."""
     offloaded: int = 0
-    """Conversations on disk."""
+    """Number of conversations that are stored on disk."""
     offloaded_bytes: int = 0
 
 
 class Word(Struct, frozen=True, kw_only=True):
-    """One word with its time range."""
+    """One word of a transcript with its time range."""
 
     start: float
-    """Seconds from the beginning of the recording."""
+    """Start of the word, in seconds from the beginning of the recording."""
     end: float
-    """Seconds from the beginning of the recording."""
+    """End of the word, in seconds from the beginning of the recording."""
     text: str
     probability: float = 1.0
 
 
 class Segment(Struct, frozen=True, kw_only=True):
-    """A transcribed stretch of speech."""
+    """Transcribed part of a recording."""
 
     start: float
-    """Seconds from the beginning of the recording."""
+    """Start of the segment, in seconds from the beginning of the recording."""
     end: float
-    """Seconds from the beginning of the recording."""
+    """End of the segment, in seconds from the beginning of the recording."""
     text: str
     probability: float = 1.0
-    """Geometric mean of the token probabilities, 0 to 1."""
+    """Geometric mean of the token probabilities, 0 to 1; 1 if no probability is known."""
     drop_reason: str = ""
-    """`silence`, `unlikely` or `repetition` if the segment is left out of the text, else empty."""
+    """Reason why the segment is left out of the transcript: `silence`, `unlikely` or `repetition`;
+    empty if the segment is part of the transcript."""
     words: tuple[Word, ...] = ()
-    """Words in order. If an engine reports no word times, the segment's duration is divided among
-    its words by their length."""
+    """Words in order. If whisper.cpp reports no word times, the segment's duration is divided among
+    its words by their length. If a remote model reports no word times, there are no words."""
 
 
 class PartialTranscript(Struct, frozen=True, kw_only=True, tag="caption"):
     """Transcript of a recording in progress."""
 
     final: str
-    """Text of finished segments. It only grows, and the final transcript begins with it."""
+    """Text of the finished spans. Later captions only append to it, and the final transcript begins
+    with it."""
     committed: str = ""
-    """Text of the open segment on which two passes in a row agreed."""
+    """Beginning of the open span's text, on which the last two passes agreed."""
     interim: str = ""
-    """Rest of the open segment, which may still change."""
+    """Rest of the open span's text, which may still change."""
     seconds: float = 0.0
     """Seconds of audio that this caption covers."""
 
@@ -189,22 +199,25 @@ class SpeechStats(Struct, frozen=True, kw_only=True, tag="stats"):
     """Current load of a speech engine."""
 
     recordings: int = 0
-    """Open recordings."""
+    """Number of open recordings."""
     waiting: int = 0
-    """Finished segments not yet transcribed."""
+    """Number of finished spans that are not transcribed yet."""
     caption_lag: float = 0.0
-    """Seconds of received audio that the last caption did not cover; the maximum over all open
-    recordings."""
+    """Seconds of received audio that a recording's last caption did not cover when it was sent; the
+    maximum over all open recordings."""
 
 
 class LanguageModel(Protocol):
-    """An engine that generates text."""
+    """Engine that generates text."""
 
     async def start(self) -> ModelInfo:
-        """Load the model; may be called again after a failure. Raises InferenceError."""
+        """Load the model and return its properties. Raises InferenceError.
+
+        The method may be called again after a failure.
+        """
 
     def generate(self, prompt: Prompt) -> AsyncGenerator[TextDelta | Usage, None]:
-        """Yield text deltas, then one Usage. Closing the generator frees the model at once.
+        """Yield text deltas, then one Usage. Closing the generator cancels the computation.
 
         Raises InferenceError.
         """
@@ -212,21 +225,21 @@ class LanguageModel(Protocol):
     async def prefill(self, prompt: Prompt) -> None:
         """Compute the KV cache of a prompt before its reply is requested.
 
-        A later prompt of the same conversation reuses the prefix that the two share. Raises
+        A later prompt of the same conversation reuses the prefix that both prompts share. Raises
         InferenceError.
         """
 
     async def offload(self, conversation: str) -> None:
-        """Move a conversation's KV state to disk. The next prompt of the conversation restores it.
+        """Move a conversation's KV state to disk.
 
-        Raises InferenceError.
+        The conversation's next prompt restores the state. Raises InferenceError.
         """
 
     async def discard(self, conversation: str) -> None:
         """Delete a conversation's KV state from memory and disk. Raises InferenceError."""
 
     async def stats(self) -> EngineStats:
-        """Return the counters, all zero if the engine is not running or does not count.
+        """Return the load and totals, all zero if the engine is not running or does not count.
 
         Raises InferenceError.
         """
@@ -235,14 +248,17 @@ class LanguageModel(Protocol):
 
 
 class SpeechModel(Protocol):
-    """An engine that transcribes speech."""
+    """Engine that transcribes speech."""
 
     @property
     def name(self) -> str:
         """Name of the model in logs and metrics."""
 
     async def start(self) -> None:
-        """Load the model; may be called again after a failure. Raises InferenceError."""
+        """Load the model. Raises InferenceError.
+
+        The method may be called again after a failure.
+        """
 
     async def transcribe(self, pcm: bytes, vocabulary: str = "") -> Transcription:
         """Transcribe a recording: PCM16, little-endian, 16 kHz, mono.
@@ -253,10 +269,10 @@ class SpeechModel(Protocol):
     def transcribe_live(
         self, audio: AsyncIterable[bytes], vocabulary: str = ""
     ) -> AsyncGenerator[PartialTranscript | Transcription, None]:
-        """Transcribe a recording while it is being made.
+        """Yield captions of a recording while it is being made, then one Transcription.
 
-        `audio` yields chunks of PCM as they arrive and ends with the recording. Yields captions,
-        then one Transcription. Closing the generator frees the model. Raises InferenceError.
+        `audio` yields chunks of PCM as they arrive and ends with the recording. Closing the
+        generator cancels the transcription. Raises InferenceError.
         """
 
     async def stats(self) -> SpeechStats:

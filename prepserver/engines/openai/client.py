@@ -19,17 +19,17 @@ from prepserver.wire.error_codes import ErrorCode
 __all__ = ["EndpointClient"]
 
 CONNECT_TIMEOUT = 10.0
-"""Seconds to establish a connection."""
+"""Maximum seconds to establish a connection to the endpoint."""
 MAX_BODY = 8 * 2**20
 """Maximum size in bytes of a response that is not streamed."""
 MAX_ERROR_BODY = 64 * 2**10
-"""Maximum number of bytes read from an error response."""
+"""Number of bytes of an error response after which the rest is not read."""
 
 log = structlog.get_logger(__name__)
 
 
 class EndpointClient:
-    """Client for one endpoint."""
+    """HTTP client for one endpoint."""
 
     def __init__(
         self,
@@ -62,20 +62,25 @@ class EndpointClient:
         )
 
     async def get(self, path: str) -> bytes:
-        """Return the whole response. Raises InferenceError."""
+        """Request `path` and return the whole body of the response. Raises InferenceError."""
         async with self._request("GET", path) as response:
             return await _read_body(response)
 
     async def post_form(
         self, path: str, fields: Mapping[str, Any], files: Mapping[str, Any]
     ) -> bytes:
-        """Send a multipart form and return the whole response. Raises InferenceError."""
+        """Send a multipart form and return the whole body of the response. Raises
+        InferenceError."""
         async with self._request("POST", path, data=fields, files=files) as response:
             return await _read_body(response)
 
     @asynccontextmanager
     async def stream(self, path: str, body: bytes) -> AsyncGenerator[AsyncGenerator[bytes, None]]:
-        """Send JSON and stream the response. Raises InferenceError, even while it is being read."""
+        """Send JSON and yield the response as a stream of chunks.
+
+        Raises InferenceError if the request fails, or if reading a chunk fails within the `with`
+        block.
+        """
         headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
         async with (
             self._request("POST", path, content=body, headers=headers) as response,

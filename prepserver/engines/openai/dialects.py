@@ -1,7 +1,7 @@
-"""Dialects of OpenAI's protocol, and the requests in each.
+"""Dialects of OpenAI's protocol, and the requests in each dialect.
 
-A request is sent in the richest dialect first. If the endpoint refuses it, the next dialect is
-tried, and the first one that works is kept.
+A request is sent in the richest dialect first. If the endpoint rejects the request, the next
+dialect is tried. The first dialect that the endpoint accepts is kept for later requests.
 """
 
 from typing import Any, Literal
@@ -21,13 +21,14 @@ class Dialect(Struct, frozen=True):
 
     extended: bool
     """True to send llama.cpp's own fields: top_k, min_p, repeat_penalty and grammar. llama.cpp's
-    servers apply them, most others ignore them, and OpenAI's rejects them."""
+    servers apply these fields, most other servers ignore them, and OpenAI's servers reject them."""
     schema: Literal["json_schema", "json_object", ""] = ""
-    """Form in which a JSON schema is sent: `json_schema` is OpenAI's, `json_object` that of
-    llama-cpp-python's server. If empty, the schema is sent only as text in a message."""
+    """Form in which a JSON schema is sent: `json_schema` is OpenAI's form, `json_object` the form
+    of llama-cpp-python's server; empty sends no schema field. Except with `json_schema`, a chat
+    also contains the schema as text in a message."""
     bare: bool = False
-    """True to omit all sampling options and to use the newer name of the token limit, as OpenAI's
-    reasoning models require."""
+    """True to omit all sampling options and, in chats, to use the newer name of the token limit, as
+    OpenAI's reasoning models require."""
 
 
 _PLAIN = (Dialect(True), Dialect(False), Dialect(False, bare=True))
@@ -43,7 +44,7 @@ _STRUCTURED = (
 
 
 def dialects_for(prompt: Prompt) -> tuple[Dialect, ...]:
-    """Return the dialects to try, in order."""
+    """Return the dialects to try for a prompt, the richest first."""
     return _PLAIN if prompt.schema is None else _STRUCTURED
 
 
@@ -52,7 +53,10 @@ def request_path(prompt: Prompt) -> str:
 
 
 def encode_request(prompt: Prompt, model: str, dialect: Dialect) -> bytes:
-    """Encode a request as JSON. Raises InferenceError, code `bad_chat`."""
+    """Encode a request as JSON.
+
+    Raises InferenceError, code `bad_chat`, if a chat prescribes the first words of the reply.
+    """
     fields: dict[str, Any] = {"model": model, "stream": True}
     limit = "max_completion_tokens" if dialect.bare and prompt.turns else "max_tokens"
     fields[limit] = prompt.max_tokens

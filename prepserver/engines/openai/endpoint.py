@@ -1,4 +1,4 @@
-"""The address of a remote model. Kept apart from the client, which imports an HTTP library."""
+"""Address of a remote model, kept apart from the client, which imports an HTTP library."""
 
 from ipaddress import ip_address
 from urllib.parse import urlsplit
@@ -15,16 +15,16 @@ PREFIX = "openai:"
 
 
 class Endpoint(Struct, frozen=True):
-    """The base URL of an OpenAI-compatible server, and a model there."""
+    """Base URL of an OpenAI-compatible server, and the name of a model on this server."""
 
     url: str
     """Base URL, such as `http://127.0.0.1:9000/v1`."""
     model: str
-    """The endpoint's name for the model; may be empty if it serves only one."""
+    """The endpoint's name for the model; may be empty if the endpoint serves only one model."""
 
     @classmethod
     def parse(cls, text: str) -> "Endpoint":
-        """Parse `openai:URL#NAME`. Raises BadRequest."""
+        """Parse `openai:URL#NAME`. Raises BadRequest if the URL is not valid."""
         address, _, model = text.removeprefix(PREFIX).partition("#")
         try:
             parts = urlsplit(address)
@@ -42,13 +42,14 @@ class Endpoint(Struct, frozen=True):
 
     @property
     def origin(self) -> str:
-        """Scheme, host and port."""
+        """Scheme, host and port of the URL."""
         parts = urlsplit(self.url)
         return f"{parts.scheme}://{parts.netloc}"
 
     @property
     def private(self) -> bool:
-        """True if requests cannot be read in transit: over TLS, or within this machine."""
+        """True if requests cannot be read in transit, because they use TLS or stay on this
+        machine."""
         parts = urlsplit(self.url)
         host = parts.hostname or ""
         try:

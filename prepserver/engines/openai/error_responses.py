@@ -18,7 +18,7 @@ __all__ = [
 ]
 
 MAX_TEXT = 300
-"""Code points of the endpoint's error message that are kept for the log."""
+"""Maximum number of code points of an endpoint's error message that are kept for the log."""
 
 BUSY_STATUSES = frozenset({408, 409, 425, 429})
 
@@ -28,7 +28,8 @@ def error_from_response(
 ) -> tuple[InferenceError, str]:
     """Return the error for the caller, and the endpoint's own message for the log.
 
-    The two are separate because endpoints quote keys, accounts and prompts.
+    The two are separate because endpoints quote keys, accounts and prompts. The message is empty if
+    the endpoint has rejected the key.
     """
     code, text = parse_error_body(_decode_json(body))
     if status in (401, 403):
@@ -81,8 +82,8 @@ def error_from_response(
 def parse_error_body(body: Any) -> tuple[str, str]:
     """Return the error code and message from a decoded response; each may be empty.
 
-    OpenAI's form is `{"error": {"code", "message"}}`. Others omit the outer object, send a string
-    for the inner one, or use FastAPI's `{"detail"}`.
+    OpenAI's form is `{"error": {"code", "message"}}`. Other endpoints omit the outer object, send a
+    string instead of the inner object, or use FastAPI's `{"detail"}`.
     """
     if not isinstance(body, dict):
         return "", ""
@@ -117,7 +118,8 @@ def bad_reply(problem: str) -> InferenceError:
 
 
 def _retry_after(headers: Mapping[str, str]) -> int:
-    """Return the Retry-After header in seconds; 0 if it is missing or not a number."""
+    """Return the seconds in the Retry-After header; 0 unless it is a number of at most five
+    digits."""
     value = headers.get("retry-after", "")
     return int(value) if value.isascii() and value.isdigit() and len(value) < 6 else 0
 
@@ -130,5 +132,5 @@ def _decode_json(body: bytes) -> Any:
 
 
 def _permanent(code: ErrorCode, message: str) -> InferenceError:
-    """Return an error that no retry can resolve."""
+    """Return an InferenceError that tells the caller not to retry."""
     return InferenceError(message, code=code, retryable=False)

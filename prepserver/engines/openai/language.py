@@ -20,20 +20,20 @@ from prepserver.wire.error_codes import ErrorCode
 __all__ = ["OpenAILanguageModel"]
 
 READ_TIMEOUT = 120.0
-"""Maximum seconds of silence from the endpoint."""
+"""Maximum seconds without data from the endpoint."""
 PARALLEL = 16
 """Default number of concurrent requests; the setting `parallel` overrides it."""
 MAX_CHARACTERS_PER_TOKEN = 64
-"""Maximum length of a valid reply in code points, per requested token."""
+"""Maximum number of code points in a valid reply for each requested token."""
 
 
 class OpenAILanguageModel:
-    """A remote language model; implements `prepserver.engines.types.LanguageModel`.
+    """Remote language model; implements `prepserver.engines.types.LanguageModel`.
 
-    Prompts are sent concurrently; the endpoint manages its own prefix cache. A grammar is sent, but
-    only llama.cpp's servers enforce it, so callers must check that the reply matches. A reply to a
-    schema is reduced to its JSON, if it contains any; callers must check that the JSON is complete
-    and valid.
+    Prompts are sent concurrently; the endpoint manages its own prefix cache. Only llama.cpp's
+    servers enforce a grammar, so callers must check that the reply matches. If a prompt has a
+    schema, the reply is reduced to its JSON; callers must check that the JSON is complete and
+    valid.
     """
 
     def __init__(
@@ -47,18 +47,22 @@ class OpenAILanguageModel:
     ) -> None:
         """Configure the client; nothing is sent yet.
 
-        `context` is the maximum context in tokens; a smaller one reported by the endpoint takes
-        precedence. Raises BadRequest if the key is malformed.
+        `context` is the maximum context in tokens; a smaller context that the endpoint reports
+        takes precedence. Raises BadRequest if the key is malformed.
         """
         self._client = EndpointClient(endpoint, key, read_timeout=READ_TIMEOUT, transport=transport)
         self._clock = clock
         self._context = context
         self._model = endpoint.model
         self._dialect_index = {True: 0, False: 0}
-        """Index of the dialect that the endpoint accepts, with a schema and without."""
+        """Index of the dialect to try first, for prompts with a schema (True) and without one
+        (False)."""
 
     async def start(self) -> ModelInfo:
-        """Check that the endpoint is available. Raises InferenceError."""
+        """Check that the endpoint is available, and return the properties of the model.
+
+        Raises InferenceError.
+        """
         served = await find_model(self._client)
         self._model = served.id
         return ModelInfo(
@@ -69,10 +73,10 @@ class OpenAILanguageModel:
         )
 
     async def generate(self, prompt: Prompt) -> AsyncGenerator[TextDelta | Usage, None]:
-        """Stream deltas, then one Usage. Closing the generator closes the connection.
+        """Yield text deltas, then one Usage. Closing the generator closes the connection.
 
-        If the endpoint reports no token counts, each event counts as one token. Raises
-        InferenceError.
+        If the endpoint reports no token count for the reply, each event with text counts as one
+        token. Raises InferenceError.
         """
         if prompt.max_tokens <= 0:
             yield Usage()
@@ -108,7 +112,10 @@ class OpenAILanguageModel:
 
     @asynccontextmanager
     async def _open_stream(self, prompt: Prompt) -> AsyncGenerator[AsyncGenerator[bytes, None]]:
-        """Send the prompt in the first dialect that the endpoint accepts; stream the response."""
+        """Send the prompt in the first dialect that the endpoint accepts, and yield the response.
+
+        The response is a stream of chunks. Raises InferenceError.
+        """
         dialects, structured = dialects_for(prompt), prompt.schema is not None
         index = self._dialect_index[structured]
         while True:
@@ -126,7 +133,7 @@ class OpenAILanguageModel:
                     raise
 
     async def prefill(self, prompt: Prompt) -> None:
-        """Do nothing: the protocol has no such request, and a normal one may cost money."""
+        """Do nothing: the protocol has no prefill request, and a normal request may cost money."""
 
     async def offload(self, conversation: str) -> None:
         """Do nothing: the endpoint manages its own cache."""
@@ -143,7 +150,7 @@ class OpenAILanguageModel:
 
 
 def _check_finish_reason(reason: str) -> None:
-    """Raise InferenceError if a reply was withheld or cut off."""
+    """Raise InferenceError if the endpoint withheld the reply or cut it off."""
     if reason == "content_filter":
         raise InferenceError(
             "The content filter of the model's endpoint withheld the reply. Change the request, or "

@@ -1,4 +1,4 @@
-"""Parsing of streamed replies, and of the JSON in them."""
+"""Parsing of streamed replies, and extraction of JSON from replies."""
 
 from typing import Any
 
@@ -32,7 +32,7 @@ class _Details(Struct):
 
 
 class TokenCounts(Struct):
-    """Token counts as reported by the endpoint."""
+    """Token counts as reported by the endpoint; 0 for a count that is not reported."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -51,7 +51,7 @@ class _Chunk(Struct):
 
 
 class ReplyChunk(Struct, frozen=True):
-    """The content of one event."""
+    """Content of one event in a streamed reply."""
 
     text: str = ""
     finish_reason: str = ""
@@ -62,7 +62,10 @@ _decoder: msgspec.json.Decoder[_Chunk] = msgspec.json.Decoder(_Chunk)
 
 
 def parse_chunk(data: str) -> ReplyChunk:
-    """Parse the data of one event. Raises InferenceError if it is invalid or reports an error."""
+    """Parse the data of one event.
+
+    Raises InferenceError if the data is invalid or reports an error.
+    """
     try:
         chunk = _decoder.decode(data)
     except msgspec.DecodeError as error:
@@ -81,7 +84,10 @@ def parse_chunk(data: str) -> ReplyChunk:
 
 
 class JsonExtractor:
-    """Extractor of the first JSON object or array in a reply, without the text around it."""
+    """Extractor of the first JSON value in a reply, without the text around the value.
+
+    The value is an array if the schema's type is `array`, otherwise an object.
+    """
 
     def __init__(self, schema: dict[str, Any]) -> None:
         self._opening = "[" if schema.get("type") == "array" else "{"
@@ -91,7 +97,7 @@ class JsonExtractor:
         self._ended = False
 
     def feed(self, text: str) -> str:
-        """Return the part of the text that belongs to the JSON value."""
+        """Return the part of the next text that belongs to the JSON value."""
         found: list[str] = []
         for character in text:
             if self._ended:

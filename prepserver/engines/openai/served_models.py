@@ -19,25 +19,25 @@ class _Meta(Struct):
 
 
 class ServedModel(Struct):
-    """One entry of `/models`. All fields but `id` are extensions of OpenAI's protocol."""
+    """Entry of an endpoint's `/models` list. All fields except `id` extend OpenAI's protocol."""
 
     id: str
     max_model_len: int | None = None
-    """Context in tokens, as vLLM reports it."""
+    """Context in tokens, as reported by vLLM."""
     context_length: int | None = None
-    """Context in tokens, as other servers report it."""
+    """Context in tokens, as reported by other servers."""
     meta: _Meta | None = None
-    """The loaded model, as llama.cpp's server reports it."""
+    """Properties of the loaded model, as reported by llama.cpp's server."""
 
     @property
     def context(self) -> int | None:
-        """Context in tokens; None if it is not reported."""
+        """Smallest context that the endpoint reports, in tokens; None if it reports none."""
         reported = (self.max_model_len, self.context_length, self.meta and self.meta.n_ctx)
         return min((number for number in reported if number and number > 0), default=None)
 
     @property
     def parameters(self) -> int:
-        """Number of parameters; 0 if it is not reported."""
+        """Number of the model's parameters; 0 if the endpoint does not report it."""
         return max(0, (self.meta and self.meta.n_params) or 0)
 
 
@@ -48,9 +48,10 @@ class _List(Struct):
 async def find_model(client: EndpointClient) -> ServedModel:
     """Return the endpoint's entry for the configured model, or for its only model.
 
-    An endpoint may list none or only some of its models. Raises InferenceError if the endpoint
-    cannot be reached or refuses the key, and with code `model_not_loaded` if no model is configured
-    and the endpoint does not list exactly one.
+    An endpoint may list none or only some of its models, so a configured model that is not listed
+    is returned without properties. Raises InferenceError if the endpoint cannot be reached or
+    rejects the key, and with code `model_not_loaded` if no model is configured and the endpoint
+    does not list exactly one.
     """
     name = client.endpoint.model
     models: list[ServedModel] = []

@@ -23,10 +23,10 @@ from prepserver.wire.protocol import BYTES_PER_SECOND, SAMPLE_RATE
 __all__ = ["OpenAISpeechModel"]
 
 READ_TIMEOUT = 300.0
-"""Maximum seconds of silence from the endpoint, which responds only after it has transcribed the
+"""Maximum seconds without data from the endpoint, which responds only after it has transcribed the
 whole recording."""
 SILENCE_PEAK = 200
-"""Peak of 16-bit samples below which a recording is silent."""
+"""Absolute peak of 16-bit samples below which a recording counts as silent."""
 
 
 class _Segment(Struct):
@@ -49,7 +49,7 @@ class _Response(Struct):
 
 
 class OpenAISpeechModel:
-    """A remote speech model; implements `prepserver.engines.types.SpeechModel`.
+    """Remote speech model; implements `prepserver.engines.types.SpeechModel`.
 
     The protocol transcribes complete recordings only, so there are no captions.
     """
@@ -65,11 +65,12 @@ class OpenAISpeechModel:
         self._client = EndpointClient(endpoint, key, read_timeout=READ_TIMEOUT, transport=transport)
         self._model = endpoint.model
         self._verbose = True
-        """False once the endpoint has refused to return timestamps."""
+        """True until the endpoint rejects a request for timestamps."""
 
     @property
     def name(self) -> str:
-        """The endpoint's name for the model; empty until it is known."""
+        """Name of the model at the endpoint; empty if none is configured and `start` has not found
+        one."""
         return self._model
 
     async def start(self) -> None:
@@ -77,10 +78,11 @@ class OpenAISpeechModel:
         self._model = (await find_model(self._client)).id
 
     async def transcribe(self, pcm: bytes, vocabulary: str = "") -> Transcription:
-        """Transcribe PCM16 little-endian, 16 kHz, mono; `vocabulary` lists words to expect.
+        """Transcribe a recording of PCM16 little-endian, 16 kHz, mono.
 
-        Probable hallucinations go to `Transcription.dropped`; unlikely text is detected only if the
-        endpoint reports probabilities. A silent recording is not sent. Raises InferenceError.
+        `vocabulary` lists words to expect. Probable hallucinations go to `Transcription.dropped`;
+        unlikely text is detected only if the endpoint reports probabilities. A silent recording is
+        not sent. Raises InferenceError.
         """
         if not pcm or len(pcm) % 2:
             raise InferenceError(
@@ -135,7 +137,10 @@ class OpenAISpeechModel:
     async def transcribe_live(
         self, audio: AsyncIterable[bytes], vocabulary: str = ""
     ) -> AsyncGenerator[PartialTranscript | Transcription, None]:
-        """Yield one Transcription after the recording has ended."""
+        """Yield one Transcription after the recording has ended.
+
+        Raises InferenceError, and whatever `audio` raises.
+        """
         pcm = b"".join([piece async for piece in audio])
         yield await self.transcribe(pcm, vocabulary)
 
@@ -158,7 +163,8 @@ def _to_wav(pcm: bytes) -> bytes:
 
 
 def _raw_segments(response: _Response, seconds: float) -> list[RawSegment]:
-    """Return the segments of a response, or a single one if it has only text."""
+    """Return the segments of a response, or one segment with its whole text if it has no
+    segments."""
     if not response.segments:
         return [RawSegment(0.0, seconds, response.text, 1.0)]
     return [
@@ -173,7 +179,7 @@ def _raw_segments(response: _Response, seconds: float) -> list[RawSegment]:
 
 
 def _with_words(segment: Segment, words: list[_TimedWord]) -> Segment:
-    """Return the segment with the words that begin in it."""
+    """Return the segment with those of `words` that begin within its time range."""
     inside = tuple(
         Word(start=word.start, end=word.end, text=word.word.strip())
         for word in words

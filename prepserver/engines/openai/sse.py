@@ -1,4 +1,5 @@
-"""Server-sent events, as defined by the WHATWG's HTML standard (9.2.6), with a size limit."""
+"""Parsing of server-sent events, as defined by the WHATWG's HTML standard (9.2.6), with a size
+limit."""
 
 from collections.abc import AsyncGenerator, AsyncIterable
 
@@ -7,11 +8,11 @@ from prepserver.engines.openai.error_responses import bad_reply
 __all__ = ["MAX_EVENT", "read_events"]
 
 MAX_EVENT = 2**20
-"""Largest event in bytes; a piece of a reply has a few hundred."""
+"""Maximum size of an event in bytes; an event with a delta has a few hundred bytes."""
 
 
 async def read_events(chunks: AsyncIterable[bytes]) -> AsyncGenerator[str, None]:
-    """Yield the data of each event. An event without a final blank line is incomplete and ignored.
+    """Yield the data of each event. An event without a final blank line is ignored as incomplete.
 
     Raises InferenceError, code `bad_reply`, for an event that is too long or not UTF-8.
     """
@@ -36,7 +37,10 @@ async def read_events(chunks: AsyncIterable[bytes]) -> AsyncGenerator[str, None]
 
 
 async def _read_lines(chunks: AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]:
-    """Yield lines, which end with CR LF, LF or CR. An incomplete last line is ignored."""
+    """Yield lines, which end with CR LF, LF or CR. An incomplete last line is ignored.
+
+    Raises InferenceError, code `bad_reply`, for a line that is too long.
+    """
     rest = b""
     after_cr = False
     async for chunk in chunks:
