@@ -13,8 +13,8 @@
     ├── StorageError           503  storage
     └── ModelError             500
 
-Each carries a stable `code`, a sentence that a person can act on, and a flag that tells a client to
-try again. Classes without a default code in this table require one where they are raised.
+Each error carries a stable `code`, a sentence that a person can act on, and a flag that tells a
+client to try again. A class without a default code in this table requires a code where it is raised.
 """
 
 from typing import Any, ClassVar
@@ -38,7 +38,7 @@ __all__ = [
 
 
 class PrepServerError(Exception):
-    """An unexpected failure of the server. Base class of all errors that reach a caller."""
+    """The server failed unexpectedly. Base class of all errors that reach a caller."""
 
     default_code: ClassVar[ErrorCode] = ErrorCode.INTERNAL
     status: ClassVar[int] = 500
@@ -59,7 +59,7 @@ class PrepServerError(Exception):
         self.details = details or {}
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the error's fields in the form that the wire carries."""
+        """Return the error's fields in the form in which they are sent to clients."""
         return {
             "code": self.code,
             "message": self.message,
@@ -96,7 +96,7 @@ class Unauthorized(_CodedError):
 
 
 class Forbidden(_CodedError):
-    """The caller is authenticated, but lacks the permission."""
+    """The caller is authenticated but lacks the permission for the request."""
 
     status = 403
 
@@ -121,13 +121,13 @@ class Conflict(_CodedError):
 
 
 class InterviewError(_CodedError):
-    """The interview cannot take this step."""
+    """The interview cannot take the requested step."""
 
     status = 422
 
 
 class RateLimited(PrepServerError):
-    """The user's allowance is used up until `details.reset`."""
+    """The user has used up an allowance, which is renewed at the time `details.reset`."""
 
     default_code = ErrorCode.RATE_LIMITED
     status = 429
@@ -135,7 +135,7 @@ class RateLimited(PrepServerError):
 
 
 class InferenceError(PrepServerError):
-    """A model failed to answer."""
+    """A model could not carry out a request."""
 
     default_code = ErrorCode.INFERENCE
     status = 503

@@ -1,7 +1,7 @@
 """Admission control of one model: a limited number of parallel calls and a bounded queue.
 
-Waiting calls are ordered by priority, then by arrival. When the queue is full, a call fails
-immediately with an estimated wait, derived from the durations of recent calls.
+Waiting calls are ordered by priority, then by arrival. When the queue is full, the least urgent
+call fails with an estimated wait, derived from the durations of recent calls.
 """
 
 import asyncio
@@ -20,33 +20,33 @@ from prepserver.wire.error_codes import ErrorCode
 __all__ = ["Admission", "WaitEstimate"]
 
 DURATION_SAMPLES = 32
-"""Recent calls whose mean duration is used for estimates."""
+"""Number of recent calls whose mean duration is used for estimates."""
 
 
 class WaitEstimate(Struct, frozen=True, kw_only=True):
-    """The expected wait of a call that arrives now."""
+    """Expected wait of a call that arrives now."""
 
     position: int
     """Position in the queue; 0 if the call would start immediately."""
     seconds: float | None
-    """Seconds until the call starts; None before any call was measured."""
+    """Seconds until the call starts; None until the duration of a first call is known."""
 
 
 class _Waiter(Struct, frozen=True, order=True):
     priority: Priority
     arrival: int
-    """Unique sequence number, so that comparisons never reach the future."""
+    """Unique sequence number, so that a comparison of two waiters never reaches their futures."""
     admitted: asyncio.Future[None]
 
 
 class Admission:
-    """The slots and the queue of one model."""
+    """Admission control of one model, with its slots and its queue."""
 
     def __init__(self, clock: Clock, *, parallel: int = 1, max_queue: int = 64) -> None:
-        """Run up to `parallel` calls at once and queue up to `max_queue` more."""
+        """Allow `parallel` calls to run at once and `max_queue` more calls to wait."""
         self.parallel = parallel
         self.running = 0
-        """Slots in use."""
+        """Number of slots in use."""
         self._clock = clock
         self._max_queue = max_queue
         self._arrivals = itertools.count()
@@ -60,7 +60,10 @@ class Admission:
         return len(self._waiters)
 
     def estimate(self, priority: Priority = Priority.ANSWER) -> WaitEstimate:
-        """Estimate the wait: one slot is freed every mean duration / `parallel`."""
+        """Estimate the wait of a new call with this priority.
+
+        A slot is assumed to become free every mean duration / `parallel`.
+        """
         if self.running < self.parallel and not self._waiters:
             return WaitEstimate(position=0, seconds=0.0)
         position = 1 + sum(waiter.priority <= priority for waiter in self._waiters)
@@ -71,10 +74,10 @@ class Admission:
 
     @asynccontextmanager
     async def acquire_slot(self, priority: Priority) -> AsyncIterator[float]:
-        """Wait for a slot and hold it within the `with` block; yields the seconds waited.
+        """Wait for a slot, hold it within the `with` block, and yield the seconds waited.
 
-        Raises InferenceError, code `overloaded`: immediately if the queue is full of calls that
-        are at least as urgent, or later if a more urgent call displaces this one.
+        Raises InferenceError, code `overloaded`: immediately if the queue is full of calls that are
+        at least as urgent, or later if a more urgent call displaces this one.
         """
         arrived_at = self._clock.monotonic()
         await self._acquire(priority)
@@ -132,10 +135,10 @@ class Admission:
     # --- Preemptible work ---------------------------------------------------------------------
 
     def try_acquire_idle_slot(self, preempt: Callable[[], None]) -> bool:
-        """Take a slot for preemptible work if one is idle and no call is waiting.
+        """Take a slot for preemptible work and return True, if one is idle and no call is waiting.
 
-        `preempt` is called at most once, when a call needs the slot. Return the slot with
-        `release_idle_slot`.
+        `preempt` is called at most once, when a call needs the slot. Even then, the caller must
+        give the slot back with `release_idle_slot`.
         """
         if self.running >= self.parallel or self._waiters:
             return False
@@ -144,7 +147,7 @@ class Admission:
         return True
 
     def release_idle_slot(self, preempt: Callable[[], None]) -> None:
-        """Return a slot taken with `try_acquire_idle_slot`, preempted or not."""
+        """Give back a slot taken with `try_acquire_idle_slot`, whether it was preempted or not."""
         if preempt in self._preemptible:
             self._preemptible.remove(preempt)
         self._release()

@@ -18,7 +18,8 @@ from prepserver.wire.error_codes import ErrorCode
 __all__ = ["Backend", "FallbackChain", "RetryPolicy"]
 
 MAX_PAUSE = 5.0
-"""Longest pause in seconds between two attempts, of a call or of loading."""
+"""Maximum seconds between two attempts at a call or at loading a model. A model that has failed to
+load is not loaded again before this time has passed."""
 
 T = TypeVar("T")
 
@@ -26,7 +27,7 @@ log = structlog.get_logger(__name__)
 
 
 class Model(Protocol):
-    """The methods that language models and speech models share."""
+    """Methods that language models and speech models share."""
 
     async def start(self) -> ModelInfo | None: ...
     async def close(self) -> None: ...
@@ -36,17 +37,18 @@ E = TypeVar("E", bound=Model)
 
 
 class RetryPolicy(Struct, frozen=True, kw_only=True):
-    """Number of retries on the same model, and the pauses between them."""
+    """Maximum number of retries on the same model, and the pauses before them."""
 
     limit: int = 3
-    """Retries after the first attempt."""
+    """Maximum number of retries after the first attempt."""
     delay: float = 0.2
     """Seconds before the first retry."""
     backoff: Literal["constant", "linear", "exponential"] = "exponential"
     """Growth of the delay from one retry to the next."""
 
     def pause(self, retries: int) -> float:
-        """Return the seconds to wait before the next attempt, after `retries` retries."""
+        """Return the seconds to wait before the next attempt, when `retries` retries have been
+        made."""
         match self.backoff:
             case "constant":
                 factor = 1
@@ -63,13 +65,13 @@ class Backend(Generic[E]):
     def __init__(
         self, engine: E, name: str, clock: Clock, retries: RetryPolicy, admission: Admission
     ) -> None:
-        """Set the name that is used until the loaded model reports its own."""
+        """Create a backend that is called `name` until the loaded model reports its own name."""
         self.engine = engine
         self.name = name
         self.admission = admission
         self.info: ModelInfo | None = None
         self.state = "loading"
-        """`loading`, `ready` or `failed`."""
+        """State of the model: `loading`, `ready` or `failed`."""
         self.failure: InferenceError | None = None
         self._clock = clock
         self._retries = retries
@@ -77,16 +79,17 @@ class Backend(Generic[E]):
         self._loading: asyncio.Task[None] | None = None
 
     def start(self, retries: int | None = None) -> None:
-        """Start loading the model; by default, loading is retried as often as a call."""
+        """Start loading the model. By default, loading is retried as often as a call."""
         self.state = "loading"
         limit = self._retries.limit if retries is None else retries
         self._loading = asyncio.create_task(self._load(limit))
 
     async def wait_ready(self) -> ModelInfo | None:
-        """Wait until the model is loaded and return its description, None for a speech model.
+        """Wait until the model is loaded. Return its properties, or None for a speech model.
 
-        Loading that failed with a retryable error is retried, at most every `MAX_PAUSE` seconds: an
-        endpoint may have been down when the server started. Raises InferenceError.
+        A model that failed to load with a retryable error is loaded again, at most every
+        `MAX_PAUSE` seconds, because an endpoint may have been down when the server started. Raises
+        InferenceError.
         """
         if self._loading is None:
             raise InferenceError("The models are not being loaded.", retryable=False)
@@ -159,7 +162,7 @@ class FallbackChain(Generic[E]):
     """The backends of one job, which a call tries in order until one succeeds."""
 
     def __init__(self, backends: Sequence[Backend[E]], clock: Clock, retries: RetryPolicy) -> None:
-        """Chain `backends`, at least one, with the primary model first."""
+        """Chain at least one backend. The first backend runs the primary model."""
         self.backends = tuple(backends)
         self._clock = clock
         self._retries = retries
@@ -171,12 +174,15 @@ class FallbackChain(Generic[E]):
 
     @property
     def state(self) -> str:
-        """State of the first backend that has not failed, or `failed`."""
+        """State of the first backend that has not failed; `failed` if all backends have failed."""
         states = (backend.state for backend in self.backends if backend.state != "failed")
         return next(states, "failed")
 
     async def first_ready(self) -> Backend[E]:
-        """Wait for the first backend that loads. Raises InferenceError if none does."""
+        """Return the first backend of the chain whose model loads, after waiting for it.
+
+        Raises InferenceError if no model loads.
+        """
         failure: InferenceError | None = None
         for backend in self.backends:
             try:
@@ -200,9 +206,9 @@ class FallbackChain(Generic[E]):
         """Yield the events of `request` from the first backend that succeeds.
 
         `timeout` limits the wait for the first event, in seconds; 0 disables it. Once an event has
-        been yielded, the call is not attempted again, unless the consumer accepts the events a
-        second time (`repeatable`). Raises InferenceError: the primary model's error, because the
-        server was configured for that model.
+        been yielded, the call is not attempted again, unless `repeatable` says that the consumer
+        accepts the events a second time. If every backend fails, raises the InferenceError of the
+        primary model, because the server was configured for that model.
         """
         failure: InferenceError | None = None
         for index, backend in enumerate(self.backends):

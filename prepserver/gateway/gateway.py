@@ -36,33 +36,33 @@ from prepserver.wire.protocol import Quota
 __all__ = ["Call", "Gateway", "GatewayPolicy", "RequestLimiter"]
 
 INTERVIEWER, TRANSCRIBER = "interviewer", "transcriber"
-"""The jobs of the models."""
+"""Names of the jobs that models do."""
 
 STATS_TIMEOUT = 2.0
-"""Seconds that an engine may take to report its statistics."""
+"""Maximum seconds that an engine may take to report its statistics."""
 
 log = structlog.get_logger(__name__)
 
 
 class GatewayPolicy(Struct, frozen=True, kw_only=True):
-    """Limits, retries and caching of calls; the settings of the same names describe them."""
+    """Limits, retries and caching of calls. The settings of the same names describe the fields."""
 
     retries: RetryPolicy = RetryPolicy()
     first_token_timeout: float = 300.0
-    """Maximum seconds until the first text; 0 disables the timeout."""
+    """Maximum seconds from the start of an attempt to the first text; 0 disables the timeout."""
     parallel: int = 0
-    """Replies that a language model computes at once; 0 uses the model's own number."""
+    """Number of replies that a language model computes at once; 0 uses the model's own number."""
     max_transcriptions: int = 16
-    """Recordings that a speech model transcribes at once."""
+    """Maximum number of recordings that a speech model transcribes at once."""
     max_queue: int = 64
-    """Calls that may wait for a model."""
+    """Maximum number of calls that wait for a model."""
     reply_cache_purposes: frozenset[str] = frozenset()
     reply_cache_ttl: float = 3_600.0
     """Seconds for which a reply is cached; 0 disables the cache."""
 
 
 class Gateway:
-    """The path of every call to a model: accounting, admission, retries, fallback and logging."""
+    """Path of every call to a model: accounting, admission, retries, fallback and logging."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class Gateway:
         """Chain the models: the fallbacks are tried in order when the primary model fails.
 
         `observers` receive the record of every finished call, as the call log does. The gateway
-        owns the models and closes them; limiter, budget and call log remain the caller's.
+        owns the models and closes them. The caller closes `limiter`, `budget` and `call_log`.
         """
         self._clock = clock
         self._policy = policy = policy or GatewayPolicy()
@@ -176,7 +176,7 @@ class Gateway:
             return None
 
     async def model_info(self) -> ModelInfo:
-        """Describe the model to build prompts for: the first that is loaded.
+        """Return the properties of the first language model that is loaded, for building prompts.
 
         Raises InferenceError.
         """
@@ -187,15 +187,15 @@ class Gateway:
     # --- Calls --------------------------------------------------------------------------------
 
     async def quota(self, user: str) -> Quota:
-        """Return the requests that the user may still make."""
+        """Return the user's quota of requests."""
         return await self._usage.quota(user)
 
     async def generate(self, call: Call, prompt: Prompt) -> AsyncGenerator[TextDelta | Usage, None]:
-        """Generate a reply: text deltas, then one Usage.
+        """Yield the text deltas of a reply, then one Usage.
 
-        A retryable failure is retried until the first delta has been yielded; after that the
-        caller has to start again. Equal requests of a user share one reply. Raises RateLimited,
-        and InferenceError: `overloaded`, `first_token_timeout`, and the errors of the models.
+        A retryable failure is retried until the first delta has been yielded; after that, the
+        caller has to start again. Equal requests of a user share one reply. Raises RateLimited, and
+        InferenceError: `overloaded`, `first_token_timeout`, and the errors of the models.
         """
         with self._recorder.record_call(call, "generate", _prompt_text(prompt)) as open_call:
             record, started_at = open_call.record, self._clock.monotonic()
@@ -227,7 +227,7 @@ class Gateway:
     async def _compute_reply(
         self, user: str, prompt: Prompt, stats: CallStats
     ) -> AsyncGenerator[TextDelta | Usage, None]:
-        """Compute a reply and record its usage, even if it is cancelled."""
+        """Yield the events of a reply, and record the usage even if the reply is cancelled."""
         deltas, usage, failed = 0, None, False
         stream = self._language.stream(
             lambda model: model.generate(prompt),
@@ -258,7 +258,7 @@ class Gateway:
     async def transcribe(self, call: Call, pcm: bytes, vocabulary: str = "") -> Transcription:
         """Transcribe a recording (PCM16 little-endian, 16 kHz, mono).
 
-        Raises RateLimited, InferenceError.
+        Raises RateLimited or InferenceError.
         """
         return await self._speech.transcribe(call, pcm, vocabulary)
 
@@ -271,11 +271,11 @@ class Gateway:
     # --- Conversation state -------------------------------------------------------------------
 
     async def prefill(self, call: Call, prompt: Prompt) -> bool:
-        """Compute a prompt's key-value cache before its reply is requested; return True if it
-        completed.
+        """Compute a prompt's KV cache before its reply is requested.
 
-        The user is not charged. The prefill is dropped if no slot is idle, a call needs its slot, a
-        later prompt of the conversation arrives, or it fails. Never raises.
+        Return True if the cache was computed. The user is not charged. The prefill is dropped if no
+        slot is idle, a call needs its slot, a later prompt of the conversation arrives, or the
+        primary model fails. Failures are logged, not raised.
         """
         backend = self._language.backends[0]
         try:
@@ -327,7 +327,7 @@ class Gateway:
                 log.exception(f"conversation.{action_name}_failed", model=backend.name)
 
     async def close(self) -> None:
-        """Cancel prefills, close the models and wait for pending accounting."""
+        """Cancel all prefills, close the models and wait for pending accounting."""
         await self._prefills.close()
         await asyncio.gather(self._language.close(), self._speech.fallback_chain.close())
         await self._usage.close()

@@ -9,17 +9,18 @@ __all__ = ["PrefillTasks"]
 
 
 class PrefillTasks:
-    """The prefills in progress, by conversation."""
+    """Prefills in progress, by conversation."""
 
     def __init__(self) -> None:
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     async def run_prefill(self, backend: Backend[LanguageModel], prompt: Prompt) -> bool:
-        """Prefill a prompt and return True, or return False if no slot is idle or the prompt
-        belongs to no conversation.
+        """Prefill a prompt and return True. Return False if the prefill cannot start.
 
-        Replaces the conversation's prefill in progress. Raises CancelledError if the prefill is
-        preempted by a call or stopped by `cancel_prefill`, and what the model raises.
+        A prefill cannot start if the model is not ready, no slot is idle, or the prompt belongs to
+        no conversation. The conversation's earlier prefill is cancelled. Raises CancelledError if
+        the prefill is preempted by a call or stopped by `cancel_prefill`, and whatever the model
+        raises.
         """
         if not prompt.conversation:
             return False
@@ -50,6 +51,6 @@ class PrefillTasks:
             await asyncio.wait({task})
 
     async def close(self) -> None:
-        """Cancel all prefills."""
+        """Cancel all prefills and wait until they have ended."""
         for conversation in list(self._tasks):
             await self.cancel_prefill(conversation)

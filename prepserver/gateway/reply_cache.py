@@ -1,8 +1,8 @@
 """Reply cache: equal calls share one reply, in flight or cached after it is complete.
 
-Calls are equal if the user, the model and the prompt are, including every sampling setting and the
-seed, so sharing changes nothing but the latency. Cached replies live in memory only: no second copy
-of what a candidate said is written to disk, and a restart empties the cache.
+Calls are equal if they have the same user, model and prompt, including every sampling setting and
+the seed, so sharing changes nothing but the latency. Cached replies live in memory only: no second
+copy of what a candidate said is written to disk, and a restart empties the cache.
 """
 
 import asyncio
@@ -24,9 +24,9 @@ from prepserver.wire.error_codes import ErrorCode
 __all__ = ["ReplyCache", "SharedReply", "request_key"]
 
 MAX_BYTES = 16 * 1024 * 1024
-"""Capacity of the cache; the least recently used replies are evicted first."""
+"""Capacity of the cache in bytes; the least recently used replies are evicted first."""
 ENTRY_OVERHEAD = 500
-"""Bytes accounted for a cached reply in addition to its text."""
+"""Bytes charged against `MAX_BYTES` for each cached reply, in addition to its text."""
 
 Events = AsyncGenerator[TextDelta | Usage, None]
 
@@ -41,13 +41,13 @@ def request_key(user: str, model: str, prompt: Prompt) -> bytes:
 
 
 class SharedReply(Struct, frozen=True, kw_only=True):
-    """One call's view of a reply."""
+    """Reply as one call receives it."""
 
     events: Events
     stats: CallStats
-    """Statistics of the computation; only the model's name for a cached reply."""
+    """Statistics of the computation; for a cached reply, only the model's name is set."""
     shared: Literal["", "cache", "in_flight"]
-    """Origin of the reply; empty if it is computed for this call."""
+    """Origin of a shared reply; empty if the reply is computed for this call."""
 
 
 class _CachedReply(Struct, frozen=True, kw_only=True):
@@ -56,7 +56,7 @@ class _CachedReply(Struct, frozen=True, kw_only=True):
     model: str
     interview: str
     expires_at: float
-    """Monotonic time in seconds."""
+    """Time at which the reply expires, in seconds on the monotonic clock."""
 
     @property
     def size(self) -> int:
@@ -69,7 +69,7 @@ class _CachedReply(Struct, frozen=True, kw_only=True):
 
 
 class ReplyCache:
-    """Replies that are in flight and replies that are cached."""
+    """Cache of complete replies, and the replies that are in flight."""
 
     def __init__(self, clock: Clock, *, max_bytes: int = MAX_BYTES) -> None:
         self._clock = clock
@@ -81,10 +81,10 @@ class ReplyCache:
     def open_reply(
         self, key: bytes, interview: str, ttl: float, compute: Callable[[CallStats], Events]
     ) -> SharedReply:
-        """Return a cached reply, join one in flight, or compute a new one.
+        """Return a cached reply, join a reply in flight, or compute a new reply.
 
-        A new reply is cached for `ttl` seconds; with 0 the cache is neither read nor written. A
-        computation is cancelled when its last reader leaves.
+        A new reply of the primary model is cached for `ttl` seconds; if `ttl` is 0, the cache is
+        neither read nor written. A computation is cancelled when its last reader leaves.
         """
         cached = self._lookup(key) if ttl else None
         if cached is not None:
@@ -140,16 +140,19 @@ class ReplyCache:
 
 
 class InFlightReply:
-    """A reply that is being computed for any number of readers."""
+    """Reply that is being computed for any number of readers."""
 
     def __init__(
         self, source: Events, stats: CallStats, on_end: Callable[["InFlightReply"], None]
     ) -> None:
-        """Set `on_end`, which is called when the computation ends or is about to be cancelled."""
+        """Create a reply whose computation starts with the first reader.
+
+        `on_end` is called when the computation ends or is about to be cancelled.
+        """
         self.stats = stats
         self.events: list[TextDelta | Usage] = []
         self.complete = False
-        """True once the reply has ended with its Usage, without an error."""
+        """True once the reply has ended with a Usage and without an error."""
         self._source = source
         self._on_end = on_end
         self._ended = False
@@ -159,7 +162,10 @@ class InFlightReply:
         self._computing: asyncio.Task[None] | None = None
 
     async def subscribe(self) -> Events:
-        """Yield all events from the first; a late reader receives the past ones immediately."""
+        """Yield all events from the first; a late reader receives the past events immediately.
+
+        Raises the error with which the computation ended.
+        """
         self._readers += 1
         if self._computing is None:
             self._computing = asyncio.create_task(self._compute())
@@ -207,7 +213,10 @@ class InFlightReply:
 
 
 def _copy_error(error: Exception) -> Exception:
-    """Copy an error for each reader: raising one object twice accumulates tracebacks."""
+    """Copy a PrepServerError for each reader; return any other exception unchanged.
+
+    Raising one object twice accumulates tracebacks.
+    """
     if not isinstance(error, PrepServerError):
         return error
     return type(error)(

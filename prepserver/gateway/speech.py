@@ -15,7 +15,7 @@ __all__ = ["SpeechGateway"]
 
 
 class SpeechGateway:
-    """The path to the speech models: accounting, fallback, telemetry."""
+    """Path of every call to a speech model: accounting, fallback and telemetry."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class SpeechGateway:
     async def transcribe(self, call: Call, pcm: bytes, vocabulary: str = "") -> Transcription:
         """Transcribe a recording (PCM16 little-endian, 16 kHz, mono).
 
-        Raises RateLimited, InferenceError.
+        Raises RateLimited or InferenceError.
         """
 
         async def request(model: SpeechModel) -> AsyncGenerator[Transcription, None]:
@@ -53,12 +53,12 @@ class SpeechGateway:
     async def transcribe_live(
         self, call: Call, audio: Callable[[], AsyncIterable[bytes]], vocabulary: str = ""
     ) -> AsyncGenerator[PartialTranscript | Transcription, None]:
-        """Transcribe a recording while it arrives: partial transcripts, then one Transcription.
+        """Yield captions of a recording while it arrives, then one Transcription.
 
         `audio()` returns the recording from its beginning: first the stored part, then new audio
-        until the recording ends. It is called again if the engine dies; partial transcripts that
-        would shorten or contradict the final text already shown are then suppressed, and the
-        Transcription is authoritative. Raises RateLimited, InferenceError, and what the source
+        until the recording ends. If the engine dies, `audio` is called again. Captions that would
+        shorten or contradict the final text already yielded are then suppressed, and the
+        Transcription is authoritative. Raises RateLimited, InferenceError, and whatever the source
         raises.
         """
         feeds: list[_AudioFeed] = []
@@ -109,11 +109,11 @@ class SpeechGateway:
 
 
 class _AudioFeed:
-    """An audio source that counts its bytes and closes the underlying generator."""
+    """Audio source that counts the bytes of another source and closes that source at the end."""
 
     def __init__(self, source: AsyncIterable[bytes], clock: Clock) -> None:
         self.ended_at: float | None = None
-        """Monotonic time at which the source was exhausted."""
+        """Monotonic time, in seconds, at which the source was exhausted; None before the end."""
         self._source = source
         self._clock = clock
         self._bytes = 0

@@ -10,14 +10,14 @@ __all__ = ["RequestLimiter", "UsageBudget", "UsageMeter"]
 
 
 class RequestLimiter(Protocol):
-    """A limit on the number of requests. `charge` raises RateLimited."""
+    """Limit on the number of requests. `charge` raises RateLimited if no request is left."""
 
     async def charge(self, user: str, request: str) -> Quota: ...
     async def quota(self, user: str) -> Quota: ...
 
 
 class UsageBudget(Protocol):
-    """A limit on tokens and compute time. `check` raises RateLimited."""
+    """Limit on tokens and compute time. `check` raises RateLimited if the limit is used up."""
 
     async def check(self, user: str) -> None: ...
     async def spend(self, user: str, *, tokens: int = 0, seconds: float = 0.0) -> None: ...
@@ -32,11 +32,11 @@ class UsageMeter:
         self._recordings: set[asyncio.Task[None]] = set()
 
     async def quota(self, user: str) -> Quota:
-        """Return the requests that the user may still make."""
+        """Return the user's quota of requests."""
         return await self._limiter.quota(user)
 
     async def charge_request(self, call: Call) -> None:
-        """Charge the user for a request; the same request is charged once.
+        """Charge the user for a request. Retries of the same request are not charged again.
 
         Raises RateLimited if no requests or no budget remain.
         """
@@ -57,5 +57,5 @@ class UsageMeter:
         await asyncio.shield(recording)
 
     async def close(self) -> None:
-        """Wait for pending deductions."""
+        """Wait until all pending deductions are complete."""
         await asyncio.gather(*self._recordings, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""Dependencies of routes that authenticate the caller by the `Authorization` header."""
+"""Route dependencies that authenticate the caller by the `Authorization` header."""
 
 from typing import Any
 
@@ -12,7 +12,10 @@ __all__ = ["authenticate", "authenticate_administrator", "bearer_credential"]
 
 
 def bearer_credential(request: Request[Any, Any, Any]) -> str:
-    """Return the access key or token in the header. Raises Unauthorized if there is none."""
+    """Return the access key or token in the `Authorization` header.
+
+    Raises Unauthorized if the header contains neither.
+    """
     scheme, _, credential = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not credential.strip():
         raise Unauthorized(

@@ -19,7 +19,8 @@ FRAMEWORK_CODES = {
     405: ErrorCode.METHOD_NOT_ALLOWED,
     413: ErrorCode.REQUEST_TOO_LARGE,
 }
-"""Error codes of the statuses that Litestar itself raises; other 4xx become `bad_request`."""
+"""Error codes for statuses that Litestar itself raises. Any other 4xx status has the code
+`bad_request`, and any 5xx status `internal`."""
 
 log = structlog.get_logger(__name__)
 
@@ -49,7 +50,7 @@ def _handle_server_error(
 def _handle_framework_error(
     request: Request[Any, Any, Any], error: HTTPException
 ) -> Response[ErrorBody]:
-    """Convert an error of Litestar: an unknown route or method, or an invalid body."""
+    """Convert an error of Litestar, such as an unknown route or method, or an invalid body."""
     code = FRAMEWORK_CODES.get(
         error.status_code, ErrorCode.INTERNAL if error.status_code >= 500 else ErrorCode.BAD_REQUEST
     )

@@ -1,4 +1,4 @@
-"""REST routes of interviews; each one first checks that the interview is the caller's."""
+"""REST routes of interviews. Each route for one interview checks that the caller owns it."""
 
 import msgspec
 from litestar import Controller, delete, get, patch, post
@@ -62,5 +62,6 @@ class InterviewController(Controller):
 
 
 async def _find_interview(services: Services, user: str, id: str) -> Interview:
-    """Return the user's interview with this id. Raises NotFound, also if it is another user's."""
+    """Return the user's interview with this id. Raises NotFound if the user has no such
+    interview."""
     return await services.registry.call(UserInterviewsStub(user).find(id))

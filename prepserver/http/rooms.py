@@ -1,7 +1,7 @@
 """Connections to rooms at `/parties/{party}/{room}`.
 
-Authentication and authorisation precede the upgrade, so a rejection is an HTTP response to the
-handshake.
+Authentication and authorisation precede the upgrade, so a refused handshake receives an HTTP error
+response.
 """
 
 import re
@@ -21,10 +21,11 @@ from prepserver.wire.error_codes import ErrorCode
 __all__ = ["Rooms", "reject_plain_http"]
 
 PARTIES = (InterviewStub.kind, UserInterviewsStub.kind)
-"""Kinds of rooms."""
+"""Kinds of rooms, as used in addresses."""
 
 OWN_ROOM = "me"
-"""Name of the caller's own list, for clients that do not know the user's id."""
+"""Name of the room with the caller's own list of interviews, for clients that do not know the
+user's id."""
 
 _ADDRESS = re.compile(r"^/part(?:y|ies)/([^/]+)/([^/]+)/?$")
 _CONNECTION_ID = re.compile(r"^[A-Za-z0-9_-]{1,64}$")
@@ -51,7 +52,8 @@ def reject_plain_http() -> None:
 
 
 class Rooms:
-    """Entrance to the rooms: connects each authenticated client to a room that it may enter."""
+    """Entrance to the rooms, which connects each authenticated client to a room that it may
+    enter."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -60,7 +62,8 @@ class Rooms:
         """Authenticate and authorise the client, then connect it to the room.
 
         `target` is the request target: a path with the query parameters `token` and, optionally,
-        `_pk`, the connection's id. Raises Unauthorized, Forbidden or NotFound.
+        `_pk`, the connection's id. Return the connection and the room's instance. Raises
+        Unauthorized, Forbidden or NotFound.
         """
         services = self._services
         path, _, query_string = target.partition("?")

@@ -29,14 +29,14 @@ class GatewayStats(Struct, frozen=True, kw_only=True):
     until: float
     """End of the period in seconds since the Unix epoch."""
     lines: list[StatsLine]
-    """Statistics of each model and purpose."""
+    """Statistics for each combination of model, kind of call and purpose."""
     models: list[ModelLoad]
-    """Load of each model."""
+    """Current load of each model."""
 
 
 @get("/auth/token", summary="Issue a room token that is valid for five minutes")
 async def issue_token(services: Services, request: Request[Any, Any, Any]) -> RoomToken:
-    """Exchange an access key for a token. A token cannot be exchanged for another."""
+    """Exchange an access key for a token. A token cannot be exchanged for another token."""
     return await services.authenticator.issue_token(bearer_credential(request))
 
 
@@ -47,7 +47,7 @@ def report_liveness(services: Services) -> Health:
 
 @get("/health/ready", summary="Report whether all models are loaded", sync_to_thread=False)
 def report_readiness(services: Services) -> Response[Health]:
-    """Report the state of each model, with status 200 if all are ready, otherwise 503."""
+    """Report the state of each model, with status 200 if all models are ready, otherwise 503."""
     states = services.gateway.model_states
     if "failed" in states.values():
         health = Health(status="unavailable", version=services.version, models=states)
@@ -73,7 +73,7 @@ async def get_quota(services: Services, user: str) -> Quota:
     summary="Get statistics of model calls (administrators only)",
 )
 async def get_stats(services: Services, admin: str, since: str = "24h") -> GatewayStats:
-    """Return the statistics of the period `since` up to now, such as 30m, 24h or 7d."""
+    """Return the statistics from `since` ago until now; `since` is a duration such as 24h."""
     until = services.clock.now()
     start = until - parse_duration(since)
     await services.call_log.flush()

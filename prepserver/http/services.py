@@ -1,4 +1,4 @@
-"""The services used by route handlers and rooms, wired once by the application."""
+"""Services used by route handlers and rooms, wired once by the application."""
 
 from msgspec import Struct
 
@@ -15,7 +15,7 @@ __all__ = ["Services"]
 
 
 class Services(Struct, frozen=True, kw_only=True):
-    """The parts of a running server."""
+    """Parts of a running server."""
 
     clock: Clock
     registry: Registry
@@ -28,19 +28,19 @@ class Services(Struct, frozen=True, kw_only=True):
     metrics_access: str
     """Value of the setting `metrics`."""
     version: str
-    """Release of the server."""
+    """Version of the server."""
 
     async def start(self) -> None:
-        """Lock the data directory and start to load the models.
+        """Lock the data directory and start loading the models.
 
-        Raises Conflict if another server uses the data directory.
+        Raises Conflict if another process is using the data directory.
         """
         await self.registry.start()
         self.call_log.start()
         self.gateway.start()
 
     async def close(self) -> None:
-        """Stop the objects, then the models, then close the databases."""
+        """Stop the objects, close the models, then close the databases."""
         await self.registry.close()
         await self.gateway.close()
         await self.call_log.close()

@@ -1,8 +1,8 @@
 """WebSocket connections: handshake, messages, flow control, keep-alive and closing.
 
 uvicorn passes every upgrade request to a `RoomSocket`, an asyncio protocol that connects the
-transport to the room. A message from an object is written by the call that sends it; an idle client
-costs no task, no queue and no timer of its own.
+transport to the room. A message from an object is written by the call that sends it; an idle
+connection costs no background task, no queue and no timer of its own.
 """
 
 import asyncio
@@ -35,16 +35,17 @@ CHECK_INTERVAL = 1.0
 PING_AFTER = 20.0
 """Seconds without data from a client after which a ping is sent."""
 IDLE_TIMEOUT = 35.0
-"""Seconds without data from a client after which its connection is aborted; even on a busy machine
+"""Seconds without data from a client after which its connection is aborted. Even on a busy machine,
 the abort follows within 40 s."""
 CLOSE_TIMEOUT = 10.0
-"""Seconds that a client has to read the pending output and to answer the close frame behind it."""
+"""Maximum seconds in which a client must read the pending output and answer the close frame that
+follows."""
 SHUTDOWN_CLOSE_TIMEOUT = 3.0
-"""Seconds that a client has to answer a close frame while the server is shutting down."""
+"""Maximum seconds in which a client must answer a close frame while the server is shutting down."""
 
 MAX_MESSAGE_BYTES = 2 * limits.MAX_BINARY_FRAME
-"""Maximum size in bytes of a message that the parser accepts. It exceeds the protocol's limits, so
-that a message slightly above them is answered with an error."""
+"""Maximum size in bytes of a message that the parser accepts. The maximum exceeds the protocol's
+limits, so that a message slightly above these limits is answered with an error."""
 
 CLOSE_INVALID = 1007
 """Close code for text that is not UTF-8 (RFC 6455, 7.4.1)."""

@@ -1,7 +1,7 @@
 """Agreement between consecutive passes over an open span.
 
-LocalAgreement-2 of Macháček, Dabre and Bojar, "Turning Whisper into Real-Time Transcription System"
-(2023): the longest common prefix of the last two passes is committed.
+The algorithm is LocalAgreement-2 of Macháček, Dabre and Bojar, "Turning Whisper into Real-Time
+Transcription System" (2023): the longest common prefix of the last two passes is committed.
 """
 
 import re
@@ -14,7 +14,7 @@ _PUNCTUATION = re.compile(r"[^\w]+")
 
 
 class Agreement(Struct, frozen=True):
-    """The text of the last pass, split into a committed and an interim part."""
+    """Text of the last pass, split into a committed and an interim part."""
 
     words: tuple[str, ...] = ()
     """Words of the last pass."""
@@ -22,7 +22,10 @@ class Agreement(Struct, frozen=True):
     """Number of leading words that the last two passes have in common."""
 
     def after_pass(self, text: str) -> "Agreement":
-        """Return the agreement after one more pass. Case and punctuation are ignored."""
+        """Return the agreement after another pass, which recognised `text`.
+
+        Case and punctuation are ignored when words are compared.
+        """
         words = tuple(text.split())
         agreed = 0
         for before, now in zip(self.words, words, strict=False):

@@ -1,4 +1,4 @@
-"""The speech engine, which transcribes all open recordings in a process of its own."""
+"""Speech engine, which transcribes all open recordings in a process of its own."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ __all__ = ["WhisperEngine", "load"]
 
 MAX_VOCABULARY = 600
 """Maximum length of a vocabulary, in code points. Whisper's prompt holds at most 224 tokens; a
-longer one loses its beginning."""
+longer prompt loses its beginning."""
 
 _requests: msgspec.msgpack.Decoder[Transcribe | GetSpeechStats] = msgspec.msgpack.Decoder(
     Transcribe | GetSpeechStats
@@ -28,7 +28,7 @@ _requests: msgspec.msgpack.Decoder[Transcribe | GetSpeechStats] = msgspec.msgpac
 
 
 class WhisperEngine:
-    """An engine that transcribes the spans of all open recordings, one at a time.
+    """Engine that transcribes all open recordings, one span at a time.
 
     Implements `prepserver.engines.ipc.runner.Engine`.
     """
@@ -79,7 +79,10 @@ class WhisperEngine:
     def _attempt(
         self, recording: RecordingTranscriber, work: Callable[[], bool | None]
     ) -> bool | None:
-        """Work on one recording. An error fails this recording and leaves the others alone."""
+        """Do `work` on one recording and return its result, unless the request has ended.
+
+        An InferenceError fails this recording only. Other recordings continue.
+        """
         try:
             if not recording.call.cancelled and not recording.call.completed:
                 return work()
@@ -105,16 +108,17 @@ class WhisperEngine:
 def select_next(pending: Sequence[PendingWork | None]) -> int | None:
     """Return the index of the work to do next, or None if there is none.
 
-    The last piece of a recording that has ended is done first: its speaker is waiting, and each
-    recording has only one such piece. Otherwise the longest wait wins. Each span that is served
-    starts a new wait, so a long recording that arrived at once takes turns with all others.
+    The last work on a recording that has ended is done first, because its speaker is waiting and
+    each recording has only one such work item. Otherwise the work that has waited longest is done.
+    A recording's wait restarts after each of its spans, so a long recording that arrives all at
+    once takes turns with other recordings.
     """
     waiting = [(not work.last, work.since, n) for n, work in enumerate(pending) if work is not None]
     return min(waiting)[2] if waiting else None
 
 
 def load(options: Raw) -> tuple[Loaded, WhisperEngine]:
-    """Load the model that the encoded WhisperOptions describe.
+    """Load the model that the encoded WhisperOptions describe; return its properties and an engine.
 
     Raises InferenceError, code `model_not_loaded`.
     """
@@ -123,6 +127,6 @@ def load(options: Raw) -> tuple[Loaded, WhisperEngine]:
 
 
 def _truncate_vocabulary(vocabulary: str) -> str:
-    """Return as many whole words as fit into Whisper's prompt."""
+    """Return the leading whole words of a vocabulary, up to MAX_VOCABULARY code points."""
     text = " ".join(vocabulary.split())
     return text if len(text) <= MAX_VOCABULARY else text[:MAX_VOCABULARY].rpartition(" ")[0]

@@ -1,5 +1,5 @@
-"""Loading of the transcriber. The file is validated first, because native code may crash on a
-damaged one."""
+"""Loading of the transcriber. The model file is validated first, because native code may crash on a
+damaged file."""
 
 import os
 import sys
@@ -42,10 +42,10 @@ def load_transcriber(options: WhisperOptions) -> Transcriber:
 
 @contextmanager
 def _memory_limit(size: int) -> Iterator[None]:
-    """Allow this process at most `size` more bytes of address space, on Linux without a GPU.
+    """Limit this process to `size` more bytes of address space within the `with` block.
 
-    This is the last defence against a damaged file that passes validation and makes native code
-    allocate all of the machine's memory.
+    The limit applies on Linux without a GPU only. It is the last defence against a damaged file
+    that passes validation and makes native code allocate all of the machine's memory.
     """
     if not sys.platform.startswith("linux") or any(map(os.path.exists, GPU_DEVICES)):
         # GPU libraries reserve more address space than there is memory.

@@ -25,7 +25,7 @@ from prepserver.wire.protocol import BYTES_PER_SECOND
 __all__ = ["WhisperModel"]
 
 MAX_CHUNK_BYTES = BYTES_PER_SECOND
-"""Largest `AudioChunk`: one second."""
+"""Maximum size of an `AudioChunk` in bytes: one second of audio."""
 
 _events: msgspec.msgpack.Decoder[PartialTranscript | Transcription] = msgspec.msgpack.Decoder(
     PartialTranscript | Transcription
@@ -34,10 +34,10 @@ _stats: msgspec.msgpack.Decoder[SpeechStats] = msgspec.msgpack.Decoder(SpeechSta
 
 
 class WhisperModel:
-    """A speech model run by whisper.cpp; implements `prepserver.engines.types.SpeechModel`.
+    """Speech model run by whisper.cpp; implements `prepserver.engines.types.SpeechModel`.
 
-    Several recordings are transcribed concurrently, span by span; the recording that has waited
-    longest is served next.
+    Several recordings are transcribed concurrently, one span at a time; `select_next` in
+    `prepserver.engines.whisper.engine` chooses the recording to serve next.
     """
 
     def __init__(
@@ -50,11 +50,11 @@ class WhisperModel:
         ready_timeout: float = 300.0,
         stall_timeout: float = 120.0,
     ) -> None:
-        """Configure the engine, but do not start it.
+        """Configure the engine without starting it.
 
-        `path` is a ggml .bin file; 0 threads means one for each core that the process may use. The
-        engine `whispercpp` ignores the vocabulary and cannot be interrupted: a cancelled recording
-        delays the next one. The timeouts are those of `EngineSupervisor`.
+        `path` is a ggml .bin file; 0 threads means one thread for each core that the process may
+        use. The engine `whispercpp` ignores the vocabulary and cannot be interrupted: a cancelled
+        recording delays the next recording. The timeouts are those of `EngineSupervisor`.
         """
         self._name = path.stem
         self._supervisor = EngineSupervisor(
@@ -73,22 +73,23 @@ class WhisperModel:
 
     @property
     def pid(self) -> int | None:
-        """Process id of the engine; None while it is not running."""
+        """Process id of the engine; None unless the engine is loaded and running."""
         return self._supervisor.pid
 
     async def start(self) -> None:
-        """Load the model unless it is loaded.
+        """Load the model unless it is already loaded.
 
-        Raises InferenceError: `model_not_loaded` or `worker_died`.
+        Raises InferenceError: `model_not_loaded`, `worker_died` or `worker_closed`.
         """
         await self._supervisor.start()
 
     async def transcribe(self, pcm: bytes, vocabulary: str = "") -> Transcription:
-        """Transcribe PCM16 little-endian, 16 kHz, mono; `vocabulary` lists words to expect.
+        """Transcribe a recording of PCM16 little-endian, 16 kHz, mono.
 
-        Probable hallucinations go to `Transcription.dropped` and are left out of the text; the
-        text of a recording without speech is "". Raises InferenceError: `bad_audio`,
-        `request_too_long` (over half an hour), or `worker_died`.
+        `vocabulary` lists words to expect. Probable hallucinations go to `Transcription.dropped`
+        and are left out of the text; the text of a recording without speech is "". Raises
+        InferenceError: `bad_audio`, `request_too_long` (over half an hour), `transcription_failed`,
+        or a code of `start`.
         """
         if not pcm:
             raise _bad_audio("is empty")
@@ -102,11 +103,11 @@ class WhisperModel:
     async def transcribe_live(
         self, audio: AsyncIterable[bytes], vocabulary: str = ""
     ) -> AsyncGenerator[PartialTranscript | Transcription, None]:
-        """Transcribe a recording while it arrives: captions, then one Transcription.
+        """Yield captions of a recording while it arrives, then one Transcription.
 
-        While the machine keeps up, captions are at most 0.7 s of speech apart; one also follows
-        each finished span. Raises the errors of `transcribe`, and whatever `audio` raises. After
-        `worker_died`, the whole recording must be sent again.
+        While the machine keeps up, a caption follows each 0.7 s of new speech, each short pause,
+        and each finished span except the last. Raises the errors of `transcribe`, and whatever
+        `audio` raises. After the error `worker_died`, the whole recording must be sent again.
         """
         async with aclosing(self._request(Transcribe(vocabulary), audio)) as events:
             async for event in events:
@@ -120,7 +121,8 @@ class WhisperModel:
                 yield _events.decode(event)
 
     async def stats(self) -> SpeechStats:
-        """Return the engine's load, without starting the engine. Raises InferenceError."""
+        """Return the engine's load, all zero if the engine is not running. Raises
+        InferenceError."""
         if self._supervisor.pid is None:
             return SpeechStats()
         async with aclosing(self._supervisor.request(GetSpeechStats())) as events:
@@ -137,8 +139,10 @@ async def _single(pcm: bytes) -> AsyncGenerator[bytes, None]:
 
 
 async def _to_chunks(audio: AsyncIterable[bytes]) -> AsyncGenerator[AudioChunk, None]:
-    """Split audio into chunks of whole samples. Raises InferenceError: `bad_audio`, or
-    `request_too_long`."""
+    """Yield the audio in chunks of whole samples, each of at most one second.
+
+    Raises InferenceError, code `bad_audio` or `request_too_long`.
+    """
     rest, length = b"", 0
     async for piece in audio:
         length += len(piece)

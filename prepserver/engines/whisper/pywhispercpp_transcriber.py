@@ -1,4 +1,4 @@
-"""Transcription with pywhispercpp, which bundles a current whisper.cpp.
+"""Transcription with pywhispercpp, which bundles a recent version of whisper.cpp.
 
 Importing this module loads the native library.
 """
@@ -20,12 +20,12 @@ from prepserver.wire.error_codes import ErrorCode
 __all__ = ["PywhispercppTranscriber"]
 
 LOG_LEVEL_ERROR = 4
-"""GGML_LOG_LEVEL_ERROR in this whisper.cpp."""
+"""Value of GGML_LOG_LEVEL_ERROR in the bundled whisper.cpp."""
 ABORT_POLL_SECONDS = 0.02
-"""Interval between two polls of `should_continue`; whisper.cpp calls back thousands of times a
-second."""
+"""Minimum seconds between two calls of `should_continue`; whisper.cpp calls back thousands of times
+a second."""
 TICKS_PER_SECOND = 100
-"""whisper.cpp counts time in hundredths of a second."""
+"""Number of whisper.cpp's units of time in a second."""
 
 
 class PywhispercppTranscriber:
@@ -124,7 +124,7 @@ class PywhispercppTranscriber:
 
 
 class _AbortCallback:
-    """Callback that polls `should_continue` every 20 ms, however often whisper.cpp calls it."""
+    """Callback for whisper.cpp that calls `should_continue` every 20 ms at most."""
 
     def __init__(self, should_continue: Callable[[], bool]) -> None:
         self.requested = False
@@ -132,7 +132,7 @@ class _AbortCallback:
         self._polled_at = time.monotonic()
 
     def __call__(self) -> bool:
-        """Return True to abort."""
+        """Return True if whisper.cpp must abort the transcription."""
         if not self.requested and time.monotonic() - self._polled_at > ABORT_POLL_SECONDS:
             self.requested = not self._should_continue()
             self._polled_at = time.monotonic()

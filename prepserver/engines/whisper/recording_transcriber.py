@@ -23,35 +23,38 @@ from prepserver.wire.protocol import SAMPLE_RATE
 __all__ = ["PendingWork", "RecordingTranscriber"]
 
 MIN_NEW_SPEECH = round(0.7 * SAMPLE_RATE)
-"""Samples of new speech that justify another draft of the open span."""
+"""Minimum samples of new speech for another draft of the open span during continuous speech."""
 WORD_END_SILENCE = round(0.2 * SAMPLE_RATE)
-"""Samples of silence after which the last word is taken to be complete."""
+"""Samples of silence after which the last word counts as complete."""
 DRAFT_INTERVAL_FACTOR = 2.0
-"""A draft needs this many times as much new speech, in seconds, as the previous draft took to
-compute. Drafts of one recording therefore use at most half of the machine."""
+"""Minimum duration of new speech for another draft during continuous speech, as a multiple of the
+time that the previous draft took to compute. The drafts of one recording therefore use at most half
+of the machine."""
 MAX_SAMPLES_PER_READ = 2 * SAMPLE_RATE
-"""Maximum samples that one call of `read_audio` processes, in about 60 ms."""
+"""Number of samples after which a call of `read_audio` reads no more input; processing them takes
+about 60 ms."""
 HEARTBEAT_SECONDS = 1.0
-"""Seconds between two heartbeats while native code runs."""
+"""Minimum seconds between two heartbeats while native code runs."""
 
 _decoder: msgspec.msgpack.Decoder[AudioChunk] = msgspec.msgpack.Decoder(AudioChunk)
 
 
 class PendingWork(Struct, frozen=True):
-    """The next piece of work on one recording."""
+    """Next piece of work on one recording."""
 
     since: float
     """Time at which the work became available or the recording was last served, whichever is
     later, in seconds on the engine's clock."""
     last: bool = False
-    """True for the only piece left of a recording that has ended: its speaker is waiting for it."""
+    """True if the recording has ended and no other work on it is left, so that its speaker is
+    waiting."""
 
 
 class SpanDraft(Struct, frozen=True):
-    """The transcript of the open span from the last pass over it."""
+    """Transcript of the open span, from the last pass over the span."""
 
     span: Span
-    """The span as it was when the pass began."""
+    """State of the span when the pass began."""
     transcript: SpanTranscript
     agreement: Agreement
 
@@ -74,8 +77,8 @@ class RecordingTranscriber:
         """Start with an empty recording; `clock` returns monotonic time in seconds."""
         self.call = call
         self.caption_lag: float | None = None
-        """Seconds of audio that had arrived but were not covered when the last caption was sent;
-        None before the first caption."""
+        """Seconds of received audio that the last caption did not cover when it was sent; None
+        before the first caption."""
         self._vocabulary = request.vocabulary
         self._drafts = request.drafts
         self._detector = detector
@@ -83,23 +86,23 @@ class RecordingTranscriber:
         self._buffer = SampleBuffer()
         self._segmenter = Segmenter()
         self._queue: deque[tuple[Span, float]] = deque()
-        """Finished spans that are not transcribed yet, and the time when each was finished."""
+        """Finished spans that are not transcribed yet, each with the time when it was finished."""
         self._draft: SpanDraft | None = None
         self._draft_due: float | None = None
-        """Time at which a new draft became due; None while none is due."""
+        """Time at which a new draft became due; None while no draft is due."""
         self._draft_cost = 0.0
         """Seconds that the last draft took to compute."""
         self._served_at = self._heartbeat_at = clock()
         self._kept: list[Segment] = []
         self._dropped: list[Segment] = []
         self._transcribed_until = 0.0
-        """End of the last kept segment, in seconds of the recording."""
+        """End of the last kept segment, in seconds from the beginning of the recording."""
         self._ended = False
         """True once all audio has been read and segmented."""
 
     @property
     def complete(self) -> bool:
-        """True once every span is transcribed."""
+        """True once the recording has ended and every span is transcribed."""
         return self._ended and not self._queue
 
     @property
@@ -120,9 +123,9 @@ class RecordingTranscriber:
     # --- Audio --------------------------------------------------------------------------------
 
     def read_audio(self) -> bool:
-        """Segment the audio that has arrived. Return True while input remains.
+        """Segment audio that has arrived. Return True while input remains.
 
-        Raises InferenceError: `bad_audio`, or `request_too_long`.
+        Raises InferenceError, code `bad_audio` or `request_too_long`.
         """
         self._should_continue()
         # `input_ended` is read before `inputs`: once it is True, no more input follows.
@@ -157,7 +160,8 @@ class RecordingTranscriber:
             self._queue.append((span, self._clock()))
 
     def _needs_draft(self) -> bool:
-        """Return True if a pass over the open span would add something to the caption."""
+        """Return True if captions are wanted and the open span has enough new speech for a
+        draft."""
         span = self._segmenter.open_span
         # After the end no captions are needed, and with unread input a draft would be outdated.
         if span is None or not self._drafts or self.call.input_ended or self.call.inputs:
@@ -246,8 +250,10 @@ class RecordingTranscriber:
         return not self.call.cancelled
 
     def _is_draft_useful(self, span: Span) -> bool:
-        """Return False if the recording has ended with more speech than the draft of `span` covers:
-        finishing that draft would only delay the final transcript."""
+        """Return False if the recording has ended with more speech than the draft of `span` covers.
+
+        Finishing such a draft would only delay the final transcript.
+        """
         if self.call.input_ended and not self._ended:
             self.read_audio()
         if not self._ended:
@@ -275,8 +281,8 @@ class RecordingTranscriber:
 
 
 def _covers_speech(earlier: Span, finished: Span) -> bool:
-    """Return True if an earlier state of a span already had all of its speech, including the end
-    of the last word."""
+    """Return True if `earlier` covers all speech of the finished span, to the end of the last
+    word."""
     return (
         earlier.begin == finished.begin
         and earlier.speech_end == finished.speech_end

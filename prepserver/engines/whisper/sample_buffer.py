@@ -1,4 +1,4 @@
-"""A buffer for the part of a recording that is still needed."""
+"""Buffer for the part of a recording that is still needed."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,17 +10,17 @@ GROWTH = 16_000
 
 
 class SampleBuffer:
-    """16-bit samples, appended at the end and discarded at the beginning.
+    """Buffer of 16-bit samples, which are appended at the end and discarded at the beginning.
 
-    Positions count samples from the beginning of the recording, discarded ones included.
+    Positions count samples from the beginning of the recording, including discarded samples.
     """
 
     def __init__(self) -> None:
         self._data: NDArray[np.int16] = np.zeros(0, np.int16)
         self._begin = 0
-        """Position of the first sample kept."""
+        """Position of the first sample that is kept."""
         self._length = 0
-        """Samples kept."""
+        """Number of samples that are kept."""
 
     @property
     def end(self) -> int:
@@ -29,7 +29,7 @@ class SampleBuffer:
 
     @property
     def capacity(self) -> int:
-        """Samples for which memory is allocated."""
+        """Number of samples for which memory is allocated."""
         return len(self._data)
 
     def append(self, samples: NDArray[np.int16]) -> None:
@@ -47,7 +47,7 @@ class SampleBuffer:
         return self._data[first : max(first, min(self._length, end - self._begin))].copy()
 
     def discard_before(self, position: int) -> None:
-        """Allow the samples before a position to be freed."""
+        """Allow the samples before `position` to be freed."""
         count = max(0, min(self._length, position - self._begin))
         # Moving the rest costs time, which only many discarded samples repay.
         if count > GROWTH:

@@ -1,8 +1,8 @@
-"""Segmentation of a recording into spans: cut at pauses or, without one, at the quietest point.
+"""Segmentation of a recording into spans, at pauses or, in long speech, at the quietest point.
 
 The segmenter is pure: it sees the probability of speech and the loudness of each chunk, never the
-audio. The longer a span has grown, the shorter a pause ends it. This limits what remains to be
-transcribed after the speaker stops.
+audio. The longer a span is, the shorter the pause that ends it, so that little remains to be
+transcribed when the speaker stops.
 """
 
 from collections.abc import Sequence
@@ -15,73 +15,76 @@ from prepserver.wire.protocol import SAMPLE_RATE
 __all__ = ["PADDING", "Segmenter", "Span"]
 
 START_THRESHOLD = 0.5
-"""Probability from which speech starts: Silero's default threshold."""
+"""Minimum probability at which speech starts; Silero's default threshold."""
 END_THRESHOLD = 0.35
-"""Probability below which speech ends: Silero's default, 0.15 below the start threshold."""
+"""Probability below which speech ends; Silero's default, 0.15 below the start threshold."""
 
 
 def _to_chunks(seconds: float) -> int:
-    """Return the number of complete chunks in this time."""
+    """Return the number of complete chunks in a duration."""
     return int(seconds * SAMPLE_RATE / CHUNK)
 
 
 MIN_SPEECH = 3
-"""Minimum chunks of speech in a span. Less is a click or a cough; the shortest "yes" has about
-eight."""
+"""Minimum number of chunks of speech in a span. Fewer chunks are a click or a cough; the shortest
+"yes" has about eight."""
 PADDING = round(0.3 * SAMPLE_RATE)
-"""Samples kept before and after speech: recordings begin and end mid-breath."""
+"""Maximum number of samples kept before and after speech, because recordings begin and end
+mid-breath."""
 MAX_SILENCE_WINDOW, MIN_SILENCE_WINDOW = _to_chunks(0.6), _to_chunks(0.2)
-"""Chunks of silence that end a short span, and that end a long one."""
+"""Numbers of silent chunks that end a short span and a long span."""
 LONG_SPAN = _to_chunks(6.0)
-"""Chunks of speech from which the minimum silence window applies. Up to half of that, the maximum
-applies: words need some context to be recognised correctly."""
+"""Number of chunks of speech from which the minimum silence window applies. Up to half of this
+number, the maximum silence window applies, because words need some context to be recognised
+correctly."""
 MAX_SPAN = _to_chunks(12.0)
-"""Maximum chunks of a span; longer speech without a pause is split. Whisper could process 30 s at
-once, but a speaker who stops has to wait for the last span."""
+"""Maximum number of chunks in a span; longer speech without a pause is split. Whisper could process
+30 s at once, but a speaker who stops has to wait for the last span."""
 LOUDNESS_WINDOW = _to_chunks(0.16)
-"""Chunks over which the loudness is averaged to find the quietest point."""
+"""Number of chunks over which the loudness is averaged to find the quietest point."""
 
 
 class Span(Struct, frozen=True, kw_only=True):
-    """A stretch of speech. Positions in samples from the beginning of the recording."""
+    """Stretch of speech. Positions count samples from the beginning of the recording."""
 
     begin: int
     end: int
-    """Position after the last sample."""
+    """Position after the last sample of the span."""
     speech_end: int
-    """End of the last chunk with speech. The samples from there to `end` are padding."""
+    """Position after the last chunk with speech. The samples from this position to `end` are
+    padding."""
 
 
 class Segmenter:
-    """The segmentation of one recording into spans, chunk by chunk."""
+    """Segmenter that divides one recording into spans, chunk by chunk."""
 
     def __init__(self) -> None:
         self._count = 0
-        """Chunks seen."""
+        """Number of chunks added so far."""
         self._previous_end = 0
         """Position, in samples, where the previous span's speech ended. The silence between two
-        spans belongs to both, as the padding of each."""
+        spans belongs to both spans as padding."""
         self._first: int | None = None
-        """Chunk in which the open span's speech begins; None without an open span."""
+        """Index of the chunk in which the open span's speech begins; None while no span is open."""
         self._last = 0
-        """Chunk after the last one with speech."""
+        """Index of the chunk after the last chunk with speech."""
         self._in_speech = False
         self._run_first = 0
-        """Chunk in which the current run of speech began."""
+        """Index of the chunk in which the current run of speech began."""
         self._run_speech = 0
-        """Chunks of that run above the start threshold."""
+        """Number of chunks in the current run of speech that reach the start threshold."""
         self._levels: list[float] = []
-        """Loudness of the open span's chunks, from `_first`."""
+        """Loudness of each chunk of the open span, beginning with the chunk `_first`."""
 
     @property
     def position(self) -> int:
-        """Samples seen."""
+        """Number of samples in the chunks added so far."""
         return self._count * CHUNK
 
     @property
     def next_begin(self) -> int:
-        """Position, in samples, before which no later span begins. Earlier samples are needed for
-        finished spans only."""
+        """Position, in samples, before which neither the open span nor a later span begins. Earlier
+        samples are needed for finished spans only."""
         if self._first is not None:
             return self._span_begin
         first = self._run_first if self._in_speech else self._count
@@ -89,7 +92,7 @@ class Segmenter:
 
     @property
     def open_span(self) -> Span | None:
-        """The span in progress, up to the current position."""
+        """Span in progress, up to the current position; None while no span is open."""
         if self._first is None:
             return None
         speech_end = self._last * CHUNK
@@ -100,7 +103,7 @@ class Segmenter:
         )
 
     def add_chunk(self, probability: float, level: float) -> Span | None:
-        """Add the next chunk. Returns a span if this chunk finishes one."""
+        """Add the next chunk. Return the span that the chunk finishes, or None."""
         number = self._count
         self._count += 1
         if self._in_speech and probability < END_THRESHOLD:
@@ -126,7 +129,7 @@ class Segmenter:
         return None
 
     def finish(self, length: int) -> Span | None:
-        """End the recording after `length` samples. Returns the open span, if any."""
+        """End the recording after `length` samples. Return the open span, or None."""
         span = self.open_span
         self._first, self._previous_end = None, length
         if span is None:
@@ -149,7 +152,7 @@ class Segmenter:
         return span
 
     def _split_span(self, first: int) -> Span:
-        """Split the open span at the quietest point of its second half."""
+        """Split the open span at the quietest point of its second half. Return the first part."""
         half = MAX_SPAN // 2
         cut = first + half + find_quietest(self._levels[half : self._last - first], LOUDNESS_WINDOW)
         span = Span(begin=self._span_begin, end=cut * CHUNK, speech_end=cut * CHUNK)
@@ -165,7 +168,10 @@ def _silence_window(length: int) -> int:
 
 
 def find_quietest(levels: Sequence[float], width: int) -> int:
-    """Return the middle index of the quietest window of `width` levels, the last if several tie."""
+    """Return the middle index of the quietest window of `width` levels.
+
+    If several windows are equally quiet, the last one is chosen.
+    """
     sums = [sum(levels[n : n + width]) for n in range(max(1, len(levels) - width + 1))]
     smallest = min(sums)
     return len(sums) - 1 - sums[::-1].index(smallest) + width // 2

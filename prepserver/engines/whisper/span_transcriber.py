@@ -1,7 +1,8 @@
 """Transcription of one span: a fast pass, then a full pass if the result needs one.
 
-By default whisper.cpp encodes a window of 30 s, however short the audio is. The fast pass limits
-the encoder with `audio_ctx`. This is several times faster for a short span but occasionally fails.
+By default, whisper.cpp encodes a window of 30 s, however short the audio is. The fast pass limits
+the encoder with `audio_ctx`. With a limited encoder, a short span is transcribed several times
+faster, but recognition occasionally fails.
 """
 
 import math
@@ -23,22 +24,24 @@ __all__ = ["SpanTranscriber", "SpanTranscript"]
 WINDOW_SECONDS = 30.0
 """Seconds of audio that Whisper processes at once."""
 FULL_AUDIO_CTX = 1_500
-"""Encoder positions for a whole window: 50 a second."""
+"""Number of encoder positions in a whole window, 50 a second."""
 AUDIO_CTX_MARGIN = 64
-"""Encoder positions beyond the end of a short span, so that its last words are recognised."""
+"""Number of encoder positions beyond the end of a short span, so that its last words are
+recognised."""
 AUDIO_CTX_STEP = 256
-"""Encoder positions that whisper.cpp's flash attention processes together. It pads `audio_ctx` to a
-multiple of this, and the padding holds data of earlier calls, including those for other speakers.
-An exact multiple needs no padding, which makes results reproducible."""
+"""Number of encoder positions that whisper.cpp's flash attention processes together. Flash
+attention pads `audio_ctx` to a multiple of this number, and the padding holds data of earlier
+calls, including calls for other speakers. An exact multiple needs no padding, which makes results
+reproducible."""
 MIN_SAMPLES = round(1.1 * SAMPLE_RATE)
-"""Minimum input in samples: whisper.cpp recognises nothing in less than a second."""
+"""Minimum number of samples in a call; whisper.cpp recognises nothing in less than a second."""
 
 Timed = TypeVar("Timed", Segment, RawSegment)
-"""A segment type that has times, as its words have."""
+"""Segment type in which the segment and its words have times."""
 
 
 class SpanTranscript(Struct, frozen=True):
-    """The segments of a span. Times in seconds from the beginning of the recording."""
+    """Segments of a span. All times are in seconds from the beginning of the recording."""
 
     kept: tuple[Segment, ...]
     dropped: tuple[Segment, ...]
@@ -48,8 +51,10 @@ class SpanTranscript(Struct, frozen=True):
         return " ".join(segment.text for segment in self.kept)
 
     def starting_at(self, time: float) -> "SpanTranscript":
-        """Return a copy with all times clamped to at least `time`: adjacent spans share the silence
-        between them."""
+        """Return a copy of the transcript in which all times are at least `time`, in seconds.
+
+        Adjacent spans share the silence between them, so their times may overlap.
+        """
 
         def clamp(seconds: float) -> float:
             return max(time, seconds)
@@ -58,12 +63,13 @@ class SpanTranscript(Struct, frozen=True):
 
     @property
     def needs_full_pass(self) -> bool:
-        """True if a full pass might recognise more."""
+        """True if segments were dropped or none were kept, so that a full pass might recognise
+        more."""
         return bool(self.dropped) or not self.kept
 
 
 class SpanTranscriber:
-    """Transcription of spans with one `Transcriber`."""
+    """Object that transcribes spans with one `Transcriber`."""
 
     def __init__(self, transcriber: Transcriber) -> None:
         self._transcriber = transcriber
@@ -75,8 +81,10 @@ class SpanTranscriber:
         vocabulary: str,
         should_continue: Callable[[], bool],
     ) -> SpanTranscript | None:
-        """Transcribe samples that begin at sample `begin` of the recording, with a limited encoder
-        window. Returns None once `should_continue` returns False. Raises InferenceError.
+        """Transcribe samples that begin at sample `begin` of the recording, with a limited encoder.
+
+        Return None if the pass was stopped because `should_continue` returned False. Raises
+        InferenceError.
         """
         return self._run_pass(samples, begin, vocabulary, should_continue, full=False)
 
@@ -87,7 +95,8 @@ class SpanTranscriber:
         vocabulary: str,
         should_continue: Callable[[], bool],
     ) -> SpanTranscript | None:
-        """Transcribe like `fast_pass`, then with a full pass if the result needs one."""
+        """Transcribe samples like `fast_pass`, then with a full pass if the first result needs
+        one."""
         transcript = self.fast_pass(samples, begin, vocabulary, should_continue)
         if transcript is None or not transcript.needs_full_pass:
             return transcript

