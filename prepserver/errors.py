@@ -14,7 +14,8 @@
     └── ModelError             500
 
 Each error carries a stable `code`, a sentence that a person can act on, and a flag that tells a
-client to try again. A class without a default code in this table requires a code where it is raised.
+client to try again. A class without a default code in this table requires a code where the error is
+raised.
 """
 
 from typing import Any, ClassVar

@@ -181,7 +181,7 @@ class PartialTranscript(Struct, frozen=True, kw_only=True, tag="caption"):
     interim: str = ""
     """Rest of the open span's text, which may still change."""
     seconds: float = 0.0
-    """Seconds of audio that this caption covers."""
+    """Seconds of audio, from the beginning of the recording, that the caption covers."""
 
 
 class Transcription(Struct, frozen=True, kw_only=True, tag="speech"):
@@ -261,7 +261,7 @@ class SpeechModel(Protocol):
         """
 
     async def transcribe(self, pcm: bytes, vocabulary: str = "") -> Transcription:
-        """Transcribe a recording: PCM16, little-endian, 16 kHz, mono.
+        """Transcribe a recording of PCM16 little-endian, 16 kHz, mono.
 
         `vocabulary` lists words to expect. Raises InferenceError.
         """

@@ -44,7 +44,7 @@ INITIAL_BACKOFF = 0.1
 """Seconds before the restart after the first crash. Each further crash or failed start doubles the
 delay until a request succeeds."""
 MAX_BACKOFF = 5.0
-"""Maximum seconds before a restart."""
+"""Maximum seconds of delay before a restart."""
 
 
 class EngineSupervisor:

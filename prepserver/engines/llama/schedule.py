@@ -79,7 +79,7 @@ class ScheduledJob(Protocol):
     def prompt_tokens(self) -> Sequence[int]: ...
     @property
     def computed(self) -> int:
-        """Number of prompt and reply tokens in the KV cache."""
+        """Number of the job's prompt and reply tokens that are in the KV cache."""
 
     @property
     def next_token(self) -> int | None:

@@ -16,7 +16,7 @@ __all__ = ["load_transcriber"]
 
 GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd")
 HEADROOM = 2 << 30
-"""Bytes that loading may allocate in addition to four times the size of the model file."""
+"""Bytes of address space that loading may use beyond four times the size of the model file."""
 
 
 def load_transcriber(options: WhisperOptions) -> Transcriber:
