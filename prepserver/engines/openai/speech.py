@@ -74,7 +74,10 @@ class OpenAISpeechModel:
         return self._model
 
     async def start(self) -> None:
-        """Check that the endpoint is available, and find the model's name. Raises InferenceError."""
+        """Check that the endpoint is available, and find the model's name.
+
+        Raises InferenceError.
+        """
         self._model = (await find_model(self._client)).id
 
     async def transcribe(self, pcm: bytes, vocabulary: str = "") -> Transcription:
