@@ -75,8 +75,12 @@ def save(config: Config, file: Path) -> None:
 
 
 def _toml_string(text: str) -> str:
-    """Encode a TOML basic string; JSON's escapes are a subset of TOML's."""
-    return json.dumps(text).replace("\x7f", "\\u007f")
+    """Encode a TOML basic string.
+
+    JSON's escapes are valid in TOML, except for the surrogate pairs that stand for characters
+    beyond U+FFFF, so these characters are not escaped.
+    """
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def normalise_url(url: str) -> str:
@@ -86,10 +90,10 @@ def normalise_url(url: str) -> str:
     UsageError if the address is invalid.
     """
     text = url.strip()
-    if "://" not in text:
-        local = urlsplit(f"//{text}").hostname in ("localhost", "127.0.0.1", "::1")
-        text = f"{'http' if local else 'https'}://{text}"
     try:
+        if "://" not in text:
+            local = urlsplit(f"//{text}").hostname in ("localhost", "127.0.0.1", "::1")
+            text = f"{'http' if local else 'https'}://{text}"
         parts = urlsplit(text)
         port = parts.port
     except ValueError as error:

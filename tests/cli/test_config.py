@@ -11,7 +11,7 @@ def test_saved_settings_load_unchanged(tmp_path: Path) -> None:
     file = tmp_path / "new" / "config.toml"
     servers = (
         config.KnownServer("https://a.test"),
-        config.KnownServer("https://b.test", insecure_file='C:\\keys "mine" ü\x7f'),
+        config.KnownServer("https://b.test", insecure_file='C:\\keys "mine" ü 🔑\x7f'),
     )
     config.save(config.Config(servers), file)
     assert config.load(file) == config.Config(servers)
@@ -62,7 +62,8 @@ def test_normalise_url_returns_the_canonical_form(typed: str, canonical: str) ->
 
 
 @pytest.mark.parametrize(
-    "typed", ["", "ws://prep.test", "https://", "https://me:pw@prep.test", "https://x?y", "a:b:c"]
+    "typed",
+    ["", "ws://prep.test", "https://", "https://me:pw@prep.test", "https://x?y", "a:b:c", "[abc"],
 )
 def test_invalid_address_is_rejected(typed: str) -> None:
     """A server address that is invalid or contains a password is rejected."""
