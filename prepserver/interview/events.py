@@ -1,4 +1,4 @@
-"""Events of an interview: results of its background tasks, and confirmations by the user's list."""
+"""Events of an interview: results of background tasks, and confirmations from the user's list."""
 
 from msgspec import Struct
 
@@ -29,7 +29,8 @@ __all__ = [
 class EpochEvent(Struct, frozen=True, kw_only=True):
     """An event that is valid only in the epoch in which its task started.
 
-    A new epoch starts with each step of a turn, at the end of a turn, and with an edited answer.
+    A new epoch starts with each step of a turn, at the end of a turn, and when an answer is edited
+    between two turns.
     """
 
     epoch: int
@@ -39,18 +40,18 @@ class EpochEvent(Struct, frozen=True, kw_only=True):
 
 
 class TextProduced(EpochEvent, frozen=True, kw_only=True):
-    """The next piece of the reply."""
+    """Text that continues the streamed reply."""
 
     text: str
 
 
 class ReplyRestarted(EpochEvent, frozen=True, kw_only=True):
-    """The reply starts again from its beginning; discard the text that was streamed."""
+    """The reply starts again from the beginning; the text streamed so far must be discarded."""
 
 
 class ReplyCompleted(EpochEvent, frozen=True, kw_only=True):
     text: str
-    """The whole reply."""
+    """Whole text of the reply."""
     source: Source
     quota: Quota
 
@@ -66,11 +67,11 @@ class AnswerTranscribed(EpochEvent, frozen=True, kw_only=True):
 
 
 class TranscriptionFailed(EpochEvent, frozen=True, kw_only=True):
-    """Live transcription failed; the stored recording has to be transcribed as a whole."""
+    """Live transcription failed; the stored recording must be transcribed as a whole."""
 
 
 class HistorySummarized(EpochEvent, frozen=True, kw_only=True):
-    """The oldest exchanges were summarised, in a turn or ahead of one."""
+    """The oldest exchanges were summarised, during a turn or ahead of the next turn."""
 
     summary: HistorySummary
 
@@ -88,8 +89,8 @@ class CaptionUpdated(Struct, frozen=True, kw_only=True):
 
 
 class WorkerLost(Struct, frozen=True, kw_only=True):
-    """The speech engine died after it had taken audio; a new one needs the recording from the
-    start."""
+    """The speech engine died after it had consumed audio; live transcription must restart from the
+    beginning of the recording."""
 
     recording: str
 
@@ -104,13 +105,13 @@ class TimedOut(Struct, frozen=True, kw_only=True):
 
 
 class PrefillDropped(Struct, frozen=True):
-    """The prefill of this draft failed, or was dropped in favour of other calls."""
+    """The prefill of `draft` failed or was dropped in favour of other calls."""
 
     draft: str
 
 
 class ListUpdated(Struct, frozen=True):
-    """The user's list has stored the view with this `updated_at`."""
+    """The user's list has stored the view of the interview that was updated at `updated_at`."""
 
     updated_at: float
 
@@ -130,4 +131,4 @@ InterviewEvent = (
     | PrefillDropped
     | ListUpdated
 )
-"""Every event that `InterviewObject.on_event` handles."""
+"""Events that `InterviewObject.on_event` handles."""

@@ -1,4 +1,4 @@
-"""The timer of the automatic hint, restarted by each sign that the candidate is active."""
+"""Timer of the automatic hint; each sign that the candidate is active restarts the timer."""
 
 from prepserver.interview.transcript import Transcript
 from prepserver.objects.object import Context
@@ -6,24 +6,25 @@ from prepserver.objects.object import Context
 __all__ = ["HintTimer"]
 
 MIN_POSTPONEMENT = 5.0
-"""Smallest change of the stored time in seconds, so that most keystrokes cost no write."""
+"""Minimum change of the stored time in seconds, or a tenth of the delay if that is less. Smaller
+changes are skipped, so that most keystrokes cost no write."""
 
 _HINT_DUE = "hint_due"
 """Storage key of the time at which the hint is due."""
 
 
 class HintTimer:
-    """Timer of the open question's hint. Its time is in storage, where it survives a restart."""
+    """Timer of the hint for the open question. The due time is stored and survives a restart."""
 
     def __init__(self, context: Context, transcript: Transcript, *, after: float) -> None:
-        """`after` is the delay in seconds."""
+        """Create a timer with a delay of `after` seconds."""
         self._context = context
         self._transcript = transcript
         self._after = after
 
     @property
     def due(self) -> float | None:
-        """Time of the hint in seconds since the Unix epoch; None if no hint is due."""
+        """Due time of the hint, in seconds since the Unix epoch; None if no hint is scheduled."""
         if self._transcript.hint() is not None:
             return None
         return self._context.storage.get(_HINT_DUE, float)
@@ -37,7 +38,8 @@ class HintTimer:
     def postpone(self) -> bool:
         """Restart the timer of the open question. Return True if the stored time changed.
 
-        Does nothing once the question has a hint: a second hint is never automatic.
+        Do nothing if no question is open, or if the open question already has a hint: a second
+        hint is never automatic.
         """
         if self._transcript.open_question() is None or self._transcript.hint() is not None:
             return False

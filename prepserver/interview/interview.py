@@ -1,4 +1,4 @@
-"""The durable object of one interview, with its transcript, its turns, its alarm and its room."""
+"""Durable object of one interview, with its transcript, its turns, its alarm and its room."""
 
 from typing import Any, assert_never
 
@@ -38,7 +38,7 @@ RECOVERY_DELAY = 5.0
 of the user's list."""
 
 TURN_TASK = "turn"
-"""Key of the background task that runs a turn; there is one at a time."""
+"""Key of the background task that runs a turn; only one turn runs at a time."""
 
 _END_REQUESTED = "end_requested"
 """Storage key that is present once a client has ended the interview during a transcription."""
@@ -48,12 +48,12 @@ class InterviewSettings(msgspec.Struct, frozen=True, kw_only=True):
     hint_after: float
     """Seconds of inactivity after which the open question gets a hint."""
     max_recording: float
-    """Maximum length of a recording in seconds."""
+    """Maximum length of a recording, in seconds."""
     version: str
 
 
 class InterviewObject(DurableObject):
-    """One interview: handles messages, events and alarms, and starts the background tasks."""
+    """Object that handles the messages, events and alarms of one interview and runs its turns."""
 
     migrations = schema.INTERVIEW
 
@@ -76,16 +76,16 @@ class InterviewObject(DurableObject):
         )
         self._hints = HintTimer(context, self._transcript, after=settings.hint_after)
         self._running: Turn | None = None
-        """The active turn, while its background task runs."""
+        """Turn whose background task is running, or None."""
         self._epoch = 0
-        """Incremented whenever the results of earlier tasks become stale; see `EpochEvent`."""
+        """Number of the current epoch; events of other epochs are stale, see `EpochEvent`."""
 
     # --- Called by other objects and by the HTTP routes ---------------------------------------
 
     def begin(self, owner: str, spec: dict[str, Any], view: wire.Interview) -> None:
-        """Start a new interview with its first turn, and confirm it to the owner's list.
+        """Store a new interview, start the first turn and send the view to the owner's list.
 
-        A repeated call only confirms. Raises NotFound if the interview has another owner.
+        A repeated call only sends the view. Raises NotFound if the interview has another owner.
         """
         storage = self.context.storage
         if storage.get("owner", str) not in (None, owner):
@@ -106,11 +106,11 @@ class InterviewObject(DurableObject):
         return self._transcript.messages()
 
     def transcription(self, message_id: str) -> Transcription:
-        """Return the transcription of a spoken answer. Raises NotFound for any other message."""
+        """Return the transcription of a spoken answer. Raises NotFound if there is none."""
         return self._transcript.transcription(message_id)
 
     def delete(self, owner: str, id: str) -> None:
-        """Delete the interview, then its row in the owner's list."""
+        """Delete the interview and its KV state, then the row in the owner's list."""
         self.context.detach(lambda: self._gateway.discard(self.context.name))
         self.context.tell(UserInterviewsStub(owner).confirm_deleted(id))
         self.context.destroy()
@@ -171,7 +171,7 @@ class InterviewObject(DurableObject):
         self.context.detach(lambda: self._gateway.offload(self.context.name))
 
     def on_event(self, event: InterviewEvent) -> None:
-        """Handle an event of a background task; stale events are dropped."""
+        """Handle an event from a background task or from the user's list; drop a stale event."""
         if self._is_stale(event):
             return
         match event:
@@ -215,7 +215,7 @@ class InterviewObject(DurableObject):
 
     @property
     def _turn(self) -> Turn:
-        """The turn that posted the current event."""
+        """Turn whose background task posted the current event."""
         assert self._running is not None
         return self._running
 
@@ -324,7 +324,7 @@ class InterviewObject(DurableObject):
         self._begin_turn(Step.TRANSCRIBE, recording=id)
 
     def _transcription_call(self, recording: str) -> tuple[Call, str]:
-        """Return the gateway call and the vocabulary for a recording."""
+        """Return the gateway call and the vocabulary with which a recording is transcribed."""
         call = self._context_store.create_call(Step.TRANSCRIBE, request_name(recording))
         return call, transcriber_vocabulary(self._context_store.load())
 
@@ -339,7 +339,7 @@ class InterviewObject(DurableObject):
     def _begin_turn(
         self, step: Step, *, recording: str | None = None, answer: str | None = None
     ) -> None:
-        """Store a new turn, with its typed answer if there is one, and start its first step."""
+        """End an active hint, store a new turn and its typed answer, if any, and start the turn."""
         active = self._turns.active()
         if active is not None:
             # Only a hint can be active here; an answer or the end of the interview replaces it.
@@ -380,7 +380,7 @@ class InterviewObject(DurableObject):
         self._update_alarm()
 
     def _advance_turn(self, turn: Turn, step: Step | None) -> None:
-        """Start the next step, or finish the turn if `step` is None."""
+        """Start the turn's next step, or finish the turn if `step` is None."""
         if step is None:
             self._turns.finish(turn, TurnState.DONE)
             self._end_epoch()
@@ -469,7 +469,7 @@ class InterviewObject(DurableObject):
         return self.context.storage.get(_END_REQUESTED, bool) is not None
 
     def _step_after_answers(self, extra: int = 0) -> Step:
-        """Return the step that follows the stored answers and `extra` more."""
+        """Return the step after the stored answers and `extra` more, or the requested closing."""
         if self._end_requested:
             return Step.CLOSING
         answered = self._transcript.count(wire.MessageKind.ANSWER) + extra
@@ -484,7 +484,7 @@ class InterviewObject(DurableObject):
             self._update_alarm()
 
     def _update_alarm(self) -> None:
-        """Set the alarm to the earlier of the recovery delay and the hint, or delete it."""
+        """Set the alarm for recovery or the hint, whichever is due first, or delete the alarm."""
         times = []
         active = self._turns.active()
         if active is not None or self._room.list_update_pending:

@@ -1,4 +1,4 @@
-"""The state that clients of one interview see: its view, its phase and the streamed message."""
+"""State that the clients of one interview see: view, phase and streamed message."""
 
 import msgspec
 from msgspec import Struct
@@ -21,18 +21,18 @@ _LIST_UPDATE_PENDING = "list_update_pending"
 
 
 class _StreamedMessage(Struct):
-    """A message that the model is generating."""
+    """Message that the model is generating."""
 
     id: str
     kind: wire.MessageKind
     pieces: list[str]
-    """The pieces that were broadcast."""
+    """Texts of the deltas that were broadcast."""
     offset: int
-    """Code points in `pieces`."""
+    """Number of code points in `pieces`."""
 
 
 class Room:
-    """State that clients see. Each change of it is broadcast."""
+    """State of one interview that clients see; each change is broadcast."""
 
     def __init__(self, context: Context, transcript: Transcript, turns: TurnStore) -> None:
         self._context = context
@@ -45,7 +45,7 @@ class Room:
 
     @property
     def view(self) -> wire.Interview:
-        """The interview as lists show it. Raises Conflict (`not_ready`) before `begin`."""
+        """Interview as lists show it. Raises Conflict (`not_ready`) before the interview begins."""
         view = self._context.storage.get("view", wire.Interview)
         if view is None:
             raise Conflict(
@@ -64,13 +64,13 @@ class Room:
         self.update_list()
 
     def update_counts(self) -> None:
-        """Recount the questions and answers in the view."""
+        """Count the questions and answers, and save the view with the new numbers."""
         asked = self._transcript.count(wire.MessageKind.QUESTION)
         answered = self._transcript.count(wire.MessageKind.ANSWER)
         self.save_view(msgspec.structs.replace(self.view, asked=asked, answered=answered))
 
     def update_list(self) -> None:
-        """Send the view to the user's list, which answers with `ListUpdated`."""
+        """Send the view to the user's list; `ListUpdated` arrives once the list has stored it."""
         owner = self._context.storage.get("owner", str)
         if owner is not None:
             view = self.view
@@ -83,14 +83,14 @@ class Room:
         return self._context.storage.get(_LIST_UPDATE_PENDING, bool) is not None
 
     def on_list_updated(self, event: ListUpdated) -> None:
-        """Clear the pending update, unless the view has changed since it was sent."""
+        """Clear the pending update, unless the view has changed since the update was sent."""
         if event.updated_at == self.view.updated_at:
             self._context.storage.delete(_LIST_UPDATE_PENDING)
 
     # --- The streamed message -----------------------------------------------------------------
 
     def stream_text(self, turn: Turn, text: str) -> None:
-        """Broadcast the next piece of the message that `turn` generates."""
+        """Broadcast `text` as the next delta of the message that `turn` is generating."""
         streamed = self._streamed
         if streamed is None:
             kind = wire.MessageKind(turn.step.value)
@@ -105,20 +105,20 @@ class Room:
         streamed.offset += len(text)
 
     def drop_stream(self) -> None:
-        """Discard the streamed message, here and on the clients."""
+        """Discard the streamed message on the server and on all clients."""
         if self._streamed is not None:
             self._context.broadcast(wire.DeltaDropped(message_id=self._streamed.id))
             self._streamed = None
 
     def broadcast_message(self, message: wire.Message) -> None:
-        """Broadcast a stored message, which replaces the streamed one with the same id."""
+        """Broadcast a stored message, which replaces a streamed message with the same id."""
         if self._streamed is not None and self._streamed.id == message.id:
             self._streamed = None
         self._context.broadcast(wire.InterviewMessage(message=message))
 
     @property
     def _streaming(self) -> wire.StreamingMessage | None:
-        """The streamed message as a snapshot contains it."""
+        """Streamed message in the form that snapshots contain; None if no message is streamed."""
         streamed = self._streamed
         if streamed is None:
             return None
@@ -134,7 +134,7 @@ class Room:
         self._context.broadcast(wire.StateChanged(state=phase, failed=failed))
 
     def _phase(self) -> tuple[wire.Phase, wire.Error | None]:
-        """Return the phase and, when idle, the error of an unfinished turn."""
+        """Return the phase and, if no turn is active, the error of an unfinished turn."""
         active = self._turns.active()
         if active is not None:
             return phase_of(active.step), None
@@ -148,7 +148,7 @@ class Room:
         )
 
     def welcome(self, connection: Connection, version: str) -> None:
-        """Send hello and the snapshot, the first two messages of every connection."""
+        """Send `hello` and the snapshot, which are the first messages on every connection."""
         attached = connection.state or {}
         if attached.get("quota"):
             self._quota = msgspec.convert(attached["quota"], wire.Quota)

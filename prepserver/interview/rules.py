@@ -25,11 +25,11 @@ _APPLIED_ONCE = (
 """Messages that must not be applied twice; the ids of other messages are not stored."""
 
 MAX_REJECTIONS = 256
-"""Rejections kept for each interview: as many messages as prep's client keeps in its outbox."""
+"""Number of rejections kept for each interview; prep's outbox holds as many messages."""
 
 
 class Rules:
-    """Admission rules: they check requests against the interview's state and remember the replies.
+    """Rules that check requests against the interview's state and remember the replies.
 
     Each `require_` method raises Conflict with a message that says what to do instead.
     """
@@ -48,7 +48,7 @@ class Rules:
             raise Conflict("The interview is over. Start a new one.", code=ErrorCode.COMPLETED)
 
     def require_question(self) -> None:
-        """Raise Conflict unless a question is open and no turn but a hint is active."""
+        """Raise Conflict unless a question is open and no turn other than a hint is active."""
         self.require_open()
         active = self._turns.active()
         if active is not None and active.step is not Step.HINT:
@@ -64,10 +64,10 @@ class Rules:
             )
 
     def previous_reply(self, message: wire.ClientMessage) -> wire.Accepted | wire.Failure | None:
-        """Return the reply to an earlier message with the same id, if there was one.
+        """Return the reply to an earlier message with the same id, or None if there was none.
 
-        Rejections are final. A client that missed one resends the message, perhaps after a later
-        message was accepted; applying it then would put it out of order.
+        Rejections are final. A client that missed a rejection may resend the message after a later
+        message was accepted. Applying the resent message then would break the order.
         """
         id = message.id
         if not id or not isinstance(message, (*_APPLIED_ONCE, wire.AudioStart)):
@@ -82,7 +82,10 @@ class Rules:
         return wire.Failure(**msgspec.structs.asdict(error), id=id)
 
     def record_applied(self, message: wire.ClientMessage) -> None:
-        """Store the id of a message, in the transaction that applies it."""
+        """Store the id of a message in the transaction that applies the message.
+
+        Only messages that must not be applied twice are stored.
+        """
         if message.id and isinstance(message, _APPLIED_ONCE):
             self._context.storage.sql(
                 "INSERT OR IGNORE INTO applied_messages VALUES (?, ?)",
@@ -91,9 +94,10 @@ class Rules:
             )
 
     def record_rejection(self, message: wire.ClientMessage, error: PrepServerError) -> None:
-        """Store the error of a rejected message, so that a resend is rejected too.
+        """Store the error of a rejected message, so that a repeated message is rejected again.
 
-        Missing frames are an exception: the client sends them, then repeats the message.
+        A rejection for missing frames is not stored: the client sends the frames, then repeats the
+        message.
         """
         if (
             not message.id
@@ -114,7 +118,10 @@ class Rules:
 
 
 def require_text(text: str) -> str:
-    """Strip an answer. Raises BadRequest (`empty_answer`) when only whitespace is left."""
+    """Return `text` without outer whitespace.
+
+    Raises BadRequest (`empty_answer`) if nothing is left.
+    """
     stripped = text.strip()
     if not stripped:
         raise BadRequest("The answer is empty. Type some text.", code=ErrorCode.EMPTY_ANSWER)

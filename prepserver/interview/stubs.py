@@ -1,4 +1,4 @@
-"""Typed stubs of the interview's objects, for the HTTP routes and for calls between objects."""
+"""Typed stubs of the interview objects, for the HTTP routes and for calls between objects."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ __all__ = ["InterviewStub", "UserInterviewsStub"]
 
 
 class InterviewStub(ObjectStub):
-    """An interview, named by its id."""
+    """Stub of an interview, whose object is named by the interview's id."""
 
     kind = "interview"
 
@@ -31,7 +31,7 @@ class InterviewStub(ObjectStub):
 
 
 class UserInterviewsStub(ObjectStub):
-    """A user's list of interviews, named by the user's id."""
+    """Stub of a user's list of interviews, whose object is named by the user's id."""
 
     kind = "user-interviews"
 

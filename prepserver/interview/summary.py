@@ -1,4 +1,4 @@
-"""The text of the final message: facts from the transcript, and one sentence by the model."""
+"""Text of the final message: facts from the transcript, and one sentence by the model."""
 
 import re
 
@@ -12,7 +12,7 @@ MAX_QUOTE_LENGTH = 120
 
 
 def summary_text(context: PromptContext, sentence: str) -> str:
-    """Return the summary as Markdown. Only `sentence` is generated; the rest are facts."""
+    """Return the summary as Markdown. The model wrote only `sentence`; the rest are facts."""
     words = [len(answer.split()) for answer in context.answers]
     lines = [
         "## Summary",
@@ -39,7 +39,7 @@ def _last_sentence(text: str) -> str:
 
 
 def _excerpt(text: str) -> str:
-    """Return the beginning of `text` on one line, cut at a word."""
+    """Return `text` on one line, cut between words if it exceeds `MAX_QUOTE_LENGTH`."""
     line = re.sub(r"\s+", " ", text).strip()
     if len(line) <= MAX_QUOTE_LENGTH:
         return line

@@ -14,7 +14,7 @@ _COLUMNS = "id, role, kind, text, source, position, created_at, edited"
 
 
 class Transcript:
-    """The messages of one interview."""
+    """Stored messages of one interview."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
@@ -24,7 +24,7 @@ class Transcript:
         return [_message(*row) for row in rows]
 
     def add(self, id: str, kind: MessageKind, text: str, source: Source, *, at: float) -> Message:
-        """Append a message, or replace the text and source of the one with this id.
+        """Append a message, or replace the text and source of the message with this id.
 
         `at` is in seconds since the Unix epoch.
         """
@@ -51,7 +51,10 @@ class Transcript:
         )
 
     def transcription(self, message_id: str) -> Transcription:
-        """Return the transcription of a spoken answer. Raises NotFound for any other message."""
+        """Return the transcription of a spoken answer.
+
+        Raises NotFound if the message is not a spoken answer.
+        """
         row = self._storage.row(
             "SELECT transcription FROM transcriptions WHERE message_id = ?", message_id
         )
@@ -62,7 +65,10 @@ class Transcript:
         return msgspec.json.decode(row[0], type=Transcription)
 
     def edit(self, id: str, text: str) -> Message:
-        """Replace the text of an answer and mark it as edited. Raises NotFound for other ids."""
+        """Replace the text of an answer and mark the answer as edited.
+
+        Raises NotFound if no answer has this id.
+        """
         changed = self._storage.sql(
             "UPDATE messages SET text = ?, edited = 1 WHERE id = ? AND kind = ? RETURNING id",
             text,
@@ -80,7 +86,7 @@ class Transcript:
         return 0 if row is None else int(row[0])
 
     def open_question(self) -> Message | None:
-        """Return the question that has no answer yet, if there is one."""
+        """Return the question that awaits an answer, or None if there is none."""
         last = self._storage.row(
             f"SELECT {_COLUMNS} FROM messages WHERE kind IN (?, ?, ?) ORDER BY position DESC",
             MessageKind.QUESTION,
@@ -91,7 +97,7 @@ class Transcript:
         return message if message and message.kind is MessageKind.QUESTION else None
 
     def hint(self) -> Message | None:
-        """Return the latest hint for the open question, if there is one."""
+        """Return the latest hint for the open question, or None if there is none."""
         question = self.open_question()
         if question is None:
             return None

@@ -1,4 +1,4 @@
-"""One user's list of interviews: a durable object with a row for each, and a room of its own."""
+"""Durable object that holds one user's list of interviews and has a room of its own."""
 
 import hashlib
 import uuid
@@ -23,7 +23,7 @@ for example because of a crash."""
 
 
 class UserInterviews(DurableObject):
-    """The interviews of one user. Creates, lists and deletes them, and checks ownership."""
+    """Object that creates, lists and deletes the interviews of one user, and checks ownership."""
 
     migrations = schema.USER_INTERVIEWS
 
@@ -34,7 +34,7 @@ class UserInterviews(DurableObject):
     # --- Called by the HTTP routes ------------------------------------------------------------
 
     def create(self, request: wire.CreateInterview) -> wire.Interview:
-        """Create an interview and start it. A repeated request returns the existing interview.
+        """Create and start an interview. A request with a known id returns the existing interview.
 
         The interview's mailbox receives `begin` before the caller receives the result, so a client
         that connects at once finds the interview started.
@@ -83,8 +83,7 @@ class UserInterviews(DurableObject):
         return view
 
     def find(self, id: str) -> wire.Interview:
-        """Return an interview of this user. Raises NotFound if there is none or it is another
-        user's."""
+        """Return the interview with this id. Raises NotFound if the user has no such interview."""
         row = self.context.storage.row(
             "SELECT view FROM interviews WHERE id = ? AND NOT deleting", id
         )
@@ -93,16 +92,17 @@ class UserInterviews(DurableObject):
         return msgspec.json.decode(row[0], type=wire.Interview)
 
     def list(self) -> list[wire.Interview]:
-        """Return the interviews, newest first."""
+        """Return the user's interviews, the newest first."""
         rows = self.context.storage.sql(
             "SELECT view FROM interviews WHERE NOT deleting ORDER BY created_at DESC, id"
         )
         return [msgspec.json.decode(row[0], type=wire.Interview) for row in rows]
 
     def delete(self, id: str) -> None:
-        """Hide an interview and delete it; its row stays until the interview confirms.
+        """Hide an interview and start to delete it.
 
-        Raises NotFound.
+        The row stays until the interview confirms the deletion. Raises NotFound if the user has no
+        interview with this id.
         """
         self.find(id)
         self.context.storage.sql("UPDATE interviews SET deleting = 1 WHERE id = ?", id)
@@ -115,7 +115,7 @@ class UserInterviews(DurableObject):
     def update(self, view: wire.Interview) -> None:
         """Store a newer view of an interview, which also confirms that the interview has begun.
 
-        Broadcasts only a changed view, and ignores a view older than the stored one.
+        Broadcast only a changed view, and ignore a view that is older than the stored one.
         """
         row = self.context.storage.row(
             "SELECT view, spec FROM interviews WHERE id = ? AND NOT deleting", view.id
@@ -135,7 +135,7 @@ class UserInterviews(DurableObject):
             self.context.broadcast(wire.InterviewUpdated(interview=view))
 
     def confirm_deleted(self, id: str) -> None:
-        """Remove the row of an interview whose file is gone."""
+        """Remove the row of an interview that has been deleted."""
         self.context.storage.sql("DELETE FROM interviews WHERE id = ? AND deleting", id)
 
     # --- Hooks --------------------------------------------------------------------------------
@@ -174,7 +174,7 @@ class UserInterviews(DurableObject):
             self.context.send(connection, wire.Accepted(id=decoded.id))
 
     def on_alarm(self, retry_count: int) -> None:
-        """Repeat every creation and deletion that its interview has not confirmed."""
+        """Repeat every creation and deletion that the interview has not confirmed."""
         for id, view, spec, deleting in self.context.storage.sql(
             "SELECT id, view, spec, deleting FROM interviews WHERE deleting OR spec IS NOT NULL"
         ):
@@ -187,10 +187,10 @@ class UserInterviews(DurableObject):
             self.context.set_alarm(self.context.clock.now() + RECOVERY_DELAY)
 
     def _interview_id(self, requested: str) -> str:
-        """Return the id of an interview, which is its address on the whole server.
+        """Return an id that is unique on the whole server; random if no id is requested.
 
-        A client's id is hashed together with the user's, so that the same request gives the same
-        interview, and naming another user's interview gives no access to it.
+        A requested id is hashed together with the user's id. A repeated request therefore gives the
+        same interview, and the id of another user's interview gives no access to that interview.
         """
         if not requested:
             return uuid.uuid4().hex

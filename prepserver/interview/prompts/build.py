@@ -1,7 +1,7 @@
-"""Construction of the model's input from the prompt context, with the profile for the model's size.
+"""Construction of the model's input from the prompt context, for the size of the model.
 
-Models below one billion parameters are prompted by `few_shot`, larger ones and those of unknown
-size by `instruct`.
+`few_shot` builds the prompts for models below one billion parameters; `instruct` builds the prompts
+for larger models and for models of unknown size.
 """
 
 from collections.abc import Sequence
@@ -27,17 +27,19 @@ __all__ = [
 ]
 
 MAX_ANSWER_TOKENS = 400
-"""Maximum tokens of one message in a prompt for a small model, which loses track of longer ones."""
+"""Maximum number of tokens per message in a prompt for a small model, which loses track of longer
+messages."""
 
 LIKELY_ANSWER_TOKENS = 600
-"""Tokens, by `estimate_tokens`, of two minutes of speech: 300 words of six letters, space included.
-Few answers are longer. A longer one may need a summary while the candidate waits."""
+"""Number of tokens, by `estimate_tokens`, in two minutes of speech: 300 words of six characters,
+including the space. Few answers are longer. After a longer answer, the history may have to be
+summarised while the candidate waits."""
 
 log = structlog.get_logger(__name__)
 
 
 class Profile(Protocol):
-    """Prompts of every step for models of one size."""
+    """Module that builds the prompts of every step for models of one size."""
 
     def skills_prompt(self, bank: Bank, context: PromptContext) -> Prompt: ...
     def question_prompt(
@@ -53,7 +55,7 @@ class Profile(Protocol):
 def build_prompt(
     step: Step, info: ModelInfo, bank: Bank, context: PromptContext, seed: int
 ) -> tuple[Prompt, Source]:
-    """Build the prompt of a step. Return it and the source of the reply's text."""
+    """Return the prompt of a step, and the source of the reply's text."""
     context = _fit_context(context, info)
     profile = _select_profile(info)
     match step:
@@ -76,8 +78,8 @@ def build_prefill_prompt(
 ) -> Prompt:
     """Build the common beginning of all possible next prompts, to prefill the KV cache.
 
-    It holds the conversation and `draft`, the beginning of the answer, which may be empty. The
-    model generates no token.
+    The prompt holds the conversation and `draft`, the beginning of the answer, which may be empty.
+    The model generates no tokens for this prompt.
     """
     if text := draft.strip():
         answer = Message(
@@ -99,9 +101,10 @@ def build_prefill_prompt(
 def build_history_summary_prompt(
     info: ModelInfo, bank: Bank, context: PromptContext, end: int, seed: int
 ) -> Prompt:
-    """Build the request for a summary of the messages before `end` that no summary covers yet.
+    """Build the prompt for a summary of the messages before `end` that no summary covers yet.
 
-    `end` counts questions and answers from the first one; see `count_outgrown_messages`.
+    `end` is a number of questions and answers from the beginning of the interview; see
+    `count_outgrown_messages`.
     """
     messages = tuple(_exchanges(context, info)[context.history_summary.covered : end])
     part = msgspec.structs.replace(
@@ -116,8 +119,8 @@ def build_history_summary_prompt(
 def count_outgrown_messages(info: ModelInfo, context: PromptContext, *, ahead: bool = False) -> int:
     """Return the number of oldest questions and answers that a prompt has no room for.
 
-    Messages that a summary already covers always count. With `ahead`, room is reserved for an
-    answer of `LIKELY_ANSWER_TOKENS`.
+    Messages that a summary already covers are always included. With `ahead`, room is reserved for
+    the next answer: `LIKELY_ANSWER_TOKENS`, or the maximum of one message if that is less.
     """
     budget = info.context // 2
     if ahead:
@@ -126,11 +129,11 @@ def count_outgrown_messages(info: ModelInfo, context: PromptContext, *, ahead: b
 
 
 def transcriber_vocabulary(context: PromptContext) -> str:
-    """Return sentences with the words that the transcriber should expect.
+    """Return sentences that contain the words that the transcriber should expect.
 
-    The text is empty without a document, or without skills. whisper.cpp continues in its style:
-    on the bundled recordings a bare list of words lost capitals, commas and once the whole first
-    sentence; a sentence did not.
+    The text is empty if the interview has no document or no skills. whisper.cpp imitates the style
+    of the text: on the bundled recordings, a bare list of words cost capitals, commas and once the
+    whole first sentence, whereas a sentence cost nothing.
     """
     if not (context.spec.job_description or context.spec.resume) or not context.skills:
         return ""
@@ -146,8 +149,9 @@ def _select_profile(info: ModelInfo) -> Profile:
 def _fit_context(context: PromptContext, info: ModelInfo) -> PromptContext:
     """Return the context with `visible_messages` and `document_tokens` set for the model.
 
-    The conversation gets half of the tokens, each document a fifth. Long answers are truncated,
-    and the history summary replaces the oldest exchanges. The stored transcript stays complete.
+    The conversation gets half of the model's tokens, and each document gets a fifth. Long messages
+    are truncated, and the oldest messages are omitted if there is no room for them. The stored
+    transcript stays complete.
     """
     messages = _exchanges(context, info)
     covered = context.history_summary.covered
@@ -160,7 +164,7 @@ def _fit_context(context: PromptContext, info: ModelInfo) -> PromptContext:
 
 
 def _count_outgrown(messages: Sequence[Message], covered: int, budget: int) -> int:
-    """Return how many of the oldest messages to omit so that the rest fits `budget` tokens.
+    """Return how many of the oldest messages to omit so that the rest fits into `budget` tokens.
 
     The result is at least `covered`, the number of messages that the history summary replaces.
     """
@@ -171,7 +175,7 @@ def _count_outgrown(messages: Sequence[Message], covered: int, budget: int) -> i
 
 
 def _exchanges(context: PromptContext, info: ModelInfo) -> list[Message]:
-    """Return all questions and answers, each truncated to `_max_message_tokens`."""
+    """Return all questions and answers, each truncated to the maximum of one message."""
     limit = _max_message_tokens(info)
     return [
         msgspec.structs.replace(message, text=truncate(message.text, limit))

@@ -1,4 +1,4 @@
-"""The context of a prompt: everything that the model's input is built from."""
+"""Context of a prompt: everything from which the model's input is built."""
 
 from msgspec import Struct
 
@@ -10,28 +10,28 @@ __all__ = ["HistorySummary", "PromptContext"]
 
 
 class HistorySummary(Struct, frozen=True, kw_only=True):
-    """The short text that replaces the oldest exchanges of a long interview."""
+    """Short text that replaces the oldest exchanges of a long interview in prompts."""
 
     covered: int = 0
-    """Number of questions and answers, from the first one, that the text replaces."""
+    """Number of oldest questions and answers that the text replaces."""
     text: str = ""
 
 
 class PromptContext(Struct, frozen=True, kw_only=True):
-    """The specification, the plan and the conversation of one interview."""
+    """Specification, plan and conversation of one interview, from which prompts are built."""
 
     spec: InterviewSpec
     skills: tuple[str, ...]
     main_questions: tuple[Question, ...]
-    """Bank questions of the plan, the preferred ones first."""
+    """Bank questions of the plan, in order of preference."""
     messages: tuple[Message, ...]
-    """The whole transcript."""
+    """All messages of the transcript."""
     visible_messages: tuple[Message, ...] = ()
     """Questions and answers that the prompt contains, truncated to fit the model's context."""
     history_summary: HistorySummary = HistorySummary()
-    """Replacement for the questions and answers before `visible_messages`."""
+    """Summary that stands in the prompt for the oldest questions and answers."""
     document_tokens: int = 600
-    """Maximum tokens of the job description in a prompt, and of the resume."""
+    """Maximum number of tokens in a prompt for each document: job description and resume."""
 
     @property
     def asked_questions(self) -> tuple[str, ...]:
@@ -54,7 +54,7 @@ class PromptContext(Struct, frozen=True, kw_only=True):
 
     @property
     def current_question(self) -> Question | None:
-        """The main question that was asked last."""
+        """Main question that was asked last; None before the first one."""
         for text in reversed(self.asked_questions):
             for question in self.main_questions:
                 if question.text in text:

@@ -1,4 +1,4 @@
-"""The stored prompt context of one interview, and the names under which its calls are charged."""
+"""Stored prompt context of one interview, and names under which the gateway charges its calls."""
 
 from prepserver.gateway.gateway import Call
 from prepserver.interview.prompts.context import HistorySummary, PromptContext
@@ -16,10 +16,10 @@ _HISTORY_SUMMARY = "history_summary"
 
 
 def request_name(subject: str, attempt: int = 0) -> str:
-    """Return the name under which the gateway charges a request, unique within the interview.
+    """Return the name, unique within the interview, under which the gateway charges a request.
 
-    `subject` is a recording, or a step of a turn. Live and final transcription of one recording
-    share a name and are charged once; each retry has a name of its own.
+    `subject` names a recording or a step of a turn. The live and the final transcription of a
+    recording share a name, so that they are charged as one. Each retry has a name of its own.
     """
     return f"{subject}/{attempt}"
 
@@ -30,7 +30,7 @@ def turn_request_name(turn: Turn) -> str:
 
 
 class ContextStore:
-    """Storage of the prompt context, and factory of gateway calls charged to the owner."""
+    """Storage of the prompt context, and factory of gateway calls that are charged to the owner."""
 
     def __init__(self, context: Context, room: Room, transcript: Transcript, bank: Bank) -> None:
         self._context = context
@@ -39,7 +39,7 @@ class ContextStore:
         self._bank = bank
 
     def create_call(self, purpose: str, request: str) -> Call:
-        """Create a gateway call; all calls with the same `request` name are charged once."""
+        """Create a gateway call. All calls with the same `request` name are charged as one."""
         name = self._context.name
         return Call(
             purpose=purpose,
@@ -49,9 +49,9 @@ class ContextStore:
         )
 
     def create_history_summary_call(self, turn: Turn) -> Call:
-        """Create the call that summarises the history after the question of `turn`.
+        """Create the call that summarises the history after `turn` has asked its question.
 
-        It shares the question's request name, so the owner is not charged for it again.
+        The call shares the request name of that question, so the owner is not charged again.
         """
         return self.create_call("history_summary", turn_request_name(turn))
 

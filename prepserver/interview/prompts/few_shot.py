@@ -1,8 +1,9 @@
 """Few-shot prompts for models below about one billion parameters.
 
 Such a model does not follow instructions, but it continues examples, and it stays on a subject only
-when it is forced to. A grammar therefore fixes the form of each reply: the model chooses a question
-stem that was not used yet and a phrase from the candidate's answer, and generates the rest.
+if it is forced to. A grammar therefore fixes the form of each reply. For a follow-up question, the
+model chooses an unused question stem and a phrase from the candidate's answer, and may add a short
+ending.
 """
 
 import json
@@ -30,7 +31,7 @@ SUMMARY_SUBJECTS = 4
 """Maximum number of subjects that each history summary names."""
 
 MAIN_CHOICES = 3
-"""Number of main questions that the model chooses from."""
+"""Maximum number of main questions from which the model chooses."""
 
 STEMS = (
     "What was the hardest part of",
@@ -128,7 +129,7 @@ _EXAMPLES = {
 
 
 def skills_prompt(bank: Bank, context: PromptContext) -> Prompt:
-    """Ask for the skills that matter for the role; the reply is `{"skills": [...]}`."""
+    """Return a prompt for the skills that matter for the role; the reply is `{"skills": [...]}`."""
     choices = skill_choices(bank, context.spec) or sorted(bank.skills)
     text = (
         "Role: Frontend Developer\nSkills: javascript, accessibility, testing\n\n"
@@ -157,7 +158,7 @@ def skills_prompt(bank: Bank, context: PromptContext) -> Prompt:
 
 
 def question_prompt(bank: Bank, context: PromptContext, seed: int) -> tuple[Prompt, Source]:
-    """Ask for one of the next main questions, or for a follow-up on the last answer."""
+    """Return the prompt for a main or a follow-up question, and the source of the question."""
     if context.main_question_next and context.unasked_questions:
         return _main_question_prompt(context, seed), Source.BANK
     phrases = () if context.main_question_next else _find_phrases(bank, context.answers[-1:])
@@ -174,7 +175,7 @@ def question_prompt(bank: Bank, context: PromptContext, seed: int) -> tuple[Prom
 
 
 def _follow_up_grammar(context: PromptContext, phrases: Sequence[str]) -> str:
-    """Return GBNF that combines a stem with a phrase of the same sort, people or things."""
+    """Return GBNF that combines a stem for people or things with a phrase of the same kind."""
     things = _exclude_people(phrases)
     people = [phrase for phrase in phrases if phrase not in things]
     rules, frames = [_TAIL_RULES], []
@@ -191,7 +192,11 @@ def _follow_up_grammar(context: PromptContext, phrases: Sequence[str]) -> str:
 
 
 def _main_question_choices(context: PromptContext) -> Sequence[Question]:
-    """Return the next main questions: openers for the first one, others after it."""
+    """Return up to `MAIN_CHOICES` unasked main questions.
+
+    The first question of an interview is an opener, and later questions are not, unless the plan
+    has no such questions left.
+    """
     fit = [q for q in context.unasked_questions if q.opener is not bool(context.asked_questions)]
     return (fit or context.unasked_questions)[:MAIN_CHOICES]
 
@@ -211,7 +216,11 @@ def _main_question_prompt(context: PromptContext, seed: int) -> Prompt:
 
 
 def hint_prompt(bank: Bank, context: PromptContext, seed: int) -> Prompt:
-    """Ask for a hint at the contents of a good answer, from the bank or the question itself."""
+    """Return a prompt for a hint about the last question.
+
+    The hint names a part of a good answer from the bank or, if the question follows up on the
+    candidate's own story, a phrase of the question.
+    """
     current = context.current_question
     last = context.asked_questions[-1] if context.asked_questions else ""
     if current and (current.text in last or any(part in last for part in current.listen_for)):
@@ -237,7 +246,7 @@ def closing_prompt(bank: Bank, context: PromptContext, seed: int) -> Prompt:
 
 
 def summary_prompt(bank: Bank, context: PromptContext, seed: int) -> Prompt:
-    """Ask for one sentence that names subjects of the interview in phrases of the candidate."""
+    """Return a prompt for one sentence that names subjects in phrases from the answers."""
     subjects = _find_phrases(bank, context.answers) or ("this role",)
     # The two rules share no phrase, so the model cannot name one twice.
     one, other = subjects[::2], subjects[1::2]
@@ -252,7 +261,7 @@ def summary_prompt(bank: Bank, context: PromptContext, seed: int) -> Prompt:
 
 
 def history_summary_prompt(bank: Bank, context: PromptContext, seed: int) -> Prompt:
-    """Ask for a summary of a part of the interview in phrases of the candidate."""
+    """Return a prompt for a summary of the oldest exchanges in phrases from the answers."""
     subjects = _find_phrases(bank, context.answers) or ("this role",)
     count = min(SUMMARY_SUBJECTS, len(subjects))
     names = " ".join(f'" and " n{n}' for n in range(1, count))
@@ -298,7 +307,10 @@ def _prompt(
 
 
 def _conversation(context: PromptContext) -> str:
-    """Return the examples and the conversation; each turn only appends to this text."""
+    """Return the examples and the conversation.
+
+    Until old messages are summarised or omitted, each turn only appends to this text.
+    """
     kind = context.spec.type
     examples = _EXAMPLES.get(kind) or [e[0] for e in _EXAMPLES.values()]
     lines = ["A job interviewer asks one short question about what the candidate just said.", ""]
@@ -335,7 +347,10 @@ def _single_line(text: str) -> str:
 
 
 def _alternatives(texts: Iterable[str]) -> str:
-    """Return GBNF alternatives. A JSON string without control characters is a GBNF literal."""
+    """Return GBNF that matches any of `texts`.
+
+    A JSON string without control characters is a valid GBNF literal.
+    """
     return " | ".join(
         json.dumps(re.sub(r"[\x00-\x1f]+", " ", text), ensure_ascii=False) for text in texts
     )

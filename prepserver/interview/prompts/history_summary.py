@@ -1,6 +1,6 @@
-"""Summaries of the oldest exchanges of an interview that outgrows the model's context.
+"""Summaries of the oldest exchanges in an interview that outgrows the model's context.
 
-An exchange that a prompt has no room for is covered by the summary instead. The stored transcript
+In prompts, the summary replaces the exchanges for which there is no room. The stored transcript
 stays complete.
 """
 
@@ -33,10 +33,10 @@ async def summarise_history(
 ) -> HistorySummary | None:
     """Generate a summary of the exchanges that a prompt has no room for.
 
-    Return None if every exchange fits or is covered by a summary already, and, after logging a
-    warning, if the model fails: the turn continues without the summary. `ahead` is for use before
-    the next answer arrives: it reserves room for that answer, and runs at prefill priority, behind
-    every call that a user waits for.
+    Return None if every exchange fits or is already covered by a summary. If the model fails, log
+    a warning and return None: the turn continues without the summary. `ahead` means that the next
+    answer has not arrived yet: room for that answer is reserved, and the call runs at prefill
+    priority, behind every call for which a user is waiting.
     """
     outgrown = count_outgrown_messages(info, context, ahead=ahead)
     previous = context.history_summary

@@ -1,7 +1,7 @@
 """Chat prompts for models that follow instructions.
 
-The system message and every turn before the last never change, so that the cached prefix stays
-valid for the whole interview.
+The system message and the conversation stay unchanged, except that old messages are summarised or
+omitted in a long interview. The cached prefix therefore stays valid from question to question.
 """
 
 from prepserver.engines.types import ChatTurn, Prompt
@@ -22,11 +22,11 @@ __all__ = [
 ]
 
 ONE_QUESTION = r'root ::= [^?\n]{14,350} "?"'
-"""GBNF for a reply that ends with its only question mark."""
+"""GBNF for a reply on one line that ends with its only question mark."""
 
 
 def skills_prompt(bank: Bank, context: PromptContext) -> Prompt:
-    """Ask for the skills that the documents name; the reply is `{"skills": [...]}`."""
+    """Return a prompt for the skills that matter most; the reply is `{"skills": [...]}`."""
     return Prompt(
         purpose="skills",
         turns=(

@@ -1,7 +1,7 @@
-"""Extraction of noun phrases from an answer, the possible subjects of a follow-up question.
+"""Extraction of noun phrases from an answer, as possible subjects of a follow-up question.
 
-The rules cover English alone and are shallow on purpose: a phrase starts after a determiner or a
-preposition and ends before the next function word, so it always quotes the answer.
+The rules cover only English and are deliberately shallow. A phrase starts after a determiner or a
+preposition and ends before the next function word or verb, so that the phrase quotes the answer.
 """
 
 import re
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 __all__ = ["key_phrases"]
 
 MAX_WORDS = 3
-"""Maximum words of a phrase, without its determiner."""
+"""Maximum number of words in a phrase, not counting the determiner."""
 
 _OPENERS = frozenset(
     """
@@ -56,10 +56,11 @@ _VERBS = frozenset(
 
 
 def key_phrases(text: str, known: Sequence[str] = (), *, limit: int = 6) -> list[str]:
-    """Return up to `limit` phrases of `text`, the most specific first.
+    """Return up to `limit` phrases from `text`, the most specific first.
 
-    `known` holds names, for example of skills, that are phrases wherever they occur. Determiners
-    change to the interviewer's: "my team" becomes "your team", "a monolith" "the monolith".
+    `known` holds names, such as names of skills, that are phrases wherever they occur. Determiners
+    change to the interviewer's: "my team" becomes "your team", and "a monolith" becomes "the
+    monolith".
     """
     scores: dict[str, float] = {}
     for name in known:
@@ -83,7 +84,7 @@ def key_phrases(text: str, known: Sequence[str] = (), *, limit: int = 6) -> list
 
 
 def _phrase_after(words: Sequence[str], opener: int) -> str:
-    """Return the phrase after the determiner or preposition at `opener`, or an empty string."""
+    """Return the phrase after the determiner or preposition at `opener`; empty if none follows."""
     taken: list[str] = []
     for word in words[opener + 1 : opener + 1 + MAX_WORDS]:
         lower = word.lower()

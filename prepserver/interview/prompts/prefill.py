@@ -1,7 +1,7 @@
 """Work done while the candidate thinks and answers, to shorten the wait for the next question.
 
-The model prefills the part of the next prompt that is already certain, and summarises the history
-that the next prompt will have no room for.
+The model prefills the part of the next prompt that is already certain, and summarises the part
+of the history for which the next prompt will have no room.
 """
 
 from prepserver.errors import InferenceError, PrepServerError
@@ -22,18 +22,18 @@ _PREFILL_TASK = "prefill"
 """Key of the background task that prefills; a new prefill replaces the running one."""
 
 _SUMMARY_TASK = "history_summary"
-"""Key of the background task that summarises. It has a key of its own so that a new caption, which
-replaces the prefill, does not cancel it."""
+"""Key of the background task that summarises the history. The key differs from that of the prefill,
+so that a new caption, which replaces the prefill, does not cancel the summary."""
 
 
 class Prefetcher:
-    """Prefill of the conversation so far and of the draft, which is the beginning of the answer.
+    """Object that prefills the conversation and the draft, which is the beginning of the answer.
 
     Captions and keystrokes arrive often, and most of them leave the committed text unchanged. A
     draft equal to the last one is ignored before anything is loaded from the database.
 
-    The first draft after a question, usually the empty one, decides once whether the history has to
-    be summarised. That decision is not stored: after a crash the next draft makes it again.
+    When the first draft after a question arrives, usually an empty one, the object decides whether
+    the history has to be summarised. The decision is not stored, and is repeated after a crash.
     """
 
     def __init__(
@@ -52,15 +52,15 @@ class Prefetcher:
         self._transcript = transcript
         self._turns = turns
         self._draft: str | None = None
-        """The draft that was prefilled last, or None when the prompt before it has changed."""
+        """Draft of the latest prefill; None if there is none or the prefill is no longer valid."""
         self._summary_checked = False
-        """True once the need for a summary was decided for the current question."""
+        """True once the need for a summary has been decided for the current question."""
 
     def prefill(self, draft: str, epoch: int) -> None:
         """Start to prefill the conversation with `draft`, in place of any earlier draft.
 
-        `epoch` is the interview's current epoch. Does nothing while a turn is active or no
-        question is open.
+        `epoch` is the interview's current epoch. Do nothing if the draft is unchanged, a turn is
+        active or no question is open.
         """
         draft = draft.strip()
         if (
@@ -81,12 +81,11 @@ class Prefetcher:
             )
 
     def invalidate(self) -> None:
-        """Discard all work in progress: the prompt before the draft has changed or is about to.
+        """Forget the draft and cancel an unfinished summary, since the prompt is changing.
 
-        An unfinished summary is cancelled. The next turn rarely needs it, since an answer that
-        arrives so soon after its question is short. If that turn does need a summary, it generates
-        one itself, and only the words generated so far are lost: the prompt of the summary is
-        already in the KV cache.
+        The next turn rarely needs the cancelled summary, since an answer that arrives so soon after
+        its question is short. If a summary is needed, the turn generates one. Only the words
+        generated so far are lost: the prompt of the summary is already in the KV cache.
         """
         self._draft = None
         if self._summary_checked:
@@ -99,13 +98,13 @@ class Prefetcher:
             self._draft = None
 
     def on_history_summarised(self, event: HistorySummarized) -> None:
-        """Store the summary and prefill the prompt that now begins with it."""
+        """Store the summary, and prefill the changed prompt, which contains the summary."""
         self._context_store.save_history_summary(event.summary)
         draft, self._draft = self._draft or "", None
         self.prefill(draft, event.epoch)
 
     async def _prefill(self, call: Call, prompt_context: PromptContext, draft: str) -> None:
-        """Prefill at the lowest priority; the user is not charged."""
+        """Prefill at the lowest priority, free of charge. Post `PrefillDropped` on failure."""
         try:
             info = await self._gateway.model_info()
         except InferenceError:
@@ -119,7 +118,7 @@ class Prefetcher:
     async def _summarise(self, call: Call, prompt_context: PromptContext, epoch: int) -> None:
         """Summarise the history if the next answer may not fit, and post the summary.
 
-        Posts nothing when everything fits, or when the call is refused.
+        Post nothing if every exchange fits or the call fails.
         """
         # A seed from the transcript alone gives the same summary again after a crash.
         seed = len(prompt_context.messages)

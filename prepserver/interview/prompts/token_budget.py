@@ -1,8 +1,9 @@
 """Estimates of how much of an interview fits into a model's context, made without the model.
 
-Estimates are upper bounds, so text that is estimated to fit does fit: one token for every three
-letters of plain English, and one for each byte of anything else. Measured with the starter model:
-4.3 letters per token of English, and per token 2.1 bytes of Russian, 1.2 of Japanese, 1 of emoji.
+Estimates are upper bounds, so that text that is estimated to fit does fit. An estimate counts one
+token for every three ASCII characters and one token for each byte of other text. Measurements with
+the starter model gave 4.3 characters per token of English, and 2.1 bytes per token of Russian, 1.2
+of Japanese and 1 of emoji.
 """
 
 from collections.abc import Sequence
@@ -10,8 +11,8 @@ from collections.abc import Sequence
 __all__ = ["count_omitted", "estimate_tokens", "truncate"]
 
 BLOCK = 8
-"""Number of messages that are omitted together, so that the beginning of the prompt, and with it
-the cached prefix, rarely changes."""
+"""Number of messages that are omitted together, so that the beginning of the prompt rarely changes
+and the cached prefix stays valid."""
 
 
 def estimate_tokens(text: str) -> int:
@@ -21,9 +22,9 @@ def estimate_tokens(text: str) -> int:
 
 
 def truncate(text: str, tokens: int) -> str:
-    """Return the longest beginning of `text` that fits into `tokens`.
+    """Return the longest beginning of `text` that fits into `tokens` tokens.
 
-    The cut depends on the text and the limit alone, so that cached prompts stay valid.
+    The cut depends only on the text and the limit, so that cached prompts stay valid.
     """
     if estimate_tokens(text) <= tokens:
         return text
@@ -38,9 +39,9 @@ def truncate(text: str, tokens: int) -> str:
 
 
 def count_omitted(texts: Sequence[str], tokens: int) -> int:
-    """Return how many of the oldest texts to omit so that the rest fits.
+    """Return how many of the oldest texts to omit so that the rest fits into `tokens` tokens.
 
-    The result is a multiple of `BLOCK`, or all texts but the last.
+    The result is a multiple of `BLOCK`, or all texts but the last if no multiple is enough.
     """
     costs = [estimate_tokens(text) for text in texts]
     for start in range(0, len(texts), BLOCK):

@@ -1,7 +1,8 @@
-"""The question bank, from which every interview takes its main questions.
+"""Question bank, from which every interview takes its main questions.
 
-The questions are data files beside this module, one for each type of interview. A selection depends
-on its arguments alone, so an interview that resumes after a restart has the same plan.
+The questions are stored in data files beside this module, one file for each type of interview. A
+selection depends only on its arguments, so an interview that resumes after a restart has the same
+plan.
 """
 
 import functools
@@ -28,13 +29,13 @@ TYPES = (InterviewType.BEHAVIOURAL, InterviewType.TECHNICAL, InterviewType.SYSTE
 _LEVELS = (Level.JUNIOR, Level.MID, Level.SENIOR)
 
 _LEVEL_COST = (0, 2, 5)
-"""Cost of a question by the distance between the requested level and the nearest of its levels."""
+"""Cost of a question by the distance from the requested level to the question's nearest level."""
 
 _MATCHED_COST, _COMMON_COST, _SPECIAL_COST = 0, 4, 8
-"""Cost of a question by its subject: a requested skill, a skill common to all roles, a skill of
+"""Cost of a question by its subject: a requested skill, a skill common to all roles, or a skill of
 another role. Each earlier question on the same skill adds 1, so that no skill fills a whole
-interview: a matching question of a neighbouring level (2) comes before one on a common skill (4),
-and after four questions on one skill, a common skill costs as much as a fifth."""
+interview. A matching question at a neighbouring level (2) comes before a question on a common skill
+(4). After four questions on one skill, a fifth costs as much as a question on a common skill."""
 
 _GROUP_SIZE = 3
 """Number of requested skills per group. Skills in a group are equally important; the groups are
@@ -44,28 +45,32 @@ Phrase = Annotated[str, Meta(min_length=3, max_length=60, pattern=r"^[^.?!;]*[^.
 
 
 class Question(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A main question of the bank."""
+    """Main question in the bank."""
 
     id: Annotated[str, Meta(max_length=40, pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
-    """Stable identifier; stored interviews refer to it."""
+    """Stable identifier, to which stored interviews refer."""
     type: InterviewType
     text: Annotated[str, Meta(min_length=40, max_length=180, pattern=r"^[^?]+\?$")]
-    """One spoken sentence."""
+    """Question as one spoken sentence."""
     topic: Annotated[str, Meta(max_length=40, pattern=r"^\S+( \S+){0,4}$")]
-    """Completion of "Let us talk about ..."."""
+    """Phrase that completes "Let us talk about ..."."""
     levels: Annotated[tuple[Level, ...], Meta(min_length=1, max_length=3)]
     skills: Annotated[tuple[str, ...], Meta(min_length=1, max_length=4)]
     opener: bool = False
     """True if the question may start an interview."""
     listen_for: Annotated[tuple[Phrase, ...], Meta(min_length=2, max_length=4)]
-    """Contents of a good answer; each phrase completes "Think about ..."."""
+    """Phrases that name parts of a good answer; each completes "Think about ..."."""
 
 
 class Bank:
     """All questions, and the vocabulary of their skills."""
 
     def __init__(self, questions: Iterable[Question], vocabulary: Vocabulary) -> None:
-        """Raises ValueError if a question names an unknown skill or repeats an id."""
+        """Index the questions by id.
+
+        Raises ValueError if a question repeats an id, names an unknown skill or has a type that is
+        not in `TYPES`.
+        """
         self._questions: dict[str, Question] = {}
         self._vocabulary = vocabulary
         known = frozenset(vocabulary.names)
@@ -94,7 +99,7 @@ class Bank:
         return self._vocabulary.names
 
     def get_questions(self, ids: Iterable[str]) -> tuple[Question, ...]:
-        """Return the questions with these ids, omitting any that are no longer in the bank."""
+        """Return the questions with these ids, except those that are no longer in the bank."""
         return tuple(self._questions[id] for id in ids if id in self._questions)
 
     def find_skills(self, text: str) -> list[str]:
@@ -104,13 +109,13 @@ class Bank:
     def select_questions(
         self, type: InterviewType, level: Level, skills: Sequence[str], count: int, seed: int
     ) -> list[Question]:
-        """Select distinct questions for an interview; the first one is an opener.
+        """Select distinct questions for an interview; the first is an opener if the bank has one.
 
         `skills` are canonical names, the most important first; unknown names are ignored.
-        Questions on these skills at this level come first, spread over the skills, followed by
-        neighbouring levels, common skills and finally any question of the type. A mixed interview
-        alternates between the types. Equal arguments give equal questions. The result is shorter
-        than `count` only if the bank has no more questions of the type.
+        Questions on these skills at this level come first, spread over the skills. Questions at
+        neighbouring levels, on common skills and finally on any subject follow. A mixed interview
+        alternates between the types. Equal arguments give equal questions. The result has fewer
+        than `count` questions only if the bank has no more questions of the type.
         """
         wanted = [name for name in dict.fromkeys(skills) if name in self._vocabulary.names]
         if type is not InterviewType.MIXED:
@@ -156,17 +161,18 @@ class Bank:
 
 
 class _WeighedQuestion(Struct, frozen=True, eq=False):
-    """A question with its cost in one interview; lower costs are selected first."""
+    """Question with its cost in one interview; a question of lower cost is selected first."""
 
     question: Question
     cost: int
     importance: int
-    """Group of its most important requested skill: 0 for the first group, or if there is none."""
+    """Number of the group of the question's most important requested skill, counted from 0; also 0
+    if the question has no requested skill."""
     spread: Sequence[str]
-    """Skills whose earlier questions add to the cost."""
+    """Skills for which earlier questions add to the cost."""
 
     def rank_after(self, asked: Counter[str]) -> tuple[int, int, int]:
-        """Return the sort key of the next selection; `asked` counts earlier questions by skill."""
+        """Return the sort key for the next selection; `asked` counts earlier questions by skill."""
         repeats = max(asked[name] for name in self.spread)
         return self.cost + repeats, self.importance, self.cost
 
@@ -174,8 +180,8 @@ class _WeighedQuestion(Struct, frozen=True, eq=False):
 def _select_best(candidates: Sequence[_WeighedQuestion], asked: Counter[str]) -> _WeighedQuestion:
     """Return the first candidate of the lowest rank.
 
-    The candidates are sorted by cost, equal ones in the order of the seed. No rank is below its
-    cost, so the search ends early.
+    The candidates are sorted by cost. A rank is never lower than the cost, so the search ends at
+    the first candidate whose cost exceeds the lowest rank.
     """
     best, lowest = candidates[0], candidates[0].rank_after(asked)
     for candidate in candidates[1:]:
@@ -189,7 +195,7 @@ def _select_best(candidates: Sequence[_WeighedQuestion], asked: Counter[str]) ->
 def parse_skills(data: dict[str, Any]) -> Vocabulary:
     """Parse a vocabulary in the form of skills.toml: kind -> name -> other fields of `Skill`.
 
-    Raises ValueError if an entry is invalid.
+    Raises ValueError if an entry is invalid or two skills have a name in common.
     """
     return Vocabulary(
         _convert({**rest, "name": name, "kind": kind}, Skill, f"the skill {name!r}")
@@ -199,7 +205,7 @@ def parse_skills(data: dict[str, Any]) -> Vocabulary:
 
 
 def parse_questions(data: dict[str, Any], type: InterviewType) -> list[Question]:
-    """Parse the questions of one type in the form of its file: a list of `question` tables.
+    """Parse the questions of one type from the data of one file: a list of `question` tables.
 
     Raises ValueError if an entry is invalid.
     """
@@ -211,7 +217,7 @@ def parse_questions(data: dict[str, Any], type: InterviewType) -> list[Question]
 
 @functools.cache
 def load_bank() -> Bank:
-    """Load the bank of the package. Raises ValueError if its data is invalid."""
+    """Load the bank from the data files of the package. Raises ValueError if they are invalid."""
     vocabulary = parse_skills(_read_toml("skills"))
     questions = [question for one in TYPES for question in parse_questions(_read_toml(one), one)]
     return Bank(questions, vocabulary)
@@ -235,6 +241,6 @@ def _level_distance(question: Question, level: Level) -> int:
 
 
 def _openers(candidates: Sequence[_WeighedQuestion], level: Level) -> Sequence[_WeighedQuestion]:
-    """Return the openers of this level, else of any level, else all candidates."""
+    """Return the openers for this level or, if there are none, all openers or all candidates."""
     openers = [each for each in candidates if each.question.opener]
     return [each for each in openers if level in each.question.levels] or openers or candidates

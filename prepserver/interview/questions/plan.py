@@ -1,4 +1,4 @@
-"""The plan of an interview: its skills, its main questions, and the rules for its questions."""
+"""Plan of an interview, with its skills and main questions, and rules for each question."""
 
 import re
 from collections import Counter
@@ -19,16 +19,16 @@ MAX_SKILLS = 6
 """Maximum number of skills in one interview."""
 
 MIN_NAMED_SKILLS = 3
-"""Number of named skills below which the model may add related ones."""
+"""Number of named skills below which the model may add related skills."""
 
 MAX_RELATED_SKILLS = 8
-"""Maximum number of related skills that the model chooses from."""
+"""Maximum number of related skills from which the model chooses."""
 
 FOLLOW_UPS = 2
 """Number of follow-up questions after each main question."""
 
 MIN_QUESTION_LENGTH, MAX_QUESTION_LENGTH = 15, 400
-"""Limits of the length of an acceptable question, in characters."""
+"""Minimum and maximum length of an acceptable question, in characters."""
 
 
 def _find_named_skills(bank: Bank, spec: InterviewSpec) -> list[str]:
@@ -37,11 +37,11 @@ def _find_named_skills(bank: Bank, spec: InterviewSpec) -> list[str]:
 
 
 def skill_choices(bank: Bank, spec: InterviewSpec) -> list[str]:
-    """Return the skills that the model may choose from, the named ones first.
+    """Return the skills from which the model may choose, starting with the named skills.
 
-    If the documents name fewer than `MIN_NAMED_SKILLS`, up to `MAX_RELATED_SKILLS` related skills
-    follow: those that share the most bank questions with the named ones or, if none is named, those
-    that occur in the most behavioural questions.
+    The named skills occur in the role or the documents. If there are fewer than `MIN_NAMED_SKILLS`,
+    up to `MAX_RELATED_SKILLS` related skills follow: those that share the most bank questions with
+    the named skills or, if no skill is named, those that occur in the most behavioural questions.
     """
     named = _find_named_skills(bank, spec)
     if len(named) >= MIN_NAMED_SKILLS:
@@ -61,10 +61,11 @@ def _suits_every_role(question: Question) -> bool:
 
 
 def merge_skills(bank: Bank, spec: InterviewSpec, extracted: Sequence[str]) -> list[str]:
-    """Merge the skills that the documents name with those that the model extracted.
+    """Merge the skills that the documents or role name with those that the model extracted.
 
-    The model's skills come first, unless the documents name fewer than `MIN_NAMED_SKILLS`; then
-    the named ones do. An extracted skill that is not in `skill_choices` is dropped.
+    If fewer than `MIN_NAMED_SKILLS` are named, the named skills come first; otherwise the extracted
+    skills do. The result has at most `MAX_SKILLS` skills. An extracted skill that is not in
+    `skill_choices` is dropped.
     """
     named, choices = _find_named_skills(bank, spec), skill_choices(bank, spec)
     chosen = [skill.strip().lower() for skill in extracted]
@@ -76,7 +77,7 @@ def merge_skills(bank: Bank, spec: InterviewSpec, extracted: Sequence[str]) -> l
 def select_main_questions(
     bank: Bank, spec: InterviewSpec, skills: Sequence[str], seed: int
 ) -> tuple[Question, ...]:
-    """Select main questions for the whole interview, with spare ones to choose from."""
+    """Select main questions for the whole interview, with spare ones as a choice for the model."""
     count = min(30, max(6, spec.questions))
     return tuple(bank.select_questions(spec.type, spec.level, skills, count, seed))
 
@@ -92,7 +93,7 @@ def is_acceptable_question(text: str, asked: Sequence[str]) -> bool:
 
 
 def is_same_question(one: str, other: str) -> bool:
-    """Return True if the two questions share nine tenths of their words."""
+    """Return True if two questions share at least nine tenths of the words of the longer one."""
     first, second = _words(one), _words(other)
     if not first or not second:
         return one.strip().lower() == other.strip().lower()

@@ -1,8 +1,8 @@
-"""The vocabulary of skills, and the search for skills in resumes and job descriptions.
+"""Vocabulary of skills, and search for skills in resumes and job descriptions.
 
 Some skills have ordinary words for names: "Go", "React", "C". Such a word counts only where the
-context shows that a skill is meant: in a list beside another skill of the same kind, or, when it is
-capitalised, after words such as "written in".
+context shows that a skill is meant: in a list beside another skill of the same kind, or, if the
+word is capitalised, after words such as "written in" or before words such as "developer".
 """
 
 import itertools
@@ -20,16 +20,16 @@ Name = Annotated[str, Meta(min_length=1, max_length=40)]
 
 
 class Skill(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A skill and its names."""
+    """Skill with its names."""
 
     name: Name
     kind: Kind
     aliases: tuple[Name, ...] = ()
-    """Names that count as whole words, in any case."""
+    """Names that count where they occur as whole words, in upper or lower case."""
     ambiguous: tuple[Name, ...] = ()
-    """Case-sensitive names that are also ordinary words; they count only if the context agrees."""
+    """Case-sensitive names that are also ordinary words and count only if the context agrees."""
     common: bool = False
-    """True if a candidate for any role may be asked about it."""
+    """True if a candidate for any role may be asked about the skill."""
 
 
 class _Word(Struct, frozen=True):
@@ -39,7 +39,7 @@ class _Word(Struct, frozen=True):
 
 
 class _Mention(Struct):
-    """A place in a text that names a skill, certainly or possibly."""
+    """Place in a text that certainly or possibly names a skill."""
 
     start: int
     end: int
@@ -61,7 +61,7 @@ _LEAD_IN = re.compile(
     r"|\b(?:languages?|skills?|stack|tools?|technolog(?:y|ies)|frameworks?)\s*[:–-]\s*)$",
     re.IGNORECASE,
 )
-"""Text before a capitalised word that marks it as a skill: "written in Go"."""
+"""Text before a capitalised word that marks the word as a skill: "written in Go"."""
 
 _LETTER_LEAD_IN = re.compile(
     r"\b(?:experience|experienced|proficien(?:t|cy)|programming|programs?|written|wrote|writing"
@@ -70,41 +70,41 @@ _LETTER_LEAD_IN = re.compile(
     r"|\b(?:languages?|skills?|stack|tools?|technolog(?:y|ies))\s*[:–-]\s*$",
     re.IGNORECASE,
 )
-"""Text before a one-letter name that marks it as a skill: "written in C", not "a class in C"."""
+"""Text before a single letter that marks the letter as a skill: "written in C"."""
 
 _LEAD_OUT = re.compile(
     r"\s+(?:developers?|engineers?|programmers?|programming|code|codebase|(?:micro)?services"
     r"|modules?|packages?|components?|hooks|apps?|applications?|compiler|APIs?|endpoints?)\b"
 )
-"""Text after a capitalised word that marks it as a skill: "Go developer"."""
+"""Text after a capitalised word that marks the word as a skill: "Go developer"."""
 
 _CONTINUATION = re.compile(r"['’]s|-(?!based)\w|\s+(?:19|20)\d\d\b")
-"""Text after a word that is no skill: "Go-to-market", "C-level", "Spring 2021"."""
+"""Text after a word that shows that the word is no skill: "Go-to-market", "Spring 2021"."""
 
 _VERB_COMPLEMENT = re.compile(r"\s+to\b")
-"""Text after a word in lower case that is a verb: "react to incidents"."""
+"""Text after a word in lower case that marks the word as a verb: "react to incidents"."""
 
 _LEAD_IN_WORDS = 3
 """Number of words before a name that are searched for a lead-in."""
 
 _MAX_LEAD_IN_LENGTH = 60
-"""Maximum characters of those words."""
+"""Maximum number of characters before a name that are searched for a lead-in."""
 
 _MAX_GAP_LENGTH = 20
-"""Maximum characters between two entries of a list, or two words of a name. Keeps the search
-linear."""
+"""Maximum number of characters between two entries of a list, or between two words of a name. The
+limit keeps the time of the search linear."""
 
 
 class Vocabulary:
-    """The closed set of skills, searchable by name."""
+    """Closed set of skills, which can be found in a text by name."""
 
     def __init__(self, skills: Iterable[Skill]) -> None:
-        """Raises ValueError if two skills have a name in common."""
+        """Index the names of the skills. Raises ValueError if two skills have a name in common."""
         by_name = {skill.name: skill for skill in skills}
         self.names = tuple(by_name)
         """Canonical names of all skills, in the order of the data."""
         self.common = frozenset(skill.name for skill in by_name.values() if skill.common)
-        """Skills that a candidate for any role may be asked about."""
+        """Names of the skills about which a candidate for any role may be asked."""
         self._certain: dict[str, Skill] = {}
         self._ambiguous: dict[str, Skill] = {}
         for skill in by_name.values():
@@ -118,9 +118,10 @@ class Vocabulary:
         self._first_words = {name.split(" ")[0] for name in self._certain}
 
     def find_skills(self, text: str) -> list[str]:
-        """Return the skills that `text` names, the most frequent first, ties in order of mention.
+        """Return the skills that `text` names, the most frequent first.
 
-        The time is linear in the length of the text.
+        Skills with the same frequency are in order of first mention. The time is linear in the
+        length of the text.
         """
         mentions = self._find_mentions(text)
         _resolve_uncertain(mentions, text)
@@ -141,9 +142,9 @@ class Vocabulary:
     def _match_name(
         self, words: list[_Word], position: int, text: str
     ) -> tuple[_Mention | None, int]:
-        """Match the longest name that starts at a word.
+        """Match the longest name that starts at the word with the index `position`.
 
-        Returns the mention, if any, and the number of words to advance by.
+        Return the mention, if any, and the number of words to advance by.
         """
         first = words[position]
         if _singular_forms(first.text.lower()) & self._first_words:
@@ -179,12 +180,12 @@ def _normalise(name: str) -> str:
 
 
 def _singular_forms(word: str) -> set[str]:
-    """Return the word and, if it looks like a plural, its singular."""
+    """Return `word` and, if it looks like a plural, its singular form."""
     return {word, word[:-1]} if len(word) > 3 and word.endswith("s") else {word}
 
 
 def _may_be_name(text: str, word: _Word) -> bool:
-    """Return True unless the ordinary word is a verb or part of a compound or a date."""
+    """Return True unless `word` is a verb in this context, or part of a compound or a date."""
     if word.start > 1 and text[word.start - 1] in "-'’" and text[word.start - 2].isalnum():
         return False
     if word.text.islower() and _VERB_COMPLEMENT.match(text, word.end):
@@ -193,7 +194,7 @@ def _may_be_name(text: str, word: _Word) -> bool:
 
 
 def _has_skill_context(text: str, word: _Word, lead_start: int) -> bool:
-    """Return True if the text around a capitalised word shows that it names a skill.
+    """Return True if `word` is capitalised and the text around it marks it as a skill.
 
     `lead_start` is the position of the first word to search for a lead-in.
     """
@@ -208,7 +209,7 @@ def _has_skill_context(text: str, word: _Word, lead_start: int) -> bool:
 
 
 def _resolve_uncertain(mentions: list[_Mention], text: str) -> None:
-    """Accept uncertain mentions that stand in a list beside a certain one."""
+    """Make each uncertain mention certain if it stands in a list beside a certain mention."""
     pairs = list(itertools.pairwise(mentions))
     for left, right in pairs:
         if left.certain and not right.certain:
@@ -233,7 +234,7 @@ def _share_list(left: _Mention, right: _Mention, uncertain: _Mention, text: str)
 
 
 def _fills_line(text: str, mention: _Mention) -> bool:
-    """Return True if the mention is the only text on its line."""
+    """Return True if the mention is the only text on its line, apart from list punctuation."""
     line_start = text.rfind("\n", 0, mention.start) + 1
     line_end = text.find("\n", mention.end)
     line = text[line_start : line_end if line_end >= 0 else len(text)]

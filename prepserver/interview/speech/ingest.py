@@ -1,4 +1,4 @@
-"""Audio ingest: stores the frames of each connection and feeds them to live transcriptions."""
+"""Audio ingest: storage and live transcription of the frames that each connection sends."""
 
 import uuid
 from collections import Counter
@@ -17,15 +17,16 @@ from prepserver.wire.error_codes import ErrorCode
 __all__ = ["AudioIngest", "current_recording"]
 
 MAX_WORKER_LOSSES = 2
-"""Number of times that a recording is transcribed again from its start after the speech engine
-died. After another loss the recording is transcribed as a whole once it is finished."""
+"""Number of times that live transcription restarts from the beginning of a recording after the
+speech engine has died. After a further loss, the recording is transcribed as a whole when it is
+finished."""
 
 
 class AudioIngest:
-    """The recordings that clients of one interview are sending.
+    """Recordings that clients of one interview are sending.
 
-    A connection sends one recording at a time. Its id is part of the connection's attached state,
-    which survives hibernation.
+    A connection sends one recording at a time. The recording's id is part of the connection's
+    attached state, which survives hibernation.
     """
 
     def __init__(
@@ -35,19 +36,22 @@ class AudioIngest:
         gateway: Gateway,
         prepare_call: Callable[[str], tuple[Call, str]],
     ) -> None:
-        """`prepare_call` returns the gateway call and the vocabulary for a recording."""
+        """Create the ingest of one interview.
+
+        `prepare_call` returns the gateway call and the vocabulary for a recording.
+        """
         self._context = context
         self._recordings = recordings
         self._gateway = gateway
         self._prepare_call = prepare_call
         self._live: dict[str, LiveTranscription] = {}
-        """Live transcriptions by recording."""
+        """Live transcriptions by recording id."""
         self._worker_losses: Counter[str] = Counter()
 
     # --- Recordings ---------------------------------------------------------------------------
 
     def start(self, connection: Connection, id: str) -> None:
-        """Start a recording, or resume it after a reconnect, and acknowledge its stored frames.
+        """Start a recording, or resume one after a reconnect, and acknowledge the stored frames.
 
         Raises Conflict if too many recordings are open.
         """
@@ -59,9 +63,10 @@ class AudioIngest:
         self._start_transcribing(id)
 
     def add_frame(self, connection: Connection, data: bytes) -> bool:
-        """Add a numbered frame. Return True if a chunk was stored, and so will be acknowledged.
+        """Add a numbered frame. Return True if the frame completes a chunk, which is acknowledged.
 
-        Raises PrepServerError, to be answered with the recording's id.
+        If earlier frames are missing, close the connection, so that the client sends them again.
+        Raises BadRequest if the frame is not valid, or the recording is unknown or too long.
         """
         attached = connection.state or {}
         id = attached["recording"]
@@ -91,7 +96,7 @@ class AudioIngest:
     def finish(self, id: str, frames: int) -> None:
         """Finish a recording of `frames` frames.
 
-        Raises Conflict if frames are missing, BadRequest if the recording is empty or unknown.
+        Raises Conflict if frames are missing, and BadRequest if the recording is empty or unknown.
         """
         try:
             self._recordings.finish(id, frames)
@@ -104,7 +109,7 @@ class AudioIngest:
             ) from None
 
     def cancel(self, connection: Connection, id: str) -> None:
-        """Delete a recording and detach it from the connection."""
+        """Delete a recording, and mark the connection as sending no recording."""
         self._recordings.delete(id)
         self.stop_transcribing(id)
         self.detach(connection)
@@ -112,7 +117,7 @@ class AudioIngest:
     def ignore_frames(self, connection: Connection, id: str) -> None:
         """Ignore the frames of a rejected recording that are still arriving.
 
-        Without this they would be taken for complete recordings.
+        Otherwise each such frame would be taken for a complete recording.
         """
         self._attach(connection, id, rejected=True)
 
@@ -128,13 +133,16 @@ class AudioIngest:
         )
 
     def add_complete(self, pcm: bytes) -> str:
-        """Store a recording that arrived in one message; return its id. Raises BadRequest."""
+        """Store a recording that arrived in one message. Return its id.
+
+        Raises BadRequest if the recording is too short or too long.
+        """
         id = uuid.uuid4().hex
         self._recordings.add_complete(id, pcm)
         return id
 
     def flush(self) -> None:
-        """Store and acknowledge the pending frames, before the instance is released."""
+        """Store and acknowledge all pending frames. Called before the instance is released."""
         for id, stored in self._recordings.flush().items():
             for connection in self._context.connections():
                 if current_recording(connection) == id:
@@ -146,7 +154,10 @@ class AudioIngest:
     # --- Live transcription -------------------------------------------------------------------
 
     def _start_transcribing(self, id: str) -> None:
-        """Transcribe a recording live, from its start, unless the engine was lost too often."""
+        """Start the live transcription of a recording from its beginning.
+
+        Do nothing if the transcription is already running, or if the engine has died too often.
+        """
         if id in self._live or self._worker_losses[id] > MAX_WORKER_LOSSES:
             return
         live = LiveTranscription(id, self._context.clock)
@@ -158,14 +169,14 @@ class AudioIngest:
         context.spawn(lambda: live.run(gateway, call, vocabulary, context.post), _task_key(id))
 
     def restart_transcribing(self, id: str) -> None:
-        """Transcribe a recording again after the speech engine died."""
+        """Restart the live transcription of a recording after the speech engine has died."""
         if id in self._live:
             self.stop_transcribing(id)
             self._worker_losses[id] += 1
             self._start_transcribing(id)
 
     def finish_transcribing(self, id: str) -> LiveTranscription | None:
-        """Return the live transcription of a finished recording, if there is one."""
+        """Mark a recording as complete. Return its live transcription, or None if there is none."""
         live = self._live.get(id)
         if live is not None:
             live.finish()
@@ -183,7 +194,7 @@ class AudioIngest:
 
 
 def current_recording(connection: Connection) -> str:
-    """Return the id of the recording that a connection is sending, or an empty string."""
+    """Return the id of the recording that a connection is sending; empty if there is none."""
     return (connection.state or {}).get("recording") or ""
 
 

@@ -1,4 +1,4 @@
-"""Live transcription: a recording is transcribed while it arrives, beside the interview."""
+"""Live transcription of a recording while its audio is arriving."""
 
 import asyncio
 from collections import deque
@@ -17,23 +17,24 @@ from prepserver.wire.error_codes import ErrorCode
 __all__ = ["LiveTranscription"]
 
 AUDIO_TIMEOUT = 30.0
-"""Seconds without audio after which an unfinished recording releases the transcriber: its client
-may have disconnected."""
+"""Seconds without audio after which the live transcription of an unfinished recording releases the
+transcriber, since the client may have disconnected."""
 
 log = structlog.get_logger(__name__)
 
 
 class LiveTranscription:
-    """Transcription of audio passed to `feed`: `run` posts captions, `result` gets the final text.
+    """Live transcription of the audio that is passed to `feed`.
 
-    Audio that the engine has consumed is not kept here; the interview's database has it.
+    `run` posts captions and sets `result`. Audio that the engine has consumed is not kept in
+    memory, only in the interview's database.
     """
 
     def __init__(self, recording: str, clock: Clock) -> None:
         self.recording = recording
         self._clock = clock
         self.result: asyncio.Future[Transcription] = asyncio.get_running_loop().create_future()
-        """The transcription of the finished recording. Raises PrepServerError."""
+        """Future that receives the transcription of the recording, or a PrepServerError."""
         self._chunks: deque[bytes] = deque()
         self._finished = False
         self._changed = asyncio.Event()
@@ -44,7 +45,7 @@ class LiveTranscription:
         self._changed.set()
 
     def finish(self) -> None:
-        """Mark the recording as complete: no more audio follows."""
+        """Mark the recording as complete, so that no more audio is awaited."""
         self._finished = True
         self._changed.set()
 
@@ -55,7 +56,10 @@ class LiveTranscription:
         vocabulary: str,
         post: Callable[[CaptionUpdated | WorkerLost | TimedOut], None],
     ) -> None:
-        """Transcribe until the recording is finished. Errors are set on `result`, or posted."""
+        """Transcribe until the recording is finished, and set `result` to the outcome.
+
+        A lost speech engine and a timeout are posted as events.
+        """
         try:
             async with aclosing(
                 gateway.transcribe_live(call, self._read_audio, vocabulary)
@@ -81,7 +85,7 @@ class LiveTranscription:
             )
 
     def _set_result(self, result: Transcription | PrepServerError) -> None:
-        """Set `result` unless it is set already."""
+        """Set `result` to a transcription or an error, unless it is already set."""
         if self.result.done():
             return
         if isinstance(result, Transcription):
@@ -91,10 +95,10 @@ class LiveTranscription:
             self.result.exception()  # mark as retrieved: no turn may be waiting for it
 
     async def _read_audio(self) -> AsyncGenerator[bytes, None]:
-        """Yield the audio as it arrives. The gateway calls this again when it retries.
+        """Yield the audio as it arrives. The gateway calls this method again to retry.
 
-        Raises _AudioConsumed on a retry, because the audio is gone, and TimeoutError if no audio
-        arrives for `AUDIO_TIMEOUT` seconds.
+        Raises _AudioConsumed on a retry, because the audio is not kept, and TimeoutError if no
+        audio arrives for `AUDIO_TIMEOUT` seconds.
         """
         if self._consumed:
             raise _AudioConsumed

@@ -13,46 +13,46 @@ from prepserver.wire.protocol import BYTES_PER_SECOND, SAMPLE_RATE
 __all__ = ["FrameGap", "RecordingStore", "decode_recording"]
 
 FLUSH_BYTES = BYTES_PER_SECOND // 2
-"""Size of a stored chunk in bytes: half a second of audio. A frame is acknowledged when its chunk
-is stored."""
+"""Number of pending bytes at which a chunk is stored: half a second of audio. A frame is
+acknowledged once its chunk is stored."""
 
 MIN_BYTES = BYTES_PER_SECOND // 10
-"""Minimum size of a recording in bytes: a tenth of a second. Anything shorter is an accidental key
-press."""
+"""Minimum size of a recording in bytes: a tenth of a second of audio. A shorter recording is taken
+for an accidental key press."""
 
 MAX_OPEN_RECORDINGS = 4
-"""Maximum number of open recordings in one interview: enough for one person on a few devices."""
+"""Maximum number of open recordings in one interview: enough for one person with a few devices."""
 
 _FILE_SIGNATURES = (
     b"%PDF", b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"PK\x03\x04", b"\x1f\x8b", b"\x7fELF",
     b"OggS", b"fLaC", b"ID3", b"\x1aE\xdf\xa3",
 )  # fmt: skip
-"""First bytes of files that are rejected although any bytes can be played as raw PCM."""
+"""First bytes of file formats that are rejected, although any bytes can be played as raw PCM."""
 
 
 class FrameGap(Exception):
-    """A frame arrived before its predecessor."""
+    """Frames of a recording are missing."""
 
 
 class RecordingStore:
-    """The recordings of one interview that are not transcribed yet.
+    """Recordings of one interview that have not been transcribed yet.
 
-    Frames stay in memory until `FLUSH_BYTES` have arrived, and are then stored as one chunk.
+    Frames stay in memory until `FLUSH_BYTES` bytes have arrived, and are then stored as one chunk.
     """
 
     def __init__(self, storage: Storage, *, max_seconds: float) -> None:
-        """`max_seconds` is the maximum length of a recording."""
+        """Create a store for recordings of at most `max_seconds` seconds."""
         self._storage = storage
         self._max_bytes = int(max_seconds * BYTES_PER_SECOND)
         self._max_seconds = max_seconds
         self._pending: dict[str, list[bytes]] = {}
-        """Frames that are not stored yet, by recording."""
+        """Frames that are not stored yet, by recording id."""
 
     def open(self, id: str, in_use: Collection[str | None] = ()) -> int:
-        """Create or resume a recording. Return the highest stored frame, or -1 for none.
+        """Create or resume a recording. Return the number of the last stored frame, or -1.
 
-        If too many recordings are open, one that is not `in_use` is deleted, since no client is
-        left to finish it. Raises Conflict if all of them are in use.
+        If `MAX_OPEN_RECORDINGS` others are open, one that is not `in_use` is deleted, since no
+        client is left to finish it. Raises Conflict if all of them are in use.
         """
         others = [row[0] for row in self._storage.sql("SELECT id FROM recordings")]
         others = [other for other in others if other != id]
@@ -71,9 +71,10 @@ class RecordingStore:
     def add_frame(self, id: str, number: int, pcm: bytes) -> tuple[bool, int | None]:
         """Add a frame of PCM16 samples.
 
-        Return True for a new frame, False for a repeated one, and the highest stored frame if a
-        chunk was stored. Raises FrameGap if the frame before it is missing, and BadRequest;
-        `recording_too_long` deletes the recording.
+        Return True for a new frame or False for a repeated one, and the number of the last stored
+        frame if a chunk was stored, otherwise None. Raises FrameGap if an earlier frame is missing.
+        Raises BadRequest if the frame is too large, or the recording is unknown or too long; a
+        recording that is too long is deleted.
         """
         if len(pcm) > MAX_BINARY_FRAME:
             raise BadRequest(
@@ -95,14 +96,14 @@ class RecordingStore:
         return True, self._flush_recording(id) if pending_bytes >= FLUSH_BYTES else None
 
     def flush(self) -> dict[str, int]:
-        """Store all pending frames. Return the highest stored frame of each recording concerned."""
+        """Store all pending frames. Return the number of the last frame of each recording."""
         with_frames = [id for id, frames in self._pending.items() if frames]
         return {id: self._flush_recording(id) for id in with_frames}
 
     def finish(self, id: str, frames: int) -> None:
-        """Store the pending frames of a recording that has `frames` in total.
+        """Store the pending frames of a recording that has `frames` frames in total.
 
-        Raises FrameGap if frames are missing, BadRequest if the recording is empty or unknown.
+        Raises FrameGap if frames are missing, and BadRequest if the recording is empty or unknown.
         """
         self._flush_recording(id)
         stored, size = self._stored_size(id)
@@ -113,7 +114,10 @@ class RecordingStore:
             raise empty_recording()
 
     def add_complete(self, id: str, pcm: bytes) -> None:
-        """Store a recording that arrived in one message. Raises BadRequest."""
+        """Store a recording that arrived in one message.
+
+        Raises BadRequest if the recording is too short or too long.
+        """
         if len(pcm) < MIN_BYTES:
             raise empty_recording()
         if len(pcm) > self._max_bytes:
@@ -129,7 +133,7 @@ class RecordingStore:
         return b"".join(row[0] for row in rows)
 
     def received_pcm(self, id: str) -> bytes:
-        """Return all samples that have arrived, stored or pending."""
+        """Return all samples of a recording that have arrived, stored or pending."""
         return self.stored_pcm(id) + b"".join(self._pending.get(id, []))
 
     def delete(self, id: str) -> None:
@@ -138,13 +142,13 @@ class RecordingStore:
         self._storage.sql("DELETE FROM recordings WHERE id = ?", id)
 
     def delete_all(self, *, keep: str | None) -> None:
-        """Delete every recording except `keep`: the question is answered or closed."""
+        """Delete every recording except `keep`. Called when the question is answered or closed."""
         for (id,) in self._storage.sql("SELECT id FROM recordings"):
             if id != keep:
                 self.delete(id)
 
     def _flush_recording(self, id: str) -> int:
-        """Store the pending frames as one chunk. Return the highest stored frame."""
+        """Store a recording's pending frames as one chunk. Return the number of the last frame."""
         frames, size = self._stored_size(id)
         pending = self._pending.pop(id, [])
         if not pending:
@@ -158,8 +162,10 @@ class RecordingStore:
         return frames - 1
 
     def _stored_size(self, id: str) -> tuple[int, int]:
-        """Return the number of stored frames and their bytes. Raises BadRequest for an unknown
-        recording."""
+        """Return the number of stored frames and of their bytes.
+
+        Raises BadRequest if the recording is unknown.
+        """
         row = self._storage.row("SELECT frames, bytes FROM recordings WHERE id = ?", id)
         if row is None:
             raise BadRequest(
@@ -184,7 +190,7 @@ def recording_too_long(seconds: float) -> BadRequest:
 
 
 def decode_recording(data: bytes) -> bytes:
-    """Return the samples of a recording sent in one message, as WAV or raw PCM16, 16 kHz, mono.
+    """Return the samples of a recording sent in one message: WAV or raw PCM16, 16 kHz, mono.
 
     Raises BadRequest (`empty_recording`, `not_audio`, `recording_too_long`).
     """

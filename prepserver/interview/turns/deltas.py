@@ -1,4 +1,4 @@
-"""Pieces of a reply for clients, gathered from a model's token stream."""
+"""Deltas of a reply for clients, gathered from a model's token stream."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -9,15 +9,16 @@ from prepserver.engines.types import TextDelta, Usage
 __all__ = ["DELTA_INTERVAL", "coalesce_deltas", "first_question"]
 
 DELTA_INTERVAL = 0.08
-"""Minimum seconds between two pieces. Tokens that arrive in between share the next piece: twelve
-pieces a second look fluent, and the client that draws them may share its CPU with the model."""
+"""Minimum number of seconds between two deltas. Tokens that arrive in between share the next delta.
+Twelve deltas a second look fluent, and the client that draws them may share its CPU with the
+model."""
 
 
 async def first_question(pieces: AsyncGenerator[str, None]) -> AsyncGenerator[str, None]:
     """Yield the reply up to its first question mark.
 
-    A model without a grammar may continue after it. Further text ends this generator, so that the
-    caller closes the model call.
+    A model without a grammar may continue after the question mark. Further text ends this
+    generator, so that the caller can close the model call.
     """
     async for piece in pieces:
         head, mark, _ = piece.partition("?")
@@ -32,9 +33,9 @@ async def first_question(pieces: AsyncGenerator[str, None]) -> AsyncGenerator[st
 async def coalesce_deltas(
     events: AsyncGenerator[TextDelta | Usage, None], opening: str, clock: Clock
 ) -> AsyncGenerator[str, None]:
-    """Yield the text of a reply: the first piece at once, then one per `DELTA_INTERVAL`.
+    """Yield the text of a reply as deltas: the first at once, the others every `DELTA_INTERVAL`.
 
-    `opening` is the part of the reply that the prompt already contains; it comes first.
+    `opening` is the part of the reply that the prompt already contains; it is yielded first.
     """
 
     async def next_event() -> TextDelta | Usage | None:

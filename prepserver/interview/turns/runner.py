@@ -1,4 +1,4 @@
-"""Runner of one step of a turn: a background task that reports to the interview by events."""
+"""Runner of one step of a turn: a background task that reports to the interview through events."""
 
 import asyncio
 from collections.abc import Callable
@@ -37,34 +37,34 @@ from prepserver.wire.protocol import Source
 __all__ = ["TurnWork", "run"]
 
 MAX_ATTEMPTS = 3
-"""Number of attempts at a reply before the turn fails or the question bank supplies the
-question."""
+"""Maximum number of attempts at a reply. After the last one, the turn fails or the question bank
+supplies the question."""
 
 FIRST_RETRY_DELAY = 1.0
-"""Seconds before the second attempt when the models are busy and give no estimate. The delay
-doubles with each attempt."""
+"""Seconds before the second attempt if the models are overloaded and give no estimate. The delay
+doubles with each further attempt."""
 
 MAX_RETRY_DELAY = 10.0
-"""Longest delay in seconds before another attempt, so that the candidate soon learns of an
+"""Maximum delay in seconds before another attempt, so that the candidate soon learns of an
 overload."""
 
 log = structlog.get_logger(__name__)
 
 
 class TurnWork(Struct, frozen=True, kw_only=True):
-    """One step of a turn, with everything that it needs from the interview."""
+    """One step of a turn, with all the data that the step needs from the interview."""
 
     epoch: int
-    """Epoch of the interview when the step started; every event carries it."""
+    """Epoch in which the step starts; every event of the step carries this number."""
     step: Step
     call: Call
     prompt_context: PromptContext
     seed: int
     pcm: bytes = b""
-    """The recording to transcribe, PCM16 at 16 kHz; empty with a `live_transcription`."""
+    """Recording to transcribe, as PCM16 at 16 kHz; empty if there is a `live_transcription`."""
     vocabulary: str = ""
     live_transcription: LiveTranscription | None = None
-    """The transcription that has followed the recording since its first frame, if any."""
+    """Live transcription of the recording, or None if there is none."""
 
 
 class _Skills(Struct):
@@ -75,7 +75,7 @@ Post = Callable[[InterviewEvent], None]
 
 
 async def run(work: TurnWork, gateway: Gateway, bank: Bank, clock: Clock, post: Post) -> None:
-    """Run the step and post its result, or `TurnFailed` with the error."""
+    """Run the step and post the result, or `TurnFailed` or `TranscriptionFailed` on failure."""
     try:
         match work.step:
             case Step.TRANSCRIBE:
@@ -105,7 +105,7 @@ async def run(work: TurnWork, gateway: Gateway, bank: Bank, clock: Clock, post: 
 
 
 async def _transcribe_recording(work: TurnWork, gateway: Gateway) -> Transcription | None:
-    """Transcribe the answer; return None when its live transcription has failed."""
+    """Return the transcription of the recording, or None if the live transcription has failed."""
     if work.live_transcription is None:
         return await gateway.transcribe(work.call, work.pcm, work.vocabulary)
     try:
@@ -141,8 +141,9 @@ async def _generate_reply(
 ) -> tuple[str, Source]:
     """Stream a reply and return its text and source.
 
-    Starts again when the engine dies or the question is not acceptable, and falls back to the
-    question bank after `MAX_ATTEMPTS`. Raises PrepServerError.
+    An attempt that fails with a retryable error or gives an unacceptable reply is repeated, up to
+    `MAX_ATTEMPTS` attempts. If no question is acceptable, or the model's context has no room, a
+    question from the bank is returned. Raises PrepServerError if there is no reply.
     """
     info, prompt_context = await gateway.model_info(), work.prompt_context
     asked = prompt_context.asked_questions
@@ -190,8 +191,8 @@ async def _generate_reply(
 def _retry_delay(error: InferenceError, attempt: int) -> float:
     """Return the seconds to wait before the next attempt.
 
-    A full queue or a busy endpoint estimates the delay itself. The gateway has already retried
-    other errors with pauses, so they need none here.
+    The error of a full queue or a busy endpoint contains an estimate. For errors that the gateway
+    has already retried with pauses, the result is 0.
     """
     estimate = error.details.get("wait") or error.details.get("retry_after")
     if estimate is None and error.code == ErrorCode.OVERLOADED:

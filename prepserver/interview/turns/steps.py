@@ -1,4 +1,4 @@
-"""The state machine of a turn: the order of its steps, and the phase that clients see."""
+"""State machine of a turn: the order of its steps, and the phase that clients see."""
 
 import enum
 
@@ -11,7 +11,7 @@ class Step(enum.StrEnum):
     """One request to the models. A turn runs one or more steps in order."""
 
     EXTRACT = "extract"
-    """Extract the skills from the job description and the resume."""
+    """Extraction of the skills from the job description and the resume."""
     TRANSCRIBE = "transcribe"
     QUESTION = "question"
     HINT = "hint"
@@ -37,14 +37,14 @@ _PHASES = {
 
 
 def phase_of(step: Step | None) -> Phase:
-    """Return the phase that clients see during a step, or idle for None."""
+    """Return the phase that clients see during `step`, or idle if `step` is None."""
     return Phase.IDLE if step is None else _PHASES[step]
 
 
 def next_step(step: Step, *, answered: int, questions: int) -> Step | None:
     """Return the step after `step`, or None at the end of the turn.
 
-    `answered` is the number of stored answers, `questions` the planned number of questions.
+    `answered` is the number of answers, and `questions` is the planned number of questions.
     """
     match step:
         case Step.EXTRACT | Step.TRANSCRIBE:

@@ -1,4 +1,4 @@
-"""Storage of turns: the state of each exchange with the models, and its error if it failed."""
+"""Storage of turns: the state of each exchange with the models, and the error of a failed one."""
 
 import uuid
 
@@ -16,19 +16,19 @@ _COLUMNS = "number, id, step, state, attempt, recording, error"
 
 class Turn(Struct, frozen=True, kw_only=True):
     number: int
-    """Position within the interview, from 1."""
+    """Number of the turn within the interview, counted from 1."""
     id: str
     step: Step
     state: TurnState
     attempt: int
-    """Number of times the client has retried the turn."""
+    """Number of times that a client has retried the turn."""
     recording: str | None
-    """Id of the recording to transcribe."""
+    """Id of the recording that the step transcribes, or None."""
     error: Error | None
 
 
 class TurnStore:
-    """The turns of one interview, of which at most one is active."""
+    """Stored turns of one interview, of which at most one is active."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
@@ -37,18 +37,18 @@ class TurnStore:
         return self._select_one("WHERE state = ?", TurnState.ACTIVE)
 
     def unfinished(self) -> Turn | None:
-        """Return the latest turn other than a hint, if it failed or was stopped."""
+        """Return the latest turn other than a hint, or None if that turn is active or done."""
         latest = self._select_one("WHERE step != ? ORDER BY number DESC LIMIT 1", Step.HINT)
         if latest is None or latest.state not in (TurnState.FAILED, TurnState.STOPPED):
             return None
         return latest
 
     def latest_question(self) -> Turn | None:
-        """Return the latest turn that generated a question."""
+        """Return the latest turn whose step is a question, or None if there is none."""
         return self._select_one("WHERE step = ? ORDER BY number DESC LIMIT 1", Step.QUESTION)
 
     def begin(self, step: Step, recording: str | None, *, at: float) -> Turn:
-        """Insert an active turn. `at` is in seconds since the Unix epoch."""
+        """Store a new active turn and return it. `at` is in seconds since the Unix epoch."""
         self._storage.sql(
             "INSERT INTO turns (id, step, state, attempt, recording, created_at)"
             " VALUES (?, ?, ?, 0, ?, ?)",
@@ -63,7 +63,7 @@ class TurnStore:
         return turn
 
     def advance(self, turn: Turn, step: Step) -> Turn:
-        """Move an active turn to its next step."""
+        """Move an active turn to `step` and return the changed turn."""
         self._storage.sql(
             "UPDATE turns SET step = ?, recording = NULL WHERE number = ?", step, turn.number
         )
@@ -78,7 +78,7 @@ class TurnStore:
         )
 
     def retry(self, turn: Turn) -> Turn:
-        """Make an unfinished turn active again; the new attempt is charged as a new request."""
+        """Make an unfinished turn active again. The new attempt is charged as a new request."""
         self._storage.sql(
             "UPDATE turns SET state = ?, attempt = attempt + 1, error = NULL WHERE number = ?",
             TurnState.ACTIVE,
