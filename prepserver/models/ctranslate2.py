@@ -1,4 +1,4 @@
-"""Reader for CTranslate2's `model.bin`: an index of its variables, whose data stay on disk.
+"""Reader for CTranslate2's `model.bin`, which indexes the variables and leaves the data on disk.
 
 The layout, all little-endian (CTranslate2's `src/models/model.cc`):
 
@@ -6,7 +6,7 @@ The layout, all little-endian (CTranslate2's `src/models/model.cc`):
     u32 count, then per variable: string name, u8 rank, u32 dims[rank], u8 type, u32 bytes, data
     u32 count, then per alias: string alias, string name
 
-A string is its length as u16, then its bytes, the last of which is NUL.
+A string is stored as its length (u16) and its bytes, of which the last is NUL.
 """
 
 import math
@@ -33,7 +33,7 @@ DTYPES: dict[int, np.dtype[Any]] = {
     3: np.dtype("<i4"),
     4: np.dtype("<f2"),
 }
-"""CTranslate2's types by number. Type 5, bfloat16, is missing: numpy does not have it."""
+"""CTranslate2's types by number. Type 5, bfloat16, is missing because numpy does not support it."""
 
 _MAX_VARIABLES = 100_000
 _MAX_RANK = 8
@@ -41,19 +41,19 @@ _CHUNK_BYTES = 1 << 20
 
 
 class Variable(Struct, frozen=True, kw_only=True):
-    """The location and type of one tensor in the file."""
+    """Location, shape and type of one tensor in the file."""
 
     name: str
     shape: tuple[int, ...]
     dtype: int
-    """A key of `DTYPES`, or 5."""
+    """Number of the element type: a key of `DTYPES`, or 5 for bfloat16."""
     offset: int
-    """Bytes from the start of the file."""
+    """Position of the data, in bytes from the start of the file."""
     nbytes: int
 
 
 class VariableFile:
-    """An open `model.bin`, usable as a context manager.
+    """File `model.bin` that is open for reading, usable as a context manager.
 
     Raises ModelError if the file has another format, is truncated, or is inconsistent.
     """
@@ -80,14 +80,14 @@ class VariableFile:
         self._file.close()
 
     def find_variable(self, name: str) -> Variable:
-        """Return the variable or alias of this name. Raises ModelError if there is none."""
+        """Return the variable with this name or alias. Raises ModelError if there is none."""
         try:
             return self.variables[name]
         except KeyError:
             raise self._invalid(f"it has no variable {name}") from None
 
     def read_scalar(self, name: str) -> int:
-        """Return the value of an integer scalar. Raises ModelError if `name` is not one."""
+        """Return the value of the integer scalar `name`. Raises ModelError if there is none."""
         variable = self.find_variable(name)
         if variable.shape or variable.dtype not in {1, 2, 3}:
             raise self._invalid(f"{name} is not an integer scalar")
@@ -97,7 +97,10 @@ class VariableFile:
     def read_values(
         self, variable: Variable, start: int = 0, stop: int | None = None
     ) -> Iterator[NDArray[np.generic]]:
-        """Yield the elements of rows `start` to `stop`, flattened, in chunks of at most 1 MiB."""
+        """Yield the elements of rows `start` to `stop` - 1, in flat chunks of at most 1 MiB.
+
+        Without `stop`, the rows end with the last one.
+        """
         dtype = DTYPES[variable.dtype]
         row = math.prod(variable.shape[1:]) * dtype.itemsize
         rows = variable.shape[0] if variable.shape else 1

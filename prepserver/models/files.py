@@ -1,4 +1,4 @@
-"""Large model files: hashing and copying with progress, disk space, disk errors."""
+"""Operations on large model files: hashing, copying, and checks for disk space and errors."""
 
 import contextlib
 import errno
@@ -30,7 +30,7 @@ _CHUNK_BYTES = 1 << 20
 _SPARE_BYTES = 32 << 20
 
 Stage = Literal["waiting", "downloading", "verifying", "unpacking", "converting", "copying"]
-"""`waiting` means that another process is fetching the same model."""
+"""Stage of the work on a model; during `waiting`, another process is fetching the same model."""
 
 
 class Progress(Struct, frozen=True):
@@ -39,20 +39,20 @@ class Progress(Struct, frozen=True):
     model: str
     stage: Stage
     done: int
-    """Bytes processed; tensors while converting."""
+    """Number of bytes processed so far, or of tensors during a conversion."""
     total: int
-    """Value of `done` at the end of the stage; 0 if unknown."""
+    """Value of `done` at the end of the stage; 0 if the value is unknown."""
 
 
 ProgressCallback = Callable[[Progress], None]
-"""Called frequently, from the thread that does the work."""
+"""Function that receives progress. It is called often, in the thread that does the work."""
 
 BytesCallback = Callable[[int], None]
-"""Called with the number of bytes processed so far."""
+"""Function that is called with the number of bytes processed so far."""
 
 
 def ignore_progress(_: Progress) -> None:
-    """Do nothing; the default callback."""
+    """Do nothing. This function is the default callback."""
 
 
 def hash_file(path: Path, on_bytes: BytesCallback = lambda done: None) -> str:
@@ -70,7 +70,7 @@ def hash_file(path: Path, on_bytes: BytesCallback = lambda done: None) -> str:
 def copy_and_hash(
     source: IO[bytes], target: Path, on_bytes: BytesCallback = lambda done: None
 ) -> str:
-    """Copy `source` to the new file `target`, durably; return the SHA-256 in hexadecimal."""
+    """Copy `source` durably to the file `target`. Return the SHA-256, in hexadecimal."""
     sha256 = hashlib.sha256()
     done = 0
     with target.open("wb") as out:

@@ -24,7 +24,7 @@ __all__ = ["Hyperparameters", "write_header", "write_tensor"]
 
 
 class Hyperparameters(Struct, frozen=True, kw_only=True):
-    """The hyperparameters of a Whisper model, in the order of the file."""
+    """Hyperparameters of a Whisper model, in the order in which a ggml file holds them."""
 
     n_vocab: int
     n_audio_ctx: int
@@ -37,7 +37,7 @@ class Hyperparameters(Struct, frozen=True, kw_only=True):
     n_text_layer: int
     n_mels: int
     ftype: int = 1
-    """Type of the matrices; 1 is float16."""
+    """Type of the weight matrices; 1 is float16."""
 
 
 def write_header(
@@ -46,7 +46,7 @@ def write_header(
     filters: NDArray[np.float32],
     tokens: Sequence[bytes],
 ) -> None:
-    """Write everything before the tensors; `filters` has the shape (n_mels, n_bins)."""
+    """Write the part of the file before the tensors. `filters` has the shape (n_mels, n_bins)."""
     out.write(GGML_MAGIC)
     out.write(struct.pack("<11i", *structs.astuple(hyperparameters)))
     out.write(struct.pack("<2i", *filters.shape))

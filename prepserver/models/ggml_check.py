@@ -1,8 +1,8 @@
 """Validation of ggml Whisper models before native code reads them.
 
-whisper.cpp trusts the numbers in a file: it allocates a length of two billion, and writes the
-dimensions of a nine-dimensional tensor beyond an array of four. Therefore every number is checked
-here first. Wrong weights cannot be detected; they lead to wrong words, not to a crash.
+whisper.cpp trusts the numbers in a file: it allocates a declared length of two billion bytes, and
+writes the dimensions of a nine-dimensional tensor beyond an array of four. Every number is
+therefore checked here first. Wrong weights cannot be detected; they cause wrong words, not a crash.
 """
 
 import math
@@ -28,10 +28,10 @@ BOUNDS = {
     "n_text_layer": (1, 32),
     "n_mels": (80, 128),
 }
-"""Smallest and largest values over all Whisper models, from tiny to large-v3, and the distilled
-ones."""
+"""Smallest and largest value of each hyperparameter in all Whisper models, from tiny to large-v3,
+including the distilled models."""
 N_BINS = 201
-"""Bins of a Fourier transform over 25 ms at 16 kHz."""
+"""Number of bins of a Fourier transform over 25 ms at 16 kHz."""
 TRUNCATED = "it is truncated"
 MAX_SKIP_BYTES = 1 << 40
 MAX_TOKEN_BYTES, MAX_NAME_BYTES, MAX_DIMENSIONS = 512, 64, 4
@@ -49,15 +49,18 @@ BLOCKS = {
     13: (256, 176),  # q5_k
     14: (256, 210),  # q6_k
 }
-"""Weights and bytes of one block by ggml type (ggml's `type_traits`)."""
+"""Number of weights and of bytes in one block, by ggml type (ggml's `type_traits`)."""
 
 
 class InvalidGgml(ValueError):
-    """The file is not a complete ggml Whisper model; the message says why."""
+    """The file is not a complete ggml Whisper model; the message gives the reason."""
 
 
 def validate_whisper(path: Path) -> None:
-    """Raise InvalidGgml if the file is not a complete ggml Whisper model. Raises OSError."""
+    """Raise InvalidGgml if the file is not a complete ggml Whisper model.
+
+    Raises OSError if the file cannot be read.
+    """
     with path.open("rb") as file:
         if file.read(len(GGML_MAGIC)) != GGML_MAGIC:
             raise InvalidGgml("it is not a ggml model")
@@ -105,7 +108,7 @@ def _check_hyperparameters(hyperparameters: Hyperparameters) -> None:
 
 
 def _skip_tensor(file: BinaryIO) -> int:
-    """Skip a tensor and return the number of its weights."""
+    """Check the header of a tensor, skip the tensor and return the number of its weights."""
     dimensions, length, ggml_type = _read_integers(file, 3)
     _require(
         1 <= dimensions <= MAX_DIMENSIONS,
@@ -126,7 +129,7 @@ def _skip_tensor(file: BinaryIO) -> int:
 
 
 def _min_weights(hyperparameters: Hyperparameters) -> int:
-    """Count the weights of the large matrices: attention, feed-forward, and token embedding."""
+    """Return the number of weights in the attention, feed-forward and token embedding matrices."""
     square = hyperparameters.n_audio_state**2
     layers = 12 * hyperparameters.n_audio_layer + 16 * hyperparameters.n_text_layer
     return layers * square + hyperparameters.n_vocab * hyperparameters.n_text_state
@@ -144,7 +147,7 @@ def _read_integers(file: BinaryIO, count: int) -> tuple[int, ...]:
 
 
 def _skip(file: BinaryIO, count: int) -> None:
-    """Skip bytes. Reads the last one, because seeking beyond the end succeeds."""
+    """Skip `count` bytes. Read the last one, because seeking beyond the end of a file succeeds."""
     if count > 0:
         # A declared length may exceed the largest file position.
         _require(count < MAX_SKIP_BYTES, f"it declares an impossible size ({count} bytes)")

@@ -1,9 +1,9 @@
 """Downloads from the Hugging Face hub.
 
 huggingface_hub resolves the address (including mirrors), the token and the file's hash. httpx
-downloads the file itself, so that a broken connection or a killed process can be resumed:
-huggingface_hub restarts a download from the beginning since version 2, which is costly at five
-gigabytes.
+downloads the file itself, so that a download can be resumed after a broken connection or a killed
+process. Since version 2, huggingface_hub restarts a download from the beginning, which is costly
+for a file of five gigabytes.
 """
 
 import os
@@ -35,11 +35,11 @@ class _RemoteFile(Struct, frozen=True, kw_only=True):
 def fetch_file(
     model: str, source: HubSource, expected: str, work: Path, report: ProgressCallback
 ) -> tuple[Path, str]:
-    """Download the file into `work`; return the path of the synced file and its expected SHA-256.
+    """Download a file into `work`. Return the path of the synced file and its expected SHA-256.
 
-    That is `expected`, or the hub's hash if `expected` is empty. An earlier partial download is
-    resumed. Raises ModelError if the hub cannot be reached, refuses access or lacks the file, or if
-    there is not enough disk space.
+    The expected SHA-256 is `expected` or, if `expected` is empty, the hash from the hub. An
+    earlier partial download is resumed. Raises ModelError if the hub cannot be reached, denies
+    access, or lacks the file or its hash, or if there is not enough disk space.
     """
     remote = _look_up(source, expected)
     partial = work / f"{remote.sha256}.part"
@@ -64,7 +64,10 @@ def fetch_file(
 def _download(
     client: httpx.Client, model: str, remote: _RemoteFile, partial: Path, report: ProgressCallback
 ) -> None:
-    """Append the rest of the file to `partial`, until the file or the connection ends."""
+    """Append the rest of the file to `partial`.
+
+    Raises httpx.TransportError if the connection ends before the file is complete.
+    """
     done = partial.stat().st_size if partial.exists() else 0
     if done > remote.size:
         partial.unlink()

