@@ -1,4 +1,4 @@
-"""The server process: runs the application under uvicorn until it is told to stop."""
+"""Server process, which runs the application under uvicorn until a signal stops it."""
 
 import asyncio
 import contextlib
@@ -26,14 +26,15 @@ from prepserver.wire.error_codes import ErrorCode
 __all__ = ["serve"]
 
 DRAIN_SECONDS = 5
-"""Seconds for requests and connections to finish after SIGTERM; supervisors usually grant 10."""
+"""Seconds that requests and connections have to finish after SIGTERM. Supervisors usually grant the
+server 10 s."""
 
 
 def serve(config: Config) -> None:
-    """Serve until SIGTERM or SIGINT.
+    """Run the server until SIGTERM or SIGINT.
 
-    Raises Conflict if another server uses the data directory or the port is taken, NotFound if a
-    model is not installed.
+    Raises Conflict if another server is using the data directory or the port is taken, and NotFound
+    if a model is not installed.
     """
     _configure_logging(config.log_level)
     asyncio.run(_serve(config))
@@ -105,7 +106,10 @@ class _Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
-        """Stop on SIGTERM and SIGINT and exit with code 0; uvicorn would raise the signal again."""
+        """Stop the server on SIGTERM or SIGINT, with exit code 0.
+
+        uvicorn itself would raise the signal again.
+        """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.handle_exit, number, None)
@@ -117,7 +121,7 @@ class _Server(uvicorn.Server):
 
 
 def _remove_stale_ready_file(ready_file: Path | None) -> None:
-    """Remove the ready file of a server that was killed, so that clients do not connect to it."""
+    """Remove the ready file of a server that was killed, so that no client tries that address."""
     if ready_file is None:
         return
     with contextlib.suppress(OSError, ValueError, LookupError, TypeError, OverflowError):

@@ -51,13 +51,15 @@ CLOSE_INVALID = 1007
 """Close code for text that is not UTF-8 (RFC 6455, 7.4.1)."""
 
 READ_BUFFER_BYTES = 32 * 1024
-"""Bytes per read; a client can make the server buffer this much beyond one message."""
+"""Maximum number of bytes per read. The server buffers at most this much of a client's input beyond
+one message."""
 
 _read_buffer = memoryview(bytearray(READ_BUFFER_BYTES))
-"""Read buffer of all sockets; its content is consumed before the next socket reads."""
+"""Read buffer that all sockets share. Each socket consumes the data before another socket reads."""
 
 ConnectionOpener = Callable[[str], Awaitable[tuple[Connection, Instance]]]
-"""Function that authenticates the client of a request target and connects it to the room.
+"""Function that authenticates the client by the request target and returns the client's connection
+and the instance of the room.
 
 Raises PrepServerError to reject the handshake.
 """
@@ -76,11 +78,11 @@ class Sockets:
     def create_protocol(
         self, config: object, server_state: ServerState, app_state: object
     ) -> "RoomSocket":
-        """Create the protocol of an upgrade request; uvicorn calls this."""
+        """Create the socket of an upgrade request. uvicorn calls this method."""
         return RoomSocket(self, server_state)
 
     async def run_keepalive(self) -> None:
-        """Ping idle clients and abort dead connections until cancelled."""
+        """Ping idle clients and abort dead connections until the caller cancels."""
         while True:
             await self.clock.sleep(CHECK_INTERVAL)
             now = self.clock.monotonic()
@@ -89,7 +91,7 @@ class Sockets:
 
 
 class RoomSocket(asyncio.BufferedProtocol):
-    """The socket of one client, from the handshake to its end."""
+    """Socket of one client, from the handshake until the transport is closed."""
 
     __slots__ = (
         "_close_deadline",
@@ -186,12 +188,13 @@ class RoomSocket(asyncio.BufferedProtocol):
     # --- Called by the Connection -------------------------------------------------------------
 
     def write(self, message: bytes) -> bool:
-        """Write a text message; return False if the transport accepts no more for now."""
+        """Write a text message. Return False if the transport accepts no more data for now."""
         self._transport.write(_build_text_frame(message))
         return not self._write_paused
 
     def close(self, code: int, reason: str) -> None:
-        """Send a close frame and wait for the client's, for `CLOSE_TIMEOUT` seconds at most."""
+        """Send a close frame, discard unhandled messages, and start the timer that limits the wait
+        for the client's close frame."""
         if self._ws.state is OPEN:
             self._ws.send_close(code, reason)
             self._write_pending()
@@ -239,7 +242,10 @@ class RoomSocket(asyncio.BufferedProtocol):
     # --- Messages from the client -------------------------------------------------------------
 
     def _receive_frame(self, frame: Frame) -> None:
-        """Append a complete message to the inbox; the parser answers pings itself."""
+        """Append a frame to its message, and append the message to the inbox once it is complete.
+
+        Control frames are ignored: the parser answers pings.
+        """
         if frame.opcode in (Opcode.TEXT, Opcode.BINARY):
             self._is_text = frame.opcode is Opcode.TEXT
         elif frame.opcode is not Opcode.CONT:
@@ -250,7 +256,11 @@ class RoomSocket(asyncio.BufferedProtocol):
             self._fragments.clear()
 
     def _process_inbox(self) -> None:
-        """Deliver one message at a time; further ones wait unread in the kernel's socket buffer."""
+        """Deliver each message in the inbox once the room has handled the message before.
+
+        While a message waits in the inbox, later ones stay unread in the kernel's socket buffer.
+        When the inbox is empty, complete a disconnection or a shutdown.
+        """
         connection, instance = self._connection, self._instance
         if connection is None or instance is None:
             self._set_reading(not self._inbox)
@@ -275,8 +285,8 @@ class RoomSocket(asyncio.BufferedProtocol):
     ) -> None:
         """Deliver a message to the room.
 
-        A message that ends the connection discards all later ones, even if the client has
-        disconnected.
+        A text message that is too long or not UTF-8 closes the connection. All later messages are
+        then discarded, even if the client has disconnected.
         """
         if text and len(data) > limits.MAX_TEXT_FRAME:
             too_big = BadRequest(
@@ -313,7 +323,7 @@ class RoomSocket(asyncio.BufferedProtocol):
     # --- Keep-alive and the end ---------------------------------------------------------------
 
     def check_keepalive(self, now: float) -> None:
-        """Ping the client if it is idle; abort the connection if it is dead or slow to close."""
+        """Ping an idle client, and abort a connection that is dead or slow to close."""
         if self._close_deadline is not None:
             if now >= self._close_deadline:
                 self._transport.abort()
@@ -334,7 +344,7 @@ class RoomSocket(asyncio.BufferedProtocol):
                 self._write_pending()
 
     def shutdown(self) -> None:
-        """Accept no more messages, and close once the pending one is answered."""
+        """Accept no more messages. Close the connection once all received messages are handled."""
         self._stopping = True
         if self._close_deadline is not None:
             self._close_deadline = min(
@@ -343,14 +353,17 @@ class RoomSocket(asyncio.BufferedProtocol):
         self._process_inbox()
 
     def _end_connection(self) -> None:
-        """Write pending frames and close the transport."""
+        """Write pending frames, close the transport and detach the connection."""
         self._write_pending()
         self._start_close_timer()
         self._transport.close()
         self._disconnect()
 
     def _disconnect(self) -> None:
-        """Detach the connection; messages that the client sent before are still delivered."""
+        """Detach the connection from the client.
+
+        Messages received so far are still delivered, unless the server has closed the connection.
+        """
         if not self._disconnected:
             self._disconnected = True
             if self._connection is not None:

@@ -1,11 +1,12 @@
-"""The alarm index: due times of all objects, so that none has to be opened to find the next one.
+"""Index of all alarms, which finds the next due alarm without opening the objects' databases.
 
 Each object's database is authoritative. An earlier time is written to the index before the
-object's transaction commits, a later one after it. A crash in between can leave an entry that is
-early or superfluous, never one that is late or missing; the object decides whether it is due.
+object's transaction commits, and a later time after the commit. A crash in between can leave an
+entry that is early or superfluous, but never one that is late or missing. The object decides
+whether its alarm is due.
 
-Writes to the index do not wait for the disk. They survive the end of the process. After the machine
-itself went down, which a different boot id reveals, the index is rebuilt from the objects.
+Writes to the index do not wait for the disk, but survive the end of the process. If the machine
+itself has gone down, which a different boot id reveals, the index is rebuilt from the objects.
 """
 
 import heapq
@@ -33,24 +34,24 @@ CREATE TABLE IF NOT EXISTS life (id INTEGER PRIMARY KEY CHECK (id = 0), boot TEX
 _UPSERT = "INSERT OR REPLACE INTO alarms VALUES (?, ?, ?)"
 
 _CLOSED = "closed"
-"""Stored in place of a boot id when a complete and durable index was closed."""
+"""Value that is stored in place of a boot id when a complete and durable index is closed."""
 
 log = structlog.get_logger(__name__)
 
 
 class AlarmIndex:
-    """Due times by (kind, name), on disk and in a heap.
+    """Index of due times by (kind, name), on disk and in a heap.
 
-    `write`, `lower`, `update`, `remove`, `rebuild` and `close` block on the disk: call them from a
-    thread. `pop_due_alarms` and `postpone` never wait for the disk, not even while another thread
-    does.
+    `write`, `lower`, `update`, `remove`, `rebuild` and `close` block on the disk and must be called
+    from a thread. `pop_due_alarms` and `postpone` never wait for the disk, not even while another
+    thread does.
     """
 
     def __init__(self, path: Path, *, boot: str, vfs: str | None = None) -> None:
-        """Open or create the index; a file that cannot be opened is set aside as `NAME.damaged`.
+        """Open or create the index. A file that cannot be opened is set aside as `NAME.damaged`.
 
-        `boot` identifies the current boot of the machine; empty if the system has no such id.
-        Blocks on the disk. Raises StorageError and OSError.
+        `boot` identifies the current boot of the machine; it is empty if the system has no such id.
+        The call blocks on the disk. Raises StorageError or OSError if the disk fails.
         """
         create_folder(path.parent)
         self._boot = boot
@@ -63,7 +64,7 @@ class AlarmIndex:
             self._connection = _open(path, vfs)
         try:
             self.complete = self._is_trusted()
-            """True if the index holds every object's alarm; otherwise `rebuild` is needed."""
+            """True if the index holds the alarm of every object; otherwise `rebuild` is needed."""
             if not self.complete:
                 with self._connection:
                     self._connection.execute("DELETE FROM alarms")
@@ -80,7 +81,7 @@ class AlarmIndex:
         heapq.heapify(self._heap)
 
     def _is_trusted(self) -> bool:
-        """Return True if nothing was lost since the index was last complete."""
+        """Return True if no entry can have been lost since the index was last complete."""
         if int(self._connection.pragma("user_version")) < 1:
             return False
         row = self._connection.execute("SELECT boot FROM life").fetchone()
@@ -89,18 +90,18 @@ class AlarmIndex:
     def _write_boot(self, boot: str) -> None:
         """Store durably the boot in which the index can be trusted; `_CLOSED` means any boot.
 
-        The checkpoint moves the row into the database file. In the journal alone it could be lost,
-        because later checkpoints truncate the journal without waiting for the disk.
+        The checkpoint moves the row into the database file. In the journal alone, the row could be
+        lost, because later checkpoints truncate the journal without waiting for the disk.
         """
         self._connection.pragma("synchronous", "full")
         self._connection.execute("INSERT OR REPLACE INTO life VALUES (0, ?)", (boot,))
         self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
     def rebuild(self, alarms: Iterable[tuple[str, str, float]], *, complete: bool = True) -> None:
-        """Add the (kind, name, due) of every object, all or nothing.
+        """Add all `alarms`, given as (kind, name, due), or none of them if the disk fails.
 
-        `complete` states that no object was left out, so that the next start can trust the index.
-        Raises apsw.Error.
+        `complete` means that no object was left out, so that the next start can trust the index.
+        Raises apsw.Error if the disk fails.
         """
         found = list(alarms)
         with self._disk_lock:
@@ -114,7 +115,10 @@ class AlarmIndex:
             self.complete = complete
 
     def lower(self, kind: str, name: str, due: float) -> None:
-        """Write an entry unless an earlier one is stored already. Raises StorageError."""
+        """Write an entry unless one with the same or an earlier time is already stored.
+
+        Raises StorageError if the disk fails.
+        """
         known = self._stored.get((kind, name))
         if known is None or due < known:
             try:
@@ -123,9 +127,10 @@ class AlarmIndex:
                 raise to_storage_error(error) from error
 
     def update(self, kind: str, name: str, due: float | None) -> None:
-        """Write an entry, or remove it for None, after the object's own alarm has become durable.
+        """Write an entry, or remove the entry if `due` is None, once the object's alarm is durable.
 
-        Never raises: an entry that cannot be updated is early or superfluous, which is harmless.
+        An error is logged, not raised: an entry that cannot be updated is early or superfluous,
+        which is harmless.
         """
         try:
             if due is None:
@@ -138,7 +143,7 @@ class AlarmIndex:
                 self._schedule(kind, name, due)
 
     def write(self, kind: str, name: str, due: float) -> None:
-        """Add or replace an entry. Raises apsw.Error."""
+        """Add or replace an entry. Raises apsw.Error if the disk fails."""
         with self._disk_lock:
             if self._stored.get((kind, name)) != due:
                 self._connection.execute(_UPSERT, (kind, name, due))
@@ -146,7 +151,7 @@ class AlarmIndex:
             self._schedule(kind, name, due)
 
     def remove(self, kind: str, name: str) -> None:
-        """Remove an entry, if there is one. Raises apsw.Error."""
+        """Remove an entry, if there is one. Raises apsw.Error if the disk fails."""
         with self._disk_lock:
             if (kind, name) in self._stored:
                 self._connection.execute(
@@ -157,16 +162,16 @@ class AlarmIndex:
                 self._due.pop((kind, name), None)
 
     def postpone(self, kind: str, name: str, due: float) -> None:
-        """Reschedule a popped entry in memory alone.
+        """Schedule a popped entry again, only in memory.
 
         The earlier time stays on disk, so that the alarm is due at once after a restart.
         """
         self._schedule(kind, name, due)
 
     def pop_due_alarms(self, now: float) -> list[tuple[str, str]]:
-        """Return (kind, name) of all alarms due by `now`, earliest first.
+        """Return (kind, name) of all alarms that are due at `now`, the earliest first.
 
-        They are popped from the heap and stay on disk until `remove` or `write`.
+        The alarms are removed from the heap, but stay on disk until `remove` or `write`.
         """
         found = []
         with self._memory_lock:

@@ -1,4 +1,4 @@
-"""A client's connection as an object sees it: an id, attached state, and a bounded outbox."""
+"""Connection of a client as an object sees it: an id, attached state and a bounded outbox."""
 
 from collections import deque
 from typing import Any, Protocol
@@ -15,16 +15,16 @@ MAX_QUEUED_BYTES = 1024 * 1024
 MAX_QUEUED_MESSAGES = 1_024
 MAX_TAGS = 10
 MAX_STATE_BYTES = 16_384
-"""Maximum size of a connection's state, encoded as JSON."""
+"""Maximum size in bytes of a connection's state, encoded as JSON."""
 MAX_REASON_BYTES = 123
-"""Maximum size of the reason in a close frame (RFC 6455, 5.5)."""
+"""Maximum size in bytes of the reason in a close frame (RFC 6455, 5.5)."""
 
 RESERVED_CODES = frozenset({1005, 1006, 1015})
 """Close codes that a library reports locally and that must not be sent (RFC 6455, 7.4.1)."""
 
 
 class Close(Struct, frozen=True):
-    """The code and reason of a close frame. Raises ValueError for a code that may not be sent."""
+    """Code and reason of a close frame. Raises ValueError if the code must not be sent."""
 
     code: int
     reason: str = ""
@@ -35,12 +35,12 @@ class Close(Struct, frozen=True):
 
 
 class Socket(Protocol):
-    """The transport that a connection writes to. Its methods neither wait nor raise."""
+    """Transport to which a connection writes. Its methods neither wait nor raise."""
 
     def write(self, message: bytes) -> bool:
-        """Send one text message; return True while there is room for another.
+        """Send one text message. Return True if there is room for another message.
 
-        After False, the socket calls the connection's `drain` once there is room again.
+        After returning False, the socket calls the connection's `drain` once there is room again.
         """
 
     def close(self, code: int, reason: str) -> None:
@@ -48,11 +48,11 @@ class Socket(Protocol):
 
 
 class Connection:
-    """A connection that an object sends to.
+    """Connection to which an object sends messages.
 
-    A message is written to the socket at once if it has room, and queued otherwise. The queue holds
-    references, so one message to many slow clients is stored once. A client that falls too far
-    behind is disconnected; the object never waits for it.
+    A message is written to the socket at once if the socket has room, and queued otherwise. The
+    queue holds references, so a message to many slow clients is stored once. A client that falls
+    too far behind is disconnected; the object never waits for a client.
     """
 
     __slots__ = (
@@ -67,13 +67,13 @@ class Connection:
     )
 
     def __init__(self, id: str, tags: tuple[str, ...] = ()) -> None:
-        """Create a connection without a socket. Raises BadRequest for more than `MAX_TAGS` tags."""
+        """Create a connection without a socket. Raises BadRequest if there are too many tags."""
         if len(tags) > MAX_TAGS:
             raise BadRequest(f"A connection may have at most {MAX_TAGS} tags.")
         self.id = id
         self.tags = tags
         self.closing: Close | None = None
-        """The close frame that was sent, or that follows the queued messages."""
+        """Close frame that was sent or that follows the queued messages, or None."""
         self._state = b"null"
         self._socket: Socket | None = None
         self._full = True
@@ -82,9 +82,9 @@ class Connection:
 
     @property
     def state(self) -> Any:
-        """Plain data that the object attaches to the connection; it survives hibernation.
+        """Plain data that the object attaches to the connection and that survives hibernation.
 
-        The setter raises BadRequest for more than `MAX_STATE_BYTES` of JSON.
+        The setter raises BadRequest if the data exceed `MAX_STATE_BYTES` as JSON.
         """
         return msgspec.json.decode(self._state)
 
@@ -98,7 +98,7 @@ class Connection:
     # --- For the object -----------------------------------------------------------------------
 
     def push(self, message: bytes) -> None:
-        """Send an encoded message; close the connection with 4008 if it is too far behind."""
+        """Send an encoded message. If the client is too slow, close with code 4008 instead."""
         if self.closing is not None:
             return
         if not self._full and self._socket is not None:
@@ -114,10 +114,10 @@ class Connection:
         self._queued_bytes += len(message)
 
     def close(self, code: int, reason: str = "") -> None:
-        """Close the connection after the queued messages; only the first call counts.
+        """Close the connection after the queued messages. Only the first call has an effect.
 
-        A reason that is too long for a close frame is cut. Raises ValueError for a close code
-        that may not be sent.
+        A reason that is too long for a close frame is cut. Raises ValueError if the close code
+        must not be sent.
         """
         ending = Close(code, reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore"))
         if self.closing is None:
@@ -128,12 +128,12 @@ class Connection:
     # --- For the socket -----------------------------------------------------------------------
 
     def attach(self, socket: Socket) -> None:
-        """Write to this socket from now on, the queued messages first."""
+        """Set the socket, and write all queued messages and then all later ones to it."""
         self._socket = socket
         self.drain()
 
     def drain(self) -> None:
-        """Write queued messages until the socket is full; called when it has room again."""
+        """Write queued messages until the socket is full. Called when the socket has room again."""
         if self._socket is None:
             return
         self._full = False
@@ -145,7 +145,7 @@ class Connection:
             self._close_socket(self.closing)
 
     def detach(self) -> None:
-        """Drop the socket of a client that is gone, and all messages to it from now on."""
+        """Drop the socket of a client that has disconnected, and all queued and later messages."""
         self._socket = None
         self._clear_queue()
         if self.closing is None:

@@ -1,4 +1,4 @@
-"""A live object: its mailbox, its database, its alarm, and the clients in its room."""
+"""Live object with its mailbox, its database, its alarm and the connections in its room."""
 
 import asyncio
 from collections.abc import Callable, Collection
@@ -27,27 +27,27 @@ T = TypeVar("T")
 
 ALARM_RETRIES = 6
 ALARM_FIRST_RETRY = 2.0
-"""Seconds before the first retry of an alarm; doubles with each further one."""
+"""Seconds before the first retry of an alarm; the delay doubles with each further retry."""
 
 log = structlog.get_logger(__name__)
 
 
 class Kind(Struct, frozen=True):
-    """A class of objects: its address, its factory, and the schema of its databases."""
+    """Kind of objects, with the name in addresses, the factory and the schema of the databases."""
 
     name: str
     factory: Factory
     migrations: tuple[str, ...]
     handles_close: bool = True
-    """False if `on_close` does nothing: a client that leaves then need not wake the object."""
+    """False if `on_close` does nothing, so that a client that leaves need not wake the object."""
 
 
 class Instance:
-    """The single entry point to an object, which handles one event after the other.
+    """Single entry point to an object, which handles one event after another.
 
-    The application's object is built when an event needs it. It is discarded when a handler fails
-    unexpectedly, so that the next event starts from the stored state. Events that queue up together
-    share one transaction and thus one wait for the disk.
+    The application's object is built when an event needs it. The object is discarded when a handler
+    fails unexpectedly, so that the next event starts from the stored state. Events that are queued
+    together share one transaction and thus one wait for the disk.
     """
 
     __slots__ = (
@@ -73,7 +73,7 @@ class Instance:
         runtime: Runtime,
         on_removed: Callable[["Instance"], None],
     ) -> None:
-        """Create a hibernating instance; `on_removed` is called after the object is destroyed."""
+        """Create a hibernating instance. `on_removed` is called once the object is destroyed."""
         self.kind = kind
         self.name = name
         self.path = path
@@ -90,27 +90,27 @@ class Instance:
 
     @property
     def connections(self) -> Collection[Connection]:
-        """The clients in the room."""
+        """Connections in the room."""
         return self._connections.values()
 
     @property
     def busy(self) -> bool:
-        """True while a handler is running or queued."""
+        """True while a handler or a step of the life cycle is running or queued."""
         return self._mailbox.busy
 
     @property
     def idle(self) -> bool:
-        """True while no handler and no background task runs; clients may be connected."""
+        """True while no handler and no background task is running; connections may be open."""
         return not (self.busy or (self._context is not None and self._context.has_tasks))
 
     @property
     def hibernating(self) -> bool:
-        """True while idle with the database closed; the next event opens it again."""
+        """True while the object is idle with its database closed, until the next event opens it."""
         return self.idle and self._storage is None
 
     @property
     def removable(self) -> bool:
-        """True while hibernating without connections: the registry may drop the instance."""
+        """True while the object hibernates without connections, so that it may be dropped."""
         return self.hibernating and not self._connections
 
     async def wait_for_handlers(self) -> None:
@@ -120,11 +120,11 @@ class Instance:
     # --- Events -------------------------------------------------------------------------------
 
     def call(self, method: str, arguments: tuple[Any, ...]) -> asyncio.Future[Any]:
-        """Run a method of the object in a transaction; the future gets its result."""
+        """Run a method of the object in a transaction. The future receives the method's result."""
         return self._enqueue(lambda target: getattr(target, method)(*arguments))
 
     def connect(self, connection: Connection) -> None:
-        """Add a client to the room and run `on_connect`; if that fails, close the connection."""
+        """Add a connection to the room and run `on_connect`. Close the connection if that fails."""
 
         def handler(target: DurableObject) -> None:
             if connection.closing is not None:
@@ -150,11 +150,11 @@ class Instance:
         self._enqueue(handler, connection).add_done_callback(on_done)
 
     def deliver(self, connection: Connection, message: str | bytes) -> asyncio.Future[Any]:
-        """Run `on_message` in a transaction; the future is done when its effects are durable."""
+        """Run `on_message` in a transaction. The future is done once the effects are durable."""
         return self._enqueue(lambda o: o.on_message(connection, message), connection, message)
 
     def disconnect(self, connection: Connection) -> None:
-        """Remove a client that is gone, even if its `connect` has not been handled yet."""
+        """Remove the connection of a client that has left, even before `connect` is handled."""
         connection.close(1000)
         if self._unregister(connection) and self.kind.handles_close:
             self._enqueue(lambda target: target.on_close(connection))
@@ -192,7 +192,11 @@ class Instance:
         return self._object is not None and not self._destroyed
 
     async def wake(self) -> None:
-        """Open the database, build the object and run `on_start`. Raises PrepServerError."""
+        """Open the database, build the object and run `on_start`.
+
+        Raises PrepServerError if the object was deleted, cannot be started, or the server is
+        stopping.
+        """
         if self._destroyed:
             raise NotFound("This room was deleted.", code=ErrorCode.DELETED)
         if self._runtime.closing:
@@ -229,7 +233,7 @@ class Instance:
     async def commit(self, transaction: Transaction) -> None:
         """Make a transaction durable.
 
-        Raises PrepServerError, with nothing kept and the object reset.
+        If that fails, roll back the transaction, reset the object and raise PrepServerError.
         """
         storage = transaction.storage
         if not transaction.needs_commit:
@@ -254,7 +258,7 @@ class Instance:
         index.update(kind, self.name, None if alarm is None else alarm.due)
 
     def report_failure(self, event: QueuedEvent, error: PrepServerError) -> None:
-        """Send an error to the client that caused it, and to the whole room after a reset."""
+        """Send an error to the connection that caused it or, after a reset, to the whole room."""
         connection, message = event.connection, event.message
         if connection is not None:
             id = decode_message_id(message) if isinstance(message, str) else ""
@@ -284,9 +288,10 @@ class Instance:
     # --- Alarm --------------------------------------------------------------------------------
 
     async def fire_alarm(self) -> None:
-        """Run the alarm if it is due, and schedule a retry if its handler fails.
+        """Run the handler of the alarm if the alarm is due, and schedule a retry if that fails.
 
-        Raises PrepServerError if the retry cannot be stored either.
+        Raises PrepServerError if the object was deleted, the server is stopping, or the retry
+        cannot be stored.
         """
         try:
             await self._enqueue(self._run_alarm)
@@ -297,7 +302,7 @@ class Instance:
             await self._enqueue(self._retry_alarm)
 
     def _run_alarm(self, target: DurableObject) -> None:
-        """Delete the alarm and run its handler in one transaction: it takes effect exactly once."""
+        """Delete a due alarm and run its handler in one transaction, so that it fires only once."""
         context = target.context
         alarm = context.storage.get_alarm()
         if alarm is None or alarm.due > self._runtime.clock.now():
@@ -322,7 +327,7 @@ class Instance:
     # --- Shutdown -----------------------------------------------------------------------------
 
     def destroy(self, on_removed: Callable[[], None]) -> None:
-        """Close all connections and remove the database; `on_removed` runs once it is gone."""
+        """Close all connections and remove the database. If that succeeds, call `on_removed`."""
         self._destroyed = True
         for connection in self._connections.values():
             connection.close(CLOSE_DELETED, "deleted")
@@ -350,9 +355,9 @@ class Instance:
             on_removed()
 
     async def hibernate(self) -> None:
-        """Release the object and its database; connections stay open.
+        """Release the object and its database. Connections stay open.
 
-        Does nothing if the object is not idle, or if an event arrives first.
+        Do nothing if the object is not idle, or if an event arrives first.
         """
         if not self.awake or not self.idle:
             return
@@ -371,7 +376,7 @@ class Instance:
 
 
 def server_stopping() -> PrepServerError:
-    """Return the error for requests that arrive while the server stops."""
+    """Return the error for requests that arrive while the server is stopping."""
     return PrepServerError(
         "The server is stopping. Try again in a moment.", code=ErrorCode.STOPPING, retryable=True
     )

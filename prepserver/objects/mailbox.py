@@ -1,4 +1,4 @@
-"""The queue of an object's events: handled one at a time, committed in groups."""
+"""Queue of an object's events, which are handled one at a time and committed in groups."""
 
 import asyncio
 from collections import deque
@@ -21,15 +21,15 @@ log = structlog.get_logger(__name__)
 
 
 Work = Callable[[], Awaitable[None]]
-"""A step of the object's life cycle that runs between events, such as a reset; never raises."""
+"""Step of the object's life cycle, such as a reset, that runs between events and never raises."""
 
 
 class Mailbox:
     """Queue that runs events and work in order of arrival.
 
-    An event that finds the object awake and the queue empty is handled at once, on the caller's
-    stack; if it wrote nothing, it is then complete. Anything that has to wait, such as a commit,
-    continues in a task, which ends when the queue is empty.
+    If the object is awake and the queue empty, an event is handled at once, on the caller's stack.
+    An event whose handler has written nothing is then complete. Anything that has to wait, such as
+    a commit, continues in a task, which ends when the queue is empty.
     """
 
     __slots__ = ("_handling", "_owner", "_queue", "_task")
@@ -46,7 +46,7 @@ class Mailbox:
         return self._task is not None or self._handling or bool(self._queue)
 
     def enqueue(self, item: QueuedEvent | Work) -> None:
-        """Add an event or work, and handle it at once if nothing else is running."""
+        """Add an event or work. Start to handle it at once if nothing else is running."""
         self._queue.append(item)
         if self._task is None and not self._handling:
             self._handling = True
@@ -56,12 +56,12 @@ class Mailbox:
                 self._handling = False
 
     async def drain(self) -> None:
-        """Wait until everything enqueued so far has run."""
+        """Wait until the queue is empty and nothing is running."""
         while self._task is not None:
             await asyncio.wait([self._task])
 
     def _run_now(self) -> None:
-        """Handle events until one has to wait for the disk; leave the rest to a task."""
+        """Handle events until one has to wait, and leave everything else to a task."""
         owner = self._owner
         transaction: Transaction | None = None
         while self._queue and owner.awake and isinstance(self._queue[0], QueuedEvent):
@@ -88,7 +88,7 @@ class Mailbox:
         return transaction
 
     async def _run_rest(self, transaction: Transaction | None) -> None:
-        """Complete `transaction`, if there is one, then everything that is queued."""
+        """Complete `transaction`, if there is one, then run everything that is queued."""
         try:
             while transaction is not None or self._queue:
                 try:
@@ -104,7 +104,10 @@ class Mailbox:
             self._task = None
 
     async def _run_next(self) -> Transaction | None:
-        """Run the head of the queue; return a transaction if events were handled."""
+        """Run the head of the queue, or wake the object for it.
+
+        Return the transaction of the events that were handled, or None.
+        """
         first = self._queue[0]
         if not isinstance(first, QueuedEvent):
             self._queue.popleft()
@@ -121,7 +124,7 @@ class Mailbox:
         return None
 
     async def _complete(self, transaction: Transaction) -> None:
-        """Commit, then release the effects."""
+        """Commit a transaction, then release its effects. Report the error if the commit fails."""
         try:
             await self._owner.commit(transaction)
         except Exception as error:

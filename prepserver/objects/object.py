@@ -1,8 +1,9 @@
-"""The application's interface: DurableObject to subclass, and the context it works through.
+"""Interface for applications: a base class of objects, and the context through which they act.
 
-Handlers are plain functions and cannot wait. A handler reads and writes its storage; what it sends,
-spawns or tells other objects takes effect once its transaction is durable. Work that takes time
-runs in a background task (`spawn`) and reports back with an event (`post`).
+Handlers are plain functions and cannot wait. A handler reads and writes the object's storage.
+Messages, background tasks and calls to other objects take effect once the handler's transaction is
+durable. Work that takes time runs in a background task (`spawn`), which reports back with an event
+(`post`).
 """
 
 import asyncio
@@ -27,18 +28,18 @@ log = structlog.get_logger(__name__)
 
 
 class Runtime(Protocol):
-    """Services of the process for its objects; implemented by the registry."""
+    """Services that the process provides to its objects. The registry implements them."""
 
     @property
     def clock(self) -> Clock: ...
 
     @property
     def executor(self) -> Executor:
-        """Runs work that blocks on the disk."""
+        """Executor for work that blocks on the disk."""
 
     @property
     def vfs(self) -> str | None:
-        """Name of SQLite's file system; None for its default."""
+        """Name of the VFS that SQLite uses; None for the default."""
 
     @property
     def alarms(self) -> AlarmIndex: ...
@@ -48,14 +49,14 @@ class Runtime(Protocol):
         """True once no new work is accepted."""
 
     def tell(self, call: ObjectCall[Any], on_done: Callable[[], None]) -> None:
-        """Start a call; `on_done` runs when its effects are durable, and not if it fails."""
+        """Start a call. If the call succeeds, run `on_done` once its effects are durable."""
 
     def detach(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run `work` independently of any object; errors are logged."""
+        """Run `work` independently of any object. Errors are logged."""
 
 
 class Outcome(Struct, frozen=True):
-    """The effects of one handler, held back until its transaction is durable."""
+    """Effects of one handler, which are held back until its transaction is durable."""
 
     effects: list[Callable[[], None]]
     tells: list[Callable[[], None]]
@@ -68,9 +69,9 @@ class Outcome(Struct, frozen=True):
 
 
 class Context:
-    """An object's access to its storage, its room, its alarm and the runtime.
+    """Access of an object to its storage, its room, its alarm and the runtime.
 
-    A context lives as long as the object's instance, and owns its background tasks.
+    A context lives as long as the object is in memory, and owns the object's background tasks.
     """
 
     def __init__(
@@ -84,8 +85,8 @@ class Context:
     ) -> None:
         """Connect an object to its storage, its room and the runtime.
 
-        `connections` is the live room, by connection id. `deliver_event` puts an event that this
-        context has posted into the object's mailbox.
+        `connections` holds the current connections in the room, by id. `deliver_event` puts an
+        event that this context has posted into the object's mailbox.
         """
         self.kind = kind
         self.name = name
@@ -112,9 +113,9 @@ class Context:
     ) -> None:
         """Send a message, encoded once, to every connection in the room.
 
-        `exclude` lists connection ids to leave out; `tag` restricts it to connections with that
-        tag. A client that connects after this call, even before the commit, does not receive the
-        message: its snapshot has the change already.
+        Connections whose ids are in `exclude` are left out. With `tag`, only connections with that
+        tag receive the message. A client that connects after this call, even before the commit,
+        does not receive the message: the client's snapshot already contains the change.
         """
         encoded = encode(message)
         present = self.connections(tag)
@@ -128,30 +129,30 @@ class Context:
         self._effects.append(push)
 
     def close(self, connection: Connection, code: int, reason: str) -> None:
-        """Close a connection. Raises ValueError for a close code that may not be sent."""
+        """Close a connection. Raises ValueError if the close code must not be sent."""
         ending = Close(code, reason)  # validates now, so that the handler fails, not the commit
         self._effects.append(lambda: connection.close(ending.code, ending.reason))
 
     def spawn(self, work: Callable[[], Coroutine[Any, Any, None]], key: str) -> None:
-        """Run `work` in a background task, in place of an earlier one under the same key.
+        """Run `work` in a background task, in place of an earlier task with the same key.
 
-        It is cancelled by `cancel(key)`, and when the instance is reset or released.
+        The task is cancelled by `cancel(key)`, and when the object is reset or released.
         """
         self._effects.append(lambda: self._start_task(work(), key))
 
     def cancel(self, key: str) -> None:
-        """Cancel the background task under `key`, if it is still running."""
+        """Cancel the background task with this key, if it is still running."""
         self._effects.append(lambda: self._cancel_task(key))
 
     def detach(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run `work` that may outlive this instance, such as cleaning up after it."""
+        """Run `work` that may outlive the object in memory, such as a cleanup after a deletion."""
         self._effects.append(lambda: self._runtime.detach(work()))
 
     def tell(self, call: ObjectCall[Any], *, then: object = None) -> None:
         """Call another object's method without waiting for the result.
 
-        `then` is posted to this object as an event once the call's effects are durable. It does
-        not arrive if the call fails or the process ends first.
+        `then` is posted to this object as an event once the call's effects are durable. The event
+        does not arrive if the call fails or the process ends first.
         """
 
         def on_done() -> None:
@@ -161,7 +162,7 @@ class Context:
         self._tells.append(lambda: self._runtime.tell(call, on_done))
 
     def destroy(self) -> None:
-        """Remove the object and its file after the handler.
+        """Remove the object and its file once the handler's transaction is durable.
 
         Calls that the handler has made with `tell` are sent once the file is gone, so that an owner
         never drops its reference to an object that still exists after a crash.
@@ -173,12 +174,13 @@ class Context:
     def post(self, event: object) -> None:
         """Put an event from a background task into the object's own mailbox.
 
-        The event is dropped if this instance no longer exists: the next one restarts its work.
+        The event is dropped if the object has been reset or released: the next instance restarts
+        the work.
         """
         self._deliver_event(event, self)
 
     def connections(self, tag: str | None = None) -> list[Connection]:
-        """Return the connections in the room, or those with `tag`."""
+        """Return the connections in the room or, if `tag` is given, those with that tag."""
         if tag is None:
             return list(self._connections.values())
         return [c for c in self._connections.values() if tag in c.tags]
@@ -186,12 +188,12 @@ class Context:
     # --- Alarm --------------------------------------------------------------------------------
 
     def set_alarm(self, due: float) -> None:
-        """Replace the alarm; `due` is in seconds since the Unix epoch."""
+        """Set or replace the alarm. `due` is in seconds since the Unix epoch."""
         self.storage.set_alarm(due)
         self.alarm_changed = True
 
     def get_alarm(self) -> float | None:
-        """Return the time of the alarm in seconds since the Unix epoch, or None."""
+        """Return the due time of the alarm in seconds since the Unix epoch, or None without one."""
         alarm = self.storage.get_alarm()
         return None if alarm is None else alarm.due
 
@@ -238,16 +240,19 @@ class Context:
 
 
 class DurableObject:
-    """Base class of all objects. Each hook runs in one transaction; an exception rolls it back."""
+    """Base class of all objects. If a hook raises an exception, its writes are rolled back."""
 
     migrations: ClassVar[tuple[str, ...]] = ()
-    """SQL scripts: the one at index n upgrades schema version n to n + 1. Never change one."""
+    """SQL scripts, of which number n, counted from 0, upgrades schema version n to n + 1.
+
+    Released scripts are never changed.
+    """
 
     def __init__(self, context: Context) -> None:
         self.context = context
 
     def on_start(self) -> None:
-        """Run before any other event of this instance."""
+        """Prepare the object. Called before this instance handles any other event."""
 
     def on_connect(self, connection: Connection) -> None: ...
 
@@ -261,9 +266,9 @@ class DurableObject:
     def on_alarm(self, retry_count: int) -> None: ...
 
     def on_hibernate(self) -> None:
-        """Prepare for hibernation: put state to keep into the database or `Connection.state`.
+        """Prepare for hibernation by saving state in the database or in `Connection.state`.
 
-        The instance and its database are released next; connections stay open.
+        The object and its database are released next; connections stay open.
         """
 
 

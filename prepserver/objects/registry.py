@@ -1,4 +1,4 @@
-"""The registry of live objects: at most one instance for each (kind, name)."""
+"""Registry of live objects, with at most one instance for each (kind, name)."""
 
 import asyncio
 import ctypes
@@ -30,11 +30,12 @@ from prepserver.wire.protocol import CLOSE_RESTART
 __all__ = ["Registry", "RegistryCounts"]
 
 IDLE_SECONDS = 10.0
-"""Seconds without events until an object hibernates."""
+"""Seconds without events after which an idle object hibernates."""
 ALARM_POLL = 0.25
-"""Seconds between checks for due alarms: one fires within 1 s even when the clock is changed."""
+"""Seconds between checks for due alarms. An alarm fires within 1 s even if the clock changes."""
 UNREACHABLE_RETRY = 5.0
-"""Seconds until an alarm is fired again if its object could not even store the failure."""
+"""Seconds until an alarm is fired again if its object could not store the retry, and until object
+files that could not be read are read again."""
 
 T = TypeVar("T")
 
@@ -43,14 +44,14 @@ log = structlog.get_logger(__name__)
 
 class RegistryCounts(Struct, frozen=True, kw_only=True):
     live: int
-    """Objects with an instance and an open database."""
+    """Number of objects with an instance and an open database."""
     hibernating: int
-    """Objects whose connections are open, but not their database."""
+    """Number of objects that hibernate: their connections are open, but not their databases."""
     connections: int
 
 
 class Registry:
-    """Owner of a data directory and of every object in it."""
+    """Owner of a data directory and of every object in the directory."""
 
     def __init__(
         self,
@@ -62,11 +63,11 @@ class Registry:
         executor: Executor | None = None,
         boot: str | None = None,
     ) -> None:
-        """Configure the registry, but do not touch the disk; `start` does.
+        """Configure the registry. The disk is not touched before `start`.
 
-        `vfs` names SQLite's file system; None is its default. `executor` runs work that blocks on
-        the disk, and is shut down with the registry; None creates a pool of threads. `boot`
-        identifies the current boot of the machine; None asks the system.
+        `vfs` names the VFS that SQLite uses; None means the default. `executor` runs work that
+        blocks on the disk, and is shut down with the registry; None means a new pool of threads.
+        `boot` identifies the current boot of the machine; None means the id from the system.
         """
         self.root = root
         self.vfs = vfs
@@ -78,7 +79,7 @@ class Registry:
         self._detached: set[asyncio.Task[None]] = set()
         self._housekeeping: list[asyncio.Task[None]] = []
         self._unread: list[tuple[str, Path]] = []
-        """Kind and file of objects whose alarms could not be read into the index."""
+        """Kind and file of each object whose alarm could not be read into the index."""
         self._lock: int | None = None
         self._boot = read_boot_id() if boot is None else boot
         self.closing = False
@@ -86,7 +87,7 @@ class Registry:
     async def start(self) -> None:
         """Lock the data directory, open the alarm index, and start to fire alarms.
 
-        Raises Conflict when another process owns the data directory, StorageError when the disk
+        Raises Conflict if another process is using the data directory, and StorageError if the disk
         fails.
         """
         self._lock = await asyncio.to_thread(_lock_data_dir, self.root)
@@ -105,7 +106,7 @@ class Registry:
 
     @property
     def counts(self) -> RegistryCounts:
-        """The number of objects and connections in memory."""
+        """Numbers of objects and connections in memory."""
         instances = list(self._instances.values())
         hibernating = sum(instance.hibernating for instance in instances)
         return RegistryCounts(
@@ -115,7 +116,10 @@ class Registry:
         )
 
     def instance(self, kind: str, name: str) -> Instance:
-        """Return the object's instance, creating it if necessary. Raises PrepServerError."""
+        """Return the object's instance, which is created if necessary.
+
+        Raises PrepServerError if the server is stopping.
+        """
         if self.closing:
             raise server_stopping()
         key = (kind, name)
@@ -126,16 +130,19 @@ class Registry:
         return self._instances[key]
 
     async def call(self, call: ObjectCall[T]) -> T:
-        """Call an object's method; return its result once its effects are durable.
+        """Call an object's method. Return the result once the method's effects are durable.
 
-        Raises PrepServerError.
+        Raises PrepServerError if the method fails or the server is stopping.
         """
         target = self.instance(call.kind, call.name)
         result: T = await target.call(call.method, call.arguments)
         return result
 
     def connect(self, kind: str, name: str, connection: Connection) -> Instance:
-        """Add a client to an object's room. Raises PrepServerError."""
+        """Add a connection to an object's room. Return the object's instance.
+
+        Raises PrepServerError if the server is stopping.
+        """
         instance = self.instance(kind, name)
         instance.connect(connection)
         return instance
@@ -198,7 +205,7 @@ class Registry:
                 yield kind, path
 
     def _read_alarms(self, files: Iterable[tuple[str, Path]]) -> Iterator[tuple[str, str, float]]:
-        """Read alarms from objects' files; files that cannot be read now are kept in `_unread`."""
+        """Yield the alarms in object files, and add the files that cannot be read to `_unread`."""
         for kind, path in files:
             try:
                 stored = read_stored_alarm(path, vfs=self.vfs)
@@ -212,7 +219,7 @@ class Registry:
                     yield kind, name, alarm.due
 
     async def _read_missing_alarms(self) -> None:
-        """Retry files that could not be read at start-up, until all alarms are in the index."""
+        """Read again the object files that could not be read, until the index has all alarms."""
 
         def read() -> None:
             unread, self._unread = self._unread, []
@@ -268,7 +275,7 @@ class Registry:
                 await asyncio.get_running_loop().run_in_executor(self.executor, trim_heap)
 
     async def close(self) -> None:
-        """Close every connection with 1012, let handlers finish, and close every database."""
+        """Close every connection with code 1012, let handlers finish, and close every database."""
         for task in self._housekeeping:
             task.cancel()
         await asyncio.gather(*self._housekeeping, return_exceptions=True)
@@ -292,10 +299,10 @@ class Registry:
 
 
 def trim_heap() -> None:
-    """Return free heap memory to the system, where the C library is glibc.
+    """Return free heap memory to the system if the C library is glibc.
 
-    SQLite's page caches consist of many small blocks: after a hundred databases are closed, glibc
-    keeps nearly all of their memory.
+    SQLite's page caches consist of many small blocks. After a hundred databases are closed, glibc
+    would otherwise keep nearly all the memory of their caches.
     """
     if sys.platform == "linux":
         malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
@@ -304,9 +311,10 @@ def trim_heap() -> None:
 
 
 def _lock_data_dir(root: Path) -> int:
-    """Lock the data directory for this process; return the descriptor that holds the lock.
+    """Lock the data directory for this process. Return the descriptor that holds the lock.
 
-    Raises Conflict when another process holds it, StorageError where files cannot be locked.
+    Raises Conflict if another process is holding the lock, and StorageError if the file system
+    cannot lock files.
     """
     create_folder(root)
     try:

@@ -1,8 +1,8 @@
-"""An object's own SQLite database: SQL, key-value pairs, and the alarm.
+"""SQLite database of one object: SQL, key-value pairs, and the alarm.
 
-The first statement of a handler begins a transaction. Statements run on the event loop, where they
-touch only memory and the page cache; `commit` waits for the disk and is called from a thread.
-Handlers may share a transaction: savepoints roll back the writes of one handler alone.
+The first statement begins a transaction. Statements run on the event loop, where they touch only
+memory and the page cache; `commit` waits for the disk and is called from a thread. Several
+handlers may share a transaction; a savepoint lets the writes of one be rolled back alone.
 """
 
 from collections.abc import Sequence
@@ -55,25 +55,25 @@ _ENVIRONMENT_ERRORS = (
 
 class Alarm(Struct, frozen=True):
     due: float
-    """Seconds since the Unix epoch."""
+    """Time at which the alarm is due, in seconds since the Unix epoch."""
     retry_count: int
 
 
 class Storage:
-    """An open database. Not safe for concurrent use; the mailbox runs one handler at a time."""
+    """Open database of one object, which only one handler at a time may use."""
 
     def __init__(
         self, path: Path, name: str, migrations: Sequence[str], *, vfs: str | None = None
     ) -> None:
-        """Open or create the database at `path`, and run the migrations that it lacks, in order.
+        """Open or create the database at `path`, and run all missing migrations in order.
 
-        `vfs` names SQLite's file system; None is its default. Blocks on the disk, so call it from
-        a thread. Raises StorageError.
+        `vfs` names the VFS that SQLite uses; None means the default. The call blocks on the disk
+        and must run in a thread. Raises StorageError if the database cannot be opened.
         """
         self.path = path
         self._in_transaction = False
         self._empty = False
-        """True if this opening created the file and nothing has been stored in it since."""
+        """True if the file was created by this call and nothing has been stored since then."""
         try:
             create_folder(path.parent)
         except OSError as error:
@@ -118,8 +118,7 @@ class Storage:
     def sql(self, query: str, *bindings: Any) -> list[tuple[Any, ...]]:
         """Run one statement and return all rows.
 
-        Raises StorageError when the disk fails; an error in the statement itself is raised as
-        apsw.Error.
+        Raises StorageError if the disk fails, and apsw.Error if the statement itself is wrong.
         """
         try:
             if not self._in_transaction:
@@ -163,14 +162,14 @@ class Storage:
 
     @property
     def has_writes(self) -> bool:
-        """True if the open transaction has changed anything."""
+        """True if a transaction is open and has changed the database."""
         return self._in_transaction and self._connection.txn_state("main") == apsw.SQLITE_TXN_WRITE
 
     def savepoint(self) -> bool:
         """Set the savepoint to which `rollback_to` returns, and return True.
 
         Without an open transaction, set nothing and return False: the savepoint is then the
-        beginning of the next transaction. Raises StorageError.
+        beginning of the next transaction. Raises StorageError if the disk fails.
         """
         if not self._in_transaction:
             return False
@@ -183,8 +182,8 @@ class Storage:
     def rollback_to(self, nested: bool) -> None:
         """Roll back to the last savepoint; `nested` is the value that `savepoint` returned.
 
-        Raises StorageError when earlier writes are lost as well: SQLite rolls back a whole
-        transaction when the disk is full or broken.
+        Raises StorageError if earlier writes are lost as well: SQLite rolls back the whole
+        transaction if the disk is full or broken.
         """
         if not nested:
             self.rollback()
@@ -197,17 +196,20 @@ class Storage:
             raise to_storage_error(error) from error
 
     def release(self, nested: bool) -> None:
-        """Release the last savepoint and keep the writes since; `nested` is its return value.
+        """Release the last savepoint and keep the writes after it.
 
-        Raises StorageError when those writes were rolled back by SQLite and the handler has
-        ignored the error.
+        `nested` is the value that `savepoint` returned. Raises StorageError if SQLite has rolled
+        back those writes and the handler has ignored the error.
         """
         self._require_open_transaction()
         if nested:
             self._connection.execute(f"RELEASE {_SAVEPOINT}")
 
     def commit(self) -> None:
-        """Make the open transaction durable. Raises StorageError, with nothing committed."""
+        """Make the open transaction durable, if there is one.
+
+        Raises StorageError if the disk fails; the transaction is then rolled back.
+        """
         try:
             if self._in_transaction:
                 self._require_open_transaction()
@@ -235,8 +237,8 @@ class Storage:
     def _require_open_transaction(self) -> None:
         """Raise StorageError if SQLite itself has rolled back the transaction.
 
-        It does so when the disk is full or broken; later statements must not run as if they were
-        part of it.
+        SQLite does so if the disk is full or broken. Later statements must not run as if they were
+        part of the lost transaction.
         """
         if self._in_transaction and not self._connection.in_transaction:
             raise StorageError("Nothing was saved: the disk write failed. Try again.")
@@ -244,8 +246,8 @@ class Storage:
     def close(self) -> None:
         """Close the database, and remove its files if nothing was ever stored.
 
-        Thus a call to an object that never existed, or was removed, leaves no file. Blocks on the
-        disk. Raises OSError and apsw.Error.
+        Therefore a request for an object that never existed, or was removed, leaves no file. The
+        call blocks on the disk. Raises OSError or apsw.Error if the disk fails.
         """
         self._connection.close()
         if self._empty:
@@ -253,9 +255,10 @@ class Storage:
 
 
 def read_stored_alarm(path: Path, *, vfs: str | None = None) -> tuple[str, Alarm | None] | None:
-    """Read an object's name and alarm from its file without waking it.
+    """Read an object's name and alarm from its file, without waking the object.
 
-    Returns None if the file does not hold an object yet. Blocks on the disk. Raises StorageError.
+    Return None if the file does not hold an object yet. The call blocks on the disk. Raises
+    StorageError if the file cannot be read.
     """
     with closing(open_database(path, vfs=vfs, create=False)) as connection:
         try:

@@ -1,4 +1,4 @@
-"""Calls between objects as plain data, and the typed stubs that build them."""
+"""Calls between objects as plain data, and typed stubs that build such calls."""
 
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -10,9 +10,9 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class ObjectCall(Struct, Generic[T_co], frozen=True):
-    """A call to one method of one object; `T_co` is the type of its result.
+    """Call of one method of one object; `T_co` is the type of the result.
 
-    It holds plain data, so that the object may live in another process.
+    A call holds plain data, so that the object may live in another process.
     """
 
     kind: str
@@ -22,10 +22,11 @@ class ObjectCall(Struct, Generic[T_co], frozen=True):
 
 
 class ObjectStub:
-    """Base of the stubs: names an object, and builds calls to its methods.
+    """Base class of stubs, each of which names an object and builds calls of its methods.
 
-    A subclass has one method for each that other objects or the edge may call. It takes the same
-    arguments and returns the call, to be given to `Registry.call` or `Context.tell`.
+    A subclass has a method for each method of the object that other objects or the HTTP routes may
+    call. The stub's method takes the same arguments and returns the call, which is passed to
+    `Registry.call` or `Context.tell`.
     """
 
     kind: ClassVar[str]

@@ -1,4 +1,4 @@
-"""A transaction that several handlers share, and the effects held back until it is durable."""
+"""Transaction that several handlers share, whose effects are held back until it is durable."""
 
 import asyncio
 from collections.abc import Callable
@@ -17,11 +17,11 @@ log = structlog.get_logger(__name__)
 
 
 class MailboxOwner(Protocol):
-    """The part of an instance that its mailbox and its transactions use."""
+    """Part of an instance that its mailbox and its transactions use."""
 
     @property
     def awake(self) -> bool:
-        """True while the object is built and its database open."""
+        """True while the object is in memory and its database is open."""
 
     async def wake(self) -> None: ...
     def begin(self) -> "Transaction": ...
@@ -32,7 +32,7 @@ class MailboxOwner(Protocol):
 
 
 class QueuedEvent:
-    """An event for the object to handle, and the future that gets its result."""
+    """Event for an object to handle, with the future that receives the result."""
 
     __slots__ = ("_result", "connection", "handler", "message")
 
@@ -43,14 +43,14 @@ class QueuedEvent:
         connection: Connection | None = None,
         message: str | bytes = b"",
     ) -> None:
-        """Describe an event, and the client and message that caused it."""
+        """Create an event, with the connection and the message that caused it, if any."""
         self.handler = handler
         self.connection = connection
         self.message = message
         self._result = result
 
     def settle(self, owner: MailboxOwner, value: Any, error: PrepServerError | None) -> None:
-        """Give the caller the handler's result, or report its error."""
+        """Give the caller the handler's value, or report the handler's error."""
         if error is not None:
             owner.report_failure(self, error)
         if self._result is None or self._result.done():
@@ -64,7 +64,7 @@ class QueuedEvent:
 
 
 class HandledEvent:
-    """An event that has been handled, with its value and outcome or its error."""
+    """Event that has been handled, with its value and outcome or its error."""
 
     __slots__ = ("error", "event", "outcome", "value")
 
@@ -76,9 +76,9 @@ class HandledEvent:
 
 
 class Transaction:
-    """A sequence of handlers; a failing handler rolls back only its own writes.
+    """Transaction of several handlers; a failing handler rolls back only its own writes.
 
-    Effects and errors are held back in order until `flush`, so that clients are answered in the
+    Effects and errors are held back until `flush`, so that clients are answered in the
     order of their requests.
     """
 
@@ -91,7 +91,7 @@ class Transaction:
         self.handled: list[HandledEvent] = []
         self.alarm_changed = False
         self.ended = False
-        """True when no further handler may join: the object is being destroyed or reset."""
+        """True once no further handler may join, since the object is being destroyed or reset."""
         self.reset = False
         """True after an unexpected error, which may have left the object inconsistent."""
 
@@ -101,11 +101,11 @@ class Transaction:
 
     @property
     def needs_commit(self) -> bool:
-        """True if there is something to commit, or a failed rollback to report."""
+        """True if there is a write to commit, an alarm to update or a failed rollback to report."""
         return self.alarm_changed or self._lost is not None or self._context.storage.has_writes
 
     def run_handler(self, event: QueuedEvent) -> None:
-        """Run the handler of one event. Never raises."""
+        """Run the handler of one event. An error is kept for `flush`, not raised."""
         handled = HandledEvent(event)
         self.handled.append(handled)
         storage, context = self._context.storage, self._context
@@ -131,19 +131,19 @@ class Transaction:
             self.ended = handled.outcome.destroying
 
     def require_intact(self) -> None:
-        """Raise StorageError if more than the writes of a failed handler was rolled back."""
+        """Raise StorageError if a rollback has failed or has undone writes of other handlers."""
         if self._lost is not None:
             raise self._lost
 
     def flush(self, owner: MailboxOwner) -> None:
-        """Release all effects and results, in order. Call it once the transaction is durable."""
+        """Release all effects and results in order. Called once the transaction is durable."""
         for handled in self.handled:
             if handled.outcome is not None:
                 _flush_outcome(handled.outcome, owner)
             handled.event.settle(owner, handled.value, handled.error)
 
     def discard(self, owner: MailboxOwner, error: PrepServerError) -> None:
-        """Drop all effects and report `error` to every caller, or the handler's own error."""
+        """Drop all effects. Report to each caller its handler's own error, or else `error`."""
         for handled in self.handled:
             handled.event.settle(owner, None, handled.error or error)
 
@@ -163,7 +163,7 @@ def _flush_outcome(outcome: Outcome, owner: MailboxOwner) -> None:
 
 
 def to_server_error(error: Exception) -> PrepServerError:
-    """Return the error to show to clients: `error` itself if typed, else a general one."""
+    """Return `error` if it is a PrepServerError; otherwise log it and return a general error."""
     if isinstance(error, PrepServerError):
         return error
     log.error("object.failed", exc_info=error)
