@@ -208,12 +208,14 @@ def stats(since: str, data_dir: Path | None, file: Path | None, as_json: bool) -
     show_default=True,
     help="How far back to look, such as 30m, 24h or 7d.",
 )
-@click.option("--user", help="Only calls of the user with this name.")
-@click.option("--interview", default="", help="Only calls of the interview with this id.")
+@click.option("--user", help="Show only calls made by the user with this name.")
+@click.option(
+    "--interview", default="", help="Show only calls made for the interview with this id."
+)
 @click.option(
     "--purpose",
     default="",
-    help="Only calls with this purpose, such as question, hint or transcribe.",
+    help="Show only calls with this purpose, such as question, hint or transcribe.",
 )
 @click.option(
     "--limit",

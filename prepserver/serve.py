@@ -82,7 +82,7 @@ class _Server(uvicorn.Server):
             await super().startup()
         except SystemExit as error:
             raise Conflict(
-                f"Cannot listen on port {self._settings.port} of {self._settings.host}. "
+                f"Cannot listen on {self._settings.host}, port {self._settings.port}. "
                 "Check --host, or choose another port with --port; 0 picks a free one.",
                 code=ErrorCode.PORT_IN_USE,
             ) from error

@@ -57,6 +57,6 @@ def _read_text(file: Path, *, max_bytes: int) -> str:
         text = "\0"
     if "\0" in text:
         raise DocumentError(
-            f"{file} is not a UTF-8 text file. Save it as plain text in UTF-8, such as .txt or .md."
+            f"{file} is not a UTF-8 text file. Save it as UTF-8 text, such as .txt or .md."
         )
     return text

@@ -314,4 +314,7 @@ def _message_too_big(id: str) -> Failure:
 
 
 def _room_left() -> PrepError:
-    return ServerUnreachable("The room was left before the server had received every message.")
+    return ServerUnreachable(
+        "The connection to the room was closed before the server had confirmed every message. "
+        "Open the room again to see what was saved."
+    )

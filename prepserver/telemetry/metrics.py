@@ -211,8 +211,8 @@ class Metrics:
         )
         self._caption_lag = Histogram(
             "prep_caption_lag_seconds",
-            "Seconds of received audio that a caption did not cover when the caption was sent; the"
-            " maximum in each recording.",
+            "Maximum caption lag of each recording: seconds of audio received, but not yet covered,"
+            " when a caption was sent.",
             buckets=LATENCY_BUCKETS,
             registry=registry,
         )

@@ -256,7 +256,7 @@ def _to_inference_error(error: Exception) -> InferenceError:
     if isinstance(error, InferenceError):
         return error
     traceback.print_exception(error)
-    return InferenceError(f"The engine failed: {error}")
+    return InferenceError(f"The engine failed: {error}. Try again.")
 
 
 def _failed_frame(id: int, error: InferenceError) -> FailedFrame:

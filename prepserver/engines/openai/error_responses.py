@@ -112,7 +112,7 @@ def context_overflow() -> InferenceError:
 
 def bad_reply(problem: str) -> InferenceError:
     return InferenceError(
-        f"The reply of the model's endpoint is invalid: {problem}. Try again.",
+        f"The reply from the model's endpoint is invalid: {problem}. Try again.",
         code=ErrorCode.BAD_REPLY,
     )
 
