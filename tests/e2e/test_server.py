@@ -149,7 +149,7 @@ def test_a_server_exits_if_its_port_is_in_use(tmp_path: Path, content: str, stay
         server.ready_file.write_text(content)
         process = server.launch("--port", str(port), "--ready-file", str(server.ready_file))
         assert wait_for_exit(process) == 1
-        assert f"port {port} of 127.0.0.1" in server.log
+        assert f"127.0.0.1, port {port}" in server.log
         assert "--port" in server.log
         assert "Traceback" not in server.log
         assert server.ready_file.exists() == stays
