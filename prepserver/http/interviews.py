@@ -7,10 +7,19 @@ from litestar.di import Provide
 from prepserver.http.authentication import authenticate
 from prepserver.http.services import Services
 from prepserver.interview.stubs import InterviewStub, UserInterviewsStub
+from prepserver.objects.registry import Registry
 from prepserver.wire.protocol import ChangeInterview, CreateInterview, Interview
 from prepserver.wire.rest import InterviewList, MessageList, SpokenAnswer
 
-__all__ = ["InterviewController"]
+__all__ = ["InterviewController", "create_interview"]
+
+
+async def create_interview(registry: Registry, user: str, request: CreateInterview) -> Interview:
+    """Create an interview, and return when both its row in the list and its start are durable."""
+    view = await registry.call(UserInterviewsStub(user).create(request))
+    # Creation has told the interview to start. A later call is handled after that message.
+    await registry.call(InterviewStub(view.id).messages())
+    return view
 
 
 class InterviewController(Controller):
@@ -25,10 +34,7 @@ class InterviewController(Controller):
 
     @post(summary="Create an interview; repeating the request with the same id is safe")
     async def create(self, services: Services, user: str, data: CreateInterview) -> Interview:
-        view = await services.registry.call(UserInterviewsStub(user).create(data))
-        # Handled after the call that starts the interview, so the start is durable when it returns.
-        await services.registry.call(InterviewStub(view.id).messages())
-        return view
+        return await create_interview(services.registry, user, data)
 
     @get("/{id:str}", summary="Get an interview")
     async def get_interview(self, services: Services, user: str, id: str) -> Interview:

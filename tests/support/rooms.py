@@ -12,6 +12,7 @@ from prepserver.accounts.rate_limits import RateLimiter
 from prepserver.engines.scripted import ScriptedLanguageModel, ScriptedSpeechModel
 from prepserver.engines.types import LanguageModel, SpeechModel
 from prepserver.gateway.gateway import Gateway
+from prepserver.http.interviews import create_interview
 from prepserver.interview.interview import InterviewObject, InterviewSettings
 from prepserver.interview.questions import bank
 from prepserver.interview.stubs import InterviewStub, UserInterviewsStub
@@ -130,7 +131,7 @@ class Rooms:
     async def create(self, user: str = USER, **spec: Any) -> wire.Interview:
         """Create an interview as the HTTP route does."""
         request = wire.CreateInterview(**spec)
-        return await self.registry.call(UserInterviewsStub(user).create(request))
+        return await create_interview(self.registry, user, request)
 
     async def join(
         self, room: str, *, party: str = "interview", user: str = USER, id: str = ""
