@@ -120,7 +120,8 @@ def errors_page() -> str:
 
 
 def code_sections() -> Iterator[tuple[str, list[error_codes.ErrorCode]]]:
-    """Yield the title and the codes of each section of `ErrorCode`; the titles are comments."""
+    """Yield the title and the codes of each section of `ErrorCode`; comments in the source hold the
+    titles."""
     _, *sections = re.split(r"# --- (.+?) -+\n", inspect.getsource(error_codes.ErrorCode))
     for title, source in zip(sections[::2], sections[1::2], strict=True):
         names = re.findall(r"^    ([A-Z_]+) = ", source, re.MULTILINE)
@@ -175,7 +176,8 @@ def cli_page() -> str:
 
 
 def load_command(module: str) -> click.Command:
-    """Import a module and return its Click command. Raises LookupError if the module has none."""
+    """Import a module and return its Click command. Raises LookupError if the module has no Click
+    command."""
     loaded = importlib.import_module(module)
     for name in ("main", "cli"):
         if isinstance(found := getattr(loaded, name, None), click.Command):

@@ -20,7 +20,8 @@ __all__ = ["assignment_docs", "attribute_docs", "class_doc", "fields_table", "ta
 
 
 def assignment_docs(node: ast.Module | ast.ClassDef) -> dict[str, str]:
-    """Return the string below each assignment that has one, by the assigned name."""
+    """Return the docstring below each assignment in a module or class, by the assigned name;
+    assignments without a docstring are left out."""
     found = {}
     for statement, following in zip(node.body, [*node.body[1:], None], strict=True):
         if isinstance(statement, ast.Assign):
@@ -36,7 +37,7 @@ def assignment_docs(node: ast.Module | ast.ClassDef) -> dict[str, str]:
 
 
 def attribute_docs(cls: type) -> dict[str, str]:
-    """Return the strings below the fields of a class and its base classes, by field name."""
+    """Return the docstrings below the fields of a class and of its base classes, by field name."""
     found: dict[str, str] = {}
     for base in reversed(cls.__mro__):
         if base.__module__.startswith(("prepserver", "prepcli")):

@@ -71,7 +71,7 @@ ADVICE = (
     ),
     ("CMake build failed", f"{COMPILED} failed to compile. The log shows the compiler's error."),
 )
-"""Pairs of a text that pip may log and the advice to print if it does."""
+"""Pairs of a text that may appear in pip's log and the advice to print if it does."""
 
 
 def main(arguments: list[str]) -> int:
@@ -116,7 +116,7 @@ def set_up(extras: list[str], models: str, lock: int) -> int:
     """Create the environment if it is missing or unusable, install, and return the exit code.
 
     `models` names the models to download during the installation. Child processes inherit `lock`:
-    if this process is killed, the next installation waits until they have ended.
+    if this process is killed, the next installation waits until its children have ended.
     """
     if not _runs("-m", "pip", "--version") or not _wanted_version():
         print(f"Creating .venv with Python {sys.version.split()[0]}", flush=True)
@@ -186,7 +186,7 @@ def _has(requirement: str) -> bool:
 
 
 def _start(jobs: list[Job], lock: int, *arguments: str | Path) -> Job:
-    """Start the environment's Python in a session of its own, and add the process to `jobs`.
+    """Start the environment's Python in a session of its own, add the job to `jobs` and return it.
 
     When the installation is interrupted, ending the session also ends the compilers that pip has
     started.
@@ -216,7 +216,7 @@ def _fail(progress: Progress) -> int:
 
 
 def _key() -> str:
-    """Return a hash of everything whose change makes the environment stale."""
+    """Return a hash of everything that makes the environment stale when it changes."""
     digest = hashlib.sha256(str(ROOT).encode())
     digest.update((ROOT / "pyproject.toml").read_bytes())
     digest.update(_venv_version().encode())

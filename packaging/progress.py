@@ -26,7 +26,7 @@ STAGES = (
     (re.compile(r"^\s*(?:Attempting|Installing) (?:uninstall|collected packages)"), "installing"),
 )
 STEP = re.compile(r"^\s*\[(\d+)/(\d+)\]")
-"""Pattern of Ninja's counter of build steps, such as `[12/90]`."""
+"""Pattern that matches Ninja's build step counter, such as `[12/90]`."""
 
 
 def is_live(stream: TextIO) -> bool:
@@ -37,7 +37,7 @@ def is_live(stream: TextIO) -> bool:
 
 
 class Progress:
-    """Display of the installation's current stage and of the time elapsed."""
+    """Display of the installation's current stage and the elapsed time."""
 
     def __init__(self, *, live: bool, now: Callable[[], float] = time.monotonic) -> None:
         """If `live` is True, redraw one line; otherwise print a new line for each report."""

@@ -18,8 +18,8 @@ BLOCK_SECONDS = 0.04
 """Length of a block in seconds."""
 
 PRE_ROLL = 0.3
-"""Seconds of audio that are kept from before the start of a recording, because people begin to
-speak as they press the key."""
+"""Seconds of audio from before the start of a recording that the recording includes, because people
+begin to speak as they press the key."""
 
 MAX_BLOCKS = 25 * 60
 """Maximum number of blocks queued for a slow reader: one minute of audio."""
@@ -40,7 +40,8 @@ class Microphone:
     """The default input device.
 
     `record()` opens the device for one recording. Between `open()` and `close()` the device stays
-    open, and a recording begins 0.3 s before the call to `record()`; older audio is discarded.
+    open, and a recording begins about 0.3 s before the call to `record()`; older audio is
+    discarded.
     """
 
     def __init__(self, sounddevice: ModuleType | None = None) -> None:
@@ -79,7 +80,8 @@ class Microphone:
                 self.close()
 
     def open(self) -> None:
-        """Open the device and keep the pre-roll up to date. Raises MicrophoneUnavailable."""
+        """Open the device and keep the pre-roll up to date. Raises MicrophoneUnavailable if the
+        device cannot be opened."""
         if self._stream is not None:
             return
         library = self._library or _import_sounddevice()

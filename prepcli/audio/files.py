@@ -1,4 +1,4 @@
-"""Decoding of audio files with any sample rate and channel count to 16 kHz mono PCM16."""
+"""Decoding of audio files of any sample rate and channel count to 16 kHz mono PCM16."""
 
 import wave
 from pathlib import Path
@@ -21,9 +21,10 @@ _Samples = np.ndarray[Any, np.dtype[np.float32]]
 def read_audio(file: Path) -> bytes:
     """Decode a recording to PCM16 little-endian, 16 kHz, mono.
 
-    Supports the formats of libsndfile (WAV, FLAC, Ogg, MP3 and others), or only WAV if libsndfile
-    is missing. The length is checked before the samples are read. Raises NotAudio, EmptyAudio or
-    AudioTooLong, and AudioFileError if the file cannot be opened.
+    Supports the formats of libsndfile (WAV, FLAC, Ogg, MP3 and others), or only WAV if the package
+    soundfile is missing. The length is checked before the samples are read. Raises NotAudio,
+    EmptyAudio or AudioTooLong for an unsuitable file, and AudioFileError if the file cannot be
+    opened.
     """
     try:
         if not file.is_file():

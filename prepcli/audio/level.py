@@ -5,7 +5,7 @@ import numpy as np
 __all__ = ["SILENCE", "rms"]
 
 SILENCE = -96.0
-"""Level of digital silence in dBFS: samples of 16 bits have a dynamic range of 96 dB."""
+"""Level of digital silence in dBFS: 16-bit samples have a dynamic range of 96 dB."""
 
 _FULL_SCALE = 32768.0
 

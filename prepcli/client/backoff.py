@@ -5,19 +5,20 @@ import random
 __all__ = ["Backoff"]
 
 INITIAL_LIMIT = 0.25
-"""Initial upper limit of the delay in seconds."""
+"""Initial backoff limit in seconds; a delay never exceeds the current limit."""
 
 GROWTH = 1.6
-"""Factor by which the limit grows from one attempt to the next."""
+"""Factor by which the backoff limit grows from one attempt to the next."""
 
 MAX_LIMIT = 10.0
-"""Maximum of the limit in seconds."""
+"""Upper bound of the backoff limit, in seconds."""
 
 MAX_RESTART_LIMIT = 2.0
-"""Maximum of the limit in seconds after the server has announced a restart."""
+"""Upper bound of the backoff limit, in seconds, after the server has announced a restart."""
 
 RESTART_ATTEMPTS = 30
-"""Number of attempts with the lower limit; together they take half a minute on average."""
+"""Number of attempts for which `MAX_RESTART_LIMIT` applies; their delays add up to half a minute on
+average."""
 
 
 class Backoff:
@@ -33,7 +34,7 @@ class Backoff:
         self._restart_attempts = 0
 
     def reset(self) -> None:
-        """Return to the initial limit after a stable connection."""
+        """Reset the backoff limit to its initial value after a stable connection."""
         self._limit = INITIAL_LIMIT
 
     def expect_restart(self) -> None:
@@ -47,7 +48,7 @@ class Backoff:
         self._restart_attempts = RESTART_ATTEMPTS
 
     def next_delay(self) -> float:
-        """Return the delay in seconds before the next attempt, and raise the limit of later
+        """Return the delay in seconds before the next attempt, and raise the limit for later
         delays."""
         max_limit = MAX_RESTART_LIMIT if self._restart_attempts > 0 else MAX_LIMIT
         self._restart_attempts = max(0, self._restart_attempts - 1)

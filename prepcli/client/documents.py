@@ -26,8 +26,8 @@ def read_document(file: Path) -> str:
 
 
 def read_answers(file: Path) -> tuple[str, ...]:
-    """Return the answers in a text file: one per line, without blank lines. Raises
-    DocumentError."""
+    """Return the answers in a text file: one per line, without blank lines. Raises DocumentError if
+    the file cannot be used."""
     lines = (line.strip() for line in _read_text(file, max_bytes=MAX_ANSWERS_BYTES).splitlines())
     answers = tuple(line for line in lines if line)
     if not answers:
@@ -41,7 +41,8 @@ def read_answers(file: Path) -> tuple[str, ...]:
 
 
 def _read_text(file: Path, *, max_bytes: int) -> str:
-    """Return the text of a UTF-8 file with or without a byte order mark. Raises DocumentError."""
+    """Return the text of a UTF-8 file with or without a byte order mark. Raises DocumentError if
+    the file cannot be read, is not text or exceeds `max_bytes`."""
     try:
         with file.open("rb") as stream:
             data = stream.read(max_bytes + 1)

@@ -18,7 +18,8 @@ MAX_SIZE = 8 * 1024 * 1024
 interview."""
 
 _RETRYABLE_STATUSES = frozenset({408, 425, 429})
-"""Handshake statuses below 500 that are retryable. All statuses of 500 and above are retryable."""
+"""Handshake statuses below 500 that are retryable; every status from 500 upwards is retryable
+too."""
 
 # At its debug level websockets logs the request line, which contains the token.
 _websockets_log = logging.getLogger(f"{__name__}.websockets")

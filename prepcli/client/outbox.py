@@ -1,4 +1,4 @@
-"""Queue of the messages and recordings for a room, kept until the server acknowledges them. No I/O.
+"""Queue of the messages and recordings that a room has not acknowledged, without I/O.
 
 `next_to_send` returns what to send now. `start_connection` must be called after each reconnect.
 """
@@ -23,7 +23,8 @@ from prepserver.wire.protocol import (
 __all__ = ["MAX_MESSAGES", "Outbox"]
 
 MAX_MESSAGES = 256
-"""Maximum number of queued messages and recordings, far more than a person creates offline."""
+"""Number of queued messages and recordings at which the outbox is full, far more than a person
+creates offline."""
 
 EPHEMERAL = (GetAllMessages, UserTyping, UserRecording)
 """Types of messages that are sent without an id and dropped on a reconnect."""
@@ -37,7 +38,7 @@ class QueuedMessage:
         self.kind = kind
         self.data = data
         self.sent = False
-        """True once the message was sent on the current connection."""
+        """True once the message has been sent on the current connection."""
 
 
 class Outbox:
@@ -48,15 +49,15 @@ class Outbox:
         self._entries: list[QueuedMessage | Recording] = []
 
     def __len__(self) -> int:
-        """Return the number of messages and recordings that are not yet sent or not
+        """Return the number of messages and recordings that still have to be sent or
         acknowledged."""
         return len(self._entries)
 
     def queue_message(self, message: ClientMessages, new_id: str) -> None:
-        """Queue a message. If a message that is not ephemeral has no id, its id becomes `new_id`.
+        """Queue a message. A message that is not ephemeral and has no id gets the id `new_id`.
 
-        Raises QueueFull, UsageError if the message exceeds the server's size limit, and ValueError
-        for a message that only a Recording sends.
+        Raises QueueFull if the outbox is full, UsageError if the message exceeds the server's size
+        limit, and ValueError for a message that only a Recording sends.
         """
         if isinstance(message, AudioStart | AudioStop | AudioCancel):
             raise ValueError("a recording sends its own messages: use Room.start_recording()")
@@ -76,7 +77,7 @@ class Outbox:
         self._entries.append(QueuedMessage(message.id, type(message), data))
 
     def _queue_ephemeral(self, message: ClientMessages) -> None:
-        """Queue an ephemeral message in place of an unsent one of the same type."""
+        """Queue an ephemeral message, which replaces an unsent message of the same type."""
         data = encode(message)
         if isinstance(message, UserTyping) and len(data) > MAX_TEXT_FRAME:
             data = encode(UserTyping())  # without the draft, it still postpones the hint
@@ -89,7 +90,8 @@ class Outbox:
     def queue_recording(self, recording: Recording) -> None:
         """Queue a recording, whose frames are sent as they are recorded.
 
-        Raises QueueFull if ten minutes of other recordings are unacknowledged or the queue is full.
+        Raises QueueFull if the outbox is full or if ten minutes of audio in other recordings are
+        unacknowledged.
         """
         unacknowledged = sum(
             each.unacknowledged_frames for each in self._entries if isinstance(each, Recording)
@@ -99,8 +101,8 @@ class Outbox:
         self._entries.append(recording)
 
     def start_connection(self) -> None:
-        """Prepare for a new connection: drop ephemeral messages, and mark all other entries as
-        unsent."""
+        """Prepare for a new connection: drop ephemeral messages, mark other messages as unsent, and
+        let recordings resume."""
         kept: list[QueuedMessage | Recording] = []
         for entry in self._entries:
             if isinstance(entry, Recording):
@@ -131,15 +133,16 @@ class Outbox:
         return None
 
     def mark_accepted(self, id: str) -> None:
-        """Remove the entry with this id, because the server has stored its content."""
+        """Remove the message or recording with the id `id`, because the server has stored its
+        content."""
         for entry in self._find(id):
             if isinstance(entry, Recording):
                 entry.mark_accepted()
             self._entries.remove(entry)
 
     def mark_refused(self, failure: Failure) -> None:
-        """Remove the entry that the server rejected, unless the entry is a recording that is
-        resent."""
+        """Remove the message or recording that the server rejected, unless missing frames of the
+        recording are resent."""
         for entry in self._find(failure.id):
             if isinstance(entry, Recording):
                 entry.mark_refused(failure)

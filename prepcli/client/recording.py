@@ -1,7 +1,7 @@
 """A spoken answer in transit, cut into frames that are kept until the server has stored them.
 
-No I/O: `next_to_send` returns what to send now. `start_connection` must be called after each
-reconnect.
+This module does no I/O: `next_to_send` returns what to send now. `start_connection` must be called
+after each reconnect.
 """
 
 import asyncio
@@ -50,14 +50,14 @@ class Recording:
         self._next = 0
         """Number of the next frame to send."""
         self._start_sent = False
-        """True once `audio.start` was sent on the current connection."""
+        """True once `audio.start` has been sent on the current connection."""
         self._open = False
         """True once the server has answered `audio.start` on the current connection."""
         self._stopping = False
         self._stop_sent = False
         self._cancelled = False
         self._known_to_server = False
-        """True if `audio.start` was sent on any connection and `audio.cancel` was not."""
+        """True if `audio.start` has been sent on any connection and `audio.cancel` has not."""
         self._resends = 0
         self._done = asyncio.Event()
         self._error: PrepError | None = None
@@ -67,9 +67,9 @@ class Recording:
     def feed(self, pcm: bytes) -> None:
         """Append any number of bytes of PCM16 little-endian audio, 16 kHz, mono.
 
-        Raises RecordingRefused if the server has rejected the recording, QueueFull if ten minutes
-        of its audio are unacknowledged, the room's error if the room has ended, and ValueError
-        after `stop` or `cancel`.
+        Raises RecordingRefused if the server has rejected the recording or lost part of it,
+        QueueFull if ten minutes of its audio are unacknowledged, the room's error if the room has
+        ended, and ValueError after `stop` or `cancel`.
         """
         if self._error is not None:
             raise self._error
@@ -92,8 +92,8 @@ class Recording:
     async def stop(self) -> None:
         """End the recording and wait until the server has stored all of it, across reconnects.
 
-        Raises RecordingRefused if the server rejects the recording; the room also yields the
-        server's error. Raises the room's error if the room is left first.
+        Raises RecordingRefused if the server rejects the recording or has lost part of it; the room
+        yields a rejection as well. Raises the room's error if the room ends first.
         """
         if not self._stopping and not self._cancelled:
             self._stopping = True
@@ -136,7 +136,8 @@ class Recording:
         return self._cancelled and self._known_to_server
 
     def next_to_send(self) -> str | bytes | None:
-        """Return the next text message (str) or frame (bytes), or None if nothing can be sent."""
+        """Return the next text message (str) or frame (bytes), or None if nothing can be sent
+        now."""
         if self._cancelled:
             if not self._cancel_pending:
                 return None
@@ -167,7 +168,7 @@ class Recording:
         """Drop the frames up to and including `frame`, because the server has stored them.
 
         The first acknowledgement on a connection starts the sending of frames. The recording fails
-        if that acknowledgement shows that the server has lost frames which it had stored.
+        if that acknowledgement shows that the server has lost frames that it had acknowledged.
         """
         while self._frames and self._first <= frame:
             self._frames.popleft()
@@ -191,8 +192,8 @@ class Recording:
         self._done.set()
 
     def mark_refused(self, failure: Failure) -> None:
-        """Resend frames that are missing on the server, up to three times. After that, or for any
-        other error, fail with the server's message."""
+        """Resend frames that are missing on the server, up to three times. After three resends, or
+        for any other error, fail with the server's message."""
         if failure.code == ErrorCode.FRAMES_MISSING and self._resends < MAX_RESENDS:
             self._resends += 1
             self.start_connection()

@@ -45,7 +45,7 @@ __all__ = [
 ]
 
 ALLOWANCE_CODES = frozenset({ErrorCode.RATE_LIMITED, ErrorCode.BUDGET_SPENT})
-"""Codes of errors that last until the user's allowance is renewed."""
+"""Codes of errors that last until the user's allowance or budget is renewed."""
 
 MODEL_CODES = frozenset(
     {
@@ -62,7 +62,7 @@ MODEL_CODES = frozenset(
         ErrorCode.TRANSCRIPTION_FAILED,
     }
 )
-"""Codes of errors of a model on a server that otherwise works."""
+"""Codes of errors caused by a model while the server itself works."""
 
 TIMEOUT = httpx.Timeout(15.0, connect=4.0)
 """Timeouts of a request in seconds."""
@@ -72,7 +72,8 @@ TOKEN_MARGIN = 60.0
 handshake."""
 
 ATTEMPTS = 4
-"""Maximum number of attempts at a repeatable request, all within ten seconds."""
+"""Maximum number of attempts at a repeatable request; after ten seconds no further attempt is
+made."""
 
 _RETRYABLE_STATUSES = frozenset({502, 503, 504})
 _IDEMPOTENT = frozenset({"GET", "DELETE", "PATCH", "PUT"})
@@ -81,7 +82,7 @@ _T = TypeVar("_T")
 
 
 class _RetryableStatus(Exception):
-    """A response whose status allows another attempt."""
+    """The status of the response allows another attempt."""
 
     def __init__(self, response: httpx.Response) -> None:
         self.response = response
@@ -90,8 +91,9 @@ class _RetryableStatus(Exception):
 class RestClient:
     """REST client for one server and one access key.
 
-    Methods raise PrepError and nothing else. A repeatable request is attempted up to four times
-    while the server does not respond or responds with status 502, 503 or 504.
+    Methods raise PrepError and nothing else. Except in `get_health`, a repeatable request is
+    attempted up to four times while the server does not respond or responds with status 502, 503 or
+    504.
     """
 
     def __init__(
@@ -132,7 +134,7 @@ class RestClient:
     async def get_room_token(self, *, renew: bool = False, attempts: int = ATTEMPTS) -> str:
         """Return a token for room addresses that is valid for at least a minute.
 
-        Tokens are cached. With `renew`, a new one is requested even if the cached one has not
+        Tokens are cached. With `renew`, a new token is requested even if the cached token has not
         expired.
         """
         async with self._token_lock:
@@ -143,8 +145,8 @@ class RestClient:
             return token.token
 
     async def create_interview(self, spec: InterviewSpec) -> Interview:
-        """Create an interview under an id of the client's choice, so that a repeated request
-        creates only one interview."""
+        """Create an interview with an id chosen by the client, so that a repeated request creates
+        only one interview."""
         body = CreateInterview(id=uuid.uuid4().hex, **msgspec.structs.asdict(spec))
         return await self._request(Interview, "POST", "/api/interviews", body, attempts=ATTEMPTS)
 
@@ -152,8 +154,8 @@ class RestClient:
         return await self._request(Interview, "GET", _interview_path(interview_id))
 
     async def delete_interview(self, interview_id: str) -> None:
-        """Delete an interview. A missing one counts as deleted, since the request may be
-        repeated."""
+        """Delete an interview. A missing interview counts as deleted, since an earlier attempt may
+        have deleted it."""
         try:
             await self._send("DELETE", _interview_path(interview_id), None, ATTEMPTS)
         except NotFound:
@@ -166,7 +168,8 @@ class RestClient:
         return sorted(messages, key=lambda message: message.position)
 
     async def get_spoken_answer(self, interview_id: str, message_id: str) -> SpokenAnswer:
-        """Return the transcription of a spoken answer. Raises NotFound if none is stored."""
+        """Return the transcription of a spoken answer. Raises NotFound if no transcription is
+        stored."""
         path = f"{_interview_path(interview_id)}/messages/{quote(message_id, safe='')}/speech"
         return await self._request(SpokenAnswer, "GET", path)
 
@@ -175,8 +178,8 @@ class RestClient:
         return (await self._request(InterviewList, "GET", "/api/interviews")).interviews
 
     async def get_health(self) -> Health:
-        """Return the server's readiness after one attempt. A server that is not ready is not an
-        error."""
+        """Return the server's readiness after one attempt. A server that responds but is not ready
+        raises no error."""
         try:
             response = await self._http.get("/health/ready")
         except httpx.HTTPError as error:
@@ -265,8 +268,8 @@ def error_from_response(response: httpx.Response, url: str) -> PrepError:
 
 
 def rate_limited_error(error: Error) -> RateLimited:
-    """Return the error for a used-up allowance or budget, with the time of its reset, if known, in
-    local time."""
+    """Return the error for a used-up allowance or budget. The message includes the local time of
+    the reset if the server has sent it."""
     reset: Any = error.details.get("reset")
     if not isinstance(reset, int | float):
         return RateLimited(error.message)
@@ -276,7 +279,7 @@ def rate_limited_error(error: Error) -> RateLimited:
 
 
 def format_local_time(time: float) -> str:
-    """Format seconds since the Unix epoch in the local time zone, to the minute."""
+    """Format a time, in seconds since the Unix epoch, in the local time zone and to the minute."""
     return datetime.fromtimestamp(time).astimezone().strftime("%Y-%m-%d %H:%M %Z")
 
 

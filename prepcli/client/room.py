@@ -1,4 +1,4 @@
-"""Access to a room that survives lost connections.
+"""Client for one room, which reconnects after each lost connection.
 
     async with Room(address) as room:
         await room.send(UserMessage(text="…"))
@@ -55,16 +55,16 @@ from prepserver.wire.protocol import (
 __all__ = ["AddressProvider", "Room"]
 
 AddressProvider = Callable[[bool], Awaitable[str]]
-"""Function that returns the room's ws:// or wss:// URL with a valid token, for each connection
-attempt.
+"""Function called before each connection attempt, which returns the room's ws:// or wss:// URL with
+a valid token.
 
-The argument is True if the previous token was refused and a new one must be requested. Raises
-PrepError. After ServerUnreachable or RateLimited the room tries again; any other error ends the
-room.
+The argument is True if the server refused the previous token, so that a new token must be
+requested. The function may raise PrepError: after ServerUnreachable or RateLimited the room tries
+again; any other error ends the room.
 """
 
 CONNECT_TIMEOUT = 4.0
-"""Maximum number of seconds for opening a connection, including the handshake."""
+"""Maximum number of seconds that opening a connection may take, including the handshake."""
 
 STABLE_SECONDS = 5.0
 """Seconds after which a connection counts as stable, so that its loss resets the backoff."""
@@ -77,13 +77,14 @@ _log = logging.getLogger(__name__)
 
 
 class Room:
-    """One room, which can be entered once. Iterating yields `ConnectionChanged` and the server's
-    messages.
+    """One room, which can be entered only once. Iterating yields `ConnectionChanged` and the
+    server's messages.
 
-    The iteration ends when the room is left. It raises NotAuthorised if the server refuses a new
-    token, NotFound if the user has no such room or the room was deleted, ServerUnreachable if the
-    address is not that of a prep server, and the errors of the address provider that end the room.
-    A lost connection raises nothing: the room reconnects.
+    The iteration ends when the room is left. Iterating raises NotAuthorised if the server refuses a
+    new token, NotFound if the user has no such room or the room was deleted, ServerUnreachable if
+    the address is not that of a prep server, UsageError if the address is invalid, and the errors
+    of the address provider that end the room. A lost connection raises nothing: the room
+    reconnects.
     """
 
     def __init__(
@@ -152,18 +153,18 @@ class Room:
     async def send(self, message: ClientMessages) -> None:
         """Queue a message. Messages are sent in order.
 
-        A message that is not ephemeral gets an id if it has none, and is resent until the server
-        answers. Raises QueueFull, UsageError if the message exceeds the server's size limit, and
-        the room's error if the room has ended.
+        A message that is not ephemeral gets an id if it has none, and is resent after each
+        reconnect until the server answers. Raises QueueFull if the outbox is full, UsageError if
+        the message exceeds the server's size limit, and the room's error if the room has ended.
         """
         self._require_open()
         self._outbox.queue_message(message, uuid.uuid4().hex)
         self._wake.set()
 
     def start_recording(self) -> Recording:
-        """Queue a new recording and return it. Recordings are sent one after another.
+        """Queue and return a new recording. Recordings are sent one after another.
 
-        Raises QueueFull, and the room's error if the room has ended.
+        Raises QueueFull if too much is unacknowledged, and the room's error if the room has ended.
         """
         self._require_open()
         recording = Recording(uuid.uuid4().hex, self._wake.set)
@@ -173,7 +174,7 @@ class Room:
 
     @property
     def unacknowledged(self) -> int:
-        """Number of messages and recordings that are not yet sent or not acknowledged."""
+        """Number of messages and recordings that still have to be sent or acknowledged."""
         return len(self._outbox)
 
     def _require_open(self) -> None:
@@ -199,7 +200,8 @@ class Room:
                 await self._events.put(None)
 
     async def _keep_connected(self) -> None:
-        """Connect, serve the connection until it is lost, wait, and repeat. Raises PrepError."""
+        """Connect, serve the connection until it is lost, wait, and repeat. Raises PrepError when
+        retrying cannot help."""
         token_refused = entered = False
         while True:
             await self._events.put(ConnectionChanged(ConnectionStatus.CONNECTING))
@@ -294,7 +296,7 @@ class Room:
 
 
 def _decode(data: str) -> ServerMessages | None:
-    """Decode a message; return None for one that is invalid or of an unknown type."""
+    """Return the decoded message, or None if the message is invalid or of an unknown type."""
     try:
         message = decode_server(data)
     except msgspec.DecodeError as error:

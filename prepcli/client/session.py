@@ -27,13 +27,14 @@ class SessionOptions(Struct, frozen=True, kw_only=True):
     server: str | None = None
     """URL of the server; None for a local server that runs as long as the session."""
     spec: InterviewSpec = InterviewSpec()
-    """Specification of the new interview, or the initial content of the form for one."""
+    """Specification of the new interview, or the initial content of the form for a new
+    interview."""
     start_new: bool = False
     """True to create an interview from `spec` immediately."""
     interview_id: str | None = None
     """Id of the interview to resume."""
     resume_last: bool = False
-    """True to resume the most recently changed active interview."""
+    """True to resume the most recently updated active interview."""
 
 
 class ServerProcess(Protocol):
@@ -54,7 +55,7 @@ class Session:
         self._process = process
 
     def room(self, party: str, name: str, *, on_frame: Callable[[str], None] | None = None) -> Room:
-        """Return the room with this name, which the caller enters.
+        """Return the client for a room, which the caller must enter.
 
         `party` and `name` are `interview` and the interview's id, or `user-interviews` and `me`.
         `on_frame` receives the server's text frames unparsed.

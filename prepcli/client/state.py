@@ -1,4 +1,4 @@
-"""The client's copy of a room's state and the pure functions that update it. No I/O.
+"""The client's copy of a room's state, and the pure functions that update the copy.
 
 `apply(state, event)` returns the next state. Offsets count code points, as `len` of a str does.
 """
@@ -57,7 +57,7 @@ class ConnectionStatus(enum.StrEnum):
 
 
 class ConnectionChanged(Struct, frozen=True):
-    """Event of the client itself: the status of the connection has changed."""
+    """Event created by the client when the status of the connection has changed."""
 
     status: ConnectionStatus
     retry_in: float | None = None
@@ -69,7 +69,7 @@ RoomEvent = ServerMessages | ConnectionChanged
 
 
 class RoomState(Struct, frozen=True, kw_only=True):
-    """State of a room, as a screen shows it."""
+    """State of a room as the client knows it."""
 
     interview: Interview | None = None
     phase: Phase = Phase.IDLE
@@ -81,14 +81,15 @@ class RoomState(Struct, frozen=True, kw_only=True):
     """Hint for the open question."""
     quota: Quota | None = None
     failed: Error | None = None
-    """Error that ended the last turn, which `turn.retry` repeats; None if the turn did not fail."""
+    """Error that ended the last turn; None if the turn did not fail. `turn.retry` repeats a failed
+    turn."""
     caption: str = ""
     """Partial transcript of the open recording."""
     connection: ConnectionStatus = ConnectionStatus.CONNECTING
     retry_in: float | None = None
     last_error: Failure | None = None
     interviews: tuple[Interview, ...] = ()
-    """The user's interviews, newest first; only in a room of the party `user-interviews`."""
+    """The user's interviews, newest first; empty unless the room's party is `user-interviews`."""
     deleted: bool = False
     """True once the interview was deleted."""
     stale: bool = False
@@ -103,7 +104,7 @@ def is_completed(state: RoomState) -> bool:
 def open_question(state: RoomState) -> Message | None:
     """Return the question that waits for an answer, or None if there is none.
 
-    An open question is the last message of an active interview, apart from hints.
+    A question is open if no message other than hints follows it and the interview is active.
     """
     if is_completed(state):
         return None
@@ -116,8 +117,8 @@ def open_question(state: RoomState) -> Message | None:
 def needs_snapshot(state: RoomState, event: RoomEvent) -> bool:
     """Return True if the event reveals a gap, so that a snapshot must be requested.
 
-    Must be called before `apply`. The result is True once per gap: not while a snapshot is on its
-    way.
+    Must be called before `apply`. The result is False while a requested snapshot is on its way, so
+    that each gap causes one request.
     """
     return not state.stale and _reveals_gap(state, event)
 
@@ -167,8 +168,8 @@ def _reveals_gap(state: RoomState, event: RoomEvent) -> bool:
 
 
 def _streaming_before(streaming: StreamingMessage | None, delta: Delta) -> StreamingMessage | None:
-    """Return the message that a delta extends, which is empty for a first delta. Return None if the
-    delta does not continue the streamed message."""
+    """Return the streamed message that a delta extends: an empty message for a first delta, or None
+    if the delta does not continue the streamed message."""
     if delta.offset == 0 and delta.kind is not None:
         return StreamingMessage(id=delta.message_id, kind=delta.kind, text="", offset=0)
     return streaming if streaming is not None and streaming.offset == delta.offset else None
@@ -179,8 +180,8 @@ def _has_message(state: RoomState, id: str) -> bool:
 
 
 def _apply_snapshot(state: RoomState, snapshot: Snapshot) -> RoomState:
-    """Return the state in a snapshot. The caption and the client's own fields are those of
-    `state`."""
+    """Return the state described by a snapshot. The caption and the fields that only the client
+    knows are copied from `state`."""
     return RoomState(
         interview=snapshot.interview,
         phase=snapshot.state or Phase.IDLE,
@@ -228,7 +229,8 @@ def _by_position(messages: list[Message]) -> tuple[Message, ...]:
 
 
 def _update_list(interviews: tuple[Interview, ...], changed: Interview) -> tuple[Interview, ...]:
-    """Return the list with the changed interview in its place; a new interview is put first."""
+    """Return the list with `changed` in place of the interview with the same id; a new interview is
+    put first."""
     if any(interview.id == changed.id for interview in interviews):
         return tuple(changed if other.id == changed.id else other for other in interviews)
     return (changed, *interviews)
