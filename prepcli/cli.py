@@ -42,7 +42,8 @@ FILE = click.Path(path_type=Path)
 
 
 class _BoundedText(click.ParamType[str]):
-    """Parameter type for one line of text with a maximum length in code points."""
+    """Parameter type for text of 1 to `max_length` code points; runs of white space become one
+    space."""
 
     name = "text"
 
@@ -225,7 +226,8 @@ def interview(
 
 
 def _read_prepared_answers(audio: tuple[Path, ...], answers: Path | None) -> list[Answer]:
-    """Return the answers in all files, read before a server is contacted or started.
+    """Return the answers in the given files. Called before a server is contacted or started, so
+    that an unusable file is reported first.
 
     Raises UsageError if a file cannot be used.
     """
@@ -382,7 +384,7 @@ async def _fetch_transcript(server: str | None, interview_id: str) -> tuple[Inte
 async def _fetch_spoken_answers(
     server: str | None, interview_id: str
 ) -> list[tuple[Message, SpokenAnswer]]:
-    """Return each spoken answer that has a stored transcription, with that transcription."""
+    """Return the spoken answers that have a stored transcription, each with its transcription."""
     answers = []
     async with _session(_options(server), _note, wait_for_models=False) as session:
         for message in await session.rest.get_messages(interview_id):
@@ -417,7 +419,8 @@ def _note(line: str) -> None:
 
 
 def _is_terminal(stream: TextIO | None) -> bool:
-    """Return True if the stream is a terminal. None stands for a stream closed before the start."""
+    """Return True if the stream is a terminal. `stream` is None if it was closed before the start
+    of prep."""
     return stream is not None and stream.isatty()
 
 

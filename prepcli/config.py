@@ -35,12 +35,13 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
         return Config((*self.without_server(server.url).servers, server))
 
     def without_server(self, url: str) -> "Config":
-        """Return a copy without the entry for this URL."""
+        """Return a copy without the entry for `url`."""
         return Config(tuple(server for server in self.servers if server.url != url))
 
 
 def load(file: Path) -> Config:
-    """Read the settings file; a missing file counts as empty. Raises SettingsError."""
+    """Read the settings file; a missing file counts as empty. Raises SettingsError if the file
+    cannot be read or is invalid."""
     try:
         values = tomllib.loads(file.read_text("utf-8"))
     except FileNotFoundError:
@@ -62,7 +63,7 @@ def load(file: Path) -> Config:
 
 
 def save(config: Config, file: Path) -> None:
-    """Write the settings file atomically. Raises SettingsError."""
+    """Write the settings file atomically. Raises SettingsError if the file cannot be written."""
     lines = ["# Servers added by `prep login`. Access keys are stored elsewhere."]
     for server in config.servers:
         lines += ["", "[[servers]]", f"url = {_toml_string(server.url)}"]
@@ -75,7 +76,7 @@ def save(config: Config, file: Path) -> None:
 
 
 def _toml_string(text: str) -> str:
-    """Encode a TOML basic string.
+    """Encode text as a TOML basic string.
 
     JSON's escapes are valid in TOML, except for the surrogate pairs that stand for characters
     beyond U+FFFF, so these characters are not escaped.
@@ -86,8 +87,8 @@ def _toml_string(text: str) -> str:
 def normalise_url(url: str) -> str:
     """Return a server's address in canonical form.
 
-    An address without a scheme gets `https://`, or `http://` if it names this machine. Raises
-    UsageError if the address is invalid.
+    An address without a scheme gets `http://` if its host is this machine, otherwise `https://`.
+    Raises UsageError if the address is invalid.
     """
     text = url.strip()
     try:

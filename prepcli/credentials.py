@@ -21,13 +21,13 @@ ACCESS_KEY_VARIABLE = "PREP_ACCESS_KEY"
 """Name of the environment variable with an access key that is used for every server."""
 
 KEYRING_SERVICE = "prep"
-"""Name under which the keyring lists the entries of prep."""
+"""Service name of prep's entries in the system's keyring."""
 
 
 def load_access_key(url: str) -> str:
     """Return the access key for a server.
 
-    Raises NotAuthorised if none is stored, and SettingsError if the settings, the keyring or the
+    Raises NotAuthorised if no key is stored, and SettingsError if the settings, the keyring or the
     key file cannot be read.
     """
     if key := os.environ.get(ACCESS_KEY_VARIABLE, "").strip():
@@ -137,7 +137,9 @@ def _delete_from_keyring(url: str) -> None:
 
 
 def _read_key_file(file: Path, *, missing_ok: bool = False) -> dict[str, str]:
-    """Return the access keys in a file, by server URL."""
+    """Return the access keys in a file, by server URL. A missing file counts as empty with
+    `missing_ok`, and otherwise raises NotAuthorised. Raises SettingsError if the file cannot be
+    used."""
     try:
         descriptor = os.open(file, os.O_RDONLY)
     except FileNotFoundError:
@@ -165,7 +167,8 @@ def _read_key_file(file: Path, *, missing_ok: bool = False) -> dict[str, str]:
 
 
 def _write_key_file(file: Path, keys: dict[str, str]) -> None:
-    """Write access keys to a file atomically. Other users can never read the file."""
+    """Write access keys to a file atomically. Other users can never read the file. Raises
+    SettingsError if the file cannot be written."""
     try:
         write_atomically(file, msgspec.json.encode(keys), mode=0o600)
     except OSError as error:

@@ -8,15 +8,15 @@ PrepError                      1
 │   │   ├── EmptyAudio
 │   │   └── AudioTooLong
 │   ├── SettingsError              settings and credentials of the client
-│   ├── RequestRefused             the server rejected the request
-│   └── NotFound                   no such interview, or another user's
+│   ├── RequestRefused             the server rejected a request
+│   └── NotFound                   an interview that is missing or another user's
 ├── ServerUnreachable          3
-│   ├── QueueFull                  too many messages wait for a connection
-│   └── LocalServerFailed          the local server does not run
+│   └── QueueFull                  too many messages wait for a connection
+├── LocalServerFailed          3   the local server is not running
 ├── NotAuthorised              4
 ├── RateLimited                5
 ├── InferenceFailed            6
-├── RecordingRefused           1   the server rejected a recording
+├── RecordingRefused           1   the server rejected or lost a recording
 └── MicrophoneUnavailable      1
 """
 
@@ -47,7 +47,7 @@ __all__ = [
 
 
 class PrepError(Exception):
-    """Base class of all errors that `prep` reports to its user."""
+    """Base class of the client's exceptions, whose messages `prep` shows to its user."""
 
     exit_code: ClassVar[int] = 1
 
@@ -59,23 +59,23 @@ class UsageError(PrepError):
 
 
 class DocumentError(UsageError):
-    """A text file cannot be used."""
+    """A job description, a resume or a file of answers cannot be used."""
 
 
 class AudioFileError(UsageError):
-    """A recording cannot be used."""
+    """An audio file cannot be used as a spoken answer."""
 
 
 class NotAudio(AudioFileError):
-    """The file is not a recording in a supported format."""
+    """The file is not audio in a supported format."""
 
 
 class EmptyAudio(AudioFileError):
-    """The recording has no samples."""
+    """The audio file is empty or has no samples."""
 
 
 class AudioTooLong(AudioFileError):
-    """The recording exceeds the maximum length of an answer."""
+    """The audio file is longer than the maximum length of a spoken answer."""
 
 
 class SettingsError(UsageError):
@@ -83,7 +83,7 @@ class SettingsError(UsageError):
 
 
 class RequestRefused(UsageError):
-    """The server rejected the request as invalid."""
+    """The server rejected a request, for example as invalid."""
 
     def __init__(self, message: str, *, code: str = ErrorCode.BAD_REQUEST) -> None:
         super().__init__(message)
@@ -92,17 +92,17 @@ class RequestRefused(UsageError):
 
 
 class NotFound(UsageError):
-    """The user has no interview with the given id."""
+    """The requested interview or transcription does not exist or belongs to another user."""
 
 
 class ServerUnreachable(PrepError):
-    """No prep server responds at the address."""
+    """The server cannot be reached, is not a prep server, or failed to handle a request."""
 
     exit_code = 3
 
 
 class QueueFull(ServerUnreachable):
-    """The outbox is full of unacknowledged messages."""
+    """Too many messages or too much audio has not been acknowledged by the server."""
 
 
 class LocalServerFailed(PrepError):
@@ -118,15 +118,15 @@ class NotAuthorised(PrepError):
 
 
 class RateLimited(PrepError):
-    """The user's allowance of model requests or a budget is used up."""
+    """The user's allowance of model requests, or one of the user's budgets, is used up."""
 
     exit_code = 5
 
     def __init__(self, message: str, *, reset: float | None = None) -> None:
         super().__init__(message)
         self.reset = reset
-        """Time at which the allowance is renewed, in seconds since the Unix epoch; None if
-        unknown."""
+        """Time at which the allowance or budget is renewed, in seconds since the Unix epoch; None
+        if the time is unknown."""
 
 
 class InferenceFailed(PrepError):
@@ -136,7 +136,7 @@ class InferenceFailed(PrepError):
 
 
 class RecordingRefused(PrepError):
-    """The server rejected a recording."""
+    """The server rejected a recording or lost part of one."""
 
 
 class MicrophoneUnavailable(PrepError):

@@ -10,8 +10,8 @@ def write_atomically(file: Path, data: bytes, *, mode: int = 0o666) -> None:
     """Replace a file's content atomically: even after a crash, readers see the old content or the
     new.
 
-    Creates missing folders. `mode`, less the umask, applies from the moment the new file exists.
-    Raises OSError, in which case the old content remains.
+    Creates missing folders. The new file has the permissions `mode`, less the umask, from the
+    moment it exists. Raises OSError if the file cannot be written; the old content then remains.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f"{file.name}.{os.getpid()}")

@@ -21,7 +21,7 @@ def data_dir() -> Path:
 
 
 def settings_file() -> Path:
-    """Return the file that lists the servers the user is logged in to."""
+    """Return the path of the file that lists the servers that the user is logged in to."""
     return config_dir() / "config.toml"
 
 

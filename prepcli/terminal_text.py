@@ -27,7 +27,7 @@ _UNSAFE = re.compile(
 
 
 def printable(text: str) -> str:
-    """Replace each unsafe character by U+FFFD; keep tabs, and turn every line ending into LF."""
+    """Replace each unsafe character with U+FFFD; keep tabs, and turn every line ending into LF."""
     return _UNSAFE.sub("\ufffd", text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
@@ -37,7 +37,7 @@ def one_line(text: str) -> str:
 
 
 def escape_json(data: str) -> str:
-    """Replace each unsafe character in JSON text by its escape sequence. The decoded value is
+    """Replace each unsafe character in JSON text with its escape sequence. The decoded value is
     unchanged."""
     return _UNSAFE.sub(lambda match: _escape(match[0]), data)
 

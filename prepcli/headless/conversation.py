@@ -47,16 +47,16 @@ from prepserver.wire.protocol import (
 __all__ = ["Conversation", "choose_interview"]
 
 OFFLINE_SECONDS = 120.0
-"""Seconds without a connection after which a conversation fails. Screens wait without a limit, but
-a script runs unattended."""
+"""Seconds without a connection after which a conversation fails. A screen waits indefinitely, but a
+script runs unattended."""
 
 MAX_REPEATS = 3
 """Maximum number of times that an answer is sent again after a retryable error."""
 
 
 async def choose_interview(session: Session, options: SessionOptions) -> str:
-    """Return the id of the interview to resume or, if none is to be resumed, of a new one. Raises
-    PrepError."""
+    """Return the id of the interview to resume or, unless `options` asks to resume one, of a new
+    interview. Raises PrepError."""
     if options.interview_id is not None:
         return (await session.rest.get_interview(options.interview_id)).id
     if options.resume_last:
@@ -69,11 +69,11 @@ async def choose_interview(session: Session, options: SessionOptions) -> str:
 
 
 class _NoAnswers(Exception):
-    """The queue had no answer at all, so the interview is left unchanged."""
+    """The queue contained no answers, so the interview is left unchanged."""
 
 
 class Conversation:
-    """One interview, from its current state to its end."""
+    """An interview held without a screen, from its current state to its end."""
 
     def __init__(
         self,
@@ -94,8 +94,8 @@ class Conversation:
         self._failed_before = False
         """True while a turn that failed before this conversation began has not been retried."""
         self._answered_id = ""
-        """Id of the last question that this conversation answered; empty if that question is open
-        again."""
+        """Id of the last question that this conversation answered; empty before the first answer
+        and while that question is open again."""
         self._answer: Answer | None = None
         """Last answer taken from the queue."""
         self._answer_id = ""
@@ -110,7 +110,8 @@ class Conversation:
         self._answer_task: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
-        """Hold the interview until it is completed, or return immediately if there are no answers.
+        """Hold the interview until it is completed. If the queue contains no answers, return
+        without changing the interview.
 
         Raises PrepError if the interview cannot be completed: RateLimited, InferenceFailed,
         ServerUnreachable after `offline_seconds` without a connection, and others.
@@ -185,8 +186,8 @@ class Conversation:
             self._output.note(failure.message)
 
     def _handle_refused_answer(self, failure: Failure) -> None:
-        """Send a rejected answer again after a retryable error, otherwise continue with the next
-        answer."""
+        """Repeat a rejected answer after a retryable error, at most `MAX_REPEATS` times; otherwise
+        continue with the next answer."""
         if failure.code == ErrorCode.FRAMES_MISSING:
             return  # the recording resends missing frames itself
         if failure.retryable and self._answer is not None and self._repeats < MAX_REPEATS:

@@ -20,8 +20,8 @@ def speaker_name(kind: MessageKind, role: Role) -> str:
 
 
 def spoken_answer_lines(message: Message, answer: SpokenAnswer) -> str:
-    """Format the segments of a spoken answer in order of time, each dropped segment with the
-    reason."""
+    """Format the segments of a spoken answer in order of time. A dropped segment is shown with the
+    reason why it was dropped."""
     lines = [f"{speaker_name(message.kind, message.role)} ({answer.seconds:.1f} s):"]
     segments = sorted((*answer.segments, *answer.dropped), key=lambda segment: segment.start)
     for segment in segments:
@@ -32,7 +32,7 @@ def spoken_answer_lines(message: Message, answer: SpokenAnswer) -> str:
 
 
 def markdown(interview: Interview, messages: Sequence[Message]) -> str:
-    """Format an interview as a Markdown document without control characters."""
+    """Format an interview as a Markdown document, in which unsafe characters are replaced."""
     about = f"{interview.type}, {interview.level}, {interview.answered} of {interview.questions}"
     lines = [f"# {interview.title}", "", f"{interview.role}: {about} answered, {interview.status}"]
     if interview.skills:

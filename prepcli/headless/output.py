@@ -19,10 +19,10 @@ _PHASE_NOTES = {
 
 
 class Output(Protocol):
-    """A presentation of the conversation."""
+    """Output of a headless interview: plain text or the server's frames as JSON lines."""
 
     def write_frame(self, data: str) -> None:
-        """Handle a text frame from the server, unparsed."""
+        """Handle an unparsed text frame from the server."""
 
     def show_state(self, state: RoomState) -> None:
         """Show what has changed since the previous state."""
@@ -31,14 +31,14 @@ class Output(Protocol):
         """Ask the user to type an answer."""
 
     def skip_echo(self, text: str) -> None:
-        """Do not print the answer `text` again, because the user has typed it at the prompt."""
+        """Avoid printing the answer `text` again, because the user has typed it at the prompt."""
 
     def note(self, line: str) -> None:
         """Show a note from prep itself."""
 
 
 class _StderrNotes:
-    """Notes and progress on standard error."""
+    """Output of notes and progress on standard error."""
 
     def __init__(self, err: TextIO) -> None:
         self._err = err
@@ -95,12 +95,13 @@ class PlainOutput(_StderrNotes):
         self._printed: dict[str, str] = {}
         """Text of each printed message by message id."""
         self._streaming_id = ""
-        """Id of the message that is partly printed on the last line; empty if there is none."""
+        """Id of the message that is partly printed on the last line; empty if there is no such
+        message."""
         self._streaming_text = ""
         self._prompting = False
         self._echoed = ""
-        """Answer that the user has typed and the server has not confirmed; empty if there is
-        none."""
+        """Answer that the user has typed and the server has not confirmed; empty if there is no
+        such answer."""
 
     def write_frame(self, data: str) -> None:
         return
@@ -169,7 +170,8 @@ class PlainOutput(_StderrNotes):
 
 
 def _prefix(kind: MessageKind, role: Role, text: str, *, corrected: bool = False) -> str:
-    """Return the label before a message's text; a summary with its own heading needs none."""
+    """Return the label before a message's text; a summary with its own heading gets a blank line
+    instead."""
     if kind is MessageKind.SUMMARY:
         return "\n" if text.startswith("#") else "\nSummary:\n"
     return f"{speaker_name(kind, role)}{' (corrected)' if corrected else ''}: "

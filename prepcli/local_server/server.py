@@ -36,10 +36,11 @@ ARGUMENTS_VARIABLE = "PREP_LOCAL_SERVER_ARGS"
 PATH`."""
 
 READY_SECONDS = 60.0
-"""Maximum time in seconds until the server accepts connections."""
+"""Maximum number of seconds from starting the server until it accepts connections."""
 
 MODELS_SECONDS = 600.0
-"""Maximum time in seconds until the models are loaded; a large one on a slow disk takes minutes."""
+"""Maximum number of seconds until the models are loaded; a large model on a slow disk takes
+minutes."""
 
 STOP_SECONDS = 10.0
 """Maximum number of seconds between SIGTERM and SIGKILL."""
@@ -48,7 +49,7 @@ POLL_SECONDS = 0.1
 """Seconds between two checks of the server's state."""
 
 _MODEL_NAMES = {"interviewer": "the language model", "transcriber": "the speech model"}
-"""Names of the models in messages to people, by the job that the health check lists."""
+"""Names of the models in messages to the user, by the name of their job in the health check."""
 
 
 class _ReadyFile(Struct, frozen=True):
@@ -76,7 +77,7 @@ class LocalServer:
         self.url = ""
         """Address of the running server."""
         self.access_key = ""
-        """Access key of the running server's only user; each start issues a new one."""
+        """Access key of the running server's only user; each start issues a new key."""
 
     @property
     def log_file(self) -> Path:
@@ -88,7 +89,8 @@ class LocalServer:
         return self._directory / "server.pid"
 
     async def start(self, on_progress: Callable[[str], None]) -> None:
-        """Start the server and return once it accepts connections. Raises LocalServerFailed."""
+        """Start the server and return once it accepts connections. Raises LocalServerFailed if the
+        server does not start."""
         try:
             on_progress("Starting the local server")
             self._take_lock()
@@ -148,8 +150,8 @@ class LocalServer:
     # --- Start --------------------------------------------------------------------------------
 
     def _take_lock(self) -> None:
-        """Lock the data directory, since a start replaces the access key that another prep may be
-        using.
+        """Lock the data directory, because starting the server replaces the access key, which
+        another prep may be using.
 
         Raises LocalServerFailed if the directory is locked or cannot be used.
         """
@@ -197,7 +199,8 @@ class LocalServer:
         raise _start_failure(errors.decode("utf-8", "replace"), process.returncode)
 
     async def _launch(self, ready_file: Path) -> None:
-        """Start the process and wait for its ready file. Raises LocalServerFailed."""
+        """Start the server process and wait for its ready file. Raises LocalServerFailed if the
+        process ends first or does not write the file in time."""
         process = self._spawn(ready_file)
         deadline = time.monotonic() + READY_SECONDS
         while (ready := _read_ready(ready_file)) is None:

@@ -18,9 +18,10 @@ async def open_session(
     *,
     wait_for_models: bool = True,
 ) -> Session:
-    """Open a session with the server in `options`, or with a new local server if there is none.
+    """Open a session with the server named in `options`, or with a new local server if none is
+    named.
 
-    The local server's models are loaded first, unless `wait_for_models` is False. `on_progress`
+    A local server's models are loaded first, unless `wait_for_models` is False. `on_progress`
     receives a short line for each step. Raises PrepError.
     """
     if options.server is not None:

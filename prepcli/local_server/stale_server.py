@@ -16,8 +16,8 @@ STOP_SECONDS = 10.0
 def stop_stale_server(pid_file: Path, marker: str) -> bool:
     """Stop the process named by the PID file if its command line contains `marker`.
 
-    The marker identifies the server, because process ids are reused. Return True if the server was
-    running. The caller ensures that no other `prep` is using the server.
+    The marker tells the server from an unrelated process that has been given the same id. Return
+    True if the server was running. The caller ensures that no other `prep` is using the server.
     """
     try:
         pid = int(pid_file.read_text())

@@ -30,7 +30,7 @@ from prepcli.tui.themes import DARK, LIGHT, default_theme
 from prepserver.wire.protocol import Interview, InterviewSpec, Status
 
 Connect = Callable[[Callable[[str], None]], Awaitable[SessionLink]]
-"""Function that opens a session and passes a line about each step to its argument."""
+"""Function that opens a session and calls its argument with a line about each step."""
 
 
 class PrepApp(App[int]):
@@ -57,10 +57,11 @@ class PrepApp(App[int]):
         now: Seconds = time.time,
         monotonic: Seconds = time.monotonic,
     ) -> None:
-        """Show the list of interviews, and on top of the list one interview if requested.
+        """Show the list of interviews and, if requested, one interview on top of the list.
 
         `interview_id` names that interview, `resume_last` selects the most recently updated active
-        one, and `begin` creates one from `spec`. `spec` also fills in the form for a new interview.
+        interview, and `begin` creates an interview from `spec`. `spec` also fills in the form for a
+        new interview.
         """
         super().__init__()
         self._connect = connect
@@ -72,7 +73,7 @@ class PrepApp(App[int]):
         self._now = now
         self._monotonic = monotonic
         self.session: SessionLink | None = None
-        """Session that the caller of the app closes; None until it is open."""
+        """Session, which the caller of the app closes; None until the session is open."""
 
     def on_mount(self) -> None:
         self.register_theme(DARK)
@@ -118,7 +119,7 @@ class PrepApp(App[int]):
         self.exit_with(event.error)
 
     def on_room_left(self, event: RoomLeft) -> None:
-        """Exit if the user must log in again; a missing interview leaves the other interviews
+        """Exit if the user must log in again; after any other error, other interviews remain
         usable."""
         if isinstance(event.error, NotAuthorised):
             self.exit_with(event.error)
@@ -141,8 +142,7 @@ class PrepApp(App[int]):
 
     @work(exclusive=True, group="question")
     async def action_quit_prep(self) -> None:
-        """Quit the app. If an unsent answer would be lost, ask the user for a confirmation
-        first."""
+        """Quit the app. If an unsent answer would be lost, ask the user for confirmation first."""
         for screen in self.screen_stack:
             if isinstance(screen, RoomScreen) and not await screen.confirm_leaving(quitting=True):
                 return
@@ -150,7 +150,8 @@ class PrepApp(App[int]):
 
 
 def last_active(interviews: Sequence[Interview]) -> str:
-    """Return the id of the most recently updated active interview, or an empty string."""
+    """Return the id of the most recently updated active interview, or an empty string if no
+    interview is active."""
     active = [each for each in interviews if each.status is Status.ACTIVE]
     return max(active, key=lambda each: each.updated_at).id if active else ""
 

@@ -14,7 +14,7 @@ class Key(Struct, frozen=True):
     """An action and its keys."""
 
     keys: str
-    """Textual's key names, separated by commas; the first one is shown."""
+    """Textual's key names, separated by commas; footers and sentences show the first key."""
     action: str
     label: str
     """Label in the footer, in one to three words."""
@@ -23,12 +23,12 @@ class Key(Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """Name of the first key in sentences, such as `ctrl+r`."""
+        """Display name of the first key, such as `ctrl+r`, for use in sentences."""
         return key_label(self.keys.partition(",")[0])
 
     def binding(self, *, show: bool = True, priority: bool = False) -> Binding:
-        """Return Textual's binding. With `priority` the binding precedes those of the focused
-        widget."""
+        """Return the binding for Textual. With `priority`, the binding precedes those of the
+        focused widget."""
         return Binding(self.keys, self.action, self.label, show=show, priority=priority)
 
 
@@ -105,7 +105,7 @@ SECTIONS = (
 
 
 def key_label(key: str) -> str:
-    """Return a key's name for people: `page up` for `pageup`; `ctrl+j` stays unchanged."""
+    """Return a key's display name: `page up` for `pageup`; `ctrl+j` is returned unchanged."""
     names = {
         "question_mark": "?",
         "escape": "esc",

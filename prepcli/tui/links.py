@@ -17,7 +17,8 @@ class RecordingLink(Protocol):
 
 
 class RoomLink(Protocol):
-    """A room: an async context manager that yields events and sends messages. Raises PrepError."""
+    """A room: an async context manager that yields events and sends messages. Iterating and calling
+    methods may raise PrepError."""
 
     async def __aenter__(self) -> Self: ...
     async def __aexit__(
@@ -33,7 +34,7 @@ class RoomLink(Protocol):
 
 
 class RestLink(Protocol):
-    """The REST calls of the screens. Every call may raise PrepError."""
+    """The REST calls that the screens use. Every call may raise PrepError."""
 
     async def list_interviews(self) -> Sequence[Interview]: ...
     async def create_interview(self, spec: InterviewSpec) -> Interview: ...

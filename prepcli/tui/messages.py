@@ -20,7 +20,7 @@ class AnswerTyped(Message):
 
 
 class AnswerSubmitted(Message):
-    """The candidate pressed send; the screen decides whether the answer may be sent."""
+    """The candidate pressed the send key; the screen decides whether the answer may be sent."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class RoomChanged(Message):
         self.state = state
 
     def can_replace(self, message: Message) -> bool:
-        """Return True if `message` is a state as well: only the newest of several queued states is
+        """Return True if `message` carries a state as well: only the newest queued state is
         shown."""
         return isinstance(message, RoomChanged)
 
@@ -61,7 +61,7 @@ class FailureReported(Message):
 
 
 class RoomLeft(Message):
-    """The room cannot be entered any more: the user must log in again, or the room is missing."""
+    """The room has ended with an error: for example, the user must log in again."""
 
     def __init__(self, error: PrepError) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class LevelMeasured(Message):
         self.seconds = seconds
 
     def can_replace(self, message: Message) -> bool:
-        """Return True if `message` is a level as well: only the newest of several queued levels is
+        """Return True if `message` carries a level as well: only the newest queued level is
         shown."""
         return isinstance(message, LevelMeasured)
 
@@ -88,8 +88,8 @@ class RecordingStarted(Message):
 
 
 class RecordingEnded(Message):
-    """The microphone is closed. If the candidate did not end the recording, `reason` says why it
-    ended."""
+    """The microphone is closed. `reason` says why the recording failed; it is empty if the
+    candidate ended the recording or the server rejected it."""
 
     def __init__(self, reason: str = "") -> None:
         super().__init__()
@@ -97,7 +97,8 @@ class RecordingEnded(Message):
 
 
 class RecordingDelivered(Message):
-    """The recording was stored by the server, rejected or discarded."""
+    """The delivery of a recording is over: the recording was stored, rejected or discarded, or
+    could not start."""
 
 
 class StartupProgressed(Message):
@@ -112,7 +113,7 @@ class StartupProgressed(Message):
 
 
 class SessionOpened(Message):
-    """The session is open; `interview_id` names the interview to show first, if any."""
+    """The session is open. `interview_id` names the interview to show first, or is empty."""
 
     def __init__(self, interview_id: str) -> None:
         super().__init__()

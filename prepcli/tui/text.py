@@ -1,4 +1,4 @@
-"""Durations and points in time as text."""
+"""Formatting of durations and times as text."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -8,7 +8,8 @@ Seconds = Callable[[], float]
 
 
 def duration(seconds: float) -> str:
-    """Format seconds as `0:07`, `12:34` or `1:02:03`; negative values count as zero."""
+    """Format a number of seconds as `0:07`, `12:34` or `1:02:03`; a negative number counts as
+    zero."""
     whole = max(0, int(seconds))
     hours, rest = divmod(whole, 3600)
     minutes, left = divmod(rest, 60)
@@ -35,5 +36,5 @@ def relative_time(then: float, now: float) -> str:
 
 
 def clock_time(moment: float) -> str:
-    """Format seconds since the Unix epoch as a local time such as `14:05`."""
+    """Format a time, in seconds since the Unix epoch, as a local time such as `14:05`."""
     return f"{datetime.fromtimestamp(moment).astimezone():%H:%M}"

@@ -42,7 +42,7 @@ def default_theme(environment: Mapping[str, str]) -> str:
     """Return the name of the initial theme.
 
     `TEXTUAL_THEME` names a theme; otherwise `COLORFGBG`, which several terminals set, gives the
-    background colour. The default is dark.
+    background colour. If neither is set, the theme is dark.
     """
     if named := environment.get("TEXTUAL_THEME"):
         return named

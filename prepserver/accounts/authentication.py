@@ -12,7 +12,7 @@ __all__ = ["Authenticator"]
 
 
 class Authenticator:
-    """Resolver of credentials to user ids. All methods raise Unauthorized for an invalid
+    """Object that maps credentials to user ids. Its methods raise Unauthorized for an invalid
     credential."""
 
     def __init__(self, users: Users, tokens: Tokens) -> None:
@@ -50,7 +50,8 @@ class Authenticator:
         return user
 
     async def issue_token(self, key: str) -> RoomToken:
-        """Issue a token to the user with this access key. A token in place of a key is rejected."""
+        """Issue a token to the user with this access key. A token is rejected: it cannot be
+        exchanged for another token."""
         if not key.startswith(f"{KEY_PREFIX}_"):
             raise Unauthorized(
                 "This request needs an access key, not a token.", code=ErrorCode.BAD_ACCESS_KEY

@@ -75,7 +75,7 @@ class Budgets:
                 )
 
     async def usage(self, user: str) -> BudgetUsage:
-        """Return what the user has used in the current window."""
+        """Return the tokens and model time that the user has used in the current window."""
         return await asyncio.to_thread(self._usage, user)
 
     async def spend(self, user: str, *, tokens: int = 0, seconds: float = 0.0) -> None:

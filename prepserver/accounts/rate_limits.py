@@ -48,9 +48,11 @@ class RateLimiter:
         self._database = Database(path, _SCHEMA, vfs=vfs)
 
     async def charge(self, user: str, request: str) -> Quota:
-        """Charge a request, unless its name was charged before, and return the new quota.
+        """Charge a request, unless its name was charged earlier in the window, and return the new
+        quota.
 
-        Raises RateLimited, with the time of the reset in its details, if no request is left.
+        Raises RateLimited, with the time of the reset in its details, if a request must be charged
+        and none is left.
         """
         if not self.limit:
             return Quota(limit=0, remaining=0)

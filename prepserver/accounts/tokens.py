@@ -17,7 +17,7 @@ from prepserver.wire.rest import RoomToken
 __all__ = ["Tokens", "load_signing_key"]
 
 LIFETIME = 300.0
-"""Seconds from the issue of a token to its expiry."""
+"""Number of seconds for which a token is valid."""
 
 ISSUER = "prep-server"
 AUDIENCE = "prep"

@@ -20,7 +20,7 @@ from prepserver.wire.error_codes import ErrorCode
 __all__ = ["NewKey", "User", "Users"]
 
 KEY_PREFIX = "prep"
-"""Prefix of every access key, so that people and secret scanners recognise it."""
+"""Prefix by which people and secret scanners recognise an access key."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS users (
@@ -74,7 +74,7 @@ class Users:
                 table.execute("ALTER TABLE users ADD COLUMN admin INTEGER NOT NULL DEFAULT 0")
 
     def add(self, name: str, *, replace: bool = False, admin: bool = False) -> NewKey:
-        """Create a user, or with `replace` issue a new key to an existing one.
+        """Create a user, or with `replace` issue a new key to an existing user.
 
         `admin` makes the user an administrator; without `admin` an existing user keeps their role.
         Raises Conflict if the name is taken and `replace` is False, and BadRequest if the name is
@@ -117,7 +117,7 @@ class Users:
         return NewKey(id=user.id, name=name, key=key)
 
     def set_admin(self, name: str, admin: bool) -> None:
-        """Grant or revoke the administrator role of a user. Raises NotFound if there is no such
+        """Make a user an administrator, or revoke the role. Raises NotFound if there is no such
         user."""
         with self._database.transaction() as table:
             if _find(table, name) is None:
@@ -152,7 +152,8 @@ class Users:
         return row is not None
 
     async def authenticate(self, key: str) -> str:
-        """Return the id of the user with this access key. Raises Unauthorized if there is none."""
+        """Return the id of the user with this access key. Raises Unauthorized if no user has the
+        key."""
         return await asyncio.to_thread(self._authenticate, key)
 
     def _authenticate(self, key: str) -> str:

@@ -1,4 +1,4 @@
-"""A yes-or-no question."""
+"""The dialogue that asks a yes-or-no question."""
 
 from typing import ClassVar
 

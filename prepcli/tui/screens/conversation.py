@@ -11,7 +11,7 @@ WAITING = frozenset({Phase.IDLE, Phase.HINTING})
 
 
 def messages(state: RoomState) -> tuple[Message, ...]:
-    """Return all messages in order, including the hint for the open question."""
+    """Return all messages in order of position, including the hint for the open question."""
     hint = state.hint
     if hint is None or any(message.id == hint.id for message in state.messages):
         return state.messages
@@ -21,7 +21,7 @@ def messages(state: RoomState) -> tuple[Message, ...]:
 def transcript_state(
     state: RoomState, sending: str = "", *, transcribing: bool = False
 ) -> TranscriptState:
-    """Return the content of the transcript; `sending` is an unacknowledged answer.
+    """Return the content of the transcript. `sending` is the text of an unacknowledged answer.
 
     A caption is shown only while an answer is being recorded or transcribed.
     """

@@ -55,7 +55,7 @@ from prepserver.wire.protocol import (
 
 
 class Pending(Struct, frozen=True):
-    """An answer that was sent but is not in the transcript yet."""
+    """An answer that has been sent but is not in the transcript yet."""
 
     id: str
     text: str
@@ -131,7 +131,7 @@ class InterviewScreen(SpeakingScreen):
             self.leave()
 
     async def on_failure_reported(self, event: FailureReported) -> None:
-        """Put a rejected answer back into the box."""
+        """Put the unacknowledged answer back into the box if the server has rejected it."""
         pending = self._pending
         if pending is None or event.failure.id != pending.id:
             return
@@ -208,7 +208,7 @@ class InterviewScreen(SpeakingScreen):
         return not reason
 
     async def action_stop(self) -> None:
-        """Stop the interviewer."""
+        """Ask the server to stop the current turn."""
         await self.send_message(TurnStop(id=uuid.uuid4().hex))
 
     async def action_hint(self) -> None:

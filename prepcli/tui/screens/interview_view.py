@@ -59,8 +59,9 @@ class InterviewView(Vertical):
     ) -> None:
         """Update every widget. Calls must not overlap.
 
-        `pending` is an unacknowledged answer. `active` is True while the candidate is being
-        recorded. `running` is True from the start of a recording until it has been sent.
+        `pending` is the text of an unacknowledged answer. `active` is True while the candidate is
+        being recorded. `running` is True from the start of a recording until the recording has been
+        sent or discarded.
         """
         self._known = state.interview is not None
         self._over = is_completed(state)

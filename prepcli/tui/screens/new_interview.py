@@ -20,8 +20,8 @@ from prepserver.wire.protocol import InterviewSpec, InterviewType, Level
 
 
 class NewInterviewScreen(Screen[InterviewSpec | None]):
-    """Form that returns the specification of an interview, or None if cancelled. Each invalid field
-    shows what is wrong."""
+    """Form that returns the specification of an interview, or None if the user cancels. Each
+    invalid field shows what is wrong."""
 
     CSS_PATH = "new_interview.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -143,7 +143,8 @@ class NewInterviewScreen(Screen[InterviewSpec | None]):
 
 
 def _read_file(path: str) -> str:
-    """Return the text of a file; `~` is expanded. Raises DocumentError."""
+    """Return the text of a file; a leading `~` is expanded. Raises DocumentError if the file cannot
+    be used."""
     try:
         file = Path(path).expanduser()
     except RuntimeError:

@@ -22,11 +22,11 @@ Blocks = AsyncIterator[bytes]
 """Blocks from the microphone: PCM16 little-endian, 16 kHz, mono."""
 
 MicrophoneFactory = Callable[[], AbstractAsyncContextManager[Blocks]]
-"""Function that returns a context manager for the open microphone. Entering it raises PrepError if
-the microphone cannot be opened."""
+"""Function that returns a context manager for the open microphone. Entering the context raises
+PrepError if the microphone cannot be opened."""
 
 POST_ROLL = 0.3
-"""Seconds recorded after the stop key: people press it during the last syllable."""
+"""Seconds of audio recorded after the stop key, which people press during the last syllable."""
 
 STALL = 2.0
 """Seconds without a block after which the microphone counts as lost; a block is 40 ms."""
@@ -50,7 +50,7 @@ class _Phase(enum.Enum):
 
 
 class Recorder:
-    """Recorder of one answer at a time. A worker awaits `record`; other methods end the
+    """Recorder of one answer at a time. A worker awaits `record`; `finish` and `discard` end the
     recording."""
 
     def __init__(
@@ -94,7 +94,7 @@ class Recorder:
         """Record until stopped, and wait until the server has stored the recording.
 
         Posts RecordingStarted, LevelMeasured, RecordingEnded when the microphone is closed, and
-        RecordingDelivered when the recording is stored, rejected or discarded.
+        RecordingDelivered at the end, whatever the outcome.
         """
         self._generation += 1
         generation = self._generation
@@ -114,10 +114,11 @@ class Recorder:
             self._post(RecordingDelivered())
 
     async def _capture(self, room: RoomLink) -> RecordingLink | None:
-        """Capture audio until stopped. Return the recording to deliver, or None if there is none.
+        """Capture audio until stopped. Return the recording to deliver, or None if there is nothing
+        to deliver.
 
-        If the microphone is lost, the audio so far is delivered: the candidate can correct a
-        transcript, but cannot recover a recording.
+        If the microphone is lost, the audio captured so far is delivered: the candidate can correct
+        a transcript, but cannot recover a recording.
         """
         recording: RecordingLink | None = None
         reason = ""

@@ -41,7 +41,7 @@ class RoomScreen(Screen[None]):
 
     @work(exclusive=True, group="room")
     async def follow_room(self) -> None:
-        """Post the room's events and states until the screen closes."""
+        """Post the room's events and states until the screen closes or the room ends."""
         state = self.state
         try:
             async with self.room as room:
@@ -67,8 +67,8 @@ class RoomScreen(Screen[None]):
                 self.post_message(ConnectionLost(0.0))
 
     async def send_message(self, message: ClientMessages) -> bool:
-        """Queue a message for the server. Show a warning and return False if it cannot be
-        queued."""
+        """Queue a message for the server and return True. If the message cannot be queued, show a
+        warning and return False."""
         try:
             await self.room.send(message)
         except PrepError as error:

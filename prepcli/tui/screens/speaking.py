@@ -1,4 +1,4 @@
-"""Spoken answers: the microphone's part of the interview screen."""
+"""Recording of spoken answers on the interview screen."""
 
 from textual import work
 
@@ -10,14 +10,14 @@ from prepcli.tui.screens.room import RoomScreen
 from prepcli.tui.text import duration
 
 DISCARD_UNASKED = 3.0
-"""Length in seconds below which a recording is discarded without asking."""
+"""Length in seconds below which a recording is discarded without asking the user."""
 
 
 class SpeakingScreen(RoomScreen):
     """A room screen that records spoken answers, one at a time.
 
-    Subclasses bind RECORD, FINISH and DISCARD, because a subclass's binding of a key replaces that
-    of its base class.
+    Subclasses bind RECORD, FINISH and DISCARD, because a binding in a subclass replaces its base
+    class's binding of the same key.
     """
 
     def __init__(

@@ -16,7 +16,7 @@ TYPING_SECONDS = 2.0
 
 
 class Throttle:
-    """Filter that passes the first event, then at most one every `seconds`."""
+    """Filter that passes the first event, then at most one event every `seconds` seconds."""
 
     def __init__(self, seconds: float, monotonic: Seconds) -> None:
         self._seconds = seconds
@@ -33,10 +33,10 @@ class Throttle:
 
 
 class AnswerBox(TextArea):
-    """Text box of several lines, whose text the enter key sends.
+    """Multi-line text box for an answer, which the enter key sends.
 
-    Posts `AnswerTyped` and `AnswerSubmitted`. The text stays until the screen removes it, so that a
-    rejected answer is not lost.
+    Posts `AnswerTyped` and `AnswerSubmitted`. The text stays until the screen removes it, so that
+    an answer that may not be sent is not lost.
     """
 
     DEFAULT_CSS = """
@@ -76,7 +76,7 @@ class AnswerBox(TextArea):
         self.move_cursor(self.document.end)
 
     def remove_sent(self, text: str) -> None:
-        """Remove the sent `text` from the beginning of the box, and keep what was typed after
+        """Remove the sent `text` from the beginning of the box, and keep the text typed after
         it."""
         if self.text.startswith(text):
             self.set_text(self.text.removeprefix(text))

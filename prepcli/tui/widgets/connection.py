@@ -10,7 +10,7 @@ KEPT = "Your typed and spoken answers are kept."
 
 
 def banner(retry_in: float, *, narrow: bool) -> str:
-    """Return the banner's text; `retry_in` is in seconds and rounded up."""
+    """Return the banner's text. The number of seconds in `retry_in` is rounded up."""
     seconds = -int(-retry_in // 1)
     when = f"reconnecting in {seconds} s" if seconds > 0 else "reconnecting now"
     line = f"Connection lost; {when}."
@@ -18,7 +18,7 @@ def banner(retry_in: float, *, narrow: bool) -> str:
 
 
 class ConnectionBanner(Widget):
-    """Line with a countdown to the next attempt; hidden while connected."""
+    """Line with a countdown to the next attempt to connect; hidden while connected."""
 
     DEFAULT_CSS = """
     ConnectionBanner {

@@ -23,7 +23,7 @@ TYPES = {
 
 
 def progress_text(interview: Interview) -> str:
-    """Return `completed`, `not started` or `2 of 5 answered`."""
+    """Return the progress of an interview: `completed`, `not started` or `2 of 5 answered`."""
     if interview.status is Status.COMPLETED:
         return "completed"
     if not interview.answered:
@@ -32,14 +32,15 @@ def progress_text(interview: Interview) -> str:
 
 
 def details(interview: Interview, now: float) -> str:
-    """Return a line such as `technical · senior · 3 minutes ago`."""
+    """Return an interview's type, level and age, such as `technical · senior · 3 minutes ago`."""
     return " · ".join(
         (TYPES[interview.type], interview.level.value, relative_time(interview.updated_at, now))
     )
 
 
 class InterviewList(OptionList):
-    """List that posts OptionList.OptionSelected with the interview's id as the option's id."""
+    """List of interviews. Opening an interview posts OptionList.OptionSelected, whose option has
+    the interview's id."""
 
     DEFAULT_CSS = """
     InterviewList {
@@ -67,7 +68,7 @@ class InterviewList(OptionList):
 
     @property
     def highlighted_interview(self) -> Interview | None:
-        """Interview under the cursor; None if there is none."""
+        """Interview under the cursor; None if no interview is highlighted."""
         if self.highlighted is None:
             return None
         key = self.get_option_at_index(self.highlighted).id

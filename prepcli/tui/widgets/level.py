@@ -15,7 +15,7 @@ QUIET = -45.0
 """Level in dBFS below which speech is hard to transcribe."""
 
 LOUD = -3.0
-"""Level in dBFS from which the microphone is about to clip."""
+"""Level in dBFS from which upwards the microphone is about to clip."""
 
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
@@ -58,7 +58,8 @@ class LevelMeter(Widget):
     """Duration of the recording in seconds."""
 
     def warning(self) -> str:
-        """Return a short warning about an unsuitable level, or an empty string."""
+        """Return a short warning about an unsuitable level, or an empty string if the level is
+        suitable."""
         if self.level >= LOUD:
             return "too loud"
         if self.level < QUIET:

@@ -29,7 +29,7 @@ def heading(kind: MessageKind, *, number: int = 0, source: Source | None = None)
 class MessageView(Vertical):
     """A message in the transcript, whose text may still grow.
 
-    The interviewer's text is rendered as Markdown; the candidate's is shown verbatim.
+    The interviewer's text is rendered as Markdown; the candidate's text is shown as plain text.
     """
 
     DEFAULT_CSS = """
@@ -79,8 +79,8 @@ class MessageView(Vertical):
             self._heading.update(title)
 
     async def update_text(self, text: str, *, growing: bool = False) -> None:
-        """Show `text` in place of the previous text. In a growing message, only the added text is
-        laid out.
+        """Show `text` in place of the previous text. In a growing message of the interviewer, only
+        appended text is laid out.
 
         Calls must not overlap, so that added text stays in order.
         """

@@ -79,7 +79,8 @@ _STREAMING = {
 
 
 def progress(interview: Interview) -> str:
-    """Return the progress as `5 questions`, `question 2 of 5` or `5 of 5 answered`."""
+    """Return the progress of an interview as `5 questions`, `question 2 of 5` or `5 of 5
+    answered`."""
     if interview.status is Status.COMPLETED:
         return f"{interview.answered} of {interview.questions} answered"
     if not interview.asked:
@@ -88,8 +89,8 @@ def progress(interview: Interview) -> str:
 
 
 def allowance(quota: Quota | None) -> str:
-    """Return a text such as `87 requests left`, or an empty string when requests are not
-    limited."""
+    """Return a text such as `87 requests left`, or an empty string if requests are not limited or
+    the quota is unknown."""
     if quota is None or not quota.limit:
         return ""
     return f"{quota.remaining} request{'' if quota.remaining == 1 else 's'} left"
@@ -147,7 +148,7 @@ class StatusLine(Widget):
             self._animation.pause()
 
     def mark(self) -> str:
-        """Return the three-cell marker before the activity."""
+        """Return the marker, three cells wide, that precedes the activity."""
         if self.activity.busy:
             return FRAMES[self._frame] if self._animated(self.activity) else STILL
         return " ! " if self.activity.trouble else " ● "

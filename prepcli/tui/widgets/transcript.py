@@ -76,7 +76,7 @@ class Transcript(VerticalScroll):
         self._caption = await self._show_provisional(self._caption, "You · speaking", state.caption)
 
     async def _mount(self, lines: list["_TranscriptLine"]) -> None:
-        """Mount a view for each line that has none, adjacent views at once."""
+        """Mount a view for each line that has none. Adjacent views are mounted together."""
         missing: list[MessageView] = []
         for line in lines:
             if line.key in self._views:
@@ -94,7 +94,7 @@ class Transcript(VerticalScroll):
         self, view: MessageView | None, title: str, text: str
     ) -> MessageView | None:
         """Show dimmed text at the end, or remove `view` if `text` is empty. Return the view that is
-        shown."""
+        shown, or None."""
         if not text:
             if view is not None:
                 await view.remove()
