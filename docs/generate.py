@@ -1,4 +1,4 @@
-"""Generator of the pages in docs/reference from the code that they describe.
+"""Generator that builds the pages in docs/reference from the code that they describe.
 
 python docs/generate.py            write the pages
 python docs/generate.py --check    list stale pages and fail if there are any

@@ -40,7 +40,7 @@ class Progress:
     """Display of the installation's current stage and the elapsed time."""
 
     def __init__(self, *, live: bool, now: Callable[[], float] = time.monotonic) -> None:
-        """If `live` is True, redraw one line; otherwise print a new line for each report."""
+        """Redraw one line if `live` is True; otherwise print a new line for each report."""
         self._now = now
         self._started = self._shown = now()
         self._live = live

@@ -372,7 +372,9 @@ def export(server: str | None, interview_id: str, file_format: str, output: Path
     try:
         output.write_bytes(data)
     except OSError as error:
-        raise UsageError(f"Cannot write {output}: {error.strerror}.") from None
+        raise UsageError(
+            f"Cannot write {output}: {error.strerror}. Choose another file with --output."
+        ) from None
 
 
 async def _fetch_transcript(server: str | None, interview_id: str) -> tuple[Interview, MessageList]:

@@ -72,7 +72,9 @@ def save(config: Config, file: Path) -> None:
     try:
         write_atomically(file, ("\n".join(lines) + "\n").encode())
     except OSError as error:
-        raise SettingsError(f"Cannot write {file}: {error.strerror}.") from None
+        raise SettingsError(
+            f"Cannot write {file}: {error.strerror}. Check the folder's permissions and free space."
+        ) from None
 
 
 def _toml_string(text: str) -> str:

@@ -149,7 +149,9 @@ def _read_key_file(file: Path, *, missing_ok: bool = False) -> dict[str, str]:
             f"The file with your access key, {file}, is missing. Log in again: prep login URL"
         ) from None
     except OSError as error:
-        raise SettingsError(f"Cannot read {file}: {error.strerror}.") from None
+        raise SettingsError(
+            f"Cannot read {file}: {error.strerror}. Check the file's permissions."
+        ) from None
     with os.fdopen(descriptor, "rb") as stream:
         mode = os.fstat(descriptor).st_mode
         if os.name == "posix" and stat.S_IMODE(mode) & 0o077:
@@ -172,4 +174,6 @@ def _write_key_file(file: Path, keys: dict[str, str]) -> None:
     try:
         write_atomically(file, msgspec.json.encode(keys), mode=0o600)
     except OSError as error:
-        raise SettingsError(f"Cannot write {file}: {error.strerror}.") from None
+        raise SettingsError(
+            f"Cannot write {file}: {error.strerror}. Check the folder's permissions and free space."
+        ) from None

@@ -88,7 +88,7 @@ class RequestRefused(UsageError):
     def __init__(self, message: str, *, code: str = ErrorCode.BAD_REQUEST) -> None:
         super().__init__(message)
         self.code = code
-        """Error code from the server: an `ErrorCode`, or one that a newer server has added."""
+        """Error code from the server: an `ErrorCode`, or a code that a newer server has added."""
 
 
 class NotFound(UsageError):

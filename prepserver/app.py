@@ -49,7 +49,8 @@ SCRIPTED = "scripted"
 log = structlog.get_logger(__name__)
 
 MAX_BODY_BYTES = 512 * 1024
-"""Maximum size of a request body in bytes; two documents of `MAX_DOCUMENT` code points fit."""
+"""Maximum size of a request body in bytes; two documents of `MAX_DOCUMENT` code points fit in
+UTF-8."""
 
 
 def create_services(config: Config, clock: Clock | None = None) -> Services:

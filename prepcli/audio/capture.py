@@ -18,8 +18,8 @@ BLOCK_SECONDS = 0.04
 """Length of a block in seconds."""
 
 PRE_ROLL = 0.3
-"""Seconds of audio from before the start of a recording that the recording includes, because people
-begin to speak as they press the key."""
+"""Seconds of earlier audio that a recording includes, because people begin to speak as they press
+the key."""
 
 MAX_BLOCKS = 25 * 60
 """Maximum number of blocks queued for a slow reader: one minute of audio."""

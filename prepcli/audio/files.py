@@ -34,7 +34,9 @@ def read_audio(file: Path) -> bytes:
         with file.open("rb"):
             pass
     except OSError as error:
-        raise AudioFileError(f"Cannot read {file}: {error.strerror}.") from None
+        raise AudioFileError(
+            f"Cannot read {file}: {error.strerror}. Check the path and the file's permissions."
+        ) from None
     try:
         samples, rate = _read_with_libsndfile(file)
     except ImportError:

@@ -49,7 +49,9 @@ def _read_text(file: Path, *, max_bytes: int) -> str:
     except IsADirectoryError:
         raise DocumentError(f"{file} is a folder. Choose a text file.") from None
     except OSError as error:
-        raise DocumentError(f"Cannot read {file}: {error.strerror}.") from None
+        raise DocumentError(
+            f"Cannot read {file}: {error.strerror}. Check the path and the file's permissions."
+        ) from None
     if len(data) > max_bytes:
         raise DocumentError(f"{file} is larger than {max_bytes:,} bytes. Shorten it.")
     try:

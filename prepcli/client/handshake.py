@@ -18,8 +18,7 @@ MAX_SIZE = 8 * 1024 * 1024
 interview."""
 
 _RETRYABLE_STATUSES = frozenset({408, 425, 429})
-"""Handshake statuses below 500 that are retryable; every status from 500 upwards is retryable
-too."""
+"""Retryable handshake statuses below 500; all statuses from 500 upwards are retryable."""
 
 # At its debug level websockets logs the request line, which contains the token.
 _websockets_log = logging.getLogger(f"{__name__}.websockets")

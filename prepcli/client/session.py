@@ -47,7 +47,7 @@ class ServerProcess(Protocol):
 
 
 class Session:
-    """Access of one user to one server. A session must be closed."""
+    """One user's access to one server. A session must be closed."""
 
     def __init__(self, rest: RestClient, process: ServerProcess | None = None) -> None:
         """`process` is the local server, which the session stops when it is closed."""

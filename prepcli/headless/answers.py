@@ -52,7 +52,7 @@ class LineSource(Protocol):
 
 
 class AnswerQueue:
-    """Prepared answers in order, followed by the lines of a source."""
+    """Queue of the prepared answers in order, followed by the lines from a source."""
 
     def __init__(self, prepared: Iterable[Answer] = (), lines: LineSource | None = None) -> None:
         """`lines` supplies the answers that follow the prepared ones; None means that none

@@ -170,7 +170,7 @@ class LocalServer:
             owner = lock.read().strip() or "unknown"
             lock.close()
             raise LocalServerFailed(
-                f"Another prep (process {owner}) is using the local server. Quit that one first."
+                f"Another prep (process {owner}) is using the local server. Quit that prep first."
             ) from None
         lock.truncate(0)
         lock.write(str(os.getpid()))

@@ -29,7 +29,8 @@ class BudgetUsage(Struct, frozen=True, kw_only=True):
 
 
 class Budgets:
-    """Per-user budgets with a fixed window, which the first call with a cost opens.
+    """Per-user budgets for a fixed window of time, which begins with the first call that has a
+    cost.
 
     The cost of a call is known only at its end. Calls that are running when a budget is used up
     therefore continue and are counted; new calls are rejected.

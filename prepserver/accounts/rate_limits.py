@@ -21,7 +21,7 @@ CREATE TABLE IF NOT EXISTS charges (
 
 
 class RateLimiter:
-    """Per-user request limit with a fixed window, which the first request opens.
+    """Per-user request limit for a fixed window of time, which begins with the first request.
 
     Requests are named, and each name is charged once per window, so that a turn that resumes after
     a crash is not charged again.
