@@ -9,7 +9,7 @@ PrepError                      1
 │   │   └── AudioTooLong
 │   ├── SettingsError              settings and credentials of the client
 │   ├── RequestRefused             the server rejected a request
-│   └── NotFound                   an interview that is missing or another user's
+│   └── NotFound                   missing, or owned by another user
 ├── ServerUnreachable          3
 │   └── QueueFull                  too many messages wait for a connection
 ├── LocalServerFailed          3   the local server is not running
@@ -102,7 +102,7 @@ class ServerUnreachable(PrepError):
 
 
 class QueueFull(ServerUnreachable):
-    """Too many messages or too much audio has not been acknowledged by the server."""
+    """The limit for unacknowledged messages or audio is reached."""
 
 
 class LocalServerFailed(PrepError):

@@ -117,8 +117,8 @@ class Users:
         return NewKey(id=user.id, name=name, key=key)
 
     def set_admin(self, name: str, admin: bool) -> None:
-        """Make a user an administrator, or revoke the role. Raises NotFound if there is no such
-        user."""
+        """Grant a user the administrator role, or revoke the role if `admin` is False. Raises
+        NotFound if there is no such user."""
         with self._database.transaction() as table:
             if _find(table, name) is None:
                 raise _no_user(name)

@@ -1,4 +1,4 @@
-"""The dialogue that asks a yes-or-no question."""
+"""A dialogue that asks a yes-or-no question."""
 
 from typing import ClassVar
 

@@ -36,7 +36,7 @@ class AnswerBox(TextArea):
     """Multi-line text box for an answer, which the enter key sends.
 
     Posts `AnswerTyped` and `AnswerSubmitted`. The text stays until the screen removes it, so that
-    an answer that may not be sent is not lost.
+    an answer that cannot be sent is not lost.
     """
 
     DEFAULT_CSS = """

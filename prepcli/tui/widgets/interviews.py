@@ -32,7 +32,7 @@ def progress_text(interview: Interview) -> str:
 
 
 def details(interview: Interview, now: float) -> str:
-    """Return an interview's type, level and age, such as `technical · senior · 3 minutes ago`."""
+    """Return an interview's type, level and last update: `technical · senior · 3 minutes ago`."""
     return " · ".join(
         (TYPES[interview.type], interview.level.value, relative_time(interview.updated_at, now))
     )

@@ -15,7 +15,7 @@ QUIET = -45.0
 """Level in dBFS below which speech is hard to transcribe."""
 
 LOUD = -3.0
-"""Level in dBFS from which upwards the microphone is about to clip."""
+"""Level in dBFS at or above which the microphone is about to clip."""
 
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
