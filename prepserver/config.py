@@ -125,25 +125,29 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     compute_budget: Annotated[float, Meta(ge=0)] = 0.0
     """Seconds of model time that one user may use per window; 0 disables the limit."""
     reply_cache_purposes: tuple[str, ...] = ()
-    """Purposes whose replies are cached in memory and returned for an identical request of the same
-    user: `extract`, `question`, `hint`, `closing` or `summary`."""
+    """Purposes whose replies are cached in memory: `extract`, `question`, `hint`, `closing` or
+    `summary`. An identical request from the same user returns the cached reply."""
     reply_cache_ttl: Annotated[float, Meta(ge=60, le=2_678_400)] = 3_600.0
-    """Seconds that a reply stays in the cache: one minute to 31 days."""
+    """Number of seconds that a reply stays in the cache, from 60 (one minute) to 2,678,400 (31
+    days)."""
     metrics: Literal["administrators", "open", "off"] = "administrators"
     """Access to `/metrics`: `administrators` (with their access key), `open` (every client that can
     reach the server) or `off`."""
     call_log_text: bool = False
-    """True to store prompts and replies in the call log; False to store figures only."""
+    """True to store the texts of prompts and replies in the call log; False to store only the other
+    data of each call, such as its token counts."""
     call_log_days: Annotated[float, Meta(gt=0)] = 30.0
-    """Number of days that a call stays in the call log."""
+    """Maximum number of days that a call stays in the call log."""
     call_log_megabytes: Annotated[float, Meta(ge=1)] = 256.0
-    """Maximum size of the call log in megabytes; the oldest calls are deleted first."""
+    """Maximum size of the call log in megabytes. When the log exceeds this size, the oldest calls
+    are deleted."""
     max_recording: Annotated[float, Meta(gt=0, le=3_600)] = 600.0
     """Maximum length of a spoken answer in seconds."""
     scripted_delay: Annotated[float, Meta(ge=0, le=10)] = 0.0
-    """Delay between the words of the scripted model's replies, in seconds."""
+    """Seconds that the scripted language model waits before each word of a reply, and the scripted
+    speech model before each transcript."""
     scripted_words: Annotated[int, Meta(ge=0, le=10_000)] = 0
-    """Minimum number of words in a hint of the scripted model."""
+    """Minimum number of words in each hint that the scripted model gives."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Lowest level of the log messages that are written to standard error."""
 
@@ -154,11 +158,12 @@ def load(
     file: Path | None = None,
     environment: Mapping[str, str] = os.environ,
 ) -> Config:
-    """Merge flags, environment and file, and validate the result.
+    """Return the validated settings from `flags`, the environment variables and `file`, in this
+    order of precedence.
 
     `flags` contains only the settings given on the command line. Raises BadRequest (code
-    `bad_setting`) if a setting is invalid or the file cannot be read; the message names the origin
-    of the setting.
+    `bad_setting`) if a setting is invalid or the file cannot be read or parsed; the message names
+    the flag, variable or file at fault.
     """
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
@@ -207,7 +212,8 @@ def _read_file(file: Path) -> dict[str, Any]:
         return tomllib.loads(file.read_text("utf-8"))
     except OSError as error:
         raise _bad_setting(
-            f"Cannot read the settings file {file}: {error.strerror}. Check its permissions."
+            f"Cannot read the settings file {file}: {error.strerror}. "
+            "Check the path and the file's permissions."
         ) from error
     except UnicodeDecodeError as error:
         raise _bad_setting(f"The settings file {file} is not UTF-8. Save it as UTF-8.") from error
@@ -218,8 +224,8 @@ def _read_file(file: Path) -> dict[str, Any]:
 
 
 def _parse_variable(text: str, type: Any) -> str | list[str]:
-    """Split the value of a list setting at its commas. Other values are left for msgspec to
-    convert."""
+    """Split the value of a list setting at its commas, dropping empty parts. The value of any other
+    setting is returned unchanged."""
     if get_origin(type) is not tuple:
         return text
     return [part.strip() for part in text.split(",") if part.strip()]

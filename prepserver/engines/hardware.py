@@ -1,4 +1,4 @@
-"""Processor cores and memory that this process may use."""
+"""Detection of the processor cores and memory that this process may use."""
 
 import os
 from pathlib import Path
@@ -9,7 +9,7 @@ __all__ = ["usable_cores", "usable_memory"]
 def usable_cores(root: Path = Path("/sys")) -> int:
     """Return the number of processor cores that this process may use, at least 1.
 
-    Hyper-threads of one core share its arithmetic units, so each core counts once where the system
+    Hyper-threads of one core share its arithmetic units, so each core counts once if the system
     reports its topology. A control group's CPU quota can lower the number. `root` is the mount
     point of sysfs.
     """
@@ -23,8 +23,8 @@ def usable_cores(root: Path = Path("/sys")) -> int:
 
 
 def usable_memory() -> int:
-    """Return the physical memory in bytes, or the limit of this process's control group if
-    lower."""
+    """Return the physical memory or the control group's memory limit, whichever is lower, in
+    bytes."""
     physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     limit = _read(Path("/sys/fs/cgroup/memory.max"))
     return min(physical, int(limit)) if limit.isdecimal() else physical
@@ -37,8 +37,8 @@ def _available_cpus() -> set[int]:
 
 
 def _parse_quota(text: str) -> int:
-    """Return the number of whole processors that a line such as `150000 100000` grants, at least 1.
-    The result is 0 if there is no limit."""
+    """Return the number of processors that a quota such as `150000 100000` grants, rounded to a
+    whole number of at least 1. Text that states no quota gives 0."""
     quota, _, period = text.partition(" ")
     if not (quota.isdecimal() and period.isdecimal() and int(period)):
         return 0

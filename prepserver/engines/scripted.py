@@ -148,7 +148,7 @@ def _reply_text(prompt: Prompt) -> str:
 
 
 def _reply_json(schema: dict[str, Any]) -> str:
-    """Return the JSON text of a small, non-empty value that matches the schema."""
+    """Return a small value that matches the schema, as JSON text."""
     return msgspec.json.encode(_example_value(schema)).decode()
 
 

@@ -27,14 +27,15 @@ __all__ = [
 class Priority(enum.IntEnum):
     """Rank of a prompt when several prompts compete for a model.
 
-    The gateway serves the lowest rank first. llama.cpp's engine also counts the time waited.
+    The gateway serves the lowest rank first. The llama.cpp engine also considers how long each
+    prompt has waited.
     """
 
     ANSWER = 0
     """Rank of a reply for which a person is waiting."""
     REVIEW = 1
     PREFILL = 2
-    """Rank of speculative work, for whose result no caller is waiting."""
+    """Rank of speculative work: no person is waiting for the result."""
 
 
 class ChatTurn(Struct, frozen=True):
@@ -79,14 +80,14 @@ class TextDelta(Struct, frozen=True, tag="delta"):
 
 
 class Usage(Struct, frozen=True, kw_only=True, tag="usage"):
-    """Token counts and compute time of a reply; the last event of every reply."""
+    """Token counts and compute time of a reply. Every complete reply ends with one Usage."""
 
     prompt_tokens: int = 0
     cached_tokens: int = 0
     """Number of prompt tokens that were taken from the KV cache instead of being computed."""
     completion_tokens: int = 0
     seconds: float = 0.0
-    """Seconds from the start of the work to its end, excluding the time in the queue."""
+    """Number of seconds spent on the reply, excluding the time in the queue."""
 
 
 class ModelInfo(Struct, frozen=True, kw_only=True):
@@ -130,8 +131,8 @@ class EngineStats(Struct, frozen=True, kw_only=True, tag="stats"):
     completion_tokens: int = 0
     """Number of tokens generated."""
     tokens_per_second: float = 0.0
-    """Tokens generated per second by all replies together, averaged over recent batches that
-    generated tokens."""
+    """Number of tokens generated per second, for all replies together, averaged over recent batches
+    that generated tokens."""
     evictions: int = 0
     """Number of times that a conversation lost its slot to another conversation."""
     restores: int = 0
@@ -167,15 +168,16 @@ class Segment(Struct, frozen=True, kw_only=True):
     empty if the segment is part of the transcript."""
     words: tuple[Word, ...] = ()
     """Words in order. If whisper.cpp reports no word times, the segment's duration is divided among
-    its words by their length. If a remote model reports no word times, there are no words."""
+    the words in proportion to their lengths. If a remote model reports no word times, a segment
+    that is kept has no words."""
 
 
 class PartialTranscript(Struct, frozen=True, kw_only=True, tag="caption"):
     """Transcript of a recording in progress."""
 
     final: str
-    """Text of the finished spans. Later captions only append to it, and the final transcript begins
-    with it."""
+    """Text of the finished spans. Later captions only append to this text, and the final transcript
+    begins with this text."""
     committed: str = ""
     """Beginning of the open span's text, on which the last two passes agreed."""
     interim: str = ""
@@ -203,8 +205,8 @@ class SpeechStats(Struct, frozen=True, kw_only=True, tag="stats"):
     waiting: int = 0
     """Number of finished spans that are not transcribed yet."""
     caption_lag: float = 0.0
-    """Seconds of received audio that a recording's last caption did not cover when it was sent; the
-    maximum over all open recordings."""
+    """Seconds of received audio that a recording's last caption did not cover when the caption was
+    sent; the maximum over all open recordings."""
 
 
 class LanguageModel(Protocol):
@@ -239,7 +241,7 @@ class LanguageModel(Protocol):
         """Delete a conversation's KV state from memory and disk. Raises InferenceError."""
 
     async def stats(self) -> EngineStats:
-        """Return the load and totals, all zero if the engine is not running or does not count.
+        """Return the load and totals; all are zero if the engine is not running or keeps no counts.
 
         Raises InferenceError.
         """
@@ -271,12 +273,12 @@ class SpeechModel(Protocol):
     ) -> AsyncGenerator[PartialTranscript | Transcription, None]:
         """Yield captions of a recording while it is being made, then one Transcription.
 
-        `audio` yields chunks of PCM as they arrive and ends with the recording. Closing the
+        `audio` yields chunks of PCM as they arrive and ends when the recording ends. Closing the
         generator cancels the transcription. Raises InferenceError.
         """
 
     async def stats(self) -> SpeechStats:
-        """Return the load, all zero if the engine is not running or does not count.
+        """Return the load; all values are zero if the engine is not running or keeps no counts.
 
         Raises InferenceError.
         """

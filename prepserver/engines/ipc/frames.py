@@ -1,10 +1,10 @@
 """The protocol between the server and an engine's process: msgpack frames over pipes.
 
-A frame is the length of its body in bytes (`FRAME_HEADER`, big-endian), followed by the body, one
-msgpack value of a tagged union. The first command is `ConfigureFrame`; the first reply is
-`ReadyFrame`, or `FailedFrame` with id 0. Every later frame except `HeartbeatFrame` carries the id
-that the server gave the request. Payloads of requests, inputs and events are defined by each engine
-and travel as raw msgpack.
+A frame consists of a header, which holds the length of the body in bytes (`FRAME_HEADER`,
+big-endian), and the body, which is one msgpack value of a tagged union. The first command is
+`ConfigureFrame`; the first reply is `ReadyFrame`, or `FailedFrame` with id 0. Every later frame
+except `HeartbeatFrame` carries the id that the server gave the request. Payloads of requests,
+inputs and events are defined by each engine and travel as raw msgpack.
 """
 
 import struct
@@ -39,8 +39,8 @@ __all__ = [
 FRAME_HEADER = struct.Struct(">I")
 
 MAX_FRAME_BYTES = 64 * 1024 * 1024
-"""Maximum length of a frame's body in bytes, far above that of any real frame: a greater length
-means that something other than a frame was written to the pipe."""
+"""Maximum length of a frame's body in bytes. If a header holds a greater length, something other
+than a frame was written to the pipe."""
 
 
 class ConfigureFrame(Struct, frozen=True, tag="configure"):
@@ -56,7 +56,7 @@ class RequestFrame(Struct, frozen=True, tag="request"):
 
 
 class CancelFrame(Struct, frozen=True, tag="cancel"):
-    """Cancellation: the caller no longer needs the result of this request."""
+    """Command to cancel a request whose result the caller no longer needs."""
 
     id: int
 
@@ -69,7 +69,7 @@ class InputFrame(Struct, frozen=True, tag="input"):
 
 
 class EndOfInputFrame(Struct, frozen=True, tag="end_of_input"):
-    """End of a request's input."""
+    """Notice that a request's input is complete."""
 
     id: int
 
@@ -79,7 +79,7 @@ Command = ConfigureFrame | RequestFrame | InputFrame | EndOfInputFrame | CancelF
 
 
 class ReadyFrame(Struct, frozen=True, tag="ready"):
-    """First reply of a loaded engine; `info` describes the engine."""
+    """First reply from an engine that has been loaded; `info` describes the engine."""
 
     info: Raw
 
@@ -94,13 +94,14 @@ class EventFrame(Struct, frozen=True, tag="event"):
 
 
 class DoneFrame(Struct, frozen=True, tag="done"):
-    """Last frame of a request that succeeded or was cancelled."""
+    """Last frame in reply to a request that succeeded or was cancelled."""
 
     id: int
 
 
 class FailedFrame(Struct, frozen=True, kw_only=True, tag="failed"):
-    """Last frame of a failed request. Id 0 means that the engine could not be loaded."""
+    """Last frame in reply to a request that failed. Id 0 means that the engine could not be
+    loaded."""
 
     id: int
     code: ErrorCode
@@ -118,7 +119,7 @@ _reply_decoder: msgspec.msgpack.Decoder[Reply] = msgspec.msgpack.Decoder(Reply)
 
 
 def encode_payload(value: object) -> Raw:
-    """Encode the content of a request, input or event for its frame."""
+    """Encode the payload of a request, input or event frame."""
     return Raw(_encoder.encode(value))
 
 
@@ -131,10 +132,10 @@ def pack_frame(frame: Command | Reply) -> bytes:
 
 
 def decode_command(body: bytes) -> Command:
-    """Decode a frame without its header. Raises msgspec.DecodeError."""
+    """Decode the body of a command. Raises msgspec.DecodeError if the body is invalid."""
     return _command_decoder.decode(body)
 
 
 def decode_reply(body: bytes) -> Reply:
-    """Decode a frame without its header. Raises msgspec.DecodeError."""
+    """Decode the body of a reply. Raises msgspec.DecodeError if the body is invalid."""
     return _reply_decoder.decode(body)

@@ -45,10 +45,10 @@ __all__ = [
 STDERR_LINES = 40
 """Number of lines of the engine's stderr that are kept to explain a crash."""
 MAX_LINE_BYTES = 65_536
-"""Maximum length in bytes of a line of stderr."""
+"""Maximum length of a line of stderr, in bytes. Only the end of a longer line is kept."""
 
 CLOSED = "was closed"
-"""Cause of the end of a process that the server has closed."""
+"""Cause recorded for an engine process that the server closed deliberately."""
 
 log = structlog.get_logger(__name__)
 
@@ -76,9 +76,9 @@ class EngineProcess:
         self._lifetime = asyncio.create_task(self._run())
         self._watchdog: asyncio.Task[None] | None = None
         self.info = Raw(b"")
-        """The engine's description of itself, in msgpack."""
+        """The engine's description of itself, in msgpack; empty until the engine is loaded."""
         self.cause: str | None = None
-        """Reason why the process has ended or is about to end; None while it runs."""
+        """Reason why the process has ended or is about to be ended; None otherwise."""
 
     @classmethod
     async def spawn(
@@ -89,7 +89,7 @@ class EngineProcess:
         clock: Clock,
         grace: float,
     ) -> "EngineProcess":
-        """Start the process. Raises InferenceError when the program cannot be started."""
+        """Start the process. Raises InferenceError if the program cannot be started."""
         try:
             process = await asyncio.create_subprocess_exec(
                 *argv,
@@ -111,7 +111,7 @@ class EngineProcess:
     # --- Lifetime -----------------------------------------------------------------------------
 
     async def load(self, options: Struct, timeout: float) -> None:
-        """Configure the engine and wait up to `timeout` seconds until it is loaded.
+        """Configure the engine and wait up to `timeout` seconds for it to load.
 
         Raises InferenceError if loading fails or takes longer.
         """
@@ -128,15 +128,15 @@ class EngineProcess:
                 raise to_inference_error(failed)
 
     def start_watchdog(self, stall_timeout: float) -> None:
-        """Start a watchdog, which kills the process after `stall_timeout` seconds without a frame
+        """Start a watchdog that kills the process after `stall_timeout` seconds without a frame
         while a request is open."""
         self._watchdog = asyncio.create_task(self._watch(stall_timeout))
 
     async def terminate(self, cause: str) -> None:
-        """Close the pipe, kill the process if it outlives the grace period, and fail its open
+        """Close the pipe, kill the process if it outlives the grace period, and fail all open
         requests.
 
-        Returns when the process has ended.
+        The method returns when the process has ended.
         """
         self.cause = self.cause or cause
         assert self._process.stdin is not None
@@ -182,8 +182,8 @@ class EngineProcess:
             replies.put_nowait(worker_died(self._name, self.cause))
 
     async def _wait_for_exit(self) -> int:
-        """Wait for the process to end and return the exit code. Kill the process if it outlives its
-        pipe by the grace period."""
+        """Wait for the process to end and return the exit code. If the process is still running
+        after the grace period, kill it."""
         try:
             return await wait_for(self._clock, self._process.wait(), self._grace)
         except TimeoutError:
@@ -208,8 +208,8 @@ class EngineProcess:
         return replies
 
     def close_request(self, id: int, *, cancel: bool) -> None:
-        """Drop a request's later replies. With `cancel`, tell the engine to stop working on the
-        request."""
+        """Stop delivering replies to a request. With `cancel`, tell the engine to stop working on
+        the request."""
         del self._open_requests[id]
         if not self._open_requests:
             self._busy.clear()
@@ -293,7 +293,7 @@ def to_inference_error(failed: FailedFrame) -> InferenceError:
 
 
 def worker_died(name: str, cause: str) -> InferenceError:
-    """Return the retryable error for a process that has ended."""
+    """Return the retryable error for the requests to a process that has ended."""
     if cause == CLOSED:
         message = closed_message(name)
     else:

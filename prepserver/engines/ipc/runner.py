@@ -48,19 +48,19 @@ PR_SET_PDEATHSIG = 1
 
 
 class EngineCall:
-    """One request as seen by the engine. It ends with `complete` or `fail`."""
+    """One request as the engine sees it. The engine ends the request with `complete` or `fail`."""
 
     def __init__(self, request: RequestFrame, send: Callable[[Reply], None]) -> None:
         self.id = request.id
         self.payload: Raw = request.payload
         self.inputs: deque[Raw] = deque()
-        """Input received after the request and not yet taken by the engine."""
+        """Inputs that have been received but that the engine has not yet taken."""
         self.input_ended = False
         """True once all input has been received; nothing more is added to `inputs`."""
         self.cancelled = False
         """True once the caller has cancelled the request."""
         self.completed = False
-        """True once `complete` or `fail` was called; later events are not sent."""
+        """True once `complete` or `fail` has been called; later events are not sent."""
         self._send = send
 
     def send_event(self, event: Struct) -> None:
@@ -69,7 +69,8 @@ class EngineCall:
             self._send(EventFrame(self.id, encode_payload(event)))
 
     def send_heartbeat(self) -> None:
-        """Report that the engine is working. Must be called at least every few seconds."""
+        """Report that the engine is working. If no frame is sent for the stall timeout, the server
+        kills the engine."""
         self._send(HeartbeatFrame())
 
     def complete(self) -> None:
@@ -93,13 +94,13 @@ class Engine(Protocol):
     def run_step(self) -> bool:
         """Advance the open requests by one step.
 
-        Returns False when the engine is idle until the next request, input or cancellation. An
+        Return False if the engine can do nothing until the next request, input or cancellation. An
         exception fails every open request.
         """
 
 
 class FramePipe:
-    """Frames over the standard input and output of this process.
+    """Pipe that carries frames over the standard input and output of this process.
 
     File descriptors 0 and 1 are redirected, so that no other code can read or write frames.
     """
@@ -115,8 +116,11 @@ class FramePipe:
         self._lock = threading.Lock()
 
     def read_command(self) -> Command:
-        """Read the next frame. Raises EOFError if the server has closed the pipe or the frame is
-        too long."""
+        """Read the next frame.
+
+        Raises EOFError if the server has closed the pipe or the frame is too long, and
+        msgspec.DecodeError if the frame is not a command.
+        """
         header = self._in.read(FRAME_HEADER.size)
         if len(header) < FRAME_HEADER.size:
             raise EOFError
@@ -129,8 +133,8 @@ class FramePipe:
         return decode_command(body)
 
     def send_reply(self, frame: Reply) -> None:
-        """Write a frame. Any thread may call this method. If the server has gone, the process
-        ends."""
+        """Write a frame. Any thread may call this method. If the server has closed the pipe, this
+        process exits."""
         data = memoryview(pack_frame(frame))
         with self._lock:
             try:
@@ -146,7 +150,8 @@ class EngineLoop:
     def __init__(self, pipe: FramePipe) -> None:
         self._pipe = pipe
         self._incoming: queue.SimpleQueue[EngineCall | None] = queue.SimpleQueue()
-        """New calls. None wakes the engine when an open call has new input or was cancelled."""
+        """Queue of new calls. A None in the queue wakes the engine after an open call has received
+        input, reached the end of its input, or been cancelled."""
         self._calls: dict[int, EngineCall] = {}
         self._lock = threading.Lock()
 
@@ -200,7 +205,7 @@ class EngineLoop:
             self._remove_completed_calls()
 
     def _submit_new_calls(self, engine: Engine, *, wait: bool) -> None:
-        """Submit every new call; with `wait`, block until a command arrives."""
+        """Submit every queued call to the engine. With `wait`, first wait for a command."""
         while wait or not self._incoming.empty():
             call, wait = self._incoming.get(), False
             if call is not None:
@@ -223,8 +228,9 @@ class EngineLoop:
 def serve(load: Callable[[Raw], tuple[Struct, Engine]]) -> None:
     """Run an engine on standard input and output until the server closes the pipe.
 
-    `load` receives the options of the `ConfigureFrame` and returns the engine's description and the
-    engine. `load` raises InferenceError if the engine cannot be loaded.
+    `load` receives the options from the `ConfigureFrame` and returns the engine's description and
+    the engine. If `load` raises an exception, the server receives the error and this function
+    returns.
     """
     _die_with_parent()
     pipe = FramePipe()

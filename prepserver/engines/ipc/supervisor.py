@@ -1,6 +1,6 @@
 """Supervision of native engines, each in a process of its own.
 
-Native code crashes, hangs and prints. The supervisor starts the process, exchanges frames with it,
+Native code may crash, hang or print. The supervisor starts the process, exchanges frames with it,
 watches it, and restarts it. A crash fails the requests in flight with a retryable error; the next
 request starts a new process.
 """
@@ -35,16 +35,16 @@ from prepserver.wire.error_codes import ErrorCode
 __all__ = ["NATIVE_ENVIRONMENT", "EngineSupervisor"]
 
 NATIVE_ENVIRONMENT = {"OMP_WAIT_POLICY": "passive"}
-"""Environment variables of engines that compute with OpenMP. By default, OpenMP's threads spin
+"""Environment variables for engines that compute with OpenMP. By default, OpenMP's threads spin
 while they wait for each other. Spinning threads are ten times slower than sleeping ones as soon as
 another process needs a processor: a 135M model on two busy cores generated 1 to 3 tokens/s with
-spinning threads, 13 to 30 with sleeping threads."""
+spinning threads, and 13 to 30 with sleeping threads."""
 
 INITIAL_BACKOFF = 0.1
-"""Seconds before the restart after the first crash. Each further crash or failed start doubles the
-delay until a request succeeds."""
+"""Delay in seconds before a restart after the first crash or failed start. Each further crash or
+failed start doubles the delay; a successful request resets the delay."""
 MAX_BACKOFF = 5.0
-"""Maximum seconds of delay before a restart."""
+"""Maximum delay before a restart, in seconds."""
 
 
 class EngineSupervisor:
@@ -69,8 +69,9 @@ class EngineSupervisor:
         `name` appears in error messages. `environment` supplies defaults for variables that this
         process does not set.
 
-        Three limits are in seconds: `ready_timeout` for loading, `stall_timeout` for the silence of
-        an engine with open requests, and `grace` for the time between closing the pipe and SIGKILL.
+        Three timeouts are in seconds: `ready_timeout` for loading, `stall_timeout` for the silence
+        of an engine with open requests, and `grace` for the time between closing the pipe and
+        SIGKILL.
         """
         self._argv = tuple(argv)
         self._name = name
@@ -93,10 +94,11 @@ class EngineSupervisor:
         return process.pid if process is not None and process.cause is None else None
 
     async def start(self) -> Raw:
-        """Start the engine unless it is running, and return its description of itself.
+        """Start the engine unless it is running, wait until it is loaded, and return its
+        description of itself.
 
-        Returns when the engine is loaded. Raises InferenceError: `model_not_loaded`, where a retry
-        would not help, `worker_died`, or `worker_closed` after `close`.
+        Raises InferenceError with the code `model_not_loaded` (a retry would not help),
+        `worker_died` or, after `close`, `worker_closed`.
         """
         return (await self._running_process()).info
 
@@ -106,8 +108,9 @@ class EngineSupervisor:
         """Send a request and yield the events of its reply, encoded in msgpack.
 
         The engine is started if necessary. `inputs` yields further input while the request is open.
-        Closing the generator cancels the request. Raises the errors of `start`, the InferenceError
-        that the engine reports, and whatever `inputs` raises.
+        Closing the generator cancels the request. Raises the errors of `start`, InferenceError
+        (code `request_too_long`) if a frame would be too long, the InferenceError that the engine
+        reports, and whatever `inputs` raises.
         """
         process = await self._running_process()
         id, self._next_id = self._next_id, self._next_id + 1

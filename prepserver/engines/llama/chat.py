@@ -1,8 +1,8 @@
-"""Rendering of a chat into the single text format that a model was trained on.
+"""Rendering of a chat as text in the format that the model was trained on.
 
 The template is part of the model's file. It is a program from an untrusted source, so it runs in
 Jinja's sandbox. The template receives neither the date nor any other varying value, so that the
-same chat gives the same prompt.
+same chat always gives the same prompt.
 """
 
 import re
@@ -64,7 +64,8 @@ class ChatTemplate:
 class ControlTokenEscaper:
     """Escaper for user text that would otherwise be parsed as the model's control tokens.
 
-    A candidate who types `<|im_end|>` has typed ten characters and has not ended the turn.
+    If a candidate types `<|im_end|>`, the model reads these characters as text, and the turn
+    continues.
     """
 
     def __init__(self, control_tokens: Iterable[str]) -> None:
@@ -74,7 +75,7 @@ class ControlTokenEscaper:
     def escape(self, text: str) -> str:
         """Return the text with a space after the first character of each control token.
 
-        Control tokens of a single character are not escaped.
+        A control token of a single character is not escaped.
         """
         if self._pattern is None:
             return text

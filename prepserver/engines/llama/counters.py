@@ -11,8 +11,8 @@ from prepserver.engines.types import EngineStats
 __all__ = ["EngineCounters"]
 
 RATE_SMOOTHING = 0.05
-"""Weight of the latest batch in the average generation speed, which covers about the last 20
-batches that generated tokens."""
+"""Weight of the latest batch in the moving average of the generation speed. The average covers
+about the last 20 batches that generated tokens."""
 
 
 class EngineCounters:
@@ -31,13 +31,13 @@ class EngineCounters:
         self._recent_seconds = 0.0
 
     def record_start(self, job: Job) -> None:
-        """Count the prompt tokens, and the cached ones among them, of a job that was given a
-        slot."""
+        """Count the prompt tokens and the cached tokens of a job that was given a slot."""
         self._prompt_tokens += len(job.prompt_tokens)
         self._cached_tokens += job.cached
 
     def record_batch(self, chunks: Sequence[TokenChunk], seconds: float) -> None:
-        """Count a computed batch, its tokens, and the seconds that computing the batch took."""
+        """Count a computed batch and its tokens, and add the seconds that computing the batch
+        took."""
         self._batches += 1
         self._batch_tokens += sum(len(chunk.tokens) for chunk in chunks)
         self._batch_seconds += seconds

@@ -76,7 +76,8 @@ class LlamaEngine:
     def submit(self, call: EngineCall) -> None:
         """Queue a prompt, or complete a request of another kind at once.
 
-        Raises InferenceError, code `context_overflow` or `bad_chat`.
+        Raises InferenceError: code `context_overflow` if the prompt does not fit into the context,
+        code `bad_chat` if a chat cannot be rendered.
         """
         match _request_decoder.decode(call.payload):
             case Generate(prompt=prompt):
@@ -119,18 +120,19 @@ class LlamaEngine:
         )
 
     def _enqueue(self, job: Job) -> None:
-        """Queue a job and end any prefill of its conversation. The prefill's tokens stay in the
-        cache."""
+        """Queue a job and end any prefill of the same conversation. The prefill's tokens stay in
+        the cache."""
         for other in [*self._waiting, *self._active]:
             if other.is_prefill and job.conversation and other.conversation == job.conversation:
                 self._end(other)
         self._waiting.append(job)
 
     def _offload(self, conversation: str) -> None:
-        """Save the conversation to disk if it has a slot, and clear the slot unless it is busy.
+        """If the conversation has a slot, save its KV state to disk and clear the slot unless it is
+        busy.
 
-        Nothing is saved if the store has no folder or the conversation has at most RECOMPUTE_LIMIT
-        tokens.
+        Nothing is saved if the store has no folder, the slot holds at most RECOMPUTE_LIMIT tokens,
+        or the store already holds the same tokens.
         """
         slot = self._slots.find(conversation)
         if slot is not None:
@@ -163,7 +165,7 @@ class LlamaEngine:
     # --- Steps --------------------------------------------------------------------------------
 
     def run_step(self) -> bool:
-        """Start waiting jobs and compute the next batches. Return False once no job is open."""
+        """Start waiting jobs and compute the next batches. Return True while a job is open."""
         self._end_cancelled_jobs()
         self._preempt_prefills()
         for job in scheduling_order(self._waiting):
@@ -278,9 +280,10 @@ class LlamaEngine:
             jobs[0].call.send_heartbeat()
 
     def _sample_token(self, job: Job, index: int) -> None:
-        """Sample a job's next token from the logits at `index` of the batch.
+        """Sample a job's next token from the logits at `index` of the batch, and send the token's
+        text.
 
-        The token's text is sent. The job is ended when its reply is complete.
+        The job is ended when its reply is complete.
         """
         if job.generated >= job.max_tokens:
             self._end(job)
@@ -342,9 +345,10 @@ class LlamaEngine:
 
 
 def load(raw_options: Raw) -> tuple[ModelInfo, LlamaEngine]:
-    """Load the model that the encoded LlamaOptions describe; return its properties and an engine.
+    """Load the model described by the encoded LlamaOptions. Return the model's properties and an
+    engine.
 
-    Raises InferenceError, code `model_not_loaded`.
+    Raises InferenceError, code `model_not_loaded`, if the model cannot be loaded.
     """
     options = msgspec.msgpack.decode(raw_options, type=LlamaOptions)
     path = Path(options.path)

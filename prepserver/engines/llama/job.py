@@ -37,7 +37,7 @@ class Job:
     """The job's KV slot; None while the job is waiting."""
     sampler: Sampler | None = None
     decoder: codecs.IncrementalDecoder = field(default_factory=lambda: _new_decoder("replace"))
-    """Decoder of the reply's bytes. An incomplete character is buffered until its remaining bytes
+    """Decoder for the reply's bytes. An incomplete character is buffered until its remaining bytes
     arrive, and dropped if the reply ends first."""
     next_token: int | None = None
     """Token that was sampled last and is computed next; None before the first token is sampled."""
@@ -60,7 +60,7 @@ class Job:
 
     @property
     def prefilled(self) -> bool:
-        """True once the job is a finished prefill.
+        """True if the job is a prefill and has been computed.
 
         A prefill omits the last token of its prompt, because a later prompt must compute that token
         again to get its logits.

@@ -5,7 +5,7 @@ the KV cache. A conversation keeps its slot while there are enough slots. If ano
 longer prefix with the prompt, that prefix is copied. When every slot has an owner and another
 conversation needs one, the least recently used conversation is evicted.
 
-The module is pure: `prepserver.engines.llama.engine` carries out its plans.
+The module is pure: `prepserver.engines.llama.engine` carries out the plans.
 """
 
 from collections.abc import Sequence
@@ -16,16 +16,17 @@ from msgspec import Struct
 __all__ = ["RECOMPUTE_LIMIT", "KvSlot", "KvSlots", "SlotPlan", "shared_prefix_length"]
 
 RECOMPUTE_LIMIT = 64
-"""Maximum number of tokens, about one reply, that are recomputed rather than kept for later."""
+"""Maximum number of tokens, about the length of one reply, whose KV state is dropped and recomputed
+rather than kept."""
 
 
 @dataclass(kw_only=True)
 class KvSlot:
-    """One sequence of llama.cpp's KV cache."""
+    """One sequence in llama.cpp's KV cache."""
 
     id: int
     tokens: list[int] = field(default_factory=list)
-    """Tokens whose keys and values are in the cache."""
+    """Tokens whose keys and values the slot holds."""
     conversation: str = ""
     """Id of the conversation that owns the slot; empty if the slot has no owner."""
     busy: bool = False
@@ -35,13 +36,14 @@ class KvSlot:
 
 
 class SlotPlan(Struct, frozen=True, kw_only=True):
-    """Operations on the KV cache before a prompt is computed, in the order of the fields."""
+    """Operations to carry out on the KV cache, in the order of the fields, before a prompt is
+    computed."""
 
     slot: int
     """Id of the slot in which the prompt is computed."""
     evict: bool = False
-    """True to save the slot's current conversation, which is not the prompt's. The saved tokens
-    stay in the slot, because the prompt may share a prefix with them."""
+    """True to save the other conversation that owns the slot. The saved tokens stay in the slot,
+    because the prompt may share a prefix with them."""
     restore: bool = False
     """True to load the KV state of the prompt's conversation from disk into the slot."""
     copy_from: int | None = None
@@ -70,7 +72,8 @@ class KvSlots:
         return next(owned, None)
 
     def plan(self, conversation: str, prompt: Sequence[int], stored: int = 0) -> SlotPlan | None:
-        """Choose a slot and a cached prefix for a prompt. Return None when every slot is busy.
+        """Return a plan that assigns a slot and a cached prefix to a prompt, or None if every slot
+        is busy.
 
         `stored` is the number of prompt tokens that the conversation's state on disk covers. The
         last token of the prompt is always recomputed: its logits give the first new token.
@@ -95,7 +98,7 @@ class KvSlots:
         return SlotPlan(slot=target.id, evict=evict, copy_from=copy_from, keep=keep)
 
     def assign(self, plan: SlotPlan, conversation: str, tokens: Sequence[int]) -> KvSlot:
-        """Record that the plan was carried out and that its slot holds `tokens`. Return the
+        """Record that a plan was carried out: its slot is busy and holds `tokens`. Return the
         slot."""
         own = self.find(conversation)
         slot = self.all[plan.slot]
@@ -132,7 +135,7 @@ class KvSlots:
 
 
 def shared_prefix_length(one: Sequence[int], other: Sequence[int]) -> int:
-    """Return the length in tokens of the common prefix of two sequences."""
+    """Return the number of leading tokens that two sequences have in common."""
     shorter = min(len(one), len(other))
     if one[:shorter] == other[:shorter]:
         return shorter

@@ -4,7 +4,7 @@ The files are a cache and are never trusted. Each file identifies the model, bui
 for which it is valid, and ends with a hash of its content. A file that is truncated, damaged or for
 another model is deleted, and the prompt is computed again. A file consists of:
 
-    magic, u32 length of the header, header (msgpack), state, BLAKE2b of all before it
+    magic, u32 length of the header, header (msgpack), state, BLAKE2b hash of the preceding bytes
 """
 
 import contextlib
@@ -24,12 +24,12 @@ from prepserver.storage.files import sync_folder, write_atomically
 __all__ = ["LEGACY_FOLDER", "KvStore", "StoredKv", "model_identity"]
 
 LEGACY_FOLDER = "parked"
-"""Name that earlier versions gave to the store's folder, which had the same parent folder."""
+"""Name of the store's folder in earlier versions; the parent folder was the same."""
 MAGIC = b"prepkv1\n"
 HEADER_LENGTH = struct.Struct("<I")
 DIGEST_BYTES = 32
 SAMPLE_BYTES = 1024 * 1024
-"""Number of bytes at each end of a model file that are hashed into the model's identity."""
+"""Number of bytes that are hashed at each end of a model file to identify the model."""
 SUFFIX = ".kv"
 
 
@@ -49,7 +49,7 @@ class _Header(Struct, frozen=True):
 
 
 def model_identity(model: Path, *parts: str) -> str:
-    """Return a digest of a model file and of `parts`, the other values that KV states depend on.
+    """Return a digest of a model file and of `parts`: other values on which KV states depend.
 
     The digest covers the file's size, its modification time, and its first and last MiB, which hold
     the metadata and the last layers. Hashing the whole file would take longer than loading it.
@@ -68,7 +68,7 @@ def model_identity(model: Path, *parts: str) -> str:
 class KvStore:
     """Store of offloaded conversations, in files that only their owner can read.
 
-    File names are hashes of conversation names. Disk errors are not raised: after an error, the
+    File names are hashes of conversation ids. Disk errors are not raised: after an error, the
     affected KV state is lost and has to be recomputed.
     """
 
@@ -84,8 +84,8 @@ class KvStore:
         self._sizes: dict[str, int] = {}
         """Size of each file in bytes, by name; the least recently used file comes first."""
         self._tokens: dict[str, array[int]] = {}
-        """Tokens of the files that this process has written or whose headers it has read, by file
-        name."""
+        """Tokens by file name, for each file that this process has written or whose header it has
+        read."""
         if folder is not None:
             with contextlib.suppress(OSError):
                 _migrate_legacy_folder(folder)
@@ -108,10 +108,11 @@ class KvStore:
         return sum(self._sizes.values())
 
     def save(self, conversation: str, tokens: Sequence[int], state: bytes) -> bool:
-        """Store a conversation, replacing its earlier state and evicting others if space is needed.
+        """Store a conversation, replacing its earlier state and evicting other conversations if
+        necessary.
 
-        Return False if nothing was stored: the store has no folder, `conversation` is empty, the
-        state exceeds the limit, or the file cannot be written.
+        Return False, with nothing stored, if the store has no folder, `conversation` is empty, the
+        file would exceed the limit, or the file cannot be written.
         """
         if self._folder is None or not conversation:
             return False
@@ -137,10 +138,11 @@ class KvStore:
         return True
 
     def stored_tokens(self, conversation: str) -> list[int]:
-        """Return the tokens of a stored conversation, or an empty list if none is stored.
+        """Return the tokens of a stored conversation, or an empty list if the conversation is not
+        stored.
 
-        Only the file's header is read, so its hash is not verified. A file with an invalid header
-        is deleted.
+        Only the file's header is read, so the file's hash is not verified. A file with an invalid
+        header is deleted.
         """
         if self._folder is None or not conversation:
             return []
@@ -159,10 +161,11 @@ class KvStore:
         return self._tokens[path.name].tolist()
 
     def load(self, conversation: str) -> StoredKv | None:
-        """Return a stored conversation, or None if it is missing, damaged or from another model.
+        """Return a stored conversation, or None if the file is missing, unreadable, damaged or from
+        another model.
 
-        A valid file is kept, because it remains valid until the conversation is saved again. Any
-        other file is deleted.
+        A file that cannot be used is deleted. A valid file is kept, so that the conversation can be
+        restored more than once.
         """
         if self._folder is None or not conversation:
             return None
@@ -205,7 +208,7 @@ class KvStore:
         self._evict_until(self._limit)
 
     def _evict_until(self, limit: int) -> None:
-        """Delete the least recently used files until the rest fit into `limit` bytes."""
+        """Delete the least recently used files until the remaining files fit into `limit` bytes."""
         total = self.size
         for name, size in list(self._sizes.items()):
             if total <= limit:
@@ -221,7 +224,7 @@ class KvStore:
             (self._folder / name).unlink(missing_ok=True)
 
     def _decode_header(self, data: bytes) -> tuple[_Header, int]:
-        """Return the header and the offset of the state.
+        """Return the header and the offset, in bytes, at which the state begins.
 
         Raises msgspec.MsgspecError if the header is damaged, and ValueError if `data` is not a
         stored conversation or belongs to another model or build.

@@ -32,7 +32,7 @@ class LlamaModel:
     """Language model run by llama.cpp; implements `prepserver.engines.types.LanguageModel`.
 
     Each KV slot processes one prompt at a time; further prompts wait. A prefix of the prompt that
-    is still cached is not computed again; `Usage.cached_tokens` is its length.
+    is still cached is not computed again; `Usage.cached_tokens` is the length of this prefix.
     """
 
     def __init__(
@@ -63,15 +63,15 @@ class LlamaModel:
     async def start(self) -> ModelInfo:
         """Load the model unless it is already loaded, and return its properties.
 
-        Raises InferenceError: `model_not_loaded`, `worker_died` or `worker_closed`.
+        Raises InferenceError with the code `model_not_loaded`, `worker_died` or `worker_closed`.
         """
         return _info_decoder.decode(await self._supervisor.start())
 
     async def generate(self, prompt: Prompt) -> AsyncGenerator[TextDelta | Usage, None]:
-        """Yield text deltas, then one Usage. Closing the generator frees the slot within a step.
+        """Yield text deltas, then one Usage. Closing the generator frees the slot within one step.
 
-        Raises InferenceError: `context_overflow`, `bad_grammar`, `bad_chat`, `decode_failed`, or a
-        code of `start`.
+        Raises InferenceError with the code `context_overflow`, `bad_grammar`, `bad_chat`,
+        `decode_failed`, `request_too_long`, or a code that `start` raises.
         """
         async with aclosing(self._supervisor.request(Generate(prompt))) as events:
             async for event in events:
@@ -80,15 +80,15 @@ class LlamaModel:
     async def prefill(self, prompt: Prompt) -> None:
         """Compute the prompt's KV cache.
 
-        Returns when the cache is computed, or earlier if the slot is needed for a reply or a later
-        request of the conversation arrives. Raises the same errors as `generate`.
+        The computation ends early if a reply needs the slot or a later request for the same
+        conversation arrives. Raises the same errors as `generate`.
         """
         await self._run_request(Prefill(prompt))
 
     async def offload(self, conversation: str) -> None:
         """Move the conversation's KV state to disk if the engine is running.
 
-        Raises InferenceError, code `worker_died`.
+        Raises InferenceError if the engine fails or crashes.
         """
         if self._supervisor.pid is not None:
             await self._run_request(Offload(conversation))
@@ -96,7 +96,7 @@ class LlamaModel:
     async def discard(self, conversation: str) -> None:
         """Delete the conversation's KV state from memory and disk.
 
-        Starts the engine if necessary, since only the engine accesses the files. Raises
+        The engine is started if necessary, because only the engine accesses the files. Raises
         InferenceError.
         """
         await self._run_request(Discard(conversation))

@@ -23,7 +23,7 @@ __all__ = ["MAX_PREFILL_TOKENS", "BatchTokens", "LlamaContext"]
 MAX_PREFILL_TOKENS = 256
 """Maximum number of prompt tokens in one batch."""
 MAX_DEFAULT_SLOTS = 8
-"""Maximum number of KV slots when none is configured."""
+"""Maximum number of KV slots if the option `parallel` is 0."""
 MAX_SLOTS = 64
 """Maximum number of KV slots; llama.cpp's own limit is 256."""
 LOG_LEVEL_WARN, LOG_LEVEL_ERROR = 3, 4
@@ -38,7 +38,7 @@ CACHE_BYTES_PER_VALUE = {"f32": 4.0, "f16": 2.0, "q8_0": 34 / 32, "q4_0": 18 / 3
 
 
 class BatchTokens(Struct, frozen=True):
-    """Consecutive tokens of one slot, computed in a batch with those of other slots."""
+    """Consecutive tokens of one slot, computed in one batch with tokens of other slots."""
 
     slot: int
     position: int
@@ -49,18 +49,18 @@ class BatchTokens(Struct, frozen=True):
 
 
 class LlamaContext:
-    """Loaded model with its vocabulary and a KV cache of several slots.
+    """Loaded model with its vocabulary and a KV cache that is divided into slots.
 
     Each slot has a buffer of its own (`kv_unified` is off). Therefore a token attends only to the
-    cells of its own conversation, without skipping masked cells of other conversations, and the
-    result does not depend on the layout of a shared buffer.
+    cells of its own conversation: no masked cells of other conversations have to be skipped, and
+    the result does not depend on the layout of a shared buffer.
     """
 
     def __init__(self, options: LlamaOptions) -> None:
         """Load the model and allocate the cache.
 
-        Raises InferenceError, code `model_not_loaded`, if llama.cpp cannot read the file or the
-        memory is insufficient.
+        Raises InferenceError, code `model_not_loaded`, if llama.cpp cannot read the file or there
+        is not enough memory.
         """
         self._log_errors: deque[str] = deque(maxlen=3)
         self._log_callback = lib.llama_log_callback(self._on_log)
@@ -118,7 +118,8 @@ class LlamaContext:
         return params
 
     def _default_slots(self, cache_type: CacheType) -> int:
-        """Return how many slots fit into an eighth of the usable memory, 1 to MAX_DEFAULT_SLOTS."""
+        """Return the number of slots that fit into an eighth of the usable memory, at least 1 and
+        at most MAX_DEFAULT_SLOTS."""
         n_head = max(1, int(lib.llama_model_n_head(self._model)))
         n_embd_kv = int(lib.llama_model_n_embd(self._model)) * (
             int(lib.llama_model_n_head_kv(self._model)) / n_head
@@ -160,7 +161,7 @@ class LlamaContext:
     def token_to_piece(self, token: int, *, render_control: bool = False) -> bytes:
         """Return a token's bytes, which may be part of a UTF-8 character.
 
-        A control token has no bytes unless `render_control` is True.
+        The result is empty for a control token unless `render_control` is True.
         """
         while True:
             size = len(self._piece_buffer)
@@ -174,7 +175,7 @@ class LlamaContext:
             self._piece_buffer = ctypes.create_string_buffer(-count)
 
     def is_end_of_generation(self, token: int) -> bool:
-        """Return True if the model ends a reply with `token`."""
+        """Return True if `token` marks the end of a reply."""
         return bool(lib.llama_vocab_is_eog(self.vocabulary, token))
 
     @property
@@ -209,8 +210,8 @@ class LlamaContext:
     def truncate_slot(self, slot: int, length: int) -> bool:
         """Remove all tokens of a slot after the first `length`.
 
-        If this kind of model cannot remove single tokens, the slot is cleared and False is
-        returned.
+        Return False, with the whole slot cleared, if the model's cache does not support removing
+        part of a sequence.
         """
         if lib.llama_memory_seq_rm(self._kv_cache, slot, length, -1):
             return True
@@ -236,7 +237,7 @@ class LlamaContext:
     def restore_slot(self, slot: int, state: bytes) -> bool:
         """Replace the content of a slot with a saved state.
 
-        If the state does not fit, the slot is cleared and False is returned.
+        Return False, with the slot cleared, if llama.cpp cannot load the state.
         """
         self.clear_slot(slot)
         buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)

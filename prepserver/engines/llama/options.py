@@ -30,11 +30,11 @@ class LlamaOptions(Struct, frozen=True, kw_only=True):
     n_threads: int = 0
     """Number of threads; 0 means one thread for each core that the engine's process may use."""
     parallel: int = 0
-    """Number of KV slots, each with room for `n_ctx` tokens; at most 64. 0 means as many as fit
-    into an eighth of the usable memory, from 1 to 8."""
+    """Number of KV slots, at most 64, each with room for `n_ctx` tokens. 0 means as many slots as
+    fit into an eighth of the usable memory, from 1 to 8."""
     n_gpu_layers: int = -1
-    """Number of layers computed on a GPU, if the build supports one; a negative number means
-    all."""
+    """Number of layers to compute on a GPU, if the build supports GPUs; a negative number means all
+    layers."""
     flash_attention: FlashAttention = "auto"
     """Use of flash attention. With a GPU or a quantised cache, `auto` leaves the choice to
     llama.cpp. Otherwise `auto` means `off`, because flash attention would make a reply depend on
@@ -42,7 +42,7 @@ class LlamaOptions(Struct, frozen=True, kw_only=True):
     cache_type: CacheType = "f16"
     """Data type of keys and values in the KV cache."""
     kv_store_dir: str = ""
-    """Folder of offloaded conversations. If empty, no conversation is saved to disk."""
+    """Folder for offloaded conversations; if empty, no conversation is saved to disk."""
     kv_store_limit: int = 2 * 1024**3
     """Maximum size of all offloaded conversations together, in bytes."""
 

@@ -1,9 +1,10 @@
-"""Sampling of the next token, entirely in llama.cpp's own samplers.
+"""Sampling of the next token, entirely with llama.cpp's own samplers.
 
-The chain is llama.cpp's: penalties, top-k, top-p, min-p, temperature, distribution. Applying a
-grammar to the whole vocabulary costs more than a small model's forward pass. Therefore a token is
-first sampled without the grammar, and the grammar checks only this token. If the grammar rejects
-the token, the grammar is applied to the whole vocabulary and another token is sampled. llama.cpp's
+The samplers are applied in llama.cpp's order: penalties, top-k, top-p, min-p, temperature,
+distribution. At temperature 0, only penalties and greedy selection are applied. Applying a grammar
+to the whole vocabulary costs more than a small model's forward pass. Therefore a token is first
+sampled without the grammar, and the grammar checks only this token. If the grammar rejects the
+token, the grammar is applied to the whole vocabulary and another token is sampled. llama.cpp's
 `common_sampler_sample` does the same.
 """
 
@@ -31,7 +32,7 @@ smaller."""
 
 
 class Sampler:
-    """Samplers of one reply. The native samplers are freed by `close`."""
+    """Samplers for one reply. `close` frees the native samplers."""
 
     def __init__(self, native: LlamaContext, prompt: Prompt, tokens: Sequence[int]) -> None:
         """Create the samplers. The repetition penalty also covers the last tokens of the prompt.
@@ -100,7 +101,8 @@ def _distribution_samplers(prompt: Prompt) -> list[Any]:
 def _init_grammar(native: LlamaContext, prompt: Prompt) -> Any:
     """Return a sampler for the prompt's grammar or schema, or None if the prompt has neither.
 
-    Raises InferenceError, code `bad_grammar`.
+    Raises InferenceError, code `bad_grammar`, if the grammar or schema is invalid, or if the prompt
+    has both.
     """
     source = prompt.grammar
     if prompt.schema is not None:

@@ -2,7 +2,7 @@
 
 Each step computes one token of every reply, and as many tokens of the pending prompts as possible
 without visibly stalling a stream. The prompt that has waited longest goes first, except that
-reviews and prefills count as later arrivals (priority aging).
+reviews and prefills count as having arrived later (priority aging).
 
 The module is pure: it runs no inference, reads no clock, and does not import the native library.
 """
@@ -25,8 +25,8 @@ __all__ = [
 ]
 
 PRIORITY_AGING = {Priority.ANSWER: 0.0, Priority.REVIEW: 20.0, Priority.PREFILL: 120.0}
-"""Seconds that a prompt of each priority must wait before it precedes an answer that arrives at
-that moment. All values are finite, so that no prompt starves."""
+"""Seconds that a prompt of each priority must have waited to be scheduled before an answer that has
+just arrived. All values are finite, so that no prompt starves."""
 
 STREAMING_STEP = 0.1
 """Target duration of a step in seconds while replies are streaming: ten tokens a second is faster
@@ -35,7 +35,8 @@ IDLE_STEP = 0.25
 """Target duration of a step in seconds while no reply is streaming. This duration bounds the delay
 of a cancellation or a new request."""
 MIN_PREFILL_TOKENS = 16
-"""Minimum budget of prompt tokens per step, so that every prompt finishes on a slow machine."""
+"""Minimum budget of prompt tokens per step, so that every prompt finishes even on a slow
+machine."""
 INITIAL_SECONDS_PER_TOKEN = 1 / 200
 """Estimated prefill time per token, in seconds, before the first measurement."""
 SMOOTHING = 0.3
@@ -63,7 +64,7 @@ class TokenBudget:
             self._seconds_per_token += SMOOTHING * (seconds / tokens - self._seconds_per_token)
 
     def prefill_tokens(self, *, streaming: bool) -> int:
-        """Return the number of prompt tokens to compute in the next step.
+        """Return the target number of prompt tokens for the next step.
 
         `streaming` is True if the step also computes tokens of replies.
         """
@@ -106,7 +107,8 @@ class TokenChunk(Struct, frozen=True):
 
 
 def virtual_arrival(job: ScheduledJob) -> float:
-    """Return the job's arrival time plus the aging of its priority, in seconds.
+    """Return the job's arrival time plus the value of `PRIORITY_AGING` for its priority, in
+    seconds.
 
     The job with the earliest virtual arrival is served first.
     """
@@ -121,11 +123,11 @@ def scheduling_order(jobs: Iterable[JobT]) -> list[JobT]:
 def plan_batches(jobs: Sequence[ScheduledJob], budget: TokenBudget) -> list[list[TokenChunk]]:
     """Plan the batches of a step: one with a token of every reply, then one per prompt chunk.
 
-    llama.cpp computes a single token of a sequence with different code than several at once, and
-    the sums differ in their last digits. For a reply to be independent of the other jobs, the same
-    tokens must always be computed singly: those of replies, the last one of each prompt, and no
-    others. Therefore prompt chunks never share a batch with replies. A chunk that would leave a
-    single token behind is extended by that token.
+    llama.cpp computes a single token of a sequence with different code than several tokens at once,
+    and the sums differ in their last digits. For a reply to be independent of the other jobs, the
+    same tokens must always be computed singly: the tokens of replies, the last token of each
+    prompt, and no others. Therefore prompt chunks never share a batch with replies. A chunk that
+    would leave a single token behind is extended by that token.
     """
     replies: list[TokenChunk] = []
     prefills: list[int] = []

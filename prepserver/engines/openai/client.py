@@ -19,11 +19,11 @@ from prepserver.wire.error_codes import ErrorCode
 __all__ = ["EndpointClient"]
 
 CONNECT_TIMEOUT = 10.0
-"""Maximum seconds to establish a connection to the endpoint."""
+"""Maximum number of seconds for establishing a connection to the endpoint."""
 MAX_BODY = 8 * 2**20
 """Maximum size in bytes of a response that is not streamed."""
 MAX_ERROR_BODY = 64 * 2**10
-"""Number of bytes of an error response after which the rest is not read."""
+"""Number of bytes after which the rest of an error response is not read."""
 
 log = structlog.get_logger(__name__)
 
@@ -39,7 +39,8 @@ class EndpointClient:
         read_timeout: float,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        """Create a client; `read_timeout` limits the endpoint's silence, in seconds.
+        """Create a client; `read_timeout` is the maximum number of seconds without data from the
+        endpoint.
 
         Raises BadRequest if the key cannot be sent in a header.
         """

@@ -17,18 +17,18 @@ __all__ = ["Dialect", "dialects_for", "encode_request", "request_path"]
 
 
 class Dialect(Struct, frozen=True):
-    """The fields of a request that one kind of endpoint accepts."""
+    """Set of request fields that one kind of endpoint accepts."""
 
     extended: bool
     """True to send llama.cpp's own fields: top_k, min_p, repeat_penalty and grammar. llama.cpp's
     servers apply these fields, most other servers ignore them, and OpenAI's servers reject them."""
     schema: Literal["json_schema", "json_object", ""] = ""
-    """Form in which a JSON schema is sent: `json_schema` is OpenAI's form, `json_object` the form
-    of llama-cpp-python's server; empty sends no schema field. Except with `json_schema`, a chat
-    also contains the schema as text in a message."""
+    """Form in which a JSON schema is sent: `json_schema` is OpenAI's form, and `json_object` is the
+    form of llama-cpp-python's server. If empty, no schema field is sent. Except with `json_schema`,
+    a chat contains the schema as text in a message."""
     bare: bool = False
-    """True to omit all sampling options and, in chats, to use the newer name of the token limit, as
-    OpenAI's reasoning models require."""
+    """True to omit all sampling options and, in chats, to send the token limit as
+    `max_completion_tokens`, as OpenAI's reasoning models require."""
 
 
 _PLAIN = (Dialect(True), Dialect(False), Dialect(False, bare=True))

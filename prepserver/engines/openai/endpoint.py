@@ -1,4 +1,5 @@
-"""Address of a remote model, kept apart from the client, which imports an HTTP library."""
+"""Address of a remote model. This module is separate from the client, because the client imports an
+HTTP library."""
 
 from ipaddress import ip_address
 from urllib.parse import urlsplit
@@ -11,7 +12,7 @@ from prepserver.wire.error_codes import ErrorCode
 __all__ = ["PREFIX", "Endpoint"]
 
 PREFIX = "openai:"
-"""Prefix of the name of a remote model."""
+"""Prefix of every remote model's name in the settings."""
 
 
 class Endpoint(Struct, frozen=True):
@@ -20,11 +21,12 @@ class Endpoint(Struct, frozen=True):
     url: str
     """Base URL, such as `http://127.0.0.1:9000/v1`."""
     model: str
-    """The endpoint's name for the model; may be empty if the endpoint serves only one model."""
+    """Name of the model at the endpoint; may be empty if the endpoint serves only one model."""
 
     @classmethod
     def parse(cls, text: str) -> "Endpoint":
-        """Parse `openai:URL#NAME`. Raises BadRequest if the URL is not valid."""
+        """Parse `openai:URL#NAME`, in which `#NAME` is optional. Raises BadRequest if the URL is
+        not valid."""
         address, _, model = text.removeprefix(PREFIX).partition("#")
         try:
             parts = urlsplit(address)

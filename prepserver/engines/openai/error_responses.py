@@ -1,5 +1,4 @@
-"""Errors for an endpoint's responses: the meaning of a status other than 200, and whether a retry
-may help."""
+"""Conversion of an endpoint's error responses into errors that say whether a retry may help."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -28,8 +27,8 @@ def error_from_response(
 ) -> tuple[InferenceError, str]:
     """Return the error for the caller, and the endpoint's own message for the log.
 
-    The two are separate because endpoints quote keys, accounts and prompts. The message is empty if
-    the endpoint has rejected the key.
+    The two are separate because endpoints quote keys, accounts and prompts. The message is empty
+    for the statuses 401 and 403, because some endpoints quote the rejected key.
     """
     code, text = parse_error_body(_decode_json(body))
     if status in (401, 403):
@@ -118,8 +117,8 @@ def bad_reply(problem: str) -> InferenceError:
 
 
 def _retry_after(headers: Mapping[str, str]) -> int:
-    """Return the seconds in the Retry-After header; 0 unless it is a number of at most five
-    digits."""
+    """Return the number of seconds in the Retry-After header, or 0 unless the header is a whole
+    number of at most five digits."""
     value = headers.get("retry-after", "")
     return int(value) if value.isascii() and value.isdigit() and len(value) < 6 else 0
 

@@ -20,11 +20,11 @@ from prepserver.wire.error_codes import ErrorCode
 __all__ = ["OpenAILanguageModel"]
 
 READ_TIMEOUT = 120.0
-"""Maximum seconds without data from the endpoint."""
+"""Maximum number of seconds without data from the endpoint."""
 PARALLEL = 16
-"""Default number of concurrent requests; the setting `parallel` overrides it."""
+"""Number of concurrent requests unless the setting `parallel` specifies another number."""
 MAX_CHARACTERS_PER_TOKEN = 64
-"""Maximum number of code points in a valid reply for each requested token."""
+"""Maximum number of code points per requested token in a valid reply."""
 
 
 class OpenAILanguageModel:
@@ -150,7 +150,8 @@ class OpenAILanguageModel:
 
 
 def _check_finish_reason(reason: str) -> None:
-    """Raise InferenceError if the endpoint withheld the reply or cut it off."""
+    """Raise InferenceError if the content filter withheld the reply or the endpoint gave no finish
+    reason."""
     if reason == "content_filter":
         raise InferenceError(
             "The content filter of the model's endpoint withheld the reply. Change the request, or "

@@ -97,7 +97,8 @@ class JsonExtractor:
         self._ended = False
 
     def feed(self, text: str) -> str:
-        """Return the part of the next text that belongs to the JSON value."""
+        """Process the next text of the reply, and return the part that belongs to the JSON
+        value."""
         found: list[str] = []
         for character in text:
             if self._ended:

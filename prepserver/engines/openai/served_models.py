@@ -19,7 +19,7 @@ class _Meta(Struct):
 
 
 class ServedModel(Struct):
-    """Entry of an endpoint's `/models` list. All fields except `id` extend OpenAI's protocol."""
+    """Entry in an endpoint's `/models` list. All fields except `id` extend OpenAI's protocol."""
 
     id: str
     max_model_len: int | None = None
@@ -31,13 +31,14 @@ class ServedModel(Struct):
 
     @property
     def context(self) -> int | None:
-        """Smallest context that the endpoint reports, in tokens; None if it reports none."""
+        """Smallest context that the endpoint reports, in tokens; None if the endpoint reports no
+        context."""
         reported = (self.max_model_len, self.context_length, self.meta and self.meta.n_ctx)
         return min((number for number in reported if number and number > 0), default=None)
 
     @property
     def parameters(self) -> int:
-        """Number of the model's parameters; 0 if the endpoint does not report it."""
+        """Number of the model's parameters; 0 if the endpoint does not report the number."""
         return max(0, (self.meta and self.meta.n_params) or 0)
 
 
@@ -46,12 +47,13 @@ class _List(Struct):
 
 
 async def find_model(client: EndpointClient) -> ServedModel:
-    """Return the endpoint's entry for the configured model, or for its only model.
+    """Return the endpoint's entry for the configured model or, if no model is configured, for the
+    endpoint's only model.
 
     An endpoint may list none or only some of its models, so a configured model that is not listed
     is returned without properties. Raises InferenceError if the endpoint cannot be reached or
-    rejects the key, and with code `model_not_loaded` if no model is configured and the endpoint
-    does not list exactly one.
+    rejects the key. The error has the code `model_not_loaded` if no model is configured and the
+    endpoint does not list exactly one model.
     """
     name = client.endpoint.model
     models: list[ServedModel] = []

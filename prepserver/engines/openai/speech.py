@@ -23,8 +23,8 @@ from prepserver.wire.protocol import BYTES_PER_SECOND, SAMPLE_RATE
 __all__ = ["OpenAISpeechModel"]
 
 READ_TIMEOUT = 300.0
-"""Maximum seconds without data from the endpoint, which responds only after it has transcribed the
-whole recording."""
+"""Maximum number of seconds without data from the endpoint, which responds only after it has
+transcribed the whole recording."""
 SILENCE_PEAK = 200
 """Absolute peak of 16-bit samples below which a recording counts as silent."""
 
@@ -69,8 +69,8 @@ class OpenAISpeechModel:
 
     @property
     def name(self) -> str:
-        """Name of the model at the endpoint; empty if none is configured and `start` has not found
-        one."""
+        """Name of the model at the endpoint; empty while no model is configured and `start` has not
+        found one."""
         return self._model
 
     async def start(self) -> None:
@@ -166,8 +166,8 @@ def _to_wav(pcm: bytes) -> bytes:
 
 
 def _raw_segments(response: _Response, seconds: float) -> list[RawSegment]:
-    """Return the segments of a response, or one segment with its whole text if it has no
-    segments."""
+    """Return the segments of a response. A response without segments gives one segment with the
+    whole text."""
     if not response.segments:
         return [RawSegment(0.0, seconds, response.text, 1.0)]
     return [
@@ -182,7 +182,7 @@ def _raw_segments(response: _Response, seconds: float) -> list[RawSegment]:
 
 
 def _with_words(segment: Segment, words: list[_TimedWord]) -> Segment:
-    """Return the segment with those of `words` that begin within its time range."""
+    """Return a copy of the segment with the `words` that begin within the segment's time range."""
     inside = tuple(
         Word(start=word.start, end=word.end, text=word.word.strip())
         for word in words

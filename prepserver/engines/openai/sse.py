@@ -37,7 +37,8 @@ async def read_events(chunks: AsyncIterable[bytes]) -> AsyncGenerator[str, None]
 
 
 async def _read_lines(chunks: AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]:
-    """Yield lines, which end with CR LF, LF or CR. An incomplete last line is ignored.
+    """Yield lines without their endings, which are CR LF, LF or CR. An incomplete last line is
+    ignored.
 
     Raises InferenceError, code `bad_reply`, for a line that is too long.
     """

@@ -1,6 +1,6 @@
 """Agreement between consecutive passes over an open span.
 
-The algorithm is LocalAgreement-2 of Macháček, Dabre and Bojar, "Turning Whisper into Real-Time
+The algorithm is LocalAgreement-2 by Macháček, Dabre and Bojar, "Turning Whisper into Real-Time
 Transcription System" (2023): the longest common prefix of the last two passes is committed.
 """
 

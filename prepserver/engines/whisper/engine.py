@@ -1,4 +1,4 @@
-"""Speech engine, which transcribes all open recordings in a process of its own."""
+"""Speech engine that transcribes all open recordings in a process of its own."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -79,9 +79,10 @@ class WhisperEngine:
     def _attempt(
         self, recording: RecordingTranscriber, work: Callable[[], bool | None]
     ) -> bool | None:
-        """Do `work` on one recording and return its result, unless the request has ended.
+        """Do `work` on one recording and return the result of `work`.
 
-        An InferenceError fails this recording only. Other recordings continue.
+        If the request has ended, or `work` raises InferenceError, close the recording and return
+        False. Other recordings continue.
         """
         try:
             if not recording.call.cancelled and not recording.call.completed:
@@ -106,21 +107,22 @@ class WhisperEngine:
 
 
 def select_next(pending: Sequence[PendingWork | None]) -> int | None:
-    """Return the index of the work to do next, or None if there is none.
+    """Return the index of the work to do next, or None if no work is pending.
 
     The last work on a recording that has ended is done first, because its speaker is waiting and
     each recording has only one such work item. Otherwise the work that has waited longest is done.
-    A recording's wait restarts after each of its spans, so a long recording that arrives all at
-    once takes turns with other recordings.
+    A recording's wait restarts whenever the recording is served, so a long recording that arrives
+    all at once takes turns with other recordings.
     """
     waiting = [(not work.last, work.since, n) for n, work in enumerate(pending) if work is not None]
     return min(waiting)[2] if waiting else None
 
 
 def load(options: Raw) -> tuple[Loaded, WhisperEngine]:
-    """Load the model that the encoded WhisperOptions describe; return its properties and an engine.
+    """Load the model described by the encoded WhisperOptions. Return a payload for the `ReadyFrame`
+    and an engine.
 
-    Raises InferenceError, code `model_not_loaded`.
+    Raises InferenceError, code `model_not_loaded`, if the model cannot be loaded.
     """
     decoded = msgspec.msgpack.decode(options, type=WhisperOptions)
     return Loaded(decoded.binding), WhisperEngine(load_transcriber(decoded))

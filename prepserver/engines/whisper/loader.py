@@ -20,7 +20,8 @@ HEADROOM = 2 << 30
 
 
 def load_transcriber(options: WhisperOptions) -> Transcriber:
-    """Validate and load the model file. Raises InferenceError, code `model_not_loaded`."""
+    """Validate and load the model file. Raises InferenceError, code `model_not_loaded`, if the
+    model cannot be loaded."""
     path = Path(options.path)
     if not path.is_file():
         raise model_not_loaded(
@@ -44,8 +45,9 @@ def load_transcriber(options: WhisperOptions) -> Transcriber:
 def _memory_limit(size: int) -> Iterator[None]:
     """Limit this process to `size` more bytes of address space within the `with` block.
 
-    The limit applies on Linux without a GPU only. It is the last defence against a damaged file
-    that passes validation and makes native code allocate all of the machine's memory.
+    The limit applies only on Linux, and only if the machine has no GPU. The limit is the last
+    defence against a damaged file that passes validation and makes native code allocate all of the
+    machine's memory.
     """
     if not sys.platform.startswith("linux") or any(map(os.path.exists, GPU_DEVICES)):
         # GPU libraries reserve more address space than there is memory.

@@ -52,9 +52,9 @@ class WhisperModel:
     ) -> None:
         """Configure the engine without starting it.
 
-        `path` is a ggml .bin file; 0 threads means one thread for each core that the process may
-        use. The engine `whispercpp` ignores the vocabulary and cannot be interrupted: a cancelled
-        recording delays the next recording. The timeouts are those of `EngineSupervisor`.
+        `path` is a ggml .bin file. If `n_threads` is 0, there is one thread for each core that the
+        process may use. The engine `whispercpp` ignores the vocabulary and cannot be interrupted: a
+        cancelled recording delays the next recording. The timeouts are those of `EngineSupervisor`.
         """
         self._name = path.stem
         self._supervisor = EngineSupervisor(
@@ -79,7 +79,7 @@ class WhisperModel:
     async def start(self) -> None:
         """Load the model unless it is already loaded.
 
-        Raises InferenceError: `model_not_loaded`, `worker_died` or `worker_closed`.
+        Raises InferenceError with the code `model_not_loaded`, `worker_died` or `worker_closed`.
         """
         await self._supervisor.start()
 
@@ -88,8 +88,8 @@ class WhisperModel:
 
         `vocabulary` lists words to expect. Probable hallucinations go to `Transcription.dropped`
         and are left out of the text; the text of a recording without speech is "". Raises
-        InferenceError: `bad_audio`, `request_too_long` (over half an hour), `transcription_failed`,
-        or a code of `start`.
+        InferenceError with the code `bad_audio`, `request_too_long` (over half an hour),
+        `transcription_failed`, or a code that `start` raises.
         """
         if not pcm:
             raise _bad_audio("is empty")
@@ -121,7 +121,7 @@ class WhisperModel:
                 yield _events.decode(event)
 
     async def stats(self) -> SpeechStats:
-        """Return the engine's load, all zero if the engine is not running. Raises
+        """Return the engine's load; all values are zero if the engine is not running. Raises
         InferenceError."""
         if self._supervisor.pid is None:
             return SpeechStats()

@@ -52,4 +52,4 @@ class AudioChunk(Struct, frozen=True):
     """Next part of a recording's audio."""
 
     pcm: bytes
-    """PCM16 little-endian, 16 kHz, mono: whole samples, of one second at most."""
+    """Whole samples of PCM16 little-endian, 16 kHz, mono; at most one second."""

@@ -22,14 +22,14 @@ __all__ = ["PywhispercppTranscriber"]
 LOG_LEVEL_ERROR = 4
 """Value of GGML_LOG_LEVEL_ERROR in the bundled whisper.cpp."""
 ABORT_POLL_SECONDS = 0.02
-"""Minimum seconds between two calls of `should_continue`; whisper.cpp calls back thousands of times
-a second."""
+"""Minimum seconds between two calls of `should_continue`; whisper.cpp calls the abort callback
+thousands of times a second."""
 TICKS_PER_SECOND = 100
-"""Number of whisper.cpp's units of time in a second."""
+"""Number of whisper.cpp's time units per second."""
 
 
 class PywhispercppTranscriber:
-    """Implementation of `prepserver.engines.whisper.transcriber.Transcriber`."""
+    """Implementation of `prepserver.engines.whisper.transcriber.Transcriber` with pywhispercpp."""
 
     def __init__(self, path: str, n_threads: int) -> None:
         """Load the model. Raises InferenceError, code `model_not_loaded`."""
@@ -80,7 +80,7 @@ class PywhispercppTranscriber:
         return [self._segment(n) for n in range(lib.whisper_full_n_segments(self._context))]
 
     def _params(self, vocabulary: str, audio_ctx: int, temperature_fallback: bool) -> Any:
-        """Build new parameters for each call, so that no setting carries over to the next."""
+        """Return new parameters, so that no setting carries over from an earlier call."""
         params = lib.whisper_full_default_params(
             lib.whisper_sampling_strategy.WHISPER_SAMPLING_GREEDY
         )
@@ -124,7 +124,7 @@ class PywhispercppTranscriber:
 
 
 class _AbortCallback:
-    """Callback for whisper.cpp that calls `should_continue` every 20 ms at most."""
+    """Callback for whisper.cpp that calls `should_continue` at most once every 20 ms."""
 
     def __init__(self, should_continue: Callable[[], bool]) -> None:
         self.requested = False

@@ -23,16 +23,17 @@ from prepserver.wire.protocol import SAMPLE_RATE
 __all__ = ["PendingWork", "RecordingTranscriber"]
 
 MIN_NEW_SPEECH = round(0.7 * SAMPLE_RATE)
-"""Minimum samples of new speech for another draft of the open span during continuous speech."""
+"""Minimum number of samples of new speech before another draft of the open span, during continuous
+speech."""
 WORD_END_SILENCE = round(0.2 * SAMPLE_RATE)
-"""Samples of silence after which the last word counts as complete."""
+"""Number of samples of silence after which the last word counts as complete."""
 DRAFT_INTERVAL_FACTOR = 2.0
-"""Minimum duration of new speech for another draft during continuous speech, as a multiple of the
-time that the previous draft took to compute. The drafts of one recording therefore use at most half
-of the machine."""
+"""Minimum duration of new speech before another draft, during continuous speech, as a multiple of
+the time that the previous draft took to compute. Drafts of one recording therefore use at most half
+of the machine's time while the speaker does not pause."""
 MAX_SAMPLES_PER_READ = 2 * SAMPLE_RATE
-"""Number of samples after which a call of `read_audio` reads no more input; processing them takes
-about 60 ms."""
+"""Number of samples after which a call of `read_audio` reads no more input; processing this many
+samples takes about 60 ms."""
 HEARTBEAT_SECONDS = 1.0
 """Minimum seconds between two heartbeats while native code runs."""
 
@@ -86,10 +87,12 @@ class RecordingTranscriber:
         self._buffer = SampleBuffer()
         self._segmenter = Segmenter()
         self._queue: deque[tuple[Span, float]] = deque()
-        """Finished spans that are not transcribed yet, each with the time when it was finished."""
+        """Finished spans that are not transcribed yet, each with the time at which the span was
+        finished, in seconds on the engine's clock."""
         self._draft: SpanDraft | None = None
         self._draft_due: float | None = None
-        """Time at which a new draft became due; None while no draft is due."""
+        """Time at which a new draft became due, in seconds on the engine's clock; None while no
+        draft is due."""
         self._draft_cost = 0.0
         """Seconds that the last draft took to compute."""
         self._served_at = self._heartbeat_at = clock()
@@ -160,8 +163,8 @@ class RecordingTranscriber:
             self._queue.append((span, self._clock()))
 
     def _needs_draft(self) -> bool:
-        """Return True if captions are wanted and the open span has enough new speech for a
-        draft."""
+        """Return True if the open span has enough new speech for a draft. No draft is needed if
+        captions are not wanted, the input has ended, or input is still unread."""
         span = self._segmenter.open_span
         # After the end no captions are needed, and with unread input a draft would be outdated.
         if span is None or not self._drafts or self.call.input_ended or self.call.inputs:
@@ -178,7 +181,7 @@ class RecordingTranscriber:
     # --- Transcription ------------------------------------------------------------------------
 
     def pending_work(self) -> PendingWork | None:
-        """Return the next piece of work, or None if there is none."""
+        """Return the next piece of work, or None if no work is pending."""
         if self._queue:
             _, finished_at = self._queue[0]
             last = self._ended and len(self._queue) == 1
@@ -243,7 +246,8 @@ class RecordingTranscriber:
         self._send_caption(position)
 
     def _should_continue(self) -> bool:
-        """Return True unless the caller has cancelled; send a heartbeat when one is due."""
+        """Send a heartbeat if one is due. Return True unless the caller has cancelled the
+        request."""
         if self._clock() - self._heartbeat_at > HEARTBEAT_SECONDS:
             self._heartbeat_at = self._clock()
             self.call.send_heartbeat()
@@ -281,8 +285,8 @@ class RecordingTranscriber:
 
 
 def _covers_speech(earlier: Span, finished: Span) -> bool:
-    """Return True if `earlier` covers all speech of the finished span, to the end of the last
-    word."""
+    """Return True if `earlier` covers all speech in the finished span, including the end of the
+    last word."""
     return (
         earlier.begin == finished.begin
         and earlier.speech_end == finished.speech_end

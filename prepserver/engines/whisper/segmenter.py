@@ -15,31 +15,32 @@ from prepserver.wire.protocol import SAMPLE_RATE
 __all__ = ["PADDING", "Segmenter", "Span"]
 
 START_THRESHOLD = 0.5
-"""Minimum probability at which speech starts; Silero's default threshold."""
+"""Minimum probability at which speech starts; the value is Silero's default."""
 END_THRESHOLD = 0.35
-"""Probability below which speech ends; Silero's default, 0.15 below the start threshold."""
+"""Probability below which speech ends; the value is Silero's default, 0.15 below the start
+threshold."""
 
 
 def _to_chunks(seconds: float) -> int:
-    """Return the number of complete chunks in a duration."""
+    """Return the number of complete chunks in a duration given in seconds."""
     return int(seconds * SAMPLE_RATE / CHUNK)
 
 
 MIN_SPEECH = 3
 """Minimum number of chunks of speech in a span. Fewer chunks are a click or a cough; the shortest
-"yes" has about eight."""
+"yes" has about eight chunks."""
 PADDING = round(0.3 * SAMPLE_RATE)
-"""Maximum number of samples kept before and after speech, because recordings begin and end
-mid-breath."""
+"""Maximum number of samples kept before and after speech, so that the quiet beginnings and ends of
+words are kept."""
 MAX_SILENCE_WINDOW, MIN_SILENCE_WINDOW = _to_chunks(0.6), _to_chunks(0.2)
-"""Numbers of silent chunks that end a short span and a long span."""
+"""Numbers of silent chunks that end a short span and a long span, respectively."""
 LONG_SPAN = _to_chunks(6.0)
 """Number of chunks of speech from which the minimum silence window applies. Up to half of this
 number, the maximum silence window applies, because words need some context to be recognised
 correctly."""
 MAX_SPAN = _to_chunks(12.0)
 """Maximum number of chunks in a span; longer speech without a pause is split. Whisper could process
-30 s at once, but a speaker who stops has to wait for the last span."""
+30 s at once, but a speaker who has stopped must wait until the last span is transcribed."""
 LOUDNESS_WINDOW = _to_chunks(0.16)
 """Number of chunks over which the loudness is averaged to find the quietest point."""
 
@@ -63,7 +64,7 @@ class Segmenter:
         """Number of chunks added so far."""
         self._previous_end = 0
         """Position, in samples, where the previous span's speech ended. The silence between two
-        spans belongs to both spans as padding."""
+        spans may be part of the padding of both."""
         self._first: int | None = None
         """Index of the chunk in which the open span's speech begins; None while no span is open."""
         self._last = 0
@@ -103,7 +104,8 @@ class Segmenter:
         )
 
     def add_chunk(self, probability: float, level: float) -> Span | None:
-        """Add the next chunk. Return the span that the chunk finishes, or None."""
+        """Add the next chunk. Return the span that the chunk finishes, or None if the chunk
+        finishes no span."""
         number = self._count
         self._count += 1
         if self._in_speech and probability < END_THRESHOLD:
@@ -129,7 +131,8 @@ class Segmenter:
         return None
 
     def finish(self, length: int) -> Span | None:
-        """End the recording after `length` samples. Return the open span, or None."""
+        """End the recording after `length` samples. Return the span that was open, or None if no
+        span was open."""
         span = self.open_span
         self._first, self._previous_end = None, length
         if span is None:

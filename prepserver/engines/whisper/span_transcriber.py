@@ -24,7 +24,7 @@ __all__ = ["SpanTranscriber", "SpanTranscript"]
 WINDOW_SECONDS = 30.0
 """Seconds of audio that Whisper processes at once."""
 FULL_AUDIO_CTX = 1_500
-"""Number of encoder positions in a whole window, 50 a second."""
+"""Number of encoder positions in a whole window: 50 for each second of audio."""
 AUDIO_CTX_MARGIN = 64
 """Number of encoder positions beyond the end of a short span, so that its last words are
 recognised."""
@@ -34,10 +34,11 @@ attention pads `audio_ctx` to a multiple of this number, and the padding holds d
 calls, including calls for other speakers. An exact multiple needs no padding, which makes results
 reproducible."""
 MIN_SAMPLES = round(1.1 * SAMPLE_RATE)
-"""Minimum number of samples in a call; whisper.cpp recognises nothing in less than a second."""
+"""Minimum number of samples passed to whisper.cpp, which recognises nothing in less than a second
+of audio."""
 
 Timed = TypeVar("Timed", Segment, RawSegment)
-"""Segment type in which the segment and its words have times."""
+"""Type of the segments whose times are converted."""
 
 
 class SpanTranscript(Struct, frozen=True):
@@ -53,7 +54,7 @@ class SpanTranscript(Struct, frozen=True):
     def starting_at(self, time: float) -> "SpanTranscript":
         """Return a copy of the transcript in which all times are at least `time`, in seconds.
 
-        Adjacent spans share the silence between them, so their times may overlap.
+        Adjacent spans share the silence between them, so the times of their segments may overlap.
         """
 
         def clamp(seconds: float) -> float:
@@ -81,10 +82,10 @@ class SpanTranscriber:
         vocabulary: str,
         should_continue: Callable[[], bool],
     ) -> SpanTranscript | None:
-        """Transcribe samples that begin at sample `begin` of the recording, with a limited encoder.
+        """Transcribe samples with a limited encoder.
 
-        Return None if the pass was stopped because `should_continue` returned False. Raises
-        InferenceError.
+        `begin` is the position of the first sample in the recording. Return None if the pass was
+        stopped because `should_continue` returned False. Raises InferenceError.
         """
         return self._run_pass(samples, begin, vocabulary, should_continue, full=False)
 
@@ -95,8 +96,8 @@ class SpanTranscriber:
         vocabulary: str,
         should_continue: Callable[[], bool],
     ) -> SpanTranscript | None:
-        """Transcribe samples like `fast_pass`, then with a full pass if the first result needs
-        one."""
+        """Transcribe samples with a fast pass, then with a full pass if the first result needs one.
+        The arguments and the result are those of `fast_pass`."""
         transcript = self.fast_pass(samples, begin, vocabulary, should_continue)
         if transcript is None or not transcript.needs_full_pass:
             return transcript
@@ -132,7 +133,8 @@ class SpanTranscriber:
 
 
 def _map_times(segments: Iterable[Timed], convert: Callable[[float], float]) -> tuple[Timed, ...]:
-    """Return copies of the segments with all times converted, including those of the words."""
+    """Return copies of the segments in which all times, including the times of words, are
+    converted."""
     return tuple(
         structs.replace(
             segment,
