@@ -32,7 +32,7 @@ def default_models_dir() -> Path:
 
 
 class Secret(str):
-    """A string whose `repr` is masked, so that printing the settings does not reveal it."""
+    """String whose `repr` is masked, so that printing the settings does not reveal secrets."""
 
     __slots__ = ()
 
@@ -47,7 +47,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     host: str = "127.0.0.1"
     """Address to listen on."""
     port: Annotated[int, Meta(ge=0, le=65_535)] = 8400
-    """TCP port to listen on; 0 picks a free one."""
+    """TCP port to listen on; 0 lets the system choose a free port."""
     data_dir: Path = platformdirs.user_data_path("prep") / "server"
     """Data directory, which holds users, interviews, keys and the call log."""
     models_dir: Path = default_models_dir()
@@ -87,7 +87,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Growth of the delay from one retry to the next."""
     first_token_timeout: Annotated[float, Meta(ge=0)] = 300.0
     """Seconds that a model may take to produce its first token, not counting the wait in the queue;
-    0 disables the limit. A call that times out is retried, then passed to the next model."""
+    0 means no timeout. A call that times out is retried, then passed to the next model."""
     parallel: Annotated[int, Meta(ge=0, le=1_024)] = 0
     """Maximum number of replies generated at once; further calls wait in the queue, answers before
     reviews. 0 lets the server choose: 16 for an endpoint; for a local model, as many contexts of
@@ -98,7 +98,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Maximum number of calls that wait for one model. When the queue is full, a call fails
     immediately with the code `overloaded`."""
     threads: Annotated[int, Meta(ge=0, le=256)] = 0
-    """Number of CPU threads of each engine; 0 means one per core."""
+    """Number of CPU threads of each engine; 0 means one thread per core."""
     context: Annotated[int, Meta(ge=512)] = 4_096
     """Context size of one interview in tokens, capped at the size that the model was trained
     with."""
@@ -116,14 +116,14 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     hint_after: Annotated[float, Meta(gt=0)] = 180.0
     """Seconds without typing, speech or an answer after which the interviewer gives a hint."""
     rate_limit: Annotated[int, Meta(ge=0)] = 100
-    """Number of model requests that one user may make per window; 0 disables the limit."""
+    """Number of model requests that one user may make per window; 0 means no limit."""
     rate_window: Annotated[float, Meta(gt=0)] = 86_400.0
     """Length in seconds of the window for `rate_limit`, `token_budget` and `compute_budget`."""
     token_budget: Annotated[int, Meta(ge=0)] = 0
     """Number of tokens that one user may use per window, counting replies and the uncached part of
-    prompts; 0 disables the limit."""
+    prompts; 0 means no limit."""
     compute_budget: Annotated[float, Meta(ge=0)] = 0.0
-    """Seconds of model time that one user may use per window; 0 disables the limit."""
+    """Seconds of model time that one user may use per window; 0 means no limit."""
     reply_cache_purposes: tuple[str, ...] = ()
     """Purposes whose replies are cached in memory: `extract`, `question`, `hint`, `closing` or
     `summary`. An identical request from the same user returns the cached reply."""

@@ -271,7 +271,7 @@ class SpeechModel(Protocol):
     def transcribe_live(
         self, audio: AsyncIterable[bytes], vocabulary: str = ""
     ) -> AsyncGenerator[PartialTranscript | Transcription, None]:
-        """Yield captions of a recording while it is being made, then one Transcription.
+        """Yield captions while the recording is in progress, then one Transcription.
 
         `audio` yields chunks of PCM as they arrive and ends when the recording ends. Closing the
         generator cancels the transcription. Raises InferenceError.

@@ -69,8 +69,8 @@ class EngineCall:
             self._send(EventFrame(self.id, encode_payload(event)))
 
     def send_heartbeat(self) -> None:
-        """Report that the engine is working. If no frame is sent for the stall timeout, the server
-        kills the engine."""
+        """Report that the engine is working. The server kills an engine that sends no frame within
+        the stall timeout."""
         self._send(HeartbeatFrame())
 
     def complete(self) -> None:

@@ -94,7 +94,7 @@ class EngineSupervisor:
         return process.pid if process is not None and process.cause is None else None
 
     async def start(self) -> Raw:
-        """Start the engine unless it is running, wait until it is loaded, and return its
+        """Start the engine unless it is running, wait until it is loaded, and return the engine's
         description of itself.
 
         Raises InferenceError with the code `model_not_loaded` (a retry would not help),

@@ -1,8 +1,8 @@
 """Rendering of a chat as text in the format that the model was trained on.
 
-The template is part of the model's file. It is a program from an untrusted source, so it runs in
-Jinja's sandbox. The template receives neither the date nor any other varying value, so that the
-same chat always gives the same prompt.
+The template is part of the model's file. The template is a program from an untrusted source, so it
+runs in Jinja's sandbox. The template receives neither the date nor any other varying value, so that
+the same chat always gives the same prompt.
 """
 
 import re

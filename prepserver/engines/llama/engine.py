@@ -195,8 +195,8 @@ class LlamaEngine:
             self._end(job)
 
     def _try_start(self, job: Job) -> None:
-        """Start a waiting job if a slot is available to the job. Fail the job if its grammar is
-        invalid."""
+        """Start a waiting job if a slot is available to the job. Fail the job if its grammar or
+        schema is invalid."""
         idle = self._slots.idle_count
         own = self._slots.find(job.conversation)
         waited = self._clock.monotonic() - job.arrived_at

@@ -67,7 +67,7 @@ class KvSlots:
         return sum(not slot.busy for slot in self.all)
 
     def find(self, conversation: str) -> KvSlot | None:
-        """Return the slot that the conversation owns, or None if it owns no slot."""
+        """Return the slot that the conversation owns, or None if the conversation owns no slot."""
         owned = (slot for slot in self.all if conversation and slot.conversation == conversation)
         return next(owned, None)
 

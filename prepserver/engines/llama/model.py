@@ -61,7 +61,7 @@ class LlamaModel:
         return self._supervisor.pid
 
     async def start(self) -> ModelInfo:
-        """Load the model unless it is already loaded, and return its properties.
+        """Load the model unless it is already loaded, and return the model's properties.
 
         Raises InferenceError with the code `model_not_loaded`, `worker_died` or `worker_closed`.
         """

@@ -1,6 +1,6 @@
 """llama.cpp through the low-level interface of llama-cpp-python, wrapped in Python types.
 
-Importing this module loads the native library, so only the engine's process imports it.
+Importing this module loads the native library, so only the engine's process imports the module.
 """
 
 import ctypes
@@ -38,7 +38,7 @@ CACHE_BYTES_PER_VALUE = {"f32": 4.0, "f16": 2.0, "q8_0": 34 / 32, "q4_0": 18 / 3
 
 
 class BatchTokens(Struct, frozen=True):
-    """Consecutive tokens of one slot, computed in one batch with tokens of other slots."""
+    """Consecutive tokens of one slot in a batch, which may also contain tokens of other slots."""
 
     slot: int
     position: int
@@ -140,9 +140,9 @@ class LlamaContext:
     def tokenize(self, text: str, *, parse_control: bool) -> list[int]:
         """Return the tokens of a text.
 
-        With `parse_control`, the text of a control token becomes that token; otherwise it remains
-        text. A begin token is added if the model expects one, unless the text already starts with a
-        parsed begin token.
+        With `parse_control`, the text of a control token becomes that token; otherwise the text
+        becomes ordinary tokens. A begin token is added if the model expects one, unless the text
+        already starts with a parsed begin token.
         """
         data = text.encode()
         add_bos = not (parse_control and self.bos_text and text.startswith(self.bos_text))
@@ -251,7 +251,7 @@ class LlamaContext:
     def decode(self, parts: Sequence[BatchTokens]) -> list[int]:
         """Compute a batch of at most MAX_PREFILL_TOKENS tokens plus one token per slot.
 
-        For each part, return the batch index of its last token; the part's logits, if wanted, are
+        Return the batch index of each part's last token. If a part wants logits, the logits are
         found at this index. If llama.cpp fails, the cache is cleared and InferenceError, code
         `decode_failed`, is raised.
         """

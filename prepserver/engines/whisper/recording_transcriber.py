@@ -78,8 +78,8 @@ class RecordingTranscriber:
         """Start with an empty recording; `clock` returns monotonic time in seconds."""
         self.call = call
         self.caption_lag: float | None = None
-        """Seconds of received audio that the last caption did not cover when it was sent; None
-        before the first caption."""
+        """Seconds of received audio that the last caption did not cover when the caption was sent;
+        None before the first caption."""
         self._vocabulary = request.vocabulary
         self._drafts = request.drafts
         self._detector = detector
