@@ -14,8 +14,8 @@
     └── ModelError             500
 
 Each error carries a stable `code`, a sentence that a person can act on, and a flag that tells a
-client to try again. A class without a default code in this table requires a code where the error is
-raised.
+client whether trying again may help. A class without a default code in this table requires a code
+where the error is raised.
 """
 
 from typing import Any, ClassVar
@@ -144,7 +144,7 @@ class InferenceError(PrepServerError):
 
 
 class StorageError(PrepServerError):
-    """The disk failed; changes that were not acknowledged were discarded."""
+    """The server's storage failed; changes that were not acknowledged were discarded."""
 
     default_code = ErrorCode.STORAGE
     status = 503

@@ -1,7 +1,7 @@
-"""Admission control of one model: a limited number of parallel calls and a bounded queue.
+"""Admission control for one model: a limited number of parallel calls and a bounded queue.
 
 Waiting calls are ordered by priority, then by arrival. When the queue is full, the least urgent
-call fails with an estimated wait, derived from the durations of recent calls.
+call fails with an estimated wait, which is derived from the durations of recent calls.
 """
 
 import asyncio
@@ -29,7 +29,8 @@ class WaitEstimate(Struct, frozen=True, kw_only=True):
     position: int
     """Position in the queue; 0 if the call would start immediately."""
     seconds: float | None
-    """Seconds until the call starts; None until the duration of a first call is known."""
+    """Estimated seconds until the call starts; None if the call has to wait and no earlier call has
+    ended."""
 
 
 class _Waiter(Struct, frozen=True, order=True):
@@ -40,7 +41,7 @@ class _Waiter(Struct, frozen=True, order=True):
 
 
 class Admission:
-    """Admission control of one model, with its slots and its queue."""
+    """Admission control for one model, with its slots and its queue."""
 
     def __init__(self, clock: Clock, *, parallel: int = 1, max_queue: int = 64) -> None:
         """Allow `parallel` calls to run at once and `max_queue` more calls to wait."""
@@ -62,7 +63,8 @@ class Admission:
     def estimate(self, priority: Priority = Priority.ANSWER) -> WaitEstimate:
         """Estimate the wait of a new call with this priority.
 
-        A slot is assumed to become free every mean duration / `parallel`.
+        The mean duration of recent calls, divided by `parallel`, is taken as the interval at which
+        slots become free.
         """
         if self.running < self.parallel and not self._waiters:
             return WaitEstimate(position=0, seconds=0.0)
@@ -76,8 +78,9 @@ class Admission:
     async def acquire_slot(self, priority: Priority) -> AsyncIterator[float]:
         """Wait for a slot, hold it within the `with` block, and yield the seconds waited.
 
-        Raises InferenceError, code `overloaded`: immediately if the queue is full of calls that are
-        at least as urgent, or later if a more urgent call displaces this one.
+        Raises InferenceError with the code `overloaded` immediately if no slot can be preempted and
+        the queue is full of calls that are at least as urgent. Raises the same error later if a
+        more urgent call displaces the waiting call.
         """
         arrived_at = self._clock.monotonic()
         await self._acquire(priority)
@@ -135,7 +138,8 @@ class Admission:
     # --- Preemptible work ---------------------------------------------------------------------
 
     def try_acquire_idle_slot(self, preempt: Callable[[], None]) -> bool:
-        """Take a slot for preemptible work and return True, if one is idle and no call is waiting.
+        """Take an idle slot for preemptible work, or return False if no slot is idle or a call
+        waits.
 
         `preempt` is called at most once, when a call needs the slot. Even then, the caller must
         give the slot back with `release_idle_slot`.

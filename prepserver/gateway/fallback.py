@@ -18,8 +18,8 @@ from prepserver.wire.error_codes import ErrorCode
 __all__ = ["Backend", "FallbackChain", "RetryPolicy"]
 
 MAX_PAUSE = 5.0
-"""Maximum seconds between two attempts at a call or at loading a model. A model that has failed to
-load is not loaded again before this time has passed."""
+"""Maximum seconds before a failed call or a failed loading of a model is retried. After the last
+retry of the loading, the model is not loaded again before this time has passed."""
 
 T = TypeVar("T")
 
@@ -47,8 +47,7 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
     """Growth of the delay from one retry to the next."""
 
     def pause(self, retries: int) -> float:
-        """Return the seconds to wait before the next attempt, when `retries` retries have been
-        made."""
+        """Return the seconds to wait before the next attempt, after `retries` retries."""
         match self.backoff:
             case "constant":
                 factor = 1
@@ -79,7 +78,8 @@ class Backend(Generic[E]):
         self._loading: asyncio.Task[None] | None = None
 
     def start(self, retries: int | None = None) -> None:
-        """Start loading the model. By default, loading is retried as often as a call."""
+        """Start loading the model, with at most `retries` retries; by default, as many as for a
+        call."""
         self.state = "loading"
         limit = self._retries.limit if retries is None else retries
         self._loading = asyncio.create_task(self._load(limit))
@@ -87,9 +87,9 @@ class Backend(Generic[E]):
     async def wait_ready(self) -> ModelInfo | None:
         """Wait until the model is loaded. Return its properties, or None for a speech model.
 
-        A model that failed to load with a retryable error is loaded again, at most every
+        A model that failed to load with a retryable error is loaded again, at most once every
         `MAX_PAUSE` seconds, because an endpoint may have been down when the server started. Raises
-        InferenceError.
+        InferenceError if the model cannot be loaded.
         """
         if self._loading is None:
             raise InferenceError("The models are not being loaded.", retryable=False)
@@ -159,7 +159,7 @@ class Backend(Generic[E]):
 
 
 class FallbackChain(Generic[E]):
-    """The backends of one job, which a call tries in order until one succeeds."""
+    """Backends of one job, which a call tries in order until one succeeds."""
 
     def __init__(self, backends: Sequence[Backend[E]], clock: Clock, retries: RetryPolicy) -> None:
         """Chain at least one backend. The first backend runs the primary model."""
@@ -179,9 +179,9 @@ class FallbackChain(Generic[E]):
         return next(states, "failed")
 
     async def first_ready(self) -> Backend[E]:
-        """Return the first backend of the chain whose model loads, after waiting for it.
+        """Wait for the models in order, and return the first backend whose model is loaded.
 
-        Raises InferenceError if no model loads.
+        Raises InferenceError if no model can be loaded.
         """
         failure: InferenceError | None = None
         for backend in self.backends:
@@ -205,10 +205,10 @@ class FallbackChain(Generic[E]):
     ) -> AsyncGenerator[T, None]:
         """Yield the events of `request` from the first backend that succeeds.
 
-        `timeout` limits the wait for the first event, in seconds; 0 disables it. Once an event has
-        been yielded, the call is not attempted again, unless `repeatable` says that the consumer
-        accepts the events a second time. If every backend fails, raises the InferenceError of the
-        primary model, because the server was configured for that model.
+        `timeout` is the maximum wait for the first event, in seconds; 0 disables the timeout. Once
+        an event has been yielded, the call is attempted again only if `repeatable` is True, which
+        means that the consumer accepts the events a second time. Raises the InferenceError of the
+        primary model if every backend fails, because the server was configured for that model.
         """
         failure: InferenceError | None = None
         for index, backend in enumerate(self.backends):
@@ -275,7 +275,8 @@ class FallbackChain(Generic[E]):
 
 
 def _copy_error(failure: InferenceError) -> InferenceError:
-    """Copy an error for another caller: raising one object twice accumulates tracebacks."""
+    """Return a copy of an error for another caller: raising one object twice accumulates
+    tracebacks."""
     return InferenceError(
         failure.message,
         code=failure.code,

@@ -51,11 +51,12 @@ class GatewayPolicy(Struct, frozen=True, kw_only=True):
     first_token_timeout: float = 300.0
     """Maximum seconds from the start of an attempt to the first text; 0 disables the timeout."""
     parallel: int = 0
-    """Number of replies that a language model computes at once; 0 uses the model's own number."""
+    """Number of replies that a language model computes at once; 0 uses the number that the model
+    reports."""
     max_transcriptions: int = 16
     """Maximum number of recordings that a speech model transcribes at once."""
     max_queue: int = 64
-    """Maximum number of calls that wait for a model."""
+    """Maximum number of calls that may wait for one model."""
     reply_cache_purposes: frozenset[str] = frozenset()
     reply_cache_ttl: float = 3_600.0
     """Seconds for which a reply is cached; 0 disables the cache."""
@@ -176,9 +177,9 @@ class Gateway:
             return None
 
     async def model_info(self) -> ModelInfo:
-        """Return the properties of the first language model that is loaded, for building prompts.
+        """Return the properties of the first language model in the chain that can be loaded.
 
-        Raises InferenceError.
+        Prompts are built for this model. Raises InferenceError if no language model can be loaded.
         """
         info = (await self._language.first_ready()).info
         assert info is not None
@@ -193,9 +194,10 @@ class Gateway:
     async def generate(self, call: Call, prompt: Prompt) -> AsyncGenerator[TextDelta | Usage, None]:
         """Yield the text deltas of a reply, then one Usage.
 
-        A retryable failure is retried until the first delta has been yielded; after that, the
-        caller has to start again. Equal requests of a user share one reply. Raises RateLimited, and
-        InferenceError: `overloaded`, `first_token_timeout`, and the errors of the models.
+        A call that fails with a retryable error is retried only if no delta has been yielded yet;
+        otherwise, the caller has to start again. Equal requests from one user share a reply. Raises
+        RateLimited, or InferenceError with the code `overloaded`, `first_token_timeout` or a code
+        of the models.
         """
         with self._recorder.record_call(call, "generate", _prompt_text(prompt)) as open_call:
             record, started_at = open_call.record, self._clock.monotonic()
@@ -265,17 +267,18 @@ class Gateway:
     def transcribe_live(
         self, call: Call, audio: Callable[[], AsyncIterable[bytes]], vocabulary: str = ""
     ) -> AsyncGenerator[PartialTranscript | Transcription, None]:
-        """Transcribe a recording while it arrives. See `SpeechGateway.transcribe_live`."""
+        """Yield captions of a recording while its audio arrives, then one Transcription. See
+        `SpeechGateway.transcribe_live`."""
         return self._speech.transcribe_live(call, audio, vocabulary)
 
     # --- Conversation state -------------------------------------------------------------------
 
     async def prefill(self, call: Call, prompt: Prompt) -> bool:
-        """Compute a prompt's KV cache before its reply is requested.
+        """Compute the KV cache of a prompt before the reply is requested.
 
-        Return True if the cache was computed. The user is not charged. The prefill is dropped if no
-        slot is idle, a call needs its slot, a later prompt of the conversation arrives, or the
-        primary model fails. Failures are logged, not raised.
+        Return True if the cache was computed. The user is not charged. The prefill is dropped if
+        the primary model is not ready or fails, no slot is idle, a call needs the slot, or a later
+        request for the conversation arrives. Failures are logged, not raised.
         """
         backend = self._language.backends[0]
         try:

@@ -15,12 +15,12 @@ class PrefillTasks:
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     async def run_prefill(self, backend: Backend[LanguageModel], prompt: Prompt) -> bool:
-        """Prefill a prompt and return True. Return False if the prefill cannot start.
+        """Prefill a prompt. Return True once the prefill is complete, or False if it cannot start.
 
         A prefill cannot start if the model is not ready, no slot is idle, or the prompt belongs to
         no conversation. The conversation's earlier prefill is cancelled. Raises CancelledError if
-        the prefill is preempted by a call or stopped by `cancel_prefill`, and whatever the model
-        raises.
+        the prefill is preempted by a call or stopped by `cancel_prefill`. Errors of the model are
+        passed on.
         """
         if not prompt.conversation:
             return False

@@ -32,22 +32,24 @@ Events = AsyncGenerator[TextDelta | Usage, None]
 
 
 def request_key(user: str, model: str, prompt: Prompt) -> bytes:
-    """Return a hash that equal requests share.
+    """Return a hash that is the same for equal requests.
 
-    The conversation is left out: it selects a cached prefix and does not affect the reply.
+    The prompt's `conversation` is left out, because it selects a cached prefix and does not affect
+    the reply.
     """
     request = msgspec.structs.replace(prompt, conversation="")
     return hashlib.sha256(msgspec.msgpack.encode((user, model, request))).digest()
 
 
 class SharedReply(Struct, frozen=True, kw_only=True):
-    """Reply as one call receives it."""
+    """Reply that one call receives, possibly shared with other calls."""
 
     events: Events
     stats: CallStats
     """Statistics of the computation; for a cached reply, only the model's name is set."""
     shared: Literal["", "cache", "in_flight"]
-    """Origin of a shared reply; empty if the reply is computed for this call."""
+    """Origin of a shared reply: the cache, or another call's reply in flight. Empty if the reply is
+    computed for the call that opened it."""
 
 
 class _CachedReply(Struct, frozen=True, kw_only=True):
@@ -69,7 +71,7 @@ class _CachedReply(Struct, frozen=True, kw_only=True):
 
 
 class ReplyCache:
-    """Cache of complete replies, and the replies that are in flight."""
+    """Cache of complete replies that also holds the replies in flight."""
 
     def __init__(self, clock: Clock, *, max_bytes: int = MAX_BYTES) -> None:
         self._clock = clock
@@ -83,7 +85,7 @@ class ReplyCache:
     ) -> SharedReply:
         """Return a cached reply, join a reply in flight, or compute a new reply.
 
-        A new reply of the primary model is cached for `ttl` seconds; if `ttl` is 0, the cache is
+        A new reply from the primary model is cached for `ttl` seconds; if `ttl` is 0, the cache is
         neither read nor written. A computation is cancelled when its last reader leaves.
         """
         cached = self._lookup(key) if ttl else None
@@ -162,9 +164,9 @@ class InFlightReply:
         self._computing: asyncio.Task[None] | None = None
 
     async def subscribe(self) -> Events:
-        """Yield all events from the first; a late reader receives the past events immediately.
+        """Yield all events of the reply. A late reader receives the past events immediately.
 
-        Raises the error with which the computation ended.
+        Raises the error with which the computation ended, if it failed.
         """
         self._readers += 1
         if self._computing is None:
@@ -213,7 +215,7 @@ class InFlightReply:
 
 
 def _copy_error(error: Exception) -> Exception:
-    """Copy a PrepServerError for each reader; return any other exception unchanged.
+    """Return a copy of a PrepServerError for each reader, or any other exception unchanged.
 
     Raising one object twice accumulates tracebacks.
     """

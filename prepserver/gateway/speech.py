@@ -56,10 +56,10 @@ class SpeechGateway:
         """Yield captions of a recording while it arrives, then one Transcription.
 
         `audio()` returns the recording from its beginning: first the stored part, then new audio
-        until the recording ends. If the engine dies, `audio` is called again. Captions that would
-        shorten or contradict the final text already yielded are then suppressed, and the
-        Transcription is authoritative. Raises RateLimited, InferenceError, and whatever the source
-        raises.
+        until the recording ends. `audio` is called again for each retry and for each fallback
+        model. Captions that would shorten or contradict the final text already yielded are then
+        suppressed, and the Transcription is authoritative. Raises RateLimited or InferenceError.
+        Errors of the audio source are passed on.
         """
         feeds: list[_AudioFeed] = []
 

@@ -36,7 +36,7 @@ class UsageMeter:
         return await self._limiter.quota(user)
 
     async def charge_request(self, call: Call) -> None:
-        """Charge the user for a request. Retries of the same request are not charged again.
+        """Charge the user for a request. A retry under the same request name is not charged again.
 
         Raises RateLimited if no requests or no budget remain.
         """

@@ -14,7 +14,7 @@ __all__ = ["authenticate", "authenticate_administrator", "bearer_credential"]
 def bearer_credential(request: Request[Any, Any, Any]) -> str:
     """Return the access key or token in the `Authorization` header.
 
-    Raises Unauthorized if the header contains neither.
+    Raises Unauthorized if the header is missing or contains no bearer credential.
     """
     scheme, _, credential = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not credential.strip():
@@ -26,10 +26,15 @@ def bearer_credential(request: Request[Any, Any, Any]) -> str:
 
 
 async def authenticate(request: Request[Any, Any, Any], services: Services) -> str:
-    """Return the id of the calling user. Raises Unauthorized."""
+    """Return the id of the calling user. Raises Unauthorized if the credential is missing or
+    invalid."""
     return await services.authenticator.authenticate(bearer_credential(request))
 
 
 async def authenticate_administrator(request: Request[Any, Any, Any], services: Services) -> str:
-    """Return the id of the calling administrator. Raises Unauthorized or Forbidden."""
+    """Return the id of the calling administrator.
+
+    Raises Unauthorized if the credential is missing or invalid, and Forbidden if the user is not an
+    administrator.
+    """
     return await services.authenticator.authenticate_administrator(bearer_credential(request))

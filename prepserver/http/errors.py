@@ -1,4 +1,4 @@
-"""Conversion of exceptions to HTTP error responses with one JSON format."""
+"""Conversion of exceptions to HTTP error responses in one JSON format."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ FRAMEWORK_CODES = {
     413: ErrorCode.REQUEST_TOO_LARGE,
 }
 """Error codes for statuses that Litestar itself raises. Any other 4xx status has the code
-`bad_request`, and any 5xx status `internal`."""
+`bad_request`, and any 5xx status has the code `internal`."""
 
 log = structlog.get_logger(__name__)
 
@@ -50,7 +50,8 @@ def _handle_server_error(
 def _handle_framework_error(
     request: Request[Any, Any, Any], error: HTTPException
 ) -> Response[ErrorBody]:
-    """Convert an error of Litestar, such as an unknown route or method, or an invalid body."""
+    """Convert a Litestar error, such as an unknown route or method, or an invalid body, to a
+    response."""
     code = FRAMEWORK_CODES.get(
         error.status_code, ErrorCode.INTERNAL if error.status_code >= 500 else ErrorCode.BAD_REQUEST
     )

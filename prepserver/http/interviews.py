@@ -1,4 +1,4 @@
-"""REST routes of interviews. Each route for one interview checks that the caller owns it."""
+"""REST routes for interviews. Each route for one interview checks that the caller is its owner."""
 
 import msgspec
 from litestar import Controller, delete, get, patch, post
@@ -23,7 +23,7 @@ async def create_interview(registry: Registry, user: str, request: CreateIntervi
 
 
 class InterviewController(Controller):
-    """Handlers below `/api/interviews`."""
+    """Handlers of the routes below `/api/interviews`."""
 
     path = "/api/interviews"
     dependencies = {"user": Provide(authenticate)}  # noqa: RUF012 - the framework's own idiom

@@ -52,8 +52,8 @@ def reject_plain_http() -> None:
 
 
 class Rooms:
-    """Entrance to the rooms, which connects each authenticated client to a room that it may
-    enter."""
+    """Entrance to the rooms. Each client is authenticated and authorised before it is connected to
+    a room."""
 
     def __init__(self, services: Services) -> None:
         self._services = services

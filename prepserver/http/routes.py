@@ -1,4 +1,4 @@
-"""REST routes other than those of interviews: tokens, health, quotas, statistics, metrics."""
+"""REST routes other than those for interviews: tokens, health, quotas, statistics, metrics."""
 
 import asyncio
 from typing import Any
@@ -22,7 +22,7 @@ __all__ = ["HANDLERS", "GatewayStats"]
 
 
 class GatewayStats(Struct, frozen=True, kw_only=True):
-    """Statistics of the call log, and the current load of each model."""
+    """Statistics from the call log, and the current load of each model."""
 
     since: float
     """Start of the period in seconds since the Unix epoch."""

@@ -1,8 +1,9 @@
 """WebSocket connections: handshake, messages, flow control, keep-alive and closing.
 
 uvicorn passes every upgrade request to a `RoomSocket`, an asyncio protocol that connects the
-transport to the room. A message from an object is written by the call that sends it; an idle
-connection costs no background task, no queue and no timer of its own.
+transport to the room. A message from an object is written to the transport directly by the call
+that sends the message. An idle connection costs no background task, no queue and no timer of its
+own.
 """
 
 import asyncio
@@ -36,12 +37,12 @@ PING_AFTER = 20.0
 """Seconds without data from a client after which a ping is sent."""
 IDLE_TIMEOUT = 35.0
 """Seconds without data from a client after which its connection is aborted. Even on a busy machine,
-the abort follows within 40 s."""
+the abort follows within 40 s of the last data."""
 CLOSE_TIMEOUT = 10.0
-"""Maximum seconds in which a client must read the pending output and answer the close frame that
+"""Seconds within which a client must read the pending output and answer the close frame that
 follows."""
 SHUTDOWN_CLOSE_TIMEOUT = 3.0
-"""Maximum seconds in which a client must answer a close frame while the server is shutting down."""
+"""Seconds within which a client must answer a close frame while the server is shutting down."""
 
 MAX_MESSAGE_BYTES = 2 * limits.MAX_BINARY_FRAME
 """Maximum size in bytes of a message that the parser accepts. The maximum exceeds the protocol's
@@ -51,15 +52,15 @@ CLOSE_INVALID = 1007
 """Close code for text that is not UTF-8 (RFC 6455, 7.4.1)."""
 
 READ_BUFFER_BYTES = 32 * 1024
-"""Maximum number of bytes per read. The server buffers at most this much of a client's input beyond
-one message."""
+"""Maximum number of bytes per read. Beyond one message, the server buffers no more of a client's
+input than one read."""
 
 _read_buffer = memoryview(bytearray(READ_BUFFER_BYTES))
 """Read buffer that all sockets share. Each socket consumes the data before another socket reads."""
 
 ConnectionOpener = Callable[[str], Awaitable[tuple[Connection, Instance]]]
 """Function that authenticates the client by the request target and returns the client's connection
-and the instance of the room.
+and the room's instance.
 
 Raises PrepServerError to reject the handshake.
 """
@@ -78,11 +79,11 @@ class Sockets:
     def create_protocol(
         self, config: object, server_state: ServerState, app_state: object
     ) -> "RoomSocket":
-        """Create the socket of an upgrade request. uvicorn calls this method."""
+        """Create the socket for an upgrade request. uvicorn calls this method."""
         return RoomSocket(self, server_state)
 
     async def run_keepalive(self) -> None:
-        """Ping idle clients and abort dead connections until the caller cancels."""
+        """Ping idle clients and abort dead connections until the task is cancelled."""
         while True:
             await self.clock.sleep(CHECK_INTERVAL)
             now = self.clock.monotonic()
@@ -242,7 +243,7 @@ class RoomSocket(asyncio.BufferedProtocol):
     # --- Messages from the client -------------------------------------------------------------
 
     def _receive_frame(self, frame: Frame) -> None:
-        """Append a frame to its message, and append the message to the inbox once it is complete.
+        """Append a frame to its message, and append a complete message to the inbox.
 
         Control frames are ignored: the parser answers pings.
         """
@@ -256,10 +257,10 @@ class RoomSocket(asyncio.BufferedProtocol):
             self._fragments.clear()
 
     def _process_inbox(self) -> None:
-        """Deliver each message in the inbox once the room has handled the message before.
+        """Deliver each message in the inbox once the room has handled the previous message.
 
-        While a message waits in the inbox, later ones stay unread in the kernel's socket buffer.
-        When the inbox is empty, complete a disconnection or a shutdown.
+        While a message waits in the inbox, later messages stay unread in the kernel's socket
+        buffer. When the inbox is empty, complete a disconnection or a shutdown.
         """
         connection, instance = self._connection, self._instance
         if connection is None or instance is None:

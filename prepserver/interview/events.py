@@ -27,7 +27,7 @@ __all__ = [
 
 
 class EpochEvent(Struct, frozen=True, kw_only=True):
-    """An event that is valid only in the epoch in which its task started.
+    """Event that is valid only in the epoch in which its background task started.
 
     A new epoch starts with each step of a turn, at the end of a turn, and when an answer is edited
     between two turns.
@@ -105,13 +105,13 @@ class TimedOut(Struct, frozen=True, kw_only=True):
 
 
 class PrefillDropped(Struct, frozen=True):
-    """The prefill of `draft` failed or was dropped in favour of other calls."""
+    """The prefill of `draft` failed or was dropped."""
 
     draft: str
 
 
 class ListUpdated(Struct, frozen=True):
-    """The user's list has stored the view of the interview that was updated at `updated_at`."""
+    """The user's list has stored the version of the interview's view that has this `updated_at`."""
 
     updated_at: float
 

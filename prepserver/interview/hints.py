@@ -6,8 +6,8 @@ from prepserver.objects.object import Context
 __all__ = ["HintTimer"]
 
 MIN_POSTPONEMENT = 5.0
-"""Minimum change of the stored time in seconds, or a tenth of the delay if that is less. Smaller
-changes are skipped, so that most keystrokes cost no write."""
+"""Minimum number of seconds by which the stored time is postponed, or a tenth of the delay if that
+is less. Shorter postponements are skipped, so that most keystrokes cost no write."""
 
 _HINT_DUE = "hint_due"
 """Storage key of the time at which the hint is due."""
@@ -24,7 +24,7 @@ class HintTimer:
 
     @property
     def due(self) -> float | None:
-        """Due time of the hint, in seconds since the Unix epoch; None if no hint is scheduled."""
+        """Due time of the hint, in seconds since the Unix epoch; None if no hint is due."""
         if self._transcript.hint() is not None:
             return None
         return self._context.storage.get(_HINT_DUE, float)

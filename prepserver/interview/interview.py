@@ -78,7 +78,7 @@ class InterviewObject(DurableObject):
         self._running: Turn | None = None
         """Turn whose background task is running, or None."""
         self._epoch = 0
-        """Number of the current epoch; events of other epochs are stale, see `EpochEvent`."""
+        """Number of the current epoch; events of other epochs are stale (see `EpochEvent`)."""
 
     # --- Called by other objects and by the HTTP routes ---------------------------------------
 
@@ -106,7 +106,10 @@ class InterviewObject(DurableObject):
         return self._transcript.messages()
 
     def transcription(self, message_id: str) -> Transcription:
-        """Return the transcription of a spoken answer. Raises NotFound if there is none."""
+        """Return the transcription of a spoken answer.
+
+        Raises NotFound if the message is not a spoken answer.
+        """
         return self._transcript.transcription(message_id)
 
     def delete(self, owner: str, id: str) -> None:
@@ -469,7 +472,10 @@ class InterviewObject(DurableObject):
         return self.context.storage.get(_END_REQUESTED, bool) is not None
 
     def _step_after_answers(self, extra: int = 0) -> Step:
-        """Return the step after the stored answers and `extra` more, or the requested closing."""
+        """Return the step that follows when `extra` more answers are stored.
+
+        This step is the closing if a client has ended the interview.
+        """
         if self._end_requested:
             return Step.CLOSING
         answered = self._transcript.count(wire.MessageKind.ANSWER) + extra

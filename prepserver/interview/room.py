@@ -32,7 +32,7 @@ class _StreamedMessage(Struct):
 
 
 class Room:
-    """State of one interview that clients see; each change is broadcast."""
+    """State of one interview that its clients see. Each change is broadcast."""
 
     def __init__(self, context: Context, transcript: Transcript, turns: TurnStore) -> None:
         self._context = context
@@ -45,7 +45,8 @@ class Room:
 
     @property
     def view(self) -> wire.Interview:
-        """Interview as lists show it. Raises Conflict (`not_ready`) before the interview begins."""
+        """View of the interview for lists. Raises Conflict (`not_ready`) before the interview
+        begins."""
         view = self._context.storage.get("view", wire.Interview)
         if view is None:
             raise Conflict(
@@ -134,7 +135,7 @@ class Room:
         self._context.broadcast(wire.StateChanged(state=phase, failed=failed))
 
     def _phase(self) -> tuple[wire.Phase, wire.Error | None]:
-        """Return the phase and, if no turn is active, the error of an unfinished turn."""
+        """Return the phase and, if no turn is active, the error of the unfinished turn, if any."""
         active = self._turns.active()
         if active is not None:
             return phase_of(active.step), None

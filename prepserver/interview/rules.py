@@ -1,4 +1,4 @@
-"""Admission of client messages: which requests are valid now, and which were handled before."""
+"""Rules for client messages: which requests are valid now, and which were handled before."""
 
 import msgspec
 
@@ -22,10 +22,10 @@ _APPLIED_ONCE = (
     wire.MessageEdit,
     wire.InterviewEnd,
 )
-"""Messages that must not be applied twice; the ids of other messages are not stored."""
+"""Types of messages that must not be applied twice. The ids of other messages are not stored."""
 
 MAX_REJECTIONS = 256
-"""Number of rejections kept for each interview; prep's outbox holds as many messages."""
+"""Maximum number of rejections kept for each interview; prep's outbox holds as many messages."""
 
 
 class Rules:
@@ -96,8 +96,8 @@ class Rules:
     def record_rejection(self, message: wire.ClientMessage, error: PrepServerError) -> None:
         """Store the error of a rejected message, so that a repeated message is rejected again.
 
-        A rejection for missing frames is not stored: the client sends the frames, then repeats the
-        message.
+        Only messages that must not be applied twice are stored. A rejection for missing frames is
+        not stored, because the client sends the frames and then repeats the message.
         """
         if (
             not message.id
@@ -118,9 +118,9 @@ class Rules:
 
 
 def require_text(text: str) -> str:
-    """Return `text` without outer whitespace.
+    """Return `text` without leading and trailing whitespace.
 
-    Raises BadRequest (`empty_answer`) if nothing is left.
+    Raises BadRequest (`empty_answer`) if the result is empty.
     """
     stripped = text.strip()
     if not stripped:

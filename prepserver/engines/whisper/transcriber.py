@@ -29,9 +29,10 @@ class Transcriber(Protocol):
         """Transcribe English speech, given as samples between -1 and 1 at 16 kHz.
 
         `audio_ctx` is the number of encoder positions, 20 ms each and 1,500 at most; 0 means all.
-        With `temperature_fallback`, unlikely or repetitive text is decoded again at higher
+        If `temperature_fallback` is True, unlikely or repetitive text is decoded again at higher
         temperatures. `should_continue` is polled while the call runs; once it returns False, a
-        binding that can be interrupted stops, and the call returns None. Raises InferenceError.
+        binding that can be interrupted stops, and the call returns None. Raises InferenceError if
+        the transcription fails.
         """
 
 

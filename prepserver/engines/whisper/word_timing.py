@@ -23,7 +23,8 @@ class TimedToken(Struct, frozen=True):
 
 
 def join_tokens(tokens: Iterable[TimedToken]) -> tuple[Word, ...]:
-    """Join tokens into words at the spaces. The times of the words never decrease."""
+    """Join tokens into words: a leading space starts a new word. Each word starts no earlier than
+    the previous word ends."""
     groups: list[list[TimedToken]] = []
     for token in tokens:
         if groups and not token.text.startswith(b" "):
