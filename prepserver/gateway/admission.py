@@ -63,8 +63,8 @@ class Admission:
     def estimate(self, priority: Priority = Priority.ANSWER) -> WaitEstimate:
         """Estimate the wait of a new call with this priority.
 
-        The mean duration of recent calls, divided by `parallel`, is taken as the interval at which
-        slots become free.
+        The estimate assumes that slots become free at a regular interval: the mean duration of
+        recent calls divided by `parallel`.
         """
         if self.running < self.parallel and not self._waiters:
             return WaitEstimate(position=0, seconds=0.0)
@@ -138,8 +138,7 @@ class Admission:
     # --- Preemptible work ---------------------------------------------------------------------
 
     def try_acquire_idle_slot(self, preempt: Callable[[], None]) -> bool:
-        """Take an idle slot for preemptible work, or return False if no slot is idle or a call
-        waits.
+        """Take an idle slot for preemptible work, unless a call is waiting. Return True on success.
 
         `preempt` is called at most once, when a call needs the slot. Even then, the caller must
         give the slot back with `release_idle_slot`.

@@ -18,8 +18,8 @@ from prepserver.wire.error_codes import ErrorCode
 __all__ = ["Backend", "FallbackChain", "RetryPolicy"]
 
 MAX_PAUSE = 5.0
-"""Maximum seconds before a failed call or a failed loading of a model is retried. After the last
-retry of the loading, the model is not loaded again before this time has passed."""
+"""Maximum seconds before a failed call or a failed attempt to load a model is retried. After the
+last attempt, the model is not loaded again before this time has passed."""
 
 T = TypeVar("T")
 

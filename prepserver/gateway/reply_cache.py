@@ -48,8 +48,8 @@ class SharedReply(Struct, frozen=True, kw_only=True):
     stats: CallStats
     """Statistics of the computation; for a cached reply, only the model's name is set."""
     shared: Literal["", "cache", "in_flight"]
-    """Origin of a shared reply: the cache, or another call's reply in flight. Empty if the reply is
-    computed for the call that opened it."""
+    """Origin of the reply: `cache`, `in_flight` for a reply that is being computed for another
+    call, or empty for a new computation."""
 
 
 class _CachedReply(Struct, frozen=True, kw_only=True):

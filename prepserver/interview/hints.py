@@ -24,7 +24,8 @@ class HintTimer:
 
     @property
     def due(self) -> float | None:
-        """Due time of the hint, in seconds since the Unix epoch; None if no hint is due."""
+        """Due time of the hint, in seconds since the Unix epoch; None if no hint is scheduled or
+        the open question already has one."""
         if self._transcript.hint() is not None:
             return None
         return self._context.storage.get(_HINT_DUE, float)

@@ -472,7 +472,7 @@ class InterviewObject(DurableObject):
         return self.context.storage.get(_END_REQUESTED, bool) is not None
 
     def _step_after_answers(self, extra: int = 0) -> Step:
-        """Return the step that follows when `extra` more answers are stored.
+        """Return the step that follows the stored answers and `extra` more answers.
 
         This step is the closing if a client has ended the interview.
         """

@@ -45,7 +45,7 @@ class Room:
 
     @property
     def view(self) -> wire.Interview:
-        """View of the interview for lists. Raises Conflict (`not_ready`) before the interview
+        """View of the interview that lists show. Raises Conflict (`not_ready`) before the interview
         begins."""
         view = self._context.storage.get("view", wire.Interview)
         if view is None:

@@ -10,7 +10,7 @@ __all__ = ["InterviewStub", "UserInterviewsStub"]
 
 
 class InterviewStub(ObjectStub):
-    """Stub of an interview, whose object is named by the interview's id."""
+    """Stub of the object that holds one interview. The object's name is the interview's id."""
 
     kind = "interview"
 
@@ -31,7 +31,8 @@ class InterviewStub(ObjectStub):
 
 
 class UserInterviewsStub(ObjectStub):
-    """Stub of a user's list of interviews, whose object is named by the user's id."""
+    """Stub of the object that holds a user's list of interviews. The object's name is the user's
+    id."""
 
     kind = "user-interviews"
 

@@ -1,4 +1,4 @@
-"""Text of the final message: facts from the transcript, and one sentence by the model."""
+"""Text of the final message: facts from the transcript, and one sentence written by the model."""
 
 import re
 
@@ -12,7 +12,8 @@ MAX_QUOTE_LENGTH = 120
 
 
 def summary_text(context: PromptContext, sentence: str) -> str:
-    """Return the summary as Markdown. The model wrote only `sentence`; the rest are facts."""
+    """Return the summary as Markdown. The model wrote only `sentence`; the other lines are
+    facts."""
     words = [len(answer.split()) for answer in context.answers]
     lines = [
         "## Summary",

@@ -18,8 +18,8 @@ from prepserver.wire.error_codes import ErrorCode
 __all__ = ["UserInterviews"]
 
 RECOVERY_DELAY = 5.0
-"""Seconds until the alarm that repeats a creation or deletion which an interview has not confirmed,
-for example because of a crash."""
+"""Seconds until the alarm that repeats a creation or deletion if the interview has not confirmed
+it, for example because of a crash."""
 
 
 class UserInterviews(DurableObject):
@@ -174,7 +174,7 @@ class UserInterviews(DurableObject):
             self.context.send(connection, wire.Accepted(id=decoded.id))
 
     def on_alarm(self, retry_count: int) -> None:
-        """Repeat every creation and deletion that the interview has not confirmed."""
+        """Repeat every creation and deletion that its interview has not confirmed."""
         for id, view, spec, deleting in self.context.storage.sql(
             "SELECT id, view, spec, deleting FROM interviews WHERE deleting OR spec IS NOT NULL"
         ):
@@ -190,7 +190,7 @@ class UserInterviews(DurableObject):
         """Return an id that is unique on the whole server; random if no id is requested.
 
         A requested id is hashed together with the user's id. A repeated request therefore gives the
-        same interview, and the id of another user's interview gives no access to that interview.
+        same id, and the id of another user's interview gives no access to that interview.
         """
         if not requested:
             return uuid.uuid4().hex

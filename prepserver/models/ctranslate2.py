@@ -1,4 +1,4 @@
-"""Reader for CTranslate2's `model.bin`, which indexes the variables and leaves the data on disk.
+"""Reader that indexes the variables in CTranslate2's `model.bin` and leaves their data on disk.
 
 The layout, all little-endian (CTranslate2's `src/models/model.cc`):
 
@@ -33,7 +33,8 @@ DTYPES: dict[int, np.dtype[Any]] = {
     3: np.dtype("<i4"),
     4: np.dtype("<f2"),
 }
-"""CTranslate2's types by number. Type 5, bfloat16, is missing because numpy does not support it."""
+"""CTranslate2's element types by number. Type 5, bfloat16, is missing because numpy does not
+support it."""
 
 _MAX_VARIABLES = 100_000
 _MAX_RANK = 8
@@ -53,7 +54,7 @@ class Variable(Struct, frozen=True, kw_only=True):
 
 
 class VariableFile:
-    """File `model.bin` that is open for reading, usable as a context manager.
+    """File `model.bin`, open for reading and usable as a context manager.
 
     Raises ModelError if the file has another format, is truncated, or is inconsistent.
     """

@@ -1,4 +1,4 @@
-"""Construction of the model's input from the prompt context, for the size of the model.
+"""Construction of the model's input from the prompt context, in a form that suits the model's size.
 
 `few_shot` builds the prompts for models below one billion parameters; `instruct` builds the prompts
 for larger models and for models of unknown size.
@@ -31,15 +31,15 @@ MAX_ANSWER_TOKENS = 400
 messages."""
 
 LIKELY_ANSWER_TOKENS = 600
-"""Number of tokens, by `estimate_tokens`, in two minutes of speech: 300 words of six characters,
-including the space. Few answers are longer. After a longer answer, the history may have to be
-summarised while the candidate waits."""
+"""Number of tokens that `estimate_tokens` returns for two minutes of speech: 300 words of six
+characters each, including the space. Few answers are longer. After a longer answer, the history may
+have to be summarised while the candidate waits."""
 
 log = structlog.get_logger(__name__)
 
 
 class Profile(Protocol):
-    """Module that builds the prompts of every step for models of one size."""
+    """Module that builds the prompts of all steps for models in one range of sizes."""
 
     def skills_prompt(self, bank: Bank, context: PromptContext) -> Prompt: ...
     def question_prompt(
@@ -55,7 +55,7 @@ class Profile(Protocol):
 def build_prompt(
     step: Step, info: ModelInfo, bank: Bank, context: PromptContext, seed: int
 ) -> tuple[Prompt, Source]:
-    """Return the prompt of a step, and the source of the reply's text."""
+    """Return the prompt for a step, and the source to record for the reply."""
     context = _fit_context(context, info)
     profile = _select_profile(info)
     match step:
@@ -103,7 +103,7 @@ def build_history_summary_prompt(
 ) -> Prompt:
     """Build the prompt for a summary of the messages before `end` that no summary covers yet.
 
-    `end` is a number of questions and answers from the beginning of the interview; see
+    `end` is counted in questions and answers from the beginning of the interview; see
     `count_outgrown_messages`.
     """
     messages = tuple(_exchanges(context, info)[context.history_summary.covered : end])
@@ -117,10 +117,10 @@ def build_history_summary_prompt(
 
 
 def count_outgrown_messages(info: ModelInfo, context: PromptContext, *, ahead: bool = False) -> int:
-    """Return the number of oldest questions and answers that a prompt has no room for.
+    """Return the number of oldest questions and answers for which a prompt has no room.
 
-    Messages that a summary already covers are always included. With `ahead`, room is reserved for
-    the next answer: `LIKELY_ANSWER_TOKENS`, or the maximum of one message if that is less.
+    Messages that a summary already covers are always counted. If `ahead` is True, room is reserved
+    for the next answer: `LIKELY_ANSWER_TOKENS`, or the maximum length of a message if that is less.
     """
     budget = info.context // 2
     if ahead:
@@ -132,8 +132,8 @@ def transcriber_vocabulary(context: PromptContext) -> str:
     """Return sentences that contain the words that the transcriber should expect.
 
     The text is empty if the interview has no document or no skills. whisper.cpp imitates the style
-    of the text: on the bundled recordings, a bare list of words cost capitals, commas and once the
-    whole first sentence, whereas a sentence cost nothing.
+    of the text: on the bundled recordings, a bare list of words removed capitals, commas and once
+    the whole first sentence from the transcript, whereas a sentence removed nothing.
     """
     if not (context.spec.job_description or context.spec.resume) or not context.skills:
         return ""
@@ -149,7 +149,7 @@ def _select_profile(info: ModelInfo) -> Profile:
 def _fit_context(context: PromptContext, info: ModelInfo) -> PromptContext:
     """Return the context with `visible_messages` and `document_tokens` set for the model.
 
-    The conversation gets half of the model's tokens, and each document gets a fifth. Long messages
+    The conversation may fill half of the model's context, and each document a fifth. Long messages
     are truncated, and the oldest messages are omitted if there is no room for them. The stored
     transcript stays complete.
     """
@@ -175,7 +175,7 @@ def _count_outgrown(messages: Sequence[Message], covered: int, budget: int) -> i
 
 
 def _exchanges(context: PromptContext, info: ModelInfo) -> list[Message]:
-    """Return all questions and answers, each truncated to the maximum of one message."""
+    """Return all questions and answers, each truncated to the maximum length of a message."""
     limit = _max_message_tokens(info)
     return [
         msgspec.structs.replace(message, text=truncate(message.text, limit))

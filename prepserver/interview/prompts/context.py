@@ -10,7 +10,7 @@ __all__ = ["HistorySummary", "PromptContext"]
 
 
 class HistorySummary(Struct, frozen=True, kw_only=True):
-    """Short text that replaces the oldest exchanges of a long interview in prompts."""
+    """Short text that, in prompts, replaces the oldest exchanges of a long interview."""
 
     covered: int = 0
     """Number of oldest questions and answers that the text replaces."""
@@ -29,9 +29,10 @@ class PromptContext(Struct, frozen=True, kw_only=True):
     visible_messages: tuple[Message, ...] = ()
     """Questions and answers that the prompt contains, truncated to fit the model's context."""
     history_summary: HistorySummary = HistorySummary()
-    """Summary that stands in the prompt for the oldest questions and answers."""
+    """Summary that replaces the oldest questions and answers in the prompt."""
     document_tokens: int = 600
-    """Maximum number of tokens in a prompt for each document: job description and resume."""
+    """Maximum number of tokens that each document (job description, resume) may fill in a
+    prompt."""
 
     @property
     def asked_questions(self) -> tuple[str, ...]:
@@ -43,7 +44,8 @@ class PromptContext(Struct, frozen=True, kw_only=True):
 
     @property
     def main_question_next(self) -> bool:
-        """True while the next question is a main question, which opens a new topic."""
+        """True while the plan requires the next question to be a main question, which opens a new
+        topic."""
         return len(self.asked_questions) % (FOLLOW_UPS + 1) == 0
 
     @property
@@ -54,7 +56,7 @@ class PromptContext(Struct, frozen=True, kw_only=True):
 
     @property
     def current_question(self) -> Question | None:
-        """Main question that was asked last; None before the first one."""
+        """Main question that was asked last, or None if none has been asked."""
         for text in reversed(self.asked_questions):
             for question in self.main_questions:
                 if question.text in text:

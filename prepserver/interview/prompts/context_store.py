@@ -1,4 +1,4 @@
-"""Stored prompt context of one interview, and names under which the gateway charges its calls."""
+"""Stored prompt context of one interview, and names under which the gateway charges requests."""
 
 from prepserver.gateway.gateway import Call
 from prepserver.interview.prompts.context import HistorySummary, PromptContext
@@ -19,7 +19,8 @@ def request_name(subject: str, attempt: int = 0) -> str:
     """Return the name, unique within the interview, under which the gateway charges a request.
 
     `subject` names a recording or a step of a turn. The live and the final transcription of a
-    recording share a name, so that they are charged as one. Each retry has a name of its own.
+    recording share a name, so that they are charged as one. Each retry of a turn has a name of its
+    own.
     """
     return f"{subject}/{attempt}"
 

@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 SUMMARY_SUBJECTS = 4
-"""Maximum number of subjects that each history summary names."""
+"""Maximum number of subjects in each history summary."""
 
 MAIN_CHOICES = 3
 """Maximum number of main questions from which the model chooses."""
@@ -194,8 +194,9 @@ def _follow_up_grammar(context: PromptContext, phrases: Sequence[str]) -> str:
 def _main_question_choices(context: PromptContext) -> Sequence[Question]:
     """Return up to `MAIN_CHOICES` unasked main questions.
 
-    The first question of an interview is an opener, and later questions are not, unless the plan
-    has no such questions left.
+    The choices for the first question of an interview are openers, and the choices for later
+    questions are not. If the plan has no such questions left, the other unasked questions are
+    returned.
     """
     fit = [q for q in context.unasked_questions if q.opener is not bool(context.asked_questions)]
     return (fit or context.unasked_questions)[:MAIN_CHOICES]
@@ -219,7 +220,7 @@ def hint_prompt(bank: Bank, context: PromptContext, seed: int) -> Prompt:
     """Return a prompt for a hint about the last question.
 
     The hint names a part of a good answer from the bank or, if the question follows up on the
-    candidate's own story, a phrase of the question.
+    candidate's own story, a phrase from the question.
     """
     current = context.current_question
     last = context.asked_questions[-1] if context.asked_questions else ""
@@ -246,7 +247,7 @@ def closing_prompt(bank: Bank, context: PromptContext, seed: int) -> Prompt:
 
 
 def summary_prompt(bank: Bank, context: PromptContext, seed: int) -> Prompt:
-    """Return a prompt for one sentence that names subjects in phrases from the answers."""
+    """Return a prompt for a sentence that names one or two subjects in phrases from the answers."""
     subjects = _find_phrases(bank, context.answers) or ("this role",)
     # The two rules share no phrase, so the model cannot name one twice.
     one, other = subjects[::2], subjects[1::2]
@@ -261,7 +262,8 @@ def summary_prompt(bank: Bank, context: PromptContext, seed: int) -> Prompt:
 
 
 def history_summary_prompt(bank: Bank, context: PromptContext, seed: int) -> Prompt:
-    """Return a prompt for a summary of the oldest exchanges in phrases from the answers."""
+    """Return a prompt for a summary that names subjects of the oldest exchanges in phrases from the
+    answers."""
     subjects = _find_phrases(bank, context.answers) or ("this role",)
     count = min(SUMMARY_SUBJECTS, len(subjects))
     names = " ".join(f'" and " n{n}' for n in range(1, count))
@@ -307,7 +309,7 @@ def _prompt(
 
 
 def _conversation(context: PromptContext) -> str:
-    """Return the examples and the conversation.
+    """Return the examples and the conversation as text.
 
     Until old messages are summarised or omitted, each turn only appends to this text.
     """
@@ -349,7 +351,8 @@ def _single_line(text: str) -> str:
 def _alternatives(texts: Iterable[str]) -> str:
     """Return GBNF that matches any of `texts`.
 
-    A JSON string without control characters is a valid GBNF literal.
+    Control characters are replaced by spaces, because a JSON string without them is a valid GBNF
+    literal.
     """
     return " | ".join(
         json.dumps(re.sub(r"[\x00-\x1f]+", " ", text), ensure_ascii=False) for text in texts

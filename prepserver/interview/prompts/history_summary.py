@@ -31,10 +31,10 @@ async def summarise_history(
     *,
     ahead: bool = False,
 ) -> HistorySummary | None:
-    """Generate a summary of the exchanges that a prompt has no room for.
+    """Generate a summary of the exchanges for which a prompt has no room.
 
-    Return None if every exchange fits or is already covered by a summary. If the model fails, log
-    a warning and return None: the turn continues without the summary. `ahead` means that the next
+    Return None if every exchange fits or is already covered by a summary. If the model fails, log a
+    warning and return None: the turn continues without the summary. `ahead` means that the next
     answer has not arrived yet: room for that answer is reserved, and the call runs at prefill
     priority, behind every call for which a user is waiting.
     """

@@ -58,9 +58,9 @@ _VERBS = frozenset(
 def key_phrases(text: str, known: Sequence[str] = (), *, limit: int = 6) -> list[str]:
     """Return up to `limit` phrases from `text`, the most specific first.
 
-    `known` holds names, such as names of skills, that are phrases wherever they occur. Determiners
-    change to the interviewer's: "my team" becomes "your team", and "a monolith" becomes "the
-    monolith".
+    `known` holds names, such as names of skills, that are phrases wherever they occur. Possessives
+    are rewritten from the interviewer's point of view ("my team" becomes "your team"), and articles
+    become "the" ("a monolith" becomes "the monolith").
     """
     scores: dict[str, float] = {}
     for name in known:

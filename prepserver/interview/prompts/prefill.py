@@ -1,7 +1,7 @@
 """Work done while the candidate thinks and answers, to shorten the wait for the next question.
 
-The model prefills the part of the next prompt that is already certain, and summarises the part
-of the history for which the next prompt will have no room.
+The model prefills the part of the next prompt that is already certain, and summarises the part of
+the history for which the next prompt may have no room.
 """
 
 from prepserver.errors import InferenceError, PrepServerError
@@ -22,8 +22,8 @@ _PREFILL_TASK = "prefill"
 """Key of the background task that prefills; a new prefill replaces the running one."""
 
 _SUMMARY_TASK = "history_summary"
-"""Key of the background task that summarises the history. The key differs from that of the prefill,
-so that a new caption, which replaces the prefill, does not cancel the summary."""
+"""Key of the background task that summarises the history. The summary has a key of its own, so that
+a new caption, which replaces the prefill, does not cancel the summary."""
 
 
 class Prefetcher:
@@ -104,7 +104,8 @@ class Prefetcher:
         self.prefill(draft, event.epoch)
 
     async def _prefill(self, call: Call, prompt_context: PromptContext, draft: str) -> None:
-        """Prefill at the lowest priority, free of charge. Post `PrefillDropped` on failure."""
+        """Prefill at the lowest priority, free of charge. Post `PrefillDropped` unless the prefill
+        is completed."""
         try:
             info = await self._gateway.model_info()
         except InferenceError:

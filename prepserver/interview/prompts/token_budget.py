@@ -1,9 +1,9 @@
 """Estimates of how much of an interview fits into a model's context, made without the model.
 
-Estimates are upper bounds, so that text that is estimated to fit does fit. An estimate counts one
-token for every three ASCII characters and one token for each byte of other text. Measurements with
-the starter model gave 4.3 characters per token of English, and 2.1 bytes per token of Russian, 1.2
-of Japanese and 1 of emoji.
+Estimates are upper bounds: a text that is estimated to fit does fit. An estimate counts one token
+for every three ASCII characters and one token for each byte of other text. Measurements with the
+starter model gave 4.3 characters per token of English, and 2.1 bytes per token of Russian, 1.2 of
+Japanese and 1 of emoji.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ def estimate_tokens(text: str) -> int:
 def truncate(text: str, tokens: int) -> str:
     """Return the longest beginning of `text` that fits into `tokens` tokens.
 
-    The cut depends only on the text and the limit, so that cached prompts stay valid.
+    The cut depends only on `text` and `tokens`, so that cached prompts stay valid.
     """
     if estimate_tokens(text) <= tokens:
         return text
@@ -41,7 +41,8 @@ def truncate(text: str, tokens: int) -> str:
 def count_omitted(texts: Sequence[str], tokens: int) -> int:
     """Return how many of the oldest texts to omit so that the rest fits into `tokens` tokens.
 
-    The result is a multiple of `BLOCK`, or all texts but the last if no multiple is enough.
+    The result is a multiple of `BLOCK` or, if no multiple is enough, the number of all texts but
+    the last.
     """
     costs = [estimate_tokens(text) for text in texts]
     for start in range(0, len(texts), BLOCK):

@@ -24,18 +24,21 @@ __all__ = ["Bank", "Question", "load_bank", "parse_questions", "parse_skills"]
 T = TypeVar("T")
 
 TYPES = (InterviewType.BEHAVIOURAL, InterviewType.TECHNICAL, InterviewType.SYSTEM_DESIGN)
-"""Interview types with questions of their own, in the order of a mixed interview."""
+"""Interview types with questions of their own, in the order in which a mixed interview alternates
+between the types."""
 
 _LEVELS = (Level.JUNIOR, Level.MID, Level.SENIOR)
 
 _LEVEL_COST = (0, 2, 5)
-"""Cost of a question by the distance from the requested level to the question's nearest level."""
+"""Cost of a question for each distance between the requested level and the question's nearest
+level."""
 
 _MATCHED_COST, _COMMON_COST, _SPECIAL_COST = 0, 4, 8
-"""Cost of a question by its subject: a requested skill, a skill common to all roles, or a skill of
-another role. Each earlier question on the same skill adds 1, so that no skill fills a whole
-interview. A matching question at a neighbouring level (2) comes before a question on a common skill
-(4). After four questions on one skill, a fifth costs as much as a question on a common skill."""
+"""Cost of a question for each kind of subject: a requested skill, a skill common to all roles, or a
+skill of another role. Each earlier question on the same skill adds 1, so that no skill fills a
+whole interview. A matching question at a neighbouring level (2) comes before a question on a common
+skill (4). After four questions on one requested skill, a fifth costs as much as a question on a
+common skill."""
 
 _GROUP_SIZE = 3
 """Number of requested skills per group. Skills in a group are equally important; the groups are
@@ -63,7 +66,7 @@ class Question(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Bank:
-    """All questions, and the vocabulary of their skills."""
+    """Set of all questions, with the vocabulary of their skills."""
 
     def __init__(self, questions: Iterable[Question], vocabulary: Vocabulary) -> None:
         """Index the questions by id.
@@ -99,7 +102,8 @@ class Bank:
         return self._vocabulary.names
 
     def get_questions(self, ids: Iterable[str]) -> tuple[Question, ...]:
-        """Return the questions with these ids, except those that are no longer in the bank."""
+        """Return the questions with these ids, in the order of `ids`. Ids of questions that are no
+        longer in the bank are skipped."""
         return tuple(self._questions[id] for id in ids if id in self._questions)
 
     def find_skills(self, text: str) -> list[str]:
@@ -111,11 +115,11 @@ class Bank:
     ) -> list[Question]:
         """Select distinct questions for an interview; the first is an opener if the bank has one.
 
-        `skills` are canonical names, the most important first; unknown names are ignored.
-        Questions on these skills at this level come first, spread over the skills. Questions at
+        `skills` are canonical names, the most important first; unknown names are ignored. Questions
+        on the skills in `skills` at `level` come first, spread over the skills. Questions at
         neighbouring levels, on common skills and finally on any subject follow. A mixed interview
         alternates between the types. Equal arguments give equal questions. The result has fewer
-        than `count` questions only if the bank has no more questions of the type.
+        than `count` questions only if the bank has no more questions of this type.
         """
         wanted = [name for name in dict.fromkeys(skills) if name in self._vocabulary.names]
         if type is not InterviewType.MIXED:
@@ -161,24 +165,27 @@ class Bank:
 
 
 class _WeighedQuestion(Struct, frozen=True, eq=False):
-    """Question with its cost in one interview; a question of lower cost is selected first."""
+    """Question with its cost in one interview; questions of low cost are selected first."""
 
     question: Question
     cost: int
     importance: int
-    """Number of the group of the question's most important requested skill, counted from 0; also 0
-    if the question has no requested skill."""
+    """Number, counted from 0, of the group that contains the question's most important requested
+    skill; also 0 if the question has no requested skill."""
     spread: Sequence[str]
-    """Skills for which earlier questions add to the cost."""
+    """Skills on which earlier questions are counted; the highest count is added to the cost."""
 
     def rank_after(self, asked: Counter[str]) -> tuple[int, int, int]:
-        """Return the sort key for the next selection; `asked` counts earlier questions by skill."""
+        """Return the rank of the question in the next selection; the lowest rank is selected.
+
+        `asked` counts the earlier questions by skill.
+        """
         repeats = max(asked[name] for name in self.spread)
         return self.cost + repeats, self.importance, self.cost
 
 
 def _select_best(candidates: Sequence[_WeighedQuestion], asked: Counter[str]) -> _WeighedQuestion:
-    """Return the first candidate of the lowest rank.
+    """Return the first candidate with the lowest rank.
 
     The candidates are sorted by cost. A rank is never lower than the cost, so the search ends at
     the first candidate whose cost exceeds the lowest rank.
@@ -217,7 +224,7 @@ def parse_questions(data: dict[str, Any], type: InterviewType) -> list[Question]
 
 @functools.cache
 def load_bank() -> Bank:
-    """Load the bank from the data files of the package. Raises ValueError if they are invalid."""
+    """Load the bank from the data files of the package. Raises ValueError if a file is invalid."""
     vocabulary = parse_skills(_read_toml("skills"))
     questions = [question for one in TYPES for question in parse_questions(_read_toml(one), one)]
     return Bank(questions, vocabulary)
@@ -241,6 +248,7 @@ def _level_distance(question: Question, level: Level) -> int:
 
 
 def _openers(candidates: Sequence[_WeighedQuestion], level: Level) -> Sequence[_WeighedQuestion]:
-    """Return the openers for this level or, if there are none, all openers or all candidates."""
+    """Return the openers for `level`. If there are none, return all openers, or else all
+    candidates."""
     openers = [each for each in candidates if each.question.opener]
     return [each for each in openers if level in each.question.levels] or openers or candidates

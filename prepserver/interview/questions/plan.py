@@ -1,4 +1,4 @@
-"""Plan of an interview, with its skills and main questions, and rules for each question."""
+"""Plan of an interview: skills, main questions, and criteria for acceptable questions."""
 
 import re
 from collections import Counter
@@ -22,7 +22,7 @@ MIN_NAMED_SKILLS = 3
 """Number of named skills below which the model may add related skills."""
 
 MAX_RELATED_SKILLS = 8
-"""Maximum number of related skills from which the model chooses."""
+"""Maximum number of related skills among which the model may choose."""
 
 FOLLOW_UPS = 2
 """Number of follow-up questions after each main question."""
@@ -39,9 +39,10 @@ def _find_named_skills(bank: Bank, spec: InterviewSpec) -> list[str]:
 def skill_choices(bank: Bank, spec: InterviewSpec) -> list[str]:
     """Return the skills from which the model may choose, starting with the named skills.
 
-    The named skills occur in the role or the documents. If there are fewer than `MIN_NAMED_SKILLS`,
-    up to `MAX_RELATED_SKILLS` related skills follow: those that share the most bank questions with
-    the named skills or, if no skill is named, those that occur in the most behavioural questions.
+    The named skills occur in the role or the documents. If there are fewer than `MIN_NAMED_SKILLS`
+    named skills, up to `MAX_RELATED_SKILLS` related skills follow: those that share the most bank
+    questions with the named skills or, if no skill is named, those that occur in the most
+    behavioural questions.
     """
     named = _find_named_skills(bank, spec)
     if len(named) >= MIN_NAMED_SKILLS:
@@ -61,10 +62,10 @@ def _suits_every_role(question: Question) -> bool:
 
 
 def merge_skills(bank: Bank, spec: InterviewSpec, extracted: Sequence[str]) -> list[str]:
-    """Merge the skills that the documents or role name with those that the model extracted.
+    """Merge the skills named in the role or the documents with the skills that the model extracted.
 
     If fewer than `MIN_NAMED_SKILLS` are named, the named skills come first; otherwise the extracted
-    skills do. The result has at most `MAX_SKILLS` skills. An extracted skill that is not in
+    skills come first. The result has at most `MAX_SKILLS` skills. An extracted skill that is not in
     `skill_choices` is dropped.
     """
     named, choices = _find_named_skills(bank, spec), skill_choices(bank, spec)
@@ -77,7 +78,7 @@ def merge_skills(bank: Bank, spec: InterviewSpec, extracted: Sequence[str]) -> l
 def select_main_questions(
     bank: Bank, spec: InterviewSpec, skills: Sequence[str], seed: int
 ) -> tuple[Question, ...]:
-    """Select main questions for the whole interview, with spare ones as a choice for the model."""
+    """Select the main questions for an interview, with spares among which the model can choose."""
     count = min(30, max(6, spec.questions))
     return tuple(bank.select_questions(spec.type, spec.level, skills, count, seed))
 

@@ -27,7 +27,8 @@ class Skill(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     aliases: tuple[Name, ...] = ()
     """Names that count where they occur as whole words, in upper or lower case."""
     ambiguous: tuple[Name, ...] = ()
-    """Case-sensitive names that are also ordinary words and count only if the context agrees."""
+    """Case-sensitive names that are also ordinary words and count only where the context shows that
+    the skill is meant."""
     common: bool = False
     """True if a candidate for any role may be asked about the skill."""
 
@@ -79,7 +80,7 @@ _LEAD_OUT = re.compile(
 """Text after a capitalised word that marks the word as a skill: "Go developer"."""
 
 _CONTINUATION = re.compile(r"['’]s|-(?!based)\w|\s+(?:19|20)\d\d\b")
-"""Text after a word that shows that the word is no skill: "Go-to-market", "Spring 2021"."""
+"""Text after a word that shows that the word is not a skill: "Go-to-market", "Spring 2021"."""
 
 _VERB_COMPLEMENT = re.compile(r"\s+to\b")
 """Text after a word in lower case that marks the word as a verb: "react to incidents"."""
@@ -91,18 +92,18 @@ _MAX_LEAD_IN_LENGTH = 60
 """Maximum number of characters before a name that are searched for a lead-in."""
 
 _MAX_GAP_LENGTH = 20
-"""Maximum number of characters between two entries of a list, or between two words of a name. The
-limit keeps the time of the search linear."""
+"""Maximum number of characters between two entries of a list, or between two words of a name. This
+limit keeps the search time linear in the length of the text."""
 
 
 class Vocabulary:
-    """Closed set of skills, which can be found in a text by name."""
+    """Fixed set of skills whose names can be found in a text."""
 
     def __init__(self, skills: Iterable[Skill]) -> None:
         """Index the names of the skills. Raises ValueError if two skills have a name in common."""
         by_name = {skill.name: skill for skill in skills}
         self.names = tuple(by_name)
-        """Canonical names of all skills, in the order of the data."""
+        """Canonical names of all skills, in the order in which the skills were given."""
         self.common = frozenset(skill.name for skill in by_name.values() if skill.common)
         """Names of the skills about which a candidate for any role may be asked."""
         self._certain: dict[str, Skill] = {}
@@ -120,8 +121,8 @@ class Vocabulary:
     def find_skills(self, text: str) -> list[str]:
         """Return the skills that `text` names, the most frequent first.
 
-        Skills with the same frequency are in order of first mention. The time is linear in the
-        length of the text.
+        Skills with the same frequency are in order of first mention. The search takes time linear
+        in the length of the text.
         """
         mentions = self._find_mentions(text)
         _resolve_uncertain(mentions, text)
@@ -144,7 +145,7 @@ class Vocabulary:
     ) -> tuple[_Mention | None, int]:
         """Match the longest name that starts at the word with the index `position`.
 
-        Return the mention, if any, and the number of words to advance by.
+        Return the mention, or None if there is none, and the number of words by which to advance.
         """
         first = words[position]
         if _singular_forms(first.text.lower()) & self._first_words:
@@ -194,9 +195,9 @@ def _may_be_name(text: str, word: _Word) -> bool:
 
 
 def _has_skill_context(text: str, word: _Word, lead_start: int) -> bool:
-    """Return True if `word` is capitalised and the text around it marks it as a skill.
+    """Return True if `word` is capitalised and the surrounding text marks the word as a skill.
 
-    `lead_start` is the position of the first word to search for a lead-in.
+    `lead_start` is the position in `text` from which a lead-in is searched for.
     """
     if word.text[0].islower():
         return False
@@ -209,7 +210,8 @@ def _has_skill_context(text: str, word: _Word, lead_start: int) -> bool:
 
 
 def _resolve_uncertain(mentions: list[_Mention], text: str) -> None:
-    """Make each uncertain mention certain if it stands in a list beside a certain mention."""
+    """Make an uncertain mention certain if a certain mention of the same kind stands beside it in a
+    list."""
     pairs = list(itertools.pairwise(mentions))
     for left, right in pairs:
         if left.certain and not right.certain:

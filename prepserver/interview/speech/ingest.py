@@ -17,9 +17,9 @@ from prepserver.wire.error_codes import ErrorCode
 __all__ = ["AudioIngest", "current_recording"]
 
 MAX_WORKER_LOSSES = 2
-"""Number of times that live transcription restarts from the beginning of a recording after the
-speech engine has died. After a further loss, the recording is transcribed as a whole when it is
-finished."""
+"""Maximum number of times that the live transcription of a recording restarts from the beginning
+after the speech engine has died. After a further loss, the recording is transcribed as a whole when
+it is finished."""
 
 
 class AudioIngest:
@@ -53,7 +53,7 @@ class AudioIngest:
     def start(self, connection: Connection, id: str) -> None:
         """Start a recording, or resume one after a reconnect, and acknowledge the stored frames.
 
-        Raises Conflict if too many recordings are open.
+        Raises Conflict if too many other recordings are in use.
         """
         others = (each.state for each in self._context.connections() if each is not connection)
         in_use = {state.get("recording") for state in others if state}
@@ -63,10 +63,12 @@ class AudioIngest:
         self._start_transcribing(id)
 
     def add_frame(self, connection: Connection, data: bytes) -> bool:
-        """Add a numbered frame. Return True if the frame completes a chunk, which is acknowledged.
+        """Add a numbered frame. Return True if the frame completes a chunk, which is then
+        acknowledged.
 
-        If earlier frames are missing, close the connection, so that the client sends them again.
-        Raises BadRequest if the frame is not valid, or the recording is unknown or too long.
+        If earlier frames are missing, close the connection, so that the client sends the missing
+        frames again. Raises BadRequest if the frame is not valid, or the recording is unknown or
+        too long.
         """
         attached = connection.state or {}
         id = attached["recording"]
@@ -96,7 +98,8 @@ class AudioIngest:
     def finish(self, id: str, frames: int) -> None:
         """Finish a recording of `frames` frames.
 
-        Raises Conflict if frames are missing, and BadRequest if the recording is empty or unknown.
+        Raises Conflict if frames are missing, and BadRequest if the recording is too short or
+        unknown.
         """
         try:
             self._recordings.finish(id, frames)
@@ -142,7 +145,8 @@ class AudioIngest:
         return id
 
     def flush(self) -> None:
-        """Store and acknowledge all pending frames. Called before the instance is released."""
+        """Store and acknowledge all pending frames, so that none are lost when the instance is
+        released."""
         for id, stored in self._recordings.flush().items():
             for connection in self._context.connections():
                 if current_recording(connection) == id:
@@ -156,7 +160,8 @@ class AudioIngest:
     def _start_transcribing(self, id: str) -> None:
         """Start the live transcription of a recording from its beginning.
 
-        Do nothing if the transcription is already running, or if the engine has died too often.
+        Do nothing if the transcription is already running, or if the speech engine has died more
+        than `MAX_WORKER_LOSSES` times.
         """
         if id in self._live or self._worker_losses[id] > MAX_WORKER_LOSSES:
             return

@@ -58,7 +58,7 @@ class LiveTranscription:
     ) -> None:
         """Transcribe until the recording is finished, and set `result` to the outcome.
 
-        A lost speech engine and a timeout are posted as events.
+        The loss of the speech engine and a timeout are posted as events.
         """
         try:
             async with aclosing(
@@ -113,4 +113,4 @@ class LiveTranscription:
 
 
 class _AudioConsumed(Exception):
-    """The audio was consumed by a speech engine that has since died."""
+    """The audio was already consumed by an attempt that has failed."""

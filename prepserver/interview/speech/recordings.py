@@ -49,10 +49,11 @@ class RecordingStore:
         """Frames that are not stored yet, by recording id."""
 
     def open(self, id: str, in_use: Collection[str | None] = ()) -> int:
-        """Create or resume a recording. Return the number of the last stored frame, or -1.
+        """Create or resume a recording. Return the number of the last stored frame, or -1 if none
+        is stored.
 
-        If `MAX_OPEN_RECORDINGS` others are open, one that is not `in_use` is deleted, since no
-        client is left to finish it. Raises Conflict if all of them are in use.
+        If `MAX_OPEN_RECORDINGS` other recordings are open, one that is not in `in_use` is deleted,
+        since no client is left to finish it. Raises Conflict if all other recordings are in use.
         """
         others = [row[0] for row in self._storage.sql("SELECT id FROM recordings")]
         others = [other for other in others if other != id]
@@ -71,10 +72,10 @@ class RecordingStore:
     def add_frame(self, id: str, number: int, pcm: bytes) -> tuple[bool, int | None]:
         """Add a frame of PCM16 samples.
 
-        Return True for a new frame or False for a repeated one, and the number of the last stored
-        frame if a chunk was stored, otherwise None. Raises FrameGap if an earlier frame is missing.
-        Raises BadRequest if the frame is too large, or the recording is unknown or too long; a
-        recording that is too long is deleted.
+        Return two values: True for a new frame or False for a repeated frame; and the number of the
+        last stored frame if a chunk was stored, otherwise None. Raises FrameGap if an earlier frame
+        is missing. Raises BadRequest if the frame is too large, or the recording is unknown or too
+        long; a recording that is too long is deleted.
         """
         if len(pcm) > MAX_BINARY_FRAME:
             raise BadRequest(
@@ -96,14 +97,16 @@ class RecordingStore:
         return True, self._flush_recording(id) if pending_bytes >= FLUSH_BYTES else None
 
     def flush(self) -> dict[str, int]:
-        """Store all pending frames. Return the number of the last frame of each recording."""
+        """Store all pending frames. Return the last frame's number for each recording that had
+        pending frames."""
         with_frames = [id for id, frames in self._pending.items() if frames]
         return {id: self._flush_recording(id) for id in with_frames}
 
     def finish(self, id: str, frames: int) -> None:
         """Store the pending frames of a recording that has `frames` frames in total.
 
-        Raises FrameGap if frames are missing, and BadRequest if the recording is empty or unknown.
+        Raises FrameGap if frames are missing. Raises BadRequest if the recording is unknown or too
+        short; a recording that is too short is deleted.
         """
         self._flush_recording(id)
         stored, size = self._stored_size(id)
@@ -142,13 +145,14 @@ class RecordingStore:
         self._storage.sql("DELETE FROM recordings WHERE id = ?", id)
 
     def delete_all(self, *, keep: str | None) -> None:
-        """Delete every recording except `keep`. Called when the question is answered or closed."""
+        """Delete every recording except `keep`, because the question is answered or closed."""
         for (id,) in self._storage.sql("SELECT id FROM recordings"):
             if id != keep:
                 self.delete(id)
 
     def _flush_recording(self, id: str) -> int:
-        """Store a recording's pending frames as one chunk. Return the number of the last frame."""
+        """Store a recording's pending frames as one chunk. Return the number of the last stored
+        frame."""
         frames, size = self._stored_size(id)
         pending = self._pending.pop(id, [])
         if not pending:
@@ -162,7 +166,7 @@ class RecordingStore:
         return frames - 1
 
     def _stored_size(self, id: str) -> tuple[int, int]:
-        """Return the number of stored frames and of their bytes.
+        """Return the number of stored frames and the number of bytes that they contain.
 
         Raises BadRequest if the recording is unknown.
         """
@@ -190,7 +194,7 @@ def recording_too_long(seconds: float) -> BadRequest:
 
 
 def decode_recording(data: bytes) -> bytes:
-    """Return the samples of a recording sent in one message: WAV or raw PCM16, 16 kHz, mono.
+    """Return the samples of a recording sent in one message as WAV or raw PCM16 (16 kHz, mono).
 
     Raises BadRequest (`empty_recording`, `not_audio`, `recording_too_long`).
     """

@@ -33,9 +33,10 @@ async def first_question(pieces: AsyncGenerator[str, None]) -> AsyncGenerator[st
 async def coalesce_deltas(
     events: AsyncGenerator[TextDelta | Usage, None], opening: str, clock: Clock
 ) -> AsyncGenerator[str, None]:
-    """Yield the text of a reply as deltas: the first at once, the others every `DELTA_INTERVAL`.
+    """Yield the text of a reply as deltas that are at least `DELTA_INTERVAL` seconds apart.
 
-    `opening` is the part of the reply that the prompt already contains; it is yielded first.
+    `opening` is the part of the reply that the prompt already contains. The opening, the first text
+    from the model and the end of the reply are yielded without delay.
     """
 
     async def next_event() -> TextDelta | Usage | None:

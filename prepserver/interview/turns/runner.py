@@ -37,8 +37,8 @@ from prepserver.wire.protocol import Source
 __all__ = ["TurnWork", "run"]
 
 MAX_ATTEMPTS = 3
-"""Maximum number of attempts at a reply. After the last one, the turn fails or the question bank
-supplies the question."""
+"""Maximum number of attempts at a reply. After the last attempt, the turn fails or the question
+bank supplies the question."""
 
 FIRST_RETRY_DELAY = 1.0
 """Seconds before the second attempt if the models are overloaded and give no estimate. The delay
@@ -142,8 +142,9 @@ async def _generate_reply(
     """Stream a reply and return its text and source.
 
     An attempt that fails with a retryable error or gives an unacceptable reply is repeated, up to
-    `MAX_ATTEMPTS` attempts. If no question is acceptable, or the model's context has no room, a
-    question from the bank is returned. Raises PrepServerError if there is no reply.
+    `MAX_ATTEMPTS` attempts. In a question step, an unasked question from the bank is returned if no
+    attempt gives an acceptable question or the prompt exceeds the model's context. Raises
+    PrepServerError if there is no reply.
     """
     info, prompt_context = await gateway.model_info(), work.prompt_context
     asked = prompt_context.asked_questions
@@ -189,10 +190,11 @@ async def _generate_reply(
 
 
 def _retry_delay(error: InferenceError, attempt: int) -> float:
-    """Return the seconds to wait before the next attempt.
+    """Return the seconds to wait before the next attempt, up to `MAX_RETRY_DELAY`.
 
-    The error of a full queue or a busy endpoint contains an estimate. For errors that the gateway
-    has already retried with pauses, the result is 0.
+    The result is the estimate in the error, if there is one. Without an estimate, the delay for a
+    full queue doubles from `FIRST_RETRY_DELAY` with each attempt; for any other error, the result
+    is 0, because the gateway has already retried the call.
     """
     estimate = error.details.get("wait") or error.details.get("retry_after")
     if estimate is None and error.code == ErrorCode.OVERLOADED:

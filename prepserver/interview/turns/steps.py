@@ -8,10 +8,10 @@ __all__ = ["Step", "TurnState", "next_step", "phase_of"]
 
 
 class Step(enum.StrEnum):
-    """One request to the models. A turn runs one or more steps in order."""
+    """Step of a turn: one request to the models. A turn runs one or more steps in order."""
 
     EXTRACT = "extract"
-    """Extraction of the skills from the job description and the resume."""
+    """Extraction of the skills that the interview is to cover."""
     TRANSCRIBE = "transcribe"
     QUESTION = "question"
     HINT = "hint"
@@ -37,7 +37,7 @@ _PHASES = {
 
 
 def phase_of(step: Step | None) -> Phase:
-    """Return the phase that clients see during `step`, or idle if `step` is None."""
+    """Return the phase that clients see during `step`, or `idle` if `step` is None."""
     return Phase.IDLE if step is None else _PHASES[step]
 
 

@@ -1,4 +1,4 @@
-"""Storage of turns: the state of each exchange with the models, and the error of a failed one."""
+"""Storage of turns: the state of each exchange with the models, and the error if it failed."""
 
 import uuid
 
@@ -37,7 +37,8 @@ class TurnStore:
         return self._select_one("WHERE state = ?", TurnState.ACTIVE)
 
     def unfinished(self) -> Turn | None:
-        """Return the latest turn other than a hint, or None if that turn is active or done."""
+        """Return the latest turn that is not a hint if that turn failed or was stopped, otherwise
+        None."""
         latest = self._select_one("WHERE step != ? ORDER BY number DESC LIMIT 1", Step.HINT)
         if latest is None or latest.state not in (TurnState.FAILED, TurnState.STOPPED):
             return None
