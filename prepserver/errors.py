@@ -144,7 +144,7 @@ class InferenceError(PrepServerError):
 
 
 class StorageError(PrepServerError):
-    """The server's storage failed; changes that were not acknowledged were discarded."""
+    """The disk failed; changes that were not acknowledged were discarded."""
 
     default_code = ErrorCode.STORAGE
     status = 503

@@ -107,7 +107,7 @@ class Backend(Generic[E]):
         except asyncio.CancelledError:
             if loading.cancelled():
                 raise InferenceError(
-                    "The server is stopping.", code=ErrorCode.WORKER_CLOSED
+                    "The server is stopping. Try again in a moment.", code=ErrorCode.WORKER_CLOSED
                 ) from None
             raise
         if self.failure is not None:

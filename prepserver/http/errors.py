@@ -72,7 +72,7 @@ def _handle_unexpected_error(
 def _handle_nesting_error(
     request: Request[Any, Any, Any], error: RecursionError
 ) -> Response[ErrorBody]:
-    message = "The request body is nested too deeply."
+    message = "The request body is nested too deeply. Send a body with fewer levels."
     return _response(400, Error(code=ErrorCode.BAD_REQUEST, message=message))
 
 

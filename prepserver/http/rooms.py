@@ -46,7 +46,7 @@ class UpgradeRequired(BadRequest):
 )
 def reject_plain_http() -> None:
     raise UpgradeRequired(
-        "This address is a room, which accepts only WebSocket connections.",
+        "The address of a room accepts only WebSocket connections. Use a WebSocket client.",
         code=ErrorCode.NOT_WEBSOCKET,
     )
 
@@ -88,7 +88,9 @@ class Rooms:
         if party == UserInterviewsStub.kind:
             if room not in (user, OWN_ROOM):
                 raise Forbidden(
-                    "This list of interviews belongs to another user.", code=ErrorCode.NOT_YOUR_ROOM
+                    "This list of interviews belongs to another user. Connect to the room "
+                    f"`{OWN_ROOM}` for your own list.",
+                    code=ErrorCode.NOT_YOUR_ROOM,
                 )
             room = user
         else:

@@ -73,7 +73,8 @@ async def get_quota(services: Services, user: str) -> Quota:
     summary="Get statistics of model calls (administrators only)",
 )
 async def get_stats(services: Services, admin: str, since: str = "24h") -> GatewayStats:
-    """Return the statistics from `since` ago until now; `since` is a duration such as 24h."""
+    """Return the statistics of a period that ends now; `since` is the period's length, such as
+    24h."""
     until = services.clock.now()
     start = until - parse_duration(since)
     await services.call_log.flush()
@@ -85,10 +86,10 @@ async def get_stats(services: Services, admin: str, since: str = "24h") -> Gatew
 
 @get("/metrics", summary="Get metrics in the Prometheus format", media_type="text/plain")
 async def get_metrics(services: Services, request: Request[Any, Any, Any]) -> Response[bytes]:
-    """Return the metrics to administrators; the setting `metrics` can open or disable the page.
+    """Return the metrics. Only administrators may read them unless the setting `metrics` is `open`.
 
-    The client's address grants no access: behind a reverse proxy on the same machine, every client
-    has a local address.
+    Raises NotFound if the setting is `off`. The client's address grants no access: behind a reverse
+    proxy on the same machine, every client has a local address.
     """
     if services.metrics_access == "off":
         raise NotFound("Metrics are disabled on this server: its setting `metrics` is `off`.")

@@ -291,7 +291,7 @@ class RoomSocket(asyncio.BufferedProtocol):
         """
         if text and len(data) > limits.MAX_TEXT_FRAME:
             too_big = BadRequest(
-                f"The message is too long: the maximum is {limits.MAX_TEXT_FRAME} bytes.",
+                f"The message exceeds {limits.MAX_TEXT_FRAME} bytes. Send a shorter message.",
                 code=ErrorCode.MESSAGE_TOO_BIG,
             )
             connection.push(codec.encode(wire.Failure(**too_big.as_dict())))
