@@ -1,4 +1,4 @@
-"""The tree of errors that the server reports to its callers.
+"""Tree of the errors that the server reports to its callers.
 
     PrepServerError            500  internal
     ├── BadRequest             400  bad_request

@@ -36,7 +36,7 @@ from prepserver.wire.protocol import Quota
 __all__ = ["Call", "Gateway", "GatewayPolicy", "RequestLimiter"]
 
 INTERVIEWER, TRANSCRIBER = "interviewer", "transcriber"
-"""Names of the jobs that models do."""
+"""Names of the jobs that models perform."""
 
 STATS_TIMEOUT = 2.0
 """Maximum seconds that an engine may take to report its statistics."""
@@ -45,7 +45,8 @@ log = structlog.get_logger(__name__)
 
 
 class GatewayPolicy(Struct, frozen=True, kw_only=True):
-    """Limits, retries and caching of calls. The settings of the same names describe the fields."""
+    """Policy for calls: limits, retries and caching. The settings with the same names describe the
+    fields."""
 
     retries: RetryPolicy = RetryPolicy()
     first_token_timeout: float = 300.0
@@ -154,7 +155,7 @@ class Gateway:
         ]
 
     async def engine_stats(self) -> list[tuple[str, EngineStats | SpeechStats]]:
-        """Return the statistics of every loaded engine with the name of its model.
+        """Return the model name and the statistics of every loaded engine.
 
         An engine that fails or does not answer within `STATS_TIMEOUT` is left out.
         """

@@ -1,4 +1,4 @@
-"""Reply cache: equal calls share one reply, in flight or cached after it is complete.
+"""Reply cache: equal calls share one reply, which is in flight or complete and cached.
 
 Calls are equal if they have the same user, model and prompt, including every sampling setting and
 the seed, so sharing changes nothing but the latency. Cached replies live in memory only: no second
@@ -147,7 +147,7 @@ class InFlightReply:
     def __init__(
         self, source: Events, stats: CallStats, on_end: Callable[["InFlightReply"], None]
     ) -> None:
-        """Create a reply whose computation starts with the first reader.
+        """Create a reply whose computation starts when the first reader subscribes.
 
         `on_end` is called when the computation ends or is about to be cancelled.
         """

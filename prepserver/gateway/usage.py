@@ -24,7 +24,7 @@ class UsageBudget(Protocol):
 
 
 class UsageMeter:
-    """Meter that checks a user's limits before a call and records the call's usage after it."""
+    """Meter that checks a user's limits before a call and records the usage after the call."""
 
     def __init__(self, limiter: RequestLimiter, budget: UsageBudget | None) -> None:
         self._limiter = limiter

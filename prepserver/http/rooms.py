@@ -21,7 +21,7 @@ from prepserver.wire.error_codes import ErrorCode
 __all__ = ["Rooms", "reject_plain_http"]
 
 PARTIES = (InterviewStub.kind, UserInterviewsStub.kind)
-"""Kinds of rooms, as used in addresses."""
+"""Kinds of rooms, as they appear in addresses."""
 
 OWN_ROOM = "me"
 """Name of the room with the caller's own list of interviews, for clients that do not know the

@@ -59,8 +59,8 @@ _read_buffer = memoryview(bytearray(READ_BUFFER_BYTES))
 """Read buffer that all sockets share. Each socket consumes the data before another socket reads."""
 
 ConnectionOpener = Callable[[str], Awaitable[tuple[Connection, Instance]]]
-"""Function that authenticates the client by the request target and returns the client's connection
-and the room's instance.
+"""Function that authenticates the client from the request target and returns the client's
+connection and the room's instance.
 
 Raises PrepServerError to reject the handshake.
 """
@@ -69,7 +69,7 @@ log = structlog.get_logger(__name__)
 
 
 class Sockets:
-    """All open sockets and their shared keep-alive."""
+    """Set of all open sockets, with a keep-alive that the sockets share."""
 
     def __init__(self, open_connection: ConnectionOpener, clock: Clock) -> None:
         self.open_connection = open_connection

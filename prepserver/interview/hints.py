@@ -14,7 +14,8 @@ _HINT_DUE = "hint_due"
 
 
 class HintTimer:
-    """Timer of the hint for the open question. The due time is stored and survives a restart."""
+    """Timer that schedules the hint for the open question. The due time is stored and survives a
+    restart."""
 
     def __init__(self, context: Context, transcript: Transcript, *, after: float) -> None:
         """Create a timer with a delay of `after` seconds."""

@@ -394,7 +394,7 @@ class InterviewObject(DurableObject):
         self._room.broadcast_state()
 
     def _abort_turn(self, turn: Turn, state: TurnState, error: PrepServerError) -> None:
-        """End a turn that failed, was stopped or had no result, and discard its streamed text."""
+        """End a turn that failed, was stopped or gave no result, and discard its streamed text."""
         self.context.cancel(TURN_TASK)
         self._end_epoch()
         self._room.drop_stream()

@@ -48,7 +48,7 @@ class Rules:
             raise Conflict("The interview is over. Start a new one.", code=ErrorCode.COMPLETED)
 
     def require_question(self) -> None:
-        """Raise Conflict unless a question is open and no turn other than a hint is active."""
+        """Raise Conflict if no question is open, or if a turn other than a hint is active."""
         self.require_open()
         active = self._turns.active()
         if active is not None and active.step is not Step.HINT:
@@ -64,7 +64,7 @@ class Rules:
             )
 
     def previous_reply(self, message: wire.ClientMessage) -> wire.Accepted | wire.Failure | None:
-        """Return the reply to an earlier message with the same id, or None if there was none.
+        """Return the reply to an earlier message with the same id, or None if no reply is stored.
 
         Rejections are final. A client that missed a rejection may resend the message after a later
         message was accepted. Applying the resent message then would break the order.

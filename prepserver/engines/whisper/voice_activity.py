@@ -37,7 +37,7 @@ class VoiceActivityDetector(Protocol):
 
 
 class SileroDetector:
-    """Implementation of `VoiceActivityDetector` with Silero's model."""
+    """Implementation of `VoiceActivityDetector` that uses Silero's model."""
 
     def __init__(self) -> None:
         # The model is recurrent: each recording needs a state of its own.

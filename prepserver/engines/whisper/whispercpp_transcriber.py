@@ -20,7 +20,7 @@ from prepserver.wire.error_codes import ErrorCode
 __all__ = ["WhispercppTranscriber"]
 
 TICKS_PER_SECOND = 100
-"""Number of whisper.cpp's units of time in a second."""
+"""Number of whisper.cpp's time units per second."""
 
 
 class WhispercppTranscriber:

@@ -129,7 +129,8 @@ _EXAMPLES = {
 
 
 def skills_prompt(bank: Bank, context: PromptContext) -> Prompt:
-    """Return a prompt for the skills that matter for the role; the reply is `{"skills": [...]}`."""
+    """Return a prompt that asks which skills matter for the role. The reply is `{"skills":
+    [...]}`."""
     choices = skill_choices(bank, context.spec) or sorted(bank.skills)
     text = (
         "Role: Frontend Developer\nSkills: javascript, accessibility, testing\n\n"

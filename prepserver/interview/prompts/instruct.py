@@ -26,7 +26,7 @@ ONE_QUESTION = r'root ::= [^?\n]{14,350} "?"'
 
 
 def skills_prompt(bank: Bank, context: PromptContext) -> Prompt:
-    """Return a prompt for the skills that matter most; the reply is `{"skills": [...]}`."""
+    """Return a prompt that asks which skills matter most. The reply is `{"skills": [...]}`."""
     return Prompt(
         purpose="skills",
         turns=(

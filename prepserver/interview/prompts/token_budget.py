@@ -1,4 +1,4 @@
-"""Estimates of how much of an interview fits into a model's context, made without the model.
+"""Estimates, made without the model, of how much of an interview fits into a model's context.
 
 Estimates are upper bounds: a text that is estimated to fit does fit. An estimate counts one token
 for every three ASCII characters and one token for each byte of other text. Measurements with the

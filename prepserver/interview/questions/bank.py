@@ -54,7 +54,7 @@ class Question(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Stable identifier, to which stored interviews refer."""
     type: InterviewType
     text: Annotated[str, Meta(min_length=40, max_length=180, pattern=r"^[^?]+\?$")]
-    """Question as one spoken sentence."""
+    """Text of the question: one sentence that an interviewer could speak."""
     topic: Annotated[str, Meta(max_length=40, pattern=r"^\S+( \S+){0,4}$")]
     """Phrase that completes "Let us talk about ..."."""
     levels: Annotated[tuple[Level, ...], Meta(min_length=1, max_length=3)]
@@ -212,7 +212,7 @@ def parse_skills(data: dict[str, Any]) -> Vocabulary:
 
 
 def parse_questions(data: dict[str, Any], type: InterviewType) -> list[Question]:
-    """Parse the questions of one type from the data of one file: a list of `question` tables.
+    """Parse the questions of one type from the data of one file, a list of `question` tables.
 
     Raises ValueError if an entry is invalid.
     """
