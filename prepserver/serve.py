@@ -26,15 +26,15 @@ from prepserver.wire.error_codes import ErrorCode
 __all__ = ["serve"]
 
 DRAIN_SECONDS = 5
-"""Seconds that requests and connections have to finish after SIGTERM. Supervisors usually grant the
-server 10 s."""
+"""Seconds that requests and connections have to finish after SIGTERM or SIGINT. Supervisors usually
+grant the server 10 s."""
 
 
 def serve(config: Config) -> None:
     """Run the server until SIGTERM or SIGINT.
 
-    Raises Conflict if another server is using the data directory or the port is taken, and NotFound
-    if a model is not installed.
+    Raises Conflict if another server is using the data directory or if the server cannot listen on
+    the port, and NotFound if a model is not installed.
     """
     _configure_logging(config.log_level)
     asyncio.run(_serve(config))
@@ -121,7 +121,7 @@ class _Server(uvicorn.Server):
 
 
 def _remove_stale_ready_file(ready_file: Path | None) -> None:
-    """Remove the ready file of a server that was killed, so that no client tries that address."""
+    """Remove a killed server's ready file, so that no client tries the address in the file."""
     if ready_file is None:
         return
     with contextlib.suppress(OSError, ValueError, LookupError, TypeError, OverflowError):

@@ -88,7 +88,10 @@ class VariableFile:
             raise self._invalid(f"it has no variable {name}") from None
 
     def read_scalar(self, name: str) -> int:
-        """Return the value of the integer scalar `name`. Raises ModelError if there is none."""
+        """Return the value of the integer scalar `name`.
+
+        Raises ModelError if the file contains no such scalar.
+        """
         variable = self.find_variable(name)
         if variable.shape or variable.dtype not in {1, 2, 3}:
             raise self._invalid(f"{name} is not an integer scalar")
@@ -98,9 +101,9 @@ class VariableFile:
     def read_values(
         self, variable: Variable, start: int = 0, stop: int | None = None
     ) -> Iterator[NDArray[np.generic]]:
-        """Yield the elements of rows `start` to `stop` - 1, in flat chunks of at most 1 MiB.
+        """Yield the elements of rows `start` to `stop` - 1 as flat arrays of at most 1 MiB.
 
-        Without `stop`, the rows end with the last one.
+        If `stop` is None, all rows from `start` on are read.
         """
         dtype = DTYPES[variable.dtype]
         row = math.prod(variable.shape[1:]) * dtype.itemsize

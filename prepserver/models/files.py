@@ -1,4 +1,4 @@
-"""Operations on large model files: hashing, copying, and checks for disk space and errors."""
+"""Operations on large model files: hashing, copying, checking disk space, reporting errors."""
 
 import contextlib
 import errno
@@ -30,29 +30,30 @@ _CHUNK_BYTES = 1 << 20
 _SPARE_BYTES = 32 << 20
 
 Stage = Literal["waiting", "downloading", "verifying", "unpacking", "converting", "copying"]
-"""Stage of the work on a model; during `waiting`, another process is fetching the same model."""
+"""Stage of the work on a model. While `waiting`, another process is working on the same model."""
 
 
 class Progress(Struct, frozen=True):
-    """Progress within one stage of the work on a model; each stage starts at 0."""
+    """Progress within one stage of the work on a model."""
 
     model: str
     stage: Stage
     done: int
-    """Number of bytes processed so far, or of tensors during a conversion."""
+    """Number of bytes processed in the stage, including those of an earlier partial download;
+    during a conversion, number of tensors written."""
     total: int
     """Value of `done` at the end of the stage; 0 if the value is unknown."""
 
 
 ProgressCallback = Callable[[Progress], None]
-"""Function that receives progress. It is called often, in the thread that does the work."""
+"""Function that is called often with the current progress, in the thread that does the work."""
 
 BytesCallback = Callable[[int], None]
 """Function that is called with the number of bytes processed so far."""
 
 
 def ignore_progress(_: Progress) -> None:
-    """Do nothing. This function is the default callback."""
+    """Do nothing: the default `ProgressCallback`."""
 
 
 def hash_file(path: Path, on_bytes: BytesCallback = lambda done: None) -> str:
@@ -70,7 +71,7 @@ def hash_file(path: Path, on_bytes: BytesCallback = lambda done: None) -> str:
 def copy_and_hash(
     source: IO[bytes], target: Path, on_bytes: BytesCallback = lambda done: None
 ) -> str:
-    """Copy `source` durably to the file `target`. Return the SHA-256, in hexadecimal."""
+    """Copy `source` to the file `target` and sync the file. Return its SHA-256 in hexadecimal."""
     sha256 = hashlib.sha256()
     done = 0
     with target.open("wb") as out:
@@ -94,7 +95,7 @@ def clear_folder(folder: Path, keep: str = "") -> None:
 
 
 def require_space(folder: Path, needed: int) -> None:
-    """Raise ModelError unless `folder` has room for `needed` bytes and 32 MiB to spare."""
+    """Raise ModelError unless the disk of `folder` has `needed` bytes plus 32 MiB free."""
     free = shutil.disk_usage(folder).free
     if free < needed + _SPARE_BYTES:
         total = (needed + _SPARE_BYTES) / 1e6
@@ -103,7 +104,7 @@ def require_space(folder: Path, needed: int) -> None:
 
 @contextlib.contextmanager
 def disk_errors(folder: Path) -> Iterator[None]:
-    """Convert an OSError from the disk that holds `folder` into a ModelError."""
+    """Convert an OSError in the `with` block into a ModelError that names the file or `folder`."""
     try:
         yield
     except OSError as error:

@@ -2,9 +2,9 @@
 
 The layout, all little-endian (whisper.cpp's `whisper_model_load`):
 
-    u32 magic, eleven i32 of hyperparameters,
+    u32 magic, eleven i32 hyperparameters,
     i32 n_mels, i32 n_bins, float32 filters[n_mels][n_bins],
-    i32 count, then per token: i32 length, bytes
+    i32 count, then per token: i32 length, bytes,
     then per tensor, up to the end of the file:
         i32 n_dims, i32 length of the name, i32 type (0 float32, 1 float16),
         i32 dims[n_dims] (fastest first), name, data
@@ -46,7 +46,10 @@ def write_header(
     filters: NDArray[np.float32],
     tokens: Sequence[bytes],
 ) -> None:
-    """Write the part of the file before the tensors. `filters` has the shape (n_mels, n_bins)."""
+    """Write the part of a ggml file that precedes the tensors.
+
+    `filters` has the shape (n_mels, n_bins).
+    """
     out.write(GGML_MAGIC)
     out.write(struct.pack("<11i", *structs.astuple(hyperparameters)))
     out.write(struct.pack("<2i", *filters.shape))
@@ -64,9 +67,10 @@ def write_tensor(
     *,
     half: bool,
 ) -> None:
-    """Write one tensor of `shape` (slowest dimension first) with its elements from `chunks`.
+    """Write one tensor whose elements come from `chunks`.
 
-    Elements are stored as float16 if `half`, otherwise as float32.
+    `shape` lists the slowest dimension first. Elements are stored as float16 if `half` is true,
+    otherwise as float32.
     """
     raw_name = name.encode()
     out.write(struct.pack("<3i", len(shape), len(raw_name), int(half)))

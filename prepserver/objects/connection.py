@@ -1,4 +1,4 @@
-"""Connection of a client as an object sees it: an id, attached state and a bounded outbox."""
+"""Client connection as seen by an object: an id, attached state and a bounded outbox."""
 
 from collections import deque
 from typing import Any, Protocol
@@ -24,7 +24,7 @@ RESERVED_CODES = frozenset({1005, 1006, 1015})
 
 
 class Close(Struct, frozen=True):
-    """Code and reason of a close frame. Raises ValueError if the code must not be sent."""
+    """Code and reason of a close frame. A code that must not be sent raises ValueError."""
 
     code: int
     reason: str = ""
@@ -67,13 +67,16 @@ class Connection:
     )
 
     def __init__(self, id: str, tags: tuple[str, ...] = ()) -> None:
-        """Create a connection without a socket. Raises BadRequest if there are too many tags."""
+        """Create a connection without a socket.
+
+        Raises BadRequest if there are more than `MAX_TAGS` tags.
+        """
         if len(tags) > MAX_TAGS:
             raise BadRequest(f"A connection may have at most {MAX_TAGS} tags.")
         self.id = id
         self.tags = tags
         self.closing: Close | None = None
-        """Close frame that was sent or that follows the queued messages, or None."""
+        """Close frame that has ended or will end the connection; None while none is planned."""
         self._state = b"null"
         self._socket: Socket | None = None
         self._full = True
@@ -98,7 +101,10 @@ class Connection:
     # --- For the object -----------------------------------------------------------------------
 
     def push(self, message: bytes) -> None:
-        """Send an encoded message. If the client is too slow, close with code 4008 instead."""
+        """Send or queue an encoded message. Do nothing once the connection is closing.
+
+        If the queue is full, close the connection with code 4008 instead.
+        """
         if self.closing is not None:
             return
         if not self._full and self._socket is not None:
@@ -114,10 +120,10 @@ class Connection:
         self._queued_bytes += len(message)
 
     def close(self, code: int, reason: str = "") -> None:
-        """Close the connection after the queued messages. Only the first call has an effect.
+        """Close the connection once the queued messages are sent.
 
-        A reason that is too long for a close frame is cut. Raises ValueError if the close code
-        must not be sent.
+        Only the first call has an effect. A reason that is too long for a close frame is cut.
+        Raises ValueError if the close code must not be sent.
         """
         ending = Close(code, reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore"))
         if self.closing is None:
@@ -128,12 +134,15 @@ class Connection:
     # --- For the socket -----------------------------------------------------------------------
 
     def attach(self, socket: Socket) -> None:
-        """Set the socket, and write all queued messages and then all later ones to it."""
+        """Set the socket to which all queued and later messages are written."""
         self._socket = socket
         self.drain()
 
     def drain(self) -> None:
-        """Write queued messages until the socket is full. Called when the socket has room again."""
+        """Write queued messages until the socket is full. Called when the socket has room again.
+
+        Once the queue is empty, the close frame is sent, if one is due.
+        """
         if self._socket is None:
             return
         self._full = False
@@ -145,7 +154,7 @@ class Connection:
             self._close_socket(self.closing)
 
     def detach(self) -> None:
-        """Drop the socket of a client that has disconnected, and all queued and later messages."""
+        """Release the socket of a disconnected client. Drop all queued and later messages."""
         self._socket = None
         self._clear_queue()
         if self.closing is None:

@@ -33,13 +33,13 @@ log = structlog.get_logger(__name__)
 
 
 class Kind(Struct, frozen=True):
-    """Kind of objects, with the name in addresses, the factory and the schema of the databases."""
+    """Kind of objects: the name in addresses, the factory and the migrations of the databases."""
 
     name: str
     factory: Factory
     migrations: tuple[str, ...]
     handles_close: bool = True
-    """False if `on_close` does nothing, so that a client that leaves need not wake the object."""
+    """False if `on_close` does nothing: disconnecting clients then need not wake the object."""
 
 
 class Instance:
@@ -73,7 +73,10 @@ class Instance:
         runtime: Runtime,
         on_removed: Callable[["Instance"], None],
     ) -> None:
-        """Create a hibernating instance. `on_removed` is called once the object is destroyed."""
+        """Create a hibernating instance.
+
+        `on_removed` is called once `destroy` has removed the database or failed to remove it.
+        """
         self.kind = kind
         self.name = name
         self.path = path
@@ -86,7 +89,7 @@ class Instance:
         self._object: DurableObject | None = None
         self._destroyed = False
         self.last_event = runtime.clock.monotonic()
-        """Monotonic time of the latest event, in seconds."""
+        """Monotonic time in seconds of the latest event or, before any event, of the creation."""
 
     @property
     def connections(self) -> Collection[Connection]:
@@ -100,17 +103,20 @@ class Instance:
 
     @property
     def idle(self) -> bool:
-        """True while no handler and no background task is running; connections may be open."""
+        """True while no handler, step of the life cycle or background task is running or queued.
+
+        Connections may be open.
+        """
         return not (self.busy or (self._context is not None and self._context.has_tasks))
 
     @property
     def hibernating(self) -> bool:
-        """True while the object is idle with its database closed, until the next event opens it."""
+        """True while the object is idle and its database is closed."""
         return self.idle and self._storage is None
 
     @property
     def removable(self) -> bool:
-        """True while the object hibernates without connections, so that it may be dropped."""
+        """True while the object hibernates without connections: the instance may be dropped."""
         return self.hibernating and not self._connections
 
     async def wait_for_handlers(self) -> None:
@@ -120,11 +126,11 @@ class Instance:
     # --- Events -------------------------------------------------------------------------------
 
     def call(self, method: str, arguments: tuple[Any, ...]) -> asyncio.Future[Any]:
-        """Run a method of the object in a transaction. The future receives the method's result."""
+        """Run a method of the object in a transaction. The returned future receives the result."""
         return self._enqueue(lambda target: getattr(target, method)(*arguments))
 
     def connect(self, connection: Connection) -> None:
-        """Add a connection to the room and run `on_connect`. Close the connection if that fails."""
+        """Add a connection to the room and run `on_connect`. On failure, close the connection."""
 
         def handler(target: DurableObject) -> None:
             if connection.closing is not None:
@@ -150,11 +156,17 @@ class Instance:
         self._enqueue(handler, connection).add_done_callback(on_done)
 
     def deliver(self, connection: Connection, message: str | bytes) -> asyncio.Future[Any]:
-        """Run `on_message` in a transaction. The future is done once the effects are durable."""
+        """Run `on_message` in a transaction.
+
+        The returned future is done once the effects are durable.
+        """
         return self._enqueue(lambda o: o.on_message(connection, message), connection, message)
 
     def disconnect(self, connection: Connection) -> None:
-        """Remove the connection of a client that has left, even before `connect` is handled."""
+        """Remove the connection of a client that has left, even if `connect` is still queued.
+
+        If the connection was in the room and the kind handles closing, run `on_close`.
+        """
         connection.close(1000)
         if self._unregister(connection) and self.kind.handles_close:
             self._enqueue(lambda target: target.on_close(connection))
@@ -194,7 +206,7 @@ class Instance:
     async def wake(self) -> None:
         """Open the database, build the object and run `on_start`.
 
-        Raises PrepServerError if the object was deleted, cannot be started, or the server is
+        Raises PrepServerError if the object was deleted or cannot be started, or if the server is
         stopping.
         """
         if self._destroyed:
@@ -233,7 +245,7 @@ class Instance:
     async def commit(self, transaction: Transaction) -> None:
         """Make a transaction durable.
 
-        If that fails, roll back the transaction, reset the object and raise PrepServerError.
+        If the commit fails, roll back the transaction, reset the object and raise PrepServerError.
         """
         storage = transaction.storage
         if not transaction.needs_commit:
@@ -258,7 +270,10 @@ class Instance:
         index.update(kind, self.name, None if alarm is None else alarm.due)
 
     def report_failure(self, event: QueuedEvent, error: PrepServerError) -> None:
-        """Send an error to the connection that caused it or, after a reset, to the whole room."""
+        """Send an error to the connection that caused it.
+
+        If the object was reset, send the error to all other connections in the room as well.
+        """
         connection, message = event.connection, event.message
         if connection is not None:
             id = decode_message_id(message) if isinstance(message, str) else ""
@@ -288,9 +303,10 @@ class Instance:
     # --- Alarm --------------------------------------------------------------------------------
 
     async def fire_alarm(self) -> None:
-        """Run the handler of the alarm if the alarm is due, and schedule a retry if that fails.
+        """Run the alarm's handler if the alarm is due.
 
-        Raises PrepServerError if the object was deleted, the server is stopping, or the retry
+        If the handler fails, schedule a retry or, after `ALARM_RETRIES` retries, delete the alarm.
+        Raises PrepServerError if the object was deleted, if the server is stopping, or if the retry
         cannot be stored.
         """
         try:
@@ -302,7 +318,7 @@ class Instance:
             await self._enqueue(self._retry_alarm)
 
     def _run_alarm(self, target: DurableObject) -> None:
-        """Delete a due alarm and run its handler in one transaction, so that it fires only once."""
+        """Delete a due alarm and run its handler in one transaction: the alarm fires only once."""
         context = target.context
         alarm = context.storage.get_alarm()
         if alarm is None or alarm.due > self._runtime.clock.now():
@@ -327,7 +343,10 @@ class Instance:
     # --- Shutdown -----------------------------------------------------------------------------
 
     def destroy(self, on_removed: Callable[[], None]) -> None:
-        """Close all connections and remove the database. If that succeeds, call `on_removed`."""
+        """Close all connections and remove the database.
+
+        `on_removed` is called once the database is removed, and never if the removal fails.
+        """
         self._destroyed = True
         for connection in self._connections.values():
             connection.close(CLOSE_DELETED, "deleted")
@@ -355,9 +374,9 @@ class Instance:
             on_removed()
 
     async def hibernate(self) -> None:
-        """Release the object and its database. Connections stay open.
+        """Run `on_hibernate`, then release the object and its database. Connections stay open.
 
-        Do nothing if the object is not idle, or if an event arrives first.
+        If the object is not idle, or if an event arrives first, the object is not released.
         """
         if not self.awake or not self.idle:
             return

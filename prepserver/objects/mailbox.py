@@ -27,9 +27,9 @@ Work = Callable[[], Awaitable[None]]
 class Mailbox:
     """Queue that runs events and work in order of arrival.
 
-    If the object is awake and the queue empty, an event is handled at once, on the caller's stack.
-    An event whose handler has written nothing is then complete. Anything that has to wait, such as
-    a commit, continues in a task, which ends when the queue is empty.
+    If the object is awake and the queue is empty, an event is handled at once, on the caller's
+    stack. An event whose handler has written nothing is then complete. Anything that has to wait,
+    such as a commit, continues in a task, which ends when the queue is empty.
     """
 
     __slots__ = ("_handling", "_owner", "_queue", "_task")
@@ -46,7 +46,7 @@ class Mailbox:
         return self._task is not None or self._handling or bool(self._queue)
 
     def enqueue(self, item: QueuedEvent | Work) -> None:
-        """Add an event or work. Start to handle it at once if nothing else is running."""
+        """Add an event or work, and start handling it at once if nothing is running."""
         self._queue.append(item)
         if self._task is None and not self._handling:
             self._handling = True
@@ -104,7 +104,7 @@ class Mailbox:
             self._task = None
 
     async def _run_next(self) -> Transaction | None:
-        """Run the head of the queue, or wake the object for it.
+        """Run the work or the events at the head of the queue, or wake the object for them.
 
         Return the transaction of the events that were handled, or None.
         """

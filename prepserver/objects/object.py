@@ -1,4 +1,4 @@
-"""Interface for applications: a base class of objects, and the context through which they act.
+"""Interface for applications: the base class of objects, and an object's context.
 
 Handlers are plain functions and cannot wait. A handler reads and writes the object's storage.
 Messages, background tasks and calls to other objects take effect once the handler's transaction is
@@ -39,7 +39,7 @@ class Runtime(Protocol):
 
     @property
     def vfs(self) -> str | None:
-        """Name of the VFS that SQLite uses; None for the default."""
+        """Name of the VFS that SQLite uses; None means the default."""
 
     @property
     def alarms(self) -> AlarmIndex: ...
@@ -49,14 +49,14 @@ class Runtime(Protocol):
         """True once no new work is accepted."""
 
     def tell(self, call: ObjectCall[Any], on_done: Callable[[], None]) -> None:
-        """Start a call. If the call succeeds, run `on_done` once its effects are durable."""
+        """Start a call. If the call succeeds, run `on_done` once the call's effects are durable."""
 
     def detach(self, work: Coroutine[Any, Any, None]) -> None:
         """Run `work` independently of any object. Errors are logged."""
 
 
 class Outcome(Struct, frozen=True):
-    """Effects of one handler, which are held back until its transaction is durable."""
+    """Effects of one handler, held back until the handler's transaction is durable."""
 
     effects: list[Callable[[], None]]
     tells: list[Callable[[], None]]
@@ -69,7 +69,7 @@ class Outcome(Struct, frozen=True):
 
 
 class Context:
-    """Access of an object to its storage, its room, its alarm and the runtime.
+    """An object's access to its storage, its room, its alarm and the runtime.
 
     A context lives as long as the object is in memory, and owns the object's background tasks.
     """
@@ -114,8 +114,8 @@ class Context:
         """Send a message, encoded once, to every connection in the room.
 
         Connections whose ids are in `exclude` are left out. With `tag`, only connections with that
-        tag receive the message. A client that connects after this call, even before the commit,
-        does not receive the message: the client's snapshot already contains the change.
+        tag receive the message. A client that connects later, even before the commit, does not
+        receive the message: the client's snapshot already contains the change.
         """
         encoded = encode(message)
         present = self.connections(tag)
@@ -134,25 +134,25 @@ class Context:
         self._effects.append(lambda: connection.close(ending.code, ending.reason))
 
     def spawn(self, work: Callable[[], Coroutine[Any, Any, None]], key: str) -> None:
-        """Run `work` in a background task, in place of an earlier task with the same key.
+        """Run `work` in a background task, which replaces any earlier task with the same key.
 
         The task is cancelled by `cancel(key)`, and when the object is reset or released.
         """
         self._effects.append(lambda: self._start_task(work(), key))
 
     def cancel(self, key: str) -> None:
-        """Cancel the background task with this key, if it is still running."""
+        """Cancel the background task with this key, if one is running."""
         self._effects.append(lambda: self._cancel_task(key))
 
     def detach(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run `work` that may outlive the object in memory, such as a cleanup after a deletion."""
+        """Run `work`, such as cleanup after a deletion, in a task that may outlive the instance."""
         self._effects.append(lambda: self._runtime.detach(work()))
 
     def tell(self, call: ObjectCall[Any], *, then: object = None) -> None:
         """Call another object's method without waiting for the result.
 
         `then` is posted to this object as an event once the call's effects are durable. The event
-        does not arrive if the call fails or the process ends first.
+        does not arrive if the call fails, or if the object is reset or released before that.
         """
 
         def on_done() -> None:
@@ -193,7 +193,7 @@ class Context:
         self.alarm_changed = True
 
     def get_alarm(self) -> float | None:
-        """Return the due time of the alarm in seconds since the Unix epoch, or None without one."""
+        """Return the alarm's due time in seconds since the Unix epoch; None if no alarm is set."""
         alarm = self.storage.get_alarm()
         return None if alarm is None else alarm.due
 
@@ -240,10 +240,10 @@ class Context:
 
 
 class DurableObject:
-    """Base class of all objects. If a hook raises an exception, its writes are rolled back."""
+    """Base class of all objects. The writes of a hook that raises an exception are rolled back."""
 
     migrations: ClassVar[tuple[str, ...]] = ()
-    """SQL scripts, of which number n, counted from 0, upgrades schema version n to n + 1.
+    """SQL scripts. The script at index n upgrades schema version n to n + 1.
 
     Released scripts are never changed.
     """
@@ -252,7 +252,7 @@ class DurableObject:
         self.context = context
 
     def on_start(self) -> None:
-        """Prepare the object. Called before this instance handles any other event."""
+        """Prepare the object. Called before the object handles any other event."""
 
     def on_connect(self, connection: Connection) -> None: ...
 

@@ -34,7 +34,7 @@ IDLE_SECONDS = 10.0
 ALARM_POLL = 0.25
 """Seconds between checks for due alarms. An alarm fires within 1 s even if the clock changes."""
 UNREACHABLE_RETRY = 5.0
-"""Seconds until an alarm is fired again if its object could not store the retry, and until object
+"""Seconds before an alarm is fired again after its object could not be reached, and before object
 files that could not be read are read again."""
 
 T = TypeVar("T")
@@ -44,9 +44,9 @@ log = structlog.get_logger(__name__)
 
 class RegistryCounts(Struct, frozen=True, kw_only=True):
     live: int
-    """Number of objects with an instance and an open database."""
+    """Number of objects in memory that are not hibernating."""
     hibernating: int
-    """Number of objects that hibernate: their connections are open, but not their databases."""
+    """Number of objects in memory that are idle and whose database is closed."""
     connections: int
 
 
@@ -85,7 +85,7 @@ class Registry:
         self.closing = False
 
     async def start(self) -> None:
-        """Lock the data directory, open the alarm index, and start to fire alarms.
+        """Lock the data directory, open the alarm index, and start firing alarms.
 
         Raises Conflict if another process is using the data directory, and StorageError if the disk
         fails.
@@ -219,7 +219,7 @@ class Registry:
                     yield kind, name, alarm.due
 
     async def _read_missing_alarms(self) -> None:
-        """Read again the object files that could not be read, until the index has all alarms."""
+        """Retry the object files that could not be read until the index holds all alarms."""
 
         def read() -> None:
             unread, self._unread = self._unread, []
@@ -302,7 +302,7 @@ def trim_heap() -> None:
     """Return free heap memory to the system if the C library is glibc.
 
     SQLite's page caches consist of many small blocks. After a hundred databases are closed, glibc
-    would otherwise keep nearly all the memory of their caches.
+    would otherwise keep nearly all the memory of the caches.
     """
     if sys.platform == "linux":
         malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
@@ -325,7 +325,7 @@ def _lock_data_dir(root: Path) -> int:
     except OSError as error:
         raise StorageError(
             f"The data directory {root} cannot be locked: {error.strerror}. "
-            "Choose one on a local disk with --data-dir.",
+            "Choose a directory on a local disk with --data-dir.",
             retryable=False,
         ) from error
 

@@ -2,7 +2,7 @@
 
 The first statement begins a transaction. Statements run on the event loop, where they touch only
 memory and the page cache; `commit` waits for the disk and is called from a thread. Several
-handlers may share a transaction; a savepoint lets the writes of one be rolled back alone.
+handlers may share a transaction; a savepoint allows one handler's writes to be rolled back alone.
 """
 
 from collections.abc import Sequence
@@ -68,12 +68,13 @@ class Storage:
         """Open or create the database at `path`, and run all missing migrations in order.
 
         `vfs` names the VFS that SQLite uses; None means the default. The call blocks on the disk
-        and must run in a thread. Raises StorageError if the database cannot be opened.
+        and must run in a thread. Raises StorageError if the database cannot be opened or was
+        written by a newer version.
         """
         self.path = path
         self._in_transaction = False
         self._empty = False
-        """True if the file was created by this call and nothing has been stored since then."""
+        """True if opening this storage created the file and nothing has been stored in it since."""
         try:
             create_folder(path.parent)
         except OSError as error:
@@ -166,10 +167,10 @@ class Storage:
         return self._in_transaction and self._connection.txn_state("main") == apsw.SQLITE_TXN_WRITE
 
     def savepoint(self) -> bool:
-        """Set the savepoint to which `rollback_to` returns, and return True.
+        """Set a savepoint for `rollback_to`. Return True if a savepoint was set.
 
-        Without an open transaction, set nothing and return False: the savepoint is then the
-        beginning of the next transaction. Raises StorageError if the disk fails.
+        Without an open transaction, none is set, and `rollback_to` rolls back the whole transaction
+        that the handler begins. Raises StorageError if the disk fails.
         """
         if not self._in_transaction:
             return False
@@ -182,7 +183,7 @@ class Storage:
     def rollback_to(self, nested: bool) -> None:
         """Roll back to the last savepoint; `nested` is the value that `savepoint` returned.
 
-        Raises StorageError if earlier writes are lost as well: SQLite rolls back the whole
+        Raises StorageError if earlier writes are lost as well: SQLite itself rolls back the whole
         transaction if the disk is full or broken.
         """
         if not nested:
@@ -196,7 +197,7 @@ class Storage:
             raise to_storage_error(error) from error
 
     def release(self, nested: bool) -> None:
-        """Release the last savepoint and keep the writes after it.
+        """Release the last savepoint and keep the writes made since then.
 
         `nested` is the value that `savepoint` returned. Raises StorageError if SQLite has rolled
         back those writes and the handler has ignored the error.
@@ -246,7 +247,7 @@ class Storage:
     def close(self) -> None:
         """Close the database, and remove its files if nothing was ever stored.
 
-        Therefore a request for an object that never existed, or was removed, leaves no file. The
+        A request for an object that never existed or was removed therefore leaves no file. The
         call blocks on the disk. Raises OSError or apsw.Error if the disk fails.
         """
         self._connection.close()
@@ -255,10 +256,10 @@ class Storage:
 
 
 def read_stored_alarm(path: Path, *, vfs: str | None = None) -> tuple[str, Alarm | None] | None:
-    """Read an object's name and alarm from its file, without waking the object.
+    """Return an object's name and alarm from its file, or None if the file holds no object yet.
 
-    Return None if the file does not hold an object yet. The call blocks on the disk. Raises
-    StorageError if the file cannot be read.
+    The object is not woken. The call blocks on the disk. Raises StorageError if the file cannot be
+    read.
     """
     with closing(open_database(path, vfs=vfs, create=False)) as connection:
         try:

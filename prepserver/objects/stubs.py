@@ -10,7 +10,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class ObjectCall(Struct, Generic[T_co], frozen=True):
-    """Call of one method of one object; `T_co` is the type of the result.
+    """Call to one method of one object; `T_co` is the type of the result.
 
     A call holds plain data, so that the object may live in another process.
     """
@@ -22,10 +22,10 @@ class ObjectCall(Struct, Generic[T_co], frozen=True):
 
 
 class ObjectStub:
-    """Base class of stubs, each of which names an object and builds calls of its methods.
+    """Base class of stubs. A stub names an object and builds calls to the object's methods.
 
     A subclass has a method for each method of the object that other objects or the HTTP routes may
-    call. The stub's method takes the same arguments and returns the call, which is passed to
+    call. Each such method takes the same arguments and returns the call, which is passed to
     `Registry.call` or `Context.tell`.
     """
 

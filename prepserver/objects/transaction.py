@@ -1,4 +1,4 @@
-"""Transaction that several handlers share, whose effects are held back until it is durable."""
+"""Transaction that handlers share. Their effects are held back until the transaction is durable."""
 
 import asyncio
 from collections.abc import Callable
@@ -17,11 +17,11 @@ log = structlog.get_logger(__name__)
 
 
 class MailboxOwner(Protocol):
-    """Part of an instance that its mailbox and its transactions use."""
+    """Interface of an instance for its mailbox and its transactions."""
 
     @property
     def awake(self) -> bool:
-        """True while the object is in memory and its database is open."""
+        """True while the object is in memory and has not been destroyed."""
 
     async def wake(self) -> None: ...
     def begin(self) -> "Transaction": ...
@@ -32,7 +32,7 @@ class MailboxOwner(Protocol):
 
 
 class QueuedEvent:
-    """Event for an object to handle, with the future that receives the result."""
+    """Event for an object to handle, with the future, if any, that receives the result."""
 
     __slots__ = ("_result", "connection", "handler", "message")
 
@@ -50,7 +50,7 @@ class QueuedEvent:
         self._result = result
 
     def settle(self, owner: MailboxOwner, value: Any, error: PrepServerError | None) -> None:
-        """Give the caller the handler's value, or report the handler's error."""
+        """Pass the handler's value or error to the future, and report an error to the clients."""
         if error is not None:
             owner.report_failure(self, error)
         if self._result is None or self._result.done():
@@ -64,7 +64,7 @@ class QueuedEvent:
 
 
 class HandledEvent:
-    """Event that has been handled, with its value and outcome or its error."""
+    """Event that has been handled, with the handler's value and outcome or with the error."""
 
     __slots__ = ("error", "event", "outcome", "value")
 
@@ -91,7 +91,7 @@ class Transaction:
         self.handled: list[HandledEvent] = []
         self.alarm_changed = False
         self.ended = False
-        """True once no further handler may join, since the object is being destroyed or reset."""
+        """True once no further handler may join because the object will be destroyed or reset."""
         self.reset = False
         """True after an unexpected error, which may have left the object inconsistent."""
 

@@ -26,13 +26,16 @@ _creating = threading.Lock()
 
 
 def sync_file(file: IO[bytes]) -> None:
-    """Make the content of an open file durable. Raises OSError."""
+    """Make the content of an open file durable. Raises OSError if the disk fails."""
     file.flush()
     os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the creation, renaming and removal of files in `folder` durable. Raises OSError."""
+    """Make the creation, renaming and removal of files in `folder` durable.
+
+    Raises OSError if the disk fails.
+    """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -41,7 +44,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def create_folder(folder: Path) -> None:
-    """Create `folder` and its missing parents durably. Raises OSError.
+    """Create `folder` and its missing parents durably. Raises OSError if the disk fails.
 
     SQLite syncs the folder that holds a database, not the folders above it.
     """
@@ -57,7 +60,7 @@ def replace_file(temporary: Path, path: Path) -> None:
     """Move the synced file `temporary` to `path` durably.
 
     A reader of `path` sees the old file or the new one. Both paths must be on the same file
-    system. Raises OSError.
+    system. Raises OSError if the move fails.
     """
     temporary.replace(path)
     sync_folder(path.parent)
@@ -71,13 +74,13 @@ def write_atomically(
     durable: bool = True,
     overwrite: bool = True,
 ) -> None:
-    """Write a file atomically: after a crash of the process, its content is the old or the new.
+    """Write a file atomically: after a crash of the process, the file has the old or new content.
 
-    `mode` gives the permissions of the new file before the umask is applied. If `durable` is true,
-    the same holds for a power loss; otherwise a power loss may lose the file or cut it short. If
-    `overwrite` is false, an existing file is left unchanged, even one that another process creates
-    during the write. Raises OSError. A failed write removes its temporary file, `.NAME.RANDOM.new`
-    in the same folder.
+    If `durable` is true, the same is true after a power loss; otherwise a power loss may lose the
+    file or truncate it. If `overwrite` is false, an existing file is left unchanged, even one that
+    another process creates during the write. `mode` gives the permissions of the new file before
+    the umask is applied. If the write fails, the temporary file, `.NAME.RANDOM.new` in the same
+    folder, is removed and OSError is raised.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
     try:
@@ -101,13 +104,13 @@ def write_atomically(
 
 
 def lock_file(path: Path, *, blocking: bool = True, mode: int = 0o666) -> int:
-    """Lock a file or folder exclusively against other processes; return its file descriptor.
+    """Lock a file or folder exclusively against other processes. Return its file descriptor.
 
     A missing file is created with the permissions `mode`. The lock is released when the descriptor
     is closed, at the latest when the process ends. Never remove the file: a process that is waiting
     for the lock would then lock a file that no other process can see. Raises BlockingIOError if
-    another process holds the lock and `blocking` is false, OSError if the file cannot be opened or
-    its file system has no locks.
+    another process holds the lock and `blocking` is false, and OSError if the file cannot be opened
+    or its file system does not support locks.
     """
     access = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT
     descriptor = os.open(path, access | os.O_CLOEXEC, mode)
@@ -121,9 +124,10 @@ def lock_file(path: Path, *, blocking: bool = True, mode: int = 0o666) -> int:
 
 @contextmanager
 def hold_lock(path: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Hold the lock that `lock_file` takes on `path` within a `with` block.
+    """Hold an exclusive lock on `path` during the `with` block.
 
-    `on_wait` is called once if another process holds the lock. Raises OSError.
+    `on_wait` is called once if another process holds the lock. Raises OSError if the file cannot be
+    locked.
     """
     try:
         descriptor = lock_file(path, blocking=False)

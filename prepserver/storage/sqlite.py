@@ -48,9 +48,9 @@ def open_database(
     `exclusive` holds SQLite's lock until the connection is closed, which saves the -shm file and a
     lock for each statement. If `durable` is true, a commit waits for the disk; otherwise a power
     loss may undo the latest commits. `incremental_vacuum` allows unused pages to be returned to the
-    file system; it takes effect in a new file only. `busy_timeout` is the maximum wait for another
-    process's lock, in seconds. Blocks on the disk. Raises StorageError, or its subclass
-    CorruptDatabase.
+    file system; it takes effect in a new file only. `busy_timeout` is the maximum number of seconds
+    to wait for another process's lock. The call blocks on the disk. Raises StorageError if the
+    database cannot be opened, or its subclass CorruptDatabase if the file is damaged.
     """
     flags = apsw.SQLITE_OPEN_READONLY if read_only else apsw.SQLITE_OPEN_READWRITE
     if create and not read_only:
@@ -113,7 +113,7 @@ def invalidate(connection: apsw.Connection) -> None:
 def set_aside(path: Path) -> Path:
     """Rename a damaged database and its journal to `NAME.damaged`; return the database's new path.
 
-    Blocks on the disk. Raises OSError.
+    The call blocks on the disk. Raises OSError if the disk fails.
     """
     damaged = path.with_name(f"{path.name}.damaged")
     for suffix in _SUFFIXES:
@@ -124,21 +124,25 @@ def set_aside(path: Path) -> Path:
 
 
 def remove_database(path: Path) -> None:
-    """Remove a closed database and its journal. Blocks on the disk. Raises OSError."""
+    """Remove a closed database and its journal.
+
+    The call blocks on the disk. Raises OSError if the disk fails.
+    """
     for suffix in _SUFFIXES:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 class Database:
-    """Database that threads share. It runs one transaction at a time and makes each durable."""
+    """Database that threads share. It runs one transaction at a time and commits durably."""
 
     def __init__(
         self, path: Path, schema: str, *, private: bool = False, vfs: str | None = None
     ) -> None:
         """Open or create the database at `path`, in a folder that is created if it is missing.
 
-        `schema` runs at each opening, so it must be idempotent. `private` and `vfs` are passed
-        to `open_database`. Blocks on the disk. Raises StorageError.
+        `schema` runs at each opening, so it must be idempotent. `private` and `vfs` are passed to
+        `open_database`. The call blocks on the disk. Raises StorageError if the database cannot be
+        opened.
         """
         self._lock = threading.Lock()
         try:
@@ -156,8 +160,8 @@ class Database:
     def transaction(self) -> Iterator[apsw.Connection]:
         """Run the `with` block as a transaction: commit at its end, or roll back when it raises.
 
-        A commit is durable when the block has ended. Blocks on the disk, so call it from a thread.
-        When the disk fails, nothing is kept and StorageError is raised.
+        A commit is durable when the block has ended. The method blocks on the disk and must be
+        called from a thread. If the disk fails, nothing is saved, and StorageError is raised.
         """
         with self._lock:
             try:

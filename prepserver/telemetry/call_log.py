@@ -2,7 +2,7 @@
 
 Records are buffered and written once a second, off the event loop. A crash may lose the records of
 the last second, but no call ever waits for the log or fails because of an error in the log. The
-text of prompts and replies is stored only if the server is configured to do so.
+text of prompts and replies is stored only if the server is configured to keep it.
 """
 
 import asyncio
@@ -94,7 +94,7 @@ class CallLog:
 
         Records are deleted when they are older than `max_age` seconds, or when the database without
         its journal exceeds `max_bytes` bytes. A damaged database is renamed to `*.damaged` and
-        replaced with an empty one.
+        replaced with an empty one. Raises StorageError if the database cannot be opened.
         """
         self.path = path
         self.keep_text = keep_text
@@ -152,7 +152,7 @@ class CallLog:
             self._connection.executemany(INSERT, (_to_row(record) for record in records))
 
     async def prune(self) -> None:
-        """Delete records older than `max_age`, then the oldest while `max_bytes` is exceeded."""
+        """Delete the records that are too old, then the oldest ones while the log is too large."""
         try:
             deleted = await asyncio.to_thread(self._prune)
         except apsw.Error as error:
@@ -190,7 +190,7 @@ class CallLog:
         return (pages - free) * size
 
     async def erase_text(self, interview: str) -> None:
-        """Erase the prompts and replies of a deleted interview; its call statistics stay."""
+        """Erase the prompts and replies of a deleted interview, but keep its call statistics."""
         self._erased_interviews.add(interview)  # covers calls that are still running
         async with self._flush_lock:
             for record in self._pending:
@@ -256,7 +256,7 @@ def _create_or_upgrade(connection: apsw.Connection) -> None:
 
 
 def call_log_path(data_dir: Path) -> Path:
-    """Return the path of the call log of a server with this data directory."""
+    """Return the path of the call log in a server's data directory."""
     return data_dir / "calls.sqlite"
 
 
@@ -287,7 +287,8 @@ def open_read_only(path: Path) -> apsw.Connection:
 def find_calls(path: Path, query: CallQuery) -> list[CallRecord]:
     """Return the logged calls that match `query`, newest first, even while a server is running.
 
-    Blocks on the disk: call it from a thread. Raises NotFound if there is no log.
+    At most `MAX_QUERY_ROWS` calls are returned. The call blocks on the disk and must run in a
+    thread. Raises NotFound if there is no log.
     """
     connection = open_read_only(path)
     try:

@@ -33,7 +33,7 @@ class Call(Struct, frozen=True, kw_only=True):
     """Up to five name-value pairs, logged with the call."""
 
     def __post_init__(self) -> None:
-        """Check the limits of the metadata. Raises BadRequest if one is exceeded."""
+        """Raise BadRequest if the metadata have too many pairs, or too long a name or value."""
         words = (*self.metadata, *self.metadata.values())
         if len(self.metadata) > MAX_METADATA_PAIRS or any(
             len(word) > MAX_METADATA_LENGTH for word in words
@@ -71,10 +71,10 @@ class CallRecord(Struct, kw_only=True):
     first_token: float | None = None
     """Time from the start of the call to the first text; None if there was no text."""
     transcript_lag: float | None = None
-    """Time from the end of the audio to the transcript of a live transcription; otherwise None."""
+    """Time from the end of the audio to the transcript; None except in a live transcription."""
     caption_lag: float | None = None
     """Maximum duration of received audio that a caption did not cover when the caption was sent;
-    None if there was no caption."""
+    None if no caption was sent."""
     duration: float = 0.0
     compute: float = 0.0
     """Time for which a model worked on the call; 0 for a shared reply."""

@@ -18,9 +18,9 @@ from prepserver.telemetry.stats import ModelLoad
 __all__ = ["Metrics"]
 
 LATENCY_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-"""Upper bounds of the histogram buckets for delays that a candidate notices, in seconds."""
+"""Upper bounds, in seconds, of the histogram buckets for delays that a candidate notices."""
 DURATION_BUCKETS = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 180.0, 600.0)
-"""Upper bounds of the histogram buckets for durations of whole calls, in seconds."""
+"""Upper bounds, in seconds, of the histogram buckets for durations of whole calls."""
 
 S = TypeVar("S", EngineStats, SpeechStats)
 
@@ -257,7 +257,7 @@ class Metrics:
         """Return all metrics in the Prometheus text format.
 
         `engines` holds pairs of a model's name and its engine's statistics; `gauges` holds the
-        name, help text and value of further gauges.
+        name, help text and value of each further gauge.
         """
         self._current.families = [
             *_load_metrics(loads),
@@ -268,7 +268,7 @@ class Metrics:
 
 
 class _CurrentState:
-    """Collector of the metrics of the current state, which are set at every scrape."""
+    """Collector of metrics that describe the current state. `Metrics.render` sets `families`."""
 
     def __init__(self) -> None:
         self.families: list[Metric] = []

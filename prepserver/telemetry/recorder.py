@@ -21,7 +21,7 @@ class OpenCall(Struct, kw_only=True):
 
     record: CallRecord
     stats: CallStats
-    """Statistics of the call's own execution, or of the original call's if the reply is shared."""
+    """Statistics of the execution that produces the reply, which may be that of another call."""
 
 
 class Recorder:
@@ -30,7 +30,7 @@ class Recorder:
     def __init__(
         self, clock: Clock, observers: Sequence[Callable[[CallRecord], None]], *, keep_text: bool
     ) -> None:
-        """Set the observers; `keep_text` adds the text of prompts and replies to records."""
+        """Set the observers. If `keep_text` is true, records include the prompts and replies."""
         self._clock = clock
         self._observers = tuple(observers)
         self._keep_text = keep_text
@@ -39,7 +39,7 @@ class Recorder:
     def record_call(
         self, call: Call, kind: CallKind, prompt: str
     ) -> Generator[OpenCall, None, None]:
-        """Record the call that runs within the `with` block; `prompt` is the text of its prompt."""
+        """Record the call that runs in the `with` block. `prompt` is the text of the prompt."""
         started_at = self._clock.monotonic()
         record = CallRecord(
             at=self._clock.now(),

@@ -44,7 +44,7 @@ def statistics_report(data_dir: Path, since: str, *, as_json: bool, now: float) 
     """Return statistics of recent calls as a table or as JSON.
 
     `since` is the length of the period that ends at `now`, such as `24h`. Raises BadRequest if
-    `since` is not a valid duration, NotFound if there is no call log.
+    `since` is not a valid duration, and NotFound if there is no call log.
     """
     start = now - parse_duration(since)
     lines = call_statistics(call_log_path(data_dir), start)
@@ -70,7 +70,7 @@ def call_list(
 
     `since` is the length of the period that ends at `now`, such as `24h`. `user` is a user's id. An
     empty filter matches every call. A line of JSON holds all fields of one call. Raises BadRequest
-    if `since` is not a valid duration, NotFound if there is no call log.
+    if `since` is not a valid duration, and NotFound if there is no call log.
     """
     query = CallQuery(
         user=user,
@@ -124,8 +124,10 @@ def _seconds(value: float | None) -> str:
 
 
 def _table(rows: Sequence[Sequence[str]], *, text_columns: int) -> str:
-    """Return the rows as a table, with the first `text_columns` columns aligned to the left and the
-    others to the right."""
+    """Return the rows as a text table.
+
+    The first `text_columns` columns are aligned to the left, the others to the right.
+    """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(

@@ -71,11 +71,11 @@ class ModelLoad(Struct, frozen=True, kw_only=True):
 
 
 class StatsLine(Struct, frozen=True, kw_only=True):
-    """Statistics of the calls of one model, kind and purpose. Times are in seconds; a time that no
-    call has is null."""
+    """Statistics of the calls with the same model, kind and purpose. Times are in seconds; a time
+    that no call has is null."""
 
     model: str
-    """Name of the model; empty for calls that reached no model, such as those over a limit."""
+    """Name of the model; empty for calls that reached no model, such as calls over a limit."""
     kind: str
     purpose: str
     calls: int
@@ -87,7 +87,7 @@ class StatsLine(Struct, frozen=True, kw_only=True):
     fallbacks: int
     """Number of calls that reached a fallback model, including those that failed there."""
     shared: int
-    """Number of calls answered from the reply cache or by an equal call in flight."""
+    """Number of calls answered from the reply cache or by an identical call in flight."""
     prompt_tokens: int
     cached_tokens: int
     """Number of prompt tokens that were served from the KV cache."""
@@ -115,9 +115,10 @@ class StatsLine(Struct, frozen=True, kw_only=True):
 
 
 def call_statistics(path: Path, since: float) -> list[StatsLine]:
-    """Return statistics of the calls since `since` (Unix time), by model, kind and purpose.
+    """Return statistics of the calls that started at `since` or later, by model, kind and purpose.
 
-    Blocks on the disk: call it from a thread. Raises NotFound if there is no call log.
+    `since` is in seconds since the Unix epoch. The call blocks on the disk and must run in a
+    thread. Raises NotFound if there is no call log.
     """
     connection = open_read_only(path)
     try:
@@ -131,7 +132,7 @@ def call_statistics(path: Path, since: float) -> list[StatsLine]:
 def parse_duration(text: str) -> float:
     """Return the seconds in a duration such as `90s`, `30m`, `24h` or `7d`.
 
-    Raises BadRequest (code `bad_span`) if the text is not a duration of at most ten years.
+    Raises BadRequest (code `bad_span`) if the text is not a positive duration of at most ten years.
     """
     match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?)([smhd])", text.strip().lower(), re.ASCII)
     seconds = float(match[1]) * UNIT_SECONDS[match[2]] if match else 0.0

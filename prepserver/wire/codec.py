@@ -37,7 +37,8 @@ def encode(message: ServerMessage | ClientMessage | Struct) -> bytes:
 def decode_client(data: str | bytes) -> ClientMessages:
     """Decode a client message.
 
-    Raises msgspec.DecodeError for invalid JSON, msgspec.ValidationError for an invalid message.
+    Raises msgspec.DecodeError if the JSON is invalid, and msgspec.ValidationError if the message
+    is invalid.
     """
     try:
         return _client_decoder.decode(data)
@@ -46,7 +47,7 @@ def decode_client(data: str | bytes) -> ClientMessages:
 
 
 def decode_message_id(data: str | bytes) -> str:
-    """Return the id of an invalid message, or an empty string if the id cannot be decoded."""
+    """Return the id of a message, even an invalid one; empty if the id cannot be decoded."""
     try:
         return msgspec.json.decode(data, type=_Envelope).id
     except (msgspec.DecodeError, RecursionError):
@@ -76,12 +77,12 @@ _SERVER_TAGS = frozenset(t.__struct_config__.tag for t in ServerMessages.__args_
 
 
 def pack_frame(number: int, pcm: bytes) -> bytes:
-    """Return an audio frame: its number, followed by its PCM16 samples."""
+    """Return an audio frame: the frame number, followed by the PCM16 samples."""
     return _frame_number.pack(number) + pcm
 
 
 def unpack_frame(data: bytes) -> tuple[int, bytes]:
-    """Split an audio frame into its number and its PCM16 samples.
+    """Split an audio frame into the frame number and the PCM16 samples.
 
     Raises ValueError if the frame number or the last sample is incomplete.
     """

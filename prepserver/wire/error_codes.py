@@ -10,7 +10,7 @@ __all__ = ["ErrorCode"]
 
 
 class ErrorCode(enum.StrEnum):
-    """Stable identifiers of errors; the message beside a code tells a person what to do."""
+    """Stable identifiers of errors. The message beside a code tells a person what to do."""
 
     # --- Requests -----------------------------------------------------------------------------
 
@@ -102,7 +102,7 @@ class ErrorCode(enum.StrEnum):
     BAD_FRAME = "bad_frame"
     """The audio frame is malformed or exceeds the size limit."""
     FRAMES_MISSING = "frames_missing"
-    """Frames of the recording are missing; resume it with `audio.start`."""
+    """Frames of the recording are missing; resume the recording with `audio.start`."""
     NO_SUCH_RECORDING = "no_such_recording"
     """The interview has no open recording with this id."""
     TOO_MANY_RECORDINGS = "too_many_recordings"
@@ -114,7 +114,7 @@ class ErrorCode(enum.StrEnum):
     NOTHING_HEARD = "nothing_heard"
     """The recording contains no words."""
     NOT_HEARD = "not_heard"
-    """The live transcription of the recording was cancelled before its end."""
+    """The live transcription of the recording was stopped before it was complete."""
     BAD_AUDIO = "bad_audio"
     """The audio passed to the speech engine is malformed."""
     TRANSCRIPTION_FAILED = "transcription_failed"
@@ -141,7 +141,7 @@ class ErrorCode(enum.StrEnum):
     BAD_GRAMMAR = "bad_grammar"
     """The grammar of the request is invalid or excludes every reply."""
     WORKER_DIED = "worker_died"
-    """The engine's process ended while it worked on the request."""
+    """The engine's process ended while it was working on the request."""
     WORKER_CLOSED = "worker_closed"
     """The engine is shutting down."""
     GIVEN_UP = "given_up"
@@ -181,19 +181,19 @@ class ErrorCode(enum.StrEnum):
     MODEL_DAMAGED = "model_damaged"
     """The installed model file is incomplete or corrupt."""
     MODEL_HASH = "model_hash"
-    """The file's checksum does not match, or no checksum is published to verify it."""
+    """The file's checksum does not match, or no checksum of the file is known."""
     MODEL_FORMAT = "model_format"
     """The file is not a model in a supported format."""
     MODEL_CONVERSION = "model_conversion"
     """The model could not be converted."""
     MODEL_EXISTS = "model_exists"
-    """A different model is installed under this name."""
+    """The name belongs to a different model."""
     MODEL_FOLDER = "model_folder"
     """The models folder cannot be used."""
     MODEL_DISK = "model_disk"
     """A model file could not be read or written."""
     MODEL_PACKAGE = "model_package"
-    """The package index has no usable package of the model."""
+    """The package index has no usable package for the model."""
     MODEL_GATED = "model_gated"
     """The model's publisher requires its licence to be accepted before the download."""
     MODEL_NOT_ON_HUB = "model_not_on_hub"
@@ -203,7 +203,7 @@ class ErrorCode(enum.StrEnum):
     NETWORK = "network"
     """The model's source cannot be reached."""
     PIP_MISSING = "pip_missing"
-    """The Python of prep-server has no pip, which is needed to download model packages."""
+    """The Python that runs prep-server has no pip, which is needed to download model packages."""
 
     # --- Administration -----------------------------------------------------------------------
 
@@ -214,7 +214,7 @@ class ErrorCode(enum.StrEnum):
     BAD_SETTING = "bad_setting"
     """A setting is invalid."""
     BAD_SIGNING_KEY = "bad_signing_key"
-    """The signing key's file is damaged."""
+    """The file with the signing key is damaged."""
     USER_EXISTS = "user_exists"
     """A user with this name already exists."""
     NO_CALL_LOG = "no_call_log"

@@ -81,9 +81,9 @@ class SpokenAnswer(Struct, frozen=True, kw_only=True):
     seconds: float
     """Length of the recording in seconds."""
     segments: list[TranscribedSegment] = []
-    """Segments that the answer was made from."""
+    """Segments from which the answer was assembled."""
     dropped: list[TranscribedSegment] = []
-    """Segments that were dropped as hallucinations of the speech model."""
+    """Segments that were dropped as likely hallucinations of the speech model."""
 
 
 class Health(Struct, frozen=True, kw_only=True):

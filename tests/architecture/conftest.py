@@ -1,4 +1,4 @@
-"""Report of the files of more than 250 lines, printed after the test results."""
+"""Report of files with more than 250 lines, printed after the test results."""
 
 import pytest
 

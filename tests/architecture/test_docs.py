@@ -1,4 +1,4 @@
-"""Rules for the documentation: it is up to date, linked, and shows only commands that exist."""
+"""Rules for the documentation: pages are up to date and linked, and show only valid commands."""
 
 import ast
 import re
@@ -54,7 +54,7 @@ def command_of(name: str) -> click.Command:
 
 
 def rejection(words: list[str]) -> str:
-    """Return the reason why a shown command would be rejected, empty if the command is valid."""
+    """Return why a shown command would be rejected, or an empty string if the command is valid."""
     command = command_of(words[0])
     context = click.Context(command, info_name=words[0])
     rest = words[1:]
@@ -104,7 +104,7 @@ def test_every_page_is_linked_from_the_index() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=sources.name)
 def test_links_have_targets(page: Path) -> None:
-    """Every link on a page to a file or heading of the project has a target."""
+    """Every link to a file or heading of the project leads to an existing target."""
     broken = []
     for target in LINK.findall(FENCE.sub("", page.read_text("utf-8"))):
         if re.match(r"[a-z]+:", target):
@@ -150,7 +150,7 @@ def test_the_trace_names_existing_functions() -> None:
 
 
 def test_named_files_exist() -> None:
-    """Every source file that a page names exists."""
+    """Every project file or folder that a page names exists."""
     named = re.compile(r"`((?:prepserver|prepcli|tests|docs|packaging)/[\w/.-]*)`")
     lost = [
         f"{sources.name(page)}: {path}"
@@ -162,7 +162,7 @@ def test_named_files_exist() -> None:
 
 
 def defined_in(file: str) -> set[str]:
-    """Return the names of a file's functions, classes, and methods (as `Class.method`)."""
+    """Return the names of a file's functions, classes and methods (as `Class.method`)."""
     names: set[str] = set()
     for node in ast.parse((sources.ROOT / file).read_text("utf-8")).body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):

@@ -1,4 +1,4 @@
-"""Rules for error codes: each one has a meaning, is raised by the server and reached by a test."""
+"""Rules for error codes: each code is documented, raised by the server and reached by a test."""
 
 import ast
 import inspect
@@ -12,8 +12,8 @@ from tests.architecture import sources
 def codes_named_in(folder: str, *, as_keywords: bool) -> Iterator[ErrorCode]:
     """Yield the code of each `ErrorCode.MEMBER` in the Python files of a folder.
 
-    If `as_keywords` is false, codes that are passed as keyword arguments are skipped. In tests
-    these are the codes of errors that the test itself creates.
+    If `as_keywords` is false, codes that are passed as keyword arguments are skipped. In tests,
+    such a code belongs to an error that the test itself creates.
     """
     for path in sources.files(".py"):
         if not sources.name(path).startswith(folder):
@@ -33,7 +33,7 @@ def test_every_error_code_is_raised() -> None:
 
 
 def test_every_error_code_is_reached() -> None:
-    """A test of the server names each error code outside the errors that the test creates."""
+    """The server's tests name each error code, not counting errors that the tests create."""
     assert set(ErrorCode) - set(codes_named_in("tests/server/", as_keywords=False)) == set()
 
 

@@ -18,7 +18,7 @@ BINARY = {".gz", ".wav", ".png", ".gguf", ".bin", ".tsv"}
 
 
 def test_no_file_is_too_long() -> None:
-    """No source file or page is longer than 500 lines."""
+    """No source file or page is longer than 500 lines, except for generated pages."""
     too_long = {
         sources.name(path): count
         for path in sources.files(".py", ".tcss", ".md")
@@ -35,7 +35,7 @@ def test_no_module_has_a_catch_all_name() -> None:
 
 
 def test_no_file_speaks_of_one_machine() -> None:
-    """No file contains a path, package index or issue number that belongs to one workplace."""
+    """No text file contains a personal path, the address of a package index or an issue number."""
     found = [
         f"{sources.name(path)}:{number}: {match[0]}"
         for path in sources.files()
@@ -77,7 +77,7 @@ def test_package_roots_export_nothing() -> None:
 
 @pytest.mark.parametrize("package", ["prepserver", "prepcli"])
 def test_no_class_name_occurs_twice_in_a_package(package: str) -> None:
-    """No class name is defined twice in a package, so that a search finds one definition."""
+    """No two classes in a package have the same name, so that a search finds one definition."""
     definitions: dict[str, list[str]] = {}
     for path in sources.files(".py"):
         if sources.name(path).startswith(f"{package}/"):

