@@ -95,7 +95,7 @@ def clear_folder(folder: Path, keep: str = "") -> None:
 
 
 def require_space(folder: Path, needed: int) -> None:
-    """Raise ModelError unless the disk of `folder` has `needed` bytes plus 32 MiB free."""
+    """Raise ModelError unless the disk that holds `folder` has `needed` bytes plus 32 MiB free."""
     free = shutil.disk_usage(folder).free
     if free < needed + _SPARE_BYTES:
         total = (needed + _SPARE_BYTES) / 1e6

@@ -295,7 +295,7 @@ class ModelStore:
         raise self.catalogue.unknown_name(name)
 
     def _require_free_name(self, file: str, sha256: str) -> None:
-        """Raise Conflict if the name is in the catalogue or belongs to a file with another hash."""
+        """Raise Conflict if the catalogue or a file with another hash already has this name."""
         reserved = any(entry.file == file for entry in self.catalogue.models)
         path = self.root / file
         if reserved or (path.exists() and files.hash_file(path) != sha256):

@@ -88,7 +88,7 @@ class AlarmIndex:
         return row is not None and row[0] in (_CLOSED, self._boot or _CLOSED)
 
     def _write_boot(self, boot: str) -> None:
-        """Store durably the id of the boot in which the index can be trusted; `_CLOSED` means any.
+        """Store durably the id of the boot in which the index is trusted; `_CLOSED` means any boot.
 
         The checkpoint moves the row into the database file. In the journal alone, the row could be
         lost, because later checkpoints truncate the journal without waiting for the disk.
@@ -211,7 +211,7 @@ def _open(path: Path, vfs: str | None) -> apsw.Connection:
 
 
 def read_boot_id() -> str:
-    """Return an id that changes with each boot of the machine, or an empty string without one."""
+    """Return an id that changes at each boot of the machine; empty if the system has no such id."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:

@@ -76,7 +76,7 @@ class Connection:
         self.id = id
         self.tags = tags
         self.closing: Close | None = None
-        """Close frame that has ended or will end the connection; None while none is planned."""
+        """Close frame that ended or will end the connection; None while the connection is open."""
         self._state = b"null"
         self._socket: Socket | None = None
         self._full = True

@@ -219,7 +219,7 @@ class Registry:
                     yield kind, name, alarm.due
 
     async def _read_missing_alarms(self) -> None:
-        """Retry the object files that could not be read until the index holds all alarms."""
+        """Read the files in `_unread` again until the index holds the alarms of all objects."""
 
         def read() -> None:
             unread, self._unread = self._unread, []

@@ -21,7 +21,7 @@ class OpenCall(Struct, kw_only=True):
 
     record: CallRecord
     stats: CallStats
-    """Statistics of the execution that produces the reply, which may be that of another call."""
+    """Statistics of the call's execution or, for a shared reply, of the call that computes it."""
 
 
 class Recorder:

@@ -72,7 +72,7 @@ class ModelLoad(Struct, frozen=True, kw_only=True):
 
 class StatsLine(Struct, frozen=True, kw_only=True):
     """Statistics of the calls with the same model, kind and purpose. Times are in seconds; a time
-    that no call has is null."""
+    is null if no call in the group has one."""
 
     model: str
     """Name of the model; empty for calls that reached no model, such as calls over a limit."""

@@ -49,9 +49,9 @@ class TranscribedWord(Struct, frozen=True, kw_only=True):
     """One word of a transcription."""
 
     start: float
-    """Start in seconds from the beginning of the recording."""
+    """Start of the word, in seconds from the beginning of the recording."""
     end: float
-    """End in seconds from the beginning of the recording."""
+    """End of the word, in seconds from the beginning of the recording."""
     text: str
     probability: float = 1.0
     """Confidence of the speech model in the word, from 0 to 1."""
@@ -61,9 +61,9 @@ class TranscribedSegment(Struct, frozen=True, kw_only=True):
     """One segment of a transcription."""
 
     start: float
-    """Start in seconds from the beginning of the recording."""
+    """Start of the segment, in seconds from the beginning of the recording."""
     end: float
-    """End in seconds from the beginning of the recording."""
+    """End of the segment, in seconds from the beginning of the recording."""
     text: str
     probability: float = 1.0
     """Geometric mean of the segment's token probabilities, from 0 to 1."""
