@@ -15,11 +15,11 @@ from platformdirs import user_data_path
 SPEECH = Path(__file__).parent / "speech"
 
 TIME_LIMIT = 120.0
-"""Time limit of a test without `@pytest.mark.time_limit(seconds)`, in seconds."""
+"""Default time limit in seconds for a test that starts no server and runs no model."""
 REAL_TIME_LIMIT = 300.0
-"""Time limit of a test that starts servers or runs models, in seconds."""
+"""Default time limit in seconds for a test that starts servers or runs models."""
 GRACE = 60.0
-"""Seconds between the time limit of a test that continues to run and the end of the whole run."""
+"""Seconds that a test may continue past its time limit before the whole run is ended."""
 
 
 _STDERR = pytest.StashKey[int]()
@@ -37,7 +37,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Select only tests with the mark `chaos` if `--chaos` is given, and only the other tests
+    """Select the tests with the mark `chaos` if `--chaos` is given, and all other tests
     otherwise."""
     chaos = config.getoption("--chaos")
     deselected = [item for item in items if (item.get_closest_marker("chaos") is not None) != chaos]
@@ -53,8 +53,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """Interrupt a test at its time limit; if the test still continues, print a traceback and end
-    the run."""
+    """Interrupt a test at its time limit; if the test has not ended after `GRACE` more seconds,
+    print a traceback and end the run."""
     limit = _limit(item)
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -121,8 +121,7 @@ def _models_dir() -> Path:
 
 @pytest.fixture(scope="session")
 def models_dir() -> Path:
-    """Return the folder of the starter models; if they are missing, fail the test instead of
-    skipping it."""
+    """Return the folder of the starter models; if they are missing, fail the test."""
     folder = _models_dir()
     if not any(folder.glob("*.gguf")) or not any(folder.glob("*.bin")):
         pytest.fail(f"{folder} lacks the starter models: run make models", pytrace=False)

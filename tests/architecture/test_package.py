@@ -27,7 +27,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
 
 
 def test_every_file_of_the_packages_is_in_the_wheel(wheel: zipfile.ZipFile) -> None:
-    """The wheel contains exactly the source files and data files of both packages."""
+    """Apart from its metadata, the wheel contains exactly the source and data files of both
+    packages."""
     packaged = {
         sources.name(path)
         for path in sources.files(".py", *DATA)
@@ -48,7 +49,7 @@ def test_every_file_of_the_packages_is_in_the_wheel(wheel: zipfile.ZipFile) -> N
     ],
 )
 def test_the_wheel_holds_its_data(wheel: zipfile.ZipFile, wanted: str) -> None:
-    """The wheel contains the data files that packaging could easily omit."""
+    """The wheel contains the type markers, the model catalogue, question files and stylesheets."""
     assert wanted in wheel.namelist()
 
 

@@ -19,7 +19,7 @@ PACKAGING = sources.ROOT / "packaging"
 
 
 def load(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """Import a script of the packaging folder, which is not a package."""
+    """Import a script from the packaging folder, which is not a package, and return its module."""
     monkeypatch.syspath_prepend(PACKAGING)
     spec = importlib.util.spec_from_file_location(name, PACKAGING / f"{name}.py")
     assert spec is not None
@@ -30,7 +30,7 @@ def load(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def fake_command(folder: Path, name: str, code: str) -> None:
-    """Create an executable shell script `name` in `folder` that runs `code`."""
+    """Write `code` to an executable shell script called `name` in `folder`."""
     folder.mkdir(exist_ok=True)
     command = folder / name
     command.write_text(f"#!/bin/sh\n{code}\n")
@@ -38,7 +38,7 @@ def fake_command(folder: Path, name: str, code: str) -> None:
 
 
 def find_python(*folders: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run `find-python` with only `folders` on the PATH."""
+    """Run `find-python` with `environment` and with only `folders` on the PATH."""
     path = os.pathsep.join(str(folder) for folder in folders)
     return subprocess.run(
         ["/bin/sh", str(PACKAGING / "find-python")],
@@ -55,7 +55,8 @@ REAL = f'exec "{sys.executable}" "$@"'
 
 
 def test_a_newer_python_is_found_beside_an_old_one(tmp_path: Path) -> None:
-    """When `python3` is too old, `find-python` selects a newer Python such as `python3.12`."""
+    """When `python3` is too old, `find-python` selects an installed newer one such as
+    `python3.12`."""
     fake_command(tmp_path / "bin", "python3", OLD)
     fake_command(tmp_path / "bin", "python3.12", REAL)
     assert find_python(tmp_path / "bin").stdout.strip() == "python3.12"
@@ -69,7 +70,7 @@ def test_a_shim_that_does_not_run_is_skipped(tmp_path: Path) -> None:
 
 
 def test_an_explicit_python_comes_first(tmp_path: Path) -> None:
-    """The Python of `make PYTHON=...`, if new enough, takes precedence over `python3`."""
+    """A suitable Python named by `make PYTHON=...` takes precedence over `python3`."""
     fake_command(tmp_path / "bin", "python3", REAL)
     fake_command(tmp_path / "bin", "mine", REAL)
     assert find_python(tmp_path / "bin", PYTHON="mine").stdout.strip() == "mine"
@@ -77,7 +78,7 @@ def test_an_explicit_python_comes_first(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("code", "wanted"), [(OLD, "3.9"), (WITHOUT_VENV, "python3-venv")])
 def test_an_unsuitable_python_is_explained(tmp_path: Path, code: str, wanted: str) -> None:
-    """When no Python is suitable, the message gives the problem of each and what to install."""
+    """When no Python is suitable, the message says what is wrong with each and what to install."""
     fake_command(tmp_path / "bin", "python3", code)
     done = find_python(tmp_path / "bin")
     assert done.returncode == 1
@@ -88,7 +89,7 @@ def test_an_unsuitable_python_is_explained(tmp_path: Path, code: str, wanted: st
 def test_progress_in_a_log_is_a_line_every_half_minute(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Progress written to a log is one line every half minute, not one per compiled file."""
+    """Progress in a log takes one line every half minute, not one line per compiled file."""
     now = 0.0
     progress = load("progress", monkeypatch).Progress(live=False, now=lambda: now)
     progress.read("  Building wheel for llama-cpp-python (pyproject.toml): started\n")
@@ -121,7 +122,8 @@ def test_progress_on_a_terminal_is_one_line(
 
 
 def test_the_installer_requires_what_pyproject_lists(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The installer reads the requirements of the chosen extras from pyproject.toml."""
+    """The installer reads the base requirements, and those of the chosen extras, from
+    pyproject.toml."""
     install = load("install", monkeypatch)
     client, server = install._requirements([]), install._requirements(["server"])
     assert any(line.startswith("httpx") for line in client)
@@ -142,7 +144,8 @@ def test_only_the_pinned_version_counts_as_installed(monkeypatch: pytest.MonkeyP
 def test_jobs_are_followed_until_the_awaited_ones_end(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """`follow` shows all jobs until the awaited ones end, and returns the exit code of those."""
+    """`follow` shows the progress of all jobs until the awaited jobs end, then returns an exit
+    code."""
     progress = load("progress", monkeypatch)
 
     def start(code: str) -> Any:
@@ -171,7 +174,8 @@ def test_jobs_are_followed_until_the_awaited_ones_end(
 def test_an_installation_is_stale_once_pyproject_changes(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """An installation is ready if its Python runs and its stamp fits pyproject.toml and extras."""
+    """An installation is ready if its Python runs and its stamp matches pyproject.toml and the
+    extras."""
     install = load("install", monkeypatch)
     venv = tmp_path / ".venv"
     venv.mkdir()
@@ -205,7 +209,8 @@ def test_an_installation_is_stale_once_pyproject_changes(
 def test_the_gate_runs_both_parts_and_fails_with_either(
     tmp_path: Path, failing: str, code: int
 ) -> None:
-    """The CI script runs lint and tests even if one of them fails, and reports any failure."""
+    """The CI script runs both lint and tests even if one of them fails, then reports any
+    failure."""
     ran = tmp_path / "ran"
     fake_command(tmp_path, "make", f'echo "$1" >>"{ran}"; case "$1" in {failing}) exit 2 ;; esac')
     path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"

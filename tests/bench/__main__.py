@@ -1,7 +1,7 @@
-"""Command that runs benchmarks: `python -m tests.bench [NAME ...] [--json FILE]`.
+"""Command that runs benchmarks: `python -m tests.bench [NAME ...] [--json FILE] [--quick]`.
 
-A benchmark NAME is a module of this package with `run(quick: bool) -> list[Row]`. The tables of all
-results are printed.
+Each NAME is a module of this package with `run(quick: bool) -> list[Row]`; without a NAME, all
+benchmarks run. The tables of all results are printed.
 """
 
 import argparse

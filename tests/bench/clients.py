@@ -1,4 +1,4 @@
-"""Minimal clients for benchmarks; one core can drive many of them."""
+"""Minimal clients for benchmarks, so that one core can drive many of them."""
 
 import asyncio
 import base64
@@ -13,12 +13,12 @@ __all__ = ["CountingClient", "RestClient", "connect"]
 
 
 class CountingClient(asyncio.Protocol):
-    """WebSocket client that counts all messages and keeps those before the call of `only_count`."""
+    """WebSocket client that counts text messages, and keeps them until `only_count` is called."""
 
     def __init__(self, target: str, host: str) -> None:
         self.messages = 0
         self.bytes = 0
-        """Total size in bytes of the received messages, including their frame headers."""
+        """Total size in bytes of the received text messages, including their frame headers."""
         self.open: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._target = target
@@ -91,9 +91,10 @@ class CountingClient(asyncio.Protocol):
         await self.closed
 
     async def next(self, *tags: str) -> tuple[float, bytes]:
-        """Return the arrival time and the text of the next message with one of the tags.
+        """Return the arrival time and the text of the next message whose type is one of `tags`.
 
-        Messages with other tags are discarded. The time is in seconds of `time.perf_counter`.
+        Messages of other types are discarded. The time is in seconds on the clock of
+        `time.perf_counter`.
         """
         prefixes = tuple(f'{{"type":"{tag}"'.encode() for tag in tags)
         assert self._received is not None, "this client only counts messages"
@@ -106,7 +107,7 @@ class CountingClient(asyncio.Protocol):
             await self._arrived.wait()
 
     def only_count(self) -> None:
-        """Count later messages without keeping them."""
+        """Discard the kept messages, and count later messages without keeping them."""
         self._received = None
 
     def _send(self, head: int, data: bytes) -> None:
@@ -119,7 +120,7 @@ class CountingClient(asyncio.Protocol):
 
 
 async def connect(port: int, target: str) -> CountingClient:
-    """Connect a client. Raises ConnectionError with the response if the handshake is refused."""
+    """Return a connected client. Raises ConnectionError if the handshake fails."""
     loop = asyncio.get_running_loop()
     _, client = await loop.create_connection(
         lambda: CountingClient(target, f"127.0.0.1:{port}"), "127.0.0.1", port
@@ -129,7 +130,8 @@ async def connect(port: int, target: str) -> CountingClient:
 
 
 class RestClient:
-    """Client that sends one user's requests, one after another, over a persistent connection."""
+    """HTTP client that sends one user's requests, one after another, over a persistent
+    connection."""
 
     def __init__(self, port: int, key: str) -> None:
         self._port = port
@@ -137,7 +139,7 @@ class RestClient:
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def post(self, path: str, body: dict[str, Any]) -> Any:
-        """Send a POST request and return the decoded response."""
+        """Send a POST request, check that the status is 2xx, and return the decoded response."""
         if self._streams is None or self._streams[0].at_eof():
             self.close()  # the server closes a connection after five idle seconds
             self._streams = await asyncio.open_connection("127.0.0.1", self._port)

@@ -1,8 +1,7 @@
-"""Sample interviews for benchmarks, made from the product's prompts and the bank's questions.
+"""Sample interviews for benchmarks, built with the product's prompts and question bank.
 
 The answers consist of sentences from the bundled recordings. Equal seeds give equal interviews. As
-in the product, the history is summarised before an answer arrives that might not fit into the
-context.
+in the product, the history is summarised before an answer that might not fit into the context.
 """
 
 import random
@@ -41,7 +40,7 @@ TRANSCRIPTS = Path(__file__).parent.parent / "speech" / "transcripts.tsv"
 TURNS = 20
 """Number of questions in a long interview."""
 ANSWER_WORDS = (45, 75)
-"""Minimum and maximum number of words in an answer: 20 to 35 s of speech."""
+"""Minimum and maximum target for the number of words in an answer, or 20 to 35 s of speech."""
 WORDS_PER_PREFILL = 6
 """Number of words typed between two prefills of the draft: 9 s at 40 words a minute."""
 UNSEEN_WORDS = 3
@@ -56,7 +55,7 @@ _SENTENCES = [
 
 
 class SampleInterview:
-    """Sample interview. Its n-th turn is the question after the n-th answer."""
+    """Sample interview, in which turn n is the question after the n-th answer."""
 
     def __init__(self, seed: int, info: ModelInfo) -> None:
         """Plan an interview; `info` describes the model for which prompts are built."""
@@ -78,7 +77,8 @@ class SampleInterview:
         return len(self._context.answers)
 
     def advance_to(self, turn: int) -> "SampleInterview":
-        """Add messages that no model wrote until there are `turn` answers; return the interview."""
+        """Add messages without a model until the interview has `turn` answers, and return the
+        interview."""
         while self.turn < turn:
             if len(self._context.asked_questions) == self.turn:
                 if self.history_summary_prompt() is not None:
@@ -100,7 +100,7 @@ class SampleInterview:
         self._add(MessageKind.ANSWER, text)
 
     def question_prompt(self) -> Prompt:
-        """Return the prompt of the next question, as the product builds it."""
+        """Return the prompt for the next question, as the product builds it."""
         assert (
             count_outgrown_messages(self._info, self._context)
             == self._context.history_summary.covered
@@ -110,9 +110,9 @@ class SampleInterview:
         return msgspec.structs.replace(prompt, conversation=self.name)
 
     def history_summary_prompt(self) -> Prompt | None:
-        """Return the prompt of a history summary that is due before the last answer.
+        """Return the prompt for the history summary that is due before the last answer, or None.
 
-        Returns None unless that answer might outgrow the context.
+        A summary is due if the last answer might outgrow the context.
         """
         context, covered = self._before_answer, self._covered_before_answer
         if covered == context.history_summary.covered:
@@ -123,7 +123,7 @@ class SampleInterview:
         return msgspec.structs.replace(prompt, priority=Priority.PREFILL)
 
     def add_history_summary(self, reply: str) -> None:
-        """Add the summary that a model wrote for `history_summary_prompt`, as the product does."""
+        """Add a model's reply to `history_summary_prompt` as the summary, as the product does."""
         prompt = self.history_summary_prompt()
         assert prompt is not None, "no summary is due"
         summary = HistorySummary(
@@ -133,7 +133,7 @@ class SampleInterview:
         self._context = msgspec.structs.replace(self._context, history_summary=summary)
 
     def prefill_prompts(self) -> Iterator[Prompt]:
-        """Yield the prompts that are prefilled while the last answer is typed."""
+        """Yield the prompts that are prefilled while the last answer is being typed."""
         context, words = self._before_answer, self._context.messages[-1].text.split(" ")
         last = max(0, len(words) - UNSEEN_WORDS)
         for count in (*range(0, last, WORDS_PER_PREFILL), last):
@@ -145,7 +145,7 @@ class SampleInterview:
 
     @property
     def _before_answer(self) -> PromptContext:
-        """Context before the last answer."""
+        """Context as it was before the last answer."""
         return msgspec.structs.replace(self._context, messages=self._context.messages[:-1])
 
     @property
@@ -161,7 +161,7 @@ class SampleInterview:
         return f"{self._random.choice(STEMS)} the {word.lower()}?"
 
     def _make_summary(self) -> str:
-        """Return a summary that the grammar allows: a few phrases of the candidate."""
+        """Return a summary that the grammar allows: a few phrases from the candidate's answers."""
         phrases = key_phrases("\n".join(self._context.answers), [])
         return f" {' and '.join(self._random.sample(phrases, SUMMARY_SUBJECTS))}."
 

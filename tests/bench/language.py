@@ -32,17 +32,17 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
     turns: int = TURNS
     """Number of turns in a long interview."""
     before_outgrown: int = 11
-    """Number of a turn shortly before the conversation outgrows the context."""
+    """Number of answers shortly before the conversation outgrows the context."""
     context: int = CONTEXT
-    """Context length, in tokens, of the interviews that outgrow their context."""
+    """Context length, in tokens, for the interviews that outgrow the context."""
     concurrent: int = 8
     """Number of interviews whose answers arrive at the same time."""
     concurrent_turn: int = 8
     """Number of answers with which each concurrent interview starts."""
     tokens: int = 64
-    """Number of tokens in a reply without a grammar."""
+    """Number of tokens in a reply without a grammar; a single stream has twice as many."""
     streams: int = 3
-    """Number of measurements of a single stream per repetition."""
+    """Number of times that a single stream is measured in each repetition."""
 
 
 QUICK = Sizes(
@@ -90,7 +90,7 @@ async def _temporary_folder() -> AsyncIterator[Path]:
 
 
 async def _measure_long_interview(prep: PrepModels, folder: Path, sizes: Sizes) -> list[Row]:
-    """Measure the last turn of a long interview, compared with a first turn and with the peer."""
+    """Compare the latency of the last turn in a long interview with turn 1 and with the peer."""
     prefilled: list[float] = []
     not_prefilled: list[float] = []
     first_turn: list[float] = []
@@ -100,7 +100,8 @@ async def _measure_long_interview(prep: PrepModels, folder: Path, sizes: Sizes) 
         async def time_last_turn(
             model: PrepModels | LlamaServerPeer, seed: int, *, ahead: bool
         ) -> float:
-            """Return the seconds to the first token when the previous turn is cached."""
+            """Return the seconds to the first token of the last turn, with the previous turn
+            cached."""
             interview = SampleInterview(seed, prep.info).advance_to(sizes.turns - 1)
             _add_turn(interview, await model.next_question(interview, ahead=False))
             return (await model.next_question(interview, ahead=ahead)).first
@@ -125,7 +126,10 @@ async def _measure_long_interview(prep: PrepModels, folder: Path, sizes: Sizes) 
 
 
 async def _measure_outgrown_context(prep: PrepModels, folder: Path, sizes: Sizes) -> list[Row]:
-    """Measure a turn that needs a history summary, which prep writes before the answer arrives."""
+    """Measure the latency of a turn that needs a history summary, compared with the peer.
+
+    prep writes the summary before the answer arrives; the peer writes the summary afterwards.
+    """
     info = msgspec.structs.replace(prep.info, context=sizes.context)
     prefilled: list[float] = []
     partly_prefilled: list[float] = []
@@ -135,7 +139,8 @@ async def _measure_outgrown_context(prep: PrepModels, folder: Path, sizes: Sizes
         async def time_outgrown_turn(
             model: PrepModels | LlamaServerPeer, seed: int, *, ahead: bool
         ) -> float:
-            """Return the seconds to the first token of the next turn that needs a summary."""
+            """Return the seconds to the first token of the next turn that needs a history
+            summary."""
             interview = SampleInterview(seed, info).advance_to(sizes.before_outgrown)
             while interview.history_summary_prompt() is None:
                 _add_turn(interview, await model.next_question(interview, ahead=False))
@@ -157,7 +162,7 @@ async def _measure_outgrown_context(prep: PrepModels, folder: Path, sizes: Sizes
 
 
 async def _measure_concurrent_answers(prep: PrepModels, folder: Path, sizes: Sizes) -> list[Row]:
-    """Measure the p95 time to the first token when all interviews send answers at once."""
+    """Measure the p95 time to the first token when all candidates send answers at once."""
     waits: dict[bool, tuple[list[float], list[float]]] = {True: ([], []), False: ([], [])}
     async with LlamaServerPeer.running(folder) as server:
         prep_interviews = _start_interviews(prep, sizes)
@@ -199,7 +204,7 @@ def _start_interviews(prep: PrepModels, sizes: Sizes) -> list[SampleInterview]:
 
 
 def _add_turn(interview: SampleInterview, reply: TimedReply) -> None:
-    """Add a generated question and an answer to it."""
+    """Add a generated question and a sample answer to the interview."""
     interview.add_question(reply.text)
     interview.add_answer(interview.make_answer())
 
@@ -208,7 +213,7 @@ def _add_turn(interview: SampleInterview, reply: TimedReply) -> None:
 
 
 async def _measure_throughput(prep: PrepModels, folder: Path, sizes: Sizes) -> list[Row]:
-    """Measure the generation speed of replies of a fixed length to prefilled prompts."""
+    """Measure how fast replies of a fixed length are generated for prefilled prompts."""
     alone: list[float] = []
     together: list[float] = []
     one_stream: list[float] = []
@@ -265,12 +270,12 @@ async def _measure_throughput(prep: PrepModels, folder: Path, sizes: Sizes) -> l
 
 
 def _without_grammar(prompt: Prompt, tokens: int, *, seed: int) -> Prompt:
-    """Return the prompt without its grammar, which would end the reply before `tokens` tokens."""
+    """Return the prompt without its grammar, which could end the reply before `tokens` tokens."""
     return Prompt(text=prompt.text, conversation=prompt.conversation, max_tokens=tokens, seed=seed)
 
 
 def _total_rate(replies: Sequence[TimedReply]) -> float:
-    """Return the total tokens per second of concurrent replies, up to the end of the last reply."""
+    """Return the tokens per second of all replies together, until the last reply has ended."""
     return sum(reply.tokens for reply in replies) / max(reply.seconds for reply in replies)
 
 
@@ -278,7 +283,7 @@ def _total_rate(replies: Sequence[TimedReply]) -> float:
 
 
 async def _measure_return(prep: PrepModels, folder: Path, sizes: Sizes) -> list[Row]:
-    """Measure the time to the first token after an offload, and after the cache was discarded."""
+    """Compare the time to the first token after an offload with that after discarding the cache."""
     offloaded: list[float] = []
     discarded: list[float] = []
     for n in range(sizes.repetitions):

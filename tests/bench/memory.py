@@ -1,4 +1,4 @@
-"""Memory of the server and its engines after many turns of many interviews.
+"""Memory of the server and its engines after many turns in many interviews.
 
 The server is an ordinary `prep-server serve` with the starter models, each of which runs in a
 process of its own. The peer of each figure is the same process after the first tenth of the turns,
@@ -27,7 +27,7 @@ __all__ = ["run"]
 
 MAX_GROWTH = 1.1
 CONCURRENT_INTERVIEWS = 8
-"""Number of interviews held at the same time."""
+"""Maximum number of interviews held at the same time."""
 ANSWERS = (
     "I led the migration of our payment service, and we measured every step of it.",
     "We put a queue between the upload and the workers, so that a burst loses nothing.",
@@ -111,7 +111,7 @@ async def _hold_interviews(server: BenchServer, numbers: range, turns: int) -> N
 
 
 def _measure_memory(server_pid: int) -> dict[str, int]:
-    """Return the memory of the server's process and of each engine process, in bytes."""
+    """Return the resident memory of the server process and of each engine process, in bytes."""
     memory = {"server": resident_bytes(server_pid)}
     for path in Path("/proc").iterdir():
         if not path.name.isdecimal():

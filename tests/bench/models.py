@@ -50,7 +50,7 @@ SPEECH_MODEL = MODELS_DIR / "whisper-tiny.en.bin"
 
 THREADS = len(os.sched_getaffinity(0))
 CONTEXT = 4_096
-"""Context length in tokens, which is the server's default."""
+"""Context length in tokens; equal to the server's default."""
 
 
 class TimedReply(Struct, frozen=True, kw_only=True):
@@ -92,7 +92,7 @@ async def time_reply(events: AsyncGenerator[TextDelta | Usage, None]) -> TimedRe
 async def summarise_history(
     interview: SampleInterview, ask: Callable[[Prompt], Awaitable[TimedReply]]
 ) -> float:
-    """Summarise an interview's history if a summary is due; return the time in seconds."""
+    """Add a history summary if one is due, and return the seconds that writing the summary took."""
     if (prompt := interview.history_summary_prompt()) is None:
         return 0.0
     summary = await ask(prompt)
@@ -133,9 +133,10 @@ class PrepModels:
         await self.gateway.prefill(self.call(prompt), prompt)
 
     async def next_question(self, interview: SampleInterview, *, ahead: bool) -> TimedReply:
-        """Generate the question of a turn; with `ahead`, prefill its prompt as the answer is typed.
+        """Generate the next question; with `ahead`, first prefill the prompt as if it were being
+        typed.
 
-        A history summary that is due is written first and is not part of the time.
+        A history summary that is due is written first and is not included in the reply's timing.
         """
         await summarise_history(interview, self.ask)
         if ahead:
@@ -164,8 +165,8 @@ class LlamaServerPeer:
     async def running(cls, folder: Path) -> AsyncIterator["LlamaServerPeer"]:
         """Run the server as documented, except that two slow defaults are turned off.
 
-        The defaults compute logits for every token of a prompt, and let a request interrupt the
-        reply to the previous one.
+        By default, the server computes logits for every token of a prompt, and lets a new request
+        interrupt the reply to the previous request.
         """
         flags = {
             "n_ctx": CONTEXT,
@@ -185,7 +186,10 @@ class LlamaServerPeer:
                 await model.close()
 
     async def next_question(self, interview: SampleInterview, *, ahead: bool) -> TimedReply:
-        """Generate a turn's question without a prefill; the time includes a due history summary."""
+        """Generate the next question, always without a prefill.
+
+        The reply's timing includes the history summary, if one is due.
+        """
         waited = await summarise_history(interview, self.ask)
         reply = await self.ask(interview.question_prompt())
         return msgspec.structs.replace(
@@ -199,7 +203,8 @@ class LlamaServerPeer:
 class ScriptPeer:
     """Peer that runs a typical script for a model library in a process of its own.
 
-    The script reads requests and writes answers as lines of JSON.
+    The script reads requests from standard input and writes answers to standard output, as lines of
+    JSON.
     """
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:

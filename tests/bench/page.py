@@ -24,7 +24,7 @@ TABLE_MARKER = re.compile(r"<!-- figures: (\w+) -->\n(.*?)<!-- end -->", re.DOTA
 
 
 def fill_in(page: str, figures: dict[str, Any]) -> str:
-    """Return the page with the figures of a run inserted at the page's markers."""
+    """Return the page with the text between its markers replaced by the figures of a run."""
     rows = msgspec.convert(figures["rows"], list[Row])
 
     def format_section(marker: re.Match[str]) -> str:

@@ -35,7 +35,7 @@ def _time_reply(llama: Llama, *, low_level: bool, **request: Any) -> dict[str, A
 
 
 def _completion_texts(llama: Llama, prompt: str, grammar: str, **sampling: Any) -> Any:
-    """Yield the text of each chunk of `create_completion`; a chunk is one token."""
+    """Yield the text of each non-empty chunk from `create_completion`; each chunk is one token."""
     compiled = LlamaGrammar.from_string(grammar, verbose=False) if grammar else None
     for chunk in llama.create_completion(prompt, grammar=compiled, stream=True, **sampling):
         if text := chunk["choices"][0]["text"]:
@@ -45,7 +45,7 @@ def _completion_texts(llama: Llama, prompt: str, grammar: str, **sampling: Any) 
 def _token_texts(
     llama: Llama, prompt: str, grammar: str, max_tokens: int, seed: int, **sampling: Any
 ) -> Any:
-    """Yield the text of each token of `generate`, the leanest loop that the library offers."""
+    """Yield each token from `generate` as bytes; `generate` is the leanest loop in the library."""
     llama.set_seed(seed)
     sampling["temp"] = sampling.pop("temperature")
     tokens = llama.tokenize(prompt.encode(), add_bos=False)

@@ -1,8 +1,8 @@
-"""A bare broadcast server with the `websockets` library, as the peer of prep's rooms.
+"""Bare broadcast server built with the `websockets` library, as the peer of prep's rooms.
 
 `python -m tests.bench.peer_websockets MODE BYTES INTERVAL` prints its port and sends a text message
-of BYTES bytes every INTERVAL seconds: in mode `broadcast` to all clients at once, in mode `send`
-to each client separately.
+of BYTES bytes every INTERVAL seconds: in mode `broadcast` to all clients at once, in mode `send` to
+each client separately.
 """
 
 import asyncio

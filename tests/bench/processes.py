@@ -8,7 +8,7 @@ __all__ = ["benchmark_cores", "cpu_seconds", "open_files", "pin_to_core", "resid
 
 
 def benchmark_cores() -> tuple[int, int]:
-    """Return the first and the last available core, for the server and for its clients."""
+    """Return the server's core and the clients' core: the first and the last available core."""
     available = sorted(os.sched_getaffinity(0))
     return available[0], available[-1]
 
@@ -20,15 +20,16 @@ def pin_to_core(pid: int, core: int) -> None:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return the CPU time of all threads of a process since its start, in user and kernel mode.
+    """Return the seconds of CPU time that all threads of a process have used since its start.
 
-    The resolution is a nanosecond. The clock id is computed as in clock_getcpuclockid(3).
+    The time includes user and kernel mode, with a resolution of one nanosecond. The clock id is
+    computed as in clock_getcpuclockid(3).
     """
     return time.clock_gettime((~pid << 3) | 2)
 
 
 def resident_bytes(pid: int) -> int:
-    """Return the resident memory of a process in bytes."""
+    """Return the resident memory of a process, in bytes."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
 

@@ -21,14 +21,15 @@ class Row(Struct, frozen=True, kw_only=True):
     unit: str
     prep: float
     peer: float | None = None
-    """Figure of the peer; None for a measurement without a peer."""
+    """Median of the peer's repetitions; None if the measurement has no peer."""
     peer_name: str = ""
     ratio: float | None = None
-    """Median of prep / peer over the repetitions; None if the row has no peer or a difference."""
+    """Median ratio of prep to the peer; None without a peer or if `difference` is given."""
     difference: float | None = None
-    """Median of prep - peer over the repetitions; None if the row compares by ratio."""
+    """Median of prep minus the peer; None without a peer or if `ratio` is given."""
     target: float | None = None
-    """Bound of the ratio or difference, or of `prep` if there is no peer; None if not bounded."""
+    """Bound for the ratio or difference, or for `prep` if there is no peer; None without a
+    bound."""
     at_least: bool = False
     """True if the target is a lower bound, False if it is an upper bound."""
     prep_runs: tuple[float, ...] = ()
@@ -39,7 +40,7 @@ class Row(Struct, frozen=True, kw_only=True):
 
     @property
     def met(self) -> bool | None:
-        """True if the target is met; None if there is no target."""
+        """True if the target is met, False if the target is missed, None if there is no target."""
         measured = self.prep if self.peer is None else self.ratio
         if self.difference is not None:
             measured = self.difference
@@ -85,12 +86,12 @@ def make_row(
 
 
 def p95(values: Sequence[float]) -> float:
-    """Return the 95th percentile by nearest rank."""
+    """Return the 95th percentile by the nearest-rank method."""
     return sorted(values)[math.ceil(0.95 * len(values)) - 1]
 
 
 def machine() -> dict[str, str | int]:
-    """Return a description of this machine, on which the figures are measured."""
+    """Return the processor, number of cores, system and Python version of this machine."""
     model = ""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():

@@ -27,9 +27,9 @@ from tests.bench.server import BenchServer, running_server
 __all__ = ["run"]
 
 WORD_INTERVAL = 0.1
-"""Seconds between the words of the scripted model, each of which is one message."""
+"""Seconds between two words of the scripted model; each word is sent as one message."""
 RATES = (20, 100)
-"""Tokens per second of the measured replies, from a slow model and from a fast one."""
+"""Tokens per second at which the measured replies are generated: a slow and a fast rate."""
 PEER = "websockets"
 
 MAX_RATIO = 1.5
@@ -47,8 +47,8 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
     samples: int = 200
     words: int = 600
     settle: float = 15.0
-    """Seconds until the memory of idle objects is read. Objects hibernate after ten seconds, and
-    the heap is trimmed after that."""
+    """Seconds to wait before measuring the memory of idle interviews. Objects hibernate after ten
+    idle seconds, and the heap is trimmed after that."""
 
 
 QUICK = Sizes(pairs=1, seconds=1.0, clients=10, idle=20, samples=10, words=60, settle=12.0)
@@ -71,7 +71,7 @@ def run(quick: bool) -> list[Row]:
 
 
 async def _measure_streaming(folder: Path, sizes: Sizes) -> list[Row]:
-    """Measure the server's CPU time per delivered message, alternating with the peer."""
+    """Compare the server's CPU time per delivered message with the peer's, in alternating runs."""
     rows = []
     for name, rooms, clients_per_room in (
         (f"1 room with {sizes.clients} clients", 1, sizes.clients),
@@ -102,7 +102,8 @@ async def _measure_streaming(folder: Path, sizes: Sizes) -> list[Row]:
 async def _stream_from_prep(
     folder: Path, sizes: Sizes, rooms: int, clients_per_room: int
 ) -> tuple[float, int]:
-    """Return prep's CPU time per delivered message in microseconds, and the size of a message."""
+    """Return prep's CPU time per delivered message in microseconds, and the message size in
+    bytes."""
     words = int((sizes.seconds + 10) / WORD_INTERVAL)
     with running_server(folder, scripted_delay=WORD_INTERVAL, scripted_words=words) as server:
         joined = [await server.create_interview() for _ in range(rooms)]
@@ -154,7 +155,8 @@ async def _stream_from_peer(mode: str, size: int, sizes: Sizes) -> float:
 async def _measure_cpu(
     pid: int, clients: Sequence[CountingClient], seconds: float
 ) -> tuple[float, int]:
-    """Return a process's CPU time per delivered message in microseconds, and the message count."""
+    """Return a process's CPU time per message in microseconds, and the number of messages
+    delivered."""
     messages, used = sum(client.messages for client in clients), cpu_seconds(pid)
     await asyncio.sleep(seconds)
     used = cpu_seconds(pid) - used
@@ -168,7 +170,8 @@ async def _measure_cpu(
 
 
 async def _measure_reply_size(folder: Path, sizes: Sizes) -> list[Row]:
-    """Measure the bytes that one client receives per reply: its deltas and the final message."""
+    """Measure the total size of the deltas and the final message that one client receives per
+    reply."""
     rows = []
     for rate in RATES:
         with running_server(
@@ -196,7 +199,7 @@ async def _measure_reply_size(folder: Path, sizes: Sizes) -> list[Row]:
 
 
 async def _measure_storing(folder: Path, sizes: Sizes) -> list[Row]:
-    """Measure the times from a message to its acceptance and to the first word of the reply."""
+    """Measure the times from a message to its acceptance and to the first delta of the reply."""
     accepted: list[float] = []
     first: list[float] = []
     with running_server(folder) as server:
@@ -232,7 +235,7 @@ async def _measure_storing(folder: Path, sizes: Sizes) -> list[Row]:
 
 
 def _time_syncs(folder: Path, samples: int) -> list[float]:
-    """Return the times in milliseconds of minimal durable writes: 4 KiB, appended and synced."""
+    """Return the milliseconds that each of `samples` writes takes: 4 KiB, appended and synced."""
     times = []
     with (folder / "sync").open("wb", buffering=0) as file:
         for _ in range(samples):
@@ -244,7 +247,8 @@ def _time_syncs(folder: Path, samples: int) -> list[float]:
 
 
 async def _measure_joining(folder: Path, sizes: Sizes) -> list[Row]:
-    """Measure new rooms and reconnects per second with sixteen concurrent clients."""
+    """Measure the rates at which sixteen concurrent clients create rooms and reconnect to a
+    room."""
     with running_server(folder, scripted_delay=WORD_INTERVAL) as server:
         target = (await server.create_interview()).target
 
@@ -300,7 +304,7 @@ async def _measure_rate(
 
 
 async def _measure_idle(folder: Path, sizes: Sizes) -> list[Row]:
-    """Measure the memory and the wake-up time of hibernated interviews with one connection each."""
+    """Measure hibernated interviews with one connection each: memory, open files, wake-up time."""
     with running_server(folder) as server:
         await (await server.create_interview()).wait_for_question()
         await asyncio.sleep(sizes.settle)

@@ -25,7 +25,7 @@ class BenchRoom:
         self._port = port
 
     async def join(self) -> CountingClient:
-        """Connect another client to the interview."""
+        """Connect another client to the interview, and return the client."""
         return await connect(self._port, self.target)
 
     async def wait_for_question(self) -> None:
@@ -64,7 +64,7 @@ class BenchServer:
         return [name for name in open_files(self.pid) if "/objects/" in name]
 
     async def create_interview(self, rest: RestClient | None = None, **spec: object) -> BenchRoom:
-        """Create an interview and connect a client to it."""
+        """Create an interview, connect a client, and return the room."""
         created = await (rest or self._rest).post("/api/interviews", spec)
         target = f"/parties/interview/{created['id']}?token={self.token}"
         return BenchRoom(self.port, target, await connect(self.port, target))
@@ -72,7 +72,7 @@ class BenchServer:
 
 @contextlib.contextmanager
 def running_server(folder: Path, **settings: object) -> Iterator[BenchServer]:
-    """Run the server with `settings`, pinned to a core of its own."""
+    """Run a server with `settings`, pinned to the first available core."""
     folder.mkdir(parents=True)
     file = folder / "server.toml"
     # The scripted replies of all rooms stream at the same time.

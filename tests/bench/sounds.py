@@ -13,23 +13,26 @@ __all__ = ["ANSWER_CLIPS", "PacedPlayer", "clip_paths", "clip_pcm", "long_record
 ANSWER_CLIPS = ("payments-migration", "short-answer")
 """Names of two recordings that together make an answer of 21 s."""
 FRAME_BYTES = BYTES_PER_SECOND // 25
-"""Size in bytes of one audio frame from a client, which lasts 40 ms."""
+"""Size in bytes of one 40 ms audio frame from a client."""
 PAUSES = (0.5, 2.0)
-"""Minimum and maximum pause between two recordings of a long answer, in seconds."""
+"""Minimum and maximum pause after each recording in a long answer, in seconds."""
 
 
 def clip_paths(names: Sequence[str]) -> list[str]:
-    """Return the paths of recordings."""
+    """Return the paths of the named recordings."""
     return [str(SPEECH / f"{name}.wav") for name in names]
 
 
 def clip_pcm(names: Sequence[str]) -> bytes:
-    """Return the joined audio of recordings as PCM16."""
+    """Return the audio of the named recordings, joined in order, as PCM16."""
     return b"".join(read_recording(name).tobytes() for name in names)
 
 
 def long_recording(names: Sequence[str], seconds: float) -> bytes:
-    """Return the recordings, repeated up to a duration, with random pauses equal in each run."""
+    """Return the recordings, repeated with random pauses until `seconds` are filled.
+
+    The pauses are the same in every run.
+    """
     rng = random.Random(0)
 
     def clips() -> Iterator[bytes]:

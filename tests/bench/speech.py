@@ -28,11 +28,12 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
     answer: tuple[str, ...] = ANSWER_CLIPS
     """Names of the recordings that are joined into one answer."""
     recordings: tuple[str, ...] = tuple(REFERENCES)
-    """Names of the recordings over which the word error rate is measured."""
+    """Names of the recordings used for the word error rate and for the long answer."""
     long: float = 600.0
     """Duration of the long answer in seconds."""
     part: float = 60.0
-    """Seconds at the beginning and at the end of the long answer that are compared."""
+    """Duration in seconds of the two compared parts, the beginning and the end of the long
+    answer."""
 
 
 QUICK = Sizes(
@@ -47,8 +48,8 @@ class TimedTranscription(msgspec.Struct, frozen=True, kw_only=True):
     waited: float
     """Seconds from the end of the recording to the transcript."""
     lags: tuple[tuple[float, float], ...]
-    """For each caption, the seconds of audio that the caption covers, and its delay in seconds
-    after the end of that audio."""
+    """For each caption, the seconds of audio that the caption covers, and the delay of the caption
+    in seconds after the end of that audio."""
 
 
 def run(quick: bool) -> list[Row]:
@@ -89,7 +90,7 @@ async def _measure_latency(prep: PrepModels, whisper: ScriptPeer, sizes: Sizes) 
 
 
 async def _measure_word_errors(prep: PrepModels, whisper: ScriptPeer, sizes: Sizes) -> list[Row]:
-    """Measure the word error rate over all recordings together, compared with the peer."""
+    """Compare the word error rate over all recordings with that of the peer."""
     prep_errors = peer_errors = total = 0.0
     for name in sizes.recordings:
         reference = REFERENCES[name]

@@ -71,8 +71,7 @@ async def _run(repetitions: int) -> list[Row]:
 async def _time_spoken_turn(
     prep: PrepModels, interview: SampleInterview, recording: bytes
 ) -> float:
-    """Return the seconds from the end of the spoken answer to the first token of the next
-    question."""
+    """Return the seconds from the end of the spoken answer to the next question's first token."""
     player = PacedPlayer(recording)
     call = Call(
         purpose="transcribe",

@@ -1,4 +1,4 @@
-"""Smoke tests of the benchmarks of the models."""
+"""Smoke tests for the model benchmarks."""
 
 import json
 import subprocess
@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.models, pytest.mark.time_limit(600)]
     ("name", "targets"), [("language", 6), ("spoken", 1), ("speech", 4), ("memory", 3)]
 )
 def test_a_benchmark_runs_and_reports_its_figures(name: str, targets: int, tmp_path: Path) -> None:
-    """A benchmark gives every figure a peer and the expected number of figures a target."""
+    """Every figure of a benchmark has a peer, and the expected number of figures has a target."""
     results = tmp_path / "results.json"
     command = [sys.executable, "-m", "tests.bench", name, "--quick", "--json", str(results)]
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout

@@ -8,13 +8,13 @@ from tests.bench.report import format_table, make_row
 
 
 def test_the_page_shows_the_committed_figures() -> None:
-    """The performance page shows the figures of performance.json."""
+    """The performance page shows the figures in performance.json."""
     page = PAGE.read_text("utf-8")
     assert fill_in(page, msgspec.json.decode(FIGURES.read_bytes())) == page
 
 
 def test_every_benchmark_has_a_marker_on_the_page() -> None:
-    """The performance page has a section for each benchmark and for the machine."""
+    """The performance page has a marker for each benchmark and for the machine."""
     assert {marker[1] for marker in TABLE_MARKER.finditer(PAGE.read_text("utf-8"))} == {
         "machine",
         *BENCHMARKS,
@@ -22,7 +22,8 @@ def test_every_benchmark_has_a_marker_on_the_page() -> None:
 
 
 def test_a_table_replaces_the_previous_one() -> None:
-    """New figures change only the text between the markers, and a missed target is reported."""
+    """New figures replace only the text between the markers; a missed target is marked "no" in the
+    table."""
     wait = make_row("wait", "s", [3.0, 1.0, 2.0], [1.0, 1.0, 1.0], peer_name="other", target=0.5)
     figures = {
         "machine": {"cores": 2},

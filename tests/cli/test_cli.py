@@ -88,8 +88,8 @@ def test_invalid_usage_is_reported_before_a_server_starts(
     arguments: Sequence[str],
     keyword: str,
 ) -> None:
-    """Before a server starts, invalid arguments exit with code 2 and a message on standard
-    error."""
+    """Invalid arguments make `prep interview` exit with code 2 and a message on standard error
+    before a server starts."""
     (tmp_path / "empty").touch()
     (tmp_path / "text.wav").write_text("I am a text.\n" * 99)
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
@@ -111,7 +111,7 @@ def test_invalid_usage_is_reported_before_a_server_starts(
 def test_audio_option_accepts_several_files_in_order(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: Sequence[str]
 ) -> None:
-    """`--audio` accepts several files, as the shell expands `*.wav`, and keeps their order."""
+    """`--audio` accepts several files, as when the shell expands `*.wav`, and keeps their order."""
     read: list[str] = []
 
     def record_name(file: Path) -> bytes:
@@ -172,7 +172,7 @@ def test_error_messages_contain_no_control_characters(
 def test_list_contains_no_control_characters(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: Sequence[str]
 ) -> None:
-    """In a list, a title can neither add a line nor control the terminal; in JSON its value is
+    """In a list, a title can neither add a line nor control the terminal; in JSON, the title is
     unchanged."""
     title = "Baker \u202e\x9b2J\nsecond line"
 

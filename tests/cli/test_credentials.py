@@ -119,7 +119,7 @@ def test_missing_key_file_requires_a_login(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("no_ring")
 def test_other_files_are_not_overwritten(tmp_path: Path) -> None:
-    """A file that does not contain access keys is never overwritten with access keys."""
+    """Saving a key never overwrites a file that does not contain access keys."""
     file = tmp_path / "novel.txt"
     file.write_text("It was a dark and stormy night")
     file.chmod(0o600)

@@ -34,8 +34,8 @@ UNSAFE = [
 
 @pytest.mark.parametrize("character", UNSAFE, ids=ascii)
 def test_unsafe_character_is_replaced(character: str) -> None:
-    """Each control character, and each format character that reorders or hides text, becomes
-    U+FFFD."""
+    """Each control character, each lone surrogate and each format character that reorders or hides
+    text becomes U+FFFD."""
     assert printable(f"a{character}b") == "a\ufffdb"
 
 
@@ -49,8 +49,8 @@ def test_unsafe_character_is_replaced(character: str) -> None:
     ],
 )
 def test_ordinary_text_is_unchanged(text: str) -> None:
-    """Tabs, line feeds, emoji sequences, combining marks, zero-width joiners and all scripts are
-    kept."""
+    """Tabs, line feeds, emoji sequences, combining marks, zero-width joiners and text in any script
+    are unchanged."""
     assert printable(text) == text
 
 
@@ -60,7 +60,7 @@ def test_line_endings_become_line_feeds() -> None:
 
 
 def test_one_line_collapses_white_space() -> None:
-    """Each run of spaces, tabs and line breaks becomes one space, or nothing at the ends of the
+    """Runs of spaces, tabs and line breaks become one space, and are removed at both ends of the
     text."""
     assert one_line(" a\n\tb\u2028c \r\n") == "a b\ufffdc"
 

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.e2e
 AFTER_RESTART = 5.0
 """Maximum number of seconds from a start until all due alarms have fired."""
 WHILE_RUNNING = 1.0
-"""Maximum number of seconds by which an alarm may be late."""
+"""Maximum number of seconds by which an alarm may be late while the process is running."""
 HOUR = 3_600.0
 TIMEOUT = 30.0
 """Maximum number of real seconds to wait for an event."""
@@ -69,7 +69,8 @@ class AlarmProcess:
     def wait(
         self, matches: Callable[[dict[str, Any]], bool], timeout: float = TIMEOUT
     ) -> dict[str, Any]:
-        """Return the next event that matches; fail if none arrives within `timeout` seconds."""
+        """Return the next event that satisfies `matches`; fail if none arrives within `timeout`
+        seconds."""
         deadline = time.monotonic() + timeout
         while True:
             try:
@@ -81,7 +82,7 @@ class AlarmProcess:
                 return event
 
     def set_alarm(self, number: int, after: float, name: str = "a") -> None:
-        """Set an object's alarm and wait until the process has acknowledged it."""
+        """Set an object's alarm to `after` seconds from now, and wait for the acknowledgement."""
         self.send(set=name, number=number, after=after)
         self.wait(lambda event: event["event"] == "set" and event["number"] == number)
 
@@ -97,7 +98,8 @@ class AlarmProcess:
         return list(event["numbers"])
 
     def numbers(self, kind: str) -> set[int]:
-        """Return the numbers of the alarms for which an event of this kind was reported."""
+        """Return the numbers of the alarms for which an event of the given kind has been
+        reported."""
         return {event["number"] for event in self.events if event["event"] == kind}
 
     def kill(self) -> None:
@@ -164,7 +166,7 @@ def kill_at_random_moments(folder: Path, kills: int, seed: int) -> None:
     fired once.
 
     Each run sets ten alarms that are due shortly before or after its kill. Acknowledged alarms must
-    have fired `AFTER_RESTART` seconds after the last start.
+    have fired within `AFTER_RESTART` seconds of the last start.
     """
     rng = random.Random(seed)
     acknowledged: set[int] = set()
@@ -226,8 +228,8 @@ def test_alarms_follow_a_clock_that_is_changed_at_run_time(tmp_path: Path) -> No
 
 
 def test_alarms_follow_a_clock_that_is_changed_between_runs(tmp_path: Path) -> None:
-    """A start with the clock an hour ahead fires due alarms once and within five seconds; a start
-    with the clock an hour back fires none of them."""
+    """A start with the clock an hour back fires no alarm before its time; a start with the clock an
+    hour ahead fires due alarms once and within five seconds."""
     with AlarmProcess(tmp_path) as process:
         process.set_alarm(1, after=HOUR / 2)
         process.set_alarm(2, after=1.0, name="b")

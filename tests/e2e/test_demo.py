@@ -1,4 +1,4 @@
-"""Interview that `make demo` holds from recordings, as `make run` does without a terminal."""
+"""Interview that `make demo` holds with recorded answers, like `make run` without a terminal."""
 
 import os
 import shlex
@@ -18,7 +18,7 @@ MAX_WER = 0.2
 
 
 def demo_command() -> list[str]:
-    """Return the command of `make demo` with the Python interpreter that runs this test."""
+    """Return the command that `make demo` runs, with the Python interpreter that runs this test."""
     dry_run = subprocess.run(
         ["make", "--dry-run", "--no-print-directory", "demo"],
         cwd=ROOT,

@@ -36,7 +36,7 @@ def full_disk(server: Server) -> Iterator[None]:
 
 
 def next_failure(socket: RoomClient, id: str) -> wire.Failure:
-    """Return the next failure of the client's message with this id."""
+    """Return the next failure that the server sends for the message with the id `id`."""
     failure = socket.wait_for(lambda m: isinstance(m, wire.Failure) and m.id == id)
     assert isinstance(failure, wire.Failure)
     return failure

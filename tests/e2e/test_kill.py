@@ -26,9 +26,9 @@ MAX_LIFE = 1.0
 JITTER = 0.01
 """Maximum number of seconds between the last counted event and the kill."""
 KILLED_AT_START = 0.25
-"""Share of the servers that are killed during their start."""
+"""Probability that a server is killed during its start."""
 KILLED_AT_SHUTDOWN = 0.1
-"""Share of the servers that receive SIGTERM before SIGKILL."""
+"""Probability that a server receives SIGTERM before SIGKILL."""
 LONGEST_WAIT = 0.25
 """Maximum number of seconds between two attempts to connect. The default backoff would outlast the
 servers of this test."""
@@ -62,8 +62,7 @@ class EventCounter:
 async def kill_repeatedly(
     server: Server, kills: int, *, start: float, events_per_life: int, seed: int
 ) -> None:
-    """Kill the server `kills` times during interviews, and check its data against its
-    acknowledgements.
+    """Kill the server `kills` times during interviews, then check that acknowledged data is stored.
 
     `start` is the duration of a start in seconds; `events_per_life` replaces `EVENTS_PER_LIFE`.
     """
@@ -107,7 +106,7 @@ async def kill_repeatedly(
 
 
 def report(kills: int, not_ready: int, candidates: list[Candidate]) -> None:
-    """Print the counts of a run, and check that the run had enough events."""
+    """Print the counts of a run, and check that answers and resumptions are frequent enough."""
     interviews = [one for candidate in candidates for one in candidate.acknowledged.values()]
     spoken, hints, edits = (
         sum(getattr(one, name) for one in interviews) for name in ("spoken", "hints", "edits")

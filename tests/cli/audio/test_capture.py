@@ -10,7 +10,7 @@ from prepcli.audio.capture import Microphone
 from prepcli.errors import MicrophoneUnavailable
 
 BLOCK = 1280
-"""Size of a 40 ms block in bytes."""
+"""Size in bytes of a 40 ms block."""
 
 
 class FakeSounddevice(ModuleType):
@@ -71,7 +71,8 @@ def test_recording_yields_blocks_in_order() -> None:
 
 
 def test_open_microphone_has_a_pre_roll() -> None:
-    """A recording from an open microphone includes exactly the last 0.3 s before its start."""
+    """When the microphone is open, a recording includes the eight blocks (0.32 s) before its
+    start."""
 
     async def run() -> None:
         device = FakeSounddevice()
@@ -91,7 +92,7 @@ def test_open_microphone_has_a_pre_roll() -> None:
 
 
 def test_disconnected_device_ends_the_recording() -> None:
-    """When the device disappears, the recording ends after its last block."""
+    """When the device disappears, the recording ends after the last block from the device."""
 
     async def run() -> None:
         device = FakeSounddevice()
@@ -141,7 +142,8 @@ def test_missing_portaudio_names_the_package(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_slow_reader_loses_audio() -> None:
-    """A slow reader receives at most a minute of audio, followed by the end of the recording."""
+    """A reader that falls behind receives at most a minute of audio, then the end of the
+    recording."""
 
     async def run() -> None:
         device = FakeSounddevice()

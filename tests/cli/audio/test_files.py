@@ -17,7 +17,7 @@ TONE = 440.0
 def tone(
     rate: int, seconds: float = 1.0, channels: int = 1
 ) -> "np.ndarray[tuple[int, ...], np.dtype[np.float64]]":
-    """Return a sine of 440 Hz at half of full scale, of shape (n, channels)."""
+    """Return a 440 Hz sine at half of full scale, as an array of shape (n, channels)."""
     time = np.arange(int(rate * seconds)) / rate
     signal = 0.5 * np.sin(2 * np.pi * TONE * time)
     return np.repeat(signal[:, None], channels, axis=1)
@@ -30,7 +30,7 @@ def pitch(pcm: bytes) -> float:
 
 
 def write_wave(file: Path, width: int, rate: int, channels: int = 1) -> None:
-    """Write a tone to a WAV file, in samples of `width` bytes."""
+    """Write one second of a 440 Hz sine to a WAV file with samples of `width` bytes."""
     values = tone(rate, channels=channels).reshape(-1)
     full = 2 ** (8 * width - 1) - 1
     whole = np.rint(values * full).astype("<i8")
@@ -72,7 +72,7 @@ def test_every_rate_and_channel_count_becomes_16_khz_mono(
     ],
 )
 def test_formats_of_libsndfile_are_read(tmp_path: Path, name: str, subtype: str | None) -> None:
-    """Recordings in compressed and uncompressed formats are read, whatever the file name."""
+    """Recordings in compressed and uncompressed formats are read, even without a file extension."""
     file = tmp_path / name
     form = "OGG" if name.endswith("opus") else None
     soundfile.write(file, tone(48_000), 48_000, subtype=subtype, format=form)
@@ -81,7 +81,7 @@ def test_formats_of_libsndfile_are_read(tmp_path: Path, name: str, subtype: str 
 
 
 def test_16_khz_pcm16_is_unchanged(speech_dir: Path) -> None:
-    """A recording that needs no conversion keeps every sample."""
+    """A mono recording in 16 kHz PCM16 is read unchanged."""
     file = speech_dir / "short-answer.wav"
     with wave.open(str(file)) as sound:
         assert (sound.getframerate(), sound.getnchannels()) == (16_000, 1)
@@ -93,7 +93,7 @@ def test_16_khz_pcm16_is_unchanged(speech_dir: Path) -> None:
 def test_wav_is_read_without_libsndfile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int, channels: int
 ) -> None:
-    """Without libsndfile, WAV files of every sample width are read."""
+    """Without libsndfile, WAV files with samples of 1 to 4 bytes are read."""
     monkeypatch.setitem(sys.modules, "soundfile", None)
     file = tmp_path / "tone.wav"
     write_wave(file, width, 22_050, channels)

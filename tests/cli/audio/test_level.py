@@ -23,10 +23,10 @@ def test_sine_is_three_decibels_below_its_peak() -> None:
 
 @pytest.mark.parametrize("data", [b"", b"\x01", pcm(0, 0, 0)])
 def test_silence_has_a_finite_level(data: bytes) -> None:
-    """Silence and empty data have the lowest level, which is finite."""
+    """Silence and data without a complete sample have the lowest level, which is finite."""
     assert rms(data) == SILENCE
 
 
 def test_incomplete_last_sample_is_dropped() -> None:
-    """The level of a block that ends within a sample is measured without the incomplete sample."""
+    """An incomplete sample at the end of a block does not affect the level."""
     assert rms(pcm(32767) + b"\x01") == pytest.approx(0.0, abs=0.001)

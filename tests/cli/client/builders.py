@@ -1,4 +1,4 @@
-"""Builders of interviews and messages."""
+"""Functions that build interviews and messages for tests."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from prepserver.wire.protocol import (
 
 
 def make_interview(id: str = "i1", **changes: Any) -> Interview:
-    """Return an active interview of two questions, with `changes` to its fields."""
+    """Return an active interview with two questions; `changes` replace some of the fields."""
     values: dict[str, Any] = {
         "id": id,
         "title": "Backend Engineer",

@@ -1,4 +1,4 @@
-"""Helpers for tests of a room: a reader of the room's events, and a sleep without a delay."""
+"""Helpers for tests of a room: a reader for the room's events, and a sleep without a delay."""
 
 import asyncio
 import random

@@ -6,14 +6,15 @@ from prepcli.client.backoff import Backoff
 
 
 class MaxRandom(random.Random):
-    """Random number generator that always draws the upper limit."""
+    """Random number generator that always draws the upper bound."""
 
     def uniform(self, a: float, b: float) -> float:
         return b
 
 
 def test_delay_grows_to_ten_seconds_and_resets() -> None:
-    """The delay limit grows from 0.25 s by a factor of 1.6 up to 10 s; `reset` restores 0.25 s."""
+    """The backoff limit grows from 0.25 s by a factor of 1.6 up to 10 s; `reset` restores 0.25
+    s."""
     backoff = Backoff(MaxRandom())
     delays = [backoff.next_delay() for _ in range(12)]
     assert delays[:3] == pytest.approx([0.25, 0.4, 0.64])
@@ -23,7 +24,7 @@ def test_delay_grows_to_ten_seconds_and_resets() -> None:
 
 
 def test_jitter_is_full() -> None:
-    """Delays are spread over the whole range from 0 to the delay limit."""
+    """Delays are spread over the whole range from 0 to the backoff limit."""
     backoff = Backoff(random.Random(1))
     for _ in range(20):
         backoff.next_delay()

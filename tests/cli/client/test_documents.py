@@ -16,7 +16,7 @@ def test_document_is_utf8_text(tmp_path: Path) -> None:
 
 
 def test_document_length_is_limited(tmp_path: Path) -> None:
-    """A document of more code points than the wire's limit raises DocumentError."""
+    """A document with more code points than the wire allows raises DocumentError."""
     file = tmp_path / "jd.txt"
     file.write_text("𝒳" * MAX_DOCUMENT, "utf-8")
     assert len(read_document(file)) == MAX_DOCUMENT
@@ -52,14 +52,14 @@ def test_missing_document_is_reported(tmp_path: Path) -> None:
 
 
 def test_answers_are_the_non_blank_lines(tmp_path: Path) -> None:
-    """Each non-blank line of a file of answers is an answer, whatever its line ending."""
+    """Each non-blank line in an answers file is an answer, whatever the line ending."""
     file = tmp_path / "answers.txt"
     file.write_bytes(b"one\r\n\n  two  \n\t\nthree")
     assert read_answers(file) == ("one", "two", "three")
 
 
 def test_invalid_answers_are_reported(tmp_path: Path) -> None:
-    """The error gives the number of an answer over the limit, or says that there are no answers."""
+    """The error gives the number of an overlong answer, or says that the file has no answers."""
     file = tmp_path / "answers.txt"
     file.write_text("short\n" + "x" * (MAX_ANSWER + 1))
     with pytest.raises(DocumentError, match="Answer 2"):

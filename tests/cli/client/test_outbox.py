@@ -40,7 +40,7 @@ def queue_recording(outbox: Outbox, frames: int) -> Recording:
 
 
 async def start_stop(recording: Recording) -> asyncio.Task[None]:
-    """Call `Recording.stop` in a task and let the task run until it waits."""
+    """Call `Recording.stop` in a task, and return the task once `stop` is waiting."""
     task = asyncio.create_task(recording.stop())
     await asyncio.sleep(0)
     return task
@@ -93,7 +93,8 @@ def test_ephemeral_messages_are_queued_once() -> None:
 
 
 def test_latest_draft_replaces_earlier_ones() -> None:
-    """Only the latest draft is sent; the text of a draft too long for a text frame is omitted."""
+    """Only the latest draft is sent; a draft that is too long for a text frame is sent without
+    text."""
     outbox = Outbox()
     outbox.queue_message(UserTyping(draft="We"), "x")
     outbox.queue_message(UserTyping(draft="We moved"), "x")
@@ -103,7 +104,7 @@ def test_latest_draft_replaces_earlier_ones() -> None:
 
 
 def test_queue_is_bounded() -> None:
-    """A full queue rejects the next message with QueueFull and keeps the others."""
+    """Queueing a message in a full queue raises QueueFull, and the queued messages are kept."""
     outbox = Outbox(limit=2)
     outbox.queue_message(TurnStop(id="a"), "")
     outbox.queue_message(TurnStop(id="b"), "")
@@ -113,13 +114,13 @@ def test_queue_is_bounded() -> None:
 
 
 def test_message_over_the_size_limit_is_not_queued() -> None:
-    """A message over the wire's size limit for text frames raises UsageError."""
+    """Queueing a message that is too big for a text frame raises UsageError."""
     with pytest.raises(UsageError, match="too long"):
         Outbox().queue_message(UserMessage(id="a", text="\x00" * 12_000), "")
 
 
 def test_frames_wait_for_the_acknowledgement_of_the_start() -> None:
-    """No frame is sent before the server has answered `audio.start`."""
+    """No frame is sent before the server has acknowledged `audio.start`."""
     outbox = Outbox()
     queue_recording(outbox, 3)
     assert drain(outbox) == [AudioStart(id="rec")]
@@ -128,7 +129,8 @@ def test_frames_wait_for_the_acknowledgement_of_the_start() -> None:
 
 
 def test_samples_are_cut_into_frames_of_40_ms() -> None:
-    """Samples fed in pieces of any size are sent in frames of 40 ms; half a sample is dropped."""
+    """Audio is sent in frames of 40 ms, whatever the sizes in which it is fed; an incomplete sample
+    at the end is dropped."""
 
     async def run() -> None:
         outbox = Outbox()
@@ -153,7 +155,8 @@ def test_samples_are_cut_into_frames_of_40_ms() -> None:
 
 
 def test_recording_resumes_after_a_reconnect() -> None:
-    """After a reconnect the recording's unacknowledged frames are resent, then `audio.stop`."""
+    """After a reconnect, `audio.start` is resent, then each frame that the server lacks, then
+    `audio.stop`."""
 
     async def run() -> None:
         outbox = Outbox()
@@ -181,7 +184,8 @@ def test_recording_resumes_after_a_reconnect() -> None:
 
 
 def test_missing_frames_are_resent_a_few_times() -> None:
-    """Frames that the server reports missing are resent three times; then the recording fails."""
+    """Frames that the server reports as missing are resent three times; then the recording
+    fails."""
 
     async def run() -> None:
         outbox = Outbox()
@@ -300,7 +304,7 @@ def test_failing_the_outbox_ends_a_pending_stop() -> None:
 
 
 def test_unacknowledged_recordings_are_bounded_together() -> None:
-    """Queueing a recording raises QueueFull while ten minutes of others are unacknowledged."""
+    """Queueing a recording raises QueueFull while ten minutes of other audio are unacknowledged."""
     outbox = Outbox()
     first = Recording("first", lambda: None)
     outbox.queue_recording(first)
@@ -314,7 +318,7 @@ def test_unacknowledged_recordings_are_bounded_together() -> None:
 
 
 def test_drop_oldest_sent_removes_only_sent_messages() -> None:
-    """`drop_oldest_sent` removes the first message that was sent, and no unsent message."""
+    """`drop_oldest_sent` removes the oldest message that was sent, but never an unsent message."""
     outbox = Outbox()
     outbox.queue_message(UserMessage(id="a", text="one"), "")
     outbox.queue_message(UserMessage(id="b", text="two"), "")
@@ -325,7 +329,7 @@ def test_drop_oldest_sent_removes_only_sent_messages() -> None:
 
 
 def test_message_after_two_recordings_waits_for_both() -> None:
-    """A message that follows two ended recordings is sent after the second recording."""
+    """A message that is queued after two ended recordings is sent after both recordings."""
 
     async def run() -> None:
         outbox = Outbox()

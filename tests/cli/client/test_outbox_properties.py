@@ -1,4 +1,4 @@
-"""Property tests: an outbox delivers everything once and in order, however connections are cut."""
+"""Property tests: an outbox delivers everything once and in order, however often it reconnects."""
 
 import asyncio
 from collections import deque
@@ -108,14 +108,14 @@ STEPS = ("queue", "queue", "feed", "stop", *("send", "deliver", "deliver_answer"
 @given(st.lists(st.sampled_from(STEPS), max_size=80))
 @example(["feed", "stop", "feed", "stop", "queue"])
 def test_everything_is_delivered_once_and_in_order(steps: list[str]) -> None:
-    """Nothing is lost, repeated or reordered, however messages, recordings, answers and cuts
-    interleave, except that a message can overtake an open recording."""
+    """Whatever the sequence of messages, recordings, answers and cuts, everything is stored once
+    and in order, except that a message can overtake an open recording."""
 
     async def run() -> None:
         outbox, server = Outbox(), FakeServer()
         connection = FakeConnection(outbox, server)
         predecessors: dict[str, set[str]] = {}
-        """Ids that must be stored before each id."""
+        """For each id, the ids that must be stored earlier."""
         ended: set[str] = set()
         fed: dict[str, list[bytes]] = {}
         recording: Recording | None = None

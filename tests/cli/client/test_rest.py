@@ -116,7 +116,7 @@ def test_concurrent_token_requests_share_one_token() -> None:
 
 
 def test_repeated_creation_has_the_same_id() -> None:
-    """A request to create an interview is repeated under the same id when its response is lost."""
+    """After a lost response or status 502, creating an interview is retried under the same id."""
     server = FakeServer(
         httpx.ReadError("cut"),
         httpx.Response(502),
@@ -131,7 +131,8 @@ def test_repeated_creation_has_the_same_id() -> None:
 
 
 def test_unreachable_server_fails_after_four_attempts() -> None:
-    """After four failed attempts, a request raises an error with the server and the reason."""
+    """After four failed attempts, a request raises an error with the server's name and the
+    reason."""
     server = FakeServer(*[httpx.ConnectError("no route") for _ in range(9)])
     with pytest.raises(ServerUnreachable, match=r"prep\.test.*no route"):
         call(server, lambda rest: rest.list_interviews())
@@ -139,7 +140,7 @@ def test_unreachable_server_fails_after_four_attempts() -> None:
 
 
 def test_token_request_of_a_room_is_not_retried() -> None:
-    """With `attempts=1` a token request is not retried, because the room has its own backoff."""
+    """With `attempts=1`, a token request is not retried, because the room has its own backoff."""
     server = FakeServer(httpx.ConnectError("no"), httpx.ConnectError("no"))
     with pytest.raises(ServerUnreachable):
         call(server, lambda rest: rest.get_room_token(attempts=1))
@@ -168,7 +169,7 @@ def test_token_request_of_a_room_is_not_retried() -> None:
 def test_error_response_has_its_exception_and_exit_code(
     response: httpx.Response, error: type[PrepError], exit_code: int
 ) -> None:
-    """Each error response, even one of a foreign server, raises an exception with an exit code."""
+    """Each failed response, even one from another web server, raises an error with an exit code."""
     with pytest.raises(error) as raised:
         call(FakeServer(response), lambda rest: rest.get_interview("i1"))
     assert raised.value.exit_code == exit_code
@@ -176,7 +177,7 @@ def test_error_response_has_its_exception_and_exit_code(
 
 @pytest.mark.parametrize("code", [ErrorCode.INFERENCE, ErrorCode.OVERLOADED])
 def test_model_failure_is_an_inference_error(code: ErrorCode) -> None:
-    """A 503 response with the error code of a model raises InferenceFailed."""
+    """A 503 response with the error code of a model failure raises InferenceFailed."""
     server = FakeServer(*[error_response(503, code) for _ in range(4)])
     with pytest.raises(InferenceFailed, match="A sentence"):
         call(server, lambda rest: rest.list_interviews())
@@ -184,21 +185,21 @@ def test_model_failure_is_an_inference_error(code: ErrorCode) -> None:
 
 @pytest.mark.parametrize("code", [ErrorCode.STOPPING, "inference_from_the_future"])
 def test_other_503_is_an_unreachable_server(code: str) -> None:
-    """A 503 response whose error code is not a model's raises ServerUnreachable."""
+    """A 503 response raises ServerUnreachable unless its error code means a model failure."""
     server = FakeServer(*[error_response(503, code) for _ in range(4)])
     with pytest.raises(ServerUnreachable, match="A sentence"):
         call(server, lambda rest: rest.list_interviews())
 
 
 def test_unknown_error_code_is_kept() -> None:
-    """An error code that only a newer server knows is kept on the exception."""
+    """An error code that the client does not know is kept in the exception."""
     with pytest.raises(RequestRefused) as raised:
         call(FakeServer(error_response(422, "new")), lambda rest: rest.list_interviews())
     assert raised.value.code == "new"
 
 
 def test_used_up_allowance_has_its_reset_in_local_time() -> None:
-    """The error of a used-up allowance gives the reset in local time and as Unix time."""
+    """The error for a used-up allowance gives the reset in local time and as Unix time."""
     with pytest.raises(RateLimited, match=format_local_time(1e9)) as raised:
         call(
             FakeServer(error_response(429, ErrorCode.RATE_LIMITED, reset=1e9)),
@@ -208,7 +209,7 @@ def test_used_up_allowance_has_its_reset_in_local_time() -> None:
 
 
 def test_deleting_a_missing_interview_succeeds() -> None:
-    """A repeated deletion succeeds although the interview is already gone."""
+    """Deleting an interview succeeds if the response is lost and the retry returns status 404."""
     server = FakeServer(httpx.ReadError("cut"), error_response(404, ErrorCode.NOT_FOUND))
     call(server, lambda rest: rest.delete_interview("i1"))
     assert server.calls == ["DELETE /api/interviews/i1"] * 2
@@ -233,7 +234,7 @@ def test_messages_are_sorted_by_position() -> None:
 
 @pytest.mark.parametrize("status", [200, 503])
 def test_health_of_a_starting_server(status: int) -> None:
-    """The health in a response with status 503 is returned without a retry."""
+    """A health response is returned without a retry, even if it has status 503."""
     body = {"status": "starting", "version": "1", "models": {"llm": "loading"}}
     server = FakeServer(json_response(body, status))
     health = call(server, lambda rest: rest.get_health())

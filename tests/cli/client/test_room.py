@@ -28,7 +28,7 @@ from tests.support.fake_room import TIMEOUT_SECONDS, FakeRoom
 
 
 def test_room_yields_connection_changes_and_server_messages() -> None:
-    """A room yields connecting and online, then the server's hello and snapshot."""
+    """A room yields the statuses connecting and online, then the server's hello and snapshot."""
     fake_sleep = FakeSleep()
 
     async def test(fake: FakeRoom) -> None:
@@ -46,7 +46,7 @@ def test_room_yields_connection_changes_and_server_messages() -> None:
 
 
 def test_unknown_and_invalid_messages_are_skipped() -> None:
-    """Invalid and unknown messages do not end the room; `on_frame` receives those that are text."""
+    """Invalid and unknown messages are skipped; `on_frame` receives every text message."""
     frames: list[str] = []
 
     async def test(fake: FakeRoom) -> None:
@@ -86,7 +86,7 @@ def test_closed_connection_is_reopened(code: int) -> None:
 
 
 def test_each_attempt_requests_an_address() -> None:
-    """Each attempt to connect requests the room's address, which contains a token."""
+    """Each attempt to connect requests a new address of the room, which contains a token."""
 
     async def test(fake: FakeRoom) -> None:
         async with enter_room(fake) as (_, reader):
@@ -100,7 +100,7 @@ def test_each_attempt_requests_an_address() -> None:
 
 
 def test_unacknowledged_messages_are_resent_in_order() -> None:
-    """After a reconnect the unacknowledged messages are resent in order, under the same ids."""
+    """After a reconnect, the unacknowledged messages are resent in order, under the same ids."""
 
     async def test(fake: FakeRoom) -> None:
         async with enter_room(fake) as (room, reader):
@@ -121,7 +121,7 @@ def test_unacknowledged_messages_are_resent_in_order() -> None:
 
 
 def test_messages_queued_offline_are_sent_on_connecting() -> None:
-    """A message sent while the server refuses connections is delivered by a later connection."""
+    """A message sent while the server refuses connections is delivered over a later connection."""
 
     async def test(fake: FakeRoom) -> None:
         fake.statuses = [503, 503]
@@ -155,7 +155,8 @@ def test_refused_message_is_not_resent() -> None:
 
 
 def test_recording_survives_a_lost_connection() -> None:
-    """After a reconnect the recording's unacknowledged frames are resent, then `audio.stop`."""
+    """After a reconnect, `audio.start` is resent, then each frame that the server lacks, then
+    `audio.stop`."""
 
     async def test(fake: FakeRoom) -> None:
         async with enter_room(fake) as (room, reader):
@@ -199,7 +200,7 @@ def test_stalled_handshake_times_out() -> None:
 
 
 def test_only_a_stable_connection_resets_the_backoff() -> None:
-    """Short connections let the reconnect delay grow; a connection of five seconds resets it."""
+    """The reconnect delay grows until a connection has lasted at least five seconds."""
     fake_sleep = FakeSleep()
     time = 0.0
 
@@ -223,7 +224,7 @@ def test_only_a_stable_connection_resets_the_backoff() -> None:
 
 
 def test_announced_restart_keeps_delays_short() -> None:
-    """After close code 1012 no reconnect delay exceeds 2 s, even during a slow restart."""
+    """After close code 1012, no reconnect delay exceeds 2 s, even during a slow restart."""
     fake_sleep = FakeSleep()
     failures: list[ServerUnreachable] = []
 
@@ -250,7 +251,7 @@ def test_announced_restart_keeps_delays_short() -> None:
 
 
 def test_unreachable_token_endpoint_is_retried() -> None:
-    """A token request that does not reach the server is repeated until it succeeds."""
+    """A token request that does not reach the server is repeated until a request succeeds."""
     failures = [ServerUnreachable("away"), ServerUnreachable("away")]
 
     async def test(fake: FakeRoom) -> None:

@@ -1,4 +1,4 @@
-"""Connections that are refused and messages that are rejected by the server or a proxy."""
+"""Connections that the server or a proxy refuses, and messages that the server rejects."""
 
 import asyncio
 
@@ -25,7 +25,7 @@ from tests.support.fake_room import FakeRoom
 
 
 def test_401_renews_the_token_immediately() -> None:
-    """After status 401 the handshake is repeated with a new token and without a delay."""
+    """After status 401, the handshake is repeated with a new token and without a delay."""
     fake_sleep = FakeSleep()
 
     async def test(fake: FakeRoom) -> None:
@@ -57,7 +57,8 @@ def test_second_401_in_a_row_is_final() -> None:
 
 
 def test_401s_between_connections_are_not_in_a_row() -> None:
-    """A token can expire any number of times if connections succeed in between."""
+    """A room survives any number of handshakes with status 401 if connections succeed in
+    between."""
 
     async def test(fake: FakeRoom) -> None:
         fake.statuses = [401, 101, 401, 101]
@@ -71,7 +72,7 @@ def test_401s_between_connections_are_not_in_a_row() -> None:
 
 @pytest.mark.parametrize("status", [403, 404])
 def test_forbidden_or_missing_room_is_final(status: int) -> None:
-    """A first handshake refused with status 403 or 404 raises NotFound and is not repeated."""
+    """If the first handshake is refused with status 403 or 404, the room raises NotFound."""
 
     async def test(fake: FakeRoom) -> None:
         fake.statuses = [status]
@@ -86,7 +87,7 @@ def test_forbidden_or_missing_room_is_final(status: int) -> None:
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503])
 def test_temporary_status_is_retried(status: int) -> None:
-    """A handshake refused with a status that can be temporary is repeated."""
+    """A handshake that is refused with status 429, 500, 502 or 503 is repeated."""
 
     async def test(fake: FakeRoom) -> None:
         fake.statuses = [status] * 3
@@ -99,7 +100,8 @@ def test_temporary_status_is_retried(status: int) -> None:
 
 
 def test_other_web_server_is_final() -> None:
-    """A status that no prep server sends ends the room without another handshake."""
+    """If the first handshake has a status that no prep server sends, the room raises
+    ServerUnreachable."""
 
     async def test(fake: FakeRoom) -> None:
         fake.statuses = [400]
@@ -112,7 +114,8 @@ def test_other_web_server_is_final() -> None:
 
 
 def test_deleted_room_is_final() -> None:
-    """After close code 4004 the client does not reconnect, and a pending `stop` raises NotFound."""
+    """After close code 4004, the client does not reconnect, and a pending `stop` raises
+    NotFound."""
 
     async def test(fake: FakeRoom) -> None:
         async with enter_room(fake) as (room, reader):
@@ -130,7 +133,8 @@ def test_deleted_room_is_final() -> None:
 
 
 def test_too_big_message_does_not_block_the_queue() -> None:
-    """Close code 1009 removes and reports the oversized message; the others are delivered."""
+    """After close code 1009, the oversized message is dropped and reported; later messages are
+    sent."""
 
     async def test(fake: FakeRoom) -> None:
         async with enter_room(fake) as (room, reader):
@@ -184,7 +188,7 @@ def test_response_of_a_proxy_does_not_end_an_entered_room(status: int) -> None:
 
 
 def test_not_found_from_the_server_ends_an_entered_room() -> None:
-    """An entered room ends when a handshake is refused with status 404 by the server itself."""
+    """An entered room ends when the server itself refuses a handshake with status 404."""
 
     async def test(fake: FakeRoom) -> None:
         async with enter_room(fake) as (room, reader):

@@ -72,7 +72,8 @@ def test_snapshot_replaces_the_state() -> None:
 
 
 def test_deltas_extend_the_streaming_message() -> None:
-    """A delta at the expected offset is appended, and the offset advances by its code points."""
+    """A delta at the expected offset is appended, and the offset grows by its number of code
+    points."""
     state = apply_all(delta(0, "Why 𝒳"), delta(5, "?"))
     assert state.streaming == StreamingMessage(id="m1", kind=QUESTION, text="Why 𝒳?", offset=6)
 
@@ -90,14 +91,16 @@ def test_delta_after_a_gap_requires_one_snapshot() -> None:
 
 
 def test_lost_connection_cancels_a_requested_snapshot() -> None:
-    """After a lost connection, a gap requires a snapshot even if one was requested before."""
+    """After a lost connection, a gap requires a snapshot even if a snapshot was requested
+    before."""
     state = apply_all(delta(4, "x"), ConnectionChanged(ConnectionStatus.OFFLINE, 0.5))
     assert needs_snapshot(state, delta(4, "x"))
     assert state.retry_in == 0.5
 
 
 def test_complete_message_replaces_its_deltas() -> None:
-    """A complete message ends the streaming, and repeated deltas of the message are ignored."""
+    """A complete message replaces its streamed text, and later deltas of the message are
+    ignored."""
     state = apply_all(delta(0, "Wh"), InterviewMessage(message=make_message(1, text="Why?")))
     assert state.streaming is None
     assert [message.text for message in state.messages] == ["Why?"]
@@ -106,7 +109,7 @@ def test_complete_message_replaces_its_deltas() -> None:
 
 
 def test_message_with_a_known_id_replaces_the_old_one() -> None:
-    """A corrected answer replaces the original in its position."""
+    """A corrected answer replaces the original answer at the same position."""
     state = apply_all(
         InterviewMessage(message=make_message(0)),
         InterviewMessage(message=make_message(1, ANSWER, "wrong")),
@@ -117,14 +120,15 @@ def test_message_with_a_known_id_replaces_the_old_one() -> None:
 
 
 def test_dropped_message_is_removed() -> None:
-    """`interview.delta.dropped` discards the streaming message only if the ids are equal."""
+    """`interview.delta.dropped` discards the streaming message only if the message ids are
+    equal."""
     state = apply_all(delta(0, "Wh"))
     assert apply(state, DeltaDropped(message_id="other")) is state
     assert apply(state, DeltaDropped(message_id="m1")).streaming is None
 
 
 def test_caption_lasts_until_the_answer() -> None:
-    """A caption stays during the transcription and is cleared by the answer or an idle phase."""
+    """A caption is kept during the transcription and cleared by the answer or by an idle phase."""
     state = apply_all(Caption(text="I led"), StateChanged(state=Phase.TRANSCRIBING))
     assert state.caption == "I led"
     assert apply(state, InterviewMessage(message=make_message(1, ANSWER))).caption == ""
@@ -175,7 +179,7 @@ def test_idle_phase_ends_the_streaming_message() -> None:
 
 
 def test_open_question_is_the_last_message_apart_from_hints() -> None:
-    """No question is open before the first one, after an answer, or in a completed interview."""
+    """A question stays open after a hint, but not after an answer or in a completed interview."""
     assert open_question(RoomState()) is None
     state = apply_all(
         Snapshot(interview=make_interview(), messages=[make_message(0), make_message(1, HINT)])
@@ -188,7 +192,8 @@ def test_open_question_is_the_last_message_apart_from_hints() -> None:
 
 
 def test_list_of_interviews_is_updated() -> None:
-    """A new interview comes first, a changed one keeps its place, and a deleted one is removed."""
+    """A new interview comes first in the list, a changed one keeps its place, a deleted one is
+    removed."""
     state = apply_all(
         Snapshot(interviews=[make_interview("a")]),
         InterviewCreated(interview=make_interview("b")),

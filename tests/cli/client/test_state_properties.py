@@ -72,8 +72,8 @@ def is_current(state: RoomState, snapshot: Snapshot) -> bool:
 @settings(max_examples=300, deadline=None, derandomize=True, database=None)
 @given(conversations(), st.data())
 def test_state_is_current_or_stale(steps: list[Step], data: st.DataObject) -> None:
-    """Lost and repeated deltas never show text that was not generated, and a requested snapshot
-    makes the state current whenever the snapshot arrives."""
+    """With lost and repeated deltas, a state never shows text that was not generated, and a
+    requested snapshot makes the state current whenever the snapshot arrives."""
     state = apply(RoomState(), steps[0].snapshot)
     earlier: list[Delta] = []
     requested, steps_since_request = False, 0

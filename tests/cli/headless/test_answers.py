@@ -37,7 +37,7 @@ def drain(answers: AnswerQueue) -> list[Answer]:
 
 
 def test_prepared_answers_precede_typed_lines() -> None:
-    """Prepared answers come first and in order, followed by the lines of the source."""
+    """Prepared answers come first and in order, followed by typed lines."""
     spoken, typed = RecordedAnswer(b"\x00\x00"), TypedAnswer("from the file")
     answers = AnswerQueue([spoken, typed], FakeLines("typed\n"))
     assert drain(answers) == [spoken, typed, TypedAnswer("typed")]
@@ -64,7 +64,7 @@ def test_too_long_line_is_rejected() -> None:
 
 
 def test_next_answer_is_interactive_only_without_prepared_ones() -> None:
-    """The next answer is interactive only if none is prepared and a person types the lines."""
+    """The next answer is interactive only if no answer is prepared and a person types the lines."""
     lines = FakeLines("x", interactive=True)
     assert not AnswerQueue([TypedAnswer("a")], lines).next_is_interactive
     assert AnswerQueue((), lines).next_is_interactive
@@ -90,7 +90,8 @@ def test_lines_of_a_file(tmp_path: Path) -> None:
 
 
 def test_lines_of_a_pipe_arrive_as_they_are_completed() -> None:
-    """A line of a pipe is returned as soon as its line feed arrives, however the line is split."""
+    """A line from a pipe is returned as soon as its line feed arrives, even if it arrives in
+    pieces."""
     reading, writing = os.pipe()
 
     async def run() -> None:
@@ -109,7 +110,7 @@ def test_lines_of_a_pipe_arrive_as_they_are_completed() -> None:
 
 
 def test_terminal_is_interactive() -> None:
-    """A reader of a terminal is interactive."""
+    """A reader is interactive if its descriptor is a terminal."""
     controller, terminal = os.openpty()
     assert DescriptorReader(terminal).interactive
     os.close(controller)

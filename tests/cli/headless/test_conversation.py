@@ -81,7 +81,7 @@ def open_room(*messages: Message, **changes: Any) -> Snapshot:
 
 
 async def ask(peer: Peer, position: int, text: str = "Why?") -> None:
-    """Stream the question at a position of the transcript."""
+    """Stream a question for the given position in the transcript."""
     id = f"m{position}"
     await peer.send(
         BUSY,
@@ -162,7 +162,7 @@ def test_completed_interview_is_only_printed() -> None:
 
 
 def test_last_answer_ends_the_interview() -> None:
-    """When no answer is left, the client ends the interview, and the closing is printed."""
+    """When no answers are left, the client ends the interview and prints the closing."""
 
     async def script(fake: FakeRoom) -> None:
         peer = await fake.next_peer()
@@ -180,7 +180,7 @@ def test_last_answer_ends_the_interview() -> None:
 
 
 def test_interview_without_answers_is_unchanged() -> None:
-    """A conversation without any answer does not end the interview."""
+    """A conversation for which no answers are given leaves the interview active."""
 
     async def script(fake: FakeRoom) -> None:
         peer = await fake.next_peer()
@@ -219,7 +219,7 @@ def test_recorded_answer_is_streamed_to_the_room() -> None:
 
 
 def test_recording_without_words_is_followed_by_the_next_answer() -> None:
-    """After `nothing_heard` the server's message is shown and the next answer is sent."""
+    """After `nothing_heard`, the server's message is shown and the next answer is sent."""
 
     async def script(fake: FakeRoom) -> None:
         peer = await fake.next_peer()
@@ -260,7 +260,8 @@ def test_answer_is_repeated_after_a_retryable_error() -> None:
 
 
 def test_answer_that_is_always_refused_is_skipped() -> None:
-    """An answer that is rejected four times is skipped, and the next answer is sent."""
+    """An answer that is rejected four times with a retryable error is skipped, and the next answer
+    is sent."""
 
     async def script(fake: FakeRoom) -> None:
         peer = await fake.next_peer()
@@ -292,7 +293,7 @@ def failed_turn(code: str) -> tuple[Failure, StateChanged]:
 
 
 def test_failed_turn_is_retried_once() -> None:
-    """A failed turn is retried, and the conversation continues."""
+    """A turn that failed with a retryable error is retried, and the conversation continues."""
 
     async def script(fake: FakeRoom) -> None:
         peer = await fake.next_peer()
@@ -377,7 +378,7 @@ def test_deleted_interview_ends_the_conversation() -> None:
 
 
 def test_unreachable_server_ends_the_conversation() -> None:
-    """A conversation that stays offline beyond its timeout raises ServerUnreachable."""
+    """A conversation that is offline for longer than `offline_seconds` raises ServerUnreachable."""
 
     async def script(fake: FakeRoom) -> None:
         peer = await fake.next_peer()
@@ -390,7 +391,8 @@ def test_unreachable_server_ends_the_conversation() -> None:
 
 
 def test_lost_connection_does_not_repeat_an_answer() -> None:
-    """An unacknowledged answer is resent under its id; the next question gets the next answer."""
+    """An unacknowledged answer is resent under the same id; the next question gets the next
+    answer."""
 
     async def script(fake: FakeRoom) -> None:
         peer = await fake.next_peer()
@@ -421,7 +423,8 @@ def test_lost_connection_does_not_repeat_an_answer() -> None:
     ids=["allowance renewed", "model repaired"],
 )
 def test_turn_that_failed_before_resuming_is_retried(failed: Error) -> None:
-    """A failed turn is retried when the interview is resumed, even if the error was final."""
+    """A failed turn is retried when the interview is resumed, even if the error is not
+    retryable."""
 
     async def script(fake: FakeRoom) -> None:
         peer = await fake.next_peer()
@@ -435,7 +438,7 @@ def test_turn_that_failed_before_resuming_is_retried(failed: Error) -> None:
 
 
 def test_permanent_model_failure_keeps_the_remaining_answers() -> None:
-    """An error that retrying cannot fix ends the conversation before the next answer is sent."""
+    """An error that is not retryable ends the conversation before the next answer is sent."""
 
     async def script(fake: FakeRoom) -> None:
         peer = await fake.next_peer()
@@ -452,7 +455,8 @@ def test_permanent_model_failure_keeps_the_remaining_answers() -> None:
 
 
 def test_unknown_error_codes_are_handled_by_their_retryable_flag() -> None:
-    """Unknown errors follow `retryable`: a rejected answer is repeated, a failed turn is final."""
+    """With an unknown error code, a retryable rejection is repeated, and a failed turn that is not
+    retryable ends the conversation."""
 
     async def script(fake: FakeRoom) -> None:
         peer = await fake.next_peer()

@@ -28,7 +28,7 @@ def test_markdown_contains_no_control_characters() -> None:
 
 
 def test_spoken_answer_lists_its_segments_by_time() -> None:
-    """Kept and dropped segments are listed by start time, dropped ones with the reason."""
+    """Kept and dropped segments are listed by start time, each dropped segment with the reason."""
     kept = TranscribedSegment(start=1.5, end=4.0, text="I led a team.")
     dropped = TranscribedSegment(start=0.0, end=1.5, text="", drop_reason="silence")
     answer = SpokenAnswer(text="I led a team.", seconds=4.0, segments=[kept], dropped=[dropped])

@@ -34,7 +34,7 @@ class Terminal:
 
 
 def deltas(pieces: Iterable[str]) -> list[RoomEvent]:
-    """Return the deltas that stream the pieces of a question with the id `m0`."""
+    """Return one delta for each piece of a question with the id `m0`."""
     events: list[RoomEvent] = []
     offset = 0
     for piece in pieces:
@@ -73,7 +73,7 @@ def test_live_output_prints_deltas_as_they_arrive() -> None:
 
 
 def test_abandoned_message_ends_its_line() -> None:
-    """After a message is abandoned, the next message starts on a new line and is printed in
+    """On a terminal, the message after an abandoned one starts on a new line and is printed in
     full."""
     terminal = Terminal(live=True)
     text = terminal.show(
@@ -83,8 +83,8 @@ def test_abandoned_message_ends_its_line() -> None:
 
 
 def test_message_that_differs_from_its_deltas_is_printed_again() -> None:
-    """A complete message that does not extend the streamed text is printed in full on a new
-    line."""
+    """On a terminal, a complete message that does not extend the streamed text is printed in full
+    on a new line."""
     terminal = Terminal(live=True)
     text = terminal.show(*deltas(["Wha"]), InterviewMessage(message=make_message(0)))
     assert text == "Interviewer: Wha\nInterviewer: Why?\n"
@@ -184,7 +184,8 @@ def test_json_output_is_the_server_frames() -> None:
 
 
 def test_json_output_escapes_control_characters() -> None:
-    """Unsafe characters in a frame are escaped, and the value of the JSON is unchanged."""
+    """Unsafe characters in a frame are escaped in JSON output, and the value of the JSON is
+    unchanged."""
     out = io.StringIO()
     JsonOutput(out, io.StringIO()).write_frame('{"text":"ok \u202e\x9b"}')
     assert out.getvalue() == '{"text":"ok \\u202e\\u009b"}\n'

@@ -31,7 +31,7 @@ def answers(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """Start a server, and set its address and the key of a new user in the environment."""
+    """Start a server, and set the server's address and a new user's key in the environment."""
     with Server(tmp_path, "--scripted-delay", "0.02") as running:
         monkeypatch.setenv("PREP_ACCESS_KEY", running.add_user())
         monkeypatch.setenv("PREP_SERVER", running.url)
@@ -48,7 +48,7 @@ def local_server(monkeypatch: pytest.MonkeyPatch) -> Path:
 def prep(
     *arguments: str | Path, code: int = 0, stdin: str = ""
 ) -> subprocess.CompletedProcess[str]:
-    """Run `prep` to its end, assert its exit code and return its output."""
+    """Run `prep` until it exits, check the exit code, and return the finished process."""
     done = subprocess.run(
         [sys.executable, "-m", "prepcli", *map(str, arguments)],
         input=stdin,
@@ -66,7 +66,7 @@ Start = Callable[..., "subprocess.Popen[str]"]
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Yield a function that starts `prep` with an open standard input.
+    """Yield a function that starts `prep` with its standard input open.
 
     Processes that are still running at the end of the test are killed.
     """
@@ -93,7 +93,7 @@ def start() -> Iterator[Start]:
 def stop_by_signal(process: "subprocess.Popen[str]", number: signal.Signals) -> str:
     """End `prep` by a signal, check its exit code and return its standard error.
 
-    Standard input stays open until then, because closing it would also end the command.
+    Standard input stays open until the process has ended, because closing it would also end `prep`.
     """
     process.send_signal(number)
     process.wait(TIMEOUT_SECONDS)
@@ -129,7 +129,7 @@ def local_server_pid(folder: Path) -> int:
 
 
 def test_interview_on_a_local_server(local_server: Path, answers: Path) -> None:
-    """A local server runs only during the command, and `prep list` then shows the interview as
+    """A local server runs only while a command runs, and a later `prep list` shows the interview as
     completed."""
     done = prep("interview", "--plain", "--questions", "2", "--answers", answers)
     lines = done.stdout.splitlines()
@@ -171,7 +171,7 @@ def test_interview_without_answers_is_unchanged(server: Server) -> None:
 
 
 def test_answers_can_be_piped_in(server: Server) -> None:
-    """If no answer files are given, each line of standard input is an answer."""
+    """Without `--answers`, each line of standard input is an answer."""
     done = prep("interview", "--plain", "--questions", "1", stdin="Piped in.\n")
     assert "You: Piped in." in done.stdout
 
@@ -189,8 +189,7 @@ def test_interrupted_interview_can_be_resumed(server: Server, answers: Path, sta
 
 
 def test_resume_last(server: Server, answers: Path, start: Start) -> None:
-    """`--resume-last` resumes the most recent interview, and exits with code 2 if there are
-    none."""
+    """`--resume-last` resumes the most recent interview, and exits with code 2 if there is none."""
     prep("interview", "--resume-last", "--plain", code=2)
     process = start("interview", "--plain", "--questions", "1")
     question = read_line(process, "Interviewer: ")
@@ -213,7 +212,7 @@ def test_local_server_ends_with_prep(
 
 
 def test_dead_local_server_is_reported(local_server: Path, start: Start) -> None:
-    """If the local server dies, prep exits with code 3 without a retry."""
+    """If the local server dies, prep exits with code 3 and says that the server has stopped."""
     process = start("interview", "--plain")
     read_line(process, "Interviewer: ")
     os.kill(local_server_pid(local_server), signal.SIGKILL)
@@ -224,7 +223,7 @@ def test_dead_local_server_is_reported(local_server: Path, start: Start) -> None
 
 
 def test_stale_local_server_is_stopped(local_server: Path, start: Start) -> None:
-    """After prep is killed, the next prep stops the local server that was left running."""
+    """If prep is killed, the next prep stops the local server that was left running."""
     process = start("interview", "--plain", "--questions", "1")
     read_line(process, "Interviewer: ")
     orphan = local_server_pid(local_server)
@@ -236,8 +235,8 @@ def test_stale_local_server_is_stopped(local_server: Path, start: Start) -> None
 
 
 def test_second_prep_does_not_disturb_the_first(local_server: Path, start: Start) -> None:
-    """A second prep exits with code 3 and names the process that uses the local server; the first
-    prep continues."""
+    """A second prep exits with code 3 and names the process that is using the local server; the
+    first prep continues."""
     process = start("interview", "--plain", "--questions", "1")
     read_line(process, "Interviewer: ")
     error = prep("list", code=3).stderr

@@ -34,7 +34,7 @@ def test_process_with_the_marker_is_stopped(
 def test_process_without_the_marker_is_not_stopped(
     tmp_path: Path, process: "subprocess.Popen[bytes]"
 ) -> None:
-    """The process in the PID file is left alone if its command line lacks the marker."""
+    """The process in the PID file is not terminated if its command line lacks the marker."""
     file = tmp_path / "pid"
     file.write_text(str(process.pid))
     assert not stop_stale_server(file, "another-marker")

@@ -31,8 +31,8 @@ def test_no_key_does_two_things_at_once(section: keys.Section) -> None:
 
 
 def test_editing_keys_are_left_to_the_answer_box() -> None:
-    """Of the interview's keys, only page up and page down override editing keys, and no key is a
-    prefix of screen or tmux."""
+    """Of the interview screen's keys, only page up and page down override editing keys, and none is
+    a prefix key of screen or tmux."""
     editing = {
         name
         for binding in TextArea.BINDINGS

@@ -10,7 +10,7 @@ from prepcli.tui.widgets.level import FLOOR, LevelMeter, bar
 
 
 def test_duration() -> None:
-    """A duration is shown in minutes and seconds, and from one hour on also in hours."""
+    """A duration is shown in minutes and seconds, with hours if it is an hour or longer."""
     assert duration(-3) == "0:00"
     assert duration(7.9) == "0:07"
     assert duration(754) == "12:34"
@@ -31,8 +31,8 @@ def test_duration() -> None:
     ],
 )
 def test_relative_time(seconds: float, words: str) -> None:
-    """The time since an event is given in its largest unit, rounded down; under a minute it is
-    "just now"."""
+    """A time less than a minute ago is "just now"; an earlier time within a week is given in its
+    largest unit, rounded down."""
     assert relative_time(1_000_000.0, 1_000_000.0 + seconds) == words
 
 
@@ -44,7 +44,7 @@ def test_relative_time_becomes_a_date() -> None:
 
 
 def test_bar_grows_by_eighths() -> None:
-    """The level bar has the same width at every level; it is empty at the lowest and full at the
+    """The level bar has the same width at every level, from empty at the lowest to full at the
     highest."""
     assert bar(FLOOR - 20, 4) == "    "
     assert bar(FLOOR / 2, 4) == "██  "
@@ -64,8 +64,8 @@ def test_meter_warns_of_unsuitable_levels(level: float, word: str) -> None:
 
 
 def test_banner_counts_whole_seconds() -> None:
-    """The countdown is rounded up, so that it never shows 0 s; a narrow banner has a shorter
-    text."""
+    """The countdown in the connection banner is rounded up and never shows 0 s; a narrow banner has
+    a shorter text."""
     assert banner(2.1, narrow=True) == "Connection lost; reconnecting in 3 s."
     assert banner(0.0, narrow=True) == "Connection lost; reconnecting now."
     assert len(banner(0.0, narrow=False)) > len(banner(0.0, narrow=True))

@@ -116,8 +116,8 @@ def test_gap_in_a_stream_requests_a_snapshot() -> None:
 
 
 def test_enter_sends_the_answer() -> None:
-    """Enter sends the text and empties the box; the answer is marked as being sent until it is
-    stored."""
+    """Enter sends the text and empties the box; the answer is marked as being sent until the server
+    has stored the answer."""
     session, room = ready()
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
@@ -168,7 +168,7 @@ def test_burst_of_keys_is_handled_in_order() -> None:
 
 
 def test_empty_answer_is_not_sent() -> None:
-    """An answer that consists of white space is not sent."""
+    """An answer that consists only of white space is not sent."""
     session, room = ready()
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:

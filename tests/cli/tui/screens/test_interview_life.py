@@ -113,7 +113,7 @@ def test_escape_stops_the_interviewer() -> None:
 
 
 def test_hint() -> None:
-    """Ctrl+T requests a hint, and the hint is shown under its own heading."""
+    """Ctrl+T requests a hint, which is shown under its own heading."""
     session, room = ready()
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
@@ -217,7 +217,8 @@ def test_quitting_does_not_lose_an_answer_by_accident() -> None:
 
 
 def test_interview_deleted_elsewhere() -> None:
-    """If another client deletes the interview, its screen and all screens above it are closed."""
+    """If another client deletes the interview, the interview's screen and all screens above it
+    close."""
     session, room = ready()
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
@@ -244,7 +245,7 @@ def test_missing_interview() -> None:
 
 
 def test_not_authorised() -> None:
-    """If the server rejects the access key, prep exits with code 4."""
+    """If the server does not accept the access key, the app exits with code 4."""
     session, room = ready()
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:

@@ -16,7 +16,7 @@ from prepserver.wire.protocol import BYTES_PER_SECOND, UserRecording
 from tests.cli.tui.screens.support import FakeMicrophone, FakeRecording, FakeRoom
 
 BLOCK = b"\x00\x10" * (BYTES_PER_SECOND // 2 // 10)
-"""A tenth of a second of audio."""
+"""Audio block of a tenth of a second."""
 
 
 class RejectingRecording(FakeRecording):
@@ -54,7 +54,8 @@ class Posted:
         self._more.set()
 
     async def measured(self, seconds: float, recordings: int = 1) -> None:
-        """Wait until `seconds` of the recording with the number `recordings` have been measured."""
+        """Wait until `seconds` of audio have been measured in the latest of `recordings`
+        recordings."""
         while not self._has(seconds, recordings):
             self._more.clear()
             await self._more.wait()
@@ -68,12 +69,12 @@ class Posted:
 
     @property
     def reasons(self) -> list[str]:
-        """Return the reasons that the recorder has given for the ends of recordings, in order."""
+        """Reasons that the recorder has given for the ends of recordings, in order."""
         return [m.reason for m in self.messages if isinstance(m, RecordingEnded)]
 
 
 def test_last_syllable_is_kept() -> None:
-    """After the stop key is pressed, recording continues for exactly 0.3 s of audio."""
+    """After a call to `finish`, recording continues for exactly 0.3 s of audio."""
 
     async def run() -> None:
         room, microphone, posted = FakeRoom(), FakeMicrophone(BLOCK, BLOCK), Posted()
@@ -96,7 +97,8 @@ def test_last_syllable_is_kept() -> None:
 
 
 def test_recording_is_announced_every_two_seconds() -> None:
-    """During a recording, the room is notified at the start and every two seconds."""
+    """During a recording, the room is notified at the start and after every two seconds of
+    audio."""
 
     async def run() -> None:
         room, posted = FakeRoom(), Posted()

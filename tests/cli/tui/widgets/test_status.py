@@ -43,7 +43,7 @@ def interview(asked: int, answered: int = 0, status: Status = Status.ACTIVE) -> 
     ],
 )
 def test_every_working_phase_is_animated(phase: Phase, words: str) -> None:
-    """Each working phase shows what the model is doing, with an animation."""
+    """In each working phase, the status line says what the model is doing and is animated."""
     assert activity(phase) == Activity(words, busy=True)
 
 
@@ -57,7 +57,7 @@ def test_every_streamed_kind_has_words(kind: MessageKind) -> None:
 
 
 def test_idle_says_what_the_candidate_can_do() -> None:
-    """The status line of an idle interview says whether the candidate can answer or why not."""
+    """The status line of an idle interview says that the candidate can answer, or why not."""
     assert activity(Phase.IDLE).words == "Your turn"
     assert activity(Phase.IDLE, asked=False).words == "Waiting"
     assert activity(Phase.IDLE, sending=True).words == "Sending your answer…"
@@ -66,7 +66,7 @@ def test_idle_says_what_the_candidate_can_do() -> None:
 
 
 def test_recording_comes_first() -> None:
-    """A recording takes precedence over the server's phase."""
+    """During a recording, the status line shows "Listening…" and not the server's phase."""
     assert activity(Phase.HINTING, recording=True) == Activity("Listening…")
 
 
@@ -77,8 +77,8 @@ def test_failure_is_highlighted_until_retried() -> None:
 
 
 def test_progress() -> None:
-    """Progress shows the number of the open question, and after completion the number of
-    answers."""
+    """Progress shows the planned number of questions, then the number of the latest question, and
+    after completion the number of answers."""
     assert progress(interview(0)) == "5 questions"
     assert progress(interview(2, 1)) == "question 2 of 5"
     assert progress(interview(5, 5)) == "question 5 of 5"
@@ -86,7 +86,7 @@ def test_progress() -> None:
 
 
 def test_allowance() -> None:
-    """The remaining requests are shown unless they are unlimited or unknown."""
+    """The number of remaining requests is shown unless the number is unlimited or unknown."""
     assert allowance(Quota(limit=100, remaining=87)) == "87 requests left"
     assert allowance(Quota(limit=100, remaining=1)) == "1 request left"
     assert allowance(Quota(limit=0, remaining=0)) == ""
