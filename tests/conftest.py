@@ -37,8 +37,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Select the tests with the mark `chaos` if `--chaos` is given, and all other tests
-    otherwise."""
+    """Select only the tests with the mark `chaos` if `--chaos` is given, otherwise only the tests
+    without the mark."""
     chaos = config.getoption("--chaos")
     deselected = [item for item in items if (item.get_closest_marker("chaos") is not None) != chaos]
     config.hook.pytest_deselected(items=deselected)

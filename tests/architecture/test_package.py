@@ -27,8 +27,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
 
 
 def test_every_file_of_the_packages_is_in_the_wheel(wheel: zipfile.ZipFile) -> None:
-    """Apart from its metadata, the wheel contains exactly the source and data files of both
-    packages."""
+    """Apart from its metadata, the wheel contains exactly the files of both packages."""
     packaged = {
         sources.name(path)
         for path in sources.files(".py", *DATA)

@@ -55,8 +55,7 @@ REAL = f'exec "{sys.executable}" "$@"'
 
 
 def test_a_newer_python_is_found_beside_an_old_one(tmp_path: Path) -> None:
-    """When `python3` is too old, `find-python` selects an installed newer one such as
-    `python3.12`."""
+    """When `python3` is too old, `find-python` selects a newer Python if one is installed."""
     fake_command(tmp_path / "bin", "python3", OLD)
     fake_command(tmp_path / "bin", "python3.12", REAL)
     assert find_python(tmp_path / "bin").stdout.strip() == "python3.12"
@@ -122,8 +121,7 @@ def test_progress_on_a_terminal_is_one_line(
 
 
 def test_the_installer_requires_what_pyproject_lists(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The installer reads the base requirements, and those of the chosen extras, from
-    pyproject.toml."""
+    """The installer reads the base requirements and the requested extras from pyproject.toml."""
     install = load("install", monkeypatch)
     client, server = install._requirements([]), install._requirements(["server"])
     assert any(line.startswith("httpx") for line in client)
@@ -144,8 +142,8 @@ def test_only_the_pinned_version_counts_as_installed(monkeypatch: pytest.MonkeyP
 def test_jobs_are_followed_until_the_awaited_ones_end(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """`follow` shows the progress of all jobs until the awaited jobs end, then returns an exit
-    code."""
+    """`follow` shows the progress of all jobs until the awaited jobs end, and returns the highest
+    of the exit codes of the awaited jobs."""
     progress = load("progress", monkeypatch)
 
     def start(code: str) -> Any:
@@ -175,7 +173,7 @@ def test_an_installation_is_stale_once_pyproject_changes(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """An installation is ready if its Python runs and its stamp matches pyproject.toml and the
-    extras."""
+    requested extras."""
     install = load("install", monkeypatch)
     venv = tmp_path / ".venv"
     venv.mkdir()
@@ -209,8 +207,7 @@ def test_an_installation_is_stale_once_pyproject_changes(
 def test_the_gate_runs_both_parts_and_fails_with_either(
     tmp_path: Path, failing: str, code: int
 ) -> None:
-    """The CI script runs both lint and tests even if one of them fails, then reports any
-    failure."""
+    """The CI script runs both lint and tests even if one fails, then reports any failure."""
     ran = tmp_path / "ran"
     fake_command(tmp_path, "make", f'echo "$1" >>"{ran}"; case "$1" in {failing}) exit 2 ;; esac')
     path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"

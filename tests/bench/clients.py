@@ -130,8 +130,7 @@ async def connect(port: int, target: str) -> CountingClient:
 
 
 class RestClient:
-    """HTTP client that sends one user's requests, one after another, over a persistent
-    connection."""
+    """HTTP client that sends one user's requests in turn over a persistent connection."""
 
     def __init__(self, port: int, key: str) -> None:
         self._port = port

@@ -77,8 +77,7 @@ class SampleInterview:
         return len(self._context.answers)
 
     def advance_to(self, turn: int) -> "SampleInterview":
-        """Add messages without a model until the interview has `turn` answers, and return the
-        interview."""
+        """Add messages without a model up to the given turn, and return the interview."""
         while self.turn < turn:
             if len(self._context.asked_questions) == self.turn:
                 if self.history_summary_prompt() is not None:

@@ -100,8 +100,7 @@ async def _measure_long_interview(prep: PrepModels, folder: Path, sizes: Sizes) 
         async def time_last_turn(
             model: PrepModels | LlamaServerPeer, seed: int, *, ahead: bool
         ) -> float:
-            """Return the seconds to the first token of the last turn, with the previous turn
-            cached."""
+            """Return the seconds to the first token of the last turn, with earlier turns cached."""
             interview = SampleInterview(seed, prep.info).advance_to(sizes.turns - 1)
             _add_turn(interview, await model.next_question(interview, ahead=False))
             return (await model.next_question(interview, ahead=ahead)).first
@@ -139,8 +138,7 @@ async def _measure_outgrown_context(prep: PrepModels, folder: Path, sizes: Sizes
         async def time_outgrown_turn(
             model: PrepModels | LlamaServerPeer, seed: int, *, ahead: bool
         ) -> float:
-            """Return the seconds to the first token of the next turn that needs a history
-            summary."""
+            """Return the seconds to the first token of the next turn that needs a summary."""
             interview = SampleInterview(seed, info).advance_to(sizes.before_outgrown)
             while interview.history_summary_prompt() is None:
                 _add_turn(interview, await model.next_question(interview, ahead=False))

@@ -133,8 +133,7 @@ class PrepModels:
         await self.gateway.prefill(self.call(prompt), prompt)
 
     async def next_question(self, interview: SampleInterview, *, ahead: bool) -> TimedReply:
-        """Generate the next question; with `ahead`, first prefill the prompt as if it were being
-        typed.
+        """Generate the next question; with `ahead`, prefill the prompt as if it were being typed.
 
         A history summary that is due is written first and is not included in the reply's timing.
         """

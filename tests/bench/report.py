@@ -28,8 +28,7 @@ class Row(Struct, frozen=True, kw_only=True):
     difference: float | None = None
     """Median of prep minus the peer; None without a peer or if `ratio` is given."""
     target: float | None = None
-    """Bound for the ratio or difference, or for `prep` if there is no peer; None without a
-    bound."""
+    """Bound for the comparison, or for `prep` if there is no peer; None without a bound."""
     at_least: bool = False
     """True if the target is a lower bound, False if it is an upper bound."""
     prep_runs: tuple[float, ...] = ()

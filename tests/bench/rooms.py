@@ -102,8 +102,7 @@ async def _measure_streaming(folder: Path, sizes: Sizes) -> list[Row]:
 async def _stream_from_prep(
     folder: Path, sizes: Sizes, rooms: int, clients_per_room: int
 ) -> tuple[float, int]:
-    """Return prep's CPU time per delivered message in microseconds, and the message size in
-    bytes."""
+    """Return prep's CPU time per message in microseconds, and the message size in bytes."""
     words = int((sizes.seconds + 10) / WORD_INTERVAL)
     with running_server(folder, scripted_delay=WORD_INTERVAL, scripted_words=words) as server:
         joined = [await server.create_interview() for _ in range(rooms)]
@@ -155,8 +154,7 @@ async def _stream_from_peer(mode: str, size: int, sizes: Sizes) -> float:
 async def _measure_cpu(
     pid: int, clients: Sequence[CountingClient], seconds: float
 ) -> tuple[float, int]:
-    """Return a process's CPU time per message in microseconds, and the number of messages
-    delivered."""
+    """Return the CPU time per delivered message in microseconds, and the number of messages."""
     messages, used = sum(client.messages for client in clients), cpu_seconds(pid)
     await asyncio.sleep(seconds)
     used = cpu_seconds(pid) - used
@@ -170,8 +168,7 @@ async def _measure_cpu(
 
 
 async def _measure_reply_size(folder: Path, sizes: Sizes) -> list[Row]:
-    """Measure the total size of the deltas and the final message that one client receives per
-    reply."""
+    """Measure the total size of the deltas and the final message of a reply on the wire."""
     rows = []
     for rate in RATES:
         with running_server(
@@ -247,8 +244,7 @@ def _time_syncs(folder: Path, samples: int) -> list[float]:
 
 
 async def _measure_joining(folder: Path, sizes: Sizes) -> list[Row]:
-    """Measure the rates at which sixteen concurrent clients create rooms and reconnect to a
-    room."""
+    """Measure how often per second sixteen concurrent clients create rooms and reconnect."""
     with running_server(folder, scripted_delay=WORD_INTERVAL) as server:
         target = (await server.create_interview()).target
 

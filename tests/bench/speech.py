@@ -32,8 +32,7 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
     long: float = 600.0
     """Duration of the long answer in seconds."""
     part: float = 60.0
-    """Duration in seconds of the two compared parts, the beginning and the end of the long
-    answer."""
+    """Seconds at the beginning and the end of the long answer, whose caption lags are compared."""
 
 
 QUICK = Sizes(

@@ -22,8 +22,7 @@ def test_every_benchmark_has_a_marker_on_the_page() -> None:
 
 
 def test_a_table_replaces_the_previous_one() -> None:
-    """New figures replace only the text between the markers; a missed target is marked "no" in the
-    table."""
+    """New figures replace only the text between the markers, and a missed target is reported."""
     wait = make_row("wait", "s", [3.0, 1.0, 2.0], [1.0, 1.0, 1.0], peer_name="other", target=0.5)
     figures = {
         "machine": {"cores": 2},

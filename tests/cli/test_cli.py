@@ -172,8 +172,8 @@ def test_error_messages_contain_no_control_characters(
 def test_list_contains_no_control_characters(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: Sequence[str]
 ) -> None:
-    """In a list, a title can neither add a line nor control the terminal; in JSON, the title is
-    unchanged."""
+    """In a list, a title can neither add a line nor control the terminal; in JSON, the value of the
+    title is unchanged."""
     title = "Baker \u202e\x9b2J\nsecond line"
 
     class OneInterview:

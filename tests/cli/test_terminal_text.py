@@ -60,8 +60,7 @@ def test_line_endings_become_line_feeds() -> None:
 
 
 def test_one_line_collapses_white_space() -> None:
-    """Runs of spaces, tabs and line breaks become one space, and are removed at both ends of the
-    text."""
+    """Each run of white space becomes one space, and is removed at either end of the text."""
     assert one_line(" a\n\tb\u2028c \r\n") == "a b\ufffdc"
 
 

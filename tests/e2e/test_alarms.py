@@ -69,8 +69,7 @@ class AlarmProcess:
     def wait(
         self, matches: Callable[[dict[str, Any]], bool], timeout: float = TIMEOUT
     ) -> dict[str, Any]:
-        """Return the next event that satisfies `matches`; fail if none arrives within `timeout`
-        seconds."""
+        """Return the next event that matches; fail if no match arrives within `timeout` seconds."""
         deadline = time.monotonic() + timeout
         while True:
             try:
@@ -98,8 +97,7 @@ class AlarmProcess:
         return list(event["numbers"])
 
     def numbers(self, kind: str) -> set[int]:
-        """Return the numbers of the alarms for which an event of the given kind has been
-        reported."""
+        """Return the numbers of the alarms for which events of the given kind were reported."""
         return {event["number"] for event in self.events if event["event"] == kind}
 
     def kill(self) -> None:
@@ -162,11 +160,10 @@ def test_an_alarm_does_not_fire_again_after_its_handler(tmp_path: Path) -> None:
 
 
 def kill_at_random_moments(folder: Path, kills: int, seed: int) -> None:
-    """Start and kill the process `kills` times; check that each acknowledged alarm is stored as
-    fired once.
+    """Start and kill the process `kills` times; check that each alarm is stored once.
 
-    Each run sets ten alarms that are due shortly before or after its kill. Acknowledged alarms must
-    have fired within `AFTER_RESTART` seconds of the last start.
+    Each run sets ten alarms that are due shortly before or after its kill. Every acknowledged alarm
+    must have fired within `AFTER_RESTART` seconds of the last start; no alarm may be stored twice.
     """
     rng = random.Random(seed)
     acknowledged: set[int] = set()

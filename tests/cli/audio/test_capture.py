@@ -71,8 +71,7 @@ def test_recording_yields_blocks_in_order() -> None:
 
 
 def test_open_microphone_has_a_pre_roll() -> None:
-    """When the microphone is open, a recording includes the eight blocks (0.32 s) before its
-    start."""
+    """With an open microphone, a recording includes the eight blocks before its start."""
 
     async def run() -> None:
         device = FakeSounddevice()
@@ -142,8 +141,7 @@ def test_missing_portaudio_names_the_package(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_slow_reader_loses_audio() -> None:
-    """A reader that falls behind receives at most a minute of audio, then the end of the
-    recording."""
+    """A slow reader receives at most a minute of audio, then the end of the recording."""
 
     async def run() -> None:
         device = FakeSounddevice()

@@ -93,8 +93,7 @@ def test_ephemeral_messages_are_queued_once() -> None:
 
 
 def test_latest_draft_replaces_earlier_ones() -> None:
-    """Only the latest draft is sent; a draft that is too long for a text frame is sent without
-    text."""
+    """Only the latest draft is sent; a draft too long for a text frame is sent without text."""
     outbox = Outbox()
     outbox.queue_message(UserTyping(draft="We"), "x")
     outbox.queue_message(UserTyping(draft="We moved"), "x")
@@ -155,8 +154,7 @@ def test_samples_are_cut_into_frames_of_40_ms() -> None:
 
 
 def test_recording_resumes_after_a_reconnect() -> None:
-    """After a reconnect, `audio.start` is resent, then each frame that the server lacks, then
-    `audio.stop`."""
+    """After a reconnect, the frames that the server lacks are resent, then `audio.stop`."""
 
     async def run() -> None:
         outbox = Outbox()
@@ -184,8 +182,7 @@ def test_recording_resumes_after_a_reconnect() -> None:
 
 
 def test_missing_frames_are_resent_a_few_times() -> None:
-    """Frames that the server reports as missing are resent three times; then the recording
-    fails."""
+    """Frames that the server reports as missing are resent at most three times."""
 
     async def run() -> None:
         outbox = Outbox()

@@ -155,8 +155,7 @@ def test_refused_message_is_not_resent() -> None:
 
 
 def test_recording_survives_a_lost_connection() -> None:
-    """After a reconnect, `audio.start` is resent, then each frame that the server lacks, then
-    `audio.stop`."""
+    """After a reconnect, the frames that the server lacks are resent, then `audio.stop`."""
 
     async def test(fake: FakeRoom) -> None:
         async with enter_room(fake) as (room, reader):

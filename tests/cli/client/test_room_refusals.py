@@ -57,8 +57,7 @@ def test_second_401_in_a_row_is_final() -> None:
 
 
 def test_401s_between_connections_are_not_in_a_row() -> None:
-    """A room survives any number of handshakes with status 401 if connections succeed in
-    between."""
+    """A room tolerates any number of expired tokens if connections succeed in between."""
 
     async def test(fake: FakeRoom) -> None:
         fake.statuses = [401, 101, 401, 101]
@@ -100,7 +99,7 @@ def test_temporary_status_is_retried(status: int) -> None:
 
 
 def test_other_web_server_is_final() -> None:
-    """If the first handshake has a status that no prep server sends, the room raises
+    """If the first handshake is refused with a status that no prep server sends, the room raises
     ServerUnreachable."""
 
     async def test(fake: FakeRoom) -> None:
@@ -114,8 +113,7 @@ def test_other_web_server_is_final() -> None:
 
 
 def test_deleted_room_is_final() -> None:
-    """After close code 4004, the client does not reconnect, and a pending `stop` raises
-    NotFound."""
+    """After close code 4004, the room does not reconnect, and a pending `stop` raises NotFound."""
 
     async def test(fake: FakeRoom) -> None:
         async with enter_room(fake) as (room, reader):
@@ -133,8 +131,8 @@ def test_deleted_room_is_final() -> None:
 
 
 def test_too_big_message_does_not_block_the_queue() -> None:
-    """After close code 1009, the oversized message is dropped and reported; later messages are
-    sent."""
+    """After close code 1009, the oversized message is dropped and reported, and later messages are
+    delivered."""
 
     async def test(fake: FakeRoom) -> None:
         async with enter_room(fake) as (room, reader):

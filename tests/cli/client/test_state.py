@@ -72,8 +72,7 @@ def test_snapshot_replaces_the_state() -> None:
 
 
 def test_deltas_extend_the_streaming_message() -> None:
-    """A delta at the expected offset is appended, and the offset grows by its number of code
-    points."""
+    """A delta at the expected offset is appended; the offset grows by the delta's code points."""
     state = apply_all(delta(0, "Why 𝒳"), delta(5, "?"))
     assert state.streaming == StreamingMessage(id="m1", kind=QUESTION, text="Why 𝒳?", offset=6)
 
@@ -91,16 +90,14 @@ def test_delta_after_a_gap_requires_one_snapshot() -> None:
 
 
 def test_lost_connection_cancels_a_requested_snapshot() -> None:
-    """After a lost connection, a gap requires a snapshot even if a snapshot was requested
-    before."""
+    """After a reconnect, a gap requires a snapshot even if a snapshot was requested before."""
     state = apply_all(delta(4, "x"), ConnectionChanged(ConnectionStatus.OFFLINE, 0.5))
     assert needs_snapshot(state, delta(4, "x"))
     assert state.retry_in == 0.5
 
 
 def test_complete_message_replaces_its_deltas() -> None:
-    """A complete message replaces its streamed text, and later deltas of the message are
-    ignored."""
+    """A complete message replaces the streamed text, and later deltas of it are ignored."""
     state = apply_all(delta(0, "Wh"), InterviewMessage(message=make_message(1, text="Why?")))
     assert state.streaming is None
     assert [message.text for message in state.messages] == ["Why?"]
@@ -120,8 +117,7 @@ def test_message_with_a_known_id_replaces_the_old_one() -> None:
 
 
 def test_dropped_message_is_removed() -> None:
-    """`interview.delta.dropped` discards the streaming message only if the message ids are
-    equal."""
+    """`interview.delta.dropped` discards a streaming message only if the message ids match."""
     state = apply_all(delta(0, "Wh"))
     assert apply(state, DeltaDropped(message_id="other")) is state
     assert apply(state, DeltaDropped(message_id="m1")).streaming is None
@@ -192,8 +188,8 @@ def test_open_question_is_the_last_message_apart_from_hints() -> None:
 
 
 def test_list_of_interviews_is_updated() -> None:
-    """A new interview comes first in the list, a changed one keeps its place, a deleted one is
-    removed."""
+    """In the list, a new interview comes first, a changed interview keeps its place, and a deleted
+    interview is removed."""
     state = apply_all(
         Snapshot(interviews=[make_interview("a")]),
         InterviewCreated(interview=make_interview("b")),

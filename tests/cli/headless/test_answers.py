@@ -90,8 +90,8 @@ def test_lines_of_a_file(tmp_path: Path) -> None:
 
 
 def test_lines_of_a_pipe_arrive_as_they_are_completed() -> None:
-    """A line from a pipe is returned as soon as its line feed arrives, even if it arrives in
-    pieces."""
+    """A line from a pipe is returned as soon as its line feed arrives, even if the line arrives in
+    several pieces."""
     reading, writing = os.pipe()
 
     async def run() -> None:

@@ -391,8 +391,8 @@ def test_unreachable_server_ends_the_conversation() -> None:
 
 
 def test_lost_connection_does_not_repeat_an_answer() -> None:
-    """An unacknowledged answer is resent under the same id; the next question gets the next
-    answer."""
+    """An unacknowledged answer is resent under the same id and does not answer a second
+    question."""
 
     async def script(fake: FakeRoom) -> None:
         peer = await fake.next_peer()
@@ -423,8 +423,7 @@ def test_lost_connection_does_not_repeat_an_answer() -> None:
     ids=["allowance renewed", "model repaired"],
 )
 def test_turn_that_failed_before_resuming_is_retried(failed: Error) -> None:
-    """A failed turn is retried when the interview is resumed, even if the error is not
-    retryable."""
+    """A failed turn is retried on resuming the interview, even if the error is not retryable."""
 
     async def script(fake: FakeRoom) -> None:
         peer = await fake.next_peer()
@@ -438,7 +437,7 @@ def test_turn_that_failed_before_resuming_is_retried(failed: Error) -> None:
 
 
 def test_permanent_model_failure_keeps_the_remaining_answers() -> None:
-    """An error that is not retryable ends the conversation before the next answer is sent."""
+    """A permanent model error ends the conversation before the next answer is sent."""
 
     async def script(fake: FakeRoom) -> None:
         peer = await fake.next_peer()

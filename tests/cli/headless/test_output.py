@@ -73,8 +73,7 @@ def test_live_output_prints_deltas_as_they_arrive() -> None:
 
 
 def test_abandoned_message_ends_its_line() -> None:
-    """On a terminal, the message after an abandoned one starts on a new line and is printed in
-    full."""
+    """On a terminal, the message after an abandoned one is printed in full on a new line."""
     terminal = Terminal(live=True)
     text = terminal.show(
         *deltas(["Wha"]), DeltaDropped(message_id="m0"), InterviewMessage(message=make_message(0))
@@ -184,8 +183,7 @@ def test_json_output_is_the_server_frames() -> None:
 
 
 def test_json_output_escapes_control_characters() -> None:
-    """Unsafe characters in a frame are escaped in JSON output, and the value of the JSON is
-    unchanged."""
+    """Unsafe characters in a frame are escaped, and the value of the JSON is unchanged."""
     out = io.StringIO()
     JsonOutput(out, io.StringIO()).write_frame('{"text":"ok \u202e\x9b"}')
     assert out.getvalue() == '{"text":"ok \\u202e\\u009b"}\n'

@@ -129,7 +129,7 @@ def local_server_pid(folder: Path) -> int:
 
 
 def test_interview_on_a_local_server(local_server: Path, answers: Path) -> None:
-    """A local server runs only while a command runs, and a later `prep list` shows the interview as
+    """A local server runs only while a command runs, and `prep list` then shows the interview as
     completed."""
     done = prep("interview", "--plain", "--questions", "2", "--answers", answers)
     lines = done.stdout.splitlines()

@@ -44,8 +44,8 @@ def test_relative_time_becomes_a_date() -> None:
 
 
 def test_bar_grows_by_eighths() -> None:
-    """The level bar has the same width at every level, from empty at the lowest to full at the
-    highest."""
+    """The level bar has a constant width; it is empty at the lowest level and full at the highest
+    level."""
     assert bar(FLOOR - 20, 4) == "    "
     assert bar(FLOOR / 2, 4) == "██  "
     assert bar(FLOOR + 60 / 32, 4) == "▏   "

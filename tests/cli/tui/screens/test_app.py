@@ -71,8 +71,7 @@ def test_failed_start_ends_with_its_exit_code(capsys: pytest.CaptureFixture[str]
 
 
 def first_screen(session: FakeSession, **options: object) -> PrepApp:
-    """Run the app with `options`, set its title to the name of its first screen, and return the
-    app."""
+    """Run the app with `options`, and return the app with its first screen's name as the title."""
 
     async def connect(_: Callable[[str], None]) -> FakeSession:
         return session

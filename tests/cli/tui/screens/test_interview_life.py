@@ -217,8 +217,7 @@ def test_quitting_does_not_lose_an_answer_by_accident() -> None:
 
 
 def test_interview_deleted_elsewhere() -> None:
-    """If another client deletes the interview, the interview's screen and all screens above it
-    close."""
+    """If another client deletes the interview, the list of interviews is shown with a notice."""
     session, room = ready()
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:

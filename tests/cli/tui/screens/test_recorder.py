@@ -54,8 +54,8 @@ class Posted:
         self._more.set()
 
     async def measured(self, seconds: float, recordings: int = 1) -> None:
-        """Wait until `seconds` of audio have been measured in the latest of `recordings`
-        recordings."""
+        """Wait until at least `recordings` recordings have started, and `seconds` of the last one
+        have been measured."""
         while not self._has(seconds, recordings):
             self._more.clear()
             await self._more.wait()
@@ -97,8 +97,7 @@ def test_last_syllable_is_kept() -> None:
 
 
 def test_recording_is_announced_every_two_seconds() -> None:
-    """During a recording, the room is notified at the start and after every two seconds of
-    audio."""
+    """The room is notified at the start of a recording and after every two seconds of audio."""
 
     async def run() -> None:
         room, posted = FakeRoom(), Posted()
