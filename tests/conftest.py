@@ -121,7 +121,7 @@ def _models_dir() -> Path:
 
 @pytest.fixture(scope="session")
 def models_dir() -> Path:
-    """Return the folder of the starter models; if they are missing, fail the test."""
+    """Return the folder of the starter models, or fail the test if the models are missing."""
     folder = _models_dir()
     if not any(folder.glob("*.gguf")) or not any(folder.glob("*.bin")):
         pytest.fail(f"{folder} lacks the starter models: run make models", pytrace=False)

@@ -142,8 +142,8 @@ def test_only_the_pinned_version_counts_as_installed(monkeypatch: pytest.MonkeyP
 def test_jobs_are_followed_until_the_awaited_ones_end(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """`follow` shows the progress of all jobs until the awaited jobs end, and returns the highest
-    of the exit codes of the awaited jobs."""
+    """`follow` shows the progress of all jobs until the awaited jobs end, then returns the highest
+    exit code among the awaited jobs."""
     progress = load("progress", monkeypatch)
 
     def start(code: str) -> Any:
@@ -172,8 +172,8 @@ def test_jobs_are_followed_until_the_awaited_ones_end(
 def test_an_installation_is_stale_once_pyproject_changes(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """An installation is ready if its Python runs and its stamp matches pyproject.toml and the
-    requested extras."""
+    """An installation is ready if its Python runs and its stamp matches pyproject.toml and includes
+    the requested extras."""
     install = load("install", monkeypatch)
     venv = tmp_path / ".venv"
     venv.mkdir()

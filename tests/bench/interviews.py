@@ -40,7 +40,7 @@ TRANSCRIPTS = Path(__file__).parent.parent / "speech" / "transcripts.tsv"
 TURNS = 20
 """Number of questions in a long interview."""
 ANSWER_WORDS = (45, 75)
-"""Minimum and maximum target for the number of words in an answer, or 20 to 35 s of speech."""
+"""Minimum and maximum number of words that an answer must reach: 20 to 35 s of speech."""
 WORDS_PER_PREFILL = 6
 """Number of words typed between two prefills of the draft: 9 s at 40 words a minute."""
 UNSEEN_WORDS = 3

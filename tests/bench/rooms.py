@@ -168,7 +168,7 @@ async def _measure_cpu(
 
 
 async def _measure_reply_size(folder: Path, sizes: Sizes) -> list[Row]:
-    """Measure the total size of the deltas and the final message of a reply on the wire."""
+    """Measure the total size on the wire of a reply's deltas and final message."""
     rows = []
     for rate in RATES:
         with running_server(
@@ -244,7 +244,7 @@ def _time_syncs(folder: Path, samples: int) -> list[float]:
 
 
 async def _measure_joining(folder: Path, sizes: Sizes) -> list[Row]:
-    """Measure how often per second sixteen concurrent clients create rooms and reconnect."""
+    """Measure how many rooms and reconnects per second sixteen concurrent clients complete."""
     with running_server(folder, scripted_delay=WORD_INTERVAL) as server:
         target = (await server.create_interview()).target
 

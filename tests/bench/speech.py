@@ -32,7 +32,8 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
     long: float = 600.0
     """Duration of the long answer in seconds."""
     part: float = 60.0
-    """Seconds at the beginning and the end of the long answer, whose caption lags are compared."""
+    """Seconds at the beginning and at the end of the long answer whose caption lags are
+    compared."""
 
 
 QUICK = Sizes(

@@ -66,6 +66,6 @@ def test_normalise_url_returns_the_canonical_form(typed: str, canonical: str) ->
     ["", "ws://prep.test", "https://", "https://me:pw@prep.test", "https://x?y", "a:b:c", "[abc"],
 )
 def test_invalid_address_is_rejected(typed: str) -> None:
-    """A server address that is invalid or contains a password is rejected."""
+    """A server address that is invalid or contains a password raises UsageError."""
     with pytest.raises(UsageError, match="address"):
         config.normalise_url(typed)

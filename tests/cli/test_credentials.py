@@ -97,7 +97,7 @@ def test_key_file_is_readable_by_its_owner_only(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="file modes need POSIX")
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o666])
 def test_key_file_that_others_can_read_is_rejected(tmp_path: Path, mode: int) -> None:
-    """A key file that other users can read is rejected with an error that gives the `chmod`
+    """Loading a key from a file that other users can read raises SettingsError with the `chmod`
     command."""
     file = tmp_path / "keys"
     credentials.save_access_key(URL, "secret", file)

@@ -60,7 +60,8 @@ def test_line_endings_become_line_feeds() -> None:
 
 
 def test_one_line_collapses_white_space() -> None:
-    """Each run of white space becomes one space, and is removed at either end of the text."""
+    """Each run of spaces, tabs or line feeds becomes one space, or nothing at the ends of the
+    text."""
     assert one_line(" a\n\tb\u2028c \r\n") == "a b\ufffdc"
 
 

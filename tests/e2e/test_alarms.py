@@ -160,10 +160,11 @@ def test_an_alarm_does_not_fire_again_after_its_handler(tmp_path: Path) -> None:
 
 
 def kill_at_random_moments(folder: Path, kills: int, seed: int) -> None:
-    """Start and kill the process `kills` times; check that each alarm is stored once.
+    """Start and kill the process `kills` times, then check which alarms are stored as fired.
 
-    Each run sets ten alarms that are due shortly before or after its kill. Every acknowledged alarm
-    must have fired within `AFTER_RESTART` seconds of the last start; no alarm may be stored twice.
+    Each run sets ten alarms that are due shortly before or after its kill. Each acknowledged alarm
+    must be stored once within `AFTER_RESTART` seconds of the last start; no alarm may be stored
+    twice.
     """
     rng = random.Random(seed)
     acknowledged: set[int] = set()
@@ -207,8 +208,8 @@ def test_acknowledged_alarms_survive_500_kills(tmp_path: Path) -> None:
 
 
 def test_alarms_follow_a_clock_that_is_changed_at_run_time(tmp_path: Path) -> None:
-    """After the clock jumps an hour ahead, due alarms fire within a second; after it jumps back,
-    alarms wait for their time and then fire once."""
+    """After the clock jumps an hour ahead, due alarms fire within a second; after the clock jumps
+    back, alarms wait for their time and then fire once."""
     with AlarmProcess(tmp_path) as process:
         process.set_alarm(1, after=HOUR / 2)
         changed_at = time.time()

@@ -43,8 +43,8 @@ def next_failure(socket: RoomClient, id: str) -> wire.Failure:
 
 
 def test_a_full_disk_rejects_writes_until_it_has_space(tmp_path: Path) -> None:
-    """While the disk is full, answers and new interviews fail with `storage` and leave no trace,
-    and reads succeed; an answer that is resent later is stored once."""
+    """While the disk is full, reads succeed, but answers and new interviews fail with `storage` and
+    leave no trace; an answer that is resent later is stored once."""
     with Server(tmp_path) as server:
         key = server.add_user()
         created = server.request("POST", "/api/interviews", key=key, body={"role": "Cook"})

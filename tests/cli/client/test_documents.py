@@ -59,7 +59,7 @@ def test_answers_are_the_non_blank_lines(tmp_path: Path) -> None:
 
 
 def test_invalid_answers_are_reported(tmp_path: Path) -> None:
-    """The error gives the number of an overlong answer, or says that the file has no answers."""
+    """DocumentError gives the number of an overlong answer, or says that a file has no answers."""
     file = tmp_path / "answers.txt"
     file.write_text("short\n" + "x" * (MAX_ANSWER + 1))
     with pytest.raises(DocumentError, match="Answer 2"):

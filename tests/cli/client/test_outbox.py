@@ -128,8 +128,8 @@ def test_frames_wait_for_the_acknowledgement_of_the_start() -> None:
 
 
 def test_samples_are_cut_into_frames_of_40_ms() -> None:
-    """Audio is sent in frames of 40 ms, whatever the sizes in which it is fed; an incomplete sample
-    at the end is dropped."""
+    """Audio is sent in frames of 40 ms, whatever the size of the blocks that are fed; an incomplete
+    sample at the end is dropped."""
 
     async def run() -> None:
         outbox = Outbox()
@@ -182,7 +182,7 @@ def test_recording_resumes_after_a_reconnect() -> None:
 
 
 def test_missing_frames_are_resent_a_few_times() -> None:
-    """Frames that the server reports as missing are resent at most three times."""
+    """Frames that are reported as missing are resent three times; then the recording fails."""
 
     async def run() -> None:
         outbox = Outbox()

@@ -131,7 +131,7 @@ def test_repeated_creation_has_the_same_id() -> None:
 
 
 def test_unreachable_server_fails_after_four_attempts() -> None:
-    """After four failed attempts, a request raises ServerUnreachable with the reason."""
+    """After four failed attempts, a request raises ServerUnreachable with host name and reason."""
     server = FakeServer(*[httpx.ConnectError("no route") for _ in range(9)])
     with pytest.raises(ServerUnreachable, match=r"prep\.test.*no route"):
         call(server, lambda rest: rest.list_interviews())

@@ -90,14 +90,14 @@ def test_delta_after_a_gap_requires_one_snapshot() -> None:
 
 
 def test_lost_connection_cancels_a_requested_snapshot() -> None:
-    """After a reconnect, a gap requires a snapshot even if a snapshot was requested before."""
+    """After a lost connection, a gap requires a new snapshot, even if one was requested before."""
     state = apply_all(delta(4, "x"), ConnectionChanged(ConnectionStatus.OFFLINE, 0.5))
     assert needs_snapshot(state, delta(4, "x"))
     assert state.retry_in == 0.5
 
 
 def test_complete_message_replaces_its_deltas() -> None:
-    """A complete message replaces the streamed text, and later deltas of it are ignored."""
+    """A complete message replaces its streamed text, and repeated deltas are ignored."""
     state = apply_all(delta(0, "Wh"), InterviewMessage(message=make_message(1, text="Why?")))
     assert state.streaming is None
     assert [message.text for message in state.messages] == ["Why?"]

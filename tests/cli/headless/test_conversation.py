@@ -104,7 +104,7 @@ async def finish(peer: Peer, position: int) -> None:
 
 
 def test_interview_runs_to_its_end() -> None:
-    """Each question receives the next answer, and completion ends the conversation."""
+    """Each question receives the next answer, and the conversation ends with the interview."""
 
     async def script(fake: FakeRoom) -> None:
         peer = await fake.next_peer()
@@ -391,8 +391,7 @@ def test_unreachable_server_ends_the_conversation() -> None:
 
 
 def test_lost_connection_does_not_repeat_an_answer() -> None:
-    """An unacknowledged answer is resent under the same id and does not answer a second
-    question."""
+    """An unacknowledged answer is resent under the same id and not used for the next question."""
 
     async def script(fake: FakeRoom) -> None:
         peer = await fake.next_peer()

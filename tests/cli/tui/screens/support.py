@@ -243,7 +243,7 @@ def streamed(message_id: str, words: Sequence[str], *, start: str = "") -> list[
 
 
 class FakeMicrophone:
-    """Microphone that delivers the given blocks and those added later, or fails to open.
+    """Microphone that delivers the given blocks, then those of `add_blocks`, or fails to open.
 
     After the last block, the microphone waits for more blocks; `no_stall_timeout` makes the
     recorder wait as well.
