@@ -158,8 +158,8 @@ def test_a_server_killed_during_its_first_start_starts_again(tmp_path: Path) -> 
 @pytest.mark.parametrize("seed", range(2, 4))
 @asynchronous
 async def test_acknowledged_messages_survive_1000_kills(tmp_path: Path, seed: int) -> None:
-    """Servers that are started from the command line and run longer keep all acknowledged messages
-    across 500 kills."""
+    """When the server is started from the command line and killed 500 times, each acknowledged
+    message is stored once and in order, and every turn ends."""
     with Server(tmp_path, *FLAGS) as server:
         await kill_repeatedly(
             server, 500, start=0.4, events_per_life=2 * EVENTS_PER_LIFE, seed=seed

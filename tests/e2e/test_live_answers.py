@@ -1,4 +1,4 @@
-"""Live transcription of answers by the real models."""
+"""Live transcription of spoken answers by the real models."""
 
 import itertools
 import wave
@@ -39,7 +39,7 @@ def transcript(recording: Path) -> str:
 
 
 def send_frames(socket: RoomClient, pcm: bytes, begin: int = 0) -> int:
-    """Send audio as frames whose numbers start at `begin`; return the number of the next frame."""
+    """Send audio as frames numbered from `begin`, and return the number of the next frame."""
     pieces = [pcm[at : at + FRAME] for at in range(0, len(pcm), FRAME)]
     for number, piece in enumerate(pieces, begin):
         socket.send(codec.pack_frame(number, piece))
@@ -47,8 +47,8 @@ def send_frames(socket: RoomClient, pcm: bytes, begin: int = 0) -> int:
 
 
 def test_captions_precede_the_end_of_the_answer(server: Server, speech_dir: Path) -> None:
-    """Committed text arrives before the recording ends and resembles the answer, and the answer is
-    accurate and is stored with the times of its words."""
+    """Committed text arrives before the recording ends and resembles the answer; the answer has a
+    word error rate below 0.2, and its words are stored with their times."""
     key = server.add_user("ada")
     id = create_interview(server, key)
     wait_for_first_question(server, key, id)
@@ -73,8 +73,8 @@ def test_captions_precede_the_end_of_the_answer(server: Server, speech_dir: Path
 
 
 def test_a_recording_continues_after_the_server_is_killed(server: Server, speech_dir: Path) -> None:
-    """After SIGKILL, a recording continues with the first frame that is not stored, and the answer
-    is complete."""
+    """After the server is killed and restarted, a recording continues with the first frame that was
+    not stored, and the answer covers the whole recording."""
     key = server.add_user("bob")
     id = create_interview(server, key)
     wait_for_first_question(server, key, id)

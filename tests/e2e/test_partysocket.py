@@ -31,7 +31,8 @@ TIMEOUT = 30.0
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
-    """Return the folder of the installed package, in pytest's cache if pytest has one."""
+    """Install partysocket in pytest's cache, or in a temporary folder if there is no cache, and
+    return the folder."""
     if shutil.which("node") is None or shutil.which("npm") is None:
         pytest.skip("the npm package partysocket requires Node.js and npm")
     cache = getattr(request.config, "cache", None)
@@ -53,7 +54,7 @@ def package(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReq
 
 
 class PartySocket:
-    """Partysocket in a Node process, connected to a room."""
+    """Node process in which partysocket is connected to a room."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
@@ -72,7 +73,7 @@ class PartySocket:
         self._process.stdin.flush()
 
     def wait_for(self, **fields: Any) -> dict[str, Any]:
-        """Return the next message or event that has these fields with these values."""
+        """Return the next message or event that contains all of the given fields and values."""
         deadline = time.monotonic() + TIMEOUT
         while True:
             try:
@@ -111,8 +112,8 @@ def connect(package: Path, server: Server, key: str, room: str) -> Iterator[Part
 
 @pytest.mark.parametrize("cut", ["kill", "restart"])
 def test_partysocket_reconnects_and_resends(package: Path, tmp_path: Path, cut: str) -> None:
-    """After the server is killed or restarted, partysocket reconnects with the same id, and each
-    message sent in the meantime is stored once."""
+    """After the server is killed or shut down and then started again, partysocket reconnects with
+    the same connection id, and each message sent while disconnected is stored once."""
     with Server(tmp_path) as server:
         key = server.add_user()
         id = create_interview(server, key)

@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.models]
 INTERVIEWS = 8
 
 TIMEOUT = 90.0
-"""Maximum number of real seconds to wait; a busy machine is slow."""
+"""Maximum number of real seconds to wait for a condition, even on a busy machine."""
 
 ANSWER = (
     "I moved the ledger out of the monolith with two engineers, because it was the clearest part."
@@ -39,7 +39,8 @@ def server(tmp_path: Path, models_dir: Path) -> Iterator[Server]:
 
 
 def eventually(poll: Callable[[], Any]) -> Any:
-    """Call `poll` until it returns a true value, and return that value."""
+    """Call `poll` until it returns a true value, for at most `TIMEOUT` seconds, and return that
+    value."""
     deadline = time.monotonic() + TIMEOUT
     while not (value := poll()):
         assert time.monotonic() < deadline, "timed out"
@@ -71,8 +72,8 @@ def room_address(server: Server, key: str, id: str) -> str:
 
 
 def test_a_server_killed_while_it_generates_finishes_the_turn(server: Server) -> None:
-    """After the server is killed during a reply and restarted, the question follows without a
-    request, and `prep interview` prints the whole conversation."""
+    """If the server is killed during a reply, the restarted server asks the next question without a
+    new request, and `prep interview` prints the whole conversation."""
     key = server.add_user()
     id = create_interview(server, key)
     wait_for_first_question(server, key, id)
@@ -106,8 +107,8 @@ def test_a_server_killed_while_it_generates_finishes_the_turn(server: Server) ->
 def test_a_killed_engine_costs_every_interview_one_retry(
     server: Server, speech_dir: Path, engine: str
 ) -> None:
-    """If an engine that serves eight interviews is killed, each turn finishes, no text is repeated,
-    and the server keeps running."""
+    """If an engine is killed while it is serving eight interviews, each turn finishes, no text is
+    repeated, and the server keeps running."""
     key = server.add_user()
     ids = [create_interview(server, key) for _ in range(INTERVIEWS)]
     with contextlib.ExitStack() as opened:
@@ -138,7 +139,8 @@ def test_a_killed_engine_costs_every_interview_one_retry(
 
 
 def streamed_text(socket: RoomClient) -> str:
-    """Return the concatenated deltas of the last reply, and check their offsets."""
+    """Check the offset of each delta, and return the text of all deltas since the last dropped
+    reply."""
     text = ""
     for message in socket.messages:
         if isinstance(message, wire.DeltaDropped):
@@ -157,7 +159,8 @@ def received_question(socket: RoomClient) -> wire.Message | None:
 
 
 def engine_pid(server: Server, name: str) -> int:
-    """Wait for the server's child process that runs this engine, and return the process id."""
+    """Wait until a child process of the server runs the engine `name`, and return the child's
+    process id."""
 
     def find() -> int:
         for path in Path("/proc").glob("[0-9]*/cmdline"):

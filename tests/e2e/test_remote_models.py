@@ -1,4 +1,4 @@
-"""Interviews on a remote language model, which the server of llama-cpp-python runs."""
+"""Interviews on a remote language model that the llama-cpp-python server runs."""
 
 import os
 from pathlib import Path
@@ -23,8 +23,8 @@ def command_line(pid: int) -> str:
 def test_an_interview_on_a_remote_model(
     tmp_path: Path, models_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An interview on a remote model runs to its closing, and the server's log names the endpoint
-    but not the API key."""
+    """An interview on a remote model reaches its closing message, and prep-server's log names the
+    endpoint but does not contain the API key."""
     settings = tmp_path / "server.toml"
     settings.write_text(f'openai_api_key = "{KEY}"\n')
     model = models_dir / "smollm2-135m-instruct.q4_1.gguf"

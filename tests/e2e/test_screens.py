@@ -27,11 +27,11 @@ __all__ = ["no_stall_timeout"]
 pytestmark = pytest.mark.e2e
 
 WAIT_SECONDS = 30.0
-"""Maximum number of seconds to wait for a reaction of the server; a busy machine is slow."""
+"""Maximum number of seconds to wait until the server reacts, even on a busy machine."""
 
 
 async def until(pilot: Pilot[int], condition: Callable[[], bool]) -> None:
-    """Wait until the condition holds, for at most `WAIT_SECONDS`."""
+    """Wait until `condition` returns True, for at most `WAIT_SECONDS`."""
     async with asyncio.timeout(WAIT_SECONDS):
         while not condition():
             await pilot.pause(0.02)
@@ -44,7 +44,7 @@ def drive(
     *,
     microphone: FakeMicrophone | None = None,
 ) -> None:
-    """Run the app with a session on the server while `play` presses keys."""
+    """Run the app as a new user of the server while `play` presses keys."""
     key = server.add_user()
 
     async def run() -> None:
@@ -64,7 +64,8 @@ def drive(
 
 
 async def start_interview(app: PrepApp, pilot: Pilot[int], questions: int) -> InterviewScreen:
-    """Start an interview from the empty list, and wait for the first question."""
+    """Start an interview from the empty list, wait for the first question, and return the
+    screen."""
     await until(pilot, lambda: "No interviews yet" in shown(app))
     await pilot.press("n")
     await until(pilot, lambda: isinstance(app.screen, NewInterviewScreen))
@@ -83,7 +84,8 @@ def messages(screen: InterviewScreen, kind: MessageKind) -> list[Message]:
 
 
 def test_typed_interview_to_its_end(tmp_path: Path) -> None:
-    """An interview can be held with the keyboard alone, from the empty list to its completion."""
+    """An interview that starts from the empty list can be completed with typed answers, and the
+    list then shows the interview as completed."""
 
     async def play(app: PrepApp, pilot: Pilot[int]) -> None:
         screen = await start_interview(app, pilot, questions=2)
@@ -127,8 +129,8 @@ def test_spoken_answer(tmp_path: Path) -> None:
 
 
 def test_screen_survives_a_killed_server(tmp_path: Path) -> None:
-    """If the server is killed, the screen reports the lost connection, keeps the draft, and
-    continues after the restart."""
+    """If the server is killed, the screen reports the lost connection; after the restart, the
+    interview continues, and a draft typed in the meantime is kept."""
 
     async def play(app: PrepApp, pilot: Pilot[int]) -> None:
         screen = await start_interview(app, pilot, questions=3)
@@ -151,7 +153,8 @@ def test_screen_survives_a_killed_server(tmp_path: Path) -> None:
 
 
 def test_deleted_interview_leaves_the_list(tmp_path: Path) -> None:
-    """An interview leaves the list once the server has confirmed the deletion."""
+    """After the user confirms the deletion of an interview, the interview disappears from the
+    list."""
 
     async def play(app: PrepApp, pilot: Pilot[int]) -> None:
         await start_interview(app, pilot, questions=2)

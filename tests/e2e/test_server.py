@@ -26,7 +26,7 @@ pytestmark = pytest.mark.e2e
 
 
 def eventually(condition: Callable[[], bool], *, timeout: float = 30.0) -> None:
-    """Wait until a condition holds, for at most `timeout` real seconds."""
+    """Wait until `condition` returns True, for at most `timeout` real seconds."""
     deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline, "timed out"
@@ -119,8 +119,8 @@ def test_sigterm_ends_a_server_with_an_unfinished_request(tmp_path: Path) -> Non
 
 
 def test_a_second_server_on_the_same_data_directory_exits(tmp_path: Path) -> None:
-    """A second server on the same data directory exits with code 1, names the process of the first
-    server and changes nothing."""
+    """A second server on the data directory of a running server exits with code 1 and names the
+    process of the first server, and the first server and its ready file stay as they are."""
     with Server(tmp_path) as server:
         second = server.launch("--port", "0", "--ready-file", str(server.ready_file))
         assert wait_for_exit(second) == 1
@@ -164,7 +164,8 @@ def test_a_server_exits_if_its_port_is_in_use(tmp_path: Path, content: str, stay
     ],
 )
 def test_an_invalid_setting_exits_with_2(tmp_path: Path, args: tuple[str, ...], named: str) -> None:
-    """With an invalid setting, the server exits with code 2, and the error names the setting."""
+    """If a setting is invalid, the server exits with code 2, and the error names the setting or its
+    value."""
     server = Server(tmp_path)
     assert wait_for_exit(server.launch(*args)) == 2
     assert named in server.log
@@ -214,8 +215,8 @@ def test_a_new_interview_begins_after_a_kill(tmp_path: Path) -> None:
 
 
 def test_an_acknowledged_recording_survives_a_crash(tmp_path: Path) -> None:
-    """After a crash, a recording continues with the first frame that is not stored, and the answer
-    is complete."""
+    """If the server is killed during a recording, the recording continues after the restart with
+    the first frame that was not stored, and the answer covers all frames."""
     size = wire.BYTES_PER_SECOND // 25
     frames = [codec.pack_frame(n, b"\x00\x10\x00\xf0" * (size // 4)) for n in range(75)]
     with Server(tmp_path) as server:
@@ -304,8 +305,8 @@ def test_keys_and_tokens_reach_neither_log_nor_disk_nor_command_line(tmp_path: P
 
 
 def test_a_flood_from_one_client_does_not_block_another(tmp_path: Path) -> None:
-    """An interview continues, and memory stays below 400 MB, while a client in another room sends
-    as fast as it can."""
+    """While a client floods one room with messages, an interview in another room continues, and the
+    server's memory stays below 400 MB."""
     with Server(tmp_path) as server:
         key, other = server.add_user("flood"), server.add_user("calm")
         flooded, calm = create_interview(server, key), create_interview(server, other)

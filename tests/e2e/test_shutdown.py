@@ -24,15 +24,15 @@ from tests.support.stalled_client import StalledClient
 pytestmark = pytest.mark.e2e
 
 STOP_TIMEOUT = 10.0
-"""Maximum number of seconds from SIGTERM to the exit of the server."""
+"""Maximum number of seconds from SIGTERM until the server exits."""
 RECONNECT_TIMEOUT = 3.0
-"""Maximum number of seconds from the next start until all clients have reconnected."""
+"""Maximum number of seconds from the server's restart until all clients have reconnected."""
 
 
 @asynchronous
 async def test_acknowledged_messages_survive_restarts(tmp_path: Path) -> None:
-    """While 12 clients type and speak, the server is restarted five times: each exit code is 0, and
-    each acknowledged message is stored once and in order."""
+    """When the server is restarted five times while 12 clients type and speak, each exit code is 0,
+    and each acknowledged message is stored once and in order."""
     with ForkedServer(tmp_path, "--rate-limit", "0", "--scripted-delay", "0.01") as server:
         keys = [server.add_user(f"candidate {number}") for number in range(12)]
         stop = asyncio.Event()
@@ -60,7 +60,8 @@ async def test_acknowledged_messages_survive_restarts(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_clients_reconnect_within_three_seconds_of_the_start(tmp_path: Path) -> None:
-    """Twenty connections of prep's client receive a snapshot within three seconds of a restart."""
+    """Twenty connections of prep's client each receive a snapshot within three seconds after a
+    restart."""
     with ForkedServer(tmp_path) as server:
         key = server.add_user()
         async with RestClient(server.url, key) as rest, contextlib.AsyncExitStack() as stack:
@@ -111,8 +112,8 @@ def test_a_message_sent_at_shutdown_is_stored_if_acknowledged(tmp_path: Path) ->
 def test_a_client_that_does_not_read_does_not_delay_the_shutdown(
     tmp_path: Path, full: bool
 ) -> None:
-    """A client that does not read, even with a full socket, delays neither the server's exit with
-    code 0 nor the closing of other connections with code 1012."""
+    """A client that reads nothing, whether or not its socket is full, does not keep the server from
+    closing other connections with code 1012 and exiting with code 0 within ten seconds."""
     with Server(tmp_path, "--scripted-delay", "0.1") as server:
         key = server.add_user()
         id = create_interview(server, key)
@@ -133,8 +134,8 @@ def test_a_client_that_does_not_read_does_not_delay_the_shutdown(
 
 
 def test_a_recording_continues_after_a_restart(tmp_path: Path) -> None:
-    """Audio frames acknowledged before SIGTERM are stored, and the connection is closed with code
-    1012."""
+    """SIGTERM during a recording closes the connection with code 1012, and all acknowledged frames
+    are still stored after the restart."""
     frame = b"\x00\x10\x00\xf0" * (wire.BYTES_PER_SECOND // 100)
     with ForkedServer(tmp_path) as server:
         key = server.add_user()
@@ -155,8 +156,8 @@ def test_a_recording_continues_after_a_restart(tmp_path: Path) -> None:
 
 
 def test_sigterm_during_the_start_ends_the_server(tmp_path: Path) -> None:
-    """SIGTERM at any of twelve moments of the start ends the server, by the signal or with code 0,
-    without a traceback or a ready file."""
+    """A server that receives SIGTERM at any of twelve moments during its start exits by the signal
+    or with code 0, and leaves neither a traceback nor a ready file."""
     codes = []
     for number in range(12):
         server = ForkedServer(tmp_path)

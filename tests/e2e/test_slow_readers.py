@@ -1,7 +1,7 @@
 """Stalled and slow clients, which neither fill the server's memory nor slow down other clients.
 
-The slow clients are in a room where a writer keeps editing a long answer. Latencies in this and in
-another room are measured alternately without and with the slow clients.
+The slow clients are in a room where a writer keeps editing a long answer. Latencies in that room
+and in another room are measured alternately without and with the slow clients.
 """
 
 import itertools
@@ -43,12 +43,13 @@ DEAD_PEER_TIMEOUT = 40.0
 
 
 class Latencies(Struct):
-    """Latencies of all messages in a period, in seconds."""
+    """Measured latencies, in seconds."""
 
     same_room: list[float]
-    """Times from each edit until another client in the room receives the edit."""
+    """Seconds until another client in the room receives an edit, one number for each edit."""
     other_room: list[float]
-    """Times from each request for a snapshot of another room until the snapshot is received."""
+    """Seconds until a requested snapshot of another room is received, one number for each
+    request."""
 
     def extend(self, more: "Latencies") -> None:
         self.same_room.extend(more.same_room)
@@ -60,7 +61,7 @@ def p99(seconds: list[float]) -> float:
 
 
 class LatencyProbe:
-    """A writer and a reader in the crowded room, and a client in another room."""
+    """Probe with a writer and a reader in the crowded room, and a client in another room."""
 
     def __init__(
         self, writer: RoomClient, reader: RoomClient, other: RoomClient, answer: str
@@ -70,7 +71,8 @@ class LatencyProbe:
         self._numbers = itertools.count()
 
     def measure(self, seconds: float) -> Latencies:
-        """Edit the answer every `INTERVAL` seconds during `seconds`, and return the latencies."""
+        """Edit the answer every `INTERVAL` seconds for `seconds` seconds, and return the
+        latencies."""
         found = Latencies([], [])
         end = time.monotonic() + seconds
         due = time.monotonic()
@@ -105,7 +107,8 @@ class SlowClients:
         self._threads = [threading.Thread(target=self._stall) for _ in range(STALLED)]
         self._threads += [threading.Thread(target=self._read_slowly) for _ in range(SLOW)]
         self.close_codes: list[int | None] = []
-        """Close codes that the stalled clients read at the end of the period."""
+        """Close codes that the stalled clients read when they stop, with None if no close frame
+        arrives."""
 
     def __enter__(self) -> Self:
         for thread in self._threads:
@@ -151,11 +154,11 @@ def count_connections(server: Server) -> int:
 
 
 def compare_latencies(folder: Path, rounds: int, seconds: float, *, allowance: float) -> None:
-    """Measure latencies alternately without and with slow clients, and check the limits.
+    """Check that slow clients raise memory use and latencies by no more than the limits.
 
-    Each round measures without and with slow clients, for `seconds` each. `allowance`, in seconds,
-    is added to the limit of the latencies, because other work on the machine raises the 99th
-    percentile.
+    Each round measures the latencies for `seconds` seconds without slow clients, then for as long
+    with slow clients. `allowance`, in seconds, is added to the maximum latency, because other work
+    on the machine raises the 99th percentile.
     """
     without, with_slow = Latencies([], []), Latencies([], [])
     with Server(folder, "--rate-limit", "0") as server:
@@ -196,15 +199,16 @@ def compare_latencies(folder: Path, rounds: int, seconds: float, *, allowance: f
 
 
 def test_slow_clients_neither_fill_the_memory_nor_slow_others_down(tmp_path: Path) -> None:
-    """The server disconnects stalled clients with code 4008, and its memory and latencies stay
-    within their limits."""
+    """The server disconnects stalled clients with code 4008, its memory grows by at most 16 MB, and
+    the latencies of other clients at most double, with an allowance of 0.1 s."""
     compare_latencies(tmp_path, 1, 6.0, allowance=0.1)
 
 
 @pytest.mark.chaos
 @pytest.mark.time_limit(600)
 def test_slow_clients_for_a_minute(tmp_path: Path) -> None:
-    """On an idle machine, the limits hold with slow clients for 60 seconds and an allowance of 5
+    """While slow clients stay connected for three periods of 20 seconds, the server's memory grows
+    by at most 16 MB, and the latencies of other clients at most double, with an allowance of 5
     ms."""
     compare_latencies(tmp_path, 3, 20.0, allowance=0.005)
 
@@ -220,8 +224,8 @@ with connect(sys.stdin.readline().strip()) as connection:
 
 @pytest.mark.chaos
 def test_an_unresponsive_client_is_disconnected_within_forty_seconds(tmp_path: Path) -> None:
-    """In an idle room, a client that sends no pongs and a stopped process are disconnected, and a
-    responsive client stays connected."""
+    """In an idle room, a client that sends no pongs and a client whose process is stopped are
+    disconnected within 40 seconds, and a responsive client stays connected."""
     with Server(tmp_path) as server:
         key = server.add_user()
         url = server.room("user-interviews", "me", server.token(key))

@@ -53,7 +53,7 @@ async def test_a_spent_budget_rejects_calls_until_the_window_ends(
 
 @asynchronous
 async def test_concurrent_usage_is_counted_exactly(tmp_path: Path) -> None:
-    """All of a hundred concurrent updates are counted."""
+    """Each of a hundred concurrent updates is counted."""
     store = open_budgets(tmp_path, ManualClock(), tokens=1_000_000)
     await asyncio.gather(*(store.spend("u", tokens=n, seconds=0.5) for n in range(100)))
     spent = await store.usage("u")
@@ -76,7 +76,7 @@ async def test_usage_survives_a_restart(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_without_budgets_nothing_is_counted(tmp_path: Path) -> None:
-    """Without budgets no call is rejected and no usage is stored."""
+    """Without budgets, no call is rejected, and no usage is stored."""
     store = open_budgets(tmp_path, ManualClock())
     await store.spend("u", tokens=10**9, seconds=1e9)
     await store.check("u")

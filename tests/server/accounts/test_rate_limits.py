@@ -106,7 +106,7 @@ async def test_the_count_survives_a_restart(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_a_limit_of_zero_disables_the_limit(tmp_path: Path) -> None:
-    """A limit of 0 rejects no request."""
+    """If the limit is 0, no request is rejected."""
     limits = open_limiter(tmp_path, ManualClock(), limit=0)
     for number in range(5):
         assert await limits.charge("u", f"r{number}") == Quota(limit=0, remaining=0)

@@ -37,21 +37,22 @@ def sign(key: bytes = KEY, algorithm: str = "HS256", **changed: Any) -> str:
 
 
 def test_a_token_identifies_its_user() -> None:
-    """An issued token and an unchanged token from `sign` both identify their user."""
+    """A token that the server issues and an equivalent token that the test signs both identify
+    their user."""
     tokens = Tokens(KEY, ManualClock())
     assert tokens.verify(tokens.issue("user-1").token) == "user-1"
     assert tokens.verify(sign()) == "user-1"
 
 
 def test_tokens_are_unique() -> None:
-    """Two tokens that a user receives in the same second differ."""
+    """Two tokens that are issued to a user in the same second differ."""
     tokens = Tokens(KEY, ManualClock())
     assert tokens.issue("u").token != tokens.issue("u").token
 
 
 @asynchronous
 async def test_a_token_expires_after_five_minutes() -> None:
-    """A token is valid 299 s after its issue, and has expired after 300 s."""
+    """A token is valid 299 s after it is issued, and has expired after 300 s."""
     clock = ManualClock()
     tokens = Tokens(KEY, clock)
     token = tokens.issue("user-1")
@@ -93,7 +94,7 @@ def _unsigned() -> str:
     ],
 )
 def test_foreign_tokens_are_rejected(token: str) -> None:
-    """Every token that this server did not issue is rejected with the same code."""
+    """A token that the server did not issue, or that was changed, is rejected as `bad_token`."""
     with pytest.raises(Unauthorized) as caught:
         Tokens(KEY, ManualClock()).verify(token)
     assert caught.value.code == ErrorCode.BAD_TOKEN

@@ -45,7 +45,7 @@ async def test_two_users_have_different_ids_and_keys(users: Users) -> None:
 
 
 def test_keys_are_stored_hashed(users: Users, tmp_path: Path) -> None:
-    """No file contains an access key or the secret part of an access key."""
+    """No file in the data directory contains an access key or the secret part of an access key."""
     new = users.add("ada")
     replaced = users.rotate("ada")
     contents = b"".join(path.read_bytes() for path in tmp_path.iterdir())
@@ -58,7 +58,7 @@ def test_keys_are_stored_hashed(users: Users, tmp_path: Path) -> None:
 
 
 def test_the_database_is_private(users: Users, tmp_path: Path) -> None:
-    """The database and its journal have mode 0600."""
+    """The user database and its journal have mode 0600."""
     users.add("ada")
     files = [path for path in tmp_path.iterdir() if path.name.startswith("users.sqlite")]
     assert len(files) > 1
@@ -94,8 +94,8 @@ async def test_a_removed_user_is_rejected(users: Users) -> None:
 
 @asynchronous
 async def test_invalid_keys_are_rejected(users: Users) -> None:
-    """All invalid keys are rejected with the same message, which does not contain the key's secret
-    part."""
+    """All invalid keys are rejected with the same message, which does not contain the secret part
+    of a key."""
     new = users.add("ada")
     prefix, number, secret = new.key.split("_")
     tampered = secret[:-1] + ("0" if secret[-1] != "0" else "1")
@@ -137,7 +137,7 @@ def test_names_are_unique(users: Users) -> None:
 
 @pytest.mark.parametrize("name", ["", "   ", "a\nb", "\x1b[31m", "x" * 101])
 def test_invalid_names_are_rejected(users: Users, name: str) -> None:
-    """A name that is empty, too long or not printable is rejected."""
+    """A user name that is empty, too long or not printable is rejected."""
     with pytest.raises(BadRequest):
         users.add(name)
     users.close()
@@ -164,7 +164,7 @@ def test_users_are_listed_by_name_without_keys(users: Users) -> None:
 
 @asynchronous
 async def test_another_process_sees_changes_immediately(users: Users, tmp_path: Path) -> None:
-    """A running server immediately sees changes that the command line makes."""
+    """A running server immediately sees changes to users that are made on the command line."""
     running = Users(tmp_path / "users.sqlite", ManualClock())
     new = users.add("ada")
     assert await running.authenticate(new.key) == new.id
@@ -176,8 +176,8 @@ async def test_another_process_sees_changes_immediately(users: Users, tmp_path: 
 
 
 def test_the_administrator_role_is_granted_and_revoked(users: Users) -> None:
-    """The administrator role is granted and revoked by the user's name, and ends when the user is
-    removed."""
+    """The administrator role can be granted to or revoked from a user by name, and ends when the
+    user is removed."""
     ada, bob = users.add("ada", admin=True), users.add("bob")
     assert (users.is_admin(ada.id), users.is_admin(bob.id)) == (True, False)
     users.set_admin("ada", False)
@@ -194,8 +194,8 @@ def test_the_administrator_role_is_granted_and_revoked(users: Users) -> None:
 
 @asynchronous
 async def test_a_new_key_keeps_the_role(users: Users) -> None:
-    """Rotating or replacing a key keeps the user's role; replacing a key with `admin` grants the
-    administrator role."""
+    """Rotating or replacing a user's key keeps the user's role; replacing the key with `admin=True`
+    grants the administrator role."""
     ada = users.add("ada", admin=True)
     users.rotate("ada")
     users.add("ada", replace=True)

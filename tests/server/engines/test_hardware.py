@@ -9,7 +9,7 @@ from prepserver.engines.hardware import usable_cores, usable_memory
 
 
 def fake_sysfs(root: Path, siblings: dict[int, str], quota: str = "") -> Path:
-    """Write the files in which Linux reports the processor topology and the CPU quota. Return
+    """Write fake Linux files with the processor topology and the CPU quota below `root`, and return
     `root`."""
     for number, text in siblings.items():
         topology = root / f"devices/system/cpu/cpu{number}/topology"
@@ -48,8 +48,8 @@ def test_without_topology_each_processor_is_a_core(tmp_path: Path) -> None:
     ],
 )
 def test_a_cpu_quota_limits_the_cores(tmp_path: Path, quota: str, expected: int) -> None:
-    """A control group's CPU quota limits the cores to a whole number, at least one; an invalid
-    quota is ignored."""
+    """A control group's CPU quota, rounded to at least one whole core, limits the number of usable
+    cores; an invalid quota is ignored."""
     separate = {number: str(number) for number in range(4)}
     assert usable_cores(fake_sysfs(tmp_path, separate, quota)) == expected
 

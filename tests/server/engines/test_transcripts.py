@@ -30,7 +30,7 @@ def raw_segment(text: str, probability: float = 0.9, start: float = 0.0) -> RawS
     ],
 )
 def test_annotations_are_removed(text: str, speech: str) -> None:
-    """Text between brackets, asterisks or musical notes is removed, because it describes a
+    """Text between brackets, asterisks or musical notes is removed, because such text describes a
     sound."""
     assert strip_annotations(text) == speech
 
@@ -65,7 +65,7 @@ def test_a_decoder_loop_is_repetitive(text: str) -> None:
     ],
 )
 def test_ordinary_speech_is_not_repetitive(text: str) -> None:
-    """Speech with emphasis, stutter or parallel clauses is not repetitive."""
+    """Speech with emphasis, stuttering or parallel clauses is not repetitive."""
     assert not is_repetitive(text)
 
 

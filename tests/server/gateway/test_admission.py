@@ -1,4 +1,4 @@
-"""Admission to a model: parallel slots, the queue's order, and rejection with an estimated wait."""
+"""Admission to a model: parallel slots, queue order, and rejection with an estimated wait."""
 
 import asyncio
 import random
@@ -18,7 +18,8 @@ ANSWER, REVIEW = Priority.ANSWER, Priority.REVIEW
 
 
 class Calls:
-    """Named calls to one model, the order in which they start, and the seconds that each waits."""
+    """Named calls to one model, with the order of their starts and the seconds that each call
+    waits."""
 
     def __init__(self, *, parallel: int = 1, max_queue: int = 64) -> None:
         self.clock = ManualClock()
@@ -55,7 +56,7 @@ async def test_answers_overtake_reviews_and_equals_keep_their_order() -> None:
 
 @asynchronous
 async def test_a_full_queue_rejects_the_call_with_an_estimated_wait() -> None:
-    """A call that a full queue rejects receives a wait estimated from the durations of recent
+    """A call that a full queue rejects receives an estimated wait, based on the durations of recent
     calls."""
     calls = Calls(parallel=2, max_queue=2)
     tasks = [calls.submit(str(number)) for number in range(2)]
@@ -92,8 +93,8 @@ async def test_there_is_no_estimate_before_the_first_measurement() -> None:
 
 @asynchronous
 async def test_an_answer_displaces_a_review_from_a_full_queue() -> None:
-    """An answer that finds the queue full displaces the review that arrived last, which is rejected
-    as `overloaded`."""
+    """An answer that finds the queue full displaces the review that arrived last, and that review
+    is rejected as `overloaded`."""
     calls = Calls(max_queue=2)
     tasks = [calls.submit("busy"), calls.submit("r1", REVIEW)]
     await calls.clock.advance(0)
@@ -131,7 +132,7 @@ async def test_preemptible_work_yields_its_slot_immediately() -> None:
 
 
 class CallPlan(Struct, frozen=True):
-    """The random course of one call."""
+    """Random course of one call."""
 
     arrives_at: float
     priority: Priority
@@ -197,8 +198,8 @@ class RandomCalls:
 
 @asynchronous
 async def test_random_calls_never_break_the_rules_of_admission() -> None:
-    """Under random arrivals, durations and cancellations, the limits hold, no call is overtaken by
-    a less urgent one, every call gets an outcome, and no slot leaks."""
+    """Under random arrivals, durations and cancellations, the limits on slots and queue hold, no
+    call is overtaken by a less urgent call, every call gets an outcome, and no slot leaks."""
     seen: set[str] = set()
     for seed in range(150):
         calls = RandomCalls(seed)

@@ -24,7 +24,7 @@ TOO_LONG = InferenceError("Too long.", code=ErrorCode.CONTEXT_OVERFLOW, retryabl
 
 
 class FailingToLoad(CuedLanguageModel):
-    """A model whose loading raises the given failures in turn, then succeeds."""
+    """Model whose loading raises the given failures in turn, then succeeds."""
 
     def __init__(self, clock: ManualClock, failures: list[Exception]) -> None:
         super().__init__(clock, [split_words("Here I am.")])
@@ -39,7 +39,7 @@ class FailingToLoad(CuedLanguageModel):
 
 
 class ChainRun:
-    """A fallback chain, and the text and statistics of one call through it."""
+    """Fallback chain with the text and the statistics of one call."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class ChainRun:
         )
         self.timeout = timeout
         self.text = ""
-        """Text received so far, including that of a failed call."""
+        """Text received so far, including the text of a failed call."""
 
     def stream(self) -> AsyncGenerator[TextDelta | Usage, None]:
         return self.fallback_chain.stream(
@@ -83,7 +83,7 @@ class ChainRun:
         return self.text
 
     async def finish(self) -> str:
-        """Load the models, read one reply and close the chain. Return the reply."""
+        """Load the models, read one reply, close the chain, and return the reply."""
         self.fallback_chain.start()
         text: str = await advance_until_done(self.read_reply(), self.clock)
         await self.fallback_chain.close()
@@ -139,8 +139,8 @@ async def test_a_call_is_not_retried_after_its_first_text() -> None:
 
 @asynchronous
 async def test_the_next_model_takes_over_when_the_retries_are_used_up() -> None:
-    """When the retries of the primary model have failed, the next model replies, and the statistics
-    give its index and the number of retries."""
+    """When the primary model has failed in every retry, the next model replies, and the statistics
+    contain the index of that model and the number of retries."""
     clock = ManualClock()
     first, second = model_of(clock, [DIED]), model_of(clock, split_words("Mine."))
     run = ChainRun(clock, [first, second], retries=RetryPolicy(limit=2))

@@ -1,4 +1,4 @@
-"""The gateway: loading models and charging requests."""
+"""Gateway: loading models and charging requests."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ BROKEN = InferenceError("The file is damaged.", code=ErrorCode.MODEL_NOT_LOADED,
 
 
 class LoadingModel(CuedLanguageModel):
-    """A model whose loading raises the given failures in turn, then succeeds."""
+    """Model whose loading raises the given failures in turn, then succeeds."""
 
     def __init__(self, clock: ManualClock, failures: list[Exception]) -> None:
         super().__init__(clock, [split_words("Fine.")])
@@ -83,7 +83,7 @@ async def test_calls_to_a_model_that_cannot_be_loaded_fail_with_the_cause(
 
 @asynchronous
 async def test_a_retried_request_is_charged_once(tmp_path: Path) -> None:
-    """Calls of the same request are charged once; a call of another request is charged
+    """Calls that belong to the same request are charged once; a call of another request is charged
     separately."""
     clock = ManualClock()
     replies: list[Reply] = [split_words("Fine.")]

@@ -19,7 +19,7 @@ DIED = InferenceError("The engine has died.", code=ErrorCode.WORKER_DIED, retrya
 
 
 class PrefillHarness:
-    """A gateway to one model that takes a second for each word and each prefill."""
+    """Gateway to one model that takes a second for each word and each prefill."""
 
     def __init__(
         self,
@@ -113,8 +113,8 @@ async def test_a_prefill_is_dropped_while_every_slot_is_taken(tmp_path: Path) ->
 
 @asynchronous
 async def test_a_newer_prompt_replaces_the_conversations_prefill(tmp_path: Path) -> None:
-    """A prefill or a call replaces the running prefill of its conversation, but not those of other
-    conversations."""
+    """A new prefill or a call ends the running prefill of its conversation, but not the prefills of
+    other conversations."""
     harness = await PrefillHarness(tmp_path, parallel=8).start()
     tasks = [await harness.start_prefill("i1", "old"), await harness.start_prefill("i2", "other")]
     tasks.append(await harness.start_prefill("i1", "new"))
@@ -201,8 +201,8 @@ async def test_offload_and_discard_cancel_the_prefill_and_reach_the_model(tmp_pa
 
 @asynchronous
 async def test_a_prompt_without_a_conversation_is_not_prefilled(tmp_path: Path) -> None:
-    """A prompt without a conversation is not prefilled, since its KV state could not be found
-    again."""
+    """A prompt without a conversation is not prefilled, since the prompt's KV state could not be
+    found again."""
     harness = await PrefillHarness(tmp_path).start()
     await (await harness.start_prefill(""))
     assert harness.model.prefilled == []

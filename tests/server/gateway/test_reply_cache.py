@@ -1,4 +1,4 @@
-"""The reply cache: replies shared while they are generated, and cached replies."""
+"""Reply cache: replies shared while they are generated, and cached replies."""
 
 import asyncio
 import random
@@ -22,7 +22,7 @@ DIED = InferenceError("The engine has died.", code=ErrorCode.WORKER_DIED, detail
 
 
 class CacheHarness:
-    """A cache of replies that take a second per word, with counts of the computations."""
+    """Cache of replies that take a second per word, with counts of the computations."""
 
     def __init__(self, clock: ManualClock, *, fails_after: int | None = None) -> None:
         self.clock = clock
@@ -86,7 +86,8 @@ async def test_equal_requests_in_flight_share_one_computation() -> None:
 
 @asynchronous
 async def test_a_late_reader_receives_the_past_text_at_once() -> None:
-    """A late reader receives the text generated so far, then the rest as it is generated."""
+    """A reader that joins during generation receives the text generated so far, then the rest of
+    the text as it is generated."""
     clock = ManualClock()
     harness = CacheHarness(clock)
     first = harness.start_reader()
@@ -110,7 +111,7 @@ async def read_rest(events: AsyncGenerator[TextDelta | Usage, None]) -> str:
 @asynchronous
 async def test_a_computation_is_cancelled_when_its_last_reader_leaves() -> None:
     """A computation is cancelled when its last reader leaves, and the next request starts a new
-    one."""
+    computation."""
     clock = ManualClock()
     harness = CacheHarness(clock)
     readers = [harness.start_reader() for _ in range(3)]
@@ -129,8 +130,8 @@ async def test_a_computation_is_cancelled_when_its_last_reader_leaves() -> None:
 
 @asynchronous
 async def test_a_reader_that_begins_after_the_cancellation_gets_an_error() -> None:
-    """A reply that is opened but not yet read does not keep its computation alive, and reading it
-    later raises `given_up`."""
+    """A reply that is opened but not yet read does not keep its computation running; reading the
+    reply after the computation was cancelled raises `given_up`."""
     clock = ManualClock()
     harness = CacheHarness(clock)
     first = harness.start_reader()
@@ -146,7 +147,8 @@ async def test_a_reader_that_begins_after_the_cancellation_gets_an_error() -> No
 
 @asynchronous
 async def test_a_failure_reaches_every_reader_and_is_not_cached() -> None:
-    """Each reader receives a separate copy of an error, and the next request is computed again."""
+    """A failed computation gives each reader a separate copy of the error, and the next request is
+    computed again."""
     clock = ManualClock()
     harness = CacheHarness(clock, fails_after=1)
     readers = [harness.start_reader(ttl=60.0) for _ in range(2)]
@@ -194,7 +196,8 @@ async def test_a_request_without_a_ttl_bypasses_the_cache() -> None:
 
 @asynchronous
 async def test_a_reply_of_a_fallback_model_is_not_cached() -> None:
-    """A fallback model's reply is not cached, as it would outlive the primary model's failure."""
+    """A fallback model's reply is not cached, because the cached reply would outlive the primary
+    model's failure."""
     clock = ManualClock()
     harness = CacheHarness(clock)
 

@@ -1,4 +1,4 @@
-"""Live transcription through the gateway, across deaths of the engine."""
+"""Live transcription through the gateway, even if the engine dies during a recording."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Sequence
@@ -30,13 +30,13 @@ def caption(final: str) -> PartialTranscript:
 
 
 class CuedSpeechModel(ScriptedSpeechModel):
-    """Speech model that records the audio of each call and yields a list of events, one after each
+    """Speech model that records the audio of each call and yields prescribed events, one after each
     chunk."""
 
     def __init__(self, clock: ManualClock, calls: Sequence[Events]) -> None:
         super().__init__(clock)
         self.received: list[bytes] = []
-        """Audio of each call."""
+        """Audio that each call has received."""
         self._calls = list(calls)
 
     async def transcribe_live(
@@ -53,7 +53,7 @@ class CuedSpeechModel(ScriptedSpeechModel):
 
 
 class Unlimited:
-    """A limiter without a limit."""
+    """Rate limiter without a limit."""
 
     async def charge(self, user: str, request: str) -> Quota:
         return await self.quota(user)
@@ -63,7 +63,7 @@ class Unlimited:
 
 
 class AudioSource:
-    """A recording of numbered chunks, with counts of how often it was opened and closed."""
+    """Recording of numbered chunks, with counts of how often it was opened and closed."""
 
     def __init__(self, chunks: int = 9) -> None:
         self.opened = 0
@@ -82,7 +82,7 @@ class AudioSource:
 async def transcribe_live(
     tmp_path: Path, calls: Sequence[Events], source: AudioSource
 ) -> tuple[list[PartialTranscript | Transcription], CuedSpeechModel]:
-    """Transcribe one recording through a gateway; return the events and the model."""
+    """Transcribe one recording through a gateway, and return the events and the model."""
     clock = ManualClock()
     model = CuedSpeechModel(clock, calls)
     limiter = RateLimiter(tmp_path / "limit.sqlite", clock, limit=1)
@@ -122,7 +122,7 @@ async def test_captions_are_followed_by_the_transcription(tmp_path: Path) -> Non
 @asynchronous
 async def test_after_an_engines_death_captions_never_shrink(tmp_path: Path) -> None:
     """After an engine dies, the new engine receives the recording from its start, and captions
-    shorter than the last one are suppressed."""
+    shorter than the last caption are suppressed."""
     source = AudioSource()
     received, model = await transcribe_live(
         tmp_path,
@@ -175,7 +175,7 @@ async def test_an_engine_that_dies_at_every_attempt_raises_its_error(tmp_path: P
 
 @asynchronous
 async def test_an_error_of_the_audio_source_is_not_retried(tmp_path: Path) -> None:
-    """An error of the audio source is raised unchanged and not retried."""
+    """An error of the audio source is raised unchanged, and the transcription is not retried."""
 
     class FailingSource(AudioSource):
         async def __call__(self) -> AsyncGenerator[bytes, None]:

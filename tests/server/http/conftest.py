@@ -16,13 +16,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def ada(server: Server) -> str:
-    """Return the access key of a user."""
+    """Return the access key of the user Ada."""
     return server.add_user("ada")
 
 
 @pytest.fixture(scope="session")
 def bob(server: Server) -> str:
-    """Return the access key of another user."""
+    """Return the access key of the user Bob, who owns none of Ada's interviews."""
     return server.add_user("bob")
 
 

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.e2e
 
 
 def tone(seconds: float) -> bytes:
-    """Return `seconds` of audible PCM16 samples."""
+    """Return an audible tone of `seconds` seconds as PCM16 samples."""
     return b"\x00\x10\x00\xf0" * int(seconds * wire.SAMPLE_RATE / 2)
 
 
@@ -120,8 +120,8 @@ def test_frames_become_an_answer(room: RoomClient) -> None:
 def test_a_recording_is_resumed_on_another_connection(
     server: Server, ada: str, room: RoomClient
 ) -> None:
-    """Another connection receives the number of the last stored frame and continues the
-    recording."""
+    """After a connection is lost during a recording, another connection receives the number of the
+    last stored frame and continues the recording."""
     hello = room.messages[0]
     assert isinstance(hello, wire.Hello)
     sent = frames(tone(3.0))
@@ -145,7 +145,8 @@ def test_a_recording_is_resumed_on_another_connection(
 def test_a_gap_in_the_frames_closes_the_connection(
     server: Server, ada: str, room: RoomClient
 ) -> None:
-    """A gap in the frames closes the connection, and a new connection can resend the frames."""
+    """A gap in the frames closes the connection, and another connection can send the missing
+    frames."""
     hello = room.messages[0]
     assert isinstance(hello, wire.Hello)
     sent = frames(tone(1.0))
@@ -164,7 +165,8 @@ def test_a_gap_in_the_frames_closes_the_connection(
 
 
 def test_a_stop_with_missing_frames_is_rejected(room: RoomClient) -> None:
-    """`audio.stop` with missing frames is rejected, and the recording can be completed."""
+    """An `audio.stop` that counts more frames than were received is rejected, and the recording can
+    still be completed."""
     sent = frames(tone(1.0))
     room.send(wire.AudioStart(id="r"))
     for frame in sent[:20]:
@@ -182,7 +184,7 @@ def test_a_stop_with_missing_frames_is_rejected(room: RoomClient) -> None:
 
 
 def test_a_repeated_stop_is_one_answer(room: RoomClient) -> None:
-    """A repeated `audio.stop` is accepted again, and one answer is stored."""
+    """A repeated `audio.stop` is accepted again, and only one answer is stored."""
     sent = frames(tone(1.0))
     room.send(wire.AudioStart(id="r"))
     for frame in sent:

@@ -80,7 +80,8 @@ def has_exited(pid: int, timeout: float = 20.0) -> bool:
 
 
 def test_start_returns_the_engines_description() -> None:
-    """The options reach the engine, and `start` returns the engine's description."""
+    """The supervisor passes its options to the engine, and `start` returns the engine's
+    description."""
 
     async def scenario() -> None:
         async with echo_supervisor(options=EchoOptions(name="polly")) as supervisor:
@@ -104,7 +105,8 @@ def test_the_first_request_starts_the_engine() -> None:
 
 
 def test_concurrent_requests_share_one_engine() -> None:
-    """Concurrent requests are served by one process, and each receives only its own events."""
+    """Concurrent requests are served by one process, and each request receives only its own
+    events."""
 
     async def scenario() -> None:
         async with echo_supervisor() as supervisor:
@@ -271,8 +273,8 @@ def test_a_stalled_engine_is_killed() -> None:
     ],
 )
 def test_a_load_failure_names_its_cause(options: EchoOptions, cause: str) -> None:
-    """Each start tries once to load the engine and fails with the cause; no attempt is made between
-    starts."""
+    """If the engine cannot be loaded, each start makes one attempt and fails with the cause, and no
+    attempt is made between starts."""
 
     async def scenario() -> None:
         clock = SkippingClock(skip=10)
@@ -289,7 +291,7 @@ def test_a_load_failure_names_its_cause(options: EchoOptions, cause: str) -> Non
 
 
 def test_loading_times_out() -> None:
-    """An engine that is not ready within the timeout is killed, and the start fails."""
+    """An engine that is not ready within the timeout is killed, and its start fails."""
 
     async def scenario() -> None:
         clock = SkippingClock()
@@ -319,7 +321,7 @@ def test_a_missing_program_raises_an_inference_error() -> None:
 
 
 def test_a_program_that_is_no_engine_raises_an_inference_error() -> None:
-    """If a program prints text instead of a first frame, the start fails at once."""
+    """If the engine's program prints text instead of a frame, the start fails at once."""
 
     async def scenario() -> None:
         program = "import time; print('Hello, I am a text editor', flush=True); time.sleep(600)"
@@ -332,8 +334,8 @@ def test_a_program_that_is_no_engine_raises_an_inference_error() -> None:
 
 
 def test_close_ends_the_process_and_fails_later_requests() -> None:
-    """After the supervisor is closed, running and later requests fail, and the engine's process has
-    exited."""
+    """Closing the supervisor ends the engine's process, and makes running and later requests
+    fail."""
 
     async def scenario() -> None:
         async with echo_supervisor() as supervisor:
@@ -371,7 +373,7 @@ def test_close_cancels_loading() -> None:
 
 
 def test_close_kills_an_unresponsive_engine() -> None:
-    """An engine process that does not exit after its pipe is closed is killed after the grace
+    """An engine process that keeps running after its pipe is closed is killed after the grace
     period."""
 
     async def scenario() -> None:
@@ -391,7 +393,7 @@ def test_close_kills_an_unresponsive_engine() -> None:
 
 
 def test_an_engine_dies_with_the_server() -> None:
-    """When the server is killed, its engine exits, even if a request hangs."""
+    """When the server is killed, its engine exits, even if a request is hanging."""
     program = (
         "import asyncio, sys\n"
         "from tests.server.engines.ipc.test_supervisor import EchoRequest, echo_supervisor\n"
@@ -414,7 +416,7 @@ def test_an_engine_dies_with_the_server() -> None:
 
 
 def test_an_engine_exits_when_its_pipe_closes() -> None:
-    """When its input ends, an engine exits even while loading and even if its parent process is
+    """An engine whose input ends exits, even while it is loading and even if its parent process is
     alive."""
     with subprocess.Popen(ECHO_ARGV, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as engine:
         assert engine.stdin is not None

@@ -32,7 +32,8 @@ async def loaded_model(
 
 
 async def generate(model: LlamaModel, prompt: Prompt) -> tuple[list[str], Usage]:
-    """Return the deltas and the usage of a reply, and check that the usage comes once and last."""
+    """Return the deltas and the usage of a reply, and check that exactly one usage arrives, after
+    all deltas."""
     deltas: list[str] = []
     usages: list[Usage] = []
     async for event in model.generate(prompt):

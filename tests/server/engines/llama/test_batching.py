@@ -54,7 +54,8 @@ def prompts() -> list[Prompt]:
 
 
 def test_a_reply_does_not_depend_on_concurrent_ones(models_dir: Path) -> None:
-    """Five concurrent prompts in four slots get the same replies as one after the other."""
+    """Five prompts get the same replies when they run concurrently in four slots as when they run
+    one after the other."""
 
     async def scenario(model: LlamaModel) -> None:
         together = await asyncio.gather(*(generate(model, prompt) for prompt in prompts()))
@@ -133,8 +134,8 @@ def test_an_answer_preempts_a_prefill_of_another_conversation(models_dir: Path) 
 
 
 def test_an_evicted_conversation_is_restored_from_disk(models_dir: Path, tmp_path: Path) -> None:
-    """Three conversations that alternate in two slots are restored from disk, recompute one token
-    each and get the same replies."""
+    """When three conversations alternate in two slots, each is restored from disk, recomputes one
+    token, and gets the same reply as before."""
 
     async def scenario(model: LlamaModel) -> None:
         first = {}
@@ -153,7 +154,8 @@ def test_an_evicted_conversation_is_restored_from_disk(models_dir: Path, tmp_pat
 
 
 def test_an_offloaded_conversation_survives_a_restart(models_dir: Path, tmp_path: Path) -> None:
-    """A second process restores an offloaded conversation and generates the same text."""
+    """After a restart, the engine restores an offloaded conversation and generates the same text as
+    before."""
     prompt = prompts()[3]
     replies = []
 
@@ -172,8 +174,8 @@ def test_an_offloaded_conversation_survives_a_restart(models_dir: Path, tmp_path
 
 
 def test_a_damaged_offloaded_conversation_is_recomputed(models_dir: Path, tmp_path: Path) -> None:
-    """An offloaded conversation with a flipped bit is deleted and recomputed, and the reply is the
-    same."""
+    """An offloaded conversation with a flipped bit is deleted and recomputed, and the reply stays
+    the same."""
     prompt = prompts()[0]
 
     async def scenario(model: LlamaModel) -> None:
@@ -215,7 +217,7 @@ def test_a_discarded_conversation_leaves_nothing(models_dir: Path, tmp_path: Pat
 
 
 def test_reviews_leave_a_slot_for_an_answer(models_dir: Path) -> None:
-    """Reviews never take the last slot, so that an answer starts at once."""
+    """Reviews never take the last slot, so that an answer can start at once."""
 
     async def scenario(model: LlamaModel) -> None:
         review = Prompt(text=HEAD, max_tokens=600, priority=Priority.REVIEW, min_p=0.0)
@@ -235,7 +237,7 @@ def test_reviews_leave_a_slot_for_an_answer(models_dir: Path) -> None:
 
 
 def test_a_cancelled_reply_frees_its_slot(models_dir: Path) -> None:
-    """A cancelled reply frees its slot, or its place in the queue if it has not started."""
+    """A cancelled reply frees its slot, or its place in the queue if the reply has not started."""
 
     async def scenario(model: LlamaModel) -> None:
         long = Prompt(text=HEAD, max_tokens=600, min_p=0.0)

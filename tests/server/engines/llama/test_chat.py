@@ -60,13 +60,14 @@ def test_an_invalid_template_raises_an_inference_error() -> None:
     ],
 )
 def test_a_template_cannot_leave_its_sandbox(attack: str) -> None:
-    """A template from an untrusted file cannot reach Python objects or modify the chat."""
+    """A template from an untrusted file can neither reach the internals of Python nor modify the
+    chat."""
     with pytest.raises(InferenceError):
         template(attack).render(TURNS)
 
 
 def test_the_prompt_does_not_depend_on_the_date() -> None:
-    """The function `strftime_now`, with which some templates print the date, is not defined."""
+    """Templates find no function `strftime_now`, so that prompts do not depend on the date."""
     dated = "{% if strftime_now is defined %}{{ strftime_now('%d') }}{% else %}no date{% endif %}"
     assert template(dated).render(TURNS) == "no date"
 

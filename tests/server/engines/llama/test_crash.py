@@ -23,19 +23,21 @@ pytestmark = pytest.mark.models
 CONVERSATIONS = 8
 
 METADATA_BYTES = 1_785_000
-"""Number of bytes of metadata at the beginning of the starter model; weights follow."""
+"""Number of bytes of metadata at the beginning of the starter model, before the weights."""
 SETTINGS_BYTES = 2_500
-"""Number of bytes of metadata before the vocabulary and the list of tensors."""
+"""Number of bytes at the beginning of the starter model, before the vocabulary and the list of
+tensors."""
 TIMEOUT = 60.0
-"""Timeout of a start or a reply, in seconds. A mutated file is rejected or loaded in about one
+"""Timeout for a start or a reply, in seconds. A mutated file is rejected or loaded in about one
 second."""
 MAX_MEMORY = 1_000_000_000
 """Maximum memory of an engine, in bytes. The model itself needs 300 MB."""
 
 
 def test_a_killed_engine_costs_eight_conversations_one_retry(models_dir: Path) -> None:
-    """When an engine is killed, each of eight replies fails with a retryable error, and the retry
-    gives the undisturbed reply, which begins with the text received before the crash."""
+    """When an engine is killed during eight replies, each reply fails with a retryable error; each
+    retry gives the same reply as without the kill, and that reply begins with the text received
+    before the kill."""
     prompts = [
         Prompt(
             text=f"Candidate: I have {number} brothers.\nInterviewer:",
@@ -87,7 +89,7 @@ def starter(models_dir: Path) -> bytes:
 
 
 def mutations(starter: bytes, numbers: range) -> Iterator[bytes]:
-    """Yield copies of the starter model that are truncated, or have a changed bit or byte in the
+    """Yield copies of the starter model that are truncated or have a changed bit or byte in the
     metadata."""
     for number in numbers:
         rng = random.Random(number)
@@ -119,7 +121,7 @@ async def try_model(path: Path) -> InferenceError | None:
 
 
 def peak_child_memory() -> int:
-    """Return the peak memory of any child process that has ended, in bytes."""
+    """Return the largest peak memory of all child processes that have ended, in bytes."""
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1_024
 
 
@@ -146,13 +148,14 @@ def check_mutations(starter: bytes, path: Path, numbers: range) -> None:
 
 
 def test_a_corrupt_model_file_gives_a_typed_error(starter: bytes, tmp_path: Path) -> None:
-    """A corrupt model file gives an InferenceError or a reply, within limits of time and memory."""
+    """A corrupt model file leads to an InferenceError or a reply, within the limits on time and
+    memory."""
     check_mutations(starter, tmp_path / "mutated.gguf", range(24))
 
 
 @pytest.mark.chaos
 @pytest.mark.time_limit(1_800)
 def test_two_hundred_corrupt_model_files_give_typed_errors(starter: bytes, tmp_path: Path) -> None:
-    """Each of 200 corrupt model files gives an InferenceError or a reply, within limits of time and
-    memory."""
+    """Each of 200 corrupt model files leads to an InferenceError or a reply, within the limits on
+    time and memory."""
     check_mutations(starter, tmp_path / "mutated.gguf", range(1_000, 1_200))

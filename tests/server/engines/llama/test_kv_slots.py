@@ -34,8 +34,8 @@ def run_prompt(
     stored: int = 0,
     reply: int = 10,
 ) -> SlotPlan:
-    """Start a prompt, fill its slot with the prompt and `reply` more tokens, and release the
-    slot."""
+    """Start a prompt, fill its slot with the prompt and `reply` more tokens, and release the slot.
+    Return the plan."""
     plan = start_prompt(slots, prompt, conversation, stored)
     slot = slots[plan.slot]
     slot.tokens = prompt + [9_000 + n for n in range(reply)]
@@ -49,7 +49,8 @@ def test_the_first_prompt_gets_an_empty_slot() -> None:
 
 
 def test_a_longer_prompt_reuses_its_slot() -> None:
-    """A prompt that extends the previous prompt keeps the slot and the whole prefix."""
+    """A prompt that extends the previous prompt keeps the slot and reuses the whole previous
+    prompt."""
     slots = KvSlots(4)
     first = run_prompt(slots, [*HEAD, 1, 2, 3])
     again = run_prompt(slots, [*HEAD, 1, 2, 3, 4, 5])
@@ -180,5 +181,6 @@ def test_a_reset_empties_and_frees_every_slot() -> None:
     [([], [], 0), ([1], [], 0), ([1, 2], [1, 2, 3], 2), ([1, 2, 3], [1, 5, 3], 1), ([2], [1], 0)],
 )
 def test_the_length_of_a_shared_prefix(one: list[int], other: list[int], expected: int) -> None:
-    """The length of a shared prefix is the same in either order of the arguments."""
+    """The shared prefix of two token sequences ends at their first difference, in either order of
+    the arguments."""
     assert shared_prefix_length(one, other) == shared_prefix_length(other, one) == expected

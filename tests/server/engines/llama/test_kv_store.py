@@ -1,4 +1,4 @@
-"""Storage of offloaded conversations, whose files are either intact or deleted."""
+"""Storage of offloaded conversations in files that are either intact or deleted."""
 
 import os
 import random
@@ -29,7 +29,7 @@ def files(folder: Path) -> list[Path]:
 
 
 def test_a_saved_conversation_can_be_loaded(tmp_path: Path) -> None:
-    """Another process can load a saved conversation, any number of times."""
+    """A reopened store can load a saved conversation any number of times."""
     assert open_store(tmp_path).save("a", TOKENS, STATE)
     reopened = open_store(tmp_path)
     assert reopened.stored_tokens("a") == TOKENS
@@ -39,7 +39,8 @@ def test_a_saved_conversation_can_be_loaded(tmp_path: Path) -> None:
 
 
 def test_saving_replaces_the_previous_state(tmp_path: Path) -> None:
-    """A conversation has one file, which holds the latest state."""
+    """Saving a conversation again replaces its previous state, and the conversation still has one
+    file."""
     store = open_store(tmp_path)
     store.save("a", TOKENS, STATE)
     store.save("a", [1, 2, 3], b"other")
@@ -55,7 +56,7 @@ def test_the_tokens_of_a_long_conversation_are_read(tmp_path: Path) -> None:
 
 
 def test_conversation_names_do_not_become_paths(tmp_path: Path) -> None:
-    """A conversation of any name is stored inside the folder, in a file named by a hash."""
+    """A conversation of any name is stored inside the folder, in a file whose name is a hash."""
     folder = tmp_path / "kv"
     store = open_store(folder)
     for name in ("../../escape", "/etc/passwd", "a" * 5_000, "\0", "größe"):
@@ -116,8 +117,8 @@ def test_a_damaged_file_is_deleted(tmp_path: Path, seed: int) -> None:
 
 
 def test_the_least_recently_used_files_are_evicted(tmp_path: Path) -> None:
-    """The least recently used files are deleted to keep the folder within its limit, also when the
-    store is opened with a smaller limit."""
+    """The least recently used files are deleted to keep the folder within its limit, even if a
+    store is opened with a smaller limit than before."""
     limit = 3 * (len(STATE) + 4 * len(TOKENS) + 200)
     store = open_store(tmp_path, limit=limit)
     for name in "abc":
@@ -159,14 +160,15 @@ def test_a_failing_disk_disables_saving_without_an_error(tmp_path: Path) -> None
 
 
 def test_nothing_is_saved_without_a_folder_or_a_name(tmp_path: Path) -> None:
-    """A store without a folder is disabled, and a prompt without a conversation is not saved."""
+    """A store without a folder saves nothing, and a state without a conversation is not saved."""
     assert not KvStore(None, "model", LIMIT).save("a", TOKENS, STATE)
     assert not open_store(tmp_path).save("", TOKENS, STATE)
     assert files(tmp_path) == []
 
 
 def test_the_legacy_folder_is_renamed(tmp_path: Path) -> None:
-    """The folder of an earlier version is renamed, and its conversations can be loaded."""
+    """Opening a store renames the folder of an earlier version, and the conversations in that
+    folder can be loaded."""
     open_store(tmp_path / "old").save("a", TOKENS, STATE)
     (tmp_path / "old").rename(tmp_path / LEGACY_FOLDER)
     store = open_store(tmp_path / "kv")
@@ -186,8 +188,8 @@ def test_a_second_legacy_folder_is_deleted(tmp_path: Path) -> None:
 
 
 def test_the_identity_distinguishes_models(tmp_path: Path) -> None:
-    """A model's identity depends on the first and last megabyte and the time of its file, and on
-    the additional parts."""
+    """A model's identity depends on the first MiB, the last MiB and the modification time of the
+    model file, and on the other parts that are passed."""
     path = tmp_path / "model.gguf"
     data = bytearray(os.urandom(3 * SAMPLE_BYTES))
     path.write_bytes(data)

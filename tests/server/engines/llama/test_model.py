@@ -49,7 +49,8 @@ def test_the_model_info_is_read_from_the_model(models_dir: Path) -> None:
 
 
 def test_the_context_is_capped_at_the_training_context(models_dir: Path) -> None:
-    """If the context setting exceeds the training context, the model has its training context."""
+    """If the context setting exceeds the training context, the model's context is the training
+    context."""
 
     async def scenario() -> None:
         async with loaded_model(models_dir, n_ctx=100_000) as model:
@@ -59,7 +60,7 @@ def test_the_context_is_capped_at_the_training_context(models_dir: Path) -> None
 
 
 def test_text_streams_and_the_usage_adds_up(models_dir: Path) -> None:
-    """A reply arrives in several deltas, followed by plausible token counts."""
+    """A reply arrives in several deltas, followed by its token counts and its duration."""
 
     async def scenario(model: LlamaModel) -> None:
         deltas, usage = await generate(model, ASK)
@@ -73,8 +74,8 @@ def test_text_streams_and_the_usage_adds_up(models_dir: Path) -> None:
 
 
 def test_a_longer_prompt_computes_only_its_new_tokens(models_dir: Path) -> None:
-    """A longer prompt reuses the prefix that an earlier prompt has cached, even after another
-    prompt in between."""
+    """A longer prompt reuses the prefix that an earlier prompt has cached, even if another prompt
+    has run in between."""
 
     async def scenario(model: LlamaModel) -> None:
         _, first = await generate(model, ASK)
@@ -106,7 +107,7 @@ def test_the_seed_determines_the_reply(models_dir: Path) -> None:
 
 
 def test_a_reply_matches_its_grammar(models_dir: Path) -> None:
-    """Even at a high temperature, the reply for each of four seeds matches its grammar."""
+    """Even at a high temperature, the replies for four different seeds all match the grammar."""
 
     async def scenario(model: LlamaModel) -> None:
         for seed in range(4):
@@ -120,8 +121,7 @@ def test_a_reply_matches_its_grammar(models_dir: Path) -> None:
 
 
 def test_a_grammar_does_not_cover_the_opening(models_dir: Path) -> None:
-    """The model continues the opening, and only the continuation is returned and matches the
-    grammar."""
+    """The reply and the grammar cover only the continuation of `opening`, not `opening` itself."""
 
     async def scenario(model: LlamaModel) -> None:
         grammar = r"""root ::= " you " [a-z ]{4,60} "?" """
@@ -170,8 +170,8 @@ def test_a_reply_matches_its_json_schema(models_dir: Path) -> None:
     ],
 )
 def test_an_invalid_grammar_is_rejected(models_dir: Path, prompt: Prompt) -> None:
-    """A request with an invalid grammar or schema fails with `bad_grammar`, and the engine keeps
-    running."""
+    """A request with an invalid grammar, an invalid schema, or both a grammar and a schema fails
+    with `bad_grammar`, and the engine keeps running."""
 
     async def scenario(model: LlamaModel) -> None:
         pid = model.pid
@@ -186,7 +186,7 @@ def test_an_invalid_grammar_is_rejected(models_dir: Path, prompt: Prompt) -> Non
 
 def test_a_prompt_beyond_the_context_is_rejected(models_dir: Path) -> None:
     """A prompt as long as the context is rejected with an error that gives both lengths; the reply
-    to a prompt that just fits ends at the limit of the context."""
+    to a slightly shorter prompt ends where the context ends."""
 
     async def scenario(model: LlamaModel) -> None:
         with pytest.raises(InferenceError) as caught:
@@ -299,7 +299,7 @@ try:
 except InferenceError as error:
     print(error.code, error.retryable)
 """
-"""Program that decodes a batch that llama.cpp rejects."""
+"""Program that asks llama.cpp to decode a batch with an unknown slot."""
 
 
 def test_a_rejected_batch_raises_decode_failed(models_dir: Path) -> None:
@@ -314,8 +314,8 @@ def test_a_rejected_batch_raises_decode_failed(models_dir: Path) -> None:
 
 @pytest.mark.parametrize("content", [None, b"", b"this is not a model", b"GGUF\x03\0\0\0"])
 def test_an_unreadable_model_file_is_rejected(tmp_path: Path, content: bytes | None) -> None:
-    """Loading a missing, empty, foreign or truncated file raises an error that names the file, and
-    leaves no process."""
+    """Loading a file that is missing, empty, truncated or in another format raises an error that
+    names the file, and leaves no process."""
     path = tmp_path / "broken.gguf"
     if content is not None:
         path.write_bytes(content)

@@ -19,7 +19,7 @@ BATCH_TOKENS = 256
 
 @dataclass
 class FakeJob:
-    """Job at some point in its prefill or reply."""
+    """Job with a given progress in its prefill or reply."""
 
     prompt_tokens: Sequence[int] = field(default_factory=lambda: list(range(100)))
     computed: int = 0
@@ -29,8 +29,8 @@ class FakeJob:
 
 
 def test_every_reply_gets_a_token_in_each_step() -> None:
-    """In each step all replies share one batch with one token each, however long the waiting
-    prompts are."""
+    """In each step, all replies share one batch with one token each, even if a long prompt is
+    waiting."""
     jobs = [FakeJob(computed=100, next_token=n) for n in range(8)]
     jobs.append(FakeJob(prompt_tokens=list(range(4_000))))
     replies, prefill = plan_batches(jobs, TokenBudget(BATCH_TOKENS))
@@ -39,8 +39,8 @@ def test_every_reply_gets_a_token_in_each_step() -> None:
 
 
 def test_a_prefill_beside_a_reply_fits_the_streaming_step() -> None:
-    """While a reply is streaming, the chunk of a long prompt is as large as the measured speed
-    allows in STREAMING_STEP seconds."""
+    """While a reply is streaming, a chunk of a long prompt has as many tokens as can be computed in
+    STREAMING_STEP seconds at the measured speed."""
     budget = TokenBudget(BATCH_TOKENS)
     for _ in range(50):
         budget.record_prefill(100, 0.5)
@@ -52,8 +52,8 @@ def test_a_prefill_beside_a_reply_fits_the_streaming_step() -> None:
 
 
 def test_the_chunks_of_a_prompt_add_up_to_the_prompt() -> None:
-    """Whatever the length of the prompt and the speed, each token is computed once, and only the
-    last token is computed on its own."""
+    """Whatever the prompt's length and the measured speed, each token is computed once, and only
+    the last token is computed in a chunk of its own."""
     for length in range(4, 300):
         job = FakeJob(prompt_tokens=list(range(length)))
         budget = TokenBudget(BATCH_TOKENS)
@@ -70,8 +70,8 @@ def test_the_chunks_of_a_prompt_add_up_to_the_prompt() -> None:
 
 
 def test_the_budget_is_bounded() -> None:
-    """While a reply is streaming, a step computes at least MIN_PREFILL_TOKENS prompt tokens and at
-    most one fewer than a batch holds."""
+    """While a reply is streaming, a step computes at least MIN_PREFILL_TOKENS prompt tokens, and at
+    most one token fewer than a batch holds."""
     slow, fast = TokenBudget(BATCH_TOKENS), TokenBudget(BATCH_TOKENS)
     for _ in range(50):
         slow.record_prefill(16, 60.0)
@@ -110,7 +110,7 @@ def test_answers_precede_reviews_and_reviews_precede_prefills() -> None:
 
 
 def test_priority_aging_prevents_starvation() -> None:
-    """A review that has waited longer than its aging time precedes a new answer."""
+    """A review that has waited longer than the aging time for reviews precedes a new answer."""
     review = FakeJob(priority=Priority.REVIEW, arrived_at=0.0)
     answer = FakeJob(arrived_at=PRIORITY_AGING[Priority.REVIEW] + 1.0)
     assert scheduling_order([answer, review]) == [review, answer]

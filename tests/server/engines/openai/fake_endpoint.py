@@ -67,12 +67,12 @@ def stream_response(*pieces: bytes | Exception) -> httpx.Response:
 
 
 def event(value: Any) -> bytes:
-    """Encode a server-sent event. Bytes are sent unchanged, any other value is sent as JSON."""
+    """Encode a server-sent event. Bytes are sent unchanged; any other value is sent as JSON."""
     return b"data: " + (value if isinstance(value, bytes) else json.dumps(value).encode()) + b"\n\n"
 
 
 def delta(text: str | None, finish_reason: str | None = None) -> bytes:
-    """Encode one event of a chat reply."""
+    """Encode a server-sent event with one delta of a chat reply."""
     choice = {"index": 0, "delta": {"content": text}, "finish_reason": finish_reason}
     return event({"choices": [choice]})
 

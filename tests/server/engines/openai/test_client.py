@@ -1,4 +1,4 @@
-"""Conversion of failed requests to an endpoint into typed errors that reveal no secret."""
+"""Typed errors for failed requests to an endpoint, which reveal no secret."""
 
 from typing import Any
 
@@ -64,8 +64,8 @@ def test_a_malformed_key_is_refused_and_not_shown(key: str) -> None:
 async def test_each_error_response_becomes_a_typed_error(
     status: int, body: Any, code: str, retryable: bool
 ) -> None:
-    """The code of an error depends on the status and the body of the response, whatever the form of
-    the body."""
+    """An error response becomes a typed error whose code depends on the status and on the body,
+    which may have any form."""
     error, _ = await _error_and_logs(status, body)
     assert (error.code, error.retryable) == (code, retryable)
 
@@ -89,7 +89,8 @@ async def test_a_quoted_key_is_neither_shown_nor_logged() -> None:
 
 @asynchronous
 async def test_retry_after_is_passed_on() -> None:
-    """A plausible Retry-After header is passed on in seconds; any other value is ignored."""
+    """A Retry-After header with a plausible number of seconds is passed on; any other value is
+    ignored."""
     for value, details in [("7", {"retry_after": 7}), ("soon", {}), ("-1", {}), ("9" * 40, {})]:
         response = error_response(429, None, **{"Retry-After": value})
         with pytest.raises(InferenceError) as caught:

@@ -1,4 +1,4 @@
-"""Parsing and validation of the address of a remote model."""
+"""Parsing and validation of a remote model's address."""
 
 import pytest
 
@@ -9,7 +9,8 @@ from tests.server.engines.openai.fake_endpoint import KEY
 
 
 def test_an_address_consists_of_a_url_and_a_name() -> None:
-    """In an address, the model's name follows the #, and a trailing slash of the URL is removed."""
+    """In an address, a # separates the URL from the model's name, and a trailing slash of the URL
+    is removed."""
     endpoint = Endpoint.parse("openai:http://127.0.0.1:9000/v1/#meta/llama-3.1:8b")
     assert endpoint == Endpoint("http://127.0.0.1:9000/v1", "meta/llama-3.1:8b")
     assert endpoint.origin == "http://127.0.0.1:9000"
@@ -33,15 +34,15 @@ def test_an_address_consists_of_a_url_and_a_name() -> None:
     ],
 )
 def test_an_invalid_address_is_refused(text: str) -> None:
-    """The error for an invalid address shows the expected form."""
+    """An invalid address is rejected with an error that shows the expected form."""
     with pytest.raises(BadRequest, match="openai:URL#NAME") as caught:
         Endpoint.parse(text)
     assert caught.value.code == ErrorCode.BAD_SETTING
 
 
 def test_a_password_in_the_url_is_refused_and_not_shown() -> None:
-    """A URL with a password is rejected, and the error names the setting to use but not the
-    password."""
+    """A URL with a password is rejected, and the error names the setting to use instead but does
+    not contain the password."""
     with pytest.raises(BadRequest, match="openai_api_key") as caught:
         Endpoint.parse(f"openai:http://me:{KEY}@host/v1#gpt")
     assert KEY not in str(caught.value)
@@ -58,5 +59,5 @@ def test_a_password_in_the_url_is_refused_and_not_shown() -> None:
     ],
 )
 def test_an_endpoint_is_private_over_tls_or_loopback(url: str, private: bool) -> None:
-    """An endpoint is private if its URL has the scheme https or the address of this machine."""
+    """An endpoint is private only if its URL uses https or a loopback address."""
     assert Endpoint.parse(f"openai:{url}#gpt").private is private

@@ -91,7 +91,7 @@ async def test_no_authorization_is_sent_without_a_key() -> None:
 @asynchronous
 async def test_a_chat_with_prescribed_first_words_is_refused() -> None:
     """A chat prompt with `opening` is rejected, because the protocol cannot prescribe the first
-    words."""
+    words of a reply."""
     with pytest.raises(InferenceError) as caught:
         await generate(
             new_model(FakeEndpoint(reply_response("x"))),
@@ -102,7 +102,7 @@ async def test_a_chat_with_prescribed_first_words_is_refused() -> None:
 
 @asynchronous
 async def test_a_limit_of_zero_tokens_sends_no_request() -> None:
-    """A prompt with a limit of zero tokens has an empty reply and sends no request."""
+    """A prompt that allows zero tokens gets an empty reply, and no request is sent."""
     endpoint = FakeEndpoint(reply_response("x"))
     text, usage = await generate(new_model(endpoint), msgspec.structs.replace(CHAT, max_tokens=0))
     assert (text, usage.completion_tokens, endpoint.requests) == ("", 0, [])
@@ -125,7 +125,8 @@ async def test_prefill_offload_and_discard_send_no_request() -> None:
 
 
 def strict_endpoint(*known: str, formats: tuple[str, ...] = ()) -> FakeEndpoint:
-    """Return an endpoint that rejects unknown fields, and response formats other than `formats`."""
+    """Return an endpoint that accepts only the basic fields, the fields in `known` and the response
+    formats in `formats`."""
 
     def respond(request: httpx.Request) -> httpx.Response:
         body = msgspec.json.decode(request.content)
@@ -160,7 +161,7 @@ async def test_the_richest_accepted_dialect_is_found_once_and_kept(
     known: tuple[str, ...], formats: tuple[str, ...], requests: int
 ) -> None:
     """Dialects are tried in order until the endpoint accepts a request, and the accepted dialect is
-    kept."""
+    used for later requests."""
     endpoint = strict_endpoint(*known, formats=formats)
     model = new_model(endpoint)
     for _ in range(3):
@@ -190,8 +191,8 @@ async def test_a_request_refused_in_every_dialect_fails() -> None:
 
 @asynchronous
 async def test_other_errors_do_not_lead_to_another_dialect() -> None:
-    """An error that no other dialect can avoid, such as a wrong key, fails after a single
-    request."""
+    """After an error that no other dialect can avoid, such as a wrong key, no other dialect is
+    tried."""
     for status in (401, 404, 413, 429, 500):
         endpoint = FakeEndpoint(error_response(status))
         with pytest.raises(InferenceError):
@@ -300,7 +301,7 @@ async def test_a_reply_to_a_schema_is_reduced_to_its_json(texts: tuple[str, ...]
 
 @asynchronous
 async def test_quotes_and_brackets_in_strings_do_not_end_the_json() -> None:
-    """Quotes and brackets within JSON strings are text and do not end the value."""
+    """Quotes and brackets within JSON strings are text and do not end the JSON value."""
     value = r'{"a": "}]\" {", "b": [{"c": "\\"}]}'
     text, _ = await generate(new_model(FakeEndpoint(reply_response(*value, " more }"))), STRUCTURED)
     assert text == value
@@ -312,8 +313,8 @@ async def test_quotes_and_brackets_in_strings_do_not_end_the_json() -> None:
 )
 @asynchronous
 async def test_incomplete_json_is_returned_as_it_is(text: str, expected: str) -> None:
-    """Incomplete JSON is returned for the caller to validate, and a reply without JSON becomes
-    empty."""
+    """In a reply to a prompt with a schema, incomplete JSON is returned for the caller to validate,
+    and a reply without JSON becomes empty."""
     assert (await generate(new_model(FakeEndpoint(reply_response(text))), STRUCTURED))[
         0
     ] == expected
@@ -342,8 +343,8 @@ async def test_incomplete_json_is_returned_as_it_is(text: str, expected: str) ->
 async def test_the_context_and_size_are_those_that_the_endpoint_reports(
     response: httpx.Response, context: int, parameters: int
 ) -> None:
-    """The context and size that the endpoint reports are used, up to the context setting; an
-    unlisted model has defaults."""
+    """A model has the size and the context that the endpoint reports, but no larger context than
+    the setting; a value that the endpoint does not report has a default."""
     model = new_model(FakeEndpoint(response))
     info = await model.start()
     await model.close()

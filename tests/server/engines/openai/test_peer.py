@@ -1,4 +1,4 @@
-"""Remote language model with the server of llama-cpp-python and the starter model."""
+"""Remote language model on the llama-cpp-python server, which runs the starter model."""
 
 import asyncio
 import re
@@ -60,7 +60,7 @@ async def generate(model: OpenAILanguageModel, prompt: Prompt) -> tuple[list[str
 
 @asynchronous
 async def test_the_model_is_found(peer: LlamaCppServer) -> None:
-    """The only model of a server is found whether or not the address contains its name."""
+    """The only model on a server is found whether or not the address contains the model's name."""
     for name in ("smollm2", ""):
         async with connect(peer, name) as model:
             assert await model.start() == ModelInfo(
@@ -102,7 +102,8 @@ async def test_a_text_prompt_is_completed(peer: LlamaCppServer) -> None:
 
 @asynchronous
 async def test_a_grammar_is_enforced(peer: LlamaCppServer) -> None:
-    """The server enforces a grammar, which llama.cpp adds to the protocol."""
+    """The llama-cpp-python server enforces a grammar, which is an extension of the protocol by
+    llama.cpp."""
     prompt = msgspec.structs.replace(CHAT, grammar='root ::= "Why " [a-z ]{10,40} "?"')
     async with connect(peer) as model:
         texts, _ = await generate(model, prompt)
@@ -111,7 +112,7 @@ async def test_a_grammar_is_enforced(peer: LlamaCppServer) -> None:
 
 @asynchronous
 async def test_a_schema_is_enforced(peer: LlamaCppServer) -> None:
-    """The server of llama-cpp-python enforces a schema that is sent in the server's own form."""
+    """The llama-cpp-python server enforces a schema that is sent in the format of that server."""
     schema = {
         "type": "object",
         "properties": {
@@ -139,7 +140,8 @@ async def test_closing_the_reply_frees_the_server(peer: LlamaCppServer) -> None:
 
 @asynchronous
 async def test_a_reply_that_another_request_interrupts_is_an_error(peer: LlamaCppServer) -> None:
-    """If the server silently ends a reply to serve another request, the reply fails as cut off."""
+    """If the server silently ends a reply to serve another request, the reply fails as
+    `endpoint_cut`."""
     long = msgspec.structs.replace(CHAT, max_tokens=1_500, temperature=1.5, min_p=0.0)
     async with connect(peer) as model:
         async with aclosing(model.generate(long)) as events:

@@ -45,7 +45,7 @@ def endpoint_returning(body: Any) -> FakeEndpoint:
 
 
 def parse_form(request: httpx.Request) -> dict[str, list[bytes]]:
-    """Return the contents of a multipart form by the names of its fields."""
+    """Return the contents of a multipart form's fields by name."""
     head = f"Content-Type: {request.headers['Content-Type']}\r\n\r\n".encode()
     fields: dict[str, list[bytes]] = {}
     for part in message_from_bytes(head + request.content).get_payload():
@@ -59,8 +59,8 @@ def parse_form(request: httpx.Request) -> dict[str, list[bytes]]:
 
 @asynchronous
 async def test_a_recording_is_sent_as_a_wav_file() -> None:
-    """A request contains the vocabulary and a WAV file with every sample, at 16 kHz and in 16-bit
-    mono."""
+    """A request contains the vocabulary and every sample of the recording, as a 16-bit mono WAV
+    file at 16 kHz."""
     endpoint = endpoint_returning(RESPONSE)
     result = await transcribe(endpoint, vocabulary="Kafka, ledger")
     assert (result.text, result.seconds) == ("We moved it.", 1.0)
@@ -99,7 +99,8 @@ async def test_unlikely_segments_are_dropped() -> None:
 
 @asynchronous
 async def test_plain_text_is_requested_if_timestamps_are_refused() -> None:
-    """If an endpoint rejects timestamps, that request and all later requests ask for plain text."""
+    """If an endpoint rejects timestamps, the request is repeated without timestamps, and later
+    requests ask for plain text at once."""
 
     def respond(request: httpx.Request) -> httpx.Response:
         plain = parse_form(request)["response_format"] == [b"json"]

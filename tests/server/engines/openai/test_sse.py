@@ -1,4 +1,4 @@
-"""Parsing of server-sent events from the chunks of a stream, within limits."""
+"""Parser of server-sent events, which reads a stream in chunks and limits the size of an event."""
 
 from collections.abc import AsyncIterator
 
@@ -60,7 +60,8 @@ async def test_invalid_utf8_is_refused() -> None:
 @pytest.mark.parametrize("chunk", [b"x" * 65_536, b"data: " + b"x" * 65_530 + b"\n"])
 @asynchronous
 async def test_an_endless_event_is_refused(chunk: bytes) -> None:
-    """An event above the size limit, in one long line or in many lines, is rejected."""
+    """An event larger than the size limit is rejected, whether it consists of one long line or of
+    many lines."""
     sent = 0
 
     async def endless() -> AsyncIterator[bytes]:

@@ -51,13 +51,14 @@ def text(first: int, count: int) -> str:
 
 @functools.cache
 def word(number: int) -> str:
-    """Return a distinct word for each number. Plain numbers would be taken for a repetition."""
+    """Return a distinct word for each number. The hallucination filter would take plain numbers for
+    a repetition."""
     return hashlib.sha256(str(number).encode()).hexdigest()[: 3 + number % 7]
 
 
 @dataclass
 class FakeTime:
-    """Clock that a test sets, in seconds."""
+    """Clock whose time, in seconds, is set by a test."""
 
     now: float = 0.0
 
@@ -66,7 +67,7 @@ class FakeTime:
 
 
 class FakeDetector:
-    """Detector that reports speech in every chunk with a sample other than zero."""
+    """Detector that reports speech in every chunk that contains a nonzero sample."""
 
     def __init__(self) -> None:
         self._rest: NDArray[np.int16] = np.zeros(0, np.int16)
@@ -86,13 +87,13 @@ class FakeDetector:
 
 @dataclass
 class FakeTranscriber:
-    """Transcriber that recognises each word of which at least half is in the samples."""
+    """Transcriber that recognises a word if at least half of the word is in the samples."""
 
     clock: FakeTime
     cost: float = 0.0
     """Seconds of computation for each second of audio."""
     passes: list[tuple[int, int, int]] = field(default_factory=list)
-    """First word, last word and `audio_ctx` of each completed pass."""
+    """Number of the first word, number of the last word, and `audio_ctx` of each completed pass."""
     probability: Callable[[int], float] = lambda audio_ctx: 0.9
     """Function that returns the probability of a segment for the `audio_ctx` of the pass."""
     during_pass: Callable[[], None] = lambda: None
@@ -150,8 +151,8 @@ class Speaker:
         self.frames: list[Reply] = []
         self.captions: list[PartialTranscript] = []
         self.lags: list[float] = []
-        """Seconds, on the engine's clock, from the end of the audio that each caption covers until
-        the caption arrives, for a recording that began at 0."""
+        """Seconds from the end of the audio that a caption covers to the arrival of the caption,
+        for each caption of a recording that began at time 0 of the engine's clock."""
         self._clock = clock
         self._transcription: Transcription | None = None
         request = RequestFrame(number, encode_payload(Transcribe(drafts=drafts)))
@@ -205,8 +206,8 @@ def run_live(
     scripts: Sequence[tuple[Speaker, NDArray[np.int16]]],
     frame: float = 0.04,
 ) -> None:
-    """Send all recordings at the pace of the fake clock, and run the engine until all are
-    completed."""
+    """Send all recordings at the pace of the fake clock, and run the engine until all recordings
+    are completed."""
     offsets = [0] * len(scripts)
     began = clock.now
     while True:

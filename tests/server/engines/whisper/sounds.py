@@ -23,14 +23,14 @@ def read_recording(name: str) -> Samples:
 
 
 def reference_transcripts() -> dict[str, str]:
-    """Return the words of all bundled recordings by the names of the recordings."""
+    """Return the transcript of each bundled recording, by the name of the recording."""
     lines = (SPEECH / "transcripts.tsv").read_text("utf-8").splitlines()
     return dict(line.split("\t") for line in lines)
 
 
 def sounds_without_speech(seconds: float) -> Mapping[str, Samples]:
-    """Return synthetic sounds with a length of `seconds`, by name. Each call returns the same
-    samples."""
+    """Return synthetic sounds of `seconds` seconds each, by name. Calls with equal `seconds` return
+    the same samples."""
     random = np.random.default_rng(3)
     count = round(seconds * SAMPLE_RATE)
     time: NDArray[np.float64] = np.arange(count) / SAMPLE_RATE
@@ -71,7 +71,7 @@ def _pink_noise(random: np.random.Generator, count: int) -> NDArray[np.float64]:
 
 
 def _chords(time: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Generate a cycle of four triads of two seconds each, which fade like those of a piano."""
+    """Generate a repeated cycle of four two-second triads, which fade like chords on a piano."""
     roots = np.array([261.6, 220.0, 174.6, 196.0])[(time // 2).astype(int) % 4]
     notes = np.zeros(len(time))
     for ratio in (1, 1.25, 1.5):

@@ -6,7 +6,7 @@ from prepserver.engines.whisper.agreement import Agreement
 
 
 def after_passes(*texts: str) -> tuple[str, str]:
-    """Return the committed and the interim text after passes with these texts."""
+    """Return the committed and the interim text after passes that give `texts`."""
     agreement = Agreement()
     for text in texts:
         agreement = agreement.after_pass(text)
@@ -29,7 +29,7 @@ def after_passes(*texts: str) -> tuple[str, str]:
 def test_the_longest_common_prefix_is_committed(
     passes: tuple[str, ...], committed: str, interim: str
 ) -> None:
-    """The longest common prefix of the texts of the last two passes is committed."""
+    """The longest prefix on which the last two passes agree is committed."""
     assert after_passes(*passes) == (committed, interim)
 
 

@@ -59,8 +59,8 @@ def test_a_complete_recording_is_transcribed_span_by_span() -> None:
 
 
 def test_a_complete_recording_gets_the_same_transcript_however_it_arrives() -> None:
-    """A recording that arrives in one piece or in seven pieces takes two passes and has the same
-    transcript."""
+    """A recording takes two passes and gets the same transcript whether it arrives in one piece or
+    in seven pieces."""
     transcriptions = []
     samples = np.concatenate([speech(1, 20), silence(2), speech(21, 3)])
     for pieces in (1, 7):
@@ -107,7 +107,7 @@ def test_a_caption_follows_every_second_of_speech() -> None:
 
 
 def test_a_draft_of_all_speech_becomes_the_transcript() -> None:
-    """If the last draft covers all speech, stopping the recording costs no further pass."""
+    """If the last draft covers all speech, stopping the recording requires no further pass."""
     engine, transcriber, clock = new_engine(cost=0.01)
     speaker = Speaker(engine)
     speaker.send(speech(1, 6), silence(0.3))
@@ -164,8 +164,8 @@ def test_a_draft_that_the_end_makes_useless_is_aborted() -> None:
 
 
 def test_a_draft_of_all_speech_is_not_aborted_at_the_end() -> None:
-    """A draft that is running at the end becomes the transcript if only silence follows its
-    speech."""
+    """A draft that is running when the recording ends becomes the transcript if only silence
+    follows the speech in the draft."""
     engine, transcriber, _ = new_engine()
     speaker = Speaker(engine)
 
@@ -198,7 +198,8 @@ def test_an_unlikely_result_of_the_fast_pass_leads_to_a_full_pass() -> None:
 
 
 def test_a_segment_that_stays_unlikely_is_dropped() -> None:
-    """An unlikely segment is listed in `dropped` with the reason, and appears in no caption."""
+    """A segment that is unlikely even after a full-window pass is listed in `dropped` with the
+    reason, and appears in no caption."""
     engine, transcriber, _ = new_engine()
     transcriber.probability = lambda audio_ctx: 0.1
     speaker = Speaker(engine)
@@ -231,8 +232,8 @@ def test_silence_is_never_transcribed(seconds: float) -> None:
 
 
 def test_captions_do_not_fall_behind_in_ten_minutes() -> None:
-    """In a recording of ten minutes, the last captions lag at most one second more than the first
-    captions."""
+    """In a ten-minute recording, the lag of the last captions exceeds the lag of the first captions
+    by at most one second."""
     engine, _, clock = new_engine(cost=0.1)
     speaker = Speaker(engine, clock=clock)
     sentences = [piece for n in range(120) for piece in (speech(1 + 14 * n, 14), silence(0.5))]
@@ -243,7 +244,7 @@ def test_captions_do_not_fall_behind_in_ten_minutes() -> None:
 
 
 def test_expensive_drafts_come_less_often() -> None:
-    """On a slow machine, drafts are less frequent, so that final text does not fall behind."""
+    """On a slow machine, drafts are made less often, so that final text does not fall behind."""
     engine, transcriber, clock = new_engine(cost=0.2)
     speaker = Speaker(engine)
     run_live(engine, clock, [(speaker, speech(1, 60))])
@@ -257,7 +258,7 @@ def test_expensive_drafts_come_less_often() -> None:
 
 def test_a_long_recording_delays_another_speakers_captions_by_one_span_at_most() -> None:
     """A recording of ten minutes that arrives at once delays another speaker's captions by at most
-    the time of one span."""
+    the time that one span takes."""
     engine, _, clock = new_engine(cost=0.1)
     long = Speaker(engine, 1, drafts=False)
     for n in range(60):
@@ -281,7 +282,7 @@ def test_a_long_recording_delays_another_speakers_captions_by_one_span_at_most()
 
 def test_eight_speakers_share_the_engine_fairly() -> None:
     """If eight speakers overload the engine, each speaker gets more than half as many captions as
-    any other, and no word is lost."""
+    any other speaker, and no word is lost."""
     engine, _, clock = new_engine(cost=0.05)
     speakers = [Speaker(engine, n) for n in range(1, 9)]
     samples = np.concatenate(
@@ -314,15 +315,15 @@ def test_nothing_is_selected_without_pending_work() -> None:
 
 
 def test_the_longest_wait_is_selected_first() -> None:
-    """The recording that has waited longest is selected; of equal waits, the first recording is
-    selected."""
+    """The recording that has waited longest is selected; of recordings that have waited equally
+    long, the first in the list is selected."""
     assert select_next([PendingWork(3.0), None, PendingWork(1.0), PendingWork(2.0)]) == 2
     assert select_next([PendingWork(1.0), PendingWork(1.0)]) == 0
 
 
 def test_the_last_piece_of_an_ended_recording_is_selected_first() -> None:
-    """The last piece of an ended recording is selected before other work; among last pieces, the
-    longest wait decides."""
+    """The last piece of an ended recording is selected before other work; of several last pieces,
+    the one that has waited longest is selected."""
     last = PendingWork(4.0, last=True)
     assert select_next([PendingWork(1.0), PendingWork(5.0, last=True)]) == 1
     assert select_next([PendingWork(5.0, last=True), PendingWork(1.0), last]) == 2
@@ -345,7 +346,7 @@ def test_a_cancelled_recording_is_not_transcribed() -> None:
 
 
 def test_a_cancellation_during_a_pass_aborts_the_pass() -> None:
-    """A cancellation during a pass aborts the pass."""
+    """Cancelling a recording during a pass aborts the pass."""
     engine, transcriber, _ = new_engine()
     speaker = Speaker(engine)
     speaker.send(speech(1, 10), silence(2))
@@ -360,8 +361,8 @@ def test_a_cancellation_during_a_pass_aborts_the_pass() -> None:
 
 
 def test_invalid_audio_fails_its_own_recording_only() -> None:
-    """Half a sample or an unknown message makes its own recording fail with a typed error, and
-    another recording succeeds."""
+    """A recording with half a sample or an unknown message fails with a typed error, and another
+    recording succeeds."""
     engine, _, _ = new_engine()
     half_sample, unknown, other = (Speaker(engine, n) for n in (1, 2, 3))
     half_sample.call.inputs.append(encode_payload(AudioChunk(b"\0\0\0")))
@@ -404,8 +405,8 @@ def test_a_failed_pass_fails_one_recording() -> None:
 
 
 def test_the_engine_reports_its_load() -> None:
-    """The load consists of the numbers of open recordings and queued spans, and the lag of captions
-    in seconds."""
+    """The engine reports the number of open recordings, the number of queued spans, and the caption
+    lag in seconds."""
     engine, transcriber, _ = new_engine()
     speaker = Speaker(engine)
 

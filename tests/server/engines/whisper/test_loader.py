@@ -16,8 +16,8 @@ from prepserver.engines.whisper.options import WhisperOptions
 def test_the_default_is_one_thread_for_each_core(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, n_threads: int, expected: int
 ) -> None:
-    """By default the transcriber has one thread for each physical core; an explicit number takes
-    precedence."""
+    """By default, the transcriber has one thread for each physical core; an explicit number of
+    threads takes precedence."""
     used: list[int] = []
     binding = ModuleType("pywhispercpp_transcriber")
     binding.__dict__["PywhispercppTranscriber"] = lambda path, threads: used.append(threads)

@@ -1,4 +1,4 @@
-"""Starter speech model in a process of its own, on recordings with known words."""
+"""Starter speech model in a process of its own, applied to recordings with known words."""
 
 import asyncio
 import importlib.util
@@ -49,7 +49,7 @@ def run(
     scenario: Callable[[WhisperModel], Awaitable[None]],
     engine: Binding = "pywhispercpp",
 ) -> None:
-    """Start a model, run a scenario with it, and close it."""
+    """Start a model, run `scenario` with the model, and close the model."""
 
     async def with_model() -> None:
         model = WhisperModel(models_dir / "whisper-tiny.en.bin", SystemClock(), engine=engine)
@@ -86,7 +86,7 @@ def test_every_recording_is_transcribed(models_dir: Path) -> None:
 
 
 def test_sounds_without_speech_have_no_transcript(models_dir: Path) -> None:
-    """Silence, noise, hum, beeps, music, clicks and breath give no words."""
+    """No words are transcribed from silence, noise, hum, beeps, music, clicks or breath."""
 
     async def scenario(model: WhisperModel) -> None:
         sounds = {**sounds_without_speech(12.0), "one sample": np.zeros(1, "<i2")}
@@ -141,7 +141,8 @@ def test_words_have_times(models_dir: Path) -> None:
 
 
 def test_recordings_do_not_affect_each_other(models_dir: Path) -> None:
-    """The same audio gives the same words, times and probabilities after other recordings."""
+    """The same audio gives the same words, times and probabilities before and after other
+    recordings."""
 
     async def scenario(model: WhisperModel) -> None:
         first = await model.transcribe(pcm("short-answer"))
@@ -153,8 +154,8 @@ def test_recordings_do_not_affect_each_other(models_dir: Path) -> None:
 
 
 def test_a_vocabulary_affects_its_own_request_only(models_dir: Path) -> None:
-    """A vocabulary affects only its own request, is not transcribed, and is truncated if it is too
-    long."""
+    """A vocabulary affects only its own request, does not appear in the transcript, and is
+    truncated if it is too long."""
 
     async def scenario(model: WhisperModel) -> None:
         recording = pcm("conflict")
@@ -185,8 +186,8 @@ async def in_real_time(pcm: bytes) -> AsyncGenerator[bytes, None]:
 
 
 def test_captions_arrive_during_speech_and_final_text_stays(models_dir: Path) -> None:
-    """Captions arrive during speech, and their final text only grows and is the beginning of the
-    transcript."""
+    """Captions arrive during speech, their final text only grows, and the transcript begins with
+    that final text."""
 
     async def scenario(model: WhisperModel) -> None:
         names = ("short-answer", "conflict")
@@ -242,7 +243,8 @@ def test_a_long_recording_leaves_captions_to_another_speaker(models_dir: Path) -
 
 @pytest.mark.parametrize("audio", [b"", b"\0", b"\0\0\0"])
 def test_incomplete_samples_are_refused(models_dir: Path, audio: bytes) -> None:
-    """An empty recording or half a sample raises a typed error, and the engine keeps running."""
+    """An empty recording or a recording with half a sample raises a typed error, and the engine
+    keeps running."""
 
     async def scenario(model: WhisperModel) -> None:
         pid = model.pid
@@ -291,8 +293,8 @@ def test_a_recording_of_two_hours_is_refused_before_it_is_sent(models_dir: Path)
 def test_an_invalid_model_file_is_refused(
     models_dir: Path, tmp_path: Path, engine: Binding, content: bytes | str | None
 ) -> None:
-    """Loading a missing, empty, foreign or truncated file raises an error that names the file, and
-    leaves no process."""
+    """Loading a file that is missing, empty, truncated or in another format raises an error that
+    names the file, and leaves no process."""
     if engine == "whispercpp" and importlib.util.find_spec("whispercpp") is None:
         pytest.skip("whispercpp is not installed; it supports Python 3.11 and earlier")
     path = tmp_path / "broken.bin"
@@ -368,8 +370,8 @@ def test_a_cancelled_recording_does_not_delay_the_next(models_dir: Path) -> None
     reason="whispercpp is not installed; it supports Python 3.11 and earlier",
 )
 def test_the_alternative_binding_transcribes_too(models_dir: Path) -> None:
-    """The binding whispercpp transcribes with the same model file, and its results pass the same
-    filter."""
+    """The whispercpp binding transcribes with the same model file, and its results pass the same
+    hallucination filter."""
 
     async def scenario(model: WhisperModel) -> None:
         result = await model.transcribe(pcm("short-answer"), "customer identifier")

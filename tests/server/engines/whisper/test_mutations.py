@@ -1,4 +1,4 @@
-"""A damaged model file gives a typed error or a transcript, and never stops the server."""
+"""Damaged model files, which lead to a typed error or a transcript and never stop the server."""
 
 import asyncio
 import random
@@ -97,8 +97,8 @@ async def transcribe_with(path: Path, pcm: bytes) -> str:
 
 
 def count_outcomes(models_dir: Path, tmp_path: Path, numbers: range) -> Counter[tuple[str, str]]:
-    """Count the outcomes of each kind of damage. Check the memory of the processes, and that an
-    undamaged model still works."""
+    """Return how often each kind of damage led to each outcome, and check that the engines stay
+    below `MAX_MEMORY` and that an undamaged model still works."""
     undamaged = models_dir / "whisper-tiny.en.bin"
     recording = read_recording("short-answer").tobytes()
     outcomes: Counter[tuple[str, str]] = Counter()
@@ -128,7 +128,8 @@ def count_outcomes(models_dir: Path, tmp_path: Path, numbers: range) -> Counter[
 
 
 def test_damaged_models_never_stop_the_server(models_dir: Path, tmp_path: Path) -> None:
-    """Each of forty damaged model files gives a typed error or a transcript, in limited memory."""
+    """Each of forty damaged model files leads to a typed error or a transcript, and no engine uses
+    more than 2 GB of memory."""
     outcomes = count_outcomes(models_dir, tmp_path, range(40))
     assert outcomes["truncated", ErrorCode.MODEL_NOT_LOADED] == 5
     assert outcomes["a wrong hyperparameter", ErrorCode.MODEL_NOT_LOADED] == 5
@@ -137,7 +138,8 @@ def test_damaged_models_never_stop_the_server(models_dir: Path, tmp_path: Path) 
 @pytest.mark.chaos
 @pytest.mark.time_limit(1_800)
 def test_two_hundred_damaged_models_never_stop_the_server(models_dir: Path, tmp_path: Path) -> None:
-    """Each of two hundred differently damaged model files gives a typed error or a transcript."""
+    """Each of two hundred differently damaged model files leads to a typed error or a transcript,
+    and no engine uses more than 2 GB of memory."""
     began = time.monotonic()
     outcomes = count_outcomes(models_dir, tmp_path, range(1_000, 1_200))
     print(f"{time.monotonic() - began:.0f} s")

@@ -1,4 +1,4 @@
-"""The sample buffer keeps the needed part of a recording under its original positions."""
+"""Sample buffer, which keeps the needed part of a recording at its original positions."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from prepserver.engines.whisper.sample_buffer import GROWTH, SampleBuffer
 
 
 def samples_at(begin: int, end: int) -> np.ndarray[tuple[int], np.dtype[np.int16]]:
-    """Return samples whose values are their positions."""
+    """Return samples from `begin` to `end` whose values equal their positions."""
     return np.arange(begin, end).astype(np.int16)
 
 
@@ -36,7 +36,7 @@ def test_missing_samples_are_skipped() -> None:
 
 
 def test_a_copied_range_is_independent_of_the_buffer() -> None:
-    """Neither discarding samples nor appending others changes a copied range."""
+    """Neither discarding samples nor appending other samples changes a copied range."""
     buffer = SampleBuffer()
     buffer.append(samples_at(0, 10))
     copy = buffer.copy_range(0, 10)

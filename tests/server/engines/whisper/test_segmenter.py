@@ -1,4 +1,5 @@
-"""Speech is split at pauses: the longer a span, the shorter the pause that ends it."""
+"""Segmenter, which splits speech at pauses: the longer a span, the shorter the pause that ends
+it."""
 
 import itertools
 
@@ -93,7 +94,8 @@ def test_speech_ends_at_a_lower_probability_than_it_starts() -> None:
 
 
 def test_the_open_span_grows_with_the_speech() -> None:
-    """The open span grows during speech; before speech and after a finished span, there is none."""
+    """The open span grows during speech; before speech and after a finished span, there is no open
+    span."""
     segmenter = Segmenter()
     add_runs(segmenter, (1, 0.0))
     assert segmenter.open_span is None
@@ -152,6 +154,6 @@ def test_in_silence_only_the_padding_is_kept() -> None:
 def test_the_quietest_point_is_that_of_a_whole_window(
     levels: list[float], width: int, index: int
 ) -> None:
-    """The quietest point is the middle of the quietest window, not the quietest chunk; of equal
-    windows, the last is chosen."""
+    """The quietest point is the middle of the quietest window, not the quietest chunk; of equally
+    quiet windows, the last is chosen."""
     assert find_quietest(levels, width) == index

@@ -1,4 +1,5 @@
-"""Silero's detector finds speech chunk by chunk, however the audio arrives."""
+"""Silero's voice activity detector, which finds speech in audio that arrives in pieces of any
+size."""
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ def test_silence_and_noise_are_not_speech(loudness: int) -> None:
 
 
 def test_speech_is_detected() -> None:
-    """Most chunks of a recorded sentence count as speech; no chunk of the silence before it
+    """Most chunks of a recorded sentence count as speech, and no chunk of the preceding silence
     does."""
     samples = np.concatenate((np.zeros(SAMPLE_RATE, np.int16), read_recording("short-answer")))
     is_speech = [chunk.probability >= 0.5 for chunk in SileroDetector().detect(samples)]
@@ -27,7 +28,8 @@ def test_speech_is_detected() -> None:
 
 
 def test_the_chunks_do_not_depend_on_the_sizes_of_the_pieces() -> None:
-    """Later samples complete an incomplete chunk, and `flush` pads the last chunk."""
+    """Audio gives the same chunks whether it arrives at once or in pieces, and `flush` pads an
+    incomplete last chunk."""
     samples = read_recording("short-answer")
     at_once, in_pieces = SileroDetector(), SileroDetector()
     expected = at_once.detect(samples) + at_once.flush()
@@ -42,7 +44,7 @@ def test_the_chunks_do_not_depend_on_the_sizes_of_the_pieces() -> None:
 
 
 def test_each_recording_has_its_own_state() -> None:
-    """The results of a detector do not depend on the recordings of other detectors."""
+    """A detector's results do not depend on recordings that other detectors have received."""
     noise = np.random.default_rng(2).normal(0, 8_000, SAMPLE_RATE).astype(np.int16)
     first, second = SileroDetector(), SileroDetector()
     second.detect(read_recording("short-answer"))

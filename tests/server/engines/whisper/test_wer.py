@@ -1,4 +1,4 @@
-"""The computation of word error rates."""
+"""Computation of word error rates."""
 
 import pytest
 

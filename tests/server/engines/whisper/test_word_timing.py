@@ -1,11 +1,11 @@
-"""The joining of tokens into words with times."""
+"""Joining of tokens into words with times."""
 
 from prepserver.engines.whisper.word_timing import TimedToken, join_tokens
 
 
 def test_tokens_are_joined_up_to_the_next_space() -> None:
     """A word includes its punctuation, and lasts from the start of its first token to the end of
-    its last."""
+    its last token."""
     words = join_tokens(
         [
             TimedToken(b" mon", 1.0, 1.2, 0.5),
@@ -34,7 +34,7 @@ def test_a_character_may_span_two_tokens() -> None:
 
 
 def test_word_times_never_decrease() -> None:
-    """A word begins no earlier than the previous one ends, even if token times overlap."""
+    """A word begins no earlier than the previous word ends, even if token times overlap."""
     words = join_tokens([TimedToken(b" a", 1.0, 2.0, 1.0), TimedToken(b" b", 1.5, 1.4, 1.0)])
     assert [(word.start, word.end) for word in words] == [(1.0, 2.0), (2.0, 2.0)]
 
