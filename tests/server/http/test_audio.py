@@ -218,7 +218,7 @@ def test_malformed_frames_are_rejected(room: RoomClient, frame: bytes) -> None:
 
 
 def test_a_recording_that_is_too_long_is_rejected_once(room: RoomClient) -> None:
-    """A recording longer than the limit is rejected once, and its further frames are ignored."""
+    """A recording longer than ten minutes is rejected once, and its further frames are ignored."""
     room.send(wire.AudioStart(id="r"))
     second = tone(60.0)
     for number in range(14):  # minutes; ten are allowed

@@ -17,7 +17,8 @@ from tests.support.objects import CommitGate, call_to, eventually
 
 @asynchronous
 async def test_a_client_that_stops_reading_is_closed_and_aborted(tmp_path: Path) -> None:
-    """A client that stops reading has a bounded queue; its connection is closed, then aborted."""
+    """When the queue for a client that does not read overflows, the server closes the connection
+    and, after a timeout, aborts it."""
     async with echo_server(tmp_path) as it:
         slow, quick = await it.connect_client(), await it.connect_client()
         slow.write_blocked = True
@@ -41,7 +42,7 @@ async def test_a_client_that_stops_reading_is_closed_and_aborted(tmp_path: Path)
 @asynchronous
 async def test_a_slow_client_receives_the_close_frame(tmp_path: Path) -> None:
     """A slow client that resumes reading after its queue has overflowed receives one message, then
-    the close frame with a reason."""
+    a close frame that gives the reason."""
     async with echo_server(tmp_path) as it:
         slow = await it.connect_client()
         slow.write_blocked = True
@@ -63,8 +64,8 @@ async def test_a_slow_client_receives_the_close_frame(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_a_client_that_catches_up_loses_nothing(tmp_path: Path) -> None:
-    """A client that resumes reading in time receives all queued messages in order, followed by
-    later ones."""
+    """A client that resumes reading before its queue overflows receives all queued messages in
+    order, followed by later ones."""
     async with echo_server(tmp_path) as it:
         client = await it.connect_client()
         client.write_blocked = True
@@ -78,7 +79,7 @@ async def test_a_client_that_catches_up_loses_nothing(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_pongs_to_a_client_that_does_not_read_are_not_queued(tmp_path: Path) -> None:
-    """Only the pong for the last ping is kept for a client that does not read."""
+    """While a client does not read, only the pong for its latest ping is kept."""
     async with echo_server(tmp_path) as it:
         client = await it.connect_client()
         client.write_blocked = True
@@ -113,8 +114,8 @@ async def test_an_idle_client_that_answers_pings_stays_connected(tmp_path: Path)
 
 @asynchronous
 async def test_a_dead_connection_is_aborted_within_40_seconds(tmp_path: Path) -> None:
-    """The connection of a client that answers no ping is aborted within 40 s, and the room is
-    notified."""
+    """If a client answers no ping, its connection is aborted within 40 s of its last message, and
+    the room is notified."""
     async with echo_server(tmp_path) as it:
         dead = await it.connect_client()
         await it.clock.advance(5)
@@ -128,7 +129,7 @@ async def test_a_dead_connection_is_aborted_within_40_seconds(tmp_path: Path) ->
 
 @asynchronous
 async def test_writing_does_not_keep_a_dead_connection_alive(tmp_path: Path) -> None:
-    """Successful writes do not keep the connection of a dead client open."""
+    """A connection whose client answers no ping is aborted even while writes to it succeed."""
     async with echo_server(tmp_path) as it:
         dead = await it.connect_client()
         for _ in range(40):
@@ -154,7 +155,7 @@ async def test_a_slow_client_that_reads_is_alive(tmp_path: Path) -> None:
 async def test_a_client_is_not_idle_while_its_message_is_handled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The idle time of a client starts once its last message has been handled."""
+    """A client's idle time starts only when its last message has been handled."""
     async with echo_server(tmp_path) as it:
         client = await it.connect_client()
         gate = CommitGate(monkeypatch, "a")

@@ -34,7 +34,7 @@ PATHS = {
 
 
 def assert_error(reply: Reply, status: int, code: str) -> dict[str, Any]:
-    """Check the format of an error response, and return the error."""
+    """Check the status, code and format of an error response, and return the error."""
     assert reply.status == status, reply
     assert set(reply.body) == {"error"}
     error: dict[str, Any] = reply.body["error"]
@@ -105,7 +105,8 @@ def test_creating_an_interview_is_idempotent(server: Server, ada: str) -> None:
 def test_another_users_interview_is_not_found(
     server: Server, ada: str, bob: str, interview: str, method: str, below: str, body: Any
 ) -> None:
-    """Another user's interview cannot be told from one that does not exist."""
+    """Requests for another user's interview receive the same error as requests for an unknown
+    id."""
     path = f"/api/interviews/{interview}"
     foreign = server.request(method, f"{path}{below}", key=bob, body=body)
     unknown = server.request(method, f"/api/interviews/unknown{below}", key=bob, body=body)
@@ -116,7 +117,8 @@ def test_another_users_interview_is_not_found(
 
 
 def test_creating_with_another_users_id(server: Server, ada: str, bob: str, interview: str) -> None:
-    """A request with the id of another user's interview creates a new interview."""
+    """A creation request with the id of another user's interview creates an interview with a
+    different id."""
     stolen = server.request("POST", "/api/interviews", key=bob, body={"id": interview})
     assert stolen.status == 201
     assert stolen.body["id"] != interview
@@ -196,8 +198,7 @@ class PastClock(SystemClock):
     ],
 )
 def test_invalid_bodies(server: Server, ada: str, data: bytes, status: int, code: str) -> None:
-    """A body that is not JSON, or contains a value of the wrong type or out of range, is rejected
-    with 400."""
+    """A body that is not a JSON object or that contains an invalid value is rejected with 400."""
     assert_error(server.request("POST", "/api/interviews", key=ada, data=data), status, code)
 
 
@@ -217,7 +218,8 @@ def test_an_oversized_body_is_rejected_early(server: Server, ada: str) -> None:
 
 
 def test_the_longest_documents_are_accepted(server: Server, ada: str) -> None:
-    """Two documents of the maximum length, with four bytes per character, are accepted."""
+    """Two documents of the maximum length, in which each character takes four bytes, are
+    accepted."""
     body = {"job_description": "𝄞" * 32_000, "resume": "𝄞" * 32_000}
     assert server.request("POST", "/api/interviews", key=ada, body=body).status == 201
 
@@ -236,14 +238,14 @@ def test_the_longest_documents_are_accepted(server: Server, ada: str) -> None:
 def test_unknown_paths_and_methods(
     server: Server, ada: str, method: str, path: str, status: int, code: str
 ) -> None:
-    """Unknown paths, wrong methods and plain HTTP requests for a room return errors in the usual
-    format."""
+    """Requests for an unknown path, with a wrong method, or for a room without a WebSocket
+    handshake each receive an error with its own code."""
     data = b"{}" if method in ("PUT", "POST") else None
     assert_error(server.request(method, path, key=ada, data=data), status, code)
 
 
 def test_the_schema_lists_every_path(server: Server) -> None:
-    """The OpenAPI schema lists every path with its methods, and nothing else."""
+    """The OpenAPI schema lists every path of the API with its methods, and no other path."""
     reply = server.request("GET", "/schema")
     assert reply.status == 200
     assert reply.body["openapi"].startswith("3.")
@@ -261,7 +263,7 @@ def test_health_needs_no_credential(server: Server) -> None:
 
 
 def test_the_quota_is_reported(server: Server) -> None:
-    """The quota is full for a new user and decreases with the first question."""
+    """The reported quota is full for a new user and decreases with the user's first question."""
     key = server.add_user("carol")
     fresh = server.request("GET", "/api/ratelimit", key=key)
     assert fresh.body == {"limit": 1_000, "remaining": 1_000, "reset": None}
@@ -274,7 +276,8 @@ def test_the_quota_is_reported(server: Server) -> None:
 
 
 def test_responses_decode_as_their_structs(server: Server, ada: str, interview: str) -> None:
-    """Every response body decodes as its struct of the wire protocol."""
+    """The body of each response decodes as the struct that `prepserver.wire` defines for the
+    endpoint."""
     for path, kind in (
         ("/auth/token", rest.RoomToken),
         ("/api/interviews", rest.InterviewList),

@@ -29,7 +29,7 @@ class PastClock(SystemClock):
 def test_bad_tokens_are_rejected_at_the_handshake(
     server: Server, ada: str, interview: str, party: str
 ) -> None:
-    """A handshake without a valid token is rejected with 401 and the code of the reason."""
+    """A handshake without a valid token is rejected with 401 and an error code for the reason."""
     key = load_signing_key(server.data_dir / "signing.key")
     user = Tokens(key, SystemClock()).verify(server.token(ada))
     room = interview if party == "interview" else user
@@ -62,7 +62,8 @@ def test_a_removed_users_token_is_rejected_at_the_handshake(server: Server) -> N
 def test_another_users_rooms_are_rejected_at_the_handshake(
     server: Server, ada: str, bob: str, interview: str
 ) -> None:
-    """A handshake for another user's interview gives 404, and for another user's list 403."""
+    """A handshake is rejected with 404 for another user's interview and with 403 for another user's
+    interview list."""
     token = server.token(bob)
     foreign = rejected_handshake(server.room("interview", interview, token))
     unknown = rejected_handshake(server.room("interview", "unknown", token))
@@ -76,7 +77,8 @@ def test_another_users_rooms_are_rejected_at_the_handshake(
 
 
 def test_an_unknown_party_is_rejected_at_the_handshake(server: Server, ada: str) -> None:
-    """A handshake for an unknown party gives 404, and the error lists the valid parties."""
+    """A handshake for an unknown party is rejected with 404, and the error lists the valid
+    parties."""
     reply = rejected_handshake(server.room("poker", "x", server.token(ada)))
     assert (reply.status, reply.body["error"]["code"]) == (404, ErrorCode.NO_SUCH_PARTY)
     assert "user-interviews" in reply.body["error"]["message"]
@@ -97,7 +99,7 @@ def test_both_addresses_lead_to_the_room(server: Server, ada: str, interview: st
 
 
 def test_an_invalid_connection_id_is_replaced(server: Server, ada: str, interview: str) -> None:
-    """The server replaces an invalid `_pk` with an id of its own."""
+    """The server replaces an invalid `_pk` with a generated connection id."""
     url = server.room("interview", interview, server.token(ada), _pk="no good / id")
     with open_room(url) as socket:
         made = socket.next(wire.Hello).connection
@@ -109,7 +111,7 @@ def test_an_invalid_connection_id_is_replaced(server: Server, ada: str, intervie
 
 
 def test_hello_and_a_snapshot_come_first(server: Server, ada: str, room: RoomClient) -> None:
-    """A connection starts with `hello` and a snapshot of the transcript."""
+    """The first two messages on a connection are `hello` and a snapshot of the transcript."""
     room.send(wire.UserMessage(text="My answer.", id="a"))
     room.next_of_kind(wire.MessageKind.QUESTION)
     assert isinstance(room.messages[0], wire.Hello)
@@ -139,8 +141,8 @@ def test_hello_and_a_snapshot_come_first(server: Server, ada: str, room: RoomCli
     ],
 )
 def test_invalid_messages_are_rejected_by_id(room: RoomClient, message: str, id: str) -> None:
-    """An invalid message is rejected with its id, if the id is readable, and the interview
-    continues."""
+    """An invalid message is rejected with an error that gives the message's id, if the id is
+    readable, and the interview continues."""
     room.send(message)
     failure = room.next(wire.Failure)
     assert (failure.code, failure.id, failure.retryable) == (ErrorCode.BAD_MESSAGE, id, False)
@@ -149,7 +151,7 @@ def test_invalid_messages_are_rejected_by_id(room: RoomClient, message: str, id:
 
 
 def test_unknown_fields_are_skipped(room: RoomClient) -> None:
-    """Unknown fields of a message are ignored."""
+    """Unknown fields in a message are ignored."""
     room.send('{"type":"user.message","text":"Hello.","id":"m","mood":"good"}')
     assert room.next(wire.Accepted).id == "m"
 
@@ -164,7 +166,7 @@ def test_an_empty_answer_is_rejected(room: RoomClient, text: str) -> None:
 
 
 def test_the_longest_answer_is_accepted(room: RoomClient) -> None:
-    """An answer of the maximum length, with four bytes per character, is accepted."""
+    """An answer of the maximum length, in which each character takes four bytes, is accepted."""
     room.send(wire.UserMessage(text="𝄞" * limits.MAX_ANSWER, id="m"))
     assert room.next(wire.Accepted).id == "m"
 
@@ -173,7 +175,8 @@ def test_the_longest_answer_is_accepted(room: RoomClient) -> None:
 def test_an_oversized_message_closes_only_its_connection(
     server: Server, ada: str, room: RoomClient, character: str
 ) -> None:
-    """An oversized message closes its connection with 1009; other connections are unaffected."""
+    """An oversized message closes its connection with close code 1009; other connections are
+    unaffected."""
     hello = room.messages[0]
     assert isinstance(hello, wire.Hello)
     size = 1_000_000 if character == "x" else limits.MAX_TEXT_FRAME // 2
@@ -239,7 +242,7 @@ def test_a_connection_id_is_taken_over(server: Server, ada: str, interview: str)
 def test_deleting_an_interview_closes_its_connections(
     server: Server, ada: str, room: RoomClient
 ) -> None:
-    """Deleting an interview closes its connections with 4004."""
+    """Deleting an interview closes its connections with close code 4004."""
     hello = room.messages[0]
     assert isinstance(hello, wire.Hello)
     server.request("DELETE", f"/api/interviews/{hello.room}", key=ada)
@@ -248,7 +251,7 @@ def test_deleting_an_interview_closes_its_connections(
 
 
 def test_the_list_reports_changes_of_interviews(server: Server) -> None:
-    """The room of the interview list sends a message when an interview is created, changed or
+    """A room of the interview list receives a message when an interview is created, changed or
     deleted over REST."""
     key = server.add_user(f"eve-{time.monotonic_ns()}")
     with open_room(server.room("user-interviews", "me", server.token(key))) as lobby:

@@ -1,4 +1,4 @@
-"""A room's socket: the handshake, the messages, and every way in which it closes."""
+"""A room's socket: the handshake, the messages, and every way in which the socket closes."""
 
 import asyncio
 from pathlib import Path
@@ -83,7 +83,8 @@ async def test_a_client_that_disconnects_during_the_handshake(tmp_path: Path) ->
 @pytest.mark.parametrize("size", [0, 87, 88, 89, 65_497, 65_498, 65_499, 300_000])
 @asynchronous
 async def test_messages_of_all_lengths(tmp_path: Path, size: int) -> None:
-    """Messages around each length at which the frame header changes arrive complete."""
+    """A message arrives complete, even if its length is close to one at which the frame header
+    grows."""
     async with echo_server(tmp_path) as it:
         client = await it.connect_client()
         await it.registry.call(call_to(EchoRoom, "a", EchoRoom.broadcast, "x" * size))
@@ -93,7 +94,7 @@ async def test_messages_of_all_lengths(tmp_path: Path, size: int) -> None:
 
 @asynchronous
 async def test_fragmented_messages_are_joined(tmp_path: Path) -> None:
-    """Fragments form one message, even if a ping arrives between them."""
+    """Fragments are joined into one message, even if a ping arrives between them."""
     async with echo_server(tmp_path) as it:
         client = await it.connect_client()
         client.client.send_text(b"in ", fin=False)
@@ -123,7 +124,8 @@ async def test_fragmented_messages_are_joined(tmp_path: Path) -> None:
 async def test_protocol_violations_close_with_their_code(
     tmp_path: Path, data: bytes, code: int
 ) -> None:
-    """A protocol violation closes the connection with its code and affects no other client."""
+    """A protocol violation closes the connection with the close code for the violation and affects
+    no other client."""
     async with echo_server(tmp_path) as it:
         client, other = await it.connect_client(), await it.connect_client()
         client.send_raw(data)
@@ -136,8 +138,8 @@ async def test_protocol_violations_close_with_their_code(
 
 @asynchronous
 async def test_an_oversized_text_message(tmp_path: Path) -> None:
-    """An oversized text message receives an error and close code 1009; later messages are
-    discarded."""
+    """A text message above the maximum size is answered with an error and close code 1009, and
+    later messages are discarded."""
     async with echo_server(tmp_path) as it:
         client = await it.connect_client()
         client.send("before")
@@ -159,8 +161,8 @@ async def test_an_oversized_text_message(tmp_path: Path) -> None:
 async def test_a_flood_of_messages_is_not_read_ahead(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While a message is being handled, reading pauses as soon as more messages arrive; all are
-    delivered once and in order."""
+    """While a message is being handled, reading pauses as soon as another message arrives; every
+    message is delivered once and in order."""
     async with echo_server(tmp_path) as it:
         client = await it.connect_client()
         gate = CommitGate(monkeypatch, "a")
@@ -224,8 +226,8 @@ async def test_messages_before_a_lost_connection_are_delivered(tmp_path: Path, h
 
 @asynchronous
 async def test_an_unanswered_close_frame_aborts_the_connection(tmp_path: Path) -> None:
-    """A client that does not answer the close frame is aborted, and its later messages are
-    discarded."""
+    """If a client does not answer the close frame, its connection is aborted after a timeout, and
+    its later messages are discarded."""
     async with echo_server(tmp_path) as it:
         client = await it.connect_client()
         it.connections[0].close(1000, "done")
@@ -241,7 +243,7 @@ async def test_an_unanswered_close_frame_aborts_the_connection(tmp_path: Path) -
 async def test_messages_behind_the_servers_close_frame_are_discarded(
     tmp_path: Path,
 ) -> None:
-    """A message that arrives together with the answer to a close frame is discarded."""
+    """A message that arrives together with the client's answer to the close frame is discarded."""
     async with echo_server(tmp_path) as it:
         client = await it.connect_client()
         it.connections[0].close(1000, "done")
@@ -258,7 +260,7 @@ async def test_messages_behind_the_servers_close_frame_are_discarded(
 @pytest.mark.parametrize("bad", [b"x" * (limits.MAX_TEXT_FRAME + 1), b"\xff"], ids=["big", "bytes"])
 @asynchronous
 async def test_messages_behind_a_fatal_message_are_discarded(tmp_path: Path, bad: bytes) -> None:
-    """Messages after one that is oversized or not UTF-8 are discarded, even if the client then
+    """Messages that follow an oversized or non-UTF-8 message are discarded, even if the client then
     closes the connection."""
     async with echo_server(tmp_path) as it:
         client = await it.connect_client()

@@ -1,4 +1,4 @@
-"""Statistics and metrics of a real server, and the access to them."""
+"""Statistics and metrics of a real server, and the users who may read them."""
 
 import json
 import subprocess
@@ -21,7 +21,8 @@ pytestmark = pytest.mark.e2e
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Yield a separate server, so that its statistics contain only the calls of this module."""
+    """Yield a separate server, so that its statistics contain only the calls made by this module's
+    tests."""
     with Server(tmp_path_factory.mktemp("watched")) as server:
         yield server
 
@@ -47,7 +48,7 @@ def root(watched: Server) -> str:
 
 
 def text(server: Server, path: str, key: str) -> tuple[int, str]:
-    """Return the status and the text of a page."""
+    """Request `path` with an access key, and return the status and text of the response."""
     request = urllib.request.Request(f"{server.url}{path}")
     request.add_header("Authorization", f"Bearer {key}")
     with urllib.request.urlopen(request, timeout=30) as response:
@@ -65,7 +66,7 @@ def test_statistics_and_metrics_need_an_administrator(watched: Server, eve: str,
 
 
 def test_an_administrator_reads_statistics(watched: Server, eve: str, root: str) -> None:
-    """Statistics contain the calls of all users and the load of each model."""
+    """An administrator can read statistics on the calls of all users and the load of each model."""
     stats = watched.request("GET", "/api/gateway/stats?since=1h", key=root)
     assert stats.status == 200
     lines = {line["purpose"]: line for line in stats.body["lines"]}
@@ -89,7 +90,7 @@ def test_an_administrator_cannot_read_interviews(watched: Server, eve: str, root
 
 
 def test_metrics_contain_no_names(watched: Server, eve: str, root: str) -> None:
-    """Metrics contain calls, queues and objects, but no names of users or interviews."""
+    """Metrics report models, calls, objects and connections, but no user names or interview ids."""
     status, page = text(watched, "/metrics", root)
     assert status == 200
     assert 'prep_model_ready{job="interviewer",model="scripted"} 1.0' in page
@@ -119,7 +120,7 @@ def test_stats_while_the_server_runs(watched: Server, eve: str) -> None:
 
 @pytest.mark.parametrize(("setting", "status"), [("open", 200), ("off", 404)])
 def test_metrics_can_be_open_or_off(tmp_path: Path, setting: str, status: int) -> None:
-    """The setting `metrics` opens metrics to all callers or disables them."""
+    """With the setting `metrics`, metrics are open to all callers or disabled."""
     file = tmp_path / "prep.toml"
     file.write_text(f'metrics = "{setting}"\n')
     with Server(tmp_path, "--config", str(file)) as server:

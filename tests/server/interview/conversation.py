@@ -1,4 +1,4 @@
-"""Steps of a conversation that several interview tests share."""
+"""Helpers for conversations with an interview, shared by several tests."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,10 +8,10 @@ from prepserver.wire.protocol import Phase
 from tests.support.rooms import Client, Rooms
 
 LOUD = (b"\x00\x40" + b"\x00\xc0") * 8_000
-"""One second of PCM16 that is not silent."""
+"""One second of PCM16 audio that is not silent."""
 
 SILENT = bytes(32_000)
-"""One second of silent PCM16."""
+"""One second of silent PCM16 audio."""
 
 
 def answer(text: str, id: str = "") -> wire.UserMessage:
@@ -19,7 +19,7 @@ def answer(text: str, id: str = "") -> wire.UserMessage:
 
 
 async def open_room(rooms: Rooms, **spec: Any) -> Client:
-    """Create an interview and return a client once the first question is open."""
+    """Create an interview and return a connected client once the first question is open."""
     view = await rooms.create(**spec)
     client = await rooms.join(view.id)
     await wait_until_idle(client)

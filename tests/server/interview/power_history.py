@@ -28,23 +28,24 @@ __all__ = ["InterviewHistory"]
 FRAME = 1_280
 """Bytes in a frame of 40 ms."""
 RECOVERY_TIME = 6.0
-"""Seconds after which alarms have resumed all work that a crash interrupted."""
+"""Seconds after a boot within which alarms resume all work that a crash interrupted."""
 
 
 class Answer(Struct):
-    """An answer, typed or spoken."""
+    """Typed or spoken answer of a candidate."""
 
     id: str
     text: str
     pcm: bytes = b""
     edited: tuple[str, str] | None = None
-    """Id and text of the message that edits the answer; None without an edit."""
+    """Id and text of the message that edits the answer; None if the answer is not edited."""
     stored: int = -1
-    """Number of the last acknowledged frame; -1 before the first."""
+    """Number of the last acknowledged frame; -1 if no frame has been acknowledged."""
 
 
 class Candidate:
-    """Candidate in one interview, with everything that the server has acknowledged or shown."""
+    """Candidate in one interview, with everything that the server has acknowledged or shown to the
+    candidate."""
 
     def __init__(self, name: str, random: Random) -> None:
         self.name = name
@@ -75,15 +76,18 @@ class Candidate:
                     self.shown[message.id] = message
 
     def disconnect(self) -> None:
-        """Forget the client of the previous boot, because messages after the cut never left the
-        server."""
+        """Forget the client of the previous boot, since messages sent after the power cut never
+        left the server."""
         self._client = None
 
     # --- Interviewing -------------------------------------------------------------------------
 
     async def hold_interview(self, rooms: Rooms, disk: Disk) -> None:
-        """Start or resume the interview and hold it until it is over or the power is cut. Some
-        interviews are then deleted."""
+        """Start or resume the interview and hold it until it is over or the power is cut.
+
+        Some finished interviews are then deleted. If a deletion has begun, only the deletion is
+        repeated.
+        """
         if self.deleting:
             await self._delete(rooms, disk)
             return
@@ -170,7 +174,8 @@ class Candidate:
     # --- Checking ----------------------------------------------------------------------------
 
     def violations(self, truth: wire.Snapshot) -> list[str]:
-        """Return the differences between the room's state and the acknowledgements."""
+        """Return one line for each difference between the room's state and what was acknowledged or
+        shown."""
         found = []
         answers = [m for m in truth.messages if m.kind is MessageKind.ANSWER]
         if truth.state is not Phase.IDLE or truth.messages[-1:] == answers[-1:]:
@@ -206,7 +211,7 @@ async def delete(rooms: Rooms, id: str) -> None:
 
 
 class InterviewHistory:
-    """The history of one user's interviews on one disk, through many power cuts."""
+    """One user's interviews on one simulated disk, through many power cuts."""
 
     def __init__(self, folder: Path, random: Random) -> None:
         self.clock = ManualClock()
@@ -218,7 +223,7 @@ class InterviewHistory:
 
     @property
     def _data(self) -> Path:
-        """The data directory, created by the server."""
+        """Data directory, which the server creates."""
         return self.disk.root / "data"
 
     def _freeze(self) -> None:
@@ -230,7 +235,7 @@ class InterviewHistory:
         return sum(len(one.accepted) + len(one.shown) for one in self.candidates)
 
     async def run_until_cut(self) -> list[str]:
-        """Run from one boot to the next power cut; return the violations found at the boot."""
+        """Run the server from one boot to the next power cut; return the violations found."""
         for candidate in self.candidates:
             candidate.disconnect()
         found = find_corruption(self._data / "objects")
@@ -282,7 +287,7 @@ class InterviewHistory:
         return found
 
     def _files(self) -> set[str]:
-        """Return the digests of the interviews that have a file."""
+        """Return the digests of the ids of all interviews that have a file."""
         return {path.stem for path in (self._data / "objects/interview").glob("*/*.sqlite")}
 
     async def _hold_interviews(self, rooms: Rooms) -> None:

@@ -1,4 +1,4 @@
-"""The prompts of every step: stable beginnings, grammars, and the limits of the context."""
+"""Prompts for all steps: stable prefixes, grammars and fit within the context."""
 
 import itertools
 import json
@@ -40,8 +40,8 @@ ANSWERS = (
 
 
 def context_after(answers: Sequence[str], spec: InterviewSpec | None = None) -> PromptContext:
-    """Return the context of an interview in which the planned questions received `answers`, in
-    order."""
+    """Return the context of an interview in which the candidate has given `answers`, in order, to
+    the planned questions."""
     spec = spec or InterviewSpec(role="Backend Engineer", questions=9)
     skills = ("sql", "messaging")
     questions = select_main_questions(bank.load_bank(), spec, skills, 7)
@@ -94,14 +94,16 @@ def test_each_question_prompt_extends_the_previous_one(info: ModelInfo) -> None:
 @pytest.mark.parametrize("step", [Step.QUESTION, Step.HINT, Step.CLOSING, Step.SUMMARY])
 @pytest.mark.parametrize("count", range(len(ANSWERS) + 1))
 def test_every_step_has_a_prompt_at_every_point(info: ModelInfo, step: Step, count: int) -> None:
-    """After any number of answers, each step has a grammar and a prompt of either text or turns."""
+    """After any number of answers, the prompt for each step has a grammar and consists of either
+    text or turns."""
     prompt = build(step, info, context_after(ANSWERS[:count]))
     assert bool(prompt.text) != bool(prompt.turns)
     assert prompt.grammar.startswith("root ::=")
 
 
 def test_the_grammar_of_a_follow_up_quotes_the_answer() -> None:
-    """Each phrase that the grammar offers to a small model occurs in the answer."""
+    """Each phrase that the grammar offers to a small model occurs in the answer, apart from its
+    determiner."""
     prompt = build(Step.QUESTION, SMALL_MODEL, context_after(ANSWERS[:1]))
     rule = next(line for line in prompt.grammar.splitlines() if line.startswith("thing ::="))
     offered = [json.loads(text) for text in re.findall(r'"(?:[^"\\]|\\.)*"', rule)]
@@ -111,7 +113,7 @@ def test_the_grammar_of_a_follow_up_quotes_the_answer() -> None:
 
 
 def test_a_question_stem_is_not_used_twice() -> None:
-    """The grammar offers no question stem that an earlier question has used."""
+    """The grammar offers a small model no question stem that an earlier question has used."""
     context = context_after(ANSWERS[:2])
     prompt = build(Step.QUESTION, SMALL_MODEL, context_after(ANSWERS[:1]))
     assert "What was the hardest part of" in prompt.grammar
@@ -160,7 +162,8 @@ def test_an_answer_cannot_imitate_the_interviewer() -> None:
 
 
 def test_a_huge_answer_is_always_truncated_at_the_same_place() -> None:
-    """A very long answer is truncated, and the next prompt extends the truncated prompt."""
+    """A very long answer is truncated at the same place in every prompt, so that the next prompt
+    extends the previous one."""
     huge = "word " * 4_000
     one = build(Step.QUESTION, SMALL_MODEL, context_after([huge]))
     two = build(Step.QUESTION, SMALL_MODEL, context_after([huge, "More."]))

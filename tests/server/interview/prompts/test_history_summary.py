@@ -45,7 +45,7 @@ SMALL_CONTEXT = {
 
 @pytest.mark.parametrize("profile", list(SMALL_CONTEXT))
 def test_the_history_summary_replaces_the_oldest_exchanges(profile: str) -> None:
-    """A prompt contains the summary in place of the messages that it covers."""
+    """In a prompt, the history summary replaces the messages that it covers."""
     info, context = SMALL_CONTEXT[profile], context_after(LONG_ANSWERS)
     outgrown = count_outgrown_messages(info, context)
     assert outgrown >= BLOCK
@@ -107,7 +107,7 @@ async def test_a_summary_grows_with_the_interview(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_a_failed_summary_does_not_fail_the_turn(tmp_path: Path) -> None:
-    """If the model fails, summarising gives no summary and raises no error."""
+    """If the model fails, `summarise_history` returns None instead of raising an error."""
     broken = InferenceError("No.", code=ErrorCode.INFERENCE, retryable=False)
     gateway, _ = create_gateway(tmp_path, [broken])
     gateway.start()
@@ -125,7 +125,8 @@ class SmallContextLanguage(CuedLanguageModel):
 
 @asynchronous
 async def test_the_history_summary_of_a_long_interview_is_stored(tmp_path: Path) -> None:
-    """Question prompts of a long interview contain the history summary, even after a restart."""
+    """After a restart, the question prompts of a long interview still contain the history
+    summary."""
     clock = ManualClock()
 
     class Interviewer(SmallContextLanguage):

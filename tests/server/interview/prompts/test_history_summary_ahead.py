@@ -34,9 +34,10 @@ SUMMARY = "They spoke of airships."
 
 
 class Interviewer(CuedLanguageModel):
-    """Language model whose context fits four long answers with their questions, but not a fifth.
+    """Language model whose default context fits four long answers with their questions, but not
+    five.
 
-    A summary waits for `summary_allowed`.
+    A summary waits until `summary_allowed` is set.
     """
 
     def __init__(self, *, context: int = 700, summary_allowed: bool = True) -> None:
@@ -74,7 +75,7 @@ class Interviewer(CuedLanguageModel):
             yield event
 
     def purposes(self) -> list[str]:
-        """Return the purposes of all calls after the extraction of the skills."""
+        """Return the purpose of each call after the first, which extracts the skills."""
         return [prompt.purpose for prompt in self.prompts[1:]]
 
     def has_prefilled(self, text: str) -> bool:
@@ -131,8 +132,8 @@ def test_a_summary_replaces_messages_that_would_still_fit(profile: str) -> None:
 
 @asynchronous
 async def test_the_history_is_summarised_before_the_answer_arrives(tmp_path: Path) -> None:
-    """The history is summarised at prefill priority after a question, and the next turn writes no
-    summary."""
+    """If a likely answer would outgrow the context, the history is summarised at prefill priority
+    after the question, and the next turn writes no summary."""
     model = Interviewer()
     async with model.rooms(tmp_path) as rooms:
         client = await give_long_answers(rooms, 4)
@@ -149,8 +150,8 @@ async def test_the_history_is_summarised_before_the_answer_arrives(tmp_path: Pat
 
 @asynchronous
 async def test_keystrokes_neither_start_nor_cancel_a_summary(tmp_path: Path) -> None:
-    """Keystrokes during a summary neither cancel it nor start another, and the latest draft is
-    prefilled again after it."""
+    """Keystrokes neither cancel nor restart a summary in progress; after the summary, the latest
+    draft is prefilled again."""
     model = Interviewer(summary_allowed=False)
     async with model.rooms(tmp_path) as rooms:
         client = await give_long_answers(rooms, 4)
@@ -171,7 +172,8 @@ async def test_keystrokes_neither_start_nor_cancel_a_summary(tmp_path: Path) -> 
 
 @asynchronous
 async def test_an_answer_does_not_wait_for_a_summary_that_it_does_not_need(tmp_path: Path) -> None:
-    """A short answer cancels the summary, which starts again after the next question."""
+    """An answer that fits the context without a summary cancels the summary in progress, which
+    starts again after the next question."""
     model = Interviewer(summary_allowed=False)
     async with model.rooms(tmp_path) as rooms:
         client = await give_long_answers(rooms, 4)
@@ -190,8 +192,8 @@ async def test_an_answer_does_not_wait_for_a_summary_that_it_does_not_need(tmp_p
 async def test_an_answer_that_outgrows_the_context_is_summarised_for_in_its_turn(
     tmp_path: Path,
 ) -> None:
-    """The turn of an answer that outgrows the context cancels the summary in progress and writes
-    one at answer priority."""
+    """If an answer outgrows the context, its turn cancels the summary in progress and writes a
+    summary at answer priority."""
     model = Interviewer(summary_allowed=False)
     async with model.rooms(tmp_path) as rooms:
         client = await give_long_answers(rooms, 4)
@@ -208,8 +210,8 @@ async def test_an_answer_that_outgrows_the_context_is_summarised_for_in_its_turn
 
 @asynchronous
 async def test_editing_an_answer_discards_the_summary_in_progress(tmp_path: Path) -> None:
-    """Editing an answer discards the summary in progress, and the next draft starts a summary with
-    the edited text."""
+    """Editing an answer discards the summary in progress, and the next draft starts a new summary,
+    which covers the edited text."""
     model = Interviewer(summary_allowed=False)
     async with model.rooms(tmp_path) as rooms:
         client = await give_long_answers(rooms, 4)
@@ -228,8 +230,8 @@ async def test_editing_an_answer_discards_the_summary_in_progress(tmp_path: Path
 
 @asynchronous
 async def test_an_interrupted_summary_is_written_after_a_restart(tmp_path: Path) -> None:
-    """After a restart, the first draft starts an interrupted summary again; a stored summary is not
-    repeated."""
+    """After a restart, the first draft starts an interrupted summary again; a completed summary is
+    not written again."""
     model = Interviewer(summary_allowed=False)
     async with model.rooms(tmp_path) as rooms:
         client = await give_long_answers(rooms, 4)
@@ -250,7 +252,7 @@ async def test_an_interrupted_summary_is_written_after_a_restart(tmp_path: Path)
 
 @asynchronous
 async def test_a_summary_written_ahead_is_not_charged(tmp_path: Path) -> None:
-    """The extraction of skills and five questions are charged; the summary is not."""
+    """A summary that is written ahead of the answer is not charged."""
     model = Interviewer()
     async with model.rooms(tmp_path) as rooms:
         await give_long_answers(rooms, 4)

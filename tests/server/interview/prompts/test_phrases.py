@@ -57,7 +57,7 @@ def test_known_names_are_phrases_wherever_they_occur() -> None:
 
 
 def test_a_phrase_within_another_is_omitted() -> None:
-    """Only the longer of two overlapping phrases is returned."""
+    """If one phrase contains another, only the longer phrase is returned."""
     phrases = key_phrases("the cluster and the staging cluster")
     assert phrases == ["the staging cluster"]
 
@@ -84,6 +84,7 @@ def test_words_stay_whole(text: str, phrase: str) -> None:
 
 
 def test_a_very_long_answer_costs_little() -> None:
-    """Each phrase of a very long answer is compared only with the few phrases kept so far."""
+    """A very long answer takes little time, since each phrase is compared only with the few phrases
+    kept so far."""
     words = " ".join(f"the widget{number} of the gadget{number}" for number in range(20_000))
     assert len(key_phrases(words, limit=6)) == 6

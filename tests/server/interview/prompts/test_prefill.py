@@ -44,8 +44,8 @@ def has_prefilled(model: CuedLanguageModel, text: str) -> bool:
 
 
 def prefilled_drafts(model: CuedLanguageModel) -> list[str]:
-    """Return the draft at the end of each prefilled prompt, in order; an empty text without a
-    draft."""
+    """Return the draft at the end of each prefilled prompt, in order; an empty string stands for a
+    prompt without a draft."""
     return [
         prompt.turns[-1].content if prompt.turns[-1].role == "user" else ""
         for prompt in model.prefilled
@@ -54,7 +54,7 @@ def prefilled_drafts(model: CuedLanguageModel) -> list[str]:
 
 @asynchronous
 async def test_a_draft_is_prefilled_while_it_is_typed(tmp_path: Path) -> None:
-    """A draft is prefilled under the interview's conversation while it is typed, and is not
+    """While a draft is being typed, it is prefilled in the interview's conversation but not
     stored."""
     clock = ManualClock()
     model = interviewer_model(clock)
@@ -111,7 +111,8 @@ async def test_an_unchanged_draft_is_not_prefilled_again(tmp_path: Path) -> None
 async def test_a_draft_is_prefilled_again_when_the_conversation_has_changed(
     tmp_path: Path,
 ) -> None:
-    """An equal draft is prefilled again after the next question, and after an edited answer."""
+    """An unchanged draft is prefilled again after the next question, and after an answer is
+    edited."""
     clock = ManualClock()
     model = interviewer_model(clock)
     async with Rooms(tmp_path, clock=clock, language=model) as rooms:
@@ -153,7 +154,7 @@ async def test_a_dropped_draft_is_prefilled_at_the_next_keystroke(tmp_path: Path
 
 @asynchronous
 async def test_a_question_is_prefilled_as_soon_as_it_was_asked(tmp_path: Path) -> None:
-    """The prefill of each question starts before its answer arrives."""
+    """Each question is prefilled before its answer arrives."""
     clock = ManualClock()
     model = interviewer_model(clock)
     async with Rooms(tmp_path, clock=clock, language=model) as rooms:
@@ -184,8 +185,8 @@ async def test_an_idle_interview_is_offloaded_and_a_deleted_one_discarded(
 @PROFILES
 @pytest.mark.parametrize("step", [Step.QUESTION, Step.CLOSING, Step.SUMMARY])
 def test_the_prefilled_prompt_is_a_prefix_of_the_next_prompt(info: ModelInfo, step: Step) -> None:
-    """The prompt of each step begins with the prompt that was prefilled for any beginning of the
-    answer."""
+    """After an answer, the prompt for each step begins with the prompt that was prefilled for any
+    beginning of the answer."""
     answered = context_after(["A payment service for shops."])
     opened = msgspec.structs.replace(answered, messages=answered.messages[:1])
     prompt = build(step, info, answered)
@@ -196,7 +197,7 @@ def test_the_prefilled_prompt_is_a_prefix_of_the_next_prompt(info: ModelInfo, st
 
 @PROFILES
 def test_the_prefilled_prompt_is_a_prefix_of_the_hint(info: ModelInfo) -> None:
-    """The prompt of a hint begins with the prompt that was prefilled for its question."""
+    """The prompt for a hint begins with the prompt that was prefilled for its question."""
     answered = context_after(["A payment service for shops."])
     opened = msgspec.structs.replace(answered, messages=answered.messages[:1])
     hint = build(Step.HINT, info, opened)

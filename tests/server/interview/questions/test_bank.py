@@ -1,4 +1,4 @@
-"""The question bank: its data, the rejection of invalid data, and the selection."""
+"""The question bank: its data, rejection of invalid data, and selection of questions."""
 
 import itertools
 import re
@@ -55,14 +55,14 @@ def test_there_are_enough_questions() -> None:
 @every_type
 @every_level
 def test_each_type_and_level_can_fill_an_interview(type: InterviewType, level: Level) -> None:
-    """Each type and level has enough questions for the longest interview."""
+    """For each type and level, the bank has enough questions for the longest interview."""
     assert len(questions_of(type, level)) >= LONGEST
 
 
 @every_type
 @every_level
 def test_each_type_and_level_has_openers(type: InterviewType, level: Level) -> None:
-    """Each type and level has at least six openers that suit every profession."""
+    """For each type and level, the bank has at least six openers that suit every profession."""
     general = [q for q in questions_of(type, level) if q.opener and not is_professional(q)]
     assert len(general) >= 6
 
@@ -74,7 +74,7 @@ def is_professional(question: Question) -> bool:
 
 
 def test_each_skill_has_questions() -> None:
-    """Each skill of the vocabulary has at least two questions."""
+    """Each skill in the vocabulary has at least two questions."""
     counts = Counter(skill for question in BANK.questions for skill in question.skills)
     assert [skill for skill in BANK.skills if counts[skill] < 2] == []
 
@@ -93,8 +93,8 @@ def test_topics_differ() -> None:
 
 
 def test_topics_continue_a_sentence() -> None:
-    """A topic completes "Let us talk about", so only names are capitalised and no punctuation
-    follows."""
+    """Each topic can follow "Let us talk about": only names are capitalised, and no punctuation
+    ends the topic."""
     names = {"GraphQL", "Java's", "Python", "Python's", "R", "React", "SQL"}
     for question in BANK.questions:
         assert question.topic[0].islower() or question.topic.split()[0] in names
@@ -102,7 +102,7 @@ def test_topics_continue_a_sentence() -> None:
 
 
 def test_what_to_listen_for_continues_a_sentence() -> None:
-    """Each `listen_for` phrase completes "Think about", and no question contains a phrase twice."""
+    """Each `listen_for` phrase can follow "Think about", and no question lists a phrase twice."""
     for question in BANK.questions:
         assert len(set(question.listen_for)) == len(question.listen_for)
         for phrase in question.listen_for:
@@ -110,7 +110,7 @@ def test_what_to_listen_for_continues_a_sentence() -> None:
 
 
 def test_no_two_questions_are_nearly_the_same() -> None:
-    """Any two questions share less than half of their content words."""
+    """Any two questions have fewer than half of their content words in common."""
     words = {question.id: content_words(question.text) for question in BANK.questions}
     similar = [
         (one, other)
@@ -186,7 +186,7 @@ def test_a_repeated_id_is_rejected() -> None:
     ids=["name taken", "unknown field", "unknown kind"],
 )
 def test_an_invalid_vocabulary_is_rejected(skills: dict[str, Any]) -> None:
-    """Loading an invalid vocabulary raises ValueError with the name of the skill."""
+    """Loading a vocabulary with an invalid skill raises ValueError with the name of the skill."""
     with pytest.raises(ValueError, match="ownership"):
         parse_skills(skills)
 
@@ -197,7 +197,8 @@ def test_an_invalid_vocabulary_is_rejected(skills: dict[str, Any]) -> None:
 @pytest.mark.parametrize("type", InterviewType, ids=str)
 @every_level
 def test_a_selection_is_complete(type: InterviewType, level: Level) -> None:
-    """A selection of any length starts with an opener and repeats no question."""
+    """A selection of any length has the requested type, starts with an opener of the requested
+    level, and repeats no question."""
     for seed, skills in itertools.product(SEEDS, ([], ["python", "sql"], ["nursing"])):
         count = 1 + seed * 29 // 24
         selected = BANK.select_questions(type, level, skills, count, seed)
@@ -210,13 +211,13 @@ def test_a_selection_is_complete(type: InterviewType, level: Level) -> None:
 
 
 def test_a_selection_may_be_empty() -> None:
-    """Selecting zero questions of any type gives an empty list."""
+    """Selecting zero questions of any type returns an empty list."""
     for type in InterviewType:
         assert BANK.select_questions(type, Level.MID, [], 0, 1) == []
 
 
 def test_equal_arguments_give_equal_selections() -> None:
-    """Equal arguments select the same questions after the bank has been loaded again."""
+    """Equal arguments select the same questions, even after the bank has been loaded again."""
     for seed in SEEDS:
         once = BANK.select_questions(
             InterviewType.MIXED, Level.SENIOR, ["go", "leadership"], 12, seed
@@ -236,7 +237,7 @@ def test_a_selection_is_the_same_in_every_process() -> None:
 
 
 def test_a_longer_selection_begins_with_the_shorter_one() -> None:
-    """With otherwise equal arguments, a longer selection begins with the shorter one."""
+    """Of two selections that differ only in length, the longer begins with the shorter."""
     for seed in SEEDS:
         long = BANK.select_questions(InterviewType.TECHNICAL, Level.MID, ["java"], LONGEST, seed)
         short = BANK.select_questions(InterviewType.TECHNICAL, Level.MID, ["java"], 5, seed)
@@ -245,7 +246,7 @@ def test_a_longer_selection_begins_with_the_shorter_one() -> None:
 
 @every_type
 def test_seeds_vary_the_selection(type: InterviewType) -> None:
-    """Each of 25 seeds gives a different selection."""
+    """For each type, 25 seeds give 25 different selections."""
     selections = {
         tuple(q.id for q in BANK.select_questions(type, Level.MID, [], 6, seed)) for seed in SEEDS
     }  # fmt: skip
@@ -268,7 +269,7 @@ def test_a_mixed_interview_alternates_between_the_types() -> None:
 )
 @every_level
 def test_wanted_skills_come_first(skills: list[str], level: Level) -> None:
-    """The first questions of a technical interview cover all requested skills."""
+    """In a technical interview, the first questions after the opener cover all requested skills."""
     for seed in SEEDS:
         selected = BANK.select_questions(
             InterviewType.TECHNICAL, level, skills, 1 + len(skills), seed
@@ -279,7 +280,8 @@ def test_wanted_skills_come_first(skills: list[str], level: Level) -> None:
 
 
 def test_the_first_skills_matter_most() -> None:
-    """An interview of four questions covers the first three of many requested skills."""
+    """If many skills are requested, an interview of four questions covers the first three of
+    them."""
     skills = ["rust", "networking", "linux", "java", "mobile", "statistics", "php"]
     for seed in SEEDS:
         selected = BANK.select_questions(InterviewType.TECHNICAL, Level.MID, skills, 4, seed)
@@ -287,7 +289,8 @@ def test_the_first_skills_matter_most() -> None:
 
 
 def test_no_skill_fills_the_interview() -> None:
-    """An interview of twelve questions with one requested skill also asks about other skills."""
+    """In an interview of twelve questions with one requested skill, four to eight questions are
+    about that skill."""
     for seed in SEEDS:
         selected = BANK.select_questions(
             InterviewType.TECHNICAL, Level.MID, ["databases"], 12, seed
@@ -296,7 +299,8 @@ def test_no_skill_fills_the_interview() -> None:
 
 
 def test_special_skills_are_asked_only_on_request() -> None:
-    """A short interview without requested skills avoids skills of particular roles."""
+    """An interview of six questions contains no skill of a particular role that was not
+    requested."""
     special = {"mobile", "r", "nursing", "embedded", "ruby", "sales", "machine learning"}
     for seed, type in itertools.product(SEEDS, TYPES):
         selected = BANK.select_questions(type, Level.MID, ["no such skill"], 6, seed)
@@ -314,8 +318,8 @@ def test_levels_are_kept_without_requested_skills(type: InterviewType, level: Le
 
 
 def test_a_small_bank_gives_all_its_questions() -> None:
-    """If the bank has too few questions, each question is selected once, even if its level
-    differs."""
+    """If the bank has fewer questions than requested, each is selected once, even if its level
+    differs from the requested level."""
     bank = build_bank({**GOOD, "levels": ["senior"]}, {**GOOD, "id": "other"})
     selected = bank.select_questions(InterviewType.BEHAVIOURAL, Level.JUNIOR, [], 5, 1)
     assert [q.id for q in selected] == ["other", "proud-of"]

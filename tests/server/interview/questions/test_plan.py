@@ -12,7 +12,7 @@ from prepserver.wire.protocol import InterviewSpec
 
 
 def test_an_extracted_skill_that_is_not_a_choice_is_dropped() -> None:
-    """The merged skills contain no unknown name and no duplicate."""
+    """Merging extracted skills drops unknown names and duplicates."""
     spec = InterviewSpec(role="Data Engineer", job_description="Python and SQL, more SQL.")
     merged = merge_skills(bank.load_bank(), spec, ["Python", "sky diving", "python"])
     assert merged[0] == "python"
@@ -47,7 +47,8 @@ def test_an_acceptable_question_has_one_question_mark_at_its_end(
 
 
 def test_a_reworded_question_is_not_acceptable() -> None:
-    """Case, word order and punctuation do not make a question new."""
+    """A question that differs from an earlier one only in case, word order or punctuation is not
+    acceptable."""
     asked = ["How did you keep both systems in step?"]
     assert not is_acceptable_question("How did you keep both systems in step ?", asked)
     assert not is_acceptable_question("In step: how did you keep both systems?", asked)
@@ -78,7 +79,7 @@ def test_a_reworded_question_is_not_acceptable() -> None:
 def test_questions_that_share_nine_tenths_of_their_words_are_the_same(
     one: str, other: str, same: bool
 ) -> None:
-    """Two questions are the same if they share nine tenths of their words, in either order of
-    comparison."""
+    """Two questions count as the same if they share at least nine tenths of their words, in either
+    order of comparison."""
     assert is_same_question(one, other) is same
     assert is_same_question(other, one) is same

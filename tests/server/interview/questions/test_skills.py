@@ -13,7 +13,7 @@ ORDINARY_WORDS = frozenset(
     rust search
     """.split()
 )
-"""Skills whose names are ordinary words, so that the name alone does not count."""
+"""Skills whose names are ordinary words, which count only in a context that suits a skill."""
 
 BACKEND = """
 Senior Backend Engineer (Go)
@@ -36,7 +36,8 @@ You express concern early and act swiftly; prioritise under pressure. Patient sa
 
 
 def test_skills_of_a_backend_job() -> None:
-    """Aliases count for their skill, and the most frequent skill comes first."""
+    """An alias counts as a mention of its skill, and the skill with the most mentions comes
+    first."""
     found = BANK.find_skills(BACKEND)
     assert found[:2] == ["apis", "go"]
     assert set(found) == {
@@ -46,7 +47,8 @@ def test_skills_of_a_backend_job() -> None:
 
 
 def test_skills_of_a_frontend_job() -> None:
-    """Hyphens, plurals and names with dots are recognised; "rest" and "go" are not skills."""
+    """Hyphens, plurals and names with dots are recognised; the ordinary words "rest" and "go" name
+    no skill."""
     assert set(BANK.find_skills(FRONTEND)) == {
         "frontend", "react", "typescript", "accessibility", "testing"
     }  # fmt: skip
@@ -91,7 +93,8 @@ def test_skills_of_a_nursing_job() -> None:
     ],
 )
 def test_skills_are_found_in_every_common_spelling(text: str, skills: list[str]) -> None:
-    """Aliases, separators and lead-ins of resumes and job descriptions are recognised."""
+    """Skills are found in the usual notations of resumes and job descriptions, such as aliases,
+    lists and slashes."""
     found = BANK.find_skills(text)
     assert sorted(found) == sorted(skills)
 
@@ -125,13 +128,14 @@ def test_an_ordinary_word_near_a_skill_does_not_count() -> None:
 
 
 def test_frequent_skills_come_first() -> None:
-    """Skills are sorted by mentions under any name, and ties keep the order of mention."""
+    """Skills are sorted by how often any of their names occurs; ties keep the order of first
+    mention."""
     text = "Docker. SQL, Postgres. Python, Django, pandas. Linux."
     assert BANK.find_skills(text) == ["python", "sql", "docker", "linux"]
 
 
 def test_unambiguous_names_are_found_in_any_case() -> None:
-    """Every skill whose name is not an ordinary word is found by that name."""
+    """Every skill whose name is not an ordinary word is found by that name in any case."""
     for skill in set(BANK.skills) - ORDINARY_WORDS:
         assert BANK.find_skills(f"we want {skill.upper()}, always") == [skill]
 
@@ -148,5 +152,6 @@ def test_ordinary_words_need_a_skill_context() -> None:
     ids=["list", "lines", "gap", "dots", "bullets"],
 )
 def test_hostile_documents_are_searched_in_linear_time(text: str) -> None:
-    """Long repetitions neither time out nor yield a skill that the text does not name."""
+    """Searching long repetitions does not time out and finds no skill that the text does not
+    name."""
     assert set(BANK.find_skills(text)) <= {"sql"}
