@@ -48,8 +48,8 @@ def faults() -> Faults:
 async def test_an_answer_that_cannot_be_stored_is_rejected_and_can_be_resent(
     tmp_path: Path, faults: Faults, operation: Operation, fault: Fault
 ) -> None:
-    """If an answer cannot be stored, the error names its message; when resent under the same id,
-    the answer is stored once."""
+    """If an answer cannot be stored, an error gives the id of its message; once the disk works,
+    resending the message stores the answer once."""
     async with Rooms(tmp_path, vfs=faults.name) as rooms:
         client = await open_room(rooms)
         before = await request_snapshot(client)
@@ -110,7 +110,7 @@ async def test_frames_that_cannot_be_stored_are_not_acknowledged(
 async def test_a_turn_whose_result_cannot_be_stored_is_finished_later(
     tmp_path: Path, faults: Faults, operation: Operation, fault: Fault
 ) -> None:
-    """If the result of a turn cannot be stored, the room receives the error, and an alarm resumes
+    """If the result of a turn cannot be stored, the room receives an error, and an alarm resumes
     the turn once the disk works."""
     clock = ManualClock()
     async with Rooms(tmp_path, clock=clock, delay=1.0, vfs=faults.name) as rooms:
@@ -162,7 +162,8 @@ async def test_an_interview_that_cannot_be_begun_is_begun_later(
 async def test_an_interview_that_cannot_be_deleted_is_deleted_later(
     tmp_path: Path, faults: Faults
 ) -> None:
-    """A deleted interview leaves the list at once, and its file is removed once the disk works."""
+    """If a failing disk delays a deletion, the interview still leaves the list at once, and its
+    file is removed once the disk works."""
     clock = ManualClock()
     async with Rooms(tmp_path, clock=clock, vfs=faults.name) as rooms:
         client = await open_room(rooms)

@@ -1,4 +1,4 @@
-"""The timer of the automatic hint, alone and in an interview."""
+"""The timer for automatic hints, alone and in an interview."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +24,7 @@ AFTER = 180.0
 
 
 class HintFixture:
-    """A transcript with its hint timer and clock."""
+    """Transcript with its hint timer and clock."""
 
     def __init__(self, folder: Path) -> None:
         self.clock = ManualClock()
@@ -56,7 +56,7 @@ def test_a_hint_is_due_after_the_delay(fixture: HintFixture) -> None:
 
 
 def test_activity_restarts_the_timer(fixture: HintFixture) -> None:
-    """Activity postpones the hint, but only when the time changes by at least `MIN_POSTPONEMENT`
+    """Activity postpones the hint only if the hint's time changes by at least `MIN_POSTPONEMENT`
     seconds."""
     fixture.add_message(MessageKind.QUESTION)
     fixture.hints.schedule()
@@ -77,7 +77,7 @@ def test_activity_restarts_the_timer(fixture: HintFixture) -> None:
 def test_no_hint_is_scheduled_without_a_question_that_lacks_one(
     fixture: HintFixture, transcript: tuple[MessageKind, ...]
 ) -> None:
-    """Activity schedules a hint only for an open question that has none."""
+    """Activity schedules a hint only for an open question that has no hint yet."""
     for kind in transcript:
         fixture.add_message(kind)
     assert not fixture.hints.postpone()
@@ -85,7 +85,7 @@ def test_no_hint_is_scheduled_without_a_question_that_lacks_one(
 
 
 def test_a_requested_hint_cancels_the_timer(fixture: HintFixture) -> None:
-    """A requested hint cancels the automatic hint of the question."""
+    """A requested hint cancels the automatic hint for the question."""
     fixture.add_message(MessageKind.QUESTION)
     fixture.hints.schedule()
     fixture.add_message(MessageKind.HINT)
@@ -95,7 +95,7 @@ def test_a_requested_hint_cancels_the_timer(fixture: HintFixture) -> None:
 @asynchronous
 async def test_inactivity_after_a_question_gives_one_hint(tmp_path: Path) -> None:
     """After three minutes without activity, the room receives one hint for the open question, and
-    never a second one."""
+    no second hint follows."""
     async with Rooms(tmp_path) as rooms:
         view = await rooms.create()
         client = await rooms.join(view.id)
@@ -120,7 +120,7 @@ async def test_inactivity_after_a_question_gives_one_hint(tmp_path: Path) -> Non
 @pytest.mark.parametrize("sign", [wire.UserTyping(), wire.UserRecording()])
 @asynchronous
 async def test_an_active_candidate_gets_no_hint(tmp_path: Path, sign: wire.ClientMessage) -> None:
-    """Typing or recording postpones the hint by its full delay."""
+    """Typing or recording restarts the full delay before the hint."""
     async with Rooms(tmp_path) as rooms:
         view = await rooms.create()
         client = await rooms.join(view.id)
@@ -138,8 +138,8 @@ async def test_an_active_candidate_gets_no_hint(tmp_path: Path, sign: wire.Clien
 
 @asynchronous
 async def test_the_timer_survives_a_restart(tmp_path: Path) -> None:
-    """After a restart, the hint comes at the time that was set before, even without a connected
-    client."""
+    """After a restart, the automatic hint is given at the time that was set before the restart,
+    even without a connected client."""
     async with Rooms(tmp_path) as rooms:
         view = await rooms.create()
         client = await rooms.join(view.id)

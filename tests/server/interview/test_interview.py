@@ -34,7 +34,7 @@ from tests.support.rooms import USER, Rooms
 
 @asynchronous
 async def test_an_interview_runs_to_its_summary(tmp_path: Path) -> None:
-    """After two answers, the closing and the summary complete an interview of two questions."""
+    """After two answers, the closing and the summary complete an interview with two questions."""
     async with Rooms(tmp_path) as rooms:
         client = await open_room(rooms, questions=2, job_description="Python and SQL.")
         await client.send(answer("I wrote a service in Python."))
@@ -57,7 +57,7 @@ async def test_an_interview_runs_to_its_summary(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_hello_and_snapshot_come_first(tmp_path: Path) -> None:
-    """The first two messages to a client are hello and the full snapshot."""
+    """The first two messages to a client are `hello` and a full snapshot."""
     async with Rooms(tmp_path) as rooms:
         client = await open_room(rooms)
     hello, first = client.messages[:2]
@@ -69,8 +69,8 @@ async def test_hello_and_snapshot_come_first(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_a_second_client_receives_the_partial_reply(tmp_path: Path) -> None:
-    """A snapshot sent during a reply contains the text so far, and later deltas continue from
-    there."""
+    """A snapshot sent during a reply contains the text so far, and later deltas continue from the
+    end of that text."""
     clock = ManualClock()
     async with Rooms(tmp_path, clock=clock, delay=1.0) as rooms:
         view = await rooms.create()
@@ -135,8 +135,8 @@ async def test_an_answer_without_a_question_is_rejected(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_a_rejected_message_is_rejected_again(tmp_path: Path) -> None:
-    """An answer that came too early does not become the answer to a later question when the client
-    resends it, even after a restart."""
+    """An answer that was rejected as too early is rejected again when the client resends it after a
+    later question, even after a restart."""
     clock = ManualClock()
     async with Rooms(tmp_path, clock=clock, delay=1.0) as rooms:
         view = await rooms.create()
@@ -196,8 +196,8 @@ async def test_the_stored_rejections_are_limited(tmp_path: Path) -> None:
 async def test_invalid_input_gets_an_error_and_the_room_continues(
     tmp_path: Path, frame: str | bytes, code: str
 ) -> None:
-    """An invalid message or recording is rejected with its error code, and the next answer is
-    accepted."""
+    """An invalid message or recording is rejected with a specific error code, and the next answer
+    is accepted."""
     async with Rooms(tmp_path) as rooms:
         client = await open_room(rooms)
         await client.send(frame)
@@ -210,7 +210,7 @@ async def test_invalid_input_gets_an_error_and_the_room_continues(
 
 @asynchronous
 async def test_an_active_turn_is_finished_after_a_restart(tmp_path: Path) -> None:
-    """A reply that a shutdown interrupts is completed after the restart."""
+    """A turn that a shutdown interrupts is finished after the restart and is not charged again."""
     clock = ManualClock()
     async with Rooms(tmp_path, clock=clock, delay=1.0) as rooms:
         view = await rooms.create()
@@ -229,7 +229,8 @@ async def test_an_active_turn_is_finished_after_a_restart(tmp_path: Path) -> Non
 
 @asynchronous
 async def test_a_stopped_turn_can_be_retried(tmp_path: Path) -> None:
-    """A stopped turn drops its partial reply and stays stopped until the client retries it."""
+    """Stopping a turn drops its partial reply, and the turn stays stopped until the client retries
+    it."""
     clock = ManualClock()
     async with Rooms(tmp_path, clock=clock, delay=1.0) as rooms:
         view = await rooms.create()
@@ -318,7 +319,7 @@ async def test_ending_again_resumes_the_stopped_summary(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_an_answer_can_be_edited(tmp_path: Path) -> None:
-    """The room receives an edited answer with the mark `edited`; questions cannot be edited."""
+    """The room receives an edited answer marked as `edited`; questions cannot be edited."""
     async with Rooms(tmp_path) as rooms:
         client = await open_room(rooms)
         await client.send(answer("I used Coffee."))
@@ -357,8 +358,8 @@ async def test_a_slow_client_that_reconnects_gets_one_snapshot(
 
 @asynchronous
 async def test_a_rate_limited_turn_fails_and_keeps_the_answer(tmp_path: Path) -> None:
-    """A turn that exceeds the rate limit fails with the time of the reset, and the answer stays
-    stored."""
+    """A turn that exceeds the rate limit fails with an error that gives the time at which the limit
+    resets, and the answer stays stored."""
     async with Rooms(tmp_path, rate_limit=2) as rooms:
         client = await open_room(rooms)
         await client.send(answer("One answer."))
@@ -409,7 +410,7 @@ async def test_streaming_a_piece_of_text_reads_no_database(
 
 @asynchronous
 async def test_an_interview_cannot_be_begun_by_another_user(tmp_path: Path) -> None:
-    """A direct call of `begin` for another user raises NotFound."""
+    """Calling `begin` for a user who does not own the interview raises NotFound."""
     async with Rooms(tmp_path) as rooms:
         view = await rooms.create()
         with pytest.raises(NotFound):
@@ -420,8 +421,8 @@ async def test_an_interview_cannot_be_begun_by_another_user(tmp_path: Path) -> N
 async def test_a_lost_update_reaches_the_list_after_a_restart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If the server stops between the commits of an interview and of its list, the list is updated
-    after the restart."""
+    """If the server stops after the commit of an interview but before the commit of the list, the
+    list is updated after the restart."""
     clock = ManualClock()
     tell = Registry.tell
 

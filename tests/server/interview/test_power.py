@@ -11,8 +11,8 @@ from tests.support.loop import asynchronous
 
 @asynchronous
 async def test_interviews_survive_power_cuts(tmp_path: Path) -> None:
-    """Accepted answers, acknowledged frames and shown questions are stored once, no turn is stuck,
-    and deleted interviews stay deleted."""
+    """After each power cut, accepted answers, acknowledged frames and shown questions are stored
+    once, no turn is stuck, and deleted interviews stay deleted."""
     outcome = await run_power_cuts(InterviewHistory, tmp_path, 1, 50)
     assert not outcome.violations, outcome
     assert outcome.acknowledged > 400

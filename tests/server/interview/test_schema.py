@@ -42,7 +42,7 @@ CREATE TABLE alarms (
 ) WITHOUT ROWID;
 PRAGMA user_version = 1;
 """
-"""Script that creates the first version of the alarm index, empty but marked as complete."""
+"""SQL script that creates the first version of the alarm index, empty but marked as complete."""
 
 
 def version(root: Path, party: str = "interview") -> int:
@@ -61,8 +61,8 @@ def test_every_version_has_a_stored_fixture(party: str) -> None:
 
 @pytest.mark.parametrize("fixture", INTERVIEWS, ids=lambda path: path.stem)
 def test_a_fixture_has_the_version_in_its_name(tmp_path: Path, fixture: Path) -> None:
-    """The version in a fixture's name is that of its schema, so that exactly the later migrations
-    run."""
+    """A fixture's name gives the version of its schema, so that opening the fixture runs exactly
+    the later migrations."""
     restore_fixture(fixture, tmp_path)
     number = int(fixture.stem.rpartition("-")[2])
     audio = "audio" if number < 4 else "audio_chunks"
@@ -156,7 +156,8 @@ def test_version_4_renames_stored_keys_and_fields(tmp_path: Path) -> None:
 async def test_an_active_turn_of_an_earlier_version_is_finished(
     tmp_path: Path, fixture: Path, index: str
 ) -> None:
-    """An active turn is finished without a client, even if the alarm index is missing or old."""
+    """The active turn of a migrated interview is finished without a client, even if the alarm index
+    is missing or old."""
     restore_fixture(fixture, tmp_path)
     if index == "old":
         first = sqlite3.connect(tmp_path / "alarms.sqlite")
@@ -195,8 +196,8 @@ async def test_a_list_of_an_earlier_version_is_complete(tmp_path: Path, fixture:
 async def test_an_interview_of_a_newer_version_is_rejected_unchanged(
     tmp_path: Path, fixture: Path
 ) -> None:
-    """A server rejects a database of a newer version as `schema_too_new` and leaves the file
-    unchanged."""
+    """A database whose schema is newer than the server's is rejected as `schema_too_new`, and its
+    file is unchanged."""
     name = restore_fixture(fixture, tmp_path)
     party = fixture.stem.rpartition("-")[0]
     path = database_path(tmp_path, party)

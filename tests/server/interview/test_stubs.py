@@ -23,8 +23,8 @@ CALLS = [
 def test_a_stub_has_the_signature_of_the_method_that_it_calls(
     target: type[DurableObject], stub: type[ObjectStub], name: str
 ) -> None:
-    """A stub's method has the parameters and result type of the object's method, and its call names
-    that method."""
+    """A stub's method has the parameters and result type of the object's method, and returns a call
+    of that method."""
     signature = inspect.signature(getattr(target, name))
     stubbed = inspect.signature(getattr(stub, name))
     assert stubbed.parameters == signature.parameters

@@ -34,7 +34,7 @@ def add_messages(transcript: Transcript, *kinds: MessageKind) -> None:
 
 
 def test_messages_are_numbered_in_order(transcript: Transcript) -> None:
-    """Messages have positions from 0, and roles that follow from their kinds."""
+    """Messages are numbered from 0, and the kind of a message determines its role."""
     add_messages(transcript, QUESTION, ANSWER, HINT)
     messages = transcript.messages()
     assert [message.position for message in messages] == [0, 1, 2]
@@ -47,7 +47,8 @@ def test_messages_are_numbered_in_order(transcript: Transcript) -> None:
 
 
 def test_a_message_with_a_known_id_replaces_the_text_in_place(transcript: Transcript) -> None:
-    """Adding a message under a known id replaces its text and keeps its position."""
+    """Adding a message under the id of a stored message replaces the stored text and keeps the
+    position."""
     add_messages(transcript, QUESTION, ANSWER)
     again = transcript.add("m0", QUESTION, "final?", Source.BANK, at=9.0)
     assert (again.position, again.text, again.source, again.created_at) == (
@@ -92,7 +93,7 @@ def test_only_answers_can_be_edited(transcript: Transcript, id: str) -> None:
 def test_the_open_question_has_no_answer_yet(
     transcript: Transcript, kinds: tuple[MessageKind, ...], open: str | None
 ) -> None:
-    """An answer or the closing closes the question; a hint does not."""
+    """An answer or the closing closes the open question; a hint does not."""
     add_messages(transcript, *kinds)
     question = transcript.open_question()
     assert (question and question.id) == open
@@ -111,13 +112,14 @@ def test_the_open_question_has_no_answer_yet(
 def test_the_hint_belongs_to_the_open_question(
     transcript: Transcript, kinds: tuple[MessageKind, ...], hint: str | None
 ) -> None:
-    """The latest hint for the open question is returned, and the next question has none."""
+    """`Transcript.hint` returns the latest hint for the open question, and None once the question
+    is answered."""
     add_messages(transcript, *kinds)
     found = transcript.hint()
     assert (found and found.id) == hint
 
 
 def test_messages_are_counted_by_kind(transcript: Transcript) -> None:
-    """The number of messages of each kind agrees with the stored messages."""
+    """`Transcript.count` returns the number of stored messages of a kind."""
     add_messages(transcript, QUESTION, ANSWER, QUESTION, HINT)
     assert [transcript.count(kind) for kind in (QUESTION, ANSWER, HINT, CLOSING)] == [2, 1, 1, 0]

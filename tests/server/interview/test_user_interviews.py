@@ -23,7 +23,7 @@ from tests.support.rooms import USER, Client, Rooms
 
 @asynchronous
 async def test_created_interviews_are_listed_newest_first(tmp_path: Path) -> None:
-    """Interviews are listed newest first, with titles made of the role and the company."""
+    """Interviews are listed newest first, with titles made from the role and the company."""
     async with Rooms(tmp_path) as rooms:
         first = await rooms.create(role="SRE", company="Initech", questions=3)
         await rooms.clock.advance(1)
@@ -37,7 +37,7 @@ async def test_created_interviews_are_listed_newest_first(tmp_path: Path) -> Non
 
 @asynchronous
 async def test_a_repeated_request_creates_one_interview(tmp_path: Path) -> None:
-    """A request that is repeated under the same id returns the existing interview."""
+    """A creation request that is repeated under the same id returns the existing interview."""
     async with Rooms(tmp_path) as rooms:
         one = await rooms.create(id="mine", role="SRE")
         two = await rooms.create(id="mine", role="SRE")
@@ -46,7 +46,7 @@ async def test_a_repeated_request_creates_one_interview(tmp_path: Path) -> None:
 
 
 def counted(patch: pytest.MonkeyPatch, kind: type[DurableObject], method: str) -> list[object]:
-    """Return a list that receives the first argument of each call of an object's method."""
+    """Patch a method so that its calls are recorded; return the list of their first arguments."""
     original, arguments = getattr(kind, method), list[object]()
 
     def counting(instance: DurableObject, *given: Any) -> Any:
@@ -102,7 +102,8 @@ async def test_a_new_title_updates_the_list_once(
 
 @asynchronous
 async def test_a_clients_id_gives_no_access_to_another_users_interview(tmp_path: Path) -> None:
-    """A request with the id of another user's interview creates a new interview."""
+    """A creation request with the id of another user's interview creates an interview with a
+    different id."""
     async with Rooms(tmp_path) as rooms:
         hers = await rooms.create("ada", id="same", role="SRE")
         his = await rooms.create("bob", id="same", role="Pilot")
@@ -137,8 +138,8 @@ async def test_the_room_sends_the_list_and_its_changes(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_deleting_an_interview_removes_its_file(tmp_path: Path) -> None:
-    """A deleted interview leaves the list at once, its connections close with 4004, and its file is
-    removed."""
+    """A deleted interview leaves the list at once, its connections are closed with close code 4004,
+    and its file is removed."""
     async with Rooms(tmp_path) as rooms:
         view = await rooms.create()
         inside = await rooms.join(view.id)
@@ -158,8 +159,8 @@ async def test_deleting_an_interview_removes_its_file(tmp_path: Path) -> None:
 async def test_a_client_that_connects_during_a_deletion_creates_no_file(
     tmp_path: Path,
 ) -> None:
-    """A connection to an interview that was deleted after the handshake is closed with 1011 and
-    creates no file."""
+    """A connection to an interview that was deleted after the handshake is closed with close code
+    1011 and creates no file."""
     async with Rooms(tmp_path) as rooms:
         view = await rooms.create()
         await rooms.registry.wait_for_handlers()
@@ -206,8 +207,8 @@ async def test_an_older_view_does_not_replace_a_newer_one(tmp_path: Path) -> Non
 async def test_an_invalid_message_gets_an_error_and_the_connection_stays(
     tmp_path: Path, message: str | bytes, code: str, id: str
 ) -> None:
-    """An invalid message receives an error with its id, if the id is readable, and later messages
-    are handled."""
+    """An invalid message receives an error that gives the message's id, if the id is readable, and
+    later messages are handled."""
     async with Rooms(tmp_path) as rooms:
         client = await rooms.join(USER, party="user-interviews")
         await client.send(message)
@@ -219,7 +220,8 @@ async def test_an_invalid_message_gets_an_error_and_the_connection_stays(
 
 
 class FakeInterview(DurableObject):
-    """Object that records the calls to an interview. The calls fail while `failing` is set."""
+    """Object that replaces an interview and records its calls. The calls fail while `failing` is
+    True."""
 
     calls: list[tuple[str, Any]]
     failing = True
@@ -240,7 +242,7 @@ class FakeInterview(DurableObject):
 
 
 def registry_of(root: Path, clock: ManualClock) -> Registry:
-    """Return a registry with the real list and fake interviews."""
+    """Return a registry with real interview lists and fake interviews."""
     kinds = (
         Kind("interview", FakeInterview, ()),
         Kind(
@@ -296,7 +298,7 @@ async def test_unconfirmed_creations_and_deletions_are_repeated(tmp_path: Path) 
 @asynchronous
 async def test_a_repeated_request_begins_an_unconfirmed_interview_at_once(tmp_path: Path) -> None:
     """A repeated request begins an unconfirmed interview without waiting for the alarm; once the
-    interview has confirmed, further requests have no effect."""
+    interview has confirmed its creation, further requests have no effect."""
     FakeInterview.calls, FakeInterview.failing = [], True
     clock = ManualClock()
     registry = registry_of(tmp_path, clock)

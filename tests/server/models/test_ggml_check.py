@@ -25,7 +25,7 @@ TINY = Hyperparameters(
 )
 FIELDS = Hyperparameters.__struct_fields__
 FILTERS = 4 + 4 * len(FIELDS)
-"""Offset in bytes of the two dimensions of the mel filters."""
+"""Offset in bytes at which the mel filters' two dimensions are stored."""
 TOKENS = FILTERS + 8 + 4 * 80 * 201
 WEIGHTS = 40_000_000
 
@@ -46,8 +46,8 @@ def tensor(
 
 
 def write_file(tmp_path: Path, start: Bytes, end: Bytes, weights: int = 2 * WEIGHTS) -> Path:
-    """Write a model whose weights are a hole in the file, which takes no disk space. Return its
-    path."""
+    """Write a model file and return its path. The weights are a hole in the file, so that they take
+    no disk space."""
     path = tmp_path / "model.bin"
     with path.open("wb") as out:
         out.write(start + end)
@@ -56,8 +56,8 @@ def write_file(tmp_path: Path, start: Bytes, end: Bytes, weights: int = 2 * WEIG
 
 
 def test_a_complete_file_is_accepted(tmp_path: Path) -> None:
-    """A complete file is accepted, with one large tensor or with small tensors of other types
-    before it."""
+    """A complete file is accepted, both with one large tensor and with small tensors of other types
+    before the large tensor."""
     validate_whisper(write_file(tmp_path, header(), tensor()))
     small = tensor((32, 2), kind=2) + bytes(2 * 18) + tensor((5,), kind=0) + bytes(20)
     validate_whisper(write_file(tmp_path, header() + small, tensor()))
@@ -76,7 +76,8 @@ def test_hyperparameters_out_of_bounds_are_rejected(tmp_path: Path, field: str, 
 @pytest.mark.parametrize("offset", [FILTERS, FILTERS + 4, TOKENS, TOKENS + 4, TOKENS + 9])
 @pytest.mark.parametrize("value", [-1, 2_000_000_000])
 def test_an_invalid_length_is_rejected(tmp_path: Path, offset: int, value: int) -> None:
-    """An invalid length of the filters, of the token list or of a token is rejected."""
+    """A file is rejected if the dimensions of its filters, its number of tokens or the length of a
+    token is invalid."""
     start = header()
     struct.pack_into("<i", start, offset, value)
     with pytest.raises(InvalidGgml):
@@ -100,7 +101,7 @@ def test_an_invalid_length_is_rejected(tmp_path: Path, offset: int, value: int) 
 )
 def test_an_invalid_tensor_is_rejected(tmp_path: Path, broken: Bytes) -> None:
     """A tensor with an invalid shape, type, number of weights or name is rejected, since
-    whisper.cpp trusts its header."""
+    whisper.cpp trusts tensor headers."""
     with pytest.raises(InvalidGgml):
         validate_whisper(write_file(tmp_path, header(), broken))
 
@@ -129,8 +130,8 @@ def test_a_truncated_file_is_rejected(tmp_path: Path, cut: Callable[[int], int])
 
 
 def test_too_few_weights_for_the_hyperparameters_are_rejected(tmp_path: Path) -> None:
-    """A file with too few weights is rejected, since whisper.cpp would allocate all declared
-    layers."""
+    """A file with too few weights for its hyperparameters is rejected, since whisper.cpp would
+    allocate all declared layers."""
     start = header()
     struct.pack_into("<i", start, 4 + 4 * FIELDS.index("n_audio_layer"), 32)
     with pytest.raises(InvalidGgml, match="truncated"):
@@ -138,7 +139,7 @@ def test_too_few_weights_for_the_hyperparameters_are_rejected(tmp_path: Path) ->
 
 
 def test_trailing_bytes_are_rejected(tmp_path: Path) -> None:
-    """A file with a single byte after the last tensor is rejected."""
+    """A file with even a single byte after the last tensor is rejected."""
     path = write_file(tmp_path, header(), tensor())
     with path.open("ab") as out:
         out.write(b"\1")

@@ -1,4 +1,4 @@
-"""Downloads from the Hugging Face hub, which a local HTTP server stands in for."""
+"""Downloads from the Hugging Face hub, for which a local HTTP server stands in."""
 
 import re
 import threading
@@ -22,7 +22,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class HubServer(ThreadingHTTPServer):
-    """HTTP server that serves one file like the hub, or like the storage to which the hub
+    """HTTP server that serves one file, either as the hub or as the storage to which the hub
     redirects."""
 
     daemon_threads = True
@@ -32,11 +32,12 @@ class HubServer(ThreadingHTTPServer):
         self.data = GOOD
         self.etag = sha256(GOOD)
         self.refusal: tuple[int, str] | None = None
-        """Status and `X-Error-Code` of the response to each request; None to serve the file."""
+        """Status and `X-Error-Code` of the response to each request; None if the file is served."""
         self.redirect = ""
-        """Address to which requests for the file are redirected; empty for none."""
+        """Address to which requests for the file are redirected; empty if the file is served
+        directly."""
         self.break_after = -1
-        """Number of bytes after which the connection breaks once; -1 for never."""
+        """Number of bytes after which the connection breaks once; -1 if it never breaks."""
         self.ranges = True
         self.requests: list[tuple[str, str, Message]] = []
         """Method, path and headers of each request."""
@@ -143,7 +144,8 @@ def ranges(hub_server: HubServer) -> list[str | None]:
 
 
 def test_a_model_is_downloaded_from_the_hub(hub: HubServer, tmp_path: Path) -> None:
-    """The file is downloaded from the commit that its metadata names, verified and installed."""
+    """A model file is downloaded from the commit that the hub's metadata names, then verified and
+    installed."""
     store = store_of(tmp_path)
     reports: list[Progress] = []
     pull(store, "tiny", reports.append)
@@ -154,7 +156,7 @@ def test_a_model_is_downloaded_from_the_hub(hub: HubServer, tmp_path: Path) -> N
 
 
 def test_a_broken_connection_is_resumed(hub: HubServer, tmp_path: Path) -> None:
-    """After a broken connection, only the missing part is requested."""
+    """After a broken connection, only the missing part of the file is requested."""
     hub.break_after = 150_000
     store = store_of(tmp_path)
     pull(store, "tiny")
@@ -200,7 +202,8 @@ def test_an_attempt_without_progress_fails_and_keeps_the_partial_file(
 
 
 def test_a_file_with_a_wrong_hash_is_discarded(hub: HubServer, tmp_path: Path) -> None:
-    """A file with a wrong hash is neither installed nor resumed."""
+    """A downloaded file with a wrong hash is not installed, and the next attempt downloads the
+    complete file again."""
     hub.data = gguf(b"evil", size=len(GOOD))
     store = store_of(tmp_path)
     for _ in range(2):
@@ -259,8 +262,8 @@ def test_the_token_is_not_sent_to_a_redirect_target(
 def test_an_error_of_the_hub_names_a_remedy(
     hub: HubServer, tmp_path: Path, refusal: tuple[int, str], code: str, remedy: str
 ) -> None:
-    """The errors of missing, gated and failing repositories have different codes and name a
-    remedy."""
+    """The errors for missing repositories, gated repositories and a failing hub have different
+    codes and name a remedy."""
     hub.refusal = refusal
     with pytest.raises(ModelError, match=remedy) as error:
         pull(store_of(tmp_path), "tiny")
@@ -270,8 +273,8 @@ def test_an_error_of_the_hub_names_a_remedy(
 def test_an_unreachable_hub_is_a_network_error(
     hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An unreachable hub raises a retryable network error that names HF_ENDPOINT, the setting for a
-    mirror."""
+    """Pulling from an unreachable hub raises a retryable network error that names HF_ENDPOINT, the
+    setting for a mirror."""
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(ModelError, match="HF_ENDPOINT") as error:
         pull(store_of(tmp_path), "tiny")

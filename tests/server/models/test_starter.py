@@ -46,7 +46,7 @@ def test_a_starter_model_has_its_pinned_hash(entry: CatalogueEntry) -> None:
 
 
 def test_whisper_cpp_transcribes_with_the_converted_model() -> None:
-    """whisper.cpp loads the converted model and transcribes every word of a recording correctly."""
+    """whisper.cpp loads the converted model and transcribes every word in a recording correctly."""
     transcripts = dict(
         line.split("\t") for line in (SPEECH / "transcripts.tsv").read_text().splitlines()
     )

@@ -38,7 +38,8 @@ def write_model(store: ModelStore, data: bytes) -> Path:
 def test_the_path_of_a_missing_model_raises_with_the_command_that_fetches_it(
     store: ModelStore,
 ) -> None:
-    """Asking for the path of a missing model raises an error that names the command to run."""
+    """Asking for the path of a missing model raises an error that names the command that fetches
+    the model."""
     with pytest.raises(ModelNotFound, match="`prep-server models pull tiny`"):
         store.installed_path("tiny")
 
@@ -61,8 +62,8 @@ def test_a_truncated_model_is_rejected(store: ModelStore) -> None:
 def test_the_list_holds_the_catalogue_and_the_imported_models(
     store: ModelStore, outside: Path
 ) -> None:
-    """The list gives the path of each installed model and puts imported files after the
-    catalogue."""
+    """The list of models gives the path of each installed model and puts imported files after the
+    models in the catalogue."""
     assert [(model.name, model.path) for model in store.list_models()] == [("tiny", None)]
     path = write_model(store, GOOD)
     store.import_file(outside)
@@ -111,7 +112,7 @@ def test_the_kind_of_a_file_is_detected(tmp_path: Path) -> None:
 
 def test_an_imported_file_is_found_by_its_file_name(store: ModelStore, outside: Path) -> None:
     """`installed_path` and `resolve` find an imported file by its file name, and the original file
-    stays."""
+    is kept."""
     reports: list[Progress] = []
     name = store.import_file(outside, reports.append)
     assert name == "mine.gguf"
@@ -129,8 +130,8 @@ def test_an_imported_file_may_be_a_model_of_the_catalogue(store: ModelStore, out
 
 
 def test_an_import_never_overwrites_a_different_file(store: ModelStore, outside: Path) -> None:
-    """Importing the same file twice succeeds; importing a different file of the same name is a
-    conflict."""
+    """Importing the same file twice succeeds; importing a different file with the same name raises
+    Conflict."""
     store.import_file(outside)
     assert store.import_file(outside) == "mine.gguf"
     outside.write_bytes(gguf(b"changed"))
@@ -176,7 +177,7 @@ def test_verify_detects_one_changed_byte(store: ModelStore) -> None:
 
 
 def test_a_file_with_a_wrong_hash_is_not_resolved_by_name(store: ModelStore) -> None:
-    """A model file of the right size but the wrong content is never resolved by name, only by
+    """A model file with the right size but the wrong content is never resolved by name, only by
     path."""
     path = write_model(store, GOOD)
     assert store.resolve("tiny") == path
@@ -239,7 +240,8 @@ def test_an_invalid_receipt_is_ignored(store: ModelStore) -> None:
 
 
 def test_a_store_that_cannot_be_created_is_reported(tmp_path: Path, outside: Path) -> None:
-    """An import raises a retryable `model_disk` if the folder of the store cannot be created."""
+    """Importing a file raises a retryable error with the code `model_disk` if the store's folder
+    cannot be created."""
     blocked = tmp_path / "file"
     blocked.write_text("in the way")
     with pytest.raises(ModelError) as error:

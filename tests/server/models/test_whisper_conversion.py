@@ -66,8 +66,8 @@ def converted(
 
 
 def test_the_header_follows_from_the_source(tmp_path: Path) -> None:
-    """The output begins with hyperparameters from the tensors' shapes, the mel filters and the
-    tokens."""
+    """The converted file begins with the hyperparameters, which follow from the tensors' shapes,
+    then the mel filters and the tokens."""
     ggml = read_ggml(converted(tmp_path, whisper_variables()))
     assert ggml.hyperparameters == (6, 7, STATE, 2, 1, 5, STATE, 2, 1, 80, 1)
     assert (ggml.filters == filter_bank(80)).all()
@@ -132,7 +132,7 @@ def test_vectors_are_float32_and_matrices_float16(tmp_path: Path) -> None:
 
 
 def test_float32_matrices_are_rounded_to_float16(tmp_path: Path) -> None:
-    """Weights in float32 are rounded to the nearest float16."""
+    """Weights in float32 matrices are rounded to the nearest float16."""
     variables = whisper_variables()
     weight = np.random.default_rng(1).standard_normal((6, STATE)).astype(np.float32)
     variables["decoder/embeddings/weight"] = weight
@@ -215,7 +215,7 @@ def test_another_architecture_is_rejected(tmp_path: Path) -> None:
     ],
 )
 def test_an_invalid_vocabulary_is_rejected(tmp_path: Path, text: bytes, why: str) -> None:
-    """Reading the vocabulary of an invalid tokenizer file raises ModelError."""
+    """Reading the vocabulary of an invalid tokenizer file raises ModelError with the reason."""
     path = tmp_path / "tokenizer.json"
     path.write_bytes(text)
     with pytest.raises(ModelError, match=why):

@@ -33,11 +33,11 @@ __all__ = ["History"]
 
 LEDGERS = ("a", "b", "c")
 ALARM_WITHIN = 60.0
-"""Seconds within which every alarm is due after it has been set."""
+"""Maximum number of seconds between the setting of an alarm and its due time."""
 
 SMALL = (*[200] * 8, 10_000, 100_000)
 LARGE = (200, 200, 20_000, 1_000_000)
-"""Maximum lengths of an entry's text in characters, from which each `add` order draws one."""
+"""Choices for the maximum length of an entry's text, in characters; each `add` order draws one."""
 
 
 class Order(Struct, frozen=True):
@@ -45,9 +45,9 @@ class Order(Struct, frozen=True):
 
     id: str
     verb: str
-    """`add`; `trim`, which also blanks all but the last `number` entries; `alarm`, which also sets
-    an alarm that is due in `number` seconds; `pass`, which also adds an entry to the next
-    ledger."""
+    """Kind of the order. `add` only adds the entry; `trim` also blanks the texts of all but the
+    last `number` entries; `alarm` also sets an alarm that is due in `number` seconds; `pass` also
+    adds an entry to the next ledger."""
     number: int
 
     @property
@@ -60,7 +60,8 @@ class Passed(Struct, frozen=True):
 
 
 Book = tuple[list[tuple[str, str]], float | None]
-"""Id and text of every entry, and the time at which the alarm is due, if one is set."""
+"""Id and text of every entry, and the time at which the alarm is due; the time is None without an
+alarm."""
 
 
 class LedgerStub(ObjectStub):
@@ -149,7 +150,8 @@ class Clerk:
         self._faulty = faulty
 
     def keep_acknowledged(self) -> None:
-        """Record all ids received so far as acknowledged; called at the moment of a power cut."""
+        """Record all ids received since the latest boot as acknowledged, at the moment of a power
+        cut."""
         self.acknowledged.update(tuple(self.received))
         self.received = []
 

@@ -219,7 +219,7 @@ def _break_index(index: Path, damage: str) -> None:
 async def test_a_failed_commit_never_makes_the_index_late(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: float | None
 ) -> None:
-    """If commits that set an alarm fail, only the alarm that is already stored fires, at its own
+    """If a commit that sets an alarm fails, only an alarm that was stored before fires, at its own
     time."""
 
     def fail(storage: Storage) -> None:
@@ -284,8 +284,8 @@ async def test_an_alarm_set_in_its_handler_fires_despite_a_failed_index_write(
 async def test_a_crash_between_commit_and_index_write_loses_no_alarm(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After a crash between a commit and its index write, new, earlier and later alarms fire on
-    time."""
+    """After a crash between a commit and its index write, new and changed alarms fire on time, and
+    deleted alarms do not fire."""
     with monkeypatch.context() as patch:
         async with start_registry(tmp_path, Bell) as registry:
             for name in ("sooner", "later", "deleted"):
@@ -358,7 +358,8 @@ def test_popping_alarms_never_waits_for_the_disk(
 
 
 def test_the_index_returns_each_entry_once_and_in_order(tmp_path: Path) -> None:
-    """`pop_due_alarms` returns each entry once and in order of time, and omits removed entries."""
+    """`pop_due_alarms` returns each due entry once and in order of time, and omits removed
+    entries."""
     index = AlarmIndex(tmp_path / "alarms.sqlite", boot="1")
     index.write("Bell", "late", 9.0)
     index.write("Bell", "early", 1.0)

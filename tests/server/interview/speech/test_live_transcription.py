@@ -26,7 +26,7 @@ FRAME = 1_280
 
 
 class DyingSpeechModel(ScriptedSpeechModel):
-    """A speech model that dies `deaths` times, each time after its first caption."""
+    """Speech model whose first `deaths` live transcriptions die after their first caption."""
 
     def __init__(self, clock: ManualClock, deaths: int) -> None:
         super().__init__(clock)
@@ -48,7 +48,7 @@ class DyingSpeechModel(ScriptedSpeechModel):
 
 
 async def send_seconds(client: Client, seconds: int, *, begin: int = 0) -> None:
-    """Send `seconds` of sound in frames, starting at second `begin` of the recording."""
+    """Send `seconds` seconds of sound in frames, starting `begin` seconds into the recording."""
     for number in range(begin * 25, (begin + seconds) * 25):
         await client.send(codec.pack_frame(number, LOUD[:FRAME]))
 
@@ -61,7 +61,8 @@ async def wait_for_caption(client: Client, text: str) -> wire.Caption:
 
 @asynchronous
 async def test_captions_come_while_the_candidate_speaks(tmp_path: Path) -> None:
-    """Captions mark their committed text; the answer is the transcription of all the audio."""
+    """Each caption marks its committed text, and the answer is the transcription of the whole
+    recording."""
     async with Rooms(tmp_path) as rooms:
         client = await open_room(rooms)
         await client.send(wire.AudioStart(id="r1"))
@@ -91,8 +92,8 @@ async def test_live_transcription_is_charged_once(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_a_lost_engine_gets_the_recording_again(tmp_path: Path) -> None:
-    """When the engine dies, a new engine receives the recording from its start, and the answer is
-    complete."""
+    """After the engine dies during a recording, a new engine receives the recording from its start,
+    and the answer is complete."""
     clock = ManualClock()
     speech = DyingSpeechModel(clock, deaths=1)
     async with Rooms(tmp_path, clock=clock, speech=speech) as rooms:
@@ -111,8 +112,8 @@ async def test_a_lost_engine_gets_the_recording_again(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_repeated_engine_deaths_end_the_captions(tmp_path: Path) -> None:
-    """After repeated deaths of the engine, captions end, and the finished recording is transcribed
-    as a whole."""
+    """After the engine has died three times, captions end, and the finished recording is
+    transcribed as a whole."""
     clock = ManualClock()
     speech = DyingSpeechModel(clock, deaths=100)
     async with Rooms(tmp_path, clock=clock, speech=speech) as rooms:
@@ -131,8 +132,8 @@ async def test_repeated_engine_deaths_end_the_captions(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_an_abandoned_recording_releases_the_transcriber(tmp_path: Path) -> None:
-    """After half a minute without audio, the transcriber is released; more audio starts the
-    transcription again from the beginning of the recording."""
+    """After half a minute without audio, the transcriber is released; further audio restarts the
+    transcription from the beginning of the recording."""
     clock = ManualClock()
     async with Rooms(tmp_path, clock=clock) as rooms:
         client = await open_room(rooms)
@@ -178,8 +179,8 @@ async def test_captions_continue_after_a_restart(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_a_cancelled_recording_gets_no_more_captions(tmp_path: Path) -> None:
-    """The captions and the answer of a recording contain nothing of a cancelled recording before
-    it."""
+    """Neither the captions nor the answer of a recording contain anything from a recording that was
+    cancelled before."""
     async with Rooms(tmp_path) as rooms:
         client = await open_room(rooms)
         await client.send(wire.AudioStart(id="r1"))
@@ -197,7 +198,7 @@ async def test_a_cancelled_recording_gets_no_more_captions(tmp_path: Path) -> No
 
 @asynchronous
 async def test_a_cancelled_live_transcription_has_an_error_as_its_result(tmp_path: Path) -> None:
-    """A turn that is waiting for a cancelled live transcription receives `not_heard`."""
+    """Waiting for the result of a cancelled live transcription raises `not_heard`."""
     clock = ManualClock()
     async with Rooms(tmp_path, clock=clock) as rooms:
         live = LiveTranscription("r1", clock)
@@ -213,7 +214,7 @@ async def test_a_cancelled_live_transcription_has_an_error_as_its_result(tmp_pat
 
 @asynchronous
 async def test_the_transcription_of_a_spoken_answer_is_stored(tmp_path: Path) -> None:
-    """The stored transcription of a spoken answer contains its text and segments."""
+    """The stored transcription of a spoken answer contains the answer's text and segments."""
     async with Rooms(tmp_path) as rooms:
         client = await open_room(rooms)
         await client.send(LOUD)

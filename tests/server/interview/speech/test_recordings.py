@@ -62,7 +62,7 @@ def test_frames_become_one_recording(recordings: RecordingStore) -> None:
 
 
 def test_a_repeated_frame_is_stored_once(recordings: RecordingStore) -> None:
-    """Frames that a client sends again are stored once."""
+    """A frame that a client sends more than once is stored once."""
     recordings.open("r")
     for number in [0, 1, 2, 1, 2, 3, 0, *range(4, FRAMES_PER_CHUNK), 2]:
         recordings.add_frame("r", number, frame(number))
@@ -101,7 +101,7 @@ def test_a_recording_resumes_after_the_highest_stored_frame(storage: Storage) ->
 
 
 def test_a_recording_that_grows_too_long_is_deleted(recordings: RecordingStore) -> None:
-    """A recording that grows too long is deleted, and the error gives the maximum length in
+    """A recording that exceeds the maximum length is deleted, and the error gives the maximum in
     seconds."""
     recordings.open("r")
     for number in range(250):
@@ -126,7 +126,8 @@ def test_the_longest_recording_is_accepted(recordings: RecordingStore) -> None:
 
 
 def test_a_frame_above_the_maximum_size_is_rejected(recordings: RecordingStore) -> None:
-    """A frame above the maximum size is rejected, so that it cannot fill the server's memory."""
+    """A frame above the maximum size is rejected as `bad_frame`, so that no client can fill the
+    server's memory."""
     recordings.open("r")
     with pytest.raises(BadRequest) as caught:
         recordings.add_frame("r", 0, bytes(MAX_BINARY_FRAME + 2))
@@ -148,7 +149,8 @@ def test_a_recording_below_the_minimum_length_is_rejected(
 
 
 def test_frames_without_a_start_are_rejected(recordings: RecordingStore) -> None:
-    """Frames and the end of a recording that was never opened raise `no_such_recording`."""
+    """Adding a frame to a recording that was never opened, or finishing the recording, raises
+    `no_such_recording`."""
     with pytest.raises(BadRequest) as caught:
         recordings.add_frame("r", 0, frame(0))
     assert code_of(caught) == ErrorCode.NO_SUCH_RECORDING
@@ -158,8 +160,8 @@ def test_frames_without_a_start_are_rejected(recordings: RecordingStore) -> None
 
 
 def test_a_cancelled_recording_leaves_nothing(recordings: RecordingStore, storage: Storage) -> None:
-    """Cancelling a recording deletes its rows and pending frames, so that it can start at frame 0
-    again."""
+    """Cancelling a recording deletes its rows and pending frames, so that the recording can start
+    at frame 0 again."""
     recordings.open("r")
     for number in range(FRAMES_PER_CHUNK + 1):
         recordings.add_frame("r", number, frame(number))
@@ -169,7 +171,7 @@ def test_a_cancelled_recording_leaves_nothing(recordings: RecordingStore, storag
 
 
 def test_a_complete_recording_has_the_same_limits(recordings: RecordingStore) -> None:
-    """A complete recording that is too short or too long is rejected."""
+    """A recording sent in one message is rejected if it is too short or too long."""
     recordings.add_complete("w", bytes(BYTES_PER_SECOND))
     assert recordings.stored_pcm("w") == bytes(BYTES_PER_SECOND)
     for size, code in (
@@ -198,7 +200,7 @@ SPEECH = struct.pack("<8000h", *(n % 3_000 - 1_500 for n in range(8_000)))
 
 
 def test_wav_and_raw_samples_decode_alike() -> None:
-    """The header of a WAV file is removed; data without a header is taken as samples."""
+    """Decoding removes the header of a WAV file and returns data without a header unchanged."""
     assert decode_recording(wav(SPEECH)) == SPEECH
     assert decode_recording(SPEECH) == SPEECH
 
@@ -212,7 +214,7 @@ def test_the_bundled_recordings_are_accepted(speech_dir: Path) -> None:
 
 
 def test_a_truncated_wav_file_gives_whole_samples() -> None:
-    """A truncated WAV file gives the complete samples before the cut."""
+    """Decoding a truncated WAV file returns the complete samples before the cut."""
     assert decode_recording(wav(SPEECH)[:-3]) == SPEECH[:-4]
 
 
@@ -236,14 +238,16 @@ def test_a_truncated_wav_file_gives_whole_samples() -> None:
     ],
 )
 def test_data_other_than_a_recording_is_rejected(data: bytes, code: str) -> None:
-    """Invalid data raises BadRequest with an error code, rather than an exception of a library."""
+    """Decoding data that is not a valid recording raises BadRequest with an error code, not an
+    exception from a library."""
     with pytest.raises(BadRequest) as caught:
         decode_recording(data)
     assert code_of(caught) == code
 
 
 def test_any_damaged_wav_header_gives_samples_or_an_error_code() -> None:
-    """With any byte of the header replaced, decoding gives samples or raises an error code."""
+    """If any byte of a WAV header is damaged, decoding returns whole samples or raises
+    BadRequest."""
     good = wav(SPEECH[:200])
     for position in range(44):
         for value in (0, 1, 0x7F, 0x80, 0xFF):

@@ -42,8 +42,8 @@ async def test_a_recording_in_frames_is_acknowledged_and_transcribed(tmp_path: P
 
 @asynchronous
 async def test_a_recording_resumes_on_another_connection(tmp_path: Path) -> None:
-    """On another connection, a client resends only the frames that were not stored, and no audio is
-    doubled."""
+    """A client that resumes a recording on another connection resends only the frames that were not
+    stored, and no audio is duplicated."""
     async with Rooms(tmp_path) as rooms:
         client = await open_room(rooms)
         frames = [LOUD[at : at + 1_280] for at in range(0, len(LOUD), 1_280)]
@@ -98,7 +98,7 @@ async def test_ending_waits_for_the_transcription(
 
 @asynchronous
 async def test_silence_is_not_an_answer(tmp_path: Path) -> None:
-    """A silent recording fails as `nothing_heard`, and the question stays open."""
+    """A silent recording fails with the code `nothing_heard`, and the question stays open."""
     async with Rooms(tmp_path) as rooms:
         client = await open_room(rooms)
         await client.send(SILENT)
@@ -109,7 +109,8 @@ async def test_silence_is_not_an_answer(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_a_recording_that_is_too_long_is_rejected_once(tmp_path: Path) -> None:
-    """When a recording is too long, one error is sent, and the remaining frames are ignored."""
+    """When a recording is too long, one error is sent, and the recording's remaining frames are
+    ignored."""
     async with Rooms(tmp_path, max_recording=0.5) as rooms:
         client = await open_room(rooms)
         await client.send(wire.AudioStart(id="r1"))
@@ -123,7 +124,8 @@ async def test_a_recording_that_is_too_long_is_rejected_once(tmp_path: Path) -> 
 
 @asynchronous
 async def test_abandoned_recordings_are_replaced(tmp_path: Path) -> None:
-    """A fifth recording is rejected until the client of an open recording leaves."""
+    """While four recordings are open, a fifth is rejected, until the client of an open recording
+    leaves."""
     async with Rooms(tmp_path) as rooms:
         client = await open_room(rooms)
         speakers = [client, *[await rooms.join(client.room) for _ in range(4)]]

@@ -110,7 +110,7 @@ async def run_work(
 
 
 def streamed_text(posted: Sequence[InterviewEvent]) -> str:
-    """Return the streamed text that a client shows at the end."""
+    """Return the text that a client shows after the streamed events in `posted`."""
     text = ""
     for event in posted:
         match event:
@@ -151,7 +151,8 @@ async def test_a_question_ends_with_its_question_mark(tmp_path: Path) -> None:
 async def test_words_within_eighty_milliseconds_share_a_piece(
     tmp_path: Path, pause: float, counts: set[int]
 ) -> None:
-    """Slow words are sent one by one; fast words are grouped after the first."""
+    """Words that the model generates slowly are sent one by one; after the first word, fast words
+    are sent in groups."""
     posted, _ = await run_work(work(Step.QUESTION), [split_words(QUESTION)], tmp_path, pause=pause)
     pieces = [event for event in posted if isinstance(event, TextProduced)]
     assert pieces[0].text == "How"
@@ -173,7 +174,8 @@ async def test_a_reply_restarts_when_the_engine_dies(tmp_path: Path) -> None:
 async def test_an_engine_that_dies_before_the_first_word_is_retried_silently(
     tmp_path: Path,
 ) -> None:
-    """If the engine dies before the first text, the gateway retries, and no restart is posted."""
+    """If the engine dies before it has produced text, the gateway retries, and no restart is
+    posted."""
     posted, model = await run_work(work(Step.QUESTION), [[DIED], split_words(QUESTION)], tmp_path)
     assert len(model.prompts) == 2
     assert not any(isinstance(event, ReplyRestarted) for event in posted)
@@ -181,7 +183,7 @@ async def test_an_engine_that_dies_before_the_first_word_is_retried_silently(
 
 @asynchronous
 async def test_an_engine_that_keeps_dying_fails_the_turn(tmp_path: Path) -> None:
-    """An engine that dies at every attempt fails the turn with the engine's error."""
+    """If the engine dies at every attempt, the turn fails with the engine's error."""
     posted, _ = await run_work(work(Step.QUESTION), [["How", DIED]], tmp_path)
     assert isinstance(posted[-1], TurnFailed)
     assert posted[-1].error.code == ErrorCode.WORKER_DIED
@@ -256,7 +258,7 @@ async def test_invalid_json_gives_no_skills(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_a_rate_limited_turn_fails_with_the_time_of_the_reset(tmp_path: Path) -> None:
-    """The error of a rate-limited turn contains the time of the reset."""
+    """The error of a rate-limited turn contains the time at which the limit resets."""
     job = work(Step.CLOSING)
     posted, _ = await run_work(job, [split_words("Thank you.")], tmp_path, limit=1)
     assert isinstance(posted[-1], ReplyCompleted)
@@ -275,10 +277,10 @@ async def test_a_rate_limited_turn_fails_with_the_time_of_the_reset(tmp_path: Pa
 async def restart_times(
     tmp_path: Path, *, before: int, busy: int
 ) -> tuple[list[float], list[InterviewEvent]]:
-    """Run a turn while the only model is busy for `busy` seconds and its queue takes no calls.
+    """Run a turn while the only model is busy for `busy` seconds and its queue accepts no calls.
 
-    An earlier call of `before` seconds gives the gateway its estimate. Return the seconds from the
-    start of the turn to each restart of the reply, and the events.
+    If `before` is not 0, an earlier call of `before` seconds gives the gateway an estimate. Return
+    the seconds from the start of the turn to each restart of the reply, and the events.
     """
     clock = ManualClock()
     replies: list[Reply] = [["one"] * seconds for seconds in (before, busy) if seconds]
@@ -322,7 +324,7 @@ async def test_a_turn_waits_before_it_retries_busy_models(
     tmp_path: Path, before: int, expected: list[float]
 ) -> None:
     """A turn waits before it retries busy models: for the gateway's estimate, up to a maximum, or
-    else for a delay that doubles."""
+    without an estimate for a delay that doubles."""
     times, posted = await restart_times(tmp_path, before=before, busy=100)
     assert times == pytest.approx(expected)
     assert isinstance(posted[-1], TurnFailed)
@@ -331,7 +333,7 @@ async def test_a_turn_waits_before_it_retries_busy_models(
 
 @asynchronous
 async def test_a_turn_continues_once_the_models_are_free(tmp_path: Path) -> None:
-    """Once the models are free, the third attempt completes the reply."""
+    """If the models become free before the third attempt, that attempt completes the reply."""
     times, posted = await restart_times(tmp_path, before=2, busy=3)
     assert times == pytest.approx([2, 4])
     assert isinstance(posted[-1], ReplyCompleted)

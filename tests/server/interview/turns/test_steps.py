@@ -19,12 +19,13 @@ from prepserver.wire.protocol import Phase
     ],
 )
 def test_each_step_has_a_phase(step: Step | None, phase: str) -> None:
-    """Clients see each step as one of the phases of the protocol."""
+    """Each step is shown to clients as a specific phase of the protocol; without a step, the phase
+    is idle."""
     assert phase_of(step) is Phase(phase)
 
 
 def test_every_step_is_visible() -> None:
-    """No step is shown as idle."""
+    """No step is shown to clients as idle."""
     for step in Step:
         assert phase_of(step) is not Phase.IDLE
 
@@ -43,8 +44,8 @@ def test_every_step_is_visible() -> None:
 def test_the_last_answer_leads_to_the_closing(
     step: Step, answered: int, questions: int, then: Step
 ) -> None:
-    """After an extraction or a transcription, the next step is a question until all answers are
-    given, then the closing."""
+    """The step after an extraction or a transcription is a question while answers are missing, and
+    otherwise the closing."""
     assert next_step(step, answered=answered, questions=questions) is then
 
 

@@ -25,7 +25,7 @@ def turns(tmp_path: Path) -> Iterator[TurnStore]:
 
 
 def test_a_new_turn_is_active(turns: TurnStore) -> None:
-    """A new turn is active, with its step, its recording and a new number."""
+    """A new turn is active and has the given step, the given recording and a new number."""
     assert turns.active() is None
     turn = turns.begin(Step.TRANSCRIBE, "recording-1", at=1.0)
     assert turns.active() == turn
@@ -38,7 +38,7 @@ def test_a_new_turn_is_active(turns: TurnStore) -> None:
 
 
 def test_a_turn_advances_to_its_next_step(turns: TurnStore) -> None:
-    """A turn that advances keeps its id and no longer has a recording."""
+    """A turn that advances to its next step keeps its id and no longer has a recording."""
     begun = turns.begin(Step.TRANSCRIBE, "recording-1", at=1.0)
     advanced = turns.advance(begun, Step.QUESTION)
     assert turns.active() == advanced
@@ -67,14 +67,14 @@ def test_a_failed_or_stopped_turn_can_be_retried(turns: TurnStore, state: TurnSt
 
 
 def test_only_the_latest_turn_is_unfinished(turns: TurnStore) -> None:
-    """A failed turn cannot be retried once a later turn is done."""
+    """A failed turn cannot be retried once a later turn other than a hint is done."""
     turns.finish(turns.begin(Step.QUESTION, None, at=1.0), TurnState.FAILED, ERROR)
     turns.finish(turns.begin(Step.CLOSING, None, at=2.0), TurnState.DONE)
     assert turns.unfinished() is None
 
 
 def test_a_hint_does_not_hide_an_unfinished_turn(turns: TurnStore) -> None:
-    """After a later hint, a failed turn can still be retried."""
+    """A failed turn can still be retried after a later hint."""
     failed = turns.begin(Step.QUESTION, None, at=1.0)
     turns.finish(failed, TurnState.FAILED, ERROR)
     turns.finish(turns.begin(Step.HINT, None, at=2.0), TurnState.DONE)
