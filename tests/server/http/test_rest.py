@@ -85,7 +85,7 @@ def test_an_interview_is_created_read_renamed_listed_and_deleted(server: Server,
 
 
 def test_creating_an_interview_is_idempotent(server: Server, ada: str) -> None:
-    """A repeated request with the same id returns the same interview."""
+    """A creation request that is repeated with the same id returns the existing interview."""
     replies = [
         server.request("POST", "/api/interviews", key=ada, body={"id": "once"}) for _ in range(2)
     ]
@@ -238,8 +238,8 @@ def test_the_longest_documents_are_accepted(server: Server, ada: str) -> None:
 def test_unknown_paths_and_methods(
     server: Server, ada: str, method: str, path: str, status: int, code: str
 ) -> None:
-    """Requests for an unknown path, with a wrong method, or for a room without a WebSocket
-    handshake each receive an error with its own code."""
+    """A request for an unknown path, a request with a wrong method and a plain HTTP request for a
+    room receive different error codes."""
     data = b"{}" if method in ("PUT", "POST") else None
     assert_error(server.request(method, path, key=ada, data=data), status, code)
 
@@ -276,7 +276,7 @@ def test_the_quota_is_reported(server: Server) -> None:
 
 
 def test_responses_decode_as_their_structs(server: Server, ada: str, interview: str) -> None:
-    """The body of each response decodes as the struct that `prepserver.wire` defines for the
+    """The body of a GET response decodes as the struct that `prepserver.wire` defines for the
     endpoint."""
     for path, kind in (
         ("/auth/token", rest.RoomToken),

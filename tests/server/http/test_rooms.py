@@ -251,8 +251,8 @@ def test_deleting_an_interview_closes_its_connections(
 
 
 def test_the_list_reports_changes_of_interviews(server: Server) -> None:
-    """A room of the interview list receives a message when an interview is created, changed or
-    deleted over REST."""
+    """A client in the interview list's room receives a message when an interview is created,
+    changed or deleted over REST."""
     key = server.add_user(f"eve-{time.monotonic_ns()}")
     with open_room(server.room("user-interviews", "me", server.token(key))) as lobby:
         assert lobby.next(wire.Snapshot).interviews == []

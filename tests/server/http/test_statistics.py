@@ -120,7 +120,7 @@ def test_stats_while_the_server_runs(watched: Server, eve: str) -> None:
 
 @pytest.mark.parametrize(("setting", "status"), [("open", 200), ("off", 404)])
 def test_metrics_can_be_open_or_off(tmp_path: Path, setting: str, status: int) -> None:
-    """With the setting `metrics`, metrics are open to all callers or disabled."""
+    """The setting `metrics` can open the metrics to all callers or disable them."""
     file = tmp_path / "prep.toml"
     file.write_text(f'metrics = "{setting}"\n')
     with Server(tmp_path, "--config", str(file)) as server:

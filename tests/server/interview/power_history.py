@@ -59,8 +59,7 @@ class Candidate:
         self._client: Client | None = None
 
     def freeze(self) -> None:
-        """Record what the client has received so far, and ignore everything that it receives
-        later."""
+        """Record what the client has received so far, and ignore everything that arrives later."""
         client, self._client = self._client, None
         if client is None:
             return

@@ -421,8 +421,8 @@ async def test_an_interview_cannot_be_begun_by_another_user(tmp_path: Path) -> N
 async def test_a_lost_update_reaches_the_list_after_a_restart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If the server stops after the commit of an interview but before the commit of the list, the
-    list is updated after the restart."""
+    """If the server stops after the commit of an interview but before the commit of its user's
+    list, the list is updated after the restart."""
     clock = ManualClock()
     tell = Registry.tell
 

@@ -220,8 +220,8 @@ async def test_an_invalid_message_gets_an_error_and_the_connection_stays(
 
 
 class FakeInterview(DurableObject):
-    """Object that replaces an interview and records its calls. The calls fail while `failing` is
-    True."""
+    """Object that stands in for an interview and records received calls. The calls fail while
+    `failing` is True."""
 
     calls: list[tuple[str, Any]]
     failing = True

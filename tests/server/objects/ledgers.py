@@ -150,7 +150,7 @@ class Clerk:
         self._faulty = faulty
 
     def keep_acknowledged(self) -> None:
-        """Record all ids received since the latest boot as acknowledged, at the moment of a power
+        """Record all ids received since the latest boot as acknowledged. Called when the power is
         cut."""
         self.acknowledged.update(tuple(self.received))
         self.received = []

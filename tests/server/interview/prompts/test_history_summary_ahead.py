@@ -84,7 +84,8 @@ class Interviewer(CuedLanguageModel):
 
 
 async def give_long_answers(rooms: Rooms, count: int) -> Client:
-    """Create an interview, answer its first `count` questions, and return the client."""
+    """Create an interview, give long answers to its first `count` questions, and return the
+    client."""
     client = await open_room(rooms, questions=20)
     for text in LONG_ANSWERS[:count]:
         await client.send(answer(text))
@@ -94,8 +95,8 @@ async def give_long_answers(rooms: Rooms, count: int) -> Client:
 
 @PROFILES
 def test_counting_ahead_reserves_room_for_a_likely_answer(info: ModelInfo) -> None:
-    """Counting ahead finds outgrown messages exactly when an answer of two minutes would outgrow
-    the context."""
+    """Counting ahead finds outgrown messages exactly when a two-minute answer would outgrow the
+    context."""
     context = context_after([text * 9 for text in LONG_ANSWERS])
     due = []
     for count in range(1, len(context.messages), 2):

@@ -299,7 +299,7 @@ def test_no_skill_fills_the_interview() -> None:
 
 
 def test_special_skills_are_asked_only_on_request() -> None:
-    """An interview of six questions contains no skill of a particular role that was not
+    """An interview of six questions covers a role-specific skill only if the skill was
     requested."""
     special = {"mobile", "r", "nursing", "embedded", "ruby", "sales", "machine learning"}
     for seed, type in itertools.product(SEEDS, TYPES):

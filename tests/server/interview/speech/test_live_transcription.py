@@ -180,7 +180,7 @@ async def test_captions_continue_after_a_restart(tmp_path: Path) -> None:
 @asynchronous
 async def test_a_cancelled_recording_gets_no_more_captions(tmp_path: Path) -> None:
     """Neither the captions nor the answer of a recording contain anything from a recording that was
-    cancelled before."""
+    cancelled earlier."""
     async with Rooms(tmp_path) as rooms:
         client = await open_room(rooms)
         await client.send(wire.AudioStart(id="r1"))
@@ -198,7 +198,8 @@ async def test_a_cancelled_recording_gets_no_more_captions(tmp_path: Path) -> No
 
 @asynchronous
 async def test_a_cancelled_live_transcription_has_an_error_as_its_result(tmp_path: Path) -> None:
-    """Waiting for the result of a cancelled live transcription raises `not_heard`."""
+    """Waiting for the result of a cancelled live transcription raises InferenceError with the code
+    `not_heard`."""
     clock = ManualClock()
     async with Rooms(tmp_path, clock=clock) as rooms:
         live = LiveTranscription("r1", clock)

@@ -150,7 +150,7 @@ def test_a_recording_below_the_minimum_length_is_rejected(
 
 def test_frames_without_a_start_are_rejected(recordings: RecordingStore) -> None:
     """Adding a frame to a recording that was never opened, or finishing the recording, raises
-    `no_such_recording`."""
+    BadRequest with the code `no_such_recording`."""
     with pytest.raises(BadRequest) as caught:
         recordings.add_frame("r", 0, frame(0))
     assert code_of(caught) == ErrorCode.NO_SUCH_RECORDING

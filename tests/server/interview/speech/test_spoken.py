@@ -124,8 +124,8 @@ async def test_a_recording_that_is_too_long_is_rejected_once(tmp_path: Path) -> 
 
 @asynchronous
 async def test_abandoned_recordings_are_replaced(tmp_path: Path) -> None:
-    """While four recordings are open, a fifth is rejected, until the client of an open recording
-    leaves."""
+    """A fifth open recording is rejected, but accepted once the client of one of the other four has
+    left."""
     async with Rooms(tmp_path) as rooms:
         client = await open_room(rooms)
         speakers = [client, *[await rooms.join(client.room) for _ in range(4)]]

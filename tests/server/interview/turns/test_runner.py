@@ -208,7 +208,7 @@ async def test_a_prompt_that_does_not_fit_falls_back_to_the_bank(tmp_path: Path)
 
 @asynchronous
 async def test_a_closing_without_text_fails_the_turn(tmp_path: Path) -> None:
-    """A closing has no replacement in the bank, so three empty replies fail the turn."""
+    """A closing has no replacement in the bank, so the turn fails after three empty replies."""
     posted, model = await run_work(work(Step.CLOSING), [[" "]], tmp_path)
     assert len(model.prompts) == 3
     assert isinstance(posted[-1], TurnFailed)
@@ -362,7 +362,7 @@ async def test_a_cancelled_turn_frees_the_model(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_an_unexpected_exception_fails_the_turn(tmp_path: Path) -> None:
-    """An unexpected exception in an engine fails the turn with an error code."""
+    """If an engine raises an unexpected exception, the turn fails with an error code."""
     broken: Reply = [ZeroDivisionError("a bug")]
     posted, _ = await run_work(work(Step.QUESTION), [broken], tmp_path)
     assert isinstance(posted[-1], TurnFailed)
