@@ -86,8 +86,8 @@ def test_users_are_listed_rotated_and_removed(data_dir: Path) -> None:
 def test_errors_have_a_message_and_an_exit_code(
     data_dir: Path, args: tuple[str, ...], code: int, named: str
 ) -> None:
-    """A usage error exits with 2 and any other error with 1, with a message and without a
-    traceback."""
+    """A usage error exits with status 2 and any other error with status 1; both print a message and
+    no traceback."""
     result = run(*args)
     assert result.exit_code == code
     assert named in result.output
@@ -96,8 +96,8 @@ def test_errors_have_a_message_and_an_exit_code(
 
 
 def test_adding_an_existing_user_fails_without_replace(data_dir: Path) -> None:
-    """`users add` fails for an existing user and names `rotate`; `--replace` keeps the user's
-    id."""
+    """Adding an existing user fails with a message that names `users rotate`; with `--replace`, the
+    user keeps the id."""
     first = run_json("users", "add", "ada")
     again = run("users", "add", "ada")
     assert again.exit_code == 1
@@ -106,7 +106,7 @@ def test_adding_an_existing_user_fails_without_replace(data_dir: Path) -> None:
 
 
 def test_an_invalid_settings_file_exits_with_2(data_dir: Path, tmp_path: Path) -> None:
-    """A command with an invalid settings file exits with 2 and names the file."""
+    """A command with an invalid settings file exits with status 2 and names the file."""
     file = tmp_path / "server.toml"
     file.write_text("port = ")
     for command in (("serve",), ("users", "list")):

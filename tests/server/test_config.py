@@ -18,7 +18,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_defaults() -> None:
-    """Without settings, the server listens on port 8400 of loopback and allows 100 requests a
+    """Without settings, the server listens on port 8400 of 127.0.0.1 and allows 100 requests a
     day."""
     config = load({}, environment={})
     assert config == Config()
@@ -27,7 +27,8 @@ def test_defaults() -> None:
 
 
 def test_precedence_of_flag_environment_file_and_default(file: Path) -> None:
-    """A flag overrides the environment, which overrides the file, which overrides the default."""
+    """A flag overrides the environment, which overrides the settings file, which overrides the
+    default."""
     environment = {"PREP_SERVER_PORT": "2", "PREP_SERVER_HOST": "environment"}
     config = load({"port": 3}, file=file, environment=environment)
     assert (config.port, config.host, config.hint_after) == (3, "environment", 30)
@@ -101,7 +102,7 @@ def test_an_invalid_settings_file_is_named(tmp_path: Path, content: bytes, named
 
 
 def test_a_missing_settings_file_is_named(tmp_path: Path) -> None:
-    """A missing settings file raises `bad_setting` with the name of the file."""
+    """A missing settings file raises `bad_setting` with the file's name in the message."""
     with pytest.raises(BadRequest, match=r"none\.toml") as caught:
         load({}, file=tmp_path / "none.toml", environment={})
     assert caught.value.code == ErrorCode.BAD_SETTING
@@ -118,8 +119,8 @@ def test_a_new_data_directory_is_private(tmp_path: Path) -> None:
 
 
 def test_a_data_directory_that_cannot_be_created(tmp_path: Path) -> None:
-    """Opening a data directory raises `bad_setting` with the path if the directory cannot be
-    created."""
+    """If a data directory cannot be created, opening the directory raises `bad_setting` with the
+    path in the message."""
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(BadRequest, match=str(path)) as caught:

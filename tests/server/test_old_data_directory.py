@@ -31,7 +31,7 @@ USER = "6fa4510377a74699b81b2fb885aa9ea8"
 OPEN = InterviewStub("c817014e17551ee279d474b5a1bf2463")
 FINISHED = InterviewStub("ba8a4ef455f0e8ac1ba3fdcedcfb9841")
 BOOT = "7dd39db3-215c-4362-bfe4-5ed9a94b1677"
-"""Id of the machine's boot during which the alarm index of the fixture was written."""
+"""Boot id of the machine on which the fixture's alarm index was written."""
 
 WINDOW_START = 1_795_655_136.151952
 """Time of the user's first counted request, in seconds since the Unix epoch."""
@@ -47,8 +47,8 @@ ANSWERS = [
 
 @asynccontextmanager
 async def started(folder: Path, clock: ManualClock) -> AsyncIterator[Services]:
-    """Unpack the fixture, and yield the services of a server with scripted models on the fixture's
-    data."""
+    """Unpack the fixture, and yield the services of a server that runs scripted models on the
+    fixture's data directory."""
     with tarfile.open(ARCHIVE) as archive:
         archive.extractall(folder, filter="data")
     config = Config(data_dir=folder / "server-data", model="scripted", stt_model="scripted")
@@ -80,8 +80,8 @@ async def questions_generated(services: Services) -> int:
 async def test_an_old_data_directory_continues(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, boot: str
 ) -> None:
-    """In an old data directory the active turn is finished without a client, and the interview and
-    its recording continue."""
+    """The server finishes the active turn of an old data directory without a client, and a client
+    can continue the interview and its recording."""
     monkeypatch.setattr("prepserver.objects.registry.read_boot_id", lambda: boot)
     clock = ManualClock(start=KILLED + 10.0)
     async with started(tmp_path, clock) as services:

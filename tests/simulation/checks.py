@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 MAX_ALARM_DELAY = 1.0
-"""Maximum delay of an alarm while the server is running, in seconds."""
+"""Maximum delay of an alarm while the server and its disk are responsive, in seconds."""
 
 INTERNAL_CODES = {ErrorCode.INTERNAL, ErrorCode.STORAGE, ErrorCode.TURN_FAILED}
 """Error codes that no simulated fault may cause."""
@@ -43,7 +43,7 @@ INTERNAL_CODES = {ErrorCode.INTERNAL, ErrorCode.STORAGE, ErrorCode.TURN_FAILED}
 def check_invariants(
     interview: StoredInterview, clients: Iterable[SimulatedClient]
 ) -> Iterable[str]:
-    """Check the invariants of an interview that hold at any moment."""
+    """Check the invariants that hold for an interview at any moment."""
     active = [turn for turn in interview.turns if turn.state is TurnState.ACTIVE]
     if len(active) > 1:
         yield f"{len(active)} turns are active at once"
@@ -65,8 +65,9 @@ def check_invariants(
 
 
 def _check_acknowledged(interview: StoredInterview, client: SimulatedClient) -> Iterable[str]:
-    """Check that acknowledged messages are stored once and in the order of sending, and that
-    rejected messages are not stored."""
+    """Check that each acknowledged answer is stored once, and that rejected typed answers are not
+    stored. Typed answers must be stored in the order of sending; the transcription of a spoken
+    answer may be pending, failed or stopped."""
     last = -1
     texts = [message.text for message in interview.messages if message.kind is MessageKind.ANSWER]
     for sent in client.sent.values():
@@ -97,8 +98,8 @@ def _is_pending(interview: StoredInterview, sent: SentItem) -> bool:
 
 
 def _check_applied_once(interview: StoredInterview, sent: list[SentItem]) -> Iterable[str]:
-    """Check that no retry or hint is superfluous, that every edit was sent, and that acknowledged
-    edits are stored."""
+    """Check that no more retries and hints ran than were due, that each stored edit was sent by a
+    client, and that acknowledged edits are stored."""
     requested = Counter(each.kind for each in sent)
     retries = sum(turn.attempt for turn in interview.turns)
     if retries > requested[TurnRetry] + requested[InterviewEnd]:
@@ -121,7 +122,8 @@ def _check_applied_once(interview: StoredInterview, sent: list[SentItem]) -> Ite
 def check_idle_state(
     interview: StoredInterview, now: float, responsive_since: float
 ) -> Iterable[str]:
-    """Check that the alarm is on time while the server and its disk are responsive and idle."""
+    """Check that the alarm is not late and, while a turn is active, is due within `RECOVERY_DELAY`
+    seconds. Time before `responsive_since` does not count as delay."""
     alarm = interview.alarm
     if alarm is None:
         return
@@ -134,7 +136,8 @@ def check_idle_state(
 def check_client_view(
     state: RoomState, interview: StoredInterview, reply: GeneratedReply | None, time: float
 ) -> Iterable[str]:
-    """Check that a client that has received everything shows the stored state."""
+    """Check that a client that has received everything shows the stored state and the streamed
+    reply."""
     if state.stale:
         yield "it waits for a snapshot that does not arrive"
     for name, shown, stored in (

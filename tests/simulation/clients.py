@@ -1,4 +1,4 @@
-"""Clients that run the real Room, outbox, recordings and `apply`, and record their messages."""
+"""Clients that use the real Room, outbox, recordings and `apply`, and record what they send."""
 
 import asyncio
 import hashlib
@@ -55,14 +55,14 @@ class SentItem(Struct):
     """Id of the message that an edit changes; empty if the item is not an edit."""
     accepted: bool = False
     refused: str = ""
-    """Error code of the server's rejection, or the reason why the client gave up; empty if
-    neither."""
+    """Error code of the server's rejection, or the reason why the client gave up; empty if neither
+    happened."""
     abandoned: bool = False
     """True if the client's program ended before a reply came."""
 
 
 class SimulatedClient:
-    """Client program that is connected to one room and keeps the state that a screen would show."""
+    """Client program that joins one room and keeps the state that a screen would show."""
 
     def __init__(
         self,
@@ -171,12 +171,13 @@ class SimulatedClient:
 
     @property
     def can_answer(self) -> bool:
-        """True while the client's state shows an open question."""
+        """True while the client's state shows an open question and no active turn other than a
+        hint."""
         return self.state.phase in (Phase.IDLE, Phase.HINTING) and bool(open_question(self.state))
 
     @property
     def recording_id(self) -> str:
-        """Id of the open recording; empty if there is none."""
+        """Id of the open recording; empty if no recording is open."""
         return "" if self._recording is None else self._recording.id
 
     # --- Actions ------------------------------------------------------------------------------

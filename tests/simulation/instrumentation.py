@@ -21,8 +21,8 @@ _HOOKS = ("on_start", "on_connect", "on_message", "on_close", "on_event", "on_al
 
 @contextlib.contextmanager
 def instrumented() -> Iterator[None]:
-    """Patch the server so that every event of an object is checked and every logged error is
-    recorded."""
+    """Patch the server so that logged errors and events handled by replaced instances are recorded
+    as violations."""
     with contextlib.ExitStack() as patches:
         original = DurableObject.__init__
 
@@ -44,8 +44,8 @@ def instrumented() -> Iterator[None]:
 
 
 def _with_opening(generate: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a `generate` that first records the reply's opening, which clients see before
-    admission."""
+    """Return a wrapper of `generate` that first records the reply's opening, which clients see
+    before admission."""
 
     def record_and_generate(
         gateway: Gateway, call: Call, prompt: Prompt, *arguments: Any, **options: Any

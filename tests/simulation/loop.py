@@ -19,7 +19,7 @@ SERVER_TASKS: contextvars.ContextVar[list[asyncio.Task[Any]] | None] = contextva
 """Tasks of the server process that the running code belongs to; None for clients."""
 
 EARLY_WORK_PROBABILITY = 0.3
-"""Probability of running a disk work item in one iteration of a loop that is not idle."""
+"""Probability of running a disk work item in one iteration of an event loop that is not idle."""
 
 
 class Deadlocked(Exception):
@@ -45,7 +45,8 @@ class _NoSelector(selectors.BaseSelector):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """Event loop that runs callbacks in the order of scheduling, and work for threads on `disk`."""
+    """Event loop that runs callbacks in the order in which they were scheduled, and work for
+    threads on `disk`."""
 
     def __init__(self) -> None:
         super().__init__(_NoSelector())
@@ -94,7 +95,7 @@ class SimulatedDisk(Executor):
         self.completed = 0
         """Number of completed work items; the files are unchanged while the number is constant."""
         self.blocked = False
-        """True while `settle` runs no disk work."""
+        """True while the disk is blocked, so that `settle` runs no disk work."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         future: Future[Any] = Future()

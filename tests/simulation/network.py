@@ -59,7 +59,7 @@ class Link(asyncio.Transport):
         self._reading = True
         self._writing_paused = False
         self._cut = False
-        """True once the client knows that the connection is lost."""
+        """True once the client knows that the connection is lost or closed."""
         self._closed = False
         """True once the server's end is closed and sends nothing more."""
         self._loss_detected = False
@@ -91,8 +91,8 @@ class Link(asyncio.Transport):
             self._receive()
 
     def cut(self, delivered: int) -> None:
-        """Cut the client off; only the client's first `delivered` writes in transit still reach the
-        server."""
+        """Cut the client off; only the client's first `delivered` writes in transit can still reach
+        the server."""
         self._cut = True
         while len(self._to_server) > delivered:
             self._to_server.pop()
@@ -100,7 +100,7 @@ class Link(asyncio.Transport):
         self._notify()
 
     def detect_loss(self) -> None:
-        """Notify the server's socket of the loss once the data still in transit has been
+        """Notify the server's socket of the loss; data still in transit to the server is not
         delivered."""
         if not self._loss_detected:
             self._loss_detected = self._closed = True
@@ -185,8 +185,8 @@ class Link(asyncio.Transport):
     # --- The server's end: a transport --------------------------------------------------------
 
     def _deliver_to_server(self) -> None:
-        """Deliver the client's output to the server's socket, unless the socket has paused
-        reading."""
+        """Deliver the client's output to the server's socket, unless the socket has paused reading
+        or knows that the connection is lost."""
         while self._to_server and self._reading and not self._loss_detected:
             self._socket.data_received(self._to_server.popleft())
 
@@ -232,10 +232,10 @@ class Network:
         self.close_codes: list[int] = []
         """Close codes that clients have received from the server."""
         self.aborted = 0
-        """Number of links that the server aborted because the client read nothing or answered no
-        ping."""
+        """Number of links that the server aborted because the client read nothing or did not answer
+        a ping."""
         self.sent_texts: list[str] = []
-        """Every text message that a client has sent."""
+        """Text messages that clients have sent."""
         self.links: dict[str, Link] = {}
         """Latest link of each client, by the client's name."""
         self.unreachable: dict[str, float] = {}
@@ -271,8 +271,9 @@ class Network:
     def cut(self, name: str, *, delivered: int, detected_after: float, outage: float) -> None:
         """Cut the link of a client.
 
-        The first `delivered` writes in transit still reach the server, which learns of the cut
-        after `detected_after` seconds. The client can connect again after `outage` seconds.
+        The server learns of the cut after `detected_after` seconds; until then, the client's first
+        `delivered` writes in transit can still reach the server. The client can connect again after
+        `outage` seconds.
         """
         self.unreachable[name] = self._clock.monotonic() + outage
         link = self.links.pop(name, None)

@@ -186,7 +186,7 @@ class SimulatedServer:
     # --- Instrumentation ----------------------------------------------------------------------
 
     def register_instance(self, instance: DurableObject) -> None:
-        """Record a new instance as the only valid one of its object."""
+        """Record a new instance as the only valid instance of its object."""
         self._current_instances[type(instance), instance.context.name] = instance
 
     def check_current_instance(self, instance: DurableObject) -> None:

@@ -1,7 +1,7 @@
 """Runs of schedules against the real server and the real client, with checks after every step.
 
 `run` raises Violation, whose message contains the command that repeats the run. `shrink` removes
-the steps that a failure does not need.
+the steps that are not needed for a failure.
 """
 
 import asyncio
@@ -47,7 +47,7 @@ RECOVERY_SECONDS = 90.0
 """Virtual seconds within which all work completes once the faults have ended."""
 
 _MESSAGE_ID = re.compile(r'"type":"(?:user.message|audio.stop|turn.retry)","id":"[^"]+"')
-"""Pattern of the type and the id of a client's message that must be applied once."""
+"""Pattern that matches the type and the id of a client's message that must be applied only once."""
 
 
 class Violation(AssertionError):
@@ -60,7 +60,7 @@ class Violation(AssertionError):
         )
         self.description = description
         self.done = done
-        """Steps up to and including the step that failed."""
+        """Steps up to and including the failing step."""
 
     @property
     def kind(self) -> str:
@@ -80,7 +80,7 @@ class Report(Struct, frozen=True):
 
 
 class SettlingClock(ManualClock):
-    """Clock that lets the simulation become idle before each step of time."""
+    """Clock that waits after each step of time until the simulation is idle."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -92,8 +92,8 @@ class SettlingClock(ManualClock):
 
 
 def run(seed: int, schedule: tuple[steps.ScheduledStep, ...] | None = None) -> Report:
-    """Run a schedule, by default the one made from the seed. Raise Violation if an invariant does
-    not hold."""
+    """Run a schedule, by default the one made from the seed, and return the report. Raise Violation
+    if an invariant does not hold."""
     schedule = steps.make_schedule(seed, LENGTH) if schedule is None else schedule
     setup = steps.make_setup(seed)
     ids = random.Random(f"ids {seed}")
@@ -124,8 +124,8 @@ def run(seed: int, schedule: tuple[steps.ScheduledStep, ...] | None = None) -> R
 
 
 def shrink(seed: int, *, runs: int = 300) -> tuple[steps.ScheduledStep, ...]:
-    """Return a shorter schedule with the same violation as the seed's schedule; empty if there is
-    no violation.
+    """Return the shortest schedule found with the same kind of violation as the seed's schedule;
+    empty if the seed's schedule has no violation.
 
     Steps are removed in ever smaller groups. `runs` limits the number of attempts.
     """
@@ -159,7 +159,8 @@ def shrink(seed: int, *, runs: int = 300) -> tuple[steps.ScheduledStep, ...]:
 
 
 def _memory_folder() -> str | None:
-    """Return a folder in memory if the machine has one, since a run needs no real disk."""
+    """Return a folder in memory, since a run needs no real disk; None if the machine has no such
+    folder."""
     shared = Path("/dev/shm")
     return str(shared) if shared.is_dir() else None
 
@@ -185,7 +186,7 @@ class Simulation:
         self._clients: list[SimulatedClient] = []
         self._rooms: list[str] = []
         self._roles: dict[str, str] = {}
-        """Role of each interview, by id."""
+        """Role of each interview, by interview id."""
         self._deletions_requested: set[str] = set()
         """Ids of interviews whose deletion was requested."""
         self._deleted: set[str] = set()
@@ -195,8 +196,8 @@ class Simulation:
         self._read_state: StoredState | None = None
         self._read_version: tuple[SimulatedServer | None, int | None] | None = None
         self._responsive_since = 0.0
-        """Last time at which the server was started or not responsive, in seconds since the Unix
-        epoch."""
+        """Last time at which the server was started, was down or had a blocked disk, in seconds
+        since the Unix epoch."""
 
     def report(self) -> Report:
         return Report(self._trace.hexdigest(), self._coverage)

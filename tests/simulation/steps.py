@@ -1,4 +1,4 @@
-"""The actions of a simulation, and schedules of actions made from a seed."""
+"""Actions of a simulation, and schedules of actions made from a seed."""
 
 import random
 
@@ -15,7 +15,7 @@ class SendAnswer(Struct, frozen=True):
 
     client: int
     only_if_offered: bool
-    """True if nothing is sent unless a question is open."""
+    """True to send the answer only if a question is open."""
 
 
 class Record(Struct, frozen=True):
@@ -24,7 +24,7 @@ class Record(Struct, frozen=True):
     client: int
     frames: int
     only_if_offered: bool
-    """True if no recording is started unless a question is open."""
+    """True to start a recording only if a question is open."""
 
 
 class FinishRecording(Struct, frozen=True):
@@ -42,7 +42,7 @@ class SendCommand(Struct, frozen=True):
     command: str
     """Name of the command: `type`, `hint`, `stop`, `retry`, `end` or `snapshot`."""
     only_if_offered: bool
-    """True if nothing is sent unless a screen would offer the command."""
+    """True to send the command only if a screen would offer the command."""
 
 
 class EditAnswer(Struct, frozen=True):
@@ -58,7 +58,7 @@ class DropConnection(Struct, frozen=True):
 
     client: int
     delivered: int
-    """Number of the client's writes in transit that still reach the server."""
+    """Maximum number of the client's writes in transit that can still reach the server."""
     detected_after: float
     """Virtual seconds until the server learns of the cut."""
     outage: float
@@ -90,7 +90,7 @@ class CrashServer(Struct, frozen=True):
     """Action that ends the server's process at once."""
 
     completed: int
-    """Number of waiting disk operations that still complete."""
+    """Maximum number of waiting disk operations that still complete."""
     lost: bool
     """True if messages in transit to the clients are lost."""
 
@@ -167,7 +167,7 @@ class Setup(Struct, frozen=True, kw_only=True):
     few_shot: bool
     rate_limit: int
     max_queued_messages: int
-    """Maximum number of messages that wait for a slow reader."""
+    """Maximum number of messages in the outbox of a slow connection."""
     word_delay: float
     """Virtual seconds before each word of the language model at the beginning of the run."""
     context: int

@@ -59,7 +59,7 @@ class StoredInterview(Struct, frozen=True, kw_only=True):
     @property
     def failed(self) -> Error | None:
         """Error of the last turn other than a hint, if that turn failed or was stopped and no turn
-        is active."""
+        is active; otherwise None."""
         counted = [turn for turn in self.turns if turn.step is not Step.HINT]
         if self.active or not counted or counted[-1].state is TurnState.DONE:
             return None
@@ -67,7 +67,7 @@ class StoredInterview(Struct, frozen=True, kw_only=True):
 
     @property
     def hint(self) -> Message | None:
-        """Latest hint for the open question."""
+        """Latest hint for the open question; None if there is no such hint."""
         hint = None
         for message in self.messages:
             match message.kind:
@@ -84,7 +84,7 @@ class StoredState(Struct, frozen=True):
     interviews: dict[str, StoredInterview]
     """Interviews that have a file, by id."""
     listed: list[Interview]
-    """The user's list of interviews, the newest first."""
+    """Interviews in the user's list, newest first."""
 
 
 def read_stored_state(root: Path) -> StoredState:

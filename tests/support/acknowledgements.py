@@ -18,7 +18,8 @@ from tests.support.server import Server
 __all__ = ["check_acknowledged", "check_all_ended"]
 
 REPAIR = 15.0
-"""Seconds to wait until an alarm, due after 5 s, completes an operation between two objects."""
+"""Seconds to wait for an alarm that completes an operation between two objects; the alarm is due
+after 5 s."""
 
 _UNCONFIRMED = "SELECT * FROM interviews WHERE deleting OR spec IS NOT NULL"
 """Query for creations and deletions in a user's list that the interviews have not confirmed."""
@@ -65,7 +66,7 @@ async def _check_candidate(server: Server, key: str, candidate: Candidate) -> in
 
 
 def _is_listed(interview: Interview, messages: list[Message]) -> bool:
-    """Return True if the list has the current state of the interview."""
+    """Return True if the interview has messages and its entry in the list agrees with them."""
     kinds = [one.kind for one in messages]
     completed = interview.status is Status.COMPLETED
     return (

@@ -53,7 +53,7 @@ class AlarmObject(DurableObject):
 
 
 class _Clock(SystemClock):
-    """The machine's clock with an offset in seconds."""
+    """Clock of the machine, with an offset in seconds."""
 
     def __init__(self, seconds: float) -> None:
         self.offset = seconds

@@ -54,7 +54,7 @@ DELETED_SHARE = 0.3
 
 
 class Acknowledged(Struct):
-    """All messages that the server has acknowledged in one interview."""
+    """Messages that the server has acknowledged in one interview."""
 
     answers: list[str] = field(default_factory=list)
     """Texts of the answers in order, each with its latest edit."""
@@ -80,7 +80,7 @@ class Candidate:
         """Create a candidate whose client waits at most `longest_wait` seconds between two attempts
         to connect. `on_event` is called for each event of a room."""
         self.acknowledged: dict[str, Acknowledged] = {}
-        """Acknowledged messages of each interview, by interview id."""
+        """Acknowledged messages of each interview that is not deleted, by interview id."""
         self.deleted: set[str] = set()
         """Ids of interviews whose deletion was acknowledged."""
         self.connections = 0
@@ -215,7 +215,7 @@ class Candidate:
 
 
 class _Visit:
-    """Connected room and its state."""
+    """Room that a candidate has joined, with the client's state."""
 
     def __init__(self, room: Room) -> None:
         self.room = room
@@ -249,7 +249,8 @@ class _Visit:
         await self.wait_until(lambda: message.id in self.acknowledged)
 
     async def wait_for_question(self) -> bool:
-        """Wait for the next question. Return False when the interview is over."""
+        """Wait until a question is open or the interview is over; return True if a question is
+        open."""
         await self.wait_until(lambda: self._has_question or is_completed(self.state))
         return not is_completed(self.state)
 

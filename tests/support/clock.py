@@ -1,4 +1,4 @@
-"""Virtual time for a whole server, advanced by the test."""
+"""Virtual time for a whole server, which the test advances."""
 
 import asyncio
 import heapq
@@ -10,7 +10,7 @@ from typing import Any
 __all__ = ["ManualClock", "TrackedExecutor"]
 
 LOOP_ITERATIONS = 10
-"""Number of iterations of the event loop that woken tasks run before time advances."""
+"""Number of event-loop iterations in which woken tasks may run before time advances."""
 
 
 class TrackedExecutor(ThreadPoolExecutor):
@@ -64,7 +64,7 @@ class ManualClock:
         self._wait_for_threads = True
 
     def create_executor(self) -> TrackedExecutor:
-        """Return a new thread pool, for whose work `advance` waits."""
+        """Return a new thread pool whose work `advance` waits for."""
         executor = TrackedExecutor()
         self._executors.append(executor)
         return executor
@@ -90,7 +90,7 @@ class ManualClock:
         self._elapsed += seconds
 
     async def advance(self, seconds: float, *, wait_for_threads: bool = True) -> None:
-        """Advance the time, waking each sleeper at the end of its sleep and in order.
+        """Advance the time, waking the sleepers in order, each at the end of its sleep.
 
         With `wait_for_threads`, work in the pools of `create_executor` is completed before each
         step.

@@ -53,7 +53,7 @@ class EchoServer:
         self.clock = clock
         self.sockets = Sockets(self.admit, clock)
         self.admitting = asyncio.Event()
-        """Event for which handshakes wait; initially set."""
+        """Event that handshakes wait for; initially set."""
         self.admitting.set()
         self.connections: list[Connection] = []
 

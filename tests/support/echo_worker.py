@@ -18,7 +18,7 @@ from prepserver.wire.error_codes import ErrorCode
 class EchoOptions(Struct, frozen=True, kw_only=True):
     name: str = "echo"
     load_error: str = ""
-    """Message of an InferenceError to raise while loading."""
+    """Message of an InferenceError to raise while loading; empty to load normally."""
     load_exit: int | None = None
     """Exit code with which the process ends while loading; None to load normally."""
     load_hang: bool = False

@@ -1,4 +1,4 @@
-"""A scripted WebSocket server on loopback in place of a room.
+"""Scripted WebSocket server on loopback in place of a room.
 
 async with FakeRoom() as fake:
     room = Room(fake.address)

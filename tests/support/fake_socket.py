@@ -1,4 +1,4 @@
-"""An in-memory socket of a Connection, which buffers written messages."""
+"""In-memory socket for a Connection, which buffers written messages."""
 
 import asyncio
 from collections import deque
@@ -12,7 +12,7 @@ class FakeSocket:
     """Socket that attaches itself to a connection; `next` reads what the connection writes."""
 
     def __init__(self, connection: Connection, *, capacity: int | None = None) -> None:
-        """Attach a socket in which `capacity` unread messages fit; None means no limit."""
+        """Attach a socket that is full once `capacity` messages are unread; None means no limit."""
         self._connection = connection
         self._capacity = capacity
         self._written: deque[bytes | Close] = deque()

@@ -32,7 +32,7 @@ def io_error() -> apsw.Error:
 
 
 def cannot_open() -> apsw.Error:
-    """Return SQLITE_CANTOPEN, which SQLite raises for any failure to open a file."""
+    """Return the error SQLITE_CANTOPEN, which SQLite raises for any failure to open a file."""
     return _error(apsw.CantOpenError("unable to open database file"), apsw.SQLITE_CANTOPEN)
 
 

@@ -31,7 +31,7 @@ PRELOADED = [
 
 
 class ForkedServer(Server):
-    """A `Server` whose process is forked instead of executed."""
+    """Server whose process is forked from a preloaded process instead of being executed."""
 
     def launch(self, *args: str) -> Process:
         context = multiprocessing.get_context("forkserver")
@@ -42,7 +42,7 @@ class ForkedServer(Server):
 
 
 class _ForkedProcess:
-    """Adapter from a process of `multiprocessing` to `Process`."""
+    """Adapter that gives a `multiprocessing` process the interface of `Process`."""
 
     def __init__(self, process: multiprocessing.process.BaseProcess) -> None:
         self._process = process

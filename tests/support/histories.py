@@ -13,8 +13,8 @@ from tests.support.power import Disk
 __all__ = ["Outcome", "run_power_cuts"]
 
 CUTS_PER_DISK = 20
-"""Number of cuts in a history. Each history starts on an empty disk, which keeps the files
-small."""
+"""Maximum number of power cuts in a history. Each history starts on an empty disk, which keeps the
+files small."""
 
 
 class History(Protocol):
@@ -36,7 +36,7 @@ class Outcome(Struct):
     cuts: int = 0
     acknowledged: int = 0
     survived: int = 0
-    """Number of pieces of unsynced writes that survived a cut."""
+    """Number of unsynced writes, or parts of torn writes, that survived a cut."""
     lost: int = 0
     violations: list[str] = msgspec.field(default_factory=list)
 

@@ -1,4 +1,4 @@
-"""Decorator for tests that are coroutines."""
+"""Decorator for tests that are coroutine functions."""
 
 import asyncio
 import functools

@@ -31,7 +31,7 @@ async def start_registry(
     clock: ManualClock | None = None,
     vfs: str | None = None,
 ) -> AsyncIterator[Registry]:
-    """Run a registry in which each class is a kind with the name of the class."""
+    """Run a registry with one kind for each class, named after the class."""
     kinds = [Kind(kind.__name__, kind, kind.migrations) for kind in classes]
     clock = clock or ManualClock()
     registry = Registry(root, kinds, clock, vfs=vfs, executor=clock.create_executor())
@@ -50,7 +50,8 @@ def call_to(
     *arguments: P.args,
     **keywords: P.kwargs,
 ) -> ObjectCall[T]:
-    """Return a call of a method of the object `name`, checked against the method's signature."""
+    """Return a call to a method of the object `name`. A type checker can check the arguments
+    against the method's signature."""
     assert not keywords, "calls have positional arguments only"
     return ObjectCall(kind.__name__, name, method.__name__, arguments)
 

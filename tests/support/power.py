@@ -60,7 +60,8 @@ class _FileState:
         self.log.clear()
 
     def content_after_cut(self, random: Random, tally: Counter[str]) -> bytes:
-        """Return the surviving content; count the pieces that survived or were lost in `tally`."""
+        """Return the surviving content, and add the numbers of surviving and lost pieces to
+        `tally`."""
         content = bytearray(self.synced)
         for offset, data in self.log:
             if data is None or random.random() < 0.75:
@@ -109,7 +110,8 @@ class Disk:
         synchronous = OFF`."""
         self.cuts = 0
         self.tally: Counter[str] = Counter()
-        """Number of pieces of unsynced writes that `survived` or were `lost`, over all cuts."""
+        """Numbers of unsynced writes, or parts of torn writes, that `survived` or were `lost` in
+        all cuts."""
         self.powered = True
         self.root = folder / "boot-0"
         self.on_cut: Callable[[], None] = lambda: None
@@ -135,7 +137,8 @@ class Disk:
     # --- Power --------------------------------------------------------------------------------
 
     def cut_after(self, operations: int) -> None:
-        """Cut the power just before the n-th disk operation from now."""
+        """Cut the power just before the disk operation with the number `operations`, counting from
+        now."""
         self._countdown = operations
 
     def cut(self) -> None:
@@ -264,7 +267,7 @@ def _inode(path: Path) -> tuple[int, int]:
 
 
 class _PowerVFS(apsw.VFS):
-    """SQLite's default file system during one boot, which reports all changes to the disk."""
+    """SQLite's default file system during one boot, which reports all changes to `disk`."""
 
     def __init__(self, disk: Disk, name: str) -> None:
         self.name = name

@@ -1,4 +1,4 @@
-"""A WebSocket client of the rooms of a real server."""
+"""WebSocket client for the rooms of a real server."""
 
 import json
 import time
@@ -91,7 +91,7 @@ class RoomClient:
 
 @contextmanager
 def open_room(url: str) -> Iterator[RoomClient]:
-    """Yield a client that is connected to the room at an address."""
+    """Yield a client that is connected to the room at the address `url`."""
     with connect(url, open_timeout=TIMEOUT, close_timeout=2, max_size=None) as connection:
         yield RoomClient(connection)
 

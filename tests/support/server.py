@@ -34,7 +34,7 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 class Process(Protocol):
-    """Part of the interface of subprocess.Popen that `Server` uses."""
+    """Interface of the process that `Server` uses, a part of the interface of subprocess.Popen."""
 
     pid: int
 
@@ -141,7 +141,7 @@ class Server:
         self._process.wait()
 
     def signal(self) -> None:
-        """Send SIGTERM to the process without waiting until the process has ended."""
+        """Send SIGTERM to the process without waiting for the process to end."""
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
 
@@ -192,7 +192,7 @@ class Server:
                 return _reply(error.code, error.read(), error.headers)
 
     def token(self, key: str) -> str:
-        """Return a new token of the user with the access key `key`."""
+        """Return a new token for the user with the access key `key`."""
         return str(self.request("GET", "/auth/token", key=key).body["token"])
 
     def room(self, party: str, room: str, token: str, **query: str) -> str:

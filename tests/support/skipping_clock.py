@@ -1,4 +1,5 @@
-"""Clock for tests with real processes, in which sleeping takes virtual time."""
+"""Clock for tests with real processes: short sleeps end immediately, and longer sleeps wait for the
+test to advance the time."""
 
 import asyncio
 
@@ -16,7 +17,7 @@ class SkippingClock:
         self._sleepers: list[tuple[float, asyncio.Future[None]]] = []
 
     async def wait_for_sleep(self, seconds: float) -> None:
-        """Wait until a task is sleeping whose sleep ends exactly `seconds` from now."""
+        """Wait until a task is in a sleep that ends exactly `seconds` seconds from now."""
         while all(deadline != self._time + seconds for deadline, _ in self._sleepers):
             self._sleep_started.clear()
             await self._sleep_started.wait()

@@ -23,7 +23,7 @@ RECEIVE_BUFFER = 4_096
 
 
 class StalledClient:
-    """Client that sends messages, but neither reads nor answers pings."""
+    """Client that sends messages, but reads only on request and answers no pings."""
 
     def __init__(self, url: str) -> None:
         address = urlsplit(url)

@@ -407,7 +407,8 @@ def test_the_index_is_trusted_if_nothing_can_be_lost(
 
 
 def test_an_interrupted_rebuild_is_repeated(tmp_path: Path) -> None:
-    """An index is not trusted if the process ended before the rebuild was complete."""
+    """An index whose rebuild was not completed before the process was killed counts as
+    incomplete."""
     path = tmp_path / "alarms.sqlite"
     first = AlarmIndex(path, boot="one")
     first.rebuild([("Bell", "a", 1.0)])
@@ -421,7 +422,8 @@ def test_an_interrupted_rebuild_is_repeated(tmp_path: Path) -> None:
 
 
 def test_the_alarm_is_read_from_a_closed_file(tmp_path: Path) -> None:
-    """`read_stored_alarm` reads the name and the alarm of an object without waking the object."""
+    """`read_stored_alarm` reads an object's name and alarm from the database file without waking
+    the object."""
     storage = Storage(tmp_path / "one.sqlite", "some/name", ())
     storage.set_alarm(12.5, 3)
     storage.commit()

@@ -23,7 +23,7 @@ from tests.support.objects import call_to, join, start_registry
 
 
 class Speaker(DurableObject):
-    """Object that broadcasts to its room on request."""
+    """Object that welcomes each connection and broadcasts to its room on request."""
 
     def broadcast(self, text: str, exclude: tuple[str, ...] = (), tag: str | None = None) -> None:
         self.context.broadcast(Caption(text=text), exclude=exclude, tag=tag)
@@ -77,7 +77,8 @@ def test_more_than_ten_tags_are_rejected() -> None:
 
 
 def test_the_state_is_plain_data_of_at_most_16_kib() -> None:
-    """The state of a connection is a copy of the assigned value and takes up at most 16 KiB."""
+    """The state of a connection is a copy of the assigned value; a value of more than 16 KiB is
+    rejected."""
     connection = Connection("c")
     assert connection.state is None
     value = {"user": "u", "list": [1, 2]}
@@ -97,8 +98,8 @@ def test_the_state_is_plain_data_of_at_most_16_kib() -> None:
 )
 @asynchronous
 async def test_a_slow_client_is_closed_with_4008(message: bytes) -> None:
-    """A connection whose outbox exceeds its limit of bytes or messages is closed with 4008, and the
-    outbox is cleared."""
+    """A connection whose outbox exceeds its limit of bytes or messages is closed with code 4008,
+    and the outbox is cleared."""
     connection = Connection("c")
     sink = FakeSocket(connection, capacity=1)
     connection.push(b"fills the socket")
@@ -152,8 +153,8 @@ async def test_messages_stay_in_order_around_a_full_socket() -> None:
 
 @asynchronous
 async def test_a_slow_client_does_not_hold_up_the_others(tmp_path: Path) -> None:
-    """When one client never reads, its connection is closed, and another client in the room
-    receives every message."""
+    """If a client never reads, its connection is closed once the outbox overflows, and another
+    client in the room receives every message."""
     async with start_registry(tmp_path, Speaker) as registry:
         slow = Connection("slow")
         registry.connect("Speaker", "a", slow)
@@ -172,7 +173,7 @@ async def test_a_slow_client_does_not_hold_up_the_others(tmp_path: Path) -> None
 
 @asynchronous
 async def test_a_close_follows_queued_messages_and_only_the_first_counts() -> None:
-    """Queued messages are sent before the first close; later messages and closes are dropped."""
+    """A close is sent after the queued messages, and later messages and closes are dropped."""
     connection = Connection("c")
     connection.push(b"one")
     connection.close(1000, "done")
@@ -205,8 +206,8 @@ def test_reserved_close_codes_are_rejected(code: int) -> None:
 async def test_a_handler_that_closes_with_a_reserved_code_fails(
     tmp_path: Path,
 ) -> None:
-    """When a handler closes connections with a reserved code, nothing is sent and the connections
-    stay open."""
+    """A handler that closes connections with a reserved code fails: its messages are not sent, and
+    the connections stay open."""
     async with start_registry(tmp_path, Speaker) as registry:
         client = join(registry, Speaker, "a", Connection("c"))
         await client.next(Caption)
@@ -219,7 +220,7 @@ async def test_a_handler_that_closes_with_a_reserved_code_fails(
 
 @asynchronous
 async def test_a_detached_connection_drops_messages() -> None:
-    """Detaching a connection clears the outbox, and later messages are dropped."""
+    """Detaching a connection clears its outbox, and later messages and closes are dropped."""
     connection = Connection("c")
     sink = FakeSocket(connection, capacity=1)
     connection.push(b"one")

@@ -18,7 +18,7 @@ from tests.support.loop import asynchronous
 from tests.support.objects import advance_until, call_to, join, start_registry
 
 BIG = 4 * 1024 * 1024
-"""Length in characters of a text that SQLite writes to the disk before the commit."""
+"""Length, in characters, of a text so long that SQLite writes to the disk before the commit."""
 
 COMMIT = [
     pytest.param("write", "-wal", disk_full, id="write-ENOSPC"),
@@ -91,8 +91,8 @@ def assert_storage_error(error: pytest.ExceptionInfo[PrepServerError]) -> None:
 async def test_a_failed_commit_sends_nothing_and_stores_nothing(
     tmp_path: Path, faults: Faults, operation: Operation, file: str, fault: Fault
 ) -> None:
-    """While commits fail, every client in the room receives only the typed error, and no failed
-    write is stored."""
+    """While commits fail, every client in the room receives only the retryable `storage` error, and
+    no failed write is stored."""
     async with start_registry(tmp_path, Note, vfs=faults.name) as registry:
         sender = join(registry, Note, "a", Connection("sender"))
         other = join(registry, Note, "a", Connection("other"))
@@ -123,8 +123,8 @@ async def test_a_failed_commit_sends_nothing_and_stores_nothing(
 async def test_a_failed_write_in_a_handler_rolls_back_everything(
     tmp_path: Path, faults: Faults, fault: Fault
 ) -> None:
-    """If a write fails before the commit of a large transaction, all events of the transaction are
-    rolled back."""
+    """If a write to the disk fails before the commit of a large transaction, every event in the
+    transaction fails and is rolled back."""
     async with start_registry(tmp_path, Note, vfs=faults.name) as registry:
         client = join(registry, Note, "a", Connection("c"))
         await client.send("kept")
@@ -148,7 +148,7 @@ async def test_a_room_that_cannot_be_opened_raises_a_typed_error(
     tmp_path: Path, faults: Faults, operation: Operation
 ) -> None:
     """If a room cannot be opened, a connecting client receives a typed error and close code 1011,
-    and other rooms work."""
+    and other rooms keep working."""
     async with start_registry(tmp_path, Note, vfs=faults.name) as registry:
         await registry.call(call_to(Note, "a", Note.add, "kept"))
         await registry.call(call_to(Note, "b", Note.add, "kept"))
@@ -176,8 +176,8 @@ async def test_a_room_that_cannot_be_opened_raises_a_typed_error(
 
 @asynchronous
 async def test_a_failed_read_raises_a_typed_error(tmp_path: Path, faults: Faults) -> None:
-    """A call that fails to read raises `storage`, and the same call succeeds once the disk
-    works."""
+    """If a read fails, the call raises `storage`; the same call succeeds once the disk works
+    again."""
     async with start_registry(tmp_path, Note, vfs=faults.name) as registry:
         await registry.call(call_to(Note, "a", Note.add, "x" * BIG))
     async with start_registry(tmp_path, Note, vfs=faults.name) as registry:
@@ -197,8 +197,8 @@ async def test_a_failed_read_raises_a_typed_error(tmp_path: Path, faults: Faults
 async def test_a_failed_migration_changes_nothing(
     tmp_path: Path, faults: Faults, operation: Operation, file: str, fault: Fault
 ) -> None:
-    """If the commit of a migration fails, the schema and the data are unchanged, and a later
-    attempt succeeds."""
+    """If the commit of a migration fails, the schema and the data are unchanged, and the migration
+    succeeds once the disk works again."""
 
     class Note2(Note):
         migrations = (
@@ -227,8 +227,8 @@ async def test_a_failed_migration_changes_nothing(
 async def test_a_registry_without_an_index_does_not_start(
     tmp_path: Path, faults: Faults, operation: Operation
 ) -> None:
-    """If the alarm index cannot be read or written, the start raises a typed error and releases the
-    data directory."""
+    """If the alarm index cannot be read or written, starting the registry raises a typed error and
+    releases the data directory."""
     clock = ManualClock()
     async with start_registry(tmp_path, Note, clock=clock, vfs=faults.name) as registry:
         await registry.call(call_to(Note, "a", Note.set_reminder, "kept", 5.0))
@@ -248,8 +248,8 @@ async def test_a_registry_without_an_index_does_not_start(
 async def test_an_alarm_in_an_unreadable_file_fires_later(
     tmp_path: Path, faults: Faults, repaired: str
 ) -> None:
-    """An alarm whose file was unreadable when the index was rebuilt fires once the file is
-    readable."""
+    """If an object's file is unreadable while the alarm index is rebuilt, the object's alarm fires
+    once the file is readable."""
     clock = ManualClock()
     async with start_registry(tmp_path, Note, clock=clock, vfs=faults.name) as registry:
         for name in ("a", "b"):
@@ -272,8 +272,8 @@ async def test_an_alarm_in_an_unreadable_file_fires_later(
 async def test_a_failed_index_write_before_the_commit_fails_the_handler(
     tmp_path: Path, faults: Faults
 ) -> None:
-    """If the index write before the commit fails, neither the alarm nor the handler's other writes
-    are stored."""
+    """If the alarm index cannot be written before the commit, neither the alarm nor the handler's
+    other writes are stored."""
     clock = ManualClock()
     async with start_registry(tmp_path, Note, clock=clock, vfs=faults.name) as registry:
         await registry.call(call_to(Note, "a", Note.add, "kept"))
@@ -295,7 +295,7 @@ async def test_a_failed_index_write_before_the_commit_fails_the_handler(
 async def test_an_alarm_takes_effect_once_despite_failed_commits(
     tmp_path: Path, faults: Faults, operation: Operation, file: str, fault: Fault
 ) -> None:
-    """An alarm is retried while commits fail, and its effect is stored only once."""
+    """An alarm whose commits fail is retried, and its effect is stored exactly once."""
     clock = ManualClock()
     async with start_registry(tmp_path, Note, clock=clock, vfs=faults.name) as registry:
         await registry.call(call_to(Note, "a", Note.set_reminder, "later", 5.0))
@@ -313,7 +313,8 @@ async def test_an_alarm_takes_effect_once_despite_failed_commits(
 
 @asynchronous
 async def test_a_failed_removal_can_be_repeated(tmp_path: Path, faults: Faults) -> None:
-    """A failed removal sends no calls and leaves the object usable; a later removal succeeds."""
+    """A failed removal sends none of the object's calls and leaves the object usable; a later
+    removal succeeds."""
     clock = ManualClock()
     async with start_registry(tmp_path, Note, clock=clock, vfs=faults.name) as registry:
         await registry.call(call_to(Note, "a", Note.set_reminder, "kept", 1_000.0))
@@ -337,7 +338,8 @@ async def test_a_failed_removal_can_be_repeated(tmp_path: Path, faults: Faults) 
 
 
 async def two_rooms(root: Path, clock: ManualClock | None = None) -> Path:
-    """Store texts and alarms in the rooms `a` and `b`; return the path of the file of `a`."""
+    """Store two texts and an alarm in each of the rooms `a` and `b`; return the path of room `a`'s
+    file."""
     async with start_registry(root, Note, clock=clock) as registry:
         for name in ("a", "b"):
             await registry.call(call_to(Note, name, Note.add, "x" * 100_000))
@@ -366,8 +368,8 @@ def truncate_within_a_page(content: bytes) -> bytes:
 )
 @asynchronous
 async def test_a_damaged_file_affects_only_its_room(tmp_path: Path, damage: Any) -> None:
-    """A room with a damaged file raises a typed error until the file is restored; other rooms
-    work."""
+    """Calls to a room whose file is damaged raise `storage` until the file is restored; other rooms
+    keep working."""
     path = await two_rooms(tmp_path)
     content = path.read_bytes()
     path.write_bytes(damage(content))
@@ -390,7 +392,7 @@ async def test_a_damaged_file_affects_only_its_room(tmp_path: Path, damage: Any)
 )
 @asynchronous
 async def test_a_damaged_index_is_rebuilt_from_the_objects(tmp_path: Path, damage: Any) -> None:
-    """If the alarm index is missing or damaged, every alarm in an intact file fires."""
+    """If the alarm index is missing or damaged, every alarm in an undamaged object file fires."""
     clock = ManualClock()
     path = await two_rooms(tmp_path, clock)
     index = tmp_path / "alarms.sqlite"

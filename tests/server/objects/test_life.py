@@ -1,5 +1,4 @@
-"""The life cycle of an object: waking, hibernating, being destroyed, and the shutdown of the
-registry."""
+"""Life cycle of objects: waking, hibernation, destruction, and the shutdown of the registry."""
 
 import asyncio
 import os
@@ -157,8 +156,8 @@ async def test_a_failed_start_is_repeated_by_the_next_event(
 
 @asynchronous
 async def test_an_idle_object_is_released_and_woken_again(tmp_path: Path) -> None:
-    """After ten seconds without events an instance is released, and the next event finds the stored
-    state."""
+    """An instance without connections is released after ten seconds without events, and the next
+    event finds the stored state."""
     clock = ManualClock()
     async with start_registry(tmp_path, Diary, clock=clock) as registry:
         await registry.call(call_to(Diary, "a", Diary.write, "one"))
@@ -198,7 +197,8 @@ async def test_an_object_that_stored_nothing_leaves_no_file(tmp_path: Path) -> N
 async def test_an_event_during_the_release_reaches_the_same_instance(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When an event arrives while an object is being released, the object stays in the registry."""
+    """An event that arrives while an object is being released is handled, and the object stays in
+    the registry."""
     clock = ManualClock()
     async with start_registry(tmp_path, Diary, clock=clock) as registry:
         await registry.call(call_to(Diary, "a", Diary.write, "one"))
@@ -225,7 +225,8 @@ async def test_an_event_during_the_release_reaches_the_same_instance(
 
 @asynchronous
 async def test_an_idle_object_hibernates_with_open_connections(tmp_path: Path) -> None:
-    """Hibernation releases the instance and the database, and keeps connections and their state."""
+    """Hibernation releases the instance and the database, and keeps the connections and their
+    state."""
     clock = ManualClock()
     async with start_registry(tmp_path, Diary, clock=clock) as registry:
         client = join(registry, Diary, "a", Connection("c", tags=("phone",)))
@@ -262,8 +263,8 @@ async def test_an_object_with_running_work_does_not_hibernate(tmp_path: Path) ->
 
 @asynchronous
 async def test_on_hibernate_may_write(tmp_path: Path) -> None:
-    """`on_hibernate` may write; if it raises, its writes are rolled back and the object hibernates
-    nevertheless."""
+    """The writes of `on_hibernate` are stored; if `on_hibernate` raises, they are rolled back and
+    the object hibernates nevertheless."""
 
     class Tidy(Diary):
         def on_hibernate(self) -> None:
@@ -389,8 +390,8 @@ async def test_stopping_waits_for_commits(tmp_path: Path, monkeypatch: pytest.Mo
 
 @asynchronous
 async def test_a_second_registry_in_the_directory_is_rejected(tmp_path: Path) -> None:
-    """Starting a second registry in a data directory raises an error that names the owner's
-    process."""
+    """Starting a second registry in a data directory raises an error that names the process that
+    owns the directory."""
     async with start_registry(tmp_path, Diary):
         with pytest.raises(Conflict, match=f"process {os.getpid()}") as caught:
             await Registry(tmp_path, (), ManualClock()).start()
@@ -398,7 +399,8 @@ async def test_a_second_registry_in_the_directory_is_rejected(tmp_path: Path) ->
 
 
 def test_a_killed_owner_releases_the_directory(tmp_path: Path) -> None:
-    """The lock on a data directory ends with the process that holds it, even after SIGKILL."""
+    """The lock on a data directory is released when the process that holds it ends, even by
+    SIGKILL."""
     hold = (
         "import asyncio, os, signal, sys\n"
         "from pathlib import Path\n"

@@ -74,8 +74,8 @@ def contenders(folder: Path, number: int = 2) -> Iterator[list[Contender]]:
 def test_one_of_two_processes_owns_the_directory(
     tmp_path: Path,
 ) -> None:
-    """In each of 500 races one process owns the data directory, and the other process's error names
-    the owner's pid."""
+    """In each of 500 races, one process takes the data directory, and the other process receives an
+    error that names the owner's pid."""
     rng = random.Random(3)
     owners = []
     with contenders(tmp_path) as processes:
@@ -97,8 +97,8 @@ def test_one_of_two_processes_owns_the_directory(
 
 
 def test_ownership_passes_from_one_process_to_the_next(tmp_path: Path) -> None:
-    """A process that takes the data directory while another releases it fails or becomes the only
-    owner, and no count is lost."""
+    """A process that tries to take the data directory while another process is releasing it either
+    fails or becomes the only owner, and no count is lost."""
     counted = 0
     with contenders(tmp_path) as processes:
         owner, other = processes
@@ -168,7 +168,8 @@ async def test_concurrent_calls_build_one_instance(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_a_call_during_the_release_loses_no_count(tmp_path: Path) -> None:
-    """A call at any moment of an object's release finds every count that was stored before."""
+    """A call that arrives before, during or after an object's release finds every count that was
+    stored earlier."""
     clock = ManualClock()
     rng = random.Random(5)
     counted = 0

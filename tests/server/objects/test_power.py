@@ -24,7 +24,7 @@ def on_an_ignoring_disk(folder: Path, random: Random) -> History:
 
 
 def on_a_failing_disk(folder: Path, random: Random) -> History:
-    """Return a history on a disk with periods of failure."""
+    """Return a history on a disk that also fails at times."""
     return History(folder, random, faulty=True)
 
 
@@ -50,7 +50,7 @@ def bypass_the_output_gate(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @asynchronous
 async def test_power_cuts_lose_nothing_acknowledged(tmp_path: Path) -> None:
-    """In 150 power cuts no acknowledged order is lost, no file is damaged, and every alarm
+    """In 150 power cuts, no acknowledged order is lost, no file is damaged, and every alarm
     fires."""
     outcome = await run_power_cuts(History, tmp_path, 1, 150)
     assert not outcome.violations, outcome
@@ -64,8 +64,8 @@ async def test_power_cuts_lose_nothing_acknowledged(tmp_path: Path) -> None:
 async def test_without_the_output_gate_acknowledged_orders_are_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If messages do not wait for the commit, the power cuts lose acknowledged orders and the loss
-    is detected."""
+    """If messages do not wait for the commit, power cuts lose acknowledged orders, and the loss is
+    detected."""
     bypass_the_output_gate(monkeypatch)
     outcome = await run_power_cuts(History, tmp_path, 1, 150, until_violated=True)
     assert any("acknowledged, and lost" in one for one in outcome.violations), outcome
@@ -73,8 +73,7 @@ async def test_without_the_output_gate_acknowledged_orders_are_lost(
 
 @asynchronous
 async def test_without_syncs_acknowledged_orders_are_lost(tmp_path: Path) -> None:
-    """If the disk ignores syncs, the power cuts lose acknowledged orders and the loss is
-    detected."""
+    """If the disk ignores syncs, power cuts lose acknowledged orders, and the loss is detected."""
     outcome = await run_power_cuts(on_an_ignoring_disk, tmp_path, 1, 150, until_violated=True)
     assert any("acknowledged, and lost" in one for one in outcome.violations), outcome
 
@@ -95,7 +94,7 @@ async def test_power_cuts_and_disk_failures_lose_nothing_acknowledged(tmp_path: 
 async def test_300_power_cuts_and_disk_failures_lose_nothing_acknowledged(
     tmp_path: Path, seed: int
 ) -> None:
-    """No acknowledged order is lost in 300 power cuts of a disk with periods of failure."""
+    """No acknowledged order is lost in 300 power cuts on a disk that also fails at times."""
     outcome = await run_power_cuts(on_a_failing_disk, tmp_path, seed, 300)
     assert not outcome.violations, outcome
 
@@ -120,8 +119,8 @@ def index_on(disk: Disk) -> AlarmIndex:
 
 
 def index_in_use(disk: Disk) -> AlarmIndex:
-    """Return an index that was durable and has since been changed so often that SQLite has moved
-    the journal into the file without a sync."""
+    """Return an index that was complete and durable, after so many further writes that SQLite has
+    moved the journal into the file without a sync."""
     index = index_on(disk)
     index.rebuild([])
     index.close()

@@ -66,8 +66,8 @@ def test_a_newer_schema_is_rejected(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"not a database at all, but some other file " * 100])
 def test_a_file_that_is_not_a_database_raises_a_typed_error(tmp_path: Path, content: bytes) -> None:
-    """Opening a file that is not a database raises an error that names the file and leaves the file
-    unchanged."""
+    """Opening a file that is not a database leaves the file unchanged and raises an error that
+    names the file."""
     path = tmp_path / "a.sqlite"
     path.write_bytes(content)
     with pytest.raises(StorageError, match=r"a\.sqlite"):
@@ -76,7 +76,8 @@ def test_a_file_that_is_not_a_database_raises_a_typed_error(tmp_path: Path, cont
 
 
 def test_a_folder_that_cannot_be_created_raises_a_typed_error(tmp_path: Path) -> None:
-    """Opening a database raises StorageError if a file stands in place of the folder."""
+    """Opening a database raises StorageError if a file exists at the path of the database's
+    folder."""
     (tmp_path / "objects").write_text("")
     with pytest.raises(StorageError):
         Storage(tmp_path / "objects" / "a.sqlite", "a", ())
@@ -95,7 +96,7 @@ def test_key_value_pairs_keep_their_type(tmp_path: Path) -> None:
 
 
 def test_only_a_transaction_that_changed_something_has_writes(tmp_path: Path) -> None:
-    """`has_writes` is True only if the transaction has changed something."""
+    """`has_writes` is True only if the current transaction has written to the database."""
     storage = Storage(tmp_path / "a.sqlite", "a", (FIRST,))
     storage.sql("SELECT * FROM things")
     assert not storage.has_writes
@@ -116,7 +117,7 @@ def test_a_commit_waits_for_the_disk(tmp_path: Path) -> None:
 
 
 def test_a_database_without_writes_leaves_no_file(tmp_path: Path) -> None:
-    """Closing a database after only reads and rolled-back writes removes the file."""
+    """Closing a new database removes its file if no write has been committed."""
     path = tmp_path / "a.sqlite"
     storage = Storage(path, "a", (FIRST,))
     assert storage.sql("SELECT * FROM things") == []

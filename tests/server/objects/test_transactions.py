@@ -233,7 +233,7 @@ class Resuming(DurableObject):
 
 @asynchronous
 async def test_events_from_an_earlier_instance_are_dropped(tmp_path: Path) -> None:
-    """After a failed handler the object restarts, and events that the earlier instance posted are
+    """After a failed handler, the object restarts, and events that the earlier instance posted are
     dropped."""
     Resuming.instances = 0
     async with start_registry(tmp_path, Resuming) as registry:
@@ -281,7 +281,7 @@ async def test_waiting_events_share_one_commit(
 async def test_a_failed_handler_in_a_shared_transaction_is_rolled_back_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If some handlers of a shared transaction fail, only the writes and messages of those handlers
+    """If some handlers in a shared transaction fail, only the writes and messages of those handlers
     are discarded."""
     async with start_registry(tmp_path, Ledger) as registry:
         client = join(registry, Ledger, "a", Connection("c"))
@@ -311,8 +311,8 @@ async def test_a_failed_handler_in_a_shared_transaction_is_rolled_back_alone(
 async def test_a_failed_commit_fails_every_handler_in_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When a commit fails, every caller and the room receive the typed error, and nothing else is
-    sent."""
+    """When a commit fails, the room and the caller of every handler in the transaction receive
+    `storage`, and nothing else is sent."""
     async with start_registry(tmp_path, Ledger) as registry:
         client = join(registry, Ledger, "a", Connection("c"))
         await registry.call(call_to(Ledger, "a", Ledger.add, 1))

@@ -40,7 +40,7 @@ def test_a_failed_write_leaves_the_old_file(
 
 
 def test_without_overwrite_an_existing_file_stays(tmp_path: Path) -> None:
-    """With `overwrite=False`, the second of two writes changes nothing."""
+    """A write with `overwrite=False` changes nothing if the file exists."""
     path = tmp_path / "key"
     write_atomically(path, b"first", overwrite=False)
     write_atomically(path, b"second", overwrite=False)
@@ -57,8 +57,8 @@ def test_a_folder_is_created_with_its_parents(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["lock", "."], ids=["file", "folder"])
 def test_a_lock_excludes_other_holders(tmp_path: Path, name: str) -> None:
-    """Locking a locked path without blocking raises BlockingIOError until the first descriptor is
-    closed."""
+    """Locking a locked path without blocking raises BlockingIOError until the descriptor of the
+    first lock is closed."""
     path = tmp_path / name
     descriptor = lock_file(path)
     with pytest.raises(BlockingIOError):
@@ -68,8 +68,8 @@ def test_a_lock_excludes_other_holders(tmp_path: Path, name: str) -> None:
 
 
 def test_a_waiting_process_gets_the_lock_of_a_dead_one(tmp_path: Path) -> None:
-    """`hold_lock` calls `on_wait` once while another process has the lock, and gets the lock when
-    that process ends."""
+    """`hold_lock` calls `on_wait` once while another process holds the lock, and acquires the lock
+    when that process ends."""
     path = tmp_path / "lock"
     hold = (
         "import sys\n"

@@ -59,8 +59,8 @@ async def test_a_request_that_cannot_be_stored_is_not_counted(
     before: int,
     reopened: bool,
 ) -> None:
-    """Charging a request that cannot be stored raises the typed error and changes neither quota nor
-    window."""
+    """Charging a request that cannot be stored raises `storage` and changes neither the quota nor
+    its window."""
     clock = ManualClock()
     limits = limiter(tmp_path, clock, faults)
     for number in range(before):
@@ -89,8 +89,7 @@ async def test_a_request_that_cannot_be_stored_is_not_counted(
 async def test_a_quota_that_cannot_be_read_raises_a_typed_error(
     tmp_path: Path, faults: Faults
 ) -> None:
-    """Reading a quota on a broken disk raises the typed error instead of reporting an unused
-    quota."""
+    """Reading a quota on a broken disk raises `storage` instead of reporting an unused quota."""
     clock = ManualClock()
     limits = limiter(tmp_path, clock, faults)
     await limits.charge("u", "r")
@@ -110,8 +109,8 @@ async def test_a_quota_that_cannot_be_read_raises_a_typed_error(
 async def test_a_database_that_cannot_be_opened_raises_a_typed_error(
     tmp_path: Path, faults: Faults, operation: Operation
 ) -> None:
-    """Opening a database raises the typed error while the disk is broken, and succeeds after the
-    repair."""
+    """Opening a database raises `storage` while the disk is broken, and succeeds once the disk is
+    repaired."""
     clock = ManualClock()
     faults.fail(operation)
     for _ in range(2):
@@ -170,8 +169,8 @@ def test_a_user_that_cannot_be_stored_does_not_exist(
 
 
 def test_the_options_of_a_new_database(tmp_path: Path) -> None:
-    """`open_database` uses WAL mode and synchronous=FULL by default, and every option takes
-    effect."""
+    """`open_database` uses WAL mode and synchronous=FULL by default, and applies every option that
+    is given."""
     path = tmp_path / "a.sqlite"
     connection = open_database(path, private=True, exclusive=True, incremental_vacuum=True)
     connection.execute("CREATE TABLE numbers (n)")

@@ -194,7 +194,7 @@ async def test_the_text_of_a_deleted_interview_is_erased_everywhere(tmp_path: Pa
 
 @asynchronous
 async def test_failed_writes_are_retried_and_raise_nothing(tmp_path: Path) -> None:
-    """While the database is locked, records stay buffered, and they are written once the lock is
+    """While the database is locked, records stay buffered; they are written once the lock is
     released."""
     log = open_log(tmp_path)
     blocker = apsw.Connection(str(log.path))
@@ -241,7 +241,7 @@ async def test_only_the_owner_can_read_the_log(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_a_query_without_a_log_raises_not_found(tmp_path: Path) -> None:
-    """A query without a call log raises `no_call_log` and creates no file."""
+    """If the file of the call log is missing, a query raises `no_call_log` and creates no file."""
     log = open_log(tmp_path)
     await log.close()
     for path in log_files(tmp_path):
@@ -254,7 +254,7 @@ async def test_a_query_without_a_log_raises_not_found(tmp_path: Path) -> None:
 
 @pytest.fixture
 def version_0(tmp_path: Path) -> Path:
-    """Extract the fixture, and return the path of its call log, which is of version 0."""
+    """Extract the archive, and return the path of its call log, which has version 0."""
     with tarfile.open(VERSION_0) as archive:
         archive.extractall(tmp_path, filter="data")
     return tmp_path / "server-data" / "calls.sqlite"

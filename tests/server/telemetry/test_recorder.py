@@ -1,4 +1,5 @@
-"""Records of the gateway's calls, deductions from budgets, and metrics made from the records."""
+"""Records of the gateway's calls, deductions from budgets, and metrics computed from the
+records."""
 
 import asyncio
 from collections.abc import Sequence
@@ -56,7 +57,7 @@ class GatewayHarness:
     """Gateway with accounts in memory, and the records of its calls."""
 
     def __init__(self, replies: Sequence[Reply], *, pause: float = 1.0, **options: Any) -> None:
-        """Create the gateway, with models that wait `pause` virtual seconds before each word."""
+        """Create the gateway with models that wait `pause` virtual seconds before each word."""
         self.clock = ManualClock()
         self.accounts = MemoryAccounts(requests=options.pop("requests", 100))
         self.records: list[CallRecord] = []
@@ -90,7 +91,7 @@ class GatewayHarness:
 
 @asynchronous
 async def test_a_successful_call_is_recorded_and_deducted_from_the_budget() -> None:
-    """The record of a successful call holds origin, model, tokens and times, and the tokens are
+    """A successful call is recorded with its origin, model, tokens and times, and its tokens are
     deducted from the budget."""
     harness = GatewayHarness([split_words("Three words long.")])
     await harness.reply(metadata={"question": "2"})
@@ -133,8 +134,8 @@ async def test_retries_and_the_fallback_model_are_recorded() -> None:
 async def test_a_failed_call_records_its_error_and_costs_nothing(
     failure: Exception, outcome: str
 ) -> None:
-    """A dead engine and a bug are recorded with different outcomes, and neither call is charged to
-    the user."""
+    """Calls that fail because of a dead engine or a bug are recorded with different outcomes and
+    are not charged to the user."""
     harness = GatewayHarness([["Half", failure]])
     with pytest.raises(type(failure)):
         await harness.reply()
@@ -242,7 +243,8 @@ async def test_equal_simultaneous_calls_are_computed_once() -> None:
 
 @asynchronous
 async def test_transcriptions_are_charged_by_time() -> None:
-    """A whole recording is charged by the engine's time, and a live recording by its duration."""
+    """Transcribing a whole recording is charged by the engine's time, and live transcription by the
+    recording's duration."""
     harness = GatewayHarness([split_words("Fine.")])
     call = Call(purpose="transcribe", user="u", interview="i", request="r1")
     pcm = bytes(64_000)

@@ -1,4 +1,4 @@
-"""Statistics of the call log, compared with a plain count of the same records."""
+"""Statistics of the call log, compared with statistics computed in plain Python."""
 
 import json
 import random
@@ -98,7 +98,8 @@ async def write_log(tmp_path: Path, records: list[CallRecord]) -> CallLog:
 @pytest.mark.parametrize(("seed", "count"), [(1, 1), (2, 2), (3, 20), (4, 21), (5, 400)])
 @asynchronous
 async def test_statistics_equal_a_plain_count(tmp_path: Path, seed: int, count: int) -> None:
-    """Sums and percentiles equal a plain count, and calls before the period are excluded."""
+    """Sums and percentiles equal those computed in plain Python, and calls before the period are
+    excluded."""
     now = ManualClock().now()
     records = random_records(seed, count, now)
     log = await write_log(tmp_path, records)
@@ -127,8 +128,8 @@ async def test_the_report_reads_the_log_of_a_running_server(tmp_path: Path) -> N
 
 
 def test_a_report_without_a_log_names_the_missing_file(tmp_path: Path) -> None:
-    """A report without a call log raises an error that names the data directory, and creates no
-    file."""
+    """Without a call log, a report creates no file and raises an error that names the data
+    directory."""
     with pytest.raises(NotFound) as error:
         statistics_report(tmp_path, "24h", as_json=False, now=0.0)
     assert str(tmp_path) in error.value.message
@@ -139,7 +140,7 @@ def test_a_report_without_a_log_names_the_missing_file(tmp_path: Path) -> None:
     ("text", "seconds"), [("90s", 90), ("30m", 1_800), ("24h", 86_400), (" 1.5D ", 129_600)]
 )
 def test_durations_are_parsed(text: str, seconds: float) -> None:
-    """A duration is parsed from a number and one of four units."""
+    """A duration is written as a number followed by one of four units."""
     assert parse_duration(text) == seconds
 
 
