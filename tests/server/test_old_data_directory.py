@@ -31,7 +31,7 @@ USER = "6fa4510377a74699b81b2fb885aa9ea8"
 OPEN = InterviewStub("c817014e17551ee279d474b5a1bf2463")
 FINISHED = InterviewStub("ba8a4ef455f0e8ac1ba3fdcedcfb9841")
 BOOT = "7dd39db3-215c-4362-bfe4-5ed9a94b1677"
-"""Boot id of the machine on which the fixture's alarm index was written."""
+"""Boot id of the machine when the fixture's alarm index was written."""
 
 WINDOW_START = 1_795_655_136.151952
 """Time of the user's first counted request, in seconds since the Unix epoch."""

@@ -66,8 +66,8 @@ def check_invariants(
 
 def _check_acknowledged(interview: StoredInterview, client: SimulatedClient) -> Iterable[str]:
     """Check that each acknowledged answer is stored once, and that rejected typed answers are not
-    stored. Typed answers must be stored in the order of sending; the transcription of a spoken
-    answer may be pending, failed or stopped."""
+    stored. Typed answers must be stored in the order of sending. A spoken answer may be missing if
+    its transcription is pending, has failed or was stopped."""
     last = -1
     texts = [message.text for message in interview.messages if message.kind is MessageKind.ANSWER]
     for sent in client.sent.values():

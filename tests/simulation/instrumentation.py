@@ -21,8 +21,8 @@ _HOOKS = ("on_start", "on_connect", "on_message", "on_close", "on_event", "on_al
 
 @contextlib.contextmanager
 def instrumented() -> Iterator[None]:
-    """Patch the server so that logged errors and events handled by replaced instances are recorded
-    as violations."""
+    """Patch the server so that each logged error, and each event that a replaced instance handles,
+    is recorded as a violation."""
     with contextlib.ExitStack() as patches:
         original = DurableObject.__init__
 

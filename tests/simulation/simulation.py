@@ -64,7 +64,8 @@ class Violation(AssertionError):
 
     @property
     def kind(self) -> str:
-        """Beginning of the description without names and numbers, for comparing violations."""
+        """Beginning of the description, without names and numbers, by which violations are
+        compared."""
         first_line = self.description.partition("\n")[0]
         return re.sub(r"[0-9a-f-]*\d[0-9a-f-]*|^\w+: ", "", first_line)[:30]
 
@@ -76,7 +77,7 @@ class Report(Struct, frozen=True):
     """Digest of the clients' states after every step; runs with the same seed have the same
     digest."""
     coverage: Counter[str]
-    """Number of occurrences of each event of interest."""
+    """Number of times that each event of interest occurred."""
 
 
 class SettlingClock(ManualClock):

@@ -92,8 +92,8 @@ class ManualClock:
     async def advance(self, seconds: float, *, wait_for_threads: bool = True) -> None:
         """Advance the time, waking the sleepers in order, each at the end of its sleep.
 
-        With `wait_for_threads`, work in the pools of `create_executor` is completed before each
-        step.
+        With `wait_for_threads`, work in the pools of `create_executor` is completed before the time
+        advances further.
         """
         self._wait_for_threads = wait_for_threads
         end = self._elapsed + seconds

@@ -110,7 +110,7 @@ class FakeRoom:
             await self._server.wait_closed()
 
     async def address(self, renew: bool) -> str:
-        """Return the room's URL, in which the token contains the number of the call."""
+        """Return the room's URL, with the number of calls so far in the token."""
         assert self._server is not None
         self.renewals.append(renew)
         port = next(iter(self._server.sockets)).getsockname()[1]

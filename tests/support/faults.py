@@ -46,7 +46,7 @@ _serial = itertools.count()
 
 
 class Faults(apsw.VFS):
-    """SQLite's default file system, in which operations fail as set by `fail`.
+    """SQLite's default file system, whose operations fail as `fail` specifies.
 
     Pass `name` as `vfs`.
     """

@@ -8,8 +8,8 @@ new folder.
 Simulated:
 
 - Each write and each truncation since the last sync survives with probability one half,
-  independently of the others, and in order. One write in four is torn: each of its sectors of
-  512 bytes survives independently.
+  independently of the others. The surviving operations take effect in order. One write in four is
+  torn: each of its sectors of 512 bytes survives independently.
 - A lost write beyond the synced end of a file leaves nothing, zeros if a later write survives, or,
   with probability one quarter, random bytes.
 - The creation or deletion of a file or folder survives with probability one half until the parent
@@ -99,10 +99,10 @@ class _FolderState:
 
 
 class Disk:
-    """Disk that owns the folder of the current boot, `root`, until the power is cut.
+    """Disk whose files are in `root`, a folder that is new after each restart.
 
-    Code that is running at the cut continues in the old folder, without effect, until that code is
-    closed; anything that the code reports after the cut must not be counted.
+    Code that is running at a power cut continues in the old folder, without effect on the disk.
+    Anything that such code reports after the cut must not be counted.
     """
 
     def __init__(self, folder: Path, random: Random, *, ignore_sync: bool = False) -> None:
