@@ -18,7 +18,7 @@ files small."""
 
 
 class History(Protocol):
-    """Disk, and a record of everything acknowledged before each cut."""
+    """Disk with a record of everything that was acknowledged before each cut."""
 
     disk: Disk
 

@@ -25,7 +25,7 @@ STOP_SECONDS = 20.0
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """HTTP response with any status."""
+    """HTTP response, whatever its status."""
 
     status: int
     body: Any
@@ -146,7 +146,7 @@ class Server:
         self._process.send_signal(signal.SIGTERM)
 
     def wait(self, limit: float) -> int:
-        """Wait up to `limit` seconds until the process has ended; return the exit code."""
+        """Wait at most `limit` seconds for the process to end, and return the exit code."""
         assert self._process is not None
         return self._process.wait(limit)
 

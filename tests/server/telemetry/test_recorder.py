@@ -116,8 +116,8 @@ async def test_a_successful_call_is_recorded_and_deducted_from_the_budget() -> N
 
 @asynchronous
 async def test_retries_and_the_fallback_model_are_recorded() -> None:
-    """The recorded time to the first token includes failed attempts and the pauses between
-    attempts."""
+    """In the record of a call, the time to the first token includes failed attempts and the pauses
+    between attempts."""
     harness = GatewayHarness([[DIED]], fallback=[[split_words("Mine.")]], policy={})
     await harness.reply()
     (record,) = harness.records
