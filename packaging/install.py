@@ -113,7 +113,8 @@ def is_ready(extras: list[str]) -> bool:
 
 
 def set_up(extras: list[str], models: str, lock: int) -> int:
-    """Create the environment if it is missing or unusable, install, and return the exit code.
+    """Create the environment if it is missing or unusable, install prep and its dependencies with
+    the extras in `extras`, and return the exit code.
 
     `models` names the models to download during the installation. Child processes inherit `lock`:
     if this process is killed, the next installation waits until its children have ended.

@@ -83,11 +83,9 @@ class Context:
         connections: Mapping[str, Connection],
         deliver_event: Callable[[object, "Context"], None],
     ) -> None:
-        """Connect an object to its storage, its room and the runtime.
-
-        `connections` holds the current connections in the room, by id. `deliver_event` puts an
-        event that this context has posted into the object's mailbox.
-        """
+        """Connect an object to its storage, its room and the runtime. `connections` holds the
+        current connections in the room, by id. `deliver_event` receives each event that this
+        context posts, and puts the event into the object's mailbox."""
         self.kind = kind
         self.name = name
         self.storage = storage

@@ -327,7 +327,7 @@ class Caption(ServerMessage, frozen=True, kw_only=True, tag="interview.caption")
 
 
 class AudioAck(ServerMessage, frozen=True, kw_only=True, tag="audio.ack"):
-    """Frames of a recording are stored durably."""
+    """All frames of a recording up to and including `frame` are stored durably."""
 
     id: str
     """Id of the recording."""

@@ -58,7 +58,8 @@ class Rooms:
         vfs: str | None = None,
         boot: str | None = None,
     ) -> None:
-        """Build the objects on the data directory `root`; every default suits a test.
+        """Build the objects with `root` as their data directory; the defaults are suitable for
+        tests.
 
         `delay` is the time between the words of the scripted models, in virtual seconds.
         `limiter_folder` is the folder of the rate limiter's database. `executor`, `vfs` and `boot`

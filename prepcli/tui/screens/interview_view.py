@@ -19,7 +19,7 @@ from prepserver.wire.protocol import Interview, Status
 
 
 class InterviewView(Vertical):
-    """Presentation of a `RoomState`, without any logic of the interview."""
+    """Widget that presents a `RoomState` and contains no interview logic."""
 
     def __init__(self, monotonic: Seconds) -> None:
         super().__init__()

@@ -22,7 +22,7 @@ __all__ = ["OpenAILanguageModel"]
 READ_TIMEOUT = 120.0
 """Maximum number of seconds without data from the endpoint."""
 PARALLEL = 16
-"""Number of concurrent requests unless the setting `parallel` specifies another number."""
+"""Maximum number of concurrent requests, unless the setting `parallel` gives another limit."""
 MAX_CHARACTERS_PER_TOKEN = 64
 """Maximum number of code points per requested token in a valid reply."""
 

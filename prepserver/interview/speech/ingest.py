@@ -23,11 +23,9 @@ it is finished."""
 
 
 class AudioIngest:
-    """Recordings that clients of one interview are sending.
-
-    A connection sends one recording at a time. The recording's id is part of the connection's
-    attached state, which survives hibernation.
-    """
+    """Receiver of the recordings that clients of one interview send: stores, acknowledges and
+    transcribes their frames. A connection sends one recording at a time. The recording's id is part
+    of the connection's attached state, which survives hibernation."""
 
     def __init__(
         self,

@@ -10,8 +10,8 @@ __all__ = ["DELTA_INTERVAL", "coalesce_deltas", "first_question"]
 
 DELTA_INTERVAL = 0.08
 """Minimum number of seconds between two deltas. Tokens that arrive in between share the next delta.
-Twelve deltas a second look fluent, and the client that draws them may share its CPU with the
-model."""
+Twelve deltas a second look smooth, and the client that draws them may share its CPU with the model.
+"""
 
 
 async def first_question(pieces: AsyncGenerator[str, None]) -> AsyncGenerator[str, None]:

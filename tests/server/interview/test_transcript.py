@@ -93,7 +93,7 @@ def test_only_answers_can_be_edited(transcript: Transcript, id: str) -> None:
 def test_the_open_question_has_no_answer_yet(
     transcript: Transcript, kinds: tuple[MessageKind, ...], open: str | None
 ) -> None:
-    """An answer or the closing closes the open question; a hint does not."""
+    """An answer or a closing message ends the open question; a hint does not."""
     add_messages(transcript, *kinds)
     question = transcript.open_question()
     assert (question and question.id) == open

@@ -186,8 +186,8 @@ ODD = np.ones((STATE + 1, STATE), np.float16)
 def test_an_invalid_whisper_model_is_rejected(
     tmp_path: Path, variables: Variables, why: str
 ) -> None:
-    """A model with missing, unknown, misshapen or quantised tensors raises an error that gives the
-    reason."""
+    """Converting a model with missing, unknown, wrongly shaped or quantised tensors raises an error
+    that gives the reason."""
     with pytest.raises(ModelError, match=why) as error:
         converted(tmp_path, variables)
     assert code_of(error) == ErrorCode.MODEL_CONVERSION

@@ -70,8 +70,8 @@ def test_the_chunks_of_a_prompt_add_up_to_the_prompt() -> None:
 
 
 def test_the_budget_is_bounded() -> None:
-    """While a reply is streaming, a step computes at least MIN_PREFILL_TOKENS prompt tokens, and at
-    most one token fewer than a batch holds."""
+    """While a reply is streaming, the budget of a step is at least MIN_PREFILL_TOKENS prompt
+    tokens, and at most one token fewer than a batch holds."""
     slow, fast = TokenBudget(BATCH_TOKENS), TokenBudget(BATCH_TOKENS)
     for _ in range(50):
         slow.record_prefill(16, 60.0)
