@@ -160,8 +160,8 @@ class LocalServer:
             lock = (self._directory / "client.lock").open("a+")
         except OSError as error:
             raise LocalServerFailed(
-                f"Cannot use the folder {self._directory}: {error.strerror}. Change its "
-                "permissions, or set PREP_DATA_DIR to another folder."
+                f"Cannot use the data directory {self._directory}: {error.strerror}. Change its "
+                "permissions, or set PREP_DATA_DIR to another directory."
             ) from None
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -38,9 +38,9 @@ class RateLimiter:
     ) -> None:
         """Open the database at `path`, or create it.
 
-        A user may make `limit` requests per `window` (seconds); 0 means no limit. `vfs` is the name
-        of an SQLite VFS, for tests. This and all other methods raise StorageError if the disk
-        fails.
+        A user may make `limit` requests per window of `window` seconds; a `limit` of 0 means no
+        limit. `vfs` is the name of an SQLite VFS, for tests. This and all other methods raise
+        StorageError if the disk fails.
         """
         self.limit = limit
         self.window = window
@@ -79,7 +79,8 @@ class RateLimiter:
             if known is None:
                 if used >= self.limit:
                     raise RateLimited(
-                        f"Your {self.limit} model requests for this period are used up. "
+                        f"Your allowance of {self.limit} model "
+                        f"request{'' if self.limit == 1 else 's'} for this period is used up. "
                         "Continue when the period ends; the interview is saved.",
                         details={"limit": self.limit, "remaining": 0, "reset": reset},
                     )
@@ -96,7 +97,8 @@ class RateLimiter:
             return Quota(limit=self.limit, remaining=remaining, reset=started + self.window)
 
     def _window_start(self, connection: apsw.Connection, user: str) -> float | None:
-        """Return the start of the user's window, or None if no window is open."""
+        """Return the start of the user's window in seconds since the Unix epoch, or None if no
+        window is open."""
         row = connection.execute("SELECT started FROM windows WHERE user = ?", (user,)).fetchone()
         if row is None:
             return None
