@@ -14,8 +14,8 @@ SOURCE = Path(errors.__file__).parent
 
 
 def http_statuses() -> dict[ErrorCode, int]:
-    """Return the HTTP status of each error code, taken from the error class that carries the
-    code."""
+    """Return the HTTP status of each error code that has one. The status comes from the error class
+    that carries the code, or from `FRAMEWORK_CODES`."""
     classes = {name: getattr(errors, name) for name in errors.__all__}
     found = {
         cls.default_code: cls.status for cls in classes.values() if "default_code" in vars(cls)

@@ -125,8 +125,8 @@ def _path(value: Any) -> str:
 
 
 def fields_table(cls: type) -> str:
-    """Build the table of a struct's fields, with its tag first. Return an empty string if the
-    struct has neither fields nor a tag."""
+    """Build the table of a struct's fields, in which the first row holds the struct's tag, if any.
+    Return an empty string if the struct has neither fields nor a tag."""
     struct = kinds.type_info(cls)
     assert isinstance(struct, kinds.StructType)
     texts = attribute_docs(cls)

@@ -102,8 +102,8 @@ def main(arguments: list[str]) -> int:
 
 
 def is_ready(extras: list[str]) -> bool:
-    """Return True if the current pyproject.toml is installed with `extras` and Python still
-    runs."""
+    """Return True if `.venv` was installed from the current pyproject.toml with at least `extras`,
+    and its Python still finds prep."""
     try:
         stamp = json.loads(STAMP.read_text())
         fresh = stamp["key"] == _key() and set(extras) <= set(stamp["extras"])
@@ -117,7 +117,7 @@ def set_up(extras: list[str], models: str, lock: int) -> int:
     the extras in `extras`, and return the exit code.
 
     `models` names the models to download during the installation. Child processes inherit `lock`:
-    if this process is killed, the next installation waits until its children have ended.
+    if this process is killed, the next installation waits until those children have ended.
     """
     if not _runs("-m", "pip", "--version") or not _wanted_version():
         print(f"Creating .venv with Python {sys.version.split()[0]}", flush=True)
@@ -187,7 +187,8 @@ def _has(requirement: str) -> bool:
 
 
 def _start(jobs: list[Job], lock: int, *arguments: str | Path) -> Job:
-    """Start the environment's Python in a session of its own, add the job to `jobs` and return it.
+    """Start a job that runs the environment's Python with `arguments` in a session of its own. Add
+    the job to `jobs` and return it.
 
     When the installation is interrupted, ending the session also ends the compilers that pip has
     started.
@@ -217,7 +218,7 @@ def _fail(progress: Progress) -> int:
 
 
 def _key() -> str:
-    """Return a hash of everything that makes the environment stale when it changes."""
+    """Return a hash of all data whose change makes the environment stale."""
     digest = hashlib.sha256(str(ROOT).encode())
     digest.update((ROOT / "pyproject.toml").read_bytes())
     digest.update(_venv_version().encode())

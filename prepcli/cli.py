@@ -180,7 +180,8 @@ def interview(
 
     On a terminal, prep opens the full-screen app. Without a terminal, or with --plain, --json,
     --audio or --answers, prep prints the conversation and reads answers from the given files,
-    then from standard input. The interview ends when no answers are left.
+    then from standard input. With --audio or --answers, prep reads standard input only if it is a
+    terminal. The interview ends when no answers are left.
     """
     given = {
         "role": role,

@@ -81,7 +81,7 @@ def _toml_string(text: str) -> str:
     """Encode text as a TOML basic string.
 
     JSON's escapes are valid in TOML, except for the surrogate pairs that stand for characters
-    beyond U+FFFF, so these characters are not escaped.
+    beyond U+FFFF. Characters outside ASCII are therefore not escaped.
     """
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 

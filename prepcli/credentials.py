@@ -137,9 +137,9 @@ def _delete_from_keyring(url: str) -> None:
 
 
 def _read_key_file(file: Path, *, missing_ok: bool = False) -> dict[str, str]:
-    """Return the access keys in a file, by server URL. A missing file counts as empty with
-    `missing_ok`, and otherwise raises NotAuthorised. Raises SettingsError if the file cannot be
-    used."""
+    """Return the access keys in a file, by server URL. With `missing_ok`, a missing file counts as
+    empty. Raises NotAuthorised if the file is missing and `missing_ok` is False, and SettingsError
+    if the file cannot be used."""
     try:
         descriptor = os.open(file, os.O_RDONLY)
     except FileNotFoundError:

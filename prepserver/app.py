@@ -56,7 +56,8 @@ UTF-8."""
 def create_services(config: Config, clock: Clock | None = None) -> Services:
     """Create all services of the server.
 
-    Raises NotFound if a model is not installed, and BadRequest if a setting is invalid.
+    Raises NotFound if a model is not installed, BadRequest if a setting is invalid, Unauthorized if
+    the signing key is damaged, and StorageError if the disk fails.
     """
     clock = clock or SystemClock()
     data_dir = open_data_dir(config)

@@ -106,8 +106,8 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Number of layers of the language model to offload to the GPU, if llama.cpp was built with GPU
     support; -1 means all."""
     flash_attention: Literal["auto", "on", "off"] = "auto"
-    """Use of flash attention in the language model. `auto` enables it on a GPU and for a quantised
-    KV cache."""
+    """Use of flash attention in the language model. With a GPU or a quantised KV cache, `auto`
+    leaves the choice to llama.cpp; otherwise `auto` means `off`."""
     kv_cache_type: Literal["f32", "f16", "q8_0", "q4_0"] = "f16"
     """Data type of the language model's KV cache; a smaller type needs less memory."""
     kv_store_megabytes: Annotated[int, Meta(ge=0)] = 2_048

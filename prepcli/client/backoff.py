@@ -41,8 +41,8 @@ class Backoff:
         """Keep the next `RESTART_ATTEMPTS` delays short, because the server has announced a
         restart.
 
-        Unless the restart takes longer than these attempts, the client reconnects within three
-        seconds of the server's start.
+        Unless the restart takes longer than these delays together, the client reconnects within
+        three seconds of the server's start.
         """
         self._limit = min(self._limit, MAX_RESTART_LIMIT)
         self._restart_attempts = RESTART_ATTEMPTS

@@ -193,7 +193,7 @@ class Recording:
 
     def mark_refused(self, failure: Failure) -> None:
         """Resend frames that are missing on the server, up to three times. After three resends, or
-        for any other error, fail with the server's message."""
+        for any other error, the recording fails with the server's message."""
         if failure.code == ErrorCode.FRAMES_MISSING and self._resends < MAX_RESENDS:
             self._resends += 1
             self.start_connection()

@@ -91,9 +91,9 @@ class _RetryableStatus(Exception):
 class RestClient:
     """REST client for one server and one access key.
 
-    Methods raise PrepError and nothing else. Except in `get_health`, a repeatable request is
-    attempted up to four times while the server does not respond or responds with status 502, 503 or
-    504.
+    Methods raise PrepError and nothing else. Except in `get_health`, a repeatable request is by
+    default attempted up to four times while the server does not respond or responds with status
+    502, 503 or 504.
     """
 
     def __init__(

@@ -55,8 +55,8 @@ from prepserver.wire.protocol import (
 __all__ = ["AddressProvider", "Room"]
 
 AddressProvider = Callable[[bool], Awaitable[str]]
-"""Function called before each connection attempt, which returns the room's ws:// or wss:// URL with
-a valid token.
+"""Function that is called before each connection attempt and returns the room's ws:// or wss:// URL
+with a valid token.
 
 The argument is True if the server refused the previous token, so that a new token must be
 requested. The function may raise PrepError: after ServerUnreachable or RateLimited the room tries
@@ -164,7 +164,8 @@ class Room:
     def start_recording(self) -> Recording:
         """Queue and return a new recording. Recordings are sent one after another.
 
-        Raises QueueFull if too much is unacknowledged, and the room's error if the room has ended.
+        Raises QueueFull if too many messages or too much audio is unacknowledged, and the room's
+        error if the room has ended.
         """
         self._require_open()
         recording = Recording(uuid.uuid4().hex, self._wake.set)

@@ -50,7 +50,7 @@ class Session:
     """One user's access to one server. A session must be closed."""
 
     def __init__(self, rest: RestClient, process: ServerProcess | None = None) -> None:
-        """`process` is the local server, which the session stops when it is closed."""
+        """`process` is the local server; closing the session stops the server."""
         self.rest = rest
         self._process = process
 

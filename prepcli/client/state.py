@@ -91,7 +91,7 @@ class RoomState(Struct, frozen=True, kw_only=True):
     interviews: tuple[Interview, ...] = ()
     """The user's interviews, newest first; empty unless the room's party is `user-interviews`."""
     deleted: bool = False
-    """True once the interview was deleted."""
+    """True once the interview has been deleted."""
     stale: bool = False
     """True while a requested snapshot has not arrived."""
 
@@ -181,7 +181,7 @@ def _has_message(state: RoomState, id: str) -> bool:
 
 def _apply_snapshot(state: RoomState, snapshot: Snapshot) -> RoomState:
     """Return the state described by a snapshot. The caption and the fields that only the client
-    knows are copied from `state`."""
+    knows are copied from `state`, except `stale`, which becomes False."""
     return RoomState(
         interview=snapshot.interview,
         phase=snapshot.state or Phase.IDLE,

@@ -55,8 +55,8 @@ MAX_REPEATS = 3
 
 
 async def choose_interview(session: Session, options: SessionOptions) -> str:
-    """Return the id of the interview to resume or, unless `options` asks to resume one, of a new
-    interview. Raises PrepError."""
+    """Return the id of the interview that `options` asks to resume. If `options` does not ask to
+    resume an interview, create one and return its id. Raises PrepError."""
     if options.interview_id is not None:
         return (await session.rest.get_interview(options.interview_id)).id
     if options.resume_last:

@@ -49,7 +49,8 @@ class _StderrNotes:
         print(f"· {printable(line)}", file=self._err, flush=True)
 
     def _show_progress(self, state: RoomState) -> None:
-        """Print a note when the phase changes, and when the connection is lost or restored."""
+        """Print a note when a phase other than `IDLE` begins, and when the connection is lost or
+        restored."""
         if state.phase is not self._phase:
             self._phase = state.phase
             if state.phase in _PHASE_NOTES:
@@ -63,7 +64,7 @@ class _StderrNotes:
 
 
 class JsonOutput(_StderrNotes):
-    """Output of the server's text frames, one per line, with control characters escaped."""
+    """Output of the server's text frames, one per line, with unsafe characters escaped."""
 
     def __init__(self, out: TextIO, err: TextIO) -> None:
         super().__init__(err)

@@ -137,7 +137,8 @@ class PrepApp(App[int]):
         self.theme = (LIGHT if self.current_theme.dark else DARK).name
 
     def get_key_display(self, binding: Binding) -> str:
-        """Return `enter` for the enter key, since many fonts lack its symbol."""
+        """Return Textual's display name of a key, or `enter` for the enter key, since many fonts
+        lack its symbol."""
         return "enter" if binding.key == "enter" else super().get_key_display(binding)
 
     @work(exclusive=True, group="question")

@@ -1,7 +1,7 @@
 """The table of keys, from which bindings, footers, the help screen and sentences are made.
 
-The keys are those that every terminal delivers: control with a letter, escape, enter and the
-function keys. Without the newer keyboard protocol a terminal sends the same byte for enter and
+Every action has a key that every terminal delivers, such as control with a letter, escape, enter or
+a function key. Without the newer keyboard protocol a terminal sends the same byte for enter and
 shift+enter, so ctrl+j also inserts a line break. The editing keys of the answer box (ctrl+a, e, k,
 u, w, x, c, v, z, y, d) and the prefixes of terminal multiplexers are not used.
 """

@@ -88,8 +88,8 @@ class RecordingStarted(Message):
 
 
 class RecordingEnded(Message):
-    """The microphone is closed. `reason` says why the recording failed; it is empty if the
-    candidate ended the recording or the server rejected it."""
+    """The microphone is closed. `reason` says why the recording failed, or is empty if the
+    candidate ended the recording or the server rejected the recording."""
 
     def __init__(self, reason: str = "") -> None:
         super().__init__()

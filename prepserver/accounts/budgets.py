@@ -29,8 +29,8 @@ class BudgetUsage(Struct, frozen=True, kw_only=True):
 
 
 class Budgets:
-    """Per-user budgets for a fixed window of time, which begins with the first call that has a
-    cost.
+    """Per-user budgets for a fixed window of time, which begins at the end of the first call that
+    has a cost.
 
     The cost of a call is known only at its end. Calls that are running when a budget is used up
     therefore continue and are counted; new calls are rejected.
@@ -48,9 +48,9 @@ class Budgets:
     ) -> None:
         """Open the database at `path`, or create it.
 
-        A user may use `tokens` and `seconds` of model time per `window` (seconds); 0 means no
-        limit. `vfs` is the name of an SQLite VFS, for tests. This and all other methods raise
-        StorageError if the disk fails.
+        A user may use `tokens` tokens and `seconds` seconds of model time per window of `window`
+        seconds; a budget of 0 means no limit. `vfs` is the name of an SQLite VFS, for tests. This
+        and all other methods raise StorageError if the disk fails.
         """
         self.tokens = tokens
         self.seconds = seconds

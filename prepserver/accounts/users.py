@@ -38,7 +38,8 @@ class User(Struct, frozen=True, kw_only=True):
     created_at: float
     """Time of creation in seconds since the Unix epoch."""
     admin: bool = False
-    """True if the user may read statistics and metrics, but not the interviews of other users."""
+    """True for an administrator, who may read statistics and metrics, but not the interviews of
+    other users."""
 
 
 class NewKey(Struct, frozen=True, kw_only=True):

@@ -29,7 +29,7 @@ def section_table(section: Section) -> Table:
 
 
 class HelpScreen(ModalScreen[None]):
-    """Screen that lists all keys; escape or the help key closes the screen."""
+    """Screen that lists the keys by section; escape or the help key closes the screen."""
 
     CSS_PATH = "help.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [

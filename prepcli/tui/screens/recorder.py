@@ -93,8 +93,9 @@ class Recorder:
     async def record(self, room: RoomLink) -> None:
         """Record until stopped, and wait until the server has stored the recording.
 
-        Posts RecordingStarted, LevelMeasured, RecordingEnded when the microphone is closed, and
-        RecordingDelivered at the end, whatever the outcome.
+        Posts RecordingStarted when the microphone is open, LevelMeasured for each block before the
+        post-roll, RecordingEnded when the microphone is closed, and RecordingDelivered at the end,
+        whatever the outcome.
         """
         self._generation += 1
         generation = self._generation
