@@ -116,17 +116,18 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     hint_after: Annotated[float, Meta(gt=0)] = 180.0
     """Seconds without typing, speech or an answer after which the interviewer gives a hint."""
     rate_limit: Annotated[int, Meta(ge=0)] = 100
-    """Number of model requests that one user may make per window; 0 means no limit."""
+    """Number of model requests that one user may make per `rate_window`; 0 means no limit."""
     rate_window: Annotated[float, Meta(gt=0)] = 86_400.0
     """Length in seconds of the window for `rate_limit`, `token_budget` and `compute_budget`."""
     token_budget: Annotated[int, Meta(ge=0)] = 0
-    """Number of tokens that one user may use per window, counting replies and the uncached part of
-    prompts; 0 means no limit."""
+    """Number of tokens that one user may use per `rate_window`, counting replies and the uncached
+    part of prompts; 0 means no limit."""
     compute_budget: Annotated[float, Meta(ge=0)] = 0.0
-    """Seconds of model time that one user may use per window; 0 means no limit."""
+    """Seconds of model time that one user may use per `rate_window`; 0 means no limit."""
     reply_cache_purposes: tuple[str, ...] = ()
-    """Purposes whose replies are cached in memory: `extract`, `question`, `hint`, `closing` or
-    `summary`. An identical request from the same user returns the cached reply."""
+    """Purposes whose replies are cached in memory; possible values are `extract`, `question`,
+    `hint`, `closing`, `summary` and `history_summary`. An identical request from the same user
+    returns the cached reply."""
     reply_cache_ttl: Annotated[float, Meta(ge=60, le=2_678_400)] = 3_600.0
     """Number of seconds that a reply stays in the cache, from 60 (one minute) to 2,678,400 (31
     days)."""
@@ -147,7 +148,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Seconds that the scripted language model waits before each word of a reply, and the scripted
     speech model before each transcript."""
     scripted_words: Annotated[int, Meta(ge=0, le=10_000)] = 0
-    """Minimum number of words in each hint that the scripted model gives."""
+    """Minimum number of words in each hint that the scripted language model gives."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Lowest level of the log messages that are written to standard error."""
 

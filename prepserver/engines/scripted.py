@@ -45,7 +45,7 @@ class ScriptedLanguageModel:
     word."""
 
     def __init__(self, clock: Clock, *, delay: float = 0.0, words: int = 0) -> None:
-        """Set the delay before each word in seconds, and the minimum number of words in a hint."""
+        """Set the delay before each word, in seconds, and the minimum number of words in a hint."""
         self._clock = clock
         self._delay = delay
         self._min_words = words
@@ -80,7 +80,8 @@ class ScriptedLanguageModel:
 
 
 class ScriptedSpeechModel:
-    """Speech model whose transcript states the recording's duration and a hash of the audio."""
+    """Speech model whose transcript states the recording's duration and a hash of the audio. The
+    transcript of a silent recording is empty."""
 
     name = NAME
 

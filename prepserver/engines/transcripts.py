@@ -42,7 +42,7 @@ class RawSegment(Struct, frozen=True):
     """One segment as the model returned it, before filtering."""
 
     start: float
-    """Seconds from the beginning of the samples."""
+    """Start of the segment, in seconds from the beginning of the samples."""
     end: float
     text: str
     probability: float
@@ -61,9 +61,10 @@ def geometric_mean(probabilities: Sequence[float]) -> float:
 
 
 def estimate_word_times(text: str, start: float, end: float) -> tuple[Word, ...]:
-    """Return the words of a text that was spoken from `start` to `end`, in seconds.
+    """Return the words of a text with estimated times.
 
-    The time is divided among the words in proportion to their lengths.
+    The text was spoken from `start` to `end`, in seconds. This time is divided among the words in
+    proportion to their lengths.
     """
     texts = text.split()
     letters = sum(len(each) for each in texts)

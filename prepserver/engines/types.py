@@ -48,8 +48,9 @@ class Prompt(Struct, frozen=True, kw_only=True):
     """One request to a language model: either `text` to continue or a chat in `turns`."""
 
     purpose: str = ""
-    """Purpose of the reply, such as `hint`. The scripted model chooses its reply by the purpose,
-    and a remote model receives the purpose as the name of the schema."""
+    """Purpose of the reply, such as `hint`. Without a schema, the scripted model chooses its reply
+    by the purpose. With a schema, a remote model receives the purpose as the name of the
+    schema."""
     conversation: str = ""
     """Id of the interview whose KV cache this prompt extends, in memory or on disk. If empty, the
     prompt's cache belongs to no interview."""
@@ -62,8 +63,8 @@ class Prompt(Struct, frozen=True, kw_only=True):
     grammar: str = ""
     """GBNF grammar that the reply, without `opening`, must match."""
     schema: dict[str, Any] | None = None
-    """JSON schema that the reply must match. A prompt has either a schema or a grammar, not
-    both."""
+    """JSON schema that the reply must match. A prompt must not have both a schema and a
+    grammar."""
     max_tokens: int = 256
     temperature: float = 0.7
     top_p: float = 0.95
@@ -125,7 +126,7 @@ class EngineStats(Struct, frozen=True, kw_only=True, tag="stats"):
     batch_seconds: float = 0.0
     """Seconds spent computing batches."""
     prompt_tokens: int = 0
-    """Number of tokens in all prompts that were given a slot, cached or computed."""
+    """Number of tokens, cached or computed, in all prompts that were given a slot."""
     cached_tokens: int = 0
     """Number of prompt tokens that were taken from the KV cache instead of being computed."""
     completion_tokens: int = 0

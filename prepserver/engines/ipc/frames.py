@@ -85,7 +85,7 @@ class ReadyFrame(Struct, frozen=True, tag="ready"):
 
 
 class HeartbeatFrame(Struct, frozen=True, tag="heartbeat"):
-    """Sign of life from an engine that is working but has no event to send yet."""
+    """Sign of life from an engine that is working, even if the engine has no event to send."""
 
 
 class EventFrame(Struct, frozen=True, tag="event"):

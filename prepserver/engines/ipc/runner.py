@@ -69,8 +69,8 @@ class EngineCall:
             self._send(EventFrame(self.id, encode_payload(event)))
 
     def send_heartbeat(self) -> None:
-        """Report that the engine is working. The server kills an engine that sends no frame within
-        the stall timeout."""
+        """Report that the engine is working. The server kills an engine that has an open request
+        but sends no frame within the stall timeout."""
         self._send(HeartbeatFrame())
 
     def complete(self) -> None:
@@ -86,7 +86,7 @@ class EngineCall:
 
 
 class Engine(Protocol):
-    """Native code that processes requests. All methods are called from one thread."""
+    """Engine that processes requests with native code. All methods are called from one thread."""
 
     def submit(self, call: EngineCall) -> None:
         """Accept a request. Raises InferenceError if the request cannot be processed."""

@@ -76,8 +76,8 @@ class LlamaEngine:
     def submit(self, call: EngineCall) -> None:
         """Queue a prompt, or complete a request of another kind at once.
 
-        Raises InferenceError: code `context_overflow` if the prompt does not fit into the context,
-        code `bad_chat` if a chat cannot be rendered.
+        Raises InferenceError: code `context_overflow` if the prompt does not fit into the context
+        or leaves no room for the requested reply, code `bad_chat` if a chat cannot be rendered.
         """
         match _request_decoder.decode(call.payload):
             case Generate(prompt=prompt):

@@ -3,7 +3,7 @@
 A prompt usually extends the previous prompt of its interview, so most of its tokens are already in
 the KV cache. A conversation keeps its slot while there are enough slots. If another slot shares a
 longer prefix with the prompt, that prefix is copied. When every slot has an owner and another
-conversation needs one, the least recently used conversation is evicted.
+conversation needs a slot, the least recently used conversation in an idle slot is evicted.
 
 The module is pure: `prepserver.engines.llama.engine` carries out the plans.
 """
@@ -16,8 +16,8 @@ from msgspec import Struct
 __all__ = ["RECOMPUTE_LIMIT", "KvSlot", "KvSlots", "SlotPlan", "shared_prefix_length"]
 
 RECOMPUTE_LIMIT = 64
-"""Maximum number of tokens, about the length of one reply, whose KV state is dropped and recomputed
-rather than kept."""
+"""Number of tokens up to which KV state is dropped and recomputed rather than kept: about the
+length of one reply."""
 
 
 @dataclass(kw_only=True)

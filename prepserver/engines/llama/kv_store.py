@@ -1,8 +1,9 @@
 """Offloaded conversations: KV state on disk, to be restored instead of recomputed.
 
-The files are a cache and are never trusted. Each file identifies the model, build and cache type
-for which it is valid, and ends with a hash of its content. A file that is truncated, damaged or for
-another model is deleted, and the prompt is computed again. A file consists of:
+The files are a cache and are never trusted. Each file identifies the model, build, cache type and
+use of flash attention for which it is valid, and ends with a hash of its content. When a file is
+read and is truncated, damaged or for another model, the file is deleted and the prompt is computed
+again. A file consists of:
 
     magic, u32 length of the header, header (msgpack), state, BLAKE2b hash of the preceding bytes
 """
@@ -163,7 +164,7 @@ class KvStore:
 
     def load(self, conversation: str) -> StoredKv | None:
         """Return a stored conversation, or None if the file is missing, unreadable, damaged or from
-        another model.
+        another model or build.
 
         A file that cannot be used is deleted. A valid file is kept, so that the conversation can be
         restored more than once.

@@ -37,7 +37,8 @@ class Sampler:
     def __init__(self, native: LlamaContext, prompt: Prompt, tokens: Sequence[int]) -> None:
         """Create the samplers. The repetition penalty also covers the last tokens of the prompt.
 
-        Raises InferenceError, code `bad_grammar`, if the prompt's grammar or schema is invalid.
+        Raises InferenceError, code `bad_grammar`, if the prompt's grammar or schema is invalid, or
+        if the prompt has both.
         """
         self._native = native
         # First, because only this can fail.

@@ -123,7 +123,7 @@ def scheduling_order(jobs: Iterable[JobT]) -> list[JobT]:
 def plan_batches(jobs: Sequence[ScheduledJob], budget: TokenBudget) -> list[list[TokenChunk]]:
     """Plan the batches of a step: one with a token of every reply, then one per prompt chunk.
 
-    llama.cpp computes a single token of a sequence with different code than several tokens at once,
+    llama.cpp uses different code for a single token of a sequence than for several tokens at once,
     and the sums differ in their last digits. For a reply to be independent of the other jobs, the
     same tokens must always be computed singly: the tokens of replies, the last token of each
     prompt, and no others. Therefore prompt chunks never share a batch with replies. A chunk that

@@ -1,7 +1,8 @@
 """Dialects of OpenAI's protocol, and the requests in each dialect.
 
 A request is sent in the richest dialect first. If the endpoint rejects the request, the next
-dialect is tried. The first dialect that the endpoint accepts is kept for later requests.
+dialect is tried. The first dialect that the endpoint accepts is kept for later requests, separately
+for requests with and without a schema.
 """
 
 from typing import Any, Literal
@@ -27,8 +28,8 @@ class Dialect(Struct, frozen=True):
     form of llama-cpp-python's server. If empty, no schema field is sent. Except with `json_schema`,
     a chat contains the schema as text in a message."""
     bare: bool = False
-    """True to omit all sampling options and, in chats, to send the token limit as
-    `max_completion_tokens`, as OpenAI's reasoning models require."""
+    """True to omit `stream_options` and all sampling options, and to send the token limit of a chat
+    as `max_completion_tokens`, as OpenAI's reasoning models require."""
 
 
 _PLAIN = (Dialect(True), Dialect(False), Dialect(False, bare=True))

@@ -51,9 +51,9 @@ async def find_model(client: EndpointClient) -> ServedModel:
     endpoint's only model.
 
     An endpoint may list none or only some of its models, so a configured model that is not listed
-    is returned without properties. Raises InferenceError if the endpoint cannot be reached or
-    rejects the key. The error has the code `model_not_loaded` if no model is configured and the
-    endpoint does not list exactly one model.
+    is returned without properties. Raises InferenceError (code `model_not_loaded`) if no model is
+    configured and the endpoint does not list exactly one model, and InferenceError with another
+    code if the endpoint fails, cannot be reached or rejects the key.
     """
     name = client.endpoint.model
     models: list[ServedModel] = []

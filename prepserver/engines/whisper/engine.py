@@ -81,8 +81,8 @@ class WhisperEngine:
     ) -> bool | None:
         """Do `work` on one recording and return the result of `work`.
 
-        If the request has ended, or `work` raises InferenceError, close the recording and return
-        False. Other recordings continue.
+        If the request has ended or was cancelled, or if `work` raises InferenceError, close the
+        recording and return False. Other recordings continue.
         """
         try:
             if not recording.call.cancelled and not recording.call.completed:

@@ -79,7 +79,7 @@ class RecordingTranscriber:
         self.call = call
         self.caption_lag: float | None = None
         """Seconds of received audio that the last caption did not cover when the caption was sent;
-        None before the first caption."""
+        None before the first caption. Captions sent after the end of the input do not count."""
         self._vocabulary = request.vocabulary
         self._drafts = request.drafts
         self._detector = detector
@@ -254,9 +254,11 @@ class RecordingTranscriber:
         return not self.call.cancelled
 
     def _is_draft_useful(self, span: Span) -> bool:
-        """Return False if the recording has ended with more speech than the draft of `span` covers.
+        """Return True unless the recording has ended with more speech than the draft of `span`
+        covers.
 
-        Finishing such a draft would only delay the final transcript.
+        Finishing such a draft would only delay the final transcript. If the input has ended, the
+        remaining audio is segmented first.
         """
         if self.call.input_ended and not self._ended:
             self.read_audio()
