@@ -62,7 +62,7 @@ class CancelFrame(Struct, frozen=True, tag="cancel"):
 
 
 class InputFrame(Struct, frozen=True, tag="input"):
-    """More input for an open request, such as audio recorded since the last frame."""
+    """Input for an open request, such as the audio recorded since the previous frame."""
 
     id: int
     payload: Raw

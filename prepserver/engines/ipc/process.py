@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 STDERR_LINES = 40
-"""Number of lines of the engine's stderr that are kept to explain a crash."""
+"""Maximum number of recent lines of the engine's stderr that are kept to explain a crash."""
 MAX_LINE_BYTES = 65_536
 """Maximum length of a line of stderr, in bytes. Only the end of a longer line is kept."""
 
@@ -89,7 +89,7 @@ class EngineProcess:
         clock: Clock,
         grace: float,
     ) -> "EngineProcess":
-        """Start the process. Raises InferenceError if the program cannot be started."""
+        """Start an engine's process. Raises InferenceError if the program cannot be started."""
         try:
             process = await asyncio.create_subprocess_exec(
                 *argv,

@@ -128,8 +128,8 @@ class LlamaEngine:
         self._waiting.append(job)
 
     def _offload(self, conversation: str) -> None:
-        """If the conversation has a slot, save its KV state to disk and clear the slot unless it is
-        busy.
+        """If the conversation has a slot, save the conversation's KV state to disk, and clear the
+        slot unless the slot is busy.
 
         Nothing is saved if the store has no folder, the slot holds at most RECOMPUTE_LIMIT tokens,
         or the store already holds the same tokens.

@@ -50,7 +50,7 @@ class _Header(Struct, frozen=True):
 
 
 def model_identity(model: Path, *parts: str) -> str:
-    """Return a digest of a model file and of `parts`: other values on which KV states depend.
+    """Return a digest of a model file and of `parts`, the other values on which KV states depend.
 
     The digest covers the file's size, its modification time, and its first and last MiB, which hold
     the metadata and the last layers. Hashing the whole file would take longer than loading the

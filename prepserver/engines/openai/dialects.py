@@ -25,8 +25,8 @@ class Dialect(Struct, frozen=True):
     servers apply these fields, most other servers ignore them, and OpenAI's servers reject them."""
     schema: Literal["json_schema", "json_object", ""] = ""
     """Form in which a JSON schema is sent: `json_schema` is OpenAI's form, and `json_object` is the
-    form of llama-cpp-python's server. If empty, no schema field is sent. Except with `json_schema`,
-    a chat contains the schema as text in a message."""
+    form of llama-cpp-python's server. If empty, no schema field is sent. Unless the form is
+    `json_schema`, a chat contains the schema as text in a message."""
     bare: bool = False
     """True to omit `stream_options` and all sampling options, and to send the token limit of a chat
     as `max_completion_tokens`, as OpenAI's reasoning models require."""

@@ -27,8 +27,9 @@ def error_from_response(
 ) -> tuple[InferenceError, str]:
     """Return the error for the caller, and the endpoint's own message for the log.
 
-    The two are separate because endpoints quote keys, accounts and prompts. The message is empty
-    for the statuses 401 and 403, because some endpoints quote the rejected key.
+    The error and the message are separate, because the messages of endpoints quote keys, accounts
+    and prompts. The message is empty for the statuses 401 and 403, because some endpoints quote the
+    rejected key.
     """
     code, text = parse_error_body(_decode_json(body))
     if status in (401, 403):
