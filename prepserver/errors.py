@@ -103,7 +103,7 @@ class Forbidden(_CodedError):
 
 
 class NotFound(PrepServerError):
-    """The object does not exist or belongs to another user; the caller cannot tell which."""
+    """The resource does not exist or belongs to another user; the caller cannot tell which."""
 
     default_code = ErrorCode.NOT_FOUND
     status = 404
@@ -122,7 +122,7 @@ class Conflict(_CodedError):
 
 
 class InterviewError(_CodedError):
-    """The interview cannot take the requested step."""
+    """The interview cannot continue with the given input, such as a recording without speech."""
 
     status = 422
 
@@ -144,7 +144,10 @@ class InferenceError(PrepServerError):
 
 
 class StorageError(PrepServerError):
-    """The disk failed; changes that were not acknowledged were discarded."""
+    """The data directory or a database could not be opened, read or written.
+
+    Changes that were not acknowledged are discarded.
+    """
 
     default_code = ErrorCode.STORAGE
     status = 503

@@ -52,8 +52,8 @@ class GatewayPolicy(Struct, frozen=True, kw_only=True):
     first_token_timeout: float = 300.0
     """Maximum seconds from the start of an attempt to the first text; 0 disables the timeout."""
     parallel: int = 0
-    """Number of replies that a language model computes at once; 0 uses the number that the model
-    reports."""
+    """Maximum number of replies that a language model computes at once; 0 uses the number that the
+    model reports."""
     max_transcriptions: int = 16
     """Maximum number of recordings that a speech model transcribes at once."""
     max_queue: int = 64
@@ -132,7 +132,7 @@ class Gateway:
 
     @property
     def model_states(self) -> dict[str, str]:
-        """State of the models by job: `loading`, `ready` or `failed`."""
+        """State of the fallback chain of each job: `loading`, `ready` or `failed`."""
         return {INTERVIEWER: self._language.state, TRANSCRIBER: self._speech.fallback_chain.state}
 
     def model_loads(self) -> list[ModelLoad]:
@@ -157,7 +157,7 @@ class Gateway:
     async def engine_stats(self) -> list[tuple[str, EngineStats | SpeechStats]]:
         """Return the model name and the statistics of every loaded engine.
 
-        An engine that fails or does not answer within `STATS_TIMEOUT` is left out.
+        An engine that fails or does not answer within `STATS_TIMEOUT` seconds is left out.
         """
         backends: list[Backend[LanguageModel] | Backend[SpeechModel]]
         backends = [*self._language.backends, *self._speech.fallback_chain.backends]

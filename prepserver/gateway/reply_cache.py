@@ -1,8 +1,9 @@
 """Reply cache: equal calls share one reply, which is in flight or complete and cached.
 
 Calls are equal if they have the same user, model and prompt, including every sampling setting and
-the seed, so sharing changes nothing but the latency. Cached replies live in memory only: no second
-copy of what a candidate said is written to disk, and a restart empties the cache.
+the seed; the prompt's `conversation` is ignored. Sharing therefore changes nothing but the latency.
+Cached replies live in memory only: no second copy of what a candidate said is written to disk, and
+a restart empties the cache.
 """
 
 import asyncio

@@ -45,7 +45,7 @@ class UsageMeter:
         await self._limiter.charge(call.user, call.request)
 
     async def record_usage(self, user: str, tokens: int, seconds: float) -> None:
-        """Deduct tokens and compute seconds from the user's budget.
+        """Deduct tokens and compute seconds from the user's budget, if there is one.
 
         The deduction completes even if the caller is cancelled.
         """

@@ -19,8 +19,8 @@ FRAMEWORK_CODES = {
     405: ErrorCode.METHOD_NOT_ALLOWED,
     413: ErrorCode.REQUEST_TOO_LARGE,
 }
-"""Error codes for statuses that Litestar itself raises. Any other 4xx status has the code
-`bad_request`, and any 5xx status has the code `internal`."""
+"""Error codes by HTTP status, for errors that Litestar itself raises. Any other 4xx status has the
+code `bad_request`, and any 5xx status has the code `internal`."""
 
 log = structlog.get_logger(__name__)
 
@@ -50,8 +50,8 @@ def _handle_server_error(
 def _handle_framework_error(
     request: Request[Any, Any, Any], error: HTTPException
 ) -> Response[ErrorBody]:
-    """Convert a Litestar error, such as an unknown route or method, or an invalid body, to a
-    response."""
+    """Convert an error that Litestar raises to a response, for example the error for an unknown
+    route, an unknown method or an invalid body."""
     code = FRAMEWORK_CODES.get(
         error.status_code, ErrorCode.INTERNAL if error.status_code >= 500 else ErrorCode.BAD_REQUEST
     )

@@ -1,4 +1,5 @@
-"""REST routes for interviews. Each route for one interview checks that the caller is its owner."""
+"""REST routes for interviews. Each route for one interview raises NotFound unless the caller owns
+the interview."""
 
 import msgspec
 from litestar import Controller, delete, get, patch, post
@@ -15,7 +16,8 @@ __all__ = ["InterviewController", "create_interview"]
 
 
 async def create_interview(registry: Registry, user: str, request: CreateInterview) -> Interview:
-    """Create an interview, and return when both its row in the list and its start are durable."""
+    """Create an interview. Return its view once its row in the user's list and its start are both
+    durable."""
     view = await registry.call(UserInterviewsStub(user).create(request))
     # Creation has told the interview to start. A later call is handled after that message.
     await registry.call(InterviewStub(view.id).messages())

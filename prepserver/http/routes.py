@@ -25,9 +25,9 @@ class GatewayStats(Struct, frozen=True, kw_only=True):
     """Statistics from the call log, and the current load of each model."""
 
     since: float
-    """Start of the period in seconds since the Unix epoch."""
+    """Start of the period, in seconds since the Unix epoch."""
     until: float
-    """End of the period in seconds since the Unix epoch."""
+    """End of the period, in seconds since the Unix epoch."""
     lines: list[StatsLine]
     """Statistics for each combination of model, kind of call and purpose."""
     models: list[ModelLoad]
@@ -47,7 +47,8 @@ def report_liveness(services: Services) -> Health:
 
 @get("/health/ready", summary="Report whether all models are loaded", sync_to_thread=False)
 def report_readiness(services: Services) -> Response[Health]:
-    """Report the state of each model, with status 200 if all models are ready, otherwise 503."""
+    """Report the state of each job's fallback chain. The HTTP status is 200 if all fallback chains
+    are ready, otherwise 503."""
     states = services.gateway.model_states
     if "failed" in states.values():
         health = Health(status="unavailable", version=services.version, models=states)

@@ -31,7 +31,7 @@ class Services(Struct, frozen=True, kw_only=True):
     """Version of the server."""
 
     async def start(self) -> None:
-        """Lock the data directory and start loading the models.
+        """Lock the data directory, start the call log and start loading the models.
 
         Raises Conflict if another process is using the data directory.
         """

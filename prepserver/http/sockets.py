@@ -36,8 +36,8 @@ CHECK_INTERVAL = 1.0
 PING_AFTER = 20.0
 """Seconds without data from a client after which a ping is sent."""
 IDLE_TIMEOUT = 35.0
-"""Seconds without data from a client after which its connection is aborted. Even on a busy machine,
-the abort follows within 40 s of the last data."""
+"""Seconds without data from a client after which the connection is aborted. The documented limit is
+40 s; the difference allows for delays on a busy machine."""
 CLOSE_TIMEOUT = 10.0
 """Seconds within which a client must read the pending output and answer the close frame that
 follows."""
@@ -62,7 +62,7 @@ ConnectionOpener = Callable[[str], Awaitable[tuple[Connection, Instance]]]
 """Function that authenticates the client from the request target and returns the client's
 connection and the room's instance.
 
-Raises PrepServerError to reject the handshake.
+Raises PrepServerError to refuse the handshake.
 """
 
 log = structlog.get_logger(__name__)

@@ -6,8 +6,8 @@ from prepserver.objects.object import Context
 __all__ = ["HintTimer"]
 
 MIN_POSTPONEMENT = 5.0
-"""Minimum number of seconds by which the stored time is postponed, or a tenth of the delay if that
-is less. Shorter postponements are skipped, so that most keystrokes cost no write."""
+"""Minimum number of seconds by which the due time is postponed, or a tenth of the delay if that is
+less. Shorter postponements are skipped, so that most keystrokes cost no write."""
 
 _HINT_DUE = "hint_due"
 """Storage key of the time at which the hint is due."""

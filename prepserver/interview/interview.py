@@ -106,11 +106,13 @@ class InterviewObject(DurableObject):
         return self._transcript.messages()
 
     def transcription(self, message_id: str) -> Transcription:
-        """Return a spoken answer's transcription. Raises NotFound for any other message."""
+        """Return the transcription of a spoken answer. Raises NotFound if the message is not a
+        spoken answer."""
         return self._transcript.transcription(message_id)
 
     def delete(self, owner: str, id: str) -> None:
-        """Delete the interview and its KV state, then the row in the owner's list."""
+        """Delete the interview, its KV state, its cached replies and its logged text, then the row
+        in the owner's list."""
         self.context.detach(lambda: self._gateway.discard(self.context.name))
         self.context.tell(UserInterviewsStub(owner).confirm_deleted(id))
         self.context.destroy()

@@ -177,5 +177,5 @@ class Room:
         self._context.send(connection, snapshot)
 
     def send_error(self, connection: Connection, error: PrepServerError, id: str) -> None:
-        """Reject the client's message `id` with an error."""
+        """Reject the message or the recording `id` of a client with an error."""
         self._context.send(connection, wire.Failure(**error.as_dict(), id=id))

@@ -84,7 +84,7 @@ class Rules:
     def record_applied(self, message: wire.ClientMessage) -> None:
         """Store the id of a message in the transaction that applies the message.
 
-        Only messages that must not be applied twice are stored.
+        Only the ids of messages that must not be applied twice are stored.
         """
         if message.id and isinstance(message, _APPLIED_ONCE):
             self._context.storage.sql(
@@ -96,8 +96,9 @@ class Rules:
     def record_rejection(self, message: wire.ClientMessage, error: PrepServerError) -> None:
         """Store the error of a rejected message, so that a repeated message is rejected again.
 
-        Only messages that must not be applied twice are stored. A rejection for missing frames is
-        not stored, because the client sends the frames and then repeats the message.
+        Only rejections of messages that must not be applied twice are stored. A rejection for
+        missing frames is not stored, because the client sends the frames and then repeats the
+        message.
         """
         if (
             not message.id

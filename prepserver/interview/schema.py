@@ -1,7 +1,7 @@
 """SQL schema of the interview objects.
 
 The n-th script migrates a database from version n - 1 to version n. Released scripts are never
-changed; add a new one instead.
+changed; add a new script instead.
 """
 
 __all__ = ["INTERVIEW", "USER_INTERVIEWS"]

@@ -82,10 +82,11 @@ class SpanTranscriber:
         vocabulary: str,
         should_continue: Callable[[], bool],
     ) -> SpanTranscript | None:
-        """Transcribe samples with a limited encoder.
+        """Transcribe samples with an encoder window that is little longer than the samples.
 
         `begin` is the position of the first sample in the recording. Return None if the pass was
-        stopped because `should_continue` returned False. Raises InferenceError.
+        stopped because `should_continue` returned False. Raises InferenceError if the
+        transcription fails.
         """
         return self._run_pass(samples, begin, vocabulary, should_continue, full=False)
 
@@ -97,7 +98,7 @@ class SpanTranscriber:
         should_continue: Callable[[], bool],
     ) -> SpanTranscript | None:
         """Transcribe samples with a fast pass, then with a full pass if the first result needs one.
-        The arguments and the result are those of `fast_pass`."""
+        The arguments, the result and the errors have the same meaning as in `fast_pass`."""
         transcript = self.fast_pass(samples, begin, vocabulary, should_continue)
         if transcript is None or not transcript.needs_full_pass:
             return transcript
@@ -133,8 +134,8 @@ class SpanTranscriber:
 
 
 def _map_times(segments: Iterable[Timed], convert: Callable[[float], float]) -> tuple[Timed, ...]:
-    """Return copies of the segments in which all times, including the times of words, are
-    converted."""
+    """Return copies of the segments, with `convert` applied to all times, including the times of
+    words."""
     return tuple(
         structs.replace(
             segment,

@@ -16,8 +16,11 @@ class TimedToken(Struct, frozen=True):
     text: bytes
     """UTF-8 text that may begin or end within a character."""
     start: float
-    """Start of the token in seconds. whisper.cpp estimates token times from the probabilities of
-    timestamps and from the loudness. The estimates are accurate to a few tenths of a second."""
+    """Start of the token, in seconds from the beginning of the samples.
+
+    whisper.cpp estimates token times from the probabilities of timestamps and from the loudness.
+    The estimates are accurate to a few tenths of a second.
+    """
     end: float
     probability: float
 

@@ -1,4 +1,4 @@
-"""Few-shot prompts for models below about one billion parameters.
+"""Few-shot prompts for models below one billion parameters.
 
 Such a model does not follow instructions, but it continues examples, and it stays on a subject only
 if it is forced to. A grammar therefore fixes the form of each reply. For a follow-up question, the

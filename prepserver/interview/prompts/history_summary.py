@@ -36,7 +36,8 @@ async def summarise_history(
     Return None if every exchange fits or is already covered by a summary. If the model fails, log a
     warning and return None: the turn continues without the summary. `ahead` means that the next
     answer has not arrived yet: room for that answer is reserved, and the call runs at prefill
-    priority, behind every call for which a user is waiting.
+    priority, behind every call for which a user is waiting. Raises RateLimited if the user has used
+    up an allowance.
     """
     outgrown = count_outgrown_messages(info, context, ahead=ahead)
     previous = context.history_summary

@@ -19,7 +19,7 @@ from prepserver.objects.object import Context
 __all__ = ["Prefetcher"]
 
 _PREFILL_TASK = "prefill"
-"""Key of the background task that prefills; a new prefill replaces the running one."""
+"""Key of the background task that prefills; a new prefill replaces the running prefill."""
 
 _SUMMARY_TASK = "history_summary"
 """Key of the background task that summarises the history. The summary has a key of its own, so that
@@ -32,8 +32,8 @@ class Prefetcher:
     Captions and keystrokes arrive often, and most of them leave the committed text unchanged. A
     draft equal to the last one is ignored before anything is loaded from the database.
 
-    When the first draft after a question arrives, usually an empty one, the object decides whether
-    the history has to be summarised. The decision is not stored, and is repeated after a crash.
+    When the first draft after a question arrives, the object decides whether the history has to be
+    summarised. The decision is not stored, and is repeated after a crash.
     """
 
     def __init__(

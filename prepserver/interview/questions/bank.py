@@ -93,7 +93,7 @@ class Bank:
 
     @property
     def questions(self) -> tuple[Question, ...]:
-        """All questions, in the order of the data files."""
+        """All questions, in the order in which the questions were given."""
         return tuple(self._questions.values())
 
     @property
@@ -113,7 +113,7 @@ class Bank:
     def select_questions(
         self, type: InterviewType, level: Level, skills: Sequence[str], count: int, seed: int
     ) -> list[Question]:
-        """Select distinct questions for an interview; the first is an opener if the bank has one.
+        """Select distinct questions for an interview; the first is an opener if there is one.
 
         `skills` are canonical names, the most important first; unknown names are ignored. Questions
         on the skills in `skills` at `level` come first, spread over the skills. Questions at

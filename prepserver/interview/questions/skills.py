@@ -62,7 +62,7 @@ _LEAD_IN = re.compile(
     r"|\b(?:languages?|skills?|stack|tools?|technolog(?:y|ies)|frameworks?)\s*[:–-]\s*)$",
     re.IGNORECASE,
 )
-"""Text before a capitalised word that marks the word as a skill: "written in Go"."""
+"""Text that marks the following capitalised word as a skill: "written in Go"."""
 
 _LETTER_LEAD_IN = re.compile(
     r"\b(?:experience|experienced|proficien(?:t|cy)|programming|programs?|written|wrote|writing"
@@ -71,19 +71,19 @@ _LETTER_LEAD_IN = re.compile(
     r"|\b(?:languages?|skills?|stack|tools?|technolog(?:y|ies))\s*[:–-]\s*$",
     re.IGNORECASE,
 )
-"""Text before a single letter that marks the letter as a skill: "written in C"."""
+"""Text that marks the following single letter as a skill: "written in C"."""
 
 _LEAD_OUT = re.compile(
     r"\s+(?:developers?|engineers?|programmers?|programming|code|codebase|(?:micro)?services"
     r"|modules?|packages?|components?|hooks|apps?|applications?|compiler|APIs?|endpoints?)\b"
 )
-"""Text after a capitalised word that marks the word as a skill: "Go developer"."""
+"""Text that marks the preceding capitalised word as a skill: "Go developer"."""
 
 _CONTINUATION = re.compile(r"['’]s|-(?!based)\w|\s+(?:19|20)\d\d\b")
-"""Text after a word that shows that the word is not a skill: "Go-to-market", "Spring 2021"."""
+"""Text that shows that the preceding word is not a skill: "Go-to-market", "Spring 2021"."""
 
 _VERB_COMPLEMENT = re.compile(r"\s+to\b")
-"""Text after a word in lower case that marks the word as a verb: "react to incidents"."""
+"""Text that marks the preceding word in lower case as a verb: "react to incidents"."""
 
 _LEAD_IN_WORDS = 3
 """Number of words before a name that are searched for a lead-in."""

@@ -65,8 +65,8 @@ class AudioIngest:
         acknowledged.
 
         If earlier frames are missing, close the connection, so that the client sends the missing
-        frames again. Raises BadRequest if the frame is not valid, or the recording is unknown or
-        too long.
+        frames again. Frames of a rejected recording are ignored. Raises BadRequest if the frame is
+        not valid, or the recording is unknown or too long.
         """
         attached = connection.state or {}
         id = attached["recording"]
@@ -110,7 +110,8 @@ class AudioIngest:
             ) from None
 
     def cancel(self, connection: Connection, id: str) -> None:
-        """Delete a recording, and mark the connection as sending no recording."""
+        """Delete a recording, cancel its live transcription, and mark the connection as sending no
+        recording."""
         self._recordings.delete(id)
         self.stop_transcribing(id)
         self.detach(connection)
@@ -191,7 +192,7 @@ class AudioIngest:
             self._context.cancel(_task_key(id))
 
     def stop_transcribing_all(self, *, keep: str | None = None) -> None:
-        """Cancel every live transcription except that of `keep`."""
+        """Cancel every live transcription except that of the recording `keep`."""
         for id in [id for id in self._live if id != keep]:
             self.stop_transcribing(id)
 

@@ -53,7 +53,7 @@ class RecordingStore:
         is stored.
 
         If `MAX_OPEN_RECORDINGS` other recordings are open, one that is not in `in_use` is deleted,
-        since no client is left to finish it. Raises Conflict if all other recordings are in use.
+        since no connection is sending it. Raises Conflict if all other recordings are in use.
         """
         others = [row[0] for row in self._storage.sql("SELECT id FROM recordings")]
         others = [other for other in others if other != id]
@@ -152,7 +152,7 @@ class RecordingStore:
 
     def _flush_recording(self, id: str) -> int:
         """Store a recording's pending frames as one chunk. Return the number of the last stored
-        frame."""
+        frame, or -1 if none is stored."""
         frames, size = self._stored_size(id)
         pending = self._pending.pop(id, [])
         if not pending:
@@ -202,7 +202,7 @@ def decode_recording(data: bytes) -> bytes:
         raise empty_recording()
     if len(data) > MAX_BINARY_FRAME:
         raise BadRequest(
-            f"The recording exceeds {MAX_BINARY_FRAME} bytes, the maximum of one message. Send "
+            f"The recording exceeds {MAX_BINARY_FRAME} bytes, the maximum for one message. Send "
             "audio.start and then numbered frames instead.",
             code=ErrorCode.RECORDING_TOO_LONG,
         )

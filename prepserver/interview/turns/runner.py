@@ -41,8 +41,8 @@ MAX_ATTEMPTS = 3
 bank supplies the question."""
 
 FIRST_RETRY_DELAY = 1.0
-"""Seconds before the second attempt if the models are overloaded and give no estimate. The delay
-doubles with each further attempt."""
+"""Seconds before the second attempt if the models are overloaded and the error gives no estimate.
+The delay doubles with each further attempt."""
 
 MAX_RETRY_DELAY = 10.0
 """Maximum delay in seconds before another attempt, so that the candidate soon learns of an
@@ -61,7 +61,8 @@ class TurnWork(Struct, frozen=True, kw_only=True):
     prompt_context: PromptContext
     seed: int
     pcm: bytes = b""
-    """Recording to transcribe, as PCM16 at 16 kHz; empty if there is a `live_transcription`."""
+    """Recording to transcribe, as PCM16 at 16 kHz; empty if there is no recording, or if there is a
+    `live_transcription`."""
     vocabulary: str = ""
     live_transcription: LiveTranscription | None = None
     """Live transcription of the recording, or None if there is none."""
@@ -142,8 +143,8 @@ async def _generate_reply(
     """Stream a reply and return its text and source.
 
     An attempt that fails with a retryable error or gives an unacceptable reply is repeated, up to
-    `MAX_ATTEMPTS` attempts. In a question step, an unasked question from the bank is returned if no
-    attempt gives an acceptable question or the prompt exceeds the model's context. Raises
+    `MAX_ATTEMPTS` attempts. In a question step, an unasked main question is returned if the last
+    attempt gives an unacceptable question or a prompt exceeds the model's context. Raises
     PrepServerError if there is no reply.
     """
     info, prompt_context = await gateway.model_info(), work.prompt_context
