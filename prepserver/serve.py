@@ -1,4 +1,4 @@
-"""Server process, which runs the application under uvicorn until a signal stops it."""
+"""Server process, which runs the application under uvicorn until a signal arrives."""
 
 import asyncio
 import contextlib
@@ -26,8 +26,8 @@ from prepserver.wire.error_codes import ErrorCode
 __all__ = ["serve"]
 
 DRAIN_SECONDS = 5
-"""Seconds that requests and connections have to finish after SIGTERM or SIGINT. Supervisors usually
-grant the server 10 s."""
+"""Seconds allowed for requests and connections to finish after SIGTERM or SIGINT. Supervisors
+usually allow the server 10 s."""
 
 
 def serve(config: Config) -> None:
@@ -106,7 +106,7 @@ class _Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
-        """Stop the server on SIGTERM or SIGINT, with exit code 0.
+        """Stop the server with exit code 0 on SIGTERM or SIGINT during the `with` block.
 
         uvicorn itself would raise the signal again.
         """

@@ -42,7 +42,7 @@ _CHUNK_BYTES = 1 << 20
 
 
 class Variable(Struct, frozen=True, kw_only=True):
-    """Location, shape and type of one tensor in the file."""
+    """Location, shape and type of one tensor in a `model.bin`."""
 
     name: str
     shape: tuple[int, ...]
@@ -81,7 +81,10 @@ class VariableFile:
         self._file.close()
 
     def find_variable(self, name: str) -> Variable:
-        """Return the variable with this name or alias. Raises ModelError if there is none."""
+        """Return the variable with the name or alias `name`.
+
+        Raises ModelError if the file contains no such variable.
+        """
         try:
             return self.variables[name]
         except KeyError:
@@ -101,9 +104,9 @@ class VariableFile:
     def read_values(
         self, variable: Variable, start: int = 0, stop: int | None = None
     ) -> Iterator[NDArray[np.generic]]:
-        """Yield the elements of rows `start` to `stop` - 1 as flat arrays of at most 1 MiB.
+        """Yield the elements in rows `start` to `stop` - 1 of `variable`, in flat arrays.
 
-        If `stop` is None, all rows from `start` on are read.
+        An array has at most 1 MiB. If `stop` is None, all rows from `start` on are read.
         """
         dtype = DTYPES[variable.dtype]
         row = math.prod(variable.shape[1:]) * dtype.itemsize

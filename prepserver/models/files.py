@@ -30,7 +30,8 @@ _CHUNK_BYTES = 1 << 20
 _SPARE_BYTES = 32 << 20
 
 Stage = Literal["waiting", "downloading", "verifying", "unpacking", "converting", "copying"]
-"""Stage of the work on a model. While `waiting`, another process is working on the same model."""
+"""Stage of the work on a model. In the stage `waiting`, another process is working on the same
+model."""
 
 
 class Progress(Struct, frozen=True):
@@ -53,7 +54,7 @@ BytesCallback = Callable[[int], None]
 
 
 def ignore_progress(_: Progress) -> None:
-    """Do nothing: the default `ProgressCallback`."""
+    """Do nothing. This function is the default `ProgressCallback`."""
 
 
 def hash_file(path: Path, on_bytes: BytesCallback = lambda done: None) -> str:
@@ -85,7 +86,10 @@ def copy_and_hash(
 
 
 def clear_folder(folder: Path, keep: str = "") -> None:
-    """Remove everything in `folder` except the file named `keep`."""
+    """Remove everything in `folder` except the file named `keep`.
+
+    Errors during the removal of a subfolder are ignored.
+    """
     for path in folder.iterdir():
         if path.is_dir():
             # A pip process whose parent was killed may still write here; it cannot be awaited.

@@ -50,7 +50,8 @@ BLOCKS = {
     13: (256, 176),  # q5_k
     14: (256, 210),  # q6_k
 }
-"""Numbers of weights and bytes in one block, for each ggml type (ggml's `type_traits`)."""
+"""Numbers of weights and bytes in one block, for each supported ggml type (`type_traits` in
+ggml)."""
 
 
 class InvalidGgml(ValueError):
@@ -130,7 +131,7 @@ def _skip_tensor(file: BinaryIO) -> int:
 
 
 def _min_weights(hyperparameters: Hyperparameters) -> int:
-    """Return the smallest number of weights in a complete model.
+    """Return the minimum number of weights in a complete model with these hyperparameters.
 
     Only the attention, feed-forward and token embedding matrices are counted.
     """
@@ -151,7 +152,7 @@ def _read_integers(file: BinaryIO, count: int) -> tuple[int, ...]:
 
 
 def _skip(file: BinaryIO, count: int) -> None:
-    """Skip `count` bytes. Raise InvalidGgml if the file ends before that.
+    """Skip `count` bytes. Raises InvalidGgml if fewer bytes remain in the file.
 
     The last byte is read, because seeking beyond the end of a file succeeds.
     """

@@ -66,8 +66,8 @@ def _download(
 ) -> None:
     """Download the rest of the file into `partial`, or all of it if the server ignores ranges.
 
-    Raises httpx.TransportError if the connection ends before the file is complete, and ModelError
-    if the hub returns an HTTP error.
+    Raises httpx.TransportError if the connection fails or ends before the file is complete, and
+    ModelError if the hub returns an HTTP error.
     """
     done = partial.stat().st_size if partial.exists() else 0
     if done > remote.size:

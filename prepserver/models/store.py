@@ -40,7 +40,10 @@ class StoredModel(Struct, frozen=True, kw_only=True):
 
 
 class _Receipt(Struct, frozen=True, kw_only=True):
-    """State of a model file when its hash was last verified, stored as `.FILE.json` beside it."""
+    """State of a model file when its hash was last verified.
+
+    The state is stored beside the model file as `.FILE.json`.
+    """
 
     sha256: str
     size: int
@@ -59,7 +62,7 @@ class ModelStore:
         self.catalogue = catalogue or builtin_catalogue()
 
     def list_models(self) -> tuple[StoredModel, ...]:
-        """Return the models in catalogue order, then the imported files sorted by name."""
+        """Return all models of the catalogue in its order, then the imported files by name."""
         known = [
             StoredModel(
                 name=entry.name,
@@ -173,7 +176,8 @@ class ModelStore:
 
         A file whose hash is listed in the catalogue is installed as that model. Raises
         ModelNotFound if the file does not exist, ModelError if the file is not a model or the disk
-        fails, and Conflict if the name belongs to the catalogue or to a different installed file.
+        fails, and Conflict if the file's name belongs to the catalogue or to a different installed
+        file.
         """
         if not path.is_file():
             raise ModelNotFound(f"There is no file {path}. Check the path.")
@@ -295,7 +299,7 @@ class ModelStore:
         raise self.catalogue.unknown_name(name)
 
     def _require_free_name(self, file: str, sha256: str) -> None:
-        """Raise Conflict if the catalogue or a file with another hash already has this name."""
+        """Raise Conflict if the name `file` belongs to the catalogue or to different content."""
         reserved = any(entry.file == file for entry in self.catalogue.models)
         path = self.root / file
         if reserved or (path.exists() and files.hash_file(path) != sha256):

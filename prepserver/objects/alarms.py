@@ -81,7 +81,7 @@ class AlarmIndex:
         heapq.heapify(self._heap)
 
     def _is_trusted(self) -> bool:
-        """Return True if the index was complete and no entry can have been lost since then."""
+        """Return True if the stored index was once complete and cannot have lost an entry since."""
         if int(self._connection.pragma("user_version")) < 1:
             return False
         row = self._connection.execute("SELECT boot FROM life").fetchone()

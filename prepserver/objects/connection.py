@@ -51,8 +51,8 @@ class Connection:
     """Connection to which an object sends messages.
 
     A message is written to the socket at once if the socket has room, and queued otherwise. The
-    queue holds references, so a message to many slow clients is stored once. A client that falls
-    too far behind is disconnected; the object never waits for a client.
+    queue holds references, so a message to many slow connections is stored once. A client that
+    falls too far behind is disconnected; the object never waits for a client.
     """
 
     __slots__ = (
@@ -76,7 +76,7 @@ class Connection:
         self.id = id
         self.tags = tags
         self.closing: Close | None = None
-        """Close frame that ended or will end the connection; None while the connection is open."""
+        """Code and reason for closing the connection; None while the connection is open."""
         self._state = b"null"
         self._socket: Socket | None = None
         self._full = True

@@ -130,7 +130,10 @@ class Instance:
         return self._enqueue(lambda target: getattr(target, method)(*arguments))
 
     def connect(self, connection: Connection) -> None:
-        """Add a connection to the room and run `on_connect`. On failure, close the connection."""
+        """Add a connection to the room and run `on_connect`. On failure, close the connection.
+
+        A connection that has the same id and is already in the room is replaced and closed.
+        """
 
         def handler(target: DurableObject) -> None:
             if connection.closing is not None:
@@ -318,7 +321,10 @@ class Instance:
             await self._enqueue(self._retry_alarm)
 
     def _run_alarm(self, target: DurableObject) -> None:
-        """Delete a due alarm and run its handler in one transaction: the alarm fires only once."""
+        """If the alarm is due, delete it and run its handler in one transaction.
+
+        Otherwise correct the alarm's entry in the index.
+        """
         context = target.context
         alarm = context.storage.get_alarm()
         if alarm is None or alarm.due > self._runtime.clock.now():

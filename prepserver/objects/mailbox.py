@@ -42,7 +42,7 @@ class Mailbox:
 
     @property
     def busy(self) -> bool:
-        """True while anything is running or queued."""
+        """True while an event or work is running or queued."""
         return self._task is not None or self._handling or bool(self._queue)
 
     def enqueue(self, item: QueuedEvent | Work) -> None:
@@ -75,7 +75,7 @@ class Mailbox:
             self._task = asyncio.get_running_loop().create_task(self._run_rest(transaction))
 
     def _handle_events(self) -> Transaction:
-        """Run the handlers of the events at the head of the queue in one transaction."""
+        """Handle the events at the head of the queue in one transaction; return the transaction."""
         transaction = self._owner.begin()
         while (
             self._queue

@@ -150,7 +150,7 @@ class Context:
         """Call another object's method without waiting for the result.
 
         `then` is posted to this object as an event once the call's effects are durable. The event
-        does not arrive if the call fails, or if the object is reset or released before that.
+        does not arrive if the call fails, or if this object is reset or released first.
         """
 
         def on_done() -> None:

@@ -1,4 +1,4 @@
-"""Registry of live objects, with at most one instance for each (kind, name)."""
+"""Registry of the objects in memory, with at most one instance for each (kind, name)."""
 
 import asyncio
 import ctypes
@@ -85,10 +85,10 @@ class Registry:
         self.closing = False
 
     async def start(self) -> None:
-        """Lock the data directory, open the alarm index, and start firing alarms.
+        """Lock the data directory, open the alarm index, and start the background tasks.
 
-        Raises Conflict if another process is using the data directory, and StorageError if the disk
-        fails.
+        The background tasks fire alarms and hibernate idle objects. Raises Conflict if another
+        process is using the data directory, and StorageError if the disk fails.
         """
         self._lock = await asyncio.to_thread(_lock_data_dir, self.root)
         try:

@@ -181,10 +181,10 @@ class Storage:
         return True
 
     def rollback_to(self, nested: bool) -> None:
-        """Roll back to the last savepoint; `nested` is the value that `savepoint` returned.
+        """Roll back to the last savepoint or, if `nested` is false, roll back the transaction.
 
-        Raises StorageError if earlier writes are lost as well: SQLite itself rolls back the whole
-        transaction if the disk is full or broken.
+        `nested` is the value that `savepoint` returned. Raises StorageError if earlier writes are
+        lost as well: SQLite itself rolls back the whole transaction if the disk is full or broken.
         """
         if not nested:
             self.rollback()

@@ -50,7 +50,10 @@ class QueuedEvent:
         self._result = result
 
     def settle(self, owner: MailboxOwner, value: Any, error: PrepServerError | None) -> None:
-        """Pass the handler's value or error to the future, and report an error to the clients."""
+        """Pass the handler's value or error to the future, if there is one.
+
+        An error is also reported to `owner`, which informs the clients.
+        """
         if error is not None:
             owner.report_failure(self, error)
         if self._result is None or self._result.done():
@@ -143,7 +146,7 @@ class Transaction:
             handled.event.settle(owner, handled.value, handled.error)
 
     def discard(self, owner: MailboxOwner, error: PrepServerError) -> None:
-        """Drop all effects. Report to each caller its handler's own error, or else `error`."""
+        """Drop all effects. Each caller receives its handler's error or, without one, `error`."""
         for handled in self.handled:
             handled.event.settle(owner, None, handled.error or error)
 

@@ -74,7 +74,7 @@ def write_atomically(
     durable: bool = True,
     overwrite: bool = True,
 ) -> None:
-    """Write a file atomically: after a crash of the process, the file has the old or new content.
+    """Write a file atomically: a crash of the process leaves the old or the new content.
 
     If `durable` is true, the same is true after a power loss; otherwise a power loss may lose the
     file or truncate it. If `overwrite` is false, an existing file is left unchanged, even one that
@@ -109,8 +109,8 @@ def lock_file(path: Path, *, blocking: bool = True, mode: int = 0o666) -> int:
     A missing file is created with the permissions `mode`. The lock is released when the descriptor
     is closed, at the latest when the process ends. Never remove the file: a process that is waiting
     for the lock would then lock a file that no other process can see. Raises BlockingIOError if
-    another process holds the lock and `blocking` is false, and OSError if the file cannot be opened
-    or its file system does not support locks.
+    another process is holding the lock and `blocking` is false, and OSError if the file cannot be
+    opened or its file system does not support locks.
     """
     access = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT
     descriptor = os.open(path, access | os.O_CLOEXEC, mode)
@@ -126,8 +126,8 @@ def lock_file(path: Path, *, blocking: bool = True, mode: int = 0o666) -> int:
 def hold_lock(path: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Hold an exclusive lock on `path` during the `with` block.
 
-    `on_wait` is called once if another process holds the lock. Raises OSError if the file cannot be
-    locked.
+    `on_wait` is called once if another process is holding the lock. Raises OSError if the file
+    cannot be locked.
     """
     try:
         descriptor = lock_file(path, blocking=False)

@@ -89,7 +89,7 @@ def cannot_open(path: Path, error: Exception) -> StorageError:
 
 
 def to_storage_error(error: Exception) -> StorageError:
-    """Return the error to raise when a write has failed with `error`."""
+    """Return the error to raise when an operation on an open database has failed with `error`."""
     return StorageError(f"Nothing was saved: the disk write failed ({_reason(error)}). Try again.")
 
 
@@ -158,7 +158,7 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[apsw.Connection]:
-        """Run the `with` block as a transaction: commit at its end, or roll back when it raises.
+        """Run the `with` block as a transaction: commit at its end, or roll back on an exception.
 
         A commit is durable when the block has ended. The method blocks on the disk and must be
         called from a thread. If the disk fails, nothing is saved, and StorageError is raised.

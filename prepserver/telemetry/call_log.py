@@ -33,7 +33,7 @@ PRUNE_SECONDS = 600.0
 MAX_PENDING = 10_000
 """Maximum number of buffered records. A full buffer discards its oldest records."""
 PRUNE_BATCH = 1_000
-"""Number of records deleted per transaction while the log is too large."""
+"""Maximum number of records deleted per transaction while the log is too large."""
 MAX_QUERY_ROWS = 1_000
 
 COLUMNS = tuple(field.name for field in msgspec.structs.fields(CallRecord))
@@ -119,7 +119,10 @@ class CallLog:
         self._writer = asyncio.create_task(self._write_periodically())
 
     def add(self, record: CallRecord) -> None:
-        """Buffer the record of a finished call; the next flush, within a second, writes it."""
+        """Buffer the record of a finished call; the next flush, within a second, writes it.
+
+        If the interview was deleted, the prompt and the reply are erased first.
+        """
         if record.interview in self._erased_interviews:
             record.prompt = record.reply = None
         self._pending.append(record)
@@ -215,7 +218,7 @@ class CallLog:
     async def find(self, query: CallQuery) -> list[CallRecord]:
         """Return the calls that match `query`, newest first.
 
-        Calls of the last second may be missing.
+        Calls that ended in the last second may be missing.
         """
         return await asyncio.to_thread(find_calls, self.path, query)
 
@@ -287,8 +290,8 @@ def open_read_only(path: Path) -> apsw.Connection:
 def find_calls(path: Path, query: CallQuery) -> list[CallRecord]:
     """Return the logged calls that match `query`, newest first, even while a server is running.
 
-    At most `MAX_QUERY_ROWS` calls are returned. The call blocks on the disk and must run in a
-    thread. Raises NotFound if there is no log.
+    At most `query.limit` calls are returned, and never more than `MAX_QUERY_ROWS`. The call blocks
+    on the disk and must run in a thread. Raises NotFound if there is no log.
     """
     connection = open_read_only(path)
     try:

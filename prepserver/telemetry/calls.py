@@ -33,7 +33,7 @@ class Call(Struct, frozen=True, kw_only=True):
     """Up to five name-value pairs, logged with the call."""
 
     def __post_init__(self) -> None:
-        """Raise BadRequest if the metadata have too many pairs, or too long a name or value."""
+        """Raise BadRequest if there are too many metadata pairs, or a name or value is too long."""
         words = (*self.metadata, *self.metadata.values())
         if len(self.metadata) > MAX_METADATA_PAIRS or any(
             len(word) > MAX_METADATA_LENGTH for word in words

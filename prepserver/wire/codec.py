@@ -47,7 +47,7 @@ def decode_client(data: str | bytes) -> ClientMessages:
 
 
 def decode_message_id(data: str | bytes) -> str:
-    """Return the id of a message, even an invalid one; empty if the id cannot be decoded."""
+    """Return the id of a message, even of an invalid one; empty if the id cannot be decoded."""
     try:
         return msgspec.json.decode(data, type=_Envelope).id
     except (msgspec.DecodeError, RecursionError):

@@ -10,7 +10,7 @@ __all__ = ["ErrorCode"]
 
 
 class ErrorCode(enum.StrEnum):
-    """Stable identifiers of errors. The message beside a code tells a person what to do."""
+    """Stable identifiers of errors. The message sent with a code tells a person what to do."""
 
     # --- Requests -----------------------------------------------------------------------------
 
@@ -193,7 +193,7 @@ class ErrorCode(enum.StrEnum):
     MODEL_DISK = "model_disk"
     """A model file could not be read or written."""
     MODEL_PACKAGE = "model_package"
-    """The package index has no usable package for the model."""
+    """The model's package could not be downloaded from the package index or unpacked."""
     MODEL_GATED = "model_gated"
     """The model's publisher requires its licence to be accepted before the download."""
     MODEL_NOT_ON_HUB = "model_not_on_hub"
@@ -201,7 +201,7 @@ class ErrorCode(enum.StrEnum):
     NO_SPACE = "no_space"
     """The disk has too little free space for the model."""
     NETWORK = "network"
-    """The model's source cannot be reached."""
+    """The model's source cannot be reached or returned an error."""
     PIP_MISSING = "pip_missing"
     """The Python that runs prep-server has no pip, which is needed to download model packages."""
 

@@ -1,6 +1,6 @@
 """Size limits of messages and REST bodies.
 
-The server enforces them; forms and command-line options check them in advance.
+The server enforces them; forms and command-line options check input against them in advance.
 """
 
 __all__ = [

@@ -454,7 +454,7 @@ class MessageEdit(ClientMessage, frozen=True, kw_only=True, tag="message.edit"):
 
 
 class InterviewEnd(ClientMessage, frozen=True, kw_only=True, tag="interview.end"):
-    """Request to end the interview now, with a closing and a summary."""
+    """Request to end the interview now, with a closing message and a summary."""
 
 
 ClientMessages = (

@@ -1,4 +1,4 @@
-"""Request and response bodies of the REST API, beyond the structs of the room protocol."""
+"""Response bodies of the REST API, in addition to the structs of the room protocol."""
 
 from typing import Literal
 

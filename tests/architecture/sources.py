@@ -9,7 +9,10 @@ GENERATED = ROOT / "docs" / "reference"
 
 
 def files(*suffixes: str) -> Iterator[Path]:
-    """Yield the project's files except caches. If suffixes are given, skip all other files."""
+    """Yield the paths of the project's files except caches.
+
+    If suffixes are given, files with other suffixes are skipped.
+    """
     found = [path for path in ROOT.iterdir() if path.is_file() and path.name != ".git"]
     for folder in FOLDERS:
         found += [path for path in (ROOT / folder).rglob("*") if path.is_file()]

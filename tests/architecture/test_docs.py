@@ -30,7 +30,10 @@ COMMANDS = {"prep": prepcli.cli, "prep-server": prepserver.cli}
 
 
 def shown_commands(page: Path) -> Iterator[list[str]]:
-    """Yield the words of each command line that a page shows, in a code block or inline."""
+    """Yield the words of each `prep`, `prep-server` or `make` command that a page shows.
+
+    A command can be in a code block or inline.
+    """
     text = page.read_text("utf-8")
     blocks = [body for language, body in FENCE.findall(text) if language in ("sh", "console")]
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()

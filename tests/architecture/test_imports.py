@@ -39,7 +39,10 @@ def requirements(extra: str = "") -> set[str]:
 
 
 def with_dependencies(names: set[str]) -> set[str]:
-    """Return the distributions `names` and all dependencies of those that are installed."""
+    """Return the distributions `names` and all their direct and indirect dependencies.
+
+    The dependencies of a distribution that is not installed are left out.
+    """
     found: set[str] = set()
     waiting = set(names)
     while waiting:
@@ -73,7 +76,8 @@ def test_the_client_needs_none_of_the_servers_packages() -> None:
 
 
 def test_the_client_runs_where_the_servers_packages_are_missing() -> None:
-    """The client's modules load without the server's distributions, using only the wire package."""
+    """Without the server's distributions, the client's modules load and use only the package
+    `prepserver.wire`."""
     server = requirements("server") | requirements("whispercpp")
     missing = sorted(
         package
@@ -143,7 +147,7 @@ print(*sorted(names - set(sys.stdlib_module_names)))
     ],
 )
 def test_help_imports_nothing_heavy(module: str, heavy: set[str]) -> None:
-    """`prep --help` and `prep-server --help` import no UI, audio, engine or web library."""
+    """`prep --help` and `prep-server --help` import no heavy library, such as numpy."""
     done = run_python(
         f"""
 import runpy, sys
