@@ -6,7 +6,8 @@ entry that is too early or belongs to no alarm, but no entry is ever too late or
 decides whether its alarm is due.
 
 Writes to the index do not wait for the disk, but survive the end of the process. If the machine
-itself went down, as a changed boot id shows, the index is rebuilt from the objects' databases.
+itself went down while the index was open, as a changed boot id shows, the index is rebuilt from the
+objects' databases.
 """
 
 import heapq

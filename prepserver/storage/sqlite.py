@@ -111,7 +111,7 @@ def invalidate(connection: apsw.Connection) -> None:
 
 
 def set_aside(path: Path) -> Path:
-    """Rename a damaged database and its journal to `NAME.damaged`; return the database's new path.
+    """Rename a damaged database to `NAME.damaged`, and its journal to match. Return the new path.
 
     The call blocks on the disk. Raises OSError if the disk fails.
     """
