@@ -32,8 +32,8 @@ __all__ = ["Registry", "RegistryCounts"]
 IDLE_SECONDS = 10.0
 """Seconds without events after which an idle object hibernates."""
 ALARM_POLL = 0.25
-"""Seconds between checks for due alarms. An alarm fires within 1 s of becoming due, even if the clock
-is set to another time."""
+"""Seconds between checks for due alarms. An alarm fires within 1 s of becoming due, even if the
+clock is set to another time."""
 UNREACHABLE_RETRY = 5.0
 """Seconds before an alarm is fired again after its object could not be reached, and before object
 files that could not be read are read again."""
