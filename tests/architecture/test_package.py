@@ -53,7 +53,7 @@ def test_the_wheel_holds_its_data(wheel: zipfile.ZipFile, wanted: str) -> None:
 
 
 def test_the_wheel_carries_the_licence(wheel: zipfile.ZipFile) -> None:
-    """The wheel contains exactly one licence file, with the Apache License."""
+    """The wheel contains exactly one licence file: the Apache License."""
     licence = [name for name in wheel.namelist() if Path(name).name == "LICENSE"]
     assert len(licence) == 1
     assert b"Apache License" in wheel.read(licence[0])

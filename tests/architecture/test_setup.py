@@ -77,7 +77,8 @@ def test_an_explicit_python_comes_first(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("code", "wanted"), [(OLD, "3.9"), (WITHOUT_VENV, "python3-venv")])
 def test_an_unsuitable_python_is_explained(tmp_path: Path, code: str, wanted: str) -> None:
-    """When no Python is suitable, the message says what is wrong with each and what to install."""
+    """When no Python is suitable, the message gives the problem of each Python and the versions
+    that prep needs."""
     fake_command(tmp_path / "bin", "python3", code)
     done = find_python(tmp_path / "bin")
     assert done.returncode == 1
@@ -88,7 +89,7 @@ def test_an_unsuitable_python_is_explained(tmp_path: Path, code: str, wanted: st
 def test_progress_in_a_log_is_a_line_every_half_minute(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Progress in a log takes one line every half minute, not one line per compiled file."""
+    """Progress is written to a log every half minute, not for each compiled file."""
     now = 0.0
     progress = load("progress", monkeypatch).Progress(live=False, now=lambda: now)
     progress.read("  Building wheel for llama-cpp-python (pyproject.toml): started\n")
@@ -106,7 +107,7 @@ def test_progress_in_a_log_is_a_line_every_half_minute(
 def test_progress_on_a_terminal_is_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Progress on a terminal redraws a single line, which is cleared at the end."""
+    """Progress on a terminal is shown on a single line, which is cleared at the end."""
     now = 0.0
     progress = load("progress", monkeypatch).Progress(live=True, now=lambda: now)
     for line in ("Collecting httpx>=0.28\n", "  Downloading apsw-3.54.whl (3.7 MB)\n"):
@@ -207,7 +208,7 @@ def test_an_installation_is_stale_once_pyproject_changes(
 def test_the_gate_runs_both_parts_and_fails_with_either(
     tmp_path: Path, failing: str, code: int
 ) -> None:
-    """The CI script runs both lint and tests even if one fails, then reports any failure."""
+    """The CI script runs the tests even if lint fails; a failure of either gives exit code 1."""
     ran = tmp_path / "ran"
     fake_command(tmp_path, "make", f'echo "$1" >>"{ran}"; case "$1" in {failing}) exit 2 ;; esac')
     path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"

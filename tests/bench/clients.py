@@ -1,4 +1,4 @@
-"""Minimal clients for benchmarks, so that one core can drive many of them."""
+"""Clients for benchmarks, with so little overhead that one core can drive many clients."""
 
 import asyncio
 import base64
@@ -13,7 +13,10 @@ __all__ = ["CountingClient", "RestClient", "connect"]
 
 
 class CountingClient(asyncio.Protocol):
-    """WebSocket client that counts text messages, and keeps them until `only_count` is called."""
+    """WebSocket client that counts the text messages that it receives.
+
+    Until `only_count` is called, the messages are also kept for `next`.
+    """
 
     def __init__(self, target: str, host: str) -> None:
         self.messages = 0

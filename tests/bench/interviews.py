@@ -40,11 +40,11 @@ TRANSCRIPTS = Path(__file__).parent.parent / "speech" / "transcripts.tsv"
 TURNS = 20
 """Number of questions in a long interview."""
 ANSWER_WORDS = (45, 75)
-"""Minimum and maximum number of words that an answer must reach: 20 to 35 s of speech."""
+"""Range of the minimum length of an answer, in words: 20 to 35 s of speech."""
 WORDS_PER_PREFILL = 6
 """Number of words typed between two prefills of the draft: 9 s at 40 words a minute."""
 UNSEEN_WORDS = 3
-"""Number of words at the end of an answer that the last prefilled draft lacks."""
+"""Number of final words of an answer that are missing from the last prefilled draft."""
 
 _BANK = bank.load_bank()
 _SENTENCES = [
@@ -77,7 +77,10 @@ class SampleInterview:
         return len(self._context.answers)
 
     def advance_to(self, turn: int) -> "SampleInterview":
-        """Add messages without a model up to the given turn, and return the interview."""
+        """Add sample questions and answers up to the given turn, and return the interview.
+
+        History summaries are added when they are due. No model is used.
+        """
         while self.turn < turn:
             if len(self._context.asked_questions) == self.turn:
                 if self.history_summary_prompt() is not None:
@@ -111,7 +114,7 @@ class SampleInterview:
     def history_summary_prompt(self) -> Prompt | None:
         """Return the prompt for the history summary that is due before the last answer, or None.
 
-        A summary is due if the last answer might outgrow the context.
+        A summary is due if the conversation with the last answer might not fit into the context.
         """
         context, covered = self._before_answer, self._covered_before_answer
         if covered == context.history_summary.covered:
@@ -122,7 +125,7 @@ class SampleInterview:
         return msgspec.structs.replace(prompt, priority=Priority.PREFILL)
 
     def add_history_summary(self, reply: str) -> None:
-        """Add a model's reply to `history_summary_prompt` as the summary, as the product does."""
+        """Extend the history summary with a model's reply to `history_summary_prompt`."""
         prompt = self.history_summary_prompt()
         assert prompt is not None, "no summary is due"
         summary = HistorySummary(

@@ -32,7 +32,7 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
     turns: int = TURNS
     """Number of turns in a long interview."""
     before_outgrown: int = 11
-    """Number of answers shortly before the conversation outgrows the context."""
+    """Number of answers after which the conversation has almost outgrown the context."""
     context: int = CONTEXT
     """Context length, in tokens, for the interviews that outgrow the context."""
     concurrent: int = 8
@@ -40,7 +40,7 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
     concurrent_turn: int = 8
     """Number of answers with which each concurrent interview starts."""
     tokens: int = 64
-    """Number of tokens in a reply without a grammar; a single stream has twice as many."""
+    """Maximum number of tokens in a reply without a grammar; doubled for a single stream."""
     streams: int = 3
     """Number of times that a single stream is measured in each repetition."""
 
@@ -90,7 +90,7 @@ async def _temporary_folder() -> AsyncIterator[Path]:
 
 
 async def _measure_long_interview(prep: PrepModels, folder: Path, sizes: Sizes) -> list[Row]:
-    """Compare the latency of the last turn in a long interview with turn 1 and with the peer."""
+    """Compare the latency of a long interview's last turn with that of turn 1 and of the peer."""
     prefilled: list[float] = []
     not_prefilled: list[float] = []
     first_turn: list[float] = []
@@ -211,7 +211,7 @@ def _add_turn(interview: SampleInterview, reply: TimedReply) -> None:
 
 
 async def _measure_throughput(prep: PrepModels, folder: Path, sizes: Sizes) -> list[Row]:
-    """Measure how fast replies of a fixed length are generated for prefilled prompts."""
+    """Measure how fast replies without a grammar are generated for prefilled prompts."""
     alone: list[float] = []
     together: list[float] = []
     one_stream: list[float] = []
@@ -268,7 +268,10 @@ async def _measure_throughput(prep: PrepModels, folder: Path, sizes: Sizes) -> l
 
 
 def _without_grammar(prompt: Prompt, tokens: int, *, seed: int) -> Prompt:
-    """Return the prompt without its grammar, which could end the reply before `tokens` tokens."""
+    """Return a prompt with the same text for up to `tokens` tokens.
+
+    The prompt has no grammar, because a grammar could end the reply early.
+    """
     return Prompt(text=prompt.text, conversation=prompt.conversation, max_tokens=tokens, seed=seed)
 
 

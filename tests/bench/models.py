@@ -1,7 +1,7 @@
 """The sides of a comparison: prep's models behind its gateway, and the peers.
 
-Each side runs in processes of its own on all cores, with the same model file and number of threads.
-Only one side works at a time.
+Each side runs its model in a process of its own on all cores, with the same model file and number
+of threads. Only one side works at a time.
 """
 
 import asyncio
@@ -92,7 +92,10 @@ async def time_reply(events: AsyncGenerator[TextDelta | Usage, None]) -> TimedRe
 async def summarise_history(
     interview: SampleInterview, ask: Callable[[Prompt], Awaitable[TimedReply]]
 ) -> float:
-    """Add a history summary if one is due, and return the seconds that writing the summary took."""
+    """Add a history summary if one is due, and return the seconds that writing the summary took.
+
+    If no summary is due, the result is 0.
+    """
     if (prompt := interview.history_summary_prompt()) is None:
         return 0.0
     summary = await ask(prompt)
@@ -133,7 +136,7 @@ class PrepModels:
         await self.gateway.prefill(self.call(prompt), prompt)
 
     async def next_question(self, interview: SampleInterview, *, ahead: bool) -> TimedReply:
-        """Generate the next question; with `ahead`, prefill the prompt as if it were being typed.
+        """Generate the next question; with `ahead`, prefill drafts of the last answer beforehand.
 
         A history summary that is due is written first and is not included in the reply's timing.
         """

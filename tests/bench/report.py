@@ -26,7 +26,7 @@ class Row(Struct, frozen=True, kw_only=True):
     ratio: float | None = None
     """Median ratio of prep to the peer; None without a peer or if `difference` is given."""
     difference: float | None = None
-    """Median of prep minus the peer; None without a peer or if `ratio` is given."""
+    """Median difference (prep minus peer); None without a peer or if `ratio` is given."""
     target: float | None = None
     """Bound for the comparison, or for `prep` if there is no peer; None without a bound."""
     at_least: bool = False
@@ -85,7 +85,7 @@ def make_row(
 
 
 def p95(values: Sequence[float]) -> float:
-    """Return the 95th percentile by the nearest-rank method."""
+    """Return the 95th percentile of `values` by the nearest-rank method."""
     return sorted(values)[math.ceil(0.95 * len(values)) - 1]
 
 

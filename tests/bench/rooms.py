@@ -102,7 +102,7 @@ async def _measure_streaming(folder: Path, sizes: Sizes) -> list[Row]:
 async def _stream_from_prep(
     folder: Path, sizes: Sizes, rooms: int, clients_per_room: int
 ) -> tuple[float, int]:
-    """Return prep's CPU time per message in microseconds, and the message size in bytes."""
+    """Return prep's CPU microseconds per delivered message, and the mean message size in bytes."""
     words = int((sizes.seconds + 10) / WORD_INTERVAL)
     with running_server(folder, scripted_delay=WORD_INTERVAL, scripted_words=words) as server:
         joined = [await server.create_interview() for _ in range(rooms)]
@@ -232,7 +232,7 @@ async def _measure_storing(folder: Path, sizes: Sizes) -> list[Row]:
 
 
 def _time_syncs(folder: Path, samples: int) -> list[float]:
-    """Return the milliseconds that each of `samples` writes takes: 4 KiB, appended and synced."""
+    """Return the time in milliseconds of each of `samples` synced writes of 4 KiB."""
     times = []
     with (folder / "sync").open("wb", buffering=0) as file:
         for _ in range(samples):
@@ -244,7 +244,7 @@ def _time_syncs(folder: Path, samples: int) -> list[float]:
 
 
 async def _measure_joining(folder: Path, sizes: Sizes) -> list[Row]:
-    """Measure how many rooms and reconnects per second sixteen concurrent clients complete."""
+    """Measure the rates at which sixteen concurrent clients create rooms and reconnect."""
     with running_server(folder, scripted_delay=WORD_INTERVAL) as server:
         target = (await server.create_interview()).target
 

@@ -1,4 +1,4 @@
-"""The performance page shows the committed figures."""
+"""Figures on the performance page."""
 
 import msgspec
 

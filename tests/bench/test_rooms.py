@@ -11,7 +11,7 @@ pytestmark = pytest.mark.e2e
 
 
 def test_the_benchmark_of_rooms_runs_and_reports_its_figures(tmp_path: Path) -> None:
-    """The benchmark reports 13 figures; each CPU time has a peer, a ratio and a target."""
+    """The room benchmark reports 13 figures; each CPU time has a peer, a ratio and a target."""
     results = tmp_path / "results.json"
     command = [sys.executable, "-m", "tests.bench", "rooms", "--quick", "--json", str(results)]
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout

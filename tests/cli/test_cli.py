@@ -38,7 +38,7 @@ def _no_local_server(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("arguments", [("--help",), ("interview", "--help"), ("--version",)])
 def test_help_imports_no_heavy_module(arguments: Sequence[str]) -> None:
-    """`--help` and `--version` import no modules for screens, audio, the keyring or the server."""
+    """`--help` and `--version` import no library for screens, audio, the keyring or the server."""
     code = (
         "import sys\n"
         "from prepcli.cli import main\n"

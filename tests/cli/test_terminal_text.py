@@ -34,8 +34,8 @@ UNSAFE = [
 
 @pytest.mark.parametrize("character", UNSAFE, ids=ascii)
 def test_unsafe_character_is_replaced(character: str) -> None:
-    """Each control character, each lone surrogate and each format character that reorders or hides
-    text becomes U+FFFD."""
+    """Lone surrogates, format characters that reorder or hide text, and control characters other
+    than tabs and line endings become U+FFFD."""
     assert printable(f"a{character}b") == "a\ufffdb"
 
 

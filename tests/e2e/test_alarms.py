@@ -144,7 +144,7 @@ def test_an_alarm_fires_again_after_a_kill_inside_its_handler(tmp_path: Path, wh
 
 
 def test_an_alarm_does_not_fire_again_after_its_handler(tmp_path: Path) -> None:
-    """An alarm whose handler has been committed does not fire again after a kill."""
+    """An alarm does not fire again after a kill if its handler's effect has been stored."""
     for number in range(3):
         with AlarmProcess(tmp_path) as process:
             process.set_alarm(number, after=0.0)
@@ -226,8 +226,8 @@ def test_alarms_follow_a_clock_that_is_changed_at_run_time(tmp_path: Path) -> No
 
 
 def test_alarms_follow_a_clock_that_is_changed_between_runs(tmp_path: Path) -> None:
-    """A start with the clock an hour back fires no alarm before its time; a start with the clock an
-    hour ahead fires due alarms once and within five seconds."""
+    """After a start with the clock set back an hour, no alarm fires early; after a start with the
+    clock set an hour ahead, due alarms fire once and within five seconds."""
     with AlarmProcess(tmp_path) as process:
         process.set_alarm(1, after=HOUR / 2)
         process.set_alarm(2, after=1.0, name="b")

@@ -107,7 +107,7 @@ class ServerWithFullLog(Server):
 
 
 def test_an_unwritable_log_has_no_effect_on_interviews(tmp_path: Path) -> None:
-    """Interviews begin, continue and are deleted although the log cannot be written."""
+    """Interviews can begin, continue and be deleted although the log cannot be written."""
     with ServerWithFullLog(tmp_path) as server:
         key = server.add_user()
         created = server.request("POST", "/api/interviews", key=key, body={"role": "Cook"})

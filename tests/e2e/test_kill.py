@@ -33,7 +33,7 @@ LONGEST_WAIT = 0.25
 """Maximum number of seconds between two attempts to connect. The default backoff would outlast the
 servers of this test."""
 SETTLING = 60.0
-"""Maximum number of seconds from the last start until every client's turn has ended."""
+"""Maximum number of seconds until every client's turn has ended, once the last server is ready."""
 
 FLAGS = ("--rate-limit", "0", "--scripted-delay", "0.01")
 

@@ -56,7 +56,7 @@ class FakeSounddevice(ModuleType):
 
 
 def test_recording_yields_blocks_in_order() -> None:
-    """A recording yields blocks in order, and the device is open only while the recording lasts."""
+    """A recording yields blocks in order, and its end closes a device that the recording opened."""
 
     async def run() -> None:
         device = FakeSounddevice()

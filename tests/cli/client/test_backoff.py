@@ -13,7 +13,8 @@ class MaxRandom(random.Random):
 
 
 def test_delay_grows_to_ten_seconds_and_resets() -> None:
-    """The backoff limit grows by a factor of 1.6 from 0.25 s to 10 s; `reset` restores 0.25 s."""
+    """The backoff limit grows by a factor of 1.6 per delay from 0.25 s to 10 s; `reset` restores
+    0.25 s."""
     backoff = Backoff(MaxRandom())
     delays = [backoff.next_delay() for _ in range(12)]
     assert delays[:3] == pytest.approx([0.25, 0.4, 0.64])

@@ -1,4 +1,4 @@
-"""Property tests: an outbox delivers everything once and in order, however often it reconnects."""
+"""Property tests: an outbox delivers everything once and in order despite lost connections."""
 
 import asyncio
 from collections import deque

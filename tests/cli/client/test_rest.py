@@ -131,7 +131,7 @@ def test_repeated_creation_has_the_same_id() -> None:
 
 
 def test_unreachable_server_fails_after_four_attempts() -> None:
-    """After four failed attempts, a request raises ServerUnreachable with host name and reason."""
+    """After four failed attempts, a request raises ServerUnreachable with the host and reason."""
     server = FakeServer(*[httpx.ConnectError("no route") for _ in range(9)])
     with pytest.raises(ServerUnreachable, match=r"prep\.test.*no route"):
         call(server, lambda rest: rest.list_interviews())
@@ -168,7 +168,8 @@ def test_token_request_of_a_room_is_not_retried() -> None:
 def test_error_response_has_its_exception_and_exit_code(
     response: httpx.Response, error: type[PrepError], exit_code: int
 ) -> None:
-    """Each failed response, even one from another web server, raises an error with an exit code."""
+    """Each error response, and each response that is not JSON, raises the matching exception with
+    its exit code."""
     with pytest.raises(error) as raised:
         call(FakeServer(response), lambda rest: rest.get_interview("i1"))
     assert raised.value.exit_code == exit_code

@@ -86,7 +86,7 @@ def test_closed_connection_is_reopened(code: int) -> None:
 
 
 def test_each_attempt_requests_an_address() -> None:
-    """Each attempt to connect requests a new address of the room, which contains a token."""
+    """Each attempt to connect requests a room address that contains a token."""
 
     async def test(fake: FakeRoom) -> None:
         async with enter_room(fake) as (_, reader):
@@ -223,7 +223,7 @@ def test_only_a_stable_connection_resets_the_backoff() -> None:
 
 
 def test_announced_restart_keeps_delays_short() -> None:
-    """After close code 1012, no reconnect delay exceeds 2 s, even during a slow restart."""
+    """After close code 1012, none of the next ten reconnect delays exceeds 2 s."""
     fake_sleep = FakeSleep()
     failures: list[ServerUnreachable] = []
 
@@ -283,7 +283,7 @@ def test_invalid_address_ends_the_room() -> None:
 
 
 def test_leaving_the_room_ends_every_wait() -> None:
-    """Leaving the room ends the iteration; a pending `stop` and later messages raise an error."""
+    """Leaving the room ends the iteration; a pending `stop` and a later `send` raise an error."""
 
     async def test(fake: FakeRoom) -> None:
         async with enter_room(fake) as (room, reader):

@@ -78,7 +78,8 @@ def test_deltas_extend_the_streaming_message() -> None:
 
 
 def test_delta_after_a_gap_requires_one_snapshot() -> None:
-    """The first delta after a gap is dropped and requires a snapshot; later deltas require none."""
+    """The first delta after a gap is dropped and requires a snapshot; until the snapshot arrives,
+    later deltas require no other snapshot."""
     state = apply_all(delta(0, "Why"))
     assert needs_snapshot(state, delta(9, "late"))
     state = apply(state, delta(9, "late"))

@@ -391,7 +391,8 @@ def test_unreachable_server_ends_the_conversation() -> None:
 
 
 def test_lost_connection_does_not_repeat_an_answer() -> None:
-    """An unacknowledged answer is resent under the same id and not used for the next question."""
+    """After a reconnect, an unacknowledged answer is resent under the same id, and the next
+    question receives the next answer."""
 
     async def script(fake: FakeRoom) -> None:
         peer = await fake.next_peer()
@@ -453,8 +454,8 @@ def test_permanent_model_failure_keeps_the_remaining_answers() -> None:
 
 
 def test_unknown_error_codes_are_handled_by_their_retryable_flag() -> None:
-    """With an unknown error code, a retryable rejection is repeated, and a failed turn that is not
-    retryable ends the conversation."""
+    """With an unknown error code, an answer that was rejected as retryable is sent again, and a
+    failed turn that is not retryable ends the conversation."""
 
     async def script(fake: FakeRoom) -> None:
         peer = await fake.next_peer()

@@ -129,8 +129,8 @@ def local_server_pid(folder: Path) -> int:
 
 
 def test_interview_on_a_local_server(local_server: Path, answers: Path) -> None:
-    """A local server runs only while a command runs, and `prep list` then shows the interview as
-    completed."""
+    """A local server runs only while a command is running, and a later `prep list` shows the
+    interview as completed."""
     done = prep("interview", "--plain", "--questions", "2", "--answers", answers)
     lines = done.stdout.splitlines()
     assert lines[0].startswith("Interviewer: ")
@@ -189,7 +189,8 @@ def test_interrupted_interview_can_be_resumed(server: Server, answers: Path, sta
 
 
 def test_resume_last(server: Server, answers: Path, start: Start) -> None:
-    """`--resume-last` resumes the most recent interview, and exits with code 2 if there is none."""
+    """`--resume-last` resumes the most recent active interview; without an active interview, prep
+    exits with code 2."""
     prep("interview", "--resume-last", "--plain", code=2)
     process = start("interview", "--plain", "--questions", "1")
     question = read_line(process, "Interviewer: ")
@@ -223,7 +224,7 @@ def test_dead_local_server_is_reported(local_server: Path, start: Start) -> None
 
 
 def test_stale_local_server_is_stopped(local_server: Path, start: Start) -> None:
-    """If prep is killed, the next prep stops the local server that was left running."""
+    """If prep is killed, the next command stops the local server that was left running."""
     process = start("interview", "--plain", "--questions", "1")
     read_line(process, "Interviewer: ")
     orphan = local_server_pid(local_server)

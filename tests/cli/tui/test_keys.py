@@ -1,4 +1,4 @@
-"""Key bindings: every key is explained, and no key has two meanings on one screen."""
+"""Help for the key bindings, and conflicts between key bindings."""
 
 import pytest
 from textual.widgets import TextArea
@@ -7,7 +7,7 @@ from prepcli.tui import keys
 from prepcli.tui.keys import SECTIONS, Key
 
 MULTIPLEXER_PREFIXES = {"ctrl+a", "ctrl+b"}
-"""Prefix keys of screen and tmux."""
+"""Prefix keys of GNU Screen and tmux."""
 
 
 def names(key: Key) -> list[str]:
@@ -32,7 +32,7 @@ def test_no_key_does_two_things_at_once(section: keys.Section) -> None:
 
 def test_editing_keys_are_left_to_the_answer_box() -> None:
     """Of the interview screen's keys, only page up and page down override editing keys, and none is
-    a prefix key of screen or tmux."""
+    a prefix key of GNU Screen or tmux."""
     editing = {
         name
         for binding in TextArea.BINDINGS

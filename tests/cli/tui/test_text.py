@@ -31,8 +31,8 @@ def test_duration() -> None:
     ],
 )
 def test_relative_time(seconds: float, words: str) -> None:
-    """A time less than a minute ago is "just now"; an earlier time within a week is given in its
-    largest unit, rounded down."""
+    """A time in the future or less than a minute ago is "just now"; an earlier time within a week
+    is given in its largest unit, rounded down."""
     assert relative_time(1_000_000.0, 1_000_000.0 + seconds) == words
 
 
@@ -94,5 +94,6 @@ def test_throttle() -> None:
     ],
 )
 def test_default_theme(environment: dict[str, str], theme: str) -> None:
-    """The default theme matches the terminal's background unless the user has chosen a theme."""
+    """If the user has chosen no theme, the default theme matches the terminal's background, and is
+    dark if the background is unknown."""
     assert default_theme(environment) == theme

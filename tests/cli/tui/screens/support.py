@@ -243,10 +243,10 @@ def streamed(message_id: str, words: Sequence[str], *, start: str = "") -> list[
 
 
 class FakeMicrophone:
-    """Microphone that delivers the given blocks, then those of `add_blocks`, or fails to open.
+    """Microphone that delivers the given blocks, then the blocks passed to `add_blocks`.
 
-    After the last block, the microphone waits for more blocks; `no_stall_timeout` makes the
-    recorder wait as well.
+    If an error is given, opening the microphone raises the error. After the last block, the
+    microphone waits for more blocks; `no_stall_timeout` makes the recorder wait as well.
     """
 
     def __init__(self, *blocks: bytes, error: PrepError | None = None) -> None:

@@ -229,7 +229,7 @@ def test_rejected_answer_comes_back() -> None:
 
 
 def test_typing_is_reported_every_two_seconds() -> None:
-    """While the candidate types, the room is notified at most once every two seconds."""
+    """While the candidate is typing, the room is notified at most once every two seconds."""
     session, room = ready()
     clock = Clock()
 

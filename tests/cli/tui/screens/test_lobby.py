@@ -310,7 +310,7 @@ def test_appearance() -> None:
 
 
 def test_quit() -> None:
-    """Pressing q on the list exits with code 0."""
+    """Pressing q on the list ends the app with exit code 0."""
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
         await pilot.press("q")

@@ -113,7 +113,8 @@ def test_leaving_cancels_a_recording() -> None:
 
 
 def test_no_microphone() -> None:
-    """Without a microphone, the recording key shows the reason, and answers can still be typed."""
+    """If the microphone is unavailable, the recording key shows the reason, and answers can still
+    be typed."""
     session, room = ready()
     reason = "The microphone needs PortAudio, which is not installed."
 
