@@ -31,8 +31,8 @@ TIMEOUT = 30.0
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
-    """Install partysocket in pytest's cache, or in a temporary folder if there is no cache, and
-    return the folder."""
+    """Return a folder in which partysocket is installed: a folder in pytest's cache, or a temporary
+    folder if there is no cache. A missing or outdated package is installed first."""
     if shutil.which("node") is None or shutil.which("npm") is None:
         pytest.skip("the npm package partysocket requires Node.js and npm")
     cache = getattr(request.config, "cache", None)
@@ -113,7 +113,7 @@ def connect(package: Path, server: Server, key: str, room: str) -> Iterator[Part
 @pytest.mark.parametrize("cut", ["kill", "restart"])
 def test_partysocket_reconnects_and_resends(package: Path, tmp_path: Path, cut: str) -> None:
     """After the server is killed or shut down and then started again, partysocket reconnects with
-    the same connection id, and each message sent while disconnected is stored once."""
+    the same connection id, and each message sent during the interruption is stored once."""
     with Server(tmp_path) as server:
         key = server.add_user()
         id = create_interview(server, key)

@@ -23,8 +23,8 @@ def command_line(pid: int) -> str:
 def test_an_interview_on_a_remote_model(
     tmp_path: Path, models_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An interview on a remote model reaches its closing message, and prep-server's log names the
-    endpoint but does not contain the API key."""
+    """An interview on a remote model reaches its closing message; prep-server's log names the
+    endpoint, and neither the log nor the command line contains the API key."""
     settings = tmp_path / "server.toml"
     settings.write_text(f'openai_api_key = "{KEY}"\n')
     model = models_dir / "smollm2-135m-instruct.q4_1.gguf"

@@ -45,7 +45,7 @@ def kinds(server: Server, key: str, id: str) -> list[str]:
 
 
 def wait_for_exit(process: Process) -> int:
-    """Wait for a server that fails to start, and return its exit code."""
+    """Wait until a server that cannot start has exited, and return its exit code."""
     try:
         return process.wait(60)
     finally:
@@ -108,7 +108,7 @@ def test_sigterm_ends_a_server_with_connected_clients(tmp_path: Path) -> None:
 
 def test_sigterm_ends_a_server_with_an_unfinished_request(tmp_path: Path) -> None:
     """A client that never completes its request does not keep the server from exiting within ten
-    seconds."""
+    seconds after SIGTERM."""
     with Server(tmp_path) as server, socket.create_connection(("127.0.0.1", server.port)) as dead:
         dead.sendall(b"GET /health/live HTTP/1.1\r\n")
         time.sleep(0.2)
@@ -120,7 +120,7 @@ def test_sigterm_ends_a_server_with_an_unfinished_request(tmp_path: Path) -> Non
 
 def test_a_second_server_on_the_same_data_directory_exits(tmp_path: Path) -> None:
     """A second server on the data directory of a running server exits with code 1 and names the
-    process of the first server, and the first server and its ready file stay as they are."""
+    running server's process; the running server and its ready file are not affected."""
     with Server(tmp_path) as server:
         second = server.launch("--port", "0", "--ready-file", str(server.ready_file))
         assert wait_for_exit(second) == 1
@@ -272,7 +272,7 @@ def test_a_second_client_receives_the_partial_reply(tmp_path: Path) -> None:
 
 def test_keys_and_tokens_reach_neither_log_nor_disk_nor_command_line(tmp_path: Path) -> None:
     """At the log level `debug`, valid and invalid handshakes and requests leave no secret in the
-    log, on the command line or in any file except `signing.key`."""
+    log, on the command line or in any file of the data directory except `signing.key`."""
     with Server(tmp_path, "--log-level", "debug") as server:
         key = server.add_user()
         token = server.token(key)

@@ -112,8 +112,9 @@ def test_a_message_sent_at_shutdown_is_stored_if_acknowledged(tmp_path: Path) ->
 def test_a_client_that_does_not_read_does_not_delay_the_shutdown(
     tmp_path: Path, full: bool
 ) -> None:
-    """A client that reads nothing, whether or not its socket is full, does not keep the server from
-    closing other connections with code 1012 and exiting with code 0 within ten seconds."""
+    """After SIGTERM, a client that reads nothing does not keep the server from closing other
+    connections with code 1012 and exiting with code 0 within ten seconds, whether or not that
+    client's socket is full."""
     with Server(tmp_path, "--scripted-delay", "0.1") as server:
         key = server.add_user()
         id = create_interview(server, key)

@@ -1,7 +1,7 @@
-"""Stalled and slow clients, which neither fill the server's memory nor slow down other clients.
+"""Effect of stalled and slow clients on the server's memory and on the latencies of other clients.
 
-The slow clients are in a room where a writer keeps editing a long answer. Latencies in that room
-and in another room are measured alternately without and with the slow clients.
+The stalled and slow clients are in a room where a writer keeps editing a long answer. Latencies in
+that room and in another room are measured alternately without and with these clients.
 """
 
 import itertools
@@ -107,8 +107,8 @@ class SlowClients:
         self._threads = [threading.Thread(target=self._stall) for _ in range(STALLED)]
         self._threads += [threading.Thread(target=self._read_slowly) for _ in range(SLOW)]
         self.close_codes: list[int | None] = []
-        """Close codes that the stalled clients read when they stop, with None if no close frame
-        arrives."""
+        """Close codes that the stalled clients read when they stop; None for a client that receives
+        no close frame."""
 
     def __enter__(self) -> Self:
         for thread in self._threads:
@@ -199,17 +199,18 @@ def compare_latencies(folder: Path, rounds: int, seconds: float, *, allowance: f
 
 
 def test_slow_clients_neither_fill_the_memory_nor_slow_others_down(tmp_path: Path) -> None:
-    """The server disconnects stalled clients with code 4008, its memory grows by at most 16 MB, and
-    the latencies of other clients at most double, with an allowance of 0.1 s."""
+    """The server disconnects stalled clients with code 4008, the server's memory grows by at most
+    16 MB, and the 99th percentile of other clients' latencies at most doubles, with an allowance of
+    0.1 s."""
     compare_latencies(tmp_path, 1, 6.0, allowance=0.1)
 
 
 @pytest.mark.chaos
 @pytest.mark.time_limit(600)
 def test_slow_clients_for_a_minute(tmp_path: Path) -> None:
-    """While slow clients stay connected for three periods of 20 seconds, the server's memory grows
-    by at most 16 MB, and the latencies of other clients at most double, with an allowance of 5
-    ms."""
+    """During three periods of 20 seconds with stalled and slow clients, the server's memory grows
+    by at most 16 MB, and the 99th percentile of other clients' latencies at most doubles, with an
+    allowance of 5 ms."""
     compare_latencies(tmp_path, 3, 20.0, allowance=0.005)
 
 

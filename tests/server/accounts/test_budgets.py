@@ -53,7 +53,7 @@ async def test_a_spent_budget_rejects_calls_until_the_window_ends(
 
 @asynchronous
 async def test_concurrent_usage_is_counted_exactly(tmp_path: Path) -> None:
-    """Each of a hundred concurrent updates is counted."""
+    """Each of a hundred concurrent updates of a user's usage is counted."""
     store = open_budgets(tmp_path, ManualClock(), tokens=1_000_000)
     await asyncio.gather(*(store.spend("u", tokens=n, seconds=0.5) for n in range(100)))
     spent = await store.usage("u")

@@ -48,12 +48,12 @@ def test_without_topology_each_processor_is_a_core(tmp_path: Path) -> None:
     ],
 )
 def test_a_cpu_quota_limits_the_cores(tmp_path: Path, quota: str, expected: int) -> None:
-    """A control group's CPU quota, rounded to at least one whole core, limits the number of usable
-    cores; an invalid quota is ignored."""
+    """A control group's CPU quota, rounded to a whole number of at least 1, limits the number of
+    usable cores; an invalid quota is ignored."""
     separate = {number: str(number) for number in range(4)}
     assert usable_cores(fake_sysfs(tmp_path, separate, quota)) == expected
 
 
 def test_memory_is_detected() -> None:
-    """The usable memory of the machine is more than 64 MiB."""
+    """The detected usable memory is more than 64 MiB."""
     assert usable_memory() > 64 * 1024**2

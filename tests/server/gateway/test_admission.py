@@ -132,7 +132,7 @@ async def test_preemptible_work_yields_its_slot_immediately() -> None:
 
 
 class CallPlan(Struct, frozen=True):
-    """Random course of one call."""
+    """Arrival, priority, duration and cancellation of one random call."""
 
     arrives_at: float
     priority: Priority

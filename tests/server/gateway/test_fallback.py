@@ -171,8 +171,8 @@ async def test_when_every_model_fails_the_primary_models_error_is_raised() -> No
 
 @asynchronous
 async def test_a_model_that_exceeds_the_first_token_timeout_is_cancelled() -> None:
-    """A model that sends no token before the timeout is cancelled; the timeout does not apply to
-    later tokens."""
+    """If a model sends no token before the timeout, the model's call is cancelled; the timeout does
+    not apply to later tokens."""
     clock = ManualClock()
     first = model_of(clock, split_words("Too late."), pause=11.0)
     second = model_of(clock, split_words("In good time."), pause=9.0)

@@ -187,7 +187,8 @@ async def test_a_caller_can_cancel_its_prefill(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_offload_and_discard_cancel_the_prefill_and_reach_the_model(tmp_path: Path) -> None:
-    """Offloading or discarding a conversation first ends its prefill, then reaches the model."""
+    """Offloading or discarding a conversation first ends the conversation's prefill and then calls
+    the model."""
     harness = await PrefillHarness(tmp_path).start()
     task = await harness.start_prefill("i1")
     await harness.gateway.offload("i1")

@@ -272,8 +272,9 @@ def test_the_request_key_depends_on_user_and_model_but_not_on_the_conversation()
 
 @asynchronous
 async def test_random_readers_always_receive_one_complete_reply() -> None:
-    """Under random arrivals and departures, a key has at most one computation at a time, each
-    reader who stays receives every word once and in order, and no computation lacks a reader."""
+    """Under random arrivals and departures of readers, a key has at most one computation at a time,
+    each reader that stays receives every word once and in order, and no computation lacks a
+    reader."""
     joined = 0
     for seed in range(150):
         dice = random.Random(seed)

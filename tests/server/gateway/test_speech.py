@@ -82,7 +82,8 @@ class AudioSource:
 async def transcribe_live(
     tmp_path: Path, calls: Sequence[Events], source: AudioSource
 ) -> tuple[list[PartialTranscript | Transcription], CuedSpeechModel]:
-    """Transcribe one recording through a gateway, and return the events and the model."""
+    """Transcribe one recording through a gateway, check that the recording is charged as one
+    request, and return the events and the model."""
     clock = ManualClock()
     model = CuedSpeechModel(clock, calls)
     limiter = RateLimiter(tmp_path / "limit.sqlite", clock, limit=1)

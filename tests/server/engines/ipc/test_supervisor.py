@@ -218,8 +218,8 @@ def test_a_crash_fails_open_requests_and_the_next_one_restarts(verb: str, cause:
 
 
 def test_restarts_back_off_until_a_request_succeeds() -> None:
-    """The delay before a restart is 0.1 s at first, doubles up to 5 s, and is reset by a successful
-    request."""
+    """The delay before a restart is 0.1 s at first, doubles with each crash up to 5 s, and is reset
+    by a successful request."""
 
     async def scenario() -> None:
         clock = SkippingClock(skip=10)
@@ -416,8 +416,8 @@ def test_an_engine_dies_with_the_server() -> None:
 
 
 def test_an_engine_exits_when_its_pipe_closes() -> None:
-    """An engine whose input ends exits, even while it is loading and even if its parent process is
-    alive."""
+    """An engine exits when its input ends, even while it is loading and even if its parent process
+    is alive."""
     with subprocess.Popen(ECHO_ARGV, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as engine:
         assert engine.stdin is not None
         assert engine.stdout is not None

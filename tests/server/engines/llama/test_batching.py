@@ -134,8 +134,8 @@ def test_an_answer_preempts_a_prefill_of_another_conversation(models_dir: Path) 
 
 
 def test_an_evicted_conversation_is_restored_from_disk(models_dir: Path, tmp_path: Path) -> None:
-    """When three conversations alternate in two slots, each is restored from disk, recomputes one
-    token, and gets the same reply as before."""
+    """When three conversations alternate in two slots, each is restored from disk: only one token
+    of its prompt is recomputed, and the reply is the same as before."""
 
     async def scenario(model: LlamaModel) -> None:
         first = {}
@@ -194,7 +194,8 @@ def test_a_damaged_offloaded_conversation_is_recomputed(models_dir: Path, tmp_pa
 
 
 def test_a_discarded_conversation_leaves_nothing(models_dir: Path, tmp_path: Path) -> None:
-    """A discarded conversation is deleted from the cache and the disk, even during its reply."""
+    """A discarded conversation is deleted from the cache and the disk, even if it is discarded
+    during its reply."""
 
     async def scenario(model: LlamaModel) -> None:
         for prompt in prompts()[:2]:

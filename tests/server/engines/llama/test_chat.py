@@ -36,7 +36,7 @@ def test_a_template_can_use_the_begin_and_end_tokens() -> None:
 
 
 def test_a_rejected_chat_reports_the_templates_reason() -> None:
-    """A call of `raise_exception` in a template raises an InferenceError with the template's
+    """A call to `raise_exception` in a template raises an InferenceError with the template's
     message."""
     rejecting = template("{{ raise_exception('System role not supported') }}")
     with pytest.raises(InferenceError, match="System role not supported") as caught:

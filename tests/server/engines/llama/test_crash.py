@@ -89,8 +89,8 @@ def starter(models_dir: Path) -> bytes:
 
 
 def mutations(starter: bytes, numbers: range) -> Iterator[bytes]:
-    """Yield copies of the starter model that are truncated or have a changed bit or byte in the
-    metadata."""
+    """Yield a copy of the starter model for each of `numbers`: truncated, or with a changed bit or
+    byte in the metadata."""
     for number in numbers:
         rng = random.Random(number)
         data = bytearray(starter)

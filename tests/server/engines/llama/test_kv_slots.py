@@ -10,7 +10,7 @@ from prepserver.engines.llama.kv_slots import (
 )
 
 HEAD = list(range(1_000, 1_300))
-"""Tokens at the beginning of every interview."""
+"""Tokens at the beginning of prompts that share a prefix."""
 
 
 def start_prompt(
@@ -117,8 +117,8 @@ def test_a_second_prompt_of_a_busy_conversation_uses_another_slot() -> None:
 
 
 def test_a_retried_prompt_without_a_conversation_reuses_its_slot() -> None:
-    """A retried prompt without a conversation reuses its slot if at most RECOMPUTE_LIMIT tokens are
-    dropped."""
+    """A prompt without a conversation reuses the slot with the longest shared prefix if at most
+    RECOMPUTE_LIMIT tokens are dropped."""
     slots = KvSlots(4)
     run_prompt(slots, HEAD, reply=RECOMPUTE_LIMIT)
     assert run_prompt(slots, [*HEAD, 1, 2, 3]) == SlotPlan(slot=0, keep=len(HEAD))
@@ -181,6 +181,6 @@ def test_a_reset_empties_and_frees_every_slot() -> None:
     [([], [], 0), ([1], [], 0), ([1, 2], [1, 2, 3], 2), ([1, 2, 3], [1, 5, 3], 1), ([2], [1], 0)],
 )
 def test_the_length_of_a_shared_prefix(one: list[int], other: list[int], expected: int) -> None:
-    """The shared prefix of two token sequences ends at their first difference, in either order of
-    the arguments."""
+    """The shared prefix of two token sequences ends at their first difference or at the end of the
+    shorter sequence, in either order of the arguments."""
     assert shared_prefix_length(one, other) == shared_prefix_length(other, one) == expected

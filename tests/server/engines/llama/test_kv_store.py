@@ -56,7 +56,8 @@ def test_the_tokens_of_a_long_conversation_are_read(tmp_path: Path) -> None:
 
 
 def test_conversation_names_do_not_become_paths(tmp_path: Path) -> None:
-    """A conversation of any name is stored inside the folder, in a file whose name is a hash."""
+    """A conversation of any name is stored inside the store's folder, in a file whose name is a
+    hash."""
     folder = tmp_path / "kv"
     store = open_store(folder)
     for name in ("../../escape", "/etc/passwd", "a" * 5_000, "\0", "größe"):
@@ -86,7 +87,7 @@ def test_a_deleted_conversation_leaves_no_file(tmp_path: Path) -> None:
 
 
 def test_states_of_another_model_are_deleted(tmp_path: Path) -> None:
-    """A state that another model has saved is not used, and is deleted when its conversation is
+    """A state saved for another model is not used, and is deleted when its conversation is
     requested."""
     open_store(tmp_path, identity="one").save("a", TOKENS, STATE)
     open_store(tmp_path, identity="one").save("b", TOKENS, STATE)

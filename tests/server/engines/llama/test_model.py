@@ -303,7 +303,8 @@ except InferenceError as error:
 
 
 def test_a_rejected_batch_raises_decode_failed(models_dir: Path) -> None:
-    """A batch that llama.cpp rejects raises a retryable error with the code `decode_failed`."""
+    """Decoding a batch that llama.cpp rejects raises a retryable error with the code
+    `decode_failed`."""
     done = subprocess.run(
         [sys.executable, "-c", DECODE_AN_UNKNOWN_SLOT, str(models_dir / STARTER)],
         capture_output=True,

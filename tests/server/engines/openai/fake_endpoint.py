@@ -67,7 +67,7 @@ def stream_response(*pieces: bytes | Exception) -> httpx.Response:
 
 
 def event(value: Any) -> bytes:
-    """Encode a server-sent event. Bytes are sent unchanged; any other value is sent as JSON."""
+    """Encode a server-sent event that contains bytes unchanged, or any other value as JSON."""
     return b"data: " + (value if isinstance(value, bytes) else json.dumps(value).encode()) + b"\n\n"
 
 

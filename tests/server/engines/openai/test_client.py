@@ -1,4 +1,4 @@
-"""Typed errors for failed requests to an endpoint, which reveal no secret."""
+"""Failed requests to an endpoint: typed errors that reveal no secret."""
 
 from typing import Any
 
@@ -89,8 +89,8 @@ async def test_a_quoted_key_is_neither_shown_nor_logged() -> None:
 
 @asynchronous
 async def test_retry_after_is_passed_on() -> None:
-    """A Retry-After header with a plausible number of seconds is passed on; any other value is
-    ignored."""
+    """A Retry-After header with a plausible number of seconds is passed on in the error; any other
+    value is ignored."""
     for value, details in [("7", {"retry_after": 7}), ("soon", {}), ("-1", {}), ("9" * 40, {})]:
         response = error_response(429, None, **{"Retry-After": value})
         with pytest.raises(InferenceError) as caught:

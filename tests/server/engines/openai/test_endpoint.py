@@ -59,5 +59,5 @@ def test_a_password_in_the_url_is_refused_and_not_shown() -> None:
     ],
 )
 def test_an_endpoint_is_private_over_tls_or_loopback(url: str, private: bool) -> None:
-    """An endpoint is private only if its URL uses https or a loopback address."""
+    """An endpoint is private if and only if its URL uses https or a loopback address."""
     assert Endpoint.parse(f"openai:{url}#gpt").private is private

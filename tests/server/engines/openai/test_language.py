@@ -262,8 +262,8 @@ async def test_a_stream_may_end_without_done() -> None:
 async def test_an_invalid_reply_is_a_typed_error(
     pieces: list[bytes | Exception], code: str, retryable: bool
 ) -> None:
-    """A reply that is cut off, malformed, endless or withheld raises a typed error, and its
-    connection is closed."""
+    """A reply that is cut off, malformed, endless, withheld or replaced by an error fails with a
+    typed error, and the connection to the endpoint is closed."""
     stream = ByteStream(pieces)
     with pytest.raises(InferenceError) as caught:
         await generate(new_model(FakeEndpoint(httpx.Response(200, stream=stream))))

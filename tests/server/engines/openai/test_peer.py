@@ -102,8 +102,8 @@ async def test_a_text_prompt_is_completed(peer: LlamaCppServer) -> None:
 
 @asynchronous
 async def test_a_grammar_is_enforced(peer: LlamaCppServer) -> None:
-    """The llama-cpp-python server enforces a grammar, which is an extension of the protocol by
-    llama.cpp."""
+    """The llama-cpp-python server enforces a grammar, although grammars are not part of OpenAI's
+    protocol."""
     prompt = msgspec.structs.replace(CHAT, grammar='root ::= "Why " [a-z ]{10,40} "?"')
     async with connect(peer) as model:
         texts, _ = await generate(model, prompt)

@@ -59,8 +59,8 @@ def parse_form(request: httpx.Request) -> dict[str, list[bytes]]:
 
 @asynchronous
 async def test_a_recording_is_sent_as_a_wav_file() -> None:
-    """A request contains the vocabulary and every sample of the recording, as a 16-bit mono WAV
-    file at 16 kHz."""
+    """A request contains the vocabulary, and the whole recording as a 16-bit mono WAV file at 16
+    kHz."""
     endpoint = endpoint_returning(RESPONSE)
     result = await transcribe(endpoint, vocabulary="Kafka, ledger")
     assert (result.text, result.seconds) == ("We moved it.", 1.0)

@@ -58,7 +58,7 @@ def word(number: int) -> str:
 
 @dataclass
 class FakeTime:
-    """Clock whose time, in seconds, is set by a test."""
+    """Clock whose time, in seconds, is the value of `now`."""
 
     now: float = 0.0
 
@@ -93,7 +93,8 @@ class FakeTranscriber:
     cost: float = 0.0
     """Seconds of computation for each second of audio."""
     passes: list[tuple[int, int, int]] = field(default_factory=list)
-    """Number of the first word, number of the last word, and `audio_ctx` of each completed pass."""
+    """Number of the first word, number of the last word, and `audio_ctx` of each completed pass.
+    Both numbers are 0 for a pass that recognises no word."""
     probability: Callable[[int], float] = lambda audio_ctx: 0.9
     """Function that returns the probability of a segment for the `audio_ctx` of the pass."""
     during_pass: Callable[[], None] = lambda: None

@@ -59,8 +59,8 @@ def test_a_complete_recording_is_transcribed_span_by_span() -> None:
 
 
 def test_a_complete_recording_gets_the_same_transcript_however_it_arrives() -> None:
-    """A recording takes two passes and gets the same transcript whether it arrives in one piece or
-    in seven pieces."""
+    """A recording of two spans takes two passes and gets the same transcript whether it arrives in
+    one piece or in seven pieces."""
     transcriptions = []
     samples = np.concatenate([speech(1, 20), silence(2), speech(21, 3)])
     for pieces in (1, 7):

