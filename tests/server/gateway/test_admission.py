@@ -198,8 +198,9 @@ class RandomCalls:
 
 @asynchronous
 async def test_random_calls_never_break_the_rules_of_admission() -> None:
-    """Under random arrivals, durations and cancellations, the limits on slots and queue hold, no
-    call is overtaken by a less urgent call, every call gets an outcome, and no slot leaks."""
+    """Under random arrivals, durations and cancellations, the limits on slots and queue length
+    hold, no call is overtaken by a less urgent call, every call gets an outcome, and no slot
+    leaks."""
     seen: set[str] = set()
     for seed in range(150):
         calls = RandomCalls(seed)

@@ -45,7 +45,8 @@ def test_a_rejected_chat_reports_the_templates_reason() -> None:
 
 
 def test_an_invalid_template_raises_an_inference_error() -> None:
-    """A template with a syntax error raises an InferenceError instead of a Jinja exception."""
+    """Loading a template with a syntax error raises an InferenceError instead of a Jinja
+    exception."""
     with pytest.raises(InferenceError, match="template") as caught:
         template("{% for %}")
     assert caught.value.code == ErrorCode.BAD_CHAT

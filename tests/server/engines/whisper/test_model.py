@@ -243,8 +243,8 @@ def test_a_long_recording_leaves_captions_to_another_speaker(models_dir: Path) -
 
 @pytest.mark.parametrize("audio", [b"", b"\0", b"\0\0\0"])
 def test_incomplete_samples_are_refused(models_dir: Path, audio: bytes) -> None:
-    """An empty recording or a recording with half a sample raises a typed error, and the engine
-    keeps running."""
+    """An empty recording or a recording with half a sample is rejected with a typed error, and the
+    engine keeps running."""
 
     async def scenario(model: WhisperModel) -> None:
         pid = model.pid
@@ -257,8 +257,8 @@ def test_incomplete_samples_are_refused(models_dir: Path, audio: bytes) -> None:
 
 
 def test_incomplete_samples_of_a_live_recording_are_refused(models_dir: Path) -> None:
-    """Half a sample at the end of a live recording raises a typed error, and the engine keeps
-    running."""
+    """A live recording that ends with half a sample is rejected with a typed error, and the engine
+    keeps running."""
 
     async def half_samples() -> AsyncGenerator[bytes, None]:
         yield b"\0"

@@ -45,6 +45,7 @@ def test_numbers_are_spelt_out(number: str, words: str) -> None:
 
 
 def test_an_empty_reference_has_no_rate() -> None:
-    """A reference without words raises ValueError, since its error rate is undefined."""
+    """Computing the word error rate for a reference without words raises ValueError, since the rate
+    is undefined."""
     with pytest.raises(ValueError, match="reference"):
         wer("...", "words")
