@@ -17,8 +17,8 @@ from tests.support.objects import CommitGate, call_to, eventually
 
 @asynchronous
 async def test_a_client_that_stops_reading_is_closed_and_aborted(tmp_path: Path) -> None:
-    """When the queue for a client that does not read overflows, the server closes the connection
-    and, after a timeout, aborts it."""
+    """If a client's queue overflows because the client does not read, its connection is closed and,
+    after a timeout, aborted; other connections are unaffected."""
     async with echo_server(tmp_path) as it:
         slow, quick = await it.connect_client(), await it.connect_client()
         slow.write_blocked = True
@@ -114,8 +114,8 @@ async def test_an_idle_client_that_answers_pings_stays_connected(tmp_path: Path)
 
 @asynchronous
 async def test_a_dead_connection_is_aborted_within_40_seconds(tmp_path: Path) -> None:
-    """If a client answers no ping, its connection is aborted within 40 s of its last message, and
-    the room is notified."""
+    """A connection whose client answers no ping is aborted within 40 s of the client's last
+    message, and the room is notified."""
     async with echo_server(tmp_path) as it:
         dead = await it.connect_client()
         await it.clock.advance(5)
@@ -129,7 +129,8 @@ async def test_a_dead_connection_is_aborted_within_40_seconds(tmp_path: Path) ->
 
 @asynchronous
 async def test_writing_does_not_keep_a_dead_connection_alive(tmp_path: Path) -> None:
-    """A connection whose client answers no ping is aborted even while writes to it succeed."""
+    """A connection whose client answers no ping is aborted, even if writes to the connection
+    succeed."""
     async with echo_server(tmp_path) as it:
         dead = await it.connect_client()
         for _ in range(40):
@@ -140,7 +141,7 @@ async def test_writing_does_not_keep_a_dead_connection_alive(tmp_path: Path) -> 
 
 @asynchronous
 async def test_a_slow_client_that_reads_is_alive(tmp_path: Path) -> None:
-    """A slow client that reads its output stays connected, even while no ping can be sent."""
+    """A client that reads slowly stays connected, even while no ping can be sent."""
     async with echo_server(tmp_path) as it:
         slow = await it.connect_client()
         for _ in range(10):

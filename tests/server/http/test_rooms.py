@@ -85,7 +85,8 @@ def test_an_unknown_party_is_rejected_at_the_handshake(server: Server, ada: str)
 
 
 def test_both_addresses_lead_to_the_room(server: Server, ada: str, interview: str) -> None:
-    """Both /parties and /party lead to the room, and `_pk` sets the connection's id."""
+    """An interview's room can be reached under both /parties and /party, and `_pk` sets the
+    connection's id."""
     url = server.room("interview", interview, server.token(ada), _pk="my-connection")
     for address in (url, url.replace("/parties/", "/party/")):
         with open_room(address) as socket:

@@ -83,7 +83,7 @@ async def test_a_client_that_disconnects_during_the_handshake(tmp_path: Path) ->
 @pytest.mark.parametrize("size", [0, 87, 88, 89, 65_497, 65_498, 65_499, 300_000])
 @asynchronous
 async def test_messages_of_all_lengths(tmp_path: Path, size: int) -> None:
-    """A message arrives complete, even if its length is close to one at which the frame header
+    """A message arrives complete, even if its length is close to a length at which the frame header
     grows."""
     async with echo_server(tmp_path) as it:
         client = await it.connect_client()
@@ -125,7 +125,7 @@ async def test_protocol_violations_close_with_their_code(
     tmp_path: Path, data: bytes, code: int
 ) -> None:
     """A protocol violation closes the connection with the close code for the violation and affects
-    no other client."""
+    no other connection."""
     async with echo_server(tmp_path) as it:
         client, other = await it.connect_client(), await it.connect_client()
         client.send_raw(data)

@@ -1,6 +1,6 @@
-"""Interviews under power cuts: candidates that remember what the server has acknowledged.
+"""Interviews under power cuts: candidates who remember what the server has acknowledged.
 
-A user creates, holds and deletes interviews. After a power cut, a candidate repeats unacknowledged
+A user creates, holds and deletes interviews. After a power cut, a candidate resends unacknowledged
 messages under the same ids, as a client does.
 """
 
@@ -84,8 +84,8 @@ class Candidate:
     async def hold_interview(self, rooms: Rooms, disk: Disk) -> None:
         """Start or resume the interview and hold it until it is over or the power is cut.
 
-        Some finished interviews are then deleted. If a deletion has begun, only the deletion is
-        repeated.
+        A finished interview is then deleted with a probability of 30%. If the deletion of the
+        interview has already begun, only the deletion is repeated.
         """
         if self.deleting:
             await self._delete(rooms, disk)
@@ -173,8 +173,9 @@ class Candidate:
     # --- Checking ----------------------------------------------------------------------------
 
     def violations(self, truth: wire.Snapshot) -> list[str]:
-        """Return one line for each difference between the room's state and what was acknowledged or
-        shown."""
+        """Return one line for each fault in `truth`: a stuck turn, a duplicate message, an answer
+        that the candidate did not give, or a message that is missing or differs from the one that
+        was acknowledged or shown."""
         found = []
         answers = [m for m in truth.messages if m.kind is MessageKind.ANSWER]
         if truth.state is not Phase.IDLE or truth.messages[-1:] == answers[-1:]:
@@ -202,7 +203,7 @@ class Candidate:
 
 
 async def delete(rooms: Rooms, id: str) -> None:
-    """Delete an interview as the HTTP route does, unless it is deleted already."""
+    """Delete an interview as the HTTP route does, unless it has already been deleted."""
     try:
         await rooms.registry.call(UserInterviewsStub(USER).delete(id))
     except NotFound:

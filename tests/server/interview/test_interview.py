@@ -57,7 +57,7 @@ async def test_an_interview_runs_to_its_summary(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_hello_and_snapshot_come_first(tmp_path: Path) -> None:
-    """The first two messages to a client are `hello` and a full snapshot."""
+    """The first two messages on a connection are `hello` and a full snapshot."""
     async with Rooms(tmp_path) as rooms:
         client = await open_room(rooms)
     hello, first = client.messages[:2]
@@ -121,7 +121,7 @@ async def test_an_answer_during_a_turn_is_rejected(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_an_answer_without_a_question_is_rejected(tmp_path: Path) -> None:
-    """An answer before the first question is rejected as `no_question`."""
+    """If no turn is active, an answer before the first question is rejected as `no_question`."""
     clock = ManualClock()
     async with Rooms(tmp_path, clock=clock, delay=1.0) as rooms:
         view = await rooms.create()

@@ -179,7 +179,8 @@ async def test_a_client_that_connects_during_a_deletion_creates_no_file(
 
 @asynchronous
 async def test_an_older_view_does_not_replace_a_newer_one(tmp_path: Path) -> None:
-    """If an older view arrives after a newer one, the list keeps the newer view."""
+    """If an older view of an interview reaches the list after a newer view, the list keeps the
+    newer view."""
     async with Rooms(tmp_path) as rooms:
         view = await rooms.create()
         client = await rooms.join(view.id)
@@ -207,8 +208,8 @@ async def test_an_older_view_does_not_replace_a_newer_one(tmp_path: Path) -> Non
 async def test_an_invalid_message_gets_an_error_and_the_connection_stays(
     tmp_path: Path, message: str | bytes, code: str, id: str
 ) -> None:
-    """An invalid message receives an error that gives the message's id, if the id is readable, and
-    later messages are handled."""
+    """An invalid message is rejected with an error that gives the message's id, if the id is
+    readable, and later messages are handled."""
     async with Rooms(tmp_path) as rooms:
         client = await rooms.join(USER, party="user-interviews")
         await client.send(message)
@@ -297,8 +298,8 @@ async def test_unconfirmed_creations_and_deletions_are_repeated(tmp_path: Path) 
 
 @asynchronous
 async def test_a_repeated_request_begins_an_unconfirmed_interview_at_once(tmp_path: Path) -> None:
-    """A repeated request begins an unconfirmed interview without waiting for the alarm; once the
-    interview has confirmed its creation, further requests have no effect."""
+    """A repeated creation request begins an unconfirmed interview without waiting for the alarm;
+    once the interview has confirmed its creation, further requests have no effect."""
     FakeInterview.calls, FakeInterview.failing = [], True
     clock = ManualClock()
     registry = registry_of(tmp_path, clock)

@@ -81,8 +81,8 @@ def model_bin(
     specification: str = "WhisperSpec",
     count: int | None = None,
 ) -> bytes:
-    """Return a CTranslate2 `model.bin` that contains `variables`. Integers become 16-bit
-    scalars."""
+    """Return the content of a CTranslate2 `model.bin` with `variables` and one alias. Integers
+    become 16-bit scalars."""
     types = {np.dtype("f4"): 0, np.dtype("i1"): 1, np.dtype("i2"): 2, np.dtype("f2"): 4}
     out = struct.pack("<I", version) + encode_string(specification) + struct.pack("<I", 3)
     out += struct.pack("<I", len(variables) if count is None else count)
@@ -152,7 +152,8 @@ def package_entry(
 
 
 def hub_entry(name: str, final: bytes, **changes: Any) -> dict[str, Any]:
-    """Return a catalogue entry for the file `model.gguf` in the repository `maker/models`."""
+    """Return a catalogue entry for the file `model.gguf` in the repository `maker/models`.
+    `changes` replace fields of the entry."""
     entry = {
         "name": name,
         "kind": "llm",

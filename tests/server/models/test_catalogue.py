@@ -65,14 +65,15 @@ ENTRY = hub_entry("tiny", b"x")
 def test_an_inconsistent_catalogue_is_rejected(
     entries: list[dict[str, Any]], aliases: dict[str, list[str]]
 ) -> None:
-    """A catalogue with duplicates, aliases of unknown models, paths outside the models folder or
-    invalid values raises ValueError."""
+    """Loading a catalogue with duplicates, aliases of unknown models, paths outside the models
+    folder or invalid values raises ValueError."""
     with pytest.raises(ValueError):  # noqa: PT011 - raised by msgspec or by `validate`
         catalogue(*entries, **aliases)
 
 
 def test_a_package_needs_a_hash_and_the_right_number_of_members() -> None:
-    """A package entry without a hash or with the wrong number of members raises ValueError."""
+    """Loading a package entry without a hash or with the wrong number of members raises
+    ValueError."""
     source = {
         "type": "package", "name": "p", "version": "1", "size": 1, "sha256": "0" * 64,
         "members": ["m"],

@@ -190,7 +190,8 @@ def test_a_server_without_range_support_restarts_the_download(
 def test_an_attempt_without_progress_fails_and_keeps_the_partial_file(
     hub: HubServer, tmp_path: Path
 ) -> None:
-    """An attempt in which no byte arrives raises a network error and keeps the partial file."""
+    """A download attempt in which no byte arrives fails with a network error and keeps the partial
+    file."""
     hub.break_after = 0
     store = store_of(tmp_path)
     partial = store.work_folder("tiny") / f"{hub.etag}.part"
@@ -217,7 +218,7 @@ def test_a_file_with_a_wrong_hash_is_discarded(hub: HubServer, tmp_path: Path) -
 def test_a_file_without_a_pinned_hash_is_verified_with_the_hubs(
     hub: HubServer, tmp_path: Path
 ) -> None:
-    """A file without a pinned hash is verified with the hub's hash, and a second pull sends no
+    """A file without a pinned hash is verified against the hub's hash, and a second pull sends no
     request."""
     store = store_of(tmp_path, sha256="", size=1)
     pull(store, "tiny")
@@ -240,7 +241,7 @@ def test_a_file_without_any_hash_is_not_downloaded(hub: HubServer, tmp_path: Pat
 def test_the_token_is_not_sent_to_a_redirect_target(
     hub: HubServer, storage_server: HubServer, tmp_path: Path
 ) -> None:
-    """The server that the hub redirects to does not receive the token."""
+    """The server to which the hub redirects a download does not receive the hub's access token."""
     hub.redirect = f"{storage_server.url}/blob"
     store = store_of(tmp_path)
     pull(store, "tiny")

@@ -151,7 +151,7 @@ def test_a_wrong_hash_leaves_the_installed_model_unchanged(
 
 
 def test_members_never_leave_the_work_folder(index: Path, tmp_path: Path) -> None:
-    """A member whose path leads outside the work folder is unpacked inside the folder."""
+    """A member whose path leads outside the work folder is unpacked inside the work folder."""
     members = {"../../../evil": GOOD, str(tmp_path / "absolute"): b"x", "../../up": b"x"}
     path = wheel(index, "evil-model", members)
     store = store_of(tmp_path, package_entry("tiny", path, ["../../../evil"], GOOD))

@@ -71,7 +71,7 @@ def pulling_process(folder: Path, pause_at: str) -> Iterator[subprocess.Popen[st
 
 def read_stages(process: subprocess.Popen[str], until: str) -> list[str]:
     """Return the stages that the process prints, up to and including `until`, or all stages if the
-    process ends before."""
+    process ends first."""
     assert process.stdout is not None
     printed = []
     for line in process.stdout:

@@ -177,8 +177,8 @@ def test_verify_detects_one_changed_byte(store: ModelStore) -> None:
 
 
 def test_a_file_with_a_wrong_hash_is_not_resolved_by_name(store: ModelStore) -> None:
-    """A model file with the right size but the wrong content is never resolved by name, only by
-    path."""
+    """Without a matching receipt, a model file with the right size but a wrong hash is resolved
+    only by path, not by name."""
     path = write_model(store, GOOD)
     assert store.resolve("tiny") == path
     path.write_bytes(GOOD[:-1] + b"!")

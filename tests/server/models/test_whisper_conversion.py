@@ -66,8 +66,8 @@ def converted(
 
 
 def test_the_header_follows_from_the_source(tmp_path: Path) -> None:
-    """The converted file begins with the hyperparameters, which follow from the tensors' shapes,
-    then the mel filters and the tokens."""
+    """The converted file begins with the hyperparameters of the source model, the mel filters and
+    the tokens."""
     ggml = read_ggml(converted(tmp_path, whisper_variables()))
     assert ggml.hyperparameters == (6, 7, STATE, 2, 1, 5, STATE, 2, 1, 80, 1)
     assert (ggml.filters == filter_bank(80)).all()

@@ -1,9 +1,9 @@
 """Ledgers and clerks under power cuts: every acknowledged order must be in the ledger's book.
 
 A clerk sends orders to one ledger and records which orders were acknowledged before a power cut.
-After the restart the clerk resends the unacknowledged orders, as a client does. A ledger's book can
-be recomputed from the orders alone, so that lost, duplicated, reordered and partly applied orders
-are found.
+After the restart, the clerk resends the unacknowledged orders, as a client does. A ledger's book
+can be recomputed from the orders alone, so that lost, duplicated, reordered and partly applied
+orders are found.
 """
 
 import asyncio

@@ -22,7 +22,8 @@ START = ManualClock().now()
 
 
 class Bell(DurableObject):
-    """Object that records when its alarm fires. The handler raises the first `failures` times."""
+    """Object that records when its alarm fires. The handler raises `error` the first `failures`
+    times."""
 
     fired: list[tuple[float, int]]
     """Seconds since `START` and retry count of each firing, for all bells together."""
@@ -163,7 +164,7 @@ async def test_a_retry_that_succeeds_is_the_last(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_an_alarm_survives_a_restart(tmp_path: Path) -> None:
-    """An alarm fires on time although the registry was restarted after the alarm was set."""
+    """An alarm fires on time even if the registry is restarted after the alarm was set."""
     async with start_registry(tmp_path, Bell) as registry:
         await registry.call(call_to(Bell, "a", Bell.set_alarm, 30))
     clock = ManualClock()
@@ -219,8 +220,8 @@ def _break_index(index: Path, damage: str) -> None:
 async def test_a_failed_commit_never_makes_the_index_late(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: float | None
 ) -> None:
-    """If a commit that sets an alarm fails, only an alarm that was stored before fires, at its own
-    time."""
+    """If the commit of a new alarm fails, the new alarm does not fire, and an alarm that was stored
+    earlier fires at its own time."""
 
     def fail(storage: Storage) -> None:
         raise StorageError("the disk is full")

@@ -1,4 +1,4 @@
-"""Prompts for all steps: stable prefixes, grammars and fit within the context."""
+"""Prompts for all steps: stable prefixes, grammars and maximum length."""
 
 import itertools
 import json
@@ -77,8 +77,8 @@ def build(step: Step, info: ModelInfo, context: PromptContext, seed: int = 1) ->
 
 @PROFILES
 def test_each_question_prompt_extends_the_previous_one(info: ModelInfo) -> None:
-    """Each question prompt extends the conversation of the previous one, so the cached prefix stays
-    valid."""
+    """The prompt for each question extends the conversation in the previous prompt, so that the
+    cached prefix stays valid."""
     previous: Prompt | None = None
     for count in range(len(ANSWERS) + 1):
         prompt = build(Step.QUESTION, info, context_after(ANSWERS[:count]))

@@ -95,8 +95,8 @@ async def give_long_answers(rooms: Rooms, count: int) -> Client:
 
 @PROFILES
 def test_counting_ahead_reserves_room_for_a_likely_answer(info: ModelInfo) -> None:
-    """Counting ahead finds outgrown messages exactly when a two-minute answer would outgrow the
-    context."""
+    """Counting ahead finds outgrown messages exactly if a prompt would have no room for some
+    messages after an answer of two minutes."""
     context = context_after([text * 9 for text in LONG_ANSWERS])
     due = []
     for count in range(1, len(context.messages), 2):
@@ -116,8 +116,8 @@ def test_counting_ahead_reserves_room_for_a_likely_answer(info: ModelInfo) -> No
 
 @pytest.mark.parametrize("profile", list(SMALL_CONTEXT))
 def test_a_summary_replaces_messages_that_would_still_fit(profile: str) -> None:
-    """A summary replaces its messages even while they would still fit, so the prefilled prompt
-    stays valid."""
+    """A history summary replaces the messages that it covers even if they would still fit the
+    context, so that the prefilled prompt stays valid."""
     info, context = SMALL_CONTEXT[profile], context_after(LONG_ANSWERS[:2])
     assert count_outgrown_messages(info, context) == 0
     summarised = msgspec.structs.replace(
@@ -133,8 +133,8 @@ def test_a_summary_replaces_messages_that_would_still_fit(profile: str) -> None:
 
 @asynchronous
 async def test_the_history_is_summarised_before_the_answer_arrives(tmp_path: Path) -> None:
-    """If a likely answer would outgrow the context, the history is summarised at prefill priority
-    after the question, and the next turn writes no summary."""
+    """If the context has no room for an answer of likely length, the history is summarised at
+    prefill priority after the question, and the next turn writes no summary."""
     model = Interviewer()
     async with model.rooms(tmp_path) as rooms:
         client = await give_long_answers(rooms, 4)

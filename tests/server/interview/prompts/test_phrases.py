@@ -25,7 +25,7 @@ def test_noun_phrases_of_the_answer_are_found() -> None:
 
 
 def test_my_becomes_your() -> None:
-    """A possessive such as "my" is changed to the interviewer's point of view."""
+    """A possessive such as "my" is rewritten from the interviewer's point of view."""
     phrases = key_phrases(ANSWERS[1])
     assert "your manager" in phrases
     assert not any(phrase.startswith("my ") for phrase in phrases)
@@ -47,7 +47,7 @@ def test_an_answer_without_nouns_has_no_phrases(answer: str) -> None:
 
 
 def test_known_names_are_phrases_wherever_they_occur() -> None:
-    """Known names match whole words in any case, and keep the given order."""
+    """Known names match whole words regardless of capitalisation, and keep the given order."""
     assert key_phrases("we used Kafka, then c++ and Go.", ["kafka", "c++", "go", "java"])[:3] == [
         "kafka",
         "c++",

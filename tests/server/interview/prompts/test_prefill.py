@@ -185,8 +185,8 @@ async def test_an_idle_interview_is_offloaded_and_a_deleted_one_discarded(
 @PROFILES
 @pytest.mark.parametrize("step", [Step.QUESTION, Step.CLOSING, Step.SUMMARY])
 def test_the_prefilled_prompt_is_a_prefix_of_the_next_prompt(info: ModelInfo, step: Step) -> None:
-    """After an answer, the prompt for each step begins with the prompt that was prefilled for any
-    beginning of the answer."""
+    """After an answer, the prompt for the next step begins with the prompt that was prefilled for
+    any beginning of the answer."""
     answered = context_after(["A payment service for shops."])
     opened = msgspec.structs.replace(answered, messages=answered.messages[:1])
     prompt = build(step, info, answered)

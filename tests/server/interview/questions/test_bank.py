@@ -318,8 +318,8 @@ def test_levels_are_kept_without_requested_skills(type: InterviewType, level: Le
 
 
 def test_a_small_bank_gives_all_its_questions() -> None:
-    """If the bank has fewer questions than requested, each is selected once, even if its level
-    differs from the requested level."""
+    """If the bank has fewer questions than requested, each question is selected once, even if its
+    level differs from the requested level."""
     bank = build_bank({**GOOD, "levels": ["senior"]}, {**GOOD, "id": "other"})
     selected = bank.select_questions(InterviewType.BEHAVIOURAL, Level.JUNIOR, [], 5, 1)
     assert [q.id for q in selected] == ["other", "proud-of"]

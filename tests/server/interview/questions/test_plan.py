@@ -42,7 +42,8 @@ def test_without_documents_the_model_may_choose_behavioural_skills() -> None:
 def test_an_acceptable_question_has_one_question_mark_at_its_end(
     text: str, acceptable: bool
 ) -> None:
-    """Statements, double questions, and texts that are too short or too long are rejected."""
+    """A question is acceptable only if it has exactly one question mark, at the end, and is neither
+    too short nor too long."""
     assert is_acceptable_question(text, ()) is acceptable
 
 
@@ -79,7 +80,7 @@ def test_a_reworded_question_is_not_acceptable() -> None:
 def test_questions_that_share_nine_tenths_of_their_words_are_the_same(
     one: str, other: str, same: bool
 ) -> None:
-    """Two questions count as the same if they share at least nine tenths of their words, in either
-    order of comparison."""
+    """Two questions count as the same if they share at least nine tenths of the longer question's
+    words, in whichever order they are compared."""
     assert is_same_question(one, other) is same
     assert is_same_question(other, one) is same

@@ -13,7 +13,8 @@ ORDINARY_WORDS = frozenset(
     rust search
     """.split()
 )
-"""Skills whose names are ordinary words, which count only in a context that suits a skill."""
+"""Skills whose names are also ordinary words; such a name counts only in a context that suits a
+skill."""
 
 BACKEND = """
 Senior Backend Engineer (Go)
@@ -135,7 +136,7 @@ def test_frequent_skills_come_first() -> None:
 
 
 def test_unambiguous_names_are_found_in_any_case() -> None:
-    """Every skill whose name is not an ordinary word is found by that name in any case."""
+    """Every skill whose name is not an ordinary word is found by that name, even in capitals."""
     for skill in set(BANK.skills) - ORDINARY_WORDS:
         assert BANK.find_skills(f"we want {skill.upper()}, always") == [skill]
 
@@ -152,6 +153,6 @@ def test_ordinary_words_need_a_skill_context() -> None:
     ids=["list", "lines", "gap", "dots", "bullets"],
 )
 def test_hostile_documents_are_searched_in_linear_time(text: str) -> None:
-    """Searching long repetitions does not time out and finds no skill that the text does not
+    """Searching a long, repetitive text does not time out and finds no skill that the text does not
     name."""
     assert set(BANK.find_skills(text)) <= {"sql"}

@@ -26,7 +26,8 @@ FRAME = 1_280
 
 
 class DyingSpeechModel(ScriptedSpeechModel):
-    """Speech model whose first `deaths` live transcriptions die after their first caption."""
+    """Speech model whose engine dies after the first caption of each of the first `deaths` live
+    transcriptions."""
 
     def __init__(self, clock: ManualClock, deaths: int) -> None:
         super().__init__(clock)

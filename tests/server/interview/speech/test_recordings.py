@@ -71,7 +71,8 @@ def test_a_repeated_frame_is_stored_once(recordings: RecordingStore) -> None:
 
 
 def test_a_missing_frame_is_detected(recordings: RecordingStore) -> None:
-    """A missing frame raises FrameGap when a later frame arrives or the recording is finished."""
+    """Adding a frame after a missing frame, or finishing a recording with a missing frame, raises
+    FrameGap."""
     recordings.open("r")
     for number in range(5):
         recordings.add_frame("r", number, frame(number))
@@ -86,8 +87,8 @@ def test_a_missing_frame_is_detected(recordings: RecordingStore) -> None:
 
 
 def test_a_recording_resumes_after_the_highest_stored_frame(storage: Storage) -> None:
-    """A new instance resumes a recording after the last stored frame; frames pending in memory are
-    lost."""
+    """A new recording store resumes after the last stored frame; frames that were pending in the
+    old store's memory are lost."""
     first = RecordingStore(storage, max_seconds=10)
     first.open("r")
     for number in range(FRAMES_PER_CHUNK + 3):
@@ -149,7 +150,7 @@ def test_a_recording_below_the_minimum_length_is_rejected(
 
 
 def test_frames_without_a_start_are_rejected(recordings: RecordingStore) -> None:
-    """Adding a frame to a recording that was never opened, or finishing the recording, raises
+    """Adding a frame to a recording that was never opened, or finishing such a recording, raises
     BadRequest with the code `no_such_recording`."""
     with pytest.raises(BadRequest) as caught:
         recordings.add_frame("r", 0, frame(0))

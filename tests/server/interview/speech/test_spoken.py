@@ -124,8 +124,8 @@ async def test_a_recording_that_is_too_long_is_rejected_once(tmp_path: Path) -> 
 
 @asynchronous
 async def test_abandoned_recordings_are_replaced(tmp_path: Path) -> None:
-    """A fifth open recording is rejected, but accepted once the client of one of the other four has
-    left."""
+    """A fifth open recording in a room is rejected until the client of one of the other four has
+    disconnected."""
     async with Rooms(tmp_path) as rooms:
         client = await open_room(rooms)
         speakers = [client, *[await rooms.join(client.room) for _ in range(4)]]

@@ -134,7 +134,8 @@ async def test_a_question_is_streamed_and_then_completed(tmp_path: Path) -> None
 
 @asynchronous
 async def test_a_question_ends_with_its_question_mark(tmp_path: Path) -> None:
-    """The first question mark ends the reply, and text after it is not streamed."""
+    """The reply in a question step ends with the first question mark, and later text is not
+    streamed."""
     reply = split_words(f"{QUESTION} I would love to hear more. Is that fine?")
     posted, model = await run_work(
         work(Step.QUESTION, "How are you today?"), [reply], tmp_path, pause=0.1
@@ -151,8 +152,8 @@ async def test_a_question_ends_with_its_question_mark(tmp_path: Path) -> None:
 async def test_words_within_eighty_milliseconds_share_a_piece(
     tmp_path: Path, pause: float, counts: set[int]
 ) -> None:
-    """Words that the model generates slowly are sent one by one; after the first word, fast words
-    are sent in groups."""
+    """Words that the model generates slowly are sent one by one; words that it generates quickly
+    are sent in groups, except for the first word."""
     posted, _ = await run_work(work(Step.QUESTION), [split_words(QUESTION)], tmp_path, pause=pause)
     pieces = [event for event in posted if isinstance(event, TextProduced)]
     assert pieces[0].text == "How"
@@ -161,8 +162,8 @@ async def test_words_within_eighty_milliseconds_share_a_piece(
 
 @asynchronous
 async def test_a_reply_restarts_when_the_engine_dies(tmp_path: Path) -> None:
-    """When the engine dies, the text streamed so far is dropped and the reply restarts, so that no
-    text is repeated."""
+    """When the engine dies during a reply, the text streamed so far is dropped and the reply
+    restarts, so that no text is repeated."""
     replies: list[Reply] = [["How", " did", DIED], split_words(QUESTION)]
     posted, _ = await run_work(work(Step.QUESTION), replies, tmp_path)
     assert any(isinstance(event, ReplyRestarted) for event in posted)
@@ -323,8 +324,8 @@ async def restart_times(
 async def test_a_turn_waits_before_it_retries_busy_models(
     tmp_path: Path, before: int, expected: list[float]
 ) -> None:
-    """A turn waits before it retries busy models: for the gateway's estimate, up to a maximum, or
-    without an estimate for a delay that doubles."""
+    """Before a turn retries busy models, it waits for the time that the gateway estimates, up to a
+    maximum; without an estimate, it waits for a delay that doubles."""
     times, posted = await restart_times(tmp_path, before=before, busy=100)
     assert times == pytest.approx(expected)
     assert isinstance(posted[-1], TurnFailed)
