@@ -150,8 +150,8 @@ class Clerk:
         self._faulty = faulty
 
     def keep_acknowledged(self) -> None:
-        """Record all ids received since the latest boot as acknowledged. Called when the power is
-        cut."""
+        """Record all ids received since the latest boot as acknowledged. `History` calls this
+        method when the power is cut."""
         self.acknowledged.update(tuple(self.received))
         self.received = []
 

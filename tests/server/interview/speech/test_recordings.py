@@ -87,7 +87,7 @@ def test_a_missing_frame_is_detected(recordings: RecordingStore) -> None:
 
 
 def test_a_recording_resumes_after_the_highest_stored_frame(storage: Storage) -> None:
-    """A new recording store resumes after the last stored frame; frames that were pending in the
+    """A new store resumes a recording after the last stored frame; frames that were pending in the
     old store's memory are lost."""
     first = RecordingStore(storage, max_seconds=10)
     first.open("r")
