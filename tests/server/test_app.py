@@ -69,7 +69,8 @@ async def test_api_keys_are_sent_to_their_own_endpoint(
 
 @asynchronous
 async def test_an_unencrypted_api_key_is_warned_about(tmp_path: Path) -> None:
-    """Sending an API key over plain HTTP to another machine logs a warning."""
+    """Creating the services logs a warning if an API key would be sent over plain HTTP to another
+    machine."""
     for address, warned in [("http://192.168.1.5/v1", True), ("https://ai.example/v1", False)]:
         with capture_logs() as logs:
             services = create_services(
@@ -82,7 +83,8 @@ async def test_an_unencrypted_api_key_is_warned_about(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("job", ["model", "stt_model"])
 def test_an_invalid_endpoint_name_is_rejected(job: str, tmp_path: Path) -> None:
-    """An invalid endpoint name raises an error that shows the valid format."""
+    """Creating the services with an invalid endpoint name raises an error that shows the valid
+    format."""
     with pytest.raises(BadRequest, match="openai:URL#NAME"):
         create_services(config(tmp_path, **{job: "openai:localhost"}))
 

@@ -86,8 +86,8 @@ def test_users_are_listed_rotated_and_removed(data_dir: Path) -> None:
 def test_errors_have_a_message_and_an_exit_code(
     data_dir: Path, args: tuple[str, ...], code: int, named: str
 ) -> None:
-    """A usage error exits with status 2 and any other error with status 1; both print a message and
-    no traceback."""
+    """A command exits with status 2 after a usage error and with status 1 after any other error,
+    and prints a message without a traceback."""
     result = run(*args)
     assert result.exit_code == code
     assert named in result.output
@@ -97,7 +97,7 @@ def test_errors_have_a_message_and_an_exit_code(
 
 def test_adding_an_existing_user_fails_without_replace(data_dir: Path) -> None:
     """Adding an existing user fails with a message that names `users rotate`; with `--replace`, the
-    user keeps the id."""
+    command succeeds and the user keeps the id."""
     first = run_json("users", "add", "ada")
     again = run("users", "add", "ada")
     assert again.exit_code == 1

@@ -91,8 +91,8 @@ def test_an_invalid_variable_is_named_in_the_error() -> None:
     ],
 )
 def test_an_invalid_settings_file_is_named(tmp_path: Path, content: bytes, named: str) -> None:
-    """A settings file that is not TOML, or has unknown keys or invalid values, raises an error that
-    names the file."""
+    """Loading a settings file that is not TOML, or that has unknown keys or invalid values, raises
+    an error that names the file."""
     path = tmp_path / "server.toml"
     path.write_bytes(content)
     with pytest.raises(BadRequest, match=named) as caught:
@@ -102,7 +102,7 @@ def test_an_invalid_settings_file_is_named(tmp_path: Path, content: bytes, named
 
 
 def test_a_missing_settings_file_is_named(tmp_path: Path) -> None:
-    """A missing settings file raises `bad_setting` with the file's name in the message."""
+    """Loading a missing settings file raises `bad_setting` with the file's name in the message."""
     with pytest.raises(BadRequest, match=r"none\.toml") as caught:
         load({}, file=tmp_path / "none.toml", environment={})
     assert caught.value.code == ErrorCode.BAD_SETTING

@@ -180,7 +180,8 @@ def check_client(client: SimulatedClient) -> Iterable[str]:
 def check_final_state(
     interview: StoredInterview, clients: Iterable[SimulatedClient]
 ) -> Iterable[str]:
-    """Check that no turn, list update or message is pending after all faults have been repaired."""
+    """Check that, after all faults have been repaired, no client's room has ended and no turn, list
+    update or message is pending."""
     if interview.active is not None:
         yield f"the turn {interview.active} is stuck"
     if interview.list_update_pending:

@@ -1,4 +1,4 @@
-"""Event loop without sockets, threads or real time, in which a seed decides the order of all work.
+"""Event loop without sockets, threads or real time, so that a seed decides the order of all work.
 
 Work for threads waits in `SimulatedDisk` until the simulation runs it.
 """

@@ -161,8 +161,8 @@ class SimulatedServer:
     async def crash(self, completed: int, copy: Path) -> None:
         """End the server's process at once, and copy the files as they are on the disk to `copy`.
 
-        `completed` waiting work items are completed first, but the server never receives the
-        results.
+        At most `completed` waiting work items are completed first, but the server never receives
+        the results.
         """
         for _ in range(completed):
             self.disk.run_one()

@@ -94,7 +94,7 @@ class SettlingClock(ManualClock):
 
 def run(seed: int, schedule: tuple[steps.ScheduledStep, ...] | None = None) -> Report:
     """Run a schedule, by default the one made from the seed, and return the report. Raise Violation
-    if an invariant does not hold."""
+    if an invariant does not hold or the run ends with another error."""
     schedule = steps.make_schedule(seed, LENGTH) if schedule is None else schedule
     setup = steps.make_setup(seed)
     ids = random.Random(f"ids {seed}")

@@ -15,7 +15,7 @@ class SendAnswer(Struct, frozen=True):
 
     client: int
     only_if_offered: bool
-    """True to send the answer only if a question is open."""
+    """True to send the answer only if `SimulatedClient.can_answer` is true."""
 
 
 class Record(Struct, frozen=True):
@@ -24,7 +24,7 @@ class Record(Struct, frozen=True):
     client: int
     frames: int
     only_if_offered: bool
-    """True to start a recording only if a question is open."""
+    """True to start a recording only if `SimulatedClient.can_answer` is true."""
 
 
 class FinishRecording(Struct, frozen=True):
@@ -66,7 +66,7 @@ class DropConnection(Struct, frozen=True):
 
 
 class FreezeClient(Struct, frozen=True):
-    """Action that stops a client from reading, or lets the client resume."""
+    """Action that stops a client from reading, or lets the client resume reading."""
 
     client: int
     frozen: bool

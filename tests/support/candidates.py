@@ -261,7 +261,8 @@ class _Visit:
         )
 
     async def answer(self, number: int) -> Message:
-        """Return the candidate's n-th answer, waiting until the answer is stored."""
+        """Return the candidate's answer with the number `number`, counted from 1, waiting until the
+        client's state contains the answer."""
         await self.wait_until(lambda: len(self._answers) >= number)
         return self._answers[number - 1]
 

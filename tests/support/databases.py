@@ -10,7 +10,7 @@ __all__ = ["find_corruption"]
 
 
 def find_corruption(root: Path) -> list[str]:
-    """Return one line for each database under `root` that is unreadable or corrupt.
+    """Return a line for each failed check of a database under `root`; none if all are intact.
 
     Copies are checked, since opening a database repairs it, and the repair is the job of the code
     under test.

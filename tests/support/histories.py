@@ -36,7 +36,7 @@ class Outcome(Struct):
     cuts: int = 0
     acknowledged: int = 0
     survived: int = 0
-    """Number of unsynced writes, or parts of torn writes, that survived a cut."""
+    """Number of unsynced operations, or parts of torn writes, that survived a cut."""
     lost: int = 0
     violations: list[str] = msgspec.field(default_factory=list)
 

@@ -74,7 +74,7 @@ async def advance_until(
     clock: ManualClock, condition: Callable[[], bool], *, seconds: int = 60
 ) -> None:
     """Advance the clock second by second until `condition` holds; raise AssertionError after
-    `seconds` seconds."""
+    `seconds` virtual seconds."""
     for _ in range(seconds):
         if condition():
             return

@@ -110,15 +110,15 @@ class Disk:
         synchronous = OFF`."""
         self.cuts = 0
         self.tally: Counter[str] = Counter()
-        """Numbers of unsynced writes, or parts of torn writes, that `survived` or were `lost` in
-        all cuts."""
+        """Numbers of unsynced operations, or parts of torn writes, that `survived` or were `lost`
+        in all cuts."""
         self.powered = True
         self.root = folder / "boot-0"
         self.on_cut: Callable[[], None] = lambda: None
         """Function that is called at the moment of the cut, in the thread that causes the cut."""
         self.before_operation: Callable[[], None] = lambda: None
-        """Function that is called before each operation of SQLite; SQLite receives any error that
-        the function raises."""
+        """Function that is called before SQLite creates, writes, truncates, syncs or deletes a
+        file; SQLite receives any error that the function raises."""
         self._folder = folder
         self._random = random
         self._ignore_sync = ignore_sync

@@ -61,9 +61,9 @@ class Rooms:
         """Build the objects with `root` as their data directory; the defaults are suitable for
         tests.
 
-        `delay` is the time between the words of the scripted models, in virtual seconds.
-        `limiter_folder` is the folder of the rate limiter's database. `executor`, `vfs` and `boot`
-        are passed to the registry.
+        `delay` is the time before each word or transcription of the scripted models, in virtual
+        seconds. `limiter_folder` is the folder of the rate limiter's database. `executor`, `vfs`
+        and `boot` are passed to the registry.
         """
         self.clock = clock or ManualClock()
         self.limiter = RateLimiter(

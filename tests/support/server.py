@@ -34,7 +34,7 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 class Process(Protocol):
-    """Interface of the process that `Server` uses, a part of the interface of subprocess.Popen."""
+    """Part of the interface of subprocess.Popen that `Server` uses."""
 
     pid: int
 

@@ -76,8 +76,8 @@ class StalledClient:
             return 0
 
     def read_close_code(self) -> int | None:
-        """Read up to the close frame and return the close code; None if no close frame arrives
-        within a second."""
+        """Read up to the close frame and return the close code; None if the connection ends first
+        or no data arrives for a second."""
         self._socket.settimeout(1.0)
         with contextlib.suppress(TimeoutError, ConnectionResetError):
             while self._protocol.close_rcvd is None and (data := self._socket.recv(65_536)):

@@ -15,7 +15,7 @@ _TENS = "zero ten twenty thirty forty fifty sixty seventy eighty ninety".split()
 def wer(reference: str, hypothesis: str) -> float:
     """Return the Levenshtein distance in words divided by the number of reference words.
 
-    0 is perfect, and values above 1 are possible. Raise ValueError if the reference is empty.
+    0 is perfect, and values above 1 are possible. Raise ValueError if the reference has no words.
     """
     expected, actual = normalise(reference), normalise(hypothesis)
     if not expected:

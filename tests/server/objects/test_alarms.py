@@ -344,7 +344,8 @@ async def test_an_unreachable_object_is_tried_again(
 def test_popping_alarms_never_waits_for_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Due alarms are popped while another thread is writing the index to the disk."""
+    """Due alarms can be popped from the index while another thread is writing the index to the
+    disk."""
     index = AlarmIndex(tmp_path / "alarms.sqlite", boot="1")
     index.write("Bell", "a", 5.0)
     with index._disk_lock:  # as `write` does while it waits for the disk
@@ -388,7 +389,7 @@ def test_the_index_returns_each_entry_once_and_in_order(tmp_path: Path) -> None:
 def test_the_index_is_trusted_if_nothing_can_be_lost(
     tmp_path: Path, closed: bool, before: str, after: str, complete: bool
 ) -> None:
-    """An index that was closed is complete; an index that was not closed is complete only if the
+    """When a complete index is reopened, the index counts as complete if it was closed, or if the
     machine's boot id is known and unchanged."""
     path = tmp_path / "alarms.sqlite"
     index = AlarmIndex(path, boot=before)

@@ -42,7 +42,7 @@ class Speaker(DurableObject):
 
 @asynchronous
 async def test_a_broadcast_reaches_all_but_the_excluded(tmp_path: Path) -> None:
-    """A broadcast reaches every connection in the room except those in `exclude`."""
+    """A broadcast reaches every connection in the room except those whose ids are in `exclude`."""
     async with start_registry(tmp_path, Speaker) as registry:
         one, two = (join(registry, Speaker, "a", Connection(id)) for id in ("one", "two"))
         await registry.call(call_to(Speaker, "a", Speaker.broadcast, "not for one", ("one",)))
@@ -77,8 +77,8 @@ def test_more_than_ten_tags_are_rejected() -> None:
 
 
 def test_the_state_is_plain_data_of_at_most_16_kib() -> None:
-    """The state of a connection is a copy of the assigned value; a value of more than 16 KiB is
-    rejected."""
+    """The state of a connection is a copy of the assigned value; a value whose JSON is longer than
+    16 KiB is rejected."""
     connection = Connection("c")
     assert connection.state is None
     value = {"user": "u", "list": [1, 2]}

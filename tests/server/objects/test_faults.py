@@ -295,7 +295,8 @@ async def test_a_failed_index_write_before_the_commit_fails_the_handler(
 async def test_an_alarm_takes_effect_once_despite_failed_commits(
     tmp_path: Path, faults: Faults, operation: Operation, file: str, fault: Fault
 ) -> None:
-    """An alarm whose commits fail is retried, and its effect is stored exactly once."""
+    """If the commits of an alarm's handler fail, the alarm is retried, and the handler's effect is
+    stored exactly once."""
     clock = ManualClock()
     async with start_registry(tmp_path, Note, clock=clock, vfs=faults.name) as registry:
         await registry.call(call_to(Note, "a", Note.set_reminder, "later", 5.0))
@@ -313,8 +314,8 @@ async def test_an_alarm_takes_effect_once_despite_failed_commits(
 
 @asynchronous
 async def test_a_failed_removal_can_be_repeated(tmp_path: Path, faults: Faults) -> None:
-    """A failed removal sends none of the object's calls and leaves the object usable; a later
-    removal succeeds."""
+    """If the removal of an object fails, the object's calls are not sent and the object stays
+    usable; a later removal succeeds."""
     clock = ManualClock()
     async with start_registry(tmp_path, Note, clock=clock, vfs=faults.name) as registry:
         await registry.call(call_to(Note, "a", Note.set_reminder, "kept", 1_000.0))

@@ -263,8 +263,8 @@ async def test_an_object_with_running_work_does_not_hibernate(tmp_path: Path) ->
 
 @asynchronous
 async def test_on_hibernate_may_write(tmp_path: Path) -> None:
-    """The writes of `on_hibernate` are stored; if `on_hibernate` raises, they are rolled back and
-    the object hibernates nevertheless."""
+    """The writes of `on_hibernate` are stored; if `on_hibernate` raises, the writes are rolled back
+    and the object still hibernates."""
 
     class Tidy(Diary):
         def on_hibernate(self) -> None:
@@ -309,8 +309,8 @@ async def test_a_reconnect_replaces_the_old_connection(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_a_destroyed_object_leaves_no_file_and_closes_its_connections(tmp_path: Path) -> None:
-    """The file of a destroyed object is removed before the object's calls are sent, and a later
-    event creates an empty object."""
+    """Destroying an object closes the object's connections and removes the file before the object's
+    calls are sent; a later event creates an empty object."""
     async with start_registry(tmp_path, Diary) as registry:
         client = join(registry, Diary, "a", Connection("c"))
         await registry.call(call_to(Diary, "a", Diary.write, "secret"))
@@ -340,7 +340,7 @@ async def test_a_destroyed_object_leaves_no_file_and_closes_its_connections(tmp_
 async def test_an_event_behind_the_removal_fails_with_not_found(
     tmp_path: Path,
 ) -> None:
-    """An event that was queued behind the removal of its object raises `deleted`."""
+    """A call that was queued behind the removal of the called object raises `deleted`."""
     async with start_registry(tmp_path, Diary) as registry:
         await registry.call(call_to(Diary, "a", Diary.write, "one"))
         destroying = registry.instance("Diary", "a").call("destroy", ())
@@ -353,7 +353,7 @@ async def test_an_event_behind_the_removal_fails_with_not_found(
 
 @asynchronous
 async def test_stopping_closes_every_connection_with_1012(tmp_path: Path) -> None:
-    """Closing the registry closes every connection with code 1012, and later events raise
+    """Closing the registry closes every connection with code 1012, and later calls raise
     `stopping`."""
     async with start_registry(tmp_path, Diary) as registry:
         client = join(registry, Diary, "a", Connection("c"))
@@ -399,8 +399,8 @@ async def test_a_second_registry_in_the_directory_is_rejected(tmp_path: Path) ->
 
 
 def test_a_killed_owner_releases_the_directory(tmp_path: Path) -> None:
-    """The lock on a data directory is released when the process that holds it ends, even by
-    SIGKILL."""
+    """The lock on a data directory is released even if the process that holds the lock is killed
+    with SIGKILL."""
     hold = (
         "import asyncio, os, signal, sys\n"
         "from pathlib import Path\n"

@@ -19,12 +19,12 @@ from tests.support.power import Disk
 
 
 def on_an_ignoring_disk(folder: Path, random: Random) -> History:
-    """Return a history on a disk that ignores syncs."""
+    """Return a history of power cuts on a disk that ignores syncs."""
     return History(folder, random, ignore_sync=True)
 
 
 def on_a_failing_disk(folder: Path, random: Random) -> History:
-    """Return a history on a disk that also fails at times."""
+    """Return a history of power cuts on a disk whose operations fail at times."""
     return History(folder, random, faulty=True)
 
 
@@ -119,8 +119,8 @@ def index_on(disk: Disk) -> AlarmIndex:
 
 
 def index_in_use(disk: Disk) -> AlarmIndex:
-    """Return an index that was complete and durable, after so many further writes that SQLite has
-    moved the journal into the file without a sync."""
+    """Return an index that was complete and durable, and has since received so many writes that
+    SQLite has moved the journal into the file without a sync."""
     index = index_on(disk)
     index.rebuild([])
     index.close()
@@ -133,7 +133,7 @@ def index_in_use(disk: Disk) -> AlarmIndex:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_an_index_that_lost_something_is_not_trusted(tmp_path: Path, seed: int) -> None:
-    """An index that lost writes in a power cut does not count as complete."""
+    """An index that was open during a power cut does not count as complete after the restart."""
     disk = Disk(tmp_path / "disk", Random(seed))
     index = index_in_use(disk)
     disk.cut()
@@ -147,8 +147,8 @@ def test_an_index_that_lost_something_is_not_trusted(tmp_path: Path, seed: int) 
 def test_an_index_is_trusted_once_its_close_is_durable(
     tmp_path: Path,
 ) -> None:
-    """After a power cut while an index is being closed, the index counts as complete only if it has
-    every entry."""
+    """If the power is cut while an index is being closed, the index counts as complete only if
+    every entry has survived."""
     trusted = []
     for operations in range(1, 60):
         disk = Disk(tmp_path / f"disk-{operations}", Random(operations))

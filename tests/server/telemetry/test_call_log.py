@@ -147,7 +147,7 @@ async def test_old_records_are_pruned_in_the_background(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_a_log_over_its_size_limit_loses_its_oldest_records(tmp_path: Path) -> None:
-    """Pruning shrinks an oversized log to its size limit and keeps the newest records."""
+    """Pruning shrinks an oversized log to at most its size limit and keeps the newest records."""
     clock = ManualClock()
     log = open_log(tmp_path, clock, keep_text=True, max_bytes=2_000_000)
     for number in range(5_000):
@@ -171,8 +171,8 @@ def file_size(log: CallLog) -> int:
 
 @asynchronous
 async def test_the_text_of_a_deleted_interview_is_erased_everywhere(tmp_path: Path) -> None:
-    """Erasing the text of an interview removes it from written, pending and later records and from
-    the file; the records stay."""
+    """Erasing the text of an interview removes all text from the interview's written, pending and
+    later records and from the file; the records stay."""
     log = open_log(tmp_path, keep_text=True)
     secret = "my former employer cheated"
     for interview in ("gone", "stays"):
@@ -293,7 +293,7 @@ def test_a_log_of_version_0_is_upgraded_by_its_first_reader(version_0: Path) -> 
 
 
 def test_a_shared_reply_of_version_0_is_upgraded(version_0: Path) -> None:
-    """A reply that was shared as `flight` in version 0 is read as `in_flight`."""
+    """The value `flight` of `shared` in a log of version 0 is read as `in_flight`."""
     connection = apsw.Connection(str(version_0))
     connection.execute("UPDATE calls SET shared = 'flight' WHERE purpose = 'hint'")
     connection.close()

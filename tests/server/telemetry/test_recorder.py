@@ -57,7 +57,8 @@ class GatewayHarness:
     """Gateway with accounts in memory, and the records of its calls."""
 
     def __init__(self, replies: Sequence[Reply], *, pause: float = 1.0, **options: Any) -> None:
-        """Create the gateway with models that wait `pause` virtual seconds before each word."""
+        """Create the gateway with models that wait `pause` virtual seconds before each word or
+        transcription."""
         self.clock = ManualClock()
         self.accounts = MemoryAccounts(requests=options.pop("requests", 100))
         self.records: list[CallRecord] = []
@@ -116,8 +117,8 @@ async def test_a_successful_call_is_recorded_and_deducted_from_the_budget() -> N
 
 @asynchronous
 async def test_retries_and_the_fallback_model_are_recorded() -> None:
-    """In the record of a call, the time to the first token includes failed attempts and the pauses
-    between attempts."""
+    """The record of a call gives the index of the fallback model and the number of retries, and the
+    time to the first token includes failed attempts and the pauses between attempts."""
     harness = GatewayHarness([[DIED]], fallback=[[split_words("Mine.")]], policy={})
     await harness.reply()
     (record,) = harness.records

@@ -140,7 +140,8 @@ def test_a_report_without_a_log_names_the_missing_file(tmp_path: Path) -> None:
     ("text", "seconds"), [("90s", 90), ("30m", 1_800), ("24h", 86_400), (" 1.5D ", 129_600)]
 )
 def test_durations_are_parsed(text: str, seconds: float) -> None:
-    """A duration is written as a number followed by one of four units."""
+    """A duration is written as a number followed by `s`, `m`, `h` or `d`, in lower or upper
+    case."""
     assert parse_duration(text) == seconds
 
 
