@@ -88,7 +88,7 @@ class StoredState(Struct, frozen=True):
 
 
 def read_stored_state(root: Path) -> StoredState:
-    """Return the state stored in all databases of a data directory."""
+    """Return the interviews and the user's list that are stored in a data directory."""
     interviews = [_read_interview(path) for path in root.glob("objects/interview/*/*.sqlite")]
     lists = [_read_list(path) for path in root.glob("objects/user-interviews/*/*.sqlite")]
     found = {interview.name: interview for interview in interviews if interview is not None}

@@ -87,7 +87,7 @@ class FakeRoom:
         self.paths: list[str] = []
         """Path and query of each handshake."""
         self.renewals: list[bool] = []
-        """Argument of each call of `address`: True if the client requires a new token."""
+        """Argument of each call to `address`: True if the client requires a new token."""
         self._peers: asyncio.Queue[Peer] = asyncio.Queue()
         self._server: Server | None = None
         self._released = asyncio.Event()

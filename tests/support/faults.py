@@ -68,7 +68,8 @@ class Faults(apsw.VFS):
     ) -> None:
         """Make an operation fail on files whose name contains `file`, until `repair` is called.
 
-        The first `after` operations still succeed.
+        The first `after` operations still succeed. An `open` fails with SQLITE_CANTOPEN, any other
+        operation with `error`.
         """
         self._failing[operation, file] = (cannot_open if operation == "open" else error, after)
 

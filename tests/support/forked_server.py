@@ -1,8 +1,8 @@
 """Servers that start without imports, because each server is forked from a preloaded process.
 
-The forked process runs `prep-server serve` with its own log, port and data, and can be killed like
-any other process. A restart takes a tenth of a second, so that a test can perform hundreds of
-restarts.
+The forked process runs `prep-server serve` with its own log, port and data directory, and can be
+killed like any other process. A restart takes a tenth of a second, so that a test can perform
+hundreds of restarts.
 """
 
 import multiprocessing

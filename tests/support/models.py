@@ -33,7 +33,7 @@ class CuedLanguageModel:
         self.prefilled: list[Prompt] = []
         """Prompts of completed prefills."""
         self.conversation_calls: list[tuple[str, str]] = []
-        """Name and conversation of each call to `offload` or `discard`."""
+        """Method and conversation of each call to `offload` or `discard`."""
         self.closed_early = 0
         """Number of replies that were closed before their end."""
         self._clock = clock

@@ -304,8 +304,8 @@ async def test_a_crash_between_commit_and_index_write_loses_no_alarm(
 async def test_a_retry_does_not_overwrite_an_alarm_set_in_the_meantime(
     tmp_path: Path,
 ) -> None:
-    """An alarm set between a handler's failure and the scheduling of the retry is not
-    overwritten."""
+    """An alarm set between a handler's failure and the scheduling of the retry is not overwritten
+    by the retry."""
     Bell.failures = 1
     clock = ManualClock()
     async with start_registry(tmp_path, Bell, clock=clock) as registry:
