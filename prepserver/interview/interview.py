@@ -106,8 +106,7 @@ class InterviewObject(DurableObject):
         return self._transcript.messages()
 
     def transcription(self, message_id: str) -> Transcription:
-        """Return the transcription of a spoken answer. Raises NotFound if the message is not a
-        spoken answer."""
+        """Return the transcription of a spoken answer. Raises NotFound for other messages."""
         return self._transcript.transcription(message_id)
 
     def delete(self, owner: str, id: str) -> None:
@@ -471,8 +470,7 @@ class InterviewObject(DurableObject):
         return self.context.storage.get(_END_REQUESTED, bool) is not None
 
     def _step_after_answers(self, extra: int = 0) -> Step:
-        """Return the step that follows the stored answers and `extra` more, or the closing if a
-        client has ended the interview."""
+        """Return the step after the stored answers and `extra` more, or CLOSING if requested."""
         if self._end_requested:
             return Step.CLOSING
         answered = self._transcript.count(wire.MessageKind.ANSWER) + extra
