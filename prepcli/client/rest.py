@@ -299,5 +299,6 @@ def _not_authorised(url: str) -> NotAuthorised:
 
 def _not_a_prep_server(url: str) -> ServerUnreachable:
     return ServerUnreachable(
-        f"There is no prep server at {url}, or its version is not supported. Check the address."
+        f"The server at {url} is not a prep server, or its version is not supported. Check the "
+        "address and the version of the server."
     )

@@ -70,8 +70,8 @@ class Rooms:
         address = _ADDRESS.match(path)
         if address is None or address[1] not in PARTIES:
             raise NotFound(
-                "The address of a room is /parties/PARTY/ROOM, where PARTY is "
-                f"{' or '.join(PARTIES)}.",
+                f"There is no room at {path}. The address of a room is /parties/PARTY/ROOM, where "
+                f"PARTY is {' or '.join(PARTIES)}.",
                 code=ErrorCode.NO_SUCH_PARTY,
             )
         party, room = address[1], address[2]

@@ -86,9 +86,7 @@ def validate_whisper(path: Path) -> None:
         weights = 0
         while _has_more(file):
             weights += _skip_tensor(file)
-    _require(
-        weights >= _min_weights(hyperparameters), f"{TRUNCATED}: it has only {weights} weights"
-    )
+    _require(weights >= _min_weights(hyperparameters), f"{TRUNCATED}, with only {weights} weights")
 
 
 _FIELDS = Hyperparameters.__struct_fields__

@@ -242,7 +242,9 @@ class EngineProcess:
             try:
                 (length,) = FRAME_HEADER.unpack(await stream.readexactly(FRAME_HEADER.size))
                 if length > MAX_FRAME_BYTES:
-                    raise ValueError(f"its length would be {length} bytes")
+                    raise ValueError(
+                        f"a length of {length} bytes exceeds the limit of {MAX_FRAME_BYTES}"
+                    )
                 frame = decode_reply(await stream.readexactly(length))
             except asyncio.IncompleteReadError:
                 return

@@ -89,7 +89,7 @@ class LlamaContext:
         self.context = lib.llama_init_from_model(self._model, context_params)
         if not self.context:
             raise self._load_error(
-                f"Not enough memory for the KV cache (contexts: {self.n_slots}, tokens in each: "
+                f"Not enough memory for the KV cache (slots: {self.n_slots}, tokens per slot: "
                 f"{self.n_ctx})",
                 "Lower `parallel` or `context`.",
             )
