@@ -12,7 +12,7 @@ __all__ = ["Authenticator"]
 
 
 class Authenticator:
-    """Object that maps credentials to user ids. Its methods raise Unauthorized for an invalid
+    """Verifier that maps credentials to user ids. Its methods raise Unauthorized for an invalid
     credential."""
 
     def __init__(self, users: Users, tokens: Tokens) -> None:

@@ -321,7 +321,7 @@ class Instance:
             await self._enqueue(self._retry_alarm)
 
     def _run_alarm(self, target: DurableObject) -> None:
-        """If the alarm is due, delete it and run its handler in one transaction.
+        """Delete the alarm and run its handler in one transaction, if it is due.
 
         Otherwise correct the alarm's entry in the index.
         """

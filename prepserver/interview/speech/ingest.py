@@ -23,8 +23,8 @@ it is finished."""
 
 
 class AudioIngest:
-    """Receiver of the recordings that clients of one interview send: stores, acknowledges and
-    transcribes their frames. A connection sends one recording at a time. The recording's id is part
+    """Receiver that stores, acknowledges and transcribes the recordings sent by the clients of one
+    interview. A connection sends one recording at a time. The recording's id is part
     of the connection's attached state, which survives hibernation."""
 
     def __init__(
