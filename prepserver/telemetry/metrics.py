@@ -158,8 +158,8 @@ class Metrics:
         )
         self._tokens = Counter(
             "prep_tokens",
-            "Tokens of model calls, by type: `prompt`, `completion` and `cached` (prompt tokens"
-            " served from the KV cache).",
+            "Tokens used by model calls, by type: `prompt`, `completion` and `cached` (prompt"
+            " tokens served from the KV cache).",
             ("model", "type"),
             registry=registry,
         )

@@ -109,7 +109,9 @@ class EndpointClient:
             ) from error
         except httpx.HTTPError as error:
             raise self._network_error(
-                error, ErrorCode.ENDPOINT_CUT, "broke off its response"
+                error,
+                ErrorCode.ENDPOINT_CUT,
+                "closed the connection before its response was complete",
             ) from error
 
     async def _response_error(self, path: str, response: httpx.Response) -> InferenceError:

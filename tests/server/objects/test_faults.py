@@ -1,4 +1,5 @@
-"""Full and broken disks: nothing is sent before it is durable, errors are typed, and the objects recover."""
+"""Full and broken disks: nothing is sent before it is durable, errors are typed, and the
+objects recover."""
 
 import asyncio
 from pathlib import Path
