@@ -47,7 +47,7 @@ lint: setup-dev ## Check format, style, types and import contracts
 	@.venv/bin/lint-imports
 
 check: lint ## Lint, then run the fast tests: the check before each commit
-	@$(PYTHON_BIN) -m pytest -m "not models and not e2e"
+	@$(PYTHON_BIN) -m pytest -m "not models and not e2e and not slow"
 
 chaos: setup-dev ## Run the long crash tests (many minutes): make chaos NAMES="power"
 	@$(PYTHON_BIN) -m pytest --chaos -rP -k "$(NAMES)"

@@ -53,6 +53,7 @@ def run_seeds(seeds: range) -> Counter[str]:
     return coverage
 
 
+@pytest.mark.slow
 @pytest.mark.time_limit(300)
 def test_no_schedule_breaks_an_invariant() -> None:
     """The invariants hold after each step of 400 random schedules, which cover all required
