@@ -84,7 +84,7 @@ def test_an_invalid_variable_is_named_in_the_error() -> None:
     ("content", "named"),
     [
         (b"port = ", "TOML"),
-        (b"\xff\xfe", "decode"),
+        (b"\xff\xfe", "UTF-8"),
         (b"prot = 80", "prot"),
         (b"port = 99999", "port"),
         (b"[port]\nnumber = 1", "port"),
