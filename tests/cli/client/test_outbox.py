@@ -93,7 +93,7 @@ def test_ephemeral_messages_are_queued_once() -> None:
 
 
 def test_latest_draft_replaces_earlier_ones() -> None:
-    """Of several queued drafts, only the latest is sent; if the latest draft is too long for a text
+    """Only the latest of several queued drafts is sent; if the latest draft is too long for a text
     frame, `user.typing` is sent without a draft."""
     outbox = Outbox()
     outbox.queue_message(UserTyping(draft="We"), "x")

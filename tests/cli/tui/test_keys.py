@@ -31,7 +31,7 @@ def test_no_key_does_two_things_at_once(section: keys.Section) -> None:
 
 
 def test_editing_keys_are_left_to_the_answer_box() -> None:
-    """Of the interview screen's keys, only page up and page down override editing keys, and none is
+    """Only page up and page down of the interview screen's keys override editing keys, and none is
     a prefix key of GNU Screen or tmux."""
     editing = {
         name

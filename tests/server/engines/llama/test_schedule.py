@@ -101,7 +101,7 @@ def test_prompts_are_computed_in_order_of_arrival() -> None:
 
 
 def test_answers_precede_reviews_and_reviews_precede_prefills() -> None:
-    """Of prompts that arrive at about the same time, answers precede reviews, and reviews precede
+    """Among prompts that arrive at about the same time, answers precede reviews, which precede
     prefills."""
     prefill = FakeJob(priority=Priority.PREFILL, arrived_at=0.0)
     review = FakeJob(priority=Priority.REVIEW, arrived_at=1.0)

@@ -237,7 +237,7 @@ def test_a_selection_is_the_same_in_every_process() -> None:
 
 
 def test_a_longer_selection_begins_with_the_shorter_one() -> None:
-    """Of two selections that differ only in length, the longer begins with the shorter."""
+    """The longer of two selections that differ only in length begins with the shorter one."""
     for seed in SEEDS:
         long = BANK.select_questions(InterviewType.TECHNICAL, Level.MID, ["java"], LONGEST, seed)
         short = BANK.select_questions(InterviewType.TECHNICAL, Level.MID, ["java"], 5, seed)
