@@ -1,14 +1,18 @@
 """REST routes for interviews. Each route for one interview raises NotFound unless the caller owns
 the interview."""
 
+import uuid
+
 import msgspec
 from litestar import Controller, delete, get, patch, post
 from litestar.di import Provide
 
+from prepserver.errors import Conflict
 from prepserver.http.authentication import authenticate
 from prepserver.http.services import Services
 from prepserver.interview.stubs import InterviewStub, UserInterviewsStub
 from prepserver.objects.registry import Registry
+from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import ChangeInterview, CreateInterview, Interview
 from prepserver.wire.rest import InterviewList, MessageList, SpokenAnswer
 
@@ -17,7 +21,26 @@ __all__ = ["InterviewController", "create_interview"]
 
 async def create_interview(registry: Registry, user: str, request: CreateInterview) -> Interview:
     """Create an interview. Return its view once its row in the user's list and its start are both
-    durable."""
+    durable.
+
+    Raises PrepServerError if the interview cannot be created or, in two attempts, started.
+    """
+    # With an id, the request can be repeated.
+    request = msgspec.structs.replace(request, id=request.id or uuid.uuid4().hex)
+    try:
+        return await _create_and_start(registry, user, request)
+    except Conflict as error:
+        if error.code is not ErrorCode.NOT_READY:
+            raise
+    # The interview could not be started. The repeated request starts it again.
+    return await _create_and_start(registry, user, request)
+
+
+async def _create_and_start(registry: Registry, user: str, request: CreateInterview) -> Interview:
+    """Create an interview, or find it, and wait until it has started.
+
+    Raises Conflict (`not_ready`) if the interview could not be started.
+    """
     view = await registry.call(UserInterviewsStub(user).create(request))
     # Creation has told the interview to start. A later call is handled after that message.
     await registry.call(InterviewStub(view.id).messages())

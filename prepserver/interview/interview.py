@@ -103,6 +103,7 @@ class InterviewObject(DurableObject):
         return self._room.view
 
     def messages(self) -> list[wire.Message]:
+        self._room.require_started()
         return self._transcript.messages()
 
     def transcription(self, message_id: str) -> Transcription:

@@ -43,9 +43,8 @@ class Room:
 
     # --- The interview as lists show it -------------------------------------------------------
 
-    @property
-    def view(self) -> wire.Interview:
-        """View of the interview that lists show. Raises Conflict (`not_ready`) before the interview
+    def require_started(self) -> wire.Interview:
+        """Return the view of the interview. Raises Conflict (`not_ready`) before the interview
         begins."""
         view = self._context.storage.get("view", wire.Interview)
         if view is None:
@@ -55,6 +54,11 @@ class Room:
                 retryable=True,
             )
         return view
+
+    @property
+    def view(self) -> wire.Interview:
+        """View of the interview that lists show. Raises the error of `require_started`."""
+        return self.require_started()
 
     def save_view(self, view: wire.Interview) -> None:
         """Store `view` with a new `updated_at`, and send it to the room and to the user's list."""

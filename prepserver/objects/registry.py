@@ -165,16 +165,23 @@ class Registry:
     # --- Work for objects (Runtime) -----------------------------------------------------------
 
     def tell(self, call: ObjectCall[Any], on_done: Callable[[], None]) -> None:
-        async def run() -> None:
+        def on_error(error: PrepServerError) -> None:
+            log.warning("object.tell_failed", kind=call.kind, method=call.method, code=error.code)
+
+        async def wait(result: asyncio.Future[Any]) -> None:
             try:
-                await self.call(call)
+                await result
                 on_done()
             except PrepServerError as error:
-                log.warning(
-                    "object.tell_failed", kind=call.kind, method=call.method, code=error.code
-                )
+                on_error(error)
 
-        self.detach(run())
+        # The call enters the mailbox now, so that it stays ahead of later calls.
+        try:
+            result = self.instance(call.kind, call.name).call(call.method, call.arguments)
+        except PrepServerError as error:
+            on_error(error)
+        else:
+            self.detach(wait(result))
 
     def detach(self, work: Coroutine[Any, Any, None]) -> None:
         async def run() -> None:

@@ -27,7 +27,7 @@ import shutil
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from random import Random
 from unittest import mock
@@ -224,7 +224,11 @@ class Disk:
         return state
 
     def _entries(self, folder: Path) -> dict[str, "_FileState | _FolderState"]:
-        return {path.name: self._state(path) for path in folder.iterdir()}
+        entries = {}
+        for path in folder.iterdir():
+            with suppress(FileNotFoundError):  # removed meanwhile by another thread
+                entries[path.name] = self._state(path)
+        return entries
 
     def open_file(self, path: Path, *, new: bool) -> _FileState:
         state = self._register(path, _FileState()) if new else self._state(path)
@@ -244,7 +248,7 @@ class Disk:
         status = os.fstat(descriptor)
         with self.lock:
             for path in (self.root, *self.root.rglob("*")):
-                if _inode(path) == (status.st_dev, status.st_ino):
+                if _inode_if_present(path) == (status.st_dev, status.st_ino):
                     if not self.begin_operation():
                         return
                     if path.is_dir():
@@ -264,6 +268,14 @@ class Disk:
 def _inode(path: Path) -> tuple[int, int]:
     status = path.stat()
     return status.st_dev, status.st_ino
+
+
+def _inode_if_present(path: Path) -> tuple[int, int] | None:
+    """Return the inode of a file; None if another thread has removed the file."""
+    try:
+        return _inode(path)
+    except FileNotFoundError:
+        return None
 
 
 class _PowerVFS(apsw.VFS):
