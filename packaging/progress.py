@@ -117,11 +117,15 @@ def follow(jobs: list[Job], awaited: list[Job], progress: Progress) -> int:
     Return 0 if all awaited jobs succeeded, otherwise the highest of their exit codes. For a job
     that a signal ended, the number of the signal counts as the exit code.
     """
-    while True:
+    code: int | None = None
+    while code is None:
+        if all(job.process.poll() is not None for job in awaited):
+            code = max((abs(job.wait()) for job in awaited), default=0)
         progress.tick()
+        # After `wait`, the last lines of the awaited jobs are in the queues.
         for job in jobs:
             while not job.lines.empty():
                 progress.read(job.lines.get())
-        if all(job.process.poll() is not None for job in awaited):
-            return max((abs(job.wait()) for job in awaited), default=0)
-        time.sleep(0.1)
+        if code is None:
+            time.sleep(0.1)
+    return code
