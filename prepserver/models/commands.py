@@ -1,4 +1,4 @@
-"""`prep-server models`: list, fetch, import and verify models."""
+"""`prep-server models`: list, fetch, import, verify and remove models."""
 
 import contextlib
 import sys
@@ -40,7 +40,7 @@ def _exit_on_error() -> Iterator[None]:
 
 @click.group()
 def models() -> None:
-    """List, fetch, import and verify models."""
+    """List, fetch, import, verify and remove models."""
 
 
 @models.command("list")
@@ -83,9 +83,10 @@ def pull_command(name: str, models_dir: Path) -> None:
 @click.argument("path", type=click.Path(path_type=Path))
 @_models_dir_option
 def import_command(path: Path, models_dir: Path) -> None:
-    """Copy a model file into the store and print the model's name.
+    """Copy a model into the store and print the model's name.
 
-    PATH is a .gguf or ggml .bin file.
+    PATH is a .gguf or ggml .bin file. If the model is in several .gguf files, PATH is any of them,
+    and all are copied.
     """
     with _exit_on_error(), _ProgressReporter() as reporter:
         name = ModelStore(models_dir).import_file(path, reporter)
@@ -109,6 +110,16 @@ def verify_command(name: str, models_dir: Path) -> None:
     with _exit_on_error(), _ProgressReporter() as reporter:
         ModelStore(models_dir).verify(name, reporter)
     click.echo(f"{name}: checksum OK")
+
+
+@models.command("remove")
+@click.argument("name")
+@_models_dir_option
+def remove_command(name: str, models_dir: Path) -> None:
+    """Remove the files of the installed model NAME."""
+    with _exit_on_error():
+        ModelStore(models_dir).remove(name)
+    click.echo(f"{name}: removed")
 
 
 class _ProgressReporter:

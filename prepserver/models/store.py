@@ -19,6 +19,7 @@ from prepserver.models.catalogue import (
     builtin_catalogue,
 )
 from prepserver.models.files import Progress, ProgressCallback, ignore_progress
+from prepserver.models.parts import find_parts, part_names
 from prepserver.storage.files import hold_lock, replace_file, write_atomically
 from prepserver.wire.error_codes import ErrorCode
 
@@ -29,14 +30,15 @@ class StoredModel(Struct, frozen=True, kw_only=True):
     """Entry in the model list: a model of the catalogue or an imported file."""
 
     name: str
-    """Name of the model in the catalogue, or file name of an imported file."""
+    """Name of the model in the catalogue, or file name of an imported model. A model in several
+    files has the name of its first file."""
     kind: Kind
     size: int
-    """Size of the model file in bytes; for a model of the catalogue, the size listed there."""
+    """Size of the model's files in bytes; for a model of the catalogue, the size listed there."""
     licence: str = ""
     about: str = ""
     path: str | None = None
-    """Path of the model file; None if the model is not installed."""
+    """Path of the model's first file; None if the model is not installed."""
 
 
 class _Receipt(Struct, frozen=True, kw_only=True):
@@ -77,15 +79,15 @@ class ModelStore:
         return (*known, *self._imported_models())
 
     def installed_path(self, name: str) -> Path:
-        """Return the path of an installed model.
+        """Return the path of an installed model, or of its first file if it has several.
 
         For a model of the catalogue, only the size of the file is checked; `verify` checks the
         content. Raises ModelNotFound if the model is not installed, and ModelError if the size is
-        wrong.
+        wrong or a file is missing.
         """
         entry = self.catalogue.find(name)
         if entry is None:
-            return self._imported_path(name)
+            return self._imported_paths(name)[0]
         path = self._path_of(entry)
         if not path.is_file():
             raise ModelNotFound(
@@ -105,13 +107,15 @@ class ModelStore:
     def resolve(self, name_or_path: str) -> Path:
         """Return the path of a model file, given the name of a model or the path of a file.
 
-        A path may lead to any GGUF or ggml file. The hash of a model of the catalogue is checked if
-        the file has changed since the last verification. Raises ModelNotFound if there is no such
-        model or file, and ModelError if the file is not a model or fails verification.
+        A path may lead to any GGUF or ggml file. For a part of a model in several files, the path
+        of the first part is returned. The hash of a model of the catalogue is checked if the file
+        has changed since the last verification. Raises ModelNotFound if there is no such model or
+        file, and ModelError if the file is not a model, fails verification or lacks other parts.
         """
         path = Path(name_or_path).expanduser()
         in_store = self.catalogue.find(name_or_path) or (
-            path.name == name_or_path and (self.root / path).is_file()
+            path.name == name_or_path
+            and any((self.root / name).is_file() for name in part_names(path.name))
         )
         if in_store:
             installed = self.installed_path(name_or_path)
@@ -126,8 +130,7 @@ class ModelStore:
                 )
             return installed
         if path.is_file():
-            detect_kind(path)
-            return path.resolve()
+            return _resolve_file(path)
         if path.name != name_or_path or path.suffix in {".gguf", ".bin"}:
             raise ModelNotFound(
                 f"There is no file {path}. Check the path, or run `prep-server models list` to see "
@@ -136,14 +139,21 @@ class ModelStore:
         raise self.catalogue.unknown_name(name_or_path)
 
     def verify(self, name: str, report: ProgressCallback = ignore_progress) -> None:
-        """Compare the hash of an installed model with the hash in the catalogue or the receipt.
+        """Compare the hash of each file of an installed model with the hash in the catalogue or the
+        receipt.
 
         The receipt is used if the catalogue has no hash. Raises ModelNotFound if the model is not
-        installed, and ModelError if the hash differs or no hash is known. A file that fails
-        verification is not removed.
+        installed, and ModelError if a file is missing, its hash differs or no hash is known. A file
+        that fails verification is not removed.
         """
-        path = self.installed_path(name)
         entry = self.catalogue.find(name)
+        paths = (self.installed_path(name),) if entry else self._imported_paths(name)
+        for path in paths:
+            self._verify_file(path, name, entry, report)
+
+    def _verify_file(
+        self, path: Path, name: str, entry: CatalogueEntry | None, report: ProgressCallback
+    ) -> None:
         receipt = self._read_receipt(path)
         expected = (entry.sha256 if entry else "") or (receipt.sha256 if receipt else "")
         with files.disk_errors(self.root):
@@ -172,36 +182,69 @@ class ModelStore:
         )
 
     def import_file(self, path: Path, report: ProgressCallback = ignore_progress) -> str:
-        """Copy a GGUF or ggml file into the store and return the name of the installed model.
+        """Copy a model into the store and return the name of the installed model.
 
-        A file whose hash is listed in the catalogue is installed as that model. Raises
-        ModelNotFound if the file does not exist, ModelError if the file is not a model or the disk
-        fails, and Conflict if the file's name belongs to the catalogue or to a different installed
-        file.
+        `path` is a ggml file, a GGUF file, or any part of a model in several GGUF files, which are
+        all copied. A file whose hash is listed in the catalogue is installed as that model. Raises
+        ModelNotFound if the file does not exist, ModelError if the file is not a model, is
+        truncated or lacks other parts, or if the disk fails, and Conflict if the file's name
+        belongs to the catalogue or to a different installed file.
         """
         if not path.is_file():
-            raise ModelNotFound(f"There is no file {path}. Check the path.")
-        detect_kind(path)
+            problem = f"{path} is a folder" if path.is_dir() else f"There is no file {path}"
+            raise ModelNotFound(f"{problem}. Give the path of a .gguf or ggml .bin file.")
+        sources, names = _find_files(path)
         with files.disk_errors(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
-            size = path.stat().st_size
-            files.require_space(self.root, size)
-            with self.lock_model(path.name):
-                temporary = self.work_folder(path.name) / "import"
-                with path.open("rb") as source:
-                    sha256 = files.copy_and_hash(
-                        source,
-                        temporary,
-                        lambda done: report(Progress(path.name, "copying", done, size)),
-                    )
-                same = (entry for entry in self.catalogue.models if entry.sha256 == sha256)
+            files.require_space(self.root, sum(source.stat().st_size for source in sources))
+            with self.lock_model(names[0]):
+                copies = [
+                    self._copy_file(source, name, names[0], report)
+                    for source, name in zip(sources, names, strict=True)
+                ]
+                same = (each for each in self.catalogue.models if each.sha256 == copies[0][1])
                 entry = next(same, None)
-                name, file = (entry.name, entry.file) if entry else (path.name, path.name)
-                if entry is None:
-                    self._require_free_name(file, sha256)
-                self.install_file(temporary, file, sha256)
-                self.clear_work_folder(path.name)
-        return name
+                if entry is not None:
+                    self.install_file(copies[0][0], entry.file, entry.sha256)
+                else:
+                    for name, (_, sha256) in zip(names, copies, strict=True):
+                        self._require_free_name(name, sha256)
+                    # The first file comes last: the list shows the model once it is there.
+                    for name, (copy, sha256) in reversed([*zip(names, copies, strict=True)]):
+                        self.install_file(copy, name, sha256)
+                self.clear_work_folder(names[0])
+        return entry.name if entry else names[0]
+
+    def _copy_file(
+        self, source: Path, name: str, model: str, report: ProgressCallback
+    ) -> tuple[Path, str]:
+        """Copy a file into the work folder of `model`. Return the copy's path and SHA-256."""
+        size = source.stat().st_size
+        copy = self.work_folder(model) / name
+        with source.open("rb") as stream:
+            sha256 = files.copy_and_hash(
+                stream, copy, lambda done: report(Progress(name, "copying", done, size))
+            )
+        return copy, sha256
+
+    def remove(self, name: str) -> None:
+        """Remove all files of an installed model, even of a damaged one.
+
+        A process that has loaded the model can continue to use it. Raises ModelNotFound if the
+        model is not installed, and ModelError if a file cannot be removed.
+        """
+        entry = self.catalogue.find(name)
+        names = (entry.file,) if entry else part_names(name)
+        paths = [self.root / each for each in names]
+        if Path(name).name != name or not any(path.is_file() for path in paths):
+            raise ModelNotFound(
+                f"The model {name} is not installed. Run `prep-server models list`.",
+                details={"name": name},
+            )
+        with files.disk_errors(self.root), self.lock_model(entry.name if entry else names[0]):
+            for path in paths:
+                path.unlink(missing_ok=True)
+                self._receipt_path(path).unlink(missing_ok=True)
 
     def is_installed(self, entry: CatalogueEntry) -> bool:
         """Return True if the model's file exists and has the expected size."""
@@ -287,16 +330,35 @@ class ModelStore:
         for path in sorted(self.root.iterdir()):
             if path.name in catalogued or path.name.startswith(".") or not path.is_file():
                 continue
+            parts = [self.root / name for name in part_names(path.name)]
+            found = [part for part in parts if part.is_file()]
+            if path != found[0]:
+                continue
+            whole = len(found) == len(parts)
             with contextlib.suppress(ModelError):
                 yield StoredModel(
-                    name=path.name, kind=detect_kind(path), size=path.stat().st_size, path=str(path)
+                    name=parts[0].name,
+                    kind=detect_kind(path),
+                    size=sum(part.stat().st_size for part in found),
+                    about="" if whole else f"incomplete: {len(found)} of {len(parts)} files",
+                    path=str(path) if whole else None,
                 )
 
-    def _imported_path(self, name: str) -> Path:
-        for model in self._imported_models():
-            if model.name == name:
-                return self.root / name
-        raise self.catalogue.unknown_name(name)
+    def _imported_paths(self, name: str) -> tuple[Path, ...]:
+        """Return the paths of the files of an imported model, given the name of any of them."""
+        paths = tuple(self.root / each for each in part_names(name))
+        if all(model.name != paths[0].name for model in self._imported_models()):
+            raise self.catalogue.unknown_name(name)
+        missing = [path.name for path in paths if not path.is_file()]
+        if missing:
+            raise ModelError(
+                f"The model {paths[0].name} is incomplete: {missing[0]} is missing in {self.root}"
+                + (f", and {len(missing) - 1} more" if len(missing) > 1 else "")
+                + ". Import it again with `prep-server models import PATH`.",
+                code=ErrorCode.MODEL_PARTS,
+                details={"name": name},
+            )
+        return paths
 
     def _require_free_name(self, file: str, sha256: str) -> None:
         """Raise Conflict if the name `file` belongs to the catalogue or to different content."""
@@ -343,3 +405,30 @@ def detect_kind(path: Path) -> Kind:
         "Download it again.",
         code=ErrorCode.MODEL_FORMAT,
     )
+
+
+def _find_files(path: Path) -> tuple[tuple[Path, ...], tuple[str, ...]]:
+    """Return the files of a model in order, and the names under which they are installed.
+
+    Raises ModelError if the file is not a model, is truncated or lacks other parts.
+    """
+    return find_parts(path) if detect_kind(path) == "llm" else ((path,), (path.name,))
+
+
+def _resolve_file(path: Path) -> Path:
+    """Return the absolute path of a model file, or of the first part of a model in several files.
+
+    Raises ModelError if the file cannot be loaded by its path.
+    """
+    paths, names = _find_files(path)
+    if len(paths) == 1:
+        return path.resolve()
+    # Not resolved: a link in a cache may have the name that llama.cpp needs, and its target not.
+    if tuple(each.name for each in paths) != names:
+        raise ModelError(
+            f"The files of the model {path} were renamed, so that llama.cpp cannot find them. Give "
+            f"them their names back, {names[0]} and so on, or run `prep-server models import "
+            f"{path}`.",
+            code=ErrorCode.MODEL_PARTS,
+        )
+    return paths[0].absolute()

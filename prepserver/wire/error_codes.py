@@ -180,6 +180,8 @@ class ErrorCode(enum.StrEnum):
     """The model is unknown or not installed."""
     MODEL_DAMAGED = "model_damaged"
     """The installed model file is incomplete or corrupt."""
+    MODEL_PARTS = "model_parts"
+    """Files of a model in several files are missing or belong to different models."""
     MODEL_HASH = "model_hash"
     """The file's checksum does not match, or no checksum of the file is known."""
     MODEL_FORMAT = "model_format"

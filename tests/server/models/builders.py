@@ -100,8 +100,32 @@ def tokenizer_json(tokens: list[str] = VOCABULARY) -> bytes:
 
 
 def gguf(content: bytes = b"weights", size: int = 4000) -> bytes:
-    """Return llama.cpp's magic number, followed by `content` padded with dots to `size` bytes."""
-    return GGUF_MAGIC + content.ljust(size, b".")
+    """Return a GGUF file without keys and tensors, followed by `content` padded with dots to `size`
+    bytes."""
+    return GGUF_MAGIC + struct.pack("<IQQ", 3, 0, 0) + content.ljust(size, b".")
+
+
+def gguf_part(number: int, count: int, *, tensors: int = 6, data: bytes = b"data" * 8) -> bytes:
+    """Return the file `number`, from 0, of a model in `count` GGUF files.
+
+    `tensors` is the number of tensors in all files; this one has a single tensor of `data`.
+    """
+
+    def pair(key: str, value_type: int, value: bytes) -> bytes:
+        return struct.pack("<Q", len(key)) + key.encode() + struct.pack("<I", value_type) + value
+
+    words = b"".join(struct.pack("<Q", len(word)) + word for word in (b"a", b"", b"bc"))
+    pairs = [
+        pair("general.name", 8, struct.pack("<Q", 4) + b"tiny"),
+        pair("tokens", 9, struct.pack("<IQ", 8, 3) + words),
+        pair("scores", 9, struct.pack("<IQ3f", 6, 3, 0.5, 1.5, 2.5)),
+        pair("split.no", 2, struct.pack("<H", number)),
+        pair("split.count", 2, struct.pack("<H", count)),
+        pair("split.tensors.count", 5, struct.pack("<i", tensors)),
+    ]
+    tensor = struct.pack("<Q", 1) + b"w" + struct.pack("<IQIQ", 1, len(data) // 4, 0, 0)
+    header = GGUF_MAGIC + struct.pack("<IQQ", 3, 1, len(pairs)) + b"".join(pairs) + tensor
+    return header + b"\0" * (-len(header) % 32) + data
 
 
 def wheel(folder: Path, name: str, members: dict[str, bytes], version: str = "1.0") -> Path:

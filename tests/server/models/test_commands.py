@@ -90,6 +90,15 @@ def test_import_prints_the_name(folder: Path, tmp_path: Path) -> None:
     assert run("path", "mine.gguf").exit_code == 0
 
 
+def test_remove_removes_the_file(folder: Path) -> None:
+    """`remove` deletes an installed model, which can then be fetched again."""
+    run("pull", "tiny")
+    assert run("remove", "tiny").stdout == "tiny: removed\n"
+    assert not (folder / "tiny.gguf").exists()
+    assert run("remove", "tiny").exit_code == 1
+    assert run("pull", "tiny").exit_code == 0
+
+
 def test_verify_compares_the_checksum(folder: Path) -> None:
     """`verify` succeeds for an intact model and exits with code 1 for a corrupt one."""
     run("pull", "tiny")
