@@ -166,7 +166,13 @@ def _create_language_model(name: str, config: Config, clock: Clock) -> LanguageM
         from prepserver.engines.openai.language import OpenAILanguageModel  # imports an HTTP client
 
         endpoint, key = _resolve_endpoint("interviewer", name, config)
-        return OpenAILanguageModel(endpoint, clock, key=key, context=config.context)
+        return OpenAILanguageModel(
+            endpoint,
+            clock,
+            key=key,
+            context=config.context,
+            thinking_tokens=config.thinking_tokens,
+        )
     path: Path = ModelStore(config.models_dir).resolve(name)
     options = LlamaOptions(
         path=str(path),

@@ -102,6 +102,10 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     context: Annotated[int, Meta(ge=512)] = 4_096
     """Context size of one interview in tokens, capped at the size that the model was trained
     with."""
+    thinking_tokens: Annotated[int, Meta(ge=0)] = 1_024
+    """Maximum number of tokens that a reasoning model at an endpoint may spend on a thought, in
+    addition to the tokens of its reply; 0 asks the model not to think. A model in a file is always
+    asked not to think. Thoughts are never shown or stored."""
     gpu_layers: Annotated[int, Meta(ge=-1)] = -1
     """Number of layers of the language model to offload to the GPU, if llama.cpp was built with GPU
     support; -1 means all."""

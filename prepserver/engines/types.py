@@ -72,6 +72,8 @@ class Prompt(Struct, frozen=True, kw_only=True):
     min_p: float = 0.05
     repeat_penalty: float = 1.1
     seed: int = 0
+    skip_thought: bool = False
+    """True to ask a reasoning model to reply without thinking first."""
 
 
 class TextDelta(Struct, frozen=True, tag="delta"):
@@ -89,6 +91,8 @@ class Usage(Struct, frozen=True, kw_only=True, tag="usage"):
     completion_tokens: int = 0
     seconds: float = 0.0
     """Number of seconds spent on the reply, excluding the time in the queue."""
+    thought: bool = False
+    """True if the model has thought before or within its reply."""
 
 
 class ModelInfo(Struct, frozen=True, kw_only=True):

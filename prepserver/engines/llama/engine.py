@@ -53,10 +53,7 @@ class LlamaEngine:
     """
 
     def __init__(self, native: LlamaContext, store: KvStore, clock: Clock) -> None:
-        """Create an idle engine.
-
-        Raises InferenceError, code `bad_chat`, when the model's chat template is invalid.
-        """
+        """Create an idle engine."""
         self._native = native
         self._store = store
         self._clock = clock
@@ -70,6 +67,11 @@ class LlamaEngine:
         """Ids of busy slots whose conversations were discarded. Each slot is cleared when it is
         released."""
         self._last_heartbeat = clock.monotonic()
+
+    def check_template(self) -> None:
+        """Raise InferenceError, code `bad_chat`, if the model's chat template renders no chat."""
+        if self._tokenizer.template.failure is not None:
+            raise self._tokenizer.template.failure
 
     # --- Requests -----------------------------------------------------------------------------
 
@@ -364,18 +366,20 @@ def load(raw_options: Raw) -> tuple[ModelInfo, LlamaEngine]:
         model_identity(path, native.build, options.cache_type, str(native.flash_attention)),
         options.kv_store_limit,
     )
-    try:
-        engine = LlamaEngine(native, store, SystemClock())
-    except InferenceError as error:
-        raise InferenceError(
-            f"The model file {path} cannot be used: {error.message}",
-            code=ErrorCode.MODEL_NOT_LOADED,
-            retryable=False,
-        ) from error
+    engine = LlamaEngine(native, store, SystemClock())
     info = ModelInfo(
-        name=path.stem,
+        name=native.name,
         parameters=native.parameters,
         context=native.n_ctx,
         parallel=native.n_slots,
     )
+    if not info.few_shot:
+        try:
+            engine.check_template()
+        except InferenceError as error:
+            raise InferenceError(
+                f"The model file {path} cannot be used: {error.message}",
+                code=ErrorCode.MODEL_NOT_LOADED,
+                retryable=False,
+            ) from error
     return info, engine

@@ -17,6 +17,7 @@ from prepserver.engines.llama.options import (
     Offload,
     Prefill,
 )
+from prepserver.engines.thoughts import ThoughtFilter, generate_reply
 from prepserver.engines.types import EngineStats, ModelInfo, Prompt, TextDelta, Usage
 
 __all__ = ["LlamaModel"]
@@ -70,12 +71,27 @@ class LlamaModel:
     async def generate(self, prompt: Prompt) -> AsyncGenerator[TextDelta | Usage, None]:
         """Yield text deltas, then one Usage. Closing the generator frees the slot within one step.
 
-        Raises InferenceError with the code `context_overflow`, `bad_grammar`, `bad_chat`,
+        The model is asked to reply without thinking, because a thought would take longer than a
+        candidate waits. If it thinks nevertheless, the thought is not yielded. Raises
+        InferenceError with the code `context_overflow`, `bad_grammar`, `bad_chat`,
         `decode_failed`, `request_too_long`, or a code that `start` raises.
         """
-        async with aclosing(self._supervisor.request(Generate(prompt))) as events:
+        async with aclosing(generate_reply(self._generate, prompt)) as events:
             async for event in events:
-                yield _event_decoder.decode(event)
+                yield event
+
+    async def _generate(self, prompt: Prompt) -> AsyncGenerator[TextDelta | Usage, None]:
+        thoughts = ThoughtFilter()
+        async with aclosing(self._supervisor.request(Generate(prompt))) as events:
+            async for encoded in events:
+                event = _event_decoder.decode(encoded)
+                text = (
+                    thoughts.feed(event.text) if isinstance(event, TextDelta) else thoughts.finish()
+                )
+                if text:
+                    yield TextDelta(text)
+                if isinstance(event, Usage):
+                    yield msgspec.structs.replace(event, thought=thoughts.found)
 
     async def prefill(self, prompt: Prompt) -> None:
         """Compute the prompt's KV cache.

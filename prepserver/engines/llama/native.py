@@ -8,6 +8,7 @@ import os
 from collections import deque
 from collections.abc import Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import llama_cpp.llama_cpp as lib
@@ -15,6 +16,7 @@ from msgspec import Struct
 
 from prepserver.engines.hardware import usable_cores, usable_memory
 from prepserver.engines.llama.options import CacheType, LlamaOptions
+from prepserver.engines.thoughts import CLOSING_MARKS, THOUGHT_MARKS
 from prepserver.errors import InferenceError
 from prepserver.wire.error_codes import ErrorCode
 
@@ -62,6 +64,7 @@ class LlamaContext:
         Raises InferenceError, code `model_not_loaded`, if llama.cpp cannot read the file or there
         is not enough memory.
         """
+        self.name = Path(options.path).stem
         self._log_errors: deque[str] = deque(maxlen=3)
         self._log_callback = lib.llama_log_callback(self._on_log)
         lib.llama_log_set(self._log_callback, None)
@@ -96,6 +99,9 @@ class LlamaContext:
         self._kv_cache = lib.llama_get_memory(self.context)
         self._batch = lib.llama_batch_init(MAX_PREFILL_TOKENS + self.n_slots, 0, 1)
         self._piece_buffer = ctypes.create_string_buffer(256)
+        self.unspoken_tokens = self._find_unspoken_tokens()
+        """Ids of the tokens that do not belong in a reply: the marks of thoughts, and all control
+        tokens except those that end the reply."""
 
     def _context_params(self, options: LlamaOptions, *, uses_gpu: bool) -> Any:
         quantised = options.cache_type not in ("f32", "f16")
@@ -193,6 +199,21 @@ class LlamaContext:
             self._token_text(token)
             for token in range(self.n_vocab)
             if lib.llama_vocab_is_control(self.vocabulary, token)
+        ]
+
+    def _find_unspoken_tokens(self) -> list[int]:
+        marks = {*THOUGHT_MARKS, *CLOSING_MARKS}
+        return [
+            token
+            for token in range(self.n_vocab)
+            if (
+                lib.llama_vocab_is_control(self.vocabulary, token)
+                or lib.llama_vocab_get_text(self.vocabulary, token)
+                .decode("utf-8", "replace")
+                .lower()
+                in marks
+            )
+            and not self.is_end_of_generation(token)
         ]
 
     def _token_text(self, token: int) -> str:

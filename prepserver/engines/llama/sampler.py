@@ -1,7 +1,8 @@
 """Sampling of the next token, entirely with llama.cpp's own samplers.
 
-The samplers are applied in llama.cpp's order: penalties, top-k, top-p, min-p, temperature,
-distribution. At temperature 0, only penalties and greedy selection are applied. Applying a grammar
+Control tokens and the marks of thoughts are excluded. The samplers are applied in llama.cpp's
+order: penalties, top-k, top-p, min-p, temperature, distribution. At temperature 0, only penalties
+and greedy selection are applied. Applying a grammar
 to the whole vocabulary costs more than a small model's forward pass. Therefore a token is first
 sampled without the grammar, and the grammar checks only this token. If the grammar rejects the
 token, the grammar is applied to the whole vocabulary and another token is sampled. llama.cpp's
@@ -48,7 +49,9 @@ class Sampler:
         )
         for token in tokens[-PENALTY_WINDOW:]:
             lib.llama_sampler_accept(self._penalties, token)
-        self._unconstrained = _sampler_chain(self._penalties, *_distribution_samplers(prompt))
+        self._unconstrained = _sampler_chain(
+            _exclude_tokens(native), self._penalties, *_distribution_samplers(prompt)
+        )
         # A chain owns its samplers: the constrained one owns the grammar and the unconstrained one.
         self._constrained = (
             None if self._grammar is None else _sampler_chain(self._grammar, self._unconstrained)
@@ -85,6 +88,17 @@ def _sampler_chain(*samplers: Any) -> Any:
     for sampler in samplers:
         lib.llama_sampler_chain_add(chain, sampler)
     return chain
+
+
+def _exclude_tokens(native: LlamaContext) -> Any:
+    """Return a sampler that excludes the tokens that do not belong in a reply.
+
+    The grammar's sampler compares the texts of control tokens with the grammar, and would accept
+    the beginning of a thought as part of a question.
+    """
+    tokens = native.unspoken_tokens
+    biases = (lib.llama_logit_bias * len(tokens))(*((token, -math.inf) for token in tokens))
+    return lib.llama_sampler_init_logit_bias(native.n_vocab, len(tokens), biases)
 
 
 def _distribution_samplers(prompt: Prompt) -> list[Any]:

@@ -1,12 +1,12 @@
 """Tokenisation of prompts and chats."""
 
+from functools import cached_property
+
 import msgspec
 
-from prepserver.engines.llama.chat import ChatTemplate, ControlTokenEscaper
+from prepserver.engines.llama.chat import CHATML, ChatTemplate, ControlTokenEscaper
 from prepserver.engines.llama.native import LlamaContext
 from prepserver.engines.types import Prompt
-from prepserver.errors import InferenceError
-from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["PromptTokenizer"]
 
@@ -15,15 +15,22 @@ class PromptTokenizer:
     """Tokeniser of prompts. Chats are first rendered with the model's own template."""
 
     def __init__(self, native: LlamaContext) -> None:
-        """Compile the model's chat template, if there is one.
-
-        Raises InferenceError, code `bad_chat`, if the template is invalid.
-        """
         self._native = native
         self._escaper = ControlTokenEscaper(native.control_token_texts())
-        source = native.chat_template
-        self._template = (
-            ChatTemplate(source, bos=native.bos_text, eos=native.eos_text) if source else None
+
+    @cached_property
+    def template(self) -> ChatTemplate:
+        """Chat template of the model; ChatML if the model's file has no template.
+
+        The template is compiled when it is first used, because small models use none. Raises
+        InferenceError, code `bad_chat`, if the template is invalid.
+        """
+        native = self._native
+        return ChatTemplate(
+            native.chat_template or CHATML,
+            bos=native.bos_text,
+            eos=native.eos_text,
+            model=native.name,
         )
 
     def tokenize(self, prompt: Prompt) -> list[int]:
@@ -37,15 +44,10 @@ class PromptTokenizer:
             tokens = self._native.tokenize(text, parse_control=False)
             # A model needs at least one token to continue.
             return tokens or self._native.tokenize("\n", parse_control=False)
-        if self._template is None:
-            raise InferenceError(
-                "The model file has no chat template. Send the prompt as text.",
-                code=ErrorCode.BAD_CHAT,
-                retryable=False,
-            )
         turns = [
             msgspec.structs.replace(turn, content=self._escaper.escape(turn.content))
             for turn in prompt.turns
         ]
-        text = self._template.render(turns) + self._escaper.escape(prompt.opening)
+        text = self.template.render(turns, skip_thought=prompt.skip_thought)
+        text += self._escaper.escape(prompt.opening)
         return self._native.tokenize(text, parse_control=True)

@@ -4,6 +4,7 @@ Requests leave this process, and usually this machine. Responses come from an un
 their sizes are limited and their contents checked.
 """
 
+import re
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
@@ -12,7 +13,7 @@ import httpx
 import structlog
 
 from prepserver.engines.openai.endpoint import Endpoint
-from prepserver.engines.openai.error_responses import error_from_response
+from prepserver.engines.openai.error_responses import error_from_response, redact_quotes
 from prepserver.errors import BadRequest, InferenceError
 from prepserver.wire.error_codes import ErrorCode
 
@@ -24,6 +25,9 @@ MAX_BODY = 8 * 2**20
 """Maximum size in bytes of a response that is not streamed."""
 MAX_ERROR_BODY = 64 * 2**10
 """Number of bytes after which the rest of an error response is not read."""
+
+_KEY = re.compile(r"\b(?:sk|pk|key|bearer)[-_ ][\w.*-]{8,}", re.IGNORECASE)
+"""Pattern of keys, also of shortened and foreign ones."""
 
 log = structlog.get_logger(__name__)
 
@@ -97,7 +101,7 @@ class EndpointClient:
         try:
             async with self._client.stream(method, url, **content) as response:
                 if response.status_code != httpx.codes.OK:
-                    raise await self._response_error(path, response)
+                    raise await self._response_error(path, content.get("content", b""), response)
                 yield response
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             raise self._network_error(
@@ -114,7 +118,9 @@ class EndpointClient:
                 "closed the connection before its response was complete",
             ) from error
 
-    async def _response_error(self, path: str, response: httpx.Response) -> InferenceError:
+    async def _response_error(
+        self, path: str, sent: bytes, response: httpx.Response
+    ) -> InferenceError:
         body = bytearray()
         try:
             async for chunk in response.aiter_bytes():
@@ -124,15 +130,17 @@ class EndpointClient:
         except httpx.HTTPError:
             log.debug("endpoint.error_body_cut")
         error, text = error_from_response(response.status_code, bytes(body), response.headers)
+        # Endpoints quote the request, and some the key.
+        text = text.replace(self._key, "[key]") if self._key else text
+        text = _KEY.sub("[key]", text)
         log.warning(
             "endpoint.request_failed",
             endpoint=self.endpoint.origin,
             path=path,
             status=response.status_code,
             code=error.code,
+            reason=redact_quotes(text, sent.decode()),
         )
-        # Endpoints quote the request, and some the key.
-        text = text.replace(self._key, "[key]") if self._key else text
         log.debug("endpoint.error_text", endpoint=self.endpoint.origin, text=text)
         return error
 

@@ -10,11 +10,17 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-from prepserver.engines.types import Prompt
+from prepserver.engines.chat_turns import alternating_turns, joined_turns
+from prepserver.engines.types import ChatTurn, Prompt
 from prepserver.errors import InferenceError
 from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["Dialect", "dialects_for", "encode_request", "request_path"]
+
+
+SKIP_THOUGHT = "(Reply at once, without thinking first. /no_think)"
+"""Last turn of a chat that asks for a reply without a thought. The models Qwen3 and SmolLM3 are
+trained to obey `/no_think`."""
 
 
 class Dialect(Struct, frozen=True):
@@ -53,14 +59,23 @@ def request_path(prompt: Prompt) -> str:
     return "/chat/completions" if prompt.turns else "/completions"
 
 
-def encode_request(prompt: Prompt, model: str, dialect: Dialect) -> bytes:
+def encode_request(
+    prompt: Prompt,
+    model: str,
+    dialect: Dialect,
+    *,
+    alternate: bool = False,
+    thinking_tokens: int = 0,
+) -> bytes:
     """Encode a request as JSON.
 
-    Raises InferenceError, code `bad_chat`, if a chat prescribes the first words of the reply.
+    With `alternate`, a chat is sent as user and assistant turns in alternation. `thinking_tokens`
+    is added to the maximum number of tokens. Raises InferenceError, code `bad_chat`, if a chat
+    prescribes the first words of the reply.
     """
     fields: dict[str, Any] = {"model": model, "stream": True}
     limit = "max_completion_tokens" if dialect.bare and prompt.turns else "max_tokens"
-    fields[limit] = prompt.max_tokens
+    fields[limit] = prompt.max_tokens + thinking_tokens
     if not dialect.bare:
         fields |= {
             "temperature": prompt.temperature,
@@ -76,8 +91,13 @@ def encode_request(prompt: Prompt, model: str, dialect: Dialect) -> bytes:
         }
         if prompt.grammar:
             fields["grammar"] = prompt.grammar
+        if prompt.skip_thought and prompt.turns:
+            # Variables of chat templates; llama.cpp's server, vLLM and SGLang pass them on.
+            fields["chat_template_kwargs"] = {"enable_thinking": False, "thinking": False}
+    elif prompt.skip_thought and dialect.bare and prompt.turns:
+        fields["reasoning_effort"] = "low"  # the least that all of OpenAI's reasoning models accept
     return msgspec.json.encode(
-        fields | _schema_fields(prompt, dialect) | _prompt_fields(prompt, dialect)
+        fields | _schema_fields(prompt, dialect) | _prompt_fields(prompt, dialect, alternate)
     )
 
 
@@ -93,7 +113,7 @@ def _schema_fields(prompt: Prompt, dialect: Dialect) -> dict[str, Any]:
     return fields
 
 
-def _prompt_fields(prompt: Prompt, dialect: Dialect) -> dict[str, Any]:
+def _prompt_fields(prompt: Prompt, dialect: Dialect, alternate: bool) -> dict[str, Any]:
     if not prompt.turns:
         return {"prompt": prompt.text + prompt.opening}
     if prompt.opening:
@@ -102,8 +122,14 @@ def _prompt_fields(prompt: Prompt, dialect: Dialect) -> dict[str, Any]:
             code=ErrorCode.BAD_CHAT,
             retryable=False,
         )
-    messages = [{"role": turn.role, "content": turn.content} for turn in prompt.turns]
+    turns = list(prompt.turns)
     if prompt.schema is not None and dialect.schema != "json_schema":
         schema = msgspec.json.encode(prompt.schema).decode()
-        messages.append({"role": "user", "content": f"Reply with JSON for this schema: {schema}"})
-    return {"messages": messages}
+        turns[-1:] = joined_turns(
+            [turns[-1], ChatTurn("user", f"Reply with JSON for this schema: {schema}")]
+        )
+    if prompt.skip_thought:
+        turns[-1:] = joined_turns([turns[-1], ChatTurn("user", SKIP_THOUGHT)])
+    if alternate:
+        turns = alternating_turns(turns)
+    return {"messages": [{"role": turn.role, "content": turn.content} for turn in turns]}

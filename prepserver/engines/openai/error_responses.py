@@ -1,5 +1,6 @@
 """Conversion of an endpoint's error responses into errors that say whether a retry may help."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,10 +15,22 @@ __all__ = [
     "error_from_response",
     "is_context_overflow",
     "parse_error_body",
+    "redact_quotes",
 ]
 
+MAX_PARSED = 4_096
+"""Number of code points of an endpoint's error message that are examined."""
 MAX_TEXT = 300
 """Maximum number of code points of an endpoint's error message that are kept for the log."""
+
+MAX_DEPTH = 4
+"""Maximum depth of a message within an error."""
+MESSAGE_KEYS = ("message", "detail", "error", "errors", "msg", "reason", "title")
+
+_TAG = re.compile(r"<(style|script)\b.*?</\1>|<[/!a-zA-Z][^>]*>", re.IGNORECASE | re.DOTALL)
+
+REFUSAL_WORDS = ("validation error", "jinja", "template", "roles must", "system role")
+"""Words in the error messages of endpoints that answer an invalid request with status 500."""
 
 BUSY_STATUSES = frozenset({408, 409, 425, 429})
 
@@ -53,8 +66,8 @@ def error_from_response(
             "The model's endpoint does not serve this model for this kind of request. "
             "Check the address and the name of the model.",
         ), text
-    # llama-cpp-python's server answers a request that it cannot parse with status 500.
-    if status in BUSY_STATUSES or (status >= 500 and "validation error" not in text):
+    refused = any(word in text.lower() for word in REFUSAL_WORDS)
+    if status in BUSY_STATUSES or (status >= 500 and not refused):
         details = {"retry_after": seconds} if (seconds := _retry_after(headers)) else {}
         return InferenceError(
             f"The model's endpoint is busy or failing (status {status}). Try again later.",
@@ -74,8 +87,8 @@ def error_from_response(
         ), text
     return _permanent(
         ErrorCode.ENDPOINT_REFUSED,
-        f"The model's endpoint rejected the request (status {status}). The server's debug log has "
-        "the reason.",
+        f"The model's endpoint rejected the request (status {status}). The server's log has the "
+        "reason.",
     ), text
 
 
@@ -83,16 +96,48 @@ def parse_error_body(body: Any) -> tuple[str, str]:
     """Return the error code and message from a decoded response; each may be empty.
 
     OpenAI's form is `{"error": {"code", "message"}}`. Other endpoints omit the outer object, send a
-    string instead of the inner object, or use FastAPI's `{"detail"}`.
+    list or a string instead of an object, or use FastAPI's `{"detail"}`. The message is plain text
+    of at most MAX_TEXT code points.
     """
-    if not isinstance(body, dict):
-        return "", ""
-    inner = body.get("error", body)
-    if not isinstance(inner, dict):
-        inner = {"message": inner}
-    code = inner.get("code") or inner.get("type") or ""
-    message = inner.get("message") or inner.get("detail") or ""
-    return str(code), " ".join(str(message).split())[:MAX_TEXT]
+    fields = body[0] if isinstance(body, list) and body else body
+    inner = fields.get("error") or fields if isinstance(fields, dict) else fields
+    code = (inner.get("code") or inner.get("type") or "") if isinstance(inner, dict) else ""
+    text = _TAG.sub(" ", _find_message(inner)[:MAX_PARSED])
+    printable = "".join(character if character.isprintable() else " " for character in text)
+    return str(code), " ".join(printable.split())[:MAX_TEXT]
+
+
+def _find_message(value: Any, depth: int = 0) -> str:
+    """Return the messages in an error, without the input that FastAPI quotes."""
+    if isinstance(value, str):
+        return value
+    if depth == MAX_DEPTH:
+        return ""
+    if isinstance(value, list):
+        return "; ".join(filter(None, (_find_message(each, depth + 1) for each in value[:5])))
+    if isinstance(value, dict):
+        found = (_find_message(value[key], depth + 1) for key in MESSAGE_KEYS if key in value)
+        return next(filter(None, found), "")
+    return ""
+
+
+def redact_quotes(text: str, sent: str) -> str:
+    """Return an endpoint's message with `[…]` for each three or more words that also stand in a
+    row in the request."""
+    words = list(re.finditer(r"\w+", text))
+    known = re.findall(r"\w+", sent.lower())
+    known_triples = set(zip(known, known[1:], known[2:], strict=False))
+    triples = zip(words, words[1:], words[2:], strict=False)
+    spans = [
+        (first.start(), last.end())
+        for first, middle, last in triples
+        if (first[0].lower(), middle[0].lower(), last[0].lower()) in known_triples
+    ]
+    kept, position = "", 0
+    for start, end in spans:
+        kept += text[position:start] + "[…]" if start >= position else ""
+        position = max(position, end)
+    return kept + text[position:]
 
 
 def is_context_overflow(code: str, text: str) -> bool:
@@ -127,7 +172,7 @@ def _retry_after(headers: Mapping[str, str]) -> int:
 def _decode_json(body: bytes) -> Any:
     try:
         return msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return {"message": body.decode("utf-8", "replace")}
 
 

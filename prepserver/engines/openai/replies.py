@@ -19,6 +19,16 @@ __all__ = ["JsonExtractor", "ReplyChunk", "TokenCounts", "parse_chunk"]
 
 class _Content(Struct):
     content: str | None = None
+    reasoning_content: Any = None
+    reasoning: Any = None
+    reasoning_details: Any = None
+    thinking: Any = None
+
+    @property
+    def thought(self) -> str:
+        """Thought under any of the names that endpoints use."""
+        fields = (self.reasoning_content, self.reasoning, self.reasoning_details, self.thinking)
+        return next((str(field) for field in fields if field), "")
 
 
 class _Choice(Struct):
@@ -31,12 +41,22 @@ class _Details(Struct):
     cached_tokens: int | None = None
 
 
+class _ReplyDetails(Struct):
+    reasoning_tokens: int | None = None
+
+
 class TokenCounts(Struct):
     """Token counts as reported by the endpoint; 0 for a count that is not reported."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     prompt_tokens_details: _Details | None = None
+    completion_tokens_details: _ReplyDetails | None = None
+
+    @property
+    def thought_tokens(self) -> int:
+        details = self.completion_tokens_details
+        return (details and details.reasoning_tokens) or 0
 
     @property
     def cached_tokens(self) -> int:
@@ -54,6 +74,8 @@ class ReplyChunk(Struct, frozen=True):
     """Content of one event in a streamed reply."""
 
     text: str = ""
+    thought: str = ""
+    """Part of a thought that the endpoint separates from the reply."""
     finish_reason: str = ""
     counts: TokenCounts | None = None
 
@@ -80,7 +102,8 @@ def parse_chunk(data: str) -> ReplyChunk:
         )
     choice = chunk.choices[0] if chunk.choices else _Choice()
     text = choice.text if choice.delta is None else choice.delta.content
-    return ReplyChunk(text or "", choice.finish_reason or "", chunk.usage)
+    thought = choice.delta.thought if choice.delta else ""
+    return ReplyChunk(text or "", thought, choice.finish_reason or "", chunk.usage)
 
 
 class JsonExtractor:

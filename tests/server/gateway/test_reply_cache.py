@@ -248,6 +248,7 @@ CHANGES = {
     "min_p": 0.2,
     "repeat_penalty": 1.0,
     "seed": 1,
+    "skip_thought": True,
 }
 
 

@@ -15,10 +15,15 @@ STARTER = "smollm2-135m-instruct.q4_1.gguf"
 
 @asynccontextmanager
 async def loaded_model(
-    models_dir: Path, *, n_ctx: int = 1_024, parallel: int = 4, kv_store_dir: Path | None = None
+    models_dir: Path,
+    *,
+    name: str = STARTER,
+    n_ctx: int = 1_024,
+    parallel: int = 4,
+    kv_store_dir: Path | None = None,
 ) -> AsyncIterator[LlamaModel]:
     options = LlamaOptions(
-        path=str(models_dir / STARTER),
+        path=str(models_dir / name),
         n_ctx=n_ctx,
         parallel=parallel,
         kv_store_dir=str(kv_store_dir or ""),
