@@ -66,7 +66,7 @@ class ChatTemplate:
         except (jinja2.TemplateError, RecursionError) as error:
             raise self._bad_chat("is invalid", error) from error
         self.failure: InferenceError | None = None
-        """Error that the template raises for every chat; None if the template is usable."""
+        """Error of a template that renders no complete chat; None if the template is usable."""
         self._forms = _FORMS[self._choose_form() :]
         self._reply_start = self._find_reply_start()
 
@@ -94,22 +94,31 @@ class ChatTemplate:
 
     def _choose_form(self) -> int:
         """Return the index of the first form in which the template renders all turns of the sample
-        chats in order or, if there is none, of the first form that the template accepts."""
+        chats, if possible once and in order.
+
+        If there is none, `failure` is set.
+        """
+        complete: list[int] = []
         accepted: list[int] = []
+        failure: InferenceError | None = None
         for index, form in enumerate(_FORMS):
             try:
                 texts = [self._render_form(turns, form) for turns in _SAMPLES]
             except InferenceError as error:
-                self.failure = self.failure or error
+                failure = failure or error
                 continue
-            if all(map(_contains_turns, texts, _SAMPLES)):
-                accepted.insert(0, index)
-                break
             accepted.append(index)
-        if not accepted:
-            return 0
-        self.failure = None
-        return accepted[0]
+            rendered = [re.findall("Sample-[a-z-]+", text) for text in texts]
+            expected = [[turn.content for turn in turns] for turns in _SAMPLES]
+            if rendered == expected:
+                return index
+            if [set(words) for words in rendered] == [set(words) for words in expected]:
+                complete.append(index)
+        if not complete:
+            self.failure = (
+                self._bad_chat("leaves out part of the conversation") if accepted else failure
+            )
+        return [*complete, *accepted, 0][0]
 
     def _find_reply_start(self) -> str:
         """Return what the template writes between the end of a prompt and the text of the reply,
@@ -136,10 +145,11 @@ class ChatTemplate:
         except Exception as error:  # a template may raise anything
             raise self._bad_chat("rejected the conversation", error) from error
 
-    def _bad_chat(self, problem: str, error: Exception) -> InferenceError:
+    def _bad_chat(self, problem: str, error: Exception | None = None) -> InferenceError:
         model = f"model {self._model}" if self._model else "model"
+        cause = f": {error}" if error else ""
         return InferenceError(
-            f"The chat template of the {model} {problem}: {error}. Choose another model.",
+            f"The chat template of the {model} {problem}{cause}. Choose another model.",
             code=ErrorCode.BAD_CHAT,
             retryable=False,
         )
@@ -213,12 +223,6 @@ _SAMPLES = (
 )
 """Chats with the roles that occur in interviews. One form is chosen for all of them, so that the
 prompts of one interview have a common prefix."""
-
-
-def _contains_turns(text: str, turns: Sequence[ChatTurn]) -> bool:
-    """Return True if the text contains each turn once and in order."""
-    pieces = re.split("(Sample-[a-z-]+)", text)[1::2]
-    return pieces == [turn.content for turn in turns]
 
 
 # --- Environment of a template ----------------------------------------------------------------

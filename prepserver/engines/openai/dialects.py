@@ -94,7 +94,7 @@ def encode_request(
         if prompt.skip_thought and prompt.turns:
             # Variables of chat templates; llama.cpp's server, vLLM and SGLang pass them on.
             fields["chat_template_kwargs"] = {"enable_thinking": False, "thinking": False}
-    elif prompt.skip_thought and dialect.bare and prompt.turns:
+    elif prompt.skip_thought and dialect.bare and prompt.turns and thinking_tokens:
         fields["reasoning_effort"] = "low"  # the least that all of OpenAI's reasoning models accept
     return msgspec.json.encode(
         fields | _schema_fields(prompt, dialect) | _prompt_fields(prompt, dialect, alternate)

@@ -17,17 +17,33 @@ from prepserver.wire.error_codes import ErrorCode
 __all__ = ["JsonExtractor", "ReplyChunk", "TokenCounts", "parse_chunk"]
 
 
+class _Part(Struct):
+    text: str | None = None
+    thinking: Any = None
+
+
 class _Content(Struct):
-    content: str | None = None
+    content: str | list[_Part] | None = None
+    """Text or, from Mistral's reasoning models, parts of the text and of the thought."""
     reasoning_content: Any = None
     reasoning: Any = None
     reasoning_details: Any = None
     thinking: Any = None
 
     @property
+    def text(self) -> str:
+        if isinstance(self.content, list):
+            return "".join(part.text or "" for part in self.content)
+        return self.content or ""
+
+    @property
     def thought(self) -> str:
         """Thought under any of the names that endpoints use."""
-        fields = (self.reasoning_content, self.reasoning, self.reasoning_details, self.thinking)
+        parts = self.content if isinstance(self.content, list) else []
+        fields = (
+            *(self.reasoning_content, self.reasoning, self.reasoning_details, self.thinking),
+            *(part.thinking for part in parts),
+        )
         return next((str(field) for field in fields if field), "")
 
 
@@ -101,7 +117,7 @@ def parse_chunk(data: str) -> ReplyChunk:
             code=ErrorCode.ENDPOINT_FAILED,
         )
     choice = chunk.choices[0] if chunk.choices else _Choice()
-    text = choice.text if choice.delta is None else choice.delta.content
+    text = choice.text if choice.delta is None else choice.delta.text
     thought = choice.delta.thought if choice.delta else ""
     return ReplyChunk(text or "", thought, choice.finish_reason or "", chunk.usage)
 

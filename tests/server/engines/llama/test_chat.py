@@ -276,12 +276,26 @@ def test_an_unusable_template_raises_a_typed_error(source: str) -> None:
     assert (caught.value.code, caught.value.retryable) == (ErrorCode.BAD_CHAT, False)
 
 
-def test_a_template_that_fails_for_every_chat_is_known_in_advance() -> None:
-    """Compiling a template that rejects every chat notes the failure."""
-    failure = template("{{ raise_exception('System role not supported') }}").failure
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ raise_exception('never') }}",
+        "chatml",
+        "{{ messages[-1].content }}",
+        "{{ messages | length }}",
+    ],
+)
+def test_a_template_that_renders_no_complete_chat_is_known_in_advance(source: str) -> None:
+    """Compiling a template that rejects every chat or leaves out turns notes the failure."""
+    failure = template(source).failure
     assert failure is not None
     assert failure.code == ErrorCode.BAD_CHAT
-    assert template(CHATML).failure is None
+
+
+@pytest.mark.parametrize("source", [CHATML, STRICT + LOOP, "{{ messages[0].content }}" + LOOP])
+def test_a_template_that_renders_complete_chats_has_no_failure(source: str) -> None:
+    """Compiling a template that renders every turn, even if it repeats one, notes no failure."""
+    assert template(source).failure is None
 
 
 def test_control_tokens_in_user_text_are_escaped() -> None:

@@ -82,6 +82,7 @@ async def test_a_thought_in_the_text_is_removed(texts: tuple[str, ...]) -> None:
         ("reasoning", "Is it?"),
         ("reasoning_details", [{"type": "reasoning.text", "text": "Is it?"}]),
         ("thinking", {"text": "Is it?"}),
+        ("content", [{"type": "thinking", "thinking": [{"type": "text", "text": "Is it?"}]}]),
     ],
 )
 @asynchronous
