@@ -82,19 +82,25 @@ log = structlog.get_logger(__name__)
 class ThoughtFilter:
     """Filter that removes the thoughts from one streamed reply."""
 
-    def __init__(self, *, hold: bool | None = False) -> None:
+    def __init__(self, *, hold: bool | None = False, is_question: bool = False) -> None:
         """Create a filter for one reply.
 
         If `hold` is True, all text is kept back until the reply ends or a closing mark shows that
-        the reply began inside a thought. If `hold` is None, this depends on the first words.
+        the reply began inside a thought. If `hold` is None, this depends on the first words; if
+        they are not typical of a thought, a question is kept back from its question mark.
         """
         self.found = False
         """True once the reply contains the beginning or the end of a thought."""
         self.unopened = False
         """True once a thought has ended whose opening mark is missing."""
         self._hold = hold
+        self._is_question = is_question and hold is None
+        """True to keep text back from the first question mark. The interview stops reading there,
+        and would not see that a thought ends later."""
         self._held = ""
         """Text that is kept back."""
+        self._released = False
+        """True once text other than white space has been released."""
         self._pending = ""
         """End of the received text, which may be the beginning of a mark."""
         self._opening = ""
@@ -138,13 +144,13 @@ class ThoughtFilter:
         """Note that part of a thought has arrived apart from the reply's text."""
         self._remove_thought()
         if not self._shown:
-            self._hold = False
+            self._hold = self._is_question = False
 
     def finish(self, *, truncated: bool = False) -> str:
         """Return the rest of the text that may be shown, at the end of the reply.
 
-        With `truncated`, the reply was cut off, so that text kept back may be an unfinished
-        thought and is not returned.
+        With `truncated`, the reply was cut off, so that text kept back from the beginning may be an
+        unfinished thought and is not returned.
         """
         rest, self._pending = self._pending, ""
         visible = self._take(rest)
@@ -152,7 +158,7 @@ class ThoughtFilter:
             # The thought mentions its own opening mark. The reply follows the last closing mark.
             self._opening = ""
             visible = self._take(self._thought)
-        if self._hold and truncated:
+        if self._hold and truncated and not self._released:
             self.found = self.found or bool(self._held.strip())
             return ""
         return self._held + visible
@@ -194,6 +200,9 @@ class ThoughtFilter:
             self._hold = _may_begin_thought(self._held)
         if self._hold is False:
             text, self._held = self._held + text, ""
+            if self._is_question and (start := text.find("?")) >= 0:
+                text, self._held, self._hold = text[:start], text[start:], True
+        self._released = self._released or bool(text.strip())
         return text
 
     def _cross(self, mark: str) -> None:
@@ -210,18 +219,19 @@ class ThoughtFilter:
         elif mark in THOUGHT_MARKS:
             self._remove_thought()
             if not self._shown:
-                self._hold = False
+                self._hold = self._is_question = False
             self._opening, self._depth, self._closed_once, self._thought = mark, 1, False, ""
         elif mark in CLOSING_MARKS:
             self._remove_thought()
             # Before all text, the mark ends a thought that the prompt has begun and left empty.
             self.unopened = self.unopened or self._shown
-            if self._shown and self._hold is False:
+            if self._released:
                 raise InferenceError(
                     "The model's reply began with a thought that was not marked as one. Try again.",
                     code=ErrorCode.BAD_REPLY,
                 )
-            self._hold, self._held, self._shown, self._trim = False, "", False, True
+            self._hold = self._is_question = self._shown = False
+            self._held, self._trim = "", True
 
     def _remove_thought(self) -> None:
         self.found = True

@@ -107,7 +107,9 @@ class OpenAILanguageModel:
         has_schema = prompt.schema is not None
         # JSON is not shown while it arrives, so nothing is lost by keeping it back.
         hold = True if has_schema else self._thoughts_unopened
-        thoughts = ThoughtFilter(hold=hold if prompt.turns else False)
+        thoughts = ThoughtFilter(
+            hold=hold if prompt.turns else False, is_question=prompt.purpose == "question"
+        )
         extractor = None if prompt.schema is None else JsonExtractor(prompt.schema)
         counts, text_events, finish_reason, has_text = TokenCounts(), 0, "", False
         characters_left = (prompt.max_tokens + self._thinking_tokens) * MAX_CHARACTERS_PER_TOKEN
@@ -140,7 +142,7 @@ class OpenAILanguageModel:
                 yield TextDelta(text)
             # Some endpoints report no thought but count its tokens.
             thoughts.found |= counts.thought_tokens > 0 or (truncated and not has_text)
-            if self._thoughts_unopened is None and not (truncated or has_schema):
+            if self._thoughts_unopened is None and has_text and not has_schema:
                 self._thoughts_unopened = False
         finally:
             self._thinks |= thoughts.found

@@ -47,9 +47,15 @@ MARKED = [
 ]
 
 
-def filtered(pieces: list[str], *, hold: bool | None = False, truncated: bool = False) -> list[str]:
+def filtered(
+    pieces: list[str],
+    *,
+    hold: bool | None = False,
+    is_question: bool = False,
+    truncated: bool = False,
+) -> list[str]:
     """Return the text that a filter releases after each piece and at the end."""
-    thoughts = ThoughtFilter(hold=hold)
+    thoughts = ThoughtFilter(hold=hold, is_question=is_question)
     return [*map(thoughts.feed, pieces), thoughts.finish(truncated=truncated)]
 
 
@@ -139,6 +145,20 @@ def test_only_a_reply_that_may_be_a_thought_is_kept_back(words: list[str]) -> No
     released = filtered(words, hold=None)
     assert "".join(released) == "".join(words)
     assert "".join(released[:-1]) == "".join(words)
+
+
+def test_a_question_is_complete_only_when_no_thought_has_ended() -> None:
+    """If it is unknown whether a question begins inside a thought, it is kept back from its first
+    question mark, so that a question within a thought is not taken for the reply."""
+    pieces = ["Fine, is", " it? Or", " not?"]
+    for truncated in (False, True):
+        released = filtered(pieces, hold=None, is_question=True, truncated=truncated)
+        assert released == ["Fine, is", " it", "", "? Or not?"]
+    assert filtered(pieces, hold=None) == [*pieces, ""]
+    thoughts = ThoughtFilter(hold=None, is_question=True)
+    assert "?" not in "".join(map(thoughts.feed, pieces))
+    with pytest.raises(InferenceError):
+        thoughts.feed("</think>Why?")
 
 
 @pytest.mark.parametrize(

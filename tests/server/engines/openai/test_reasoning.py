@@ -255,7 +255,7 @@ async def test_turns_alternate_for_an_endpoint_that_requires_it(
     endpoint = role_checking_endpoint(status, message, system=system)
     model = new_model(endpoint)
     for _ in range(2):
-        assert await ask(model, INTERVIEW) == [QUESTION]
+        assert "".join(await ask(model, INTERVIEW)) == QUESTION
     await model.close()
     assert len(endpoint.requests) == 3
     assert endpoint.bodies[-1]["messages"] == [
