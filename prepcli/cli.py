@@ -1,23 +1,23 @@
-"""The command line of `prep`. Screens and the microphone are imported only when they are used."""
+"""The command line of `prep`.
+
+Screens, the microphone, HTTP and WebSockets are imported only where they are used, so that short
+commands start quickly.
+"""
 
 import contextlib
-import importlib.metadata
 import logging
 import os
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn, TextIO
 
 import click
 import msgspec
-import stamina.instrumentation
 
 from prepcli import config, credentials, paths
 from prepcli.client.documents import read_answers, read_document
-from prepcli.client.handshake import is_loopback
-from prepcli.client.rest import RestClient
-from prepcli.client.session import Session, SessionOptions
+from prepcli.client.options import SessionOptions
 from prepcli.client.signals import run_until_signal
 from prepcli.errors import NotFound, PrepError, UsageError
 from prepcli.headless.answers import (
@@ -27,10 +27,10 @@ from prepcli.headless.answers import (
     RecordedAnswer,
     TypedAnswer,
 )
-from prepcli.headless.conversation import Conversation, choose_interview
 from prepcli.headless.export import markdown, spoken_answer_lines
 from prepcli.headless.output import JsonOutput, Output, PlainOutput
-from prepcli.local_server.sessions import open_session
+from prepcli.local_server.commands import MissingModel
+from prepcli.local_server.reader import open_reader
 from prepcli.terminal_text import escape_json, one_line, printable
 from prepserver.wire.limits import MAX_COMPANY, MAX_QUESTIONS, MAX_ROLE
 from prepserver.wire.protocol import Interview, InterviewSpec, InterviewType, Level, Message, Source
@@ -81,12 +81,13 @@ class _InterviewCommand(click.Command):
         return super().parse_args(ctx, expanded)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(
-    importlib.metadata.version("prep-interview"), "--version", message="prep %(version)s"
-)
-def cli() -> None:
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True)
+@click.version_option(package_name="prep-interview", message="prep %(version)s")
+@click.pass_context
+def cli(context: click.Context) -> None:
     """Practise job interviews in the terminal.
+
+    Without a command, prep opens the full-screen app on a terminal, as `prep interview` does.
 
     \b
     Exit codes:
@@ -99,9 +100,15 @@ def cli() -> None:
       6    model failure
       130  interrupted
     """
-    # Log messages about retries would appear in the middle of a screen or of JSON output.
+    # Log messages would appear in the middle of a screen or of JSON output.
     logging.getLogger().addHandler(logging.NullHandler())
-    stamina.instrumentation.set_on_retry_hooks([])
+    if context.invoked_subcommand is not None:
+        return
+    if not (_is_terminal(sys.stdin) and _is_terminal(sys.stdout)):
+        # A script that gives no command would wait for answers on its standard input.
+        raise click.exceptions.NoArgsIsHelpError(context)
+    with interview.make_context("interview", [], parent=context) as opened:
+        interview.invoke(opened)
 
 
 # --- prep interview ---------------------------------------------------------------------------
@@ -202,7 +209,7 @@ def interview(
         )
     spec = msgspec.convert(given, InterviewSpec)
     options = SessionOptions(
-        server=None if server is None else config.normalise_url(server),
+        server=_normalise(server),
         spec=spec,
         start_new=bool(given),
         interview_id=interview_id,
@@ -243,9 +250,12 @@ def _read_prepared_answers(audio: tuple[Path, ...], answers: Path | None) -> lis
 
 
 async def _converse(options: SessionOptions, answers: AnswerQueue, output: Output) -> None:
+    from prepcli.headless.conversation import Conversation, choose_interview
+    from prepcli.local_server.sessions import open_session
+
     interview_id = ""
     try:
-        async with _session(options, output.note) as session:
+        async with await open_session(options, output.note, _confirm_fetch) as session:
             interview_id = await choose_interview(session, options)
             room = session.room("interview", interview_id, on_frame=output.write_frame)
             await Conversation(room, answers, output).run()
@@ -271,6 +281,9 @@ async def _converse(options: SessionOptions, answers: AnswerQueue, output: Outpu
 )
 def login(url: str, insecure_file: Path | None) -> None:
     """Log in to a server with the access key from your administrator."""
+    from prepcli.client.handshake import is_loopback
+    from prepcli.client.rest import RestClient
+
     address = config.normalise_url(url)
     if address.startswith("http://") and not is_loopback(address):
         click.echo(
@@ -314,8 +327,8 @@ def list_interviews(server: str | None, as_json: bool) -> None:
     """List your interviews."""
 
     async def fetch() -> list[Interview]:
-        async with _session(_options(server), _note, wait_for_models=False) as session:
-            return await session.rest.list_interviews()
+        async with open_reader(_normalise(server)) as reader:
+            return await reader.list_interviews()
 
     interviews = run_until_signal(fetch())
     if as_json:
@@ -379,9 +392,9 @@ def export(server: str | None, interview_id: str, file_format: str, output: Path
 
 
 async def _fetch_transcript(server: str | None, interview_id: str) -> tuple[Interview, MessageList]:
-    async with _session(_options(server), _note, wait_for_models=False) as session:
-        found = await session.rest.get_interview(interview_id)
-        return found, MessageList(await session.rest.get_messages(interview_id))
+    async with open_reader(_normalise(server)) as reader:
+        found = await reader.get_interview(interview_id)
+        return found, MessageList(await reader.get_messages(interview_id))
 
 
 async def _fetch_spoken_answers(
@@ -389,12 +402,12 @@ async def _fetch_spoken_answers(
 ) -> list[tuple[Message, SpokenAnswer]]:
     """Return the spoken answers that have a stored transcription, each with its transcription."""
     answers = []
-    async with _session(_options(server), _note, wait_for_models=False) as session:
-        for message in await session.rest.get_messages(interview_id):
+    async with open_reader(_normalise(server)) as reader:
+        for message in await reader.get_messages(interview_id):
             if message.source is Source.SPEECH:
                 # Answers from before transcriptions were stored have none.
                 with contextlib.suppress(NotFound):
-                    answer = await session.rest.get_spoken_answer(interview_id, message.id)
+                    answer = await reader.get_spoken_answer(interview_id, message.id)
                     answers.append((message, answer))
     return answers
 
@@ -402,19 +415,18 @@ async def _fetch_spoken_answers(
 # --- Shared -----------------------------------------------------------------------------------
 
 
-def _options(server: str | None) -> SessionOptions:
-    return SessionOptions(server=None if server is None else config.normalise_url(server))
+def _normalise(server: str | None) -> str | None:
+    return None if server is None else config.normalise_url(server)
 
 
-@contextlib.asynccontextmanager
-async def _session(
-    options: SessionOptions, note: Callable[[str], None], *, wait_for_models: bool = True
-) -> AsyncIterator[Session]:
-    session = await open_session(options, note, wait_for_models=wait_for_models)
-    try:
-        yield session
-    finally:
-        await session.close()
+async def _confirm_fetch(models: Sequence[MissingModel]) -> bool:
+    """Ask on a terminal whether missing models may be fetched; a script fetches them unasked."""
+    size = f"{sum(model.size for model in models) / 1e6:,.0f} MB"
+    names = " and ".join(model.name for model in models)
+    _note(f"missing models: {names} ({size})")
+    if not (_is_terminal(sys.stdin) and _is_terminal(sys.stderr)):
+        return True
+    return click.confirm(f"Download {size} now?", default=True, err=True)
 
 
 def _note(line: str) -> None:

@@ -6,14 +6,26 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
+from msgspec import Struct
 
 from prepserver.clock import SystemClock
-from prepserver.config import load, open_data_dir
+from prepserver.config import Config, load, open_data_dir
 from prepserver.errors import PrepServerError
 from prepserver.models.commands import models
+from prepserver.models.store import ModelStore
 from prepserver.wire.error_codes import ErrorCode
+from prepserver.wire.rest import InterviewList
 
 __all__ = ["main"]
+
+_EXIT_CODES = {
+    ErrorCode.BAD_SETTING: 2,
+    ErrorCode.MODEL_NOT_FOUND: 3,
+    ErrorCode.MODEL_DAMAGED: 3,
+    ErrorCode.NO_SUCH_INTERVIEW: 4,
+}
+"""Exit codes other than 1, by error code."""
 
 DATA_DIR = click.option(
     "--data-dir",
@@ -47,6 +59,12 @@ cli.add_command(models)
     type=click.Path(path_type=Path),
     help="JSON file with url, pid and version, written once the server accepts connections.",
 )
+@click.option("--issue-key", metavar="USER", help="Issue a key to USER, in the ready file.")
+@click.option(
+    "--lease-file",
+    type=click.Path(path_type=Path),
+    help="Stop when no process holds a shared lock on this file.",
+)
 @click.option("--model", help="Language model: a catalogue name, a .gguf file, or openai:URL#NAME.")
 @click.option(
     "--stt-model", help="Speech model: a catalogue name, a ggml .bin file, or openai:URL#NAME."
@@ -76,12 +94,24 @@ cli.add_command(models)
     help="Delay between the words of the scripted model's replies, in seconds.",
 )
 @click.option("--log-level", help="Lowest level to log: debug, info, warning or error.")
-def serve(file: Path | None, **flags: Any) -> None:
+@click.option(
+    "--missing-models", is_flag=True, help="Print the models to fetch first, as JSON, and exit."
+)
+def serve(file: Path | None, missing_models: bool, **flags: Any) -> None:
     """Run the server until it is stopped."""
+    given = {name: value for name, value in flags.items() if value not in (None, ())}
+    _run(lambda: (_print_missing_models if missing_models else _serve)(load(given, file=file)))
+
+
+def _serve(config: Config) -> None:
     from prepserver.serve import serve as run  # Litestar and uvicorn take a second to import
 
-    given = {name: value for name, value in flags.items() if value not in (None, ())}
-    _run(lambda: run(load(given, file=file)))
+    run(config)
+
+
+def _print_missing_models(config: Config) -> None:
+    names = (config.model, config.stt_model, *config.fallback, *config.stt_fallback)
+    click.echo(msgspec.json.encode(ModelStore(config.models_dir).missing_models(names)))
 
 
 @cli.group()
@@ -258,6 +288,32 @@ def calls(
     _run(run)
 
 
+@cli.command()
+@click.argument("interview_id", metavar="[ID]", default="")
+@click.option("--user", required=True, help="Name of the user whose interviews are read.")
+@DATA_DIR
+@CONFIG
+def interviews(interview_id: str, user: str, data_dir: Path | None, file: Path | None) -> None:
+    """Print a user's interviews, or one of them with its transcript, as JSON.
+
+    The command needs no model. It fails while a server is using the data directory.
+    """
+    from prepserver.interview import stored  # imports SQLite
+
+    def run() -> None:
+        flags = {} if data_dir is None else {"data_dir": data_dir}
+        folder = load(flags, file=file).data_dir
+        owner = _user_id(folder, user)
+        result: Struct
+        if interview_id:
+            result = stored.read_interview(folder, owner, interview_id)
+        else:
+            result = InterviewList(stored.read_interviews(folder, owner))
+        click.echo(msgspec.json.encode(result))
+
+    _run(run)
+
+
 def _user_id(data_dir: Path, name: str) -> str:
     """Return the id of the user with this name.
 
@@ -299,12 +355,13 @@ def _print_key(new: Any, as_json: bool) -> None:
 
 def _run(action: Any) -> None:
     """Run an action. A PrepServerError is printed on standard error and ends the process, with exit
-    code 2 for an invalid setting and 1 otherwise."""
+    code 2 for an invalid setting, 3 for a missing or incomplete model, 4 for an unknown interview,
+    and 1 otherwise."""
     try:
         action()
     except PrepServerError as error:
         click.echo(f"prep-server: {error.message}", err=True)
-        sys.exit(2 if error.code == ErrorCode.BAD_SETTING else 1)
+        sys.exit(_EXIT_CODES.get(error.code, 1))
 
 
 def main() -> None:

@@ -56,6 +56,12 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ready_file: Path | None = None
     """JSON file with `url`, `pid` and `version`, written once the server accepts connections and
     removed when the server stops."""
+    issue_key: str = ""
+    """User to whom each start of the server issues a new access key; a missing user is added. The
+    key is in the ready file as `key`, and only the owner of the file can read it."""
+    lease_file: Path | None = None
+    """File on which each client holds a shared lock (`flock`). The server stops when no process
+    holds such a lock."""
     model: str = "smollm2-135m-instruct"
     """Language model of the interviewer: a catalogue name, the path of a .gguf file, `scripted`
     (canned replies, for tests), or `openai:URL#NAME` for a model behind an OpenAI-compatible

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import fcntl
 import gc
 import io
 import json
@@ -16,6 +17,7 @@ import structlog
 import uvicorn
 
 from prepserver.app import VERSION, create_app, create_services
+from prepserver.clock import Clock
 from prepserver.config import Config
 from prepserver.errors import Conflict
 from prepserver.http.rooms import Rooms
@@ -28,6 +30,9 @@ __all__ = ["serve"]
 DRAIN_SECONDS = 5
 """Seconds allowed for requests and connections to finish after SIGTERM or SIGINT. Supervisors
 usually allow the server 10 s."""
+
+LEASE_POLL = 0.5
+"""Seconds between two checks whether a client still holds a lock on the lease file."""
 
 
 def serve(config: Config) -> None:
@@ -44,22 +49,48 @@ async def _serve(config: Config) -> None:
     services = create_services(config)
     await services.start()
     sockets = Sockets(Rooms(services).open_connection, services.clock)
-    server = _Server(config, create_app(services), sockets)
+    ready = {"pid": os.getpid(), "version": VERSION}
+    if config.issue_key:
+        ready["key"] = await services.authenticator.replace_key(config.issue_key)
+    server = _Server(config, create_app(services), sockets, ready)
     _remove_stale_ready_file(config.ready_file)
-    keepalive = asyncio.create_task(sockets.run_keepalive())
+    tasks = [asyncio.create_task(sockets.run_keepalive())]
+    if config.lease_file is not None:
+        tasks.append(asyncio.create_task(_stop_without_clients(server, config, services.clock)))
     # Imported modules live as long as the process: exempt them from garbage collection.
     gc.collect()
     gc.freeze()
     try:
         await server.serve()
     finally:
-        keepalive.cancel()
+        for task in tasks:
+            task.cancel()
         server.remove_ready_file()
         await services.close()
 
 
+async def _stop_without_clients(server: uvicorn.Server, config: Config, clock: Clock) -> None:
+    """Stop the server once no client holds a lock on the lease file.
+
+    The server's own, exclusive lock lasts until the process ends, so that a new client waits for
+    the end instead of connecting to a server that is stopping.
+    """
+    assert config.lease_file is not None
+    descriptor = os.open(config.lease_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    while True:
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        await clock.sleep(LEASE_POLL)
+    structlog.get_logger(__name__).info("server.unused")
+    server.should_exit = True
+
+
 class _Server(uvicorn.Server):
-    def __init__(self, config: Config, app: object, sockets: Sockets) -> None:
+    def __init__(
+        self, config: Config, app: object, sockets: Sockets, ready: dict[str, object]
+    ) -> None:
+        """`ready` is the content of the ready file, except for the URL."""
         super().__init__(
             uvicorn.Config(
                 app,  # type: ignore[arg-type]
@@ -75,6 +106,7 @@ class _Server(uvicorn.Server):
             )
         )
         self._settings = config
+        self._ready = ready
         self._ready_file_written = False
 
     async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
@@ -90,9 +122,10 @@ class _Server(uvicorn.Server):
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         structlog.get_logger(__name__).info("server.ready", url=url, pid=os.getpid())
         if self._settings.ready_file is not None:
-            content = json.dumps({"url": url, "pid": os.getpid(), "version": VERSION})
+            content = json.dumps({"url": url, **self._ready})
             self._settings.ready_file.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(self._settings.ready_file, f"{content}\n".encode())
+            mode = 0o600 if "key" in self._ready else 0o666
+            write_atomically(self._settings.ready_file, f"{content}\n".encode(), mode=mode)
             self._ready_file_written = True
 
     def remove_ready_file(self) -> None:

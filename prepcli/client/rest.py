@@ -13,6 +13,7 @@ from urllib.parse import quote
 import httpx
 import msgspec
 import stamina
+import stamina.instrumentation
 
 from prepcli.client.handshake import is_loopback
 from prepcli.errors import (
@@ -81,6 +82,10 @@ _IDEMPOTENT = frozenset({"GET", "DELETE", "PATCH", "PUT"})
 _T = TypeVar("_T")
 
 
+# Log messages about retries would appear in the middle of a screen or of JSON output.
+stamina.instrumentation.set_on_retry_hooks([])
+
+
 class _RetryableStatus(Exception):
     """The status of the response allows another attempt."""
 
@@ -116,6 +121,13 @@ class RestClient:
             transport=transport,
             trust_env=not is_loopback(self.url),
         )
+
+    def use_server(self, url: str, access_key: str) -> None:
+        """Send all further requests, and further attempts at current ones, to another server."""
+        self.url = url.rstrip("/")
+        self._http.base_url = self.url
+        self._http.headers["Authorization"] = f"Bearer {access_key}"
+        self._token = None
 
     async def __aenter__(self) -> Self:
         return self

@@ -8,9 +8,10 @@ import uuid
 import msgspec
 from msgspec.structs import replace
 
+from prepcli.client.options import SessionOptions
 from prepcli.client.rest import ALLOWANCE_CODES, rate_limited_error
 from prepcli.client.room import Room
-from prepcli.client.session import Session, SessionOptions
+from prepcli.client.session import Session
 from prepcli.client.state import (
     ConnectionChanged,
     ConnectionStatus,

@@ -1,39 +1,42 @@
 """The local server, which runs on the loopback interface with the starter models while prep runs.
 
 Its data is kept, so that interviews can be resumed. It has no rate limit, because it serves only
-the owner of the machine.
+the owner of the machine. The first `prep` starts the server and later ones use the same one; it
+ends by itself once no `prep` holds a lease.
 """
 
 import asyncio
-import atexit
 import contextlib
-import fcntl
 import os
-import re
-import shlex
-import signal
 import subprocess
-import sys
-import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import IO
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import Struct
 
 from prepcli import paths
-from prepcli.client.rest import RestClient
 from prepcli.errors import LocalServerFailed, ServerUnreachable
-from prepcli.files import write_atomically
-from prepcli.local_server.stale_server import stop_stale_server
+from prepcli.local_server.commands import (
+    additional_arguments,
+    command,
+    last_lines,
+    start_failure,
+)
+from prepcli.local_server.locks import hold_start_lock, take_lease
+from prepcli.local_server.stale_server import is_server, stop_stale_server
 
-__all__ = ["LocalServer"]
+if TYPE_CHECKING:  # imports an HTTP client, which reading the stored interviews does not need
+    from prepcli.client.rest import RestClient
 
-ARGUMENTS_VARIABLE = "PREP_LOCAL_SERVER_ARGS"
-"""Name of the environment variable with additional arguments for the server, such as `--model
-PATH`."""
+__all__ = ["USER", "LocalServer", "ModelsMissing"]
+
+USER = "local"
+"""Name of the local server's only user."""
 
 READY_SECONDS = 60.0
 """Maximum number of seconds from starting the server until it accepts connections."""
@@ -43,13 +46,25 @@ MODELS_SECONDS = 600.0
 minutes."""
 
 STOP_SECONDS = 10.0
-"""Maximum number of seconds between SIGTERM and SIGKILL."""
+"""Seconds that a stopping server may take to end before it is killed."""
 
 POLL_SECONDS = 0.1
 """Seconds between two checks of the server's state."""
 
+RESTARTS = 3
+"""Maximum number of restarts within `RESTART_SECONDS`."""
+
+RESTART_SECONDS = 60.0
+
+EXIT_MODEL_MISSING = 3
+"""Exit code of a server that does not start because a model is missing or incomplete."""
+
 _MODEL_NAMES = {"interviewer": "the language model", "transcriber": "the speech model"}
 """Names of the models in messages to the user, by the name of their job in the health check."""
+
+
+class ModelsMissing(LocalServerFailed):
+    """The local server did not start because a model is not installed."""
 
 
 class _ReadyFile(Struct, frozen=True):
@@ -57,189 +72,213 @@ class _ReadyFile(Struct, frozen=True):
 
     url: str
     pid: int
-    version: str
-
-
-class _NewUser(Struct, frozen=True):
-    """JSON output of `prep-server users add`."""
-
     key: str
 
 
 class LocalServer:
-    """Local server that runs as a child process of prep."""
+    """Access to the local server that all `prep` of one user share."""
 
-    def __init__(self, directory: Path | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path | None = None,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         """`directory` is the server's data directory, by default `paths.local_server_dir()`."""
-        self._directory = directory or paths.local_server_dir()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._lock: IO[str] | None = None
-        self.url = ""
+        self.directory = directory or paths.local_server_dir()
+        self._monotonic = monotonic
+        self._lease: int | None = None
+        self._ready: _ReadyFile | None = None
+        self._restarting = asyncio.Lock()
+        self._restarts: deque[float] = deque(maxlen=RESTARTS)
+        """Times of the latest restarts."""
+        self._failure: LocalServerFailed | None = None
+        """Error of the last restart; further restarts need `allow_restart`."""
+        self._on_progress: Callable[[str], None] = lambda line: None
+
+    @property
+    def url(self) -> str:
         """Address of the running server."""
-        self.access_key = ""
+        return "" if self._ready is None else self._ready.url
+
+    @property
+    def access_key(self) -> str:
         """Access key of the running server's only user; each start issues a new key."""
+        return "" if self._ready is None else self._ready.key
 
     @property
     def log_file(self) -> Path:
         """Log file of the server's current or last run."""
-        return self._directory / "server.log"
+        return self.directory / "server.log"
 
-    @property
-    def _pid_file(self) -> Path:
-        return self._directory / "server.pid"
+    # --- Start and end ------------------------------------------------------------------------
 
     async def start(self, on_progress: Callable[[str], None]) -> None:
-        """Start the server and return once it accepts connections. Raises LocalServerFailed if the
-        server does not start."""
+        """Find the running server or start it, and return once it accepts connections. Raises
+        LocalServerFailed if the server does not start, and ModelsMissing if it lacks a model."""
+        self._on_progress = on_progress
         try:
-            on_progress("Starting the local server")
-            self._take_lock()
-            # Under the lock, a server that is still running is stale: its prep has ended.
-            await asyncio.to_thread(stop_stale_server, self._pid_file, str(self._directory))
-            self.access_key = await self._create_access_key()
-            with tempfile.TemporaryDirectory(prefix="prep-") as folder:
-                await self._launch(Path(folder) / "ready.json")
+            async with self.exclusive() as running:
+                if not running:
+                    on_progress("Starting the local server")
+                    await self._launch()
         except BaseException:
             await self.stop()
             raise
 
-    async def wait_for_models(self, rest: RestClient, on_progress: Callable[[str], None]) -> None:
+    @contextlib.asynccontextmanager
+    async def exclusive(self) -> AsyncIterator[bool]:
+        """Keep other `prep` from starting the server during the `async with` block. Yield True if
+        the server is running.
+
+        If it is not, no process is using the data directory. The lease is kept after the block,
+        until `stop`. Raises LocalServerFailed if the data directory cannot be used.
+        """
+        async with hold_start_lock(self.directory, READY_SECONDS):
+            if self._lease is None:
+                self._lease = await take_lease(self.directory, STOP_SECONDS)
+            self._ready = await asyncio.to_thread(self._find_ready_server)
+            if self._ready is None:
+                # Its prep was killed during the start, or it does not end.
+                await asyncio.to_thread(stop_stale_server, self._pid_file, str(self.directory))
+            if self._lease is None:
+                self._lease = await take_lease(self.directory, STOP_SECONDS)
+            if self._lease is None:
+                raise self._failed("The last local server does not end")
+            yield self._ready is not None
+
+    async def ensure_running(self) -> bool:
+        """Restart the server if it has ended, and return True if its address has changed.
+
+        Raises LocalServerFailed if the server does not start, or has ended `RESTARTS` times within
+        a minute; then also in all later calls, until `allow_restart`.
+        """
+        async with self._restarting:
+            if self._failure is not None:
+                raise self._failure
+            before = self._ready
+            if before is not None and await asyncio.to_thread(self._is_running, before.pid):
+                return False
+            try:
+                self._count_restart()
+                self._on_progress("The interviewer stopped. Restarting it; your answers are safe")
+                await self.start(self._on_progress)
+            except LocalServerFailed as error:
+                self._failure = error
+                raise
+            return True
+
+    def allow_restart(self) -> None:
+        """Let the next `ensure_running` restart the server although the last restart has failed."""
+        self._failure = None
+        self._restarts.clear()
+
+    async def wait_for_models(self, rest: "RestClient", on_progress: Callable[[str], None]) -> None:
         """Wait until all models are loaded.
 
         Raises LocalServerFailed if a model cannot be loaded, loading takes too long or the server
         ends, and ServerUnreachable if the server does not respond.
         """
         last_line = ""
-        deadline = time.monotonic() + MODELS_SECONDS
+        deadline = self._monotonic() + MODELS_SECONDS
         while True:
-            self.require_running()
             try:
                 health = await rest.get_health()
             except ServerUnreachable:
-                self.require_running()
+                if self._ready is None or not self._is_running(self._ready.pid):
+                    raise self._failed("The local server has stopped unexpectedly") from None
                 raise
             if health.status == "ok":
                 return
             states = {_MODEL_NAMES.get(job, job): state for job, state in health.models.items()}
             failed = [name for name, state in states.items() if state == "failed"]
             if failed:
-                raise self._failure(f"Could not load {' and '.join(failed)}")
+                raise self._failed(f"Could not load {' and '.join(failed)}")
             loading = [name for name, state in states.items() if state != "ready"]
             line = f"Loading {' and '.join(loading) or 'the models'}"
             if line != last_line:
                 on_progress(line)
                 last_line = line
-            if time.monotonic() > deadline:
-                raise self._failure(f"The models did not load within {MODELS_SECONDS:g} seconds")
+            if self._monotonic() > deadline:
+                raise self._failed(f"The models did not load within {MODELS_SECONDS:g} seconds")
             await asyncio.sleep(POLL_SECONDS)
 
-    def require_running(self) -> None:
-        """Raise LocalServerFailed if the server has ended by itself."""
-        if self._process is not None and self._process.poll() is not None:
-            raise self._failure("The local server has stopped unexpectedly")
-
     async def stop(self) -> None:
-        """Send SIGTERM to the server, and after at most 10 s SIGKILL to the rest of its process
-        group."""
-        await asyncio.to_thread(self._terminate)
-        atexit.unregister(self._terminate)
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
+        """Give the lease back. The server ends by itself unless another `prep` is using it."""
+        lease, self._lease = self._lease, None
+        if lease is not None:
+            os.close(lease)
 
-    # --- Start --------------------------------------------------------------------------------
+    # --- The server's process -----------------------------------------------------------------
 
-    def _take_lock(self) -> None:
-        """Lock the data directory, because starting the server replaces the access key, which
-        another prep may be using.
+    @property
+    def _ready_file(self) -> Path:
+        return self.directory / "ready.json"
 
-        Raises LocalServerFailed if the directory is locked or cannot be used.
-        """
-        try:
-            self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            lock = (self._directory / "client.lock").open("a+")
-        except OSError as error:
-            raise LocalServerFailed(
-                f"Cannot use the data directory {self._directory}: {error.strerror}. Change its "
-                "permissions, or set PREP_DATA_DIR to another directory."
-            ) from None
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            lock.seek(0)
-            owner = lock.read().strip() or "unknown"
-            lock.close()
-            raise LocalServerFailed(
-                f"Another prep (process {owner}) is using the local server. Quit that prep first."
-            ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        self._lock = lock
+    @property
+    def _pid_file(self) -> Path:
+        """File to which every server writes its process id when it locks the data directory."""
+        return self.directory / "server.lock"
 
-    async def _create_access_key(self) -> str:
-        command = _command("users", "add", "local", "--replace", "--json", "--data-dir")
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            str(self._directory),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            process_group=0,
-        )
-        try:
-            output, errors = await process.communicate()
-        except BaseException:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            raise
-        if process.returncode == 0:
-            with contextlib.suppress(msgspec.DecodeError):
-                return msgspec.json.decode(output, type=_NewUser).key
-        raise _start_failure(errors.decode("utf-8", "replace"), process.returncode)
+    def _is_running(self, pid: int) -> bool:
+        return is_server(pid, str(self.directory))
 
-    async def _launch(self, ready_file: Path) -> None:
+    def _find_ready_server(self) -> _ReadyFile | None:
+        with contextlib.suppress(OSError, msgspec.DecodeError):
+            ready = msgspec.json.decode(self._ready_file.read_bytes(), type=_ReadyFile)
+            return ready if self._is_running(ready.pid) else None
+        return None
+
+    async def _launch(self) -> None:
         """Start the server process and wait for its ready file. Raises LocalServerFailed if the
         process ends first or does not write the file in time."""
-        process = self._spawn(ready_file)
-        deadline = time.monotonic() + READY_SECONDS
-        while (ready := _read_ready(ready_file)) is None:
+        process = self._spawn()
+        deadline = self._monotonic() + READY_SECONDS
+        while (ready := self._find_ready_server()) is None or ready.pid != process.pid:
             if process.poll() is not None:
-                raise _start_failure(self._log_text(), process.returncode)
-            if time.monotonic() > deadline:
-                raise self._failure(
+                kind = ModelsMissing if process.poll() == EXIT_MODEL_MISSING else LocalServerFailed
+                raise kind(str(start_failure(self._log_text(), process.poll())))
+            if self._monotonic() > deadline:
+                process.kill()
+                raise self._failed(
                     f"The local server did not start within {READY_SECONDS:g} seconds"
                 )
             await asyncio.sleep(POLL_SECONDS)
-        self.url = ready.url
+        self._ready = ready
 
-    def _spawn(self, ready_file: Path) -> "subprocess.Popen[bytes]":
-        arguments = ["--host", "127.0.0.1", "--port", "0", "--data-dir", str(self._directory)]
-        arguments += ["--ready-file", str(ready_file), "--rate-limit", "0"]
-        arguments += shlex.split(os.environ.get(ARGUMENTS_VARIABLE, ""))
-        with self.log_file.open("wb") as log:
-            # In its own process group: Ctrl-C in the terminal must reach only prep.
-            self._process = subprocess.Popen(
-                _command("serve", *arguments),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                process_group=0,
-            )
-        write_atomically(self._pid_file, str(self._process.pid).encode())
-        # If prep exits without `stop`, the server must not outlive it.
-        atexit.register(self._terminate)
-        return self._process
+    def _spawn(self) -> "subprocess.Popen[bytes]":
+        arguments = ["--host", "127.0.0.1", "--port", "0", "--data-dir", str(self.directory)]
+        arguments += ["--ready-file", str(self._ready_file), "--issue-key", USER]
+        arguments += ["--lease-file", str(self.directory / "lease.lock"), "--rate-limit", "0"]
+        arguments += additional_arguments()
+        try:
+            with self.log_file.open("wb") as log:
+                # In a session of its own: neither Ctrl-C nor the end of the terminal reaches it.
+                process = subprocess.Popen(
+                    command("serve", *arguments),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                )
+        except OSError as error:
+            raise LocalServerFailed(
+                f"Cannot write {self.log_file}: {error.strerror}. Change the file's permissions, "
+                "or set PREP_DATA_DIR to another directory."
+            ) from None
+        # Reap the process whenever it ends.
+        threading.Thread(target=process.wait, daemon=True).start()
+        return process
 
-    def _terminate(self) -> None:
-        process, self._process = self._process, None
-        if process is not None:
-            _terminate(process)
-            self._pid_file.unlink(missing_ok=True)
+    def _count_restart(self) -> None:
+        now = self._monotonic()
+        if len(self._restarts) == RESTARTS and now - self._restarts[0] < RESTART_SECONDS:
+            raise self._failed(f"The local server has stopped {RESTARTS + 1} times within a minute")
+        self._restarts.append(now)
 
-    def _failure(self, problem: str) -> LocalServerFailed:
+    def _failed(self, problem: str) -> LocalServerFailed:
         return LocalServerFailed(
-            f"{problem}. Last lines of {self.log_file}:\n{_last_lines(self._log_text())}"
+            f"{problem}. Last lines of {self.log_file}:\n{last_lines(self._log_text())}"
         )
 
     def _log_text(self) -> str:
@@ -247,42 +286,3 @@ class LocalServer:
             return self.log_file.read_text("utf-8", "replace")
         except OSError:
             return ""
-
-
-def _read_ready(file: Path) -> _ReadyFile | None:
-    with contextlib.suppress(FileNotFoundError, msgspec.DecodeError):
-        return msgspec.json.decode(file.read_bytes(), type=_ReadyFile)
-    return None
-
-
-def _command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "prepserver", *arguments]
-
-
-def _start_failure(output: str, code: int | None) -> LocalServerFailed:
-    # A missing module of prepserver itself is a broken installation: report its traceback.
-    if re.search(r"No module named (?!'?prepserver\.)", output):
-        return LocalServerFailed(
-            "The local server needs packages that are not installed. Install them with "
-            "pip install 'prep-interview[server]', or name a server with --server URL."
-        )
-    return LocalServerFailed(
-        f"The local server did not start (exit code {code}). Last lines of its output:\n"
-        f"{_last_lines(output) or '  (none)'}"
-    )
-
-
-def _last_lines(text: str) -> str:
-    return "\n".join(f"  {line}" for line in text.strip().splitlines()[-8:])
-
-
-def _terminate(process: "subprocess.Popen[bytes]") -> None:
-    """Send SIGTERM to the process, then SIGKILL to the processes that are left in its group."""
-    if process.poll() is None:
-        process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(STOP_SECONDS)
-    # The engines are processes of the same group, which can be empty by now.
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()

@@ -1,4 +1,4 @@
-"""Termination of a local server that outlived its `prep`, found by its PID file."""
+"""Recognition of a local server by its process id, and termination of one that does not end."""
 
 import contextlib
 import os
@@ -7,7 +7,7 @@ import subprocess
 import time
 from pathlib import Path
 
-__all__ = ["stop_stale_server"]
+__all__ = ["is_server", "stop_stale_server"]
 
 STOP_SECONDS = 10.0
 """Maximum number of seconds between SIGTERM and SIGKILL."""
@@ -23,17 +23,21 @@ def stop_stale_server(pid_file: Path, marker: str) -> bool:
         pid = int(pid_file.read_text())
     except (OSError, ValueError):
         return False
-    if pid <= 1 or marker not in _command_line(pid):
+    if not is_server(pid, marker):
         return False
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(pid, signal.SIGTERM)
         deadline = time.monotonic() + STOP_SECONDS
-        while marker in _command_line(pid):
+        while is_server(pid, marker):
             if time.monotonic() > deadline:
                 os.kill(pid, signal.SIGKILL)
-                break
             time.sleep(0.05)
     return True
+
+
+def is_server(pid: int, marker: str) -> bool:
+    """Return True if the process is running and its command line contains `marker`."""
+    return pid > 1 and marker in _command_line(pid)
 
 
 def _command_line(pid: int) -> str:

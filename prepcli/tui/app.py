@@ -12,14 +12,17 @@ from textual.app import App
 from textual.binding import Binding, BindingType
 
 from prepcli.audio.capture import Microphone
-from prepcli.client.session import Session, SessionOptions
+from prepcli.client.options import SessionOptions
+from prepcli.client.session import Session
 from prepcli.client.signals import run_until_signal
 from prepcli.errors import NotAuthorised, PrepError
-from prepcli.local_server.sessions import open_session
+from prepcli.local_server.commands import MissingModel
+from prepcli.local_server.sessions import ConfirmFetch, open_session
 from prepcli.terminal_text import printable
 from prepcli.tui.keys import APPEARANCE, HELP, QUIT
 from prepcli.tui.links import SessionLink
 from prepcli.tui.messages import RoomLeft, SessionOpened, StartupFailed, StartupProgressed
+from prepcli.tui.screens.confirm import ConfirmScreen
 from prepcli.tui.screens.help import HelpScreen
 from prepcli.tui.screens.lobby import LobbyScreen
 from prepcli.tui.screens.recorder import MicrophoneFactory
@@ -29,8 +32,9 @@ from prepcli.tui.text import Seconds
 from prepcli.tui.themes import DARK, LIGHT, default_theme
 from prepserver.wire.protocol import Interview, InterviewSpec, Status
 
-Connect = Callable[[Callable[[str], None]], Awaitable[SessionLink]]
-"""Function that opens a session and calls its argument with a line about each step."""
+Connect = Callable[[Callable[[str], None], ConfirmFetch], Awaitable[SessionLink]]
+"""Function that opens a session. It calls its first argument with a line about each step, and its
+second argument to ask whether missing models may be fetched."""
 
 
 class PrepApp(App[int]):
@@ -89,7 +93,7 @@ class PrepApp(App[int]):
             starting.post_message(StartupProgressed(line))
 
         try:
-            self.session = session = await self._connect(report)
+            self.session = session = await self._connect(report, self._confirm_fetch)
             interview_id = self._interview_id
             if self._resume_last and not interview_id:
                 interview_id = last_active(await session.rest.list_interviews())
@@ -100,6 +104,18 @@ class PrepApp(App[int]):
             self.post_message(StartupFailed(error))
         else:
             self.post_message(SessionOpened(interview_id))
+
+    async def _confirm_fetch(self, models: Sequence[MissingModel]) -> bool:
+        size = f"{sum(model.size for model in models) / 1e6:,.0f} MB"
+        names = " and ".join(model.name for model in models)
+        return await self.push_screen_wait(
+            ConfirmScreen(
+                f"Download the models, {size}?",
+                f"prep needs {names}. They are downloaded once and run on this computer.",
+                yes="Download",
+                no="Quit",
+            )
+        )
 
     def on_session_opened(self, event: SessionOpened) -> None:
         if self.session is None:
@@ -163,8 +179,8 @@ def run_app(options: SessionOptions) -> int:
 
 
 async def _run(options: SessionOptions) -> int:
-    async def connect(on_progress: Callable[[str], None]) -> Session:
-        return await open_session(options, on_progress)
+    async def connect(on_progress: Callable[[str], None], confirm_fetch: ConfirmFetch) -> Session:
+        return await open_session(options, on_progress, confirm_fetch)
 
     app = PrepApp(
         connect,

@@ -58,5 +58,11 @@ class Authenticator:
             )
         return self.tokens.issue(await self.users.authenticate(key))
 
+    async def replace_key(self, name: str) -> str:
+        """Issue a new access key to the user with this name, revoke the old key, and return the new
+        one. A missing user is added."""
+        new = await asyncio.to_thread(self.users.add, name, replace=True)
+        return new.key
+
     def close(self) -> None:
         self.users.close()

@@ -11,11 +11,12 @@ from prepserver.interview import schema
 from prepserver.interview.stubs import InterviewStub
 from prepserver.objects.connection import Connection
 from prepserver.objects.object import Context, DurableObject
+from prepserver.objects.storage import Storage
 from prepserver.wire import codec
 from prepserver.wire import protocol as wire
 from prepserver.wire.error_codes import ErrorCode
 
-__all__ = ["UserInterviews"]
+__all__ = ["UserInterviews", "find_interview", "list_interviews"]
 
 RECOVERY_DELAY = 5.0
 """Seconds until the alarm that repeats a creation or deletion if the interview has not confirmed
@@ -84,19 +85,11 @@ class UserInterviews(DurableObject):
 
     def find(self, id: str) -> wire.Interview:
         """Return the interview with this id. Raises NotFound if the user has no such interview."""
-        row = self.context.storage.row(
-            "SELECT view FROM interviews WHERE id = ? AND NOT deleting", id
-        )
-        if row is None:
-            raise NotFound("You have no interview with this id.", code=ErrorCode.NO_SUCH_INTERVIEW)
-        return msgspec.json.decode(row[0], type=wire.Interview)
+        return find_interview(self.context.storage, id)
 
     def list(self) -> list[wire.Interview]:
         """Return the user's interviews, the newest first."""
-        rows = self.context.storage.sql(
-            "SELECT view FROM interviews WHERE NOT deleting ORDER BY created_at DESC, id"
-        )
-        return [msgspec.json.decode(row[0], type=wire.Interview) for row in rows]
+        return list_interviews(self.context.storage)
 
     def delete(self, id: str) -> None:
         """Hide an interview and start to delete it.
@@ -201,6 +194,23 @@ class UserInterviews(DurableObject):
 
     def _send_snapshot(self, connection: Connection) -> None:
         self.context.send(connection, wire.Snapshot(interviews=self.list()))
+
+
+def list_interviews(storage: Storage) -> list[wire.Interview]:
+    """Return the stored interviews of one user, the newest first."""
+    rows = storage.sql(
+        "SELECT view FROM interviews WHERE NOT deleting ORDER BY created_at DESC, id"
+    )
+    return [msgspec.json.decode(row[0], type=wire.Interview) for row in rows]
+
+
+def find_interview(storage: Storage, id: str) -> wire.Interview:
+    """Return a stored interview of one user. Raises NotFound if the user has no interview with this
+    id."""
+    row = storage.row("SELECT view FROM interviews WHERE id = ? AND NOT deleting", id)
+    if row is None:
+        raise NotFound("You have no interview with this id.", code=ErrorCode.NO_SUCH_INTERVIEW)
+    return msgspec.json.decode(row[0], type=wire.Interview)
 
 
 def _default_title(request: wire.CreateInterview) -> str:

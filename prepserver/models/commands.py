@@ -65,7 +65,8 @@ def list_command(models_dir: Path, as_json: bool) -> None:
 @models.command("pull")
 @click.argument("name")
 @_models_dir_option
-def pull_command(name: str, models_dir: Path) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print the progress as JSON lines.")
+def pull_command(name: str, models_dir: Path, as_json: bool) -> None:
     """Download the model NAME and print its path.
 
     The name `starter` stands for the two default models.
@@ -73,6 +74,10 @@ def pull_command(name: str, models_dir: Path) -> None:
     # Imports numpy and httpx, which a starting server does not need.
     from prepserver.models.pull import pull
 
+    if as_json:
+        with _exit_on_error():
+            pull(ModelStore(models_dir), name, _JsonReporter())
+        return
     with _exit_on_error(), _ProgressReporter() as reporter:
         paths = pull(ModelStore(models_dir), name, reporter)
     for path in paths:
@@ -120,6 +125,20 @@ def remove_command(name: str, models_dir: Path) -> None:
     with _exit_on_error():
         ModelStore(models_dir).remove(name)
     click.echo(f"{name}: removed")
+
+
+class _JsonReporter:
+    """Progress as JSON lines on standard output, at most one for each hundredth of a stage."""
+
+    def __init__(self) -> None:
+        self._last: tuple[str, str, int] | None = None
+
+    def __call__(self, progress: Progress) -> None:
+        share = 100 * progress.done // progress.total if progress.total else 0
+        step = (progress.model, progress.stage, share)
+        if step != self._last:
+            self._last = step
+            click.echo(msgspec.json.encode(progress))
 
 
 class _ProgressReporter:

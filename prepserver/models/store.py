@@ -2,7 +2,7 @@
 
 import contextlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -77,6 +77,16 @@ class ModelStore:
             for entry in self.catalogue.models
         ]
         return (*known, *self._imported_models())
+
+    def missing_models(self, names: Iterable[str]) -> tuple[StoredModel, ...]:
+        """Return the models of the catalogue among `names` that are not installed.
+
+        Names of imported models and paths, which cannot be fetched, are left out.
+        """
+        wanted = set(names)
+        return tuple(
+            model for model in self.list_models() if model.name in wanted and model.path is None
+        )
 
     def installed_path(self, name: str) -> Path:
         """Return the path of an installed model, or of its first file if it has several.

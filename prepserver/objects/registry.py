@@ -5,9 +5,9 @@ import ctypes
 import hashlib
 import os
 import sys
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,14 +20,14 @@ from prepserver.errors import Conflict, PrepServerError, StorageError
 from prepserver.objects.alarms import AlarmIndex, read_boot_id
 from prepserver.objects.connection import Connection
 from prepserver.objects.instance import Instance, Kind, server_stopping
-from prepserver.objects.storage import read_stored_alarm
+from prepserver.objects.storage import Storage, read_stored_alarm
 from prepserver.objects.stubs import ObjectCall
 from prepserver.storage.files import create_folder, hold_lock, lock_file
 from prepserver.storage.sqlite import cannot_open
 from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import CLOSE_RESTART
 
-__all__ = ["Registry", "RegistryCounts"]
+__all__ = ["Registry", "RegistryCounts", "open_stored_object"]
 
 IDLE_SECONDS = 10.0
 """Seconds without events after which an idle object hibernates."""
@@ -159,8 +159,7 @@ class Registry:
             del self._instances[key]
 
     def _path(self, kind: str, name: str) -> Path:
-        digest = hashlib.sha256(name.encode()).hexdigest()
-        return self.root / "objects" / kind / digest[:2] / f"{digest}.sqlite"
+        return _object_path(self.root, kind, name)
 
     # --- Work for objects (Runtime) -----------------------------------------------------------
 
@@ -316,6 +315,33 @@ def trim_heap() -> None:
         malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if malloc_trim is not None:
             malloc_trim(0)
+
+
+@contextmanager
+def open_stored_object(
+    root: Path, kind: str, name: str, migrations: Sequence[str]
+) -> Iterator[Storage]:
+    """Open an object's database in a data directory that no server is using. The object itself is
+    not created, so no turn is resumed and no alarm fires.
+
+    The data directory is locked during the `with` block, which blocks on the disk. Raises Conflict
+    if another process is using the directory, and StorageError if the disk fails.
+    """
+    lock = _lock_data_dir(root)
+    try:
+        storage = Storage(_object_path(root, kind, name), name, migrations)
+        try:
+            yield storage
+        finally:
+            storage.rollback()
+            storage.close()
+    finally:
+        os.close(lock)
+
+
+def _object_path(root: Path, kind: str, name: str) -> Path:
+    digest = hashlib.sha256(name.encode()).hexdigest()
+    return root / "objects" / kind / digest[:2] / f"{digest}.sqlite"
 
 
 def _lock_data_dir(root: Path) -> int:

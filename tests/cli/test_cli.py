@@ -1,9 +1,9 @@
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -13,7 +13,10 @@ from prepserver.wire.limits import MAX_COMPANY, MAX_QUESTIONS, MAX_ROLE
 from prepserver.wire.protocol import Interview
 from tests.cli.client.builders import make_interview
 
-HEAVY = ("textual", "numpy", "sounddevice", "soundfile", "soxr", "keyring", "litestar", "apsw")
+HEAVY = (
+    *("textual", "numpy", "sounddevice", "soundfile", "soxr", "keyring", "litestar", "apsw"),
+    *("httpx", "websockets"),
+)
 
 
 def prep(*arguments: str, monkeypatch: pytest.MonkeyPatch) -> int:
@@ -36,9 +39,12 @@ def _no_local_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("prepcli.local_server.sessions.LocalServer", refuse)
 
 
-@pytest.mark.parametrize("arguments", [("--help",), ("interview", "--help"), ("--version",)])
-def test_help_imports_no_heavy_module(arguments: Sequence[str]) -> None:
-    """`--help` and `--version` import no library for screens, audio, the keyring or the server."""
+@pytest.mark.parametrize(
+    "arguments", [("--help",), ("interview", "--help"), ("--version",), ("list",)]
+)
+def test_short_commands_import_no_heavy_module(arguments: Sequence[str]) -> None:
+    """`--help`, `--version` and a list of stored interviews import no library for screens, audio,
+    the keyring, the network or the server."""
     code = (
         "import sys\n"
         "from prepcli.cli import main\n"
@@ -160,10 +166,12 @@ def test_error_messages_contain_no_control_characters(
 ) -> None:
     """Unsafe characters in an error message from the server are printed as U+FFFD."""
 
-    async def refuse(*_: object, **__: object) -> None:
+    @asynccontextmanager
+    async def refuse(_: object) -> AsyncIterator[object]:
         raise NotFound("No \x1b[2Jinterview \u202egnp.exe.")
+        yield
 
-    monkeypatch.setattr("prepcli.cli.open_session", refuse)
+    monkeypatch.setattr("prepcli.cli.open_reader", refuse)
     assert prep("show", "i1", monkeypatch=monkeypatch) == 2
     assert capsys.readouterr().err == "Error: No \ufffd[2Jinterview \ufffdgnp.exe.\n"
 
@@ -180,13 +188,11 @@ def test_list_contains_no_control_characters(
         async def list_interviews(self) -> list[Interview]:
             return [make_interview(title=title)]
 
-    async def open_fake_session(*_: object, **__: object) -> object:
-        async def close() -> None:
-            return
+    @asynccontextmanager
+    async def open_fake_reader(_: object) -> AsyncIterator[OneInterview]:
+        yield OneInterview()
 
-        return SimpleNamespace(rest=OneInterview(), close=close)
-
-    monkeypatch.setattr("prepcli.cli.open_session", open_fake_session)
+    monkeypatch.setattr("prepcli.cli.open_reader", open_fake_reader)
     assert prep(*arguments, monkeypatch=monkeypatch) == 0
     output = capsys.readouterr().out
     assert output.count("\n") == 1

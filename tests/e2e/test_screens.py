@@ -50,7 +50,7 @@ def drive(
     async def run() -> None:
         session = Session(RestClient(server.url, key))
 
-        async def connect(_: Callable[[str], None]) -> Session:
+        async def connect(*_: object) -> Session:
             return session
 
         app = PrepApp(connect, microphone=microphone or FakeMicrophone())

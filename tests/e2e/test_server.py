@@ -1,10 +1,13 @@
 """Server process: start, shutdown, invalid settings, crashes and secrets."""
 
 import contextlib
+import fcntl
 import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -82,6 +85,52 @@ def test_the_ready_file_exists_while_the_server_accepts_connections(tmp_path: Pa
     assert seen
     assert {text.strip() for text in seen} == {json.dumps(ready)}
     assert [path.name for path in tmp_path.iterdir() if "ready" in path.name] == []
+
+
+def test_a_server_with_a_lease_ends_after_its_last_client(tmp_path: Path) -> None:
+    """A server with a lease file stays while any process holds a shared lock on the file, then ends
+    with exit code 0 and lets no new client take a lock until it has ended."""
+    lease = tmp_path / "lease"
+    with lease.open("w") as first, lease.open("w") as second, lease.open("w") as late:
+        fcntl.flock(first, fcntl.LOCK_SH)
+        fcntl.flock(second, fcntl.LOCK_SH)
+        with Server(tmp_path, "--lease-file", str(lease)) as server:
+            first.close()
+            assert server.request("GET", "/health/live").status == 200
+            second.close()
+            assert server.wait(20.0) == 0
+            fcntl.flock(late, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        assert "event=server.unused" in server.log
+
+
+def test_each_start_issues_a_new_key(tmp_path: Path) -> None:
+    """With `--issue-key`, only the owner can read the ready file, its key works, and the next start
+    revokes it."""
+    server = Server(tmp_path, "--issue-key", "local")
+    keys = []
+    for _ in range(2):
+        with server:
+            assert server.ready_file.stat().st_mode & 0o777 == 0o600
+            keys.append(json.loads(server.ready_file.read_text())["key"])
+            assert server.request("GET", "/api/interviews", key=keys[-1]).status == 200
+            assert server.request("GET", "/api/interviews", key=keys[0]).status == (
+                200 if len(keys) == 1 else 401
+            )
+
+
+def test_interviews_are_not_read_beside_a_server(tmp_path: Path) -> None:
+    """`prep-server interviews` fails while a server is using the data directory."""
+    with Server(tmp_path) as server:
+        command = [sys.executable, "-m", "prepserver", "interviews", "--user", "ada"]
+        done = subprocess.run(
+            [*command, "--data-dir", str(server.data_dir)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert f"process {server.pid}" in done.stderr
 
 
 def test_sigterm_ends_a_server_with_connected_clients(tmp_path: Path) -> None:

@@ -79,15 +79,16 @@ def test_users_are_listed_rotated_and_removed(data_dir: Path) -> None:
         (("serve", "--hint-after", "0"), 2, "from --hint-after"),
         (("serve", "--config", "/nowhere.toml"), 2, "nowhere.toml"),
         (("serve", "--no-such-flag"), 2, "no-such-flag"),
-        (("serve", "--model", "no-such-model"), 1, "no-such-model"),
+        (("serve", "--model", "no-such-model"), 3, "no-such-model"),
+        (("interviews", "unknown", "--user", "ada"), 4, "no interview"),
         (("users", "add"), 2, "NAME"),
     ],
 )
 def test_errors_have_a_message_and_an_exit_code(
     data_dir: Path, args: tuple[str, ...], code: int, named: str
 ) -> None:
-    """A command exits with status 2 after a usage error and with status 1 after any other error,
-    and prints a message without a traceback."""
+    """A command exits with a status for the kind of error, 2 after a usage error, and prints a
+    message without a traceback."""
     result = run(*args)
     assert result.exit_code == code
     assert named in result.output

@@ -120,6 +120,14 @@ def is_running(pid: int) -> bool:
     return not (stat.exists() and stat.read_text().rpartition(")")[2].split()[0] == "Z")
 
 
+def wait_until_ended(pid: int) -> None:
+    """Wait until a server that no prep uses has ended."""
+    deadline = time.monotonic() + TIMEOUT_SECONDS
+    while is_running(pid):
+        assert time.monotonic() < deadline, f"process {pid} is still running"
+        time.sleep(0.05)
+
+
 def local_server_pid(folder: Path) -> int:
     """Return the process id that the local server has logged."""
     for line in (folder / "server.log").read_text().splitlines():
@@ -129,7 +137,7 @@ def local_server_pid(folder: Path) -> int:
 
 
 def test_interview_on_a_local_server(local_server: Path, answers: Path) -> None:
-    """A local server runs only while a command is running, and a later `prep list` shows the
+    """The local server ends by itself after the command, and a later `prep list` shows the
     interview as completed."""
     done = prep("interview", "--plain", "--questions", "2", "--answers", answers)
     lines = done.stdout.splitlines()
@@ -137,7 +145,7 @@ def test_interview_on_a_local_server(local_server: Path, answers: Path) -> None:
     assert "You: I led a team of four." in lines
     assert "You: I would add an index." in lines
     assert "Starting the local server" in done.stderr
-    assert not is_running(local_server_pid(local_server))
+    wait_until_ended(local_server_pid(local_server))
     listed = json.loads(prep("list", "--json").stdout)["interviews"]
     assert [(each["status"], each["answered"]) for each in listed] == [("completed", 2)]
 
@@ -199,52 +207,142 @@ def test_resume_last(server: Server, answers: Path, start: Start) -> None:
     assert done.stdout.startswith(question)
 
 
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
 def test_local_server_ends_with_prep(
     local_server: Path, number: signal.Signals, start: Start
 ) -> None:
-    """SIGHUP or SIGINT ends prep and stops its local server."""
+    """A signal ends prep, and its local server ends by itself."""
     process = start("interview", "--plain")
     read_line(process, "Interviewer: ")
     pid = local_server_pid(local_server)
     assert is_running(pid)
     stop_by_signal(process, number)
-    assert not is_running(pid)
+    wait_until_ended(pid)
 
 
-def test_dead_local_server_is_reported(local_server: Path, start: Start) -> None:
-    """If the local server dies, prep exits with code 3 and says that the server has stopped."""
-    process = start("interview", "--plain")
-    read_line(process, "Interviewer: ")
-    os.kill(local_server_pid(local_server), signal.SIGKILL)
-    process.wait(TIMEOUT_SECONDS)
-    assert process.returncode == 3
-    errors = process.communicate()[1]
-    assert "The local server has stopped" in errors
-
-
-def test_stale_local_server_is_stopped(local_server: Path, start: Start) -> None:
-    """If prep is killed, the next command stops the local server that was left running."""
+def test_local_server_ends_with_a_killed_prep(local_server: Path, start: Start) -> None:
+    """After `kill -9` of prep, its local server ends by itself, and the interview is kept."""
     process = start("interview", "--plain", "--questions", "1")
     read_line(process, "Interviewer: ")
-    orphan = local_server_pid(local_server)
+    pid = local_server_pid(local_server)
     process.kill()
     process.communicate()
+    wait_until_ended(pid)
     assert "active" in prep("list").stdout
-    assert local_server_pid(local_server) != orphan
-    assert not is_running(orphan)
 
 
-def test_second_prep_does_not_disturb_the_first(local_server: Path, start: Start) -> None:
-    """A second prep exits with code 3 and names the process that is using the local server; the
-    first prep continues."""
+def test_killed_local_server_is_restarted(local_server: Path, start: Start) -> None:
+    """If the local server is killed, `prep interview --plain` restarts it, says so, and the next
+    answer is accepted."""
     process = start("interview", "--plain", "--questions", "1")
     read_line(process, "Interviewer: ")
-    error = prep("list", code=3).stderr
-    assert f"process {process.pid}" in error
+    pid = local_server_pid(local_server)
+    os.kill(pid, signal.SIGKILL)
+    output, errors = process.communicate("Still here.\n", timeout=TIMEOUT_SECONDS)
+    assert process.returncode == 0, errors
+    assert "The interviewer stopped. Restarting it" in errors
+    assert "You: Still here." in output
+    assert local_server_pid(local_server) != pid
+
+
+def test_local_server_that_cannot_be_restarted_is_reported(
+    local_server: Path, start: Start
+) -> None:
+    """If the killed local server cannot be started again, prep exits with code 3 and names the
+    problem and the interview."""
+    process = start("interview", "--plain", "--questions", "1")
+    read_line(process, "Interviewer: ")
+    database = local_server / "users.sqlite"
+    os.kill(local_server_pid(local_server), signal.SIGKILL)
+    database.unlink()
+    database.mkdir()
+    _, errors = process.communicate("Still here.\n", timeout=TIMEOUT_SECONDS)
+    assert process.returncode == 3
+    assert "users.sqlite" in errors
+    assert "prep interview --id" in errors
+
+
+def test_list_show_and_export_beside_an_interview(local_server: Path, start: Start) -> None:
+    """While an interview is open, other commands use its local server, and the interview
+    continues."""
+    process = start("interview", "--plain", "--questions", "1", "--role", "Baker")
+    question = read_line(process, "Interviewer: ").removeprefix("Interviewer: ").strip()
+    pid = local_server_pid(local_server)
+    id = prep("list").stdout.split()[0]
+    assert question in prep("show", id).stdout
+    assert json.loads(prep("export", id, "--format", "json").stdout)["interview"]["id"] == id
+    assert local_server_pid(local_server) == pid
     output, _ = process.communicate("Still here.\n", timeout=TIMEOUT_SECONDS)
     assert process.returncode == 0
     assert "You: Still here." in output
+
+
+def test_second_prep_outlives_the_first(local_server: Path, start: Start) -> None:
+    """Two interviews share one local server, which stays until the second one has ended."""
+    first = start("interview", "--plain", "--questions", "1")
+    read_line(first, "Interviewer: ")
+    pid = local_server_pid(local_server)
+    second = start("interview", "--plain", "--questions", "1")
+    read_line(second, "Interviewer: ")
+    first.kill()
+    first.communicate()
+    output, errors = second.communicate("Still here.\n", timeout=TIMEOUT_SECONDS)
+    assert second.returncode == 0, errors
+    assert "You: Still here." in output
+    assert "Restarting" not in errors
+    assert local_server_pid(local_server) == pid
+    wait_until_ended(pid)
+
+
+def test_interviews_that_start_together_share_a_server(local_server: Path, start: Start) -> None:
+    """Of four commands that start at once, one starts the local server and all succeed."""
+    processes = [start("interview", "--plain", "--questions", "1") for _ in range(4)]
+    for process in processes:
+        _, errors = process.communicate("An answer.\n", timeout=TIMEOUT_SECONDS)
+        assert process.returncode == 0, errors
+    assert len(prep("list").stdout.splitlines()) == 4
+
+
+def test_hung_local_server_is_ended(local_server: Path, start: Start) -> None:
+    """A local server that was stopped while it was starting is ended by the next prep."""
+    folder = local_server
+    folder.mkdir(parents=True)
+    server = subprocess.Popen(
+        [sys.executable, "-c", "import sys; sys.stdin.read()", str(folder)], stdin=subprocess.PIPE
+    )
+    try:
+        (folder / "server.lock").write_text(f"{server.pid}\n")
+        assert prep("list").stdout == ""
+        assert server.wait(TIMEOUT_SECONDS) != 0
+    finally:
+        server.kill()
+        server.communicate()
+
+
+def test_stored_interviews_need_neither_server_nor_models(
+    local_server: Path, answers: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Without a running server and without models, `list`, `show` and `export` read the files."""
+    prep("interview", "--plain", "--questions", "1", "--answers", answers)
+    wait_until_ended(local_server_pid(local_server))
+    (local_server / "server.log").unlink()
+    monkeypatch.setenv("PREP_LOCAL_SERVER_ARGS", "")
+    monkeypatch.setenv("PREP_MODELS_DIR", str(tmp_path / "no-models"))
+    id, status, *_ = prep("list").stdout.split()
+    assert status == "completed"
+    assert "I led a team of four." in prep("show", id).stdout
+    assert prep("export", id).stdout == prep("show", id).stdout
+    prep("show", "unknown", code=2)
+    assert not (local_server / "server.log").exists()
+
+
+def test_missing_models_without_fetching(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """With PREP_MODELS_FETCH=no, missing models end prep with exit code 3 and the command that
+    fetches them."""
+    monkeypatch.setenv("PREP_MODELS_DIR", str(tmp_path / "no-models"))
+    monkeypatch.setenv("PREP_MODELS_FETCH", "no")
+    error = prep("interview", "--plain", code=3).stderr
+    assert "prep-server models pull smollm2-135m-instruct" in error
 
 
 def test_local_server_that_does_not_start_is_reported(

@@ -7,6 +7,7 @@ import platformdirs
 import pytest
 from click.testing import CliRunner, Result
 
+from prepserver.cli import cli
 from prepserver.config import default_models_dir
 from prepserver.models import store as store_module
 from prepserver.models.commands import models
@@ -46,6 +47,34 @@ def test_pull_prints_the_paths_of_the_models(folder: Path) -> None:
     assert result.stdout == f"{folder / 'tiny.gguf'}\n"
     assert "tiny: downloading" in result.stderr
     assert (folder / "tiny.gguf").read_bytes() == GOOD
+
+
+def test_pull_reports_progress_as_json(folder: Path) -> None:
+    """With `--json`, `pull` prints each step as a JSON object, at most a hundred for a stage."""
+    result = run("pull", "starter", "--json")
+    assert result.exit_code == 0, result.stderr
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert {line["model"] for line in lines} == {"tiny"}
+    assert "downloading" in {line["stage"] for line in lines}
+    assert lines[-1]["done"] == lines[-1]["total"]
+
+
+def test_missing_models_are_those_that_can_be_fetched(folder: Path) -> None:
+    """`serve --missing-models` lists the models of the catalogue that the server's settings name
+    and that are not installed."""
+
+    def missing() -> list[str]:
+        arguments = ["--missing-models", "--model", "tiny", "--stt-model", "/own.bin"]
+        result = CliRunner().invoke(cli, ["serve", *arguments, "--models-dir", str(folder)])
+        assert result.exit_code == 0, result.stderr
+        return [model["name"] for model in json.loads(result.stdout)]
+
+    assert missing() == ["tiny"]
+    folder.mkdir()
+    (folder / "tiny.gguf").write_bytes(GOOD[:-1])
+    assert missing() == ["tiny"]
+    run("pull", "tiny")
+    assert missing() == []
 
 
 def test_models_dir_selects_another_folder(folder: Path, tmp_path: Path) -> None:

@@ -282,7 +282,7 @@ def drive(
 ) -> None:
     """Run the app without a terminal while `play` presses keys."""
 
-    async def connect(_: Callable[[str], None]) -> FakeSession:
+    async def connect(*_: object) -> FakeSession:
         return session
 
     async def run() -> None:

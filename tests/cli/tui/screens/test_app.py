@@ -7,6 +7,7 @@ import pytest
 from textual.pilot import Pilot
 
 from prepcli.errors import LocalServerFailed, PrepError
+from prepcli.local_server.sessions import ConfirmFetch
 from prepcli.tui.app import PrepApp, last_active
 from prepcli.tui.screens.interview import InterviewScreen
 from prepcli.tui.screens.lobby import LobbyScreen
@@ -35,7 +36,7 @@ def test_start_up_is_shown() -> None:
     opens."""
     ready = asyncio.Event()
 
-    async def connect(on_progress: Callable[[str], None]) -> FakeSession:
+    async def connect(on_progress: Callable[[str], None], _: ConfirmFetch) -> FakeSession:
         on_progress("Loading the language model…")
         await ready.wait()
         return FakeSession()
@@ -56,7 +57,7 @@ def test_start_up_is_shown() -> None:
 def test_failed_start_ends_with_its_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
     """If the local server does not start, the app exits with the exit code of the error."""
 
-    async def connect(_: Callable[[str], None]) -> FakeSession:
+    async def connect(*_: object) -> FakeSession:
         raise LocalServerFailed("The server ended at once.")
 
     async def run() -> PrepApp:
@@ -73,7 +74,7 @@ def test_failed_start_ends_with_its_exit_code(capsys: pytest.CaptureFixture[str]
 def first_screen(session: FakeSession, **options: object) -> PrepApp:
     """Run the app with `options`, and return the app with its first screen's name as the title."""
 
-    async def connect(_: Callable[[str], None]) -> FakeSession:
+    async def connect(*_: object) -> FakeSession:
         return session
 
     async def run(app: PrepApp) -> None:
@@ -136,7 +137,7 @@ def test_last_active_is_not_completed() -> None:
 
 def test_the_error_is_printed_at_the_end() -> None:
     """The message of the error that ends the app is printed at exit, without control characters."""
-    app = PrepApp(lambda _: _never(), microphone=FakeMicrophone(), monotonic=Clock())
+    app = PrepApp(lambda *_: _never(), microphone=FakeMicrophone(), monotonic=Clock())
     app.exit_with(PrepError("Say \x1b]0;this\x07."))
     assert [str(line) for line in app._exit_renderables] == ["Say \ufffd]0;this\ufffd."]
 
