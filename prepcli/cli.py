@@ -299,7 +299,7 @@ def login(url: str, insecure_file: Path | None) -> None:
             await rest.get_room_token()
 
     run_until_signal(check_key())
-    credentials.save_access_key(address, key, insecure_file)
+    run_until_signal(credentials.save_access_key(address, key, insecure_file))
     click.echo(f"Logged in to {address}.", err=True)
 
 
@@ -310,7 +310,7 @@ def logout(url: str | None) -> None:
     known = [server.url for server in config.load(paths.settings_file()).servers]
     urls = known if url is None else [config.normalise_url(url)]
     for each in urls:
-        if not credentials.delete_access_key(each):
+        if not run_until_signal(credentials.delete_access_key(each)):
             raise UsageError(f"You are not logged in to {each}.")
         click.echo(f"Logged out of {each}.", err=True)
     if not urls:

@@ -7,58 +7,60 @@ argument contains a key, because every user of a machine can read those argument
 import os
 import stat
 from pathlib import Path
-from types import ModuleType
 
 import msgspec
 
-from prepcli import config, paths
+from prepcli import config, paths, system_keyring
 from prepcli.errors import NotAuthorised, SettingsError
 from prepcli.files import write_atomically
+from prepcli.system_keyring import ACCESS_KEY_VARIABLE
 
 __all__ = ["ACCESS_KEY_VARIABLE", "delete_access_key", "load_access_key", "save_access_key"]
 
-ACCESS_KEY_VARIABLE = "PREP_ACCESS_KEY"
-"""Name of the environment variable with an access key that is used for every server."""
 
-KEYRING_SERVICE = "prep"
-"""Service name of prep's entries in the system's keyring."""
-
-
-def load_access_key(url: str) -> str:
+async def load_access_key(url: str) -> str:
     """Return the access key for a server.
 
     Raises NotAuthorised if no key is stored, and SettingsError if the settings, the keyring or the
-    key file cannot be read.
+    key file cannot be read, or if the key cannot be sent in a header.
     """
     if key := os.environ.get(ACCESS_KEY_VARIABLE, "").strip():
-        return key
+        return _require_sendable(key, ACCESS_KEY_VARIABLE)
     server = config.load(paths.settings_file()).find_server(url)
     if server is not None and server.insecure_file is not None:
         stored = _read_key_file(Path(server.insecure_file)).get(url)
     else:
-        stored = _read_keyring(url)
-    if not stored:
+        stored = await system_keyring.read_password(url)
+    if not stored or not stored.strip():
         raise NotAuthorised(f"You are not logged in to {url}. Log in first: prep login {url}")
-    return stored
+    return _require_sendable(stored.strip(), f"The stored access key for {url}")
 
 
-def save_access_key(url: str, key: str, insecure_file: Path | None = None) -> None:
+def _require_sendable(key: str, source: str) -> str:
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise SettingsError(
+            f"{source} contains a space, a line break or another character that access keys never "
+            "contain. Ask your administrator for the key, and set it again."
+        )
+    return key
+
+
+async def save_access_key(url: str, key: str, insecure_file: Path | None = None) -> None:
     """Store an access key and add the server to the settings.
 
     Raises SettingsError if the keyring, the key file or the settings cannot be used.
     """
     if insecure_file is None:
-        _write_keyring(url, key)
+        await system_keyring.write_password(url, key)
         server = config.KnownServer(url)
     else:
-        file = insecure_file.expanduser().absolute()
-        _write_key_file(file, {**_read_key_file(file, missing_ok=True), url: key})
+        file = _store_in_key_file(insecure_file, url, key)
         server = config.KnownServer(url, insecure_file=str(file))
     settings = paths.settings_file()
     config.save(config.load(settings).with_server(server), settings)
 
 
-def delete_access_key(url: str) -> bool:
+async def delete_access_key(url: str) -> bool:
     """Delete a server's access key and its entry in the settings.
 
     Return False if the user is not logged in to the server. Raises SettingsError if the keyring,
@@ -70,70 +72,32 @@ def delete_access_key(url: str) -> bool:
     if server is None:
         return False
     if server.insecure_file is None:
-        _delete_from_keyring(url)
+        await system_keyring.delete_password(url)
     else:
-        file = Path(server.insecure_file)
-        keys = _read_key_file(file, missing_ok=True)
-        if keys.pop(url, None) is not None:
-            if keys:
-                _write_key_file(file, keys)
-            else:
-                file.unlink(missing_ok=True)
+        _delete_from_key_file(Path(server.insecure_file), url)
     config.save(known.without_server(url), settings)
     return True
 
 
-# --- Keyring ----------------------------------------------------------------------------------
-
-
-def _import_keyring() -> ModuleType:
-    # Importing keyring probes for backends, which takes time and can start a D-Bus session.
-    import keyring
-    import keyring.errors
-
-    return keyring
-
-
-def _keyring_unusable(error: Exception) -> SettingsError:
-    reason = str(error).partition("\n")[0].rstrip(".")
-    if isinstance(error, _import_keyring().errors.NoKeyringError) or not reason:
-        reason = "none is available"  # the library's message recommends packages to install
-    return SettingsError(
-        f"Cannot use the system's keyring ({reason}). Store the key in a file instead, with "
-        f"prep login URL --insecure-file PATH, or set {ACCESS_KEY_VARIABLE}."
-    )
-
-
-def _read_keyring(url: str) -> str | None:
-    keyring = _import_keyring()
-    try:
-        key: str | None = keyring.get_password(KEYRING_SERVICE, url)
-    except keyring.errors.NoKeyringError:
-        return None
-    except keyring.errors.KeyringError as error:
-        raise _keyring_unusable(error) from None
-    return key
-
-
-def _write_keyring(url: str, key: str) -> None:
-    keyring = _import_keyring()
-    try:
-        keyring.set_password(KEYRING_SERVICE, url, key)
-    except keyring.errors.KeyringError as error:
-        raise _keyring_unusable(error) from None
-
-
-def _delete_from_keyring(url: str) -> None:
-    keyring = _import_keyring()
-    try:
-        keyring.delete_password(KEYRING_SERVICE, url)
-    except keyring.errors.PasswordDeleteError:
-        return
-    except keyring.errors.KeyringError as error:
-        raise _keyring_unusable(error) from None
-
-
 # --- Key file ---------------------------------------------------------------------------------
+
+
+def _store_in_key_file(file: Path, url: str, key: str) -> Path:
+    """Add a key to a file and return the file's absolute path. Raises SettingsError."""
+    file = file.expanduser().absolute()
+    _write_key_file(file, {**_read_key_file(file, missing_ok=True), url: key})
+    return file
+
+
+def _delete_from_key_file(file: Path, url: str) -> None:
+    """Delete a key, and the file with its last key. Raises SettingsError."""
+    keys = _read_key_file(file, missing_ok=True)
+    if keys.pop(url, None) is None:
+        return
+    if keys:
+        _write_key_file(file, keys)
+    else:
+        file.unlink(missing_ok=True)
 
 
 def _read_key_file(file: Path, *, missing_ok: bool = False) -> dict[str, str]:

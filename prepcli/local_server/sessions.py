@@ -61,7 +61,7 @@ async def connect(server: str) -> RestClient:
     """Return a REST client with the stored access key for the server. Raises PrepError."""
     url = normalise_url(server)
     try:
-        return RestClient(url, load_access_key(url))
+        return RestClient(url, await load_access_key(url))
     except NotAuthorised:
         # Report an unreachable server first: logging in would fail as well.
         async with RestClient(url, "no-key") as rest:

@@ -1,3 +1,4 @@
+import asyncio
 import stat
 import sys
 from collections.abc import Iterator
@@ -52,8 +53,8 @@ def no_ring() -> Iterator[None]:
 
 def test_key_is_stored_only_in_the_keyring(ring: MemoryKeyring) -> None:
     """The settings file lists the server, but only the keyring contains the server's access key."""
-    credentials.save_access_key(URL, "secret")
-    assert credentials.load_access_key(URL) == "secret"
+    asyncio.run(credentials.save_access_key(URL, "secret"))
+    assert asyncio.run(credentials.load_access_key(URL)) == "secret"
     assert ring.stored == {("prep", URL): "secret"}
     assert "secret" not in paths.settings_file().read_text()
     assert config.load(paths.settings_file()).servers == (config.KnownServer(URL),)
@@ -61,19 +62,19 @@ def test_key_is_stored_only_in_the_keyring(ring: MemoryKeyring) -> None:
 
 def test_deleting_a_key_removes_its_server(ring: MemoryKeyring) -> None:
     """Deleting a key also removes the server from the settings; a second deletion returns False."""
-    credentials.save_access_key(URL, "secret")
-    assert credentials.delete_access_key(URL)
+    asyncio.run(credentials.save_access_key(URL, "secret"))
+    assert asyncio.run(credentials.delete_access_key(URL))
     assert ring.stored == {}
-    assert not credentials.delete_access_key(URL)
+    assert not asyncio.run(credentials.delete_access_key(URL))
     with pytest.raises(NotAuthorised, match=f"prep login {URL}"):
-        credentials.load_access_key(URL)
+        asyncio.run(credentials.load_access_key(URL))
 
 
 @pytest.mark.usefixtures("no_ring")
 def test_missing_keyring_requires_a_key_file() -> None:
     """Without a keyring, saving a key fails and stores nothing unless a key file is given."""
     with pytest.raises(SettingsError, match="--insecure-file"):
-        credentials.save_access_key(URL, "secret")
+        asyncio.run(credentials.save_access_key(URL, "secret"))
     assert not paths.settings_file().exists()
 
 
@@ -82,14 +83,14 @@ def test_key_file_is_readable_by_its_owner_only(tmp_path: Path) -> None:
     """A key file has mode 0600, holds the keys of several servers, and is deleted with its last
     key."""
     file = tmp_path / "new" / "keys"
-    credentials.save_access_key(URL, "secret", file)
-    credentials.save_access_key("https://other.test", "other", file)
+    asyncio.run(credentials.save_access_key(URL, "secret", file))
+    asyncio.run(credentials.save_access_key("https://other.test", "other", file))
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert credentials.load_access_key(URL) == "secret"
-    assert credentials.load_access_key("https://other.test") == "other"
-    credentials.delete_access_key(URL)
+    assert asyncio.run(credentials.load_access_key(URL)) == "secret"
+    assert asyncio.run(credentials.load_access_key("https://other.test")) == "other"
+    asyncio.run(credentials.delete_access_key(URL))
     assert "secret" not in file.read_text()
-    credentials.delete_access_key("https://other.test")
+    asyncio.run(credentials.delete_access_key("https://other.test"))
     assert not file.exists()
 
 
@@ -100,10 +101,10 @@ def test_key_file_that_others_can_read_is_rejected(tmp_path: Path, mode: int) ->
     """Loading a key from a file that other users can read raises SettingsError with the `chmod`
     command."""
     file = tmp_path / "keys"
-    credentials.save_access_key(URL, "secret", file)
+    asyncio.run(credentials.save_access_key(URL, "secret", file))
     file.chmod(mode)
     with pytest.raises(SettingsError, match="chmod 600"):
-        credentials.load_access_key(URL)
+        asyncio.run(credentials.load_access_key(URL))
 
 
 @pytest.mark.usefixtures("no_ring")
@@ -111,10 +112,10 @@ def test_missing_key_file_requires_a_login(tmp_path: Path) -> None:
     """If the key file has been deleted, loading the key raises NotAuthorised with the login
     command."""
     file = tmp_path / "keys"
-    credentials.save_access_key(URL, "secret", file)
+    asyncio.run(credentials.save_access_key(URL, "secret", file))
     file.unlink()
     with pytest.raises(NotAuthorised, match="prep login"):
-        credentials.load_access_key(URL)
+        asyncio.run(credentials.load_access_key(URL))
 
 
 @pytest.mark.usefixtures("no_ring")
@@ -124,7 +125,7 @@ def test_other_files_are_not_overwritten(tmp_path: Path) -> None:
     file.write_text("It was a dark and stormy night")
     file.chmod(0o600)
     with pytest.raises(SettingsError, match=r"novel\.txt"):
-        credentials.save_access_key(URL, "secret", file)
+        asyncio.run(credentials.save_access_key(URL, "secret", file))
     assert file.read_text().startswith("It was")
 
 
@@ -133,7 +134,7 @@ def test_environment_variable_takes_precedence(monkeypatch: pytest.MonkeyPatch) 
     """`PREP_ACCESS_KEY` supplies the access key, without surrounding white space, even without a
     keyring."""
     monkeypatch.setenv("PREP_ACCESS_KEY", " from-the-environment\n")
-    assert credentials.load_access_key(URL) == "from-the-environment"
+    assert asyncio.run(credentials.load_access_key(URL)) == "from-the-environment"
 
 
 def test_relative_key_file_is_stored_as_an_absolute_path(
@@ -141,8 +142,18 @@ def test_relative_key_file_is_stored_as_an_absolute_path(
 ) -> None:
     """A key file given by a relative path is found from any working directory."""
     monkeypatch.chdir(tmp_path)
-    credentials.save_access_key(URL, "secret", Path("keys"))
+    asyncio.run(credentials.save_access_key(URL, "secret", Path("keys")))
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    assert credentials.load_access_key(URL) == "secret"
+    assert asyncio.run(credentials.load_access_key(URL)) == "secret"
     assert list(Path().iterdir()) == []
+
+
+@pytest.mark.parametrize("key", ["clé", "two words", "line\nbreak", "\u200bkey"])
+def test_key_that_cannot_be_sent_is_refused(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    """An access key that no header can contain raises SettingsError with the key's source and
+    without the key."""
+    monkeypatch.setenv("PREP_ACCESS_KEY", key)
+    with pytest.raises(SettingsError, match="PREP_ACCESS_KEY") as raised:
+        asyncio.run(credentials.load_access_key(URL))
+    assert key not in str(raised.value)
