@@ -76,9 +76,17 @@ def _handle_nesting_error(
     return _response(400, Error(code=ErrorCode.BAD_REQUEST, message=message))
 
 
+def _handle_encoding_error(
+    request: Request[Any, Any, Any], error: UnicodeDecodeError
+) -> Response[ErrorBody]:
+    message = "The request is not valid UTF-8. Encode it as UTF-8."
+    return _response(400, Error(code=ErrorCode.BAD_REQUEST, message=message))
+
+
 exception_handlers: Any = {
     PrepServerError: _handle_server_error,
     HTTPException: _handle_framework_error,
     RecursionError: _handle_nesting_error,
+    UnicodeDecodeError: _handle_encoding_error,
     Exception: _handle_unexpected_error,
 }
