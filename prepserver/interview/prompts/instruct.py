@@ -5,6 +5,7 @@ omitted in a long interview. The cached prefix therefore stays valid from questi
 """
 
 from prepserver.engines.types import ChatTurn, Prompt
+from prepserver.interview.documents import normalise_text
 from prepserver.interview.prompts.context import PromptContext
 from prepserver.interview.prompts.token_budget import truncate
 from prepserver.interview.questions.bank import Bank
@@ -136,9 +137,9 @@ def _system_turn(context: PromptContext) -> ChatTurn:
         "twice. Speak plainly and kindly, in at most two sentences.",
     ]
     if spec.job_description:
-        text = truncate(spec.job_description, context.document_tokens)
+        text = truncate(normalise_text(spec.job_description), context.document_tokens)
         lines.append(f"Job description:\n{text}")
     if spec.resume:
-        text = truncate(spec.resume, context.document_tokens)
+        text = truncate(normalise_text(spec.resume), context.document_tokens)
         lines.append(f"The candidate's resume:\n{text}")
     return ChatTurn("system", "\n\n".join(lines))

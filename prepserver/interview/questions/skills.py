@@ -13,6 +13,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from prepserver.interview.documents import normalise_text
+
 __all__ = ["Kind", "Skill", "Vocabulary"]
 
 Kind = Literal["technical", "professional", "personal"]
@@ -48,12 +50,26 @@ class _Mention(Struct):
     certain: bool
 
 
-_WORD = re.compile(r"(?<!\w)\.net\b|[^\W_]+(?:\.[^\W_]+)*[+#]*", re.IGNORECASE)
+_LATIN = r"0-9A-Za-zÀ-ÖØ-öø-ɏḀ-ỿ\u0300-\u036f"
+"""Characters of words in Latin letters, for a character class."""
 
-_NAME_SEPARATOR = re.compile(r"[ \t]*[-‐/ \t\n][ \t]*")
+_WORD = re.compile(
+    rf"(?<![{_LATIN}])\.net(?![{_LATIN}])"
+    rf"|[{_LATIN}]+(?:\.[{_LATIN}]+)*[+#]*"
+    rf"|[^\W_{_LATIN}]+",
+    re.IGNORECASE,
+)
+"""Word. A word in Latin letters ends where another script begins: "精通Python和SQL"."""
+
+_NAME_SEPARATOR = re.compile(r"[ \t]*(?:[ \t\n]|[-/][ \t]*\n?)[ \t]*")
 """Separator between the words of one name: "code review", "code-review", "CI/CD"."""
 
-_LIST_SEPARATOR = re.compile(r"[\s,;/|•·*+&(\-–]*(?:\b(?:and|or)\b)?[\s,/|•·*+&(\-–]*")
+_DIVIDED_WORD = re.compile(rf"([{_LATIN}]+)-[ \t]*\n[ \t]*([{_LATIN}]+)")
+"""Word that may have been divided at the end of a line."""
+
+_LIST_SEPARATOR = re.compile(
+    r"[\s,;/|•·●▪◦‣、・*+&(\-–]*(?:\b(?:and|or)\b|[和与及或와과및]|と)?[\s,/|•·●▪◦‣、・*+&(\-–]*"
+)
 """Separator between the entries of a list."""
 
 _LEAD_IN = re.compile(
@@ -91,6 +107,11 @@ _LEAD_IN_WORDS = 3
 _MAX_LEAD_IN_LENGTH = 60
 """Maximum number of characters before a name that are searched for a lead-in."""
 
+_FOREIGN_BEFORE = re.compile(rf"[^\W\d_{_LATIN}]\s?$")
+_FOREIGN_AFTER = re.compile(rf"\s?[^\W\d_{_LATIN}]")
+"""Letter of another script beside a Latin word: "使用Go开发". Texts in other scripts use Latin
+letters for names, not for English words."""
+
 _MAX_GAP_LENGTH = 20
 """Maximum number of characters between two entries of a list, or between two words of a name. This
 limit keeps the search time linear in the length of the text."""
@@ -117,17 +138,24 @@ class Vocabulary:
                     _claim_name(self._certain, _normalise(alias), skill)
         self._max_name_words = max((name.count(" ") + 1 for name in self._certain), default=1)
         self._first_words = {name.split(" ")[0] for name in self._certain}
+        self._words = {word for name in self._certain for word in name.split(" ")}
 
     def find_skills(self, text: str) -> list[str]:
         """Return the skills that `text` names, the most frequent first.
 
         Skills with the same frequency are in order of first mention. The search takes time linear
-        in the length of the text.
+        in the length of the text, which is normalised first.
         """
+        text = _DIVIDED_WORD.sub(self._join_known_word, normalise_text(text))
         mentions = self._find_mentions(text)
         _resolve_uncertain(mentions, text)
         counts = Counter(mention.skill.name for mention in mentions if mention.certain)
         return [name for name, _ in counts.most_common()]
+
+    def _join_known_word(self, match: re.Match[str]) -> str:
+        """Return the divided word without its hyphen if a skill's name contains it."""
+        word = match[1] + match[2]
+        return word if _singular_forms(word.lower()) & self._words else match[0]
 
     def _find_mentions(self, text: str) -> list[_Mention]:
         words = [_Word(m.start(), m.end(), m.group()) for m in _WORD.finditer(text)]
@@ -205,6 +233,8 @@ def _has_skill_context(text: str, word: _Word, lead_start: int) -> bool:
     if len(word.text) == 1:
         return _LETTER_LEAD_IN.search(before) is not None
     if _LEAD_IN.search(before) or _LEAD_OUT.match(text, word.end):
+        return True
+    if _FOREIGN_BEFORE.search(before) or _FOREIGN_AFTER.match(text, word.end):
         return True
     return before.endswith("(") and text.startswith(")", word.end)
 

@@ -198,3 +198,13 @@ def test_messages_are_omitted_in_blocks() -> None:
     ]
     assert extended.count(True) >= len(extended) // 2
     assert not all(extended)
+
+
+def test_the_model_reads_normalised_documents() -> None:
+    """A prompt contains the documents without ligatures, soft hyphens and no-break spaces."""
+    spec = InterviewSpec(
+        job_description="Air\ufb02ow and\u00a0Kuber\u00adnetes\r\nat scale", resume="ＳＱＬ"
+    )
+    text = prompt_text(build(Step.QUESTION, LARGE_MODEL, context_after((), spec)))
+    assert "Airflow and Kubernetes\nat scale" in text
+    assert "resume:\nSQL" in text
