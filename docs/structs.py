@@ -115,7 +115,7 @@ def default(field: kinds.Field) -> str:
     if field.required:
         return "required"
     if field.default_factory is not msgspec.NODEFAULT:
-        return f"`{json.dumps(field.default_factory())}`"
+        return f"`{json.dumps(field.default_factory(), default=_path)}`"
     return f"`{json.dumps(field.default, default=_path, ensure_ascii=False)}`"
 
 

@@ -293,6 +293,7 @@ def login(url: str, insecure_file: Path | None) -> None:
         )
     key = os.environ.get(credentials.ACCESS_KEY_VARIABLE, "").strip()
     key = key or click.prompt("Access key", hide_input=True, err=True).strip()
+    key = credentials.require_sendable(key, "The access key")
 
     async def check_key() -> None:
         async with RestClient(address, key) as rest:

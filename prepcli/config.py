@@ -43,17 +43,25 @@ def load(file: Path) -> Config:
     """Read the settings file; a missing file counts as empty. Raises SettingsError if the file
     cannot be read or is invalid."""
     try:
-        values = tomllib.loads(file.read_text("utf-8"))
+        content = file.read_bytes()
     except FileNotFoundError:
         return Config()
     except OSError as error:
         raise SettingsError(
-            f"Cannot read {file}: {error.strerror}. Check the file's permissions."
+            f"Cannot read {file}: {error.strerror}. Check the path and the file's permissions."
         ) from None
+    if b"\0" in content:
+        raise SettingsError(f"{file} is UTF-16 or binary. Save it as UTF-8, or delete it.")
+    try:
+        # Some editors begin the file with a byte-order mark.
+        values = tomllib.loads(content.decode("utf-8-sig"))
     except UnicodeDecodeError:
         raise SettingsError(f"{file} is not UTF-8. Save it as UTF-8, or delete it.") from None
-    except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"{file} is not valid TOML: {error}. Fix or delete the file.") from None
+    except (ValueError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
+        raise SettingsError(
+            f"{file} is not valid TOML: {reason}. Fix or delete the file."
+        ) from None
     try:
         return msgspec.convert(values, Config)
     except msgspec.ValidationError as error:

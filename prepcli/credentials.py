@@ -4,6 +4,7 @@ The environment variable `PREP_ACCESS_KEY` takes precedence over both, for scrip
 argument contains a key, because every user of a machine can read those arguments.
 """
 
+import codecs
 import os
 import stat
 from pathlib import Path
@@ -15,7 +16,13 @@ from prepcli.errors import NotAuthorised, SettingsError
 from prepcli.files import write_atomically
 from prepcli.system_keyring import ACCESS_KEY_VARIABLE
 
-__all__ = ["ACCESS_KEY_VARIABLE", "delete_access_key", "load_access_key", "save_access_key"]
+__all__ = [
+    "ACCESS_KEY_VARIABLE",
+    "delete_access_key",
+    "load_access_key",
+    "require_sendable",
+    "save_access_key",
+]
 
 
 async def load_access_key(url: str) -> str:
@@ -25,7 +32,7 @@ async def load_access_key(url: str) -> str:
     key file cannot be read, or if the key cannot be sent in a header.
     """
     if key := os.environ.get(ACCESS_KEY_VARIABLE, "").strip():
-        return _require_sendable(key, ACCESS_KEY_VARIABLE)
+        return require_sendable(key, ACCESS_KEY_VARIABLE)
     server = config.load(paths.settings_file()).find_server(url)
     if server is not None and server.insecure_file is not None:
         stored = _read_key_file(Path(server.insecure_file)).get(url)
@@ -33,10 +40,12 @@ async def load_access_key(url: str) -> str:
         stored = await system_keyring.read_password(url)
     if not stored or not stored.strip():
         raise NotAuthorised(f"You are not logged in to {url}. Log in first: prep login {url}")
-    return _require_sendable(stored.strip(), f"The stored access key for {url}")
+    return require_sendable(stored.strip(), f"The stored access key for {url}")
 
 
-def _require_sendable(key: str, source: str) -> str:
+def require_sendable(key: str, source: str) -> str:
+    """Return the access key. Raises SettingsError if no header can contain it; the message begins
+    with `source`."""
     if not key.isascii() or not key.isprintable() or " " in key:
         raise SettingsError(
             f"{source} contains a space, a line break or another character that access keys never "
@@ -84,7 +93,13 @@ async def delete_access_key(url: str) -> bool:
 
 def _store_in_key_file(file: Path, url: str, key: str) -> Path:
     """Add a key to a file and return the file's absolute path. Raises SettingsError."""
-    file = file.expanduser().absolute()
+    try:
+        file = file.expanduser().absolute()
+        str(file).encode()  # the settings file holds the path
+    except (OSError, RuntimeError, UnicodeEncodeError):
+        raise SettingsError(
+            f"Cannot use the file {file}. Give a full path whose name is UTF-8."
+        ) from None
     _write_key_file(file, {**_read_key_file(file, missing_ok=True), url: key})
     return file
 
@@ -96,8 +111,13 @@ def _delete_from_key_file(file: Path, url: str) -> None:
         return
     if keys:
         _write_key_file(file, keys)
-    else:
+        return
+    try:
         file.unlink(missing_ok=True)
+    except OSError as error:
+        raise SettingsError(
+            f"Cannot remove {file}: {error.strerror}. Check the folder's permissions."
+        ) from None
 
 
 def _read_key_file(file: Path, *, missing_ok: bool = False) -> dict[str, str]:
@@ -105,7 +125,7 @@ def _read_key_file(file: Path, *, missing_ok: bool = False) -> dict[str, str]:
     empty. Raises NotAuthorised if the file is missing and `missing_ok` is False, and SettingsError
     if the file cannot be used."""
     try:
-        descriptor = os.open(file, os.O_RDONLY)
+        descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK)  # a pipe must not block
     except FileNotFoundError:
         if missing_ok:
             return {}
@@ -116,8 +136,11 @@ def _read_key_file(file: Path, *, missing_ok: bool = False) -> dict[str, str]:
         raise SettingsError(
             f"Cannot read {file}: {error.strerror}. Check the file's permissions."
         ) from None
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        raise SettingsError(f"{file} is not a regular file. Choose another file.")
     with os.fdopen(descriptor, "rb") as stream:
-        mode = os.fstat(descriptor).st_mode
         if os.name == "posix" and stat.S_IMODE(mode) & 0o077:
             raise SettingsError(
                 f"Other users have access to {file}, which holds your access key. Restrict the "
@@ -125,8 +148,8 @@ def _read_key_file(file: Path, *, missing_ok: bool = False) -> dict[str, str]:
             )
         data = stream.read()
     try:
-        return msgspec.json.decode(data, type=dict[str, str])
-    except msgspec.DecodeError:
+        return msgspec.json.decode(data.removeprefix(codecs.BOM_UTF8), type=dict[str, str])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise SettingsError(
             f"{file} does not contain access keys. Choose another file, or delete this one."
         ) from None

@@ -2,42 +2,32 @@
 
 A flag takes precedence over the environment, the environment over the file, and the file over the
 default. In the environment, the items of a list are separated by commas; on the command line, a
-list's flag is repeated.
+list's flag is repeated. An empty variable counts as unset. `~` in a path is expanded everywhere.
 """
 
+import difflib
 import os
 import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_origin
+from typing import Annotated, Any, Literal
 
 import msgspec
-import platformdirs
 from msgspec import Meta, Struct
 
 from prepserver.errors import BadRequest
+from prepserver.folders import default_data_dir, default_models_dir, open_folder
+from prepserver.setting_values import Secret, convert_value, parse_variable
 from prepserver.wire.error_codes import ErrorCode
 
-__all__ = ["Config", "Secret", "default_models_dir", "load", "open_data_dir"]
+__all__ = ["Config", "Secret", "load", "open_data_dir"]
 
 ENVIRONMENT_PREFIX = "PREP_SERVER_"
 
-
-def default_models_dir() -> Path:
-    """Return the directory of installed models: the value of `PREP_MODELS_DIR`, or by default
-    `models` in the user's data directory for prep."""
-    named = os.environ.get("PREP_MODELS_DIR")
-    return Path(named) if named else platformdirs.user_data_path("prep") / "models"
-
-
-class Secret(str):
-    """String whose `repr` is masked, so that printing the settings does not reveal secrets."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "Secret('…')" if self else "Secret('')"
+_SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://")
+"""Beginning of the value that Kubernetes and Docker give to `PREP_SERVER_PORT` in every container
+beside a service called `prep-server`. It is not a setting."""
 
 
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -48,9 +38,9 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Address to listen on."""
     port: Annotated[int, Meta(ge=0, le=65_535)] = 8400
     """TCP port to listen on; 0 lets the system choose a free port."""
-    data_dir: Path = platformdirs.user_data_path("prep") / "server"
+    data_dir: Path = msgspec.field(default_factory=default_data_dir)
     """Data directory, which holds users, interviews, keys and the call log."""
-    models_dir: Path = default_models_dir()
+    models_dir: Path = msgspec.field(default_factory=default_models_dir)
     """Directory of installed models. The environment variable `PREP_MODELS_DIR` changes the
     default."""
     ready_file: Path | None = None
@@ -91,7 +81,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Seconds before the first retry. Later delays follow `retry_backoff`, up to 5 s."""
     retry_backoff: Literal["constant", "linear", "exponential"] = "exponential"
     """Growth of the delay from one retry to the next."""
-    first_token_timeout: Annotated[float, Meta(ge=0)] = 300.0
+    first_token_timeout: Annotated[float, Meta(ge=0, le=1_000_000_000)] = 300.0
     """Seconds that a model may take to produce its first token, not counting the wait in the queue;
     0 means no timeout. A call that times out is retried, then passed to the next model."""
     parallel: Annotated[int, Meta(ge=0, le=1_024)] = 0
@@ -105,14 +95,14 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     immediately with the code `overloaded`."""
     threads: Annotated[int, Meta(ge=0, le=256)] = 0
     """Number of CPU threads of each engine; 0 means one thread per core."""
-    context: Annotated[int, Meta(ge=512)] = 4_096
+    context: Annotated[int, Meta(ge=512, le=16_777_216)] = 4_096
     """Context size of one interview in tokens, capped at the size that the model was trained
     with."""
     thinking_tokens: Annotated[int, Meta(ge=0)] = 1_024
     """Maximum number of tokens that a reasoning model at an endpoint may spend on a thought, in
     addition to the tokens of its reply; 0 asks the model not to think. A model in a file is always
     asked not to think. Thoughts are never shown or stored."""
-    gpu_layers: Annotated[int, Meta(ge=-1)] = -1
+    gpu_layers: Annotated[int, Meta(ge=-1, le=10_000)] = -1
     """Number of layers of the language model to offload to the GPU, if llama.cpp was built with GPU
     support; -1 means all."""
     flash_attention: Literal["auto", "on", "off"] = "auto"
@@ -123,11 +113,11 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     kv_store_megabytes: Annotated[int, Meta(ge=0)] = 2_048
     """Megabytes of disk space for the KV caches of idle interviews. When the space is used up, the
     least recently used cache is deleted."""
-    hint_after: Annotated[float, Meta(gt=0)] = 180.0
+    hint_after: Annotated[float, Meta(gt=0, le=1_000_000_000)] = 180.0
     """Seconds without typing, speech or an answer after which the interviewer gives a hint."""
     rate_limit: Annotated[int, Meta(ge=0)] = 100
     """Number of model requests that one user may make per `rate_window`; 0 means no limit."""
-    rate_window: Annotated[float, Meta(gt=0)] = 86_400.0
+    rate_window: Annotated[float, Meta(gt=0, le=1_000_000_000)] = 86_400.0
     """Length in seconds of the window for `rate_limit`, `token_budget` and `compute_budget`."""
     token_budget: Annotated[int, Meta(ge=0)] = 0
     """Number of tokens that one user may use per `rate_window`, counting replies and the uncached
@@ -147,7 +137,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     call_log_text: bool = False
     """True to store the texts of prompts and replies in the call log; False to store only the other
     data of each call, such as its token counts."""
-    call_log_days: Annotated[float, Meta(gt=0)] = 30.0
+    call_log_days: Annotated[float, Meta(gt=0, le=10_000)] = 30.0
     """Maximum number of days that a call stays in the call log."""
     call_log_megabytes: Annotated[float, Meta(ge=1)] = 256.0
     """Maximum size of the call log in megabytes. When the log exceeds this size, the oldest calls
@@ -176,25 +166,25 @@ def load(
     `bad_setting`) if a setting is invalid or the file cannot be read or parsed; the message names
     the flag, variable or file at fault.
     """
-    values: dict[str, Any] = {}
-    origins: dict[str, str] = {}
+    values: dict[str, tuple[str, Any]] = {}
     if file is not None:
-        values.update(_read_file(file))
-        origins.update(dict.fromkeys(values, str(file)))
-    for field in msgspec.structs.fields(Config):
-        variable = ENVIRONMENT_PREFIX + field.name.upper()
-        if variable in environment:
-            values[field.name] = _parse_variable(environment[variable], field.type)
-            origins[field.name] = variable
-    values.update(flags)
-    origins.update({name: f"--{name.replace('_', '-')}" for name in flags})
-    try:
-        return msgspec.convert(values, Config, strict=False, dec_hook=_decode)
-    except msgspec.ValidationError as error:
-        name = re.search(r"`\$\.(\w+)|unknown field `(\w+)", str(error))
-        origin = origins.get(name[1] or name[2]) if name else None
-        source = f" from {origin}" if origin else ""
-        raise _bad_setting(f"Invalid setting{source}: {error}.") from error
+        values.update({name: (str(file), value) for name, value in _read_file(file).items()})
+    fields = {field.name: field.type for field in msgspec.structs.fields(Config)}
+    for name, type in fields.items():
+        variable = ENVIRONMENT_PREFIX + name.upper()
+        text = environment.get(variable, "").strip()
+        if text and not (name == "port" and _SERVICE_LINK.match(text)):
+            values[name] = (variable, parse_variable(text, type))
+    values.update({name: (f"--{name.replace('_', '-')}", value) for name, value in flags.items()})
+    converted = {}
+    for name, (origin, value) in values.items():
+        try:
+            converted[name] = convert_value(value, fields[name])
+        except ValueError as error:
+            raise _bad_setting(
+                f"Invalid setting from {origin}: `{name}` must be {error}."
+            ) from error
+    return Config(**converted)
 
 
 def open_data_dir(config: Config) -> Path:
@@ -202,57 +192,37 @@ def open_data_dir(config: Config) -> Path:
 
     Raises BadRequest (code `bad_setting`) if the directory cannot be created or is not writable.
     """
-    path = config.data_dir
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise _bad_setting(
-            f"Cannot create the data directory {path}: {error.strerror}. "
-            "Choose another with --data-dir."
-        ) from error
-    if not os.access(path, os.W_OK | os.X_OK):
-        raise _bad_setting(
-            f"The data directory {path} is not writable. "
-            "Change its permissions or choose another with --data-dir."
-        )
-    return path
+    return open_folder(config.data_dir, "the data directory", "--data-dir", mode=0o700)
 
 
 def _read_file(file: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_text("utf-8"))
+        content = file.read_bytes()
     except OSError as error:
         raise _bad_setting(
             f"Cannot read the settings file {file}: {error.strerror}. "
             "Check the path and the file's permissions."
         ) from error
+    if b"\0" in content:
+        raise _bad_setting(f"The settings file {file} is UTF-16 or binary. Save it as UTF-8.")
+    try:
+        # Some editors begin the file with a byte-order mark.
+        values = tomllib.loads(content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise _bad_setting(f"The settings file {file} is not UTF-8. Save it as UTF-8.") from error
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
         raise _bad_setting(
-            f"The settings file {file} is not valid TOML: {error}. Fix the file."
+            f"The settings file {file} is not valid TOML: {reason}. Fix the file."
         ) from error
-
-
-def _parse_variable(text: str, type: Any) -> str | list[str]:
-    """Split the value of a list setting at its commas, dropping empty parts. The value of any other
-    setting is returned unchanged."""
-    if get_origin(type) is not tuple:
-        return text
-    return [part.strip() for part in text.split(",") if part.strip()]
+    known = [field.name for field in msgspec.structs.fields(Config)]
+    for name in values:
+        if name not in known:
+            close = difflib.get_close_matches(name.lower().replace("-", "_"), known, 1)
+            hint = f"Did you mean `{close[0]}`?" if close else "Remove it."
+            raise _bad_setting(f"The settings file {file} has an unknown setting {name!r}. {hint}")
+    return values
 
 
 def _bad_setting(message: str) -> BadRequest:
     return BadRequest(message, code=ErrorCode.BAD_SETTING)
-
-
-def _decode(type: type, value: Any) -> Any:
-    if type is Path and isinstance(value, str):
-        return Path(value).expanduser()
-    if type is Secret:
-        if isinstance(value, str):
-            return Secret(value.strip())
-        raise ValueError("Expected `str`")
-    if isinstance(value, type):
-        return value
-    raise ValueError(f"Expected `{type.__name__}`, got `{value!r}`")

@@ -19,7 +19,8 @@ import uvicorn
 from prepserver.app import VERSION, create_app, create_services
 from prepserver.clock import Clock
 from prepserver.config import Config
-from prepserver.errors import Conflict
+from prepserver.errors import BadRequest, Conflict
+from prepserver.folders import open_folder
 from prepserver.http.rooms import Rooms
 from prepserver.http.sockets import Sockets
 from prepserver.storage.files import write_atomically
@@ -39,13 +40,15 @@ def serve(config: Config) -> None:
     """Run the server until SIGTERM or SIGINT.
 
     Raises Conflict if another server is using the data directory or if the server cannot listen on
-    the port, and NotFound if a model is not installed.
+    the port, NotFound if a model is not installed, BadRequest if a setting names an unusable file,
+    and StorageError if the disk fails.
     """
     _configure_logging(config.log_level)
     asyncio.run(_serve(config))
 
 
 async def _serve(config: Config) -> None:
+    _prepare_ready_file(config.ready_file)
     services = create_services(config)
     await services.start()
     sockets = Sockets(Rooms(services).open_connection, services.clock)
@@ -53,7 +56,6 @@ async def _serve(config: Config) -> None:
     if config.issue_key:
         ready["key"] = await services.authenticator.replace_key(config.issue_key)
     server = _Server(config, create_app(services), sockets, ready)
-    _remove_stale_ready_file(config.ready_file)
     tasks = [asyncio.create_task(sockets.run_keepalive())]
     if config.lease_file is not None:
         tasks.append(asyncio.create_task(_stop_without_clients(server, config, services.clock)))
@@ -120,13 +122,16 @@ class _Server(uvicorn.Server):
             ) from error
         host, port = self.servers[0].sockets[0].getsockname()[:2]
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-        structlog.get_logger(__name__).info("server.ready", url=url, pid=os.getpid())
         if self._settings.ready_file is not None:
             content = json.dumps({"url": url, **self._ready})
-            self._settings.ready_file.parent.mkdir(parents=True, exist_ok=True)
             mode = 0o600 if "key" in self._ready else 0o666
-            write_atomically(self._settings.ready_file, f"{content}\n".encode(), mode=mode)
+            try:
+                write_atomically(self._settings.ready_file, f"{content}\n".encode(), mode=mode)
+            except OSError as error:
+                await super().shutdown()
+                raise _unusable_ready_file(self._settings.ready_file, error.strerror) from error
             self._ready_file_written = True
+        structlog.get_logger(__name__).info("server.ready", url=url, pid=os.getpid())
 
     def remove_ready_file(self) -> None:
         """Remove the ready file if this server has written it."""
@@ -153,14 +158,28 @@ class _Server(uvicorn.Server):
                 loop.remove_signal_handler(number)
 
 
-def _remove_stale_ready_file(ready_file: Path | None) -> None:
-    """Remove a killed server's ready file, so that no client tries the address in the file."""
+def _prepare_ready_file(ready_file: Path | None) -> None:
+    """Create the ready file's folder, and remove a killed server's file, so that no client tries
+    its address.
+
+    Raises BadRequest (code `bad_setting`) if the file cannot be written.
+    """
     if ready_file is None:
         return
+    open_folder(ready_file.parent, "the folder of the ready file,", "--ready-file")
+    if ready_file.exists() and not ready_file.is_file():  # a device would be replaced
+        raise _unusable_ready_file(ready_file, "it is not a regular file")
     with contextlib.suppress(OSError, ValueError, LookupError, TypeError, OverflowError):
         pid = int(json.loads(ready_file.read_text())["pid"])
         if pid == os.getpid() or not _process_exists(pid):  # pids repeat in containers
             ready_file.unlink()
+
+
+def _unusable_ready_file(ready_file: Path, reason: str | None) -> BadRequest:
+    return BadRequest(
+        f"Cannot write the ready file {ready_file}: {reason}. Choose another with --ready-file.",
+        code=ErrorCode.BAD_SETTING,
+    )
 
 
 def _process_exists(pid: int) -> bool:

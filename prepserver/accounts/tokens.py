@@ -9,7 +9,7 @@ from pathlib import Path
 import jwt
 
 from prepserver.clock import Clock
-from prepserver.errors import Unauthorized
+from prepserver.errors import StorageError, Unauthorized
 from prepserver.storage.files import write_atomically
 from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.rest import RoomToken
@@ -30,13 +30,20 @@ def load_signing_key(path: Path) -> bytes:
     """Return the signing key in `path`. A missing file is created with 32 random bytes and mode
     0600.
 
-    Raises Unauthorized (code `bad_signing_key`) if the file is too short.
+    Raises Unauthorized (code `bad_signing_key`) if the file is too short, and StorageError if it
+    cannot be read or created.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-        # Do not overwrite: two servers that start at once must use the same key.
-        write_atomically(path, secrets.token_bytes(KEY_BYTES), mode=0o600, overwrite=False)
-    key = path.read_bytes()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            # Do not overwrite: two servers that start at once must use the same key.
+            write_atomically(path, secrets.token_bytes(KEY_BYTES), mode=0o600, overwrite=False)
+        key = path.read_bytes()
+    except OSError as error:
+        raise StorageError(
+            f"Cannot read or create the signing key {path}: {error.strerror}. Check the disk and "
+            "the file's permissions."
+        ) from error
     if len(key) < KEY_BYTES:
         raise Unauthorized(
             f"The signing key in {path} is damaged. Delete the file and restart the server; "

@@ -9,8 +9,8 @@ from typing import Any, Self, TypeVar
 import click
 import msgspec
 
-from prepserver.config import default_models_dir
 from prepserver.errors import PrepServerError
+from prepserver.folders import default_models_dir, parse_path
 from prepserver.models.files import Progress
 from prepserver.models.store import ModelStore
 
@@ -22,11 +22,21 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 def _models_dir_option(command: _Command) -> _Command:
     return click.option(
         "--models-dir",
-        type=click.Path(file_okay=False, path_type=Path),
-        default=default_models_dir,
+        callback=_find_models_dir,
+        metavar="DIRECTORY",
         show_default="PREP_MODELS_DIR, or `models` in the user's data directory",
         help="Directory of installed models.",
     )(command)
+
+
+def _find_models_dir(context: click.Context, parameter: click.Parameter, value: str | None) -> Path:
+    with _exit_on_error():
+        if value is None:
+            return default_models_dir()
+        try:
+            return parse_path(value)
+        except ValueError as error:
+            raise click.BadParameter(f"The directory must be {error}.") from error
 
 
 @contextlib.contextmanager

@@ -122,7 +122,9 @@ class ModelStore:
         has changed since the last verification. Raises ModelNotFound if there is no such model or
         file, and ModelError if the file is not a model, fails verification or lacks other parts.
         """
-        path = Path(name_or_path).expanduser()
+        path = Path(name_or_path)
+        with contextlib.suppress(RuntimeError):  # the user has no home directory
+            path = path.expanduser()
         in_store = self.catalogue.find(name_or_path) or (
             path.name == name_or_path
             and any((self.root / name).is_file() for name in part_names(path.name))

@@ -350,7 +350,13 @@ def _lock_data_dir(root: Path) -> int:
     Raises Conflict if another process is holding the lock, and StorageError if the file system
     cannot lock files.
     """
-    create_folder(root)
+    try:
+        create_folder(root)
+    except OSError as error:
+        raise StorageError(
+            f"Cannot create the data directory {root}: {error.strerror}. Check the disk, or choose "
+            "another directory with --data-dir."
+        ) from error
     try:
         # One process at a time takes the lock and stores its pid, so that a refused process reads
         # the pid of the owner, not of an earlier one.

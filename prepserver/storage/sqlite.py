@@ -56,7 +56,7 @@ def open_database(
     if create and not read_only:
         flags |= apsw.SQLITE_OPEN_CREATE
     try:
-        if private:
+        if private and create and not read_only:
             path.touch(0o600)  # before SQLite creates it: the journal gets the same mode
         connection = apsw.Connection(str(path), flags=flags, vfs=vfs)
     except (apsw.Error, OSError) as error:
@@ -90,7 +90,7 @@ def cannot_open(path: Path, error: Exception) -> StorageError:
 
 def to_storage_error(error: Exception) -> StorageError:
     """Return the error to raise when an operation on an open database has failed with `error`."""
-    return StorageError(f"Nothing was saved: the disk write failed ({_reason(error)}). Try again.")
+    return StorageError(f"The disk failed ({_reason(error)}), and nothing was saved. Try again.")
 
 
 def _reason(error: Exception) -> str:

@@ -153,6 +153,22 @@ def test_failed_login_stores_no_key(
     assert not file.exists()
 
 
+@pytest.mark.parametrize("key", ["prep_1\u2026", "cl\xe9", "two words", "line\nbreak"])
+def test_login_with_a_key_that_cannot_be_sent(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    key: str,
+) -> None:
+    """A login with a key that no header can contain exits with code 2 before any request."""
+    monkeypatch.setenv("PREP_ACCESS_KEY", key)
+    file = tmp_path / "keys"
+    arguments = ("login", "http://127.0.0.1:9", "--insecure-file", str(file))
+    assert prep(*arguments, monkeypatch=monkeypatch) == 2
+    assert "access key" in capsys.readouterr().err
+    assert not file.exists()
+
+
 def test_logout_without_a_login(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -23,13 +23,48 @@ def test_missing_settings_are_empty(tmp_path: Path) -> None:
     assert config.load(tmp_path / "config.toml") == config.Config()
 
 
-@pytest.mark.parametrize("text", ["[[servers", 'servers = "x"', "colour = 1", "\xff"])
-def test_invalid_settings_name_the_file(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'\xef\xbb\xbf[[servers]]\nurl = "https://a.test"\n',
+        b'[[servers]]\r\nurl = "https://a.test"\r\n',
+        b'\xef\xbb\xbf# mine\r\n[[servers]]\r\nurl = "https://a.test"',
+    ],
+)
+def test_settings_of_other_editors_load(tmp_path: Path, content: bytes) -> None:
+    """The settings file may begin with a byte-order mark and have line ends of Windows."""
+    file = tmp_path / "config.toml"
+    file.write_bytes(content)
+    assert config.load(file) == config.Config((config.KnownServer("https://a.test"),))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"[[servers",
+        b'servers = "x"',
+        b"colour = 1",
+        b"\xff",
+        'url = "caf\xe9"'.encode("latin-1"),
+        "[[servers]]".encode("utf-16"),
+        "[[servers]]".encode("utf-16-be"),
+        b"a = " + b"[" * 10_000,
+        b"a = " + b"9" * 5_000,
+    ],
+)
+def test_invalid_settings_name_the_file(tmp_path: Path, content: bytes) -> None:
     """The error for an invalid settings file names the file."""
     file = tmp_path / "config.toml"
-    file.write_bytes(text.encode("latin-1"))
+    file.write_bytes(content)
     with pytest.raises(SettingsError, match=r"config\.toml"):
         config.load(file)
+
+
+def test_a_folder_in_place_of_the_settings(tmp_path: Path) -> None:
+    """The error for a folder with the name of the settings file names the folder."""
+    (tmp_path / "config.toml").mkdir()
+    with pytest.raises(SettingsError, match=r"config\.toml.*directory"):
+        config.load(tmp_path / "config.toml")
 
 
 def test_server_has_one_entry() -> None:

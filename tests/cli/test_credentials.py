@@ -130,6 +130,37 @@ def test_other_files_are_not_overwritten(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_ring")
+@pytest.mark.parametrize("content", [b'{"u": "\xff"}', b"\xff\xfe{\0}\0", b"[" * 10_000, b""])
+def test_key_files_that_are_not_json_are_refused(tmp_path: Path, content: bytes) -> None:
+    """A key file that is not UTF-8 or not JSON raises SettingsError with the file's name."""
+    file = tmp_path / "keys.json"
+    file.write_bytes(content)
+    file.chmod(0o600)
+    with pytest.raises(SettingsError, match=r"keys\.json"):
+        asyncio.run(credentials.save_access_key(URL, "secret", file))
+
+
+@pytest.mark.usefixtures("no_ring")
+@pytest.mark.parametrize("name", ["r\udce9ponse.json", "~no-such-user/keys.json", "folder"])
+def test_names_that_cannot_be_stored_are_refused(tmp_path: Path, name: str) -> None:
+    """A key file whose name is not UTF-8, whose home directory is unknown, or that is a folder
+    raises SettingsError."""
+    (tmp_path / "folder").mkdir(0o700)
+    file = Path(name) if name.startswith("~") else tmp_path / name
+    with pytest.raises(SettingsError):
+        asyncio.run(credentials.save_access_key(URL, "secret", file))
+
+
+@pytest.mark.usefixtures("no_ring")
+def test_a_key_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    """A key file that an editor has saved with a byte-order mark still holds its keys."""
+    file = tmp_path / "keys.json"
+    asyncio.run(credentials.save_access_key(URL, "secret", file))
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    assert asyncio.run(credentials.load_access_key(URL)) == "secret"
+
+
+@pytest.mark.usefixtures("no_ring")
 def test_environment_variable_takes_precedence(monkeypatch: pytest.MonkeyPatch) -> None:
     """`PREP_ACCESS_KEY` supplies the access key, without surrounding white space, even without a
     keyring."""

@@ -1,8 +1,11 @@
 """Settings: precedence, validation and the data directory."""
 
+import pwd
+import re
 import stat
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from prepserver.config import Config, load, open_data_dir
@@ -81,9 +84,175 @@ def test_an_invalid_variable_is_named_in_the_error() -> None:
 
 
 @pytest.mark.parametrize(
+    "value", ["tcp://10.0.0.7:8400", "udp://10.0.0.7:8400", "tcp://[fd00::7]:8400", "", "  "]
+)
+def test_service_links_and_empty_variables_are_ignored(value: str) -> None:
+    """The address that Kubernetes puts into PREP_SERVER_PORT, and an empty variable, leave the port
+    unchanged."""
+    environment = {
+        "PREP_SERVER_PORT": value,
+        "PREP_SERVER_SERVICE_HOST": "10.0.0.7",
+        "PREP_SERVER_SERVICE_PORT": "8400",
+        "PREP_SERVER_PORT_8400_TCP": "tcp://10.0.0.7:8400",
+        "PREP_SERVER_PORT_8400_TCP_PORT": "8400",
+    }
+    assert load({}, environment=environment).port == 8400
+
+
+def test_empty_variables_leave_the_settings_of_the_file(file: Path) -> None:
+    """An empty variable does not replace the value in the settings file."""
+    environment = {
+        "PREP_SERVER_HOST": "",
+        "PREP_SERVER_HINT_AFTER": " ",
+        "PREP_SERVER_FALLBACK": "",
+    }
+    config = load({}, file=file, environment=environment)
+    assert (config.host, config.hint_after, config.fallback) == ("file", 30, ())
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("port", " 8500\n", 8500),
+        ("call_log_text", "yes", True),
+        ("call_log_text", "ON", True),
+        ("call_log_text", "True", True),
+        ("call_log_text", "0", False),
+        ("call_log_text", "Off", False),
+        ("log_level", "WARNING", "warning"),
+        ("metrics", "Open", "open"),
+    ],
+)
+def test_other_spellings_in_the_environment(name: str, text: str, value: object) -> None:
+    """Variables may have white space around the value, other words for booleans, and capitals."""
+    config = load({}, environment={f"PREP_SERVER_{name.upper()}": text})
+    assert getattr(config, name) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("port", "8_400", "integer from 0 to 65,535"),
+        ("port", "8400/tcp", "integer from 0 to 65,535"),
+        ("port", '"8400"', "integer from 0 to 65,535"),
+        ("port", "http://0.0.0.0:8400", "integer from 0 to 65,535"),
+        ("port", "9" * 30, "integer from 0 to 65,535"),
+        ("port", "9" * 5_000, "integer from 0 to 65,535"),
+        ("max_queue", "9" * 30, "number of at most"),
+        ("hint_after", "180s", "number above 0"),
+        ("hint_after", "inf", "number above 0"),
+        ("hint_after", "nan", "number above 0"),
+        ("hint_after", "1e999", "number above 0"),
+        ("compute_budget", "inf", "number of at most"),
+        ("call_log_text", "maybe", "true or false"),
+        ("log_level", "loud", "debug, error, info, warning"),
+        ("host", "local\x1bhost", "control characters"),
+        ("model", "mod\udce9l.gguf", "UTF-8"),
+        ("fallback", "scripted,mod\udce9l.gguf", "UTF-8"),
+        ("data_dir", "$HOME/prep", "only a shell"),
+        ("data_dir", '"/srv/prep"', "only a shell"),
+        ("data_dir", "~no-such-user/prep", "home directory"),
+        ("data_dir", "/srv/pr\udce9p", "UTF-8"),
+        ("ready_file", "$RUNTIME/ready.json", "only a shell"),
+    ],
+)
+def test_the_error_for_a_variable_states_the_expected_form(
+    name: str, text: str, expected: str
+) -> None:
+    """The error for an invalid environment variable names the variable and what it may contain, and
+    does not repeat a long value."""
+    variable = f"PREP_SERVER_{name.upper()}"
+    with pytest.raises(BadRequest, match=f"{variable}.*`{name}`.*{re.escape(expected)}") as caught:
+        load({}, environment={variable: text})
+    assert caught.value.code == ErrorCode.BAD_SETTING
+    assert len(caught.value.message) < 300
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'\xef\xbb\xbfhost = "h"\nport = 1\n',
+        b'host = "h"\r\nport = 1\r\n',
+        b'\xef\xbb\xbf# settings\r\nhost = "h"\r\nport = 1',
+    ],
+)
+def test_settings_files_of_other_editors(tmp_path: Path, content: bytes) -> None:
+    """A settings file may begin with a byte-order mark and have line ends of Windows."""
+    path = tmp_path / "server.toml"
+    path.write_bytes(content)
+    config = load({}, file=path, environment={})
+    assert (config.host, config.port) == ("h", 1)
+
+
+@pytest.mark.parametrize("origin", ["flag", "variable", "file"])
+def test_paths_are_expanded_wherever_they_are_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, origin: str
+) -> None:
+    """`~` and relative paths become absolute paths in flags, variables and the settings file."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "server.toml"
+    path.write_text('data_dir = "~/d"\nmodels_dir = "m"\n' if origin == "file" else "")
+    environment = {"PREP_SERVER_DATA_DIR": "~/d", "PREP_SERVER_MODELS_DIR": "m"}
+    config = load(
+        {"data_dir": Path("~/d"), "models_dir": Path("m")} if origin == "flag" else {},
+        file=path,
+        environment=environment if origin == "variable" else {},
+    )
+    assert (config.data_dir, config.models_dir) == (tmp_path / "d", tmp_path / "m")
+
+
+def test_the_home_of_another_user_is_expanded() -> None:
+    """`~USER` is that user's home directory."""
+    user = pwd.getpwuid(0)
+    config = load({}, environment={"PREP_SERVER_DATA_DIR": f"~{user.pw_name}/d"})
+    assert config.data_dir == Path(user.pw_dir) / "d"
+
+
+def test_a_user_without_a_home_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a home directory, the default data directory cannot be used, and the error says which
+    flag chooses another."""
+    monkeypatch.setattr("platformdirs.user_data_path", lambda name: Path("~/.local/share") / name)
+    with pytest.raises(BadRequest, match=r"HOME.*--data-dir"):
+        load({}, environment={})
+    named = {"PREP_SERVER_DATA_DIR": "/d", "PREP_SERVER_MODELS_DIR": "/m"}
+    assert load({}, environment=named).data_dir == Path("/d")
+
+
+@pytest.mark.parametrize(
+    ("key", "suggestion"),
+    [
+        ("prot", "port"),
+        ("hint-after", "hint_after"),
+        ("Port", "port"),
+        ("rate_limits", "rate_limit"),
+    ],
+)
+def test_unknown_keys_are_named_with_a_suggestion(
+    tmp_path: Path, key: str, suggestion: str
+) -> None:
+    """The error for an unknown key of the settings file suggests the setting with a similar
+    name."""
+    path = tmp_path / "server.toml"
+    path.write_text(f"{key} = 1\n")
+    with pytest.raises(BadRequest, match=f"'{key}'.*`{suggestion}`"):
+        load({}, file=path, environment={})
+
+
+@pytest.mark.parametrize(
     ("content", "named"),
     [
         (b"port = ", "TOML"),
+        (b"a = " + b"[" * 10_000, "deeply"),
+        (b"port = " + b"9" * 5_000, "TOML"),
+        ("port = 1".encode("utf-16"), "UTF-16"),
+        ("port = 1".encode("utf-16-be"), "UTF-16"),
+        ('host = "caf\xe9"'.encode("latin-1"), "UTF-8"),
+        (b'data_dir = "a\\u0000b"', "data_dir"),
+        (b"hint_after = inf", "hint_after"),
+        (b"hint_after = nan", "hint_after"),
+        (b"port = 1979-05-27", "port"),
+        (b'call_log_text = "maybe"', "call_log_text"),
         (b"\xff\xfe", "UTF-8"),
         (b"prot = 80", "prot"),
         (b"port = 99999", "port"),
@@ -122,8 +291,19 @@ def test_a_data_directory_that_cannot_be_created(tmp_path: Path) -> None:
     """If a data directory cannot be created, opening the directory raises `bad_setting` with the
     path in the message."""
     (tmp_path / "file").write_text("")
-    for path in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(BadRequest, match=str(path)) as caught:
+    (tmp_path / "link").symlink_to(tmp_path / "missing")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for path, reason in (
+        (tmp_path / "file", "file is a file"),
+        (tmp_path / "file" / "below", "file is a file"),
+        (tmp_path / "link", "link to a missing"),
+        (tmp_path / "link" / "below", "link to a missing"),
+        (tmp_path / "loop" / "below", "link"),
+        (tmp_path / ("n" * 300), "too long"),
+        (Path("/".join(["", *["n" * 200] * 40])), "too long"),
+        (Path("/proc/no-such-folder"), "No such file"),
+    ):
+        with pytest.raises(BadRequest, match=f"{re.escape(str(path))}.*{reason}") as caught:
             open_data_dir(Config(data_dir=path))
         assert caught.value.code == ErrorCode.BAD_SETTING
 
@@ -151,3 +331,13 @@ def test_secrets_are_masked(name: str, tmp_path: Path) -> None:
         load({}, file=file, environment={})
     assert name in caught.value.message
     assert "123454321" not in caught.value.message
+
+
+@pytest.mark.parametrize("name", [field.name for field in msgspec.structs.fields(Config)])
+def test_every_setting_describes_what_it_accepts(tmp_path: Path, name: str) -> None:
+    """A value of the wrong type raises `bad_setting` for every setting."""
+    path = tmp_path / "server.toml"
+    path.write_text(f"[[{name}]]\nx = 1\n")
+    with pytest.raises(BadRequest, match=f"`{name}` must be") as caught:
+        load({}, file=path, environment={})
+    assert caught.value.code == ErrorCode.BAD_SETTING

@@ -10,7 +10,7 @@ import jwt
 import pytest
 
 from prepserver.accounts.tokens import AUDIENCE, ISSUER, LIFETIME, TYPE, Tokens, load_signing_key
-from prepserver.errors import Unauthorized
+from prepserver.errors import StorageError, Unauthorized
 from prepserver.wire.error_codes import ErrorCode
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
@@ -109,6 +109,21 @@ def test_the_signing_key_is_created_once_and_private(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert [one.name for one in path.parent.iterdir()] == ["signing.key"]
     assert load_signing_key(tmp_path / "other.key") != key
+
+
+@pytest.mark.parametrize("obstacle", ["folder", "loop", "below a file"])
+def test_a_signing_key_that_cannot_be_read(tmp_path: Path, obstacle: str) -> None:
+    """If the signing key can be neither read nor created, the error names its file."""
+    path = tmp_path / "signing.key"
+    if obstacle == "folder":
+        path.mkdir()
+    elif obstacle == "loop":
+        path.symlink_to(path)
+    else:
+        path.write_bytes(b"x" * 32)
+        path = path / "signing.key"
+    with pytest.raises(StorageError, match=r"signing\.key"):
+        load_signing_key(path)
 
 
 def test_a_short_signing_key_is_rejected(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from prepserver.cli import cli
-from prepserver.config import default_models_dir
+from prepserver.folders import default_models_dir
 from prepserver.models import store as store_module
 from prepserver.models.commands import models
 from tests.server.models.builders import catalogue, gguf, package_entry, wheel

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from prepserver.config import default_models_dir
+from prepserver.folders import default_models_dir
 from prepserver.models.catalogue import CatalogueEntry, builtin_catalogue
 from prepserver.models.store import ModelStore, detect_kind
 
