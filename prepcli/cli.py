@@ -8,9 +8,8 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn, TextIO
+from typing import NoReturn
 
 import click
 import msgspec
@@ -20,18 +19,14 @@ from prepcli.client.documents import read_answers, read_document
 from prepcli.client.options import SessionOptions
 from prepcli.client.signals import run_until_signal
 from prepcli.errors import NotFound, PrepError, UsageError
-from prepcli.headless.answers import (
-    Answer,
-    AnswerQueue,
-    DescriptorReader,
-    RecordedAnswer,
-    TypedAnswer,
-)
+from prepcli.headless.answers import Answer, AnswerQueue, RecordedAnswer, TypedAnswer
 from prepcli.headless.export import markdown, spoken_answer_lines
-from prepcli.headless.output import JsonOutput, Output, PlainOutput
-from prepcli.local_server.commands import MissingModel
+from prepcli.headless.output import Output
+from prepcli.headless.streams import confirm_fetch, find_screen_obstacle, open_streams
 from prepcli.local_server.reader import open_reader
 from prepcli.terminal_text import escape_json, one_line, printable
+from prepcli.tui.environment import remove_textual_settings
+from prepserver.standard_streams import run_command
 from prepserver.wire.limits import MAX_COMPANY, MAX_QUESTIONS, MAX_ROLE
 from prepserver.wire.protocol import Interview, InterviewSpec, InterviewType, Level, Message, Source
 from prepserver.wire.rest import MessageList, SpokenAnswer
@@ -39,6 +34,9 @@ from prepserver.wire.rest import MessageList, SpokenAnswer
 __all__ = ["cli", "main"]
 
 FILE = click.Path(path_type=Path)
+
+_MAX_KEY_LINE = 4096
+"""Number of characters after which reading an access key from standard input stops."""
 
 
 class _BoundedText(click.ParamType[str]):
@@ -99,12 +97,13 @@ def cli(context: click.Context) -> None:
       5    allowance of model requests or budget used up
       6    model failure
       130  interrupted
+      141  the reader of the output has ended
     """
     # Log messages would appear in the middle of a screen or of JSON output.
     logging.getLogger().addHandler(logging.NullHandler())
     if context.invoked_subcommand is not None:
         return
-    if not (_is_terminal(sys.stdin) and _is_terminal(sys.stdout)):
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
         # A script that gives no command would wait for answers on its standard input.
         raise click.exceptions.NoArgsIsHelpError(context)
     with interview.make_context("interview", [], parent=context) as opened:
@@ -216,21 +215,16 @@ def interview(
         resume_last=resume_last,
     )
     prepared = _read_prepared_answers(audio, answers)
-    full_screen = (
-        not (plain or as_json or prepared) and _is_terminal(sys.stdin) and _is_terminal(sys.stdout)
-    )
-    if full_screen:
-        from prepcli.tui.app import run_app  # importing Textual takes a quarter of a second
+    if not (plain or as_json or prepared) and sys.stdin.isatty() and sys.stdout.isatty():
+        obstacle = find_screen_obstacle(sys.stdout, os.environ)
+        if not obstacle:
+            remove_textual_settings(os.environ)
+            from prepcli.tui.app import run_app  # importing Textual takes a quarter of a second
 
-        sys.exit(run_app(options))
-    # A script with prepared answers expects no others: read standard input on a terminal only.
-    lines = None if prepared and not _is_terminal(sys.stdin) else DescriptorReader(0)
-    output: Output
-    if as_json:
-        output = JsonOutput(sys.stdout, sys.stderr)
-    else:
-        output = PlainOutput(sys.stdout, sys.stderr, live=_is_terminal(sys.stdout))
-    run_until_signal(_converse(options, AnswerQueue(prepared, lines), output))
+            sys.exit(run_app(options))
+        _note(obstacle)
+    with open_streams(prepared, as_json=as_json) as (queue, output):
+        run_until_signal(_converse(options, queue, output))
 
 
 def _read_prepared_answers(audio: tuple[Path, ...], answers: Path | None) -> list[Answer]:
@@ -255,7 +249,7 @@ async def _converse(options: SessionOptions, answers: AnswerQueue, output: Outpu
 
     interview_id = ""
     try:
-        async with await open_session(options, output.note, _confirm_fetch) as session:
+        async with await open_session(options, output.note, confirm_fetch) as session:
             interview_id = await choose_interview(session, options)
             room = session.room("interview", interview_id, on_frame=output.write_frame)
             await Conversation(room, answers, output).run()
@@ -286,14 +280,17 @@ def login(url: str, insecure_file: Path | None) -> None:
 
     address = config.normalise_url(url)
     if address.startswith("http://") and not is_loopback(address):
-        click.echo(
+        print(
             "Warning: over http://, others on the network can read your access key. "
             "Use https:// if the server supports it.",
-            err=True,
+            file=sys.stderr,
         )
     key = os.environ.get(credentials.ACCESS_KEY_VARIABLE, "").strip()
-    key = key or click.prompt("Access key", hide_input=True, err=True).strip()
-    key = credentials.require_sendable(key, "The access key")
+    if not key and sys.stdin.isatty():
+        key = click.prompt("Access key", hide_input=True, err=True).strip()
+    key = credentials.require_sendable(key or sys.stdin.readline(_MAX_KEY_LINE).strip(), "The access key")
+    if not key:
+        raise UsageError("No access key. Type it, pipe it to prep, or set PREP_ACCESS_KEY.")
 
     async def check_key() -> None:
         async with RestClient(address, key) as rest:
@@ -301,7 +298,7 @@ def login(url: str, insecure_file: Path | None) -> None:
 
     run_until_signal(check_key())
     run_until_signal(credentials.save_access_key(address, key, insecure_file))
-    click.echo(f"Logged in to {address}.", err=True)
+    print(f"Logged in to {address}.", file=sys.stderr)
 
 
 @cli.command()
@@ -313,9 +310,9 @@ def logout(url: str | None) -> None:
     for each in urls:
         if not run_until_signal(credentials.delete_access_key(each)):
             raise UsageError(f"You are not logged in to {each}.")
-        click.echo(f"Logged out of {each}.", err=True)
+        print(f"Logged out of {each}.", file=sys.stderr)
     if not urls:
-        click.echo("You are not logged in to any server.", err=True)
+        print("You are not logged in to any server.", file=sys.stderr)
 
 
 # --- prep list, show, export ------------------------------------------------------------------
@@ -333,14 +330,15 @@ def list_interviews(server: str | None, as_json: bool) -> None:
 
     interviews = run_until_signal(fetch())
     if as_json:
-        click.echo(escape_json(msgspec.json.encode({"interviews": interviews}).decode()))
+        data = msgspec.json.encode({"interviews": interviews}).decode()
+        print(escape_json(data, sys.stdout.encoding))
         return
     for each in interviews:
         progress = f"{each.answered}/{each.questions}"
         title = one_line(each.title)
-        click.echo(f"{printable(each.id)}  {each.status:<9}  {progress:>5}  {title}")
+        print(f"{printable(each.id)}  {each.status:<9}  {progress:>5}  {title}")
     if not interviews:
-        click.echo("No interviews yet. To start one: prep interview", err=True)
+        print("No interviews yet. To start one: prep interview", file=sys.stderr)
 
 
 @cli.command()
@@ -353,10 +351,10 @@ def show(server: str | None, interview_id: str, heard: bool) -> None:
     """Print an interview as Markdown."""
     if heard:
         for message, answer in run_until_signal(_fetch_spoken_answers(server, interview_id)):
-            click.echo(spoken_answer_lines(message, answer), nl=False)
+            print(spoken_answer_lines(message, answer), end="")
         return
     found, transcript = run_until_signal(_fetch_transcript(server, interview_id))
-    click.echo(markdown(found, transcript.messages), nl=False)
+    print(markdown(found, transcript.messages), end="")
 
 
 @cli.command()
@@ -380,7 +378,10 @@ def export(server: str | None, interview_id: str, file_format: str, output: Path
     else:
         document = {"interview": found, "messages": transcript.messages}
         text = escape_json(msgspec.json.format(msgspec.json.encode(document)).decode()) + "\n"
-    data = text.encode()
+    if output is None and sys.stdout.isatty():
+        print(text, end="")
+        return
+    data = text.encode()  # a file is UTF-8, whatever the encoding of the terminal
     if output is None:
         click.echo(data, nl=False)
         return
@@ -420,32 +421,20 @@ def _normalise(server: str | None) -> str | None:
     return None if server is None else config.normalise_url(server)
 
 
-async def _confirm_fetch(models: Sequence[MissingModel]) -> bool:
-    """Ask on a terminal whether missing models may be fetched; a script fetches them unasked."""
-    size = f"{sum(model.size for model in models) / 1e6:,.0f} MB"
-    names = " and ".join(model.name for model in models)
-    _note(f"missing models: {names} ({size})")
-    if not (_is_terminal(sys.stdin) and _is_terminal(sys.stderr)):
-        return True
-    return click.confirm(f"Download {size} now?", default=True, err=True)
-
-
 def _note(line: str) -> None:
-    click.echo(f"· {printable(line)}", err=True)
-
-
-def _is_terminal(stream: TextIO | None) -> bool:
-    """Return True if the stream is a terminal. `stream` is None if it was closed before the start
-    of prep."""
-    return stream is not None and stream.isatty()
+    print(f"· {printable(line)}", file=sys.stderr)
 
 
 def main() -> NoReturn:
     """Run the command and exit. An error is printed on standard error and sets the exit code."""
+    run_command(_run, prefix="Error")
+
+
+def _run() -> None:
     try:
         code = cli(prog_name="prep", standalone_mode=False)
     except PrepError as error:
-        click.echo(f"Error: {printable(str(error))}", err=True)
+        print(f"Error: {printable(str(error))}", file=sys.stderr)
         code = error.exit_code
     except click.ClickException as error:
         error.show()

@@ -25,6 +25,8 @@ _UNSAFE = re.compile(
 # Zero-width spaces and joiners, variation selectors and combining marks are kept: emoji and many
 # scripts need them, and they neither reorder text nor carry text of their own.
 
+_NOT_ASCII = re.compile("[^\x00-\x7f]")
+
 
 def printable(text: str) -> str:
     """Replace each unsafe character with U+FFFD; keep tabs, and turn every line ending into LF."""
@@ -36,10 +38,15 @@ def one_line(text: str) -> str:
     return " ".join(printable(text).split())
 
 
-def escape_json(data: str) -> str:
-    """Replace each unsafe character in JSON text with its escape sequence. The decoded value is
-    unchanged."""
-    return _UNSAFE.sub(lambda match: _escape(match[0]), data)
+def escape_json(data: str, encoding: str | None = None) -> str:
+    """Replace each unsafe character in JSON text with its escape sequence, and every character
+    outside ASCII if `encoding` lacks one of them. The decoded value is unchanged."""
+    escaped = _UNSAFE.sub(lambda match: _escape(match[0]), data)
+    try:
+        escaped.encode(encoding or "utf-8")
+    except UnicodeEncodeError:
+        escaped = _NOT_ASCII.sub(lambda match: _escape(match[0]), escaped)
+    return escaped
 
 
 def _escape(character: str) -> str:

@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 import msgspec
@@ -14,6 +14,7 @@ from prepserver.config import Config, load, open_data_dir
 from prepserver.errors import PrepServerError
 from prepserver.models.commands import models
 from prepserver.models.store import ModelStore
+from prepserver.standard_streams import run_command
 from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.rest import InterviewList
 
@@ -364,6 +365,6 @@ def _run(action: Any) -> None:
         sys.exit(_EXIT_CODES.get(error.code, 1))
 
 
-def main() -> None:
-    """Run the command `prep-server`."""
-    cli(prog_name="prep-server")
+def main() -> NoReturn:
+    """Run the command `prep-server` and exit."""
+    run_command(lambda: cli(prog_name="prep-server"), prefix="prep-server")

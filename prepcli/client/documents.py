@@ -1,14 +1,19 @@
 """Text files given on the command line or in a form: job descriptions, resumes and answers."""
 
+import io
+import re
 from pathlib import Path
 
 from prepcli.errors import DocumentError
 from prepserver.wire.limits import MAX_ANSWER, MAX_DOCUMENT
 
-__all__ = ["read_answers", "read_document"]
+__all__ = ["answer_text", "read_answers", "read_document"]
 
 MAX_ANSWERS_BYTES = 1024 * 1024
 """Maximum size in bytes of a file of answers."""
+
+_ENDS = re.compile(r"\A[\s\ufeff\x1a]+|[\s\ufeff\x1a]+\Z")
+_LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 def read_document(file: Path) -> str:
@@ -28,8 +33,9 @@ def read_document(file: Path) -> str:
 def read_answers(file: Path) -> tuple[str, ...]:
     """Return the answers in a text file: one per line, without blank lines. Raises DocumentError if
     the file cannot be used."""
-    lines = (line.strip() for line in _read_text(file, max_bytes=MAX_ANSWERS_BYTES).splitlines())
-    answers = tuple(line for line in lines if line)
+    # Only CR, LF and CRLF end a line: a form feed or U+2028 is part of an answer.
+    lines = io.StringIO(_read_text(file, max_bytes=MAX_ANSWERS_BYTES), newline=None)
+    answers = tuple(text for line in lines if (text := answer_text(line)))
     if not answers:
         raise DocumentError(f"{file} contains no answers. Write one answer per line.")
     for number, answer in enumerate(answers, 1):
@@ -38,6 +44,12 @@ def read_answers(file: Path) -> tuple[str, ...]:
                 f"Answer {number} in {file} is longer than {MAX_ANSWER:,} characters. Shorten it."
             )
     return answers
+
+
+def answer_text(line: str) -> str:
+    """Return a line of answers without white space, byte order marks and DOS end-of-file characters
+    at its ends, and with U+FFFD for each byte that could not be decoded."""
+    return _LONE_SURROGATE.sub("\ufffd", _ENDS.sub("", line))
 
 
 def _read_text(file: Path, *, max_bytes: int) -> str:

@@ -235,9 +235,12 @@ class Conversation:
         await self._room.send(TurnRetry(id=self._retry_id))
 
     async def _send_answer(self) -> None:
-        if self._answers.next_is_interactive:
-            self._output.prompt()
+        interactive = self._answers.next_is_interactive
+        if interactive:
+            self._output.start_prompt()
         answer = await self._answers.next_answer()
+        if interactive:
+            self._output.end_prompt(answer.text if isinstance(answer, TypedAnswer) else "")
         self._answer = answer
         self._has_answered = self._has_answered or answer is not None
         match answer:
@@ -247,9 +250,7 @@ class Conversation:
                 self._ending = True
                 self._output.note("no more answers: ending the interview")
                 await self._room.send(InterviewEnd(id=uuid.uuid4().hex))
-            case TypedAnswer(text=text, echoed=echoed):
-                if echoed:
-                    self._output.skip_echo(text)
+            case TypedAnswer(text=text):
                 self._answer_id = uuid.uuid4().hex
                 await self._room.send(UserMessage(id=self._answer_id, text=text))
             case RecordedAnswer(pcm=pcm):

@@ -1,5 +1,6 @@
 """Output of an interview without a screen: the conversation as text, or the protocol as JSON."""
 
+from collections.abc import Callable
 from typing import Protocol, TextIO
 
 from prepcli.client.state import ConnectionStatus, RoomState
@@ -7,7 +8,11 @@ from prepcli.headless.export import speaker_name
 from prepcli.terminal_text import escape_json, printable
 from prepserver.wire.protocol import Message, MessageKind, Phase, Role, StreamingMessage
 
-__all__ = ["JsonOutput", "Output", "PlainOutput"]
+__all__ = ["JsonOutput", "Output", "PlainOutput", "PrintAbove", "print_now"]
+
+PrintAbove = Callable[[Callable[[], None]], None]
+"""Function that calls its argument, which prints whole lines, without damage to an open prompt of
+the terminal."""
 
 _PHASE_NOTES = {
     Phase.EXTRACTING: "choosing the topics",
@@ -27,26 +32,46 @@ class Output(Protocol):
     def show_state(self, state: RoomState) -> None:
         """Show what has changed since the previous state."""
 
-    def prompt(self) -> None:
-        """Ask the user to type an answer."""
+    def start_prompt(self) -> None:
+        """Prepare for a prompt, at which the user types an answer."""
 
-    def skip_echo(self, text: str) -> None:
-        """Avoid printing the answer `text` again, because the user has typed it at the prompt."""
+    def end_prompt(self, text: str) -> None:
+        """Continue after the prompt, at which the user has typed the answer `text`."""
 
     def note(self, line: str) -> None:
         """Show a note from prep itself."""
 
 
+def print_now(write: Callable[[], None]) -> None:
+    """Call `write`. Used in place of a `PrintAbove` if there is no prompt."""
+    write()
+
+
 class _StderrNotes:
     """Output of notes and progress on standard error."""
 
-    def __init__(self, err: TextIO) -> None:
+    def __init__(self, out: TextIO, err: TextIO, print_above: PrintAbove = print_now) -> None:
+        self._out = out
         self._err = err
+        self._print_above = print_above
         self._phase = Phase.IDLE
         self._online = True
 
     def note(self, line: str) -> None:
-        print(f"· {printable(line)}", file=self._err, flush=True)
+        self._write(f"· {printable(line)}\n", self._err)
+
+    def _write(self, text: str, stream: TextIO | None = None) -> None:
+        """Write to `stream`, which is standard output by default."""
+        stream = stream or self._out
+
+        def write() -> None:
+            stream.write(text)
+            stream.flush()
+
+        if stream.isatty():
+            self._print_above(write)
+        else:
+            write()
 
     def _show_progress(self, state: RoomState) -> None:
         """Print a note when a phase other than `IDLE` begins, and when the connection is lost or
@@ -66,20 +91,16 @@ class _StderrNotes:
 class JsonOutput(_StderrNotes):
     """Output of the server's text frames, one per line, with unsafe characters escaped."""
 
-    def __init__(self, out: TextIO, err: TextIO) -> None:
-        super().__init__(err)
-        self._out = out
-
     def write_frame(self, data: str) -> None:
-        print(escape_json(data), file=self._out, flush=True)
+        self._write(f"{escape_json(data, self._out.encoding)}\n")
 
     def show_state(self, state: RoomState) -> None:
         self._show_progress(state)
 
-    def prompt(self) -> None:
+    def start_prompt(self) -> None:
         return
 
-    def skip_echo(self, text: str) -> None:
+    def end_prompt(self, text: str) -> None:
         return
 
 
@@ -87,11 +108,12 @@ class PlainOutput(_StderrNotes):
     """Output of the conversation as text. If `live` is True, each delta is printed as it
     arrives."""
 
-    def __init__(self, out: TextIO, err: TextIO, *, live: bool) -> None:
-        """If `live` is True, a message is printed while it is being generated, not once it is
-        complete."""
-        super().__init__(err)
-        self._out = out
+    def __init__(
+        self, out: TextIO, err: TextIO, print_above: PrintAbove = print_now, *, live: bool
+    ) -> None:
+        """If `live` is True, `out` is a terminal: a message is printed while it is being generated,
+        not once it is complete, and an answer from the prompt is not printed again."""
+        super().__init__(out, err, print_above)
         self._live = live
         self._printed: dict[str, str] = {}
         """Text of each printed message by message id."""
@@ -111,22 +133,22 @@ class PlainOutput(_StderrNotes):
         for message in state.messages:
             if self._printed.get(message.id) != message.text:
                 self._print_message(message)
-        if self._live:
-            self._print_streaming(state.streaming)
         self._show_progress(state)
+        if self._live and not self._prompting:
+            self._print_streaming(state.streaming)
 
     def note(self, line: str) -> None:
         self._end_line()
         super().note(line)
 
-    def prompt(self) -> None:
+    def start_prompt(self) -> None:
         self._end_line()
         self._prompting = True
-        self._write("You: ")
 
-    def skip_echo(self, text: str) -> None:
+    def end_prompt(self, text: str) -> None:
         self._prompting = False
-        self._echoed = text
+        if self._live:
+            self._echoed = text
 
     def _print_message(self, message: Message) -> None:
         corrected = message.id in self._printed
@@ -139,11 +161,8 @@ class PlainOutput(_StderrNotes):
             self._write(text[len(self._streaming_text) :])
             self._end_line()
             return
-        prompting = self._prompting
         self._end_line()
         self._write(f"{_prefix(message.kind, message.role, text, corrected=corrected)}{text}\n")
-        if prompting:
-            self.prompt()
 
     def _print_streaming(self, streaming: StreamingMessage | None) -> None:
         if streaming is None:
@@ -160,14 +179,9 @@ class PlainOutput(_StderrNotes):
         self._streaming_text = text
 
     def _end_line(self) -> None:
-        if self._streaming_id or self._prompting:
+        if self._streaming_id:
             self._write("\n")
         self._streaming_id = self._streaming_text = ""
-        self._prompting = False
-
-    def _write(self, text: str) -> None:
-        self._out.write(text)
-        self._out.flush()
 
 
 def _prefix(kind: MessageKind, role: Role, text: str, *, corrected: bool = False) -> str:

@@ -19,6 +19,7 @@ from prepcli.errors import NotAuthorised, PrepError
 from prepcli.local_server.commands import MissingModel
 from prepcli.local_server.sessions import ConfirmFetch, open_session
 from prepcli.terminal_text import printable
+from prepcli.tui.driver import StandardOutputDriver
 from prepcli.tui.keys import APPEARANCE, HELP, QUIT
 from prepcli.tui.links import SessionLink
 from prepcli.tui.messages import RoomLeft, SessionOpened, StartupFailed, StartupProgressed
@@ -67,7 +68,7 @@ class PrepApp(App[int]):
         interview, and `begin` creates an interview from `spec`. `spec` also fills in the form for a
         new interview.
         """
-        super().__init__()
+        super().__init__(driver_class=StandardOutputDriver)
         self._connect = connect
         self._microphone = microphone
         self._interview_id = interview_id

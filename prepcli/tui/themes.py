@@ -39,13 +39,8 @@ _LIGHT_BACKGROUNDS = frozenset({7, *range(9, 16)})
 
 
 def default_theme(environment: Mapping[str, str]) -> str:
-    """Return the name of the initial theme.
-
-    `TEXTUAL_THEME` names a theme; otherwise `COLORFGBG`, which several terminals set, gives the
-    background colour. If neither is set, the theme is dark.
-    """
-    if named := environment.get("TEXTUAL_THEME"):
-        return named
+    """Return the name of the theme for the background colour in `COLORFGBG`, which several
+    terminals set. If the background is unknown, the theme is dark."""
     background = environment.get("COLORFGBG", "").rpartition(";")[2]
     light = background.isascii() and background.isdigit() and int(background) in _LIGHT_BACKGROUNDS
     return (LIGHT if light else DARK).name

@@ -14,8 +14,8 @@ from prepserver.wire.protocol import Interview
 from tests.cli.client.builders import make_interview
 
 HEAVY = (
-    *("textual", "numpy", "sounddevice", "soundfile", "soxr", "keyring", "litestar", "apsw"),
-    *("httpx", "websockets"),
+    *("textual", "prompt_toolkit", "numpy", "sounddevice", "soundfile", "soxr", "keyring"),
+    *("litestar", "apsw", "httpx", "websockets"),
 )
 
 

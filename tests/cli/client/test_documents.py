@@ -58,6 +58,24 @@ def test_answers_are_the_non_blank_lines(tmp_path: Path) -> None:
     assert read_answers(file) == ("one", "two", "three")
 
 
+@pytest.mark.parametrize(
+    ("data", "lines"),
+    [
+        (b"one\r\ntwo\r\n", ["one", "two"]),
+        (b"one\rtwo", ["one", "two"]),
+        (b"\xef\xbb\xbfone\n\xef\xbb\xbftwo\n\x1a", ["one", "two"]),
+        (b"one\x0cmore\n\x0c\ntwo\x1a", ["one\x0cmore", "two"]),
+        ("one\u2028more\ntwo\x85more\x1emore".encode(), ["one\u2028more", "two\x85more\x1emore"]),
+    ],
+)
+def test_answers_of_other_systems(tmp_path: Path, data: bytes, lines: list[str]) -> None:
+    """Answers end with LF, CRLF or CR and with nothing else; byte order marks and end-of-file
+    characters are no answers."""
+    file = tmp_path / "answers.txt"
+    file.write_bytes(data)
+    assert list(read_answers(file)) == lines
+
+
 def test_invalid_answers_are_reported(tmp_path: Path) -> None:
     """DocumentError gives the number of an overlong answer, or says that a file has no answers."""
     file = tmp_path / "answers.txt"

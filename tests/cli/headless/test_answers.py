@@ -1,5 +1,7 @@
 import asyncio
+import contextlib
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -69,7 +71,7 @@ def test_next_answer_is_interactive_only_without_prepared_ones() -> None:
     assert not AnswerQueue([TypedAnswer("a")], lines).next_is_interactive
     assert AnswerQueue((), lines).next_is_interactive
     assert not AnswerQueue((), FakeLines("x")).next_is_interactive
-    assert drain(AnswerQueue((), lines)) == [TypedAnswer("x", echoed=True)]
+    assert drain(AnswerQueue((), lines)) == [TypedAnswer("x")]
 
 
 def test_lines_of_a_file(tmp_path: Path) -> None:
@@ -109,9 +111,92 @@ def test_lines_of_a_pipe_arrive_as_they_are_completed() -> None:
     os.close(reading)
 
 
-def test_terminal_is_interactive() -> None:
-    """A reader is interactive if its descriptor is a terminal."""
-    controller, terminal = os.openpty()
-    assert DescriptorReader(terminal).interactive
-    os.close(controller)
-    os.close(terminal)
+def read_all(data: bytes) -> list[Answer]:
+    """Return the answers in a pipe that contains `data`."""
+    reading, writing = os.pipe()
+
+    def write() -> None:
+        with contextlib.suppress(BrokenPipeError):
+            os.write(writing, data)
+        os.close(writing)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        return drain(AnswerQueue((), DescriptorReader(reading)))
+    finally:
+        os.close(reading)
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("data", "lines"),
+    [
+        (b"one\ntwo", ["one", "two"]),
+        (b"one\r\ntwo\r\n", ["one", "two"]),
+        (b"one\rtwo\r", ["one", "two"]),
+        (b"one\r\rtwo\n\n\n", ["one", "two"]),
+        (b"\xef\xbb\xbfone\n\xef\xbb\xbftwo\n", ["one", "two"]),
+        ("one\ntwo\n".encode("utf-16"), ["one", "two"]),
+        (b"\xfe\xff" + "\u00e9n\r\n\U0001f600".encode("utf-16-be"), ["\u00e9n", "\U0001f600"]),
+        (b"one\r\ntwo\r\n\x1a", ["one", "two"]),
+        (b"one\ntwo\x1a\x1a\n", ["one", "two"]),
+        (b"one\x0cmore\n\x0c\ntwo", ["one\x0cmore", "two"]),
+        ("one\u2028more\ntwo\u2029\n".encode(), ["one\u2028more", "two"]),
+        ("one\x85more\x0bmore\x1cmore\n".encode(), ["one\x85more\x0bmore\x1cmore"]),
+        (b"caf\xe9 \x93quoted\x94\n\xc3\xa9", ["caf\u00e9 \u201cquoted\u201d", "\u00e9"]),
+        (b"", []),
+        (b"\xef\xbb\xbf", []),
+        (b" \n\x1a", []),
+    ],
+)
+def test_lines_of_other_systems(data: bytes, lines: list[str]) -> None:
+    """Lines end with LF, CRLF or CR and with nothing else; byte order marks and end-of-file
+    characters are no answers, and bytes that are not UTF-8 are Windows-1252."""
+    assert read_all(data) == [TypedAnswer(line) for line in lines]
+
+
+@pytest.mark.parametrize("data", [b"one\0two\n", b"\0" * 10_000, b"\x89PNG\r\n\0\0\0\rIHDR"])
+def test_nul_is_rejected(data: bytes) -> None:
+    """A NUL character raises UsageError: the input is not text."""
+    with pytest.raises(UsageError, match="NUL"):
+        read_all(data)
+
+
+def test_endless_line_is_rejected() -> None:
+    """A line without an end raises UsageError before all of it is in memory."""
+    with (
+        Path("/dev/zero").open("rb") as endless,
+        pytest.raises(UsageError, match=f"{MAX_ANSWER:,}"),
+    ):
+        drain(AnswerQueue((), DescriptorReader(endless.fileno())))
+
+
+def test_reading_ahead_is_limited() -> None:
+    """Of an endless stream of lines, few are read before they are needed."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+
+    async def run() -> int:
+        lines = DescriptorReader(reading)
+        written = 0
+        for _ in range(3):
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    written += os.write(writing, b"line\n" * 1000)
+            assert await lines.next_line() == "line"
+        return written
+
+    assert asyncio.run(run()) < 1024 * 1024
+    os.close(writing)
+    os.close(reading)
+
+
+def test_unreadable_input_is_reported(tmp_path: Path) -> None:
+    """If standard input cannot be read, UsageError gives the reason."""
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    try:
+        with pytest.raises(UsageError, match="directory"):
+            drain(AnswerQueue((), DescriptorReader(descriptor)))
+    finally:
+        os.close(descriptor)

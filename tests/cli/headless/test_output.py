@@ -1,5 +1,8 @@
 import io
+import json
 from collections.abc import Iterable
+
+import pytest
 
 from prepcli.client.state import ConnectionChanged, ConnectionStatus, RoomEvent, RoomState, apply
 from prepcli.headless.output import JsonOutput, PlainOutput
@@ -117,25 +120,41 @@ def test_answer_typed_at_the_prompt_is_not_printed_again() -> None:
     printed."""
     terminal = Terminal(live=True)
     terminal.show(InterviewMessage(message=make_message(0)))
-    terminal.output.prompt()
-    terminal.out.write("Because.\n")  # echoed by the terminal
-    terminal.output.skip_echo("Because.")
+    terminal.output.start_prompt()
+    terminal.output.end_prompt("Because.")
     text = terminal.show(InterviewMessage(message=make_message(1, ANSWER, "Because.")))
+    assert text == "Interviewer: Why?\n"
+    text = terminal.show(InterviewMessage(message=make_message(3, ANSWER, "Because.")))
     assert text == "Interviewer: Why?\nYou: Because.\n"
-    assert (
-        terminal.show(InterviewMessage(message=make_message(3, ANSWER, "Because."))).count(
-            "Because."
-        )
-        == 2
-    )
 
 
-def test_hint_at_the_prompt_repeats_the_prompt() -> None:
-    """A hint that arrives at the prompt is printed on a new line, followed by a new prompt."""
+def test_answer_typed_at_the_prompt_is_printed_to_a_file() -> None:
+    """If standard output is not the terminal, it contains the answers typed at the prompt."""
+    terminal = Terminal(live=False)
+    terminal.output.start_prompt()
+    terminal.output.end_prompt("Because.")
+    text = terminal.show(InterviewMessage(message=make_message(1, ANSWER, "Because.")))
+    assert text == "You: Because.\n"
+
+
+def test_hint_at_the_prompt_is_printed_whole() -> None:
+    """A hint that arrives at the prompt is printed at once when it is complete, because it is
+    printed above the prompt."""
     terminal = Terminal(live=True)
-    terminal.output.prompt()
+    terminal.output.start_prompt()
+    terminal.show(Delta(message_id="m1", kind=HINT, offset=0, text="Thi"))
+    assert terminal.out.getvalue() == ""
     text = terminal.show(InterviewMessage(message=make_message(1, HINT, "Think.")))
-    assert text == "You: \nHint: Think.\nYou: "
+    assert text == "Hint: Think.\n"
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii", "cp1252", "koi8-r", "utf-8"])
+def test_narrow_encodings(encoding: str) -> None:
+    """JSON is complete in every encoding."""
+    out = io.TextIOWrapper(io.BytesIO(), encoding)
+    JsonOutput(out, io.StringIO()).write_frame('{"text":"it’s – 語 😀 é"}')
+    out.seek(0)
+    assert json.loads(out.read()) == {"text": "it’s – 語 😀 é"}
 
 
 def test_control_characters_are_replaced() -> None:
@@ -176,8 +195,8 @@ def test_json_output_is_the_server_frames() -> None:
     output.write_frame('{"type":"from.the.future", "x":1}')
     output.show_state(RoomState(phase=Phase.GENERATING))
     output.note("a note")
-    output.prompt()
-    output.skip_echo("x")
+    output.start_prompt()
+    output.end_prompt("x")
     assert out.getvalue() == '{"type":"from.the.future", "x":1}\n'
     assert err.getvalue() == "· thinking\n· a note\n"
 

@@ -90,10 +90,11 @@ def test_throttle() -> None:
         ({"COLORFGBG": "0;default;15"}, "prep-light"),
         ({"COLORFGBG": "0;default"}, "prep-dark"),
         ({"COLORFGBG": "15;8"}, "prep-dark"),
-        ({"COLORFGBG": "0;15", "TEXTUAL_THEME": "nord"}, "nord"),
+        ({"COLORFGBG": "0;15", "TEXTUAL_THEME": "nord"}, "prep-light"),
+        ({"TEXTUAL_THEME": "galaxy"}, "prep-dark"),
     ],
 )
 def test_default_theme(environment: dict[str, str], theme: str) -> None:
-    """If the user has chosen no theme, the default theme matches the terminal's background, and is
-    dark if the background is unknown."""
+    """The default theme matches the background of the terminal, and is dark if that is unknown;
+    themes of other programs are ignored."""
     assert default_theme(environment) == theme
