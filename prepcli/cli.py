@@ -288,7 +288,9 @@ def login(url: str, insecure_file: Path | None) -> None:
     key = os.environ.get(credentials.ACCESS_KEY_VARIABLE, "").strip()
     if not key and sys.stdin.isatty():
         key = click.prompt("Access key", hide_input=True, err=True).strip()
-    key = credentials.require_sendable(key or sys.stdin.readline(_MAX_KEY_LINE).strip(), "The access key")
+    key = credentials.require_sendable(
+        key or sys.stdin.readline(_MAX_KEY_LINE).strip(), "The access key"
+    )
     if not key:
         raise UsageError("No access key. Type it, pipe it to prep, or set PREP_ACCESS_KEY.")
 
