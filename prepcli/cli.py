@@ -33,7 +33,21 @@ from prepserver.wire.rest import MessageList, SpokenAnswer
 
 __all__ = ["cli", "main"]
 
-FILE = click.Path(path_type=Path)
+
+class _FileName(click.ParamType[Path]):
+    """Parameter type for a path. A leading `~` is expanded, which shells do not do in
+    `--jd=~/jd.txt`."""
+
+    name = "file"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        try:
+            return Path(value).expanduser()
+        except RuntimeError:  # no such user: the name is meant literally
+            return Path(value)
+
+
+FILE = _FileName()
 
 _MAX_KEY_LINE = 4096
 """Number of characters after which reading an access key from standard input stops."""

@@ -1,121 +1,174 @@
-"""Decoding of audio files of any sample rate and channel count to 16 kHz mono PCM16."""
+"""Decoding of recordings, and of the sound of videos, to 16 kHz mono PCM16."""
 
-import wave
+import io
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from itertools import chain, groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+import av
 import numpy as np
+from av.container import InputContainer
 
 from prepcli.errors import AudioFileError, AudioTooLong, EmptyAudio, NotAudio
 from prepserver.wire.protocol import SAMPLE_RATE
 
 __all__ = ["MAX_SECONDS", "read_audio"]
 
-MAX_SECONDS = 600.0
+MAX_SECONDS = 600
 """Maximum length of a spoken answer in seconds: the default of the server's setting
 `max_recording`."""
 
-_Samples = np.ndarray[Any, np.dtype[np.float32]]
+PADDING_SECONDS = 0.1
+"""Seconds of padding, which codecs and resamplers append, that a recording of the maximum length
+may have."""
+
+MAX_PIPE_BYTES = 256 * 1024 * 1024
+"""Maximum number of bytes read from a pipe, whose content is held in memory."""
+
+MAX_CHANNELS = 8
+"""Number of channels of a recording that are used."""
+
+SILENT = 1e-4
+"""Power of a silent channel, relative to that of the loudest: -40 dB."""
+
+_Samples = np.ndarray[Any, np.dtype[np.int16]]
+"""Samples of shape (n, channels)."""
 
 
 def read_audio(file: Path) -> bytes:
     """Decode a recording to PCM16 little-endian, 16 kHz, mono.
 
-    Supports the formats of libsndfile (WAV, FLAC, Ogg, MP3 and others), or only WAV if the package
-    soundfile is missing. The length is checked before the samples are read. Raises NotAudio,
-    EmptyAudio or AudioTooLong for an unsuitable file, and AudioFileError if the file cannot be
-    opened.
+    The content determines the format, not the file's name. A recording that is cut off or damaged
+    is decoded as far as possible. Raises NotAudio, EmptyAudio or AudioTooLong for an unsuitable
+    file, and AudioFileError if the file cannot be read.
     """
     try:
-        if not file.is_file():
-            raise AudioFileError(f"There is no file {file}. Check the path.")
-        if file.stat().st_size == 0:
-            raise EmptyAudio(f"{file} is empty. Choose another recording.")
-        with file.open("rb"):
-            pass
+        with _open(file) as stream:
+            samples = [_mix_channels(part) for part in _decode(file, stream)]
+    except FileNotFoundError:
+        problem = f"There is no file {file}."
+        if file.is_symlink():
+            problem = f"{file} is a link to {file.readlink()}, which does not exist."
+        raise AudioFileError(f"{problem} Check the path.") from None
     except OSError as error:
         raise AudioFileError(
             f"Cannot read {file}: {error.strerror}. Check the path and the file's permissions."
         ) from None
-    try:
-        samples, rate = _read_with_libsndfile(file)
-    except ImportError:
-        samples, rate = _read_with_wave_module(file)
-    if samples.shape[0] == 0:
+    pcm = b"".join(part.astype("<i2").tobytes() for part in samples)
+    if not pcm:
         raise EmptyAudio(f"{file} contains no audio. Choose another recording.")
-    return _to_pcm16(samples, rate)
+    return pcm[: MAX_SECONDS * SAMPLE_RATE * 2]
 
 
-def _to_pcm16(samples: _Samples, rate: int) -> bytes:
-    """Convert samples of shape (n, channels), in the range from -1 to 1, to 16 kHz mono PCM16."""
-    import soxr  # a native library that typed interviews do not need
-
-    mono = samples.mean(axis=1, dtype=np.float32)
-    if rate != SAMPLE_RATE:
-        mono = soxr.resample(mono, rate, SAMPLE_RATE, quality="HQ")
-    scaled = np.clip(np.rint(mono * 32768.0), -32768, 32767)
-    return bytes(scaled.astype("<i2"))
-
-
-def _read_with_libsndfile(file: Path) -> tuple[_Samples, int]:
-    """Return the samples of a file, in shape (n, channels), and the sample rate in Hz. Raises
-    ImportError if the package soundfile is missing."""
-    import soundfile
-
-    try:
-        with soundfile.SoundFile(str(file)) as sound:
-            _check_length(file, sound.frames, sound.samplerate)
-            # The length in the header of a compressed file is an estimate.
-            limit = int(MAX_SECONDS * sound.samplerate) + 1
-            samples = sound.read(limit, dtype="float32", always_2d=True)
-            rate = int(sound.samplerate)
-    except (soundfile.LibsndfileError, RuntimeError, TypeError):
-        raise _not_audio(file) from None
-    _check_length(file, samples.shape[0], rate)
-    if not np.isfinite(samples).all():
-        raise _not_audio(file)
-    return samples, rate
-
-
-def _read_with_wave_module(file: Path) -> tuple[_Samples, int]:
-    """Return the samples of a WAV file, in shape (n, channels), and the sample rate in Hz."""
-    try:
-        with wave.open(str(file), "rb") as sound:
-            width, channels = sound.getsampwidth(), sound.getnchannels()
-            rate = sound.getframerate()
-            if rate <= 0:
-                raise _not_audio(file)
-            _check_length(file, sound.getnframes(), rate)
-            data = sound.readframes(int(MAX_SECONDS * rate) + 1)
-    except (wave.Error, EOFError):
-        raise _not_audio(file) from None
-    data = data[: len(data) - len(data) % (width * channels)]
-    return _decode_wav_samples(data, width).reshape(-1, channels), rate
-
-
-def _decode_wav_samples(data: bytes, width: int) -> _Samples:
-    """Scale WAV samples of 1 to 4 bytes each to the range from -1 to 1. One-byte samples are
-    unsigned."""
-    if width == 1:
-        return (np.frombuffer(data, np.uint8).astype(np.float32) - 128.0) / 128.0
-    if width == 3:
-        # Shift into the upper three of four bytes, which puts the sign bit in its place.
-        wide = np.zeros((len(data) // 3, 4), np.uint8)
-        wide[:, 1:] = np.frombuffer(data, np.uint8).reshape(-1, 3)
-        data, width = wide.tobytes(), 4
-    full_scale = float(1 << (8 * width - 1))
-    return (np.frombuffer(data, f"<i{width}") / full_scale).astype(np.float32)
-
-
-def _check_length(file: Path, frames: int, rate: int) -> None:
-    if frames > MAX_SECONDS * rate:
+def _open(file: Path) -> BinaryIO:
+    """Return a seekable stream of a file's or a pipe's content."""
+    # A stream without a name: FFmpeg would take a file's extension for its format.
+    stream = os.fdopen(_open_descriptor(file), "rb")
+    if stream.seekable():
+        return stream
+    with stream:
+        data = stream.read(MAX_PIPE_BYTES + 1)
+    if len(data) > MAX_PIPE_BYTES:
         raise AudioTooLong(
-            f"{file} is longer than {MAX_SECONDS / 60:g} minutes, the maximum length of an "
-            "answer. Shorten the recording."
+            f"{file} delivers more than {MAX_PIPE_BYTES // 1024**2} MB. Save the recording to a "
+            "file and use that."
         )
+    return io.BytesIO(data)
 
 
-def _not_audio(file: Path) -> NotAudio:
-    return NotAudio(
-        f"{file} is not a recording in a supported format. Convert it to WAV, FLAC, Ogg or MP3."
-    )
+def _open_descriptor(file: Path) -> int:
+    """Return a descriptor of a regular file or a pipe. Raises AudioFileError for anything else."""
+    descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)
+    status = os.fstat(descriptor)
+    if stat.S_ISREG(status.st_mode) or stat.S_ISFIFO(status.st_mode):
+        return descriptor
+    os.close(descriptor)
+    found = "folder" if stat.S_ISDIR(status.st_mode) else "device"
+    raise AudioFileError(f"{file} is a {found}, not a recording. Choose an audio file.")
+
+
+def _decode(file: Path, stream: BinaryIO) -> Iterator[_Samples]:
+    """Yield the samples of a recording at 16 kHz, in a new array whenever the sample format, the
+    rate or the channels change within the recording."""
+    if not stream.seek(0, io.SEEK_END):
+        raise EmptyAudio(f"{file} is empty. Choose another recording.")
+    stream.seek(0)
+    try:
+        # A playlist names files and addresses. Without protocols, FFmpeg opens none of them.
+        with av.open(
+            stream, "r", container_options={"protocol_whitelist": "none"}, metadata_errors="replace"
+        ) as container:
+            sound = container.streams.best("audio")
+            if not isinstance(sound, av.AudioStream):
+                raise NotAudio(f"{file} contains no sound. Choose another recording.")
+            yield from _resample(file, _decode_frames(container, sound))
+    except (av.FFmpegError, ValueError):
+        raise NotAudio(
+            f"{file} is not a recording in a supported format, or it is damaged. Convert it to "
+            "WAV, FLAC, Ogg or MP3."
+        ) from None
+
+
+def _decode_frames(container: InputContainer, sound: av.AudioStream) -> Iterator[av.AudioFrame]:
+    """Yield the frames of a stream, without damaged ones. Raises FFmpegError if no frame can be
+    decoded."""
+    decoded = False
+    damage: av.FFmpegError | None = None
+    try:
+        for packet in container.demux(sound):
+            try:
+                for frame in sound.decode(packet):
+                    frame.pts = None  # a gap in the times is not filled with silence
+                    decoded = True
+                    yield frame
+            except av.FFmpegError as error:
+                damage = error
+    except av.FFmpegError as error:
+        damage = error
+    if damage is not None and not decoded:
+        raise damage
+
+
+def _resample(file: Path, frames: Iterable[av.AudioFrame]) -> Iterator[_Samples]:
+    remaining = int((MAX_SECONDS + PADDING_SECONDS) * SAMPLE_RATE)
+    parts = groupby(frames, lambda frame: (frame.format.name, frame.layout.name, frame.sample_rate))
+    for _, part in parts:
+        resampler = av.AudioResampler(format="flt", rate=SAMPLE_RATE)
+        chunks = []
+        for frame in chain(part, [None]):
+            for resampled in resampler.resample(frame):
+                if resampled is None:  # the resampler has nothing to convert or to flush
+                    continue
+                chunk = resampled.to_ndarray().reshape(resampled.samples, -1)[:, :MAX_CHANNELS]
+                remaining -= len(chunk)
+                if remaining < 0:
+                    raise AudioTooLong(
+                        f"{file} is longer than {MAX_SECONDS // 60} minutes, the maximum length "
+                        "of an answer. Shorten the recording."
+                    )
+                chunks.append(_to_int16(chunk.astype(np.float32, copy=False)))
+        if chunks:
+            yield np.concatenate(chunks)
+
+
+def _to_int16(chunk: "np.ndarray[Any, np.dtype[np.float32]]") -> _Samples:
+    """Convert samples in the range from -1 to 1. Raises ValueError if one is not a number."""
+    if not np.isfinite(chunk).all():
+        raise ValueError("a sample is not a number")
+    converted: _Samples = np.clip(np.rint(chunk * 32768.0), -32768, 32767).astype(np.int16)
+    return converted
+
+
+def _mix_channels(samples: _Samples) -> _Samples:
+    """Average the channels that carry sound. If they cancel each other, return the loudest."""
+    power = np.array([channel.var(dtype=np.float64) for channel in samples.T])
+    used = power >= power.max() * SILENT
+    mixed = samples[:, used].mean(axis=1, dtype=np.float32)
+    # The average of n unrelated channels has the sum of their powers, divided by n².
+    if mixed.var(dtype=np.float64) < power[used].sum() / used.sum() ** 2 / 2:
+        mixed = samples[:, power.argmax()]
+    mono: _Samples = np.rint(mixed).astype(np.int16)
+    return mono

@@ -7,10 +7,16 @@ import json
 import os
 import sys
 import time
+import wave
+from typing import Any
 
 import numpy as np
-import soundfile
 from pywhispercpp.model import Model
+
+
+def _read_wav(path: str) -> "np.ndarray[Any, np.dtype[np.float32]]":
+    with wave.open(path) as sound:
+        return np.frombuffer(sound.readframes(sound.getnframes()), "<i2").astype(np.float32) / 32768
 
 
 def main() -> None:
@@ -25,9 +31,7 @@ def main() -> None:
         redirect_whispercpp_logs_to=None,
     )
     for line in sys.stdin:
-        clip = np.concatenate(
-            [soundfile.read(path, dtype="float32")[0] for path in json.loads(line)["paths"]]
-        )
+        clip = np.concatenate([_read_wav(path) for path in json.loads(line)["paths"]])
         started = time.perf_counter()
         segments = model.transcribe(clip)
         answer = {
