@@ -11,7 +11,7 @@ from textual import work
 from textual.app import App
 from textual.binding import Binding, BindingType
 
-from prepcli.audio.capture import Microphone
+from prepcli.audio.capture import record_microphone
 from prepcli.client.options import SessionOptions
 from prepcli.client.session import Session
 from prepcli.client.signals import run_until_signal
@@ -185,7 +185,7 @@ async def _run(options: SessionOptions) -> int:
 
     app = PrepApp(
         connect,
-        microphone=Microphone().record,
+        microphone=record_microphone,
         interview_id=options.interview_id or "",
         resume_last=options.resume_last,
         spec=options.spec,

@@ -83,8 +83,16 @@ class LevelMeasured(Message):
         return isinstance(message, LevelMeasured)
 
 
+class MicrophoneOpening(Message):
+    """The microphone is being opened, which may take seconds."""
+
+
 class RecordingStarted(Message):
     """The microphone is open."""
+
+
+class RecordingSilent(Message):
+    """The microphone has delivered only digital silence for some seconds."""
 
 
 class RecordingEnded(Message):

@@ -132,7 +132,7 @@ print(*sorted(names - set(sys.stdlib_module_names)))
 @pytest.mark.parametrize(
     ("module", "heavy"),
     [
-        ("prepcli", {"textual", "numpy", "sounddevice", "soxr", "keyring"}),
+        ("prepcli", {"textual", "numpy", "av", "sounddevice", "keyring"}),
         (
             "prepserver",
             {

@@ -14,7 +14,7 @@ from prepserver.wire.protocol import Interview
 from tests.cli.client.builders import make_interview
 
 HEAVY = (
-    *("textual", "prompt_toolkit", "numpy", "sounddevice", "soundfile", "soxr", "keyring"),
+    *("textual", "prompt_toolkit", "numpy", "av", "sounddevice", "keyring"),
     *("litestar", "apsw", "httpx", "websockets"),
 )
 

@@ -170,6 +170,7 @@ class InterviewScreen(SpeakingScreen):
         await self._view.update_view(
             self.state,
             pending=self._pending.text if self._pending else "",
+            opening=self.recorder.opening,
             active=self.recorder.active,
             running=self.recorder.running,
         )
@@ -188,10 +189,10 @@ class InterviewScreen(SpeakingScreen):
     def _available_actions(self) -> dict[str, bool | None]:
         state = self.state
         active = not is_completed(state)
-        recording = self.recorder.active
+        recording = self.recorder.active or self.recorder.opening
         return {
             "record": active and not recording,
-            "finish": recording,
+            "finish": self.recorder.active,
             "discard": recording,
             "hint": active and not recording and (True if open_question(state) else None),
             "stop": not recording and state.phase is not Phase.IDLE,
@@ -201,7 +202,9 @@ class InterviewScreen(SpeakingScreen):
 
     def may_answer(self) -> bool:
         reason = reason_not_to_answer(self.state)
-        if self._pending or self.recorder.running:
+        if self.recorder.opening:
+            reason = f"The microphone is being opened. Press {DISCARD.name} to cancel that first."
+        elif self._pending or self.recorder.running:
             reason = "Your last answer is still being sent."
         if reason:
             self.show_warning(reason)

@@ -55,13 +55,19 @@ class InterviewView(Vertical):
         self.set_interval(1.0, self._tick)
 
     async def update_view(
-        self, state: RoomState, *, pending: str = "", active: bool = False, running: bool = False
+        self,
+        state: RoomState,
+        *,
+        pending: str = "",
+        opening: bool = False,
+        active: bool = False,
+        running: bool = False,
     ) -> None:
         """Update every widget. Calls must not overlap.
 
-        `pending` is the text of an unacknowledged answer. `active` is True while the candidate is
-        being recorded. `running` is True from the start of a recording until the recording has been
-        sent or discarded.
+        `pending` is the text of an unacknowledged answer. `opening` is True while the microphone is
+        being opened. `active` is True while the candidate is being recorded. `running` is True from
+        the start of a recording until the recording has been sent or discarded.
         """
         self._known = state.interview is not None
         self._over = is_completed(state)
@@ -72,6 +78,7 @@ class InterviewView(Vertical):
         self._status.activity = activity(
             state.phase,
             streaming=state.streaming,
+            opening=opening,
             recording=active,
             failed=state.failed is not None,
             completed=self._over,

@@ -4,6 +4,7 @@ import asyncio
 import enum
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, suppress
+from typing import Any
 
 from textual.message import Message
 
@@ -12,8 +13,10 @@ from prepcli.errors import PrepError, QueueFull, RecordingRefused
 from prepcli.tui.links import RecordingLink, RoomLink
 from prepcli.tui.messages import (
     LevelMeasured,
+    MicrophoneOpening,
     RecordingDelivered,
     RecordingEnded,
+    RecordingSilent,
     RecordingStarted,
 )
 from prepserver.wire.protocol import BYTES_PER_SECOND, UserRecording
@@ -34,9 +37,17 @@ STALL = 2.0
 RECORDING_SECONDS = 2.0
 """Seconds of audio between two `user.recording` messages."""
 
+SILENT_SECONDS = 3.0
+"""Seconds of digital silence after which the candidate is warned: a real room has some noise."""
+
 STALLED = (
     "The microphone has stopped, which ended the recording. Audio recorded until then is being "
     "sent. Check the microphone."
+)
+
+NO_AUDIO = (
+    "The microphone delivers no audio. Reconnect it, select another input in the system's "
+    "settings, or type your answer."
 )
 
 
@@ -66,8 +77,14 @@ class Recorder:
         self._ends_at: float | None = None
         self._phase = _Phase.IDLE
         self._generation = 0
+        self._task: asyncio.Task[Any] | None = None
         self.seconds = 0.0
         """Duration of the recording so far, in seconds."""
+
+    @property
+    def opening(self) -> bool:
+        """True while the microphone is being opened."""
+        return self._phase is _Phase.OPENING
 
     @property
     def active(self) -> bool:
@@ -86,22 +103,27 @@ class Recorder:
             self._ends_at = self.seconds + POST_ROLL
 
     def discard(self) -> None:
-        """Stop recording and discard the audio."""
+        """Stop opening the microphone or recording, and discard the audio."""
+        if self.opening and self._task is not None:
+            self._task.cancel()
         self._phase = _Phase.IDLE
         self._ends_at = self.seconds
 
     async def record(self, room: RoomLink) -> None:
         """Record until stopped, and wait until the server has stored the recording.
 
-        Posts RecordingStarted when the microphone is open, LevelMeasured for each block before the
-        post-roll, RecordingEnded when the microphone is closed, and RecordingDelivered at the end,
+        Posts MicrophoneOpening at the start, RecordingStarted when the microphone is open,
+        LevelMeasured for each block before the post-roll, RecordingSilent if the first seconds are
+        silent, RecordingEnded when the microphone is closed, and RecordingDelivered at the end,
         whatever the outcome.
         """
+        self._task = asyncio.current_task()
         self._generation += 1
         generation = self._generation
         self._ends_at = None
         self._phase = _Phase.OPENING
         self.seconds = 0.0
+        self._post(MicrophoneOpening())
         try:
             recording = await self._capture(room)
             if recording is not None:
@@ -129,10 +151,8 @@ class Recorder:
                 recording = room.start_recording()
                 self._phase = _Phase.RECORDING
                 self._post(RecordingStarted())
-                await self._forward_blocks(blocks, recording, room)
-            whole = True
-        except TimeoutError:
-            reason = STALLED
+                if not await self._forward_blocks(blocks, recording, room):
+                    reason = STALLED if self.seconds else NO_AUDIO
             whole = True
         except QueueFull as error:
             reason = str(error)
@@ -153,22 +173,27 @@ class Recorder:
 
     async def _forward_blocks(
         self, blocks: Blocks, recording: RecordingLink, room: RoomLink
-    ) -> None:
-        """Forward blocks from the microphone to the room until either the recording or the blocks
-        end.
-
-        Raises TimeoutError if the microphone stops delivering blocks.
-        """
+    ) -> bool:
+        """Forward blocks from the microphone to the room until the recording ends. Return False if
+        the microphone has stopped first."""
         announced = -RECORDING_SECONDS
+        silent = True
         while self._ends_at is None or self.seconds < self._ends_at:
-            async with asyncio.timeout(self._stall):
-                block = await anext(blocks, b"")
+            block = b""
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._stall):
+                    block = await anext(blocks, b"")
             if not block:
-                break
+                return self._ends_at is not None
             recording.feed(block)
             self.seconds += len(block) / BYTES_PER_SECOND
+            silent = silent and not any(block)
+            if silent and self.seconds >= SILENT_SECONDS:
+                silent = False  # warn once
+                self._post(RecordingSilent())
             if self._ends_at is None:
                 self._post(LevelMeasured(rms(block), self.seconds))
             if self.seconds - announced >= RECORDING_SECONDS:
                 announced = self.seconds
                 await room.send(UserRecording())
+        return True

@@ -3,7 +3,13 @@
 from textual import work
 
 from prepcli.tui.links import SessionLink
-from prepcli.tui.messages import RecordingDelivered, RecordingEnded, RecordingStarted
+from prepcli.tui.messages import (
+    MicrophoneOpening,
+    RecordingDelivered,
+    RecordingEnded,
+    RecordingSilent,
+    RecordingStarted,
+)
 from prepcli.tui.screens.confirm import ConfirmScreen
 from prepcli.tui.screens.recorder import MicrophoneFactory, Recorder
 from prepcli.tui.screens.room import RoomScreen
@@ -11,6 +17,11 @@ from prepcli.tui.text import duration
 
 DISCARD_UNASKED = 3.0
 """Length in seconds below which a recording is discarded without asking the user."""
+
+SILENT = (
+    "The microphone delivers only silence. Unmute it, allow the terminal to use it in the system's "
+    "settings, or select another input there."
+)
 
 
 class SpeakingScreen(RoomScreen):
@@ -36,8 +47,14 @@ class SpeakingScreen(RoomScreen):
 
     # --- Messages -----------------------------------------------------------------------------
 
+    async def on_microphone_opening(self, _: MicrophoneOpening) -> None:
+        await self.refresh_view()
+
     async def on_recording_started(self, _: RecordingStarted) -> None:
         await self.refresh_view()
+
+    def on_recording_silent(self, _: RecordingSilent) -> None:
+        self.show_warning(SILENT)
 
     async def on_recording_ended(self, event: RecordingEnded) -> None:
         if event.reason:
@@ -74,7 +91,7 @@ class SpeakingScreen(RoomScreen):
     async def confirm_leaving(self, *, quitting: bool = False) -> bool:
         if self.recorder.active:
             return await self._confirm_discarding()
-        if not self.recorder.running:
+        if self.recorder.opening or not self.recorder.running:
             return True
         return await self.app.push_screen_wait(
             ConfirmScreen(

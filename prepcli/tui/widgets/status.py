@@ -32,6 +32,7 @@ def activity(
     phase: Phase,
     *,
     streaming: StreamingMessage | None = None,
+    opening: bool = False,
     recording: bool = False,
     failed: bool = False,
     completed: bool = False,
@@ -41,9 +42,12 @@ def activity(
 ) -> Activity:
     """Return the activity to show to the candidate.
 
-    `sending` is True while an answer is unacknowledged, `asked` while a question is open, and
-    `known` once a snapshot of the room has arrived.
+    `opening` is True while the microphone is being opened, `sending` while an answer is
+    unacknowledged, `asked` while a question is open, and `known` once a snapshot of the room has
+    arrived.
     """
+    if opening:
+        return Activity("Opening the microphone…", busy=True)
     if recording:
         return Activity("Listening…")
     if not known:

@@ -1,17 +1,22 @@
 """Recorder without a screen."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
+import pytest
 from textual.message import Message
 
 from prepcli.errors import MicrophoneUnavailable, PrepError, QueueFull, RecordingRefused
 from prepcli.tui.messages import (
     LevelMeasured,
+    MicrophoneOpening,
     RecordingDelivered,
     RecordingEnded,
+    RecordingSilent,
     RecordingStarted,
 )
-from prepcli.tui.screens.recorder import STALLED, Recorder
+from prepcli.tui.screens.recorder import NO_AUDIO, STALLED, Recorder
 from prepserver.wire.protocol import BYTES_PER_SECOND, UserRecording
 from tests.cli.tui.screens.support import FakeMicrophone, FakeRecording, FakeRoom
 
@@ -90,7 +95,7 @@ def test_last_syllable_is_kept() -> None:
         assert room.recordings[0].ended == "stopped"
         assert not recorder.running
         kinds = [type(message) for message in posted.messages]
-        assert kinds[0] is RecordingStarted
+        assert kinds[:2] == [MicrophoneOpening, RecordingStarted]
         assert kinds[-2:] == [RecordingEnded, RecordingDelivered]
 
     asyncio.run(run())
@@ -125,12 +130,55 @@ def test_stalled_microphone() -> None:
 
 
 def test_empty_recording_is_not_sent() -> None:
-    """A recording without audio is cancelled instead of being sent as an empty answer."""
+    """A recording without audio is cancelled instead of being sent as an empty answer, and the
+    candidate learns that the microphone delivers nothing."""
 
     async def run() -> None:
         room, posted = FakeRoom(), Posted()
         await Recorder(FakeMicrophone(), posted, stall=0.01).record(room)
         assert room.recordings[0].ended == "cancelled"
+        assert posted.reasons == [NO_AUDIO]
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(("blocks", "reason"), [([], NO_AUDIO), ([BLOCK, BLOCK], STALLED)])
+def test_disconnected_microphone(blocks: list[bytes], reason: str) -> None:
+    """If the microphone disappears, the recorded audio is sent, and the reason is reported."""
+
+    @asynccontextmanager
+    async def microphone() -> AsyncIterator[AsyncIterator[bytes]]:
+        async def audio() -> AsyncIterator[bytes]:
+            for block in blocks:
+                yield block
+
+        yield audio()
+
+    async def run() -> None:
+        room, posted = FakeRoom(), Posted()
+        await Recorder(microphone, posted).record(room)
+        assert room.recordings[0].pcm == b"".join(blocks)
+        assert room.recordings[0].ended == ("stopped" if blocks else "cancelled")
+        assert posted.reasons == [reason]
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(("quiet", "warnings"), [(bytes(len(BLOCK)), 1), (BLOCK, 0)])
+def test_silence_is_reported_once(quiet: bytes, warnings: int) -> None:
+    """Three seconds of digital silence at the start, as of a microphone that prep may not use, are
+    reported once, and recording continues."""
+
+    async def run() -> None:
+        room, posted = FakeRoom(), Posted()
+        recorder = Recorder(FakeMicrophone(*[quiet] * 70, BLOCK), posted)
+        task = asyncio.create_task(recorder.record(room))
+        await posted.measured(7.05)
+        silent = [m for m in posted.messages if isinstance(m, RecordingSilent)]
+        assert len(silent) == warnings
+        assert recorder.active
+        task.cancel()
+        await asyncio.wait([task])
 
     asyncio.run(run())
 

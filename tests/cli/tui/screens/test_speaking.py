@@ -1,11 +1,16 @@
 """Spoken answers on the interview screen."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from textual.pilot import Pilot
 
 from prepcli.errors import MicrophoneUnavailable
 from prepcli.tui.app import PrepApp
 from prepcli.tui.screens.confirm import ConfirmScreen
 from prepcli.tui.screens.lobby import LobbyScreen
+from prepcli.tui.screens.speaking import SILENT
 from prepcli.tui.widgets.level import LevelMeter
 from prepserver.wire.protocol import (
     Caption,
@@ -129,4 +134,105 @@ def test_no_microphone() -> None:
         assert texts(room) == ["typed"]
 
     microphone = FakeMicrophone(error=MicrophoneUnavailable(reason))
+    drive(watch, session, interview_id="one", microphone=microphone)
+
+
+class SlowMicrophone(FakeMicrophone):
+    """Microphone that opens when `opens` is set."""
+
+    def __init__(self, *blocks: bytes) -> None:
+        super().__init__(*blocks)
+        self.opens = asyncio.Event()
+        self.given_up = 0
+
+    @asynccontextmanager
+    async def __call__(self) -> AsyncIterator[AsyncIterator[bytes]]:
+        try:
+            await self.opens.wait()
+        except asyncio.CancelledError:
+            self.given_up += 1
+            raise
+        async with super().__call__() as blocks:
+            yield blocks
+
+
+def test_microphone_that_opens_slowly() -> None:
+    """While the microphone is being opened, the screen says so, keys appear and no answer is sent;
+    then the recording starts."""
+    session, room = ready()
+
+    async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
+        await pilot.press("ctrl+r")
+        await settle(pilot)
+        assert status(app) == "Opening the microphone…"
+        assert not app.screen.query_one(LevelMeter).display
+        await pilot.press("ctrl+r", *"typed", "enter")
+        await settle(pilot)
+        assert texts(room) == []
+        assert notices(app) == ["The microphone is being opened. Press esc to cancel that first."]
+        microphone.opens.set()
+        await settle(pilot)
+        assert status(app) == "Listening…"
+        assert len(room.recordings) == 1
+
+    microphone = SlowMicrophone(SECOND)
+    drive(watch, session, interview_id="one", microphone=microphone)
+
+
+def test_opening_is_cancelled_by_escape() -> None:
+    """Escape gives up a microphone that is being opened. The typed text remains and can be sent,
+    and the next recording opens the microphone again."""
+    session, room = ready()
+
+    async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
+        await pilot.press(*"typed", "ctrl+r")
+        await settle(pilot)
+        await pilot.press("escape")
+        await settle(pilot)
+        assert microphone.given_up == 1
+        assert status(app) == "Your turn"
+        assert room.recordings == []
+        microphone.opens.set()
+        await pilot.press("ctrl+r")
+        await settle(pilot)
+        assert status(app) == "Listening…"
+        await pilot.press("escape")
+        await settle(pilot)
+        await pilot.press("enter")
+        await settle(pilot)
+        assert texts(room) == ["typed"]
+
+    microphone = SlowMicrophone(SECOND)
+    drive(watch, session, interview_id="one", microphone=microphone)
+
+
+def test_leaving_gives_up_the_microphone() -> None:
+    """Leaving the screen while the microphone is being opened needs no confirmation, because
+    nothing is lost."""
+    session, room = ready()
+
+    async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
+        await pilot.press("ctrl+r")
+        await settle(pilot)
+        await pilot.press("ctrl+l")
+        await settle(pilot)
+        assert isinstance(app.screen, LobbyScreen)
+        assert microphone.given_up == 1
+        assert room.recordings == []
+
+    microphone = SlowMicrophone(SECOND)
+    drive(watch, session, interview_id="one", microphone=microphone)
+
+
+def test_silent_microphone() -> None:
+    """A warning names the causes of a microphone that delivers only silence."""
+    session, _ = ready()
+
+    async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
+        await pilot.press("ctrl+r")
+        await settle(pilot)
+        assert notices(app) == [SILENT]
+        assert status(app) == "Listening…"
+
+    microphone = FakeMicrophone(*[bytes(len(SECOND))] * 5)
     drive(watch, session, interview_id="one", microphone=microphone)
