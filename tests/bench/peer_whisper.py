@@ -16,7 +16,9 @@ from pywhispercpp.model import Model
 
 def _read_wav(path: str) -> "np.ndarray[Any, np.dtype[np.float32]]":
     with wave.open(path) as sound:
-        return np.frombuffer(sound.readframes(sound.getnframes()), "<i2").astype(np.float32) / 32768
+        return np.frombuffer(sound.readframes(sound.getnframes()), "<i2").astype(
+            np.float32
+        ) / np.float32(32768)
 
 
 def main() -> None:
