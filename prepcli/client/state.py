@@ -94,6 +94,8 @@ class RoomState(Struct, frozen=True, kw_only=True):
     """True once the interview has been deleted."""
     stale: bool = False
     """True while a requested snapshot has not arrived."""
+    known: bool = False
+    """True once a snapshot has arrived."""
 
 
 def is_completed(state: RoomState) -> bool:
@@ -197,6 +199,7 @@ def _apply_snapshot(state: RoomState, snapshot: Snapshot) -> RoomState:
         last_error=state.last_error,
         interviews=tuple(snapshot.interviews or ()),
         deleted=state.deleted,
+        known=True,
     )
 
 

@@ -8,14 +8,13 @@ from typing import ClassVar
 
 from rich.text import Text
 from textual import work
-from textual.app import App
 from textual.binding import Binding, BindingType
 
 from prepcli.audio.capture import record_microphone
 from prepcli.client.options import SessionOptions
 from prepcli.client.session import Session
 from prepcli.client.signals import run_until_signal
-from prepcli.errors import NotAuthorised, PrepError
+from prepcli.errors import LocalServerFailed, NotAuthorised, PrepError
 from prepcli.local_server.commands import MissingModel
 from prepcli.local_server.sessions import ConfirmFetch, open_session
 from prepcli.terminal_text import printable
@@ -31,6 +30,7 @@ from prepcli.tui.screens.room import RoomScreen
 from prepcli.tui.screens.starting import StartingScreen
 from prepcli.tui.text import Seconds
 from prepcli.tui.themes import DARK, LIGHT, default_theme
+from prepcli.tui.type_ahead import TypeAheadApp
 from prepserver.wire.protocol import Interview, InterviewSpec, Status
 
 Connect = Callable[[Callable[[str], None], ConfirmFetch], Awaitable[SessionLink]]
@@ -38,7 +38,7 @@ Connect = Callable[[Callable[[str], None], ConfirmFetch], Awaitable[SessionLink]
 second argument to ask whether missing models may be fetched."""
 
 
-class PrepApp(App[int]):
+class PrepApp(TypeAheadApp):
     """Terminal app whose return value is the command's exit code."""
 
     TITLE = "prep"
@@ -77,6 +77,7 @@ class PrepApp(App[int]):
         self._begin = begin
         self._now = now
         self._monotonic = monotonic
+        self._offering_restart = False
         self.session: SessionLink | None = None
         """Session, which the caller of the app closes; None until the session is open."""
 
@@ -96,6 +97,8 @@ class PrepApp(App[int]):
         try:
             self.session = session = await self._connect(report, self._confirm_fetch)
             interview_id = self._interview_id
+            if interview_id:
+                await session.rest.get_interview(interview_id)
             if self._resume_last and not interview_id:
                 interview_id = last_active(await session.rest.list_interviews())
             elif self._begin:
@@ -115,6 +118,7 @@ class PrepApp(App[int]):
                 f"prep needs {names}. They are downloaded once and run on this computer.",
                 yes="Download",
                 no="Quit",
+                enter=True,
             )
         )
 
@@ -136,10 +140,37 @@ class PrepApp(App[int]):
         self.exit_with(event.error)
 
     def on_room_left(self, event: RoomLeft) -> None:
-        """Exit if the user must log in again; after any other error, other interviews remain
-        usable."""
+        """Exit if the user must log in again, and offer a restart of the local server if it cannot
+        be restarted; after any other error, other interviews remain usable."""
         if isinstance(event.error, NotAuthorised):
             self.exit_with(event.error)
+        elif isinstance(event.error, LocalServerFailed):
+            self._offer_restart(event.error)
+
+    @work(group="restart")
+    async def _offer_restart(self, error: LocalServerFailed) -> None:
+        if self._offering_restart or self.session is None:
+            return
+        self._offering_restart = True
+        try:
+            again = await self.push_screen_wait(
+                ConfirmScreen(
+                    "The interviewer stopped and could not be restarted",
+                    f"Your answer and your draft are safe.\n\n{printable(str(error))}",
+                    yes="Try again",
+                    no="Quit",
+                    enter=True,
+                )
+            )
+        finally:
+            self._offering_restart = False
+        if not again:
+            self.exit_with(error)
+            return
+        self.session.allow_restart()
+        for screen in self.screen_stack:
+            if isinstance(screen, RoomScreen):
+                await screen.reopen_room()
 
     def exit_with(self, error: PrepError) -> None:
         """Exit with the error's exit code and message."""
@@ -149,6 +180,21 @@ class PrepApp(App[int]):
 
     def action_show_help(self) -> None:
         self.push_screen(HelpScreen())
+
+    def action_help_quit(self) -> None:
+        """Say what quits prep, because ctrl+c does not."""
+        keys = " or ".join(QUIT.keys.split(","))
+        self.notify(f"Press {keys} to quit. Interviews and drafts are kept.", title="Quit prep?")
+
+    def key_ctrl_c(self) -> None:
+        """Handle ctrl+c in a dialogue, which hides the bindings of the app."""
+        self.action_help_quit()
+
+    def key_ctrl_q(self) -> None:
+        self.action_quit_prep()
+
+    def key_f10(self) -> None:
+        self.action_quit_prep()
 
     def action_toggle_appearance(self) -> None:
         self.theme = (LIGHT if self.current_theme.dark else DARK).name

@@ -1,9 +1,11 @@
 """The table of keys, from which bindings, footers, the help screen and sentences are made.
 
 Every action has a key that every terminal delivers, such as control with a letter, escape, enter or
-a function key. Without the newer keyboard protocol a terminal sends the same byte for enter and
-shift+enter, so ctrl+j also inserts a line break. The editing keys of the answer box (ctrl+a, e, k,
-u, w, x, c, v, z, y, d) and the prefixes of terminal multiplexers are not used.
+a function key. Some programs keep a key for themselves, as VS Code does with ctrl+q, so the actions
+of an interview, and quitting, have two. Without the newer keyboard protocol a terminal sends the
+same byte for enter and shift+enter, so ctrl+j also inserts a line break. The editing keys of the
+answer box (ctrl+a, e, k, u, w, x, c, v, z, y, d) and the prefixes of terminal multiplexers are not
+used.
 """
 
 from msgspec import Struct
@@ -37,7 +39,7 @@ class Key(Struct, frozen=True):
 HELP = Key("f1", "show_help", "Help", "show the keys")
 HELP_SIGN = Key("question_mark", "app.show_help", "Help", "show the keys (outside text boxes)")
 APPEARANCE = Key("f9", "toggle_appearance", "Light or dark", "switch between light and dark")
-QUIT = Key("ctrl+q", "quit_prep", "Quit", "quit prep; interviews are kept")
+QUIT = Key("ctrl+q,f10", "quit_prep", "Quit", "quit prep; interviews and drafts are kept")
 CLOSE = Key("escape", "close", "Close", "close this screen")
 
 # --- Interview --------------------------------------------------------------------------------
@@ -64,13 +66,14 @@ QUIT_LETTER = Key("q", "app.quit_prep", "Quit", "quit prep")
 
 # --- New interview ----------------------------------------------------------------------------
 
-START = Key("ctrl+s", "start", "Start", "start the interview")
+START = Key("ctrl+s", "start", "Start", "start the interview; in a text field, enter does so too")
 NEXT_FIELD = Key("tab", "app.focus_next", "Next", "go to the next field; shift+tab goes back")
 
 # --- Confirmation -----------------------------------------------------------------------------
 
 YES = Key("y", "yes", "Yes", "yes")
 NO = Key("n,escape", "no", "No", "no")
+CHOOSE = Key("left,right", "choose", "Choose", "choose the other button")
 
 
 class Section(Struct, frozen=True):

@@ -2,17 +2,19 @@
 
 import time
 import uuid
-from collections.abc import MutableMapping
 from typing import ClassVar
 
 from msgspec import Struct
-from textual import work
+from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import BindingType
+from textual.widgets import TextArea
 
 from prepcli.client.state import is_completed, open_question
-from prepcli.errors import NotAuthorised
+from prepcli.drafts import Draft, DraftStore
+from prepcli.errors import LocalServerFailed, NotAuthorised
 from prepcli.terminal_text import printable
+from prepcli.tui.draft_saver import DraftSaver
 from prepcli.tui.keys import (
     DISCARD,
     END,
@@ -46,6 +48,7 @@ from prepserver.wire.limits import MAX_ANSWER
 from prepserver.wire.protocol import (
     HintRequest,
     InterviewEnd,
+    MessageKind,
     Phase,
     TurnRetry,
     TurnStop,
@@ -85,27 +88,33 @@ class InterviewScreen(SpeakingScreen):
         interview_id: str,
         *,
         microphone: MicrophoneFactory,
-        drafts: MutableMapping[str, str] | None = None,
+        drafts: DraftStore,
         monotonic: Seconds = time.monotonic,
     ) -> None:
-        """`drafts` maps interview ids to unsent text. The mapping outlives the screen."""
+        """`drafts` keeps unsent text by the interview's id. The store outlives the screen."""
         super().__init__(session, "interview", interview_id, microphone)
         self.interview_id = interview_id
-        self._drafts: MutableMapping[str, str] = {} if drafts is None else drafts
+        self._drafts = DraftSaver(self, drafts, interview_id)
+        self._restored = ""
+        """Answer of a restored draft that may have arrived at the server."""
         self._monotonic = monotonic
         self._pending: Pending | None = None
         self._shown_actions: dict[str, bool | None] = {}
 
     def compose(self) -> ComposeResult:
-        self._view = InterviewView(self._monotonic)
+        self._view = InterviewView(self._monotonic, local=self.session.local)
         yield self._view
 
     def on_mount(self) -> None:
-        self._view.box.set_text(self._drafts.pop(self.interview_id, ""))
+        draft = self._drafts.load()
+        self._restored = draft.sent
+        self._view.box.set_text("\n".join(text for text in (draft.sent, draft.text) if text))
 
     def on_unmount(self) -> None:
-        if (draft := self._draft()).strip():
-            self._drafts[self.interview_id] = draft
+        if self.state.deleted:
+            self._drafts.finish(Draft())
+        else:
+            self._drafts.finish(self._draft())
 
     # --- Messages -----------------------------------------------------------------------------
 
@@ -117,7 +126,30 @@ class InterviewScreen(SpeakingScreen):
             return
         if self._pending and count_answers(self.state) > self._pending.answers_before:
             self._pending = None
+            self._drafts.changed(self._draft)
+        if self._restored and self.state.known:
+            self._forget_restored()
         await self.refresh_view()
+
+    def _forget_restored(self) -> None:
+        """Take the answer of a restored draft out of the box if it has arrived at the server."""
+        restored, self._restored = self._restored, ""
+        if any(
+            message.kind is MessageKind.ANSWER and message.text == restored
+            for message in self.state.messages
+        ):
+            self._view.box.remove_sent(restored)
+            self._view.box.set_text(self._view.box.text.removeprefix("\n"))
+
+    async def reopen_room(self) -> None:
+        await super().reopen_room()
+        if self._pending is not None:
+            # With the same id, an answer that has arrived is not applied twice.
+            await self.send_message(UserMessage(id=self._pending.id, text=self._pending.text))
+
+    @on(TextArea.Changed)
+    def _save_draft(self) -> None:
+        self._drafts.changed(self._draft)
 
     def on_connection_lost(self, event: ConnectionLost) -> None:
         self._view.banner.show_offline(event.retry_in)
@@ -126,7 +158,7 @@ class InterviewScreen(SpeakingScreen):
         self._view.banner.hide()
 
     def on_room_left(self, event: RoomLeft) -> None:
-        if not isinstance(event.error, NotAuthorised):
+        if not isinstance(event.error, NotAuthorised | LocalServerFailed):
             self.app.notify(printable(str(event.error)), severity="warning", markup=False)
             self.leave()
 
@@ -135,8 +167,10 @@ class InterviewScreen(SpeakingScreen):
         pending = self._pending
         if pending is None or event.failure.id != pending.id:
             return
-        self._view.box.set_text(self._draft())
+        texts = (pending.text, self._view.box.text)
+        self._view.box.set_text("\n".join(text for text in texts if text))
         self._pending = None
+        self._drafts.changed(self._draft)
         await self.refresh_view()
 
     async def on_answer_typed(self, event: AnswerTyped) -> None:
@@ -158,6 +192,7 @@ class InterviewScreen(SpeakingScreen):
         if await self.send_message(message):
             self._pending = Pending(message.id, text, count_answers(self.state))
             self._view.box.remove_sent(event.text)
+            self._drafts.changed(self._draft)
             self._view.transcript.follow()
             await self.refresh_view()
 
@@ -215,6 +250,7 @@ class InterviewScreen(SpeakingScreen):
         await self.send_message(TurnStop(id=uuid.uuid4().hex))
 
     async def action_hint(self) -> None:
+        self._view.transcript.follow()
         await self.send_message(HintRequest(id=uuid.uuid4().hex))
 
     async def action_retry(self) -> None:
@@ -243,25 +279,28 @@ class InterviewScreen(SpeakingScreen):
     async def confirm_leaving(self, *, quitting: bool = False) -> bool:
         if not await super().confirm_leaving(quitting=quitting):
             return False
-        # Returning to the list keeps the draft; quitting the app does not.
-        if not quitting or not self._draft().strip():
+        if not quitting:
+            return True
+        self._drafts.finish(self._draft())
+        if not self._drafts.problem:
             return True
         return await self.app.push_screen_wait(
             ConfirmScreen(
                 "Leave without sending your answer?",
-                "The interview is saved, but your unsent text will be lost.",
+                "The interview is saved, but your unsent text will be lost, because it cannot be "
+                f"written to the disk: {self._drafts.problem}.",
                 yes="Leave",
                 no="Stay",
             )
         )
 
-    def _draft(self) -> str:
-        """Return the unacknowledged answer and the text in the box, or an empty string if the
-        interview is completed."""
+    def _draft(self) -> Draft:
+        """Return the unconfirmed answer and the text in the box, or an empty draft if the interview
+        is completed."""
         if is_completed(self.state):
-            return ""
+            return Draft()
         sent = self._pending.text if self._pending else ""
-        return "\n".join(text for text in (sent, self._view.box.text) if text)
+        return Draft(text=self._view.box.text, sent=sent)
 
     def action_scroll_transcript(self, direction: int) -> None:
         self._view.transcript.scroll_by_page(direction)

@@ -21,7 +21,8 @@ from prepserver.wire.protocol import Interview, Status
 class InterviewView(Vertical):
     """Widget that presents a `RoomState` and contains no interview logic."""
 
-    def __init__(self, monotonic: Seconds) -> None:
+    def __init__(self, monotonic: Seconds, *, local: bool) -> None:
+        """`local` means that the server is the local server."""
         super().__init__()
         self._monotonic = monotonic
         self._opened = monotonic()
@@ -31,7 +32,7 @@ class InterviewView(Vertical):
         self._failure = Static("", id="failure", markup=False)
         self._status = StatusLine()
         self._facts = Static("", id="completed-facts", markup=False)
-        self.banner = ConnectionBanner(monotonic)
+        self.banner = ConnectionBanner(monotonic, local=local)
         self.transcript = Transcript()
         self.meter = LevelMeter()
         self.box = AnswerBox(monotonic)

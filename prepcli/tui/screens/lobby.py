@@ -1,5 +1,6 @@
 """The lobby: the live list of the user's interviews."""
 
+import asyncio
 import time
 from typing import ClassVar
 
@@ -9,6 +10,8 @@ from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.widgets import Footer, OptionList, Static
 
+from prepcli import paths
+from prepcli.drafts import Draft, DraftStore
 from prepcli.errors import PrepError
 from prepcli.terminal_text import one_line
 from prepcli.tui.keys import DELETE, HELP_SIGN, NEW, QUIT_LETTER
@@ -20,6 +23,7 @@ from prepcli.tui.screens.new_interview import NewInterviewScreen
 from prepcli.tui.screens.recorder import MicrophoneFactory
 from prepcli.tui.screens.room import RoomScreen
 from prepcli.tui.text import Seconds
+from prepcli.tui.type_ahead import TypeAheadApp
 from prepcli.tui.widgets.connection import ConnectionBanner
 from prepcli.tui.widgets.interviews import InterviewList
 from prepserver.wire.protocol import InterviewSpec
@@ -51,15 +55,16 @@ class LobbyScreen(RoomScreen):
         """`spec` fills in the form for a new interview."""
         super().__init__(session, "user-interviews", "me")
         self._microphone = microphone
-        self._drafts: dict[str, str] = {}
+        self._drafts = DraftStore(paths.data_dir() / "drafts")
         self._spec = spec
+        self._list = InterviewList()
         self._now = now
         self._monotonic = monotonic
 
     def compose(self) -> ComposeResult:
         yield Static("Your interviews", id="title")
-        yield ConnectionBanner(self._monotonic)
-        yield InterviewList()
+        yield ConnectionBanner(self._monotonic, local=self.session.local)
+        yield self._list
         with Vertical(id="empty"):
             yield Static("No interviews yet", id="empty-title")
             yield Static(f"Press {NEW.name} to start one.", id="empty-hint")
@@ -80,12 +85,14 @@ class LobbyScreen(RoomScreen):
         self.query_one(ConnectionBanner).hide()
 
     def _show(self) -> None:
+        if not self.state.known:
+            return
         interviews = self.state.interviews
-        self.query_one(InterviewList).update_interviews(interviews, self._now())
-        self.query_one(InterviewList).display = bool(interviews)
+        self._list.update_interviews(interviews, self._now())
+        self._list.display = bool(interviews)
         self.query_one("#empty").display = not interviews
         if interviews and self.focused is None:
-            self.query_one(InterviewList).focus()
+            self._list.focus()
 
     # --- Keys ---------------------------------------------------------------------------------
 
@@ -95,6 +102,7 @@ class LobbyScreen(RoomScreen):
             self.open_interview(event.option_id)
 
     def open_interview(self, interview_id: str) -> None:
+        self._list.select(interview_id)
         self.app.push_screen(
             InterviewScreen(
                 self.session,
@@ -107,22 +115,25 @@ class LobbyScreen(RoomScreen):
 
     @work(exclusive=True, group="change")
     async def action_new(self) -> None:
-        spec = await self.app.push_screen_wait(NewInterviewScreen(self._spec))
+        spec = await self.app.push_screen_wait(NewInterviewScreen(self._spec, drafts=self._drafts))
         if spec is not None:
             await self._create(spec)
 
     async def _create(self, spec: InterviewSpec) -> None:
+        app = self.app
+        assert isinstance(app, TypeAheadApp)
         try:
-            interview = await self.session.rest.create_interview(spec)
+            # What is typed meanwhile is meant for the interview, not for the list.
+            with app.hold_keys():
+                interview = await self.session.rest.create_interview(spec)
+                self.open_interview(interview.id)
         except PrepError as error:
             self._spec = spec
             self.show_warning(str(error))
-        else:
-            self.open_interview(interview.id)
 
     @work(exclusive=True, group="change")
     async def action_delete(self) -> None:
-        chosen = self.query_one(InterviewList).highlighted_interview
+        chosen = self._list.highlighted_interview
         if chosen is None:
             return
         confirmed = await self.app.push_screen_wait(
@@ -139,3 +150,5 @@ class LobbyScreen(RoomScreen):
             await self.session.rest.delete_interview(chosen.id)
         except PrepError as error:
             self.show_warning(str(error))
+        else:
+            await asyncio.to_thread(self._drafts.save, chosen.id, Draft())

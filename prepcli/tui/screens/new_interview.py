@@ -9,14 +9,19 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import Screen
-from textual.widgets import Footer, Input, Label, Select, Static
+from textual.widgets import Button, Footer, Input, Label, Select, Static
 
 from prepcli.client.documents import read_document
+from prepcli.drafts import Draft, DraftStore
 from prepcli.errors import DocumentError
+from prepcli.tui.draft_saver import DraftSaver
 from prepcli.tui.keys import CLOSE, NEXT_FIELD, START
 from prepcli.tui.widgets.interviews import TYPES
 from prepserver.wire.limits import MAX_COMPANY, MAX_QUESTIONS, MAX_ROLE
 from prepserver.wire.protocol import InterviewSpec, InterviewType, Level
+
+DRAFT_NAME = "new interview"
+"""Name of the form's draft; the space keeps it apart from the ids of interviews."""
 
 
 class NewInterviewScreen(Screen[InterviewSpec | None]):
@@ -30,10 +35,13 @@ class NewInterviewScreen(Screen[InterviewSpec | None]):
         CLOSE.binding(),
     ]
 
-    def __init__(self, spec: InterviewSpec | None = None) -> None:
-        """`spec` fills in the form."""
+    def __init__(self, spec: InterviewSpec | None = None, *, drafts: DraftStore) -> None:
+        """`spec` fills in the form, unless `drafts` has the text of a form that was never
+        finished."""
         super().__init__()
         self._spec = spec or InterviewSpec()
+        self._drafts = DraftSaver(self, drafts, DRAFT_NAME)
+        self._finished = False
 
     def compose(self) -> ComposeResult:
         spec = self._spec
@@ -68,6 +76,7 @@ class NewInterviewScreen(Screen[InterviewSpec | None]):
             yield from self._field("job", "Job description", Input("", given))
             given = "already given" if spec.resume else "optional; path to a text file"
             yield from self._field("resume", "Resume", Input("", given))
+            yield Button("Start the interview", id="start", variant="primary", compact=True)
         yield Footer(show_command_palette=False)
 
     def _field(
@@ -82,17 +91,29 @@ class NewInterviewScreen(Screen[InterviewSpec | None]):
                 yield Static("", id=f"{name}-problem", classes="problem", markup=False)
 
     def on_mount(self) -> None:
+        self._initial = {each.id or "": each.value for each in self.query(Input)}
+        for each in self.query(Input):
+            each.value = self._drafts.load().fields.get(each.id or "", each.value)
         self.query_one("#role", Input).focus()
 
+    def on_unmount(self) -> None:
+        self._drafts.finish(Draft() if self._finished else self._draft())
+
+    def _draft(self) -> Draft:
+        fields = {each.id or "": each.value for each in self.query(Input)}
+        return Draft() if fields == self._initial else Draft(fields=fields)
+
     @on(Input.Submitted)
-    def _focus_next_field(self) -> None:
-        self.focus_next()
+    @on(Button.Pressed)
+    def _start(self) -> None:
+        self.action_start()
 
     @on(Input.Changed)
     def _clear_problem(self, event: Input.Changed) -> None:
         """Clear a field's problem when the field changes; `action_start` validates the field
         again."""
         self._show_problem(event.input.id or "", "")
+        self._drafts.changed(self._draft)
 
     def _text(self, name: str) -> str:
         return self.query_one(f"#{name}", Input).value.strip()
@@ -126,6 +147,7 @@ class NewInterviewScreen(Screen[InterviewSpec | None]):
             return
         kind = str(self.query_one("#type", Select).value)
         level = str(self.query_one("#level", Select).value)
+        self._finished = True
         self.dismiss(
             InterviewSpec(
                 role=role,
@@ -139,6 +161,7 @@ class NewInterviewScreen(Screen[InterviewSpec | None]):
         )
 
     def action_close(self) -> None:
+        self._finished = True
         self.dismiss(None)
 
 

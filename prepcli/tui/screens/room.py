@@ -35,6 +35,9 @@ class RoomScreen(Screen[None]):
         self.session = session
         self.room = session.room(party, name)
         self.state = RoomState()
+        self._address = (party, name)
+        self.room_ended = False
+        """True if the room has ended with an error, until it is opened again."""
 
     def on_mount(self) -> None:
         self.follow_room()
@@ -55,7 +58,16 @@ class RoomScreen(Screen[None]):
                     state = apply(state, event)
                     self.post_message(RoomChanged(state))
         except PrepError as error:
+            self.room_ended = True
             self.post_message(RoomLeft(error))
+
+    async def reopen_room(self) -> None:
+        """Enter the room again after it has ended with an error. What was not confirmed is sent
+        again by subclasses."""
+        if self.room_ended:
+            self.room_ended = False
+            self.room = self.session.room(*self._address)
+            self.follow_room()
 
     def _post_connection_change(self, event: ConnectionChanged, before: ConnectionStatus) -> None:
         match event.status:

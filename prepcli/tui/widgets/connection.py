@@ -9,8 +9,12 @@ from prepcli.tui.text import Seconds
 KEPT = "Your typed and spoken answers are kept."
 
 
-def banner(retry_in: float, *, narrow: bool) -> str:
-    """Return the banner's text. The number of seconds in `retry_in` is rounded up."""
+def banner(retry_in: float, *, narrow: bool, local: bool = False) -> str:
+    """Return the banner's text. The number of seconds in `retry_in` is rounded up. `local` means
+    that the server is the local server, which is being restarted."""
+    if local:
+        line = "The interviewer stopped. Restarting…"
+        return line if narrow else f"{line} Your answer and your draft are safe."
     seconds = -int(-retry_in // 1)
     when = f"reconnecting in {seconds} s" if seconds > 0 else "reconnecting now"
     line = f"Connection lost; {when}."
@@ -32,8 +36,9 @@ class ConnectionBanner(Widget):
 
     remaining = reactive(0.0)
 
-    def __init__(self, monotonic: Seconds, *, id: str | None = None) -> None:
+    def __init__(self, monotonic: Seconds, *, local: bool, id: str | None = None) -> None:
         super().__init__(id=id)
+        self._local = local
         self._monotonic = monotonic
         self._due = 0.0
         self.display = False
@@ -57,4 +62,5 @@ class ConnectionBanner(Widget):
 
     def render(self) -> Text:
         narrow = self.content_size.width < 70
-        return Text(banner(self.remaining, narrow=narrow), no_wrap=True, overflow="ellipsis")
+        text = banner(self.remaining, narrow=narrow, local=self._local)
+        return Text(text, no_wrap=True, overflow="ellipsis")

@@ -65,6 +65,8 @@ class InterviewList(OptionList):
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._interviews: dict[str, Interview] = {}
+        self._wanted = ""
+        """Id of the interview to highlight once the list contains it."""
 
     @property
     def highlighted_interview(self) -> Interview | None:
@@ -73,6 +75,16 @@ class InterviewList(OptionList):
             return None
         key = self.get_option_at_index(self.highlighted).id
         return self._interviews.get(key) if key else None
+
+    def select(self, interview_id: str) -> None:
+        """Highlight an interview, at the latest when the list contains it."""
+        self._wanted = interview_id
+        self._highlight_wanted()
+
+    def _highlight_wanted(self) -> None:
+        if self._wanted in self._interviews:
+            self.highlighted = self.get_option_index(self._wanted)
+            self._wanted = ""
 
     def update_interviews(self, interviews: Sequence[Interview], now: float) -> None:
         """Show `interviews`, newest first.
@@ -96,6 +108,7 @@ class InterviewList(OptionList):
             self.highlighted = self.get_option_index(before.id)
         else:
             self.highlighted = min(position, len(ordered) - 1)
+        self._highlight_wanted()
 
 
 def _row(interview: Interview, now: float) -> Table:

@@ -43,6 +43,9 @@ class Transcript(VerticalScroll):
         self._views: dict[str, MessageView] = {}
         self._caption: MessageView | None = None
         self._sending: MessageView | None = None
+        self._following_summary = False
+        self._read = ""
+        """Key of the summary that was scrolled to its beginning when it was complete."""
 
     def on_mount(self) -> None:
         self.anchor()
@@ -74,6 +77,23 @@ class Transcript(VerticalScroll):
             await view.update_text(line.text, growing=line.growing)
         self._sending = await self._show_provisional(self._sending, "You · sending", state.sending)
         self._caption = await self._show_provisional(self._caption, "You · speaking", state.caption)
+        self._follow_summary(lines)
+
+    def _follow_summary(self, lines: list["_TranscriptLine"]) -> None:
+        """Scroll on only until the summary's heading is at the top, unless the reader has scrolled
+        back."""
+        last = lines[-1] if lines else None
+        if last is None or last.kind is not MessageKind.SUMMARY or last.key == self._read:
+            return
+        if not self._following_summary:
+            if self._anchor_released and self.scroll_y < self.max_scroll_y:
+                return
+            self._following_summary = True
+            self.anchor(False)
+        if not last.growing:
+            self._read = last.key
+        view = self._views[last.key]
+        self.call_after_refresh(self.scroll_to_widget, view, top=True, animate=False, force=True)
 
     async def _mount(self, lines: list["_TranscriptLine"]) -> None:
         """Mount a view for each line that has none. Adjacent views are mounted together."""

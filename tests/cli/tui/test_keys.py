@@ -18,7 +18,7 @@ def test_every_key_is_in_the_help() -> None:
     """The help lists every key, except those that are explained on their own screen."""
     defined = {key.action for key in vars(keys).values() if isinstance(key, Key)}
     explained = {key.action for section in SECTIONS for key in section.keys}
-    assert defined - explained == {"close", "yes", "no", "app.show_help"}
+    assert defined - explained == {"close", "yes", "no", "choose", "app.show_help"}
 
 
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.title)

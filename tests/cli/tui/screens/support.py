@@ -174,6 +174,12 @@ class FakeRest:
     async def list_interviews(self) -> Sequence[Interview]:
         return self._interviews
 
+    async def get_interview(self, interview_id: str) -> Interview:
+        if self.error:
+            raise self.error
+        found = [each for each in self._interviews if each.id == interview_id]
+        return found[0] if found else interview(interview_id)
+
     async def create_interview(self, spec: InterviewSpec) -> Interview:
         if self.error:
             raise self.error
@@ -192,6 +198,10 @@ class FakeRest:
 class FakeSession:
     """Session whose server has the given interviews."""
 
+    local = False
+    restarts = 0
+    """Number of restarts of the local server that the user has allowed."""
+
     def __init__(self, interviews: Sequence[Interview] = ()) -> None:
         self.rooms: dict[tuple[str, str], FakeRoom] = {}
         self.lobby = self.room("user-interviews", "me")
@@ -200,6 +210,9 @@ class FakeSession:
 
     def room(self, party: str, name: str) -> FakeRoom:
         return self.rooms.setdefault((party, name), FakeRoom())
+
+    def allow_restart(self) -> None:
+        self.restarts += 1
 
     def interview(self, name: str = "one") -> FakeRoom:
         return self.room("interview", name)

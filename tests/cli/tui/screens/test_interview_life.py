@@ -1,5 +1,9 @@
 """Connection, errors, hints, ending and leaving on the interview screen."""
 
+import os
+from pathlib import Path
+
+import pytest
 from textual.pilot import Pilot
 from textual.widgets import Static
 
@@ -198,8 +202,46 @@ def test_draft_is_kept_when_the_interview_is_left() -> None:
     drive(watch, session, interview_id="one")
 
 
-def test_quitting_does_not_lose_an_answer_by_accident() -> None:
-    """Quitting requires a confirmation if the box contains unsent text."""
+@pytest.mark.parametrize("more", ["", "z", " \u00e9\U0001f600", "\n"])
+def test_quitting_keeps_the_unsent_answer(more: str) -> None:
+    """Quitting asks nothing, because the unsent text is in the box when prep is started again."""
+
+    async def write(app: PrepApp, pilot: Pilot[int]) -> None:
+        await pilot.press("x", "y")
+        box(app).insert(more)
+        await pilot.press("ctrl+q")
+        await settle(pilot)
+        assert app.return_value == 0
+
+    async def read(app: PrepApp, pilot: Pilot[int]) -> None:
+        assert box(app).text == f"xy{more}"
+
+    drive(write, ready()[0], interview_id="one")
+    drive(read, ready()[0], interview_id="one")
+
+
+@pytest.mark.parametrize("arrived", [True, False])
+def test_answer_on_its_way_is_not_lost(arrived: bool) -> None:
+    """An answer that the server had not confirmed at the end of prep is in the box at the next
+    start, unless it has arrived."""
+
+    async def write(app: PrepApp, pilot: Pilot[int]) -> None:
+        await pilot.press(*"sent", "enter", *"next")
+        await settle(pilot)
+
+    async def read(app: PrepApp, pilot: Pilot[int]) -> None:
+        assert box(app).text == ("next" if arrived else "sent\nnext")
+
+    drive(write, ready()[0], interview_id="one")
+    messages = [question(0), answer(1, "sent"), question(2)] if arrived else [question(0)]
+    drive(read, ready(asked_once(messages=messages))[0], interview_id="one")
+
+
+def test_quitting_asks_if_the_draft_cannot_be_written() -> None:
+    """If the disk refuses the unsent text, quitting requires a confirmation."""
+    data = Path(os.environ["PREP_DATA_DIR"])
+    data.mkdir(parents=True)
+    (data / "drafts").write_text("a file where a folder should be")
     session, _ = ready()
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
