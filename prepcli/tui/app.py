@@ -37,6 +37,8 @@ Connect = Callable[[Callable[[str], None], ConfirmFetch], Awaitable[SessionLink]
 """Function that opens a session. It calls its first argument with a line about each step, and its
 second argument to ask whether missing models may be fetched."""
 
+QUIT_KEYS = " or ".join(QUIT.keys.split(","))
+
 
 class PrepApp(TypeAheadApp):
     """Terminal app whose return value is the command's exit code."""
@@ -183,8 +185,14 @@ class PrepApp(TypeAheadApp):
 
     def action_help_quit(self) -> None:
         """Say what quits prep, because ctrl+c does not."""
-        keys = " or ".join(QUIT.keys.split(","))
-        self.notify(f"Press {keys} to quit. Interviews and drafts are kept.", title="Quit prep?")
+        self.notify(
+            f"Press {QUIT_KEYS} to quit. Interviews and drafts are kept.", title="Quit prep?"
+        )
+
+    def copy_to_clipboard(self, text: str) -> None:
+        """Copy `text` and say so, because who pressed ctrl+c may have meant to quit."""
+        super().copy_to_clipboard(text)
+        self.notify(f"Press {QUIT_KEYS} to quit.", title="Copied")
 
     def key_ctrl_c(self) -> None:
         """Handle ctrl+c in a dialogue, which hides the bindings of the app."""

@@ -43,7 +43,7 @@ class ConfirmScreen(ModalScreen[bool]):
                 yield Button(f"{NO.name}  {self._no}", id="no", compact=True)
 
     def on_mount(self) -> None:
-        self.query_one("#yes" if self._enter else "#no").focus()
+        self.query("#yes" if self._enter else "#no").focus()  # none if prep is quitting
 
     @on(Button.Pressed)
     def _answer(self, event: Button.Pressed) -> None:

@@ -94,7 +94,7 @@ class NewInterviewScreen(Screen[InterviewSpec | None]):
         self._initial = {each.id or "": each.value for each in self.query(Input)}
         for each in self.query(Input):
             each.value = self._drafts.load().fields.get(each.id or "", each.value)
-        self.query_one("#role", Input).focus()
+        self.query("#role").focus()  # none if prep is quitting
 
     def on_unmount(self) -> None:
         self._drafts.finish(Draft() if self._finished else self._draft())

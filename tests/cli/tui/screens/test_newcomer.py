@@ -158,8 +158,10 @@ def test_types_ahead_into_the_form() -> None:
 
     async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
         type_ahead(app, *"nquad", "tab", *"dq", "tab", "tab", "tab", "backspace", "7")
-        await until(pilot, lambda: isinstance(app.screen, NewInterviewScreen))
-        await until(pilot, lambda: app.screen.query_one("#questions", Input).value == "7")
+        await until(
+            pilot,
+            lambda: [each.value for each in app.screen.query("#questions").results(Input)] == ["7"],
+        )
         assert app.screen.query_one("#role", Input).value == "quad"
         assert app.screen.query_one("#company", Input).value == "dq"
 
@@ -278,6 +280,7 @@ def test_presses_ctrl_c(key: str) -> None:
             if key:
                 await pilot.press(key)
             await until(pilot, lambda: isinstance(app.screen, kinds[key]))
+            await settle(pilot)
             await pilot.press("ctrl+c")
             await settle(pilot)
             assert len(notices(app)) == 1
