@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from textual import events
 from textual.app import App
+from textual.driver import Driver
 from textual.message_pump import MessagePump
 from textual.widgets import Input, TextArea
 
@@ -24,8 +25,8 @@ STEP_SECONDS = 2.0
 class TypeAheadApp(App[int]):
     """App that holds back keys and pasted text while an earlier key is taking effect."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, driver_class: type[Driver] | None = None) -> None:
+        super().__init__(driver_class=driver_class)
         self._held: deque[events.Key | events.Paste] = deque()
         self._delivering = False
         self._delivery: asyncio.Task[None] | None = None
