@@ -44,10 +44,10 @@ class UserInterviews(DurableObject):
         """
         id = self._interview_id(request.id)
         known = self.context.storage.row(
-            "SELECT deleting, view, spec FROM interviews WHERE id = ?", id
+            "SELECT deleting, view FROM interviews WHERE id = ?", id
         )
         if known is not None:
-            deleting, encoded, unconfirmed = known
+            deleting, encoded = known
             if deleting:
                 raise Conflict(
                     "The interview with this id is being deleted. Try again in a moment.",
@@ -55,8 +55,7 @@ class UserInterviews(DurableObject):
                     retryable=True,
                 )
             existing = msgspec.json.decode(encoded, type=wire.Interview)
-            if unconfirmed is not None:
-                self._begin_interview(existing, msgspec.json.decode(unconfirmed))
+            self._begin_unconfirmed(existing)
             return existing
         now = self.context.clock.now()
         spec = {field: getattr(request, field) for field in wire.InterviewSpec.__struct_fields__}
@@ -84,8 +83,16 @@ class UserInterviews(DurableObject):
         return view
 
     def find(self, id: str) -> wire.Interview:
-        """Return the interview with this id. Raises NotFound if the user has no such interview."""
-        return find_interview(self.context.storage, id)
+        """Return the interview with this id.
+
+        If a crash came between the creation of the interview and its start, start it now: a caller
+        that connects to the interview next finds it started.
+
+        Raises NotFound if the user has no such interview.
+        """
+        view = find_interview(self.context.storage, id)
+        self._begin_unconfirmed(view)
+        return view
 
     def list(self) -> list[wire.Interview]:
         """Return the user's interviews, the newest first."""
@@ -97,7 +104,7 @@ class UserInterviews(DurableObject):
         The row stays until the interview confirms the deletion. Raises NotFound if the user has no
         interview with this id.
         """
-        self.find(id)
+        find_interview(self.context.storage, id)
         self.context.storage.sql("UPDATE interviews SET deleting = 1 WHERE id = ?", id)
         self.context.set_alarm(self.context.clock.now() + RECOVERY_DELAY)
         self.context.tell(InterviewStub(id).delete(self.context.name, id))
@@ -188,6 +195,14 @@ class UserInterviews(DurableObject):
         if not requested:
             return uuid.uuid4().hex
         return hashlib.sha256(f"{self.context.name}/{requested}".encode()).hexdigest()[:32]
+
+    def _begin_unconfirmed(self, view: wire.Interview) -> None:
+        """Start an interview again that has not confirmed its start."""
+        row = self.context.storage.row(
+            "SELECT spec FROM interviews WHERE id = ? AND spec IS NOT NULL", view.id
+        )
+        if row is not None:
+            self._begin_interview(view, msgspec.json.decode(row[0]))
 
     def _begin_interview(self, view: wire.Interview, spec: dict[str, Any]) -> None:
         self.context.tell(InterviewStub(view.id).begin(self.context.name, spec, view))

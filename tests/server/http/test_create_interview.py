@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from prepserver.errors import StorageError
-from prepserver.interview.stubs import UserInterviewsStub
+from prepserver.interview.stubs import InterviewStub, UserInterviewsStub
 from prepserver.objects import instance
 from prepserver.objects.storage import Storage
 from tests.server.interview.conversation import wait_until_idle
@@ -54,4 +54,20 @@ async def test_an_interview_that_cannot_be_started_is_reported(
         assert error.value.retryable
         (view,) = await rooms.registry.call(UserInterviewsStub(USER).list())
         await rooms.advance(6.0)
+        await wait_until_idle(await rooms.join(view.id))
+
+
+@asynchronous
+async def test_an_interview_whose_start_was_interrupted_starts_when_it_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If an interview is listed but was not started, as after a crash between the two, opening it
+    starts it: the client does not wait for the alarm of the list."""
+    fail_to_open(monkeypatch, 2)
+    async with Rooms(tmp_path) as rooms:
+        with pytest.raises(StorageError):
+            await rooms.create(role="Cook")
+        (view,) = await rooms.registry.call(UserInterviewsStub(USER).list())
+        await rooms.registry.call(UserInterviewsStub(USER).find(view.id))
+        await rooms.registry.call(InterviewStub(view.id).messages())
         await wait_until_idle(await rooms.join(view.id))
