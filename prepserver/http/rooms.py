@@ -27,8 +27,8 @@ OWN_ROOM = "me"
 """Name of the room with the caller's own list of interviews, for clients that do not know the
 user's id."""
 
-_ADDRESS = re.compile(r"^/part(?:y|ies)/([^/]+)/([^/]+)/?$")
-_CONNECTION_ID = re.compile(r"^[A-Za-z0-9_-]{1,64}$")
+_ADDRESS = re.compile(r"/part(?:y|ies)/([^/]+)/([^/]+)/?")
+_CONNECTION_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class UpgradeRequired(BadRequest):
@@ -67,7 +67,7 @@ class Rooms:
         """
         services = self._services
         path, _, query_string = target.partition("?")
-        address = _ADDRESS.match(path)
+        address = _ADDRESS.fullmatch(path)
         if address is None or address[1] not in PARTIES:
             raise NotFound(
                 f"There is no room at {path}. The address of a room is /parties/PARTY/ROOM, where "
@@ -96,7 +96,9 @@ class Rooms:
         else:
             await services.registry.call(UserInterviewsStub(user).find(room))
         requested = query.get("_pk", [""])[0]
-        connection = Connection(requested if _CONNECTION_ID.match(requested) else uuid.uuid4().hex)
+        connection = Connection(
+            requested if _CONNECTION_ID.fullmatch(requested) else uuid.uuid4().hex
+        )
         quota = await services.rate_limiter.quota(user)
         connection.state = {"user": user, "quota": quota}
         return connection, services.registry.connect(party, room, connection)

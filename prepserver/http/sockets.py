@@ -164,7 +164,11 @@ class RoomSocket(asyncio.BufferedProtocol):
                 self._handle_handshake(event)
             elif isinstance(event, Frame):
                 self._receive_frame(event)
-        if self._ws.close_rcvd is None and self._ws.parser_exc is None:
+        if self._ws.handshake_exc is not None:
+            # The parser has found no request, or has prepared a response of its own.
+            self._ws.data_to_send()
+            self._reject(_build_rejection(_invalid_handshake(str(self._ws.handshake_exc))))
+        elif self._ws.close_rcvd is None and self._ws.parser_exc is None:
             self._write_pongs()
             self._process_inbox()
         else:
@@ -209,8 +213,7 @@ class RoomSocket(asyncio.BufferedProtocol):
     def _handle_handshake(self, request: Request) -> None:
         response = self._ws.accept(request)
         if response.status_code != http.HTTPStatus.SWITCHING_PROTOCOLS:
-            self._reject(response)
-            return
+            return  # `data_received` rejects it
         task = asyncio.get_running_loop().create_task(self._open_connection(request.path, response))
         self._server_state.tasks.add(task)
         task.add_done_callback(self._server_state.tasks.discard)
@@ -237,7 +240,7 @@ class RoomSocket(asyncio.BufferedProtocol):
 
     def _reject(self, response: Response) -> None:
         if not self._disconnected:
-            self._ws.send_response(response)
+            self._transport.write(response.serialize())
             self._end_connection()
 
     # --- Messages from the client -------------------------------------------------------------
@@ -400,6 +403,13 @@ def _build_text_frame(message: bytes) -> bytes:
     return struct.pack(">BBQ", 0x81, 127, size) + message
 
 
+def _invalid_handshake(problem: str) -> BadRequest:
+    return BadRequest(
+        f"The WebSocket handshake is invalid: {problem}. Use a WebSocket client.",
+        code=ErrorCode.NOT_WEBSOCKET,
+    )
+
+
 def _build_rejection(error: PrepServerError) -> Response:
     body = encode_error(error)
     headers = Headers(
@@ -407,6 +417,7 @@ def _build_rejection(error: PrepServerError) -> Response:
             "Connection": "close",
             "Content-Length": str(len(body)),
             "Content-Type": "application/json",
+            "Sec-WebSocket-Version": "13",
         }
     )
     return Response(error.status, http.HTTPStatus(error.status).phrase, headers, body)

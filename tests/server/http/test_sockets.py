@@ -42,6 +42,45 @@ async def test_a_rejection_is_an_http_response(tmp_path: Path) -> None:
         assert not it.sockets.open_sockets
 
 
+@pytest.mark.parametrize(
+    "request_lines",
+    [
+        ["POST /parties/a/b HTTP/1.1"],
+        ["GET /parties/a/b HTTP/1.1", "Content-Length: 2"],
+        ["GET /parties/a/b HTTP/1.1", "Sec-WebSocket-Version: 12"],
+        ["GET /parties/a/b HTTP/1.1", "Sec-WebSocket-Key: \xff"],
+        ["GET /parties/a/b HTTP/1.1", "Sec-WebSocket-Protocol: \xff,,a b"],
+        ["GET /parties/a/b HTTP/1.0"],
+        ["GET /parties/a/" + "b" * 10_000 + " HTTP/1.1"],
+        ["GET /parties/a/b HTTP/1.1", "X: " + "y" * 10_000],
+        ["GET /parties/a/b HTTP/1.1", *["X: y"] * 300],
+        ["\x16\x03\x01"],
+    ],
+)
+@asynchronous
+async def test_an_invalid_handshake_is_rejected_with_an_error(
+    tmp_path: Path, request_lines: list[str]
+) -> None:
+    """A handshake that is not valid receives status 400 with a typed error, and the connection is
+    closed at once."""
+    headers = ["Host: here", "Connection: Upgrade", "Upgrade: websocket"]
+    if not any("Version" in line for line in request_lines):
+        headers.append("Sec-WebSocket-Version: 13")
+    if not any("Key" in line for line in request_lines):
+        headers.append("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==")
+    async with echo_server(tmp_path) as it:
+        client = FakeTransport(it.sockets)
+        client.client.connect()
+        client.send_raw("\r\n".join([*request_lines, *headers, "", ""]).encode("latin-1"))
+        head, _, body = bytes(client.unread).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 400 ")
+        error = msgspec.json.decode(body)["error"]
+        assert error["code"] == ErrorCode.NOT_WEBSOCKET
+        assert client.closed
+        await asyncio.sleep(0)
+        assert not it.sockets.open_sockets
+
+
 @asynchronous
 async def test_messages_sent_during_the_handshake_are_delivered(tmp_path: Path) -> None:
     """Messages that a client sends before the handshake response are delivered."""
