@@ -43,9 +43,7 @@ class UserInterviews(DurableObject):
         Raises Conflict (`being_removed`) while the interview with this id is being deleted.
         """
         id = self._interview_id(request.id)
-        known = self.context.storage.row(
-            "SELECT deleting, view FROM interviews WHERE id = ?", id
-        )
+        known = self.context.storage.row("SELECT deleting, view FROM interviews WHERE id = ?", id)
         if known is not None:
             deleting, encoded = known
             if deleting:
