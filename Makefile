@@ -1,5 +1,6 @@
 # prep: `make run` holds an interview, `make test` runs every test.
 # Requires Python 3.11 or newer, a C++ compiler and a package index; the rest is downloaded.
+# With WHEELS=folder, the compiled wheel of that folder is installed and no compiler is needed.
 
 PYTHON_BIN := .venv/bin/python
 SPEECH := tests/speech
@@ -10,9 +11,11 @@ DEMO = $(PYTHON_BIN) -m prepcli interview --plain \
 	--audio $(SPEECH)/conflict.wav \
 	--audio $(SPEECH)/short-answer.wav
 
+INSTALL = python=$$(packaging/find-python) && "$$python" packaging/install.py $(if $(WHEELS),--wheels "$(WHEELS)")
+
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test setup setup-dev models starters demo lint check chaos bench docs clean
+.PHONY: help run test setup setup-dev wheel models starters demo lint check chaos bench docs clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -24,16 +27,19 @@ test: setup-dev starters ## Install, then run every test, on the real models
 	@$(PYTHON_BIN) -m pytest
 
 setup: ## Create .venv with the client and the server
-	@python=$$(packaging/find-python) && "$$python" packaging/install.py server
+	@$(INSTALL) server
 
 setup-dev:
-	@python=$$(packaging/find-python) && "$$python" packaging/install.py server dev
+	@$(INSTALL) server dev
+
+wheel: ## Compile llama-cpp-python for all processors, for make run WHEELS=folder
+	@python=$$(packaging/find-python) && "$$python" packaging/llama_build.py "$(or $(WHEELS),wheels)"
 
 models: setup ## Download and verify the starter models, and print their paths
 	@$(PYTHON_BIN) -m prepserver models pull starter
 
 starters:
-	@python=$$(packaging/find-python) && "$$python" packaging/install.py server --pull starter
+	@$(INSTALL) server --pull starter
 	@$(PYTHON_BIN) -m prepserver models pull starter >/dev/null
 
 demo: starters ## Hold a short spoken interview from recordings

@@ -1,11 +1,11 @@
 """Installer that creates `.venv` from pyproject.toml and updates it when that file changes.
 
-    python packaging/install.py EXTRA... [--pull MODEL]
+    python packaging/install.py EXTRA... [--pull MODEL] [--wheels FOLDER]
 
 This script runs before anything is installed, so it uses only the standard library. A stamp in
-`.venv` makes later runs fast. llama-cpp-python is compiled while everything else is installed and
-the models are downloaded. After an interruption, run the same command again: pip caches its
-downloads and builds.
+`.venv` makes later runs fast. llama-cpp-python is installed from FOLDER, or compiled while all the
+rest is installed and the models are downloaded. After an interruption, run the same command again:
+pip caches its downloads and builds.
 """
 
 import argparse
@@ -13,15 +13,16 @@ import fcntl
 import hashlib
 import json
 import os
-import shlex
 import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 import tomllib
 from pathlib import Path
 from types import FrameType
 
+from llama_build import COMPILED, NATIVE
 from progress import Job, Progress, follow, is_live
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,21 +31,6 @@ PYTHON = VENV / "bin" / "python"
 STAMP = VENV / "prep-stamp.json"
 LOG = VENV / "install.log"
 WHEELS = VENV / "wheels"
-
-COMPILED = "llama-cpp-python"
-"""Name of the package that is published only as source code, so that pip must compile it."""
-
-CMAKE_ARGS = shlex.join(
-    (
-        "-DLLAVA_BUILD=OFF",
-        "-DCMAKE_C_FLAGS=-U__AMX_INT8__",
-        "-DCMAKE_CXX_FLAGS=-U__AMX_INT8__",
-        f"-DCMAKE_PROJECT_llama.cpp_INCLUDE={ROOT / 'packaging' / 'llama.cmake'}",
-    )
-)
-"""CMake options that leave out llama.cpp's vision library and command-line helpers, which prep
-never loads and which make up two thirds of the build. The options also leave out the AMX kernels,
-which crash on some Intel processors (ggml-org/llama.cpp#20824)."""
 
 COMPILER_HELP = (
     f"{COMPILED} must be compiled, but no C++ compiler was found. Install one (on Debian or Ubuntu:"
@@ -80,6 +66,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("extras", nargs="*")
     parser.add_argument("--pull", metavar="MODEL", default="")
+    parser.add_argument("--wheels", metavar="FOLDER", type=Path, help="folder of built wheels")
     options = parser.parse_args(arguments)
     wanted: list[str] = options.extras
     if is_ready(wanted):
@@ -93,7 +80,8 @@ def main(arguments: list[str]) -> int:
             fcntl.flock(lock, fcntl.LOCK_EX)
         if is_ready(wanted):
             return 0
-        return set_up(wanted, options.pull, lock)
+        folder = options.wheels and options.wheels.expanduser()
+        return set_up(wanted, options.pull, folder, lock)
     except KeyboardInterrupt:
         print("\nInterrupted. Run the same command again to continue.", file=sys.stderr)
         return 130
@@ -112,11 +100,12 @@ def is_ready(extras: list[str]) -> bool:
     return fresh and _runs("-c", "import importlib.metadata as m; m.version('prep-interview')")
 
 
-def set_up(extras: list[str], models: str, lock: int) -> int:
+def set_up(extras: list[str], models: str, folder: Path | None, lock: int) -> int:
     """Create the environment if it is missing or unusable, install prep and its dependencies with
     the extras in `extras`, and return the exit code.
 
-    `models` names the models to download during the installation. Child processes inherit `lock`:
+    `models` names the models to download during the installation. If `folder` is given, the wheel
+    of llama-cpp-python is taken from it, and nothing is compiled. Child processes inherit `lock`:
     if this process is killed, the next installation waits until those children have ended.
     """
     if not _runs("-m", "pip", "--version") or not _wanted_version():
@@ -130,7 +119,14 @@ def set_up(extras: list[str], models: str, lock: int) -> int:
     jobs: list[Job] = []
     try:
         build = None
-        if compiled:
+        links: list[str | Path] = ["--find-links", folder] if folder else []
+        if compiled and folder:
+            wheel = (*_PIP, "install", "-v", "--no-deps", "--no-index", "--only-binary", ":all:")
+            if follow(jobs, [_start(jobs, lock, *wheel, *links, *compiled)], progress) != 0:
+                progress.end()
+                print(_no_wheel(folder, compiled[0]), file=sys.stderr)
+                return 1
+        elif compiled:
             print(
                 f"Installing. Compiling {COMPILED} takes 2 to 5 minutes on two cores, unless pip"
                 " has cached an earlier build.",
@@ -142,7 +138,7 @@ def set_up(extras: list[str], models: str, lock: int) -> int:
             )
         rest = [line for line in requirements if not line.startswith(COMPILED)]
         steps = [
-            (*_PIP, "install", "-v", "--progress-bar", "off", *rest),
+            (*_PIP, "install", "-v", "--progress-bar", "off", *links, *rest),
             (*_PIP, "install", "-v", "--no-deps", "--editable", "."),
         ]
         for step in steps:
@@ -194,7 +190,7 @@ def _start(jobs: list[Job], lock: int, *arguments: str | Path) -> Job:
     started.
     """
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
-    environment.setdefault("CMAKE_ARGS", CMAKE_ARGS)
+    environment.setdefault("CMAKE_ARGS", NATIVE)
     process = subprocess.Popen(
         [str(PYTHON), *map(str, arguments)],
         cwd=ROOT,
@@ -209,6 +205,16 @@ def _start(jobs: list[Job], lock: int, *arguments: str | Path) -> Job:
     )
     jobs.append(Job(process, LOG))
     return jobs[-1]
+
+
+def _no_wheel(folder: Path, requirement: str) -> str:
+    """Return the message for a folder without a suitable wheel of llama-cpp-python."""
+    found = [wheel.name for wheel in sorted(folder.glob("llama_cpp_python-*.whl"))]
+    return (
+        f"{folder} holds no wheel of {requirement} for Python {sys.version.split()[0]} on"
+        f" {sysconfig.get_platform()} (found: {', '.join(found) or 'none'}). Build one on such a"
+        f" machine with: make wheel WHEELS={folder}. Or leave out WHEELS to compile it here."
+    )
 
 
 def _fail(progress: Progress) -> int:
