@@ -123,9 +123,7 @@ def set_up(extras: list[str], models: str, folder: Path | None, lock: int) -> in
         if compiled and folder:
             wheel = (*_PIP, "install", "-v", "--no-deps", "--no-index", "--only-binary", ":all:")
             if follow(jobs, [_start(jobs, lock, *wheel, *links, *compiled)], progress) != 0:
-                progress.end()
-                print(_no_wheel(folder, compiled[0]), file=sys.stderr)
-                return 1
+                return _fail(progress, _no_wheel(folder, compiled[0]))
         elif compiled:
             print(
                 f"Installing. Compiling {COMPILED} takes 2 to 5 minutes on two cores, unless pip"
@@ -211,15 +209,15 @@ def _no_wheel(folder: Path, requirement: str) -> str:
     """Return the message for a folder without a suitable wheel of llama-cpp-python."""
     found = [wheel.name for wheel in sorted(folder.glob("llama_cpp_python-*.whl"))]
     return (
-        f"{folder} holds no wheel of {requirement} for Python {sys.version.split()[0]} on"
+        f"{folder} has no wheel of {requirement} for Python {sys.version.split()[0]} on"
         f" {sysconfig.get_platform()} (found: {', '.join(found) or 'none'}). Build one on such a"
         f" machine with: make wheel WHEELS={folder}. Or leave out WHEELS to compile it here."
     )
 
 
-def _fail(progress: Progress) -> int:
+def _fail(progress: Progress, no_wheel: str = COMPILER_HELP) -> int:
     progress.end()
-    _explain()
+    _explain(no_wheel)
     return 1
 
 
@@ -271,13 +269,13 @@ def _has_compiler() -> bool:
     return any(shutil.which(name.split()[0]) for name in names if name)
 
 
-def _explain() -> None:
+def _explain(no_wheel: str) -> None:
     """Report a failed installation: print advice if the cause is known, otherwise the end of the
-    log."""
+    log. `no_wheel` is the advice for a missing wheel of llama-cpp-python."""
     log = LOG.read_text(errors="replace")
     advice = next((advice for sign, advice in ADVICE if sign in log), "")
-    if f"No matching distribution found for {COMPILED}" in log and not _has_compiler():
-        advice = COMPILER_HELP
+    if f"No matching distribution found for {COMPILED}" in log:
+        advice = no_wheel
     if not advice:
         print("\n".join(log.splitlines()[-25:]), file=sys.stderr)
     print(f"The installation failed. Full log: {LOG}", file=sys.stderr)

@@ -140,6 +140,58 @@ def test_only_the_pinned_version_counts_as_installed(monkeypatch: pytest.MonkeyP
     assert not install._has("no-such-package==1")
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("llama_cpp_python-0.0.1-py3-none-any.whl",),
+        ("llama_cpp_python-{version}-py3-none-macosx_11_0_arm64.whl",),
+        ("llama_cpp_python-{version}-cp27-cp27mu-linux_x86_64.whl", "readme.txt"),
+        (),
+        None,
+    ],
+)
+def test_a_folder_without_a_suitable_wheel_is_explained(
+    names: tuple[str, ...] | None,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """If no wheel in the folder suits, the message lists those found and names the command that
+    builds one; nothing is compiled or downloaded."""
+    install = load("install", monkeypatch)
+    wanted = load("llama_build", monkeypatch).requirement()
+    version = wanted.partition("==")[2]
+    folder = tmp_path / "wheels"
+    if names is not None:
+        folder.mkdir()
+        for name in names:
+            (folder / name.format(version=version)).touch()
+    venv = tmp_path / ".venv"
+    nothing = f'echo "ERROR: No matching distribution found for {wanted}"; exit 1'
+    fake_command(
+        tmp_path,
+        "venv-python",
+        f'case "$*" in *no-index*) {nothing} ;; *importlib*) exit 1 ;; esac',
+    )
+    venv.mkdir()
+    (venv / "pyvenv.cfg").write_text("version = 3.11.7\n")
+    monkeypatch.setattr(install, "VENV", venv)
+    monkeypatch.setattr(install, "PYTHON", tmp_path / "venv-python")
+    monkeypatch.setattr(install, "STAMP", venv / "stamp.json")
+    monkeypatch.setattr(install, "LOG", venv / "install.log")
+    lock = os.open(tmp_path, os.O_RDONLY)
+    try:
+        assert install.set_up(["server"], "", folder, lock) == 1
+    finally:
+        os.close(lock)
+    shown = capsys.readouterr()
+    assert "Compiling" not in shown.out
+    assert f"{folder} has no wheel of {wanted}" in shown.err
+    assert f"make wheel WHEELS={folder}" in shown.err
+    for name in names or ():
+        assert (name.format(version=version) in shown.err) == name.endswith(".whl")
+
+
 def test_jobs_are_followed_until_the_awaited_ones_end(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
