@@ -8,6 +8,7 @@ import enum
 from msgspec import Struct
 from msgspec.structs import replace
 
+from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import (
     Caption,
     Delta,
@@ -83,6 +84,9 @@ class RoomState(Struct, frozen=True, kw_only=True):
     failed: Error | None = None
     """Error that ended the last turn; None if the turn did not fail. `turn.retry` repeats a failed
     turn."""
+    doubt: Error | None = None
+    """Error `speech_doubtful` of the last recording; None if no recording since the last answer was
+    doubtful."""
     caption: str = ""
     """Partial transcript of the open recording."""
     connection: ConnectionStatus = ConnectionStatus.CONNECTING
@@ -138,7 +142,8 @@ def apply(state: RoomState, event: RoomEvent) -> RoomState:
         case StateChanged(state=phase, failed=failed):
             caption = state.caption if phase is Phase.TRANSCRIBING else ""
             streaming = None if phase is Phase.IDLE else state.streaming
-            return replace(state, phase=phase, failed=failed, caption=caption, streaming=streaming)
+            changed = replace(state, phase=phase, caption=caption, streaming=streaming)
+            return _with_failure(changed, failed)
         case InterviewMessage(message=message):
             return _apply_message(state, message)
         case Delta():
@@ -184,14 +189,13 @@ def _has_message(state: RoomState, id: str) -> bool:
 def _apply_snapshot(state: RoomState, snapshot: Snapshot) -> RoomState:
     """Return the state described by a snapshot. The caption and the fields that only the client
     knows are copied from `state`, except `stale`, which becomes False."""
-    return RoomState(
+    shown = RoomState(
         interview=snapshot.interview,
         phase=snapshot.state or Phase.IDLE,
         messages=_by_position(snapshot.messages),
         streaming=snapshot.streaming,
         hint=snapshot.hint,
         quota=snapshot.ratelimit,
-        failed=snapshot.failed,
         # A recording may be open, and its caption on the screen.
         caption=state.caption,
         connection=state.connection,
@@ -201,6 +205,15 @@ def _apply_snapshot(state: RoomState, snapshot: Snapshot) -> RoomState:
         deleted=state.deleted,
         known=True,
     )
+    return _with_failure(shown, snapshot.failed)
+
+
+def _with_failure(state: RoomState, error: Error | None) -> RoomState:
+    """Return a copy with the error of the last turn. A doubtful recording needs an answer rather
+    than a retry."""
+    if error is not None and error.code == ErrorCode.SPEECH_DOUBTFUL:
+        return replace(state, failed=None, doubt=error)
+    return replace(state, failed=error, doubt=None)
 
 
 def _apply_message(state: RoomState, message: Message) -> RoomState:

@@ -81,12 +81,20 @@ class AnswerQueue:
         """Put an answer back at the front of the queue."""
         self._prepared.appendleft(answer)
 
-    async def next_answer(self) -> Answer | None:
+    @property
+    def is_interactive(self) -> bool:
+        """True if a person can type answers at a terminal."""
+        return self._lines is not None and self._lines.interactive
+
+    async def next_answer(self, proposal: str = "") -> Answer | None:
         """Return the next answer, or None after the last answer. Blank lines are skipped.
 
-        Raises UsageError for a line that is longer than `MAX_ANSWER` code points or not text.
+        If a person can type answers, `proposal` is a text to confirm: the person is asked before
+        further prepared answers are used, and a blank line stands for the proposal. Raises
+        UsageError for a line that is longer than `MAX_ANSWER` code points or not text.
         """
-        if self._prepared:
+        confirm = bool(proposal) and self.is_interactive
+        if self._prepared and not confirm:
             return self._prepared.popleft()
         if self._lines is None:
             return None
@@ -98,6 +106,8 @@ class AnswerQueue:
                 raise _unusable("contains a NUL character, so it is not text")
             if text:
                 return TypedAnswer(text)
+            if confirm:
+                return TypedAnswer(proposal)
         return None
 
 

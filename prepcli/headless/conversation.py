@@ -102,6 +102,8 @@ class Conversation:
         self._answer_id = ""
         """Id of the message or recording that carries `_answer`."""
         self._has_answered = False
+        self._refusal = ""
+        """Error of the last recording, if no answer followed it; otherwise empty."""
         self._repeats = 0
         self._retry_id = ""
         """Id of the unanswered `turn.retry`; empty if there is none."""
@@ -177,9 +179,13 @@ class Conversation:
             self._retry_id = ""  # another client has retried the turn already
         elif failure.id and failure.id == self._answer_id:
             self._handle_refused_answer(failure)
-        elif not failure.id and failure.code == ErrorCode.NOTHING_HEARD:
-            # The recording had no words, so the question is still open.
+        elif not failure.id and failure.code in (
+            ErrorCode.NOTHING_HEARD,
+            ErrorCode.SPEECH_DOUBTFUL,
+        ):
+            # The recording is no answer, so the question is still open.
             self._output.note(failure.message)
+            self._refusal = failure.message
             self._answered_id = ""
         elif not failure.id and not failure.retryable and self._state.phase is not Phase.HINTING:
             raise InferenceFailed(failure.message)
@@ -235,17 +241,27 @@ class Conversation:
         await self._room.send(TurnRetry(id=self._retry_id))
 
     async def _send_answer(self) -> None:
-        interactive = self._answers.next_is_interactive
+        doubt = self._state.doubt
+        heard = str(doubt.details.get("text", "")) if doubt else ""
+        if heard:
+            self._output.note(f'heard: "{heard}"')
+        confirm = bool(heard) and self._answers.is_interactive
+        if confirm:
+            self._output.note("press enter to send these words, or type the answer")
+        interactive = confirm or self._answers.next_is_interactive
         if interactive:
             self._output.start_prompt()
-        answer = await self._answers.next_answer()
+        answer = await self._answers.next_answer(heard)
         if interactive:
             self._output.end_prompt(answer.text if isinstance(answer, TypedAnswer) else "")
+        refusal, self._refusal = self._refusal, ""
         self._answer = answer
         self._has_answered = self._has_answered or answer is not None
         match answer:
             case None if not self._has_answered:
                 raise _NoAnswers
+            case None if refusal:
+                raise RecordingRefused(f"{refusal} The interview is saved; resume it to go on.")
             case None:
                 self._ending = True
                 self._output.note("no more answers: ending the interview")

@@ -15,6 +15,7 @@ from prepserver.engines.types import Segment, Word
 
 __all__ = [
     "RawSegment",
+    "confidence",
     "estimate_word_times",
     "filter_hallucinations",
     "geometric_mean",
@@ -26,15 +27,27 @@ MIN_PROBABILITY = 0.35
 """Mean token probability below which a segment is dropped as `unlikely`. Whisper's own threshold
 for a temperature fallback is a mean log-probability of -1, which is a probability of 0.37. Clear
 speech reaches 0.8 or more."""
+UNINTELLIGIBLE_PROBABILITY = 0.2
+"""Probability that counts for speech which the model describes instead of transcribing it."""
+SAMPLED_PROBABILITY = 0.5
+"""Maximum probability of a segment that was decoded at a raised temperature. Whisper divides its
+scores by temperatures below 1, which makes every token look more probable than it is, and it does
+so because the likeliest tokens made no sense."""
 MAX_COMPRESSION_RATIO = 2.4
 """Compression ratio above which a text counts as repetition; the value is Whisper's own limit."""
 MIN_COMPRESSED_BYTES = 100
 """Minimum size of a text, in bytes, for a meaningful compression ratio: short text never compresses
 well."""
+MAX_SEGMENT_WEIGHT = 100
+"""Maximum weight of a segment in the confidence, in code points."""
 MAX_PHRASE_WORDS = 12
 """Maximum length, in words, of a phrase that is checked for repetition."""
 
 _ANNOTATION = re.compile(r"\[[^\]]*\]|\([^)]*\)|\*[^*]*\*|♪[^♪]*♪?")
+_UNINTELLIGIBLE = re.compile(
+    r"[\[(*][^\])*]*(foreign|speak|talk|chatter|inaudible|indistinct|unintelligible)", re.IGNORECASE
+)
+"""Annotation of speech without its words, such as `(speaking in foreign language)`."""
 _WORD = re.compile(r"[\w']+")
 
 
@@ -47,6 +60,8 @@ class RawSegment(Struct, frozen=True):
     text: str
     probability: float
     """Geometric mean of the text tokens' probabilities, 0 to 1; 1 if no probability is known."""
+    sampled: bool = False
+    """True if the text was decoded at a raised temperature."""
     words: tuple[Word, ...] = ()
     """Words with their times, in seconds from the beginning of the samples; empty if the engine
     reports none."""
@@ -87,9 +102,10 @@ def filter_hallucinations(
     for raw in raw_segments:
         text = strip_annotations(raw.text)
         words = _split_words(text)
+        probability = min(raw.probability, SAMPLED_PROBABILITY) if raw.sampled else raw.probability
         if not words:
-            drop_reason = "silence"
-        elif raw.probability < MIN_PROBABILITY:
+            drop_reason = "unintelligible" if _UNINTELLIGIBLE.search(raw.text) else "silence"
+        elif probability < MIN_PROBABILITY:
             drop_reason = "unlikely"
         elif is_repetitive(text) or (len(words) > 2 and words == previous):
             drop_reason = "repetition"
@@ -100,12 +116,31 @@ def filter_hallucinations(
             start=raw.start,
             end=raw.end,
             text=text if words else raw.text.strip(),
-            probability=raw.probability,
+            probability=probability,
             drop_reason=drop_reason,
             words=_without_annotations(raw.words) or estimate_word_times(text, raw.start, raw.end),
         )
         (dropped if drop_reason else kept).append(segment)
     return tuple(kept), tuple(dropped)
+
+
+def confidence(segments: Iterable[Segment]) -> float:
+    """Return the geometric mean of the segments' probabilities, weighted by their lengths; 1 if
+    there is no speech. Segments with the drop reason `silence` are ignored."""
+    total, weight = 0.0, 0
+    for segment in segments:
+        if segment.drop_reason == "silence":
+            continue
+        probability = segment.probability
+        if segment.drop_reason == "unintelligible":
+            probability = min(probability, UNINTELLIGIBLE_PROBABILITY)
+        elif segment.drop_reason == "repetition":
+            probability = min(probability, SAMPLED_PROBABILITY)
+        # A loop repeats one phrase very often, and must not outweigh the words before it.
+        length = min(len(segment.text), MAX_SEGMENT_WEIGHT)
+        total += length * math.log(max(probability, 1e-9))
+        weight += length
+    return math.exp(total / weight) if weight else 1.0
 
 
 def strip_annotations(text: str) -> str:

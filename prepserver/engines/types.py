@@ -169,8 +169,9 @@ class Segment(Struct, frozen=True, kw_only=True):
     probability: float = 1.0
     """Geometric mean of the token probabilities, 0 to 1; 1 if no probability is known."""
     drop_reason: str = ""
-    """Reason why the segment is left out of the transcript: `silence`, `unlikely` or `repetition`;
-    empty if the segment is part of the transcript."""
+    """Reason why the segment is left out of the transcript: `silence`, `unlikely`, `repetition` or
+    `unintelligible` (speech that the model does not understand); empty if the segment is part of
+    the transcript."""
     words: tuple[Word, ...] = ()
     """Words in order. If whisper.cpp reports no word times, the segment's duration is divided among
     the words in proportion to their lengths. If a remote model reports no word times, a segment
@@ -200,6 +201,13 @@ class Transcription(Struct, frozen=True, kw_only=True, tag="speech"):
     """Segments left out of `text`, each with its `drop_reason`."""
     seconds: float = 0.0
     """Duration of the recording in seconds."""
+    confidence: float = 1.0
+    """Geometric mean of the token probabilities over all speech, kept or dropped, 0 to 1; 1 if no
+    speech was heard or no probability is known."""
+    language: str = ""
+    """Language of the text, as the model names it; empty if it is unknown."""
+    english_only: bool = False
+    """True if the model is known to understand no other language than English."""
 
 
 class SpeechStats(Struct, frozen=True, kw_only=True, tag="stats"):

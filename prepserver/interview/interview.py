@@ -5,7 +5,7 @@ from typing import Any, assert_never
 import msgspec
 
 from prepserver.engines.types import PartialTranscript, Transcription
-from prepserver.errors import BadRequest, Conflict, InterviewError, NotFound, PrepServerError
+from prepserver.errors import BadRequest, Conflict, NotFound, PrepServerError
 from prepserver.gateway.gateway import Call, Gateway
 from prepserver.interview import events, schema
 from prepserver.interview.events import InterviewEvent
@@ -17,6 +17,7 @@ from prepserver.interview.questions.bank import Bank
 from prepserver.interview.questions.plan import merge_skills, select_main_questions
 from prepserver.interview.room import Room
 from prepserver.interview.rules import Rules, require_text
+from prepserver.interview.speech.doubt import find_problem
 from prepserver.interview.speech.ingest import AudioIngest, current_recording
 from prepserver.interview.speech.recordings import RecordingStore, decode_recording
 from prepserver.interview.stubs import UserInterviewsStub
@@ -428,25 +429,24 @@ class InterviewObject(DurableObject):
         self._advance_turn(turn, self._step_after_answers())
 
     def _add_spoken_answer(self, turn: Turn, transcription: Transcription) -> None:
-        text = transcription.text.strip()
         self._audio.stop_transcribing_all()
+        problem = find_problem(transcription)
+        if problem is not None and problem.code == ErrorCode.SPEECH_DOUBTFUL:
+            # The turn can be retried, so the recording is kept until the question is answered.
+            self._abort_turn(turn, TurnState.FAILED, problem)
+            return
         if turn.recording is not None:
             self._recordings.delete(turn.recording)
-        if not text:
-            silent = InterviewError(
-                "The recording contains no speech. Speak closer to the microphone and record "
-                "again, or type the answer.",
-                code=ErrorCode.NOTHING_HEARD,
-            )
-            self._abort_turn(turn, TurnState.DONE, silent)
+        if problem is not None:
+            self._abort_turn(turn, TurnState.DONE, problem)
             return
-        message = self._add_answer(turn, text, wire.Source.SPEECH)
+        message = self._add_answer(turn, transcription.text.strip(), wire.Source.SPEECH)
         self._transcript.add_transcription(message.id, transcription)
         self._advance_turn(turn, self._step_after_answers())
 
     def _add_answer(self, turn: Turn, text: str, source: wire.Source) -> wire.Message:
-        kind, now = wire.MessageKind.ANSWER, self.context.clock.now()
-        message = self._transcript.add(f"{turn.id}-answer", kind, text, source, at=now)
+        kind, id, now = wire.MessageKind.ANSWER, f"{turn.id}-answer", self.context.clock.now()
+        message = self._transcript.add(id, kind, text, source, at=now)
         self._room.broadcast_message(message)
         self._room.update_counts()
         return message

@@ -113,6 +113,9 @@ class ErrorCode(enum.StrEnum):
     """The recording exceeds the maximum length of an answer or the maximum size of a message."""
     NOTHING_HEARD = "nothing_heard"
     """The recording contains no words."""
+    SPEECH_DOUBTFUL = "speech_doubtful"
+    """The recording's words are uncertain, so it is not an answer yet. `details.text` holds the
+    words that may have been said; the client sends the checked text as `user.message`."""
     NOT_HEARD = "not_heard"
     """The live transcription of the recording was stopped before it was complete."""
     BAD_AUDIO = "bad_audio"

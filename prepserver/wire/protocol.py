@@ -261,7 +261,8 @@ class Snapshot(ServerMessage, frozen=True, kw_only=True, tag="snapshot"):
     """Hint for the open question; null if no hint was given."""
     ratelimit: Quota | None = None
     failed: Error | None = None
-    """Error that ended the last turn, if the turn failed; `turn.retry` repeats the turn."""
+    """Error that ended the last turn, if the turn failed; `turn.retry` repeats the turn. After
+    `speech_doubtful` the question is still open, and any answer settles the error."""
     interviews: list[Interview] | None = None
     """The user's interviews, newest first."""
 

@@ -68,8 +68,8 @@ class TranscribedSegment(Struct, frozen=True, kw_only=True):
     probability: float = 1.0
     """Geometric mean of the segment's token probabilities, from 0 to 1."""
     drop_reason: str = field(default="", name="why_dropped")
-    """Reason why the segment was dropped: `silence`, `unlikely` or `repetition`; empty if it was
-    kept."""
+    """Reason why the segment was dropped: `silence`, `unlikely`, `repetition` or `unintelligible`;
+    empty if it was kept."""
     words: list[TranscribedWord] = []
 
 
@@ -80,6 +80,10 @@ class SpokenAnswer(Struct, frozen=True, kw_only=True):
     """Text of the answer."""
     seconds: float
     """Length of the recording in seconds."""
+    confidence: float = 1.0
+    """Geometric mean of the token probabilities of all speech, from 0 to 1."""
+    language: str = ""
+    """Language of the answer, as the speech model names it; empty if it is unknown."""
     segments: list[TranscribedSegment] = []
     """Segments from which the answer was assembled."""
     dropped: list[TranscribedSegment] = []

@@ -99,6 +99,8 @@ class InterviewScreen(SpeakingScreen):
         """Answer of a restored draft that may have arrived at the server."""
         self._monotonic = monotonic
         self._pending: Pending | None = None
+        self._offered = ""
+        """Doubtful text of a recording that was put into the box; empty if there is none."""
         self._shown_actions: dict[str, bool | None] = {}
 
     def compose(self) -> ComposeResult:
@@ -119,7 +121,10 @@ class InterviewScreen(SpeakingScreen):
     # --- Messages -----------------------------------------------------------------------------
 
     async def on_room_changed(self, event: RoomChanged) -> None:
+        doubt_before = self.state.doubt
         self.state = event.state
+        if self.state.doubt != doubt_before:
+            self._offer_doubtful_text()
         if self.state.deleted:
             self.app.notify("This interview was deleted.", severity="warning")
             self.leave()
@@ -150,6 +155,16 @@ class InterviewScreen(SpeakingScreen):
     @on(TextArea.Changed)
     def _save_draft(self) -> None:
         self._drafts.changed(self._draft)
+
+    def _offer_doubtful_text(self) -> None:
+        """Put the doubtful text of the last recording into the box, where the candidate checks and
+        sends it. Remove the text of an earlier recording unless the candidate has changed it."""
+        doubt, box = self.state.doubt, self._view.box
+        if box.text == self._offered:
+            box.set_text("")
+        self._offered = printable(str(doubt.details.get("text", ""))) if doubt else ""
+        if self._offered not in box.text:
+            box.set_text("\n".join(text for text in (box.text, self._offered) if text))
 
     def on_connection_lost(self, event: ConnectionLost) -> None:
         self._view.banner.show_offline(event.retry_in)

@@ -88,9 +88,11 @@ class InterviewView(Vertical):
             known=state.interview is not None,
         )
         self._status.allowance = allowance(state.quota)
-        self._failure.display = state.failed is not None
-        if state.failed is not None:
-            self._failure.update(f"{one_line(state.failed.message)} Press {RETRY.name} to retry.")
+        trouble = state.failed or state.doubt
+        self._failure.display = trouble is not None
+        if trouble is not None:
+            retry = f" Press {RETRY.name} to retry." if state.failed else ""
+            self._failure.update(f"{one_line(trouble.message)}{retry}")
         self.meter.display = active
         self.box.display = not self._over
         self.query_one("#completed").display = self._over

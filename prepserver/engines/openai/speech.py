@@ -10,11 +10,12 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
+from prepserver.engines.gain import amplify
 from prepserver.engines.openai.client import EndpointClient
 from prepserver.engines.openai.endpoint import Endpoint
 from prepserver.engines.openai.error_responses import bad_reply
 from prepserver.engines.openai.served_models import find_model
-from prepserver.engines.transcripts import RawSegment, filter_hallucinations
+from prepserver.engines.transcripts import RawSegment, confidence, filter_hallucinations
 from prepserver.engines.types import PartialTranscript, Segment, SpeechStats, Transcription, Word
 from prepserver.errors import InferenceError
 from prepserver.wire.error_codes import ErrorCode
@@ -25,8 +26,12 @@ __all__ = ["OpenAISpeechModel"]
 READ_TIMEOUT = 300.0
 """Maximum number of seconds without data from the endpoint, which responds only after it has
 transcribed the whole recording."""
-SILENCE_PEAK = 200
-"""Absolute peak of 16-bit samples below which a recording counts as silent."""
+SILENCE_PEAK = 10
+"""Absolute peak of 16-bit samples below which a recording counts as silent. Such a recording has no
+more than the noise of a muted microphone."""
+NO_SPEECH_PROBABILITY, NO_SPEECH_MEAN = 0.6, 0.37
+"""Probability of silence from which, and mean token probability below which, a segment is taken for
+noise. The values are Whisper's own."""
 
 
 class _Segment(Struct):
@@ -34,6 +39,8 @@ class _Segment(Struct):
     end: float
     text: str
     avg_logprob: float | None = None
+    no_speech_prob: float | None = None
+    temperature: float | None = None
 
 
 class _TimedWord(Struct):
@@ -46,6 +53,7 @@ class _Response(Struct):
     text: str
     segments: list[_Segment] | None = None
     words: list[_TimedWord] | None = None
+    language: str | None = None
 
 
 class OpenAISpeechModel:
@@ -98,7 +106,8 @@ class OpenAISpeechModel:
         if samples.max() < SILENCE_PEAK and samples.min() > -SILENCE_PEAK:
             silence = Segment(start=0.0, end=seconds, text="", drop_reason="silence")
             return Transcription(text="", dropped=(silence,), seconds=seconds)
-        response = await self._request_transcription(pcm, vocabulary)
+        loud = amplify(samples).astype("<i2").tobytes()
+        response = await self._request_transcription(loud, vocabulary)
         kept, dropped = filter_hallucinations(_raw_segments(response, seconds))
         kept = tuple(_with_words(segment, response.words or []) for segment in kept)
         return Transcription(
@@ -106,11 +115,14 @@ class OpenAISpeechModel:
             segments=kept,
             dropped=dropped,
             seconds=seconds,
+            confidence=confidence([*kept, *dropped]),
+            language=response.language or "",
         )
 
     async def _request_transcription(self, pcm: bytes, vocabulary: str) -> _Response:
         fields: dict[str, str | list[str]]
-        fields = {"model": self._model, "language": "en", "temperature": "0"}
+        # Without the field `language`, the endpoint detects the language.
+        fields = {"model": self._model, "temperature": "0"}
         if vocabulary:
             fields["prompt"] = vocabulary
         files = {"file": ("answer.wav", _to_wav(pcm), "audio/wav")}
@@ -170,15 +182,20 @@ def _raw_segments(response: _Response, seconds: float) -> list[RawSegment]:
     whole text."""
     if not response.segments:
         return [RawSegment(0.0, seconds, response.text, 1.0)]
-    return [
-        RawSegment(
-            segment.start,
-            segment.end,
-            segment.text,
-            1.0 if segment.avg_logprob is None else math.exp(min(0.0, segment.avg_logprob)),
-        )
-        for segment in response.segments
-    ]
+    return [_raw_segment(segment) for segment in response.segments]
+
+
+def _raw_segment(segment: _Segment) -> RawSegment:
+    logprob = segment.avg_logprob
+    probability = 1.0 if logprob is None else math.exp(min(0.0, logprob))
+    silence = (segment.no_speech_prob or 0.0) > NO_SPEECH_PROBABILITY
+    return RawSegment(
+        segment.start,
+        segment.end,
+        "" if silence and probability < NO_SPEECH_MEAN else segment.text,
+        probability,
+        sampled=bool(segment.temperature),
+    )
 
 
 def _with_words(segment: Segment, words: list[_TimedWord]) -> Segment:

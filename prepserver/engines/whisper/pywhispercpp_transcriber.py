@@ -4,7 +4,7 @@ Importing this module loads the native library.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import _pywhispercpp as lib
@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prepserver.engines.transcripts import RawSegment, geometric_mean
+from prepserver.engines.whisper.languages import ENGLISH
 from prepserver.engines.whisper.transcriber import model_not_loaded
 from prepserver.engines.whisper.word_timing import TimedToken, join_tokens
 from prepserver.errors import InferenceError
 from prepserver.wire.error_codes import ErrorCode
+from prepserver.wire.protocol import SAMPLE_RATE
 
 __all__ = ["PywhispercppTranscriber"]
 
@@ -24,6 +26,11 @@ LOG_LEVEL_ERROR = 4
 ABORT_POLL_SECONDS = 0.02
 """Minimum seconds between two calls of `should_continue`; whisper.cpp calls the abort callback
 thousands of times a second."""
+MAX_TOKENS_PER_SECOND, MIN_TOKENS = 25, 16
+"""Maximum number of tokens in the text of a second of speech, and the number allowed in addition.
+Without a limit, a decoder caught in a loop fills its context for every temperature."""
+UNENCODED = np.zeros(SAMPLE_RATE // 2, np.float32)
+"""Samples that whisper.cpp accepts but does not encode, because they last less than a second."""
 TICKS_PER_SECOND = 100
 """Number of whisper.cpp's time units per second."""
 
@@ -56,17 +63,44 @@ class PywhispercppTranscriber:
                 f"whisper.cpp cannot load {path} ({errors[0]}). Fetch the model again."
             )
         self._end_of_text = lib.whisper_token_eot(self._context)
+        self._languages = [
+            lib.whisper_lang_str(number) for number in range(lib.whisper_lang_max_id() + 1)
+        ]
+
+    @property
+    def multilingual(self) -> bool:
+        return bool(lib.whisper_is_multilingual(self._context))
+
+    def detect_language(
+        self, samples: NDArray[np.float32], *, audio_ctx: int
+    ) -> Mapping[str, float]:
+        # whisper.cpp detects the language with the encoder window of the previous call. This call,
+        # which is too short to be encoded, sets the window.
+        params = self._params(ENGLISH, "", audio_ctx, temperature_fallback=False)
+        lib.whisper_full(self._context, params, UNENCODED, UNENCODED.size)
+        probabilities = np.zeros(len(self._languages), np.float32)
+        code = lib.whisper_pcm_to_mel(self._context, samples, samples.size, self._n_threads)
+        if code == 0:
+            code = lib.whisper_lang_auto_detect(self._context, 0, self._n_threads, probabilities)
+        if code < 0:
+            raise InferenceError(
+                f"The language of the recording could not be detected (code {code}). Try again.",
+                code=ErrorCode.TRANSCRIPTION_FAILED,
+            )
+        return dict(zip(self._languages, probabilities.tolist(), strict=True))
 
     def transcribe(
         self,
         samples: NDArray[np.float32],
         *,
+        language: str,
         vocabulary: str,
         audio_ctx: int,
         temperature_fallback: bool,
         should_continue: Callable[[], bool],
     ) -> list[RawSegment] | None:
-        params = self._params(vocabulary, audio_ctx, temperature_fallback)
+        params = self._params(language, vocabulary, audio_ctx, temperature_fallback)
+        params.max_tokens = MIN_TOKENS + round(MAX_TOKENS_PER_SECOND * samples.size / SAMPLE_RATE)
         abort = _AbortCallback(should_continue)
         lib.assign_abort_callback(params, abort)
         code = lib.whisper_full(self._context, params, samples, samples.size)
@@ -79,13 +113,15 @@ class PywhispercppTranscriber:
             )
         return [self._segment(n) for n in range(lib.whisper_full_n_segments(self._context))]
 
-    def _params(self, vocabulary: str, audio_ctx: int, temperature_fallback: bool) -> Any:
+    def _params(
+        self, language: str, vocabulary: str, audio_ctx: int, temperature_fallback: bool
+    ) -> Any:
         """Return new parameters, so that no setting carries over from an earlier call."""
         params = lib.whisper_full_default_params(
             lib.whisper_sampling_strategy.WHISPER_SAMPLING_GREEDY
         )
         params.n_threads = self._n_threads
-        params.language = "en"
+        params.language = language
         params.no_context = True
         params.audio_ctx = audio_ctx
         params.token_timestamps = True

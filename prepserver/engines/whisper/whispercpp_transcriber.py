@@ -5,7 +5,7 @@ binding's tokenizer returns no tokens, so a vocabulary cannot be passed to the m
 cannot be interrupted.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -37,10 +37,23 @@ class WhispercppTranscriber:
                 f"whisper.cpp cannot load {path} ({error}). Fetch the model again."
             ) from error
 
+    @property
+    def multilingual(self) -> bool:
+        return bool(self._context.is_multilingual)
+
+    def detect_language(
+        self, samples: NDArray[np.float32], *, audio_ctx: int
+    ) -> Mapping[str, float]:
+        """Transcribe in the detected language, which counts as certain: this version's function
+        that returns all probabilities aborts the process."""
+        self._context.full(self._params(lambda: True, "auto", audio_ctx), samples)
+        return {self._context.lang_id_to_str(self._context.full_lang_id()): 1.0}
+
     def transcribe(
         self,
         samples: NDArray[np.float32],
         *,
+        language: str,
         vocabulary: str,
         audio_ctx: int,
         temperature_fallback: bool,
@@ -49,7 +62,7 @@ class WhispercppTranscriber:
         """Transcribe as if `vocabulary` were empty and `temperature_fallback` were True."""
         if not should_continue():
             return None
-        code = self._context.full(self._params(should_continue, audio_ctx), samples)
+        code = self._context.full(self._params(should_continue, language, audio_ctx), samples)
         if not should_continue():
             return None
         if code != 0:
@@ -59,11 +72,11 @@ class WhispercppTranscriber:
             )
         return [self._segment(n) for n in range(self._context.full_n_segments())]
 
-    def _params(self, should_continue: Callable[[], bool], audio_ctx: int) -> Any:
+    def _params(self, should_continue: Callable[[], bool], language: str, audio_ctx: int) -> Any:
         params = (
             api.Params.from_enum(api.SAMPLING_GREEDY)
             .with_num_threads(self._n_threads)
-            .with_language("en")
+            .with_language(language)
             .with_no_context(True)
             .with_audio_ctx(audio_ctx)
             .with_print_progress(False)

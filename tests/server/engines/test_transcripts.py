@@ -5,6 +5,7 @@ import pytest
 from prepserver.engines.transcripts import (
     MIN_PROBABILITY,
     RawSegment,
+    confidence,
     estimate_word_times,
     filter_hallucinations,
     geometric_mean,
@@ -116,3 +117,53 @@ def test_the_mean_of_no_probabilities_is_one() -> None:
     assert geometric_mean([]) == 1.0
     assert geometric_mean([0.5, 0.125]) == pytest.approx(0.25)
     assert 0.0 < geometric_mean([0.0, 1.0]) < 0.001
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("(speaking in foreign language)", "unintelligible"),
+        ("[SPEAKING SPANISH]", "unintelligible"),
+        (">> [INAUDIBLE]", "unintelligible"),
+        ("(crowd chatter)", "unintelligible"),
+        ("*people talking*", "unintelligible"),
+        ("[BLANK_AUDIO]", "silence"),
+        ("(upbeat music)", "silence"),
+        ("[ Silence ]", "silence"),
+        ("...", "silence"),
+        ("", "silence"),
+        ("I speak French (laughs)", ""),
+    ],
+)
+def test_described_speech_is_not_silence(text: str, reason: str) -> None:
+    """A description of speech is told from a description of other sounds."""
+    kept, dropped = filter_hallucinations([raw_segment(text)])
+    assert [segment.drop_reason for segment in (*kept, *dropped)] == [reason]
+
+
+def test_sampled_text_is_a_guess() -> None:
+    """Text that was decoded at a raised temperature has a probability of one half at most, and is
+    kept."""
+    ((segment,), dropped) = filter_hallucinations([RawSegment(0.0, 1.0, "Well.", 0.98, True)])
+    assert (segment.probability, dropped) == (0.5, ())
+
+
+def test_the_confidence_covers_kept_and_dropped_speech() -> None:
+    """Dropped speech lowers the confidence in proportion to its length; silence does not count, and
+    a long loop counts no more than a sentence."""
+
+    def measure(*segments: RawSegment) -> float:
+        kept, dropped = filter_hallucinations(segments)
+        return confidence([*kept, *dropped])
+
+    good = raw_segment("a good sentence of words")
+    assert measure() == measure(raw_segment("[Music]", 0.1)) == 1.0
+    assert measure(good) == measure(good, raw_segment("[Music]", 0.1)) == pytest.approx(0.9)
+    half = measure(good, raw_segment("b other sentence of noise"[:24], 0.1))
+    assert half == pytest.approx(0.3)
+    assert measure(raw_segment("(speaking in foreign language)", 0.9)) == pytest.approx(0.2)
+    long = raw_segment(
+        "We began with the ledger because its boundary was the clearest, ran both systems side by "
+        "side for six weeks, and compared every booking at night."
+    )
+    assert measure(long, raw_segment("no " * 500, 0.99)) > 0.6

@@ -170,3 +170,49 @@ async def test_live_transcription_gives_one_result_at_the_end() -> None:
     assert [type(event) for event in events] == [Transcription]
     with wave.open(io.BytesIO(parse_form(endpoint.requests[0])["file"][0])) as file:
         assert file.readframes(file.getnframes()) == PCM
+
+
+@asynchronous
+async def test_the_endpoint_detects_the_language() -> None:
+    """No language is requested, and the language that the endpoint detects is kept."""
+    endpoint = endpoint_returning(RESPONSE | {"language": "spanish"})
+    result = await transcribe(endpoint)
+    assert "language" not in parse_form(endpoint.requests[0])
+    assert result.language == "spanish"
+
+
+@asynchronous
+async def test_quiet_speech_is_amplified() -> None:
+    """A recording at -60 dB is sent about as loud as ordinary speech."""
+    endpoint = endpoint_returning(RESPONSE)
+    await transcribe(endpoint, pcm=b"\x20\0\xe0\xff" * 8_000)
+    fields = parse_form(endpoint.requests[0])
+    with wave.open(io.BytesIO(fields["file"][0])) as file:
+        sample = int.from_bytes(file.readframes(1), "little", signed=True)
+    assert 4_000 < sample < 6_000
+
+
+@pytest.mark.parametrize(
+    ("segment", "expected"),
+    [
+        ({"avg_logprob": -0.2}, math.exp(-0.2)),
+        ({"avg_logprob": -0.2, "temperature": 0.4}, 0.5),
+        ({"avg_logprob": -1.5}, math.exp(-1.5)),
+        ({"avg_logprob": -1.5, "no_speech_prob": 0.9}, 1.0),
+        ({"avg_logprob": -0.2, "no_speech_prob": 0.9}, math.exp(-0.2)),
+        ({}, 1.0),
+    ],
+    ids=["likely", "sampled", "unlikely", "noise", "speech in noise", "unknown"],
+)
+@asynchronous
+async def test_the_confidence_follows_the_segments(
+    segment: dict[str, float], expected: float
+) -> None:
+    """The confidence is the mean token probability; a segment of noise does not count, and a
+    segment decoded at a raised temperature counts as a guess."""
+    body = {
+        "text": "We moved.",
+        "segments": [{"start": 0, "end": 1, "text": "We moved.", **segment}],
+    }
+    result = await transcribe(endpoint_returning(body))
+    assert result.confidence == pytest.approx(expected)

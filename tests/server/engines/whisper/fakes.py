@@ -1,7 +1,7 @@
 """Speaker, voice activity detector and transcriber without a model.
 
 The samples encode what is spoken: each word is a number, and all samples of the word have that
-value.
+value plus `LOUD`.
 """
 
 import functools
@@ -30,13 +30,15 @@ from prepserver.engines.whisper.options import AudioChunk, Transcribe
 from prepserver.engines.whisper.voice_activity import CHUNK, VoiceActivity
 from prepserver.wire.protocol import SAMPLE_RATE
 
+LOUD = 4_000
+"""Value of the samples of word 0, which is loud enough that nothing is amplified."""
 WORD_SECONDS = 0.32
 """Duration of each word in seconds, equal to ten chunks of the detector."""
 
 
 def speech(first: int, count: int) -> NDArray[np.int16]:
     """Return the samples of `count` consecutive words; `first` is the number of the first word."""
-    numbers = np.arange(first, first + count, dtype=np.int16)
+    numbers = np.arange(LOUD + first, LOUD + first + count, dtype=np.int16)
     return np.repeat(numbers, round(WORD_SECONDS * SAMPLE_RATE))
 
 
@@ -100,15 +102,35 @@ class FakeTranscriber:
     during_pass: Callable[[], None] = lambda: None
     """Function that is called in the middle of each pass."""
 
+    languages: Callable[[int], dict[str, float]] | None = None
+    """Function that returns the probabilities of languages for speech that begins with the given
+    word; None for a model that knows only English."""
+    used_languages: list[str] = field(default_factory=list)
+    """Language of each pass."""
+    detections: int = 0
+    """Number of times that the language was detected."""
+
+    @property
+    def multilingual(self) -> bool:
+        return self.languages is not None
+
+    def detect_language(self, samples: NDArray[np.float32], *, audio_ctx: int) -> dict[str, float]:
+        assert self.languages is not None
+        self.detections += 1
+        numbers = np.round(samples * 32_768).astype(int)
+        return self.languages(int(numbers[np.flatnonzero(numbers)[0]]) - LOUD)
+
     def transcribe(
         self,
         samples: NDArray[np.float32],
         *,
+        language: str,
         vocabulary: str,
         audio_ctx: int,
         temperature_fallback: bool,
         should_continue: Callable[[], bool],
     ) -> list[RawSegment] | None:
+        self.used_languages.append(language)
         self.clock.now += self.cost * len(samples) / SAMPLE_RATE
         self.during_pass()
         if not should_continue():
@@ -116,7 +138,7 @@ class FakeTranscriber:
         numbers = np.round(samples * 32_768).astype(int)
         edges = np.flatnonzero(np.diff(numbers)) + 1
         runs = [
-            (int(numbers[begin]), begin / SAMPLE_RATE, end / SAMPLE_RATE)
+            (max(0, int(numbers[begin]) - LOUD), begin / SAMPLE_RATE, end / SAMPLE_RATE)
             for begin, end in itertools.pairwise([0, *edges.tolist(), len(numbers)])
         ]
         recognised = [run for run in runs if run[0] and run[2] - run[1] >= WORD_SECONDS / 2]
@@ -133,7 +155,7 @@ class FakeTranscriber:
                 words[-1].end,
                 " ".join(each.text for each in words),
                 self.probability(audio_ctx),
-                words,
+                words=words,
             )
         ]
 

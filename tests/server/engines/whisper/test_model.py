@@ -23,6 +23,7 @@ from prepserver.engines.whisper.engine import load
 from prepserver.engines.whisper.model import WhisperModel
 from prepserver.engines.whisper.options import Binding, WhisperOptions
 from prepserver.errors import InferenceError
+from prepserver.interview.speech.doubt import find_problem
 from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import BYTES_PER_SECOND
 from tests.server.engines.whisper.sounds import (
@@ -81,6 +82,46 @@ def test_every_recording_is_transcribed(models_dir: Path) -> None:
             assert 0 <= times[0] < times[-1] <= result.seconds
             assert all(0.35 <= segment.probability <= 1 for segment in result.segments)
             assert result.text == " ".join(segment.text for segment in result.segments)
+
+    run(models_dir, scenario)
+
+
+@pytest.mark.parametrize("decibels", [-30, -45, -54])
+def test_quiet_recordings_are_transcribed(models_dir: Path, decibels: int) -> None:
+    """A recording whose loudness is 50 to 74 dB below full scale gives the words, with
+    confidence."""
+
+    async def scenario(model: WhisperModel) -> None:
+        for name in ("short-answer", "conflict"):
+            quiet = np.round(read_recording(name) * 10 ** (decibels / 20)).astype("<i2")
+            result = await model.transcribe(quiet.tobytes())
+            assert wer(REFERENCES[name], result.text) < MAX_WER, result.text
+            assert find_problem(result) is None
+
+    run(models_dir, scenario)
+
+
+@pytest.mark.parametrize("name", ["short-answer", "conflict"])
+def test_speech_that_is_no_language_is_doubtful(models_dir: Path, name: str) -> None:
+    """Speech played backwards, chopped or mixed with other speech is doubtful, and the same speech
+    played forwards is not."""
+    forwards = read_recording(name)
+    others = [np.resize(read_recording(other), len(forwards)) // 4 for other in RECORDINGS]
+    pieces = np.array_split(forwards, len(forwards) // 3_200)
+    sounds = {
+        "backwards": forwards[::-1],
+        "chopped": np.concatenate([piece[::-1] for piece in pieces]),
+        "babble": sum((np.roll(x, 8_000 * n) for n, x in enumerate(others)), start=others[0] // 8),
+    }
+
+    async def scenario(model: WhisperModel) -> None:
+        assert find_problem(await model.transcribe(forwards.tobytes())) is None
+        for sound, samples in sounds.items():
+            result = await model.transcribe(samples.astype("<i2").tobytes())
+            problem = find_problem(result)
+            assert problem is not None, (sound, result)
+            assert problem.code in (ErrorCode.SPEECH_DOUBTFUL, ErrorCode.NOTHING_HEARD)
+            assert result.english_only
 
     run(models_dir, scenario)
 

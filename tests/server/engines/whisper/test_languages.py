@@ -1,0 +1,107 @@
+"""Language of an answer, detected by a multilingual model and kept to the end."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from prepserver.engines.whisper.engine import WhisperEngine
+from prepserver.engines.whisper.languages import LanguageEvidence
+from tests.server.engines.whisper.fakes import (
+    FakeDetector,
+    FakeTime,
+    FakeTranscriber,
+    Speaker,
+    run_live,
+    run_until_idle,
+    silence,
+    speech,
+)
+
+SPANISH = {"en": 0.05, "es": 0.9, "it": 0.05}
+ENGLISH = {"en": 0.9, "es": 0.05, "it": 0.05}
+UNSURE = {"en": 0.2, "es": 0.35, "it": 0.45}
+
+
+def run(
+    languages: Callable[[int], dict[str, float]] | None, *, live: bool = False
+) -> tuple[Speaker, FakeTranscriber]:
+    """Transcribe three spans, which begin with the words 1, 11 and 21."""
+    clock = FakeTime()
+    transcriber = FakeTranscriber(clock, languages=languages)
+    engine = WhisperEngine(transcriber, FakeDetector, clock)
+    speaker = Speaker(engine, drafts=live)
+    samples = [speech(1, 5), silence(1), speech(11, 5), silence(1), speech(21, 5)]
+    if live:
+        run_live(engine, clock, [(speaker, np.concatenate(samples))])
+    else:
+        speaker.send(*samples)
+        speaker.stop()
+        run_until_idle(engine)
+    return speaker, transcriber
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_the_language_is_detected_once(live: bool) -> None:
+    """Once the language is certain, every later pass uses it without another detection, even if a
+    later span sounds different."""
+    speaker, transcriber = run(lambda word: SPANISH if word == 1 else ENGLISH, live=live)
+    assert set(transcriber.used_languages) == {"es"}
+    assert speaker.transcription.language == "es"
+    assert not speaker.transcription.english_only
+
+
+def test_a_certain_language_needs_one_detection() -> None:
+    """A complete recording whose first span is certain costs one detection."""
+    certain = {"en": 0.001, "es": 0.999}
+    _, transcriber = run(lambda word: certain)
+    assert transcriber.detections == 1
+    assert transcriber.used_languages == ["es"] * 3
+
+
+def test_english_needs_less_evidence() -> None:
+    """A word that sounds like many languages counts as English."""
+    speaker, transcriber = run(lambda word: UNSURE)
+    assert transcriber.used_languages[0] == "en"
+    assert speaker.transcription.language in {"en", "it"}
+
+
+def test_spans_add_up() -> None:
+    """Several spans that each sound more like another language than English make it certain."""
+    evidence = LanguageEvidence()
+    found = []
+    for _ in range(3):
+        found.append(evidence.weigh_span({"en": 0.2, "fr": 0.6, "de": 0.2}))
+        evidence.finish_span()
+    assert found == ["en", "fr", "fr"]
+    assert evidence.language == "fr"
+
+
+def test_captions_do_not_count_twice() -> None:
+    """Drafts of one span count once, however many there are."""
+    evidence = LanguageEvidence()
+    for _ in range(50):
+        assert evidence.weigh_span({"en": 0.3, "fr": 0.7}) == "en"
+    evidence.finish_span()
+    evidence.finish_span()
+    assert evidence.language == ""
+
+
+def test_an_english_only_model_says_so() -> None:
+    """A model without languages transcribes as English, is never asked for a language, and marks
+    the transcription."""
+    speaker, transcriber = run(None)
+    assert (transcriber.detections, set(transcriber.used_languages)) == (0, {"en"})
+    assert speaker.transcription.english_only
+    assert speaker.transcription.language == "en"
+
+
+@pytest.mark.parametrize("probabilities", [{}, {"en": 0.0, "es": 0.0}, {"es": 1.0}])
+def test_odd_probabilities_are_survived(probabilities: dict[str, float]) -> None:
+    """A model with one language, and probabilities of zero, give a language rather than an
+    error."""
+    evidence = LanguageEvidence()
+    if probabilities:
+        assert evidence.weigh_span(probabilities) in probabilities
+        evidence.finish_span()
+        assert evidence.weigh_span(SPANISH) in SPANISH
