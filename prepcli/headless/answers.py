@@ -54,8 +54,9 @@ class LineSource(Protocol):
     interactive: bool
     """True if a person types the lines at a terminal."""
 
-    async def next_line(self) -> str | None:
-        """Return the next line, or None after the last line."""
+    async def next_line(self, draft: str = "") -> str | None:
+        """Return the next line, or None after the last line. A person at a terminal edits `draft`;
+        another source ignores it."""
 
 
 class AnswerQueue:
@@ -68,9 +69,14 @@ class AnswerQueue:
         self._lines = lines
 
     @property
+    def is_interactive(self) -> bool:
+        """True if a person can type answers at a terminal."""
+        return self._lines is not None and self._lines.interactive
+
+    @property
     def next_is_interactive(self) -> bool:
         """True if a person has to type the next answer at a terminal."""
-        return not self._prepared and self._lines is not None and self._lines.interactive
+        return not self._prepared and self.is_interactive
 
     @property
     def remaining(self) -> int:
@@ -81,24 +87,17 @@ class AnswerQueue:
         """Put an answer back at the front of the queue."""
         self._prepared.appendleft(answer)
 
-    @property
-    def is_interactive(self) -> bool:
-        """True if a person can type answers at a terminal."""
-        return self._lines is not None and self._lines.interactive
-
-    async def next_answer(self, proposal: str = "") -> Answer | None:
+    async def next_answer(self, draft: str = "") -> Answer | None:
         """Return the next answer, or None after the last answer. Blank lines are skipped.
 
-        If a person can type answers, `proposal` is a text to confirm: the person is asked before
-        further prepared answers are used, and a blank line stands for the proposal. Raises
-        UsageError for a line that is longer than `MAX_ANSWER` code points or not text.
+        A person at a terminal checks and sends `draft` before further prepared answers are used.
+        Raises UsageError for a line that is longer than `MAX_ANSWER` code points or not text.
         """
-        confirm = bool(proposal) and self.is_interactive
-        if self._prepared and not confirm:
+        if self._prepared and not (draft and self.is_interactive):
             return self._prepared.popleft()
         if self._lines is None:
             return None
-        while (line := await self._lines.next_line()) is not None:
+        while (line := await self._lines.next_line(draft)) is not None:
             text = answer_text(line)
             if len(text) > MAX_ANSWER:
                 raise _unusable(f"is longer than {MAX_ANSWER:,} characters")
@@ -106,8 +105,6 @@ class AnswerQueue:
                 raise _unusable("contains a NUL character, so it is not text")
             if text:
                 return TypedAnswer(text)
-            if confirm:
-                return TypedAnswer(proposal)
         return None
 
 
@@ -130,7 +127,7 @@ class DescriptorReader:
         self._space = threading.Semaphore(MAX_LINES_AHEAD)
         """Number of lines that may still be read ahead."""
 
-    async def next_line(self) -> str | None:
+    async def next_line(self, draft: str = "") -> str | None:
         """Return the next line without its line ending, or None after the last line. Raises
         UsageError if the descriptor cannot be read or a line does not end."""
         if self._thread is None:

@@ -31,6 +31,7 @@ from prepcli.errors import (
 )
 from prepcli.headless.answers import Answer, AnswerQueue, RecordedAnswer, TypedAnswer
 from prepcli.headless.output import Output
+from prepcli.terminal_text import printable
 from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import (
     Accepted,
@@ -161,8 +162,8 @@ class Conversation:
         match event:
             case ConnectionChanged():
                 self._synced = False
-            case Snapshot(failed=failed):
-                self._failed_before = failed is not None and not self._ever_synced
+            case Snapshot():
+                self._failed_before = self._state.failed is not None and not self._ever_synced
                 self._synced = self._ever_synced = True
             case Accepted(id=id) if id == self._retry_id:
                 # The turn is running again, even if its new state has not arrived.
@@ -242,13 +243,12 @@ class Conversation:
 
     async def _send_answer(self) -> None:
         doubt = self._state.doubt
-        heard = str(doubt.details.get("text", "")) if doubt else ""
-        if heard:
-            self._output.note(f'heard: "{heard}"')
-        confirm = bool(heard) and self._answers.is_interactive
-        if confirm:
-            self._output.note("press enter to send these words, or type the answer")
-        interactive = confirm or self._answers.next_is_interactive
+        heard = printable(str(doubt.details.get("text", ""))) if doubt else ""
+        interactive = self._answers.next_is_interactive or (
+            bool(heard) and self._answers.is_interactive
+        )
+        if heard and not interactive:
+            self._output.note(f"heard: {heard}")
         if interactive:
             self._output.start_prompt()
         answer = await self._answers.next_answer(heard)

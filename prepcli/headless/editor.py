@@ -126,16 +126,17 @@ class LineEditor:
             if self._modes:
                 termios.tcsetattr(self._keyboard, termios.TCSAFLUSH, self._modes)
 
-    async def next_line(self) -> str | None:
+    async def next_line(self, draft: str = "") -> str | None:
         """Return the next answer, in which lines end with a line feed, or None after ctrl+d on an
-        empty line. Raises PrepError if the terminal was closed."""
+        empty line. `draft` is the text before the first key. Raises PrepError if the terminal was
+        closed."""
         await self._store_type_ahead()
         if self._dumb:
-            self._shown = ""
-            self._append(PROMPT)
+            self._shown = draft
+            self._append(PROMPT + draft)
         try:
             return await self._session.prompt_async(
-                handle_sigint=False, set_exception_handler=False
+                default=draft, handle_sigint=False, set_exception_handler=False
             )
         except EOFError:
             if self._input.closed:

@@ -106,9 +106,8 @@ class SpanTranscriber:
         """Transcribe samples with an encoder window that is little longer than the samples.
 
         `begin` is the position of the first sample in the recording, and `language` an ISO 639
-        code. Return None if the pass was
-        stopped because `should_continue` returned False. Raises InferenceError if the
-        transcription fails.
+        code. Return None if the pass was stopped because `should_continue` returned False. Raises
+        InferenceError if the transcription fails.
         """
         return self._run_pass(samples, begin, language, vocabulary, should_continue)
 

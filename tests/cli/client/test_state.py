@@ -1,3 +1,5 @@
+import pytest
+
 from prepcli.client.state import (
     ConnectionChanged,
     ConnectionStatus,
@@ -153,6 +155,22 @@ def test_failed_turn_is_kept_until_the_next_turn() -> None:
     )
     assert state.failed == error
     assert apply(state, StateChanged(state=Phase.GENERATING)).failed is None
+
+
+@pytest.mark.parametrize("by_snapshot", [True, False])
+def test_doubtful_recording_is_not_a_failed_turn(by_snapshot: bool) -> None:
+    """A doubtful recording sets `doubt` rather than `failed`, and the next turn clears it."""
+    error = Error(
+        code=ErrorCode.SPEECH_DOUBTFUL, message="Check.", retryable=False, details={"text": "We."}
+    )
+    event: RoomEvent
+    if by_snapshot:
+        event = Snapshot(interview=make_interview(), messages=[], failed=error)
+    else:
+        event = StateChanged(state=Phase.IDLE, failed=error)
+    state = apply_all(event)
+    assert (state.failed, state.doubt) == (None, error)
+    assert apply(state, StateChanged(state=Phase.GENERATING)).doubt is None
 
 
 def test_error_message_is_not_a_failed_turn() -> None:

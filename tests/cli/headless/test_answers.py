@@ -24,7 +24,9 @@ class FakeLines:
         self.interactive = interactive
         self._lines = list(lines)
 
-    async def next_line(self) -> str | None:
+    async def next_line(self, draft: str = "") -> str | None:
+        if draft:
+            return f"checked: {draft}"
         return self._lines.pop(0) if self._lines else None
 
 
@@ -50,6 +52,15 @@ def test_answer_that_is_put_back_is_next() -> None:
     answers = AnswerQueue([TypedAnswer("a"), TypedAnswer("b")])
     answers.put_back(TypedAnswer("again"))
     assert drain(answers) == [TypedAnswer("again"), TypedAnswer("a"), TypedAnswer("b")]
+
+
+@pytest.mark.parametrize("interactive", [True, False])
+def test_person_checks_a_draft_first(interactive: bool) -> None:
+    """A person at a terminal checks a draft before further prepared answers are used; a script does
+    not see the draft."""
+    answers = AnswerQueue([TypedAnswer("a")], FakeLines(interactive=interactive))
+    answer = asyncio.run(answers.next_answer("we moved it"))
+    assert answer == TypedAnswer("checked: we moved it" if interactive else "a")
 
 
 def test_blank_lines_are_skipped() -> None:

@@ -8,8 +8,15 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from prepcli.client.room import Room
-from prepcli.errors import InferenceFailed, NotFound, PrepError, RateLimited, ServerUnreachable
-from prepcli.headless.answers import Answer, AnswerQueue, RecordedAnswer, TypedAnswer
+from prepcli.errors import (
+    InferenceFailed,
+    NotFound,
+    PrepError,
+    RateLimited,
+    RecordingRefused,
+    ServerUnreachable,
+)
+from prepcli.headless.answers import Answer, AnswerQueue, LineSource, RecordedAnswer, TypedAnswer
 from prepcli.headless.conversation import Conversation
 from prepcli.headless.output import PlainOutput
 from prepserver.wire.error_codes import ErrorCode
@@ -52,6 +59,7 @@ class Result:
 def converse(
     script: Callable[[FakeRoom], Coroutine[Any, Any, None]],
     answers: Sequence[Answer] = (),
+    lines: LineSource | None = None,
     **options: Any,
 ) -> Result:
     """Run a conversation and a scripted server until both have ended."""
@@ -64,7 +72,7 @@ def converse(
             room = Room(fake.address, sleep=lambda _: asyncio.sleep(0.001))
             try:
                 async with asyncio.timeout(TIMEOUT_SECONDS):
-                    await Conversation(room, AnswerQueue(answers), output, **options).run()
+                    await Conversation(room, AnswerQueue(answers, lines), output, **options).run()
             except PrepError as error:
                 result.error = error
             async with asyncio.timeout(TIMEOUT_SECONDS):
@@ -242,6 +250,46 @@ def test_recording_without_words_is_followed_by_the_next_answer() -> None:
     assert "No words were heard." in result.err.getvalue()
 
 
+class Checker:
+    """Person at a terminal who corrects each draft."""
+
+    interactive = True
+
+    async def next_line(self, draft: str = "") -> str | None:
+        return f"{draft} Checked."
+
+
+@pytest.mark.parametrize("heard", ["We moved it.", ""])
+@pytest.mark.parametrize("resumed", [True, False])
+@pytest.mark.parametrize("person", [True, False])
+def test_doubtful_recording_is_checked(person: bool, resumed: bool, heard: str) -> None:
+    """A person at a terminal checks the words of a doubtful recording, which are the draft of the
+    answer; a script fails, with the words among the notes."""
+    failure, state = failed_turn(ErrorCode.SPEECH_DOUBTFUL, retryable=False, text=heard)
+
+    async def script(fake: FakeRoom) -> None:
+        peer = await fake.next_peer()
+        await peer.greet(open_room(make_message(0), failed=state.failed if resumed else None))
+        if not resumed:
+            assert isinstance(await peer.accept(), UserMessage)
+            await peer.send(StateChanged(state=Phase.TRANSCRIBING), failure, state)
+        if not person and not resumed:
+            return
+        checked = await peer.accept()
+        assert isinstance(checked, UserMessage)
+        assert checked.text == (f"{heard} Checked.".strip() if person else "one")
+        await finish(peer, 2)
+
+    answers = [] if person and resumed else [TypedAnswer("one")]
+    result = converse(script, answers, Checker() if person else None)
+    if person or resumed:
+        assert result.error is None
+    else:
+        assert isinstance(result.error, RecordingRefused)
+        assert str(result.error).startswith("It did not work. The interview is saved")
+    assert (f"heard: {heard}" in result.err.getvalue()) == (bool(heard) and not person)
+
+
 def test_answer_is_repeated_after_a_retryable_error() -> None:
     """An answer that was rejected with a retryable error is sent again under a new id."""
 
@@ -285,9 +333,11 @@ def fail(code: str, *, retryable: bool = True, **details: Any) -> Failure:
     return Failure(code=code, message="It did not work.", retryable=retryable, details=details)
 
 
-def failed_turn(code: str) -> tuple[Failure, StateChanged]:
+def failed_turn(
+    code: str, *, retryable: bool = True, **details: Any
+) -> tuple[Failure, StateChanged]:
     """Return the messages with which a room reports a failed turn."""
-    failure = fail(code)
+    failure = fail(code, retryable=retryable, **details)
     error = msgspec.convert(failure, Error, from_attributes=True)
     return failure, StateChanged(state=Phase.IDLE, failed=error)
 

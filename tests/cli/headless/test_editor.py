@@ -135,6 +135,29 @@ def test_editing_keys(term: str, keys: str, answer: str) -> None:
     assert typed_answer(keys) == answer
 
 
+@pytest.mark.parametrize(
+    ("draft", "keys", "answer"),
+    [
+        ("We moved it.", "\r", "We moved it."),
+        ("We moved it", " twice.\r", "We moved it twice."),
+        ("We move it", "\x7f\x7f\x7fd it\r", "We moved it"),
+        ("wrong", "\x15right\r", "right"),
+        ("Lideré un equipo", "\r", "Lideré un equipo"),
+    ],
+)
+def test_draft_is_edited_and_sent(term: str, draft: str, keys: str, answer: str) -> None:
+    """A draft is shown after the prompt; enter sends it, and keys edit it first."""
+
+    async def act(editor: LineEditor, person: Person) -> None:
+        task = asyncio.create_task(editor.next_line(draft))
+        await person.see(PROMPT)
+        await person.see(draft)
+        await person.type(keys)
+        assert await task == answer
+
+    at_terminal(act)
+
+
 @pytest.mark.parametrize("letter", ["word ", "é", "語", "😀"])
 def test_long_line_is_not_cut(term: str, letter: str) -> None:
     """A line of the maximum length is kept whole, far beyond the 4,095 bytes of a terminal's own

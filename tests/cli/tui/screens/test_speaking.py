@@ -4,7 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
 from textual.pilot import Pilot
+from textual.widgets import Static
 
 from prepcli.errors import MicrophoneUnavailable
 from prepcli.tui.app import PrepApp
@@ -12,14 +14,19 @@ from prepcli.tui.screens.confirm import ConfirmScreen
 from prepcli.tui.screens.lobby import LobbyScreen
 from prepcli.tui.screens.speaking import SILENT
 from prepcli.tui.widgets.level import LevelMeter
+from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import (
     Caption,
+    Error,
+    Phase,
+    StateChanged,
     TurnStop,
     UserRecording,
 )
-from tests.cli.tui.screens.interviews import SECOND, ready, status, texts
+from tests.cli.tui.screens.interviews import SECOND, box, ready, status, texts
 from tests.cli.tui.screens.support import (
     FakeMicrophone,
+    asked_once,
     drive,
     headings,
     notices,
@@ -54,6 +61,75 @@ def test_recording() -> None:
 
     microphone = FakeMicrophone(SECOND)
     drive(watch, session, interview_id="one", microphone=microphone)
+
+
+def doubt(text: str) -> Error:
+    return Error(
+        code=ErrorCode.SPEECH_DOUBTFUL,
+        message="The words may be wrong.",
+        retryable=False,
+        details={"text": text},
+    )
+
+
+@pytest.mark.parametrize("draft", ["", "My note."])
+@pytest.mark.parametrize("resumed", [True, False])
+def test_doubtful_words_are_checked_in_the_box(resumed: bool, draft: str) -> None:
+    """The words of a doubtful recording are appended to the text in the box, with the reason above
+    it; enter sends the checked text."""
+    failed = doubt("We moved it") if resumed else None
+    session, room = ready(asked_once(failed=failed))
+
+    async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
+        if not resumed:
+            box(app).set_text(draft)
+            room.emit(StateChanged(state=Phase.TRANSCRIBING))
+            room.emit(StateChanged(state=Phase.IDLE, failed=doubt("We moved it")))
+            await settle(pilot)
+        expected = f"{draft}\nWe moved it" if draft and not resumed else "We moved it"
+        assert box(app).text == expected
+        failure = str(app.screen.query_one("#failure", Static).render())
+        assert failure == "The words may be wrong."
+        await pilot.press(*" twice", "enter")
+        await settle(pilot)
+        assert texts(room) == [f"{expected} twice"]
+
+    drive(watch, session, interview_id="one")
+
+
+@pytest.mark.parametrize(
+    ("edit", "remaining"), [("", "The second"), (" twice", "We moved it twice\nThe second")]
+)
+def test_another_recording_replaces_doubtful_words(edit: str, remaining: str) -> None:
+    """The words of another doubtful recording replace those of the first, unless the candidate has
+    changed them."""
+    session, room = ready()
+
+    async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
+        room.emit(StateChanged(state=Phase.IDLE, failed=doubt("We moved it")))
+        await settle(pilot)
+        await pilot.press(*edit)
+        room.emit(StateChanged(state=Phase.TRANSCRIBING))
+        room.emit(StateChanged(state=Phase.IDLE, failed=doubt("The second")))
+        await settle(pilot)
+        assert box(app).text == remaining
+
+    drive(watch, session, interview_id="one")
+
+
+def test_words_that_were_in_doubt_leave_the_box() -> None:
+    """After a good recording the box does not keep the words of the doubtful one."""
+    session, room = ready()
+
+    async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
+        room.emit(StateChanged(state=Phase.IDLE, failed=doubt("We moved it")))
+        await settle(pilot)
+        room.emit(StateChanged(state=Phase.TRANSCRIBING), StateChanged(state=Phase.GENERATING))
+        await settle(pilot)
+        assert box(app).text == ""
+        assert not app.screen.query_one("#failure").display
+
+    drive(watch, session, interview_id="one")
 
 
 def test_short_recording_is_discarded_by_escape() -> None:
