@@ -1,39 +1,24 @@
-import asyncio
-import io
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
-
-import msgspec
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from prepcli.client.room import Room
 from prepcli.errors import (
     InferenceFailed,
     NotFound,
-    PrepError,
     RateLimited,
-    RecordingRefused,
     ServerUnreachable,
 )
-from prepcli.headless.answers import Answer, AnswerQueue, LineSource, RecordedAnswer, TypedAnswer
-from prepcli.headless.conversation import Conversation
-from prepcli.headless.output import PlainOutput
+from prepcli.headless.answers import RecordedAnswer, TypedAnswer
 from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import (
     Accepted,
     AudioAck,
     AudioStart,
     AudioStop,
-    Delta,
     Error,
     Failure,
     InterviewDeleted,
     InterviewEnd,
     InterviewMessage,
-    InterviewUpdated,
-    Message,
-    MessageKind,
     Phase,
     Snapshot,
     StateChanged,
@@ -42,73 +27,18 @@ from prepserver.wire.protocol import (
     UserMessage,
 )
 from tests.cli.client.builders import make_interview, make_message
-from tests.support.fake_room import TIMEOUT_SECONDS, FakeRoom, Peer
-
-QUESTION, ANSWER = MessageKind.QUESTION, MessageKind.ANSWER
-BUSY, IDLE = StateChanged(state=Phase.GENERATING), StateChanged(state=Phase.IDLE)
-
-
-class Result:
-    """Output, progress notes and error of a conversation."""
-
-    def __init__(self) -> None:
-        self.out, self.err = io.StringIO(), io.StringIO()
-        self.error: PrepError | None = None
-
-
-def converse(
-    script: Callable[[FakeRoom], Coroutine[Any, Any, None]],
-    answers: Sequence[Answer] = (),
-    lines: LineSource | None = None,
-    **options: Any,
-) -> Result:
-    """Run a conversation and a scripted server until both have ended."""
-    result = Result()
-
-    async def run() -> None:
-        async with FakeRoom() as fake, asyncio.TaskGroup() as tasks:
-            playing = tasks.create_task(script(fake))
-            output = PlainOutput(result.out, result.err, live=False)
-            room = Room(fake.address, sleep=lambda _: asyncio.sleep(0.001))
-            try:
-                async with asyncio.timeout(TIMEOUT_SECONDS):
-                    await Conversation(room, AnswerQueue(answers, lines), output, **options).run()
-            except PrepError as error:
-                result.error = error
-            async with asyncio.timeout(TIMEOUT_SECONDS):
-                await playing
-
-    asyncio.run(run())
-    return result
-
-
-def open_room(*messages: Message, **changes: Any) -> Snapshot:
-    return Snapshot(
-        interview=make_interview(), state=Phase.IDLE, messages=list(messages), **changes
-    )
-
-
-async def ask(peer: Peer, position: int, text: str = "Why?") -> None:
-    """Stream a question for the given position in the transcript."""
-    id = f"m{position}"
-    await peer.send(
-        BUSY,
-        Delta(message_id=id, kind=QUESTION, offset=0, text=text[:2]),
-        Delta(message_id=id, kind=QUESTION, offset=2, text=text[2:]),
-        InterviewMessage(message=make_message(position, text=text)),
-        IDLE,
-    )
-
-
-async def finish(peer: Peer, position: int) -> None:
-    """Send the closing and the summary, and complete the interview."""
-    await peer.send(
-        BUSY,
-        InterviewMessage(message=make_message(position, MessageKind.CLOSING, "Thank you.")),
-        InterviewMessage(message=make_message(position + 1, MessageKind.SUMMARY, "You did well.")),
-        InterviewUpdated(interview=make_interview(status=Status.COMPLETED)),
-        IDLE,
-    )
+from tests.cli.headless.conversations import (
+    ANSWER,
+    BUSY,
+    IDLE,
+    ask,
+    converse,
+    fail,
+    failed_turn,
+    finish,
+    open_room,
+)
+from tests.support.fake_room import FakeRoom
 
 
 def test_interview_runs_to_its_end() -> None:
@@ -250,46 +180,6 @@ def test_recording_without_words_is_followed_by_the_next_answer() -> None:
     assert "No words were heard." in result.err.getvalue()
 
 
-class Checker:
-    """Person at a terminal who corrects each draft."""
-
-    interactive = True
-
-    async def next_line(self, draft: str = "") -> str | None:
-        return f"{draft} Checked."
-
-
-@pytest.mark.parametrize("heard", ["We moved it.", ""])
-@pytest.mark.parametrize("resumed", [True, False])
-@pytest.mark.parametrize("person", [True, False])
-def test_doubtful_recording_is_checked(person: bool, resumed: bool, heard: str) -> None:
-    """A person at a terminal checks the words of a doubtful recording, which are the draft of the
-    answer; a script fails, with the words among the notes."""
-    failure, state = failed_turn(ErrorCode.SPEECH_DOUBTFUL, retryable=False, text=heard)
-
-    async def script(fake: FakeRoom) -> None:
-        peer = await fake.next_peer()
-        await peer.greet(open_room(make_message(0), failed=state.failed if resumed else None))
-        if not resumed:
-            assert isinstance(await peer.accept(), UserMessage)
-            await peer.send(StateChanged(state=Phase.TRANSCRIBING), failure, state)
-        if not person and not resumed:
-            return
-        checked = await peer.accept()
-        assert isinstance(checked, UserMessage)
-        assert checked.text == (f"{heard} Checked.".strip() if person else "one")
-        await finish(peer, 2)
-
-    answers = [] if person and resumed else [TypedAnswer("one")]
-    result = converse(script, answers, Checker() if person else None)
-    if person or resumed:
-        assert result.error is None
-    else:
-        assert isinstance(result.error, RecordingRefused)
-        assert str(result.error).startswith("It did not work. The interview is saved")
-    assert (f"heard: {heard}" in result.err.getvalue()) == (bool(heard) and not person)
-
-
 def test_answer_is_repeated_after_a_retryable_error() -> None:
     """An answer that was rejected with a retryable error is sent again under a new id."""
 
@@ -327,19 +217,6 @@ def test_answer_that_is_always_refused_is_skipped() -> None:
         await finish(peer, 2)
 
     assert converse(script, [TypedAnswer("one"), TypedAnswer("two")]).error is None
-
-
-def fail(code: str, *, retryable: bool = True, **details: Any) -> Failure:
-    return Failure(code=code, message="It did not work.", retryable=retryable, details=details)
-
-
-def failed_turn(
-    code: str, *, retryable: bool = True, **details: Any
-) -> tuple[Failure, StateChanged]:
-    """Return the messages with which a room reports a failed turn."""
-    failure = fail(code, retryable=retryable, **details)
-    error = msgspec.convert(failure, Error, from_attributes=True)
-    return failure, StateChanged(state=Phase.IDLE, failed=error)
 
 
 def test_failed_turn_is_retried_once() -> None:
