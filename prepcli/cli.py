@@ -157,8 +157,15 @@ def cli(context: click.Context) -> None:
     type=click.IntRange(1, MAX_QUESTIONS),
     help="The number of questions.  [default: 5]",
 )
-@click.option("--jd", type=FILE, metavar="FILE", help="The job description, as a text file.")
-@click.option("--resume", type=FILE, metavar="FILE", help="Your resume, as a text file.")
+@click.option(
+    "--jd",
+    type=FILE,
+    metavar="FILE",
+    help="The job description: text, Markdown, HTML, PDF or DOCX.",
+)
+@click.option(
+    "--resume", type=FILE, metavar="FILE", help="Your resume, in one of the same formats."
+)
 @click.option("--resume-last", is_flag=True, help="Resume your most recent unfinished interview.")
 @click.option("--id", "interview_id", metavar="ID", help="Resume the interview with this id.")
 @click.option(
@@ -209,8 +216,8 @@ def interview(
         "type": kind and InterviewType(kind),
         "level": level and Level(level),
         "questions": questions,
-        "job_description": jd and read_document(jd),
-        "resume": resume and read_document(resume),
+        "job_description": jd and _read_document(jd),
+        "resume": resume and _read_document(resume),
     }
     given = {name: value for name, value in given.items() if value is not None}
     if interview_id is not None and resume_last:
@@ -239,6 +246,13 @@ def interview(
         _note(obstacle)
     with open_streams(prepared, as_json=as_json) as (queue, output):
         run_until_signal(_converse(options, queue, output))
+
+
+def _read_document(file: Path) -> str:
+    document = read_document(file)
+    if document.note:
+        _note(document.note)
+    return document.text
 
 
 def _read_prepared_answers(audio: tuple[Path, ...], answers: Path | None) -> list[Answer]:

@@ -1,13 +1,27 @@
-"""Text files given on the command line or in a form: job descriptions, resumes and answers."""
+"""Files given on the command line or in a form: job descriptions, resumes and answers."""
 
 import io
 import re
 from pathlib import Path
 
+from msgspec import Struct
+
+from prepcli.client.encodings import DecodedText, decode_text, find_declared_encoding
+from prepcli.client.file_formats import (
+    COPY_TEXT,
+    UnreadableDocument,
+    describe_format,
+    read_docx,
+    read_pdf,
+)
+from prepcli.client.web_pages import is_html, read_mime_archive, reduce_html
 from prepcli.errors import DocumentError
 from prepserver.wire.limits import MAX_ANSWER, MAX_DOCUMENT
 
-__all__ = ["answer_text", "read_answers", "read_document"]
+__all__ = ["Document", "answer_text", "read_answers", "read_document"]
+
+MAX_FILE_BYTES = 20 * 1024 * 1024
+"""Maximum size in bytes of a document's file; web pages and PDF documents are mostly not text."""
 
 MAX_ANSWERS_BYTES = 1024 * 1024
 """Maximum size in bytes of a file of answers."""
@@ -16,18 +30,57 @@ _ENDS = re.compile(r"\A[\s\ufeff\x1a]+|[\s\ufeff\x1a]+\Z")
 _LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
-def read_document(file: Path) -> str:
-    """Return the text of a job description or a resume.
+class Document(Struct, frozen=True):
+    """Text of a job description or a resume."""
 
-    Raises DocumentError if the file cannot be read, is not text, is empty or is too long.
+    text: str
+    note: str = ""
+    """Sentence about a guess that the user should check; empty if there was none."""
+
+
+def read_document(file: Path) -> Document:
+    """Return the text of a job description or a resume: text, Markdown, HTML, a saved web page,
+    PDF or DOCX.
+
+    Raises DocumentError if the file cannot be read, is in another format, is empty or is too long.
     """
-    # UTF-8 encodes a code point in at most four bytes.
-    text = _read_text(file, max_bytes=MAX_DOCUMENT * 4)
-    if len(text) > MAX_DOCUMENT:
+    data = _read_bytes(file, MAX_FILE_BYTES)
+    try:
+        document = _read_format(file, data)
+    except UnreadableDocument as error:
+        raise DocumentError(f"{file} {error}") from None
+    if len(document.text) > MAX_DOCUMENT:
         raise DocumentError(f"{file} is longer than {MAX_DOCUMENT:,} characters. Shorten it.")
-    if not text.strip():
+    if not document.text.strip():
         raise DocumentError(f"{file} is empty. Choose another file.")
-    return text
+    return document
+
+
+def _read_format(file: Path, data: bytes) -> Document:
+    if b"%PDF-" in data[:1024]:
+        return Document(read_pdf(data, MAX_DOCUMENT))
+    if data.startswith(b"PK\x03\x04") and describe_format(data) is None:
+        return Document(reduce_html(read_docx(data)))
+    decoded = read_mime_archive(data) or _decode(file, data)
+    if not is_html(decoded.text, file.suffix.lower()):
+        return Document(decoded.text, _describe_guess(file, decoded))
+    text = reduce_html(decoded.text)
+    if not text and data.strip():
+        raise UnreadableDocument(f"is a web page without visible text. {COPY_TEXT}")
+    return Document(text, _describe_guess(file, decoded))
+
+
+def _describe_guess(file: Path, decoded: DecodedText) -> str:
+    if decoded.guess:
+        return (
+            f"{file} is not UTF-8 and was read as {decoded.guess}. "
+            "If letters are wrong, save it as UTF-8."
+        )
+    if decoded.damaged:
+        return (
+            f"{file} is not entirely UTF-8: {decoded.damaged} characters were replaced by \ufffd."
+        )
+    return ""
 
 
 def read_answers(file: Path) -> tuple[str, ...]:
@@ -53,25 +106,34 @@ def answer_text(line: str) -> str:
 
 
 def _read_text(file: Path, *, max_bytes: int) -> str:
-    """Return the text of a UTF-8 file with or without a byte order mark. Raises DocumentError if
-    the file cannot be read, is not text or exceeds `max_bytes`."""
+    """Return the text of a text file. Raises DocumentError if the file cannot be read, is not text
+    or exceeds `max_bytes`."""
+    return _decode(file, _read_bytes(file, max_bytes)).text
+
+
+def _decode(file: Path, data: bytes) -> DecodedText:
+    """Return the decoded text of a file. Raises DocumentError if the file is not text."""
+    if description := describe_format(data):
+        problem, advice = description
+        raise DocumentError(f"{file} {problem}. {advice}")
+    decoded = decode_text(data, find_declared_encoding(data))
+    if decoded is None:
+        raise DocumentError(f"{file} is not text, PDF or DOCX. {COPY_TEXT}")
+    return decoded
+
+
+def _read_bytes(file: Path, max_bytes: int) -> bytes:
+    """Return the content of a file. Raises DocumentError if the file cannot be read or exceeds
+    `max_bytes`."""
     try:
         with file.open("rb") as stream:
             data = stream.read(max_bytes + 1)
     except IsADirectoryError:
-        raise DocumentError(f"{file} is a folder. Choose a text file.") from None
+        raise DocumentError(f"{file} is a folder. Choose a file.") from None
     except OSError as error:
         raise DocumentError(
             f"Cannot read {file}: {error.strerror}. Check the path and the file's permissions."
         ) from None
     if len(data) > max_bytes:
         raise DocumentError(f"{file} is larger than {max_bytes:,} bytes. Shorten it.")
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = "\0"
-    if "\0" in text:
-        raise DocumentError(
-            f"{file} is not a UTF-8 text file. Save it as UTF-8 text, such as .txt or .md."
-        )
-    return text
+    return data

@@ -11,7 +11,7 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import Screen
 from textual.widgets import Button, Footer, Input, Label, Select, Static
 
-from prepcli.client.documents import read_document
+from prepcli.client.documents import Document, read_document
 from prepcli.drafts import Draft, DraftStore
 from prepcli.errors import DocumentError
 from prepcli.tui.draft_saver import DraftSaver
@@ -72,9 +72,9 @@ class NewInterviewScreen(Screen[InterviewSpec | None]):
                 "Questions",
                 Input(str(spec.questions), max_length=len(str(MAX_QUESTIONS))),
             )
-            given = "already given" if spec.job_description else "optional; path to a text file"
+            given = "already given" if spec.job_description else "optional; path to a file"
             yield from self._field("job", "Job description", Input("", given))
-            given = "already given" if spec.resume else "optional; path to a text file"
+            given = "already given" if spec.resume else "optional; path to a file"
             yield from self._field("resume", "Resume", Input("", given))
             yield Button("Start the interview", id="start", variant="primary", compact=True)
         yield Footer(show_command_palette=False)
@@ -133,11 +133,14 @@ class NewInterviewScreen(Screen[InterviewSpec | None]):
         if not 1 <= questions <= MAX_QUESTIONS:
             problems["questions"] = f"Enter a number from 1 to {MAX_QUESTIONS}."
         documents = {"job": self._spec.job_description, "resume": self._spec.resume}
+        notes: list[str] = []
         for name in documents:
             if not (path := self._text(name)):
                 continue
             try:
-                documents[name] = await asyncio.to_thread(_read_file, path)
+                document = await asyncio.to_thread(_read_file, path)
+                documents[name] = document.text
+                notes.append(document.note)
             except DocumentError as error:
                 problems[name] = str(error)
         for name in ("role", "questions", "job", "resume"):
@@ -145,6 +148,8 @@ class NewInterviewScreen(Screen[InterviewSpec | None]):
         if problems:
             self.query_one(f"#{next(iter(problems))}").focus()
             return
+        for note in filter(None, notes):
+            self.notify(printable(note), severity="warning", markup=False)
         kind = str(self.query_one("#type", Select).value)
         level = str(self.query_one("#level", Select).value)
         self._finished = True
@@ -165,8 +170,8 @@ class NewInterviewScreen(Screen[InterviewSpec | None]):
         self.dismiss(None)
 
 
-def _read_file(path: str) -> str:
-    """Return the text of a file; a leading `~` is expanded. Raises DocumentError if the file cannot
+def _read_file(path: str) -> Document:
+    """Read a file; a leading `~` is expanded. Raises DocumentError if the file cannot
     be used."""
     try:
         file = Path(path).expanduser()
