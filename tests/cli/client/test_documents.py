@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from prepcli.client.documents import read_answers, read_document
+from prepcli.client.documents import MAX_FILE_BYTES, read_answers, read_document
 from prepcli.errors import DocumentError
 from prepserver.wire.limits import MAX_ANSWER, MAX_DOCUMENT
 
@@ -12,14 +12,14 @@ def test_document_is_utf8_text(tmp_path: Path) -> None:
     file = tmp_path / "jd.txt"
     for data in ("Ingénieur ☕", "\ufeffIngénieur ☕"):
         file.write_text(data, "utf-8")
-        assert read_document(file) == "Ingénieur ☕"
+        assert read_document(file).text == "Ingénieur ☕"
 
 
 def test_document_length_is_limited(tmp_path: Path) -> None:
     """A document with more code points than the wire allows raises DocumentError."""
     file = tmp_path / "jd.txt"
     file.write_text("𝒳" * MAX_DOCUMENT, "utf-8")
-    assert len(read_document(file)) == MAX_DOCUMENT
+    assert len(read_document(file).text) == MAX_DOCUMENT
     file.write_text("x" * (MAX_DOCUMENT + 1))
     with pytest.raises(DocumentError, match=f"{MAX_DOCUMENT:,}"):
         read_document(file)
@@ -30,9 +30,8 @@ def test_document_length_is_limited(tmp_path: Path) -> None:
     [
         (b"", "empty"),
         (b" \n\t", "empty"),
-        (b"%PDF-1.7\xff\xfe", "UTF-8"),
-        (b"a\x00b", "UTF-8"),
-        (b"x" * (MAX_DOCUMENT * 4 + 1), "bytes"),
+        (b"a\x00b", "not text"),
+        (b" " * (MAX_FILE_BYTES + 1), "bytes"),
     ],
 )
 def test_invalid_document_is_named(tmp_path: Path, data: bytes, problem: str) -> None:
@@ -41,6 +40,18 @@ def test_invalid_document_is_named(tmp_path: Path, data: bytes, problem: str) ->
     file.write_bytes(data)
     with pytest.raises(DocumentError, match=rf"jd\.txt.*{problem}"):
         read_document(file)
+
+
+def test_guessed_encoding_is_noted(tmp_path: Path) -> None:
+    """A document that is not UTF-8 has a note with the file's name and the guessed encoding."""
+    file = tmp_path / "cv.txt"
+    file.write_bytes("Ingénieur – Python".encode("cp1252"))
+    document = read_document(file)
+    assert document.text == "Ingénieur – Python"
+    assert "cv.txt" in document.note
+    assert "Windows-1252" in document.note
+    file.write_bytes("Ingénieur – ".encode() + b"\xff")
+    assert "cv.txt" in read_document(file).note
 
 
 def test_missing_document_is_reported(tmp_path: Path) -> None:
