@@ -10,6 +10,9 @@ __all__ = ["DecodedText", "decode_text", "find_declared_encoding"]
 MAX_ODD_SHARE = 0.02
 """Maximum share of odd characters in a text; binary data has more."""
 
+MAX_ODD = 2
+"""Number of odd characters that a short text may contain whatever their share."""
+
 WESTERN_SHARE = 0.55
 """Confidence in Windows-1252, as a share of that in the most likely encoding, at which it is
 preferred."""
@@ -51,7 +54,7 @@ def decode_text(data: bytes, declared: str = "") -> DecodedText | None:
         return None
     examined = decoded.text[:MAX_EXAMINED]
     odd = sum(_is_odd(character) for character in examined)
-    return None if odd > MAX_ODD_SHARE * len(examined) else decoded
+    return None if odd > max(MAX_ODD, MAX_ODD_SHARE * len(examined)) else decoded
 
 
 def _is_odd(character: str) -> bool:
@@ -96,6 +99,7 @@ def _detect(data: bytes) -> str | None:
     if western > WESTERN_SHARE * results[0]["confidence"]:
         return "Windows-1252"
     return encoding
+
 
 def find_declared_encoding(data: bytes) -> str:
     """Return the name of the encoding that HTML or XML declares in ASCII, or an empty string."""

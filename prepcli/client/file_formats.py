@@ -22,6 +22,7 @@ COPY_TEXT = "Copy its text into a .txt file."
 _EXPORT = "Save it as PDF, as a Word document (.docx) or as plain text."
 _IMAGE = ("is an image", COPY_TEXT)
 _RECORDING = ("is a recording or a video", "Choose a document.")
+_PROGRAM = ("is a program", "Choose a document.")
 _ARCHIVE = ("is an archive", "Unpack it, and choose one of its files.")
 
 _FORMATS: Sequence[tuple[bytes, tuple[str, str]]] = [
@@ -29,12 +30,14 @@ _FORMATS: Sequence[tuple[bytes, tuple[str, str]]] = [
     (rb"%!PS", ("is a PostScript document", _EXPORT)),
     (rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", ("is a document of an old version of Office", _EXPORT)),
     (rb"bplist00", ("is a web archive or a property list", COPY_TEXT)),
-    (rb"\x89PNG|\xff\xd8\xff|GIF8[79]a|BM.{4}\0\0\0\0|II\*\0|MM\0\*|RIFF.{4}WEBP|\0\0\x01\0", _IMAGE),
+    (rb"\x89PNG|\xff\xd8\xff|GIF8[79]a|BM.{4}\0\0\0\0|II\*\0|MM\0\*", _IMAGE),
+    (rb"RIFF.{4}WEBP|\0\0\x01\0", _IMAGE),
     (rb".{4}ftyp(?:hei|hev|mif1|msf1|avif)", _IMAGE),
     (rb"ID3[\x02-\x04]|\xff[\xf2\xf3\xfa\xfb]|OggS|fLaC|RIFF.{4}WAVE|.{4}ftyp|\x1aE\xdf\xa3|FORM.{4}AIF",
      _RECORDING),
-    (rb"\x1f\x8b|7z\xbc\xaf'\x1c|Rar!\x1a|BZh[1-9]1AY|\xfd7zXZ|\x28\xb5\x2f\xfd|.{257}ustar", _ARCHIVE),
-    (rb"\x7fELF|MZ[^ -~]|\xca\xfe\xba\xbe|\xcf\xfa\xed\xfe", ("is a program", "Choose a document.")),
+    (rb"\x1f\x8b|7z\xbc\xaf'\x1c|Rar!\x1a|BZh[1-9]1AY", _ARCHIVE),
+    (rb"\xfd7zXZ|\x28\xb5\x2f\xfd|.{257}ustar", _ARCHIVE),
+    (rb"\x7fELF|MZ[^ -~]|\xca\xfe\xba\xbe|\xcf\xfa\xed\xfe", _PROGRAM),
     (rb"SQLite format 3\0", ("is a database", "Choose a document.")),
     (rb".{60}BOOKMOBI", ("is an electronic book", COPY_TEXT)),
 ]  # fmt: skip

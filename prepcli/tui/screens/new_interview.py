@@ -14,6 +14,7 @@ from textual.widgets import Button, Footer, Input, Label, Select, Static
 from prepcli.client.documents import Document, read_document
 from prepcli.drafts import Draft, DraftStore
 from prepcli.errors import DocumentError
+from prepcli.terminal_text import printable
 from prepcli.tui.draft_saver import DraftSaver
 from prepcli.tui.keys import CLOSE, NEXT_FIELD, START
 from prepcli.tui.widgets.interviews import TYPES
