@@ -4,10 +4,11 @@ from collections.abc import AsyncGenerator, AsyncIterable
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from prepserver.engines.scripted import ScriptedSpeechModel
 from prepserver.engines.types import PartialTranscript, Segment, Transcription
-from prepserver.interview.speech.doubt import MIN_CONFIDENCE, find_problem
+from prepserver.interview.speech.doubt import MIN_CONFIDENCE, MIN_CONFIDENCE_ABROAD, find_problem
 from prepserver.wire import codec
 from prepserver.wire import protocol as wire
 from prepserver.wire.error_codes import ErrorCode
@@ -113,6 +114,27 @@ def test_uncertain_speech_is_told_from_silence(
     problem = find_problem(result)
     assert (problem.code if problem else None) == code
     assert problem is None or problem.details.get("text", "") == text
+
+
+@pytest.mark.parametrize(
+    ("language", "required"),
+    [
+        ("", MIN_CONFIDENCE),
+        ("en", MIN_CONFIDENCE),
+        ("english", MIN_CONFIDENCE),
+        ("English", MIN_CONFIDENCE),
+        ("es", MIN_CONFIDENCE_ABROAD),
+        ("french", MIN_CONFIDENCE_ABROAD),
+        ("zh", MIN_CONFIDENCE_ABROAD),
+    ],
+)
+def test_another_language_needs_less_confidence(language: str, required: float) -> None:
+    """Speech in a detected language other than English is an answer at a lower confidence."""
+    result = structs.replace(
+        transcription(segment("Lideré un equipo."), confidence=required), language=language
+    )
+    assert find_problem(result) is None
+    assert find_problem(structs.replace(result, confidence=required - 0.01)) is not None
 
 
 @pytest.mark.parametrize("english_only", [False, True])
