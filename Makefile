@@ -15,7 +15,7 @@ INSTALL = python=$$(packaging/find-python) && "$$python" packaging/install.py $(
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test setup setup-dev wheel models starters demo lint check chaos bench docs clean
+.PHONY: help run test setup setup-dev wheel lock models starters demo lint check chaos bench docs clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -35,6 +35,9 @@ setup-dev:
 wheel: ## Compile llama-cpp-python for all processors, for make run WHEELS=folder
 	@python=$$(packaging/find-python) && "$$python" packaging/llama_build.py "$(or $(WHEELS),wheels)"
 
+lock: setup-dev ## Update packaging/locks after a change of the requirements: make lock UPGRADE=1
+	@$(PYTHON_BIN) packaging/lock.py $(if $(UPGRADE),--upgrade)
+
 models: setup ## Download and verify the starter models, and print their paths
 	@$(PYTHON_BIN) -m prepserver models pull starter
 
@@ -45,12 +48,13 @@ starters:
 demo: starters ## Hold a short spoken interview from recordings
 	@$(DEMO)
 
-lint: setup-dev ## Check format, style, types and import contracts
+lint: setup-dev ## Check format, style, types, import contracts and lock files
 	@$(PYTHON_BIN) -m ruff format --check .
 	@$(PYTHON_BIN) -m ruff check .
 	@$(PYTHON_BIN) -m mypy
 	@$(PYTHON_BIN) -m mypy packaging/*.py docs/*.py
 	@.venv/bin/lint-imports
+	@$(PYTHON_BIN) packaging/lock.py --check
 
 check: lint ## Lint, then run the fast tests: the check before each commit
 	@$(PYTHON_BIN) -m pytest -m "not models and not e2e and not slow"

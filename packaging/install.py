@@ -1,11 +1,11 @@
-"""Installer that creates `.venv` from pyproject.toml and updates it when that file changes.
+"""Installer that creates `.venv` from the lock files and updates it when they change.
 
     python packaging/install.py EXTRA... [--pull MODEL] [--wheels FOLDER]
 
 This script runs before anything is installed, so it uses only the standard library. A stamp in
 `.venv` makes later runs fast. llama-cpp-python is installed from FOLDER, or compiled while all the
-rest is installed and the models are downloaded. After an interruption, run the same command again:
-pip caches its downloads and builds.
+rest is installed and the models are downloaded. uv installs the rest if it is on the PATH. After an
+interruption, run the same command again: pip and uv cache their downloads and builds.
 """
 
 import argparse
@@ -17,12 +17,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import sysconfig
 import tomllib
 from pathlib import Path
 from types import FrameType
 
+from advice import COMPILER_HELP, explain, has_compiler, no_wheel
 from llama_build import COMPILED, NATIVE
+from lock import LOCKS, fresh
 from progress import Job, Progress, follow, is_live
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -32,32 +33,10 @@ STAMP = VENV / "prep-stamp.json"
 LOG = VENV / "install.log"
 WHEELS = VENV / "wheels"
 
-COMPILER_HELP = (
-    f"{COMPILED} must be compiled, but no C++ compiler was found. Install one (on Debian or Ubuntu:"
-    " sudo apt-get install build-essential) and try again."
-)
 PORTAUDIO_HELP = (
     "PortAudio is not installed, so the microphone is disabled. To speak your answers, install "
     "PortAudio (on Debian or Ubuntu: sudo apt-get install libportaudio2)."
 )
-
-NETWORK_HELP = "The package index cannot be reached. Check the network and try again."
-
-ADVICE = (
-    (
-        "No space left on device",
-        "The disk is full: the environment needs about 1 GB. Free some space and try again.",
-    ),
-    ("Temporary failure in name resolution", NETWORK_HELP),
-    ("Failed to establish a new connection", NETWORK_HELP),
-    ("CMAKE_CXX_COMPILER", COMPILER_HELP),
-    (
-        "Killed signal terminated program",
-        "The compiler ran out of memory: it needs about 2 GB. Close other programs and try again.",
-    ),
-    ("CMake build failed", f"{COMPILED} failed to compile. The log shows the compiler's error."),
-)
-"""Pairs of a text that may appear in pip's log and the advice to print if it does."""
 
 
 def main(arguments: list[str]) -> int:
@@ -109,46 +88,44 @@ def set_up(extras: list[str], models: str, folder: Path | None, lock: int) -> in
     if this process is killed, the next installation waits until those children have ended.
     """
     if not _runs("-m", "pip", "--version") or not _wanted_version():
-        print(f"Creating .venv with Python {sys.version.split()[0]}", flush=True)
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(VENV)], check=True)
+        _create()
     STAMP.unlink(missing_ok=True)
     LOG.unlink(missing_ok=True)
     requirements = _requirements(extras)
     compiled = [line for line in requirements if line.startswith(COMPILED) and not _has(line)]
+    rest = _locked(extras) or [line for line in requirements if not line.startswith(COMPILED)]
     progress = Progress(live=is_live(sys.stdout))
     jobs: list[Job] = []
     try:
         build = None
         links: list[str | Path] = ["--find-links", folder] if folder else []
         if compiled and folder:
-            wheel = (*_PIP, "install", "-v", "--no-deps", "--no-index", "--only-binary", ":all:")
+            wheel = _pip("install", "-v", "--no-deps", "--no-index", "--only-binary", ":all:")
             if follow(jobs, [_start(jobs, lock, *wheel, *links, *compiled)], progress) != 0:
-                return _fail(progress, _no_wheel(folder, compiled[0]))
+                return _fail(progress, no_wheel(folder, compiled[0]))
         elif compiled:
             print(
                 f"Installing. Compiling {COMPILED} takes 2 to 5 minutes on two cores, unless pip"
                 " has cached an earlier build.",
                 flush=True,
             )
-            only = [] if _has_compiler() else ["--only-binary", COMPILED]
-            build = _start(
-                jobs, lock, *_PIP, "wheel", "-v", "--no-deps", "-w", WHEELS, *only, *compiled
-            )
-        rest = [line for line in requirements if not line.startswith(COMPILED)]
-        steps = [
-            (*_PIP, "install", "-v", "--progress-bar", "off", *links, *rest),
-            (*_PIP, "install", "-v", "--no-deps", "--editable", "."),
-        ]
-        for step in steps:
-            if follow(jobs, [_start(jobs, lock, *step)], progress) != 0:
+            only = [] if has_compiler() else ["--only-binary", COMPILED]
+            wheel = _pip("wheel", "-v", "--no-deps", "-w", WHEELS)
+            build = _start(jobs, lock, *wheel, *only, *compiled)
+        for packages in ([*links, *rest], ["--no-deps", "--editable", "."]):
+            # uv may fail where pip works, as behind an index that only pip's settings name.
+            for tool in _tools():
+                if follow(jobs, [_start(jobs, lock, *tool, *packages)], progress) == 0:
+                    break
+            else:
                 return _fail(progress)
         if models:
-            _start(jobs, lock, "-m", "prepserver", "models", "pull", models)
+            _start(jobs, lock, PYTHON, "-m", "prepserver", "models", "pull", models)
         if build is not None:
             if follow(jobs, [build], progress) != 0:
                 return _fail(progress)
             wheels = sorted(WHEELS.glob("*.whl"))
-            if follow(jobs, [_start(jobs, lock, *_PIP, "install", *wheels)], progress) != 0:
+            if follow(jobs, [_start(jobs, lock, *_pip("install", *wheels))], progress) != 0:
                 return _fail(progress)
         # A failed download is reported by the command that needs the models.
         follow(jobs, jobs, progress)
@@ -164,7 +141,28 @@ def set_up(extras: list[str], models: str, folder: Path | None, lock: int) -> in
     return 0
 
 
-_PIP = ("-m", "pip", "--no-input", "--disable-pip-version-check")
+def _create() -> None:
+    """Create `.venv` with a pip that can build wheels, using uv if it is installed."""
+    print(f"Creating .venv with Python {sys.version.split()[0]}", flush=True)
+    uv = shutil.which("uv")
+    seeded = ("venv", "--quiet", "--seed", "--clear", "--python", sys.executable, VENV)
+    if uv is None or subprocess.run([uv, *seeded]).returncode != 0:
+        subprocess.run([sys.executable, "-m", "venv", "--clear", VENV], check=True)
+    # Before anything else: pip must not replace itself while it compiles.
+    subprocess.run(_pip("install", "--quiet", "pip>=23"))
+
+
+def _pip(*arguments: str | Path) -> tuple[str | Path, ...]:
+    """Return the command that runs the environment's pip with `arguments`."""
+    return (PYTHON, "-m", "pip", "--no-input", "--disable-pip-version-check", *arguments)
+
+
+def _tools() -> list[tuple[str | Path, ...]]:
+    """Return the commands that install packages into the environment, the first to be tried
+    first."""
+    pip = _pip("install", "-v", "--progress-bar", "off")
+    uv = shutil.which("uv")
+    return [(uv, "pip", "install", "--python", PYTHON), pip] if uv else [pip]
 
 
 def _requirements(extras: list[str]) -> list[str]:
@@ -174,15 +172,27 @@ def _requirements(extras: list[str]) -> list[str]:
     return [*project["dependencies"], *(line for extra in extras for line in optional[extra])]
 
 
+def _locked(extras: list[str]) -> list[str | Path]:
+    """Return the arguments that install the packages of the lock files, or an empty list if a lock
+    file is stale."""
+    if not all(fresh(extra) for extra in extras):
+        print(
+            "pyproject.toml has changed since packaging/locks was written, so the newest versions"
+            " that it allows are installed. To update the lock files: make lock",
+            flush=True,
+        )
+        return []
+    return [part for extra in extras for part in ("-r", LOCKS / f"{extra}.txt")]
+
+
 def _has(requirement: str) -> bool:
     """Return True if the version that a requirement pins, as in `name==version`, is installed."""
     name, _, version = requirement.partition("==")
     return _runs("-c", f"import importlib.metadata as m; assert m.version({name!r}) == {version!r}")
 
 
-def _start(jobs: list[Job], lock: int, *arguments: str | Path) -> Job:
-    """Start a job that runs the environment's Python with `arguments` in a session of its own. Add
-    the job to `jobs` and return it.
+def _start(jobs: list[Job], lock: int, *command: str | Path) -> Job:
+    """Start a job that runs `command` in a session of its own, add it to `jobs` and return it.
 
     When the installation is interrupted, ending the session also ends the compilers that pip has
     started.
@@ -190,7 +200,7 @@ def _start(jobs: list[Job], lock: int, *arguments: str | Path) -> Job:
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
     environment.setdefault("CMAKE_ARGS", NATIVE)
     process = subprocess.Popen(
-        [str(PYTHON), *map(str, arguments)],
+        command,
         cwd=ROOT,
         env=environment,
         stdin=subprocess.DEVNULL,
@@ -205,26 +215,17 @@ def _start(jobs: list[Job], lock: int, *arguments: str | Path) -> Job:
     return jobs[-1]
 
 
-def _no_wheel(folder: Path, requirement: str) -> str:
-    """Return the message for a folder without a suitable wheel of llama-cpp-python."""
-    found = [wheel.name for wheel in sorted(folder.glob("llama_cpp_python-*.whl"))]
-    return (
-        f"{folder} has no wheel of {requirement} for Python {sys.version.split()[0]} on"
-        f" {sysconfig.get_platform()} (found: {', '.join(found) or 'none'}). Build one on such a"
-        f" machine with: make wheel WHEELS={folder}. Or leave out WHEELS to compile it here."
-    )
-
-
-def _fail(progress: Progress, no_wheel: str = COMPILER_HELP) -> int:
+def _fail(progress: Progress, missing: str = COMPILER_HELP) -> int:
     progress.end()
-    _explain(no_wheel)
+    explain(LOG, missing)
     return 1
 
 
 def _key() -> str:
     """Return a hash of all data whose change makes the environment stale."""
     digest = hashlib.sha256(str(ROOT).encode())
-    digest.update((ROOT / "pyproject.toml").read_bytes())
+    for path in (ROOT / "pyproject.toml", *sorted(LOCKS.glob("*.txt"))):
+        digest.update(path.read_bytes())
     digest.update(_venv_version().encode())
     return digest.hexdigest()
 
@@ -232,7 +233,7 @@ def _key() -> str:
 def _venv_version() -> str:
     for line in (VENV / "pyvenv.cfg").read_text().splitlines():
         name, _, value = line.partition("=")
-        if name.strip() == "version":
+        if name.strip() in ("version", "version_info"):  # as venv and as uv call it
             return value.strip()
     return ""
 
@@ -262,25 +263,6 @@ def _runs(*arguments: str) -> bool:
     except OSError:
         return False
     return done.returncode == 0
-
-
-def _has_compiler() -> bool:
-    names = [os.environ.get("CXX", ""), "c++", "g++", "clang++"]
-    return any(shutil.which(name.split()[0]) for name in names if name)
-
-
-def _explain(no_wheel: str) -> None:
-    """Report a failed installation: print advice if the cause is known, otherwise the end of the
-    log. `no_wheel` is the advice for a missing wheel of llama-cpp-python."""
-    log = LOG.read_text(errors="replace")
-    advice = next((advice for sign, advice in ADVICE if sign in log), "")
-    if f"No matching distribution found for {COMPILED}" in log:
-        advice = no_wheel
-    if not advice:
-        print("\n".join(log.splitlines()[-25:]), file=sys.stderr)
-    print(f"The installation failed. Full log: {LOG}", file=sys.stderr)
-    if advice:
-        print(advice, file=sys.stderr)
 
 
 def _end_session(child: subprocess.Popen[str]) -> None:

@@ -23,6 +23,7 @@ STAGES = (
     (re.compile(r"^\s*Collecting (\S+)"), "collecting {}"),
     (re.compile(r"^\s*Downloading (\S+ \([^)]*\))"), "downloading {}"),
     (re.compile(r"^\s*Building wheel for (\S+)"), "building {}"),
+    (re.compile(r"^(Resolved|Prepared) (\d+ packages?)"), "{} {}"),  # by uv
     (re.compile(r"^\s*(?:Attempting|Installing) (?:uninstall|collected packages)"), "installing"),
 )
 STEP = re.compile(r"^\s*\[(\d+)/(\d+)\]")
@@ -44,7 +45,7 @@ class Progress:
         self._now = now
         self._started = self._shown = now()
         self._live = live
-        self.stage = "starting pip"
+        self.stage = "installing packages"
         self.step = ""
 
     def elapsed(self) -> str:

@@ -1,40 +1,16 @@
 """The scripts that `make` runs before prep is installed."""
 
-import importlib.util
-import json
 import os
 import re
 import subprocess
 import sys
-from importlib import metadata
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
 from tests.architecture import sources
-
-PACKAGING = sources.ROOT / "packaging"
-
-
-def load(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """Import a script from the packaging folder, which is not a package, and return its module."""
-    monkeypatch.syspath_prepend(PACKAGING)
-    spec = importlib.util.spec_from_file_location(name, PACKAGING / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def fake_command(folder: Path, name: str, code: str) -> None:
-    """Write `code` to an executable shell script called `name` in `folder`."""
-    folder.mkdir(exist_ok=True)
-    command = folder / name
-    command.write_text(f"#!/bin/sh\n{code}\n")
-    command.chmod(0o755)
+from tests.architecture.scripts import PACKAGING, fake_command, load
 
 
 def find_python(*folders: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -73,6 +49,13 @@ def test_an_explicit_python_comes_first(tmp_path: Path) -> None:
     fake_command(tmp_path / "bin", "python3", REAL)
     fake_command(tmp_path / "bin", "mine", REAL)
     assert find_python(tmp_path / "bin", PYTHON="mine").stdout.strip() == "mine"
+
+
+def test_uv_replaces_the_venv_module(tmp_path: Path) -> None:
+    """A Python without venv is suitable if uv is installed."""
+    fake_command(tmp_path / "bin", "python3", WITHOUT_VENV)
+    fake_command(tmp_path / "bin", "uv", "exit 0")
+    assert find_python(tmp_path / "bin").stdout.strip() == "python3"
 
 
 @pytest.mark.parametrize(("code", "wanted"), [(OLD, "3.9"), (WITHOUT_VENV, "python3-venv")])
@@ -121,77 +104,6 @@ def test_progress_on_a_terminal_is_one_line(
     assert shown.endswith("\r\x1b[K")
 
 
-def test_the_installer_requires_what_pyproject_lists(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The installer reads the base requirements and the requested extras from pyproject.toml."""
-    install = load("install", monkeypatch)
-    client, server = install._requirements([]), install._requirements(["server"])
-    assert any(line.startswith("httpx") for line in client)
-    assert not any(line.startswith(install.COMPILED) for line in client)
-    assert [line for line in server if line.startswith(install.COMPILED)] != []
-    assert set(client) < set(server)
-
-
-def test_only_the_pinned_version_counts_as_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pinned requirement counts as installed only if exactly that version is installed."""
-    install = load("install", monkeypatch)
-    monkeypatch.setattr(install, "PYTHON", Path(sys.executable))
-    assert install._has(f"click=={metadata.version('click')}")
-    assert not install._has("click==0.0.1")
-    assert not install._has("no-such-package==1")
-
-
-@pytest.mark.parametrize(
-    "names",
-    [
-        ("llama_cpp_python-0.0.1-py3-none-any.whl",),
-        ("llama_cpp_python-{version}-py3-none-macosx_11_0_arm64.whl",),
-        ("llama_cpp_python-{version}-cp27-cp27mu-linux_x86_64.whl", "readme.txt"),
-        (),
-        None,
-    ],
-)
-def test_a_folder_without_a_suitable_wheel_is_explained(
-    names: tuple[str, ...] | None,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    """If no wheel in the folder suits, the message lists those found and names the command that
-    builds one; nothing is compiled or downloaded."""
-    install = load("install", monkeypatch)
-    wanted = load("llama_build", monkeypatch).requirement()
-    version = wanted.partition("==")[2]
-    folder = tmp_path / "wheels"
-    if names is not None:
-        folder.mkdir()
-        for name in names:
-            (folder / name.format(version=version)).touch()
-    venv = tmp_path / ".venv"
-    nothing = f'echo "ERROR: No matching distribution found for {wanted}"; exit 1'
-    fake_command(
-        tmp_path,
-        "venv-python",
-        f'case "$*" in *no-index*) {nothing} ;; *importlib*) exit 1 ;; esac',
-    )
-    venv.mkdir()
-    (venv / "pyvenv.cfg").write_text("version = 3.11.7\n")
-    monkeypatch.setattr(install, "VENV", venv)
-    monkeypatch.setattr(install, "PYTHON", tmp_path / "venv-python")
-    monkeypatch.setattr(install, "STAMP", venv / "stamp.json")
-    monkeypatch.setattr(install, "LOG", venv / "install.log")
-    lock = os.open(tmp_path, os.O_RDONLY)
-    try:
-        assert install.set_up(["server"], "", folder, lock) == 1
-    finally:
-        os.close(lock)
-    shown = capsys.readouterr()
-    assert "Compiling" not in shown.out
-    assert f"{folder} has no wheel of {wanted}" in shown.err
-    assert f"make wheel WHEELS={folder}" in shown.err
-    for name in names or ():
-        assert (name.format(version=version) in shown.err) == name.endswith(".whl")
-
-
 def test_jobs_are_followed_until_the_awaited_ones_end(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -220,38 +132,6 @@ def test_jobs_are_followed_until_the_awaited_ones_end(
     build.wait()
     assert (shown.stage, shown.step) == ("collecting x", "7/9")
     assert "Collecting x" in (tmp_path / "log").read_text()
-
-
-def test_an_installation_is_stale_once_pyproject_changes(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """An installation is ready if its Python runs and its stamp matches pyproject.toml and includes
-    the requested extras."""
-    install = load("install", monkeypatch)
-    venv = tmp_path / ".venv"
-    venv.mkdir()
-    fake_command(venv / "bin", "python", "exit 0")
-    (venv / "pyvenv.cfg").write_text("version = 3.11.7\n")
-    pyproject = tmp_path / "pyproject.toml"
-    pyproject.write_text("[project]\n")
-    monkeypatch.setattr(install, "ROOT", tmp_path)
-    monkeypatch.setattr(install, "VENV", venv)
-    monkeypatch.setattr(install, "PYTHON", venv / "bin" / "python")
-    monkeypatch.setattr(install, "STAMP", venv / "stamp.json")
-    assert not install.is_ready(["server"])
-
-    install.STAMP.write_text(json.dumps({"key": install._key(), "extras": ["dev", "server"]}))
-    assert install.is_ready(["server"])
-    assert not install.is_ready(["server", "whispercpp"])
-
-    fake_command(venv / "bin", "python", "exit 127")
-    assert not install.is_ready(["server"])
-    fake_command(venv / "bin", "python", "exit 0")
-    assert install.is_ready(["server"])
-    pyproject.write_text("[project]\nname = 'another'\n")
-    assert not install.is_ready(["server"])
-    install.STAMP.write_text("{")
-    assert not install.is_ready(["server"])
 
 
 @pytest.mark.parametrize(
