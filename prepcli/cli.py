@@ -303,8 +303,8 @@ async def _converse(options: SessionOptions, answers: AnswerQueue, output: Outpu
 )
 def login(url: str, insecure_file: Path | None) -> None:
     """Log in to a server with the access key from your administrator."""
-    from prepcli.client.handshake import is_loopback
     from prepcli.client.rest import RestClient
+    from prepserver.outbound import is_loopback
 
     address = config.normalise_url(url)
     if address.startswith("http://") and not is_loopback(address):

@@ -11,6 +11,7 @@ PrepError                      1
 │   ├── RequestRefused             the server rejected a request
 │   └── NotFound                   missing, or owned by another user
 ├── ServerUnreachable          3
+│   ├── ProxyRefused               a proxy forwards requests but no connections to rooms
 │   └── QueueFull                  too many messages wait for a connection
 ├── LocalServerFailed          3   the local server is not running
 ├── NotAuthorised              4
@@ -36,6 +37,7 @@ __all__ = [
     "NotAuthorised",
     "NotFound",
     "PrepError",
+    "ProxyRefused",
     "QueueFull",
     "RateLimited",
     "RecordingRefused",
@@ -99,6 +101,10 @@ class ServerUnreachable(PrepError):
     """The server cannot be reached, is not a prep server, or failed to handle a request."""
 
     exit_code = 3
+
+
+class ProxyRefused(ServerUnreachable):
+    """A proxy forwards requests to the server but no connections to rooms."""
 
 
 class QueueFull(ServerUnreachable):

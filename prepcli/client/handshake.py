@@ -1,17 +1,17 @@
 """Opening of room connections, and classification of handshake responses."""
 
-import ipaddress
 import logging
-from urllib.parse import urlsplit
 
 import msgspec
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import InvalidProxyStatus
 from websockets.http11 import Response
 
-from prepcli.errors import NotAuthorised, NotFound, ServerUnreachable
+from prepcli.errors import NotAuthorised, NotFound, ProxyRefused, ServerUnreachable
+from prepserver.outbound import RouteError, find_route
 from prepserver.wire.rest import ErrorBody
 
-__all__ = ["is_loopback", "open_connection", "raise_if_permanent"]
+__all__ = ["open_connection", "raise_if_permanent"]
 
 MAX_SIZE = 8 * 1024 * 1024
 """Maximum size in bytes of a message from the server. The largest is the snapshot of a long
@@ -28,27 +28,36 @@ _websockets_log.setLevel(logging.WARNING)
 async def open_connection(url: str, timeout: float) -> ClientConnection:
     """Open a connection to a room within `timeout` seconds.
 
-    Raises the exceptions of websockets' `connect`.
+    Raises the exceptions of websockets' `connect`, ProxyRefused if a proxy forwards no connections
+    to rooms, and ServerUnreachable if the environment's proxies or certificates cannot be used.
     """
-    return await connect(
-        url,
-        compression=None,
-        open_timeout=timeout,
-        close_timeout=2,
-        ping_interval=20,
-        max_size=MAX_SIZE,
-        logger=_websockets_log,
-        proxy=None if is_loopback(url) else True,
-    )
-
-
-def is_loopback(url: str) -> bool:
-    """Return True if the URL's host is this machine, which is reached without a proxy."""
-    host = urlsplit(url).hostname or ""
     try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+        route = find_route(url)
+    except RouteError as error:
+        raise ServerUnreachable(str(error)) from None
+    proxy = route.proxy
+    try:
+        return await connect(
+            url,
+            compression=None,
+            open_timeout=timeout,
+            close_timeout=2,
+            ping_interval=20,
+            max_size=MAX_SIZE,
+            logger=_websockets_log,
+            ssl=route.tls if url.startswith("wss:") else None,
+            proxy=proxy and proxy.url,
+            **({"proxy_ssl": route.proxy_tls} if route.proxy_tls else {}),
+        )
+    except InvalidProxyStatus as error:
+        status = error.response.status_code
+        if proxy is None or status >= 500 or status in _RETRYABLE_STATUSES:
+            raise
+        raise ProxyRefused(
+            f"The proxy {proxy.description} refuses connections to rooms (status {status}). Ask "
+            "its administrator to permit CONNECT to the server's port, or add the server to "
+            "NO_PROXY."
+        ) from None
 
 
 def raise_if_permanent(response: Response, *, entered: bool) -> None:

@@ -14,8 +14,8 @@ import httpx
 import msgspec
 import stamina
 import stamina.instrumentation
+from socksio.exceptions import SOCKSError
 
-from prepcli.client.handshake import is_loopback
 from prepcli.errors import (
     InferenceFailed,
     NotAuthorised,
@@ -25,6 +25,7 @@ from prepcli.errors import (
     RequestRefused,
     ServerUnreachable,
 )
+from prepserver.outbound import Proxy, RouteError, describe_certificate_problem, find_route
 from prepserver.wire.codec import encode
 from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import CreateInterview, Error, Interview, InterviewSpec, Message
@@ -68,6 +69,9 @@ MODEL_CODES = frozenset(
 TIMEOUT = httpx.Timeout(15.0, connect=4.0)
 """Timeouts of a request in seconds."""
 
+REQUEST_LIMIT = 20.0
+"""Maximum number of seconds of one attempt at a request."""
+
 TOKEN_MARGIN = 60.0
 """Remaining lifetime in seconds at which a token is renewed, so that tokens outlast the
 handshake."""
@@ -109,18 +113,30 @@ class RestClient:
         now: Callable[[], float] = time.time,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        """`now` and `transport` replace the clock and the network in tests."""
+        """`now` and `transport` replace the clock and the network in tests.
+
+        Raises ServerUnreachable if the environment's proxies or certificates cannot be used.
+        """
         self.url = url.rstrip("/")
         self._now = now
         self._token: RoomToken | None = None
         self._token_lock = asyncio.Lock()
+        self._proxy: Proxy | None = None
         self._http = httpx.AsyncClient(
             base_url=self.url,
             headers={"Authorization": f"Bearer {access_key}"},
             timeout=TIMEOUT,
-            transport=transport,
-            trust_env=not is_loopback(self.url),
+            transport=transport or self._make_transport(),
+            trust_env=False,
         )
+
+    def _make_transport(self) -> httpx.AsyncHTTPTransport:
+        try:
+            route = find_route(self.url)
+        except RouteError as error:
+            raise ServerUnreachable(str(error)) from None
+        self._proxy = route.proxy
+        return route.make_transport()
 
     def use_server(self, url: str, access_key: str) -> None:
         """Send all further requests, and further attempts at current ones, to another server."""
@@ -193,9 +209,9 @@ class RestClient:
         """Return the server's readiness after one attempt. A server that responds but is not ready
         raises no error."""
         try:
-            response = await self._http.get("/health/ready")
+            response = await self._send_once("GET", "/health/ready")
         except httpx.HTTPError as error:
-            raise _unreachable(self.url, error) from None
+            raise _unreachable(self.url, self._proxy, error) from None
         if response.status_code not in (200, 503):
             raise error_from_response(response, self.url)
         return self._decode(Health, response)
@@ -220,7 +236,7 @@ class RestClient:
         content = None if body is None else encode(body)
         headers = None if body is None else {"Content-Type": "application/json"}
         retries = stamina.retry_context(
-            on=(httpx.TransportError, _RetryableStatus),
+            on=_is_temporary,
             attempts=attempts,
             timeout=10.0,
             wait_initial=0.2,
@@ -229,17 +245,35 @@ class RestClient:
         try:
             async for attempt in retries:
                 with attempt:
-                    response = await self._http.request(
-                        method, path, content=content, headers=headers
-                    )
+                    response = await self._send_once(method, path, content, headers)
                     if response.status_code in _RETRYABLE_STATUSES:
                         raise _RetryableStatus(response)
         except _RetryableStatus as error:
             raise error_from_response(error.response, self.url) from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise _unreachable(self.url, error) from None
+            raise _unreachable(self.url, self._proxy, error) from None
         if not response.is_success:
             raise error_from_response(response, self.url)
+        return response
+
+    async def _send_once(
+        self,
+        method: str,
+        path: str,
+        content: bytes | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> httpx.Response:
+        """Send a request once. Raises httpx.HTTPError, also for responses of a proxy."""
+        try:
+            # httpx has no time limit for the replies of a SOCKS proxy.
+            async with asyncio.timeout(REQUEST_LIMIT):
+                response = await self._http.request(method, path, content=content, headers=headers)
+        except TimeoutError:
+            raise httpx.ReadTimeout("no response in time") from None
+        except (SOCKSError, AssertionError):  # httpx does not expect replies that are not SOCKS
+            raise httpx.ProxyError("it is not a SOCKS proxy") from None
+        if self._proxy is not None and response.status_code == 407:
+            raise httpx.ProxyError("it requires a user name and a password")
         return response
 
     def _decode(self, kind: type[_T], response: httpx.Response) -> _T:
@@ -295,8 +329,22 @@ def format_local_time(time: float) -> str:
     return datetime.fromtimestamp(time).astimezone().strftime("%Y-%m-%d %H:%M %Z")
 
 
-def _unreachable(url: str, error: Exception) -> ServerUnreachable:
+def _is_temporary(error: Exception) -> bool:
+    """Return True if another attempt may succeed."""
+    if isinstance(error, httpx.ProxyError) or describe_certificate_problem(error):
+        return False
+    return isinstance(error, httpx.TransportError | _RetryableStatus)
+
+
+def _unreachable(url: str, proxy: Proxy | None, error: Exception) -> ServerUnreachable:
+    if problem := describe_certificate_problem(error):
+        return ServerUnreachable(f"The certificate of {url} {problem}")
     reason = re.sub(r"^\[Errno -?\d+\] ", "", str(error)) or type(error).__name__
+    if proxy is not None:
+        return ServerUnreachable(
+            f"Cannot reach the server at {url} through the proxy {proxy.description} ({reason}). "
+            "Check the proxy, or add the server to NO_PROXY."
+        )
     return ServerUnreachable(
         f"Cannot reach the server at {url} ({reason}). "
         "Check the address, and check that the server is running."

@@ -37,6 +37,7 @@ from prepcli.errors import (
     NotAuthorised,
     NotFound,
     PrepError,
+    ProxyRefused,
     RateLimited,
     ServerUnreachable,
     UsageError,
@@ -82,9 +83,9 @@ class Room:
 
     The iteration ends when the room is left. Iterating raises NotAuthorised if the server refuses a
     new token, NotFound if the user has no such room or the room was deleted, ServerUnreachable if
-    the address is not that of a prep server, UsageError if the address is invalid, and the errors
-    of the address provider that end the room. A lost connection raises nothing: the room
-    reconnects.
+    the address is not that of a prep server or a proxy refuses the first connection, UsageError if
+    the address is invalid, and the errors of the address provider that end the room. A lost
+    connection raises nothing: the room reconnects.
     """
 
     def __init__(
@@ -218,6 +219,10 @@ class Room:
                 raise_if_permanent(error.response, entered=entered)
                 token_refused = False
                 _log.info("handshake refused with status %d", status)
+            except ProxyRefused:
+                if not entered:
+                    raise
+                _log.info("a proxy refused the connection to the room")
             except InvalidURI:
                 raise UsageError("The server address is not valid. Check the address.") from None
             except (OSError, WebSocketException, ServerUnreachable, RateLimited) as error:

@@ -15,6 +15,7 @@ import structlog
 from prepserver.engines.openai.endpoint import Endpoint
 from prepserver.engines.openai.error_responses import error_from_response, redact_quotes
 from prepserver.errors import BadRequest, InferenceError
+from prepserver.outbound import RouteError, find_route
 from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["EndpointClient"]
@@ -46,7 +47,8 @@ class EndpointClient:
         """Create a client; `read_timeout` is the maximum number of seconds without data from the
         endpoint.
 
-        Raises BadRequest if the key cannot be sent in a header.
+        Raises BadRequest if the key cannot be sent in a header, or if the environment's proxies or
+        certificates cannot be used.
         """
         if not key.isascii() or not key.isprintable() or " " in key:
             raise BadRequest(
@@ -63,7 +65,8 @@ class EndpointClient:
         self._client = httpx.AsyncClient(
             headers=headers,
             timeout=httpx.Timeout(read_timeout, connect=CONNECT_TIMEOUT),
-            transport=transport,
+            transport=transport or _make_transport(endpoint.url),
+            trust_env=False,
         )
 
     async def get(self, path: str) -> bytes:
@@ -157,6 +160,14 @@ class EndpointClient:
 
     async def close(self) -> None:
         await self._client.aclose()
+
+
+def _make_transport(url: str) -> httpx.AsyncHTTPTransport:
+    try:
+        route = find_route(url)
+    except RouteError as error:
+        raise BadRequest(str(error), code=ErrorCode.BAD_SETTING) from None
+    return route.make_transport()
 
 
 async def _chunks(response: httpx.Response) -> AsyncGenerator[bytes, None]:
