@@ -67,7 +67,9 @@ class Route(Struct, frozen=True):
 
     def make_transport(self) -> httpx.AsyncHTTPTransport:
         """Return a transport for httpx that takes this way."""
-        proxy = self.proxy and httpx.Proxy(self.proxy.url, ssl_context=self.proxy_tls)
+        proxy = None
+        if self.proxy is not None:
+            proxy = httpx.Proxy(self.proxy.url, ssl_context=self.proxy_tls)
         return httpx.AsyncHTTPTransport(verify=self.tls, proxy=proxy)
 
 
@@ -152,7 +154,7 @@ def _excludes(entry: str, host: str, port: int) -> bool:
     """Return True if an entry of NO_PROXY includes a host: `*`, a name with its subdomains, an
     address, or a network such as `10.0.0.0/8`. An entry may contain a port."""
     try:
-        network = ipaddress.ip_network(re.sub(r"[\[\]]", "", entry), strict=False)
+        network = ipaddress.ip_network(re.sub(r"^\[(.*)\](?=/|$)", r"\1", entry), strict=False)
         return ipaddress.ip_address(host) in network
     except ValueError:  # at least one of them is a name
         match = _EXCLUDED.fullmatch(entry)
@@ -204,8 +206,8 @@ _CERTIFICATE_PROBLEMS = {
 """Problems of certificates by the number that OpenSSL gives them (X509_V_ERR)."""
 
 _UNKNOWN_AUTHORITY = (
-    "is signed by an authority that this machine does not trust. Add the authority's certificate to "
-    "the system's, or set SSL_CERT_FILE to a file with it."
+    "is signed by an authority that this machine does not trust. Add the authority's certificate "
+    "to the system's, or set SSL_CERT_FILE to a file with it."
 )
 _UNKNOWN_AUTHORITY_CODES = frozenset({2, 18, 19, 20, 21})
 

@@ -1,6 +1,7 @@
 """Opening of room connections, and classification of handshake responses."""
 
 import logging
+from typing import Any
 
 import msgspec
 from websockets.asyncio.client import ClientConnection, connect
@@ -36,6 +37,8 @@ async def open_connection(url: str, timeout: float) -> ClientConnection:
     except RouteError as error:
         raise ServerUnreachable(str(error)) from None
     proxy = route.proxy
+    # websockets accepts no context where there is no TLS.
+    tls: dict[str, Any] = {"proxy_ssl": route.proxy_tls} if route.proxy_tls else {}
     try:
         return await connect(
             url,
@@ -46,8 +49,8 @@ async def open_connection(url: str, timeout: float) -> ClientConnection:
             max_size=MAX_SIZE,
             logger=_websockets_log,
             ssl=route.tls if url.startswith("wss:") else None,
-            proxy=proxy and proxy.url,
-            **({"proxy_ssl": route.proxy_tls} if route.proxy_tls else {}),
+            proxy=None if proxy is None else proxy.url,
+            **tls,
         )
     except InvalidProxyStatus as error:
         status = error.response.status_code

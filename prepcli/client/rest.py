@@ -339,6 +339,11 @@ def _is_temporary(error: Exception) -> bool:
 def _unreachable(url: str, proxy: Proxy | None, error: Exception) -> ServerUnreachable:
     if problem := describe_certificate_problem(error):
         return ServerUnreachable(f"The certificate of {url} {problem}")
+    if "WRONG_VERSION_NUMBER" in str(error) or "RECORD_LAYER_FAILURE" in str(error):
+        return ServerUnreachable(
+            f"The server at {url} answers without TLS. Use an address that starts with http://, or "
+            "another port."
+        )
     reason = re.sub(r"^\[Errno -?\d+\] ", "", str(error)) or type(error).__name__
     if proxy is not None:
         return ServerUnreachable(
