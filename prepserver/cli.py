@@ -365,6 +365,21 @@ def _run(action: Any) -> None:
         sys.exit(_EXIT_CODES.get(error.code, 1))
 
 
+def _run_cli() -> None:
+    try:
+        cli(prog_name="prep-server")
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == "prepserver":
+            raise  # a broken installation
+        click.echo(
+            f"prep-server: The server needs packages that are not installed ({error}). Install "
+            "them in a clone of prep, with pip install '.[server]', pipx install --force "
+            "'.[server]' or uv tool install '.[server]'.",
+            err=True,
+        )
+        sys.exit(1)
+
+
 def main() -> NoReturn:
     """Run the command `prep-server` and exit."""
-    run_command(lambda: cli(prog_name="prep-server"), prefix="prep-server")
+    run_command(_run_cli, prefix="prep-server")

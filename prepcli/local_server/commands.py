@@ -147,8 +147,9 @@ def start_failure(output: str, code: int | None) -> LocalServerFailed:
     # A missing module of prepserver itself is a broken installation: report its traceback.
     if re.search(r"No module named (?!'?prepserver\.)", output):
         return LocalServerFailed(
-            "The local server needs packages that are not installed. Install them with "
-            "pip install 'prep-interview[server]', or name a server with --server URL."
+            "The local server needs packages that are not installed. Install them in a clone of "
+            "prep, with pip install '.[server]', pipx install --force '.[server]' or "
+            "uv tool install '.[server]'. Or name a server with --server URL."
         )
     return LocalServerFailed(
         f"The local server did not start (exit code {code}). Last lines of its output:\n"

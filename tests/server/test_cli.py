@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from prepserver.accounts.users import Users
 from prepserver.app import VERSION
-from prepserver.cli import cli
+from prepserver.cli import cli, main
 from prepserver.clock import SystemClock
 from prepserver.telemetry.call_log import CallLog
 from prepserver.telemetry.calls import CallRecord
@@ -179,3 +179,36 @@ async def test_calls_are_filtered_by_user(data_dir: Path) -> None:
     assert "No matching calls" in run("calls", "--user", "unknown").stdout
     assert "No matching calls" in run("calls", "--since", "5s").stdout
     assert len(run("calls").stdout.splitlines()) == 3
+
+
+@pytest.mark.parametrize("name", ["structlog", "litestar.openapi", "llama_cpp"])
+def test_a_client_alone_cannot_serve(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where only the client is installed, `prep-server` names the missing package and says how to
+    install the server."""
+
+    def serve(**_: str) -> None:
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+    monkeypatch.setattr("prepserver.cli.cli", serve)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    shown = capsys.readouterr().err
+    assert name in shown
+    assert "pipx install --force '.[server]'" in shown
+    assert "Traceback" not in shown
+
+
+def test_a_broken_installation_of_the_server_is_not_explained(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A missing module of the server itself keeps its traceback."""
+
+    def serve(**_: str) -> None:
+        raise ModuleNotFoundError("No module named 'prepserver.app'", name="prepserver.app")
+
+    monkeypatch.setattr("prepserver.cli.cli", serve)
+    with pytest.raises(ModuleNotFoundError):
+        main()
