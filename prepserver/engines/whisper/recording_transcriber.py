@@ -104,6 +104,8 @@ class RecordingTranscriber:
         self._english_only = False
         self._kept: list[Segment] = []
         self._dropped: list[Segment] = []
+        self._captioned_until = 0
+        """Number of samples that the last caption covered."""
         self._transcribed_until = 0.0
         """End of the last kept segment, in seconds from the beginning of the recording."""
         self._ended = False
@@ -300,7 +302,9 @@ class RecordingTranscriber:
         return bool(self._queue) and _covers_speech(span, self._queue[0][0])
 
     def _send_caption(self, position: int) -> None:
-        """Send a caption that covers the recording up to `position`, in samples."""
+        """Send a caption that covers the recording up to `position`, in samples, or as far as an
+        earlier caption that covered more silence."""
+        position = self._captioned_until = max(self._captioned_until, position)
         agreement = self._draft.agreement if self._draft is not None else Agreement()
         if not self.call.input_ended:
             unread = sum(len(_decode_samples(raw)) for raw in tuple(self.call.inputs))

@@ -213,6 +213,20 @@ def test_a_segment_that_stays_unlikely_is_dropped() -> None:
     assert [(s.text, s.drop_reason) for s in transcription.dropped] == [(text(1, 5), "unlikely")]
 
 
+@pytest.mark.parametrize("pause", [0.25, 0.4, 0.5, 0.58])
+def test_captions_never_cover_less(pause: float) -> None:
+    """The caption of a finished span covers no less than the last draft, which may have covered
+    more of the silence after the speech."""
+    clock = FakeTime()
+    engine = WhisperEngine(FakeTranscriber(clock), FakeDetector, clock)
+    speaker = Speaker(engine, drafts=True)
+    for samples in ((speech(1, 5), silence(pause)), (silence(1.0),), (speech(11, 5),)):
+        speaker.send(*samples)
+        run_until_idle(engine)
+    covered = [caption.seconds for caption in speaker.captions]
+    assert covered == sorted(covered)
+
+
 @pytest.mark.parametrize("seconds", [0.0, 0.01, 5.0])
 def test_silence_is_never_transcribed(seconds: float) -> None:
     """An empty or silent recording takes no pass and has one dropped segment with the reason
