@@ -82,7 +82,8 @@ def _decode(data: bytes, declared: str) -> DecodedText | None:
     text = data.decode(encoding, "replace")
     if data.startswith(_BYTE_ORDER_MARKS):
         return DecodedText(text, damaged=text.count("\ufffd"))
-    return DecodedText(text, guess=encoding.replace("utf", "UTF"), damaged=text.count("\ufffd"))
+    name = encoding.upper() if encoding.startswith("utf") else encoding
+    return DecodedText(text, guess=name, damaged=text.count("\ufffd"))
 
 
 def _detect(data: bytes) -> str | None:
@@ -96,7 +97,8 @@ def _detect(data: bytes) -> str | None:
     confidences = {result["encoding"]: result["confidence"] for result in results}
     western = confidences.get("Windows-1252", 0.0)
     # A few accented letters exist in several encodings; then the most widespread one is meant.
-    if western > WESTERN_SHARE * results[0]["confidence"]:
+    likely = western > WESTERN_SHARE * results[0]["confidence"]
+    if likely or _try(data, "cp1252") == _try(data, encoding):
         return "Windows-1252"
     return encoding
 

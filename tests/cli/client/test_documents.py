@@ -50,6 +50,8 @@ def test_guessed_encoding_is_noted(tmp_path: Path) -> None:
     assert document.text == "Ingénieur – Python"
     assert "cv.txt" in document.note
     assert "Windows-1252" in document.note
+    file.write_bytes("<html><body><p>Résumé – Python".encode("cp1252"))
+    assert "Windows-1252" in read_document(file).note
     file.write_bytes("Ingénieur – ".encode() + b"\xff")
     assert "cv.txt" in read_document(file).note
 
