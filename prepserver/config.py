@@ -21,7 +21,11 @@ from prepserver.folders import default_data_dir, default_models_dir, open_folder
 from prepserver.setting_values import Secret, convert_value, parse_variable
 from prepserver.wire.error_codes import ErrorCode
 
-__all__ = ["Config", "Secret", "load", "open_data_dir"]
+__all__ = ["MAX_DATA_DIR_BYTES", "Config", "Secret", "load", "open_data_dir"]
+
+MAX_DATA_DIR_BYTES = 400
+"""Maximum length of the data directory's path. SQLite accepts paths of 512 bytes, and the paths of
+the databases in the directory are up to 100 bytes longer than its own."""
 
 ENVIRONMENT_PREFIX = "PREP_SERVER_"
 
@@ -190,9 +194,16 @@ def load(
 def open_data_dir(config: Config) -> Path:
     """Return the data directory, creating it with mode 0700 if it is missing.
 
-    Raises BadRequest (code `bad_setting`) if the directory cannot be created or is not writable.
+    Raises BadRequest (code `bad_setting`) if the directory cannot be created, is not writable or
+    has too long a path.
     """
-    return open_folder(config.data_dir, "the data directory", "--data-dir", mode=0o700)
+    folder = open_folder(config.data_dir, "the data directory", "--data-dir", mode=0o700)
+    if len(os.fsencode(folder.resolve())) > MAX_DATA_DIR_BYTES:
+        raise _bad_setting(
+            f"The path of the data directory {folder} is longer than {MAX_DATA_DIR_BYTES} bytes, "
+            "too long for the databases in it. Choose another with --data-dir."
+        )
+    return folder
 
 
 def _read_file(file: Path) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import os
-import re
 import shlex
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -12,7 +11,8 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct
 
-from prepcli.errors import LocalServerFailed, NotFound
+from prepcli.errors import LocalServerFailed, NotFound, SettingsError
+from prepcli.local_server.failures import command_failure
 
 __all__ = [
     "MissingModel",
@@ -20,9 +20,7 @@ __all__ = [
     "command",
     "fetch_models",
     "find_missing_models",
-    "last_lines",
     "run_command",
-    "start_failure",
 ]
 
 ARGUMENTS_VARIABLE = "PREP_LOCAL_SERVER_ARGS"
@@ -55,8 +53,16 @@ class _Progress(Struct, frozen=True):
 
 
 def additional_arguments() -> list[str]:
-    """Return the user's additional arguments for `prep-server serve`."""
-    return shlex.split(os.environ.get(ARGUMENTS_VARIABLE, ""))
+    """Return the user's additional arguments for `prep-server serve`. Raises SettingsError if a
+    quotation mark is not closed."""
+    text = os.environ.get(ARGUMENTS_VARIABLE, "")
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise SettingsError(
+            f"{ARGUMENTS_VARIABLE} is {text}, which is not a list of arguments: {error}. Quote it "
+            "as in a shell."
+        ) from None
 
 
 def command(*arguments: str) -> list[str]:
@@ -76,7 +82,7 @@ async def run_command(*arguments: str, type: type[_T]) -> _T:
     text = errors.decode("utf-8", "replace")
     if process.returncode == EXIT_NO_SUCH_INTERVIEW:
         raise NotFound(text.strip().removeprefix("prep-server: "))
-    raise start_failure(text, process.returncode)
+    raise command_failure("The local server failed", text, process.returncode)
 
 
 async def find_missing_models() -> list[MissingModel]:
@@ -140,22 +146,3 @@ async def _running(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
-
-
-def start_failure(output: str, code: int | None) -> LocalServerFailed:
-    """Return the error for a `prep-server` command that has failed with this output."""
-    # A missing module of prepserver itself is a broken installation: report its traceback.
-    if re.search(r"No module named (?!'?prepserver\.)", output):
-        return LocalServerFailed(
-            "The local server needs packages that are not installed. Install them in a clone of "
-            "prep, with pip install '.[server]', pipx install --force '.[server]' or "
-            "uv tool install '.[server]'. Or name a server with --server URL."
-        )
-    return LocalServerFailed(
-        f"The local server did not start (exit code {code}). Last lines of its output:\n"
-        f"{last_lines(output) or '  (none)'}"
-    )
-
-
-def last_lines(text: str) -> str:
-    return "\n".join(f"  {line}" for line in text.strip().splitlines()[-8:])

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from prepcli.errors import LocalServerFailed
+from prepcli.local_server.failures import cannot_use
 
 __all__ = ["hold_start_lock", "take_lease"]
 
@@ -55,10 +56,7 @@ async def _lock(file: Path, operation: int, seconds: float) -> int | None:
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise LocalServerFailed(
-            f"Cannot open {file}: {error.strerror}. Change the folder's permissions, or set "
-            "PREP_DATA_DIR to another directory."
-        ) from None
+        raise cannot_use(error.filename, error) from None
     try:
         while True:
             try:

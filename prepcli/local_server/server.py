@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import os
 import subprocess
+import tempfile
 import threading
 import time
 from collections import deque
@@ -21,12 +22,8 @@ from msgspec import Struct
 
 from prepcli import paths
 from prepcli.errors import LocalServerFailed, ServerUnreachable
-from prepcli.local_server.commands import (
-    additional_arguments,
-    command,
-    last_lines,
-    start_failure,
-)
+from prepcli.local_server.commands import additional_arguments, command
+from prepcli.local_server.failures import cannot_use, command_failure, last_lines
 from prepcli.local_server.locks import hold_start_lock, take_lease
 from prepcli.local_server.stale_server import is_server, stop_stale_server
 
@@ -50,6 +47,9 @@ STOP_SECONDS = 10.0
 
 POLL_SECONDS = 0.1
 """Seconds between two checks of the server's state."""
+
+START_BYTES = 1 << 20
+"""Free space in bytes that the server needs on its disk in order to start."""
 
 RESTARTS = 3
 """Maximum number of restarts within `RESTART_SECONDS`."""
@@ -237,7 +237,8 @@ class LocalServer:
         while (ready := self._find_ready_server()) is None or ready.pid != process.pid:
             if process.poll() is not None:
                 kind = ModelsMissing if process.poll() == EXIT_MODEL_MISSING else LocalServerFailed
-                raise kind(str(start_failure(self._log_text(), process.poll())))
+                problem = "The local server did not start"
+                raise kind(str(command_failure(problem, self._log_text(), process.poll())))
             if self._monotonic() > deadline:
                 process.kill()
                 raise self._failed(
@@ -252,6 +253,10 @@ class LocalServer:
         arguments += ["--lease-file", str(self.directory / "lease.lock"), "--rate-limit", "0"]
         arguments += additional_arguments()
         try:
+            # On a full disk, the server could not even log why it does not start.
+            with tempfile.TemporaryFile(dir=self.directory) as file:
+                file.write(bytes(START_BYTES))
+                file.flush()
             with self.log_file.open("wb") as log:
                 # In a session of its own: neither Ctrl-C nor the end of the terminal reaches it.
                 process = subprocess.Popen(
@@ -262,10 +267,7 @@ class LocalServer:
                     start_new_session=True,
                 )
         except OSError as error:
-            raise LocalServerFailed(
-                f"Cannot write {self.log_file}: {error.strerror}. Change the file's permissions, "
-                "or set PREP_DATA_DIR to another directory."
-            ) from None
+            raise cannot_use(error.filename or self.log_file, error) from None
         # Reap the process whenever it ends.
         threading.Thread(target=process.wait, daemon=True).start()
         return process

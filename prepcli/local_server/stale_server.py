@@ -14,7 +14,7 @@ STOP_SECONDS = 10.0
 
 
 def stop_stale_server(pid_file: Path, marker: str) -> bool:
-    """Stop the process named by the PID file if its command line contains `marker`.
+    """Stop the process named by the PID file if `marker` is one of its arguments.
 
     The marker tells the server from an unrelated process that has been given the same id. Return
     True if the server was running. The caller ensures that no other `prep` is using the server.
@@ -36,22 +36,21 @@ def stop_stale_server(pid_file: Path, marker: str) -> bool:
 
 
 def is_server(pid: int, marker: str) -> bool:
-    """Return True if the process is running and its command line contains `marker`."""
-    return pid > 1 and marker in _command_line(pid)
+    """Return True if the process is running and `marker` is one of its arguments."""
+    return pid > 1 and _has_argument(pid, marker)
 
 
-def _command_line(pid: int) -> str:
-    """Return a process's arguments separated by spaces, or an empty string if they cannot be
-    read."""
+def _has_argument(pid: int, argument: str) -> bool:
     proc = Path("/proc")
     if (proc / "self").exists():
         try:
-            return (proc / str(pid) / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-        except (OSError, UnicodeDecodeError):
-            return ""
-    command = ["ps", "-o", "args=", "-p", str(pid)]
+            return os.fsencode(argument) in (proc / str(pid) / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            return False
+    # Outside Linux, only the arguments joined by spaces are known.
+    command = ["ps", "-ww", "-o", "args=", "-p", str(pid)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, check=False)
     except OSError:
-        return ""
-    return done.stdout.strip()
+        return False
+    return b" %b " % os.fsencode(argument) in b" %b " % done.stdout.strip()

@@ -242,7 +242,7 @@ class Storage:
         part of the lost transaction.
         """
         if self._in_transaction and not self._connection.in_transaction:
-            raise StorageError("The disk failed, and nothing was saved. Try again.")
+            raise StorageError("The server's disk failed, and nothing was changed. Try again.")
 
     def close(self) -> None:
         """Close the database, and remove its files if nothing was ever stored.

@@ -1,5 +1,6 @@
 """Opening, renaming and removing SQLite databases, and a database that threads can share."""
 
+import errno
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -80,17 +81,31 @@ def cannot_open(path: Path, error: Exception) -> StorageError:
     """Return the error to raise when opening `path` has failed with `error`."""
     damaged = isinstance(error, apsw.NotADBError | apsw.CorruptError)
     kind = CorruptDatabase if damaged else StorageError
-    advice = (
-        "Restore the database from a backup."
-        if damaged
-        else "Check the disk and the file's permissions."
-    )
+    if damaged:
+        advice = "Restore the database from a backup."
+    elif _is_full(error):
+        advice = "Free space on the disk."
+    else:
+        advice = "Check the disk and the file's permissions."
     return kind(f"The database {path.name} cannot be opened: {_reason(error)}. {advice}")
 
 
 def to_storage_error(error: Exception) -> StorageError:
-    """Return the error to raise when an operation on an open database has failed with `error`."""
-    return StorageError(f"The disk failed ({_reason(error)}), and nothing was saved. Try again.")
+    """Return the error to raise when reading or writing an open database has failed with
+    `error`."""
+    if _is_full(error):
+        return StorageError(
+            "The server's disk is full, and nothing was changed. Free space on it, then try again."
+        )
+    return StorageError(
+        f"The server's disk failed ({_reason(error)}), and nothing was changed. Try again."
+    )
+
+
+def _is_full(error: Exception) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return isinstance(error, apsw.FullError)
 
 
 def _reason(error: Exception) -> str:

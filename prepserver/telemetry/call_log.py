@@ -254,7 +254,8 @@ def _create_or_upgrade(connection: apsw.Connection) -> None:
         connection.pragma("user_version", SCHEMA_VERSION)
         connection.execute("COMMIT")
     except BaseException:
-        connection.execute("ROLLBACK")
+        if connection.in_transaction:  # on a full disk, SQLite itself has rolled back
+            connection.execute("ROLLBACK")
         raise
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from prepserver.config import Config, load, open_data_dir
+from prepserver.config import MAX_DATA_DIR_BYTES, Config, load, open_data_dir
 from prepserver.errors import BadRequest
+from prepserver.objects.storage import Storage
 from prepserver.wire.error_codes import ErrorCode
 
 
@@ -304,6 +305,28 @@ def test_a_data_directory_that_cannot_be_created(tmp_path: Path) -> None:
         (Path("/proc/no-such-folder"), "No such file"),
     ):
         with pytest.raises(BadRequest, match=f"{re.escape(str(path))}.*{reason}") as caught:
+            open_data_dir(Config(data_dir=path))
+        assert caught.value.code == ErrorCode.BAD_SETTING
+
+
+def test_a_data_directory_too_deep_for_its_databases(tmp_path: Path) -> None:
+    """A data directory whose path is too long for SQLite is refused, also behind a short link; one
+    of the maximum length holds every database."""
+    longest = tmp_path / "n" / ("n" * 200)
+    longest /= "n" * (MAX_DATA_DIR_BYTES - len(str(longest)) - 1)
+    assert open_data_dir(Config(data_dir=longest)) == longest
+    database = longest / "objects" / "user-interviews" / "00" / f"{'0' * 64}.sqlite"
+    storage = Storage(database, "ada", [])
+    storage.put("key", 1)
+    storage.commit()
+    storage.close()
+    (tmp_path / "link").symlink_to(longest.parent)
+    for path in (
+        longest / "n",
+        longest.with_name(f"{longest.name}é"),
+        tmp_path / "link" / ("ü" * 99),
+    ):
+        with pytest.raises(BadRequest, match="too long for the databases") as caught:
             open_data_dir(Config(data_dir=path))
         assert caught.value.code == ErrorCode.BAD_SETTING
 

@@ -1,6 +1,7 @@
 """Databases on full and broken disks: failed writes have no effect, errors are typed, and the
 databases recover."""
 
+import errno
 import stat
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from prepserver.accounts.budgets import Budgets, BudgetUsage
 from prepserver.accounts.rate_limits import RateLimiter
 from prepserver.accounts.users import Users
 from prepserver.errors import PrepServerError, StorageError
-from prepserver.storage.sqlite import CorruptDatabase, open_database, set_aside
+from prepserver.storage.sqlite import CorruptDatabase, open_database, set_aside, to_storage_error
 from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import Quota
 from tests.support.clock import ManualClock
@@ -187,12 +188,32 @@ def test_the_options_of_a_new_database(tmp_path: Path) -> None:
     connection.close()
 
 
-@pytest.mark.parametrize("read_only", [False, True])
-def test_a_missing_database_is_not_created(tmp_path: Path, read_only: bool) -> None:
-    """With `create=False`, opening a missing database raises a typed error and creates no file."""
+@pytest.mark.parametrize(("create", "read_only"), [(False, False), (False, True), (True, True)])
+@pytest.mark.parametrize("private", [False, True])
+def test_a_missing_database_is_not_created(
+    tmp_path: Path, create: bool, read_only: bool, private: bool
+) -> None:
+    """With `create=False` or `read_only=True`, opening a missing database raises a typed error and
+    creates no file."""
     with pytest.raises(StorageError, match=r"a\.sqlite"):
-        open_database(tmp_path / "a.sqlite", create=False, read_only=read_only)
+        open_database(tmp_path / "a.sqlite", create=create, read_only=read_only, private=private)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (disk_full(), "The server's disk is full, and nothing was changed. Free space"),
+        (OSError(errno.ENOSPC, "No space"), "The server's disk is full, and nothing was changed."),
+        (OSError(errno.EDQUOT, "Quota"), "The server's disk is full, and nothing was changed."),
+        (io_error(), "The server's disk failed (disk I/O error), and nothing was changed."),
+        (OSError(errno.EIO, "Input/output error"), "The server's disk failed (Input/output error)"),
+    ],
+)
+def test_the_message_fits_reading_and_writing(error: Exception, said: str) -> None:
+    """A failure of the disk is reported without a word on whether it was read or written, and a
+    full disk is named."""
+    assert to_storage_error(error).message.startswith(said)
 
 
 def test_a_read_only_database_rejects_writes(tmp_path: Path) -> None:

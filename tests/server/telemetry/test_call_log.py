@@ -1,5 +1,6 @@
 """The call log: writing, queries, pruning, erasing text, and upgrades."""
 
+import resource
 import stat
 import tarfile
 from pathlib import Path
@@ -9,7 +10,7 @@ import apsw
 import msgspec
 import pytest
 
-from prepserver.errors import NotFound
+from prepserver.errors import NotFound, StorageError
 from prepserver.telemetry.call_log import MAX_QUERY_ROWS, CallLog, CallQuery, find_calls
 from prepserver.telemetry.calls import CallRecord
 from prepserver.telemetry.stats import call_statistics
@@ -225,6 +226,20 @@ async def test_a_damaged_log_is_set_aside(tmp_path: Path) -> None:
     assert len(await log.find(CallQuery())) == 1
     assert (tmp_path / "calls.sqlite.damaged").read_bytes().startswith(b"this is no")
     await log.close()
+
+
+@pytest.mark.parametrize("size", [0, 3_000, 5_000, 9_000, 20_000])
+def test_a_log_without_space_states_the_reason(tmp_path: Path, size: int) -> None:
+    """If the files of a new call log cannot grow beyond a size, the error names the log and the
+    disk's own reason."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        with pytest.raises(StorageError, match=r"calls\.sqlite cannot be opened: disk I/O error"):
+            open_log(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    open_log(tmp_path)
 
 
 @asynchronous
