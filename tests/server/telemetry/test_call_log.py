@@ -1,6 +1,5 @@
 """The call log: writing, queries, pruning, erasing text, and upgrades."""
 
-import resource
 import stat
 import tarfile
 from pathlib import Path
@@ -11,6 +10,8 @@ import msgspec
 import pytest
 
 from prepserver.errors import NotFound, StorageError
+from prepserver.storage.sqlite import open_database
+from prepserver.telemetry import call_log
 from prepserver.telemetry.call_log import MAX_QUERY_ROWS, CallLog, CallQuery, find_calls
 from prepserver.telemetry.calls import CallRecord
 from prepserver.telemetry.stats import call_statistics
@@ -228,17 +229,22 @@ async def test_a_damaged_log_is_set_aside(tmp_path: Path) -> None:
     await log.close()
 
 
-@pytest.mark.parametrize("size", [0, 3_000, 5_000, 9_000, 20_000])
-def test_a_log_without_space_states_the_reason(tmp_path: Path, size: int) -> None:
-    """If the files of a new call log cannot grow beyond a size, the error names the log and the
-    disk's own reason."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-    try:
-        with pytest.raises(StorageError, match=r"calls\.sqlite cannot be opened: disk I/O error"):
+@pytest.mark.parametrize("pages", [1, 2, 3, 4])
+def test_a_log_on_a_full_disk_states_the_reason(
+    tmp_path: Path, pages: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the disk has room for a few pages of a new call log only, the error names the log and the
+    full disk."""
+
+    def open_limited(*arguments: Any, **options: Any) -> apsw.Connection:
+        connection = open_database(*arguments, **options)
+        connection.pragma("max_page_count", pages)
+        return connection
+
+    with monkeypatch.context() as limited:
+        limited.setattr(call_log, "open_database", open_limited)
+        with pytest.raises(StorageError, match=r"calls\.sqlite cannot be opened: .* full. Free"):
             open_log(tmp_path)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     open_log(tmp_path)
 
 
