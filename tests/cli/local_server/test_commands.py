@@ -8,7 +8,8 @@ import pytest
 from prepcli.client.options import SessionOptions
 from prepcli.errors import LocalServerFailed
 from prepcli.local_server import commands, sessions
-from prepcli.local_server.commands import MissingModel, fetch_models, start_failure
+from prepcli.local_server.commands import MissingModel, fetch_models
+from prepcli.local_server.failures import command_failure
 from prepcli.local_server.server import ModelsMissing
 
 MODELS = [MissingModel("tiny", 2_000_000), MissingModel("small", 4_000_000)]
@@ -144,7 +145,7 @@ def test_models_are_fetched_only_with_consent(
 def test_a_client_without_the_server_says_what_to_install(output: str) -> None:
     """Where only the client is installed, the message says how to add the server, for each
     installer of the client."""
-    message = str(start_failure(output, 1))
+    message = str(command_failure("It failed", output, 1))
     for installer in ("pip install", "pipx install --force", "uv tool install"):
         assert f"{installer} '.[server]'" in message
     assert "--server" in message
@@ -152,4 +153,6 @@ def test_a_client_without_the_server_says_what_to_install(output: str) -> None:
 
 def test_a_broken_server_shows_its_output() -> None:
     """A missing module of the server itself is reported with the last lines of the output."""
-    assert "'prepserver.app'" in str(start_failure("No module named 'prepserver.app'", 1))
+    assert "'prepserver.app'" in str(
+        command_failure("It failed", "No module named 'prepserver.app'", 1)
+    )

@@ -2,6 +2,7 @@
 
 import stat
 import tarfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from prepserver.telemetry.calls import CallRecord
 from prepserver.telemetry.stats import call_statistics
 from prepserver.wire.error_codes import ErrorCode
 from tests.support.clock import ManualClock
+from tests.support.faults import Faults, disk_full
 from tests.support.loop import asynchronous
 
 DAY = 86_400.0
@@ -229,20 +231,16 @@ async def test_a_damaged_log_is_set_aside(tmp_path: Path) -> None:
     await log.close()
 
 
-@pytest.mark.parametrize("pages", [1, 2, 3, 4])
+@pytest.mark.parametrize("after", [0, 8, 9, 12, 20])
 def test_a_log_on_a_full_disk_states_the_reason(
-    tmp_path: Path, pages: int, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, after: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If the disk has room for a few pages of a new call log only, the error names the log and the
+    """If the disk becomes full while a new call log is created, the error names the log and the
     full disk."""
-
-    def open_limited(*arguments: Any, **options: Any) -> apsw.Connection:
-        connection = open_database(*arguments, **options)
-        connection.pragma("max_page_count", pages)
-        return connection
-
-    with monkeypatch.context() as limited:
-        limited.setattr(call_log, "open_database", open_limited)
+    faults = Faults()
+    faults.fail("write", error=disk_full, after=after)
+    with monkeypatch.context() as faulty:
+        faulty.setattr(call_log, "open_database", partial(open_database, vfs=faults.name))
         with pytest.raises(StorageError, match=r"calls\.sqlite cannot be opened: .* full. Free"):
             open_log(tmp_path)
     open_log(tmp_path)
