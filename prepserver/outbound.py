@@ -67,10 +67,16 @@ class Route(Struct, frozen=True):
 
     def make_transport(self) -> httpx.AsyncHTTPTransport:
         """Return a transport for httpx that takes this way."""
-        proxy = None
-        if self.proxy is not None:
-            proxy = httpx.Proxy(self.proxy.url, ssl_context=self.proxy_tls)
-        return httpx.AsyncHTTPTransport(verify=self.tls, proxy=proxy)
+        return httpx.AsyncHTTPTransport(verify=self.tls, proxy=self._make_proxy())
+
+    def make_blocking_transport(self) -> httpx.HTTPTransport:
+        """Return a transport for httpx's blocking client that takes this way."""
+        return httpx.HTTPTransport(verify=self.tls, proxy=self._make_proxy())
+
+    def _make_proxy(self) -> httpx.Proxy | None:
+        if self.proxy is None:
+            return None
+        return httpx.Proxy(self.proxy.url, ssl_context=self.proxy_tls)
 
 
 def find_route(url: str) -> Route:

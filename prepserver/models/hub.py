@@ -17,12 +17,14 @@ from prepserver.errors import ModelError
 from prepserver.models import files
 from prepserver.models.catalogue import HubSource
 from prepserver.models.files import Progress, ProgressCallback
+from prepserver.outbound import RouteError, find_route
 from prepserver.storage.files import sync_file
 from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["fetch_file"]
 
 _TIMEOUT_SECONDS = 30.0
+_HUB = "https://huggingface.co"
 
 
 class _RemoteFile(Struct, frozen=True, kw_only=True):
@@ -39,13 +41,17 @@ def fetch_file(
 
     The expected SHA-256 is `expected` or, if `expected` is empty, the hash from the hub. An
     earlier partial download is resumed. Raises ModelError if the hub cannot be reached, returns an
-    error, denies access, or lacks the file or its hash, or if there is not enough disk space.
+    error, denies access, or lacks the file or its hash, if there is not enough disk space, or if
+    the environment's proxies or certificates cannot be used.
     """
+    transport = _make_transport()
     remote = _look_up(source, expected)
     partial = work / f"{remote.sha256}.part"
     files.clear_folder(work, keep={partial.name})
     files.require_space(work, remote.size - (partial.stat().st_size if partial.exists() else 0))
-    with httpx.Client(follow_redirects=True, timeout=_TIMEOUT_SECONDS) as client:
+    with httpx.Client(
+        follow_redirects=True, timeout=_TIMEOUT_SECONDS, transport=transport, trust_env=False
+    ) as client:
         while True:
             before = partial.stat().st_size if partial.exists() else 0
             if before == remote.size:
@@ -59,6 +65,18 @@ def fetch_file(
     with partial.open("ab") as file:
         sync_file(file)
     return partial, remote.sha256
+
+
+def _make_transport() -> httpx.HTTPTransport:
+    try:
+        route = find_route(os.environ.get("HF_ENDPOINT") or _HUB)
+    except RouteError as error:
+        raise ModelError(str(error), code=ErrorCode.NETWORK) from None
+    except ValueError:
+        raise ModelError(
+            "HF_ENDPOINT is not a valid address. Correct it, or unset it.", code=ErrorCode.NETWORK
+        ) from None
+    return route.make_blocking_transport()
 
 
 def _download(

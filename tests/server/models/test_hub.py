@@ -281,3 +281,30 @@ def test_an_unreachable_hub_is_a_network_error(
         pull(store_of(tmp_path), "tiny")
     assert code_of(error) == ErrorCode.NETWORK
     assert error.value.retryable
+
+
+@pytest.mark.parametrize(
+    ("variables", "problem"),
+    [
+        ({"SSL_CERT_FILE": "/missing/ca.pem"}, "SSL_CERT_FILE"),
+        ({"ALL_PROXY": "socks4://proxy", "HF_ENDPOINT": "https://hub.invalid"}, "ALL_PROXY"),
+        ({"https_proxy": "http://x:y", "HF_ENDPOINT": "https://hub.invalid"}, "https_proxy"),
+        ({"HF_ENDPOINT": "http://hub.invalid:port"}, "HF_ENDPOINT"),
+        ({"HF_ENDPOINT": "http://[hub"}, "HF_ENDPOINT"),
+    ],
+)
+def test_unusable_variables_are_named(
+    hub: HubServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    variables: dict[str, str],
+    problem: str,
+) -> None:
+    """Proxies, certificates and addresses that cannot be used raise ModelError with the variable's
+    name."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ModelError, match=problem) as error:
+        pull(store_of(tmp_path), "tiny")
+    assert code_of(error) == ErrorCode.NETWORK
+    assert hub.requests == []

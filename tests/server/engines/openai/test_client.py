@@ -6,6 +6,8 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
+from prepserver.engines.openai.client import EndpointClient
+from prepserver.engines.openai.endpoint import Endpoint
 from prepserver.errors import BadRequest, InferenceError
 from prepserver.wire.error_codes import ErrorCode
 from tests.server.engines.openai.fake_endpoint import (
@@ -27,6 +29,26 @@ def test_a_malformed_key_is_refused_and_not_shown(key: str) -> None:
         new_model(lambda request: httpx.Response(200), key=key)
     assert caught.value.code == ErrorCode.BAD_SETTING
     assert key not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("HTTPS_PROXY", "socks4://ada:secret@proxy"),
+        ("HTTPS_PROXY", "http://ada:secret@proxy:port"),
+        ("SSL_CERT_FILE", "/missing/ca.pem"),
+        ("SSL_CERT_DIR", "/missing"),
+    ],
+)
+def test_an_unusable_variable_is_named(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    """A proxy or certificates that cannot be used are rejected; the error names the variable."""
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(BadRequest, match=variable) as caught:
+        EndpointClient(Endpoint("https://endpoint.invalid/v1", "m"), KEY, read_timeout=1.0)
+    assert caught.value.code == ErrorCode.BAD_SETTING
+    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
