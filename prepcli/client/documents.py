@@ -26,7 +26,7 @@ MAX_FILE_BYTES = 20 * 1024 * 1024
 MAX_ANSWERS_BYTES = 1024 * 1024
 """Maximum size in bytes of a file of answers."""
 
-_ENDS = re.compile(r"\A[\s\ufeff\x1a]+|[\s\ufeff\x1a]+\Z")
+_ENDS = "\ufeff\x1a" + "".join(filter(str.isspace, map(chr, range(0x3001))))
 _LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
@@ -60,11 +60,11 @@ def _read_format(file: Path, data: bytes) -> Document:
     if b"%PDF-" in data[:1024]:
         return Document(read_pdf(data, MAX_DOCUMENT))
     if data.startswith(b"PK\x03\x04") and describe_format(data) is None:
-        return Document(reduce_html(read_docx(data)))
+        return Document(reduce_html(read_docx(data), MAX_DOCUMENT))
     decoded = read_mime_archive(data) or _decode(file, data)
     if not is_html(decoded.text, file.suffix.lower()):
         return Document(decoded.text, _describe_guess(file, decoded))
-    text = reduce_html(decoded.text)
+    text = reduce_html(decoded.text, MAX_DOCUMENT)
     if not text and data.strip():
         raise UnreadableDocument(f"is a web page without visible text. {COPY_TEXT}")
     return Document(text, _describe_guess(file, decoded))
@@ -102,7 +102,7 @@ def read_answers(file: Path) -> tuple[str, ...]:
 def answer_text(line: str) -> str:
     """Return a line of answers without white space, byte order marks and DOS end-of-file characters
     at its ends, and with U+FFFD for each byte that could not be decoded."""
-    return _LONE_SURROGATE.sub("\ufffd", _ENDS.sub("", line))
+    return _LONE_SURROGATE.sub("\ufffd", line.strip(_ENDS))
 
 
 def _read_text(file: Path, *, max_bytes: int) -> str:

@@ -7,8 +7,11 @@ from collections.abc import Sequence
 
 __all__ = ["UnreadableDocument", "describe_format", "read_docx", "read_pdf"]
 
-MAX_XML_BYTES = 16 * 1024 * 1024
+MAX_XML_BYTES = 3 * 1024 * 1024
 """Maximum size in bytes of the XML in a Word document after unpacking."""
+
+_XML_PART = re.compile(r"(?!word/theme/).*\.(?:xml|rels)$", re.DOTALL)
+"""Names of the parts of a Word document that are read."""
 
 MAX_PDF_PAGES = 100
 """Maximum number of pages of a PDF document."""
@@ -122,13 +125,11 @@ def read_docx(data: bytes) -> str:
 
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            size = sum(
-                each.file_size
-                for each in archive.infolist()
-                if each.filename.endswith((".xml", ".rels"))
-            )
-        if size > MAX_XML_BYTES:
-            raise UnreadableDocument(f"is too large after unpacking. {COPY_TEXT}")
+            parts = [each for each in archive.infolist() if _XML_PART.match(each.filename)]
+            if sum(each.file_size for each in parts) > MAX_XML_BYTES:
+                raise UnreadableDocument(f"is too large after unpacking. {COPY_TEXT}")
+            if any(b"<!DOCTYPE" in archive.read(each) for each in parts):
+                raise ValueError  # entities that expand to a huge text
         result = mammoth.convert_to_html(
             io.BytesIO(data), convert_image=mammoth.images.img_element(lambda image: {})
         )

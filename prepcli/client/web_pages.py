@@ -3,6 +3,7 @@
 import email
 import email.policy
 import re
+import sys
 from typing import Any
 
 from prepcli.client.encodings import DecodedText, decode_text, find_declared_encoding
@@ -36,7 +37,7 @@ _HIDING_ROLES = frozenset({"navigation", "banner", "search"})
 _INLINE = "a|abbr|b|br|code|em|font|i|img|small|span|strong|u"
 _TAG_NAMES = f"(?:{'|'.join(sorted(_BLOCKS | _DROPPED))}|td|th|button|label|link|meta|{_INLINE})"
 _PAGE = re.compile(
-    rf"(?:\s|\ufeff|<!--.*?-->|<\?xml.*?\?>)*<(?:!doctype\s+html|{_TAG_NAMES}[\s/>])", re.I | re.S
+    rf"(?>\s+|\ufeff|<!--.*?-->|<\?xml.*?\?>)*+<(?:!doctype\s+html|{_TAG_NAMES}[\s/>])", re.I | re.S
 )
 """Beginning of a page, or of a fragment that starts with a tag."""
 _TAG = re.compile(rf"</{_TAG_NAMES}\s*>|<(?:br|li|p)\s*/?>", re.I)
@@ -50,8 +51,11 @@ _ARCHIVE = re.compile(
     re.I,
 )
 
+_HEADER_BYTES = 65_536
+"""Number of bytes at the beginning of an archive that contain its type."""
+
 _LINE_END = re.compile(r"\r\n|\r|\n")
-_XML_DECLARATION = re.compile(r"\s*<\?xml.*?\?>", re.S)
+_XML_DECLARATION = re.compile(r"\A\s*+<\?xml.*?\?>", re.S)
 
 
 def is_html(text: str, suffix: str) -> bool:
@@ -64,9 +68,10 @@ def is_html(text: str, suffix: str) -> bool:
     return suffix not in (".md", ".markdown") and len(_TAG.findall(text)) >= _MIN_TAGS
 
 
-def reduce_html(html: str) -> str:
+def reduce_html(html: str, max_length: int = sys.maxsize) -> str:
     """Return the visible text of `html`: a line for each block, `- ` before each entry of a list,
-    and nothing of scripts, styles, hidden elements and navigation. The result can be empty."""
+    and nothing of scripts, styles, hidden elements and navigation. The result can be empty. Reading
+    stops after `max_length` characters."""
     import lxml.etree
     import lxml.html
 
@@ -82,6 +87,8 @@ def reduce_html(html: str) -> str:
     preformatted = 0
     walk: Any = lxml.etree.iterwalk(root, events=("start", "end"))
     for event, element in walk:
+        if lines.length > max_length:
+            break
         hidden = _is_hidden(element)
         if element.tag in _BLOCKS or (element.tag == "br" and event == "start"):
             lines.end_line()
@@ -110,10 +117,13 @@ class _Lines:
         self._lines: list[str] = []
         self._parts: list[str] = []
         self._prefix = ""
+        self.length = 0
+        """Number of characters that were added, without white space at their ends."""
 
     def add(self, text: str | None, *, keep_lines: bool = False) -> None:
         """Add text to the current line; with `keep_lines`, each line of `text` ends a line."""
         first, *rest = _LINE_END.split(text or "") if keep_lines else [text or ""]
+        self.length += len((text or "").strip())
         self._parts.append(first)
         for line in rest:
             self.end_line()
@@ -167,7 +177,7 @@ def _is_hidden(element: Any) -> bool:
 def read_mime_archive(data: bytes) -> DecodedText | None:
     """Return the page in a saved web archive (MHTML) or the text of an e-mail, or None if `data` is
     neither."""
-    if not _ARCHIVE.match(data):
+    if not _ARCHIVE.match(data, 0, _HEADER_BYTES):
         return None
     message = email.message_from_bytes(data, policy=email.policy.default)
     part = message.get_body(("html", "plain"))

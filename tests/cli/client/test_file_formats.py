@@ -69,6 +69,7 @@ def test_word_document_is_read(tmp_path: Path) -> None:
         (zip_file({"word/document.xml": "<w:document/>"}), "damaged"),
         (word_document("<w:p>")[:-30], "damaged"),
         (word_document("<unclosed>"), "damaged"),
+        (zip_file({"word/document.xml": '<!DOCTYPE x [<!ENTITY a "b">]><x>&a;</x>'}), "damaged"),
         (word_document(""), "empty"),
         (word_document("", padding="x" * (file_formats.MAX_XML_BYTES + 1)), "too large"),
         (word_document(PARAGRAPH.format("x" * (MAX_DOCUMENT + 1))), f"{MAX_DOCUMENT:,}"),

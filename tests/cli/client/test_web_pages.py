@@ -1,3 +1,4 @@
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -119,3 +120,30 @@ def test_deep_and_broken_pages_are_read() -> None:
     assert reduce_html("") == ""
     assert reduce_html("<!-- -->") == ""
     assert "Python" in reduce_html("<p>\x00\x01Python</p>")
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        "<!-- x -->" * 50_000,
+        "<!-- x " * 50_000,
+        "<?xml ?>" * 50_000,
+        "<?xml " * 50_000,
+        " " * 200_000 + "x",
+        "x" + " " * 200_000 + "<p>x",
+        "<meta " * 50_000,
+        "<p " + "a=b " * 50_000 + ">",
+    ],
+)
+@pytest.mark.time_limit(20)
+def test_hostile_markup_is_read_in_time(tmp_path: Path, html: str) -> None:
+    """The time to read a page grows with its length and not faster."""
+    file = tmp_path / "page"
+    file.write_text(html)
+    with contextlib.suppress(DocumentError):
+        read_document(file)
+
+
+def test_reading_stops_at_the_limit() -> None:
+    """Text behind the maximum length is not read."""
+    assert len(reduce_html("<p>word</p>" * 1000, 100)) < 200
