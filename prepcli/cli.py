@@ -26,6 +26,7 @@ from prepcli.headless.streams import confirm_fetch, find_screen_obstacle, open_s
 from prepcli.local_server.reader import open_reader
 from prepcli.terminal_text import escape_json, one_line, printable
 from prepcli.tui.environment import remove_textual_settings
+from prepserver.arguments import TEXT
 from prepserver.standard_streams import run_command
 from prepserver.wire.limits import MAX_COMPANY, MAX_QUESTIONS, MAX_ROLE
 from prepserver.wire.protocol import Interview, InterviewSpec, InterviewType, Level, Message, Source
@@ -36,18 +37,25 @@ __all__ = ["cli", "main"]
 
 class _FileName(click.ParamType[Path]):
     """Parameter type for a path. A leading `~` is expanded, which shells do not do in
-    `--jd=~/jd.txt`."""
+    `--jd=~/jd.txt`, and `-` stands for a standard stream."""
 
     name = "file"
 
+    def __init__(self, stream: str) -> None:
+        """`stream` is the path that `-` stands for."""
+        self._stream = stream
+
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        if not value:
+            self.fail("The name of the file is empty.", param, ctx)
         try:
-            return Path(value).expanduser()
+            return Path(self._stream if value == "-" else value).expanduser()
         except RuntimeError:  # no such user: the name is meant literally
             return Path(value)
 
 
-FILE = _FileName()
+FILE = _FileName("/dev/stdin")
+OUTPUT = Path("-")
 
 _MAX_KEY_LINE = 4096
 """Number of characters after which reading an access key from standard input stops."""
@@ -63,7 +71,7 @@ class _BoundedText(click.ParamType[str]):
         self._max_length = max_length
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        text = " ".join(value.split())
+        text = " ".join(TEXT.convert(value, param, ctx).split())
         if not 1 <= len(text) <= self._max_length:
             self.fail(f"The text must have 1 to {self._max_length} characters.", param, ctx)
         return text
@@ -72,6 +80,7 @@ class _BoundedText(click.ParamType[str]):
 server_option = click.option(
     "--server",
     metavar="URL",
+    type=TEXT,
     envvar="PREP_SERVER",
     show_envvar=True,
     help="Address of a server that you are logged in to.  [default: a local server]",
@@ -167,7 +176,9 @@ def cli(context: click.Context) -> None:
     "--resume", type=FILE, metavar="FILE", help="Your resume, in one of the same formats."
 )
 @click.option("--resume-last", is_flag=True, help="Resume your most recent unfinished interview.")
-@click.option("--id", "interview_id", metavar="ID", help="Resume the interview with this id.")
+@click.option(
+    "--id", "interview_id", type=TEXT, metavar="ID", help="Resume the interview with this id."
+)
 @click.option(
     "--audio",
     type=FILE,
@@ -294,7 +305,7 @@ async def _converse(options: SessionOptions, answers: AnswerQueue, output: Outpu
 
 
 @cli.command()
-@click.argument("url")
+@click.argument("url", type=TEXT)
 @click.option(
     "--insecure-file",
     type=FILE,
@@ -332,7 +343,7 @@ def login(url: str, insecure_file: Path | None) -> None:
 
 
 @cli.command()
-@click.argument("url", required=False)
+@click.argument("url", type=TEXT, required=False)
 def logout(url: str | None) -> None:
     """Delete the stored access key of a server, or of all servers."""
     known = [server.url for server in config.load(paths.settings_file()).servers]
@@ -373,7 +384,7 @@ def list_interviews(server: str | None, as_json: bool) -> None:
 
 @cli.command()
 @server_option
-@click.argument("interview_id", metavar="ID")
+@click.argument("interview_id", type=TEXT, metavar="ID")
 @click.option(
     "--heard", is_flag=True, help="Print only the transcription of each spoken answer, with times."
 )
@@ -389,7 +400,7 @@ def show(server: str | None, interview_id: str, heard: bool) -> None:
 
 @cli.command()
 @server_option
-@click.argument("interview_id", metavar="ID")
+@click.argument("interview_id", type=TEXT, metavar="ID")
 @click.option(
     "--format",
     "file_format",
@@ -398,10 +409,15 @@ def show(server: str | None, interview_id: str, heard: bool) -> None:
     help="Format of the export: Markdown or JSON.  [default: md]",
 )
 @click.option(
-    "--output", type=FILE, metavar="FILE", help="Write to this file instead of standard output."
+    "--output",
+    type=_FileName("-"),
+    metavar="FILE",
+    help="Write to this file instead of standard output.",
 )
 def export(server: str | None, interview_id: str, file_format: str, output: Path | None) -> None:
     """Export an interview as Markdown or JSON."""
+    if output == OUTPUT:
+        output = None
     found, transcript = run_until_signal(_fetch_transcript(server, interview_id))
     if file_format == "md":
         text = markdown(found, transcript.messages)

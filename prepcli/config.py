@@ -107,6 +107,7 @@ def normalise_url(url: str) -> str:
             text = f"{'http' if local else 'https'}://{text}"
         parts = urlsplit(text)
         port = parts.port
+        _require_usable(text)
     except ValueError as error:
         reason = str(error).rstrip(".")
         reason = reason[:1].lower() + reason[1:]
@@ -125,3 +126,14 @@ def normalise_url(url: str) -> str:
         )
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return f"{parts.scheme}://{host}{'' if port is None else f':{port}'}{parts.path.rstrip('/')}"
+
+
+def _require_usable(url: str) -> None:
+    """Raise ValueError if HTTP clients reject an address, such as one with a control character or
+    with a name that no host can have."""
+    import httpx  # takes a tenth of a second
+
+    try:
+        httpx.URL(url).host  # noqa: B018  (the property decodes the name)
+    except (httpx.InvalidURL, UnicodeError):
+        raise ValueError("it contains a character that no address can contain") from None

@@ -35,7 +35,7 @@ async def load_access_key(url: str) -> str:
         return require_sendable(key, ACCESS_KEY_VARIABLE)
     server = config.load(paths.settings_file()).find_server(url)
     if server is not None and server.insecure_file is not None:
-        stored = _read_key_file(Path(server.insecure_file)).get(url)
+        stored = _read_key_file(_expand(server.insecure_file)).get(url)
     else:
         stored = await system_keyring.read_password(url)
     if not stored or not stored.strip():
@@ -83,12 +83,21 @@ async def delete_access_key(url: str) -> bool:
     if server.insecure_file is None:
         await system_keyring.delete_password(url)
     else:
-        _delete_from_key_file(Path(server.insecure_file), url)
+        _delete_from_key_file(_expand(server.insecure_file), url)
     config.save(known.without_server(url), settings)
     return True
 
 
 # --- Key file ---------------------------------------------------------------------------------
+
+
+def _expand(name: str) -> Path:
+    """Return the path of a key file, with the `~` that a person may have written in the
+    settings."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:  # no such user: the name is meant literally
+        return Path(name)
 
 
 def _store_in_key_file(file: Path, url: str, key: str) -> Path:

@@ -9,6 +9,7 @@ import click
 import msgspec
 from msgspec import Struct
 
+from prepserver.arguments import TEXT
 from prepserver.clock import SystemClock
 from prepserver.config import Config, load, open_data_dir
 from prepserver.errors import PrepServerError
@@ -142,7 +143,7 @@ def add_user(
 
 
 @users.command("rotate")
-@click.argument("name")
+@click.argument("name", type=TEXT)
 @DATA_DIR
 @CONFIG
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -152,7 +153,7 @@ def rotate_user(name: str, data_dir: Path | None, file: Path | None, as_json: bo
 
 
 @users.command("promote")
-@click.argument("name")
+@click.argument("name", type=TEXT)
 @DATA_DIR
 @CONFIG
 def promote_user(name: str, data_dir: Path | None, file: Path | None) -> None:
@@ -164,7 +165,7 @@ def promote_user(name: str, data_dir: Path | None, file: Path | None) -> None:
 
 
 @users.command("demote")
-@click.argument("name")
+@click.argument("name", type=TEXT)
 @DATA_DIR
 @CONFIG
 def demote_user(name: str, data_dir: Path | None, file: Path | None) -> None:
@@ -173,7 +174,7 @@ def demote_user(name: str, data_dir: Path | None, file: Path | None) -> None:
 
 
 @users.command("remove")
-@click.argument("name")
+@click.argument("name", type=TEXT)
 @DATA_DIR
 @CONFIG
 def remove_user(name: str, data_dir: Path | None, file: Path | None) -> None:
@@ -239,13 +240,17 @@ def stats(since: str, data_dir: Path | None, file: Path | None, as_json: bool) -
     show_default=True,
     help="How far back to look, such as 30m, 24h or 7d.",
 )
-@click.option("--user", help="Show only calls made by the user with this name.")
+@click.option("--user", type=TEXT, help="Show only calls made by the user with this name.")
 @click.option(
-    "--interview", default="", help="Show only calls made for the interview with this id."
+    "--interview",
+    type=TEXT,
+    default=None,
+    help="Show only calls made for the interview with this id.",
 )
 @click.option(
     "--purpose",
-    default="",
+    type=TEXT,
+    default=None,
     help="Show only calls with this purpose, such as question, hint or transcribe.",
 )
 @click.option(
@@ -261,8 +266,8 @@ def stats(since: str, data_dir: Path | None, file: Path | None, as_json: bool) -
 def calls(
     since: str,
     user: str | None,
-    interview: str,
-    purpose: str,
+    interview: str | None,
+    purpose: str | None,
     limit: int,
     data_dir: Path | None,
     file: Path | None,
@@ -278,8 +283,8 @@ def calls(
             folder,
             since,
             user="" if user is None else _user_id(folder, user),
-            interview=interview,
-            purpose=purpose,
+            interview=interview or "",
+            purpose=purpose or "",
             limit=limit,
             as_json=as_json,
             now=SystemClock().now(),
@@ -290,11 +295,15 @@ def calls(
 
 
 @cli.command()
-@click.argument("interview_id", metavar="[ID]", default="")
-@click.option("--user", required=True, help="Name of the user whose interviews are read.")
+@click.argument("interview_id", type=TEXT, metavar="[ID]", required=False)
+@click.option(
+    "--user", type=TEXT, required=True, help="Name of the user whose interviews are read."
+)
 @DATA_DIR
 @CONFIG
-def interviews(interview_id: str, user: str, data_dir: Path | None, file: Path | None) -> None:
+def interviews(
+    interview_id: str | None, user: str, data_dir: Path | None, file: Path | None
+) -> None:
     """Print a user's interviews, or one of them with its transcript, as JSON.
 
     The command needs no model. It fails while a server is using the data directory.

@@ -29,6 +29,9 @@ the databases in the directory are up to 100 bytes longer than its own."""
 
 ENVIRONMENT_PREFIX = "PREP_SERVER_"
 
+MAX_FILE_BYTES = 1024 * 1024
+"""Maximum size of the settings file in bytes; a device such as `/dev/zero` has no end."""
+
 _SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://")
 """Beginning of the value that Kubernetes and Docker give to `PREP_SERVER_PORT` in every container
 beside a service called `prep-server`. It is not a setting."""
@@ -208,12 +211,15 @@ def open_data_dir(config: Config) -> Path:
 
 def _read_file(file: Path) -> dict[str, Any]:
     try:
-        content = file.read_bytes()
+        with file.open("rb") as stream:
+            content = stream.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise _bad_setting(
             f"Cannot read the settings file {file}: {error.strerror}. "
             "Check the path and the file's permissions."
         ) from error
+    if len(content) > MAX_FILE_BYTES:
+        raise _bad_setting(f"The settings file {file} is larger than 1 MB. Choose another file.")
     if b"\0" in content:
         raise _bad_setting(f"The settings file {file} is UTF-16 or binary. Save it as UTF-8.")
     try:

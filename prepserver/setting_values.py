@@ -57,6 +57,8 @@ def convert_value(value: Any, type: Any) -> Any:
         _require_usable(converted)
     except (msgspec.ValidationError, ValueError) as error:
         reason = error.__cause__ if isinstance(error, msgspec.ValidationError) else error
+        if isinstance(reason, UnicodeError):  # raised by msgspec for text that is not UTF-8
+            reason = None
         expected = str(reason or _describe(kind))
         if isinstance(kind, kinds.CustomType) and kind.cls is Secret:
             raise ValueError(expected) from None

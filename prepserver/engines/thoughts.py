@@ -25,11 +25,16 @@ __all__ = [
 
 _NAMES = (
     *("think", "thinking", "thought", "thoughts", "reason", "reasoning", "reflection"),
-    *("analysis", "scratchpad", "seed:think", "mm:think", "think:opensource"),
+    *("analysis", "scratchpad", "seed:think", "mm:think", "think:opensource", "think_fast"),
+    *("thought_process", "thinking_process", "internal_monologue", "inner_monologue"),
+    *("internal_thoughts", "antthinking", "chain_of_thought"),
 )
 _FINAL_CHANNEL = "<|channel|>final<|message|>"
 _MARKS = {
     **{f"<{name}>": f"</{name}>" for name in _NAMES},
+    # With attributes, which count as part of the thought.
+    **{f"<{name}{space}": f"</{name}>" for name in _NAMES for space in " \n"},
+    '<details type="reasoning"': "</details>",  # Open WebUI
     **{f"<|{name}|>": f"<|/{name}|>" for name in ("think", "thinking")},
     "[THINK]": "[/THINK]",  # Magistral and Ministral
     "◁think▷": "◁/think▷",  # Kimi-VL
@@ -49,6 +54,7 @@ _MARKS = {
 """Closing mark of each opening mark. Marks are recognised without regard to case."""
 _REPLY_MARKS = (
     *("<response>", "</response>", "<answer>", "</answer>", "<|start|>assistant", "<|end|>"),
+    *("<output>", "</output>", "<final_answer>", "</final_answer>", "<think/>", "<think />"),
     *("<|return|>", "<|begin_of_solution|>", "<|end_of_solution|>", "<|start_response|>"),
     *("<|end_response|>", "<|open|>response<|sep|>", "<|close|>response<|sep|>"),
 )

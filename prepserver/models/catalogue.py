@@ -120,6 +120,12 @@ class Catalogue(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def unknown_name(self, name: str) -> ModelNotFound:
         """Return the error to raise for an unknown name."""
+        if name in self.aliases:
+            return ModelNotFound(
+                f"{name!r} stands for the models {' and '.join(self.aliases[name])}. Name one of "
+                "them.",
+                details={"name": name},
+            )
         names = [*self.aliases, *(entry.name for entry in self.models)]
         similar = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
         suggestion = f" Did you mean {' or '.join(similar)}?" if similar else ""

@@ -248,6 +248,8 @@ class ModelStore:
         entry = self.catalogue.find(name)
         names = (entry.file,) if entry else part_names(name)
         paths = [self.root / each for each in names]
+        if name in self.catalogue.aliases:
+            raise self.catalogue.unknown_name(name)
         if Path(name).name != name or not any(path.is_file() for path in paths):
             raise ModelNotFound(
                 f"The model {name} is not installed. Run `prep-server models list`.",

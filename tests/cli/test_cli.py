@@ -11,6 +11,7 @@ from prepcli.cli import main
 from prepcli.errors import NotFound
 from prepserver.wire.limits import MAX_COMPANY, MAX_QUESTIONS, MAX_ROLE
 from prepserver.wire.protocol import Interview
+from prepserver.wire.rest import MessageList
 from tests.cli.client.builders import make_interview
 
 HEAVY = (
@@ -78,13 +79,18 @@ def test_version_option_prints_the_package_version(
         (("--id", "a", "--resume-last"), "together"),
         (("--id", "a", "--role", "Baker"), "combined"),
         (("--jd", "{tmp}/missing.txt"), "missing.txt"),
-        (("--resume", "{tmp}/binary"), "UTF-8"),
+        (("--resume", "{tmp}/binary"), "binary"),
         (("--answers", "{tmp}/empty"), "no answers"),
         (("--audio", "{tmp}/missing.wav"), "missing.wav"),
         (("--audio", "{tmp}/text.wav"), "text.wav"),
         (("--audio", "{tmp}/empty"), "is empty"),
         (("stray.wav",), "unexpected extra argument"),
         (("--server", "ws://x"), "address"),
+        (("--server", "\udcff"), "encoding"),
+        (("--role", "caf\udce9"), "encoding"),
+        (("--id", "\udcff"), "encoding"),
+        (("--id", ""), "is empty"),
+        (("--jd", ""), "name of the file is empty"),
     ],
 )
 def test_invalid_usage_is_reported_before_a_server_starts(
@@ -98,7 +104,7 @@ def test_invalid_usage_is_reported_before_a_server_starts(
     before a server starts."""
     (tmp_path / "empty").touch()
     (tmp_path / "text.wav").write_text("I am a text.\n" * 99)
-    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "binary").write_bytes(b"\x00\x01" * 99)
     filled = [argument.replace("{tmp}", str(tmp_path)) for argument in arguments]
     assert prep("interview", *filled, monkeypatch=monkeypatch) == 2
     captured = capsys.readouterr()
@@ -128,6 +134,31 @@ def test_audio_option_accepts_several_files_in_order(
     monkeypatch.setenv("PREP_SERVER", "http://127.0.0.1:9")
     assert prep("interview", *arguments, monkeypatch=monkeypatch) == 3
     assert read == ["a", "b", "c"]
+
+
+def test_a_hyphen_stands_for_a_standard_stream(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """`--answers -` reads standard input, and `--output -` writes to standard output."""
+
+    async def fetch(*_: object) -> tuple[Interview, MessageList]:
+        return make_interview(), MessageList([])
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("prepcli.cli._fetch_transcript", fetch)
+    assert prep("export", "a", "--output", "-", monkeypatch=monkeypatch) == 0
+    assert capfdbinary.readouterr().out.startswith(b"# ")
+    assert not list(tmp_path.iterdir())
+    read: list[Path] = []
+
+    def record_name(file: Path) -> tuple[str, ...]:
+        read.append(file)
+        return ("An answer.",)
+
+    monkeypatch.setattr("prepcli.cli.read_answers", record_name)
+    monkeypatch.setenv("PREP_SERVER", "http://127.0.0.1:9")
+    assert prep("interview", "--answers", "-", monkeypatch=monkeypatch) == 3
+    assert read == [Path("/dev/stdin")]
 
 
 def test_unreachable_server_is_named_in_the_error(

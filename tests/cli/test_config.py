@@ -98,7 +98,10 @@ def test_normalise_url_returns_the_canonical_form(typed: str, canonical: str) ->
 
 @pytest.mark.parametrize(
     "typed",
-    ["", "ws://prep.test", "https://", "https://me:pw@prep.test", "https://x?y", "a:b:c", "[abc"],
+    [
+        *("", "ws://prep.test", "https://", "https://me:pw@prep.test", "https://x?y", "a:b:c"),
+        *("[abc", "http://a\x01b", "http://\u0663", "\u00e4_b", "http://xn--a", "\udcff"),
+    ],
 )
 def test_invalid_address_is_rejected(typed: str) -> None:
     """A server address that is invalid or contains a password raises UsageError."""

@@ -161,6 +161,19 @@ def test_a_key_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_ring")
+def test_a_key_file_in_the_home_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`~` in the settings, which a person may write there, is expanded when a key is read and when
+    it is deleted."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    asyncio.run(credentials.save_access_key(URL, "secret", tmp_path / "keys"))
+    config.save(
+        config.Config((config.KnownServer(URL, insecure_file="~/keys"),)), paths.settings_file()
+    )
+    assert asyncio.run(credentials.load_access_key(URL)) == "secret"
+    assert asyncio.run(credentials.delete_access_key(URL))
+    assert not (tmp_path / "keys").exists()
+
+
 def test_environment_variable_takes_precedence(monkeypatch: pytest.MonkeyPatch) -> None:
     """`PREP_ACCESS_KEY` supplies the access key, without surrounding white space, even without a
     keyring."""

@@ -82,6 +82,16 @@ def test_users_are_listed_rotated_and_removed(data_dir: Path) -> None:
         (("serve", "--model", "no-such-model"), 3, "no-such-model"),
         (("interviews", "unknown", "--user", "ada"), 4, "no interview"),
         (("users", "add"), 2, "NAME"),
+        (("users", "add", "\udcff"), 1, "printable"),
+        (("users", "rotate", "\udcff"), 2, "encoding"),
+        (("interviews", "\udcff", "--user", "ada"), 2, "encoding"),
+        (("interviews", "", "--user", "ada"), 2, "empty"),
+        (("interviews", "--user", "\udcff"), 2, "encoding"),
+        (("calls", "--user", "\udcff"), 2, "encoding"),
+        (("calls", "--interview", "\udcff"), 2, "encoding"),
+        (("models", "path", "starter"), 1, "stands for the models"),
+        (("models", "remove", "starter"), 1, "stands for the models"),
+        (("models", "verify", "starter"), 1, "stands for the models"),
     ],
 )
 def test_errors_have_a_message_and_an_exit_code(

@@ -8,7 +8,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from prepserver.config import MAX_DATA_DIR_BYTES, Config, load, open_data_dir
+from prepserver.config import (
+    MAX_DATA_DIR_BYTES,
+    MAX_FILE_BYTES,
+    Config,
+    load,
+    open_data_dir,
+)
 from prepserver.errors import BadRequest
 from prepserver.objects.storage import Storage
 from prepserver.wire.error_codes import ErrorCode
@@ -146,6 +152,9 @@ def test_other_spellings_in_the_environment(name: str, text: str, value: object)
         ("hint_after", "1e999", "number above 0"),
         ("compute_budget", "inf", "number of at most"),
         ("call_log_text", "maybe", "true or false"),
+        ("port", "\udcff", "integer from 0 to 65,535"),
+        ("hint_after", "\udcff", "number above 0"),
+        ("log_level", "\udcff", "debug, error, info, warning"),
         ("log_level", "loud", "debug, error, info, warning"),
         ("host", "local\x1bhost", "control characters"),
         ("model", "mod\udce9l.gguf", "UTF-8"),
@@ -257,6 +266,7 @@ def test_unknown_keys_are_named_with_a_suggestion(
         (b"\xff\xfe", "UTF-8"),
         (b"prot = 80", "prot"),
         (b"port = 99999", "port"),
+        (b"#" * (MAX_FILE_BYTES + 1), "larger"),
         (b"[port]\nnumber = 1", "port"),
     ],
 )
