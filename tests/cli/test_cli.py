@@ -104,7 +104,7 @@ def test_invalid_usage_is_reported_before_a_server_starts(
     before a server starts."""
     (tmp_path / "empty").touch()
     (tmp_path / "text.wav").write_text("I am a text.\n" * 99)
-    (tmp_path / "binary").write_bytes(b"\x00\x01" * 99)
+    (tmp_path / "binary").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 9)
     filled = [argument.replace("{tmp}", str(tmp_path)) for argument in arguments]
     assert prep("interview", *filled, monkeypatch=monkeypatch) == 2
     captured = capsys.readouterr()
