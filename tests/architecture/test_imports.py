@@ -77,7 +77,7 @@ def test_the_client_needs_none_of_the_servers_packages() -> None:
 
 def test_the_client_runs_where_the_servers_packages_are_missing() -> None:
     """Without the server's distributions, the client's modules load and use only the package
-    `prepserver.wire` and the modules `prepserver.outbound` and `prepserver.standard_streams`."""
+    `prepserver.wire` and the modules of the server that are shared."""
     server = requirements("server") | requirements("whispercpp")
     missing = sorted(
         package
@@ -105,6 +105,7 @@ print(*sorted(name for name in sys.modules if name.startswith('prepserver')))
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [
         "prepserver",
+        "prepserver.arguments",
         "prepserver.outbound",
         "prepserver.standard_streams",
         "prepserver.wire",
