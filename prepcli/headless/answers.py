@@ -23,6 +23,7 @@ __all__ = [
     "LineSource",
     "RecordedAnswer",
     "TypedAnswer",
+    "decode_rest",
 ]
 
 MAX_LINE = 1024 * 1024
@@ -190,6 +191,12 @@ def _decode_windows_1252(error: UnicodeError) -> tuple[str, int]:
 
 _WINDOWS_1252 = "prep.windows-1252"
 codecs.register_error(_WINDOWS_1252, _decode_windows_1252)
+
+
+def decode_rest(text: str) -> str:
+    """Return text in which the bytes that a stream could not decode, which are surrogates, are
+    taken as UTF-8 or else as Windows-1252."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", _WINDOWS_1252)
 
 
 def _unusable(problem: str) -> UsageError:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import os
+import re
 import signal
 import termios
 import tty
@@ -24,6 +25,7 @@ from prompt_toolkit.validation import Validator
 
 from prepcli.client.documents import answer_text
 from prepcli.errors import PrepError
+from prepcli.headless.answers import decode_rest
 from prepserver.wire.limits import MAX_ANSWER
 
 __all__ = ["LineEditor"]
@@ -44,6 +46,13 @@ _ENTER = (Keys.ControlM, Keys.ControlJ)
 """Keys that a terminal sends for enter, depending on its mode."""
 
 
+_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|O[ -~]|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\))")
+"""Escape sequence of ECMA-48: a control sequence, a key of the keypad, or a control string."""
+
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+"""Control characters that are neither white space nor line breaks."""
+
+
 class _Keyboard(Vt100Input):
     """Input of a terminal, in which text that arrives at the same moment is a paste, even if the
     terminal does not mark it as one."""
@@ -51,7 +60,7 @@ class _Keyboard(Vt100Input):
     def read_keys(self) -> list[KeyPress]:
         """Return the keys that have arrived. Successive characters are one paste, as are the line
         breaks among them; an enter key at the end is left as it is."""
-        keys = super().read_keys()
+        keys = _without_unknown_sequences(super().read_keys())
         end = [keys.pop()] if keys and keys[-1].key in _ENTER else []
         merged = []
         for is_text, group in itertools.groupby(keys, _is_text):
@@ -60,6 +69,22 @@ class _Keyboard(Vt100Input):
                 run = [KeyPress(Keys.BracketedPaste, "".join(key.data for key in run))]
             merged += run
         return merged + end
+
+
+def _without_unknown_sequences(keys: list[KeyPress]) -> list[KeyPress]:
+    """Return the keys without escape sequences that the library does not know, such as those of
+    unusual keys and of a focused window. It takes them for the escape key and text."""
+    kept = []
+    skipped = 0
+    for position, key in enumerate(keys):
+        if skipped <= 0 and key.key == Keys.Escape:
+            found = _SEQUENCE.match("".join(each.data for each in keys[position:]))
+            skipped = found.end() if found else 0
+        if skipped > 0:
+            skipped -= len(key.data)
+        else:
+            kept.append(key)
+    return kept
 
 
 def _is_text(key: KeyPress) -> bool:
@@ -135,9 +160,10 @@ class LineEditor:
             self._shown = draft
             self._append(PROMPT + draft)
         try:
-            return await self._session.prompt_async(
+            answer = await self._session.prompt_async(
                 default=draft, handle_sigint=False, set_exception_handler=False
             )
+            return _CONTROLS.sub("", _SEQUENCE.sub("", decode_rest(answer)))
         except EOFError:
             if self._input.closed:
                 raise PrepError("The terminal was closed.") from None

@@ -65,11 +65,13 @@ def pseudo_terminal() -> Iterator[tuple[int, int]]:
         os.close(controller)
 
 
-def at_terminal(act: Callable[[LineEditor, Person], Awaitable[None]]) -> None:
+def at_terminal(
+    act: Callable[[LineEditor, Person], Awaitable[None]], encoding: str = "utf-8"
+) -> None:
     """Run a line editor on a pseudo-terminal while a person acts on it."""
     with (
         pseudo_terminal() as (controller, terminal),
-        open(terminal, closefd=False) as keyboard,
+        open(terminal, encoding=encoding, closefd=False) as keyboard,
         open(terminal, "w", errors="replace", closefd=False) as screen,
         LineEditor(keyboard, screen, quiet_seconds=0.1) as editor,
     ):
@@ -126,6 +128,9 @@ def test_paste_is_one_answer(term: str, paste: str) -> None:
         ("xKafka\x1bOH\x1b[3~\r", "Kafka"),
         ("first\x1b\rsecond\r", "first\nsecond"),
         ("tab\there\r", "tab\there"),
+        ("Kaf\x1b[I\x1b[O\x1b[97;5u\x1b[?62cka\r", "Kafka"),
+        ("Kaf\x1b[1;15D\x1bOz\x1b]11;rgb:0/0/0\x1b\\ka\r", "Kafka"),
+        ("\x1b[200~\x1b[31mKaf\x1b[0m\x07k\x00a\x1b[201~\r", "Kafka"),
         ("Zürich 東京 👩‍💻\x7f\x7f\x7f\r", "Zürich 東京 "),
     ],
 )
@@ -277,13 +282,16 @@ def test_rest_is_not_left_to_the_shell(term: str) -> None:
             os.read(terminal, 100)
 
 
-def test_undecodable_bytes_are_replaced(term: str) -> None:
-    """A byte that is not UTF-8 becomes U+FFFD in the answer."""
+@pytest.mark.parametrize("typed", [b"caf\xe9 \x96!", "caf\u00e9 \u2013!".encode()])
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_bytes_of_another_encoding(encoding: str, typed: bytes) -> None:
+    """Bytes that the terminal's encoding lacks are taken as UTF-8 or else as Windows-1252, as those
+    of a file are."""
 
     async def act(editor: LineEditor, person: Person) -> None:
         task = asyncio.create_task(AnswerQueue((), editor).next_answer())
         await person.see(PROMPT)
-        await person.type(b"caf\xe9!\r")
-        assert await task == TypedAnswer("caf\ufffd!")
+        await person.type(typed + b"\r")
+        assert await task == TypedAnswer("caf\u00e9 \u2013!")
 
-    at_terminal(act)
+    at_terminal(act, encoding)
