@@ -43,7 +43,7 @@ def test_every_file_of_the_packages_is_in_the_wheel(wheel: zipfile.ZipFile) -> N
         "prepserver/py.typed",
         "prepcli/py.typed",
         "prepserver/models/catalogue.toml",
-        "prepserver/interview/questions/technical.toml",
+        "prepserver/interview/questions/data/technical/nursing.toml",
         "prepcli/tui/screens/interview.tcss",
     ],
 )

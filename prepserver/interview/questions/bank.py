@@ -1,8 +1,7 @@
 """Question bank, from which every interview takes its main questions.
 
-The questions are stored in data files beside this module, one file for each type of interview. A
-selection depends only on its arguments, so an interview that resumes after a restart has the same
-plan.
+The questions are stored in the folder `data`, in a folder for each type of interview. A selection
+depends only on its arguments, so an interview that resumes after a restart has the same plan.
 """
 
 import functools
@@ -11,11 +10,13 @@ import random
 import tomllib
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from importlib.resources.abc import Traversable
 from typing import Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
 
+from prepserver.interview.questions.families import ANY_FAMILY, Families, parse_families
 from prepserver.interview.questions.skills import Skill, Vocabulary
 from prepserver.wire.protocol import InterviewType, Level
 
@@ -33,16 +34,17 @@ _LEVEL_COST = (0, 2, 5)
 """Cost of a question for each distance between the requested level and the question's nearest
 level."""
 
-_MATCHED_COST, _COMMON_COST, _SPECIAL_COST = 0, 4, 8
-"""Cost of a question for each kind of subject: a requested skill, a skill common to all roles, or a
-skill of another role. Each earlier question on the same skill adds 1, so that no skill fills a
-whole interview. A matching question at a neighbouring level (2) comes before a question on a common
-skill (4). After four questions on one requested skill, a fifth costs as much as a question on a
-common skill."""
+_MATCHED_COST, _UNMATCHED_COST = 0, 4
+"""Cost of a question with a requested skill, and of another question that suits the role. Each
+earlier question on the same skill adds 1, so that no skill fills a whole interview. A matching
+question at a neighbouring level (2) comes before a question without a requested skill (4). After
+four questions on one requested skill, a fifth costs as much as a question without one."""
 
 _GROUP_SIZE = 3
 """Number of requested skills per group. Skills in a group are equally important; the groups are
 covered in order."""
+
+Sentence = Annotated[str, Meta(min_length=20, max_length=180, pattern=r"^[^?]+\?$")]
 
 Phrase = Annotated[str, Meta(min_length=3, max_length=60, pattern=r"^[^.?!;]*[^.?!;\s]$")]
 
@@ -59,23 +61,36 @@ class Question(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Phrase that completes "Let us talk about ..."."""
     levels: Annotated[tuple[Level, ...], Meta(min_length=1, max_length=3)]
     skills: Annotated[tuple[str, ...], Meta(min_length=1, max_length=4)]
+    families: Annotated[tuple[str, ...], Meta(min_length=1)]
+    """Role families whose people can answer the question, or `ANY_FAMILY`."""
     opener: bool = False
     """True if the question may start an interview."""
+    closer: bool = False
+    """True if the question may only end an interview."""
     listen_for: Annotated[tuple[Phrase, ...], Meta(min_length=2, max_length=4)]
     """Phrases that name parts of a good answer; each completes "Think about ..."."""
+    easier: Sentence
+    """Smaller question on the subject, for a candidate who does not know an answer."""
+    harder: Sentence
+    """Harder question on the subject, for a candidate who answered well."""
+    vague: Sentence
+    """Question for something concrete, for a candidate whose answer was vague."""
 
 
 class Bank:
-    """Set of all questions, with the vocabulary of their skills."""
+    """Set of all questions, with the vocabulary of their skills and the families of roles."""
 
-    def __init__(self, questions: Iterable[Question], vocabulary: Vocabulary) -> None:
+    def __init__(
+        self, questions: Iterable[Question], vocabulary: Vocabulary, families: Families
+    ) -> None:
         """Index the questions by id.
 
-        Raises ValueError if a question repeats an id, names an unknown skill or has a type that is
-        not in `TYPES`.
+        Raises ValueError if a question repeats an id, names an unknown skill or family, or has a
+        type that is not in `TYPES`.
         """
         self._questions: dict[str, Question] = {}
         self._vocabulary = vocabulary
+        self._families = families
         known = frozenset(vocabulary.names)
         for question in questions:
             if question.id in self._questions:
@@ -83,6 +98,11 @@ class Bank:
             if unknown := set(question.skills) - known:
                 raise ValueError(
                     f"the question {question.id!r} names skills that are not in skills.toml: "
+                    f"{', '.join(sorted(unknown))}"
+                )
+            if unknown := set(question.families) - {*families.names, ANY_FAMILY}:
+                raise ValueError(
+                    f"the question {question.id!r} names families that are not in families.toml: "
                     f"{', '.join(sorted(unknown))}"
                 )
             if question.type not in TYPES:
@@ -110,34 +130,73 @@ class Bank:
         """Return the skills that `text` names; see `Vocabulary.find_skills`."""
         return self._vocabulary.find_skills(text)
 
+    def typical_skills(self, role: str) -> tuple[str, ...]:
+        """Return the typical skills of the role's families, the most typical first."""
+        return self._families.skills_of(role)
+
     def select_questions(
-        self, type: InterviewType, level: Level, skills: Sequence[str], count: int, seed: int
+        self,
+        type: InterviewType,
+        level: Level,
+        skills: Sequence[str],
+        count: int,
+        seed: int,
+        *,
+        role: str = "",
     ) -> list[Question]:
         """Select distinct questions for an interview; the first is an opener if there is one.
 
         `skills` are canonical names, the most important first; unknown names are ignored. Questions
-        on the skills in `skills` at `level` come first, spread over the skills. Questions at
-        neighbouring levels, on common skills and finally on any subject follow. A mixed interview
-        alternates between the types. Equal arguments give equal questions. The result has fewer
-        than `count` questions only if the bank has no more questions of this type.
+        on the skills in `skills` at `level` come first, spread over the skills; questions at
+        neighbouring levels and on other skills of the role follow. A mixed interview alternates
+        between the types. Equal arguments give equal questions.
+
+        No question belongs to another craft than that of `role`, unless `skills` names the craft.
+        If too few questions of the type suit the role, behavioural questions follow. The result has
+        fewer than `count` questions only if the bank has no more questions that suit the role.
         """
         wanted = [name for name in dict.fromkeys(skills) if name in self._vocabulary.names]
-        if type is not InterviewType.MIXED:
-            return self._select_type(type, level, wanted, count, seed)
-        columns = [self._select_type(one, level, wanted, count, seed) for one in TYPES]
-        rows = range(max(map(len, columns), default=0))
-        mixed = [column[row] for row in rows for column in columns if row < len(column)]
-        return mixed[:count] if count > 0 else []
+        suitable = self._find_suitable(role, wanted)
 
-    def _select_type(
-        self, type: InterviewType, level: Level, wanted: Sequence[str], count: int, seed: int
+        def select(one: InterviewType) -> list[Question]:
+            candidates = [each for each in suitable if each.type is one]
+            return self._select(candidates, level, wanted, count, f"{one} {level} {seed}")
+
+        columns = [select(one) for one in (TYPES if type is InterviewType.MIXED else (type,))]
+        rows = range(max(map(len, columns), default=0))
+        selected = [column[row] for row in rows for column in columns if row < len(column)]
+        if len(selected) < count and type is not InterviewType.MIXED:
+            selected += [each for each in select(InterviewType.BEHAVIOURAL) if each not in selected]
+        return selected[: max(count, 0)]
+
+    def _find_suitable(self, role: str, wanted: Sequence[str]) -> list[Question]:
+        """Return the questions that a person in this role can be asked.
+
+        Such a question belongs to the role's families, and its special skills are typical of them
+        or wanted. Or it is about a special skill that is wanted although it is not typical, since
+        the documents name it.
+        """
+        typical = frozenset(self._families.skills_of(role))
+        families = self._families.of_role(role)
+
+        def suits(question: Question) -> bool:
+            special = set(question.skills) - self._vocabulary.common
+            if not special <= typical and special <= set(wanted):
+                return True
+            return special <= typical.union(wanted) and not families.isdisjoint(question.families)
+
+        return [each for each in self._questions.values() if not each.closer and suits(each)]
+
+    def _select(
+        self,
+        candidates: Sequence[Question],
+        level: Level,
+        wanted: Sequence[str],
+        count: int,
+        seed: str,
     ) -> list[Question]:
-        remaining = [
-            self._weigh(question, level, wanted)
-            for question in self._questions.values()
-            if question.type is type
-        ]
-        random.Random(f"{type} {level} {seed}").shuffle(remaining)
+        remaining = [self._weigh(question, level, wanted) for question in candidates]
+        random.Random(seed).shuffle(remaining)
         remaining.sort(key=lambda each: (each.cost, each.importance))
         asked: Counter[str] = Counter()
         chosen: list[Question] = []
@@ -150,12 +209,7 @@ class Bank:
 
     def _weigh(self, question: Question, level: Level, wanted: Sequence[str]) -> "_WeighedQuestion":
         matched = [name for name in question.skills if name in wanted]
-        if matched:
-            subject_cost = _MATCHED_COST
-        elif self._vocabulary.common.issuperset(question.skills):
-            subject_cost = _COMMON_COST
-        else:
-            subject_cost = _SPECIAL_COST
+        subject_cost = _MATCHED_COST if matched else _UNMATCHED_COST
         return _WeighedQuestion(
             question,
             cost=subject_cost + _LEVEL_COST[_level_distance(question, level)],
@@ -225,13 +279,20 @@ def parse_questions(data: dict[str, Any], type: InterviewType) -> list[Question]
 @functools.cache
 def load_bank() -> Bank:
     """Load the bank from the data files of the package. Raises ValueError if a file is invalid."""
-    vocabulary = parse_skills(_read_toml("skills"))
-    questions = [question for one in TYPES for question in parse_questions(_read_toml(one), one)]
-    return Bank(questions, vocabulary)
+    data = importlib.resources.files("prepserver.interview.questions") / "data"
+    files = [
+        (one, file)
+        for one in TYPES
+        for file in sorted((data / one).iterdir(), key=lambda file: file.name)
+    ]
+    return Bank(
+        [each for one, file in files for each in parse_questions(_read_toml(file), one)],
+        parse_skills(_read_toml(data / "skills.toml")),
+        parse_families(_read_toml(data / "families.toml")),
+    )
 
 
-def _read_toml(name: str) -> dict[str, Any]:
-    file = importlib.resources.files("prepserver.interview.questions") / f"{name}.toml"
+def _read_toml(file: Traversable) -> dict[str, Any]:
     return tomllib.loads(file.read_text("utf-8"))
 
 

@@ -40,13 +40,15 @@ def skill_choices(bank: Bank, spec: InterviewSpec) -> list[str]:
     """Return the skills from which the model may choose, starting with the named skills.
 
     The named skills occur in the role or the documents. If there are fewer than `MIN_NAMED_SKILLS`
-    named skills, up to `MAX_RELATED_SKILLS` related skills follow: those that share the most bank
-    questions with the named skills or, if no skill is named, those that occur in the most
-    behavioural questions.
+    named skills, up to `MAX_RELATED_SKILLS` related skills follow: those that are typical of the
+    role or, for a role of an unknown craft, those that share the most bank questions with the named
+    skills or occur in the most behavioural questions.
     """
     named = _find_named_skills(bank, spec)
     if len(named) >= MIN_NAMED_SKILLS:
         return named
+    if typical := bank.typical_skills(spec.role):
+        return list(dict.fromkeys((*named, *typical)))[: len(named) + MAX_RELATED_SKILLS]
     related = Counter(
         skill
         for question in bank.questions
@@ -64,14 +66,18 @@ def _suits_every_role(question: Question) -> bool:
 def merge_skills(bank: Bank, spec: InterviewSpec, extracted: Sequence[str]) -> list[str]:
     """Merge the skills named in the role or the documents with the skills that the model extracted.
 
-    If fewer than `MIN_NAMED_SKILLS` are named, the named skills come first; otherwise the extracted
-    skills come first. The result has at most `MAX_SKILLS` skills. An extracted skill that is not in
-    `skill_choices` is dropped.
+    If fewer than `MIN_NAMED_SKILLS` are named, the named skills come first, then the extracted
+    ones, then those that are typical of the role; otherwise the extracted skills come first. The
+    result has at most `MAX_SKILLS` skills. An extracted skill that is not in `skill_choices` is
+    dropped.
     """
     named, choices = _find_named_skills(bank, spec), skill_choices(bank, spec)
     chosen = [skill.strip().lower() for skill in extracted]
     allowed = [skill for skill in chosen if skill in choices]
-    order = [*allowed, *named] if len(named) >= MIN_NAMED_SKILLS else [*named, *allowed]
+    if len(named) >= MIN_NAMED_SKILLS:
+        order = [*allowed, *named]
+    else:
+        order = [*named, *allowed, *bank.typical_skills(spec.role)]
     return list(dict.fromkeys(order))[:MAX_SKILLS]
 
 
@@ -80,7 +86,7 @@ def select_main_questions(
 ) -> tuple[Question, ...]:
     """Select the main questions for an interview, with spares among which the model can choose."""
     count = min(30, max(6, spec.questions))
-    return tuple(bank.select_questions(spec.type, spec.level, skills, count, seed))
+    return tuple(bank.select_questions(spec.type, spec.level, skills, count, seed, role=spec.role))
 
 
 def is_acceptable_question(text: str, asked: Sequence[str]) -> bool:

@@ -2,11 +2,14 @@
 
 import itertools
 import re
+import tomllib
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from prepserver.interview.questions import bank as bank_module
 from prepserver.interview.questions.bank import (
     Bank,
     Question,
@@ -14,10 +17,14 @@ from prepserver.interview.questions.bank import (
     parse_questions,
     parse_skills,
 )
+from prepserver.interview.questions.families import parse_families
 from prepserver.wire.protocol import InterviewType, Level
 
 BANK = load_bank()
 TYPES = (InterviewType.BEHAVIOURAL, InterviewType.TECHNICAL, InterviewType.SYSTEM_DESIGN)
+FAMILIES = tomllib.loads(
+    (Path(bank_module.__file__).parent / "data" / "families.toml").read_text("utf-8")
+)
 SEEDS = range(25)
 LONGEST = 30
 """Number of questions in the longest interview."""
@@ -46,8 +53,8 @@ def content_words(text: str) -> frozenset[str]:
 
 
 def test_there_are_enough_questions() -> None:
-    """The bank has at least 300 questions, and at least 80 of each type."""
-    assert len(BANK.questions) >= 300
+    """The bank has at least 600 questions, and at least 80 of each type."""
+    assert len(BANK.questions) >= 600
     for type in TYPES:
         assert sum(question.type is type for question in BANK.questions) >= 80
 
@@ -62,15 +69,33 @@ def test_each_type_and_level_can_fill_an_interview(type: InterviewType, level: L
 @every_type
 @every_level
 def test_each_type_and_level_has_openers(type: InterviewType, level: Level) -> None:
-    """For each type and level, the bank has at least six openers that suit every profession."""
-    general = [q for q in questions_of(type, level) if q.opener and not is_professional(q)]
-    assert len(general) >= 6
+    """For each type and level, the bank has at least six openers for people who write software."""
+    openers = [q for q in questions_of(type, level) if q.opener]
+    assert sum(not {"any", "software"}.isdisjoint(q.families) for q in openers) >= 6
 
 
-def is_professional(question: Question) -> bool:
-    trades = {"customer support", "data analysis", "design", "marketing", "nursing"}
-    trades |= {"product management", "project management", "sales", "teaching"}
-    return not trades.isdisjoint(question.skills)
+def test_each_family_has_questions_of_its_own() -> None:
+    """Each family has, alone or with its parent, at least twelve questions and an opener, and three
+    questions for each level."""
+    for name, family in FAMILIES.items():
+        names = {name, family.get("parent", name)}
+        own = [q for q in BANK.questions if not names.isdisjoint(q.families)]
+        assert len(own) >= 12, name
+        assert any(q.opener for q in own), name
+        for level in Level:
+            assert sum(level in q.levels for q in own) >= 3, (name, level)
+
+
+@pytest.mark.parametrize("field", ["easier", "harder", "vague"])
+def test_other_forms_are_single_questions_of_their_own(field: str) -> None:
+    """The easier form, the harder form and the request for something concrete are each one
+    sentence that ends with a question mark; no two questions share one."""
+    forms = Counter(getattr(question, field) for question in BANK.questions)
+    assert [form for form, count in forms.items() if count > 1] == []
+    for question in BANK.questions:
+        form = getattr(question, field).replace(".NET", "NET").replace("Node.js", "Node")
+        assert re.fullmatch(r"[A-Z][^?.!:;\n]*\?", form), question.id
+        assert form != question.text
 
 
 def test_each_skill_has_questions() -> None:
@@ -128,14 +153,19 @@ GOOD: dict[str, Any] = {
     "topic": "work you are proud of",
     "levels": ["mid"],
     "skills": ["ownership"],
+    "families": ["any"],
     "listen_for": ["your own part in it", "the difference it made"],
+    "easier": "What did you make or do last week that went well?",
+    "harder": "Which part of that work would you defend before people who dislike it?",
+    "vague": "Which piece of it was yours alone, and who could confirm that?",
 }
 SKILLS: dict[str, Any] = {"personal": {"ownership": {"common": True}}}
+CRAFTS: dict[str, Any] = {"law": {"titles": ["lawyer"], "skills": ["ownership"]}}
 
 
 def build_bank(*entries: dict[str, Any]) -> Bank:
     questions = parse_questions({"question": list(entries)}, InterviewType.BEHAVIOURAL)
-    return Bank(questions, parse_skills(SKILLS))
+    return Bank(questions, parse_skills(SKILLS), parse_families(CRAFTS))
 
 
 def test_a_valid_question_is_parsed() -> None:
@@ -155,6 +185,10 @@ def test_a_valid_question_is_parsed() -> None:
         {"levels": ["expert"]},
         {"skills": []},
         {"skills": ["juggling"]},
+        {"families": []},
+        {"families": ["circus"]},
+        {"easier": "What?"},
+        {"vague": "Name one."},
         {"listen_for": ["only one phrase"]},
         {"listen_for": ["a whole sentence.", "the difference it made"]},
         {"id": "Proud Of"},
@@ -193,6 +227,15 @@ def test_an_invalid_vocabulary_is_rejected(skills: dict[str, Any]) -> None:
 
 # --- Selection --------------------------------------------------------------------------------
 
+SOFTWARE = "Software Engineer"
+
+
+def select(
+    type: InterviewType, level: Level, skills: list[str], count: int, seed: int
+) -> list[Question]:
+    """Select questions for a software engineer."""
+    return BANK.select_questions(type, level, skills, count, seed, role=SOFTWARE)
+
 
 @pytest.mark.parametrize("type", InterviewType, ids=str)
 @every_level
@@ -201,7 +244,7 @@ def test_a_selection_is_complete(type: InterviewType, level: Level) -> None:
     level, and repeats no question."""
     for seed, skills in itertools.product(SEEDS, ([], ["python", "sql"], ["nursing"])):
         count = 1 + seed * 29 // 24
-        selected = BANK.select_questions(type, level, skills, count, seed)
+        selected = select(type, level, skills, count, seed)
         assert len(selected) == count
         assert len({q.id for q in selected}) == count
         assert selected[0].opener
@@ -213,18 +256,16 @@ def test_a_selection_is_complete(type: InterviewType, level: Level) -> None:
 def test_a_selection_may_be_empty() -> None:
     """Selecting zero questions of any type returns an empty list."""
     for type in InterviewType:
-        assert BANK.select_questions(type, Level.MID, [], 0, 1) == []
+        assert select(type, Level.MID, [], 0, 1) == []
 
 
 def test_equal_arguments_give_equal_selections() -> None:
     """Equal arguments select the same questions, even after the bank has been loaded again."""
     for seed in SEEDS:
-        once = BANK.select_questions(
-            InterviewType.MIXED, Level.SENIOR, ["go", "leadership"], 12, seed
-        )
+        once = select(InterviewType.MIXED, Level.SENIOR, ["go", "leadership"], 12, seed)
         fresh = load_bank.__wrapped__()
         assert fresh.select_questions(
-            InterviewType.MIXED, Level.SENIOR, ["go", "leadership"], 12, seed
+            InterviewType.MIXED, Level.SENIOR, ["go", "leadership"], 12, seed, role=SOFTWARE
         ) == (once)
 
 
@@ -239,8 +280,8 @@ def test_a_selection_is_the_same_in_every_process() -> None:
 def test_a_longer_selection_begins_with_the_shorter_one() -> None:
     """The longer of two selections that differ only in length begins with the shorter one."""
     for seed in SEEDS:
-        long = BANK.select_questions(InterviewType.TECHNICAL, Level.MID, ["java"], LONGEST, seed)
-        short = BANK.select_questions(InterviewType.TECHNICAL, Level.MID, ["java"], 5, seed)
+        long = select(InterviewType.TECHNICAL, Level.MID, ["java"], LONGEST, seed)
+        short = select(InterviewType.TECHNICAL, Level.MID, ["java"], 5, seed)
         assert short == long[:5]
 
 
@@ -248,7 +289,7 @@ def test_a_longer_selection_begins_with_the_shorter_one() -> None:
 def test_seeds_vary_the_selection(type: InterviewType) -> None:
     """For each type, 25 seeds give 25 different selections."""
     selections = {
-        tuple(q.id for q in BANK.select_questions(type, Level.MID, [], 6, seed)) for seed in SEEDS
+        tuple(q.id for q in select(type, Level.MID, [], 6, seed)) for seed in SEEDS
     }  # fmt: skip
     assert len(selections) == len(SEEDS)
 
@@ -256,9 +297,7 @@ def test_seeds_vary_the_selection(type: InterviewType) -> None:
 def test_a_mixed_interview_alternates_between_the_types() -> None:
     """A mixed interview repeats the three types in a fixed order."""
     for seed in SEEDS:
-        selected = BANK.select_questions(
-            InterviewType.MIXED, Level.JUNIOR, ["react"], LONGEST, seed
-        )
+        selected = select(InterviewType.MIXED, Level.JUNIOR, ["react"], LONGEST, seed)
         assert [q.type for q in selected] == list(TYPES) * (LONGEST // 3)
 
 
@@ -271,9 +310,7 @@ def test_a_mixed_interview_alternates_between_the_types() -> None:
 def test_wanted_skills_come_first(skills: list[str], level: Level) -> None:
     """In a technical interview, the first questions after the opener cover all requested skills."""
     for seed in SEEDS:
-        selected = BANK.select_questions(
-            InterviewType.TECHNICAL, level, skills, 1 + len(skills), seed
-        )
+        selected = select(InterviewType.TECHNICAL, level, skills, 1 + len(skills), seed)
         asked = {name for question in selected for name in question.skills}
         assert all(not asked.isdisjoint(skills) for question in selected[1:])
         assert asked.issuperset(skills)
@@ -284,7 +321,7 @@ def test_the_first_skills_matter_most() -> None:
     them."""
     skills = ["rust", "networking", "linux", "java", "mobile", "statistics", "php"]
     for seed in SEEDS:
-        selected = BANK.select_questions(InterviewType.TECHNICAL, Level.MID, skills, 4, seed)
+        selected = select(InterviewType.TECHNICAL, Level.MID, skills, 4, seed)
         assert {"rust", "networking", "linux"} <= {s for q in selected for s in q.skills}
 
 
@@ -292,18 +329,15 @@ def test_no_skill_fills_the_interview() -> None:
     """In an interview of twelve questions with one requested skill, four to eight questions are
     about that skill."""
     for seed in SEEDS:
-        selected = BANK.select_questions(
-            InterviewType.TECHNICAL, Level.MID, ["databases"], 12, seed
-        )
+        selected = select(InterviewType.TECHNICAL, Level.MID, ["databases"], 12, seed)
         assert 4 <= sum("databases" in question.skills for question in selected) <= 8
 
 
 def test_special_skills_are_asked_only_on_request() -> None:
-    """An interview of six questions covers a role-specific skill only if the skill was
-    requested."""
+    """An interview covers a skill of another craft only if the skill was requested."""
     special = {"mobile", "r", "nursing", "embedded", "ruby", "sales", "machine learning"}
     for seed, type in itertools.product(SEEDS, TYPES):
-        selected = BANK.select_questions(type, Level.MID, ["no such skill"], 6, seed)
+        selected = select(type, Level.MID, ["no such skill"], LONGEST, seed)
         assert all(special.isdisjoint(question.skills) for question in selected)
 
 
@@ -313,7 +347,7 @@ def test_levels_are_kept_without_requested_skills(type: InterviewType, level: Le
     """Without requested skills, at least seven of eight selected questions have the requested
     level."""
     for seed in SEEDS:
-        selected = BANK.select_questions(type, level, [], 8, seed)
+        selected = select(type, level, [], 8, seed)
         assert sum(level in question.levels for question in selected) >= 7
 
 
@@ -323,3 +357,69 @@ def test_a_small_bank_gives_all_its_questions() -> None:
     bank = build_bank({**GOOD, "levels": ["senior"]}, {**GOOD, "id": "other"})
     selected = bank.select_questions(InterviewType.BEHAVIOURAL, Level.JUNIOR, [], 5, 1)
     assert [q.id for q in selected] == ["other", "proud-of"]
+
+
+# --- Crafts -----------------------------------------------------------------------------------
+
+ROLES = [
+    ("Backend Engineer", {"any", "backend", "software"}),
+    ("Senior Back-End Developer (m/f/d)", {"any", "backend", "software"}),
+    ("Data Engineer", {"any", "data"}),
+    ("Site Reliability Engineer", {"any", "sre", "software"}),
+    ("Product Manager", {"any", "product"}),
+    ("Product Designer", {"any", "design"}),
+    ("Registered Nurse, ICU", {"any", "nursing"}),
+    ("Maths teacher", {"any", "teaching"}),
+    ("Financial Analyst", {"any", "finance"}),
+    ("Mechanical Engineer", {"any", "engineering"}),
+    ("Software Engineering Intern", {"any", "internship", "software"}),
+    ("iOS developer", {"any", "mobile", "software"}),
+    ("Lighthouse keeper", {"any"}),
+    ("Security guard", {"any"}),
+    ("Air traffic controller", {"any"}),
+    ("", {"any"}),
+]
+
+
+@pytest.mark.parametrize(("role", "families"), ROLES, ids=lambda value: str(value)[:30])
+def test_a_role_belongs_to_its_families(role: str, families: set[str]) -> None:
+    """A role belongs to the families that its words name and to their parents."""
+    assert parse_families(FAMILIES).of_role(role) == families
+
+
+@pytest.mark.parametrize(("role", "families"), ROLES, ids=lambda value: str(value)[:30])
+def test_no_question_of_another_craft_is_asked(role: str, families: set[str]) -> None:
+    """Without documents, every question of an interview of any type and length suits the role's
+    families, and the longest interview can be filled."""
+    skills = list(BANK.typical_skills(role))[:6]
+    for type, level, seed in itertools.product(InterviewType, Level, range(5)):
+        selected = BANK.select_questions(type, level, skills, LONGEST, seed, role=role)
+        assert len(selected) == LONGEST
+        assert all(not families.isdisjoint(question.families) for question in selected)
+
+
+def test_a_named_skill_of_another_craft_is_asked() -> None:
+    """If the job description of a nurse names SQL, SQL may be asked about."""
+    selected = BANK.select_questions(
+        InterviewType.TECHNICAL, Level.MID, ["sql", "nursing"], 8, 1, role="Nurse"
+    )
+    assert {"sql", "nursing"} <= {skill for question in selected for skill in question.skills}
+
+
+@pytest.mark.parametrize(
+    "families",
+    [
+        {"law": {"titles": [], "skills": ["ownership"]}},
+        {"law": {"titles": ["lawyer"], "skills": ["ownership"], "parent": "courts"}},
+        {"law": {"titles": ["lawyer"], "skills": ["ownership"], "motto": "unknown field"}},
+        {
+            "law": {"titles": ["lawyer"], "skills": ["ownership"]},
+            "laws": {"titles": ["lawyer"], "skills": ["ownership"]},
+        },
+    ],
+    ids=["no title", "unknown parent", "unknown field", "shared title"],
+)
+def test_an_invalid_family_is_rejected(families: dict[str, Any]) -> None:
+    """Loading an invalid family raises ValueError with the name of the family."""
+    with pytest.raises(ValueError, match="law"):
+        parse_families(families)

@@ -8,9 +8,9 @@ BANK = load_bank()
 
 ORDINARY_WORDS = frozenset(
     """
-    architecture c cloud conflict design embedded failure feedback go hiring inclusion influence
-    learning messaging mobile motivation networking performance planning r react reliability ruby
-    rust search
+    architecture c cloud conflict design embedded engineering failure feedback finance go hiring
+    inclusion influence learning messaging mobile motivation networking performance planning r react
+    reliability ruby rust search
     """.split()
 )
 """Skills whose names are also ordinary words; such a name counts only in a context that suits a

@@ -1,0 +1,87 @@
+"""Families of roles: the craft that a role belongs to, and the skills that are typical of it."""
+
+import re
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+__all__ = ["ANY_FAMILY", "Families", "Family", "parse_families"]
+
+ANY_FAMILY = "any"
+"""Mark of a question that people of every craft can answer."""
+
+
+class Family(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Craft, such as nursing or backend development."""
+
+    name: str
+    titles: Annotated[tuple[str, ...], Meta(min_length=1)]
+    """Words that show, in the name of a role, that the role belongs to the family."""
+    skills: Annotated[tuple[str, ...], Meta(min_length=1)]
+    """Typical skills, the most typical first."""
+    parent: str = ""
+    """Name of the family whose questions suit this family too; empty if there is none."""
+
+
+class Families:
+    """Set of all families."""
+
+    def __init__(self, families: Iterable[Family]) -> None:
+        """Raises ValueError if two families have the same name or title, or a parent is missing."""
+        self._families: dict[str, Family] = {}
+        titles: dict[str, str] = {}
+        for family in families:
+            if family.name in (*self._families, ANY_FAMILY):
+                raise ValueError(f"two families have the name {family.name!r}")
+            for title in family.titles:
+                if title in titles:
+                    raise ValueError(f"{family.name} and {titles[title]} share the title {title!r}")
+                titles[title] = family.name
+            self._families[family.name] = family
+        for family in self._families.values():
+            if family.parent and family.parent not in self._families:
+                raise ValueError(f"the family {family.name} has the unknown parent {family.parent}")
+        self._patterns = {name: _pattern(each.titles) for name, each in self._families.items()}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all families."""
+        return tuple(self._families)
+
+    def of_role(self, role: str) -> frozenset[str]:
+        """Return the families of a role with their parents, and `ANY_FAMILY`."""
+        named = self._named(role)
+        parents = (family.parent for family in named if family.parent)
+        return frozenset({ANY_FAMILY, *parents, *(family.name for family in named)})
+
+    def skills_of(self, role: str) -> tuple[str, ...]:
+        """Return the typical skills of the role's families, the most typical first. A family comes
+        before its parent."""
+        named = self._named(role)
+        own = [family for family in named if not any(one.parent == family.name for one in named)]
+        parents = [self._families[one.parent] for one in own if one.parent]
+        return tuple(dict.fromkeys(skill for one in (*own, *parents) for skill in one.skills))
+
+    def _named(self, role: str) -> list[Family]:
+        return [self._families[name] for name, each in self._patterns.items() if each.search(role)]
+
+
+def parse_families(data: dict[str, Any]) -> Families:
+    """Parse families in the form of families.toml: name -> other fields of `Family`.
+
+    Raises ValueError if an entry is invalid.
+    """
+    families = []
+    for name, rest in data.items():
+        try:
+            families.append(msgspec.convert({**rest, "name": name}, Family))
+        except msgspec.ValidationError as error:
+            raise ValueError(f"the family {name!r} is invalid: {error}") from error
+    return Families(families)
+
+
+def _pattern(titles: Iterable[str]) -> re.Pattern[str]:
+    words = "|".join(re.escape(title).replace(r"\ ", "[ -]?") for title in titles)
+    return re.compile(rf"(?<!\w)(?:{words})s?(?!\w)", re.IGNORECASE)
