@@ -66,19 +66,16 @@ def _suits_every_role(question: Question) -> bool:
 def merge_skills(bank: Bank, spec: InterviewSpec, extracted: Sequence[str]) -> list[str]:
     """Merge the skills named in the role or the documents with the skills that the model extracted.
 
-    If fewer than `MIN_NAMED_SKILLS` are named, the named skills come first, then the extracted
-    ones, then those that are typical of the role; otherwise the extracted skills come first. The
-    result has at most `MAX_SKILLS` skills. An extracted skill that is not in `skill_choices` is
-    dropped.
+    If fewer than `MIN_NAMED_SKILLS` are named, the named skills come first; otherwise the extracted
+    skills come first. An extracted skill that is not in `skill_choices` is dropped. If none is
+    left, the skills are those that are typical of the role. The result has at most `MAX_SKILLS`
+    skills.
     """
     named, choices = _find_named_skills(bank, spec), skill_choices(bank, spec)
     chosen = [skill.strip().lower() for skill in extracted]
     allowed = [skill for skill in chosen if skill in choices]
-    if len(named) >= MIN_NAMED_SKILLS:
-        order = [*allowed, *named]
-    else:
-        order = [*named, *allowed, *bank.typical_skills(spec.role)]
-    return list(dict.fromkeys(order))[:MAX_SKILLS]
+    order = [*allowed, *named] if len(named) >= MIN_NAMED_SKILLS else [*named, *allowed]
+    return list(dict.fromkeys(order or bank.typical_skills(spec.role)))[:MAX_SKILLS]
 
 
 def select_main_questions(

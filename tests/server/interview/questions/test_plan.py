@@ -7,6 +7,7 @@ from prepserver.interview.questions.plan import (
     is_acceptable_question,
     is_same_question,
     merge_skills,
+    skill_choices,
 )
 from prepserver.wire.protocol import InterviewSpec
 
@@ -27,6 +28,28 @@ def test_without_documents_the_model_may_choose_behavioural_skills() -> None:
     spec = InterviewSpec(role="Somebody")
     merged = merge_skills(bank.load_bank(), spec, ["communication", "nonsense", "sql"])
     assert merged == ["communication"]
+
+
+def test_without_any_skill_those_of_the_craft_are_taken() -> None:
+    """If nothing names a skill and the model extracts none, the skills are typical of the role."""
+    assert merge_skills(bank.load_bank(), InterviewSpec(role="Tax adviser"), [])[0] == "finance"
+    assert merge_skills(bank.load_bank(), InterviewSpec(role="Somebody"), []) == []
+
+
+@pytest.mark.parametrize(
+    "role",
+    """Software Engineer,Backend Engineer,Frontend Developer,Full Stack Developer,Data Engineer
+    Data Scientist,Data Analyst,Machine Learning Engineer,DevOps Engineer,SRE,Cloud Engineer
+    Security Engineer,QA Engineer,Mobile Developer,Embedded Engineer,Engineering Manager
+    Product Manager,Product Owner,UX Designer,Project Manager,Scrum Master,Sales Manager
+    Account Executive,Customer Support Agent,Marketing Manager,Accountant,Financial Analyst
+    Nurse,Teacher,Mechanical Engineer,Electrical Engineer,Graduate Trainee""".replace(
+        "\n    ", ","
+    ).split(","),
+)
+def test_common_roles_have_skills_without_documents(role: str) -> None:
+    """The name of a common role is enough for at least four skills to choose from."""
+    assert len(skill_choices(bank.load_bank(), InterviewSpec(role=role))) >= 4
 
 
 @pytest.mark.parametrize(
