@@ -381,13 +381,13 @@ ROLES = [
 ]
 
 
-@pytest.mark.parametrize(("role", "families"), ROLES, ids=lambda value: str(value)[:30])
+@pytest.mark.parametrize(("role", "families"), ROLES, ids=[role for role, _ in ROLES])
 def test_a_role_belongs_to_its_families(role: str, families: set[str]) -> None:
     """A role belongs to the families that its words name and to their parents."""
     assert parse_families(FAMILIES).of_role(role) == families
 
 
-@pytest.mark.parametrize(("role", "families"), ROLES, ids=lambda value: str(value)[:30])
+@pytest.mark.parametrize(("role", "families"), ROLES, ids=[role for role, _ in ROLES])
 def test_no_question_of_another_craft_is_asked(role: str, families: set[str]) -> None:
     """Without documents, every question of an interview of any type and length suits the role's
     families, and the longest interview can be filled."""
