@@ -1,24 +1,27 @@
 """Files given on the command line or in a form: job descriptions, resumes and answers."""
 
+import asyncio
 import io
-import re
 from pathlib import Path
 
 from msgspec import Struct
 
-from prepcli.client.encodings import DecodedText, decode_text, find_declared_encoding
-from prepcli.client.file_formats import (
-    COPY_TEXT,
-    UnreadableDocument,
-    describe_format,
-    read_docx,
-    read_pdf,
-)
-from prepcli.client.web_pages import is_html, read_mime_archive, reduce_html
+from prepcli.client.document_process import parse_document
+from prepcli.client.encodings import DecodedText, find_declared_encoding, replace_surrogates
+from prepcli.client.file_formats import UnreadableDocument, is_pdf, is_zip, read_text
+from prepcli.client.signals import run_until_signal
+from prepcli.client.web_pages import is_html, is_mime_archive
 from prepcli.errors import DocumentError
 from prepserver.wire.limits import MAX_ANSWER, MAX_DOCUMENT
 
-__all__ = ["Document", "answer_text", "read_answers", "read_document"]
+__all__ = [
+    "Document",
+    "answer_text",
+    "extract_document",
+    "read_answers",
+    "read_document",
+    "read_document_bytes",
+]
 
 MAX_FILE_BYTES = 20 * 1024 * 1024
 """Maximum size in bytes of a document's file; web pages and PDF documents are mostly not text."""
@@ -27,7 +30,6 @@ MAX_ANSWERS_BYTES = 1024 * 1024
 """Maximum size in bytes of a file of answers."""
 
 _ENDS = "\ufeff\x1a" + "".join(filter(str.isspace, map(chr, range(0x3001))))
-_LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 class Document(Struct, frozen=True):
@@ -39,35 +41,48 @@ class Document(Struct, frozen=True):
 
 
 def read_document(file: Path) -> Document:
-    """Return the text of a job description or a resume: text, Markdown, HTML, a saved web page,
-    PDF or DOCX.
+    """Return the text of a job description or a resume, as `extract_document` does, without an
+    event loop. Signals end the reading.
 
     Raises DocumentError if the file cannot be read, is in another format, is empty or is too long.
     """
-    data = _read_bytes(file, MAX_FILE_BYTES)
+    return run_until_signal(extract_document(file, read_document_bytes(file)))
+
+
+def read_document_bytes(file: Path) -> bytes:
+    """Return the content of the file of a document. Blocks while a pipe is silent. Raises
+    DocumentError if the file cannot be read or is too large."""
+    return _read_bytes(file, MAX_FILE_BYTES)
+
+
+async def extract_document(file: Path, data: bytes) -> Document:
+    """Return the text in `data`, the content of `file`: text, Markdown, HTML, a saved web page, PDF
+    or DOCX.
+
+    Raises DocumentError if the content is in another format, is empty, is too long or takes too
+    long to read.
+    """
+    suffix = file.suffix.lower()
     try:
-        document = _read_format(file, data)
+        decoded = await asyncio.to_thread(_read_plain_text, data, suffix)
+        if decoded is None:
+            decoded = await parse_document(data, suffix)
     except UnreadableDocument as error:
         raise DocumentError(f"{file} {error}") from None
-    if len(document.text) > MAX_DOCUMENT:
+    if len(decoded.text) > MAX_DOCUMENT:
         raise DocumentError(f"{file} is longer than {MAX_DOCUMENT:,} characters. Shorten it.")
-    if not document.text.strip():
+    if not decoded.text.strip():
         raise DocumentError(f"{file} is empty. Choose another file.")
-    return document
+    return Document(decoded.text, _describe_guess(file, decoded))
 
 
-def _read_format(file: Path, data: bytes) -> Document:
-    if b"%PDF-" in data[:1024]:
-        return Document(read_pdf(data, MAX_DOCUMENT))
-    if data.startswith(b"PK\x03\x04") and describe_format(data) is None:
-        return Document(reduce_html(read_docx(data), MAX_DOCUMENT))
-    decoded = read_mime_archive(data) or _decode(file, data)
-    if not is_html(decoded.text, file.suffix.lower()):
-        return Document(decoded.text, _describe_guess(file, decoded))
-    text = reduce_html(decoded.text, MAX_DOCUMENT)
-    if not text and data.strip():
-        raise UnreadableDocument(f"is a web page without visible text. {COPY_TEXT}")
-    return Document(text, _describe_guess(file, decoded))
+def _read_plain_text(data: bytes, suffix: str) -> DecodedText | None:
+    """Return the content of a text file, or None if the file needs a parser. Raises
+    UnreadableDocument if the file is in a format that is not read."""
+    if is_pdf(data) or is_zip(data) or is_mime_archive(data) or find_declared_encoding(data):
+        return None
+    decoded = read_text(data)
+    return None if is_html(decoded.text, suffix) else decoded
 
 
 def _describe_guess(file: Path, decoded: DecodedText) -> str:
@@ -86,9 +101,13 @@ def _describe_guess(file: Path, decoded: DecodedText) -> str:
 def read_answers(file: Path) -> tuple[str, ...]:
     """Return the answers in a text file: one per line, without blank lines. Raises DocumentError if
     the file cannot be used."""
+    try:
+        text = read_text(_read_bytes(file, MAX_ANSWERS_BYTES)).text
+    except UnreadableDocument as error:
+        raise DocumentError(f"{file} {error}") from None
     # Only CR, LF and CRLF end a line: a form feed or U+2028 is part of an answer.
-    lines = io.StringIO(_read_text(file, max_bytes=MAX_ANSWERS_BYTES), newline=None)
-    answers = tuple(text for line in lines if (text := answer_text(line)))
+    lines = io.StringIO(text, newline=None)
+    answers = tuple(answer for line in lines if (answer := answer_text(line)))
     if not answers:
         raise DocumentError(f"{file} contains no answers. Write one answer per line.")
     for number, answer in enumerate(answers, 1):
@@ -102,24 +121,7 @@ def read_answers(file: Path) -> tuple[str, ...]:
 def answer_text(line: str) -> str:
     """Return a line of answers without white space, byte order marks and DOS end-of-file characters
     at its ends, and with U+FFFD for each byte that could not be decoded."""
-    return _LONE_SURROGATE.sub("\ufffd", line.strip(_ENDS))
-
-
-def _read_text(file: Path, *, max_bytes: int) -> str:
-    """Return the text of a text file. Raises DocumentError if the file cannot be read, is not text
-    or exceeds `max_bytes`."""
-    return _decode(file, _read_bytes(file, max_bytes)).text
-
-
-def _decode(file: Path, data: bytes) -> DecodedText:
-    """Return the decoded text of a file. Raises DocumentError if the file is not text."""
-    if description := describe_format(data):
-        problem, advice = description
-        raise DocumentError(f"{file} {problem}. {advice}")
-    decoded = decode_text(data, find_declared_encoding(data))
-    if decoded is None:
-        raise DocumentError(f"{file} is not text, PDF or DOCX. {COPY_TEXT}")
-    return decoded
+    return replace_surrogates(line.strip(_ENDS))
 
 
 def _read_bytes(file: Path, max_bytes: int) -> bytes:

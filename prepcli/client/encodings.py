@@ -5,7 +5,7 @@ import unicodedata
 
 from msgspec import Struct
 
-__all__ = ["DecodedText", "decode_text", "find_declared_encoding"]
+__all__ = ["DecodedText", "decode_text", "find_declared_encoding", "replace_surrogates"]
 
 MAX_ODD_SHARE = 0.02
 """Maximum share of odd characters in a text; binary data has more."""
@@ -29,6 +29,10 @@ _USUAL_CONTROLS = frozenset("\t\n\v\f\r\x1a\x1b\x85")
 _DECLARATION = re.compile(
     rb"<(?:meta|\?xml)[^>]*?(?:charset|encoding)\s*=\s*[\"']?\s*([\w.:-]+)", re.IGNORECASE
 )
+_NOT_DECLARED = ("utf-16", "utf-32", "punycode", "idna")
+"""Beginnings of names that are not believed: text in UTF-16 contains no ASCII, and the time to
+decode Punycode grows with the square of its length."""
+_LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _DECLARATION_BYTES = 4096
 """Number of bytes at the beginning of a page that may declare its encoding."""
 
@@ -107,7 +111,12 @@ def find_declared_encoding(data: bytes) -> str:
     """Return the name of the encoding that HTML or XML declares in ASCII, or an empty string."""
     match = _DECLARATION.search(data[:_DECLARATION_BYTES])
     name = match[1].decode("ascii", "replace").lower() if match else ""
-    return "" if name.startswith(("utf-16", "utf-32")) else name
+    return "" if name.startswith(_NOT_DECLARED) else name
+
+
+def replace_surrogates(text: str) -> str:
+    """Return `text` with U+FFFD in place of each lone surrogate, which no message can contain."""
+    return _LONE_SURROGATE.sub("\ufffd", text)
 
 
 _BROADER = {"gb2312": "gb18030", "gbk": "gb18030", "iso-8859-1": "cp1252", "latin1": "cp1252",

@@ -5,7 +5,19 @@ import re
 import zipfile
 from collections.abc import Sequence
 
-__all__ = ["UnreadableDocument", "describe_format", "read_docx", "read_pdf"]
+from prepcli.client.encodings import DecodedText, decode_text, find_declared_encoding
+
+__all__ = [
+    "COPY_TEXT",
+    "PASS_TEXT",
+    "UnreadableDocument",
+    "is_docx",
+    "is_pdf",
+    "is_zip",
+    "read_docx",
+    "read_pdf",
+    "read_text",
+]
 
 MAX_XML_BYTES = 3 * 1024 * 1024
 """Maximum size in bytes of the XML in a Word document after unpacking."""
@@ -22,6 +34,7 @@ class UnreadableDocument(Exception):
 
 
 COPY_TEXT = "Copy its text into a .txt file."
+PASS_TEXT = "Save it as text and pass that."
 _EXPORT = "Save it as PDF, as a Word document (.docx) or as plain text."
 _IMAGE = ("is an image", COPY_TEXT)
 _RECORDING = ("is a recording or a video", "Choose a document.")
@@ -49,10 +62,36 @@ _FORMATS: Sequence[tuple[bytes, tuple[str, str]]] = [
 _ENCRYPTED = b"E\0n\0c\0r\0y\0p\0t\0e\0d\0P\0a\0c\0k\0a\0g\0e\0"
 
 
-def describe_format(data: bytes) -> tuple[str, str] | None:
+def is_pdf(data: bytes) -> bool:
+    """Return True if a file is a PDF document; a few bytes may precede it."""
+    return b"%PDF-" in data[:1024]
+
+
+def is_zip(data: bytes) -> bool:
+    """Return True if a file is a ZIP file, as Word documents are."""
+    return data.startswith((b"PK\x03\x04", b"PK\x05\x06"))
+
+
+def is_docx(data: bytes) -> bool:
+    """Return True if a file is a Word document."""
+    return is_zip(data) and _describe_zip(data) is None
+
+
+def read_text(data: bytes) -> DecodedText:
+    """Return the content of a text file. Raises UnreadableDocument if the file is not text."""
+    if description := _describe_format(data):
+        problem, advice = description
+        raise UnreadableDocument(f"{problem}. {advice}")
+    decoded = decode_text(data, find_declared_encoding(data))
+    if decoded is None:
+        raise UnreadableDocument(f"is not text, PDF or DOCX. {COPY_TEXT}")
+    return decoded
+
+
+def _describe_format(data: bytes) -> tuple[str, str] | None:
     """Return what a file is, as the end of a sentence, and a sentence that says what to do; or None
     if the file may be text or a Word document."""
-    if data.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+    if is_zip(data):
         return _describe_zip(data)
     if data.startswith(b"\xd0\xcf\x11\xe0") and _ENCRYPTED in data:
         return "is protected with a password", "Save a copy without the password."
@@ -103,7 +142,7 @@ def read_pdf(data: bytes, max_length: int) -> str:
             pages.append(page.extract_text())
             if sum(map(len, pages)) > max_length:
                 break
-    except UnreadableDocument:
+    except (UnreadableDocument, MemoryError):
         raise
     except pypdf.errors.DependencyError:
         raise UnreadableDocument(f"is encrypted. {COPY_TEXT}") from None
@@ -133,7 +172,7 @@ def read_docx(data: bytes) -> str:
         result = mammoth.convert_to_html(
             io.BytesIO(data), convert_image=mammoth.images.img_element(lambda image: {})
         )
-    except UnreadableDocument:
+    except (UnreadableDocument, MemoryError):
         raise
     except Exception:  # damaged documents raise more than mammoth documents
         raise UnreadableDocument(

@@ -8,7 +8,7 @@ from typing import Any
 
 from prepcli.client.encodings import DecodedText, decode_text, find_declared_encoding
 
-__all__ = ["is_html", "read_mime_archive", "reduce_html"]
+__all__ = ["is_html", "is_mime_archive", "read_mime_archive", "reduce_html"]
 
 _BLOCKS = frozenset(
     """
@@ -174,10 +174,15 @@ def _is_hidden(element: Any) -> bool:
     )
 
 
+def is_mime_archive(data: bytes) -> bool:
+    """Return True if a file starts with the headers of an e-mail or of a saved web archive."""
+    return _ARCHIVE.match(data, 0, _HEADER_BYTES) is not None
+
+
 def read_mime_archive(data: bytes) -> DecodedText | None:
     """Return the page in a saved web archive (MHTML) or the text of an e-mail, or None if `data` is
     neither."""
-    if not _ARCHIVE.match(data, 0, _HEADER_BYTES):
+    if not is_mime_archive(data):
         return None
     message = email.message_from_bytes(data, policy=email.policy.default)
     part = message.get_body(("html", "plain"))

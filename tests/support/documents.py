@@ -6,7 +6,7 @@ import zipfile
 import pypdf
 from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject
 
-__all__ = ["pdf_document", "word_document", "zip_file"]
+__all__ = ["pdf_document", "slow_word_document", "word_document", "zip_file"]
 
 
 def pdf_document(*pages: str, password: str | None = None, owner: str | None = None) -> bytes:
@@ -50,6 +50,11 @@ def word_document(body: str, **parts: str) -> bytes:
         f'wordprocessingml/2006/main"><w:body>{body}</w:body></w:document>',
     }
     return zip_file(files | {f"word/{name}.xml": text for name, text in parts.items()})
+
+
+def slow_word_document() -> bytes:
+    """Return a Word document that takes half a minute to parse."""
+    return word_document("<w:p><w:r><w:t>x</w:t></w:r></w:p>" * 66_000)
 
 
 def zip_file(files: dict[str, str]) -> bytes:

@@ -11,7 +11,7 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import Screen
 from textual.widgets import Button, Footer, Input, Label, Select, Static
 
-from prepcli.client.documents import Document, read_document
+from prepcli.client.documents import extract_document, read_document_bytes
 from prepcli.drafts import Draft, DraftStore
 from prepcli.errors import DocumentError
 from prepcli.terminal_text import printable
@@ -139,7 +139,9 @@ class NewInterviewScreen(Screen[InterviewSpec | None]):
             if not (path := self._text(name)):
                 continue
             try:
-                document = await asyncio.to_thread(_read_file, path)
+                file = _expand(path)
+                data = await asyncio.to_thread(read_document_bytes, file)
+                document = await extract_document(file, data)
                 documents[name] = document.text
                 notes.append(document.note)
             except DocumentError as error:
@@ -171,11 +173,9 @@ class NewInterviewScreen(Screen[InterviewSpec | None]):
         self.dismiss(None)
 
 
-def _read_file(path: str) -> Document:
-    """Read a file; a leading `~` is expanded. Raises DocumentError if the file cannot
-    be used."""
+def _expand(path: str) -> Path:
+    """Return a path with a leading `~` expanded. Raises DocumentError if there is no such user."""
     try:
-        file = Path(path).expanduser()
+        return Path(path).expanduser()
     except RuntimeError:
         raise DocumentError(f"{path} starts with an unknown user name. Check the path.") from None
-    return read_document(file)
