@@ -188,6 +188,7 @@ def test_a_second_server_on_the_same_data_directory_exits(tmp_path: Path) -> Non
         (json.dumps({"pid": os.getpid()}), True),
         (json.dumps({"pid": 2**22 + 1}), False),
     ],
+    ids=["no JSON", "no number", "no object", "running", "ended"],
 )
 def test_a_server_exits_if_its_port_is_in_use(tmp_path: Path, content: str, stays: bool) -> None:
     """If its port is in use, the server exits with code 1, names the option `--port`, and removes
