@@ -28,14 +28,18 @@ may have."""
 MAX_PIPE_BYTES = 256 * 1024 * 1024
 """Maximum number of bytes read from a pipe, whose content is held in memory."""
 
-MAX_CHANNELS = 8
+MAX_CHANNELS = 32
 """Number of channels of a recording that are used."""
+
+LOUDEST = 1.5
+"""Amplitude, relative to full scale, above which a recording is scaled down as a whole. Some
+programs write 16-bit integers as floating-point numbers; lossy codecs exceed 1 only slightly."""
 
 SILENT = 1e-4
 """Power of a silent channel, relative to that of the loudest: -40 dB."""
 
-_Samples = np.ndarray[Any, np.dtype[np.int16]]
-"""Samples of shape (n, channels)."""
+_Samples = np.ndarray[Any, np.dtype[np.float32]]
+"""Samples in the range from -1 to 1, of shape (n, channels) or (n,)."""
 
 
 def read_audio(file: Path) -> bytes:
@@ -57,7 +61,7 @@ def read_audio(file: Path) -> bytes:
         raise AudioFileError(
             f"Cannot read {file}: {error.strerror}. Check the path and the file's permissions."
         ) from None
-    pcm = b"".join(part.astype("<i2").tobytes() for part in samples)
+    pcm = _encode(samples)
     if not pcm:
         raise EmptyAudio(f"{file} contains no audio. Choose another recording.")
     return pcm[: MAX_SECONDS * SAMPLE_RATE * 2]
@@ -95,6 +99,9 @@ def _decode(file: Path, stream: BinaryIO) -> Iterator[_Samples]:
     rate or the channels change within the recording."""
     if not stream.seek(0, io.SEEK_END):
         raise EmptyAudio(f"{file} is empty. Choose another recording.")
+    stream.seek(0)
+    if stream.read(4) == b"RIFX":  # FFmpeg reads its samples in the wrong byte order
+        raise NotAudio(f"{file} is a big-endian WAV file. Convert it to WAV, FLAC, Ogg or MP3.")
     stream.seek(0)
     try:
         # A playlist names files and addresses. Without protocols, FFmpeg opens none of them.
@@ -149,26 +156,34 @@ def _resample(file: Path, frames: Iterable[av.AudioFrame]) -> Iterator[_Samples]
                         f"{file} is longer than {MAX_SECONDS // 60} minutes, the maximum length "
                         "of an answer. Shorten the recording."
                     )
-                chunks.append(_to_int16(chunk.astype(np.float32, copy=False)))
+                chunks.append(_require_numbers(chunk.astype(np.float32, copy=False)))
         if chunks:
             yield np.concatenate(chunks)
 
 
-def _to_int16(chunk: "np.ndarray[Any, np.dtype[np.float32]]") -> _Samples:
-    """Convert samples in the range from -1 to 1. Raises ValueError if one is not a number."""
-    if not np.isfinite(chunk).all():
-        raise ValueError("a sample is not a number")
-    converted: _Samples = np.clip(np.rint(chunk * 32768.0), -32768, 32767).astype(np.int16)
-    return converted
+def _require_numbers(chunk: _Samples) -> _Samples:
+    """Replace damaged samples, which are not numbers, with silence. Raises ValueError if no sample
+    is a number."""
+    if not np.isfinite(chunk).any():
+        raise ValueError("the samples are not numbers")
+    return np.nan_to_num(chunk, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def _mix_channels(samples: _Samples) -> _Samples:
     """Average the channels that carry sound. If they cancel each other, return the loudest."""
     power = np.array([channel.var(dtype=np.float64) for channel in samples.T])
     used = power >= power.max() * SILENT
-    mixed = samples[:, used].mean(axis=1, dtype=np.float32)
+    mixed: _Samples = samples[:, used].mean(axis=1, dtype=np.float32)
     # The average of n unrelated channels has the sum of their powers, divided by n².
     if mixed.var(dtype=np.float64) < power[used].sum() / used.sum() ** 2 / 2:
         mixed = samples[:, power.argmax()]
-    mono: _Samples = np.rint(mixed).astype(np.int16)
-    return mono
+    return mixed
+
+
+def _encode(parts: list[_Samples]) -> bytes:
+    """Return samples of shape (n,) as PCM16."""
+    peak = max((float(np.abs(part).max()) for part in parts), default=0.0)
+    scale = 32768.0 / (peak if peak > LOUDEST else 1.0)
+    return b"".join(
+        np.clip(np.rint(part * scale), -32768, 32767).astype("<i2").tobytes() for part in parts
+    )

@@ -252,6 +252,34 @@ def test_samples_that_are_no_numbers_are_rejected(tmp_path: Path, value: float) 
         read_audio(write(tmp_path / "nan.wav", np.full((100, 1), value), 16_000))
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("rate", [16_000, 48_000])
+def test_damaged_samples_become_silence(tmp_path: Path, rate: int, value: float) -> None:
+    """A few samples that are not finite do not make the rest of a recording unusable."""
+    samples = tone(rate)
+    samples[100:103] = value
+    pcm = read_audio(write(tmp_path / "damaged.wav", samples, rate))
+    assert pitch(pcm) == pytest.approx(TONE, abs=1.0)
+    assert rms(pcm) == pytest.approx(-9.03, abs=0.2)
+
+
+@pytest.mark.parametrize("scale", [4.0, 32_768.0, 2.0**31])
+def test_samples_at_the_scale_of_integers(tmp_path: Path, speech: Samples, scale: float) -> None:
+    """Speech whose floating-point samples exceed full scale by far is scaled down, not clipped."""
+    loud = speech / np.abs(speech).max() * scale
+    pcm = read_audio(write(tmp_path / "loud.wav", loud, 16_000))
+    expected = read_audio(write(tmp_path / "mono.wav", speech, 16_000))
+    assert same_words(pcm, expected) > 0.999
+
+
+def test_big_endian_wav_is_rejected(tmp_path: Path) -> None:
+    """A WAV file in the byte order of RIFX, whose samples would become noise, raises NotAudio."""
+    file = write(tmp_path / "a.wav", tone(16_000), 16_000)
+    file.write_bytes(b"RIFX" + file.read_bytes()[4:])
+    with pytest.raises(NotAudio, match="big-endian"):
+        read_audio(file)
+
+
 @pytest.mark.parametrize("samples", [0, 1])
 def test_recording_without_samples_is_rejected(tmp_path: Path, samples: int) -> None:
     """An empty file, and a file with a header but too few samples to hear, raise EmptyAudio."""
@@ -309,6 +337,8 @@ def test_loud_samples_are_clipped(tmp_path: Path) -> None:
         [0, 0, 1, 0, 0, 0],
         [1, -1, 0, 0, 0, 0],
         [0.5, 0.5, 1, 0, 0.5, 0.5],
+        [*[0] * 11, 1],
+        [*[0] * 31, 1],
     ],
 )
 def test_speech_survives_the_mixing_of_channels(
