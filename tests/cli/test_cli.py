@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -159,6 +160,20 @@ def test_a_hyphen_stands_for_a_standard_stream(
     monkeypatch.setenv("PREP_SERVER", "http://127.0.0.1:9")
     assert prep("interview", "--answers", "-", monkeypatch=monkeypatch) == 3
     assert read == [Path("/dev/stdin")]
+
+
+def test_text_in_utf8_under_another_locale() -> None:
+    """An argument in UTF-8 is read even if the locale has only ASCII."""
+    code = "import sys; from prepserver.arguments import TEXT; print(ascii(TEXT(sys.argv[1])))"
+    done = subprocess.run(
+        [sys.executable, "-X", "utf8=0", "-c", code, "Ing\u00e9nieur"],
+        env={**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout == "'Ing\\xe9nieur'\n"
 
 
 def test_unreachable_server_is_named_in_the_error(

@@ -27,6 +27,12 @@ def pitch(pcm: bytes) -> float:
     return float(np.argmax(np.abs(np.fft.rfft(samples))) * 16_000 / samples.size)
 
 
+def same_words(pcm: bytes, expected: bytes) -> float:
+    """Return the correlation of two recordings, from 0 to 1, regardless of their sign."""
+    one, other = (np.frombuffer(each, "<i2").astype(float) for each in (pcm, expected))
+    return float(abs(np.corrcoef(one, other)[0, 1]))
+
+
 def write(
     file: Path,
     samples: Samples,

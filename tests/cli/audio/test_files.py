@@ -13,22 +13,23 @@ from prepcli.audio import files
 from prepcli.audio.files import read_audio
 from prepcli.audio.level import rms
 from prepcli.errors import AudioFileError, AudioTooLong, EmptyAudio, NotAudio, PrepError
-from tests.cli.audio.recordings import TONE, Samples, pitch, tone, write, write_silent_video
+from tests.cli.audio.recordings import (
+    TONE,
+    Samples,
+    pitch,
+    same_words,
+    tone,
+    write,
+    write_silent_video,
+)
 
 RATE = 48_000
 
-
-def same_words(pcm: bytes, expected: bytes) -> float:
-    """Return the correlation of two recordings, from 0 to 1, regardless of their sign."""
-    one, other = (np.frombuffer(each, "<i2").astype(float) for each in (pcm, expected))
-    return float(abs(np.corrcoef(one, other)[0, 1]))
-
-
-@pytest.fixture
-def speech(speech_dir: Path) -> Samples:
-    """Samples of a spoken answer at 16 kHz, of shape (n, 1)."""
-    pcm = read_audio(speech_dir / "short-answer.wav")
-    return np.frombuffer(pcm, "<i2").astype(float)[:, None] / 32768.0
+RIFX = (
+    b"RIFX\0\0\0\x28WAVEfmt \0\0\0\x10\0\1\0\1\0\0\x3e\x80\0\0\x7d\0\0\2\0\x10data\0\0\0\4"
+    + b"\1\0" * 2
+)
+"""WAV file in the byte order of big-endian machines, which FFmpeg would read as noise."""
 
 
 # --- Formats ----------------------------------------------------------------------------------
@@ -206,6 +207,7 @@ def test_tags_in_another_encoding_are_ignored(tmp_path: Path) -> None:
     [
         b"This is text, not a recording.\n" * 50,
         b"RIFF\xff\xff\xff\xffWAVE",
+        RIFX,
         b"\x00" * 999,
         b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n",
         b"\x00\x00\x00\x18ftypM4A \x00\x00\x00\x00M4A mp42isom" + b"\x00\x00\x10\x00mdat" * 99,
@@ -272,14 +274,6 @@ def test_samples_at_the_scale_of_integers(tmp_path: Path, speech: Samples, scale
     assert same_words(pcm, expected) > 0.999
 
 
-def test_big_endian_wav_is_rejected(tmp_path: Path) -> None:
-    """A WAV file in the byte order of RIFX, whose samples would become noise, raises NotAudio."""
-    file = write(tmp_path / "a.wav", tone(16_000), 16_000)
-    file.write_bytes(b"RIFX" + file.read_bytes()[4:])
-    with pytest.raises(NotAudio, match="big-endian"):
-        read_audio(file)
-
-
 @pytest.mark.parametrize("samples", [0, 1])
 def test_recording_without_samples_is_rejected(tmp_path: Path, samples: int) -> None:
     """An empty file, and a file with a header but too few samples to hear, raise EmptyAudio."""
@@ -319,64 +313,6 @@ def test_loud_samples_are_clipped(tmp_path: Path) -> None:
     """Samples beyond full scale are clipped instead of wrapping around."""
     file = write(tmp_path / "loud.wav", np.full((100, 1), 2.0), 16_000)
     assert set(np.frombuffer(read_audio(file), "<i2")) == {32_767}
-
-
-# --- Channels ---------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "gains",
-    [
-        [1, -1],
-        [1, -0.7],
-        [-0.3, 1],
-        [1, 0],
-        [0, 1],
-        [1, 0.001],
-        [1, -1, 1, -1],
-        [0, 0, 1, 0, 0, 0],
-        [1, -1, 0, 0, 0, 0],
-        [0.5, 0.5, 1, 0, 0.5, 0.5],
-        [*[0] * 11, 1],
-        [*[0] * 31, 1],
-    ],
-)
-def test_speech_survives_the_mixing_of_channels(
-    tmp_path: Path, speech: Samples, gains: list[float]
-) -> None:
-    """Speech is kept at its level if channels cancel each other, if one is silent, and if only the
-    centre of a surround recording speaks."""
-    expected = read_audio(write(tmp_path / "mono.wav", speech, 16_000))
-    pcm = read_audio(write(tmp_path / "mixed.wav", speech * np.array(gains), 16_000))
-    assert same_words(pcm, expected) > 0.999
-    assert rms(pcm) > rms(expected) - 6.1
-
-
-@pytest.mark.parametrize("offset", [0.2, -0.3])
-def test_cancelling_channels_with_an_offset(tmp_path: Path, speech: Samples, offset: float) -> None:
-    """A constant offset does not hide that the channels cancel each other."""
-    mixed = np.hstack([speech, -speech]) * 0.5 + offset
-    pcm = read_audio(write(tmp_path / "mixed.wav", mixed, 16_000))
-    expected = read_audio(write(tmp_path / "mono.wav", speech, 16_000))
-    assert same_words(pcm, expected) > 0.999
-
-
-def test_cancelling_channels_with_noise(tmp_path: Path, speech: Samples) -> None:
-    """Hum that both channels share does not hide that their speech cancels."""
-    hum = 0.1 * speech.std() * np.sin(np.arange(len(speech)) * 2 * np.pi * 50 / 16_000)[:, None]
-    pcm = read_audio(write(tmp_path / "mixed.wav", np.hstack([speech, -speech]) + hum, 16_000))
-    expected = read_audio(write(tmp_path / "mono.wav", speech, 16_000))
-    assert same_words(pcm, expected) > 0.99
-
-
-def test_speakers_on_different_channels_are_both_kept(tmp_path: Path, speech: Samples) -> None:
-    """If each channel has a speaker of its own, both are heard."""
-    silence = np.zeros_like(speech)
-    left, right = np.vstack([speech, silence]), np.vstack([silence, speech])
-    pcm = read_audio(write(tmp_path / "call.wav", np.hstack([left, right]), 16_000))
-    half = len(pcm) // 2
-    assert rms(pcm[:half]) == pytest.approx(rms(pcm[half:]), abs=0.1)
-    assert rms(pcm) > -50
 
 
 # --- Names, pipes and other kinds of files ----------------------------------------------------
