@@ -52,6 +52,8 @@ class Proxy(Struct, frozen=True):
     """Address with the user name and the password, which must not be shown."""
     description: str
     """Address without them, and the variable that contains it."""
+    variable: str
+    """Name of the variable."""
 
 
 class Route(Struct, frozen=True):
@@ -199,7 +201,7 @@ def _parse_proxy(value: str, variable: str) -> Proxy:
             user = f"{':'.join(names)}@"
     except ValueError:
         raise RouteError(f"{variable} is not the address of a proxy. {_OWN_ADDRESS}") from None
-    return Proxy(f"{scheme}://{user}{address}", f"{address} of {variable}")
+    return Proxy(f"{scheme}://{user}{address}", f"{address} of {variable}", variable)
 
 
 _CERTIFICATE_PROBLEMS = {

@@ -4,6 +4,7 @@ Requests leave this process, and usually this machine. Responses come from an un
 their sizes are limited and their contents checked.
 """
 
+import asyncio
 import re
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, asynccontextmanager
@@ -11,11 +12,12 @@ from typing import Any
 
 import httpx
 import structlog
+from socksio.exceptions import SOCKSError
 
 from prepserver.engines.openai.endpoint import Endpoint
 from prepserver.engines.openai.error_responses import error_from_response, redact_quotes
 from prepserver.errors import BadRequest, InferenceError
-from prepserver.outbound import RouteError, find_route
+from prepserver.outbound import Proxy, Route, RouteError, find_route
 from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["EndpointClient"]
@@ -60,12 +62,18 @@ class EndpointClient:
         self._key = key
         # No compression: a small response could expand to a huge one.
         headers = {"Accept-Encoding": "identity"}
+        self._proxy: Proxy | None = None
+        self._send_seconds = CONNECT_TIMEOUT + 2 * read_timeout
+        if transport is None:
+            route = _find_route(endpoint.url)
+            self._proxy = route.proxy
+            transport = route.make_transport()
         if key:
             headers["Authorization"] = f"Bearer {key}"
         self._client = httpx.AsyncClient(
             headers=headers,
             timeout=httpx.Timeout(read_timeout, connect=CONNECT_TIMEOUT),
-            transport=transport or _make_transport(endpoint.url),
+            transport=transport,
             trust_env=False,
         )
 
@@ -102,11 +110,16 @@ class EndpointClient:
     ) -> AsyncGenerator[httpx.Response]:
         url = f"{self.endpoint.url}{path}"
         try:
-            async with self._client.stream(method, url, **content) as response:
+            async with aclosing(await self._send(method, url, **content)) as response:
                 if response.status_code != httpx.codes.OK:
                     raise await self._response_error(path, content.get("content", b""), response)
                 yield response
-        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+        except (
+            httpx.ConnectError,
+            httpx.ConnectTimeout,
+            httpx.PoolTimeout,
+            httpx.ProxyError,
+        ) as error:
             raise self._network_error(
                 error, ErrorCode.ENDPOINT_UNREACHABLE, "cannot be reached"
             ) from error
@@ -120,6 +133,25 @@ class EndpointClient:
                 ErrorCode.ENDPOINT_CUT,
                 "closed the connection before its response was complete",
             ) from error
+
+    async def _send(self, method: str, url: str, **content: Any) -> httpx.Response:
+        """Send a request and return the response, whose body is not read yet. Raises
+        httpx.HTTPError, also for failures of a proxy."""
+        request = self._client.build_request(method, url, **content)
+        if self._proxy is None:
+            return await self._client.send(request, stream=True)
+        try:
+            # httpx has no time limit for the replies of a SOCKS proxy.
+            async with asyncio.timeout(self._send_seconds):
+                response = await self._client.send(request, stream=True)
+        except TimeoutError:
+            raise httpx.ConnectTimeout("no response in time") from None
+        except (SOCKSError, AssertionError):  # httpx does not expect replies that are not SOCKS
+            raise httpx.ProxyError("it is not a SOCKS proxy") from None
+        if response.status_code == httpx.codes.PROXY_AUTHENTICATION_REQUIRED:
+            await response.aclose()
+            raise httpx.ProxyError("it requires a user name and a password")
+        return response
 
     async def _response_error(
         self, path: str, sent: bytes, response: httpx.Response
@@ -155,19 +187,25 @@ class EndpointClient:
             endpoint=self.endpoint.origin,
             error=type(error).__name__,
             text=str(error),
+            proxy=self._proxy and self._proxy.description,
         )
-        return InferenceError(f"The model's endpoint {problem}. Try again.", code=code)
+        if self._proxy is None:
+            return InferenceError(f"The model's endpoint {problem}. Try again.", code=code)
+        return InferenceError(
+            f"The model's endpoint, behind the proxy of {self._proxy.variable}, {problem}. Check "
+            "the proxy, add the endpoint to NO_PROXY, or try again.",
+            code=code,
+        )
 
     async def close(self) -> None:
         await self._client.aclose()
 
 
-def _make_transport(url: str) -> httpx.AsyncHTTPTransport:
+def _find_route(url: str) -> Route:
     try:
-        route = find_route(url)
+        return find_route(url)
     except RouteError as error:
         raise BadRequest(str(error), code=ErrorCode.BAD_SETTING) from None
-    return route.make_transport()
 
 
 async def _chunks(response: httpx.Response) -> AsyncGenerator[bytes, None]:
