@@ -258,6 +258,7 @@ def test_the_token_is_not_sent_to_a_redirect_target(
         ((404, "RevisionNotFound"), ErrorCode.MODEL_NOT_ON_HUB, "models import"),
         ((403, "GatedRepo"), ErrorCode.MODEL_GATED, "HF_TOKEN"),
         ((500, ""), ErrorCode.NETWORK, "Try again later"),
+        ((401, ""), ErrorCode.NETWORK, "HF_TOKEN"),
     ],
 )
 def test_an_error_of_the_hub_names_a_remedy(
@@ -305,6 +306,17 @@ def test_unusable_variables_are_named(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(ModelError, match=problem) as error:
+        pull(store_of(tmp_path), "tiny")
+    assert code_of(error) == ErrorCode.NETWORK
+    assert hub.requests == []
+
+
+def test_offline_mode_is_named(
+    hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If HF_HUB_OFFLINE is set, no request is sent, and ModelError names the variable."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ModelError, match="HF_HUB_OFFLINE") as error:
         pull(store_of(tmp_path), "tiny")
     assert code_of(error) == ErrorCode.NETWORK
     assert hub.requests == []
