@@ -43,6 +43,9 @@ def load(file: Path) -> Config:
     """Read the settings file; a missing file counts as empty. Raises SettingsError if the file
     cannot be read or is invalid."""
     try:
+        # A pipe or a device could block or never end.
+        if file.exists() and not file.is_file():
+            raise SettingsError(f"{file} is not a file. Delete it; prep writes a new one.")
         content = file.read_bytes()
     except FileNotFoundError:
         return Config()

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -60,11 +61,20 @@ def test_invalid_settings_name_the_file(tmp_path: Path, content: bytes) -> None:
         config.load(file)
 
 
-def test_a_folder_in_place_of_the_settings(tmp_path: Path) -> None:
-    """The error for a folder with the name of the settings file names the folder."""
-    (tmp_path / "config.toml").mkdir()
-    with pytest.raises(SettingsError, match=r"config\.toml.*directory"):
-        config.load(tmp_path / "config.toml")
+@pytest.mark.time_limit(10)
+@pytest.mark.parametrize("kind", ["folder", "pipe", "device"])
+def test_what_is_no_settings_file_is_reported(tmp_path: Path, kind: str) -> None:
+    """If the settings file is a folder, a pipe or a device, an error names it at once."""
+    file = tmp_path / "config.toml"
+    match kind:
+        case "folder":
+            file.mkdir()
+        case "pipe":
+            os.mkfifo(file)
+        case _:
+            file.symlink_to("/dev/zero")
+    with pytest.raises(SettingsError, match=r"config\.toml is not a file"):
+        config.load(file)
 
 
 def test_server_has_one_entry() -> None:
