@@ -36,6 +36,7 @@ _MARKS = {
     **{f"<{name}{space}": f"</{name}>" for name in _NAMES for space in " \n"},
     '<details type="reasoning"': "</details>",  # Open WebUI
     **{f"<|{name}|>": f"<|/{name}|>" for name in ("think", "thinking")},
+    **{f"&lt;{name}&gt;": f"&lt;/{name}&gt;" for name in ("think", "thinking")},
     "[THINK]": "[/THINK]",  # Magistral and Ministral
     "◁think▷": "◁/think▷",  # Kimi-VL
     "<|START_THINKING|>": "<|END_THINKING|>",  # Command R

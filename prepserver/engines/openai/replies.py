@@ -50,6 +50,8 @@ class _Content(Struct):
 class _Choice(Struct):
     text: str | None = None
     delta: _Content | None = None
+    message: _Content | None = None
+    """Whole reply of an endpoint that cannot stream."""
     finish_reason: str | None = None
 
 
@@ -87,7 +89,7 @@ class _Chunk(Struct):
 
 
 class ReplyChunk(Struct, frozen=True):
-    """Content of one event in a streamed reply."""
+    """Content of one event in a streamed reply, or of a whole reply."""
 
     text: str = ""
     thought: str = ""
@@ -117,8 +119,9 @@ def parse_chunk(data: str) -> ReplyChunk:
             code=ErrorCode.ENDPOINT_FAILED,
         )
     choice = chunk.choices[0] if chunk.choices else _Choice()
-    text = choice.text if choice.delta is None else choice.delta.text
-    thought = choice.delta.thought if choice.delta else ""
+    content = choice.delta or choice.message
+    text = choice.text if content is None else content.text
+    thought = content.thought if content else ""
     return ReplyChunk(text or "", thought, choice.finish_reason or "", chunk.usage)
 
 

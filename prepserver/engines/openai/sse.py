@@ -1,5 +1,8 @@
 """Parsing of server-sent events, as defined by the WHATWG's HTML standard (9.2.6), with a size
-limit."""
+limit.
+
+Some endpoints cannot stream, and send one JSON object instead. It counts as the data of one event.
+"""
 
 from collections.abc import AsyncGenerator, AsyncIterable
 
@@ -18,7 +21,12 @@ async def read_events(chunks: AsyncIterable[bytes]) -> AsyncGenerator[str, None]
     """
     data: list[str] = []
     size = 0
+    is_json: bool | None = None
     async for line in _read_lines(chunks):
+        if is_json is None and line.strip():
+            is_json = line.lstrip(b" \t\xef\xbb\xbf").startswith(b"{")
+        if is_json:
+            line = b"data:" + line
         if not line:
             if data:
                 yield "\n".join(data)
@@ -34,11 +42,13 @@ async def read_events(chunks: AsyncIterable[bytes]) -> AsyncGenerator[str, None]
                 data.append(value.removeprefix(b" ").decode())
             except UnicodeDecodeError as error:
                 raise bad_reply("an event is not UTF-8") from error
+    if is_json:
+        yield "\n".join(data)
 
 
 async def _read_lines(chunks: AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]:
-    """Yield lines without their endings, which are CR LF, LF or CR. An incomplete last line is
-    ignored.
+    """Yield lines without their endings, which are CR LF, LF or CR. The last line may be
+    incomplete.
 
     Raises InferenceError, code `bad_reply`, for a line that is too long.
     """
@@ -57,3 +67,5 @@ async def _read_lines(chunks: AsyncIterable[bytes]) -> AsyncGenerator[bytes, Non
             rest = line
         if len(rest) > MAX_EVENT:
             raise bad_reply("an event is too long")
+    if rest:
+        yield rest

@@ -1,5 +1,6 @@
 """Remote language model: requests and the handling of replies."""
 
+import json
 import re
 from typing import Any
 
@@ -233,9 +234,35 @@ async def test_a_stream_may_end_without_done() -> None:
     assert text == "Fine."
 
 
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize("end", [b"", b"\n"])
+@asynchronous
+async def test_an_endpoint_may_send_its_reply_at_once(indent: int | None, end: bytes) -> None:
+    """A reply that is one JSON object instead of a stream is read like a stream."""
+    message = {"role": "assistant", "content": "<think>Hm?</think>Fine.\n\nWhy?"}
+    reply = {
+        "object": "chat.completion",
+        "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 5, "completion_tokens": 9},
+    }
+    body = json.dumps(reply, indent=indent).encode() + end
+    text, usage = await generate(new_model(FakeEndpoint(stream_response(body[:40], body[40:]))))
+    assert (text, usage.completion_tokens, usage.thought) == ("Fine.\n\nWhy?", 9, True)
+
+
+@asynchronous
+async def test_an_endpoint_may_send_its_completion_at_once() -> None:
+    """A text completion that is one JSON object is read like a stream."""
+    body = json.dumps({"choices": [{"text": "Fine.", "finish_reason": "length"}]}).encode()
+    text, _ = await generate(new_model(FakeEndpoint(stream_response(body))), Prompt(text="a"))
+    assert text == "Fine."
+
+
 @pytest.mark.parametrize(
     ("pieces", "code", "retryable"),
     [
+        ([b'{"choices": [{"message": {"content": "Ha'], ErrorCode.BAD_REPLY, True),
+        ([b'{"error": {"message": "boom"}}'], ErrorCode.ENDPOINT_FAILED, True),
         ([], ErrorCode.ENDPOINT_CUT, True),
         ([DONE], ErrorCode.ENDPOINT_CUT, True),
         ([delta("Half")], ErrorCode.ENDPOINT_CUT, True),

@@ -63,6 +63,7 @@ def truncated_response(*texts: str) -> httpx.Response:
         ("<th", "ink>Is it?</thi", "nk>", QUESTION),
         ("<THINK>Is it?</THINK>" + QUESTION,),
         ("[THINK]Is it?[/THINK]", QUESTION),
+        ("&lt;think&gt;Is it?&lt;/think&gt;\n\n", QUESTION),
         ("Okay, is it?", "</think>\n\n" + QUESTION),
         ("<|channel|>analysis<|message|>Is it?<|end|>", HARMONY_REPLY + QUESTION),
         ("analysisWe", " ask. Is it?assistantfinal", QUESTION),
