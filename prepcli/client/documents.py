@@ -71,7 +71,7 @@ async def extract_document(file: Path, data: bytes) -> Document:
         raise DocumentError(f"{file} {error}") from None
     if len(decoded.text) > MAX_DOCUMENT:
         raise DocumentError(f"{file} is longer than {MAX_DOCUMENT:,} characters. Shorten it.")
-    if not decoded.text.strip():
+    if not any(c.isprintable() and not c.isspace() for c in decoded.text):
         raise DocumentError(f"{file} is empty. Choose another file.")
     return Document(decoded.text, _describe_guess(file, decoded))
 

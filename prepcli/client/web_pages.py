@@ -30,7 +30,9 @@ _DROPPED = frozenset(
 _PARTS = frozenset({"article", "main", "section"})
 """Elements whose footers belong to the text."""
 
-_HIDING_STYLE = re.compile(r"(?:^|;)\s*(?:display\s*:\s*none|visibility\s*:\s*hidden)", re.I)
+_HIDING_STYLE = re.compile(
+    r"(?:^|;)\s*(?:display\s*:\s*none|visibility\s*:\s*hidden|left\s*:\s*-(?:9{3,}|10{4,}))", re.I
+)
 _HIDING_CLASSES = frozenset({"screen-reader-text", "sr-only", "visually-hidden", "visuallyhidden"})
 _HIDING_ROLES = frozenset({"navigation", "banner", "search"})
 

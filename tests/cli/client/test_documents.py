@@ -30,6 +30,7 @@ def test_document_length_is_limited(tmp_path: Path) -> None:
     [
         (b"", "empty"),
         (b" \n\t", "empty"),
+        ("\ufeff\u200b\n\u00ad".encode(), "empty"),
         (b"a\x00b", "not text"),
         (b" " * (MAX_FILE_BYTES + 1), "bytes"),
     ],

@@ -39,6 +39,7 @@ def test_visible_text_is_kept(html: str, text: str) -> None:
         "<nav><a>java</a></nav>",
         "<div hidden>java</div>",
         "<div style='color: red; display:none'>java</div>",
+        "<div style='position:absolute;left:-9999px'>java</div>",
         "<p style='visibility : hidden'>java</p>",
         "<div role=navigation>java</div>",
         "<span class='a sr-only'>java</span>",
