@@ -61,16 +61,31 @@ _WORD = re.compile(
 )
 """Word. A word in Latin letters ends where another script begins: "精通Python和SQL"."""
 
-_NAME_SEPARATOR = re.compile(r"[ \t]*(?:[ \t\n]|[-/][ \t]*\n?)[ \t]*")
+_NAME_SEPARATOR = re.compile(r"[ \t]*(?:[ \t\n]|[-/_][ \t]*\n?)[ \t]*")
 """Separator between the words of one name: "code review", "code-review", "CI/CD"."""
 
-_DIVIDED_WORD = re.compile(rf"([{_LATIN}]+)-[ \t]*\n[ \t]*([{_LATIN}]+)")
+_DIVIDED_WORD = re.compile(rf"(?<![{_LATIN}])([{_LATIN}]+)-[ \t]*\n[ \t]*([{_LATIN}]+)")
 """Word that may have been divided at the end of a line."""
 
-_LIST_SEPARATOR = re.compile(
-    r"[\s,;/|•·●▪◦‣、・*+&(\-–]*(?:\b(?:and|or)\b|[和与及或와과및]|と)?[\s,/|•·●▪◦‣、・*+&(\-–]*"
+_SPACED_WORD = re.compile(
+    rf"(?<![{_LATIN}] )(?<![{_LATIN}])[{_LATIN}](?: [{_LATIN}](?![{_LATIN}])){{2,}}"
 )
-"""Separator between the entries of a list."""
+"""Word whose letters may have been spaced: "P y t h o n"."""
+
+_NOTE_NUMBER = re.compile(r"(?<=[^\W\d_]{2})[\u00b9\u00b2\u00b3\u2070-\u2079]+")
+"""Raised number after a word, which refers to a note."""
+
+_LINE_BULLET = re.compile(r"^([ \t]*)(?:[o—]|\d{1,2}[.)])(?=[ \t])", re.MULTILINE)
+"""Letter, dash or number in place of a bullet; word processors write second-level bullets as an
+"o"."""
+
+_BULLETS = "•·●‣、・*+&(\\-–\u2190-\u21ff\u25a0-\u27bf\u2b00-\u2bff\U0001f300-\U0001faff"
+_LIST_SEPARATOR = re.compile(
+    r"(?:[ \t]*(?:[,;|][ \t]*)?\(?\d+(?:\.\d+)*\+?(?:[ \t]*(?:years?|yrs?))?\)?(?=[ \t]*[,;|/])"
+    r"|[ \t]*[,;|][ \t]*\d+(?:\.\d+)*(?=[ \t]*\n))?"
+    rf"[\s,;/|\"“”`{_BULLETS}]*(?:\b(?:and|or)\b|[和与及或와과및]|と)?[\s,/|\"“”`{_BULLETS}]*"
+)
+"""Separator between the entries of a list, after a version or a number of years."""
 
 _LEAD_IN = re.compile(
     r"(?:\b(?:in|using|with|via|write|writes|writing|wrote|know|knows|knowing|learn|learned"
@@ -146,16 +161,24 @@ class Vocabulary:
         Skills with the same frequency are in order of first mention. The search takes time linear
         in the length of the text, which is normalised first.
         """
-        text = _DIVIDED_WORD.sub(self._join_known_word, normalise_text(text))
+        text = normalise_text(_NOTE_NUMBER.sub(" ", text))
+        text = _DIVIDED_WORD.sub(self._join_divided_word, text)
+        text = _SPACED_WORD.sub(self._join_spaced_word, text)
+        text = _LINE_BULLET.sub(r"\1•", text)
         mentions = self._find_mentions(text)
         _resolve_uncertain(mentions, text)
         counts = Counter(mention.skill.name for mention in mentions if mention.certain)
         return [name for name, _ in counts.most_common()]
 
-    def _join_known_word(self, match: re.Match[str]) -> str:
+    def _join_divided_word(self, match: re.Match[str]) -> str:
         """Return the divided word without its hyphen if a skill's name contains it."""
         word = match[1] + match[2]
-        return word if _singular_forms(word.lower()) & self._words else match[0]
+        return word if _base_forms(word.lower()) & self._words else match[0]
+
+    def _join_spaced_word(self, match: re.Match[str]) -> str:
+        """Return the spaced word without its spaces if a skill's name contains it."""
+        word = match[0].replace(" ", "")
+        return word if _base_forms(word.lower()) & self._words else match[0]
 
     def _find_mentions(self, text: str) -> list[_Mention]:
         words = [_Word(m.start(), m.end(), m.group()) for m in _WORD.finditer(text)]
@@ -176,7 +199,7 @@ class Vocabulary:
         Return the mention, or None if there is none, and the number of words by which to advance.
         """
         first = words[position]
-        if _singular_forms(first.text.lower()) & self._first_words:
+        if _base_forms(first.text.lower()) & self._first_words:
             run = [first]
             while len(run) < self._max_name_words and position + len(run) < len(words):
                 following = words[position + len(run)]
@@ -186,7 +209,7 @@ class Vocabulary:
                 run.append(following)
             for length in range(len(run), 0, -1):
                 *head, last = [word.text.lower() for word in run[:length]]
-                for ending in _singular_forms(last):
+                for ending in _base_forms(last):
                     skill = self._certain.get(" ".join([*head, ending]))
                     if skill:
                         return _Mention(first.start, run[length - 1].end, skill, True), length
@@ -208,9 +231,10 @@ def _normalise(name: str) -> str:
     return " ".join(word.lower() for word in _WORD.findall(name))
 
 
-def _singular_forms(word: str) -> set[str]:
-    """Return `word` and, if it looks like a plural, its singular form."""
-    return {word, word[:-1]} if len(word) > 3 and word.endswith("s") else {word}
+def _base_forms(word: str) -> set[str]:
+    """Return `word` and, if it looks like a plural or ends in a version, the word without that."""
+    forms = {word, word.rstrip("0123456789.")} if word[:3].isalpha() else {word}
+    return forms | {word[:-1]} if len(word) > 3 and word.endswith("s") else forms
 
 
 def _may_be_name(text: str, word: _Word) -> bool:

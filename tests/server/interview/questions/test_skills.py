@@ -149,8 +149,17 @@ def test_ordinary_words_need_a_skill_context() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["Go," * 20_000, "Go\n" * 20_000, "Go" + " " * 60_000 + "SQL", "a." * 30_000, "- " * 30_000],
-    ids=["list", "lines", "gap", "dots", "bullets"],
+    [
+        "Go," * 20_000,
+        "Go\n" * 20_000,
+        "Go" + " " * 60_000 + "SQL",
+        "a." * 30_000,
+        "- " * 30_000,
+        "x" * 60_000,
+        "a " * 30_000,
+        "\u043e" * 60_000,
+    ],
+    ids=["list", "lines", "gap", "dots", "bullets", "one word", "letters", "look-alikes"],
 )
 def test_hostile_documents_are_searched_in_linear_time(text: str) -> None:
     """Searching a long, repetitive text does not time out and finds no skill that the text does not
