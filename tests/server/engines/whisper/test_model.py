@@ -105,7 +105,7 @@ def test_quiet_recordings_are_transcribed(models_dir: Path, decibels: int) -> No
 def test_speech_that_is_no_language_is_doubtful(models_dir: Path, name: str) -> None:
     """Speech played backwards, chopped or mixed with other speech is doubtful, and the same speech
     played forwards is not."""
-    forwards = read_recording(name)
+    forwards = read_recording(name)[:80_000]
     others = [np.resize(read_recording(other), len(forwards)) // 4 for other in RECORDINGS]
     pieces = np.array_split(forwards, len(forwards) // 3_200)
     sounds = {
