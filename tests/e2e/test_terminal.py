@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -85,7 +86,7 @@ def test_pasted_lines_and_arrow_keys(term: str) -> None:
 def test_rest_of_a_paste_is_not_executed(tmp_path: Path) -> None:
     """What is typed after the last answer is not read by the shell from which `prep` was
     started."""
-    command = f'{" ".join(PLAIN)} --questions 1; echo "over"; read -r -t 1 line; echo "<$line>"'
+    command = f'{shlex.join(PLAIN)} --questions 1; echo "over"; read -r -t 1 line; echo "<$line>"'
     with TerminalProcess("bash", "-c", command) as terminal:
         terminal.wait_for(PROMPT)
         terminal.type("An answer.\n")
@@ -98,8 +99,10 @@ def test_rest_of_a_paste_is_not_executed(tmp_path: Path) -> None:
 def test_answers_at_a_terminal_are_not_mixed_into_json(tmp_path: Path) -> None:
     """With `--json`, standard output is JSON alone, also if the answer is typed at a terminal and
     both outputs are redirected."""
-    command = " ".join([*PREP, "interview", "--json", "--questions", "1", ">out", "2>notes"])
-    with TerminalProcess("sh", "-c", f"cd {tmp_path}; exec {command}") as terminal:
+    command = f"{shlex.join(PREP)} interview --json --questions 1 >out 2>notes"
+    with TerminalProcess(
+        "sh", "-c", f"cd {shlex.quote(str(tmp_path))}; exec {command}"
+    ) as terminal:
         terminal.wait_for(PROMPT)
         terminal.type("An answer.\n")
         assert terminal.wait() == 0
@@ -134,7 +137,7 @@ def test_closing_the_terminal_keeps_the_interview() -> None:
 )
 def test_screen_is_drawn(redirection: str, variables: dict[str, str]) -> None:
     """The screen is drawn whatever standard error is, and whatever other programs have set."""
-    command = f"exec {' '.join(PREP)} interview {redirection}"
+    command = f"exec {shlex.join(PREP)} interview {redirection}"
     with TerminalProcess("sh", "-c", command, environment=variables) as terminal:
         terminal.wait_for(SCREEN)
         terminal.wait_for("No interviews yet")
