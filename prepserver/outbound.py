@@ -3,17 +3,20 @@
 httpx and websockets read the environment differently, and odd values make either of them fail.
 """
 
+import contextlib
 import ipaddress
 import os
 import re
 import ssl
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
 import httpx
 import truststore
 from msgspec import Struct
+from socksio.exceptions import SOCKSError
 
 __all__ = [
     "Proxy",
@@ -68,17 +71,40 @@ class Route(Struct, frozen=True):
         return self.tls if self.proxy and self.proxy.url.startswith("https:") else None
 
     def make_transport(self) -> httpx.AsyncHTTPTransport:
-        """Return a transport for httpx that takes this way."""
-        return httpx.AsyncHTTPTransport(verify=self.tls, proxy=self._make_proxy())
+        """Return a transport for httpx that takes this way. It raises httpx.ProxyError for replies
+        of a proxy that are not SOCKS."""
+        return _AsyncTransport(verify=self.tls, proxy=self._make_proxy())
 
     def make_blocking_transport(self) -> httpx.HTTPTransport:
-        """Return a transport for httpx's blocking client that takes this way."""
-        return httpx.HTTPTransport(verify=self.tls, proxy=self._make_proxy())
+        """Return the same for httpx's blocking client."""
+        return _BlockingTransport(verify=self.tls, proxy=self._make_proxy())
 
     def _make_proxy(self) -> httpx.Proxy | None:
         if self.proxy is None:
             return None
         return httpx.Proxy(self.proxy.url, ssl_context=self.proxy_tls)
+
+
+class _AsyncTransport(httpx.AsyncHTTPTransport):
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        with _proxy_failures():
+            return await super().handle_async_request(request)
+
+
+class _BlockingTransport(httpx.HTTPTransport):
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        with _proxy_failures():
+            return super().handle_request(request)
+
+
+@contextlib.contextmanager
+def _proxy_failures() -> Iterator[None]:
+    """Raise httpx.ProxyError in place of the errors for replies that are not SOCKS, which httpx
+    does not expect."""
+    try:
+        yield
+    except (SOCKSError, AssertionError):
+        raise httpx.ProxyError("it is not a SOCKS proxy") from None
 
 
 def find_route(url: str) -> Route:

@@ -14,7 +14,6 @@ import httpx
 import msgspec
 import stamina
 import stamina.instrumentation
-from socksio.exceptions import SOCKSError
 
 from prepcli.errors import (
     InferenceFailed,
@@ -270,8 +269,6 @@ class RestClient:
                 response = await self._http.request(method, path, content=content, headers=headers)
         except TimeoutError:
             raise httpx.ReadTimeout("no response in time") from None
-        except (SOCKSError, AssertionError):  # httpx does not expect replies that are not SOCKS
-            raise httpx.ProxyError("it is not a SOCKS proxy") from None
         if self._proxy is not None and response.status_code == 407:
             raise httpx.ProxyError("it requires a user name and a password")
         return response

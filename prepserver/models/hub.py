@@ -7,15 +7,12 @@ version 2, huggingface_hub restarts a download from the beginning, which is cost
 five gigabytes.
 """
 
-import contextlib
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 from msgspec import Struct
-from socksio.exceptions import SOCKSError
 
 from prepserver.errors import ModelError
 from prepserver.models import files
@@ -62,8 +59,7 @@ def fetch_file(
     transport = route.make_blocking_transport()
     with httpx.Client(timeout=_TIMEOUT_SECONDS, transport=transport, trust_env=False) as client:
         try:
-            with _proxy_failures():
-                remote = _look_up(client, source, expected)
+            remote = _look_up(client, source, expected)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise _unreachable(source, route.proxy, error) from error
         partial = work / f"{remote.sha256}.part"
@@ -74,8 +70,7 @@ def fetch_file(
             if before == remote.size:
                 break
             try:
-                with _proxy_failures():
-                    _download(client, model, remote, partial, report)
+                _download(client, model, remote, partial, report)
             except httpx.TransportError as error:
                 # Resume as long as each attempt makes progress.
                 if not partial.exists() or partial.stat().st_size <= before:
@@ -94,16 +89,6 @@ def _find_hub_route() -> Route:
         raise ModelError(
             "HF_ENDPOINT is not a valid address. Correct it, or unset it.", code=ErrorCode.NETWORK
         ) from None
-
-
-@contextlib.contextmanager
-def _proxy_failures() -> Iterator[None]:
-    """Raise httpx.ProxyError in place of the errors for replies that are not SOCKS, which httpx
-    does not expect."""
-    try:
-        yield
-    except (SOCKSError, AssertionError):
-        raise httpx.ProxyError("it is not a SOCKS proxy") from None
 
 
 def _download(

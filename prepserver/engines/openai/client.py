@@ -12,7 +12,6 @@ from typing import Any
 
 import httpx
 import structlog
-from socksio.exceptions import SOCKSError
 
 from prepserver.engines.openai.endpoint import Endpoint
 from prepserver.engines.openai.error_responses import error_from_response, redact_quotes
@@ -146,8 +145,6 @@ class EndpointClient:
                 response = await self._client.send(request, stream=True)
         except TimeoutError:
             raise httpx.ConnectTimeout("no response in time") from None
-        except (SOCKSError, AssertionError):  # httpx does not expect replies that are not SOCKS
-            raise httpx.ProxyError("it is not a SOCKS proxy") from None
         if response.status_code == httpx.codes.PROXY_AUTHENTICATION_REQUIRED:
             await response.aclose()
             raise httpx.ProxyError("it requires a user name and a password")
