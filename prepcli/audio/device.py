@@ -12,10 +12,11 @@ import contextlib
 import os
 import queue
 import sys
-import threading
 from collections.abc import Iterable, Iterator
 from types import ModuleType
 from typing import Any, BinaryIO, NamedTuple
+
+from prepcli.child_process import exit_with_parent, separate_output
 
 __all__: list[str] = []
 
@@ -35,9 +36,8 @@ class _Input(NamedTuple):
 
 
 def main() -> None:
-    output = os.fdopen(os.dup(1), "wb", buffering=0)
-    os.dup2(2, 1)  # libraries print on both streams, but one of them carries audio
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    output = os.fdopen(separate_output(), "wb", buffering=0)
+    exit_with_parent()
     with contextlib.suppress(BrokenPipeError):
         _record(output, int(sys.argv[1]))
     os._exit(0)  # PortAudio may block while it is closed
@@ -62,12 +62,6 @@ def _record(output: BinaryIO, rate: int) -> None:
         audio = _convert(audio, device, rate)
     for block in audio:
         output.write(block)
-
-
-def _exit_with_parent() -> None:
-    while os.read(0, 1):
-        pass
-    os._exit(0)
 
 
 def _import_sounddevice() -> ModuleType:

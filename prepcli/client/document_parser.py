@@ -13,10 +13,10 @@ import contextlib
 import os
 import resource
 import sys
-import threading
 
 import msgspec
 
+from prepcli.child_process import exit_with_parent, separate_output
 from prepcli.client.encodings import DecodedText, replace_surrogates
 from prepcli.client.file_formats import (
     COPY_TEXT,
@@ -41,12 +41,11 @@ _OUT_OF_MEMORY = f"takes too much memory to read. {PASS_TEXT}"
 
 def main() -> None:
     suffix, size, seconds, memory = sys.argv[1], *map(int, sys.argv[2:])
-    output = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # libraries print on both streams, but one of them carries the text
+    output = os.fdopen(separate_output(), "wb")
     _limit(resource.RLIMIT_CPU, seconds)
     _limit(resource.RLIMIT_AS, memory)
     data = sys.stdin.buffer.read(size)
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    exit_with_parent()
     code, result = answer(data, suffix)
     with contextlib.suppress(BrokenPipeError):
         output.write(result)
@@ -72,12 +71,6 @@ def _limit(resource_number: int, value: int) -> None:
         value = min(value, hard)
     with contextlib.suppress(OSError, ValueError):  # macOS does not limit the memory
         resource.setrlimit(resource_number, (value, hard))
-
-
-def _exit_with_parent() -> None:
-    while os.read(0, 1):
-        pass
-    os._exit(0)
 
 
 def parse(data: bytes, suffix: str) -> DecodedText:
