@@ -2,11 +2,31 @@
 
 import asyncio
 import contextlib
+import gc
+import os
 import re
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
-__all__ = ["FakeProxy"]
+import pytest
+
+__all__ = ["UNCLOSED_SOCKETS", "FakeProxy", "no_proxies"]
+
+UNCLOSED_SOCKETS = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+"""Mark for tests of failing proxies: httpx leaves sockets to the garbage collector if the handshake
+with a SOCKS proxy fails."""
+
+
+@pytest.fixture(autouse=True)
+def no_proxies(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Remove the proxies of the machine that runs the tests, and afterwards the open sockets. The
+    fixture applies to each module that imports it."""
+    for name in list(os.environ):
+        if name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+    yield
+    gc.collect()
 
 
 class FakeProxy:

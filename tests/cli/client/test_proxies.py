@@ -1,9 +1,6 @@
 """Requests and rooms behind proxies, over loopback."""
 
 import asyncio
-import gc
-import os
-from collections.abc import Iterator
 
 import pytest
 
@@ -13,23 +10,14 @@ from prepcli.client.rest import RestClient
 from prepcli.client.state import ConnectionStatus
 from prepcli.errors import ProxyRefused, ServerUnreachable
 from tests.cli.client.event_reader import enter_room, run_with_room
-from tests.support.fake_proxy import FakeProxy
+from tests.support.fake_proxy import UNCLOSED_SOCKETS, FakeProxy, no_proxies
 from tests.support.fake_room import FakeRoom
 
-# httpx leaves sockets to the garbage collector if the handshake with a SOCKS proxy fails.
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+__all__ = ["no_proxies"]
+
+pytestmark = UNCLOSED_SOCKETS
 
 HOST = "prep.invalid:8400"
-
-
-@pytest.fixture(autouse=True)
-def _empty_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Remove the proxies of the machine that runs the tests, and afterwards the open sockets."""
-    for name in list(os.environ):
-        if name.lower().endswith("_proxy"):
-            monkeypatch.delenv(name)
-    yield
-    gc.collect()
 
 
 async def _get_token(url: str = f"http://{HOST}") -> str:

@@ -1,9 +1,6 @@
 """Downloads from the hub behind proxies, over loopback."""
 
 import asyncio
-import gc
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,25 +10,19 @@ from prepserver.models.pull import pull
 from prepserver.wire.error_codes import ErrorCode
 from tests.server.models.builders import code_of
 from tests.server.models.test_hub import GOOD, HubServer, hub_server, store_of
-from tests.support.fake_proxy import FakeProxy
+from tests.support.fake_proxy import UNCLOSED_SOCKETS, FakeProxy, no_proxies
 
-__all__ = ["hub_server"]
+__all__ = ["hub_server", "no_proxies"]
 
-# httpx leaves sockets to the garbage collector if the handshake with a SOCKS proxy fails.
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+pytestmark = UNCLOSED_SOCKETS
 
 HUB = "hub.invalid"
 
 
 @pytest.fixture(autouse=True)
-def _environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Remove the proxies of the machine that runs the tests, and afterwards the open sockets."""
-    for name in list(os.environ):
-        if name.lower().endswith("_proxy"):
-            monkeypatch.delenv(name)
+def _hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set the address of the hub, which only a proxy can reach."""
     monkeypatch.setenv("HF_ENDPOINT", f"http://{HUB}")
-    yield
-    gc.collect()
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,6 @@
 """Requests to an endpoint behind proxies, over loopback."""
 
 import asyncio
-import gc
-import os
-from collections.abc import Iterator
 
 import pytest
 
@@ -11,20 +8,11 @@ from prepserver.engines.openai.client import EndpointClient
 from prepserver.engines.openai.endpoint import Endpoint
 from prepserver.errors import InferenceError
 from prepserver.wire.error_codes import ErrorCode
-from tests.support.fake_proxy import FakeProxy
+from tests.support.fake_proxy import UNCLOSED_SOCKETS, FakeProxy, no_proxies
 
-# httpx leaves sockets to the garbage collector if the handshake with a SOCKS proxy fails.
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+__all__ = ["no_proxies"]
 
-
-@pytest.fixture(autouse=True)
-def _empty_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Remove the proxies of the machine that runs the tests, and afterwards the open sockets."""
-    for name in list(os.environ):
-        if name.lower().endswith("_proxy"):
-            monkeypatch.delenv(name)
-    yield
-    gc.collect()
+pytestmark = UNCLOSED_SOCKETS
 
 
 async def _get(scheme: str = "http", read_timeout: float = 5.0) -> bytes:
