@@ -1,4 +1,4 @@
-"""Decoding of text files, whose encoding nobody writes down."""
+"""Decoding of text files, which do not state their encoding."""
 
 import re
 import unicodedata

@@ -40,7 +40,7 @@ _LOOKALIKE_RUN = re.compile(
     r"(?<![\u0370-\u052f])[АВЕЅІЈКМНОРСТУХаеѕіјорсухΑΒΕΖΗΙΚΜΝΟΡΤΥΧο]+(?=[A-Za-z]|\+\+|#)"
 )
 """Cyrillic or Greek letters in a Latin word, which they do not end; also those of "C++" and "C#",
-for which nobody changes the keyboard."""
+which people type without changing the keyboard layout."""
 
 
 def normalise_text(text: str) -> str:

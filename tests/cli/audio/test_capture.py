@@ -90,8 +90,8 @@ def test_recording_yields_blocks_in_order(device: Callable[[str], None]) -> None
 def test_libraries_print_nothing(
     device: Callable[[str], None], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """What libraries write to the descriptors of standard output and standard error is not
-    shown."""
+    """Libraries that write to the descriptors of standard output and standard error show
+    nothing."""
     device("def started(stream): stream.finish()")
     assert record_all() == b""
     assert capfd.readouterr() == ("", "")

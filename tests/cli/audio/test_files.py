@@ -154,7 +154,7 @@ def test_wav_whose_length_was_never_written(tmp_path: Path, length: int, codec: 
     ],
 )
 def test_recording_that_is_cut_off(tmp_path: Path, container: str, codec: str) -> None:
-    """What is left of a recording is read, even if its last sample or packet is incomplete."""
+    """A recording that was cut off is read up to the cut, even within a sample or a packet."""
     file = write(tmp_path / "cut", tone(RATE, 2.0), RATE, container=container, codec=codec)
     data = file.read_bytes()
     file.write_bytes(data[: len(data) // 2 + 1])
