@@ -11,7 +11,7 @@ import msgspec
 import platformdirs
 from msgspec import inspect as kinds
 
-from prepserver.wire import protocol
+from prepserver.wire import client_messages, protocol
 
 __all__ = ["assignment_docs", "attribute_docs", "class_doc", "fields_table", "table_cell"]
 
@@ -102,7 +102,9 @@ def anchor(cls: type) -> str:
 
 
 def _messages() -> tuple[Any, ...]:
-    return typing.get_args(protocol.ServerMessages) + typing.get_args(protocol.ClientMessages)
+    return typing.get_args(protocol.ServerMessages) + typing.get_args(
+        client_messages.ClientMessages
+    )
 
 
 def _length(kind: kinds.StrType | kinds.ListType | kinds.VarTupleType) -> str:

@@ -7,18 +7,18 @@ from msgspec.structs import replace
 
 from prepcli.client.recording import MAX_UNACKNOWLEDGED, Recording
 from prepcli.errors import PrepError, QueueFull, UsageError
-from prepserver.wire.codec import encode
-from prepserver.wire.limits import MAX_TEXT_FRAME
-from prepserver.wire.protocol import (
+from prepserver.wire.client_messages import (
     AudioCancel,
     AudioStart,
     AudioStop,
     ClientMessages,
-    Failure,
     GetAllMessages,
     UserRecording,
     UserTyping,
 )
+from prepserver.wire.codec import encode
+from prepserver.wire.limits import MAX_TEXT_FRAME
+from prepserver.wire.protocol import Failure
 
 __all__ = ["MAX_MESSAGES", "Outbox"]
 

@@ -9,15 +9,14 @@ from collections import deque
 from collections.abc import Callable
 
 from prepcli.errors import PrepError, QueueFull, RecordingRefused
-from prepserver.wire.codec import encode, pack_frame
-from prepserver.wire.error_codes import ErrorCode
-from prepserver.wire.protocol import (
-    BYTES_PER_SECOND,
+from prepserver.wire.client_messages import (
     AudioCancel,
     AudioStart,
     AudioStop,
-    Failure,
 )
+from prepserver.wire.codec import encode, pack_frame
+from prepserver.wire.error_codes import ErrorCode
+from prepserver.wire.protocol import BYTES_PER_SECOND, Failure
 
 __all__ = ["FRAME_BYTES", "Recording"]
 

@@ -43,12 +43,12 @@ from prepcli.errors import (
     UsageError,
 )
 from prepserver.wire import protocol
+from prepserver.wire.client_messages import ClientMessages
 from prepserver.wire.codec import decode_server
 from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import (
     Accepted,
     AudioAck,
-    ClientMessages,
     Failure,
     ServerMessages,
 )

@@ -8,8 +8,10 @@ import enum
 from msgspec import Struct
 from msgspec.structs import replace
 
+from prepserver.wire.agenda import Agenda
 from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import (
+    AgendaChanged,
     Caption,
     Delta,
     DeltaDropped,
@@ -98,8 +100,13 @@ class RoomState(Struct, frozen=True, kw_only=True):
     """True once the interview has been deleted."""
     stale: bool = False
     """True while a requested snapshot has not arrived."""
+    agenda: Agenda | None = None
     known: bool = False
     """True once a snapshot has arrived."""
+
+
+_BETWEEN = (MessageKind.HINT, MessageKind.REQUEST, MessageKind.REPLY)
+"""Kinds of messages that leave the question open."""
 
 
 def is_completed(state: RoomState) -> bool:
@@ -110,12 +117,12 @@ def is_completed(state: RoomState) -> bool:
 def open_question(state: RoomState) -> Message | None:
     """Return the question that waits for an answer, or None if there is none.
 
-    A question is open if no message other than hints follows it and the interview is active.
+    A question is open if only hints, requests and replies follow it and the interview is active.
     """
     if is_completed(state):
         return None
     for message in reversed(state.messages):
-        if message.kind is not MessageKind.HINT:
+        if message.kind not in _BETWEEN:
             return message if message.kind is MessageKind.QUESTION else None
     return None
 
@@ -151,6 +158,8 @@ def apply(state: RoomState, event: RoomEvent) -> RoomState:
         case DeltaDropped(message_id=id):
             dropped = state.streaming is not None and state.streaming.id == id
             return replace(state, streaming=None) if dropped else state
+        case AgendaChanged(agenda=agenda):
+            return replace(state, agenda=agenda)
         case Caption(text=text):
             return replace(state, caption=text)
         case RateLimit(limit=limit, remaining=remaining, reset=reset):
@@ -203,6 +212,7 @@ def _apply_snapshot(state: RoomState, snapshot: Snapshot) -> RoomState:
         last_error=state.last_error,
         interviews=tuple(snapshot.interviews or ()),
         deleted=state.deleted,
+        agenda=snapshot.agenda,
         known=True,
     )
     return _with_failure(shown, snapshot.failed)
@@ -225,7 +235,7 @@ def _apply_message(state: RoomState, message: Message) -> RoomState:
     match message.kind:
         case MessageKind.HINT:
             changes["hint"] = message
-        case MessageKind.ANSWER if not _has_message(state, message.id):
+        case MessageKind.ANSWER | MessageKind.REQUEST if not _has_message(state, message.id):
             changes.update(hint=None, caption="")
         case MessageKind.QUESTION | MessageKind.CLOSING:
             changes.update(hint=None)

@@ -32,18 +32,20 @@ from prepcli.errors import (
 from prepcli.headless.answers import Answer, AnswerQueue, RecordedAnswer, TypedAnswer
 from prepcli.headless.output import Output
 from prepcli.terminal_text import printable
+from prepserver.wire.client_messages import (
+    GetAllMessages,
+    InterviewEnd,
+    TurnRetry,
+    UserMessage,
+)
 from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import (
     Accepted,
     Error,
     Failure,
-    GetAllMessages,
-    InterviewEnd,
     Phase,
     Snapshot,
     Status,
-    TurnRetry,
-    UserMessage,
 )
 
 __all__ = ["Conversation", "choose_interview"]

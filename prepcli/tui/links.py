@@ -5,7 +5,8 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from prepcli.client.state import RoomEvent
-from prepserver.wire.protocol import ClientMessages, Interview, InterviewSpec
+from prepserver.wire.client_messages import ClientMessages
+from prepserver.wire.protocol import Interview, InterviewSpec
 
 
 class RecordingLink(Protocol):

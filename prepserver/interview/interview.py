@@ -28,6 +28,7 @@ from prepserver.interview.turns.steps import Step, TurnState, next_step
 from prepserver.interview.turns.store import Turn, TurnStore
 from prepserver.objects.connection import Connection
 from prepserver.objects.object import Context, DurableObject
+from prepserver.wire import client_messages as client
 from prepserver.wire import codec
 from prepserver.wire import protocol as wire
 from prepserver.wire.error_codes import ErrorCode
@@ -141,7 +142,7 @@ class InterviewObject(DurableObject):
         id = decoded.id
         try:
             if (reply := self._rules.previous_reply(decoded)) is not None:
-                if isinstance(decoded, wire.AudioStart) and isinstance(reply, wire.Failure):
+                if isinstance(decoded, client.AudioStart) and isinstance(reply, wire.Failure):
                     self._audio.ignore_frames(connection, id)
                 self.context.send(connection, reply)
                 return
@@ -153,7 +154,7 @@ class InterviewObject(DurableObject):
             self._room.send_error(connection, error, id)
             return
         self._rules.record_applied(decoded)
-        if id and not isinstance(decoded, wire.AudioStart):
+        if id and not isinstance(decoded, client.AudioStart):
             self.context.send(connection, wire.Accepted(id=id))
 
     def on_alarm(self, retry_count: int) -> None:
@@ -224,33 +225,33 @@ class InterviewObject(DurableObject):
 
     # --- Messages of clients ------------------------------------------------------------------
 
-    def _handle_message(self, connection: Connection, message: wire.ClientMessages) -> None:
+    def _handle_message(self, connection: Connection, message: client.ClientMessages) -> None:
         match message:
-            case wire.GetAllMessages():
+            case client.GetAllMessages():
                 self._room.send_snapshot(connection)
-            case wire.UserTyping(draft=draft):
+            case client.UserTyping(draft=draft):
                 self._postpone_hint()
                 self._prefetcher.prefill(draft, self._epoch)
-            case wire.UserRecording():
+            case client.UserRecording():
                 self._postpone_hint()
-            case wire.UserMessage(text=text):
+            case client.UserMessage(text=text):
                 self._answer(text)
-            case wire.AudioStart(id=id):
+            case client.AudioStart(id=id):
                 self._start_recording(connection, id)
-            case wire.AudioStop(id=id, frames=frames):
+            case client.AudioStop(id=id, frames=frames):
                 self._stop_recording(connection, id, frames)
-            case wire.AudioCancel(id=id):
+            case client.AudioCancel(id=id):
                 self._audio.cancel(connection, id)
-            case wire.HintRequest():
+            case client.HintRequest():
                 self._rules.require_question()
                 self._begin_turn(Step.HINT)
-            case wire.TurnStop():
+            case client.TurnStop():
                 self._stop_turn()
-            case wire.TurnRetry():
+            case client.TurnRetry():
                 self._retry_turn()
-            case wire.MessageEdit(message_id=id, text=text):
+            case client.MessageEdit(message_id=id, text=text):
                 self._edit_answer(id, text)
-            case wire.InterviewEnd():
+            case client.InterviewEnd():
                 self._end_interview()
 
     def _answer(self, text: str) -> None:
@@ -267,8 +268,7 @@ class InterviewObject(DurableObject):
         self._room.broadcast_message(edited)
 
     def _stop_turn(self) -> None:
-        active = self._turns.active()
-        if active is None:
+        if (active := self._turns.active()) is None:
             raise Conflict("There is no active turn to stop.", code=ErrorCode.NOTHING_TO_STOP)
         stopped = Conflict("You stopped the interviewer.", code=ErrorCode.STOPPED, retryable=True)
         self._abort_turn(active, TurnState.STOPPED, stopped)

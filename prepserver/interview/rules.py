@@ -8,19 +8,20 @@ from prepserver.interview.transcript import Transcript
 from prepserver.interview.turns.steps import Step
 from prepserver.interview.turns.store import TurnStore
 from prepserver.objects.object import Context
+from prepserver.wire import client_messages as client
 from prepserver.wire import protocol as wire
 from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["Rules", "require_text"]
 
 _APPLIED_ONCE = (
-    wire.UserMessage,
-    wire.AudioStop,
-    wire.HintRequest,
-    wire.TurnStop,
-    wire.TurnRetry,
-    wire.MessageEdit,
-    wire.InterviewEnd,
+    client.UserMessage,
+    client.AudioStop,
+    client.HintRequest,
+    client.TurnStop,
+    client.TurnRetry,
+    client.MessageEdit,
+    client.InterviewEnd,
 )
 """Types of messages that must not be applied twice. The ids of other messages are not stored."""
 
@@ -63,14 +64,14 @@ class Rules:
                 code=ErrorCode.NO_QUESTION,
             )
 
-    def previous_reply(self, message: wire.ClientMessage) -> wire.Accepted | wire.Failure | None:
+    def previous_reply(self, message: client.ClientMessage) -> wire.Accepted | wire.Failure | None:
         """Return the reply to an earlier message with the same id, or None if no reply is stored.
 
         Rejections are final. A client that missed a rejection may resend the message after a later
         message was accepted. Applying the resent message then would break the order.
         """
         id = message.id
-        if not id or not isinstance(message, (*_APPLIED_ONCE, wire.AudioStart)):
+        if not id or not isinstance(message, (*_APPLIED_ONCE, client.AudioStart)):
             return None
         storage = self._context.storage
         if storage.row("SELECT 1 FROM applied_messages WHERE id = ?", id) is not None:
@@ -81,7 +82,7 @@ class Rules:
         error = msgspec.json.decode(rejected[0], type=wire.Error)
         return wire.Failure(**msgspec.structs.asdict(error), id=id)
 
-    def record_applied(self, message: wire.ClientMessage) -> None:
+    def record_applied(self, message: client.ClientMessage) -> None:
         """Store the id of a message in the transaction that applies the message.
 
         Only the ids of messages that must not be applied twice are stored.
@@ -93,7 +94,7 @@ class Rules:
                 self._context.clock.now(),
             )
 
-    def record_rejection(self, message: wire.ClientMessage, error: PrepServerError) -> None:
+    def record_rejection(self, message: client.ClientMessage, error: PrepServerError) -> None:
         """Store the error of a rejected message, so that a repeated message is rejected again.
 
         Only rejections of messages that must not be applied twice are stored. A rejection for

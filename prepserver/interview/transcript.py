@@ -6,7 +6,7 @@ from prepserver.engines.types import Transcription
 from prepserver.errors import NotFound
 from prepserver.objects.storage import Storage
 from prepserver.wire.error_codes import ErrorCode
-from prepserver.wire.protocol import Message, MessageKind, Role, Source
+from prepserver.wire.protocol import Message, MessageKind, Role, Source, speaker_of
 
 __all__ = ["Transcript"]
 
@@ -28,13 +28,12 @@ class Transcript:
 
         `at` is in seconds since the Unix epoch.
         """
-        role = Role.CANDIDATE if kind is MessageKind.ANSWER else Role.INTERVIEWER
         self._storage.sql(
             "INSERT INTO messages (id, position, role, kind, text, source, created_at)"
             " VALUES (?, (SELECT coalesce(max(position) + 1, 0) FROM messages), ?, ?, ?, ?, ?)"
             " ON CONFLICT (id) DO UPDATE SET text = excluded.text, source = excluded.source",
             id,
-            role,
+            speaker_of(kind),
             kind,
             text,
             source,

@@ -12,7 +12,7 @@ from prepserver.interview.stubs import InterviewStub
 from prepserver.objects.connection import Connection
 from prepserver.objects.object import Context, DurableObject
 from prepserver.objects.storage import Storage
-from prepserver.wire import codec
+from prepserver.wire import client_messages, codec
 from prepserver.wire import protocol as wire
 from prepserver.wire.error_codes import ErrorCode
 
@@ -161,7 +161,7 @@ class UserInterviews(DurableObject):
             raise BadRequest(
                 f"The message is invalid: {error}.", code=ErrorCode.BAD_MESSAGE
             ) from error
-        if not isinstance(decoded, wire.GetAllMessages):
+        if not isinstance(decoded, client_messages.GetAllMessages):
             raise BadRequest(
                 "This room accepts only get_all_messages. Send other messages to an interview's "
                 "room.",

@@ -5,10 +5,9 @@ import struct
 import msgspec
 from msgspec import Struct
 
+from prepserver.wire.client_messages import ClientMessage, ClientMessages
 from prepserver.wire.protocol import (
     FRAME_HEADER,
-    ClientMessage,
-    ClientMessages,
     Id,
     ServerMessage,
     ServerMessages,

@@ -9,8 +9,11 @@ __all__ = [
     "MAX_COMPANY",
     "MAX_DOCUMENT",
     "MAX_ID",
+    "MAX_MINUTES",
+    "MAX_QUESTION",
     "MAX_QUESTIONS",
     "MAX_ROLE",
+    "MAX_SKILL",
     "MAX_TEXT_FRAME",
     "MAX_TITLE",
 ]
@@ -26,6 +29,15 @@ MAX_TITLE = 200
 
 MAX_QUESTIONS = 30
 """Maximum number of questions in an interview."""
+
+MAX_MINUTES = 240
+"""Maximum length of an interview in minutes."""
+
+MAX_QUESTION = 400
+"""Maximum length of a question, in code points."""
+
+MAX_SKILL = 80
+"""Maximum length of the name of a skill, in code points."""
 
 MAX_ANSWER = 16_000
 """Maximum length of a typed answer, in code points."""

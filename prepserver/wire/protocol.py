@@ -17,17 +17,18 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
+from prepserver.wire.agenda import Agenda
 from prepserver.wire.limits import (
-    MAX_ANSWER,
     MAX_COMPANY,
     MAX_DOCUMENT,
     MAX_ID,
+    MAX_MINUTES,
     MAX_QUESTIONS,
     MAX_ROLE,
     MAX_TITLE,
 )
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 """Version of the protocol, increased when older clients would misinterpret server messages."""
 
 SAMPLE_RATE = 16_000
@@ -76,6 +77,15 @@ class Level(enum.StrEnum):
     SENIOR = "senior"
 
 
+class Mode(enum.StrEnum):
+    """Kind of help that the candidate gets."""
+
+    PRACTICE = "practice"
+    """Hints, and an agenda that the candidate sees."""
+    REAL = "real"
+    """No hints, and no agenda before the end."""
+
+
 class Phase(enum.StrEnum):
     """Current activity of an interview, for display."""
 
@@ -90,6 +100,8 @@ class Phase(enum.StrEnum):
 class Status(enum.StrEnum):
     """Stage in the life of an interview."""
 
+    PLANNED = "planned"
+    """The agenda is ready, and the interview waits for `interview.start`."""
     ACTIVE = "active"
     COMPLETED = "completed"
 
@@ -109,6 +121,38 @@ class MessageKind(enum.StrEnum):
     HINT = "hint"
     CLOSING = "closing"
     SUMMARY = "summary"
+    REQUEST = "request"
+    """Message of the candidate that is no answer, such as "Could you repeat that?"; the question
+    stays open."""
+    REPLY = "reply"
+    """Interviewer's reply to a request; the question stays open."""
+
+
+def speaker_of(kind: MessageKind) -> Role:
+    """Return the author of messages of this kind."""
+    if kind in (MessageKind.ANSWER, MessageKind.REQUEST):
+        return Role.CANDIDATE
+    return Role.INTERVIEWER
+
+
+class Intent(enum.StrEnum):
+    """Meaning of a candidate's message. Only `answer`, `dont_know` and `skip` use up the
+    question."""
+
+    ANSWER = "answer"
+    DONT_KNOW = "dont_know"
+    REPEAT = "repeat"
+    REPHRASE = "rephrase"
+    SKIP = "skip"
+    PAUSE = "pause"
+    """The candidate asks for time."""
+    QUESTION = "question"
+    """The candidate asks the interviewer something."""
+    OFF_TOPIC = "off_topic"
+    HOSTILE = "hostile"
+    """Insult, or an attempt to give the interviewer orders."""
+    UNUSABLE = "unusable"
+    """Text without meaning, such as "asdf"."""
 
 
 class Source(enum.StrEnum):
@@ -134,6 +178,17 @@ class InterviewSpec(Struct, frozen=True, kw_only=True):
     """Number of questions that the interviewer asks."""
     job_description: Annotated[str, Meta(max_length=MAX_DOCUMENT)] = ""
     resume: Annotated[str, Meta(max_length=MAX_DOCUMENT)] = ""
+    mode: Mode = Mode.PRACTICE
+    minutes: Annotated[int, Meta(ge=0, le=MAX_MINUTES)] = 0
+    """Length of the interview in minutes; 0 means no time limit. When the time is used up, the
+    interviewer asks no further question."""
+    language: Annotated[str, Meta(pattern=r"\A[a-z]{2,3}\Z")] = "en"
+    """Language of the interview, as an ISO 639 code."""
+    model_set: Annotated[str, Meta(max_length=MAX_ID)] = ""
+    """Set of models that holds the interview; empty means the server's choice."""
+    review_agenda: bool = False
+    """True to wait for `interview.start` after the agenda is planned, so that the candidate can
+    edit the agenda first."""
 
 
 class CreateInterview(InterviewSpec, frozen=True, kw_only=True):
@@ -186,6 +241,11 @@ class Message(Struct, frozen=True, kw_only=True):
     created_at: float
     edited: bool = False
     """True once the candidate has corrected the text."""
+    intent: Intent | None = None
+    """Meaning of a candidate's message, or of the request to which a reply belongs; null if it is
+    unknown, and for all other messages."""
+    topic: str = ""
+    """Id of the topic to which a question belongs; empty for all other messages."""
 
 
 class StreamingMessage(Struct, frozen=True, kw_only=True):
@@ -265,6 +325,8 @@ class Snapshot(ServerMessage, frozen=True, kw_only=True, tag="snapshot"):
     `speech_doubtful` the question is still open, and any answer settles the error."""
     interviews: list[Interview] | None = None
     """The user's interviews, newest first."""
+    agenda: Agenda | None = None
+    """Agenda; null before it is planned, and in a real interview before the end."""
 
 
 class InterviewCreated(ServerMessage, frozen=True, kw_only=True, tag="interview.created"):
@@ -297,6 +359,12 @@ class InterviewMessage(ServerMessage, frozen=True, kw_only=True, tag="interview.
     """Complete message, which replaces any message with the same id and is otherwise appended."""
 
     message: Message
+
+
+class AgendaChanged(ServerMessage, frozen=True, kw_only=True, tag="interview.agenda"):
+    """The agenda was planned, edited, or has advanced."""
+
+    agenda: Agenda
 
 
 class Delta(ServerMessage, frozen=True, kw_only=True, tag="interview.delta"):
@@ -371,6 +439,7 @@ ServerMessages = (
     | InterviewDeleted
     | StateChanged
     | InterviewMessage
+    | AgendaChanged
     | Delta
     | DeltaDropped
     | Caption
@@ -378,97 +447,4 @@ ServerMessages = (
     | Accepted
     | RateLimit
     | Failure
-)
-
-
-# --- Client -> server -------------------------------------------------------------------------
-
-
-class ClientMessage(Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=True):
-    """Base class of the messages that a client sends."""
-
-    id: Id = ""
-    """Id that makes the message safe to resend: a message with this id is applied only once."""
-
-
-class GetAllMessages(ClientMessage, frozen=True, kw_only=True, tag="get_all_messages"):
-    """Request for a snapshot."""
-
-
-class UserTyping(ClientMessage, frozen=True, kw_only=True, tag="user.typing"):
-    """The candidate is typing, which postpones the hint."""
-
-    draft: Annotated[str, Meta(max_length=MAX_ANSWER)] = ""
-    """Text of the unfinished answer, which the server may prefill but does not store."""
-
-
-class UserRecording(ClientMessage, frozen=True, kw_only=True, tag="user.recording"):
-    """The candidate is speaking, which postpones the hint."""
-
-
-class UserMessage(ClientMessage, frozen=True, kw_only=True, tag="user.message"):
-    """Typed answer to the open question."""
-
-    text: Annotated[str, Meta(max_length=MAX_ANSWER)]
-
-
-class AudioStart(ClientMessage, frozen=True, kw_only=True, tag="audio.start"):
-    """Start of a recording, or its continuation after a reconnect. The reply `audio.ack` gives the
-    number of the last stored frame."""
-
-    id: Annotated[Id, Meta(min_length=1)]
-    """Id of the recording, generated by the client."""
-
-
-class AudioStop(ClientMessage, frozen=True, kw_only=True, tag="audio.stop"):
-    """End of a recording, which answers the open question."""
-
-    id: Annotated[Id, Meta(min_length=1)]
-    frames: Annotated[int, Meta(ge=0)]
-    """Number of frames in the recording. If the server lacks one of them, it replies with the error
-    `frames_missing`."""
-
-
-class AudioCancel(ClientMessage, frozen=True, kw_only=True, tag="audio.cancel"):
-    """Request to discard a recording."""
-
-    id: Annotated[Id, Meta(min_length=1)]
-
-
-class HintRequest(ClientMessage, frozen=True, kw_only=True, tag="hint.request"):
-    """Request for a hint for the open question."""
-
-
-class TurnStop(ClientMessage, frozen=True, kw_only=True, tag="turn.stop"):
-    """Request to stop the running turn."""
-
-
-class TurnRetry(ClientMessage, frozen=True, kw_only=True, tag="turn.retry"):
-    """Request to repeat the turn that was stopped or failed."""
-
-
-class MessageEdit(ClientMessage, frozen=True, kw_only=True, tag="message.edit"):
-    """Correction of an answer, for example of a wrong transcription."""
-
-    message_id: str
-    text: Annotated[str, Meta(min_length=1, max_length=MAX_ANSWER)]
-
-
-class InterviewEnd(ClientMessage, frozen=True, kw_only=True, tag="interview.end"):
-    """Request to end the interview now, with a closing message and a summary."""
-
-
-ClientMessages = (
-    GetAllMessages
-    | UserTyping
-    | UserRecording
-    | UserMessage
-    | AudioStart
-    | AudioStop
-    | AudioCancel
-    | HintRequest
-    | TurnStop
-    | TurnRetry
-    | MessageEdit
-    | InterviewEnd
 )

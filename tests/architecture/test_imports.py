@@ -109,6 +109,8 @@ print(*sorted(name for name in sys.modules if name.startswith('prepserver')))
         "prepserver.outbound",
         "prepserver.standard_streams",
         "prepserver.wire",
+        "prepserver.wire.agenda",
+        "prepserver.wire.client_messages",
         "prepserver.wire.codec",
         "prepserver.wire.error_codes",
         "prepserver.wire.limits",

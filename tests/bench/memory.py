@@ -14,8 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from prepserver.wire import codec
-from prepserver.wire import protocol as wire
+from prepserver.wire import client_messages, codec
 from tests.bench.clients import RestClient
 from tests.bench.models import LANGUAGE_MODEL, SPEECH_MODEL
 from tests.bench.processes import resident_bytes
@@ -98,7 +97,7 @@ async def _hold_interviews(server: BenchServer, numbers: range, turns: int) -> N
             await room.wait_for_question()
             for turn in range(turns):
                 text = f"{ANSWERS[turn % len(ANSWERS)]} That was in year {number}."
-                message = wire.UserMessage(text=text, id=os.urandom(8).hex())
+                message = client_messages.UserMessage(text=text, id=os.urandom(8).hex())
                 room.client.send(codec.encode(message))
                 await room.client.next("accepted")
                 _, question = await room.client.next("interview.message")

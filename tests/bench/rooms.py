@@ -17,8 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from prepserver.wire import codec
-from prepserver.wire import protocol as wire
+from prepserver.wire import client_messages, codec
 from tests.bench.clients import CountingClient, RestClient, connect
 from tests.bench.processes import benchmark_cores, cpu_seconds, pin_to_core, resident_bytes
 from tests.bench.report import Row, make_row
@@ -204,7 +203,7 @@ async def _measure_storing(folder: Path, sizes: Sizes) -> list[Row]:
             room = await server.create_interview(questions=30)
             await room.wait_for_question()
             for _ in range(min(29, sizes.samples - len(first))):
-                message = wire.UserMessage(text="I measured.", id=os.urandom(8).hex())
+                message = client_messages.UserMessage(text="I measured.", id=os.urandom(8).hex())
                 sent = time.perf_counter()
                 room.client.send(codec.encode(message))
                 accepted.append(((await room.client.next("accepted"))[0] - sent) * 1e3)

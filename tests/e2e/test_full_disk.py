@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from prepserver.wire import client_messages
 from prepserver.wire import protocol as wire
 from prepserver.wire.error_codes import ErrorCode
 from tests.support.room_client import RoomClient, open_room
@@ -54,16 +55,18 @@ def test_a_full_disk_rejects_writes_until_it_has_space(tmp_path: Path) -> None:
             socket.wait_for_question()
             with full_disk(server):
                 for _ in range(3):
-                    socket.send(wire.UserMessage(text="I would measure first.", id="mine"))
+                    socket.send(
+                        client_messages.UserMessage(text="I would measure first.", id="mine")
+                    )
                     failure = next_failure(socket, "mine")
                     assert (failure.code, failure.retryable) == (ErrorCode.STORAGE, True)
                 reply = server.request("POST", "/api/interviews", key=key, body={"role": "Pilot"})
                 assert (reply.status, reply.body["error"]["code"]) == (503, ErrorCode.STORAGE)
                 assert server.request("GET", "/health/live").status == 200
                 assert len(server.request("GET", path, key=key).body["messages"]) == 1
-            socket.send(wire.UserMessage(text="I would measure first.", id="mine"))
+            socket.send(client_messages.UserMessage(text="I would measure first.", id="mine"))
             assert socket.next_of_kind(wire.MessageKind.QUESTION).text.endswith("?")
-            socket.send(wire.UserMessage(text="I would measure first.", id="mine"))
+            socket.send(client_messages.UserMessage(text="I would measure first.", id="mine"))
             socket.wait_for(lambda m: m == wire.Accepted(id="mine"))
         kinds = [
             message["kind"] for message in server.request("GET", path, key=key).body["messages"]
@@ -85,7 +88,7 @@ def test_a_turn_that_ends_on_a_full_disk_is_finished_later(tmp_path: Path) -> No
         id = str(created.body["id"])
         with open_room(server.room("interview", id, server.token(key))) as socket:
             socket.wait_for_question()
-            socket.send(wire.UserMessage(text="I would measure first.", id="mine"))
+            socket.send(client_messages.UserMessage(text="I would measure first.", id="mine"))
             socket.wait_for(lambda m: m == wire.Accepted(id="mine"))
             with full_disk(server):
                 failure = socket.next(wire.Failure)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from prepserver.wire import codec
+from prepserver.wire import client_messages, codec
 from prepserver.wire import protocol as wire
 from prepserver.wire.protocol import MessageKind
 from tests.e2e.test_real_models import create_interview, room_address, wait_for_first_question
@@ -55,11 +55,11 @@ def test_captions_precede_the_end_of_the_answer(server: Server, speech_dir: Path
     recording = speech_dir / "event-sourcing.wav"
     with open_room(room_address(server, key, id)) as socket:
         socket.next(wire.Snapshot)
-        socket.send(wire.AudioStart(id="r1"))
+        socket.send(client_messages.AudioStart(id="r1"))
         frames = send_frames(socket, pcm_of(recording))
         caption = socket.wait_for(lambda m: isinstance(m, wire.Caption) and m.committed > 20)
         assert isinstance(caption, wire.Caption)
-        socket.send(wire.AudioStop(id="r1", frames=frames))
+        socket.send(client_messages.AudioStop(id="r1", frames=frames))
         answer = socket.next_of_kind(MessageKind.ANSWER)
         question = socket.next_of_kind(MessageKind.QUESTION)
     assert wer(transcript(recording), answer.text) < 0.2
@@ -83,17 +83,17 @@ def test_a_recording_continues_after_the_server_is_killed(server: Server, speech
     half = len(pcm) // FRAME // 2
     with open_room(room_address(server, key, id)) as socket:
         socket.next(wire.Snapshot)
-        socket.send(wire.AudioStart(id="r1"))
+        socket.send(client_messages.AudioStart(id="r1"))
         send_frames(socket, pcm[: half * FRAME])
         socket.wait_for(lambda m: isinstance(m, wire.AudioAck) and m.frame > half // 2)
         server.kill()
     server.start()
     with open_room(room_address(server, key, id)) as socket:
-        socket.send(wire.AudioStart(id="r1"))
+        socket.send(client_messages.AudioStart(id="r1"))
         stored = socket.next(wire.AudioAck).frame
         assert stored > half // 2
         frames = send_frames(socket, pcm[(stored + 1) * FRAME :], stored + 1)
         socket.wait_for(lambda m: isinstance(m, wire.Caption) and m.committed > 0)
-        socket.send(wire.AudioStop(id="r1", frames=frames))
+        socket.send(client_messages.AudioStop(id="r1", frames=frames))
         answer = socket.next_of_kind(MessageKind.ANSWER)
     assert wer(transcript(recording), answer.text) < 0.2

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from prepserver.wire import codec
+from prepserver.wire import client_messages, codec
 from prepserver.wire import protocol as wire
 from tests.e2e.test_server import create_interview
 from tests.support.server import Server
@@ -66,7 +66,7 @@ class PartySocket:
         for line in self._process.stdout:
             self._lines.put(line)
 
-    def send(self, message: dict[str, Any] | wire.ClientMessage) -> None:
+    def send(self, message: dict[str, Any] | client_messages.ClientMessage) -> None:
         assert self._process.stdin is not None
         text = json.dumps(message) if isinstance(message, dict) else codec.encode(message).decode()
         self._process.stdin.write(f"{text}\n")
@@ -126,7 +126,7 @@ def test_partysocket_reconnects_and_resends(package: Path, tmp_path: Path, cut: 
             assert snapshot["interview"]["id"] == id
             if not snapshot["messages"] or snapshot["state"] != "idle":
                 client.wait_for(type="interview.state", state="idle")
-            client.send(wire.UserMessage(text="I would measure first.", id="a1"))
+            client.send(client_messages.UserMessage(text="I would measure first.", id="a1"))
             client.wait_for(type="accepted", id="a1")
             client.wait_for(type="interview.state", state="idle")
             if cut == "kill":
@@ -136,8 +136,8 @@ def test_partysocket_reconnects_and_resends(package: Path, tmp_path: Path, cut: 
             closed = client.wait_for(event="close")
             assert closed["code"] == (1006 if cut == "kill" else wire.CLOSE_RESTART)
             # Sent while disconnected: a message that the crash may have lost, and a new one.
-            client.send(wire.UserMessage(text="I would measure first.", id="a1"))
-            client.send(wire.UserMessage(text="Then I would think.", id="a2"))
+            client.send(client_messages.UserMessage(text="I would measure first.", id="a1"))
+            client.send(client_messages.UserMessage(text="Then I would think.", id="a2"))
             server.start()
             assert client.wait_for(event="open")["id"] == opened["id"]
             snapshot = client.wait_for(type="snapshot")

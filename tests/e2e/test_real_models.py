@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from prepserver.wire import client_messages
 from prepserver.wire import protocol as wire
 from prepserver.wire.protocol import MessageKind
 from tests.support.room_client import RoomClient, open_room
@@ -78,7 +79,7 @@ def test_a_server_killed_while_it_generates_finishes_the_turn(server: Server) ->
     id = create_interview(server, key)
     wait_for_first_question(server, key, id)
     with open_room(room_address(server, key, id)) as socket:
-        socket.send(wire.UserMessage(id="m1", text=ANSWER))
+        socket.send(client_messages.UserMessage(id="m1", text=ANSWER))
         socket.next(wire.Accepted)
         socket.next(wire.Delta)
         server.kill()
@@ -122,7 +123,7 @@ def test_a_killed_engine_costs_every_interview_one_retry(
             if engine == "whisper":
                 socket.send((speech_dir / "short-answer.wav").read_bytes())
             else:
-                socket.send(wire.UserMessage(id="m1", text=ANSWER))
+                socket.send(client_messages.UserMessage(id="m1", text=ANSWER))
         if engine == "whisper":
             sockets[-1].wait_for(
                 lambda m: isinstance(m, wire.StateChanged) and m.state is wire.Phase.TRANSCRIBING

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from prepserver.wire import protocol as wire
+from prepserver.wire import client_messages
 from prepserver.wire.protocol import MessageKind
 from tests.support.llama_cpp_server import LlamaCppServer
 from tests.support.room_client import open_room
@@ -51,7 +51,7 @@ def test_an_interview_on_a_remote_model(
                 question = socket.next_of_kind(MessageKind.QUESTION)
                 assert question.text.endswith("?")
                 answer = "I moved the ledger out of the monolith, because it was the clearest part."
-                socket.send(wire.UserMessage(id=f"m{number}", text=answer))
+                socket.send(client_messages.UserMessage(id=f"m{number}", text=answer))
             assert socket.next_of_kind(MessageKind.CLOSING).text
         if os.name == "posix" and Path("/proc").is_dir():
             assert KEY not in command_line(server.pid)

@@ -19,7 +19,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from prepserver.accounts.tokens import Tokens, load_signing_key
 from prepserver.app import VERSION
 from prepserver.clock import SystemClock
-from prepserver.wire import codec
+from prepserver.wire import client_messages, codec
 from prepserver.wire import protocol as wire
 from tests.support.forked_server import ForkedServer
 from tests.support.room_client import RoomClient, open_room, rejected_handshake
@@ -233,7 +233,7 @@ def test_a_turn_interrupted_by_a_kill_is_finished_without_a_client(tmp_path: Pat
         id = create_interview(server, key, questions=2)
         with open_room(server.room("interview", id, server.token(key))) as room:
             room.wait_for_question()
-            room.send(wire.UserMessage(text="I would measure first.", id="answer-1"))
+            room.send(client_messages.UserMessage(text="I would measure first.", id="answer-1"))
             room.next(wire.Accepted)
             room.wait_for(lambda m: isinstance(m, wire.Delta))
             server.kill()
@@ -247,9 +247,9 @@ def test_a_turn_interrupted_by_a_kill_is_finished_without_a_client(tmp_path: Pat
             snapshot = room.next(wire.Snapshot)
             assert snapshot.failed is None
             assert snapshot.messages[1].text == "I would measure first."
-            room.send(wire.UserMessage(text="I would measure first.", id="answer-1"))
+            room.send(client_messages.UserMessage(text="I would measure first.", id="answer-1"))
             room.next(wire.Accepted)
-            room.send(wire.GetAllMessages())
+            room.send(client_messages.GetAllMessages())
             assert len(room.next(wire.Snapshot).messages) == 3, "the resend is not applied again"
 
 
@@ -274,7 +274,7 @@ def test_an_acknowledged_recording_survives_a_crash(tmp_path: Path) -> None:
         id = create_interview(server, key)
         with open_room(server.room("interview", id, server.token(key))) as room:
             room.wait_for_question()
-            room.send(wire.AudioStart(id="r"))
+            room.send(client_messages.AudioStart(id="r"))
             for frame in frames[:50]:
                 room.send(frame)
             while (acknowledged := room.next(wire.AudioAck).frame) < 30:
@@ -283,12 +283,12 @@ def test_an_acknowledged_recording_survives_a_crash(tmp_path: Path) -> None:
         server.start()
         with open_room(server.room("interview", id, server.token(key))) as room:
             room.next(wire.Snapshot)
-            room.send(wire.AudioStart(id="r"))
+            room.send(client_messages.AudioStart(id="r"))
             stored = room.next(wire.AudioAck).frame
             assert stored >= acknowledged
             for frame in frames[stored + 1 :]:
                 room.send(frame)
-            room.send(wire.AudioStop(id="r", frames=len(frames)))
+            room.send(client_messages.AudioStop(id="r", frames=len(frames)))
             assert "3.0 seconds" in room.next_of_kind(wire.MessageKind.ANSWER).text
 
 
@@ -365,7 +365,7 @@ def test_a_flood_from_one_client_does_not_block_another(tmp_path: Path) -> None:
         def flood(room: RoomClient) -> None:
             with contextlib.suppress(ConnectionClosed, InvalidHandshake, OSError):
                 while not stop.is_set():
-                    room.send(wire.GetAllMessages())
+                    room.send(client_messages.GetAllMessages())
 
         with (
             open_room(server.room("interview", flooded, server.token(key))) as loud,
@@ -375,7 +375,7 @@ def test_a_flood_from_one_client_does_not_block_another(tmp_path: Path) -> None:
             flooder.start()
             try:
                 room.wait_for_question()
-                room.send(wire.UserMessage(text="I stay calm.", id="1"))
+                room.send(client_messages.UserMessage(text="I stay calm.", id="1"))
                 room.next_of_kind(wire.MessageKind.QUESTION)
                 assert _resident_bytes(server.pid) < 400_000_000
             finally:

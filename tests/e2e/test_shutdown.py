@@ -10,7 +10,7 @@ import pytest
 
 from prepcli.client.rest import RestClient
 from prepcli.client.room import Room
-from prepserver.wire import codec, limits
+from prepserver.wire import client_messages, codec, limits
 from prepserver.wire import protocol as wire
 from tests.e2e.test_server import create_interview
 from tests.support.acknowledgements import check_acknowledged, check_all_ended
@@ -96,7 +96,7 @@ def test_a_message_sent_at_shutdown_is_stored_if_acknowledged(tmp_path: Path) ->
         for number in range(6):
             with open_room(server.room("interview", id, server.token(key))) as room:
                 room.wait_for_question()
-                room.send(wire.UserMessage(text=f"Answer {number}.", id=f"m{number}"))
+                room.send(client_messages.UserMessage(text=f"Answer {number}.", id=f"m{number}"))
                 time.sleep(number * 0.004)
                 assert server.terminate(limit=STOP_TIMEOUT) == 0
                 assert room.wait_for_close() == wire.CLOSE_RESTART
@@ -121,10 +121,11 @@ def test_a_client_that_does_not_read_does_not_delay_the_shutdown(
         url = server.room("interview", id, server.token(key))
         with StalledClient(url) as stalled, open_room(url) as room:
             room.wait_for_question()
-            room.send(wire.UserMessage(text="x" * limits.MAX_ANSWER, id="1"))
+            room.send(client_messages.UserMessage(text="x" * limits.MAX_ANSWER, id="1"))
             room.wait_for(lambda m: isinstance(m, wire.Delta))
             for _ in range(500 if full else 0):
-                stalled.send(wire.GetAllMessages())  # each snapshot is as long as the transcript
+                # Each snapshot is as long as the transcript.
+                stalled.send(client_messages.GetAllMessages())
             started = time.monotonic()
             server.signal()
             assert room.wait_for_close() == wire.CLOSE_RESTART
@@ -143,7 +144,7 @@ def test_a_recording_continues_after_a_restart(tmp_path: Path) -> None:
         id = create_interview(server, key)
         with open_room(server.room("interview", id, server.token(key))) as room:
             room.wait_for_question()
-            room.send(wire.AudioStart(id="r"))
+            room.send(client_messages.AudioStart(id="r"))
             for number in range(50):
                 room.send(codec.pack_frame(number, frame))
             while (acknowledged := room.next(wire.AudioAck).frame) < 30:
@@ -152,7 +153,7 @@ def test_a_recording_continues_after_a_restart(tmp_path: Path) -> None:
             assert room.wait_for_close() == wire.CLOSE_RESTART
         server.start()
         with open_room(server.room("interview", id, server.token(key))) as room:
-            room.send(wire.AudioStart(id="r"))
+            room.send(client_messages.AudioStart(id="r"))
             assert room.next(wire.AudioAck).frame >= acknowledged
 
 

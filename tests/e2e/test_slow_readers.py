@@ -18,7 +18,7 @@ from typing import Self
 import pytest
 from msgspec import Struct
 
-from prepserver.wire import limits
+from prepserver.wire import client_messages, limits
 from prepserver.wire import protocol as wire
 from tests.e2e.test_server import create_interview
 from tests.support.room_client import RoomClient, open_room
@@ -81,11 +81,11 @@ class LatencyProbe:
             due += INTERVAL
             text = f"{next(self._numbers)} ".ljust(limits.MAX_ANSWER, "☃")  # three bytes each
             started = time.monotonic()
-            self._writer.send(wire.MessageEdit(message_id=self._answer, text=text))
+            self._writer.send(client_messages.MessageEdit(message_id=self._answer, text=text))
             self._reader.wait_for(lambda m, text=text: message_text(m) == text)  # type: ignore[misc]
             found.same_room.append(time.monotonic() - started)
             started = time.monotonic()
-            self._other.send(wire.GetAllMessages())
+            self._other.send(client_messages.GetAllMessages())
             self._other.next(wire.Snapshot)
             found.other_room.append(time.monotonic() - started)
             self._writer.wait_for(lambda m, text=text: message_text(m) == text)  # type: ignore[misc]
@@ -172,7 +172,7 @@ def compare_latencies(folder: Path, rounds: int, seconds: float, *, allowance: f
         ):
             other.wait_for_question()
             writer.wait_for_question()
-            writer.send(wire.UserMessage(text="x", id="answer"))
+            writer.send(client_messages.UserMessage(text="x", id="answer"))
             answer = writer.next_of_kind(wire.MessageKind.ANSWER).id
             writer.wait_for(
                 lambda m: isinstance(m, wire.StateChanged) and m.state is wire.Phase.IDLE
@@ -244,7 +244,7 @@ def test_an_unresponsive_client_is_disconnected_within_forty_seconds(tmp_path: P
                     assert time.monotonic() - started < DEAD_PEER_TIMEOUT
                     time.sleep(0.5)
                 print(f"disconnected after {time.monotonic() - started:.1f} s")
-                living.send(wire.GetAllMessages())
+                living.send(client_messages.GetAllMessages())
                 living.next(wire.Snapshot)
         finally:
             stopped.kill()

@@ -20,6 +20,7 @@ from prepserver.http.services import Services
 from prepserver.interview.stubs import InterviewStub, UserInterviewsStub
 from prepserver.objects.connection import Connection
 from prepserver.telemetry.call_log import CallQuery
+from prepserver.wire import client_messages
 from prepserver.wire import protocol as wire
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
@@ -99,10 +100,10 @@ async def test_an_old_data_directory_continues(
         snapshot = await client.next(wire.Snapshot)
         assert (snapshot.state, snapshot.messages) == (wire.Phase.IDLE, messages)
 
-        await client.send(wire.AudioStart(id="half"))
+        await client.send(client_messages.AudioStart(id="half"))
         assert (await client.next(wire.AudioAck)).frame == 12
 
-        await client.send(wire.UserMessage(id="new", text="Then we cached."))
+        await client.send(client_messages.UserMessage(id="new", text="Then we cached."))
         assert (await client.next_message(wire.MessageKind.ANSWER)).text == "Then we cached."
         assert (await client.next_message(wire.MessageKind.QUESTION)).text
         await client.leave()

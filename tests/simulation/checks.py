@@ -12,15 +12,15 @@ from prepcli.client.state import RoomState
 from prepserver.interview.interview import RECOVERY_DELAY
 from prepserver.interview.turns.deltas import DELTA_INTERVAL
 from prepserver.interview.turns.steps import Step, TurnState
-from prepserver.wire.error_codes import ErrorCode
-from prepserver.wire.protocol import (
+from prepserver.wire.client_messages import (
     HintRequest,
     InterviewEnd,
     MessageEdit,
-    MessageKind,
     TurnRetry,
     UserMessage,
 )
+from prepserver.wire.error_codes import ErrorCode
+from prepserver.wire.protocol import MessageKind
 from tests.simulation.clients import SentItem, SimulatedClient
 from tests.simulation.models import GeneratedReply
 from tests.simulation.stored_state import StoredInterview

@@ -20,23 +20,25 @@ from prepcli.client.state import (
     open_question,
 )
 from prepcli.errors import PrepError, QueueFull, RecordingRefused
-from prepserver.wire.error_codes import ErrorCode
-from prepserver.wire.protocol import (
-    Accepted,
-    AudioAck,
+from prepserver.wire.client_messages import (
     ClientMessages,
-    Failure,
     GetAllMessages,
     HintRequest,
     InterviewEnd,
     MessageEdit,
-    MessageKind,
-    Phase,
-    Snapshot,
     TurnRetry,
     TurnStop,
     UserMessage,
     UserTyping,
+)
+from prepserver.wire.error_codes import ErrorCode
+from prepserver.wire.protocol import (
+    Accepted,
+    AudioAck,
+    Failure,
+    MessageKind,
+    Phase,
+    Snapshot,
 )
 from tests.support.clock import ManualClock
 

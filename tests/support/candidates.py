@@ -31,17 +31,19 @@ from prepcli.client.state import (
 from prepcli.errors import ServerUnreachable
 from prepserver.clock import SystemClock
 from prepserver.engines.scripted import SILENCE_PEAK, ScriptedSpeechModel
+from prepserver.wire.client_messages import (
+    GetAllMessages,
+    HintRequest,
+    MessageEdit,
+    UserMessage,
+)
 from prepserver.wire.protocol import (
     Accepted,
     Failure,
-    GetAllMessages,
-    HintRequest,
     InterviewSpec,
     Message,
-    MessageEdit,
     MessageKind,
     Phase,
-    UserMessage,
 )
 
 __all__ = ["Acknowledged", "Candidate"]

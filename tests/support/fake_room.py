@@ -17,10 +17,10 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
+from prepserver.wire.client_messages import ClientMessages
 from prepserver.wire.codec import decode_client, encode, unpack_frame
 from prepserver.wire.protocol import (
     Accepted,
-    ClientMessages,
     Hello,
     ServerMessage,
     Snapshot,

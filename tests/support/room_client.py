@@ -10,7 +10,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from prepserver.wire import codec
+from prepserver.wire import client_messages, codec
 from prepserver.wire import protocol as wire
 from tests.support.server import Reply
 
@@ -29,8 +29,8 @@ class RoomClient:
         self.connection = connection
         self.messages: list[wire.ServerMessages] = []
 
-    def send(self, message: wire.ClientMessage | str | bytes) -> None:
-        if isinstance(message, wire.ClientMessage):
+    def send(self, message: client_messages.ClientMessage | str | bytes) -> None:
+        if isinstance(message, client_messages.ClientMessage):
             message = codec.encode(message).decode()
         self.connection.send(message)
 
@@ -76,7 +76,7 @@ class RoomClient:
 
     def check_interview_continues(self) -> None:
         """Check that the interview accepts an answer and asks the next question."""
-        self.send(wire.UserMessage(text="I would measure first.", id="proof"))
+        self.send(client_messages.UserMessage(text="I would measure first.", id="proof"))
         self.wait_for(lambda m: isinstance(m, wire.Accepted) and m.id == "proof")
         assert self.next_of_kind(wire.MessageKind.QUESTION).text.endswith("?")
 

@@ -20,7 +20,7 @@ from prepserver.interview.user_interviews import UserInterviews
 from prepserver.objects.connection import Close, Connection
 from prepserver.objects.instance import Instance, Kind
 from prepserver.objects.registry import Registry
-from prepserver.wire import codec
+from prepserver.wire import client_messages, codec
 from prepserver.wire import protocol as wire
 from tests.support.clock import ManualClock
 from tests.support.fake_socket import FakeSocket
@@ -171,10 +171,10 @@ class Client:
                 self.messages.append(message)
             self._arrived.set()
 
-    async def send(self, message: wire.ClientMessage | str | bytes) -> None:
+    async def send(self, message: client_messages.ClientMessage | str | bytes) -> None:
         """Deliver a message as one frame, binary for bytes, and wait until the message is
         handled."""
-        if isinstance(message, wire.ClientMessage):
+        if isinstance(message, client_messages.ClientMessage):
             message = codec.encode(message).decode()
         await asyncio.wait([self._instance.deliver(self.connection, message)])
 

@@ -10,8 +10,7 @@ from websockets.client import ClientProtocol
 from websockets.http11 import Response
 from websockets.uri import parse_uri
 
-from prepserver.wire import codec
-from prepserver.wire import protocol as wire
+from prepserver.wire import client_messages, codec
 
 __all__ = ["StalledClient"]
 
@@ -55,7 +54,7 @@ class StalledClient:
     ) -> None:
         self._socket.close()
 
-    def send(self, message: wire.ClientMessage) -> None:
+    def send(self, message: client_messages.ClientMessage) -> None:
         self._protocol.send_text(codec.encode(message))
         self._flush()
 

@@ -44,17 +44,16 @@ from prepcli.tui.screens.interview_view import InterviewView
 from prepcli.tui.screens.recorder import MicrophoneFactory
 from prepcli.tui.screens.speaking import SpeakingScreen
 from prepcli.tui.text import Seconds
-from prepserver.wire.limits import MAX_ANSWER
-from prepserver.wire.protocol import (
+from prepserver.wire.client_messages import (
     HintRequest,
     InterviewEnd,
-    MessageKind,
-    Phase,
     TurnRetry,
     TurnStop,
     UserMessage,
     UserTyping,
 )
+from prepserver.wire.limits import MAX_ANSWER
+from prepserver.wire.protocol import MessageKind, Phase
 
 
 class Pending(Struct, frozen=True):

@@ -19,7 +19,8 @@ from prepcli.tui.messages import (
     RecordingSilent,
     RecordingStarted,
 )
-from prepserver.wire.protocol import BYTES_PER_SECOND, UserRecording
+from prepserver.wire.client_messages import UserRecording
+from prepserver.wire.protocol import BYTES_PER_SECOND
 
 Blocks = AsyncIterator[bytes]
 """Blocks from the microphone: PCM16 little-endian, 16 kHz, mono."""

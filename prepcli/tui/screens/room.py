@@ -20,7 +20,8 @@ from prepcli.tui.messages import (
     RoomChanged,
     RoomLeft,
 )
-from prepserver.wire.protocol import ClientMessages, Failure, GetAllMessages
+from prepserver.wire.client_messages import ClientMessages, GetAllMessages
+from prepserver.wire.protocol import Failure
 
 
 class RoomScreen(Screen[None]):

@@ -5,7 +5,7 @@ from textual.containers import Vertical
 from textual.widgets import Markdown, Static
 
 from prepcli.terminal_text import printable
-from prepserver.wire.protocol import MessageKind, Role, Source
+from prepserver.wire.protocol import MessageKind, Role, Source, speaker_of
 
 HEADINGS = {
     MessageKind.QUESTION: "Interviewer",
@@ -13,6 +13,8 @@ HEADINGS = {
     MessageKind.HINT: "Hint",
     MessageKind.CLOSING: "Interviewer",
     MessageKind.SUMMARY: "How it went",
+    MessageKind.REQUEST: "You",
+    MessageKind.REPLY: "Interviewer",
 }
 
 
@@ -21,7 +23,7 @@ def heading(kind: MessageKind, *, number: int = 0, source: Source | None = None)
     name = HEADINGS[kind]
     if kind is MessageKind.QUESTION and number:
         return f"{name} · question {number}"
-    if kind is MessageKind.ANSWER and source is Source.SPEECH:
+    if speaker_of(kind) is Role.CANDIDATE and source is Source.SPEECH:
         return f"{name} · spoken"
     return name
 
@@ -67,7 +69,7 @@ class MessageView(Vertical):
 
     @property
     def role(self) -> Role:
-        return Role.CANDIDATE if self.kind is MessageKind.ANSWER else Role.INTERVIEWER
+        return speaker_of(self.kind)
 
     def compose(self) -> ComposeResult:
         yield self._heading

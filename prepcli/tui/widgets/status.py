@@ -79,6 +79,8 @@ _STREAMING = {
     MessageKind.HINT: "Giving a hint…",
     MessageKind.CLOSING: "Closing…",
     MessageKind.SUMMARY: "Summing up…",
+    MessageKind.REQUEST: "Transcribing your answer…",
+    MessageKind.REPLY: "Replying…",
 }
 
 

@@ -5,20 +5,20 @@ import pytest
 from prepcli.client.outbox import Outbox
 from prepcli.client.recording import FRAME_BYTES, MAX_UNACKNOWLEDGED, Recording
 from prepcli.errors import QueueFull, RecordingRefused, ServerUnreachable, UsageError
-from prepserver.wire.codec import decode_client, unpack_frame
-from prepserver.wire.error_codes import ErrorCode
-from prepserver.wire.protocol import (
+from prepserver.wire.client_messages import (
     AudioCancel,
     AudioStart,
     AudioStop,
     ClientMessages,
-    Failure,
     GetAllMessages,
     HintRequest,
     TurnStop,
     UserMessage,
     UserTyping,
 )
+from prepserver.wire.codec import decode_client, unpack_frame
+from prepserver.wire.error_codes import ErrorCode
+from prepserver.wire.protocol import Failure
 
 FRAME = b"\x01\x02" * (FRAME_BYTES // 2)
 

@@ -8,14 +8,16 @@ from hypothesis import strategies as st
 
 from prepcli.client.outbox import Outbox
 from prepcli.client.recording import FRAME_BYTES, Recording
+from prepserver.wire.client_messages import (
+    AudioStart,
+    AudioStop,
+    UserMessage,
+)
 from prepserver.wire.codec import decode_client, unpack_frame
 from prepserver.wire.protocol import (
     Accepted,
     AudioAck,
-    AudioStart,
-    AudioStop,
     ServerMessage,
-    UserMessage,
 )
 
 FRAMES_PER_COMMIT = 3

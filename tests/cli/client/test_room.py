@@ -7,21 +7,23 @@ import pytest
 from prepcli.client.room import Room
 from prepcli.client.state import ConnectionChanged, ConnectionStatus
 from prepcli.errors import ServerUnreachable, UsageError
+from prepserver.wire.client_messages import (
+    AudioStart,
+    AudioStop,
+    GetAllMessages,
+    UserMessage,
+    UserTyping,
+)
 from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import (
     CLOSE_RESTART,
     CLOSE_SLOW,
     Accepted,
     AudioAck,
-    AudioStart,
-    AudioStop,
     Caption,
     Failure,
-    GetAllMessages,
     Hello,
     Snapshot,
-    UserMessage,
-    UserTyping,
 )
 from tests.cli.client.event_reader import FRAME, EventReader, FakeSleep, enter_room, run_with_room
 from tests.support.fake_room import TIMEOUT_SECONDS, FakeRoom

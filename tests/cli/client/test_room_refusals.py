@@ -7,6 +7,7 @@ import pytest
 from prepcli.client.room import Room
 from prepcli.client.state import ConnectionStatus
 from prepcli.errors import NotAuthorised, NotFound, RateLimited, ServerUnreachable
+from prepserver.wire.client_messages import UserMessage, UserTyping
 from prepserver.wire.codec import encode
 from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import (
@@ -16,8 +17,6 @@ from prepserver.wire.protocol import (
     Error,
     Failure,
     Snapshot,
-    UserMessage,
-    UserTyping,
 )
 from prepserver.wire.rest import ErrorBody
 from tests.cli.client.event_reader import EventReader, FakeSleep, enter_room, run_with_room

@@ -8,23 +8,25 @@ from prepcli.errors import (
     ServerUnreachable,
 )
 from prepcli.headless.answers import RecordedAnswer, TypedAnswer
+from prepserver.wire.client_messages import (
+    AudioStart,
+    AudioStop,
+    InterviewEnd,
+    TurnRetry,
+    UserMessage,
+)
 from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import (
     Accepted,
     AudioAck,
-    AudioStart,
-    AudioStop,
     Error,
     Failure,
     InterviewDeleted,
-    InterviewEnd,
     InterviewMessage,
     Phase,
     Snapshot,
     StateChanged,
     Status,
-    TurnRetry,
-    UserMessage,
 )
 from tests.cli.client.builders import make_interview, make_message
 from tests.cli.headless.conversations import (

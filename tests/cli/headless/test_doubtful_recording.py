@@ -4,8 +4,9 @@ import pytest
 
 from prepcli.errors import RecordingRefused
 from prepcli.headless.answers import TypedAnswer
+from prepserver.wire.client_messages import UserMessage
 from prepserver.wire.error_codes import ErrorCode
-from prepserver.wire.protocol import Phase, StateChanged, UserMessage
+from prepserver.wire.protocol import Phase, StateChanged
 from tests.cli.client.builders import make_message
 from tests.cli.headless.conversations import converse, failed_turn, finish, open_room
 from tests.support.fake_room import FakeRoom

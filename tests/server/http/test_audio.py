@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from prepserver.wire import codec, limits
+from prepserver.wire import client_messages, codec, limits
 from prepserver.wire import protocol as wire
 from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.rest import SpokenAnswer
@@ -107,12 +107,12 @@ def test_silence_is_reported(room: RoomClient) -> None:
 
 def test_frames_become_an_answer(room: RoomClient) -> None:
     """Numbered frames are acknowledged and become one answer."""
-    room.send(wire.AudioStart(id="r"))
+    room.send(client_messages.AudioStart(id="r"))
     assert room.next(wire.AudioAck) == wire.AudioAck(id="r", frame=-1)
     sent = frames(tone(2.0))
     for frame in sent:
         room.send(frame)
-    room.send(wire.AudioStop(id="r", frames=len(sent)))
+    room.send(client_messages.AudioStop(id="r", frames=len(sent)))
     assert room.next(wire.AudioAck).frame > 0
     assert "2.0 seconds" in room.next_of_kind(wire.MessageKind.ANSWER).text
 
@@ -127,18 +127,18 @@ def test_a_recording_is_resumed_on_another_connection(
     sent = frames(tone(3.0))
     with open_room(server.room("interview", hello.room, server.token(ada))) as first:
         first.next(wire.Snapshot)
-        first.send(wire.AudioStart(id="r"))
+        first.send(client_messages.AudioStart(id="r"))
         for frame in sent[:40]:
             first.send(frame)
         while first.next(wire.AudioAck).frame < 20:
             pass
         first.connection.socket.close()  # without a close frame
-    room.send(wire.AudioStart(id="r"))
+    room.send(client_messages.AudioStart(id="r"))
     stored = room.next(wire.AudioAck).frame
     assert stored >= 20
     for frame in sent[stored + 1 :]:
         room.send(frame)
-    room.send(wire.AudioStop(id="r", frames=len(sent)))
+    room.send(client_messages.AudioStop(id="r", frames=len(sent)))
     assert "3.0 seconds" in room.next_of_kind(wire.MessageKind.ANSWER).text
 
 
@@ -152,15 +152,15 @@ def test_a_gap_in_the_frames_closes_the_connection(
     sent = frames(tone(1.0))
     with open_room(server.room("interview", hello.room, server.token(ada))) as lossy:
         lossy.next(wire.Snapshot)
-        lossy.send(wire.AudioStart(id="r"))
+        lossy.send(client_messages.AudioStart(id="r"))
         lossy.send(sent[0])
         lossy.send(sent[2])
         assert lossy.wait_for_close() == wire.CLOSE_RESTART
-    room.send(wire.AudioStart(id="r"))
+    room.send(client_messages.AudioStart(id="r"))
     stored = room.next(wire.AudioAck).frame
     for frame in sent[stored + 1 :]:
         room.send(frame)
-    room.send(wire.AudioStop(id="r", frames=len(sent)))
+    room.send(client_messages.AudioStop(id="r", frames=len(sent)))
     assert "1.0 seconds" in room.next_of_kind(wire.MessageKind.ANSWER).text
 
 
@@ -168,40 +168,40 @@ def test_a_stop_with_missing_frames_is_rejected(room: RoomClient) -> None:
     """An `audio.stop` that counts more frames than were received is rejected, and the recording can
     still be completed."""
     sent = frames(tone(1.0))
-    room.send(wire.AudioStart(id="r"))
+    room.send(client_messages.AudioStart(id="r"))
     for frame in sent[:20]:
         room.send(frame)
-    room.send(wire.AudioStop(id="r", frames=len(sent)))
+    room.send(client_messages.AudioStop(id="r", frames=len(sent)))
     failure = room.next(wire.Failure)
     assert (failure.code, failure.id, failure.retryable) == (ErrorCode.FRAMES_MISSING, "r", True)
-    room.send(wire.AudioStart(id="r"))
+    room.send(client_messages.AudioStart(id="r"))
     stored = room.wait_for(lambda m: isinstance(m, wire.AudioAck) and m.frame >= 19)
     assert stored == wire.AudioAck(id="r", frame=19)
     for frame in sent[20:]:
         room.send(frame)
-    room.send(wire.AudioStop(id="r", frames=len(sent)))
+    room.send(client_messages.AudioStop(id="r", frames=len(sent)))
     assert "1.0 seconds" in room.next_of_kind(wire.MessageKind.ANSWER).text
 
 
 def test_a_repeated_stop_is_one_answer(room: RoomClient) -> None:
     """A repeated `audio.stop` is accepted again, and only one answer is stored."""
     sent = frames(tone(1.0))
-    room.send(wire.AudioStart(id="r"))
+    room.send(client_messages.AudioStart(id="r"))
     for frame in sent:
         room.send(frame)
     for _ in range(2):
-        room.send(wire.AudioStop(id="r", frames=len(sent)))
+        room.send(client_messages.AudioStop(id="r", frames=len(sent)))
         assert room.next(wire.Accepted).id == "r"
     room.next_of_kind(wire.MessageKind.QUESTION)
-    room.send(wire.GetAllMessages())
+    room.send(client_messages.GetAllMessages())
     kinds = [m.kind for m in room.next(wire.Snapshot).messages]
     assert kinds.count(wire.MessageKind.ANSWER) == 1
 
 
 def test_an_empty_recording_is_rejected(room: RoomClient) -> None:
     """A recording without frames is rejected as `empty_recording`."""
-    room.send(wire.AudioStart(id="r"))
-    room.send(wire.AudioStop(id="r", frames=0))
+    room.send(client_messages.AudioStart(id="r"))
+    room.send(client_messages.AudioStop(id="r", frames=0))
     failure = room.next(wire.Failure)
     assert (failure.code, failure.id) == (ErrorCode.EMPTY_RECORDING, "r")
     room.check_interview_continues()
@@ -210,24 +210,24 @@ def test_an_empty_recording_is_rejected(room: RoomClient) -> None:
 @pytest.mark.parametrize("frame", [b"", b"\x00\x00", b"\x00\x00\x00\x00\x01"])
 def test_malformed_frames_are_rejected(room: RoomClient, frame: bytes) -> None:
     """A frame with an incomplete header or half a sample is rejected as `bad_frame`."""
-    room.send(wire.AudioStart(id="r"))
+    room.send(client_messages.AudioStart(id="r"))
     room.send(frame)
     assert room.next(wire.Failure).code == ErrorCode.BAD_FRAME
-    room.send(wire.AudioCancel(id="r"))
+    room.send(client_messages.AudioCancel(id="r"))
     room.check_interview_continues()
 
 
 def test_a_recording_that_is_too_long_is_rejected_once(room: RoomClient) -> None:
     """A recording longer than ten minutes is rejected once, and its further frames are ignored."""
-    room.send(wire.AudioStart(id="r"))
+    room.send(client_messages.AudioStart(id="r"))
     second = tone(60.0)
     for number in range(14):  # minutes; ten are allowed
         room.send(codec.pack_frame(number, second))
     failure = room.next(wire.Failure)
     assert (failure.code, failure.id) == (ErrorCode.RECORDING_TOO_LONG, "r")
     assert failure.details == {"seconds": 600}
-    room.send(wire.AudioCancel(id="r"))
-    room.send(wire.GetAllMessages())
+    room.send(client_messages.AudioCancel(id="r"))
+    room.send(client_messages.GetAllMessages())
     room.next(wire.Snapshot)
     assert sum(isinstance(m, wire.Failure) for m in room.messages) == 1
     room.check_interview_continues()

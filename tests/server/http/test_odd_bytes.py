@@ -12,7 +12,7 @@ from urllib.parse import quote
 import pytest
 from websockets.sync.client import connect
 
-from prepserver.wire import codec
+from prepserver.wire import client_messages, codec
 from prepserver.wire import protocol as wire
 from prepserver.wire.error_codes import ErrorCode
 from tests.support.odd_bytes import odd_json
@@ -118,7 +118,7 @@ def test_odd_frames_leave_the_room_alive(server: Server, ada: str, interview: st
                 room.send(head + random.randbytes(random.choice((0, 1, 2, 64, 1_281))))
             else:
                 room.send(odd_json(random, MESSAGES)[:16_000].decode("utf-8", "replace"))
-        room.send(wire.GetAllMessages(id="last"))
+        room.send(client_messages.GetAllMessages(id="last"))
         reader.join(120)
         assert not reader.is_alive()
     print(f"{FRAMES} frames: {dict(codes.most_common())}")
@@ -129,7 +129,7 @@ def test_odd_frames_leave_the_room_alive(server: Server, ada: str, interview: st
     with open_room(server.room("interview", interview, server.token(ada))) as room:
         snapshot = room.next(wire.Snapshot)
         if snapshot.failed is not None:
-            room.send(wire.TurnRetry(id="again"))
+            room.send(client_messages.TurnRetry(id="again"))
         if snapshot.failed is not None or snapshot.state is not wire.Phase.IDLE:
             room.wait_for(lambda m: isinstance(m, wire.StateChanged) and m.state is wire.Phase.IDLE)
         room.check_interview_continues()

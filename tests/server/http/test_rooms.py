@@ -8,7 +8,7 @@ import pytest
 from prepserver.accounts.tokens import Tokens, load_signing_key
 from prepserver.accounts.users import Users
 from prepserver.clock import SystemClock
-from prepserver.wire import limits
+from prepserver.wire import client_messages, limits
 from prepserver.wire import protocol as wire
 from prepserver.wire.error_codes import ErrorCode
 from tests.support.room_client import RoomClient, open_room, rejected_handshake
@@ -113,7 +113,7 @@ def test_an_invalid_connection_id_is_replaced(server: Server, ada: str, intervie
 
 def test_hello_and_a_snapshot_come_first(server: Server, ada: str, room: RoomClient) -> None:
     """The first two messages on a connection are `hello` and a snapshot of the transcript."""
-    room.send(wire.UserMessage(text="My answer.", id="a"))
+    room.send(client_messages.UserMessage(text="My answer.", id="a"))
     room.next_of_kind(wire.MessageKind.QUESTION)
     assert isinstance(room.messages[0], wire.Hello)
     with open_room(server.room("interview", room.messages[0].room, server.token(ada))) as late:
@@ -160,7 +160,7 @@ def test_unknown_fields_are_skipped(room: RoomClient) -> None:
 @pytest.mark.parametrize("text", ["", "   ", "\n\t"])
 def test_an_empty_answer_is_rejected(room: RoomClient, text: str) -> None:
     """An empty answer is rejected, and the question stays open."""
-    room.send(wire.UserMessage(text=text, id="m"))
+    room.send(client_messages.UserMessage(text=text, id="m"))
     failure = room.next(wire.Failure)
     assert (failure.code, failure.id) == (ErrorCode.EMPTY_ANSWER, "m")
     room.check_interview_continues()
@@ -168,7 +168,7 @@ def test_an_empty_answer_is_rejected(room: RoomClient, text: str) -> None:
 
 def test_the_longest_answer_is_accepted(room: RoomClient) -> None:
     """An answer of the maximum length, in which each character takes four bytes, is accepted."""
-    room.send(wire.UserMessage(text="𝄞" * limits.MAX_ANSWER, id="m"))
+    room.send(client_messages.UserMessage(text="𝄞" * limits.MAX_ANSWER, id="m"))
     assert room.next(wire.Accepted).id == "m"
 
 
@@ -200,7 +200,7 @@ def test_messages_after_an_oversized_one_are_discarded(
     with open_room(server.room("interview", hello.room, server.token(ada))) as loud:
         loud.next(wire.Snapshot)
         loud.send("x" * 100_000)
-        loud.send(wire.UserMessage(text="too late"))
+        loud.send(client_messages.UserMessage(text="too late"))
         loud.wait_for_close()
     room.check_interview_continues()
     assert not any(
@@ -211,17 +211,17 @@ def test_messages_after_an_oversized_one_are_discarded(
 def test_a_repeated_answer_counts_once(room: RoomClient) -> None:
     """An answer that is resent under the same id is accepted again and stored once."""
     for _ in range(3):
-        room.send(wire.UserMessage(text="Once.", id="same"))
+        room.send(client_messages.UserMessage(text="Once.", id="same"))
         assert room.next(wire.Accepted).id == "same"
-    room.send(wire.GetAllMessages())
+    room.send(client_messages.GetAllMessages())
     snapshot = room.next(wire.Snapshot)
     assert [m.text for m in snapshot.messages if m.kind == "answer"] == ["Once."]
 
 
 def test_an_answer_without_an_open_question_is_rejected(room: RoomClient) -> None:
     """An answer that arrives while the interviewer is working is rejected as `busy`."""
-    room.send(wire.UserMessage(text="One.", id="1"))
-    room.send(wire.UserMessage(text="Two.", id="2"))
+    room.send(client_messages.UserMessage(text="One.", id="1"))
+    room.send(client_messages.UserMessage(text="Two.", id="2"))
     outcome = room.wait_for(lambda m: isinstance(m, wire.Failure | wire.Accepted) and m.id == "2")
     if isinstance(outcome, wire.Failure):  # the scripted model may have been quicker
         assert outcome.code == ErrorCode.BUSY
@@ -236,7 +236,7 @@ def test_a_connection_id_is_taken_over(server: Server, ada: str, interview: str)
         with open_room(url) as new:
             new.next(wire.Snapshot)
             assert old.wait_for_close() == 1000
-            new.send(wire.GetAllMessages())
+            new.send(client_messages.GetAllMessages())
             new.next(wire.Snapshot)
 
 

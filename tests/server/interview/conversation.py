@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from prepserver.wire import client_messages
 from prepserver.wire import protocol as wire
 from prepserver.wire.protocol import Phase
 from tests.support.rooms import Client, Rooms
@@ -14,8 +15,8 @@ SILENT = bytes(32_000)
 """One second of silent PCM16 audio."""
 
 
-def answer(text: str, id: str = "") -> wire.UserMessage:
-    return wire.UserMessage(id=id, text=text)
+def answer(text: str, id: str = "") -> client_messages.UserMessage:
+    return client_messages.UserMessage(id=id, text=text)
 
 
 async def open_room(rooms: Rooms, **spec: Any) -> Client:
@@ -36,7 +37,7 @@ async def wait_until_idle(client: Client) -> None:
 
 
 async def request_snapshot(client: Client) -> wire.Snapshot:
-    await client.send(wire.GetAllMessages())
+    await client.send(client_messages.GetAllMessages())
     return await client.next(wire.Snapshot)
 
 

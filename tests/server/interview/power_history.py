@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from prepserver.errors import NotFound
 from prepserver.interview.stubs import UserInterviewsStub
-from prepserver.wire import codec
+from prepserver.wire import client_messages, codec
 from prepserver.wire import protocol as wire
 from prepserver.wire.protocol import MessageKind, Phase
 from tests.server.interview.conversation import request_snapshot, wait_until_idle
@@ -121,7 +121,7 @@ class Candidate:
             if answer.pcm:
                 await self._send_recording(client, answer, disk)
             else:
-                await client.send(wire.UserMessage(id=answer.id, text=answer.text))
+                await client.send(client_messages.UserMessage(id=answer.id, text=answer.text))
             if not disk.powered:
                 return
             await client.until(lambda m: isinstance(m, wire.Accepted) and m.id == answer.id)
@@ -134,11 +134,11 @@ class Candidate:
             mine = [m.id for m in truth.messages if m.kind is MessageKind.ANSWER]
             id, text = answer.edited
             place = self.answers.index(answer)
-            await client.send(wire.MessageEdit(id=id, message_id=mine[place], text=text))
+            await client.send(client_messages.MessageEdit(id=id, message_id=mine[place], text=text))
 
     async def _send_recording(self, client: Client, answer: Answer, disk: Disk) -> None:
         frames = [answer.pcm[at : at + FRAME] for at in range(0, len(answer.pcm), FRAME)]
-        await client.send(wire.AudioStart(id=answer.id))
+        await client.send(client_messages.AudioStart(id=answer.id))
         reply = await client.until(
             lambda m: (
                 (isinstance(m, wire.AudioAck) and m.id == answer.id) or isinstance(m, wire.Accepted)
@@ -152,7 +152,7 @@ class Candidate:
             for number, frame in enumerate(frames):
                 if number > reply.frame and disk.powered:
                     await client.send(codec.pack_frame(number, frame))
-        await client.send(wire.AudioStop(id=answer.id, frames=len(frames)))
+        await client.send(client_messages.AudioStop(id=answer.id, frames=len(frames)))
 
     def _next_answer(self) -> Answer:
         id = f"{self.name}-{len(self.answers)}"

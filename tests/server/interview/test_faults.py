@@ -7,7 +7,7 @@ import pytest
 
 from prepserver.errors import StorageError
 from prepserver.interview.stubs import UserInterviewsStub
-from prepserver.wire import codec
+from prepserver.wire import client_messages, codec
 from prepserver.wire import protocol as wire
 from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import MessageKind, Phase
@@ -84,7 +84,7 @@ async def test_frames_that_cannot_be_stored_are_not_acknowledged(
     frames = [LOUD[at : at + 1_280] for at in range(0, len(LOUD), 1_280)]
     async with Rooms(tmp_path, vfs=faults.name) as rooms:
         client = await open_room(rooms)
-        await client.send(wire.AudioStart(id="r"))
+        await client.send(client_messages.AudioStart(id="r"))
         assert (await client.next(wire.AudioAck)).frame == -1
         faults.fail(operation, file_name(client.room), fault)
         for number, frame in enumerate(frames):
@@ -95,12 +95,12 @@ async def test_frames_that_cannot_be_stored_are_not_acknowledged(
         faults.repair()
         await client.leave()
         again = await rooms.join(client.room)
-        await again.send(wire.AudioStart(id="r"))
+        await again.send(client_messages.AudioStart(id="r"))
         stored = (await again.next(wire.AudioAck)).frame
         for number, frame in enumerate(frames):
             if number > stored:
                 await again.send(codec.pack_frame(number, frame))
-        await again.send(wire.AudioStop(id="r", frames=len(frames)))
+        await again.send(client_messages.AudioStop(id="r", frames=len(frames)))
         message = await again.next_message(MessageKind.ANSWER)
     assert message.text.startswith("I spoke for 1.0 seconds")
 

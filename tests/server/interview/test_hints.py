@@ -13,6 +13,7 @@ from prepserver.interview.stubs import InterviewStub
 from prepserver.interview.transcript import Transcript
 from prepserver.objects.object import Context, Runtime
 from prepserver.objects.storage import Storage
+from prepserver.wire import client_messages
 from prepserver.wire import protocol as wire
 from prepserver.wire.protocol import MessageKind, Phase, Source
 from tests.server.interview.conversation import answer, message_kinds, request_snapshot
@@ -117,9 +118,11 @@ async def test_inactivity_after_a_question_gives_one_hint(tmp_path: Path) -> Non
     assert message_kinds(truth.messages).count("hint") == 1
 
 
-@pytest.mark.parametrize("sign", [wire.UserTyping(), wire.UserRecording()])
+@pytest.mark.parametrize("sign", [client_messages.UserTyping(), client_messages.UserRecording()])
 @asynchronous
-async def test_an_active_candidate_gets_no_hint(tmp_path: Path, sign: wire.ClientMessage) -> None:
+async def test_an_active_candidate_gets_no_hint(
+    tmp_path: Path, sign: client_messages.ClientMessage
+) -> None:
     """Typing or recording restarts the full delay before the hint."""
     async with Rooms(tmp_path) as rooms:
         view = await rooms.create()
@@ -167,7 +170,7 @@ async def test_an_answer_replaces_a_hint(tmp_path: Path) -> None:
         client = await rooms.join(view.id)
         while not any(isinstance(m, wire.InterviewMessage) for m in client.messages):
             await rooms.advance(1.0)
-        await client.send(wire.HintRequest())
+        await client.send(client_messages.HintRequest())
         await rooms.advance(3.0)
         await client.send(answer("I have it."))
         message = await client.next_message(MessageKind.ANSWER)

@@ -15,6 +15,7 @@ from prepserver.objects.connection import Connection
 from prepserver.objects.registry import Registry
 from prepserver.objects.storage import Storage
 from prepserver.objects.stubs import ObjectCall
+from prepserver.wire import client_messages
 from prepserver.wire import protocol as wire
 from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import MessageKind, Phase
@@ -126,7 +127,7 @@ async def test_an_answer_without_a_question_is_rejected(tmp_path: Path) -> None:
     async with Rooms(tmp_path, clock=clock, delay=1.0) as rooms:
         view = await rooms.create()
         client = await rooms.join(view.id)
-        await client.send(wire.TurnStop(id="s1"))
+        await client.send(client_messages.TurnStop(id="s1"))
         await client.wait_for_phase(Phase.IDLE)
         await client.send(answer("An answer to nothing.", id="m1"))
         failure = await client.next(wire.Failure)
@@ -237,7 +238,7 @@ async def test_a_stopped_turn_can_be_retried(tmp_path: Path) -> None:
         client = await rooms.join(view.id)
         while not any(isinstance(m, wire.Delta) for m in client.messages):
             await rooms.advance(1.0)
-        await client.send(wire.TurnStop(id="s1"))
+        await client.send(client_messages.TurnStop(id="s1"))
         await client.next(wire.DeltaDropped)
         await client.wait_for_phase(Phase.IDLE)
         truth = await request_snapshot(client)
@@ -248,7 +249,7 @@ async def test_a_stopped_turn_can_be_retried(tmp_path: Path) -> None:
         assert not (await request_snapshot(client)).messages, (
             "a stopped turn is not resumed by the alarm"
         )
-        await client.send(wire.TurnRetry(id="s2"))
+        await client.send(client_messages.TurnRetry(id="s2"))
         while not any(isinstance(m, wire.InterviewMessage) for m in client.messages):
             await rooms.advance(1.0)
         truth = await request_snapshot(client)
@@ -277,7 +278,7 @@ async def test_a_failed_turn_reports_its_error_and_can_be_retried(tmp_path: Path
         truth = await request_snapshot(client)
         assert truth.failed is not None
         assert truth.failed.code == ErrorCode.INFERENCE
-        await client.send(wire.TurnRetry(id="t1"))
+        await client.send(client_messages.TurnRetry(id="t1"))
         message = await client.next_message(MessageKind.QUESTION)
     assert message.text == "What is it like?"
 
@@ -287,7 +288,7 @@ async def test_the_candidate_can_end_the_interview(tmp_path: Path) -> None:
     """Ending an interview produces the closing and the summary; further answers are rejected."""
     async with Rooms(tmp_path) as rooms:
         client = await open_room(rooms, questions=9)
-        await client.send(wire.InterviewEnd(id="e1"))
+        await client.send(client_messages.InterviewEnd(id="e1"))
         await client.next_message(MessageKind.SUMMARY)
         await client.wait_for_phase(Phase.IDLE)
         await client.send(answer("One more thing."))
@@ -303,11 +304,11 @@ async def test_ending_again_resumes_the_stopped_summary(tmp_path: Path) -> None:
         view = await rooms.create()
         client = await rooms.join(view.id)
         await client.next(wire.Snapshot)
-        await client.send(wire.InterviewEnd(id="e1"))
+        await client.send(client_messages.InterviewEnd(id="e1"))
         while not any(isinstance(m, wire.Delta) and m.kind == "summary" for m in client.messages):
             await rooms.advance(1.0)
-        await client.send(wire.TurnStop(id="s1"))
-        await client.send(wire.InterviewEnd(id="e2"))
+        await client.send(client_messages.TurnStop(id="s1"))
+        await client.send(client_messages.InterviewEnd(id="e2"))
         while not any(
             isinstance(m, wire.InterviewMessage) and m.message.kind == "summary"
             for m in client.messages
@@ -325,12 +326,14 @@ async def test_an_answer_can_be_edited(tmp_path: Path) -> None:
         await client.send(answer("I used Coffee."))
         message = await client.next_message(MessageKind.ANSWER)
         await client.next_message(MessageKind.QUESTION)
-        edit = wire.MessageEdit(id="e1", message_id=message.id, text="I used Kafka.")
+        edit = client_messages.MessageEdit(id="e1", message_id=message.id, text="I used Kafka.")
         await client.send(edit)
         edited = await client.next_message(MessageKind.ANSWER)
         assert (edited.text, edited.edited, edited.position) == ("I used Kafka.", True, 1)
         question = (await request_snapshot(client)).messages[0]
-        await client.send(wire.MessageEdit(id="e2", message_id=question.id, text="Mine now?"))
+        await client.send(
+            client_messages.MessageEdit(id="e2", message_id=question.id, text="Mine now?")
+        )
         assert (await client.next(wire.Failure)).code == ErrorCode.NO_SUCH_MESSAGE
 
 

@@ -13,7 +13,7 @@ from prepserver.interview.stubs import UserInterviewsStub
 from prepserver.interview.transcript import Transcript
 from prepserver.interview.user_interviews import UserInterviews
 from prepserver.objects.storage import Storage
-from prepserver.wire import codec
+from prepserver.wire import client_messages, codec
 from prepserver.wire import protocol as wire
 from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import MessageKind, Phase
@@ -97,15 +97,15 @@ async def test_an_interview_of_an_earlier_version_continues(tmp_path: Path, fixt
         await client.next(wire.Accepted)
         assert len((await request_snapshot(client)).messages) == len(truth.messages)
 
-        await client.send(wire.AudioStart(id=PARTIAL_RECORDING))
+        await client.send(client_messages.AudioStart(id=PARTIAL_RECORDING))
         ack = await client.next(wire.AudioAck)
         assert ack.frame == 12
         await client.send(codec.pack_frame(13, FRAME))
-        await client.send(wire.AudioStop(id=PARTIAL_RECORDING, frames=14))
+        await client.send(client_messages.AudioStop(id=PARTIAL_RECORDING, frames=14))
         answered = await client.next_message(MessageKind.ANSWER)
         assert answered.text.startswith("I spoke for 0.6 seconds")
         await client.next_message(MessageKind.QUESTION)
-        await client.send(wire.InterviewEnd(id="end"))
+        await client.send(client_messages.InterviewEnd(id="end"))
         await client.next_message(MessageKind.SUMMARY)
         await client.wait_for_phase(Phase.IDLE)
     assert version(tmp_path) == len(InterviewObject.migrations)

@@ -13,6 +13,7 @@ from prepserver.objects.connection import Connection
 from prepserver.objects.instance import Kind
 from prepserver.objects.object import DurableObject
 from prepserver.objects.registry import Registry
+from prepserver.wire import client_messages
 from prepserver.wire import protocol as wire
 from prepserver.wire.error_codes import ErrorCode
 from tests.support.clock import ManualClock
@@ -215,7 +216,7 @@ async def test_an_invalid_message_gets_an_error_and_the_connection_stays(
         await client.send(message)
         failure = await client.next(wire.Failure)
         assert (failure.code, failure.id) == (code, id)
-        await client.send(wire.GetAllMessages(id="again"))
+        await client.send(client_messages.GetAllMessages(id="again"))
         await client.next(wire.Snapshot)
         assert (await client.next(wire.Accepted)).id == "again"
 

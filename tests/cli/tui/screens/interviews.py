@@ -3,7 +3,8 @@
 from prepcli.tui.app import PrepApp
 from prepcli.tui.widgets.answer import AnswerBox
 from prepcli.tui.widgets.status import StatusLine
-from prepserver.wire.protocol import BYTES_PER_SECOND, Snapshot, UserMessage
+from prepserver.wire.client_messages import UserMessage
+from prepserver.wire.protocol import BYTES_PER_SECOND, Snapshot
 from tests.cli.tui.screens.support import FakeRoom, FakeSession, asked_once, interview, joined
 
 SECOND = b"\x00\x10" * (BYTES_PER_SECOND // 2)

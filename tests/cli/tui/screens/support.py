@@ -17,8 +17,8 @@ from prepcli.tui.app import PrepApp
 from prepcli.tui.screens import recorder
 from prepcli.tui.screens.recorder import Blocks
 from prepcli.tui.widgets.message import MessageView
+from prepserver.wire.client_messages import ClientMessages
 from prepserver.wire.protocol import (
-    ClientMessages,
     Delta,
     Hello,
     Interview,

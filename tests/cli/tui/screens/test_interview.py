@@ -5,19 +5,21 @@ from textual.pilot import Pilot
 from textual.widgets import Markdown
 
 from prepcli.tui.app import PrepApp
+from prepserver.wire.client_messages import (
+    GetAllMessages,
+    UserMessage,
+    UserTyping,
+)
 from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.limits import MAX_ANSWER
 from prepserver.wire.protocol import (
     DeltaDropped,
     Failure,
-    GetAllMessages,
     InterviewMessage,
     MessageKind,
     Phase,
     StateChanged,
     StreamingMessage,
-    UserMessage,
-    UserTyping,
 )
 from tests.cli.tui.screens.interviews import box, ready, status, texts
 from tests.cli.tui.screens.support import (

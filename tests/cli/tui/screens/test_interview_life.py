@@ -16,19 +16,21 @@ from prepcli.tui.screens.interview import InterviewScreen
 from prepcli.tui.screens.lobby import LobbyScreen
 from prepcli.tui.widgets.connection import ConnectionBanner
 from prepcli.tui.widgets.transcript import Transcript
+from prepserver.wire.client_messages import (
+    HintRequest,
+    InterviewEnd,
+    TurnRetry,
+    TurnStop,
+)
 from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import (
     Error,
-    HintRequest,
     InterviewDeleted,
-    InterviewEnd,
     InterviewMessage,
     MessageKind,
     Phase,
     StateChanged,
     Status,
-    TurnRetry,
-    TurnStop,
 )
 from tests.cli.tui.screens.interviews import box, ready, status
 from tests.cli.tui.screens.support import (

@@ -23,15 +23,14 @@ from prepcli.tui.widgets.connection import ConnectionBanner
 from prepcli.tui.widgets.interviews import InterviewList
 from prepcli.tui.widgets.message import MessageView
 from prepcli.tui.widgets.transcript import Transcript
+from prepserver.wire.client_messages import HintRequest, UserMessage
 from prepserver.wire.protocol import (
-    HintRequest,
     InterviewMessage,
     MessageKind,
     Phase,
     Snapshot,
     StateChanged,
     Status,
-    UserMessage,
 )
 from tests.cli.tui.screens.interviews import box, ready, texts
 from tests.cli.tui.screens.support import (

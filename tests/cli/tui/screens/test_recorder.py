@@ -17,7 +17,8 @@ from prepcli.tui.messages import (
     RecordingStarted,
 )
 from prepcli.tui.screens.recorder import NO_AUDIO, STALLED, Recorder
-from prepserver.wire.protocol import BYTES_PER_SECOND, UserRecording
+from prepserver.wire.client_messages import UserRecording
+from prepserver.wire.protocol import BYTES_PER_SECOND
 from tests.cli.tui.screens.support import FakeMicrophone, FakeRecording, FakeRoom
 
 BLOCK = b"\x00\x10" * (BYTES_PER_SECOND // 2 // 10)

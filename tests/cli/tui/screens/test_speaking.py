@@ -14,14 +14,13 @@ from prepcli.tui.screens.confirm import ConfirmScreen
 from prepcli.tui.screens.lobby import LobbyScreen
 from prepcli.tui.screens.speaking import SILENT
 from prepcli.tui.widgets.level import LevelMeter
+from prepserver.wire.client_messages import TurnStop, UserRecording
 from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import (
     Caption,
     Error,
     Phase,
     StateChanged,
-    TurnStop,
-    UserRecording,
 )
 from tests.cli.tui.screens.interviews import SECOND, box, ready, status, texts
 from tests.cli.tui.screens.support import (

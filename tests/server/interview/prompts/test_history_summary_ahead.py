@@ -17,6 +17,7 @@ from prepserver.interview.prompts.context import HistorySummary
 from prepserver.interview.questions import bank
 from prepserver.interview.stubs import InterviewStub
 from prepserver.interview.turns.steps import Step
+from prepserver.wire import client_messages
 from prepserver.wire import protocol as wire
 from prepserver.wire.protocol import MessageKind
 from tests.server.interview.conversation import answer, open_room
@@ -157,7 +158,7 @@ async def test_keystrokes_neither_start_nor_cancel_a_summary(tmp_path: Path) -> 
     async with model.rooms(tmp_path) as rooms:
         client = await give_long_answers(rooms, 4)
         for draft in ("So", "So we", "So we went"):
-            await client.send(wire.UserTyping(draft=draft))
+            await client.send(client_messages.UserTyping(draft=draft))
             await eventually(lambda draft=draft: model.has_prefilled(draft))  # type: ignore[misc]
         assert not model.has_prefilled(SUMMARY)
         model.summary_allowed.set()
@@ -165,7 +166,7 @@ async def test_keystrokes_neither_start_nor_cancel_a_summary(tmp_path: Path) -> 
         last = prompt_text(model.prefilled[-1])
         assert SUMMARY in last
         assert "So we went" in last
-        await client.send(wire.UserTyping(draft="So we went on"))
+        await client.send(client_messages.UserTyping(draft="So we went on"))
         await eventually(lambda: model.has_prefilled("So we went on"))
     assert model.purposes().count("history_summary") == 1
     assert model.cancelled_summaries == 0
@@ -220,10 +221,10 @@ async def test_editing_an_answer_discards_the_summary_in_progress(tmp_path: Path
         messages = await rooms.registry.call(InterviewStub(client.room).messages())
         first = next(m for m in messages if m.kind is MessageKind.ANSWER)
         corrected = first.text.replace("Zeppelin", "Blimp")
-        await client.send(wire.MessageEdit(id="e1", message_id=first.id, text=corrected))
+        await client.send(client_messages.MessageEdit(id="e1", message_id=first.id, text=corrected))
         await eventually(lambda: model.cancelled_summaries == 1)
         model.summary_allowed.set()
-        await client.send(wire.UserTyping(draft="Well"))
+        await client.send(client_messages.UserTyping(draft="Well"))
         await eventually(lambda: model.has_prefilled(SUMMARY))
     assert "Blimp" in prompt_text(model.prompts[-1])
     assert model.purposes()[-2:] == ["history_summary"] * 2
@@ -244,7 +245,7 @@ async def test_an_interrupted_summary_is_written_after_a_restart(tmp_path: Path)
         restarts.append(again)
         async with again.rooms(tmp_path) as rooms:
             client = await rooms.join(room)
-            await client.send(wire.UserTyping(draft="Well"))
+            await client.send(client_messages.UserTyping(draft="Well"))
             await eventually(lambda again=again: again.has_prefilled(SUMMARY))  # type: ignore[misc]
     assert [p.purpose for p in restarts[0].prompts] == ["history_summary"]
     assert restarts[0].prompts[0] == model.prompts[-1]
@@ -269,6 +270,6 @@ async def test_no_summary_is_written_while_everything_fits(tmp_path: Path) -> No
     model = Interviewer(context=8_192)
     async with model.rooms(tmp_path) as rooms:
         client = await give_long_answers(rooms, 6)
-        await client.send(wire.UserTyping(draft="Well"))
+        await client.send(client_messages.UserTyping(draft="Well"))
         await eventually(lambda: model.has_prefilled("Well"))
     assert model.purposes() == ["question"] * 7

@@ -11,7 +11,7 @@ from prepserver.engines.types import ModelInfo, PartialTranscript, Priority, Tra
 from prepserver.interview.prompts.build import build_prefill_prompt
 from prepserver.interview.stubs import InterviewStub, UserInterviewsStub
 from prepserver.interview.turns.steps import Step
-from prepserver.wire import codec
+from prepserver.wire import client_messages, codec
 from prepserver.wire import protocol as wire
 from prepserver.wire.protocol import MessageKind
 from tests.server.interview.conversation import LOUD, answer, open_room
@@ -60,7 +60,7 @@ async def test_a_draft_is_prefilled_while_it_is_typed(tmp_path: Path) -> None:
     model = interviewer_model(clock)
     async with Rooms(tmp_path, clock=clock, language=model) as rooms:
         client = await open_room(rooms)
-        await client.send(wire.UserTyping(draft="We moved to Kafka"))
+        await client.send(client_messages.UserTyping(draft="We moved to Kafka"))
         await eventually(lambda: has_prefilled(model, "We moved to Kafka"))
         assert model.prefilled[-1].conversation == client.room
         await client.send(answer("We moved to Kafka because of the auditors."))
@@ -79,7 +79,7 @@ async def test_committed_text_is_prefilled_while_the_candidate_speaks(tmp_path: 
     model = interviewer_model(clock)
     async with Rooms(tmp_path, clock=clock, language=model) as rooms:
         client = await open_room(rooms)
-        await client.send(wire.AudioStart(id="r1"))
+        await client.send(client_messages.AudioStart(id="r1"))
         for number in range(75):
             await client.send(codec.pack_frame(number, LOUD[:1_280]))
         await eventually(lambda: has_prefilled(model, "2 s"))
@@ -97,10 +97,10 @@ async def test_an_unchanged_draft_is_not_prefilled_again(tmp_path: Path) -> None
         client = await open_room(rooms)
         await eventually(lambda: prefilled_drafts(model) == [""])
         for _ in range(3):
-            await client.send(wire.UserTyping(draft="We moved to "))
+            await client.send(client_messages.UserTyping(draft="We moved to "))
             await rooms.registry.wait_for_handlers()
         await eventually(lambda: prefilled_drafts(model) == ["", "We moved to"])
-        await client.send(wire.AudioStart(id="r1"))
+        await client.send(client_messages.AudioStart(id="r1"))
         for number in range(75):
             await client.send(codec.pack_frame(number, LOUD[:1_280]))
         await eventually(lambda: sum(isinstance(m, wire.Caption) for m in client.messages) >= 10)
@@ -118,17 +118,17 @@ async def test_a_draft_is_prefilled_again_when_the_conversation_has_changed(
     async with Rooms(tmp_path, clock=clock, language=model) as rooms:
         client = await open_room(rooms)
         await eventually(lambda: prefilled_drafts(model) == [""])
-        await client.send(wire.UserTyping(draft="Well"))
+        await client.send(client_messages.UserTyping(draft="Well"))
         await eventually(lambda: prefilled_drafts(model) == ["", "Well"])
         await client.send(answer("Well, it depends."))
         await client.wait_for_phase(wire.Phase.IDLE)
         await eventually(lambda: prefilled_drafts(model) == ["", "Well", ""])
-        await client.send(wire.UserTyping(draft="Well"))
+        await client.send(client_messages.UserTyping(draft="Well"))
         await eventually(lambda: prefilled_drafts(model) == ["", "Well", "", "Well"])
         messages = await rooms.registry.call(InterviewStub(client.room).messages())
         id = next(m.id for m in messages if m.kind is MessageKind.ANSWER)
-        await client.send(wire.MessageEdit(id="e1", message_id=id, text="Well, it did."))
-        await client.send(wire.UserTyping(draft="Well"))
+        await client.send(client_messages.MessageEdit(id="e1", message_id=id, text="Well, it did."))
+        await client.send(client_messages.UserTyping(draft="Well"))
         await eventually(lambda: prefilled_drafts(model) == ["", "Well", "", "Well", "Well"])
     assert "Well, it did." in prompt_text(model.prefilled[-1])
 
@@ -144,11 +144,11 @@ async def test_a_dropped_draft_is_prefilled_at_the_next_keystroke(tmp_path: Path
         await eventually(lambda: prefilled_drafts(model) == [""])
         admission = rooms.gateway._language.backends[0].admission
         async with admission.acquire_slot(Priority.ANSWER):
-            await client.send(wire.UserTyping(draft="Well"))
+            await client.send(client_messages.UserTyping(draft="Well"))
             await clock.advance(0)
             await rooms.registry.wait_for_handlers()
         assert prefilled_drafts(model) == [""]
-        await client.send(wire.UserTyping(draft="Well"))
+        await client.send(client_messages.UserTyping(draft="Well"))
         await eventually(lambda: prefilled_drafts(model) == ["", "Well"])
 
 
@@ -176,7 +176,7 @@ async def test_an_idle_interview_is_offloaded_and_a_deleted_one_discarded(
         client = await open_room(rooms)
         await advance_until(clock, lambda: ("offload", client.room) in model.conversation_calls)
         assert client.closed is None
-        await client.send(wire.UserTyping(draft="Back again"))
+        await client.send(client_messages.UserTyping(draft="Back again"))
         await eventually(lambda: has_prefilled(model, "Back again"))
         await rooms.registry.call(UserInterviewsStub("user-1").delete(client.room))
         await eventually(lambda: ("discard", client.room) in model.conversation_calls)

@@ -9,7 +9,7 @@ from msgspec import structs
 from prepserver.engines.scripted import ScriptedSpeechModel
 from prepserver.engines.types import PartialTranscript, Segment, Transcription
 from prepserver.interview.speech.doubt import MIN_CONFIDENCE, MIN_CONFIDENCE_ABROAD, find_problem
-from prepserver.wire import codec
+from prepserver.wire import client_messages, codec
 from prepserver.wire import protocol as wire
 from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.limits import MAX_ANSWER
@@ -172,11 +172,11 @@ async def test_the_doubtful_words_survive_a_restart(tmp_path: Path) -> None:
     snapshot, and a retry transcribes the stored recording again."""
     async with Rooms(tmp_path, speech=UncertainSpeechModel(DOUBTFUL)) as rooms:
         client = await open_room(rooms)
-        await client.send(wire.AudioStart(id="r1"))
+        await client.send(client_messages.AudioStart(id="r1"))
         await client.next(wire.AudioAck)
         for number in range(25):
             await client.send(codec.pack_frame(number, LOUD[number * 1_280 : (number + 1) * 1_280]))
-        await client.send(wire.AudioStop(id="r1", frames=25))
+        await client.send(client_messages.AudioStop(id="r1", frames=25))
         await client.next(wire.Failure)
     model = UncertainSpeechModel(CERTAIN)
     async with Rooms(tmp_path, speech=model) as rooms:
@@ -185,7 +185,7 @@ async def test_the_doubtful_words_survive_a_restart(tmp_path: Path) -> None:
         assert truth.state is Phase.IDLE
         assert truth.failed is not None
         assert truth.failed.details["text"] == "we are going to be"
-        await again.send(wire.TurnRetry(id="t1"))
+        await again.send(client_messages.TurnRetry(id="t1"))
         message = await again.next_message(MessageKind.ANSWER)
     assert message.text == "We moved it."
     assert model.recordings == [LOUD]
@@ -213,7 +213,7 @@ async def test_a_hint_after_a_doubtful_recording_keeps_its_words(tmp_path: Path)
         client = await open_room(rooms)
         await client.send(LOUD)
         await client.next(wire.Failure)
-        await client.send(wire.HintRequest(id="h1"))
+        await client.send(client_messages.HintRequest(id="h1"))
         await client.next_message(MessageKind.HINT)
         await client.wait_for_phase(Phase.IDLE)
         truth = await request_snapshot(client)
@@ -229,7 +229,7 @@ async def test_the_end_of_the_interview_settles_the_doubt(tmp_path: Path) -> Non
         client = await open_room(rooms)
         await client.send(LOUD)
         await client.next(wire.Failure)
-        await client.send(wire.InterviewEnd(id="e1"))
+        await client.send(client_messages.InterviewEnd(id="e1"))
         await client.next_message(MessageKind.SUMMARY)
         await client.wait_for_phase(Phase.IDLE)
         truth = await request_snapshot(client)

@@ -12,7 +12,7 @@ from prepserver.errors import InferenceError
 from prepserver.gateway.gateway import Call
 from prepserver.interview.speech.live_transcription import AUDIO_TIMEOUT, LiveTranscription
 from prepserver.interview.stubs import InterviewStub
-from prepserver.wire import codec
+from prepserver.wire import client_messages, codec
 from prepserver.wire import protocol as wire
 from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import MessageKind
@@ -66,13 +66,13 @@ async def test_captions_come_while_the_candidate_speaks(tmp_path: Path) -> None:
     recording."""
     async with Rooms(tmp_path) as rooms:
         client = await open_room(rooms)
-        await client.send(wire.AudioStart(id="r1"))
+        await client.send(client_messages.AudioStart(id="r1"))
         await send_seconds(client, 1)
         assert (await wait_for_caption(client, "1 s")).committed == 0
         await send_seconds(client, 2, begin=1)
         third = await wait_for_caption(client, "2 s 3 s")
         assert third.text[: third.committed] == "2 s"
-        await client.send(wire.AudioStop(id="r1", frames=75))
+        await client.send(client_messages.AudioStop(id="r1", frames=75))
         assert (await client.next_message(MessageKind.ANSWER)).text.startswith(
             "I spoke for 3.0 seconds"
         )
@@ -84,9 +84,9 @@ async def test_live_transcription_is_charged_once(tmp_path: Path) -> None:
     async with Rooms(tmp_path) as rooms:
         client = await open_room(rooms)
         before = (await rooms.limiter.quota("user-1")).remaining
-        await client.send(wire.AudioStart(id="r1"))
+        await client.send(client_messages.AudioStart(id="r1"))
         await send_seconds(client, 2)
-        await client.send(wire.AudioStop(id="r1", frames=50))
+        await client.send(client_messages.AudioStop(id="r1", frames=50))
         await client.next_message(MessageKind.QUESTION)
         assert (await rooms.limiter.quota("user-1")).remaining == before - 2
 
@@ -99,12 +99,12 @@ async def test_a_lost_engine_gets_the_recording_again(tmp_path: Path) -> None:
     speech = DyingSpeechModel(clock, deaths=1)
     async with Rooms(tmp_path, clock=clock, speech=speech) as rooms:
         client = await open_room(rooms)
-        await client.send(wire.AudioStart(id="r1"))
+        await client.send(client_messages.AudioStart(id="r1"))
         await send_seconds(client, 1)
         await rooms.advance(5)
         await send_seconds(client, 2, begin=1)
         await wait_for_caption(client, "2 s 3 s")
-        await client.send(wire.AudioStop(id="r1", frames=75))
+        await client.send(client_messages.AudioStop(id="r1", frames=75))
         assert (await client.next_message(MessageKind.ANSWER)).text.startswith(
             "I spoke for 3.0 seconds"
         )
@@ -119,11 +119,11 @@ async def test_repeated_engine_deaths_end_the_captions(tmp_path: Path) -> None:
     speech = DyingSpeechModel(clock, deaths=100)
     async with Rooms(tmp_path, clock=clock, speech=speech) as rooms:
         client = await open_room(rooms)
-        await client.send(wire.AudioStart(id="r1"))
+        await client.send(client_messages.AudioStart(id="r1"))
         for second in range(6):
             await send_seconds(client, 1, begin=second)
             await rooms.advance(5)
-        await client.send(wire.AudioStop(id="r1", frames=150))
+        await client.send(client_messages.AudioStop(id="r1", frames=150))
         assert (await client.next_message(MessageKind.ANSWER)).text.startswith(
             "I spoke for 6.0 seconds"
         )
@@ -139,7 +139,7 @@ async def test_an_abandoned_recording_releases_the_transcriber(tmp_path: Path) -
     async with Rooms(tmp_path, clock=clock) as rooms:
         client = await open_room(rooms)
         instance = rooms.registry.instance("interview", client.room)
-        await client.send(wire.AudioStart(id="r1"))
+        await client.send(client_messages.AudioStart(id="r1"))
         await send_seconds(client, 1)
         await wait_for_caption(client, "1 s")
         await rooms.advance(AUDIO_TIMEOUT - 1)
@@ -148,7 +148,7 @@ async def test_an_abandoned_recording_releases_the_transcriber(tmp_path: Path) -
         assert instance.idle
         await send_seconds(client, 2, begin=1)
         await wait_for_caption(client, "2 s 3 s")
-        await client.send(wire.AudioStop(id="r1", frames=75))
+        await client.send(client_messages.AudioStop(id="r1", frames=75))
         assert (await client.next_message(MessageKind.ANSWER)).text.startswith(
             "I spoke for 3.0 seconds"
         )
@@ -162,17 +162,17 @@ async def test_captions_continue_after_a_restart(tmp_path: Path) -> None:
     async with Rooms(tmp_path, clock=clock) as rooms:
         client = await open_room(rooms)
         room = client.room
-        await client.send(wire.AudioStart(id="r1"))
+        await client.send(client_messages.AudioStart(id="r1"))
         await send_seconds(client, 2)
     async with Rooms(tmp_path, clock=clock) as rooms:
         client = await rooms.join(room)
-        await client.send(wire.AudioStart(id="r1"))
+        await client.send(client_messages.AudioStart(id="r1"))
         stored = (await client.next(wire.AudioAck)).frame
         assert stored >= 38
         for number in range(stored + 1, 100):
             await client.send(codec.pack_frame(number, LOUD[:FRAME]))
         await wait_for_caption(client, "3 s 4 s")
-        await client.send(wire.AudioStop(id="r1", frames=100))
+        await client.send(client_messages.AudioStop(id="r1", frames=100))
         assert (await client.next_message(MessageKind.ANSWER)).text.startswith(
             "I spoke for 4.0 seconds"
         )
@@ -184,14 +184,14 @@ async def test_a_cancelled_recording_gets_no_more_captions(tmp_path: Path) -> No
     cancelled earlier."""
     async with Rooms(tmp_path) as rooms:
         client = await open_room(rooms)
-        await client.send(wire.AudioStart(id="r1"))
+        await client.send(client_messages.AudioStart(id="r1"))
         await send_seconds(client, 1)
         await wait_for_caption(client, "1 s")
-        await client.send(wire.AudioCancel(id="r1"))
-        await client.send(wire.AudioStart(id="r2"))
+        await client.send(client_messages.AudioCancel(id="r1"))
+        await client.send(client_messages.AudioStart(id="r2"))
         await send_seconds(client, 1)
         await wait_for_caption(client, "1 s")
-        await client.send(wire.AudioStop(id="r2", frames=25))
+        await client.send(client_messages.AudioStop(id="r2", frames=25))
         assert (await client.next_message(MessageKind.ANSWER)).text.startswith(
             "I spoke for 1.0 seconds"
         )
