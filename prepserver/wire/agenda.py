@@ -32,16 +32,20 @@ class SkillEvidence(Struct, frozen=True, kw_only=True):
     """Skill with the words in which the documents name it."""
 
     name: str
-    """Canonical name."""
+    """Canonical name, or the document's own name for a skill that the question bank lacks."""
     spelling: str
-    """Name as the document spells it."""
+    """Name as the document spells it: "PostgreSQL" for the skill "sql"."""
+    also: list[str] = []
+    """Other words of the documents that name the skill."""
     quote: str
-    """Line or sentence that names the skill."""
+    """Line or sentence that names the skill, of the job description if that names the skill."""
     where: Where
     level: str = ""
     """Words of the document for the level, such as "expert"; empty if there are none."""
     years: int = 0
     """Years of experience that the document states; 0 if it states none."""
+    count: int = 1
+    """Number of times that the documents name the skill."""
 
 
 class TopicKind(enum.StrEnum):

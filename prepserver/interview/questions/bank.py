@@ -16,8 +16,10 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
+from prepserver.interview.questions.evidence import MAX_EVIDENCE, find_evidence
 from prepserver.interview.questions.families import ANY_FAMILY, Families, parse_families
 from prepserver.interview.questions.skills import Skill, Vocabulary
+from prepserver.wire.agenda import SkillEvidence
 from prepserver.wire.protocol import InterviewType, Level
 
 __all__ = ["Bank", "Question", "load_bank", "parse_questions", "parse_skills"]
@@ -129,6 +131,13 @@ class Bank:
     def find_skills(self, text: str) -> list[str]:
         """Return the skills that `text` names; see `Vocabulary.find_skills`."""
         return self._vocabulary.find_skills(text)
+
+    def find_evidence(
+        self, role: str, job: str, resume: str, *, limit: int = MAX_EVIDENCE
+    ) -> list[SkillEvidence]:
+        """Return the skills that the role and the documents name, with the words that show it; see
+        `evidence.find_evidence`."""
+        return find_evidence(self._vocabulary, role, job, resume, limit=limit)
 
     def typical_skills(self, role: str) -> tuple[str, ...]:
         """Return the typical skills of the role's families, the most typical first."""

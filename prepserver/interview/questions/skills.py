@@ -15,7 +15,7 @@ from msgspec import Meta, Struct
 
 from prepserver.interview.documents import normalise_text
 
-__all__ = ["Kind", "Skill", "Vocabulary"]
+__all__ = ["Kind", "Mention", "Skill", "Vocabulary"]
 
 Kind = Literal["technical", "professional", "personal"]
 Name = Annotated[str, Meta(min_length=1, max_length=40)]
@@ -41,7 +41,7 @@ class _Word(Struct, frozen=True):
     text: str
 
 
-class _Mention(Struct):
+class Mention(Struct):
     """Place in a text that certainly or possibly names a skill."""
 
     start: int
@@ -81,9 +81,9 @@ _LINE_BULLET = re.compile(r"^([ \t]*)(?:[o—]|\d{1,2}[.)])(?=[ \t])", re.MULTIL
 
 _BULLETS = "•·●‣、・*+&(\\-–\u2190-\u21ff\u25a0-\u27bf\u2b00-\u2bff\U0001f300-\U0001faff"
 _LIST_SEPARATOR = re.compile(
-    r"(?:[ \t]*(?:[,;|][ \t]*)?\(?\d+(?:\.\d+)*\+?(?:[ \t]*(?:years?|yrs?))?\)?(?=[ \t]*[,;|/])"
+    r"\)?(?:[ \t]*(?:[,;|][ \t]*)?\(?\d+(?:\.\d+)*\+?(?:[ \t]*(?:years?|yrs?))?\)?(?=[ \t]*[,;|/])"
     r"|[ \t]*[,;|][ \t]*\d+(?:\.\d+)*(?=[ \t]*\n))?"
-    rf"[\s,;/|\"“”`{_BULLETS}]*(?:\b(?:and|or)\b|[和与及或와과및]|と)?[\s,/|\"“”`{_BULLETS}]*"
+    rf"[\s,;/|\"“”`{_BULLETS}]*(?:\b(?:and|or|und|oder)\b|[和与及或와과및]|と)?[\s,/|\"“”`{_BULLETS}]*"
 )
 """Separator between the entries of a list, after a version or a number of years."""
 
@@ -99,6 +99,7 @@ _LETTER_LEAD_IN = re.compile(
     r"\b(?:experience|experienced|proficien(?:t|cy)|programming|programs?|written|wrote|writing"
     r"|code|coded|coding|developed|developing|development|fluent|skilled|knowledge)\s"
     r"(?:\w+\s)?(?:in|with|of|using)\s+$"
+    r"|kenntnisse\s(?:in|mit)\s+$"
     r"|\b(?:languages?|skills?|stack|tools?|technolog(?:y|ies))\s*[:–-]\s*$",
     re.IGNORECASE,
 )
@@ -158,17 +159,31 @@ class Vocabulary:
     def find_skills(self, text: str) -> list[str]:
         """Return the skills that `text` names, the most frequent first.
 
-        Skills with the same frequency are in order of first mention. The search takes time linear
-        in the length of the text, which is normalised first.
+        Skills with the same frequency are in order of first mention.
         """
+        counts = Counter(mention.skill.name for mention in self.find_mentions(self.clean(text)))
+        return [name for name, _ in counts.most_common()]
+
+    def clean(self, text: str) -> str:
+        """Return `text` normalised, with words joined that were divided or spaced, and with one
+        kind of bullet for letters, dashes and numbers at the start of lines."""
         text = normalise_text(_NOTE_NUMBER.sub(" ", text))
         text = _DIVIDED_WORD.sub(self._join_divided_word, text)
         text = _SPACED_WORD.sub(self._join_spaced_word, text)
-        text = _LINE_BULLET.sub(r"\1•", text)
-        mentions = self._find_mentions(text)
+        return _LINE_BULLET.sub(r"\1•", text)
+
+    def skill_named(self, name: str) -> Skill | None:
+        """Return the skill with this name, which is known to name a skill, or None."""
+        return self._ambiguous.get(name) or self._certain.get(_normalise(name))
+
+    def find_mentions(self, text: str) -> list[Mention]:
+        """Return the places in a clean text that certainly name a skill, in their order.
+
+        The search takes time linear in the length of the text.
+        """
+        mentions = self._match_names(text)
         _resolve_uncertain(mentions, text)
-        counts = Counter(mention.skill.name for mention in mentions if mention.certain)
-        return [name for name, _ in counts.most_common()]
+        return [mention for mention in mentions if mention.certain]
 
     def _join_divided_word(self, match: re.Match[str]) -> str:
         """Return the divided word without its hyphen if a skill's name contains it."""
@@ -180,9 +195,9 @@ class Vocabulary:
         word = match[0].replace(" ", "")
         return word if _base_forms(word.lower()) & self._words else match[0]
 
-    def _find_mentions(self, text: str) -> list[_Mention]:
+    def _match_names(self, text: str) -> list[Mention]:
         words = [_Word(m.start(), m.end(), m.group()) for m in _WORD.finditer(text)]
-        mentions: list[_Mention] = []
+        mentions: list[Mention] = []
         position = 0
         while position < len(words):
             mention, length = self._match_name(words, position, text)
@@ -193,7 +208,7 @@ class Vocabulary:
 
     def _match_name(
         self, words: list[_Word], position: int, text: str
-    ) -> tuple[_Mention | None, int]:
+    ) -> tuple[Mention | None, int]:
         """Match the longest name that starts at the word with the index `position`.
 
         Return the mention, or None if there is none, and the number of words by which to advance.
@@ -212,12 +227,12 @@ class Vocabulary:
                 for ending in _base_forms(last):
                     skill = self._certain.get(" ".join([*head, ending]))
                     if skill:
-                        return _Mention(first.start, run[length - 1].end, skill, True), length
+                        return Mention(first.start, run[length - 1].end, skill, True), length
         skill = self._ambiguous.get(first.text)
         if skill and _may_be_name(text, first):
             lead_start = words[max(0, position - _LEAD_IN_WORDS)].start
             certain = _has_skill_context(text, first, lead_start)
-            return _Mention(first.start, first.end, skill, certain), 1
+            return Mention(first.start, first.end, skill, certain), 1
         return None, 1
 
 
@@ -263,7 +278,7 @@ def _has_skill_context(text: str, word: _Word, lead_start: int) -> bool:
     return before.endswith("(") and text.startswith(")", word.end)
 
 
-def _resolve_uncertain(mentions: list[_Mention], text: str) -> None:
+def _resolve_uncertain(mentions: list[Mention], text: str) -> None:
     """Make an uncertain mention certain if a certain mention of the same kind stands beside it in a
     list."""
     pairs = list(itertools.pairwise(mentions))
@@ -275,7 +290,7 @@ def _resolve_uncertain(mentions: list[_Mention], text: str) -> None:
             left.certain = _share_list(left, right, left, text)
 
 
-def _share_list(left: _Mention, right: _Mention, uncertain: _Mention, text: str) -> bool:
+def _share_list(left: Mention, right: Mention, uncertain: Mention, text: str) -> bool:
     between = text[left.end : right.start]
     if len(between) > _MAX_GAP_LENGTH or not _LIST_SEPARATOR.fullmatch(between):
         return False
@@ -289,7 +304,7 @@ def _share_list(left: _Mention, right: _Mention, uncertain: _Mention, text: str)
     return True
 
 
-def _fills_line(text: str, mention: _Mention) -> bool:
+def _fills_line(text: str, mention: Mention) -> bool:
     """Return True if the mention is the only text on its line, apart from list punctuation."""
     line_start = text.rfind("\n", 0, mention.start) + 1
     line_end = text.find("\n", mention.end)
