@@ -6,13 +6,14 @@ gateway. Their output depends only on the input and the settings, and their spee
 
 import hashlib
 from array import array
-from collections.abc import AsyncGenerator, AsyncIterable
+from collections.abc import AsyncGenerator, AsyncIterable, Mapping
 from itertools import cycle, islice
 from typing import Any
 
 import msgspec
 
 from prepserver.clock import Clock
+from prepserver.engines.option_rules import check_options
 from prepserver.engines.types import (
     EngineStats,
     ModelInfo,
@@ -44,16 +45,38 @@ class ScriptedLanguageModel:
     """Language model that streams a canned reply for the prompt's schema or purpose, word by
     word."""
 
-    def __init__(self, clock: Clock, *, delay: float = 0.0, words: int = 0) -> None:
-        """Set the delay before each word, in seconds, and the minimum number of words in a hint."""
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        delay: float = 0.0,
+        words: int = 0,
+        choices: Mapping[str, str] | None = None,
+    ) -> None:
+        """Set the delay before each word, in seconds, and the minimum number of words in a hint.
+
+        `choices` maps the purpose of a prompt with options to the option that the model chooses;
+        for other purposes, it chooses the first option.
+        """
         self._clock = clock
         self._delay = delay
         self._min_words = words
+        self._choices = choices or {}
 
     async def start(self) -> ModelInfo:
         return ModelInfo(name=NAME, parameters=8_000_000_000, context=8_192, parallel=64)
 
     async def generate(self, prompt: Prompt) -> AsyncGenerator[TextDelta | Usage, None]:
+        if prompt.options:
+            check_options(prompt)
+            choice = self._choices.get(prompt.purpose, prompt.options[0])
+            await self._clock.sleep(self._delay)
+            yield TextDelta(choice)
+            yield Usage(
+                prompt_tokens=len(_prompt_text(prompt).split()),
+                probabilities=tuple(float(option == choice) for option in prompt.options),
+            )
+            return
         reply = _reply_json(prompt.schema) if prompt.schema else _reply_text(prompt)
         words = reply.split(" ")
         if prompt.purpose == "hint":

@@ -303,4 +303,5 @@ def _add_usage(first: Usage, second: Usage) -> Usage:
         completion_tokens=first.completion_tokens + second.completion_tokens,
         seconds=first.seconds + second.seconds,
         thought=first.thought or second.thought,
+        probabilities=second.probabilities,
     )

@@ -65,6 +65,10 @@ class Prompt(Struct, frozen=True, kw_only=True):
     schema: dict[str, Any] | None = None
     """JSON schema that the reply must match. A prompt must not have both a schema and a
     grammar."""
+    options: tuple[str, ...] = ()
+    """Replies of which the model chooses one: 2 to 32 different, non-empty strings. The reply is
+    the most probable option, whatever the sampling settings and `max_tokens`. `opening` applies. A
+    prompt with options must not have a schema or a grammar."""
     max_tokens: int = 256
     temperature: float = 0.7
     top_p: float = 0.95
@@ -93,6 +97,10 @@ class Usage(Struct, frozen=True, kw_only=True, tag="usage"):
     """Number of seconds spent on the reply, excluding the time in the queue."""
     thought: bool = False
     """True if the model has thought before or within its reply."""
+    probabilities: tuple[float, ...] = ()
+    """Probability of each of the prompt's options, in their order; the sum is 1. If a remote model
+    reports no probabilities, the option that it has written has the probability 1. Empty if the
+    prompt has no options."""
 
 
 class ModelInfo(Struct, frozen=True, kw_only=True):

@@ -142,7 +142,7 @@ class ErrorCode(enum.StrEnum):
     BAD_CHAT = "bad_chat"
     """The model has no chat template, or its template rejected the conversation."""
     BAD_GRAMMAR = "bad_grammar"
-    """The grammar of the request is invalid or excludes every reply."""
+    """The grammar, schema or options of the request are invalid or exclude every reply."""
     WORKER_DIED = "worker_died"
     """The engine's process ended while it was working on the request."""
     WORKER_CLOSED = "worker_closed"

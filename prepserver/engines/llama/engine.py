@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import msgspec
+import numpy as np
 from msgspec import Raw
+from numpy.typing import NDArray
 
 from prepserver.clock import Clock, SystemClock
 from prepserver.engines.ipc.runner import EngineCall
@@ -17,6 +19,7 @@ from prepserver.engines.llama.kv_slots import (
 )
 from prepserver.engines.llama.kv_store import KvStore, model_identity
 from prepserver.engines.llama.native import MAX_PREFILL_TOKENS, BatchTokens, LlamaContext
+from prepserver.engines.llama.option_tree import OptionTree
 from prepserver.engines.llama.options import (
     Discard,
     Generate,
@@ -34,6 +37,7 @@ from prepserver.engines.llama.schedule import (
     scheduling_order,
 )
 from prepserver.engines.llama.tokenizer import PromptTokenizer
+from prepserver.engines.option_rules import bad_options, check_options
 from prepserver.engines.types import ModelInfo, Prompt, TextDelta, Usage
 from prepserver.errors import InferenceError
 from prepserver.wire.error_codes import ErrorCode
@@ -98,10 +102,11 @@ class LlamaEngine:
                 call.complete()
 
     def _create_job(self, call: EngineCall, prompt: Prompt, *, is_prefill: bool) -> Job:
-        tokens = self._tokenizer.tokenize(prompt)
+        tree = None if is_prefill else self._create_option_tree(prompt)
+        tokens = tree.prompt_tokens if tree else self._tokenizer.tokenize(prompt)
         n_ctx = self._native.n_ctx
         free = n_ctx - len(tokens)
-        requested = 0 if is_prefill else prompt.max_tokens
+        requested = 0 if is_prefill else tree.depth if tree else prompt.max_tokens
         max_tokens = min(requested, free)
         if free < 0 or max_tokens <= 0 < requested:
             raise InferenceError(
@@ -117,9 +122,26 @@ class LlamaEngine:
             prompt=prompt,
             prompt_tokens=tokens,
             max_tokens=max_tokens,
+            option_tree=tree,
             arrived_at=self._clock.monotonic(),
             is_prefill=is_prefill,
         )
+
+    def _create_option_tree(self, prompt: Prompt) -> OptionTree | None:
+        """Return the tree of the prompt's options, or None if the prompt has no options.
+
+        Raises InferenceError, code `bad_grammar`, if the options break a rule.
+        """
+        if not prompt.options:
+            return None
+        check_options(prompt)
+        tree = OptionTree(self._tokenizer.tokenize_options(prompt))
+        if tree.depth > (MAX_PREFILL_TOKENS if self._native.can_truncate else 0):
+            raise bad_options(
+                "The options have too many tokens in common. Give options that differ in their"
+                " first characters, such as numbers."
+            )
+        return tree
 
     def _enqueue(self, job: Job) -> None:
         """Queue a job and end any prefill of the same conversation. The prefill's tokens stay in
@@ -212,7 +234,9 @@ class LlamaEngine:
             return
         try:
             sampler = (
-                None if job.is_prefill else Sampler(self._native, job.prompt, job.prompt_tokens)
+                None
+                if job.is_prefill or job.option_tree
+                else Sampler(self._native, job.prompt, job.prompt_tokens)
             )
         except InferenceError as error:
             self._waiting.remove(job)
@@ -270,13 +294,19 @@ class LlamaEngine:
             if not chunks[0].wants_logits:
                 self._budget.record_prefill(len(chunks[0].tokens), seconds)
             self._counters.record_batch(chunks, seconds)
+            scored: list[tuple[Job, NDArray[np.float32]]] = []
             for part, chunk, index in zip(parts, chunks, indices, strict=True):
                 job = jobs[chunk.job]
                 self._slots[part.slot].tokens.extend(chunk.tokens)
-                if chunk.wants_logits:
+                if chunk.wants_logits and job.option_tree:
+                    scored.append((job, self._native.logits(index)))
+                elif chunk.wants_logits:
                     self._sample_token(job, index)
                 elif job.prefilled:
                     self._end(job)
+            # Last, because scoring may compute further batches, which replace the logits.
+            for job, logits in scored:
+                self._score_options(job, logits)
         if self._clock.monotonic() - self._last_heartbeat > HEARTBEAT_INTERVAL:
             self._last_heartbeat = self._clock.monotonic()
             jobs[0].call.send_heartbeat()
@@ -303,6 +333,27 @@ class LlamaEngine:
         if job.generated >= job.max_tokens:
             self._end(job)
 
+    def _score_options(self, job: Job, logits: NDArray[np.float32]) -> None:
+        """Send the most probable option and end the job. `logits` are those after the prompt.
+
+        The slot holds the prompt alone afterwards.
+        """
+        tree, slot = job.option_tree, job.slot
+        assert tree is not None
+        assert slot is not None
+
+        def logits_after(path: tuple[int, ...]) -> NDArray[np.float32]:
+            if not path:
+                return logits
+            indices = self._native.decode([BatchTokens(slot.id, job.computed, path, True)])
+            self._native.truncate_slot(slot.id, job.computed)
+            return self._native.logits(indices[0])
+
+        job.probabilities = tree.probabilities(logits_after)
+        best = max(job.probabilities)
+        job.call.send_event(TextDelta(job.prompt.options[job.probabilities.index(best)]))
+        self._end(job)
+
     def _end(self, job: Job) -> None:
         """End a job that is finished, cancelled or preempted."""
         if job in self._waiting:
@@ -318,6 +369,7 @@ class LlamaEngine:
                     cached_tokens=job.cached,
                     completion_tokens=job.generated,
                     seconds=self._clock.monotonic() - job.started_at,
+                    probabilities=job.probabilities,
                 )
             )
         job.call.complete()

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from prepserver.engines.ipc.runner import EngineCall
 from prepserver.engines.llama.kv_slots import KvSlot
+from prepserver.engines.llama.option_tree import OptionTree
 from prepserver.engines.llama.sampler import Sampler
 from prepserver.engines.types import Priority, Prompt
 
@@ -26,6 +27,8 @@ class Job:
     prompt_tokens: Sequence[int]
     max_tokens: int
     """Maximum number of reply tokens; 0 for a prefill."""
+    option_tree: OptionTree | None = None
+    """Options of which the reply is one; None if the reply is generated."""
     arrived_at: float
     """Arrival time in seconds on the engine's clock."""
     is_prefill: bool = False
@@ -45,6 +48,8 @@ class Job:
     """Number of prompt tokens that were found in the KV cache."""
     generated: int = 0
     """Number of reply tokens sampled so far."""
+    probabilities: tuple[float, ...] = ()
+    """Probabilities of the options; empty until they are computed."""
 
     @property
     def conversation(self) -> str:

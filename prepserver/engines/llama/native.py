@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import llama_cpp.llama_cpp as lib
+import numpy as np
 from msgspec import Struct
+from numpy.typing import NDArray
 
 from prepserver.engines.hardware import usable_cores, usable_memory
 from prepserver.engines.llama.options import CacheType, LlamaOptions
@@ -99,6 +101,10 @@ class LlamaContext:
         self._kv_cache = lib.llama_get_memory(self.context)
         self._batch = lib.llama_batch_init(MAX_PREFILL_TOKENS + self.n_slots, 0, 1)
         self._piece_buffer = ctypes.create_string_buffer(256)
+        self.can_truncate = not (
+            lib.llama_model_is_recurrent(self._model) or lib.llama_model_is_hybrid(self._model)
+        )
+        """False if the model's cache does not support removing the end of a sequence."""
         self.unspoken_tokens = self._find_unspoken_tokens()
         """Ids of the tokens that do not belong in a reply: the marks of thoughts, and all control
         tokens except those that end the reply."""
@@ -298,6 +304,12 @@ class LlamaContext:
                 code=ErrorCode.DECODE_FAILED,
             )
         return last_indices
+
+    def logits(self, index: int) -> NDArray[np.float32]:
+        """Return a copy of the logits at `index` of the last batch, one for each token of the
+        vocabulary."""
+        pointer = lib.llama_get_logits_ith(self.context, index)
+        return np.ctypeslib.as_array(pointer, shape=(self.n_vocab,)).copy()
 
     @property
     def build(self) -> str:

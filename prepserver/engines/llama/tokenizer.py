@@ -38,16 +38,37 @@ class PromptTokenizer:
 
         Raises InferenceError, code `bad_chat`, if a chat cannot be rendered.
         """
-        if not prompt.turns:
-            # Control tokens are not parsed here, so those in user text remain text.
-            text = prompt.text + prompt.opening
-            tokens = self._native.tokenize(text, parse_control=False)
+        return self._tokenize(prompt, self._render(prompt), prompt.opening)
+
+    def tokenize_options(self, prompt: Prompt) -> list[list[int]]:
+        """Return the tokens of the prompt with each of its options appended.
+
+        An option is never tokenised alone, because some vocabularies merge its first characters
+        with the prompt's last ones. Raises InferenceError, code `bad_chat`, if a chat cannot be
+        rendered.
+        """
+        text = self._render(prompt)
+        replies = [prompt.opening + option for option in prompt.options]
+        sequences = [self._tokenize(prompt, text, reply) for reply in replies]
+        if len({tokens[0] for tokens in sequences}) > 1:
             # A model needs at least one token to continue.
-            return tokens or self._native.tokenize("\n", parse_control=False)
+            newline = self._tokenize(prompt, "", "\n")
+            sequences = [newline + tokens for tokens in sequences]
+        return sequences
+
+    def _tokenize(self, prompt: Prompt, text: str, reply: str) -> list[int]:
+        """Return the tokens of a rendered prompt with the beginning of its reply, at least one."""
+        if prompt.turns:
+            return self._native.tokenize(text + self._escaper.escape(reply), parse_control=True)
+        # Control tokens are not parsed here, so those in user text remain text.
+        # A model needs at least one token to continue.
+        return self._native.tokenize(text + reply or "\n", parse_control=False)
+
+    def _render(self, prompt: Prompt) -> str:
+        if not prompt.turns:
+            return prompt.text
         turns = [
             msgspec.structs.replace(turn, content=self._escaper.escape(turn.content))
             for turn in prompt.turns
         ]
-        text = self.template.render(turns, skip_thought=prompt.skip_thought)
-        text += self._escaper.escape(prompt.opening)
-        return self._native.tokenize(text, parse_control=True)
+        return self.template.render(turns, skip_thought=prompt.skip_thought)

@@ -2,7 +2,7 @@
 
 A request is sent in the richest dialect first. If the endpoint rejects the request, the next
 dialect is tried. The first dialect that the endpoint accepts is kept for later requests, separately
-for requests with and without a schema.
+for requests with a schema, requests with options, and all others.
 """
 
 from typing import Any, Literal
@@ -33,12 +33,15 @@ class Dialect(Struct, frozen=True):
     """Form in which a JSON schema is sent: `json_schema` is OpenAI's form, and `json_object` is the
     form of llama-cpp-python's server. If empty, no schema field is sent. Unless the form is
     `json_schema`, a chat contains the schema as text in a message."""
+    logprobs: bool = False
+    """True to ask for the most probable alternatives to each token of the reply."""
     bare: bool = False
     """True to omit `stream_options` and all sampling options, and to send the token limit of a chat
     as `max_completion_tokens`, as OpenAI's reasoning models require."""
 
 
 _PLAIN = (Dialect(True), Dialect(False), Dialect(False, bare=True))
+_CHOICE = (Dialect(True, logprobs=True), Dialect(False, logprobs=True), *_PLAIN)
 _STRUCTURED = (
     Dialect(True, "json_schema"),
     Dialect(False, "json_schema"),
@@ -52,6 +55,8 @@ _STRUCTURED = (
 
 def dialects_for(prompt: Prompt) -> tuple[Dialect, ...]:
     """Return the dialects to try for a prompt, the richest first."""
+    if prompt.options:
+        return _CHOICE
     return _PLAIN if prompt.schema is None else _STRUCTURED
 
 
@@ -83,6 +88,9 @@ def encode_request(
             "seed": prompt.seed,
             "stream_options": {"include_usage": True},
         }
+    if dialect.logprobs:
+        # The highest numbers that OpenAI's servers accept.
+        fields |= {"logprobs": True, "top_logprobs": 20} if prompt.turns else {"logprobs": 5}
     if dialect.extended:
         fields |= {
             "top_k": prompt.top_k,

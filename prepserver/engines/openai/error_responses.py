@@ -29,7 +29,7 @@ MESSAGE_KEYS = ("message", "detail", "error", "errors", "msg", "reason", "title"
 
 _TAG = re.compile(r"<(style|script)\b.*?</\1>|<[/!a-zA-Z][^>]*>", re.IGNORECASE | re.DOTALL)
 
-REFUSAL_WORDS = ("validation error", "jinja", "template", "roles must", "system role")
+REFUSAL_WORDS = ("validation error", "jinja", "template", "roles must", "system role", "logprobs")
 """Words in the error messages of endpoints that answer an invalid request with status 500."""
 
 BUSY_STATUSES = frozenset({408, 409, 425, 429})

@@ -8,13 +8,15 @@ import msgspec
 
 from prepserver.clock import Clock
 from prepserver.engines.chat_turns import alternating_turns
+from prepserver.engines.openai.choices import TokenAlternatives, choose_option, written_prompt
 from prepserver.engines.openai.client import EndpointClient
-from prepserver.engines.openai.dialects import dialects_for, encode_request, request_path
+from prepserver.engines.openai.dialects import Dialect, dialects_for, encode_request, request_path
 from prepserver.engines.openai.endpoint import Endpoint
 from prepserver.engines.openai.error_responses import bad_reply
 from prepserver.engines.openai.replies import JsonExtractor, TokenCounts, parse_chunk
 from prepserver.engines.openai.served_models import find_model
 from prepserver.engines.openai.sse import read_events
+from prepserver.engines.option_rules import check_options
 from prepserver.engines.thoughts import ThoughtFilter, generate_reply
 from prepserver.engines.types import EngineStats, ModelInfo, Prompt, TextDelta, Usage
 from prepserver.errors import InferenceError
@@ -61,9 +63,8 @@ class OpenAILanguageModel:
         self._context = context
         self._thinking_tokens = thinking_tokens
         self._model = endpoint.model
-        self._dialect_index = {True: 0, False: 0}
-        """Index of the dialect to try first, for prompts with a schema (True) and without one
-        (False)."""
+        self._dialect_index: dict[tuple[Dialect, ...], int] = {}
+        """Index of the dialect to try first, among the dialects of each kind of prompt."""
         self._alternate = False
         """True once the endpoint has accepted only user and assistant turns in alternation."""
         self._thinks = False
@@ -93,16 +94,47 @@ class OpenAILanguageModel:
         token. A first reply that may begin inside a thought is kept back until it is complete.
         Raises InferenceError.
         """
+        if prompt.options:
+            async with aclosing(self._choose(prompt)) as events:
+                async for event in events:
+                    yield event
+            return
         if prompt.max_tokens <= 0:
             yield Usage()
             return
-        if not self._thinking_tokens:
-            prompt = msgspec.structs.replace(prompt, skip_thought=True)
-        async with aclosing(generate_reply(self._generate, prompt)) as events:
+        async with aclosing(self._generate_reply(prompt, [])) as events:
             async for event in events:
                 yield event
 
-    async def _generate(self, prompt: Prompt) -> AsyncGenerator[TextDelta | Usage, None]:
+    async def _choose(self, prompt: Prompt) -> AsyncGenerator[TextDelta | Usage, None]:
+        """Yield one of the prompt's options, then the Usage with the probabilities."""
+        check_options(prompt)
+        text, usage, tokens = "", Usage(), list[TokenAlternatives]()
+        async with aclosing(self._generate_reply(written_prompt(prompt), tokens)) as events:
+            async for event in events:
+                if isinstance(event, Usage):
+                    usage = event
+                else:
+                    text += event.text
+        # The alternatives to a thought's tokens say nothing about the options.
+        option, probabilities = choose_option(text, prompt.options, () if usage.thought else tokens)
+        yield TextDelta(option)
+        yield msgspec.structs.replace(usage, probabilities=probabilities)
+
+    def _generate_reply(
+        self, prompt: Prompt, tokens: list[TokenAlternatives]
+    ) -> AsyncGenerator[TextDelta | Usage, None]:
+        """Yield the events of `_generate`, for a second prompt if the first reply is only a
+        thought."""
+        if not self._thinking_tokens:
+            prompt = msgspec.structs.replace(prompt, skip_thought=True)
+        return generate_reply(lambda prompt: self._generate(prompt, tokens), prompt)
+
+    async def _generate(
+        self, prompt: Prompt, tokens: list[TokenAlternatives]
+    ) -> AsyncGenerator[TextDelta | Usage, None]:
+        """Yield the events of one reply, and append its tokens with their alternatives to
+        `tokens`."""
         started = self._clock.monotonic()
         has_schema = prompt.schema is not None
         # JSON is not shown while it arrives, so nothing is lost by keeping it back.
@@ -125,6 +157,7 @@ class OpenAILanguageModel:
                     chunk = parse_chunk(data)
                     counts = chunk.counts or counts
                     finish_reason = chunk.finish_reason or finish_reason
+                    tokens += chunk.tokens
                     text_events += bool(chunk.text or chunk.thought)
                     characters_left -= len(chunk.text) + len(chunk.thought)
                     if characters_left < 0:
@@ -163,12 +196,12 @@ class OpenAILanguageModel:
         Each dialect is tried first with the turns as they are, then with the turns in alternation.
         The response is a stream of chunks. Raises InferenceError.
         """
-        dialects, structured = dialects_for(prompt), prompt.schema is not None
+        dialects = dialects_for(prompt)
         alternates = alternating_turns(prompt.turns) == list(prompt.turns)
         orders = (True,) if self._alternate else (False,) if alternates else (False, True)
         forms = [
             (index, alternate)
-            for index in range(self._dialect_index[structured], len(dialects))
+            for index in range(self._dialect_index.get(dialects, 0), len(dialects))
             for alternate in orders
         ]
         thinking_tokens = self._thinking_tokens if self._thinks else 0
@@ -186,7 +219,7 @@ class OpenAILanguageModel:
                 async with self._client.stream(request_path(prompt), request) as chunks:
                     opened = True
                     if not prompt.skip_thought:
-                        self._dialect_index[structured] = index
+                        self._dialect_index[dialects] = index
                     self._alternate = alternate
                     yield chunks
                 return

@@ -1,10 +1,12 @@
 """Parsing of streamed replies, and extraction of JSON from replies."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
+from prepserver.engines.openai.choices import TokenAlternatives, parse_logprobs
 from prepserver.engines.openai.error_responses import (
     bad_reply,
     context_overflow,
@@ -52,6 +54,7 @@ class _Choice(Struct):
     delta: _Content | None = None
     message: _Content | None = None
     """Whole reply of an endpoint that cannot stream."""
+    logprobs: Any = None
     finish_reason: str | None = None
 
 
@@ -96,6 +99,8 @@ class ReplyChunk(Struct, frozen=True):
     """Part of a thought that the endpoint separates from the reply."""
     finish_reason: str = ""
     counts: TokenCounts | None = None
+    tokens: Sequence[TokenAlternatives] = ()
+    """Tokens of the text with their alternatives, if the request has asked for them."""
 
 
 _decoder: msgspec.json.Decoder[_Chunk] = msgspec.json.Decoder(_Chunk)
@@ -122,7 +127,13 @@ def parse_chunk(data: str) -> ReplyChunk:
     content = choice.delta or choice.message
     text = choice.text if content is None else content.text
     thought = content.thought if content else ""
-    return ReplyChunk(text or "", thought, choice.finish_reason or "", chunk.usage)
+    return ReplyChunk(
+        text or "",
+        thought,
+        choice.finish_reason or "",
+        chunk.usage,
+        parse_logprobs(choice.logprobs),
+    )
 
 
 class JsonExtractor:
