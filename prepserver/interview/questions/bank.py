@@ -11,13 +11,15 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from importlib.resources.abc import Traversable
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from prepserver.interview.questions.evidence import MAX_EVIDENCE, find_evidence
 from prepserver.interview.questions.families import ANY_FAMILY, Families, parse_families
+from prepserver.interview.questions.job_questions import JobQuestion, make_job_questions
+from prepserver.interview.questions.question import Question
 from prepserver.interview.questions.skills import Skill, Vocabulary
 from prepserver.wire.agenda import SkillEvidence
 from prepserver.wire.protocol import InterviewType, Level
@@ -45,38 +47,6 @@ four questions on one requested skill, a fifth costs as much as a question witho
 _GROUP_SIZE = 3
 """Number of requested skills per group. Skills in a group are equally important; the groups are
 covered in order."""
-
-Sentence = Annotated[str, Meta(min_length=20, max_length=180, pattern=r"^[^?]+\?$")]
-
-Phrase = Annotated[str, Meta(min_length=3, max_length=60, pattern=r"^[^.?!;]*[^.?!;\s]$")]
-
-
-class Question(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Main question in the bank."""
-
-    id: Annotated[str, Meta(max_length=40, pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
-    """Stable identifier, to which stored interviews refer."""
-    type: InterviewType
-    text: Annotated[str, Meta(min_length=40, max_length=180, pattern=r"^[^?]+\?$")]
-    """Text of the question: one sentence that an interviewer could speak."""
-    topic: Annotated[str, Meta(max_length=40, pattern=r"^\S+( \S+){0,4}$")]
-    """Phrase that completes "Let us talk about ..."."""
-    levels: Annotated[tuple[Level, ...], Meta(min_length=1, max_length=3)]
-    skills: Annotated[tuple[str, ...], Meta(min_length=1, max_length=4)]
-    families: Annotated[tuple[str, ...], Meta(min_length=1)]
-    """Role families whose people can answer the question, or `ANY_FAMILY`."""
-    opener: bool = False
-    """True if the question may start an interview."""
-    closer: bool = False
-    """True if the question may only end an interview."""
-    listen_for: Annotated[tuple[Phrase, ...], Meta(min_length=2, max_length=4)]
-    """Phrases that name parts of a good answer; each completes "Think about ..."."""
-    easier: Sentence
-    """Smaller question on the subject, for a candidate who does not know an answer."""
-    harder: Sentence
-    """Harder question on the subject, for a candidate who answered well."""
-    vague: Sentence
-    """Question for something concrete, for a candidate whose answer was vague."""
 
 
 class Bank:
@@ -139,6 +109,11 @@ class Bank:
         `evidence.find_evidence`."""
         return find_evidence(self._vocabulary, role, job, resume, limit=limit)
 
+    def make_job_questions(self, job: str) -> list[JobQuestion]:
+        """Return questions made from the lines of a job description; see
+        `job_questions.make_job_questions`."""
+        return make_job_questions(self._vocabulary.clean(job))
+
     def typical_skills(self, role: str) -> tuple[str, ...]:
         """Return the typical skills of the role's families, the most typical first."""
         return self._families.skills_of(role)
@@ -177,6 +152,19 @@ class Bank:
         if len(selected) < count and type is not InterviewType.MIXED:
             selected += [each for each in select(InterviewType.BEHAVIOURAL) if each not in selected]
         return selected[: max(count, 0)]
+
+    def select_opener(self, seed: int) -> Question | None:
+        """Select one of the usual questions with which an interview begins, about the candidate."""
+        openers = [one for one in self._questions.values() if one.usual and one.opener]
+        return random.Random(f"opener {seed}").choice(openers) if openers else None
+
+    def select_closers(self, count: int, seed: int) -> list[Question]:
+        """Select at most `count` of the usual questions with which an interview ends. The last one
+        asks for the candidate's own questions."""
+        usual = [one for one in self._questions.values() if one.usual and not one.opener]
+        random.Random(f"closers {seed}").shuffle(usual)
+        usual.sort(key=lambda question: not question.closer)
+        return usual[: max(count, 0)][::-1]
 
     def _find_suitable(self, role: str, wanted: Sequence[str]) -> list[Question]:
         """Return the questions that a person in this role can be asked.

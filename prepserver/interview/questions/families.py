@@ -12,6 +12,8 @@ __all__ = ["ANY_FAMILY", "Families", "Family", "parse_families"]
 ANY_FAMILY = "any"
 """Mark of a question that people of every craft can answer."""
 
+_INTERNSHIP = "internship"
+
 
 class Family(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Craft, such as nursing or backend development."""
@@ -19,6 +21,8 @@ class Family(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     name: str
     titles: Annotated[tuple[str, ...], Meta(min_length=1)]
     """Words that show, in the name of a role, that the role belongs to the family."""
+    foreign: tuple[str, ...] = ()
+    """Names of other crafts that contain one of the titles: "interior designer"."""
     skills: Annotated[tuple[str, ...], Meta(min_length=1)]
     """Typical skills, the most typical first."""
     parent: str = ""
@@ -43,7 +47,7 @@ class Families:
         for family in self._families.values():
             if family.parent and family.parent not in self._families:
                 raise ValueError(f"the family {family.name} has the unknown parent {family.parent}")
-        self._patterns = {name: _pattern(each.titles) for name, each in self._families.items()}
+        self._patterns = {name: _pattern(each) for name, each in self._families.items()}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -65,7 +69,28 @@ class Families:
         return tuple(dict.fromkeys(skill for one in (*own, *parents) for skill in one.skills))
 
     def _named(self, role: str) -> list[Family]:
-        return [self._families[name] for name, each in self._patterns.items() if each.search(role)]
+        """Return the families that the role names.
+
+        The last family of a phrase is its craft: a "software sales manager" sells. Others count
+        only as its parent or child, or as an internship, which may be in any craft.
+        """
+        named: set[str] = set()
+        for phrase in _PHRASE_END.split(role):
+            ends = {
+                name: max(match.end() for match in found)
+                for name, pattern in self._patterns.items()
+                if (found := [match for match in pattern.finditer(phrase) if match["title"]])
+            }
+            last = max((end for name, end in ends.items() if name != _INTERNSHIP), default=0)
+            crafts = {name for name, end in ends.items() if end == last}
+            named |= crafts | {
+                name for name in ends if name == _INTERNSHIP or self._is_related(name, crafts)
+            }
+        return [family for name, family in self._families.items() if name in named]
+
+    def _is_related(self, name: str, others: set[str]) -> bool:
+        parent = self._families[name].parent
+        return parent in others or any(self._families[one].parent == name for one in others)
 
 
 def parse_families(data: dict[str, Any]) -> Families:
@@ -82,6 +107,13 @@ def parse_families(data: dict[str, Any]) -> Families:
     return Families(families)
 
 
-def _pattern(titles: Iterable[str]) -> re.Pattern[str]:
-    words = "|".join(re.escape(title).replace(r"\ ", "[ -]?") for title in titles)
-    return re.compile(rf"(?<!\w)(?:{words})s?(?!\w)", re.IGNORECASE)
+_PHRASE_END = re.compile(r"[,;/|()&+]|\b(?:and|or)\b", re.IGNORECASE)
+
+
+def _pattern(family: Family) -> re.Pattern[str]:
+    foreign, titles = (
+        "|".join(re.escape(name).replace(r"\ ", "[ -]?") for name in names)
+        for names in (family.foreign, family.titles)
+    )
+    choice = f"{foreign}|(?P<title>{titles})" if foreign else f"(?P<title>{titles})"
+    return re.compile(rf"(?<!\w)(?:{choice})s?(?!\w)", re.IGNORECASE)

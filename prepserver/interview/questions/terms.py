@@ -215,7 +215,7 @@ class _Place(Struct, frozen=True):
                 first = min(last, match.start() + match[0].find(" ") + 1 or last)
             name = self.text[first:last]
             strong = any(_is_strong(word) for word in name.split())
-            alone = self.alone and (first, last) == (start, core_end)
+            alone = self.alone and (first, last) == (start, end) and core_end == end
             weak = not self.german and last <= core_end and (self.led or alone)
             if (strong or weak) and _may_be_term(name):
                 yield first, last

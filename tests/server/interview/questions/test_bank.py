@@ -374,6 +374,23 @@ ROLES = [
     ("Mechanical Engineer", {"any", "engineering"}),
     ("Software Engineering Intern", {"any", "internship", "software"}),
     ("iOS developer", {"any", "mobile", "software"}),
+    ("Software sales manager", {"any", "sales"}),
+    ("Senior Backend Software Engineer", {"any", "backend", "software"}),
+    ("Nurse / Teacher", {"any", "nursing", "teaching"}),
+    ("Mobile phone salesman", {"any", "sales"}),
+    ("Interior designer", {"any"}),
+    ("Consultant", {"any"}),
+    ("Intern", {"any", "internship"}),
+    ("CEO", {"any"}),
+    ("asdf", {"any"}),
+    ("Teacher of marking parallel classes", {"any", "teaching"}),
+    ("\U0001f40d\U0001f680", {"any"}),
+    ("Test driver", {"any"}),
+    ("Landscape architect", {"any"}),
+    ("Research Assistant", {"any"}),
+    ("Truck driver", {"any"}),
+    ("Lawyer", {"any"}),
+    ("Chef", {"any"}),
     ("Lighthouse keeper", {"any"}),
     ("Security guard", {"any"}),
     ("Air traffic controller", {"any"}),
@@ -396,6 +413,28 @@ def test_no_question_of_another_craft_is_asked(role: str, families: set[str]) ->
         selected = BANK.select_questions(type, level, skills, LONGEST, seed, role=role)
         assert len(selected) == LONGEST
         assert all(not families.isdisjoint(question.families) for question in selected)
+
+
+def test_an_interview_begins_and_ends_with_usual_questions() -> None:
+    """The usual first question is an opener; the usual last questions end with the candidate's
+    own, and suit every craft."""
+    assert len({BANK.select_opener(seed) for seed in SEEDS}) >= 2
+    for seed in SEEDS:
+        opener = BANK.select_opener(seed)
+        assert opener is not None
+        assert opener.opener
+        closers = BANK.select_closers(3, seed)
+        assert len({q.id for q in closers}) == 3
+        assert closers[-1].id == "closer-your-questions"
+        assert all(q.families == ("any",) and not q.opener for q in (*closers,))
+        assert closers == BANK.select_closers(3, seed)
+
+
+def test_a_bank_without_usual_questions_has_no_opener() -> None:
+    """A bank without usual questions gives no opener and no closers."""
+    assert build_bank(GOOD).select_opener(1) is None
+    assert build_bank(GOOD).select_closers(3, 1) == []
+    assert [len(BANK.select_closers(count, 1)) for count in (-1, 0, 1, 99)] == [0, 0, 1, 6]
 
 
 def test_a_named_skill_of_another_craft_is_asked() -> None:
