@@ -72,7 +72,7 @@ _SENTENCE = re.compile(r"[^.?!;:\n\r…]+\??")
 _CLAUSE_END = re.compile(r",|\s[-–—]+\s|[()]")
 _CONJUNCTION = re.compile(
     r"\b(?:and|but|so|because|und|aber|weil|y|pero|porque|et|mais|mas|e|ma|perche)\b"
-    r"|\b(?=(?:can|could|would) (?:you|we|i) |give me |let (?:us|me) |i (?:am|do|did|have) )"
+    r"|\b(?=(?:can|could|would) (?:you|we|i) |give me |let (?:us|me) |i (?:am|do|did|have) |please |say |repeat |what (?:did|was) )"
 )
 _MARKUP = re.compile(
     r"^\W*(?:<\|(?:im_start|system|begin_of_text|start_header_id)|\[/?INST\]|<<SYS>>|#+\s*system\b"
@@ -175,7 +175,8 @@ def _read_sentence(sentence: str) -> list[_Clause]:
         words = patterns.split_words(clause)
         matched = _match(words, asked)
         if matched is None:
-            pieces = [_match(f"{each.strip()} ", asked) for each in _CONJUNCTION.split(words)]
+            split = (each.strip() for each in _CONJUNCTION.split(words))
+            pieces = [_match(f"{each} ", asked) for each in split if each]
             unknown = [_Clause(None, patterns.drop_first(patterns.drop_polite(words)))]
             matched = (
                 unknown if None in pieces else [part for each in pieces for part in each or ()]
@@ -218,7 +219,8 @@ def _is_unusable(text: str) -> bool:
         return True
     if len(bare) > MAX_NOISE:
         return len(set(bare)) <= MAX_NOISE_LETTERS
-    return all(_is_random(word) for word in re.findall(r"[\w+*=<>#]+", bare))
+    words = re.findall(r"[\w+*=<>#]+", bare)
+    return all(_is_random(word) and (len(word) > 1 or len(words) == 1) for word in words)
 
 
 def _is_random(word: str) -> bool:
