@@ -72,7 +72,8 @@ _SENTENCE = re.compile(r"[^.?!;:\n\r…]+\??")
 _CLAUSE_END = re.compile(r",|\s[-–—]+\s|[()]")
 _CONJUNCTION = re.compile(
     r"\b(?:and|but|so|because|und|aber|weil|y|pero|porque|et|mais|mas|e|ma|perche)\b"
-    r"|\b(?=(?:can|could|would) (?:you|we|i) |give me |let (?:us|me) |i (?:am|do|did|have) |please |say |repeat |what (?:did|was) )"
+    r"|\b(?=(?:can|could|would) (?:you|we|i) |give me |let (?:us|me) |i (?:am|do|did|have) "
+    r"|please |say |repeat |what (?:did|was) )"
 )
 _MARKUP = re.compile(
     r"^\W*(?:<\|(?:im_start|system|begin_of_text|start_header_id)|\[/?INST\]|<<SYS>>|#+\s*system\b"

@@ -8,7 +8,7 @@ from msgspec import Struct
 from prepserver.interview.dialogue.intents import classify_intent
 from prepserver.wire.protocol import Intent
 
-__all__ = ["Figures", "Utterance", "measure", "read_corpus"]
+__all__ = ["Figures", "Utterance", "measure", "read_answers", "read_corpus"]
 
 _DATA = Path(__file__).parent / "data"
 
@@ -44,18 +44,27 @@ class Figures(Struct, frozen=True):
 
 def read_corpus(name: str) -> list[Utterance]:
     """Return the utterances of `data/NAME.tsv`: intents separated by bars, text, question."""
-    utterances = []
-    for line in (_DATA / f"{name}.tsv").read_text("utf-8").splitlines():
-        if line and not line.startswith("#"):
-            intents, text, *question = line.split("\t")
-            utterances.append(
-                Utterance(
-                    frozenset(Intent(each) for each in intents.split("|")),
-                    text.replace("\\n", "\n"),
-                    "".join(question),
-                )
-            )
-    return utterances
+    return [
+        Utterance(
+            frozenset(Intent(each) for each in intents.split("|")),
+            text.replace("\\n", "\n"),
+            "".join(question),
+        )
+        for intents, text, *question in _read_rows(name)
+    ]
+
+
+def read_answers(name: str) -> list[tuple[str, str, str, str]]:
+    """Return the rows of `data/NAME.tsv`: id of the question, level of the answer, labels, text.
+
+    A label is c, t or m for each point that the answer covers, touches or misses.
+    """
+    return [(id, level, labels, text) for id, level, labels, text in _read_rows(name)]
+
+
+def _read_rows(name: str) -> list[list[str]]:
+    lines = (_DATA / f"{name}.tsv").read_text("utf-8").splitlines()
+    return [line.split("\t") for line in lines if line and not line.startswith("#")]
 
 
 def measure(utterances: list[Utterance]) -> Figures:

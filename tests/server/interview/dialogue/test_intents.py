@@ -11,13 +11,13 @@ from prepserver.wire.protocol import Intent
 from tests.server.interview.dialogue.corpus import Utterance, measure, read_corpus
 
 
-@pytest.mark.parametrize("name", ["tuning", "held"])
+@pytest.mark.parametrize("name", ["intents-tuning", "intents-held"])
 def test_no_answer_is_taken_for_a_request(name: str) -> None:
     """An answer that has a request's words in it stays an answer."""
     assert measure(read_corpus(name)).answers_lost == []
 
 
-@pytest.mark.parametrize("name", ["tuning", "held"])
+@pytest.mark.parametrize("name", ["intents-tuning", "intents-held"])
 def test_direct_requests_are_recognised(name: str) -> None:
     """Every request of the corpus is recognised, and as the right one."""
     figures = measure(read_corpus(name))
@@ -25,7 +25,7 @@ def test_direct_requests_are_recognised(name: str) -> None:
     assert {intent: share for intent, share in figures.recall.items() if share < 1} == {}
 
 
-@pytest.mark.parametrize("name", ["tuning", "held"])
+@pytest.mark.parametrize("name", ["intents-tuning", "intents-held"])
 @pytest.mark.parametrize(
     "wrap",
     ["{}", "  {}\n", "Um, {}", "{} please", "Sorry, {}", "Okay, {}", "{}\r\n"],
@@ -140,6 +140,6 @@ def test_any_text_is_classified(text: str, question: str) -> None:
 
 def test_the_corpus_has_no_utterance_twice() -> None:
     """Figures of the corpora do not count one message twice."""
-    texts = [each.text for name in ("tuning", "held") for each in read_corpus(name)]
+    texts = [each.text for name in ("intents-tuning", "intents-held") for each in read_corpus(name)]
     assert len(texts) == len(set(texts)) > 700
-    assert all(isinstance(each, Utterance) for each in read_corpus("held"))
+    assert all(isinstance(each, Utterance) for each in read_corpus("intents-held"))
