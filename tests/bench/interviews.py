@@ -19,8 +19,6 @@ from prepserver.interview.prompts.build import (
     count_outgrown_messages,
 )
 from prepserver.interview.prompts.context import HistorySummary, PromptContext
-from prepserver.interview.prompts.few_shot import STEMS, SUMMARY_SUBJECTS
-from prepserver.interview.prompts.phrases import key_phrases
 from prepserver.interview.questions import bank
 from prepserver.interview.questions.plan import select_main_questions
 from prepserver.interview.turns.steps import Step
@@ -54,6 +52,10 @@ _SENTENCES = [
 ]
 
 
+_QUESTION = r'root ::= " " [^?\n]{14,200} "?"'
+"""GBNF for one question on one line."""
+
+
 class SampleInterview:
     """Sample interview, in which turn n is the question after the n-th answer."""
 
@@ -84,7 +86,7 @@ class SampleInterview:
         while self.turn < turn:
             if len(self._context.asked_questions) == self.turn:
                 if self.history_summary_prompt() is not None:
-                    self.add_history_summary(self._make_summary())
+                    self.add_history_summary("")
                 self.add_question(self._make_question())
             self.add_answer(self.make_answer())
         return self
@@ -102,13 +104,18 @@ class SampleInterview:
         self._add(MessageKind.ANSWER, text)
 
     def question_prompt(self) -> Prompt:
-        """Return the prompt for the next question, as the product builds it."""
+        """Return the prompt for the next question, as the product builds it.
+
+        A question that is complete without a model is replaced by one that the model writes.
+        """
         assert (
             count_outgrown_messages(self._info, self._context)
             == self._context.history_summary.covered
         ), "the history must be summarised first"
         seed = self._seed + self.turn
         prompt, _ = build_prompt(Step.QUESTION, self._info, _BANK, self._context, seed)
+        if prompt.is_complete:
+            prompt = msgspec.structs.replace(prompt, opening="", grammar=_QUESTION, max_tokens=120)
         return msgspec.structs.replace(prompt, conversation=self.name)
 
     def history_summary_prompt(self) -> Prompt | None:
@@ -160,12 +167,7 @@ class SampleInterview:
         if self._context.main_question_next and unasked:
             return unasked[0].text
         word = self._random.choice([w for w in self._context.answers[-1].split() if w.isalpha()])
-        return f"{self._random.choice(STEMS)} the {word.lower()}?"
-
-    def _make_summary(self) -> str:
-        """Return a summary that the grammar allows: a few phrases from the candidate's answers."""
-        phrases = key_phrases("\n".join(self._context.answers), [])
-        return f" {' and '.join(self._random.sample(phrases, SUMMARY_SUBJECTS))}."
+        return f"What did you learn from the {word.lower()}?"
 
     def _add(self, kind: MessageKind, text: str) -> None:
         position = len(self._context.messages)

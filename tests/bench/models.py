@@ -98,6 +98,9 @@ async def summarise_history(
     """
     if (prompt := interview.history_summary_prompt()) is None:
         return 0.0
+    if prompt.is_complete:
+        interview.add_history_summary("")
+        return 0.0
     summary = await ask(prompt)
     interview.add_history_summary(summary.text)
     return summary.seconds

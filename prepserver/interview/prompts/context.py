@@ -43,6 +43,25 @@ class PromptContext(Struct, frozen=True, kw_only=True):
         return tuple(m.text for m in self.messages if m.kind is MessageKind.ANSWER)
 
     @property
+    def answers_on_topic(self) -> tuple[str, ...]:
+        """Answers since the main question that was asked last; all answers if there is none."""
+        current, answers = self.current_question, list[str]()
+        for message in self.messages:
+            if message.kind is MessageKind.QUESTION and current and current.text in message.text:
+                answers = []
+            elif message.kind is MessageKind.ANSWER:
+                answers.append(message.text)
+        return tuple(answers)
+
+    @property
+    def hint_level(self) -> int:
+        """Number of the next hint about the open question, counted from 1."""
+        kinds = [
+            m.kind for m in self.messages if m.kind in (MessageKind.QUESTION, MessageKind.HINT)
+        ]
+        return 1 + next((n for n, k in enumerate(reversed(kinds)) if k is MessageKind.QUESTION), 0)
+
+    @property
     def main_question_next(self) -> bool:
         """True while the plan requires the next question to be a main question, which opens a new
         topic."""

@@ -1,9 +1,8 @@
-"""Few-shot prompts for models below one billion parameters.
+"""Prompts for models below one billion parameters.
 
-Such a model does not follow instructions, but it continues examples, and it stays on a subject only
-if it is forced to. A grammar therefore fixes the form of each reply. For a follow-up question, the
-model chooses an unused question stem and a phrase from the candidate's answer, and may add a short
-ending.
+Such a model neither follows instructions nor asks sensible questions of its own. Follow-up
+questions, closings and summaries are therefore made by rules, and their prompts hold the whole
+reply. The model chooses skills and main questions, among examples that it continues.
 """
 
 import json
@@ -11,8 +10,9 @@ import re
 from collections.abc import Iterable, Sequence
 
 from prepserver.engines.types import Prompt
+from prepserver.interview.dialogue.follow_ups import follow_up_candidates
+from prepserver.interview.dialogue.hint_ladder import hint_text
 from prepserver.interview.prompts.context import PromptContext
-from prepserver.interview.prompts.phrases import key_phrases
 from prepserver.interview.questions.bank import Bank, Question
 from prepserver.interview.questions.plan import MAX_SKILLS, skill_choices
 from prepserver.wire.protocol import InterviewType, MessageKind, Source
@@ -27,78 +27,32 @@ __all__ = [
     "summary_prompt",
 ]
 
-SUMMARY_SUBJECTS = 4
-"""Maximum number of subjects in each history summary."""
-
 MAIN_CHOICES = 3
 """Maximum number of main questions from which the model chooses."""
 
-STEMS = (
-    "What was the hardest part of",
-    "What would you change about",
-    "What did you learn from",
-    "How did you deal with",
-    "What could have gone wrong with",
-    "What surprised you about",
-    "How would you explain",
-    "What was your own part in",
-    "How did you prepare for",
-    "What would have happened without",
-    "How did other people react to",
-    "How did you check",
-    "What alternatives did you weigh against",
-    "How long did it take to sort out",
-    "Who else depended on",
-    "What did you measure to judge",
-    "What risks did you see in",
-    "How would a beginner misunderstand",
-    "What made you decide on",
+TOPIC_OPENINGS = (
+    "Thank you. Let us talk about {topic}.",
+    "Let us move on to {topic}.",
+    "I would also like to talk about {topic}.",
+    "Thank you. Next, I would like to hear about {topic}.",
 )
-PEOPLE_STEMS = (
-    "How did you work with",
-    "What did you learn from",
-    "What would have helped",
-    "How did you come to an agreement with",
-    "What did it mean for",
-    "What would you say today to",
-    "How did you earn the trust of",
-    "What did you need from",
+"""Openings of the main questions after the first, which take turns."""
+
+GENERAL_QUESTIONS = (
+    "What have we not talked about yet that I should know about your work?",
+    "Which of your answers would you like to come back to, and what would you add?",
+    "What would you like to ask me about the role?",
+    "Which part of this role do you look forward to most, and which least?",
+    "What would your last colleagues tell me about working with you?",
+    "What would you want to learn in your first three months here?",
 )
-"""Question stems for phrases that name people."""
+"""Questions for an interview that has used up its plan."""
 
-NEUTRAL_STEMS = (
-    "What can you say about",
-    "What comes to mind when you think about",
-    "How would you describe",
-    "What would you like to know about",
-    "What would you tell a friend about",
+CLOSINGS = (
+    "That was my last question. Thank you for your time and for your answers.",
+    "We have reached the end of my questions. Thank you for taking the time.",
+    "That is all from my side. Thank you for talking with me today.",
 )
-"""Question stems for subjects that the candidate has not mentioned."""
-
-HINT_STEMS = ("You could begin with", "Try to mention", "Think about", "Say a few words about")
-
-MOMENT_STEMS = (
-    "Give one number about",
-    "Describe one moment with",
-    "Begin with what was at stake with",
-    "Say what you would do differently about",
-)
-"""Hint stems for follow-up questions, which are about the candidate's own story."""
-
-_PEOPLE = frozenset(
-    """
-    auditor boss candidate client colleague customer designer developer director engineer head
-    lead leader manager nurse owner parent partner patient people person reviewer stakeholder
-    student supplier support teacher team teammate tester user vendor
-    """.split()
-)
-
-_TAIL_RULES = r"""
-tail ::= " " joint " " owner " " word
-joint ::= "in" | "on" | "for" | "with" | "during" | "before" | "after"
-owner ::= "the" | "your" | "that"
-word ::= [a-z]{2,18}
-"""
 
 _EXAMPLES = {
     InterviewType.BEHAVIOURAL: (
@@ -160,36 +114,18 @@ def skills_prompt(bank: Bank, context: PromptContext) -> Prompt:
 
 def question_prompt(bank: Bank, context: PromptContext, seed: int) -> tuple[Prompt, Source]:
     """Return the prompt for a main or a follow-up question, and the source of the question."""
-    if context.main_question_next and context.unasked_questions:
+    if not (context.main_question_next and context.unasked_questions):
+        *earlier, answer = context.answers_on_topic or ("",)
+        candidates = follow_up_candidates(
+            answer, context.current_question, context.asked_questions, earlier=earlier
+        )
+        if candidates:
+            return _fixed_prompt(context, "question", candidates[0]), Source.BANK
+    if context.unasked_questions:
         return _main_question_prompt(context, seed), Source.BANK
-    phrases = () if context.main_question_next else _find_phrases(bank, context.answers[-1:])
-    if phrases:
-        grammar = _follow_up_grammar(context, phrases)
-        return _prompt(context, "question", grammar=grammar, seed=seed), Source.MODEL
-    # The answer names nothing, for example "I don't know": ask about a part of the main question.
-    current = context.current_question
-    topics = current.listen_for if current else context.skills[:3] or ("this role",)
-    stems = _alternatives(_unused_stems(NEUTRAL_STEMS, context.asked_questions))
-    grammar = f'root ::= " " stem " " topic "?"\nstem ::= {stems}\n'
-    rules = f"topic ::= {_alternatives(topics)}\n"
-    return _prompt(context, "question", grammar=grammar + rules, seed=seed), Source.MODEL
-
-
-def _follow_up_grammar(context: PromptContext, phrases: Sequence[str]) -> str:
-    """Return GBNF that combines a stem for people or things with a phrase of the same kind."""
-    things = _exclude_people(phrases)
-    people = [phrase for phrase in phrases if phrase not in things]
-    rules, frames = [_TAIL_RULES], []
-    for name, stems, subjects in (
-        ("thing", STEMS, things),
-        ("person", PEOPLE_STEMS, people),
-    ):
-        if subjects:
-            frames.append(f'{name}stem " " {name}')
-            unused = _unused_stems(stems, context.asked_questions)
-            rules.append(f"{name}stem ::= {_alternatives(unused)}")
-            rules.append(f"{name} ::= {_alternatives(subjects)}")
-    return f'root ::= " " ({" | ".join(frames)}) tail? "?"\n' + "\n".join(rules)
+    asked = context.asked_questions
+    unused = [text for text in GENERAL_QUESTIONS if text not in asked] or GENERAL_QUESTIONS
+    return _fixed_prompt(context, "question", unused[0]), Source.BANK
 
 
 def _main_question_choices(context: PromptContext) -> Sequence[Question]:
@@ -204,86 +140,59 @@ def _main_question_choices(context: PromptContext) -> Sequence[Question]:
 
 
 def _main_question_prompt(context: PromptContext, seed: int) -> Prompt:
-    choices = _main_question_choices(context)
-    if not context.asked_questions:
+    choices, asked = _main_question_choices(context), context.asked_questions
+    if not asked:
         role = _single_line(context.spec.role)
         opening = f" Hello, and welcome. We will talk about the role of {role}."
         texts = [f" {q.text}" for q in choices]
     else:
-        opening = " Thank you."
-        texts = [f" Let us talk about {q.topic}. {q.text}" for q in choices]
+        opening = ""
+        number = sum(q.text in text for q in context.main_questions for text in asked) - 1
+        frame = TOPIC_OPENINGS[max(number, 0) % len(TOPIC_OPENINGS)]
+        texts = [f" {frame.format(topic=q.topic)} {q.text}" for q in choices]
     return _prompt(
         context, "question", opening=opening, grammar=f"root ::= {_alternatives(texts)}", seed=seed
     )
 
 
 def hint_prompt(bank: Bank, context: PromptContext, seed: int) -> Prompt:
-    """Return a prompt for a hint about the last question.
-
-    The hint names a part of a good answer from the bank or, if the question follows up on the
-    candidate's own story, a phrase from the question.
-    """
-    current = context.current_question
-    last = context.asked_questions[-1] if context.asked_questions else ""
-    if current and (current.text in last or any(part in last for part in current.listen_for)):
-        stems, subjects = HINT_STEMS, tuple(current.listen_for)
-    else:
-        stems = MOMENT_STEMS
-        subjects = _find_phrases(bank, [last]) or ("an example from your own work",)
-    grammar = f'root ::= " " stem " " subject "."\nstem ::= {_alternatives(stems)}\n'
-    cue = "\n\nHint for the candidate:"
-    rules = f"subject ::= {_alternatives(subjects)}\n"
-    return _prompt(context, "hint", cue=cue, grammar=grammar + rules, seed=seed)
+    current, last = context.current_question, (context.asked_questions or ("",))[-1]
+    main = current if current is not None and current.text in last else None
+    return _fixed_prompt(
+        context, "hint", hint_text(context.hint_level, main, "", context.spec.type)
+    )
 
 
 def closing_prompt(bank: Bank, context: PromptContext, seed: int) -> Prompt:
-    subjects = _exclude_people(_find_phrases(bank, context.answers)) or ("your work",)
-    return _prompt(
-        context,
-        "closing",
-        opening=" That was my last question. Thank you for your time. I was glad to hear about",
-        grammar=f'root ::= " " subject "."\nsubject ::= {_alternatives(subjects)}\n',
-        seed=seed,
-    )
+    return _fixed_prompt(context, "closing", CLOSINGS[seed % len(CLOSINGS)])
 
 
 def summary_prompt(bank: Bank, context: PromptContext, seed: int) -> Prompt:
-    """Return a prompt for a sentence that names one or two subjects in phrases from the answers."""
-    subjects = _find_phrases(bank, context.answers) or ("this role",)
-    # The two rules share no phrase, so the model cannot name one twice.
-    one, other = subjects[::2], subjects[1::2]
-    rules = f"one ::= {_alternatives(one)}\n"
-    if other:
-        rules = f'root ::= " " one " and " other "."\n{rules}other ::= {_alternatives(other)}\n'
-    else:
-        rules = f'root ::= " " one "."\n{rules}'
-    return _prompt(
-        context, "summary", cue="\n\nSummary:", opening=" You spoke about", grammar=rules, seed=seed
-    )
+    """Return the sentence that names the topics of the interview."""
+    return _fixed_prompt(context, "summary", f"You spoke about {_name_topics(context)}.")
 
 
 def history_summary_prompt(bank: Bank, context: PromptContext, seed: int) -> Prompt:
-    """Return a prompt for a summary that names subjects of the oldest exchanges in phrases from the
-    answers."""
-    subjects = _find_phrases(bank, context.answers) or ("this role",)
-    count = min(SUMMARY_SUBJECTS, len(subjects))
-    names = " ".join(f'" and " n{n}' for n in range(1, count))
-    # The rules share no phrase, so the model cannot name one twice.
-    rules = "\n".join(
-        f"n{n} ::= {_alternatives(subjects[n::SUMMARY_SUBJECTS])}" for n in range(count)
-    )
-    return _prompt(
-        context,
-        "history_summary",
-        cue="\n\nSummary:",
-        opening=" They spoke about",
-        grammar=f'root ::= " " n0 {names} "."\n{rules}\n',
-        seed=seed,
-    )
+    """Return the sentence that names the topics of the oldest exchanges."""
+    return _fixed_prompt(context, "history_summary", f"They spoke about {_name_topics(context)}.")
+
+
+def _name_topics(context: PromptContext) -> str:
+    """Return the topics of the main questions in the conversation, joined for a sentence."""
+    asked = "\n".join(context.asked_questions)
+    topics = list(dict.fromkeys(q.topic for q in context.main_questions if q.text in asked))
+    *first, last = topics or ["this role"]
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def prefill_prompt(context: PromptContext) -> Prompt:
     return Prompt(purpose="prefill", text=_conversation(context))
+
+
+def _fixed_prompt(context: PromptContext, purpose: str, reply: str) -> Prompt:
+    """Return a prompt whose reply is complete, so that no model is called."""
+    text = _conversation(context) + "\nInterviewer:"
+    return Prompt(purpose=purpose, text=text, opening=f" {reply}", max_tokens=0)
 
 
 def _prompt(
@@ -293,11 +202,10 @@ def _prompt(
     grammar: str,
     seed: int,
     opening: str = "",
-    cue: str = "\nInterviewer:",
 ) -> Prompt:
     return Prompt(
         purpose=purpose,
-        text=_conversation(context) + cue,
+        text=_conversation(context) + "\nInterviewer:",
         opening=opening,
         grammar=grammar,
         max_tokens=120,
@@ -328,21 +236,6 @@ def _conversation(context: PromptContext) -> str:
         else:
             lines.append(f"Candidate: {_single_line(message.text)}")
     return "\n".join(lines)
-
-
-def _find_phrases(bank: Bank, texts: Sequence[str]) -> tuple[str, ...]:
-    text = "\n".join(texts)
-    return tuple(key_phrases(text, bank.find_skills(text)))
-
-
-def _exclude_people(phrases: Sequence[str]) -> Sequence[str]:
-    """Return the phrases that do not name people."""
-    return [p for p in phrases if p.split()[-1].lower().removesuffix("s") not in _PEOPLE]
-
-
-def _unused_stems(stems: Sequence[str], asked: Iterable[str]) -> Sequence[str]:
-    text = "\n".join(asked)
-    return [stem for stem in stems if stem not in text] or stems
 
 
 def _single_line(text: str) -> str:

@@ -49,10 +49,11 @@ async def summarise_history(
     parts = [prompt.opening]
     summary_call = msgspec.structs.replace(call, purpose="history_summary")
     try:
-        async with aclosing(gateway.generate(summary_call, prompt)) as events:
-            async for event in events:
-                if isinstance(event, TextDelta):
-                    parts.append(event.text)
+        if not prompt.is_complete:
+            async with aclosing(gateway.generate(summary_call, prompt)) as events:
+                async for event in events:
+                    if isinstance(event, TextDelta):
+                        parts.append(event.text)
     except InferenceError as error:
         log.warning("history.summary_failed", interview=call.interview, code=error.code)
         return None

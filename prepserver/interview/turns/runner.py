@@ -157,6 +157,10 @@ async def _generate_reply(
         if attempt:
             post(ReplyRestarted(epoch=work.epoch))
         prompt, source = build_prompt(work.step, info, bank, prompt_context, work.seed + attempt)
+        if prompt.is_complete:
+            text = prompt.opening.strip()
+            post(TextProduced(epoch=work.epoch, text=text))
+            return text, source
         prompt = msgspec.structs.replace(prompt, conversation=work.call.interview)
         streamed: list[str] = []
         try:

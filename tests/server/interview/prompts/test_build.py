@@ -5,11 +5,13 @@ import json
 import re
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 
 from prepserver.engines.types import ModelInfo, Prompt
 from prepserver.interview.prompts.build import build_prompt
 from prepserver.interview.prompts.context import PromptContext
+from prepserver.interview.prompts.few_shot import GENERAL_QUESTIONS
 from prepserver.interview.prompts.token_budget import estimate_tokens
 from prepserver.interview.questions import bank
 from prepserver.interview.questions.plan import (
@@ -67,6 +69,18 @@ def context_after(answers: Sequence[str], spec: InterviewSpec | None = None) -> 
     )
 
 
+def message(kind: MessageKind, text: str) -> Message:
+    return Message(
+        id=text,
+        role=Role.INTERVIEWER,
+        kind=kind,
+        text=text,
+        source=Source.BANK,
+        position=0,
+        created_at=0.0,
+    )
+
+
 def prompt_text(prompt: Prompt) -> str:
     return prompt.text or "\n".join(turn.content for turn in prompt.turns)
 
@@ -94,46 +108,61 @@ def test_each_question_prompt_extends_the_previous_one(info: ModelInfo) -> None:
 @pytest.mark.parametrize("step", [Step.QUESTION, Step.HINT, Step.CLOSING, Step.SUMMARY])
 @pytest.mark.parametrize("count", range(len(ANSWERS) + 1))
 def test_every_step_has_a_prompt_at_every_point(info: ModelInfo, step: Step, count: int) -> None:
-    """After any number of answers, the prompt for each step has a grammar and consists of either
-    text or turns."""
+    """After any number of answers, the prompt for each step consists of either text or turns, and
+    has a grammar or the complete reply."""
     prompt = build(step, info, context_after(ANSWERS[:count]))
     assert bool(prompt.text) != bool(prompt.turns)
-    assert prompt.grammar.startswith("root ::=")
+    assert prompt.grammar.startswith("root ::=") != prompt.is_complete
 
 
-def test_the_grammar_of_a_follow_up_quotes_the_answer() -> None:
-    """Each phrase that the grammar offers to a small model occurs in the answer, apart from its
-    determiner."""
-    prompt = build(Step.QUESTION, SMALL_MODEL, context_after(ANSWERS[:1]))
-    rule = next(line for line in prompt.grammar.splitlines() if line.startswith("thing ::="))
-    offered = [json.loads(text) for text in re.findall(r'"(?:[^"\\]|\\.)*"', rule)]
-    assert offered
-    for phrase in offered:
-        assert phrase.removeprefix("the ").removeprefix("your ") in ANSWERS[0]
+def test_a_small_model_writes_no_follow_up() -> None:
+    """The follow-up to a story is complete before any model is called, and is not in the plan."""
+    context = context_after(ANSWERS[:1])
+    prompt, source = build_prompt(Step.QUESTION, SMALL_MODEL, bank.load_bank(), context, 1)
+    assert prompt.is_complete
+    assert source is Source.BANK
+    assert is_acceptable_question(prompt.opening.strip(), context.asked_questions)
+    assert not any(question.text in prompt.opening for question in context.main_questions)
 
 
-def test_a_question_stem_is_not_used_twice() -> None:
-    """The grammar offers a small model no question stem that an earlier question has used."""
+def test_an_interview_without_a_plan_gets_general_questions() -> None:
+    """Without main questions and follow-ups, a small model's interview goes on with general
+    questions, each asked once."""
+    context = msgspec.structs.replace(context_after(ANSWERS[:3]), main_questions=())
+    for number in range(len(GENERAL_QUESTIONS)):
+        text = build(Step.QUESTION, SMALL_MODEL, context).opening.strip()
+        assert is_acceptable_question(text, context.asked_questions)
+        asked = msgspec.structs.replace(context.messages[0], text=text, id=f"general-{number}")
+        context = msgspec.structs.replace(context, messages=(*context.messages, asked))
+
+
+def test_the_hints_of_a_small_model_climb_a_ladder() -> None:
+    """Each further hint about a question is another one, and only the third names a point of a good
+    answer."""
+    context = context_after(())
+    question = context.main_questions[0]
+    asked = message(MessageKind.QUESTION, question.text)
+    hints: list[str] = []
+    for _ in range(3):
+        messages = (asked, *(message(MessageKind.HINT, text) for text in hints))
+        context = msgspec.structs.replace(context, messages=messages)
+        prompt = build(Step.HINT, SMALL_MODEL, context)
+        assert prompt.is_complete
+        hints.append(prompt.opening)
+    assert len(set(hints)) == 3
+    assert [any(point in hint for point in question.listen_for) for hint in hints] == [
+        False,
+        False,
+        True,
+    ]
+
+
+def test_the_summary_of_a_small_model_names_only_what_was_asked() -> None:
+    """A small model's summary names the topics of the questions that were asked, and no others."""
     context = context_after(ANSWERS[:2])
-    prompt = build(Step.QUESTION, SMALL_MODEL, context_after(ANSWERS[:1]))
-    assert "What was the hardest part of" in prompt.grammar
-    asked = Message(
-        id="x",
-        role=Role.INTERVIEWER,
-        kind=MessageKind.QUESTION,
-        text="What was the hardest part of the ledger?",
-        source=Source.MODEL,
-        position=2,
-        created_at=0.0,
-    )
-    answered = context.messages[1]
-    context = PromptContext(
-        spec=context.spec,
-        skills=context.skills,
-        main_questions=context.main_questions,
-        messages=(context.messages[0], answered, asked, answered),
-    )
-    assert "What was the hardest part of" not in build(Step.QUESTION, SMALL_MODEL, context).grammar
+    text = build(Step.SUMMARY, SMALL_MODEL, context).opening
+    for number, question in enumerate(context.main_questions):
+        assert (question.topic in text) == (number < 2)
 
 
 @pytest.mark.parametrize("kind", list(InterviewType))
