@@ -21,6 +21,7 @@ from structs import assignment_docs, attribute_docs, class_doc, fields_table, ta
 
 from prepcli.tui import keys
 from prepserver import config, errors
+from prepserver.interview.questions import bank, families, question, skills
 from prepserver.models import catalogue
 from prepserver.wire import agenda, client_messages, error_codes, limits, protocol, rest
 
@@ -41,6 +42,7 @@ def pages() -> dict[str, str]:
         "cli.md": cli_page(),
         "keys.md": keys_page(),
         "models.md": models_page(),
+        "question-banks.md": question_banks_page(),
     }
 
 
@@ -149,6 +151,37 @@ def keys_page() -> str:
             names = " or ".join(f"`{keys.key_label(name)}`" for name in key.keys.split(","))
             lines.append(f"| {names} | {table_cell(key.help)} |")
         lines.append("\n")
+    return _joined(lines)
+
+
+def question_banks_page() -> str:
+    """Build the page on the fields of a question bank, with the known skills and families."""
+    source = "prepserver/interview/questions"
+    packaged = bank.load_bank()
+    texts = attribute_docs(question.Question)
+    lines = [NOTICE.format(source), "# Question banks\n"]
+    lines += [
+        "A question bank is a TOML file of at most 2 MB in UTF-8. It holds any number of"
+        " `[[question]]` tables, and optionally `[skills.KIND]` and `[families.NAME]`."
+        " [Add questions of your own](../howto/own-questions.md) has an example.\n",
+        "## Question\n",
+        "| field | required | value | meaning |",
+        "| --- | --- | --- | --- |",
+    ]
+    for field in msgspec.structs.fields(question.Question):
+        required = "yes" if field.required else "no"
+        rule, text = table_cell(question.RULES[field.name]), table_cell(texts.get(field.name, ""))
+        lines.append(f"| `{field.name}` | {required} | {rule} | {text} |")
+    for cls in (skills.Skill, families.Family):
+        lines += [f"\n## {cls.__name__}\n", class_doc(cls), fields_table(cls)]
+    lines += [
+        "In a file, the name of a skill or family is the key of its table, and the kind of a skill"
+        " the table around it.\n",
+        "## Known skills\n",
+        ", ".join(f"`{name}`" for name in packaged.skills) + "\n",
+        "## Known families\n",
+        ", ".join(f"`{name}`" for name in packaged.families) + "\n",
+    ]
     return _joined(lines)
 
 

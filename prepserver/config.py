@@ -8,7 +8,6 @@ list's flag is repeated. An empty variable counts as unset. `~` in a path is exp
 import difflib
 import os
 import re
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,6 +18,7 @@ from msgspec import Meta, Struct
 from prepserver.errors import BadRequest
 from prepserver.folders import default_data_dir, default_models_dir, open_folder
 from prepserver.setting_values import Secret, convert_value, parse_variable
+from prepserver.toml_files import read_toml
 from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["MAX_DATA_DIR_BYTES", "Config", "Secret", "load", "open_data_dir"]
@@ -120,6 +120,9 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     kv_store_megabytes: Annotated[int, Meta(ge=0)] = 2_048
     """Megabytes of disk space for the KV caches of idle interviews. When the space is used up, the
     least recently used cache is deleted."""
+    question_banks: tuple[Path, ...] = ()
+    """TOML files with questions of your own, or folders with such files; see
+    [Add questions of your own](../howto/own-questions.md)."""
     hint_after: Annotated[float, Meta(gt=0, le=1_000_000_000)] = 180.0
     """Seconds without typing, speech or an answer after which the interviewer gives a hint."""
     rate_limit: Annotated[int, Meta(ge=0)] = 100
@@ -211,27 +214,9 @@ def open_data_dir(config: Config) -> Path:
 
 def _read_file(file: Path) -> dict[str, Any]:
     try:
-        with file.open("rb") as stream:
-            content = stream.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise _bad_setting(
-            f"Cannot read the settings file {file}: {error.strerror}. "
-            "Check the path and the file's permissions."
-        ) from error
-    if len(content) > MAX_FILE_BYTES:
-        raise _bad_setting(f"The settings file {file} is larger than 1 MB. Choose another file.")
-    if b"\0" in content:
-        raise _bad_setting(f"The settings file {file} is UTF-16 or binary. Save it as UTF-8.")
-    try:
-        # Some editors begin the file with a byte-order mark.
-        values = tomllib.loads(content.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise _bad_setting(f"The settings file {file} is not UTF-8. Save it as UTF-8.") from error
-    except (ValueError, RecursionError) as error:
-        reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
-        raise _bad_setting(
-            f"The settings file {file} is not valid TOML: {reason}. Fix the file."
-        ) from error
+        values = read_toml(file, "the settings file", MAX_FILE_BYTES)
+    except ValueError as error:
+        raise _bad_setting(str(error)) from error
     known = [field.name for field in msgspec.structs.fields(Config)]
     for name in values:
         if name not in known:

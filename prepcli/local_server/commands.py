@@ -11,6 +11,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct
 
+from prepcli import paths
 from prepcli.errors import LocalServerFailed, NotFound, SettingsError
 from prepcli.local_server.failures import command_failure
 
@@ -20,6 +21,7 @@ __all__ = [
     "command",
     "fetch_models",
     "find_missing_models",
+    "question_bank_arguments",
     "run_command",
 ]
 
@@ -63,6 +65,13 @@ def additional_arguments() -> list[str]:
             f"{ARGUMENTS_VARIABLE} is {text}, which is not a list of arguments: {error}. Quote it "
             "as in a shell."
         ) from None
+
+
+def question_bank_arguments() -> list[str]:
+    """Return the arguments that add the question banks in the user's folder `questions`, if the
+    folder exists."""
+    folder = paths.config_dir() / "questions"
+    return ["--question-banks", str(folder)] if folder.is_dir() else []
 
 
 def command(*arguments: str) -> list[str]:

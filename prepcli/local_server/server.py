@@ -22,7 +22,7 @@ from msgspec import Struct
 
 from prepcli import paths
 from prepcli.errors import LocalServerFailed, ServerUnreachable
-from prepcli.local_server.commands import additional_arguments, command
+from prepcli.local_server.commands import additional_arguments, command, question_bank_arguments
 from prepcli.local_server.failures import cannot_use, command_failure, last_lines
 from prepcli.local_server.locks import hold_start_lock, take_lease
 from prepcli.local_server.stale_server import is_server, stop_stale_server
@@ -251,7 +251,7 @@ class LocalServer:
         arguments = ["--host", "127.0.0.1", "--port", "0", "--data-dir", str(self.directory)]
         arguments += ["--ready-file", str(self._ready_file), "--issue-key", USER]
         arguments += ["--lease-file", str(self.directory / "lease.lock"), "--rate-limit", "0"]
-        arguments += additional_arguments()
+        arguments += [*question_bank_arguments(), *additional_arguments()]
         try:
             # On a full disk, the server could not even log why it does not start.
             with tempfile.TemporaryFile(dir=self.directory) as file:

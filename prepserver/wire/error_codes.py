@@ -212,6 +212,9 @@ class ErrorCode(enum.StrEnum):
 
     # --- Administration -----------------------------------------------------------------------
 
+    BAD_QUESTION_BANK = "bad_question_bank"
+    """A file with questions of your own cannot be used; `prep-server questions check` names every
+    fault."""
     DATA_DIR_IN_USE = "data_dir_in_use"
     """Another prep-server is using the data directory."""
     PORT_IN_USE = "port_in_use"

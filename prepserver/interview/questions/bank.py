@@ -11,22 +11,24 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from importlib.resources.abc import Traversable
-from typing import Any, TypeVar
+from typing import Any
 
-import msgspec
 from msgspec import Struct
 
 from prepserver.interview.questions.evidence import MAX_EVIDENCE, find_evidence
-from prepserver.interview.questions.families import ANY_FAMILY, Families, parse_families
+from prepserver.interview.questions.families import (
+    ANY_FAMILY,
+    Families,
+    Family,
+    parse_families,
+)
 from prepserver.interview.questions.job_questions import JobQuestion, make_job_questions
-from prepserver.interview.questions.question import Question
-from prepserver.interview.questions.skills import Skill, Vocabulary
+from prepserver.interview.questions.question import Question, parse_question
+from prepserver.interview.questions.skills import Skill, Vocabulary, parse_skills
 from prepserver.wire.agenda import SkillEvidence
 from prepserver.wire.protocol import InterviewType, Level
 
-__all__ = ["Bank", "Question", "load_bank", "parse_questions", "parse_skills"]
-
-T = TypeVar("T")
+__all__ = ["Bank", "Question", "load_bank", "parse_questions"]
 
 TYPES = (InterviewType.BEHAVIOURAL, InterviewType.TECHNICAL, InterviewType.SYSTEM_DESIGN)
 """Interview types with questions of their own, in the order in which a mixed interview alternates
@@ -66,20 +68,20 @@ class Bank:
         known = frozenset(vocabulary.names)
         for question in questions:
             if question.id in self._questions:
-                raise ValueError(f"two questions have the id {question.id!r}")
+                raise ValueError(f"Two questions have the id {question.id!r}. Change one of them.")
             if unknown := set(question.skills) - known:
                 raise ValueError(
-                    f"the question {question.id!r} names skills that are not in skills.toml: "
-                    f"{', '.join(sorted(unknown))}"
+                    f"The question {question.id!r} names unknown skills: "
+                    f"{', '.join(sorted(unknown))}. Take a known skill or define them in a file."
                 )
             if unknown := set(question.families) - {*families.names, ANY_FAMILY}:
                 raise ValueError(
-                    f"the question {question.id!r} names families that are not in families.toml: "
-                    f"{', '.join(sorted(unknown))}"
+                    f"The question {question.id!r} names unknown families: "
+                    f"{', '.join(sorted(unknown))}. Take a known family or define them in a file."
                 )
             if question.type not in TYPES:
                 raise ValueError(
-                    f"the question {question.id!r} must have one of the types {', '.join(TYPES)}"
+                    f"The question {question.id!r} must have one of the types {', '.join(TYPES)}."
                 )
             self._questions[question.id] = question
 
@@ -88,10 +90,27 @@ class Bank:
         """All questions, in the order in which the questions were given."""
         return tuple(self._questions.values())
 
+    def extend(
+        self,
+        questions: Sequence[Question],
+        skills: Sequence[Skill] = (),
+        families: Sequence[Family] = (),
+    ) -> "Bank":
+        """Return a bank with more questions, skills and families. Raises ValueError as the
+        constructors of `Bank`, `Vocabulary` and `Families` do."""
+        vocabulary = Vocabulary([*self._vocabulary.skills, *skills]) if skills else self._vocabulary
+        grown = Families([*self._families.families, *families]) if families else self._families
+        return Bank([*self.questions, *questions], vocabulary, grown)
+
     @property
     def skills(self) -> tuple[str, ...]:
         """Canonical names of all skills."""
         return self._vocabulary.names
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """Names of all families of roles."""
+        return self._families.names
 
     def get_questions(self, ids: Iterable[str]) -> tuple[Question, ...]:
         """Return the questions with these ids, in the order of `ids`. Ids of questions that are no
@@ -250,27 +269,12 @@ def _select_best(candidates: Sequence[_WeighedQuestion], asked: Counter[str]) ->
     return best
 
 
-def parse_skills(data: dict[str, Any]) -> Vocabulary:
-    """Parse a vocabulary in the form of skills.toml: kind -> name -> other fields of `Skill`.
-
-    Raises ValueError if an entry is invalid or two skills have a name in common.
-    """
-    return Vocabulary(
-        _convert({**rest, "name": name, "kind": kind}, Skill, f"the skill {name!r}")
-        for kind, skills in data.items()
-        for name, rest in skills.items()
-    )
-
-
 def parse_questions(data: dict[str, Any], type: InterviewType) -> list[Question]:
     """Parse the questions of one type from the data of one file, a list of `question` tables.
 
     Raises ValueError if an entry is invalid.
     """
-    return [
-        _convert({**entry, "type": type}, Question, f"the question {entry.get('id')!r}")
-        for entry in data["question"]
-    ]
+    return [parse_question({**entry, "type": type}) for entry in data["question"]]
 
 
 @functools.cache
@@ -284,20 +288,13 @@ def load_bank() -> Bank:
     ]
     return Bank(
         [each for one, file in files for each in parse_questions(_read_toml(file), one)],
-        parse_skills(_read_toml(data / "skills.toml")),
-        parse_families(_read_toml(data / "families.toml")),
+        Vocabulary(parse_skills(_read_toml(data / "skills.toml"))),
+        Families(parse_families(_read_toml(data / "families.toml"))),
     )
 
 
 def _read_toml(file: Traversable) -> dict[str, Any]:
     return tomllib.loads(file.read_text("utf-8"))
-
-
-def _convert(data: dict[str, Any], type: type[T], subject: str) -> T:
-    try:
-        return msgspec.convert(data, type)
-    except msgspec.ValidationError as error:
-        raise ValueError(f"{subject} is invalid: {error}") from error
 
 
 def _level_distance(question: Question, level: Level) -> int:

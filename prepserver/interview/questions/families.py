@@ -38,16 +38,26 @@ class Families:
         titles: dict[str, str] = {}
         for family in families:
             if family.name in (*self._families, ANY_FAMILY):
-                raise ValueError(f"two families have the name {family.name!r}")
+                raise ValueError(f"Two families have the name {family.name!r}. Change one of them.")
             for title in family.titles:
                 if title in titles:
-                    raise ValueError(f"{family.name} and {titles[title]} share the title {title!r}")
+                    raise ValueError(
+                        f"The families {family.name!r} and {titles[title]!r} share the title "
+                        f"{title!r}. Remove it from one of them."
+                    )
                 titles[title] = family.name
             self._families[family.name] = family
         for family in self._families.values():
             if family.parent and family.parent not in self._families:
-                raise ValueError(f"the family {family.name} has the unknown parent {family.parent}")
+                raise ValueError(
+                    f"The family {family.name!r} has the unknown parent {family.parent!r}."
+                )
         self._patterns = {name: _pattern(each) for name, each in self._families.items()}
+
+    @property
+    def families(self) -> tuple[Family, ...]:
+        """All families."""
+        return tuple(self._families.values())
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -93,18 +103,20 @@ class Families:
         return parent in others or any(self._families[one].parent == name for one in others)
 
 
-def parse_families(data: dict[str, Any]) -> Families:
+def parse_families(data: Any) -> list[Family]:
     """Parse families in the form of families.toml: name -> other fields of `Family`.
 
     Raises ValueError if an entry is invalid.
     """
+    if not isinstance(data, dict):
+        raise ValueError("The families are not tables. Begin each family with [families.NAME].")
     families = []
     for name, rest in data.items():
         try:
             families.append(msgspec.convert({**rest, "name": name}, Family))
-        except msgspec.ValidationError as error:
-            raise ValueError(f"the family {name!r} is invalid: {error}") from error
-    return Families(families)
+        except (msgspec.ValidationError, TypeError) as error:
+            raise ValueError(f"The family {name!r} is invalid: {error}.") from error
+    return families
 
 
 _PHRASE_END = re.compile(r"[,;/|()&+]|\b(?:and|or)\b", re.IGNORECASE)

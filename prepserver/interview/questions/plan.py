@@ -32,8 +32,9 @@ MIN_QUESTION_LENGTH, MAX_QUESTION_LENGTH = 15, 400
 
 
 def _find_named_skills(bank: Bank, spec: InterviewSpec) -> list[str]:
-    """Return the skills that the role and the documents name, the most frequent first."""
-    return bank.find_skills(f"{spec.role}\n{spec.job_description}\n{spec.resume}")
+    """Return the bank's skills that the role and the documents name, the most important first."""
+    found = bank.find_evidence(spec.role, spec.job_description, spec.resume)
+    return [evidence.name for evidence in found if evidence.name in bank.skills]
 
 
 def skill_choices(bank: Bank, spec: InterviewSpec) -> list[str]:

@@ -9,13 +9,14 @@ import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
+import msgspec
 from msgspec import Meta, Struct
 
 from prepserver.interview.documents import normalise_text
 
-__all__ = ["Kind", "Mention", "Skill", "Vocabulary"]
+__all__ = ["Kind", "Mention", "Skill", "Vocabulary", "parse_skills"]
 
 Kind = Literal["technical", "professional", "personal"]
 Name = Annotated[str, Meta(min_length=1, max_length=40)]
@@ -139,6 +140,8 @@ class Vocabulary:
     def __init__(self, skills: Iterable[Skill]) -> None:
         """Index the names of the skills. Raises ValueError if two skills have a name in common."""
         by_name = {skill.name: skill for skill in skills}
+        self.skills = tuple(by_name.values())
+        """All skills, in the order in which they were given."""
         self.names = tuple(by_name)
         """Canonical names of all skills, in the order in which the skills were given."""
         self.common = frozenset(skill.name for skill in by_name.values() if skill.common)
@@ -236,10 +239,32 @@ class Vocabulary:
         return None, 1
 
 
+def parse_skills(data: Any) -> list[Skill]:
+    """Parse skills in the form of skills.toml: kind -> name -> other fields of `Skill`.
+
+    Raises ValueError if an entry is invalid.
+    """
+    parsed = []
+    try:
+        for kind, skills in data.items():
+            for name, rest in skills.items():
+                parsed.append(msgspec.convert({**rest, "name": name, "kind": kind}, Skill))
+    except msgspec.ValidationError as error:
+        raise ValueError(f"The skill {name!r} is invalid: {error}.") from error
+    except (AttributeError, TypeError):
+        raise ValueError(
+            "The skills are not tables. Write them as: [skills.technical], then NAME = {}."
+        ) from None
+    return parsed
+
+
 def _claim_name(names: dict[str, Skill], name: str, skill: Skill) -> None:
     owner = names.setdefault(name, skill)
     if owner is not skill:
-        raise ValueError(f"the skills {owner.name!r} and {skill.name!r} share the name {name!r}")
+        raise ValueError(
+            f"The skills {owner.name!r} and {skill.name!r} share the name {name!r}. "
+            "Remove it from one of them."
+        )
 
 
 def _normalise(name: str) -> str:

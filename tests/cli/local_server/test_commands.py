@@ -2,13 +2,14 @@
 
 import asyncio
 import sys
+from pathlib import Path
 
 import pytest
 
 from prepcli.client.options import SessionOptions
 from prepcli.errors import LocalServerFailed
 from prepcli.local_server import commands, sessions
-from prepcli.local_server.commands import MissingModel, fetch_models
+from prepcli.local_server.commands import MissingModel, fetch_models, question_bank_arguments
 from prepcli.local_server.failures import command_failure
 from prepcli.local_server.server import ModelsMissing
 
@@ -156,3 +157,16 @@ def test_a_broken_server_shows_its_output() -> None:
     assert "'prepserver.app'" in str(
         command_failure("It failed", "No module named 'prepserver.app'", 1)
     )
+
+
+def test_own_questions_are_passed_to_the_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder `questions` beside the settings is given to the server if it exists."""
+    monkeypatch.setenv("PREP_CONFIG_DIR", str(tmp_path))
+    assert question_bank_arguments() == []
+    (tmp_path / "questions").write_text("a file is no folder")
+    assert question_bank_arguments() == []
+    (tmp_path / "questions").unlink()
+    (tmp_path / "questions").mkdir()
+    assert question_bank_arguments() == ["--question-banks", str(tmp_path / "questions")]

@@ -15,9 +15,10 @@ from prepserver.interview.questions.bank import (
     Question,
     load_bank,
     parse_questions,
-    parse_skills,
 )
-from prepserver.interview.questions.families import parse_families
+from prepserver.interview.questions.families import Families, parse_families
+from prepserver.interview.questions.similarity import find_similar
+from prepserver.interview.questions.skills import Vocabulary, parse_skills
 from prepserver.wire.protocol import InterviewType, Level
 
 BANK = load_bank()
@@ -29,24 +30,12 @@ SEEDS = range(25)
 LONGEST = 30
 """Number of questions in the longest interview."""
 
-STOP_WORDS = frozenset(
-    """
-    a an and are as at be been but by can could did do does for from had has have how if in is it
-    its more most not of on one or out so than that the their them then there these they this
-    those to up was were what when where which while who whom why with would you your
-    """.split()
-)
-
 every_type = pytest.mark.parametrize("type", TYPES, ids=str)
 every_level = pytest.mark.parametrize("level", Level, ids=str)
 
 
 def questions_of(type: InterviewType, level: Level) -> list[Question]:
     return [q for q in BANK.questions if q.type is type and level in q.levels]
-
-
-def content_words(text: str) -> frozenset[str]:
-    return frozenset(re.findall(r"[a-z0-9+#']+", text.lower())) - STOP_WORDS
 
 
 # --- The data ---------------------------------------------------------------------------------
@@ -135,14 +124,9 @@ def test_what_to_listen_for_continues_a_sentence() -> None:
 
 
 def test_no_two_questions_are_nearly_the_same() -> None:
-    """Any two questions have fewer than half of their content words in common."""
-    words = {question.id: content_words(question.text) for question in BANK.questions}
-    similar = [
-        (one, other)
-        for one, other in itertools.combinations(words, 2)
-        if 2 * len(words[one] & words[other]) >= len(words[one] | words[other])
-    ]
-    assert similar == []
+    """Any two questions have fewer than half of their content words and of their shingles in
+    common."""
+    assert [(one.id, other.id) for one, other in find_similar(BANK.questions)] == []
 
 
 # --- Broken data ------------------------------------------------------------------------------
@@ -165,7 +149,7 @@ CRAFTS: dict[str, Any] = {"law": {"titles": ["lawyer"], "skills": ["ownership"]}
 
 def build_bank(*entries: dict[str, Any]) -> Bank:
     questions = parse_questions({"question": list(entries)}, InterviewType.BEHAVIOURAL)
-    return Bank(questions, parse_skills(SKILLS), parse_families(CRAFTS))
+    return Bank(questions, Vocabulary(parse_skills(SKILLS)), Families(parse_families(CRAFTS)))
 
 
 def test_a_valid_question_is_parsed() -> None:
@@ -222,7 +206,7 @@ def test_a_repeated_id_is_rejected() -> None:
 def test_an_invalid_vocabulary_is_rejected(skills: dict[str, Any]) -> None:
     """Loading a vocabulary with an invalid skill raises ValueError with the name of the skill."""
     with pytest.raises(ValueError, match="ownership"):
-        parse_skills(skills)
+        Vocabulary(parse_skills(skills))
 
 
 # --- Selection --------------------------------------------------------------------------------
@@ -401,7 +385,7 @@ ROLES = [
 @pytest.mark.parametrize(("role", "families"), ROLES, ids=[role for role, _ in ROLES])
 def test_a_role_belongs_to_its_families(role: str, families: set[str]) -> None:
     """A role belongs to the families that its words name and to their parents."""
-    assert parse_families(FAMILIES).of_role(role) == families
+    assert Families(parse_families(FAMILIES)).of_role(role) == families
 
 
 @pytest.mark.parametrize(("role", "families"), ROLES, ids=[role for role, _ in ROLES])
@@ -461,4 +445,4 @@ def test_a_named_skill_of_another_craft_is_asked() -> None:
 def test_an_invalid_family_is_rejected(families: dict[str, Any]) -> None:
     """Loading an invalid family raises ValueError with the name of the family."""
     with pytest.raises(ValueError, match="law"):
-        parse_families(families)
+        Families(parse_families(families))
