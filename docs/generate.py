@@ -186,12 +186,27 @@ def question_banks_page() -> str:
 
 
 def models_page() -> str:
-    """Build the page that lists the models in the catalogue."""
+    """Build the page that lists the sets and the models in the catalogue."""
     lines = [NOTICE.format("prepserver/models/catalogue.toml"), "# Models\n"]
-    lines += ["Names that `prep-server models pull` accepts; `starter` stands for the first two.\n"]
+    known = catalogue.builtin_catalogue()
+    lines += [
+        "`prep models get` accepts the names of sets, and `prep-server models pull` those of models"
+        " too. The memory of a set is"
+        " that of both engines with eight conversations at once.\n",
+        "## Sets\n",
+        "| set | interviewer | transcriber | download | memory | cores | description |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for each in known.sets:
+        download = sum(entry.size for entry in known.models_of(each)) / 1e6
+        lines.append(
+            f"| `{each.name}` | `{each.language}` | `{each.speech}` | {download:,.0f} MB |"
+            f" {each.memory / 1e9:.1f} GB | {each.cores} | {each.about} |"
+        )
+    lines += ["\n## Models\n"]
     lines += ["| name | job | size | licence | description |", "| --- | --- | --- | --- | --- |"]
     jobs = {"llm": "interviewer", "stt": "transcriber"}
-    for entry in catalogue.builtin_catalogue().models:
+    for entry in known.models:
         size = f"{entry.size / 1e6:,.0f} MB"
         lines.append(
             f"| `{entry.name}` | {jobs[entry.kind]} | {size} | {entry.licence} | {entry.about} |"

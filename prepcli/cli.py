@@ -24,6 +24,7 @@ from prepcli.headless.export import markdown, spoken_answer_lines
 from prepcli.headless.output import Output
 from prepcli.headless.streams import confirm_fetch, find_screen_obstacle, open_streams
 from prepcli.local_server.reader import open_reader
+from prepcli.model_commands import models
 from prepcli.terminal_text import escape_json, one_line, printable
 from prepcli.tui.environment import remove_textual_settings
 from prepserver.arguments import TEXT
@@ -131,6 +132,9 @@ def cli(context: click.Context) -> None:
         raise click.exceptions.NoArgsIsHelpError(context)
     with interview.make_context("interview", [], parent=context) as opened:
         interview.invoke(opened)
+
+
+cli.add_command(models)
 
 
 # --- prep interview ---------------------------------------------------------------------------

@@ -1,4 +1,7 @@
-"""Settings file: the addresses of the servers that the user is logged in to, never access keys."""
+"""Settings file: the servers that the user is logged in to and the models of the local server.
+
+Access keys are never in it.
+"""
 
 import json
 import tomllib
@@ -7,6 +10,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from prepcli.errors import SettingsError, UsageError
 from prepcli.files import write_atomically
@@ -26,17 +30,20 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     """Content of the settings file."""
 
     servers: tuple[KnownServer, ...] = ()
+    model_set: str = ""
+    """Set of models that the local server uses for new interviews; empty for its own choice."""
 
     def find_server(self, url: str) -> KnownServer | None:
         return next((server for server in self.servers if server.url == url), None)
 
     def with_server(self, server: KnownServer) -> "Config":
         """Return a copy in which `server` comes last and replaces any entry for the same URL."""
-        return Config((*self.without_server(server.url).servers, server))
+        return replace(self, servers=(*self.without_server(server.url).servers, server))
 
     def without_server(self, url: str) -> "Config":
         """Return a copy without the entry for `url`."""
-        return Config(tuple(server for server in self.servers if server.url != url))
+        others = tuple(server for server in self.servers if server.url != url)
+        return replace(self, servers=others)
 
 
 def load(file: Path) -> Config:
@@ -75,7 +82,14 @@ def load(file: Path) -> Config:
 
 def save(config: Config, file: Path) -> None:
     """Write the settings file atomically. Raises SettingsError if the file cannot be written."""
-    lines = ["# Servers added by `prep login`. Access keys are stored elsewhere."]
+    lines = []
+    if config.model_set:
+        lines += [
+            "# Set by `prep models use`.",
+            f"model_set = {_toml_string(config.model_set)}",
+            "",
+        ]
+    lines += ["# Servers added by `prep login`. Access keys are stored elsewhere."]
     for server in config.servers:
         lines += ["", "[[servers]]", f"url = {_toml_string(server.url)}"]
         if server.insecure_file is not None:

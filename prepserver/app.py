@@ -1,9 +1,7 @@
 """Construction of the server from its settings."""
 
 from importlib.metadata import version
-from pathlib import Path
 
-import structlog
 from litestar import Litestar
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
@@ -15,13 +13,8 @@ from prepserver.accounts.rate_limits import RateLimiter
 from prepserver.accounts.tokens import Tokens, load_signing_key
 from prepserver.accounts.users import Users
 from prepserver.clock import Clock, SystemClock
-from prepserver.config import Config, Secret, open_data_dir
-from prepserver.engines.llama.model import LlamaModel
-from prepserver.engines.llama.options import LlamaOptions
-from prepserver.engines.openai.endpoint import PREFIX, Endpoint
-from prepserver.engines.scripted import ScriptedLanguageModel, ScriptedSpeechModel
-from prepserver.engines.types import LanguageModel, SpeechModel
-from prepserver.engines.whisper.model import WhisperModel
+from prepserver.config import Config, open_data_dir
+from prepserver.engines.hardware import usable_memory
 from prepserver.gateway.fallback import RetryPolicy
 from prepserver.gateway.gateway import Gateway, GatewayPolicy
 from prepserver.http import routes
@@ -34,20 +27,16 @@ from prepserver.interview.questions import bank
 from prepserver.interview.questions.bank_files import add_bank_files
 from prepserver.interview.stubs import InterviewStub, UserInterviewsStub
 from prepserver.interview.user_interviews import UserInterviews
-from prepserver.models.store import ModelStore
+from prepserver.model_sets import create_fetch, create_source
 from prepserver.objects.instance import Kind
 from prepserver.objects.registry import Registry
 from prepserver.telemetry.call_log import CallLog, call_log_path
 from prepserver.telemetry.metrics import Metrics
+from prepserver.wire.protocol import ModelsFetched
 
 __all__ = ["VERSION", "create_app", "create_services"]
 
 VERSION = version("prep-interview")
-
-SCRIPTED = "scripted"
-"""Name of the language and speech models that give canned replies."""
-
-log = structlog.get_logger(__name__)
 
 MAX_BODY_BYTES = 512 * 1024
 """Maximum size of a request body in bytes; two documents of `MAX_DOCUMENT` code points fit in
@@ -85,13 +74,10 @@ def create_services(config: Config, clock: Clock | None = None) -> Services:
     )
     metrics = Metrics()
     gateway = Gateway(
-        _create_language_model(config.model, config, clock),
-        _create_speech_model(config.stt_model, config, clock),
+        create_source(config, clock),
         rate_limiter,
         clock,
         _gateway_policy(config),
-        fallback=[_create_language_model(name, config, clock) for name in config.fallback],
-        speech_fallback=[_create_speech_model(name, config, clock) for name in config.stt_fallback],
         budget=budgets,
         call_log=call_log,
         observers=(metrics.observe_call,),
@@ -108,14 +94,22 @@ def create_services(config: Config, clock: Clock | None = None) -> Services:
         ),
         Kind(
             UserInterviewsStub.kind,
-            lambda context: UserInterviews(context, VERSION),
+            lambda context: UserInterviews(
+                context, VERSION, gateway.choose_set, lambda: fetch.state if fetch else None
+            ),
             UserInterviews.migrations,
             handles_close=False,
         ),
     )
+    registry = Registry(data_dir, kinds, clock)
+    fetch = create_fetch(
+        config,
+        clock,
+        lambda state: registry.broadcast(UserInterviewsStub.kind, ModelsFetched(fetch=state)),
+    )
     return Services(
         clock=clock,
-        registry=Registry(data_dir, kinds, clock),
+        registry=registry,
         gateway=gateway,
         authenticator=Authenticator(
             Users(data_dir / "users.sqlite", clock),
@@ -127,6 +121,7 @@ def create_services(config: Config, clock: Clock | None = None) -> Services:
         metrics=metrics,
         metrics_access=config.metrics,
         version=VERSION,
+        fetch=fetch,
     )
 
 
@@ -153,76 +148,7 @@ def _gateway_policy(config: Config) -> GatewayPolicy:
         parallel=config.parallel,
         max_transcriptions=config.max_transcriptions,
         max_queue=config.max_queue,
+        memory=config.models_memory * 1_000_000 or usable_memory() // 2,
         reply_cache_purposes=frozenset(config.reply_cache_purposes),
         reply_cache_ttl=config.reply_cache_ttl,
     )
-
-
-def _create_language_model(name: str, config: Config, clock: Clock) -> LanguageModel:
-    if name == SCRIPTED:
-        return ScriptedLanguageModel(
-            clock, delay=config.scripted_delay, words=config.scripted_words
-        )
-    if name.startswith(PREFIX):
-        from prepserver.engines.openai.language import OpenAILanguageModel  # imports an HTTP client
-
-        endpoint, key = _resolve_endpoint("interviewer", name, config)
-        return OpenAILanguageModel(
-            endpoint,
-            clock,
-            key=key,
-            context=config.context,
-            thinking_tokens=config.thinking_tokens,
-        )
-    path: Path = ModelStore(config.models_dir).resolve(name)
-    options = LlamaOptions(
-        path=str(path),
-        n_ctx=config.context,
-        n_threads=config.threads,
-        parallel=config.parallel,
-        n_gpu_layers=config.gpu_layers,
-        flash_attention=config.flash_attention,
-        cache_type=config.kv_cache_type,
-        kv_store_dir=str(open_data_dir(config) / "kv"),
-        kv_store_limit=config.kv_store_megabytes * 1_000_000,
-    )
-    return LlamaModel(options, clock)
-
-
-def _create_speech_model(name: str, config: Config, clock: Clock) -> SpeechModel:
-    if name == SCRIPTED:
-        return ScriptedSpeechModel(clock, delay=config.scripted_delay)
-    if name.startswith(PREFIX):
-        from prepserver.engines.openai.speech import (
-            OpenAISpeechModel,  # imports an HTTP client and numpy
-        )
-
-        endpoint, key = _resolve_endpoint("transcriber", name, config)
-        return OpenAISpeechModel(endpoint, key=key)
-    path: Path = ModelStore(config.models_dir).resolve(name)
-    return WhisperModel(path, clock, engine=config.stt_engine, n_threads=config.threads)
-
-
-def _resolve_endpoint(job: str, name: str, config: Config) -> tuple[Endpoint, str]:
-    """Return a model's endpoint and API key, and log where candidates' data is sent.
-
-    A key belongs to the first endpoint named in the settings. For any other endpoint the key is
-    empty.
-    """
-    names = (config.stt_model, *config.stt_fallback)
-    key = config.stt_openai_api_key
-    if job == "interviewer" or not key:
-        names, key = (config.model, *config.fallback, *names), config.openai_api_key
-    endpoint = Endpoint.parse(name)
-    owner = next(Endpoint.parse(each) for each in names if each.startswith(PREFIX))
-    if owner.origin != endpoint.origin:
-        key = Secret("")
-    log.warning(
-        "model.remote",
-        job=job,
-        endpoint=endpoint.origin,
-        note="candidates' documents, answers or recordings are sent to this endpoint",
-    )
-    if key and not endpoint.private:
-        log.warning("model.key_sent_unencrypted", job=job, endpoint=endpoint.origin)
-    return endpoint, key

@@ -54,6 +54,14 @@ cli.add_command(models)
 cli.add_command(questions)
 
 
+@models.command()
+def recommend() -> None:
+    """Measure this machine for a few seconds, and recommend a set of models."""
+    from prepserver.recommend import print_recommendation  # imports the engines
+
+    _run(print_recommendation)
+
+
 @cli.command()
 @click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
 @click.option("--port", type=int, help="TCP port; 0 picks a free one.  [default: 8400]")
@@ -70,6 +78,8 @@ cli.add_command(questions)
     type=click.Path(path_type=Path),
     help="Stop when no process holds a shared lock on this file.",
 )
+@click.option("--model-set", help="Set of models: starter, standard or large.")
+@click.option("--fetch-set", help="Set of models to fetch in the background.")
 @click.option("--model", help="Language model: a catalogue name, a .gguf file, or openai:URL#NAME.")
 @click.option(
     "--stt-model", help="Speech model: a catalogue name, a ggml .bin file, or openai:URL#NAME."
@@ -120,8 +130,10 @@ def _serve(config: Config) -> None:
 
 
 def _print_missing_models(config: Config) -> None:
-    names = (config.model, config.stt_model, *config.fallback, *config.stt_fallback)
-    click.echo(msgspec.json.encode(ModelStore(config.models_dir).missing_models(names)))
+    from prepserver.model_sets import wanted_models  # imports the engines
+
+    missing = ModelStore(config.models_dir).missing_models(wanted_models(config))
+    click.echo(msgspec.json.encode(missing))
 
 
 @cli.group()

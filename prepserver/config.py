@@ -59,14 +59,26 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     lease_file: Path | None = None
     """File on which each client holds a shared lock (`flock`). The server stops when no process
     holds such a lock."""
-    model: str = "smollm2-135m-instruct"
-    """Language model of the interviewer: a catalogue name, the path of a .gguf file, `scripted`
-    (canned replies, for tests), or `openai:URL#NAME` for a model behind an OpenAI-compatible
-    endpoint. The endpoint receives every prompt, including the candidate's documents and
-    answers."""
-    stt_model: str = "whisper-tiny.en"
-    """Speech model that transcribes answers: a catalogue name, the path of a ggml .bin file,
-    `scripted`, or `openai:URL#NAME`. The endpoint receives every recording."""
+    model_set: str = ""
+    """Set of models of new interviews: `starter`, `standard` or `large`. If it is not installed or
+    not named, the server chooses: `standard` if it is installed and the machine can run it,
+    otherwise `starter`."""
+    fetch_set: str = ""
+    """Set of models that the server fetches in the background if it is not installed and the
+    machine can run it; empty to fetch nothing."""
+    models_memory: Annotated[int, Meta(ge=0)] = 0
+    """Megabytes of memory within which several sets of models stay loaded; 0 means half of the
+    machine's memory. When another set is needed, the least recently used set is unloaded, unless a
+    call is using it."""
+    model: str = ""
+    """Language model of the interviewer, in place of a set: a catalogue name, the path of a .gguf
+    file, `scripted` (canned replies, for tests), or `openai:URL#NAME` for a model behind an
+    OpenAI-compatible endpoint. The endpoint receives every prompt, including the candidate's
+    documents and answers. If only `stt_model` is named, this is the model of the set `starter`."""
+    stt_model: str = ""
+    """Speech model that transcribes answers, in place of a set: a catalogue name, the path of a
+    ggml .bin file, `scripted`, or `openai:URL#NAME`. The endpoint receives every recording. If only
+    `model` is named, this is the model of the set `starter`."""
     openai_api_key: Secret = Secret("")
     """API key for the first endpoint named in `model`, `fallback`, `stt_model` and `stt_fallback`,
     in this order. The key is not sent to any other endpoint. This setting has no flag, because

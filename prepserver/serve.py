@@ -21,8 +21,10 @@ from prepserver.clock import Clock
 from prepserver.config import Config
 from prepserver.errors import BadRequest, Conflict
 from prepserver.folders import open_folder
+from prepserver.gateway.gateway import Gateway
 from prepserver.http.rooms import Rooms
 from prepserver.http.sockets import Sockets
+from prepserver.models.background import BackgroundFetch
 from prepserver.storage.files import write_atomically
 from prepserver.wire.error_codes import ErrorCode
 
@@ -57,6 +59,8 @@ async def _serve(config: Config) -> None:
         ready["key"] = await services.authenticator.replace_key(config.issue_key)
     server = _Server(config, create_app(services), sockets, ready)
     tasks = [asyncio.create_task(sockets.run_keepalive())]
+    if services.fetch is not None:
+        tasks.append(asyncio.create_task(_fetch_models(services.fetch, services.gateway)))
     if config.lease_file is not None:
         tasks.append(asyncio.create_task(_stop_without_clients(server, config, services.clock)))
     # Imported modules live as long as the process: exempt them from garbage collection.
@@ -67,8 +71,15 @@ async def _serve(config: Config) -> None:
     finally:
         for task in tasks:
             task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)  # ends the process that fetches
         server.remove_ready_file()
         await services.close()
+
+
+async def _fetch_models(fetch: BackgroundFetch, gateway: Gateway) -> None:
+    """Fetch a set of models, then load it for the next interview."""
+    if await fetch.run():
+        await gateway.open_set("")
 
 
 async def _stop_without_clients(server: uvicorn.Server, config: Config, clock: Clock) -> None:

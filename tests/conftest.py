@@ -111,7 +111,9 @@ def _own_folders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     # The models are shared by all tests.
     monkeypatch.setenv("PREP_MODELS_DIR", str(_models_dir()))
     monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.fail.Keyring")
-    for name in ("PREP_ACCESS_KEY", "PREP_SERVER", "PREP_LOCAL_SERVER_ARGS"):
+    # Local servers would fetch models in the background.
+    monkeypatch.setenv("PREP_MODELS_FETCH", "no")
+    for name in ("PREP_ACCESS_KEY", "PREP_SERVER", "PREP_LOCAL_SERVER_ARGS", "PREP_MODELS_SET"):
         monkeypatch.delenv(name, raising=False)
 
 

@@ -24,6 +24,8 @@ from prepserver.wire.protocol import (
     InterviewUpdated,
     Message,
     MessageKind,
+    ModelFetch,
+    ModelsFetched,
     Phase,
     Quota,
     RateLimit,
@@ -96,6 +98,8 @@ class RoomState(Struct, frozen=True, kw_only=True):
     last_error: Failure | None = None
     interviews: tuple[Interview, ...] = ()
     """The user's interviews, newest first; empty unless the room's party is `user-interviews`."""
+    fetch: ModelFetch | None = None
+    """Models that the server fetches in the background."""
     deleted: bool = False
     """True once the interview has been deleted."""
     stale: bool = False
@@ -170,6 +174,8 @@ def apply(state: RoomState, event: RoomEvent) -> RoomState:
             return replace(state, interviews=_update_list(state.interviews, interview))
         case InterviewDeleted(interview_id=id):
             return _apply_deletion(state, id)
+        case ModelsFetched(fetch=fetch):
+            return replace(state, fetch=fetch)
         case Failure():
             return replace(state, last_error=event)
         case _:
@@ -211,6 +217,7 @@ def _apply_snapshot(state: RoomState, snapshot: Snapshot) -> RoomState:
         retry_in=state.retry_in,
         last_error=state.last_error,
         interviews=tuple(snapshot.interviews or ()),
+        fetch=snapshot.fetch,
         deleted=state.deleted,
         agenda=snapshot.agenda,
         known=True,

@@ -11,23 +11,36 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct
 
-from prepcli import paths
+from prepcli import config, paths
 from prepcli.errors import LocalServerFailed, NotFound, SettingsError
 from prepcli.local_server.failures import command_failure
 
 __all__ = [
+    "FETCH_VARIABLE",
     "MissingModel",
     "additional_arguments",
+    "chosen_set",
     "command",
     "fetch_models",
     "find_missing_models",
     "question_bank_arguments",
     "run_command",
+    "serve_arguments",
 ]
 
 ARGUMENTS_VARIABLE = "PREP_LOCAL_SERVER_ARGS"
 """Name of the environment variable with additional arguments for the server, such as `--model
 PATH`."""
+
+FETCH_VARIABLE = "PREP_MODELS_FETCH"
+"""Name of the environment variable that answers the question whether missing models are fetched:
+`yes` or `no`. With `no`, nothing is fetched in the background either."""
+
+SET_VARIABLE = "PREP_MODELS_SET"
+"""Name of the environment variable that chooses the set of models, in place of the settings."""
+
+DEFAULT_SET = "standard"
+"""Set of models that the local server fetches in the background."""
 
 EXIT_NO_SUCH_INTERVIEW = 4
 """Exit code of `prep-server interviews ID` if the user has no interview with this id."""
@@ -74,6 +87,25 @@ def question_bank_arguments() -> list[str]:
     return ["--question-banks", str(folder)] if folder.is_dir() else []
 
 
+def chosen_set() -> str:
+    """Return the set of models that the user has chosen; empty if prep chooses. Raises
+    SettingsError if the settings cannot be read."""
+    named = os.environ.get(SET_VARIABLE, "").strip()
+    return named or config.load(paths.settings_file()).model_set
+
+
+def serve_arguments() -> list[str]:
+    """Return the arguments of `prep-server serve` that the user's settings and environment ask for.
+
+    Raises SettingsError if they cannot be read.
+    """
+    chosen = chosen_set()
+    arguments = ["--model-set", chosen] if chosen else []
+    if os.environ.get(FETCH_VARIABLE, "").strip().lower() != "no":
+        arguments += ["--fetch-set", chosen or DEFAULT_SET]
+    return [*arguments, *additional_arguments()]
+
+
 def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "prepserver", *arguments]
 
@@ -99,7 +131,7 @@ async def find_missing_models() -> list[MissingModel]:
 
     Raises LocalServerFailed if the server's settings cannot be read.
     """
-    arguments = ("serve", "--missing-models", *additional_arguments())
+    arguments = ("serve", "--missing-models", *serve_arguments())
     return await run_command(*arguments, type=list[MissingModel])
 
 

@@ -1,4 +1,5 @@
-"""The local server, which runs on the loopback interface with the starter models while prep runs.
+"""The local server, which runs on the loopback interface while prep runs. It fetches better
+models than the starter models in the background.
 
 Its data is kept, so that interviews can be resumed. It has no rate limit, because it serves only
 the owner of the machine. The first `prep` starts the server and later ones use the same one; it
@@ -22,7 +23,7 @@ from msgspec import Struct
 
 from prepcli import paths
 from prepcli.errors import LocalServerFailed, ServerUnreachable
-from prepcli.local_server.commands import additional_arguments, command, question_bank_arguments
+from prepcli.local_server.commands import command, question_bank_arguments, serve_arguments
 from prepcli.local_server.failures import cannot_use, command_failure, last_lines
 from prepcli.local_server.locks import hold_start_lock, take_lease
 from prepcli.local_server.stale_server import is_server, stop_stale_server
@@ -251,7 +252,7 @@ class LocalServer:
         arguments = ["--host", "127.0.0.1", "--port", "0", "--data-dir", str(self.directory)]
         arguments += ["--ready-file", str(self._ready_file), "--issue-key", USER]
         arguments += ["--lease-file", str(self.directory / "lease.lock"), "--rate-limit", "0"]
-        arguments += [*question_bank_arguments(), *additional_arguments()]
+        arguments += [*question_bank_arguments(), *serve_arguments()]
         try:
             # On a full disk, the server could not even log why it does not start.
             with tempfile.TemporaryFile(dir=self.directory) as file:

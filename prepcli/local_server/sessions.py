@@ -9,14 +9,15 @@ from prepcli.client.session import Session
 from prepcli.config import normalise_url
 from prepcli.credentials import load_access_key
 from prepcli.errors import NotAuthorised
-from prepcli.local_server.commands import MissingModel, fetch_models, find_missing_models
+from prepcli.local_server.commands import (
+    FETCH_VARIABLE,
+    MissingModel,
+    fetch_models,
+    find_missing_models,
+)
 from prepcli.local_server.server import LocalServer, ModelsMissing
 
-__all__ = ["FETCH_VARIABLE", "ConfirmFetch", "connect", "open_session"]
-
-FETCH_VARIABLE = "PREP_MODELS_FETCH"
-"""Name of the environment variable that answers the question whether missing models are fetched:
-`yes` or `no`."""
+__all__ = ["ConfirmFetch", "connect", "open_session"]
 
 ConfirmFetch = Callable[[Sequence[MissingModel]], Awaitable[bool]]
 """Function that asks the user whether the models may be fetched."""

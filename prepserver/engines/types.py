@@ -119,6 +119,8 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     parallel: int = 1
     """Number of prompts that the model processes at once. The gateway queues further prompts by
     priority."""
+    gpu: bool = False
+    """True if llama.cpp computes layers on a graphics card."""
 
     @property
     def few_shot(self) -> bool:

@@ -22,7 +22,8 @@ from prepserver.engines.types import (
 )
 from prepserver.errors import InferenceError
 from prepserver.gateway.admission import Admission
-from prepserver.gateway.fallback import Backend, FallbackChain, RetryPolicy
+from prepserver.gateway.fallback import Backend, RetryPolicy
+from prepserver.gateway.pool import ModelPool, ModelSource
 from prepserver.gateway.prefill import PrefillTasks
 from prepserver.gateway.reply_cache import ReplyCache, request_key
 from prepserver.gateway.speech import SpeechGateway
@@ -58,6 +59,8 @@ class GatewayPolicy(Struct, frozen=True, kw_only=True):
     """Maximum number of recordings that a speech model transcribes at once."""
     max_queue: int = 64
     """Maximum number of calls that may wait for one model."""
+    memory: int = 0
+    """Bytes of memory within which sets of models stay open; 0 means no bound."""
     reply_cache_purposes: frozenset[str] = frozenset()
     reply_cache_ttl: float = 3_600.0
     """Seconds for which a reply is cached; 0 disables the cache."""
@@ -68,47 +71,23 @@ class Gateway:
 
     def __init__(
         self,
-        language: LanguageModel,
-        speech: SpeechModel,
+        source: ModelSource,
         limiter: RequestLimiter,
         clock: Clock,
         policy: GatewayPolicy | None = None,
         *,
-        fallback: Sequence[LanguageModel] = (),
-        speech_fallback: Sequence[SpeechModel] = (),
         budget: UsageBudget | None = None,
         call_log: CallLog | None = None,
         observers: Sequence[Callable[[CallRecord], None]] = (),
     ) -> None:
-        """Chain the models: the fallbacks are tried in order when the primary model fails.
+        """Open the sets of `source` on demand. A call names its set in `Call.model_set`.
 
         `observers` receive the record of every finished call, as the call log does. The gateway
         owns the models and closes them. The caller closes `limiter`, `budget` and `call_log`.
         """
         self._clock = clock
         self._policy = policy = policy or GatewayPolicy()
-        self._language = FallbackChain(
-            [
-                Backend(model, INTERVIEWER, clock, policy.retries, self._admission(policy.parallel))
-                for model in (language, *fallback)
-            ],
-            clock,
-            policy.retries,
-        )
-        speech_chain = FallbackChain(
-            [
-                Backend(
-                    model,
-                    model.name,
-                    clock,
-                    policy.retries,
-                    self._admission(policy.max_transcriptions),
-                )
-                for model in (speech, *speech_fallback)
-            ],
-            clock,
-            policy.retries,
-        )
+        self._pool = ModelPool(source, clock, policy.retries, self._admission, policy.memory)
         self._prefills = PrefillTasks()
         self._reply_cache = ReplyCache(clock)
         self._call_log = call_log
@@ -118,25 +97,44 @@ class Gateway:
             observers if call_log is None else (call_log.add, *observers),
             keep_text=call_log is not None and call_log.keep_text,
         )
-        self._speech = SpeechGateway(speech_chain, self._usage, self._recorder, clock)
+        self._speech = SpeechGateway(self._pool, self._usage, self._recorder, clock)
 
-    def _admission(self, parallel: int) -> Admission:
+    def _admission(self, speech: bool) -> Admission:
+        parallel = self._policy.max_transcriptions if speech else self._policy.parallel
         return Admission(self._clock, parallel=parallel, max_queue=self._policy.max_queue)
 
     # --- Models -------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start loading the models; calls made in the meantime wait for them."""
-        self._language.start()
-        self._speech.fallback_chain.start()
+        """Start loading the set that new interviews use; calls made in the meantime wait for it.
+
+        Raises PrepServerError if a model of the set is missing or damaged.
+        """
+        self._pool.start()
+
+    def choose_set(self, name: str) -> str:
+        """Return the name of the set that an interview uses which asks for `name`: `name` itself if
+        the server offers it, otherwise the set that replaces it."""
+        return self._pool.resolve(name)
+
+    async def open_set(self, name: str) -> None:
+        """Start loading a set before its first call. Failures are logged, not raised."""
+        try:
+            async with self._pool.use(name):
+                return
+        except InferenceError as error:
+            log.warning("model_set.not_opened", set=name, message=error.message)
 
     @property
     def model_states(self) -> dict[str, str]:
-        """State of the fallback chain of each job: `loading`, `ready` or `failed`."""
-        return {INTERVIEWER: self._language.state, TRANSCRIBER: self._speech.fallback_chain.state}
+        """State of each job in the set that new interviews use: `loading`, `ready` or `failed`."""
+        current = self._pool.current
+        if current is None:
+            return {INTERVIEWER: "loading", TRANSCRIBER: "loading"}
+        return {INTERVIEWER: current.language.state, TRANSCRIBER: current.speech.state}
 
     def model_loads(self) -> list[ModelLoad]:
-        """Return the current load of every model, in the order of the fallback chains."""
+        """Return the current load of every model of the open sets, by job."""
         return [
             ModelLoad(
                 job=job,
@@ -148,11 +146,17 @@ class Gateway:
                 wait=backend.admission.estimate().seconds,
             )
             for job, backends in (
-                (INTERVIEWER, self._language.backends),
-                (TRANSCRIBER, self._speech.fallback_chain.backends),
+                (INTERVIEWER, self._language_backends()),
+                (TRANSCRIBER, self._speech_backends()),
             )
             for backend in backends
         ]
+
+    def _language_backends(self) -> list[Backend[LanguageModel]]:
+        return [backend for each in self._pool.sets for backend in each.language.backends]
+
+    def _speech_backends(self) -> list[Backend[SpeechModel]]:
+        return [backend for each in self._pool.sets for backend in each.speech.backends]
 
     async def engine_stats(self) -> list[tuple[str, EngineStats | SpeechStats]]:
         """Return the model name and the statistics of every loaded engine.
@@ -160,7 +164,7 @@ class Gateway:
         An engine that fails or does not answer within `STATS_TIMEOUT` seconds is left out.
         """
         backends: list[Backend[LanguageModel] | Backend[SpeechModel]]
-        backends = [*self._language.backends, *self._speech.fallback_chain.backends]
+        backends = [*self._language_backends(), *self._speech_backends()]
         return [
             (backend.name, stats)
             for backend in backends
@@ -177,12 +181,13 @@ class Gateway:
             log.warning("engine.stats_failed", model=backend.name, error=str(error))
             return None
 
-    async def model_info(self) -> ModelInfo:
-        """Return the properties of the first language model in the chain that can be loaded.
+    async def model_info(self, call: Call) -> ModelInfo:
+        """Return the properties of the first language model of the call's set that can be loaded.
 
         Prompts are built for this model. Raises InferenceError if no language model can be loaded.
         """
-        info = (await self._language.first_ready()).info
+        async with self._pool.use(call.model_set) as models:
+            info = (await models.language.first_ready()).info
         assert info is not None
         return info
 
@@ -203,14 +208,15 @@ class Gateway:
         with self._recorder.record_call(call, "generate", _prompt_text(prompt)) as open_call:
             record, started_at = open_call.record, self._clock.monotonic()
             await self._usage.charge_request(call)
-            model = (await self._language.first_ready()).name
+            async with self._pool.use(call.model_set) as models:
+                model = (await models.language.first_ready()).name
             await self._prefills.cancel_prefill(prompt.conversation)
             cacheable = call.purpose in self._policy.reply_cache_purposes
             reply = self._reply_cache.open_reply(
                 request_key(call.user, model, prompt),
                 call.interview,
                 self._policy.reply_cache_ttl if cacheable else 0.0,
-                lambda stats: self._compute_reply(call.user, prompt, stats),
+                lambda stats: self._compute_reply(call, prompt, stats),
             )
             open_call.stats, record.shared = reply.stats, reply.shared
             async with aclosing(reply.events) as events:
@@ -228,18 +234,22 @@ class Gateway:
                     yield event
 
     async def _compute_reply(
-        self, user: str, prompt: Prompt, stats: CallStats
+        self, call: Call, prompt: Prompt, stats: CallStats
     ) -> AsyncGenerator[TextDelta | Usage, None]:
         """Yield the events of a reply, and record the usage even if the reply is cancelled."""
         deltas, usage, failed = 0, None, False
-        stream = self._language.stream(
-            lambda model: model.generate(prompt),
-            stats,
-            prompt.priority,
-            timeout=self._policy.first_token_timeout,
-        )
         try:
-            async with aclosing(stream) as events:
+            async with (
+                self._pool.use(call.model_set) as models,
+                aclosing(
+                    models.language.stream(
+                        lambda model: model.generate(prompt),
+                        stats,
+                        prompt.priority,
+                        timeout=self._policy.first_token_timeout,
+                    )
+                ) as events,
+            ):
                 async for event in events:
                     if isinstance(event, Usage):
                         usage = event
@@ -252,11 +262,11 @@ class Gateway:
         finally:
             if usage is not None:
                 computed = usage.prompt_tokens - usage.cached_tokens + usage.completion_tokens
-                await self._usage.record_usage(user, computed, usage.seconds)
+                await self._usage.record_usage(call.user, computed, usage.seconds)
             elif stats.started_at is not None and not failed:
                 # A cancelled reply has no Usage. Each of its deltas is at least one token.
                 seconds = self._clock.monotonic() - stats.started_at
-                await self._usage.record_usage(user, deltas, seconds)
+                await self._usage.record_usage(call.user, deltas, seconds)
 
     async def transcribe(self, call: Call, pcm: bytes, vocabulary: str = "") -> Transcription:
         """Transcribe a recording (PCM16 little-endian, 16 kHz, mono).
@@ -281,13 +291,14 @@ class Gateway:
         the primary model is not ready or fails, no slot is idle, a call needs the slot, or a later
         request for the conversation arrives. Failures are logged, not raised.
         """
-        backend = self._language.backends[0]
         try:
             with self._recorder.record_call(call, "prefill", _prompt_text(prompt)) as open_call:
-                open_call.stats.model = backend.name
-                open_call.stats.started_at = self._clock.monotonic()
-                if await self._prefills.run_prefill(backend, prompt):
-                    return True
+                async with self._pool.use(call.model_set) as models:
+                    backend = models.language.backends[0]
+                    open_call.stats.model = backend.name
+                    open_call.stats.started_at = self._clock.monotonic()
+                    if await self._prefills.run_prefill(backend, prompt):
+                        return True
                 open_call.record.outcome = DROPPED
         except asyncio.CancelledError:
             current = asyncio.current_task()
@@ -318,7 +329,7 @@ class Gateway:
     async def _on_ready_models(
         self, action_name: str, action: Callable[[LanguageModel], Awaitable[None]]
     ) -> None:
-        for backend in self._language.backends:
+        for backend in self._language_backends():
             if backend.state != "ready":
                 continue
             try:
@@ -333,7 +344,7 @@ class Gateway:
     async def close(self) -> None:
         """Cancel all prefills, close the models and wait for pending accounting."""
         await self._prefills.close()
-        await asyncio.gather(self._language.close(), self._speech.fallback_chain.close())
+        await self._pool.close()
         await self._usage.close()
 
 

@@ -5,7 +5,7 @@ from contextlib import aclosing
 
 from prepserver.clock import Clock
 from prepserver.engines.types import PartialTranscript, Priority, SpeechModel, Transcription
-from prepserver.gateway.fallback import FallbackChain
+from prepserver.gateway.pool import ModelPool
 from prepserver.gateway.usage import UsageMeter
 from prepserver.telemetry.calls import Call, CallRecord
 from prepserver.telemetry.recorder import Recorder
@@ -19,12 +19,12 @@ class SpeechGateway:
 
     def __init__(
         self,
-        fallback_chain: FallbackChain[SpeechModel],
+        pool: ModelPool,
         usage: UsageMeter,
         recorder: Recorder,
         clock: Clock,
     ) -> None:
-        self.fallback_chain = fallback_chain
+        self._pool = pool
         self._usage = usage
         self._recorder = recorder
         self._clock = clock
@@ -41,8 +41,10 @@ class SpeechGateway:
         with self._recorder.record_call(call, "transcribe", vocabulary) as open_call:
             record, stats = open_call.record, open_call.stats
             await self._usage.charge_request(call)
-            stream = self.fallback_chain.stream(request, stats, Priority.ANSWER)
-            async with aclosing(stream) as events:
+            async with (
+                self._pool.use(call.model_set) as models,
+                aclosing(models.speech.stream(request, stats, Priority.ANSWER)) as events,
+            ):
                 transcription = await anext(events)
             _record_transcription(record, transcription)
             assert stats.started_at is not None
@@ -78,11 +80,15 @@ class SpeechGateway:
             record = open_call.record
             await self._usage.charge_request(call)
             final, failed = "", False
-            stream = self.fallback_chain.stream(
-                request, open_call.stats, Priority.ANSWER, repeatable=True
-            )
             try:
-                async with aclosing(stream) as events:
+                async with (
+                    self._pool.use(call.model_set) as models,
+                    aclosing(
+                        models.speech.stream(
+                            request, open_call.stats, Priority.ANSWER, repeatable=True
+                        )
+                    ) as events,
+                ):
                     async for event in events:
                         if isinstance(event, Transcription):
                             _record_transcription(record, event)

@@ -7,6 +7,7 @@ from prepserver.accounts.budgets import Budgets
 from prepserver.accounts.rate_limits import RateLimiter
 from prepserver.clock import Clock
 from prepserver.gateway.gateway import Gateway
+from prepserver.models.background import BackgroundFetch
 from prepserver.objects.registry import Registry
 from prepserver.telemetry.call_log import CallLog
 from prepserver.telemetry.metrics import Metrics
@@ -29,6 +30,8 @@ class Services(Struct, frozen=True, kw_only=True):
     """Value of the setting `metrics`."""
     version: str
     """Version of the server."""
+    fetch: BackgroundFetch | None = None
+    """Fetch of a set of models in the background; None if the settings ask for none."""
 
     async def start(self) -> None:
         """Lock the data directory, start the call log and start loading the models.

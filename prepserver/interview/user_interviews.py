@@ -2,6 +2,7 @@
 
 import hashlib
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -28,9 +29,19 @@ class UserInterviews(DurableObject):
 
     migrations = schema.USER_INTERVIEWS
 
-    def __init__(self, context: Context, version: str) -> None:
+    def __init__(
+        self,
+        context: Context,
+        version: str,
+        choose_set: Callable[[str], str],
+        find_fetch: Callable[[], wire.ModelFetch | None] = lambda: None,
+    ) -> None:
+        """`choose_set` is `Gateway.choose_set`. `find_fetch` returns the progress of the models
+        that the server fetches."""
         super().__init__(context)
         self._version = version
+        self._choose_set = choose_set
+        self._find_fetch = find_fetch
 
     # --- Called by the HTTP routes ------------------------------------------------------------
 
@@ -40,7 +51,8 @@ class UserInterviews(DurableObject):
         The interview's mailbox receives `begin` before the caller receives the result, so a client
         that connects at once finds the interview started.
 
-        Raises Conflict (`being_removed`) while the interview with this id is being deleted.
+        Raises Conflict (`being_removed`) while the interview with this id is being deleted, and
+        BadRequest (`model_not_found`) if the server does not offer the requested set of models.
         """
         id = self._interview_id(request.id)
         known = self.context.storage.row("SELECT deleting, view FROM interviews WHERE id = ?", id)
@@ -55,6 +67,7 @@ class UserInterviews(DurableObject):
             existing = msgspec.json.decode(encoded, type=wire.Interview)
             self._begin_unconfirmed(existing)
             return existing
+        request = msgspec.structs.replace(request, model_set=self._chosen_set(request.model_set))
         now = self.context.clock.now()
         spec = {field: getattr(request, field) for field in wire.InterviewSpec.__struct_fields__}
         view = wire.Interview(
@@ -65,6 +78,7 @@ class UserInterviews(DurableObject):
             type=request.type,
             level=request.level,
             questions=request.questions,
+            model_set=request.model_set,
             created_at=now,
             updated_at=now,
         )
@@ -184,6 +198,16 @@ class UserInterviews(DurableObject):
                 )
             self.context.set_alarm(self.context.clock.now() + RECOVERY_DELAY)
 
+    def _chosen_set(self, requested: str) -> str:
+        chosen = self._choose_set(requested)
+        if requested not in ("", chosen):
+            raise BadRequest(
+                f"This server does not offer the models {requested!r}. Leave the choice to the "
+                f"server, which uses {chosen!r}.",
+                code=ErrorCode.MODEL_NOT_FOUND,
+            )
+        return chosen
+
     def _interview_id(self, requested: str) -> str:
         """Return an id that is unique on the whole server; random if no id is requested.
 
@@ -206,7 +230,9 @@ class UserInterviews(DurableObject):
         self.context.tell(InterviewStub(view.id).begin(self.context.name, spec, view))
 
     def _send_snapshot(self, connection: Connection) -> None:
-        self.context.send(connection, wire.Snapshot(interviews=self.list()))
+        self.context.send(
+            connection, wire.Snapshot(interviews=self.list(), fetch=self._find_fetch())
+        )
 
 
 def list_interviews(storage: Storage) -> list[wire.Interview]:

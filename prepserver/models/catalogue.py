@@ -1,4 +1,4 @@
-"""Model catalogue: models that can be fetched by name, read from `catalogue.toml`."""
+"""Model catalogue: models and sets that can be fetched by name, read from `catalogue.toml`."""
 
 import difflib
 import functools
@@ -19,6 +19,7 @@ __all__ = [
     "CatalogueEntry",
     "HubSource",
     "Kind",
+    "ModelSet",
     "PackageSource",
     "Wheel",
     "builtin_catalogue",
@@ -97,36 +98,71 @@ class CatalogueEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Description, in one sentence, for people who choose a model."""
 
 
+class ModelSet(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Language model and speech model that an interview uses together."""
+
+    name: str
+    language: str
+    """Name of the language model in the catalogue."""
+    speech: str
+    """Name of the speech model in the catalogue."""
+    memory: Annotated[int, Meta(gt=0)]
+    """Bytes of memory that the engines of both models use."""
+    cores: Annotated[int, Meta(gt=0)]
+    """Number of processor cores that a machine needs to hold an interview at a bearable speed."""
+    automatic: bool = True
+    """False if the set is used only when it is named."""
+    about: str = ""
+    """Description, in one or two sentences, for people who choose a set."""
+
+
 class Catalogue(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Set of models, with aliases for groups of models."""
+    """Models that can be fetched, and the sets that they form."""
 
     models: tuple[CatalogueEntry, ...]
-    aliases: dict[str, tuple[str, ...]] = {}
+    sets: tuple[ModelSet, ...] = ()
+    """Sets of models, the smallest first."""
+
+    @property
+    def names(self) -> list[str]:
+        """Names of all sets and models."""
+        return [*(each.name for each in self.sets), *(each.name for each in self.models)]
 
     def find(self, name: str) -> CatalogueEntry | None:
-        """Return the model with this name, or None; aliases are ignored."""
+        """Return the model with this name, or None; sets are ignored."""
         return next((entry for entry in self.models if entry.name == name), None)
 
+    def find_set(self, name: str) -> ModelSet | None:
+        """Return the set with this name, or None."""
+        return next((each for each in self.sets if each.name == name), None)
+
+    def models_of(self, chosen: ModelSet) -> tuple[CatalogueEntry, CatalogueEntry]:
+        """Return the language model and the speech model of a set of this catalogue."""
+        language, speech = self.find(chosen.language), self.find(chosen.speech)
+        assert language is not None
+        assert speech is not None
+        return language, speech
+
     def expand(self, name: str) -> tuple[CatalogueEntry, ...]:
-        """Return the models that a name or an alias stands for.
+        """Return the model with this name, or the models of the set with this name.
 
         Raises ModelNotFound, which suggests similar names, if the name is unknown.
         """
-        entries = tuple(self.find(each) for each in self.aliases.get(name, (name,)))
-        found = tuple(entry for entry in entries if entry is not None)
-        if not found:
-            raise self.unknown_name(name)
-        return found
+        if (entry := self.find(name)) is not None:
+            return (entry,)
+        if (found := self.find_set(name)) is not None:
+            return self.models_of(found)
+        raise self.unknown_name(name)
 
     def unknown_name(self, name: str) -> ModelNotFound:
         """Return the error to raise for an unknown name."""
-        if name in self.aliases:
+        if (found := self.find_set(name)) is not None:
             return ModelNotFound(
-                f"{name!r} stands for the models {' and '.join(self.aliases[name])}. Name one of "
-                "them.",
+                f"{name!r} is the set of the models {found.language} and {found.speech}. Name one "
+                "of them.",
                 details={"name": name},
             )
-        names = [*self.aliases, *(entry.name for entry in self.models)]
+        names = self.names
         similar = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
         suggestion = f" Did you mean {' or '.join(similar)}?" if similar else ""
         return ModelNotFound(
@@ -140,21 +176,27 @@ def validate(catalogue: Catalogue) -> Catalogue:
     """Return the catalogue if it is consistent.
 
     Raises ValueError for an invalid or duplicate name, a duplicate file, a file outside the store,
-    an alias that names no models or unknown models, or a package without a hash, with parts of
-    another size, or with a tokenizer where none is needed or none where one is.
+    a set without a language model and a speech model of its own, or a package without a hash, with
+    parts of another size, or with a tokenizer where none is needed or none where one is.
     """
     for what, values in (
-        ("name", [entry.name for entry in catalogue.models] + list(catalogue.aliases)),
+        ("name", catalogue.names),
         ("file", [entry.file for entry in catalogue.models]),
+        (
+            "model of sets",
+            [name for each in catalogue.sets for name in (each.language, each.speech)],
+        ),
     ):
         if len(set(values)) != len(values):
             raise ValueError(f"the catalogue contains a duplicate {what}")
     for entry in catalogue.models:
         _validate_entry(entry)
-    known = {entry.name for entry in catalogue.models}
-    for alias, names in catalogue.aliases.items():
-        if not names or not known.issuperset(names):
-            raise ValueError(f"the alias {alias} names models that are not in the catalogue")
+    kinds = {entry.name: entry.kind for entry in catalogue.models}
+    for each in catalogue.sets:
+        if not _NAME.match(each.name):
+            raise ValueError(f"{each.name!r} is not a valid name of a set")
+        if (kinds.get(each.language), kinds.get(each.speech)) != ("llm", "stt"):
+            raise ValueError(f"the set {each.name} lacks a language model or a speech model")
     return catalogue
 
 

@@ -12,6 +12,7 @@ import msgspec
 from prepserver.errors import PrepServerError
 from prepserver.folders import default_models_dir, parse_path
 from prepserver.models.files import Progress
+from prepserver.models.sets import list_sets
 from prepserver.models.store import ModelStore
 
 __all__ = ["models"]
@@ -72,14 +73,33 @@ def list_command(models_dir: Path, as_json: bool) -> None:
     click.echo(f"* installed in {models_dir}", err=True)
 
 
+@models.command("sets")
+@_models_dir_option
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
+def sets_command(models_dir: Path, as_json: bool) -> None:
+    """List the sets of models, with the bytes that are fetched."""
+    with _exit_on_error():
+        found = list_sets(ModelStore(models_dir))
+    if as_json:
+        click.echo(msgspec.json.encode(found))
+        return
+    for each in found:
+        mark = "*" if each.installed else " "
+        share = f"{each.fetched / 1e6:,.0f} of {each.size / 1e6:,.0f} MB"
+        click.echo(f"{mark} {each.name:9} {share:>20}  {each.language}, {each.speech}")
+        if each.problem:
+            click.echo(f"  {each.problem}")
+    click.echo(f"* installed in {models_dir}", err=True)
+
+
 @models.command("pull")
 @click.argument("name")
 @_models_dir_option
 @click.option("--json", "as_json", is_flag=True, help="Print the progress as JSON lines.")
 def pull_command(name: str, models_dir: Path, as_json: bool) -> None:
-    """Download the model NAME and print its path.
+    """Download the model or the set NAME and print the path of each model.
 
-    The name `starter` stands for the two default models.
+    A set, such as `starter`, is a language model and a speech model.
     """
     # Imports numpy and httpx, which a starting server does not need.
     from prepserver.models.pull import pull
@@ -131,7 +151,7 @@ def verify_command(name: str, models_dir: Path) -> None:
 @click.argument("name")
 @_models_dir_option
 def remove_command(name: str, models_dir: Path) -> None:
-    """Remove the files of the installed model NAME."""
+    """Remove the files of the installed model or set NAME."""
     with _exit_on_error():
         ModelStore(models_dir).remove(name)
     click.echo(f"{name}: removed")

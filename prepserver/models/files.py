@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import hashlib
+import os
 import shutil
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ __all__ = [
     "clear_folder",
     "copy_and_hash",
     "disk_errors",
+    "file_sizes",
     "hash_file",
     "ignore_progress",
     "require_space",
@@ -96,6 +98,15 @@ def clear_folder(folder: Path, keep: Collection[str] = ()) -> None:
             shutil.rmtree(path, ignore_errors=True)
         elif path.name not in keep:
             path.unlink(missing_ok=True)
+
+
+def file_sizes(folder: Path) -> Iterator[int]:
+    """Yield the size in bytes of each file under `folder`; files that vanish meanwhile are left
+    out."""
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                yield (Path(parent) / name).stat().st_size
 
 
 def require_space(folder: Path, needed: int) -> None:

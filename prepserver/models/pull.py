@@ -4,6 +4,7 @@ from pathlib import Path
 
 from prepserver.errors import ModelError
 from prepserver.models import files, hub, package_index, whisper_conversion
+from prepserver.models.attempts import save_problem
 from prepserver.models.catalogue import CatalogueEntry, HubSource, PackageSource
 from prepserver.models.files import Progress, ProgressCallback, ignore_progress
 from prepserver.models.store import ModelStore
@@ -19,7 +20,7 @@ _LOCAL_ERRORS = frozenset({ErrorCode.NO_SPACE, ErrorCode.MODEL_FOLDER, ErrorCode
 def pull(
     store: ModelStore, name: str, report: ProgressCallback = ignore_progress
 ) -> tuple[Path, ...]:
-    """Install a model, or all models that an alias names, and return the paths of the model files.
+    """Install a model, or the models of a set, and return the paths of the model files.
 
     Models that are installed and intact are not fetched again. A file is installed atomically once
     it is verified: if the process is killed at any moment, the store holds either the previous file
@@ -43,7 +44,13 @@ def _pull_entry(store: ModelStore, entry: CatalogueEntry, report: ProgressCallba
     with store.lock_model(entry.name, on_wait):
         if store.is_intact(entry, report):
             return store.root / entry.file
-        path, sha256 = _fetch(store, entry, report)
+        save_problem(store, entry.name, "")
+        try:
+            with files.disk_errors(store.root):
+                path, sha256 = _fetch(store, entry, report)
+        except ModelError as error:
+            save_problem(store, entry.name, error.message)
+            raise
         installed = store.install_file(path, entry.file, sha256)
         store.clear_work_folder(entry.name)
         return installed

@@ -62,6 +62,8 @@ class ModelStore:
     def __init__(self, root: Path, catalogue: Catalogue | None = None) -> None:
         self.root = root
         self.catalogue = catalogue or builtin_catalogue()
+        self.work_root = root / ".work"
+        """Folder of locks and incomplete files, which may not exist yet."""
 
     def list_models(self) -> tuple[StoredModel, ...]:
         """Return all models of the catalogue in its order, then the imported files by name."""
@@ -240,22 +242,29 @@ class ModelStore:
         return copy, sha256
 
     def remove(self, name: str) -> None:
-        """Remove all files of an installed model, even of a damaged one.
+        """Remove all files of an installed model, even of a damaged one, or of the models of a set.
 
         A process that has loaded the model can continue to use it. Raises ModelNotFound if the
-        model is not installed, and ModelError if a file cannot be removed.
+        model, or each model of the set, is not installed, and ModelError if a file cannot be
+        removed.
         """
-        entry = self.catalogue.find(name)
-        names = (entry.file,) if entry else part_names(name)
-        paths = [self.root / each for each in names]
-        if name in self.catalogue.aliases:
-            raise self.catalogue.unknown_name(name)
-        if Path(name).name != name or not any(path.is_file() for path in paths):
+        entry, chosen = self.catalogue.find(name), self.catalogue.find_set(name)
+        if chosen is not None:
+            models = [each.file for each in self.catalogue.models_of(chosen)]
+        else:
+            models = [entry.file if entry else name]
+        paths = [self.root / each for model in models for each in part_names(model)]
+        if any(Path(model).name != model for model in models) or not any(
+            path.is_file() for path in paths
+        ):
             raise ModelNotFound(
                 f"The model {name} is not installed. Run `prep-server models list`.",
                 details={"name": name},
             )
-        with files.disk_errors(self.root), self.lock_model(entry.name if entry else names[0]):
+        with files.disk_errors(self.root), contextlib.ExitStack() as locks:
+            for model in models:
+                known = next((each for each in self.catalogue.models if each.file == model), None)
+                locks.enter_context(self.lock_model(known.name if known else part_names(model)[0]))
             for path in paths:
                 path.unlink(missing_ok=True)
                 self._receipt_path(path).unlink(missing_ok=True)
@@ -319,9 +328,8 @@ class ModelStore:
 
         `on_wait` is called once if another process is holding the lock.
         """
-        work = self.root / ".work"
-        work.mkdir(parents=True, exist_ok=True)
-        with hold_lock(work / f"{name}.lock", on_wait):
+        self.work_root.mkdir(parents=True, exist_ok=True)
+        with hold_lock(self.work_root / f"{name}.lock", on_wait):
             yield
 
     def work_folder(self, name: str, purpose: str = "") -> Path:
@@ -329,13 +337,13 @@ class ModelStore:
 
         The folder is created if it is missing.
         """
-        folder = self.root / ".work" / name / purpose
+        folder = self.work_root / name / purpose
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     def clear_work_folder(self, name: str) -> None:
         """Remove the folder for a model's incomplete files. Errors are ignored."""
-        shutil.rmtree(self.root / ".work" / name, ignore_errors=True)
+        shutil.rmtree(self.work_root / name, ignore_errors=True)
 
     def _path_of(self, entry: CatalogueEntry) -> Path:
         return self.root / entry.file

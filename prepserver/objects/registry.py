@@ -24,8 +24,9 @@ from prepserver.objects.storage import Storage, read_stored_alarm
 from prepserver.objects.stubs import ObjectCall
 from prepserver.storage.files import create_folder, hold_lock, lock_file
 from prepserver.storage.sqlite import cannot_open
+from prepserver.wire.codec import encode
 from prepserver.wire.error_codes import ErrorCode
-from prepserver.wire.protocol import CLOSE_RESTART
+from prepserver.wire.protocol import CLOSE_RESTART, ServerMessage
 
 __all__ = ["Registry", "RegistryCounts", "open_stored_object"]
 
@@ -147,6 +148,18 @@ class Registry:
         instance = self.instance(kind, name)
         instance.connect(connection)
         return instance
+
+    def broadcast(self, kind: str, message: ServerMessage) -> None:
+        """Send a message to every connection of all objects of a kind, without waking an object.
+
+        The message is not ordered with those of the objects. A client that connects later does not
+        receive it.
+        """
+        encoded = encode(message)
+        for instance in list(self._instances.values()):
+            if instance.kind.name == kind:
+                for connection in instance.connections:
+                    connection.push(encoded)
 
     async def wait_for_handlers(self) -> None:
         """Wait until no handler of any object is running or queued."""

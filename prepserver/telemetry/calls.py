@@ -29,6 +29,8 @@ class Call(Struct, frozen=True, kw_only=True):
     interview: str
     request: str
     """Name of the request. Retries under the same name are charged once."""
+    model_set: str = ""
+    """Name of the set of models that the call uses; empty for the set of new interviews."""
     metadata: Mapping[str, str] = field(default_factory=dict)
     """Up to five name-value pairs, logged with the call."""
 

@@ -223,6 +223,8 @@ class Interview(Struct, frozen=True, kw_only=True):
     status: Status = Status.ACTIVE
     skills: list[str] = []
     """Skills that the questions cover."""
+    model_set: str = ""
+    """Name of the set of models that holds the interview; empty for the server's choice."""
     created_at: float
     """Time of creation in seconds since the Unix epoch (UTC), like all times on the wire."""
     updated_at: float
@@ -257,6 +259,19 @@ class StreamingMessage(Struct, frozen=True, kw_only=True):
     """Text generated so far."""
     offset: int
     """Length of `text` in code points: the offset of the next delta."""
+
+
+class ModelFetch(Struct, frozen=True, kw_only=True):
+    """Set of models that the server fetches in the background, or has fetched since its start."""
+
+    model_set: str
+    done: int
+    """Bytes fetched so far."""
+    total: int
+    """Bytes of the whole set. Once `done` equals `total`, new interviews use the set."""
+    error: str = ""
+    """Reason why the last attempt failed, for a person; the server tries again. Empty during an
+    attempt."""
 
 
 class Quota(Struct, frozen=True, kw_only=True):
@@ -327,6 +342,8 @@ class Snapshot(ServerMessage, frozen=True, kw_only=True, tag="snapshot"):
     """The user's interviews, newest first."""
     agenda: Agenda | None = None
     """Agenda; null before it is planned, and in a real interview before the end."""
+    fetch: ModelFetch | None = None
+    """Models that the server fetches, in a room of the party `user-interviews`."""
 
 
 class InterviewCreated(ServerMessage, frozen=True, kw_only=True, tag="interview.created"):
@@ -345,6 +362,12 @@ class InterviewDeleted(ServerMessage, frozen=True, kw_only=True, tag="interview.
     """An interview of the user was deleted."""
 
     interview_id: str
+
+
+class ModelsFetched(ServerMessage, frozen=True, kw_only=True, tag="models.fetched"):
+    """The server has fetched a part of a set of models, or an attempt has failed."""
+
+    fetch: ModelFetch
 
 
 class StateChanged(ServerMessage, frozen=True, kw_only=True, tag="interview.state"):
@@ -437,6 +460,7 @@ ServerMessages = (
     | InterviewCreated
     | InterviewUpdated
     | InterviewDeleted
+    | ModelsFetched
     | StateChanged
     | InterviewMessage
     | AgendaChanged

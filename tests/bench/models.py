@@ -48,6 +48,7 @@ MODELS_DIR = Path(
 LANGUAGE_MODEL = MODELS_DIR / "smollm2-135m-instruct.q4_1.gguf"
 SPEECH_MODEL = MODELS_DIR / "whisper-tiny.en.bin"
 
+CALL = Call(purpose="question", user="bench", interview="bench", request="bench")
 THREADS = len(os.sched_getaffinity(0))
 CONTEXT = 4_096
 """Context length in tokens; equal to the server's default."""
@@ -128,7 +129,7 @@ class PrepModels:
         services = create_services(config)
         await services.start()
         try:
-            yield cls(services.gateway, await services.gateway.model_info())
+            yield cls(services.gateway, await services.gateway.model_info(CALL))
         finally:
             await services.close()
 

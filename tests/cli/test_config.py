@@ -19,6 +19,16 @@ def test_saved_settings_load_unchanged(tmp_path: Path) -> None:
     assert [each.name for each in file.parent.iterdir()] == ["config.toml"]
 
 
+def test_the_chosen_models_survive_logins(tmp_path: Path) -> None:
+    """The chosen set of models is saved, and is kept when servers are added and removed."""
+    file = tmp_path / "config.toml"
+    chosen = config.Config(model_set="standard")
+    config.save(chosen.with_server(config.KnownServer("https://a.test")), file)
+    loaded = config.load(file)
+    assert loaded.model_set == "standard"
+    assert loaded.without_server("https://a.test") == chosen
+
+
 def test_missing_settings_are_empty(tmp_path: Path) -> None:
     """A missing settings file is treated as an empty file."""
     assert config.load(tmp_path / "config.toml") == config.Config()

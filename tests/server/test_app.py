@@ -10,10 +10,12 @@ from structlog.testing import capture_logs
 from prepserver.app import create_services
 from prepserver.config import Config, Secret
 from prepserver.errors import BadRequest, InferenceError
+from prepserver.telemetry.calls import Call
 from prepserver.wire.error_codes import ErrorCode
 from tests.support.loop import asynchronous
 
 KEYS = {"openai_api_key": Secret("sk-one"), "stt_openai_api_key": Secret("sk-two")}
+CALL = Call(purpose="question", user="u", interview="i", request="r")
 ONE, OTHER = "openai:http://127.0.0.1:9/v1#a", "openai:http://127.0.0.1:10/v1#b"
 
 
@@ -96,6 +98,6 @@ async def test_an_unreachable_endpoint_does_not_stop_the_start(tmp_path: Path) -
     services = create_services(config(tmp_path, model=ONE))
     await services.start()
     with pytest.raises(InferenceError) as caught:
-        await services.gateway.model_info()
+        await services.gateway.model_info(CALL)
     await services.close()
     assert caught.value.code == ErrorCode.ENDPOINT_UNREACHABLE

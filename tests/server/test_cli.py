@@ -20,6 +20,8 @@ from tests.support.loop import asynchronous
 @pytest.fixture
 def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PREP_SERVER_DATA_DIR", str(tmp_path / "server"))
+    # The models of the machine are shared: no command here may remove them.
+    monkeypatch.setenv("PREP_MODELS_DIR", str(tmp_path / "models"))
     # The default cost of Argon2 would slow the tests down.
     cheap = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
     monkeypatch.setattr("prepserver.accounts.users.PasswordHasher", lambda: cheap)
@@ -89,9 +91,9 @@ def test_users_are_listed_rotated_and_removed(data_dir: Path) -> None:
         (("interviews", "--user", "\udcff"), 2, "encoding"),
         (("calls", "--user", "\udcff"), 2, "encoding"),
         (("calls", "--interview", "\udcff"), 2, "encoding"),
-        (("models", "path", "starter"), 1, "stands for the models"),
-        (("models", "remove", "starter"), 1, "stands for the models"),
-        (("models", "verify", "starter"), 1, "stands for the models"),
+        (("models", "path", "starter"), 1, "is the set of the models"),
+        (("models", "remove", "starter"), 1, "not installed"),
+        (("models", "verify", "starter"), 1, "is the set of the models"),
     ],
 )
 def test_errors_have_a_message_and_an_exit_code(

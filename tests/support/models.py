@@ -5,7 +5,16 @@ from collections.abc import AsyncGenerator, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from prepserver.clock import Clock
-from prepserver.engines.types import EngineStats, ModelInfo, Prompt, TextDelta, Usage
+from prepserver.engines.types import (
+    EngineStats,
+    LanguageModel,
+    ModelInfo,
+    Prompt,
+    SpeechModel,
+    TextDelta,
+    Usage,
+)
+from prepserver.gateway.pool import FixedSet, SetModels
 from tests.support.clock import ManualClock
 
 T = TypeVar("T")
@@ -103,3 +112,14 @@ async def advance_until_done(
         if not task.done():
             await clock.advance(step)
     return task.result()
+
+
+def one_set(
+    language: LanguageModel,
+    speech: SpeechModel,
+    *,
+    fallback: Sequence[LanguageModel] = (),
+    speech_fallback: Sequence[SpeechModel] = (),
+) -> FixedSet:
+    """Return the source of a single set with these models."""
+    return FixedSet(SetModels(language=[language, *fallback], speech=[speech, *speech_fallback]))

@@ -24,6 +24,7 @@ from prepserver.wire import client_messages, codec
 from prepserver.wire import protocol as wire
 from tests.support.clock import ManualClock
 from tests.support.fake_socket import FakeSocket
+from tests.support.models import one_set
 
 __all__ = ["Client", "Rooms"]
 
@@ -70,8 +71,10 @@ class Rooms:
             (limiter_folder or root) / "ratelimit.sqlite", self.clock, limit=rate_limit
         )
         self.gateway = Gateway(
-            language or ScriptedLanguageModel(self.clock, delay=delay),
-            speech or ScriptedSpeechModel(self.clock, delay=delay),
+            one_set(
+                language or ScriptedLanguageModel(self.clock, delay=delay),
+                speech or ScriptedSpeechModel(self.clock, delay=delay),
+            ),
             self.limiter,
             self.clock,
         )
@@ -88,7 +91,7 @@ class Rooms:
             ),
             Kind(
                 UserInterviewsStub.kind,
-                lambda context: UserInterviews(context, "test"),
+                lambda context: UserInterviews(context, "test", self.gateway.choose_set),
                 UserInterviews.migrations,
                 handles_close=False,
             ),

@@ -26,10 +26,23 @@ from prepcli.tui.text import Seconds
 from prepcli.tui.type_ahead import TypeAheadApp
 from prepcli.tui.widgets.connection import ConnectionBanner
 from prepcli.tui.widgets.interviews import InterviewList
-from prepserver.wire.protocol import InterviewSpec
+from prepserver.wire.protocol import InterviewSpec, ModelFetch
 
 REFRESH_SECONDS = 30.0
 """Seconds between updates of relative times such as `3 minutes ago`."""
+
+
+def fetch_line(fetch: ModelFetch | None) -> str:
+    """Return one line about the models that the server fetches, or an empty string."""
+    if fetch is None:
+        return ""
+    name = one_line(fetch.model_set)
+    if fetch.error:
+        return f"The {name} models could not be fetched. {one_line(fetch.error)}"
+    if fetch.done >= fetch.total:
+        return f"The {name} models are ready: new interviews use them."
+    done, total = fetch.done / 1e6, fetch.total / 1e6
+    return f"Fetching the {name} models: {done:,.0f} of {total:,.0f} MB"
 
 
 class LobbyScreen(RoomScreen):
@@ -64,6 +77,7 @@ class LobbyScreen(RoomScreen):
     def compose(self) -> ComposeResult:
         yield Static("Your interviews", id="title")
         yield ConnectionBanner(self._monotonic, local=self.session.local)
+        yield Static(id="fetch", markup=False)
         yield self._list
         with Vertical(id="empty"):
             yield Static("No interviews yet", id="empty-title")
@@ -73,6 +87,7 @@ class LobbyScreen(RoomScreen):
     def on_mount(self) -> None:
         self.set_interval(REFRESH_SECONDS, self._show)
         self.query_one("#empty").display = False
+        self.query_one("#fetch").display = False
 
     def on_room_changed(self, event: RoomChanged) -> None:
         self.state = event.state
@@ -87,6 +102,9 @@ class LobbyScreen(RoomScreen):
     def _show(self) -> None:
         if not self.state.known:
             return
+        line = fetch_line(self.state.fetch)
+        self.query_one("#fetch", Static).update(line)
+        self.query_one("#fetch").display = bool(line)
         interviews = self.state.interviews
         self._list.update_interviews(interviews, self._now())
         self._list.display = bool(interviews)

@@ -424,6 +424,7 @@ def load(raw_options: Raw) -> tuple[ModelInfo, LlamaEngine]:
         parameters=native.parameters,
         context=native.n_ctx,
         parallel=native.n_slots,
+        gpu=native.uses_gpu,
     )
     if not info.few_shot:
         try:

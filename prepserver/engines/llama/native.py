@@ -71,7 +71,9 @@ class LlamaContext:
         self._log_callback = lib.llama_log_callback(self._on_log)
         lib.llama_log_set(self._log_callback, None)
         lib.llama_backend_init()
-        uses_gpu = bool(lib.llama_supports_gpu_offload()) and options.n_gpu_layers != 0
+        self.uses_gpu = uses_gpu = (
+            bool(lib.llama_supports_gpu_offload()) and options.n_gpu_layers != 0
+        )
         model_params = lib.llama_model_default_params()
         model_params.n_gpu_layers = options.n_gpu_layers if uses_gpu else 0
         # llama.cpp's AMX kernels crash on some processors (ggml-org/llama.cpp#20824). A build with

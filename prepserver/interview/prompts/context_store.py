@@ -47,6 +47,7 @@ class ContextStore:
             user=self._context.storage.get("owner", str) or "",
             interview=name,
             request=f"{name}/{request}",
+            model_set=self._room.view.model_set,
         )
 
     def create_history_summary_call(self, turn: Turn) -> Call:

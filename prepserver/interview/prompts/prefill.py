@@ -107,7 +107,7 @@ class Prefetcher:
         """Prefill at the lowest priority, free of charge. Post `PrefillDropped` unless the prefill
         is completed."""
         try:
-            info = await self._gateway.model_info()
+            info = await self._gateway.model_info(call)
         except InferenceError:
             done = False  # the next turn reports the error
         else:
@@ -124,7 +124,7 @@ class Prefetcher:
         # A seed from the transcript alone gives the same summary again after a crash.
         seed = len(prompt_context.messages)
         try:
-            info = await self._gateway.model_info()
+            info = await self._gateway.model_info(call)
             summary = await summarise_history(
                 self._gateway, call, info, self._bank, prompt_context, seed, ahead=True
             )

@@ -121,7 +121,7 @@ async def _transcribe_recording(work: TurnWork, gateway: Gateway) -> Transcripti
 
 async def _extract_skills(work: TurnWork, gateway: Gateway, bank: Bank) -> list[str]:
     prompt, _ = build_prompt(
-        work.step, await gateway.model_info(), bank, work.prompt_context, work.seed
+        work.step, await gateway.model_info(work.call), bank, work.prompt_context, work.seed
     )
     parts: list[str] = []
     async with aclosing(gateway.generate(work.call, prompt)) as events:
@@ -147,7 +147,7 @@ async def _generate_reply(
     attempt gives an unacceptable question or a prompt exceeds the model's context. Raises
     PrepServerError if there is no reply.
     """
-    info, prompt_context = await gateway.model_info(), work.prompt_context
+    info, prompt_context = await gateway.model_info(work.call), work.prompt_context
     asked = prompt_context.asked_questions
     summary = await summarise_history(gateway, work.call, info, bank, prompt_context, work.seed)
     if summary is not None:

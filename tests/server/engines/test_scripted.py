@@ -13,6 +13,7 @@ from prepserver.gateway.gateway import Call, Gateway, GatewayPolicy
 from prepserver.wire.error_codes import ErrorCode
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
+from tests.support.models import one_set
 
 DECISION = Prompt(purpose="decision", text="Which?", options=("1", "2", "3"))
 
@@ -48,7 +49,7 @@ async def test_a_cached_decision_keeps_its_probabilities(tmp_path: Path) -> None
     limiter = RateLimiter(tmp_path / "limit.sqlite", clock, limit=0)
     policy = GatewayPolicy(reply_cache_purposes=frozenset({"decision"}))
     model = ScriptedLanguageModel(clock, choices={"decision": "2"})
-    gateway = Gateway(model, ScriptedSpeechModel(clock), limiter, clock, policy)
+    gateway = Gateway(one_set(model, ScriptedSpeechModel(clock)), limiter, clock, policy)
     gateway.start()
     call = Call(purpose="decision", user="u", interview="i", request="r")
     for _ in range(2):

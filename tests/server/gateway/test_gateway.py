@@ -12,7 +12,7 @@ from prepserver.gateway.gateway import Call, Gateway
 from prepserver.wire.error_codes import ErrorCode
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
-from tests.support.models import CuedLanguageModel, Reply, split_words
+from tests.support.models import CuedLanguageModel, Reply, one_set, split_words
 
 DIED = InferenceError("The engine has died.", code=ErrorCode.WORKER_DIED, retryable=True)
 BROKEN = InferenceError("The file is damaged.", code=ErrorCode.MODEL_NOT_LOADED, retryable=False)
@@ -51,7 +51,7 @@ async def test_an_engine_that_dies_while_loading_is_restarted(tmp_path: Path) ->
     clock = ManualClock()
     model = LoadingModel(clock, [DIED, DIED])
     limiter = RateLimiter(tmp_path / "limit.sqlite", clock, limit=0)
-    gateway = Gateway(model, ScriptedSpeechModel(clock), limiter, clock)
+    gateway = Gateway(one_set(model, ScriptedSpeechModel(clock)), limiter, clock)
     gateway.start()
     assert await state_after_loading(gateway, clock) == "ready"
     assert model.attempts == 3
@@ -70,7 +70,7 @@ async def test_calls_to_a_model_that_cannot_be_loaded_fail_with_the_cause(
     clock = ManualClock()
     model = LoadingModel(clock, [failure])
     limiter = RateLimiter(tmp_path / "limit.sqlite", clock, limit=0)
-    gateway = Gateway(model, ScriptedSpeechModel(clock), limiter, clock)
+    gateway = Gateway(one_set(model, ScriptedSpeechModel(clock)), limiter, clock)
     gateway.start()
     assert await state_after_loading(gateway, clock) == "failed"
     assert model.attempts == 1
@@ -88,7 +88,9 @@ async def test_a_retried_request_is_charged_once(tmp_path: Path) -> None:
     clock = ManualClock()
     replies: list[Reply] = [split_words("Fine.")]
     limiter = RateLimiter(tmp_path / "limit.sqlite", clock, limit=1)
-    gateway = Gateway(CuedLanguageModel(clock, replies), ScriptedSpeechModel(clock), limiter, clock)
+    gateway = Gateway(
+        one_set(CuedLanguageModel(clock, replies), ScriptedSpeechModel(clock)), limiter, clock
+    )
     gateway.start()
     assert await read_reply(gateway) == "Fine."
     assert await read_reply(gateway) == "Fine."

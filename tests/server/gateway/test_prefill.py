@@ -13,8 +13,9 @@ from prepserver.gateway.gateway import Call, Gateway, GatewayPolicy
 from prepserver.wire.error_codes import ErrorCode
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
-from tests.support.models import CuedLanguageModel, advance_until_done, split_words
+from tests.support.models import CuedLanguageModel, advance_until_done, one_set, split_words
 
+CALL = Call(purpose="question", user="u", interview="i", request="i/t1")
 DIED = InferenceError("The engine has died.", code=ErrorCode.WORKER_DIED, retryable=True)
 
 
@@ -33,8 +34,7 @@ class PrefillHarness:
         self.model = model(self.clock, [split_words("One two.")], pause=1.0)
         self.limiter = RateLimiter(tmp_path / "limit.sqlite", self.clock, limit=limit)
         self.gateway = Gateway(
-            self.model,
-            ScriptedSpeechModel(self.clock),
+            one_set(self.model, ScriptedSpeechModel(self.clock)),
             self.limiter,
             self.clock,
             GatewayPolicy(parallel=parallel),
@@ -42,7 +42,7 @@ class PrefillHarness:
 
     async def start(self) -> "PrefillHarness":
         self.gateway.start()
-        await self.gateway.model_info()
+        await self.gateway.model_info(CALL)
         return self
 
     async def start_prefill(self, conversation: str, text: str = "ahead") -> asyncio.Task[bool]:

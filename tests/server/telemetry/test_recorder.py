@@ -20,7 +20,7 @@ from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import Quota
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
-from tests.support.models import CuedLanguageModel, Reply, advance_until_done, split_words
+from tests.support.models import CuedLanguageModel, Reply, advance_until_done, one_set, split_words
 
 DIED = InferenceError("The engine has died.", code=ErrorCode.WORKER_DIED, retryable=True)
 PROMPT = Prompt(turns=(ChatTurn("user", "I moved the ledger."),), opening="Why")
@@ -67,12 +67,10 @@ class GatewayHarness:
             CuedLanguageModel(self.clock, cues, pause=pause) for cues in options.pop("fallback", [])
         ]
         self.gateway = Gateway(
-            self.model,
-            ScriptedSpeechModel(self.clock, delay=pause),
+            one_set(self.model, ScriptedSpeechModel(self.clock, delay=pause), fallback=fallback),
             self.accounts,
             self.clock,
             GatewayPolicy(**options.pop("policy", {})),
-            fallback=fallback,
             budget=self.accounts,
             observers=[self.records.append],
             **options,

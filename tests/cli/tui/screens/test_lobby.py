@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+import pytest
 from textual.pilot import Pilot
-from textual.widgets import Input
+from textual.widgets import Input, Static
 
 from prepcli.client.state import ConnectionChanged, ConnectionStatus
 from prepcli.errors import RateLimited, ServerUnreachable
@@ -11,7 +12,7 @@ from prepcli.tui.app import PrepApp
 from prepcli.tui.screens.confirm import ConfirmScreen
 from prepcli.tui.screens.help import HelpScreen
 from prepcli.tui.screens.interview import InterviewScreen
-from prepcli.tui.screens.lobby import LobbyScreen
+from prepcli.tui.screens.lobby import LobbyScreen, fetch_line
 from prepcli.tui.screens.new_interview import NewInterviewScreen
 from prepcli.tui.widgets.interviews import InterviewList
 from prepserver.wire.limits import MAX_DOCUMENT
@@ -22,6 +23,8 @@ from prepserver.wire.protocol import (
     InterviewType,
     InterviewUpdated,
     Level,
+    ModelFetch,
+    ModelsFetched,
     Snapshot,
     Status,
 )
@@ -318,3 +321,45 @@ def test_quit() -> None:
         assert app.return_value == 0
 
     drive(watch, two_interviews())
+
+
+@pytest.mark.parametrize(
+    ("fetch", "line"),
+    [
+        (None, ""),
+        (ModelFetch(model_set="standard", done=0, total=1_265_272_233), "0 of 1,265 MB"),
+        (
+            ModelFetch(model_set="standard", done=412_400_000, total=1_265_272_233),
+            "Fetching the standard models: 412 of 1,265 MB",
+        ),
+        (
+            ModelFetch(model_set="standard", done=1_265_272_233, total=1_265_272_233),
+            "The standard models are ready",
+        ),
+        (
+            ModelFetch(model_set="standard", done=1, total=2, error="No\x1b[31m\nnetwork."),
+            "could not be fetched. No",
+        ),
+    ],
+)
+def test_fetched_models(fetch: ModelFetch | None, line: str) -> None:
+    """One line shows the models that the server fetches: their progress, that they are ready, or
+    why they could not be fetched. It follows the server's messages and comes with the snapshot."""
+    session = two_interviews()
+
+    async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
+        label = app.screen.query_one("#fetch", Static)
+        assert not label.display
+        if fetch is not None:
+            session.lobby.emit(ModelsFetched(fetch=fetch))
+        else:
+            session.lobby.emit(Snapshot(interviews=[]))
+        await settle(pilot)
+        assert line in shown(app)
+        assert label.display is (fetch is not None)
+        assert "\x1b" not in fetch_line(fetch)
+        session.lobby.emit(Snapshot(interviews=[]))
+        await settle(pilot)
+        assert not label.display
+
+    drive(watch, session)

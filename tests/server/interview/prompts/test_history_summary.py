@@ -27,7 +27,7 @@ from tests.server.interview.conversation import answer, open_room
 from tests.server.interview.prompts.test_build import context_after, prompt_text
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
-from tests.support.models import CuedLanguageModel, Reply, split_words
+from tests.support.models import CuedLanguageModel, Reply, one_set, split_words
 from tests.support.rooms import Rooms
 
 BANK = bank.load_bank()
@@ -76,7 +76,7 @@ def create_gateway(tmp_path: Path, reply: Reply) -> tuple[Gateway, CuedLanguageM
     clock = ManualClock()
     model = CuedLanguageModel(clock, [reply])
     limiter = RateLimiter(tmp_path / "limits.sqlite", clock, limit=0)
-    return Gateway(model, ScriptedSpeechModel(clock), limiter, clock), model
+    return Gateway(one_set(model, ScriptedSpeechModel(clock)), limiter, clock), model
 
 
 CALL = Call(purpose="question", user="u", interview="i", request="i/1")

@@ -142,7 +142,7 @@ async def test_a_dropped_draft_is_prefilled_at_the_next_keystroke(tmp_path: Path
     async with Rooms(tmp_path, clock=clock, language=model) as rooms:
         client = await open_room(rooms)
         await eventually(lambda: prefilled_drafts(model) == [""])
-        admission = rooms.gateway._language.backends[0].admission
+        admission = rooms.gateway._pool.sets[0].language.backends[0].admission
         async with admission.acquire_slot(Priority.ANSWER):
             await client.send(client_messages.UserTyping(draft="Well"))
             await clock.advance(0)

@@ -35,8 +35,9 @@ from prepserver.wire.protocol import (
 )
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
-from tests.support.models import CuedLanguageModel, Reply, advance_until_done, split_words
+from tests.support.models import CuedLanguageModel, Reply, advance_until_done, one_set, split_words
 
+CALL = Call(purpose="question", user="u", interview="i", request="i/t1")
 QUESTION = "How did you keep both systems in step during those six weeks?"
 DIED = InferenceError("The engine has died.", code=ErrorCode.WORKER_DIED, retryable=True)
 TOO_LONG = InferenceError(
@@ -81,9 +82,9 @@ async def start_gateway(
     model: CuedLanguageModel, clock: ManualClock, tmp_path: Path, *, limit: int = 0
 ) -> tuple[Gateway, RateLimiter]:
     limiter = RateLimiter(tmp_path / "limit.sqlite", clock, limit=limit)
-    gateway = Gateway(model, ScriptedSpeechModel(clock), limiter, clock)
+    gateway = Gateway(one_set(model, ScriptedSpeechModel(clock)), limiter, clock)
     gateway.start()
-    await gateway.model_info()
+    await gateway.model_info(CALL)
     return gateway, limiter
 
 
@@ -287,9 +288,11 @@ async def restart_times(
     replies: list[Reply] = [["one"] * seconds for seconds in (before, busy) if seconds]
     model = CuedLanguageModel(clock, [*replies, split_words(QUESTION)], pause=1.0)
     limiter = RateLimiter(tmp_path / "limit.sqlite", clock, limit=0)
-    gateway = Gateway(model, ScriptedSpeechModel(clock), limiter, clock, GatewayPolicy(max_queue=0))
+    gateway = Gateway(
+        one_set(model, ScriptedSpeechModel(clock)), limiter, clock, GatewayPolicy(max_queue=0)
+    )
     gateway.start()
-    await gateway.model_info()
+    await gateway.model_info(CALL)
 
     async def occupy(request: str) -> None:
         call = Call(purpose="hint", user="v", interview="j", request=request)
