@@ -13,6 +13,9 @@ DEMO = $(PYTHON_BIN) -m prepcli interview --plain \
 
 INSTALL = python=$$(packaging/find-python) && "$$python" packaging/install.py $(if $(WHEELS),--wheels "$(WHEELS)")
 
+# With SET, `make run` fetches and uses that set of models, and fetches no other in the background.
+FIRST_SET = $(or $(SET),starter)
+
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help run test setup setup-dev wheel lock models starters demo lint check chaos bench docs clean
@@ -20,8 +23,10 @@ INSTALL = python=$$(packaging/find-python) && "$$python" packaging/install.py $(
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
-run: starters ## Install, download the starter models, and hold an interview
-	@if [ -t 0 ] && [ -t 1 ]; then $(PYTHON_BIN) -m prepcli interview; else $(DEMO); fi
+run: ## Install, download the starter models, and hold an interview: make run SET=starter
+	@$(INSTALL) server --pull $(FIRST_SET)
+	@$(PYTHON_BIN) -m prepserver models pull $(FIRST_SET) >/dev/null
+	@$(if $(SET),export PREP_MODELS_SET="$(SET)";) if [ -t 0 ] && [ -t 1 ]; then $(PYTHON_BIN) -m prepcli interview; else $(DEMO); fi
 
 test: setup-dev starters ## Install, then run every test, on the real models
 	@$(PYTHON_BIN) -m pytest
