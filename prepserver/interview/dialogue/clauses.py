@@ -15,7 +15,7 @@ __all__ = [
     "Tense",
     "clean_answer",
     "find_clauses",
-    "is_unfit",
+    "is_hostile",
     "shows_code",
     "tells_story",
 ]
@@ -58,8 +58,6 @@ _ADVERBS = frozenset(
     still then therefore typically usually
     """.split()
 )
-_HABIT_ADVERBS = frozenset("always generally normally often regularly typically usually".split())
-
 _IRREGULAR = frozenset(
     """
     began bought broke brought built caught chose cut dealt did drew drove fought found gave got
@@ -67,6 +65,14 @@ _IRREGULAR = frozenset(
     sent set shut sold sought spent split spoke stood stuck taught threw told took went won wrote
     """.split()
 )
+_STATES = frozenset(
+    """
+    became came fell felt grew had heard knew lay meant needed read rose said saw showed thought
+    wanted was went were
+    """.split()
+)
+"""Past forms that tell a story but are no action, or start a clause of their own."""
+
 _NOT_PAST = frozenset(
     """
     bleed breed embed exceed feed heed indeed need proceed seed shed speed succeed weed
@@ -159,14 +165,21 @@ _CODE_LINE = re.compile(
 )
 _LINK = re.compile(r"\b(?:https?://|www\.)\S+|\S+@\S+\.\S+|\b\S+\.(?:com|org|net|io)\b\S*")
 _QUOTED = re.compile(r"[\"“”«»].*?[\"“”«»]")
-_UNFIT = re.compile(
-    r"\b(?:ass|asshole|bastard|bitch\w*|bollocks|bullshit|crap\w*|damn\w*|dumb\w*|fuck\w*|hell|"
-    r"idiot\w*|moron\w*|piss\w*|shit\w*|stupid\w*|suck(?:s|ed)?|wank\w*|"
+_ORDER = (
     r"ignore|disregard|instructions?|prompts?|system message|jailbreak|language model|chatgpt|"
-    r"interviewer|pretend|role-?play)\b",
+    r"interviewer|pretend|role-?play"
+)
+_INSULT = (
+    r"ass|asshole|bastard|bitch\w*|bollocks|bot|bullshit|crap\w*|damn\w*|dumb\w*|fuck\w*|hell|"
+    r"idiot\w*|moron\w*|piss\w*|shit\w*|stupid\w*|suck(?:s|ed)?|wank\w*"
+)
+_UNFIT = re.compile(rf"\b(?:{_INSULT}|{_ORDER})\b", re.IGNORECASE)
+"""Words that bar a sentence from being restated: insults, and orders to the interviewer."""
+
+_HOSTILE = re.compile(
+    rf"\b(?:{_ORDER})\b|\b(?:you|your|you're|this|question)\b[^.!?]*\b(?:{_INSULT})\b",
     re.IGNORECASE,
-)  # fmt: skip
-"""Words that bar a sentence from being restated: insults, and commands to the interviewer."""
+)
 
 _TO_INTERVIEWER = re.compile(r"\b(?:you|your|you're|yours|yourself)\b", re.IGNORECASE)
 _SUBJECT = re.compile(r"\b(i|we)(?:'(d|ll))?\s", re.IGNORECASE)
@@ -194,23 +207,22 @@ def shows_code(answer: str) -> bool:
     return bool(_CODE.search(answer)) or any(map(_CODE_LINE.search, answer.splitlines()))
 
 
-def is_unfit(text: str) -> bool:
-    """Return True if the text contains an insult or words of a command to the interviewer."""
-    return _UNFIT.search(text) is not None
+def is_hostile(text: str) -> bool:
+    """Return True if the text insults the interviewer or gives it orders."""
+    return _HOSTILE.search(text) is not None
 
 
 def tells_story(text: str) -> bool:
     """Return True if the candidate tells what happened, not only what is generally done."""
     words = re.findall(r"\b(?:i|we) (?:\w+ly |then |also )?(\w+)", text.lower())
-    past = {"was", "were", "had", "said", "saw", "came", "thought", "knew", "felt", *_IRREGULAR}
-    return any(word in past or _is_regular_past(word) for word in words)
+    return any(word in _STATES | _IRREGULAR or _is_regular_past(word) for word in words)
 
 
 def find_clauses(text: str) -> list[Clause]:
     """Return the candidate's actions in `text`, which `clean_answer` has returned, in order."""
     clauses: list[Clause] = []
     for sentence in re.split(r"(?<=[.!?])\s+|\n+", text):
-        if is_unfit(sentence):
+        if _UNFIT.search(sentence):
             continue
         sentence = _QUOTED.sub(" , ", sentence)
         for match in _SUBJECT.finditer(sentence):
@@ -309,7 +321,7 @@ def _find_end(words: list[str]) -> int:
 
 def _starts_clause(word: str) -> bool:
     lower = word.lower()
-    return lower in _FINITE | _IRREGULAR | _ADVERBS or _is_regular_past(lower)
+    return lower in _FINITE | _IRREGULAR | _STATES | _ADVERBS or _is_regular_past(lower)
 
 
 def _is_regular_past(word: str) -> bool:

@@ -20,7 +20,7 @@ from prepserver.interview.dialogue.clauses import (
     Tense,
     clean_answer,
     find_clauses,
-    is_unfit,
+    is_hostile,
     shows_code,
     tells_story,
 )
@@ -136,7 +136,7 @@ def follow_up_candidates(
             ENGLISH_PLEASE,
             *_bank(question, "vague", asked, CONCRETE_OPENINGS),
         ]
-    elif want is None and is_unfit(answer) and not clauses:
+    elif want is None and is_hostile(answer) and not clauses:
         candidates = [f"{_STAY} {question.vague}"] if question else []
     elif want is None and words < THIN_ANSWER and shows_code(answer):
         candidates = [*CODE_QUESTIONS, *_bank(question, "vague", asked, CONCRETE_OPENINGS)]

@@ -113,6 +113,12 @@ _CHANGE = frozenset(
     trained turned unified updated upgraded wrote
     """.split()
 )
+_DECIDE = frozenset(
+    """
+    chose cut decided migrated moved negotiated picked postponed redesigned refactored removed
+    replaced rewrote selected split switched
+    """.split()
+)
 _LEAD = frozenset(
     "coached coordinated guided helped led managed mentored supervised supported taught".split()
 )
@@ -156,10 +162,9 @@ _SAID_PATTERNS = {
     for gap, pattern in _SAID.items()
 }
 
-_GENERAL = (
-    Gap.RESULT, Gap.CHECK, Gap.ALTERNATIVE, Gap.REASON, Gap.DIFFICULTY, Gap.LEARNING,
-)  # fmt: skip
-_WOULD = (Gap.RISK, Gap.PROOF, Gap.LIMIT)
+_CHANGED = (Gap.RESULT, Gap.CHECK, Gap.DIFFICULTY, Gap.LEARNING)
+_DECIDED = (Gap.RESULT, Gap.CHECK, Gap.ALTERNATIVE, Gap.REASON, Gap.LEARNING)
+_PROPOSED = (Gap.RISK, Gap.PROOF, Gap.LIMIT)
 
 
 def rank_clause(clause: Clause) -> int:
@@ -192,7 +197,7 @@ def find_gaps(clause: Clause, text: str) -> list[Gap]:
 
 def _askable(clause: Clause) -> tuple[Gap, ...]:
     if clause.tense is Tense.CONDITIONAL:
-        return _WOULD
+        return _PROPOSED
     share = (Gap.OWN_SHARE,) if clause.team else ()
     if clause.verb in _TALK:
         return (*share, Gap.REACTION, Gap.WORDS, Gap.RESULT, Gap.LEARNING)
@@ -202,6 +207,8 @@ def _askable(clause: Clause) -> tuple[Gap, ...]:
         return (Gap.PREVENTION,)
     if clause.verb in _LEAD:
         return (*share, Gap.DIFFICULTY, Gap.RESULT, Gap.LEARNING)
+    if clause.verb in _DECIDE:
+        return (*share, *_DECIDED)
     if clause.verb in _CHANGE:
-        return (*share, *_GENERAL)
+        return (*share, *_CHANGED)
     return ()
