@@ -2,6 +2,7 @@
 
 import re
 
+from prepserver.interview.dialogue.grounding import keep_supported
 from prepserver.interview.prompts.context import PromptContext
 from prepserver.wire.protocol import MessageKind
 
@@ -13,13 +14,18 @@ MAX_QUOTE_LENGTH = 120
 
 def summary_text(context: PromptContext, sentence: str) -> str:
     """Return the summary as Markdown. The model wrote only `sentence`; the other lines are
-    facts."""
+    facts.
+
+    Sentences of the model that name what no answer names are dropped.
+    """
+    asked = "\n".join(context.asked_questions)
+    topics = [each.topic for each in context.main_questions if each.text in asked]
+    sentence = keep_supported(sentence, [*context.answers, *topics], context.skills)
     words = [len(answer.split()) for answer in context.answers]
     lines = [
         "## Summary",
         "",
-        sentence,
-        "",
+        *([sentence, ""] if sentence else []),
         f"- Questions answered: {len(words)} of {context.spec.questions}",
     ]
     if words:

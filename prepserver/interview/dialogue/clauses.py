@@ -10,18 +10,9 @@ import re
 
 from msgspec import Struct
 
-__all__ = [
-    "Clause",
-    "Tense",
-    "clean_answer",
-    "find_clauses",
-    "is_hostile",
-    "shows_code",
-    "tells_story",
-]
+from prepserver.interview.dialogue.prose import is_unfit
 
-MAX_CHARACTERS = 6_000
-"""Number of characters of an answer that are read, half of them from its end."""
+__all__ = ["Clause", "Tense", "find_clauses", "tells_story"]
 
 MIN_WORDS, MAX_WORDS = 4, 12
 """Minimum and maximum number of words in a clause, with its subject."""
@@ -65,6 +56,9 @@ _IRREGULAR = frozenset(
     sent set shut sold sought spent split spoke stood stuck taught threw told took went won wrote
     """.split()
 )
+_UNCHANGED = frozenset("cut let put set shut split".split())
+"""Verbs whose past form is the base form."""
+
 _STATES = frozenset(
     """
     became came fell felt grew had heard knew lay meant needed read rose said saw showed thought
@@ -148,68 +142,12 @@ _FINITE = frozenset(
 )
 """Words that show that a second clause has begun."""
 
-_UNREADABLE = frozenset("it its this that these those them they he she him".split())
+_UNREADABLE = frozenset("it its this that these those them they he she him her".split())
 
-_FILLERS = re.compile(
-    r"\b(?:u+h+m*|u+m+|e+r+m*|a+h+|h+m+)\b[,.…]*\s*"
-    r"|,?\s*\b(?:you know|i mean|sort of|kind of|let's say|so to speak)\b,?(?=\s)"
-    r"|(?<=,)\s*like\s*,"
-    r"|(?<![,.;:!?])…",
-    re.IGNORECASE,
-)
-_STUTTER = re.compile(r"\b([\w']+)(?:[\s,.…-]+\1\b)+", re.IGNORECASE)
-_CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`", re.DOTALL)
-_CODE_LINE = re.compile(
-    r"[{};]\s*$|=>|->|==|\w\(\w*\)|\w=\w|</?\w+>"
-    r"|^\s*(?:def|class|import|from|return|for|if|while|SELECT|#|//)\b.*[:;(]"
-)
-_LINK = re.compile(r"\b(?:https?://|www\.)\S+|\S+@\S+\.\S+|\b\S+\.(?:com|org|net|io)\b\S*")
 _QUOTED = re.compile(r"[\"“”«»].*?[\"“”«»]")
-_ORDER = (
-    r"ignore|disregard|instructions?|prompts?|system message|jailbreak|language model|chatgpt|"
-    r"interviewer|pretend|role-?play"
-)
-_INSULT = (
-    r"ass|asshole|bastard|bitch\w*|bollocks|bot|bullshit|crap\w*|damn\w*|dumb\w*|fuck\w*|hell|"
-    r"idiot\w*|moron\w*|piss\w*|shit\w*|stupid\w*|suck(?:s|ed)?|wank\w*"
-)
-_UNFIT = re.compile(rf"\b(?:{_INSULT}|{_ORDER})\b", re.IGNORECASE)
-"""Words that bar a sentence from being restated: insults, and orders to the interviewer."""
-
-_HOSTILE = re.compile(
-    rf"\b(?:{_ORDER})\b|\b(?:you|your|you're|this|question)\b[^.!?]*\b(?:{_INSULT})\b",
-    re.IGNORECASE,
-)
-
 _TO_INTERVIEWER = re.compile(r"\b(?:you|your|you're|yours|yourself)\b", re.IGNORECASE)
 _SUBJECT = re.compile(r"\b(i|we)(?:'(d|ll))?\s", re.IGNORECASE)
 _WORD = re.compile(r"[^\W_][\w'’%/.+#-]*[\w%+#]|\w|[^\w\s]")
-
-
-def clean_answer(answer: str) -> str:
-    """Return the prose of an answer: no code, links, quotations, fillers or repeated words."""
-    if len(answer) > MAX_CHARACTERS:
-        half = MAX_CHARACTERS // 2
-        answer = f"{answer[:half]}\n{answer[-half:]}"
-    text = answer.replace("’", "'").replace("\x00", " ")
-    text = _CODE.sub(" . ", text)
-    lines = [line for line in text.splitlines() if not _CODE_LINE.search(line)]
-    text = _LINK.sub(" . ", "\n".join(lines))
-    text = _FILLERS.sub(" ", text)
-    text = _STUTTER.sub(r"\1", text)
-    if sum(map(str.isupper, text)) > 2 * sum(map(str.islower, text)):
-        text = text.lower()
-    return re.sub(r"[^\S\n]+", " ", text).strip()
-
-
-def shows_code(answer: str) -> bool:
-    """Return True if a part of the answer is code."""
-    return bool(_CODE.search(answer)) or any(map(_CODE_LINE.search, answer.splitlines()))
-
-
-def is_hostile(text: str) -> bool:
-    """Return True if the text insults the interviewer or gives it orders."""
-    return _HOSTILE.search(text) is not None
 
 
 def tells_story(text: str) -> bool:
@@ -222,7 +160,7 @@ def find_clauses(text: str) -> list[Clause]:
     """Return the candidate's actions in `text`, which `clean_answer` has returned, in order."""
     clauses: list[Clause] = []
     for sentence in re.split(r"(?<=[.!?])\s+|\n+", text):
-        if _UNFIT.search(sentence):
+        if is_unfit(sentence):
             continue
         sentence = _QUOTED.sub(" , ", sentence)
         for match in _SUBJECT.finditer(sentence):
@@ -252,7 +190,7 @@ def _parse_clause(subject: re.Match[str], rest: str, aside: bool) -> Clause | No
     verb = words[index].lower()
     past = verb in _IRREGULAR or _is_regular_past(verb)
     if tense is Tense.CONDITIONAL:
-        if _is_regular_past(verb):
+        if _is_regular_past(verb) or verb in _IRREGULAR - _UNCHANGED:
             return None  # "I'd moved" is "I had moved"
     elif past:
         tense = Tense.PAST
@@ -264,7 +202,9 @@ def _parse_clause(subject: re.Match[str], rest: str, aside: bool) -> Clause | No
     end = _find_end(words[index:])
     weak = body is not None and (
         end > len(body)
-        or body[1].lower() in ("it", "them", "him", "her")
+        or body[1].lower() in _UNREADABLE
+        or (body[1].lower() in _CUT_BEFORE and body[2].lower() in _UNREADABLE)
+        or "never" in lead
         or (verb in _NEEDS_CONTENT and words[index + end : index + end + 1] != ["."])
     )
     if body is None or len(lead) + len(body) < MIN_WORDS:

@@ -5,26 +5,14 @@ an interviewer asks when such a thing is mentioned (triggers.toml), or one that 
 candidate did and asks for the part that is missing (`frames`).
 """
 
-import functools
-import importlib.resources
 import re
-import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
-import msgspec
-from msgspec import Struct
-
-from prepserver.interview.dialogue.clauses import (
-    Clause,
-    Tense,
-    clean_answer,
-    find_clauses,
-    is_hostile,
-    shows_code,
-    tells_story,
-)
+from prepserver.interview.dialogue.clauses import Clause, Tense, find_clauses, tells_story
 from prepserver.interview.dialogue.frames import FRAMES, Gap, can_restate, find_gaps, rank_clause
+from prepserver.interview.dialogue.prose import clean_answer, is_hostile, shows_code
+from prepserver.interview.dialogue.triggers import find_triggered
 from prepserver.interview.questions.bank import Question
 from prepserver.interview.questions.plan import is_acceptable_question
 
@@ -42,7 +30,7 @@ MAX_WORDS = 39
 THIN_ANSWER = 12
 """Number of words below which every answer is vague."""
 
-STORY, LONG_ANSWER = 25, 60
+STORY, LONG_ANSWER = 25, 32
 """Numbers of words from which an answer with a story, and every answer, gets a harder question."""
 
 EASIER_OPENINGS = (
@@ -64,11 +52,9 @@ CODE_QUESTIONS = (
 )
 
 _DONT_KNOW = re.compile(
-    r"\b(?:(?:do not|don'?t|dont|didn'?t) (?:really |actually )?(?:know|remember|recall)|"
-    r"no idea|not sure|no clue|"
-    r"can'?t (?:think of|say|remember|answer)|cannot (?:think of|say|remember|answer)|"
-    r"(?:have|'ve|had) (?:never|not) (?:done|used|worked|had|heard|been)|never (?:done|used|heard)|"
-    r"no experience|haven'?t (?:done|used|had))\b",
+    r"\b(?:(?:do not|don'?t|didn'?t) (?:really |actually )?(?:know|remember|recall)|"
+    r"no idea|not sure|no clue|no experience|haven'?t (?:done|used|had)|"
+    r"can(?:no|')?t (?:think of|say|remember|answer)|i(?:'ve| have| had)? never)\b",
     re.IGNORECASE,
 )
 _ENGLISH = frozenset(
@@ -100,17 +86,6 @@ _STOP = frozenset(
     will with would your you're
     """.split()
 )
-
-
-class _Trigger(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Entry of triggers.toml."""
-
-    said: re.Pattern[str]
-    about: re.Pattern[str] | None = None
-    unless: re.Pattern[str] | None = None
-    any: tuple[str, ...] = ()
-    did: tuple[str, ...] = ()
-    would: tuple[str, ...] = ()
 
 
 def follow_up_candidates(
@@ -166,7 +141,7 @@ def _rank(
     topic: Sequence[str],
 ) -> Iterator[str]:
     echo = _echo(clauses, asked)
-    specific = list(_interleave(_framed(clauses, whole, asked), _triggered(whole, clauses)))
+    specific = list(_interleave(_framed(clauses, whole, asked), find_triggered(whole, clauses)))
     deeper = _bank(question, "harder", asked, DEEPER_OPENINGS, echo)
     vague = _bank(question, "vague", asked, CONCRETE_OPENINGS, echo)
     thin = len(whole.split()) < 2 * THIN_ANSWER
@@ -212,24 +187,10 @@ def _bank(
     return [f"{unused[0] if unused else ''} {text}".strip()]
 
 
-def _triggered(whole: str, clauses: Sequence[Clause]) -> Iterator[str]:
-    """Yield the questions of the triggers in the candidate's actions, the first action first."""
-    told = any(clause.tense is Tense.PAST for clause in clauses)
-    actions = "\n".join(clause.text for clause in clauses)
-    for trigger in _triggers():
-        if not trigger.said.search(actions) and len(trigger.said.findall(whole)) < 2:
-            continue
-        if trigger.about and not trigger.about.search(whole):
-            continue
-        if trigger.unless and trigger.unless.search(whole):
-            continue
-        yield from (*trigger.any, *(trigger.did if told else trigger.would))
-
-
 def _framed(clauses: Sequence[Clause], whole: str, asked: Sequence[str]) -> Iterator[str]:
     """Yield questions that restate an action and ask for a part that the answer does not have."""
-    team = sum(clause.team for clause in clauses)
-    ours = team >= 2 and 2 * team > len(clauses)
+    done = [clause for clause in clauses if clause.tense is Tense.PAST]
+    ours = len(done) >= 2 and all(clause.team for clause in done)
     useful = [n for n, clause in enumerate(clauses) if rank_clause(clause)]
     order = sorted(useful, key=lambda n: (-rank_clause(clauses[n]), -n))
     gaps_used: set[Gap] = set()
@@ -315,14 +276,3 @@ def _is_foreign(text: str) -> bool:
 
 def _uses_any(gap: Gap, text: str) -> bool:
     return any(_uses(frame, text) for frame in FRAMES[gap])
-
-
-@functools.cache
-def _triggers() -> tuple[_Trigger, ...]:
-    file = importlib.resources.files("prepserver.interview.dialogue") / "triggers.toml"
-    entries = tomllib.loads(file.read_text("utf-8"))["trigger"]
-    return tuple(msgspec.convert(each, _Trigger, dec_hook=_decode_pattern) for each in entries)
-
-
-def _decode_pattern(type: object, value: str) -> re.Pattern[str]:
-    return re.compile(rf"\b(?:{value})", re.IGNORECASE)

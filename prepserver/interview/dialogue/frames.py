@@ -198,7 +198,7 @@ def find_gaps(clause: Clause, text: str) -> list[Gap]:
 def _askable(clause: Clause) -> tuple[Gap, ...]:
     if clause.tense is Tense.CONDITIONAL:
         return _PROPOSED
-    share = (Gap.OWN_SHARE,) if clause.team else ()
+    share = (Gap.OWN_SHARE,) if clause.team and clause.verb in _CHANGE | _DECIDE else ()
     if clause.verb in _TALK:
         return (*share, Gap.REACTION, Gap.WORDS, Gap.RESULT, Gap.LEARNING)
     if clause.verb in _MEASURE:

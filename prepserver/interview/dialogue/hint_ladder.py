@@ -5,8 +5,8 @@ The first two steps do not give the answer away. The third does, so it is given 
 
 import re
 
-from prepserver.interview.dialogue.clauses import clean_answer
 from prepserver.interview.dialogue.frames import Gap, lacks
+from prepserver.interview.dialogue.prose import clean_answer
 from prepserver.interview.questions.bank import Question
 from prepserver.wire.protocol import InterviewType
 

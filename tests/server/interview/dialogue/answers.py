@@ -57,8 +57,8 @@ ANSWERS = (
         "see most crash is in old Android version 8. I ask my colleague for old phone "
         "and I reproduce the problem. Was null pointer in the camera. I fix it and we "
         "make new release in two days.",
-        "Let's make that concrete. Which crash have you chased like this, and how many "
-        "users did it affect?",
+        "How would you deal with a crash in somebody else's library that happens on one "
+        "maker's phones only?",
     ),
     Given(
         "qa-slow-suite",
@@ -142,8 +142,8 @@ ANSWERS = (
         "I would use MQTT with a broker in front and put the messages into Kafka. The "
         "sensors send one reading every hour, so that is only about thirty messages per "
         "second. I'd store it in a time series database and partition the data by device.",
-        "So you would use MQTT with a broker in front. How many bytes does one reading "
-        "need in your design, and how many arrive in a busy minute?",
+        "So you would use MQTT with a broker in front. How would you notice, and limit, "
+        "that one sensor in fifty has begun to send false readings?",
     ),
     Given(
         "sql-joins",

@@ -2,7 +2,8 @@
 
 import pytest
 
-from prepserver.interview.dialogue.clauses import clean_answer, find_clauses
+from prepserver.interview.dialogue.clauses import find_clauses
+from prepserver.interview.dialogue.prose import clean_answer
 
 RESTATED = (
     ("I moved the writes to a queue.", "you moved the writes to a queue"),
@@ -25,6 +26,7 @@ SILENT = (
     "I no have experience with this thing.",
     "It was moved by somebody.",
     "I'd moved to Berlin with them.",
+    "I'd made a list with a photo of every plug.",
     "Me he dicho a mi mismo que no.",
 )
 
