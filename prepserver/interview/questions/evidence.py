@@ -51,8 +51,8 @@ _PEOPLE = re.compile(
 
 _WITH_OTHERS = re.compile(
     r"\b(?:(?:work|collaborat|cooperat|partner|liais|interact|coordinat|communicat|pair|align"
-    r"|engag|interfac|connect|report|consult|present|support|help|serv|hand|arbeit|abstimm)\w*)\b"
-    r"[^.;]{0,100}?\b(?:with|to|alongside|for|between|over|mit|an|der|our|the)\b",
+    r"|engag|interfac|connect|report|consult|present|support|help|serv|hand|arbeit|abstimm|unterstütz|bericht)\w*)\b"
+    r"[^.;]{0,100}?\b(?:with|to|alongside|for|between|over|mit|an|der|unsere|our|the)\b",
     re.IGNORECASE,
 )
 """Text that marks the following people as others than the candidate."""

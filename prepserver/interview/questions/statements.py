@@ -49,9 +49,10 @@ _HEADINGS = [
     (
         Section.IGNORED,
         r"benefits|perks|(?:what )?we(?:'re| are)? offer|our offer|(?:what is|what's) in it for"
-        r"|why (?:join|us|you|work)|about (?!you\b)|who we are|our (?:company|culture|values|story"
-        r"|team|mission)|equal opportunit|diversity|how to apply|applica|compensation|salary"
-        r"|location|closing date|contact|education|academic|interests|hobbies|references|privacy"
+        r"|why (?:join|us|you|work)|about (?!you\b|(?:the|this) (?:role|job|position))|who we are"
+        r"|our (?:company|culture|values|story|team|mission)|equal opportunit|diversity"
+        r"|how to apply|applica|compensation|salary|location|closing date|contact|education"
+        r"|academic|interests|hobbies|references|privacy"
         r"|was wir (?:dir|ihnen)? ?biete|das bieten wir|wir bieten|unser angebot"
         r"|über uns|deine vorteile|ihre vorteile|kontakt|studium|spoken languages|sprachen",
     ),
@@ -74,13 +75,15 @@ _HEADINGS = [
     (
         Section.TASKS,
         r"what you(?:'ll| will) (?:do|be)|what you do|(?:\w+ )?responsibilities|(?:\w+ )?duties"
-        r"|(?:the|your) (?:role|day|job|tasks|mission)|tasks|job summary|(?:\w+ )?experience"
-        r"|employment|career|projects|(?:deine|ihre) aufgaben|aufgaben|berufserfahrung|projekte"
-        r"|the successful candidate will",
+        r"|(?:about )?(?:the|this|your) (?:role|position|day|job|tasks|mission)|tasks|job summary"
+        r"|(?:\w+ )?experience|employment|career|projects|(?:deine|ihre) aufgaben|aufgaben"
+        r"|berufserfahrung|projekte|the successful candidate will",
     ),
     (Section.OTHER, r"summary|profile|profil\b|languages?\b|objective|overview|volunteering"),
 ]
 _HEADING = [(section, re.compile(rf"(?:{words})", re.IGNORECASE)) for section, words in _HEADINGS]
+
+"""Beginnings of headings, and the sections that they begin. The first that matches counts."""
 
 _BULLET = re.compile(r"[\s•·●‣*+\-–—\u2190-\u21ff\u25a0-\u27bf\u2b00-\u2bff]+")
 _ENTRY = re.compile(r"[^\n]{2,40}?(?: [–—-] |: )")
@@ -88,6 +91,8 @@ _ENTRY = re.compile(r"[^\n]{2,40}?(?: [–—-] |: )")
 _LINE = re.compile(r"[^\n]+")
 _SENTENCE_END = re.compile(r"(?<=[.!?])(?<!\be\.g\.)(?<!\bi\.e\.)\s+(?=[A-ZÀ-Þ])|;\s+")
 _LABEL = re.compile(r"([^:.,]{3,40}):\s+(?=\S)")
+
+"""Words before a colon, which may be a heading of their own."""
 
 _PREFERRED_CUE = re.compile(
     r"\b(?:nice to have|good to have|(?:is|are|be) (?:an? )?(?:\w+ )?(?:plus|bonus|advantage|asset)"
@@ -103,6 +108,8 @@ _REQUIRED_CUE = re.compile(
     r"|bringen))\b",
     re.IGNORECASE,
 )
+"""Words of a sentence that states a requirement, in a document without headings."""
+
 _BOILERPLATE = re.compile(
     r"\b(?:equal[- ]opportunit|regardless of|discriminat|we welcome appl|right to work|criminal"
     r"|background check|we (?:value|celebrate) diversity|committed to (?:diversity|safeguarding"
@@ -115,6 +122,7 @@ _BOILERPLATE = re.compile(
     r"|['’]s [^.]{0,30}\bteam (?:works?|uses?|builds?|is|sits?)\b",
     re.IGNORECASE,
 )
+"""Words of benefits, legal notes and descriptions of the employer, which stand anywhere."""
 
 
 def split_statements(text: str, *, job: bool) -> list[Statement]:

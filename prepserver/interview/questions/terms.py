@@ -51,11 +51,13 @@ _TOOL_LEAD_IN = re.compile(
 """Text up to words after which a capitalised word in a description of work is mostly a tool."""
 
 _LEVEL = re.compile(
-    r"^(?:(?:and|or|und|oder|a|an|the|our|your|some|any|other|strong|solid|good|very|sound|deep|basic|advanced"
-    r"|excellent|expert|proven|practical|working|hands-on|first|extensive|relevant|at|least|current"
-    r"|\d+\+?|years?|sehr|gute[sn]?|sichere[rn]?|moderne[nr]?|ideally|both|also|the)\s+)+",
+    r"^(?:(?:and|or|und|oder|a|an|the|our|your|some|any|other|strong|solid|good|very|sound|deep"
+    r"|basic|advanced|excellent|expert|proven|practical|working|hands-on|first|extensive|relevant|at|least|current"
+    r"|\d+\+?|years?|sehr|gute[sn]?|sichere[rn]?|moderne[nr]?|ideally|both|also)\s+)+",
     re.IGNORECASE,
 )
+
+"""Articles and words for a level, before the words that name a skill."""
 
 _TAIL = re.compile(
     r"\s+(?:is|are|be|would|will|was|for|in|to|before|at|from|with|that|which|who|well|daily|on|of"
@@ -64,6 +66,8 @@ _TAIL = re.compile(
     r"|because|when|while|where|each)\b.*$",
     re.IGNORECASE,
 )
+
+"""Text after the words that name a skill."""
 
 _NAME_WORD = (
     r"(?:[A-ZÄÖÜ][\w]*|[a-z]{1,3}[A-Z]\w*|[A-Z]?\d+[A-Z]\w*)(?:[&.+#/-](?=[\w+#])[\w]*)*[+#]*"
@@ -214,10 +218,12 @@ class _Place(Struct, frozen=True):
             if first == 0 and not self.listed and not _is_strong(match[0].partition(" ")[0]):
                 first = min(last, match.start() + match[0].find(" ") + 1 or last)
             name = self.text[first:last]
+            if not _may_be_term(name):
+                continue
             strong = any(_is_strong(word) for word in name.split())
             alone = self.alone and (first, last) == (start, end) and core_end == end
             weak = not self.german and last <= core_end and (self.led or alone)
-            if (strong or weak) and _may_be_term(name):
+            if strong or weak:
                 yield first, last
 
     def find_phrase(

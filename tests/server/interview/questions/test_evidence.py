@@ -1,7 +1,6 @@
 """Skills with evidence from the role, the job description and the resume."""
 
 import re
-import time
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -31,9 +30,9 @@ def spellings(evidence: list[SkillEvidence]) -> set[str]:
 # --- Whole documents --------------------------------------------------------------------------
 
 
-def read_half(half: str) -> list[dict[str, Any]]:
+def read_part(part: str) -> list[dict[str, Any]]:
     documents: list[dict[str, Any]] = tomllib.loads(
-        (MATERIALS / f"{half}.toml").read_text("utf-8")
+        (MATERIALS / f"{part}.toml").read_text("utf-8")
     )["document"]
     return documents
 
@@ -49,15 +48,16 @@ def is_same(listed: str, evidence: SkillEvidence) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("half", "precision", "recall"), [("seen", 0.95, 0.95), ("held", 0.87, 0.9)]
+    ("part", "precision", "recall"),
+    [("seen", 0.95, 0.95), ("held", 0.87, 0.9), ("fresh", 0.9, 0.85)],
 )
 def test_the_skills_that_a_person_reads_are_found(
-    half: str, precision: float, recall: float
+    part: str, precision: float, recall: float
 ) -> None:
-    """In sixteen documents of different crafts, most of the skills that a person lists are found,
-    and most of what is found is on the person's list."""
+    """Most of the skills that a person lists are found, and most of what is found is on the
+    person's list, in documents of different crafts."""
     right = found = read = listed = 0
-    for document in read_half(half):
+    for document in read_part(part):
         evidence = find(**{document["kind"]: document["text"]})
         right += sum(any(is_same(name, one) for name in document["skills"]) for one in evidence)
         found += len(evidence)
@@ -68,7 +68,7 @@ def test_the_skills_that_a_person_reads_are_found(
 
 
 @pytest.mark.parametrize(
-    "document", read_half("seen") + read_half("held"), ids=lambda d: d["title"]
+    "document", read_part("seen") + read_part("held") + read_part("fresh"), ids=lambda d: d["title"]
 )
 def test_quotes_are_the_documents_words(document: dict[str, Any]) -> None:
     """Each quote is short and contains the skill's spelling, and both are the document's words."""
@@ -93,6 +93,7 @@ def test_quotes_are_the_documents_words(document: dict[str, Any]) -> None:
         "Product managers and designers rely on your analyses.",
         "Our company's data engineering team uses Rust and React.",
         "You hand leads over to account executives.",
+        "Du unterstützt unsere Product Owner und das Data Team.",
     ],
 )
 def test_the_work_of_others_is_no_skill(text: str) -> None:
@@ -211,6 +212,19 @@ Requirements
     assert [one.spelling for one in find(job, limit=2)] == ["Python", "PostgreSQL"]
 
 
+@pytest.mark.parametrize(
+    "heading",
+    ["About the role", "Your tasks:", "WHAT WE EXPECT", "**Requirements**", "## Skills",
+     "Dein Profil", "What you’ll bring", "Must-haves", "You have:", "Technical skills",
+     "Qualifications"],
+)  # fmt: skip
+def test_headings_of_the_work_are_known(heading: str) -> None:
+    """Lines below headings about the work and the candidate are read, after headings about the
+    employer."""
+    job = f"About us\nWe like Rust.\n\n{heading}\n- Kafka\n\nBenefits\n- Coaching\n"
+    assert [one.spelling for one in find(job)] == ["Kafka"]
+
+
 def test_the_role_names_skills() -> None:
     """A skill in the name of the role counts as a requirement, without any document."""
     assert names(find(role="Python developer")) == {"python"}
@@ -238,19 +252,14 @@ def test_requirements_at_the_end_are_found() -> None:
         "\n\n",
         "Heading:\n",
         "e.g. ",
+        "Requirements: " + "Aa" * 3000 + " ",
     ],
 )
+@pytest.mark.time_limit(60)
 def test_the_search_takes_linear_time(unit: str) -> None:
-    """A document of 80 KB takes at most about four times as long as one of 20 KB."""
-    texts = [unit * (size // len(unit)) for size in (20_000, 80_000)]
-
-    def measure(text: str) -> float:
-        start = time.process_time()
-        find(job=text)
-        return time.process_time() - start
-
-    small, large = (min(measure(text) for _ in range(2)) for text in texts)
-    assert large < 10 * small + 0.2
+    """A document of 200 KB is searched in seconds, whatever it repeats; a search in quadratic time
+    would take minutes."""
+    find(job=unit * (200_000 // len(unit)))
 
 
 @pytest.mark.parametrize("text", ["\x00", "\ud800", "🐍" * 1000, "🐍Python", "\u202eabc", "𝐏ython"])
