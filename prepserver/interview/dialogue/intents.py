@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
+from prepserver.interview.dialogue.noise import is_noise
 from prepserver.interview.dialogue.patterns import fold, load_patterns
 from prepserver.wire.protocol import Intent
 
@@ -20,9 +21,6 @@ MAX_REQUEST = 600
 
 MAX_SENTENCE_WORDS = 30
 """Number of words above which a sentence is not compared with patterns."""
-
-MAX_NOISE, MAX_NOISE_LETTERS = 200, 5
-"""Length in code points above which a message is noise if it has at most so many characters."""
 
 CERTAIN_WORDS = 20
 """Number of words outside requests from which a message is certainly an answer."""
@@ -82,16 +80,16 @@ _MARKUP = re.compile(
     re.IGNORECASE,
 )
 _REPORTED = re.compile(
-    r"\b(?:told|tells?|says?|said|asked|asks|typed?|wrote|called|injections?|attackers?|chatbots?"
+    r"\b(?:told|tells?|says?|said|asked?|asks|typed?|wrote|called|injections?|attackers?|chatbots?"
     r"|he|she|they|customers?|users?|patients?|like|quotation)\b"
 )
+_EXCUSE = re.compile(r"i (?:have (?:never|no|not)|never|am not|do not|did not|can not)\b")
+"""Beginning of a sentence that gives the reason for skipping a question."""
+
 _ADDRESSED = re.compile(
     r"\b(?:can|could|would|may|mind|please|question|frage|konnen|bitte|pregunta|puede|puedes|vous"
     r"|pergunta|pode|domanda|puo|puoi|what was|what did)\b"
 )
-_NOISE = re.compile(r"^[\[(*<♪][^\])>*]{0,40}[\])>*♪]?$")
-_FILLER = re.compile(r"(?:u+h*m*|e+h*m*|e+r+m*|h+m+|m+h*|a+h*m*|o+h*|e+u+h*|a+e?hm?|huh)", re.I)
-_KEYBOARD = "qwertyuiop qwertzuiop asdfghjkl zxcvbnm yxcvbnm azertyuiop qsdfghjklm"
 _SKIPS = re.compile(r"\b(?:skip|pass)", re.IGNORECASE)
 """Words in a question with which "Skip it." can be its answer."""
 
@@ -116,7 +114,7 @@ def classify_intent(text: str, question: str = "") -> Intent | None:
     rephrase it. A message that the rules cannot decide is an answer unless a model says otherwise.
     The time is proportional to the length of `text`.
     """
-    if _is_unusable(text):
+    if is_noise(text):
         return Intent.UNUSABLE
     if _MARKUP.match(text):
         return Intent.HOSTILE
@@ -151,8 +149,11 @@ def _combine(parts: Sequence[_Clause]) -> Intent | None:
         last.intent in (Intent.REPEAT, Intent.REPHRASE, Intent.SKIP)
         and size <= MAX_BESIDE_REQUEST
         and _ADDRESSED.search(last.words)
+        and not _REPORTED.search(rest)
     ):
         return last.intent
+    if parts[0].intent is Intent.SKIP and len(parts) == 2 and _EXCUSE.match(rest):
+        return Intent.SKIP
     return Intent.ANSWER if size >= CERTAIN_WORDS and not requests else None
 
 
@@ -168,11 +169,12 @@ def _read_sentence(sentence: str) -> list[_Clause]:
         return [_Clause(None, sentence)]
     patterns = load_patterns()
     asked = sentence.endswith("?")
-    whole = _match(patterns.split_words(fold(sentence)), asked)
-    if whole:
+    folded = fold(sentence)
+    whole = _match(patterns.split_words(folded), asked)
+    if whole and not ("," in folded and _REPORTED.search(folded)):
         return whole
     parts: list[_Clause] = []
-    for clause in _CLAUSE_END.split(fold(sentence)):
+    for clause in _CLAUSE_END.split(folded):
         words = patterns.split_words(clause)
         matched = _match(words, asked)
         if matched is None:
@@ -211,37 +213,6 @@ def _asks_meaning(words: str, text: str, question: str) -> bool:
     if match is None or (match[1] is None and not text.rstrip().endswith("?")):
         return False
     return f" {match[2]}" in f" {patterns.split_words(fold(question))}"
-
-
-def _is_unusable(text: str) -> bool:
-    """Return True if `text` has no word that could be meant: noise, fillers, random keys."""
-    bare = text.strip()
-    if _NOISE.fullmatch(bare):
-        return True
-    if len(bare) > MAX_NOISE:
-        return len(set(bare)) <= MAX_NOISE_LETTERS
-    words = re.findall(r"[\w+*=<>#]+", bare)
-    return all(_is_random(word) and (len(word) > 1 or len(words) == 1) for word in words)
-
-
-def _is_random(word: str) -> bool:
-    """Return True if `word` is a filler, one repeated letter, or keys that stand side by side."""
-    folded = fold(word)
-    if folded.isdigit() or (word.isupper() and len(word) > 1):
-        return False
-    letters = set(folded)
-    if len(folded) == 1:
-        return folded.isascii() and folded not in "cr"
-    if _FILLER.fullmatch(folded) or len(letters) == 1:
-        return True
-    latin = folded.isalpha() and folded.isascii() and word.islower()
-    if latin and len(folded) >= 6 and not letters & set("aeiouy"):
-        return True
-    half = folded[: max(3, len(folded) // 2)]
-    doubled = len(folded) >= 6 and folded == half * (len(folded) // len(half))
-    return any(
-        folded in row or (doubled and half in row) for row in _KEYBOARD.split() if len(folded) > 2
-    )
 
 
 def _read_courtesy(text: str) -> Intent | None:
