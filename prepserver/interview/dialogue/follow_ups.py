@@ -54,7 +54,7 @@ CODE_QUESTIONS = (
 _DONT_KNOW = re.compile(
     r"\b(?:(?:do not|don'?t|didn'?t) (?:really |actually )?(?:know|remember|recall)|"
     r"no idea|not sure|no clue|no experience|haven'?t (?:done|used|had)|"
-    r"can(?:no|')?t (?:think of|say|remember|answer)|i(?:'ve| have| had)? never)\b",
+    r"can(?:no|')?t (?:think of|say|remember|answer)|i(?:'ve| have) never)\b",
     re.IGNORECASE,
 )
 _ENGLISH = frozenset(

@@ -33,7 +33,9 @@ _UNFIT = re.compile(rf"\b(?:{_INSULT}|{_ORDER})\b", re.IGNORECASE)
 """Words that bar a sentence from being restated: insults, and orders to the interviewer."""
 
 _HOSTILE = re.compile(
-    rf"\b(?:{_ORDER})\b|\b(?:you|your|you're|this|question)\b[^.!?]*\b(?:{_INSULT})\b",
+    r"\b(?:ignore|disregard|forget)\b[^.!?]*\b(?:instructions?|prompts?|rules)\b"
+    r"|\b(?:system prompt|jailbreak)\b"
+    rf"|\b(?:you|your|you're|this|question)\b[^.!?]*\b(?:{_INSULT})\b",
     re.IGNORECASE,
 )
 

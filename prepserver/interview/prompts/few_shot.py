@@ -150,8 +150,17 @@ def _main_question_prompt(context: PromptContext, seed: int) -> Prompt:
         number = sum(q.text in text for q in context.main_questions for text in asked) - 1
         frame = TOPIC_OPENINGS[max(number, 0) % len(TOPIC_OPENINGS)]
         texts = [f" {frame.format(topic=q.topic)} {q.text}" for q in choices]
-    return _prompt(
-        context, "question", opening=opening, grammar=f"root ::= {_alternatives(texts)}", seed=seed
+    return Prompt(
+        purpose="question",
+        text=_conversation(context) + "\nInterviewer:",
+        opening=opening,
+        grammar=f"root ::= {_alternatives(texts)}",
+        max_tokens=120,
+        temperature=0.6,
+        top_p=0.9,
+        min_p=0.1,
+        repeat_penalty=1.05,
+        seed=seed,
     )
 
 
@@ -168,20 +177,25 @@ def closing_prompt(bank: Bank, context: PromptContext, seed: int) -> Prompt:
 
 
 def summary_prompt(bank: Bank, context: PromptContext, seed: int) -> Prompt:
-    """Return the sentence that names the topics of the interview."""
-    return _fixed_prompt(context, "summary", f"You spoke about {_name_topics(context)}.")
+    """Return the sentence that names the topics that the candidate spoke about."""
+    return _fixed_prompt(context, "summary", f"We talked about {_name_topics(context)}.")
 
 
 def history_summary_prompt(bank: Bank, context: PromptContext, seed: int) -> Prompt:
     """Return the sentence that names the topics of the oldest exchanges."""
-    return _fixed_prompt(context, "history_summary", f"They spoke about {_name_topics(context)}.")
+    return _fixed_prompt(context, "history_summary", f"They talked about {_name_topics(context)}.")
 
 
 def _name_topics(context: PromptContext) -> str:
-    """Return the topics of the main questions in the conversation, joined for a sentence."""
-    asked = "\n".join(context.asked_questions)
-    topics = list(dict.fromkeys(q.topic for q in context.main_questions if q.text in asked))
-    *first, last = topics or ["this role"]
+    """Return the topics of the main questions that were answered, joined for a sentence."""
+    topics, current = list[str](), ""
+    for message in context.messages:
+        if message.kind is MessageKind.QUESTION:
+            found = [q.topic for q in context.main_questions if q.text in message.text]
+            current = found[0] if found else current
+        elif message.kind is MessageKind.ANSWER and current and current not in topics:
+            topics.append(current)
+    *first, last = topics or [f"the role of {_single_line(context.spec.role)}"]
     return f"{', '.join(first)} and {last}" if first else last
 
 
@@ -193,28 +207,6 @@ def _fixed_prompt(context: PromptContext, purpose: str, reply: str) -> Prompt:
     """Return a prompt whose reply is complete, so that no model is called."""
     text = _conversation(context) + "\nInterviewer:"
     return Prompt(purpose=purpose, text=text, opening=f" {reply}", max_tokens=0)
-
-
-def _prompt(
-    context: PromptContext,
-    purpose: str,
-    *,
-    grammar: str,
-    seed: int,
-    opening: str = "",
-) -> Prompt:
-    return Prompt(
-        purpose=purpose,
-        text=_conversation(context) + "\nInterviewer:",
-        opening=opening,
-        grammar=grammar,
-        max_tokens=120,
-        temperature=0.6,
-        top_p=0.9,
-        min_p=0.1,
-        repeat_penalty=1.05,
-        seed=seed,
-    )
 
 
 def _conversation(context: PromptContext) -> str:

@@ -119,6 +119,14 @@ def test_a_huge_answer_is_read_in_time(part: str) -> None:
     assert time.process_time() - started < 1.0
 
 
+def test_innocent_words_are_no_orders() -> None:
+    """An answer with words that orders contain is not taken for an attempt to give orders."""
+    question = BANK["git-oops"]
+    text = "The instructions of the team say to ignore it and to pretend that nothing happened."
+    first = follow_up_candidates(text, question, [question.text])[0]
+    assert "stay with the question" not in first
+
+
 def test_who_says_we_is_asked_for_their_own_part() -> None:
     """An answer in which only a team acts is asked for the candidate's own part."""
     text = (
