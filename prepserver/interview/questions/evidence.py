@@ -40,6 +40,8 @@ _PERSON = re.compile(
     r"|teacher|tester|writer|agent|master|buyer|lawyer)(?:s|n|en)?\b",
     re.IGNORECASE,
 )
+"""Titles, which name the candidate's own work or that of others."""
+
 _PEOPLE = re.compile(
     r"(?:managers|engineers|developers|scientists|analysts|designers|directors|owners|ownern"
     r"|architects|executives|officers|specialists|consultants|coordinators|recruiters|assistants"
@@ -51,7 +53,8 @@ _PEOPLE = re.compile(
 
 _WITH_OTHERS = re.compile(
     r"\b(?:(?:work|collaborat|cooperat|partner|liais|interact|coordinat|communicat|pair|align"
-    r"|engag|interfac|connect|report|consult|present|support|help|serv|hand|arbeit|abstimm|unterstütz|bericht)\w*)\b"
+    r"|engag|interfac|connect|report|consult|present|support|help|serv|hand|arbeit|abstimm"
+    r"|unterstütz|bericht)\w*)\b"
     r"[^.;]{0,100}?\b(?:with|to|alongside|for|between|over|mit|an|der|unsere|our|the)\b",
     re.IGNORECASE,
 )
@@ -64,6 +67,7 @@ _OFFICE = re.compile(
 _DEGREE = re.compile(
     r"\b(?:degree|diploma|bachelor\w*|b\.?sc|m\.?sc|registration|licen[cs]e)\b", re.I
 )
+"""Text of a statement about education, whose words say less than those about work."""
 
 _OWN_TEAM = re.compile(
     r"\b(?:join|part of|member of|lead|led|leading|manag\w+)\b[^.;]{0,40}$", re.I

@@ -216,7 +216,7 @@ class _Place(Struct, frozen=True):
             if first and self.text[first - 1].isalnum():
                 continue
             if first == 0 and not self.listed and not _is_strong(match[0].partition(" ")[0]):
-                first = min(last, match.start() + match[0].find(" ") + 1 or last)
+                first = match[0].find(" ") + 1 or last  # the verb of a task: "Upgraded PostgreSQL"
             name = self.text[first:last]
             if not _may_be_term(name):
                 continue
