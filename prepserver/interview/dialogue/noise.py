@@ -9,7 +9,13 @@ __all__ = ["is_noise"]
 MAX_NOISE, MAX_NOISE_LETTERS = 200, 5
 """Length in code points above which a message is noise if it has at most so many characters."""
 
-_SOUND = re.compile(r"^[\[(*<♪][^\])>*]{0,40}[\])>*♪]?$")
+_SOUND = re.compile(
+    r"[\[(*♪][a-z_ ]{0,40}(?:applause|audio|beep|breath|click|cough|foreign|inaudible|laugh|music"
+    r"|noise|sigh|silence|throat|typing|unintelligible)[a-z_ ]{0,40}[\])*♪]",
+    re.IGNORECASE,
+)
+"""Sound as a speech model writes it down: "[BLANK_AUDIO]", "(coughs)"."""
+
 _FILLER = re.compile(r"(?:u+h*m*|e+h*m*|e+r+m*|h+m+|m+h*|a+h*m*|o+h*|e+u+h*|a+e?hm?|huh)", re.I)
 _KEYBOARD = "qwertyuiop qwertzuiop asdfghjkl zxcvbnm yxcvbnm azertyuiop qsdfghjklm"
 
