@@ -134,10 +134,10 @@ def report(
         expected = speed.scaled(size / known)
         if expected.first_word <= MAX_FIRST_WORD:
             able.append(each)
-        about = "measured" if each is measured else "estimated, at most"
+        about = "measured" if each is measured else "estimated"
         lines.append(
             f"{each.name}: first word after about {expected.first_word:.1f} s, then "
-            f"{expected.write:.0f} tokens a second ({about})."
+            f"{expected.write:.2g} tokens a second ({about})."
         )
     best = choose_set(able, machine) or store.catalogue.sets[0]
     if is_set_installed(store, best):

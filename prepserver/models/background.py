@@ -61,6 +61,7 @@ class BackgroundFetch:
         """Fetch the set, and return True once it is installed; False if it was installed before."""
         delay = FIRST_RETRY
         if (await self._look()).installed:
+            await asyncio.to_thread(self._clear_leftovers)
             return False
         while True:
             problem = await self._attempt()
@@ -89,6 +90,13 @@ class BackgroundFetch:
         finally:
             pulling.cancel()
             await asyncio.gather(pulling, return_exceptions=True)
+
+    def _clear_leftovers(self) -> None:
+        """Remove the files of a process that was killed after it had installed a model."""
+        for entry in self._store.catalogue.models_of(self._set):
+            if (self._store.work_root / entry.name).exists():
+                with contextlib.suppress(OSError), self._store.lock_model(entry.name):
+                    self._store.clear_work_folder(entry.name)
 
     async def _look(self) -> StoredSet:
         return await asyncio.to_thread(find_stored_set, self._store, self._set)

@@ -43,6 +43,8 @@ def _pull_entry(store: ModelStore, entry: CatalogueEntry, report: ProgressCallba
 
     with store.lock_model(entry.name, on_wait):
         if store.is_intact(entry, report):
+            # A process that was killed after the installation has left its incomplete files.
+            store.clear_work_folder(entry.name)
             return store.root / entry.file
         save_problem(store, entry.name, "")
         try:

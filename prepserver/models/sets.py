@@ -82,7 +82,8 @@ def find_obstacle(chosen: ModelSet, machine: Machine) -> str:
             f"{machine.memory / 1e9:.1f} GB"
         )
     if machine.cores < chosen.cores:
-        return f"it needs {chosen.cores} processor cores, and this machine has {machine.cores}"
+        cores = "1 processor core" if chosen.cores == 1 else f"{chosen.cores} processor cores"
+        return f"it needs {cores}, and this machine has {machine.cores}"
     return ""
 
 

@@ -1,11 +1,12 @@
 """One user's list of interviews: creation, ownership, deletion and recovery after a crash."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from prepserver.errors import Conflict, NotFound
+from prepserver.errors import BadRequest, Conflict, NotFound
 from prepserver.interview.interview import InterviewObject
 from prepserver.interview.stubs import InterviewStub, UserInterviewsStub
 from prepserver.interview.user_interviews import UserInterviews
@@ -243,13 +244,15 @@ class FakeInterview(DurableObject):
             raise NotFound("not yet")
 
 
-def registry_of(root: Path, clock: ManualClock) -> Registry:
+def registry_of(
+    root: Path, clock: ManualClock, choose_set: Callable[[str], str] = lambda name: "starter"
+) -> Registry:
     """Return a registry with real interview lists and fake interviews."""
     kinds = (
         Kind("interview", FakeInterview, ()),
         Kind(
             "user-interviews",
-            lambda context: UserInterviews(context, "test", lambda name: "starter"),
+            lambda context: UserInterviews(context, "test", choose_set),
             UserInterviews.migrations,
         ),
     )
@@ -314,3 +317,59 @@ async def test_a_repeated_request_begins_an_unconfirmed_interview_at_once(tmp_pa
         await registry.wait_for_handlers()
     await registry.close()
     assert FakeInterview.calls == [("begin", "SRE")] * 2
+
+
+@asynchronous
+async def test_an_interview_keeps_the_set_chosen_at_its_creation(tmp_path: Path) -> None:
+    """An interview without a set gets the server's choice of that moment, which its view states; a
+    later change of the choice does not affect it, even if the request is repeated."""
+    chosen = ["starter"]
+    clock = ManualClock()
+    FakeInterview.calls, FakeInterview.failing = [], False
+    registry = registry_of(tmp_path, clock, lambda name: name or chosen[0])
+    await registry.start()
+    first = await registry.call(UserInterviewsStub("u").create(REQUEST))
+    chosen[0] = "standard"
+    second = await registry.call(UserInterviewsStub("u").create(wire.CreateInterview(id="j")))
+    named = await registry.call(
+        UserInterviewsStub("u").create(wire.CreateInterview(id="k", model_set="starter"))
+    )
+    again = await registry.call(UserInterviewsStub("u").create(REQUEST))
+    sets = [view.model_set for view in (first, second, named, again)]
+    assert sets == ["starter", "standard", "starter", "starter"]
+    await registry.close()
+
+
+@asynchronous
+async def test_a_set_that_the_server_does_not_offer_is_rejected(tmp_path: Path) -> None:
+    """A request for a set that the server would replace raises `model_not_found` and creates
+    nothing."""
+    clock = ManualClock()
+    registry = registry_of(tmp_path, clock)
+    await registry.start()
+    for name in ("large", "Starter", "../starter", "custom", "x" * 64):
+        with pytest.raises(BadRequest) as caught:
+            await registry.call(
+                UserInterviewsStub("u").create(wire.CreateInterview(model_set=name))
+            )
+        assert caught.value.code == ErrorCode.MODEL_NOT_FOUND
+    assert await registry.call(UserInterviewsStub("u").list()) == []
+    await registry.close()
+
+
+@asynchronous
+async def test_the_progress_of_fetched_models_reaches_lists_only(tmp_path: Path) -> None:
+    """A message to all lists reaches each user's open lists, and no interview."""
+    fetch = wire.ModelFetch(model_set="standard", done=1, total=2)
+    async with Rooms(tmp_path) as rooms:
+        view = await rooms.create(role="SRE")
+        clients = [
+            await rooms.join(user, party="user-interviews", user=user) for user in (USER, "other")
+        ]
+        other = await rooms.join(view.id)
+        for client in (*clients, other):
+            await client.next(wire.Snapshot)
+        rooms.registry.broadcast("user-interviews", wire.ModelsFetched(fetch=fetch))
+        for client in clients:
+            assert (await client.next(wire.ModelsFetched)).fetch == fetch
+        assert not any(isinstance(each, wire.ModelsFetched) for each in other.messages)

@@ -60,12 +60,15 @@ class FetchHarness:
 
 @asynchronous
 async def test_an_installed_set_is_not_fetched(tmp_path: Path) -> None:
-    """If the set is installed, nothing is fetched and clients see nothing."""
+    """If the set is installed, nothing is fetched and clients see nothing; files that a killed
+    process has left are removed."""
     harness = FetchHarness(tmp_path)
     harness.install()
+    (harness.store.work_folder("hears", "package") / "joined").write_bytes(SPEECH)
     await harness.clock.advance(1)
     assert await harness.task is False
     assert (harness.attempts, harness.states, harness.fetch.state) == ([], [], None)
+    assert not (harness.store.work_root / "hears").exists()
 
 
 @asynchronous
