@@ -23,7 +23,6 @@ class Gap(enum.StrEnum):
     CHECK = "check"
     ALTERNATIVE = "alternative"
     REASON = "reason"
-    DIFFICULTY = "difficulty"
     LEARNING = "learning"
     RISK = "risk"
     PROOF = "proof"
@@ -70,7 +69,6 @@ FRAMES: dict[Gap, tuple[str, ...]] = {
         "{C}. What made you go about it that way?",
         "{C}. What was your thinking behind that?",
     ),
-    Gap.DIFFICULTY: ("When {c}, what did not go as planned?",),
     Gap.LEARNING: (
         "Looking back at how {c}, what would you do differently today?",
         "If you were in the same situation again, what would you do differently?",
@@ -135,8 +133,6 @@ _SAID = {
     r"benchmark\w*|a/b|load test\w*|asked (?:them|him|her)|survey\w*|\d ?%|percent|logs",
     Gap.ALTERNATIVE: r"instead|alternativ\w+|options?|considered|rather than|versus|trade-?off\w*|"
     r"could have|other way|decided against",
-    Gap.DIFFICULTY: r"difficult\w*|hard(?:est)?|problem\w*|challeng\w+|struggl\w+|stuck|tricky|"
-    r"unfortunately|failed|went wrong|mistake",
     Gap.LEARNING: r"learn\w*|lesson|next time|since then|in hindsight|looking back|differently|"
     r"reali[sz]ed|today i|now i",
     Gap.REACTION: r"react\w*|agreed|accepted|was (?:happy|relieved|angry|surprised|grateful)|"
@@ -162,7 +158,7 @@ _SAID_PATTERNS = {
     for gap, pattern in _SAID.items()
 }
 
-_CHANGED = (Gap.RESULT, Gap.CHECK, Gap.DIFFICULTY, Gap.LEARNING)
+_CHANGED = (Gap.RESULT, Gap.CHECK, Gap.LEARNING)
 _DECIDED = (Gap.RESULT, Gap.CHECK, Gap.ALTERNATIVE, Gap.REASON, Gap.LEARNING)
 _PROPOSED = (Gap.RISK, Gap.PROOF, Gap.LIMIT)
 
@@ -206,7 +202,7 @@ def _askable(clause: Clause) -> tuple[Gap, ...]:
     if clause.verb in _SLIP:
         return (Gap.PREVENTION,)
     if clause.verb in _LEAD:
-        return (*share, Gap.DIFFICULTY, Gap.RESULT, Gap.LEARNING)
+        return (*share, Gap.RESULT, Gap.LEARNING)
     if clause.verb in _DECIDE:
         return (*share, *_DECIDED)
     if clause.verb in _CHANGE:
